@@ -1,0 +1,51 @@
+package record
+
+import "fmt"
+
+// Keys names the keys of one account. They all carry one hash tag, so that a
+// script that touches several of them is atomic in Redis Cluster as well.
+// Scripts get [Keys.Tag] as their only key and add the rest themselves.
+type Keys struct{ Account string }
+
+// Tag is what every key of the account starts with.
+func (k Keys) Tag() string { return fmt.Sprintf("{kyclink:%s}", k.Account) }
+
+// Record is the latest generation of a request.
+func (k Keys) Record(applicationID string) string { return k.Tag() + "/" + applicationID }
+
+// Old is an earlier generation of a request.
+func (k Keys) Old(applicationID string, generation int) string {
+	return fmt.Sprintf("%s:old:%d:%s", k.Tag(), generation, applicationID)
+}
+
+// State is the account's hash: upstream, successes, worker and batch numbers.
+func (k Keys) State() string { return k.Tag() + ":account" }
+
+// Results is the stream of events.
+func (k Keys) Results() string { return k.Tag() + ":results" }
+
+// Workers is the sorted set of worker processes by their last heartbeat.
+func (k Keys) Workers() string { return k.Tag() + ":workers" }
+
+// Queued is the sorted set of a lane's requests that were fed or accepted, or
+// wait for another attempt, by the time at which they are due.
+func (k Keys) Queued(l Lane) string { return k.Tag() + ":queued:" + string(l) }
+
+// Batches is the hash of batch numbers by name.
+func (k Keys) Batches() string { return k.Tag() + ":batches" }
+
+// Running is the set of the numbers of batches that have rows to feed.
+func (k Keys) Running() string { return k.Tag() + ":running" }
+
+// Batch is a batch's hash: its counters, name and feed cursor. Number 0 holds
+// the counters of requests without a batch.
+func (k Keys) Batch(number int) string { return fmt.Sprintf("%s:batch:%d", k.Tag(), number) }
+
+// Order is the hash of a batch's numbered chunks, its rows in the input's order.
+func (k Keys) Order(number int) string { return fmt.Sprintf("%s:order:%d", k.Tag(), number) }
+
+// Again is the list of a batch's requests that are to be fed before its rows.
+func (k Keys) Again(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
+
+// Queue is the asynq queue of a lane.
+func (k Keys) Queue(l Lane) string { return "kyclink:" + k.Account + ":" + string(l) }

@@ -1,0 +1,83 @@
+-- What every script starts with. KEYS[1] is the account's tag; every other key
+-- is made from it, so all of them live in its slot.
+--
+-- The header, columns from 1 (numbers are decimal, padded with zeros):
+--    1 version   2 state   3 lane    4 'x': cancel asked, else '-'
+--    5 generation (3)   8 run (3)   11 turn (4)   15 attempts (5)   20 spent (2)
+--   22 possible duplicates (4)   26 batch (6)   32 successes seen (10)
+--   42 accepted at, ms (13)      55 changed at, ms (13)   68 holder (6)   73 ' '
+-- State: w waiting, q queued, c calling, h held, C created, F failed, X cancelled.
+local tag = KEYS[1]
+local HEADER = 74
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function record_key(id) return tag .. '/' .. id end
+local function batch_key(n) return tag .. ':batch:' .. n end
+local function ms(n) return string.format('%.0f', n) end
+
+local LANE = { i = 'interactive', b = 'bulk' }
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+
+local function parse(raw)
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), spent = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73),
+  }
+end
+
+local function least(n, most) if n > most then return most end return n end
+
+local function header(h)
+  return string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d ',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn % 10000, least(h.attempts, 99999), least(h.spent, 99),
+    least(h.dups, 9999), h.batch, h.seen, ms(h.accepted), ms(h.changed), h.holder)
+end
+
+-- load reads the header of an id's latest generation, or nil.
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+
+local function save(key, h) redis.call('SETRANGE', key, 0, header(h)) end
+
+-- move changes the state, and the counters with it.
+local function move(h, state)
+  if h.state ~= state then
+    local counts = batch_key(h.batch)
+    redis.call('HINCRBY', counts, NAME[h.state], -1)
+    redis.call('HINCRBY', counts, NAME[state], 1)
+  end
+  h.state, h.changed = state, now
+end
+
+-- lines gives content, frozen, outcome and the rest of a whole record.
+local function lines(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+
+-- write stores a whole record; empty lines at the end are left out.
+local function write(key, h, content, frozen, outcome, past)
+  local raw = header(h) .. content
+  if past ~= '' then raw = raw .. '\n' .. frozen .. '\n' .. outcome .. '\n' .. past
+  elseif outcome ~= '' then raw = raw .. '\n' .. frozen .. '\n' .. outcome
+  elseif frozen ~= '' then raw = raw .. '\n' .. frozen end
+  redis.call('SET', key, raw)
+end

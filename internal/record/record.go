@@ -1,0 +1,245 @@
+// Package record is what Redis keeps of one request, and the names of the keys
+// it is kept under: the format that the producer's accept script writes and
+// every transition of the ledger changes.
+//
+// A record is one string: a fixed-width ASCII header, which scripts change in
+// place, then lines of JSON.
+//
+//	header    state, lane, numbers and times; the columns are in prelude.lua
+//	content   the request as it was given, without id, generation and lane; never changes
+//	frozen    the worker's defaults, as they were at the first call
+//	outcome   the link, or why there is none
+//	past …    one line an earlier run's outcome, and links that came too late
+//
+// Lines from the end that are still empty are not written, so a waiting request
+// costs its content and the header. The latest generation of an application id
+// is at [Keys.Record]; when the next one is accepted it moves to [Keys.Old].
+package record
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Prelude is the Lua that every script starts with: it reads and writes the
+// header, and keeps the counters.
+//
+//go:embed prelude.lua
+var Prelude string
+
+// State is where a request stands. Its text is the public status.
+type State string
+
+// The states. The last three are ends.
+const (
+	Waiting   State = "waiting"
+	Queued    State = "queued"
+	Calling   State = "calling"
+	Held      State = "held"
+	Created   State = "created"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// Ended says whether the state is an end of its run.
+func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
+
+var stateLetters = map[byte]State{
+	'w': Waiting, 'q': Queued, 'c': Calling, 'h': Held, 'C': Created, 'F': Failed, 'X': Cancelled,
+}
+
+// Lane is the way a request takes: interactive for the person who looks at the
+// page, bulk for everybody else.
+type Lane string
+
+// The lanes.
+const (
+	Interactive Lane = "interactive"
+	Bulk        Lane = "bulk"
+)
+
+// Content is a request as it was given, without what identifies it. Zero
+// values mean "not given".
+type Content struct {
+	RedirectURL      string          `json:"redirect_url,omitempty"`
+	ExpiryMinutes    int             `json:"expiry_minutes,omitempty"`
+	DocumentOptional *bool           `json:"document_optional,omitempty"`
+	WorkflowID       string          `json:"workflow_id,omitempty"`
+	CallbackURL      string          `json:"callback_url,omitempty"`
+	NotAfter         time.Time       `json:"not_after,omitzero"`
+	Metadata         json.RawMessage `json:"metadata,omitempty"`
+}
+
+// Defaults are what a worker fills in where a request says nothing.
+type Defaults struct {
+	ExpiryMinutes int    `json:"expiry_minutes,omitempty"`
+	WorkflowID    string `json:"workflow_id,omitempty"`
+}
+
+// With gives the content with d in the places where nothing was given.
+func (c Content) With(d Defaults) Content {
+	if c.ExpiryMinutes == 0 {
+		c.ExpiryMinutes = d.ExpiryMinutes
+	}
+	if c.WorkflowID == "" {
+		c.WorkflowID = d.WorkflowID
+	}
+	return c
+}
+
+// Made is a link as FaceKi made it. Both fields are secrets: their bearer can
+// start the person's verification.
+type Made struct {
+	LinkID string
+	URL    string
+}
+
+// Outcome is what came of a run.
+type Outcome struct {
+	Run       int       `json:"run,omitempty"`
+	Status    State     `json:"status,omitempty"`
+	LinkID    string    `json:"link_id,omitempty"`
+	URL       string    `json:"url,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Reason    string    `json:"reason,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// Late marks a link that came when no run was open any more.
+	Late bool `json:"late_link,omitempty"`
+}
+
+// Record is one generation of a request, read.
+type Record struct {
+	ApplicationID      string
+	State              State
+	Lane               Lane
+	CancelAsked        bool
+	Generation         int
+	Run                int
+	Turn               int // grows with each feed, promotion and give-back
+	Attempts           int // calls sent, over all runs of the generation
+	Spent              int // faults held against this run
+	PossibleDuplicates int
+	Batch              int // 0: none
+	Seen               int // the account's successes at the previous fault
+	AcceptedAt         time.Time
+	ChangedAt          time.Time
+	Holder             int // the worker process that calls
+	Content            Content
+	Frozen             Defaults
+	Outcome            Outcome
+	Past               []Outcome // oldest first
+}
+
+// HeaderLen is the header's length in bytes.
+const HeaderLen = 74
+
+// Parse reads a record. It fails for one that a newer version wrote.
+func Parse(applicationID string, raw []byte) (Record, error) {
+	bad := func(what string) (Record, error) {
+		return Record{}, fmt.Errorf("record of %q: %s", applicationID, what)
+	}
+	if len(raw) < HeaderLen {
+		return bad("shorter than its header")
+	}
+	if raw[0] != '1' {
+		return bad(fmt.Sprintf("version %q, this program reads version 1", raw[0]))
+	}
+	r := Record{ApplicationID: applicationID, State: stateLetters[raw[1]], Lane: Bulk, CancelAsked: raw[3] == 'x'}
+	if r.State == "" {
+		return bad(fmt.Sprintf("unknown state %q", raw[1]))
+	}
+	if raw[2] == 'i' {
+		r.Lane = Interactive
+	}
+	var failed error
+	at := 4
+	number := func(width int) int {
+		n, err := strconv.Atoi(string(raw[at : at+width]))
+		if err != nil && failed == nil {
+			failed = err
+		}
+		at += width
+		return n
+	}
+	r.Generation, r.Run, r.Turn, r.Attempts, r.Spent = number(3), number(3), number(4), number(5), number(2)
+	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
+	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
+	r.Holder = number(6)
+	if failed != nil {
+		return bad(failed.Error())
+	}
+	for i, line := range bytes.Split(raw[HeaderLen:], []byte("\n")) {
+		if len(line) == 0 {
+			continue
+		}
+		var err error
+		switch i {
+		case 0:
+			err = json.Unmarshal(line, &r.Content)
+		case 1:
+			err = json.Unmarshal(line, &r.Frozen)
+		case 2:
+			err = json.Unmarshal(line, &r.Outcome)
+		default:
+			var past Outcome
+			err = json.Unmarshal(line, &past)
+			r.Past = append(r.Past, past)
+		}
+		if err != nil {
+			return bad(fmt.Sprintf("line %d: %v", i+1, err))
+		}
+	}
+	return r, nil
+}
+
+func milliseconds(ms int) time.Time { return time.UnixMilli(int64(ms)).UTC() }
+
+// EventID is the id of the event that ends the record's run. It is fixed when
+// the run starts: whoever ends the run publishes the same id.
+func (r Record) EventID(account string) uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "kyclink\x00%s\x00%s\x00%d\x00%d\x00%d",
+		account, r.ApplicationID, r.Generation, r.Run, r.AcceptedAt.UnixMilli()))
+}
+
+// Ref is one turn of one run of one generation of a request: what an asynq task
+// stands for. Its text is the task's id, so that a task that exists already
+// really is the same piece of work.
+type Ref struct {
+	ApplicationID string
+	Generation    int
+	Run           int
+	Turn          int
+}
+
+// Ref is the turn that the record is at.
+func (r Record) Ref() Ref { return Ref{r.ApplicationID, r.Generation, r.Run, r.Turn} }
+
+// String is application_id:generation:run:turn.
+func (r Ref) String() string {
+	return fmt.Sprintf("%s:%d:%d:%d", r.ApplicationID, r.Generation, r.Run, r.Turn)
+}
+
+// ParseRef reads what [Ref.String] wrote. The application id may contain colons.
+func ParseRef(s string) (Ref, error) {
+	var n [3]int
+	rest := s
+	for i := 2; i >= 0; i-- {
+		cut := bytes.LastIndexByte([]byte(rest), ':')
+		if cut < 1 {
+			return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
+		}
+		v, err := strconv.ParseUint(rest[cut+1:], 10, 31)
+		if err != nil {
+			return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
+		}
+		n[i], rest = int(v), rest[:cut]
+	}
+	return Ref{rest, n[0], n[1], n[2]}, nil
+}

@@ -1,0 +1,62 @@
+package tasks
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Status is where a request stands.
+type Status string
+
+// The statuses. Created, Failed and Cancelled are ends of a run.
+const (
+	Waiting   = Status(record.Waiting)
+	Queued    = Status(record.Queued)
+	Calling   = Status(record.Calling)
+	Held      = Status(record.Held)
+	Created   = Status(record.Created)
+	Failed    = Status(record.Failed)
+	Cancelled = Status(record.Cancelled)
+)
+
+// Ended says whether the status is an end.
+func (s Status) Ended() bool { return record.State(s).Ended() }
+
+// Link is what is known of one generation of a request. Its link id and URL
+// are secrets: their bearer can start the person's verification.
+type Link struct {
+	ApplicationID      string          `json:"application_id"`
+	Generation         int             `json:"generation"`
+	Run                int             `json:"run"`
+	Status             Status          `json:"status"`
+	Lane               Lane            `json:"lane"`
+	Batch              string          `json:"batch,omitempty"`
+	LinkID             string          `json:"link_id,omitempty"`
+	URL                string          `json:"url,omitempty"`
+	ExpiresAt          time.Time       `json:"expires_at,omitzero"`
+	Expired            bool            `json:"expired"`
+	Attempts           int             `json:"attempts"`
+	PossibleDuplicates int             `json:"possible_duplicates"`
+	Reason             string          `json:"reason,omitempty"`
+	Message            string          `json:"message,omitempty"`
+	AcceptedAt         time.Time       `json:"accepted_at,omitzero"`
+	EndedAt            time.Time       `json:"ended_at,omitzero"`
+	Metadata           json.RawMessage `json:"metadata,omitempty"`
+}
+
+// LinkOf reads a Link from a record; batch is its batch's name and now decides
+// whether the link is expired.
+func LinkOf(r record.Record, batch string, now time.Time) Link {
+	l := Link{
+		ApplicationID: r.ApplicationID, Generation: r.Generation, Run: r.Run,
+		Status: Status(r.State), Lane: Lane(r.Lane), Batch: batch,
+		Attempts: r.Attempts, PossibleDuplicates: r.PossibleDuplicates,
+		Reason: r.Outcome.Reason, Message: r.Outcome.Message,
+		LinkID: r.Outcome.LinkID, URL: r.Outcome.URL, ExpiresAt: r.Outcome.ExpiresAt,
+		AcceptedAt: r.AcceptedAt, EndedAt: r.Outcome.EndedAt, Metadata: r.Content.Metadata,
+	}
+	l.Expired = !l.ExpiresAt.IsZero() && !now.Before(l.ExpiresAt)
+	return l
+}
