@@ -1,0 +1,114 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kyclink/kyclink/internal/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestValidateNamesEverything(t *testing.T) {
+	for _, c := range []telemetry.Config{{}, {Level: "debug", Format: "json"}, {Level: "error", Format: "console"}} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	err := telemetry.Config{Level: "fatal", Format: "xml"}.Validate()
+	want := "KYCLINK_LOG_LEVEL: must be one of debug, info, warn, error, not \"fatal\"\n" +
+		"KYCLINK_LOG_FORMAT: must be one of json, console, not \"xml\""
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestLevelDecidesWhatIsLogged(t *testing.T) {
+	for level, want := range map[string]string{"": "IWE", "debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
+		var out bytes.Buffer
+		log := telemetry.New(telemetry.Config{Level: level}, zapcore.AddSync(&out))
+		log.Debug("D")
+		log.Info("I")
+		log.Warn("W")
+		log.Error("E")
+		var got string
+		for line := range strings.Lines(out.String()) {
+			var entry struct{ Msg string }
+			if err := json.Unmarshal([]byte(line), &entry); err != nil {
+				t.Fatalf("level %q: line %q: %v", level, line, err)
+			}
+			got += entry.Msg
+		}
+		if got != want {
+			t.Errorf("level %q logged %q, want %q", level, got, want)
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	var out bytes.Buffer
+	telemetry.New(telemetry.Config{Format: telemetry.JSON}, zapcore.AddSync(&out)).
+		Info("attempt", zap.String("application_id", "A-1"), zap.Duration("took", time.Second))
+	var entry map[string]any
+	if err := json.Unmarshal(out.Bytes(), &entry); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := time.Parse(time.RFC3339Nano, entry["time"].(string)); err != nil {
+		t.Error(err)
+	}
+	delete(entry, "time")
+	if got, want := len(entry), 4; got != want || entry["level"] != "info" || entry["msg"] != "attempt" ||
+		entry["application_id"] != "A-1" || entry["took"] != "1s" {
+		t.Errorf("line %v", entry)
+	}
+
+	out.Reset()
+	telemetry.New(telemetry.Config{Format: telemetry.Console}, zapcore.AddSync(&out)).Warn("slow", zap.Int("slots", 2))
+	if _, rest, _ := strings.Cut(out.String(), "  "); rest != "WARN  slow  {\"slots\": 2}\n" {
+		t.Errorf("console line %q", out.String())
+	}
+}
+
+func TestLimitedPassesAMessageOnce(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	log := telemetry.Limited(zap.New(core)).Sugar()
+	for range 1000 {
+		log.Errorf("Dequeue error: %v", errors.New("connection refused"))
+	}
+	log.Error("another")
+	if got := logs.Len(); got != 2 {
+		t.Errorf("%d lines, want 2", got)
+	}
+}
+
+// A failover client reports sentinels that it cannot reach by itself, beside the
+// error that it returns.
+func TestRedisSpeaksThroughTheLogger(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	telemetry.RedirectRedis(zap.New(core))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{addr}, MaxRetries: -1})
+	defer func() { _ = rdb.Close() }()
+	if err := rdb.Ping(t.Context()).Err(); err == nil {
+		t.Fatal("nothing listens, but the ping succeeded")
+	}
+	if logs.FilterLoggerName("redis").Len() == 0 {
+		t.Errorf("go-redis said nothing through the logger; all lines: %v", logs.All())
+	}
+}
