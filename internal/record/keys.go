@@ -31,10 +31,17 @@ func (k Keys) Workers() string { return k.Tag() + ":workers" }
 // wait for another attempt, by the time at which they are due.
 func (k Keys) Queued(l Lane) string { return k.Tag() + ":queued:" + string(l) }
 
+// Deadlines is the sorted set of requests that have a not_after of their own.
+func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
+
+// Leader holds the number of the worker process that feeds, while its lease lasts.
+func (k Keys) Leader() string { return k.Tag() + ":leader" }
+
 // Batches is the hash of batch numbers by name.
 func (k Keys) Batches() string { return k.Tag() + ":batches" }
 
-// Running is the set of the numbers of batches that have rows to feed.
+// Running is the sorted set of the numbers of batches that have something to
+// feed, by the turn in which they were last served.
 func (k Keys) Running() string { return k.Tag() + ":running" }
 
 // Batch is a batch's hash: its counters, name and feed cursor. Number 0 holds

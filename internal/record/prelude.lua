@@ -5,7 +5,8 @@
 --    1 version   2 state   3 lane    4 'x': cancel asked, else '-'
 --    5 generation (3)   8 run (3)   11 turn (4)   15 attempts (5)   20 spent (2)
 --   22 possible duplicates (4)   26 batch (6)   32 successes seen (10)
---   42 accepted at, ms (13)      55 changed at, ms (13)   68 holder (6)   73 ' '
+--   42 accepted at, ms (13)      55 changed at, ms (13)   68 holder (6)
+--   74 'd': has its own not_after, kept in the deadlines, else '-'
 -- State: w waiting, q queued, c calling, h held, C created, F failed, X cancelled.
 local tag = KEYS[1]
 local HEADER = 74
@@ -21,6 +22,11 @@ local LANE = { i = 'interactive', b = 'bulk' }
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 
+local function deadlines_key() return tag .. ':deadlines' end
+local function running_key() return tag .. ':running' end
+local function account_key() return tag .. ':account' end
+local function again_key(n) return tag .. ':again:' .. n end
+local function old_key(gen, id) return tag .. ':old:' .. gen .. ':' .. id end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 
 local function parse(raw)
@@ -29,16 +35,16 @@ local function parse(raw)
     state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
     gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), spent = n(20, 21),
     dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
-    holder = n(68, 73),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
 
 local function least(n, most) if n > most then return most end return n end
 
 local function header(h)
-  return string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d ',
-    h.state, h.lane, h.flag, h.gen, h.run, h.turn % 10000, least(h.attempts, 99999), least(h.spent, 99),
-    least(h.dups, 9999), h.batch, h.seen, ms(h.accepted), ms(h.changed), h.holder)
+  return string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, least(h.attempts, 99999), least(h.spent, 99),
+    least(h.dups, 9999), h.batch, h.seen, ms(h.accepted), ms(h.changed), h.holder, h.deadline)
 end
 
 -- load reads the header of an id's latest generation, or nil.
@@ -80,4 +86,25 @@ local function write(key, h, content, frozen, outcome, past)
   elseif outcome ~= '' then raw = raw .. '\n' .. frozen .. '\n' .. outcome
   elseif frozen ~= '' then raw = raw .. '\n' .. frozen end
   redis.call('SET', key, raw)
+end
+
+-- again puts an id before the rows of its batch, to be fed next.
+local function again(batch, id)
+  redis.call('RPUSH', again_key(batch), id)
+  redis.call('ZADD', running_key(), 'NX', 0, batch)
+end
+
+-- enqueue makes a request queued for one more turn in its lane. The caller
+-- enqueues the task of that turn.
+local function enqueue(h, id)
+  move(h, 'q')
+  h.turn = (h.turn + 1) % 10000
+  redis.call('ZADD', queued_key(h.lane), ms(now), id)
+end
+
+-- expired says whether the request's own not_after has passed.
+local function expired(h, id)
+  if h.deadline ~= 'd' then return false end
+  local due = redis.call('ZSCORE', deadlines_key(), id)
+  return due and tonumber(due) <= now
 end

@@ -130,7 +130,8 @@ type Record struct {
 	Seen               int // the account's successes at the previous fault
 	AcceptedAt         time.Time
 	ChangedAt          time.Time
-	Holder             int // the worker process that calls
+	Holder             int  // the worker process that calls
+	Deadline           bool // has a not_after of its own in force
 	Content            Content
 	Frozen             Defaults
 	Outcome            Outcome
@@ -172,6 +173,7 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
 	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
 	r.Holder = number(6)
+	r.Deadline = raw[at] == 'd'
 	if failed != nil {
 		return bad(failed.Error())
 	}
@@ -242,4 +244,59 @@ func ParseRef(s string) (Ref, error) {
 		n[i], rest = int(v), rest[:cut]
 	}
 	return Ref{rest, n[0], n[1], n[2]}, nil
+}
+
+// Encode writes the record in the format that [Parse] reads.
+func (r Record) Encode() ([]byte, error) {
+	flag, deadline := byte('-'), byte('-')
+	if r.CancelAsked {
+		flag = 'x'
+	}
+	if r.Deadline {
+		deadline = 'd'
+	}
+	var letter byte
+	for l, s := range stateLetters {
+		if s == r.State {
+			letter = l
+		}
+	}
+	if letter == 0 || r.Lane == "" {
+		return nil, fmt.Errorf("record of %q has no state or lane", r.ApplicationID)
+	}
+	raw := fmt.Appendf(nil, "1%c%c%c%03d%03d%04d%05d%02d%04d%06d%010d%013d%013d%06d%c",
+		letter, r.Lane[0], flag, r.Generation, r.Run, r.Turn, r.Attempts, r.Spent, r.PossibleDuplicates,
+		r.Batch, r.Seen, r.AcceptedAt.UnixMilli(), r.ChangedAt.UnixMilli(), r.Holder, deadline)
+	if len(raw) != HeaderLen {
+		return nil, fmt.Errorf("record of %q has a number that is too large for its column", r.ApplicationID)
+	}
+	rows := []any{r.Content, r.Frozen, r.Outcome}
+	used := 1
+	if r.Frozen != (Defaults{}) {
+		used = 2
+	}
+	if r.Outcome != (Outcome{}) {
+		used = 3
+	}
+	if len(r.Past) > 0 {
+		used = 3
+		for _, past := range r.Past {
+			rows = append(rows, past)
+		}
+		used = len(rows)
+	}
+	for i, row := range rows[:used] {
+		if i > 0 {
+			raw = append(raw, '\n')
+		}
+		if row == (Defaults{}) || row == (Outcome{}) {
+			continue
+		}
+		line, err := json.Marshal(row)
+		if err != nil {
+			return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
+		}
+		raw = append(raw, line...)
+	}
+	return raw, nil
 }

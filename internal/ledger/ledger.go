@@ -1,0 +1,210 @@
+// Package ledger is what is known of each request, and the only place where
+// that changes: every transition is one script, which moves the record, turns
+// the counters of its batch and publishes the event of an end, all or nothing.
+//
+// The table says what each transition (column) makes of a request in each state
+// (row): the state it is in afterwards, with * where an event is published, and
+// - where nothing changes. TestStateTable runs it, cell by cell, from here.
+//
+//	          accept  promote next    feed   mark    created  retry   fail    hold  back   cancel     expire  again
+//	none      waiting -       -       -      -       -        -       -       -     -      -          -       -
+//	waiting   -       queued  -       queued -       created* -       -       -     -      cancelled* failed* -
+//	queued    -       queued  -       -      calling created* -       -       -     -      cancelled* failed* -
+//	calling   -       -       -       -      -       created* queued  failed* held* queued -          -       -
+//	held      -       -       -       -      -       created* -       -       -     -      cancelled* failed* waiting
+//	created   -       -       waiting -      -       -        -       -       -     -      -          -       -
+//	failed    -       -       waiting -      -       -        -       -       -     -      -          -       waiting
+//	cancelled -       -       waiting -      -       -        -       -       -     -      -          -       -
+//
+// accept, promote and next (a new generation) are the producer's, in package
+// tasks. mark makes an attempt; created, retry, fail, hold and back are how one
+// ends, and the last four count only from the current attempt. A cancel while
+// calling is remembered: created stays created, anything else becomes
+// cancelled. A link that comes when no run is open is kept beside the outcome.
+// again is a person's retry: a new run of a failed request, or a held one that
+// goes on.
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+//go:embed prelude.lua
+var prelude string
+
+//go:embed mark.lua
+var markLua string
+
+//go:embed created.lua
+var createdLua string
+
+//go:embed fault.lua
+var faultLua string
+
+//go:embed end.lua
+var endLua string
+
+//go:embed retry.lua
+var retryLua string
+
+//go:embed feed.lua
+var feedLua string
+
+//go:embed overdue.lua
+var overdueLua string
+
+//go:embed restore.lua
+var restoreLua string
+
+// DeadAfter is how long a worker process must have been silent, while the judge
+// itself reached Redis without a break, before its attempts count as dead.
+const DeadAfter = 15 * time.Second
+
+// Config says whose ledger it is.
+type Config struct {
+	// Account is the namespace of one FaceKi account.
+	Account string
+	// Simulated says that links come from a simulator. An account's links are
+	// of one kind from the first one on.
+	Simulated bool
+	// DeadAfter replaces [DeadAfter] where it is not 0.
+	DeadAfter time.Duration
+}
+
+// Ledger is one process' access to the ledger. It is safe for concurrent use.
+type Ledger struct {
+	rdb      redis.UniversalClient
+	keys     record.Keys
+	cfg      Config
+	upstream string
+
+	process atomic.Int64 // this process' number, 0 before Join
+	names   sync.Map     // of batches, by number
+	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
+
+	mark, created, fault, end, retry, feed, overdue, restore *redis.Script
+}
+
+// New makes a ledger that uses, and does not close, rdb.
+func New(rdb redis.UniversalClient, cfg Config) *Ledger {
+	if cfg.DeadAfter == 0 {
+		cfg.DeadAfter = DeadAfter
+	}
+	script := func(lua string) *redis.Script { return redis.NewScript(record.Prelude + prelude + lua) }
+	l := &Ledger{
+		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
+		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
+		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua),
+	}
+	if cfg.Simulated {
+		l.upstream = "simulated"
+	}
+	return l
+}
+
+// UpstreamError says that the account's links are of the other kind.
+type UpstreamError struct{ Account, Has, Asked string }
+
+func (e *UpstreamError) Error() string {
+	return fmt.Sprintf("account %q holds %s links and can take no %s ones; use another KYCLINK_ACCOUNT", e.Account, e.Has, e.Asked)
+}
+
+func (l *Ledger) upstreamError() error {
+	other := map[string]string{"real": "simulated", "simulated": "real"}
+	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}
+}
+
+// Join registers this process as a worker and gives it a number that no other
+// one ever had. It fails with [*UpstreamError] where the account's links are of
+// the other kind. Call [Ledger.Beat] every few seconds from then on.
+func (l *Ledger) Join(ctx context.Context) error {
+	has, err := l.rdb.HGet(ctx, l.keys.State(), "upstream").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("read the account: %w", err)
+	}
+	if has != "" && has != l.upstream {
+		return l.upstreamError()
+	}
+	n, err := l.rdb.HIncrBy(ctx, l.keys.State(), "processes", 1).Result()
+	if err != nil {
+		return fmt.Errorf("register the worker: %w", err)
+	}
+	l.process.Store(n % 1e6)
+	return l.Beat(ctx)
+}
+
+// Beat says that this process lives, by Redis' clock. A beat that fails breaks
+// the time in which this process may judge others dead.
+func (l *Ledger) Beat(ctx context.Context) error {
+	now, err := l.rdb.Time(ctx).Result()
+	if err == nil {
+		err = l.rdb.ZAdd(ctx, l.keys.Workers(), redis.Z{Score: float64(now.UnixMilli()), Member: l.process.Load()}).Err()
+	}
+	if err != nil {
+		l.reached.Store(0)
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	l.reached.CompareAndSwap(0, time.Now().UnixMilli())
+	return nil
+}
+
+// Leave takes this process off the list of workers, after its last attempt.
+func (l *Ledger) Leave(ctx context.Context) error {
+	return l.rdb.ZRem(ctx, l.keys.Workers(), l.process.Load()).Err()
+}
+
+// unbroken is for how long this process has reached Redis without a break.
+func (l *Ledger) unbroken() time.Duration {
+	since := l.reached.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixMilli()-since) * time.Millisecond
+}
+
+// Get reads the latest generation of a request; ok is false where it is unknown.
+func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record, ok bool, err error) {
+	raw, err := l.rdb.Get(ctx, l.keys.Record(applicationID)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read %s: %w", applicationID, err)
+	}
+	r, err = record.Parse(applicationID, raw)
+	return r, err == nil, err
+}
+
+// Restore puts records back that a journal kept, where Redis did not. An
+// attempt that was under way is dead and counts as a possible duplicate; what
+// has not ended waits to be fed.
+func (l *Ledger) Restore(ctx context.Context, records []record.Record) error {
+	args := make([]any, 0, 2*len(records))
+	for _, r := range records {
+		if r.State == record.Calling {
+			r.PossibleDuplicates++
+		}
+		if r.State == record.Calling || r.State == record.Queued {
+			r.State = record.Waiting
+		}
+		raw, err := r.Encode()
+		if err != nil {
+			return err
+		}
+		args = append(args, r.ApplicationID, raw)
+	}
+	if err := l.restore.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
+		return fmt.Errorf("restore %d records: %w", len(records), err)
+	}
+	return nil
+}

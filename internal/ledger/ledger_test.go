@@ -1,0 +1,276 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+var server *redistest.Server
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	server.Close()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// bench is one account with a ledger, as a worker and a producer see it.
+type bench struct {
+	t      testing.TB
+	rdb    *redis.Client
+	keys   record.Keys
+	ledger *ledger.Ledger
+	client *tasks.Client
+}
+
+func newBench(t testing.TB) *bench {
+	account := redistest.Account()
+	b := &bench{t: t, rdb: server.Client(t), keys: record.Keys{Account: account}}
+	b.ledger = ledger.New(b.rdb, ledger.Config{Account: account, Simulated: true})
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
+	b.must(b.ledger.Join(t.Context()))
+	return b
+}
+
+func (b *bench) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) get(id string) (record.Record, bool) {
+	b.t.Helper()
+	r, ok, err := b.ledger.Get(b.t.Context(), id)
+	b.must(err)
+	return r, ok
+}
+
+func (b *bench) importRow(id string) {
+	b.t.Helper()
+	rows := slices.Values([]tasks.Row{{Number: 1, Request: tasks.Request{ApplicationID: id}}})
+	b.must(b.client.EnqueueAll(b.t.Context(), "spring", rows, func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+}
+
+func (b *bench) feed() []record.Ref {
+	b.t.Helper()
+	refs, _, err := b.ledger.Feed(b.t.Context(), 1000, 1000, time.Minute)
+	b.must(err)
+	return refs
+}
+
+var (
+	defaults = record.Defaults{ExpiryMinutes: 1440}
+	link     = record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}
+)
+
+// attempt is what a worker holds, or held: for states in which nothing is out
+// it is an earlier one.
+func (b *bench) attempt(id string) record.Attempt {
+	r, _ := b.get(id)
+	return record.NewAttempt(r)
+}
+
+func (b *bench) fault(id string, kind fault.Kind, follows record.Follows) {
+	b.t.Helper()
+	_, err := b.ledger.Fault(b.t.Context(), b.attempt(id), &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 8})
+	b.must(err)
+}
+
+// transitions are the columns of the state table.
+var transitions = map[string]func(b *bench, id string){
+	"accept": func(b *bench, id string) { b.importRow(id) },
+	"promote": func(b *bench, id string) {
+		if _, ok := b.get(id); ok {
+			_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
+			b.must(err)
+		}
+	},
+	"next": func(b *bench, id string) {
+		_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id, Generation: 2, Lane: tasks.Bulk})
+		if err != nil && tasks.ReasonOf(err) != "generation_gap" {
+			b.t.Fatal(err)
+		}
+	},
+	"feed": func(b *bench, _ string) { b.feed() },
+	"mark": func(b *bench, id string) {
+		r, _ := b.get(id)
+		_, _, err := b.ledger.Mark(b.t.Context(), r.Ref(), defaults, "")
+		b.must(err)
+	},
+	"created": func(b *bench, id string) {
+		_, err := b.ledger.Created(b.t.Context(), b.attempt(id), link)
+		b.must(err)
+	},
+	"retry": func(b *bench, id string) { b.fault(id, fault.ServerError, record.Retry) },
+	"fail":  func(b *bench, id string) { b.fault(id, fault.BadRequest, record.Fail) },
+	"hold":  func(b *bench, id string) { b.fault(id, fault.Unusable, record.Hold) },
+	"back":  func(b *bench, id string) { b.fault(id, fault.Interrupted, record.PutBack) },
+	"cancel": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, err := b.ledger.Cancel(b.t.Context(), r)
+		b.must(err)
+	},
+	"expire": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, err := b.ledger.Expire(b.t.Context(), r)
+		b.must(err)
+	},
+	"again": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, _, err := b.ledger.Again(b.t.Context(), r)
+		b.must(err)
+	},
+}
+
+// paths lead to each state, the rows of the table.
+var paths = map[string][]string{
+	"none":      nil,
+	"waiting":   {"accept"},
+	"queued":    {"accept", "feed"},
+	"calling":   {"accept", "feed", "mark"},
+	"held":      {"accept", "feed", "mark", "hold"},
+	"created":   {"accept", "feed", "mark", "created"},
+	"failed":    {"accept", "feed", "mark", "fail"},
+	"cancelled": {"accept", "cancel"},
+}
+
+// stateTable reads the table out of the package's comment.
+func stateTable(t *testing.T) (columns []string, rows [][]string) {
+	file, err := parser.ParseFile(token.NewFileSet(), "ledger.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(file.Doc.Text()) {
+		cells, isTable := strings.CutPrefix(line, "\t")
+		if !isTable {
+			continue
+		}
+		words := strings.Fields(cells)
+		if columns == nil {
+			columns = words
+			continue
+		}
+		rows = append(rows, words)
+	}
+	if len(columns) != len(transitions) || len(rows) != len(paths) {
+		t.Fatalf("the comment's table has %d columns and %d rows, the test knows %d and %d",
+			len(columns), len(rows), len(transitions), len(paths))
+	}
+	return columns, rows
+}
+
+func TestStateTable(t *testing.T) {
+	columns, rows := stateTable(t)
+	for _, row := range rows {
+		for i, column := range columns {
+			from, want := row[0], row[i+1]
+			t.Run(from+"/"+column, func(t *testing.T) {
+				b := newBench(t)
+				for _, step := range paths[from] {
+					transitions[step](b, "A-1")
+				}
+				b.expectState("A-1", from)
+				events := b.events()
+				transitions[column](b, "A-1")
+
+				state, publishes := strings.CutSuffix(want, "*")
+				if state == "-" {
+					state = from
+				}
+				b.expectState("A-1", state)
+				if got := b.events() - events; (got == 1) != publishes || got > 1 {
+					t.Errorf("published %d events, the table says %q", got, want)
+				}
+				b.expectCounters()
+			})
+		}
+	}
+}
+
+func (b *bench) expectState(id, want string) {
+	b.t.Helper()
+	got := "none"
+	if r, ok := b.get(id); ok {
+		got = string(r.State)
+	}
+	if got != want {
+		b.t.Fatalf("state is %s, want %s", got, want)
+	}
+}
+
+func (b *bench) events() int64 {
+	b.t.Helper()
+	n, err := b.rdb.XLen(b.t.Context(), b.keys.Results()).Result()
+	b.must(err)
+	return n
+}
+
+// records reads the latest generation of every request of the account.
+func (b *bench) records() []record.Record {
+	b.t.Helper()
+	var all []record.Record
+	scan := b.rdb.Scan(context.Background(), 0, b.keys.Tag()+"/*", 1000).Iterator()
+	for scan.Next(context.Background()) {
+		r, ok := b.get(strings.TrimPrefix(scan.Val(), b.keys.Tag()+"/"))
+		if ok {
+			all = append(all, r)
+		}
+	}
+	b.must(scan.Err())
+	return all
+}
+
+// expectCounters recounts the records of every batch.
+func (b *bench) expectCounters() {
+	b.t.Helper()
+	want := map[int]map[string]int{}
+	for _, r := range b.records() {
+		if want[r.Batch] == nil {
+			want[r.Batch] = map[string]int{}
+		}
+		want[r.Batch][string(r.State)]++
+	}
+	for batch := range 3 {
+		got, err := b.rdb.HGetAll(context.Background(), b.keys.Batch(batch)).Result()
+		b.must(err)
+		for _, state := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled"} {
+			counted := got[state]
+			if counted == "" {
+				counted = "0"
+			}
+			if counted != fmt.Sprint(want[batch][state]) {
+				b.t.Errorf("batch %d counts %s %s, the records say %d", batch, counted, state, want[batch][state])
+			}
+		}
+	}
+}

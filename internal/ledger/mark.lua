@@ -1,0 +1,57 @@
+-- mark makes the call that is about to be sent known, immediately before it is.
+--
+-- ARGV[1] id, [2] generation, [3] run, [4] turn of the task
+-- ARGV[5] the calling process   ARGV[6] 'real' or 'simulated'
+-- ARGV[7] the worker's defaults, kept at the first call
+-- ARGV[8] for how many ms the judge has reached Redis without a break
+-- ARGV[9] after how many ms of silence a process is dead
+-- ARGV[10] what the calling process knows of an earlier mark of its own:
+--   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
+--
+-- Returns {verdict, raw record}:
+--   call      send it         stale     the task stands for nothing any more
+--   busy      its attempt may still be alive: look again later
+--   upstream  the account's links are of the other kind
+--   expired, cancel   end it so, it is not to be called; an attempt that died is counted
+local id, holder = ARGV[1], tonumber(ARGV[5])
+local key = record_key(id)
+local raw = redis.call('GET', key)
+if not raw then return { 'stale', '' } end
+local h = parse(raw)
+if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw } end
+if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw } end
+
+local upstream = redis.call('HGET', account_key(), 'upstream')
+if upstream and upstream ~= ARGV[6] then return { 'upstream', raw } end
+
+if h.state == 'c' and h.holder == holder and ARGV[10] == 'unsent' then
+  h.attempts = h.attempts - 1
+  move(h, 'q')
+elseif h.state == 'c' then
+  local beat = redis.call('ZSCORE', tag .. ':workers', h.holder)
+  local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
+  local dead = silent and tonumber(ARGV[8]) >= tonumber(ARGV[9])
+  if not dead and not (h.holder == holder and ARGV[10] == 'lost') then return { 'busy', raw } end
+  -- The attempt died with its process: whether it made a link is unknown.
+  h.dups = h.dups + 1
+  move(h, 'q')
+end
+
+local verdict = 'call'
+if h.flag == 'x' then verdict = 'cancel'
+elseif expired(h, id) then verdict = 'expired' end
+
+if verdict == 'call' then
+  move(h, 'c')
+  h.attempts, h.holder = h.attempts + 1, holder
+  redis.call('ZREM', queued_key(h.lane), id)
+end
+local content, frozen, outcome, past = lines(raw)
+if frozen == '' and verdict == 'call' then
+  write(key, h, content, ARGV[7], outcome, past)
+  raw = redis.call('GET', key)
+else
+  save(key, h)
+  raw = header(h) .. string.sub(raw, HEADER + 1)
+end
+return { verdict, raw }

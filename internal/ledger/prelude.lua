@@ -1,0 +1,29 @@
+-- What the ledger's scripts add to the record's prelude: the end of a run and
+-- its event, which are one step.
+--
+-- An event's parts that no script knows come from the caller as JSON fragments
+-- that start with a comma: `head` (",batch"), `tail` (",metadata").
+
+local function timestamp_event(kind, id, event, at, h, id_json, head, middle, tail)
+  redis.call('XADD', tag .. ':results', '*',
+    'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
+      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+end
+
+local TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
+
+-- conclude moves a request to an end, or to held, and publishes the event.
+-- e: event, at, id_json, head, middle, tail; fields is the outcome line
+-- without its braces, starting with the run.
+local function conclude(id, key, raw, h, state, e, fields)
+  redis.call('ZREM', queued_key(h.lane), id)
+  if state ~= 'h' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
+  move(h, state)
+  h.flag = '-'
+  local content, frozen, _, past = lines(raw)
+  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+    .. ',"ended_at":"' .. e.at .. '"}'
+  write(key, h, content, frozen, outcome, past)
+  timestamp_event(TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
+end

@@ -1,0 +1,172 @@
+package ledger_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+	"pgregory.net/rapid"
+)
+
+// fleet is a model of several workers and people who act on a few requests in
+// any order: workers that hold tasks and attempts for long, lose them, and come
+// back late with an answer.
+type fleet struct {
+	*bench
+	workers  []*ledger.Ledger
+	refs     []record.Ref     // tasks that were enqueued, never taken away: asynq may run any again
+	attempts []record.Attempt // calls that were marked, never taken away: any may answer late
+	links    int
+	numbers  map[string]record.Record
+}
+
+// TestAnyInterleaving keeps, whatever happens in whatever order: one end per
+// run and one event per end, counters equal to the records, numbers that never
+// fall, and no answer that is lost.
+func TestAnyInterleaving(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		f := &fleet{bench: newBench(t), numbers: map[string]record.Record{}}
+		f.workers = append(f.workers, f.ledger)
+		for range 2 {
+			w := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, DeadAfter: time.Nanosecond})
+			f.must(w.Join(t.Context()))
+			f.workers = append(f.workers, w)
+		}
+		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
+		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *ledger.Ledger { return f.workers[n] })
+
+		rt.Repeat(map[string]func(*rapid.T){
+			"import":  func(rt *rapid.T) { f.importRow(id.Draw(rt, "id")) },
+			"signup":  func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id")}) },
+			"next":    func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 2}) },
+			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.feed()...) },
+			"mark":    func(rt *rapid.T) { f.mark(rt, worker.Draw(rt, "worker")) },
+			"created": func(rt *rapid.T) { f.answer(rt, worker.Draw(rt, "worker")) },
+			"fault":   func(rt *rapid.T) { f.faulted(rt, worker.Draw(rt, "worker")) },
+			"cancel": func(rt *rapid.T) {
+				if r, ok := f.get(id.Draw(rt, "id")); ok {
+					_, err := f.ledger.Cancel(t.Context(), r)
+					f.must(err)
+				}
+			},
+			"again": func(rt *rapid.T) {
+				if r, ok := f.get(id.Draw(rt, "id")); ok {
+					now, changed, err := f.ledger.Again(t.Context(), r)
+					f.must(err)
+					if changed && now.State == record.Queued {
+						f.refs = append(f.refs, now.Ref())
+					}
+				}
+			},
+			"": func(*rapid.T) { f.expectCounters(); f.expectNumbers(); f.expectEnds() },
+		})
+	})
+}
+
+func (f *fleet) signup(req tasks.Request) {
+	link, err := f.client.Enqueue(f.t.Context(), req)
+	if err != nil && tasks.ReasonOf(err) != "generation_gap" {
+		f.t.Fatal(err)
+	}
+	if r, ok := f.get(req.ApplicationID); ok && link.Status == tasks.Queued {
+		f.refs = append(f.refs, r.Ref())
+	}
+}
+
+func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
+	if len(f.refs) == 0 {
+		return
+	}
+	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
+	verdict, attempt, err := w.Mark(f.t.Context(), ref, defaults, "")
+	f.must(err)
+	if verdict == record.Call {
+		f.attempts = append(f.attempts, attempt)
+	}
+}
+
+func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
+	if len(f.attempts) == 0 {
+		return
+	}
+	f.links++
+	made := record.Made{LinkID: fmt.Sprint("link-", f.links), URL: fmt.Sprint("https://simulator.invalid/", f.links)}
+	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
+	_, err := w.Created(f.t.Context(), a, made)
+	f.must(err)
+	if !f.keeps(a, made) {
+		f.t.Fatalf("link %s of %s was thrown away", made.LinkID, a.ApplicationID)
+	}
+}
+
+// keeps says whether the link is on the record, as outcome or as a late link.
+func (f *fleet) keeps(a record.Attempt, made record.Made) bool {
+	r, _ := f.get(a.ApplicationID)
+	if r.Generation != a.Generation {
+		raw, err := f.rdb.Get(f.t.Context(), f.keys.Old(a.ApplicationID, a.Generation)).Bytes()
+		f.must(err)
+		r, err = record.Parse(a.ApplicationID, raw)
+		f.must(err)
+	}
+	for _, o := range append(r.Past, r.Outcome) {
+		if o.LinkID == made.LinkID && o.URL == made.URL {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *fleet) faulted(rt *rapid.T, w *ledger.Ledger) {
+	if len(f.attempts) == 0 {
+		return
+	}
+	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
+	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
+	follows := rapid.SampledFrom([]record.Follows{record.Retry, record.Fail, record.Hold}).Draw(rt, "follows")
+	_, err := w.Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 2})
+	f.must(err)
+}
+
+func (f *fleet) expectNumbers() {
+	for _, r := range f.records() {
+		before, ok := f.numbers[r.ApplicationID]
+		if ok && before.Generation == r.Generation &&
+			(r.Attempts < before.Attempts || r.PossibleDuplicates < before.PossibleDuplicates || r.Run < before.Run) {
+			f.t.Fatalf("numbers of %s fell: %+v then %+v", r.ApplicationID, before, r)
+		}
+		f.numbers[r.ApplicationID] = r
+	}
+}
+
+// expectEnds reads the whole stream: each run has one end at most, an ended
+// record has that of its run, and the ids of events are its record's.
+func (f *fleet) expectEnds() {
+	entries, err := f.rdb.XRange(f.t.Context(), f.keys.Results(), "-", "+").Result()
+	f.must(err)
+	ends := map[string]tasks.Event{}
+	for _, entry := range entries {
+		e, err := tasks.ParseEvent(entry.Values)
+		f.must(err)
+		if e.Type == tasks.EventHeld {
+			continue
+		}
+		run := fmt.Sprint(e.Data.ApplicationID, e.Data.Generation, e.Data.Run)
+		if _, twice := ends[run]; twice {
+			f.t.Fatalf("run %s has two ends", run)
+		}
+		ends[run] = e
+	}
+	for _, r := range f.records() {
+		e, ended := ends[fmt.Sprint(r.ApplicationID, r.Generation, r.Run)]
+		if ended != r.State.Ended() {
+			f.t.Fatalf("%s is %s, and its run's end is published: %v", r.ApplicationID, r.State, ended)
+		}
+		if ended && (e.ID != r.EventID(f.keys.Account).String() || e.Type != "link."+string(r.State)) {
+			f.t.Fatalf("%s is %s, its event is %+v", r.ApplicationID, r.State, e)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package record
+
+import "time"
+
+// Verdict is whether a turn may be called.
+type Verdict string
+
+// The verdicts of a mark.
+const (
+	Call       Verdict = "call"    // send it now
+	Stale      Verdict = "stale"   // the task stands for nothing any more
+	Busy       Verdict = "busy"    // an earlier attempt may still be alive: look again later
+	Expired    Verdict = "expired" // its not_after has passed: end it
+	CancelNext Verdict = "cancel"  // it was cancelled while an attempt was out that died: end it
+)
+
+// Earlier is what a process knows of a mark of its own that it finds again.
+type Earlier string
+
+// What is known of an earlier mark.
+const (
+	Unsent Earlier = "unsent" // no call followed it: its reply was lost
+	Lost   Earlier = "lost"   // a call followed it, and its answer is lost
+)
+
+// Follows is what is to become of a request after a fault.
+type Follows string
+
+// What may follow. Retry ends the request all the same where too many faults
+// were held against it.
+const (
+	Retry   Follows = "retry"
+	Fail    Follows = "fail"
+	Hold    Follows = "hold"
+	PutBack Follows = "back" // it was not sent after all, and was no attempt
+)
+
+// Next is the engine's decision after a fault.
+type Next struct {
+	Follows  Follows
+	MaxSpent int           // faults held against a request that end it
+	Delay    time.Duration // before another attempt
+}
+
+// Attempt is one call that a worker marked and is about to send.
+type Attempt struct {
+	Record           // as it is from the mark on
+	At     time.Time // of the mark, by Redis' clock
+	sent   time.Time // the same moment, by this machine's monotonic clock
+}
+
+// NewAttempt is an attempt that was marked just now.
+func NewAttempt(r Record) Attempt { return Attempt{Record: r, At: r.ChangedAt, sent: time.Now()} }
+
+// Now is the time by Redis' clock: a worker's own clock may be off.
+func (a Attempt) Now() time.Time { return a.At.Add(time.Since(a.sent)) }

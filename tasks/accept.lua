@@ -1,0 +1,122 @@
+-- accept writes the records of up to 100 requests, and their chunk of a batch.
+--
+-- ARGV[1] batch number, 0 for none      ARGV[2] chunk number, '' for none
+-- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] joined rows in it
+-- then for every request, each id once:
+--   op        'new'      the id must be unknown
+--             'none'     the id must be unknown: nothing is written
+--             'keep'     it must be at this generation: nothing changes
+--             'promote'  as keep; where it waits in the bulk lane it is queued in the interactive one
+--             'next'     the latest generation must be the one before, and ended
+--   id, lane ('i' or 'b'), generation, not_after in ms or '', content
+--
+-- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
+-- applied, and {0, raw record or '' ...} where something did not: then nothing
+-- was changed, and the caller decides anew from what it sees.
+local batch, chunk = tonumber(ARGV[1]), ARGV[2]
+local WIDTH = 6
+local count = (#ARGV - 4) / WIDTH
+
+local ids, keys = {}, {}
+for i = 1, count do
+  ids[i] = ARGV[4 + (i - 1) * WIDTH + 2]
+  keys[i] = record_key(ids[i])
+end
+
+local function see(ok)
+  local out = { ok }
+  for i = 1, count do out[i + 1] = redis.call('GET', keys[i]) or '' end
+  return out
+end
+
+local function applies(i)
+  local at = 4 + (i - 1) * WIDTH
+  local op, gen = ARGV[at + 1], tonumber(ARGV[at + 4])
+  local h = load(ids[i])
+  if op == 'new' or op == 'none' then return not h end
+  if not h then return false end
+  if op == 'next' then return h.gen == gen - 1 and ENDED[h.state] end
+  return h.gen == gen
+end
+
+local fresh = true
+for i = 1, count do
+  if ARGV[4 + (i - 1) * WIDTH + 1] ~= 'new' then fresh = false break end
+end
+if fresh and count > 0 then
+  if redis.call('EXISTS', unpack(keys)) > 0 then return see(0) end
+else
+  for i = 1, count do
+    if not applies(i) then return see(0) end
+  end
+end
+
+local accepted = { w = 0, q = 0 }
+local writes, waiting = {}, {}
+for i = 1, count do
+  local at = 4 + (i - 1) * WIDTH
+  local op, lane, gen = ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
+  local due, content = ARGV[at + 5], ARGV[at + 6]
+  if op == 'new' or op == 'next' then
+    local h = {
+      state = 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = 0, attempts = 0, spent = 0, dups = 0,
+      batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = '-',
+    }
+    if due ~= '' then
+      h.deadline = 'd'
+      redis.call('ZADD', deadlines_key(), due, ids[i])
+    end
+    if lane == 'i' then
+      h.state, h.turn = 'q', 1
+      redis.call('ZADD', queued_key('i'), ms(now), ids[i])
+    end
+    if op == 'new' then
+      accepted[h.state] = accepted[h.state] + 1
+      if lane == 'b' then waiting[#waiting + 1] = ids[i] end
+    else
+      -- The generation takes its predecessor's place in the counters of its batch.
+      local before = load(ids[i])
+      h.batch = before.batch
+      redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
+      redis.call('HINCRBY', batch_key(h.batch), NAME[before.state], -1)
+      redis.call('HINCRBY', batch_key(h.batch), NAME[h.state], 1)
+      if lane == 'b' then again(h.batch, ids[i]) end
+    end
+    writes[#writes + 1] = keys[i]
+    writes[#writes + 1] = header(h) .. content
+  elseif op == 'promote' then
+    local h = load(ids[i])
+    if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then
+      redis.call('ZREM', queued_key('b'), ids[i])
+      h.lane = 'i'
+      enqueue(h, ids[i])
+      save(keys[i], h)
+    end
+  end
+end
+if #writes > 0 then redis.call('MSET', unpack(writes)) end
+for state, n in pairs(accepted) do
+  if n > 0 then redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
+end
+
+if chunk ~= '' then
+  -- A chunk that was written before may have been fed already: what waits of
+  -- its old and new rows is fed again, and one that does not wait is passed over.
+  local order = tag .. ':order:' .. batch
+  local before = redis.call('HGET', order, chunk)
+  local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
+  if before ~= value then
+    redis.call('HSET', order, chunk, value)
+    if before then
+      joined = joined - tonumber(string.match(before, '^%d+'))
+      for id in string.gmatch(before, '\n%d+ ([^\n]+)') do again(batch, id) end
+      for _, id in ipairs(waiting) do again(batch, id) end
+    end
+    if joined ~= 0 then redis.call('HINCRBY', batch_key(batch), 'joined', joined) end
+    redis.call('ZADD', running_key(), 'NX', 0, batch)
+  end
+elseif #waiting > 0 then
+  for _, id in ipairs(waiting) do again(batch, id) end
+end
+if fresh then return { 2, ms(now) } end
+return see(1)

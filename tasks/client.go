@@ -1,0 +1,148 @@
+package tasks
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// TaskType is the type of the asynq tasks that stand for one turn of a request.
+const TaskType = "kyclink:link"
+
+//go:embed accept.lua
+var acceptLua string
+
+// Config says where a [Client] puts its requests.
+type Config struct {
+	// Account is the namespace of one FaceKi account, [a-z0-9-]{1,32};
+	// "default" where empty.
+	Account string
+}
+
+// Client is the producer's side: it accepts requests and reads what became of
+// them. It is safe for concurrent use.
+type Client struct {
+	rdb    redis.UniversalClient
+	keys   record.Keys
+	queue  *asynq.Client
+	accept *redis.Script
+	batch  *redis.Script
+	now    func() time.Time
+}
+
+// NewClient makes a client that uses, and does not close, rdb.
+func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
+	if cfg.Account == "" {
+		cfg.Account = "default"
+	}
+	return &Client{
+		rdb:    rdb,
+		keys:   record.Keys{Account: cfg.Account},
+		queue:  asynq.NewClientFromRedisClient(rdb),
+		accept: redis.NewScript(record.Prelude + acceptLua),
+		batch:  redis.NewScript(record.Prelude + batchLua),
+		now:    time.Now,
+	}
+}
+
+// Enqueue asks for a link and returns what is known of it. It is idempotent:
+// asking again never makes a second link, the answer is what exists. A repeat
+// in the interactive lane brings a bulk request that still waits forward.
+//
+// Errors about the request are [*InvalidError], [*ConflictError] and
+// [*GapError]. After any other error the request may have been accepted: ask
+// again.
+func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
+	if req.Lane == "" {
+		req.Lane = Interactive
+	}
+	if err := req.acceptable(); err != nil {
+		return Link{}, err
+	}
+	results, err := c.acceptAll(ctx, 0, noChunk, []Row{{Request: req}})
+	if err != nil {
+		return Link{}, err
+	}
+	if results[0].err != nil {
+		return Link{}, results[0].err
+	}
+	if err := c.dispatch(ctx, results[0].record); err != nil {
+		return Link{}, err
+	}
+	return c.link(ctx, results[0].record)
+}
+
+// acceptable is [Request.Validate] and what accepting adds to it.
+func (r Request) acceptable() error {
+	problems := r.problems()
+	if r.CallbackURL != "" {
+		problems = append(problems, Problem{"callback_url", "callbacks are off; leave the key out"})
+	}
+	return invalid(problems)
+}
+
+// dispatch sees to it that an interactive request that is queued has its task.
+func (c *Client) dispatch(ctx context.Context, r record.Record) error {
+	if r.Lane != record.Interactive || r.State != record.Queued {
+		return nil
+	}
+	return Dispatch(ctx, c.queue, c.keys.Account, r.Lane, r.Ref())
+}
+
+// Dispatch enqueues the task of one turn. A task that exists already is the
+// same turn, so that is success.
+func Dispatch(ctx context.Context, queue *asynq.Client, account string, lane record.Lane, ref record.Ref) error {
+	_, err := queue.EnqueueContext(ctx, asynq.NewTask(TaskType, nil),
+		asynq.TaskID(ref.String()),
+		asynq.Queue(record.Keys{Account: account}.Queue(lane)),
+		asynq.MaxRetry(math.MaxInt32),
+		asynq.Timeout(taskTimeout),
+	)
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return fmt.Errorf("enqueue the task of %s: %w", ref.ApplicationID, err)
+	}
+	return nil
+}
+
+// taskTimeout is far beyond what a handler ever takes: asynq's own default of
+// half an hour would start a request a second time while the first one waits.
+const taskTimeout = 24 * time.Hour
+
+// Get returns the latest generation of a request, or [ErrNotFound].
+func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
+	r, err := c.read(ctx, applicationID)
+	if err != nil {
+		return Link{}, err
+	}
+	return c.link(ctx, r)
+}
+
+func (c *Client) read(ctx context.Context, applicationID string) (record.Record, error) {
+	raw, err := c.rdb.Get(ctx, c.keys.Record(applicationID)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return record.Record{}, ErrNotFound
+	}
+	if err != nil {
+		return record.Record{}, fmt.Errorf("read %s: %w", applicationID, err)
+	}
+	return record.Parse(applicationID, raw)
+}
+
+func (c *Client) link(ctx context.Context, r record.Record) (Link, error) {
+	var name string
+	if r.Batch != 0 {
+		var err error
+		if name, err = c.rdb.HGet(ctx, c.keys.Batch(r.Batch), "name").Result(); err != nil {
+			return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
+		}
+	}
+	return LinkOf(r, name, c.now()), nil
+}

@@ -1,0 +1,59 @@
+package tasks
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kyclink/kyclink/internal/fault"
+)
+
+// ErrNotFound says that nothing is known of an application id.
+var ErrNotFound = errors.New("no request with this application id is known")
+
+// ConflictError says that the id was asked for before with other content
+// (reason "conflict").
+type ConflictError struct {
+	ApplicationID string
+	Keys          []string // that differ
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s was asked for before with another %s; leave these out, or use another application id",
+		e.ApplicationID, strings.Join(e.Keys, ", "))
+}
+
+// GapError says that generation Want cannot be asked for yet (reason
+// "generation_gap"): the one before has not ended, or does not exist.
+type GapError struct {
+	ApplicationID string
+	Want, Latest  int    // Latest is 0 where the id is unknown
+	Status        Status // of the latest
+}
+
+func (e *GapError) Error() string {
+	if e.Latest == 0 {
+		return fmt.Sprintf("%s is unknown: its first generation is 1, not %d", e.ApplicationID, e.Want)
+	}
+	if e.Want <= e.Latest+1 {
+		return fmt.Sprintf("generation %d of %s is still %s: generation %d can be asked for when it has ended",
+			e.Latest, e.ApplicationID, e.Status, e.Want)
+	}
+	return fmt.Sprintf("the latest generation of %s is %d: the next one is %d, not %d",
+		e.ApplicationID, e.Latest, e.Latest+1, e.Want)
+}
+
+// ReasonOf gives the public word for an error of [Client.Enqueue], or "" for
+// one that says nothing of the request, such as a lost connection.
+func ReasonOf(err error) string {
+	if _, ok := errors.AsType[*InvalidError](err); ok {
+		return string(fault.Invalid)
+	}
+	if _, ok := errors.AsType[*ConflictError](err); ok {
+		return string(fault.Conflict)
+	}
+	if _, ok := errors.AsType[*GapError](err); ok {
+		return string(fault.GenerationGap)
+	}
+	return ""
+}
