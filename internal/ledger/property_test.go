@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -82,9 +83,17 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 		return
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
+	before, _ := f.get(ref.ApplicationID)
 	verdict, attempt, err := w.Mark(f.t.Context(), ref, defaults, "")
 	f.must(err)
 	if verdict == record.Call {
+		superseded := 0
+		if before.State == record.Calling {
+			superseded = 1
+		}
+		if attempt.Attempts != before.Attempts+1 || attempt.PossibleDuplicates != before.PossibleDuplicates+superseded {
+			f.t.Fatalf("mark made %+v of %+v", attempt.Record, before)
+		}
 		f.attempts = append(f.attempts, attempt)
 	}
 }
@@ -127,8 +136,14 @@ func (f *fleet) faulted(rt *rapid.T, w *ledger.Ledger) {
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
 	follows := rapid.SampledFrom([]record.Follows{record.Retry, record.Fail, record.Hold}).Draw(rt, "follows")
+	before, _ := f.get(a.ApplicationID)
 	_, err := w.Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 2})
 	f.must(err)
+	current := before.State == record.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
+	after, _ := f.get(a.ApplicationID)
+	if changed := !reflect.DeepEqual(before, after); changed != current {
+		f.t.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)
+	}
 }
 
 func (f *fleet) expectNumbers() {

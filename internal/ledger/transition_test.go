@@ -1,0 +1,349 @@
+package ledger_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// started is a bench with one bulk request that is being called.
+func started(t *testing.T) (*bench, record.Attempt) {
+	b := newBench(t)
+	b.importRow("A-1")
+	return b, b.mark(b.ledger, b.feed()[0], record.Call)
+}
+
+func (b *bench) mark(l *ledger.Ledger, ref record.Ref, want record.Verdict) record.Attempt {
+	b.t.Helper()
+	verdict, a, err := l.Mark(b.t.Context(), ref, defaults, "")
+	b.must(err)
+	if verdict != want {
+		b.t.Fatalf("verdict is %q, want %q", verdict, want)
+	}
+	return a
+}
+
+// succeed makes another request's link, which is what blames a fault.
+func (b *bench) succeed(id string) {
+	b.t.Helper()
+	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
+	b.must(err)
+	r, _ := b.get(id)
+	_, err = b.ledger.Created(b.t.Context(), b.mark(b.ledger, r.Ref(), record.Call), link)
+	b.must(err)
+}
+
+func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
+	b, a := started(t)
+	fails := func(kind fault.Kind) record.State {
+		state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: record.Retry, MaxSpent: 2})
+		b.must(err)
+		if state == record.Queued {
+			a = b.mark(b.ledger, a.Ref(), record.Call)
+		}
+		return state
+	}
+	expect := func(spent, dups int) {
+		t.Helper()
+		r, _ := b.get("A-1")
+		if r.Spent != spent || r.PossibleDuplicates != dups {
+			t.Fatalf("spent %d, possible duplicates %d; want %d and %d", r.Spent, r.PossibleDuplicates, spent, dups)
+		}
+	}
+	fails(fault.ServerError)
+	fails(fault.ServerError)
+	expect(0, 2) // nobody else succeeds: perhaps FaceKi is down
+	b.succeed("B-1")
+	fails(fault.Unavailable)
+	expect(0, 2) // 503 says nothing of a request
+	fails(fault.LinkNotMade)
+	expect(1, 2)
+	if state := fails(fault.LinkNotMade); state != record.Failed {
+		t.Fatalf("state is %s after the last spent fault, want failed", state)
+	}
+	r, _ := b.get("A-1")
+	if r.Attempts != 5 || r.Outcome.Reason != "upstream_error" {
+		t.Errorf("got %d attempts, reason %q", r.Attempts, r.Outcome.Reason)
+	}
+}
+
+func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
+	b, a := started(t)
+	b.mark(b.ledger, a.Ref(), record.Busy)
+
+	// Another process that has reached Redis for long enough judges the silent one.
+	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	b.mark(judge, a.Ref(), record.Busy) // it has not reached Redis at all yet
+	b.must(judge.Join(t.Context()))
+	var verdict record.Verdict
+	for deadline := time.Now().Add(5 * time.Second); verdict != record.Call; {
+		if time.Now().After(deadline) {
+			t.Fatalf("verdict is still %q", verdict)
+		}
+		var err error
+		verdict, _, err = judge.Mark(t.Context(), a.Ref(), defaults, "")
+		b.must(err)
+	}
+	r, _ := b.get("A-1")
+	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
+		t.Fatalf("attempts %d, possible duplicates %d; want 2 and 1", r.Attempts, r.PossibleDuplicates)
+	}
+	// The late answer of the first attempt: its fault does not count, its link does.
+	state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
+	if err != nil || state != "" {
+		t.Errorf("a superseded attempt's fault: %q, %v", state, err)
+	}
+	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+		t.Errorf("a superseded attempt's link: %q, %v", state, err)
+	}
+}
+
+func TestOwnEarlierMarks(t *testing.T) {
+	for earlier, want := range map[record.Earlier][2]int{
+		record.Unsent: {1, 0}, // the mark's reply was lost: no call, no doubt
+		record.Lost:   {2, 1},
+	} {
+		b, a := started(t)
+		verdict, again, err := b.ledger.Mark(t.Context(), a.Ref(), defaults, earlier)
+		b.must(err)
+		if got := [2]int{again.Attempts, again.PossibleDuplicates}; verdict != record.Call || got != want {
+			t.Errorf("%s: verdict %q, attempts and possible duplicates %v, want %v", earlier, verdict, got, want)
+		}
+	}
+}
+
+func TestCancelWhileCallingIsRemembered(t *testing.T) {
+	for follows, want := range map[record.Follows]record.State{
+		record.Retry: record.Cancelled, record.Fail: record.Cancelled, record.Hold: record.Cancelled,
+		record.PutBack: record.Cancelled, "created": record.Created,
+	} {
+		b, a := started(t)
+		state, err := b.ledger.Cancel(t.Context(), a.Record)
+		if err != nil || state != record.Calling {
+			t.Fatalf("cancel while calling: %q, %v", state, err)
+		}
+		if follows == "created" {
+			state, err = b.ledger.Created(t.Context(), a, link)
+		} else {
+			state, err = b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: follows, MaxSpent: 8})
+		}
+		if err != nil || state != want {
+			t.Errorf("cancelled while calling, then %s: %q, %v; want %q", follows, state, err, want)
+		}
+	}
+}
+
+func TestNotAfter(t *testing.T) {
+	soon := func(id string) tasks.Request {
+		return tasks.Request{ApplicationID: id, Lane: tasks.Bulk, NotAfter: time.Now().Add(300 * time.Millisecond)}
+	}
+	t.Run("ends a queued request without a call", func(t *testing.T) {
+		b := newBench(t)
+		_, err := b.client.Enqueue(t.Context(), soon("A-1"))
+		b.must(err)
+		ref := b.feed()[0]
+		b.untilPast("A-1")
+		a := b.mark(b.ledger, ref, record.Expired)
+		state, err := b.ledger.Expire(t.Context(), a.Record)
+		r, _ := b.get("A-1")
+		if err != nil || state != record.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
+			t.Fatalf("%q, %v: %+v", state, err, r)
+		}
+	})
+	t.Run("ends a called one after a fault, not after a link", func(t *testing.T) {
+		b := newBench(t)
+		for _, id := range []string{"A-1", "A-2"} {
+			_, err := b.client.Enqueue(t.Context(), soon(id))
+			b.must(err)
+		}
+		refs := b.feed()
+		first, second := b.mark(b.ledger, refs[0], record.Call), b.mark(b.ledger, refs[1], record.Call)
+		b.untilPast("A-2")
+		b.fault(first.ApplicationID, fault.Unavailable, record.Retry)
+		b.expectState(first.ApplicationID, "failed")
+		_, err := b.ledger.Created(t.Context(), second, link)
+		b.must(err)
+		b.expectState(second.ApplicationID, "created")
+	})
+	t.Run("a past one is refused for an unknown id only", func(t *testing.T) {
+		b := newBench(t)
+		req := soon("A-1")
+		_, err := b.client.Enqueue(t.Context(), req)
+		b.must(err)
+		b.untilPast("A-1")
+		if _, err := b.client.Enqueue(t.Context(), req); err != nil {
+			t.Errorf("a repeat: %v", err)
+		}
+		req.ApplicationID = "A-2"
+		if _, err := b.client.Enqueue(t.Context(), req); tasks.ReasonOf(err) != "invalid" {
+			t.Errorf("an unknown id: %v", err)
+		}
+	})
+}
+
+// untilPast waits until the request's not_after has passed by Redis' clock.
+func (b *bench) untilPast(id string) {
+	b.t.Helper()
+	r, _ := b.get(id)
+	for {
+		now, err := b.rdb.Time(b.t.Context()).Result()
+		b.must(err)
+		if now.After(r.Content.NotAfter.Add(time.Millisecond)) {
+			return
+		}
+	}
+}
+
+func TestAnAccountHasOneKindOfLinks(t *testing.T) {
+	b, a := started(t)
+	realOne := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account})
+	b.must(realOne.Join(t.Context())) // no link yet
+	_, err := b.ledger.Created(t.Context(), a, link)
+	b.must(err)
+
+	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
+	b.must(err)
+	r, _ := b.get("A-2")
+	_, _, err = realOne.Mark(t.Context(), r.Ref(), defaults, "")
+	if err == nil || !strings.Contains(err.Error(), "holds simulated links") {
+		t.Errorf("a real mark in a simulated account: %v", err)
+	}
+	if err := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account}).Join(t.Context()); err == nil {
+		t.Error("a real worker joined a simulated account")
+	}
+}
+
+func TestLateLinksAreKept(t *testing.T) {
+	b, a := started(t)
+	b.fault("A-1", fault.BadRequest, record.Fail)
+	if _, err := b.ledger.Created(t.Context(), a, link); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time as after a lost reply
+		_, err := b.ledger.Created(t.Context(), a, link)
+		b.must(err)
+	}
+	r, _ := b.get("A-1")
+	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != link.URL || r.State != record.Failed {
+		t.Errorf("record is %+v", r)
+	}
+	if n := b.events(); n != 1 {
+		t.Errorf("%d events, want the failure's alone", n)
+	}
+}
+
+func rows(from, to int) []tasks.Row {
+	var out []tasks.Row
+	for n := from; n <= to; n++ {
+		out = append(out, tasks.Row{Number: n - from + 1, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}})
+	}
+	return out
+}
+
+func (b *bench) enqueueAll(batch string, list []tasks.Row) {
+	b.t.Helper()
+	b.must(b.client.EnqueueAll(b.t.Context(), batch, slices.Values(list), func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+}
+
+func TestFeedIsBoundedAndFair(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("large", rows(1, 950))
+	b.enqueueAll("small", rows(1001, 1010))
+	refs, leads, err := b.ledger.Feed(t.Context(), 250, 1000, time.Minute)
+	b.must(err)
+	if !leads || len(refs) < 250 || len(refs) >= 350 {
+		t.Fatalf("fed %d, leads %v", len(refs), leads)
+	}
+	if !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1010" }) {
+		t.Error("the small batch was not served in the first round")
+	}
+	if more, _, err := b.ledger.Feed(t.Context(), 250, 1000, time.Minute); err != nil || len(more) != 0 {
+		t.Errorf("the lane is full, and %d more were fed (%v)", len(more), err)
+	}
+	other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	b.must(other.Join(t.Context()))
+	if refs, leads, err := other.Feed(t.Context(), 10000, 1000, time.Minute); err != nil || leads || len(refs) != 0 {
+		t.Errorf("a second process fed %d, leads %v (%v)", len(refs), leads, err)
+	}
+	for fed := len(refs); fed < 960; {
+		more, _, err := b.ledger.Feed(t.Context(), 100000, 1000, time.Minute)
+		b.must(err)
+		if len(more) == 0 {
+			t.Fatalf("only %d of 960 were fed", fed)
+		}
+		fed += len(more)
+	}
+	b.expectCounters()
+}
+
+// An import that was changed and done again must feed its new rows too, though
+// the feeder has passed their chunk, and lose none of its old ones.
+func TestAnEditedImportLosesNothing(t *testing.T) {
+	edited := rows(1, 150)
+	edited[10].Request.ApplicationID = "NEW-1"
+	edited[120].Request.ApplicationID = "NEW-2"
+	for name, before := range map[string]int{"before it was fed": 0, "in the middle": 1, "afterwards": 1000} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.enqueueAll("spring", rows(1, 150))
+			refs, _, err := b.ledger.Feed(t.Context(), before, before, time.Minute)
+			b.must(err)
+			b.enqueueAll("spring", edited)
+			b.enqueueAll("spring", edited)
+			fed := map[string]bool{}
+			for _, r := range append(refs, b.feed()...) {
+				if fed[r.ApplicationID] {
+					t.Errorf("%s was fed twice", r.ApplicationID)
+				}
+				fed[r.ApplicationID] = true
+			}
+			if len(fed) != 152 {
+				t.Errorf("fed %d ids, want the 150 and the two new ones", len(fed))
+			}
+			b.expectCounters()
+		})
+	}
+}
+
+func TestRestore(t *testing.T) {
+	b := newBench(t)
+	base := record.Record{
+		Lane: record.Bulk, Generation: 1, Run: 2, Attempts: 3, PossibleDuplicates: 1, AcceptedAt: time.UnixMilli(1e12).UTC(),
+		ChangedAt: time.UnixMilli(1e12).UTC(), Past: []record.Outcome{{Run: 1, Status: record.Failed, Reason: "timeout"}},
+	}
+	calling, created := base, base
+	calling.ApplicationID, calling.State = "A-1", record.Calling
+	created.ApplicationID, created.State = "A-2", record.Created
+	created.Outcome = record.Outcome{Run: 2, Status: record.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
+	for range 2 {
+		b.must(b.ledger.Restore(t.Context(), []record.Record{calling, created}))
+	}
+	got, _ := b.get("A-1")
+	if got.State != record.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
+		t.Errorf("what was being called is %+v", got)
+	}
+	if got, _ := b.get("A-2"); got.Outcome.URL != created.Outcome.URL {
+		t.Errorf("what was created is %+v", got)
+	}
+	b.expectCounters()
+}
+
+func TestOverdueTurnsAreNamedAgain(t *testing.T) {
+	b := newBench(t)
+	b.importRow("A-1")
+	ref := b.feed()[0]
+	if refs, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != 0 {
+		t.Fatalf("%v, %v", refs, err)
+	}
+	refs, err := b.ledger.Overdue(t.Context(), record.Bulk, 0)
+	if err != nil || len(refs) != 1 || refs[0] != ref {
+		t.Fatalf("%v, %v", refs, err)
+	}
+}
