@@ -7,10 +7,8 @@ package telemetry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,20 +32,16 @@ type Config struct {
 	Format string `env:"KYCLINK_LOG_FORMAT"`
 }
 
-// Validate names everything that is wrong, each joined error starting with the
-// variable's name.
-func (c Config) Validate() error {
-	return errors.Join(
-		oneOf("KYCLINK_LOG_LEVEL", c.Level, "debug", "info", "warn", "error"),
-		oneOf("KYCLINK_LOG_FORMAT", c.Format, JSON, Console),
-	)
-}
-
-func oneOf(variable, value string, allowed ...string) error {
-	if value == "" || slices.Contains(allowed, value) {
-		return nil
+// Validate gives all problems at once, each with its variable's name.
+func (c Config) Validate() []error {
+	var problems []error
+	if levels := []string{"", "debug", "info", "warn", "error"}; !slices.Contains(levels, c.Level) {
+		problems = append(problems, fmt.Errorf("KYCLINK_LOG_LEVEL is %q; use debug, info, warn or error", c.Level))
 	}
-	return fmt.Errorf("%s: must be one of %s, not %q", variable, strings.Join(allowed, ", "), value)
+	if formats := []string{"", JSON, Console}; !slices.Contains(formats, c.Format) {
+		problems = append(problems, fmt.Errorf("KYCLINK_LOG_FORMAT is %q; use json or console", c.Format))
+	}
+	return problems
 }
 
 // New is the logger that writes lines to w, which it locks. A level that

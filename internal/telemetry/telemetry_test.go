@@ -22,14 +22,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestValidateNamesEverything(t *testing.T) {
 	for _, c := range []telemetry.Config{{}, {Level: "debug", Format: "json"}, {Level: "error", Format: "console"}} {
-		if err := c.Validate(); err != nil {
-			t.Errorf("%+v: %v", c, err)
+		if problems := c.Validate(); problems != nil {
+			t.Errorf("%+v: %v", c, problems)
 		}
 	}
-	err := telemetry.Config{Level: "fatal", Format: "xml"}.Validate()
-	want := "KYCLINK_LOG_LEVEL: must be one of debug, info, warn, error, not \"fatal\"\n" +
-		"KYCLINK_LOG_FORMAT: must be one of json, console, not \"xml\""
-	if err == nil || err.Error() != want {
+	got := telemetry.Config{Level: "fatal", Format: "xml"}.Validate()
+	want := "KYCLINK_LOG_LEVEL is \"fatal\"; use debug, info, warn or error\n" +
+		"KYCLINK_LOG_FORMAT is \"xml\"; use json or console"
+	if err := errors.Join(got...); err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
 }
