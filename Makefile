@@ -1,0 +1,81 @@
+# The everyday commands. `make` alone lists them.
+# What is installed for them goes to .bin/, except redis-server.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+
+GOLANGCI_LINT := .bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOVULNCHECK   := .bin/govulncheck-$(GOVULNCHECK_VERSION)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/kyclink, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kyclink ./cmd/kyclink
+
+.PHONY: demo
+demo: build ## the main job: 500 invented people in, 500 links out, from the simulator
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	awk 'BEGIN {print "application_id,redirect_url,metadata"; for (i = 1; i <= 500; i++) \
+	  printf "DEMO-%04d,https://shop.example/done,\"{\"\"customer\"\":\"\"%d\"\"}\"\n", i, i}' > "$$dir/people.csv"; \
+	env -u KYCLINK_REDIS_URL bin/kyclink run --simulate "$$dir/people.csv" -o "$$dir/links.csv"; \
+	head -n 6 "$$dir/links.csv"
+
+.PHONY: test
+test: redis-server ## install redis-server where it is missing, and run all tests with the race detector
+	go test -race ./...
+
+.PHONY: test-long
+test-long: redis-server ## the same, with the long tests and in random order
+	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s) each
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
+	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d' ' -f2); do \
+	    echo "$$dir $$target"; go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$dir"; \
+	  done; done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## golangci-lint (built from source the first time, which takes minutes)
+	$(GOLANGCI_LINT) run
+
+.PHONY: vuln
+vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
+	$(GOVULNCHECK) ./...
+
+.PHONY: clean
+clean: ## remove what was built and installed here
+	rm -rf bin .bin
+
+# A version in the file's name, so that a new one is installed when it is pinned.
+$(GOLANGCI_LINT):
+	GOBIN=$(CURDIR)/.bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv .bin/golangci-lint $@
+
+$(GOVULNCHECK):
+	GOBIN=$(CURDIR)/.bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	mv .bin/govulncheck $@
+
+.PHONY: redis-server
+redis-server:
+	@if command -v redis-server >/dev/null; then exit; fi; \
+	if command -v apt-get >/dev/null; then \
+	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	  echo 'installing redis-server, which the tests need (apt-get)'; \
+	  $$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	elif command -v brew >/dev/null; then \
+	  echo 'installing redis, which the tests need (brew)'; brew install --quiet redis; \
+	else \
+	  echo 'The tests need redis-server 7.0 or newer in PATH, and there is neither apt-get nor brew to install it:' >&2; \
+	  echo 'install it yourself (https://redis.io/docs/latest/operate/oss_and_stack/install/), then run make test again.' >&2; \
+	  exit 1; \
+	fi

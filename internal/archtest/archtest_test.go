@@ -1,0 +1,181 @@
+// Package archtest holds what the design says of the packages as tests: which
+// may import which, and how long a file may be. There is nothing in it to
+// import.
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kyclink/kyclink"
+
+// everything stands for all our packages, but those that are for tests.
+const everything = "*"
+
+// arrows is the import table: what each package may import of ours. A package
+// that is not listed may not exist, and a new arrow is a decision about the
+// design, made here.
+func arrows() map[string][]string {
+	return map[string][]string{
+		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
+		"worker":                    {"tasks", "internal/fault", "internal/record"},
+		"tasks":                     {"internal/fault", "internal/record"},
+		"internal/faceki":           {"tasks", "internal/fault", "internal/record"},
+		"internal/faceki/simulator": {},
+		"internal/ledger":           {"tasks", "internal/fault", "internal/record"},
+		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
+		"internal/record":           {},
+		"internal/fault":            {},
+		"internal/telemetry":        {},
+		// Those whose Config it composes; tasks for a limit.
+		"internal/config":    {"internal/faceki", "internal/telemetry", "tasks", "worker"},
+		"internal/redistest": {},
+		"internal/archtest":  {},
+	}
+}
+
+// testArrows is what the tests of a package may import besides: itself, the
+// real servers to test against, and what they put together.
+func testArrows() map[string][]string {
+	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", "internal/record", "tasks"}
+	together := []string{"internal/ledger", "internal/faceki", "internal/telemetry"}
+	return map[string][]string{
+		"cmd/kyclink":               {"internal/redistest"},
+		"worker":                    append(servers, together...),
+		"tasks":                     {"internal/redistest"},
+		"internal/faceki":           servers,
+		"internal/faceki/simulator": {"internal/faceki", "internal/fault", "tasks"},
+		"internal/ledger":           servers,
+		"internal/bulk":             append(servers, together...),
+		"internal/record":           {"internal/redistest"},
+		"internal/config":           servers,
+		"internal/telemetry":        servers,
+	}
+}
+
+// confined names modules of others, and the only packages that may import them,
+// in tests as well.
+func confined() map[string][]string {
+	return map[string][]string{
+		"github.com/hibiken/asynq": {"tasks", "worker", "cmd/kyclink"},
+	}
+}
+
+// listed is what `go list` says of a package.
+type listed struct {
+	ImportPath, Dir                    string
+	Imports, TestImports, XTestImports []string
+	GoFiles, TestGoFiles, XTestGoFiles []string
+	IgnoredGoFiles                     []string
+	name                               string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e",
+		"-json=ImportPath,Dir,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles", module+"/...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		p.name = strings.TrimPrefix(p.ImportPath, module+"/")
+		all = append(all, p)
+	}
+	if len(all) < 5 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	return all
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := arrows()[p.name]
+		if !known {
+			t.Errorf("%s is not in the import table, which says what it may import", p.name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if wrong := violation(p.name, imported, allowed); wrong != "" {
+				t.Error(wrong)
+			}
+		}
+		allowed = slices.Concat(allowed, testArrows()[p.name], []string{p.name})
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if wrong := violation(p.name, imported, allowed); wrong != "" {
+				t.Errorf("%s (in a test)", wrong)
+			}
+		}
+	}
+}
+
+// violation says what is wrong with an import; nothing where it is allowed.
+func violation(from, imported string, allowed []string) string {
+	for path, only := range confined() {
+		if within := imported == path || strings.HasPrefix(imported, path+"/"); within && !slices.Contains(only, from) {
+			return fmt.Sprintf("%s imports %s, which only %s may", from, imported, strings.Join(only, ", "))
+		}
+	}
+	target, ours := strings.CutPrefix(imported, module+"/")
+	forTests := target == "internal/redistest" || target == "internal/faceki/simulator"
+	if !ours || slices.Contains(allowed, target) || slices.Contains(allowed, everything) && !forTests {
+		return ""
+	}
+	return fmt.Sprintf("%s imports %s: no such arrow in the table", from, target)
+}
+
+func TestViolation(t *testing.T) {
+	for _, tt := range []struct {
+		from, imported string
+		allowed        []string
+		want           string
+	}{
+		{"worker", "time", nil, ""},
+		{"worker", module + "/tasks", []string{"tasks"}, ""},
+		{"worker", module + "/internal/ledger", []string{"tasks"}, "worker imports internal/ledger: no such arrow in the table"},
+		{"cmd/kyclink", module + "/internal/ledger", []string{everything}, ""},
+		{"cmd/kyclink", module + "/internal/redistest", []string{everything}, "cmd/kyclink imports internal/redistest: no such arrow in the table"},
+		{"worker", "github.com/hibiken/asynq", nil, ""},
+		{"internal/ledger", "github.com/hibiken/asynq", nil, "internal/ledger imports github.com/hibiken/asynq, which only tasks, worker, cmd/kyclink may"},
+		{"internal/ledger", "github.com/hibiken/asynq/x", nil, "internal/ledger imports github.com/hibiken/asynq/x, which only tasks, worker, cmd/kyclink may"},
+		{"internal/ledger", "github.com/hibiken/asynqmon", nil, ""},
+	} {
+		if got := violation(tt.from, tt.imported, tt.allowed); got != tt.want {
+			t.Errorf("%s imports %s: got %q, want %q", tt.from, tt.imported, got, tt.want)
+		}
+	}
+}
+
+func TestFilesAreShort(t *testing.T) {
+	const most = 450
+	for _, p := range packages(t) {
+		for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles, p.IgnoredGoFiles) {
+			content, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines := bytes.Count(content, []byte("\n")); lines > most {
+				t.Errorf("%s/%s has %d lines; %d are the most that anybody reads", p.name, name, lines, most)
+			}
+		}
+	}
+}
