@@ -119,6 +119,9 @@ func (e *UpstreamError) Error() string {
 	return fmt.Sprintf("account %q holds %s links and can take no %s ones; use another KYCLINK_ACCOUNT", e.Account, e.Has, e.Asked)
 }
 
+// Fatal says that a worker that meets this error must end.
+func (*UpstreamError) Fatal() bool { return true }
+
 func (l *Ledger) upstreamError() error {
 	other := map[string]string{"real": "simulated", "simulated": "real"}
 	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}

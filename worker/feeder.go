@@ -1,0 +1,106 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Source is what the feeder needs of the ledger.
+type Source interface {
+	// Feed makes waiting bulk requests queued while this process leads.
+	Feed(ctx context.Context, target, most int, lease time.Duration) (refs []record.Ref, leads bool, err error)
+	// Overdue names queued turns that nobody has taken up for a while.
+	Overdue(ctx context.Context, lane record.Lane, since time.Duration) ([]record.Ref, error)
+}
+
+const (
+	feedMost      = 1000 // requests of one script call: it must not hold Redis for long
+	feedLease     = 5 * time.Second
+	feedPause     = 100 * time.Millisecond // of the leader
+	followPause   = time.Second            // of the others
+	overdueAfter  = 30 * time.Second
+	overduePause  = 10 * time.Second
+	feedDispatch  = 16 // tasks enqueued at a time
+	feederTimeout = 10 * time.Second
+)
+
+// feeder keeps the bulk lane filled with a few seconds' work; everything else
+// waits in the ledger, where it can be paused, cancelled and overtaken. One
+// process of the fleet leads.
+type feeder struct {
+	source  Source
+	queue   *asynq.Client
+	account string
+	target  int // fed requests that the lane should hold
+	log     *zap.Logger
+}
+
+// run feeds until ctx is done.
+func (f *feeder) run(ctx context.Context) {
+	var looked time.Time
+	for {
+		fed, leads, err := f.feed(ctx)
+		if err == nil && leads && time.Since(looked) >= overduePause {
+			looked = time.Now()
+			err = f.mend(ctx)
+		}
+		pause := feedPause
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			f.log.Warn("feeding the bulk lane failed; trying again", zap.Error(err))
+			pause = followPause
+		case !leads:
+			pause = followPause
+		case fed >= feedMost:
+			pause = 0
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (f *feeder) feed(ctx context.Context) (int, bool, error) {
+	once, cancel := context.WithTimeout(ctx, feederTimeout)
+	defer cancel()
+	refs, leads, err := f.source.Feed(once, f.target, feedMost, feedLease)
+	if err != nil {
+		return 0, false, err
+	}
+	return len(refs), leads, f.dispatch(once, record.Bulk, refs)
+}
+
+// mend enqueues the tasks of turns that have waited for long: a process that
+// died between two steps may have left them without one.
+func (f *feeder) mend(ctx context.Context) error {
+	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+		refs, err := f.source.Overdue(ctx, lane, overdueAfter)
+		if err != nil {
+			return err
+		}
+		if err := f.dispatch(ctx, lane, refs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *feeder) dispatch(ctx context.Context, lane record.Lane, refs []record.Ref) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(feedDispatch)
+	for _, ref := range refs {
+		group.Go(func() error { return tasks.Dispatch(ctx, f.queue, f.account, lane, ref) })
+	}
+	return group.Wait()
+}

@@ -1,0 +1,61 @@
+package worker
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+const (
+	busyDelay     = 5 * time.Second // before looking again whether an attempt of another process is over
+	recordTimeout = 5 * time.Second // for one try to record an answer
+	recordPause   = time.Second     // between two such tries
+)
+
+// later is returned to the queue for a task that is to come again. It is no
+// failure: asynq's own counting and archive are never used.
+type later struct{ delay time.Duration }
+
+func (*later) Error() string { return "to be taken up again" }
+
+// policy decides what follows a fault. It is the only place where a pause is
+// chosen.
+type policy struct {
+	base, cap time.Duration
+	maxSpent  int
+	random    func(time.Duration) time.Duration // uniform in [0, d)
+}
+
+// next decides by the fault's columns. The pause before another attempt is
+// exponential with full jitter: uniform between nothing and base·2^(n-1), n
+// being the attempts so far.
+func (p policy) next(f *fault.Fault, attempts int) record.Next {
+	next := record.Next{Follows: record.Retry, MaxSpent: p.maxSpent, Delay: p.backoff(attempts)}
+	switch f.Party() {
+	case fault.ThisRequest:
+		next.Follows = record.Fail
+	case fault.Person:
+		next.Follows = record.Hold
+	case fault.Ourselves:
+		next.Follows, next.Delay = record.PutBack, 0
+	default:
+		next.Delay = max(next.Delay, f.RetryAfter)
+	}
+	return next
+}
+
+func (p policy) backoff(attempts int) time.Duration {
+	ceiling := p.cap
+	if shift := max(attempts-1, 0); shift < 30 && p.base<<shift < p.cap {
+		ceiling = p.base << shift
+	}
+	return p.random(ceiling)
+}
+
+// redisAway is the pause before a task is taken up again that met an error of
+// our own.
+func (p policy) redisAway() time.Duration { return time.Second + p.random(4*time.Second) }
+
+func uniform(d time.Duration) time.Duration { return rand.N(d + 1) }
