@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 		"internal/fault":            {},
 		"internal/telemetry":        {},
 		// Those whose Config it composes; tasks for a limit.
-		"internal/config":    {"internal/faceki", "internal/telemetry", "tasks", "worker"},
+		"internal/config":    {"internal/faceki", "internal/telemetry", "tasks"},
 		"internal/redistest": {},
 		"internal/archtest":  {},
 	}
