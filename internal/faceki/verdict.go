@@ -1,0 +1,239 @@
+package faceki
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// answer is what came back for one request.
+type answer struct {
+	status     int
+	retryAfter time.Duration
+	body       []byte // at most maxBody
+	// broken is why the body was not read to its end: fault.Unreadable or
+	// fault.TimedOut, 0 where it was. A status that says no counts all the same.
+	broken fault.Kind
+}
+
+// envelope is what is read of a body, in any of its shapes. A body that is no
+// JSON object has no codes, and then the HTTP status speaks alone.
+type envelope struct {
+	response int // responseCode alone decides on success
+	codes    []int
+	data     json.RawMessage
+	url      string
+}
+
+const (
+	none      = math.MinInt // no code
+	maxShown  = 99999
+	maxLinkID = 512
+	maxURL    = 2048
+)
+
+func open(body []byte) envelope {
+	e := envelope{response: none}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(body, &object) != nil {
+		return e
+	}
+	if n, ok := number(object["responseCode"]); ok {
+		e.response = n
+	}
+	for _, key := range []string{"responseCode", "code", "statusCode"} {
+		if n, ok := number(object[key]); ok {
+			e.codes = append(e.codes, n)
+		}
+	}
+	e.data = object["data"]
+	e.url, _ = text(object["url"])
+	return e
+}
+
+// number reads a whole number, also from a string: both are seen.
+func number(raw json.RawMessage) (int, bool) {
+	digits := string(raw)
+	if s, ok := text(raw); ok {
+		digits = s
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil
+}
+
+func text(raw json.RawMessage) (s string, ok bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	return s, json.Unmarshal(raw, &s) == nil
+}
+
+// verdict is what an answer means.
+type verdict struct {
+	kind fault.Kind // 0: code 0, which is a success if the link can be used
+	code int        // the code that decided, or none
+	// renew says that the token was refused, which a new one may mend.
+	renew bool
+}
+
+// judge is the table of answers. A known code wins over the HTTP status, a code
+// that is an HTTP status counts as that inside a 2xx, and any other code means
+// that FaceKi refused the request for a reason of its own.
+func judge(status int, e envelope, ownWorkflow bool) verdict {
+	for _, code := range e.codes {
+		if kind, known := codeKind(code, ownWorkflow); known {
+			return verdict{kind, code, code == 1}
+		}
+	}
+	code := none
+	if len(e.codes) > 0 {
+		code = e.codes[0]
+	}
+	if status/100 != 2 {
+		return verdict{statusKind(status), code, status == http.StatusUnauthorized}
+	}
+	for _, code := range e.codes {
+		if code >= 100 && code <= 599 {
+			return verdict{statusKind(code), code, code == http.StatusUnauthorized}
+		}
+	}
+	if code != none {
+		return verdict{fault.BadRequest, code, false}
+	}
+	return verdict{fault.Unreadable, none, false}
+}
+
+// codeKind is the table of FaceKi's own codes, those of 100 to 599 that it
+// documents included.
+func codeKind(code int, ownWorkflow bool) (kind fault.Kind, known bool) {
+	switch code {
+	case 0:
+		return 0, true
+	case 1:
+		return fault.Unauthorized, true
+	case 400, 5002:
+		return fault.BadRequest, true
+	case 500, 1000:
+		return fault.ServerError, true
+	case 5001:
+		if ownWorkflow {
+			return fault.RulesMissing, true
+		}
+		return fault.AccountRules, true
+	case 5003:
+		return fault.CreditGone, true
+	case 5009, 8017:
+		return fault.LimitGone, true
+	case 7001:
+		return fault.AccountRules, true
+	case 8016:
+		return fault.LinkNotMade, true
+	}
+	if code/100 == 50 || code/100 == 80 { // checks of documents and faces
+		return fault.BadRequest, true
+	}
+	return 0, false
+}
+
+// statusKind is the table of HTTP statuses, for answers without a known code.
+func statusKind(status int) fault.Kind {
+	switch status {
+	case 401, 402, 403, 404, 405, 407:
+		return fault.Unauthorized // a wrong base URL must not fail a million rows
+	case 408:
+		return fault.TimedOut
+	case 425:
+		return fault.ServerError
+	case 429:
+		return fault.TooMany
+	case 503:
+		return fault.Unavailable
+	}
+	switch status / 100 {
+	case 3:
+		return fault.Unauthorized
+	case 4:
+		return fault.BadRequest
+	case 5:
+		return fault.ServerError
+	}
+	return fault.Unreadable // 1xx and 2xx: FaceKi says nothing that is known
+}
+
+// created reads the answer to a create call: a link or a fault. renew says that
+// the token was refused.
+func (c Config) created(a answer, ownWorkflow bool) (made record.Made, f *fault.Fault, renew bool) {
+	e := open(a.body)
+	v := judge(a.status, e, ownWorkflow)
+	if a.broken != 0 && a.status/100 == 2 {
+		v = verdict{a.broken, none, false} // never half an answer for a whole one
+	}
+	if v.kind == 0 {
+		if link, ok := c.link(a.status, e); ok {
+			return link, nil, false
+		}
+		v.kind = fault.Unusable
+	}
+	return record.Made{}, v.fault(a), v.renew
+}
+
+// fault words the verdict in numbers only: nothing that FaceKi wrote is kept.
+func (v verdict) fault(a answer) *fault.Fault {
+	f := &fault.Fault{Kind: v.kind, Detail: fmt.Sprintf("HTTP %d", a.status), RetryAfter: a.retryAfter}
+	if v.code >= 0 && v.code <= maxShown {
+		f.Detail += fmt.Sprintf(", code %d", v.code)
+	}
+	return f
+}
+
+// link gives the link of a success, if it is one that can be handed on.
+func (c Config) link(status int, e envelope) (record.Made, bool) {
+	id, _ := text(e.data)
+	if (status != http.StatusOK && status != http.StatusCreated) || e.response != 0 {
+		return record.Made{}, false
+	}
+	if !plain(id, maxLinkID) || !plain(e.url, maxURL) {
+		return record.Made{}, false
+	}
+	u, err := url.Parse(e.url)
+	if err != nil || u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
+		return record.Made{}, false
+	}
+	if !c.linkHost(u.Hostname()) {
+		return record.Made{}, false
+	}
+	return record.Made{LinkID: id, URL: e.url}, true
+}
+
+// plain says whether s is of 1 to limit bytes, printable and without blanks.
+func plain(s string, limit int) bool {
+	return s != "" && len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool {
+		return r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	})
+}
+
+// maxRetryAfter caps what FaceKi may ask for: waiting is looked at again by then.
+const maxRetryAfter = time.Hour
+
+// retryAfter reads the header's seconds or date; 0 where it says nothing.
+func retryAfter(header string, now time.Time) time.Duration {
+	header = strings.TrimSpace(header)
+	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}

@@ -1,0 +1,309 @@
+package faceki
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func config() Config {
+	return Config{
+		ClientID: "shop-7", ClientSecret: "s3cr3t-of-shop-7", BaseURL: "https://sdk.faceki.com", Auth: AuthPost,
+		ExpiryType: ExpiryNumber, LinkHosts: []string{"apps.faceki.com"}, Timeout: 15 * time.Second,
+	}
+}
+
+// statuses is the verdict on every HTTP status that comes without a known code.
+var statuses = []struct {
+	from, to int
+	kind     fault.Kind
+	party    fault.Party
+	outcome  fault.Outcome
+}{
+	{100, 199, fault.Unreadable, fault.FaceKi, fault.Unknown},
+	{200, 299, fault.Unreadable, fault.FaceKi, fault.Unknown},
+	{300, 399, fault.Unauthorized, fault.Account, fault.NoLink},
+	{400, 400, fault.BadRequest, fault.ThisRequest, fault.NoLink},
+	{401, 405, fault.Unauthorized, fault.Account, fault.NoLink},
+	{406, 406, fault.BadRequest, fault.ThisRequest, fault.NoLink},
+	{407, 407, fault.Unauthorized, fault.Account, fault.NoLink},
+	{408, 408, fault.TimedOut, fault.FaceKi, fault.Unknown},
+	{409, 424, fault.BadRequest, fault.ThisRequest, fault.NoLink},
+	{425, 425, fault.ServerError, fault.FaceKi, fault.Unknown},
+	{426, 428, fault.BadRequest, fault.ThisRequest, fault.NoLink},
+	{429, 429, fault.TooMany, fault.Throttle, fault.NoLink},
+	{430, 499, fault.BadRequest, fault.ThisRequest, fault.NoLink},
+	{500, 502, fault.ServerError, fault.FaceKi, fault.Unknown},
+	{503, 503, fault.Unavailable, fault.FaceKi, fault.NoLink},
+	{504, 599, fault.ServerError, fault.FaceKi, fault.Unknown},
+}
+
+// bodies are the envelopes of a code, and those that have none.
+var bodies = map[string]string{
+	"responseCode": `{"responseCode":%d,"message":"m"}`,
+	"a string":     `{"responseCode":"%d"}`,
+	"statusCode":   `{"status":false,"statusCode":%d,"message":"m","data":{}}`,
+	"code":         `{"status":false,"code":%d,"message":"m","result":null}`,
+	"both":         `{"responseCode":null,"code":"no number","statusCode":%d,"data":"text"}`,
+}
+
+var codeless = []string{``, `{}`, `{"message":"m"}`, `plain text`, `<html>`, `null`, `[]`, `{"responseCode":`,
+	`{"responseCode":{}}`, `{"responseCode":0.5}`, `{"code":true}`, `"0"`, `0`, `{"responseCode":0}{}`}
+
+func TestVerdictOnEveryStatus(t *testing.T) {
+	next := 100
+	for _, row := range statuses {
+		if row.from != next {
+			t.Fatalf("the table has a gap before %d", row.from)
+		}
+		next = row.to + 1
+		for status := row.from; status <= row.to; status++ {
+			for _, body := range codeless {
+				made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
+				if f == nil || f.Kind != row.kind || f.Party() != row.party || f.Outcome() != row.outcome || made != (record.Made{}) {
+					t.Fatalf("HTTP %d with %q: %+v", status, body, f)
+				}
+				if renew != (status == 401) || f.Detail != fmt.Sprintf("HTTP %d", status) {
+					t.Fatalf("HTTP %d: renew %v, %q", status, renew, f.Detail)
+				}
+			}
+			checkEmbedded(t, status, row.kind)
+		}
+	}
+	if next != 600 {
+		t.Fatalf("the table ends at %d", next-1)
+	}
+}
+
+// checkEmbedded puts the status as a code into a 2xx, where it means the same,
+// and beside other statuses, where it counts only if it is a code of FaceKi.
+func checkEmbedded(t *testing.T, code int, kind fault.Kind) {
+	t.Helper()
+	for name, body := range bodies {
+		a := answer{status: 200, body: fmt.Appendf(nil, body, code)}
+		_, f, renew := config().created(a, true)
+		if f == nil || f.Kind != kind || renew != (code == 401) || f.Detail != fmt.Sprintf("HTTP 200, code %d", code) {
+			t.Fatalf("code %d in %s inside a 200: %+v, renew %v", code, name, f, renew)
+		}
+		if code == 400 || code == 500 {
+			continue
+		}
+		a.status = 403
+		if _, f, _ = config().created(a, true); f.Kind != fault.Unauthorized {
+			t.Fatalf("code %d in %s inside a 403: %+v", code, name, f)
+		}
+	}
+}
+
+func TestVerdictOnEveryKnownCode(t *testing.T) {
+	type row struct {
+		code    int
+		own     bool
+		kind    fault.Kind
+		outcome fault.Outcome
+	}
+	rows := []row{
+		{0, false, fault.Unusable, fault.Unknown},
+		{1, false, fault.Unauthorized, fault.NoLink},
+		{400, false, fault.BadRequest, fault.NoLink},
+		{500, false, fault.ServerError, fault.Unknown},
+		{1000, false, fault.ServerError, fault.Unknown},
+		{5001, true, fault.RulesMissing, fault.NoLink},
+		{5001, false, fault.AccountRules, fault.NoLink},
+		{5003, false, fault.CreditGone, fault.NoLink},
+		{5009, false, fault.LimitGone, fault.NoLink},
+		{7001, false, fault.AccountRules, fault.NoLink},
+		{7001, true, fault.AccountRules, fault.NoLink},
+		{8016, false, fault.LinkNotMade, fault.NoLink},
+		{8017, false, fault.LimitGone, fault.NoLink},
+	}
+	named := map[int]bool{}
+	for _, r := range rows {
+		named[r.code] = true
+	}
+	for _, hundred := range []int{5000, 8000} {
+		for code := hundred; code < hundred+100; code++ {
+			if !named[code] {
+				rows = append(rows, row{code, true, fault.BadRequest, fault.NoLink})
+			}
+		}
+	}
+	for _, r := range rows {
+		for name, body := range bodies {
+			for status := 100; status <= 599; status++ {
+				if !named[r.code] && status%50 != 0 {
+					continue // for time's sake
+				}
+				a := answer{status: status, body: fmt.Appendf(nil, body, r.code)}
+				_, f, renew := config().created(a, r.own)
+				if f == nil || f.Kind != r.kind || f.Outcome() != r.outcome || renew != (r.code == 1) {
+					t.Fatalf("code %d in %s, HTTP %d: %+v, renew %v", r.code, name, status, f, renew)
+				}
+			}
+		}
+	}
+}
+
+func TestVerdictOnUnknownCodes(t *testing.T) {
+	for _, code := range []int{2, 99, 600, 999, 1001, 4999, 5100, 7000, 7999, 8100, 123456, -1} {
+		for name, body := range bodies {
+			a := answer{status: 200, body: fmt.Appendf(nil, body, code)}
+			_, f, _ := config().created(a, true)
+			if f.Kind != fault.BadRequest {
+				t.Errorf("code %d in %s: %+v", code, name, f)
+			}
+			if shown := strings.Contains(f.Detail, "code"); shown != (code >= 0 && code < 100000) {
+				t.Errorf("code %d: %q", code, f.Detail)
+			}
+			a.status = 502
+			if _, f, _ = config().created(a, true); f.Kind != fault.ServerError {
+				t.Errorf("code %d in %s, HTTP 502: %+v", code, name, f)
+			}
+		}
+	}
+}
+
+func TestFirstKnownCodeDecides(t *testing.T) {
+	for body, kind := range map[string]fault.Kind{
+		`{"statusCode":422,"code":5003}`:          fault.CreditGone,
+		`{"statusCode":5003,"code":9999}`:         fault.CreditGone,
+		`{"responseCode":5009,"statusCode":500}`:  fault.LimitGone,
+		`{"code":9999,"statusCode":503}`:          fault.Unavailable,
+		`{"responseCode":0,"statusCode":500}`:     fault.Unusable,
+		`{"ResponseCode":5003,"message":"other"}`: fault.Unreadable,
+	} {
+		if _, f, _ := config().created(answer{status: 200, body: []byte(body)}, false); f.Kind != kind {
+			t.Errorf("%s: %+v", body, f)
+		}
+	}
+}
+
+func TestSuccess(t *testing.T) {
+	want := record.Made{LinkID: "bdb2-77", URL: "https://apps.faceki.com/kycverify/bdb2-77"}
+	for _, status := range []int{200, 201} {
+		for _, code := range []string{`0`, `"0"`} {
+			body := `{"responseCode":` + code + `,"data":"bdb2-77","url":"https://apps.faceki.com/kycverify/bdb2-77","more":[1]}`
+			made, f, _ := config().created(answer{status: status, body: []byte(body)}, false)
+			if f != nil || made != want {
+				t.Errorf("HTTP %d with code %s: %+v", status, code, f)
+			}
+		}
+	}
+}
+
+func TestCodeZeroThatIsNoSuccess(t *testing.T) {
+	const id = `"data":"bdb2-77"`
+	for _, body := range []string{
+		`{"responseCode":0}`,
+		`{"responseCode":0,"data":"","url":"https://apps.faceki.com/k/1"}`,
+		`{"responseCode":0,"data":{"id":1},"url":"https://apps.faceki.com/k/1"}`,
+		`{"responseCode":0,"data":"two words","url":"https://apps.faceki.com/k/1"}`,
+		`{"responseCode":0,` + id + `}`,
+		`{"responseCode":0,` + id + `,"url":7}`,
+		`{"responseCode":0,` + id + `,"url":"http://apps.faceki.com/k/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://apps.faceki.com.evil.example/k/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://evil.example/apps.faceki.com"}`,
+		`{"responseCode":0,` + id + `,"url":"https://apps.faceki.com@evil.example/k/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://u:p@apps.faceki.com/k/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://apps.faceki.com:8443/k/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://simulator.invalid/kycverify/1"}`,
+		`{"responseCode":0,` + id + `,"url":"https://apps.faceki.com/k/\n1"}`,
+		`{"responseCode":0,` + id + `,"url":"//apps.faceki.com/k/1"}`,
+		`{"code":0,` + id + `,"url":"https://apps.faceki.com/k/1"}`,
+	} {
+		made, f, _ := config().created(answer{status: 200, body: []byte(body)}, false)
+		if f == nil || f.Kind != fault.Unusable || made != (record.Made{}) {
+			t.Errorf("%s: %+v %+v", body, made, f)
+		}
+	}
+	good := `{"responseCode":0,` + id + `,"url":"https://apps.faceki.com/k/1"}`
+	for _, status := range []int{202, 204, 299, 302, 404, 500} {
+		if _, f, _ := config().created(answer{status: status, body: []byte(good)}, false); f == nil || f.Kind != fault.Unusable {
+			t.Errorf("HTTP %d: %+v", status, f)
+		}
+	}
+	if _, f, _ := config().created(answer{status: 200, body: []byte(good), broken: fault.TimedOut}, false); f == nil || f.Kind != fault.TimedOut {
+		t.Errorf("broken off: %+v", f)
+	}
+}
+
+func TestSimulatedAndRealLinksNeverMix(t *testing.T) {
+	simulated := config()
+	simulated.Simulated = true
+	simulated.LinkHosts = []string{"apps.faceki.com", "simulator.invalid"} // Validate refuses it
+	for url, ok := range map[string]bool{
+		"https://simulator.invalid/kycverify/1": true,
+		"https://apps.faceki.com/kycverify/1":   false,
+		"https://other.invalid/kycverify/1":     false,
+	} {
+		body := []byte(`{"responseCode":0,"data":"1","url":"` + url + `"}`)
+		if _, f, _ := simulated.created(answer{status: 200, body: body}, false); (f == nil) != ok {
+			t.Errorf("%s simulated: %v", url, f)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 24, 5, 0, 0, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"": 0, "0": 0, "7": 7 * time.Second, " 30 ": 30 * time.Second, "-5": 0, "soon": 0, "1.5": 0,
+		"86400": time.Hour, "99999999999999999999999": time.Hour,
+		now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
+		now.Add(-time.Minute).Format(http.TimeFormat):     0,
+		now.AddDate(9, 0, 0).Format(http.TimeFormat):      time.Hour,
+	} {
+		if got := retryAfter(header, now); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	}
+	_, f, _ := config().created(answer{status: 429, retryAfter: time.Minute}, false)
+	if f.RetryAfter != time.Minute {
+		t.Error(f)
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	for _, body := range codeless {
+		f.Add(200, body, false)
+	}
+	for _, body := range bodies {
+		f.Add(500, fmt.Sprintf(body, 5003), true)
+	}
+	f.Add(200, `{"responseCode":0,"data":"bdb2-77","url":"https://apps.faceki.com/kycverify/bdb2-77"}`, false)
+	f.Add(200, `{"responseCode":0,"data":{"access_token":"t0ken","expires_in":"3600"}}`, false)
+	f.Fuzz(func(t *testing.T, status int, body string, own bool) {
+		if status < 100 || status > 599 {
+			return
+		}
+		a := answer{status: status, body: []byte(body)}
+		made, fa, _ := config().created(a, own)
+		if fa == nil {
+			if made.LinkID == "" || !strings.HasPrefix(strings.ToLower(made.URL), "https://apps.faceki.com") || strings.ContainsAny(made.URL+made.LinkID, " \n\r\t") {
+				t.Fatalf("a link that cannot be used: %+v", made)
+			}
+		} else {
+			checkDetail(t, fa.Detail, status)
+		}
+		if value, life, fa := granted(a); fa == nil {
+			if value == "" || life < time.Second || life > maxLife {
+				t.Fatalf("token for %v", life)
+			}
+		} else {
+			checkDetail(t, fa.Detail, status)
+		}
+	})
+}
+
+// checkDetail allows numbers only: the status, and a code of at most 5 digits.
+func checkDetail(t *testing.T, detail string, status int) {
+	t.Helper()
+	rest, ok := strings.CutPrefix(detail, fmt.Sprintf("HTTP %d", status))
+	if code := strings.TrimPrefix(rest, ", code "); !ok || len(code) > 5 || strings.Trim(code, "0123456789") != "" {
+		t.Fatalf("detail %q", detail)
+	}
+}

@@ -1,0 +1,175 @@
+package faceki
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+)
+
+// maxBody is how much of an answer is read, in bytes; a longer one is unreadable.
+const maxBody = 64 << 10
+
+// newTransport makes the connections. HTTP/2 is left out on purpose: one broken
+// connection would put every call that shares it in doubt, and its transport
+// sends refused streams again by itself. Over HTTP/1.1 Go repeats a POST only
+// where not one byte of it was written.
+func newTransport() *http.Transport {
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
+	return &http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		Protocols:       &http1,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		// All calls go to one host, each on a connection of its own.
+		MaxIdleConnsPerHost: 1024,
+		// Many servers close an idle connection after 5 s. A request that crosses
+		// that close is in doubt, which costs more than a new connection.
+		IdleConnTimeout:        4 * time.Second,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// refusingRedirects makes a redirect an answer like any other: followed, it
+// would carry the token away.
+func refusingRedirects(t *http.Transport) *http.Client {
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// request is one request to FaceKi; the zero value of a field leaves it out.
+type request struct {
+	method string
+	path   string
+	query  url.Values
+	body   any
+	token  Secret
+}
+
+// do builds and sends every request of this package, once. The fault is nil
+// where a status came back.
+func (c *Client) do(ctx context.Context, via *http.Client, r request) (answer, *fault.Fault) {
+	// A connection in hand counts as sent. When the transport asks for another
+	// one, it has made sure that nothing was written to the one before.
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { sent.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
+	})
+	req, err := c.build(ctx, r)
+	if err != nil {
+		return answer{}, &fault.Fault{Kind: fault.BadRequest, Detail: "the request cannot be written as HTTP"}
+	}
+	resp, err := via.Do(req)
+	if err != nil {
+		return answer{}, unanswered(ctx, err, sent.Load())
+	}
+	defer func() { _ = resp.Body.Close() }()
+	a := answer{status: resp.StatusCode, retryAfter: retryAfter(resp.Header.Get("Retry-After"), c.now())}
+	if a.status == http.StatusSwitchingProtocols {
+		return a, nil // there is no body, and reading on would obey no deadline
+	}
+	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil && timedOut(ctx, err):
+		a.broken = fault.TimedOut
+	case err != nil && ctx.Err() != nil:
+		a.broken = fault.Lost
+	case err != nil || len(a.body) > maxBody:
+		a.broken = fault.Unreadable
+	}
+	return a, nil
+}
+
+func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
+	var body io.Reader
+	if r.body != nil {
+		var buffer bytes.Buffer
+		enc := json.NewEncoder(&buffer)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(r.body); err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(bytes.TrimSuffix(buffer.Bytes(), []byte("\n")))
+	}
+	u := c.base.JoinPath(r.path)
+	u.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "kyclink")
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+string(r.token))
+	}
+	return req, nil
+}
+
+// unanswered is the fault of a request that no status came back for. The
+// error's text is dropped: it may hold the URL, and with it the secret.
+func unanswered(ctx context.Context, err error, sent bool) *fault.Fault {
+	f := &fault.Fault{Detail: cause(err)}
+	switch {
+	case timedOut(ctx, err) && sent:
+		f.Kind = fault.TimedOut
+	case timedOut(ctx, err):
+		f.Kind = fault.ConnectTimeout
+	case sent:
+		f.Kind = fault.Lost
+	case ctx.Err() != nil:
+		f.Kind = fault.Interrupted
+	default:
+		f.Kind = fault.NotSent
+	}
+	return f
+}
+
+func timedOut(ctx context.Context, err error) bool {
+	var network net.Error
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) ||
+		ctx.Err() == nil && errors.As(err, &network) && network.Timeout()
+}
+
+// cause says in words of our own why a connection failed, "" where that is not
+// known.
+func cause(err error) string {
+	var (
+		name        *net.DNSError
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+	)
+	switch {
+	case errors.As(err, &name):
+		return "the host's name cannot be resolved"
+	case errors.As(err, &certificate):
+		return "the certificate is not trusted"
+	case errors.As(err, &record), errors.As(err, &alert):
+		return "no common TLS"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET):
+		return "connection reset"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection closed"
+	}
+	return ""
+}
