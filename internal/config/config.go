@@ -1,0 +1,162 @@
+// Package config reads the settings of a process from its environment: it
+// composes the Configs that the packages own, checks what concerns more than
+// one of them, and connects to Redis.
+//
+// All problems are found in one go and returned as one [Error]; nothing is
+// started with settings that are partly right. Flags are none of its business.
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Limits of settings.
+const (
+	MaxConcurrency = 1000 // slots of a lane
+	MaxAttempts    = 99   // spent failures of a request
+	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
+	// calls that it sent, and whoever stops it will not wait much longer. It is
+	// far below the time-out of asynq's tasks, which is the next one.
+	MaxTimeout = time.Minute
+)
+
+// Config is all that is set. What [Load] returns is valid.
+type Config struct {
+	// Account is the namespace of one FaceKi account in Redis.
+	Account string `env:"KYCLINK_ACCOUNT, default=default"`
+	Redis   Redis
+	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
+	// knows its address.
+	FaceKi faceki.Config
+	// InProcess says that the simulator is to be run in this process.
+	InProcess bool
+	Work      Work
+	Log       telemetry.Config
+}
+
+// EmbeddedRedis says that no Redis was named, so that the process runs its own.
+func (c Config) EmbeddedRedis() bool { return c.Redis.URL == "" }
+
+// Work is how requests are worked on.
+type Work struct {
+	// WorkflowID is for requests that name none; FaceKi's own default where empty.
+	WorkflowID string `env:"FACEKI_WORKFLOW_ID"`
+	// ExpiryMinutes is for requests that give none.
+	ExpiryMinutes int `env:"KYCLINK_EXPIRY_MINUTES, default=1440"`
+	// MaxAttempts is how many spent failures end a request.
+	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
+	// Concurrency is the slots of each lane.
+	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=10"`
+}
+
+// Validate gives all problems at once, each with its variable's name.
+func (w Work) Validate() []error {
+	var problems []error
+	between := func(variable string, value, low, high int) {
+		if value < low || value > high {
+			problems = append(problems, fmt.Errorf("%s is %d; use a number from %d to %d", variable, value, low, high))
+		}
+	}
+	between("KYCLINK_EXPIRY_MINUTES", w.ExpiryMinutes, 1, tasks.MaxExpiryMinutes)
+	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, MaxAttempts)
+	between("KYCLINK_CONCURRENCY", int(w.Concurrency), 1, MaxConcurrency)
+	return problems
+}
+
+// Needs is what the command that asks has to have.
+type Needs struct {
+	// Redis says that the command works together with other processes, so that
+	// an embedded Redis will not do.
+	Redis bool
+	// Simulate asks for the simulator whatever is set: the one at
+	// FACEKI_BASE_URL, or one in this process.
+	Simulate bool
+	// Terminal says that log lines go to a terminal, where people read them.
+	Terminal bool
+}
+
+// Load reads the settings from an environment as os.Environ gives it. The error
+// is always an [*Error].
+func Load(environ []string, needs Needs) (Config, error) {
+	env := newEnvironment(environ)
+	var c Config
+	env.decode(&c)
+	c.chooseUpstream(env, needs)
+	if c.Log.Format == "" && needs.Terminal {
+		c.Log.Format = telemetry.Console
+	}
+	env.report(c.validate(env, needs)...)
+	if len(env.problems) > 0 {
+		return Config{}, &Error{Problems: env.problems}
+	}
+	if c.InProcess {
+		c.FaceKi.BaseURL = ""
+	}
+	return c, nil
+}
+
+// chooseUpstream decides between FaceKi and its stand-in. Half-set credentials
+// ask for the real one, and are refused later: nobody who meant FaceKi may end
+// up with simulated links.
+func (c *Config) chooseUpstream(env *environment, needs Needs) {
+	given := env.given("FACEKI_BASE_URL")
+	none := !given && !env.given("FACEKI_CLIENT_ID") && !env.given("FACEKI_CLIENT_SECRET")
+	c.FaceKi.Simulated = needs.Simulate || none
+	c.InProcess = c.FaceKi.Simulated && !given
+	if !c.FaceKi.Simulated {
+		return
+	}
+	// The simulator takes any credentials, so none have to be invented.
+	if c.FaceKi.ClientID == "" {
+		c.FaceKi.ClientID = "simulator"
+	}
+	if c.FaceKi.ClientSecret == "" {
+		c.FaceKi.ClientSecret = "simulator"
+	}
+}
+
+// validate joins what the parts say with what only concerns them together.
+func (c Config) validate(env *environment, needs Needs) []error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if !regexp.MustCompile(`^[a-z0-9-]{1,32}$`).MatchString(c.Account) {
+		problem("KYCLINK_ACCOUNT is %q; use 1 to 32 of a-z, 0-9 and -", c.Account)
+	}
+	problems = append(problems, c.Redis.Validate()...)
+	problems = append(problems, c.FaceKi.Validate()...)
+	problems = append(problems, c.Work.Validate()...)
+	problems = append(problems, c.Log.Validate()...)
+
+	redisGiven := env.given("KYCLINK_REDIS_URL")
+	if needs.Redis && !redisGiven {
+		problem("KYCLINK_REDIS_URL is missing; set it to the Redis that all processes share, such as redis://127.0.0.1:6379/0")
+	}
+	if c.Redis.Mode != Single && !redisGiven {
+		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL, too, or unset the mode", c.Redis.Mode)
+	}
+	if needs.Simulate && isFaceKi(c.FaceKi.BaseURL) && !c.InProcess {
+		problem("FACEKI_BASE_URL is FaceKi itself, while --simulate asks for the simulator; unset it, or name a simulator's address")
+	}
+	if c.FaceKi.Timeout > MaxTimeout {
+		problem("FACEKI_TIMEOUT is %v; use at most %v, as a worker that stops waits for its calls", c.FaceKi.Timeout, MaxTimeout)
+	}
+	return problems
+}
+
+// isFaceKi says whether the URL leads to the vendor.
+func isFaceKi(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	if err != nil {
+		return false
+	}
+	host := "." + strings.ToLower(u.Hostname())
+	return strings.HasSuffix(host, ".faceki.com")
+}

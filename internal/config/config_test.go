@@ -1,0 +1,273 @@
+package config_test
+
+import (
+	"errors"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/telemetry"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// environ writes a map as os.Environ would.
+func environ(variables map[string]string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		list = append(list, name+"="+variables[name])
+	}
+	return list
+}
+
+func file(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "value")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := config.Load([]string{"PATH=/bin", "HOME="}, config.Needs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Config{
+		Account: "default",
+		Redis:   config.Redis{Mode: config.Single},
+		FaceKi: faceki.Config{
+			ClientID: "simulator", ClientSecret: "simulator", Auth: "post", ExpiryType: "number",
+			LinkHosts: []string{"apps.faceki.com"}, Timeout: 15 * time.Second, Simulated: true,
+		},
+		InProcess: true,
+		Work:      config.Work{ExpiryMinutes: 1440, MaxAttempts: 8, Concurrency: 10},
+		Log:       telemetry.Config{Level: "info"},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if !c.EmbeddedRedis() {
+		t.Error("no Redis is named, but it is not the embedded one")
+	}
+}
+
+func TestEverySettingIsRead(t *testing.T) {
+	c, err := config.Load(environ(map[string]string{
+		"KYCLINK_ACCOUNT": "shop-2", "KYCLINK_REDIS_URL": "redis://h1:26379?master_name=m", "KYCLINK_REDIS_MODE": "sentinel",
+		"KYCLINK_REDIS_ALLOW_EVICTION": "true", "FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret",
+		"FACEKI_BASE_URL": "http://127.0.0.1:9999/x", "FACEKI_AUTH": "get", "FACEKI_EXPIRY_TYPE": "string",
+		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
+		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
+		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
+	}), config.Needs{Redis: true, Terminal: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Config{
+		Account: "shop-2",
+		Redis:   config.Redis{URL: "redis://h1:26379?master_name=m", Mode: config.Sentinel, AllowEviction: true},
+		FaceKi: faceki.Config{
+			ClientID: "id", ClientSecret: "secret", BaseURL: "http://127.0.0.1:9999/x", Auth: "get", ExpiryType: "string",
+			LinkHosts: []string{"a.example", "b.example"}, Timeout: 2 * time.Second,
+		},
+		Work: config.Work{WorkflowID: "w", ExpiryMinutes: 1, MaxAttempts: 99, Concurrency: 1000},
+		Log:  telemetry.Config{Level: "debug", Format: "json"},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
+	const redisURL = "redis://127.0.0.1:6379/0"
+	credentials := map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}
+	with := func(more map[string]string) map[string]string {
+		all := maps.Clone(credentials)
+		maps.Copy(all, more)
+		return all
+	}
+	for name, tt := range map[string]struct {
+		set                            map[string]string
+		simulate                       bool
+		embedded, simulated, inProcess bool
+		baseURL                        string
+	}{
+		"nothing":            {nil, false, true, true, true, ""},
+		"Redis only":         {map[string]string{"KYCLINK_REDIS_URL": redisURL}, false, false, true, true, ""},
+		"FaceKi only":        {credentials, false, true, false, false, "https://sdk.faceki.com"},
+		"both":               {with(map[string]string{"KYCLINK_REDIS_URL": redisURL}), false, false, false, false, "https://sdk.faceki.com"},
+		"--simulate":         {nil, true, true, true, true, ""},
+		"--simulate over":    {credentials, true, true, true, true, ""},
+		"--simulate at":      {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, true, true, false, "http://localhost:9"},
+		"a URL is not asked": {with(map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}), false, true, false, false, "http://localhost:9"},
+	} {
+		c, err := config.Load(environ(tt.set), config.Needs{Simulate: tt.simulate})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if c.EmbeddedRedis() != tt.embedded || c.FaceKi.Simulated != tt.simulated || c.InProcess != tt.inProcess ||
+			c.FaceKi.BaseURL != tt.baseURL {
+			t.Errorf("%s: embedded %v, simulated %v, in process %v, base URL %q; want %+v",
+				name, c.EmbeddedRedis(), c.FaceKi.Simulated, c.InProcess, c.FaceKi.BaseURL, tt)
+		}
+	}
+}
+
+func TestValuesFromFiles(t *testing.T) {
+	c, err := config.Load(environ(map[string]string{
+		"FACEKI_CLIENT_ID_FILE":     file(t, "id\n"),
+		"FACEKI_CLIENT_SECRET_FILE": file(t, " s3\ncret \r\n"),
+		"KYCLINK_REDIS_URL_FILE":    file(t, "redis://127.0.0.1:6379/1"),
+	}), config.Needs{Redis: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.FaceKi.ClientID != "id" || c.FaceKi.ClientSecret != " s3\ncret " || c.Redis.URL != "redis://127.0.0.1:6379/1" {
+		t.Errorf("got %q, %q, %q", c.FaceKi.ClientID, string(c.FaceKi.ClientSecret), string(c.Redis.URL))
+	}
+	if c.FaceKi.Simulated {
+		t.Error("credentials from files are credentials, but the simulator was chosen")
+	}
+}
+
+func TestLogFormatFollowsTheTerminal(t *testing.T) {
+	for _, tt := range []struct {
+		set      []string
+		terminal bool
+		want     string
+	}{
+		{nil, true, telemetry.Console},
+		{nil, false, ""},
+		{[]string{"KYCLINK_LOG_FORMAT=json"}, true, telemetry.JSON},
+		{[]string{"KYCLINK_LOG_FORMAT=console"}, false, telemetry.Console},
+	} {
+		c, err := config.Load(tt.set, config.Needs{Terminal: tt.terminal})
+		if err != nil || c.Log.Format != tt.want {
+			t.Errorf("%v, terminal %v: %q, %v; want %q", tt.set, tt.terminal, c.Log.Format, err, tt.want)
+		}
+	}
+}
+
+// Every variable that this version reads, set to nothing: each is named once.
+func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
+	for _, name := range []string{
+		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_URL_FILE", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_ACCOUNT",
+		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
+		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
+		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
+	} {
+		_, err := config.Load([]string{name + "="}, config.Needs{Simulate: true})
+		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
+			t.Errorf("%s: %q", name, problems)
+		}
+	}
+}
+
+func problemsOf(t *testing.T, err error) []string {
+	t.Helper()
+	var e *config.Error
+	if err != nil && !errors.As(err, &e) {
+		t.Fatalf("error %v is a %T", err, err)
+	}
+	if e == nil {
+		return nil
+	}
+	return e.Problems
+}
+
+func TestContradictions(t *testing.T) {
+	secret := file(t, "secret")
+	for name, tt := range map[string]struct {
+		set   map[string]string
+		needs config.Needs
+		want  []string // what each problem starts with
+	}{
+		"secret without id":     {map[string]string{"FACEKI_CLIENT_SECRET": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is missing"}},
+		"id without secret":     {map[string]string{"FACEKI_CLIENT_ID": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET is missing"}},
+		"base URL alone":        {map[string]string{"FACEKI_BASE_URL": "https://x.example"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is missing", "FACEKI_CLIENT_SECRET is missing"}},
+		"empty id and a secret": {map[string]string{"FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is empty"}},
+		"value and file": {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET": "x", "FACEKI_CLIENT_SECRET_FILE": secret}, config.Needs{},
+			[]string{"FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set"}},
+		"no such file":        {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
+		"empty file":          {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
+		"mode without URL":    {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
+		"Redis needed":        {nil, config.Needs{Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
+		"plain http":          {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
+		"simulate FaceKi":     {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"simulated link host": {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{}, []string{"FACEKI_LINK_HOSTS holds"}},
+		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
+		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{}, []string{`KYCLINK_CONCURRENCY is "auto", which comes with a later version`}},
+		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
+		"not used yet":        {map[string]string{"FACEKI_RATE": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{}, nil},
+	} {
+		_, err := config.Load(environ(tt.set), tt.needs)
+		got := problemsOf(t, err)
+		if len(got) != len(tt.want) {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+			continue
+		}
+		for i, want := range tt.want {
+			if !strings.HasPrefix(got[i], want) {
+				t.Errorf("%s: got %q, want %q", name, got[i], want)
+			}
+		}
+	}
+}
+
+// One environment in which everything is wrong: one message lists it all, and
+// shows no secret.
+func TestWholeBadEnvironment(t *testing.T) {
+	_, err := config.Load(environ(map[string]string{
+		"KYCLINK_ACCOUNT": "Shop 2", "KYCLINK_REDIS_URL": "redis://user:hunter2/x@h:6379/0", "KYCLINK_REDIS_MODE": "single",
+		"KYCLINK_REDIS_ALLOW_EVICTION": "yes", "FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "hunter2",
+		"FACEKI_BASE_URL": "http://user:hunter2@x.example", "FACEKI_AUTH": "put", "FACEKI_EXPIRY_TYPE": "float",
+		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
+		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
+		"KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
+	}), config.Needs{Redis: true})
+	if len(problemsOf(t, err)) != 15 {
+		t.Errorf("%d problems, want 15", len(problemsOf(t, err)))
+	}
+	got := err.Error() + "\n"
+	if strings.Contains(got, "hunter2") {
+		t.Errorf("a secret is shown:\n%s", got)
+	}
+	golden := filepath.Join("testdata", "bad.golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	got := config.Unknown([]string{
+		"KYCLINK_REDIS_URI=x", "KYCLINK_ACCOUNT=x", "KYCLINK_ACCOUNT_FILE=x", "KYCLINK_REDIS_URL_FILE=x", "KYCLINK_RETENTION=1h",
+		"FACEKI_RATES=1", "PATH=/bin", "KYCLINK_CALLBACK_SECRET_FILE=x",
+	})
+	if want := []string{"KYCLINK_ACCOUNT_FILE", "KYCLINK_REDIS_URI"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,202 @@
+package config
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/faceki"
+)
+
+// Modes of Redis, see [Redis].
+const (
+	Single   = "single"
+	Sentinel = "sentinel"
+	Cluster  = "cluster"
+)
+
+const (
+	// connectWithin is how long Connect takes at most; 5 s are promised.
+	connectWithin = 4 * time.Second
+	// dialTries is how often a connection is tried before the command that wants
+	// it fails, where the URL gives no dialer_retries. The command itself is
+	// retried, so that go-redis' five would multiply and outlast every deadline.
+	dialTries = 1
+	// poolSize is for connections to a server, where the URL gives no pool_size.
+	// A slot holds one for the length of a script, so that few serve many slots.
+	poolSize = 64
+)
+
+// Redis says where Redis is. Its zero value is an embedded one, which is no
+// business of this package.
+type Redis struct {
+	// URL may hold a password, and is not shown.
+	URL faceki.Secret `env:"KYCLINK_REDIS_URL"`
+	// Mode decides how go-redis reads the URL: ParseURL, ParseFailoverURL or
+	// ParseClusterURL.
+	Mode string `env:"KYCLINK_REDIS_MODE, default=single"`
+	// AllowEviction lets Connect take a Redis that may throw keys away.
+	AllowEviction bool `env:"KYCLINK_REDIS_ALLOW_EVICTION"`
+}
+
+// Validate gives all problems at once, each with its variable's name.
+func (r Redis) Validate() []error {
+	switch r.Mode {
+	case Single, Sentinel, Cluster:
+	default:
+		return []error{fmt.Errorf("KYCLINK_REDIS_MODE is %q; use single, sentinel or cluster", r.Mode)}
+	}
+	if r.URL == "" {
+		return nil
+	}
+	if _, err := r.open(); err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// server is a client that has not connected yet, and where it will connect to.
+type server struct {
+	client func() redis.UniversalClient
+	addr   string
+}
+
+// open reads the URL. Its error shows nothing of it, and nothing of what the
+// parsers say: where a password holds an unescaped character, any part may be
+// the password.
+func (r Redis) open() (server, error) {
+	wrong := func(example string) (server, error) {
+		return server{}, fmt.Errorf("KYCLINK_REDIS_URL cannot be read in mode %s; use a URL such as %s "+
+			"(rediss:// for TLS; characters such as / @ # in a password are written %%2F %%40 %%23)", r.Mode, example)
+	}
+	switch r.Mode {
+	case Sentinel:
+		o, err := redis.ParseFailoverURL(string(r.URL))
+		if err != nil || o.MasterName == "" || o.RouteByLatency || o.RouteRandomly {
+			return wrong("redis://user:password@host:26379/0?master_name=NAME")
+		}
+		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		return server{func() redis.UniversalClient { return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", ")}, nil
+	case Cluster:
+		o, err := redis.ParseClusterURL(string(r.URL))
+		if err != nil {
+			return wrong("redis://user:password@host:6379?addr=host2:6379")
+		}
+		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		return server{func() redis.UniversalClient { return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", ")}, nil
+	default:
+		o, err := redis.ParseURL(string(r.URL))
+		if err != nil {
+			return wrong("redis://user:password@host:6379/0")
+		}
+		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
+		return server{func() redis.UniversalClient { return redis.NewClient(o) }, o.Addr}, nil
+	}
+}
+
+func orDefault(given, byDefault int) int {
+	if given > 0 {
+		return given
+	}
+	return byDefault
+}
+
+// Connect gives a client of the Redis that was set, which its caller closes,
+// after a look at whether Redis is there and fit for use. It takes less than
+// 5 s. An [*Error] says that somebody has to change something; any other error
+// that Redis could not be reached. That eviction was allowed is logged.
+func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClient, error) {
+	s, err := r.open()
+	if err != nil {
+		return nil, &Error{Problems: []string{err.Error()}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	rdb := s.client()
+	if err := s.check(ctx, rdb, r.AllowEviction, log); err != nil {
+		_ = rdb.Close()
+		return nil, err
+	}
+	return rdb, nil
+}
+
+func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEviction bool, log *zap.Logger) error {
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		return s.unreachable(ctx, err)
+	}
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+			return server{addr: master.Options().Addr}.fit(ctx, master, allowEviction, log)
+		})
+	}
+	return s.fit(ctx, rdb, allowEviction, log)
+}
+
+func (s server) unreachable(ctx context.Context, err error) error {
+	at := fmt.Sprintf("Redis at %s (KYCLINK_REDIS_URL)", s.addr)
+	switch {
+	case redis.IsAuthError(err) || redis.IsPermissionError(err):
+		return fmt.Errorf("%s refuses us: %w; check the user and the password in the URL", at, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s cannot be reached: no answer within %s (%w); check the address, the network, and whether the URL "+
+			"should start with rediss:// (TLS)", at, connectWithin, err)
+	default:
+		return fmt.Errorf("%s cannot be reached: %w; check that it runs, and the address", at, err)
+	}
+}
+
+// fit looks at one server's INFO, as CONFIG GET is forbidden by many providers.
+func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, log *zap.Logger) error {
+	text, err := rdb.Info(ctx).Result()
+	if err != nil && !redis.IsPermissionError(err) {
+		return s.unreachable(ctx, err)
+	}
+	info := parseInfo(text)
+	var problems []string
+	if version := info["redis_version"]; tooOld(version) {
+		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s is version %s; use 6.2 or newer, "+
+			"as the results stream is trimmed by age (XTRIM MINID)", s.addr, version))
+	}
+	switch policy := info["maxmemory_policy"]; {
+	case policy == "noeviction":
+	case allowEviction:
+		log.Warn("Redis may throw away requests, links and queued tasks when its memory is full (KYCLINK_REDIS_ALLOW_EVICTION)",
+			zap.String("redis", s.addr), zap.String("maxmemory_policy", policy))
+	case policy == "":
+		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s does not tell its maxmemory-policy; allow the command INFO, "+
+			"or see yourself that it is noeviction and set KYCLINK_REDIS_ALLOW_EVICTION=true", s.addr))
+	default:
+		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s has maxmemory-policy %s: with its memory full it would "+
+			"throw away requests, links and queued tasks, which would be lost or paid for twice; set it to noeviction "+
+			"(or KYCLINK_REDIS_ALLOW_EVICTION=true to run all the same)", s.addr, policy))
+	}
+	if len(problems) > 0 {
+		return &Error{Problems: problems}
+	}
+	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		if key, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			info[key] = value
+		}
+	}
+	return info
+}
+
+// tooOld goes by what Redis says; a server that says nothing gets the benefit
+// of the doubt.
+func tooOld(version string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n < 2 {
+		return false
+	}
+	return major < 6 || major == 6 && minor < 2
+}

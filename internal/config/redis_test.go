@@ -1,0 +1,171 @@
+package config_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+func connect(t *testing.T, r config.Redis, log *zap.Logger) (redis.UniversalClient, error) {
+	t.Helper()
+	if r.Mode == "" {
+		r.Mode = config.Single
+	}
+	rdb, err := config.Connect(t.Context(), r, log)
+	if rdb != nil {
+		t.Cleanup(func() { _ = rdb.Close() })
+	}
+	return rdb, err
+}
+
+func TestConnect(t *testing.T) {
+	srv := redistest.Start(t)
+	rdb, err := connect(t, config.Redis{URL: faceki.Secret(srv.URL)}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func clusterReady(t *testing.T, node *redis.Client) {
+	t.Helper()
+	tick, giveUp := time.NewTicker(20*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if info, err := node.ClusterInfo(t.Context()).Result(); err == nil && strings.Contains(info, "cluster_state:ok") {
+				return
+			}
+		case <-giveUp:
+			t.Fatal("the cluster is not ready")
+		}
+	}
+}
+
+// In a cluster every master is looked at, not just the one that answers.
+func TestConnectToCluster(t *testing.T) {
+	srv := redistest.Start(t, "--cluster-enabled", "yes")
+	node := srv.Client(t)
+	if err := node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	clusterReady(t, node)
+	r := config.Redis{URL: faceki.Secret("redis://" + srv.Addr), Mode: config.Cluster}
+	rdb, err := connect(t, r, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := rdb.(*redis.ClusterClient); !ok {
+		t.Errorf("the client is a %T", rdb)
+	}
+	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Error(err)
+	}
+	if err := node.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connect(t, r, zap.NewNop()); len(problemsOf(t, err)) != 1 {
+		t.Errorf("an evicting master: %v", err)
+	}
+}
+
+func TestEvictionIsRefusedUnlessAllowed(t *testing.T) {
+	srv := redistest.Start(t, "--maxmemory-policy", "volatile-ttl")
+	r := config.Redis{URL: faceki.Secret(srv.URL)}
+	_, err := connect(t, r, zap.NewNop())
+	problems := problemsOf(t, err)
+	if len(problems) != 1 {
+		t.Fatalf("error %v", err)
+	}
+	for _, part := range []string{srv.Addr, "maxmemory-policy volatile-ttl", "set it to noeviction", "KYCLINK_REDIS_ALLOW_EVICTION=true"} {
+		if !strings.Contains(problems[0], part) {
+			t.Errorf("%q does not say %q", problems[0], part)
+		}
+	}
+
+	core, logs := observer.New(zapcore.DebugLevel)
+	r.AllowEviction = true
+	if _, err := connect(t, r, zap.New(core)); err != nil {
+		t.Fatal(err)
+	}
+	if warned := logs.FilterLevelExact(zapcore.WarnLevel).FilterField(zap.String("maxmemory_policy", "volatile-ttl")); warned.Len() != 1 {
+		t.Errorf("log: %v", logs.All())
+	}
+}
+
+// Providers forbid CONFIG; that must not matter. Where INFO is forbidden, too,
+// the answer says what to do.
+func TestForbiddenCommands(t *testing.T) {
+	srv := redistest.Start(t, "--rename-command", "CONFIG", "")
+	if _, err := connect(t, config.Redis{URL: faceki.Secret(srv.URL)}, zap.NewNop()); err != nil {
+		t.Errorf("without CONFIG: %v", err)
+	}
+	admin := srv.Client(t)
+	if err := admin.Do(t.Context(), "ACL", "SETUSER", "plain", "on", ">pw", "~*", "+@all", "-info").Err(); err != nil {
+		t.Fatal(err)
+	}
+	r := config.Redis{URL: faceki.Secret("redis://plain:pw@" + srv.Addr)}
+	_, err := connect(t, r, zap.NewNop())
+	if problems := problemsOf(t, err); len(problems) != 1 || !strings.Contains(problems[0], "allow the command INFO") {
+		t.Errorf("without INFO: %v", err)
+	}
+	r.AllowEviction = true
+	if _, err := connect(t, r, zap.NewNop()); err != nil {
+		t.Errorf("without INFO, overridden: %v", err)
+	}
+}
+
+func TestUnusableRedisIsAClearErrorWithin5s(t *testing.T) {
+	secured := redistest.Start(t, "--requirepass", "right")
+	gone := redistest.Start(t)
+	gone.Stop()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mute.Close() })
+	for name, tt := range map[string]struct{ addr, mode, want string }{
+		"away":           {gone.Addr, config.Single, "cannot be reached: dial tcp " + gone.Addr + ": connect: connection refused; check that it runs"},
+		"cluster away":   {gone.Addr, config.Cluster, "connection refused"},
+		"sentinel away":  {gone.Addr, config.Sentinel, "cannot be reached"},
+		"never answers":  {mute.Addr().String(), config.Single, "no answer within 4s"},
+		"wrong password": {secured.Addr, config.Single, "refuses us: WRONGPASS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := "redis://default:hunter2@" + tt.addr
+			if tt.mode == config.Sentinel {
+				url += "?master_name=m"
+			}
+			begin := time.Now()
+			_, err := config.Connect(context.WithoutCancel(t.Context()), config.Redis{URL: faceki.Secret(url), Mode: tt.mode}, zap.NewNop())
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("took %s", took)
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "Redis at "+tt.addr+" (KYCLINK_REDIS_URL)") {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the password is shown: %v", err)
+			}
+			if e := (*config.Error)(nil); errors.As(err, &e) {
+				t.Errorf("%v is no matter of settings alone", err)
+			}
+		})
+	}
+}

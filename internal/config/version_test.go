@@ -1,0 +1,13 @@
+package config
+
+import "testing"
+
+func TestTooOld(t *testing.T) {
+	for version, want := range map[string]bool{
+		"5.0.14": true, "6.0.16": true, "6.2.0": false, "7.0.15": false, "8.2.1": false, "10.0": false, "": false, "unstable": false,
+	} {
+		if got := tooOld(version); got != want {
+			t.Errorf("version %q too old: %v", version, got)
+		}
+	}
+}
