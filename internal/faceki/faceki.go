@@ -85,10 +85,9 @@ type linkRequest struct {
 	WorkflowID       string `json:"workflowId,omitempty"`
 }
 
-// CreateLink asks FaceKi once for a link for the application id. Of content it
-// sends the redirect URL, expiry, document_optional and workflow, with the
-// worker's defaults already filled in; a content with a workflow has the
-// workflow's faults for its own ([fault.RulesMissing]).
+// CreateLink asks FaceKi once for the attempt's link, with the worker's defaults
+// where the request gives nothing. FaceKi's complaint about a workflow is the
+// request's fault where it names one of its own, else the account's.
 //
 // The call ends within the configured time-out, the wait for a token included.
 // Exactly one request is sent for the link, or none. With a nil fault the link
@@ -96,7 +95,7 @@ type linkRequest struct {
 // cancelled ctx is [fault.Interrupted] before the request was sent and
 // [fault.Lost] after it. A refused token is dropped and the fault has Renewed
 // set where a newer one may help.
-func (c *Client) CreateLink(ctx context.Context, applicationID string, content record.Content) (record.Made, *fault.Fault) {
+func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record.Made, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	token, f := c.tokens.get(ctx)
@@ -107,12 +106,12 @@ func (c *Client) CreateLink(ctx context.Context, applicationID string, content r
 		method: http.MethodPost,
 		path:   createPath,
 		token:  token,
-		body:   c.linkRequest(applicationID, content),
+		body:   c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Frozen)),
 	})
 	if f != nil {
 		return record.Made{}, f
 	}
-	made, f, renew := c.cfg.created(a, content.WorkflowID != "")
+	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
 	if renew {
 		f.Renewed = c.tokens.refused(token)
 	}

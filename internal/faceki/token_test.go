@@ -3,7 +3,6 @@ package faceki
 import (
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,11 +16,9 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
-
 func create(t *testing.T, c *Client, want fault.Kind) *fault.Fault {
 	t.Helper()
-	_, f := c.CreateLink(t.Context(), "A-1001", record.Content{ExpiryMinutes: 5})
+	_, f := c.CreateLink(t.Context(), attempt("A-1001", record.Content{ExpiryMinutes: 5}))
 	if (f == nil) != (want == 0) || f != nil && f.Kind != want {
 		t.Helper()
 		t.Fatalf("%+v, want kind %d", f, want)
@@ -36,7 +33,7 @@ func TestOneTokenForManyCalls(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 50 {
 				wg.Go(func() {
-					if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f != nil {
+					if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil {
 						t.Error(f)
 					}
 				})
@@ -165,7 +162,7 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 		}
 		before := sim.State()
 		for range 2 {
-			_, f := c.CreateLink(t.Context(), "A", record.Content{})
+			_, f := c.CreateLink(t.Context(), attempt("A", record.Content{}))
 			if f == nil || f.Kind != kind || f.Outcome() != fault.NoLink {
 				t.Errorf("%s: %+v", name, f)
 			}
@@ -253,7 +250,7 @@ func TestNoSecretInAnyFault(t *testing.T) {
 			c, _ := client(t, s.URL, func(c *Config) { c.Auth = auth })
 			asked := c.Ready(t.Context())
 			c.tokens.current = token{"t0k3n", c.now().Add(time.Hour)}
-			_, called := c.CreateLink(t.Context(), "A-1001", record.Content{})
+			_, called := c.CreateLink(t.Context(), attempt("A-1001", record.Content{}))
 			for _, f := range []*fault.Fault{asked, called} {
 				if f == nil {
 					t.Fatal("no fault")

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
@@ -51,6 +52,10 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
+}
+
+func attempt(id string, content record.Content) record.Attempt {
+	return record.NewAttempt(record.Record{ApplicationID: id, Content: content})
 }
 
 // client talks to the base URL as to a simulator.
@@ -131,12 +136,38 @@ func TestRequestsOnTheWire(t *testing.T) {
 			}))
 			defer s.Close()
 			kyc, _ := client(t, s.URL, c.change)
-			made, f := kyc.CreateLink(t.Context(), "A-1001", c.content)
+			made, f := kyc.CreateLink(t.Context(), attempt("A-1001", c.content))
 			if f != nil || made.LinkID != "l1nk" {
 				t.Fatal(made, f)
 			}
 			golden(t, name, strings.TrimSpace(seen.String())+"\n")
 		})
+	}
+}
+
+func TestDefaultsAreSentAndTheirFaultsAreTheAccounts(t *testing.T) {
+	var sent string
+	s := server(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		sent = string(body)
+		_, _ = io.WriteString(w, `{"responseCode":5001}`)
+	})
+	c, _ := client(t, s.URL, nil)
+	defaults := record.Defaults{ExpiryMinutes: 9, WorkflowID: "wf-default"}
+	for _, content := range []struct {
+		given record.Content
+		kind  fault.Kind
+		sent  string
+	}{
+		{record.Content{}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
+		{record.Content{WorkflowID: "wf-own", ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
+	} {
+		a := attempt("A", content.given)
+		a.Frozen = defaults
+		_, f := c.CreateLink(t.Context(), a)
+		if f == nil || f.Kind != content.kind || sent != content.sent {
+			t.Errorf("%+v after %s", f, sent)
+		}
 	}
 }
 
@@ -165,7 +196,7 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := sim.State().LinkCalls
-		made, f := c.CreateLink(t.Context(), name, record.Content{})
+		made, f := c.CreateLink(t.Context(), attempt(name, record.Content{}))
 		if f == nil || f.Kind != kind || made != (record.Made{}) {
 			t.Errorf("%s: %+v", name, f)
 		}
@@ -176,7 +207,7 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 	if err := sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(3 * time.Second)}}}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, f := c.CreateLink(t.Context(), "slow", record.Content{}); f == nil || f.Kind != fault.TooMany || f.RetryAfter != 3*time.Second {
+	if _, f := c.CreateLink(t.Context(), attempt("slow", record.Content{})); f == nil || f.Kind != fault.TooMany || f.RetryAfter != 3*time.Second {
 		t.Errorf("%+v", f)
 	}
 	if s := sim.State(); s.RedirectsFollowed != 0 || s.TokenRequests != 1 {
@@ -209,14 +240,14 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}))
 	defer s.Close()
 	c, now := client(t, s.URL, func(c *Config) { c.Auth = AuthGet })
-	if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f != nil {
+	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil {
 		t.Fatal(f)
 	}
-	if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f == nil || f.Kind != fault.Lost {
+	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.Lost {
 		t.Fatal(f)
 	}
 	now.advance(2 * time.Hour)
-	if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f == nil || f.Kind != fault.TokenUnavailable {
+	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.TokenUnavailable {
 		t.Fatal(f)
 	}
 	mu.Lock()
@@ -229,7 +260,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 func TestNotSent(t *testing.T) {
 	create := func(c *Client) *fault.Fault {
 		c.tokens.current = token{"t0k3n", c.now().Add(time.Hour)}
-		_, f := c.CreateLink(t.Context(), "A", record.Content{})
+		_, f := c.CreateLink(t.Context(), attempt("A", record.Content{}))
 		return f
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -250,7 +281,7 @@ func TestNotSent(t *testing.T) {
 		t.Errorf("token: %+v", f)
 	}
 	s := httptest.NewTLSServer(http.NotFoundHandler())
-	s.Config.ErrorLog = discardLog()
+	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	defer s.Close()
 	c, _ = client(t, s.URL, nil)
 	if f := create(c); f.Kind != fault.NotSent || f.Detail != "the certificate is not trusted" {
@@ -280,7 +311,7 @@ func TestTLSVersions(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, tokenAnswer)
 	}))
-	s.Config.ErrorLog = discardLog()
+	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()
@@ -305,14 +336,14 @@ func TestCalledOff(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c, _ := client(t, s.URL, nil)
-	if _, f := c.CreateLink(ctx, "A", record.Content{}); f == nil || f.Kind != fault.Lost {
+	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Lost {
 		t.Errorf("after sending: %+v", f)
 	}
-	if _, f := c.CreateLink(ctx, "A", record.Content{}); f == nil || f.Kind != fault.Interrupted {
+	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Interrupted {
 		t.Errorf("before sending: %+v", f)
 	}
 	c, _ = client(t, s.URL, nil)
-	if _, f := c.CreateLink(ctx, "A", record.Content{}); f == nil || f.Kind != fault.Interrupted {
+	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Interrupted {
 		t.Errorf("before a token: %+v", f)
 	}
 }
@@ -325,7 +356,7 @@ func TestBodyThatStops(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c, _ := client(t, s.URL, func(c *Config) { c.Timeout = 100 * time.Millisecond })
-	if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f == nil || f.Kind != fault.TimedOut {
+	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.TimedOut {
 		t.Errorf("%+v", f)
 	}
 }
@@ -342,7 +373,7 @@ func TestSwitchedProtocolIsNotReadOn(t *testing.T) {
 		go func() { <-hold; _ = conn.Close() }()
 	})
 	c, _ := client(t, s.URL, nil)
-	if _, f := c.CreateLink(t.Context(), "A", record.Content{}); f == nil || f.Kind != fault.Unreadable {
+	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.Unreadable {
 		t.Errorf("%+v", f)
 	}
 }
@@ -369,7 +400,7 @@ func TestNoTextOfTheServerIsKept(t *testing.T) {
 	}()
 	for _, auth := range []string{AuthPost, AuthGet} {
 		c, _ := client(t, "http://"+l.Addr().String(), func(c *Config) { c.Auth = auth })
-		_, f := c.CreateLink(t.Context(), "A-1001", record.Content{})
+		_, f := c.CreateLink(t.Context(), attempt("A-1001", record.Content{}))
 		if f == nil || f.Kind != fault.TokenUnavailable || strings.Contains(f.Error(), "s3cr3t") || strings.Contains(f.Error(), "shop") {
 			t.Errorf("%s: %v", auth, f)
 		}

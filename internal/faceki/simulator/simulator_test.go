@@ -264,6 +264,21 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
+// eventually waits for something that another goroutine does.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(5 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("never happened")
+		}
+	}
+}
+
 func TestHangAndRelease(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"rules":[{"match":"made","fault":"hang","made":true},{"match":"*","fault":"hang"}]}`)
@@ -274,9 +289,7 @@ func TestHangAndRelease(t *testing.T) {
 			answers <- fmt.Sprint(body, err)
 		}()
 	}
-	for u.sim.State().Faults["hang"] < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, func() bool { return u.sim.State().Faults["hang"] == 2 })
 	select {
 	case a := <-answers:
 		t.Fatal("answered", a)
@@ -309,11 +322,7 @@ func TestCallerThatGoesEndsTheHang(t *testing.T) {
 	if _, _, err := u.create("A"); err == nil {
 		t.Fatal("answered")
 	}
-	for deadline := time.Now().Add(5 * time.Second); u.sim.State().InFlight > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("still hanging")
-		}
-	}
+	eventually(t, func() bool { return u.sim.State().InFlight == 0 })
 	if s := u.sim.State(); s.Links != 0 {
 		t.Fatalf("%+v", s)
 	}
