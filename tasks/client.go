@@ -1,3 +1,9 @@
+// Package tasks is the producer's side of kyclink: asking for links, and reading
+// what became of them.
+//
+// A [Client] accepts requests in Redis, where workers find them. The same
+// request may be made again at any time, from anywhere: it never makes a second
+// link.
 package tasks
 
 import (
@@ -6,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -35,6 +42,7 @@ type Client struct {
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
+	names  sync.Map // of batches, by number
 	now    func() time.Time
 }
 
@@ -116,6 +124,10 @@ func Dispatch(ctx context.Context, queue *asynq.Client, account string, lane rec
 // half an hour would start a request a second time while the first one waits.
 const taskTimeout = 24 * time.Hour
 
+// waitBlock is how long one read of the results stream waits: a stop is noticed
+// after that at the latest.
+const waitBlock = time.Second
+
 // Get returns the latest generation of a request, or [ErrNotFound].
 func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
 	r, err := c.read(ctx, applicationID)
@@ -137,12 +149,24 @@ func (c *Client) read(ctx context.Context, applicationID string) (record.Record,
 }
 
 func (c *Client) link(ctx context.Context, r record.Record) (Link, error) {
-	var name string
-	if r.Batch != 0 {
-		var err error
-		if name, err = c.rdb.HGet(ctx, c.keys.Batch(r.Batch), "name").Result(); err != nil {
-			return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
-		}
+	name, err := c.batchName(ctx, r.Batch)
+	if err != nil {
+		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
 	}
 	return LinkOf(r, name, c.now()), nil
+}
+
+// batchName is remembered: a batch never changes its name.
+func (c *Client) batchName(ctx context.Context, number int) (string, error) {
+	if number == 0 {
+		return "", nil
+	}
+	if name, ok := c.names.Load(number); ok {
+		return name.(string), nil
+	}
+	name, err := c.rdb.HGet(ctx, c.keys.Batch(number), "name").Result()
+	if err == nil {
+		c.names.Store(number, name)
+	}
+	return name, err
 }

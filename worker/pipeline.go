@@ -26,9 +26,13 @@ type Ledger interface {
 	Cancel(ctx context.Context, r record.Record) (record.State, error)
 }
 
-// Upstream makes links. It sends one call at most, with a deadline of its own,
-// and never sends it again by itself.
+// Upstream makes links.
 type Upstream interface {
+	// Ready gets what a call needs beforehand, so that between the mark and the
+	// call there is nothing left to wait for.
+	Ready(ctx context.Context) *fault.Fault
+	// CreateLink sends one call at most, with a deadline of its own, and never
+	// sends it again by itself.
 	CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault)
 }
 
@@ -40,9 +44,10 @@ type pipeline struct {
 	policy   policy
 	defaults record.Defaults
 	calls    *calls
-	log      *zap.Logger
+	log      *zap.Logger     // one line an attempt
+	limited  *zap.Logger     // one line a kind of trouble, now and then
 	fatal    func(error)     // ends the worker
-	ending   context.Context // done when answers in hand must be given up
+	ending   <-chan struct{} // closed when answers in hand must be given up
 }
 
 // ProcessTask takes one turn of a request. It returns nil where the task has
@@ -62,6 +67,10 @@ func (p *pipeline) ProcessTask(ctx context.Context, _ *asynq.Task) error {
 	defer func() { p.calls.leave(ref, settled) }()
 
 	for renewed := false; ; renewed = true {
+		if f := p.upstream.Ready(ctx); f != nil {
+			p.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
+			return &later{max(f.RetryAfter, p.policy.pause())}
+		}
 		verdict, attempt, err := p.ledger.Mark(ctx, ref, p.defaults, earlier)
 		if err != nil {
 			return p.failed("mark", ref, err)
@@ -142,7 +151,7 @@ func (p *pipeline) insist(ctx context.Context, record func(context.Context) erro
 		p.log.Warn("an answer could not be recorded; trying again", zap.Error(err))
 		select {
 		case <-time.After(recordPause):
-		case <-p.ending.Done():
+		case <-p.ending:
 			return err
 		}
 	}
@@ -169,7 +178,7 @@ func (p *pipeline) failed(step string, ref record.Ref, err error) error {
 		p.log.Warn("a request could not be taken a step further; it comes again",
 			zap.String("step", step), zap.String("application_id", ref.ApplicationID), zap.Error(err))
 	}
-	return &later{p.policy.redisAway()}
+	return &later{p.policy.pause()}
 }
 
 func (p *pipeline) logAttempt(a record.Attempt, state record.State, took time.Duration, f *fault.Fault, err error) {
@@ -187,9 +196,12 @@ func (p *pipeline) logAttempt(a record.Attempt, state record.State, took time.Du
 	switch {
 	case err != nil:
 		p.log.Error("attempt: its answer could not be recorded", append(fields, zap.Error(err))...)
-	case f != nil:
-		p.log.Info("attempt", fields...)
-	default:
+	case f == nil, state == record.Queued:
 		p.log.Debug("attempt", fields...)
+	default:
+		p.log.Info("attempt", fields...)
+	}
+	if f != nil && f.Party() != fault.ThisRequest {
+		p.limited.Warn(f.Error(), fields...)
 	}
 }

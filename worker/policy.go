@@ -54,8 +54,8 @@ func (p policy) backoff(attempts int) time.Duration {
 	return p.random(ceiling)
 }
 
-// redisAway is the pause before a task is taken up again that met an error of
-// our own.
-func (p policy) redisAway() time.Duration { return time.Second + p.random(4*time.Second) }
+// pause is for a task that could not be called at all, because Redis or a token
+// could not be had.
+func (p policy) pause() time.Duration { return time.Second + p.random(4*time.Second) }
 
 func uniform(d time.Duration) time.Duration { return rand.N(d + 1) }

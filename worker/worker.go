@@ -40,6 +40,10 @@ type Config struct {
 	// CallTimeout is the longest that a call may take; 15 s. A soft stop waits
 	// for it, and for the answer to be recorded.
 	CallTimeout time.Duration
+	// Log gets a line an attempt. Limited gets what may repeat itself many
+	// times a second, such as asynq's lines while Redis is away; it should pass
+	// each message now and then only. Nothing is logged where they are nil.
+	Log, Limited *zap.Logger
 }
 
 const (
@@ -60,6 +64,12 @@ func (c Config) withDefaults() Config {
 	set(&c.BackoffBase, 2*time.Second)
 	set(&c.BackoffCap, 10*time.Minute)
 	set(&c.CallTimeout, 15*time.Second)
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	if c.Limited == nil {
+		c.Limited = zap.NewNop()
+	}
 	if c.Slots == 0 {
 		c.Slots = 10
 	}
@@ -89,29 +99,30 @@ func New(rdb redis.UniversalClient, ledger interface {
 	Ledger
 	Source
 	Membership
-}, upstream Upstream, queueLog asynq.Logger, log *zap.Logger, cfg Config) *Worker {
+}, upstream Upstream, cfg Config) *Worker {
 	cfg = cfg.withDefaults()
-	w := &Worker{cfg: cfg, members: ledger, log: log}
+	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log}
 	ending, end := context.WithCancel(context.Background())
 	w.end = end
 	w.pipe = &pipeline{
-		ledger: ledger, upstream: upstream, defaults: cfg.Defaults, calls: newCalls(), log: log, fatal: w.fail, ending: ending,
+		ledger: ledger, upstream: upstream, defaults: cfg.Defaults, calls: newCalls(), fatal: w.fail, ending: ending.Done(),
+		log: cfg.Log, limited: cfg.Limited,
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: asynq.NewClientFromRedisClient(rdb), account: cfg.Account,
-		target: min(5000, max(200, 20*cfg.Slots)), log: log,
+		target: min(5000, max(200, 20*cfg.Slots)), log: cfg.Log,
 	}
 	w.lanes = []*asynq.Server{
-		w.lane(rdb, record.Interactive, interactivePoll, queueLog),
-		w.lane(rdb, record.Bulk, bulkPoll, queueLog),
+		w.lane(rdb, record.Interactive, interactivePoll),
+		w.lane(rdb, record.Bulk, bulkPoll),
 	}
 	return w
 }
 
 // lane is an asynq server of its own, so that bulk requests never hold an
 // interactive slot.
-func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Duration, log asynq.Logger) *asynq.Server {
+func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Duration) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              w.cfg.Slots,
 		Queues:                   map[string]int{record.Keys{Account: w.cfg.Account}.Queue(lane): 1},
@@ -123,9 +134,9 @@ func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Dur
 			if l, ok := errors.AsType[*later](err); ok {
 				return l.delay
 			}
-			return w.pipe.policy.redisAway()
+			return w.pipe.policy.pause()
 		},
-		Logger:   log,
+		Logger:   w.cfg.Limited.Sugar(),
 		LogLevel: asynq.WarnLevel,
 	})
 }

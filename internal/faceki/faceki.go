@@ -69,8 +69,11 @@ func (c *Client) Close() {
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi client")) }
 
 // Ready gets a token if none is at hand, so that [Client.CreateLink] sends its
-// request without delay. It gives the fault that CreateLink would give.
+// request without delay. It gives the fault that CreateLink would give, within
+// the same time-out.
 func (c *Client) Ready(ctx context.Context) *fault.Fault {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	_, f := c.tokens.get(ctx)
 	return f
 }

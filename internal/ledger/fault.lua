@@ -24,6 +24,7 @@ if h.state ~= 'c' then return NAME[h.state] end
 if ARGV[7] == '1' then h.dups = h.dups + 1 end
 local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
 if follows == 'back' then
+  -- It was no attempt, and leaves no trace.
   h.attempts = h.attempts - 1
 elseif ARGV[6] == '1' then
   -- Another request's success since this one's previous fault shows whose
@@ -39,10 +40,16 @@ elseif follows == 'hold' then state = 'h'
 elseif expired(h, id) then state, fields = 'F', ARGV[17]
 elseif h.spent >= tonumber(ARGV[8]) then state = 'F' end
 
-if state == 'q' then
+if state == 'q' and follows == 'back' then
+  move(h, 'q')
+  redis.call('ZADD', queued_key(h.lane), ms(now), id)
+  save(key, h)
+  return NAME.q
+elseif state == 'q' then
   move(h, 'q')
   redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(ARGV[9])), id)
-  save(key, h)
+  local content, frozen, _, past = lines(raw)
+  write(key, h, content, frozen, '{"run":' .. h.run .. fields .. '}', past)
   return NAME.q
 end
 conclude(id, key, raw, h, state, {

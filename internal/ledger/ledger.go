@@ -30,6 +30,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,11 +189,11 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 	return r, err == nil, err
 }
 
-// Restore puts records back that a journal kept, where Redis did not. An
-// attempt that was under way is dead and counts as a possible duplicate; what
-// has not ended waits to be fed.
-func (l *Ledger) Restore(ctx context.Context, records []record.Record) error {
-	args := make([]any, 0, 2*len(records))
+// Restore puts records of a batch back that a journal kept, where Redis did
+// not. An attempt that was under way is dead and counts as a possible
+// duplicate; what has not ended waits to be fed.
+func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Record) error {
+	args := append(make([]any, 0, 1+2*len(records)), batch)
 	for _, r := range records {
 		if r.State == record.Calling {
 			r.PossibleDuplicates++
@@ -210,4 +211,53 @@ func (l *Ledger) Restore(ctx context.Context, records []record.Record) error {
 		return fmt.Errorf("restore %d records: %w", len(records), err)
 	}
 	return nil
+}
+
+// Tally reads a batch's counters: how many of the requests that it accepted are
+// in each state. All are 0 where there is no such batch.
+func (l *Ledger) Tally(ctx context.Context, batch string) (map[record.State]int, error) {
+	counts := map[record.State]int{}
+	number, err := l.rdb.HGet(ctx, l.keys.Batches(), batch).Int()
+	if errors.Is(err, redis.Nil) {
+		return counts, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read batch %q: %w", batch, err)
+	}
+	values, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read batch %q: %w", batch, err)
+	}
+	for _, state := range record.States {
+		if text := values[string(state)]; text != "" {
+			if counts[state], err = strconv.Atoi(text); err != nil {
+				return nil, fmt.Errorf("batch %q counts %q %s requests", batch, text, state)
+			}
+		}
+	}
+	return counts, nil
+}
+
+// Story reads all generations of a request that are kept, the latest first.
+func (l *Ledger) Story(ctx context.Context, applicationID string) ([]record.Record, error) {
+	latest, ok, err := l.Get(ctx, applicationID)
+	if err != nil || !ok {
+		return nil, err
+	}
+	story := []record.Record{latest}
+	for generation := latest.Generation - 1; generation > 0; generation-- {
+		raw, err := l.rdb.Get(ctx, l.keys.Old(applicationID, generation)).Bytes()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read generation %d of %s: %w", generation, applicationID, err)
+		}
+		r, err := record.Parse(applicationID, raw)
+		if err != nil {
+			return nil, err
+		}
+		story = append(story, r)
+	}
+	return story, nil
 }

@@ -1,12 +1,30 @@
 -- restore puts records back that a journal kept, where Redis did not.
--- ARGV: id, raw record, ... Ids that are known already are passed over.
--- Returns how many were put back.
-local restored = 0
-for i = 1, #ARGV, 2 do
-  if redis.call('SETNX', record_key(ARGV[i]), ARGV[i + 1]) == 1 then
-    local h = parse(ARGV[i + 1])
-    redis.call('HINCRBY', batch_key(h.batch), NAME[h.state], 1)
-    restored = restored + 1
+-- ARGV[1] the batch's name, then id, raw record, ... Generations that are known
+-- already are passed over. What waits is fed again. Returns how many were put back.
+local batch, restored = batch_number(ARGV[1]), 0
+
+local function count(state, n) redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
+
+local function put(id, h, raw)
+  local latest = load(id)
+  if latest and latest.gen == h.gen then return end
+  restored = restored + 1
+  if latest and latest.gen > h.gen then
+    redis.call('SETNX', old_key(h.gen, id), raw)
+    return
   end
+  if latest then
+    redis.call('RENAME', record_key(id), old_key(latest.gen, id))
+    count(latest.state, -1)
+  end
+  redis.call('SET', record_key(id), raw)
+  count(h.state, 1)
+  if h.state == 'w' then again(batch, id) end
+end
+
+for i = 2, #ARGV, 2 do
+  local h = parse(ARGV[i + 1])
+  h.batch = batch
+  put(ARGV[i], h, header(h) .. string.sub(ARGV[i + 1], HEADER + 1))
 end
 return restored

@@ -13,10 +13,8 @@ if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.run >= 999 then
 if h.state ~= 'F' and h.state ~= 'h' then return { NAME[h.state], raw } end
 
 local content, frozen, outcome, past = lines(raw)
-if h.state == 'F' then
-  h.run = h.run + 1
-  past = past == '' and outcome or past .. '\n' .. outcome
-end
+past = past == '' and outcome or past .. '\n' .. outcome
+if h.state == 'F' then h.run = h.run + 1 end
 h.spent, h.seen, h.flag, h.deadline = 0, 0, '-', '-'
 redis.call('ZREM', deadlines_key(), id)
 if h.lane == 'i' then

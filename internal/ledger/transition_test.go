@@ -323,11 +323,14 @@ func TestRestore(t *testing.T) {
 	created.ApplicationID, created.State = "A-2", record.Created
 	created.Outcome = record.Outcome{Run: 2, Status: record.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
-		b.must(b.ledger.Restore(t.Context(), []record.Record{calling, created}))
+		b.must(b.ledger.Restore(t.Context(), "spring", []record.Record{calling, created}))
 	}
 	got, _ := b.get("A-1")
 	if got.State != record.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
 		t.Errorf("what was being called is %+v", got)
+	}
+	if refs := b.feed(); len(refs) != 1 || refs[0].ApplicationID != "A-1" {
+		t.Errorf("fed %v", refs)
 	}
 	if got, _ := b.get("A-2"); got.Outcome.URL != created.Outcome.URL {
 		t.Errorf("what was created is %+v", got)

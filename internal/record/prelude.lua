@@ -88,6 +88,18 @@ local function write(key, h, content, frozen, outcome, past)
   redis.call('SET', key, raw)
 end
 
+-- batch_number gives a batch's number, and makes the batch where its name is new.
+local function batch_number(name)
+  local names = tag .. ':batches'
+  local number = redis.call('HGET', names, name)
+  if not number then
+    number = redis.call('HINCRBY', account_key(), 'batches', 1)
+    redis.call('HSET', names, name, number)
+    redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+  end
+  return tonumber(number)
+end
+
 -- again puts an id before the rows of its batch, to be fed next.
 local function again(batch, id)
   redis.call('RPUSH', again_key(batch), id)

@@ -47,6 +47,9 @@ const (
 	Cancelled State = "cancelled"
 )
 
+// States lists them all.
+var States = [...]State{Waiting, Queued, Calling, Held, Created, Failed, Cancelled}
+
 // Ended says whether the state is an end of its run.
 func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
 
@@ -279,7 +282,6 @@ func (r Record) Encode() ([]byte, error) {
 		used = 3
 	}
 	if len(r.Past) > 0 {
-		used = 3
 		for _, past := range r.Past {
 			rows = append(rows, past)
 		}

@@ -1,0 +1,127 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Answer is what is known of one request.
+type Answer struct {
+	Link Link
+	// Err is [ErrNotFound], or why the request was not accepted as it is given.
+	Err error
+}
+
+// Look gives for each request what [Client.Enqueue] would answer, and accepts
+// nothing: one that is not known yet is [ErrNotFound]. The answers are in the
+// order of reqs; up to a few hundred at a time are read in one round trip. The
+// error says that Redis could not be read.
+func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
+	answers := make([]Answer, len(reqs))
+	gets := make([]*redis.StringCmd, len(reqs))
+	_, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, r := range reqs {
+			gets[i] = pipe.Get(ctx, c.keys.Record(r.ApplicationID))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("read %d requests: %w", len(reqs), err)
+	}
+	for i, req := range reqs {
+		var known *record.Record
+		if raw, err := gets[i].Bytes(); err == nil {
+			r, err := record.Parse(req.ApplicationID, raw)
+			if err != nil {
+				return nil, err
+			}
+			known = &r
+		}
+		if answers[i], err = c.answer(ctx, req, known); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+func (c *Client) answer(ctx context.Context, req Request, known *record.Record) (Answer, error) {
+	if err := req.acceptable(); err != nil {
+		return Answer{Err: err}, nil
+	}
+	v := judge(req, known, 0)
+	switch {
+	case v.err != nil:
+		return Answer{Err: v.err}, nil
+	case v.op == "new":
+		return Answer{Err: ErrNotFound}, nil
+	case v.op == "next":
+		return Answer{Err: &GapError{req.ApplicationID, req.Generation, known.Generation, Status(known.State)}}, nil
+	case req.Generation > 0 && req.Generation < known.Generation:
+		old := c.earlier(ctx, req)
+		if old.err != nil {
+			return Answer{Err: old.err}, nil
+		}
+		known = &old.record
+	}
+	link, err := c.link(ctx, *known)
+	return Answer{Link: link}, err
+}
+
+// Wait returns when the latest generation of a request has ended or is held. It
+// is woken by the results stream, and fails with ctx's error where ctx ends
+// first; nothing is lost then.
+func (c *Client) Wait(ctx context.Context, applicationID string) (Link, error) {
+	last, err := c.lastEvent(ctx)
+	if err != nil {
+		return Link{}, err
+	}
+	for {
+		link, err := c.Get(ctx, applicationID)
+		if err != nil || link.Status.Ended() || link.Status == Held {
+			return link, err
+		}
+		if last, err = c.nextEvent(ctx, last, applicationID); err != nil {
+			return link, err
+		}
+	}
+}
+
+func (c *Client) lastEvent(ctx context.Context) (string, error) {
+	entries, err := c.rdb.XRevRangeN(ctx, c.keys.Results(), "+", "-", 1).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the results stream: %w", err)
+	}
+	if len(entries) == 0 {
+		return "0", nil
+	}
+	return entries[0].ID, nil
+}
+
+// nextEvent blocks until the request has an event after last, and gives the
+// place in the stream from which to read on.
+func (c *Client) nextEvent(ctx context.Context, last, applicationID string) (string, error) {
+	for {
+		streams, err := c.rdb.XRead(ctx, &redis.XReadArgs{
+			Streams: []string{c.keys.Results(), last}, Count: 1000, Block: waitBlock,
+		}).Result()
+		if ctx.Err() != nil {
+			return last, ctx.Err()
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return last, fmt.Errorf("read the results stream: %w", err)
+		}
+		for _, stream := range streams {
+			for _, entry := range stream.Messages {
+				last = entry.ID
+				if entry.Values["application_id"] == applicationID {
+					return last, nil
+				}
+			}
+		}
+	}
+}
