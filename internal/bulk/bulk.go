@@ -1,0 +1,95 @@
+// Package bulk is files in, files out: it reads the requests of a CSV or
+// NDJSON file row by row, writes the same rows with what came of them, and
+// keeps the journal that lets an interrupted run go on.
+//
+// It neither enqueues nor decides anything. Cells are written as they were
+// read: a cell that a spreadsheet would take for a formula (it begins with =,
+// +, - or @) is carried over unchanged, because changing it would change
+// somebody's data. Who opens an OUT in a spreadsheet has to trust the input.
+package bulk
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Format is how a file holds its rows.
+type Format string
+
+// The formats. CSV is RFC 4180 in UTF-8, its header names the request's keys.
+// NDJSON holds one request as a JSON object a line.
+const (
+	CSV    Format = "csv"
+	NDJSON Format = "ndjson"
+)
+
+const formats = ".csv, .ndjson or .jsonl"
+
+// formatOf reads the format off a path's suffix; empty where it says none.
+func formatOf(path string) Format {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".csv":
+		return CSV
+	case ".ndjson", ".jsonl":
+		return NDJSON
+	}
+	return ""
+}
+
+// InputError says why an input file cannot be used at all, and what to do
+// about it. A row that is wrong is no InputError; see [Row].
+type InputError struct {
+	Path    string
+	Problem string
+	Err     error // the cause, where there is one
+}
+
+func (e *InputError) Error() string { return explain("input file "+e.Path, e.Problem, e.Err) }
+
+// Unwrap gives the cause.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// OutputError says why OUT or its journal cannot be used, and what to do.
+type OutputError struct {
+	Path    string
+	Problem string
+	Err     error // the cause, where there is one
+}
+
+func (e *OutputError) Error() string { return explain("output file "+e.Path, e.Problem, e.Err) }
+
+// Unwrap gives the cause.
+func (e *OutputError) Unwrap() error { return e.Err }
+
+func explain(what, problem string, err error) string {
+	if err != nil {
+		problem += ": " + err.Error()
+	}
+	return what + " " + problem
+}
+
+// Rejected is the status of a row that was not accepted, a word of files only.
+const Rejected tasks.Status = "rejected"
+
+// Rejection is what [Output.Write] shows of a row that was not accepted.
+func Rejection(reason fault.Reason, message string) tasks.Link {
+	return tasks.Link{Status: Rejected, Reason: string(reason), Message: message}
+}
+
+// BatchName is the name of a run's batch: it comes from OUT's absolute path, so
+// that the same OUT means the same batch from whichever directory, and through
+// whichever symbolic link to its directory, the run is started.
+func BatchName(out string) (string, error) {
+	dir, err := filepath.Abs(filepath.Dir(out))
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return "", &OutputError{Path: out, Problem: "lies in a directory that cannot be used; make it first", Err: cause(err)}
+	}
+	return fmt.Sprintf("run:%s", filepath.Join(dir, filepath.Base(out))), nil
+}

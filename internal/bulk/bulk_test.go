@@ -1,0 +1,130 @@
+package bulk
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// journalEnv makes the test binary another run: it opens the journal of the
+// OUT named by it, and reports on stdout.
+const journalEnv = "KYCLINK_TEST_JOURNAL"
+
+func TestMain(m *testing.M) {
+	if out := os.Getenv(journalEnv); out != "" {
+		os.Exit(otherRun(out))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// otherRun appends a record and an intent, says so, and waits to be killed, or
+// for the end of its input.
+func otherRun(out string) int {
+	j, err := OpenJournal(out, embedded, false)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	ctx := context.Background()
+	for _, e := range []Entry{
+		Snapshot(record.Record{ApplicationID: "A-1", State: record.Created, Generation: 1, Run: 1, Attempts: 1}),
+		Intent{ApplicationID: "A-2", Generation: 1, Run: 1, Attempt: 1},
+	} {
+		if err := j.Append(ctx, e); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+func otherRunCommand(t *testing.T, out string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), journalEnv+"="+out)
+	return cmd
+}
+
+func TestBatchName(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	want := "run:" + filepath.Join(dir, "out.csv")
+	for _, out := range []string{"out.csv", "./out.csv", filepath.Join(dir, "out.csv"), filepath.Join(link, "out.csv")} {
+		if got, err := BatchName(out); err != nil || got != want {
+			t.Errorf("BatchName(%q) = %q, %v; want %q", out, got, err, want)
+		}
+	}
+	if got, err := BatchName("missing/out.csv"); err == nil {
+		t.Errorf("a directory that is not there gives %q", got)
+	}
+}
+
+func TestKeysHaveTypes(t *testing.T) {
+	// typed knows the keys that are no strings; a new one has to be added there.
+	const known = "[application_id redirect_url expiry_minutes document_optional workflow_id lane callback_url not_after generation metadata]"
+	if got := fmt.Sprint(tasks.Keys()); got != known {
+		t.Errorf("a request has the keys %s; typed() was written for %s", got, known)
+	}
+}
+
+func file(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func open(t testing.TB, path string) *Input {
+	t.Helper()
+	in, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close() })
+	return in
+}
+
+func rows(t testing.TB, in *Input) []Row {
+	t.Helper()
+	var all []Row
+	for row, err := range in.Rows() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

@@ -1,0 +1,72 @@
+package bulk
+
+import (
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// headerStart is what a journal begins with.
+const headerStart = `{"journal":`
+
+// line is one line of a journal: exactly one of its members.
+type line struct {
+	Header *Header   `json:"journal,omitempty"`
+	Intent *Intent   `json:"intent,omitempty"`
+	Record *snapshot `json:"record,omitempty"`
+}
+
+// Entry is what [Journal.Append] takes: an [Intent] or a [Snapshot].
+type Entry interface{ line() line }
+
+// Intent says that a call is about to be made. Without a later snapshot of its
+// request, nobody knows what came of the call.
+type Intent struct {
+	ApplicationID string `json:"application_id"`
+	Generation    int    `json:"generation"`
+	Run           int    `json:"run"`
+	Attempt       int    `json:"attempt"`
+}
+
+func (i Intent) line() line { return line{Intent: &i} }
+
+// Snapshot is a request's record after a transition. The journal keeps what a
+// new embedded Redis needs to go on: not the turn, the worker, the batch's number
+// and the account's successes, which were the old one's, and no wish to cancel,
+// which nobody can have.
+type Snapshot record.Record
+
+func (s Snapshot) line() line {
+	return line{Record: &snapshot{
+		ApplicationID: s.ApplicationID, State: s.State, Lane: s.Lane, Generation: s.Generation, Run: s.Run,
+		Attempts: s.Attempts, Spent: s.Spent, PossibleDuplicates: s.PossibleDuplicates, AcceptedAt: s.AcceptedAt,
+		ChangedAt: s.ChangedAt, Deadline: s.Deadline, Content: s.Content, Frozen: s.Frozen, Outcome: s.Outcome, Past: s.Past,
+	}}
+}
+
+// snapshot is how a record is written.
+type snapshot struct {
+	ApplicationID      string           `json:"application_id"`
+	State              record.State     `json:"state"`
+	Lane               record.Lane      `json:"lane"`
+	Generation         int              `json:"generation"`
+	Run                int              `json:"run"`
+	Attempts           int              `json:"attempts,omitempty"`
+	Spent              int              `json:"spent,omitempty"`
+	PossibleDuplicates int              `json:"possible_duplicates,omitempty"`
+	AcceptedAt         time.Time        `json:"accepted_at,omitzero"`
+	ChangedAt          time.Time        `json:"changed_at,omitzero"`
+	Deadline           bool             `json:"deadline,omitempty"`
+	Content            record.Content   `json:"content,omitzero"`
+	Frozen             record.Defaults  `json:"frozen,omitzero"`
+	Outcome            record.Outcome   `json:"outcome,omitzero"`
+	Past               []record.Outcome `json:"past,omitempty"`
+}
+
+func (s snapshot) record() *record.Record {
+	return &record.Record{
+		ApplicationID: s.ApplicationID, State: s.State, Lane: s.Lane, Generation: s.Generation, Run: s.Run,
+		Attempts: s.Attempts, Spent: s.Spent, PossibleDuplicates: s.PossibleDuplicates, AcceptedAt: s.AcceptedAt,
+		ChangedAt: s.ChangedAt, Deadline: s.Deadline, Content: s.Content, Frozen: s.Frozen, Outcome: s.Outcome, Past: s.Past,
+	}
+}

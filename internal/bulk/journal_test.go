@@ -1,0 +1,463 @@
+package bulk
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+var embedded = Header{Upstream: "simulated", Account: "default", Batch: "run:/out.csv", Redis: "embedded", BaseURL: "https://simulator.invalid"}
+
+const embeddedLine = `{"journal":{"version":1,"upstream":"simulated","account":"default","batch":"run:/out.csv","redis":"embedded","base_url":"https://simulator.invalid"}}` + "\n"
+
+var full = record.Record{
+	ApplicationID: "A-1", State: record.Created, Lane: record.Bulk, Generation: 2, Run: 3, Attempts: 9, Spent: 2, PossibleDuplicates: 1,
+	AcceptedAt: time.Date(2026, 11, 23, 10, 0, 0, 5e6, time.UTC),
+	ChangedAt:  time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC), Deadline: true,
+	Content: record.Content{RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, Metadata: []byte(`{"a":1}`)},
+	Frozen:  record.Defaults{WorkflowID: "w-1"},
+	Outcome: record.Outcome{Run: 3, Status: record.Created, LinkID: "L-1", URL: "https://simulator.invalid/L-1"},
+	Past:    []record.Outcome{{Run: 2, Status: record.Failed, Reason: "timeout"}},
+}
+
+func openJournal(t testing.TB, out string) *Journal {
+	t.Helper()
+	j, err := OpenJournal(out, embedded, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func closeJournal(t testing.TB, j *Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func add(t testing.TB, j *Journal, entries ...Entry) {
+	t.Helper()
+	for _, e := range entries {
+		if err := j.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func states(t testing.TB, j *Journal) []State {
+	t.Helper()
+	var all []State
+	for s, err := range j.States() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func snap(id string, s record.State, attempts int) Snapshot {
+	return Snapshot(record.Record{ApplicationID: id, State: s, Generation: 1, Run: 1, Attempts: attempts})
+}
+
+func intent(id string, attempt int) Intent {
+	return Intent{ApplicationID: id, Generation: 1, Run: 1, Attempt: attempt}
+}
+
+func TestJournalBytes(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	j := openJournal(t, out)
+	add(t, j, Intent{"A-1", 2, 3, 9}, Snapshot(full), snap("A-2", record.Waiting, 0))
+	closeJournal(t, j)
+	want := embeddedLine +
+		`{"intent":{"application_id":"A-1","generation":2,"run":3,"attempt":9}}` + "\n" +
+		`{"record":{"application_id":"A-1","state":"created","lane":"bulk","generation":2,"run":3,"attempts":9,"spent":2,"possible_duplicates":1,` +
+		`"accepted_at":"2026-11-23T10:00:00.005Z","changed_at":"2026-11-23T11:00:00Z","deadline":true,"content":{"redirect_url":"https://shop.example/done","expiry_minutes":60,"metadata":{"a":1}},` +
+		`"frozen":{"workflow_id":"w-1"},"outcome":{"run":3,"status":"created","link_id":"L-1","url":"https://simulator.invalid/L-1"},` +
+		`"past":[{"run":2,"status":"failed","reason":"timeout"}]}}` + "\n" +
+		`{"record":{"application_id":"A-2","state":"waiting","lane":"","generation":1,"run":1}}` + "\n"
+	if got := read(t, out+".journal"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := mode(t, out+".journal"); got != 0o600 {
+		t.Errorf("mode %o", got)
+	}
+	if err := os.Chmod(out+".journal", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j = openJournal(t, out)
+	defer closeJournal(t, j)
+	if got := mode(t, out+".journal"); got != 0o600 {
+		t.Errorf("opened again with mode %o", got)
+	}
+	if got := states(t, j); !reflect.DeepEqual(*got[0].Record, full) {
+		t.Errorf("read back:\n got %+v\nwant %+v", *got[0].Record, full)
+	}
+}
+
+func TestStates(t *testing.T) {
+	second := intent("A-1", 1)
+	second.Generation = 2
+	for _, c := range []struct {
+		name    string
+		entries []Entry
+		want    string
+	}{
+		{"nothing", nil, "[]"},
+		{"the latest", []Entry{snap("A-1", record.Waiting, 1), snap("A-2", record.Waiting, 0), snap("A-1", record.Created, 2)}, "[A-2 waiting 0, A-1 created 2]"},
+		{"an intent alone", []Entry{intent("A-1", 1)}, "[A-1 called 1]"},
+		{"intents alone", []Entry{intent("A-1", 1), snap("A-2", record.Created, 1), intent("A-1", 2)}, "[A-1 called 2, A-2 created 1]"},
+		{"answered", []Entry{intent("A-1", 1), snap("A-1", record.Created, 1)}, "[A-1 created 1]"},
+		{"not answered", []Entry{snap("A-1", record.Waiting, 1), snap("A-2", record.Created, 1), intent("A-1", 2)}, "[A-1 waiting 1 called 2, A-2 created 1]"},
+		{"calling is no answer", []Entry{intent("A-1", 1), snap("A-1", record.Calling, 1)}, "[A-1 calling 1 called 1]"},
+		{"generations are apart", []Entry{snap("A-1", record.Created, 1), second}, "[A-1 created 1, A-1 called 1]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out.csv")
+			j := openJournal(t, out)
+			add(t, j, c.entries...)
+			if got := states(t, j); len(got) != 0 {
+				t.Errorf("what was appended since is given as well: %v", got)
+			}
+			closeJournal(t, j)
+			j = openJournal(t, out)
+			defer closeJournal(t, j)
+			if got := show(states(t, j)); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func show(all []State) string {
+	var parts []string
+	for _, s := range all {
+		var words []string
+		if s.Record != nil {
+			words = append(words, fmt.Sprint(s.Record.ApplicationID, " ", s.Record.State, " ", s.Record.Attempts))
+		} else {
+			words = append(words, s.Intent.ApplicationID)
+		}
+		if s.Intent != nil {
+			words = append(words, fmt.Sprint("called ", s.Intent.Attempt))
+		}
+		parts = append(parts, strings.Join(words, " "))
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+// A run is killed while it writes: whatever is there of its last line, the
+// next run has everything before it, and goes on.
+func TestTornLine(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	j := openJournal(t, out)
+	add(t, j, snap("A-1", record.Created, 1))
+	before := len(read(t, out+".journal"))
+	add(t, j, Snapshot(full))
+	closeJournal(t, j)
+	whole := read(t, out+".journal")
+	for size := range len(whole) {
+		want := "[A-1 created 1]"
+		if size < before {
+			want = "[]"
+		}
+		if err := os.WriteFile(out+".journal", []byte(whole[:size]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := openJournal(t, out)
+		if got := show(states(t, j)); got != want {
+			t.Fatalf("cut at %d: got %s, want %s", size, got, want)
+		}
+		add(t, j, snap("A-9", record.Created, 1))
+		closeJournal(t, j)
+		j = openJournal(t, out)
+		want = strings.TrimPrefix(strings.Replace(want, "]", ", A-9 created 1]", 1), "[, ")
+		if got := show(states(t, j)); strings.TrimPrefix(got, "[") != strings.TrimPrefix(want, "[") {
+			t.Fatalf("cut at %d and gone on: got %s, want %s", size, got, want)
+		}
+		closeJournal(t, j)
+	}
+}
+
+func TestLongTornLine(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	text := embeddedLine + `{"record":{"application_id":"A-1","state":"created","generation":1,"attempts":1}}` + "\n" + strings.Repeat("x", 200_000)
+	if err := os.WriteFile(out+".journal", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := openJournal(t, out)
+	defer closeJournal(t, j)
+	if got := show(states(t, j)); got != "[A-1 created 1]" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestBrokenLine(t *testing.T) {
+	for _, broken := range []string{"", "{", "null", "{}", "\x00\x00", `{"intent":{"application_id":""}}`, `{"record":{"application_id":"A-1"},"intent":{"application_id":"A-1"}}`, `{"journal":{}}`} {
+		out := filepath.Join(t.TempDir(), "out.csv")
+		good := `{"intent":{"application_id":"A-1","generation":1,"run":1,"attempt":1}}` + "\n"
+		text := embeddedLine + good + broken + "\n" + good
+		if err := os.WriteFile(out+".journal", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := openJournal(t, out)
+		var failed error
+		for _, err := range j.States() {
+			failed = err
+		}
+		var trouble *OutputError
+		if !errors.As(failed, &trouble) || !strings.Contains(failed.Error(), "is broken at line 3;") {
+			t.Errorf("%q: got %v", broken, failed)
+		}
+		closeJournal(t, j)
+		if got := read(t, out+".journal"); got != text {
+			t.Errorf("%q: the journal was changed", broken)
+		}
+	}
+}
+
+func TestRefusedJournal(t *testing.T) {
+	for _, c := range []struct {
+		name, journal, out string
+		change             func(*Header)
+		force              bool
+		want               string
+	}{
+		{name: "fresh", journal: "-", out: "-"},
+		{name: "going on", journal: embeddedLine, out: "rows"},
+		{name: "another base URL", journal: embeddedLine, change: func(h *Header) { h.BaseURL = "https://other.example" }},
+		{name: "upstream", journal: embeddedLine, change: func(h *Header) { h.Upstream = "real" },
+			want: `was begun with the upstream "simulated", this run has "real"; go on as it was begun, or name another output`},
+		{name: "account", journal: embeddedLine, change: func(h *Header) { h.Account = "b" },
+			want: `was begun with the account "default", this run has "b"; go on as it was begun, or name another output`},
+		{name: "batch", journal: embeddedLine, change: func(h *Header) { h.Batch = "run:/b" },
+			want: `was begun with the batch "run:/out.csv", this run has "run:/b"; go on as it was begun, or name another output`},
+		{name: "redis, in spite of force", journal: embeddedLine, change: func(h *Header) { h.Redis = "real" }, force: true,
+			want: `was begun with the Redis "embedded", this run has "real"; go on as it was begun, or name another output`},
+		{name: "version", journal: strings.Replace(embeddedLine, `"version":1`, `"version":2`, 1),
+			want: "has version 2, this program reads version 1; go on with the program that began it"},
+		{name: "something else", journal: "dear diary\n", want: "is no journal of kyclink; move it away, or name another output"},
+		{name: "something else, no line break", journal: "dear diary", want: "is no journal of kyclink; move it away, or name another output"},
+		{name: "OUT without it", journal: "-", out: "rows", want: "exists without its journal"},
+		{name: "OUT with an empty one", journal: "", out: "rows", want: "exists without its journal"},
+		{name: "OUT without it, forced", journal: "-", out: "rows", force: true},
+		{name: "empty", journal: "", out: "-"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out.csv")
+			for path, text := range map[string]string{out: c.out, out + ".journal": c.journal} {
+				if text == "-" {
+					continue
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := embedded
+			if c.change != nil {
+				c.change(&want)
+			}
+			j, err := OpenJournal(out, want, c.force)
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				closeJournal(t, j)
+				if got := read(t, out+".journal"); got != embeddedLine {
+					t.Errorf("it holds %q", got)
+				}
+				return
+			}
+			var refused *OutputError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %s", err, c.want)
+			}
+			if c.journal == "-" {
+				if _, err := os.Stat(out + ".journal"); err == nil {
+					t.Error("a refused run left a journal")
+				}
+			} else if got := read(t, out+".journal"); got != c.journal {
+				t.Errorf("a refused run changed the journal to %q", got)
+			}
+		})
+	}
+}
+
+// Another process has OUT: refused. It is killed: OUT is free at once, and what
+// it appended is there.
+func TestOtherProcess(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	other := otherRunCommand(t, out)
+	stdout, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.StdinPipe(); err != nil { // open until it is killed
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if said, _ := bufio.NewReader(stdout).ReadString('\n'); said != "ready\n" {
+		t.Fatalf("the other run says %q", said)
+	}
+	_, err = OpenJournal(out, embedded, false)
+	if err == nil || err.Error() != "output file "+out+" is being written by another run; wait for that run or stop it" {
+		t.Errorf("two runs at once: %v", err)
+	}
+	if err := other.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = other.Wait()
+	j := openJournal(t, out)
+	defer closeJournal(t, j)
+	if got := show(states(t, j)); got != "[A-1 created 1, A-2 called 1]" {
+		t.Errorf("after the kill: %s", got)
+	}
+	if said, err := otherRunCommand(t, out).Output(); err == nil || !strings.Contains(string(said), "is being written by another run") {
+		t.Errorf("the other way round: %q, %v", said, err)
+	}
+}
+
+// While one fsync runs, all others gather for the next.
+func TestGroupCommit(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	j := openJournal(t, out)
+	var syncs atomic.Int32
+	entered, release := make(chan struct{}), make(chan struct{})
+	j.sync = func() error {
+		if syncs.Add(1) == 1 {
+			close(entered)
+			<-release
+		}
+		return j.file.Sync()
+	}
+	var appends sync.WaitGroup
+	appends.Go(func() { add(t, j, intent("first", 1)) })
+	<-entered
+	const n = 100
+	for i := range n {
+		appends.Go(func() { add(t, j, intent(fmt.Sprintf("A-%d", i), 1)) })
+	}
+	for gathered := 0; gathered < n; {
+		j.mu.Lock()
+		gathered = bytes.Count(j.pending.lines, []byte("\n"))
+		j.mu.Unlock()
+	}
+	if got := strings.Count(read(t, out+".journal"), "\n"); got != 2 {
+		t.Errorf("%d lines written during the first fsync, want the header and one", got)
+	}
+	close(release)
+	appends.Wait()
+	if got := syncs.Load(); got != 2 {
+		t.Errorf("%d fsyncs for %d entries, want 2", got, n+1)
+	}
+	closeJournal(t, j)
+	j = openJournal(t, out)
+	defer closeJournal(t, j)
+	if got := len(states(t, j)); got != n+1 {
+		t.Errorf("%d entries read back, want %d", got, n+1)
+	}
+}
+
+// An entry whose Append has returned was on the disk at an fsync.
+func TestAppendIsDurable(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	j := openJournal(t, out)
+	defer closeJournal(t, j)
+	var durable atomic.Pointer[string]
+	j.sync = func() error {
+		text := read(t, out+".journal")
+		durable.Store(&text)
+		return nil
+	}
+	var appends sync.WaitGroup
+	for i := range 50 {
+		appends.Go(func() {
+			for k := range 20 {
+				id := fmt.Sprintf("A-%d-%d", i, k)
+				add(t, j, intent(id, 1))
+				if !strings.Contains(*durable.Load(), `"`+id+`"`) {
+					t.Errorf("%s returned before its fsync", id)
+				}
+			}
+		})
+	}
+	appends.Wait()
+}
+
+func TestAppendThatFails(t *testing.T) {
+	j := openJournal(t, filepath.Join(t.TempDir(), "out.csv"))
+	failure := errors.New("disk full")
+	j.sync = func() error { return failure }
+	for range 2 { // the second does not even try: what the disk holds is unknown
+		if err := j.Append(t.Context(), intent("A-1", 1)); !errors.Is(err, failure) {
+			t.Errorf("got %v", err)
+		}
+		j.sync = func() error { return nil }
+	}
+	closeJournal(t, j)
+	if err := j.Append(t.Context(), intent("A-1", 1)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestAppendGivenUp(t *testing.T) {
+	j := openJournal(t, filepath.Join(t.TempDir(), "out.csv"))
+	entered, release := make(chan struct{}), make(chan struct{})
+	j.sync = func() error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error)
+	go func() { got <- j.Append(ctx, intent("A-1", 1)) }()
+	<-entered
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(release)
+	closeJournal(t, j)
+}
+
+func TestCloseWritesWhatWaits(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.csv")
+	j := openJournal(t, out)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 100 {
+		_ = j.Append(ctx, intent(fmt.Sprintf("A-%d", i), 1))
+	}
+	closeJournal(t, j)
+	j = openJournal(t, out)
+	defer closeJournal(t, j)
+	if got := len(states(t, j)); got != 100 {
+		t.Errorf("%d entries, want 100", got)
+	}
+}
+
+// full has every member set that the journal keeps, so that none is forgotten.
+func TestSnapshotKeepsAll(t *testing.T) {
+	notKept := map[string]bool{"CancelAsked": true, "Turn": true, "Batch": true, "Seen": true, "Holder": true}
+	v := reflect.ValueOf(full)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != notKept[name] {
+			t.Errorf("record.Record.%s: is the journal to keep it?", name)
+		}
+	}
+}

@@ -1,0 +1,276 @@
+package bulk
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// export writes OUT with an invented link for every row that can have one.
+func export(t testing.TB, in *Input, out string) {
+	t.Helper()
+	o, err := Create(out, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row, err := range in.Rows() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := tasks.Link{
+			Status: tasks.Created, LinkID: "L-1", URL: "https://simulator.invalid/L-1?a=1&b=2",
+			ExpiresAt: time.Date(2026, 11, 24, 10, 0, 0, 0, time.FixedZone("", 3600)), Attempts: 1,
+		}
+		switch {
+		case row.Err != nil:
+			l = Rejection(fault.Invalid, row.Err.Error())
+		case row.Number%2 == 0:
+			l = tasks.Link{Status: tasks.Failed, Reason: string(fault.UpstreamError), Message: "HTTP 500", Attempts: 8, PossibleDuplicates: 7}
+		}
+		if err := o.Write(row, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Discard(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for _, c := range []struct{ in, out, golden string }{
+		{"people.csv", "out.csv", "csv-csv.golden"},
+		{"people.csv", "out.NDJSON", "csv-ndjson.golden"},
+		{"people.ndjson", "out.jsonl", "ndjson-ndjson.golden"},
+		{"people.ndjson", "out.csv", "ndjson-csv.golden"},
+		{"people.csv", "out.links", "csv-csv.golden"},
+		{"people.ndjson", "out", "ndjson-ndjson.golden"},
+	} {
+		t.Run(c.in+" to "+c.out, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), c.out)
+			export(t, open(t, filepath.Join("testdata", c.in)), out)
+			golden := filepath.Join("testdata", c.golden)
+			if *update {
+				if err := os.WriteFile(golden, []byte(read(t, out)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, want := read(t, out), read(t, golden); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// A file goes from one format to the other and back, and asks for the same.
+func TestFormatsSayTheSame(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		want := rapid.SliceOfN(rapid.Custom(drawRequest), 1, 5).Draw(rt, "requests")
+		var text strings.Builder
+		for _, r := range want {
+			line, err := json.Marshal(r)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			text.Write(append(line, '\n'))
+		}
+		in := fuzzInput(t, dir, "a.ndjson", []byte(text.String()))
+		defer in.Close()
+		table := filepath.Join(dir, "b.csv")
+		export(t, in, table)
+		back := fuzzInput(t, dir, "b.csv", []byte(read(t, table)))
+		defer back.Close()
+		lines := filepath.Join(dir, "c.ndjson")
+		export(t, back, lines)
+		for i, row := range rows(t, back) {
+			r := want[i]
+			if r.Lane == "" {
+				r.Lane = tasks.Bulk
+			}
+			if row.Err != nil || !reflect.DeepEqual(row.Request, r) {
+				rt.Fatalf("as CSV: got %+v, %v; want %+v", row.Request, row.Err, r)
+			}
+		}
+		for i, line := range strings.Split(strings.TrimSpace(read(t, lines)), "\n") {
+			members, _ := object([]byte(line))
+			kept := make(map[string]json.RawMessage)
+			for _, m := range members {
+				if !isResult(m.key) {
+					kept[m.key] = m.value
+				}
+			}
+			again, err := json.Marshal(kept)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if got, err := tasks.ParseRequest(again); err != nil || !reflect.DeepEqual(got, want[i]) {
+				rt.Fatalf("as JSON again: got %+v, %v; want %+v", got, err, want[i])
+			}
+		}
+	})
+}
+
+func drawRequest(t *rapid.T) tasks.Request {
+	optional := func(name string, values ...string) string {
+		return rapid.SampledFrom(append(values, "")).Draw(t, name)
+	}
+	r := tasks.Request{
+		ApplicationID: rapid.StringMatching(`[-A-Za-z0-9"',;:äß愛]{1,20}`).Draw(t, "id"),
+		RedirectURL:   optional("redirect", "https://shop.example/done?a=1&b=<2>", `https://shop.example/"x",y`),
+		ExpiryMinutes: rapid.IntRange(0, tasks.MaxExpiryMinutes).Draw(t, "expiry"),
+		WorkflowID:    optional("workflow", "w-1", `w"2"`),
+		Lane:          tasks.Lane(optional("lane", "bulk", "interactive")),
+		CallbackURL:   optional("callback", "https://shop.example/hooks"),
+		Generation:    rapid.IntRange(0, tasks.MaxGeneration).Draw(t, "generation"),
+	}
+	if rapid.Bool().Draw(t, "has option") {
+		b := rapid.Bool().Draw(t, "option")
+		r.DocumentOptional = &b
+	}
+	if rapid.Bool().Draw(t, "has deadline") {
+		r.NotAfter = time.Unix(rapid.Int64Range(1e9, 4e9).Draw(t, "deadline"), 0).UTC()
+	}
+	if m := optional("metadata", `{"a":"b\n\"c\"","n":1.50}`, `{}`, `{"愛":[null,true]}`); m != "" {
+		r.Metadata = json.RawMessage(m)
+	}
+	return r
+}
+
+func TestOutputIsWholeOrNotThere(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.csv")
+	victim := filepath.Join(dir, "victim")
+	for path, text := range map[string]string{out: "before", victim: "mine"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What lies where OUT is prepared is not written through.
+	if err := os.Symlink(victim, out+".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
+	o, err := Create(out, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Write(rows(t, in)[0], tasks.Link{Status: tasks.Created}); err != nil {
+		t.Fatal(err)
+	}
+	if got := mode(t, out+".tmp"); got != 0o600 {
+		t.Errorf("prepared with mode %o", got)
+	}
+	if err := o.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, out); got != "before" {
+		t.Errorf("after Discard OUT holds %q", got)
+	}
+	export(t, in, out)
+	if got := read(t, out); !strings.HasPrefix(got, "application_id,status,") {
+		t.Errorf("after Commit OUT holds %q", got)
+	}
+	if got := mode(t, out); got != 0o600 {
+		t.Errorf("OUT has mode %o", got)
+	}
+	if got := read(t, victim); got != "mine" {
+		t.Errorf("another file was written: %q", got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+}
+
+func mode(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().Perm()
+}
+
+func TestCommitThatFails(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.csv")
+	o, err := Create(out, open(t, file(t, "a.csv", "application_id\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(out, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var failed *OutputError
+	if err := o.Commit(); !errors.As(err, &failed) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(out + ".tmp"); err == nil {
+		t.Error("what was prepared is left over")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	path := file(t, "a.csv", "application_id,note,note\n")
+	dir := filepath.Dir(path)
+	link := filepath.Join(dir, "link.csv")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	in := open(t, path)
+	for out, want := range map[string]string{
+		dir + "/out.csv":      "",
+		dir + "/out":          "",
+		dir + "/out.csv.gz":   "cannot be written compressed; name a file that ends in .csv, .ndjson or .jsonl",
+		dir + "/out.ndjson":   `cannot hold two members of the name "note"; rename a column of the input, or write a .csv`,
+		dir:                   "is no regular file; name another",
+		path:                  "is the input file; name another",
+		link:                  "is the input file; name another",
+		dir + "/none/out.csv": "lies in a directory that cannot be used; make it first: no such file or directory",
+		path + "/out.csv":     "lies in a directory that cannot be used; make it first",
+	} {
+		err := Check(out, in)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", out, err)
+			}
+			continue
+		}
+		var refused *OutputError
+		if !errors.As(err, &refused) || err.Error() != "output file "+out+" "+want {
+			t.Errorf("%s:\n got %v\nwant %s", out, err, want)
+		}
+		if _, err := Create(out, in); err == nil {
+			t.Errorf("%s: created all the same", out)
+		}
+	}
+}
+
+func TestLongBrokenLineIsShownCut(t *testing.T) {
+	in := open(t, file(t, "a.ndjson", strings.Repeat("ä愛", MaxRow/4)))
+	out := filepath.Join(t.TempDir(), "out.ndjson")
+	export(t, in, out)
+	var got struct{ Input string }
+	if err := json.Unmarshal([]byte(read(t, out)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Input) > maxShown || len(got.Input) < maxShown-4 || slices.Contains([]rune(got.Input), '\ufffd') {
+		t.Errorf("%d bytes shown: …%q", len(got.Input), got.Input[len(got.Input)-12:])
+	}
+}
