@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/worker"
+)
+
+// engine is what a command that makes links works with.
+type engine struct {
+	cfg    config.Config
+	log    *zap.Logger
+	rdb    redis.UniversalClient
+	ledger *ledger.Ledger
+	faceki *faceki.Client
+	ends   []func() // in the order in which they were opened
+}
+
+// openEngine connects to Redis and FaceKi, or starts what stands in for them.
+func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *engine, err error) {
+	e := &engine{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			e.close()
+		}
+	}()
+	if e.rdb, err = e.openRedis(ctx); err != nil {
+		return nil, err
+	}
+	if cfg.InProcess {
+		url, stop, err := simulator.New(simulator.Config{}).Start()
+		if err != nil {
+			return nil, fmt.Errorf("start the simulator: %w", err)
+		}
+		e.ends = append(e.ends, stop)
+		e.cfg.FaceKi.BaseURL = url
+	}
+	e.faceki = faceki.New(e.cfg.FaceKi, time.Now)
+	e.ends = append(e.ends, e.faceki.Close)
+	e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated})
+	return e, nil
+}
+
+func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
+	if !e.cfg.EmbeddedRedis() {
+		rdb, err := config.Connect(ctx, e.cfg.Redis, e.log)
+		if err != nil {
+			return nil, err
+		}
+		e.ends = append(e.ends, func() { _ = rdb.Close() })
+		return rdb, nil
+	}
+	rdb, stop, err := embeddedRedis()
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded Redis: %w", err)
+	}
+	e.ends = append(e.ends, stop)
+	return rdb, nil
+}
+
+// newWorker makes a worker on top of a ledger, which may be the engine's own or
+// one that wraps it.
+func (e *engine) newWorker(book workerLedger) *worker.Worker {
+	return worker.New(e.rdb, book, e.faceki, worker.Config{
+		Account:     e.cfg.Account,
+		Slots:       int(e.cfg.Work.Concurrency),
+		Defaults:    record.Defaults{ExpiryMinutes: e.cfg.Work.ExpiryMinutes, WorkflowID: e.cfg.Work.WorkflowID},
+		MaxSpent:    e.cfg.Work.MaxAttempts,
+		CallTimeout: e.cfg.FaceKi.Timeout,
+		Log:         e.log,
+		Limited:     telemetry.Limited(e.log),
+	})
+}
+
+// fleet is what a worker needs of the ledger besides the transitions.
+type fleet interface {
+	worker.Source
+	worker.Membership
+}
+
+type workerLedger interface {
+	worker.Ledger
+	fleet
+}
+
+func (e *engine) close() {
+	for i := len(e.ends) - 1; i >= 0; i-- {
+		e.ends[i]()
+	}
+	_ = e.log.Sync()
+}
+
+// embeddedRedis starts a Redis in this process, on a loopback port, with a
+// password that nobody else knows.
+func embeddedRedis() (redis.UniversalClient, func(), error) {
+	server := miniredis.NewMiniRedis()
+	password := rand.Text()
+	server.RequireAuth(password)
+	if err := server.Start(); err != nil {
+		return nil, nil, err
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: password, DisableIdentity: true, PoolSize: 100})
+
+	// Its keys do not expire by themselves: its clock has to be advanced.
+	over := make(chan struct{})
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				server.FastForward(time.Second)
+			}
+		}
+	})
+	return rdb, func() {
+		close(over)
+		ticking.Wait()
+		_ = rdb.Close()
+		server.Close()
+	}, nil
+}

@@ -1,0 +1,110 @@
+// Command kyclink turns "this person needs a KYC link" into "here is the link",
+// through FaceKi's API. See README.md, or kyclink --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/config"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// Exit codes, which scripts rely on.
+const (
+	exitError       = 1
+	exitNotCreated  = 2 // done, but some row or the request was not created
+	exitWaiting     = 3 // stopped waiting, nothing lost
+	exitUsage       = 64
+	exitInput       = 65
+	exitInterrupted = 128 // plus the signal's number
+)
+
+// exitError says with which code to exit; its text, if any, is for people.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ signal syscall.Signal }
+
+func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
+
+func run(args []string) int {
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if text := message(err); text != "" {
+		fmt.Fprintln(os.Stderr, "kyclink: "+text)
+	}
+	return exitCode(err)
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*codeError](err); ok {
+		return e.code
+	}
+	if e, ok := errors.AsType[*signalError](err); ok {
+		return exitInterrupted + int(e.signal)
+	}
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return config.ExitCode
+	}
+	if _, ok := errors.AsType[*bulk.InputError](err); ok {
+		return exitInput
+	}
+	return exitError
+}
+
+// withSignals ends the context at the first SIGINT or SIGTERM, whose name is the
+// cause. A second one ends the process at once.
+func withSignals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for received := range signals {
+			number, _ := received.(syscall.Signal)
+			if ctx.Err() != nil {
+				os.Exit(exitInterrupted + int(number))
+			}
+			cancel(&signalError{number})
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel(nil)
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+// binary is kyclink as it is shipped, built without the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "kyclink-test")
+	if err == nil {
+		binary = filepath.Join(dir, "kyclink")
+		build := exec.Command("go", "build", "-trimpath", "-o", binary, ".")
+		build.Stderr = os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build kyclink:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// process is a kyclink that a test started, and ends with it.
+type process struct {
+	t              testing.TB
+	cmd            *exec.Cmd
+	stdout, stderr output
+	over           chan struct{}
+}
+
+// start runs kyclink with these settings and no others.
+func start(t testing.TB, settings []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(binary, args...), over: make(chan struct{})}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir()}, settings...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.over)
+	}()
+	t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	<-p.over
+}
+
+// exit waits for the process to end and gives its code.
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.over:
+	case <-time.After(2 * time.Minute):
+		p.t.Fatalf("%v does not end; it printed:\n%s", p.cmd.Args, p.stderr.String())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// kyclink runs to its end.
+func kyclink(t testing.TB, settings []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	p := start(t, settings, args...)
+	code = p.exit()
+	return code, p.stdout.String(), p.stderr.String()
+}
+
+// upstream is a simulator of its own, whose address is the setting to use it by.
+func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
+	t.Helper()
+	parsed, err := simulator.ParseScript([]byte(script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim := simulator.New(simulator.Config{Script: parsed})
+	url, stop, err := sim.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return sim, "FACEKI_BASE_URL=" + url
+}
+
+// eventually looks again and again, for a minute at most.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never came true: %s", what)
+		}
+	}
+}
+
+func write(t testing.TB, path, content string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// output is what a process prints, readable while it runs.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/telemetry"
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kyclink",
+		Short: "A KYC link for every person, through FaceKi",
+		Long: `kyclink creates a personal KYC link for each person, through FaceKi's
+rate-limited and sometimes failing API: a file of people in, the same file with
+their links out, or one link at a time as people sign up.
+
+Settings come from the environment; the README lists them. Without any, kyclink
+runs everything in one process, against a simulated FaceKi.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newSimulator())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Args = usageArgs(cmd.Args)
+	}
+	return root
+}
+
+// usageError is a command line that makes no sense.
+func usageError(cmd *cobra.Command, err error) error {
+	return &codeError{exitUsage, fmt.Errorf("%w\nSee %s --help", err, cmd.CommandPath())}
+}
+
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError(cmd, err)
+		}
+		return nil
+	}
+}
+
+// exactly wants n arguments and says what they are where there are others.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return errors.New("give " + what)
+		}
+		return nil
+	}
+}
+
+func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
+
+// newLogger makes the logger of a command, which writes to standard error, or
+// to w where something else is drawn there.
+func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
+	log := telemetry.New(cfg.Log, w)
+	telemetry.RedirectRedis(telemetry.Limited(log))
+	for _, name := range config.Unknown(os.Environ()) {
+		log.Warn("a variable is set that kyclink does not know; is it misspelt?", zap.String("variable", name))
+	}
+	return log
+}

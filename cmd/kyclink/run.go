@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+type runOptions struct {
+	out                          string
+	retryFailed, force, simulate bool
+	patience                     time.Duration
+}
+
+func newRun() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run FILE -o OUT",
+		Short: "the whole job in one process: a file of people in, a file of links out",
+		Long: `run makes a link for every row of FILE, a CSV (its header names the request's keys,
+other columns are carried over) or NDJSON file, and writes the same rows in the
+same order to OUT, with status, link_id, url, expires_at, reason, attempts and
+possible_duplicates.
+
+It keeps OUT.journal. Stopped at any point, even by kill -9, the same command goes
+on where it was, and calls FaceKi for no finished row again. Failed rows are tried
+again with --retry-failed.
+
+With nothing set it uses an embedded Redis and a simulated FaceKi, and says so.
+Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
+		Example: `  kyclink run people.csv -o links.csv
+  FACEKI_CLIENT_ID=… FACEKI_CLIENT_SECRET_FILE=secret.txt kyclink run people.csv -o links.csv`,
+		Args: exactly(1, "one input file"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required); .csv or .ndjson, FILE's format for other names")
+	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
+	cmd.Flags().BoolVar(&o.force, "force", false, "overwrite OUT although it has no journal: rows may get a second link")
+	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
+	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "give up waiting when nothing was created for this long")
+	return cmd
+}
+
+func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
+	if o.out == "" {
+		return usageError(cmd, errors.New("say where the links go: -o OUT"))
+	}
+	if o.patience <= 0 {
+		return usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
+	}
+	cfg, err := config.Load(os.Environ(), config.Needs{Simulate: o.simulate, Terminal: onTerminal()})
+	if err != nil {
+		return err
+	}
+	in, err := bulk.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if err := bulk.Check(o.out, in); err != nil {
+		return err
+	}
+	bar := newProgress(os.Stderr, onTerminal())
+	defer bar.stop()
+	e, err := openEngine(cmd.Context(), cfg, newLogger(cfg, zapcore.AddSync(bar.writer())))
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	announce(bar.writer(), e.cfg)
+
+	journal, err := o.openJournal(e.cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, journal.Close()) }()
+	job, book := o.job(e, in, journal)
+	job.Report = bar.report
+	progress, workErr := work(cmd.Context(), job, e.newWorker(book))
+	bar.stop()
+	if workErr != nil && !errors.Is(workErr, bulk.ErrImpatient) {
+		return explain(workErr, progress)
+	}
+	summary, err := job.Export(context.WithoutCancel(cmd.Context()), o.out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", o.out, describe(summary))
+	switch {
+	case workErr != nil:
+		return &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
+			o.patience, openCounts(progress))}
+	case summary.Unfinished():
+		return &codeError{code: exitNotCreated}
+	}
+	return nil
+}
+
+func (o runOptions) openJournal(cfg config.Config) (*bulk.Journal, error) {
+	batch, err := bulk.BatchName(o.out)
+	if err != nil {
+		return nil, err
+	}
+	header := bulk.Header{Upstream: "real", Redis: "real", Account: cfg.Account, Batch: batch, BaseURL: cfg.FaceKi.BaseURL}
+	if cfg.FaceKi.Simulated {
+		header.Upstream = "simulated"
+	}
+	if cfg.EmbeddedRedis() {
+		header.Redis = "embedded"
+	}
+	return bulk.OpenJournal(o.out, header, o.force)
+}
+
+// job gives the job, and the ledger that its worker is to use: with the embedded
+// Redis the journal is the record, with a real one the ledger is.
+func (o runOptions) job(e *engine, in *bulk.Input, journal *bulk.Journal) (*bulk.Job, workerLedger) {
+	batch, _ := bulk.BatchName(o.out)
+	job := &bulk.Job{
+		Input: in, Batch: batch, Book: e.ledger, RetryFailed: o.retryFailed, Patience: o.patience,
+		Client: tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}),
+	}
+	if !e.cfg.EmbeddedRedis() {
+		return job, e.ledger
+	}
+	job.Journal = journal
+	return job, struct {
+		*bulk.Recorder
+		fleet
+	}{bulk.NewRecorder(e.ledger, e.ledger.Get, journal), e.ledger}
+}
+
+// work does the job with a worker beside it, and returns when both are over.
+func work(ctx context.Context, job *bulk.Job, w interface{ Run(context.Context) error }) (bulk.Progress, error) {
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	over := make(chan error, 1)
+	go func() {
+		err := w.Run(working)
+		if err != nil {
+			stop(err)
+		}
+		over <- err
+	}()
+	progress, err := job.Work(working)
+	stop(nil)
+	return progress, errors.Join(<-over, err)
+}
+
+// explain says of a run that broke off how far it is.
+func explain(err error, p bulk.Progress) error {
+	if s, ok := errors.AsType[*signalError](err); ok {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w with %d of %d rows done; run the same command again to go on",
+			s, p.Done()+p.Rejected, p.Rows)}
+	}
+	return err
+}
+
+// announce says plainly what stands in for the real thing.
+func announce(w io.Writer, cfg config.Config) {
+	if cfg.EmbeddedRedis() {
+		fmt.Fprintln(w, "kyclink: KYCLINK_REDIS_URL is not set: using an embedded Redis, in this process")
+	}
+	switch {
+	case cfg.InProcess:
+		fmt.Fprintln(w, "kyclink: SIMULATED: links come from a simulator in this process, not from FaceKi")
+	case cfg.FaceKi.Simulated:
+		fmt.Fprintf(w, "kyclink: SIMULATED: links come from the simulator at %s, not from FaceKi\n", cfg.FaceKi.BaseURL)
+	}
+}
+
+func describe(s bulk.Summary) string {
+	var parts []string
+	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, bulk.Rejected, tasks.Cancelled, tasks.Held,
+		tasks.Waiting, tasks.Queued, tasks.Calling} {
+		if n := s[status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	if parts == nil {
+		return "no rows"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func openCounts(p bulk.Progress) string {
+	var parts []string
+	for _, state := range []record.State{record.Waiting, record.Queued, record.Calling} {
+		if n := p.Counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if p.Elsewhere > 0 {
+		parts = append(parts, fmt.Sprintf("%d that others asked for", p.Elsewhere))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// table reads an OUT and gives its rows by column.
+func table(t testing.TB, path string) []map[string]string {
+	t.Helper()
+	records, err := csv.NewReader(strings.NewReader(read(t, path))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []map[string]string
+	for _, r := range records[1:] {
+		row := map[string]string{}
+		for i, column := range records[0] {
+			row[column] = r[i]
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// people is a CSV of n good rows.
+func people(n int) string {
+	var b strings.Builder
+	b.WriteString("application_id,redirect_url\n")
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "P-%04d,https://shop.example/done\n", i)
+	}
+	return b.String()
+}
+
+// bad are rows that cannot be accepted, each with the start of its reason.
+var bad = [][3]string{ // application_id, redirect_url, reason
+	{"", "", "invalid: application_id: is required"},
+	{"has blank", "", "invalid: application_id: holds ' '"},
+	{"tab\there", "", `invalid: application_id: holds '\t'`},
+	{strings.Repeat("x", 129), "", "invalid: application_id: is longer than 128 characters"},
+	{"B-1", "http://shop.example/done", "invalid: redirect_url: must start with https://"},
+	{"B-2", "https://", "invalid: redirect_url: names no host"},
+	{"B-3", "shop.example", "invalid: redirect_url: must start with https://"},
+	{"B-4", "https://u:p@shop.example/", "invalid: redirect_url: must not hold a user name or password"},
+	{"B-5", "https://shop.example/" + strings.Repeat("x", 2048), "invalid: redirect_url: is longer than 2048 bytes"},
+	{"G-0001", "https://other.example/done", "conflict: G-0001 was asked for before with another redirect_url"},
+}
+
+func TestRunOfANastyFile(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{}`)
+	dir := t.TempDir()
+	var b strings.Builder
+	b.WriteString("\ufeffnote,application_id,redirect_url,status\r\n")
+	var want [][2]string // id and start of the reason, by row
+	for i := 1; i <= 1000; i++ {
+		id, url, reason := fmt.Sprintf("G-%04d", i), "https://shop.example/done", ""
+		switch {
+		case i%50 == 0: // 20 bad rows, of each kind twice
+			row := bad[i/50%len(bad)]
+			id, url, reason = row[0], row[1], row[2]
+		case i%50 == 25: // the same person twice
+			id = fmt.Sprintf("G-%04d", i-1)
+		}
+		fmt.Fprintf(&b, "\"Zoë \"\"%d\"\", first line\r\nsecond, line\",%s,%s,old\r\n", i, id, url)
+		want = append(want, [2]string{id, reason})
+	}
+	in, out := write(t, filepath.Join(dir, "people.csv"), b.String()), filepath.Join(dir, "links.csv")
+
+	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	if code != 2 {
+		t.Fatalf("exit code %d, want 2 for finished with failed rows:\n%s", code, stderr)
+	}
+	rows := table(t, out)
+	if len(rows) != 1000 {
+		t.Fatalf("%d rows, want 1000", len(rows))
+	}
+	urls := map[string]string{}
+	for i, row := range rows {
+		if note := fmt.Sprintf("Zoë \"%d\", first line\r\nsecond, line", i+1); row["note"] != strings.ReplaceAll(note, "\r\n", "\n") {
+			t.Fatalf("row %d: note is %q", i+1, row["note"]) // csv.Reader itself takes the \r away
+		}
+		id, reason := want[i][0], want[i][1]
+		switch {
+		case row["application_id"] != id:
+			t.Fatalf("row %d is of %q, want %q", i+1, row["application_id"], id)
+		case reason != "" && (row["status"] != "rejected" || !strings.HasPrefix(row["reason"], reason) || row["url"] != ""):
+			t.Errorf("row %d: %s, %q; want rejected, %q", i+1, row["status"], row["reason"], reason)
+		case reason == "" && (row["status"] != "created" || !strings.HasPrefix(row["url"], "https://simulator.invalid/")):
+			t.Errorf("row %d: %s, %q", i+1, row["status"], row["reason"])
+		}
+		if other, twice := urls[id]; reason == "" && twice && other != row["url"] {
+			t.Errorf("row %d: %s has two links", i+1, id)
+		}
+		if reason == "" {
+			urls[id] = row["url"]
+		}
+	}
+	if !strings.Contains(read(t, out), "first line\r\nsecond, line") {
+		t.Error("the line break inside a carried cell was changed")
+	}
+	if got := sim.State(); got.Counts.Links != len(urls) || got.Counts.SeveralLinks != 0 {
+		t.Errorf("the simulator made %d links for %d people, %d of whom have several", got.Counts.Links, len(urls), got.Counts.SeveralLinks)
+	}
+
+	first, calls := read(t, out), sim.State().Counts.LinkCalls
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 2 {
+		t.Fatalf("the second run: exit code %d:\n%s", code, stderr)
+	}
+	if read(t, out) != first {
+		t.Error("the second run wrote another file")
+	}
+	if now := sim.State().Counts.LinkCalls; now != calls {
+		t.Errorf("the second run called FaceKi %d times", now-calls)
+	}
+}
+
+const mixedFaults = `{"seed":7,"max_faults_per_id":3,"faults":[
+	{"fault":"http_500","probability":0.1},{"fault":"http_429","probability":0.08},
+	{"fault":"reset_after","probability":0.06},{"fault":"truncated","probability":0.06}]}`
+
+func TestRunThroughMixedFaults(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, mixedFaults)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "links.csv")
+	code, _, stderr := kyclink(t, []string{setting}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	duplicates := 0
+	for _, row := range table(t, out) {
+		if row["status"] != "created" {
+			t.Errorf("%s is %s: %s", row["application_id"], row["status"], row["reason"])
+		}
+		n, _ := strconv.Atoi(row["possible_duplicates"])
+		duplicates += n
+	}
+	got := sim.State().Counts
+	if extra := got.Links - 400; extra <= 0 || extra > duplicates {
+		t.Errorf("%d links more than rows, %d possible duplicates; faults: %v", extra, duplicates, got.Faults)
+	}
+}
+
+// journaled is what a journal tells of each id: its last state.
+func journaled(t testing.TB, out string) map[string]string {
+	t.Helper()
+	states := map[string]string{}
+	scan := bufio.NewScanner(strings.NewReader(read(t, out+".journal")))
+	for scan.Scan() {
+		var line struct {
+			Record struct {
+				ApplicationID string `json:"application_id"`
+				State         string `json:"state"`
+			} `json:"record"`
+		}
+		if json.Unmarshal(scan.Bytes(), &line) == nil && line.Record.ApplicationID != "" {
+			states[line.Record.ApplicationID] = line.Record.State
+		}
+	}
+	return states
+}
+
+func TestRunGoesOnAfterKill9(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"30ms","jitter":"20ms"}`)
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	eventually(t, "a third is done", func() bool { return sim.State().Counts.Links > 130 })
+	p.kill()
+	if _, err := os.Stat(out); err == nil {
+		t.Error("OUT is there though the run did not finish")
+	}
+	before := journaled(t, out)
+
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	calling := 0
+	for _, row := range table(t, out) {
+		id := row["application_id"]
+		switch before[id] {
+		case "created":
+			if calls := sim.Application(id).Calls; calls != 1 {
+				t.Errorf("%s was finished and called %d times", id, calls)
+			}
+		case "calling":
+			calling++
+			if row["possible_duplicates"] != "1" || row["attempts"] != "2" {
+				t.Errorf("%s was being called: %s possible duplicates, %s attempts", id, row["possible_duplicates"], row["attempts"])
+			}
+		}
+	}
+	if calling == 0 {
+		t.Error("no row was being called when the run was killed")
+	}
+}
+
+func TestRunStopsSoftly(t *testing.T) {
+	t.Parallel()
+	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		sim, setting := upstream(t, `{"latency":"30ms"}`)
+		dir := t.TempDir()
+		in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
+		p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+		eventually(t, "the run is under way", func() bool { return sim.State().Counts.Links > 20 })
+		p.signal(signal)
+		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
+		}
+		if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
+			t.Errorf("the second run: exit code %d:\n%s", code, stderr)
+		}
+		for _, row := range table(t, out) {
+			if row["possible_duplicates"] != "0" || row["attempts"] != "1" {
+				t.Errorf("a soft stop left a doubt: %v", row)
+			}
+		}
+	}
+}
+
+func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
+	t.Parallel()
+	for _, redis := range []string{"embedded", "real"} {
+		t.Run(redis, func(t *testing.T) {
+			t.Parallel()
+			sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
+			settings := []string{setting}
+			if redis == "real" {
+				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
+			}
+			dir := t.TempDir()
+			in, out := write(t, filepath.Join(dir, "in.csv"), people(5)), filepath.Join(dir, "links.csv")
+			run := func(want int, status string, args ...string) {
+				t.Helper()
+				code, _, stderr := kyclink(t, settings, append([]string{"run", in, "-o", out, "--simulate"}, args...)...)
+				if row := table(t, out)[2]; code != want || row["status"] != status {
+					t.Fatalf("exit code %d, row %v\n%s", code, row, stderr)
+				}
+			}
+			run(2, "failed")
+			if err := sim.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			script := sim.Script()
+			script.Rules = nil
+			if err := sim.SetScript(script); err != nil {
+				t.Fatal(err)
+			}
+			run(2, "failed")
+			run(0, "created", "--retry-failed")
+			if calls := sim.State().Counts.LinkCalls; calls != 1 {
+				t.Errorf("%d calls for the one row that was to be tried again", calls)
+			}
+		})
+	}
+}
+
+func TestRunLosesPatience(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"outage":"http_503"}`)
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(3)), filepath.Join(dir, "links.csv")
+	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate", "--patience=1s")
+	if code != 3 || !strings.Contains(stderr, "Run the same command again") {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	for _, row := range table(t, out) {
+		if row["status"] == "created" || row["status"] == "failed" {
+			t.Errorf("during an outage: %v", row)
+		}
+	}
+	script := sim.Script()
+	script.Outage = nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
+		t.Fatalf("after the outage: exit code %d:\n%s", code, stderr)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := write(t, filepath.Join(dir, "in.csv"), people(1))
+	nokey := write(t, filepath.Join(dir, "nokey.csv"), "name\nAnn\n")
+	out := filepath.Join(dir, "out.csv")
+	foreign := write(t, filepath.Join(dir, "foreign.csv"), "precious\n")
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no output":            {[]string{"run", in}, 64, "-o OUT"},
+		"no input":             {[]string{"run", "-o", out}, 64, "one input file"},
+		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},
+		"an unknown command":   {[]string{"walk"}, 64, "walk"},
+		"a missing file":       {[]string{"run", filepath.Join(dir, "none.csv"), "-o", out}, 65, "none.csv"},
+		"no application_id":    {[]string{"run", nokey, "-o", out}, 65, "application_id"},
+		"an OUT of others":     {[]string{"run", in, "-o", foreign}, 1, "--force"},
+		"OUT that is FILE":     {[]string{"run", in, "-o", in}, 1, ""},
+		"a folder that is not": {[]string{"run", in, "-o", filepath.Join(dir, "no", "out.csv")}, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, _, stderr := kyclink(t, nil, c.args...)
+			if code != c.code || !strings.Contains(stderr, c.says) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, c.code, c.says, stderr)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("OUT was written")
+			}
+		})
+	}
+	if read(t, foreign) != "precious\n" {
+		t.Error("somebody else's file was overwritten")
+	}
+}
+
+func TestRunKeepsToItsUpstream(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "out.csv")
+	if code, _, stderr := kyclink(t, nil, "run", in, "-o", out); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	simulated := read(t, out)
+	code, _, stderr := kyclink(t, []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too"}, "run", in, "-o", out)
+	if code != 1 || !strings.Contains(stderr, "simulated") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+	if read(t, out) != simulated {
+		t.Error("OUT was changed")
+	}
+}
+
+func TestTwoRunsOfOneOutput(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"50ms"}`)
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(100)), filepath.Join(dir, "out.csv")
+	first := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	eventually(t, "the first run is under way", func() bool { return sim.State().Counts.Links > 0 })
+	begun := time.Now()
+	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	if code != 1 || !strings.Contains(stderr, "another") || time.Since(begun) > 5*time.Second {
+		t.Errorf("the second run: exit code %d:\n%s", code, stderr)
+	}
+	if code := first.exit(); code != 0 || sim.State().Counts.Links != 100 {
+		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Counts.Links)
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// story is a request as show prints it: its latest generation, the earlier ones,
+// and what came of earlier runs.
+type story struct {
+	tasks.Link
+	Generations []tasks.Link   `json:"generations,omitempty"` // earlier ones, the latest first
+	History     []historyEntry `json:"history,omitempty"`     // of the latest generation, oldest first
+}
+
+type historyEntry struct {
+	Run       int       `json:"run"`
+	Status    string    `json:"status"`
+	LinkID    string    `json:"link_id,omitempty"`
+	URL       string    `json:"url,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Reason    string    `json:"reason,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	LateLink  bool      `json:"late_link,omitempty"`
+}
+
+func newShow() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "tell one request's whole story, its link included",
+		Example: "  kyclink show A-1001\n  kyclink show A-1001 --json",
+		Args:    exactly(1, "one application id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := openShared(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer e.close()
+			client := tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account})
+			latest, err := client.Get(cmd.Context(), args[0])
+			if errors.Is(err, tasks.ErrNotFound) {
+				return fmt.Errorf("%s: %w in account %q", args[0], err, e.cfg.Account)
+			}
+			if err != nil {
+				return err
+			}
+			records, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Story(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			s := tell(latest, records)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			return s.print(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func tell(latest tasks.Link, records []record.Record) story {
+	s := story{Link: latest}
+	for i, r := range records {
+		if i > 0 {
+			s.Generations = append(s.Generations, tasks.LinkOf(r, latest.Batch, time.Now()))
+			continue
+		}
+		for _, o := range r.Past {
+			s.History = append(s.History, historyEntry{o.Run, string(o.Status), o.LinkID, o.URL, o.ExpiresAt,
+				o.Reason, o.Message, o.EndedAt, o.Late})
+		}
+	}
+	return s
+}
+
+func (s story) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	row("application id", s.ApplicationID)
+	row("status", string(s.Status))
+	row("reason", why(s.Reason, s.Message))
+	row("url", s.URL)
+	row("link id", s.LinkID)
+	expires := moment(s.ExpiresAt)
+	if s.Expired {
+		expires += " (expired)"
+	}
+	row("expires", expires)
+	row("lane", string(s.Lane))
+	row("batch", s.Batch)
+	row("generation, run", fmt.Sprintf("%d, %d", s.Generation, s.Run))
+	row("attempts", fmt.Sprint(s.Attempts))
+	row("possible duplicates", fmt.Sprint(s.PossibleDuplicates))
+	row("accepted", moment(s.AcceptedAt))
+	row("ended", moment(s.EndedAt))
+	row("metadata", string(s.Metadata))
+	for _, h := range s.History {
+		what := fmt.Sprintf("%s %s %s %s", h.Status, moment(h.EndedAt), why(h.Reason, h.Message), h.URL)
+		if h.LateLink {
+			what = "a link came late: " + what
+		}
+		row(fmt.Sprintf("run %d", h.Run), what)
+	}
+	for _, g := range s.Generations {
+		row(fmt.Sprintf("generation %d", g.Generation), fmt.Sprintf("%s %s %s %s", g.Status, moment(g.EndedAt), why(g.Reason, g.Message), g.URL))
+	}
+	return t.Flush()
+}
+
+func why(reason, message string) string {
+	if reason == "" || message == "" {
+		return reason
+	}
+	return reason + ": " + message
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+func newSimulator() *cobra.Command {
+	var listen, scriptFile string
+	cmd := &cobra.Command{
+		Use:   "simulator",
+		Short: "run FaceKi's stand-in, for tests and rehearsals",
+		Long: `simulator plays FaceKi, which has no sandbox. It makes links that nobody can open,
+and fails as told: by a script that is given at the start, or put to
+/_simulator/script while it runs. /_simulator/state shows what it saw.
+
+Whoever can reach its address can script it: keep it on loopback.`,
+		Example: `  kyclink simulator --listen 127.0.0.1:8888
+  FACEKI_BASE_URL=http://127.0.0.1:8888 kyclink run people.csv -o links.csv --simulate
+  curl -X PUT 127.0.0.1:8888/_simulator/script -d '{"faults":[{"fault":"http_500","probability":0.3}]}'
+  curl 127.0.0.1:8888/_simulator/state`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var cfg simulator.Config
+			if scriptFile != "" {
+				raw, err := os.ReadFile(scriptFile)
+				if err == nil {
+					cfg.Script, err = simulator.ParseScript(raw)
+				}
+				if err != nil {
+					return usageError(cmd, fmt.Errorf("--script: %w", err))
+				}
+			}
+			listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", listen)
+			if err != nil {
+				return fmt.Errorf("listen on %s (--listen): %w", listen, err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "http://%s\n", listener.Addr())
+			fmt.Fprintf(cmd.ErrOrStderr(), "FaceKi's stand-in listens; its state is at http://%s/_simulator/state\n", listener.Addr())
+			return simulator.New(cfg).Serve(cmd.Context(), listener)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8888", "address to listen on; port 0 takes a free one, which is printed")
+	cmd.Flags().StringVar(&scriptFile, "script", "", "JSON file that says how it behaves")
+	return cmd
+}
