@@ -76,6 +76,9 @@ type Needs struct {
 	// Redis says that the command works together with other processes, so that
 	// an embedded Redis will not do.
 	Redis bool
+	// FaceKi says that the command makes links: without it, nothing is asked of
+	// what is set of FaceKi and of the work.
+	FaceKi bool
 	// Simulate asks for the simulator whatever is set: the one at
 	// FACEKI_BASE_URL, or one in this process.
 	Simulate bool
@@ -89,7 +92,9 @@ func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
 	var c Config
 	env.decode(&c)
-	c.chooseUpstream(env, needs)
+	if needs.FaceKi {
+		c.chooseUpstream(env, needs)
+	}
 	if c.Log.Format == "" && needs.Terminal {
 		c.Log.Format = telemetry.Console
 	}
@@ -131,8 +136,11 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problem("KYCLINK_ACCOUNT is %q; use 1 to 32 of a-z, 0-9 and -", c.Account)
 	}
 	problems = append(problems, c.Redis.Validate()...)
-	problems = append(problems, c.FaceKi.Validate()...)
-	problems = append(problems, c.Work.Validate()...)
+	if needs.FaceKi {
+		problems = append(problems, c.FaceKi.Validate()...)
+		problems = append(problems, c.Work.Validate()...)
+		problems = append(problems, c.upstreamProblems(needs)...)
+	}
 	problems = append(problems, c.Log.Validate()...)
 
 	redisGiven := env.given("KYCLINK_REDIS_URL")
@@ -142,6 +150,13 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	if c.Redis.Mode != Single && !redisGiven {
 		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL, too, or unset the mode", c.Redis.Mode)
 	}
+	return problems
+}
+
+// upstreamProblems is what the parts that make links say of each other.
+func (c Config) upstreamProblems(needs Needs) []error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if needs.Simulate && isFaceKi(c.FaceKi.BaseURL) && !c.InProcess {
 		problem("FACEKI_BASE_URL is FaceKi itself, while --simulate asks for the simulator; unset it, or name a simulator's address")
 	}

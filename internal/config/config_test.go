@@ -42,7 +42,7 @@ func file(t *testing.T, content string) string {
 }
 
 func TestDefaults(t *testing.T) {
-	c, err := config.Load([]string{"PATH=/bin", "HOME="}, config.Needs{})
+	c, err := config.Load([]string{"PATH=/bin", "HOME="}, config.Needs{FaceKi: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
 		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
-	}), config.Needs{Redis: true, Terminal: true})
+	}), config.Needs{FaceKi: true, Redis: true, Terminal: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
 		"--simulate at":      {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, true, true, false, "http://localhost:9"},
 		"a URL is not asked": {with(map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}), false, true, false, false, "http://localhost:9"},
 	} {
-		c, err := config.Load(environ(tt.set), config.Needs{Simulate: tt.simulate})
+		c, err := config.Load(environ(tt.set), config.Needs{FaceKi: true, Simulate: tt.simulate})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -133,7 +133,7 @@ func TestValuesFromFiles(t *testing.T) {
 		"FACEKI_CLIENT_ID_FILE":     file(t, "id\n"),
 		"FACEKI_CLIENT_SECRET_FILE": file(t, " s3\ncret \r\n"),
 		"KYCLINK_REDIS_URL_FILE":    file(t, "redis://127.0.0.1:6379/1"),
-	}), config.Needs{Redis: true})
+	}), config.Needs{FaceKi: true, Redis: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestLogFormatFollowsTheTerminal(t *testing.T) {
 		{[]string{"KYCLINK_LOG_FORMAT=json"}, true, telemetry.JSON},
 		{[]string{"KYCLINK_LOG_FORMAT=console"}, false, telemetry.Console},
 	} {
-		c, err := config.Load(tt.set, config.Needs{Terminal: tt.terminal})
+		c, err := config.Load(tt.set, config.Needs{FaceKi: true, Terminal: tt.terminal})
 		if err != nil || c.Log.Format != tt.want {
 			t.Errorf("%v, terminal %v: %q, %v; want %q", tt.set, tt.terminal, c.Log.Format, err, tt.want)
 		}
@@ -171,7 +171,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
 	} {
-		_, err := config.Load([]string{name + "="}, config.Needs{Simulate: true})
+		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
 			t.Errorf("%s: %q", name, problems)
 		}
@@ -197,23 +197,23 @@ func TestContradictions(t *testing.T) {
 		needs config.Needs
 		want  []string // what each problem starts with
 	}{
-		"secret without id":     {map[string]string{"FACEKI_CLIENT_SECRET": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is missing"}},
-		"id without secret":     {map[string]string{"FACEKI_CLIENT_ID": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET is missing"}},
-		"base URL alone":        {map[string]string{"FACEKI_BASE_URL": "https://x.example"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is missing", "FACEKI_CLIENT_SECRET is missing"}},
-		"empty id and a secret": {map[string]string{"FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "x"}, config.Needs{}, []string{"FACEKI_CLIENT_ID is empty"}},
-		"value and file": {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET": "x", "FACEKI_CLIENT_SECRET_FILE": secret}, config.Needs{},
+		"secret without id":     {map[string]string{"FACEKI_CLIENT_SECRET": "x"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_ID is missing"}},
+		"id without secret":     {map[string]string{"FACEKI_CLIENT_ID": "x"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET is missing"}},
+		"base URL alone":        {map[string]string{"FACEKI_BASE_URL": "https://x.example"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_ID is missing", "FACEKI_CLIENT_SECRET is missing"}},
+		"empty id and a secret": {map[string]string{"FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "x"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_ID is empty"}},
+		"value and file": {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET": "x", "FACEKI_CLIENT_SECRET_FILE": secret}, config.Needs{FaceKi: true},
 			[]string{"FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set"}},
-		"no such file":        {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
-		"empty file":          {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
-		"mode without URL":    {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
-		"Redis needed":        {nil, config.Needs{Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
-		"plain http":          {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
-		"simulate FaceKi":     {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"simulated link host": {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{}, []string{"FACEKI_LINK_HOSTS holds"}},
-		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
-		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{}, []string{`KYCLINK_CONCURRENCY is "auto", which comes with a later version`}},
-		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
-		"not used yet":        {map[string]string{"FACEKI_RATE": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{}, nil},
+		"no such file":        {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
+		"empty file":          {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
+		"mode without URL":    {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
+		"Redis needed":        {nil, config.Needs{FaceKi: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
+		"plain http":          {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
+		"simulate FaceKi":     {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"simulated link host": {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true}, []string{"FACEKI_LINK_HOSTS holds"}},
+		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
+		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "auto", which comes with a later version`}},
+		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{FaceKi: true}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
+		"not used yet":        {map[string]string{"FACEKI_RATE": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
 	} {
 		_, err := config.Load(environ(tt.set), tt.needs)
 		got := problemsOf(t, err)
@@ -239,7 +239,7 @@ func TestWholeBadEnvironment(t *testing.T) {
 		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
 		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
 		"KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
-	}), config.Needs{Redis: true})
+	}), config.Needs{FaceKi: true, Redis: true})
 	if len(problemsOf(t, err)) != 15 {
 		t.Errorf("%d problems, want 15", len(problemsOf(t, err)))
 	}
@@ -269,5 +269,19 @@ func TestUnknownNames(t *testing.T) {
 	})
 	if want := []string{"KYCLINK_ACCOUNT_FILE", "KYCLINK_REDIS_URI"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A producer is no business of FaceKi's: what is half set for a worker on the
+// same machine does not stop it.
+func TestProducersNeedNoFaceKi(t *testing.T) {
+	set := environ(map[string]string{
+		"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379", "FACEKI_BASE_URL": "https://x.example", "FACEKI_CLIENT_ID": "x",
+	})
+	if _, err := config.Load(set, config.Needs{Redis: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := config.Load(set, config.Needs{Redis: true, FaceKi: true}); err == nil {
+		t.Error("a worker would start without its secret")
 	}
 }
