@@ -21,12 +21,8 @@ build: ## build bin/kyclink, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/kyclink ./cmd/kyclink
 
 .PHONY: demo
-demo: build ## the main job: 500 invented people in, 500 links out, from the simulator
-	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	awk 'BEGIN {print "application_id,redirect_url,metadata"; for (i = 1; i <= 500; i++) \
-	  printf "DEMO-%04d,https://shop.example/done,\"{\"\"customer\"\":\"\"%d\"\"}\"\n", i, i}' > "$$dir/people.csv"; \
-	env -u KYCLINK_REDIS_URL bin/kyclink run --simulate "$$dir/people.csv" -o "$$dir/links.csv" || [ $$? = 2 ]; \
-	head -n 6 "$$dir/links.csv"
+demo: build ## the main job: 500 invented people in, their links out, through a simulated FaceKi
+	@deploy/demo.sh bin/kyclink
 
 .PHONY: test
 test: test-needs ## install redis-server where it is missing, and run all tests with the race detector
