@@ -1,7 +1,7 @@
 -- accept writes the records of up to 100 requests, and their chunk of a batch.
 --
 -- ARGV[1] batch number, 0 for none      ARGV[2] chunk number, '' for none
--- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] joined rows in it
+-- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] how many of them joined
 -- then for every request, each id once:
 --   op        'new'      the id must be unknown
 --             'none'     the id must be unknown: nothing is written
@@ -100,22 +100,24 @@ for state, n in pairs(accepted) do
 end
 
 if chunk ~= '' then
-  -- A chunk that was written before may have been fed already: what waits of
-  -- its old and new rows is fed again, and one that does not wait is passed over.
+  -- A chunk that was written before may have been fed already: what is new and
+  -- what its old rows were is fed again, and one that does not wait is passed over.
   local order = tag .. ':order:' .. batch
   local before = redis.call('HGET', order, chunk)
   local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
+  if before then
+    for _, id in ipairs(waiting) do again(batch, id) end
+  end
   if before ~= value then
     redis.call('HSET', order, chunk, value)
     if before then
       joined = joined - tonumber(string.match(before, '^%d+'))
       for id in string.gmatch(before, '\n%d+ ([^\n]+)') do again(batch, id) end
-      for _, id in ipairs(waiting) do again(batch, id) end
     end
     if joined ~= 0 then redis.call('HINCRBY', batch_key(batch), 'joined', joined) end
     redis.call('ZADD', running_key(), 'NX', 0, batch)
   end
-elseif #waiting > 0 then
+else
   for _, id in ipairs(waiting) do again(batch, id) end
 end
 if fresh then return { 2, ms(now) } end

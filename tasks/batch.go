@@ -5,6 +5,9 @@ import (
 	_ "embed"
 	"fmt"
 	"iter"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 //go:embed batch.lua
@@ -13,6 +16,9 @@ var batchLua string
 // chunkRows is how many of the input's row numbers one chunk of a batch spans.
 const chunkRows = 100
 
+// MaxBatchName is how many bytes a batch's name has at most: a path fits.
+const MaxBatchName = 4096
+
 // EnqueueAll accepts the rows of a batch, whose numbers must grow, in their
 // order and in constant memory. It is repeatable: rows that were accepted
 // before stay as they are, so that an import that broke off is simply done
@@ -20,88 +26,81 @@ const chunkRows = 100
 //
 // done is called for every row in order, with the link or the error that
 // [Client.Enqueue] would give for it. EnqueueAll itself fails where Redis does,
-// or ctx ends; what was accepted stays accepted. One name must not be imported
+// ctx ends or the numbers do not grow; what was accepted stays accepted. It
+// gives an [*InvalidError] for a name that is empty, too long or unprintable. One name must not be imported
 // from two places at once.
 func (c *Client) EnqueueAll(ctx context.Context, batch string, rows iter.Seq[Row], done func(Row, Link, error)) error {
+	if err := batchName(batch); err != nil {
+		return err
+	}
 	number, err := c.batchNumber(ctx, batch)
 	if err != nil {
 		return err
 	}
-	next, pending := 0, []Row(nil)
+	last, next, pending := 0, 0, []Row(nil)
 	for row := range rows {
+		if row.Number <= last {
+			return fmt.Errorf("batch %q: row %d comes after row %d; rows are numbered from 1, and the numbers grow", batch, row.Number, last)
+		}
 		if row.Request.Lane == "" {
 			row.Request.Lane = Bulk
 		}
 		for ; (row.Number-1)/chunkRows > next; next++ {
-			if err := c.acceptChunk(ctx, batch, number, next, pending, done); err != nil {
+			if err := c.acceptChunk(ctx, number, next, pending, done); err != nil {
 				return err
 			}
 			pending = pending[:0]
 		}
-		pending = append(pending, row)
+		last, pending = row.Number, append(pending, row)
 	}
-	return c.acceptChunk(ctx, batch, number, next, pending, done)
+	return c.acceptChunk(ctx, number, next, pending, done)
 }
 
-// acceptChunk accepts one chunk. Of rows with the same id the first one counts,
-// the others are compared with it.
-func (c *Client) acceptChunk(ctx context.Context, name string, batch, number int, rows []Row, done func(Row, Link, error)) error {
-	var distinct []Row
+// acceptChunk accepts one chunk, which may have no rows: feeding goes from one
+// chunk to the next.
+func (c *Client) acceptChunk(ctx context.Context, batch, number int, rows []Row, done func(Row, Link, error)) error {
 	errs := make([]error, len(rows))
-	place := make(map[string]int, len(rows))
+	good := make([]Row, 0, len(rows))
 	for i, row := range rows {
-		if errs[i] = row.Request.acceptable(); errs[i] != nil {
-			continue
-		}
-		if _, twice := place[row.Request.ApplicationID]; !twice {
-			place[row.Request.ApplicationID] = len(distinct)
-			distinct = append(distinct, row)
+		if errs[i] = row.Request.acceptable(); errs[i] == nil {
+			good = append(good, row)
 		}
 	}
-	results, err := c.acceptAll(ctx, batch, number, distinct)
+	results, err := c.acceptAll(ctx, batch, number, good)
 	if err != nil {
 		return err
-	}
-	for i := range results {
-		if results[i].err == nil {
-			if err := c.dispatch(ctx, results[i].record); err != nil {
-				return err
-			}
-		}
 	}
 	for i, row := range rows {
 		var link Link
 		if errs[i] == nil {
-			first := place[row.Request.ApplicationID]
-			link, errs[i] = c.rowLink(ctx, name, batch, row, distinct[first], results[first])
+			result := results[0]
+			results = results[1:]
+			if errs[i] = result.err; errs[i] == nil {
+				if link, err = c.dispatched(ctx, result.record); err != nil {
+					return err
+				}
+			}
 		}
 		done(row, link, errs[i])
 	}
 	return nil
 }
 
-// rowLink is the answer for one row, given the first row with its id and what
-// became of that.
-func (c *Client) rowLink(ctx context.Context, name string, batch int, row, first Row, result accepted) (Link, error) {
-	if row.Number != first.Number && result.err != nil {
-		alone, err := c.acceptAll(ctx, batch, noChunk, []Row{row})
-		if err != nil {
-			return Link{}, err
-		}
-		first, result = row, alone[0]
+// batchName refuses names that cannot be shown or found again.
+func batchName(name string) error {
+	problem := ""
+	switch {
+	case name == "":
+		problem = "has no name"
+	case len(name) > MaxBatchName:
+		problem = fmt.Sprintf("has a name longer than %d bytes", MaxBatchName)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		problem = "has a name with control characters, or that is not UTF-8"
 	}
-	if result.err != nil {
-		return Link{}, result.err
+	if problem == "" {
+		return nil
 	}
-	if row.Number != first.Number {
-		if keys := differences(result.record.Content, row.Request.content()); len(keys) > 0 {
-			return Link{}, &ConflictError{row.Request.ApplicationID, keys}
-		}
-	}
-	if result.record.Batch == batch {
-		return LinkOf(result.record, name, c.now()), nil
-	}
-	return c.link(ctx, result.record)
+	return &InvalidError{[]Problem{{"batch", problem}}}
 }
 
 // batchNumber gives the number of a batch, and makes the batch where it is new.
@@ -110,5 +109,6 @@ func (c *Client) batchNumber(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("open batch %q: %w", name, err)
 	}
+	c.names.Store(number, name)
 	return number, nil
 }

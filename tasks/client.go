@@ -82,10 +82,7 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if results[0].err != nil {
 		return Link{}, results[0].err
 	}
-	if err := c.dispatch(ctx, results[0].record); err != nil {
-		return Link{}, err
-	}
-	return c.link(ctx, results[0].record)
+	return c.dispatched(ctx, results[0].record)
 }
 
 // acceptable is [Request.Validate] and what accepting adds to it.
@@ -97,12 +94,15 @@ func (r Request) acceptable() error {
 	return invalid(problems)
 }
 
-// dispatch sees to it that an interactive request that is queued has its task.
-func (c *Client) dispatch(ctx context.Context, r record.Record) error {
-	if r.Lane != record.Interactive || r.State != record.Queued {
-		return nil
+// dispatched sees to it that an interactive request that is queued has its
+// task, and gives its link.
+func (c *Client) dispatched(ctx context.Context, r record.Record) (Link, error) {
+	if r.Lane == record.Interactive && r.State == record.Queued {
+		if err := Dispatch(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
+			return Link{}, err
+		}
 	}
-	return Dispatch(ctx, c.queue, c.keys.Account, r.Lane, r.Ref())
+	return c.link(ctx, r)
 }
 
 // Dispatch enqueues the task of one turn. A task that exists already is the
@@ -130,15 +130,15 @@ const waitBlock = time.Second
 
 // Get returns the latest generation of a request, or [ErrNotFound].
 func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
-	r, err := c.read(ctx, applicationID)
+	r, err := c.read(ctx, c.keys.Record(applicationID), applicationID)
 	if err != nil {
 		return Link{}, err
 	}
 	return c.link(ctx, r)
 }
 
-func (c *Client) read(ctx context.Context, applicationID string) (record.Record, error) {
-	raw, err := c.rdb.Get(ctx, c.keys.Record(applicationID)).Bytes()
+func (c *Client) read(ctx context.Context, key, applicationID string) (record.Record, error) {
+	raw, err := c.rdb.Get(ctx, key).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return record.Record{}, ErrNotFound
 	}
@@ -149,15 +149,15 @@ func (c *Client) read(ctx context.Context, applicationID string) (record.Record,
 }
 
 func (c *Client) link(ctx context.Context, r record.Record) (Link, error) {
-	name, err := c.batchName(ctx, r.Batch)
+	name, err := c.nameOf(ctx, r.Batch)
 	if err != nil {
 		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
 	}
 	return LinkOf(r, name, c.now()), nil
 }
 
-// batchName is remembered: a batch never changes its name.
-func (c *Client) batchName(ctx context.Context, number int) (string, error) {
+// nameOf is remembered: a batch never changes its name.
+func (c *Client) nameOf(ctx context.Context, number int) (string, error) {
 	if number == 0 {
 		return "", nil
 	}

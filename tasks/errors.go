@@ -23,8 +23,8 @@ func (e *ConflictError) Error() string {
 		e.ApplicationID, strings.Join(e.Keys, ", "))
 }
 
-// GapError says that generation Want cannot be asked for yet (reason
-// "generation_gap"): the one before has not ended, or does not exist.
+// GapError says that there is no generation Want (reason "generation_gap"): the
+// one before has not ended, or does not exist.
 type GapError struct {
 	ApplicationID string
 	Want, Latest  int    // Latest is 0 where the id is unknown
@@ -34,6 +34,10 @@ type GapError struct {
 func (e *GapError) Error() string {
 	if e.Latest == 0 {
 		return fmt.Sprintf("%s is unknown: its first generation is 1, not %d", e.ApplicationID, e.Want)
+	}
+	if e.Want <= e.Latest+1 && e.Status.Ended() { // only Look says so
+		return fmt.Sprintf("generation %d of %s was not asked for before generation %d had ended: ask again",
+			e.Want, e.ApplicationID, e.Latest)
 	}
 	if e.Want <= e.Latest+1 {
 		return fmt.Sprintf("generation %d of %s is still %s: generation %d can be asked for when it has ended",

@@ -18,7 +18,8 @@ type Answer struct {
 }
 
 // Look gives for each request what [Client.Enqueue] would answer, and accepts
-// nothing: one that is not known yet is [ErrNotFound]. The answers are in the
+// nothing: an id that is not known yet is [ErrNotFound], a next generation that
+// was not asked for yet a [*GapError]. The answers are in the
 // order of reqs; up to a few hundred at a time are read in one round trip. The
 // error says that Redis could not be read.
 func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
@@ -35,7 +36,11 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 	}
 	for i, req := range reqs {
 		var known *record.Record
-		if raw, err := gets[i].Bytes(); err == nil {
+		raw, err := gets[i].Bytes()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("read %s: %w", req.ApplicationID, err)
+		}
+		if err == nil {
 			r, err := record.Parse(req.ApplicationID, raw)
 			if err != nil {
 				return nil, err
@@ -53,20 +58,18 @@ func (c *Client) answer(ctx context.Context, req Request, known *record.Record) 
 	if err := req.acceptable(); err != nil {
 		return Answer{Err: err}, nil
 	}
-	v := judge(req, known, 0)
+	v, err := c.decide(ctx, req, known)
 	switch {
+	case err != nil:
+		return Answer{}, err
 	case v.err != nil:
 		return Answer{Err: v.err}, nil
 	case v.op == "new":
 		return Answer{Err: ErrNotFound}, nil
 	case v.op == "next":
 		return Answer{Err: &GapError{req.ApplicationID, req.Generation, known.Generation, Status(known.State)}}, nil
-	case req.Generation > 0 && req.Generation < known.Generation:
-		old := c.earlier(ctx, req)
-		if old.err != nil {
-			return Answer{Err: old.err}, nil
-		}
-		known = &old.record
+	case v.old != nil:
+		known = v.old
 	}
 	link, err := c.link(ctx, *known)
 	return Answer{Link: link}, err
