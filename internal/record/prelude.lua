@@ -29,7 +29,9 @@ local function again_key(n) return tag .. ':again:' .. n end
 local function old_key(gen, id) return tag .. ':old:' .. gen .. ':' .. id end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 
+-- A script fails on a record of another version before it changes anything.
 local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
     state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
@@ -41,10 +43,15 @@ end
 
 local function least(n, most) if n > most then return most end return n end
 
+-- header must never get wider than its columns. Counters stop there. Turns wrap;
+-- processes are numbered below a million; generations, runs and batches are
+-- refused beforehand where their column ends.
 local function header(h)
-  return string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, least(h.attempts, 99999), least(h.spent, 99),
-    least(h.dups, 9999), h.batch, h.seen, ms(h.accepted), ms(h.changed), h.holder, h.deadline)
+    least(h.dups, 9999), h.batch, least(h.seen, 9999999999), ms(h.accepted), ms(h.changed), h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number that is too large for its column in the header ' .. raw, 0) end
+  return raw
 end
 
 -- load reads the header of an id's latest generation, or nil.
@@ -93,6 +100,9 @@ local function batch_number(name)
   local names = tag .. ':batches'
   local number = redis.call('HGET', names, name)
   if not number then
+    if tonumber(redis.call('HGET', account_key(), 'batches') or '0') >= 999999 then
+      error('the account has had 999999 batches, and can take no more', 0)
+    end
     number = redis.call('HINCRBY', account_key(), 'batches', 1)
     redis.call('HSET', names, name, number)
     redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)

@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,6 +67,8 @@ const (
 	Interactive Lane = "interactive"
 	Bulk        Lane = "bulk"
 )
+
+var laneLetters = map[byte]Lane{'i': Interactive, 'b': Bulk}
 
 // Content is a request as it was given, without what identifies it. Zero
 // values mean "not given".
@@ -144,6 +147,11 @@ type Record struct {
 // HeaderLen is the header's length in bytes.
 const HeaderLen = 74
 
+// Version is a record's first byte. Programs and scripts fail on a record of
+// another version before they change anything. Within a version the columns are
+// fixed, and unknown keys of the JSON lines are left alone.
+const Version = '1'
+
 // Parse reads a record. It fails for one that a newer version wrote.
 func Parse(applicationID string, raw []byte) (Record, error) {
 	bad := func(what string) (Record, error) {
@@ -152,33 +160,37 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	if len(raw) < HeaderLen {
 		return bad("shorter than its header")
 	}
-	if raw[0] != '1' {
-		return bad(fmt.Sprintf("version %q, this program reads version 1", raw[0]))
+	if raw[0] != Version {
+		return bad(fmt.Sprintf("version %q, this program reads version %q", raw[0], Version))
 	}
-	r := Record{ApplicationID: applicationID, State: stateLetters[raw[1]], Lane: Bulk, CancelAsked: raw[3] == 'x'}
-	if r.State == "" {
-		return bad(fmt.Sprintf("unknown state %q", raw[1]))
+	r := Record{ApplicationID: applicationID, State: stateLetters[raw[1]], Lane: laneLetters[raw[2]]}
+	var failed string
+	if r.State == "" || r.Lane == "" {
+		failed = fmt.Sprintf("unknown state or lane %q", raw[1:3])
 	}
-	if raw[2] == 'i' {
-		r.Lane = Interactive
+	flag := func(at int, set byte) bool {
+		if raw[at] != set && raw[at] != '-' {
+			failed = fmt.Sprintf("unknown flag %q", raw[at])
+		}
+		return raw[at] == set
 	}
-	var failed error
 	at := 4
 	number := func(width int) int {
-		n, err := strconv.Atoi(string(raw[at : at+width]))
-		if err != nil && failed == nil {
-			failed = err
+		n, err := strconv.ParseUint(string(raw[at:at+width]), 10, 63)
+		if err != nil {
+			failed = fmt.Sprintf("column %d is no number", at+1)
 		}
 		at += width
-		return n
+		return int(n) //nolint:gosec // 63 bits
 	}
+	r.CancelAsked = flag(3, 'x')
 	r.Generation, r.Run, r.Turn, r.Attempts, r.Spent = number(3), number(3), number(4), number(5), number(2)
 	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
 	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
 	r.Holder = number(6)
-	r.Deadline = raw[at] == 'd'
-	if failed != nil {
-		return bad(failed.Error())
+	r.Deadline = flag(at, 'd')
+	if failed != "" {
+		return bad(failed)
 	}
 	for i, line := range bytes.Split(raw[HeaderLen:], []byte("\n")) {
 		if len(line) == 0 {
@@ -236,7 +248,7 @@ func ParseRef(s string) (Ref, error) {
 	var n [3]int
 	rest := s
 	for i := 2; i >= 0; i-- {
-		cut := bytes.LastIndexByte([]byte(rest), ':')
+		cut := strings.LastIndexByte(rest, ':')
 		if cut < 1 {
 			return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
 		}
@@ -246,59 +258,9 @@ func ParseRef(s string) (Ref, error) {
 		}
 		n[i], rest = int(v), rest[:cut]
 	}
-	return Ref{rest, n[0], n[1], n[2]}, nil
-}
-
-// Encode writes the record in the format that [Parse] reads.
-func (r Record) Encode() ([]byte, error) {
-	flag, deadline := byte('-'), byte('-')
-	if r.CancelAsked {
-		flag = 'x'
+	ref := Ref{rest, n[0], n[1], n[2]}
+	if ref.String() != s { // zeros in front
+		return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
 	}
-	if r.Deadline {
-		deadline = 'd'
-	}
-	var letter byte
-	for l, s := range stateLetters {
-		if s == r.State {
-			letter = l
-		}
-	}
-	if letter == 0 || r.Lane == "" {
-		return nil, fmt.Errorf("record of %q has no state or lane", r.ApplicationID)
-	}
-	raw := fmt.Appendf(nil, "1%c%c%c%03d%03d%04d%05d%02d%04d%06d%010d%013d%013d%06d%c",
-		letter, r.Lane[0], flag, r.Generation, r.Run, r.Turn, r.Attempts, r.Spent, r.PossibleDuplicates,
-		r.Batch, r.Seen, r.AcceptedAt.UnixMilli(), r.ChangedAt.UnixMilli(), r.Holder, deadline)
-	if len(raw) != HeaderLen {
-		return nil, fmt.Errorf("record of %q has a number that is too large for its column", r.ApplicationID)
-	}
-	rows := []any{r.Content, r.Frozen, r.Outcome}
-	used := 1
-	if r.Frozen != (Defaults{}) {
-		used = 2
-	}
-	if r.Outcome != (Outcome{}) {
-		used = 3
-	}
-	if len(r.Past) > 0 {
-		for _, past := range r.Past {
-			rows = append(rows, past)
-		}
-		used = len(rows)
-	}
-	for i, row := range rows[:used] {
-		if i > 0 {
-			raw = append(raw, '\n')
-		}
-		if row == (Defaults{}) || row == (Outcome{}) {
-			continue
-		}
-		line, err := json.Marshal(row)
-		if err != nil {
-			return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
-		}
-		raw = append(raw, line...)
-	}
-	return raw, nil
+	return ref, nil
 }

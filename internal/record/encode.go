@@ -1,0 +1,97 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+)
+
+// Encode writes the record in the format that [Parse] reads, as the scripts do:
+// counters stop at what their column holds, and any other number that has no
+// place in its column is an error.
+func (r Record) Encode() ([]byte, error) {
+	raw, err := r.header()
+	if err != nil {
+		return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
+	}
+	rows := []any{r.Content, r.Frozen, r.Outcome}
+	for _, past := range r.Past {
+		rows = append(rows, past)
+	}
+	used := len(rows)
+	for used > 1 && empty(rows[used-1]) {
+		used--
+	}
+	for i, row := range rows[:used] {
+		if i > 0 {
+			raw = append(raw, '\n')
+		}
+		if empty(row) {
+			continue
+		}
+		line, err := json.Marshal(row)
+		if err != nil {
+			return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
+		}
+		raw = append(raw, line...)
+	}
+	return raw, nil
+}
+
+func empty(row any) bool { return row == Defaults{} || row == Outcome{} }
+
+func (r Record) header() ([]byte, error) {
+	state, ok := letter(stateLetters, r.State)
+	if !ok {
+		return nil, fmt.Errorf("no state %q", r.State)
+	}
+	lane, ok := letter(laneLetters, r.Lane)
+	if !ok {
+		return nil, fmt.Errorf("no lane %q", r.Lane)
+	}
+	flag, deadline := byte('-'), byte('-')
+	if r.CancelAsked {
+		flag = 'x'
+	}
+	if r.Deadline {
+		deadline = 'd'
+	}
+	raw := append(make([]byte, 0, HeaderLen+64), Version, state, lane, flag)
+	for _, column := range []struct {
+		name    string
+		value   int64
+		width   int
+		counter bool
+	}{
+		{"generation", int64(r.Generation), 3, false},
+		{"run", int64(r.Run), 3, false},
+		{"turn", int64(r.Turn), 4, false},
+		{"attempts", int64(r.Attempts), 5, true},
+		{"spent", int64(r.Spent), 2, true},
+		{"possible duplicates", int64(r.PossibleDuplicates), 4, true},
+		{"batch", int64(r.Batch), 6, false},
+		{"successes seen", int64(r.Seen), 10, true},
+		{"accepted at", r.AcceptedAt.UnixMilli(), 13, false},
+		{"changed at", r.ChangedAt.UnixMilli(), 13, false},
+		{"holder", int64(r.Holder), 6, false},
+	} {
+		most := int64(math.Pow10(column.width)) - 1
+		if column.counter {
+			column.value = min(column.value, most)
+		}
+		if column.value < 0 || column.value > most {
+			return nil, fmt.Errorf("%s is %d, must be from 0 to %d", column.name, column.value, most)
+		}
+		raw = fmt.Appendf(raw, "%0*d", column.width, column.value)
+	}
+	return append(raw, deadline), nil
+}
+
+func letter[V comparable](letters map[byte]V, value V) (byte, bool) {
+	for l, v := range letters {
+		if v == value {
+			return l, true
+		}
+	}
+	return 0, false
+}
