@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -15,7 +16,9 @@ const (
 )
 
 // Event is one entry of the results stream. As JSON it is the body of a
-// callback; in the stream its parts are the entry's fields.
+// callback; in the stream its parts are the entry's fields. It carries no
+// version: keys and fields are added, never changed or taken away, and whoever
+// reads leaves alone what it does not know. Another meaning gets another type.
 type Event struct {
 	// ID is a UUID. That of an end is fixed when its run starts, so it is the
 	// same however often the event is read, delivered or published again.
@@ -49,7 +52,7 @@ func ParseEvent(values map[string]any) (Event, error) {
 	field := func(name string) string { s, _ := values[name].(string); return s }
 	e := Event{ID: field("id"), Type: field("type"), Replay: field("replay") == "1"}
 	if e.ID == "" || e.Type == "" {
-		return Event{}, fmt.Errorf("stream entry is no event: it has no id or no type")
+		return Event{}, errors.New("stream entry is no event: it has no id or no type")
 	}
 	var err error
 	if e.Timestamp, err = time.Parse(time.RFC3339, field("timestamp")); err != nil {

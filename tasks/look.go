@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -77,16 +78,30 @@ func (c *Client) answer(ctx context.Context, req Request, known *record.Record) 
 
 // Wait returns when the latest generation of a request has ended or is held. It
 // is woken by the results stream, and fails with ctx's error where ctx ends
-// first; nothing is lost then.
+// first, with the link as it was then; nothing is lost.
 func (c *Client) Wait(ctx context.Context, applicationID string) (Link, error) {
+	link, err := c.wait(ctx, applicationID)
+	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // a connection's deadline may pass a moment before the context's
+	}
+	if err != nil && ctx.Err() != nil {
+		return link, ctx.Err()
+	}
+	return link, err
+}
+
+func (c *Client) wait(ctx context.Context, applicationID string) (link Link, err error) {
 	last, err := c.lastEvent(ctx)
 	if err != nil {
-		return Link{}, err
+		return link, err
 	}
 	for {
-		link, err := c.Get(ctx, applicationID)
-		if err != nil || link.Status.Ended() || link.Status == Held {
+		now, err := c.Get(ctx, applicationID)
+		if err != nil {
 			return link, err
+		}
+		if link = now; link.Status.Ended() || link.Status == Held {
+			return link, nil
 		}
 		if last, err = c.nextEvent(ctx, last, applicationID); err != nil {
 			return link, err
@@ -115,7 +130,7 @@ func (c *Client) nextEvent(ctx context.Context, last, applicationID string) (str
 		if ctx.Err() != nil {
 			return last, ctx.Err()
 		}
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if err != nil && !errors.Is(err, redis.Nil) { // which says that nothing came
 			return last, fmt.Errorf("read the results stream: %w", err)
 		}
 		for _, stream := range streams {
