@@ -20,6 +20,15 @@ type later struct{ delay time.Duration }
 
 func (*later) Error() string { return "to be taken up again" }
 
+// wholeSeconds is the delay to give to asynq, which cuts the time at which the
+// task is due down to a second: it must not come before FaceKi wants it.
+func (l *later) wholeSeconds() time.Duration {
+	if l.delay <= 0 {
+		return 0
+	}
+	return l.delay + time.Second - 1
+}
+
 // policy decides what follows a fault. It is the only place where a pause is
 // chosen.
 type policy struct {
@@ -48,7 +57,7 @@ func (p policy) next(f *fault.Fault, attempts int) record.Next {
 
 func (p policy) backoff(attempts int) time.Duration {
 	ceiling := p.cap
-	if shift := max(attempts-1, 0); shift < 30 && p.base<<shift < p.cap {
+	if shift := max(attempts-1, 0); shift < 63 && p.base <= p.cap>>shift { // a shift of base may overflow
 		ceiling = p.base << shift
 	}
 	return p.random(ceiling)

@@ -1,0 +1,95 @@
+package worker
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func most(d time.Duration) time.Duration { return d }
+
+func TestWhatFollowsEachFault(t *testing.T) {
+	follows := map[fault.Kind]record.Follows{
+		fault.BadRequest: record.Fail, fault.RulesMissing: record.Fail,
+		fault.Unusable:    record.Hold,
+		fault.Interrupted: record.PutBack,
+		fault.ServerError: record.Retry, fault.LinkNotMade: record.Retry, fault.Unavailable: record.Retry,
+		fault.TooMany: record.Retry, fault.NotSent: record.Retry, fault.ConnectTimeout: record.Retry,
+		fault.Lost: record.Retry, fault.TimedOut: record.Retry, fault.Unreadable: record.Retry,
+		fault.Unauthorized: record.Retry, fault.CreditGone: record.Retry, fault.LimitGone: record.Retry,
+		fault.AccountRules: record.Retry, fault.TokenUnavailable: record.Retry,
+	}
+	p := policy{base: 2 * time.Second, cap: time.Minute, maxSpent: 8, random: most}
+	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
+		f := &fault.Fault{Kind: kind, RetryAfter: 90 * time.Second}
+		next := p.next(f, 1)
+		if next.Follows != follows[kind] || next.MaxSpent != 8 {
+			t.Errorf("%v: %s follows, with %d to spend; want %s and 8", f, next.Follows, next.MaxSpent, follows[kind])
+		}
+		switch {
+		case next.Follows == record.Retry && next.Delay != f.RetryAfter:
+			t.Errorf("%v: comes again after %s, FaceKi asked for %s", f, next.Delay, f.RetryAfter)
+		case next.Follows == record.PutBack && next.Delay != 0:
+			t.Errorf("%v: put back, but waits for %s", f, next.Delay)
+		}
+	}
+}
+
+func TestPauses(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy{
+			base:   time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "base")),
+			cap:    time.Duration(rapid.Int64Range(1, math.MaxInt64/2).Draw(t, "cap")),
+			random: uniform,
+		}
+		attempts := rapid.IntRange(-1, 100_000).Draw(t, "attempts")
+		retryAfter := time.Duration(rapid.Int64Range(0, math.MaxInt64).Draw(t, "retry after"))
+
+		ceiling := p.cap
+		if exact := float64(p.base) * math.Pow(2, float64(max(attempts, 1)-1)); exact < float64(p.cap) {
+			ceiling = time.Duration(exact)
+		}
+		slack := ceiling / 1_000_000 // floats are not exact
+		if got := p.backoff(attempts); got < 0 || got > ceiling+slack {
+			t.Fatalf("a pause of %s, the bounds are 0 and %s", got, ceiling)
+		}
+		p.random = most
+		if got := p.backoff(attempts); got < ceiling-slack || got > ceiling+slack {
+			t.Fatalf("the longest pause is %s, want %s", got, ceiling)
+		}
+		p.random = func(time.Duration) time.Duration { return 0 }
+		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, attempts).Delay; got != retryAfter {
+			t.Fatalf("comes again after %s, FaceKi asked for %s", got, retryAfter)
+		}
+	})
+}
+
+func TestPausesAreSpreadEvenly(t *testing.T) {
+	p := policy{base: time.Second, cap: time.Minute, random: uniform}
+	var quarters [4]int
+	for range 4000 {
+		quarters[min(3, int(4*p.backoff(3)/(4*time.Second)))]++
+	}
+	for i, n := range quarters {
+		if n < 800 || n > 1200 { // 7 standard deviations
+			t.Errorf("%d of 4000 pauses are in quarter %d", n, i+1)
+		}
+	}
+}
+
+// asynq keeps whole seconds, cut down.
+func TestATaskNeverComesBeforeItsTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Unix(1_790_000_000, rapid.Int64Range(0, 1e9-1).Draw(t, "ns"))
+		delay := time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "delay"))
+		kept := time.Unix(now.Add((&later{delay}).wholeSeconds()).Unix(), 0)
+		if early := now.Add(delay).Sub(kept); delay > 0 && early > 0 || early <= -time.Second {
+			t.Fatalf("a task that is to come again at %s is due %s before", now.Add(delay), early)
+		}
+	})
+}
