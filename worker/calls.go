@@ -52,13 +52,3 @@ func (c *calls) leave(ref record.Ref, settled bool) {
 	}
 	c.wait.Done()
 }
-
-// done is closed when no handler is left.
-func (c *calls) done() <-chan struct{} {
-	over := make(chan struct{})
-	go func() {
-		c.wait.Wait()
-		close(over)
-	}()
-	return over
-}

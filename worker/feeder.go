@@ -26,7 +26,6 @@ const (
 	feedPause     = 100 * time.Millisecond // of the leader
 	followPause   = time.Second            // of the others
 	overdueAfter  = 30 * time.Second
-	overduePause  = 10 * time.Second
 	feedDispatch  = 16 // tasks enqueued at a time
 	feederTimeout = 10 * time.Second
 )
@@ -38,7 +37,9 @@ type feeder struct {
 	source  Source
 	queue   *asynq.Client
 	account string
-	target  int // fed requests that the lane should hold
+	target  int           // fed requests that the lane should hold
+	lease   time.Duration // of the leader
+	overdue time.Duration // after which a turn is looked after
 	log     *zap.Logger
 }
 
@@ -47,7 +48,7 @@ func (f *feeder) run(ctx context.Context) {
 	var looked time.Time
 	for {
 		fed, leads, err := f.feed(ctx)
-		if err == nil && leads && time.Since(looked) >= overduePause {
+		if err == nil && leads && time.Since(looked) >= f.overdue/3 {
 			looked = time.Now()
 			err = f.mend(ctx)
 		}
@@ -74,7 +75,7 @@ func (f *feeder) run(ctx context.Context) {
 func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 	once, cancel := context.WithTimeout(ctx, feederTimeout)
 	defer cancel()
-	refs, leads, err := f.source.Feed(once, f.target, feedMost, feedLease)
+	refs, leads, err := f.source.Feed(once, f.target, feedMost, f.lease)
 	if err != nil {
 		return 0, false, err
 	}
@@ -84,12 +85,14 @@ func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 // mend enqueues the tasks of turns that have waited for long: a process that
 // died between two steps may have left them without one.
 func (f *feeder) mend(ctx context.Context) error {
+	once, cancel := context.WithTimeout(ctx, feederTimeout)
+	defer cancel()
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
-		refs, err := f.source.Overdue(ctx, lane, overdueAfter)
+		refs, err := f.source.Overdue(once, lane, f.overdue)
 		if err != nil {
 			return err
 		}
-		if err := f.dispatch(ctx, lane, refs); err != nil {
+		if err := f.dispatch(once, lane, refs); err != nil {
 			return err
 		}
 	}

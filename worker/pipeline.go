@@ -47,34 +47,49 @@ type pipeline struct {
 	log      *zap.Logger     // one line an attempt
 	limited  *zap.Logger     // one line a kind of trouble, now and then
 	fatal    func(error)     // ends the worker
+	stopping <-chan struct{} // closed when no call may be begun any more
 	ending   <-chan struct{} // closed when answers in hand must be given up
 }
 
-// ProcessTask takes one turn of a request. It returns nil where the task has
-// done its part, whatever came of the request, and a [*later] where it is to
-// come again.
+// ProcessTask takes the turn of a request that the task stands for. It returns
+// nil where the task has done its part, whatever came of the request, and a
+// [*later] where it is to come again.
 func (p *pipeline) ProcessTask(ctx context.Context, _ *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
 	ref, err := record.ParseRef(id)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
 	}
+	return p.take(ctx, ref)
+}
+
+// take takes one turn. ctx ends when the queue has given the task to another.
+func (p *pipeline) take(ctx context.Context, ref record.Ref) (err error) {
 	earlier, entered := p.calls.enter(ref)
 	if !entered {
 		return &later{busyDelay} // another handler of this process has it still
 	}
-	settled := true
-	defer func() { p.calls.leave(ref, settled) }()
+	// A call whose answer is lost stays so until a mark has counted it.
+	settled := earlier == record.Unsent
+	defer func() {
+		// asynq would keep the text of a panic, which may hold anything.
+		if what := recover(); what != nil {
+			p.log.Error("a handler panicked", zap.String("application_id", ref.ApplicationID),
+				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
+			err = &later{p.policy.pause()}
+		}
+		p.calls.leave(ref, settled)
+	}()
 
 	for renewed := false; ; renewed = true {
-		if f := p.upstream.Ready(ctx); f != nil {
-			p.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
-			return &later{max(f.RetryAfter, p.policy.pause())}
+		if wait := p.ready(ctx); wait != nil {
+			return wait
 		}
-		verdict, attempt, err := p.ledger.Mark(ctx, ref, p.defaults, earlier)
+		verdict, attempt, err := p.mark(ctx, ref, earlier)
 		if err != nil {
 			return p.failed("mark", ref, err)
 		}
+		settled = verdict != record.Call
 		switch verdict {
 		case record.Call:
 		case record.Busy:
@@ -89,17 +104,71 @@ func (p *pipeline) ProcessTask(ctx context.Context, _ *asynq.Task) error {
 			return nil
 		}
 
-		settled = false
 		again, err := p.call(ctx, attempt, renewed)
-		settled = err == nil
-		switch {
-		case err != nil:
+		if err != nil {
 			return p.failed("record", ref, err)
+		}
+		settled, earlier = true, record.Unsent
+		switch {
 		case again == nil:
 			return nil
 		case *again > 0 || renewed:
 			return &later{*again}
 		}
+	}
+}
+
+// ready waits for what a call needs, and no longer than until the worker stops.
+// The error is nil where the call may begin, else a [*later].
+func (p *pipeline) ready(ctx context.Context) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.stopping:
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	f := p.upstream.Ready(waiting)
+	switch {
+	case closed(p.stopping) || ctx.Err() != nil:
+		return &later{} // for another process to take up
+	case f != nil:
+		p.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
+		return &later{max(f.RetryAfter, p.policy.pause())}
+	}
+	return nil
+}
+
+// mark tries again while Redis is away: where a mark was made and its reply was
+// lost, this process alone knows that no call followed it.
+func (p *pipeline) mark(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
+	for {
+		// To break a mark off, because the worker stops, would be to lose its reply.
+		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		verdict, attempt, err := p.ledger.Mark(once, ref, p.defaults, earlier)
+		cancel()
+		if err == nil || p.gaveUp(err) {
+			return verdict, attempt, err
+		}
+		p.limited.Warn("a call could not be marked; trying again", zap.Error(err))
+		select {
+		case <-time.After(recordPause):
+		case <-p.stopping:
+			return "", record.Attempt{}, err
+		case <-ctx.Done():
+			return "", record.Attempt{}, err
+		}
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -110,7 +179,7 @@ func (p *pipeline) call(ctx context.Context, a record.Attempt, renewed bool) (ag
 	begun := time.Now()
 	// A call that was sent is seen through: to break it off would make its
 	// outcome unknown.
-	made, f := p.upstream.CreateLink(context.WithoutCancel(ctx), a)
+	made, f := p.createLink(context.WithoutCancel(ctx), a)
 	took := time.Since(begun)
 	if f == nil {
 		var state record.State
@@ -136,6 +205,19 @@ func (p *pipeline) call(ctx context.Context, a record.Attempt, renewed bool) (ag
 		return nil, err
 	}
 	return &next.Delay, nil
+}
+
+// createLink makes a fault of a panic: a request that brings one about each
+// time is not called for ever, and its doubt is counted.
+func (p *pipeline) createLink(ctx context.Context, a record.Attempt) (made record.Made, f *fault.Fault) {
+	defer func() {
+		if what := recover(); what != nil {
+			p.log.Error("a call panicked", zap.String("application_id", a.ApplicationID),
+				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
+			made, f = record.Made{}, &fault.Fault{Kind: fault.Unreadable, Detail: "the program failed on the way"}
+		}
+	}()
+	return p.upstream.CreateLink(ctx, a)
 }
 
 // insist records an answer in hand. While Redis is away it tries again at least

@@ -88,10 +88,9 @@ type Worker struct {
 	feeder  *feeder
 	log     *zap.Logger
 
-	end     context.CancelFunc // gives answers in hand up
-	mu      sync.Mutex
-	failure error
-	stop    context.CancelFunc
+	stop    context.CancelFunc // no call is begun any more
+	end     context.CancelFunc // answers in hand are given up
+	failure chan error         // holds the first that ends the worker
 }
 
 // New makes a worker that uses, and does not close, rdb.
@@ -101,17 +100,17 @@ func New(rdb redis.UniversalClient, ledger interface {
 	Membership
 }, upstream Upstream, cfg Config) *Worker {
 	cfg = cfg.withDefaults()
-	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log}
+	stopping, stop := context.WithCancel(context.Background())
 	ending, end := context.WithCancel(context.Background())
-	w.end = end
+	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, upstream: upstream, defaults: cfg.Defaults, calls: newCalls(), fatal: w.fail, ending: ending.Done(),
-		log: cfg.Log, limited: cfg.Limited,
+		ledger: ledger, upstream: upstream, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: asynq.NewClientFromRedisClient(rdb), account: cfg.Account,
-		target: min(5000, max(200, 20*cfg.Slots)), log: cfg.Log,
+		target: min(5000, max(200, 20*cfg.Slots)), lease: feedLease, overdue: overdueAfter, log: cfg.Log,
 	}
 	w.lanes = []*asynq.Server{
 		w.lane(rdb, record.Interactive, interactivePoll),
@@ -128,11 +127,11 @@ func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Dur
 		Queues:                   map[string]int{record.Keys{Account: w.cfg.Account}.Queue(lane): 1},
 		TaskCheckInterval:        poll,
 		DelayedTaskCheckInterval: delayedPoll,
-		ShutdownTimeout:          w.cfg.CallTimeout + stopMargin,
+		ShutdownTimeout:          w.patience(),
 		IsFailure:                func(error) bool { return false },
 		RetryDelayFunc: func(_ int, err error, _ *asynq.Task) time.Duration {
 			if l, ok := errors.AsType[*later](err); ok {
-				return l.delay
+				return l.wholeSeconds()
 			}
 			return w.pipe.policy.pause()
 		},
@@ -142,43 +141,64 @@ func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Dur
 }
 
 // Run works until ctx is done, then stops softly: nothing new is taken, calls
-// that were sent are seen through and recorded. It fails where it cannot
-// start, or finds that the account's links are of the other kind.
+// that were sent are seen through and recorded. That takes CallTimeout and a
+// few seconds at most. It fails where it cannot start, or finds that the
+// account's links are of the other kind. It is called once.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.end()
+	defer w.stop()
 	if err := w.members.Join(ctx); err != nil {
+		if ctx.Err() != nil {
+			w.leave(ctx) // it may have got on the list
+			return nil
+		}
 		return fmt.Errorf("join the fleet: %w", err)
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	w.mu.Lock()
-	w.stop = stop
-	w.mu.Unlock()
-
-	var background sync.WaitGroup
+	feeding, starve := context.WithCancel(ctx)
+	defer starve()
 	beating, quiet := context.WithCancel(context.WithoutCancel(ctx))
 	defer quiet()
+	var background sync.WaitGroup
 	background.Go(func() { w.beat(beating) })
-	background.Go(func() { w.feeder.run(ctx) })
+	background.Go(func() { w.feeder.run(feeding) })
+
 	started, err := w.startLanes()
 	if err == nil {
 		w.log.Info("worker started", zap.String("account", w.cfg.Account), zap.Int("slots", w.cfg.Slots))
-		<-ctx.Done()
-		w.log.Info("stopping: calls that were sent are seen through", zap.Duration("at_most", w.cfg.CallTimeout+stopMargin))
+		select {
+		case <-ctx.Done():
+		case err = <-w.failure:
+		}
+		w.log.Info("stopping: calls that were sent are seen through", zap.Duration("at_most", w.patience()))
 	}
-	stop()
-	w.stopLanes(started)
+	w.stop()
+	starve()
+	over := w.stopLanes(started)
 	quiet()
 	background.Wait()
+	if over { // else its attempts may be alive still, and others must not judge them yet
+		w.leave(ctx)
+	}
+	w.log.Info("worker stopped")
+	if err == nil {
+		select {
+		case err = <-w.failure: // found while stopping
+		default:
+		}
+	}
+	return err
+}
+
+// patience is how long a soft stop waits for calls and for their answers to be
+// recorded.
+func (w *Worker) patience() time.Duration { return w.cfg.CallTimeout + stopMargin }
+
+func (w *Worker) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	if err := w.members.Leave(leaving); err != nil {
 		w.log.Warn("the worker could not take itself off the list", zap.Error(err))
 	}
-	w.log.Info("worker stopped")
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return errors.Join(err, w.failure)
 }
 
 func (w *Worker) startLanes() (started []*asynq.Server, err error) {
@@ -192,20 +212,33 @@ func (w *Worker) startLanes() (started []*asynq.Server, err error) {
 }
 
 // stopLanes lets handlers finish. asynq moves on after its time-out while a
-// handler may still run, so they are waited for here once more.
-func (w *Worker) stopLanes(started []*asynq.Server) {
-	var stopping sync.WaitGroup
-	for _, lane := range started {
-		stopping.Go(lane.Shutdown)
-	}
-	stopping.Wait()
+// handler may still run, so they are waited for as well: first for as long as a
+// call and its answer may take, then, with answers in hand given up, for as
+// long as one try to record them. It says whether all are over.
+func (w *Worker) stopLanes(started []*asynq.Server) bool {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		var stopping sync.WaitGroup
+		for _, lane := range started {
+			stopping.Go(lane.Shutdown)
+		}
+		stopping.Wait()
+		w.pipe.calls.wait.Wait()
+	}()
 	select {
-	case <-w.pipe.calls.done():
-		return
-	case <-time.After(farewell):
+	case <-over:
+		return true
+	case <-time.After(w.patience()):
 	}
 	w.end()
-	<-w.pipe.calls.done()
+	select {
+	case <-over:
+		return true
+	case <-time.After(recordTimeout + farewell):
+		w.log.Error("stopping took too long; what is still under way is left behind")
+		return false
+	}
 }
 
 func (w *Worker) beat(ctx context.Context) {
@@ -226,10 +259,8 @@ func (w *Worker) beat(ctx context.Context) {
 
 // fail ends the worker with an error.
 func (w *Worker) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failure == nil {
-		w.failure = err
-		w.stop()
+	select {
+	case w.failure <- err:
+	default: // it is ending
 	}
 }

@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// feeding is a feeder without lanes.
+type feeding struct {
+	*feeder
+	number string // of its process
+	cancel context.CancelFunc
+	over   chan struct{}
+}
+
+func (b *bench) feeds(change func(*feeder)) *feeding {
+	b.t.Helper()
+	k := b.book()
+	b.must(k.Join(b.t.Context()))
+	number := b.rdb.HGet(b.t.Context(), b.keys.State(), "processes").Val()
+	f := &feeder{
+		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
+		target: 200, lease: 300 * time.Millisecond, overdue: time.Hour, log: zap.NewNop(),
+	}
+	if change != nil {
+		change(f)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &feeding{f, number, cancel, make(chan struct{})}
+	go func() {
+		defer close(g.over)
+		f.run(ctx)
+	}()
+	b.t.Cleanup(g.stop)
+	return g
+}
+
+func (g *feeding) stop() {
+	g.cancel()
+	<-g.over
+}
+
+func (b *bench) pending(lane record.Lane) int {
+	info, err := b.queue.GetQueueInfo(b.keys.Queue(lane))
+	if err != nil {
+		return 0 // there is no such queue yet
+	}
+	return info.Pending
+}
+
+func TestTheBulkLaneIsKeptFilled(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	b.batch("row", 450)
+	b.feeds(nil)
+	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
+	b.expect("row-0", record.Queued, 0, 0)
+	b.expect("row-449", record.Waiting, 0, 0)
+
+	p := b.joined(b.book(), b.faceki)
+	for i := range 100 {
+		b.must(p.take(t.Context(), b.record(fmt.Sprintf("row-%d", i)).Ref()))
+	}
+	// Their tasks are there still: 200 more than have links.
+	b.eventually("the lane is filled up", func() bool { return b.pending(record.Bulk) == 300 })
+}
+
+func TestOneLeads(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	leader := func() string {
+		id, err := b.rdb.Get(context.Background(), b.keys.Leader()).Result()
+		if err != nil && err != redis.Nil { //nolint:errorlint // go-redis' own
+			b.t.Fatal(err)
+		}
+		return id
+	}
+	first := b.feeds(nil)
+	b.eventually("the first leads", func() bool { return leader() == first.number })
+	second := b.feeds(nil)
+	b.batch("row", 300)
+	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
+	if _, leads, err := second.feed(t.Context()); err != nil || leads {
+		t.Errorf("a second one leads: %v, %v", leads, err)
+	}
+	first.stop() // as when it dies: nobody gives a lease back
+	b.eventually("the second leads", func() bool { return leader() == second.number })
+}
+
+func TestALostTaskIsGivenBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	b.batch("row", 1)
+	ref := b.accept("A-1")
+	b.feeds(func(f *feeder) { f.overdue = 50 * time.Millisecond })
+	b.eventually("both have a task", func() bool { return b.pending(record.Bulk) == 1 && b.pending(record.Interactive) == 1 })
+	b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
+	b.must(b.queue.DeleteTask(b.keys.Queue(record.Bulk), b.record("row-0").Ref().String()))
+	b.eventually("both have a task again", func() bool { return b.pending(record.Bulk) == 1 && b.pending(record.Interactive) == 1 })
+}

@@ -1,0 +1,203 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func TestALinkIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref := b.accept("A-1")
+	p := b.joined(b.book(), b.faceki)
+	for range 3 { // asynq hands a task out again where its acknowledgement was lost
+		if err := p.take(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := b.expect("A-1", record.Created, 1, 0)
+	b.calls("A-1", 1)
+	if links := b.sim.Application("A-1").Links; r.Outcome.URL != links[0].URL || r.Outcome.LinkID != links[0].LinkID {
+		t.Errorf("recorded %+v, made %+v", r.Outcome, links[0])
+	}
+}
+
+func TestFaultsOfEachParty(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		fault      simulator.Fault
+		state      record.State
+		reason     fault.Reason
+		duplicates int
+		delay      time.Duration // at least; where it comes again
+	}{
+		{simulator.Fault{Name: "code_5002"}, record.Failed, fault.InvalidRequest, 0, 0},
+		{simulator.Fault{Name: "http_500"}, record.Queued, fault.UpstreamError, 1, 0},
+		{simulator.Fault{Name: "http_503"}, record.Queued, fault.UpstreamUnavailable, 0, 0},
+		{simulator.Fault{Name: "reset_after"}, record.Queued, fault.Connection, 1, 0},
+		{simulator.Fault{Name: "truncated"}, record.Queued, fault.UnreadableAnswer, 1, 0},
+		{simulator.Fault{Name: "code_5003"}, record.Queued, fault.NoCredit, 0, 0},
+		{simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(40 * time.Second)}, record.Queued, fault.Throttled, 0, 40 * time.Second},
+		{simulator.Fault{Name: "no_url"}, record.Held, fault.UnusableAnswer, 1, 0},
+		{simulator.Fault{Name: "foreign_url"}, record.Held, fault.UnusableAnswer, 1, 0},
+	} {
+		t.Run(tt.fault.Name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: tt.fault}}})
+			ref := b.accept("A-1")
+			err := b.joined(b.book(), b.faceki).take(t.Context(), ref)
+			delay, again := isLater(err)
+			if again != (tt.state == record.Queued) || delay < tt.delay || err != nil && !again {
+				t.Errorf("the task ends with %v, to come after %s", err, delay)
+			}
+			r := b.expect("A-1", tt.state, 1, tt.duplicates)
+			if r.Outcome.Reason != string(tt.reason) {
+				t.Errorf("the reason is %q, want %q", r.Outcome.Reason, tt.reason)
+			}
+			b.calls("A-1", 1)
+		})
+	}
+}
+
+func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref := b.accept("A-1")
+	p := b.joined(b.book(), stub{create: func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
+		return record.Made{}, &fault.Fault{Kind: fault.Interrupted}
+	}})
+	if _, again := isLater(p.take(t.Context(), ref)); !again {
+		t.Error("it does not come again")
+	}
+	b.expect("A-1", record.Queued, 0, 0)
+}
+
+func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	p := b.joined(b.book(), b.faceki)
+	b.must(p.take(t.Context(), b.accept("A-1")))
+	b.sim.Revoke()
+	b.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
+	b.must(p.take(t.Context(), b.accept("A-2")))
+	b.expect("A-2", record.Created, 2, 0)
+	if got := b.sim.State().TokenRequests; got != 2 {
+		t.Errorf("%d tokens were asked for, want 2", got)
+	}
+
+	b.sim.Revoke() // the newest one is refused: no other is asked for
+	ref := b.accept("A-3")
+	if _, again := isLater(p.take(t.Context(), ref)); !again {
+		t.Error("it does not come again")
+	}
+	b.expect("A-3", record.Queued, 1, 0)
+	if got := b.sim.State().TokenRequests; got != 2 {
+		t.Errorf("%d tokens were asked for, want 2", got)
+	}
+}
+
+func TestNoTokenNoAttempt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{TokenFault: &simulator.Fault{Name: "http_503", RetryAfter: simulator.Duration(50 * time.Second)}})
+	ref := b.accept("A-1")
+	if delay, again := isLater(b.joined(b.book(), b.faceki).take(t.Context(), ref)); !again || delay < 50*time.Second {
+		t.Errorf("comes again after %s, FaceKi asked for 50 s", delay)
+	}
+	b.expect("A-1", record.Queued, 0, 0)
+}
+
+func TestTwoHandlersMakeOneCall(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, hang("*"))
+	ref := b.accept("A-1")
+	p := b.joined(b.book(), b.faceki)
+	first := make(chan error, 1)
+	go func() { first <- p.take(t.Context(), ref) }()
+	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	if delay, again := isLater(p.take(t.Context(), ref)); !again || delay != busyDelay {
+		t.Errorf("the second handler is to look again after %s", delay)
+	}
+	// Another process finds it busy as well.
+	if delay, again := isLater(b.joined(b.book(), b.faceki).take(t.Context(), ref)); !again || delay != busyDelay {
+		t.Errorf("the other process is to look again after %s", delay)
+	}
+	b.sim.Release()
+	b.must(<-first)
+	b.must(p.take(t.Context(), ref))
+	b.expect("A-1", record.Created, 1, 0)
+	b.calls("A-1", 1)
+}
+
+// orphan is a request whose process died while it called, and what finds it.
+func (b *bench) orphan(id string) (record.Ref, *pipeline) {
+	b.t.Helper()
+	ref := b.accept(id)
+	dead := b.book()
+	b.must(dead.Join(b.t.Context()))
+	_, _, err := dead.Mark(b.t.Context(), ref, record.Defaults{}, record.Unsent)
+	b.must(err)
+	b.must(dead.Leave(b.t.Context()))
+	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	return ref, b.joined(&book{Ledger: judge}, b.faceki)
+}
+
+func TestADeadProcessLeavesDoubt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref, p := b.orphan("A-1")
+	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	b.expect("A-1", record.Created, 2, 1)
+	b.calls("A-1", 1)
+}
+
+func TestACancelThatADeadProcessLeft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref, p := b.orphan("A-1")
+	_, err := p.ledger.Cancel(t.Context(), b.record("A-1"))
+	b.must(err)
+	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	b.expect("A-1", record.Cancelled, 1, 1)
+	b.calls("A-1", 0)
+}
+
+func TestEndsWithoutACall(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	p := b.joined(b.book(), b.faceki)
+	soon := time.Now().Add(50 * time.Millisecond)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: soon})
+	b.must(err)
+	ref := b.record("A-1").Ref()
+	b.eventually("its time has passed", func() bool { return time.Now().After(soon.Add(10 * time.Millisecond)) })
+	b.must(p.take(t.Context(), ref))
+	if r := b.expect("A-1", record.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
+		t.Errorf("the reason is %q", r.Outcome.Reason)
+	}
+	b.must(p.take(t.Context(), record.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
+	b.calls("A-1", 0)
+}
+
+func TestAnotherKindOfAccountIsFatal(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	p := b.start(b.book(), b.faceki)
+	b.must(b.rdb.HSet(t.Context(), b.keys.State(), "upstream", "real").Err())
+	b.accept("A-1")
+	var wrong *ledger.UpstreamError
+	if err := p.wait(); !errors.As(err, &wrong) {
+		t.Errorf("the worker ends with %v", err)
+	}
+	if err := b.start(b.book(), b.faceki).wait(); !errors.As(err, &wrong) {
+		t.Errorf("another worker starts, and ends with %v", err)
+	}
+	b.expect("A-1", record.Queued, 0, 0)
+}

@@ -1,0 +1,205 @@
+package worker
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// These drive a clock of their own, so nothing real is around the worker.
+
+// away is a ledger in a Redis that cannot be reached, until it is back.
+type away struct {
+	back   time.Time
+	marks  int
+	writes int
+}
+
+func (l *away) reached() error {
+	if time.Now().Before(l.back) {
+		return errAway
+	}
+	return nil
+}
+
+func (l *away) Mark(context.Context, record.Ref, record.Defaults, record.Earlier) (record.Verdict, record.Attempt, error) {
+	l.marks++
+	return record.Call, record.Attempt{}, nil
+}
+
+func (l *away) Created(context.Context, record.Attempt, record.Made) (record.State, error) {
+	l.writes++
+	return record.Created, l.reached()
+}
+
+func (l *away) Fault(context.Context, record.Attempt, *fault.Fault, record.Next) (record.State, error) {
+	l.writes++
+	return record.Queued, l.reached()
+}
+
+func (*away) Expire(context.Context, record.Record) (record.State, error) { return "", errAway }
+func (*away) Cancel(context.Context, record.Record) (record.State, error) { return "", errAway }
+func (l *away) Beat(context.Context) error                                { l.writes++; return l.reached() }
+func (*away) Join(context.Context) error                                  { return nil }
+func (*away) Leave(context.Context) error                                 { return nil }
+
+func (*away) Overdue(context.Context, record.Lane, time.Duration) ([]record.Ref, error) {
+	return nil, nil
+}
+
+func (*away) Feed(context.Context, int, int, time.Duration) ([]record.Ref, bool, error) {
+	return nil, false, nil
+}
+
+// clocked is a worker whose lanes were never started.
+func clocked(l *away, upstream Upstream) *Worker {
+	cfg := Config{CallTimeout: 15 * time.Second}.withDefaults()
+	w := &Worker{cfg: cfg, members: l, log: cfg.Log, failure: make(chan error, 1)}
+	stopping, ending := make(chan struct{}), make(chan struct{})
+	w.stop, w.end = func() { close(stopping) }, func() { close(ending) }
+	w.pipe = &pipeline{
+		ledger: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
+	}
+	return w
+}
+
+func makes(context.Context, record.Attempt) (record.Made, *fault.Fault) { return record.Made{}, nil }
+
+func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &away{back: time.Now().Add(100*time.Second + 300*time.Millisecond)}
+		w := clocked(l, stub{create: makes})
+		if err := w.pipe.take(t.Context(), record.Ref{}); err != nil {
+			t.Fatal(err)
+		}
+		if late := time.Since(l.back); late < 0 || late > time.Second {
+			t.Errorf("recorded %s after Redis was back, by try %d", late, l.writes)
+		}
+		if l.marks != 1 {
+			t.Errorf("marked %d times", l.marks)
+		}
+	})
+}
+
+func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &away{back: time.Now().Add(time.Hour)}
+		w := clocked(l, stub{create: makes})
+		over := make(chan error, 1)
+		go func() { over <- w.pipe.take(t.Context(), record.Ref{}) }()
+		synctest.Wait()
+		w.stop()
+		begun := time.Now()
+		if !w.stopLanes(nil) {
+			t.Error("a handler is left behind")
+		}
+		if took := time.Since(begun); took != 20*time.Second {
+			t.Errorf("given up after %s, want 20 s", took)
+		}
+		if _, again := isLater(<-over); !again {
+			t.Error("it does not come again")
+		}
+		if earlier, _ := w.pipe.calls.enter(record.Ref{}); earlier != record.Lost {
+			t.Errorf("the call is remembered as %q", earlier)
+		}
+	})
+}
+
+func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		w := clocked(&away{}, stub{create: func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
+			<-goOn
+			return record.Made{}, nil
+		}})
+		go func() { _ = w.pipe.take(t.Context(), record.Ref{}) }()
+		synctest.Wait()
+		begun := time.Now()
+		if w.stopLanes(nil) {
+			t.Error("all are over, it is said")
+		}
+		if took := time.Since(begun); took > 30*time.Second {
+			t.Errorf("left behind after %s", took)
+		}
+		close(goOn)
+	})
+}
+
+func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &away{}
+		w := clocked(l, stub{ready: func(ctx context.Context) *fault.Fault {
+			<-ctx.Done()
+			return &fault.Fault{Kind: fault.Interrupted}
+		}})
+		over := make(chan error, 1)
+		go func() { over <- w.pipe.take(t.Context(), record.Ref{}) }()
+		synctest.Wait()
+		w.stop()
+		synctest.Wait()
+		if delay, again := isLater(<-over); !again || delay != 0 || l.marks != 0 {
+			t.Errorf("comes again after %s, %d marks", delay, l.marks)
+		}
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &away{back: time.Now().Add(time.Minute)} // a beat that fails is followed by another
+		ctx, cancel := context.WithTimeout(t.Context(), 301*time.Second)
+		defer cancel()
+		clocked(l, nil).beat(ctx)
+		if l.writes != 100 {
+			t.Errorf("%d beats within 300 s, want 100", l.writes)
+		}
+	})
+}
+
+// trough says what each look of the feeder is to find.
+type trough struct {
+	away
+	fed   int
+	leads bool
+	err   error
+	looks int
+}
+
+func (s *trough) Feed(context.Context, int, int, time.Duration) ([]record.Ref, bool, error) {
+	s.looks++
+	return nil, s.leads, s.err
+}
+
+func (s *trough) Overdue(_ context.Context, lane record.Lane, _ time.Duration) ([]record.Ref, error) {
+	if lane == record.Bulk {
+		s.fed++
+	}
+	return nil, nil
+}
+
+func TestThePaceOfTheFeeder(t *testing.T) {
+	for name, tt := range map[string]struct {
+		trough
+		looks, overdue int
+	}{
+		"leader":    {trough{leads: true}, 600, 6},
+		"follower":  {trough{}, 60, 0},
+		"in errors": {trough{leads: true, err: errAway}, 60, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
+			defer cancel()
+			(&feeder{source: &tt.trough, overdue: overdueAfter, log: zap.NewNop()}).run(ctx)
+			if tt.trough.looks != tt.looks || tt.fed != tt.overdue {
+				t.Errorf("%s: fed %d times and looked for lost tasks %d times within a minute; want %d and %d",
+					name, tt.trough.looks, tt.fed, tt.looks, tt.overdue)
+			}
+		})
+	}
+}

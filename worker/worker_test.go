@@ -1,0 +1,260 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+var server *redistest.Server
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	server.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// bench is one account, with everything real around the worker.
+type bench struct {
+	t      testing.TB
+	server *redistest.Server
+	rdb    *redis.Client
+	keys   record.Keys
+	client *tasks.Client
+	queue  *asynq.Inspector
+	sim    *simulator.Simulator
+	faceki *faceki.Client
+	ahead  atomic.Int64 // of the clock by which tokens expire
+	cfg    Config
+}
+
+func newBench(t testing.TB, script simulator.Script) *bench {
+	t.Helper()
+	return benchOn(t, server, script)
+}
+
+func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *bench {
+	t.Helper()
+	account := redistest.Account()
+	b := &bench{t: t, server: server, rdb: server.Client(t), keys: record.Keys{Account: account}}
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
+	b.queue = asynq.NewInspectorFromRedisClient(b.rdb)
+	b.cfg = Config{
+		Account: account, Defaults: record.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+		BackoffBase: time.Millisecond, BackoffCap: time.Millisecond, Log: zap.NewNop(),
+	}
+	b.sim = simulator.New(simulator.Config{Script: script})
+	url, stop, err := b.sim.Start()
+	b.must(err)
+	t.Cleanup(stop)
+	b.faceki = faceki.New(faceki.Config{
+		ClientID: "shop", ClientSecret: "hush", BaseURL: url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
+		Timeout: b.cfg.CallTimeout, Simulated: true,
+	}, func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) })
+	t.Cleanup(b.faceki.Close)
+	return b
+}
+
+func (b *bench) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// book is a ledger that can be made to fail.
+type book struct {
+	*ledger.Ledger
+	afterMark   func() error
+	afterRecord func() error
+}
+
+func (k *book) Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
+	verdict, a, err := k.Ledger.Mark(ctx, ref, d, earlier)
+	if err == nil && k.afterMark != nil {
+		err = k.afterMark()
+	}
+	return verdict, a, err
+}
+
+func (k *book) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
+	state, err := k.Ledger.Created(ctx, a, made)
+	if err == nil && k.afterRecord != nil {
+		err = k.afterRecord()
+	}
+	return state, err
+}
+
+func (b *bench) book() *book {
+	return &book{Ledger: ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})}
+}
+
+// joined is the pipeline of a process of the fleet, without its lanes.
+func (b *bench) joined(k *book, upstream Upstream) *pipeline {
+	b.t.Helper()
+	b.must(k.Join(b.t.Context()))
+	return New(b.rdb, k, upstream, b.cfg).pipe
+}
+
+// process is a worker that runs.
+type process struct {
+	*Worker
+	t      testing.TB
+	cancel context.CancelFunc
+	over   chan struct{}
+	err    error
+}
+
+func (b *bench) start(k *book, upstream Upstream) *process {
+	w := New(b.rdb, k, upstream, b.cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{Worker: w, t: b.t, cancel: cancel, over: make(chan struct{})}
+	go func() {
+		defer close(p.over)
+		p.err = w.Run(ctx)
+	}()
+	b.t.Cleanup(func() { cancel(); <-p.over })
+	return p
+}
+
+// stop stops it softly, and gives Run's error.
+func (p *process) stop() error {
+	p.cancel()
+	return p.wait()
+}
+
+func (p *process) wait() error {
+	p.t.Helper()
+	select {
+	case <-p.over:
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("the worker does not end")
+	}
+	return p.err
+}
+
+// accept accepts an interactive request, and gives its turn.
+func (b *bench) accept(id string) record.Ref {
+	b.t.Helper()
+	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
+	b.must(err)
+	return b.record(id).Ref()
+}
+
+// batch accepts bulk requests, prefix-0 and so on.
+func (b *bench) batch(prefix string, n int) {
+	b.t.Helper()
+	rows := make([]tasks.Row, n)
+	for i := range rows {
+		rows[i] = tasks.Row{Number: i + 1, Request: tasks.Request{ApplicationID: fmt.Sprintf("%s-%d", prefix, i)}}
+	}
+	b.must(b.client.EnqueueAll(b.t.Context(), "spring", slices.Values(rows), func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+}
+
+func (b *bench) record(id string) record.Record {
+	b.t.Helper()
+	r, ok, err := b.book().Get(context.Background(), id)
+	b.must(err)
+	if !ok {
+		b.t.Fatalf("%s is unknown", id)
+	}
+	return r
+}
+
+// created waits until the request has its link.
+func (b *bench) created(id string) record.Record {
+	b.t.Helper()
+	b.eventually(id+" has its link", func() bool { return b.record(id).State == record.Created })
+	return b.record(id)
+}
+
+func (b *bench) expect(id string, state record.State, attempts, duplicates int) record.Record {
+	b.t.Helper()
+	r := b.record(id)
+	if r.State != state || r.Attempts != attempts || r.PossibleDuplicates != duplicates {
+		b.t.Fatalf("%s is %s after %d attempts with %d possible duplicates; want %s, %d, %d",
+			id, r.State, r.Attempts, r.PossibleDuplicates, state, attempts, duplicates)
+	}
+	return r
+}
+
+// calls is how many calls the simulator got for the request.
+func (b *bench) calls(id string, want int) {
+	b.t.Helper()
+	if got := b.sim.Application(id).Calls; got != want {
+		b.t.Errorf("FaceKi got %d calls for %s, want %d", got, id, want)
+	}
+}
+
+func (b *bench) eventually(what string, holds func() bool) {
+	b.t.Helper()
+	deadline := time.After(15 * time.Second)
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for !holds() {
+		select {
+		case <-look.C:
+		case <-deadline:
+			b.t.Fatalf("not so after 15 s: %s", what)
+		}
+	}
+}
+
+// stub is an upstream that a test plays.
+type stub struct {
+	ready  func(context.Context) *fault.Fault
+	create func(context.Context, record.Attempt) (record.Made, *fault.Fault)
+}
+
+func (s stub) Ready(ctx context.Context) *fault.Fault {
+	if s.ready == nil {
+		return nil
+	}
+	return s.ready(ctx)
+}
+
+func (s stub) CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+	return s.create(ctx, a)
+}
+
+func isLater(err error) (time.Duration, bool) {
+	l, ok := err.(*later) //nolint:errorlint // it is never wrapped
+	if !ok {
+		return 0, false
+	}
+	return l.delay, true
+}
+
+func hang(match string) simulator.Script {
+	return simulator.Script{Rules: []simulator.Rule{{Match: match, Fault: simulator.Fault{Name: "hang"}}}}
+}
