@@ -47,9 +47,9 @@ local function least(n, most) if n > most then return most end return n end
 -- processes are numbered below a million; generations, runs and batches are
 -- refused beforehand where their column ends.
 local function header(h)
-  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%s%s%06d%s',
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, least(h.attempts, 99999), least(h.spent, 99),
-    least(h.dups, 9999), h.batch, least(h.seen, 9999999999), ms(h.accepted), ms(h.changed), h.holder, h.deadline)
+    least(h.dups, 9999), h.batch, least(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number that is too large for its column in the header ' .. raw, 0) end
   return raw
 end

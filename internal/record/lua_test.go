@@ -1,0 +1,137 @@
+package record_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+func script(lua string) *redis.Script { return redis.NewScript(record.Prelude + lua) }
+
+// TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
+// byte: what Lua read and wrote again is what Go wrote.
+func TestLuaAgrees(t *testing.T) {
+	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	header := script(`return header(parse(ARGV[1]))`)
+	whole := script(`
+		local content, frozen, outcome, past = lines(ARGV[1])
+		write(tag .. '/A-1', parse(ARGV[1]), content, frozen, outcome, past)
+		return redis.call('GET', tag .. '/A-1')`)
+	rapid.Check(t, func(rt *rapid.T) {
+		raw, err := drawRecord(rt).Encode()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		got, err := header.Run(t.Context(), rdb, tag, raw).Text()
+		if err != nil || got != string(raw[:record.HeaderLen]) {
+			rt.Fatalf("%v; the header\n%s became\n%s", err, raw[:record.HeaderLen], got)
+		}
+		got, err = whole.Run(t.Context(), rdb, tag, raw).Text()
+		if err != nil || got != string(raw) {
+			rt.Fatalf("%v; the record\n%s became\n%s", err, raw, got)
+		}
+	})
+}
+
+// TestLuaBeyondAColumn counts beyond every column: counters stop, as Go's do,
+// and anything else is an error that leaves the record as it was.
+func TestLuaBeyondAColumn(t *testing.T) {
+	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	r := full()
+	r.Attempts, r.Spent, r.PossibleDuplicates, r.Seen = 1e6, 1e6, 1e6, 1e11
+	want, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := tag[0] + "/A-1"
+	set := script(`
+		redis.call('SET', tag .. '/A-1', ARGV[1])
+		local h = load('A-1')
+		for i = 2, #ARGV, 2 do h[ARGV[i]] = tonumber(ARGV[i + 1]) end
+		save(tag .. '/A-1', h)`)
+	raw, err := full().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = set.Run(t.Context(), rdb, tag, raw, "attempts", 1e6, "spent", 1e6, "dups", 1e6, "seen", 1e11).Err()
+	if got := rdb.Get(t.Context(), key).Val(); err != redis.Nil || got != string(want) {
+		t.Errorf("%v; counters became\n%s, Go's are\n%s", err, got, want)
+	}
+	for _, name := range []string{"gen", "run", "turn", "batch", "holder", "accepted", "changed"} {
+		err := set.Run(t.Context(), rdb, tag, raw, name, 1e14).Err()
+		if got := rdb.Get(t.Context(), key).Val(); err == nil || !strings.Contains(err.Error(), "too large for its column") || got != string(raw) {
+			t.Errorf("%s: %v; the record became %s", name, err, got)
+		}
+	}
+	raw[0] = '2'
+	if err := set.Run(t.Context(), rdb, tag, raw).Err(); err == nil || !strings.Contains(err.Error(), "unknown version") {
+		t.Errorf("a record of version 2 was read: %v", err)
+	}
+}
+
+func TestTurnsWrap(t *testing.T) {
+	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	r := full()
+	r.Turn = 9999
+	raw, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`).Run(t.Context(), rdb, tag, raw).Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err := record.Parse("A-1", []byte(got)); err != nil || now.Turn != 0 || now.State != record.Queued {
+		t.Errorf("the turn after 9999 is %d, %v", now.Turn, err)
+	}
+}
+
+func TestBatchesEnd(t *testing.T) {
+	keys := record.Keys{Account: redistest.Account()}
+	rdb, open := server.Client(t), script(`return batch_number(ARGV[1])`)
+	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "last").Int(); err != nil || n != 999_999 {
+		t.Errorf("the last batch is %d, %v", n, err)
+	}
+	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "one more").Int(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
+		t.Errorf("one more batch got number %d, %v", n, err)
+	}
+	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "last").Int(); err != nil || n != 999_999 {
+		t.Errorf("the last batch is %d afterwards, %v", n, err)
+	}
+	if rdb.HExists(t.Context(), keys.Batches(), "one more").Val() {
+		t.Error("a batch that was refused has been named")
+	}
+}
+
+// TestOneSlot asks a server which slot each key of an account is in: braces in
+// an id must not move it.
+func TestOneSlot(t *testing.T) {
+	rdb := redistest.Start(t, "--cluster-enabled", "yes").Client(t)
+	keys := record.Keys{Account: "default"}
+	slot := func(key string) int64 {
+		n, err := rdb.ClusterKeySlot(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	home := slot(keys.Tag())
+	list := []string{keys.State(), keys.Results(), keys.Workers(), keys.Queued(record.Bulk), keys.Deadlines(), keys.Leader(),
+		keys.Batches(), keys.Running(), keys.Batch(1), keys.Order(1), keys.Again(1)}
+	for _, id := range []string{"A-1", "{A}", "}A{", "{", "}", "{}", "{}{B}", "{kyclink:other}"} {
+		list = append(list, keys.Record(id), keys.Old(id, 1))
+	}
+	for _, key := range list {
+		if slot(key) != home {
+			t.Errorf("%s is in another slot", key)
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package record_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+var server *redistest.Server
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	server.Close()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// full is a record that uses every column and every line, each with a value of
+// its own, so that two that are swapped show up.
+func full() record.Record {
+	option := true
+	return record.Record{
+		ApplicationID: "A-1", State: record.Created, Lane: record.Interactive, CancelAsked: true,
+		Generation: 2, Run: 3, Turn: 4, Attempts: 5, Spent: 6, PossibleDuplicates: 7, Batch: 8, Seen: 9,
+		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_060_456), Holder: 10, Deadline: true,
+		Content: record.Content{
+			RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, DocumentOptional: &option, WorkflowID: "wf-1",
+			CallbackURL: "https://shop.example/hooks", NotAfter: at(1_800_000_000_000), Metadata: json.RawMessage(`{"customer":"42"}`),
+		},
+		Frozen: record.Defaults{ExpiryMinutes: 1440, WorkflowID: "wf-0"},
+		Outcome: record.Outcome{
+			Run: 3, Status: record.Created, LinkID: "link-1", URL: "https://kyc.example/link-1",
+			ExpiresAt: at(1_790_003_600_000), EndedAt: at(1_790_000_060_456),
+		},
+		Past: []record.Outcome{
+			{Run: 1, Status: record.Failed, Reason: "upstream_error", Message: "HTTP 500", EndedAt: at(1_790_000_001_000)},
+			{Run: 2, Status: record.Created, LinkID: "link-0", URL: "https://kyc.example/link-0", Late: true},
+		},
+	}
+}
+
+func TestRecordBytes(t *testing.T) {
+	waiting := record.Record{
+		ApplicationID: "A-2", State: record.Waiting, Lane: record.Bulk, Generation: 1, Run: 1,
+		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_000_123),
+	}
+	var got strings.Builder
+	for _, r := range []record.Record{full(), waiting} {
+		raw, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&got, "%s\n\n", raw)
+	}
+	if *update {
+		if err := os.WriteFile("testdata/record.golden", []byte(got.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/record.golden")
+	if err != nil || got.String() != string(want) {
+		t.Errorf("%v; the stored format is\n%s\nwant\n%s", err, got.String(), want)
+	}
+}
+
+func drawOutcome(t *rapid.T, label string) record.Outcome {
+	return rapid.Custom(func(t *rapid.T) record.Outcome {
+		o := record.Outcome{
+			Run:    rapid.IntRange(1, 999).Draw(t, "run"),
+			Status: rapid.SampledFrom(record.States[:]).Draw(t, "status"),
+			LinkID: rapid.String().Draw(t, "link id"), Message: rapid.String().Draw(t, "message"),
+			Late: rapid.Bool().Draw(t, "late"),
+		}
+		if rapid.Bool().Draw(t, "ended") {
+			o.EndedAt = at(rapid.Int64Range(0, 9_999_999_999_999).Draw(t, "ended at"))
+		}
+		return o
+	}).Draw(t, label)
+}
+
+// drawRecord draws any record, with its numbers often at their columns' limits.
+func drawRecord(t *rapid.T) record.Record {
+	number := func(label string, most int) int {
+		return rapid.OneOf(rapid.SampledFrom([]int{0, 1, most - 1, most}), rapid.IntRange(0, most)).Draw(t, label)
+	}
+	r := record.Record{
+		ApplicationID: "A-1",
+		State:         rapid.SampledFrom(record.States[:]).Draw(t, "state"),
+		Lane:          rapid.SampledFrom([]record.Lane{record.Interactive, record.Bulk}).Draw(t, "lane"),
+		CancelAsked:   rapid.Bool().Draw(t, "cancel"), Deadline: rapid.Bool().Draw(t, "deadline"),
+		Generation: number("generation", 999), Run: number("run", 999), Turn: number("turn", 9999),
+		Attempts: number("attempts", 99999), Spent: number("spent", 99), PossibleDuplicates: number("duplicates", 9999),
+		Batch: number("batch", 999999), Seen: number("seen", 9999999999), Holder: number("holder", 999999),
+		AcceptedAt: at(int64(number("accepted", 9999999999999))), ChangedAt: at(int64(number("changed", 9999999999999))),
+		Content: record.Content{
+			WorkflowID: rapid.String().Draw(t, "workflow"), ExpiryMinutes: rapid.IntRange(0, 99).Draw(t, "expiry"),
+			Metadata: rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`{"a":"\n"}`)}).Draw(t, "metadata"),
+		},
+	}
+	if rapid.Bool().Draw(t, "frozen") {
+		r.Frozen.ExpiryMinutes = 1440
+	}
+	if rapid.Bool().Draw(t, "outcome") {
+		r.Outcome = drawOutcome(t, "outcome of")
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "past") {
+		r.Past = append(r.Past, drawOutcome(t, "past of"))
+	}
+	return r
+}
+
+func TestEncodeAndParseAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawRecord(t)
+		raw, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := record.Parse("A-1", raw)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v\n got %+v\nwant %+v\nfrom %s", err, got, want, raw)
+		}
+	})
+}
+
+func TestEncodeBeyondAColumn(t *testing.T) {
+	r := full()
+	r.Attempts, r.Spent, r.PossibleDuplicates, r.Seen = 100_000, 100, 10_000, 10_000_000_000
+	raw, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := record.Parse("A-1", raw); err != nil || got.Attempts != 99_999 || got.Spent != 99 ||
+		got.PossibleDuplicates != 9999 || got.Seen != 9_999_999_999 || got.Batch != r.Batch {
+		t.Errorf("counters beyond their columns became %+v, %v", got, err)
+	}
+	for name, change := range map[string]func(*record.Record){
+		"generation 1000": func(r *record.Record) { r.Generation = 1000 },
+		"run 1000":        func(r *record.Record) { r.Run = 1000 },
+		"turn 10000":      func(r *record.Record) { r.Turn = 10_000 },
+		"batch 1000000":   func(r *record.Record) { r.Batch = 1_000_000 },
+		"holder 1000000":  func(r *record.Record) { r.Holder = 1_000_000 },
+		"negative run":    func(r *record.Record) { r.Run = -1 },
+		"negative count":  func(r *record.Record) { r.Spent = -1 },
+		"no time":         func(r *record.Record) { r.AcceptedAt = time.Time{} },
+		"no state":        func(r *record.Record) { r.State = "" },
+		"no lane":         func(r *record.Record) { r.Lane = "" },
+		// Two that make up for each other's width must not pass.
+		"wide and narrow": func(r *record.Record) { r.Run, r.ChangedAt = 1000, at(-1) },
+	} {
+		r := full()
+		change(&r)
+		if raw, err := r.Encode(); err == nil {
+			t.Errorf("%s was written as %s", name, raw)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	good, err := full().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(raw []byte) []byte{
+		"shorter than":    func(raw []byte) []byte { return raw[:record.HeaderLen-1] },
+		"version '2'":     func(raw []byte) []byte { raw[0] = '2'; return raw },
+		"unknown state":   func(raw []byte) []byte { raw[1] = 'z'; return raw },
+		"or lane":         func(raw []byte) []byte { raw[2] = 'z'; return raw },
+		`flag 'z'`:        func(raw []byte) []byte { raw[3] = 'z'; return raw },
+		"column 5":        func(raw []byte) []byte { raw[4] = '-'; return raw },
+		"column 8":        func(raw []byte) []byte { raw[7] = '+'; return raw },
+		"column 68":       func(raw []byte) []byte { raw[72] = ' '; return raw },
+		"unknown flag 'y": func(raw []byte) []byte { raw[73] = 'y'; return raw },
+		"line 1":          func(raw []byte) []byte { raw[record.HeaderLen] = '['; return raw },
+	} {
+		_, err := record.Parse("A-1", change([]byte(string(good))))
+		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "link-1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRefs(t *testing.T) {
+	if got := full().Ref().String(); got != "A-1:2:3:4" {
+		t.Errorf("a task's id is %s", got)
+	}
+	for _, s := range []string{"", "A", ":1:1:1", "A:1:1", "A:1:1:", "A:1:1:-1", "A:1:1:+1", "A:01:1:1", "A:1:1:99999999999", "A:1:1:1 "} {
+		if ref, err := record.ParseRef(s); err == nil {
+			t.Errorf("%q was read as %+v", s, ref)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := record.Ref{
+			ApplicationID: rapid.StringN(1, 128, -1).Draw(t, "id"), Generation: rapid.IntRange(0, 999).Draw(t, "generation"),
+			Run: rapid.IntRange(0, 999).Draw(t, "run"), Turn: rapid.IntRange(0, 9999).Draw(t, "turn"),
+		}
+		if got, err := record.ParseRef(want.String()); err != nil || got != want {
+			t.Fatalf("%v was read as %v, %v", want, got, err)
+		}
+	})
+}
+
+func FuzzParseRef(f *testing.F) {
+	f.Add("A-1:1:2:3")
+	f.Add("urn:x:1:2:3")
+	f.Fuzz(func(t *testing.T, s string) {
+		if ref, err := record.ParseRef(s); err == nil && ref.String() != s {
+			t.Errorf("%q was read as %q", s, ref)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	raw, err := full().Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add(raw[:record.HeaderLen])
+	f.Add(append(raw, "\n\n{}\n"...))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := record.Parse("A-1", raw)
+		if err != nil {
+			return
+		}
+		once, err := r.Encode()
+		if err != nil {
+			t.Fatalf("%+v was read and cannot be written: %v", r, err)
+		}
+		again, err := record.Parse("A-1", once)
+		if err != nil {
+			t.Fatalf("%s was written and cannot be read: %v", once, err)
+		}
+		if twice, err := again.Encode(); err != nil || string(once) != string(twice) {
+			t.Fatalf("%v; written as\n%s\nthen\n%s", err, once, twice)
+		}
+	})
+}
+
+// TestEventID pins the id of an end: it must be the same in every version.
+func TestEventID(t *testing.T) {
+	r := full()
+	if got := r.EventID("default").String(); got != "b0886c77-8e64-539d-9d71-734fc184653f" {
+		t.Errorf("the event id is %s", got)
+	}
+	ids := map[string]string{}
+	for name, change := range map[string]func(*record.Record){
+		"same": func(*record.Record) {}, "id": func(r *record.Record) { r.ApplicationID = "A-2" },
+		"generation": func(r *record.Record) { r.Generation++ }, "run": func(r *record.Record) { r.Run++ },
+		"accepted": func(r *record.Record) { r.AcceptedAt = r.AcceptedAt.Add(time.Millisecond) },
+	} {
+		r := full()
+		change(&r)
+		id := r.EventID("default").String()
+		if other, taken := ids[id]; taken {
+			t.Errorf("%s and %s have the same event id", name, other)
+		}
+		ids[id] = name
+	}
+}
