@@ -230,7 +230,7 @@ func (p *pipeline) insist(ctx context.Context, record func(context.Context) erro
 		if err == nil || p.gaveUp(err) {
 			return err
 		}
-		p.log.Warn("an answer could not be recorded; trying again", zap.Error(err))
+		p.limited.Warn("an answer could not be recorded; trying again", zap.Error(err))
 		select {
 		case <-time.After(recordPause):
 		case <-p.ending:

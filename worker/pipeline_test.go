@@ -145,8 +145,12 @@ func (b *bench) orphan(id string) (record.Ref, *pipeline) {
 	_, _, err := dead.Mark(b.t.Context(), ref, record.Defaults{}, record.Unsent)
 	b.must(err)
 	b.must(dead.Leave(b.t.Context()))
-	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
-	return ref, b.joined(&book{Ledger: judge}, b.faceki)
+	return ref, b.joined(b.judge(), b.faceki)
+}
+
+// judge is a process that soon holds others for dead.
+func (b *bench) judge() *book {
+	return &book{Ledger: ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})}
 }
 
 func TestADeadProcessLeavesDoubt(t *testing.T) {

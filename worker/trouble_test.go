@@ -110,7 +110,6 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 			return record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 		},
 	})
-	p.log = zap.NewNop()
 	mustComeAgain := func(ctx context.Context) {
 		t.Helper()
 		if _, again := isLater(p.take(ctx, ref)); !again {
@@ -135,6 +134,34 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 
 	b.must(p.take(t.Context(), ref))
 	b.expect("A-1", record.Created, 2, 1)
+}
+
+// Once a mark has counted it, it is counted; another mark is another matter.
+func TestALostAnswerIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref := b.accept("A-1")
+	k := b.book()
+	marks := 0
+	k.afterMark = func() error {
+		if marks++; marks == 3 {
+			return errAway
+		}
+		return nil
+	}
+	p := b.joined(k, stub{create: func(_ context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+		if a.Attempts == 2 {
+			return record.Made{}, &fault.Fault{Kind: fault.Unauthorized, Renewed: true}
+		}
+		return record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+	}})
+	p.ledger = panicking{k}
+	if _, again := isLater(p.take(t.Context(), ref)); !again {
+		t.Fatal("it does not come again")
+	}
+	p.ledger = k
+	b.must(p.take(t.Context(), ref))
+	b.expect("A-1", record.Created, 3, 1)
 }
 
 type panicking struct{ Ledger }
@@ -186,7 +213,7 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	b := benchOn(t, srv, hang("*"))
 	var lines chan string
-	b.cfg.Log, lines = logged()
+	b.cfg.Limited, lines = logged()
 	p := b.start(b.book(), b.faceki)
 	b.accept("A-1")
 	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
@@ -198,6 +225,31 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	b.expect("A-1", record.Created, 1, 0)
 	b.calls("A-1", 1)
 	b.must(p.stop())
+}
+
+func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
+	t.Parallel()
+	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	b := benchOn(t, srv, hang("*"))
+	b.cfg.CallTimeout = time.Millisecond // the worker's patience; the call has more
+	var lines chan string
+	b.cfg.Limited, lines = logged()
+	p := b.start(b.book(), b.faceki)
+	ref := b.accept("A-1")
+	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	srv.Kill()
+	b.must(b.sim.SetScript(simulator.Script{}))
+	b.sim.Release()
+	b.waitFor(lines, "an answer could not be recorded; trying again")
+	begun := time.Now()
+	b.must(p.stop())
+	t.Logf("stopped within %s", time.Since(begun))
+	srv.Restart(t)
+	b.rdb = srv.Client(t) // the old one dials once a second only
+	b.expect("A-1", record.Calling, 1, 0)
+	heir := b.joined(b.judge(), b.faceki)
+	b.eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })
+	b.expect("A-1", record.Created, 2, 1)
 }
 
 func TestRedisIsAwayAtStart(t *testing.T) {
