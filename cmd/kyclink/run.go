@@ -60,7 +60,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if o.patience <= 0 {
 		return usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
 	}
-	cfg, err := config.Load(os.Environ(), config.Needs{Simulate: o.simulate, Terminal: onTerminal()})
+	cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Simulate: o.simulate, Terminal: onTerminal()})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	defer e.close()
 	announce(bar.writer(), e.cfg)
 
-	journal, err := o.openJournal(e.cfg)
+	journal, err := o.openJournal(cmd.Context(), e)
 	if err != nil {
 		return err
 	}
@@ -108,17 +108,19 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	return nil
 }
 
-func (o runOptions) openJournal(cfg config.Config) (*bulk.Journal, error) {
+func (o runOptions) openJournal(ctx context.Context, e *engine) (*bulk.Journal, error) {
 	batch, err := bulk.BatchName(o.out)
 	if err != nil {
 		return nil, err
 	}
-	header := bulk.Header{Upstream: "real", Redis: "real", Account: cfg.Account, Batch: batch, BaseURL: cfg.FaceKi.BaseURL}
-	if cfg.FaceKi.Simulated {
+	header := bulk.Header{Upstream: "real", Ledger: "embedded", Account: e.cfg.Account, Batch: batch, BaseURL: e.cfg.FaceKi.BaseURL}
+	if e.cfg.FaceKi.Simulated {
 		header.Upstream = "simulated"
 	}
-	if cfg.EmbeddedRedis() {
-		header.Redis = "embedded"
+	if !e.cfg.EmbeddedRedis() {
+		if header.Ledger, err = e.ledger.ID(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return bulk.OpenJournal(o.out, header, o.force)
 }

@@ -347,6 +347,32 @@ func TestRunKeepsToItsUpstream(t *testing.T) {
 	}
 }
 
+// A Redis that was emptied does not know which links were made: going on with it
+// would make every one a second time.
+func TestRunKeepsToItsLedger(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{}`)
+	server := redistest.Start(t)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "out.csv")
+	for range 2 {
+		if code, _, stderr := kyclink(t, settings, "run", in, "-o", out, "--simulate"); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, stderr)
+		}
+	}
+	server.Restart(t) // it keeps nothing
+	for _, settings := range [][]string{settings, {setting}} {
+		code, _, stderr := kyclink(t, settings, "run", in, "-o", out, "--simulate")
+		if code != 1 || !strings.Contains(stderr, "another Redis, or it was emptied") {
+			t.Errorf("exit code %d:\n%s", code, stderr)
+		}
+	}
+	if links := sim.State().Counts.Links; links != 2 {
+		t.Errorf("%d links for 2 people", links)
+	}
+}
+
 func TestTwoRunsOfOneOutput(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"50ms"}`)

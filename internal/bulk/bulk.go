@@ -65,6 +65,10 @@ func (e *OutputError) Error() string { return explain("output file "+e.Path, e.P
 // Unwrap gives the cause.
 func (e *OutputError) Unwrap() error { return e.Err }
 
+// Fatal says that a worker that meets this error must end: a call of which the
+// journal cannot know would be made again by the next run.
+func (*OutputError) Fatal() bool { return true }
+
 func explain(what, problem string, err error) string {
 	if err != nil {
 		problem += ": " + err.Error()

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// otherRun appends a record and an intent, says so, and waits to be killed, or
-// for the end of its input.
+// otherRun appends a link and a call without an answer, says so, and waits to
+// be killed, or for the end of its input.
 func otherRun(out string) int {
 	j, err := OpenJournal(out, embedded, false)
 	if err != nil {
@@ -35,11 +35,8 @@ func otherRun(out string) int {
 		return 1
 	}
 	ctx := context.Background()
-	for _, e := range []Entry{
-		Snapshot(record.Record{ApplicationID: "A-1", State: record.Created, Generation: 1, Run: 1, Attempts: 1}),
-		Intent{ApplicationID: "A-2", Generation: 1, Run: 1, Attempt: 1},
-	} {
-		if err := j.Append(ctx, e); err != nil {
+	for _, s := range []Snapshot{snap("A-1", record.Created, 1), calling("A-2")} {
+		if err := j.Append(ctx, s); err != nil {
 			fmt.Println(err)
 			return 1
 		}

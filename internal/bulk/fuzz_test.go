@@ -152,8 +152,9 @@ func FuzzNDJSON(f *testing.F) {
 }
 
 func FuzzJournal(f *testing.F) {
-	f.Add([]byte(`{"intent":{"application_id":"A-1","generation":1,"run":1,"attempt":1}}` + "\n"))
-	f.Add([]byte(`{"record":{"application_id":"A-1","state":"created","generation":1}}` + "\n" + `{"rec`))
+	f.Add([]byte(strings.ReplaceAll(goodLine, "created\"", "calling\"")))
+	f.Add([]byte(goodLine + `{"rec`))
+	f.Add([]byte(strings.ReplaceAll(goodLine, `"bulk"`, `"bulk","content":{"metadata":{"a":"\u2028"}},"past":[{"run":1}]`)))
 	f.Add([]byte("{}\n"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -166,9 +167,12 @@ func FuzzJournal(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer j.Close()
-		for s, err := range j.States() {
-			if err == nil && s.Record == nil && s.Intent == nil {
-				t.Fatal("a state of nothing")
+		for r, err := range j.Records() {
+			if err != nil {
+				return
+			}
+			if raw, err := r.Encode(); err != nil || r.ApplicationID == "" {
+				t.Fatalf("%+v cannot be put back: %q, %v", r, raw, err)
 			}
 		}
 	})

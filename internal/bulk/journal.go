@@ -16,13 +16,13 @@ import (
 const journalVersion = 1
 
 // Header says what a journal belongs to. A journal goes on only for the same
-// upstream, account, batch and kind of Redis.
+// upstream, account, batch and ledger.
 type Header struct {
 	Version  int    `json:"version"`  // set by [OpenJournal]
 	Upstream string `json:"upstream"` // "real" or "simulated"
 	Account  string `json:"account"`
 	Batch    string `json:"batch"`
-	Redis    string `json:"redis"`    // "embedded" or "real"
+	Ledger   string `json:"ledger"`   // "embedded", or the id of the ledger in a real Redis
 	BaseURL  string `json:"base_url"` // for people; it is not compared
 }
 
@@ -159,7 +159,6 @@ func (j *Journal) compare(first []byte, want Header) error {
 	for _, c := range []struct{ what, have, want string }{
 		{"upstream", have.Upstream, want.Upstream},
 		{"account", have.Account, want.Account},
-		{"Redis", have.Redis, want.Redis},
 		{"batch", have.Batch, want.Batch},
 	} {
 		if c.have != c.want {
@@ -167,16 +166,22 @@ func (j *Journal) compare(first []byte, want Header) error {
 				c.what, c.have, c.want), nil)
 		}
 	}
+	if have.Ledger != want.Ledger {
+		return j.trouble(fmt.Sprintf("belongs to another ledger (%q, this run has %q): this is another Redis, or it was emptied, "+
+			"and it does not know which links were made. Set KYCLINK_REDIS_URL as it was when the journal was begun, "+
+			"or name another output to make links for all rows anew", have.Ledger, want.Ledger), nil)
+	}
 	return nil
 }
 
-// Append adds an entry and returns when it is on the disk; one fsync serves all
-// that wait. When ctx ends first, the entry may still get there. After a write
-// has failed every Append fails, as nobody knows what the disk holds.
-func (j *Journal) Append(ctx context.Context, e Entry) error {
-	data, err := json.Marshal(e.line())
+// Append adds a snapshot and returns when it is on the disk; one fsync serves
+// all that wait. When ctx ends first, it may still get there. After a write has
+// failed every Append fails, with an [*OutputError], as nobody knows what the
+// disk holds. It is safe for concurrent use.
+func (j *Journal) Append(ctx context.Context, s Snapshot) error {
+	data, err := json.Marshal(s.line())
 	if err != nil {
-		return j.trouble("cannot hold an entry", err)
+		return j.trouble("cannot hold a record", err)
 	}
 	j.mu.Lock()
 	if err := j.unusable(); err != nil {

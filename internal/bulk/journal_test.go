@@ -18,9 +18,9 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-var embedded = Header{Upstream: "simulated", Account: "default", Batch: "run:/out.csv", Redis: "embedded", BaseURL: "https://simulator.invalid"}
+var embedded = Header{Upstream: "simulated", Account: "default", Batch: "run:/out.csv", Ledger: "embedded", BaseURL: "https://simulator.invalid"}
 
-const embeddedLine = `{"journal":{"version":1,"upstream":"simulated","account":"default","batch":"run:/out.csv","redis":"embedded","base_url":"https://simulator.invalid"}}` + "\n"
+const embeddedLine = `{"journal":{"version":1,"upstream":"simulated","account":"default","batch":"run:/out.csv","ledger":"embedded","base_url":"https://simulator.invalid"}}` + "\n"
 
 var full = record.Record{
 	ApplicationID: "A-1", State: record.Created, Lane: record.Bulk, Generation: 2, Run: 3, Attempts: 9, Spent: 2, PossibleDuplicates: 1,
@@ -48,47 +48,46 @@ func closeJournal(t testing.TB, j *Journal) {
 	}
 }
 
-func add(t testing.TB, j *Journal, entries ...Entry) {
+func add(t testing.TB, j *Journal, snapshots ...Snapshot) {
 	t.Helper()
-	for _, e := range entries {
-		if err := j.Append(t.Context(), e); err != nil {
+	for _, s := range snapshots {
+		if err := j.Append(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func states(t testing.TB, j *Journal) []State {
+func records(t testing.TB, j *Journal) []record.Record {
 	t.Helper()
-	var all []State
-	for s, err := range j.States() {
+	var all []record.Record
+	for r, err := range j.Records() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, s)
+		all = append(all, r)
 	}
 	return all
 }
 
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
 func snap(id string, s record.State, attempts int) Snapshot {
-	return Snapshot(record.Record{ApplicationID: id, State: s, Generation: 1, Run: 1, Attempts: attempts})
+	return Snapshot(record.Record{ApplicationID: id, State: s, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: attempts, AcceptedAt: noon, ChangedAt: noon})
 }
 
-func intent(id string, attempt int) Intent {
-	return Intent{ApplicationID: id, Generation: 1, Run: 1, Attempt: attempt}
-}
+func calling(id string) Snapshot { return snap(id, record.Calling, 1) }
 
 func TestJournalBytes(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
-	add(t, j, Intent{"A-1", 2, 3, 9}, Snapshot(full), snap("A-2", record.Waiting, 0))
+	add(t, j, Snapshot(full), calling("A-2"))
 	closeJournal(t, j)
 	want := embeddedLine +
-		`{"intent":{"application_id":"A-1","generation":2,"run":3,"attempt":9}}` + "\n" +
 		`{"record":{"application_id":"A-1","state":"created","lane":"bulk","generation":2,"run":3,"attempts":9,"spent":2,"possible_duplicates":1,` +
 		`"accepted_at":"2026-11-23T10:00:00.005Z","changed_at":"2026-11-23T11:00:00Z","deadline":true,"content":{"redirect_url":"https://shop.example/done","expiry_minutes":60,"metadata":{"a":1}},` +
 		`"frozen":{"workflow_id":"w-1"},"outcome":{"run":3,"status":"created","link_id":"L-1","url":"https://simulator.invalid/L-1"},` +
 		`"past":[{"run":2,"status":"failed","reason":"timeout"}]}}` + "\n" +
-		`{"record":{"application_id":"A-2","state":"waiting","lane":"","generation":1,"run":1}}` + "\n"
+		`{"record":{"application_id":"A-2","state":"calling","lane":"bulk","generation":1,"run":1,"attempts":1,"accepted_at":"2026-11-23T12:00:00Z","changed_at":"2026-11-23T12:00:00Z"}}` + "\n"
 	if got := read(t, out+".journal"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -103,8 +102,8 @@ func TestJournalBytes(t *testing.T) {
 	if got := mode(t, out+".journal"); got != 0o600 {
 		t.Errorf("opened again with mode %o", got)
 	}
-	if got := states(t, j); !reflect.DeepEqual(*got[0].Record, full) {
-		t.Errorf("read back:\n got %+v\nwant %+v", *got[0].Record, full)
+	if got := records(t, j); !reflect.DeepEqual(got[0], full) {
+		t.Errorf("read back:\n got %+v\nwant %+v", got[0], full)
 	}
 }
 
@@ -124,8 +123,14 @@ func TestRefusedJournal(t *testing.T) {
 			want: `was begun with the account "default", this run has "b"; go on as it was begun, or name another output`},
 		{name: "batch", journal: embeddedLine, change: func(h *Header) { h.Batch = "run:/b" },
 			want: `was begun with the batch "run:/out.csv", this run has "run:/b"; go on as it was begun, or name another output`},
-		{name: "redis, in spite of force", journal: embeddedLine, change: func(h *Header) { h.Redis = "real" }, force: true,
-			want: `was begun with the Redis "embedded", this run has "real"; go on as it was begun, or name another output`},
+		{name: "a real Redis, in spite of force", journal: embeddedLine, change: func(h *Header) { h.Ledger = "an-id" }, force: true,
+			want: `belongs to another ledger ("embedded", this run has "an-id")`},
+		{name: "another or emptied Redis", journal: strings.Replace(embeddedLine, `"ledger":"embedded"`, `"ledger":"an-id"`, 1),
+			change: func(h *Header) { h.Ledger = "another-id" },
+			want: `belongs to another ledger ("an-id", this run has "another-id"): this is another Redis, or it was emptied, ` +
+				`and it does not know which links were made. Set KYCLINK_REDIS_URL as it was when the journal was begun, ` +
+				`or name another output to make links for all rows anew`},
+		{name: "no ledger", journal: strings.Replace(embeddedLine, `"ledger":"embedded",`, "", 1), want: `belongs to another ledger`},
 		{name: "version", journal: strings.Replace(embeddedLine, `"version":1`, `"version":2`, 1),
 			want: "has version 2, this program reads version 1; go on with the program that began it"},
 		{name: "something else", journal: "dear diary\n", want: "is no journal of kyclink; move it away, or name another output"},
@@ -203,7 +208,7 @@ func TestOtherProcess(t *testing.T) {
 	_ = other.Wait()
 	j := openJournal(t, out)
 	defer closeJournal(t, j)
-	if got := show(states(t, j)); got != "[A-1 created 1, A-2 called 1]" {
+	if got := show(records(t, j)); got != "[A-1 created 1, A-2 calling 1]" {
 		t.Errorf("after the kill: %s", got)
 	}
 	if said, err := otherRunCommand(t, out).Output(); err == nil || !strings.Contains(string(said), "is being written by another run") {
@@ -225,11 +230,11 @@ func TestGroupCommit(t *testing.T) {
 		return j.file.Sync()
 	}
 	var appends sync.WaitGroup
-	appends.Go(func() { add(t, j, intent("first", 1)) })
+	appends.Go(func() { add(t, j, calling("first")) })
 	<-entered
 	const n = 100
 	for i := range n {
-		appends.Go(func() { add(t, j, intent(fmt.Sprintf("A-%d", i), 1)) })
+		appends.Go(func() { add(t, j, calling(fmt.Sprintf("A-%d", i))) })
 	}
 	for gathered := 0; gathered < n; {
 		j.mu.Lock()
@@ -242,17 +247,17 @@ func TestGroupCommit(t *testing.T) {
 	close(release)
 	appends.Wait()
 	if got := syncs.Load(); got != 2 {
-		t.Errorf("%d fsyncs for %d entries, want 2", got, n+1)
+		t.Errorf("%d fsyncs for %d records, want 2", got, n+1)
 	}
 	closeJournal(t, j)
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
-	if got := len(states(t, j)); got != n+1 {
-		t.Errorf("%d entries read back, want %d", got, n+1)
+	if got := len(records(t, j)); got != n+1 {
+		t.Errorf("%d records read back, want %d", got, n+1)
 	}
 }
 
-// An entry whose Append has returned was on the disk at an fsync.
+// A record whose Append has returned was on the disk at an fsync.
 func TestAppendIsDurable(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
@@ -268,7 +273,7 @@ func TestAppendIsDurable(t *testing.T) {
 		appends.Go(func() {
 			for k := range 20 {
 				id := fmt.Sprintf("A-%d-%d", i, k)
-				add(t, j, intent(id, 1))
+				add(t, j, calling(id))
 				if !strings.Contains(*durable.Load(), `"`+id+`"`) {
 					t.Errorf("%s returned before its fsync", id)
 				}
@@ -283,13 +288,13 @@ func TestAppendThatFails(t *testing.T) {
 	failure := errors.New("disk full")
 	j.sync = func() error { return failure }
 	for range 2 { // the second does not even try: what the disk holds is unknown
-		if err := j.Append(t.Context(), intent("A-1", 1)); !errors.Is(err, failure) {
+		if err := j.Append(t.Context(), calling("A-1")); !errors.Is(err, failure) {
 			t.Errorf("got %v", err)
 		}
 		j.sync = func() error { return nil }
 	}
 	closeJournal(t, j)
-	if err := j.Append(t.Context(), intent("A-1", 1)); !errors.Is(err, os.ErrClosed) {
+	if err := j.Append(t.Context(), calling("A-1")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -304,7 +309,7 @@ func TestAppendGivenUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error)
-	go func() { got <- j.Append(ctx, intent("A-1", 1)) }()
+	go func() { got <- j.Append(ctx, calling("A-1")) }()
 	<-entered
 	cancel()
 	if err := <-got; !errors.Is(err, context.Canceled) {
@@ -320,12 +325,12 @@ func TestCloseWritesWhatWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 100 {
-		_ = j.Append(ctx, intent(fmt.Sprintf("A-%d", i), 1))
+		_ = j.Append(ctx, calling(fmt.Sprintf("A-%d", i)))
 	}
 	closeJournal(t, j)
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
-	if got := len(states(t, j)); got != 100 {
-		t.Errorf("%d entries, want 100", got)
+	if got := len(records(t, j)); got != 100 {
+		t.Errorf("%d records, want 100", got)
 	}
 }

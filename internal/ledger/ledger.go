@@ -35,6 +35,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/record"
@@ -126,6 +127,22 @@ func (*UpstreamError) Fatal() bool { return true }
 func (l *Ledger) upstreamError() error {
 	other := map[string]string{"real": "simulated", "simulated": "real"}
 	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}
+}
+
+// ID names this ledger: it is made up when it is first asked for, and another
+// one where Redis was emptied since, or is another Redis. A Redis that was
+// restored from a backup keeps it.
+func (l *Ledger) ID(ctx context.Context) (string, error) {
+	var id *redis.StringCmd
+	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HSetNX(ctx, l.keys.State(), "id", uuid.NewString())
+		id = pipe.HGet(ctx, l.keys.State(), "id")
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("read the ledger's id: %w", err)
+	}
+	return id.Val(), nil
 }
 
 // Join registers this process as a worker and gives it a number that no other

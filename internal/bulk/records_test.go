@@ -12,56 +12,55 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-func TestStates(t *testing.T) {
-	second := intent("A-1", 1)
+func TestRecords(t *testing.T) {
+	second := calling("A-1")
 	second.Generation = 2
 	for _, c := range []struct {
-		name    string
-		entries []Entry
-		want    string
+		name      string
+		snapshots []Snapshot
+		want      string
 	}{
 		{"nothing", nil, "[]"},
-		{"the latest", []Entry{snap("A-1", record.Waiting, 1), snap("A-2", record.Waiting, 0), snap("A-1", record.Created, 2)}, "[A-2 waiting 0, A-1 created 2]"},
-		{"an intent alone", []Entry{intent("A-1", 1)}, "[A-1 called 1]"},
-		{"intents alone", []Entry{intent("A-1", 1), snap("A-2", record.Created, 1), intent("A-1", 2)}, "[A-1 called 2, A-2 created 1]"},
-		{"answered", []Entry{intent("A-1", 1), snap("A-1", record.Created, 1)}, "[A-1 created 1]"},
-		{"not answered", []Entry{snap("A-1", record.Waiting, 1), snap("A-2", record.Created, 1), intent("A-1", 2)}, "[A-1 waiting 1 called 2, A-2 created 1]"},
-		{"calling is no answer", []Entry{intent("A-1", 1), snap("A-1", record.Calling, 1)}, "[A-1 calling 1 called 1]"},
-		{"generations are apart", []Entry{snap("A-1", record.Created, 1), second}, "[A-1 created 1, A-1 called 1]"},
+		{"the latest", []Snapshot{snap("A-1", record.Waiting, 1), snap("A-2", record.Waiting, 0), snap("A-1", record.Created, 2)}, "[A-2 waiting 0, A-1 created 2]"},
+		{"a call alone", []Snapshot{calling("A-1")}, "[A-1 calling 1]"},
+		{"calls alone", []Snapshot{calling("A-1"), snap("A-2", record.Created, 1), snap("A-1", record.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
+		{"answered", []Snapshot{calling("A-1"), snap("A-1", record.Created, 1)}, "[A-1 created 1]"},
+		{"not answered", []Snapshot{snap("A-1", record.Waiting, 1), snap("A-2", record.Created, 1), snap("A-1", record.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
+		{"generations are apart", []Snapshot{snap("A-1", record.Created, 1), second}, "[A-1 created 1, A-1:2 calling 1]"},
+		{"an old generation's late line", []Snapshot{second, snap("A-1", record.Created, 1)}, "[A-1:2 calling 1, A-1 created 1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out.csv")
 			j := openJournal(t, out)
-			add(t, j, c.entries...)
-			if got := states(t, j); len(got) != 0 {
+			add(t, j, c.snapshots...)
+			if got := records(t, j); len(got) != 0 {
 				t.Errorf("what was appended since is given as well: %v", got)
 			}
 			closeJournal(t, j)
 			j = openJournal(t, out)
 			defer closeJournal(t, j)
-			if got := show(states(t, j)); got != c.want {
+			if got := show(records(t, j)); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
 	}
 }
 
-func show(all []State) string {
-	var parts []string
-	for _, s := range all {
-		var words []string
-		if s.Record != nil {
-			words = append(words, fmt.Sprint(s.Record.ApplicationID, " ", s.Record.State, " ", s.Record.Attempts))
-		} else {
-			words = append(words, s.Intent.ApplicationID)
+func show(all []record.Record) string {
+	parts := make([]string, len(all))
+	for i, r := range all {
+		id := r.ApplicationID
+		if r.Generation > 1 {
+			id = fmt.Sprint(id, ":", r.Generation)
 		}
-		if s.Intent != nil {
-			words = append(words, fmt.Sprint("called ", s.Intent.Attempt))
-		}
-		parts = append(parts, strings.Join(words, " "))
+		parts[i] = fmt.Sprint(id, " ", r.State, " ", r.Attempts)
 	}
 	return "[" + strings.Join(parts, ", ") + "]"
 }
+
+// goodLine is A-1, created.
+const goodLine = `{"record":{"application_id":"A-1","state":"created","lane":"bulk","generation":1,"run":1,"attempts":1,` +
+	`"accepted_at":"2026-11-23T12:00:00Z","changed_at":"2026-11-23T12:00:00Z"}}` + "\n"
 
 // A run is killed while it writes: whatever is there of its last line, the
 // next run has everything before it, and goes on.
@@ -82,14 +81,14 @@ func TestTornLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		j := openJournal(t, out)
-		if got := show(states(t, j)); got != want {
+		if got := show(records(t, j)); got != want {
 			t.Fatalf("cut at %d: got %s, want %s", size, got, want)
 		}
 		add(t, j, snap("A-9", record.Created, 1))
 		closeJournal(t, j)
 		j = openJournal(t, out)
 		want = strings.TrimPrefix(strings.Replace(want, "]", ", A-9 created 1]", 1), "[, ")
-		if got := show(states(t, j)); strings.TrimPrefix(got, "[") != strings.TrimPrefix(want, "[") {
+		if got := show(records(t, j)); strings.TrimPrefix(got, "[") != strings.TrimPrefix(want, "[") {
 			t.Fatalf("cut at %d and gone on: got %s, want %s", size, got, want)
 		}
 		closeJournal(t, j)
@@ -98,28 +97,32 @@ func TestTornLine(t *testing.T) {
 
 func TestLongTornLine(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")
-	text := embeddedLine + `{"record":{"application_id":"A-1","state":"created","generation":1,"attempts":1}}` + "\n" + strings.Repeat("x", 200_000)
+	text := embeddedLine + goodLine + strings.Repeat("x", 200_000)
 	if err := os.WriteFile(out+".journal", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	j := openJournal(t, out)
 	defer closeJournal(t, j)
-	if got := show(states(t, j)); got != "[A-1 created 1]" {
+	if got := show(records(t, j)); got != "[A-1 created 1]" {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestBrokenLine(t *testing.T) {
-	for _, broken := range []string{"", "{", "null", "{}", "\x00\x00", `{"intent":{"application_id":""}}`, `{"record":{"application_id":"A-1"},"intent":{"application_id":"A-1"}}`, `{"journal":{}}`} {
+	change := func(old, by string) string { return strings.Replace(strings.TrimSuffix(goodLine, "\n"), old, by, 1) }
+	for _, broken := range []string{
+		"", "{", "null", "{}", "\x00\x00", `{"record":null}`, `{"record":{"application_id":"A-1"}}`, `{"journal":{}}`,
+		change(`{"record"`, `{"journal":{},"record"`), change("A-1", ""), change("created", "made"), change("bulk", ""),
+		change(`"generation":1`, `"generation":0`), change("2026-11-23T12:00:00Z", "0001-01-01T00:00:00Z"),
+	} {
 		out := filepath.Join(t.TempDir(), "out.csv")
-		good := `{"intent":{"application_id":"A-1","generation":1,"run":1,"attempt":1}}` + "\n"
-		text := embeddedLine + good + broken + "\n" + good
+		text := embeddedLine + goodLine + broken + "\n" + goodLine
 		if err := os.WriteFile(out+".journal", []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		j := openJournal(t, out)
 		var failed error
-		for _, err := range j.States() {
+		for _, err := range j.Records() {
 			failed = err
 		}
 		var trouble *OutputError

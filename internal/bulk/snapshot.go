@@ -12,28 +12,14 @@ const headerStart = `{"journal":`
 // line is one line of a journal: exactly one of its members.
 type line struct {
 	Header *Header   `json:"journal,omitempty"`
-	Intent *Intent   `json:"intent,omitempty"`
 	Record *snapshot `json:"record,omitempty"`
 }
 
-// Entry is what [Journal.Append] takes: an [Intent] or a [Snapshot].
-type Entry interface{ line() line }
-
-// Intent says that a call is about to be made. Without a later snapshot of its
-// request, nobody knows what came of the call.
-type Intent struct {
-	ApplicationID string `json:"application_id"`
-	Generation    int    `json:"generation"`
-	Run           int    `json:"run"`
-	Attempt       int    `json:"attempt"`
-}
-
-func (i Intent) line() line { return line{Intent: &i} }
-
-// Snapshot is a request's record after a transition. The journal keeps what a
-// new embedded Redis needs to go on: not the turn, the worker, the batch's number
-// and the account's successes, which were the old one's, and no wish to cancel,
-// which nobody can have.
+// Snapshot is a request's record after a transition. Where the latest one of a
+// request is [record.Calling], nobody knows what came of that call. The journal
+// keeps what a new embedded Redis needs to go on: not the turn, the worker, the
+// batch's number and the account's successes, which were the old one's, and no
+// wish to cancel, which nobody can have.
 type Snapshot record.Record
 
 func (s Snapshot) line() line {
@@ -63,8 +49,8 @@ type snapshot struct {
 	Past               []record.Outcome `json:"past,omitempty"`
 }
 
-func (s snapshot) record() *record.Record {
-	return &record.Record{
+func (s snapshot) record() record.Record {
+	return record.Record{
 		ApplicationID: s.ApplicationID, State: s.State, Lane: s.Lane, Generation: s.Generation, Run: s.Run,
 		Attempts: s.Attempts, Spent: s.Spent, PossibleDuplicates: s.PossibleDuplicates, AcceptedAt: s.AcceptedAt,
 		ChangedAt: s.ChangedAt, Deadline: s.Deadline, Content: s.Content, Frozen: s.Frozen, Outcome: s.Outcome, Past: s.Past,

@@ -1,0 +1,400 @@
+package bulk
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const done = "https://shop.example/done"
+
+// desk is a Redis of its own, and a worker's hands without the worker.
+type desk struct {
+	t      *testing.T
+	rdb    *redis.Client
+	ledger *ledger.Ledger
+	client *tasks.Client
+	work   Transitions // the ledger, or what wraps it
+	out    string
+	failed map[string]bool // whose calls fail for good
+	calls  map[string]int
+}
+
+func newDesk(t *testing.T) *desk {
+	rdb := redistest.Start(t).Client(t)
+	d := &desk{
+		t: t, rdb: rdb, ledger: ledger.New(rdb, ledger.Config{Account: "default", Simulated: true}),
+		client: tasks.NewClient(rdb, tasks.Config{}), out: filepath.Join(t.TempDir(), "out.csv"), failed: map[string]bool{}, calls: map[string]int{},
+	}
+	d.work = d.ledger
+	d.must(d.ledger.Join(t.Context()))
+	return d
+}
+
+func (d *desk) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// job reads rows of application_id, redirect_url, lane and generation.
+func (d *desk) job(batch string, lines ...string) *Job {
+	d.t.Helper()
+	in := open(d.t, file(d.t, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n"))
+	return &Job{
+		Input: in, Batch: batch, Client: d.client, Book: d.ledger, Patience: time.Minute,
+		Report: func(p Progress) {
+			if p.Imported {
+				d.finish(d.feed()...)
+			}
+		},
+	}
+}
+
+func (d *desk) feed() []record.Ref {
+	d.t.Helper()
+	refs, _, err := d.ledger.Feed(d.t.Context(), 1000, 1000, time.Minute)
+	d.must(err)
+	return refs
+}
+
+func (d *desk) get(id string) record.Record {
+	d.t.Helper()
+	r, ok, err := d.ledger.Get(d.t.Context(), id)
+	if d.must(err); !ok {
+		d.t.Fatalf("%s is not known", id)
+	}
+	return r
+}
+
+func (d *desk) mark(ref record.Ref) record.Attempt {
+	d.t.Helper()
+	verdict, a, err := d.work.Mark(d.t.Context(), ref, record.Defaults{ExpiryMinutes: 60}, "")
+	if d.must(err); verdict != record.Call {
+		d.t.Fatalf("the mark of %v says %s", ref, verdict)
+	}
+	d.calls[ref.ApplicationID]++
+	return a
+}
+
+func (d *desk) finish(refs ...record.Ref) {
+	d.t.Helper()
+	for _, ref := range refs {
+		a := d.mark(ref)
+		var err error
+		if d.failed[ref.ApplicationID] {
+			_, err = d.work.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail, MaxSpent: 8})
+		} else {
+			id := fmt.Sprintf("L-%s-%d", a.ApplicationID, a.Generation)
+			_, err = d.work.Created(d.t.Context(), a, record.Made{LinkID: id, URL: "https://simulator.invalid/" + id})
+		}
+		d.must(err)
+	}
+}
+
+func (d *desk) working(j *Job) Progress {
+	d.t.Helper()
+	p, err := j.Work(d.t.Context())
+	d.must(err)
+	return p
+}
+
+// export gives OUT's rows as "id status link possible-duplicates reason".
+func (d *desk) export(j *Job) []string {
+	d.t.Helper()
+	summary, err := j.Export(d.t.Context(), d.out)
+	d.must(err)
+	table, err := csv.NewReader(strings.NewReader(read(d.t, d.out))).ReadAll()
+	d.must(err)
+	column := func(row []string, name string) string { return row[slices.Index(table[0], name)] }
+	var lines []string
+	counts := Summary{}
+	for _, row := range table[1:] {
+		reason, _, _ := strings.Cut(column(row, "reason"), ":")
+		counts[tasks.Status(column(row, "status"))]++
+		lines = append(lines, strings.Join(strings.Fields(strings.Join([]string{column(row, "application_id"),
+			column(row, "status"), column(row, "link_id"), column(row, "attempts"), column(row, "possible_duplicates"), reason}, " ")), " "))
+	}
+	if fmt.Sprint(counts) != fmt.Sprint(summary) {
+		d.t.Errorf("the summary says %v, OUT holds %v", summary, counts)
+	}
+	return lines
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d rows, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("row %d: got %q, want %q", i+1, got[i], want[i])
+		}
+	}
+}
+
+// filler is rows from from to to, and what is to become of them.
+func filler(from, to int) (rows, want []string) {
+	for i := from; i <= to; i++ {
+		rows = append(rows, fmt.Sprintf("F-%03d,%s,,", i, done))
+		want = append(want, fmt.Sprintf("F-%03d created L-F-%03d-1 1 0", i, i))
+	}
+	return rows, want
+}
+
+// A file with everything in it: what others own, the same person twice in one
+// chunk of 100 and in two, and rows that are refused.
+func TestJob(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.working(d.job("other", "J-1,,,"))
+	impatient := d.job("other", "J-1,,,", "J-2,,,")
+	impatient.Patience, impatient.Report = 0, nil
+	if _, err := impatient.Work(t.Context()); !errors.Is(err, ErrImpatient) {
+		t.Fatal(err)
+	}
+	_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "S-1"})
+	d.must(err)
+	d.failed["A-2"] = true
+
+	head := []string{"A-1," + done + ",,", "B-1,http://shop.example,,", "J-1,,,", "A-2,,,", "A-1,,,", "A-1,https://other.example,,", "J-2,,,", "S-1,,bulk,", "J-1," + done + ",,"}
+	tail := []string{"A-1," + done + ",,", "A-1,https://other.example,,", "J-2,,,"}
+	middle, made := filler(10, 210)
+	j := d.job("mine", slices.Concat(head, middle, tail)...)
+	drive, looks := j.Report, 0
+	j.Report = func(p Progress) {
+		if !p.Imported {
+			return
+		}
+		if looks++; looks == 1 && (p.Elsewhere != 2 || p.Open() != 203+2) {
+			t.Errorf("open at first: %d elsewhere, %d in all", p.Elsewhere, p.Open())
+		}
+		if looks == 1 {
+			refs := slices.DeleteFunc(d.feed(), func(r record.Ref) bool { return r.ApplicationID == "J-2" })
+			d.finish(refs...)
+			return
+		}
+		if looks == 2 && p.Open() != p.Elsewhere {
+			t.Errorf("when all of its own have ended: %d elsewhere, %d in all", p.Elsewhere, p.Open())
+		}
+		if looks == 2 {
+			d.finish(d.get("J-2").Ref(), d.get("S-1").Ref())
+		}
+		drive(p)
+	}
+	p := d.working(j)
+	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203 || p.Counts[record.Failed] != 1 || p.Open() != 0 {
+		t.Errorf("in the end: %+v", p)
+	}
+	expect(t, d.export(j), slices.Concat([]string{
+		"A-1 created L-A-1-1 1 0", "B-1 rejected 0 0 invalid", "J-1 created L-J-1-1 1 0", "A-2 failed 1 0 invalid_request",
+		"A-1 created L-A-1-1 1 0", "A-1 rejected 0 0 conflict", "J-2 created L-J-2-1 1 0", "S-1 created L-S-1-1 1 0", "J-1 rejected 0 0 conflict",
+	}, made, []string{"A-1 created L-A-1-1 1 0", "A-1 rejected 0 0 conflict", "J-2 created L-J-2-1 1 0"})...)
+}
+
+func TestJobWithGenerations(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.working(d.job("spring", "A-1,,,", "A-2,,,"))
+	middle, made := filler(3, 100)
+	j := d.job("autumn", slices.Concat([]string{"A-1,,,1", "A-2,,,2"}, middle, []string{"A-1,,,2", "A-2,,,1", "A-2,,,4", "A-3,,,2"})...)
+	d.working(j)
+	expect(t, d.export(j), slices.Concat([]string{"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-2 1 0"}, made,
+		[]string{"A-1 created L-A-1-2 1 0", "A-2 created L-A-2-1 1 0", "A-2 rejected 0 0 generation_gap", "A-3 rejected 0 0 generation_gap"})...)
+}
+
+// The embedded Redis is gone with its process: the journal knows what was made,
+// and what was being called.
+func TestJobGoesOnFromItsJournal(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	filled, made := filler(5, 230)
+	lines := slices.Concat([]string{"A-1,,,", "A-2,,,", "A-3,,,", "A-4,,,"}, filled)
+
+	journal := openJournal(t, d.out)
+	d.work = NewRecorder(d.ledger, d.ledger.Get, journal)
+	first := d.job("run", lines...)
+	first.Journal = journal
+	killed := errors.New("killed")
+	ctx, kill := context.WithCancelCause(t.Context())
+	first.Report = func(Progress) {
+		for _, ref := range d.feed() {
+			switch ref.ApplicationID {
+			case "A-2": // being called when it ends
+				d.mark(ref)
+			case "A-3": // to be tried again, with a possible duplicate already
+				_, err := d.work.Fault(t.Context(), d.mark(ref), &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+				d.must(err)
+			case "A-4": // never called
+			default:
+				d.finish(ref)
+			}
+		}
+		kill(killed)
+	}
+	if _, err := first.Work(ctx); !errors.Is(err, killed) {
+		t.Fatalf("the first run ended with %v", err)
+	}
+	closeJournal(t, journal)
+	d.must(d.rdb.FlushAll(t.Context()).Err())
+
+	d.ledger = ledger.New(d.rdb, ledger.Config{Account: "default", Simulated: true})
+	d.client = tasks.NewClient(d.rdb, tasks.Config{})
+	d.must(d.ledger.Join(t.Context()))
+	journal = openJournal(t, d.out)
+	defer closeJournal(t, journal)
+	d.work = NewRecorder(d.ledger, d.ledger.Get, journal)
+	second := d.job("run", lines...)
+	second.Journal = journal
+	if p := d.working(second); p.Counts[record.Created] != len(lines) || p.Elsewhere != 0 {
+		t.Errorf("in the end: %+v", p)
+	}
+	for id, n := range d.calls {
+		if again := id == "A-2" || id == "A-3"; (n == 2) != again || n > 2 {
+			t.Errorf("%s was called %d times", id, n)
+		}
+	}
+	expect(t, d.export(second), append([]string{
+		"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 2 1", "A-3 created L-A-3-1 2 1", "A-4 created L-A-4-1 1 0",
+	}, made...)...)
+}
+
+func TestJobRetriesFailedRows(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for _, id := range []string{"A-1", "A-2", "A-3", "G-1", "G-2"} {
+		d.failed[id] = true
+	}
+	before := d.job("run", "A-1,"+done+",,", "A-2,,,", "A-3,,,", "C-1,,,", "G-1,,,", "G-2,,,")
+	d.working(before)
+	_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "I-1"})
+	d.must(err)
+	d.failed["I-1"] = true
+	d.finish(d.get("I-1").Ref())
+	d.failed = nil
+
+	// A-2 is in the file no more; A-3 is refused, G-1 asks for another generation.
+	lines := []string{"A-1," + done + ",,", "A-1,,,", "N-1,,,", "A-3,https://other.example,,", "C-1,,,", "G-1,,,2", "G-2,,,1", "I-1,,interactive,"}
+	j := d.job("run", lines...)
+	d.working(j)
+	expect(t, d.export(j), "A-1 failed 1 0 invalid_request", "A-1 failed 1 0 invalid_request", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
+		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 failed 1 0 invalid_request", "I-1 failed 1 0 invalid_request")
+
+	j = d.job("run", lines...)
+	j.RetryFailed = true
+	drive := j.Report
+	j.Report = func(p Progress) {
+		if r := d.get("I-1"); p.Imported && r.State == record.Queued {
+			task := "asynq:{" + record.Keys{Account: "default"}.Queue(record.Interactive) + "}:t:" + r.Ref().String()
+			if n, err := d.rdb.Exists(t.Context(), task).Result(); err != nil || n != 1 {
+				t.Errorf("an interactive row that is tried again has no task: %v", err)
+			}
+			d.finish(r.Ref())
+		}
+		drive(p)
+	}
+	d.working(j)
+	expect(t, d.export(j), "A-1 created L-A-1-1 2 0", "A-1 created L-A-1-1 2 0", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
+		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 created L-G-2-1 2 0", "I-1 created L-I-1-1 2 0")
+	for _, id := range []string{"A-2", "A-3"} {
+		if r := d.get(id); r.State != record.Failed || r.Run != 1 {
+			t.Errorf("%s, which no row asks for, is %s in run %d", id, r.State, r.Run)
+		}
+	}
+}
+
+// A row means its own generation: neither the one before nor the one after is
+// tried again for it.
+func TestJobRetriesNoOtherGeneration(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	retry := func(line string) []string {
+		t.Helper()
+		j := d.job("run", line)
+		j.RetryFailed = true
+		d.working(j)
+		return d.export(j)
+	}
+	d.failed["A-1"] = true
+	d.working(d.job("run", "A-1,,,"))
+	expect(t, retry("A-1,,,2"), "A-1 failed 1 0 invalid_request")
+	expect(t, retry("A-1,,,1"), "A-1 failed 1 0 invalid_request")
+	if d.calls["A-1"] != 2 {
+		t.Errorf("called %d times, once for each generation is right", d.calls["A-1"])
+	}
+}
+
+func TestJobLosesPatience(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	j := d.job("run", "A-1,,,", "A-2,,,")
+	drive := j.Report
+	j.Patience, j.Report = 0, nil
+	p, err := j.Work(t.Context())
+	if !errors.Is(err, ErrImpatient) || p.Open() != 2 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	expect(t, d.export(j), "A-1 waiting 0 0", "A-2 waiting 0 0")
+	j.Patience, j.Report = time.Minute, drive
+	d.working(j)
+	expect(t, d.export(j), "A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 1 0")
+}
+
+// What others asked for is progress as well: one of it ends at every look, and
+// the job waits for longer than it would for nothing.
+func TestJobIsPatientWithOthers(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	ids := []string{"S-1", "S-2", "S-3"}
+	for _, id := range ids {
+		_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id})
+		d.must(err)
+	}
+	j := d.job("run", "S-1,,,", "S-2,,,", "S-3,,,")
+	j.Patience = lookPause / 2
+	j.Report = func(Progress) {
+		d.finish(d.get(ids[0]).Ref())
+		ids = ids[1:]
+	}
+	d.working(j)
+}
+
+func TestJobWhoseInputChanges(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	j := d.job("run", "A-1,,,", "A-2,,,")
+	drive := j.Report
+	j.Report = func(p Progress) {
+		drive(p)
+		d.must(os.WriteFile(j.Input.path, []byte("application_id\nA-3\n"), 0o600))
+	}
+	d.working(j)
+	var changed *InputError
+	if _, err := j.Export(t.Context(), d.out); !errors.As(err, &changed) {
+		t.Errorf("the export: %v", err)
+	}
+	if left, err := filepath.Glob(d.out + "*"); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	for _, j.RetryFailed = range []bool{false, true} {
+		if p, err := j.Work(t.Context()); !errors.As(err, &changed) || p.Imported {
+			t.Errorf("the job, once more: %+v, %v", p, err)
+		}
+	}
+}

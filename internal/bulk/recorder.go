@@ -1,0 +1,77 @@
+package bulk
+
+import (
+	"context"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Transitions is what a worker does to the ledger.
+type Transitions interface {
+	Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error)
+	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
+	Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error)
+	Expire(ctx context.Context, r record.Record) (record.State, error)
+	Cancel(ctx context.Context, r record.Record) (record.State, error)
+}
+
+// Recorder writes every transition of a worker to the journal as well: that a
+// call is about to be sent before it is, and what came of it before the worker
+// goes on. It is for the embedded Redis, which forgets everything.
+type Recorder struct {
+	ledger Transitions
+	get    func(ctx context.Context, applicationID string) (record.Record, bool, error)
+	log    *Journal
+}
+
+// NewRecorder wraps a ledger; get reads a record of it.
+func NewRecorder(ledger Transitions, get func(ctx context.Context, applicationID string) (record.Record, bool, error), log *Journal) *Recorder {
+	return &Recorder{ledger, get, log}
+}
+
+// Mark marks an attempt, and returns when the disk knows of it.
+func (r *Recorder) Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
+	verdict, a, err := r.ledger.Mark(ctx, ref, d, earlier)
+	if err == nil && verdict == record.Call {
+		err = r.log.Append(ctx, Snapshot(a.Record))
+	}
+	return verdict, a, err
+}
+
+// Created records a link.
+func (r *Recorder) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
+	state, err := r.ledger.Created(ctx, a, made)
+	return state, r.keep(ctx, a.ApplicationID, err)
+}
+
+// Fault records a fault.
+func (r *Recorder) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error) {
+	state, err := r.ledger.Fault(ctx, a, f, next)
+	return state, r.keep(ctx, a.ApplicationID, err)
+}
+
+// Expire records an end without a call.
+func (r *Recorder) Expire(ctx context.Context, rec record.Record) (record.State, error) {
+	state, err := r.ledger.Expire(ctx, rec)
+	return state, r.keep(ctx, rec.ApplicationID, err)
+}
+
+// Cancel records an end without a call.
+func (r *Recorder) Cancel(ctx context.Context, rec record.Record) (record.State, error) {
+	state, err := r.ledger.Cancel(ctx, rec)
+	return state, r.keep(ctx, rec.ApplicationID, err)
+}
+
+// keep writes the record as it is now. Another attempt of the same request may
+// have changed it since: then that is what the disk should know.
+func (r *Recorder) keep(ctx context.Context, applicationID string, err error) error {
+	if err != nil {
+		return err
+	}
+	now, ok, err := r.get(ctx, applicationID)
+	if err != nil || !ok {
+		return err
+	}
+	return r.log.Append(ctx, Snapshot(now))
+}

@@ -1,0 +1,97 @@
+package bulk
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// recorded are the transitions, each from a request that is queued or calling.
+var recorded = []struct {
+	name   string
+	called bool // it ends an attempt
+	do     func(d *desk, r *Recorder, a record.Attempt) error
+	want   string
+}{
+	{"mark", false, func(d *desk, r *Recorder, a record.Attempt) error {
+		_, _, err := r.Mark(d.t.Context(), a.Ref(), record.Defaults{}, "")
+		return err
+	}, "[A-1 calling 1]"},
+	{"created", true, func(d *desk, r *Recorder, a record.Attempt) error {
+		_, err := r.Created(d.t.Context(), a, record.Made{LinkID: "L-1", URL: "https://simulator.invalid/L-1"})
+		return err
+	}, "[A-1 created 1]"},
+	{"fault", true, func(d *desk, r *Recorder, a record.Attempt) error {
+		_, err := r.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+		return err
+	}, "[A-1 queued 1]"},
+	{"expire", false, func(d *desk, r *Recorder, a record.Attempt) error {
+		_, err := r.Expire(d.t.Context(), a.Record)
+		return err
+	}, "[A-1 failed 0]"},
+	{"cancel", false, func(d *desk, r *Recorder, a record.Attempt) error {
+		_, err := r.Cancel(d.t.Context(), a.Record)
+		return err
+	}, "[A-1 cancelled 0]"},
+}
+
+// queued is a desk where A-1 is about to be called, or is being called.
+func queued(t *testing.T, called bool) (*desk, record.Attempt) {
+	d := newDesk(t)
+	j := d.job("run", "A-1,,,")
+	j.Patience, j.Report = 0, nil
+	if _, err := j.Work(t.Context()); !errors.Is(err, ErrImpatient) {
+		t.Fatal(err)
+	}
+	ref := d.feed()[0]
+	if called {
+		return d, d.mark(ref)
+	}
+	return d, record.NewAttempt(d.get("A-1"))
+}
+
+func TestRecorder(t *testing.T) {
+	t.Parallel()
+	for _, c := range recorded {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d, a := queued(t, c.called)
+			journal := openJournal(t, d.out)
+			recorder := NewRecorder(d.ledger, d.ledger.Get, journal)
+			d.must(c.do(d, recorder, a))
+			// A stale turn is no transition.
+			if verdict, _, err := recorder.Mark(t.Context(), record.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}, record.Defaults{}, ""); verdict != record.Stale || err != nil {
+				t.Errorf("a stale mark: %s, %v", verdict, err)
+			}
+			closeJournal(t, journal)
+			journal = openJournal(t, d.out)
+			defer closeJournal(t, journal)
+			if got := show(records(t, journal)); got != c.want {
+				t.Errorf("the journal holds %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A journal that cannot be written ends the worker: after a mark there is no
+// call, after an answer there is no next one.
+func TestRecorderWithoutDiskIsFatal(t *testing.T) {
+	t.Parallel()
+	for _, c := range recorded {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d, a := queued(t, c.called)
+			journal := openJournal(t, d.out)
+			defer closeJournal(t, journal)
+			full := errors.New("disk full")
+			journal.sync = func() error { return full }
+			err := c.do(d, NewRecorder(d.ledger, d.ledger.Get, journal), a)
+			var fatal interface{ Fatal() bool }
+			if !errors.Is(err, full) || !errors.As(err, &fatal) || !fatal.Fatal() {
+				t.Errorf("got %v, want a fatal error", err)
+			}
+		})
+	}
+}
