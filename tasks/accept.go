@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,111 +32,56 @@ type accepted struct {
 	err    error
 }
 
+// line is a row's place in its batch's order.
+type line struct {
+	number int
+	id     string
+	joined bool // the request is not the batch's own
+}
+
 // verdict is what is to be done with a row, given what is known of its id.
 type verdict struct {
 	op         string // the script's
 	generation int    // that op is said of
-	err        error  // for the asker
-	old        *record.Record
-	alone      bool // op follows another one on the same id, in a step of its own
+	joined     bool
+	err        error          // for the asker
+	old        *record.Record // the answer, where an earlier generation is asked for
 }
 
-func (v verdict) changes() bool { return v.op == "new" || v.op == "next" || v.op == "promote" }
-
-// step is what the script does with one id.
-type step struct {
-	op         string
-	generation int
-	req        Request
-}
-
-// plan is one run of the script for some rows.
-type plan struct {
-	verdicts []verdict // by row
-	steps    []step    // each id once
-	lines    strings.Builder
-	joined   int // lines whose request is not the batch's own
-}
-
-// acceptAll accepts rows in one atomic step. It first takes all of them to be
+// acceptAll accepts rows with different ids in one atomic step, which writes
+// the chunk with lines and theirs as well. It first takes all of them to be
 // unknown, and decides anew from what the script saw instead.
-func (c *Client) acceptAll(ctx context.Context, batch, chunk int, rows []Row) ([]accepted, error) {
-	known := make(map[string]*record.Record)
+func (c *Client) acceptAll(ctx context.Context, batch, chunk int, lines []line, rows []Row) ([]accepted, error) {
+	known := make([]*record.Record, len(rows))
+	verdicts := make([]verdict, len(rows))
 	for range maxRounds {
-		p, err := c.plan(ctx, batch, rows, known)
-		if err != nil {
-			return nil, err
-		}
-		applied, seen, err := c.callAccept(ctx, batch, chunk, p)
-		if err != nil {
-			return nil, err
-		}
-		if applied {
-			return c.results(ctx, batch, rows, p, seen)
-		}
-		known = seen
-	}
-	return nil, errors.New("other producers changed the same requests again and again; try again")
-}
-
-// plan decides row by row, as if each were asked for after the ones before.
-func (c *Client) plan(ctx context.Context, batch int, rows []Row, known map[string]*record.Record) (*plan, error) {
-	p := &plan{verdicts: make([]verdict, len(rows))}
-	place := make(map[string]int, len(rows))
-	current := make(map[string]*record.Record, len(rows))
-	for i, row := range rows {
-		id := row.Request.ApplicationID
-		at, again := place[id]
-		if !again {
-			at = len(p.steps)
-			place[id], current[id] = at, known[id]
-		}
-		v, err := c.decide(ctx, row.Request, current[id])
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case !again:
-			p.steps = append(p.steps, step{v.op, v.generation, row.Request})
-		case v.changes() && p.steps[at].op == "promote" && v.op == "promote": // twice is once
-		case v.changes() && (verdict{op: p.steps[at].op}).changes():
-			v.alone = true
-		case v.changes():
-			p.steps[at] = step{v.op, v.generation, row.Request}
-		}
-		p.verdicts[i] = v
-		if v.err != nil {
-			continue
-		}
-		current[id] = v.foresee(row.Request, current[id], batch)
-		fmt.Fprintf(&p.lines, "%d %s\n", row.Number, id)
-		if current[id].Batch != batch {
-			p.joined++
-		}
-	}
-	return p, nil
-}
-
-// results gives what became of each row, once the plan was applied.
-func (c *Client) results(ctx context.Context, batch int, rows []Row, p *plan, seen map[string]*record.Record) ([]accepted, error) {
-	results := make([]accepted, len(rows))
-	for i, v := range p.verdicts {
-		switch {
-		case v.err != nil:
-			results[i].err = v.err
-		case v.alone:
-			alone, err := c.acceptAll(ctx, batch, noChunk, rows[i:i+1])
-			if err != nil {
+		for i, row := range rows {
+			var err error
+			if verdicts[i], err = c.decide(ctx, row.Request, known[i]); err != nil {
 				return nil, err
 			}
-			results[i] = alone[0]
-		case v.old != nil:
-			results[i].record = *v.old
-		default:
-			results[i].record = *seen[rows[i].Request.ApplicationID]
+			verdicts[i].joined = known[i] != nil && known[i].Batch != batch
 		}
+		applied, seen, err := c.callAccept(ctx, batch, chunk, lines, rows, verdicts)
+		if err != nil {
+			return nil, err
+		}
+		if !applied {
+			known = seen
+			continue
+		}
+		results := make([]accepted, len(rows))
+		for i, v := range verdicts {
+			if v.old != nil {
+				seen[i] = v.old
+			}
+			if results[i].err = v.err; v.err == nil {
+				results[i].record = *seen[i]
+			}
+		}
+		return results, nil
 	}
-	return results, nil
+	return nil, errors.New("other producers changed the same requests again and again; try again")
 }
 
 // decide is [judge], and what an earlier generation has to say.
@@ -154,23 +100,6 @@ func (c *Client) decide(ctx context.Context, req Request, known *record.Record) 
 	}
 	v.old, v.err = &old, conflict(req, &old)
 	return v, nil
-}
-
-// foresee is the record as the verdict leaves it, as far as judging goes.
-func (v verdict) foresee(req Request, known *record.Record, batch int) *record.Record {
-	switch v.op {
-	case "new":
-		return firstRecord(req, batch, time.Time{})
-	case "next":
-		r := firstRecord(req, known.Batch, time.Time{})
-		r.Generation = v.generation
-		return r
-	case "promote":
-		r := *known
-		r.Lane = record.Interactive
-		return &r
-	}
-	return known
 }
 
 // judge decides what becomes of a request whose latest generation is known, or
@@ -219,51 +148,70 @@ func conflict(req Request, known *record.Record) error {
 }
 
 // callAccept runs the script. It returns whether everything applied, and the
-// records that there are after it.
-func (c *Client) callAccept(ctx context.Context, batch, chunk int, p *plan) (bool, map[string]*record.Record, error) {
-	args := make([]any, 4, 4+6*len(p.steps))
-	args[0], args[1], args[2], args[3] = batch, "", p.lines.String(), p.joined
+// records as they are after it, nil where there is none.
+func (c *Client) callAccept(ctx context.Context, batch, chunk int, lines []line, rows []Row, verdicts []verdict) (bool, []*record.Record, error) {
+	args := make([]any, 4, 4+6*len(rows))
+	lines = slices.Clone(lines)
+	for i, row := range rows {
+		v, req := verdicts[i], row.Request
+		content, err := json.Marshal(req.content())
+		if err != nil {
+			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
+		}
+		due := ""
+		if !req.NotAfter.IsZero() {
+			due = strconv.FormatInt(req.NotAfter.UnixMilli(), 10)
+		}
+		args = append(args, v.op, req.ApplicationID, string(req.Lane[0]), v.generation, due, content)
+		if v.err == nil {
+			lines = append(lines, line{row.Number, req.ApplicationID, v.joined})
+		}
+	}
+	args[0], args[1] = batch, ""
+	args[2], args[3] = order(lines)
 	if chunk != noChunk {
 		args[1] = chunk
 	}
-	for _, s := range p.steps {
-		content, err := json.Marshal(s.req.content())
-		if err != nil {
-			return false, nil, fmt.Errorf("encode %s: %w", s.req.ApplicationID, err)
-		}
-		due := ""
-		if !s.req.NotAfter.IsZero() {
-			due = strconv.FormatInt(s.req.NotAfter.UnixMilli(), 10)
-		}
-		args = append(args, s.op, s.req.ApplicationID, string(s.req.Lane[0]), s.generation, due, content)
-	}
 	reply, err := c.accept.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
 	if err != nil {
-		return false, nil, fmt.Errorf("accept %d requests: %w", len(p.steps), err)
+		return false, nil, fmt.Errorf("accept %d requests: %w", len(rows), err)
 	}
-	seen := make(map[string]*record.Record, len(p.steps))
+	seen := make([]*record.Record, len(rows))
 	if reply[0].(int64) == 2 {
 		ms, err := strconv.ParseInt(reply[1].(string), 10, 64)
 		if err != nil {
 			return false, nil, fmt.Errorf("accept: unexpected time %v", reply[1])
 		}
-		for _, s := range p.steps {
-			seen[s.req.ApplicationID] = firstRecord(s.req, batch, time.UnixMilli(ms).UTC())
+		for i, row := range rows {
+			seen[i] = firstRecord(row.Request, batch, time.UnixMilli(ms).UTC())
 		}
 		return true, seen, nil
 	}
-	for i, s := range p.steps {
+	for i, row := range rows {
 		raw := reply[i+1].(string)
 		if raw == "" {
 			continue
 		}
-		r, err := record.Parse(s.req.ApplicationID, []byte(raw))
+		r, err := record.Parse(row.Request.ApplicationID, []byte(raw))
 		if err != nil {
 			return false, nil, err
 		}
-		seen[s.req.ApplicationID] = &r
+		seen[i] = &r
 	}
 	return reply[0].(int64) == 1, seen, nil
+}
+
+// order is a chunk's text, and how many of its rows joined.
+func order(lines []line) (text string, joined int) {
+	slices.SortFunc(lines, func(a, b line) int { return a.number - b.number })
+	var out strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&out, "%d %s\n", l.number, l.id)
+		if l.joined {
+			joined++
+		}
+	}
+	return out.String(), joined
 }
 
 // firstRecord is what the script wrote for a request that was unknown.

@@ -59,31 +59,58 @@ func (c *Client) EnqueueAll(ctx context.Context, batch string, rows iter.Seq[Row
 // acceptChunk accepts one chunk, which may have no rows: feeding goes from one
 // chunk to the next.
 func (c *Client) acceptChunk(ctx context.Context, batch, number int, rows []Row, done func(Row, Link, error)) error {
-	errs := make([]error, len(rows))
-	good := make([]Row, 0, len(rows))
+	links, errs := make([]Link, len(rows)), make([]error, len(rows))
+	var left []int
 	for i, row := range rows {
 		if errs[i] = row.Request.acceptable(); errs[i] == nil {
-			good = append(good, row)
+			left = append(left, i)
 		}
 	}
-	results, err := c.acceptAll(ctx, batch, number, good)
-	if err != nil {
-		return err
+	var lines []line
+	for ok := true; ok; ok = len(left) > 0 {
+		wave, repeats := firsts(rows, left)
+		chunk := number
+		if len(repeats) > 0 {
+			chunk = noChunk // the last wave writes it, whole
+		}
+		good := make([]Row, len(wave))
+		for k, i := range wave {
+			good[k] = rows[i]
+		}
+		results, err := c.acceptAll(ctx, batch, chunk, lines, good)
+		if err != nil {
+			return err
+		}
+		for k, i := range wave {
+			if errs[i] = results[k].err; errs[i] != nil {
+				continue
+			}
+			if links[i], err = c.dispatched(ctx, results[k].record); err != nil {
+				return err
+			}
+			lines = append(lines, line{rows[i].Number, rows[i].Request.ApplicationID, results[k].record.Batch != batch})
+		}
+		left = repeats
 	}
 	for i, row := range rows {
-		var link Link
-		if errs[i] == nil {
-			result := results[0]
-			results = results[1:]
-			if errs[i] = result.err; errs[i] == nil {
-				if link, err = c.dispatched(ctx, result.record); err != nil {
-					return err
-				}
-			}
-		}
-		done(row, link, errs[i])
+		done(row, links[i], errs[i])
 	}
 	return nil
+}
+
+// firsts parts what is left of the rows into those whose id comes first, and
+// those that repeat one: they are asked for after it.
+func firsts(rows []Row, left []int) (wave, repeats []int) {
+	ids := make(map[string]bool, len(left))
+	for _, i := range left {
+		if id := rows[i].Request.ApplicationID; ids[id] {
+			repeats = append(repeats, i)
+		} else {
+			ids[id] = true
+			wave = append(wave, i)
+		}
+	}
+	return wave, repeats
 }
 
 // batchName refuses names that cannot be shown or found again.

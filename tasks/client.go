@@ -75,7 +75,7 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if err := req.acceptable(); err != nil {
 		return Link{}, err
 	}
-	results, err := c.acceptAll(ctx, 0, noChunk, []Row{{Request: req}})
+	results, err := c.acceptAll(ctx, 0, noChunk, nil, []Row{{Request: req}})
 	if err != nil {
 		return Link{}, err
 	}

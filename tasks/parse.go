@@ -93,8 +93,8 @@ func setBool(to **bool, s string) error {
 }
 
 func setTime(to *time.Time, s string) error {
-	var t time.Time
-	if t.UnmarshalText([]byte(s)) != nil { // unlike time.Parse it takes RFC 3339 alone
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
 		return errors.New("must be a time such as 2026-12-01T00:00:00Z (RFC 3339)")
 	}
 	if t.IsZero() { // which would mean "not given"

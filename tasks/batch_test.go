@@ -1,0 +1,250 @@
+package tasks_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func ignore(tasks.Row, tasks.Link, error) {}
+
+// rows has the numbers given, the id of number n being R-n.
+func rows(numbers ...int) iter.Seq[tasks.Row] {
+	return func(yield func(tasks.Row) bool) {
+		for _, n := range numbers {
+			if !yield(tasks.Row{Number: n, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}}) {
+				return
+			}
+		}
+	}
+}
+
+func upTo(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i + 1
+	}
+	return list
+}
+
+// enqueueAll imports rows and tells of each what was said of it.
+func (b *bench) enqueueAll(batch string, list iter.Seq[tasks.Row]) []string {
+	b.Helper()
+	var said []string
+	last := 0
+	b.must(b.client.EnqueueAll(b.Context(), batch, list, func(row tasks.Row, link tasks.Link, err error) {
+		if row.Number <= last || err == nil && link.ApplicationID != row.Request.ApplicationID {
+			b.Errorf("row %d after row %d: %+v", row.Number, last, link)
+		}
+		last = row.Number
+		what := fmt.Sprintf("%s/%s/%d", link.Status, link.Batch, link.Generation)
+		if err != nil {
+			what = tasks.ReasonOf(err)
+		}
+		said = append(said, fmt.Sprintf("%d:%s", row.Number, what))
+	}))
+	return said
+}
+
+func (b *bench) expectSaid(got []string, want string) {
+	b.Helper()
+	if strings.Join(got, " ") != want {
+		b.Errorf("said of the rows\n%v, want\n%s", strings.Join(got, " "), want)
+	}
+}
+
+func (b *bench) order(batch int) map[string]string {
+	return b.rdb.HGetAll(b.Context(), b.keys.Order(batch)).Val()
+}
+
+func request(number int, id string, change func(*tasks.Request)) tasks.Row {
+	row := tasks.Row{Number: number, Request: tasks.Request{ApplicationID: id}}
+	if change != nil {
+		change(&row.Request)
+	}
+	return row
+}
+
+func TestImport(t *testing.T) {
+	b := newBench(t)
+	if got := b.enqueueAll("spring", rows(upTo(5000)...)); len(got) != 5000 || got[4999] != "5000:waiting/spring/1" {
+		t.Errorf("said of %d rows, of the last %s", len(got), got[len(got)-1])
+	}
+	b.expectCounters(1, "waiting 5000")
+	if order := b.order(1); len(order) != 50 || !strings.HasPrefix(order["49"], "0\n4901 R-4901\n4902 R-4902\n") {
+		t.Errorf("%d chunks, the last is %s", len(order), order["49"])
+	}
+	b.expectTasks("")
+	// Again: nothing changes, and nothing is to be fed again.
+	before, order := b.record("R-4901"), b.order(1)
+	b.enqueueAll("spring", rows(upTo(5000)...))
+	b.expectCounters(1, "waiting 5000")
+	if after := b.record("R-4901"); after.AcceptedAt != before.AcceptedAt || after.Turn != before.Turn {
+		t.Errorf("the second import made %+v of %+v", after, before)
+	}
+	if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != 0 || fmt.Sprint(b.order(1)) != fmt.Sprint(order) {
+		t.Errorf("the second import changed the order, or feeds %d again", n)
+	}
+}
+
+func TestImportResumed(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("winter", rows(7, 150, 151))
+	ctx, cancel := context.WithCancel(t.Context())
+	err := b.client.EnqueueAll(ctx, "spring", rows(upTo(250)...), func(row tasks.Row, _ tasks.Link, _ error) {
+		if row.Number == 100 {
+			cancel() // the first chunk is in
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	b.expectCounters(2, "waiting 99, joined 1")
+	for range 2 {
+		b.enqueueAll("spring", rows(upTo(250)...))
+		b.expectCounters(2, "waiting 247, joined 3")
+		b.expectCounters(1, "waiting 3")
+	}
+	// A chunk that another row joins, and one that a joined row leaves.
+	b.enqueueAll("spring", rows(slices.DeleteFunc(upTo(250), func(n int) bool { return n == 151 })...))
+	b.expectCounters(2, "waiting 247, joined 2")
+	b.enqueueAll("spring", rows(upTo(250)...))
+	b.expectCounters(2, "waiting 247, joined 3")
+}
+
+func TestImportAfterForgetting(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("spring", rows(1, 2))
+	b.must(b.rdb.Del(t.Context(), b.keys.Record("R-1")).Err())
+	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(1), "waiting", -1).Err())
+	b.enqueueAll("spring", rows(1, 2))
+	b.expectCounters(1, "waiting 2")
+	if got := b.rdb.LRange(t.Context(), b.keys.Again(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
+		t.Errorf("%v is to be fed again; the feeder may have passed the chunk", got)
+	}
+}
+
+func TestImportOfNothing(t *testing.T) {
+	b := newBench(t)
+	b.expectSaid(b.enqueueAll("spring", rows()), "")
+	b.expectCounters(1, "")
+	if order := b.order(1); fmt.Sprint(order) != "map[0:0\n]" {
+		t.Errorf("the order is %q", order)
+	}
+	// Numbers that rejected rows leave out are chunks that feeding passes over.
+	b.expectSaid(b.enqueueAll("gaps", rows(3, 100, 101, 350)),
+		"3:waiting/gaps/1 100:waiting/gaps/1 101:waiting/gaps/1 350:waiting/gaps/1")
+	if order := b.order(2); fmt.Sprint(order) != "map[0:0\n3 R-3\n100 R-100\n 1:0\n101 R-101\n 2:0\n 3:0\n350 R-350\n]" {
+		t.Errorf("the order is %q", order)
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	b := newBench(t)
+	for _, name := range []string{"", "a\nb", "\xff", strings.Repeat("x", 4097)} {
+		if err := b.client.EnqueueAll(t.Context(), name, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
+			t.Errorf("batch %q: %v", name, err)
+		}
+	}
+	for _, numbers := range [][]int{{0}, {-1}, {1, 1}, {2, 1}} {
+		if err := b.client.EnqueueAll(t.Context(), "spring", rows(numbers...), ignore); err == nil {
+			t.Errorf("rows %v were imported", numbers)
+		}
+	}
+	b.enqueueAll(strings.Repeat("/päth to", 400), rows(1))
+	srv := newBench(t)
+	b.must(srv.rdb.Close())
+	if err := srv.client.EnqueueAll(t.Context(), "spring", rows(), ignore); err == nil {
+		t.Error("imported without Redis")
+	}
+}
+
+func interactive(r *tasks.Request)   { r.Lane = tasks.Interactive }
+func expiry60(r *tasks.Request)      { r.ExpiryMinutes = 60 }
+func generation2(r *tasks.Request)   { r.Generation = 2 }
+func expiryWrong(r *tasks.Request)   { r.ExpiryMinutes = -1 }
+func interactive60(r *tasks.Request) { r.ExpiryMinutes, r.Lane = 60, tasks.Interactive }
+
+func TestImportOfRepeats(t *testing.T) {
+	b := newBench(t)
+	b.enqueue(tasks.Request{ApplicationID: "K-1", ExpiryMinutes: 60, Lane: tasks.Bulk})
+	b.enqueue(tasks.Request{ApplicationID: "K-2", ExpiryMinutes: 60, Lane: tasks.Bulk})
+	b.become("K-2", record.Created)
+	list := []tasks.Row{
+		request(1, "A", expiryWrong), request(2, "A", expiry60), request(3, "A", nil), request(4, "A", func(r *tasks.Request) { r.WorkflowID = "w" }),
+		request(5, "B", generation2), request(6, "B", interactive60), request(7, "B", expiry60), // the first is refused, not invalid
+		request(8, "C", nil), request(9, "C", interactive), request(10, "C", interactive), // a repeat promotes
+		request(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), request(12, "K-1", expiry60), request(13, "K-1", interactive),
+		request(14, "K-2", nil), request(15, "K-2", generation2), request(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
+	}
+	b.expectSaid(b.enqueueAll("spring", slices.Values(list)),
+		"1:invalid 2:waiting/spring/1 3:waiting/spring/1 4:conflict "+
+			"5:generation_gap 6:queued/spring/1 7:queued/spring/1 8:waiting/spring/1 9:queued/spring/1 10:queued/spring/1 "+
+			"11:conflict 12:waiting//1 13:queued//1 14:created//1 15:waiting//2 16:conflict")
+	for range 3 {
+		b.expectCounters(1, "waiting 1, queued 2, joined 4")
+		b.expectCounters(0, "waiting 1, queued 1")
+		b.expectTasks("B:1:1:1 C:1:1:1 K-1:1:1:1")
+		if got := b.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
+			t.Errorf("the chunk is %q", got)
+		}
+		b.enqueueAll("spring", slices.Values(list))
+	}
+}
+
+// TestImportCounts imports random files in random order again and again: the
+// rows that were accepted are always the counters' sum, with the rows that
+// joined, less the repeats of the batch's own.
+func TestImportCounts(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBench(t)
+		owner, files := map[string]string{}, map[string][]tasks.Row{}
+		for _, batch := range []string{"spring", "summer"} {
+			number := 0
+			for range rapid.IntRange(0, 8).Draw(rt, "rows") {
+				number += rapid.IntRange(1, 120).Draw(rt, "gap")
+				id := rapid.SampledFrom([]string{"A", "B", "C", "D", "E"}).Draw(rt, "id")
+				files[batch] = append(files[batch], request(number, id, nil))
+			}
+		}
+		for range rapid.IntRange(1, 4).Draw(rt, "imports") {
+			batch := rapid.SampledFrom([]string{"spring", "summer"}).Draw(rt, "batch")
+			b.enqueueAll(batch, slices.Values(files[batch]))
+			joined, own := 0, 0
+			for _, row := range files[batch] {
+				id := row.Request.ApplicationID
+				if owner[id] == "" {
+					owner[id] = batch
+				}
+				if owner[id] != batch {
+					joined++
+				}
+			}
+			for _, by := range owner {
+				if by == batch {
+					own++
+				}
+			}
+			number := b.rdb.HGet(t.Context(), b.keys.Batches(), batch).Val()
+			counts := b.rdb.HMGet(t.Context(), b.keys.Tag()+":batch:"+number, "waiting", "joined").Val()
+			want := []any{fmt.Sprint(own), fmt.Sprint(joined)}
+			for i, n := range want {
+				if n == "0" && counts[i] == nil {
+					counts[i] = "0"
+				}
+			}
+			if fmt.Sprint(counts) != fmt.Sprint(want) {
+				rt.Fatalf("%s counts %v, want %v", batch, counts, want)
+			}
+		}
+	})
+}
