@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -325,4 +326,28 @@ func TestBraces(t *testing.T) {
 		}
 	}
 	b.expectTasks("{A}:1:1:1 }{:1:1:1 {kyclink:other}:1:1:1")
+}
+
+// TestCluster accepts on a Redis that is a cluster of one: it refuses a script
+// that touches another slot than its key's.
+func TestCluster(t *testing.T) {
+	b := newBench(t)
+	b.rdb = redistest.Start(t, "--cluster-enabled", "yes").Client(t)
+	b.must(b.rdb.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
+	for !strings.Contains(b.rdb.ClusterInfo(t.Context()).Val(), "cluster_state:ok") {
+		b.must(t.Context().Err())
+	}
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
+	ids := []string{"A-1", "{A}", "}{", "{}", "{kyclink:other}"}
+	for n, id := range ids {
+		b.enqueueAll("spring", slices.Values([]tasks.Row{request(1, id, nil)}))
+		b.enqueue(tasks.Request{ApplicationID: id, NotAfter: time.Time{}})
+		b.become(id, record.Created)
+		if link := b.enqueue(tasks.Request{ApplicationID: id, Generation: 2, NotAfter: time.Now().Add(time.Hour)}); link.Generation != 2 {
+			t.Errorf("%d: %+v", n, link)
+		}
+		if link := b.enqueue(tasks.Request{ApplicationID: id, Generation: 1}); link.Status != tasks.Created {
+			t.Errorf("%d: %+v", n, link)
+		}
+	}
 }

@@ -1,0 +1,98 @@
+package tasks_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// exampleRedis is a Redis with an account that nobody used before.
+func exampleRedis() (redis.UniversalClient, tasks.Config) {
+	return redis.NewClient(&redis.Options{Addr: server.Addr}), tasks.Config{Account: redistest.Account()}
+}
+
+func ExampleClient_Enqueue() {
+	rdb, config := exampleRedis() // redis.NewClient(…), tasks.Config{}
+	defer rdb.Close()
+	client := tasks.NewClient(rdb, config)
+
+	ctx := context.Background()
+	request := tasks.Request{
+		ApplicationID: "A-1001",
+		RedirectURL:   "https://shop.example/done",
+		Metadata:      []byte(`{"customer":"42"}`),
+	}
+	link, err := client.Enqueue(ctx, request)
+	fmt.Println(link.ApplicationID, link.Status, err)
+
+	// Asking again, also from another process, gives what exists.
+	link, err = client.Enqueue(ctx, request)
+	fmt.Println(link.ApplicationID, link.Status, err)
+
+	// Other content under the same id is a conflict.
+	request.RedirectURL = "https://shop.example/other"
+	_, err = client.Enqueue(ctx, request)
+	fmt.Println(tasks.ReasonOf(err))
+	// Output:
+	// A-1001 queued <nil>
+	// A-1001 queued <nil>
+	// conflict
+}
+
+func ExampleClient_EnqueueAll() {
+	rdb, config := exampleRedis()
+	defer rdb.Close()
+	client := tasks.NewClient(rdb, config)
+
+	people := []tasks.Row{
+		{Number: 1, Request: tasks.Request{ApplicationID: "A-1"}},
+		{Number: 2, Request: tasks.Request{ApplicationID: "A-2", ExpiryMinutes: -5}},
+		{Number: 3, Request: tasks.Request{ApplicationID: "A-1"}},
+	}
+	err := client.EnqueueAll(context.Background(), "spring", slices.Values(people), func(row tasks.Row, link tasks.Link, err error) {
+		if err != nil {
+			fmt.Println(row.Number, tasks.ReasonOf(err), err)
+			return
+		}
+		fmt.Println(row.Number, link.Status, link.Batch)
+	})
+	fmt.Println(err)
+	// Output:
+	// 1 waiting spring
+	// 2 invalid expiry_minutes: must be from 1 to 5256000
+	// 3 waiting spring
+	// <nil>
+}
+
+func ExampleParseRequest() {
+	request, err := tasks.ParseRequest([]byte(`{"application_id":"A-1001","lane":"bulk","metadata":{"customer":"42"}}`))
+	fmt.Println(request.ApplicationID, request.Lane, err)
+
+	_, err = tasks.ParseRequest([]byte(`{"application_id":"A 1","redirect_uri":"https://shop.example","generation":0}`))
+	fmt.Println(err)
+	// Output:
+	// A-1001 bulk <nil>
+	// generation: must be at least 1; redirect_uri: unknown key; application_id: holds ' '; only printable characters without blanks may be used
+}
+
+func ExampleParseText() {
+	cells := map[string]string{"application_id": "A-1001", "expiry_minutes": "60", "redirect_url": ""}
+	request, err := tasks.ParseText(func(key string) string { return cells[key] })
+	fmt.Println(request.ApplicationID, request.ExpiryMinutes, err)
+	// Output: A-1001 60 <nil>
+}
+
+func ExampleParseEvent() {
+	event, err := tasks.ParseEvent(map[string]any{ // the Values of an entry of {kyclink:default}:results
+		"id": "b0886c77-8e64-539d-9d71-734fc184653f", "type": "link.failed", "timestamp": "2026-11-23T10:00:00Z",
+		"application_id": "A-1001",
+		"data":           `{"application_id":"A-1001","generation":1,"run":1,"reason":"timeout","attempts":8,"possible_duplicates":8}`,
+	})
+	fmt.Println(event.Type == tasks.EventFailed, event.Data.ApplicationID, event.Data.Reason, err)
+	// Output: true A-1001 timeout <nil>
+}
