@@ -49,7 +49,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 		e.ends = append(e.ends, stop)
 		e.cfg.FaceKi.BaseURL = url
 	}
-	e.faceki = faceki.New(e.cfg.FaceKi, time.Now)
+	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, nil)
 	e.ends = append(e.ends, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated})
 	return e, nil

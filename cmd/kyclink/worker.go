@@ -21,7 +21,7 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, Simulate: simulate, Terminal: onTerminal()})
+			cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Redis: true, Simulate: simulate, Terminal: onTerminal()})
 			if err != nil {
 				return err
 			}
