@@ -245,7 +245,6 @@ func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	b.must(p.stop())
 	t.Logf("stopped within %s", time.Since(begun))
 	srv.Restart(t)
-	b.rdb = srv.Client(t) // the old one dials once a second only
 	b.expect("A-1", record.Calling, 1, 0)
 	heir := b.joined(b.judge(), b.faceki)
 	b.eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })

@@ -47,7 +47,6 @@ func TestMain(m *testing.M) {
 // bench is one account, with everything real around the worker.
 type bench struct {
 	t      testing.TB
-	server *redistest.Server
 	rdb    *redis.Client
 	keys   record.Keys
 	client *tasks.Client
@@ -66,7 +65,11 @@ func newBench(t testing.TB, script simulator.Script) *bench {
 func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *bench {
 	t.Helper()
 	account := redistest.Account()
-	b := &bench{t: t, server: server, rdb: server.Client(t), keys: record.Keys{Account: account}}
+	// go-redis dials once a second only when it failed as often as its pool is
+	// large, by a goroutine that outlives Close.
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 10_000, DialerRetries: 1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	b := &bench{t: t, rdb: rdb, keys: record.Keys{Account: account}}
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
 	b.queue = asynq.NewInspectorFromRedisClient(b.rdb)
 	b.cfg = Config{
