@@ -197,7 +197,11 @@ func TestImportOfRepeats(t *testing.T) {
 		if got := b.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
 			t.Errorf("the chunk is %q", got)
 		}
+		feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
 		b.enqueueAll("spring", slices.Values(list))
+		if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
+			t.Errorf("another import feeds %d more", n-feeds)
+		}
 	}
 }
 

@@ -56,15 +56,16 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 }
 
 func (c *Client) answer(ctx context.Context, req Request, known *record.Record) (Answer, error) {
-	if err := req.acceptable(); err != nil {
-		return Answer{Err: err}, nil
+	if refusal := req.acceptable(); refusal != nil {
+		return Answer{Err: refusal}, nil //nolint:nilerr // a refusal is an answer
 	}
 	v, err := c.decide(ctx, req, known)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Answer{}, err
+	}
+	switch {
 	case v.err != nil:
-		return Answer{Err: v.err}, nil
+		return Answer{Err: v.err}, nil //nolint:nilerr // a refusal is an answer
 	case v.op == "new":
 		return Answer{Err: ErrNotFound}, nil
 	case v.op == "next":

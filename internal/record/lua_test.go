@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestLuaBeyondAColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = set.Run(t.Context(), rdb, tag, raw, "attempts", 1e6, "spent", 1e6, "dups", 1e6, "seen", 1e11).Err()
-	if got := rdb.Get(t.Context(), key).Val(); err != redis.Nil || got != string(want) {
+	if got := rdb.Get(t.Context(), key).Val(); !errors.Is(err, redis.Nil) || got != string(want) {
 		t.Errorf("%v; counters became\n%s, Go's are\n%s", err, got, want)
 	}
 	for _, name := range []string{"gen", "run", "turn", "batch", "holder", "accepted", "changed"} {

@@ -181,7 +181,7 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 			failed = fmt.Sprintf("column %d is no number", at+1)
 		}
 		at += width
-		return int(n) //nolint:gosec // 63 bits
+		return int(n)
 	}
 	r.CancelAsked = flag(3, 'x')
 	r.Generation, r.Run, r.Turn, r.Attempts, r.Spent = number(3), number(3), number(4), number(5), number(2)
@@ -192,7 +192,14 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	if failed != "" {
 		return bad(failed)
 	}
-	for i, line := range bytes.Split(raw[HeaderLen:], []byte("\n")) {
+	if err := r.parseLines(raw[HeaderLen:]); err != nil {
+		return Record{}, err
+	}
+	return r, nil
+}
+
+func (r *Record) parseLines(raw []byte) error {
+	for i, line := range bytes.Split(raw, []byte("\n")) {
 		if len(line) == 0 {
 			continue
 		}
@@ -210,10 +217,10 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 			r.Past = append(r.Past, past)
 		}
 		if err != nil {
-			return bad(fmt.Sprintf("line %d: %v", i+1, err))
+			return fmt.Errorf("record of %q: line %d: %w", r.ApplicationID, i+1, err)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func milliseconds(ms int) time.Time { return time.UnixMilli(int64(ms)).UTC() }
