@@ -75,7 +75,7 @@ func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 		workers = append(workers, start(t, settings, "worker", "--simulate"))
 	}
 	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 1000)) })
-	if got := sim.State().Counts; got.Links != 1000 || got.SeveralLinks != 0 || got.LinkCalls != 1000 {
+	if got := sim.State(); got.Links != 1000 || got.SeveralLinks != 0 || got.LinkCalls != 1000 {
 		t.Errorf("%+v for 1000 requests", got)
 	}
 	for _, w := range workers {
@@ -114,7 +114,7 @@ func TestAWorkerKilledWhileItWaits(t *testing.T) {
 				if c.waits != nil {
 					return c.waits(client)
 				}
-				return sim.State().Counts.TokenRequests > 0
+				return sim.State().TokenRequests > 0
 			})
 			w.kill()
 			for _, l := range links(t, client, 20) {
@@ -258,7 +258,7 @@ func TestNothingLeaks(t *testing.T) {
 		printed.WriteString(stdout + stderr)
 	}
 	text := printed.String()
-	if strings.Count(text, "\n") < 150 || sim.State().Counts.Faults["http_500"] == 0 {
+	if strings.Count(text, "\n") < 150 || sim.State().Faults["http_500"] == 0 {
 		t.Fatalf("only %d lines were printed; this test looked at nothing", strings.Count(text, "\n"))
 	}
 	if at := strings.Index(text, "simulator.invalid"); at >= 0 {

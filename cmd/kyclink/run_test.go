@@ -111,18 +111,18 @@ func TestRunOfANastyFile(t *testing.T) {
 	if !strings.Contains(read(t, out), "first line\r\nsecond, line") {
 		t.Error("the line break inside a carried cell was changed")
 	}
-	if got := sim.State(); got.Counts.Links != len(urls) || got.Counts.SeveralLinks != 0 {
-		t.Errorf("the simulator made %d links for %d people, %d of whom have several", got.Counts.Links, len(urls), got.Counts.SeveralLinks)
+	if got := sim.State(); got.Links != len(urls) || got.SeveralLinks != 0 {
+		t.Errorf("the simulator made %d links for %d people, %d of whom have several", got.Links, len(urls), got.SeveralLinks)
 	}
 
-	first, calls := read(t, out), sim.State().Counts.LinkCalls
+	first, calls := read(t, out), sim.State().LinkCalls
 	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 2 {
 		t.Fatalf("the second run: exit code %d:\n%s", code, stderr)
 	}
 	if read(t, out) != first {
 		t.Error("the second run wrote another file")
 	}
-	if now := sim.State().Counts.LinkCalls; now != calls {
+	if now := sim.State().LinkCalls; now != calls {
 		t.Errorf("the second run called FaceKi %d times", now-calls)
 	}
 }
@@ -148,7 +148,7 @@ func TestRunThroughMixedFaults(t *testing.T) {
 		n, _ := strconv.Atoi(row["possible_duplicates"])
 		duplicates += n
 	}
-	got := sim.State().Counts
+	got := sim.State()
 	if extra := got.Links - 400; extra <= 0 || extra > duplicates {
 		t.Errorf("%d links more than rows, %d possible duplicates; faults: %v", extra, duplicates, got.Faults)
 	}
@@ -179,7 +179,7 @@ func TestRunGoesOnAfterKill9(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "a third is done", func() bool { return sim.State().Counts.Links > 130 })
+	eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
 	p.kill()
 	if _, err := os.Stat(out); err == nil {
 		t.Error("OUT is there though the run did not finish")
@@ -216,7 +216,7 @@ func TestRunStopsSoftly(t *testing.T) {
 		dir := t.TempDir()
 		in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
 		p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-		eventually(t, "the run is under way", func() bool { return sim.State().Counts.Links > 20 })
+		eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
 		p.signal(signal)
 		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
 			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
@@ -262,7 +262,7 @@ func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
 			}
 			run(2, "failed")
 			run(0, "created", "--retry-failed")
-			if calls := sim.State().Counts.LinkCalls; calls != 1 {
+			if calls := sim.State().LinkCalls; calls != 1 {
 				t.Errorf("%d calls for the one row that was to be tried again", calls)
 			}
 		})
@@ -368,7 +368,7 @@ func TestRunKeepsToItsLedger(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, stderr)
 		}
 	}
-	if links := sim.State().Counts.Links; links != 2 {
+	if links := sim.State().Links; links != 2 {
 		t.Errorf("%d links for 2 people", links)
 	}
 }
@@ -379,13 +379,13 @@ func TestTwoRunsOfOneOutput(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(100)), filepath.Join(dir, "out.csv")
 	first := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "the first run is under way", func() bool { return sim.State().Counts.Links > 0 })
+	eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 })
 	begun := time.Now()
 	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
 	if code != 1 || !strings.Contains(stderr, "another") || time.Since(begun) > 5*time.Second {
 		t.Errorf("the second run: exit code %d:\n%s", code, stderr)
 	}
-	if code := first.exit(); code != 0 || sim.State().Counts.Links != 100 {
-		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Counts.Links)
+	if code := first.exit(); code != 0 || sim.State().Links != 100 {
+		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Links)
 	}
 }

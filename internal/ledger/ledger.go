@@ -160,7 +160,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("register the worker: %w", err)
 	}
-	l.process.Store(n % 1e6)
+	l.process.Store((n-1)%999_999 + 1)
 	return l.Beat(ctx)
 }
 
