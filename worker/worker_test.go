@@ -83,7 +83,7 @@ func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *b
 	b.faceki = faceki.New(faceki.Config{
 		ClientID: "shop", ClientSecret: "hush", BaseURL: url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
 		Timeout: b.cfg.CallTimeout, Simulated: true,
-	}, func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) })
+	}, func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }, nil)
 	t.Cleanup(b.faceki.Close)
 	return b
 }

@@ -76,7 +76,7 @@ func TestLinkHosts(t *testing.T) {
 
 func TestSecretIsNeverShown(t *testing.T) {
 	c := config()
-	client := New(c, time.Now)
+	client := New(c, time.Now, nil)
 	defer client.Close()
 	written, err := json.Marshal(c)
 	if err != nil {

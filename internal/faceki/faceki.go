@@ -2,7 +2,8 @@
 // link, and says what the answer means. It makes one attempt and decides
 // nothing: no retry, no waiting, no log.
 //
-// The table of answers is in verdict.go, the life of the token in token.go.
+// The table of answers is in verdict.go, the life of the token in token.go and
+// how the fleet shares it in shared.go, that of the connections in spares.go.
 package faceki
 
 import (
@@ -28,54 +29,69 @@ type Client struct {
 	cfg    Config
 	base   *url.URL
 	now    func() time.Time
-	calls  *http.Client
-	auth   *http.Client
+	spares *spares
 	tokens *tokens
 	close  context.CancelFunc
 }
 
 // New makes a client from a valid configuration; it panics for a base URL that
-// [Config.Validate] refuses. now is the clock by which tokens expire. Close the
-// client when done.
-func New(cfg Config, now func() time.Time) *Client {
+// [Config.Validate] refuses. now is the clock by which tokens expire. store
+// shares the token with other processes; where nil, it is this client's alone.
+// Close the client when done.
+func New(cfg Config, now func() time.Time, store Store) *Client {
 	base, err := url.Parse(cfg.BaseURL)
 	if err != nil {
 		panic("faceki: New with a configuration that was not validated")
 	}
-	calls := newTransport()
-	// Go's transport silently repeats a GET whose kept connection broke, and
-	// every request for a token may be billed: each has its own connection.
-	auth := calls.Clone()
-	auth.DisableKeepAlives = true
 	life, stop := context.WithCancel(context.Background())
-	c := &Client{cfg: cfg, base: base, now: now, calls: refusingRedirects(calls), auth: refusingRedirects(auth), close: stop}
-	c.tokens = &tokens{now: now, ask: func() (token, *fault.Fault) {
-		ctx, cancel := context.WithTimeout(life, cfg.Timeout)
-		defer cancel()
-		return c.askToken(ctx)
-	}}
+	begin := func() (context.Context, context.CancelFunc) { return context.WithTimeout(life, cfg.Timeout) }
+	c := &Client{cfg: cfg, base: base, now: now, close: stop}
+	c.spares = newSpares(base, begin)
+	c.tokens = newTokens(store, now, cfg.Timeout)
+	c.tokens.begin, c.tokens.ask = begin, c.askToken
 	return c
 }
 
-// Close ends a request for a token that is under way and closes the idle
-// connections. Calls of CreateLink are ended by their own context.
+// Close ends a request for a token that is under way, tells the store so, and
+// closes the connections that are not in use. Calls of CreateLink are ended by
+// their own context.
 func (c *Client) Close() {
 	c.close()
-	c.calls.CloseIdleConnections()
-	c.auth.CloseIdleConnections()
+	c.tokens.settle()
+	c.spares.shut()
 }
 
 // Format keeps the secrets inside out of every print of the client.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi client")) }
 
-// Ready gets a token if none is at hand, so that [Client.CreateLink] sends its
-// request without delay. It gives the fault that CreateLink would give, within
+// Ready sees to it that a token and a connection are at hand, so that a
+// [Client.CreateLink] that follows within 3 s sends its request without delay.
+// Where they are, it costs next to nothing, so that it can be asked again each
+// time before a grant. It gives the fault that CreateLink would give, within
 // the same time-out.
 func (c *Client) Ready(ctx context.Context) *fault.Fault {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	_, f := c.tokens.get(ctx)
-	return f
+	if _, f := c.tokens.get(ctx, recheck); f != nil {
+		return f
+	}
+	if err := c.spares.ready(ctx); err != nil {
+		return unanswered(ctx, err, false)
+	}
+	return nil
+}
+
+// Connect makes a new connection, through TLS, and sends no request: it tells
+// whether FaceKi can be reached. A call that follows soon uses the connection.
+func (c *Client) Connect(ctx context.Context) *fault.Fault {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	fresh, err := c.spares.connect(ctx)
+	if err != nil {
+		return unanswered(ctx, err, false)
+	}
+	c.spares.giveBack(fresh)
+	return nil
 }
 
 // linkRequest is the body of a create call. What is not given is left out:
@@ -93,30 +109,38 @@ type linkRequest struct {
 // request's fault where it names one of its own, else the account's.
 //
 // The call ends within the configured time-out, the wait for a token included.
-// Exactly one request is sent for the link, or none. With a nil fault the link
-// can be used; otherwise the fault says whether one may exist all the same. A
-// cancelled ctx is [fault.Interrupted] before the request was sent and
-// [fault.Lost] after it. A refused token is dropped and the fault has Renewed
-// set where a newer one may help.
+// Exactly one request is sent for the link, or none, and none that would begin
+// later than the attempt's SendBy: then the fault is [fault.Interrupted]. With a
+// nil fault the link can be used; otherwise the fault says whether one may exist
+// all the same. A cancelled ctx is [fault.Interrupted] before the request was
+// sent and [fault.Lost] after it. A refused token is dropped and the fault has
+// Renewed set where a newer one may help.
 func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record.Made, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	token, f := c.tokens.get(ctx)
+	before := ctx // the request is sent
+	if !attempt.SendBy.IsZero() {
+		before, cancel = context.WithDeadlineCause(ctx, attempt.SendBy, errTooLate)
+		defer cancel()
+	}
+	token, f := c.tokens.get(before, maxLife)
 	if f != nil {
 		return record.Made{}, f
 	}
-	a, f := c.do(ctx, c.calls, request{
-		method: http.MethodPost,
-		path:   createPath,
-		token:  token,
-		body:   c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Frozen)),
+	a, f := c.do(ctx, request{
+		connect: func(context.Context) (*conn, error) { return c.spares.take(before) },
+		sendBy:  attempt.SendBy,
+		method:  http.MethodPost,
+		path:    createPath,
+		token:   token,
+		body:    c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Frozen)),
 	})
 	if f != nil {
 		return record.Made{}, f
 	}
 	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
 	if renew {
-		f.Renewed = c.tokens.refused(token)
+		f.Renewed = c.tokens.refused(ctx, token)
 	}
 	return made, f
 }

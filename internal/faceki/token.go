@@ -2,65 +2,100 @@ package faceki
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
-	"net/url"
-	"strings"
+	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
 const (
-	// documentedLife is a token's life where the answer gives none.
-	documentedLife = time.Hour
-	maxLife        = 30 * 24 * time.Hour
-	// skew is how long before its end a token is given up, so that it does not
-	// expire on the way; a tenth of a life shorter than that.
-	skew = 5 * time.Second
 	// spacing is between two requests for a token. FaceKi bills them, so neither
 	// a refused token nor refused credentials may make a storm of them.
-	spacing  = 30 * time.Second
-	maxToken = 16 << 10 // bytes
+	spacing = 30 * time.Second
+	// recheck is how long a process uses a token without a look at whether
+	// another one has found it refused.
+	recheck = time.Second
+	// While another process asks, its answer is looked for that often.
+	firstPoll = 25 * time.Millisecond
+	lastPoll  = 400 * time.Millisecond
+	// storing bounds one exchange with the store.
+	storing = 2 * time.Second
 )
 
-type token struct {
-	value Secret
-	until time.Time // given up then
+// Store keeps the one token of an account's credentials for all who share it,
+// and gives one of them at a time the turn to ask for another. Implementations
+// are safe for concurrent use; an error means that the store is out of reach.
+type Store interface {
+	// Claim tells what is known. Where that is nothing, holder has the turn,
+	// for at most lease, or another one has it and the Claim is empty.
+	Claim(ctx context.Context, holder string, lease time.Duration) (Claim, error)
+	// Land ends holder's turn with a token, a fault that stands, or neither.
+	Land(ctx context.Context, holder string, got Claim) error
+	// Drop gives up a token that was refused, where it is the one that is kept
+	// and was asked for longer than spacing ago. A younger one stays: kept.
+	Drop(ctx context.Context, token Secret, spacing time.Duration) (kept bool, err error)
 }
 
-// tokens keeps the account's token in this process. It is asked for again only
-// when it has expired or was refused. A request for it that FaceKi got and did
-// not grant is repeated after spacing; until then its fault stands.
+// Claim is what is known of an account's token: one of its fields, or nothing.
+type Claim struct {
+	Token Secret
+	Fault *fault.Fault  // of the last request for a token
+	Left  time.Duration // for how long the token or the fault stands
+	Turn  bool          // the caller is to ask
+}
+
+// tokens is a process' access to the account's token. It is asked for again
+// only when it has expired or was refused. A request for it that FaceKi got and
+// did not grant is repeated after spacing; until then its fault stands.
 type tokens struct {
-	now func() time.Time
-	ask func() (token, *fault.Fault) // one request
-	one singleflight.Group
+	now     func() time.Time // only differences count: a clock may be off
+	store   Store
+	holder  string
+	lease   time.Duration // longer than a request for a token may take
+	spacing time.Duration
+	begin   func() (context.Context, context.CancelFunc) // what outlives its caller
+	ask     func(context.Context) (Secret, time.Duration, *fault.Fault)
+	one     singleflight.Group
+	flights sync.Mutex // held by the one that is under way
 
-	mu      sync.Mutex
-	current token
-	askedAt time.Time
-	failed  *fault.Fault // of the last request, until retryAt
-	retryAt time.Time
+	mu       sync.Mutex
+	value    Secret
+	until    time.Time // given up then
+	lookedAt time.Time // when the store last gave it
+	landed   bool      // the store knows it
 }
 
-// get gives a token that has not expired. However many callers wait, one
-// request is made; it goes on when they give up.
-func (t *tokens) get(ctx context.Context) (Secret, *fault.Fault) {
-	if value, f := t.held(); value != "" || f != nil {
-		return value, f
+func newTokens(store Store, now func() time.Time, timeout time.Duration) *tokens {
+	if store == nil {
+		store = &alone{now: now}
+	}
+	return &tokens{now: now, store: store, holder: uuid.NewString(), lease: timeout + time.Second, spacing: spacing}
+}
+
+// get gives a token that has not expired and that the store gave within the
+// given time. However many callers wait, one flight is under way; it goes on
+// when they give up.
+func (t *tokens) get(ctx context.Context, within time.Duration) (Secret, *fault.Fault) {
+	if value := t.held(within); value != "" {
+		return value, nil
 	}
 	select {
 	case r := <-t.one.DoChan("", func() (any, error) {
 		// Another flight may have landed since the look above.
-		if value, f := t.held(); value != "" || f != nil {
-			return value, asError(f)
+		if value := t.held(within); value != "" {
+			return value, nil
 		}
-		return t.renew()
+		t.flights.Lock() // which settle waits for
+		defer t.flights.Unlock()
+		ctx, cancel := t.begin()
+		defer cancel()
+		value, f := t.fly(ctx)
+		return value, asError(f)
 	}):
 		value, _ := r.Val.(Secret)
 		var f *fault.Fault
@@ -69,54 +104,129 @@ func (t *tokens) get(ctx context.Context) (Secret, *fault.Fault) {
 		}
 		return value, nil
 	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"}
-		}
-		return "", &fault.Fault{Kind: fault.Interrupted}
+		return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"})
 	}
 }
 
-// held gives what is known without a request: a token, or a fault that stands.
-func (t *tokens) held() (Secret, *fault.Fault) {
+// held gives the token that is known without a look at the store, or "".
+func (t *tokens) held(within time.Duration) Secret {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if t.current.value != "" && now.Before(t.current.until) {
-		return t.current.value, nil
+	if !now.Before(t.until) || now.Sub(t.lookedAt) >= within {
+		return ""
 	}
-	if t.failed != nil && now.Before(t.retryAt) {
-		return "", repeated(t.failed, max(0, t.failed.RetryAfter-now.Sub(t.askedAt)))
-	}
-	return "", nil
+	return t.value
 }
 
-func (t *tokens) renew() (Secret, error) {
-	askedAt := t.now()
-	got, f := t.ask()
+// fly looks at the store until it gives something, and asks FaceKi where it is
+// this process' turn.
+func (t *tokens) fly(ctx context.Context) (Secret, *fault.Fault) {
+	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
+		begun := t.now()
+		known, err := t.claim(ctx)
+		switch {
+		case err != nil:
+			if value := t.held(maxLife); value != "" {
+				return value, nil // as good as before
+			}
+			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "Redis, which keeps it, gives none"})
+		case known.Token != "":
+			t.hold(known.Token, begun.Add(known.Left), true)
+			return known.Token, nil
+		case known.Fault != nil:
+			return "", known.Fault
+		case known.Turn:
+			return t.renew(ctx)
+		}
+		select {
+		case <-time.After(poll/2 + rand.N(poll)):
+		case <-ctx.Done():
+			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "another process did not get one in time"})
+		}
+	}
+}
+
+func (t *tokens) hold(value Secret, until time.Time, landed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.current, t.failed = got, nil
-	if f != nil && !neverSent(f) {
-		t.failed, t.retryAt = f, askedAt.Add(max(spacing, f.RetryAfter))
+	t.value, t.until, t.lookedAt, t.landed = value, until, t.now(), landed
+}
+
+// renew takes this process' turn.
+func (t *tokens) renew(ctx context.Context) (Secret, *fault.Fault) {
+	if value, until := t.ashore(); value != "" {
+		t.hold(value, until, t.land(ctx, Claim{Token: value, Left: until.Sub(t.now())}))
+		return value, nil
 	}
-	t.askedAt = askedAt
-	return got.value, asError(f)
+	begun := t.now()
+	value, life, f := t.ask(ctx)
+	took := t.now().Sub(begun)
+	switch {
+	case f == nil:
+		t.hold(value, begun.Add(life), t.land(ctx, Claim{Token: value, Left: life - took}))
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		t.land(ctx, Claim{}) // we broke it off, which says nothing
+		f = &fault.Fault{Kind: fault.Interrupted}
+	case neverSent(f):
+		t.land(ctx, Claim{Fault: f})
+	default:
+		t.land(ctx, Claim{Fault: f, Left: max(t.spacing, f.RetryAfter) - took})
+	}
+	return value, f
+}
+
+// ashore gives a token that the store could not be told of.
+func (t *tokens) ashore() (Secret, time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.landed || !t.now().Before(t.until) {
+		return "", time.Time{}
+	}
+	return t.value, t.until
+}
+
+func (t *tokens) claim(ctx context.Context) (Claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, storing)
+	defer cancel()
+	return t.store.Claim(ctx, t.holder, t.lease)
+}
+
+// land tells the store, also while the process ends: the others wait for it.
+func (t *tokens) land(ctx context.Context, got Claim) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	defer cancel()
+	return t.store.Land(ctx, t.holder, got) == nil
+}
+
+// settle waits until a flight that was broken off has told the store so.
+func (t *tokens) settle() {
+	t.flights.Lock()
+	defer t.flights.Unlock()
 }
 
 // refused says that FaceKi refused the token, and drops it unless it has been
 // dropped or replaced already. It says whether a newer one may help: a token
 // that is refused right after it was made is not the one at fault. That one is
 // kept, so that the account's recovery is noticed without asking for another.
-func (t *tokens) refused(value Secret) (renewable bool) {
+func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.current.value != value {
+	current := t.value == value
+	t.mu.Unlock()
+	if !current {
 		return true
 	}
-	if t.now().Before(t.askedAt.Add(spacing)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	defer cancel()
+	// Where the store is out of reach the next call finds out.
+	if kept, err := t.store.Drop(ctx, value, t.spacing); kept && err == nil {
 		return false
 	}
-	t.current = token{}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.value == value {
+		t.value, t.until = "", time.Time{}
+	}
 	return true
 }
 
@@ -125,10 +235,19 @@ func neverSent(f *fault.Fault) bool {
 	return f.Kind == fault.NotSent || f.Kind == fault.ConnectTimeout || f.Kind == fault.Interrupted
 }
 
+// gaveUp is the fault of what was waited for in vain: the one given where time
+// ran out, and Interrupted where it was called off or came too late to be sent.
+func gaveUp(ctx context.Context, late *fault.Fault) *fault.Fault {
+	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(context.Cause(ctx), errTooLate) {
+		return late
+	}
+	return &fault.Fault{Kind: fault.Interrupted}
+}
+
 // repeated gives a fault to one more caller, who may change it.
 func repeated(f *fault.Fault, retryAfter time.Duration) *fault.Fault {
 	again := *f
-	again.RetryAfter = retryAfter
+	again.RetryAfter = max(retryAfter, 0)
 	return &again
 }
 
@@ -140,85 +259,49 @@ func asError(f *fault.Fault) error {
 	return f
 }
 
-// tokenRequest is the body of a request for a token.
-type tokenRequest struct {
-	ClientID     string `json:"clientId"`
-	ClientSecret string `json:"clientSecret"`
+// alone is the store of a process that shares its token with no other: there
+// is always one flight at most, so that nobody has to wait for a turn.
+type alone struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	kept    Claim
+	until   time.Time
+	askedAt time.Time
 }
 
-// askToken asks FaceKi for a token, once.
-func (c *Client) askToken(ctx context.Context) (token, *fault.Fault) {
-	r := request{
-		method: http.MethodPost,
-		path:   tokenPath,
-		body:   tokenRequest{c.cfg.ClientID, string(c.cfg.ClientSecret)},
-	}
-	if c.cfg.Auth == AuthGet {
-		r = request{
-			method: http.MethodGet,
-			path:   legacyTokenPath,
-			query:  url.Values{"clientId": {c.cfg.ClientID}, "clientSecret": {string(c.cfg.ClientSecret)}},
+func (a *alone) Claim(context.Context, string, time.Duration) (Claim, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if now.Before(a.until) {
+		known := a.kept
+		known.Left = a.until.Sub(now)
+		if known.Fault != nil {
+			known.Fault = repeated(known.Fault, known.Fault.RetryAfter-now.Sub(a.askedAt))
 		}
+		return known, nil
 	}
-	askedAt := c.now()
-	a, f := c.do(ctx, c.auth, r)
-	if f == nil {
-		var life time.Duration
-		var value Secret
-		if value, life, f = granted(a); f == nil {
-			return token{value, askedAt.Add(life - min(skew, life/10))}, nil
-		}
-	}
-	// Whatever became of it, no link was asked for.
-	if !neverSent(f) && f.Outcome() != fault.NoLink {
-		f.Kind = fault.TokenUnavailable
-	}
-	f.Detail = strings.TrimSuffix("access token: "+f.Detail, ": ")
-	return token{}, f
+	a.kept, a.askedAt = Claim{}, now
+	return Claim{Turn: true}, nil
 }
 
-// granted reads the answer to a request for a token. The table of answers is
-// that of a create call, but what is wrong with the request is wrong with the
-// account's credentials here.
-func granted(a answer) (Secret, time.Duration, *fault.Fault) {
-	e := open(a.body)
-	v := judge(a.status, e, false)
-	if a.broken != 0 && a.status/100 == 2 {
-		v = verdict{a.broken, none, false}
-	}
-	if v.kind == 0 {
-		if value, life, ok := readToken(e.data); ok && a.status/100 == 2 {
-			return value, life, nil
-		}
-		v.kind = fault.Unreadable
-	}
-	f := v.fault(a)
-	switch f.Party() {
-	case fault.Account, fault.Throttle:
-	case fault.ThisRequest:
-		f.Kind = fault.Unauthorized
-	default:
-		f.Kind = fault.TokenUnavailable
-	}
-	return "", 0, f
+func (a *alone) Land(_ context.Context, _ string, got Claim) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kept, a.until = got, a.now().Add(got.Left)
+	return nil
 }
 
-func readToken(data json.RawMessage) (Secret, time.Duration, bool) {
-	var granted struct {
-		AccessToken string          `json:"access_token"`
-		ExpiresIn   json.RawMessage `json:"expires_in"`
+func (a *alone) Drop(_ context.Context, token Secret, spacing time.Duration) (kept bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kept.Token != token {
+		return false, nil
 	}
-	if json.Unmarshal(data, &granted) != nil || !headerValue(granted.AccessToken) {
-		return "", 0, false
+	if a.now().Sub(a.askedAt) < spacing {
+		return true, nil
 	}
-	life := documentedLife
-	if seconds, ok := number(granted.ExpiresIn); ok && seconds > 0 {
-		life = time.Duration(min(seconds, int(maxLife/time.Second))) * time.Second
-	}
-	return Secret(granted.AccessToken), life, true
-}
-
-// headerValue says whether a token can be sent as it is.
-func headerValue(s string) bool {
-	return plain(s, maxToken) && !strings.ContainsFunc(s, func(r rune) bool { return r > '~' })
+	a.kept, a.until = Claim{}, time.Time{}
+	return false, nil
 }

@@ -1,6 +1,7 @@
 package faceki
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,9 @@ func create(t *testing.T, c *Client, want fault.Kind) *fault.Fault {
 	}
 	return f
 }
+
+// give has the client hold a token that it did not ask for.
+func give(c *Client, value Secret) { c.tokens.hold(value, c.now().Add(time.Hour), true) }
 
 func TestOneTokenForManyCalls(t *testing.T) {
 	for _, auth := range []string{AuthPost, AuthGet} {
@@ -114,15 +118,20 @@ func TestRecoveryIsNoticedWithoutANewToken(t *testing.T) {
 
 func TestDroppedTokenIsComparedFirst(t *testing.T) {
 	now := newClock()
-	ts := &tokens{now: now.Now, current: token{"new", now.now.Add(time.Hour)}, askedAt: now.now}
+	ts := newTokens(nil, now.Now, time.Second)
+	ts.begin = func() (context.Context, context.CancelFunc) { return t.Context(), func() {} }
+	ts.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) { return "new", time.Hour, nil }
+	if _, f := ts.get(t.Context(), recheck); f != nil {
+		t.Fatal(f)
+	}
 	now.advance(time.Minute)
-	if !ts.refused("old") || ts.current.value != "new" {
+	if !ts.refused(t.Context(), "old") || ts.held(recheck+time.Minute) != "new" {
 		t.Fatal("a refused old token dropped the new one")
 	}
-	if !ts.refused("new") || ts.current.value != "" {
+	if !ts.refused(t.Context(), "new") || ts.held(maxLife) != "" {
 		t.Fatal("not dropped")
 	}
-	if !ts.refused("new") {
+	if !ts.refused(t.Context(), "new") {
 		t.Fatal("dropped by another call: renewing helps this one too")
 	}
 }
@@ -190,9 +199,9 @@ func TestUnreachableServerIsAskedAgainAtOnce(t *testing.T) {
 	c, _ := client(t, "http://"+deaf(t), func(c *Config) { c.BaseURL = "http://127.0.0.1:1" })
 	create(t, c, fault.NotSent)
 	var asked atomic.Int32
-	c.tokens.ask = func() (token, *fault.Fault) {
+	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
 		asked.Add(1)
-		return token{}, &fault.Fault{Kind: fault.NotSent}
+		return "", 0, &fault.Fault{Kind: fault.NotSent}
 	}
 	create(t, c, fault.NotSent)
 	if asked.Load() != 1 {
@@ -202,7 +211,9 @@ func TestUnreachableServerIsAskedAgainAtOnce(t *testing.T) {
 
 func TestCallersDoNotShareAFault(t *testing.T) {
 	c, _ := client(t, "http://127.0.0.1:1", nil)
-	c.tokens.ask = func() (token, *fault.Fault) { return token{}, &fault.Fault{Kind: fault.Unauthorized} }
+	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
+		return "", 0, &fault.Fault{Kind: fault.Unauthorized}
+	}
 	a, b := c.Ready(t.Context()), c.Ready(t.Context())
 	a.Renewed = true
 	if a == b || b.Renewed || c.Ready(t.Context()).Renewed {
@@ -249,7 +260,7 @@ func TestNoSecretInAnyFault(t *testing.T) {
 			status.Store(int32(st))
 			c, _ := client(t, s.URL, func(c *Config) { c.Auth = auth })
 			asked := c.Ready(t.Context())
-			c.tokens.current = token{"t0k3n", c.now().Add(time.Hour)}
+			give(c, "t0k3n")
 			_, called := c.CreateLink(t.Context(), attempt("A-1001", record.Content{}))
 			for _, f := range []*fault.Fault{asked, called} {
 				if f == nil {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,62 +20,56 @@ import (
 // maxBody is how much of an answer is read, in bytes; a longer one is unreadable.
 const maxBody = 64 << 10
 
-// newTransport makes the connections. HTTP/2 is left out on purpose: one broken
-// connection would put every call that shares it in doubt, and its transport
-// sends refused streams again by itself. Over HTTP/1.1 Go repeats a POST only
-// where not one byte of it was written.
+// newTransport makes the connections, each for one request at a time: none is
+// repeated or redirected, which would carry the token away. HTTP/2 is left out
+// on purpose: one broken connection would put every call that shares it in doubt.
 func newTransport() *http.Transport {
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:           http.ProxyFromEnvironment,
-		Protocols:       &http1,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		// All calls go to one host, each on a connection of its own.
-		MaxIdleConnsPerHost: 1024,
-		// Many servers close an idle connection after 5 s. A request that crosses
-		// that close is in doubt, which costs more than a new connection.
-		IdleConnTimeout:        4 * time.Second,
+		Proxy:                  http.ProxyFromEnvironment,
+		Protocols:              &http1,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 
-// refusingRedirects makes a redirect an answer like any other: followed, it
-// would carry the token away.
-func refusingRedirects(t *http.Transport) *http.Client {
-	return &http.Client{
-		Transport:     t,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
 // request is one request to FaceKi; the zero value of a field leaves it out.
 type request struct {
-	method string
-	path   string
-	query  url.Values
-	body   any
-	token  Secret
+	// connect gives the connection, which do gives back.
+	connect func(context.Context) (*conn, error)
+	sendBy  time.Time
+	method  string
+	path    string
+	query   url.Values
+	body    any
+	token   Secret
 }
 
 // do builds and sends every request of this package, once. The fault is nil
 // where a status came back.
-func (c *Client) do(ctx context.Context, via *http.Client, r request) (answer, *fault.Fault) {
-	// A connection in hand counts as sent. When the transport asks for another
-	// one, it has made sure that nothing was written to the one before.
-	var sent atomic.Bool
+func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
+	sending := &sending{by: r.sendBy, now: c.spares.now}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { sent.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) },
+		WroteHeaderField: func(string, []string) { sending.begun.Store(true) },
 	})
 	req, err := c.build(ctx, r)
 	if err != nil {
 		return answer{}, &fault.Fault{Kind: fault.BadRequest, Detail: "the request cannot be written as HTTP"}
 	}
-	resp, err := via.Do(req)
+	conn, err := r.connect(ctx)
 	if err != nil {
-		return answer{}, unanswered(ctx, err, sent.Load())
+		return answer{}, unanswered(ctx, err, false)
+	}
+	defer c.spares.giveBack(conn)
+	conn.raw.sending.Store(sending)
+	resp, err := conn.http.RoundTrip(req)
+	if err != nil {
+		if sending.refused.Load() {
+			err = errTooLate
+		}
+		return answer{}, unanswered(ctx, err, sending.sent.Load())
 	}
 	defer func() { _ = resp.Body.Close() }()
 	a := answer{status: resp.StatusCode, retryAfter: retryAfter(resp.Header.Get("Retry-After"), c.now())}
@@ -112,6 +105,7 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Close = r.token == "" // a request for a token is seldom, and has its own connection
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "kyclink")
 	if r.body != nil {
@@ -128,13 +122,15 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 func unanswered(ctx context.Context, err error, sent bool) *fault.Fault {
 	f := &fault.Fault{Detail: cause(err)}
 	switch {
+	case errors.Is(err, errTooLate):
+		f = &fault.Fault{Kind: fault.Interrupted, Detail: "too late after its grant"}
 	case timedOut(ctx, err) && sent:
 		f.Kind = fault.TimedOut
 	case timedOut(ctx, err):
 		f.Kind = fault.ConnectTimeout
 	case sent:
 		f.Kind = fault.Lost
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, context.Canceled):
 		f.Kind = fault.Interrupted
 	default:
 		f.Kind = fault.NotSent

@@ -67,7 +67,7 @@ func client(t *testing.T, baseURL string, change func(*Config)) (*Client, *clock
 		change(&cfg)
 	}
 	now := newClock()
-	c := New(cfg, now.Now)
+	c := New(cfg, now.Now, nil)
 	t.Cleanup(c.Close)
 	return c, now
 }
@@ -84,7 +84,7 @@ func simulated(t *testing.T, cfg simulator.Config, change func(*Config)) (*simul
 	}
 	t.Cleanup(stop)
 	c, _ := client(t, url, change)
-	c.now, c.tokens.now = now.Now, now.Now
+	c.now, c.tokens.now, c.tokens.store.(*alone).now = now.Now, now.Now, now.Now
 	return sim, c, now
 }
 
@@ -259,7 +259,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 
 func TestNotSent(t *testing.T) {
 	create := func(c *Client) *fault.Fault {
-		c.tokens.current = token{"t0k3n", c.now().Add(time.Hour)}
+		give(c, "t0k3n")
 		_, f := c.CreateLink(t.Context(), attempt("A", record.Content{}))
 		return f
 	}
@@ -273,10 +273,10 @@ func TestNotSent(t *testing.T) {
 	if f := create(c); f.Kind != fault.NotSent || f.Detail != "connection refused" {
 		t.Errorf("refused: %+v", f)
 	}
-	if f := c.Ready(t.Context()); f != nil {
-		t.Errorf("a token is at hand: %+v", f)
+	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "connection refused" {
+		t.Errorf("a token is at hand, a connection is not: %+v", f)
 	}
-	c.tokens.current = token{}
+	give(c, "")
 	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "access token: connection refused" {
 		t.Errorf("token: %+v", f)
 	}
@@ -320,7 +320,7 @@ func TestTLSVersions(t *testing.T) {
 	for max, kind := range map[uint16]fault.Kind{tls.VersionTLS11: fault.NotSent, tls.VersionTLS12: 0, tls.VersionTLS13: 0} {
 		s.TLS.MinVersion, s.TLS.MaxVersion = tls.VersionTLS10, max
 		c, _ := client(t, s.URL, nil)
-		c.auth.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
+		c.spares.transport.TLSClientConfig.RootCAs = roots
 		f := c.Ready(t.Context())
 		if (f == nil) != (kind == 0) || f != nil && f.Kind != kind {
 			t.Errorf("up to %s: %+v", tls.VersionName(max), f)

@@ -46,7 +46,8 @@ type Next struct {
 type Attempt struct {
 	Record           // as it is from the mark on
 	At     time.Time // of the mark, by Redis' clock
-	sent   time.Time // the same moment, by this machine's monotonic clock
+	SendBy time.Time // the call may not begin later, by this machine's monotonic clock; zero: no limit
+	sent   time.Time // the moment of the mark, by the same clock
 }
 
 // NewAttempt is an attempt that was marked just now.

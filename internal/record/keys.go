@@ -34,6 +34,10 @@ func (k Keys) Queued(l Lane) string { return k.Tag() + ":queued:" + string(l) }
 // Deadlines is the sorted set of requests that have a not_after of their own.
 func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
 
+// Token is the hash of the access token that is got with the credentials of
+// that fingerprint.
+func (k Keys) Token(fingerprint string) string { return k.Tag() + ":token:" + fingerprint }
+
 // Leader holds the number of the worker process that feeds, while its lease lasts.
 func (k Keys) Leader() string { return k.Tag() + ":leader" }
 

@@ -1,0 +1,358 @@
+package faceki
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// fleet is what processes of one account share: a Redis and a FaceKi, both on
+// real time.
+type fleet struct {
+	t    *testing.T
+	srv  *redistest.Server
+	rdb  *redis.Client
+	sim  *simulator.Simulator
+	cfg  Config
+	keys record.Keys
+
+	processes int
+}
+
+func newFleet(t *testing.T, cfg simulator.Config) *fleet {
+	t.Helper()
+	t.Parallel() // they wait for real time
+	f := &fleet{t: t, srv: redistest.Start(t), sim: simulator.New(cfg), cfg: config(), keys: record.Keys{Account: "shop"}}
+	f.rdb = f.client()
+	url, stop, err := f.sim.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	f.cfg.BaseURL, f.cfg.Simulated, f.cfg.Timeout = url, true, 5*time.Second
+	return f
+}
+
+// client gives up on a Redis that is away sooner than those of redistest.
+func (f *fleet) client() *redis.Client {
+	rdb := redis.NewClient(&redis.Options{Addr: f.srv.Addr, ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1})
+	f.t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// process is a client as another process would have it, whose clock is off.
+func (f *fleet) process(change func(*Config)) *Client {
+	cfg := f.cfg
+	if change != nil {
+		change(&cfg)
+	}
+	f.processes++
+	off := time.Duration(f.processes%3-1) * 10 * time.Minute
+	c := New(cfg, func() time.Time { return time.Now().Add(off) }, NewTokens(f.client(), f.keys, cfg))
+	f.t.Cleanup(c.Close)
+	return c
+}
+
+func (f *fleet) script(s simulator.Script) {
+	f.t.Helper()
+	if err := f.sim.SetScript(s); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fleet) asked(want int) {
+	f.t.Helper()
+	if n := f.sim.State().TokenRequests; n != want {
+		f.t.Errorf("%d token requests, want %d", n, want)
+	}
+}
+
+// many are processes that all do the same at once.
+func (f *fleet) many(n int) []*Client {
+	cs := make([]*Client, n)
+	for i := range cs {
+		cs[i] = f.process(nil)
+	}
+	return cs
+}
+
+func together(cs []*Client, do func(*Client)) {
+	var all sync.WaitGroup
+	for _, c := range cs {
+		all.Go(func() { do(c) })
+	}
+	all.Wait()
+}
+
+func TestFiftyProcessesStartAtOnce(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	together(f.many(50), func(c *Client) {
+		if f := c.Ready(t.Context()); f != nil {
+			t.Error(f)
+		}
+		if f := created(c, attempt("A", record.Content{})); f != nil {
+			t.Error(f)
+		}
+	})
+	f.asked(1)
+}
+
+// The token lasts a second, less the skew: 0.9 s.
+func TestTokenExpiresUnderLoad(t *testing.T) {
+	f := newFleet(t, simulator.Config{TokenLifetime: time.Second})
+	begun := time.Now()
+	together(f.many(8), func(c *Client) {
+		for time.Since(begun) < 1500*time.Millisecond {
+			if f := created(c, attempt("A", record.Content{})); f != nil {
+				t.Error(f)
+			}
+		}
+	})
+	f.asked(2)
+	if s := f.sim.State(); s.Faults["unauthorized"] != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A minute is 2 s here.
+func TestEveryTokenRefusedForAMinute(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	cs := f.many(8)
+	for _, c := range cs {
+		c.tokens.spacing = time.Second
+	}
+	f.script(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}})
+	begun := time.Now()
+	together(cs, func(c *Client) {
+		for time.Since(begun) < 2*time.Second {
+			c.Ready(t.Context())
+			if f := created(c, attempt("A", record.Content{})); f == nil || f.Kind != fault.Unauthorized {
+				t.Errorf("%+v", f)
+			}
+		}
+	})
+	if n := f.sim.State().TokenRequests; n < 2 || n > 3 {
+		t.Errorf("%d token requests", n)
+	}
+}
+
+func TestRefusedTokenIsReplacedForAll(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	cs := f.many(5)
+	for _, c := range cs {
+		c.tokens.spacing = 100 * time.Millisecond
+		create(t, c, 0)
+	}
+	<-time.After(cs[0].tokens.spacing)
+	f.sim.Revoke()
+	together(cs, func(c *Client) {
+		if f := create(t, c, fault.Unauthorized); !f.Renewed {
+			t.Error("not renewed")
+		}
+		create(t, c, 0)
+	})
+	f.asked(2)
+
+	// Who looks at Redis within a second does not even try the old one.
+	<-time.After(cs[0].tokens.spacing)
+	f.sim.Revoke()
+	create(t, cs[0], fault.Unauthorized)
+	refused := f.sim.State().Faults["unauthorized"]
+	<-time.After(recheck)
+	for _, c := range cs {
+		if f := c.Ready(t.Context()); f != nil {
+			t.Fatal(f)
+		}
+		create(t, c, 0)
+	}
+	f.asked(3)
+	if n := f.sim.State().Faults["unauthorized"]; n != refused {
+		t.Errorf("%d calls with a token that was known to be refused", n-refused)
+	}
+}
+
+func TestRefusedCredentialsAreTriedOnceByTheFleet(t *testing.T) {
+	f := newFleet(t, simulator.Config{ClientSecret: "another"})
+	cs := f.many(10)
+	for _, c := range cs {
+		c.tokens.spacing = 500 * time.Millisecond
+	}
+	refuse := func(c *Client) {
+		if f := c.Ready(t.Context()); f == nil || f.Kind != fault.Unauthorized || f.Detail != "access token: HTTP 401, code 401" {
+			t.Errorf("%+v", f)
+		}
+	}
+	together(cs, refuse)
+	together(cs, refuse)
+	f.asked(1)
+	<-time.After(cs[0].tokens.spacing)
+	together(cs, refuse)
+	f.asked(2)
+}
+
+func TestFaultsAreSharedAsTheyAre(t *testing.T) {
+	f := newFleet(t, simulator.Config{Script: simulator.Script{
+		TokenFault: &simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(time.Minute)}}})
+	cs := f.many(2)
+	create(t, cs[0], fault.TooMany)
+	if f := create(t, cs[1], fault.TooMany); f.RetryAfter < 50*time.Second || f.RetryAfter > time.Minute {
+		t.Errorf("%+v", f)
+	}
+	f.asked(1)
+	for _, kind := range keptKinds() {
+		given := &fault.Fault{Kind: kind, Detail: "HTTP 500, code 1", RetryAfter: 5 * time.Second}
+		if got := readFault(string(writeFault(given)), 2*time.Second); got.RetryAfter != 3*time.Second || got.Kind != kind || got.Detail != given.Detail {
+			t.Errorf("%+v", got)
+		}
+	}
+	for _, text := range []string{"", "x", `{"kind":"of a later version"}`} {
+		if got := readFault(text, time.Hour); got.Kind != fault.TokenUnavailable || got.RetryAfter != 0 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestUnreachableServerIsFoundOutByOne(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	good := f.cfg.BaseURL
+	f.cfg.BaseURL = "http://" + deaf(t)
+	f.cfg.Timeout = 300 * time.Millisecond
+	begun := time.Now()
+	together(f.many(10), func(c *Client) {
+		if f := c.Ready(t.Context()); f == nil || f.Party() != fault.FaceKi || f.Outcome() != fault.NoLink {
+			t.Errorf("%+v", f)
+		}
+	})
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	f.cfg.BaseURL = good
+	create(t, f.process(nil), 0)
+}
+
+func TestRedisAway(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	held := f.process(nil)
+	create(t, held, 0)
+	f.srv.Stop()
+	c := f.process(nil)
+	for range 3 {
+		if f := c.Ready(t.Context()); f == nil || f.Kind != fault.TokenUnavailable {
+			t.Errorf("%+v", f)
+		}
+		create(t, c, fault.TokenUnavailable)
+	}
+	if s := f.sim.State(); s.TokenRequests != 1 || s.LinkCalls != 1 {
+		t.Errorf("%+v", s)
+	}
+	// What was granted before can still be sent.
+	held.tokens.lookedAt = held.now().Add(-recheck)
+	if f := held.Ready(t.Context()); f != nil {
+		t.Errorf("%+v", f)
+	}
+	create(t, held, 0)
+	f.srv.Restart(t)
+	create(t, c, 0) // Redis has forgotten everything
+	f.asked(2)
+}
+
+// The one who asks gets a token while Redis goes: it tells the others later.
+func TestTokenThatRedisDidNotLearnOf(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	c := f.process(nil)
+	ask := c.tokens.ask
+	c.tokens.ask = func(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
+		defer f.srv.Stop()
+		return ask(ctx)
+	}
+	create(t, c, 0)
+	f.srv.Restart(t)
+	c.tokens.lookedAt = c.now().Add(-recheck)
+	if f := c.Ready(t.Context()); f != nil {
+		t.Fatal(f)
+	}
+	create(t, f.process(nil), 0)
+	f.asked(1)
+}
+
+func TestCrashedHolderBlocksNotLong(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	f.cfg.Timeout = time.Second
+	c := f.process(nil)
+	claim, err := NewTokens(f.rdb, f.keys, f.cfg).Claim(t.Context(), "crashed", 700*time.Millisecond)
+	if err != nil || !claim.Turn {
+		t.Fatal(claim, err)
+	}
+	begun := time.Now()
+	if f := c.Ready(t.Context()); f != nil {
+		t.Fatal(f)
+	}
+	if took := time.Since(begun); took < 600*time.Millisecond {
+		t.Errorf("after %v", took)
+	}
+	f.asked(1)
+	// Its answer comes too late, and changes nothing.
+	if err := NewTokens(f.rdb, f.keys, f.cfg).Land(t.Context(), "crashed", Claim{}); err != nil {
+		t.Error(err)
+	}
+	create(t, f.process(nil), 0)
+	f.asked(1)
+}
+
+func TestWaitForAnotherEndsInTime(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	c := f.process(nil)
+	if _, err := NewTokens(f.rdb, f.keys, f.cfg).Claim(t.Context(), "another", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if f := c.Ready(ctx); f == nil || f.Kind != fault.TokenUnavailable {
+		t.Errorf("%+v", f)
+	}
+	if f := created(c, within(20*time.Millisecond)); f == nil || f.Kind != fault.Interrupted {
+		t.Errorf("%+v", f)
+	}
+	f.asked(0)
+}
+
+// A process that stops while it asks lets the others ask at once.
+func TestStoppedHolderHandsItsTurnOn(t *testing.T) {
+	f := newFleet(t, simulator.Config{Script: simulator.Script{TokenFault: &simulator.Fault{Name: "hang"}}})
+	leaving := f.process(nil)
+	var all sync.WaitGroup
+	all.Go(func() {
+		if f := leaving.Ready(t.Context()); f == nil || f.Kind != fault.Interrupted {
+			t.Errorf("%+v", f)
+		}
+	})
+	eventually(t, func() bool { return f.sim.State().TokenRequests == 1 }, func() {})
+	f.script(simulator.Script{})
+	leaving.Close()
+	all.Wait()
+	begun := time.Now()
+	create(t, f.process(nil), 0)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("after %v", took)
+	}
+	f.asked(2)
+}
+
+func TestOldAndNewCredentialsSideBySide(t *testing.T) {
+	f := newFleet(t, simulator.Config{ClientSecret: "new"})
+	old := f.process(func(c *Config) { c.ClientSecret = "old" })
+	fresh := f.process(func(c *Config) { c.ClientSecret = "new" })
+	for range 3 {
+		create(t, old, fault.Unauthorized)
+		create(t, fresh, 0)
+	}
+	f.asked(2)
+}

@@ -1,0 +1,105 @@
+package faceki
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// After a failover Redis' clock may be behind what was written before.
+func TestRedisClockGoesBack(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	key := f.keys.Token(f.cfg.Fingerprint())
+	later := time.Now().Add(24 * time.Hour).UnixMilli()
+	for name, fields := range map[string][]any{
+		"turn":  {"holder", "gone", "lease", later},
+		"fault": {"fault", "{}", "retry", later, "asked", later},
+	} {
+		f.rdb.Del(t.Context(), key)
+		f.rdb.HSet(t.Context(), key, fields...)
+		if f := created(f.process(nil), attempt("A", record.Content{})); f != nil {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	tokens := NewTokens(f.rdb, f.keys, f.cfg)
+	claim, err := tokens.Claim(t.Context(), "x", time.Second)
+	if err != nil || claim.Token == "" {
+		t.Fatal(err)
+	}
+	f.rdb.HSet(t.Context(), key, "asked", later)
+	if kept, err := tokens.Drop(t.Context(), claim.Token, spacing); kept || err != nil {
+		t.Error("a token from the future stays for ever", err)
+	}
+}
+
+// Both stores answer the same.
+func TestStores(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	for name, s := range map[string]Store{"alone": &alone{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg)} {
+		ctx := t.Context()
+		claim := func() Claim {
+			t.Helper()
+			c, err := s.Claim(ctx, "me", time.Minute)
+			if c.Left > time.Minute || (c.Token != "") != (c.Left > 59*time.Second) {
+				t.Errorf("%s: left %v", name, c.Left)
+			}
+			c.Left = 0
+			if err != nil {
+				t.Error(name, err)
+			}
+			return c
+		}
+		expect := func(want Claim) {
+			t.Helper()
+			if got := claim(); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+		drop := func(token Secret, spacing time.Duration, want bool) {
+			t.Helper()
+			if kept, err := s.Drop(ctx, token, spacing); kept != want || err != nil {
+				t.Error(name, kept, err)
+			}
+		}
+		land := func(c Claim) {
+			if err := s.Land(ctx, "me", c); err != nil {
+				t.Error(name, err)
+			}
+		}
+		drop("t", 0, false)
+		expect(Claim{Turn: true})
+		land(Claim{Token: "t", Left: time.Minute})
+		expect(Claim{Token: "t"})
+		drop("another", 0, false)
+		drop("t", time.Minute, true)
+		expect(Claim{Token: "t"})
+		drop("t", 0, false)
+		drop("t", time.Minute, false)
+		expect(Claim{Turn: true})
+		land(Claim{})
+		expect(Claim{Turn: true})
+		refused := &fault.Fault{Kind: fault.Unauthorized, Detail: "access token: HTTP 401"}
+		land(Claim{Fault: refused, Left: 40 * time.Second})
+		if c := claim(); c.Token != "" || c.Fault == nil || *c.Fault != *refused || c.Fault == refused {
+			t.Errorf("%s: %+v", name, c.Fault)
+		}
+	}
+}
+
+func TestStoreErrorsAreErrors(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	s := NewTokens(f.rdb, f.keys, f.cfg)
+	f.srv.Stop()
+	_, a := s.Claim(t.Context(), "me", time.Second)
+	b := s.Land(t.Context(), "me", Claim{Token: "t0k3n", Left: time.Second})
+	_, c := s.Drop(t.Context(), "t0k3n", 0)
+	if text := errors.Join(a, b, c).Error(); a == nil || b == nil || c == nil || strings.Contains(text, "t0k3n") {
+		t.Error(a, b, c)
+	}
+}
