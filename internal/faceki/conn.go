@@ -62,7 +62,7 @@ func (c *rawConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	first := !s.sent.Load()
-	if s.refused.Load() || first && !s.by.IsZero() && !s.now().Before(s.by) {
+	if first && !s.by.IsZero() && !s.now().Before(s.by) {
 		s.refused.Store(true)
 		return 0, errTooLate
 	}

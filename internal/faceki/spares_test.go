@@ -151,6 +151,16 @@ func TestTooLateIsNotSent(t *testing.T) {
 		if f := created(c, within(-time.Nanosecond)); f == nil || f.Kind != fault.Interrupted {
 			t.Fatalf("%+v", f)
 		}
+		calledOff, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 10 {
+			if _, f := c.CreateLink(calledOff, within(time.Second)); f == nil || f.Kind != fault.Interrupted {
+				t.Fatalf("%+v", f)
+			}
+		}
+		if n := len(c.spares.idle); n != 1 {
+			t.Fatalf("%d connections are left: one was taken in vain", n)
+		}
 		// The process is stopped when all is done but the write itself: the clock
 		// is looked at nowhere later.
 		c.spares.now = func() time.Time { return time.Now().Add(time.Minute) }
@@ -219,6 +229,28 @@ func TestSocketKnowsOfTheEndFirst(t *testing.T) {
 	eventually(t, raw.closedByPeer, func() { _ = theirs.Close() })
 }
 
+// Where the kernel took nothing, nothing was sent.
+func TestWriteThatFailsAtOnceSentNothing(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer func() { _ = theirs.Close() }()
+	s := &sending{now: time.Now}
+	s.begun.Store(true)
+	raw := &rawConn{Conn: ours}
+	raw.sending.Store(s)
+	go func() { _, _ = io.ReadFull(theirs, make([]byte, 1)) }()
+	if _, err := raw.Write([]byte("x")); err != nil || !s.sent.Load() {
+		t.Error("one byte is one too many", err)
+	}
+	_ = ours.Close()
+	if _, err := raw.Write([]byte("x")); err == nil || !s.sent.Load() {
+		t.Error("what was sent before stays sent", err)
+	}
+	s.sent.Store(false)
+	if _, err := raw.Write([]byte("x")); err == nil || s.sent.Load() {
+		t.Error("sent on a closed connection", err)
+	}
+}
+
 // eventually does something once and waits until it shows.
 func eventually(t *testing.T, shows func() bool, do func()) {
 	t.Helper()
@@ -284,6 +316,9 @@ func TestConnect(t *testing.T) {
 	}
 	if n := s.calls.Load(); n != 0 {
 		t.Fatalf("%d calls", n)
+	}
+	if f := created(c, attempt("A", record.Content{})); f != nil || s.made.Load() != 3 {
+		t.Errorf("%+v on connection %d", f, s.made.Load())
 	}
 	s.Close()
 	if f := c.Connect(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "connection refused" {

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
@@ -38,10 +41,14 @@ func TestRedisClockGoesBack(t *testing.T) {
 	}
 }
 
-// Both stores answer the same.
+// All stores answer the same; the embedded one is what runs where no Redis is.
 func TestStores(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	for name, s := range map[string]Store{"alone": &alone{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg)} {
+	embedded := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), DisableIdentity: true})
+	t.Cleanup(func() { _ = embedded.Close() })
+	for name, s := range map[string]Store{
+		"alone": &alone{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg), "embedded": NewTokens(embedded, f.keys, f.cfg),
+	} {
 		ctx := t.Context()
 		claim := func() Claim {
 			t.Helper()

@@ -186,7 +186,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestFaultsOfTheSimulator(t *testing.T) {
-	sim, c, _ := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = 300 * time.Millisecond })
+	sim, c, _ := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = time.Second })
 	for name, kind := range map[string]fault.Kind{
 		"reset_before": fault.Lost, "reset_after": fault.Lost, "truncated": fault.Unreadable, "not_json": fault.Unreadable,
 		"too_long": fault.Unreadable, "hang": fault.TimedOut, "redirect": fault.Unauthorized, "no_data": fault.Unusable,
