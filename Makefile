@@ -32,6 +32,21 @@ test: test-needs ## install redis-server where it is missing, and run all tests 
 test-long: test-needs ## the same, with the long tests and in random order
 	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
 
+# What is measured is bin/kyclink; bin/bench gets signals itself, unlike a
+# program under go run. BENCH holds its flags, such as -short, -run rate, -reps 1,
+# -json FILE.
+BENCH ?=
+
+.PHONY: bench
+bench: build test-needs ## figures beside their targets, in about 30 minutes; BENCH='-short -run rate' for less
+	@go build -o bin/bench ./internal/bench
+	@exec bin/bench $(BENCH)
+
+.PHONY: bench-long
+bench-long: build test-needs ## the same with longer outages and larger backlogs, in about 2 hours
+	@go build -o bin/bench ./internal/bench
+	@exec bin/bench -long $(BENCH)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// drainSlots is the concurrency of both sides of the comparison.
+const drainSlots = 32
+
+func drains() []scenario {
+	return []scenario{
+		{"drain", "1 process, FaceKi answers at once, no limit in the way, beside bare asynq", true, 4 * time.Minute, drain},
+		{"trips", "client round trips a link, what asynq's pollers and the import need included", false, 3 * time.Minute, trips},
+	}
+}
+
+// work is what working off a backlog took.
+type work struct {
+	perSecond float64       // links
+	cpu       time.Duration // a thousand links
+}
+
+func drain(ctx context.Context, b *bench) ([]figure, error) {
+	n := pick(b, 4000, 10_000, 50_000)
+	ours, servers, scripts, err := drainOurs(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := drainBare(ctx, b, n, 1)
+	if err != nil {
+		return nil, err
+	}
+	same := bare
+	if servers > 1 {
+		if same, err = drainBare(ctx, b, n, servers); err != nil {
+			return nil, err
+		}
+	}
+	return append([]figure{
+		info("links", "1/s", ours.perSecond),
+		info("bare asynq, one server", "1/s", bare.perSecond),
+		atLeast("against bare asynq as shipped", "×", ours.perSecond/bare.perSecond, 0.75),
+		info("asynq servers of the lane", "", float64(servers)),
+		atLeast("against bare asynq with as many servers", "×", ours.perSecond/same.perSecond, 0.5),
+		info("processor time for 1,000 links", "s", ours.cpu.Seconds()),
+		atMost("of it, against bare asynq as shipped", "×", ours.cpu.Seconds()/bare.cpu.Seconds(), 1.3),
+	}, scripts...), nil
+}
+
+func drainOurs(ctx context.Context, b *bench, n int) (w work, servers int, scripts []figure, err error) {
+	r, err := b.open(simulator.Config{})
+	if err != nil {
+		return w, 0, nil, err
+	}
+	defer r.close()
+	// Lower, and what scripts call is logged as well, which slows them down.
+	const slow = 3 * time.Millisecond
+	for setting, value := range map[string]string{
+		"slowlog-log-slower-than": strconv.FormatInt(slow.Microseconds(), 10), "slowlog-max-len": "100000",
+		"latency-tracking-info-percentiles": "99.9",
+	} {
+		if err := r.rdb.ConfigSet(ctx, setting, value).Err(); err != nil {
+			return w, 0, nil, err
+		}
+	}
+	if err := r.bulk(ctx, r.client, n); err != nil {
+		return w, 0, nil, err
+	}
+	if err := r.workers(1, settings("100000/s", 1000, drainSlots)...); err != nil {
+		return w, 0, nil, err
+	}
+	if err := r.arrivals(ctx, n/2); err != nil {
+		return w, 0, nil, err
+	}
+	if servers, err = laneServers(r.rdb, "kyclink:default:bulk"); err != nil {
+		return w, 0, nil, err
+	}
+	if err := r.done(ctx); err != nil {
+		return w, 0, nil, err
+	}
+	if r.ended.failed > 0 {
+		return w, 0, nil, fmt.Errorf("%d requests failed: %s", r.ended.failed, r.ended.why)
+	}
+	if w, err = r.worked(n); err != nil {
+		return w, 0, nil, err
+	}
+	scripts, err = r.scripts(ctx)
+	return w, servers, scripts, err
+}
+
+// worked looks at the middle of the run, and at the process' whole life.
+func (r *rig) worked(n int) (work, error) {
+	cpu, _, err := r.processes[0].stop(time.Minute)
+	if err != nil {
+		return work{}, err
+	}
+	at := times(r.upstream.calls())
+	from, to := at[len(at)/10], at[len(at)*9/10]
+	return work{
+		perSecond: float64(between(at, from, to)) / to.Sub(from).Seconds(),
+		cpu:       cpu * 1000 / time.Duration(n),
+	}, nil
+}
+
+// laneServers counts the asynq servers that take from a queue.
+func laneServers(rdb redis.UniversalClient, queue string) (int, error) {
+	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
+	if err != nil {
+		return 0, fmt.Errorf("count asynq's servers: %w", err)
+	}
+	n := 0
+	for _, s := range servers {
+		if _, ours := s.Queues[queue]; ours {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// scripts is how long Redis was held by scripts: the import's, the feeder's,
+// asynq's and those of each link.
+func (r *rig) scripts(ctx context.Context) ([]figure, error) {
+	stats, err := r.rdb.Info(ctx, "latencystats").Result()
+	if err != nil {
+		return nil, err
+	}
+	most, err := p999(stats)
+	if err != nil {
+		return nil, err
+	}
+	log, err := r.rdb.SlowLogGet(ctx, -1).Result()
+	if err != nil {
+		return nil, err
+	}
+	longest := most
+	for _, entry := range log {
+		if len(entry.Args) > 0 && strings.HasPrefix(strings.ToLower(entry.Args[0]), "eval") {
+			longest = max(longest, entry.Duration)
+		}
+	}
+	return []figure{
+		atMost("scripts in Redis, p99.9", "ms", milliseconds(most), 10),
+		info("scripts in Redis, longest", "ms", milliseconds(longest)),
+	}, nil
+}
+
+var latencyOfScripts = regexp.MustCompile(`latency_percentiles_usec_evalsha:p99\.9=([0-9.]+)`)
+
+// p999 reads INFO latencystats.
+func p999(stats string) (time.Duration, error) {
+	found := latencyOfScripts.FindStringSubmatch(stats)
+	if found == nil {
+		return 0, fmt.Errorf("Redis says nothing of scripts in %q", stats) //nolint:staticcheck // a name
+	}
+	us, err := strconv.ParseFloat(found[1], 64)
+	return time.Duration(us * float64(time.Microsecond)), err
+}
+
+func trips(ctx context.Context, b *bench) ([]figure, error) {
+	n := pick(b, 2000, 5000, 20_000)
+	bulk, err := countTrips(ctx, b, n, func(r *rig, client *tasks.Client) error { return r.bulk(ctx, client, n) })
+	if err != nil {
+		return nil, err
+	}
+	interactive, err := countTrips(ctx, b, n, func(r *rig, client *tasks.Client) error { return r.interactive(ctx, client, n) })
+	return []figure{
+		atMost("bulk", "", bulk, 4.5),
+		atMost("interactive", "", interactive, 6),
+	}, err
+}
+
+// countTrips counts what n links take, from accepting to recording.
+func countTrips(ctx context.Context, b *bench, n int, accept func(*rig, *tasks.Client) error) (float64, error) {
+	r, err := b.open(simulator.Config{})
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	c, err := count(r.server.Addr)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	rdb := redis.NewClient(&redis.Options{Addr: c.addr()})
+	defer func() { _ = rdb.Close() }()
+	if err := accept(r, tasks.NewClient(rdb, tasks.Config{})); err != nil {
+		return 0, err
+	}
+	if err := r.workersAt("redis://"+c.addr()+"/0", 1, settings("100000/s", 1000, drainSlots)...); err != nil {
+		return 0, err
+	}
+	if err := r.done(ctx); err != nil {
+		return 0, err
+	}
+	return float64(c.trips.Load()) / float64(n), nil
+}
+
+// interactive accepts n requests of the lane, several at a time.
+func (r *rig) interactive(ctx context.Context, client *tasks.Client, n int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(16)
+	for row := range people(r.accepted, n) {
+		group.Go(func() error {
+			_, err := client.Enqueue(ctx, row.Request)
+			return err
+		})
+	}
+	r.accepted += n
+	return group.Wait()
+}

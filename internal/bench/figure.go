@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+// figure is one thing that a run of a scenario measured.
+type figure struct {
+	name   string
+	unit   string
+	value  float64
+	bound  string // "≤", "≥", or "" where there is no target
+	target float64
+	must   bool // missing it in any repetition is an error, not a slow machine
+}
+
+func (f figure) met(value float64) bool {
+	switch f.bound {
+	case "≤":
+		return value <= f.target
+	case "≥":
+		return value >= f.target
+	}
+	return true
+}
+
+func atMost(name, unit string, value, target float64) figure {
+	return figure{name: name, unit: unit, value: value, bound: "≤", target: target}
+}
+
+func atLeast(name, unit string, value, target float64) figure {
+	return figure{name: name, unit: unit, value: value, bound: "≥", target: target}
+}
+
+// info is a figure without a target.
+func info(name, unit string, value float64) figure {
+	return figure{name: name, unit: unit, value: value}
+}
+
+func must(f figure) figure {
+	f.must = true
+	return f
+}
+
+// row is a figure over the repetitions of a scenario.
+type row struct {
+	Scenario string    `json:"scenario"`
+	Name     string    `json:"figure"`
+	Unit     string    `json:"unit,omitempty"`
+	Values   []float64 `json:"values"`
+	Median   float64   `json:"median"`
+	Bound    string    `json:"bound,omitempty"`
+	Target   float64   `json:"target,omitempty"`
+	OK       bool      `json:"ok"`
+	Broken   bool      `json:"broken,omitempty"`
+}
+
+// rows puts the repetitions of a scenario together: a target is met where the
+// median meets it, one that must be met where every value does.
+func rows(scenario string, repetitions [][]figure) []row {
+	var all []row
+	at := make(map[string]int)
+	for _, figures := range repetitions {
+		for _, f := range figures {
+			i, known := at[f.name]
+			if !known {
+				i = len(all)
+				at[f.name] = i
+				all = append(all, row{Scenario: scenario, Name: f.name, Unit: f.unit, Bound: f.bound})
+			}
+			r := &all[i]
+			r.Values, r.Target = append(r.Values, f.value), f.target
+			r.Median = median(r.Values)
+			r.Broken = r.Broken || f.must && !f.met(f.value)
+			r.OK = f.met(r.Median) && !r.Broken
+		}
+	}
+	return all
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// table prints rows for people.
+func table(out io.Writer, all []row) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, r := range all {
+		value, target, verdict := number(r.Median), "", ""
+		if len(r.Values) > 1 {
+			value += fmt.Sprintf(" (%s–%s)", number(slices.Min(r.Values)), number(slices.Max(r.Values)))
+		}
+		if r.Bound != "" {
+			target, verdict = r.Bound+" "+number(r.Target), "ok"
+		}
+		switch {
+		case r.Broken:
+			verdict = "BROKEN"
+		case !r.OK:
+			verdict = "MISSED"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", r.Name, value, r.Unit, target, verdict)
+	}
+	return w.Flush()
+}
+
+// number keeps three digits that mean something.
+func number(v float64) string {
+	switch abs := math.Abs(v); {
+	case v == math.Trunc(v) || abs >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case abs >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}

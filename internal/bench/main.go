@@ -1,0 +1,190 @@
+// Command bench measures what kyclink promises, with its own Redis, its own
+// simulated FaceKi and real `kyclink worker` processes, all on loopback. It
+// prints every figure with its target beside it. See make bench.
+//
+// A missed target is information: the exit code is 0. It is 1 where something
+// broke: a request failed, a window held more calls than the limit allows, a
+// process died, or a scenario did not come to its end in its time.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo // this is main
+}
+
+// bench is what scenarios are told.
+type bench struct {
+	kyclink string // the binary under test
+	size    int    // of the scenarios
+	notes   io.Writer
+}
+
+// The sizes of the scenarios.
+const (
+	short  = iota // for trying
+	normal        // make bench
+	long          // make bench-long
+)
+
+// pick gives the value for the size that is run.
+func pick[T any](b *bench, forShort, forNormal, forLong T) T {
+	return []T{forShort, forNormal, forLong}[b.size]
+}
+
+func (b *bench) note(format string, args ...any) { fmt.Fprintf(b.notes, format+"\n", args...) }
+
+// scenario is one thing that is measured.
+type scenario struct {
+	name, about string
+	repeated    bool          // it is short: run it several times
+	within      time.Duration // besides what the size makes of it, or it is broken
+	run         func(context.Context, *bench) ([]figure, error)
+}
+
+func scenarios() []scenario {
+	return slices.Concat(rates(), signups(), drains(), tokens(), outages(), credits(), storms())
+}
+
+func run(args []string, out, notes io.Writer) int {
+	if slices.Equal(args, []string{baselineArg}) {
+		return baseline(notes)
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(notes)
+	b := &bench{size: normal, notes: notes}
+	flags.StringVar(&b.kyclink, "kyclink", "bin/kyclink", "the `binary` to measure, built without -race")
+	pattern := flags.String("run", "", "run only the scenarios whose names match the `regexp`")
+	reps := flags.Int("reps", 3, "repetitions of the short scenarios")
+	isShort := flags.Bool("short", false, "shorter scenarios, for trying them")
+	isLong := flags.Bool("long", false, "longer scenarios")
+	file := flags.String("json", "", "write the figures to a `file`, too")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	match, err := regexp.Compile(*pattern)
+	if err != nil || *reps < 1 || flags.NArg() > 0 {
+		fmt.Fprintln(notes, "bench: usage:", err)
+		flags.Usage()
+		return 2
+	}
+	switch {
+	case *isShort:
+		b.size = short
+	case *isLong:
+		b.size = long
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	ctx, cancel := withParent(ctx)
+	defer cancel()
+	fmt.Fprintln(out, machine(ctx))
+	all, ok := b.runAll(ctx, match, *reps, out)
+	if *file != "" {
+		if err := write(*file, all); err != nil {
+			fmt.Fprintln(notes, "bench:", err)
+			ok = false
+		}
+	}
+	if !ok {
+		return 1
+	}
+	return 0
+}
+
+// withParent ends the context where the process that started this one ends:
+// `go run` passes no signal on when it is stopped.
+func withParent(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	parent := os.Getppid()
+	go func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+				if os.Getppid() != parent {
+					cancel(errors.New("the process that started the bench ended"))
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// runAll runs what matches, and says whether nothing broke.
+func (b *bench) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []row, ok bool) {
+	ok = true
+	for _, s := range scenarios() {
+		if !match.MatchString(s.name) || ctx.Err() != nil {
+			continue
+		}
+		fmt.Fprintf(out, "\n%s: %s\n", s.name, s.about)
+		n := 1
+		if s.repeated {
+			n = reps
+		}
+		var repetitions [][]figure
+		for i := range n {
+			begun := time.Now()
+			figures, err := b.once(ctx, s)
+			b.note("%s: %d of %d took %v", s.name, i+1, n, time.Since(begun).Round(time.Second))
+			if err != nil {
+				fmt.Fprintf(out, "  BROKEN: %v\n", err)
+				ok = false
+			}
+			repetitions = append(repetitions, figures)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+		these := rows(s.name, repetitions)
+		ok = ok && !slices.ContainsFunc(these, func(r row) bool { return r.Broken })
+		ok = table(out, these) == nil && ok
+		all = append(all, these...)
+	}
+	return all, ok && ctx.Err() == nil
+}
+
+func (b *bench) once(ctx context.Context, s scenario) ([]figure, error) {
+	within := s.within + pick(b, 0, 0, 20*time.Minute)
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %v", within))
+	defer cancel()
+	return s.run(ctx, b)
+}
+
+// machine says in a line what the figures were measured on.
+func machine(ctx context.Context) string {
+	version, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
+	found := regexp.MustCompile(`v=(\S+)`).FindSubmatch(version)
+	redis := "no redis-server"
+	if err == nil && found != nil {
+		redis = "Redis " + string(found[1])
+	}
+	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, the simulator in the bench's own process",
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), redis)
+}
+
+func write(file string, all []row) error {
+	raw, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(raw, '\n'), 0o600)
+}

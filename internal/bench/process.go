@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// process is one that a rig started, and ends.
+type process struct {
+	cmd     *exec.Cmd
+	log     string
+	began   time.Time
+	over    chan struct{}
+	stopped bool // by us
+}
+
+// run starts a program with these settings and no others.
+func (r *rig) run(program string, settings []string, args ...string) error {
+	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("%d.log", len(r.processes))))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()                                                                                // the process has its own
+	p := &process{cmd: exec.Command(program, args...), log: log.Name(), began: time.Now(), over: make(chan struct{})} //nolint:gosec,noctx // ours; ended by pid, softly where that is measured
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + r.dir}, settings...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", filepath.Base(program), err)
+	}
+	go func() {
+		defer close(p.over)
+		_ = p.cmd.Wait() // alive and stop look at how it ended
+	}()
+	r.processes = append(r.processes, p)
+	return nil
+}
+
+// alive fails where a process ended that nobody stopped.
+func (r *rig) alive() error {
+	for _, p := range r.processes {
+		if p.stopped {
+			continue
+		}
+		select {
+		case <-p.over:
+			return fmt.Errorf("a process ended by itself (%s); the end of its log:\n%s", p.cmd.ProcessState, p.tail())
+		default:
+		}
+	}
+	return nil
+}
+
+func (p *process) tail() string {
+	const most = 2000
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-most):])
+}
+
+// kill ends the process at once, as a crash does.
+func (p *process) kill() {
+	p.stopped = true
+	_ = p.cmd.Process.Kill() // an error says that it has ended
+	<-p.over
+}
+
+// stop ends the process softly and gives the processor time that it used, and
+// how long it lived.
+func (p *process) stop(patience time.Duration) (cpu, life time.Duration, err error) {
+	p.stopped = true
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error says that it has ended
+	select {
+	case <-p.over:
+	case <-time.After(patience):
+		p.kill()
+		return 0, 0, errors.New("a process did not stop; the end of its log:\n" + p.tail())
+	}
+	state := p.cmd.ProcessState
+	return state.UserTime() + state.SystemTime(), time.Since(p.began), nil
+}

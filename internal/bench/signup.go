@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func signups() []scenario {
+	return []scenario{
+		{"signup-bulk", "1 process, 50/s, 20,000 bulk requests waiting, an interactive one each second", false, 5 * time.Minute, signupBulk},
+		{"signup-idle", "1 process, 500/s, nothing else to do", true, 3 * time.Minute, signupIdle},
+	}
+}
+
+func signupBulk(ctx context.Context, b *bench) ([]figure, error) {
+	l := limit{50, 5}
+	r, err := b.open(answering())
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.bulk(ctx, r.client, 20_000); err != nil {
+		return nil, err
+	}
+	if err := r.workers(1, settings("50/s", l.burst, slots)...); err != nil {
+		return nil, err
+	}
+	if err := r.arrivals(ctx, 200); err != nil {
+		return nil, err
+	}
+	figures, err := r.signups(ctx, pick(b, 15, 60, 300), 900*time.Millisecond, 1100*time.Millisecond, 20, 80)
+	if err != nil {
+		return nil, err
+	}
+	promised, err := r.promises(ctx, l)
+	return append(figures, promised...), err
+}
+
+func signupIdle(ctx context.Context, b *bench) ([]figure, error) {
+	l := limit{500, 5}
+	r, err := b.open(answering())
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	settings := settings("500/s", l.burst, slots)
+	if err := r.workers(1, settings...); err != nil {
+		return nil, err
+	}
+	if err := r.pass(ctx, pick(b, 8*time.Second, 15*time.Second, time.Minute)); err != nil {
+		return nil, err
+	}
+	// Its start is included, which is less than half a percent.
+	cpu, life, err := r.processes[0].stop(30 * time.Second)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.workers(1, settings...); err != nil {
+		return nil, err
+	}
+	if err := r.one(ctx, "warm-up"); err != nil {
+		return nil, err
+	}
+	figures, err := r.signups(ctx, pick(b, 200, 300, 2000), 20*time.Millisecond, 80*time.Millisecond, 10, 30)
+	if err != nil {
+		return nil, err
+	}
+	figures = append(figures, atMost("processor of an idle process", "% of a core", 100*cpu.Seconds()/life.Seconds(), 8))
+	promised, err := r.promises(ctx, l)
+	return append(figures, promised...), err
+}
+
+// signups enqueues n interactive requests, with pauses in between, and measures
+// from the call of Enqueue to the upstream's receipt.
+func (r *rig) signups(ctx context.Context, n int, shortest, longest time.Duration, p50, p99 float64) ([]figure, error) {
+	sent := make(map[string]time.Time, n)
+	for i := range n {
+		id := fmt.Sprintf("S-%05d", i)
+		sent[id] = time.Now()
+		if err := r.one(ctx, id); err != nil {
+			return nil, err
+		}
+		if err := r.pass(ctx, shortest+rand.N(longest-shortest)); err != nil {
+			return nil, err
+		}
+	}
+	var took []time.Duration
+	received := func() bool {
+		took = took[:0]
+		for _, call := range r.upstream.calls() {
+			if at, ours := sent[call.ApplicationID]; ours {
+				took = append(took, call.At.Sub(at))
+			}
+		}
+		return len(took) >= n
+	}
+	if err := r.until(ctx, "all signups were received", received); err != nil {
+		return nil, err
+	}
+	return []figure{
+		atMost("from Enqueue to receipt, p50", "ms", milliseconds(percentile(took, 50)), p50),
+		atMost("from Enqueue to receipt, p99", "ms", milliseconds(percentile(took, 99)), p99),
+		info("from Enqueue to receipt, longest", "ms", milliseconds(percentile(took, 100))),
+	}, nil
+}
+
+func (r *rig) one(ctx context.Context, id string) error {
+	_, err := r.client.Enqueue(ctx, tasks.Request{ApplicationID: id})
+	return err
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+func call(t *testing.T, u *upstream) (*http.Response, error) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post(u.url()+"/kycverify/api/kycverify/kyc-verify-link", "application/json", strings.NewReader(`{"applicationId":"A-1","expiryTime":1}`))
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	return resp, err
+}
+
+func TestUpstreamRefusesAndComesBack(t *testing.T) {
+	u, err := openUpstream(simulator.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.refuse()
+	if _, err := call(t, u); err != nil {
+		t.Fatal(err)
+	}
+	u.refuse()
+	u.refuse()
+	if _, err := call(t, u); err == nil {
+		t.Error("it answers though it refuses")
+	}
+	if err := u.listen(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, u); err != nil {
+		t.Error(err)
+	}
+	if calls := u.calls(); len(calls) != 2 || calls[1].ApplicationID != "A-1" {
+		t.Errorf("the calls are %+v", calls)
+	}
+}
+
+func TestUpstreamCanKeepRetryAfterToItself(t *testing.T) {
+	u, err := openUpstream(simulator.Config{Script: simulator.Script{Outage: &simulator.Fault{Name: "http_429"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.refuse()
+	for _, mute := range []bool{false, true} {
+		u.mute.Store(mute)
+		resp, err := call(t, u)
+		if err != nil || resp.StatusCode != http.StatusTooManyRequests || (resp.Header.Get("Retry-After") == "") != mute {
+			t.Errorf("mute %v: %v, %v", mute, resp, err)
+		}
+	}
+}
