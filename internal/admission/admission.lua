@@ -1,0 +1,85 @@
+-- The functions that other scripts call; all read and write in one step of theirs.
+--
+-- admit(lane, process, credential, id, connected) gives verdict, wait and reason.
+--   grant    send it, after holding it for `wait` ms: the token is of that moment
+--   probe    the same, and it is the one call that finds out how things are
+--   connect  the gate is closed and you are to probe: connect to FaceKi, then ask
+--            again with connected = 1, or report 'unconnected'
+--   wait     ask again after `wait` ms, at most 1000
+-- wait is text with three decimals: a number in a reply is cut to an integer.
+--
+-- report(kind, id, process, credential, marked, retry_after, latency), all times
+-- in ms, says what came of a grant or a connect; the kinds are those of the Go
+-- Kind. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
+-- is a starting worker's, override_rate(n, per) and reset_rate() are a person's;
+-- they give n, per and burst as they were.
+
+local function decide(lane, process, credential, id, connected)
+  if g.reason == 'paused' then return 'wait', SOON, 'paused' end
+  if hanging() then failing('outage', false) end
+  local r = refusal(credential)
+  if r and now < r.next then return 'wait', math.min(SOON, r.next - now), 'refused' end
+  if r and r.by > now then return 'wait', SOON, 'refused' end
+  local verdict, wait, reason
+  if g.state == 'closed' then
+    verdict, wait, reason = probing(lane, process, id, connected)
+  else
+    verdict, wait, reason = by_rate(lane, process)
+  end
+  if verdict ~= 'grant' and verdict ~= 'probe' then return verdict, wait, reason end
+  redis.call('ZADD', CALLS, ms(now), id)
+  if not r then return verdict, wait, reason end
+  r.prober, r.id, r.by = process, id, now + ANSWER
+  refuse(credential, r)
+  return 'probe', wait, 'refused'
+end
+
+admit = function(lane, process, credential, id, connected)
+  begin()
+  local verdict, wait, reason = decide(lane, process, credential, id, tonumber(connected) == 1)
+  write()
+  return verdict, string.format('%.3f', wait), reason
+end
+
+local SILENT = { outage = true, none = true, back = true, unconnected = true }
+
+report = function(kind, id, process, credential, marked, retry_after, latency)
+  marked, retry_after, latency = tonumber(marked), tonumber(retry_after), tonumber(latency)
+  begin()
+  redis.call('ZREM', CALLS, id)
+  if not SILENT[kind] then set('answered', now) end
+  if kind == 'success' or kind == 'alive' then learn(latency) end
+  judge(kind, id, process, credential, marked)
+  if is_probe(kind, id, process) then
+    conclude_probe(kind, retry_after)
+  elseif marked >= g.opened then
+    if kind == 'throttle' then throttled(false, retry_after)
+    elseif kind == 'no_credit' or kind == 'limit_reached' then failing(kind, false)
+    elseif reason_now() ~= '' then -- what was sent before it closed says nothing new
+    elseif kind == 'outage' then outcome(false, id)
+    elseif kind == 'success' or kind == 'alive' then outcome(true, id) end
+  end
+  write()
+end
+
+pause = function()
+  begin()
+  if g.reason ~= 'paused' then
+    settle()
+    set('under', g.reason)
+    free_probe()
+    turn('closed', 'paused', now)
+  end
+  write()
+end
+
+resume = function()
+  begin()
+  if g.reason == 'paused' then
+    local under = g.under
+    set('under', '')
+    turn(under == '' and 'open' or 'closed', under, now)
+  end
+  if g.reason ~= '' then set('next', now) end
+  write()
+end

@@ -1,0 +1,80 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Account is the gate and the rate of one account, for a person and for a
+// worker that starts. It is safe for concurrent use.
+type Account struct {
+	rdb  redis.UniversalClient
+	keys record.Keys
+
+	pause, resume, set, override, reset *redis.Script
+}
+
+// NewAccount makes one that uses, and does not close, rdb.
+func NewAccount(rdb redis.UniversalClient, account string) *Account {
+	script := func(call string) *redis.Script { return redis.NewScript(record.Prelude + Lua + call) }
+	return &Account{
+		rdb: rdb, keys: record.Keys{Account: account},
+		pause:    script("pause() return 'ok'"),
+		resume:   script("resume() return 'ok'"),
+		set:      script("return set_rate(ARGV[1], ARGV[2], ARGV[3])"),
+		override: script("return override_rate(ARGV[1], ARGV[2])"),
+		reset:    script("return reset_rate()"),
+	}
+}
+
+// Pause closes the gate until [Account.Resume], whatever happens. Calls that are
+// out, or were granted already, go on.
+func (a *Account) Pause(ctx context.Context) error { return a.do(ctx, "pause", a.pause) }
+
+// Resume ends a pause, and lets the next ask of a gate that is closed for
+// another reason probe at once.
+func (a *Account) Resume(ctx context.Context) error { return a.do(ctx, "resume", a.resume) }
+
+func (a *Account) do(ctx context.Context, what string, script *redis.Script) error {
+	if err := script.Run(ctx, a.rdb, []string{a.keys.Tag()}).Err(); err != nil {
+		return fmt.Errorf("%s the account: %w", what, err)
+	}
+	return nil
+}
+
+// SetRate writes a starting worker's rate and burst, of 2 at least: the last one
+// to start wins, but for a person's override of the rate, which stays in force.
+// It gives the rate and burst that were in force before, so that the caller can
+// say what it changed.
+func (a *Account) SetRate(ctx context.Context, rate Rate, burst int) (before Rate, beforeBurst int, err error) {
+	if burst < 2 {
+		return Rate{}, 0, fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give 2 or more", burst)
+	}
+	return a.change(ctx, a.set, rate.N, rate.Per.Milliseconds(), burst)
+}
+
+// OverrideRate puts a person's rate in force for the whole running fleet, until
+// [Account.ResetRate]. It gives what was in force before.
+func (a *Account) OverrideRate(ctx context.Context, rate Rate) (Rate, error) {
+	before, _, err := a.change(ctx, a.override, rate.N, rate.Per.Milliseconds())
+	return before, err
+}
+
+// ResetRate puts the workers' rate in force again. It gives what was before.
+func (a *Account) ResetRate(ctx context.Context) (Rate, error) {
+	before, _, err := a.change(ctx, a.reset)
+	return before, err
+}
+
+func (a *Account) change(ctx context.Context, script *redis.Script, args ...any) (Rate, int, error) {
+	old, err := script.Run(ctx, a.rdb, []string{a.keys.Tag()}, args...).Int64Slice()
+	if err != nil {
+		return Rate{}, 0, fmt.Errorf("change the rate: %w", err)
+	}
+	return Rate{int(old[0]), time.Duration(old[1]) * time.Millisecond}, int(old[2]), nil
+}

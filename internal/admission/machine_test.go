@@ -1,0 +1,154 @@
+package admission
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+var server *redistest.Server
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	server.Close()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// machine is the decision, in Go or in Redis, with the time as an argument.
+type machine interface {
+	Admit(now time.Time, ask Ask) Decision
+	Report(now time.Time, r Report)
+	Pause(now time.Time)
+	Resume(now time.Time)
+	SetRate(now time.Time, rate Rate, burst int)
+	OverrideRate(now time.Time, rate Rate)
+	ResetRate(now time.Time)
+	changes() []Change
+}
+
+func (s *State) changes() []Change { return s.history }
+
+// script is the decision in Redis. Its clock is the test's.
+type script struct {
+	t    testing.TB
+	rdb  *redis.Client
+	keys record.Keys
+	lua  *redis.Script
+}
+
+// testScript is a script whose clock comes from its last two arguments.
+func testScript(t testing.TB) *redis.Script {
+	const clock = "redis.call('TIME')"
+	if strings.Count(record.Prelude, clock) != 1 {
+		t.Fatal("the prelude reads its clock in another way than this test replaces")
+	}
+	return redis.NewScript(strings.Replace(record.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1) + Lua + `
+local a = ARGV
+if a[1] == 'admit' then return { admit(a[2], a[3], a[4], a[5], a[6]) } end
+if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8]) end
+if a[1] == 'pause' then pause() end
+if a[1] == 'resume' then resume() end
+if a[1] == 'set' then return set_rate(a[2], a[3], a[4]) end
+if a[1] == 'override' then return override_rate(a[2], a[3]) end
+if a[1] == 'reset' then return reset_rate() end
+return changes`)
+}
+
+func onRedis(t testing.TB) *script {
+	return &script{t, server.Client(t), record.Keys{Account: redistest.Account()}, testScript(t)}
+}
+
+func onMiniredis(t testing.TB) *script {
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return &script{t, rdb, record.Keys{Account: redistest.Account()}, testScript(t)}
+}
+
+func (s *script) run(now time.Time, args ...any) []any {
+	s.t.Helper()
+	us := now.UnixMicro()
+	args = append(args, us/1_000_000, us%1_000_000)
+	out, err := s.lua.Run(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args...).Slice()
+	if err != nil {
+		s.t.Fatalf("%v: %v", args, err)
+	}
+	return out
+}
+
+func (s *script) Admit(now time.Time, ask Ask) Decision {
+	connected := 0
+	if ask.Connected {
+		connected = 1
+	}
+	out := s.run(now, "admit", string(ask.Lane), ask.Process, ask.Credential, ask.ID, connected)
+	wait, err := strconv.ParseFloat(out[1].(string), 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return Decision{Verdict(out[0].(string)), millis(wait), out[2].(string)}
+}
+
+func (s *script) Report(now time.Time, r Report) {
+	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Marked.UnixMilli(),
+		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds())
+}
+
+func (s *script) Pause(now time.Time)  { s.run(now, "pause") }
+func (s *script) Resume(now time.Time) { s.run(now, "resume") }
+
+func (s *script) SetRate(now time.Time, rate Rate, burst int) {
+	s.run(now, "set", rate.N, rate.Per.Milliseconds(), burst)
+}
+
+func (s *script) OverrideRate(now time.Time, rate Rate) {
+	s.run(now, "override", rate.N, rate.Per.Milliseconds())
+}
+
+func (s *script) ResetRate(now time.Time) { s.run(now, "reset") }
+
+func (s *script) changes() []Change {
+	lines, err := s.rdb.LRange(s.t.Context(), s.keys.Tag()+":history", 0, -1).Result()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var out []Change
+	for _, l := range lines {
+		f := strings.SplitN(l, " ", 3)
+		at, err := strconv.ParseFloat(f[0], 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		out = append(out, Change{at, f[1], f[2]})
+	}
+	return out
+}
+
+// everywhere runs a test on each machine.
+func everywhere(t *testing.T, test func(t *testing.T, m machine)) {
+	t.Run("go", func(t *testing.T) { test(t, NewState()) })
+	t.Run("redis", func(t *testing.T) { test(t, onRedis(t)) })
+	t.Run("miniredis", func(t *testing.T) { test(t, onMiniredis(t)) })
+}
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -1,0 +1,44 @@
+package admission
+
+// The pauses before a refused credential is tried again, in ms.
+const (
+	refusedFirst = 60_000
+	refusedMost  = 600_000
+)
+
+// refusal is a credential that FaceKi refuses, and its own probe.
+type refusal struct {
+	since, pause, next float64
+	prober, id         string
+	by                 float64 // when the probe is given up
+}
+
+// judge turns a credential's state by what came of a call with it. Only a call
+// that was sent after the refusal shows that it is over.
+func (s *State) judge(r Report, marked float64) {
+	held := s.refused[r.Credential]
+	if held == nil {
+		if r.Kind == Refused && s.cleared[r.Credential] <= marked {
+			s.refused[r.Credential] = &refusal{since: s.now, pause: refusedFirst, next: s.now + refusedFirst}
+			s.note(Change{s.now, closed, refused})
+		}
+		return
+	}
+	if good := r.Kind == Success || r.Kind == Alive; good && marked >= held.since {
+		delete(s.refused, r.Credential)
+		s.cleared[r.Credential] = s.now
+		s.note(Change{s.now, open, refused})
+		return
+	}
+	if held.prober != r.Process || held.id != r.ID {
+		return
+	}
+	if r.Kind == Refused {
+		held.pause = min(refusedMost, held.pause*2)
+	}
+	held.next = s.now + held.pause
+	if r.Kind == Back {
+		held.next = s.now
+	}
+	held.prober, held.id, held.by = "", "", 0
+}

@@ -1,0 +1,178 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Status is how things are, as "account status" shows it.
+type Status struct {
+	Gate    GateStatus          `json:"gate"`
+	Rate    RateStatus          `json:"rate"`
+	Calls   int                 `json:"calls"` // out now
+	Lines   map[record.Lane]int `json:"lines"` // processes that wait for a token
+	Refused []RefusedStatus     `json:"refused,omitempty"`
+	History []HistoryEntry      `json:"history"` // oldest first, the last 50
+}
+
+// GateStatus is the gate's part. State is open, closed, probing or ramping.
+type GateStatus struct {
+	State  string `json:"state"`
+	Reason string `json:"reason"` // "" while it is open
+	// Since is when it came into this state; a gate that is probed counts from
+	// when it closed. Zero: nothing ever happened.
+	Since time.Time `json:"since,omitzero"`
+	// NextProbe is when the next call may find out how things are.
+	NextProbe time.Time `json:"next_probe,omitzero"`
+}
+
+// RateStatus is the rate's part.
+type RateStatus struct {
+	Limit      string  `json:"limit"`
+	Burst      int     `json:"burst"`
+	Overridden bool    `json:"overridden"` // by a person
+	Used       float64 `json:"used"`       // grants a second, over the last 10 s
+}
+
+// RefusedStatus is a credential that FaceKi refuses.
+type RefusedStatus struct {
+	Credential string    `json:"credential"` // its fingerprint
+	Since      time.Time `json:"since"`
+	NextProbe  time.Time `json:"next_probe"`
+}
+
+// HistoryEntry is a change of the gate, or with reason refused of a credential:
+// closed when it was refused, open when it was accepted again.
+type HistoryEntry struct {
+	At     time.Time `json:"at"`
+	State  string    `json:"state"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// usedOver is how many seconds the used rate is measured over; the script keeps
+// one counter more, that of the second under way.
+const usedOver = 10
+
+// Read reads the status, by Redis' clock. It is one round trip, and one more
+// where credentials are refused; nothing is changed by it.
+func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Status, error) {
+	var clock *redis.TimeCmd
+	var hash *redis.MapStringStringCmd
+	var history *redis.StringSliceCmd
+	var calls *redis.ZSliceCmd
+	lines := map[record.Lane]*redis.ZSliceCmd{}
+	_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock = pipe.Time(ctx)
+		hash = pipe.HGetAll(ctx, keys.Tag()+":gate")
+		history = pipe.LRange(ctx, keys.Tag()+":history", 0, -1)
+		calls = pipe.ZRangeWithScores(ctx, keys.Tag()+":calls", 0, -1)
+		for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+			lines[lane] = pipe.ZRangeWithScores(ctx, keys.Tag()+":line:"+string(lane), 0, -1)
+		}
+		return nil
+	})
+	if err != nil {
+		return Status{}, fmt.Errorf("read the gate: %w", err)
+	}
+	f, now := fields(hash.Val()), clock.Val()
+	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[record.Lane]int{}}
+	s.Calls = since(calls.Val(), float64(now.UnixMilli()-answerWithin))
+	for lane, line := range lines {
+		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-fresh))
+	}
+	if s.History, err = parseHistory(history.Val()); err != nil {
+		return Status{}, err
+	}
+	for credential := range strings.FieldsSeq(f["refused"]) {
+		r, err := rdb.HMGet(ctx, keys.Tag()+":refused:"+credential, "since", "next").Result()
+		if err != nil {
+			return Status{}, fmt.Errorf("read the refused credentials: %w", err)
+		}
+		at, ok := r[0].(string)
+		next, _ := r[1].(string)
+		if ok { // else it is forgotten: nobody used it for long
+			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next)})
+		}
+	}
+	return s, nil
+}
+
+func since(members []redis.Z, from float64) (n int) {
+	for _, m := range members {
+		if m.Score >= from {
+			n++
+		}
+	}
+	return n
+}
+
+// fields is the gate's hash.
+type fields map[string]string
+
+func (f fields) number(name string) float64 {
+	n, _ := strconv.ParseFloat(f[name], 64) // absent is 0
+	return n
+}
+
+func (f fields) gate(now time.Time) GateStatus {
+	g := GateStatus{State: open, Reason: f["reason"], Since: instant(f["since"])}
+	if f["state"] != "" {
+		g.State = f["state"]
+	}
+	ms := float64(now.UnixMilli())
+	switch {
+	case g.State == ramping && ms >= f.number("opened")+rampTakes:
+		g.State, g.Since = open, instant(f["opened"]).Add(rampTakes*time.Millisecond)
+	case g.State == closed && f["prober"] != "" && f.number("by") > ms:
+		g.State = probing
+	case g.State == closed && g.Reason != paused:
+		g.NextProbe = instant(f["next"])
+	}
+	return g
+}
+
+func (f fields) rate(now time.Time) RateStatus {
+	if f["n"] == "" {
+		return RateStatus{Limit: "5/s", Burst: 5}
+	}
+	limit := Rate{int(f.number("n")), time.Duration(f.number("per")) * time.Millisecond}
+	r := RateStatus{Limit: limit.String(), Burst: int(f.number("burst")), Overridden: f["over:n"] != ""}
+	for i := range usedOver + 1 {
+		var second, count int64
+		_, err := fmt.Sscanf(f["used:"+strconv.Itoa(i)], "%d %d", &second, &count)
+		if age := now.Unix() - second; err == nil && age >= 1 && age <= usedOver {
+			r.Used += float64(count) / usedOver
+		}
+	}
+	return r
+}
+
+// instant reads milliseconds since 1970; "" and 0 are the zero time.
+func instant(ms string) time.Time {
+	n, err := strconv.ParseFloat(ms, 64)
+	if err != nil || n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(n)).UTC()
+}
+
+func parseHistory(lines []string) ([]HistoryEntry, error) {
+	out := make([]HistoryEntry, 0, len(lines))
+	for _, line := range lines {
+		at, rest, _ := strings.Cut(line, " ")
+		state, reason, ok := strings.Cut(rest, " ")
+		if !ok || instant(at).IsZero() {
+			return nil, errors.New("the account's history is not as this program writes it")
+		}
+		out = append(out, HistoryEntry{instant(at), state, reason})
+	}
+	return out, nil
+}
