@@ -55,7 +55,7 @@ type row struct {
 	Values   []float64 `json:"values"`
 	Median   float64   `json:"median"`
 	Bound    string    `json:"bound,omitempty"`
-	Target   float64   `json:"target,omitempty"`
+	Target   float64   `json:"target"`
 	OK       bool      `json:"ok"`
 	Broken   bool      `json:"broken,omitempty"`
 }
@@ -94,8 +94,8 @@ func table(out io.Writer, all []row) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, r := range all {
 		value, target, verdict := number(r.Median), "", ""
-		if len(r.Values) > 1 {
-			value += fmt.Sprintf(" (%s–%s)", number(slices.Min(r.Values)), number(slices.Max(r.Values)))
+		if least, most := slices.Min(r.Values), slices.Max(r.Values); least < most {
+			value += fmt.Sprintf(" (%s–%s)", number(least), number(most))
 		}
 		if r.Bound != "" {
 			target, verdict = r.Bound+" "+number(r.Target), "ok"
@@ -113,6 +113,7 @@ func table(out io.Writer, all []row) error {
 
 // number keeps three digits that mean something.
 func number(v float64) string {
+	v = math.Round(v*1e6) / 1e6
 	switch abs := math.Abs(v); {
 	case v == math.Trunc(v) || abs >= 100:
 		return strconv.FormatFloat(v, 'f', 0, 64)

@@ -61,6 +61,16 @@ func TestP999(t *testing.T) {
 	}
 }
 
+func TestChanges(t *testing.T) {
+	got, err := changes([]byte(`{"account":"default","gate":{"state":"open"},"history":[{"at":"2026-01-02T03:04:05.5Z","state":"closed","reason":"outage"}]}`))
+	if want := (change{start().Add(500 * time.Millisecond), "closed", "outage"}); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if _, err := changes([]byte("open")); err == nil {
+		t.Error("what is no JSON was taken")
+	}
+}
+
 func TestScenariosAreNamedOnce(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, s := range scenarios() {

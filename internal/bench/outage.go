@@ -97,6 +97,15 @@ func (r *rig) afterOutage(ctx context.Context, l limit, from, to time.Time, clos
 		info("in flight at its start", "", float64(inFlight)),
 		atMost("calls after its first 4 s: probes", "", float64(between(at, from.Add(4*time.Second), to)), float64(probes(to.Sub(from)))),
 	}
+	closed, ok, err := r.gate(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		closed = to.Sub(from) // not at all
+	}
+	// Five answers are soon there; two seconds without any are an outage, too.
+	figures = append(figures, atMost("until the gate closed", "s", closed.Seconds(), 3))
 	probe := at[between(at, at[0], to)]
 	figures = append(figures, info("until the first good probe", "s", probe.Sub(to).Seconds()))
 	took, ok := l.recovered(at, probe, again)

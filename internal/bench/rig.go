@@ -154,12 +154,21 @@ func (r *rig) until(ctx context.Context, what string, condition func() bool) err
 		}
 		select {
 		case <-ctx.Done():
-			state := r.upstream.State()
-			return fmt.Errorf("waiting until %s, with %d calls and %d links so far: %w", what, state.LinkCalls, state.Links, context.Cause(ctx))
+			return r.stuck(what, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 	return nil
+}
+
+// stuck says how far it came, and what a worker said last.
+func (r *rig) stuck(what string, why error) error {
+	state := r.upstream.State()
+	err := fmt.Errorf("waiting until %s, with %d calls and %d links so far: %w", what, state.LinkCalls, state.Links, why)
+	if errors.Is(why, context.Canceled) || len(r.processes) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; the end of a process' log:\n%s", err, r.processes[len(r.processes)-1].tail())
 }
 
 // pass lets time go by.

@@ -11,7 +11,7 @@ func tokens() []scenario {
 	return []scenario{
 		{"token-start", "50 processes start at once", true, 3 * time.Minute, tokenStart},
 		{"token-expiry", "4 processes, 50/s, tokens live 40 s", false, 3 * time.Minute, tokenExpiry},
-		{"token-refused", "4 processes, 50/s, every token is refused for a while", false, 4 * time.Minute, tokenRefused},
+		{"token-refused", "4 processes, 50/s, every token is refused for a while", false, 6 * time.Minute, tokenRefused},
 	}
 }
 

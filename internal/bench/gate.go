@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// change is one of the gate's, as `kyclink account status --json` lists them.
+type change struct {
+	At     time.Time `json:"at"`
+	State  string    `json:"state"`
+	Reason string    `json:"reason"`
+}
+
+// gate notes what the gate did since a moment, and gives when it first closed
+// after it. It is false where it did not.
+func (r *rig) gate(ctx context.Context, since time.Time) (time.Duration, bool, error) {
+	cmd := exec.CommandContext(ctx, r.bench.kyclink, "account", "status", "--json") //nolint:gosec // the binary under test
+	cmd.Env = []string{"KYCLINK_REDIS_URL=" + r.server.URL}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, false, fmt.Errorf("kyclink account status: %w", err)
+	}
+	history, err := changes(out)
+	if err != nil {
+		return 0, false, err
+	}
+	var closed time.Duration
+	found := false
+	for _, c := range history {
+		after := c.At.Sub(since)
+		r.bench.note("  gate %+.2f s: %s", after.Seconds(), strings.TrimSpace(c.State+" "+c.Reason))
+		if c.State == "closed" && after > 0 && (!found || after < closed) {
+			closed, found = after, true
+		}
+	}
+	return closed, found, nil
+}
+
+func changes(status []byte) ([]change, error) {
+	var account struct {
+		History []change `json:"history"`
+	}
+	if err := json.Unmarshal(status, &account); err != nil {
+		return nil, fmt.Errorf("kyclink account status: %w", err)
+	}
+	return account.History, nil
+}
