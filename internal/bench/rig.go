@@ -26,6 +26,7 @@ type rig struct {
 	rdb       *redis.Client
 	client    *tasks.Client
 	upstream  *upstream
+	stall     *stall
 	processes []*process
 	dir       string
 	accepted  int
@@ -35,7 +36,7 @@ type rig struct {
 
 // open starts Redis and the upstream. Whoever calls it calls close.
 func (b *bench) open(cfg simulator.Config) (_ *rig, err error) {
-	r := &rig{bench: b, last: "-"}
+	r := &rig{bench: b, last: "-", stall: watchStalls()}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -60,6 +61,7 @@ func (r *rig) close() {
 	for _, p := range r.processes {
 		p.kill()
 	}
+	r.stall.close()
 	if r.rdb != nil {
 		_ = r.rdb.Close()
 	}
@@ -210,8 +212,12 @@ func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
 	if len(at) == 0 {
 		return nil, errTooFew
 	}
+	worst := l.worst(at)
+	if worst > 0 {
+		r.bench.note("the bench itself, which notes arrivals, was up to %v late", r.stall.longest().Round(time.Millisecond))
+	}
 	return []figure{
 		must(atMost("requests that failed", "", float64(ended.failed), 0)),
-		must(atMost("calls over the limit, fullest window", "", l.worst(at), 0)),
+		must(atMost("calls over the limit, fullest window", "", worst, 0)),
 	}, nil
 }
