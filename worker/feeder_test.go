@@ -3,12 +3,14 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/record"
@@ -29,7 +31,7 @@ func (b *bench) feeds(change func(*feeder)) *feeding {
 	number := b.rdb.HGet(b.t.Context(), b.keys.State(), "processes").Val()
 	f := &feeder{
 		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
-		target: 200, lease: 300 * time.Millisecond, overdue: time.Hour, log: zap.NewNop(),
+		atLeast: 200, rate: func(float64) {}, lease: 300 * time.Millisecond, overdue: time.Hour, log: zap.NewNop(),
 	}
 	if change != nil {
 		change(f)
@@ -60,18 +62,37 @@ func (b *bench) pending(lane record.Lane) int {
 func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
+	b.rate(1)
 	b.batch("row", 450)
-	b.feeds(nil)
+	inForce := make(chan float64, 1)
+	first := b.feeds(func(f *feeder) {
+		f.rate = func(perSecond float64) {
+			select {
+			case inForce <- perSecond:
+			default:
+			}
+		}
+	})
 	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
 	b.expect("row-0", record.Queued, 0, 0)
 	b.expect("row-449", record.Waiting, 0, 0)
+	b.eventually("the rate is told", func() bool { return len(inForce) == 1 })
+	if got := <-inForce; got != 1 {
+		t.Errorf("told of a rate of %g, want 1", got)
+	}
 
+	first.stop()
+	b.rate(100_000)
 	p := b.joined(b.book(), b.faceki)
 	for i := range 100 {
 		b.must(p.take(t.Context(), b.record(fmt.Sprintf("row-%d", i)).Ref()))
 	}
+	b.rate(1)
+	b.feeds(nil)
 	// Their tasks are there still: 200 more than have links.
 	b.eventually("the lane is filled up", func() bool { return b.pending(record.Bulk) == 300 })
+	b.rate(60)
+	b.eventually("five seconds of the rate are in the lane", func() bool { return b.pending(record.Bulk) == 400 })
 }
 
 func TestOneLeads(t *testing.T) {
@@ -86,6 +107,7 @@ func TestOneLeads(t *testing.T) {
 	}
 	first := b.feeds(nil)
 	b.eventually("the first leads", func() bool { return leader() == first.number })
+	b.rate(1)
 	second := b.feeds(nil)
 	b.batch("row", 300)
 	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
@@ -106,4 +128,35 @@ func TestALostTaskIsGivenBack(t *testing.T) {
 	b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
 	b.must(b.queue.DeleteTask(b.keys.Queue(record.Bulk), b.record("row-0").Ref().String()))
 	b.eventually("both have a task again", func() bool { return b.pending(record.Bulk) == 1 && b.pending(record.Interactive) == 1 })
+}
+
+// Whichever process leads, and however many there are, a change is one line.
+func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	core, lines := observer.New(zap.InfoLevel)
+	observed := func(f *feeder) { f.log = zap.New(core) }
+	first := b.feeds(observed)
+	b.feeds(observed)
+	b.must(b.account().Pause(t.Context()))
+	b.eventually("the pause is logged", func() bool { return lines.Len() == 1 })
+	first.stop()
+	b.must(b.account().Resume(t.Context()))
+	b.eventually("the end is logged by the other", func() bool { return lines.Len() == 2 })
+	if _, _, err := b.feeds(observed).feed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range lines.All() {
+		fields := line.ContextMap()
+		since, ok := fields["since"].(time.Time)
+		if age := time.Since(since); !ok || age < 0 || age > time.Minute {
+			t.Errorf("%v is no time of now", fields["since"])
+		}
+		got = append(got, fmt.Sprintf("%s: %s %s %s", line.Level, line.Message, fields["state"], fields["reason"]))
+	}
+	want := []string{"warn: the gate changed closed paused", "info: the gate changed open "}
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
 }

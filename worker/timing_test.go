@@ -28,10 +28,12 @@ func (l *away) reached() error {
 	return nil
 }
 
-func (l *away) Mark(context.Context, record.Ref, record.Defaults, record.Earlier) (record.Verdict, record.Attempt, error) {
+func (l *away) Mark(context.Context, record.Ask) (record.Answer, error) {
 	l.marks++
-	return record.Call, record.Attempt{}, nil
+	return record.Answer{Verdict: record.Call}, nil
 }
+
+func (*away) Trouble(context.Context, record.Ref, *fault.Fault, bool) error { return nil }
 
 func (l *away) Created(context.Context, record.Attempt, record.Made) (record.State, error) {
 	l.writes++
@@ -53,18 +55,23 @@ func (*away) Overdue(context.Context, record.Lane, time.Duration) ([]record.Ref,
 	return nil, nil
 }
 
-func (*away) Feed(context.Context, int, int, time.Duration) ([]record.Ref, bool, error) {
-	return nil, false, nil
+func (*away) Feed(context.Context, record.Feed) (record.Fed, error) { return record.Fed{}, nil }
+
+// played is a ledger that a test plays.
+type played interface {
+	Ledger
+	Gate
+	Membership
 }
 
 // clocked is a worker whose lanes were never started.
-func clocked(l *away, upstream Upstream) *Worker {
+func clocked(l played, upstream Upstream) *Worker {
 	cfg := Config{CallTimeout: 15 * time.Second}.withDefaults()
 	w := &Worker{cfg: cfg, members: l, log: cfg.Log, failure: make(chan error, 1)}
 	stopping, ending := make(chan struct{}), make(chan struct{})
 	w.stop, w.end = func() { close(stopping) }, func() { close(ending) }
 	w.pipe = &pipeline{
-		ledger: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: l, gate: l, upstream: upstream, slots: newSlots(false), calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
 	}
 	return w
@@ -76,7 +83,7 @@ func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{back: time.Now().Add(100*time.Second + 300*time.Millisecond)}
 		w := clocked(l, stub{create: makes})
-		if err := w.pipe.take(t.Context(), record.Ref{}); err != nil {
+		if err := newLane(w.pipe).take(t.Context(), record.Ref{}); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(l.back); late < 0 || late > time.Second {
@@ -93,7 +100,7 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 		l := &away{back: time.Now().Add(time.Hour)}
 		w := clocked(l, stub{create: makes})
 		over := make(chan error, 1)
-		go func() { over <- w.pipe.take(t.Context(), record.Ref{}) }()
+		go func() { over <- newLane(w.pipe).take(t.Context(), record.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		begun := time.Now()
@@ -119,7 +126,7 @@ func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
 			<-goOn
 			return record.Made{}, nil
 		}})
-		go func() { _ = w.pipe.take(t.Context(), record.Ref{}) }()
+		go func() { _ = newLane(w.pipe).take(t.Context(), record.Ref{}) }()
 		synctest.Wait()
 		begun := time.Now()
 		if w.stopLanes(nil) {
@@ -140,7 +147,7 @@ func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
 			return &fault.Fault{Kind: fault.Interrupted}
 		}})
 		over := make(chan error, 1)
-		go func() { over <- w.pipe.take(t.Context(), record.Ref{}) }()
+		go func() { over <- newLane(w.pipe).take(t.Context(), record.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		synctest.Wait()
@@ -171,9 +178,9 @@ type trough struct {
 	looks int
 }
 
-func (s *trough) Feed(context.Context, int, int, time.Duration) ([]record.Ref, bool, error) {
+func (s *trough) Feed(context.Context, record.Feed) (record.Fed, error) {
 	s.looks++
-	return nil, s.leads, s.err
+	return record.Fed{Leads: s.leads}, s.err
 }
 
 func (s *trough) Overdue(_ context.Context, lane record.Lane, _ time.Duration) ([]record.Ref, error) {
@@ -195,7 +202,7 @@ func TestThePaceOfTheFeeder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
 			defer cancel()
-			(&feeder{source: &tt.trough, overdue: overdueAfter, log: zap.NewNop()}).run(ctx)
+			(&feeder{source: &tt.trough, rate: func(float64) {}, overdue: overdueAfter, log: zap.NewNop()}).run(ctx)
 			if tt.trough.looks != tt.looks || tt.fed != tt.overdue {
 				t.Errorf("%s: fed %d times and looked for lost tasks %d times within a minute; want %d and %d",
 					name, tt.trough.looks, tt.fed, tt.looks, tt.overdue)

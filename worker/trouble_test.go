@@ -172,8 +172,8 @@ func (panicking) Created(context.Context, record.Attempt, record.Made) (record.S
 
 type unreached struct{ Ledger }
 
-func (unreached) Mark(context.Context, record.Ref, record.Defaults, record.Earlier) (record.Verdict, record.Attempt, error) {
-	return "", record.Attempt{}, errAway
+func (unreached) Mark(context.Context, record.Ask) (record.Answer, error) {
+	return record.Answer{}, errAway
 }
 
 // logged gives a logger, and a channel that gets its messages.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
@@ -53,6 +54,7 @@ type bench struct {
 	queue  *asynq.Inspector
 	sim    *simulator.Simulator
 	faceki *faceki.Client
+	url    string       // of the simulator
 	ahead  atomic.Int64 // of the clock by which tokens expire
 	cfg    Config
 }
@@ -70,23 +72,30 @@ func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *b
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 10_000, DialerRetries: 1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	b := &bench{t: t, rdb: rdb, keys: record.Keys{Account: account}}
+	b.rate(100_000)
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
 	b.queue = asynq.NewInspectorFromRedisClient(b.rdb)
 	b.cfg = Config{
 		Account: account, Defaults: record.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
 		BackoffBase: time.Millisecond, BackoffCap: time.Millisecond, Log: zap.NewNop(),
 	}
-	b.sim = simulator.New(simulator.Config{Script: script})
+	b.sim = simulator.New(simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
 	url, stop, err := b.sim.Start()
 	b.must(err)
 	t.Cleanup(stop)
-	b.faceki = faceki.New(faceki.Config{
-		ClientID: "shop", ClientSecret: "hush", BaseURL: url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
-		Timeout: b.cfg.CallTimeout, Simulated: true,
-	}, func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }, nil)
-	t.Cleanup(b.faceki.Close)
+	b.url = url
+	b.faceki = b.shop("hush")
 	return b
 }
+
+// rate sets the rate, per second. The burst is 1000.
+func (b *bench) rate(n int) {
+	b.t.Helper()
+	_, _, err := b.account().SetRate(b.t.Context(), admission.Rate{N: n, Per: time.Second}, 1000)
+	b.must(err)
+}
+
+func (b *bench) account() *admission.Account { return admission.NewAccount(b.rdb, b.keys.Account) }
 
 func (b *bench) must(err error) {
 	b.t.Helper()
@@ -95,19 +104,33 @@ func (b *bench) must(err error) {
 	}
 }
 
+// shop calls the simulator with a secret, of which it knows "hush" to be right.
+func (b *bench) shop(secret faceki.Secret) *faceki.Client {
+	c := faceki.New(faceki.Config{
+		ClientID: "shop", ClientSecret: secret, BaseURL: b.url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
+		Timeout: b.cfg.CallTimeout, Simulated: true,
+	}, func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }, nil)
+	b.t.Cleanup(c.Close)
+	return c
+}
+
 // book is a ledger that can be made to fail.
 type book struct {
 	*ledger.Ledger
 	afterMark   func() error
 	afterRecord func() error
+	waits       atomic.Int64 // marks that were answered so
 }
 
-func (k *book) Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
-	verdict, a, err := k.Ledger.Mark(ctx, ref, d, earlier)
+func (k *book) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+	answer, err := k.Ledger.Mark(ctx, ask)
+	if err == nil && answer.Verdict == record.Wait {
+		k.waits.Add(1)
+	}
 	if err == nil && k.afterMark != nil {
 		err = k.afterMark()
 	}
-	return verdict, a, err
+	return answer, err
 }
 
 func (k *book) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
@@ -118,15 +141,18 @@ func (k *book) Created(ctx context.Context, a record.Attempt, made record.Made) 
 	return state, err
 }
 
-func (b *bench) book() *book {
-	return &book{Ledger: ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})}
+func (b *bench) book() *book { return b.bookOf("right") }
+
+// bookOf is one of a process with other credentials.
+func (b *bench) bookOf(credential string) *book {
+	return &book{Ledger: ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, Credential: credential})}
 }
 
-// joined is the pipeline of a process of the fleet, without its lanes.
-func (b *bench) joined(k *book, upstream Upstream) *pipeline {
+// joined is a lane of a process of the fleet, without asynq.
+func (b *bench) joined(k *book, upstream Upstream) *lane {
 	b.t.Helper()
 	b.must(k.Join(b.t.Context()))
-	return New(b.rdb, k, upstream, b.cfg).pipe
+	return newLane(New(b.rdb, k, upstream, b.cfg).pipe)
 }
 
 // process is a worker that runs.
@@ -235,8 +261,9 @@ func (b *bench) eventually(what string, holds func() bool) {
 
 // stub is an upstream that a test plays.
 type stub struct {
-	ready  func(context.Context) *fault.Fault
-	create func(context.Context, record.Attempt) (record.Made, *fault.Fault)
+	ready   func(context.Context) *fault.Fault
+	connect func(context.Context) *fault.Fault
+	create  func(context.Context, record.Attempt) (record.Made, *fault.Fault)
 }
 
 func (s stub) Ready(ctx context.Context) *fault.Fault {
@@ -244,6 +271,13 @@ func (s stub) Ready(ctx context.Context) *fault.Fault {
 		return nil
 	}
 	return s.ready(ctx)
+}
+
+func (s stub) Connect(ctx context.Context) *fault.Fault {
+	if s.connect == nil {
+		return nil
+	}
+	return s.connect(ctx)
 }
 
 func (s stub) CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault) {

@@ -1,0 +1,343 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func turnOf(id string) record.Ref { return record.Ref{ApplicationID: id, Generation: 1, Run: 1} }
+
+// begin lets a handler begin, up to where it waits.
+func begin(ctx context.Context, l *lane, id string) <-chan error {
+	over := make(chan error, 1)
+	go func() { over <- l.take(ctx, turnOf(id)) }()
+	synctest.Wait()
+	return over
+}
+
+func wait(d time.Duration, reason string) record.Answer {
+	return record.Answer{Verdict: record.Wait, Wait: d, Reason: reason}
+}
+
+var (
+	granted = record.Answer{Verdict: record.Call}
+	probe   = record.Answer{Verdict: record.Call, Probe: true, Reason: "outage"}
+	chosen  = record.Answer{Verdict: record.Connect, Reason: "outage"}
+	shut    = wait(time.Second, "outage")
+)
+
+func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(wait(time.Second, "rate"), granted)
+		d.takes = 10 * time.Millisecond
+		w := clocked(d, d.upstream())
+		signups, rows := newLane(w.pipe), newLane(w.pipe)
+		var all []<-chan error
+		for _, id := range []string{"s-1", "s-2", "s-3"} {
+			all = append(all, begin(t.Context(), signups, id))
+		}
+		all = append(all, begin(t.Context(), rows, "r-1")) // passes by
+		for _, over := range all {
+			if err := <-over; err != nil {
+				t.Error(err)
+			}
+		}
+		d.expect(t,
+			"0s ready", "0s mark s-1",
+			"0s ready", "0s mark r-1", "10ms call", "10ms created r-1",
+			"1.01s ready", "1.01s mark s-1",
+			"1.02s call", "1.02s created s-1",
+			"1.02s ready", "1.02s mark s-2",
+			"1.03s call", "1.03s created s-2",
+			"1.03s ready", "1.03s mark s-3",
+			"1.04s call", "1.04s created s-3")
+	})
+}
+
+func TestAWaitIsSleptAndAGrantIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := granted
+		held.Wait = 15 * time.Millisecond
+		d := newDesk(wait(700*time.Millisecond, "rate"), shut, shut, held)
+		d.takes = 10 * time.Millisecond
+		over := begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1")
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		// Nothing is asked of FaceKi once the gate is known to be shut.
+		d.expect(t, "0s ready", "0s mark A-1", "710ms ready", "710ms mark A-1",
+			"1.72s mark A-1", "2.73s mark A-1", "2.755s call", "2.755s created A-1")
+		// 100 ms after the moment that was granted, counted from before the question.
+		if by := d.sent[0].SendBy.Sub(d.begun); by != 2730*time.Millisecond+15*time.Millisecond+100*time.Millisecond {
+			t.Errorf("the call is to be sent within %s", by)
+		}
+	})
+}
+
+func TestAProbeConnectsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(shut, chosen, probe, granted)
+		l := newLane(clocked(d, d.upstream()).pipe)
+		if err := <-begin(t.Context(), l, "A-1"); err != nil {
+			t.Error(err)
+		}
+		d.expect(t, "0s ready", "0s mark A-1", "1s mark A-1", "1s connect", "1s ready", "1s mark A-1 connected", "1s call", "1s created A-1")
+		if !l.shut.Load() {
+			t.Error("a probe on its way says that the gate is open")
+		}
+		<-begin(t.Context(), l, "A-2")
+		if l.shut.Load() {
+			t.Error("a grant says that the gate is shut")
+		}
+	})
+}
+
+func TestAProbeThatCannotConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(shut, chosen, shut, granted)
+		d.fault = func(what string) *fault.Fault {
+			if what == "connect" {
+				return &fault.Fault{Kind: fault.NotSent}
+			}
+			return nil
+		}
+		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
+			t.Error(err)
+		}
+		d.expect(t, "0s ready", "0s mark A-1", "1s mark A-1", "1s connect", "1s trouble A-1 connection chosen=true",
+			"1s mark A-1", "2s mark A-1", "2s call", "2s created A-1")
+	})
+}
+
+// Who must wait, connected or not, is told to connect again.
+func TestAConnectionIsForOneQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(chosen, wait(300*time.Millisecond, "rate"), granted)
+		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
+			t.Error(err)
+		}
+		d.expect(t, "0s ready", "0s mark A-1", "0s connect", "0s ready", "0s mark A-1 connected",
+			"300ms ready", "300ms mark A-1", "300ms call", "300ms created A-1")
+	})
+}
+
+func TestWhatACallNeedsCannotBeHad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(shut, chosen)
+		first := true
+		d.fault = func(what string) *fault.Fault {
+			switch {
+			case what == "ready" && first:
+				return &fault.Fault{Kind: fault.TokenUnavailable, RetryAfter: time.Minute}
+			case what == "ready" && len(d.asks) > 0: // it has connected
+				return &fault.Fault{Kind: fault.TokenUnavailable}
+			}
+			return nil
+		}
+		l := newLane(clocked(d, d.upstream()).pipe)
+		if delay, again := isLater(<-begin(t.Context(), l, "A-1")); !again || delay != time.Minute {
+			t.Errorf("comes again after %s", delay)
+		}
+		d.expect(t, "0s ready", "0s trouble A-1 upstream_unavailable chosen=false")
+
+		d.log, first = nil, false
+		if delay, again := isLater(<-begin(t.Context(), l, "A-2")); !again || delay < time.Second {
+			t.Errorf("comes again after %s", delay)
+		}
+		d.expect(t, "0s ready", "0s mark A-2", "1s mark A-2", "1s connect", "1s ready", "1s trouble A-2 upstream_unavailable chosen=true")
+	})
+}
+
+// Nobody connects for credentials that are refused, and the gate knows at once.
+func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(wait(time.Second, "refused"))
+		d.fault = func(string) *fault.Fault { return &fault.Fault{Kind: fault.Unauthorized} }
+		w := clocked(d, d.upstream())
+		l := newLane(w.pipe)
+		<-begin(t.Context(), l, "A-1")
+		over := begin(t.Context(), l, "A-2")
+		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false", "0s mark A-2")
+		w.stop()
+		<-over
+	})
+}
+
+func TestACallThatWasPutBackIsAdmittedAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(granted)
+		calls := 0
+		d.fault = func(what string) *fault.Fault {
+			if what != "call" {
+				return nil
+			}
+			if calls++; calls == 1 {
+				return &fault.Fault{Kind: fault.Interrupted}
+			}
+			return nil
+		}
+		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
+			t.Error(err)
+		}
+		d.expect(t, "0s ready", "0s mark A-1", "0s call", "0s back A-1", "0s ready", "0s mark A-1", "0s call", "0s created A-1")
+	})
+}
+
+// Whatever a handler waits for, it goes at once when the worker stops or the
+// queue has given its task to another, and so does who waits behind it.
+func TestWaitingEndsAtOnce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		desk func() *desk
+		last string // that is done for A-1
+	}{
+		"for the gate":        {func() *desk { return newDesk(wait(time.Hour, "paused")) }, "0s mark A-1"},
+		"for a token":         {func() *desk { d := newDesk(granted); d.wait = "ready"; return d }, "0s ready"},
+		"for a connection":    {func() *desk { d := newDesk(chosen); d.wait = "connect"; return d }, "0s trouble A-1 paused chosen=true"},
+		"as the chosen one":   {func() *desk { d := newDesk(chosen); d.wait = "chosen"; return d }, "0s trouble A-1 paused chosen=true"},
+		"while Redis is away": {func() *desk { d := newDesk(granted); d.back = time.Now().Add(time.Hour); return d }, "0s mark A-1"},
+	} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lease lost %v", name, lost), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := tt.desk()
+					upstream := d.upstream().(stub)
+					if d.wait == "chosen" { // connected, then waits for the token
+						upstream.ready = func(ctx context.Context) *fault.Fault {
+							if len(d.asks) > 0 {
+								<-ctx.Done()
+							}
+							return nil
+						}
+					}
+					w := clocked(d, upstream)
+					l := newLane(w.pipe)
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					first, second := begin(ctx, l, "A-1"), begin(ctx, l, "A-2")
+					if lost {
+						cancel()
+					} else {
+						w.stop()
+					}
+					synctest.Wait()
+					for _, over := range []<-chan error{first, second} {
+						select {
+						case err := <-over:
+							if delay, again := isLater(err); !again || delay > 0 && d.back.IsZero() {
+								t.Errorf("ends with %v, to come after %s", err, delay)
+							}
+						default:
+							t.Fatal("waits on")
+						}
+					}
+					if n := len(d.sent); n != 0 {
+						t.Errorf("%d calls were sent", n)
+					}
+					if last := d.log[len(d.log)-1]; last != tt.last {
+						t.Errorf("ends with %q, want %q", last, tt.last)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestNothingIsMarkedOnceTheWorkerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(granted)
+		w := clocked(d, d.upstream())
+		w.stop()
+		w.pipe.shut.Store(true)
+		for range 30 { // a select among what is ready is a toss
+			if delay, again := isLater(<-begin(t.Context(), newLane(w.pipe), "A-1")); !again || delay != 0 {
+				t.Fatalf("comes again after %s", delay)
+			}
+		}
+		d.expect(t)
+	})
+}
+
+func TestAPanicDoesNotStopTheLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(granted)
+		panics := true
+		d.fault = func(string) *fault.Fault {
+			if panics {
+				panic("it cannot be")
+			}
+			return nil
+		}
+		l := newLane(clocked(d, d.upstream()).pipe)
+		if _, again := isLater(<-begin(t.Context(), l, "A-1")); !again {
+			t.Error("it does not come again")
+		}
+		panics = false
+		over := begin(t.Context(), l, "A-2")
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Fatal("the next one waits for ever")
+		}
+	})
+}
+
+// A mark that was answered has counted a lost answer, granted or not: were the
+// reply to another one lost, it would be counted twice.
+func TestALostAnswerIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(shut, granted)
+		l := newLane(clocked(d, d.upstream()).pipe)
+		l.calls.enter(turnOf("A-1"))
+		l.calls.leave(turnOf("A-1"), false)
+		if err := <-begin(t.Context(), l, "A-1"); err != nil {
+			t.Error(err)
+		}
+		if d.asks[0].Earlier != record.Lost || d.asks[1].Earlier != record.Unsent {
+			t.Errorf("told %q, then %q", d.asks[0].Earlier, d.asks[1].Earlier)
+		}
+	})
+}
+
+func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := granted
+		held.Wait = 10 * time.Millisecond
+		d := newDesk(held)
+		upstream := d.upstream().(stub)
+		out, most := 0, 0
+		upstream.create = func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
+			d.mu.Lock()
+			out++
+			most = max(most, out)
+			d.mu.Unlock()
+			time.Sleep(time.Minute)
+			d.mu.Lock()
+			out--
+			d.mu.Unlock()
+			return record.Made{}, &fault.Fault{Kind: fault.TimedOut}
+		}
+		w := clocked(d, upstream)
+		w.pipe.slots.auto = true
+		w.pipe.slots.inForce(1)
+		l := newLane(w.pipe)
+		var all []<-chan error
+		for i := range 20 {
+			all = append(all, begin(t.Context(), l, fmt.Sprintf("A-%d", i)))
+		}
+		for _, over := range all {
+			<-over
+		}
+		if took := time.Since(d.begun); most != leastSlots || took < 5*time.Minute || took > 6*time.Minute {
+			t.Errorf("%d calls were out at a time, 20 took %s", most, took)
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"context"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+)
+
+func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
+	s := newSlots(true)
+	limit := func(want int) {
+		t.Helper()
+		if got := s.limit(); got != want {
+			t.Fatalf("%d calls may be out at %g/s and %s, want %d", got, s.rate, s.usual, want)
+		}
+	}
+	answer := func(took time.Duration, f *fault.Fault) {
+		for range 200 {
+			s.begin()
+			s.end(took, f)
+		}
+	}
+	limit(math.MaxInt) // no rate is known yet
+	s.inForce(10)
+	limit(20)
+	answer(100*time.Millisecond, nil)
+	limit(leastSlots)
+	s.inForce(100)
+	limit(21) // 200 answers leave a trace of the first second
+	answer(2*time.Second, &fault.Fault{Kind: fault.BadRequest})
+	limit(400)
+
+	// What FaceKi did not answer, or not well, tells nothing of how it is usually.
+	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
+		if f := (&fault.Fault{Kind: kind}); f.Party() != fault.ThisRequest {
+			answer(time.Minute, f)
+			limit(400)
+		}
+	}
+	if s.out != 0 {
+		t.Errorf("%d calls are out", s.out)
+	}
+	fixed := newSlots(false)
+	fixed.inForce(1)
+	if got := fixed.limit(); got != math.MaxInt {
+		t.Errorf("a fixed number of handlers is bounded to %d", got)
+	}
+}
+
+func TestWhoWaitsForASlotIsWoken(t *testing.T) {
+	for name, tt := range map[string]struct {
+		event func(s *slots, stop, cancel func())
+		free  bool
+	}{
+		"a call ends":         {func(s *slots, _, _ func()) { s.end(time.Second, nil) }, true},
+		"the rate is raised":  {func(s *slots, _, _ func()) { s.inForce(100) }, true},
+		"the worker stops":    {func(_ *slots, stop, _ func()) { stop() }, false},
+		"the lease is lost":   {func(_ *slots, _, cancel func()) { cancel() }, false},
+		"a call is abandoned": {func(s *slots, _, _ func()) { s.end(time.Hour, &fault.Fault{Kind: fault.TimedOut}) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSlots(true)
+				s.inForce(1)
+				for range leastSlots {
+					s.begin()
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				stopping := make(chan struct{})
+				got := make(chan bool, 2)
+				for range 2 { // all who wait are woken
+					go func() { got <- s.free(ctx, stopping) }()
+				}
+				s.inForce(1) // nothing changes
+				synctest.Wait()
+				if len(got) != 0 {
+					t.Fatal("free with all slots out")
+				}
+				tt.event(s, func() { close(stopping) }, cancel)
+				synctest.Wait()
+				if len(got) != 2 || <-got != tt.free || <-got != tt.free {
+					t.Errorf("not woken, or not with %v", tt.free)
+				}
+				cancel()
+			})
+		})
+	}
+}
