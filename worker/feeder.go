@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -15,13 +17,15 @@ import (
 // Source is what the feeder needs of the ledger.
 type Source interface {
 	// Feed makes waiting bulk requests queued while this process leads.
-	Feed(ctx context.Context, target, most int, lease time.Duration) (refs []record.Ref, leads bool, err error)
+	Feed(ctx context.Context, want record.Feed) (record.Fed, error)
 	// Overdue names queued turns that nobody has taken up for a while.
 	Overdue(ctx context.Context, lane record.Lane, since time.Duration) ([]record.Ref, error)
 }
 
 const (
 	feedMost      = 1000 // requests of one script call: it must not hold Redis for long
+	feedAhead     = 5 * time.Second
+	feedLimit     = 5000 // fed requests, however high the rate is
 	feedLease     = 5 * time.Second
 	feedPause     = 100 * time.Millisecond // of the leader
 	followPause   = time.Second            // of the others
@@ -37,7 +41,8 @@ type feeder struct {
 	source  Source
 	queue   *asynq.Client
 	account string
-	target  int           // fed requests that the lane should hold
+	atLeast int           // fed requests that the lane should hold, however low the rate is
+	rate    func(float64) // is told of the rate in force, per second
 	lease   time.Duration // of the leader
 	overdue time.Duration // after which a turn is looked after
 	log     *zap.Logger
@@ -75,11 +80,17 @@ func (f *feeder) run(ctx context.Context) {
 func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 	once, cancel := context.WithTimeout(ctx, feederTimeout)
 	defer cancel()
-	refs, leads, err := f.source.Feed(once, f.target, feedMost, f.lease)
+	fed, err := f.source.Feed(once, record.Feed{
+		AtLeast: f.atLeast, AtMost: feedLimit, Ahead: feedAhead, Most: feedMost, Lease: f.lease,
+	})
 	if err != nil {
 		return 0, false, err
 	}
-	return len(refs), leads, f.dispatch(once, record.Bulk, refs)
+	f.rate(fed.PerSecond)
+	for _, change := range fed.Changes {
+		f.logChange(change)
+	}
+	return len(fed.Refs), fed.Leads, f.dispatch(once, record.Bulk, fed.Refs)
 }
 
 // mend enqueues the tasks of turns that have waited for long: a process that
@@ -106,4 +117,16 @@ func (f *feeder) dispatch(ctx context.Context, lane record.Lane, refs []record.R
 		group.Go(func() error { return tasks.Dispatch(ctx, f.queue, f.account, lane, ref) })
 	}
 	return group.Wait()
+}
+
+// logChange says what befell the gate, once in the fleet.
+func (f *feeder) logChange(change string) {
+	at, rest, _ := strings.Cut(change, " ")
+	state, reason, _ := strings.Cut(rest, " ")
+	ms, _ := strconv.ParseInt(at, 10, 64)
+	level := zap.WarnLevel
+	if state != "closed" {
+		level = zap.InfoLevel
+	}
+	f.log.Log(level, "the gate changed", zap.String("state", state), zap.String("reason", reason), zap.Time("since", time.UnixMilli(ms).UTC()))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -15,8 +16,9 @@ import (
 
 // Ledger is what the pipeline needs of what is known of a request.
 type Ledger interface {
-	// Mark makes known that a turn is about to be called.
-	Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error)
+	// Mark asks whether a turn may be called now, and where it may makes that
+	// known in the same step.
+	Mark(ctx context.Context, ask record.Ask) (record.Answer, error)
 	// Created and Fault record how an attempt ended, and give the state that
 	// the request is in then; "" where it is no longer this attempt's.
 	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
@@ -31,6 +33,8 @@ type Upstream interface {
 	// Ready gets what a call needs beforehand, so that between the mark and the
 	// call there is nothing left to wait for.
 	Ready(ctx context.Context) *fault.Fault
+	// Connect finds out whether FaceKi can be reached at all, without a call.
+	Connect(ctx context.Context) *fault.Fault
 	// CreateLink sends one call at most, with a deadline of its own, and never
 	// sends it again by itself.
 	CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault)
@@ -40,10 +44,13 @@ type Upstream interface {
 // from the queue.
 type pipeline struct {
 	ledger   Ledger
+	gate     Gate
 	upstream Upstream
 	policy   policy
 	defaults record.Defaults
 	calls    *calls
+	slots    *slots
+	shut     atomic.Bool     // the gate was closed when this process last asked
 	log      *zap.Logger     // one line an attempt
 	limited  *zap.Logger     // one line a kind of trouble, now and then
 	fatal    func(error)     // ends the worker
@@ -54,18 +61,18 @@ type pipeline struct {
 // ProcessTask takes the turn of a request that the task stands for. It returns
 // nil where the task has done its part, whatever came of the request, and a
 // [*later] where it is to come again.
-func (p *pipeline) ProcessTask(ctx context.Context, _ *asynq.Task) error {
+func (l *lane) ProcessTask(ctx context.Context, _ *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
 	ref, err := record.ParseRef(id)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
 	}
-	return p.take(ctx, ref)
+	return l.take(ctx, ref)
 }
 
 // take takes one turn. ctx ends when the queue has given the task to another.
-func (p *pipeline) take(ctx context.Context, ref record.Ref) (err error) {
-	earlier, entered := p.calls.enter(ref)
+func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
+	earlier, entered := l.calls.enter(ref)
 	if !entered {
 		return &later{busyDelay} // another handler of this process has it still
 	}
@@ -74,137 +81,92 @@ func (p *pipeline) take(ctx context.Context, ref record.Ref) (err error) {
 	defer func() {
 		// asynq would keep the text of a panic, which may hold anything.
 		if what := recover(); what != nil {
-			p.log.Error("a handler panicked", zap.String("application_id", ref.ApplicationID),
+			l.log.Error("a handler panicked", zap.String("application_id", ref.ApplicationID),
 				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
-			err = &later{p.policy.pause()}
+			err = &later{l.policy.pause()}
 		}
-		p.calls.leave(ref, settled)
+		l.calls.leave(ref, settled)
 	}()
 
-	for renewed := false; ; renewed = true {
-		if wait := p.ready(ctx); wait != nil {
-			return wait
-		}
-		verdict, attempt, err := p.mark(ctx, ref, earlier)
+	for renewed := false; ; {
+		answer, err := l.admit(ctx, ref, earlier)
 		if err != nil {
-			return p.failed("mark", ref, err)
+			return err
 		}
-		settled = verdict != record.Call
-		switch verdict {
+		settled = answer.Verdict != record.Call
+		switch answer.Verdict {
 		case record.Call:
 		case record.Busy:
 			return &later{busyDelay}
 		case record.Expired:
-			_, err = p.ledger.Expire(ctx, attempt.Record)
-			return p.failed("expire", ref, err)
+			_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
+			return l.failed("expire", ref, err)
 		case record.CancelNext:
-			_, err = p.ledger.Cancel(ctx, attempt.Record)
-			return p.failed("cancel", ref, err)
+			_, err = l.ledger.Cancel(ctx, answer.Attempt.Record)
+			return l.failed("cancel", ref, err)
 		default: // stale
 			return nil
 		}
 
-		again, err := p.call(ctx, attempt, renewed)
+		next, err := l.call(ctx, answer, renewed)
 		if err != nil {
-			return p.failed("record", ref, err)
+			return l.failed("record", ref, err)
 		}
 		settled, earlier = true, record.Unsent
-		switch {
-		case again == nil:
+		if next.over {
 			return nil
-		case *again > 0 || renewed:
-			return &later{*again}
 		}
+		if !next.atOnce {
+			return &later{next.after}
+		}
+		renewed = renewed || next.renewed
 	}
 }
 
-// ready waits for what a call needs, and no longer than until the worker stops.
-// The error is nil where the call may begin, else a [*later].
-func (p *pipeline) ready(ctx context.Context) error {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-p.stopping:
-			cancel()
-		case <-waiting.Done():
-		}
-	}()
-	f := p.upstream.Ready(waiting)
-	switch {
-	case closed(p.stopping) || ctx.Err() != nil:
-		return &later{} // for another process to take up
-	case f != nil:
-		p.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
-		return &later{max(f.RetryAfter, p.policy.pause())}
-	}
-	return nil
+// next is what is to be done with a turn after a call.
+type next struct {
+	over    bool          // nothing
+	atOnce  bool          // admit it again
+	renewed bool          // with a new token
+	after   time.Duration // let it come again
 }
 
-// mark tries again while Redis is away: where a mark was made and its reply was
-// lost, this process alone knows that no call followed it.
-func (p *pipeline) mark(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
-	for {
-		// To break a mark off, because the worker stops, would be to lose its reply.
-		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		verdict, attempt, err := p.ledger.Mark(once, ref, p.defaults, earlier)
-		cancel()
-		if err == nil || p.gaveUp(err) {
-			return verdict, attempt, err
-		}
-		p.limited.Warn("a call could not be marked; trying again", zap.Error(err))
-		select {
-		case <-time.After(recordPause):
-		case <-p.stopping:
-			return "", record.Attempt{}, err
-		case <-ctx.Done():
-			return "", record.Attempt{}, err
-		}
-	}
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-// call sends the one call of an attempt and records what it brought. again is
-// how long to wait before the next attempt, nil where there is none. An error
+// call sends the one call of an attempt and records what it brought. An error
 // means that the answer could not be recorded before the process ended.
-func (p *pipeline) call(ctx context.Context, a record.Attempt, renewed bool) (again *time.Duration, err error) {
+func (p *pipeline) call(ctx context.Context, answer record.Answer, renewed bool) (next, error) {
+	a := answer.Attempt
 	begun := time.Now()
 	// A call that was sent is seen through: to break it off would make its
 	// outcome unknown.
 	made, f := p.createLink(context.WithoutCancel(ctx), a)
-	took := time.Since(begun)
+	a.Took = time.Since(begun)
+	p.slots.end(a.Took, f)
+	var state record.State
 	if f == nil {
-		var state record.State
 		err := p.insist(ctx, func(ctx context.Context) (err error) {
 			state, err = p.ledger.Created(ctx, a, made)
 			return err
 		})
-		p.logAttempt(a, state, took, nil, err)
-		return nil, err
+		p.logAttempt(a, state, nil, err)
+		return next{over: true}, err
 	}
 
-	next := p.policy.next(f, a.Attempts)
-	if f.Renewed && !renewed {
-		next.Delay = 0 // a new token is all that it takes
+	decision := p.policy.next(f, a.Attempts, answer.Probe)
+	renew := f.Renewed && !renewed
+	if renew {
+		decision.Delay = 0 // a new token is all that it takes
 	}
-	var state record.State
-	err = p.insist(ctx, func(ctx context.Context) (err error) {
-		state, err = p.ledger.Fault(ctx, a, f, next)
+	err := p.insist(ctx, func(ctx context.Context) (err error) {
+		state, err = p.ledger.Fault(ctx, a, f, decision)
 		return err
 	})
-	p.logAttempt(a, state, took, f, err)
-	if err != nil || state != record.Queued {
-		return nil, err
-	}
-	return &next.Delay, nil
+	p.logAttempt(a, state, f, err)
+	return next{
+		over:    state != record.Queued,
+		atOnce:  renew || decision.Follows == record.PutBack,
+		renewed: renew,
+		after:   decision.Delay,
+	}, err
 }
 
 // createLink makes a fault of a panic: a request that brings one about each
@@ -263,14 +225,14 @@ func (p *pipeline) failed(step string, ref record.Ref, err error) error {
 	return &later{p.policy.pause()}
 }
 
-func (p *pipeline) logAttempt(a record.Attempt, state record.State, took time.Duration, f *fault.Fault, err error) {
+func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fault, err error) {
 	if state == "" {
 		state = "superseded"
 	}
 	fields := []zap.Field{
 		zap.String("application_id", a.ApplicationID), zap.Int("generation", a.Generation), zap.Int("run", a.Run),
 		zap.Int("attempt", a.Attempts), zap.String("lane", string(a.Lane)), zap.String("status", string(state)),
-		zap.Duration("took", took),
+		zap.Duration("took", a.Took),
 	}
 	if f != nil {
 		fields = append(fields, zap.String("reason", string(f.Reason())), zap.Stringer("outcome", f.Outcome()), zap.String("message", f.Error()))

@@ -12,6 +12,8 @@ const (
 	busyDelay     = 5 * time.Second // before looking again whether an attempt of another process is over
 	recordTimeout = 5 * time.Second // for one try to record an answer
 	recordPause   = time.Second     // between two such tries
+	probePause    = 5 * time.Second // after a first probe that brought no link
+	probeCap      = time.Hour
 )
 
 // later is returned to the queue for a task that is to come again. It is no
@@ -39,8 +41,9 @@ type policy struct {
 
 // next decides by the fault's columns. The pause before another attempt is
 // exponential with full jitter: uniform between nothing and base·2^(n-1), n
-// being the attempts so far.
-func (p policy) next(f *fault.Fault, attempts int) record.Next {
+// being the attempts so far. A request that was a probe waits twice as long each
+// time, up to an hour: another one is to be the next.
+func (p policy) next(f *fault.Fault, attempts int, probe bool) record.Next {
 	next := record.Next{Follows: record.Retry, MaxSpent: p.maxSpent, Delay: p.backoff(attempts)}
 	switch f.Party() {
 	case fault.ThisRequest:
@@ -50,6 +53,10 @@ func (p policy) next(f *fault.Fault, attempts int) record.Next {
 	case fault.Ourselves:
 		next.Follows, next.Delay = record.PutBack, 0
 	default:
+		if probe {
+			next.Delay = probePause << min(max(attempts-1, 0), 20)
+			next.Delay = min(next.Delay, probeCap)
+		}
 		next.Delay = max(next.Delay, f.RetryAfter)
 	}
 	return next

@@ -30,6 +30,9 @@ type Config struct {
 	Account string
 	// Slots is how many requests a lane handles at a time; 10.
 	Slots int
+	// AutoSlots lets the calls that are out follow the rate and the usual
+	// latency, within Slots.
+	AutoSlots bool
 	// Defaults is what requests get that say nothing.
 	Defaults record.Defaults
 	// MaxSpent is how many faults held against a request end it; 8.
@@ -83,7 +86,7 @@ func (c Config) withDefaults() Config {
 type Worker struct {
 	cfg     Config
 	members Membership
-	lanes   []*asynq.Server
+	servers []laneServer
 	pipe    *pipeline
 	feeder  *feeder
 	log     *zap.Logger
@@ -96,6 +99,7 @@ type Worker struct {
 // New makes a worker that uses, and does not close, rdb.
 func New(rdb redis.UniversalClient, ledger interface {
 	Ledger
+	Gate
 	Source
 	Membership
 }, upstream Upstream, cfg Config) *Worker {
@@ -104,24 +108,30 @@ func New(rdb redis.UniversalClient, ledger interface {
 	ending, end := context.WithCancel(context.Background())
 	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, upstream: upstream, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: ledger, gate: ledger, upstream: upstream, slots: newSlots(cfg.AutoSlots), defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: asynq.NewClientFromRedisClient(rdb), account: cfg.Account,
-		target: min(5000, max(200, 20*cfg.Slots)), lease: feedLease, overdue: overdueAfter, log: cfg.Log,
+		atLeast: 2 * cfg.Slots, rate: w.pipe.slots.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
 	}
-	w.lanes = []*asynq.Server{
-		w.lane(rdb, record.Interactive, interactivePoll),
-		w.lane(rdb, record.Bulk, bulkPoll),
+	w.servers = []laneServer{
+		{w.server(rdb, record.Interactive, interactivePoll), newLane(w.pipe)},
+		{w.server(rdb, record.Bulk, bulkPoll), newLane(w.pipe)},
 	}
 	return w
 }
 
-// lane is an asynq server of its own, so that bulk requests never hold an
+// laneServer is a lane and the asynq server that hands it tasks.
+type laneServer struct {
+	*asynq.Server
+	lane *lane
+}
+
+// server makes an asynq server of a lane's own, so that bulk requests never hold an
 // interactive slot.
-func (w *Worker) lane(rdb redis.UniversalClient, lane record.Lane, poll time.Duration) *asynq.Server {
+func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, poll time.Duration) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              w.cfg.Slots,
 		Queues:                   map[string]int{record.Keys{Account: w.cfg.Account}.Queue(lane): 1},
@@ -201,12 +211,12 @@ func (w *Worker) leave(ctx context.Context) {
 	}
 }
 
-func (w *Worker) startLanes() (started []*asynq.Server, err error) {
-	for _, lane := range w.lanes {
-		if err := lane.Start(w.pipe); err != nil {
+func (w *Worker) startLanes() (started []laneServer, err error) {
+	for _, s := range w.servers {
+		if err := s.Start(s.lane); err != nil {
 			return started, fmt.Errorf("start a lane: %w", err)
 		}
-		started = append(started, lane)
+		started = append(started, s)
 	}
 	return started, nil
 }
@@ -215,13 +225,13 @@ func (w *Worker) startLanes() (started []*asynq.Server, err error) {
 // handler may still run, so they are waited for as well: first for as long as a
 // call and its answer may take, then, with answers in hand given up, for as
 // long as one try to record them. It says whether all are over.
-func (w *Worker) stopLanes(started []*asynq.Server) bool {
+func (w *Worker) stopLanes(started []laneServer) bool {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
 		var stopping sync.WaitGroup
-		for _, lane := range started {
-			stopping.Go(lane.Shutdown)
+		for _, s := range started {
+			stopping.Go(s.Shutdown)
 		}
 		stopping.Wait()
 		w.pipe.calls.wait.Wait()

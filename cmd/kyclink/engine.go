@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -49,9 +50,12 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 		e.ends = append(e.ends, stop)
 		e.cfg.FaceKi.BaseURL = url
 	}
-	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, nil)
+	keys := record.Keys{Account: cfg.Account}
+	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
 	e.ends = append(e.ends, e.faceki.Close)
-	e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated})
+	e.ledger = ledger.New(e.rdb, ledger.Config{
+		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
+	})
 	return e, nil
 }
 
@@ -73,21 +77,44 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 }
 
 // newWorker makes a worker on top of a ledger, which may be the engine's own or
-// one that wraps it.
-func (e *engine) newWorker(book workerLedger) *worker.Worker {
+// one that wraps it. It puts the rate that is set in force.
+func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Worker, error) {
+	work := e.cfg.Work
+	before, burst, err := admission.NewAccount(e.rdb, e.cfg.Account).SetRate(ctx, work.Rate.Rate, work.Burst)
+	if err != nil {
+		return nil, err
+	}
+	if before != work.Rate.Rate || burst != work.Burst {
+		e.log.Info("the account's rate was set anew; the last worker to start wins", zap.Stringer("rate", work.Rate), zap.Int("burst", work.Burst),
+			zap.Stringer("rate_before", before), zap.Int("burst_before", burst))
+	}
+	slots := int(work.Concurrency)
+	if work.Concurrency == config.Auto {
+		slots = autoSlots(work.Rate.Rate)
+	}
 	return worker.New(e.rdb, book, e.faceki, worker.Config{
 		Account:     e.cfg.Account,
-		Slots:       int(e.cfg.Work.Concurrency),
-		Defaults:    record.Defaults{ExpiryMinutes: e.cfg.Work.ExpiryMinutes, WorkflowID: e.cfg.Work.WorkflowID},
-		MaxSpent:    e.cfg.Work.MaxAttempts,
+		Slots:       slots,
+		AutoSlots:   work.Concurrency == config.Auto,
+		Defaults:    record.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
+		MaxSpent:    work.MaxAttempts,
 		CallTimeout: e.cfg.FaceKi.Timeout,
 		Log:         e.log,
 		Limited:     telemetry.Limited(e.log),
-	})
+	}), nil
+}
+
+// autoSlots is how many handlers a lane gets where their number follows the
+// rate: asynq wants to know it beforehand, so there are enough for calls of two
+// seconds.
+func autoSlots(rate admission.Rate) int {
+	perSecond := float64(rate.N) / rate.Per.Seconds()
+	return min(max(int(2*perSecond)+4, 10), 256)
 }
 
 // fleet is what a worker needs of the ledger besides the transitions.
 type fleet interface {
+	worker.Gate
 	worker.Source
 	worker.Membership
 }

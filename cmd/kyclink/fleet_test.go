@@ -100,7 +100,9 @@ func TestAWorkerKilledWhileItWaits(t *testing.T) {
 	}{
 		"for a token": {`{"token_fault":"hang"}`, nil},
 		"for FaceKi to come back": {`{"rules":[{"match":"*","fault":"http_503"}]}`, func(client *tasks.Client) bool {
-			return !slices.ContainsFunc(links(t, client, 20), func(l tasks.Link) bool { return l.Attempts == 0 || l.Status == tasks.Calling })
+			all := links(t, client, 20)
+			return slices.ContainsFunc(all, func(l tasks.Link) bool { return l.Attempts > 0 }) &&
+				!slices.ContainsFunc(all, func(l tasks.Link) bool { return l.Status == tasks.Calling })
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,6 +175,8 @@ func TestRequestAndShow(t *testing.T) {
 	expect(2, "", "generation_gap: the latest generation of A-1 is 1: the next one is 2, not 3", "request", "--application-id", "A-1", "--generation", "3")
 	expect(64, "", "--redirect-url must start with https://", "request", "--application-id", "a b", "--redirect-url", "http://shop.example/")
 	expect(64, "", "--application-id is required", "request")
+	expect(64, "", "write --wait=5s", "request", "--application-id", "A-1", "--wait", "5s")
+	expect(64, "", "request takes flags only", "request", "A-1")
 	if stdout := expect(2, "", "BAD-1 is failed (invalid_request", "request", "--application-id", "BAD-1", "--wait"); stdout != "" {
 		t.Errorf("standard output is %q", stdout)
 	}

@@ -47,7 +47,10 @@ type process struct {
 func start(t testing.TB, settings []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary, args...), over: make(chan struct{})}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir()}, settings...)
+	p.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
+		"FACEKI_RATE=2000/s", "FACEKI_BURST=200", // the rate is admission's matter
+	}, settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -31,12 +31,18 @@ runs everything in one process, against a simulated FaceKi.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
-	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newSimulator())
+	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newAccount(), newSimulator())
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.Args = usageArgs(cmd.Args)
-	}
+	checkArgs(root)
 	return root
+}
+
+// checkArgs makes wrong arguments of any command a usage error.
+func checkArgs(cmd *cobra.Command) {
+	cmd.Args = usageArgs(cmd.Args)
+	for _, sub := range cmd.Commands() {
+		checkArgs(sub)
+	}
 }
 
 // usageError is a command line that makes no sense.

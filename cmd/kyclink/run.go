@@ -88,7 +88,11 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	defer func() { err = errors.Join(err, journal.Close()) }()
 	job, book := o.job(e, in, journal)
 	job.Report = bar.report
-	progress, workErr := work(cmd.Context(), job, e.newWorker(book))
+	w, err := e.newWorker(cmd.Context(), book)
+	if err != nil {
+		return err
+	}
+	progress, workErr := work(cmd.Context(), job, w)
 	bar.stop()
 	if workErr != nil && !errors.Is(workErr, bulk.ErrImpatient) {
 		return explain(workErr, progress)

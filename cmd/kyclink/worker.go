@@ -32,7 +32,11 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 			}
 			defer e.close()
 			announce(os.Stderr, e.cfg)
-			return e.newWorker(e.ledger).Run(cmd.Context())
+			w, err := e.newWorker(cmd.Context(), e.ledger)
+			if err != nil {
+				return err
+			}
+			return w.Run(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVar(&simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")

@@ -199,7 +199,7 @@ func TestCommandsAreFew(t *testing.T) {
 	count("after a silence", "hmget hset zadd zcount", ask(record.Bulk, "1", Grant))
 	count("a success", "hmget hset zrem", tell(Success))
 	count("a fault", "hmget hset zrem", tell(Outage))
-	count("a change", "hmget hset ltrim rpush zrem", tell(NoCredit))
+	count("a change", "hmget hset ltrim ltrim rpush rpush zrem", tell(NoCredit))
 	count("behind a closed gate", "hmget", ask(record.Bulk, "1", Wait))
 	count("the same, interactive", "hmget hset", ask(record.Interactive, "1", Wait))
 }

@@ -12,7 +12,10 @@
 -- in ms, says what came of a grant or a connect; the kinds are those of the Go
 -- Kind. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
 -- is a starting worker's, override_rate(n, per) and reset_rate() are a person's;
--- they give n, per and burst as they were.
+-- they give n, per and burst as they were. watch() looks for calls that hang,
+-- which nobody would notice where every slot is with one, and gives n and per as
+-- they are and the changes that no process has logged yet; one process of the
+-- fleet calls it all the time.
 
 local function decide(lane, process, credential, id, connected)
   if g.reason == 'paused' then return 'wait', SOON, 'paused' end
@@ -48,7 +51,11 @@ report = function(kind, id, process, credential, marked, retry_after, latency)
   begin()
   redis.call('ZREM', CALLS, id)
   if not SILENT[kind] then set('answered', now) end
-  if kind == 'success' or kind == 'alive' then learn(latency) end
+  if kind == 'success' or kind == 'alive' then
+    learn(latency)
+    set('throttles', math.max(0, g.throttles - 0.25))
+    set('good', credential) -- for the status alone
+  end
   judge(kind, id, process, credential, marked)
   if is_probe(kind, id, process) then
     conclude_probe(kind, retry_after)
@@ -82,4 +89,16 @@ resume = function()
   end
   if g.reason ~= '' then set('next', now) end
   write()
+end
+
+watch = function()
+  begin()
+  if g.state ~= 'closed' and hanging() then failing('outage', false) end
+  write()
+  return g.n, g.per, redis.call('LPOP', tag .. ':unlogged', HISTORY) or {}
+end
+
+in_force = function()
+  local rate = redis.call('HMGET', GATE, 'n', 'per')
+  return tonumber(rate[1] or 5), tonumber(rate[2] or 1000)
 end

@@ -65,7 +65,7 @@ type gate struct {
 	prober, probe string  // process and id
 	sent          bool    // the probe is on its way, not only connecting
 	by            float64 // when the probe is given up
-	throttles     float64 // in a row
+	throttles     float64 // less a quarter for each success since
 	row           []string
 	last          string // the last outcomes: s or f
 	answered      float64
@@ -156,17 +156,16 @@ func (s *State) failing(reason string, probed bool, least float64) {
 	}
 }
 
-// throttled: consecutive are those that come before the gate was open for as
-// long as a ramp takes; more of them from calls that were out are one.
+// throttled: the pause doubles with each 429, and four successes forgive one:
+// a limit that is lower than the rate is found out, a stray 429 costs a second.
+// More of them from calls that were out are one.
 func (s *State) throttled(probed bool, retryAfter float64) {
 	g := &s.gate
-	if probed || g.underlying() == "" && s.now-g.opened < rampTakes {
+	if probed || g.underlying() == "" {
 		g.throttles++
-	} else if g.underlying() == "" {
-		g.throttles = 1
 	}
 	c := causeOf(throttled)
-	wait := min(c.most, c.first*math.Exp2(min(10, max(0, g.throttles-1))))
+	wait := min(c.most, c.first*math.Exp2(min(10, max(0, math.Floor(g.throttles)-1))))
 	if retryAfter > 0 {
 		wait = min(retryMost, max(1_000, retryAfter))
 	}

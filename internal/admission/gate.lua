@@ -43,15 +43,11 @@ local function failing(reason, probed, least)
   end
 end
 
--- throttled: consecutive are those that come before the gate was open for as
--- long as a ramp takes; more of them from calls that were out are one.
+-- throttled: the pause doubles with each 429, and four successes forgive one.
+-- More of them from calls that were out are one.
 local function throttled(probed, retry_after)
-  if probed then
-    set('throttles', g.throttles + 1)
-  elseif reason_now() == '' then
-    set('throttles', now - g.opened < RAMP and g.throttles + 1 or 1)
-  end
-  local wait = math.min(MOST.throttled, FIRST.throttled * 2 ^ math.min(10, math.max(0, g.throttles - 1)))
+  if probed or reason_now() == '' then set('throttles', g.throttles + 1) end
+  local wait = math.min(MOST.throttled, FIRST.throttled * 2 ^ math.min(10, math.max(0, math.floor(g.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
   failing('throttled', probed, wait)
 end

@@ -98,6 +98,7 @@ func (s *State) Report(now time.Time, r Report) {
 	good := r.Kind == Success || r.Kind == Alive
 	if good {
 		g.learn(float64(r.Latency.Milliseconds()))
+		g.throttles = max(0, g.throttles-0.25)
 	}
 	s.judge(r, marked)
 	switch {

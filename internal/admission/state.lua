@@ -2,6 +2,7 @@
 --
 --   :gate              hash, read once and written once by each function
 --   :history           list of the last changes, "at state reason"
+--   :unlogged          those of them that no process has logged yet
 --   :line:<lane>       processes that were told to come again, by when they may win (ms)
 --   :calls             ids of the calls that are out, by when they were marked (ms)
 --   :refused:<credential>  hash: since, pause, next, prober, id, by, or only cleared
@@ -19,7 +20,7 @@ local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 
 local NUMBERS = { 'n', 'per', 'burst', 'level', 'at', 'since', 'closed', 'opened', 'next', 'pause', 'sent', 'by',
   'throttles', 'answered', 'usual', 'line:interactive', 'line:bulk', 'asked' }
-local TEXTS = { 'held', 'state', 'reason', 'under', 'prober', 'probe', 'row', 'last', 'refused' }
+local TEXTS = { 'held', 'state', 'reason', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
 local second = math.floor(us / 1000000)
 local USED = 'used:' .. second % 11
 
@@ -55,6 +56,8 @@ end
 local function note(state, reason, at)
   redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
   redis.call('LTRIM', tag .. ':history', -HISTORY, -1)
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -HISTORY, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
 

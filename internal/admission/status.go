@@ -102,7 +102,21 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Sta
 			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next)})
 		}
 	}
+	if at := s.refusedAll(f["good"]); !at.Since.IsZero() && s.Gate.State == open {
+		s.Gate = GateStatus{State: closed, Reason: refused, Since: at.Since, NextProbe: at.NextProbe}
+	}
 	return s, nil
+}
+
+// refusedAll gives the refusal that stops the account: of the credential that
+// made the last link, or where there is none, of any.
+func (s Status) refusedAll(good string) RefusedStatus {
+	for _, r := range s.Refused {
+		if good == "" || r.Credential == good {
+			return r
+		}
+	}
+	return RefusedStatus{}
 }
 
 func since(members []redis.Z, from float64) (n int) {

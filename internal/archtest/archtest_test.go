@@ -39,7 +39,7 @@ func arrows() map[string][]string {
 		"internal/fault":            {},
 		"internal/telemetry":        {},
 		// Those whose Config it composes; tasks for a limit.
-		"internal/config":    {"internal/faceki", "internal/telemetry", "tasks"},
+		"internal/config":    {"internal/admission", "internal/faceki", "internal/telemetry", "tasks"},
 		"internal/redistest": {},
 		"internal/archtest":  {},
 		"internal/bench":     {"tasks", "internal/redistest", "internal/faceki/simulator"},
@@ -50,14 +50,14 @@ func arrows() map[string][]string {
 // real servers to test against, and what they put together.
 func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", "internal/record", "tasks"}
-	together := []string{"internal/ledger", "internal/faceki", "internal/telemetry"}
+	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/telemetry"}
 	return map[string][]string{
 		"cmd/kyclink":               {"internal/redistest"},
 		"worker":                    append(servers, together...),
 		"tasks":                     {"internal/redistest"},
 		"internal/faceki":           servers,
 		"internal/faceki/simulator": {"internal/faceki", "internal/fault", "tasks"},
-		"internal/ledger":           servers,
+		"internal/ledger":           append(servers, "internal/admission"),
 		"internal/admission":        {"internal/redistest"},
 		"internal/bulk":             append(servers, together...),
 		"internal/record":           {"internal/redistest"},

@@ -9,7 +9,7 @@ import (
 
 // Transitions is what a worker does to the ledger.
 type Transitions interface {
-	Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error)
+	Mark(ctx context.Context, ask record.Ask) (record.Answer, error)
 	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
 	Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error)
 	Expire(ctx context.Context, r record.Record) (record.State, error)
@@ -31,12 +31,12 @@ func NewRecorder(ledger Transitions, get func(ctx context.Context, applicationID
 }
 
 // Mark marks an attempt, and returns when the disk knows of it.
-func (r *Recorder) Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
-	verdict, a, err := r.ledger.Mark(ctx, ref, d, earlier)
-	if err == nil && verdict == record.Call {
-		err = r.log.Append(ctx, Snapshot(a.Record))
+func (r *Recorder) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+	answer, err := r.ledger.Mark(ctx, ask)
+	if err == nil && answer.Verdict == record.Call {
+		err = r.log.Append(ctx, Snapshot(answer.Attempt.Record))
 	}
-	return verdict, a, err
+	return answer, err
 }
 
 // Created records a link.

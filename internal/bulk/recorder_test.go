@@ -16,7 +16,7 @@ var recorded = []struct {
 	want   string
 }{
 	{"mark", false, func(d *desk, r *Recorder, a record.Attempt) error {
-		_, _, err := r.Mark(d.t.Context(), a.Ref(), record.Defaults{}, "")
+		_, err := r.Mark(d.t.Context(), record.Ask{Ref: a.Ref()})
 		return err
 	}, "[A-1 calling 1]"},
 	{"created", true, func(d *desk, r *Recorder, a record.Attempt) error {
@@ -62,8 +62,9 @@ func TestRecorder(t *testing.T) {
 			recorder := NewRecorder(d.ledger, d.ledger.Get, journal)
 			d.must(c.do(d, recorder, a))
 			// A stale turn is no transition.
-			if verdict, _, err := recorder.Mark(t.Context(), record.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}, record.Defaults{}, ""); verdict != record.Stale || err != nil {
-				t.Errorf("a stale mark: %s, %v", verdict, err)
+			stale := record.Ask{Ref: record.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
+			if answer, err := recorder.Mark(t.Context(), stale); answer.Verdict != record.Stale || err != nil {
+				t.Errorf("a stale mark: %s, %v", answer.Verdict, err)
 			}
 			closeJournal(t, journal)
 			journal = openJournal(t, d.out)

@@ -7,12 +7,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
@@ -22,24 +24,38 @@ import (
 const (
 	MaxConcurrency = 1000 // slots of a lane
 	MaxAttempts    = 99   // spent failures of a request
+	MaxBurst       = 10_000
 	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
 	// calls that it sent, and whoever stops it will not wait much longer. It is
 	// far below the time-out of asynq's tasks, which is the next one.
 	MaxTimeout = time.Minute
+	// simulatedRate is of the simulator in this process, per second: a rehearsal
+	// is not to take as long as the real thing.
+	simulatedRate = 200
 )
+
+// Retry is the only value of [Work].OnUnknown so far.
+const Retry = "retry"
 
 // Config is all that is set. What [Load] returns is valid.
 type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
-	Account string `env:"KYCLINK_ACCOUNT, default=default"`
+	Account string
 	Redis   Redis
 	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
-	// knows its address.
+	// knows its address. Like Work, it is zero where Needs.FaceKi is not set.
 	FaceKi faceki.Config
 	// InProcess says that the simulator is to be run in this process.
 	InProcess bool
 	Work      Work
 	Log       telemetry.Config
+}
+
+// shared is what every command reads.
+type shared struct {
+	Account string `env:"KYCLINK_ACCOUNT, default=default"`
+	Redis   Redis
+	Log     telemetry.Config
 }
 
 // EmbeddedRedis says that no Redis was named, so that the process runs its own.
@@ -51,10 +67,16 @@ type Work struct {
 	WorkflowID string `env:"FACEKI_WORKFLOW_ID"`
 	// ExpiryMinutes is for requests that give none.
 	ExpiryMinutes int `env:"KYCLINK_EXPIRY_MINUTES, default=1440"`
+	// OnUnknown is what follows a call of which nobody knows whether it made a
+	// link: [Retry] tries again, and may make a second one.
+	OnUnknown string `env:"KYCLINK_ON_UNKNOWN, default=retry"`
 	// MaxAttempts is how many spent failures end a request.
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
 	// Concurrency is the slots of each lane.
-	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=10"`
+	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=auto"`
+	// Rate and Burst are what FaceKi allows the account.
+	Rate  Rate `env:"FACEKI_RATE, default=5/s"`
+	Burst int  `env:"FACEKI_BURST, default=5"`
 }
 
 // Validate gives all problems at once, each with its variable's name.
@@ -67,7 +89,14 @@ func (w Work) Validate() []error {
 	}
 	between("KYCLINK_EXPIRY_MINUTES", w.ExpiryMinutes, 1, tasks.MaxExpiryMinutes)
 	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, MaxAttempts)
-	between("KYCLINK_CONCURRENCY", int(w.Concurrency), 1, MaxConcurrency)
+	between("FACEKI_BURST", w.Burst, 2, MaxBurst)
+	switch w.OnUnknown {
+	case Retry:
+	case "hold":
+		problems = append(problems, errors.New(`KYCLINK_ON_UNKNOWN is "hold", but this version only knows retry, which may make a second link; use retry`))
+	default:
+		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry", w.OnUnknown))
+	}
 	return problems
 }
 
@@ -76,8 +105,8 @@ type Needs struct {
 	// Redis says that the command works together with other processes, so that
 	// an embedded Redis will not do.
 	Redis bool
-	// FaceKi says that the command makes links: without it, nothing is asked of
-	// what is set of FaceKi and of the work.
+	// FaceKi says that the command makes links: without it, what is set of
+	// FaceKi and of the work is not even read.
 	FaceKi bool
 	// Simulate asks for the simulator whatever is set: the one at
 	// FACEKI_BASE_URL, or one in this process.
@@ -90,9 +119,12 @@ type Needs struct {
 // is always an [*Error].
 func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
-	var c Config
-	env.decode(&c)
+	var all shared
+	decode(env, &all)
+	c := Config{Account: all.Account, Redis: all.Redis, Log: all.Log}
 	if needs.FaceKi {
+		decode(env, &c.FaceKi)
+		decode(env, &c.Work)
 		c.chooseUpstream(env, needs)
 	}
 	if c.Log.Format == "" && needs.Terminal {
@@ -118,6 +150,9 @@ func (c *Config) chooseUpstream(env *environment, needs Needs) {
 	c.InProcess = c.FaceKi.Simulated && !given
 	if !c.FaceKi.Simulated {
 		return
+	}
+	if c.InProcess && !env.given("FACEKI_RATE") {
+		c.Work.Rate = Rate{admission.Rate{N: simulatedRate, Per: time.Second}}
 	}
 	// The simulator takes any credentials, so none have to be invented.
 	if c.FaceKi.ClientID == "" {
@@ -166,12 +201,12 @@ func (c Config) upstreamProblems(needs Needs) []error {
 	return problems
 }
 
-// isFaceKi says whether the URL leads to the vendor.
+// isFaceKi says whether the URL leads to the vendor. A host may end in a dot.
 func isFaceKi(baseURL string) bool {
 	u, err := url.Parse(baseURL)
 	if err != nil {
 		return false
 	}
-	host := "." + strings.ToLower(u.Hostname())
+	host := "." + strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	return strings.HasSuffix(host, ".faceki.com")
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/telemetry"
@@ -41,6 +42,8 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
+func perSecond(n int) config.Rate { return config.Rate{Rate: admission.Rate{N: n, Per: time.Second}} }
+
 func TestDefaults(t *testing.T) {
 	c, err := config.Load([]string{"PATH=/bin", "HOME="}, config.Needs{FaceKi: true})
 	if err != nil {
@@ -54,8 +57,10 @@ func TestDefaults(t *testing.T) {
 			LinkHosts: []string{"apps.faceki.com"}, Timeout: 15 * time.Second, Simulated: true,
 		},
 		InProcess: true,
-		Work:      config.Work{ExpiryMinutes: 1440, MaxAttempts: 8, Concurrency: 10},
-		Log:       telemetry.Config{Level: "info"},
+		Work: config.Work{
+			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Concurrency: config.Auto, Rate: perSecond(200), Burst: 5,
+		},
+		Log: telemetry.Config{Level: "info"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -72,6 +77,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"FACEKI_BASE_URL": "http://127.0.0.1:9999/x", "FACEKI_AUTH": "get", "FACEKI_EXPIRY_TYPE": "string",
 		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
+		"KYCLINK_ON_UNKNOWN": "retry", "FACEKI_RATE": "90/h", "FACEKI_BURST": "12",
 		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
 	}), config.Needs{FaceKi: true, Redis: true, Terminal: true})
 	if err != nil {
@@ -84,8 +90,11 @@ func TestEverySettingIsRead(t *testing.T) {
 			ClientID: "id", ClientSecret: "secret", BaseURL: "http://127.0.0.1:9999/x", Auth: "get", ExpiryType: "string",
 			LinkHosts: []string{"a.example", "b.example"}, Timeout: 2 * time.Second,
 		},
-		Work: config.Work{WorkflowID: "w", ExpiryMinutes: 1, MaxAttempts: 99, Concurrency: 1000},
-		Log:  telemetry.Config{Level: "debug", Format: "json"},
+		Work: config.Work{
+			WorkflowID: "w", ExpiryMinutes: 1, OnUnknown: config.Retry, MaxAttempts: 99, Concurrency: 1000,
+			Rate: config.Rate{Rate: admission.Rate{N: 90, Per: time.Hour}}, Burst: 12,
+		},
+		Log: telemetry.Config{Level: "debug", Format: "json"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -124,6 +133,26 @@ func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
 			c.FaceKi.BaseURL != tt.baseURL {
 			t.Errorf("%s: embedded %v, simulated %v, in process %v, base URL %q; want %+v",
 				name, c.EmbeddedRedis(), c.FaceKi.Simulated, c.InProcess, c.FaceKi.BaseURL, tt)
+		}
+	}
+}
+
+// Only the simulator in this process may be called as fast as we like.
+func TestRateFollowsTheUpstream(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set      map[string]string
+		simulate bool
+		want     config.Rate
+	}{
+		"in process":            {nil, false, perSecond(200)},
+		"in process, asked for": {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, true, perSecond(200)},
+		"in process, given":     {map[string]string{"FACEKI_RATE": "7/s"}, false, perSecond(7)},
+		"simulator elsewhere":   {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, perSecond(5)},
+		"FaceKi":                {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, false, perSecond(5)},
+	} {
+		c, err := config.Load(environ(tt.set), config.Needs{FaceKi: true, Simulate: tt.simulate})
+		if err != nil || c.Work.Rate != tt.want || c.Work.Burst != 5 {
+			t.Errorf("%s: %v, burst %d, %v; want %v", name, c.Work.Rate, c.Work.Burst, err, tt.want)
 		}
 	}
 }
@@ -170,6 +199,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
+		"KYCLINK_ON_UNKNOWN", "FACEKI_RATE", "FACEKI_BURST",
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
@@ -211,9 +241,20 @@ func TestContradictions(t *testing.T) {
 		"simulate FaceKi":     {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
 		"simulated link host": {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true}, []string{"FACEKI_LINK_HOSTS holds"}},
 		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
-		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "auto", which comes with a later version`}},
+		"simulate FaceKi.":    {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"not quite FaceKi":    {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"hold":                {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "hold", but this version only knows retry`}},
+		"neither":             {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry`}},
+		"no slots":            {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"too many slots":      {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
+		"no rate":             {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
+		"burst too small":     {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
+		"mode and URL":        {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
+		"mode, and a URL that some mode reads": {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "redis://h:1?master_name=m"}, config.Needs{},
+			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
+		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, nil},
 		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{FaceKi: true}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
-		"not used yet":        {map[string]string{"FACEKI_RATE": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
+		"not used yet":        {map[string]string{"KYCLINK_RETENTION": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
 	} {
 		_, err := config.Load(environ(tt.set), tt.needs)
 		got := problemsOf(t, err)
@@ -233,15 +274,15 @@ func TestContradictions(t *testing.T) {
 // shows no secret.
 func TestWholeBadEnvironment(t *testing.T) {
 	_, err := config.Load(environ(map[string]string{
-		"KYCLINK_ACCOUNT": "Shop 2", "KYCLINK_REDIS_URL": "redis://user:hunter2/x@h:6379/0", "KYCLINK_REDIS_MODE": "single",
+		"KYCLINK_ACCOUNT": "Shop 2", "KYCLINK_REDIS_URL": "redis://user:hunter2/x@h:6379/0", "KYCLINK_REDIS_MODE": "ring",
 		"KYCLINK_REDIS_ALLOW_EVICTION": "yes", "FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "hunter2",
 		"FACEKI_BASE_URL": "http://user:hunter2@x.example", "FACEKI_AUTH": "put", "FACEKI_EXPIRY_TYPE": "float",
 		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
 		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
-		"KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
+		"KYCLINK_ON_UNKNOWN": "hold", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
 	}), config.Needs{FaceKi: true, Redis: true})
-	if len(problemsOf(t, err)) != 15 {
-		t.Errorf("%d problems, want 15", len(problemsOf(t, err)))
+	if len(problemsOf(t, err)) != 19 {
+		t.Errorf("%d problems, want 19", len(problemsOf(t, err)))
 	}
 	got := err.Error() + "\n"
 	if strings.Contains(got, "hunter2") {
@@ -265,23 +306,38 @@ func TestWholeBadEnvironment(t *testing.T) {
 func TestUnknownNames(t *testing.T) {
 	got := config.Unknown([]string{
 		"KYCLINK_REDIS_URI=x", "KYCLINK_ACCOUNT=x", "KYCLINK_ACCOUNT_FILE=x", "KYCLINK_REDIS_URL_FILE=x", "KYCLINK_RETENTION=1h",
-		"FACEKI_RATES=1", "PATH=/bin", "KYCLINK_CALLBACK_SECRET_FILE=x",
+		"FACEKI_CLIENTID=a", "FACEKI_RATES=1", "FACEKI_RATE_FILE=x", "FACEKI_REDIS_URL=x", "FACEKI_CLIENT_SECRET_FILE=x",
+		"FACEKI_CLIENT_ID=x", "FACEKI_CLIENT_SECRET=x", "FACEKI_BASE_URL=x", "FACEKI_RATE=x", "FACEKI_BURST=x", "FACEKI_AUTH=x",
+		"FACEKI_EXPIRY_TYPE=x", "FACEKI_WORKFLOW_ID=x", "FACEKI_LINK_HOSTS=x", "FACEKI_TIMEOUT=x",
+		"PATH=/bin", "KYCLINK_CALLBACK_SECRET_FILE=x",
 	})
-	if want := []string{"KYCLINK_ACCOUNT_FILE", "KYCLINK_REDIS_URI"}; !slices.Equal(got, want) {
+	want := []string{
+		"FACEKI_CLIENTID", "FACEKI_RATES", "FACEKI_RATE_FILE", "FACEKI_REDIS_URL", "KYCLINK_ACCOUNT_FILE", "KYCLINK_REDIS_URI",
+	}
+	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// A producer is no business of FaceKi's: what is half set for a worker on the
-// same machine does not stop it.
+// A producer is no business of FaceKi's: what is half or wrongly set for a worker
+// on the same machine does not stop it.
 func TestProducersNeedNoFaceKi(t *testing.T) {
-	set := environ(map[string]string{
-		"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379", "FACEKI_BASE_URL": "https://x.example", "FACEKI_CLIENT_ID": "x",
-	})
-	if _, err := config.Load(set, config.Needs{Redis: true}); err != nil {
-		t.Error(err)
-	}
-	if _, err := config.Load(set, config.Needs{Redis: true, FaceKi: true}); err == nil {
-		t.Error("a worker would start without its secret")
+	shared := map[string]string{"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379"}
+	for _, forWorkers := range []map[string]string{
+		{"FACEKI_BASE_URL": "https://x.example", "FACEKI_CLIENT_ID": "x"},
+		{"FACEKI_TIMEOUT": "abc"},
+		{"FACEKI_RATE": "fast", "FACEKI_BURST": "", "FACEKI_CLIENT_ID": ""},
+		{"FACEKI_CLIENT_SECRET_FILE": filepath.Join(t.TempDir(), "not")},
+		{"KYCLINK_CONCURRENCY": "many", "KYCLINK_MAX_ATTEMPTS": "x", "KYCLINK_EXPIRY_MINUTES": "", "KYCLINK_ON_UNKNOWN": "hold"},
+	} {
+		set := maps.Clone(shared)
+		maps.Copy(set, forWorkers)
+		c, err := config.Load(environ(set), config.Needs{Redis: true})
+		if err != nil || c.Redis.URL == "" || c.Account != "default" {
+			t.Errorf("%v: %+v, %v", forWorkers, c, err)
+		}
+		if _, err := config.Load(environ(set), config.Needs{Redis: true, FaceKi: true}); err == nil {
+			t.Errorf("%v: a worker would start", forWorkers)
+		}
 	}
 }

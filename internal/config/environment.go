@@ -4,35 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/sethvargo/go-envconfig"
+
+	"github.com/kyclink/kyclink/internal/admission"
 )
 
-// Slots is a number of slots. It exists to say that "auto" is yet to come.
+// Slots is a number of slots, or [Auto].
 type Slots int
 
-// notYetError says, after the variable's name, what this version cannot do.
-type notYetError string
+// Auto lets the slots follow the rate and the usual latency.
+const Auto Slots = 0
 
-func (e notYetError) Error() string { return string(e) }
-
-// EnvDecode reads a number.
+// EnvDecode reads a number from 1 to [MaxConcurrency], or "auto".
 func (s *Slots) EnvDecode(value string) error {
 	if value == "auto" {
-		return notYetError(`is "auto", which comes with a later version; use a number from 1 to 1000`)
+		*s = Auto
+		return nil
 	}
 	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > MaxConcurrency {
+		return wrongError(fmt.Sprintf("is %q; use auto, or a number from 1 to %d", value, MaxConcurrency))
+	}
 	*s = Slots(n)
-	return err
+	return nil
 }
 
+// Rate is the account's rate.
+type Rate struct{ admission.Rate }
+
+// EnvDecode reads N/s, N/m or N/h.
+func (r *Rate) EnvDecode(value string) (err error) {
+	if r.Rate, err = admission.ParseRate(value); err != nil {
+		return wrongError(fmt.Sprintf("is wrong: %v", err))
+	}
+	return nil
+}
+
+// wrongError says, after the variable's name, what is wrong with its value.
+type wrongError string
+
+func (e wrongError) Error() string { return string(e) }
+
 // environment is where envconfig looks variables up. It reads the files of
-// …_FILE variables, refuses empty values, and collects the problems.
+// …_FILE variables, refuses empty values, and collects the problems, all of what
+// is asked for and of nothing else.
 type environment struct {
 	values   map[string]string
 	set      map[string]bool // by the variable or its file, readable or not
@@ -49,11 +69,6 @@ func newEnvironment(environ []string) *environment {
 	}
 	for name := range e.values {
 		e.set[strings.TrimSuffix(name, fileSuffix)] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.values)) {
-		if target, isFile := strings.CutSuffix(name, fileSuffix); isFile && mayBeFile(target) {
-			e.readFile(target, e.values[name])
-		}
 	}
 	return e
 }
@@ -80,6 +95,7 @@ func (e *environment) readFile(variable, path string) {
 		refuse("names %s, which is empty; write the value into it", path)
 	default:
 		e.values[variable] = value
+		delete(e.values, variable+fileSuffix)
 	}
 }
 
@@ -88,6 +104,7 @@ func (e *environment) refuse(variable, problem string) {
 	e.problems = append(e.problems, problem)
 	e.refused[variable] = true
 	delete(e.values, variable)
+	delete(e.values, variable+fileSuffix)
 }
 
 // report notes problems, each of which starts with its variable's name. One
@@ -107,6 +124,9 @@ func (e *environment) given(variable string) bool { return e.set[variable] }
 // Lookup is what envconfig calls.
 func (e *environment) Lookup(variable string) (string, bool) {
 	e.asked = variable
+	if path, ok := e.values[variable+fileSuffix]; ok && mayBeFile(variable) {
+		e.readFile(variable, path)
+	}
 	value, ok := e.values[variable]
 	if ok && value == "" {
 		e.refuse(variable, variable+" is empty; unset it, or give it a value")
@@ -115,12 +135,12 @@ func (e *environment) Lookup(variable string) (string, bool) {
 	return value, ok
 }
 
-// decode fills the Config. envconfig stops at its first error, which concerns
-// what it asked for last: that is refused, and the rest read again.
-func (e *environment) decode(c *Config) {
+// decode fills a struct. envconfig stops at its first error, which concerns what
+// it asked for last: that is refused, and the rest read again.
+func decode[T any](e *environment, target *T) {
 	for {
-		*c = Config{}
-		err := envconfig.ProcessWith(context.Background(), &envconfig.Config{Target: c, Lookuper: e})
+		*target = *new(T)
+		err := envconfig.ProcessWith(context.Background(), &envconfig.Config{Target: target, Lookuper: e})
 		if err == nil {
 			return
 		}
@@ -136,11 +156,11 @@ func (e *environment) decode(c *Config) {
 func explain(err error) string {
 	var (
 		number *strconv.NumError
-		notYet notYetError
+		wrong  wrongError
 	)
 	switch {
-	case errors.As(err, &notYet):
-		return notYet.Error()
+	case errors.As(err, &wrong):
+		return wrong.Error()
 	case errors.As(err, &number) && number.Func == "ParseBool":
 		return fmt.Sprintf("is %q; use true or false", number.Num)
 	case errors.As(err, &number):

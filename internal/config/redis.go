@@ -2,8 +2,10 @@ package config
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,18 +48,26 @@ type Redis struct {
 
 // Validate gives all problems at once, each with its variable's name.
 func (r Redis) Validate() []error {
-	switch r.Mode {
-	case Single, Sentinel, Cluster:
-	default:
-		return []error{fmt.Errorf("KYCLINK_REDIS_MODE is %q; use single, sentinel or cluster", r.Mode)}
+	var problems []error
+	modes := []string{Single, Sentinel, Cluster}
+	if slices.Contains(modes, r.Mode) {
+		modes = []string{r.Mode}
+	} else {
+		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_MODE is %q; use single, sentinel or cluster", r.Mode))
 	}
 	if r.URL == "" {
-		return nil
+		return problems
 	}
-	if _, err := r.open(); err != nil {
-		return []error{err}
+	// Whoever got the mode wrong meant one of them.
+	var unread error
+	for _, mode := range modes {
+		_, err := Redis{URL: r.URL, Mode: mode}.open()
+		if err == nil {
+			return problems
+		}
+		unread = cmp.Or(unread, err)
 	}
-	return nil
+	return append(problems, unread)
 }
 
 // server is a client that has not connected yet, and where it will connect to.

@@ -5,42 +5,94 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-// Mark makes known that the turn ref is about to be called, with d where the
-// request gives nothing. earlier is what this process knows of a mark of its
-// own that it finds. The attempt may be called only where the verdict is
-// [record.Call]; it fails with [*UpstreamError] where the account's links are
+// Mark asks whether a turn may be called now, and where it may makes that known
+// in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
-func (l *Ledger) Mark(ctx context.Context, ref record.Ref, d record.Defaults, earlier record.Earlier) (record.Verdict, record.Attempt, error) {
-	frozen, err := json.Marshal(d)
+func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+	frozen, err := json.Marshal(ask.Defaults)
 	if err != nil {
-		return "", record.Attempt{}, fmt.Errorf("encode the defaults: %w", err)
+		return record.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
+	ref := ask.Ref
 	reply, err := l.mark.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		ref.ApplicationID, ref.Generation, ref.Run, ref.Turn, l.process.Load(), l.upstream, frozen,
-		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(earlier)).StringSlice()
+		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
+		l.cfg.Credential, ask.Connected).StringSlice()
 	if err != nil {
-		return "", record.Attempt{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
+		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
-	if reply[0] == "upstream" {
-		return "", record.Attempt{}, l.upstreamError()
+	answer := record.Answer{Verdict: record.Verdict(reply[0]), Reason: reply[3]}
+	switch admission.Verdict(reply[0]) {
+	case admission.Grant:
+		answer.Verdict = record.Call
+	case admission.Probe:
+		answer.Verdict, answer.Probe = record.Call, true
+	}
+	if answer.Verdict == "upstream" {
+		return record.Answer{}, l.upstreamError()
+	}
+	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
+		return record.Answer{}, fmt.Errorf("mark %s: unexpected wait %q", ref.ApplicationID, reply[2])
 	}
 	if reply[1] == "" {
-		return record.Stale, record.Attempt{}, nil
+		return answer, nil
 	}
 	r, err := record.Parse(ref.ApplicationID, []byte(reply[1]))
-	if err != nil {
-		return "", record.Attempt{}, err
+	answer.Attempt = record.NewAttempt(r)
+	return answer, err
+}
+
+// sign is what a fault tells the gate, unless it is held against its request.
+func sign(f *fault.Fault) admission.Kind {
+	switch f.Party() {
+	case fault.ThisRequest:
+		return admission.Alive
+	case fault.Throttle:
+		return admission.Throttle
+	case fault.Ourselves:
+		return admission.Back
+	case fault.Account:
+		switch {
+		case f.Renewed:
+			return admission.Back // another token may be all that it takes
+		case f.Reason() == fault.NoCredit:
+			return admission.NoCredit
+		case f.Reason() == fault.LimitReached:
+			return admission.LimitReached
+		}
+		return admission.Refused
 	}
-	return record.Verdict(reply[0]), record.NewAttempt(r), nil
+	return admission.Outage
+}
+
+// Trouble tells the gate of a connection or a token that could not be had for a
+// turn; chosen says that this process was told to connect.
+func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) error {
+	kinds := []admission.Kind{sign(f)}
+	switch {
+	case chosen && kinds[0] == admission.Outage:
+		kinds[0] = admission.Unconnected
+	case chosen:
+		kinds = append(kinds, admission.Back)
+	}
+	for _, kind := range kinds {
+		if err := l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
+			l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Err(); err != nil {
+			return fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
+		}
+	}
+	return nil
 }
 
 // Created records the link that an attempt brought. A paid link is never thrown
@@ -64,7 +116,8 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 		}
 		state, err := l.created.Run(ctx, l.rdb, []string{l.keys.Tag()},
 			r.ApplicationID, r.Generation, run, l.upstream,
-			e.id, e.at, e.idJSON, e.head, e.tail, link).Text()
+			e.id, e.at, e.idJSON, e.head, e.tail, link,
+			l.process.Load(), l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds()).Text()
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
 		}
@@ -102,7 +155,8 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	state, err := l.fault.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		a.ApplicationID, a.Generation, a.Run, a.Attempts,
 		string(next.Follows), f.Blames(), f.Outcome() == fault.Unknown, next.MaxSpent, next.Delay.Milliseconds(),
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate).Text()
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate,
+		l.process.Load(), l.cfg.Credential, string(sign(f)), f.RetryAfter.Milliseconds(), a.Took.Milliseconds()).Text()
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
@@ -169,17 +223,29 @@ func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record,
 	return now, err == nil, err
 }
 
-// Feed makes waiting bulk requests queued, at most most of them, until target
-// fed ones wait in the lane. Only one process at a time leads; for the others
-// leads is false. The caller enqueues the tasks of the turns that it gets.
-func (l *Ledger) Feed(ctx context.Context, target, most int, lease time.Duration) (refs []record.Ref, leads bool, err error) {
-	reply, err := l.feed.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		l.process.Load(), lease.Milliseconds(), target, most).StringSlice()
+// Feed makes waiting bulk requests queued, at most want.Most of them, while this
+// process leads. The caller enqueues the tasks of the turns that it gets.
+func (l *Ledger) Feed(ctx context.Context, want record.Feed) (record.Fed, error) {
+	values, err := l.feed.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load(), want.Lease.Milliseconds(),
+		want.AtLeast, want.AtMost, want.Ahead.Milliseconds(), want.Most).Slice()
 	if err != nil {
-		return nil, false, fmt.Errorf("feed: %w", err)
+		return record.Fed{}, fmt.Errorf("feed: %w", err)
 	}
-	refs, err = parseRefs(reply[1:])
-	return refs, reply[0] == "lead", err
+	changed, _ := values[3].(int64)
+	reply := make([]string, len(values))
+	for i, v := range values {
+		reply[i] = fmt.Sprint(v)
+	}
+	fed := record.Fed{Leads: reply[0] == "lead"}
+	n, errN := strconv.ParseFloat(reply[1], 64)
+	per, errPer := strconv.ParseFloat(reply[2], 64)
+	if errN != nil || errPer != nil || per == 0 {
+		return record.Fed{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
+	}
+	fed.PerSecond = n / per * 1000
+	fed.Changes = reply[4 : 4+changed]
+	fed.Refs, err = parseRefs(reply[4+changed:])
+	return fed, err
 }
 
 // Overdue names turns of a lane that nobody has taken up for a while, 1,000 at

@@ -2,6 +2,7 @@
 --
 -- ARGV[1] id, [2] generation, [3] run   ARGV[4] 'real' or 'simulated'
 -- ARGV[5] event id, [6] time, [7] id as JSON, [8] head, [9] tail of the event
+-- ARGV[11] process, [12] its credentials, [13] when it was marked, [14] ms that the call took
 -- ARGV[10] link fields as JSON: ,"link_id":…,"url":…,"expires_at":…
 --
 -- Returns 'created'; 'late' where no run was open and the link was kept beside
@@ -24,6 +25,9 @@ local upstream = redis.call('HGET', account_key(), 'upstream')
 if upstream and upstream ~= ARGV[4] then return 'upstream' end
 if not upstream then redis.call('HSET', account_key(), 'upstream', ARGV[4]) end
 
+if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
+report('success', id, ARGV[11], ARGV[12], ARGV[13], 0, ARGV[14])
+
 if ENDED[h.state] then
   local content, frozen, outcome, past = lines(raw)
   if string.find(raw, ARGV[10], HEADER + 1, true) then return NAME[h.state] == 'created' and 'created' or 'late' end
@@ -32,7 +36,6 @@ if ENDED[h.state] then
   write(key, h, content, frozen, outcome, past)
   return 'late'
 end
-if h.run ~= run then return 'run:' .. h.run end
 
 redis.call('HINCRBY', account_key(), 'successes', 1)
 conclude(id, key, raw, h, 'C', {

@@ -8,6 +8,8 @@
 -- ARGV[10] event id of the end, [11] of a hold, [12] time, [13] id as JSON, [14] head, [15] tail
 -- ARGV[16] reason and message as JSON: ,"reason":…,"message":…
 -- ARGV[17] the same for an end by not_after
+-- ARGV[18] process, [19] its credentials, [20] what the fault tells the gate
+-- ARGV[21] ms of Retry-After, [22] ms that the call took
 --
 -- Returns the state that the request is in now, also where this was recorded
 -- before and the reply was lost; 'stale' where the attempt is not the current one.
@@ -21,6 +23,7 @@ if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.attempts ~= ton
 end
 if h.state ~= 'c' then return NAME[h.state] end
 
+local sign, marked = ARGV[20], h.changed
 if ARGV[7] == '1' then h.dups = h.dups + 1 end
 local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
 if follows == 'back' then
@@ -29,9 +32,14 @@ if follows == 'back' then
 elseif ARGV[6] == '1' then
   -- Another request's success since this one's previous fault shows whose
   -- fault it is; from the first spent fault on, all are.
-  if h.spent > 0 or (h.seen > 0 and successes + 1 > h.seen) then h.spent = h.spent + 1 end
+  if h.spent > 0 or (h.seen > 0 and successes + 1 > h.seen) then
+    h.spent = h.spent + 1
+    if sign == 'outage' then sign = 'none' end
+  end
   h.seen = successes + 1
 end
+
+report(sign, id, ARGV[18], ARGV[19], marked, ARGV[21], ARGV[22])
 
 local state, fields = 'q', ARGV[16]
 if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'

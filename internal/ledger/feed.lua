@@ -2,17 +2,26 @@
 -- turn, for the process that holds the leader's lease.
 --
 -- ARGV[1] process   ARGV[2] lease, ms   ARGV[3] how many fed requests the bulk
--- lane should hold   ARGV[4] most requests of one call
+-- lane should hold at least, [4] at most, [5] for how many ms of the rate
+-- ARGV[6] most requests of one call
 --
--- Returns {'follow'} where another process leads, and {'lead', ref ...} with
--- the turns whose tasks the caller enqueues.
-local process, most = ARGV[1], tonumber(ARGV[4])
+-- Returns {'follow' where another process leads, or 'lead'; the rate in force as
+-- two numbers, n per so many ms; how many changes of the gate are the caller's to
+-- log, and these; ref ...: the turns whose tasks the caller enqueues}.
+local process, most = ARGV[1], tonumber(ARGV[6])
 local leader = redis.call('GET', tag .. ':leader')
-if leader and leader ~= process then return { 'follow' } end
+local leads = not leader or leader == process
+if not leads then
+  local n, per = in_force()
+  return { 'follow', ms(n), ms(per), 0 }
+end
+local n, per, changed = watch()
+local out = { 'lead', ms(n), ms(per), #changed }
+for _, change in ipairs(changed) do out[#out + 1] = change end
 redis.call('SET', tag .. ':leader', process, 'PX', ARGV[2])
 
-local out = { 'lead' }
-local room = tonumber(ARGV[3]) - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(now))
+local target = least(math.max(tonumber(ARGV[3]), math.ceil(ARGV[5] * n / per)), tonumber(ARGV[4]))
+local room = target - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(now))
 if room > most then room = most end
 
 local function feed(batch, id, fed)

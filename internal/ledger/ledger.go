@@ -30,6 +30,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -65,6 +67,12 @@ var feedLua string
 //go:embed overdue.lua
 var overdueLua string
 
+//go:embed report.lua
+var reportLua string
+
+//go:embed leave.lua
+var leaveLua string
+
 //go:embed restore.lua
 var restoreLua string
 
@@ -79,6 +87,9 @@ type Config struct {
 	// Simulated says that links come from a simulator. An account's links are
 	// of one kind from the first one on.
 	Simulated bool
+	// Credential is the fingerprint of the credentials that this process calls
+	// FaceKi with: what FaceKi refuses is not the account's others.
+	Credential string
 	// DeadAfter replaces [DeadAfter] where it is not 0.
 	DeadAfter time.Duration
 }
@@ -94,7 +105,7 @@ type Ledger struct {
 	names   sync.Map     // of batches, by number
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 
-	mark, created, fault, end, retry, feed, overdue, restore *redis.Script
+	mark, created, fault, end, retry, feed, overdue, restore, report, leave *redis.Script
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -102,11 +113,12 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.DeadAfter == 0 {
 		cfg.DeadAfter = DeadAfter
 	}
-	script := func(lua string) *redis.Script { return redis.NewScript(record.Prelude + prelude + lua) }
+	script := func(lua string) *redis.Script { return redis.NewScript(record.Prelude + admission.Lua + prelude + lua) }
 	l := &Ledger{
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
-		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua),
+		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua), report: script(reportLua),
+		leave: script(leaveLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -145,9 +157,12 @@ func (l *Ledger) ID(ctx context.Context) (string, error) {
 	return id.Val(), nil
 }
 
-// Join registers this process as a worker and gives it a number that no other
-// one ever had. It fails with [*UpstreamError] where the account's links are of
-// the other kind. Call [Ledger.Beat] every few seconds from then on.
+// Join registers this process as a worker under a number that no living one
+// has. It fails with [*UpstreamError] where the account's links are of the other
+// kind. Call [Ledger.Beat] every few seconds from then on.
+//
+// The number is drawn, not counted: a Redis that lost its last writes would count
+// on from an earlier one, and give a number that a living process has.
 func (l *Ledger) Join(ctx context.Context) error {
 	has, err := l.rdb.HGet(ctx, l.keys.State(), "upstream").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -156,20 +171,34 @@ func (l *Ledger) Join(ctx context.Context) error {
 	if has != "" && has != l.upstream {
 		return l.upstreamError()
 	}
-	n, err := l.rdb.HIncrBy(ctx, l.keys.State(), "processes", 1).Result()
-	if err != nil {
-		return fmt.Errorf("register the worker: %w", err)
+	for {
+		number := rand.N(maxProcess) + 1
+		free, err := l.rdb.ZAddNX(ctx, l.keys.Workers(), redis.Z{Member: number}).Result()
+		if err != nil {
+			return fmt.Errorf("register the worker: %w", err)
+		}
+		if free == 1 {
+			l.process.Store(number)
+			return l.Beat(ctx)
+		}
 	}
-	l.process.Store((n-1)%999_999 + 1)
-	return l.Beat(ctx)
 }
+
+const (
+	maxProcess = int64(999_999) // what a record's header has room for
+	forgetDead = time.Hour      // after which a process that died is taken off the list
+)
 
 // Beat says that this process lives, by Redis' clock. A beat that fails breaks
 // the time in which this process may judge others dead.
 func (l *Ledger) Beat(ctx context.Context) error {
 	now, err := l.rdb.Time(ctx).Result()
 	if err == nil {
-		err = l.rdb.ZAdd(ctx, l.keys.Workers(), redis.Z{Score: float64(now.UnixMilli()), Member: l.process.Load()}).Err()
+		_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.ZAdd(ctx, l.keys.Workers(), redis.Z{Score: float64(now.UnixMilli()), Member: l.process.Load()})
+			pipe.ZRemRangeByScore(ctx, l.keys.Workers(), "1", strconv.FormatInt(now.Add(-forgetDead).UnixMilli(), 10))
+			return nil
+		})
 	}
 	if err != nil {
 		l.reached.Store(0)
@@ -179,9 +208,10 @@ func (l *Ledger) Beat(ctx context.Context) error {
 	return nil
 }
 
-// Leave takes this process off the list of workers, after its last attempt.
+// Leave takes this process off the list of workers, after its last attempt, and
+// lets another one lead at once.
 func (l *Ledger) Leave(ctx context.Context) error {
-	return l.rdb.ZRem(ctx, l.keys.Workers(), l.process.Load()).Err()
+	return l.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
 }
 
 // unbroken is for how long this process has reached Redis without a break.
@@ -210,7 +240,7 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 // not. An attempt that was under way is dead and counts as a possible
 // duplicate; what has not ended waits to be fed.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Record) error {
-	args := append(make([]any, 0, 1+2*len(records)), batch)
+	args := append(make([]any, 0, 1+3*len(records)), batch)
 	for _, r := range records {
 		if r.State == record.Calling {
 			r.PossibleDuplicates++
@@ -222,7 +252,7 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Rec
 		if err != nil {
 			return err
 		}
-		args = append(args, r.ApplicationID, raw)
+		args = append(args, r.ApplicationID, raw, r.Content.NotAfter.UnixMilli())
 	}
 	if err := l.restore.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
 		return fmt.Errorf("restore %d records: %w", len(records), err)

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
@@ -80,9 +81,29 @@ func (b *bench) importRow(id string) {
 
 func (b *bench) feed() []record.Ref {
 	b.t.Helper()
-	refs, _, err := b.ledger.Feed(b.t.Context(), 1000, 1000, time.Minute)
+	return b.feedUpTo(b.ledger, 1000).Refs
+}
+
+func (b *bench) feedUpTo(l *ledger.Ledger, target int) record.Fed {
+	b.t.Helper()
+	fed, err := l.Feed(b.t.Context(), record.Feed{AtLeast: target, AtMost: target, Most: 1000, Lease: time.Minute})
 	b.must(err)
-	return refs
+	return fed
+}
+
+// tryMark asks with the gate wide open: when a call may go is admission's, and
+// tested there.
+func (b *bench) tryMark(l *ledger.Ledger, ref record.Ref, earlier record.Earlier) record.Answer {
+	b.t.Helper()
+	b.must(b.rdb.Del(b.t.Context(), b.keys.Tag()+":gate").Err())
+	_, _, err := admission.NewAccount(b.rdb, b.keys.Account).SetRate(b.t.Context(), admission.Rate{N: 100_000, Per: time.Second}, 1000)
+	b.must(err)
+	answer, err := l.Mark(b.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Earlier: earlier})
+	b.must(err)
+	if answer.Verdict == record.Wait || answer.Verdict == record.Connect {
+		b.t.Fatalf("the open gate says %s: %s", answer.Verdict, answer.Reason)
+	}
+	return answer
 }
 
 var (
@@ -121,8 +142,7 @@ var transitions = map[string]func(b *bench, id string){
 	"feed": func(b *bench, _ string) { b.feed() },
 	"mark": func(b *bench, id string) {
 		r, _ := b.get(id)
-		_, _, err := b.ledger.Mark(b.t.Context(), r.Ref(), defaults, "")
-		b.must(err)
+		b.tryMark(b.ledger, r.Ref(), "")
 	},
 	"created": func(b *bench, id string) {
 		_, err := b.ledger.Created(b.t.Context(), b.attempt(id), link)

@@ -8,21 +8,25 @@
 -- ARGV[10] what the calling process knows of an earlier mark of its own:
 --   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
 --
--- Returns {verdict, raw record}:
---   call      send it         stale     the task stands for nothing any more
---   busy      its attempt may still be alive: look again later
---   upstream  the account's links are of the other kind
+-- ARGV[11] fingerprint of its credentials   ARGV[12] '1': it has connected, as it was told
+--
+-- Returns {verdict, raw record, ms to wait, reason}:
+--   grant    send it after the wait   probe     the same, and it is the fleet's one probe
+--   wait     ask again after it       connect   connect, then ask again
+--   stale    the task stands for nothing any more
+--   busy     its attempt may still be alive: look again later
+--   upstream the account's links are of the other kind
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 local id, holder = ARGV[1], tonumber(ARGV[5])
 local key = record_key(id)
 local raw = redis.call('GET', key)
-if not raw then return { 'stale', '' } end
+if not raw then return { 'stale', '', '0', '' } end
 local h = parse(raw)
-if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw } end
-if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw } end
+if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw, '0', '' } end
+if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
 local upstream = redis.call('HGET', account_key(), 'upstream')
-if upstream and upstream ~= ARGV[6] then return { 'upstream', raw } end
+if upstream and upstream ~= ARGV[6] then return { 'upstream', raw, '0', '' } end
 
 if h.state == 'c' and h.holder == holder and ARGV[10] == 'unsent' then
   h.attempts = h.attempts - 1
@@ -31,27 +35,31 @@ elseif h.state == 'c' then
   local beat = redis.call('ZSCORE', tag .. ':workers', h.holder)
   local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
   local dead = silent and tonumber(ARGV[8]) >= tonumber(ARGV[9])
-  if not dead and not (h.holder == holder and ARGV[10] == 'lost') then return { 'busy', raw } end
+  if not dead and not (h.holder == holder and ARGV[10] == 'lost') then return { 'busy', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
   h.dups = h.dups + 1
   move(h, 'q')
 end
 
-local verdict = 'call'
+local verdict, wait, reason = 'expired', '0', ''
 if h.flag == 'x' then verdict = 'cancel'
-elseif expired(h, id) then verdict = 'expired' end
+elseif not expired(h, id) then
+  verdict, wait, reason = admit(LANE[h.lane], ARGV[5], ARGV[11], id, ARGV[12])
+end
 
-if verdict == 'call' then
+local content, frozen, outcome, past = lines(raw)
+if verdict == 'grant' or verdict == 'probe' then
   move(h, 'c')
   h.attempts, h.holder = h.attempts + 1, holder
   redis.call('ZREM', queued_key(h.lane), id)
+  if frozen == '' then
+    write(key, h, content, ARGV[7], outcome, past)
+    return { verdict, redis.call('GET', key), wait, reason }
+  end
+elseif string.sub(raw, 1, HEADER) == header(h) then
+  return { verdict, raw, wait, reason }
+else -- an attempt that died was put back
+  redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
-local content, frozen, outcome, past = lines(raw)
-if frozen == '' and verdict == 'call' then
-  write(key, h, content, ARGV[7], outcome, past)
-  raw = redis.call('GET', key)
-else
-  save(key, h)
-  raw = header(h) .. string.sub(raw, HEADER + 1)
-end
-return { verdict, raw }
+save(key, h)
+return { verdict, header(h) .. string.sub(raw, HEADER + 1), wait, reason }

@@ -84,9 +84,8 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
-	verdict, attempt, err := w.Mark(f.t.Context(), ref, defaults, "")
-	f.must(err)
-	if verdict == record.Call {
+	answer := f.tryMark(w, ref, "")
+	if attempt := answer.Attempt; answer.Verdict == record.Call {
 		superseded := 0
 		if before.State == record.Calling {
 			superseded = 1

@@ -1,11 +1,11 @@
 -- restore puts records back that a journal kept, where Redis did not.
--- ARGV[1] the batch's name, then id, raw record, ... Generations that are known
--- already are passed over. What waits is fed again. Returns how many were put back.
+-- ARGV[1] the batch's name, then id, raw record, its own not_after in ms or '', ...
+-- Generations that are known already are passed over. What waits is fed again. Returns how many were put back.
 local batch, restored = batch_number(ARGV[1]), 0
 
 local function count(state, n) redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
 
-local function put(id, h, raw)
+local function put(id, h, raw, due)
   local latest = load(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
@@ -19,12 +19,13 @@ local function put(id, h, raw)
   end
   redis.call('SET', record_key(id), raw)
   count(h.state, 1)
+  if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end
   if h.state == 'w' then again(batch, id) end
 end
 
-for i = 2, #ARGV, 2 do
+for i = 2, #ARGV, 3 do
   local h = parse(ARGV[i + 1])
   h.batch = batch
-  put(ARGV[i], h, header(h) .. string.sub(ARGV[i + 1], HEADER + 1))
+  put(ARGV[i], h, header(h) .. string.sub(ARGV[i + 1], HEADER + 1), ARGV[i + 2])
 end
 return restored

@@ -22,12 +22,11 @@ func started(t *testing.T) (*bench, record.Attempt) {
 
 func (b *bench) mark(l *ledger.Ledger, ref record.Ref, want record.Verdict) record.Attempt {
 	b.t.Helper()
-	verdict, a, err := l.Mark(b.t.Context(), ref, defaults, "")
-	b.must(err)
-	if verdict != want {
-		b.t.Fatalf("verdict is %q, want %q", verdict, want)
+	answer := b.tryMark(l, ref, "")
+	if answer.Verdict != want {
+		b.t.Fatalf("verdict is %q, want %q", answer.Verdict, want)
 	}
-	return a
+	return answer.Attempt
 }
 
 // succeed makes another request's link, which is what blames a fault.
@@ -87,9 +86,7 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		var err error
-		verdict, _, err = judge.Mark(t.Context(), a.Ref(), defaults, "")
-		b.must(err)
+		verdict = b.tryMark(judge, a.Ref(), "").Verdict
 	}
 	r, _ := b.get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
@@ -111,10 +108,10 @@ func TestOwnEarlierMarks(t *testing.T) {
 		record.Lost:   {2, 1},
 	} {
 		b, a := started(t)
-		verdict, again, err := b.ledger.Mark(t.Context(), a.Ref(), defaults, earlier)
-		b.must(err)
-		if got := [2]int{again.Attempts, again.PossibleDuplicates}; verdict != record.Call || got != want {
-			t.Errorf("%s: verdict %q, attempts and possible duplicates %v, want %v", earlier, verdict, got, want)
+		answer := b.tryMark(b.ledger, a.Ref(), earlier)
+		got := [2]int{answer.Attempt.Attempts, answer.Attempt.PossibleDuplicates}
+		if answer.Verdict != record.Call || got != want {
+			t.Errorf("%s: verdict %q, attempts and possible duplicates %v, want %v", earlier, answer.Verdict, got, want)
 		}
 	}
 }
@@ -211,7 +208,7 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	b.must(err)
 	r, _ := b.get("A-2")
-	_, _, err = realOne.Mark(t.Context(), r.Ref(), defaults, "")
+	_, err = realOne.Mark(t.Context(), record.Ask{Ref: r.Ref(), Defaults: defaults})
 	if err == nil || !strings.Contains(err.Error(), "holds simulated links") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}
@@ -256,25 +253,24 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("large", rows(1, 950))
 	b.enqueueAll("small", rows(1001, 1010))
-	refs, leads, err := b.ledger.Feed(t.Context(), 250, 1000, time.Minute)
-	b.must(err)
+	fed := b.feedUpTo(b.ledger, 250)
+	refs, leads := fed.Refs, fed.Leads
 	if !leads || len(refs) < 250 || len(refs) >= 350 {
 		t.Fatalf("fed %d, leads %v", len(refs), leads)
 	}
 	if !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1010" }) {
 		t.Error("the small batch was not served in the first round")
 	}
-	if more, _, err := b.ledger.Feed(t.Context(), 250, 1000, time.Minute); err != nil || len(more) != 0 {
-		t.Errorf("the lane is full, and %d more were fed (%v)", len(more), err)
+	if more := b.feedUpTo(b.ledger, 250).Refs; len(more) != 0 {
+		t.Errorf("the lane is full, and %d more were fed", len(more))
 	}
 	other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
 	b.must(other.Join(t.Context()))
-	if refs, leads, err := other.Feed(t.Context(), 10000, 1000, time.Minute); err != nil || leads || len(refs) != 0 {
-		t.Errorf("a second process fed %d, leads %v (%v)", len(refs), leads, err)
+	if fed := b.feedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
+		t.Errorf("a second process fed %d, leads %v", len(fed.Refs), fed.Leads)
 	}
 	for fed := len(refs); fed < 960; {
-		more, _, err := b.ledger.Feed(t.Context(), 100000, 1000, time.Minute)
-		b.must(err)
+		more := b.feedUpTo(b.ledger, 100000).Refs
 		if len(more) == 0 {
 			t.Fatalf("only %d of 960 were fed", fed)
 		}
@@ -293,8 +289,7 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			b.enqueueAll("spring", rows(1, 150))
-			refs, _, err := b.ledger.Feed(t.Context(), before, before, time.Minute)
-			b.must(err)
+			refs := b.feedUpTo(b.ledger, before).Refs
 			b.enqueueAll("spring", edited)
 			b.enqueueAll("spring", edited)
 			fed := map[string]bool{}
@@ -320,6 +315,7 @@ func TestRestore(t *testing.T) {
 	}
 	calling, created := base, base
 	calling.ApplicationID, calling.State = "A-1", record.Calling
+	calling.Deadline, calling.Content.NotAfter = true, time.UnixMilli(1e12+1).UTC() // long past
 	created.ApplicationID, created.State = "A-2", record.Created
 	created.Outcome = record.Outcome{Run: 2, Status: record.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
@@ -329,9 +325,11 @@ func TestRestore(t *testing.T) {
 	if got.State != record.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
 		t.Errorf("what was being called is %+v", got)
 	}
-	if refs := b.feed(); len(refs) != 1 || refs[0].ApplicationID != "A-1" {
-		t.Errorf("fed %v", refs)
+	refs := b.feed()
+	if len(refs) != 1 || refs[0].ApplicationID != "A-1" {
+		t.Fatalf("fed %v", refs)
 	}
+	b.mark(b.ledger, refs[0], record.Expired)
 	if got, _ := b.get("A-2"); got.Outcome.URL != created.Outcome.URL {
 		t.Errorf("what was created is %+v", got)
 	}

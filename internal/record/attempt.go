@@ -2,18 +2,6 @@ package record
 
 import "time"
 
-// Verdict is whether a turn may be called.
-type Verdict string
-
-// The verdicts of a mark.
-const (
-	Call       Verdict = "call"    // send it now
-	Stale      Verdict = "stale"   // the task stands for nothing any more
-	Busy       Verdict = "busy"    // an earlier attempt may still be alive: look again later
-	Expired    Verdict = "expired" // its not_after has passed: end it
-	CancelNext Verdict = "cancel"  // it was cancelled while an attempt was out that died: end it
-)
-
 // Earlier is what a process knows of a mark of its own that it finds again.
 type Earlier string
 
@@ -44,10 +32,11 @@ type Next struct {
 
 // Attempt is one call that a worker marked and is about to send.
 type Attempt struct {
-	Record           // as it is from the mark on
-	At     time.Time // of the mark, by Redis' clock
-	SendBy time.Time // the call may not begin later, by this machine's monotonic clock; zero: no limit
-	sent   time.Time // the moment of the mark, by the same clock
+	Record               // as it is from the mark on
+	At     time.Time     // of the mark, by Redis' clock
+	SendBy time.Time     // the call may not begin later, by this machine's monotonic clock; zero: no limit
+	Took   time.Duration // by the call, once it is over
+	sent   time.Time     // the moment of the mark, by the same clock
 }
 
 // NewAttempt is an attempt that was marked just now.

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// excess is by how many calls the fullest window of t holds more than the rate
+// allows, the moment included by which a grant may be used late.
+func excess(calls []simulator.Call, perSecond, burst float64, t time.Duration) float64 {
+	most, from := 0.0, 0
+	for i, c := range calls {
+		for c.At.Sub(calls[from].At) > t {
+			from++
+		}
+		most = max(most, float64(i-from+1))
+	}
+	return most - (perSecond*(t.Seconds()+0.1) + burst)
+}
+
+// status is what `account status --json` says.
+func status(t testing.TB, settings []string) (s accountStatus) {
+	t.Helper()
+	code, stdout, stderr := kyclink(t, settings, "account", "status", "--json")
+	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v:\n%s", code, err, stderr)
+	}
+	return s
+}
+
+// A worker that is stopped between its grant and its call must not send the
+// call when it goes on: its token was of another moment.
+func TestAStoppedWorkerSendsNoStaleCall(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{"latency":"20ms"}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=100/s", "FACEKI_BURST=5"}
+	client := enqueue(t, server.Client(t), 400)
+	w := start(t, settings, "worker", "--simulate")
+	for _, links := range []int{50, 150, 250} {
+		eventually(t, "the worker is under way", func() bool { return sim.State().Links > links })
+		w.signal(syscall.SIGSTOP)
+		stopped := time.NewTimer(1500 * time.Millisecond)
+		<-stopped.C // time itself is the subject
+		w.signal(syscall.SIGCONT)
+	}
+	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 400)) })
+	for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second} {
+		if over := excess(sim.Calls(0, 1000).Calls, 100, 5, window); over > 0 {
+			t.Errorf("a window of %v holds %.1f calls too many", window, over)
+		}
+	}
+	if got := sim.State(); got.LinkCalls != 400 || got.SeveralLinks != 0 {
+		t.Errorf("%d calls for 400 requests, %d with several links", got.LinkCalls, got.SeveralLinks)
+	}
+}
+
+// While Redis is away there are no calls without a grant; an answer in hand is
+// recorded when it is back, and nobody is called twice for it.
+func TestRedisGoesAway(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	sim, setting := upstream(t, `{"latency":"100ms"}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=100/s", "FACEKI_BURST=10"}
+	client := enqueue(t, server.Client(t), 300)
+	w := start(t, settings, "worker", "--simulate")
+	eventually(t, "the worker is under way", func() bool { return sim.State().Links > 100 })
+	server.Stop()
+	before := sim.State().LinkCalls
+	away := time.NewTimer(5 * time.Second)
+	<-away.C // time itself is the subject
+	if calls := sim.State().LinkCalls - before; calls > 1 {
+		t.Errorf("%d calls were begun while Redis was away", calls)
+	}
+	server.Restart(t)
+	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 300)) })
+	if got := sim.State(); got.LinkCalls != 300 || got.SeveralLinks != 0 {
+		t.Errorf("%d calls for 300 requests, %d with several links", got.LinkCalls, got.SeveralLinks)
+	}
+	if n := strings.Count(w.stderr.String(), "\n"); n > 60 {
+		t.Errorf("%d lines were logged", n)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	sim := simulator.New(simulator.Config{ClientID: "invented-id", ClientSecret: "invented-new-secret"})
+	url, stop, err := sim.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	with := func(redis, secret string) []string {
+		return []string{"FACEKI_BASE_URL=" + url, "FACEKI_CLIENT_ID=invented-id", "FACEKI_CLIENT_SECRET=" + secret, "KYCLINK_REDIS_URL=" + redis}
+	}
+	t.Run("wrong ones close the gate, and right ones open it", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		client := enqueue(t, server.Client(t), 20)
+		wrong := start(t, with(server.URL, "invented-wrong-secret"), "worker", "--simulate")
+		eventually(t, "the gate says so", func() bool {
+			s := status(t, with(server.URL, "x"))
+			return s.Gate.State == "closed" && s.Gate.Reason == "refused"
+		})
+		wrong.signal(syscall.SIGTERM)
+		wrong.exit()
+		for _, l := range links(t, client, 20) {
+			if l.Status.Ended() || l.PossibleDuplicates > 0 {
+				t.Errorf("%+v", l)
+			}
+		}
+		start(t, with(server.URL, "invented-new-secret"), "worker", "--simulate")
+		eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
+	})
+	t.Run("old ones beside new ones stop nobody", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t)
+		client := enqueue(t, server.Client(t), 200)
+		start(t, with(server.URL, "invented-old-secret"), "worker", "--simulate")
+		start(t, with(server.URL, "invented-new-secret"), "worker", "--simulate")
+		eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
+		if s := status(t, with(server.URL, "x")); s.Gate.State != "open" {
+			t.Errorf("the gate is %+v", s.Gate)
+		}
+	})
+}
+
+func TestProcessesShareOneToken(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{}`)
+	client := enqueue(t, server.Client(t), 200)
+	for range 8 {
+		start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
+	}
+	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
+	if n := sim.State().TokenRequests; n != 1 {
+		t.Errorf("%d token requests of 8 processes", n)
+	}
+}
+
+func TestAccountCommands(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=50/s", "FACEKI_BURST=5"}
+	says := func(code int, want string, args ...string) {
+		t.Helper()
+		got, stdout, stderr := kyclink(t, settings, append([]string{"account"}, args...)...)
+		if got != code || !strings.Contains(stdout+stderr, want) {
+			t.Errorf("account %v: exit code %d, want %d and %q:\n%s%s", args, got, code, want, stdout, stderr)
+		}
+	}
+	w := start(t, settings, "worker", "--simulate")
+	eventually(t, "the worker is there", func() bool { return status(t, settings).Workers == 1 })
+	says(0, "50/s, burst 5, as the workers set it", "rate")
+	says(64, "is no rate", "rate", "fast")
+	says(0, "3/m, burst 5, set by hand", "rate", "3/m")
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "another worker is there", func() bool { return status(t, settings).Workers == 2 })
+	says(0, "3/m, burst 5, set by hand", "rate") // it survives a worker's start
+	says(0, "50/s, burst 5, as the workers set it", "rate", "--reset")
+	says(0, "is paused", "pause")
+	client := enqueue(t, server.Client(t), 20)
+	eventually(t, "the workers know", func() bool {
+		return strings.Contains(w.stderr.String(), `"reason":"paused"`) || status(t, settings).Gate.Reason == "paused"
+	})
+	code, _, _ := kyclink(t, settings, "request", "--application-id", "A-1", "--wait=1s")
+	if code != 3 || sim.State().LinkCalls != 0 {
+		t.Errorf("exit code %d, %d calls while paused", code, sim.State().LinkCalls)
+	}
+	says(0, "open", "resume")
+	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
+	s := status(t, settings)
+	if s.Upstream != "simulated" || s.Backlog.Interactive != 0 || s.Backlog.Bulk != 0 || len(s.History) != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A person who waits in a bulk batch and comes to the page is called first.
+func TestASignupOvertakesItsBatch(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	_, setting := upstream(t, `{}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=20/s", "FACEKI_BURST=2"}
+	client := enqueue(t, server.Client(t), 1000)
+	start(t, settings, "worker", "--simulate")
+	begun := time.Now()
+	code, stdout, stderr := kyclink(t, settings, "request", "--application-id", "P-0900", "--wait")
+	if code != 0 || time.Since(begun) > 10*time.Second {
+		t.Errorf("exit code %d after %v: %s%s", code, time.Since(begun), stdout, stderr)
+	}
+	if created := slices.IndexFunc(links(t, client, 1000), func(l tasks.Link) bool { return l.Status != tasks.Created }); created >= 899 {
+		t.Error("the whole batch was done first; this test looked at nothing")
+	}
+	if link, err := client.Get(t.Context(), "P-0900"); err != nil || link.Batch != "spring" || link.Lane != tasks.Interactive {
+		t.Errorf("%v: %+v", err, link)
+	}
+}

@@ -1,0 +1,197 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Gate is told of what is no call.
+type Gate interface {
+	// Trouble is a connection or a token that could not be had for a turn;
+	// chosen says that this process was told to connect.
+	Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) error
+}
+
+// grantLife is how long a grant may be used: FaceKi then sees at most what the
+// rate allows in a tenth of a second more.
+const grantLife = 100 * time.Millisecond
+
+// lane is the handlers of one lane of this process. One of them at a time asks
+// whether it may call; the others wait behind it, in the order in which they
+// came, and cost Redis nothing.
+type lane struct {
+	*pipeline
+	asking chan struct{} // held by the one that asks
+}
+
+func newLane(p *pipeline) *lane { return &lane{p, make(chan struct{}, 1)} }
+
+// admit waits until the turn may be called, or is not to be called any more. The
+// error is a [*later].
+func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
+	select {
+	case l.asking <- struct{}{}:
+	case <-l.stopping:
+		return record.Answer{}, &later{} // for another process to take up
+	case <-ctx.Done():
+		return record.Answer{}, &later{}
+	}
+	answer, err := l.ask(ctx, ref, earlier)
+	if err == nil && answer.Verdict == record.Call && answer.Wait > 0 {
+		time.Sleep(answer.Wait) // some 20 ms at most, to the moment of which the grant is
+	}
+	return answer, err
+}
+
+// ask asks for whoever holds asking, and gives that up, whatever happens: a
+// panic must not stop the lane.
+func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
+	defer func() { <-l.asking }()
+	for connected := false; ; {
+		// While the gate is closed nothing is asked of FaceKi until it is this
+		// process' turn to find out how things are.
+		if connected || !l.shut.Load() {
+			if err := l.ready(ctx, ref, connected); err != nil {
+				return record.Answer{}, err
+			}
+		}
+		if !l.slots.free(ctx, l.stopping) || l.over(ctx) {
+			return record.Answer{}, l.giveBack(ctx, ref, connected)
+		}
+		asked := time.Now()
+		answer, err := l.mark(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Connected: connected})
+		if err != nil {
+			return answer, l.failed("mark", ref, err)
+		}
+		earlier = record.Unsent // a lost answer is counted now
+		switch answer.Verdict {
+		case record.Wait:
+			l.shut.Store(answer.Reason != byRate)
+			connected = false
+			if !l.sleep(ctx, answer.Wait) {
+				return answer, &later{}
+			}
+		case record.Connect:
+			l.shut.Store(true)
+			connected = l.connect(ctx, ref)
+			if !connected && l.over(ctx) {
+				return answer, &later{}
+			}
+		default:
+			if answer.Verdict == record.Call {
+				l.slots.begin() // before the next one looks
+				l.shut.Store(answer.Probe)
+				answer.Attempt.SendBy = asked.Add(answer.Wait + grantLife)
+			}
+			return answer, nil
+		}
+	}
+}
+
+// byRate is the reason of a wait that is no closed gate's.
+const byRate = "rate"
+
+// connect does what a probe begins with.
+func (l *lane) connect(ctx context.Context, ref record.Ref) bool {
+	f := l.interruptible(ctx, l.upstream.Connect)
+	if f == nil {
+		return true
+	}
+	l.trouble(ctx, ref, f, true)
+	return false
+}
+
+// ready waits for what a call needs, and no longer than until the worker stops.
+// The error is nil where the call may begin, else a [*later].
+func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) error {
+	f := l.interruptible(ctx, l.upstream.Ready)
+	switch {
+	case l.over(ctx):
+		return l.giveBack(ctx, ref, chosen)
+	case f != nil:
+		l.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
+		l.trouble(ctx, ref, f, chosen)
+		if f.Party() == fault.Account { // the gate needs no second opinion
+			l.shut.Store(true)
+		}
+		return &later{max(f.RetryAfter, l.policy.pause())}
+	}
+	return nil
+}
+
+// giveBack leaves the turn to another process, and the probe if it was chosen.
+func (l *lane) giveBack(ctx context.Context, ref record.Ref, chosen bool) error {
+	if chosen {
+		l.trouble(ctx, ref, &fault.Fault{Kind: fault.Interrupted}, true)
+	}
+	return &later{}
+}
+
+// trouble tells the gate. That it could not is no reason to wait: what follows
+// asks Redis anyway.
+func (l *lane) trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) {
+	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := l.gate.Trouble(once, ref, f, chosen); err != nil {
+		l.limited.Warn("the gate could not be told of trouble", zap.Error(err))
+	}
+}
+
+func (l *lane) interruptible(ctx context.Context, do func(context.Context) *fault.Fault) *fault.Fault {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.stopping:
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	return do(waiting)
+}
+
+// over says that no call is to be begun any more.
+func (p *pipeline) over(ctx context.Context) bool {
+	select {
+	case <-p.stopping:
+		return true
+	default:
+		return ctx.Err() != nil
+	}
+}
+
+func (p *pipeline) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.stopping:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// mark tries again while Redis is away: where a mark was made and its reply was
+// lost, this process alone knows that no call followed it.
+func (p *pipeline) mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+	for {
+		// To break a mark off, because the worker stops, would be to lose its reply.
+		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		answer, err := p.ledger.Mark(once, ask)
+		cancel()
+		if err == nil || p.gaveUp(err) {
+			return answer, err
+		}
+		p.limited.Warn("a call could not be marked; trying again", zap.Error(err))
+		if !p.sleep(ctx, recordPause) {
+			return record.Answer{}, err
+		}
+	}
+}
