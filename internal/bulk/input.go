@@ -83,21 +83,6 @@ func (in *Input) begin() error {
 // Close closes the file.
 func (in *Input) Close() error { return in.file.Close() }
 
-// Format is how the file holds its rows.
-func (in *Input) Format() Format { return in.format }
-
-// Carried lists the columns that are not keys of a request, in the file's
-// order. They are written to OUT as they are.
-func (in *Input) Carried() []string {
-	var names []string
-	for _, name := range in.columns {
-		if !isKey(name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // Rows reads the file from its start and gives every row of it, with memory
 // for one row at a time. An error ends it: the file cannot be read, or it is
 // not what it was when it was opened ([*InputError]).

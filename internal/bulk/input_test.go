@@ -107,13 +107,6 @@ func TestRequestOfRow(t *testing.T) {
 	}
 }
 
-func TestCarried(t *testing.T) {
-	in := open(t, file(t, "a.csv", "b,application_id,,status\n"))
-	if got, want := in.Carried(), []string{"b", "", "status"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
 func TestUnusable(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dir.csv"), 0o700); err != nil {

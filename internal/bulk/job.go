@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Book is what a job needs of the ledger.
 type Book interface {
+	ID(ctx context.Context) (string, error)
 	Restore(ctx context.Context, batch string, records []record.Record) error
 	Get(ctx context.Context, applicationID string) (record.Record, bool, error)
 	Again(ctx context.Context, r record.Record) (record.Record, bool, error)
@@ -26,34 +26,50 @@ type Job struct {
 	Batch  string
 	Client *tasks.Client
 	Book   Book
+	// Ledger is the id of the ledger that the job was begun with: nothing is
+	// accepted by another one, which would make every link anew. Empty where the
+	// Redis is embedded.
+	Ledger string
 	// Journal is where the ledger is restored from; nil where it needs none.
 	Journal *Journal
 	// RetryFailed starts a new run of the rows that failed in an earlier one.
 	RetryFailed bool
-	// Patience is how long nothing may be created before Work stops waiting.
+	// Patience is how long nothing may be created before Work stops waiting, and
+	// how long Redis may fail a step before the job does.
 	Patience time.Duration
 	// Report is called now and then, from one goroutine, with how far it is.
 	Report func(Progress)
+	// Trouble is called when Redis begins to fail a step that is then tried again.
+	Trouble func(error)
 }
 
-// Progress is how far a job is.
+// Progress is how far a job is. But for Rows it counts requests, of which rows
+// that repeat one are no other; what was rejected is one each.
 type Progress struct {
 	Rows      int // read so far; all of them once Imported
 	Imported  bool
 	Rejected  int
 	Counts    map[record.State]int // of the requests that this batch accepted
-	Elsewhere int                  // rows that another batch or a signup owns and that have not ended
+	Elsewhere int                  // that another batch or a signup owns and that have not ended
+	Others    int                  // that another batch or a signup owns and that have ended or are held
 }
 
 // Done is how many requests have ended or are held.
 func (p Progress) Done() int {
-	return p.Counts[record.Created] + p.Counts[record.Failed] + p.Counts[record.Cancelled] + p.Counts[record.Held]
+	return p.Counts[record.Created] + p.Counts[record.Failed] + p.Counts[record.Cancelled] + p.Counts[record.Held] + p.Others
 }
 
 // Open is how many requests are still to be waited for.
 func (p Progress) Open() int {
 	return p.Counts[record.Waiting] + p.Counts[record.Queued] + p.Counts[record.Calling] + p.Elsewhere
 }
+
+// Settled is how much of [Progress.Total] there is nothing more to do for.
+func (p Progress) Settled() int { return p.Done() + p.Rejected }
+
+// Total is how much there is to do, as far as it is known: until the file is
+// imported it grows.
+func (p Progress) Total() int { return p.Settled() + p.Open() }
 
 // ErrImpatient says that nothing was created for as long as the job was to wait.
 var ErrImpatient = errors.New("nothing was created for too long")
@@ -63,39 +79,61 @@ const (
 	lookPause = 200 * time.Millisecond // between two looks at the batch
 )
 
-// Work puts back what the journal knows, accepts every row, and returns when
-// all have ended or are held; with [ErrImpatient] where nothing was created for
-// the job's patience, and with ctx's error where ctx ends first. Then the same
-// job can be done again later: it goes on where this one stopped.
+// Work puts back what the journal knows of the rows, accepts every row, and
+// returns when all have ended or are held; with [ErrImpatient] where nothing was
+// created for the job's patience, and with the cause of ctx's end where that
+// comes first, whatever it interrupted. A Redis that is away is waited for, for
+// the job's patience. Then the same job can be done again later: it goes on where
+// this one stopped.
 func (j *Job) Work(ctx context.Context) (Progress, error) {
 	var p Progress
+	err := j.work(ctx, &p)
+	return p, whyEnded(ctx, err)
+}
+
+func (j *Job) work(ctx context.Context, p *Progress) error {
 	if j.Journal != nil {
 		if err := j.restore(ctx); err != nil {
-			return p, err
+			return err
 		}
 	}
 	if j.RetryFailed {
 		if err := j.retryFailed(ctx); err != nil {
-			return p, err
+			return err
 		}
 	}
-	elsewhere, err := j.accept(ctx, &p)
+	var o others
+	err := j.insist(ctx, func() (err error) {
+		o, err = j.accept(ctx, p)
+		return err
+	})
 	if err != nil {
-		return p, err
+		return err
 	}
-	return p, j.await(ctx, &p, elsewhere)
+	return j.await(ctx, p, o)
 }
 
+// restore passes over what no row asks for any more: a link for it would be paid
+// for, and stand in no OUT.
 func (j *Job) restore(ctx context.Context) error {
-	var page []record.Record
+	var (
+		asked *ids
+		page  []record.Record
+	)
 	flush := func() error {
-		err := j.Book.Restore(ctx, j.Batch, page)
+		err := j.insist(ctx, func() error { return j.Book.Restore(ctx, j.Batch, page) })
 		page = page[:0]
 		return err
 	}
 	for r, err := range j.Journal.Records() {
+		if err == nil && asked == nil {
+			asked, err = j.asked(ctx)
+		}
 		if err != nil {
 			return err
+		}
+		if !asked.has(r.ApplicationID) {
+			continue
 		}
 		if page = append(page, r); len(page) == lookRows {
 			if err := flush(); err != nil {
@@ -106,19 +144,35 @@ func (j *Job) restore(ctx context.Context) error {
 	return flush()
 }
 
+// asked gives the ids of all good rows.
+func (j *Job) asked(ctx context.Context) (*ids, error) {
+	asked := newIDs()
+	err := j.eachPage(ctx, func(page []Row) error {
+		for _, row := range page {
+			if row.Err == nil {
+				asked.add(row.Request.ApplicationID)
+			}
+		}
+		return nil
+	})
+	return &asked, err
+}
+
 // retryFailed goes through the rows, not through the batch: what is no longer in
 // the file is nobody's wish any more, and neither is what a row is refused for.
 func (j *Job) retryFailed(ctx context.Context) error {
-	return j.eachPage(func(page []Row) error {
+	return j.eachPage(ctx, func(page []Row) error {
 		answers, err := j.look(ctx, page)
 		if err != nil {
 			return err
 		}
 		for _, a := range answers {
-			if a.Err == nil && a.Link.Status == tasks.Failed {
-				if err := j.again(ctx, a.Link.ApplicationID, a.Link.Generation); err != nil {
-					return err
-				}
+			if a.Err != nil || a.Link.Status != tasks.Failed {
+				continue
+			}
+			err := j.insist(ctx, func() error { return j.again(ctx, a.Link.ApplicationID, a.Link.Generation) })
+			if err != nil {
+				return err
 			}
 		}
 		return nil
@@ -136,11 +190,22 @@ func (j *Job) again(ctx context.Context, applicationID string, generation int) e
 	return err
 }
 
-// accept gives every good row to the ledger. It returns the ids that belong
-// elsewhere and have not ended.
-func (j *Job) accept(ctx context.Context, p *Progress) (map[string]tasks.Request, error) {
-	elsewhere := map[string]tasks.Request{}
-	var failure, reportErr error
+// others is what this job's rows ask for and somebody else asked for before.
+type others struct {
+	open  map[string]tasks.Request
+	ended ids
+}
+
+func (o others) count(p *Progress) { p.Elsewhere, p.Others = len(o.open), len(o.ended.hashes) }
+
+// accept gives every good row to the ledger, from the first one on.
+func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
+	o := others{map[string]tasks.Request{}, newIDs()}
+	p.Rows, p.Rejected = 0, 0
+	if err := j.sameLedger(ctx); err != nil {
+		return o, err
+	}
+	var failure error
 	rows := func(yield func(tasks.Row) bool) {
 		for row, err := range j.Input.Rows() {
 			if err != nil {
@@ -162,16 +227,32 @@ func (j *Job) accept(ctx context.Context, p *Progress) (map[string]tasks.Request
 		switch {
 		case err != nil:
 			p.Rejected++
-		case link.Batch != j.Batch && !settled(link):
-			elsewhere[link.ApplicationID] = row.Request
+		case link.Batch != j.Batch && settled(link):
+			o.ended.add(link.ApplicationID)
+		case link.Batch != j.Batch:
+			o.open[link.ApplicationID] = row.Request
 		}
-		if reportErr == nil && time.Since(reported) > lookPause {
-			reported, reportErr = time.Now(), j.report(ctx, p)
+		if time.Since(reported) > lookPause {
+			o.count(p)
+			_ = j.report(ctx, p) // a Redis that fails it fails the next rows as well
+			reported = time.Now()
 		}
 	})
-	p.Elsewhere = len(elsewhere)
+	o.count(p)
 	p.Imported = err == nil && failure == nil
-	return elsewhere, errors.Join(err, failure, reportErr)
+	return o, errors.Join(err, failure)
+}
+
+// sameLedger notices a Redis that came back without its data.
+func (j *Job) sameLedger(ctx context.Context) error {
+	if j.Ledger == "" {
+		return nil
+	}
+	id, err := j.Book.ID(ctx)
+	if err == nil && id != j.Ledger {
+		err = fmt.Errorf("batch %q: %w", j.Batch, errForgotten)
+	}
+	return err
 }
 
 func settled(l tasks.Link) bool { return l.Status.Ended() || l.Status == tasks.Held }
@@ -189,18 +270,14 @@ func (j *Job) report(ctx context.Context, p *Progress) error {
 }
 
 // await looks at the batch until nothing is open any more.
-func (j *Job) await(ctx context.Context, p *Progress, elsewhere map[string]tasks.Request) error {
+func (j *Job) await(ctx context.Context, p *Progress, o others) error {
 	made, since := 0, time.Now()
 	for {
-		if err := j.report(ctx, p); err != nil {
+		asked := time.Now()
+		if err := j.insist(ctx, func() error { return j.see(ctx, p, o) }); err != nil {
 			return err
 		}
-		if p.Open() == p.Elsewhere && p.Elsewhere > 0 {
-			if err := j.lookElsewhere(ctx, elsewhere); err != nil {
-				return err
-			}
-			p.Elsewhere = len(elsewhere)
-		}
+		since = since.Add(time.Since(asked)) // while Redis is away nobody could see a link
 		if p.Open() == 0 {
 			return nil
 		}
@@ -212,16 +289,27 @@ func (j *Job) await(ctx context.Context, p *Progress, elsewhere map[string]tasks
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		case <-time.After(lookPause):
 		}
 	}
 }
 
-// lookElsewhere takes out what has ended.
-func (j *Job) lookElsewhere(ctx context.Context, open map[string]tasks.Request) error {
+// see looks at what others own when nothing else is open, and reports.
+func (j *Job) see(ctx context.Context, p *Progress, o others) error {
+	if p.Open() == p.Elsewhere && p.Elsewhere > 0 {
+		if err := j.lookElsewhere(ctx, o); err != nil {
+			return err
+		}
+		o.count(p)
+	}
+	return j.report(ctx, p)
+}
+
+// lookElsewhere moves what has ended.
+func (j *Job) lookElsewhere(ctx context.Context, o others) error {
 	reqs := make([]tasks.Request, 0, lookRows)
-	for _, req := range open {
+	for _, req := range o.open {
 		if reqs = append(reqs, req); len(reqs) == lookRows {
 			break
 		}
@@ -231,105 +319,10 @@ func (j *Job) lookElsewhere(ctx context.Context, open map[string]tasks.Request) 
 		return err
 	}
 	for i, a := range answers {
-		if a.Err != nil || settled(a.Link) {
-			delete(open, reqs[i].ApplicationID)
+		if id := reqs[i].ApplicationID; a.Err != nil || settled(a.Link) {
+			delete(o.open, id)
+			o.ended.add(id)
 		}
 	}
 	return nil
-}
-
-// Summary is how many rows have which status.
-type Summary map[tasks.Status]int
-
-// Unfinished says that some row has no link.
-func (s Summary) Unfinished() bool {
-	for status, n := range s {
-		if status != tasks.Created && n > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// Export reads the input once more and writes every row of it to out with what
-// came of it, in constant memory.
-func (j *Job) Export(ctx context.Context, out string) (Summary, error) {
-	o, err := Create(out, j.Input)
-	if err != nil {
-		return nil, err
-	}
-	summary := Summary{}
-	err = j.eachPage(func(page []Row) error {
-		answers, err := j.look(ctx, page)
-		if err != nil {
-			return err
-		}
-		for i, row := range page {
-			link, err := shown(row, answers[i])
-			if err != nil {
-				return err
-			}
-			summary[link.Status]++
-			if err := o.Write(row, link); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		err = o.Commit()
-	}
-	if err != nil {
-		return nil, errors.Join(err, o.Discard())
-	}
-	return summary, nil
-}
-
-// eachPage reads the input and calls do for every page of rows.
-func (j *Job) eachPage(do func(page []Row) error) error {
-	var page []Row
-	for row, err := range j.Input.Rows() {
-		if err != nil {
-			return err
-		}
-		if page = append(page, row); len(page) == lookRows {
-			if err := do(page); err != nil {
-				return err
-			}
-			page = page[:0]
-		}
-	}
-	return do(page)
-}
-
-// look gives what is known of each row.
-func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
-	answers := make([]tasks.Answer, len(page))
-	var (
-		reqs  []tasks.Request
-		place []int
-	)
-	for i, row := range page {
-		if row.Err != nil {
-			answers[i].Err = row.Err
-			continue
-		}
-		reqs, place = append(reqs, row.Request), append(place, i)
-	}
-	known, err := j.Client.Look(ctx, reqs)
-	for k, a := range known {
-		answers[place[k]] = a
-	}
-	return answers, err
-}
-
-// shown is what OUT says of a row.
-func shown(row Row, a tasks.Answer) (tasks.Link, error) {
-	if a.Err == nil {
-		return a.Link, nil
-	}
-	if reason := tasks.ReasonOf(a.Err); reason != "" {
-		return Rejection(fault.Reason(reason), a.Err.Error()), nil
-	}
-	return tasks.Link{}, fmt.Errorf("row %d, %s: %w", row.Number, row.Request.ApplicationID, a.Err)
 }

@@ -2,8 +2,10 @@ package bulk
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,12 +55,39 @@ func outFormat(out string, in *Input) Format {
 	return in.format
 }
 
+// Target is the file that out stands for: where out is a symbolic link, what it
+// leads to, which need not be there yet. OUT is replaced when it is written, and
+// the link is to stay. The error is an [*OutputError].
+func Target(out string) (string, error) {
+	path := out
+	for range maxLinks {
+		link, err := os.Readlink(path)
+		if err != nil { // it is no link; what else may be wrong with it is for Check
+			return path, nil //nolint:nilerr
+		}
+		dir, _ := filepath.Split(path)
+		if filepath.IsAbs(link) {
+			dir = ""
+		}
+		// Not cleaned before: a ".." after a link to a directory means that one's parent.
+		dir, name := filepath.Split(dir + link)
+		if dir, err = filepath.EvalSymlinks(cmp.Or(dir, ".")); err != nil {
+			return "", &OutputError{Path: out, Problem: "is a link into a directory that cannot be used; make it first", Err: cause(err)}
+		}
+		path = filepath.Join(dir, name)
+	}
+	return "", &OutputError{Path: out, Problem: "is a link that leads back to itself; name another"}
+}
+
+// maxLinks is how many links to links are followed.
+const maxLinks = 40
+
 // Output is OUT while it is written: a file beside it, which takes its place
 // when it is whole. It is readable for its owner only, as it holds links. It is
 // for one goroutine at a time.
 type Output struct {
 	path string
-	file *os.File // OUT.tmp; nil when the output has ended
+	file *os.File // the one beside it; nil when the output has ended
 	buf  *bufio.Writer
 	enc  encoder
 }
@@ -76,13 +105,8 @@ func Create(out string, in *Input) (*Output, error) {
 		return nil, err
 	}
 	o := &Output{path: out}
-	// What a killed run left is removed, not opened: it might be a link to
-	// somewhere else, and its mode somebody else's.
-	err := os.Remove(o.temporary())
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		o.file, err = os.OpenFile(o.temporary(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	}
-	if err != nil {
+	var err error
+	if o.file, err = o.prepare(); err != nil {
 		return nil, o.failed(err)
 	}
 	o.buf = bufio.NewWriterSize(o.file, 1<<16)
@@ -94,7 +118,23 @@ func Create(out string, in *Input) (*Output, error) {
 	return o, nil
 }
 
-func (o *Output) temporary() string { return o.path + ".tmp" }
+// prepare makes the file beside OUT, after it removed what killed runs left: the
+// names are this program's own, and OUT's, whose journal the caller holds.
+func (o *Output) prepare() (*os.File, error) {
+	dir, base := filepath.Split(o.path)
+	dir = cmp.Or(dir, ".")
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(base)) // it never fails
+	pattern := fmt.Sprintf(".kyclink-%016x-*", hash.Sum64())
+	left, err := fs.Glob(os.DirFS(dir), pattern)
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, pattern)
+}
 
 func (o *Output) failed(err error) error {
 	return &OutputError{Path: o.path, Problem: "cannot be written; check its disk and directory, then run again", Err: cause(err)}
@@ -119,13 +159,14 @@ func (o *Output) Commit() error {
 	if err != nil {
 		return errors.Join(o.failed(err), o.Discard())
 	}
+	beside := o.file.Name()
 	err = o.file.Close()
 	o.file = nil
 	if err == nil {
-		err = os.Rename(o.temporary(), o.path)
+		err = os.Rename(beside, o.path)
 	}
 	if err != nil {
-		return errors.Join(o.failed(err), os.Remove(o.temporary()))
+		return errors.Join(o.failed(err), os.Remove(beside))
 	}
 	if err := syncDir(o.path); err != nil {
 		return o.failed(err)
@@ -139,7 +180,7 @@ func (o *Output) Discard() error {
 	if o.file == nil {
 		return nil
 	}
-	err := errors.Join(o.file.Close(), os.Remove(o.temporary()))
+	err := errors.Join(o.file.Close(), os.Remove(o.file.Name()))
 	o.file = nil
 	return err
 }

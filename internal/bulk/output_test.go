@@ -156,14 +156,11 @@ func drawRequest(t *rapid.T) tasks.Request {
 func TestOutputIsWholeOrNotThere(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.csv")
-	victim := filepath.Join(dir, "victim")
-	for path, text := range map[string]string{out: "before", victim: "mine"} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(out, []byte("before"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	// What lies where OUT is prepared is not written through.
-	if err := os.Symlink(victim, out+".tmp"); err != nil {
+	// A person's own file beside it is nobody's to touch.
+	if err := os.WriteFile(out+".tmp", []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
@@ -174,8 +171,8 @@ func TestOutputIsWholeOrNotThere(t *testing.T) {
 	if err := o.Write(rows(t, in)[0], tasks.Link{Status: tasks.Created}); err != nil {
 		t.Fatal(err)
 	}
-	if got := mode(t, out+".tmp"); got != 0o600 {
-		t.Errorf("prepared with mode %o", got)
+	if got := beside(t, dir); len(got) != 1 || mode(t, got[0]) != 0o600 {
+		t.Errorf("prepared as %q", got)
 	}
 	if err := o.Discard(); err != nil {
 		t.Fatal(err)
@@ -190,11 +187,87 @@ func TestOutputIsWholeOrNotThere(t *testing.T) {
 	if got := mode(t, out); got != 0o600 {
 		t.Errorf("OUT has mode %o", got)
 	}
-	if got := read(t, victim); got != "mine" {
+	if got := read(t, out+".tmp"); got != "precious" {
 		t.Errorf("another file was written: %q", got)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+	if left := beside(t, dir); len(left) > 0 {
 		t.Errorf("left over: %q", left)
+	}
+}
+
+// beside lists what is being written.
+func beside(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, ".kyclink-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// What a killed run left is removed by the next run of the same OUT, not
+// followed; another OUT's is left to that one.
+func TestCreateClearsAway(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.csv")
+	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
+	begin := func(out string) *Output {
+		t.Helper()
+		o, err := Create(out, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = o.file.Close() })
+		return o
+	}
+	killed, other := begin(out).file.Name(), begin(out+"-other.csv").file.Name()
+	victim := filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(killed), os.Symlink(victim, killed)); err != nil {
+		t.Fatal(err)
+	}
+	o := begin(out)
+	if got, want := beside(t, dir), []string{other, o.file.Name()}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("beside OUT lie %q, want %q", got, want)
+	}
+	if got := read(t, victim); got != "mine" {
+		t.Errorf("what a link pointed to holds %q", got)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.MkdirAll(filepath.Join(dir, "deep", "sub"), 0o700), os.WriteFile(filepath.Join(dir, "is.csv"), nil, 0o600))
+	for name, to := range map[string]string{
+		"link": "is.csv", "chain": "link", "new": filepath.Join(dir, "deep", "not-yet.csv"), "sub": "deep/sub", "up": "sub/../x.csv",
+		"round": "about", "about": "round", "lost": "none/x.csv",
+	} {
+		err = errors.Join(err, os.Symlink(to, filepath.Join(dir, name)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"is.csv": "is.csv", "absent": "absent", "link": "is.csv", "chain": "is.csv", "new": "deep/not-yet.csv", "up": "deep/x.csv", "none/x.csv": "none/x.csv",
+	} {
+		if got, err := Target(filepath.Join(dir, name)); err != nil || got != filepath.Join(dir, want) {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"round", "lost"} {
+		var refused *OutputError
+		if got, err := Target(filepath.Join(dir, name)); !errors.As(err, &refused) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	t.Chdir(dir)
+	if got, err := Target("link"); err != nil || got != "is.csv" {
+		t.Errorf("a relative one: %q, %v", got, err)
 	}
 }
 
@@ -221,8 +294,8 @@ func TestCommitThatFails(t *testing.T) {
 	if err := o.Commit(); !errors.As(err, &failed) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := os.Stat(out + ".tmp"); err == nil {
-		t.Error("what was prepared is left over")
+	if left := beside(t, dir); len(left) > 0 {
+		t.Errorf("left over: %q", left)
 	}
 }
 

@@ -1,0 +1,123 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Summary is how many rows have which status.
+type Summary map[tasks.Status]int
+
+// Unfinished says that some row has no link.
+func (s Summary) Unfinished() bool {
+	for status, n := range s {
+		if status != tasks.Created && n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Export reads the input once more and writes every row of it to out with what
+// came of it, in constant memory. As with [Job.Work], Redis may be away for the
+// job's patience, and where ctx ends first the error is its cause; then out is
+// what it was before.
+func (j *Job) Export(ctx context.Context, out string) (Summary, error) {
+	summary, err := j.export(ctx, out)
+	return summary, whyEnded(ctx, err)
+}
+
+func (j *Job) export(ctx context.Context, out string) (Summary, error) {
+	o, err := Create(out, j.Input)
+	if err != nil {
+		return nil, err
+	}
+	summary := Summary{}
+	err = j.eachPage(ctx, func(page []Row) error {
+		answers, err := j.look(ctx, page)
+		if err != nil {
+			return err
+		}
+		for i, row := range page {
+			link, err := shown(row, answers[i])
+			if err != nil {
+				return err
+			}
+			summary[link.Status]++
+			if err := o.Write(row, link); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = o.Commit()
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.Discard())
+	}
+	return summary, nil
+}
+
+// eachPage reads the input and calls do for every page of rows.
+func (j *Job) eachPage(ctx context.Context, do func(page []Row) error) error {
+	var page []Row
+	for row, err := range j.Input.Rows() {
+		if err != nil {
+			return err
+		}
+		if page = append(page, row); len(page) == lookRows {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := do(page); err != nil {
+				return err
+			}
+			page = page[:0]
+		}
+	}
+	return do(page)
+}
+
+// look gives what is known of each row.
+func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
+	answers := make([]tasks.Answer, len(page))
+	var (
+		reqs  []tasks.Request
+		place []int
+	)
+	for i, row := range page {
+		if row.Err != nil {
+			answers[i].Err = row.Err
+			continue
+		}
+		reqs, place = append(reqs, row.Request), append(place, i)
+	}
+	err := j.insist(ctx, func() error {
+		known, err := j.Client.Look(ctx, reqs)
+		for k, a := range known {
+			answers[place[k]] = a
+		}
+		return err
+	})
+	return answers, err
+}
+
+// shown is what OUT says of a row.
+func shown(row Row, a tasks.Answer) (tasks.Link, error) {
+	if a.Err == nil {
+		return a.Link, nil
+	}
+	if reason := tasks.ReasonOf(a.Err); reason != "" {
+		return Rejection(fault.Reason(reason), a.Err.Error()), nil
+	}
+	err := a.Err
+	if errors.Is(err, tasks.ErrNotFound) { // it was accepted before
+		err = errForgotten
+	}
+	return tasks.Link{}, fmt.Errorf("row %d, %s: %w", row.Number, row.Request.ApplicationID, err)
+}
