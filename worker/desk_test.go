@@ -64,9 +64,9 @@ func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
 	return answer, d.reached()
 }
 
-func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen bool) error {
+func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen bool) (bool, error) {
 	d.note("trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
-	return nil
+	return f.Party() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
 func (d *desk) Fault(_ context.Context, a record.Attempt, _ *fault.Fault, next record.Next) (record.State, error) {

@@ -13,8 +13,9 @@ import (
 // Gate is told of what is no call.
 type Gate interface {
 	// Trouble is a connection or a token that could not be had for a turn;
-	// chosen says that this process was told to connect.
-	Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) error
+	// chosen says that this process was told to connect. It gives whether the
+	// gate is closed now.
+	Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
 }
 
 // grantLife is how long a grant may be used: FaceKi then sees at most what the
@@ -56,8 +57,14 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 		// While the gate is closed nothing is asked of FaceKi until it is this
 		// process' turn to find out how things are.
 		if connected || !l.shut.Load() {
-			if err := l.ready(ctx, ref, connected); err != nil {
+			if again, err := l.ready(ctx, ref, connected); err != nil {
 				return record.Answer{}, err
+			} else if again {
+				connected = false
+				if !l.sleep(ctx, troublePause) {
+					return record.Answer{}, &later{}
+				}
+				continue
 			}
 		}
 		if !l.slots.free(ctx, l.stopping) || l.over(ctx) {
@@ -93,6 +100,10 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 	}
 }
 
+// troublePause keeps a turn that waits after trouble from asking in a hot loop,
+// whatever it is answered.
+const troublePause = 100 * time.Millisecond
+
 // byRate is the reason of a wait that is no closed gate's.
 const byRate = "rate"
 
@@ -107,21 +118,21 @@ func (l *lane) connect(ctx context.Context, ref record.Ref) bool {
 }
 
 // ready waits for what a call needs, and no longer than until the worker stops.
-// The error is nil where the call may begin, else a [*later].
-func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) error {
+// again says that it could not be had and that the gate is closed now, where the
+// turn can wait as well as anywhere; the error is a [*later].
+func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) (again bool, err error) {
 	f := l.interruptible(ctx, l.upstream.Ready)
 	switch {
 	case l.over(ctx):
-		return l.giveBack(ctx, ref, chosen)
-	case f != nil:
-		l.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
-		l.trouble(ctx, ref, f, chosen)
-		if f.Party() == fault.Account { // the gate needs no second opinion
-			l.shut.Store(true)
-		}
-		return &later{max(f.RetryAfter, l.policy.pause())}
+		return false, l.giveBack(ctx, ref, chosen)
+	case f == nil:
+		return false, nil
 	}
-	return nil
+	l.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
+	if l.trouble(ctx, ref, f, chosen) {
+		return true, nil
+	}
+	return false, &later{max(f.RetryAfter, l.policy.pause())}
 }
 
 // giveBack leaves the turn to another process, and the probe if it was chosen.
@@ -132,14 +143,18 @@ func (l *lane) giveBack(ctx context.Context, ref record.Ref, chosen bool) error 
 	return &later{}
 }
 
-// trouble tells the gate. That it could not is no reason to wait: what follows
-// asks Redis anyway.
-func (l *lane) trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) {
+// trouble tells the gate, and gives whether it is closed. That it could not be
+// told is no reason to wait: what follows asks Redis anyway.
+func (l *lane) trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) bool {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	if err := l.gate.Trouble(once, ref, f, chosen); err != nil {
+	closed, err := l.gate.Trouble(once, ref, f, chosen)
+	if err != nil {
 		l.limited.Warn("the gate could not be told of trouble", zap.Error(err))
+		return false
 	}
+	l.shut.Store(closed)
+	return closed
 }
 
 func (l *lane) interruptible(ctx context.Context, do func(context.Context) *fault.Fault) *fault.Fault {

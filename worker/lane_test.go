@@ -154,18 +154,21 @@ func TestWhatACallNeedsCannotBeHad(t *testing.T) {
 	})
 }
 
-// Nobody connects for credentials that are refused, and the gate knows at once.
+// Nobody connects for credentials that are refused: whoever found out waits for
+// the gate where it is, and the others behind it.
 func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(wait(time.Second, "refused"))
 		d.fault = func(string) *fault.Fault { return &fault.Fault{Kind: fault.Unauthorized} }
 		w := clocked(d, d.upstream())
 		l := newLane(w.pipe)
-		<-begin(t.Context(), l, "A-1")
-		over := begin(t.Context(), l, "A-2")
-		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false", "0s mark A-2")
+		first, second := begin(t.Context(), l, "A-1"), begin(t.Context(), l, "A-2")
+		time.Sleep(1500 * time.Millisecond) // of the bubble's clock
+		synctest.Wait()
+		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false", "100ms mark A-1", "1.1s mark A-1")
 		w.stop()
-		<-over
+		<-first
+		<-second
 	})
 }
 

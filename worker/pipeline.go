@@ -245,7 +245,7 @@ func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fau
 	default:
 		p.log.Info("attempt", fields...)
 	}
-	if f != nil && f.Party() != fault.ThisRequest {
+	if f != nil && state == record.Queued && f.Party() != fault.Ourselves {
 		p.limited.Warn(f.Error(), fields...)
 	}
 }

@@ -33,7 +33,9 @@ func (l *away) Mark(context.Context, record.Ask) (record.Answer, error) {
 	return record.Answer{Verdict: record.Call}, nil
 }
 
-func (*away) Trouble(context.Context, record.Ref, *fault.Fault, bool) error { return nil }
+func (*away) Trouble(context.Context, record.Ref, *fault.Fault, bool) (bool, error) {
+	return false, nil
+}
 
 func (l *away) Created(context.Context, record.Attempt, record.Made) (record.State, error) {
 	l.writes++

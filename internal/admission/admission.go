@@ -69,7 +69,7 @@ var admissionLua string
 // and then this: the local functions that admission.lua describes, and the list
 // changes of what they added to the history in this run, each {at, state, reason}.
 // Nothing else of it is seen by the script.
-var Lua = "local admit, report, pause, resume, set_rate, override_rate, reset_rate, watch, in_force\n" +
+var Lua = "local admit, report, pause, resume, set_rate, override_rate, reset_rate, watch, in_force, is_shut\n" +
 	"local changes = {}\ndo\n" +
 	stateLua + rateLua + gateLua + refusalLua + admissionLua +
 	"end\n"

@@ -15,14 +15,21 @@
 -- they give n, per and burst as they were. watch() looks for calls that hang,
 -- which nobody would notice where every slot is with one, and gives n and per as
 -- they are and the changes that no process has logged yet; one process of the
--- fleet calls it all the time.
+-- fleet calls it all the time. is_shut(credential) says whether a call with it
+-- would have to wait for the gate.
 
 local function decide(lane, process, credential, id, connected)
   if g.reason == 'paused' then return 'wait', SOON, 'paused' end
   if hanging() then failing('outage', false) end
   local r = refusal(credential)
   if r and now < r.next then return 'wait', math.min(SOON, r.next - now), 'refused' end
-  if r and r.by > now then return 'wait', SOON, 'refused' end
+  local own = r and r.prober == process and r.id == id
+  if r and r.by > now and not (own and r.by <= now + CONNECT) then return 'wait', SOON, 'refused' end
+  if r and not (own and connected) then
+    r.prober, r.id, r.by = process, id, now + CONNECT
+    refuse(credential, r)
+    return 'connect', 0, 'refused'
+  end
   local verdict, wait, reason
   if g.state == 'closed' then
     verdict, wait, reason = probing(lane, process, id, connected)
@@ -101,4 +108,9 @@ end
 in_force = function()
   local rate = redis.call('HMGET', GATE, 'n', 'per')
   return tonumber(rate[1] or 5), tonumber(rate[2] or 1000)
+end
+
+is_shut = function(credential)
+  begin()
+  return g.state == 'closed' or refusal(credential) ~= nil
 end

@@ -237,7 +237,7 @@ func (s *State) probing(ask Ask) Decision {
 	b := &s.bucket
 	moment, i := b.earliest(1, 0)
 	if moment-s.us > b.ahead() {
-		return Decision{Wait, millis(min(soon, max(1, (moment-s.us-b.ahead())/1000))), "rate"}
+		return Decision{Wait, millis(min(soon, max(1, (moment-s.us-b.ahead())/1000))), g.reason}
 	}
 	g.prober, g.probe = ask.Process, ask.ID
 	if chosen && ask.Connected {

@@ -90,7 +90,7 @@ local function probing(lane, process, id, connected)
   local times = held()
   local s, i = earliest(1, times, 0)
   if s - us > ahead() then
-    return 'wait', math.min(SOON, math.max(1, (s - us - ahead()) / 1000)), 'rate'
+    return 'wait', math.min(SOON, math.max(1, (s - us - ahead()) / 1000)), g.reason
   end
   set('prober', process) set('probe', id)
   if chosen and connected then

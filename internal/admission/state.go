@@ -64,8 +64,15 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	if r != nil && s.now < r.next {
 		return Decision{Wait, millis(min(soon, r.next-s.now)), refused}
 	}
-	if r != nil && r.by > s.now {
-		return Decision{Wait, millis(soon), refused}
+	if r != nil {
+		own := r.prober == ask.Process && r.id == ask.ID
+		if r.by > s.now && !(own && r.by <= s.now+connectWithin) {
+			return Decision{Wait, millis(soon), refused}
+		}
+		if !own || !ask.Connected {
+			r.prober, r.id, r.by = ask.Process, ask.ID, s.now+connectWithin
+			return Decision{Connect, 0, refused}
+		}
 	}
 	var d Decision
 	if g.state == closed {

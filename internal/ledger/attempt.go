@@ -77,22 +77,25 @@ func sign(f *fault.Fault) admission.Kind {
 }
 
 // Trouble tells the gate of a connection or a token that could not be had for a
-// turn; chosen says that this process was told to connect.
-func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) error {
+// turn; chosen says that this process was told to connect. It gives whether the
+// gate is closed now, for this process' credentials at least.
+func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	kinds := []admission.Kind{sign(f)}
 	switch {
 	case chosen && kinds[0] == admission.Outage:
 		kinds[0] = admission.Unconnected
-	case chosen:
-		kinds = append(kinds, admission.Back)
+	case chosen && kinds[0] == admission.Refused:
+		kinds = append(kinds, admission.Back) // the credentials' probe, then the gate's
+	case chosen && kinds[0] != admission.Back:
+		kinds = []admission.Kind{admission.Back, kinds[0]} // the pause is the second one's
 	}
 	for _, kind := range kinds {
-		if err := l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
-			l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Err(); err != nil {
-			return fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
+		if closed, err = l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
+			l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Bool(); err != nil {
+			return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
 		}
 	}
-	return nil
+	return closed, nil
 }
 
 // Created records the link that an attempt brought. A paid link is never thrown

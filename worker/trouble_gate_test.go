@@ -1,0 +1,39 @@
+package worker
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// A token that is refused to the one that was chosen to probe keeps the gate
+// closed for as long as FaceKi asked.
+func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	k := b.book()
+	b.must(k.Join(t.Context()))
+	for i := range 5 {
+		closed, err := k.Trouble(t.Context(), record.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
+		if b.must(err); closed != (i == 4) {
+			t.Errorf("after %d troubles the gate is closed: %v", i+1, closed)
+		}
+	}
+	b.closes("outage")
+	b.must(b.account().Resume(t.Context()))
+	ref := b.accept("A-1")
+	answer, err := k.Mark(t.Context(), record.Ask{Ref: ref, Earlier: record.Unsent})
+	b.must(err)
+	if answer.Verdict != record.Connect {
+		t.Fatalf("%+v", answer)
+	}
+	_, err = k.Trouble(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
+	b.must(err)
+	if wait := time.Until(b.status().Gate.NextProbe); wait < 50*time.Second {
+		t.Errorf("the next probe is in %s, FaceKi asked for a minute", wait)
+	}
+}
