@@ -30,7 +30,7 @@ const (
 	feedPause     = 100 * time.Millisecond // of the leader
 	followPause   = time.Second            // of the others
 	overdueAfter  = 30 * time.Second
-	feedDispatch  = 16 // tasks enqueued at a time
+	feedDispatch  = 64 // tasks enqueued at a time
 	feederTimeout = 10 * time.Second
 )
 

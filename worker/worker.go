@@ -113,7 +113,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
 	w.feeder = &feeder{
-		source: ledger, queue: asynq.NewClientFromRedisClient(rdb), account: cfg.Account,
+		source: ledger, queue: asynq.NewClientFromRedisClient(pipelined(rdb)), account: cfg.Account,
 		atLeast: 2 * cfg.Slots, rate: w.pipe.slots.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
 	}
 	w.servers = []laneServer{
@@ -121,6 +121,20 @@ func New(rdb redis.UniversalClient, ledger interface {
 		{w.server(rdb, record.Bulk, bulkPoll), newLane(w.pipe)},
 	}
 	return w
+}
+
+// pipelined sends commands of several goroutines together: the feeder enqueues
+// hundreds of tasks at a time, each of which would be a round trip. The pipeline
+// is rdb's, and ends with it.
+func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
+	if auto, ok := rdb.(interface {
+		AutoPipeline() (*redis.AutoPipeliner, error)
+	}); ok {
+		if pipeline, err := auto.AutoPipeline(); err == nil {
+			return pipeline
+		}
+	}
+	return rdb
 }
 
 // laneServer is a lane and the asynq server that hands it tasks.
