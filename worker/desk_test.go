@@ -69,6 +69,11 @@ func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen
 	return f.Party() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
+func (d *desk) Pass(_ context.Context, ref record.Ref) (record.Lane, record.Ref, bool, error) {
+	d.note("pass %s", ref.ApplicationID)
+	return "", ref, false, nil
+}
+
 func (d *desk) Fault(_ context.Context, a record.Attempt, _ *fault.Fault, next record.Next) (record.State, error) {
 	d.note("%s %s", next.Follows, a.ApplicationID)
 	return record.Queued, nil

@@ -16,6 +16,9 @@ type Gate interface {
 	// chosen says that this process was told to connect. It gives whether the
 	// gate is closed now.
 	Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
+	// Pass leaves a turn to another process, as the next one, whose task is to
+	// be enqueued then.
+	Pass(ctx context.Context, ref record.Ref) (lane record.Lane, next record.Ref, ok bool, err error)
 }
 
 // grantLife is how long a grant may be used: FaceKi then sees at most what the
@@ -32,8 +35,9 @@ type lane struct {
 
 func newLane(p *pipeline) *lane { return &lane{p, make(chan struct{}, 1)} }
 
-// admit waits until the turn may be called, or is not to be called any more. The
-// error is a [*later].
+// admit waits until the turn may be called, or is not to be called any more; a
+// turn that was left to another process still has the verdict to wait. The error
+// is a [*later].
 func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
 	select {
 	case l.asking <- struct{}{}:
@@ -43,10 +47,31 @@ func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier
 		return record.Answer{}, &later{}
 	}
 	answer, err := l.ask(ctx, ref, earlier)
-	if err == nil && answer.Verdict == record.Call && answer.Wait > 0 {
+	switch {
+	case err != nil:
+	case answer.Verdict == record.Call && answer.Wait > 0:
 		time.Sleep(answer.Wait) // some 20 ms at most, to the moment of which the grant is
+	case answer.Verdict == record.Wait:
+		return answer, l.pass(ctx, ref)
 	}
 	return answer, err
+}
+
+// pass leaves a turn to others where only this process' credentials are refused.
+// The handler then keeps its slot for a while: a process that cannot call must
+// not take one task after the other.
+func (l *lane) pass(ctx context.Context, ref record.Ref) error {
+	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	lane, next, ok, err := l.gate.Pass(once, ref)
+	if err == nil && ok {
+		err = l.dispatch(once, lane, next)
+	}
+	if err != nil {
+		return l.failed("pass", ref, err)
+	}
+	l.sleep(ctx, passPause)
+	return nil
 }
 
 // ask asks for whoever holds asking, and gives that up, whatever happens: a
@@ -80,6 +105,9 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 		case record.Wait:
 			l.shut.Store(answer.Reason != byRate)
 			connected = false
+			if answer.Reason == string(fault.Refused) {
+				return answer, nil
+			}
 			if !l.sleep(ctx, answer.Wait) {
 				return answer, &later{}
 			}
@@ -103,6 +131,9 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 // troublePause keeps a turn that waits after trouble from asking in a hot loop,
 // whatever it is answered.
 const troublePause = 100 * time.Millisecond
+
+// passPause is for how long a slot is kept whose turn was left to others.
+const passPause = 15 * time.Second
 
 // byRate is the reason of a wait that is no closed gate's.
 const byRate = "rate"

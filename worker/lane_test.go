@@ -154,8 +154,8 @@ func TestWhatACallNeedsCannotBeHad(t *testing.T) {
 	})
 }
 
-// Nobody connects for credentials that are refused: whoever found out waits for
-// the gate where it is, and the others behind it.
+// Nobody connects for credentials that are refused: the turns are left to other
+// processes, and the slots stay taken.
 func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(wait(time.Second, "refused"))
@@ -165,7 +165,13 @@ func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
 		first, second := begin(t.Context(), l, "A-1"), begin(t.Context(), l, "A-2")
 		time.Sleep(1500 * time.Millisecond) // of the bubble's clock
 		synctest.Wait()
-		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false", "100ms mark A-1", "1.1s mark A-1")
+		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false",
+			"100ms mark A-1", "100ms pass A-1", "100ms mark A-2", "100ms pass A-2")
+		select {
+		case <-first:
+			t.Error("the slot was given up at once")
+		default:
+		}
 		w.stop()
 		<-first
 		<-second

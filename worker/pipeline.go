@@ -50,12 +50,13 @@ type pipeline struct {
 	defaults record.Defaults
 	calls    *calls
 	slots    *slots
-	shut     atomic.Bool     // the gate was closed when this process last asked
-	log      *zap.Logger     // one line an attempt
-	limited  *zap.Logger     // one line a kind of trouble, now and then
-	fatal    func(error)     // ends the worker
-	stopping <-chan struct{} // closed when no call may be begun any more
-	ending   <-chan struct{} // closed when answers in hand must be given up
+	shut     atomic.Bool                                          // the gate was closed when this process last asked
+	log      *zap.Logger                                          // one line an attempt
+	limited  *zap.Logger                                          // one line a kind of trouble, now and then
+	dispatch func(context.Context, record.Lane, record.Ref) error // enqueues a task
+	fatal    func(error)                                          // ends the worker
+	stopping <-chan struct{}                                      // closed when no call may be begun any more
+	ending   <-chan struct{}                                      // closed when answers in hand must be given up
 }
 
 // ProcessTask takes the turn of a request that the task stands for. It returns
@@ -104,7 +105,7 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		case record.CancelNext:
 			_, err = l.ledger.Cancel(ctx, answer.Attempt.Record)
 			return l.failed("cancel", ref, err)
-		default: // stale
+		default: // stale, or left to another process
 			return nil
 		}
 

@@ -33,6 +33,10 @@ func (l *away) Mark(context.Context, record.Ask) (record.Answer, error) {
 	return record.Answer{Verdict: record.Call}, nil
 }
 
+func (*away) Pass(context.Context, record.Ref) (record.Lane, record.Ref, bool, error) {
+	return "", record.Ref{}, false, nil
+}
+
 func (*away) Trouble(context.Context, record.Ref, *fault.Fault, bool) (bool, error) {
 	return false, nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // Membership is how the worker is known to the rest of the fleet.
@@ -112,8 +113,12 @@ func New(rdb redis.UniversalClient, ledger interface {
 		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
+	queue := asynq.NewClientFromRedisClient(pipelined(rdb))
+	w.pipe.dispatch = func(ctx context.Context, lane record.Lane, ref record.Ref) error {
+		return tasks.Dispatch(ctx, queue, cfg.Account, lane, ref)
+	}
 	w.feeder = &feeder{
-		source: ledger, queue: asynq.NewClientFromRedisClient(pipelined(rdb)), account: cfg.Account,
+		source: ledger, queue: queue, account: cfg.Account,
 		atLeast: 2 * cfg.Slots, rate: w.pipe.slots.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
 	}
 	w.servers = []laneServer{

@@ -179,6 +179,9 @@ func TestAccountCommands(t *testing.T) {
 	}
 	says(0, "open", "resume")
 	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
+	if link, err := client.Wait(t.Context(), "A-1"); err != nil || link.Status != tasks.Created {
+		t.Errorf("%v: %+v", err, link)
+	}
 	s := status(t, settings)
 	if s.Upstream != "simulated" || s.Backlog.Interactive != 0 || s.Backlog.Bulk != 0 || len(s.History) != 2 {
 		t.Errorf("%+v", s)

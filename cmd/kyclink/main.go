@@ -29,10 +29,10 @@ const (
 	exitInterrupted = 128 // plus the signal's number
 )
 
-// exitError says with which code to exit; its text, if any, is for people.
+// codeError says with which code to exit.
 type codeError struct {
 	code int
-	err  error
+	err  error // for people; nil where they have been told already
 }
 
 func (e *codeError) Error() string {
@@ -55,19 +55,14 @@ func run(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if text := message(err); text != "" {
-		fmt.Fprintln(os.Stderr, "kyclink: "+text)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "kyclink: "+err.Error())
 	}
 	return exitCode(err)
 }
 
-func message(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
+// exitCode goes by the type of the error. A codeError was made for this, so that
+// it wins over what it wraps.
 func exitCode(err error) int {
 	if err == nil {
 		return 0

@@ -17,7 +17,7 @@ import (
 const linePause = 10 * time.Second
 
 // progress shows how far a run is: a bar on a terminal, a line now and then
-// elsewhere.
+// elsewhere. Everything else is to be written through it: above the bar.
 type progress struct {
 	out  io.Writer
 	bars *mpb.Progress // nil without a terminal
@@ -30,17 +30,18 @@ type progress struct {
 func newProgress(out io.Writer, terminal bool) *progress {
 	p := &progress{out: out, said: time.Now()}
 	if terminal {
-		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40))
+		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithAutoRefresh())
 	}
 	return p
 }
 
-// writer is where everything else is to be written: above the bar.
-func (p *progress) writer() io.Writer {
+func (p *progress) Write(text []byte) (int, error) {
 	if p.bars != nil {
-		return p.bars
+		if n, err := p.bars.Write(text); err == nil {
+			return n, nil
+		}
 	}
-	return p.out
+	return p.out.Write(text) // there is no bar, or not any more
 }
 
 func (p *progress) report(now bulk.Progress) {
@@ -55,12 +56,18 @@ func (p *progress) report(now bulk.Progress) {
 }
 
 func (p *progress) text() string {
-	text := fmt.Sprintf("%d of %d rows done, %d created", p.last.Done()+p.last.Rejected, p.last.Rows, p.last.Counts[record.Created])
+	text := fmt.Sprintf("%d of %d done, %d created", p.last.Settled(), p.last.Total(), p.last.Counts[record.Created])
 	if n := p.last.Counts[record.Failed]; n > 0 {
 		text += fmt.Sprintf(", %d failed", n)
 	}
 	if p.last.Rejected > 0 {
 		text += fmt.Sprintf(", %d rejected", p.last.Rejected)
+	}
+	if p.last.Others > 0 {
+		text += fmt.Sprintf(", %d asked for elsewhere", p.last.Others)
+	}
+	if !p.last.Imported {
+		text += fmt.Sprintf("; %d rows read so far", p.last.Rows)
 	}
 	return text
 }
@@ -72,8 +79,8 @@ func (p *progress) draw(now bulk.Progress) {
 			mpb.AppendDecorators(decor.Percentage(), decor.AverageSpeed(0, "  %.1f/s"), decor.Name("  "),
 				decor.AverageETA(decor.ET_STYLE_GO)))
 	}
-	p.bar.SetTotal(int64(now.Rows), false)
-	p.bar.SetCurrent(int64(now.Done() + now.Rejected))
+	p.bar.SetTotal(int64(now.Total()), false)
+	p.bar.SetCurrent(int64(now.Settled()))
 }
 
 // stop leaves the bar as it is. It may be called again.
@@ -83,7 +90,7 @@ func (p *progress) stop() {
 			return
 		}
 		if p.bar != nil {
-			p.bar.SetTotal(-1, true)
+			p.bar.Abort(false) // what is not done is not to look done
 		}
 		p.bars.Wait()
 	})

@@ -32,7 +32,7 @@ With --wait it prints the link's URL alone as soon as it exists, and exits with 
 where none was made, with 3 where it stopped waiting; the request goes on then.`,
 		Example: `  kyclink request --application-id A-1001 --wait
   kyclink request --application-id A-1001 --redirect-url https://shop.example/done --json`,
-		Args: cobra.NoArgs,
+		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("wait") && wait <= 0 {
 				return usageError(cmd, errors.New("--wait: give a positive time, such as 30s"))
@@ -70,6 +70,18 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the link as JSON")
 	return cmd
+}
+
+// flagsOnly refuses arguments. The likeliest is a time that --wait, which can do
+// without one, does not take for its own.
+func flagsOnly(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if _, err := time.ParseDuration(args[0]); err == nil {
+		return fmt.Errorf("%q belongs to no flag: write --wait=%s", args[0], args[0])
+	}
+	return fmt.Errorf("%q belongs to no flag: request takes flags only", args[0])
 }
 
 var flagHelp = map[string]string{
@@ -133,6 +145,7 @@ func notAccepted(err error) error {
 	return err
 }
 
+// waitFor gives the latest that is known of the link where the time is over, too.
 func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link tasks.Link, wait time.Duration) (tasks.Link, error) {
 	if link.Status.Ended() || link.Status == tasks.Held {
 		return link, nil
@@ -140,15 +153,16 @@ func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link 
 	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	now, err := client.Wait(bounded, req.ApplicationID)
+	if now.ApplicationID != "" { // or Wait ended before it learned anything
+		link = now
+	}
 	switch {
 	case ctx.Err() != nil:
 		return link, context.Cause(ctx)
 	case errors.Is(err, context.DeadlineExceeded):
 		return link, nil
-	case err != nil:
-		return link, err
 	}
-	return now, nil
+	return link, err
 }
 
 func printRequest(w io.Writer, link tasks.Link, asJSON, waited bool) error {

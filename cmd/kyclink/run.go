@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,11 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kyclink/kyclink/internal/bulk"
@@ -54,11 +58,12 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 }
 
 func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
-	if o.out == "" {
-		return usageError(cmd, errors.New("say where the links go: -o OUT"))
-	}
-	if o.patience <= 0 {
-		return usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
+	ctx := cmd.Context()
+	var progress bulk.Progress
+	defer func() { err = interrupted(ctx, err, progress) }()
+	out, batch, err := o.target(cmd)
+	if err != nil {
+		return err
 	}
 	cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Simulate: o.simulate, Terminal: onTerminal()})
 	if err != nil {
@@ -69,41 +74,45 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	if err := bulk.Check(o.out, in); err != nil {
+	if err := bulk.Check(out, in); err != nil {
 		return err
 	}
 	bar := newProgress(os.Stderr, onTerminal())
 	defer bar.stop()
-	e, err := openEngine(cmd.Context(), cfg, newLogger(cfg, zapcore.AddSync(bar.writer())))
+	e, err := openEngine(ctx, cfg, newLogger(cfg, zapcore.AddSync(bar)))
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	announce(bar.writer(), e.cfg)
+	announce(bar, e.cfg)
 
-	journal, err := o.openJournal(cmd.Context(), e)
+	job, err := o.job(ctx, e, in, batch)
+	if err != nil {
+		return err
+	}
+	job.Report = bar.report
+	journal, err := bulk.OpenJournal(out, o.header(e, job), o.force)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
-	job, book := o.job(e, in, journal)
-	job.Report = bar.report
-	w, err := e.newWorker(cmd.Context(), book)
+	w, err := e.newWorker(ctx, book(e, job, journal))
 	if err != nil {
 		return err
 	}
-	progress, workErr := work(cmd.Context(), job, w)
+	progress, err = work(ctx, job, w)
 	bar.stop()
-	if workErr != nil && !errors.Is(workErr, bulk.ErrImpatient) {
-		return explain(workErr, progress)
+	impatient := errors.Is(err, bulk.ErrImpatient)
+	if err != nil && !impatient {
+		return err
 	}
-	summary, err := job.Export(context.WithoutCancel(cmd.Context()), o.out)
+	summary, err := job.Export(ctx, out)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", o.out, describe(summary))
 	switch {
-	case workErr != nil:
+	case impatient:
 		return &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
 			o.patience, openCounts(progress))}
 	case summary.Unfinished():
@@ -112,36 +121,62 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	return nil
 }
 
-func (o runOptions) openJournal(ctx context.Context, e *engine) (*bulk.Journal, error) {
-	batch, err := bulk.BatchName(o.out)
-	if err != nil {
-		return nil, err
+// target checks the flags, and gives the file that is to be written and the name
+// of its batch.
+func (o runOptions) target(cmd *cobra.Command) (out, batch string, err error) {
+	if o.out == "" {
+		return "", "", usageError(cmd, errors.New("say where the links go: -o OUT"))
 	}
-	header := bulk.Header{Upstream: "real", Ledger: "embedded", Account: e.cfg.Account, Batch: batch, BaseURL: e.cfg.FaceKi.BaseURL}
-	if e.cfg.FaceKi.Simulated {
-		header.Upstream = "simulated"
+	if o.patience <= 0 {
+		return "", "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
 	}
-	if !e.cfg.EmbeddedRedis() {
-		if header.Ledger, err = e.ledger.ID(ctx); err != nil {
-			return nil, err
-		}
+	if out, err = bulk.Target(o.out); err != nil {
+		return "", "", err
 	}
-	return bulk.OpenJournal(o.out, header, o.force)
+	if batch, err = bulk.BatchName(out); err != nil {
+		return "", "", err
+	}
+	if !utf8.ValidString(batch) || strings.ContainsFunc(batch, unicode.IsControl) {
+		return "", "", usageError(cmd, fmt.Errorf("-o: the path %q holds a line break or another control character, or is not UTF-8; name another OUT",
+			strings.TrimPrefix(batch, "run:")))
+	}
+	return out, batch, nil
 }
 
-// job gives the job, and the ledger that its worker is to use: with the embedded
-// Redis the journal is the record, with a real one the ledger is.
-func (o runOptions) job(e *engine, in *bulk.Input, journal *bulk.Journal) (*bulk.Job, workerLedger) {
-	batch, _ := bulk.BatchName(o.out)
+// job gives the job without its journal.
+func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, batch string) (*bulk.Job, error) {
 	job := &bulk.Job{
 		Input: in, Batch: batch, Book: e.ledger, RetryFailed: o.retryFailed, Patience: o.patience,
 		Client: tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}),
+		Trouble: func(err error) {
+			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
+		},
 	}
+	var err error
 	if !e.cfg.EmbeddedRedis() {
-		return job, e.ledger
+		job.Ledger, err = e.ledger.ID(ctx)
+	}
+	return job, err
+}
+
+func (o runOptions) header(e *engine, job *bulk.Job) bulk.Header {
+	header := bulk.Header{
+		Upstream: "real", Ledger: cmp.Or(job.Ledger, "embedded"), Account: e.cfg.Account, Batch: job.Batch, BaseURL: e.cfg.FaceKi.BaseURL,
+	}
+	if e.cfg.FaceKi.Simulated {
+		header.Upstream = "simulated"
+	}
+	return header
+}
+
+// book gives the ledger that the job's worker is to use: with the embedded Redis
+// the journal is the record, with a real one the ledger is.
+func book(e *engine, job *bulk.Job, journal *bulk.Journal) workerLedger {
+	if !e.cfg.EmbeddedRedis() {
+		return e.ledger
 	}
 	job.Journal = journal
-	return job, struct {
+	return struct {
 		*bulk.Recorder
 		fleet
 	}{bulk.NewRecorder(e.ledger, e.ledger.Get, journal), e.ledger}
@@ -161,16 +196,28 @@ func work(ctx context.Context, job *bulk.Job, w interface{ Run(context.Context) 
 	}()
 	progress, err := job.Work(working)
 	stop(nil)
-	return progress, errors.Join(<-over, err)
+	if failed := <-over; failed != nil {
+		return progress, failed // which is also why the job ended
+	}
+	return progress, err
 }
 
-// explain says of a run that broke off how far it is.
-func explain(err error, p bulk.Progress) error {
-	if s, ok := errors.AsType[*signalError](err); ok {
-		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w with %d of %d rows done; run the same command again to go on",
-			s, p.Done()+p.Rejected, p.Rows)}
+// interrupted makes of whatever a signal broke off what that means: how far it
+// is, and to run it again. That OUT or its journal failed is said as well.
+func interrupted(ctx context.Context, err error, p bulk.Progress) error {
+	s, ok := errors.AsType[*signalError](context.Cause(ctx))
+	if _, said := errors.AsType[*codeError](err); !ok || said || err == nil {
+		return err
 	}
-	return err
+	far := ""
+	if p.Imported {
+		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
+	}
+	stopped := fmt.Errorf("%w%s; run the same command again to go on", s, far)
+	if failed, ok := errors.AsType[*bulk.OutputError](err); ok {
+		stopped = errors.Join(failed, stopped)
+	}
+	return &codeError{exitInterrupted + int(s.signal), stopped}
 }
 
 // announce says plainly what stands in for the real thing.

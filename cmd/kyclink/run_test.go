@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -232,6 +234,158 @@ func TestRunStopsSoftly(t *testing.T) {
 	}
 }
 
+// A signal means the same from the first moment on, whatever it interrupts.
+func TestRunStopsSoftlyFromTheStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := write(t, filepath.Join(dir, "in.csv"), people(30_000))
+	for _, redis := range []string{"embedded", "real"} {
+		for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			sim, setting := upstream(t, `{}`)
+			settings := []string{setting}
+			if redis == "real" {
+				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
+			}
+			out := filepath.Join(dir, fmt.Sprint(redis, i, ".csv"))
+			for _, moment := range []struct {
+				what string
+				is   func(p *process) bool
+			}{
+				{"it says what it uses", func(p *process) bool { return strings.Contains(p.stderr.String(), "SIMULATED") }},
+				{"the journal is there", func(*process) bool { _, err := os.Stat(out + ".journal"); return err == nil }},
+				{"the worker has started", func(p *process) bool { return strings.Contains(p.stderr.String(), "worker started") }},
+				{"the first link is made", func(*process) bool { return sim.State().Links > 0 }},
+			} {
+				_ = os.Remove(out + ".journal")
+				p := start(t, settings, "run", in, "-o", out, "--simulate")
+				eventually(t, moment.what, func() bool { return moment.is(p) })
+				p.signal(signal)
+				code, said := p.exit(), p.stderr.String()
+				if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
+					t.Errorf("%s Redis, %v when %s: exit code %d:\n%s", redis, signal, moment.what, code, said)
+				}
+				if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {
+					t.Errorf("%s Redis, %v when %s: it says\n%s", redis, signal, moment.what, said)
+				}
+			}
+		}
+	}
+}
+
+// Redis is killed in the middle of a run, and comes back with its data.
+func TestRunRidesOutAnAbsentRedis(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"20ms"}`)
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	dir := t.TempDir()
+	out := filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
+	eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
+	server.Kill()
+	eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis fails; it is tried again") })
+	server.Restart(t)
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, p.stderr.String())
+	}
+	for _, row := range table(t, out) {
+		if row["status"] != "created" {
+			t.Errorf("%s is %s", row["application_id"], row["status"])
+		}
+	}
+	if !strings.Contains(p.stderr.String(), out+": 400 created") {
+		t.Errorf("it ended with\n%s", p.stderr.String())
+	}
+}
+
+// What was taken out of FILE since a kill is called no more, nor waited for.
+func TestRunForgetsRowsThatAreGone(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"50ms"}`)
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
+	p.kill()
+	calls := sim.State().LinkCalls
+	write(t, in, "application_id\nN-1\n")
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 || !strings.Contains(stderr, ": 1 created") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+	if now := sim.State().LinkCalls - calls; now != 1 {
+		t.Errorf("%d calls for one row", now)
+	}
+}
+
+func TestRunOfAnEmptiedRedis(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"20ms"}`)
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
+	eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
+	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "row 1, P-0001: Redis no longer knows what was accepted: was it emptied") {
+		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
+	}
+}
+
+// OUT that is a link stays one, and means the file that it leads to.
+func TestRunWritesThroughALink(t *testing.T) {
+	t.Parallel()
+	_, setting := upstream(t, `{}`)
+	dir := t.TempDir()
+	in, link, target := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "link.csv"), filepath.Join(dir, "target.csv")
+	own := write(t, target+".tmp", "precious")
+	if err := os.Symlink("target.csv", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{link, target, link} {
+		if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, stderr)
+		}
+		if to, err := os.Readlink(link); err != nil || to != "target.csv" {
+			t.Errorf("the link leads to %q: %v", to, err)
+		}
+		if rows := table(t, target); len(rows) != 2 || read(t, own) != "precious" {
+			t.Errorf("the target holds %d rows, its neighbour %q", len(rows), read(t, own))
+		}
+	}
+}
+
+func TestProgressIsTrue(t *testing.T) {
+	t.Parallel()
+	now := bulk.Progress{Rows: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[record.State]int{record.Created: 100, record.Failed: 5, record.Waiting: 348}}
+	const want = "110 of 459 done, 100 created, 5 failed, 2 rejected, 3 asked for elsewhere"
+	var lines output
+	p := newProgress(&lines, false)
+	p.said = time.Time{}
+	p.report(now)
+	p.stop()
+	if got := lines.String(); got != "kyclink: "+want+"\n" {
+		t.Errorf("a line says %q", got)
+	}
+
+	var screen output
+	p = newProgress(&screen, true)
+	p.report(now)
+	p.stop() // as an interrupted run does
+	fmt.Fprintln(p, "said when it is over")
+	if got := screen.String(); !strings.Contains(got, "110/459") || strings.Contains(got, "100 %") || strings.Contains(got, "459/459") || !strings.HasSuffix(got, "over\n") {
+		t.Errorf("the bar of an interrupted run shows %q", got)
+	}
+	var whole output
+	p = newProgress(&whole, true)
+	p.report(bulk.Progress{Rows: 9, Imported: true, Rejected: 1, Counts: map[record.State]int{record.Created: 3}})
+	p.stop()
+	if got := whole.String(); !strings.Contains(got, "4/4") || !strings.Contains(got, "100 %") {
+		t.Errorf("the bar of a run that is done shows %q", got)
+	}
+}
+
 func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
 	t.Parallel()
 	for _, redis := range []string{"embedded", "real"} {
@@ -305,6 +459,7 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		"no output":            {[]string{"run", in}, 64, "-o OUT"},
 		"no input":             {[]string{"run", "-o", out}, 64, "one input file"},
+		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
 		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},
 		"an unknown command":   {[]string{"walk"}, 64, "walk"},
 		"a missing file":       {[]string{"run", filepath.Join(dir, "none.csv"), "-o", out}, 65, "none.csv"},
@@ -322,6 +477,9 @@ func TestRunRefuses(t *testing.T) {
 				t.Error("OUT was written")
 			}
 		})
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "two*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 	if read(t, foreign) != "precious\n" {
 		t.Error("somebody else's file was overwritten")

@@ -226,6 +226,20 @@ func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record,
 	return now, err == nil, err
 }
 
+// Pass leaves a turn to another process: it becomes the next one, whose task the
+// caller enqueues. ok is false where the turn stands for nothing any more.
+func (l *Ledger) Pass(ctx context.Context, ref record.Ref) (lane record.Lane, next record.Ref, ok bool, err error) {
+	reply, err := l.pass.Run(ctx, l.rdb, []string{l.keys.Tag()}, ref.ApplicationID, ref.Generation, ref.Run, ref.Turn).StringSlice()
+	if err != nil {
+		return "", next, false, fmt.Errorf("pass %s on: %w", ref.ApplicationID, err)
+	}
+	if len(reply) == 0 {
+		return "", next, false, nil
+	}
+	next, err = record.ParseRef(reply[1])
+	return record.Lane(reply[0]), next, err == nil, err
+}
+
 // Feed makes waiting bulk requests queued, at most want.Most of them, while this
 // process leads. The caller enqueues the tasks of the turns that it gets.
 func (l *Ledger) Feed(ctx context.Context, want record.Feed) (record.Fed, error) {

@@ -6,15 +6,15 @@
 // (row): the state it is in afterwards, with * where an event is published, and
 // - where nothing changes. TestStateTable runs it, cell by cell, from here.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  back   cancel     expire  again
-//	none      waiting -       -       -      -       -        -       -       -     -      -          -       -
-//	waiting   -       queued  -       queued -       created* -       -       -     -      cancelled* failed* -
-//	queued    -       queued  -       -      calling created* -       -       -     -      cancelled* failed* -
-//	calling   -       -       -       -      -       created* queued  failed* held* queued -          -       -
-//	held      -       -       -       -      -       created* -       -       -     -      cancelled* failed* waiting
-//	created   -       -       waiting -      -       -        -       -       -     -      -          -       -
-//	failed    -       -       waiting -      -       -        -       -       -     -      -          -       waiting
-//	cancelled -       -       waiting -      -       -        -       -       -     -      -          -       -
+//	          accept  promote next    feed   mark    created  retry   fail    hold  back   cancel     expire  again    pass
+//	none      waiting -       -       -      -       -        -       -       -     -      -          -       -       -
+//	waiting   -       queued  -       queued -       created* -       -       -     -      cancelled* failed* -       -
+//	queued    -       queued  -       -      calling created* -       -       -     -      cancelled* failed* -       queued
+//	calling   -       -       -       -      -       created* queued  failed* held* queued -          -       -       -
+//	held      -       -       -       -      -       created* -       -       -     -      cancelled* failed* waiting -
+//	created   -       -       waiting -      -       -        -       -       -     -      -          -       -       -
+//	failed    -       -       waiting -      -       -        -       -       -     -      -          -       waiting -
+//	cancelled -       -       waiting -      -       -        -       -       -     -      -          -       -       -
 //
 // accept, promote and next (a new generation) are the producer's, in package
 // tasks. mark makes an attempt; created, retry, fail, hold and back are how one
@@ -22,7 +22,7 @@
 // calling is remembered: created stays created, anything else becomes
 // cancelled. A link that comes when no run is open is kept beside the outcome.
 // again is a person's retry: a new run of a failed request, or a held one that
-// goes on.
+// goes on. pass leaves a turn to another process, as the next one.
 package ledger
 
 import (
@@ -70,6 +70,9 @@ var overdueLua string
 //go:embed report.lua
 var reportLua string
 
+//go:embed pass.lua
+var passLua string
+
 //go:embed leave.lua
 var leaveLua string
 
@@ -105,7 +108,7 @@ type Ledger struct {
 	names   sync.Map     // of batches, by number
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 
-	mark, created, fault, end, retry, feed, overdue, restore, report, leave *redis.Script
+	mark, created, fault, end, retry, feed, overdue, restore, report, leave, pass *redis.Script
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -118,7 +121,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua),
+		leave: script(leaveLua), pass: script(passLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

@@ -164,6 +164,15 @@ var transitions = map[string]func(b *bench, id string){
 		_, err := b.ledger.Expire(b.t.Context(), r)
 		b.must(err)
 	},
+	"pass": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, next, ok, err := b.ledger.Pass(b.t.Context(), r.Ref())
+		b.must(err)
+		if now, _ := b.get(id); ok && (next != now.Ref() || next.Turn != r.Turn+1) {
+			b.t.Errorf("passed on as %v, the record is at %v", next, now.Ref())
+		}
+	},
 	"again": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
