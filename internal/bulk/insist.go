@@ -14,7 +14,7 @@ import (
 const awayPause = time.Second
 
 // errForgotten says that Redis lost what it had accepted.
-var errForgotten = errors.New("Redis no longer knows what was accepted: was it emptied, or did it lose its last writes? " +
+var errForgotten = errors.New("what was accepted is not known to Redis any more: was it emptied, or did it lose its last writes? " +
 	"Bring its data back if you can, then run the same command again")
 
 // insist does a step again and again while Redis fails it: for the job's
@@ -33,7 +33,7 @@ func (j *Job) insist(ctx context.Context, step func() error) error {
 			}
 		}
 		if away := time.Since(since); away >= j.Patience {
-			return fmt.Errorf("Redis failed for %v, and the patience is over: %w; run the same command again to go on",
+			return fmt.Errorf("nothing could be done with Redis for %v, and the patience is over: %w; run the same command again to go on",
 				away.Round(time.Second), err)
 		}
 		select {

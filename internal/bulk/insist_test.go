@@ -91,13 +91,6 @@ func TestJobRidesOutAnAbsentRedis(t *testing.T) {
 			spring()
 		}},
 		{"retry: look", 2, func(d *desk, j *Job, spring func()) { j.RetryFailed = true; spring() }},
-		{"retry: again", 2, func(d *desk, j *Job, spring func()) {
-			d.failed["F-001"] = true
-			d.working(d.job("run", filled[0]))
-			d.failed = nil
-			j.RetryFailed = true
-			spring()
-		}},
 		{"retry: start", 3, func(d *desk, j *Job, spring func()) {
 			d.failed["F-001"] = true
 			d.working(d.job("run", filled[0]))
@@ -179,7 +172,7 @@ func TestJobWhoseRedisStaysAway(t *testing.T) {
 	d.server.Kill()
 	begun := time.Now()
 	_, err := j.Work(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "Redis failed for") || !strings.Contains(err.Error(), "run the same command again") {
+	if err == nil || !strings.Contains(err.Error(), "nothing could be done with Redis for") || !strings.Contains(err.Error(), "run the same command again") {
 		t.Errorf("it ended with %v", err)
 	}
 	if took := time.Since(begun); took < lookPause {
@@ -264,4 +257,41 @@ func TestJobRestoresWhatRowsAskFor(t *testing.T) {
 	if _, known, err := d.ledger.Get(t.Context(), "A-2"); err != nil || known {
 		t.Errorf("A-2, which no row asks for, is known: %v", err)
 	}
+}
+
+func TestJobLosesPatience(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	j := d.job("run", "A-1,,,", "A-2,,,")
+	drive := j.Report
+	j.Patience, j.Report = 0, nil
+	p, err := j.Work(t.Context())
+	if !errors.Is(err, ErrImpatient) || p.Open() != 2 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	expect(t, d.export(j), "A-1 waiting 0 0", "A-2 waiting 0 0")
+	j.Patience, j.Report = time.Minute, drive
+	d.working(j)
+	expect(t, d.export(j), "A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 1 0")
+}
+
+// What others asked for is progress as well: one of it ends at every look, and
+// the job waits for longer than it would for nothing.
+func TestJobIsPatientWithOthers(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	ids := []string{"S-1", "S-2", "S-3"}
+	for _, id := range ids {
+		_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id})
+		d.must(err)
+	}
+	j := d.job("run", "S-1,,,", "S-2,,,", "S-3,,,")
+	j.Patience = lookPause / 2
+	j.Report = func(Progress) {
+		if len(ids) > 0 {
+			d.finish(d.get(ids[0]).Ref())
+			ids = ids[1:]
+		}
+	}
+	d.working(j)
 }

@@ -352,43 +352,6 @@ func TestJobRetriesNoOtherGeneration(t *testing.T) {
 	}
 }
 
-func TestJobLosesPatience(t *testing.T) {
-	t.Parallel()
-	d := newDesk(t)
-	j := d.job("run", "A-1,,,", "A-2,,,")
-	drive := j.Report
-	j.Patience, j.Report = 0, nil
-	p, err := j.Work(t.Context())
-	if !errors.Is(err, ErrImpatient) || p.Open() != 2 {
-		t.Fatalf("%+v, %v", p, err)
-	}
-	expect(t, d.export(j), "A-1 waiting 0 0", "A-2 waiting 0 0")
-	j.Patience, j.Report = time.Minute, drive
-	d.working(j)
-	expect(t, d.export(j), "A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 1 0")
-}
-
-// What others asked for is progress as well: one of it ends at every look, and
-// the job waits for longer than it would for nothing.
-func TestJobIsPatientWithOthers(t *testing.T) {
-	t.Parallel()
-	d := newDesk(t)
-	ids := []string{"S-1", "S-2", "S-3"}
-	for _, id := range ids {
-		_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id})
-		d.must(err)
-	}
-	j := d.job("run", "S-1,,,", "S-2,,,", "S-3,,,")
-	j.Patience = lookPause / 2
-	j.Report = func(Progress) {
-		if len(ids) > 0 {
-			d.finish(d.get(ids[0]).Ref())
-			ids = ids[1:]
-		}
-	}
-	d.working(j)
-}
-
 func TestJobWhoseInputChanges(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)

@@ -63,7 +63,7 @@ func Target(out string) (string, error) {
 	for range maxLinks {
 		link, err := os.Readlink(path)
 		if err != nil { // it is no link; what else may be wrong with it is for Check
-			return path, nil //nolint:nilerr
+			return path, nil //nolint:nilerr // what is no link is its own target
 		}
 		dir, _ := filepath.Split(path)
 		if filepath.IsAbs(link) {
