@@ -56,7 +56,7 @@ func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
 		d.answers = d.answers[1:]
 	}
 	d.mu.Unlock()
-	time.Sleep(d.takes)
+	<-time.After(d.takes)
 	d.mu.Lock()
 	d.asking[laneOf(ask.Ref)] = false
 	d.mu.Unlock()

@@ -50,7 +50,7 @@ func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier
 	switch {
 	case err != nil:
 	case answer.Verdict == record.Call && answer.Wait > 0:
-		time.Sleep(answer.Wait) // some 20 ms at most, to the moment of which the grant is
+		<-time.After(answer.Wait) // some 20 ms at most, to the moment of which the grant is
 	case answer.Verdict == record.Wait:
 		return answer, l.pass(ctx, ref)
 	}

@@ -163,7 +163,7 @@ func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
 		w := clocked(d, d.upstream())
 		l := newLane(w.pipe)
 		first, second := begin(t.Context(), l, "A-1"), begin(t.Context(), l, "A-2")
-		time.Sleep(1500 * time.Millisecond) // of the bubble's clock
+		<-time.After(1500 * time.Millisecond) // of the bubble's clock
 		synctest.Wait()
 		d.expect(t, "0s ready", "0s trouble A-1 refused chosen=false",
 			"100ms mark A-1", "100ms pass A-1", "100ms mark A-2", "100ms pass A-2")
@@ -328,7 +328,7 @@ func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
 			out++
 			most = max(most, out)
 			d.mu.Unlock()
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			d.mu.Lock()
 			out--
 			d.mu.Unlock()

@@ -30,7 +30,7 @@ runs everything in one process, against a simulated FaceKi.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newAccount(), newSimulator())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	checkArgs(root)

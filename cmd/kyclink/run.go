@@ -59,8 +59,8 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 
 func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	ctx := cmd.Context()
-	var progress bulk.Progress
-	defer func() { err = interrupted(ctx, err, progress) }()
+	var reached bulk.Progress
+	defer func() { err = interrupted(ctx, err, reached) }()
 	out, batch, err := o.target(cmd)
 	if err != nil {
 		return err
@@ -86,39 +86,47 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	defer e.close()
 	announce(bar, e.cfg)
 
+	reached, err = o.finish(ctx, cmd, e, in, bar, out, batch)
+	return err
+}
+
+// finish does the job and writes OUT.
+func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *bulk.Input, bar *progress,
+	out, batch string,
+) (p bulk.Progress, err error) {
 	job, err := o.job(ctx, e, in, batch)
 	if err != nil {
-		return err
+		return p, err
 	}
 	job.Report = bar.report
 	journal, err := bulk.OpenJournal(out, o.header(e, job), o.force)
 	if err != nil {
-		return err
+		return p, err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
 	w, err := e.newWorker(ctx, book(e, job, journal))
 	if err != nil {
-		return err
+		return p, err
 	}
-	progress, err = work(ctx, job, w)
+	p, err = work(ctx, job, w)
 	bar.stop()
 	impatient := errors.Is(err, bulk.ErrImpatient)
 	if err != nil && !impatient {
-		return err
+		return p, err
 	}
 	summary, err := job.Export(ctx, out)
 	if err != nil {
-		return err
+		return p, err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", o.out, describe(summary))
 	switch {
 	case impatient:
-		return &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
-			o.patience, openCounts(progress))}
+		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
+			o.patience, openCounts(p))}
 	case summary.Unfinished():
-		return &codeError{code: exitNotCreated}
+		return p, &codeError{code: exitNotCreated}
 	}
-	return nil
+	return p, nil
 }
 
 // target checks the flags, and gives the file that is to be written and the name

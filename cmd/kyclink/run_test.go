@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -69,11 +66,11 @@ func TestRunOfANastyFile(t *testing.T) {
 	var want [][2]string // id and start of the reason, by row
 	for i := 1; i <= 1000; i++ {
 		id, url, reason := fmt.Sprintf("G-%04d", i), "https://shop.example/done", ""
-		switch {
-		case i%50 == 0: // 20 bad rows, of each kind twice
+		switch i % 50 {
+		case 0: // 20 bad rows, of each kind twice
 			row := bad[i/50%len(bad)]
 			id, url, reason = row[0], row[1], row[2]
-		case i%50 == 25: // the same person twice
+		case 25: // the same person twice
 			id = fmt.Sprintf("G-%04d", i-1)
 		}
 		fmt.Fprintf(&b, "\"Zoë \"\"%d\"\", first line\r\nsecond, line\",%s,%s,old\r\n", i, id, url)
@@ -156,183 +153,6 @@ func TestRunThroughMixedFaults(t *testing.T) {
 	}
 }
 
-// journaled is what a journal tells of each id: its last state.
-func journaled(t testing.TB, out string) map[string]string {
-	t.Helper()
-	states := map[string]string{}
-	scan := bufio.NewScanner(strings.NewReader(read(t, out+".journal")))
-	for scan.Scan() {
-		var line struct {
-			Record struct {
-				ApplicationID string `json:"application_id"`
-				State         string `json:"state"`
-			} `json:"record"`
-		}
-		if json.Unmarshal(scan.Bytes(), &line) == nil && line.Record.ApplicationID != "" {
-			states[line.Record.ApplicationID] = line.Record.State
-		}
-	}
-	return states
-}
-
-func TestRunGoesOnAfterKill9(t *testing.T) {
-	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"30ms","jitter":"20ms"}`)
-	dir := t.TempDir()
-	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
-	p.kill()
-	if _, err := os.Stat(out); err == nil {
-		t.Error("OUT is there though the run did not finish")
-	}
-	before := journaled(t, out)
-
-	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
-		t.Fatalf("exit code %d:\n%s", code, stderr)
-	}
-	calling := 0
-	for _, row := range table(t, out) {
-		id := row["application_id"]
-		switch before[id] {
-		case "created":
-			if calls := sim.Application(id).Calls; calls != 1 {
-				t.Errorf("%s was finished and called %d times", id, calls)
-			}
-		case "calling":
-			calling++
-			if row["possible_duplicates"] != "1" || row["attempts"] != "2" {
-				t.Errorf("%s was being called: %s possible duplicates, %s attempts", id, row["possible_duplicates"], row["attempts"])
-			}
-		}
-	}
-	if calling == 0 {
-		t.Error("no row was being called when the run was killed")
-	}
-}
-
-func TestRunStopsSoftly(t *testing.T) {
-	t.Parallel()
-	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
-		sim, setting := upstream(t, `{"latency":"30ms"}`)
-		dir := t.TempDir()
-		in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
-		p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-		eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
-		p.signal(signal)
-		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
-			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
-		}
-		if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
-			t.Errorf("the second run: exit code %d:\n%s", code, stderr)
-		}
-		for _, row := range table(t, out) {
-			if row["possible_duplicates"] != "0" || row["attempts"] != "1" {
-				t.Errorf("a soft stop left a doubt: %v", row)
-			}
-		}
-	}
-}
-
-// A signal means the same from the first moment on, whatever it interrupts.
-func TestRunStopsSoftlyFromTheStart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	in := write(t, filepath.Join(dir, "in.csv"), people(30_000))
-	for _, redis := range []string{"embedded", "real"} {
-		for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			sim, setting := upstream(t, `{}`)
-			settings := []string{setting}
-			if redis == "real" {
-				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
-			}
-			out := filepath.Join(dir, fmt.Sprint(redis, i, ".csv"))
-			for _, moment := range []struct {
-				what string
-				is   func(p *process) bool
-			}{
-				{"it says what it uses", func(p *process) bool { return strings.Contains(p.stderr.String(), "SIMULATED") }},
-				{"the journal is there", func(*process) bool { _, err := os.Stat(out + ".journal"); return err == nil }},
-				{"the worker has started", func(p *process) bool { return strings.Contains(p.stderr.String(), "worker started") }},
-				{"the first link is made", func(*process) bool { return sim.State().Links > 0 }},
-			} {
-				_ = os.Remove(out + ".journal")
-				p := start(t, settings, "run", in, "-o", out, "--simulate")
-				eventually(t, moment.what, func() bool { return moment.is(p) })
-				p.signal(signal)
-				code, said := p.exit(), p.stderr.String()
-				if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
-					t.Errorf("%s Redis, %v when %s: exit code %d:\n%s", redis, signal, moment.what, code, said)
-				}
-				if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {
-					t.Errorf("%s Redis, %v when %s: it says\n%s", redis, signal, moment.what, said)
-				}
-			}
-		}
-	}
-}
-
-// Redis is killed in the middle of a run, and comes back with its data.
-func TestRunRidesOutAnAbsentRedis(t *testing.T) {
-	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"20ms"}`)
-	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	dir := t.TempDir()
-	out := filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
-	eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
-	server.Kill()
-	eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis fails; it is tried again") })
-	server.Restart(t)
-	if code := p.exit(); code != 0 {
-		t.Fatalf("exit code %d:\n%s", code, p.stderr.String())
-	}
-	for _, row := range table(t, out) {
-		if row["status"] != "created" {
-			t.Errorf("%s is %s", row["application_id"], row["status"])
-		}
-	}
-	if !strings.Contains(p.stderr.String(), out+": 400 created") {
-		t.Errorf("it ended with\n%s", p.stderr.String())
-	}
-}
-
-// What was taken out of FILE since a kill is called no more, nor waited for.
-func TestRunForgetsRowsThatAreGone(t *testing.T) {
-	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"50ms"}`)
-	dir := t.TempDir()
-	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
-	p.kill()
-	calls := sim.State().LinkCalls
-	write(t, in, "application_id\nN-1\n")
-	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 || !strings.Contains(stderr, ": 1 created") {
-		t.Errorf("exit code %d:\n%s", code, stderr)
-	}
-	if now := sim.State().LinkCalls - calls; now != 1 {
-		t.Errorf("%d calls for one row", now)
-	}
-}
-
-func TestRunOfAnEmptiedRedis(t *testing.T) {
-	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"20ms"}`)
-	server := redistest.Start(t)
-	rdb := server.Client(t)
-	dir := t.TempDir()
-	out := filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
-	eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
-	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "row 1, P-0001: Redis no longer knows what was accepted: was it emptied") {
-		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
-	}
-}
-
 // OUT that is a link stays one, and means the file that it leads to.
 func TestRunWritesThroughALink(t *testing.T) {
 	t.Parallel()
@@ -383,41 +203,6 @@ func TestProgressIsTrue(t *testing.T) {
 	p.stop()
 	if got := whole.String(); !strings.Contains(got, "4/4") || !strings.Contains(got, "100 %") {
 		t.Errorf("the bar of a run that is done shows %q", got)
-	}
-}
-
-func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
-	t.Parallel()
-	for _, redis := range []string{"embedded", "real"} {
-		t.Run(redis, func(t *testing.T) {
-			t.Parallel()
-			sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
-			settings := []string{setting}
-			if redis == "real" {
-				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
-			}
-			dir := t.TempDir()
-			in, out := write(t, filepath.Join(dir, "in.csv"), people(5)), filepath.Join(dir, "links.csv")
-			run := func(want int, status string, args ...string) {
-				t.Helper()
-				code, _, stderr := kyclink(t, settings, append([]string{"run", in, "-o", out, "--simulate"}, args...)...)
-				if row := table(t, out)[2]; code != want || row["status"] != status {
-					t.Fatalf("exit code %d, row %v\n%s", code, row, stderr)
-				}
-			}
-			run(2, "failed")
-			before := sim.State().LinkCalls
-			script := sim.Script()
-			script.Rules = nil
-			if err := sim.SetScript(script); err != nil {
-				t.Fatal(err)
-			}
-			run(2, "failed")
-			run(0, "created", "--retry-failed")
-			if calls := sim.State().LinkCalls - before; calls != 1 {
-				t.Errorf("%d calls for the one row that was to be tried again", calls)
-			}
-		})
 	}
 }
 
@@ -526,22 +311,5 @@ func TestRunKeepsToItsLedger(t *testing.T) {
 	}
 	if links := sim.State().Links; links != 2 {
 		t.Errorf("%d links for 2 people", links)
-	}
-}
-
-func TestTwoRunsOfOneOutput(t *testing.T) {
-	t.Parallel()
-	sim, setting := upstream(t, `{"latency":"50ms"}`)
-	dir := t.TempDir()
-	in, out := write(t, filepath.Join(dir, "in.csv"), people(100)), filepath.Join(dir, "out.csv")
-	first := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 })
-	begun := time.Now()
-	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	if code != 1 || !strings.Contains(stderr, "another") || time.Since(begun) > 5*time.Second {
-		t.Errorf("the second run: exit code %d:\n%s", code, stderr)
-	}
-	if code := first.exit(); code != 0 || sim.State().Links != 100 {
-		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Links)
 	}
 }

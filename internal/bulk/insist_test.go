@@ -187,7 +187,7 @@ func TestJobWhoseRedisIsEmptied(t *testing.T) {
 	d.working(j)
 	d.must(d.rdb.FlushAll(t.Context()).Err())
 	_, err := j.Export(t.Context(), d.out)
-	if err == nil || !strings.HasPrefix(err.Error(), "row 1, A-1: Redis no longer knows what was accepted: was it emptied") {
+	if err == nil || !strings.HasPrefix(err.Error(), "row 1, A-1: what was accepted is not known to Redis any more: was it emptied") {
 		t.Errorf("it ended with %v", err)
 	}
 }

@@ -33,11 +33,9 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
 	answer := record.Answer{Verdict: record.Verdict(reply[0]), Reason: reply[3]}
-	switch admission.Verdict(reply[0]) {
-	case admission.Grant:
+	answer.Probe = reply[0] == string(admission.Probe)
+	if answer.Probe || reply[0] == string(admission.Grant) {
 		answer.Verdict = record.Call
-	case admission.Probe:
-		answer.Verdict, answer.Probe = record.Call, true
 	}
 	if answer.Verdict == "upstream" {
 		return record.Answer{}, l.upstreamError()
@@ -72,6 +70,7 @@ func sign(f *fault.Fault) admission.Kind {
 			return admission.LimitReached
 		}
 		return admission.Refused
+	case fault.FaceKi, fault.Person:
 	}
 	return admission.Outage
 }

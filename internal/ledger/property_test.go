@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
-	"pgregory.net/rapid"
 )
 
 // fleet is a model of several workers and people who act on a few requests in
