@@ -31,9 +31,10 @@ const grantLife = 100 * time.Millisecond
 type lane struct {
 	*pipeline
 	asking chan struct{} // held by the one that asks
+	slots  *slots
 }
 
-func newLane(p *pipeline) *lane { return &lane{p, make(chan struct{}, 1)} }
+func newLane(p *pipeline) *lane { return &lane{p, make(chan struct{}, 1), newSlots(p.auto)} }
 
 // admit waits until the turn may be called, or is not to be called any more; a
 // turn that was left to another process still has the verdict to wait. The error
@@ -57,7 +58,8 @@ func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier
 	return answer, err
 }
 
-// pass leaves a turn to others where only this process' credentials are refused.
+// pass leaves a turn to others where only this process' credentials are refused,
+// or perhaps only this process cannot reach FaceKi.
 // The handler then keeps its slot for a while: a process that cannot call must
 // not take one task after the other.
 func (l *lane) pass(ctx context.Context, ref record.Ref) error {
@@ -78,10 +80,11 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 // panic must not stop the lane.
 func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
 	defer func() { <-l.asking }()
-	for connected := false; ; {
+	for connected, soon := false, true; ; {
 		// While the gate is closed nothing is asked of FaceKi until it is this
-		// process' turn to find out how things are.
-		if connected || !l.shut.Load() {
+		// process' turn to find out how things are; nor while the next grant is
+		// further away than a connection stays open.
+		if connected || soon && !l.shut.Load() {
 			if again, err := l.ready(ctx, ref, connected); err != nil {
 				return record.Answer{}, err
 			} else if again {
@@ -104,7 +107,8 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 		switch answer.Verdict {
 		case record.Wait:
 			l.shut.Store(answer.Reason != byRate)
-			connected = false
+			connected = connected && answer.Reason == byRate
+			soon = answer.Wait < longestWait
 			if answer.Reason == string(fault.Refused) {
 				return answer, nil
 			}
@@ -113,9 +117,13 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			}
 		case record.Connect:
 			l.shut.Store(true)
-			connected = l.connect(ctx, ref)
+			connected, soon = l.connect(ctx, ref), true
 			if !connected && l.over(ctx) {
 				return answer, &later{}
+			}
+			if !connected { // perhaps it is this process that cannot
+				answer.Verdict = record.Wait
+				return answer, nil
 			}
 		default:
 			if answer.Verdict == record.Call {
@@ -132,8 +140,13 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 // whatever it is answered.
 const troublePause = 100 * time.Millisecond
 
-// passPause is for how long a slot is kept whose turn was left to others.
-const passPause = 15 * time.Second
+const (
+	// passPause is for how long a slot is kept whose turn was left to others.
+	passPause = 5 * time.Second
+	// longestWait is the most that is waited before asking again: the grant may
+	// be further away then.
+	longestWait = time.Second
+)
 
 // byRate is the reason of a wait that is no closed gate's.
 const byRate = "rate"

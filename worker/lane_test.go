@@ -51,7 +51,7 @@ func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
 		d.expect(t,
 			"0s ready", "0s mark s-1",
 			"0s ready", "0s mark r-1", "10ms call", "10ms created r-1",
-			"1.01s ready", "1.01s mark s-1",
+			"1.01s mark s-1", // a grant a second away needs no connection yet
 			"1.02s call", "1.02s created s-1",
 			"1.02s ready", "1.02s mark s-2",
 			"1.03s call", "1.03s created s-2",
@@ -111,19 +111,19 @@ func TestAProbeThatCannotConnect(t *testing.T) {
 			t.Error(err)
 		}
 		d.expect(t, "0s ready", "0s mark A-1", "1s mark A-1", "1s connect", "1s trouble A-1 connection chosen=true",
-			"1s mark A-1", "2s mark A-1", "2s call", "2s created A-1")
+			"1s pass A-1") // perhaps another process can
 	})
 }
 
-// Who must wait, connected or not, is told to connect again.
-func TestAConnectionIsForOneQuestion(t *testing.T) {
+// Who must wait for the rate alone keeps its connection.
+func TestAConnectionOutlivesAWaitForTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(chosen, wait(300*time.Millisecond, "rate"), granted)
 		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
 			t.Error(err)
 		}
 		d.expect(t, "0s ready", "0s mark A-1", "0s connect", "0s ready", "0s mark A-1 connected",
-			"300ms ready", "300ms mark A-1", "300ms call", "300ms created A-1")
+			"300ms ready", "300ms mark A-1 connected", "300ms call", "300ms created A-1")
 	})
 }
 
@@ -335,9 +335,9 @@ func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
 			return record.Made{}, &fault.Fault{Kind: fault.TimedOut}
 		}
 		w := clocked(d, upstream)
-		w.pipe.slots.auto = true
-		w.pipe.slots.inForce(1)
+		w.pipe.auto = true
 		l := newLane(w.pipe)
+		l.slots.inForce(1)
 		var all []<-chan error
 		for i := range 20 {
 			all = append(all, begin(t.Context(), l, fmt.Sprintf("A-%d", i)))

@@ -49,7 +49,7 @@ type pipeline struct {
 	policy   policy
 	defaults record.Defaults
 	calls    *calls
-	slots    *slots
+	auto     bool                                                 // slots follow the rate
 	shut     atomic.Bool                                          // the gate was closed when this process last asked
 	log      *zap.Logger                                          // one line an attempt
 	limited  *zap.Logger                                          // one line a kind of trouble, now and then
@@ -134,34 +134,34 @@ type next struct {
 
 // call sends the one call of an attempt and records what it brought. An error
 // means that the answer could not be recorded before the process ended.
-func (p *pipeline) call(ctx context.Context, answer record.Answer, renewed bool) (next, error) {
+func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (next, error) {
 	a := answer.Attempt
 	begun := time.Now()
 	// A call that was sent is seen through: to break it off would make its
 	// outcome unknown.
-	made, f := p.createLink(context.WithoutCancel(ctx), a)
+	made, f := l.createLink(context.WithoutCancel(ctx), a)
 	a.Took = time.Since(begun)
-	p.slots.end(a.Took, f)
+	l.slots.end(a.Took, f)
 	var state record.State
 	if f == nil {
-		err := p.insist(ctx, func(ctx context.Context) (err error) {
-			state, err = p.ledger.Created(ctx, a, made)
+		err := l.insist(ctx, func(ctx context.Context) (err error) {
+			state, err = l.ledger.Created(ctx, a, made)
 			return err
 		})
-		p.logAttempt(a, state, nil, err)
+		l.logAttempt(a, state, nil, err)
 		return next{over: true}, err
 	}
 
-	decision := p.policy.next(f, a.Attempts, answer.Probe)
+	decision := l.policy.next(f, a.Attempts, answer.Probe)
 	renew := f.Renewed && !renewed
 	if renew {
 		decision.Delay = 0 // a new token is all that it takes
 	}
-	err := p.insist(ctx, func(ctx context.Context) (err error) {
-		state, err = p.ledger.Fault(ctx, a, f, decision)
+	err := l.insist(ctx, func(ctx context.Context) (err error) {
+		state, err = l.ledger.Fault(ctx, a, f, decision)
 		return err
 	})
-	p.logAttempt(a, state, f, err)
+	l.logAttempt(a, state, f, err)
 	return next{
 		over:    state != record.Queued,
 		atOnce:  renew || decision.Follows == record.PutBack,
@@ -246,7 +246,7 @@ func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fau
 	default:
 		p.log.Info("attempt", fields...)
 	}
-	if f != nil && state == record.Queued && f.Party() != fault.Ourselves {
+	if f != nil && state == record.Queued {
 		p.limited.Warn(f.Error(), fields...)
 	}
 }

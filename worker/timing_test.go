@@ -77,7 +77,7 @@ func clocked(l played, upstream Upstream) *Worker {
 	stopping, ending := make(chan struct{}), make(chan struct{})
 	w.stop, w.end = func() { close(stopping) }, func() { close(ending) }
 	w.pipe = &pipeline{
-		ledger: l, gate: l, upstream: upstream, slots: newSlots(false), calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: l, gate: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
 	}
 	return w

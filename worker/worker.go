@@ -109,7 +109,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	ending, end := context.WithCancel(context.Background())
 	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, gate: ledger, upstream: upstream, slots: newSlots(cfg.AutoSlots), defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: ledger, gate: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
 	}
@@ -119,13 +119,20 @@ func New(rdb redis.UniversalClient, ledger interface {
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: queue, account: cfg.Account,
-		atLeast: 2 * cfg.Slots, rate: w.pipe.slots.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
+		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
 	}
 	w.servers = []laneServer{
 		{w.server(rdb, record.Interactive, interactivePoll), newLane(w.pipe)},
 		{w.server(rdb, record.Bulk, bulkPoll), newLane(w.pipe)},
 	}
 	return w
+}
+
+// inForce tells the lanes of the account's rate, per second.
+func (w *Worker) inForce(rate float64) {
+	for _, s := range w.servers {
+		s.lane.slots.inForce(rate)
+	}
 }
 
 // pipelined sends commands of several goroutines together: the feeder enqueues

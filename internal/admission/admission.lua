@@ -64,7 +64,7 @@ report = function(kind, id, process, credential, marked, retry_after, latency)
     set('good', credential) -- for the status alone
   end
   judge(kind, id, process, credential, marked)
-  if is_probe(kind, id, process) then
+  if is_probe(id, process) then
     conclude_probe(kind, retry_after)
   elseif marked >= g.opened then
     if kind == 'throttle' then throttled(false, retry_after)
@@ -95,6 +95,11 @@ resume = function()
     turn(under == '' and 'open' or 'closed', under, now)
   end
   if g.reason ~= '' then set('next', now) end
+  for credential in string.gmatch(g.refused, '%S+') do
+    if redis.call('HEXISTS', refused_key(credential), 'since') == 1 then
+      redis.call('HSET', refused_key(credential), 'next', ms(now))
+    end
+  end
   write()
 end
 

@@ -250,8 +250,7 @@ func (s *State) probing(ask Ask) Decision {
 }
 
 func (g *gate) isProbe(r Report) bool {
-	return g.prober != "" && g.prober == r.Process && g.probe == r.ID &&
-		(g.sent || r.Kind == Unconnected || r.Kind == Back)
+	return g.prober != "" && g.prober == r.Process && g.probe == r.ID
 }
 
 // concludeProbe is for the one call, or connect, that was to find out.

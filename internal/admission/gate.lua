@@ -121,7 +121,6 @@ local function conclude_probe(kind, retry_after)
   else failing(kind, true) end
 end
 
-local function is_probe(kind, id, process)
-  if g.prober == '' or g.prober ~= process then return false end
-  return g.probe == id and (g.sent == 1 or kind == 'unconnected' or kind == 'back')
+local function is_probe(id, process)
+  return g.prober ~= '' and g.prober == process and g.probe == id
 end

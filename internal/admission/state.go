@@ -151,6 +151,9 @@ func (s *State) Resume(now time.Time) {
 	if g.reason != "" {
 		g.next = s.now
 	}
+	for _, r := range s.refused {
+		r.next = s.now
+	}
 }
 
 // SetRate is a worker's start: the last one wins, but for a person's override.

@@ -79,20 +79,14 @@ func sign(f *fault.Fault) admission.Kind {
 // turn; chosen says that this process was told to connect. It gives whether the
 // gate is closed now, for this process' credentials at least.
 func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
-	kinds := []admission.Kind{sign(f)}
-	switch {
-	case chosen && kinds[0] == admission.Outage:
-		kinds[0] = admission.Unconnected
-	case chosen && kinds[0] == admission.Refused:
-		kinds = append(kinds, admission.Back) // the credentials' probe, then the gate's
-	case chosen && kinds[0] != admission.Back:
-		kinds = []admission.Kind{admission.Back, kinds[0]} // the pause is the second one's
+	kind := sign(f)
+	if chosen && kind == admission.Outage {
+		kind = admission.Unconnected
 	}
-	for _, kind := range kinds {
-		if closed, err = l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
-			l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Bool(); err != nil {
-			return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
-		}
+	closed, err = l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
+		l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Bool()
+	if err != nil {
+		return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
 	}
 	return closed, nil
 }

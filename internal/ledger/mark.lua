@@ -31,6 +31,7 @@ if upstream and upstream ~= ARGV[6] then return { 'upstream', raw, '0', '' } end
 if h.state == 'c' and h.holder == holder and ARGV[10] == 'unsent' then
   h.attempts = h.attempts - 1
   move(h, 'q')
+  report('back', id, ARGV[5], ARGV[11], now, 0, 0)
 elseif h.state == 'c' then
   local beat = redis.call('ZSCORE', tag .. ':workers', h.holder)
   local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
