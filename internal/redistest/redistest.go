@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
@@ -28,6 +29,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 )
 
 const (
@@ -110,6 +112,27 @@ func Launch(args ...string) (*Server, error) {
 		}
 	}
 	return nil, errors.Join(err, os.RemoveAll(dir))
+}
+
+// Main runs a package's tests against one server, which it keeps in *server, and
+// gives the exit code: goroutines that are left after all of them fail it, too.
+func Main(m *testing.M, server **Server) int {
+	var err error
+	if *server, err = Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	(*server).Close()
+	http.DefaultClient.CloseIdleConnections()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // takePort picks a port that is free now; another process may still take it
