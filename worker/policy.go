@@ -36,7 +36,7 @@ func (l *later) wholeSeconds() time.Duration {
 type policy struct {
 	base, cap time.Duration
 	maxSpent  int
-	random    func(time.Duration) time.Duration // uniform in [0, d)
+	random    func(time.Duration) time.Duration // uniform from 0 to d
 }
 
 // next decides by the fault's columns. The pause before another attempt is

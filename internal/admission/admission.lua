@@ -3,8 +3,9 @@
 -- admit(lane, process, credential, id, connected) gives verdict, wait and reason.
 --   grant    send it, after holding it for `wait` ms: the token is of that moment
 --   probe    the same, and it is the one call that finds out how things are
---   connect  the gate is closed and you are to probe: connect to FaceKi, then ask
---            again with connected = 1, or report 'unconnected'
+--   connect  you are to probe a closed gate, or credentials that were refused:
+--            connect to FaceKi, then ask again with connected = 1, or report
+--            'unconnected', within 10 s
 --   wait     ask again after `wait` ms, at most 1000
 -- wait is text with three decimals: a number in a reply is cut to an integer.
 --

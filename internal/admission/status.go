@@ -62,7 +62,7 @@ type HistoryEntry struct {
 const usedOver = 10
 
 // Read reads the status, by Redis' clock. It is one round trip, and one more
-// where credentials are refused; nothing is changed by it.
+// for each credential that is refused; nothing is changed by it.
 func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Status, error) {
 	var clock *redis.TimeCmd
 	var hash *redis.MapStringStringCmd

@@ -4,7 +4,7 @@
 -- An event's parts that no script knows come from the caller as JSON fragments
 -- that start with a comma: `head` (",batch"), `tail` (",metadata").
 
-local function timestamp_event(kind, id, event, at, h, id_json, head, middle, tail)
+local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
     'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
@@ -25,5 +25,5 @@ local function conclude(id, key, raw, h, state, e, fields)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
   write(key, h, content, frozen, outcome, past)
-  timestamp_event(TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
+  publish(TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
