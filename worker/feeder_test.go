@@ -27,17 +27,21 @@ type feeding struct {
 func (b *bench) feeds(change func(*feeder)) *feeding {
 	b.t.Helper()
 	k := b.book()
+	before := b.workers()
 	b.must(k.Join(b.t.Context()))
-	number := b.rdb.HGet(b.t.Context(), b.keys.State(), "processes").Val()
+	joined := slices.DeleteFunc(b.workers(), func(number string) bool { return slices.Contains(before, number) })
+	if len(joined) != 1 {
+		b.t.Fatalf("%d processes joined, want 1", len(joined))
+	}
 	f := &feeder{
 		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
-		atLeast: 200, rate: func(float64) {}, lease: 300 * time.Millisecond, overdue: time.Hour, log: zap.NewNop(),
+		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, overdue: time.Hour, log: zap.NewNop(),
 	}
 	if change != nil {
 		change(f)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	g := &feeding{f, number, cancel, make(chan struct{})}
+	g := &feeding{f, joined[0], cancel, make(chan struct{})}
 	go func() {
 		defer close(g.over)
 		f.run(ctx)
@@ -49,6 +53,14 @@ func (b *bench) feeds(change func(*feeder)) *feeding {
 func (g *feeding) stop() {
 	g.cancel()
 	<-g.over
+}
+
+// workers are the numbers of the processes that joined.
+func (b *bench) workers() []string {
+	b.t.Helper()
+	numbers, err := b.rdb.ZRange(b.t.Context(), b.keys.Workers(), 0, -1).Result()
+	b.must(err)
+	return numbers
 }
 
 func (b *bench) pending(lane record.Lane) int {
