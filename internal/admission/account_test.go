@@ -196,7 +196,7 @@ func TestCommandsAreFew(t *testing.T) {
 	now = now.Add(500 * time.Millisecond)
 	count("bulk, in its turn", "hmget hset zadd zrange zrem", ask(record.Bulk, "1", Grant))
 	now = now.Add(5 * time.Second)
-	count("after a silence", "hmget hset zadd zcount", ask(record.Bulk, "1", Grant))
+	count("after a while", "hmget hset zadd", ask(record.Bulk, "1", Grant))
 	count("a success", "hmget hset zrem", tell(Success))
 	count("a fault", "hmget hset zrem", tell(Outage))
 	count("a change", "hmget hset ltrim ltrim rpush rpush zrem", tell(NoCredit))

@@ -21,6 +21,7 @@
 
 local function decide(lane, process, credential, id, connected)
   if g.reason == 'paused' then return 'wait', SOON, 'paused' end
+  look()
   if hanging() then failing('outage', false) end
   local r = refusal(credential)
   if r and now < r.next then return 'wait', math.min(SOON, r.next - now), 'refused' end
@@ -38,7 +39,7 @@ local function decide(lane, process, credential, id, connected)
     verdict, wait, reason = by_rate(lane, process)
   end
   if verdict ~= 'grant' and verdict ~= 'probe' then return verdict, wait, reason end
-  redis.call('ZADD', CALLS, ms(now), id)
+  redis.call('ZADD', CALLS, ms(now), call(process, id))
   if not r then return verdict, wait, reason end
   r.prober, r.id, r.by = process, id, now + ANSWER
   refuse(credential, r)
@@ -57,7 +58,7 @@ local SILENT = { outage = true, none = true, back = true, unconnected = true }
 report = function(kind, id, process, credential, marked, retry_after, latency)
   marked, retry_after, latency = tonumber(marked), tonumber(retry_after), tonumber(latency)
   begin()
-  redis.call('ZREM', CALLS, id)
+  redis.call('ZREM', CALLS, call(process, id))
   if not SILENT[kind] then set('answered', now) end
   if kind == 'success' or kind == 'alive' then
     learn(latency)
@@ -106,6 +107,7 @@ end
 
 watch = function()
   begin()
+  look()
   if g.state ~= 'closed' and hanging() then failing('outage', false) end
   write()
   return g.n, g.per, redis.call('LPOP', tag .. ':unlogged', HISTORY) or {}

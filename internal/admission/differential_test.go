@@ -99,9 +99,23 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"ask": several, "ask again": several,
-			"answer":   p.answer,
-			"answers":  func(rt *rapid.T) { p.answer(rt); p.answer(rt); p.answer(rt) },
-			"time":     func(rt *rapid.T) { p.pass(rt, steps) },
+			"answer":  p.answer,
+			"answers": func(rt *rapid.T) { p.answer(rt); p.answer(rt); p.answer(rt) },
+			"time":    func(rt *rapid.T) { p.pass(rt, steps) },
+			"beat": func(rt *rapid.T) {
+				process := rapid.SampledFrom([]string{"1", "2", "3"}).Draw(rt, "process")
+				p.pure.Beat(p.now, process)
+				lua.Beat(p.now, process)
+			},
+			"watch": func(rt *rapid.T) { // as a fleet does all the time
+				for range rapid.IntRange(1, 30).Draw(rt, "watches") {
+					p.pass(rt, []time.Duration{0, 200 * time.Millisecond, 800 * time.Millisecond})
+					p.pure.Beat(p.now, "1")
+					lua.Beat(p.now, "1")
+					p.pure.Watch(p.now)
+					lua.Watch(p.now)
+				}
+			},
 			"pause":    func(*rapid.T) { p.pure.Pause(p.now); lua.Pause(p.now) },
 			"resume":   func(*rapid.T) { p.pure.Resume(p.now); lua.Resume(p.now) },
 			"resume 2": func(*rapid.T) { p.pure.Resume(p.now); lua.Resume(p.now) },

@@ -16,6 +16,8 @@ const (
 	rampAfter     = 10_000  // for closures of more than this
 	silenceLeast  = 2_000   // before calls that hang are an outage
 	silenceMost   = 60_000  // the same, however slow FaceKi is
+	unseen        = 1_000   // without a look, after which the silence counts anew
+	lookEvery     = 200     // it is noted that somebody looked
 	retryMost     = 600_000 // what a Retry-After may ask for, 1 s being the least
 )
 
@@ -69,10 +71,14 @@ type gate struct {
 	row           []string
 	last          string // the last outcomes: s or f
 	answered      float64
-	usual         float64            // p99 of the latency
-	asked         float64            // when an interactive call last met the gate closed
-	calls         map[string]float64 // that are out, by when they were marked
+	usual         float64          // p99 of the latency
+	asked         float64          // when an interactive call last met the gate closed
+	looked        float64          // when somebody last asked, or watched
+	calls         map[call]float64 // that are out, by when they were marked
 }
+
+// call is one that is out, or died with its process.
+type call struct{ process, id string }
 
 // Change is a change of the gate, or of a credential (reason refused).
 type Change struct {
@@ -196,8 +202,21 @@ func (s *State) outcome(good bool, id string) {
 
 func tail(last string) string { return last[max(0, len(last)-window):] }
 
+// look keeps the clock of silence: it starts anew where nobody has looked for a
+// while, as when Redis was away, since answers could not be recorded either.
+func (s *State) look() {
+	g := &s.gate
+	if s.now-g.looked > unseen {
+		g.answered = max(g.answered, s.now)
+	}
+	if s.now < g.looked || s.now-g.looked >= lookEvery {
+		g.looked = s.now
+	}
+}
+
 // hanging: calls are out, and FaceKi is silent. What was out before the gate
-// opened, or for longer than a call may take, has died with its process.
+// opened, or for longer than a call may take, has died with its process; so may
+// have what is out for a process that has not beaten since it should be answered.
 func (s *State) hanging() bool {
 	g := &s.gate
 	silence := max(silenceLeast, min(silenceMost, 4*g.usual))
@@ -205,8 +224,8 @@ func (s *State) hanging() bool {
 		return false
 	}
 	hang := 0
-	for _, marked := range g.calls {
-		if marked >= max(g.opened, s.now-answerWithin) && marked < s.now-silence {
+	for c, marked := range g.calls {
+		if marked >= max(g.opened, s.now-answerWithin) && marked < s.now-silence && s.beats[c.process] >= marked+silence {
 			hang++
 		}
 	}

@@ -67,12 +67,30 @@ local function outcome(good, id)
   if #row >= 5 or faults >= 14 then failing('outage', false) end
 end
 
+-- look keeps the clock of silence: it starts anew where nobody has looked for a
+-- while, as when Redis was away, since answers could not be recorded either.
+local function look()
+  if now - g.looked > UNSEEN then set('answered', math.max(g.answered, now)) end
+  if now < g.looked or now - g.looked >= LOOK then set('looked', now) end
+end
+
 -- hanging: calls are out, and FaceKi is silent. What was out before the gate
--- opened, or for longer than a call may take, has died with its process.
+-- opened, or for longer than a call may take, has died with its process; so may
+-- have what is out for a process that has not beaten since it should be answered.
 local function hanging()
   local silence = math.max(2000, math.min(60000, 4 * g.usual))
   if reason_now() ~= '' or now - g.answered <= silence then return false end
-  return redis.call('ZCOUNT', CALLS, ms(math.max(g.opened, now - ANSWER)), '(' .. ms(now - silence)) >= 5
+  local from, to = ms(math.max(g.opened, now - ANSWER)), '(' .. ms(now - silence)
+  if redis.call('ZCOUNT', CALLS, from, to) < 5 then return false end
+  local out, beats, hang = redis.call('ZRANGEBYSCORE', CALLS, from, to, 'WITHSCORES'), {}, 0
+  for i = 1, #out, 2 do
+    local process = string.match(out[i], '^%S+')
+    if not beats[process] then
+      beats[process] = tonumber(redis.call('ZSCORE', tag .. ':workers', process) or 0)
+    end
+    if beats[process] >= out[i + 1] + silence then hang = hang + 1 end
+  end
+  return hang >= 5
 end
 
 -- probing chooses who probes a closed gate, and lets that one call go.

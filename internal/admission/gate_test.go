@@ -13,6 +13,8 @@ import (
 // story drives a machine with a line of words a step, which read
 //
 //	+DURATION                     time passes
+//	~DURATION                     the same, while process 1 beats and watches
+//	beat PROCESS
 //	ask ID [as PROCESS] [with CREDENTIAL] [bulk] [connected]: VERDICT [REASON] [DURATION]
 //	KIND ID… [RETRY-AFTER]        what came of them
 //	KIND ID… in LATENCY
@@ -31,6 +33,14 @@ func (s *story) step(line string) {
 	switch {
 	case strings.HasPrefix(line, "+"):
 		s.now = s.now.Add(s.duration(line[1:]))
+	case strings.HasPrefix(line, "~"):
+		for end := s.now.Add(s.duration(line[1:])); s.now.Before(end); {
+			s.now = s.now.Add(min(100*time.Millisecond, end.Sub(s.now)))
+			s.m.Beat(s.now, "1")
+			s.m.Watch(s.now)
+		}
+	case words[0] == "beat":
+		s.m.Beat(s.now, words[1])
 	case line == "pause":
 		s.m.Pause(s.now)
 	case line == "resume":

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
 type machine interface {
 	Admit(now time.Time, ask Ask) Decision
 	Report(now time.Time, r Report)
+	Beat(now time.Time, process string)
+	Watch(now time.Time)
 	Pause(now time.Time)
 	Resume(now time.Time)
 	SetRate(now time.Time, rate Rate, burst int)
@@ -50,6 +52,8 @@ func testScript(t testing.TB) *redis.Script {
 local a = ARGV
 if a[1] == 'admit' then return { admit(a[2], a[3], a[4], a[5], a[6]) } end
 if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8]) end
+if a[1] == 'beat' then redis.call('ZADD', tag .. ':workers', ms(now), a[2]) end
+if a[1] == 'watch' then watch() end
 if a[1] == 'pause' then pause() end
 if a[1] == 'resume' then resume() end
 if a[1] == 'set' then return set_rate(a[2], a[3], a[4]) end
@@ -96,6 +100,9 @@ func (s *script) Report(now time.Time, r Report) {
 	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Marked.UnixMilli(),
 		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds())
 }
+
+func (s *script) Beat(now time.Time, process string) { s.run(now, "beat", process) }
+func (s *script) Watch(now time.Time)                { s.run(now, "watch") }
 
 func (s *script) Pause(now time.Time)  { s.run(now, "pause") }
 func (s *script) Resume(now time.Time) { s.run(now, "resume") }

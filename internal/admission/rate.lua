@@ -139,7 +139,6 @@ end
 set_rate = function(n, per, burst)
   n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
   redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per))
-  redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', '(' .. ms(now - ANSWER)) -- who died left them
   local over = redis.call('HMGET', GATE, 'over:n', 'over:per')
   if over[1] then n, per = tonumber(over[1]), tonumber(over[2]) end
   return change_rate(n, per, burst)

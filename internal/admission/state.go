@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"maps"
 	"time"
 )
 
@@ -15,6 +14,7 @@ type State struct {
 	gate            gate
 	refused         map[string]*refusal
 	cleared         map[string]float64
+	beats           map[string]float64 // the last heartbeat of each process
 	history         []Change
 
 	us, now float64 // the time of the call under way, µs and ms
@@ -26,8 +26,8 @@ func NewState() *State {
 	rate := Rate{5, time.Second}
 	return &State{
 		rate: rate, own: rate, bucket: bucket{burst: 5},
-		gate:    gate{state: open, calls: map[string]float64{}},
-		refused: map[string]*refusal{}, cleared: map[string]float64{},
+		gate:    gate{state: open, calls: map[call]float64{}},
+		refused: map[string]*refusal{}, cleared: map[string]float64{}, beats: map[string]float64{},
 	}
 }
 
@@ -57,6 +57,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	if g.reason == paused {
 		return Decision{Wait, millis(soon), paused}
 	}
+	s.look()
 	if s.hanging() {
 		s.failing(outage, false, 0)
 	}
@@ -83,7 +84,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	if d.Verdict != Grant && d.Verdict != Probe {
 		return d
 	}
-	g.calls[ask.ID] = s.now
+	g.calls[call{ask.Process, ask.ID}] = s.now
 	if r != nil {
 		r.prober, r.id, r.by = ask.Process, ask.ID, s.now+answerWithin
 		d.Verdict, d.Reason = Probe, refused
@@ -96,7 +97,7 @@ func (s *State) Report(now time.Time, r Report) {
 	s.begin(now)
 	g := &s.gate
 	marked, retryAfter := float64(r.Marked.UnixMilli()), float64(r.RetryAfter.Milliseconds())
-	delete(g.calls, r.ID)
+	delete(g.calls, call{r.Process, r.ID})
 	switch r.Kind {
 	case Outage, None, Back, Unconnected:
 	default:
@@ -119,6 +120,19 @@ func (s *State) Report(now time.Time, r Report) {
 	case g.underlying() != "": // what was sent before it closed says nothing new
 	case good || r.Kind == Outage:
 		s.outcome(good, r.ID)
+	}
+}
+
+// Beat is a heartbeat of a process.
+func (s *State) Beat(now time.Time, process string) { s.beats[process] = float64(now.UnixMilli()) }
+
+// Watch looks for calls that hang, which nobody would notice where every slot is
+// with one. One process of the fleet calls it all the time.
+func (s *State) Watch(now time.Time) {
+	s.begin(now)
+	s.look()
+	if s.gate.state != closed && s.hanging() {
+		s.failing(outage, false, 0)
 	}
 }
 
@@ -159,9 +173,6 @@ func (s *State) Resume(now time.Time) {
 // SetRate is a worker's start: the last one wins, but for a person's override.
 func (s *State) SetRate(now time.Time, rate Rate, burst int) {
 	s.own = rate
-	maps.DeleteFunc(s.gate.calls, func(_ string, marked float64) bool { // who died left them
-		return marked < float64(now.UnixMilli()-answerWithin)
-	})
 	if s.over != (Rate{}) {
 		rate = s.over
 	}

@@ -4,13 +4,16 @@
 --   :history           list of the last changes, "at state reason"
 --   :unlogged          those of them that no process has logged yet
 --   :line:<lane>       processes that were told to come again, by when they may win (ms)
---   :calls             ids of the calls that are out, by when they were marked (ms)
+--   :calls             the calls that are out, "process id", by when they were marked (ms);
+--                      what died with its process stays until the ledger's sweep has seen to it
+--   :workers           the ledger's: the processes by their last heartbeat (ms)
 --   :refused:<credential>  hash: since, pause, next, prober, id, by, or only cleared
 --
 -- Times are ms since 1970, but level's `at` and the held grants, which are us.
 local us = clock[1] * 1000000 + clock[2]
 local GATE, CALLS = tag .. ':gate', tag .. ':calls'
 local FRESH, HISTORY = 250, 50
+local UNSEEN, LOOK = 1000, 200
 local CONNECT, ANSWER, SOON = 10000, 75000, 1000
 local RAMP, RAMP_AFTER = 15000, 10000
 local REFUSED, FORGOTTEN = { 60000, 600000 }, 86400000
@@ -19,7 +22,7 @@ local MOST = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reac
 local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 
 local NUMBERS = { 'n', 'per', 'burst', 'level', 'at', 'since', 'closed', 'opened', 'next', 'pause', 'sent', 'by',
-  'throttles', 'answered', 'usual', 'line:interactive', 'line:bulk', 'asked' }
+  'throttles', 'answered', 'looked', 'usual', 'line:interactive', 'line:bulk', 'asked' }
 local TEXTS = { 'held', 'state', 'reason', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
 local second = math.floor(us / 1000000)
 local USED = 'used:' .. second % 11
@@ -52,6 +55,8 @@ local function write()
   end
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
 end
+
+local function call(process, id) return process .. ' ' .. id end
 
 local function note(state, reason, at)
   redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
