@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -86,6 +87,9 @@ func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 	if err != nil {
 		return 0, false, err
 	}
+	if len(fed.Refs) > 0 {
+		failpoint.Hit("fed")
+	}
 	f.rate(fed.PerSecond)
 	for _, change := range fed.Changes {
 		f.logChange(change)
@@ -114,7 +118,11 @@ func (f *feeder) dispatch(ctx context.Context, lane record.Lane, refs []record.R
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(feedDispatch)
 	for _, ref := range refs {
-		group.Go(func() error { return tasks.Dispatch(ctx, f.queue, f.account, lane, ref) })
+		group.Go(func() error {
+			err := tasks.Dispatch(ctx, f.queue, f.account, lane, ref)
+			failpoint.Hit("dispatched")
+			return err
+		})
 	}
 	return group.Wait()
 }

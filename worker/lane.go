@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 )
@@ -66,6 +67,7 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	lane, next, ok, err := l.gate.Pass(once, ref)
+	failpoint.Hit("passed")
 	if err == nil && ok {
 		err = l.dispatch(once, lane, next)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 )
@@ -77,6 +78,7 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 	if !entered {
 		return &later{busyDelay} // another handler of this process has it still
 	}
+	failpoint.Hit("taken")
 	// A call whose answer is lost stays so until a mark has counted it.
 	settled := earlier == record.Unsent
 	defer func() {
@@ -97,9 +99,11 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		settled = answer.Verdict != record.Call
 		switch answer.Verdict {
 		case record.Call:
+			failpoint.Hit("marked")
 		case record.Busy:
 			return &later{busyDelay}
 		case record.Expired:
+			failpoint.Hit("ending")
 			_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
 			return l.failed("expire", ref, err)
 		case record.CancelNext:
@@ -142,6 +146,7 @@ func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (ne
 	made, f := l.createLink(context.WithoutCancel(ctx), a)
 	a.Took = time.Since(begun)
 	l.slots.end(a.Took, f)
+	failpoint.Hit("called")
 	var state record.State
 	if f == nil {
 		err := l.insist(ctx, func(ctx context.Context) (err error) {
@@ -190,6 +195,7 @@ func (p *pipeline) insist(ctx context.Context, record func(context.Context) erro
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		err := record(once)
 		cancel()
+		failpoint.Hit("recorded")
 		if err == nil || p.gaveUp(err) {
 			return err
 		}

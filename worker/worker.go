@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -190,6 +191,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("join the fleet: %w", err)
 	}
+	failpoint.Hit("joined")
 	feeding, starve := context.WithCancel(ctx)
 	defer starve()
 	beating, quiet := context.WithCancel(context.WithoutCancel(ctx))
@@ -207,6 +209,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		w.log.Info("stopping: calls that were sent are seen through", zap.Duration("at_most", w.patience()))
 	}
+	failpoint.Hit("stopping")
 	w.stop()
 	starve()
 	over := w.stopLanes(started)

@@ -15,6 +15,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/telemetry"
@@ -66,6 +67,7 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		e.ends = append(e.ends, func() { _ = rdb.Close() })
+		failpoint.Watch(rdb)
 		return rdb, nil
 	}
 	rdb, stop, err := embeddedRedis()

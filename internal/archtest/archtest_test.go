@@ -28,7 +28,7 @@ const everything = "*"
 func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
-		"worker":                    {"tasks", "internal/fault", "internal/record"},
+		"worker":                    {"tasks", "internal/failpoint", "internal/fault", "internal/record"},
 		"tasks":                     {"internal/fault", "internal/record"},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/record"},
 		"internal/faceki/simulator": {},
@@ -36,6 +36,7 @@ func arrows() map[string][]string {
 		"internal/admission":        {"internal/fault", "internal/record"},
 		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
 		"internal/record":           {},
+		"internal/failpoint":        {},
 		"internal/fault":            {},
 		"internal/telemetry":        {},
 		// Those whose Config it composes; tasks for a limit.

@@ -1,0 +1,125 @@
+//go:build failpoint
+
+package failpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Hit is called where a process may be ended.
+func Hit(name string) {
+	switch at(name) {
+	case "kill":
+		kill()
+	case "panic":
+		panic("failpoint " + name)
+	}
+}
+
+// Watch makes asynq's acknowledgements through the client a point, "ack".
+func Watch(rdb redis.UniversalClient) { rdb.AddHook(hook{}) }
+
+type point struct {
+	name, action string
+	hit          int64 // the one that counts, from 1
+	hits         atomic.Int64
+}
+
+// armed is read from the environment once: a process is armed when it starts.
+var armed = sync.OnceValue(func() []*point {
+	points, err := parse(os.Getenv("KYCLINK_FAILPOINT"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return points
+})
+
+func parse(list string) ([]*point, error) {
+	var points []*point
+	for text := range strings.SplitSeq(list, ",") {
+		if text == "" {
+			continue
+		}
+		parts := append(strings.Split(text, ":"), "kill")
+		hit := int64(0)
+		if len(parts) > 2 {
+			hit, _ = strconv.ParseInt(parts[1], 10, 64)
+		}
+		if hit < 1 || len(parts) > 4 {
+			return nil, fmt.Errorf("KYCLINK_FAILPOINT holds %q; use name:hit or name:hit:action", text)
+		}
+		points = append(points, &point{name: parts[0], action: parts[2], hit: hit})
+	}
+	return points, nil
+}
+
+// at counts a hit, and gives the action where it is the one that was armed.
+func at(name string) string {
+	for _, p := range armed() {
+		if p.name == name && p.hits.Add(1) == p.hit {
+			fmt.Fprintf(os.Stderr, "failpoint %s: %s\n", name, p.action)
+			return p.action
+		}
+	}
+	return ""
+}
+
+// kill does not return: the signal cannot be caught.
+func kill() {
+	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
+// hook fails commands of asynq's.
+type hook struct{}
+
+func (hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !acknowledges(cmd.Args()) {
+			return next(ctx, cmd)
+		}
+		switch at("ack") {
+		case "kill":
+			kill()
+		case "error":
+			err := errors.New("failpoint ack: not sent")
+			cmd.SetErr(err)
+			return err
+		case "lost":
+			_ = next(ctx, cmd)
+			err := errors.New("failpoint ack: the reply is lost")
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// acknowledges says whether a command is asynq's "done": a script with five
+// keys, the first of which is a queue's list of active tasks.
+func acknowledges(args []any) bool {
+	if len(args) < 4 {
+		return false
+	}
+	name, _ := args[0].(string)
+	key, _ := args[3].(string)
+	return strings.HasPrefix(strings.ToLower(name), "eval") && fmt.Sprint(args[2]) == "5" &&
+		strings.HasPrefix(key, "asynq:{") && strings.HasSuffix(key, ":active")
+}
