@@ -77,6 +77,7 @@ for i = 1, count do
       -- The generation takes its predecessor's place in the counters of its batch.
       local before = load(ids[i])
       h.batch = before.batch
+      unshelve(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
       redis.call('HINCRBY', batch_key(h.batch), NAME[before.state], -1)
       redis.call('HINCRBY', batch_key(h.batch), NAME[h.state], 1)

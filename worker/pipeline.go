@@ -24,6 +24,8 @@ type Ledger interface {
 	// the request is in then; "" where it is no longer this attempt's.
 	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
 	Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error)
+	// Hold ends an attempt that died with its process: the request is a person's.
+	Hold(ctx context.Context, r record.Record) (record.State, error)
 	// Expire and Cancel end a request without a call.
 	Expire(ctx context.Context, r record.Record) (record.State, error)
 	Cancel(ctx context.Context, r record.Record) (record.State, error)
@@ -102,6 +104,10 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 			failpoint.Hit("marked")
 		case record.Busy:
 			return &later{busyDelay}
+		case record.Dead:
+			err = l.hold(ctx, answer.Attempt)
+			settled = err == nil
+			return l.failed("hold", ref, err)
 		case record.Expired:
 			failpoint.Hit("ending")
 			_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
@@ -173,6 +179,17 @@ func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (ne
 		renewed: renew,
 		after:   decision.Delay,
 	}, err
+}
+
+// hold leaves to a person what an attempt made that died without an answer.
+func (p *pipeline) hold(ctx context.Context, a record.Attempt) error {
+	state, err := p.ledger.Hold(ctx, a.Record)
+	if err == nil {
+		p.log.Warn("an attempt died without an answer, and may have made a link",
+			zap.String("application_id", a.ApplicationID), zap.Int("generation", a.Generation), zap.Int("run", a.Run),
+			zap.Int("attempt", a.Attempts), zap.String("lane", string(a.Lane)), zap.String("status", string(state)))
+	}
+	return err
 }
 
 // createLink makes a fault of a panic: a request that brings one about each

@@ -36,13 +36,15 @@ func (l *later) wholeSeconds() time.Duration {
 type policy struct {
 	base, cap time.Duration
 	maxSpent  int
+	hold      bool                              // what may have made a link is not called again
 	random    func(time.Duration) time.Duration // uniform from 0 to d
 }
 
 // next decides by the fault's columns. The pause before another attempt is
 // exponential with full jitter: uniform between nothing and base·2^(n-1), n
 // being the attempts so far. A request that was a probe waits twice as long each
-// time, up to an hour: another one is to be the next.
+// time, up to an hour: another one is to be the next. What may have made a link
+// is held for a person where that is the policy.
 func (p policy) next(f *fault.Fault, attempts int, probe bool) record.Next {
 	next := record.Next{Follows: record.Retry, MaxSpent: p.maxSpent, Delay: p.backoff(attempts)}
 	switch f.Party() {
@@ -53,6 +55,10 @@ func (p policy) next(f *fault.Fault, attempts int, probe bool) record.Next {
 	case fault.Ourselves:
 		next.Follows, next.Delay = record.PutBack, 0
 	default:
+		if p.hold && f.Outcome() == fault.Unknown {
+			next.Follows = record.Hold
+			break
+		}
 		if probe {
 			next.Delay = probePause << min(max(attempts-1, 0), 20)
 			next.Delay = min(next.Delay, probeCap)

@@ -40,6 +40,32 @@ func TestWhatFollowsEachFault(t *testing.T) {
 	}
 }
 
+func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
+	retry := policy{base: time.Second, cap: time.Minute, maxSpent: 8, random: most}
+	hold := retry
+	hold.hold = true
+	held := 0
+	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
+		f := &fault.Fault{Kind: kind}
+		for _, probe := range []bool{false, true} {
+			want := retry.next(f, 2, probe)
+			if f.Outcome() == fault.Unknown {
+				want.Follows = record.Hold
+			}
+			got := hold.next(f, 2, probe)
+			if got.Follows != want.Follows || got.Follows != record.Hold && got != want {
+				t.Errorf("%v: %+v follows, want %+v", f, got, want)
+			}
+		}
+		if hold.next(f, 1, false).Follows == record.Hold {
+			held++
+		}
+	}
+	if held != 5 {
+		t.Errorf("%d kinds of faults hold a request, want five", held)
+	}
+}
+
 func TestPauses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy{

@@ -51,6 +51,7 @@ func (l *away) Fault(context.Context, record.Attempt, *fault.Fault, record.Next)
 	return record.Queued, l.reached()
 }
 
+func (*away) Hold(context.Context, record.Record) (record.State, error)   { return "", errAway }
 func (*away) Expire(context.Context, record.Record) (record.State, error) { return "", errAway }
 func (*away) Cancel(context.Context, record.Record) (record.State, error) { return "", errAway }
 func (l *away) Beat(context.Context) error                                { l.writes++; return l.reached() }

@@ -39,6 +39,9 @@ type Config struct {
 	Defaults record.Defaults
 	// MaxSpent is how many faults held against a request end it; 8.
 	MaxSpent int
+	// HoldUnknown leaves a request whose call may have made a link to a person,
+	// instead of calling again.
+	HoldUnknown bool
 	// BackoffBase and BackoffCap bound the pauses between attempts; 2 s and
 	// 10 min.
 	BackoffBase, BackoffCap time.Duration
@@ -112,7 +115,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	w.pipe = &pipeline{
 		ledger: ledger, gate: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
-		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, random: uniform},
+		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, hold: cfg.HoldUnknown, random: uniform},
 	}
 	queue := asynq.NewClientFromRedisClient(pipelined(rdb))
 	w.pipe.dispatch = func(ctx context.Context, lane record.Lane, ref record.Ref) error {

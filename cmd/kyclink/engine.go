@@ -56,6 +56,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	e.ends = append(e.ends, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{
 		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
+		HoldUnknown: cfg.Work.OnUnknown == config.Hold,
 	})
 	return e, nil
 }
@@ -100,6 +101,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 		AutoSlots:   work.Concurrency == config.Auto,
 		Defaults:    record.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
 		MaxSpent:    work.MaxAttempts,
+		HoldUnknown: work.OnUnknown == config.Hold,
 		CallTimeout: e.cfg.FaceKi.Timeout,
 		Log:         e.log,
 		Limited:     telemetry.Limited(e.log),

@@ -12,6 +12,7 @@ type Transitions interface {
 	Mark(ctx context.Context, ask record.Ask) (record.Answer, error)
 	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
 	Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error)
+	Hold(ctx context.Context, r record.Record) (record.State, error)
 	Expire(ctx context.Context, r record.Record) (record.State, error)
 	Cancel(ctx context.Context, r record.Record) (record.State, error)
 }
@@ -49,6 +50,12 @@ func (r *Recorder) Created(ctx context.Context, a record.Attempt, made record.Ma
 func (r *Recorder) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error) {
 	state, err := r.ledger.Fault(ctx, a, f, next)
 	return state, r.keep(ctx, a.ApplicationID, err)
+}
+
+// Hold records that an attempt died.
+func (r *Recorder) Hold(ctx context.Context, rec record.Record) (record.State, error) {
+	state, err := r.ledger.Hold(ctx, rec)
+	return state, r.keep(ctx, rec.ApplicationID, err)
 }
 
 // Expire records an end without a call.

@@ -7,7 +7,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -34,8 +33,11 @@ const (
 	simulatedRate = 200
 )
 
-// Retry is the only value of [Work].OnUnknown so far.
-const Retry = "retry"
+// The policies of [Work].OnUnknown.
+const (
+	Retry = "retry" // try again, which may make a second link
+	Hold  = "hold"  // leave it to a person
+)
 
 // Config is all that is set. What [Load] returns is valid.
 type Config struct {
@@ -68,7 +70,7 @@ type Work struct {
 	// ExpiryMinutes is for requests that give none.
 	ExpiryMinutes int `env:"KYCLINK_EXPIRY_MINUTES, default=1440"`
 	// OnUnknown is what follows a call of which nobody knows whether it made a
-	// link: [Retry] tries again, and may make a second one.
+	// link: [Retry] or [Hold].
 	OnUnknown string `env:"KYCLINK_ON_UNKNOWN, default=retry"`
 	// MaxAttempts is how many spent failures end a request.
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
@@ -90,12 +92,8 @@ func (w Work) Validate() []error {
 	between("KYCLINK_EXPIRY_MINUTES", w.ExpiryMinutes, 1, tasks.MaxExpiryMinutes)
 	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, MaxAttempts)
 	between("FACEKI_BURST", w.Burst, 2, MaxBurst)
-	switch w.OnUnknown {
-	case Retry:
-	case "hold":
-		problems = append(problems, errors.New(`KYCLINK_ON_UNKNOWN is "hold", but this version only knows retry, which may make a second link; use retry`))
-	default:
-		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry", w.OnUnknown))
+	if w.OnUnknown != Retry && w.OnUnknown != Hold {
+		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry, which may make a second link, or hold, which leaves it to a person", w.OnUnknown))
 	}
 	return problems
 }

@@ -243,8 +243,8 @@ func TestContradictions(t *testing.T) {
 		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
 		"simulate FaceKi.":    {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
 		"not quite FaceKi":    {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
-		"hold":                {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "hold", but this version only knows retry`}},
-		"neither":             {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry`}},
+		"hold":                {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, nil},
+		"neither":             {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
 		"no slots":            {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
 		"too many slots":      {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
 		"no rate":             {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
@@ -279,7 +279,7 @@ func TestWholeBadEnvironment(t *testing.T) {
 		"FACEKI_BASE_URL": "http://user:hunter2@x.example", "FACEKI_AUTH": "put", "FACEKI_EXPIRY_TYPE": "float",
 		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
 		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
-		"KYCLINK_ON_UNKNOWN": "hold", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
+		"KYCLINK_ON_UNKNOWN": "ask", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
 	}), config.Needs{FaceKi: true, Redis: true})
 	if len(problemsOf(t, err)) != 19 {
 		t.Errorf("%d problems, want 19", len(problemsOf(t, err)))

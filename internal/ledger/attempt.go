@@ -28,7 +28,7 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	reply, err := l.mark.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		ref.ApplicationID, ref.Generation, ref.Run, ref.Turn, l.process.Load(), l.upstream, frozen,
 		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
-		l.cfg.Credential, ask.Connected).StringSlice()
+		l.cfg.Credential, ask.Connected, l.cfg.HoldUnknown).StringSlice()
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
@@ -140,7 +140,11 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	if err != nil {
 		return "", err
 	}
-	why, err := because(f.Reason(), f.Error())
+	reason := f.Reason()
+	if next.Follows == record.Hold && f.Party() != fault.Person {
+		reason = fault.UnknownOutcome // which is why it is held, and not tried again
+	}
+	why, err := because(reason, f.Error())
 	if err != nil {
 		return "", err
 	}
@@ -162,6 +166,39 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	return record.State(state), nil
 }
 
+const deadMessage = "the process that called FaceKi ended before it had recorded an answer"
+
+// Hold holds a request whose attempt died with its process, for a person. It
+// returns the state that the request is in now, or "" where the attempt was
+// alive and another has taken its place.
+func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error) {
+	why, err := because(fault.UnknownOutcome, deadMessage)
+	if err != nil {
+		return "", err
+	}
+	now, err := l.rdb.Time(ctx).Result()
+	if err != nil {
+		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
+	}
+	e, err := l.event(ctx, r, now)
+	if err != nil {
+		return "", err
+	}
+	// The gate learns that the call is over, and nothing of FaceKi; a probe that
+	// died was its process'.
+	state, err := l.fault.Run(ctx, l.rdb, []string{l.keys.Tag()},
+		r.ApplicationID, r.Generation, r.Run, r.Attempts, string(record.Hold), false, true, 0, 0,
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why,
+		r.Holder, l.cfg.Credential, string(admission.None), 0, 0).Text()
+	if err != nil {
+		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
+	}
+	if state == string(record.Stale) {
+		return "", nil
+	}
+	return record.State(state), nil
+}
+
 const notAfterMessage = "its not_after passed before a link was made"
 
 // Expire ends a request whose not_after has passed, without a call.
@@ -170,7 +207,7 @@ func (l *Ledger) Expire(ctx context.Context, r record.Record) (record.State, err
 	if err != nil {
 		return "", err
 	}
-	return l.endRun(ctx, r, "F", why)
+	return l.endRun(ctx, r, "F", why, "")
 }
 
 // Cancel ends a request without a call. One that is being called stays in that
@@ -180,10 +217,20 @@ func (l *Ledger) Cancel(ctx context.Context, r record.Record) (record.State, err
 	if err != nil {
 		return "", err
 	}
-	return l.endRun(ctx, r, "X", why)
+	return l.endRun(ctx, r, "X", why, "")
 }
 
-func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why string) (record.State, error) {
+// Drop cancels a request that is held; ok is false where it is not any more.
+func (l *Ledger) Drop(ctx context.Context, r record.Record) (ok bool, err error) {
+	why, err := fields(field{"reason", string(fault.Cancelled)})
+	if err != nil {
+		return false, err
+	}
+	state, err := l.endRun(ctx, r, "X", why, strconv.Itoa(r.Attempts))
+	return state == record.Cancelled, err
+}
+
+func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held string) (record.State, error) {
 	now, err := l.rdb.Time(ctx).Result()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
@@ -193,7 +240,7 @@ func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why string
 		return "", err
 	}
 	state, err := l.end.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		r.ApplicationID, r.Generation, r.Run, letter, e.id, e.at, e.idJSON, e.head, e.tail, why).Text()
+		r.ApplicationID, r.Generation, r.Run, letter, e.id, e.at, e.idJSON, e.head, e.tail, why, held).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
@@ -207,7 +254,7 @@ func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why string
 // returns the record as it is then; an interactive one is queued, and the
 // caller enqueues its task. ok is false where nothing was changed.
 func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record, ok bool, err error) {
-	reply, err := l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run).StringSlice()
+	reply, err := l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts).StringSlice()
 	if err != nil {
 		return r, false, fmt.Errorf("retry %s: %w", r.ApplicationID, err)
 	}

@@ -6,23 +6,25 @@
 // (row): the state it is in afterwards, with * where an event is published, and
 // - where nothing changes. TestStateTable runs it, cell by cell, from here.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  back   cancel     expire  again    pass
-//	none      waiting -       -       -      -       -        -       -       -     -      -          -       -       -
-//	waiting   -       queued  -       queued -       created* -       -       -     -      cancelled* failed* -       -
-//	queued    -       queued  -       -      calling created* -       -       -     -      cancelled* failed* -       queued
-//	calling   -       -       -       -      -       created* queued  failed* held* queued -          -       -       -
-//	held      -       -       -       -      -       created* -       -       -     -      cancelled* failed* waiting -
-//	created   -       -       waiting -      -       -        -       -       -     -      -          -       -       -
-//	failed    -       -       waiting -      -       -        -       -       -     -      -          -       waiting -
-//	cancelled -       -       waiting -      -       -        -       -       -     -      -          -       -       -
+//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass
+//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -
+//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -
+//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued
+//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -
+//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -
+//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -
+//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -
+//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -
 //
 // accept, promote and next (a new generation) are the producer's, in package
-// tasks. mark makes an attempt; created, retry, fail, hold and back are how one
-// ends, and the last four count only from the current attempt. A cancel while
-// calling is remembered: created stays created, anything else becomes
-// cancelled. A link that comes when no run is open is kept beside the outcome.
-// again is a person's retry: a new run of a failed request, or a held one that
-// goes on. pass leaves a turn to another process, as the next one.
+// tasks. mark makes an attempt; created, retry, fail, hold, dead and back are how
+// one ends, and the last five count only from the current attempt: dead is one
+// whose process is, where the policy is to hold. A cancel while calling is
+// remembered: created stays created, anything else becomes cancelled. A link that
+// comes when no run is open is kept beside the outcome. again is a person's retry:
+// a new run of a failed request, or a held one that goes on; drop is a person's
+// cancel of a held one, and of nothing else. pass leaves a turn to another
+// process, as the next one.
 package ledger
 
 import (
@@ -61,6 +63,9 @@ var endLua string
 //go:embed retry.lua
 var retryLua string
 
+//go:embed hide.lua
+var hideLua string
+
 //go:embed feed.lua
 var feedLua string
 
@@ -93,6 +98,9 @@ type Config struct {
 	// Credential is the fingerprint of the credentials that this process calls
 	// FaceKi with: what FaceKi refuses is not the account's others.
 	Credential string
+	// HoldUnknown holds a request for a person, instead of letting it be called
+	// again, where an attempt ended without an answer, as its process did.
+	HoldUnknown bool
 	// DeadAfter replaces [DeadAfter] where it is not 0.
 	DeadAfter time.Duration
 }
@@ -108,7 +116,7 @@ type Ledger struct {
 	names   sync.Map     // of batches, by number
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 
-	mark, created, fault, end, retry, feed, overdue, restore, report, leave, pass *redis.Script
+	mark, created, fault, end, retry, feed, overdue, restore, report, leave, pass, hide *redis.Script
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -121,7 +129,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua), pass: script(passLua),
+		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -241,14 +249,19 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 
 // Restore puts records of a batch back that a journal kept, where Redis did
 // not. An attempt that was under way is dead and counts as a possible
-// duplicate; what has not ended waits to be fed.
+// duplicate: its request is held where [Config].HoldUnknown. What has not ended
+// otherwise waits to be fed.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Record) error {
 	args := append(make([]any, 0, 1+3*len(records)), batch)
+	var dead []record.Record
 	for _, r := range records {
-		if r.State == record.Calling {
+		switch {
+		case r.State == record.Calling && l.cfg.HoldUnknown:
+			dead = append(dead, r)
+		case r.State == record.Calling:
 			r.PossibleDuplicates++
-		}
-		if r.State == record.Calling || r.State == record.Queued {
+			fallthrough
+		case r.State == record.Queued:
 			r.State = record.Waiting
 		}
 		raw, err := r.Encode()
@@ -260,7 +273,22 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Rec
 	if err := l.restore.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
 		return fmt.Errorf("restore %d records: %w", len(records), err)
 	}
+	for _, r := range dead {
+		if err := l.holdRestored(ctx, r); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// holdRestored passes over what was known already, and is not that attempt.
+func (l *Ledger) holdRestored(ctx context.Context, r record.Record) error {
+	now, ok, err := l.Get(ctx, r.ApplicationID)
+	if err != nil || !ok || now.State != record.Calling || !now.ChangedAt.Equal(r.ChangedAt) {
+		return err
+	}
+	_, err = l.Hold(ctx, now)
+	return err
 }
 
 // Tally reads a batch's counters: how many of the requests that it accepted are

@@ -135,12 +135,23 @@ var transitions = map[string]func(b *bench, id string){
 	"retry": func(b *bench, id string) { b.fault(id, fault.ServerError, record.Retry) },
 	"fail":  func(b *bench, id string) { b.fault(id, fault.BadRequest, record.Fail) },
 	"hold":  func(b *bench, id string) { b.fault(id, fault.Unusable, record.Hold) },
+	"dead": func(b *bench, id string) {
+		_, err := b.ledger.Hold(b.t.Context(), b.attempt(id).Record)
+		b.must(err)
+	},
 	"back":  func(b *bench, id string) { b.fault(id, fault.Interrupted, record.PutBack) },
 	"cancel": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
 		_, err := b.ledger.Cancel(b.t.Context(), r)
 		b.must(err)
+	},
+	"drop": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		if ok, err := b.ledger.Drop(b.t.Context(), r); err != nil || ok != (r.State == record.Held) {
+			b.t.Errorf("%s was dropped: %v, %v", r.State, ok, err)
+		}
 	},
 	"expire": func(b *bench, id string) {
 		r, _ := b.get(id)
@@ -225,6 +236,7 @@ func TestStateTable(t *testing.T) {
 					t.Errorf("published %d events, the table says %q", got, want)
 				}
 				b.expectCounters()
+				b.expectShelves(nil)
 			})
 		}
 	}
@@ -261,6 +273,31 @@ func (b *bench) records() []record.Record {
 	}
 	b.must(scan.Err())
 	return all
+}
+
+// expectShelves holds what a person looks through against the records. hidden
+// are those that a person has dropped.
+func (b *bench) expectShelves(hidden map[string]bool) {
+	b.t.Helper()
+	want := map[record.State]map[string]bool{record.Failed: {}, record.Held: {}}
+	for _, r := range b.records() {
+		if want[r.State] != nil && !hidden[r.ApplicationID] {
+			want[r.State][r.ApplicationID] = true
+		}
+	}
+	for state, ids := range want {
+		got, err := b.rdb.ZRangeWithScores(context.Background(), b.keys.Shelf(state), 0, -1).Result()
+		b.must(err)
+		for _, z := range got {
+			id := z.Member.(string)
+			if r, _ := b.get(id); !ids[id] || int64(z.Score) != r.ChangedAt.UnixMilli() {
+				b.t.Errorf("%s is among what is %s, since %.0f; its record: %+v", id, state, z.Score, r)
+			}
+		}
+		if len(got) != len(ids) {
+			b.t.Errorf("%d are to be looked through as %s, the records say %d", len(got), state, len(ids))
+		}
+	}
 }
 
 // expectCounters recounts the records of every batch.

@@ -9,12 +9,14 @@
 --   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
 --
 -- ARGV[11] fingerprint of its credentials   ARGV[12] '1': it has connected, as it was told
+-- ARGV[13] '1': what an attempt that died may have made is for a person to find out
 --
 -- Returns {verdict, raw record, ms to wait, reason}:
 --   grant    send it after the wait   probe     the same, and it is the fleet's one probe
 --   wait     ask again after it       connect   connect, then ask again
 --   stale    the task stands for nothing any more
 --   busy     its attempt may still be alive: look again later
+--   dead     its attempt is, and ARGV[13] is set: the caller holds it, as that attempt's end
 --   upstream the account's links are of the other kind
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 local id, holder = ARGV[1], tonumber(ARGV[5])
@@ -37,6 +39,7 @@ elseif h.state == 'c' then
   local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
   local dead = silent and tonumber(ARGV[8]) >= tonumber(ARGV[9])
   if not dead and not (h.holder == holder and ARGV[10] == 'lost') then return { 'busy', raw, '0', '' } end
+  if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
   h.dups = h.dups + 1
   move(h, 'q')

@@ -13,15 +13,25 @@ end
 
 local TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
 
+-- older adds an outcome to those before it.
+local function older(outcome, past)
+  if past == '' then return outcome end
+  return past .. '\n' .. outcome
+end
+
 -- conclude moves a request to an end, or to held, and publishes the event.
 -- e: event, at, id_json, head, middle, tail; fields is the outcome line
--- without its braces, starting with the run.
+-- without its braces, starting with the run. Why a request was held is kept
+-- among what is past.
 local function conclude(id, key, raw, h, state, e, fields)
   redis.call('ZREM', queued_key(h.lane), id)
+  unshelve(h, id)
   if state ~= 'h' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
+  local content, frozen, before, past = lines(raw)
+  if h.state == 'h' and before ~= '' then past = older(before, past) end
   move(h, state)
+  shelve(h, id)
   h.flag = '-'
-  local content, frozen, _, past = lines(raw)
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
   write(key, h, content, frozen, outcome, past)

@@ -24,6 +24,7 @@ type fleet struct {
 	attempts []record.Attempt // calls that were marked, never taken away: any may answer late
 	links    int
 	numbers  map[string]record.Record
+	hidden   map[string]bool // failed, and dropped by a person since
 }
 
 // TestAnyInterleaving keeps, whatever happens in whatever order: one end per
@@ -31,10 +32,10 @@ type fleet struct {
 // fall, and no answer that is lost.
 func TestAnyInterleaving(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{bench: newBench(t), numbers: map[string]record.Record{}}
+		f := &fleet{bench: newBench(t), numbers: map[string]record.Record{}, hidden: map[string]bool{}}
 		f.workers = append(f.workers, f.ledger)
-		for range 2 {
-			w := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, DeadAfter: time.Nanosecond})
+		for _, hold := range []bool{false, true} {
+			w := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: hold})
 			f.must(w.Join(t.Context()))
 			f.workers = append(f.workers, w)
 		}
@@ -64,7 +65,9 @@ func TestAnyInterleaving(t *testing.T) {
 					}
 				}
 			},
-			"": func(*rapid.T) { f.expectCounters(); f.expectNumbers(); f.expectEnds() },
+			"drop": func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
+			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
+			"": func(*rapid.T) { f.reappear(); f.expectCounters(); f.expectShelves(f.hidden); f.expectNumbers(); f.expectEnds() },
 		})
 	})
 }
@@ -86,6 +89,17 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
 	answer := f.tryMark(w, ref, "")
+	if answer.Verdict == record.Dead {
+		if after, _ := f.get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
+			f.t.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
+		}
+		if late := rapid.Bool().Draw(rt, "it answers all the same"); late {
+			f.answer(rt, w)
+		}
+		_, err := w.Hold(f.t.Context(), answer.Attempt.Record)
+		f.must(err)
+		return
+	}
 	if attempt := answer.Attempt; answer.Verdict == record.Call {
 		superseded := 0
 		if before.State == record.Calling {
@@ -95,6 +109,42 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 			f.t.Fatalf("mark made %+v of %+v", attempt.Record, before)
 		}
 		f.attempts = append(f.attempts, attempt)
+	}
+}
+
+func (f *fleet) drop(id string) {
+	before, ok := f.get(id)
+	if !ok {
+		return
+	}
+	done, err := f.ledger.Drop(f.t.Context(), before)
+	f.must(err)
+	after, _ := f.get(id)
+	if held := before.State == record.Held; done != held || held != (after.State != before.State) {
+		f.t.Fatalf("drop: %v; %+v became %+v", done, before, after)
+	}
+}
+
+func (f *fleet) hide(id string) {
+	r, ok := f.get(id)
+	if !ok {
+		return
+	}
+	done, err := f.ledger.Hide(f.t.Context(), r)
+	f.must(err)
+	if want := r.State == record.Failed && !f.hidden[id]; done != want {
+		f.t.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
+	}
+	f.hidden[id] = f.hidden[id] || done
+}
+
+// reappear forgets what was hidden as another run, or another generation.
+func (f *fleet) reappear() {
+	for id := range f.hidden {
+		before := f.numbers[id]
+		if after, _ := f.get(id); before.Run != after.Run || before.Generation != after.Generation {
+			delete(f.hidden, id)
+		}
 	}
 }
 

@@ -14,11 +14,13 @@ local function put(id, h, raw, due)
     return
   end
   if latest then
+    unshelve(latest, id)
     redis.call('RENAME', record_key(id), old_key(latest.gen, id))
     count(latest.state, -1)
   end
   redis.call('SET', record_key(id), raw)
   count(h.state, 1)
+  shelve(h, id)
   if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end
   if h.state == 'w' then again(batch, id) end
 end

@@ -1,6 +1,7 @@
 -- retry starts a new run of a failed request, or lets a held one go on.
 --
--- ARGV[1] id, [2] generation, [3] run that ended or is held
+-- ARGV[1] id, [2] generation, [3] run that ended or is held, [4] its attempts:
+-- a held one that went on, and is held again, is another matter
 --
 -- Returns {state, raw record}: 'waiting', or 'queued' for an interactive one,
 -- whose task the caller enqueues; any other state means that nothing changed.
@@ -9,11 +10,12 @@ local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return { 'stale', '' } end
 local h = parse(raw)
-if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.run >= 999 then return { 'stale', raw } end
+if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.attempts ~= tonumber(ARGV[4]) or h.run >= 999 then return { 'stale', raw } end
 if h.state ~= 'F' and h.state ~= 'h' then return { NAME[h.state], raw } end
 
 local content, frozen, outcome, past = lines(raw)
-past = past == '' and outcome or past .. '\n' .. outcome
+past = older(outcome, past)
+unshelve(h, id)
 if h.state == 'F' then h.run = h.run + 1 end
 h.spent, h.seen, h.flag, h.deadline = 0, 0, '-', '-'
 redis.call('ZREM', deadlines_key(), id)

@@ -36,6 +36,7 @@ const (
 	Stale      Verdict = "stale"   // the task stands for nothing any more
 	Busy       Verdict = "busy"    // an earlier attempt may still be alive: look again later
 	Expired    Verdict = "expired" // its not_after has passed: end it
+	Dead       Verdict = "dead"    // an earlier attempt is, and what it made is for a person to find out: hold it
 	CancelNext Verdict = "cancel"  // it was cancelled while an attempt was out that died: end it
 )
 

@@ -34,6 +34,11 @@ func (k Keys) Queued(l Lane) string { return k.Tag() + ":queued:" + string(l) }
 // Deadlines is the sorted set of requests that have a not_after of their own.
 func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
 
+// Shelf is the sorted set of requests that failed or are held, by when they came
+// there, in ms: what a person is to look through. What a person has dropped is
+// not in it any more. Other states have none.
+func (k Keys) Shelf(s State) string { return k.Tag() + ":" + string(s) }
+
 // Token is the hash of the access token that is got with the credentials of
 // that fingerprint.
 func (k Keys) Token(fingerprint string) string { return k.Tag() + ":token:" + fingerprint }

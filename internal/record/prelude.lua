@@ -73,6 +73,18 @@ local function move(h, state)
   h.state, h.changed = state, now
 end
 
+-- What failed or is held is kept in a set of its state, by when it came there,
+-- for a person to look through. shelve is called when a request has come to its
+-- state, unshelve before it leaves it; they do nothing for the other states.
+local SHELVED = { F = true, h = true }
+local function shelf_key(state) return tag .. ':' .. NAME[state] end
+local function shelve(h, id)
+  if SHELVED[h.state] then redis.call('ZADD', shelf_key(h.state), ms(h.changed), id) end
+end
+local function unshelve(h, id)
+  if SHELVED[h.state] then redis.call('ZREM', shelf_key(h.state), id) end
+end
+
 -- lines gives content, frozen, outcome and the rest of a whole record.
 local function lines(raw)
   local out, from = {}, HEADER + 1
