@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,10 @@ const (
 	// poolSize is for connections to a server, where the URL gives no pool_size.
 	// A slot holds one for the length of a script, so that few serve many slots.
 	poolSize = 64
+	// reloadEvery is how often a cluster's client asks which node has which slot.
+	// While a node is gone it learns of the one in its place in no other way, and
+	// go-redis' own interval is a minute.
+	reloadEvery = time.Second
 )
 
 // Redis says where Redis is. Its zero value is an embedded one, which is no
@@ -76,7 +81,8 @@ type server struct {
 	addr   string
 }
 
-// open reads the URL. Its error shows nothing of it, and nothing of what the
+// open reads the URL. Everything is read where it is written: what a replica says
+// may be old. The error shows nothing of it, and nothing of what the
 // parsers say: where a password holds an unescaped character, any part may be
 // the password.
 func (r Redis) open() (server, error) {
@@ -87,16 +93,17 @@ func (r Redis) open() (server, error) {
 	switch r.Mode {
 	case Sentinel:
 		o, err := redis.ParseFailoverURL(string(r.URL))
-		if err != nil || o.MasterName == "" || o.RouteByLatency || o.RouteRandomly {
-			return wrong("redis://user:password@host:26379/0?master_name=NAME")
+		if err != nil || o.MasterName == "" || o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly {
+			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
 		return server{func() redis.UniversalClient { return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", ")}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
-		if err != nil {
+		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
 			return wrong("redis://user:password@host:6379?addr=host2:6379")
 		}
+		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
 		return server{func() redis.UniversalClient { return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", ")}, nil
 	default:
@@ -140,11 +147,27 @@ func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEvict
 		return s.unreachable(ctx, err)
 	}
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
-			return server{addr: master.Options().Addr}.fit(ctx, master, allowEviction, log)
-		})
+		return checkCluster(ctx, cluster, allowEviction, log)
 	}
 	return s.fit(ctx, rdb, allowEviction, log)
+}
+
+// checkCluster looks at replicas as well, which may have to take a master's
+// place; one that is away is no reason not to start.
+func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEviction bool, log *zap.Logger) error {
+	fit := func(ctx context.Context, node *redis.Client) error {
+		return server{addr: node.Options().Addr}.fit(ctx, node, allowEviction, log)
+	}
+	if err := cluster.ForEachMaster(ctx, fit); err != nil {
+		return err
+	}
+	return cluster.ForEachSlave(ctx, func(ctx context.Context, node *redis.Client) error {
+		err := fit(ctx, node)
+		if _, unfit := errors.AsType[*Error](err); unfit {
+			return err
+		}
+		return nil
+	})
 }
 
 func (s server) unreachable(ctx context.Context, err error) error {

@@ -41,46 +41,88 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-func clusterReady(t *testing.T, node *redis.Client) {
-	t.Helper()
-	tick, giveUp := time.NewTicker(20*time.Millisecond), time.After(10*time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if info, err := node.ClusterInfo(t.Context()).Result(); err == nil && strings.Contains(info, "cluster_state:ok") {
-				return
-			}
-		case <-giveUp:
-			t.Fatal("the cluster is not ready")
-		}
-	}
-}
-
-// In a cluster every master is looked at, not just the one that answers.
+// In a cluster every node is looked at, not just the one that answers; one that
+// is away does not matter where another is in its place.
 func TestConnectToCluster(t *testing.T) {
-	srv := redistest.Start(t, "--cluster-enabled", "yes")
-	node := srv.Client(t)
-	if err := node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
-	clusterReady(t, node)
-	r := config.Redis{URL: faceki.Secret("redis://" + srv.Addr), Mode: config.Cluster}
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	r := config.Redis{URL: faceki.Secret(cluster.URL), Mode: config.Cluster}
 	rdb, err := connect(t, r, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := rdb.(*redis.ClusterClient); !ok {
-		t.Errorf("the client is a %T", rdb)
+	nodes, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		t.Fatalf("the client is a %T", rdb)
 	}
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Error(err)
 	}
-	if err := node.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+	evicts := func(each func(context.Context, func(context.Context, *redis.Client) error) error, policy string) {
+		t.Helper()
+		if err := each(t.Context(), func(ctx context.Context, node *redis.Client) error {
+			return node.ConfigSet(ctx, "maxmemory-policy", policy).Err()
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, each := range map[string]func(context.Context, func(context.Context, *redis.Client) error) error{
+		"masters": nodes.ForEachMaster, "replicas": nodes.ForEachSlave,
+	} {
+		evicts(each, "allkeys-lru")
+		if _, err := connect(t, r, zap.NewNop()); len(problemsOf(t, err)) != 1 {
+			t.Errorf("%s that evict: %v", name, err)
+		}
+		evicts(each, "noeviction")
+	}
+
+	// The client that is there finds the node that took over, and a new one
+	// starts without the one that is gone.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := cluster.Failover(ctx, "k"); err != nil {
+		t.Fatal(err)
+	}
+	failedOver := time.Now()
+	for ctx.Err() == nil && rdb.Set(ctx, "k", "v", 0).Err() != nil {
+	}
+	if took := time.Since(failedOver); took > 15*time.Second {
+		t.Errorf("the client needed %v to find the new master", took)
+	}
+	if _, err := connect(t, r, zap.NewNop()); err != nil {
+		t.Errorf("with a node away: %v", err)
+	}
+}
+
+func TestConnectThroughSentinels(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	r := config.Redis{URL: faceki.Secret(sentinel.URL), Mode: config.Sentinel}
+	rdb, err := connect(t, r, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := connect(t, r, zap.NewNop()); len(problemsOf(t, err)) != 1 {
 		t.Errorf("an evicting master: %v", err)
+	}
+}
+
+// What a replica says may be old: a request would be seen as it was.
+func TestReadingFromReplicasIsRefused(t *testing.T) {
+	for _, r := range []config.Redis{
+		{Mode: config.Sentinel, URL: "redis://h:26379?master_name=m&replica_only=true"},
+		{Mode: config.Sentinel, URL: "redis://h:26379?master_name=m&route_randomly=true"},
+		{Mode: config.Sentinel, URL: "redis://h:26379?master_name=m&route_by_latency=true"},
+		{Mode: config.Cluster, URL: "redis://h:6379?read_only=true"},
+		{Mode: config.Cluster, URL: "redis://h:6379?route_randomly=true"},
+		{Mode: config.Cluster, URL: "redis://h:6379?route_by_latency=true"},
+	} {
+		if problems := r.Validate(); len(problems) != 1 || !strings.Contains(problems[0].Error(), "KYCLINK_REDIS_URL") {
+			t.Errorf("%s: %v", string(r.URL), problems)
+		}
 	}
 }
 

@@ -6,6 +6,9 @@
 //	srv := redistest.Start(t)
 //	rdb := srv.Client(t)
 //
+// [StartSentinel] and [StartCluster] start several that fail over. On Linux all
+// end with the test binary, even where that is killed.
+//
 // The other tests of a package share one, which TestMain starts with [Launch]
 // and stops; each test then takes an account of its own with [Account], whose
 // keys nobody else touches, and flushes nothing.
@@ -20,6 +23,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,6 +95,17 @@ func Start(t testing.TB, args ...string) *Server {
 
 // Launch is [Start] without a test: whoever calls it calls [Server.Close].
 func Launch(args ...string) (*Server, error) {
+	return launch(func(s *Server, port int) error {
+		s.args = append([]string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+			"--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
+		}, args...)
+		return nil
+	})
+}
+
+// launch starts a server whose arguments set makes for a port.
+func launch(set func(s *Server, port int) error) (*Server, error) {
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, fmt.Errorf("redis-server cannot be found (%w): run make test, which installs redis-server", err)
@@ -101,7 +116,13 @@ func Launch(args ...string) (*Server, error) {
 	}
 	for range portTries {
 		s := &Server{binary: binary, dir: dir}
-		if err = s.takePort(args); err != nil {
+		port, taken := freePort()
+		if err = taken; err != nil {
+			break
+		}
+		s.Addr = "127.0.0.1:" + strconv.Itoa(port)
+		s.URL = "redis://" + s.Addr + "/0"
+		if err = set(s, port); err != nil {
 			break
 		}
 		if err = s.start(); err == nil {
@@ -135,40 +156,47 @@ func Main(m *testing.M, server **Server) int {
 	return 0
 }
 
-// takePort picks a port that is free now; another process may still take it
-// before the server does, which is why Launch tries more than one.
-func (s *Server) takePort(args []string) error {
+// freePort picks a port that is free now; another process may still take it
+// before the server does, which is why launch tries more than one.
+func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return 0, err
 	}
-	s.Addr = l.Addr().String()
-	s.URL = "redis://" + s.Addr + "/0"
-	s.args = append([]string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(l.Addr().(*net.TCPAddr).Port),
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
-	}, args...)
-	return l.Close()
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 func (s *Server) start() error {
 	s.output = &output{}
 	cmd := exec.Command(s.binary, s.args...)
 	cmd.Stdout, cmd.Stderr = s.output, s.output
-	if err := cmd.Start(); err != nil {
+	exited, err := run(cmd)
+	if err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
-	exited := make(chan struct{})
-	go func() {
-		defer close(exited)
-		_ = cmd.Wait() // how it ended is of no interest, only that it did
-	}()
 	s.process, s.exited = cmd.Process, exited
 	if err := s.ready(); err != nil {
 		s.end(syscall.SIGKILL)
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(s.output.String()))
 	}
 	return nil
+}
+
+// run starts a process and tells when it has ended, however it did.
+func run(cmd *exec.Cmd) (exited chan struct{}, err error) {
+	dieWithUs(cmd)
+	exited = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		defer close(exited)
+		runtime.LockOSThread() // it dies with the thread that started it
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	return exited, <-started
 }
 
 // ready asks until the server answers that it has loaded its data.
@@ -231,10 +259,15 @@ func (s *Server) Kill() { s.end(syscall.SIGKILL) }
 // with the same port, arguments and data directory.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	s.Stop()
-	if err := s.start(); err != nil {
+	if err := s.Again(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Again is [Server.Restart] without a test.
+func (s *Server) Again() error {
+	s.Stop()
+	return s.start()
 }
 
 // Close stops the server for good and removes its data.

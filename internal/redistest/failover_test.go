@@ -1,0 +1,96 @@
+package redistest_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// keeps says that what was written before is there, and that a client that was
+// there before can write.
+func keeps(t *testing.T, rdb redis.UniversalClient, key, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var got string
+	var err error
+	for got != want && ctx.Err() == nil {
+		if got, err = rdb.Get(ctx, key).Result(); errors.Is(err, redis.Nil) {
+			break
+		}
+	}
+	if got != want { // the one write at a quiet time has long reached the replica
+		t.Fatalf("%s: %q, %v; want %q", key, got, err, want)
+	}
+	if err := rdb.Set(ctx, key, want, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSentinelFailsOverAndBack(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, "--appendonly", "yes")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rdb := s.Client(t)
+	must(t, rdb.Set(ctx, "k", "v", 0).Err())
+	must(t, rdb.Do(ctx, "WAIT", 1, 0).Err())
+	for range 2 {
+		begun := time.Now()
+		must(t, s.Failover(ctx))
+		t.Logf("failover took %v", time.Since(begun))
+		keeps(t, rdb, "k", "v")
+		if err := s.Failover(ctx); err == nil {
+			t.Error("a second master was killed before the first came back")
+		}
+		must(t, s.Return(ctx))
+	}
+	keeps(t, rdb, "k", "v")
+	if err := s.Return(ctx); err == nil {
+		t.Error("a master returned that was not gone")
+	}
+}
+
+func TestClusterFailsOverAndBack(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rdb := c.Client(t)
+	for _, key := range []string{"a", "b", "c"} { // in three nodes
+		must(t, rdb.Set(ctx, key, "v", 0).Err())
+	}
+	must(t, rdb.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		if n := master.DBSize(ctx).Val(); n != 1 {
+			t.Errorf("%d keys in a node", n)
+		}
+		return master.Do(ctx, "WAIT", 1, 0).Err()
+	}))
+	for range 2 {
+		begun := time.Now()
+		must(t, c.Failover(ctx, "b"))
+		t.Logf("failover took %v", time.Since(begun))
+		for _, key := range []string{"a", "b", "c"} {
+			keeps(t, rdb, key, "v")
+		}
+		if err := c.Failover(ctx, "b"); err == nil {
+			t.Error("a second node was killed before the first came back")
+		}
+		must(t, c.Return(ctx))
+	}
+	if err := c.Return(ctx); err == nil {
+		t.Error("a node returned that was not gone")
+	}
+}
