@@ -64,13 +64,13 @@ const usedOver = 10
 // Read reads the status, by Redis' clock. It is one round trip, and one more
 // for each credential that is refused; nothing is changed by it.
 func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Status, error) {
-	var clock *redis.TimeCmd
+	var clock record.Clock
 	var hash *redis.MapStringStringCmd
 	var history *redis.StringSliceCmd
 	var calls *redis.ZSliceCmd
 	lines := map[record.Lane]*redis.ZSliceCmd{}
 	_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		clock = pipe.Time(ctx)
+		clock = keys.Clock(ctx, pipe)
 		hash = pipe.HGetAll(ctx, keys.Tag()+":gate")
 		history = pipe.LRange(ctx, keys.Tag()+":history", 0, -1)
 		calls = pipe.ZRangeWithScores(ctx, keys.Tag()+":calls", 0, -1)
@@ -82,7 +82,11 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Sta
 	if err != nil {
 		return Status{}, fmt.Errorf("read the gate: %w", err)
 	}
-	f, now := fields(hash.Val()), clock.Val()
+	now, err := clock.Time()
+	if err != nil {
+		return Status{}, err
+	}
+	f := fields(hash.Val())
 	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[record.Lane]int{}}
 	s.Calls = since(calls.Val(), float64(now.UnixMilli()-answerWithin))
 	for lane, line := range lines {

@@ -38,7 +38,7 @@ func (l *Ledger) backlog(ctx context.Context) (Backlog, int, error) {
 	if err != nil {
 		return Backlog{}, 0, fmt.Errorf("read the batches: %w", err)
 	}
-	now, err := l.rdb.Time(ctx).Result()
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return Backlog{}, 0, fmt.Errorf("read the time: %w", err)
 	}

@@ -1,0 +1,31 @@
+package record
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Clock is a question for the time, whose answer is there once the pipeline is
+// executed that it may be in.
+type Clock struct{ cmd *redis.Cmd }
+
+// Clock asks the server that has the account's keys, whose clock the scripts go
+// by. In a cluster a plain TIME asks any node.
+func (k Keys) Clock(ctx context.Context, rdb redis.Cmdable) Clock {
+	return Clock{rdb.Eval(ctx, "return redis.call('TIME')", []string{k.Tag()})}
+}
+
+// Time is the answer.
+func (c Clock) Time() (time.Time, error) {
+	parts, err := c.cmd.Int64Slice()
+	if err == nil && len(parts) != 2 {
+		err = fmt.Errorf("it has %d parts", len(parts))
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read Redis' time: %w", err)
+	}
+	return time.Unix(parts[0], parts[1]*1000), nil
+}
