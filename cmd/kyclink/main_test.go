@@ -46,7 +46,12 @@ type process struct {
 // start runs kyclink with these settings and no others.
 func start(t testing.TB, settings []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), over: make(chan struct{})}
+	return startBinary(t, binary, settings, args...)
+}
+
+func startBinary(t testing.TB, path string, settings []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(path, args...), over: make(chan struct{})}
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
 		"FACEKI_RATE=2000/s", "FACEKI_BURST=200", // the rate is admission's matter

@@ -1,0 +1,144 @@
+//go:build long
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// skewed builds kyclink with a clock that KYCLINK_TEST_SKEW puts off: the
+// standard library's time.Now is replaced as it is compiled, since nothing else
+// can give one process another clock than its machine's.
+var skewed = sync.OnceValues(func() (string, error) {
+	dir := filepath.Dir(binary)
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", err
+	}
+	src := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	now, err := os.ReadFile(filepath.Join(src, "time.go"))
+	if err != nil {
+		return "", err
+	}
+	const read = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+	if strings.Count(string(now), read) != 1 {
+		return "", os.ErrInvalid // another Go: say here how its clock is read
+	}
+	files := map[string]string{
+		"time.go": strings.Replace(string(now), read, read+"\tsec += skew\n", 1),
+		"skew.go": `package time
+
+import "syscall"
+
+var skew = func() int64 {
+	text, _ := syscall.Getenv("KYCLINK_TEST_SKEW")
+	n, sign := int64(0), int64(1)
+	for _, c := range text {
+		if c == '-' {
+			sign = -1
+		} else {
+			n = 10*n + int64(c-'0')
+		}
+	}
+	return sign * n
+}()
+`,
+	}
+	replace := map[string]string{}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(src, name)] = path
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return "", err
+	}
+	out := filepath.Join(dir, "kyclink-skewed")
+	build := exec.Command("go", "build", "-overlay", file, "-o", out, ".")
+	build.Stderr = os.Stderr
+	return out, build.Run()
+})
+
+// startSkewed is start with a clock that is so many seconds off.
+func startSkewed(t testing.TB, seconds string, settings []string, args ...string) *process {
+	t.Helper()
+	path, err := skewed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startBinary(t, path, append(slices.Clone(settings), "KYCLINK_TEST_SKEW="+seconds), args...)
+}
+
+// A worker whose clock is ten minutes off behaves as the others do: what is
+// decided by a time is decided by Redis' clock.
+func TestAClockThatIsOff(t *testing.T) {
+	if _, err := skewed(); err != nil {
+		t.Fatalf("build kyclink on %s with another clock: %v", runtime.Version(), err)
+	}
+	for name, clocks := range map[string][]string{
+		"ahead, alone":              {"600"},
+		"behind, alone":             {"-600"},
+		"ahead, beside others":      {"0", "600", "0"},
+		"behind, beside others":     {"0", "-600", "0"},
+		"both, and nobody is right": {"600", "-600"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const n = 600
+			server := redistest.Start(t)
+			// Some calls are answered with 503, so that there are pauses to be kept.
+			sim, setting := upstream(t, `{"latency":"20ms","faults":[{"fault":"http_503","probability":0.02}],"max_faults_per_id":2}`)
+			settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=60/s", "FACEKI_BURST=5"}
+			client := enqueue(t, server.Client(t), n)
+			begun := time.Now()
+			var fleet []*process
+			for _, seconds := range clocks {
+				fleet = append(fleet, startSkewed(t, seconds, settings, "worker", "--simulate"))
+			}
+			eventually(t, "all are created", func() bool { return allCreated(links(t, client, n)) })
+			took := time.Since(begun)
+			for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second} {
+				if over := excess(sim.Calls(0, 10_000).Calls, 60, 5, window); over > 0 {
+					t.Errorf("a window of %v holds %.1f calls too many", window, over)
+				}
+			}
+			got := sim.State()
+			if got.Links != n || got.SeveralLinks != 0 || got.TokenRequests != 1 {
+				t.Errorf("%d links, %d with several, %d token requests for %d requests", got.Links, got.SeveralLinks, got.TokenRequests, n)
+			}
+			for _, l := range links(t, client, n) {
+				if l.Status != tasks.Created || l.PossibleDuplicates != 0 || l.AcceptedAt.After(time.Now().Add(time.Minute)) ||
+					l.EndedAt.After(time.Now().Add(time.Minute)) || l.EndedAt.Before(begun.Add(-time.Minute)) {
+					t.Errorf("%+v", l)
+					break
+				}
+			}
+			t.Logf("%d requests took %v, %d calls", n, took.Round(100*time.Millisecond), got.LinkCalls)
+			for _, w := range fleet {
+				w.signal(syscall.SIGTERM)
+				if code := w.exit(); code != 0 {
+					t.Errorf("exit code %d:\n%s", code, w.stderr.String())
+				}
+			}
+		})
+	}
+}
