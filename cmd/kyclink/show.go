@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,32 +43,32 @@ func newShow() *cobra.Command {
 		Example: "  kyclink show A-1001\n  kyclink show A-1001 --json",
 		Args:    exactly(1, "one application id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := openShared(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer e.close()
-			client := tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account})
-			latest, err := client.Get(cmd.Context(), args[0])
-			if errors.Is(err, tasks.ErrNotFound) {
-				return fmt.Errorf("%s: %w in account %q", args[0], err, e.cfg.Account)
-			}
-			if err != nil {
-				return err
-			}
-			records, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Story(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			s := tell(latest, records)
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), s)
-			}
-			return s.print(cmd.OutOrStdout())
+			return withShared(cmd, func(e *engine) error {
+				s, err := readStory(cmd.Context(), e, args[0])
+				if err != nil {
+					return err
+				}
+				return s.write(cmd.OutOrStdout(), asJSON)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
+}
+
+func readStory(ctx context.Context, e *engine, id string) (story, error) {
+	latest, err := tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}).Get(ctx, id)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return story{}, fmt.Errorf("%s: %w in account %q", id, err, e.cfg.Account)
+	}
+	if err != nil {
+		return story{}, err
+	}
+	records, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Story(ctx, id)
+	if err != nil {
+		return story{}, err
+	}
+	return tell(latest, records), nil
 }
 
 func tell(latest tasks.Link, records []record.Record) story {
@@ -85,6 +86,24 @@ func tell(latest tasks.Link, records []record.Record) story {
 	return s
 }
 
+func (s story) write(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, s)
+	}
+	return s.print(w)
+}
+
+// advice is what a person can do.
+func (s story) advice() string {
+	switch s.Status {
+	case tasks.Held:
+		return fmt.Sprintf("kyclink held retry %s (may make a second link), or kyclink held drop %s (cancels it)", s.ApplicationID, s.ApplicationID)
+	case tasks.Failed:
+		return "kyclink failed retry " + s.ApplicationID
+	}
+	return ""
+}
+
 func (s story) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
@@ -95,6 +114,7 @@ func (s story) print(w io.Writer) error {
 	row("application id", s.ApplicationID)
 	row("status", string(s.Status))
 	row("reason", why(s.Reason, s.Message))
+	row("what to do", s.advice())
 	row("url", s.URL)
 	row("link id", s.LinkID)
 	expires := moment(s.ExpiresAt)

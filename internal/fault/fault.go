@@ -53,6 +53,16 @@ const (
 	Paused       Reason = "paused"
 )
 
+// Ends are the reasons for which a request fails.
+func Ends() []Reason {
+	return []Reason{
+		InvalidRequest, WorkflowRules, NotAfter, Poison, UpstreamError, UpstreamUnavailable, Throttled, Timeout, Connection, UnreadableAnswer,
+	}
+}
+
+// Holds are the reasons for which a request is held.
+func Holds() []Reason { return []Reason{UnknownOutcome, UnusableAnswer} }
+
 // Party is whom a fault concerns, which decides what follows.
 type Party int
 

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// act is what a person decides for requests of a shelf.
+type act struct {
+	use, short, long, example string
+	done                      string // as in "12 retried"
+	paced                     bool   // has --rate
+	// do acts on a request as it was read. ok is false where it is another one
+	// by now, and was left as it is.
+	do func(ctx context.Context, d desk, r record.Record) (now record.Record, ok bool, err error)
+}
+
+// actors is how many requests are acted on at a time where there is no pace.
+const actors = 16
+
+type actOptions struct {
+	act
+	pick
+	dryRun, asJSON bool
+	pace           string
+}
+
+func (s shelf) newAct(a act) *cobra.Command {
+	o := &actOptions{act: a, pick: pick{shelf: s}}
+	cmd := &cobra.Command{
+		Use:     a.use + " [ID]...",
+		Short:   a.short,
+		Long:    a.long,
+		Example: a.example,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.ids = args
+			return o.run(cmd)
+		},
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVar(&o.all, "all", false, fmt.Sprintf("all %s requests", s.state))
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list which they are")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print each, as it is afterwards, as a line of JSON")
+	if a.paced {
+		cmd.Flags().StringVar(&o.pace, "rate", "", "how many, such as 50/s (default: as fast as it goes)")
+	}
+	return cmd
+}
+
+func (o *actOptions) run(cmd *cobra.Command) error {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	limit := rate.NewLimiter(rate.Inf, 1)
+	if o.pace != "" {
+		pace, err := admission.ParseRate(o.pace)
+		if err != nil {
+			return usageError(cmd, fmt.Errorf("--rate: %w", err))
+		}
+		limit.SetLimit(rate.Limit(float64(pace.N) / pace.Per.Seconds()))
+	}
+	return withShared(cmd, func(e *engine) error {
+		if !o.dryRun {
+			return o.apply(cmd, e, limit)
+		}
+		n, err := o.list(cmd, e, o.asJSON)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %d would be %s\n", n, o.done)
+		return err
+	})
+}
+
+// tally counts what was done. It is safe for concurrent use.
+type tally struct {
+	mu             sync.Mutex
+	acted, changed int
+}
+
+func (t *tally) count(ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ok {
+		t.acted++
+	} else {
+		t.changed++
+	}
+}
+
+// apply acts on what is meant, and says in its last line on how much, also where
+// it was broken off.
+func (o *actOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
+	ctx, d := cmd.Context(), e.desk()
+	astray := &astray{w: cmd.ErrOrStderr(), shelf: o.shelf}
+	var t tally
+	err := o.each(ctx, e, d, limit, astray, func(r record.Record) error {
+		now, ok, err := o.do(ctx, d, r)
+		if err != nil {
+			return err
+		}
+		t.count(ok)
+		if !ok || !o.asJSON {
+			return nil
+		}
+		link, err := d.link(ctx, now)
+		if err != nil {
+			return err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return printJSON(cmd.OutOrStdout(), link)
+	})
+	said := fmt.Sprintf("%d %s", t.acted, o.done)
+	if n := t.changed + astray.elsewhere; n > 0 {
+		said += fmt.Sprintf("; %d skipped: not %s, or no longer so", n, o.state)
+	}
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; run the same command again to go on", s, said)}
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s before that; run the same command again to go on", err, said)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s\n", said)
+	return astray.err()
+}
+
+// each calls do for every request that is meant, several at a time. A stop is
+// noticed between two: one that was begun is seen through, so that it is counted.
+func (o *actOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, astray *astray, do func(record.Record) error) error {
+	pages, err := o.chosen(ctx, e, d, astray.see)
+	if err != nil {
+		return err
+	}
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		group, going := errgroup.WithContext(ctx)
+		group.SetLimit(actors)
+		for _, r := range page {
+			if err := limit.Wait(going); err != nil {
+				break
+			}
+			group.Go(func() error { return do(r) })
+		}
+		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retry lets a request go on, and enqueues the task of an interactive one. Where
+// that is lost, the sweep of the workers enqueues it.
+func retry(ctx context.Context, d desk, r record.Record) (record.Record, bool, error) {
+	ctx = context.WithoutCancel(ctx)
+	now, ok, err := d.Again(ctx, r)
+	if err == nil && ok && now.State == record.Queued {
+		err = tasks.Dispatch(ctx, d.queue, d.account, now.Lane, now.Ref())
+	}
+	return now, ok, err
+}
