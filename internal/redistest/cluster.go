@@ -185,6 +185,16 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	return rdb
 }
 
+// Part lets the replica of a key's node get nothing any more of what is written,
+// so that the next failover of it loses it.
+func (c *Cluster) Part(ctx context.Context, key string) error {
+	master, err := c.owner(ctx, key)
+	if err != nil {
+		return err
+	}
+	return part(ctx, master.Server)
+}
+
 // Failover kills the node that has a key's slot, and waits until its replica has
 // taken its place and every node knows.
 func (c *Cluster) Failover(ctx context.Context, key string) error {

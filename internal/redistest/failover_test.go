@@ -94,3 +94,28 @@ func TestClusterFailsOverAndBack(t *testing.T) {
 		t.Error("a node returned that was not gone")
 	}
 }
+
+// What is written after the replica was parted is lost, and nothing else.
+func TestPartedReplicaLosesWrites(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, c := redistest.StartSentinel(t), redistest.StartCluster(t)
+	for name, of := range map[string]struct {
+		rdb            redis.UniversalClient
+		part, failover func() error
+	}{
+		"sentinel": {s.Client(t), func() error { return s.Part(ctx) }, func() error { return s.Failover(ctx) }},
+		"cluster":  {c.Client(t), func() error { return c.Part(ctx, "{k}") }, func() error { return c.Failover(ctx, "{k}") }},
+	} {
+		must(t, of.rdb.Set(ctx, "{k}before", "v", 0).Err())
+		must(t, of.rdb.Do(ctx, "WAIT", 1, 0).Err())
+		must(t, of.part())
+		must(t, of.rdb.Set(ctx, "{k}after", "v", 0).Err())
+		must(t, of.failover())
+		keeps(t, of.rdb, "{k}before", "v")
+		if n, err := of.rdb.Exists(ctx, "{k}after").Result(); n != 0 || err != nil {
+			t.Errorf("%s: what was written after the parting is there (%v)", name, err)
+		}
+	}
+}

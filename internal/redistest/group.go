@@ -43,6 +43,16 @@ func linked(s *Server) bool {
 	return strings.Contains(text, "role:slave") && strings.Contains(text, "master_link_status:up")
 }
 
+// part lets a master's replicas get nothing any more of what is written.
+func part(ctx context.Context, master *Server) error {
+	return master.ask(func(rdb *redis.Client) error {
+		if err := rdb.Do(ctx, "ACL", "SETUSER", "default", "-psync", "-sync").Err(); err != nil {
+			return fmt.Errorf("forbid replication: %w", err)
+		}
+		return rdb.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err()
+	})
+}
+
 // poll looks until it holds, or ctx ends.
 func poll(ctx context.Context, what string, holds func() bool) error {
 	tick := time.NewTicker(4 * pingInterval)

@@ -122,16 +122,27 @@ func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	return rdb
 }
 
+// Part lets the replica get nothing any more of what is written, so that the next
+// failover loses it.
+func (s *Sentinel) Part(ctx context.Context) error {
+	master, _ := s.parts()
+	return part(ctx, master)
+}
+
+func (s *Sentinel) parts() (master, replica *Server) {
+	if role(s.nodes[0]) == "master" {
+		return s.nodes[0], s.nodes[1]
+	}
+	return s.nodes[1], s.nodes[0]
+}
+
 // Failover kills the master and waits until the replica has taken its place and
 // all sentinels say so.
 func (s *Sentinel) Failover(ctx context.Context) error {
 	if s.gone != nil {
 		return errors.New("the last master that was killed has not been brought back")
 	}
-	master, replica := s.nodes[0], s.nodes[1]
-	if role(master) != "master" {
-		master, replica = replica, master
-	}
+	master, replica := s.parts()
 	master.Kill()
 	s.gone = master
 	return s.agreed(ctx, replica)
