@@ -40,6 +40,19 @@ func (c *calls) enter(ref record.Ref) (record.Earlier, bool) {
 	return record.Unsent, true
 }
 
+// handled gives the turns that have a handler.
+func (c *calls) handled() []record.Ref {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	refs := make([]record.Ref, 0, len(c.open))
+	for ref, is := range c.open {
+		if is == active {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
 // leave ends what enter began. A call whose answer was not settled is
 // remembered as lost.
 func (c *calls) leave(ref record.Ref, settled bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -19,8 +20,6 @@ import (
 type Source interface {
 	// Feed makes waiting bulk requests queued while this process leads.
 	Feed(ctx context.Context, want record.Feed) (record.Fed, error)
-	// Overdue names queued turns that nobody has taken up for a while.
-	Overdue(ctx context.Context, lane record.Lane, since time.Duration) ([]record.Ref, error)
 }
 
 const (
@@ -30,8 +29,8 @@ const (
 	feedLease     = 5 * time.Second
 	feedPause     = 100 * time.Millisecond // of the leader
 	followPause   = time.Second            // of the others
-	overdueAfter  = 30 * time.Second
-	feedDispatch  = 64 // tasks enqueued at a time
+	overdueAfter  = 30 * time.Second       // a turn is looked after by the sweep
+	feedDispatch  = 64                     // tasks enqueued at a time
 	feederTimeout = 10 * time.Second
 )
 
@@ -45,19 +44,15 @@ type feeder struct {
 	atLeast int           // fed requests that the lane should hold, however low the rate is
 	rate    func(float64) // is told of the rate in force, per second
 	lease   time.Duration // of the leader
-	overdue time.Duration // after which a turn is looked after
+	leads   atomic.Bool   // this process, when it last asked
 	log     *zap.Logger
 }
 
 // run feeds until ctx is done.
 func (f *feeder) run(ctx context.Context) {
-	var looked time.Time
 	for {
 		fed, leads, err := f.feed(ctx)
-		if err == nil && leads && time.Since(looked) >= f.overdue/3 {
-			looked = time.Now()
-			err = f.mend(ctx)
-		}
+		f.leads.Store(err == nil && leads)
 		pause := feedPause
 		switch {
 		case ctx.Err() != nil:
@@ -95,23 +90,6 @@ func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 		f.logChange(change)
 	}
 	return len(fed.Refs), fed.Leads, f.dispatch(once, record.Bulk, fed.Refs)
-}
-
-// mend enqueues the tasks of turns that have waited for long: a process that
-// died between two steps may have left them without one.
-func (f *feeder) mend(ctx context.Context) error {
-	once, cancel := context.WithTimeout(ctx, feederTimeout)
-	defer cancel()
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
-		refs, err := f.source.Overdue(once, lane, f.overdue)
-		if err != nil {
-			return err
-		}
-		if err := f.dispatch(once, lane, refs); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (f *feeder) dispatch(ctx context.Context, lane record.Lane, refs []record.Ref) error {

@@ -35,7 +35,7 @@ func (b *bench) feeds(change func(*feeder)) *feeding {
 	}
 	f := &feeder{
 		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
-		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, overdue: time.Hour, log: zap.NewNop(),
+		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, log: zap.NewNop(),
 	}
 	if change != nil {
 		change(f)
@@ -128,18 +128,6 @@ func TestOneLeads(t *testing.T) {
 	}
 	first.stop() // as when it dies: nobody gives a lease back
 	b.eventually("the second leads", func() bool { return leader() == second.number })
-}
-
-func TestALostTaskIsGivenBack(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.batch("row", 1)
-	ref := b.accept("A-1")
-	b.feeds(func(f *feeder) { f.overdue = 50 * time.Millisecond })
-	b.eventually("both have a task", func() bool { return b.pending(record.Bulk) == 1 && b.pending(record.Interactive) == 1 })
-	b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
-	b.must(b.queue.DeleteTask(b.keys.Queue(record.Bulk), b.record("row-0").Ref().String()))
-	b.eventually("both have a task again", func() bool { return b.pending(record.Bulk) == 1 && b.pending(record.Interactive) == 1 })
 }
 
 // Whichever process leads, and however many there are, a change is one line.

@@ -48,6 +48,7 @@ type Upstream interface {
 type pipeline struct {
 	ledger   Ledger
 	gate     Gate
+	bin      Bin
 	upstream Upstream
 	policy   policy
 	defaults record.Defaults
@@ -65,11 +66,11 @@ type pipeline struct {
 // ProcessTask takes the turn of a request that the task stands for. It returns
 // nil where the task has done its part, whatever came of the request, and a
 // [*later] where it is to come again.
-func (l *lane) ProcessTask(ctx context.Context, _ *asynq.Task) error {
+func (l *lane) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
 	ref, err := record.ParseRef(id)
-	if err != nil {
-		return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
+	if why := undecodable(task, err); why != "" {
+		return l.putAside(ctx, task, id, why)
 	}
 	return l.take(ctx, ref)
 }
@@ -88,7 +89,7 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		if what := recover(); what != nil {
 			l.log.Error("a handler panicked", zap.String("application_id", ref.ApplicationID),
 				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
-			err = &later{l.policy.pause()}
+			settled, err = l.panicked(ctx, ref, !settled)
 		}
 		l.calls.leave(ref, settled)
 	}()
@@ -98,26 +99,11 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		if err != nil {
 			return err
 		}
-		settled = answer.Verdict != record.Call
-		switch answer.Verdict {
-		case record.Call:
-			failpoint.Hit("marked")
-		case record.Busy:
-			return &later{busyDelay}
-		case record.Dead:
-			err = l.hold(ctx, answer.Attempt)
-			settled = err == nil
-			return l.failed("hold", ref, err)
-		case record.Expired:
-			failpoint.Hit("ending")
-			_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
-			return l.failed("expire", ref, err)
-		case record.CancelNext:
-			_, err = l.ledger.Cancel(ctx, answer.Attempt.Record)
-			return l.failed("cancel", ref, err)
-		default: // stale, or left to another process
-			return nil
+		if settled = answer.Verdict != record.Call; settled {
+			settled, err = l.uncalled(ctx, ref, answer)
+			return err
 		}
+		failpoint.Hit("marked")
 
 		next, err := l.call(ctx, answer, renewed)
 		if err != nil {
@@ -131,6 +117,33 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 			return &later{next.after}
 		}
 		renewed = renewed || next.renewed
+	}
+}
+
+// uncalled ends a task whose turn is not to be called now. settled says that
+// nothing of a call is left to be counted.
+func (l *lane) uncalled(ctx context.Context, ref record.Ref, answer record.Answer) (settled bool, err error) {
+	switch answer.Verdict {
+	case record.Busy:
+		return true, &later{busyDelay}
+	case record.Early:
+		return true, early(answer.Wait)
+	case record.Newer:
+		return true, l.newer(ref)
+	case record.Poisoned:
+		return l.poison(ctx, ref, false, "")
+	case record.Dead:
+		err = l.hold(ctx, answer.Attempt)
+		return err == nil, l.failed("hold", ref, err)
+	case record.Expired:
+		failpoint.Hit("ending")
+		_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
+		return true, l.failed("expire", ref, err)
+	case record.CancelNext:
+		_, err = l.ledger.Cancel(ctx, answer.Attempt.Record)
+		return true, l.failed("cancel", ref, err)
+	default: // stale, or left to another process
+		return true, nil
 	}
 }
 

@@ -6,11 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hibiken/asynq"
-
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/record"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
@@ -97,22 +94,6 @@ func TestStoppedBeforeItStarts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	b.must(New(b.rdb, b.book(), b.faceki, b.cfg).Run(ctx))
-}
-
-func TestAPoisonedTaskIsPutAside(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	queue := b.keys.Queue(record.Interactive)
-	_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(tasks.TaskType, nil), asynq.TaskID("nonsense"), asynq.Queue(queue))
-	b.must(err)
-	p := b.start(b.book(), b.faceki)
-	b.eventually("it is archived", func() bool {
-		info, err := b.queue.GetTaskInfo(queue, "nonsense")
-		return err == nil && info.State == asynq.TaskStateArchived
-	})
-	b.accept("A-1")
-	b.created("A-1")
-	b.must(p.stop())
 }
 
 func TestARetryComesByItself(t *testing.T) {

@@ -22,7 +22,8 @@ import (
 // Membership is how the worker is known to the rest of the fleet.
 type Membership interface {
 	Join(ctx context.Context) error
-	Beat(ctx context.Context) error
+	// Beat says that this process lives, and what it has handlers for.
+	Beat(ctx context.Context, handled []record.Ref) error
 	Leave(ctx context.Context) error
 }
 
@@ -55,7 +56,8 @@ type Config struct {
 }
 
 const (
-	beatPause       = 3 * time.Second
+	beatPause       = time.Second // calls that hang are known for such only after the next one
+	beatTimeout     = 3 * time.Second
 	interactivePoll = 10 * time.Millisecond
 	bulkPoll        = 50 * time.Millisecond
 	delayedPoll     = time.Second
@@ -90,10 +92,12 @@ func (c Config) withDefaults() Config {
 // Worker is one process of the fleet.
 type Worker struct {
 	cfg     Config
+	rdb     redis.UniversalClient
 	members Membership
 	servers []laneServer
 	pipe    *pipeline
 	feeder  *feeder
+	sweep   *sweep
 	log     *zap.Logger
 
 	stop    context.CancelFunc // no call is begun any more
@@ -107,13 +111,15 @@ func New(rdb redis.UniversalClient, ledger interface {
 	Gate
 	Source
 	Membership
+	Leftovers
+	Bin
 }, upstream Upstream, cfg Config) *Worker {
 	cfg = cfg.withDefaults()
 	stopping, stop := context.WithCancel(context.Background())
 	ending, end := context.WithCancel(context.Background())
-	w := &Worker{cfg: cfg, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
+	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, gate: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, hold: cfg.HoldUnknown, random: uniform},
 	}
@@ -123,8 +129,9 @@ func New(rdb redis.UniversalClient, ledger interface {
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: queue, account: cfg.Account,
-		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, overdue: overdueAfter, log: cfg.Log,
+		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log,
 	}
+	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
 	w.servers = []laneServer{
 		{w.server(rdb, record.Interactive, interactivePoll), newLane(w.pipe)},
 		{w.server(rdb, record.Bulk, bulkPoll), newLane(w.pipe)},
@@ -194,6 +201,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("join the fleet: %w", err)
 	}
+	compareClocks(ctx, w.rdb, w.cfg.Account, time.Now, w.log)
 	failpoint.Hit("joined")
 	feeding, starve := context.WithCancel(ctx)
 	defer starve()
@@ -202,6 +210,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { w.beat(beating) })
 	background.Go(func() { w.feeder.run(feeding) })
+	background.Go(func() { w.sweep.run(feeding) })
 
 	started, err := w.startLanes()
 	if err == nil {
@@ -290,8 +299,8 @@ func (w *Worker) beat(ctx context.Context) {
 			return
 		case <-time.After(beatPause):
 		}
-		once, cancel := context.WithTimeout(ctx, beatPause)
-		err := w.members.Beat(once)
+		once, cancel := context.WithTimeout(ctx, beatTimeout)
+		err := w.members.Beat(once, w.pipe.calls.handled())
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("Redis was not reached", zap.Error(err))

@@ -147,7 +147,10 @@ type process struct {
 }
 
 func (b *bench) start(k *book, upstream Upstream) *process {
-	w := New(b.rdb, k, upstream, b.cfg)
+	return b.run(New(b.rdb, k, upstream, b.cfg))
+}
+
+func (b *bench) run(w *Worker) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{Worker: w, t: b.t, cancel: cancel, over: make(chan struct{})}
 	go func() {

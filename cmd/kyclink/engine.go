@@ -121,6 +121,8 @@ type fleet interface {
 	worker.Gate
 	worker.Source
 	worker.Membership
+	worker.Leftovers
+	worker.Bin
 }
 
 type workerLedger interface {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fault"
@@ -47,6 +46,9 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 		return answer, nil
 	}
 	r, err := record.Parse(ref.ApplicationID, []byte(reply[1]))
+	if _, ok := errors.AsType[*record.ContentError](err); ok {
+		return record.Answer{Verdict: record.Poisoned}, nil
+	}
 	answer.Attempt = record.NewAttempt(r)
 	return answer, err
 }
@@ -176,7 +178,7 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	if err != nil {
 		return "", err
 	}
-	now, err := l.rdb.Time(ctx).Result()
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}
@@ -231,7 +233,7 @@ func (l *Ledger) Drop(ctx context.Context, r record.Record) (ok bool, err error)
 }
 
 func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held string) (record.State, error) {
-	now, err := l.rdb.Time(ctx).Result()
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
@@ -303,16 +305,6 @@ func (l *Ledger) Feed(ctx context.Context, want record.Feed) (record.Fed, error)
 	fed.Changes = reply[4 : 4+changed]
 	fed.Refs, err = parseRefs(reply[4+changed:])
 	return fed, err
-}
-
-// Overdue names turns of a lane that nobody has taken up for a while, 1,000 at
-// most, so that the caller sees to it that they have their task.
-func (l *Ledger) Overdue(ctx context.Context, lane record.Lane, since time.Duration) ([]record.Ref, error) {
-	reply, err := l.overdue.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), 1000).StringSlice()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("look for overdue requests: %w", err)
-	}
-	return parseRefs(reply)
 }
 
 func parseRefs(texts []string) ([]record.Ref, error) {

@@ -3,17 +3,22 @@
 -- ARGV[1] id, [2] generation, [3] run, [4] 'F' or 'X'
 -- ARGV[5] event id, [6] time, [7] id as JSON, [8] head, [9] tail
 -- ARGV[10] reason and message as JSON
--- ARGV[11] '', or the attempts after which the request must be held
+-- ARGV[11] '', 'late' where its not_after must have passed, or the attempts after
+-- which the request must be held
 --
 -- Returns the state that the request is in now; 'calling' where a cancel is
--- remembered until the call has its answer; 'stale' where the run is another, or the request is not held.
+-- remembered until the call has its answer; 'stale' where the run is another, or ARGV[11] is not so.
 local id, state = ARGV[1], ARGV[4]
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return 'stale' end
 local h = parse(raw)
 if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) then return 'stale' end
-if ARGV[11] ~= '' and (h.state ~= 'h' or h.attempts ~= tonumber(ARGV[11])) then return 'stale' end
+if ARGV[11] == 'late' then
+  if not expired(h, id) then return 'stale' end
+elseif ARGV[11] ~= '' and (h.state ~= 'h' or h.attempts ~= tonumber(ARGV[11])) then
+  return 'stale'
+end
 if ENDED[h.state] then return NAME[h.state] end
 if h.state == 'c' then
   if state == 'X' then

@@ -25,7 +25,8 @@ local room = target - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(now))
 if room > most then room = most end
 
 local function feed(batch, id, fed)
-  local h = load(id)
+  local h, why = peek(id)
+  if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
   if not h or h.state ~= 'w' or h.lane ~= 'b' or h.batch ~= batch then return fed end
   h.state, h.changed = 'q', now
   h.turn = (h.turn + 1) % 10000

@@ -69,9 +69,6 @@ var hideLua string
 //go:embed feed.lua
 var feedLua string
 
-//go:embed overdue.lua
-var overdueLua string
-
 //go:embed report.lua
 var reportLua string
 
@@ -116,7 +113,9 @@ type Ledger struct {
 	names   sync.Map     // of batches, by number
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 
-	mark, created, fault, end, retry, feed, overdue, restore, report, leave, pass, hide *redis.Script
+	mark, created, fault, end, retry, feed, restore, report, leave, pass, hide *redis.Script
+
+	upkeep upkeep
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -124,12 +123,14 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.DeadAfter == 0 {
 		cfg.DeadAfter = DeadAfter
 	}
-	script := func(lua string) *redis.Script { return redis.NewScript(record.Prelude + admission.Lua + prelude + lua) }
+	script := func(lua string) *redis.Script {
+		return redis.NewScript(record.Prelude + admission.Lua + prelude + peekLua + lua)
+	}
 	l := &Ledger{
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
-		retry: script(retryLua), feed: script(feedLua), overdue: script(overdueLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua),
+		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
+		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -190,7 +191,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 		}
 		if free == 1 {
 			l.process.Store(number)
-			return l.Beat(ctx)
+			return l.Beat(ctx, nil)
 		}
 	}
 }
@@ -200,18 +201,15 @@ const (
 	forgetDead = time.Hour      // after which a process that died is taken off the list
 )
 
-// Beat says that this process lives, by Redis' clock. A beat that fails breaks
-// the time in which this process may judge others dead.
-func (l *Ledger) Beat(ctx context.Context) error {
-	now, err := l.rdb.Time(ctx).Result()
-	if err == nil {
-		_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			pipe.ZAdd(ctx, l.keys.Workers(), redis.Z{Score: float64(now.UnixMilli()), Member: l.process.Load()})
-			pipe.ZRemRangeByScore(ctx, l.keys.Workers(), "1", strconv.FormatInt(now.Add(-forgetDead).UnixMilli(), 10))
-			return nil
-		})
+// Beat says that this process lives, by Redis' clock, and which turns it has
+// handlers for. A beat that fails breaks the time in which this process may judge
+// others dead.
+func (l *Ledger) Beat(ctx context.Context, handled []record.Ref) error {
+	args := []any{l.process.Load(), forgetDead.Milliseconds()}
+	for _, ref := range handled {
+		args = append(args, ref.String())
 	}
-	if err != nil {
+	if err := l.upkeep.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
 		l.reached.Store(0)
 		return fmt.Errorf("heartbeat: %w", err)
 	}

@@ -18,11 +18,15 @@
 --   busy     its attempt may still be alive: look again later
 --   dead     its attempt is, and ARGV[13] is set: the caller holds it, as that attempt's end
 --   upstream the account's links are of the other kind
+--   early    its pause after a fault is not over: not before the wait
+--   newer, poison     its record cannot be read: by a newer version only, or by none
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 local id, holder = ARGV[1], tonumber(ARGV[5])
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return { 'stale', '', '0', '' } end
+local why = unreadable(raw)
+if why then return { why, '', '0', '' } end
 local h = parse(raw)
 if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw, '0', '' } end
 if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
@@ -42,7 +46,13 @@ elseif h.state == 'c' then
   if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
   h.dups = h.dups + 1
+  report('none', id, ms(h.holder), ARGV[11], h.changed, 0, 0)
   move(h, 'q')
+elseif h.attempts > 0 then
+  -- asynq forwards by the clock of whichever worker looks first, and that may be
+  -- off: what is early by less than a second is let go.
+  local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
+  if due >= now + 1000 then return { 'early', raw, ms(due - now), '' } end
 end
 
 local verdict, wait, reason = 'expired', '0', ''

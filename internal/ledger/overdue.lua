@@ -2,15 +2,20 @@
 -- the caller can see to it that they have their task.
 --
 -- ARGV[1] 'i' or 'b'   ARGV[2] for how many ms they are due   ARGV[3] how many
--- Returns ref ... of those that are queued still; others leave the set.
-local out = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', queued_key(ARGV[1]), '-inf', ms(now - ARGV[2]), 'LIMIT', 0, ARGV[3])) do
-  local h = load(id)
+-- Returns {how many it looked at, ref ...} of those that are queued still. They
+-- are looked at again after as long; others leave the set.
+local queued = queued_key(ARGV[1])
+local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - ARGV[2]), 'LIMIT', 0, ARGV[3])
+local out = { ms(#ids) }
+for _, id in ipairs(ids) do
+  local h, why = peek(id)
   if h and h.state == 'q' and h.lane == ARGV[1] then
-    redis.call('ZADD', queued_key(ARGV[1]), ms(now), id)
-    out[#out + 1] = id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn
+    redis.call('ZADD', queued, ms(now), id)
+    out[#out + 1] = ref(id, h)
+  elseif why == 'newer' then
+    redis.call('ZADD', queued, ms(now), id)
   else
-    redis.call('ZREM', queued_key(ARGV[1]), id)
+    redis.call('ZREM', queued, id)
   end
 end
 return out

@@ -335,16 +335,3 @@ func TestRestore(t *testing.T) {
 	}
 	b.expectCounters()
 }
-
-func TestOverdueTurnsAreNamedAgain(t *testing.T) {
-	b := newBench(t)
-	b.importRow("A-1")
-	ref := b.feed()[0]
-	if refs, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != 0 {
-		t.Fatalf("%v, %v", refs, err)
-	}
-	refs, err := b.ledger.Overdue(t.Context(), record.Bulk, 0)
-	if err != nil || len(refs) != 1 || refs[0] != ref {
-		t.Fatalf("%v, %v", refs, err)
-	}
-}

@@ -118,6 +118,8 @@ type Outcome struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	// Late marks a link that came when no run was open any more.
 	Late bool `json:"late_link,omitempty"`
+	// Raw is the request as it was stored, where it could not be handled.
+	Raw string `json:"raw,omitempty"`
 }
 
 // Record is one generation of a request, read.
@@ -152,7 +154,8 @@ const HeaderLen = 74
 // fixed, and unknown keys of the JSON lines are left alone.
 const Version = '1'
 
-// Parse reads a record. It fails for one that a newer version wrote.
+// Parse reads a record. It fails for one that a newer version wrote. With a
+// [*ContentError] it gives what the header says.
 func Parse(applicationID string, raw []byte) (Record, error) {
 	bad := func(what string) (Record, error) {
 		return Record{}, fmt.Errorf("record of %q: %s", applicationID, what)
@@ -192,10 +195,8 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	if failed != "" {
 		return bad(failed)
 	}
-	if err := r.parseLines(raw[HeaderLen:]); err != nil {
-		return Record{}, err
-	}
-	return r, nil
+	err := r.parseLines(raw[HeaderLen:])
+	return r, err
 }
 
 func (r *Record) parseLines(raw []byte) error {
@@ -217,7 +218,7 @@ func (r *Record) parseLines(raw []byte) error {
 			r.Past = append(r.Past, past)
 		}
 		if err != nil {
-			return fmt.Errorf("record of %q: line %d: %w", r.ApplicationID, i+1, err)
+			return &ContentError{r.ApplicationID, i + 1, err}
 		}
 	}
 	return nil

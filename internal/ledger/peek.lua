@@ -1,0 +1,21 @@
+-- What cannot be read must neither stop a script that looks at many records, nor
+-- be called again and again.
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-d]'
+
+-- unreadable says why a record cannot be read: 'newer' where another version
+-- wrote it, 'poison' where its header is broken; nil where it can.
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+
+-- peek is load for records that may be unreadable; it gives nil and why.
+local function peek(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end
+
+local function ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end

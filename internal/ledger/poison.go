@@ -1,0 +1,143 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// panicsKept is for how long panics of a turn are counted.
+const panicsKept = 24 * time.Hour
+
+// parseHeader reads a record whose content need not be readable.
+func parseHeader(id string, raw []byte) (record.Record, error) {
+	r, err := record.Parse(id, raw)
+	if _, ok := errors.AsType[*record.ContentError](err); ok {
+		err = nil
+	}
+	return r, err
+}
+
+// Panicked counts a panic of a turn's handler, in the whole fleet, and gives how
+// many there were within a day.
+func (l *Ledger) Panicked(ctx context.Context, ref record.Ref) (int, error) {
+	var n *redis.IntCmd
+	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		n = pipe.Incr(ctx, l.keys.Panics(ref))
+		pipe.Expire(ctx, l.keys.Panics(ref), panicsKept)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count a panic of %s: %w", ref.ApplicationID, err)
+	}
+	return int(n.Val()), nil
+}
+
+// Poison ends the run of a request that cannot be handled, with what is stored
+// of it on the outcome. called says that a call may have followed its mark. A
+// record whose header is broken stands for nothing that could be ended: it is
+// put aside, and stays as it is. It gives the state that the request is in then;
+// "" where the turn stands for nothing any more.
+func (l *Ledger) Poison(ctx context.Context, ref record.Ref, called bool, message string) (record.State, error) {
+	for {
+		state, err := l.poison(ctx, ref, called, message)
+		if err != nil || state != "changed" {
+			return state, err
+		}
+	}
+}
+
+func (l *Ledger) poison(ctx context.Context, ref record.Ref, called bool, message string) (record.State, error) {
+	id := ref.ApplicationID
+	raw, err := l.rdb.Get(ctx, l.keys.Record(id)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", id, err)
+	}
+	r, unread := record.Parse(id, raw)
+	if r.ApplicationID == "" {
+		return "", l.PutAside(ctx, record.Poison{Task: ref.String(), Why: unread.Error(), Raw: raw})
+	}
+	if r.Generation != ref.Generation || r.Run != ref.Run {
+		return "", nil
+	}
+	kept, _, _ := bytes.Cut(raw[record.HeaderLen:], []byte("\n"))
+	if unread != nil {
+		message, kept = unread.Error(), raw[record.HeaderLen:]
+	}
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	if err != nil {
+		return "", fmt.Errorf("end %s: %w", id, err)
+	}
+	e, err := l.event(ctx, r, now)
+	if err != nil {
+		return "", err
+	}
+	why, err := because(fault.Poison, message)
+	if err != nil {
+		return "", err
+	}
+	cancelled, err := fields(field{"reason", string(fault.Cancelled)})
+	if err != nil {
+		return "", err
+	}
+	rest, err := fields(field{"raw", string(kept)})
+	if err != nil {
+		return "", err
+	}
+	state, err := l.upkeep.poison.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, called,
+		e.id, e.at, e.idJSON, e.head, e.tail, why, cancelled, rest, unread != nil).Text()
+	if err != nil {
+		return "", fmt.Errorf("end %s: %w", id, err)
+	}
+	if state == string(record.Stale) {
+		return "", nil
+	}
+	return record.State(state), nil
+}
+
+// PutAside keeps what cannot be understood where a person finds it, see
+// [record.Keys.Poison].
+func (l *Ledger) PutAside(ctx context.Context, p record.Poison) error {
+	p.At = time.Now().UTC()
+	p.Raw = p.Raw[:min(len(p.Raw), record.PoisonMost)]
+	entry, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode what is put aside: %w", err)
+	}
+	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.LPush(ctx, l.keys.Poison(), entry)
+		pipe.LTrim(ctx, l.keys.Poison(), 0, record.PoisonKept-1)
+		pipe.HIncrBy(ctx, l.keys.State(), "poison", 1)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put a poisoned task aside: %w", err)
+	}
+	return nil
+}
+
+// Aside reads what was put aside, the latest first, most entries at most.
+func (l *Ledger) Aside(ctx context.Context, most int) ([]record.Poison, error) {
+	entries, err := l.rdb.LRange(ctx, l.keys.Poison(), 0, int64(most)-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read what was put aside: %w", err)
+	}
+	out := make([]record.Poison, len(entries))
+	for i, entry := range entries {
+		if err := json.Unmarshal([]byte(entry), &out[i]); err != nil {
+			return nil, fmt.Errorf("read what was put aside: %w", err)
+		}
+	}
+	return out, nil
+}

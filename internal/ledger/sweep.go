@@ -1,0 +1,187 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+//go:embed peek.lua
+var peekLua string
+
+//go:embed beat.lua
+var beatLua string
+
+//go:embed overdue.lua
+var overdueLua string
+
+//go:embed lost.lua
+var lostLua string
+
+//go:embed late.lua
+var lateLua string
+
+//go:embed newer.lua
+var newerLua string
+
+//go:embed poison.lua
+var poisonLua string
+
+// upkeep is the scripts of the sweep, and of what cannot be handled.
+type upkeep struct {
+	beat, overdue, lost, late, newer, poison *redis.Script
+}
+
+func newUpkeep(script func(lua string) *redis.Script) upkeep {
+	return upkeep{
+		beat: script(beatLua), overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua),
+		newer: script(newerLua), poison: script(poisonLua),
+	}
+}
+
+const (
+	sweepPage  = 500 // looked at by one script: it must not hold Redis for long
+	latePage   = 100 // the same, whole records
+	lateAtOnce = 16
+)
+
+// Overdue names turns of a lane that nobody has taken up for a while, so that
+// the caller sees to it that they have their task. A turn that was named is
+// named again after as long. more says that there are others.
+func (l *Ledger) Overdue(ctx context.Context, lane record.Lane, since time.Duration) (refs []record.Ref, more bool, err error) {
+	reply, err := l.upkeep.overdue.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), sweepPage).StringSlice()
+	if err != nil {
+		return nil, false, fmt.Errorf("look for overdue requests: %w", err)
+	}
+	refs, err = parseRefs(reply[1:])
+	return refs, reply[0] == strconv.Itoa(sweepPage), err
+}
+
+// Lost names the turns whose call died with its process, so that the caller sees
+// to it that they have their task; whoever takes it judges the attempt. Begin
+// with an empty page; the last one's next is empty.
+func (l *Ledger) Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error) {
+	reply, err := l.upkeep.lost.Run(ctx, l.rdb, []string{l.keys.Tag()},
+		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage).StringSlice()
+	if err != nil {
+		return nil, "", fmt.Errorf("look for calls that died: %w", err)
+	}
+	for i := 1; i < len(reply); i += 2 {
+		ref, err := record.ParseRef(reply[i+1])
+		if err != nil {
+			return nil, "", err
+		}
+		lost = append(lost, record.Turn{Lane: record.Lane(reply[i]), Ref: ref})
+	}
+	return lost, reply[0], nil
+}
+
+func skip(page string) string {
+	if page == "" {
+		return "0"
+	}
+	return page
+}
+
+// ExpireLate ends requests whose not_after has passed while they waited, were
+// queued or held, a page of them. It gives how many; pages are those of
+// [Ledger.Lost].
+func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
+	reply, err := l.upkeep.late.Run(ctx, l.rdb, []string{l.keys.Tag()}, skip(page), latePage).StringSlice()
+	if err != nil {
+		return 0, "", fmt.Errorf("look for requests that are too late: %w", err)
+	}
+	states := make([]record.State, len(reply)/2)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(lateAtOnce)
+	for i := range states {
+		group.Go(func() (err error) {
+			states[i], err = l.expireLate(ctx, reply[1+2*i], []byte(reply[2+2*i]))
+			return err
+		})
+	}
+	err = group.Wait()
+	for _, s := range states {
+		if s == record.Failed {
+			ended++
+		}
+	}
+	return ended, reply[0], err
+}
+
+func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (record.State, error) {
+	r, err := parseHeader(id, raw)
+	if err != nil {
+		return "", err
+	}
+	why, err := because(fault.NotAfter, notAfterMessage)
+	if err != nil {
+		return "", err
+	}
+	return l.endRun(ctx, r, "F", why, "late")
+}
+
+// Readable lets bulk requests be fed whose records an older version could not
+// read, and gives how many.
+func (l *Ledger) Readable(ctx context.Context) (int, error) {
+	n, err := l.upkeep.newer.Run(ctx, l.rdb, []string{l.keys.Tag()}, sweepPage).Int()
+	if err != nil {
+		return 0, fmt.Errorf("look for records of a newer version: %w", err)
+	}
+	return n, nil
+}
+
+// Handlers tells which turns have a handler, as of its process' last heartbeat:
+// whether that process lives, by the one test for it. One script a process.
+func (l *Ledger) Handlers(ctx context.Context) (alive map[string]bool, err error) {
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	if err != nil {
+		return nil, fmt.Errorf("read the time: %w", err)
+	}
+	workers, err := l.rdb.ZRangeWithScores(ctx, l.keys.Workers(), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the workers: %w", err)
+	}
+	turns := make([]*redis.StringSliceCmd, len(workers))
+	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, w := range workers {
+			turns[i] = pipe.SMembers(ctx, l.keys.Handlers(w.Member.(string)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what has a handler: %w", err)
+	}
+	alive = map[string]bool{}
+	for i, w := range workers {
+		silent := now.UnixMilli()-int64(w.Score) > l.cfg.DeadAfter.Milliseconds()
+		lives := !silent || l.unbroken() < l.cfg.DeadAfter
+		for _, turn := range turns[i].Val() {
+			alive[turn] = alive[turn] || lives
+		}
+	}
+	return alive, nil
+}
+
+// Mended adds to the account's counts of what the sweep mended, by kind, which
+// are the fields "mended:<kind>" of [record.Keys.State].
+func (l *Ledger) Mended(ctx context.Context, counts map[string]int) error {
+	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for kind, n := range counts {
+			pipe.HIncrBy(ctx, l.keys.State(), "mended:"+kind, int64(n))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count what was mended: %w", err)
+	}
+	return nil
+}

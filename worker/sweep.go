@@ -1,0 +1,292 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Leftovers is what the sweep needs of the ledger: bounded sets, page by page.
+type Leftovers interface {
+	// Overdue names queued turns that nobody has taken up for a while; more says
+	// that there are others.
+	Overdue(ctx context.Context, lane record.Lane, since time.Duration) (refs []record.Ref, more bool, err error)
+	// Lost names the turns whose call died with its process.
+	Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error)
+	// ExpireLate ends requests whose not_after passed while they waited.
+	ExpireLate(ctx context.Context, page string) (ended int, next string, err error)
+	// Readable lets requests be fed that an older version could not read.
+	Readable(ctx context.Context) (int, error)
+	// Handlers tells which turns have a handler, and whether its process lives.
+	Handlers(ctx context.Context) (alive map[string]bool, err error)
+	// Mended counts what was mended, by kind.
+	Mended(ctx context.Context, counts map[string]int) error
+	// PutAside keeps what cannot be understood for a person.
+	PutAside(ctx context.Context, p record.Poison) error
+}
+
+const (
+	sweepPause   = 3 * time.Second
+	sweepTimeout = time.Minute
+	sweepPages   = 20              // of a kind in one pass, so that none keeps the others waiting
+	unclaimedFor = 5 * time.Second // several heartbeats, which tell what has a handler
+	mendAtOnce   = 32
+)
+
+// The kinds of what the sweep mends, as its log and the account's counts name
+// them.
+const (
+	orphaned = "orphaned" // a task whose handler died: given back
+	archived = "archived" // a task that asynq archived: given back
+	poisoned = "poisoned" // a task that nobody can read: put aside
+	missing  = "missing"  // a turn without a task: enqueued
+	late     = "late"     // a task that was due and still put off: run
+	expired  = "expired"  // a request past its not_after: ended
+	readable = "readable" // a request that an older version could not read: fed
+)
+
+// sweep mends what processes that died left behind, and ends what has waited too
+// long. The leader does it; two at a time would do no harm.
+//
+// A task is orphaned when no process that lives has a handler for it. It then
+// goes back to its queue, and its next handler asks the ledger what may be done:
+// where the turn stands for nothing any more that ends the task, where its
+// attempt died it is judged there. The sweep itself changes no request but those
+// past their not_after.
+type sweep struct {
+	left      Leftovers
+	queues    []queue
+	leads     func() bool
+	overdue   time.Duration // after which a queued turn is looked after
+	pause     time.Duration
+	unclaimed time.Duration
+	seen      map[string]time.Time // active tasks that no process has a handler for, since when
+	log       *zap.Logger
+}
+
+func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
+	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause, unclaimed: unclaimedFor, log: cfg.Log}
+	inspector := asynq.NewInspectorFromRedisClient(rdb)
+	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
+	}
+	return s
+}
+
+// run sweeps until ctx is done.
+func (s *sweep) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.pause):
+		}
+		if !s.leads() {
+			s.seen = nil
+			continue
+		}
+		once, cancel := context.WithTimeout(ctx, sweepTimeout)
+		mended, err := s.pass(once)
+		cancel()
+		if len(mended) > 0 {
+			s.log.Info("the sweep mended", zap.Any("mended", mended))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("the sweep could not look at everything; trying again", zap.Error(err))
+		}
+	}
+}
+
+// pass looks at everything once, and gives what it mended, by kind. What cannot
+// be looked at keeps nothing else from it.
+func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
+	mended := map[string]int{}
+	var all []error
+	for _, q := range s.queues {
+		all = append(all, s.archive(ctx, q, mended))
+	}
+	all = append(all, s.orphans(ctx, mended), s.lost(ctx, mended))
+	for _, q := range s.queues {
+		all = append(all, s.overdueOf(ctx, q, mended))
+	}
+	all = append(all, s.expire(ctx, mended))
+	n, err := s.left.Readable(ctx)
+	mended[readable] += n
+	for kind, n := range mended {
+		if n == 0 {
+			delete(mended, kind)
+		}
+	}
+	if all = append(all, err); len(mended) > 0 {
+		all = append(all, s.left.Mended(ctx, mended))
+	}
+	return mended, errors.Join(all...)
+}
+
+// orphans gives tasks back whose handler died: at once where its process is known
+// and dead, and otherwise when nobody has claimed them for a while. A handler
+// that lives all the same finds out when it asks, and loses nothing.
+func (s *sweep) orphans(ctx context.Context, mended map[string]int) error {
+	alive, err := s.left.Handlers(ctx)
+	if err != nil {
+		return err
+	}
+	still := map[string]time.Time{}
+	for _, q := range s.queues {
+		ids, err := q.active(ctx)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			lives, claimed := alive[id]
+			if lives {
+				continue
+			}
+			key := q.name() + " " + id
+			since, again := s.seen[key]
+			if !again {
+				since = time.Now()
+			}
+			if !claimed && time.Since(since) < s.unclaimed {
+				still[key] = since
+				continue
+			}
+			if err := s.giveBack(ctx, q, id, orphaned, mended); err != nil {
+				return err
+			}
+		}
+	}
+	s.seen = still
+	return nil
+}
+
+func (s *sweep) archive(ctx context.Context, q queue, mended map[string]int) error {
+	for range sweepPages {
+		ids, err := q.archived(ctx)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		for _, id := range ids {
+			if err := s.giveBack(ctx, q, id, archived, mended); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// giveBack lets a task be handled again, which ends it where it stands for
+// nothing, or puts it aside where asynq itself could not hand it out.
+func (s *sweep) giveBack(ctx context.Context, q queue, id, kind string, mended map[string]int) error {
+	raw, err := q.raw(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case !q.readable(id) && ctx.Err() == nil:
+		kind = poisoned
+		s.log.Warn("a task that asynq cannot read was put aside", zap.String("task", id), zap.String("queue", q.name()))
+		if err = s.left.PutAside(ctx, record.Poison{Queue: q.name(), Task: id, Why: "asynq cannot read the task", Raw: raw}); err == nil {
+			err = q.remove(ctx, id)
+		}
+	case kind == archived:
+		err = q.run(ctx, id)
+	default:
+		err = q.giveBack(ctx, id)
+	}
+	if err == nil {
+		mended[kind]++
+	}
+	return err
+}
+
+// lost sees to it that what was being called by a process that died has a task.
+func (s *sweep) lost(ctx context.Context, mended map[string]int) error {
+	page := ""
+	for range sweepPages {
+		turns, next, err := s.left.Lost(ctx, page)
+		if err != nil {
+			return err
+		}
+		for _, q := range s.queues {
+			var refs []record.Ref
+			for _, turn := range turns {
+				if turn.Lane == q.lane {
+					refs = append(refs, turn.Ref)
+				}
+			}
+			if err := s.mend(ctx, q, refs, mended); err != nil {
+				return err
+			}
+		}
+		if page = next; page == "" {
+			break
+		}
+	}
+	return nil
+}
+
+func (s *sweep) overdueOf(ctx context.Context, q queue, mended map[string]int) error {
+	for range sweepPages {
+		refs, more, err := s.left.Overdue(ctx, q.lane, s.overdue)
+		if err != nil {
+			return err
+		}
+		if err := s.mend(ctx, q, refs, mended); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// mend sees to it that turns that are due have a task that is on its way. Tasks
+// that a handler has are [sweep.orphans]'.
+func (s *sweep) mend(ctx context.Context, q queue, refs []record.Ref, mended map[string]int) error {
+	ids := make([]string, len(refs))
+	for i, ref := range refs {
+		ids[i] = ref.String()
+	}
+	states, err := q.states(ctx, ids)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(mendAtOnce)
+	for i, state := range states {
+		switch state {
+		case "pending", "active", "archived":
+		case "scheduled", "retry":
+			mended[late]++
+			group.Go(func() error { return q.run(ctx, ids[i]) })
+		default:
+			mended[missing]++
+			group.Go(func() error {
+				if state != "" { // completed, or what a later asynq has
+					if err := q.remove(ctx, ids[i]); err != nil {
+						return err
+					}
+				}
+				return q.dispatch(ctx, refs[i])
+			})
+		}
+	}
+	return group.Wait()
+}
+
+func (s *sweep) expire(ctx context.Context, mended map[string]int) error {
+	page := ""
+	for range sweepPages {
+		ended, next, err := s.left.ExpireLate(ctx, page)
+		mended[expired] += ended
+		if page = next; err != nil || page == "" {
+			return err
+		}
+	}
+	return nil
+}
