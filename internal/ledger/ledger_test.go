@@ -139,7 +139,7 @@ var transitions = map[string]func(b *bench, id string){
 		_, err := b.ledger.Hold(b.t.Context(), b.attempt(id).Record)
 		b.must(err)
 	},
-	"back":  func(b *bench, id string) { b.fault(id, fault.Interrupted, record.PutBack) },
+	"back": func(b *bench, id string) { b.fault(id, fault.Interrupted, record.PutBack) },
 	"cancel": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id

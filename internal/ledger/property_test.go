@@ -67,7 +67,13 @@ func TestAnyInterleaving(t *testing.T) {
 			},
 			"drop": func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
 			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
-			"": func(*rapid.T) { f.reappear(); f.expectCounters(); f.expectShelves(f.hidden); f.expectNumbers(); f.expectEnds() },
+			"": func(*rapid.T) {
+				f.reappear()
+				f.expectCounters()
+				f.expectShelves(f.hidden)
+				f.expectNumbers()
+				f.expectEnds()
+			},
 		})
 	})
 }
