@@ -101,7 +101,7 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			return record.Answer{}, l.giveBack(ctx, ref, connected)
 		}
 		asked := time.Now()
-		answer, err := l.mark(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Connected: connected})
+		answer, err := l.mark(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Since: asked, Connected: connected})
 		if err != nil {
 			return answer, l.failed("mark", ref, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
+// onTheWay is how much older a mark without a reply may be, by Redis' clock, than
+// this process thinks. What Redis lost comes again after half a minute only.
+const onTheWay = 10 * time.Second
+
 // Mark asks whether a turn may be called now, and where it may makes that known
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
@@ -23,11 +28,15 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
+	unanswered := math.MaxInt32 * time.Millisecond
+	if !ask.Since.IsZero() {
+		unanswered = time.Since(ask.Since) + onTheWay
+	}
 	ref := ask.Ref
 	reply, err := l.mark.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		ref.ApplicationID, ref.Generation, ref.Run, ref.Turn, l.process.Load(), l.upstream, frozen,
 		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
-		l.cfg.Credential, ask.Connected, l.cfg.HoldUnknown).StringSlice()
+		l.cfg.Credential, ask.Connected, l.cfg.HoldUnknown, unanswered.Milliseconds()).StringSlice()
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}

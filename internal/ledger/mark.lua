@@ -7,6 +7,8 @@
 -- ARGV[9] after how many ms of silence a process is dead
 -- ARGV[10] what the calling process knows of an earlier mark of its own:
 --   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
+-- ARGV[14] how many ms old an unsent one may be: a call followed an older one, and
+--   Redis has lost what came of it
 --
 -- ARGV[11] fingerprint of its credentials   ARGV[12] '1': it has connected, as it was told
 -- ARGV[13] '1': what an attempt that died may have made is for a person to find out
@@ -34,7 +36,8 @@ if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 local upstream = redis.call('HGET', account_key(), 'upstream')
 if upstream and upstream ~= ARGV[6] then return { 'upstream', raw, '0', '' } end
 
-if h.state == 'c' and h.holder == holder and ARGV[10] == 'unsent' then
+local own = h.state == 'c' and h.holder == holder
+if own and ARGV[10] == 'unsent' and now - h.changed <= tonumber(ARGV[14]) then
   h.attempts = h.attempts - 1
   move(h, 'q')
   report('back', id, ARGV[5], ARGV[11], now, 0, 0)
@@ -42,7 +45,7 @@ elseif h.state == 'c' then
   local beat = redis.call('ZSCORE', tag .. ':workers', h.holder)
   local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
   local dead = silent and tonumber(ARGV[8]) >= tonumber(ARGV[9])
-  if not dead and not (h.holder == holder and ARGV[10] == 'lost') then return { 'busy', raw, '0', '' } end
+  if not dead and not (own and ARGV[10] ~= '') then return { 'busy', raw, '0', '' } end
   if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
   h.dups = h.dups + 1

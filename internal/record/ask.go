@@ -7,6 +7,10 @@ type Ask struct {
 	Ref      Ref
 	Defaults Defaults // for what the request does not give
 	Earlier  Earlier  // what this process knows of a mark of its own that is found
+	// Since is when this was first asked. A mark that was made before was answered,
+	// and a call followed it: where it is found again, Redis has lost what came of
+	// that. Zero: Earlier holds for any mark.
+	Since time.Time
 	// Connected answers [Connect]: the connection is there.
 	Connected bool
 }
