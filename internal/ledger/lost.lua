@@ -1,19 +1,11 @@
--- lost names requests whose call died with its process, so that the caller can
--- see to it that they have their task: whoever takes it judges the attempt.
+-- lost names requests whose call is under way no more, so that the caller can see
+-- to it that they have their task: whoever takes it judges the attempt.
 --
 -- ARGV[1] for how many ms the judge has reached Redis without a break
 -- ARGV[2] after how many ms of silence a process is dead
 -- ARGV[3] how many calls to pass over, [4] to look at
 -- Returns {how many are passed over next, or '' where there are no more, lane,
 -- ref, ...}. What is not being called any more leaves the set.
-local beats = {}
-local function dead(process)
-  if not beats[process] then
-    beats[process] = tonumber(redis.call('ZSCORE', tag .. ':workers', process) or 0)
-  end
-  return now - beats[process] > tonumber(ARGV[2]) and tonumber(ARGV[1]) >= tonumber(ARGV[2])
-end
-
 local calls = tag .. ':calls'
 local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
 local out, kept = { '' }, tonumber(ARGV[3])
@@ -24,7 +16,7 @@ for _, call in ipairs(page) do
     redis.call('ZREM', calls, call)
   else
     kept = kept + 1
-    if h and dead(process) then
+    if h and gone(h, id, tonumber(ARGV[1]), tonumber(ARGV[2])) then
       out[#out + 1], out[#out + 2] = LANE[h.lane], ref(id, h)
     end
   end

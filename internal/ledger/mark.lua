@@ -42,10 +42,8 @@ if own and ARGV[10] == 'unsent' and now - h.changed <= tonumber(ARGV[14]) then
   move(h, 'q')
   report('back', id, ARGV[5], ARGV[11], now, 0, 0)
 elseif h.state == 'c' then
-  local beat = redis.call('ZSCORE', tag .. ':workers', h.holder)
-  local silent = not beat or now - tonumber(beat) > tonumber(ARGV[9])
-  local dead = silent and tonumber(ARGV[8]) >= tonumber(ARGV[9])
-  if not dead and not (own and ARGV[10] ~= '') then return { 'busy', raw, '0', '' } end
+  local over = own and ARGV[10] ~= '' or gone(h, id, tonumber(ARGV[8]), tonumber(ARGV[9]))
+  if not over then return { 'busy', raw, '0', '' } end
   if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
   h.dups = h.dups + 1

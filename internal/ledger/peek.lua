@@ -19,3 +19,15 @@ local function peek(id)
 end
 
 local function ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+
+-- gone says that the attempt of a request that is being called is under way no
+-- more. Its process is dead, or it lives and had no handler for the turn at its
+-- last heartbeat, long after the mark: then Redis has lost how the attempt ended.
+--
+-- unbroken is for how many ms the judge has reached Redis without a break, dead
+-- after how many ms of silence a process is dead.
+local function gone(h, id, unbroken, dead)
+  local beat = tonumber(redis.call('ZSCORE', tag .. ':workers', h.holder) or 0)
+  if now - beat > dead then return unbroken >= dead end
+  return beat - h.changed > dead and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, ref(id, h)) == 0
+end

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -23,6 +26,14 @@ func rolledBack(t *testing.T, age time.Duration) (*bench, record.Attempt) {
 	return b, a
 }
 
+// another is another process.
+func (b *bench) another() *ledger.Ledger {
+	b.t.Helper()
+	l := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	b.must(l.Join(b.t.Context()))
+	return l
+}
+
 // A process finds a call of its own that it had an answer to: it may not take it
 // for a mark whose reply was lost, as there is a link.
 func TestACallThatRedisForgotIsDoubtful(t *testing.T) {
@@ -39,5 +50,46 @@ func TestACallThatRedisForgotIsDoubtful(t *testing.T) {
 	b.must(err)
 	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 1 || r.PossibleDuplicates != 0 {
 		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 1, 0", answer.Verdict, r.Attempts, r.PossibleDuplicates)
+	}
+}
+
+// The process lives, and has no handler for a call that Redis forgot the end of:
+// nobody must wait for it.
+func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
+	b, a := rolledBack(t, time.Minute)
+	lost := func() int {
+		t.Helper()
+		turns, _, err := b.ledger.Lost(t.Context(), "")
+		b.must(err)
+		return len(turns)
+	}
+	// Created took it off the set of calls; a Redis that lost that has it still.
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Tag()+":calls", redis.Z{
+		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
+	}).Err())
+	b.must(b.ledger.Beat(t.Context(), []record.Ref{a.Ref()}))
+	other := b.another()
+	if n := lost(); n != 0 {
+		t.Errorf("a call that has a handler is lost")
+	}
+	if answer := b.tryMark(other, a.Ref(), record.Unsent); answer.Verdict != record.Busy {
+		t.Errorf("a call that has a handler is %s", answer.Verdict)
+	}
+	b.must(b.ledger.Beat(t.Context(), nil))
+	if n := lost(); n != 1 {
+		t.Errorf("%d calls are lost, want 1", n)
+	}
+	answer := b.tryMark(other, a.Ref(), record.Unsent)
+	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
+		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
+	}
+}
+
+// A call is marked before the heartbeat of its process can tell of its handler.
+func TestAFreshCallIsNotTakenUp(t *testing.T) {
+	b, a := rolledBack(t, 10*time.Second)
+	b.must(b.ledger.Beat(t.Context(), nil))
+	if answer := b.tryMark(b.another(), a.Ref(), record.Unsent); answer.Verdict != record.Busy {
+		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Verdict)
 	}
 }
