@@ -87,14 +87,26 @@ func TestAWalkKeepsToItsTime(t *testing.T) {
 		{day.Add(3 * time.Second), day.Add(5 * time.Second), 2},
 		{day.Add(5 * time.Second), day.Add(5 * time.Second), 0},
 	} {
-		got := 0
-		for page, err := range b.ledger.Shelved(t.Context(), record.Failed, tt.since, tt.before) {
-			b.must(err)
-			got += len(page)
-		}
-		if got != tt.want {
+		if got := b.walk(tt.since, tt.before); got != tt.want {
 			t.Errorf("%d from %v to %v, want %d", got, tt.since, tt.before, tt.want)
 		}
+	}
+}
+
+func (b *bench) walk(since, before time.Time) (given int) {
+	b.t.Helper()
+	for page, err := range b.ledger.Shelved(b.t.Context(), record.Failed, since, before) {
+		b.must(err)
+		given += len(page)
+	}
+	return given
+}
+
+func TestManyFailAtOneMoment(t *testing.T) {
+	b := newBench(t)
+	b.fail(1700, func(i int) time.Time { return day.Add(time.Duration(i/1600) * time.Second) })
+	if got := b.walk(time.Time{}, day.Add(time.Hour)); got != 1700 {
+		t.Errorf("%d of 1700 are given", got)
 	}
 }
 
