@@ -6,15 +6,15 @@
 // (row): the state it is in afterwards, with * where an event is published, and
 // - where nothing changes. TestStateTable runs it, cell by cell, from here.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass
-//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -
-//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -
-//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued
-//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -
-//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -
-//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -
-//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -
-//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -
+//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison
+//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -
+//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -
+//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*
+//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*
+//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -
+//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
+//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -
+//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
 //
 // accept, promote and next (a new generation) are the producer's, in package
 // tasks. mark makes an attempt; created, retry, fail, hold, dead and back are how
@@ -24,7 +24,7 @@
 // comes when no run is open is kept beside the outcome. again is a person's retry:
 // a new run of a failed request, or a held one that goes on; drop is a person's
 // cancel of a held one, and of nothing else. pass leaves a turn to another
-// process, as the next one.
+// process, as the next one. poison ends what the program cannot handle.
 package ledger
 
 import (

@@ -159,6 +159,12 @@ var transitions = map[string]func(b *bench, id string){
 		_, err := b.ledger.Expire(b.t.Context(), r)
 		b.must(err)
 	},
+	"poison": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, err := b.ledger.Poison(b.t.Context(), r.Ref(), true, "an invented reason")
+		b.must(err)
+	},
 	"pass": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id

@@ -56,6 +56,14 @@ func TestAnyInterleaving(t *testing.T) {
 					f.must(err)
 				}
 			},
+			"poison": func(rt *rapid.T) { f.poison(rt, worker.Draw(rt, "worker")) },
+			"late":   func(*rapid.T) { f.expireLate() },
+			"brief": func(rt *rapid.T) {
+				brief := tasks.Request{ApplicationID: id.Draw(rt, "id"), NotAfter: time.Now().Add(3 * time.Millisecond)}
+				if _, ok := f.get(brief.ApplicationID); !ok {
+					f.signup(brief)
+				}
+			},
 			"again": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
 					now, changed, err := f.ledger.Again(t.Context(), r)
@@ -152,6 +160,28 @@ func (f *fleet) reappear() {
 			delete(f.hidden, id)
 		}
 	}
+}
+
+// poison is of a turn that a worker has, and has or has not marked.
+func (f *fleet) poison(rt *rapid.T, w *ledger.Ledger) {
+	if len(f.refs) == 0 {
+		return
+	}
+	ref, called := rapid.SampledFrom(f.refs).Draw(rt, "ref"), rapid.Bool().Draw(rt, "called")
+	before, _ := f.get(ref.ApplicationID)
+	if before.State == record.Calling && !called {
+		return // numbers fall then, as they do for what was not sent after all
+	}
+	state, err := w.Poison(f.t.Context(), ref, called, "an invented reason")
+	f.must(err)
+	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
+		f.t.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
+	}
+}
+
+func (f *fleet) expireLate() {
+	_, _, err := f.ledger.ExpireLate(f.t.Context(), "")
+	f.must(err)
 }
 
 func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {

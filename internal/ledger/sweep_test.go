@@ -1,0 +1,165 @@
+package ledger_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func TestOverdueTurnsAreNamedAgain(t *testing.T) {
+	b := newBench(t)
+	b.importRow("A-1")
+	ref := b.feed()[0]
+	if refs, more, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
+		t.Fatalf("%v, %v, %v", refs, more, err)
+	}
+	for range 2 {
+		refs, more, err := b.ledger.Overdue(t.Context(), record.Bulk, -time.Second)
+		if err != nil || len(refs) != 1 || refs[0] != ref || more {
+			t.Fatalf("%v, %v, %v", refs, more, err)
+		}
+	}
+	if refs, _, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != 0 {
+		t.Errorf("named again at once: %v, %v", refs, err)
+	}
+}
+
+// What left the state without leaving the set leaves it now; what a newer version
+// wrote stays.
+func TestOverdueCleansItsSet(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "newer"})
+	b.must(err)
+	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("newer"), 0, "2").Err())
+	b.must(b.rdb.Set(t.Context(), b.keys.Record("broken"), "1q", 0).Err())
+	set := b.keys.Queued(record.Interactive)
+	b.must(b.rdb.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
+	if refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, -time.Second); err != nil || len(refs) != 0 {
+		t.Errorf("%v, %v", refs, err)
+	}
+	if left := b.rdb.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
+		t.Errorf("%v are left in the set", left)
+	}
+}
+
+func TestLostCallsPageByPage(t *testing.T) {
+	b := newBench(t)
+	const many = 1200
+	b.enqueueAll("spring", rows(1, many))
+	for range 2 {
+		b.feedUpTo(b.ledger, 5000)
+	}
+	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	b.must(judge.Join(t.Context()))
+	for n := 1; n <= many; n++ { // as mark does
+		id := fmt.Sprint("R-", n)
+		r, _ := b.get(id)
+		r.State, r.Holder = record.Calling, 999_998
+		if n%2 == 0 {
+			r.State = record.Created // and its call was not taken off the set
+		}
+		raw, err := r.Encode()
+		b.must(err)
+		b.must(b.rdb.Set(t.Context(), b.keys.Record(id), raw, 0).Err())
+		b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Score: float64(n), Member: "999998 " + id}).Err())
+	}
+	all := func() (lost int) {
+		for page := ""; ; {
+			turns, next, err := judge.Lost(t.Context(), page)
+			b.must(err)
+			lost += len(turns)
+			if page = next; page == "" {
+				return lost
+			}
+		}
+	}
+	lost := 0
+	for deadline := time.Now().Add(5 * time.Second); lost == 0 && time.Now().Before(deadline); {
+		lost = all()
+	}
+	if left := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); lost != many/2 || left != many/2 {
+		t.Errorf("%d calls are lost and %d are out, want %d of each", lost, left, many/2)
+	}
+}
+
+func TestLatePagesPassWhatIsCalled(t *testing.T) {
+	b := newBench(t)
+	at := time.Now().Add(1500 * time.Millisecond)
+	const many = 230
+	requests := rows(1, many)
+	for i := range requests {
+		requests[i].Request.NotAfter = at
+	}
+	b.enqueueAll("spring", requests)
+	refs := b.feedUpTo(b.ledger, 150).Refs
+	called := refs[:120]
+	for _, ref := range called {
+		b.mark(b.ledger, ref, record.Call)
+	}
+	b.untilPast("R-1")
+	sweep := func() (ended int) {
+		for page := ""; ; {
+			n, next, err := b.ledger.ExpireLate(t.Context(), page)
+			b.must(err)
+			ended += n
+			if page = next; page == "" {
+				return ended
+			}
+		}
+	}
+	if n := sweep(); n != many-len(called) {
+		t.Errorf("%d have ended, want %d", n, many-len(called))
+	}
+	b.fault(called[0].ApplicationID, fault.Unavailable, record.Retry)
+	b.expectState(called[0].ApplicationID, "failed")
+	if n := sweep(); n != 0 {
+		t.Errorf("%d more have ended", n)
+	}
+	if fed := b.feed(); len(fed) != 0 {
+		t.Errorf("fed %d that have ended", len(fed))
+	}
+	b.expectCounters()
+}
+
+// Between the look and the end, a person may have let it go on without a
+// not_after.
+func TestALateEndLooksAgain(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(100 * time.Millisecond)})
+	b.must(err)
+	r, _ := b.get("A-1")
+	b.mark(b.ledger, r.Ref(), record.Call)
+	b.fault("A-1", fault.Unusable, record.Hold)
+	b.untilPast("A-1")
+	r, _ = b.get("A-1")
+	_, _, err = b.ledger.Again(t.Context(), r)
+	b.must(err)
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Deadlines(), redis.Z{Score: 1, Member: "A-1"}).Err()) // as it was seen
+	if n, _, err := b.ledger.ExpireLate(t.Context(), ""); err != nil || n != 0 {
+		t.Errorf("%d have ended, %v", n, err)
+	}
+	b.expectState("A-1", "queued")
+}
+
+func TestWhatIsPutAsideIsBounded(t *testing.T) {
+	b := newBench(t)
+	b.must(b.rdb.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{b.keys.Poison()}, record.PoisonKept).Err())
+	b.must(b.ledger.PutAside(t.Context(), record.Poison{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", record.PoisonMost+1))}))
+	all, err := b.ledger.Aside(t.Context(), 2*record.PoisonKept)
+	b.must(err)
+	if len(all) != record.PoisonKept || all[0].Task != "nonsense" || len(all[0].Raw) != record.PoisonMost {
+		t.Errorf("%d are kept, the last is %s", len(all), all[0].Task)
+	}
+	if n := b.rdb.HGet(t.Context(), b.keys.State(), "poison").Val(); n != "1" {
+		t.Errorf("%s are counted", n)
+	}
+}
