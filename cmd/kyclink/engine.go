@@ -109,11 +109,11 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 }
 
 // autoSlots is how many handlers a lane gets where their number follows the
-// rate: asynq wants to know it beforehand, so there are enough for calls of two
+// rate: asynq wants to know it beforehand, so there are enough for calls of four
 // seconds.
 func autoSlots(rate admission.Rate) int {
 	perSecond := float64(rate.N) / rate.Per.Seconds()
-	return min(max(int(2*perSecond)+4, 10), 256)
+	return min(max(int(4*perSecond)+4, 10), 256)
 }
 
 // fleet is what a worker needs of the ledger besides the transitions.

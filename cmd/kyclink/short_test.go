@@ -1,0 +1,10 @@
+//go:build !long
+
+package main
+
+import "time"
+
+const (
+	stoppedFor = 1500 * time.Millisecond // a worker, by SIGSTOP
+	awayFor    = 5 * time.Second         // Redis
+)
