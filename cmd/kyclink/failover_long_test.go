@@ -1,0 +1,77 @@
+//go:build long
+
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// lag is for how long what was written last is lost, besides the second or two
+// until another Redis takes over, during which nothing can be written.
+const lag = 300 * time.Millisecond
+
+// A Redis that takes over without what was written last has lost requests, and
+// links: of the others each ends once, and nothing waits for what is forgotten.
+func TestFailoverThatLosesWrites(t *testing.T) {
+	t.Parallel()
+	t.Run("sentinel", func(t *testing.T) {
+		t.Parallel()
+		s := redistest.StartSentinel(t)
+		losing(t, "sentinel", s.URL, s.Client(t), s.Part, s.Failover)
+	})
+	for name, key := range map[string]string{
+		"the ledger": ledgerKey, "the interactive lane": "asynq:{kyclink:default:interactive}", "the bulk lane": "asynq:{kyclink:default:bulk}",
+	} {
+		t.Run("cluster, "+name, func(t *testing.T) {
+			t.Parallel()
+			c := redistest.StartCluster(t)
+			losing(t, "cluster", c.URL, c.Client(t),
+				func(ctx context.Context) error { return c.Part(ctx, key) },
+				func(ctx context.Context) error { return c.Failover(ctx, key) })
+		})
+	}
+}
+
+func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fail func(context.Context) error) {
+	t.Helper()
+	sim, faceki := upstream(t, `{"latency":"20ms"}`)
+	_, workers := fleetOf(t, mode, url, faceki)
+	r := failover(t, workers, rdb, sim, 900, func(ctx context.Context) error {
+		if err := part(ctx); err != nil {
+			return err
+		}
+		time.Sleep(lag) // of the work that is to be lost
+		return fail(ctx)
+	})
+	if most := 2 * failoverRate * int(lag) / int(time.Second); r.Uncounted > most {
+		t.Errorf("more links were made twice than were forgotten: %+v", r)
+	}
+}
+
+// A Redis that is killed and comes back has what it acknowledged. With everysec
+// only a machine that stops loses the last second: what was written to the file
+// is the system's, not the process'.
+func TestKilledRedisLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, fsync := range []string{"always", "everysec"} {
+		t.Run(fsync, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", fsync)
+			sim, faceki := upstream(t, `{"latency":"20ms"}`)
+			_, workers := fleetOf(t, "single", server.URL, faceki)
+			r := failover(t, workers, server.Client(t), sim, 900, func(context.Context) error {
+				server.Kill()
+				return server.Again()
+			})
+			if r.Missing != 0 || r.Uncounted != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// everyCommand does with a Redis whatever kyclink does with one.
+func everyCommand(t *testing.T, settings []string) {
+	t.Helper()
+	expect := func(stdout string, args ...string) string {
+		t.Helper()
+		code, out, stderr := kyclink(t, settings, args...)
+		if code != 0 || !strings.Contains(out, stdout) {
+			t.Errorf("%v: exit code %d\nstdout: %s\nstderr: %s", args, code, out, stderr)
+		}
+		return out
+	}
+	url := expect("https://simulator.invalid/", "request", "--application-id", "A-1", "--wait")
+	if again := expect("https://", "request", "--application-id", "A-1", "--wait"); again != url {
+		t.Errorf("asked again, got %q after %q", again, url)
+	}
+	expect("https://", "request", "--application-id", "A-1", "--generation", "2", "--wait")
+	expect("generation 1", "show", "A-1")
+	expect(`"generations"`, "show", "A-1", "--json")
+	expect("", "account", "pause")
+	expect("", "account", "resume")
+	expect("", "account", "rate", "300/s")
+	expect("", "account", "rate", "--reset")
+	expect(`"workers":2`, "account", "status", "--json")
+
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.csv")
+	expect("", "run", "--simulate", write(t, filepath.Join(dir, "in.csv"), people(150)), "-o", out)
+	if got := strings.Count(read(t, out), "https://simulator.invalid/"); got != 150 {
+		t.Errorf("run made %d links of 150", got)
+	}
+}
+
+// crowd is producers that go on whatever happens, and remember what was
+// acknowledged.
+type crowd struct {
+	t      *testing.T
+	client *tasks.Client
+
+	mu       sync.Mutex
+	accepted map[string]bool
+	errors   int
+}
+
+func (c *crowd) acknowledge(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accepted[id] = true
+}
+
+func (c *crowd) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.accepted)
+}
+
+// insist repeats what does not succeed, as a producer does.
+func (c *crowd) insist(do func(ctx context.Context) error) {
+	for c.t.Context().Err() == nil {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		c.mu.Lock()
+		c.errors++
+		c.mu.Unlock()
+		time.Sleep(20 * time.Millisecond) // a producer's pause
+	}
+}
+
+// signups asks for one person after the other until over is closed.
+func (c *crowd) signups(name string, over <-chan struct{}) {
+	for n := 1; ; n++ {
+		select {
+		case <-over:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		id := fmt.Sprintf("S-%s-%d", name, n)
+		c.insist(func(ctx context.Context) error {
+			_, err := c.client.Enqueue(ctx, tasks.Request{ApplicationID: id})
+			return err
+		})
+		c.acknowledge(id)
+	}
+}
+
+// batch asks for n at once. Rows that were acknowledged stay so when the import
+// that broke off is done again.
+func (c *crowd) batch(n int) {
+	rows := func(yield func(tasks.Row) bool) {
+		for i := 1; i <= n; i++ {
+			if !yield(tasks.Row{Number: i, Request: tasks.Request{ApplicationID: fmt.Sprintf("B-%05d", i)}}) {
+				return
+			}
+		}
+	}
+	c.insist(func(ctx context.Context) error {
+		return c.client.EnqueueAll(ctx, "spring", rows, func(row tasks.Row, _ tasks.Link, err error) {
+			if err != nil {
+				c.t.Errorf("%s: %v", row.Request.ApplicationID, err)
+				return
+			}
+			c.acknowledge(row.Request.ApplicationID)
+		})
+	})
+}
+
+// report is what a failover cost.
+type report struct {
+	Accepted  int // acknowledged requests
+	Missing   int // of them, those that are not known any more
+	Links     int // that FaceKi made
+	Known     int // possible duplicates that are counted
+	Uncounted int // second links that are not
+	Refused   int // calls of producers that failed and were repeated
+	Over      int // calls in the fullest window beyond what rate and burst allow
+	Down      time.Duration
+}
+
+// tally waits until all that is known has ended, and holds it against what was
+// acknowledged and what FaceKi made.
+func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) report {
+	c.t.Helper()
+	r := report{Accepted: len(c.accepted), Refused: c.errors}
+	known := map[string]tasks.Link{}
+	deadline := time.Now().Add(4 * time.Minute)
+	for id := range c.accepted {
+		for {
+			link, err := c.client.Get(c.t.Context(), id)
+			if errors.Is(err, tasks.ErrNotFound) {
+				r.Missing++
+				break
+			}
+			if err == nil && link.Status == tasks.Created {
+				known[id] = link
+				break
+			}
+			if time.Now().After(deadline) {
+				c.t.Fatalf("%s has not ended: %v: %+v", id, err, link)
+			}
+			time.Sleep(20 * time.Millisecond) // a poll's pause
+		}
+	}
+	events, err := rdb.XRange(c.t.Context(), "{kyclink:default}:results", "-", "+").Result()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ends := map[string]int{}
+	for _, e := range events {
+		ends[fmt.Sprint(e.Values["application_id"])]++
+	}
+	issued := map[string][]simulator.Link{}
+	for after := 0; ; {
+		page := sim.Applications(after, 1000)
+		for _, a := range page.Applications {
+			issued[a.ApplicationID] = a.Links
+			r.Links += len(a.Links)
+		}
+		if after = page.Next; after >= page.Total || len(page.Applications) == 0 {
+			break
+		}
+	}
+	for id, link := range known {
+		if ends[id] != 1 {
+			c.t.Errorf("%s has %d ends", id, ends[id])
+		}
+		if !strings.Contains(fmt.Sprint(issued[id]), link.URL) {
+			c.t.Errorf("%s has a link that FaceKi did not make for it", id)
+		}
+		r.Known += link.PossibleDuplicates
+		r.Uncounted += max(0, len(issued[id])-1-link.PossibleDuplicates)
+	}
+	return r
+}
+
+// failoverRate and failoverBurst are in force where something fails over.
+const failoverRate, failoverBurst = 300, 20
+
+// fleetOf starts two workers on a Redis, and gives their settings.
+func fleetOf(t *testing.T, mode, url, faceki string) (settings []string, workers []*process) {
+	t.Helper()
+	settings = []string{
+		faceki, "KYCLINK_REDIS_MODE=" + mode, "KYCLINK_REDIS_URL=" + url,
+		fmt.Sprintf("FACEKI_RATE=%d/s", failoverRate), fmt.Sprintf("FACEKI_BURST=%d", failoverBurst),
+	}
+	for range 2 {
+		workers = append(workers, start(t, settings, "worker", "--simulate"))
+	}
+	return settings, workers
+}
+
+// failover lets workers and producers go on while fail takes a Redis away
+// and gives another one in its place.
+func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *simulator.Simulator, n int, fail func(context.Context) error) report {
+	t.Helper()
+	before := sim.State().Links
+	c := &crowd{t: t, client: tasks.NewClient(rdb, tasks.Config{}), accepted: map[string]bool{}}
+	over := make(chan struct{})
+	var producing sync.WaitGroup
+	for _, name := range []string{"a", "b"} {
+		producing.Go(func() { c.signups(name, over) })
+	}
+	producing.Go(func() { c.batch(n) })
+	eventually(t, "a third is made", func() bool { return sim.State().Links > before+n/3 })
+
+	begun := time.Now()
+	failing, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := fail(failing); err != nil {
+		t.Fatal(err)
+	}
+	before = sim.State().Links
+	eventually(t, "the workers go on", func() bool { return sim.State().Links > before+20 })
+	down := time.Since(begun)
+	asked := c.size()
+	eventually(t, "the producers go on", func() bool { return c.size() > asked+10 })
+	close(over)
+	producing.Wait()
+	r := c.tally(rdb, sim)
+	r.Down = down
+	for _, window := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
+		r.Over = max(r.Over, int(excess(sim.Calls(0, 10_000).Calls, failoverRate, failoverBurst, window)))
+	}
+	text, _ := json.Marshal(r)
+	t.Logf("%s", text)
+	for _, w := range workers {
+		select {
+		case <-w.over:
+			t.Errorf("a worker ended by itself:\n%s", w.stderr.String())
+		default:
+		}
+	}
+	if r.Over > failoverBurst {
+		t.Errorf("calls beyond the limit, more than one burst: %s", text)
+	}
+	return r
+}

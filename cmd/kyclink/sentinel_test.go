@@ -1,0 +1,21 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// What the replica had got is there, the workers go on by themselves, and what
+// it had not got is little: it follows the master at once.
+func TestSentinel(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t)
+	sim, faceki := upstream(t, `{"latency":"20ms"}`)
+	settings, workers := fleetOf(t, "sentinel", sentinel.URL, faceki)
+	everyCommand(t, settings)
+	r := failover(t, workers, sentinel.Client(t), sim, 900, sentinel.Failover)
+	if most := r.Accepted / 20; r.Missing > most || r.Uncounted > most {
+		t.Errorf("more was lost than what was under way: %+v", r)
+	}
+}
