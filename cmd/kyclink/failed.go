@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,7 @@ it. All of them are kept, however many they are, until their retention is over.`
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		s.newList("list shows failed requests, but for those that were dropped: they are found by their ids.",
-			"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json"),
+		s.newFailedList(),
 		newFailedShow(),
 		s.newAct(act{
 			use: "retry", short: "try failed requests again", done: "retried", do: retry, paced: true,
@@ -39,6 +39,38 @@ an id. They stay failed: show tells of them, and retry ID still retries them.`,
 			example: "  kyclink failed drop A-1001\n  kyclink failed drop --reason invalid_request --before 720h",
 		}),
 	)
+	return cmd
+}
+
+// newFailedList lists what was put aside as well, which is no request that could
+// be named.
+func (s shelf) newFailedList() *cobra.Command {
+	cmd := s.newList("list shows failed requests, but for those that were dropped: they are found by their ids.",
+		"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json")
+	requests := cmd.RunE
+	aside := cmd.Flags().Bool("aside", false, "list the tasks and records instead that no worker could read, the latest first, as lines of JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*aside {
+			return requests(cmd, args)
+		}
+		for _, name := range []string{"reason", "batch", "since", "before"} {
+			if len(args) > 0 || cmd.Flags().Changed(name) {
+				return usageError(cmd, errors.New("--aside: what was put aside has neither id nor reason to choose it by; give --aside alone"))
+			}
+		}
+		return withShared(cmd, func(e *engine) error {
+			all, err := e.desk().Aside(cmd.Context(), record.PoisonKept)
+			if err != nil {
+				return err
+			}
+			for _, poison := range all {
+				if err := printJSON(cmd.OutOrStdout(), poison); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	return cmd
 }
 

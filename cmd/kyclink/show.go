@@ -19,6 +19,7 @@ import (
 // and what came of earlier runs.
 type story struct {
 	tasks.Link
+	Raw         string         `json:"raw,omitempty"`         // the request as it was stored, where it could not be handled
 	Generations []tasks.Link   `json:"generations,omitempty"` // earlier ones, the latest first
 	History     []historyEntry `json:"history,omitempty"`     // of the latest generation, oldest first
 }
@@ -78,6 +79,7 @@ func tell(latest tasks.Link, records []record.Record) story {
 			s.Generations = append(s.Generations, tasks.LinkOf(r, latest.Batch, time.Now()))
 			continue
 		}
+		s.Raw = r.Outcome.Raw
 		for _, o := range r.Past {
 			s.History = append(s.History, historyEntry{o.Run, string(o.Status), o.LinkID, o.URL, o.ExpiresAt,
 				o.Reason, o.Message, o.EndedAt, o.Late})
@@ -130,6 +132,7 @@ func (s story) print(w io.Writer) error {
 	row("accepted", moment(s.AcceptedAt))
 	row("ended", moment(s.EndedAt))
 	row("metadata", string(s.Metadata))
+	row("stored as", s.Raw)
 	for _, h := range s.History {
 		what := fmt.Sprintf("%s %s %s %s", h.Status, moment(h.EndedAt), why(h.Reason, h.Message), h.URL)
 		if h.LateLink {

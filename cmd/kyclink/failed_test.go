@@ -1,0 +1,230 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// failedRequests are F-000000 and so on: half of the batch spring, half of
+// autumn; every tenth failed for its workflow's rules.
+func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
+	t.Helper()
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	batches := map[string][]record.Record{}
+	for i := range n {
+		batch, reason := "spring", "invalid_request"
+		if i%2 == 1 {
+			batch = "autumn"
+		}
+		if i%10 == 0 {
+			reason = "workflow_rules"
+		}
+		at := day.Add(time.Duration(i/3) * time.Second)
+		batches[batch] = append(batches[batch], record.Record{
+			ApplicationID: fmt.Sprintf("F-%06d", i), State: record.Failed, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 1,
+			AcceptedAt: day, ChangedAt: at, Content: record.Content{RedirectURL: "https://shop.example/done"},
+			Outcome: record.Outcome{Run: 1, Status: record.Failed, Reason: reason, Message: "an invented message", EndedAt: at},
+		})
+	}
+	for batch, records := range batches {
+		for page := range slices.Chunk(records, 500) {
+			if err := book.Restore(t.Context(), batch, page); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return book
+}
+
+// failedCount is how many of both batches are still failed.
+func failedCount(t testing.TB, book *ledger.Ledger) (n int) {
+	t.Helper()
+	for _, batch := range []string{"spring", "autumn"} {
+		counts, err := book.Tally(t.Context(), batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += counts[record.Failed]
+	}
+	return n
+}
+
+// said is the number before a word of the last line.
+func said(t testing.TB, stderr, word string) int {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	found := regexp.MustCompile(`(\d+) ` + word).FindStringSubmatch(lines[len(lines)-1])
+	if found == nil {
+		t.Fatalf("the last line does not say how many were %s:\n%s", word, stderr)
+	}
+	n, err := strconv.Atoi(found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestFailedByFilters(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	book := failedRequests(t, server.Client(t), 1200)
+	expect := expecter(t, settings)
+	list := func(want int, args ...string) []tasks.Link {
+		t.Helper()
+		got := ndjson(t, expect(0, "", "", append([]string{"failed", "list", "--json"}, args...)...))
+		if len(got) != want {
+			t.Errorf("%v lists %d, want %d", args, len(got), want)
+		}
+		return got
+	}
+	all := list(1200)
+	if !slices.IsSortedFunc(all, func(a, b tasks.Link) int { return a.EndedAt.Compare(b.EndedAt) }) || all[0].Reason != "workflow_rules" {
+		t.Errorf("the first is %+v", all[0])
+	}
+	list(600, "--batch", "autumn")
+	list(120, "--reason", "workflow_rules")
+	list(0, "--reason", "workflow_rules", "--batch", "autumn")
+	list(900, "--since", "2026-11-01T00:01:40Z")
+	list(30, "--since", "2026-11-01T00:01:40Z", "--before", "2026-11-01T00:01:50Z")
+	list(1, "F-000010", "F-000011", "--batch", "spring")
+	expect(0, "workflow_rules: an invented message", "", "failed", "list", "F-000010")
+	expect(1, "", `there is no batch "winter"`, "failed", "list", "--batch", "winter")
+	expect(64, "", "neither a time", "failed", "list", "--since", "yesterday")
+	expect(64, "", "--batch is empty", "failed", "list", "--batch", "")
+	expect(64, "", `no request is failed for "nonsense"`, "failed", "list", "--reason", "nonsense")
+	expect(64, "", "say which of the failed requests", "failed", "retry", "--rate", "50/s")
+	expect(64, "", "contradict", "failed", "retry", "--all", "F-000010")
+	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
+	expect(1, "", "F-9: no request with this application id is known", "failed", "retry", "F-9", "F-000001")
+	expect(0, "", "F-000001 is waiting, not failed: it is left as it is\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
+	if got := failedCount(t, book); got != 1199 {
+		t.Errorf("%d are failed", got)
+	}
+
+	expect(0, "", "119 hidden", "failed", "drop", "--reason", "workflow_rules", "--since", "2026-11-01T00:00:01Z")
+	list(1, "--reason", "workflow_rules")
+	expect(0, "", "0 hidden; 1 skipped", "failed", "drop", "F-000010")
+	expect(0, "an invented message", "", "failed", "show", "F-000010")
+	expect(0, "", "would be retried", "failed", "retry", "--all", "--dry-run")
+	if got := failedCount(t, book); got != 1199 { // also those that are hidden
+		t.Errorf("%d are failed", got)
+	}
+	retried := ndjson(t, expect(0, "", "1 retried", "failed", "retry", "F-000010", "--json"))
+	if len(retried) != 1 || retried[0].Run != 2 || retried[0].Status != tasks.Waiting {
+		t.Errorf("retried: %+v", retried)
+	}
+	expect(1, "", "F-000010 is waiting, not failed; its story: kyclink show F-000010", "failed", "show", "F-000010")
+	expect(0, "run 1", "", "show", "F-000010")
+	expect(0, "", "599 retried", "failed", "retry", "--batch", "autumn")
+	if got := failedCount(t, book); got != 599 {
+		t.Errorf("%d are failed", got)
+	}
+}
+
+// interruptedRetry retries all of n, is broken off, says how many it did, and
+// goes on when it is run again.
+func interruptedRetry(t *testing.T, settings []string, book *ledger.Ledger, n int, pace string) {
+	t.Helper()
+	p := start(t, settings, "failed", "retry", "--all", "--rate", pace)
+	eventually(t, "some are retried", func() bool { return failedCount(t, book) < n-n/20 })
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	first := said(t, p.stderr.String(), "retried")
+	if left := failedCount(t, book); first == 0 || left == 0 || first != n-left || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+		t.Errorf("%d of %d are left; it says\n%s", left, n, p.stderr.String())
+	}
+	code, _, stderr := kyclink(t, settings, "failed", "retry", "--all")
+	if second := said(t, stderr, "retried"); code != 0 || first+second != n || failedCount(t, book) != 0 {
+		t.Errorf("exit code %d; %d and then %d of %d", code, first, second, n)
+	}
+}
+
+func TestFailedRetryIsBrokenOffAndGoesOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	book := failedRequests(t, server.Client(t), 3000)
+	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, book, 3000, "500/s")
+}
+
+// Two retry everything at the same time, and others hide some: each request is
+// acted on once.
+func TestFailedRetriesSideBySide(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	book := failedRequests(t, server.Client(t), 3000)
+	commands := []*process{
+		start(t, settings, "failed", "retry", "--all"), start(t, settings, "failed", "retry", "--all"),
+		start(t, settings, "failed", "retry", "--all", "--rate", "1000/s"),
+	}
+	total := 0
+	for _, p := range commands {
+		if code := p.exit(); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, p.stderr.String())
+		}
+		total += said(t, p.stderr.String(), "retried")
+	}
+	if total != 3000 || failedCount(t, book) != 0 {
+		t.Errorf("%d were retried, %d are failed", total, failedCount(t, book))
+	}
+}
+
+// A retry is a run of its own, with an event of its own, also where it fails at
+// once: the command that retried it leaves it then.
+func TestFailedRetryIsARunOfItsOwn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	sim, setting := upstream(t, `{"rules":[{"match":"P-*","fault":"code_5002"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	client := enqueue(t, rdb, 50)
+	_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0007"}) // interactive now
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, settings, "worker", "--simulate")
+	allFailed := func(run int) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(links(t, client, 50), func(l tasks.Link) bool { return l.Status != tasks.Failed || l.Run != run })
+		}
+	}
+	eventually(t, "all have failed", allFailed(1))
+	expect := expecter(t, settings)
+	expect(0, "", "kyclink: 50 retried", "failed", "retry", "--all", "--rate", "50/s")
+	eventually(t, "all have failed again", allFailed(2))
+	ids := map[string]bool{}
+	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
+	for _, entry := range entries {
+		ids[entry.Values["id"].(string)] = true
+	}
+	if err != nil || len(entries) != 100 || len(ids) != 100 {
+		t.Errorf("%d events with %d ids, %v", len(entries), len(ids), err)
+	}
+	script := sim.Script()
+	script.Rules = nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	expect(0, "", "kyclink: 50 retried", "failed", "retry", "--reason", "invalid_request")
+	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 50)) })
+	if got := links(t, client, 50)[0]; got.Run != 3 || got.Attempts != 3 {
+		t.Errorf("%+v", got)
+	}
+}
