@@ -47,6 +47,18 @@ bench-long: build test-needs ## the same with longer outages and larger backlogs
 	@go build -o bin/bench ./internal/bench
 	@exec bin/bench -long $(BENCH)
 
+# Breaks workers, Redis, FaceKi and the network by a schedule that follows from
+# SEED, and judges what is left. CHAOS holds more flags, such as -only kill.
+DURATION ?= 60s
+SEED ?=
+CHAOS ?=
+
+.PHONY: chaos
+chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and check that nothing is lost
+	@CGO_ENABLED=0 go build -trimpath -tags failpoint -o bin/kyclink-failpoint ./cmd/kyclink
+	@go build -o bin/chaos ./internal/chaos
+	@exec bin/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(CHAOS)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \

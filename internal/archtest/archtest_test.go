@@ -44,6 +44,8 @@ func arrows() map[string][]string {
 		"internal/redistest": {},
 		"internal/archtest":  {},
 		"internal/bench":     {"tasks", "internal/redistest", "internal/faceki/simulator"},
+		"internal/chaos": {"tasks", "internal/record", "internal/ledger", "internal/admission", "internal/redistest",
+			"internal/faceki/simulator"},
 	}
 }
 

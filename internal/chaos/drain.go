@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// drain ends all faults and waits until every request has ended and nothing is
+// left of the work. It gives what is stuck where that does not come about.
+func (r *rig) drain(ctx context.Context) ([]string, error) {
+	if err := r.store.heal(ctx); err != nil {
+		return nil, fmt.Errorf("mend Redis: %w", err)
+	}
+	if err := r.road.clear(ctx); err != nil {
+		return nil, fmt.Errorf("mend the way to FaceKi: %w", err)
+	}
+	if err := r.wellAgain(); err != nil {
+		return nil, err
+	}
+	if err := r.fleet.heal(); err != nil {
+		return nil, err
+	}
+	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, tasks.Config{}), people: r.people, book: r.book}
+	books := ledger.New(r.rdb, ledger.Config{Account: account, Simulated: true})
+	end, said := time.Now().Add(r.cfg.drain), time.Time{}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		records, err := r.records(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var open []string
+		for _, id := range sortedIDs(records) {
+			latest := records[id][0]
+			if latest.State == record.Held {
+				p.goOn(ctx, books, latest)
+			}
+			if !latest.State.Ended() {
+				open = append(open, fmt.Sprintf("%s has not ended: %s in the %s lane since %s, %d attempts, %d spent", id, latest.State, latest.Lane,
+					latest.ChangedAt.Format(time.TimeOnly), latest.Attempts, latest.Spent))
+			}
+		}
+		left, err := r.left(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(open)+len(left) == 0 {
+			return nil, nil
+		}
+		if time.Since(said) > 10*time.Second {
+			said = time.Now()
+			r.resume(ctx) // whoever sees a closed gate before a well FaceKi does so
+			fmt.Fprintf(r.cfg.notes, "draining: %d requests have not ended; left over: %s\n", len(open), strings.Join(left[:min(len(left), 4)], "; "))
+		}
+		if time.Now().After(end) {
+			return slices.Concat([]string{fmt.Sprintf("not drained within %v", r.cfg.drain)}, open), nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+var (
+	token = regexp.MustCompile(`simulated-[0-9a-f]{8}-[0-9a-f]{4}`)
+	uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+)
+
+// leaks is promise 7, as far as logs and Redis go.
+func (r *rig) leaks(e evidence) (found []string, err error) {
+	links := map[string]string{}
+	for id, app := range e.issued {
+		for _, link := range app.Links {
+			links[link.LinkID] = id
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(r.cfg.dir, "*.log"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range slices.Concat(logs, r.store.written()) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		name := filepath.Base(file)
+		if bytes.Contains(text, []byte(clientSecret)) {
+			found = append(found, fmt.Sprintf("%s holds the client secret", name))
+		}
+		if token.Match(text) {
+			found = append(found, fmt.Sprintf("%s holds an access token", name))
+		}
+		if !slices.Contains(logs, file) {
+			continue // Redis holds the links
+		}
+		for _, id := range uuids.FindAll(text, -1) {
+			if of, is := links[string(id)]; is {
+				found = append(found, fmt.Sprintf("%s holds a link of %s", name, of))
+			}
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// road is a TCP proxy between the workers and what they need, which can be cut,
+// slowed down and made to swallow everything. Its address never changes.
+type road struct{ proxy *toxiproxy.Proxy }
+
+func build(name, to string) (*road, error) {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	r := &road{toxiproxy.NewProxy(server, name, "127.0.0.1:0", to)}
+	if err := r.proxy.Start(); err != nil {
+		return nil, fmt.Errorf("start the proxy before %s: %w", name, err)
+	}
+	return r, nil
+}
+
+func (r *road) addr() string { return r.proxy.Listen }
+
+// cut breaks all connections off; new ones are accepted again.
+func (r *road) cut() error {
+	r.proxy.Stop()
+	return r.proxy.Start()
+}
+
+// slow lets answers come late. Requests do not: FaceKi would see calls in a
+// crowd that the workers sent one by one, and the rate could not be judged.
+func (r *road) slow(ms int) error {
+	return r.add(`{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":%d,"jitter":%d}}`, ms, ms/2)
+}
+
+// swallow lets nothing through, in either direction, and closes nothing.
+func (r *road) swallow() error {
+	for _, stream := range []string{"upstream", "downstream"} {
+		if err := r.add(`{"name":"hole-%[1]s","type":"timeout","stream":"%[1]s","attributes":{"timeout":0}}`, stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *road) add(format string, args ...any) error {
+	_, err := r.proxy.Toxics.AddToxicJson(strings.NewReader(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// clear makes the road what it was. What was swallowed is lost: connections of
+// that time are cut.
+func (r *road) clear(ctx context.Context) error {
+	r.proxy.Toxics.ResetToxics(ctx)
+	return r.cut()
+}
+
+func (r *road) close() { r.proxy.Stop() }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+// upstream is a simulated FaceKi in this process, which also looks at what is
+// asked of it.
+type upstream struct {
+	*simulator.Simulator
+	addr   string
+	asked  func(id string) (call, bool) // what a call for an id must say
+	server *http.Server
+	ended  sync.WaitGroup
+
+	mu    sync.Mutex
+	wrong []string
+}
+
+// call is what FaceKi is to be told of a request.
+type call struct {
+	ApplicationID    string `json:"applicationId"`
+	ExpiryTime       int    `json:"expiryTime"`
+	RedirectURL      string `json:"redirect_url"`
+	DocumentOptional *bool  `json:"document_optional"`
+	WorkflowID       string `json:"workflowId"`
+}
+
+func openUpstream(cfg simulator.Config, asked func(string) (call, bool)) (*upstream, error) {
+	cfg.KeepCalls = 2_000_000
+	u := &upstream{Simulator: simulator.New(cfg), asked: asked}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start the simulator: %w", err)
+	}
+	u.addr = l.Addr().String()
+	u.server = &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
+	u.ended.Go(func() { _ = u.server.Serve(l) }) // ends by Close, and nothing else ends it
+	return u, nil
+}
+
+func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/kyc-verify-link") {
+		body, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if err == nil { // else the caller broke off
+			u.compare(body)
+		}
+	}
+	u.Simulator.ServeHTTP(w, r)
+}
+
+func (u *upstream) compare(body []byte) {
+	var got call
+	problem := ""
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&got); err != nil {
+		problem = fmt.Sprintf("FaceKi was sent what is no call: %v", err)
+	} else if want, ok := u.asked(got.ApplicationID); !ok {
+		problem = fmt.Sprintf("FaceKi was called for %s, which nobody asked for", got.ApplicationID)
+	} else if text(got) != text(want) {
+		problem = fmt.Sprintf("FaceKi was called for %s with %s instead of %s", got.ApplicationID, text(got), text(want))
+	}
+	if problem != "" {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.wrong = append(u.wrong, problem)
+	}
+}
+
+func text(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
+}
+
+func (u *upstream) close() {
+	u.Release()
+	_ = u.server.Close()
+	u.ended.Wait()
+}
