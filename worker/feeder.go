@@ -45,7 +45,8 @@ type feeder struct {
 	rate    func(float64) // is told of the rate in force, per second
 	lease   time.Duration // of the leader
 	leads   atomic.Bool   // this process, when it last asked
-	log     *zap.Logger
+	log     *zap.Logger   // of changes of the gate
+	limited *zap.Logger
 }
 
 // run feeds until ctx is done.
@@ -58,7 +59,7 @@ func (f *feeder) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			f.log.Warn("feeding the bulk lane failed; trying again", zap.Error(err))
+			f.limited.Warn("feeding the bulk lane failed; trying again", zap.Error(err))
 			pause = followPause
 		case !leads:
 			pause = followPause

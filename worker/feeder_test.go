@@ -35,7 +35,7 @@ func (b *bench) feeds(change func(*feeder)) *feeding {
 	}
 	f := &feeder{
 		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
-		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, log: zap.NewNop(),
+		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, log: zap.NewNop(), limited: zap.NewNop(),
 	}
 	if change != nil {
 		change(f)

@@ -68,11 +68,12 @@ type sweep struct {
 	pause     time.Duration
 	unclaimed time.Duration
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
-	log       *zap.Logger
+	log       *zap.Logger          // of what was mended
+	limited   *zap.Logger
 }
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
-	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause, unclaimed: unclaimedFor, log: cfg.Log}
+	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause, unclaimed: unclaimedFor, log: cfg.Log, limited: cfg.Limited}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
@@ -99,7 +100,7 @@ func (s *sweep) run(ctx context.Context) {
 			s.log.Info("the sweep mended", zap.Any("mended", mended))
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("the sweep could not look at everything; trying again", zap.Error(err))
+			s.limited.Warn("the sweep could not look at everything; trying again", zap.Error(err))
 		}
 	}
 }

@@ -204,7 +204,7 @@ func TestThePaceOfTheFeeder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
 			defer cancel()
-			(&feeder{source: &tt.trough, rate: func(float64) {}, log: zap.NewNop()}).run(ctx)
+			(&feeder{source: &tt.trough, rate: func(float64) {}, log: zap.NewNop(), limited: zap.NewNop()}).run(ctx)
 			if tt.trough.looks != tt.looks {
 				t.Errorf("%s: fed %d times within a minute; want %d", name, tt.trough.looks, tt.looks)
 			}

@@ -129,7 +129,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: queue, account: cfg.Account,
-		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log,
+		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log, limited: cfg.Limited,
 	}
 	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
 	w.servers = []laneServer{
@@ -182,7 +182,7 @@ func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, poll time.D
 			}
 			return w.pipe.policy.pause()
 		},
-		Logger:   w.cfg.Limited.Sugar(),
+		Logger:   asynqLog{w.cfg.Limited},
 		LogLevel: asynq.WarnLevel,
 	})
 }
@@ -303,7 +303,7 @@ func (w *Worker) beat(ctx context.Context) {
 		err := w.members.Beat(once, w.pipe.calls.handled())
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			w.log.Warn("Redis was not reached", zap.Error(err))
+			w.cfg.Limited.Warn("Redis was not reached", zap.Error(err))
 		}
 	}
 }

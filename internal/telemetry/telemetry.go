@@ -71,8 +71,6 @@ func encoder(format string) zapcore.Encoder {
 // Limited is log with each message passed once in every 10 s: for libraries
 // that repeat themselves in a hot loop, as asynq does while Redis is away. Our
 // own lines do not go through it, as each of them tells of another request.
-//
-// asynq takes its Sugar as its Logger.
 func Limited(log *zap.Logger) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
