@@ -9,7 +9,7 @@ import (
 
 func storms() []scenario {
 	return []scenario{
-		{"flapping", "4 processes, 200/s, 10 s up and 10 s down", false, 5 * time.Minute, flapping},
+		{"flapping", "4 processes, 200/s, 10 s up and 10 s down", false, 9 * time.Minute, flapping},
 		{"storm", "4 processes at 200/s where FaceKi allows 20/s: 429 with Retry-After", false, 3 * time.Minute,
 			func(ctx context.Context, b *bench) ([]figure, error) { return storm(ctx, b, false) }},
 		{"storm-mute", "the same, without Retry-After", false, 3 * time.Minute,
@@ -25,7 +25,7 @@ func flapping(ctx context.Context, b *bench) ([]figure, error) {
 	}
 	defer r.close()
 	down := failing("http_503")
-	for range pick(b, 2, 3, 15) {
+	for range pick(b, 2, 15, 15) {
 		for _, turn := range []func(*upstream) error{down, healed} {
 			if err := turn(r.upstream); err != nil {
 				return nil, err
