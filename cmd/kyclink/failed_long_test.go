@@ -43,23 +43,24 @@ func TestFailedByTheHundredThousand(t *testing.T) {
 	begun = time.Now()
 	interruptedRetry(t, settings, book, n, "20000/s")
 	t.Logf("retry of all took %v", time.Since(begun))
-	for _, command := range []string{"evalsha", "mget", "zrange"} {
-		took := longest(t, rdb, command)
-		t.Logf("%s: p99.9 %v", command, took)
+	// Of pages there are too few for the 99.9th percentile.
+	for command, percentile := range map[string]string{"evalsha": "99.9", "mget": "99", "zrange": "99"} {
+		took := longest(t, rdb, command, percentile)
+		t.Logf("%s: p%s %v", command, percentile, took)
 		if took > 10*time.Millisecond {
 			t.Errorf("%s held Redis for %v", command, took)
 		}
 	}
 }
 
-// longest is the 99.9th percentile of how long a command held Redis.
-func longest(t testing.TB, rdb *redis.Client, command string) time.Duration {
+// longest is a percentile of how long a command held Redis.
+func longest(t testing.TB, rdb *redis.Client, command, percentile string) time.Duration {
 	t.Helper()
 	info, err := rdb.Info(t.Context(), "latencystats").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`usec_` + command + `:.*p99\.9=([\d.]+)`).FindStringSubmatch(info)
+	found := regexp.MustCompile(`usec_` + command + `:.*p` + percentile + `=([\d.]+)`).FindStringSubmatch(info)
 	if found == nil {
 		t.Fatalf("Redis does not say how long %s took:\n%s", command, info)
 	}
