@@ -33,6 +33,7 @@ type evidence struct {
 	noticed  []string      // what was found wrong on the way
 	crashes  []crash
 	injected map[string]int
+	forgets  bool // Redis may have lost what it acknowledged last: that is counted, not judged
 }
 
 // entry is an event and when Redis took it.
@@ -56,6 +57,7 @@ func (r *rig) gather(ctx context.Context) (evidence, error) {
 	e := evidence{
 		people: r.people, asked: map[string]person{}, issued: map[string]simulator.Application{},
 		limit: limit{r.cfg.rate, r.cfg.burst}, late: r.stall.longest(), crashes: r.fleet.crashes,
+		forgets: r.store.forgets(),
 	}
 	for _, id := range r.book.all() {
 		e.asked[id] = *r.book.people[id]

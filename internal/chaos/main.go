@@ -37,7 +37,7 @@ func command(args []string, out, notes io.Writer) int {
 	flags.DurationVar(&cfg.drain, "drain", 6*time.Minute, "how long it may take until all has ended then")
 	flags.DurationVar(&cfg.gap, "gap", 1500*time.Millisecond, "between two faults, about")
 	only := flags.String("only", "", "only these `kinds` or groups of faults, separated by commas")
-	flags.StringVar(&cfg.redis, "redis", "single", "the Redis: single")
+	flags.StringVar(&cfg.redis, "redis", "single", "the Redis: single, sentinel or cluster")
 	flags.StringVar(&cfg.kyclink, "kyclink", "bin/kyclink-failpoint", "the `binary` to test, built with the tag failpoint and without -race")
 	flags.IntVar(&cfg.workers, "workers", 3, "worker processes")
 	flags.Float64Var(&cfg.rate, "rate", 60, "calls a second that FaceKi allows")

@@ -75,6 +75,9 @@ func (f figures) table(out io.Writer) {
 	row("calls; links issued; links recorded", "%d; %d; %d", f.state.LinkCalls, f.state.Links, recorded)
 	row("links beyond the recorded ones; possible duplicates counted", "%d; %d", f.state.Links-recorded, known)
 	row("duplicates unknown", "%d", unknown)
+	if e.forgets {
+		row("acknowledged requests that Redis lost", "%d", len(e.forgotten()))
+	}
 	n := 0
 	for _, times := range e.injected {
 		n += times

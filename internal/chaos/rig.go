@@ -21,7 +21,7 @@ type config struct {
 	drain    time.Duration // for which it is waited at most afterwards
 	gap      time.Duration // between two faults, about
 	only     []string      // kinds; all where empty
-	redis    string        // single
+	redis    string        // single, sentinel, cluster
 	kyclink  string        // the program, built with the tag failpoint
 	dir      string        // for everything that is left behind
 	workers  int

@@ -19,9 +19,10 @@ type store interface {
 	// client reaches it; a producer's as the workers do, the oracle's own past
 	// every fault between. The caller closes it.
 	client(producer bool) redis.UniversalClient
-	// kinds is what can be done to it. Where some of what was acknowledged may be
-	// lost by it, kinds says so.
+	// kinds is what can be done to it.
 	kinds() []kind
+	// forgets says that what it acknowledged last may be lost by that.
+	forgets() bool
 	// heal makes it whole again, whatever was done to it.
 	heal(ctx context.Context) error
 	// written lists the files that hold what was ever written to it.
@@ -34,8 +35,12 @@ func openStore(name, dir string) (store, error) {
 	switch name {
 	case "single":
 		return openSingle(dir)
+	case "sentinel":
+		return openSentinel()
+	case "cluster":
+		return openCluster()
 	default:
-		return nil, fmt.Errorf("there is no Redis %q; use single", name)
+		return nil, fmt.Errorf("there is no Redis %q; use single, sentinel or cluster", name)
 	}
 }
 
@@ -82,6 +87,8 @@ func (s *single) client(producer bool) redis.UniversalClient {
 	}
 	return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 }
+
+func (*single) forgets() bool { return false }
 
 func (s *single) written() []string {
 	files, _ := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*")) // the pattern is a good one
