@@ -1,0 +1,63 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// What a worker has in hand when it is killed is another's soon: asynq alone
+// would give it back after one to two minutes.
+func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		settings []string
+		calling  int // of 40, when it is killed; the others wait in their handlers
+		doubts   int
+	}{
+		"calls under way":      {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40},
+		"waiting for the rate": {[]string{"FACEKI_RATE=1/s", "FACEKI_BURST=4", "KYCLINK_CONCURRENCY=40"}, 4, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
+			settings := append([]string{setting, "KYCLINK_REDIS_URL=" + server.URL}, c.settings...)
+			rdb := server.Client(t)
+			client := enqueue(t, rdb, 40)
+			killed := start(t, settings, "worker", "--simulate")
+			eventually(t, "all have a handler", func() bool {
+				return sim.State().InFlight >= c.calling && rdb.LLen(t.Context(), "asynq:{kyclink:default:bulk}:active").Val() == 40
+			})
+			killed.kill()
+			begun := time.Now()
+			script := sim.Script()
+			script.Rules = nil
+			if err := sim.SetScript(script); err != nil {
+				t.Fatal(err)
+			}
+			living := append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200")
+			start(t, living, "worker", "--simulate")
+			all := func() []tasks.Link { return links(t, client, 40) }
+			eventually(t, "all have their links", func() bool { return allCreated(all()) })
+			took := time.Since(begun)
+			t.Logf("all have their links after %s", took.Round(100*time.Millisecond))
+			if took > 35*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			doubts := 0
+			for _, l := range all() {
+				doubts += l.PossibleDuplicates
+			}
+			if links := sim.State().Links; doubts > c.doubts || doubts < c.calling/2 || links > 40+doubts {
+				t.Errorf("%d doubts, %d links of 40 requests", doubts, links)
+			}
+			eventually(t, "no task is left", func() bool { return len(rdb.Keys(t.Context(), "asynq:{*}:t:*").Val()) == 0 })
+			if n := rdb.ZCard(t.Context(), "{kyclink:default}:calls").Val(); n != 0 {
+				t.Errorf("%d calls are out", n)
+			}
+		})
+	}
+}
