@@ -114,7 +114,15 @@ func TestEventJSON(t *testing.T) {
 	if err != nil || !again.Replay {
 		t.Errorf("the event is %+v, %v", again, err)
 	}
-	golden(t, "event", created, again)
+	held := entry()
+	held["type"] = "link.held"
+	held["data"] = `{"application_id":"A-1001","generation":1,"run":1,"batch":"spring","reason":"unknown_outcome",` +
+		`"message":"FaceKi did not answer in time","attempts":1,"possible_duplicates":1}`
+	parked, err := tasks.ParseEvent(held)
+	if err != nil {
+		t.Error(err)
+	}
+	golden(t, "event", created, again, parked)
 }
 
 func TestParseEventRefuses(t *testing.T) {

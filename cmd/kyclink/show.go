@@ -102,8 +102,9 @@ func (s story) advice() string {
 		return fmt.Sprintf("kyclink held retry %s (may make a second link), or kyclink held drop %s (cancels it)", s.ApplicationID, s.ApplicationID)
 	case tasks.Failed:
 		return "kyclink failed retry " + s.ApplicationID
+	default:
+		return ""
 	}
-	return ""
 }
 
 func (s story) print(w io.Writer) error {
