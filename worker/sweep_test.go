@@ -74,7 +74,7 @@ func (b *bench) taskState(lane record.Lane, ref record.Ref) string {
 // dequeue takes the lane's next task, as asynq does before it begins a handler.
 func (b *bench) dequeue(lane record.Lane) {
 	b.t.Helper()
-	id, err := b.rdb.RPopLPush(b.t.Context(), b.asynqKey(lane, "pending"), b.asynqKey(lane, "active")).Result()
+	id, err := b.rdb.LMove(b.t.Context(), b.asynqKey(lane, "pending"), b.asynqKey(lane, "active"), "RIGHT", "LEFT").Result()
 	b.must(err)
 	b.must(b.rdb.HSet(b.t.Context(), b.asynqKey(lane, "t:"+id), "state", "active").Err())
 	b.must(b.rdb.ZAdd(b.t.Context(), b.asynqKey(lane, "lease"), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: id}).Err())

@@ -38,8 +38,8 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 			if err := sim.SetScript(script); err != nil {
 				t.Fatal(err)
 			}
-			living := append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200")
-			start(t, living, "worker", "--simulate")
+			settings = append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200")
+			start(t, settings, "worker", "--simulate")
 			all := func() []tasks.Link { return links(t, client, 40) }
 			eventually(t, "all have their links", func() bool { return allCreated(all()) })
 			took := time.Since(begun)
