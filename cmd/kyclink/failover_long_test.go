@@ -46,7 +46,7 @@ func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fai
 		if err := part(ctx); err != nil {
 			return err
 		}
-		time.Sleep(lag) // of the work that is to be lost
+		<-time.After(lag) // of the work that is to be lost
 		return fail(ctx)
 	})
 	if most := 2 * failoverRate * int(lag) / int(time.Second); r.Uncounted > most {

@@ -84,7 +84,7 @@ func (c *crowd) insist(do func(ctx context.Context) error) {
 		c.mu.Lock()
 		c.errors++
 		c.mu.Unlock()
-		time.Sleep(20 * time.Millisecond) // a producer's pause
+		<-time.After(20 * time.Millisecond) // a producer's pause
 	}
 }
 
@@ -159,7 +159,7 @@ func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) repor
 			if time.Now().After(deadline) {
 				c.t.Fatalf("%s has not ended: %v: %+v", id, err, link)
 			}
-			time.Sleep(20 * time.Millisecond) // a poll's pause
+			<-time.After(20 * time.Millisecond) // a poll's pause
 		}
 	}
 	events, err := rdb.XRange(c.t.Context(), "{kyclink:default}:results", "-", "+").Result()

@@ -159,7 +159,7 @@ func (n *node) settled(ctx context.Context, nodes, serving int) bool {
 		if info, err = rdb.ClusterInfo(ctx).Result(); err != nil {
 			return err
 		}
-		ranges, err := rdb.ClusterSlots(ctx).Result()
+		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS names dead nodes, too
 		for _, r := range ranges {
 			for _, at := range r.Nodes {
 				seen[at.ID] = true
@@ -246,7 +246,7 @@ func (c *Cluster) owner(ctx context.Context, key string) (*node, error) {
 		if err != nil {
 			return err
 		}
-		ranges, err := rdb.ClusterSlots(ctx).Result()
+		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS names dead nodes, too
 		for _, r := range ranges {
 			for _, n := range c.nodes {
 				if r.Start <= int(slot) && int(slot) <= r.End && len(r.Nodes) > 0 && n.id == r.Nodes[0].ID {
@@ -266,6 +266,6 @@ func (c *Cluster) owner(ctx context.Context, key string) (*node, error) {
 func (c *Cluster) Close() {
 	for _, n := range c.nodes {
 		n.Kill()
-		n.Server.Close()
+		n.Close()
 	}
 }

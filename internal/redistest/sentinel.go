@@ -176,7 +176,7 @@ func (s *Sentinel) Close() {
 
 func follow(ctx context.Context, replica, master *Server) error {
 	host, port, _ := strings.Cut(master.Addr, ":")
-	err := replica.ask(func(rdb *redis.Client) error { return rdb.SlaveOf(ctx, host, port).Err() })
+	err := replica.ask(func(rdb *redis.Client) error { return rdb.ReplicaOf(ctx, host, port).Err() })
 	if err != nil {
 		return fmt.Errorf("make a replica: %w", err)
 	}
