@@ -27,11 +27,12 @@ type desk struct {
 	log    []string
 	asks   []record.Ask
 	sent   []record.Attempt
-	asking map[string]bool // by lane
+	asking map[string]int // by lane
+	most   int            // that asked at a time
 }
 
 func newDesk(answers ...record.Answer) *desk {
-	return &desk{begun: time.Now(), answers: answers, asking: map[string]bool{}}
+	return &desk{begun: time.Now(), answers: answers, asking: map[string]int{}}
 }
 
 func (d *desk) note(format string, args ...any) {
@@ -46,10 +47,8 @@ func laneOf(ref record.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID
 func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
 	d.note("mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
 	d.mu.Lock()
-	if d.asking[laneOf(ask.Ref)] {
-		d.log = append(d.log, "two ask at a time")
-	}
-	d.asking[laneOf(ask.Ref)] = true
+	d.asking[laneOf(ask.Ref)]++
+	d.most = max(d.most, d.asking[laneOf(ask.Ref)])
 	d.asks = append(d.asks, ask)
 	answer := d.answers[0]
 	if len(d.answers) > 1 {
@@ -58,10 +57,19 @@ func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
 	d.mu.Unlock()
 	<-time.After(d.takes)
 	d.mu.Lock()
-	d.asking[laneOf(ask.Ref)] = false
+	d.asking[laneOf(ask.Ref)]--
 	d.mu.Unlock()
 	answer.Attempt.ApplicationID = ask.Ref.ApplicationID
 	return answer, d.reached()
+}
+
+// together is how many asked at a time at most, since it was last asked.
+func (d *desk) together() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	most := d.most
+	d.most = 0
+	return most
 }
 
 func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen bool) (bool, error) {

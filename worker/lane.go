@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,27 +27,32 @@ type Gate interface {
 // rate allows in a tenth of a second more.
 const grantLife = 100 * time.Millisecond
 
-// lane is the handlers of one lane of this process. One of them at a time asks
-// whether it may call; the others wait behind it, in the order in which they
-// came, and cost Redis nothing.
+// lane is the handlers of one lane of this process. While grants come at once, a
+// few of them at a time ask whether they may call; from the first denial on, one
+// alone does, until a grant comes at once again. The others wait behind, in the
+// order in which they came, and cost Redis nothing.
 type lane struct {
 	*pipeline
-	asking chan struct{} // held by the one that asks
+	asking chan struct{} // held by the few that ask
+	alone  chan struct{} // held as well by the one that asks while grants do not come at once
+	flows  atomic.Bool   // grants come at once
 	slots  *slots
 }
 
-func newLane(p *pipeline) *lane { return &lane{p, make(chan struct{}, 1), newSlots(p.auto)} }
+// askers is how many ask at a time at most: as many connections are made ready
+// for their calls.
+const askers = 4
+
+func newLane(p *pipeline) *lane {
+	return &lane{pipeline: p, asking: make(chan struct{}, askers), alone: make(chan struct{}, 1), slots: newSlots(p.auto)}
+}
 
 // admit waits until the turn may be called, or is not to be called any more; a
 // turn that was left to another process still has the verdict to wait. The error
 // is a [*later].
 func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
-	select {
-	case l.asking <- struct{}{}:
-	case <-l.stopping:
+	if !l.enter(ctx, l.asking) {
 		return record.Answer{}, &later{} // for another process to take up
-	case <-ctx.Done():
-		return record.Answer{}, &later{}
 	}
 	answer, err := l.ask(ctx, ref, earlier)
 	switch {
@@ -81,8 +87,20 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 // ask asks for whoever holds asking, and gives that up, whatever happens: a
 // panic must not stop the lane.
 func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
-	defer func() { <-l.asking }()
+	alone, denied := false, false
+	defer func() {
+		if alone {
+			<-l.alone
+		}
+		<-l.asking
+	}()
 	for connected, soon := false, true; ; {
+		// Who is told to connect has its answer expected, and needs no leave to give it.
+		if !alone && !connected && !l.flows.Load() {
+			if alone = l.enter(ctx, l.alone); !alone {
+				return record.Answer{}, &later{}
+			}
+		}
 		// While the gate is closed nothing is asked of FaceKi until it is this
 		// process' turn to find out how things are; nor while the next grant is
 		// further away than a connection stays open.
@@ -97,27 +115,41 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 				continue
 			}
 		}
-		if !l.slots.free(ctx, l.stopping) || l.over(ctx) {
+		if !l.slots.take(ctx, l.stopping) {
+			return record.Answer{}, l.giveBack(ctx, ref, connected)
+		}
+		if l.over(ctx) {
+			l.slots.putBack()
 			return record.Answer{}, l.giveBack(ctx, ref, connected)
 		}
 		asked := time.Now()
 		answer, err := l.mark(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Since: asked, Connected: connected})
+		if err != nil || answer.Verdict != record.Call {
+			l.slots.putBack()
+		}
 		if err != nil {
 			return answer, l.failed("mark", ref, err)
 		}
 		earlier = record.Unsent // a lost answer is counted now
 		switch answer.Verdict {
 		case record.Wait:
+			denied = true
+			l.flows.Store(false)
 			l.shut.Store(answer.Reason != byRate)
 			connected = connected && answer.Reason == byRate
 			soon = answer.Wait < longestWait
 			if answer.Reason == string(fault.Refused) {
 				return answer, nil
 			}
-			if !l.sleep(ctx, answer.Wait) {
+			next := time.Now().Add(answer.Wait)
+			if !alone && !connected { // before it sleeps: others must not come before it
+				alone = l.enter(ctx, l.alone)
+			}
+			if !l.sleep(ctx, time.Until(next)) {
 				return answer, &later{}
 			}
 		case record.Connect:
+			l.flows.Store(false)
 			l.shut.Store(true)
 			connected, soon = l.connect(ctx, ref), true
 			if !connected && l.over(ctx) {
@@ -129,7 +161,9 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			}
 		default:
 			if answer.Verdict == record.Call {
-				l.slots.begin() // before the next one looks
+				if alone || answer.Wait > 0 { // what others asked meanwhile tells nothing new
+					l.flows.Store(!denied && !answer.Probe && answer.Wait == 0)
+				}
 				l.shut.Store(answer.Probe)
 				answer.Attempt.SendBy = asked.Add(answer.Wait + grantLife)
 			}
@@ -174,6 +208,7 @@ func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) (again bo
 	case f == nil:
 		return false, nil
 	}
+	l.flows.Store(false)
 	l.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
 	if l.trouble(ctx, ref, f, chosen) {
 		return true, nil
@@ -223,6 +258,18 @@ func (p *pipeline) over(ctx context.Context) bool {
 		return true
 	default:
 		return ctx.Err() != nil
+	}
+}
+
+// enter takes one of a few places, in turn.
+func (p *pipeline) enter(ctx context.Context, places chan<- struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-p.stopping:
+		return false
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,64 @@ func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
 			"1.03s call", "1.03s created s-2",
 			"1.03s ready", "1.03s mark s-3",
 			"1.04s call", "1.04s created s-3")
+	})
+}
+
+// As long as grants come at once, a few ask at a time: a lane that waits for one
+// round trip a call is not faster than that.
+func TestAFewAskAtATimeWhileGrantsComeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far := granted
+		far.Wait = 20 * time.Millisecond
+		for name, tt := range map[string]struct {
+			answers      []record.Answer
+			first, later bool // several ask at a time: of ten, and of ten that come later
+		}{
+			"at once":                  {[]record.Answer{granted}, true, true},
+			"once denied":              {[]record.Answer{wait(time.Second, "rate"), granted}, true, true},
+			"the gate is shut":         {[]record.Answer{shut}, false, false},
+			"denied later":             {[]record.Answer{granted, granted, granted, granted, granted, shut}, true, false},
+			"held to be sent in time":  {[]record.Answer{far}, false, false},
+			"each waits for its grant": {slices.Repeat([]record.Answer{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
+		} {
+			d := newDesk(tt.answers...)
+			d.takes = 10 * time.Millisecond
+			l := newLane(clocked(d, d.upstream()).pipe)
+			ctx, cancel := context.WithCancel(t.Context())
+			for _, several := range []bool{tt.first, tt.later} {
+				for i := range 10 {
+					begin(ctx, l, fmt.Sprintf("A-%d", i))
+				}
+				time.Sleep(3 * time.Second)
+				if n := d.together(); n > askers || (n > 1) != several {
+					t.Errorf("%s: %d asked at a time", name, n)
+				}
+			}
+			cancel()
+			synctest.Wait()
+		}
+	})
+}
+
+// Of those that asked together when the gate closed, the one that is told to
+// connect asks again without waiting for the others, and nobody else overtakes.
+func TestOneThatAskedWithOthersIsChosenToProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(granted, shut, chosen, probe, shut)
+		d.takes = 10 * time.Millisecond
+		l := newLane(clocked(d, d.upstream()).pipe)
+		<-begin(t.Context(), l, "A-1")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		d.log, d.begun = nil, time.Now()
+		waits := begin(ctx, l, "A-2")
+		if err := <-begin(t.Context(), l, "A-3"); err != nil {
+			t.Error(err)
+		}
+		d.expect(t, "0s ready", "0s mark A-2", "0s ready", "0s mark A-3",
+			"10ms connect", "10ms ready", "10ms mark A-3 connected", "20ms call", "20ms created A-3")
+		cancel()
+		<-waits
 	})
 }
 

@@ -39,12 +39,14 @@ func (s *slots) limit() int {
 	return max(leastSlots, int(math.Ceil(2*s.rate*s.usual.Seconds())))
 }
 
-// free waits until one more call may be out, and says whether it may.
-func (s *slots) free(ctx context.Context, stopping <-chan struct{}) bool {
+// take waits until one more call may be out, and counts it; it says whether it
+// may. What is not used is put back.
+func (s *slots) take(ctx context.Context, stopping <-chan struct{}) bool {
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		if s.out < s.limit() {
+			s.out++
 			s.mu.Unlock()
 			return true
 		}
@@ -59,10 +61,11 @@ func (s *slots) free(ctx context.Context, stopping <-chan struct{}) bool {
 	}
 }
 
-func (s *slots) begin() {
+func (s *slots) putBack() {
 	s.mu.Lock()
-	s.out++
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.out--
+	s.wake()
 }
 
 // end is of a call that took so long, answered or not.

@@ -20,7 +20,9 @@ func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
 	}
 	answer := func(took time.Duration, f *fault.Fault) {
 		for range 200 {
-			s.begin()
+			if !s.take(t.Context(), nil) {
+				t.Fatal("no slot")
+			}
 			s.end(took, f)
 		}
 	}
@@ -54,36 +56,41 @@ func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
 func TestWhoWaitsForASlotIsWoken(t *testing.T) {
 	for name, tt := range map[string]struct {
 		event func(s *slots, stop, cancel func())
-		free  bool
+		taken bool
 	}{
-		"a call ends":         {func(s *slots, _, _ func()) { s.end(time.Second, nil) }, true},
-		"the rate is raised":  {func(s *slots, _, _ func()) { s.inForce(100) }, true},
-		"the worker stops":    {func(_ *slots, stop, _ func()) { stop() }, false},
-		"the lease is lost":   {func(_ *slots, _, cancel func()) { cancel() }, false},
-		"a call is abandoned": {func(s *slots, _, _ func()) { s.end(time.Hour, &fault.Fault{Kind: fault.TimedOut}) }, true},
+		"calls end":          {func(s *slots, _, _ func()) { s.end(time.Second, nil); s.end(time.Second, nil) }, true},
+		"slots are put back": {func(s *slots, _, _ func()) { s.putBack(); s.putBack() }, true},
+		"the rate is raised": {func(s *slots, _, _ func()) { s.inForce(100) }, true},
+		"the worker stops":   {func(_ *slots, stop, _ func()) { stop() }, false},
+		"the lease is lost":  {func(_ *slots, _, cancel func()) { cancel() }, false},
+		"calls are abandoned": {func(s *slots, _, _ func()) {
+			for range 2 {
+				s.end(time.Hour, &fault.Fault{Kind: fault.TimedOut})
+			}
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSlots(true)
 				s.inForce(1)
 				for range leastSlots {
-					s.begin()
+					s.take(t.Context(), nil)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				stopping := make(chan struct{})
 				got := make(chan bool, 2)
 				for range 2 { // all who wait are woken
-					go func() { got <- s.free(ctx, stopping) }()
+					go func() { got <- s.take(ctx, stopping) }()
 				}
 				s.inForce(1) // nothing changes
 				synctest.Wait()
 				if len(got) != 0 {
-					t.Fatal("free with all slots out")
+					t.Fatal("taken with all slots out")
 				}
 				tt.event(s, func() { close(stopping) }, cancel)
 				synctest.Wait()
-				if len(got) != 2 || <-got != tt.free || <-got != tt.free {
-					t.Errorf("not woken, or not with %v", tt.free)
+				if len(got) != 2 || <-got != tt.taken || <-got != tt.taken {
+					t.Errorf("not woken, or not with %v", tt.taken)
 				}
 				cancel()
 			})

@@ -60,6 +60,8 @@ const (
 	beatTimeout     = 3 * time.Second
 	interactivePoll = 10 * time.Millisecond
 	bulkPoll        = 50 * time.Millisecond
+	bulkServers     = 4 // at most
+	serverSlots     = 8 // from which on one server is not enough
 	delayedPoll     = time.Second
 	stopMargin      = 5 * time.Second // to record an answer after the longest call
 	farewell        = 2 * time.Second
@@ -132,11 +134,21 @@ func New(rdb redis.UniversalClient, ledger interface {
 		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log, limited: cfg.Limited,
 	}
 	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
-	w.servers = []laneServer{
-		{w.server(rdb, record.Interactive, interactivePoll), newLane(w.pipe)},
-		{w.server(rdb, record.Bulk, bulkPoll), newLane(w.pipe)},
-	}
+	w.addLane(rdb, record.Interactive, interactivePoll, 1)
+	w.addLane(rdb, record.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
 	return w
+}
+
+// addLane adds a lane of its own to the process, so that bulk requests never hold
+// an interactive slot. Its slots are shared out among several asynq servers, each
+// of which takes tasks one after the other; together they look for one as often as
+// one alone would.
+func (w *Worker) addLane(rdb redis.UniversalClient, name record.Lane, poll time.Duration, servers int) {
+	l := newLane(w.pipe)
+	for i := range servers {
+		slots := (w.cfg.Slots + i) / servers
+		w.servers = append(w.servers, laneServer{w.server(rdb, name, slots, poll*time.Duration(servers)), l})
+	}
 }
 
 // inForce tells the lanes of the account's rate, per second.
@@ -160,17 +172,15 @@ func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
 	return rdb
 }
 
-// laneServer is a lane and the asynq server that hands it tasks.
+// laneServer is a lane and an asynq server that hands it tasks.
 type laneServer struct {
 	*asynq.Server
 	lane *lane
 }
 
-// server makes an asynq server of a lane's own, so that bulk requests never hold an
-// interactive slot.
-func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, poll time.Duration) *asynq.Server {
+func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, slots int, poll time.Duration) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
-		Concurrency:              w.cfg.Slots,
+		Concurrency:              slots,
 		Queues:                   map[string]int{record.Keys{Account: w.cfg.Account}.Queue(lane): 1},
 		TaskCheckInterval:        poll,
 		DelayedTaskCheckInterval: delayedPoll,

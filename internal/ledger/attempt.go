@@ -33,7 +33,7 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 		unanswered = time.Since(ask.Since) + onTheWay
 	}
 	ref := ask.Ref
-	reply, err := l.mark.Run(ctx, l.rdb, []string{l.keys.Tag()},
+	reply, err := l.commits.run(ctx, l.mark, []string{l.keys.Tag()},
 		ref.ApplicationID, ref.Generation, ref.Run, ref.Turn, l.process.Load(), l.upstream, frozen,
 		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
 		l.cfg.Credential, ask.Connected, l.cfg.HoldUnknown, unanswered.Milliseconds()).StringSlice()
@@ -121,7 +121,7 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 		if err != nil {
 			return "", err
 		}
-		state, err := l.created.Run(ctx, l.rdb, []string{l.keys.Tag()},
+		state, err := l.commits.run(ctx, l.created, []string{l.keys.Tag()},
 			r.ApplicationID, r.Generation, run, l.upstream,
 			e.id, e.at, e.idJSON, e.head, e.tail, link,
 			l.process.Load(), l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds()).Text()
@@ -163,7 +163,7 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	if err != nil {
 		return "", err
 	}
-	state, err := l.fault.Run(ctx, l.rdb, []string{l.keys.Tag()},
+	state, err := l.commits.run(ctx, l.fault, []string{l.keys.Tag()},
 		a.ApplicationID, a.Generation, a.Run, a.Attempts,
 		string(next.Follows), f.Blames(), f.Outcome() == fault.Unknown, next.MaxSpent, next.Delay.Milliseconds(),
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate,
@@ -197,7 +197,7 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	}
 	// The gate learns that the call is over, and nothing of FaceKi; a probe that
 	// died was its process'.
-	state, err := l.fault.Run(ctx, l.rdb, []string{l.keys.Tag()},
+	state, err := l.commits.run(ctx, l.fault, []string{l.keys.Tag()},
 		r.ApplicationID, r.Generation, r.Run, r.Attempts, string(record.Hold), false, true, 0, 0,
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why,
 		r.Holder, l.cfg.Credential, string(admission.None), 0, 0).Text()

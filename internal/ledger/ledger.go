@@ -107,6 +107,7 @@ type Ledger struct {
 	rdb      redis.UniversalClient
 	keys     record.Keys
 	cfg      Config
+	commits  commits
 	upstream string
 
 	process atomic.Int64 // this process' number, 0 before Join
@@ -127,7 +128,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		return redis.NewScript(record.Prelude + admission.Lua + prelude + peekLua + lua)
 	}
 	l := &Ledger{
-		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
+		rdb: rdb, commits: commits{rdb: rdb, farAway: farAway}, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
 		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script),
