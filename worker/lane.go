@@ -88,12 +88,7 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 // panic must not stop the lane.
 func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
 	alone, denied := false, false
-	defer func() {
-		if alone {
-			<-l.alone
-		}
-		<-l.asking
-	}()
+	defer func() { l.leave(alone) }()
 	for connected, soon := false, true; ; {
 		// Who is told to connect has its answer expected, and needs no leave to give it.
 		if !alone && !connected && !l.flows.Load() {
@@ -115,18 +110,11 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 				continue
 			}
 		}
-		if !l.slots.take(ctx, l.stopping) {
-			return record.Answer{}, l.giveBack(ctx, ref, connected)
-		}
-		if l.over(ctx) {
-			l.slots.putBack()
+		if !l.slot(ctx) {
 			return record.Answer{}, l.giveBack(ctx, ref, connected)
 		}
 		asked := time.Now()
-		answer, err := l.mark(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Since: asked, Connected: connected})
-		if err != nil || answer.Verdict != record.Call {
-			l.slots.putBack()
-		}
+		answer, err := l.markOrPutBack(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Since: asked, Connected: connected})
 		if err != nil {
 			return answer, l.failed("mark", ref, err)
 		}
@@ -141,11 +129,7 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			if answer.Reason == string(fault.Refused) {
 				return answer, nil
 			}
-			next := time.Now().Add(answer.Wait)
-			if !alone && !connected { // before it sleeps: others must not come before it
-				alone = l.enter(ctx, l.alone)
-			}
-			if !l.sleep(ctx, time.Until(next)) {
+			if !l.wait(ctx, answer.Wait, &alone, connected) {
 				return answer, &later{}
 			}
 		case record.Connect:
@@ -170,6 +154,44 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			return answer, nil
 		}
 	}
+}
+
+// leave ends what a handler held to ask.
+func (l *lane) leave(alone bool) {
+	if alone {
+		<-l.alone
+	}
+	<-l.asking
+}
+
+// slot takes one for a call, unless no call is to be begun any more.
+func (l *lane) slot(ctx context.Context) bool {
+	if !l.slots.take(ctx, l.stopping) {
+		return false
+	}
+	if l.over(ctx) {
+		l.slots.putBack()
+		return false
+	}
+	return true
+}
+
+// markOrPutBack marks with a slot in hand, which only a call keeps.
+func (l *lane) markOrPutBack(ctx context.Context, ask record.Ask) (record.Answer, error) {
+	answer, err := l.mark(ctx, ask)
+	if err != nil || answer.Verdict != record.Call {
+		l.slots.putBack()
+	}
+	return answer, err
+}
+
+// wait sleeps until it may ask again, alone: nobody of the lane is to come before it.
+func (l *lane) wait(ctx context.Context, d time.Duration, alone *bool, connected bool) bool {
+	next := time.Now().Add(d)
+	if !*alone && !connected {
+		*alone = l.enter(ctx, l.alone)
+	}
+	return l.sleep(ctx, time.Until(next))
 }
 
 // troublePause keeps a turn that waits after trouble from asking in a hot loop,

@@ -86,7 +86,7 @@ func TestAFewAskAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 				for i := range 10 {
 					begin(ctx, l, fmt.Sprintf("A-%d", i))
 				}
-				time.Sleep(3 * time.Second)
+				<-time.After(3 * time.Second)
 				if n := d.together(); n > askers || (n > 1) != several {
 					t.Errorf("%s: %d asked at a time", name, n)
 				}

@@ -23,7 +23,7 @@ type slowConn struct {
 
 func (c *slowConn) Write(p []byte) (int, error) {
 	c.sent.Add(1)
-	time.Sleep(c.away)
+	<-time.After(c.away)
 	return c.Conn.Write(p)
 }
 
