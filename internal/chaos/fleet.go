@@ -40,28 +40,31 @@ const (
 func (f *fleet) open(n int) error {
 	f.places = make([]*process, n)
 	for i := range f.places {
-		if err := f.start(i, ""); err != nil {
+		if _, err := f.start(i, "", nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// start puts a new process in a place, and sees to it that one follows.
-func (f *fleet) start(place int, failpoint string) error {
+// start puts a new process in a place, and sees to it that one follows. It gives
+// the one that was there; where that is not the one that is to be followed,
+// somebody else has the place, and nothing is started.
+func (f *fleet) start(place int, failpoint string, after *process) (before *process, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closing {
-		return nil
+	before = f.places[place]
+	if f.closing || after != nil && before != after {
+		return before, nil
 	}
 	f.started++
 	p, err := launch(f.program, f.dir, f.started, f.settings, failpoint)
 	if err != nil {
-		return err
+		return before, err
 	}
 	f.places[place] = p
 	f.watching.Go(func() { f.watch(place, p) })
-	return nil
+	return before, nil
 }
 
 func (f *fleet) watch(place int, p *process) {
@@ -84,7 +87,7 @@ func (f *fleet) watch(place int, p *process) {
 		return
 	}
 	time.Sleep(restartAfter) //nolint:forbidigo // as whoever runs the workers does
-	if err := f.start(place, ""); err != nil {
+	if _, err := f.start(place, "", p); err != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.complaints = append(f.complaints, err.Error())
@@ -110,8 +113,8 @@ func (f *fleet) at(place int) *process {
 // replace stops the process of a place softly and starts another one at once.
 func (f *fleet) replace(place int, failpoint string) error {
 	place %= len(f.places)
-	old := f.at(place)
-	if err := f.start(place, failpoint); err != nil {
+	old, err := f.start(place, failpoint, nil)
+	if err != nil {
 		return err
 	}
 	old.signal(syscall.SIGCONT)

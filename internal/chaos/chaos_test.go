@@ -1,0 +1,53 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, ownGoroutines()...) }
+
+// TestShortRun breaks things for a quarter of a minute. The seed is fixed: what
+// a seed found stays found.
+func TestShortRun(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "kyclink")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "failpoint", "-o", program, "../../cmd/kyclink")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	dir, err := os.MkdirTemp("", "kyclink-chaos-") // kept where something is wrong
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	wrong, err := run(t.Context(), config{
+		seed: 42, duration: 15 * time.Second, drain: 4 * time.Minute, gap: time.Second, redis: "single",
+		kyclink: program, dir: dir, workers: 2, rate: 40, burst: 10, notes: &out,
+	}, &out)
+	if err != nil || len(wrong) > 0 {
+		t.Fatalf("%v; wrong: %q; Redis' files and the workers' logs are in %s\n%s", err, wrong, dir, out.String())
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPlan: a seed makes the same schedule each time, and another seed another.
+func TestPlan(t *testing.T) {
+	kinds := (&fleet{}).kinds(true)
+	text := func(seed uint64) (text string) {
+		for _, o := range plan(seed, kinds, 5*time.Minute, time.Second) {
+			text += o.String()
+		}
+		return text
+	}
+	if text(1) != text(1) || text(1) == text(2) {
+		t.Errorf("two plans of one seed are the same: %v; those of two seeds: %v", text(1) == text(1), text(1) == text(2))
+	}
+}
