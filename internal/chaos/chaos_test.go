@@ -21,7 +21,7 @@ func TestShortRun(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	dir, err := os.MkdirTemp("", "kyclink-chaos-") // kept where something is wrong
+	dir, err := os.MkdirTemp("", "kyclink-chaos-") //nolint:usetesting // kept where something is wrong
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,8 @@ func TestPlan(t *testing.T) {
 		}
 		return text
 	}
-	if text(1) != text(1) || text(1) == text(2) {
-		t.Errorf("two plans of one seed are the same: %v; those of two seeds: %v", text(1) == text(1), text(1) == text(2))
+	first, same, other := text(1), text(1), text(2)
+	if first != same || first == other {
+		t.Errorf("two plans of one seed are the same: %v; those of two seeds: %v", first == same, first == other)
 	}
 }

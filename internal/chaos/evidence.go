@@ -99,7 +99,7 @@ func (r *rig) keys(ctx context.Context, pattern string) ([]string, error) {
 		return slices.Compact(found), err
 	}
 	lists := make(chan []string, 100)
-	err := cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
 		found, err := scan(master)
 		lists <- found
 		return err

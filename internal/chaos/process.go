@@ -29,7 +29,7 @@ func launch(program, dir string, number int, settings []string, failpoint string
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()                                                                                                    // the process has its own
-	p := &process{cmd: exec.Command(program, "worker", "--simulate"), log: log.Name(), armed: failpoint != "", over: make(chan struct{})} //nolint:gosec,noctx // ours; ended by pid
+	p := &process{cmd: exec.Command(program, "worker", "--simulate"), log: log.Name(), armed: failpoint != "", over: make(chan struct{})} //nolint:noctx // ours; ended by pid
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir}, settings...)
 	if failpoint != "" {
 		p.cmd.Env = append(p.cmd.Env, "KYCLINK_FAILPOINT="+failpoint)
@@ -47,12 +47,8 @@ func launch(program, dir string, number int, settings []string, failpoint string
 
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
-	switch s {
-	case syscall.SIGKILL:
-		p.killed = true
-	case syscall.SIGTERM:
-		p.stopped = true
-	}
+	p.killed = p.killed || s == syscall.SIGKILL
+	p.stopped = p.stopped || s == syscall.SIGTERM
 	p.mu.Unlock()
 	_ = p.cmd.Process.Signal(s) // an error says that it has ended
 }
