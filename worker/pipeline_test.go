@@ -186,7 +186,7 @@ func TestEndsWithoutACall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	p := b.joined(b.book(), b.faceki)
-	soon := time.Now().Add(50 * time.Millisecond)
+	soon := time.Now().Add(time.Second)
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: soon})
 	b.must(err)
 	ref := b.record("A-1").Ref()

@@ -238,7 +238,7 @@ func TestACallThatDiedHasATask(t *testing.T) {
 func TestNotAfterEndsWhatWaits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "held", Fault: simulator.Fault{Name: "no_url"}}}})
-	soon := time.Now().Add(700 * time.Millisecond)
+	soon := time.Now().Add(2 * time.Second)
 	for id, lane := range map[string]tasks.Lane{"queued": tasks.Interactive, "held": tasks.Interactive, "waiting": tasks.Bulk} {
 		_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id, Lane: lane, NotAfter: soon})
 		b.must(err)
