@@ -96,10 +96,17 @@ resume = function()
     set('under', '')
     turn(under == '' and 'open' or 'closed', under, now)
   end
-  if g.reason ~= '' then set('next', now) end
+  if g.reason ~= '' then
+    free_probe()
+    set('next', now)
+    set('pause', FIRST[g.reason] / 2) -- the next is twice as long
+  end
   for credential in string.gmatch(g.refused, '%S+') do
-    if redis.call('HEXISTS', refused_key(credential), 'since') == 1 then
-      redis.call('HSET', refused_key(credential), 'next', ms(now))
+    local r = refusal(credential)
+    if r then
+      r.prober, r.id, r.by = '', '', 0
+      r.next, r.pause = now, REFUSED[1] / 2
+      refuse(credential, r)
     end
   end
   write()

@@ -37,7 +37,7 @@ func NewAccount(rdb redis.UniversalClient, account string) *Account {
 func (a *Account) Pause(ctx context.Context) error { return a.do(ctx, "pause", a.pause) }
 
 // Resume ends a pause, and lets the next ask of a gate that is closed for
-// another reason probe at once.
+// another reason probe at once, after which pauses are short again.
 func (a *Account) Resume(ctx context.Context) error { return a.do(ctx, "resume", a.resume) }
 
 func (a *Account) do(ctx context.Context, what string, script *redis.Script) error {

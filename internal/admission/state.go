@@ -149,7 +149,8 @@ func (s *State) Pause(now time.Time) {
 }
 
 // Resume ends a pause. Where the gate is closed for another reason, underneath
-// or alone, the next ask is the probe.
+// or alone, the next ask is the probe, whatever an earlier one finds, and pauses
+// are short again: a person says that FaceKi is well.
 func (s *State) Resume(now time.Time) {
 	s.begin(now)
 	g := &s.gate
@@ -163,10 +164,12 @@ func (s *State) Resume(now time.Time) {
 		s.turn(state, under, s.now)
 	}
 	if g.reason != "" {
-		g.next = s.now
+		g.freeProbe()
+		g.next, g.pause = s.now, causeOf(g.reason).first/2 // the next is twice as long
 	}
 	for _, r := range s.refused {
-		r.next = s.now
+		r.prober, r.id, r.by = "", "", 0
+		r.next, r.pause = s.now, refusedFirst/2
 	}
 }
 
