@@ -59,9 +59,11 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 		if len(open)+len(left) == 0 {
 			return nil, nil
 		}
+		if said.IsZero() {
+			r.resume(ctx) // whoever sees a closed gate before a well FaceKi does so
+		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			r.resume(ctx) // whoever sees a closed gate before a well FaceKi does so
 			fmt.Fprintf(r.cfg.notes, "draining: %d requests have not ended; left over: %s\n", len(open), strings.Join(left[:min(len(left), 4)], "; "))
 		}
 		if time.Now().After(end) {
