@@ -38,7 +38,7 @@ test-long: test-needs ## the same, with the long tests and in random order
 BENCH ?=
 
 .PHONY: bench
-bench: build test-needs ## figures beside their targets, in about 30 minutes; BENCH='-short -run rate' for less
+bench: build test-needs ## figures beside their targets, in about 35 minutes; BENCH='-short -run rate' for less
 	@go build -o bin/bench ./internal/bench
 	@exec bin/bench $(BENCH)
 
