@@ -94,6 +94,9 @@ func judge(ctx context.Context, cfg config, out io.Writer) (ok bool, err error) 
 		fmt.Fprintf(out, "\nnothing is wrong\n")
 		return true, os.RemoveAll(cfg.dir)
 	}
+	if err != nil && len(wrong) == 0 {
+		return false, fmt.Errorf("there is no verdict; what it worked on is in %s: %w", cfg.dir, err)
+	}
 	const most = 50
 	for _, text := range wrong[:min(len(wrong), most)] {
 		fmt.Fprintln(out, "WRONG:", text)
