@@ -234,10 +234,10 @@ func (r *rig) left(ctx context.Context) ([]string, error) {
 				return nil, err
 			}
 		}
-		for _, key := range []string{r.tag.Queued(lane), r.tag.Tag() + ":line:" + string(lane)} {
-			if left, err = r.holds(ctx, left, key); err != nil {
-				return nil, err
-			}
+		// What stands in the line before the rate is stale in a moment, and the
+		// next to ask drops it: that is no leftover.
+		if left, err = r.holds(ctx, left, r.tag.Queued(lane)); err != nil {
+			return nil, err
 		}
 	}
 	var err error
