@@ -37,7 +37,7 @@ func (b *bench) noTasks() {
 		return true
 	})
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
-		for _, set := range []string{"active", "lease", "retry", "archived", "pending"} {
+		for _, set := range []string{"active", "lease", "retry", "scheduled", "archived", "completed", "pending"} {
 			if b.rdb.Exists(context.Background(), "asynq:{"+b.keys.Queue(lane)+"}:"+set).Val() > 0 {
 				b.t.Errorf("%s of %s is not empty", set, lane)
 			}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
@@ -15,7 +17,7 @@ import (
 // queue is asynq's queue of a lane, as the sweep sees it. asynq's inspector has
 // no look at many tasks in one round trip, gives no active task back, and fails
 // at one message that it cannot read; so this reads and changes asynq's own keys,
-// in the way of asynq v0.26. A test holds it to that.
+// in the way of asynq v0.26. TestTheQueueIsAsAsynqKeepsIt holds it to that.
 type queue struct {
 	rdb       redis.UniversalClient
 	inspector *asynq.Inspector
@@ -81,54 +83,76 @@ func (q queue) archived(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// giveBack makes an active task pending, before the others, as asynq's recoverer
-// does some time later. It gives nothing back whose message is not there.
-func (q queue) giveBack(ctx context.Context, id string) error {
+// message is a task as asynq stores it; both are empty where there is none.
+type message struct{ state, raw string }
+
+func (q queue) look(ctx context.Context, id string) (m message, err error) {
+	values, err := q.rdb.HMGet(ctx, q.key("t:"+id), "state", "msg").Result()
+	if err != nil {
+		return m, fmt.Errorf("read a task of %s: %w", q.name(), err)
+	}
+	m.state, _ = values[0].(string)
+	m.raw, _ = values[1].(string)
+	return m, nil
+}
+
+// readable says whether asynq can read the message as that of the task: it is
+// decoded as asynq does it, by the type that asynq has registered. Where there is
+// no such type, nothing is held against a message.
+func (m message) readable(id string) bool {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName("asynq.TaskMessage")
+	if err != nil {
+		return true
+	}
+	decoded := kind.New()
+	if proto.Unmarshal([]byte(m.raw), decoded.Interface()) != nil {
+		return false
+	}
+	field := kind.Descriptor().Fields().ByName("id")
+	return field == nil || decoded.Get(field).String() == id
+}
+
+// giveBack makes an active or archived task pending, before the others. ok is
+// false where it is neither any more.
+func (q queue) giveBack(ctx context.Context, id string) (ok bool, err error) {
 	const script = `
-if redis.call('HEXISTS', KEYS[1], 'msg') == 0 or redis.call('LREM', KEYS[2], 0, ARGV[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'msg') == 0 then return 0 end
+if redis.call('LREM', KEYS[2], 0, ARGV[1]) + redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'pending')
-redis.call('RPUSH', KEYS[4], ARGV[1])
+redis.call('RPUSH', KEYS[5], ARGV[1])
 return 1`
-	keys := []string{q.key("t:" + id), q.key("active"), q.key("lease"), q.key("pending")}
-	if err := redis.NewScript(script).Run(ctx, q.rdb, keys, id).Err(); err != nil {
-		return fmt.Errorf("give a task of %s back: %w", q.name(), err)
-	}
-	return nil
-}
-
-// raw gives a task's message as asynq stores it.
-func (q queue) raw(ctx context.Context, id string) ([]byte, error) {
-	raw, err := q.rdb.HGet(ctx, q.key("t:"+id), "msg").Bytes()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("read a task of %s: %w", q.name(), err)
-	}
-	return raw, nil
-}
-
-// remove takes an active or archived task away, readable or not.
-func (q queue) remove(ctx context.Context, id string) error {
-	_, err := q.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.LRem(ctx, q.key("active"), 0, id)
-		pipe.ZRem(ctx, q.key("lease"), id)
-		pipe.ZRem(ctx, q.key("archived"), id)
-		pipe.Del(ctx, q.key("t:"+id))
-		return nil
-	})
+	ok, err = redis.NewScript(script).Run(ctx, q.rdb, append(q.held(id), q.key("pending")), id).Bool()
 	if err != nil {
-		return fmt.Errorf("remove a task of %s: %w", q.name(), err)
+		return false, fmt.Errorf("give a task of %s back: %w", q.name(), err)
 	}
-	return nil
+	return ok, nil
 }
 
-// readable says whether asynq can read the task's message.
-func (q queue) readable(id string) bool {
-	info, err := q.inspector.GetTaskInfo(q.name(), id)
-	return err == nil && info.ID == id
+// remove takes an active or archived task away that is as it was seen, readable
+// or not. ok is false where it is not so any more.
+func (q queue) remove(ctx context.Context, id string, seen message) (ok bool, err error) {
+	const script = `
+local task = redis.call('HMGET', KEYS[1], 'state', 'msg')
+if (task[1] or '') ~= ARGV[2] or (task[2] or '') ~= ARGV[3] then return 0 end
+if redis.call('LREM', KEYS[2], 0, ARGV[1]) + redis.call('ZREM', KEYS[4], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[1])
+return 1`
+	ok, err = redis.NewScript(script).Run(ctx, q.rdb, q.held(id), id, seen.state, seen.raw).Bool()
+	if err != nil {
+		return false, fmt.Errorf("remove a task of %s: %w", q.name(), err)
+	}
+	return ok, nil
 }
 
-// run makes a task pending that asynq has put off or archived. Another may have
-// been faster.
+// held names the task, and the sets that it is in while a handler has it, or
+// nobody is to.
+func (q queue) held(id string) []string {
+	return []string{q.key("t:" + id), q.key("active"), q.key("lease"), q.key("archived")}
+}
+
+// run makes a task pending that asynq has put off. Another may have been faster.
 func (q queue) run(ctx context.Context, id string) error {
 	err := q.inspector.RunTask(q.name(), id)
 	if err == nil || errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
@@ -142,4 +166,14 @@ func (q queue) run(ctx context.Context, id string) error {
 
 func (q queue) dispatch(ctx context.Context, ref record.Ref) error {
 	return tasks.Dispatch(ctx, q.client, q.account, q.lane, ref)
+}
+
+// renew enqueues a task anew that asynq keeps in a state that it does not leave
+// by itself, such as completed.
+func (q queue) renew(ctx context.Context, ref record.Ref) error {
+	err := q.inspector.DeleteTask(q.name(), ref.String())
+	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+		return fmt.Errorf("remove a task of %s: %w", q.name(), err)
+	}
+	return q.dispatch(ctx, ref)
 }

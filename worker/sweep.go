@@ -37,6 +37,7 @@ const (
 	sweepTimeout = time.Minute
 	sweepPages   = 20              // of a kind in one pass, so that none keeps the others waiting
 	unclaimedFor = 5 * time.Second // several heartbeats, which tell what has a handler
+	knownFor     = 5 * time.Second // what has a handler
 	mendAtOnce   = 32
 )
 
@@ -66,14 +67,16 @@ type sweep struct {
 	leads     func() bool
 	overdue   time.Duration // after which a queued turn is looked after
 	pause     time.Duration
-	unclaimed time.Duration
+	knownFor  time.Duration // what has a handler
+	unclaimed time.Duration // after which an active task is nobody's
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
 	log       *zap.Logger          // of what was mended
 	limited   *zap.Logger
 }
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
-	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause, unclaimed: unclaimedFor, log: cfg.Log, limited: cfg.Limited}
+	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause,
+		knownFor: knownFor, unclaimed: unclaimedFor, log: cfg.Log, limited: cfg.Limited}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
@@ -113,7 +116,7 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	for _, q := range s.queues {
 		all = append(all, s.archive(ctx, q, mended))
 	}
-	all = append(all, s.orphans(ctx, mended), s.lost(ctx, mended))
+	all = append(all, s.allOrphans(ctx, mended), s.lost(ctx, mended))
 	for _, q := range s.queues {
 		all = append(all, s.overdueOf(ctx, q, mended))
 	}
@@ -131,41 +134,59 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	return mended, errors.Join(all...)
 }
 
-// orphans gives tasks back whose handler died: at once where its process is known
-// and dead, and otherwise when nobody has claimed them for a while. A handler
-// that lives all the same finds out when it asks, and loses nothing.
-func (s *sweep) orphans(ctx context.Context, mended map[string]int) error {
+// allOrphans gives tasks back whose handler died, in the time for which it is
+// known what has one: a process that was stopped for a while must not go by what
+// it knew before.
+func (s *sweep) allOrphans(ctx context.Context, mended map[string]int) error {
+	ctx, cancel := context.WithTimeout(ctx, s.knownFor)
+	defer cancel()
 	alive, err := s.left.Handlers(ctx)
 	if err != nil {
+		s.seen = nil
 		return err
 	}
 	still := map[string]time.Time{}
+	var all []error
 	for _, q := range s.queues {
-		ids, err := q.active(ctx)
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			lives, claimed := alive[id]
-			if lives {
-				continue
-			}
-			key := q.name() + " " + id
-			since, again := s.seen[key]
-			if !again {
-				since = time.Now()
-			}
-			if !claimed && time.Since(since) < s.unclaimed {
-				still[key] = since
-				continue
-			}
-			if err := s.giveBack(ctx, q, id, orphaned, mended); err != nil {
-				return err
-			}
-		}
+		all = append(all, s.orphans(ctx, q, alive, still, mended))
 	}
 	s.seen = still
-	return nil
+	return errors.Join(all...)
+}
+
+// orphans gives a task back at once where its process is known and dead, and
+// otherwise when nobody has claimed it for a while, pass after pass: still is what
+// is to be looked at again. A handler that lives all the same finds out when it
+// asks, and loses nothing.
+func (s *sweep) orphans(ctx context.Context, q queue, alive map[string]bool, still map[string]time.Time, mended map[string]int) error {
+	ids, err := q.active(ctx)
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, id := range ids {
+		lives, claimed := alive[id]
+		if lives {
+			continue
+		}
+		key := q.name() + " " + id
+		since, again := s.seen[key]
+		if !again {
+			since = time.Now()
+		}
+		if !claimed && time.Since(since) < s.unclaimed {
+			still[key] = since
+			continue
+		}
+		if err := s.giveBack(ctx, q, id, orphaned, mended); err != nil {
+			all = append(all, err)
+			still[key] = since
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(all...)
 }
 
 func (s *sweep) archive(ctx context.Context, q queue, mended map[string]int) error {
@@ -184,24 +205,27 @@ func (s *sweep) archive(ctx context.Context, q queue, mended map[string]int) err
 }
 
 // giveBack lets a task be handled again, which ends it where it stands for
-// nothing, or puts it aside where asynq itself could not hand it out.
+// nothing. What asynq itself could not hand out is put aside; what has lost its
+// message is nothing any more.
 func (s *sweep) giveBack(ctx context.Context, q queue, id, kind string, mended map[string]int) error {
-	raw, err := q.raw(ctx, id)
-	switch {
-	case err != nil:
+	task, err := q.look(ctx, id)
+	if err != nil {
 		return err
-	case !q.readable(id) && ctx.Err() == nil:
+	}
+	var ok bool
+	switch {
+	case task.raw == "":
+		ok, err = q.remove(ctx, id, task)
+	case !task.readable(id):
 		kind = poisoned
 		s.log.Warn("a task that asynq cannot read was put aside", zap.String("task", id), zap.String("queue", q.name()))
-		if err = s.left.PutAside(ctx, record.Poison{Queue: q.name(), Task: id, Why: "asynq cannot read the task", Raw: raw}); err == nil {
-			err = q.remove(ctx, id)
+		if err = s.left.PutAside(ctx, record.Poison{Queue: q.name(), Task: id, Why: "asynq cannot read the task", Raw: []byte(task.raw)}); err == nil {
+			ok, err = q.remove(ctx, id, task)
 		}
-	case kind == archived:
-		err = q.run(ctx, id)
 	default:
-		err = q.giveBack(ctx, id)
+		ok, err = q.giveBack(ctx, id)
 	}
-	if err == nil {
+	if ok {
 		mended[kind]++
 	}
 	return err
@@ -257,27 +281,34 @@ func (s *sweep) mend(ctx context.Context, q queue, refs []record.Ref, mended map
 	if err != nil {
 		return err
 	}
+	kinds := make([]string, len(states)) // of what was mended
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(mendAtOnce)
 	for i, state := range states {
+		kind, mend := missing, func() error { return q.dispatch(ctx, refs[i]) }
 		switch state {
 		case "pending", "active", "archived":
+			continue
 		case "scheduled", "retry":
-			mended[late]++
-			group.Go(func() error { return q.run(ctx, ids[i]) })
-		default:
-			mended[missing]++
-			group.Go(func() error {
-				if state != "" { // completed, or what a later asynq has
-					if err := q.remove(ctx, ids[i]); err != nil {
-						return err
-					}
-				}
-				return q.dispatch(ctx, refs[i])
-			})
+			kind, mend = late, func() error { return q.run(ctx, ids[i]) }
+		case "":
+		default: // completed, or what a later asynq has
+			mend = func() error { return q.renew(ctx, refs[i]) }
 		}
+		group.Go(func() error {
+			err := mend()
+			if err == nil {
+				kinds[i] = kind
+			}
+			return err
+		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	for _, kind := range kinds {
+		mended[kind]++
+	}
+	delete(mended, "")
+	return err
 }
 
 func (s *sweep) expire(ctx context.Context, mended map[string]int) error {

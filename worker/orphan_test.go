@@ -1,0 +1,233 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// nth is a connection to Redis on which one command is lost, pipelined or not.
+type nth struct{ left atomic.Int64 }
+
+func (h *nth) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *nth) lost(cmds ...redis.Cmder) error {
+	if h.left.Add(-1) != 0 {
+		return nil
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(errAway)
+	}
+	return errAway
+}
+
+func (h *nth) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := h.lost(cmd); err != nil {
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h *nth) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := h.lost(cmds...); err != nil {
+			return err
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// An error of Redis, wherever in a pass, is no reason to hold anything against a
+// task; the next pass mends what this one could not.
+func TestAnErrorPutsNoTaskAside(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	trouble := &nth{}
+	shaky := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = shaky.Close() })
+	shaky.AddHook(trouble)
+	s := b.sweeps()
+	s.overdue, s.unclaimed = time.Hour, 0
+	for i := range s.queues {
+		s.queues[i] = queue{shaky, asynq.NewInspectorFromRedisClient(shaky), s.queues[i].client, s.queues[i].account, s.queues[i].lane}
+	}
+	const most = 20
+	for n := 1; ; n++ {
+		ref := b.accept(fmt.Sprint("A-", n))
+		b.dequeue(record.Interactive)
+		trouble.left.Store(int64(n))
+		_, err := s.pass(t.Context())
+		hit := trouble.left.Load() <= 0
+		if hit != errors.Is(err, errAway) {
+			t.Errorf("command %d was lost: %v, the pass says %v", n, hit, err)
+		}
+		trouble.left.Store(0)
+		b.pass(s)
+		if is := b.taskState(record.Interactive, ref); is != "pending" {
+			t.Errorf("without command %d its task is %q after another pass", n, is)
+		}
+		if aside := b.aside(); len(aside) != 0 {
+			t.Fatalf("without command %d there was put aside %+v", n, aside)
+		}
+		b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
+		if !hit {
+			if n < 5 {
+				t.Errorf("a pass has %d commands only", n-1)
+			}
+			return
+		}
+		if n == most {
+			t.Fatal("a pass has no end")
+		}
+	}
+}
+
+// asynq takes an id whose task is gone for an empty queue, and leaves it active.
+func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref := b.accept("A-1")
+	b.must(b.rdb.Del(t.Context(), b.asynqKey(record.Interactive, "t:"+ref.String())).Err())
+	b.dequeue(record.Interactive)
+	s := b.sweeps()
+	s.unclaimed = 0
+	b.pass(s)
+	if is := b.taskState(record.Interactive, ref); is != "pending" || len(b.aside()) != 0 {
+		t.Errorf("its task is %q, %v was put aside", is, b.aside())
+	}
+	b.start(b.book(), b.faceki)
+	b.created("A-1")
+	b.noTasks()
+}
+
+// slow is a ledger whose process is stopped after it was told who has handlers.
+type slow struct {
+	*book
+	stopped time.Duration
+}
+
+func (k slow) Handlers(ctx context.Context) (map[string]bool, error) {
+	alive, err := k.book.Handlers(ctx)
+	<-time.After(k.stopped)
+	return alive, err
+}
+
+func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	ref := b.accept("A-1")
+	b.dequeue(record.Interactive)
+	s := b.sweeps()
+	s.overdue, s.unclaimed = time.Hour, 0
+	s.knownFor = 20 * time.Millisecond
+	still := s.left
+	s.left = slow{still.(*book), 2 * s.knownFor}
+	if mended, err := s.pass(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(mended) != 0 {
+		t.Errorf("mended %v, %v", mended, err)
+	}
+	if is := b.taskState(record.Interactive, ref); is != "active" {
+		t.Errorf("its task is %s", is)
+	}
+	s.left, s.knownFor = still, time.Minute
+	b.mends(s)
+	if is := b.taskState(record.Interactive, ref); is != "pending" {
+		t.Errorf("its task is %s", is)
+	}
+}
+
+// A task that is given back while its handler lives, because a heartbeat was
+// late, has two handlers: it is called by one of them, and ends once.
+func TestAHandlerThatLivesLosesNothing(t *testing.T) {
+	t.Parallel()
+	unavailable := func() *fault.Fault { return &fault.Fault{Kind: fault.Unavailable} }
+	for name, tt := range map[string]struct {
+		first     func() *fault.Fault // answer
+		paused    bool                // the handlers wait for the gate
+		cancelled bool
+		state     record.State
+		calls     int64
+	}{
+		"calls, and gets its link":    {state: record.Created, calls: 1},
+		"calls, and gets a fault":     {first: unavailable, state: record.Created, calls: 2},
+		"calls, and was cancelled":    {first: unavailable, cancelled: true, state: record.Cancelled, calls: 1},
+		"waits until it may call":     {paused: true, state: record.Created, calls: 1},
+		"waits, and gets a fault":     {paused: true, first: unavailable, state: record.Created, calls: 2},
+		"waits, and it was cancelled": {paused: true, cancelled: true, state: record.Cancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, simulator.Script{})
+			var calls, out atomic.Int64
+			answer := make(chan struct{})
+			upstream := stub{create: func(_ context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+				if out.Add(1) > 1 {
+					t.Error("two calls are out")
+				}
+				defer out.Add(-1)
+				n := calls.Add(1)
+				<-answer
+				if n == 1 && tt.first != nil {
+					return record.Made{}, tt.first()
+				}
+				return record.Made{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
+			}}
+			if tt.paused {
+				b.must(b.account().Pause(t.Context()))
+			}
+			ref := b.accept("A-1")
+			handles := func(k *book) *process {
+				p := b.start(k, upstream)
+				b.eventually("it has a handler", func() bool { return len(p.pipe.calls.handled()) == 1 })
+				return p
+			}
+			first := handles(b.book())
+			if !tt.paused {
+				b.eventually("a call is out", func() bool { return out.Load() == 1 })
+			}
+			q := first.sweep.queues[0]
+			// The same process may take it up again itself.
+			second := b.book()
+			var busy atomic.Int64
+			second.afterMark = func() error { busy.Add(1); return nil }
+			b.start(second, upstream)
+			b.eventually("another has had it as well", func() bool {
+				_, err := q.giveBack(t.Context(), ref.String())
+				b.must(err)
+				_ = q.run(t.Context(), ref.String()) // it may be anywhere
+				return busy.Load() > 0
+			})
+			if tt.cancelled {
+				_, err := b.book().Cancel(t.Context(), b.record("A-1"))
+				b.must(err)
+			}
+			close(answer)
+			if tt.paused {
+				b.must(b.account().Resume(t.Context()))
+			}
+			b.eventually("it has ended", func() bool { return b.record("A-1").State == tt.state })
+			b.noTasks()
+			b.expect("A-1", tt.state, int(tt.calls), 0)
+			if calls.Load() != tt.calls {
+				t.Errorf("%d calls, want %d", calls.Load(), tt.calls)
+			}
+			if n := b.rdb.XLen(t.Context(), b.keys.Results()).Val(); n != 1 {
+				t.Errorf("%d events", n)
+			}
+			if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+				t.Errorf("%d calls are out", n)
+			}
+		})
+	}
+}

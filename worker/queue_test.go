@@ -1,0 +1,162 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// serve lets asynq itself hand the tasks of a lane out.
+func (b *bench) serve(handle asynq.HandlerFunc) *asynq.Server {
+	b.t.Helper()
+	s := asynq.NewServerFromRedisClient(b.rdb, asynq.Config{
+		Concurrency: 10, Queues: map[string]int{b.keys.Queue(record.Interactive): 1}, TaskCheckInterval: 5 * time.Millisecond,
+		DelayedTaskCheckInterval: time.Hour, RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
+		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second,
+	})
+	b.must(s.Start(handle))
+	return s
+}
+
+// The sweep reads and changes asynq's own keys. Here asynq brings tasks to each
+// state, and takes up again what the sweep did to them: where another version of
+// it keeps them otherwise, this fails.
+func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	q := b.sweeps().queues[0]
+	client := asynq.NewClientFromRedisClient(b.rdb)
+	state := func(id string) string {
+		info, err := b.queue.GetTaskInfo(q.name(), id)
+		if errors.Is(err, asynq.ErrTaskNotFound) {
+			return ""
+		}
+		b.must(err)
+		return info.State.String()
+	}
+	put := func(id string, options ...asynq.Option) {
+		_, err := client.Enqueue(asynq.NewTask(tasks.TaskType, []byte("an invented payload")), append(options, asynq.TaskID(id), asynq.Queue(q.name()))...)
+		b.must(err)
+	}
+	// As their ids say. "active" and "gone" are in their handlers still.
+	release := make(chan struct{})
+	s := b.serve(func(ctx context.Context, _ *asynq.Task) error {
+		switch id, _ := asynq.GetTaskID(ctx); id {
+		case "retry:1:1:1":
+			return errors.New("again")
+		case "archived:1:1:1", "lost:1:1:1":
+			return asynq.SkipRetry
+		case "completed:1:1:1":
+			return nil
+		}
+		<-release
+		return nil
+	})
+	put("scheduled:1:1:1", asynq.ProcessIn(time.Hour))
+	put("completed:1:1:1", asynq.Retention(time.Hour))
+	for _, is := range []string{"active", "gone", "retry", "archived", "lost"} {
+		put(is + ":1:1:1")
+	}
+	want := map[string]string{
+		"active": "active", "gone": "active", "retry": "retry", "archived": "archived", "lost": "archived",
+		"scheduled": "scheduled", "completed": "completed", "nobody": "",
+	}
+	var ids, states []string
+	for is, s := range want {
+		ids, states = append(ids, is+":1:1:1"), append(states, s)
+	}
+	look := func() []string {
+		got, err := q.states(t.Context(), ids)
+		b.must(err)
+		return got
+	}
+	b.eventually("asynq has brought each to its state", func() bool {
+		for i, id := range ids {
+			if state(id) != states[i] {
+				return false
+			}
+		}
+		return true
+	})
+	if got := look(); !slices.Equal(got, states) {
+		t.Errorf("%v are %v, want %v", ids, got, states)
+	}
+	sets := func(ids []string, err error) string { b.must(err); slices.Sort(ids); return fmt.Sprint(ids) }
+	if got := sets(q.active(t.Context())); got != "[active:1:1:1 gone:1:1:1]" {
+		t.Errorf("active are %s", got)
+	}
+	if got := sets(q.archived(t.Context())); got != "[archived:1:1:1 lost:1:1:1]" {
+		t.Errorf("archived are %s", got)
+	}
+
+	for _, id := range []string{"gone:1:1:1", "lost:1:1:1"} {
+		m, err := q.look(t.Context(), id)
+		b.must(err)
+		if !m.readable(id) || m.readable("another:1:1:1") || m.raw == "" {
+			t.Errorf("%s cannot be read: %q", id, m.raw)
+		}
+		if ok, err := q.remove(t.Context(), id, message{m.state, m.raw + "x"}); ok || err != nil {
+			t.Errorf("%s was removed although it is another: %v", id, err)
+		}
+		if ok, err := q.remove(t.Context(), id, m); !ok || err != nil || state(id) != "" {
+			t.Errorf("%s is %q, %v", id, state(id), err)
+		}
+	}
+	for _, id := range []string{"active:1:1:1", "archived:1:1:1"} {
+		if ok, err := q.giveBack(t.Context(), id); !ok || err != nil {
+			t.Errorf("%s was not given back: %v", id, err)
+		}
+		if ok, err := q.giveBack(t.Context(), id); ok || err != nil {
+			t.Errorf("%s was given back twice: %v", id, err)
+		}
+	}
+	b.must(q.run(t.Context(), "retry:1:1:1"))
+	b.must(q.run(t.Context(), "scheduled:1:1:1"))
+	b.must(q.run(t.Context(), "scheduled:1:1:1")) // pending already, or active
+	b.must(q.run(t.Context(), "nobody:1:1:1"))
+	b.must(q.renew(t.Context(), record.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}))
+
+	close(release)
+	s.Shutdown()
+	over := b.serve(func(context.Context, *asynq.Task) error { return nil })
+	b.noTasks()
+	over.Shutdown()
+}
+
+func TestMessagesThatAsynqCannotRead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, simulator.Script{})
+	q := b.sweeps().queues[0]
+	const id = "A-1:1:1:1"
+	_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(tasks.TaskType, nil), asynq.TaskID(id), asynq.Queue(q.name()))
+	b.must(err)
+	m, err := q.look(t.Context(), id)
+	b.must(err)
+	broken := 0
+	for at := range len(m.raw) {
+		for _, put := range []string{"\x00", "\xff", "0", ""} {
+			raw := m.raw[:at] + put + m.raw[at+1:]
+			b.must(b.rdb.HSet(t.Context(), q.key("t:"+id), "msg", raw).Err())
+			info, err := b.queue.GetTaskInfo(q.name(), id)
+			want := err == nil && info.ID == id
+			if got := (message{raw: raw}).readable(id); got != want {
+				t.Fatalf("%q: readable is %v, asynq says %v", raw, got, err)
+			}
+			if !want {
+				broken++
+			}
+		}
+	}
+	if broken == 0 {
+		t.Error("asynq could read all of them")
+	}
+}
