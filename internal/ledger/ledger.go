@@ -113,6 +113,7 @@ type Ledger struct {
 	process atomic.Int64 // this process' number, 0 before Join
 	names   sync.Map     // of batches, by number
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
+	beaten  atomic.Int64 // the last heartbeat, unix ms
 
 	mark, created, fault, end, retry, feed, restore, report, leave, pass, hide *redis.Script
 
@@ -200,6 +201,10 @@ func (l *Ledger) Join(ctx context.Context) error {
 const (
 	maxProcess = int64(999_999) // what a record's header has room for
 	forgetDead = time.Hour      // after which a process that died is taken off the list
+	// mostBetween is the most that may be between heartbeats of a process that
+	// judges others: more than a beat that takes its time, and less than what
+	// makes those dead.
+	mostBetween = 8 * time.Second
 )
 
 // Beat says that this process lives, by Redis' clock, and which turns it has
@@ -214,7 +219,10 @@ func (l *Ledger) Beat(ctx context.Context, handled []record.Ref) error {
 		l.reached.Store(0)
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	l.reached.CompareAndSwap(0, time.Now().UnixMilli())
+	if l.unbroken() == 0 {
+		l.reached.Store(time.Now().UnixMilli())
+	}
+	l.beaten.Store(time.Now().UnixMilli())
 	return nil
 }
 
@@ -224,13 +232,15 @@ func (l *Ledger) Leave(ctx context.Context) error {
 	return l.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
 }
 
-// unbroken is for how long this process has reached Redis without a break.
+// unbroken is for how long this process has reached Redis without a break. A
+// process that was stopped for a while, perhaps with all others and Redis itself,
+// has not, although no heartbeat failed.
 func (l *Ledger) unbroken() time.Duration {
-	since := l.reached.Load()
-	if since == 0 {
+	beaten, since, now := l.beaten.Load(), l.reached.Load(), time.Now().UnixMilli()
+	if since == 0 || now < beaten || now-beaten > mostBetween.Milliseconds() {
 		return 0
 	}
-	return time.Duration(time.Now().UnixMilli()-since) * time.Millisecond
+	return max(time.Duration(now-since)*time.Millisecond, time.Nanosecond)
 }
 
 // Get reads the latest generation of a request; ok is false where it is unknown.

@@ -5,14 +5,15 @@
 -- ARGV[2] after how many ms of silence a process is dead
 -- ARGV[3] how many calls to pass over, [4] to look at
 -- Returns {how many are passed over next, or '' where there are no more, lane,
--- ref, ...}. What is not being called any more leaves the set.
+-- ref, ...}. What is not being called any more leaves the set, as does what
+-- nobody can read.
 local calls = tag .. ':calls'
 local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
 local out, kept = { '' }, tonumber(ARGV[3])
 for _, call in ipairs(page) do
   local process, id = string.match(call, '^(%S+) (.*)$')
   local h, why = peek(id)
-  if not why and not (h and h.state == 'c' and h.holder == tonumber(process)) then
+  if why == 'poison' or not why and not (h and h.state == 'c' and h.holder == tonumber(process)) then
     redis.call('ZREM', calls, call)
   else
     kept = kept + 1

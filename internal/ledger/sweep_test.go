@@ -91,6 +91,21 @@ func TestLostCallsPageByPage(t *testing.T) {
 	}
 }
 
+// A call whose record nobody can read is nobody's, and would count as one that
+// has no answer for ever; one of a newer version is.
+func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
+	b := newBench(t)
+	b.must(b.rdb.Set(t.Context(), b.keys.Record("broken"), "1c", 0).Err())
+	b.must(b.rdb.Set(t.Context(), b.keys.Record("newer"), "2", 0).Err())
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
+	if lost, next, err := b.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
+		t.Errorf("%v, %q, %v", lost, next, err)
+	}
+	if left := b.rdb.ZRange(t.Context(), b.keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
+		t.Errorf("%v are out", left)
+	}
+}
+
 func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	b := newBench(t)
 	at := time.Now().Add(3 * time.Second)
