@@ -24,6 +24,7 @@ func (b *bench) serve(handle asynq.HandlerFunc) *asynq.Server {
 		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second,
 	})
 	b.must(s.Start(handle))
+	b.t.Cleanup(s.Shutdown)
 	return s
 }
 
@@ -87,6 +88,7 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 		}
 		return true
 	})
+	s.Stop() // takes nothing more
 	if got := look(); !slices.Equal(got, states) {
 		t.Errorf("%v are %v, want %v", ids, got, states)
 	}
@@ -127,9 +129,8 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 
 	close(release)
 	s.Shutdown()
-	over := b.serve(func(context.Context, *asynq.Task) error { return nil })
+	b.serve(func(context.Context, *asynq.Task) error { return nil })
 	b.noTasks()
-	over.Shutdown()
 }
 
 func TestMessagesThatAsynqCannotRead(t *testing.T) {

@@ -67,8 +67,8 @@ type sweep struct {
 	leads     func() bool
 	overdue   time.Duration // after which a queued turn is looked after
 	pause     time.Duration
-	knownFor  time.Duration // what has a handler
-	unclaimed time.Duration // after which an active task is nobody's
+	knownFor  time.Duration        // what has a handler
+	unclaimed time.Duration        // after which an active task is nobody's
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
 	log       *zap.Logger          // of what was mended
 	limited   *zap.Logger
