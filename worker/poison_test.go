@@ -20,8 +20,11 @@ import (
 
 func (b *bench) aside() []record.Poison {
 	b.t.Helper()
-	all, err := b.book().Aside(context.Background(), 100)
-	b.must(err)
+	var all []record.Poison
+	for p, err := range b.book().Aside(context.Background()) {
+		b.must(err)
+		all = append(all, p)
+	}
 	return all
 }
 

@@ -34,6 +34,8 @@ type accountStatus struct {
 	admission.Status
 	Backlog ledger.Backlog `json:"backlog"`
 	Workers int            `json:"workers"`
+	// PutAside is how many tasks and records wait that no worker could read.
+	PutAside int `json:"put_aside,omitempty"`
 }
 
 func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
@@ -45,7 +47,8 @@ func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
 	if s.Upstream, s.Backlog, s.Workers, err = book.Account(ctx); err != nil {
 		return s, err
 	}
-	return s, nil
+	s.PutAside, err = book.CountAside(ctx)
+	return s, err
 }
 
 func newAccountStatus() *cobra.Command {
@@ -98,6 +101,9 @@ func (s accountStatus) print(w io.Writer) error {
 	row("rate", "%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used)
 	row("backlog", "%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk)
 	row("workers", "%d, %d calls out", s.Workers, s.Calls)
+	if s.PutAside > 0 {
+		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)
+	}
 	for _, h := range s.History {
 		row("history", "%s %s %s", moment(h.At), h.State, h.Reason)
 	}

@@ -59,11 +59,10 @@ func (s shelf) newFailedList() *cobra.Command {
 			}
 		}
 		return withShared(cmd, func(e *engine) error {
-			all, err := e.desk().Aside(cmd.Context(), record.PoisonKept)
-			if err != nil {
-				return err
-			}
-			for _, poison := range all {
+			for poison, err := range e.desk().Aside(cmd.Context()) {
+				if err != nil {
+					return stopped(cmd.Context(), err)
+				}
 				if err := printJSON(cmd.OutOrStdout(), poison); err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -127,17 +128,42 @@ func (l *Ledger) PutAside(ctx context.Context, p record.Poison) error {
 	return nil
 }
 
-// Aside reads what was put aside, the latest first, most entries at most.
-func (l *Ledger) Aside(ctx context.Context, most int) ([]record.Poison, error) {
-	entries, err := l.rdb.LRange(ctx, l.keys.Poison(), 0, int64(most)-1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read what was put aside: %w", err)
-	}
-	out := make([]record.Poison, len(entries))
-	for i, entry := range entries {
-		if err := json.Unmarshal([]byte(entry), &out[i]); err != nil {
-			return nil, fmt.Errorf("read what was put aside: %w", err)
+// asidePage is how many are read at a time: each may have [record.PoisonMost]
+// bytes.
+const asidePage = 100
+
+// Aside reads what was put aside, the latest first, a page at a time. One may come
+// twice where others are put aside meanwhile.
+func (l *Ledger) Aside(ctx context.Context) iter.Seq2[record.Poison, error] {
+	return func(yield func(record.Poison, error) bool) {
+		for from := int64(0); ; from += asidePage {
+			page, err := l.rdb.LRange(ctx, l.keys.Poison(), from, from+asidePage-1).Result()
+			if err != nil {
+				yield(record.Poison{}, fmt.Errorf("read what was put aside: %w", err))
+				return
+			}
+			for _, entry := range page {
+				var p record.Poison
+				err := json.Unmarshal([]byte(entry), &p)
+				if err != nil {
+					err = fmt.Errorf("read what was put aside: %w", err)
+				}
+				if !yield(p, err) || err != nil {
+					return
+				}
+			}
+			if len(page) < asidePage {
+				return
+			}
 		}
 	}
-	return out, nil
+}
+
+// CountAside gives how many there are to read.
+func (l *Ledger) CountAside(ctx context.Context) (int, error) {
+	n, err := l.rdb.LLen(ctx, l.keys.Poison()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count what was put aside: %w", err)
+	}
+	return int(n), nil
 }

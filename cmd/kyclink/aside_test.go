@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// What stands for no request is found by the account's status, and read whole,
+// the latest first.
+func TestWhatWasPutAsideIsFound(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	book := ledger.New(server.Client(t), ledger.Config{Account: "default"})
+	said := func(want int, args ...string) []string {
+		code, stdout, stderr := kyclink(t, settings, args...)
+		if code != want || code == 0 && stderr != "" {
+			t.Fatalf("%v: exit code %d, %s", args, code, stderr)
+		}
+		return strings.FieldsFunc(stdout+stderr, func(r rune) bool { return r == '\n' })
+	}
+	if lines := said(0, "account", "status"); strings.Contains(strings.Join(lines, "\n"), "aside") {
+		t.Errorf("it tells of what was put aside: %q", lines)
+	}
+	if lines := said(0, "failed", "list", "--aside"); len(lines) != 0 {
+		t.Errorf("lists %q", lines)
+	}
+	const many = 250
+	for i := range many {
+		err := book.PutAside(t.Context(), record.Poison{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines := said(0, "account", "status"); !strings.Contains(strings.Join(lines, "\n"), "250 that no worker could read: kyclink failed list --aside") {
+		t.Errorf("it says nothing of it: %q", lines)
+	}
+	var status struct {
+		PutAside int `json:"put_aside"`
+	}
+	if err := json.Unmarshal([]byte(strings.Join(said(0, "account", "status", "--json"), "")), &status); err != nil || status.PutAside != many {
+		t.Errorf("its JSON counts %d, %v", status.PutAside, err)
+	}
+	lines := said(0, "failed", "list", "--aside")
+	if len(lines) != many {
+		t.Fatalf("%d are listed, want %d", len(lines), many)
+	}
+	for i, line := range lines {
+		var p record.Poison
+		if err := json.Unmarshal([]byte(line), &p); err != nil || p.Task != fmt.Sprint("T-", many-1-i) || string(p.Raw) != "\x00raw" || p.At.IsZero() {
+			t.Fatalf("line %d is %q, %v", i, line, err)
+		}
+	}
+	said(exitUsage, "failed", "list", "--aside", "--reason", "poison")
+}
