@@ -1,9 +1,11 @@
 package ledger_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,6 +147,29 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	b.expectCounters()
 }
 
+// after is a connection to Redis on which something happens after the first reply
+// of a script.
+type after struct {
+	once sync.Once
+	do   func()
+}
+
+func (h *after) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if strings.HasPrefix(cmd.Name(), "eval") && err == nil {
+			h.once.Do(h.do)
+		}
+		return err
+	}
+}
+
+func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 // Between the look and the end, a person may have let it go on without a
 // not_after.
 func TestALateEndLooksAgain(t *testing.T) {
@@ -156,13 +181,53 @@ func TestALateEndLooksAgain(t *testing.T) {
 	b.fault("A-1", fault.Unusable, record.Hold)
 	b.untilPast("A-1")
 	r, _ = b.get("A-1")
-	_, _, err = b.ledger.Again(t.Context(), r)
-	b.must(err)
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Deadlines(), redis.Z{Score: 1, Member: "A-1"}).Err()) // as it was seen
-	if n, _, err := b.ledger.ExpireLate(t.Context(), ""); err != nil || n != 0 {
+	rdb := redis.NewClient(b.rdb.Options())
+	t.Cleanup(func() { _ = rdb.Close() })
+	seen := false
+	rdb.AddHook(&after{do: func() {
+		seen = true
+		_, ok, err := b.ledger.Again(t.Context(), r)
+		if err != nil || !ok {
+			t.Errorf("it does not go on: %v", err)
+		}
+	}})
+	sweeper := ledger.New(rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	if n, _, err := sweeper.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}
 	b.expectState("A-1", "queued")
+	b.expectCounters()
+}
+
+// Who has not reached Redis for as long as it takes to be dead knows of nobody
+// that it is.
+func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+	b.must(err)
+	r, _ := b.get("A-1")
+	b.must(b.ledger.Beat(t.Context(), []record.Ref{r.Ref()}))
+	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
+	for _, number := range b.rdb.ZRange(t.Context(), b.keys.Workers(), 0, -1).Val() {
+		b.must(b.rdb.ZAdd(t.Context(), b.keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
+	}
+	come := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	b.must(come.Join(t.Context()))
+	alive, err := come.Handlers(t.Context())
+	b.must(err)
+	if lives, claimed := alive[r.Ref().String()]; !claimed || !lives {
+		t.Errorf("it is claimed: %v, alive: %v", claimed, lives)
+	}
+	judge := b.judge()
+	for deadline := time.Now().Add(5 * time.Second); alive[r.Ref().String()]; alive, err = judge.Handlers(t.Context()) {
+		b.must(err)
+		if time.Now().After(deadline) {
+			t.Fatal("nobody holds it for dead")
+		}
+	}
+	if lives, claimed := alive[r.Ref().String()]; !claimed || lives {
+		t.Errorf("to who was there it is claimed: %v, alive: %v", claimed, lives)
+	}
 }
 
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
