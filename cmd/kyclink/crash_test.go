@@ -16,9 +16,12 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 		settings []string
 		calling  int // of 40, when it is killed; the others wait in their handlers
 		doubts   int
+		lives    bool // another worker, all the time; else one starts afterwards
 	}{
-		"calls under way":      {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40},
-		"waiting for the rate": {[]string{"FACEKI_RATE=1/s", "FACEKI_BURST=4", "KYCLINK_CONCURRENCY=40"}, 4, 4},
+		"calls under way":                     {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, false},
+		"calls under way, another lives":      {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, true},
+		"waiting for the rate":                {[]string{"FACEKI_RATE=1/s", "FACEKI_BURST=4", "KYCLINK_CONCURRENCY=40"}, 4, 4, false},
+		"waiting for the rate, another lives": {[]string{"FACEKI_RATE=1/s", "FACEKI_BURST=4", "KYCLINK_CONCURRENCY=40"}, 4, 4, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -31,6 +34,10 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 			eventually(t, "all have a handler", func() bool {
 				return sim.State().InFlight >= c.calling && rdb.LLen(t.Context(), "asynq:{kyclink:default:bulk}:active").Val() == 40
 			})
+			if c.lives {
+				start(t, settings, "worker", "--simulate")
+				eventually(t, "another lives as well", func() bool { return rdb.ZCard(t.Context(), "{kyclink:default}:workers").Val() == 2 })
+			}
 			killed.kill()
 			begun := time.Now()
 			script := sim.Script()
@@ -38,8 +45,13 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 			if err := sim.SetScript(script); err != nil {
 				t.Fatal(err)
 			}
-			settings = append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200")
-			start(t, settings, "worker", "--simulate")
+			if c.lives {
+				if code, _, stderr := kyclink(t, settings, "account", "rate", "2000/s"); code != 0 {
+					t.Fatal(stderr)
+				}
+			} else {
+				start(t, append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200"), "worker", "--simulate")
+			}
 			all := func() []tasks.Link { return links(t, client, 40) }
 			eventually(t, "all have their links", func() bool { return allCreated(all()) })
 			took := time.Since(begun)
