@@ -151,10 +151,11 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 }
 
 // after is a connection to Redis on which something happens after the first reply
-// of a script.
+// to a command, whose name begins so.
 type after struct {
-	once sync.Once
-	do   func()
+	command string
+	once    sync.Once
+	do      func()
 }
 
 func (h *after) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -162,7 +163,7 @@ func (h *after) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if strings.HasPrefix(cmd.Name(), "eval") && err == nil {
+		if strings.HasPrefix(cmd.Name(), h.command) && err == nil {
 			h.once.Do(h.do)
 		}
 		return err
@@ -171,6 +172,14 @@ func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
+}
+
+// overtaken is another process' ledger, in the midst of which something happens.
+func (b *bench) overtaken(command string, do func()) *ledger.Ledger {
+	rdb := redis.NewClient(b.rdb.Options())
+	b.t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(&after{command: command, do: do})
+	return ledger.New(rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
 }
 
 // Between the look and the end, a person may have let it go on without a
@@ -184,17 +193,14 @@ func TestALateEndLooksAgain(t *testing.T) {
 	b.fault("A-1", fault.Unusable, record.Hold)
 	b.untilPast("A-1")
 	r, _ = b.get("A-1")
-	rdb := redis.NewClient(b.rdb.Options())
-	t.Cleanup(func() { _ = rdb.Close() })
 	seen := false
-	rdb.AddHook(&after{do: func() {
+	sweeper := b.overtaken("eval", func() {
 		seen = true
 		_, ok, err := b.ledger.Again(t.Context(), r)
 		if err != nil || !ok {
 			t.Errorf("it does not go on: %v", err)
 		}
-	}})
-	sweeper := ledger.New(rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	})
 	if n, _, err := sweeper.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}

@@ -1,0 +1,80 @@
+package ledger_test
+
+import (
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// What becomes of a call whose handler cannot go on.
+func TestPoisonOfACall(t *testing.T) {
+	for name, tt := range map[string]struct {
+		called, cancelled bool
+		state             record.State
+		attempts, doubts  int
+	}{
+		"it may have been sent":      {called: true, state: record.Failed, attempts: 1, doubts: 1},
+		"it was not sent":            {state: record.Failed},
+		"it was cancelled meanwhile": {called: true, cancelled: true, state: record.Cancelled, attempts: 1, doubts: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, a := started(t)
+			if tt.cancelled {
+				_, err := b.ledger.Cancel(t.Context(), a.Record)
+				b.must(err)
+			}
+			other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+			b.must(other.Join(t.Context()))
+			if state, err := other.Poison(t.Context(), a.Ref(), tt.called, "an invented message"); err != nil || state != "busy" {
+				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
+			}
+			b.expectState("A-1", "calling")
+			if state, err := b.ledger.Poison(t.Context(), a.Ref(), tt.called, "an invented message"); err != nil || state != tt.state {
+				t.Errorf("it is %q, %v", state, err)
+			}
+			if r, _ := b.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
+				t.Errorf("it is %s after %d attempts, with %d possible duplicates", r.State, r.Attempts, r.PossibleDuplicates)
+			}
+			if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+				t.Errorf("%d calls are out", n)
+			}
+			if n := b.events(); n != 1 {
+				t.Errorf("%d events", n)
+			}
+			b.expectCounters()
+		})
+	}
+}
+
+// A turn that cannot be handled ends neither a later turn of its request nor what
+// the request became between the look and the end.
+func TestPoisonEndsItsTurnOnly(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+	b.must(err)
+	r, _ := b.get("A-1")
+	earlier := r.Ref()
+	_, _, ok, err := b.ledger.Pass(t.Context(), earlier)
+	if err != nil || !ok {
+		t.Fatal("it could not be passed on:", err)
+	}
+	if state, err := b.ledger.Poison(t.Context(), earlier, false, "an invented message"); err != nil || state != "" {
+		t.Errorf("an earlier turn makes it %q, %v", state, err)
+	}
+	b.expectState("A-1", "queued")
+	r, _ = b.get("A-1")
+	overtaken := b.overtaken("get", func() { // another run, whose turn happens to be the same
+		r.Run++
+		raw, err := r.Encode()
+		b.must(err)
+		b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), raw, 0).Err())
+	})
+	ref := r.Ref()
+	if state, err := overtaken.Poison(t.Context(), ref, false, "an invented message"); err != nil || state != "" {
+		t.Errorf("it makes another run %q, %v", state, err)
+	}
+	b.expectState("A-1", "queued")
+	b.expectCounters()
+}
