@@ -48,6 +48,14 @@ func (b *bench) noTasks() {
 	}
 }
 
+// taken is what becomes of a turn, in a while: a mark that fails is tried again for
+// as long as its task is the handler's.
+func (b *bench) taken(p *lane, ref record.Ref) error {
+	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
+	defer cancel()
+	return p.take(ctx, ref)
+}
+
 func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
@@ -99,17 +107,17 @@ func TestANewerRecordWaitsForANewerWorker(t *testing.T) {
 	b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err())
 	before := b.rdb.Get(t.Context(), key).Val()
 	p := b.joined(b.book(), b.faceki)
-	if delay, again := isLater(p.take(t.Context(), ref)); !again || delay != newerPause {
+	if delay, again := isLater(b.taken(p, ref)); !again || delay != newerPause {
 		t.Errorf("it comes again after %s", delay)
 	}
 	if after := b.rdb.Get(t.Context(), key).Val(); after != before || lines.Len() != 1 {
 		t.Errorf("the record is %q, was %q; %d warnings", after, before, lines.Len())
 	}
 	b.calls("A-1", 0)
-	b.must(p.take(t.Context(), b.accept("A-2"))) // the gate knows nothing of it
+	b.must(b.taken(p, b.accept("A-2"))) // the gate knows nothing of it
 	b.created("A-2")
 	b.must(b.rdb.SetRange(t.Context(), key, 0, "1").Err()) // as for a newer worker
-	b.must(p.take(t.Context(), ref))
+	b.must(b.taken(p, ref))
 	b.created("A-1")
 }
 
@@ -135,7 +143,7 @@ func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
 	key := b.keys.Record("A-1")
 	const content = `{"redirect_url":7}` + "\n" + `{"broken`
 	b.must(b.rdb.Set(t.Context(), key, b.rdb.GetRange(t.Context(), key, 0, record.HeaderLen-1).Val()+content, 0).Err())
-	b.must(b.joined(b.book(), b.faceki).take(t.Context(), ref))
+	b.must(b.taken(b.joined(b.book(), b.faceki), ref))
 	r := b.expect("A-1", record.Failed, 0, 0)
 	if r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != content || r.Outcome.Message == "" {
 		t.Errorf("it ended as %+v", r.Outcome)
@@ -156,7 +164,7 @@ func TestARecordWithoutAHeaderIsPutAside(t *testing.T) {
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
 	b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), "1q?garbage", 0).Err())
-	b.must(b.joined(b.book(), b.faceki).take(t.Context(), ref))
+	b.must(b.taken(b.joined(b.book(), b.faceki), ref))
 	all := b.aside()
 	if len(all) != 1 || string(all[0].Raw) != "1q?garbage" || all[0].Task != ref.String() {
 		t.Errorf("put aside %+v", all)

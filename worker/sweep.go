@@ -35,7 +35,7 @@ type Leftovers interface {
 const (
 	sweepPause   = 3 * time.Second
 	sweepTimeout = time.Minute
-	sweepPages   = 20              // of a kind in one pass, so that none keeps the others waiting
+	sweepPages   = 40              // of a kind in one pass, so that none keeps the others waiting
 	unclaimedFor = 5 * time.Second // several heartbeats, which tell what has a handler
 	knownFor     = 5 * time.Second // what has a handler
 	mendAtOnce   = 32

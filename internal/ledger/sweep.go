@@ -48,7 +48,7 @@ func newUpkeep(script func(lua string) *redis.Script) upkeep {
 }
 
 const (
-	sweepPage  = 500 // looked at by one script: it must not hold Redis for long
+	sweepPage  = 200 // looked at by one script: it must not hold Redis for long
 	latePage   = 100 // the same, whole records
 	lateAtOnce = 16
 )
