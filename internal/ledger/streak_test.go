@@ -37,5 +37,8 @@ func TestAProcessThatWasStoppedDoesNotJudge(t *testing.T) {
 		if got := l.unbroken() >= DeadAfter; got != tt.judges {
 			t.Errorf("%s: after its next heartbeat it judges: %v, after %s", name, got, l.unbroken())
 		}
+		if l.reached.Load() > time.Now().UnixMilli() {
+			t.Errorf("%s: it will not judge for long", name)
+		}
 	}
 }

@@ -78,7 +78,8 @@ func TestLostCallsPageByPage(t *testing.T) {
 		b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Score: float64(n), Member: "999998 " + id}).Err())
 	}
 	all := func() (lost int) {
-		for page := ""; ; {
+		page := ""
+		for range many {
 			turns, next, err := judge.Lost(t.Context(), page)
 			b.must(err)
 			lost += len(turns)
@@ -86,6 +87,8 @@ func TestLostCallsPageByPage(t *testing.T) {
 				return lost
 			}
 		}
+		t.Fatal("its pages have no end")
+		return 0
 	}
 	lost := 0
 	for deadline := time.Now().Add(5 * time.Second); lost == 0 && time.Now().Before(deadline); {
@@ -127,7 +130,8 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	}
 	b.untilPast("R-1")
 	sweep := func() (ended int) {
-		for page := ""; ; {
+		page := ""
+		for range many {
 			n, next, err := b.ledger.ExpireLate(t.Context(), page)
 			b.must(err)
 			ended += n
@@ -135,9 +139,15 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 				return ended
 			}
 		}
+		t.Fatal("its pages have no end")
+		return 0
 	}
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Deadlines(), redis.Z{Score: 1, Member: "nobody"}).Err())
 	if n := sweep(); n != many-len(called) {
 		t.Errorf("%d have ended, want %d", n, many-len(called))
+	}
+	if left := b.rdb.ZCard(t.Context(), b.keys.Deadlines()).Val(); int(left) != len(called) {
+		t.Errorf("%d deadlines are left, want %d", left, len(called))
 	}
 	b.fault(called[0].ApplicationID, fault.Unavailable, record.Retry)
 	b.expectState(called[0].ApplicationID, "failed")
