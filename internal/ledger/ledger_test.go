@@ -59,8 +59,8 @@ func (b *bench) get(id string) (record.Record, bool) {
 
 func (b *bench) importRow(id string) {
 	b.t.Helper()
-	rows := slices.Values([]tasks.Row{{Number: 1, Request: tasks.Request{ApplicationID: id}}})
-	b.must(b.client.EnqueueAll(b.t.Context(), "spring", rows, func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+	rows := tasks.Rows([]tasks.Request{{ApplicationID: id}})
+	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: "spring"}, rows, func(r tasks.Result) { b.must(r.Err) }))
 }
 
 func (b *bench) feed() []record.Ref {

@@ -236,17 +236,17 @@ func TestLateLinksAreKept(t *testing.T) {
 	}
 }
 
-func rows(from, to int) []tasks.Row {
-	var out []tasks.Row
+func rows(from, to int) []tasks.Request {
+	var out []tasks.Request
 	for n := from; n <= to; n++ {
-		out = append(out, tasks.Row{Number: n - from + 1, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}})
+		out = append(out, tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
 	}
 	return out
 }
 
-func (b *bench) enqueueAll(batch string, list []tasks.Row) {
+func (b *bench) enqueueAll(batch string, list []tasks.Request) {
 	b.t.Helper()
-	b.must(b.client.EnqueueAll(b.t.Context(), batch, slices.Values(list), func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: batch}, tasks.Rows(list), func(r tasks.Result) { b.must(r.Err) }))
 }
 
 func TestFeedIsBoundedAndFair(t *testing.T) {

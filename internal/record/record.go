@@ -80,6 +80,8 @@ type Content struct {
 	CallbackURL      string          `json:"callback_url,omitempty"`
 	NotAfter         time.Time       `json:"not_after,omitzero"`
 	Metadata         json.RawMessage `json:"metadata,omitempty"`
+	// Row is the row of its batch that asked for it first, from 1.
+	Row int `json:"row,omitempty"`
 }
 
 // Defaults are what a worker fills in where a request says nothing.
