@@ -283,8 +283,8 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 // the feeder has passed their chunk, and lose none of its old ones.
 func TestAnEditedImportLosesNothing(t *testing.T) {
 	edited := rows(1, 150)
-	edited[10].Request.ApplicationID = "NEW-1"
-	edited[120].Request.ApplicationID = "NEW-2"
+	edited[10].ApplicationID = "NEW-1"
+	edited[120].ApplicationID = "NEW-2"
 	for name, before := range map[string]int{"before it was fed": 0, "in the middle": 1, "afterwards": 1000} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
