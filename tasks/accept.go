@@ -239,6 +239,10 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 	if err != nil {
 		return false, nil, fmt.Errorf("accept %d requests: %w", len(rows), err)
 	}
+	if reply[0].(int64) < 0 {
+		name, _ := c.nameOf(ctx, at.batch) // it was opened just now
+		return false, nil, &CancelledError{name}
+	}
 	seen, err := records(reply, at, rows, firsts)
 	return reply[0].(int64) > 0, seen, err
 }

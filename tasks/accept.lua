@@ -12,10 +12,13 @@
 --
 -- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
 -- applied, and {0, raw record or '' ...} where something did not: then nothing
--- was changed, and the caller decides anew from what it sees.
+-- was changed, and the caller decides anew from what it sees. {-1}: the batch is
+-- cancelled, and nothing was changed.
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
 local WIDTH = 6
 local count = (#ARGV - 4) / WIDTH
+
+if batch > 0 and redis.call('HGET', batch_key(batch), 'status') == 'cancelled' then return { -1 } end
 
 local ids, keys = {}, {}
 for i = 1, count do

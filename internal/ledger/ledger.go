@@ -6,15 +6,15 @@
 // (row): the state it is in afterwards, with * where an event is published, and
 // - where nothing changes. TestStateTable runs it, cell by cell, from here.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison
-//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -
-//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -
-//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*
-//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*
-//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -
-//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
-//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -
-//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
+//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison   paused  calloff
+//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -
+//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -        -       cancelled*
+//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*  waiting cancelled*
+//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*  -       -
+//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -        -       cancelled*
+//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -
+//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -        -       -
+//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -
 //
 // accept, promote and next (a new generation) are the producer's, in package
 // tasks. mark makes an attempt; created, retry, fail, hold, dead and back are how
@@ -24,7 +24,9 @@
 // comes when no run is open is kept beside the outcome. again is a person's retry:
 // a new run of a failed request, or a held one that goes on; drop is a person's
 // cancel of a held one, and of nothing else. pass leaves a turn to another
-// process, as the next one. poison ends what the program cannot handle.
+// process, as the next one. poison ends what the program cannot handle. paused is
+// mark where the request's batch is paused, and calloff what ends the requests of
+// a batch that is cancelled as a whole.
 package ledger
 
 import (
@@ -116,7 +118,8 @@ type Ledger struct {
 
 	mark, created, fault, end, retry, feed, restore, report, leave, pass, hide *redis.Script
 
-	upkeep upkeep
+	upkeep  upkeep
+	control control
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -131,7 +134,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		rdb: rdb, commits: commits{rdb: rdb, farAway: farAway}, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script),
+		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

@@ -173,6 +173,8 @@ var transitions = map[string]func(b *bench, id string){
 			b.t.Errorf("passed on as %v, the record is at %v", next, now.Ref())
 		}
 	},
+	"paused":  func(b *bench, id string) { b.markPaused(id) },
+	"calloff": func(b *bench, _ string) { b.callOff("spring") },
 	"again": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
@@ -314,11 +316,20 @@ func (b *bench) expectCounters() {
 			want[r.Batch] = map[string]int{}
 		}
 		want[r.Batch][string(r.State)]++
+		story := []record.Record{r}
+		if r.Generation > 1 {
+			var err error
+			story, err = b.ledger.Story(context.Background(), r.ApplicationID)
+			b.must(err)
+		}
+		for _, generation := range story {
+			want[r.Batch]["possible_duplicates"] += generation.PossibleDuplicates
+		}
 	}
 	for batch := range 3 {
 		got, err := b.rdb.HGetAll(context.Background(), b.keys.Batch(batch)).Result()
 		b.must(err)
-		for _, state := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled"} {
+		for _, state := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled", "possible_duplicates"} {
 			counted := got[state]
 			if counted == "" {
 				counted = "0"
