@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -70,11 +71,12 @@ type Result struct {
 // off is simply done again. Requests that give no lane are bulk.
 //
 // done is called for every row in order, by the goroutine of the caller, which
-// reads the rows as well. EnqueueAll itself fails where rows gives an error,
-// Redis fails, ctx ends or the numbers do not grow; what was accepted stays
-// accepted. Before it reads a row it gives an [*InvalidError] for a name that is
+// reads the rows as well. An [*InvalidError] that rows gives is its row's.
+// EnqueueAll itself fails where rows gives another error, Redis fails, ctx ends or
+// the numbers do not grow; what was accepted stays accepted. Before it reads a row it gives an [*InvalidError] for a name that is
 // empty, too long or unprintable, and for invalid options, and an
-// [*OptionsError] for others than the batch has.
+// [*OptionsError] for others than the batch has. It gives a [*CancelledError]
+// where the batch is cancelled, or as soon as it is.
 func (c *Client) EnqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
 	open, err := c.openBatch(ctx, batch)
 	if err != nil {
@@ -112,7 +114,8 @@ type chunk struct {
 func (p *pipeline) feed(ctx context.Context, name string, rows iter.Seq2[Row, error]) error {
 	last, next := 0, &chunk{}
 	for row, err := range rows {
-		if err != nil {
+		_, invalid := errors.AsType[*InvalidError](err)
+		if err != nil && !invalid {
 			return err
 		}
 		if row.Number <= last {
@@ -128,14 +131,14 @@ func (p *pipeline) feed(ctx context.Context, name string, rows iter.Seq2[Row, er
 			next = &chunk{number: next.number + 1, results: make([]Result, 0, chunkRows)}
 		}
 		last = row.Number
-		next.results = append(next.results, Result{Row: row})
+		next.results = append(next.results, Result{Row: row, Err: err})
 	}
 	return p.send(ctx, next)
 }
 
 // send starts a chunk. It may have no rows: feeding goes from one to the next.
 func (p *pipeline) send(ctx context.Context, next *chunk) error {
-	clash := func(r Result) bool { return p.ids[r.Row.Request.ApplicationID] }
+	clash := func(r Result) bool { return r.Err == nil && p.ids[r.Row.Request.ApplicationID] }
 	for len(p.chunks) == inFlight || len(p.chunks) > 0 && slices.ContainsFunc(next.results, clash) {
 		if err := p.deliver(); err != nil {
 			return err
@@ -178,7 +181,10 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 	var left []*Result
 	for i := range chunk.results {
 		r := &chunk.results[i]
-		if r.Err = r.Row.Request.acceptable(); r.Err == nil {
+		if r.Err == nil {
+			r.Err = r.Row.Request.acceptable()
+		}
+		if r.Err == nil {
 			left = append(left, r)
 		}
 	}

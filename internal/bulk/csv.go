@@ -87,7 +87,7 @@ func (in *Input) placeKeys() error {
 			return in.unusable(fmt.Sprintf("has no column %q, which was to be taken for %s; its columns are %s", name, key, strings.Join(in.columns, ", ")), nil)
 		}
 	}
-	if in.reading.Strict && len(unknown) > 0 {
+	if _, ok := in.at[idKey]; ok && in.reading.Strict && len(unknown) > 0 {
 		return in.unusable(fmt.Sprintf("has columns that no request has: %s; remove them, or say which key each is with --map KEY=COLUMN (the keys are %s)",
 			strings.Join(unknown, ", "), strings.Join(tasks.Keys(), ", ")), nil)
 	}

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,10 +51,12 @@ type Input struct {
 	stat     fs.FileInfo
 	stream   bool // it is read once
 	reading  Reading
-	columns  []string       // CSV only: the header
-	at       map[string]int // CSV only: the column of each key that there is one of
-	begun    *scanner       // at the first row; nil once it was read
-	consumed atomic.Int64   // bytes of the file
+	columns  []string        // CSV only: the header
+	at       map[string]int  // CSV only: the column of each key that there is one of
+	begun    *scanner        // at the first row; nil once it was read
+	consumed atomic.Int64    // bytes of the file
+	ended    context.Context //nolint:containedctx // of a stream: a Read takes none
+	pipe     *io.PipeReader
 }
 
 // Stdin is the path of the standard input.
@@ -75,9 +78,10 @@ func Open(path string) (*Input, error) {
 	return in.open()
 }
 
-// OpenStream opens a file that is read once: a pipe, or [Stdin], will do.
-func OpenStream(path string, r Reading) (*Input, error) {
-	in := &Input{path: path, format: r.Format, reading: r, stream: true}
+// OpenStream opens a file that is read once: a pipe, or [Stdin], will do. Where
+// ctx ends while nothing comes, reading fails.
+func OpenStream(ctx context.Context, path string, r Reading) (*Input, error) {
+	in := &Input{path: path, format: r.Format, reading: r, stream: true, ended: ctx}
 	if in.format == "" {
 		in.format = formatOf(uncompressed(path))
 	}
@@ -133,6 +137,9 @@ func (in *Input) begin() error {
 func (in *Input) Close() error {
 	if in.begun != nil {
 		in.begun.end()
+	}
+	if in.pipe != nil {
+		_ = in.pipe.Close() // it has no error
 	}
 	return in.file.Close()
 }
@@ -232,8 +239,11 @@ func (in *Input) unchanged() error {
 // content is the file's plain text from its start, without the byte order mark.
 func (in *Input) content() (io.Reader, func(), error) {
 	var raw io.Reader = in.file
-	if !in.stream {
+	switch {
+	case !in.stream:
 		raw = io.NewSectionReader(in.file, 0, in.stat.Size())
+	case !in.stat.Mode().IsRegular():
+		raw = in.untilEnded()
 	}
 	in.consumed.Store(0)
 	plain, end, err := in.decompress(&counter{raw, &in.consumed})
@@ -258,6 +268,20 @@ func (in *Input) content() (io.Reader, func(), error) {
 	}
 	end()
 	return nil, nil, err
+}
+
+// untilEnded reads a pipe ahead, so that the end of a context is noticed while
+// nothing comes.
+func (in *Input) untilEnded() io.Reader {
+	r, w := io.Pipe()
+	in.pipe = r
+	stop := context.AfterFunc(in.ended, func() { _ = w.CloseWithError(context.Cause(in.ended)) })
+	go func() {
+		defer stop()
+		_, err := io.Copy(w, in.file)
+		_ = w.CloseWithError(err) // it has no error
+	}()
+	return r
 }
 
 const byteOrderMark = "\ufeff"

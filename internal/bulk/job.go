@@ -212,11 +212,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 				return
 			}
 			p.Rows++
-			if row.Err != nil {
-				p.Rejected++
-				continue
-			}
-			if !yield(tasks.Row{Number: row.Number, Request: row.Request}, nil) {
+			if !yield(tasks.Row{Number: row.Number, Request: row.Request}, row.Err) {
 				return
 			}
 		}
