@@ -22,7 +22,8 @@ elsewhere before, are another's.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newBatchList(), newBatchStatus(), newBatchWatch(), newBatchPause(), newBatchResume(), newBatchCancel(), newBatchRetry(), newBatchExport(),
+		newBatchList(), newBatchStatus(), newBatchWatch(), newBatchPause(), newBatchResume(), newBatchCancel(), newBatchRetry(), newBatchCheck(),
+		newBatchExport(),
 	)
 	return cmd
 }
