@@ -51,6 +51,7 @@ type line struct {
 type verdict struct {
 	op         string // the script's
 	generation int    // that op is said of
+	row        int    // of its batch, which the next generation keeps
 	joined     bool
 	later      bool
 	err        error          // for the asker
@@ -122,6 +123,9 @@ func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []i
 			return nil, err
 		}
 		v.joined = about != nil && about.Batch != at.batch
+		if about != nil {
+			v.row = about.Content.Row
+		}
 		v.later = firsts[i] != i && v.op != "keep"
 		verdicts[i] = v
 	}
@@ -220,7 +224,11 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 		if firsts[i] != i {
 			continue
 		}
-		content, err := json.Marshal(content(at, row))
+		given := content(at, row)
+		if v.op == "next" {
+			given.Row = v.row
+		}
+		content, err := json.Marshal(given)
 		if err != nil {
 			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}

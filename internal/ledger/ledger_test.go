@@ -175,6 +175,13 @@ var transitions = map[string]func(b *bench, id string){
 	},
 	"paused":  func(b *bench, id string) { b.markPaused(id) },
 	"calloff": func(b *bench, _ string) { b.callOff("spring") },
+	"erase":   func(b *bench, id string) { b.erase(id) },
+	"refresh": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, err := b.ledger.Refresh(b.t.Context(), 1, []record.Record{r}, time.Time{})
+		b.must(err)
+	},
 	"again": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
