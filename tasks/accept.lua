@@ -90,6 +90,7 @@ for i = 1, count do
       -- The generation takes its predecessor's place in the counters of its batch.
       local before = load(ids[i])
       owner = before.batch
+      if due == '' then deadline = 'n' end
       unshelve(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
       redis.call('HINCRBY', batch_key(owner), NAME[before.state], -1)

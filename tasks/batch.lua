@@ -6,6 +6,6 @@ local number = batch_number(ARGV[1])
 if fresh and ARGV[2] ~= '{}' then redis.call('HSET', batch_key(number), 'options', ARGV[2]) end
 if fresh and ARGV[3] ~= '' then
   redis.call('HSET', batch_key(number), 'not_after', ARGV[3])
-  redis.call('ZADD', tag .. ':batch-deadlines', ARGV[3], number)
+  redis.call('ZADD', batch_deadlines_key(), ARGV[3], number)
 end
 return { ms(number), redis.call('HGET', batch_key(number), 'options') or '', ms(now) }

@@ -24,6 +24,17 @@
 --   newer, poison     its record cannot be read: by a newer version only, or by none
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 --   paused   its batch is: it was put back before the batch's other rows
+-- defaults gives what is frozen: the batch's options, and the worker's defaults
+-- where it has none.
+local function defaults(h, own)
+  local options = h.batch > 0 and redis.call('HGET', batch_key(h.batch), 'options')
+  if not options then return own end
+  local all = cjson.decode(own)
+  for key, value in pairs(cjson.decode(options)) do all[key] = value end
+  all.not_after = nil -- it is asked for each time
+  return cjson.encode(all)
+end
+
 local id, holder = ARGV[1], tonumber(ARGV[5])
 local key = record_key(id)
 local raw = redis.call('GET', key)
@@ -73,7 +84,7 @@ if verdict == 'grant' or verdict == 'probe' then
   h.attempts, h.holder = h.attempts + 1, holder
   redis.call('ZREM', queued_key(h.lane), id)
   if frozen == '' then
-    write(key, h, content, ARGV[7], outcome, past)
+    write(key, h, content, defaults(h, ARGV[7]), outcome, past)
     return { verdict, redis.call('GET', key), wait, reason }
   end
 elseif verdict == 'paused' then
