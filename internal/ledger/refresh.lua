@@ -12,7 +12,7 @@ for i = 3, #ARGV, 4 do
   if h and h.state == 'C' and h.batch == batch and h.gen == tonumber(ARGV[i + 1]) and h.run == tonumber(ARGV[i + 2]) and h.gen < 999 then
     redis.call('RENAME', record_key(id), old_key(h.gen, id))
     move(h, 'w')
-    h.lane, h.flag, h.deadline = 'b', '-', '-'
+    h.lane, h.flag, h.deadline = 'b', '-', 'n'
     h.gen, h.run, h.turn, h.attempts, h.spent, h.dups, h.seen, h.holder = h.gen + 1, 1, 0, 0, 0, 0, 0, 0
     h.accepted = now
     if due ~= '' then
