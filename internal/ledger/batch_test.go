@@ -308,12 +308,24 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	}
 	b.expectCounters()
 
+	// Also of the room of one call.
+	b.enqueueAll("half", rows(30001, 31000))
+	half := 0
+	for _, ref := range b.feedUpTo(b.ledger, 110).Refs {
+		if r, _ := b.get(ref.ApplicationID); r.Batch == b.number("half") {
+			half++
+		}
+	}
+	if half < 13 || half > 27 {
+		t.Errorf("%d of 40 are the newest batch's", half)
+	}
+
 	// A retry comes before the rest of its batch.
 	a := b.mark(b.ledger, b.record("R-1").Ref(), record.Call)
 	b.fault(a.ApplicationID, fault.BadRequest, record.Fail)
 	_, _, err := b.ledger.Again(t.Context(), b.record("R-1"))
 	b.must(err)
-	if refs := b.feedUpTo(b.ledger, 75).Refs; !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1" }) {
+	if refs := b.feedUpTo(b.ledger, 115).Refs; !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1" }) {
 		t.Errorf("the retry is not among %v", refs)
 	}
 	b.expectCounters()

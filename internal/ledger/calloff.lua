@@ -6,7 +6,7 @@
 -- Returns {how many ended now, id ...} of those that are another run by now, which
 -- the caller reads again.
 local batch, ended = tonumber(ARGV[1]), 0
-local out = { 0 }
+local out, tally = { 0 }, {}
 for i = 5, #ARGV, 6 do
   local id = ARGV[i]
   local key = record_key(id)
@@ -21,9 +21,10 @@ for i = 5, #ARGV, 6 do
   else
     conclude(id, key, raw, h, 'X', {
       event = ARGV[i + 3], at = ARGV[2], id_json = ARGV[i + 4], head = ARGV[3], tail = ARGV[i + 5], middle = ARGV[4],
-    }, ARGV[4])
+    }, ARGV[4], tally)
     ended = ended + 1
   end
 end
+for state, n in pairs(tally) do redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
 out[1] = ended
 return out

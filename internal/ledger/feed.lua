@@ -68,12 +68,12 @@ local function serve(batch, share)
   return fed, true
 end
 
+local share = least(math.ceil(room / math.max(1, redis.call('ZCARD', running_key()))), 100)
 while room > 0 and looked < most do
   local batch = tonumber(redis.call('ZRANGE', running_key(), 0, 0)[1])
   if not batch then break end
-  local share = least(math.ceil(room / redis.call('ZCARD', running_key())), 100)
   looked = looked + 10 -- what a turn costs besides
-  local fed, more = serve(batch, share)
+  local fed, more = serve(batch, least(share, room))
   if more then
     redis.call('ZADD', running_key(), redis.call('HINCRBY', account_key(), 'served', 1), batch)
   else

@@ -35,13 +35,13 @@ end
 -- e: event, at, id_json, head, middle, tail; fields is the outcome line
 -- without its braces, starting with the run. Why a request was held is kept
 -- among what is past.
-local function conclude(id, key, raw, h, state, e, fields)
+local function conclude(id, key, raw, h, state, e, fields, tally)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unshelve(h, id)
   if state ~= 'h' and h.deadline == 'd' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
   local content, frozen, before, past = lines(raw)
   if h.state == 'h' and before ~= '' then past = older(before, past) end
-  move(h, state)
+  move(h, state, tally)
   shelve(h, id)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields

@@ -66,9 +66,13 @@ end
 
 local function save(key, h) redis.call('SETRANGE', key, 0, header(h)) end
 
--- move changes the state, and the counters with it.
-local function move(h, state)
-  if h.state ~= state then
+-- move changes the state, and the counters with it; where many move, tally
+-- gathers what the caller then adds to the counters in the same script.
+local function move(h, state, tally)
+  if tally then
+    tally[h.state] = (tally[h.state] or 0) - 1
+    tally[state] = (tally[state] or 0) + 1
+  elseif h.state ~= state then
     local counts = batch_key(h.batch)
     redis.call('HINCRBY', counts, NAME[h.state], -1)
     redis.call('HINCRBY', counts, NAME[state], 1)
