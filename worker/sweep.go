@@ -28,6 +28,8 @@ type Leftovers interface {
 	// CallOff goes on with one, and tells how many requests ended.
 	Cancelling(ctx context.Context) (far map[int]string, err error)
 	CallOff(ctx context.Context, batch int, told func(ended int)) error
+	// Retire erases what ended too long ago, a part of its way at that interval.
+	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
 	// Handlers tells which turns have a handler, and whether its process lives.
 	Handlers(ctx context.Context) (alive map[string]bool, err error)
 	// Mended counts what was mended, by kind.
@@ -54,6 +56,7 @@ const (
 	missing   = "missing"    // a turn without a task: enqueued
 	late      = "late"       // a task that was due and still put off: run
 	expired   = "expired"    // a request past its not_after: ended
+	retired   = "retired"    // a request that ended too long ago to be kept: erased
 	readable  = "readable"   // a request that an older version could not read: fed
 	calledOff = "called_off" // a request of a batch that was cancelled: ended
 )
@@ -127,6 +130,9 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	all = append(all, s.expire(ctx, mended), s.callOff(ctx, mended))
 	n, err := s.left.Readable(ctx)
 	mended[readable] += n
+	all = append(all, err)
+	n, err = s.left.Retire(ctx, s.pause)
+	mended[retired] += n
 	for kind, n := range mended {
 		if n == 0 {
 			delete(mended, kind)

@@ -23,7 +23,7 @@ elsewhere before, are another's.`,
 	}
 	cmd.AddCommand(
 		newBatchList(), newBatchStatus(), newBatchWatch(), newBatchPause(), newBatchResume(), newBatchCancel(), newBatchRetry(), newBatchCheck(),
-		newBatchExport(),
+		newBatchExport(), newBatchRefresh(),
 	)
 	return cmd
 }

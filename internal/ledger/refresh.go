@@ -32,26 +32,35 @@ func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]record.Record, 
 }
 
 func (l *Ledger) own(ctx context.Context, batch int, lines []record.Line) ([]record.Record, error) {
-	ids := make([]string, len(lines))
-	for i, line := range lines {
-		ids[i] = line.ApplicationID
+	var ids []string
+	seen := make(map[string]bool, len(lines)) // rows may repeat one another
+	for _, line := range lines {
+		if id := line.ApplicationID; id != "" && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
 	}
+	found, err := l.Headers(ctx, ids)
+	return slices.DeleteFunc(found, func(r record.Record) bool { return r.Batch != batch }), err
+}
+
+// Headers reads the latest generations of requests, also where what follows their
+// header cannot be read; what is not known, or not readable at all, is left out.
+func (l *Ledger) Headers(ctx context.Context, ids []string) ([]record.Record, error) {
 	stored, err := l.Latest(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	page := make([]record.Record, 0, len(ids))
-	seen := make(map[string]bool, len(ids)) // rows may repeat one another
+	found := make([]record.Record, 0, len(ids))
 	for i, raw := range stored {
-		if raw == nil || seen[ids[i]] {
+		if raw == nil {
 			continue
 		}
-		seen[ids[i]] = true
-		if r, err := parseHeader(ids[i], raw); err == nil && r.Batch == batch {
-			page = append(page, r)
+		if r, err := parseHeader(ids[i], raw); err == nil {
+			found = append(found, r)
 		}
 	}
-	return page, nil
+	return found, nil
 }
 
 // ExpiredAt says whether a request has a link, and that has expired.

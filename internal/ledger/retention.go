@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
 )
 
 // Ended records are found by walking through all keys, a little at a time, and
@@ -138,4 +141,36 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 		return erased, fmt.Errorf("erase earlier generations: %w", err)
 	}
 	return erased, nil
+}
+
+// Accepted walks through all keys for the ids of what a batch accepted first, also
+// of what is in no row of it.
+func (l *Ledger) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		node, err := l.node(ctx)
+		for cursor := uint64(0); err == nil; {
+			var keys, ids []string
+			if keys, cursor, err = node.Scan(ctx, cursor, l.keys.Record("*"), retirePage).Result(); err != nil {
+				err = fmt.Errorf("look through the keys: %w", err)
+				break
+			}
+			for _, key := range keys {
+				ids = append(ids, strings.TrimPrefix(key, l.keys.Record("")))
+			}
+			var found []record.Record
+			if found, err = l.Headers(ctx, ids); err != nil {
+				break
+			}
+			ids = ids[:0]
+			for _, r := range found {
+				if r.Batch == batch {
+					ids = append(ids, r.ApplicationID)
+				}
+			}
+			if len(ids) > 0 && !yield(ids, nil) || cursor == 0 {
+				return
+			}
+		}
+		yield(nil, err)
+	}
 }
