@@ -153,7 +153,7 @@ func (f *fleet) callsOff(batch string, pages int) {
 		return
 	}
 	for _, r := range f.records() {
-		if r.Batch == number && !r.State.Ended() && !(r.State == record.Calling && r.CancelAsked) {
+		if r.Batch == number && !r.State.Ended() && (r.State != record.Calling || !r.CancelAsked) {
 			f.t.Fatalf("%+v is left of a batch that was cancelled", r)
 		}
 	}
