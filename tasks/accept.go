@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/record"
@@ -26,10 +25,19 @@ const noChunk = -1
 // changed one of the requests in between.
 const maxRounds = 10
 
+// place is where requests are accepted: a chunk of a batch, or in none.
+type place struct {
+	batch    int       // 0: none
+	chunk    int       // or noChunk
+	notAfter time.Time // the batch's; zero: none
+}
+
 // accepted is what became of one row.
 type accepted struct {
 	record record.Record
+	made   bool // by this call
 	err    error
+	later  bool // it repeats a row before it, and is to be asked for after that
 }
 
 // line is a row's place in its batch's order.
@@ -43,26 +51,25 @@ type line struct {
 type verdict struct {
 	op         string // the script's
 	generation int    // that op is said of
+	row        int    // of its batch, which the next generation keeps
 	joined     bool
+	later      bool
 	err        error          // for the asker
 	old        *record.Record // the answer, where an earlier generation is asked for
 }
 
-// acceptAll accepts rows with different ids in one atomic step, which writes
-// the chunk with lines and theirs as well. It first takes all of them to be
-// unknown, and decides anew from what the script saw instead.
-func (c *Client) acceptAll(ctx context.Context, batch, chunk int, lines []line, rows []Row) ([]accepted, error) {
+// acceptAll accepts rows in one atomic step, which writes the chunk with lines
+// and theirs as well. It first takes all of them to be unknown, and decides anew
+// from what the script saw instead.
+func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []Row) ([]accepted, error) {
+	firsts := firstOf(rows)
 	known := make([]*record.Record, len(rows))
-	verdicts := make([]verdict, len(rows))
 	for range maxRounds {
-		for i, row := range rows {
-			var err error
-			if verdicts[i], err = c.decide(ctx, row.Request, known[i]); err != nil {
-				return nil, err
-			}
-			verdicts[i].joined = known[i] != nil && known[i].Batch != batch
+		verdicts, err := c.decideAll(ctx, at, rows, firsts, known)
+		if err != nil {
+			return nil, err
 		}
-		applied, seen, err := c.callAccept(ctx, batch, chunk, lines, rows, verdicts)
+		applied, seen, err := c.callAccept(ctx, at, lines, rows, firsts, verdicts)
 		if err != nil {
 			return nil, err
 		}
@@ -72,11 +79,14 @@ func (c *Client) acceptAll(ctx context.Context, batch, chunk int, lines []line, 
 		}
 		results := make([]accepted, len(rows))
 		for i, v := range verdicts {
-			if v.old != nil {
-				seen[i] = v.old
-			}
-			if results[i].err = v.err; v.err == nil {
-				results[i].record = *seen[i]
+			results[i].err, results[i].later = v.err, v.later
+			results[i].made = v.op == "new" || v.op == "next"
+			switch {
+			case v.err != nil || v.later:
+			case v.old != nil:
+				results[i].record = *v.old
+			default:
+				results[i].record = *seen[firsts[i]]
 			}
 		}
 		return results, nil
@@ -84,9 +94,60 @@ func (c *Client) acceptAll(ctx context.Context, batch, chunk int, lines []line, 
 	return nil, errors.New("other producers changed the same requests again and again; try again")
 }
 
+// firstOf gives for each row the first one that has its id.
+func firstOf(rows []Row) []int {
+	firsts, at := make([]int, len(rows)), make(map[string]int, len(rows))
+	for i, row := range rows {
+		first, ok := at[row.Request.ApplicationID]
+		if !ok {
+			first = i
+			at[row.Request.ApplicationID] = i
+		}
+		firsts[i] = first
+	}
+	return firsts
+}
+
+func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []int, known []*record.Record) (_ []verdict, err error) {
+	verdicts := make([]verdict, len(rows))
+	for i, row := range rows {
+		about := known[i]
+		if f := firsts[i]; f != i {
+			if about = verdicts[f].leaves(at, rows[f], known[f]); about == nil {
+				verdicts[i].later = true
+				continue
+			}
+		}
+		v, err := c.decide(ctx, at, row.Request, about)
+		if err != nil {
+			return nil, err
+		}
+		v.joined = about != nil && about.Batch != at.batch
+		if about != nil {
+			v.row = about.Content.Row
+		}
+		v.later = firsts[i] != i && v.op != "keep"
+		verdicts[i] = v
+	}
+	return verdicts, nil
+}
+
+// leaves is the record as the script leaves it, nil where only the script knows.
+func (v verdict) leaves(at place, row Row, known *record.Record) *record.Record {
+	switch {
+	case v.err != nil:
+		return nil
+	case v.op == "new":
+		return firstRecord(at, row, time.Time{})
+	case v.op == "keep":
+		return known
+	}
+	return nil
+}
+
 // decide is [judge], and what an earlier generation has to say.
-func (c *Client) decide(ctx context.Context, req Request, known *record.Record) (verdict, error) {
-	v := judge(req, known, c.now())
+func (c *Client) decide(ctx context.Context, at place, req Request, known *record.Record) (verdict, error) {
+	v := judge(req, known, at.notAfter, c.now())
 	if known == nil || req.Generation == 0 || req.Generation >= known.Generation {
 		return v, nil
 	}
@@ -103,9 +164,12 @@ func (c *Client) decide(ctx context.Context, req Request, known *record.Record) 
 }
 
 // judge decides what becomes of a request whose latest generation is known, or
-// nil where the id is not.
-func judge(req Request, known *record.Record, now time.Time) verdict {
-	late := !req.NotAfter.IsZero() && !req.NotAfter.After(now)
+// nil where the id is not. notAfter is for requests that give none.
+func judge(req Request, known *record.Record, notAfter, now time.Time) verdict {
+	if !req.NotAfter.IsZero() {
+		notAfter = req.NotAfter
+	}
+	late := !notAfter.IsZero() && !notAfter.After(now)
 	if known == nil {
 		switch {
 		case req.Generation > 1:
@@ -147,14 +211,24 @@ func conflict(req Request, known *record.Record) error {
 	return nil
 }
 
-// callAccept runs the script. It returns whether everything applied, and the
-// records as they are after it, nil where there is none.
-func (c *Client) callAccept(ctx context.Context, batch, chunk int, lines []line, rows []Row, verdicts []verdict) (bool, []*record.Record, error) {
+// callAccept runs the script, for the first row of each id. It returns whether
+// everything applied, and the records as they are after it, nil where there is none.
+func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []Row, firsts []int, verdicts []verdict) (bool, []*record.Record, error) {
 	args := make([]any, 4, 4+6*len(rows))
-	lines = slices.Clone(lines)
+	lines = append(make([]line, 0, len(lines)+len(rows)), lines...)
 	for i, row := range rows {
-		v, req := verdicts[i], row.Request
-		content, err := json.Marshal(req.content())
+		v, req := &verdicts[i], &row.Request
+		if v.err == nil && !v.later {
+			lines = append(lines, line{row.Number, req.ApplicationID, v.joined})
+		}
+		if firsts[i] != i {
+			continue
+		}
+		given := content(at, row)
+		if v.op == "next" {
+			given.Row = v.row
+		}
+		content, err := json.Marshal(given)
 		if err != nil {
 			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}
@@ -162,66 +236,88 @@ func (c *Client) callAccept(ctx context.Context, batch, chunk int, lines []line,
 		if !req.NotAfter.IsZero() {
 			due = strconv.FormatInt(req.NotAfter.UnixMilli(), 10)
 		}
-		args = append(args, v.op, req.ApplicationID, string(req.Lane[0]), v.generation, due, content)
-		if v.err == nil {
-			lines = append(lines, line{row.Number, req.ApplicationID, v.joined})
-		}
+		args = append(args, v.op, req.ApplicationID, string(req.Lane[:1]), v.generation, due, content)
 	}
-	args[0], args[1] = batch, ""
+	args[0], args[1] = at.batch, ""
 	args[2], args[3] = order(lines)
-	if chunk != noChunk {
-		args[1] = chunk
+	if at.chunk != noChunk && !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.later }) {
+		args[1] = at.chunk // or the last step writes it, whole
 	}
 	reply, err := c.accept.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
 	if err != nil {
 		return false, nil, fmt.Errorf("accept %d requests: %w", len(rows), err)
 	}
+	if reply[0].(int64) < 0 {
+		name, _ := c.nameOf(ctx, at.batch) // it was opened just now
+		return false, nil, &CancelledError{name}
+	}
+	seen, err := records(reply, at, rows, firsts)
+	return reply[0].(int64) > 0, seen, err
+}
+
+// records reads the script's reply.
+func records(reply []any, at place, rows []Row, firsts []int) ([]*record.Record, error) {
 	seen := make([]*record.Record, len(rows))
+	var when time.Time
 	if reply[0].(int64) == 2 {
 		ms, err := strconv.ParseInt(reply[1].(string), 10, 64)
 		if err != nil {
-			return false, nil, fmt.Errorf("accept: unexpected time %v", reply[1])
+			return nil, fmt.Errorf("accept: unexpected time %v", reply[1])
 		}
-		for i, row := range rows {
-			seen[i] = firstRecord(row.Request, batch, time.UnixMilli(ms).UTC())
-		}
-		return true, seen, nil
+		when = time.UnixMilli(ms).UTC()
 	}
+	next := 1
 	for i, row := range rows {
-		raw := reply[i+1].(string)
-		if raw == "" {
+		if firsts[i] != i {
+			continue
+		}
+		if !when.IsZero() {
+			seen[i] = firstRecord(at, row, when)
+			continue
+		}
+		raw := reply[next].(string)
+		if next++; raw == "" {
 			continue
 		}
 		r, err := record.Parse(row.Request.ApplicationID, []byte(raw))
 		if err != nil {
-			return false, nil, err
+			return nil, err
 		}
 		seen[i] = &r
 	}
-	return reply[0].(int64) == 1, seen, nil
+	return seen, nil
 }
 
 // order is a chunk's text, and how many of its rows joined.
-func order(lines []line) (text string, joined int) {
+func order(lines []line) (text []byte, joined int) {
 	slices.SortFunc(lines, func(a, b line) int { return a.number - b.number })
-	var out strings.Builder
 	for _, l := range lines {
-		fmt.Fprintf(&out, "%d %s\n", l.number, l.id)
+		text = strconv.AppendInt(text, int64(l.number), 10)
+		text = append(append(append(text, ' '), l.id...), '\n')
 		if l.joined {
 			joined++
 		}
 	}
-	return out.String(), joined
+	return text, joined
 }
 
-// firstRecord is what the script wrote for a request that was unknown.
-func firstRecord(req Request, batch int, at time.Time) *record.Record {
-	r := &record.Record{
-		ApplicationID: req.ApplicationID, State: record.Waiting, Lane: record.Lane(req.Lane),
-		Generation: 1, Run: 1, Batch: batch, AcceptedAt: at, ChangedAt: at,
-		Deadline: !req.NotAfter.IsZero(), Content: req.content(),
+// content is what of a row is stored.
+func content(at place, row Row) record.Content {
+	c := row.Request.content()
+	if at.batch != 0 {
+		c.Row = row.Number
 	}
-	if req.Lane == Interactive {
+	return c
+}
+
+// firstRecord is what the script writes for a request that was unknown.
+func firstRecord(at place, row Row, when time.Time) *record.Record {
+	r := &record.Record{
+		ApplicationID: row.Request.ApplicationID, State: record.Waiting, Lane: record.Lane(row.Request.Lane),
+		Generation: 1, Run: 1, Batch: at.batch, AcceptedAt: when, ChangedAt: when,
+		Deadline: !row.Request.NotAfter.IsZero(), Content: content(at, row),
+	}
+	if row.Request.Lane == Interactive {
 		r.State, r.Turn = record.Queued, 1
 	}
 	return r

@@ -12,10 +12,13 @@
 --
 -- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
 -- applied, and {0, raw record or '' ...} where something did not: then nothing
--- was changed, and the caller decides anew from what it sees.
+-- was changed, and the caller decides anew from what it sees. {-1}: the batch is
+-- cancelled, and nothing was changed.
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
 local WIDTH = 6
 local count = (#ARGV - 4) / WIDTH
+
+if batch > 0 and redis.call('HGET', batch_key(batch), 'status') == 'cancelled' then return { -1 } end
 
 local ids, keys = {}, {}
 for i = 1, count do
@@ -51,40 +54,51 @@ else
   end
 end
 
+-- Most of what is accepted at a time differs in nothing but its content.
+local headers = {}
+local function new_header(lane, gen, deadline, owner)
+  local kind = lane .. deadline .. gen .. ' ' .. owner
+  if not headers[kind] then
+    headers[kind] = header({
+      state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
+      attempts = 0, spent = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
+    })
+  end
+  return headers[kind]
+end
+
 local accepted = { w = 0, q = 0 }
 local writes, waiting = {}, {}
 for i = 1, count do
   local at = 4 + (i - 1) * WIDTH
-  local op, lane, gen = ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
-  local due, content = ARGV[at + 5], ARGV[at + 6]
+  local op, lane = ARGV[at + 1], ARGV[at + 3]
   if op == 'new' or op == 'next' then
-    local h = {
-      state = 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = 0, attempts = 0, spent = 0, dups = 0,
-      batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = '-',
-    }
+    local gen, due, deadline, state = tonumber(ARGV[at + 4]), ARGV[at + 5], '-', 'w'
     if due ~= '' then
-      h.deadline = 'd'
+      deadline = 'd'
       redis.call('ZADD', deadlines_key(), due, ids[i])
     end
     if lane == 'i' then
-      h.state, h.turn = 'q', 1
+      state = 'q'
       redis.call('ZADD', queued_key('i'), ms(now), ids[i])
     end
+    local owner = batch
     if op == 'new' then
-      accepted[h.state] = accepted[h.state] + 1
+      accepted[state] = accepted[state] + 1
       if lane == 'b' then waiting[#waiting + 1] = ids[i] end
     else
       -- The generation takes its predecessor's place in the counters of its batch.
       local before = load(ids[i])
-      h.batch = before.batch
+      owner = before.batch
+      if due == '' then deadline = 'n' end
       unshelve(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
-      redis.call('HINCRBY', batch_key(h.batch), NAME[before.state], -1)
-      redis.call('HINCRBY', batch_key(h.batch), NAME[h.state], 1)
-      if lane == 'b' then again(h.batch, ids[i]) end
+      redis.call('HINCRBY', batch_key(owner), NAME[before.state], -1)
+      redis.call('HINCRBY', batch_key(owner), NAME[state], 1)
+      if lane == 'b' then again(owner, ids[i]) end
     end
     writes[#writes + 1] = keys[i]
-    writes[#writes + 1] = header(h) .. content
+    writes[#writes + 1] = new_header(lane, gen, deadline, owner) .. ARGV[at + 6]
   elseif op == 'promote' then
     local h = load(ids[i])
     if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then

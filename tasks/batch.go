@@ -3,8 +3,10 @@ package tasks
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,98 +21,202 @@ const chunkRows = 100
 // MaxBatchName is how many bytes a batch's name has at most: a path fits.
 const MaxBatchName = 4096
 
-// EnqueueAll accepts the rows of a batch, whose numbers must grow, in their
-// order and in constant memory. It is repeatable: rows that were accepted
-// before stay as they are, so that an import that broke off is simply done
-// again. Requests that give no lane are bulk.
-//
-// done is called for every row in order, with the link or the error that
-// [Client.Enqueue] would give for it. EnqueueAll itself fails where Redis does,
-// ctx ends or the numbers do not grow; what was accepted stays accepted. It
-// gives an [*InvalidError] for a name that is empty, too long or unprintable. One name must not be imported
-// from two places at once.
-func (c *Client) EnqueueAll(ctx context.Context, batch string, rows iter.Seq[Row], done func(Row, Link, error)) error {
-	if err := batchName(batch); err != nil {
-		return err
+// inFlight is how many chunks are on their way to Redis at a time.
+const inFlight = 8
+
+// Batch says which batch rows are accepted in. A name must not be imported from
+// two places at once.
+type Batch struct {
+	Name string
+	// Options are the defaults of its rows. The first import of the batch fixes
+	// them: a later one may leave them out, or give the same.
+	Options Options
+}
+
+// How tells what a row of a batch found when it was accepted.
+type How string
+
+// A row that was accepted is one of these.
+const (
+	Fresh    How = "fresh"    // it is accepted now
+	Again    How = "again"    // it was accepted by an earlier import of the batch
+	Repeated How = "repeated" // another row of the batch, or an earlier file's, was accepted for its id
+	Joined   How = "joined"   // another batch, or somebody without one, asked for its id
+)
+
+// Rows are requests numbered from 1.
+func Rows(requests []Request) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for i, r := range requests {
+			if !yield(Row{i + 1, r}, nil) {
+				return
+			}
+		}
 	}
-	number, err := c.batchNumber(ctx, batch)
+}
+
+// Result is what became of one row.
+type Result struct {
+	Row Row
+	// Link and How are given where Err is nil.
+	Link Link
+	How  How
+	// Err is what [Client.Enqueue] would give.
+	Err error
+}
+
+// EnqueueAll accepts the rows of a batch, whose numbers must grow, in constant
+// memory: several hundred rows at a time are on their way. It is repeatable:
+// rows that were accepted before stay as they are, so that an import that broke
+// off is simply done again. Requests that give no lane are bulk.
+//
+// done is called for every row in order, by the goroutine of the caller, which
+// reads the rows as well. An [*InvalidError] that rows gives is its row's.
+// EnqueueAll itself fails where rows gives another error, Redis fails, ctx ends or
+// the numbers do not grow; what was accepted stays accepted. Before it reads a row it gives an [*InvalidError] for a name that is
+// empty, too long or unprintable, and for invalid options, and an
+// [*OptionsError] for others than the batch has. It gives a [*CancelledError]
+// where the batch is cancelled, or as soon as it is.
+func (c *Client) EnqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
+	open, err := c.openBatch(ctx, batch)
 	if err != nil {
 		return err
 	}
-	last, next, pending := 0, 0, []Row(nil)
-	for row := range rows {
+	p := pipeline{client: c, batch: open, done: done, ids: make(map[string]bool)}
+	err = p.feed(ctx, batch.Name, rows)
+	for len(p.chunks) > 0 {
+		if failed := p.deliver(); err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// pipeline has up to [inFlight] chunks accepted at a time. No id is in two of
+// them: of rows that repeat one, the first is to be accepted.
+type pipeline struct {
+	client *Client
+	batch  openBatch
+	done   func(Result)
+	chunks []*chunk // in flight, the oldest first
+	ids    map[string]bool
+	failed bool
+}
+
+// chunk is rows on their way.
+type chunk struct {
+	number  int
+	results []Result
+	err     error
+	over    chan struct{}
+}
+
+func (p *pipeline) feed(ctx context.Context, name string, rows iter.Seq2[Row, error]) error {
+	last, next := 0, &chunk{}
+	for row, err := range rows {
+		_, invalid := errors.AsType[*InvalidError](err)
+		if err != nil && !invalid {
+			return err
+		}
 		if row.Number <= last {
-			return fmt.Errorf("batch %q: row %d comes after row %d; rows are numbered from 1, and the numbers grow", batch, row.Number, last)
+			return fmt.Errorf("batch %q: row %d comes after row %d; rows are numbered from 1, and the numbers grow", name, row.Number, last)
 		}
 		if row.Request.Lane == "" {
 			row.Request.Lane = Bulk
 		}
-		for ; (row.Number-1)/chunkRows > next; next++ {
-			if err := c.acceptChunk(ctx, number, next, pending, done); err != nil {
+		for (row.Number-1)/chunkRows > next.number {
+			if err := p.send(ctx, next); err != nil {
 				return err
 			}
-			pending = pending[:0]
+			next = &chunk{number: next.number + 1, results: make([]Result, 0, chunkRows)}
 		}
-		last, pending = row.Number, append(pending, row)
+		last = row.Number
+		next.results = append(next.results, Result{Row: row, Err: err})
 	}
-	return c.acceptChunk(ctx, number, next, pending, done)
+	return p.send(ctx, next)
 }
 
-// acceptChunk accepts one chunk, which may have no rows: feeding goes from one
-// chunk to the next.
-func (c *Client) acceptChunk(ctx context.Context, batch, number int, rows []Row, done func(Row, Link, error)) error {
-	links, errs := make([]Link, len(rows)), make([]error, len(rows))
-	var left []int
-	for i, row := range rows {
-		if errs[i] = row.Request.acceptable(); errs[i] == nil {
-			left = append(left, i)
-		}
-	}
-	var lines []line
-	for ok := true; ok; ok = len(left) > 0 {
-		wave, repeats := firsts(rows, left)
-		chunk := number
-		if len(repeats) > 0 {
-			chunk = noChunk // the last wave writes it, whole
-		}
-		good := make([]Row, len(wave))
-		for k, i := range wave {
-			good[k] = rows[i]
-		}
-		results, err := c.acceptAll(ctx, batch, chunk, lines, good)
-		if err != nil {
+// send starts a chunk. It may have no rows: feeding goes from one to the next.
+func (p *pipeline) send(ctx context.Context, next *chunk) error {
+	clash := func(r Result) bool { return r.Err == nil && p.ids[r.Row.Request.ApplicationID] }
+	for len(p.chunks) == inFlight || len(p.chunks) > 0 && slices.ContainsFunc(next.results, clash) {
+		if err := p.deliver(); err != nil {
 			return err
 		}
-		for k, i := range wave {
-			if errs[i] = results[k].err; errs[i] != nil {
-				continue
-			}
-			if links[i], err = c.dispatched(ctx, results[k].record); err != nil {
-				return err
-			}
-			lines = append(lines, line{rows[i].Number, rows[i].Request.ApplicationID, results[k].record.Batch != batch})
-		}
-		left = repeats
 	}
-	for i, row := range rows {
-		done(row, links[i], errs[i])
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, r := range next.results {
+		p.ids[r.Row.Request.ApplicationID] = true
+	}
+	next.over = make(chan struct{})
+	p.chunks = append(p.chunks, next)
+	go func() {
+		defer close(next.over)
+		next.err = p.client.acceptChunk(ctx, p.batch, next)
+	}()
+	return nil
+}
+
+// deliver waits for the oldest chunk. Nothing is told of what comes after one
+// that failed.
+func (p *pipeline) deliver() error {
+	oldest := p.chunks[0]
+	p.chunks = p.chunks[1:]
+	<-oldest.over
+	for _, r := range oldest.results {
+		delete(p.ids, r.Row.Request.ApplicationID)
+	}
+	if p.failed = p.failed || oldest.err != nil; p.failed {
+		return oldest.err
+	}
+	for _, r := range oldest.results {
+		p.done(r)
 	}
 	return nil
 }
 
-// firsts parts what is left of the rows into those whose id comes first, and
-// those that repeat one: they are asked for after it.
-func firsts(rows []Row, left []int) (wave, repeats []int) {
-	ids := make(map[string]bool, len(left))
-	for _, i := range left {
-		if id := rows[i].Request.ApplicationID; ids[id] {
-			repeats = append(repeats, i)
-		} else {
-			ids[id] = true
-			wave = append(wave, i)
+func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk) error {
+	var left []*Result
+	for i := range chunk.results {
+		r := &chunk.results[i]
+		if r.Err == nil {
+			r.Err = r.Row.Request.acceptable()
+		}
+		if r.Err == nil {
+			left = append(left, r)
 		}
 	}
-	return wave, repeats
+	var lines []line
+	for first := true; first || len(left) > 0; first = false {
+		rows := make([]Row, len(left))
+		for i, r := range left {
+			rows[i] = r.Row
+		}
+		all, err := c.acceptAll(ctx, place{batch.number, chunk.number, batch.notAfter}, lines, rows)
+		if err != nil {
+			return err
+		}
+		var later []*Result
+		for i, r := range left {
+			a := all[i]
+			switch {
+			case a.later:
+				later = append(later, r)
+			case a.err != nil:
+				r.Err = a.err
+			default:
+				if r.Link, err = c.dispatched(ctx, a.record); err != nil {
+					return err
+				}
+				r.How = batch.how(a, r.Row)
+				lines = append(lines, line{r.Row.Number, r.Row.Request.ApplicationID, r.How == Joined})
+			}
+		}
+		left = later
+	}
+	return nil
 }
 
 // batchName refuses names that cannot be shown or found again.
@@ -128,14 +234,4 @@ func batchName(name string) error {
 		return nil
 	}
 	return &InvalidError{[]Problem{{"batch", problem}}}
-}
-
-// batchNumber gives the number of a batch, and makes the batch where it is new.
-func (c *Client) batchNumber(ctx context.Context, name string) (int, error) {
-	number, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, name).Int()
-	if err != nil {
-		return 0, fmt.Errorf("open batch %q: %w", name, err)
-	}
-	c.names.Store(number, name)
-	return number, nil
 }

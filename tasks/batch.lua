@@ -1,3 +1,11 @@
--- batch gives a batch's number, and makes the batch where its name is new.
--- ARGV[1] name. Returns the number, from 1.
-return batch_number(ARGV[1])
+-- batch opens a batch, and makes it where its name is new.
+-- ARGV[1] name   ARGV[2] its options as JSON   ARGV[3] its not_after in ms, or ''
+-- The options are fixed when it is made. Returns {number, options, now in ms}.
+local fresh = redis.call('HEXISTS', tag .. ':batches', ARGV[1]) == 0
+local number = batch_number(ARGV[1])
+if fresh and ARGV[2] ~= '{}' then redis.call('HSET', batch_key(number), 'options', ARGV[2]) end
+if fresh and ARGV[3] ~= '' then
+  redis.call('HSET', batch_key(number), 'not_after', ARGV[3])
+  redis.call('ZADD', batch_deadlines_key(), ARGV[3], number)
+end
+return { ms(number), redis.call('HGET', batch_key(number), 'options') or '', ms(now) }

@@ -1,7 +1,6 @@
 package tasks_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -15,13 +14,24 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func ignore(tasks.Row, tasks.Link, error) {}
+func ignore(tasks.Result) {}
 
 // rows has the numbers given, the id of number n being R-n.
-func rows(numbers ...int) iter.Seq[tasks.Row] {
-	return func(yield func(tasks.Row) bool) {
+func rows(numbers ...int) iter.Seq2[tasks.Row, error] {
+	return func(yield func(tasks.Row, error) bool) {
 		for _, n := range numbers {
-			if !yield(tasks.Row{Number: n, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}}) {
+			if !yield(tasks.Row{Number: n, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// given is rows with numbers of their own.
+func given(list []tasks.Row) iter.Seq2[tasks.Row, error] {
+	return func(yield func(tasks.Row, error) bool) {
+		for _, row := range list {
+			if !yield(row, nil) {
 				return
 			}
 		}
@@ -37,11 +47,12 @@ func upTo(n int) []int {
 }
 
 // enqueueAll imports rows and tells of each what was said of it.
-func (b *bench) enqueueAll(batch string, list iter.Seq[tasks.Row]) []string {
+func (b *bench) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []string {
 	b.Helper()
 	var said []string
 	last := 0
-	b.must(b.client.EnqueueAll(b.Context(), batch, list, func(row tasks.Row, link tasks.Link, err error) {
+	b.must(b.client.EnqueueAll(b.Context(), tasks.Batch{Name: batch}, list, func(r tasks.Result) {
+		row, link, err := r.Row, r.Link, r.Err
 		if row.Number <= last || err == nil && link.ApplicationID != row.Request.ApplicationID {
 			b.Errorf("row %d after row %d: %+v", row.Number, last, link)
 		}
@@ -99,13 +110,16 @@ func TestImport(t *testing.T) {
 func TestImportResumed(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("winter", rows(7, 150, 151))
-	ctx, cancel := context.WithCancel(t.Context())
-	err := b.client.EnqueueAll(ctx, "spring", rows(upTo(250)...), func(row tasks.Row, _ tasks.Link, _ error) {
-		if row.Number == 100 {
-			cancel() // the first chunk is in
+	broken := errors.New("the disk is broken")
+	err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+		for row := range rows(upTo(120)...) {
+			if !yield(row, nil) {
+				return
+			}
 		}
-	})
-	if !errors.Is(err, context.Canceled) {
+		yield(tasks.Row{}, broken)
+	}, ignore)
+	if !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
 	b.expectCounters(2, "waiting 99, joined 1")
@@ -151,19 +165,19 @@ func TestImportOfNothing(t *testing.T) {
 func TestImportRefuses(t *testing.T) {
 	b := newBench(t)
 	for _, name := range []string{"", "a\nb", "\xff", strings.Repeat("x", 4097)} {
-		if err := b.client.EnqueueAll(t.Context(), name, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
+		if err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
 			t.Errorf("batch %q: %v", name, err)
 		}
 	}
 	for _, numbers := range [][]int{{0}, {-1}, {1, 1}, {2, 1}} {
-		if err := b.client.EnqueueAll(t.Context(), "spring", rows(numbers...), ignore); err == nil {
+		if err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(numbers...), ignore); err == nil {
 			t.Errorf("rows %v were imported", numbers)
 		}
 	}
 	b.enqueueAll(strings.Repeat("/päth to", 400), rows(1))
 	srv := newBench(t)
 	b.must(srv.rdb.Close())
-	if err := srv.client.EnqueueAll(t.Context(), "spring", rows(), ignore); err == nil {
+	if err := srv.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(), ignore); err == nil {
 		t.Error("imported without Redis")
 	}
 }
@@ -186,7 +200,7 @@ func TestImportOfRepeats(t *testing.T) {
 		request(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), request(12, "K-1", expiry60), request(13, "K-1", interactive),
 		request(14, "K-2", nil), request(15, "K-2", generation2), request(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
 	}
-	b.expectSaid(b.enqueueAll("spring", slices.Values(list)),
+	b.expectSaid(b.enqueueAll("spring", given(list)),
 		"1:invalid 2:waiting/spring/1 3:waiting/spring/1 4:conflict "+
 			"5:generation_gap 6:queued/spring/1 7:queued/spring/1 8:waiting/spring/1 9:queued/spring/1 10:queued/spring/1 "+
 			"11:conflict 12:waiting//1 13:queued//1 14:created//1 15:waiting//2 16:conflict")
@@ -198,7 +212,7 @@ func TestImportOfRepeats(t *testing.T) {
 			t.Errorf("the chunk is %q", got)
 		}
 		feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
-		b.enqueueAll("spring", slices.Values(list))
+		b.enqueueAll("spring", given(list))
 		if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
 			t.Errorf("another import feeds %d more", n-feeds)
 		}
@@ -222,7 +236,7 @@ func TestImportCounts(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "imports") {
 			batch := rapid.SampledFrom([]string{"spring", "summer"}).Draw(rt, "batch")
-			b.enqueueAll(batch, slices.Values(files[batch]))
+			b.enqueueAll(batch, given(files[batch]))
 			joined, own := 0, 0
 			for _, row := range files[batch] {
 				id := row.Request.ApplicationID

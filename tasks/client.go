@@ -75,7 +75,7 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if err := req.acceptable(); err != nil {
 		return Link{}, err
 	}
-	results, err := c.acceptAll(ctx, 0, noChunk, nil, []Row{{Request: req}})
+	results, err := c.acceptAll(ctx, place{chunk: noChunk}, nil, []Row{{Request: req}})
 	if err != nil {
 		return Link{}, err
 	}
@@ -86,12 +86,14 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 }
 
 // acceptable is [Request.Validate] and what accepting adds to it.
-func (r Request) acceptable() error {
+func (r Request) acceptable() error { return invalid(r.allProblems()) }
+
+func (r Request) allProblems() []Problem {
 	problems := r.problems()
 	if r.CallbackURL != "" {
 		problems = append(problems, Problem{"callback_url", "callbacks are off; leave the key out"})
 	}
-	return invalid(problems)
+	return problems
 }
 
 // dispatched sees to it that an interactive request that is queued has its

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -293,7 +292,7 @@ func TestCallOff(t *testing.T) {
 	if _, err := b.client.Enqueue(ctx, tasks.Request{ApplicationID: "A-1"}); !errors.Is(err, context.Canceled) || tasks.ReasonOf(err) != "" {
 		t.Errorf("enqueued with a context that had ended: %v", err)
 	}
-	if err := b.client.EnqueueAll(ctx, "spring", rows(1), ignore); !errors.Is(err, context.Canceled) {
+	if err := b.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, rows(1), ignore); !errors.Is(err, context.Canceled) {
 		t.Errorf("imported with a context that had ended: %v", err)
 	}
 	b.enqueue(tasks.Request{ApplicationID: "A-1"})
@@ -323,7 +322,7 @@ func TestCluster(t *testing.T) {
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
 	ids := []string{"A-1", "{A}", "}{", "{}", "{kyclink:other}"}
 	for n, id := range ids {
-		b.enqueueAll("spring", slices.Values([]tasks.Row{request(1, id, nil)}))
+		b.enqueueAll("spring", given([]tasks.Row{request(1, id, nil)}))
 		b.enqueue(tasks.Request{ApplicationID: id, NotAfter: time.Time{}})
 		b.become(id, record.Created)
 		if link := b.enqueue(tasks.Request{ApplicationID: id, Generation: 2, NotAfter: time.Now().Add(time.Hour)}); link.Generation != 2 {

@@ -47,13 +47,17 @@ func (e *GapError) Error() string {
 		e.ApplicationID, e.Latest, e.Latest+1, e.Want)
 }
 
-// ReasonOf gives the public word for an error of [Client.Enqueue], or "" for
+// ReasonOf gives the public word for an error of [Client.Enqueue] or
+// [Client.EnqueueAll], or "" for
 // one that says nothing of the request, such as a lost connection.
 func ReasonOf(err error) string {
 	if _, ok := errors.AsType[*InvalidError](err); ok {
 		return string(fault.Invalid)
 	}
 	if _, ok := errors.AsType[*ConflictError](err); ok {
+		return string(fault.Conflict)
+	}
+	if _, ok := errors.AsType[*OptionsError](err); ok {
 		return string(fault.Conflict)
 	}
 	if _, ok := errors.AsType[*GapError](err); ok {

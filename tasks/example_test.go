@@ -3,7 +3,6 @@ package tasks_test
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -49,23 +48,27 @@ func ExampleClient_EnqueueAll() {
 	defer rdb.Close()
 	client := tasks.NewClient(rdb, config)
 
-	people := []tasks.Row{
-		{Number: 1, Request: tasks.Request{ApplicationID: "A-1"}},
-		{Number: 2, Request: tasks.Request{ApplicationID: "A-2", ExpiryMinutes: -5}},
-		{Number: 3, Request: tasks.Request{ApplicationID: "A-1"}},
-	}
-	err := client.EnqueueAll(context.Background(), "spring", slices.Values(people), func(row tasks.Row, link tasks.Link, err error) {
-		if err != nil {
-			fmt.Println(row.Number, tasks.ReasonOf(err), err)
+	people := []tasks.Request{{ApplicationID: "A-1"}, {ApplicationID: "A-2", ExpiryMinutes: -5}, {ApplicationID: "A-1"}}
+	batch := tasks.Batch{Name: "spring", Options: tasks.Options{RedirectURL: "https://shop.example/done"}}
+	tell := func(r tasks.Result) {
+		if r.Err != nil {
+			fmt.Println(r.Row.Number, tasks.ReasonOf(r.Err), r.Err)
 			return
 		}
-		fmt.Println(row.Number, link.Status, link.Batch)
-	})
+		fmt.Println(r.Row.Number, r.How, r.Link.Status, r.Link.Batch)
+	}
+	err := client.EnqueueAll(context.Background(), batch, tasks.Rows(people), tell)
+	fmt.Println(err)
+
+	// Another import of the same changes nothing.
+	err = client.EnqueueAll(context.Background(), batch, tasks.Rows(people[:1]), tell)
 	fmt.Println(err)
 	// Output:
-	// 1 waiting spring
+	// 1 fresh waiting spring
 	// 2 invalid expiry_minutes: must be from 1 to 5256000
-	// 3 waiting spring
+	// 3 repeated waiting spring
+	// <nil>
+	// 1 again waiting spring
 	// <nil>
 }
 

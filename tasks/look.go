@@ -59,7 +59,7 @@ func (c *Client) answer(ctx context.Context, req Request, known *record.Record) 
 	if refusal := req.acceptable(); refusal != nil {
 		return Answer{Err: refusal}, nil //nolint:nilerr // a refusal is an answer
 	}
-	v, err := c.decide(ctx, req, known)
+	v, err := c.decide(ctx, place{}, req, known)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -24,6 +24,12 @@ type Leftovers interface {
 	ExpireLate(ctx context.Context, page string) (ended int, next string, err error)
 	// Readable lets requests be fed that an older version could not read.
 	Readable(ctx context.Context) (int, error)
+	// Cancelling are the batches whose cancelling is not over, with how far it is;
+	// CallOff goes on with one, and tells how many requests ended.
+	Cancelling(ctx context.Context) (far map[int]string, err error)
+	CallOff(ctx context.Context, batch int, told func(ended int)) error
+	// Retire erases what ended too long ago, a part of its way at that interval.
+	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
 	// Handlers tells which turns have a handler, and whether its process lives.
 	Handlers(ctx context.Context) (alive map[string]bool, err error)
 	// Mended counts what was mended, by kind.
@@ -39,18 +45,21 @@ const (
 	unclaimedFor = 5 * time.Second // several heartbeats, which tell what has a handler
 	knownFor     = 5 * time.Second // what has a handler
 	mendAtOnce   = 32
+	callOffTakes = 2 * time.Second // of a pass, for the same reason
 )
 
 // The kinds of what the sweep mends, as its log and the account's counts name
 // them.
 const (
-	orphaned = "orphaned" // a task whose handler died: given back
-	archived = "archived" // a task that asynq archived: given back
-	poisoned = "poisoned" // a task that nobody can read: put aside
-	missing  = "missing"  // a turn without a task: enqueued
-	late     = "late"     // a task that was due and still put off: run
-	expired  = "expired"  // a request past its not_after: ended
-	readable = "readable" // a request that an older version could not read: fed
+	orphaned  = "orphaned"   // a task whose handler died: given back
+	archived  = "archived"   // a task that asynq archived: given back
+	poisoned  = "poisoned"   // a task that nobody can read: put aside
+	missing   = "missing"    // a turn without a task: enqueued
+	late      = "late"       // a task that was due and still put off: run
+	expired   = "expired"    // a request past its not_after: ended
+	retired   = "retired"    // a request that ended too long ago to be kept: erased
+	readable  = "readable"   // a request that an older version could not read: fed
+	calledOff = "called_off" // a request of a batch that was cancelled: ended
 )
 
 // sweep mends what processes that died left behind, and ends what has waited too
@@ -60,7 +69,7 @@ const (
 // goes back to its queue, and its next handler asks the ledger what may be done:
 // where the turn stands for nothing any more that ends the task, where its
 // attempt died it is judged there. The sweep itself changes no request but those
-// past their not_after.
+// past their not_after, and those of a batch whose cancelling nobody sees through.
 type sweep struct {
 	left      Leftovers
 	queues    []queue
@@ -70,6 +79,7 @@ type sweep struct {
 	knownFor  time.Duration        // what has a handler
 	unclaimed time.Duration        // after which an active task is nobody's
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
+	far       map[int]string       // batches that are being cancelled, and how far that was
 	log       *zap.Logger          // of what was mended
 	limited   *zap.Logger
 }
@@ -93,7 +103,7 @@ func (s *sweep) run(ctx context.Context) {
 		case <-time.After(s.pause):
 		}
 		if !s.leads() {
-			s.seen = nil
+			s.seen, s.far = nil, nil
 			continue
 		}
 		once, cancel := context.WithTimeout(ctx, sweepTimeout)
@@ -120,9 +130,12 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	for _, q := range s.queues {
 		all = append(all, s.overdueOf(ctx, q, mended))
 	}
-	all = append(all, s.expire(ctx, mended))
+	all = append(all, s.expire(ctx, mended), s.callOff(ctx, mended))
 	n, err := s.left.Readable(ctx)
 	mended[readable] += n
+	all = append(all, err)
+	n, err = s.left.Retire(ctx, s.pause)
+	mended[retired] += n
 	for kind, n := range mended {
 		if n == 0 {
 			delete(mended, kind)
@@ -321,4 +334,26 @@ func (s *sweep) expire(ctx context.Context, mended map[string]int) error {
 		}
 	}
 	return nil
+}
+
+// callOff goes on with batches that were cancelled, where that has not moved
+// since the last pass: whoever was at it died, or was stopped.
+func (s *sweep) callOff(ctx context.Context, mended map[string]int) error {
+	far, err := s.left.Cancelling(ctx)
+	if err != nil {
+		return err
+	}
+	once, cancel := context.WithTimeout(ctx, callOffTakes)
+	defer cancel()
+	for batch, now := range far {
+		if before, seen := s.far[batch]; !seen || before != now {
+			continue
+		}
+		err := s.left.CallOff(once, batch, func(ended int) { mended[calledOff] += ended })
+		if err != nil && once.Err() == nil {
+			return err
+		}
+	}
+	s.far, err = s.left.Cancelling(ctx) // as this pass leaves it
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -188,11 +187,11 @@ func (b *bench) accept(id string) record.Ref {
 // batch accepts bulk requests, prefix-0 and so on.
 func (b *bench) batch(prefix string, n int) {
 	b.t.Helper()
-	rows := make([]tasks.Row, n)
-	for i := range rows {
-		rows[i] = tasks.Row{Number: i + 1, Request: tasks.Request{ApplicationID: fmt.Sprintf("%s-%d", prefix, i)}}
+	requests := make([]tasks.Request, n)
+	for i := range requests {
+		requests[i].ApplicationID = fmt.Sprintf("%s-%d", prefix, i)
 	}
-	b.must(b.client.EnqueueAll(b.t.Context(), "spring", slices.Values(rows), func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
 }
 
 func (b *bench) record(id string) record.Record {

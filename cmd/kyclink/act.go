@@ -50,12 +50,17 @@ func (s shelf) newAct(a act) *cobra.Command {
 	}
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&o.all, "all", false, fmt.Sprintf("all %s requests", s.state))
+	o.actFlags(cmd)
+	return cmd
+}
+
+// actFlags are how it is done, whatever is meant.
+func (o *actOptions) actFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list which they are")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print each, as it is afterwards, as a line of JSON")
-	if a.paced {
+	if o.paced {
 		cmd.Flags().StringVar(&o.pace, "rate", "", "how many, such as 50/s (default: as fast as it goes)")
 	}
-	return cmd
 }
 
 func (o *actOptions) run(cmd *cobra.Command) error {

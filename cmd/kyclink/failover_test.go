@@ -108,20 +108,17 @@ func (c *crowd) signups(name string, over <-chan struct{}) {
 // batch asks for n at once. Rows that were acknowledged stay so when the import
 // that broke off is done again.
 func (c *crowd) batch(n int) {
-	rows := func(yield func(tasks.Row) bool) {
-		for i := 1; i <= n; i++ {
-			if !yield(tasks.Row{Number: i, Request: tasks.Request{ApplicationID: fmt.Sprintf("B-%05d", i)}}) {
-				return
-			}
-		}
+	requests := make([]tasks.Request, n)
+	for i := range requests {
+		requests[i].ApplicationID = fmt.Sprintf("B-%05d", i+1)
 	}
 	c.insist(func(ctx context.Context) error {
-		return c.client.EnqueueAll(ctx, "spring", rows, func(row tasks.Row, _ tasks.Link, err error) {
-			if err != nil {
-				c.t.Errorf("%s: %v", row.Request.ApplicationID, err)
+		return c.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) {
+			if r.Err != nil {
+				c.t.Errorf("%s: %v", r.Row.Request.ApplicationID, r.Err)
 				return
 			}
-			c.acknowledge(row.Request.ApplicationID)
+			c.acknowledge(r.Row.Request.ApplicationID)
 		})
 	})
 }

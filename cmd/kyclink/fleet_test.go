@@ -21,16 +21,13 @@ import (
 func enqueue(t testing.TB, rdb redis.UniversalClient, n int) *tasks.Client {
 	t.Helper()
 	client := tasks.NewClient(rdb, tasks.Config{})
-	rows := func(yield func(tasks.Row) bool) {
-		for i := 1; i <= n; i++ {
-			if !yield(tasks.Row{Number: i, Request: tasks.Request{ApplicationID: fmt.Sprintf("P-%04d", i)}}) {
-				return
-			}
-		}
+	requests := make([]tasks.Request, n)
+	for i := range requests {
+		requests[i].ApplicationID = fmt.Sprintf("P-%04d", i+1)
 	}
-	if err := client.EnqueueAll(t.Context(), "spring", rows, func(_ tasks.Row, _ tasks.Link, err error) {
-		if err != nil {
-			t.Error(err)
+	if err := client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) {
+		if r.Err != nil {
+			t.Error(r.Err)
 		}
 	}); err != nil {
 		t.Fatal(err)

@@ -93,21 +93,21 @@ func (r *rig) workersAt(redisURL string, n int, settings ...string) error {
 // bulk accepts n more requests of one batch through a client.
 func (r *rig) bulk(ctx context.Context, client *tasks.Client, n int) error {
 	var refused error
-	err := client.EnqueueAll(ctx, "bench", people(r.accepted, n), func(row tasks.Row, _ tasks.Link, err error) {
-		if err != nil && refused == nil {
-			refused = fmt.Errorf("row %d was not accepted: %w", row.Number, err)
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: "bench"}, people(r.accepted, n), func(result tasks.Result) {
+		if result.Err != nil && refused == nil {
+			refused = fmt.Errorf("row %d was not accepted: %w", result.Row.Number, result.Err)
 		}
 	})
 	r.accepted += n
 	return errors.Join(err, refused)
 }
 
-func people(after, n int) iter.Seq[tasks.Row] {
-	return func(yield func(tasks.Row) bool) {
+func people(after, n int) iter.Seq2[tasks.Row, error] {
+	return func(yield func(tasks.Row, error) bool) {
 		for number := after + 1; number <= after+n; number++ {
 			row := tasks.Row{Number: number, Request: tasks.Request{
 				ApplicationID: fmt.Sprintf("B-%07d", number), RedirectURL: "https://shop.example/done"}}
-			if !yield(row) {
+			if !yield(row, nil) {
 				return
 			}
 		}

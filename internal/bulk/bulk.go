@@ -29,6 +29,8 @@ const (
 
 const formats = ".csv, .ndjson or .jsonl"
 
+const compressedFormats = formats + ", which may be followed by .gz or .zst"
+
 // formatOf reads the format off a path's suffix; empty where it says none.
 func formatOf(path string) Format {
 	switch strings.ToLower(filepath.Ext(path)) {

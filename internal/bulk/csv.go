@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/tasks"
@@ -14,100 +17,160 @@ const idKey = "application_id"
 
 func isKey(name string) bool { return slices.Contains(tasks.Keys(), name) }
 
+// comma is what is between the cells.
+func (in *Input) comma() byte {
+	if in.reading.Delimiter != 0 {
+		return in.reading.Delimiter
+	}
+	return ','
+}
+
 // header reads and judges the names of the columns.
-func (in *Input) header() ([]string, error) {
-	s := in.scan()
+func (in *Input) header(s *scanner) error {
 	found := s.row()
 	if err := s.Err(); err != nil {
-		return nil, in.unusable("cannot be read", err)
+		return in.unusable("cannot be read", err)
 	}
-	const want = "its first line must name the columns, application_id among them, separated by commas"
+	want := "its first line must name the columns, " + in.Column(idKey) + " among them, separated by "
+	if c := in.comma(); c == ',' {
+		want += "commas"
+	} else {
+		want += strconv.QuoteRune(rune(c))
+	}
 	switch {
 	case !found:
-		return nil, in.unusable("has no header; "+want, nil)
+		return in.unusable("has no header; "+want, nil)
 	case !utf8.Valid(s.Bytes()):
-		return nil, in.unusable("has a header that is not UTF-8; save it as \"CSV UTF-8\"", nil)
+		return in.unusable("has a header that is not UTF-8; save it as \"CSV UTF-8\"", nil)
 	}
-	names, err := readCSV(s.Bytes())
+	names, err := readCSV(s.Bytes(), in.comma())
 	if s.tooLong || err != nil {
-		return nil, in.unusable("has a header that is not readable as CSV; "+want, nil)
+		return in.unusable("has a header that is not readable as CSV; "+want, nil)
 	}
-	seen := make(map[string]bool, len(names))
-	for _, name := range names {
-		if seen[name] && isKey(name) {
-			return nil, in.unusable("has two columns named "+name+"; rename or remove one", nil)
+	in.columns = slices.Clone(names)
+	if err := in.placeKeys(); err != nil {
+		return err
+	}
+	if _, ok := in.at[idKey]; !ok {
+		return in.unusable("has no column "+in.Column(idKey)+"; "+want, nil)
+	}
+	return nil
+}
+
+// placeKeys finds the column of each key.
+func (in *Input) placeKeys() error {
+	in.at = make(map[string]int)
+	keys := make(map[string]string) // by column
+	for key, name := range in.reading.Columns {
+		keys[name] = key
+	}
+	var unknown []string
+	for i, name := range in.columns {
+		key, mapped := keys[name]
+		_, elsewhere := in.reading.Columns[name]
+		switch {
+		case !mapped && !isKey(name):
+			unknown = append(unknown, strconv.Quote(name))
+			continue
+		case !mapped && elsewhere:
+			return in.unusable(fmt.Sprintf("has a column %s, and %q was to be taken for it; rename or remove one", name, in.Column(name)), nil)
+		case !mapped:
+			key = name
 		}
-		seen[name] = true
+		if _, twice := in.at[key]; twice {
+			return in.unusable("has two columns named "+name+"; rename or remove one", nil)
+		}
+		in.at[key] = i
 	}
-	if !seen[idKey] {
-		return nil, in.unusable("has no column application_id; "+want, nil)
-	}
-	return names, nil
-}
-
-// csvDecoder takes rows apart.
-type csvDecoder struct {
-	columns []string
-	at      map[string]int // column by key
-}
-
-func newCSVDecoder(columns []string) *csvDecoder {
-	d := &csvDecoder{columns: columns, at: make(map[string]int)}
-	for i, name := range columns {
-		if isKey(name) {
-			d.at[name] = i
+	for _, key := range tasks.Keys() {
+		if name, mapped := in.reading.Columns[key]; mapped && !slices.Contains(in.columns, name) {
+			return in.unusable(fmt.Sprintf("has no column %q, which was to be taken for %s; its columns are %s", name, key, strings.Join(in.columns, ", ")), nil)
 		}
 	}
-	return d
+	if _, ok := in.at[idKey]; ok && in.reading.Strict && len(unknown) > 0 {
+		return in.unusable(fmt.Sprintf("has columns that no request has: %s; remove them, or say which key each is with --map KEY=COLUMN (the keys are %s)",
+			strings.Join(unknown, ", "), strings.Join(tasks.Keys(), ", ")), nil)
+	}
+	return nil
 }
 
-// readCSV gives the cells of one row. Where the quoting is broken they are what
-// is left when quotes are taken as they come, for people to recognise the row.
-// Each row has a csv.Reader of its own, so that what is wrong with one never
-// reaches the next.
-func readCSV(row []byte) ([]string, error) {
-	// Within a cell csv.Reader turns \r\n into \n; of \r\r\n it leaves \r\n. A
-	// line break that does not end the row is within a cell.
-	end := len(row) - len("\r\n")
-	if end > 0 && bytes.Contains(row[:end], []byte("\r\n")) {
-		row = append(bytes.ReplaceAll(row[:end], []byte("\r\n"), []byte("\r\r\n")), row[end:]...)
+// readCSV gives the cells of one row, by the rules of csv.Reader; but \r\n within
+// a cell stays as it is. Where the quoting is broken they are what is left when
+// quotes are taken as they come, for people to recognise the row.
+func readCSV(row []byte, comma byte) ([]string, error) {
+	row = bytes.TrimSuffix(bytes.TrimSuffix(row, []byte("\n")), []byte("\r"))
+	text := string(row) // which the cells share
+	cells := make([]string, 0, bytes.Count(row, []byte{comma})+1)
+	for at := 0; ; {
+		end, err := cellEnd(row[at:], comma)
+		if err != nil {
+			lazy := csv.NewReader(bytes.NewReader(row))
+			lazy.LazyQuotes, lazy.Comma = true, rune(comma)
+			cells, _ = lazy.Read()
+			return cells, err
+		}
+		end += at
+		cell := text[at:end]
+		if cell != "" && cell[0] == '"' {
+			if cell = cell[1 : len(cell)-1]; strings.IndexByte(cell, '"') >= 0 {
+				cell = strings.ReplaceAll(cell, `""`, `"`)
+			}
+		}
+		if cells = append(cells, cell); end == len(row) {
+			return cells, nil
+		}
+		at = end + 1
 	}
-	cells, err := csv.NewReader(bytes.NewReader(row)).Read()
-	if err != nil {
-		lazy := csv.NewReader(bytes.NewReader(bytes.TrimRight(row, "\r\n")))
-		lazy.LazyQuotes = true
-		cells, _ = lazy.Read()
-	}
-	return cells, err
 }
 
-func (d *csvDecoder) decode(s *scanner) Row {
+// cellEnd gives the length of the first cell of a row, with its quotes.
+func cellEnd(row []byte, comma byte) (int, error) {
+	if len(row) > 0 && row[0] == '"' {
+		end, closed := closing(row)
+		if !closed || end < len(row) && row[end] != comma {
+			return 0, csv.ErrQuote
+		}
+		return end, nil
+	}
+	end := bytes.IndexByte(row, comma)
+	if end < 0 {
+		end = len(row)
+	}
+	if bytes.IndexByte(row[:end], '"') >= 0 {
+		return 0, csv.ErrBareQuote
+	}
+	return end, nil
+}
+
+func (in *Input) decodeCSV(s *scanner) Row {
 	if s.tooLong {
-		return Row{cells: d.fit(nil), Err: broken(s.line, "is longer than %d bytes", MaxRow)}
+		return Row{cells: in.fit(nil), Err: broken(s.line, "is longer than %d bytes", MaxRow)}
 	}
-	cells, err := readCSV(s.Bytes())
-	row := Row{cells: d.fit(cells)}
+	cells, err := readCSV(s.Bytes(), in.comma())
+	row := Row{cells: cells}
 	switch {
 	case errors.Is(err, csv.ErrBareQuote):
 		row.Err = broken(s.line, `has a quote (") in the middle of a cell; quote the whole cell and double the quotes in it`)
 	case err != nil:
 		row.Err = broken(s.line, `has a quoted cell without a proper end; double the quotes (") in it`)
-	case len(cells) != len(d.columns):
-		row.Err = broken(s.line, "has %d cells, the header has %d", len(cells), len(d.columns))
+	case len(cells) != len(in.columns):
+		row.Err = broken(s.line, "has %d cells, the header has %d", len(cells), len(in.columns))
 	default:
 		row.Request, row.Err = tasks.ParseText(func(key string) string {
-			if i, ok := d.at[key]; ok {
+			if i, ok := in.at[key]; ok {
 				return cells[i]
 			}
 			return ""
 		})
+		return row
 	}
+	row.cells = in.fit(cells)
 	return row
 }
 
 // fit gives a row as many cells as the header has.
-func (d *csvDecoder) fit(cells []string) []string {
-	fitted := make([]string, len(d.columns))
+func (in *Input) fit(cells []string) []string {
+	fitted := make([]string, len(in.columns))
 	copy(fitted, cells)
 	return fitted
 }
@@ -115,8 +178,11 @@ func (d *csvDecoder) fit(cells []string) []string {
 // recordEnd cuts after the first record: its line breaks within quoted cells
 // are its own. Where the quoting is broken, a record is one line, so that a
 // quote too many costs its own row and not all rows up to the next quote.
-func recordEnd(data []byte, full bool) int {
-	n, ok := quoted(data)
+func recordEnd(data []byte, comma byte, full bool) int {
+	if n := lineEnd(data, full); n > 0 && bytes.IndexByte(data[:n], '"') < 0 {
+		return n
+	}
+	n, ok := quoted(data, comma)
 	if ok && (n > 0 || !full) {
 		return n
 	}
@@ -126,14 +192,16 @@ func recordEnd(data []byte, full bool) int {
 // quoted gives the length of the first record of data by the rules of
 // csv.Reader, 0 where data does not hold all of it, and false where they are
 // broken.
-func quoted(data []byte) (int, bool) {
+func quoted(data []byte, comma byte) (int, bool) {
+	stops := string([]byte{comma, '\n', '"'})
 	for at := 0; ; {
 		if at < len(data) && data[at] == '"' {
-			at += closing(data[at:])
+			n, _ := closing(data[at:])
+			at += n
 			switch rest := data[at:]; {
 			case len(rest) == 0 || string(rest) == "\r":
 				return 0, true
-			case rest[0] == ',':
+			case rest[0] == comma:
 				at++
 			case rest[0] == '\n':
 				return at + 1, true
@@ -144,7 +212,7 @@ func quoted(data []byte) (int, bool) {
 			}
 			continue
 		}
-		i := bytes.IndexAny(data[at:], ",\n\"")
+		i := bytes.IndexAny(data[at:], stops)
 		switch {
 		case i < 0:
 			return 0, true
@@ -157,17 +225,17 @@ func quoted(data []byte) (int, bool) {
 	}
 }
 
-// closing gives the length of the quoted cell that data begins with, all of
-// data where it does not end there.
-func closing(data []byte) int {
+// closing gives the length of the quoted cell that data begins with; false, and
+// all of data, where it does not end there.
+func closing(data []byte) (int, bool) {
 	for at := 1; ; at += 2 {
 		i := bytes.IndexByte(data[at:], '"')
 		if i < 0 {
-			return len(data)
+			return len(data), false
 		}
 		at += i
 		if at+1 == len(data) || data[at+1] != '"' {
-			return at + 1
+			return at + 1, true
 		}
 	}
 }

@@ -205,32 +205,27 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 	if err := j.sameLedger(ctx); err != nil {
 		return o, err
 	}
-	var failure error
-	rows := func(yield func(tasks.Row) bool) {
+	rows := func(yield func(tasks.Row, error) bool) {
 		for row, err := range j.Input.Rows() {
 			if err != nil {
-				failure = err
+				yield(tasks.Row{}, err)
 				return
 			}
 			p.Rows++
-			if row.Err != nil {
-				p.Rejected++
-				continue
-			}
-			if !yield(tasks.Row{Number: row.Number, Request: row.Request}) {
+			if !yield(tasks.Row{Number: row.Number, Request: row.Request}, row.Err) {
 				return
 			}
 		}
 	}
 	reported := time.Now()
-	err := j.Client.EnqueueAll(ctx, j.Batch, rows, func(row tasks.Row, link tasks.Link, err error) {
+	err := j.Client.EnqueueAll(ctx, tasks.Batch{Name: j.Batch}, rows, func(r tasks.Result) {
 		switch {
-		case err != nil:
+		case r.Err != nil:
 			p.Rejected++
-		case link.Batch != j.Batch && settled(link):
-			o.ended.add(link.ApplicationID)
-		case link.Batch != j.Batch:
-			o.open[link.ApplicationID] = row.Request
+		case r.How == tasks.Joined && settled(r.Link):
+			o.ended.add(r.Link.ApplicationID)
+		case r.How == tasks.Joined:
+			o.open[r.Link.ApplicationID] = r.Row.Request
 		}
 		if time.Since(reported) > lookPause {
 			o.count(p)
@@ -239,8 +234,8 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 		}
 	})
 	o.count(p)
-	p.Imported = err == nil && failure == nil
-	return o, errors.Join(err, failure)
+	p.Imported = err == nil
+	return o, err
 }
 
 // sameLedger notices a Redis that came back without its data.

@@ -9,17 +9,44 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func decodeNDJSON(s *scanner) Row {
+func (in *Input) decodeNDJSON(s *scanner) Row {
 	if s.tooLong {
 		return Row{raw: bytes.Clone(s.Bytes()[:maxShown+1]), Err: broken(s.line, "is longer than %d bytes", MaxRow)}
 	}
 	row := Row{raw: bytes.Clone(bytes.TrimRight(s.Bytes(), "\r\n"))}
-	row.Request, row.Err = tasks.ParseRequest(row.raw)
+	row.Request, row.Err = tasks.ParseRequest(in.renamed(row.raw))
 	var invalid *tasks.InvalidError
 	if errors.As(row.Err, &invalid) && len(invalid.Problems) == 1 && invalid.Problems[0].Key == "" {
 		row.Err = broken(s.line, "%s", invalid.Problems[0].Message)
 	}
 	return row
+}
+
+// renamed gives a line its members' keys as requests call them. What is no object
+// stays as it is.
+func (in *Input) renamed(line []byte) []byte {
+	if len(in.reading.Columns) == 0 {
+		return line
+	}
+	members, ok := object(line)
+	if !ok {
+		return line
+	}
+	keys := make(map[string]string, len(in.reading.Columns))
+	for key, name := range in.reading.Columns {
+		keys[name] = key
+	}
+	out := []byte("{")
+	for i, m := range members {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if key, ok := keys[m.key]; ok {
+			m.key = key
+		}
+		out = append(append(append(out, quote(m.key)...), ':'), m.value...)
+	}
+	return append(out, '}')
 }
 
 // member is one key and value of a JSON object, in the order of the text.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,10 +85,9 @@ const maxLinks = 40
 // when it is whole. It is readable for its owner only, as it holds links. It is
 // for one goroutine at a time.
 type Output struct {
-	path string
-	file *os.File // the one beside it; nil when the output has ended
-	buf  *bufio.Writer
-	enc  encoder
+	draft
+	buf *bufio.Writer
+	enc encoder
 }
 
 // encoder writes rows in one format.
@@ -104,9 +102,9 @@ func Create(out string, in *Input) (*Output, error) {
 	if err := Check(out, in); err != nil {
 		return nil, err
 	}
-	o := &Output{path: out}
-	var err error
-	if o.file, err = o.prepare(); err != nil {
+	o := &Output{draft: draft{path: out}}
+	err := o.open()
+	if err != nil {
 		return nil, o.failed(err)
 	}
 	o.buf = bufio.NewWriterSize(o.file, 1<<16)
@@ -116,28 +114,6 @@ func Create(out string, in *Input) (*Output, error) {
 		return nil, errors.Join(o.failed(err), o.Discard())
 	}
 	return o, nil
-}
-
-// prepare makes the file beside OUT, after it removed what killed runs left: the
-// names are this program's own, and OUT's, whose journal the caller holds.
-func (o *Output) prepare() (*os.File, error) {
-	dir, base := filepath.Split(o.path)
-	dir = cmp.Or(dir, ".")
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(base)) // it never fails
-	pattern := fmt.Sprintf(".kyclink-%016x-*", hash.Sum64())
-	left, err := fs.Glob(os.DirFS(dir), pattern)
-	for _, name := range left {
-		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.CreateTemp(dir, pattern)
-}
-
-func (o *Output) failed(err error) error {
-	return &OutputError{Path: o.path, Problem: "cannot be written; check its disk and directory, then run again", Err: cause(err)}
 }
 
 // Write adds a row of the input with what came of it: its link, or a
@@ -152,38 +128,15 @@ func (o *Output) Write(row Row, l tasks.Link) error {
 // Commit makes OUT what was written: after it, OUT is whole and on the disk.
 // When it fails, OUT is what it was before, or whole; never half there.
 func (o *Output) Commit() error {
-	err := errors.Join(o.enc.flush(), o.buf.Flush())
-	if err == nil {
-		err = o.file.Sync()
-	}
-	if err != nil {
+	if err := errors.Join(o.enc.flush(), o.buf.Flush()); err != nil {
 		return errors.Join(o.failed(err), o.Discard())
 	}
-	beside := o.file.Name()
-	err = o.file.Close()
-	o.file = nil
-	if err == nil {
-		err = os.Rename(beside, o.path)
-	}
-	if err != nil {
-		return errors.Join(o.failed(err), os.Remove(beside))
-	}
-	if err := syncDir(o.path); err != nil {
-		return o.failed(err)
-	}
-	return nil
+	return o.commit()
 }
 
 // Discard gives up what was written and leaves OUT alone. After
 // [Output.Commit] it does nothing, so that it may be deferred.
-func (o *Output) Discard() error {
-	if o.file == nil {
-		return nil
-	}
-	err := errors.Join(o.file.Close(), os.Remove(o.file.Name()))
-	o.file = nil
-	return err
-}
+func (o *Output) Discard() error { return o.discard() }
 
 // syncDir makes the name of a file last that was created or renamed.
 func syncDir(path string) error {

@@ -22,18 +22,26 @@ type scanner struct {
 	line    int  // where the current row starts, from 1
 	next    int  // where the row after it starts
 	tooLong bool // the current row is the beginning of one that is longer than MaxRow
+
+	end func() // to be called when it is not read any more
 }
 
-func (in *Input) scan() *scanner {
-	rows := io.NewSectionReader(in.file, in.skip, in.stat.Size()-in.skip)
-	return in.scanFrom(io.MultiReader(rows, strings.NewReader("\n")))
+func (in *Input) scan() (*scanner, error) {
+	text, end, err := in.content()
+	if err != nil {
+		return nil, err
+	}
+	s := in.scanFrom(io.MultiReader(text, strings.NewReader("\n")))
+	s.end = end
+	return s, nil
 }
 
 // scanFrom takes a reader that ends with a line break. Only at its true end, so
 // that half a row, which is what a failing disk leaves, is never taken for one.
 func (in *Input) scanFrom(r io.Reader) *scanner {
-	s := &scanner{Scanner: bufio.NewScanner(r), next: 1}
-	s.cut, s.blank = recordEnd, func(row []byte) bool { return string(row) == "\n" || string(row) == "\r\n" }
+	s := &scanner{Scanner: bufio.NewScanner(r), next: 1, end: func() {}}
+	s.cut = func(data []byte, full bool) int { return recordEnd(data, in.comma(), full) }
+	s.blank = func(row []byte) bool { return string(row) == "\n" || string(row) == "\r\n" }
 	if in.format == NDJSON {
 		s.cut, s.blank = lineEnd, func(row []byte) bool { return len(bytes.TrimSpace(row)) == 0 }
 	}

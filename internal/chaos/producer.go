@@ -154,21 +154,21 @@ func (p *producer) imports(ctx context.Context) {
 func (p *producer) bring(ctx context.Context, batch string, ids []string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askWithin)
 	defer cancel()
-	err := p.client.EnqueueAll(ctx, batch, p.rows(ids), func(row tasks.Row, link tasks.Link, err error) {
-		if err != nil {
-			p.refused(row.Request, err)
+	err := p.client.EnqueueAll(ctx, tasks.Batch{Name: batch}, p.rows(ids), func(r tasks.Result) {
+		if r.Err != nil {
+			p.refused(r.Row.Request, r.Err)
 			return
 		}
-		p.book.acknowledge(row.Request.ApplicationID, link.Generation)
+		p.book.acknowledge(r.Link.ApplicationID, r.Link.Generation)
 	})
 	return err == nil
 }
 
-func (p *producer) rows(ids []string) iter.Seq[tasks.Row] {
-	return func(yield func(tasks.Row) bool) {
+func (p *producer) rows(ids []string) iter.Seq2[tasks.Row, error] {
+	return func(yield func(tasks.Row, error) bool) {
 		for i, id := range ids {
 			p.book.ask(id, 1)
-			if !yield(tasks.Row{Number: i + 1, Request: p.people.request(id)}) {
+			if !yield(tasks.Row{Number: i + 1, Request: p.people.request(id)}, nil) {
 				return
 			}
 		}

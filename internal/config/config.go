@@ -24,6 +24,8 @@ const (
 	MaxConcurrency = 1000 // slots of a lane
 	MaxAttempts    = 99   // spent failures of a request
 	MaxBurst       = 10_000
+	// MinRetention is of ended requests: a link must live until somebody has read it.
+	MinRetention = time.Second
 	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
 	// calls that it sent, and whoever stops it will not wait much longer. It is
 	// far below the time-out of asynq's tasks, which is the next one.
@@ -74,6 +76,8 @@ type Work struct {
 	OnUnknown string `env:"KYCLINK_ON_UNKNOWN, default=retry"`
 	// MaxAttempts is how many spent failures end a request.
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
+	// Retention is how long ended requests are kept.
+	Retention time.Duration `env:"KYCLINK_RETENTION, default=720h"`
 	// Concurrency is the slots of each lane.
 	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=auto"`
 	// Rate and Burst are what FaceKi allows the account.
@@ -92,6 +96,9 @@ func (w Work) Validate() []error {
 	between("KYCLINK_EXPIRY_MINUTES", w.ExpiryMinutes, 1, tasks.MaxExpiryMinutes)
 	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, MaxAttempts)
 	between("FACEKI_BURST", w.Burst, 2, MaxBurst)
+	if w.Retention < MinRetention {
+		problems = append(problems, fmt.Errorf("KYCLINK_RETENTION is %v; use at least %v, such as 720h", w.Retention, MinRetention))
+	}
 	if w.OnUnknown != Retry && w.OnUnknown != Hold {
 		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry, which may make a second link, or hold, which leaves it to a person", w.OnUnknown))
 	}

@@ -24,7 +24,7 @@ end
 if h.state ~= 'c' then return NAME[h.state] end
 
 local sign, marked = ARGV[20], h.changed
-if ARGV[7] == '1' then h.dups = h.dups + 1 end
+if ARGV[7] == '1' then doubt(h) end
 local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
 if follows == 'back' then
   -- It was no attempt, and leaves no trace.

@@ -1,5 +1,6 @@
--- feed moves waiting requests of the running batches to queued, one chunk a
--- turn, for the process that holds the leader's lease.
+-- feed moves waiting requests of the running batches to queued, for the process
+-- that holds the leader's lease. Each batch gets its share of the room, a hundred
+-- at most, and then comes after the others.
 --
 -- ARGV[1] process   ARGV[2] lease, ms   ARGV[3] how many fed requests the bulk
 -- lane should hold at least, [4] at most, [5] for how many ms of the rate
@@ -24,38 +25,55 @@ local target = least(math.max(tonumber(ARGV[3]), math.ceil(ARGV[5] * n / per)), 
 local room = target - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(now))
 if room > most then room = most end
 
-local function feed(batch, id, fed)
+local looked = 0
+
+local function feed(batch, id)
+  looked = looked + 1
   local h, why = peek(id)
   if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
-  if not h or h.state ~= 'w' or h.lane ~= 'b' or h.batch ~= batch then return fed end
+  if not h or h.state ~= 'w' or h.lane ~= 'b' or h.batch ~= batch then return 0 end
   h.state, h.changed = 'q', now
   h.turn = (h.turn + 1) % 10000
   redis.call('ZADD', queued_key('b'), ms(now), id)
   save(record_key(id), h)
   out[#out + 1] = id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn
-  return fed + 1
+  return 1
 end
 
-local function serve(batch)
+-- serve feeds what was put back first, then the rows from the cursor on: the
+-- number of a chunk, and how many of its lines were fed. It gives how many were
+-- fed, and whether there may be more.
+local function serve(batch, share)
+  if redis.call('HEXISTS', account_key(), stop_field(batch)) == 1 then return 0, false end
   local fed = 0
-  local ids = redis.call('LPOP', again_key(batch), least(room, 100))
+  local ids = redis.call('LPOP', again_key(batch), share)
   if ids then
-    for _, id in ipairs(ids) do fed = feed(batch, id, fed) end
+    for _, id in ipairs(ids) do fed = fed + feed(batch, id) end
     return fed, true
   end
-  local cursor = redis.call('HGET', batch_key(batch), 'cursor')
-  local chunk = cursor and redis.call('HGET', tag .. ':order:' .. batch, cursor)
+  local at = redis.call('HMGET', batch_key(batch), 'cursor', 'lines')
+  local chunk = at[1] and redis.call('HGET', tag .. ':order:' .. batch, at[1])
   if not chunk then return 0, false end
-  for id in string.gmatch(chunk, '\n%d+ ([^\n]+)') do fed = feed(batch, id, fed) end
+  local line, from = 0, tonumber(at[2] or 0)
+  for rest in string.gmatch(chunk, '\n%d+([^\n]*)') do
+    if fed == share then
+      redis.call('HSET', batch_key(batch), 'lines', line)
+      return fed, true
+    end
+    line = line + 1
+    if line > from and rest ~= '' then fed = fed + feed(batch, string.sub(rest, 2)) end -- '' was erased
+  end
   redis.call('HINCRBY', batch_key(batch), 'cursor', 1)
+  if at[2] then redis.call('HDEL', batch_key(batch), 'lines') end
   return fed, true
 end
 
-local looked = 0
+local share = least(math.ceil(room / math.max(1, redis.call('ZCARD', running_key()))), 100)
 while room > 0 and looked < most do
   local batch = tonumber(redis.call('ZRANGE', running_key(), 0, 0)[1])
   if not batch then break end
-  local fed, more = serve(batch)
+  looked = looked + 10 -- what a turn costs besides
+  local fed, more = serve(batch, least(share, room))
   if more then
     redis.call('ZADD', running_key(), redis.call('HINCRBY', account_key(), 'served', 1), batch)
   else
@@ -65,6 +83,6 @@ while room > 0 and looked < most do
     redis.call('HINCRBY', batch_key(batch), 'waiting', -fed)
     redis.call('HINCRBY', batch_key(batch), 'queued', fed)
   end
-  room, looked = room - fed, looked + 100
+  room = room - fed
 end
 return out

@@ -6,15 +6,15 @@
 // (row): the state it is in afterwards, with * where an event is published, and
 // - where nothing changes. TestStateTable runs it, cell by cell, from here.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison
-//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -
-//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -
-//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*
-//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*
-//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -
-//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
-//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -
-//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -
+//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison   paused  calloff    erase   refresh
+//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          -       -
+//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -        -       cancelled* -       -
+//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*  waiting cancelled* -       -
+//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*  -       -          -       -
+//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -        -       cancelled* -       -
+//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          none    waiting
+//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -        -       -          none    -
+//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          none    -
 //
 // accept, promote and next (a new generation) are the producer's, in package
 // tasks. mark makes an attempt; created, retry, fail, hold, dead and back are how
@@ -24,7 +24,10 @@
 // comes when no run is open is kept beside the outcome. again is a person's retry:
 // a new run of a failed request, or a held one that goes on; drop is a person's
 // cancel of a held one, and of nothing else. pass leaves a turn to another
-// process, as the next one. poison ends what the program cannot handle.
+// process, as the next one. poison ends what the program cannot handle. paused is
+// mark where the request's batch is paused, and calloff what ends the requests of
+// a batch that is cancelled as a whole. erase is what retention and forget do, and
+// refresh asks for the next generation of a link of a batch that has expired.
 package ledger
 
 import (
@@ -98,6 +101,8 @@ type Config struct {
 	// HoldUnknown holds a request for a person, instead of letting it be called
 	// again, where an attempt ended without an answer, as its process did.
 	HoldUnknown bool
+	// Retention is how long an ended request is kept by [Ledger.Retire]; 0: for ever.
+	Retention time.Duration
 	// DeadAfter replaces [DeadAfter] where it is not 0.
 	DeadAfter time.Duration
 }
@@ -117,7 +122,9 @@ type Ledger struct {
 
 	mark, created, fault, end, retry, feed, restore, report, leave, pass, hide *redis.Script
 
-	upkeep upkeep
+	upkeep  upkeep
+	control control
+	ageing  ageing
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -132,7 +139,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		rdb: rdb, commits: commits{rdb: rdb, farAway: farAway}, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script),
+		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

@@ -6,7 +6,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,8 +58,8 @@ func (b *bench) get(id string) (record.Record, bool) {
 
 func (b *bench) importRow(id string) {
 	b.t.Helper()
-	rows := slices.Values([]tasks.Row{{Number: 1, Request: tasks.Request{ApplicationID: id}}})
-	b.must(b.client.EnqueueAll(b.t.Context(), "spring", rows, func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+	rows := tasks.Rows([]tasks.Request{{ApplicationID: id}})
+	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: "spring"}, rows, func(r tasks.Result) { b.must(r.Err) }))
 }
 
 func (b *bench) feed() []record.Ref {
@@ -173,6 +172,15 @@ var transitions = map[string]func(b *bench, id string){
 		if now, _ := b.get(id); ok && (next != now.Ref() || next.Turn != r.Turn+1) {
 			b.t.Errorf("passed on as %v, the record is at %v", next, now.Ref())
 		}
+	},
+	"paused":  func(b *bench, id string) { b.markPaused(id) },
+	"calloff": func(b *bench, _ string) { b.callOff("spring") },
+	"erase":   func(b *bench, id string) { b.erase(id) },
+	"refresh": func(b *bench, id string) {
+		r, _ := b.get(id)
+		r.ApplicationID = id
+		_, err := b.ledger.Refresh(b.t.Context(), 1, []record.Record{r}, time.Time{})
+		b.must(err)
 	},
 	"again": func(b *bench, id string) {
 		r, _ := b.get(id)
@@ -315,11 +323,20 @@ func (b *bench) expectCounters() {
 			want[r.Batch] = map[string]int{}
 		}
 		want[r.Batch][string(r.State)]++
+		story := []record.Record{r}
+		if r.Generation > 1 {
+			var err error
+			story, err = b.ledger.Story(context.Background(), r.ApplicationID)
+			b.must(err)
+		}
+		for _, generation := range story {
+			want[r.Batch]["possible_duplicates"] += generation.PossibleDuplicates
+		}
 	}
 	for batch := range 3 {
 		got, err := b.rdb.HGetAll(context.Background(), b.keys.Batch(batch)).Result()
 		b.must(err)
-		for _, state := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled"} {
+		for _, state := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled", "possible_duplicates"} {
 			counted := got[state]
 			if counted == "" {
 				counted = "0"

@@ -23,6 +23,18 @@
 --   early    its pause after a fault is not over: not before the wait
 --   newer, poison     its record cannot be read: by a newer version only, or by none
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
+--   paused   its batch is: it was put back before the batch's other rows
+-- defaults gives what is frozen: the batch's options, and the worker's defaults
+-- where it has none.
+local function defaults(h, own)
+  local options = h.batch > 0 and redis.call('HGET', batch_key(h.batch), 'options')
+  if not options then return own end
+  local all = cjson.decode(own)
+  for key, value in pairs(cjson.decode(options)) do all[key] = value end
+  all.not_after = nil -- it is asked for each time
+  return cjson.encode(all)
+end
+
 local id, holder = ARGV[1], tonumber(ARGV[5])
 local key = record_key(id)
 local raw = redis.call('GET', key)
@@ -33,7 +45,8 @@ local h = parse(raw)
 if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw, '0', '' } end
 if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
-local upstream = redis.call('HGET', account_key(), 'upstream')
+local account = redis.call('HMGET', account_key(), 'upstream', stop_field(h.batch))
+local upstream, stop = account[1], account[2]
 if upstream and upstream ~= ARGV[6] then return { 'upstream', raw, '0', '' } end
 
 local own = h.state == 'c' and h.holder == holder
@@ -46,7 +59,7 @@ elseif h.state == 'c' then
   if not over then return { 'busy', raw, '0', '' } end
   if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
   -- The attempt died with its process: whether it made a link is unknown.
-  h.dups = h.dups + 1
+  doubt(h)
   report('none', id, ms(h.holder), ARGV[11], h.changed, 0, 0)
   move(h, 'q')
 elseif h.attempts > 0 then
@@ -58,7 +71,10 @@ end
 
 local verdict, wait, reason = 'expired', '0', ''
 if h.flag == 'x' then verdict = 'cancel'
-elseif not expired(h, id) then
+elseif expired(h, id) then -- also where its batch is paused
+elseif stop == 'cancelled' then verdict = 'cancel'
+elseif stop == 'paused' and h.lane == 'b' then verdict = 'paused'
+else
   verdict, wait, reason = admit(LANE[h.lane], ARGV[5], ARGV[11], id, ARGV[12])
 end
 
@@ -68,9 +84,13 @@ if verdict == 'grant' or verdict == 'probe' then
   h.attempts, h.holder = h.attempts + 1, holder
   redis.call('ZREM', queued_key(h.lane), id)
   if frozen == '' then
-    write(key, h, content, ARGV[7], outcome, past)
+    write(key, h, content, defaults(h, ARGV[7]), outcome, past)
     return { verdict, redis.call('GET', key), wait, reason }
   end
+elseif verdict == 'paused' then
+  move(h, 'w')
+  redis.call('ZREM', queued_key('b'), id)
+  redis.call('LPUSH', again_key(h.batch), id)
 elseif string.sub(raw, 1, HEADER) == header(h) then
   return { verdict, raw, wait, reason }
 else -- an attempt that died was put back

@@ -1,6 +1,6 @@
 -- What cannot be read must neither stop a script that looks at many records, nor
 -- be called again and again.
-local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-d]'
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
 
 -- unreadable says why a record cannot be read: 'newer' where another version
 -- wrote it, 'poison' where its header is broken; nil where it can.

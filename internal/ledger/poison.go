@@ -130,7 +130,7 @@ func (l *Ledger) PutAside(ctx context.Context, p record.Poison) error {
 
 // asidePage is how many are read at a time: each may have [record.PoisonMost]
 // bytes.
-const asidePage = 100
+const asidePage = 20
 
 // Aside reads what was put aside, the latest first, a page at a time. One may come
 // twice where others are put aside meanwhile.

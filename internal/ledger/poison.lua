@@ -18,7 +18,7 @@ local h = parse(raw)
 if h.turn ~= tonumber(ARGV[3]) or h.state ~= 'q' and h.state ~= 'c' then return ENDED[h.state] and NAME[h.state] or 'stale' end
 if h.state == 'c' then
   if h.holder ~= tonumber(ARGV[4]) then return 'busy' end
-  if ARGV[6] == '1' then h.dups = h.dups + 1 else h.attempts = h.attempts - 1 end
+  if ARGV[6] == '1' then doubt(h) else h.attempts = h.attempts - 1 end
   report(ARGV[6] == '1' and 'none' or 'back', id, ARGV[4], ARGV[5], h.changed, 0, 0)
 end
 local state, why = 'F', ARGV[12]

@@ -4,6 +4,18 @@
 -- An event's parts that no script knows come from the caller as JSON fragments
 -- that start with a comma: `head` (",batch"), `tail` (",metadata").
 
+-- stop_field is the account's field that says that a batch is not to be called:
+-- 'paused', or 'cancelled' until all of its requests have ended.
+local function stop_field(n) return 'batch:' .. n end
+local function cancelling_key() return tag .. ':cancelling' end
+local function off_key(n) return tag .. ':off:' .. n end
+
+-- doubt counts that an attempt may have made a link that nobody knows of.
+local function doubt(h)
+  h.dups = h.dups + 1
+  redis.call('HINCRBY', batch_key(h.batch), 'possible_duplicates', 1)
+end
+
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
   redis.call('XADD', tag .. ':results', '*',
     'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
@@ -23,13 +35,13 @@ end
 -- e: event, at, id_json, head, middle, tail; fields is the outcome line
 -- without its braces, starting with the run. Why a request was held is kept
 -- among what is past.
-local function conclude(id, key, raw, h, state, e, fields)
-  redis.call('ZREM', queued_key(h.lane), id)
+local function conclude(id, key, raw, h, state, e, fields, tally)
+  if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unshelve(h, id)
-  if state ~= 'h' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
+  if state ~= 'h' and h.deadline == 'd' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
   local content, frozen, before, past = lines(raw)
   if h.state == 'h' and before ~= '' then past = older(before, past) end
-  move(h, state)
+  move(h, state, tally)
   shelve(h, id)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields

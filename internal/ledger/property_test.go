@@ -40,10 +40,11 @@ func TestAnyInterleaving(t *testing.T) {
 			f.workers = append(f.workers, w)
 		}
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
+		batch := rapid.SampledFrom([]string{"spring", "autumn"})
 		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *ledger.Ledger { return f.workers[n] })
 
 		rt.Repeat(map[string]func(*rapid.T){
-			"import":  func(rt *rapid.T) { f.importRow(id.Draw(rt, "id")) },
+			"import":  func(rt *rapid.T) { f.importInto(batch.Draw(rt, "batch"), id.Draw(rt, "id")) },
 			"signup":  func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id")}) },
 			"next":    func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 2}) },
 			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.feed()...) },
@@ -72,6 +73,13 @@ func TestAnyInterleaving(t *testing.T) {
 						f.refs = append(f.refs, now.Ref())
 					}
 				}
+			},
+			"steer": func(rt *rapid.T) {
+				f.steer(batch.Draw(rt, "batch"), rapid.SampledFrom([]ledger.Control{
+					ledger.PauseBatch, ledger.ResumeBatch, ledger.ResumeBatch, ledger.CancelBatch}).Draw(rt, "control"))
+			},
+			"call off": func(rt *rapid.T) {
+				f.callsOff(batch.Draw(rt, "batch"), rapid.IntRange(0, 2).Draw(rt, "broken off after"))
 			},
 			"drop": func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
 			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
@@ -124,6 +132,30 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 			f.t.Fatalf("mark made %+v of %+v", attempt.Record, before)
 		}
 		f.attempts = append(f.attempts, attempt)
+	}
+}
+
+// callsOff may be broken off. Once it is through, no run of the batch is left that
+// was begun before and may be called.
+func (f *fleet) callsOff(batch string, pages int) {
+	number := f.number(batch)
+	if number == 0 {
+		return
+	}
+	if pages > 0 {
+		f.brokenOff(batch, pages)
+		return
+	}
+	far, err := f.ledger.Cancelling(f.t.Context())
+	f.must(err)
+	f.must(f.ledger.CallOff(f.t.Context(), number, func(int) {}))
+	if _, cancelling := far[number]; !cancelling {
+		return
+	}
+	for _, r := range f.records() {
+		if r.Batch == number && !r.State.Ended() && (r.State != record.Calling || !r.CancelAsked) {
+			f.t.Fatalf("%+v is left of a batch that was cancelled", r)
+		}
 	}
 }
 

@@ -5,12 +5,16 @@ local batch, restored = batch_number(ARGV[1]), 0
 
 local function count(state, n) redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
 
+local function doubts(h)
+  if h.dups > 0 then redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', h.dups) end
+end
+
 local function put(id, h, raw, due)
   local latest = load(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
   if latest and latest.gen > h.gen then
-    redis.call('SETNX', old_key(h.gen, id), raw)
+    if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then doubts(h) end
     return
   end
   if latest then
@@ -20,6 +24,7 @@ local function put(id, h, raw, due)
   end
   redis.call('SET', record_key(id), raw)
   count(h.state, 1)
+  doubts(h)
   shelve(h, id)
   if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end
   if h.state == 'w' then again(batch, id) end

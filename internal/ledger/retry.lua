@@ -17,7 +17,7 @@ local content, frozen, outcome, past = lines(raw)
 past = older(outcome, past)
 unshelve(h, id)
 if h.state == 'F' then h.run = h.run + 1 end
-h.spent, h.seen, h.flag, h.deadline = 0, 0, '-', '-'
+h.spent, h.seen, h.flag, h.deadline = 0, 0, '-', 'n'
 redis.call('ZREM', deadlines_key(), id)
 if h.lane == 'i' then
   enqueue(h, id)

@@ -29,6 +29,9 @@ var lostLua string
 //go:embed late.lua
 var lateLua string
 
+//go:embed late_batch.lua
+var lateBatchLua string
+
 //go:embed newer.lua
 var newerLua string
 
@@ -37,12 +40,12 @@ var poisonLua string
 
 // upkeep is the scripts of the sweep, and of what cannot be handled.
 type upkeep struct {
-	beat, overdue, lost, late, newer, poison *redis.Script
+	beat, overdue, lost, late, lateBatch, newer, poison *redis.Script
 }
 
 func newUpkeep(script func(lua string) *redis.Script) upkeep {
 	return upkeep{
-		beat: script(beatLua), overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua),
+		beat: script(beatLua), overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua), lateBatch: script(lateBatchLua),
 		newer: script(newerLua), poison: script(poisonLua),
 	}
 }
@@ -91,14 +94,37 @@ func skip(page string) string {
 	return page
 }
 
-// ExpireLate ends requests whose not_after has passed while they waited, were
-// queued or held, a page of them. It gives how many; pages are those of
-// [Ledger.Lost].
+// batchPages are the pages after those of requests with a not_after of their own.
+const batchPages = "batches"
+
+// ExpireLate ends requests whose not_after, or that of their batch, has passed
+// while they waited, were queued or held, a page of them. It gives how many; pages
+// are those of [Ledger.Lost].
 func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
+	if page == batchPages {
+		reply, err := l.upkeep.lateBatch.Run(ctx, l.rdb, []string{l.keys.Tag()}).StringSlice()
+		if err != nil {
+			return 0, "", fmt.Errorf("look for batches that are too late: %w", err)
+		}
+		if reply[0] != "" {
+			next = batchPages
+		}
+		ended, err = l.expireAll(ctx, reply)
+		return ended, next, err
+	}
 	reply, err := l.upkeep.late.Run(ctx, l.rdb, []string{l.keys.Tag()}, skip(page), latePage).StringSlice()
 	if err != nil {
 		return 0, "", fmt.Errorf("look for requests that are too late: %w", err)
 	}
+	if next = reply[0]; next == "" {
+		next = batchPages
+	}
+	ended, err = l.expireAll(ctx, reply)
+	return ended, next, err
+}
+
+// expireAll ends requests that a script gave after something else.
+func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err error) {
 	states := make([]record.State, len(reply)/2)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(lateAtOnce)
@@ -114,7 +140,7 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 			ended++
 		}
 	}
-	return ended, reply[0], err
+	return ended, err
 }
 
 func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (record.State, error) {

@@ -120,7 +120,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	const many = 230
 	requests := rows(1, many)
 	for i := range requests {
-		requests[i].Request.NotAfter = at
+		requests[i].NotAfter = at
 	}
 	b.enqueueAll("spring", requests)
 	refs := b.feedUpTo(b.ledger, 150).Refs

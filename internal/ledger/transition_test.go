@@ -236,17 +236,17 @@ func TestLateLinksAreKept(t *testing.T) {
 	}
 }
 
-func rows(from, to int) []tasks.Row {
-	var out []tasks.Row
+func rows(from, to int) []tasks.Request {
+	var out []tasks.Request
 	for n := from; n <= to; n++ {
-		out = append(out, tasks.Row{Number: n - from + 1, Request: tasks.Request{ApplicationID: fmt.Sprint("R-", n)}})
+		out = append(out, tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
 	}
 	return out
 }
 
-func (b *bench) enqueueAll(batch string, list []tasks.Row) {
+func (b *bench) enqueueAll(batch string, list []tasks.Request) {
 	b.t.Helper()
-	b.must(b.client.EnqueueAll(b.t.Context(), batch, slices.Values(list), func(_ tasks.Row, _ tasks.Link, err error) { b.must(err) }))
+	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: batch}, tasks.Rows(list), func(r tasks.Result) { b.must(r.Err) }))
 }
 
 func TestFeedIsBoundedAndFair(t *testing.T) {
@@ -283,8 +283,8 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 // the feeder has passed their chunk, and lose none of its old ones.
 func TestAnEditedImportLosesNothing(t *testing.T) {
 	edited := rows(1, 150)
-	edited[10].Request.ApplicationID = "NEW-1"
-	edited[120].Request.ApplicationID = "NEW-2"
+	edited[10].ApplicationID = "NEW-1"
+	edited[120].ApplicationID = "NEW-2"
 	for name, before := range map[string]int{"before it was fed": 0, "in the middle": 1, "afterwards": 1000} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)

@@ -53,8 +53,11 @@ func (r Record) header() ([]byte, error) {
 	if r.CancelAsked {
 		flag = 'x'
 	}
-	if r.Deadline {
+	switch {
+	case r.Deadline:
 		deadline = 'd'
+	case r.NoDeadline:
+		deadline = 'n'
 	}
 	raw := append(make([]byte, 0, HeaderLen+64), Version, state, lane, flag)
 	for _, column := range []struct {

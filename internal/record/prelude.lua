@@ -6,7 +6,8 @@
 --    5 generation (3)   8 run (3)   11 turn (4)   15 attempts (5)   20 spent (2)
 --   22 possible duplicates (4)   26 batch (6)   32 successes seen (10)
 --   42 accepted at, ms (13)      55 changed at, ms (13)   68 holder (6)
---   74 'd': has its own not_after, kept in the deadlines, else '-'
+--   74 'd': has its own not_after, kept in the deadlines; 'n': a person dropped it, and
+--      its batch's; else '-', and its batch's holds
 -- State: w waiting, q queued, c calling, h held, C created, F failed, X cancelled.
 local tag = KEYS[1]
 local HEADER = 74
@@ -23,6 +24,8 @@ local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'crea
 local ENDED = { C = true, F = true, X = true }
 
 local function deadlines_key() return tag .. ':deadlines' end
+-- The batches that have a not_after, by when they are to be looked through for it.
+local function batch_deadlines_key() return tag .. ':batch-deadlines' end
 local function running_key() return tag .. ':running' end
 local function account_key() return tag .. ':account' end
 local function again_key(n) return tag .. ':again:' .. n end
@@ -63,9 +66,13 @@ end
 
 local function save(key, h) redis.call('SETRANGE', key, 0, header(h)) end
 
--- move changes the state, and the counters with it.
-local function move(h, state)
-  if h.state ~= state then
+-- move changes the state, and the counters with it; where many move, tally
+-- gathers what the caller then adds to the counters in the same script.
+local function move(h, state, tally)
+  if tally then
+    tally[h.state] = (tally[h.state] or 0) - 1
+    tally[state] = (tally[state] or 0) + 1
+  elseif h.state ~= state then
     local counts = batch_key(h.batch)
     redis.call('HINCRBY', counts, NAME[h.state], -1)
     redis.call('HINCRBY', counts, NAME[state], 1)
@@ -136,9 +143,11 @@ local function enqueue(h, id)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 
--- expired says whether the request's own not_after has passed.
+-- expired says whether the request's own not_after has passed, or its batch's
+-- where it has none.
 local function expired(h, id)
-  if h.deadline ~= 'd' then return false end
-  local due = redis.call('ZSCORE', deadlines_key(), id)
+  local due = false
+  if h.deadline == 'd' then due = redis.call('ZSCORE', deadlines_key(), id)
+  elseif h.deadline == '-' and h.batch > 0 then due = redis.call('HGET', batch_key(h.batch), 'not_after') end
   return due and tonumber(due) <= now
 end

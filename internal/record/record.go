@@ -18,6 +18,7 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -80,22 +81,27 @@ type Content struct {
 	CallbackURL      string          `json:"callback_url,omitempty"`
 	NotAfter         time.Time       `json:"not_after,omitzero"`
 	Metadata         json.RawMessage `json:"metadata,omitempty"`
+	// Row is the row of its batch that asked for it first, from 1.
+	Row int `json:"row,omitempty"`
 }
 
-// Defaults are what a worker fills in where a request says nothing.
+// Defaults are what a worker fills in where a request says nothing: the options of
+// its batch, and its own where these say nothing, either.
 type Defaults struct {
-	ExpiryMinutes int    `json:"expiry_minutes,omitempty"`
-	WorkflowID    string `json:"workflow_id,omitempty"`
+	RedirectURL      string `json:"redirect_url,omitempty"`
+	ExpiryMinutes    int    `json:"expiry_minutes,omitempty"`
+	DocumentOptional *bool  `json:"document_optional,omitempty"`
+	WorkflowID       string `json:"workflow_id,omitempty"`
+	CallbackURL      string `json:"callback_url,omitempty"`
 }
 
 // With gives the content with d in the places where nothing was given.
 func (c Content) With(d Defaults) Content {
-	if c.ExpiryMinutes == 0 {
-		c.ExpiryMinutes = d.ExpiryMinutes
-	}
-	if c.WorkflowID == "" {
-		c.WorkflowID = d.WorkflowID
-	}
+	c.RedirectURL = cmp.Or(c.RedirectURL, d.RedirectURL)
+	c.ExpiryMinutes = cmp.Or(c.ExpiryMinutes, d.ExpiryMinutes)
+	c.DocumentOptional = cmp.Or(c.DocumentOptional, d.DocumentOptional)
+	c.WorkflowID = cmp.Or(c.WorkflowID, d.WorkflowID)
+	c.CallbackURL = cmp.Or(c.CallbackURL, d.CallbackURL)
 	return c
 }
 
@@ -140,6 +146,7 @@ type Record struct {
 	ChangedAt          time.Time
 	Holder             int  // the worker process that calls
 	Deadline           bool // has a not_after of its own in force
+	NoDeadline         bool // a person dropped it, and its batch's
 	Content            Content
 	Frozen             Defaults
 	Outcome            Outcome
@@ -191,7 +198,9 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
 	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
 	r.Holder = number(6)
-	r.Deadline = flag(at, 'd')
+	if r.NoDeadline = raw[at] == 'n'; !r.NoDeadline {
+		r.Deadline = flag(at, 'd')
+	}
 	if failed != "" {
 		return bad(failed)
 	}

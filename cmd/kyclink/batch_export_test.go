@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// importPeople imports rows P-0001 and so on into a batch, from P-<from> on.
+func importPeople(t testing.TB, client *tasks.Client, batch string, from, n int) {
+	t.Helper()
+	rows := func(yield func(tasks.Row, error) bool) {
+		for i := range n {
+			r := tasks.Request{ApplicationID: fmt.Sprintf("P-%04d", from+i), ExpiryMinutes: 60, Metadata: []byte(fmt.Sprintf(`{"n":%d}`, from+i))}
+			if !yield(tasks.Row{Number: i + 1, Request: r}, nil) {
+				return
+			}
+		}
+	}
+	if err := client.EnqueueAll(t.Context(), tasks.Batch{Name: batch}, rows, func(r tasks.Result) {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cells reads a CSV into rows by column.
+func cells(t testing.TB, text string) []map[string]string {
+	t.Helper()
+	records, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []map[string]string
+	for _, r := range records[1:] {
+		row := map[string]string{}
+		for i, name := range records[0] {
+			row[name] = r[i]
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// A batch is exported before, while and after it is worked on: always all of its
+// rows in their order, those that joined as well.
+func TestBatchExport(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	_, setting := upstream(t, "{}")
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s", "FACEKI_BURST=50"}
+	client := tasks.NewClient(server.Client(t), tasks.Config{})
+	importPeople(t, client, "autumn", 100, 50)
+	importPeople(t, client, "spring", 1, 1234) // 50 of them joined
+	expect := expecter(t, settings)
+
+	export := func() map[string]int {
+		t.Helper()
+		seen, statuses := cells(t, expect(0, "", "kyclink: 1234 rows", "batch", "export", "spring")), map[string]int{}
+		for i, row := range seen {
+			if id := fmt.Sprintf("P-%04d", i+1); row["application_id"] != id || row["metadata"] != `{"n":`+strconv.Itoa(i+1)+"}" {
+				t.Fatalf("row %d is %v, want %s", i+1, row, id)
+			}
+			if row["status"] == "created" && !strings.HasPrefix(row["url"], "https://simulator.invalid/") {
+				t.Errorf("%v", row)
+			}
+			statuses[row["status"]]++
+		}
+		if len(seen) != 1234 {
+			t.Fatalf("%d rows", len(seen))
+		}
+		return statuses
+	}
+	if got := export(); got["waiting"] != 1234 {
+		t.Errorf("before it was begun: %v", got)
+	}
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "some links are made", func() bool { return export()["created"] > 0 })
+	eventually(t, "all links are made", func() bool { return export()["created"] == 1234 })
+
+	dir := t.TempDir()
+	out := filepath.Join(dir, "spring.ndjson")
+	expect(0, "", "1234 created", "batch", "export", "spring", "-o", out)
+	rows := ndjson(t, read(t, out))
+	distinct := map[string]bool{}
+	for _, r := range rows {
+		distinct[r.URL] = true
+	}
+	if len(rows) != 1234 || len(distinct) != 1234 || rows[1233].ApplicationID != "P-1234" {
+		t.Errorf("%d rows with %d links", len(rows), len(distinct))
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
+	expect(64, "", "use csv or ndjson", "batch", "export", "spring", "--format", "xml")
+	expect(64, "", "the batch's name", "batch", "export")
+	expect(64, "", "--output is empty", "batch", "export", "spring", "-o", "")
+	expect(1, "", "suffix", "batch", "export", "spring", "-o", filepath.Join(dir, "out.txt"))
+	expect(1, "", `did you mean "spring"`, "batch", "export", "sprig")
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func newBatchList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "list all batches with their counts, the oldest first",
+		Example: "  kyclink batch list\n  kyclink batch list --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withShared(cmd, func(e *engine) error {
+				batches, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Batches(cmd.Context())
+				if err != nil {
+					return err
+				}
+				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				for _, b := range batches {
+					if asJSON {
+						if err := printJSON(cmd.OutOrStdout(), b); err != nil {
+							return err
+						}
+						continue
+					}
+					fmt.Fprintf(t, "%s\t%s\t%d rows\t%d created\t%d failed\t%d open\t%s\n", b.Batch, b.Status,
+						b.Rows, b.Counts[record.Created], b.Counts[record.Failed], b.Open(), moment(b.CreatedAt))
+				}
+				return t.Flush()
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	return cmd
+}

@@ -1,0 +1,70 @@
+//go:build long
+
+package main
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// A million rows wait: their status is there at once, they are counted again in
+// seconds, and cancelled in a minute, by a command that is killed in the middle
+// and run again. No script holds Redis for long.
+func TestAMillionRowsAreCancelled(t *testing.T) {
+	const many = 1_000_000
+	server := redistest.Start(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	rdb := server.Client(t)
+	timed := func(what string, do func()) time.Duration {
+		begun := time.Now()
+		do()
+		took := time.Since(begun)
+		t.Logf("%s took %v", what, took)
+		return took
+	}
+	expect := expecter(t, settings)
+	timed("importing", func() { importBatch(t, rdb, "spring", many) })
+	if err := rdb.ConfigSet(t.Context(), "slowlog-log-slower-than", "10000").Err(); err != nil {
+		t.Fatal(err)
+	}
+	timed("status, its process included", func() {
+		if b := statusOf(t, settings, "spring"); b.Counts[record.Waiting] != many {
+			t.Errorf("%+v", b)
+		}
+	})
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	if took := timed("status", func() {
+		if _, ok, err := book.Batch(t.Context(), 1); err != nil || !ok {
+			t.Error(err)
+		}
+	}); took > 50*time.Millisecond {
+		t.Errorf("status took %v", took)
+	}
+	timed("check", func() { expect(0, "every count is exact", "", "batch", "check", "spring") })
+	timed("cancelling the first half", func() {
+		p := start(t, settings, "batch", "cancel", "spring")
+		eventually(t, "half have ended", func() bool {
+			n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
+			return n >= many/2
+		})
+		p.signal(syscall.SIGKILL)
+		<-p.over
+	})
+	timed("cancelling the rest", func() { expect(0, "is cancelled", "", "batch", "cancel", "spring") })
+	timed("check", func() { expect(0, "1000000 cancelled; every count is exact", "", "batch", "check", "spring") })
+	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != many {
+		t.Errorf("%d events", n)
+	}
+	slow, err := rdb.SlowLogGet(t.Context(), -1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range slow {
+		t.Logf("slow: %v, %.60q", s.Duration, s.Args[0])
+	}
+}

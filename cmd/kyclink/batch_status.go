@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func newBatchStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status NAME",
+		Short: "show how far a batch is",
+		Long: `status shows how many of a batch's requests are in each state, how many ended a
+second lately, and when it will be done at that pace. A batch is done when none of
+its requests waits, is queued or called; held ones wait for a person.`,
+		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
+		Args:    exactly(1, "the name of one batch"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withBatch(cmd, args[0], func(_ *engine, _ *ledger.Ledger, b ledger.Batch) error {
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), b)
+				}
+				return printBatch(cmd.OutOrStdout(), b)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func printBatch(w io.Writer, b ledger.Batch) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\nrows\t%d\n", b.Batch, b.Status, b.Rows)
+	for _, state := range append(record.States[:], ledger.Erased) {
+		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
+	}
+	fmt.Fprintf(t, "  joined\t%d\npossible duplicates\t%d\nthroughput\t%.1f/s\n", b.Joined, b.PossibleDuplicates, b.Throughput)
+	if !b.ETA.IsZero() {
+		fmt.Fprintf(t, "done\tabout %s\n", moment(b.ETA))
+	}
+	fmt.Fprintf(t, "created\t%s\n", moment(b.CreatedAt))
+	return t.Flush()
+}
+
+// pacing is a batch's throughput in words, and what is left at it.
+func pacing(b ledger.Batch) string {
+	text := fmt.Sprintf("%.1f/s", b.Throughput)
+	if !b.ETA.IsZero() {
+		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Open())/b.Throughput*float64(time.Second)).Round(time.Second))
+	}
+	return text
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// importBatch gives a fleet n rows of a batch, whose ids begin with its name.
+func importBatch(t testing.TB, rdb redis.UniversalClient, name string, n int) {
+	t.Helper()
+	rows := make([]tasks.Request, n)
+	for i := range rows {
+		rows[i].ApplicationID = fmt.Sprintf("%s-%05d", name, i+1)
+	}
+	client := tasks.NewClient(rdb, tasks.Config{})
+	if err := client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, tasks.Rows(rows), func(r tasks.Result) {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func statusOf(t testing.TB, settings []string, name string) (b ledger.Batch) {
+	t.Helper()
+	code, stdout, stderr := kyclink(t, settings, "batch", "status", name, "--json")
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, stdout, stderr)
+	}
+	return b
+}
+
+func TestBatchCommands(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{"rules":[{"match":"spring-0000[1-3]","fault":"code_5002"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	expect := expecter(t, settings)
+	expect(1, "", `there is no batch "spring" in account "default", nor any other`, "batch", "status", "spring")
+	importBatch(t, server.Client(t), "spring", 40)
+	importBatch(t, server.Client(t), "autumn", 20)
+	expect(1, "", `did you mean "spring"?`, "batch", "status", "sprnig")
+	expect(1, "", "kyclink batch list shows those that there are", "batch", "pause", "xyz")
+	expect(64, "", "give the name of one batch", "batch", "watch")
+
+	expect(0, `batch "spring" is paused; 40 wait`, "", "batch", "pause", "spring")
+	start(t, settings, "worker", "--simulate")
+	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
+	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[record.Waiting] != 40 || sim.State().LinkCalls != 20 {
+		t.Errorf("%+v; %d calls", got, sim.State().LinkCalls)
+	}
+	list := expect(0, `{"batch":"spring","status":"paused","rows":40,"joined":0,"counts":{`, "", "batch", "list", "--json")
+	if !strings.Contains(list, `{"batch":"autumn","status":"done","rows":20,`) {
+		t.Errorf("the list is\n%s", list)
+	}
+	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
+	expect(2, "  failed             3", `batch "spring" is done; 40 rows: 37 created, 3 failed`, "batch", "watch", "spring")
+	expect(64, "", `no request is failed for "nonsense"`, "batch", "retry", "spring", "--reason", "nonsense")
+	expect(0, "", "3 would be retried", "batch", "retry", "spring", "--dry-run")
+	script := sim.Script()
+	script.Rules = nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	expect(0, "", "kyclink: 3 retried", "batch", "retry", "spring", "--reason", "invalid_request")
+	expect(0, "", "40 created", "batch", "watch", "spring")
+
+	expect(0, "0 cancelled", "", "batch", "cancel", "spring")
+	expect(1, "", "is cancelled", "batch", "resume", "spring")
+	expect(1, "", "kyclink failed retry ID", "batch", "retry", "spring")
+	expect(0, "40 rows: 40 created; every count is exact", "", "batch", "check", "spring")
+	if err := server.Client(t).HIncrBy(t.Context(), "{kyclink:default}:batch:1", "created", 2).Err(); err != nil {
+		t.Fatal(err)
+	}
+	expect(1, `"exact":false,"differs":{"created":2}`, "created by +2", "batch", "check", "spring", "--json")
+}
+
+// A cancel that is killed is seen through by the workers.
+func TestWorkersSeeACancelThrough(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	_, setting := upstream(t, `{}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	rdb := server.Client(t)
+	importBatch(t, rdb, "spring", 20_000)
+	p := start(t, settings, "batch", "cancel", "spring")
+	cancelled := func() int {
+		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
+		return n
+	}
+	eventually(t, "some have ended", func() bool { return cancelled() > 0 })
+	p.signal(syscall.SIGKILL)
+	<-p.over
+	if n := cancelled(); n == 20_000 {
+		t.Fatal("it was killed too late for this test")
+	}
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "all have ended", func() bool { return cancelled() == 20_000 })
+	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != 20_000 {
+		t.Errorf("%d events", n)
+	}
+	eventually(t, "the cancel is over", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
+	expecter(t, settings)(0, "20000 cancelled; every count is exact", "", "batch", "check", "spring")
+}
+
+// Ten batches of different sizes side by side, with faults, a worker that is
+// killed, and each steered in the middle: every count is exact, whenever it is
+// looked at.
+func TestTenBatchesSideBySide(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{"seed":7,"latency":"2ms","max_faults_per_id":2,"faults":[{"fault":"http_500","probability":0.03}],
+		"rules":[{"match":"*7","fault":"code_5002"},{"match":"*9","fault":"no_url"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=400/s"}
+	rdb := server.Client(t)
+	sizes := map[string]int{}
+	total := 0
+	for i := range 10 {
+		name := fmt.Sprintf("b%d", i)
+		sizes[name] = []int{1, 10, 40, 99, 100, 101, 250, 300, 500, 1200}[i]
+		total += sizes[name]
+		importBatch(t, rdb, name, sizes[name])
+	}
+	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
+	eventually(t, "they are in the middle", func() bool { return sim.State().LinkCalls > 200 })
+
+	var steering sync.WaitGroup
+	act := func(args ...string) {
+		t.Helper()
+		if code, _, stderr := kyclink(t, settings, append([]string{"batch"}, args...)...); code != 0 {
+			t.Errorf("%v: exit code %d: %s", args, code, stderr)
+		}
+	}
+	cancelled := map[string]bool{"b3": true, "b8": true}
+	for name := range sizes {
+		steering.Go(func() {
+			switch {
+			case cancelled[name]:
+				act("pause", name)
+				act("cancel", name)
+			default:
+				for range 3 {
+					act([]string{"pause", "check", "retry"}[rand.IntN(3)], name)
+					act("check", name)
+				}
+				act("resume", name)
+				act("retry", name)
+			}
+		})
+	}
+	workers[0].kill()
+	start(t, settings, "worker", "--simulate")
+	steering.Wait()
+
+	script := sim.Script()
+	script.Rules, script.Faults = nil, nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	over := func(states ...record.State) func() bool {
+		return func() bool {
+			for name := range sizes {
+				b := statusOf(t, settings, name)
+				for _, state := range states {
+					if n := b.Counts[state]; n > 0 && (!cancelled[name] || state != record.Failed) {
+						return false
+					}
+				}
+			}
+			return true
+		}
+	}
+	open := []record.State{record.Waiting, record.Queued, record.Calling}
+	eventually(t, "nothing is open", over(open...))
+	for name := range sizes {
+		if !cancelled[name] {
+			act("retry", name)
+			code, _, stderr := kyclink(t, settings, "held", "retry", "--batch", name)
+			if code != 0 {
+				t.Errorf("held retry of %s: exit code %d: %s", name, code, stderr)
+			}
+		}
+	}
+	eventually(t, "all have a link", over(append(open, record.Held, record.Failed)...))
+	for name, size := range sizes {
+		b := statusOf(t, settings, name)
+		if b.Rows != size {
+			t.Errorf("%s has %d rows, want %d", name, b.Rows, size)
+		}
+		want := size
+		if cancelled[name] {
+			want -= b.Counts[record.Cancelled] + b.Counts[record.Failed]
+		}
+		if b.Counts[record.Created] != want {
+			t.Errorf("%s: %+v", name, b.Counts)
+		}
+		act("check", name)
+	}
+	ends := map[string]bool{}
+	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if kind := e.Values["type"]; kind == "link.created" || kind == "link.cancelled" {
+			ends[fmt.Sprint(e.Values["application_id"])] = true
+		}
+	}
+	if len(ends) < total-60 { // what failed in a cancelled batch stays so
+		t.Errorf("%d of %d have their last end", len(ends), total)
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+)
+
+// forgetOptions says whose data is to go, and how.
+type forgetOptions struct {
+	ids                 []string
+	batch               string
+	yes, dryRun, asJSON bool
+}
+
+func newForget() *cobra.Command {
+	o := &forgetOptions{}
+	cmd := &cobra.Command{
+		Use:   "forget ID... | --batch NAME",
+		Short: "erase what is kept of persons, or of a batch",
+		Long: `forget erases requests and all that names them: their records with all generations
+and links, their tasks, their events in the results stream, their ids in the rows of
+batches and what was put aside of them. What has not ended is cancelled first; a
+request that is being called at this moment is left, is cancelled as soon as its call
+has an answer, and can be forgotten some seconds later. Only counters stay, where
+they are counted as erased.
+
+With --batch it erases what that batch accepted first, cancels the batch, and leaves
+what joined it. A forgotten id may be asked for again: that is a new request.
+
+It may be broken off and run again to go on. It reaches what is in Redis: not the
+files that were exported, nor the OUT and OUT.journal of kyclink run, nor what
+receivers of events have stored, nor FaceKi. Delete those yourself.`,
+		Example: "  kyclink forget A-1001 A-1002\n  kyclink forget --batch spring --dry-run\n  kyclink forget --batch spring --yes --json",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.ids = args
+			if err := o.check(cmd); err != nil {
+				return err
+			}
+			return withShared(cmd, func(e *engine) error { return o.run(cmd, e) })
+		},
+	}
+	cmd.Flags().StringVar(&o.batch, "batch", "", "forget all that this batch accepted first")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what there is")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased as JSON")
+	return cmd
+}
+
+func (o *forgetOptions) check(cmd *cobra.Command) error {
+	switch given := cmd.Flags().Changed("batch"); {
+	case given && o.batch == "":
+		return usageError(cmd, errors.New("--batch is empty; name a batch"))
+	case given && len(o.ids) > 0:
+		return usageError(cmd, errors.New("application ids and --batch contradict each other; give one of them"))
+	case !given && len(o.ids) == 0:
+		return usageError(cmd, errors.New("say whose data is to be erased: application ids, or --batch"))
+	}
+	slices.Sort(o.ids)
+	o.ids = slices.Compact(o.ids)
+	return nil
+}
+
+func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
+	ctx := cmd.Context()
+	book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
+	f := newForgetting(e, book, cmd.ErrOrStderr())
+	if o.batch != "" {
+		number, err := batchNumber(ctx, book, o.batch)
+		if err != nil {
+			return err
+		}
+		f.batch = ledger.Batch{Batch: o.batch, Number: number}
+	}
+	found, err := f.look(ctx, o.ids)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	if o.dryRun {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would be erased, and all that names them\n", found)
+		return err
+	}
+	if !o.yes && !o.confirmed(cmd, found) {
+		return errors.New("nothing was erased")
+	}
+	err = f.all(ctx, o.ids)
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: erased so far: %s; run the same command again to go on", s, f.done)}
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nerased so far: %s; run the same command again to go on", err, f.done)
+	}
+	if o.asJSON {
+		err = printJSON(cmd.OutOrStdout(), f.done)
+	} else {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "erased: %s\n", f.done)
+	}
+	return cmp.Or(err, f.refusal())
+}
+
+// confirmed asks where somebody is there to answer.
+func (o *forgetOptions) confirmed(cmd *cobra.Command, found string) bool {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return true
+	}
+	whose := strings.Join(o.ids[:min(len(o.ids), 5)], ", ")
+	if len(o.ids) > 5 {
+		whose += ", …"
+	}
+	if o.batch != "" {
+		whose = fmt.Sprintf("batch %q", o.batch)
+	}
+	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %s of %s, for good? [y/N] ", found, whose))
+}
+
+func asked(w io.Writer, r io.Reader, question string) bool {
+	fmt.Fprint(w, question)
+	answer, _ := bufio.NewReader(r).ReadString('\n') // no answer is a no
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
+}
+
+// forgotten counts what was erased, by kind.
+type forgotten struct {
+	Requests    int `json:"requests"`
+	Generations int `json:"generations"`
+	Rows        int `json:"rows"` // that lost their id, of batches and of what was to be fed
+	Events      int `json:"events"`
+	Tasks       int `json:"tasks"`
+	Aside       int `json:"put_aside"`
+}
+
+func (f forgotten) String() string {
+	return fmt.Sprintf("%d requests with %d generations, %d rows, %d events, %d tasks, %d put aside",
+		f.Requests, f.Generations, f.Rows, f.Events, f.Tasks, f.Aside)
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// traces are the places of Redis that name one of the ids.
+func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
+	t.Helper()
+	ctx := context.Background()
+	scan := rdb.Scan(ctx, 0, "*", 1000).Iterator()
+	for scan.Next(ctx) {
+		key := scan.Val()
+		var value any
+		switch rdb.Type(ctx, key).Val() {
+		case "string":
+			value = rdb.Get(ctx, key).Val()
+		case "hash":
+			value = rdb.HGetAll(ctx, key).Val()
+		case "list":
+			value = rdb.LRange(ctx, key, 0, -1).Val()
+		case "set":
+			value = rdb.SMembers(ctx, key).Val()
+		case "zset":
+			value = rdb.ZRange(ctx, key, 0, -1).Val()
+		case "stream":
+			value = rdb.XRange(ctx, key, "-", "+").Val()
+		}
+		text := key + " " + fmt.Sprint(value)
+		for _, id := range ids {
+			if at := strings.Index(text, id); at >= 0 {
+				found = append(found, fmt.Sprintf("%s in %s: …%s…", id, key, text[max(0, at-60):min(len(text), at+60)]))
+			}
+		}
+	}
+	if err := scan.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// conserved says that a batch has as many rows as it had.
+func conserved(t testing.TB, book *ledger.Ledger, name string, rows int) ledger.Batch {
+	t.Helper()
+	all, err := book.Batches(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		if b.Batch == name && b.Rows == rows {
+			return b
+		}
+	}
+	t.Fatalf("batch %s has not %d rows: %+v", name, rows, all)
+	return ledger.Batch{}
+}
+
+// Persons in every state are forgotten, whatever names them.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	client := tasks.NewClient(rdb, tasks.Config{})
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	expect := expecter(t, settings)
+	importPeople(t, client, "spring", 1, 230)
+	importPeople(t, client, "autumn", 1, 250) // 230 joined
+	expect(0, "230 requests would be erased", "", "forget", "--batch", "spring", "--dry-run")
+	// P-0002 is queued twice over: promoted.
+	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0002"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 tasks, 0 put aside", "", "forget", "P-0002", "P-0004")
+	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	worker := start(t, settings, "worker", "--simulate")
+	ended := func() bool {
+		b := conserved(t, book, "spring", 230)
+		return b.Counts[record.Created] == 227 && b.Counts[record.Failed] == 1
+	}
+	eventually(t, "all have ended", ended)
+	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "P-0003", "P-0005", "--json")
+	worker.signal(syscall.SIGTERM)
+	worker.exit()
+	if left := traces(t, rdb, "P-0003", "P-0005"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	expect(0, "erased: 0 requests", "P-0003: no request with this application id is known", "forget", "P-0003")
+	conserved(t, book, "autumn", 250)
+
+	// Whoever was forgotten may be asked for anew.
+	link, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0005"})
+	if err != nil || link.Status != tasks.Queued || link.Batch != "" {
+		t.Errorf("%+v, %v", link, err)
+	}
+	script := sim.Script()
+	script.Rules = nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "it has its link", func() bool {
+		link, err := client.Get(t.Context(), "P-0005")
+		return err == nil && link.Status == tasks.Created && link.Attempts == 1
+	})
+	expect(64, "", "say whose data", "forget")
+	expect(64, "", "contradict", "forget", "A", "--batch", "spring")
+	expect(1, "", "there is no batch", "forget", "--batch", "winter")
+}
+
+// A batch is forgotten in two goes, the first of which is killed; what joined it
+// elsewhere, and what it joined, is kept.
+func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, "{}")
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s"}
+	client := tasks.NewClient(rdb, tasks.Config{})
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	const n = 6000
+	importPeople(t, client, "winter", 1, 20)
+	importPeople(t, client, "spring", 1, n)
+	importPeople(t, client, "autumn", n-9, 20) // 10 of spring's, and 10 others
+	w := start(t, settings, "worker", "--simulate")
+	eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[record.Created] > 200 })
+	w.kill()
+
+	first := start(t, settings, "forget", "--batch", "spring", "--yes")
+	eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[ledger.Erased] > 0 })
+	first.kill()
+	expect := expecter(t, settings)
+	b := conserved(t, book, "spring", n)
+	if b.Counts[ledger.Erased] == n-20 {
+		t.Log("it was not killed in the middle")
+	}
+	// What the dead worker was calling is judged by another one, and ends.
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[record.Calling] == 0 })
+	eventually(t, "all is erased", func() bool {
+		kyclink(t, settings, "forget", "--batch", "spring", "--yes")
+		return conserved(t, book, "spring", n).Counts[ledger.Erased] == n-20
+	})
+	expect(0, "erased: 0 requests", "", "forget", "--batch", "spring", "--yes")
+	var gone []string
+	for i := 21; i <= n; i += 7 {
+		gone = append(gone, fmt.Sprintf("P-%04d", i))
+	}
+	eventually(t, "the dead handlers are off the list", func() bool { return len(traces(t, rdb, gone[0])) == 0 })
+	if left := traces(t, rdb, gone...); len(left) > 0 {
+		t.Errorf("left: %.2000q", left)
+	}
+	b = conserved(t, book, "spring", n)
+	if b.Joined != 20 || b.Counts[ledger.Erased] != n-20 {
+		t.Errorf("%+v", b)
+	}
+	for _, kept := range []string{"P-0001", "P-0020", fmt.Sprintf("P-%04d", n+1)} {
+		if _, err := client.Get(t.Context(), kept); err != nil {
+			t.Errorf("%s: %v", kept, err)
+		}
+	}
+}
+
+// What is being called is left, cancelled, and forgotten when its call has ended.
+func TestForgetWaitsForACall(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{"latency":"2s"}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	client := tasks.NewClient(rdb, tasks.Config{})
+	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0001"}); err != nil {
+		t.Fatal(err)
+	}
+	start(t, settings, "worker", "--simulate")
+	status := func() tasks.Status {
+		link, err := client.Get(t.Context(), "P-0001")
+		if err != nil {
+			return ""
+		}
+		return link.Status
+	}
+	eventually(t, "it is being called", func() bool { return status() == tasks.Status(record.Calling) })
+	code, _, stderr := kyclink(t, settings, "forget", "P-0001")
+	if code != 1 || !strings.Contains(stderr, "1 left: being called") || !strings.Contains(stderr, "try again in") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	eventually(t, "its call has ended", func() bool { return status().Ended() })
+	eventually(t, "it is forgotten", func() bool {
+		code, _, _ := kyclink(t, settings, "forget", "P-0001")
+		return code == 0 && status() == ""
+	})
+	eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
+}
+
+// Workers let ended requests go by themselves.
+func TestRetentionOfAWorker(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, "{}")
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RETENTION=2s"}
+	client := tasks.NewClient(rdb, tasks.Config{})
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	importPeople(t, client, "spring", 1, 300)
+	start(t, settings, "worker", "--simulate")
+	begun := time.Now()
+	eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[ledger.Erased] == 300 })
+	if took := time.Since(begun); took < 2*time.Second {
+		t.Errorf("they are gone after %v", took)
+	}
+	rows := cells(t, expecter(t, settings)(0, "", "300 erased", "batch", "export", "spring"))
+	if len(rows) != 300 || rows[299]["status"] != "erased" || rows[299]["application_id"] != "" {
+		t.Errorf("%d rows, the last is %v", len(rows), rows[len(rows)-1])
+	}
+}
+
+// The links of a minute expire, and each gets one new generation.
+func TestBatchRefresh(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, "{}")
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	client := tasks.NewClient(rdb, tasks.Config{})
+	past := time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
+	var old []record.Record
+	for i := range 1500 {
+		expires := past
+		if i%3 == 0 {
+			expires = past.Add(2 * time.Hour)
+		}
+		old = append(old, record.Record{
+			ApplicationID: fmt.Sprintf("P-%04d", i+1), State: record.Created, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 1, AcceptedAt: past, ChangedAt: past,
+			Content: record.Content{Row: i + 1, NotAfter: past, ExpiryMinutes: 60, Metadata: fmt.Appendf(nil, `{"n":%d}`, i+1)},
+			Outcome: record.Outcome{Run: 1, Status: record.Created, LinkID: "l", URL: "https://simulator.invalid/l", ExpiresAt: expires, EndedAt: past},
+		})
+	}
+	for at := 0; at < len(old); at += 500 {
+		if err := book.Restore(t.Context(), "spring", old[at:at+500]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	importPeople(t, client, "other", 1, 1500) // they join
+	rdb.HSet(t.Context(), "{kyclink:default}:order:1", rdb.HGetAll(t.Context(), "{kyclink:default}:order:2").Val())
+	expect := expecter(t, settings)
+	expect(0, "1000 would be refreshed", "", "batch", "refresh", "spring", "--dry-run")
+	expect(0, "0 refreshed", "", "batch", "refresh", "other")
+	expect(64, "", "passed already", "batch", "refresh", "spring", "--not-after", "2020-01-01T00:00:00Z")
+	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring", "--expired")
+	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
+	start(t, settings, "worker", "--simulate")
+	eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[record.Created] == 1500 })
+	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
+	for _, row := range cells(t, expect(0, "", "1500 created", "batch", "export", "spring")) {
+		if row["generation"] == "1" == (row["url"] != "https://simulator.invalid/l") || row["not_after"] != "" && row["generation"] == "2" {
+			t.Fatalf("%v", row)
+		}
+	}
+}

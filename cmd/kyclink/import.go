@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+type importOptions struct {
+	batch             string
+	format, delimiter string
+	columns           []string
+	rejects           string
+	dryRun, asJSON    bool
+	values            map[string]*string // batch options, by key
+}
+
+// batchOptions are the keys of a request that a batch can have defaults for.
+func batchOptions() []string {
+	return []string{"redirect_url", "expiry_minutes", "document_optional", "workflow_id", "callback_url", "not_after"}
+}
+
+func newImport() *cobra.Command {
+	o := importOptions{values: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use:   "import FILE --batch NAME",
+		Short: "accept a file of people as a batch; workers make the links",
+		Long: `import accepts the rows of FILE, a CSV whose header names the request's keys in any
+order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is told of, or
+written to --rejects, and the others are accepted.
+
+Stopped at any point, even by kill -9, the same command goes on: a row is accepted
+once, whichever way it comes in again. Rows that another batch or a signup asked for
+are joined: the batch shows them, and does not control them.
+
+Flags that are a request's keys are defaults for the batch's rows. The first import
+fixes them.
+Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
+		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
+  kyclink import export.csv --batch spring --delimiter ';' --map application_id=CustomerRef --dry-run
+  zstd -dc people.ndjson.zst | kyclink import - --format ndjson --batch spring --expiry-minutes 10080`,
+		Args: exactly(1, "one input file, or - for the standard input"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+	}
+	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
+	cmd.Flags().StringVar(&o.format, "format", "", "csv or ndjson, where FILE's suffix does not say so")
+	cmd.Flags().StringVar(&o.delimiter, "delimiter", "", `what is between the cells of a CSV, such as ; or tab (default ,)`)
+	cmd.Flags().StringArrayVar(&o.columns, "map", nil, "KEY=COLUMN: what FILE calls one of the request's keys; may be repeated")
+	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this CSV file")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be, and how long it would take; accept nothing")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
+	for _, key := range batchOptions() {
+		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default: "+flagHelp[key])
+	}
+	return cmd
+}
+
+func (o *importOptions) run(cmd *cobra.Command, file string) error {
+	reading, batch, err := o.target(cmd, file)
+	if err != nil {
+		return err
+	}
+	in, err := bulk.OpenStream(cmd.Context(), file, reading)
+	if err != nil {
+		return brokenOff(cmd.Context(), err, "")
+	}
+	defer func() { _ = in.Close() }()
+	return withShared(cmd, func(e *engine) error {
+		job := &bulk.Import{Input: in, Batch: batch, Client: tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account})}
+		return o.take(cmd, e, job)
+	})
+}
+
+// target reads the flags.
+func (o *importOptions) target(cmd *cobra.Command, file string) (r bulk.Reading, b tasks.Batch, err error) {
+	r.Strict = true
+	switch r.Format = bulk.Format(o.format); {
+	case o.batch == "":
+		return r, b, usageError(cmd, errors.New("name the batch: --batch NAME"))
+	case r.Format != "" && r.Format != bulk.CSV && r.Format != bulk.NDJSON:
+		return r, b, usageError(cmd, fmt.Errorf("--format is %q; use csv or ndjson", o.format))
+	case r.Format == "" && file == bulk.Stdin:
+		return r, b, usageError(cmd, errors.New("say what the standard input holds: --format csv or --format ndjson"))
+	}
+	if r.Delimiter, err = delimiter(o.delimiter); err != nil {
+		return r, b, usageError(cmd, err)
+	}
+	if r.Columns, err = mapped(o.columns); err != nil {
+		return r, b, usageError(cmd, err)
+	}
+	b = tasks.Batch{Name: o.batch}
+	b.Options, err = o.options(cmd)
+	return r, b, err
+}
+
+// delimiter reads a character that can stand between cells; 0 where none is given.
+func delimiter(text string) (byte, error) {
+	switch {
+	case text == "":
+		return 0, nil
+	case text == "tab" || text == `\t`:
+		return '\t', nil
+	case len(text) != 1 || text[0] < ' ' && text[0] != '\t' || text[0] > '~' || text[0] == '"':
+		return 0, fmt.Errorf("--delimiter is %q; use one character, such as ; or |, or tab", text)
+	}
+	return text[0], nil
+}
+
+// mapped reads KEY=COLUMN.
+func mapped(pairs []string) (map[string]string, error) {
+	columns, used := make(map[string]string), make(map[string]bool)
+	for _, pair := range pairs {
+		key, column, ok := strings.Cut(pair, "=")
+		switch {
+		case !ok || column == "":
+			return nil, fmt.Errorf("--map is %q; write KEY=COLUMN, such as application_id=CustomerRef", pair)
+		case !slices.Contains(tasks.Keys(), key):
+			return nil, fmt.Errorf("--map %s: no request has a key %q; the keys are %s", pair, key, strings.Join(tasks.Keys(), ", "))
+		case columns[key] != "":
+			return nil, fmt.Errorf("--map: %s is mapped twice", key)
+		case used[column]:
+			return nil, fmt.Errorf("--map: the column %q is mapped twice", column)
+		}
+		columns[key], used[column] = column, true
+	}
+	return columns, nil
+}
+
+// options reads the batch's defaults.
+func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
+	values, none, nobody := map[string]*string{}, "", "-"
+	for _, key := range tasks.Keys() {
+		values[key] = &none
+	}
+	values["application_id"] = &nobody
+	for key, value := range o.values {
+		values[key] = value
+	}
+	r, err := requestFromFlags(cmd, values)
+	return tasks.Options{
+		RedirectURL: r.RedirectURL, ExpiryMinutes: r.ExpiryMinutes, DocumentOptional: r.DocumentOptional,
+		WorkflowID: r.WorkflowID, CallbackURL: r.CallbackURL, NotAfter: r.NotAfter,
+	}, err
+}
+
+// take does the import, or says what it would do.
+func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) (err error) {
+	ctx := cmd.Context()
+	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
+	defer bar.stop()
+	job.Report = bar.report
+	told := &told{w: bar}
+	job.Reject = told.tell
+	if o.rejects != "" {
+		rejects, err := bulk.CreateRejects(o.rejects, job.Input)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, rejects.Close()) }()
+		job.Reject = rejects.Write
+	}
+	var counts bulk.Counts
+	var rehearsal bulk.Rehearsal
+	if o.dryRun {
+		rehearsal, err = job.Rehearse(ctx)
+		counts = rehearsal.Counts
+	} else {
+		counts, err = job.Run(ctx)
+	}
+	bar.stop()
+	said := describeCounts(counts)
+	if err != nil {
+		return brokenOff(ctx, err, said)
+	}
+	if told.rows > toldRows {
+		fmt.Fprintf(os.Stderr, "kyclink: … and %d rows more; --rejects FILE writes all of them\n", told.rows-toldRows)
+	}
+	return o.tell(cmd, e, counts, rehearsal, said)
+}
+
+// tell says what became of the rows, or would have.
+func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, rehearsal bulk.Rehearsal, said string) error {
+	if o.dryRun {
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, said)
+		if err := forecast(cmd, e, rehearsal); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s: %s\n", o.batch, said)
+	}
+	if o.asJSON {
+		if err := printJSON(cmd.OutOrStdout(), counts); err != nil {
+			return err
+		}
+	}
+	if counts.Rejected() > 0 {
+		return &codeError{code: exitNotCreated}
+	}
+	return nil
+}
+
+// brokenOff makes of whatever a signal or Redis broke off what that means.
+func brokenOff(ctx context.Context, err error, said string) error {
+	if said != "" {
+		said = " after " + said
+	}
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to go on", s, said)}
+	}
+	_, unusable := errors.AsType[*bulk.InputError](err)
+	switch {
+	case tasks.ReasonOf(err) != "" || said == "":
+		return err
+	case unusable:
+		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to go on", err, said)
+	}
+	return fmt.Errorf("%w\nIt ended%s; run the same command again to go on", err, said)
+}
+
+func describeCounts(c bulk.Counts) string {
+	text := fmt.Sprintf("%d rows, %d accepted", c.Rows, c.Accepted)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{
+		{c.Again, "accepted by this batch before"},
+		{c.Repeated, "duplicates of another row"},
+		{c.Joined, "joined (asked for elsewhere before)"},
+		{c.Conflicts, "in conflict with what was accepted before"},
+		{c.Refused, "refused for their generation"},
+		{c.Invalid, "invalid"},
+	} {
+		if part.n > 0 {
+			text += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	return text
+}
+
+// toldRows is how many rows are told of where there is no --rejects.
+const toldRows = 10
+
+// told tells of the first rows that were not accepted.
+type told struct {
+	w    *fileProgress
+	rows int
+}
+
+func (t *told) tell(r bulk.Reject) error {
+	if t.rows++; t.rows <= toldRows {
+		fmt.Fprintf(t.w, "kyclink: not accepted: %s\n", r)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// peopleFile has that many rows.
+func peopleFile(t testing.TB, n int) string {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString("application_id,redirect_url\n")
+	for i := range n {
+		fmt.Fprintf(&text, "P-%06d,https://shop.example/%d\n", i, i)
+	}
+	return write(t, filepath.Join(t.TempDir(), "people.csv"), text.String())
+}
+
+// An import that is killed at any row and done again accepts each row once.
+func TestKilledImport(t *testing.T) {
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	const n = 20_000
+	file := peopleFile(t, n)
+	accepted := func() int {
+		counted, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first
+		return counted
+	}
+	for _, at := range []int{1, 1 + rand.IntN(n/2), n/2 + rand.IntN(n/3)} { //nolint:gosec // a test's
+		p := start(t, settings, "import", file, "--batch", "spring")
+		eventually(t, fmt.Sprintf("%d rows are accepted", at), func() bool {
+			select {
+			case <-p.over:
+				return true
+			default:
+				return accepted() >= at
+			}
+		})
+		p.kill()
+	}
+	before := accepted()
+	for i := range 2 {
+		code, stdout, stderr := kyclink(t, settings, "import", file, "--batch", "spring", "--json")
+		var counts struct{ Rows, Accepted, Again, Rejected int }
+		if err := json.Unmarshal([]byte(stdout), &counts); err != nil || code != 0 {
+			t.Fatalf("exit code %d: %s, %v", code, stderr, err)
+		}
+		if counts.Rows != n || counts.Accepted != n-before || counts.Again != before {
+			t.Errorf("import %d after %d rows said %s", i, before, stdout)
+		}
+		if got := accepted(); got != n {
+			t.Errorf("%d rows are waiting", got)
+		}
+		before = n
+	}
+	if order := rdb.HLen(t.Context(), "{kyclink:default}:order:1").Val(); order != n/100 {
+		t.Errorf("%d chunks", order)
+	}
+}
+
+func TestImportCommand(t *testing.T) {
+	server := redistest.Start(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	dir := t.TempDir()
+	good := write(t, filepath.Join(dir, "good.csv"), "application_id\nA-1\nA-2\n")
+	bad := write(t, filepath.Join(dir, "bad.csv"), "application_id,expiry_minutes\nA-3,0\nA-4,60\n")
+	stranger := write(t, filepath.Join(dir, "stranger.csv"), "application_id,Colour\nA-5,red\n")
+	rejects := filepath.Join(dir, "rejects.csv")
+	for _, c := range []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"import " + good, exitUsage, "name the batch"},
+		{"import - --batch a", exitUsage, "say what the standard input holds"},
+		{"import " + good + " --batch a --delimiter ab", exitUsage, "use one character"},
+		{"import " + good + " --batch a --map colour=x", exitUsage, `no request has a key "colour"`},
+		{"import " + good + " --batch a --expiry-minutes 0", exitUsage, "--expiry-minutes must be at least 1"},
+		{"import " + stranger + " --batch a", exitInput, `no request has: "Colour"`},
+		{"import " + filepath.Join(dir, "none.csv") + " --batch a", exitInput, "does not exist"},
+		{"import " + good + " --batch a --rejects " + good, exitError, "is the input file"},
+		{"import " + good + " --batch a --dry-run --not-after 2026-01-01T00:00:00Z", exitNotCreated, "2 invalid"},
+		{"import " + good + " --batch a --dry-run", 0, "2 rows, 2 accepted"},
+		{"import " + good + " --batch a --expiry-minutes 90", 0, "2 rows, 2 accepted"},
+		{"import " + good + " --batch a", 0, "0 accepted, 2 accepted by this batch before"},
+		{"import " + good + " --batch b", 0, "2 joined"},
+		{"import " + good + " --batch a --expiry-minutes 91", exitError, "begun with another expiry_minutes"},
+		{"import " + bad + " --batch a", exitNotCreated, "row 1 at line 2, invalid: expiry_minutes: must be at least 1"},
+		{"import " + bad + " --batch a --rejects " + rejects, exitNotCreated, "1 accepted by this batch before, 1 invalid"},
+	} {
+		code, _, stderr := kyclink(t, settings, strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.stderr) {
+			t.Errorf("%s: exit code %d, want %d, with %q:\n%s", c.args, code, c.code, c.stderr, stderr)
+		}
+	}
+	if got := read(t, rejects); !strings.Contains(got, "1,2,expiry_minutes,invalid,must be at least 1,A-3\n") {
+		t.Errorf("rejects: %s", got)
+	}
+	pipe := filepath.Join(dir, "pipe.csv")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, settings, "import", pipe, "--batch", "a")
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for the reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != exitInterrupted+int(syscall.SIGINT) || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+		t.Errorf("exit code %d: %s", code, p.stderr.String())
+	}
+}
+
+func TestOutlook(t *testing.T) {
+	p := outlook{perSecond: 5, before: 100}
+	if got := p.expired(36_000, map[int]int{0: 18_000, 60: 18_000}, 1440); got != 9000 { // two hours
+		t.Errorf("%d expire", got)
+	}
+	if got := p.after(400).Seconds(); got != 100 {
+		t.Errorf("it takes %v s", got)
+	}
+	if got := p.late(400, 60_000_000_000); got != 200 {
+		t.Errorf("%d are late", got)
+	}
+}

@@ -1,0 +1,203 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+//go:embed control.lua
+var controlLua string
+
+//go:embed calloff.lua
+var calloffLua string
+
+//go:embed calledoff.lua
+var calledoffLua string
+
+// control is the scripts that are of a batch as a whole.
+type control struct{ steer, calloff, calledoff *redis.Script }
+
+func newControl(script func(lua string) *redis.Script) control {
+	return control{steer: script(controlLua), calloff: script(calloffLua), calledoff: script(calledoffLua)}
+}
+
+// BatchStatus is what may become of a batch's requests.
+type BatchStatus string
+
+// The statuses. Only a paused or cancelled batch is marked so; a batch is done
+// while none of its requests waits, is queued or called. What is held waits for a
+// person and not for the batch.
+const (
+	BatchRunning   BatchStatus = "running"
+	BatchPaused    BatchStatus = "paused"
+	BatchCancelled BatchStatus = "cancelled"
+	BatchDone      BatchStatus = "done"
+)
+
+// Erased counts, beside the states, the requests of a batch that are not kept
+// any more.
+const Erased record.State = "erased"
+
+// Batch is a batch as its counters tell it.
+type Batch struct {
+	Batch  string      `json:"batch"`
+	Status BatchStatus `json:"status"`
+	// Rows is all of Counts and Joined.
+	Rows int `json:"rows"`
+	// Joined is how many rows are requests that were asked for elsewhere before.
+	Joined int                  `json:"joined"`
+	Counts map[record.State]int `json:"counts"` // all states, and Erased
+	// PossibleDuplicates counts, over all generations, and never falls.
+	PossibleDuplicates int `json:"possible_duplicates"`
+	// Throughput is the batch's ends a second that calls brought, over the last
+	// minute or the account's last thousand events, whichever is less.
+	Throughput float64 `json:"throughput"`
+	// ETA is when it is done at that throughput; zero where it has none, or is not
+	// running.
+	ETA       time.Time `json:"eta,omitzero"`
+	CreatedAt time.Time `json:"created_at"`
+	Number    int       `json:"-"`
+}
+
+// Open is how many of its requests wait, are queued or called.
+func (b Batch) Open() int {
+	return b.Counts[record.Waiting] + b.Counts[record.Queued] + b.Counts[record.Calling]
+}
+
+// parseBatch reads a batch's hash. Throughput and ETA are left zero.
+func parseBatch(number int, hash map[string]string) (Batch, error) {
+	b := Batch{Number: number, Batch: hash["name"], Counts: map[record.State]int{}}
+	var failed error
+	count := func(field string) int {
+		if hash[field] == "" {
+			return 0
+		}
+		n, err := strconv.Atoi(hash[field])
+		if err != nil {
+			failed = fmt.Errorf("batch %q: %q is no count of %s", b.Batch, hash[field], field)
+		}
+		return n
+	}
+	for _, state := range append(record.States[:], Erased) {
+		b.Counts[state] = count(string(state))
+		b.Rows += b.Counts[state]
+	}
+	b.Joined, b.PossibleDuplicates = count("joined"), count("possible_duplicates")
+	b.Rows += b.Joined
+	b.CreatedAt = time.UnixMilli(int64(count("created_at"))).UTC()
+	switch b.Status = BatchStatus(hash["status"]); {
+	case b.Status == BatchCancelled:
+	case b.Open() == 0:
+		b.Status = BatchDone
+	case b.Status == "":
+		b.Status = BatchRunning
+	}
+	return b, failed
+}
+
+// BatchNames are the names of all batches.
+func (l *Ledger) BatchNames(ctx context.Context) ([]string, error) {
+	names, err := l.rdb.HKeys(ctx, l.keys.Batches()).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the batches: %w", err)
+	}
+	return names, nil
+}
+
+// batchesPage is how many batches are read at a time.
+const batchesPage = 500
+
+// Batches reads all batches, in the order in which they were made.
+func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
+	texts, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the batches: %w", err)
+	}
+	numbers := make([]int, len(texts))
+	for i, text := range texts {
+		if numbers[i], err = strconv.Atoi(text); err != nil {
+			return nil, fmt.Errorf("batch number %q: %w", text, err)
+		}
+	}
+	slices.Sort(numbers)
+	ends, err := l.recentEnds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batches := make([]Batch, 0, len(numbers))
+	for page := range slices.Chunk(numbers, batchesPage) {
+		hashes := make([]*redis.MapStringStringCmd, len(page))
+		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, number := range page {
+				hashes[i] = pipe.HGetAll(ctx, l.keys.Batch(number))
+			}
+			return nil
+		}); err != nil {
+			return nil, fmt.Errorf("read the batches: %w", err)
+		}
+		for i, number := range page {
+			b, err := parseBatch(number, hashes[i].Val())
+			if err != nil {
+				return nil, err
+			}
+			batches = append(batches, ends.estimate(b))
+		}
+	}
+	return batches, nil
+}
+
+// Batch reads one batch, in a time that does not depend on how large it is. ok is
+// false where there is none of that number.
+func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err error) {
+	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+	if err == nil && len(hash) == 0 {
+		return b, false, nil
+	}
+	if err == nil {
+		b, err = parseBatch(number, hash)
+	}
+	if err != nil {
+		return b, false, fmt.Errorf("read batch %d: %w", number, err)
+	}
+	ends, err := l.recentEnds(ctx)
+	return ends.estimate(b), err == nil, err
+}
+
+// Control is what a person wants of a batch as a whole.
+type Control string
+
+// The controls. Pausing and cancelling hold at once for all that is not being
+// called.
+const (
+	PauseBatch  Control = "pause"
+	ResumeBatch Control = "resume"
+	CancelBatch Control = "cancel"
+)
+
+// Steer pauses, resumes or cancels a batch; to ask for what is so already
+// changes nothing. While a batch is paused none of its requests is called but
+// those that are in the interactive lane. Of a cancelled one none is called:
+// [Ledger.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
+// is cancelled is to be paused or resumed.
+func (l *Ledger) Steer(ctx context.Context, b Batch, c Control) error {
+	reply, err := l.control.steer.Run(ctx, l.rdb, []string{l.keys.Tag()}, b.Number, string(c)).Text()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return fmt.Errorf("batch %q is not there any more", b.Batch)
+	case err != nil:
+		return fmt.Errorf("%s batch %q: %w", c, b.Batch, err)
+	case reply == string(BatchCancelled) && c != CancelBatch:
+		return &tasks.CancelledError{Batch: b.Batch}
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+const (
+	calloffRows   = 100 // of one script: it must not hold Redis for long
+	calloffChunks = 32  // between two notes of how far it is
+	calloffAtOnce = 4
+)
+
+// Cancelling are the numbers of cancelled batches whose requests have not all
+// ended, with how far each is: who sees the same again knows that nobody is at it.
+func (l *Ledger) Cancelling(ctx context.Context) (map[int]string, error) {
+	numbers, err := l.rdb.ZRange(ctx, l.keys.Cancelling(), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read which batches are being cancelled: %w", err)
+	}
+	far := map[int]string{}
+	for _, text := range numbers {
+		number, err := strconv.Atoi(text)
+		if err == nil {
+			far[number], err = l.rdb.HGet(ctx, l.keys.Batch(number), "calloff").Result()
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("read batch %s: %w", text, err)
+		}
+	}
+	return far, nil
+}
+
+// CallOff ends what has not ended of a batch that was cancelled: waiting, queued
+// and held requests now, called ones when their call has. It may be broken off at
+// any point and be called again, also by several at a time: each request has one
+// end. told is called with how many ended since it was called last.
+func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) error {
+	w := calloff{Ledger: l, number: number, told: told}
+	if err := w.prepare(ctx); err != nil || !w.open {
+		return err
+	}
+	after, err := w.chunks(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.rest(ctx); err != nil {
+		return err
+	}
+	if w.unread > 0 {
+		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unread)
+	}
+	if err := l.control.calledoff.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, after).Err(); err != nil {
+		return fmt.Errorf("cancel batch %d: %w", number, err)
+	}
+	return nil
+}
+
+// calloff is one walk through a cancelled batch.
+type calloff struct {
+	*Ledger
+	number    int
+	open      bool // not all have ended
+	from, gap int  // the first chunk that is not known to be through, and how many before it are missing
+	head, why string
+	unread    int
+	told      func(ended int)
+}
+
+func (w *calloff) prepare(ctx context.Context) error {
+	var open *redis.FloatCmd
+	var from *redis.StringCmd
+	_, err := w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		open = pipe.ZScore(ctx, w.keys.Cancelling(), strconv.Itoa(w.number))
+		from = pipe.HGet(ctx, w.keys.Batch(w.number), "calloff")
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("cancel batch %d: %w", w.number, err)
+	}
+	w.open = open.Err() == nil
+	_, _ = fmt.Sscan(from.Val(), &w.from, &w.gap) // 0 where it has not begun
+	name, err := w.batchName(ctx, w.number)
+	if err != nil {
+		return err
+	}
+	if w.head, err = fields(field{"batch", name}); err != nil {
+		return err
+	}
+	w.why, err = fields(field{"reason", string(fault.Cancelled)})
+	return err
+}
+
+// chunks goes through the batch's order. Nothing is added to it any more: it ends
+// where as many chunks as there are have been seen, and there may be gaps where an
+// import was broken off. It gives the number after the last one.
+func (w *calloff) chunks(ctx context.Context) (after int, err error) {
+	chunks, err := w.rdb.HLen(ctx, w.keys.Order(w.number)).Result()
+	if err != nil {
+		return 0, fmt.Errorf("read the order of batch %d: %w", w.number, err)
+	}
+	at := w.from
+	for ; at < int(chunks)+w.gap && w.gap < maxGap; at += calloffChunks {
+		names := make([]string, calloffChunks)
+		for i := range names {
+			names[i] = strconv.Itoa(at + i)
+		}
+		values, err := w.rdb.HMGet(ctx, w.keys.Order(w.number), names...).Result()
+		if err != nil {
+			return 0, fmt.Errorf("read the order of batch %d: %w", w.number, err)
+		}
+		var pages [][]string
+		for i, v := range values {
+			if text, ok := v.(string); ok {
+				pages = append(pages, orderIDs(text))
+			} else if at+i < int(chunks)+w.gap {
+				w.gap++
+			}
+		}
+		if err := w.pages(ctx, pages); err != nil {
+			return 0, err
+		}
+		if w.unread > 0 {
+			continue // whoever comes next begins before them
+		}
+		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", fmt.Sprint(at+calloffChunks, w.gap)).Err(); err != nil {
+			return 0, fmt.Errorf("cancel batch %d: %w", w.number, err)
+		}
+	}
+	return at, nil
+}
+
+// maxGap is more chunks than an import has on its way when it is broken off.
+const maxGap = 10_000
+
+// orderIDs are the ids of a chunk: after its first line, each is "row id".
+func orderIDs(chunk string) []string {
+	var ids []string
+	for line := range strings.SplitSeq(chunk, "\n") {
+		if _, id, ok := strings.Cut(line, " "); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// rest ends what may be in no chunk: an import that was broken off accepts rows
+// before it writes the chunk that has them all. They are to be fed, or were.
+func (w *calloff) rest(ctx context.Context) error {
+	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+		for cursor := uint64(0); ; {
+			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", sweepPage).Result()
+			if err != nil {
+				return fmt.Errorf("read what is queued: %w", err)
+			}
+			ids := make([]string, 0, len(members)/2)
+			for i := 0; i < len(members); i += 2 { // each with its score
+				ids = append(ids, members[i])
+			}
+			if err := w.page(ctx, ids); err != nil {
+				return err
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+	}
+	for from := int64(0); ; from += sweepPage {
+		ids, err := w.rdb.LRange(ctx, w.keys.Off(w.number), from, from+sweepPage-1).Result()
+		if err != nil {
+			return fmt.Errorf("read what was to be fed: %w", err)
+		}
+		if err := w.page(ctx, ids); err != nil || len(ids) < sweepPage {
+			return err
+		}
+	}
+}
+
+func (w *calloff) pages(ctx context.Context, pages [][]string) error {
+	ended := make([]int, len(pages))
+	unread := make([]int, len(pages))
+	group, going := errgroup.WithContext(ctx)
+	group.SetLimit(calloffAtOnce)
+	for i, ids := range pages {
+		group.Go(func() (err error) {
+			one := *w
+			one.told, one.unread = func(n int) { ended[i] += n }, 0
+			err = one.page(going, ids)
+			unread[i] = one.unread
+			return err
+		})
+	}
+	err := group.Wait()
+	for i := range pages {
+		w.unread += unread[i]
+		w.told(ended[i])
+	}
+	return err
+}
+
+// page ends requests; those that became another run meanwhile once more.
+func (w *calloff) page(ctx context.Context, ids []string) error {
+	for len(ids) > 0 {
+		now := ids[:min(len(ids), calloffRows)]
+		ended, again, err := w.script(ctx, now)
+		if err != nil {
+			return err
+		}
+		w.told(ended)
+		ids = append(again, ids[len(now):]...)
+	}
+	return nil
+}
+
+func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []string, err error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = w.keys.Record(id)
+	}
+	var clock record.Clock
+	var values *redis.SliceCmd
+	if _, err := w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock, values = w.keys.Clock(ctx, pipe), pipe.MGet(ctx, keys...)
+		return nil
+	}); err != nil {
+		return 0, nil, fmt.Errorf("read %d requests: %w", len(ids), err)
+	}
+	at, err := clock.Time()
+	if err != nil {
+		return 0, nil, err
+	}
+	args := []any{w.number, timestamp(at), w.head, w.why}
+	for i, v := range values.Val() {
+		raw, ok := v.(string)
+		if !ok {
+			continue
+		}
+		r, err := parseHeader(ids[i], []byte(raw))
+		switch {
+		case err != nil:
+			w.unread++ // and it may be another batch's
+		case r.Batch != w.number || r.State.Ended():
+		default:
+			if args, err = w.row(args, r); err != nil {
+				return 0, nil, err
+			}
+		}
+	}
+	if len(args) == 4 {
+		return 0, nil, nil
+	}
+	reply, err := w.control.calloff.Run(ctx, w.rdb, []string{w.keys.Tag()}, args...).Slice()
+	if err != nil {
+		return 0, nil, fmt.Errorf("cancel %d requests: %w", len(ids), err)
+	}
+	n, _ := reply[0].(int64)
+	for _, id := range reply[1:] {
+		again = append(again, fmt.Sprint(id))
+	}
+	return int(n), again, nil
+}
+
+func (w *calloff) row(args []any, r record.Record) ([]any, error) {
+	idJSON, err := json.Marshal(r.ApplicationID)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
+	}
+	tail := ""
+	if len(r.Content.Metadata) > 0 {
+		if tail, err = fields(field{"metadata", r.Content.Metadata}); err != nil {
+			return nil, err
+		}
+	}
+	return append(args, r.ApplicationID, r.Generation, r.Run, r.EventID(w.keys.Account).String(), string(idJSON), tail), nil
+}

@@ -1,0 +1,333 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Check is a batch's counters beside what its rows say.
+type Check struct {
+	Batch   Batch // as its counters tell it
+	Counted map[record.State]int
+	Joined  int
+	// PossibleDuplicates is what the records say, which is less than the counter
+	// where requests were erased.
+	PossibleDuplicates int
+	// Missing is how many rows have no record any more. As many were erased, or
+	// more: those that joined, and rows that repeat an id, may have been among them.
+	Missing int
+}
+
+// Differs names what the counters say otherwise than the rows, and by how much
+// they say more. What was erased cannot be counted again.
+func (c Check) Differs() map[string]int {
+	differs := map[string]int{}
+	add := func(what string, more int) {
+		if more != 0 {
+			differs[what] = more
+		}
+	}
+	for _, state := range record.States {
+		add(string(state), c.Batch.Counts[state]-c.Counted[state])
+	}
+	add("joined", c.Batch.Joined-c.Joined)
+	erased := c.Batch.Counts[Erased]
+	if more := c.Batch.PossibleDuplicates - c.PossibleDuplicates; erased == 0 || more < 0 {
+		add("possible_duplicates", more)
+	}
+	if erased > c.Missing || erased == 0 {
+		add("erased", erased-c.Missing)
+	}
+	return differs
+}
+
+// checkRounds is how often a batch that moves is counted again.
+const checkRounds = 5
+
+// ErrMoves says that a batch changes faster than it can be counted.
+var ErrMoves = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
+
+// Check counts a batch's rows again, page by page, and says how it counts itself.
+// Requests may move meanwhile: those that did are looked at once more, the last of
+// them in the same step as the counters. A difference stays what it is, so that
+// one which is not found again the same is none.
+func (l *Ledger) Check(ctx context.Context, batch int) (c Check, err error) {
+	var before map[string]int
+	for round := range checkRounds {
+		n := count{Ledger: l, batch: batch, seed: maphash.MakeSeed()}
+		if c, err = n.run(ctx); err != nil {
+			return c, err
+		}
+		differs := c.Differs()
+		if len(differs) == 0 || round > 0 && maps.Equal(differs, before) {
+			return c, nil
+		}
+		before = differs
+	}
+	return c, ErrMoves
+}
+
+// counted is one request of a batch: 16 bytes, so that a million may be kept.
+type counted struct {
+	id    uint64 // its hash
+	dups  uint32 // of all generations
+	state byte   // its letter, 0 where it has no record or is another batch's
+}
+
+// count is one round of a check.
+type count struct {
+	*Ledger
+	batch   int
+	seed    maphash.Seed
+	rows    []counted // by id, each once
+	joined  int
+	missing int
+	since   string // the last event that is known
+}
+
+func (n *count) run(ctx context.Context) (Check, error) {
+	var err error
+	if n.since, err = n.lastEvent(ctx); err != nil {
+		return Check{}, err
+	}
+	if err := n.all(ctx); err != nil {
+		return Check{}, err
+	}
+	var moving []string
+	for range 3 { // each time fewer have moved since the last
+		if moving, err = n.moved(ctx); err != nil {
+			return Check{}, err
+		}
+		if err := n.look(ctx, moving); err != nil {
+			return Check{}, err
+		}
+	}
+	b, err := n.last(ctx, moving)
+	if err != nil {
+		return Check{}, err
+	}
+	c := Check{Batch: b, Counted: map[record.State]int{}, Joined: n.joined, Missing: n.missing}
+	for _, r := range n.rows {
+		if state := record.StateOf(r.state); state != "" {
+			c.Counted[state]++
+			c.PossibleDuplicates += int(r.dups)
+		}
+	}
+	return c, nil
+}
+
+// all looks at every row. What an id's first row found holds for those that
+// repeat it.
+func (n *count) all(ctx context.Context) error {
+	for chunks, err := range n.chunks(ctx, n.batch) {
+		if err != nil {
+			return err
+		}
+		var ids []string
+		for _, c := range chunks {
+			var joined int
+			if _, err := fmt.Sscan(c.text, &joined); err != nil {
+				return fmt.Errorf("batch %d: chunk %d of its order does not say how many rows joined", n.batch, c.number)
+			}
+			n.joined += joined
+			for _, line := range record.Lines(c.text) {
+				if line.ApplicationID == "" {
+					n.missing++
+					continue
+				}
+				ids = append(ids, line.ApplicationID)
+			}
+		}
+		rows, err := n.read(ctx, ids)
+		if err != nil {
+			return err
+		}
+		n.rows = append(n.rows, rows...)
+	}
+	slices.SortFunc(n.rows, func(a, b counted) int { return cmp.Compare(a.id, b.id) })
+	n.rows = slices.CompactFunc(n.rows, func(a, b counted) bool { return a.id == b.id })
+	return nil
+}
+
+func (n *count) hash(id string) uint64 { return maphash.String(n.seed, id) }
+
+// read gives requests as they are now.
+func (n *count) read(ctx context.Context, ids []string) ([]counted, error) {
+	headers := make([]*redis.StringCmd, len(ids))
+	if _, err := n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, id := range ids {
+			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, record.HeaderLen-1)
+		}
+		return nil
+	}); err != nil && len(ids) > 0 {
+		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
+	}
+	return n.understand(ctx, ids, headers)
+}
+
+func (n *count) understand(ctx context.Context, ids []string, headers []*redis.StringCmd) ([]counted, error) {
+	rows := make([]counted, len(ids))
+	for i, id := range ids {
+		rows[i].id = n.hash(id)
+		if headers[i].Val() == "" {
+			n.missing++
+			continue
+		}
+		r, err := record.Parse(id, []byte(headers[i].Val()))
+		if err != nil {
+			return nil, err
+		}
+		if r.Batch != n.batch {
+			continue
+		}
+		rows[i].state, rows[i].dups = headers[i].Val()[1], uint32(r.PossibleDuplicates) //nolint:gosec // four digits
+		for generation := 1; generation < r.Generation; generation++ {
+			old, err := n.rdb.GetRange(ctx, n.keys.Old(id, generation), 0, record.HeaderLen-1).Result()
+			if err != nil {
+				return nil, fmt.Errorf("read generation %d of %s: %w", generation, id, err)
+			}
+			if r, err := record.Parse(id, []byte(old)); err == nil { // else it is not kept
+				rows[i].dups += uint32(r.PossibleDuplicates) //nolint:gosec // four digits
+			}
+		}
+	}
+	return rows, nil
+}
+
+// know keeps what is known of a request now, if it is one of the batch's rows.
+func (n *count) know(now counted) {
+	if i, found := n.find(now.id); found {
+		n.rows[i] = now
+	}
+}
+
+func (n *count) find(id uint64) (int, bool) {
+	return slices.BinarySearchFunc(n.rows, id, func(r counted, id uint64) int { return cmp.Compare(r.id, id) })
+}
+
+func (n *count) look(ctx context.Context, ids []string) error {
+	for page := range slices.Chunk(ids, sweepPage) {
+		missing := n.missing
+		rows, err := n.read(ctx, page)
+		n.missing = missing // what has gone is noticed in the next round
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			n.know(r)
+		}
+	}
+	return nil
+}
+
+// sets are where requests are that moved: each is queued, called, about to be fed
+// again, or has an event.
+type sets struct {
+	queued []*redis.StringSliceCmd
+	calls  *redis.StringSliceCmd
+	again  *redis.StringSliceCmd
+	events *redis.XMessageSliceCmd
+}
+
+// movedMost is how many of each are looked at.
+const movedMost = 20_000
+
+func (n *count) sets(ctx context.Context, pipe redis.Pipeliner) (s sets) {
+	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+		s.queued = append(s.queued, pipe.ZRange(ctx, n.keys.Queued(lane), 0, movedMost))
+	}
+	s.calls = pipe.ZRange(ctx, n.keys.Calls(), 0, movedMost)
+	s.again = pipe.LRange(ctx, n.keys.Again(n.batch), -movedMost, -1)
+	s.events = pipe.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedMost)
+	return s
+}
+
+// states are what being there says of a request.
+func (s sets) states() map[string]byte {
+	states := map[string]byte{}
+	for _, id := range s.again.Val() {
+		states[id] = 0 // it may have been fed since
+	}
+	for _, e := range s.events.Val() {
+		id, _ := e.Values["application_id"].(string)
+		kind, _ := e.Values["type"].(string)
+		states[id] = record.State(strings.TrimPrefix(kind, "link.")).Letter()
+	}
+	for _, call := range s.calls.Val() {
+		_, id, _ := strings.Cut(call, " ")
+		states[id] = record.Calling.Letter()
+	}
+	for _, queued := range s.queued {
+		for _, id := range queued.Val() {
+			states[id] = record.Queued.Letter()
+		}
+	}
+	return states
+}
+
+func (n *count) lastEvent(ctx context.Context) (string, error) {
+	last, err := n.rdb.XRevRangeN(ctx, n.keys.Results(), "+", "-", 1).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the latest event: %w", err)
+	}
+	if len(last) == 0 {
+		return "0-0", nil
+	}
+	return last[0].ID, nil
+}
+
+func (n *count) moved(ctx context.Context) ([]string, error) {
+	var s sets
+	if _, err := n.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		s = n.sets(ctx, pipe)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read what moves: %w", err)
+	}
+	if events := s.events.Val(); len(events) > 0 {
+		n.since = events[len(events)-1].ID
+	}
+	return slices.Collect(maps.Keys(s.states())), nil
+}
+
+// last looks at what moved lately in the same step as at the counters.
+func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
+	var hash *redis.MapStringStringCmd
+	headers := make([]*redis.StringCmd, len(moving))
+	var s sets
+	if _, err := n.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		hash = pipe.HGetAll(ctx, n.keys.Batch(n.batch))
+		for i, id := range moving {
+			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, record.HeaderLen-1)
+		}
+		s = n.sets(ctx, pipe)
+		return nil
+	}); err != nil {
+		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
+	}
+	missing := n.missing
+	rows, err := n.understand(ctx, moving, headers)
+	n.missing = missing
+	if err != nil {
+		return Batch{}, err
+	}
+	for id, state := range s.states() {
+		if i, found := n.find(n.hash(id)); found && state != 0 && n.rows[i].state != 0 {
+			n.rows[i].state = state
+		}
+	}
+	for _, r := range rows {
+		n.know(r)
+	}
+	return parseBatch(n.batch, hash.Val())
+}

@@ -1,0 +1,125 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// drain takes a batch's requests one after the other to all kinds of ends, some
+// over a pause, a retry or a promotion, until ctx ends.
+func (b *bench) drain(ctx context.Context, steps *atomic.Int64) {
+	for n := 0; ctx.Err() == nil; n++ {
+		for i, ref := range b.feedUpTo(b.ledger, 20).Refs {
+			if ctx.Err() != nil {
+				return
+			}
+			b.step(ref, n+i)
+			steps.Add(1)
+		}
+	}
+}
+
+func (b *bench) step(ref record.Ref, n int) {
+	b.t.Helper()
+	if n%13 == 0 {
+		_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: ref.ApplicationID})
+		b.must(err)
+		ref = b.record(ref.ApplicationID).Ref()
+	} else if n%7 == 0 {
+		b.steer("spring", ledger.PauseBatch)
+		b.mark(b.ledger, ref, record.Paused)
+		b.steer("spring", ledger.ResumeBatch)
+		return
+	}
+	a := b.mark(b.ledger, ref, record.Call)
+	switch n % 5 {
+	case 0:
+		b.fault(ref.ApplicationID, fault.Unusable, record.Hold)
+	case 1:
+		b.fault(ref.ApplicationID, fault.BadRequest, record.Fail)
+		_, _, err := b.ledger.Again(b.t.Context(), b.record(ref.ApplicationID))
+		b.must(err)
+	default:
+		_, err := b.ledger.Created(b.t.Context(), a, link)
+		b.must(err)
+	}
+}
+
+func (b *bench) check(batch string) map[string]int {
+	b.t.Helper()
+	c, err := b.ledger.Check(b.t.Context(), b.number(batch))
+	b.must(err)
+	return c.Differs()
+}
+
+func TestABatchIsCountedWhileItMoves(t *testing.T) {
+	b := newBench(t)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-7"})
+	b.must(err)
+	b.enqueueAll("spring", append(rows(1, 2000), rows(1, 30)...)) // some of them twice
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var steps atomic.Int64
+	var draining sync.WaitGroup
+	draining.Go(func() { b.drain(ctx, &steps) })
+	for steps.Load() < 300 {
+		if differs := b.check("spring"); len(differs) > 0 {
+			t.Fatalf("it differs: %v", differs)
+		}
+	}
+	for field, n := range map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1, "erased": 2} {
+		b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(b.number("spring")), field, int64(n)).Err())
+	}
+	want := map[string]int{"waiting": 1, "created": -1, "joined": 1, "erased": 2}
+	if differs := b.check("spring"); !maps.Equal(differs, want) {
+		t.Errorf("it differs: %v, want %v", differs, want)
+	}
+	cancel()
+	draining.Wait()
+}
+
+func TestACheckFindsWhatIsNotThere(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("spring", rows(1, 250))
+	b.must(b.rdb.Del(t.Context(), b.keys.Record("R-101"), b.keys.Record("R-2")).Err())
+	want := map[string]int{"waiting": 2, "erased": -2}
+	if differs := b.check("spring"); !maps.Equal(differs, want) {
+		t.Errorf("it differs: %v, want %v", differs, want)
+	}
+	b.must(b.rdb.HSet(t.Context(), b.keys.Order(1), "1", "nonsense").Err())
+	if _, err := b.ledger.Check(t.Context(), 1); err == nil || errors.Is(err, ledger.ErrMoves) {
+		t.Errorf("an order that cannot be read: %v", err)
+	}
+}
+
+// Doubt is counted on the batch, over all generations.
+func TestPossibleDuplicatesOfABatch(t *testing.T) {
+	b, a := started(t)
+	for n := range 3 {
+		b.fault("A-1", fault.ServerError, record.Retry)
+		a = b.mark(b.ledger, a.Ref(), record.Call)
+		if got := b.batch("spring").PossibleDuplicates; got != n+1 {
+			t.Errorf("%d are counted after %d", got, n+1)
+		}
+	}
+	_, err := b.ledger.Created(t.Context(), a, link)
+	b.must(err)
+	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2})
+	b.must(err)
+	if got := b.batch("spring").PossibleDuplicates; got != 3 {
+		t.Errorf("%d are counted after the next generation", got)
+	}
+	if differs := b.check("spring"); len(differs) > 0 {
+		t.Errorf("it differs: %v", fmt.Sprint(differs))
+	}
+}

@@ -1,0 +1,83 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// recentMost and recentFor are of how many events, and how old at most,
+// throughput is measured. The events are there anyway: to keep a count of its own
+// would cost something with every link.
+const (
+	recentMost = 1000
+	recentFor  = time.Minute
+)
+
+// recentEnds are the ends that calls brought lately.
+type recentEnds struct {
+	now  time.Time // by Redis' clock
+	over time.Duration
+	of   map[string]int // by batch
+}
+
+func (l *Ledger) recentEnds(ctx context.Context) (r recentEnds, err error) {
+	var clock record.Clock
+	var events *redis.XMessageSliceCmd
+	if _, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock = l.keys.Clock(ctx, pipe)
+		events = pipe.XRevRangeN(ctx, l.keys.Results(), "+", "-", recentMost)
+		return nil
+	}); err != nil {
+		return r, fmt.Errorf("read the latest events: %w", err)
+	}
+	if r.now, err = clock.Time(); err != nil {
+		return r, err
+	}
+	r.of, r.over = map[string]int{}, recentFor
+	for _, e := range events.Val() {
+		at := entered(e.ID)
+		if r.now.Sub(at) > recentFor {
+			return r, nil
+		}
+		if len(events.Val()) == recentMost {
+			r.over = r.now.Sub(at)
+		}
+		kind, _ := e.Values["type"].(string)
+		if e.Values["replay"] != nil || kind != "link.created" && kind != "link.failed" {
+			continue
+		}
+		var data struct{ Batch string }
+		text, _ := e.Values["data"].(string)
+		if json.Unmarshal([]byte(text), &data) == nil {
+			r.of[data.Batch]++
+		}
+	}
+	return r, nil
+}
+
+// entered is when an entry came into its stream.
+func entered(id string) time.Time {
+	var ms, n int64
+	if _, err := fmt.Sscanf(id, "%d-%d", &ms, &n); err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// estimate says how fast a batch goes, and when it will be done. A batch that is
+// younger than a minute is measured over its age.
+func (r recentEnds) estimate(b Batch) Batch {
+	over := max(min(r.over, r.now.Sub(b.CreatedAt)), time.Second)
+	b.Throughput = math.Round(10*float64(r.of[b.Batch])/over.Seconds()) / 10
+	if b.Throughput > 0 && b.Status == BatchRunning {
+		b.ETA = r.now.Add(time.Duration(float64(b.Open()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
+	}
+	return b
+}

@@ -1,0 +1,27 @@
+-- control pauses, resumes or cancels a batch as a whole.
+--
+-- ARGV[1] the batch's number   ARGV[2] 'pause', 'resume' or 'cancel'
+-- Returns what it is then: 'running', 'paused' or 'cancelled'; false where there
+-- is no such batch. What is cancelled stays so.
+--
+-- What mark has to heed is a field of the account, which it reads anyway: that a
+-- batch is paused, or cancelled and not all of its requests have ended yet.
+local n, want = ARGV[1], ARGV[2]
+local key = batch_key(n)
+if redis.call('EXISTS', key) == 0 then return false end
+if redis.call('HGET', key, 'status') == 'cancelled' then return 'cancelled' end
+if want == 'resume' then
+  redis.call('HDEL', key, 'status')
+  redis.call('HDEL', account_key(), stop_field(n))
+  redis.call('ZADD', running_key(), 'NX', 0, n)
+  return 'running'
+end
+local status = want == 'pause' and 'paused' or 'cancelled'
+redis.call('HSET', key, 'status', status)
+redis.call('HSET', account_key(), stop_field(n), status)
+if want == 'cancel' then
+  redis.call('ZADD', cancelling_key(), ms(now), n)
+  -- What is retried from now on is another matter.
+  if redis.call('EXISTS', again_key(n)) == 1 then redis.call('RENAME', again_key(n), off_key(n)) end
+end
+return status

@@ -1,0 +1,110 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+//go:embed erase.lua
+var eraseLua string
+
+//go:embed bygone.lua
+var bygoneLua string
+
+//go:embed scrub.lua
+var scrubLua string
+
+//go:embed unlist.lua
+var unlistLua string
+
+//go:embed refresh.lua
+var refreshLua string
+
+// ageing is the scripts for what has grown old: they take away what is not to be
+// kept, and refresh.
+type ageing struct{ erase, bygone, scrub, unlist, refresh *redis.Script }
+
+func newAgeing(script func(lua string) *redis.Script) ageing {
+	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua)}
+}
+
+// eraseRows is how many one script erases: it must not hold Redis for long.
+const eraseRows = 50
+
+// Erasure is what became of a request that was to be erased.
+type Erasure struct {
+	ApplicationID string
+	// State is the one that the request had when it was erased, or has, where it
+	// was not; empty where there is none.
+	State  record.State
+	Erased bool
+	// Broken says that its record cannot be read by this version. An older or
+	// damaged one is erased by force only, and no counter knows of it.
+	Broken bool
+	// Since is when it came to its state, where it was not erased.
+	Since       time.Time
+	Generations int // that went
+	Rows        int // of its batch that lost its id
+}
+
+// Erase takes requests away that have ended, whatever is kept of them but the
+// names that other rows have for them, which are [Ledger.Scrub]'s, and their
+// events. It counts them as erased.
+func (l *Ledger) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
+	return l.eraseAll(ctx, ids, true, math.MaxInt64)
+}
+
+// eraseAll erases those that had ended by a time, in ms.
+func (l *Ledger) eraseAll(ctx context.Context, ids []string, force bool, due int64) ([]Erasure, error) {
+	all := make([]Erasure, 0, len(ids))
+	for page := range slices.Chunk(ids, eraseRows) {
+		args := []any{force, due}
+		for _, id := range page {
+			args = append(args, id)
+		}
+		reply, err := l.ageing.erase.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Slice()
+		if err != nil {
+			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
+		}
+		for i, id := range page {
+			one, err := readErasure(id, reply[4*i:4*i+4])
+			if err != nil {
+				return all, err
+			}
+			all = append(all, one)
+		}
+	}
+	return all, nil
+}
+
+func readErasure(id string, reply []any) (Erasure, error) {
+	e := Erasure{ApplicationID: id}
+	state := fmt.Sprint(reply[0])
+	generations, _ := reply[1].(int64)
+	rows, _ := reply[2].(int64)
+	e.Generations, e.Rows = int(generations), int(rows)
+	switch {
+	case state == "-":
+	case state == "newer" || state == "poison":
+		e.Broken, e.Erased = true, generations > 0
+	case strings.HasPrefix(state, "="):
+		since, err := strconv.ParseInt(fmt.Sprint(reply[3]), 10, 64)
+		if err != nil {
+			return e, fmt.Errorf("erase %s: unexpected time %v", id, reply[3])
+		}
+		e.State, e.Since = record.State(state[1:]), time.UnixMilli(since)
+	default:
+		e.State, e.Erased = record.State(state), true
+	}
+	return e, nil
+}

@@ -1,0 +1,189 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Whom says whose data is to go: that of some application ids, or all that one
+// batch accepted first.
+type Whom struct {
+	IDs   map[string]bool
+	Batch string // a name, where there are no ids
+}
+
+const eventsPage = 1000
+
+// ForgetEvents takes events out of the results stream, and gives how many: of a
+// batch those whose requests are not kept any more. It reads the stream once, page
+// by page, as long as it is now.
+func (l *Ledger) ForgetEvents(ctx context.Context, whom Whom) (gone int, err error) {
+	last, err := l.rdb.XRevRangeN(ctx, l.keys.Results(), "+", "-", 1).Result()
+	if err != nil || len(last) == 0 {
+		return 0, cannotRead("the results stream", err)
+	}
+	for from := "-"; ; {
+		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), from, last[0].ID, eventsPage).Result()
+		if err != nil {
+			return gone, cannotRead("the results stream", err)
+		}
+		var meant []redis.XMessage
+		for _, e := range entries {
+			if whom.meant(e) {
+				meant = append(meant, e)
+			}
+			from = "(" + e.ID
+		}
+		n, err := l.dropEvents(ctx, whom, meant)
+		if gone += n; err != nil || len(entries) < eventsPage {
+			return gone, err
+		}
+	}
+}
+
+func cannotRead(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read %s: %w", what, err)
+}
+
+func (w Whom) meant(e redis.XMessage) bool {
+	if w.Batch == "" {
+		return w.IDs[fmt.Sprint(e.Values["application_id"])]
+	}
+	data, _ := e.Values["data"].(string)
+	var of struct {
+		Batch string `json:"batch"`
+	}
+	return strings.Contains(data, `"batch":`) && json.Unmarshal([]byte(data), &of) == nil && of.Batch == w.Batch
+}
+
+func (l *Ledger) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessage) (int, error) {
+	ids := make([]string, 0, len(meant))
+	kept := make([]*redis.IntCmd, len(meant))
+	if whom.Batch != "" && len(meant) > 0 {
+		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, e := range meant {
+				kept[i] = pipe.Exists(ctx, l.keys.Record(fmt.Sprint(e.Values["application_id"])))
+			}
+			return nil
+		}); err != nil {
+			return 0, cannotRead("whose events they are", err)
+		}
+	}
+	for i, e := range meant {
+		if kept[i] == nil || kept[i].Val() == 0 {
+			ids = append(ids, e.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	n, err := l.rdb.XDel(ctx, l.keys.Results(), ids...).Result()
+	if err != nil {
+		return 0, fmt.Errorf("take events out of the results stream: %w", err)
+	}
+	return int(n), nil
+}
+
+// AsideNames are the application ids whose tasks were put aside.
+func (l *Ledger) AsideNames(ctx context.Context) (map[string]bool, error) {
+	names := map[string]bool{}
+	_, err := l.eachAside(ctx, func(p record.Poison) bool {
+		if ref, err := record.ParseRef(p.Task); err == nil {
+			names[ref.ApplicationID] = true
+		}
+		return false
+	})
+	return names, err
+}
+
+// ForgetAside drops what was put aside of some application ids, or names one of
+// them, and gives how much that was.
+func (l *Ledger) ForgetAside(ctx context.Context, ids map[string]bool) (gone int, err error) {
+	return l.eachAside(ctx, func(p record.Poison) bool {
+		if ref, err := record.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
+			return true
+		}
+		for id := range ids {
+			if mentions([]byte(p.Task), id) || mentions([]byte(p.Why), id) || mentions(p.Raw, id) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// eachAside drops what was put aside where drop says so.
+func (l *Ledger) eachAside(ctx context.Context, drop func(record.Poison) bool) (gone int, err error) {
+	for from := 0; ; from += asidePage {
+		page, err := l.rdb.LRange(ctx, l.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
+		if err != nil {
+			return gone, cannotRead("what was put aside", err)
+		}
+		before := gone
+		for _, entry := range page {
+			var p record.Poison
+			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
+				continue
+			}
+			n, err := l.rdb.LRem(ctx, l.keys.Poison(), 1, entry).Result()
+			if gone += int(n); err != nil {
+				return gone, fmt.Errorf("drop what was put aside: %w", err)
+			}
+		}
+		if from -= gone - before; len(page) < asidePage {
+			return gone, nil
+		}
+	}
+}
+
+// mentions says whether an id is part of what nobody can read: one that goes on
+// after it is another. What comes before it may be anything, such as its length.
+func mentions(raw []byte, id string) bool {
+	for {
+		at := bytes.Index(raw, []byte(id))
+		if at < 0 {
+			return false
+		}
+		raw = raw[at+len(id):]
+		next, _ := utf8.DecodeRune(raw)
+		if len(raw) == 0 || !unicode.IsLetter(next) && !unicode.IsDigit(next) && next != '-' && next != '_' && next != '.' {
+			return true
+		}
+	}
+}
+
+// DropOrder takes away what a batch keeps in order: none of its requests is kept
+// any more. Its counters stay.
+func (l *Ledger) DropOrder(ctx context.Context, number int) error {
+	if err := l.rdb.Unlink(ctx, l.keys.Order(number), l.keys.Again(number), l.keys.Off(number)).Err(); err != nil {
+		return fmt.Errorf("drop the order of batch %d: %w", number, err)
+	}
+	return nil
+}
+
+// DropPanics takes away what was counted of the panics of turns.
+func (l *Ledger) DropPanics(ctx context.Context, refs []record.Ref) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	keys := make([]string, len(refs))
+	for i, ref := range refs {
+		keys[i] = l.keys.Panics(ref)
+	}
+	if err := l.rdb.Del(ctx, keys...).Err(); err != nil {
+		return fmt.Errorf("drop what was counted of panics: %w", err)
+	}
+	return nil
+}

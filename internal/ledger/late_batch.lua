@@ -1,0 +1,28 @@
+-- late_batch gives the requests of one chunk of a batch whose not_after has passed,
+-- the longest past first, that wait, are queued or held, and have none of their own.
+--
+-- Returns {'1' where there is more to look at now, id, raw record, ...}. A batch
+-- is walked through again after a minute, until nothing of it is open: who ends
+-- what was given may die, and what is being called may be held or put back.
+local batch = redis.call('ZRANGEBYSCORE', batch_deadlines_key(), '-inf', ms(now), 'LIMIT', 0, 1)[1]
+if not batch then return { '' } end
+local counts = batch_key(batch)
+local at = redis.call('HGET', counts, 'late') or '0'
+local chunk = redis.call('HGET', tag .. ':order:' .. batch, at)
+if not chunk then
+  local open = 0
+  for _, n in ipairs(redis.call('HMGET', counts, 'waiting', 'queued', 'calling', 'held')) do open = open + tonumber(n or 0) end
+  redis.call('HDEL', counts, 'late')
+  if open > 0 then redis.call('ZADD', batch_deadlines_key(), ms(now + 60000), batch)
+  else redis.call('ZREM', batch_deadlines_key(), batch) end
+  return { '1' }
+end
+redis.call('HINCRBY', counts, 'late', 1)
+local out = { '1' }
+for id in string.gmatch(chunk, '\n%d+ ([^\n]+)') do
+  local h = peek(id)
+  if h and h.batch == tonumber(batch) and h.state ~= 'c' and not ENDED[h.state] and h.deadline == '-' then
+    out[#out + 1], out[#out + 2] = id, redis.call('GET', record_key(id))
+  end
+end
+return out

@@ -1,0 +1,100 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func (b *bench) begin(o tasks.Options, list ...tasks.Request) {
+	b.t.Helper()
+	batch := tasks.Batch{Name: "spring", Options: o}
+	b.must(b.client.EnqueueAll(b.t.Context(), batch, tasks.Rows(list), func(r tasks.Result) { b.must(r.Err) }))
+}
+
+// What a request gives goes before its batch's options, and these before the
+// worker's defaults; all are frozen at the first call.
+func TestOptionsAreFrozen(t *testing.T) {
+	yes, no := true, false
+	b := newBench(t)
+	b.begin(tasks.Options{
+		RedirectURL: "https://shop.example/a/b", ExpiryMinutes: 5256000, DocumentOptional: &no, WorkflowID: "flow", NotAfter: time.Now().Add(time.Hour),
+	}, tasks.Request{ApplicationID: "R-1"},
+		tasks.Request{ApplicationID: "R-2", ExpiryMinutes: 30, DocumentOptional: &yes})
+	for _, ref := range b.feed() {
+		r := b.mark(b.ledger, ref, record.Call).Record
+		c := r.Content.With(r.Frozen)
+		wantMinutes, wantOptional := 5256000, false
+		if ref.ApplicationID == "R-2" {
+			wantMinutes, wantOptional = 30, true
+		}
+		if c.RedirectURL != "https://shop.example/a/b" || c.ExpiryMinutes != wantMinutes || c.DocumentOptional == nil ||
+			*c.DocumentOptional != wantOptional || c.WorkflowID != "flow" || !c.NotAfter.IsZero() {
+			t.Errorf("%s is called with %+v", ref.ApplicationID, c)
+		}
+	}
+}
+
+// The not_after of a batch ends what waits, is queued or held, page by page, and
+// nothing that has one of its own or that a person let go on.
+func TestNotAfterOfABatch(t *testing.T) {
+	b := newBench(t)
+	due := time.Now().Add(2 * time.Second)
+	list := rows(1, 260)
+	list[0].NotAfter = time.Now().Add(time.Hour)
+	b.begin(tasks.Options{NotAfter: due}, list...)
+	refs := b.feedUpTo(b.ledger, 5).Refs
+	if len(refs) < 5 {
+		t.Fatalf("%d were fed", len(refs))
+	}
+	for _, ref := range refs[1:4] {
+		b.mark(b.ledger, ref, record.Call)
+	}
+	b.fault("R-2", fault.Unusable, record.Hold)
+	b.fault("R-3", fault.BadRequest, record.Fail)
+	if n := b.expireAll(); n != 0 {
+		t.Errorf("%d ended before their time", n)
+	}
+	for now := time.Now(); !now.After(due.Add(time.Millisecond)); now = b.rdb.Time(t.Context()).Val() {
+	}
+	r, _ := b.get("R-3")
+	if _, ok, err := b.ledger.Again(t.Context(), r); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	b.mark(b.ledger, refs[4], record.Expired)
+	if n := b.expireAll(); n != 257 { // all but
+		t.Errorf("%d ended", n)
+	}
+	b.expectState("R-1", "queued")
+	b.expectState("R-2", "failed")
+	b.expectState("R-3", "waiting")
+	b.expectState("R-4", "calling")
+	b.expectState("R-260", "failed")
+	b.expectCounters()
+	if r, _ := b.get("R-260"); r.Outcome.Reason != "not_after" {
+		t.Errorf("R-260 ended because of %q", r.Outcome.Reason)
+	}
+	b.fault("R-4", fault.ServerError, record.Retry)
+	b.expectState("R-4", "failed")
+	// What is new is refused as any past date is.
+	var refused error
+	err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(rows(1000, 1000)), func(r tasks.Result) { refused = r.Err })
+	if err != nil || tasks.ReasonOf(refused) != "invalid" {
+		t.Errorf("a late row: %v, %v", refused, err)
+	}
+}
+
+func (b *bench) expireAll() (ended int) {
+	b.t.Helper()
+	for page := ""; ; {
+		n, next, err := b.ledger.ExpireLate(b.t.Context(), page)
+		b.must(err)
+		if ended += n; next == "" {
+			return ended
+		}
+		page = next
+	}
+}

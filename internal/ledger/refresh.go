@@ -1,0 +1,97 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// refreshRows is how many one script refreshes: it must not hold Redis for long.
+const refreshRows = 100
+
+// Own walks through the requests that a batch accepted first, in the input's
+// order, up to a thousand at a time, as they are. What cannot be read is left out.
+func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]record.Record, error] {
+	return func(yield func([]record.Record, error) bool) {
+		for lines, err := range l.Order(ctx, batch) {
+			var page []record.Record
+			if err == nil {
+				page, err = l.own(ctx, batch, lines)
+			}
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (l *Ledger) own(ctx context.Context, batch int, lines []record.Line) ([]record.Record, error) {
+	var ids []string
+	seen := make(map[string]bool, len(lines)) // rows may repeat one another
+	for _, line := range lines {
+		if id := line.ApplicationID; id != "" && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+		}
+	}
+	found, err := l.Headers(ctx, ids)
+	return slices.DeleteFunc(found, func(r record.Record) bool { return r.Batch != batch }), err
+}
+
+// Headers reads the latest generations of requests, also where what follows their
+// header cannot be read; what is not known, or not readable at all, is left out.
+func (l *Ledger) Headers(ctx context.Context, ids []string) ([]record.Record, error) {
+	stored, err := l.Latest(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]record.Record, 0, len(ids))
+	for i, raw := range stored {
+		if raw == nil {
+			continue
+		}
+		if r, err := parseHeader(ids[i], raw); err == nil {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+// ExpiredAt says whether a request has a link, and that has expired.
+func ExpiredAt(r record.Record, now time.Time) bool {
+	return r.State == record.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
+}
+
+// Refresh asks for the next generation of requests of a batch, as they were read
+// and their links had expired, and gives the ids of those for which it did: others
+// are not as they were any more. The generation stays in its batch and row, waits
+// to be fed, and has a not_after only where one is given.
+func (l *Ledger) Refresh(ctx context.Context, batch int, records []record.Record, notAfter time.Time) (refreshed []string, err error) {
+	due := ""
+	if !notAfter.IsZero() {
+		due = strconv.FormatInt(notAfter.UnixMilli(), 10)
+	}
+	for page := range slices.Chunk(records, refreshRows) {
+		args := []any{due, batch}
+		for _, r := range page {
+			r.Content.NotAfter = notAfter
+			content, err := json.Marshal(r.Content)
+			if err != nil {
+				return refreshed, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
+			}
+			args = append(args, r.ApplicationID, r.Generation, r.Run, content)
+		}
+		ids, err := l.ageing.refresh.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+		if err != nil {
+			return refreshed, fmt.Errorf("refresh %d requests: %w", len(page), err)
+		}
+		refreshed = append(refreshed, ids...)
+	}
+	return refreshed, nil
+}

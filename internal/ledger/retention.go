@@ -1,0 +1,176 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Ended records are found by walking through all keys, a little at a time, and
+// not by an index: with a million ended requests a sorted set would cost 100 MB,
+// a command more in every end, and one more place that names a person. The walk
+// costs a header a record and hour.
+const (
+	retireRound = time.Hour // for one walk through all keys
+	retirePage  = 1000      // keys that are looked at by one command
+	retireMost  = 50        // pages of one call
+)
+
+// Retire erases ended requests, and earlier generations, whose end is older than
+// the ledger's retention, and gives how many. It goes a part of its way, such that
+// whoever calls it at that interval has everything looked at once an hour; how far
+// it is, is kept in Redis. What other batches' rows still say of what is gone goes
+// afterwards, in the same way.
+func (l *Ledger) Retire(ctx context.Context, interval time.Duration) (erased int, err error) {
+	if l.cfg.Retention == 0 {
+		return 0, nil
+	}
+	node, err := l.node(ctx)
+	if err != nil {
+		return 0, err
+	}
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	if err != nil {
+		return 0, err
+	}
+	var size *redis.IntCmd
+	if _, err := node.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		size = pipe.DBSize(ctx)
+		return nil
+	}); err != nil {
+		return 0, fmt.Errorf("count the keys: %w", err)
+	}
+	p, err := l.progress(ctx)
+	if err != nil {
+		return 0, err
+	}
+	due := now.Add(-l.cfg.Retention).UnixMilli()
+	part := interval.Seconds() / retireRound.Seconds() * float64(size.Val()) / retirePage
+	for range min(1+int(part), retireMost) {
+		var keys []string
+		if keys, p.cursor, err = node.Scan(ctx, p.cursor, l.keys.Tag()+"*", retirePage).Result(); err != nil {
+			return erased, fmt.Errorf("look through the keys: %w", err)
+		}
+		n, err := l.retire(ctx, keys, due)
+		p.dirty = p.dirty || n > 0
+		if erased += n; err != nil {
+			return erased, err
+		}
+		if p.cursor == 0 {
+			break
+		}
+	}
+	return erased, l.goOn(ctx, p)
+}
+
+// progress is how far retention is.
+type progress struct {
+	cursor uint64
+	// dirty says that something was erased since scrubbing was begun last.
+	dirty bool
+	// at is where scrubbing is, while it is under way.
+	scrubs bool
+	at     scrubbing
+}
+
+const progressFormat = "%d %t %t %d %d %d"
+
+func (l *Ledger) progress(ctx context.Context) (p progress, err error) {
+	text, err := l.rdb.HGet(ctx, l.keys.State(), "retention").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return p, fmt.Errorf("read how far retention is: %w", err)
+	}
+	// Where it cannot be read it begins anew.
+	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.scrubs, &p.at.batch, &p.at.chunk, &p.at.missing); err != nil {
+		return progress{}, nil //nolint:nilerr // see above
+	}
+	return p, nil
+}
+
+// goOn scrubs a little, where there is something to scrub, and keeps how far all
+// of it is.
+func (l *Ledger) goOn(ctx context.Context, p progress) (err error) {
+	if !p.scrubs && p.dirty {
+		p.scrubs, p.dirty, p.at = true, false, scrubbing{}
+	}
+	if p.scrubs {
+		var over bool
+		if p.at, over, err = l.scrubOn(ctx, p.at); err != nil {
+			return err
+		}
+		p.scrubs = !over
+	}
+	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.scrubs, p.at.batch, p.at.chunk, p.at.missing)
+	if err := l.rdb.HSet(ctx, l.keys.State(), "retention", text).Err(); err != nil {
+		return fmt.Errorf("keep how far retention is: %w", err)
+	}
+	return nil
+}
+
+// retire erases what is due of some keys.
+func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased int, err error) {
+	var ids []string
+	old := []any{due}
+	for _, key := range keys {
+		if id, ok := strings.CutPrefix(key, l.keys.Record("")); ok {
+			ids = append(ids, id)
+			continue
+		}
+		rest, ok := strings.CutPrefix(key, l.keys.Tag()+":old:")
+		if generation, id, cut := strings.Cut(rest, ":"); ok && cut {
+			old = append(old, id, generation)
+		}
+	}
+	gone, err := l.eraseAll(ctx, ids, false, due)
+	for _, e := range gone {
+		if e.Erased {
+			erased++
+		}
+	}
+	if err != nil || len(old) == 1 {
+		return erased, err
+	}
+	if err := l.ageing.bygone.Run(ctx, l.rdb, []string{l.keys.Tag()}, old...).Err(); err != nil {
+		return erased, fmt.Errorf("erase earlier generations: %w", err)
+	}
+	return erased, nil
+}
+
+// Accepted walks through all keys for the ids of what a batch accepted first, also
+// of what is in no row of it.
+func (l *Ledger) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		node, err := l.node(ctx)
+		for cursor := uint64(0); err == nil; {
+			var keys, ids []string
+			if keys, cursor, err = node.Scan(ctx, cursor, l.keys.Record("*"), retirePage).Result(); err != nil {
+				err = fmt.Errorf("look through the keys: %w", err)
+				break
+			}
+			for _, key := range keys {
+				ids = append(ids, strings.TrimPrefix(key, l.keys.Record("")))
+			}
+			var found []record.Record
+			if found, err = l.Headers(ctx, ids); err != nil {
+				break
+			}
+			ids = ids[:0]
+			for _, r := range found {
+				if r.Batch == batch {
+					ids = append(ids, r.ApplicationID)
+				}
+			}
+			if len(ids) > 0 && !yield(ids, nil) || cursor == 0 {
+				return
+			}
+		}
+		yield(nil, err)
+	}
+}

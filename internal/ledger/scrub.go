@@ -1,0 +1,136 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	scrubChunks = 5   // of one script: it must not hold Redis for long
+	unlistRows  = 500 // the same
+)
+
+// Scrub takes the ids of requests that are not kept out of everything that
+// batches keep in order or are to be fed, and gives how many it took. It reads
+// all of it, page by page.
+func (l *Ledger) Scrub(ctx context.Context) (taken int, err error) {
+	numbers, err := l.batchNumbers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, number := range numbers {
+		n, _, err := l.scrub(ctx, scrubbing{batch: number}, math.MaxInt)
+		if taken += n; err != nil {
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+// batchNumbers are the numbers of all batches, 0 for what is in none first.
+func (l *Ledger) batchNumbers(ctx context.Context) ([]int, error) {
+	texts, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the batches: %w", err)
+	}
+	numbers := []int{0}
+	for _, text := range texts {
+		number, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, fmt.Errorf("batch number %q: %w", text, err)
+		}
+		numbers = append(numbers, number)
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// scrubbing is how far a walk through a batch is: the next chunk, and how many
+// before it are missing.
+type scrubbing struct{ batch, chunk, missing int }
+
+// scrub goes on through a batch, for that many scripts at most, and gives where to go
+// on: at the next batch, where it is through.
+func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken int, next scrubbing, err error) {
+	if at.chunk == 0 {
+		for _, list := range []string{l.keys.Again(at.batch), l.keys.Off(at.batch)} {
+			n, err := l.unlist(ctx, list)
+			if taken += n; err != nil {
+				return taken, at, err
+			}
+		}
+	}
+	chunks, err := l.rdb.HLen(ctx, l.keys.Order(at.batch)).Result()
+	if err != nil {
+		return taken, at, fmt.Errorf("read the order of batch %d: %w", at.batch, err)
+	}
+	for ; at.chunk-at.missing < int(chunks) && at.missing < mostMissing; scripts-- {
+		if scripts == 0 {
+			return taken, at, nil
+		}
+		args := []any{at.batch}
+		for i := range scrubChunks {
+			args = append(args, at.chunk+i)
+		}
+		reply, err := l.ageing.scrub.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64Slice()
+		if err != nil {
+			return taken, at, fmt.Errorf("scrub the order of batch %d: %w", at.batch, err)
+		}
+		at.chunk += scrubChunks
+		at.missing += scrubChunks - int(reply[0])
+		taken += int(reply[1])
+	}
+	return taken, scrubbing{batch: at.batch + 1}, nil
+}
+
+func (l *Ledger) unlist(ctx context.Context, list string) (taken int, err error) {
+	for passed := 0; ; passed += unlistRows {
+		reply, err := l.ageing.unlist.Run(ctx, l.rdb, []string{l.keys.Tag()}, list, passed, unlistRows).Int64Slice()
+		if err != nil {
+			return taken, fmt.Errorf("take ids out of what is to be fed: %w", err)
+		}
+		taken += int(reply[1])
+		if reply[0] < unlistRows {
+			return taken, nil
+		}
+	}
+}
+
+// scrubPart is how many scripts one call of [Ledger.scrubOn] runs.
+const scrubPart = 20
+
+// scrubOn goes a part of the way through all batches, from where it was left.
+// over says that it is at its end.
+func (l *Ledger) scrubOn(ctx context.Context, at scrubbing) (next scrubbing, over bool, err error) {
+	numbers, err := l.batchNumbers(ctx)
+	if err != nil {
+		return at, false, err
+	}
+	i, found := slices.BinarySearch(numbers, at.batch)
+	if i == len(numbers) {
+		return at, true, nil
+	}
+	if !found {
+		at = scrubbing{batch: numbers[i]}
+	}
+	_, next, err = l.scrub(ctx, at, scrubPart)
+	return next, false, err
+}
+
+// node is the one that has the account's keys.
+func (l *Ledger) node(ctx context.Context) (redis.Cmdable, error) {
+	cluster, ok := l.rdb.(*redis.ClusterClient)
+	if !ok {
+		return l.rdb, nil
+	}
+	node, err := cluster.MasterForKey(ctx, l.keys.Tag())
+	if err != nil {
+		return nil, fmt.Errorf("find the node that has the account: %w", err)
+	}
+	return node, nil
+}

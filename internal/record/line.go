@@ -1,0 +1,32 @@
+package record
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Line is a row in the order of its batch.
+type Line struct {
+	Row int // of the input, from 1
+	// ApplicationID is empty where the request was erased.
+	ApplicationID string
+}
+
+// ChunkRows is how many of the input's row numbers one chunk of a batch's order
+// spans.
+const ChunkRows = 100
+
+// Lines reads a chunk of [Keys.Order]: how many of its rows joined, then a line
+// for each row, "row id", or "row" alone where the request was erased. What is
+// no such line is left out.
+func Lines(chunk string) []Line {
+	lines := make([]Line, 0, ChunkRows)
+	_, rest, _ := strings.Cut(chunk, "\n")
+	for text := range strings.SplitSeq(rest, "\n") {
+		number, id, _ := strings.Cut(text, " ")
+		if row, err := strconv.Atoi(number); err == nil {
+			lines = append(lines, Line{row, id})
+		}
+	}
+	return lines
+}
