@@ -43,7 +43,7 @@ func (b *bench) allCreated(prefix string, n int) {
 }
 
 // outage begins with a token and a link in hand, and ends when the gate is closed.
-func (b *bench) outage(rows int) (calls int) {
+func (b *bench) outage(processes, rows int) (calls int) {
 	b.t.Helper()
 	b.rate(50)
 	b.accept("A-1")
@@ -53,7 +53,7 @@ func (b *bench) outage(rows int) (calls int) {
 	b.closes("outage")
 	b.eventually("no call is out", func() bool { return b.sim.State().InFlight == 0 && b.status().Calls == 0 })
 	calls = b.sim.State().LinkCalls - 1
-	if calls < 5 || calls > 5+b.cfg.Slots {
+	if calls < 5 || calls > 5+processes*b.cfg.Slots {
 		b.t.Errorf("the gate closed after %d calls", calls)
 	}
 	return calls
@@ -65,7 +65,7 @@ func TestAnOutageEndsByItself(t *testing.T) {
 	b.cfg.Slots = 3
 	p := b.start(b.book(), b.faceki)
 	const rows = 40
-	b.outage(rows)
+	b.outage(1, rows)
 	before := b.sim.State()
 	b.must(b.sim.SetScript(simulator.Script{}))
 	b.accept("A-2") // meets it closed
@@ -91,7 +91,7 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	k := b.book()
 	one, two := b.start(k, b.faceki), b.start(b.book(), b.faceki)
 	const rows = 30
-	calls := b.outage(rows)
+	calls := b.outage(2, rows)
 	for probe := range 2 {
 		b.must(b.account().Resume(t.Context())) // a person lets it be probed now
 		b.eventually("it is probed", func() bool { return b.sim.State().LinkCalls-1 > calls+probe })
