@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 // enqueuers is how many goroutines the baseline has: AutoPipeline is at its best
@@ -98,7 +97,7 @@ func importFile(ctx context.Context, b *bench, n int) (done imported, err error)
 		return done, context.Cause(ctx)
 	}
 	took := time.Since(began)
-	waiting, err := r.rdb.HGet(ctx, record.Keys{Account: "default"}.Batch(1), "waiting").Int()
+	waiting, err := r.rdb.HGet(ctx, "{kyclink:default}:batch:1", "waiting").Int()
 	if err != nil || waiting != n || !p.cmd.ProcessState.Success() {
 		return done, fmt.Errorf("%d of %d rows were accepted (%w); the end of its log:\n%s", waiting, n, err, p.tail())
 	}
