@@ -214,7 +214,9 @@ func conflict(req Request, known *record.Record) error {
 // callAccept runs the script, for the first row of each id. It returns whether
 // everything applied, and the records as they are after it, nil where there is none.
 func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []Row, firsts []int, verdicts []verdict) (bool, []*record.Record, error) {
-	args := make([]any, 4, 4+6*len(rows))
+	args := make([]any, 5, 5+6*len(rows))
+	plain := !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.op != "new" }) &&
+		!slices.ContainsFunc(rows, func(r Row) bool { return r.Request.Lane != Bulk || !r.Request.NotAfter.IsZero() })
 	lines = append(make([]line, 0, len(lines)+len(rows)), lines...)
 	for i, row := range rows {
 		v, req := &verdicts[i], &row.Request
@@ -232,13 +234,20 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 		if err != nil {
 			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}
+		if plain {
+			args = append(args, req.ApplicationID, content)
+			continue
+		}
 		due := ""
 		if !req.NotAfter.IsZero() {
 			due = strconv.FormatInt(req.NotAfter.UnixMilli(), 10)
 		}
 		args = append(args, v.op, req.ApplicationID, string(req.Lane[:1]), v.generation, due, content)
 	}
-	args[0], args[1] = at.batch, ""
+	args[0], args[1], args[4] = at.batch, "", ""
+	if plain {
+		args[4] = "plain"
+	}
 	args[2], args[3] = order(lines)
 	if at.chunk != noChunk && !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.later }) {
 		args[1] = at.chunk // or the last step writes it, whole

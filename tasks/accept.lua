@@ -2,7 +2,9 @@
 --
 -- ARGV[1] batch number, 0 for none      ARGV[2] chunk number, '' for none
 -- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] how many of them joined
--- then for every request, each id once:
+-- ARGV[5] 'plain': all are 'new', in the bulk lane, generation 1, and without
+-- not_after, and only id and content follow of each. Else '', and for every
+-- request, each id once:
 --   op        'new'      the id must be unknown
 --             'none'     the id must be unknown: nothing is written
 --             'keep'     it must be at this generation: nothing changes
@@ -15,14 +17,16 @@
 -- was changed, and the caller decides anew from what it sees. {-1}: the batch is
 -- cancelled, and nothing was changed.
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
-local WIDTH = 6
-local count = (#ARGV - 4) / WIDTH
+local FIRST, WIDTH, ID = 5, 6, 2
+local plain = ARGV[5] == 'plain'
+if plain then WIDTH, ID = 2, 1 end
+local count = (#ARGV - FIRST) / WIDTH
 
 if batch > 0 and redis.call('HGET', batch_key(batch), 'status') == 'cancelled' then return { -1 } end
 
 local ids, keys = {}, {}
 for i = 1, count do
-  ids[i] = ARGV[4 + (i - 1) * WIDTH + 2]
+  ids[i] = ARGV[FIRST + (i - 1) * WIDTH + ID]
   keys[i] = record_key(ids[i])
 end
 
@@ -33,7 +37,7 @@ local function see(ok)
 end
 
 local function applies(i)
-  local at = 4 + (i - 1) * WIDTH
+  local at = FIRST + (i - 1) * WIDTH
   local op, gen = ARGV[at + 1], tonumber(ARGV[at + 4])
   local h = load(ids[i])
   if op == 'new' or op == 'none' then return not h end
@@ -43,8 +47,8 @@ local function applies(i)
 end
 
 local fresh = true
-for i = 1, count do
-  if ARGV[4 + (i - 1) * WIDTH + 1] ~= 'new' then fresh = false break end
+for i = 1, plain and 0 or count do
+  if ARGV[FIRST + (i - 1) * WIDTH + 1] ~= 'new' then fresh = false break end
 end
 if fresh and count > 0 then
   if redis.call('EXISTS', unpack(keys)) > 0 then return see(0) end
@@ -55,22 +59,34 @@ else
 end
 
 -- Most of what is accepted at a time differs in nothing but its content.
-local headers = {}
 local function new_header(lane, gen, deadline, owner)
-  local kind = lane .. deadline .. gen .. ' ' .. owner
-  if not headers[kind] then
-    headers[kind] = header({
-      state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
-      attempts = 0, spent = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
-    })
+  return header({
+    state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
+    attempts = 0, spent = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
+  })
+end
+local headers = {}
+local function first_header(lane, deadline)
+  local kind = lane .. deadline
+  local known = headers[kind]
+  if not known then
+    known = new_header(lane, 1, deadline, batch)
+    headers[kind] = known
   end
-  return headers[kind]
+  return known
 end
 
 local accepted = { w = 0, q = 0 }
 local writes, waiting = {}, {}
-for i = 1, count do
-  local at = 4 + (i - 1) * WIDTH
+if plain and count > 0 then
+  local head = first_header('b', '-')
+  for i = 1, count do
+    writes[2 * i - 1], writes[2 * i] = keys[i], head .. ARGV[FIRST + 2 * i]
+  end
+  waiting, accepted.w = ids, count
+end
+for i = 1, plain and 0 or count do
+  local at = FIRST + (i - 1) * WIDTH
   local op, lane = ARGV[at + 1], ARGV[at + 3]
   if op == 'new' or op == 'next' then
     local gen, due, deadline, state = tonumber(ARGV[at + 4]), ARGV[at + 5], '-', 'w'
@@ -82,23 +98,25 @@ for i = 1, count do
       state = 'q'
       redis.call('ZADD', queued_key('i'), ms(now), ids[i])
     end
-    local owner = batch
+    local head
     if op == 'new' then
+      head = first_header(lane, deadline)
       accepted[state] = accepted[state] + 1
       if lane == 'b' then waiting[#waiting + 1] = ids[i] end
     else
       -- The generation takes its predecessor's place in the counters of its batch.
       local before = load(ids[i])
-      owner = before.batch
+      local owner = before.batch
       if due == '' then deadline = 'n' end
       unshelve(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
       redis.call('HINCRBY', batch_key(owner), NAME[before.state], -1)
       redis.call('HINCRBY', batch_key(owner), NAME[state], 1)
       if lane == 'b' then again(owner, ids[i]) end
+      head = new_header(lane, gen, deadline, owner)
     end
     writes[#writes + 1] = keys[i]
-    writes[#writes + 1] = new_header(lane, gen, deadline, owner) .. ARGV[at + 6]
+    writes[#writes + 1] = head .. ARGV[at + 6]
   elseif op == 'promote' then
     local h = load(ids[i])
     if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then

@@ -138,6 +138,9 @@ func printable(s string) string {
 // visible refuses what nobody can see or tell apart, and U+FFFD, which stands
 // where a character was lost: two ids could become one by it.
 func visible(s string) string {
+	if !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "" // ASCII, as nearly all are
+	}
 	if !utf8.ValidString(s) {
 		return "is not valid UTF-8"
 	}
@@ -174,6 +177,9 @@ func httpsURL(s string) string {
 	return ""
 }
 
+// escaped is how many bytes encoding/json makes of one at most.
+const escaped = 6
+
 func metadata(raw json.RawMessage) string {
 	if len(raw) == 0 {
 		return ""
@@ -181,9 +187,11 @@ func metadata(raw json.RawMessage) string {
 	if !utf8.Valid(raw) {
 		return "is not valid UTF-8"
 	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) != nil || object == nil {
+	if !json.Valid(raw) || bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
 		return "must be a JSON object"
+	}
+	if len(raw) <= MaxMetadata/escaped {
+		return ""
 	}
 	if stored, err := json.Marshal(raw); err != nil || len(stored) > MaxMetadata {
 		return fmt.Sprintf("is longer than %d bytes", MaxMetadata)

@@ -35,7 +35,7 @@ func TestKilledImport(t *testing.T) {
 		counted, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first
 		return counted
 	}
-	for _, at := range []int{1, 1 + rand.IntN(n/2), n/2 + rand.IntN(n/3)} { //nolint:gosec // a test's
+	for _, at := range []int{1, 1 + rand.IntN(n/2), n/2 + rand.IntN(n/3)} {
 		p := start(t, settings, "import", file, "--batch", "spring")
 		eventually(t, fmt.Sprintf("%d rows are accepted", at), func() bool {
 			select {

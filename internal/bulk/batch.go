@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"io"
 	"iter"
 	"strconv"
@@ -115,8 +114,8 @@ func (e *Export) fill(ctx context.Context, p *page, lines []record.Line) error {
 	if err != nil {
 		return err
 	}
-	text := bytes.NewBuffer(make([]byte, 0, 512*len(lines)))
-	write := e.encoder(text)
+	text := bytes.NewBuffer(make([]byte, 0, 256*len(lines)))
+	write, flush := e.encoder(text)
 	for i, raw := range records {
 		r, link := told(ids[i], raw, e.Now)
 		if e.Expired && !link.Expired {
@@ -127,8 +126,9 @@ func (e *Export) fill(ctx context.Context, p *page, lines []record.Line) error {
 			return err
 		}
 	}
+	err = flush()
 	p.text = text.Bytes()
-	return nil
+	return err
 }
 
 // told is what a row's record says, whoever accepted it. A record that cannot be
@@ -161,23 +161,25 @@ func csvLine(cells []string) []byte {
 	return line.Bytes()
 }
 
-// encoder gives what writes a row in the format.
-func (e *Export) encoder(text *bytes.Buffer) func(record.Record, tasks.Link) error {
+// encoder gives what writes a row in the format, and what ends the writing.
+func (e *Export) encoder(text *bytes.Buffer) (write func(record.Record, tasks.Link) error, flush func() error) {
 	if e.Format == NDJSON {
 		enc := json.NewEncoder(text)
 		enc.SetEscapeHTML(false)
-		return func(r record.Record, l tasks.Link) error { return enc.Encode(exported(r, l)) }
+		return func(r record.Record, l tasks.Link) error { return enc.Encode(exported(r, l)) }, func() error { return nil }
 	}
 	keys, cells := tasks.Keys(), []string(nil)
 	w := csv.NewWriter(text)
-	return func(r record.Record, l tasks.Link) error {
+	write = func(r record.Record, l tasks.Link) error {
 		cells = cells[:0]
 		for _, key := range keys {
 			cells = append(cells, cell(r, key))
 		}
-		err := w.Write(append(cells, resultTexts(l)...))
+		return w.Write(append(cells, resultTexts(l)...))
+	}
+	return write, func() error {
 		w.Flush()
-		return errors.Join(err, w.Error())
+		return w.Error()
 	}
 }
 

@@ -200,14 +200,15 @@ func (in *Input) firstRow() (*scanner, error) {
 	if err := in.unchanged(); err != nil {
 		return nil, err
 	}
-	s, err := in.begun, error(nil)
-	switch in.begun = nil; {
-	case s != nil:
+	if s := in.begun; s != nil {
+		in.begun = nil
 		return s, nil
-	case in.stream:
+	}
+	if in.stream {
 		return nil, in.unusable("was read already, and cannot be read again", nil)
 	}
-	if s, err = in.scan(); err == nil && in.format == CSV {
+	s, err := in.scan()
+	if err == nil && in.format == CSV {
 		s.row() // the header, which was judged when the file was opened
 	}
 	return s, err

@@ -43,6 +43,7 @@ func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 				r.Counts.Again -= n
 			case tasks.Joined:
 				r.Counts.Joined -= n
+			case tasks.Repeated: // nothing is added as such
 			}
 		})
 	}

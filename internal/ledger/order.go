@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	orderPage   = 10     // chunks that are read at a time
+	orderPage   = 5      // chunks that are read at a time
 	mostMissing = 10_000 // more than an import has on its way when it is broken off
 )
 
-// Order walks through the rows of a batch in the input's order, up to a thousand
-// at a time. Rows that are imported meanwhile may or may not be among them.
+// Order walks through the rows of a batch in the input's order, up to 500 at a
+// time. Rows that are imported meanwhile may or may not be among them.
 func (l *Ledger) Order(ctx context.Context, batch int) iter.Seq2[[]record.Line, error] {
 	return func(yield func([]record.Line, error) bool) {
 		for chunks, err := range l.chunks(ctx, batch) {

@@ -16,7 +16,7 @@ import (
 const refreshRows = 100
 
 // Own walks through the requests that a batch accepted first, in the input's
-// order, up to a thousand at a time, as they are. What cannot be read is left out.
+// order, up to 500 at a time, as they are. What cannot be read is left out.
 func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]record.Record, error] {
 	return func(yield func([]record.Record, error) bool) {
 		for lines, err := range l.Order(ctx, batch) {

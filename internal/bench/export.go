@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+func exports() []scenario {
+	return []scenario{
+		{"export", "kyclink batch export of rows that all have their link, as CSV", true, 10 * time.Minute, export},
+	}
+}
+
+func export(ctx context.Context, b *bench) ([]figure, error) {
+	n := pick(b, 50_000, 1_000_000, 1_000_000)
+	r, err := b.open(simulator.Config{})
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	if err := r.bulk(ctx, r.client, n); err != nil {
+		return nil, err
+	}
+	if err := r.link(ctx, n); err != nil {
+		return nil, err
+	}
+	for setting, value := range map[string]string{"slowlog-log-slower-than": "1000", "slowlog-max-len": "100000"} {
+		if err := r.rdb.ConfigSet(ctx, setting, value).Err(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.rdb.SlowLogReset(ctx).Err(); err != nil {
+		return nil, err
+	}
+	out := filepath.Join(r.dir, "out.csv")
+	took, peak, err := r.toEnd(ctx, "batch", "export", "bench", "-o", out)
+	if err != nil {
+		return nil, err
+	}
+	lines, bytes, err := measure(out)
+	if err != nil {
+		return nil, err
+	}
+	log, err := r.rdb.SlowLogGet(ctx, -1).Result()
+	if err != nil {
+		return nil, err
+	}
+	longest := time.Duration(0)
+	for _, entry := range log {
+		longest = max(longest, entry.Duration)
+	}
+	return []figure{
+		must(atLeast("rows", "", float64(lines-1), float64(n))),
+		must(atMost("of those that there are", "", float64(lines-1), float64(n))),
+		atLeast("rows a second, the process' start included", "1/s", float64(n)/took.Seconds(), 100_000),
+		info("of the file", "MiB/s", float64(bytes)/(1<<20)/took.Seconds()),
+		atMost("peak memory", "MiB", float64(peak)/(1<<20), 100),
+		atMost("commands in Redis, longest", "ms", milliseconds(longest), 10),
+	}, nil
+}
+
+// link gives all requests a link, in the way in which the ledger keeps it.
+func (r *rig) link(ctx context.Context, n int) error {
+	script := redis.NewScript(`
+for i = 2, #ARGV do
+  local key = KEYS[1] .. '/' .. ARGV[i]
+  redis.call('SETRANGE', key, 1, 'C')
+  redis.call('APPEND', key, ARGV[1] .. ARGV[i] .. '","url":"https://simulator.invalid/kycverify/' .. ARGV[i]
+    .. '","expires_at":"2026-12-01T00:00:00.000Z","ended_at":"2026-11-24T00:00:00.000Z"}')
+end`)
+	ids := make([]any, 0, n)
+	for row, err := range people(r.accepted-n, n) {
+		if err != nil {
+			return err
+		}
+		ids = append(ids, row.Request.ApplicationID)
+	}
+	for page := range slices.Chunk(ids, 500) {
+		args := append([]any{"\n" + `{"expiry_minutes":1440}` + "\n" + `{"run":1,"status":"created","link_id":"`}, page...)
+		if err := script.Run(ctx, r.rdb, []string{"{kyclink:default}"}, args...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("make links: %w", err)
+		}
+	}
+	return nil
+}
+
+// toEnd runs a command to its end, and gives how long it took and how much memory
+// it had at most, in bytes.
+func (r *rig) toEnd(ctx context.Context, args ...string) (took time.Duration, peak int64, err error) {
+	if err := r.run(r.bench.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, args...); err != nil {
+		return 0, 0, err
+	}
+	p := r.processes[len(r.processes)-1]
+	p.stopped = true // it ends by itself
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for over := false; !over; {
+		select {
+		case <-p.over:
+			over = true
+		case <-ctx.Done():
+			return 0, 0, context.Cause(ctx)
+		case <-tick.C:
+			peak = max(peak, peakOf(p.cmd.Process.Pid))
+		}
+	}
+	took = time.Since(p.began)
+	if !p.cmd.ProcessState.Success() {
+		return 0, 0, fmt.Errorf("%s failed; it said:\n%s", args[0], p.tail())
+	}
+	if peak == 0 {
+		return took, 0, errors.New("the system does not say how much memory a process has")
+	}
+	return took, peak, nil
+}
+
+// peakOf is the most memory that a process that runs had so far, in bytes; 0 where
+// it cannot be known. What the system says when it has ended counts the memory of
+// the process that started it as well.
+func peakOf(pid int) (peak int64) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	if _, err := fmt.Sscan(rest, &peak); err != nil {
+		return 0
+	}
+	return peak << 10
+}
+
+// measure counts a file's lines and bytes.
+func measure(path string) (lines, bytes int, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = f.Close() }()
+	in := bufio.NewScanner(f)
+	for in.Scan() {
+		lines++
+		bytes += len(in.Bytes()) + 1
+	}
+	return lines, bytes, in.Err()
+}

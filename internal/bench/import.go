@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+// enqueuers is how many goroutines the baseline has: AutoPipeline is at its best
+// with many.
+const enqueuers = 512
+
+// contentBytes is what a row holds besides its id, as it is stored.
+const contentBytes = 200
+
+func imports() []scenario {
+	return []scenario{
+		{"import", "rows of 200 bytes from a CSV file, beside bare asynq.Client.Enqueue of the same through AutoPipeline", true, 10 * time.Minute, importRows},
+	}
+}
+
+// imported is what an import took.
+type imported struct {
+	perSecond float64
+	peak      float64 // MiB of the importer
+	bytes     float64 // of Redis, a row
+	scripts   []figure
+}
+
+func importRows(ctx context.Context, b *bench) ([]figure, error) {
+	n := pick(b, 50_000, 1_000_000, 1_000_000)
+	fewer, err := importFile(ctx, b, n/10)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := importFile(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	bare, bareBytes, err := enqueueBare(ctx, b, n/10)
+	if err != nil {
+		return nil, err
+	}
+	return append([]figure{
+		info("rows", "1/s", ours.perSecond),
+		info("bare asynq", "1/s", bare),
+		atLeast("against bare asynq", "×", ours.perSecond/bare, 3),
+		atMost("importer's peak memory", "MiB", ours.peak, 100),
+		atMost("of it, against a tenth of the rows", "×", ours.peak/fewer.peak, 1.2),
+		info("Redis memory a waiting request", "B", ours.bytes),
+		atMost("of it, against a bare task", "×", ours.bytes/bareBytes, 0.55),
+	}, ours.scripts...), nil
+}
+
+func importFile(ctx context.Context, b *bench, n int) (done imported, err error) {
+	r, err := b.open(simulator.Config{})
+	if err != nil {
+		return done, err
+	}
+	defer r.close()
+	file := filepath.Join(r.dir, "people.csv")
+	if err := writePeople(file, n); err != nil {
+		return done, err
+	}
+	before, err := r.memory(ctx)
+	if err != nil {
+		return done, err
+	}
+	for setting, value := range map[string]string{
+		"slowlog-log-slower-than": "3000", "slowlog-max-len": "100000", "latency-tracking-info-percentiles": "99.9",
+	} {
+		if err := r.rdb.ConfigSet(ctx, setting, value).Err(); err != nil {
+			return done, err
+		}
+	}
+	began := time.Now()
+	if err := r.run(b.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, "import", file, "--batch", "bench"); err != nil {
+		return done, err
+	}
+	p := r.processes[0]
+	p.stopped = true // by itself
+	select {
+	case <-p.over:
+	case <-ctx.Done():
+		return done, context.Cause(ctx)
+	}
+	took := time.Since(began)
+	waiting, err := r.rdb.HGet(ctx, "{kyclink:default}:batch:1", "waiting").Int()
+	if err != nil || waiting != n || !p.cmd.ProcessState.Success() {
+		return done, fmt.Errorf("%d of %d rows were accepted (%w); the end of its log:\n%s", waiting, n, err, p.tail())
+	}
+	after, err := r.memory(ctx)
+	if err != nil {
+		return done, err
+	}
+	done = imported{perSecond: float64(n) / took.Seconds(), bytes: (after - before) / float64(n)}
+	if usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		done.peak = float64(usage.Maxrss) / 1024
+	}
+	done.scripts, err = r.scripts(ctx)
+	return done, err
+}
+
+// person is a row's fields, whose stored form has about [contentBytes].
+func person(i int) (id, redirect, note string) {
+	return fmt.Sprintf("B-%07d", i), fmt.Sprintf("https://shop.example/done/%07d", i), strings.Repeat("n", contentBytes-90)
+}
+
+func writePeople(path string, n int) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(file)
+	fmt.Fprintln(w, "application_id,redirect_url,metadata")
+	for i := 1; i <= n; i++ {
+		id, redirect, note := person(i)
+		fmt.Fprintf(w, "%s,%s,\"{\"\"note\"\":\"\"%s\"\"}\"\n", id, redirect, note)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// enqueueBare gives tasks a second, and what one takes of Redis.
+func enqueueBare(ctx context.Context, b *bench, n int) (perSecond, bytes float64, err error) {
+	r, err := b.open(simulator.Config{})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.close()
+	before, err := r.memory(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	pipeline, err := r.rdb.AutoPipeline()
+	if err != nil {
+		return 0, 0, err
+	}
+	queue := asynq.NewClientFromRedisClient(pipeline)
+	group, going := errgroup.WithContext(ctx)
+	began := time.Now()
+	for worker := range enqueuers {
+		group.Go(func() error {
+			for i := worker; i < n; i += enqueuers {
+				_, redirect, note := person(i)
+				payload := fmt.Appendf(nil, `{"redirect_url":"%s","metadata":{"note":"%s"},"row":%d}`, redirect, note, i)
+				if _, err := queue.EnqueueContext(going, asynq.NewTask(bareTask, payload)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, 0, err
+	}
+	perSecond = float64(n) / time.Since(began).Seconds()
+	after, err := r.memory(ctx)
+	return perSecond, (after - before) / float64(n), err
+}
+
+var usedMemory = regexp.MustCompile(`used_memory:(\d+)`)
+
+// memory is what Redis uses, in bytes.
+func (r *rig) memory(ctx context.Context) (float64, error) {
+	text, err := r.rdb.Info(ctx, "memory").Result()
+	if err != nil {
+		return 0, err
+	}
+	found := usedMemory.FindStringSubmatch(text)
+	if found == nil {
+		return 0, fmt.Errorf("what Redis says of its memory is %q", text)
+	}
+	return strconv.ParseFloat(found[1], 64)
+}
