@@ -68,13 +68,11 @@ if verdict == 'grant' or verdict == 'probe' then
   h.attempts, h.holder = h.attempts + 1, holder
   redis.call('ZREM', queued_key(h.lane), id)
   if frozen == '' then
-    write(key, h, content, ARGV[7], outcome, past)
-    return { verdict, redis.call('GET', key), wait, reason }
+    return { verdict, write(key, h, content, ARGV[7], outcome, past), wait, reason }
   end
 elseif string.sub(raw, 1, HEADER) == header(h) then
   return { verdict, raw, wait, reason }
 else -- an attempt that died was put back
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
-save(key, h)
-return { verdict, header(h) .. string.sub(raw, HEADER + 1), wait, reason }
+return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason }
