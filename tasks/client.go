@@ -55,8 +55,8 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		rdb:    rdb,
 		keys:   record.Keys{Account: cfg.Account},
 		queue:  asynq.NewClientFromRedisClient(rdb),
-		accept: redis.NewScript(record.Prelude + acceptLua),
-		batch:  redis.NewScript(record.Prelude + batchLua),
+		accept: record.Script(acceptLua, record.Prelude),
+		batch:  record.Script(batchLua, record.Prelude),
 		now:    time.Now,
 	}
 }

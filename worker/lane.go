@@ -41,7 +41,7 @@ type lane struct {
 
 // askers is how many ask at a time at most: as many connections are made ready
 // for their calls.
-const askers = 4
+const askers = 8
 
 func newLane(p *pipeline) *lane {
 	return &lane{pipeline: p, asking: make(chan struct{}, askers), alone: make(chan struct{}, 1), slots: newSlots(p.auto)}
@@ -166,7 +166,7 @@ func (l *lane) leave(alone bool) {
 
 // slot takes one for a call, unless no call is to be begun any more.
 func (l *lane) slot(ctx context.Context) bool {
-	if !l.slots.take(ctx, l.stopping) {
+	if !l.slots.take(ctx, l.stopping.Done()) {
 		return false
 	}
 	if l.over(ctx) {
@@ -263,20 +263,14 @@ func (l *lane) trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chos
 func (l *lane) interruptible(ctx context.Context, do func(context.Context) *fault.Fault) *fault.Fault {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-l.stopping:
-			cancel()
-		case <-waiting.Done():
-		}
-	}()
+	defer context.AfterFunc(l.stopping, cancel)()
 	return do(waiting)
 }
 
 // over says that no call is to be begun any more.
 func (p *pipeline) over(ctx context.Context) bool {
 	select {
-	case <-p.stopping:
+	case <-p.stopping.Done():
 		return true
 	default:
 		return ctx.Err() != nil
@@ -288,7 +282,7 @@ func (p *pipeline) enter(ctx context.Context, places chan<- struct{}) bool {
 	select {
 	case places <- struct{}{}:
 		return true
-	case <-p.stopping:
+	case <-p.stopping.Done():
 		return false
 	case <-ctx.Done():
 		return false
@@ -301,7 +295,7 @@ func (p *pipeline) sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-timer.C:
 		return true
-	case <-p.stopping:
+	case <-p.stopping.Done():
 		return false
 	case <-ctx.Done():
 		return false

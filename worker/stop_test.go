@@ -40,7 +40,7 @@ func TestSoftStop(t *testing.T) {
 	b.accept("A-1")
 	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
 	p.cancel()
-	<-p.pipe.stopping
+	<-p.pipe.stopping.Done()
 	b.accept("B-1")
 	b.sim.Release()
 	b.must(p.wait())

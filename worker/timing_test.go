@@ -78,8 +78,9 @@ type played interface {
 func clocked(l played, upstream Upstream) *Worker {
 	cfg := Config{CallTimeout: 15 * time.Second}.withDefaults()
 	w := &Worker{cfg: cfg, members: l, log: cfg.Log, failure: make(chan error, 1)}
-	stopping, ending := make(chan struct{}), make(chan struct{})
-	w.stop, w.end = func() { close(stopping) }, func() { close(ending) }
+	ending := make(chan struct{})
+	stopping, stop := context.WithCancel(context.Background())
+	w.stop, w.end = stop, func() { close(ending) }
 	w.pipe = &pipeline{
 		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,

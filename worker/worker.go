@@ -122,7 +122,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
 		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
-		fatal: w.fail, stopping: stopping.Done(), ending: ending.Done(),
+		fatal: w.fail, stopping: stopping, ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, hold: cfg.HoldUnknown, random: uniform},
 	}
 	queue := asynq.NewClientFromRedisClient(pipelined(rdb))

@@ -65,14 +65,10 @@ var refusalLua string
 //go:embed admission.lua
 var admissionLua string
 
-// Lua defines the decision in Redis for scripts that start with [record.Prelude]
-// and then this: the local functions that admission.lua describes, and the list
-// changes of what they added to the history in this run, each {at, state, reason}.
-// Nothing else of it is seen by the script.
-var Lua = "local admit, report, pause, resume, set_rate, override_rate, reset_rate, watch, in_force, is_shut\n" +
-	"local changes = {}\ndo\n" +
-	stateLua + rateLua + gateLua + refusalLua + admissionLua +
-	"end\n"
+// Lua is the decision in Redis, for scripts that have [record.Prelude] as well: the
+// functions that admission.lua describes, and the list changes of what they added
+// to the history in this run, each {at, state, reason}.
+var Lua = stateLua + rateLua + gateLua + refusalLua + admissionLua
 
 // Verdict is the answer to an [Ask].
 type Verdict string

@@ -46,18 +46,22 @@ local function decide(lane, process, credential, id, connected)
   return 'probe', wait, 'refused'
 end
 
-admit = function(lane, process, credential, id, connected)
-  begin()
+local ASKED = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n', 'per', 'burst', 'level', 'at', 'held',
+  'line:interactive', 'line:bulk', USED }
+
+local function admit(lane, process, credential, id, connected)
+  begin(ASKED)
   local verdict, wait, reason = decide(lane, process, credential, id, tonumber(connected) == 1)
-  write()
+  store()
   return verdict, string.format('%.3f', wait), reason
 end
 
+local REPORTED = { 'state', 'reason', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local SILENT = { outage = true, none = true, back = true, unconnected = true }
 
-report = function(kind, id, process, credential, marked, retry_after, latency)
+local function report(kind, id, process, credential, marked, retry_after, latency)
   marked, retry_after, latency = tonumber(marked), tonumber(retry_after), tonumber(latency)
-  begin()
+  begin(REPORTED)
   redis.call('ZREM', CALLS, call(process, id))
   if not SILENT[kind] then set('answered', now) end
   if kind == 'success' or kind == 'alive' then
@@ -72,25 +76,25 @@ report = function(kind, id, process, credential, marked, retry_after, latency)
     if kind == 'throttle' then throttled(false, retry_after)
     elseif kind == 'no_credit' or kind == 'limit_reached' then failing(kind, false)
     elseif reason_now() ~= '' then -- what was sent before it closed says nothing new
-    elseif kind == 'outage' then outcome(false, id)
-    elseif kind == 'success' or kind == 'alive' then outcome(true, id) end
+    elseif kind == 'outage' then weigh(false, id)
+    elseif kind == 'success' or kind == 'alive' then weigh(true, id) end
   end
-  write()
+  store()
 end
 
-pause = function()
-  begin()
+local function pause()
+  begin(STATE)
   if g.reason ~= 'paused' then
     settle()
     set('under', g.reason)
     free_probe()
     turn('closed', 'paused', now)
   end
-  write()
+  store()
 end
 
-resume = function()
-  begin()
+local function resume()
+  begin(STATE)
   if g.reason == 'paused' then
     local under = g.under
     set('under', '')
@@ -109,23 +113,25 @@ resume = function()
       refuse(credential, r)
     end
   end
-  write()
+  store()
 end
 
-watch = function()
-  begin()
+local WATCHED = { 'state', 'reason', 'looked', 'answered', 'usual', 'n', 'per' }
+
+local function watch()
+  begin(WATCHED)
   look()
   if g.state ~= 'closed' and hanging() then failing('outage', false) end
-  write()
+  store()
   return g.n, g.per, redis.call('LPOP', tag .. ':unlogged', HISTORY) or {}
 end
 
-in_force = function()
+local function in_force()
   local rate = redis.call('HMGET', GATE, 'n', 'per')
   return tonumber(rate[1] or 5), tonumber(rate[2] or 1000)
 end
 
-is_shut = function(credential)
-  begin()
+local function is_shut(credential)
+  begin(STATE)
   return g.state == 'closed' or refusal(credential) ~= nil
 end

@@ -21,7 +21,7 @@ type Account struct {
 
 // NewAccount makes one that uses, and does not close, rdb.
 func NewAccount(rdb redis.UniversalClient, account string) *Account {
-	script := func(call string) *redis.Script { return redis.NewScript(record.Prelude + Lua + call) }
+	script := func(call string) *redis.Script { return record.Script(call, record.Prelude, Lua) }
 	return &Account{
 		rdb: rdb, keys: record.Keys{Account: account},
 		pause:    script("pause() return 'ok'"),

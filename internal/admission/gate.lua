@@ -52,8 +52,8 @@ local function throttled(probed, retry_after)
   failing('throttled', probed, wait)
 end
 
--- outcome keeps the last 20, and the ids of the present row of faults.
-local function outcome(good, id)
+-- weigh keeps the last 20, and the ids of the present row of faults.
+local function weigh(good, id)
   set('last', string.sub(g.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
   local row = {}

@@ -48,7 +48,7 @@ func testScript(t testing.TB) *redis.Script {
 	if strings.Count(record.Prelude, clock) != 1 {
 		t.Fatal("the prelude reads its clock in another way than this test replaces")
 	}
-	return redis.NewScript(strings.Replace(record.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1) + Lua + `
+	return record.Script(`
 local a = ARGV
 if a[1] == 'admit' then return { admit(a[2], a[3], a[4], a[5], a[6]) } end
 if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8]) end
@@ -59,7 +59,7 @@ if a[1] == 'resume' then resume() end
 if a[1] == 'set' then return set_rate(a[2], a[3], a[4]) end
 if a[1] == 'override' then return override_rate(a[2], a[3]) end
 if a[1] == 'reset' then return reset_rate() end
-return changes`)
+return changes`, strings.Replace(record.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1), Lua)
 }
 
 func onRedis(t testing.TB) *script {

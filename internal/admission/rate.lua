@@ -125,18 +125,18 @@ end
 -- change_rate refills at the old rate up to now, and gives the old rate. The
 -- lines are of the old rate, too: whoever waits enters again when it asks.
 local function change_rate(n, per, burst)
-  begin()
+  begin(STATE)
   settle()
   local old = { ms(g.n), ms(g.per), ms(g.burst) }
   set('n', n) set('per', per) set('burst', burst or g.burst)
   set('level', math.min(g.level, g.burst))
   redis.call('DEL', line_key('interactive'), line_key('bulk'))
   set('line:interactive', 0) set('line:bulk', 0)
-  write()
+  store()
   return old
 end
 
-set_rate = function(n, per, burst)
+local function set_rate(n, per, burst)
   n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
   redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per))
   local over = redis.call('HMGET', GATE, 'over:n', 'over:per')
@@ -144,13 +144,13 @@ set_rate = function(n, per, burst)
   return change_rate(n, per, burst)
 end
 
-override_rate = function(n, per)
+local function override_rate(n, per)
   n, per = tonumber(n), tonumber(per)
   redis.call('HSET', GATE, 'over:n', ms(n), 'over:per', ms(per))
   return change_rate(n, per)
 end
 
-reset_rate = function()
+local function reset_rate()
   local own = redis.call('HMGET', GATE, 'set:n', 'set:per')
   redis.call('HDEL', GATE, 'over:n', 'over:per')
   return change_rate(tonumber(own[1] or 5), tonumber(own[2] or 1000))

@@ -21,32 +21,50 @@ local FIRST = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reache
 local MOST = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
 local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
 
-local NUMBERS = { 'n', 'per', 'burst', 'level', 'at', 'since', 'closed', 'opened', 'next', 'pause', 'sent', 'by',
-  'throttles', 'answered', 'looked', 'usual', 'line:interactive', 'line:bulk', 'asked' }
-local TEXTS = { 'held', 'state', 'reason', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+-- What a field is where it never was set; what is not named here is text, and ''.
+local NUMBER = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
 local second = math.floor(us / 1000000)
 local USED = 'used:' .. second % 11
 
-local g, dirty
+-- g is the gate's hash, dirty what has changed of it, changes what was added to
+-- the history in this run, each {at, state, reason}.
+local g, dirty, changes = {}, {}, {}
 
 local function set(name, value)
   if g[name] ~= value then g[name], dirty[name] = value, true end
 end
 
-local function read()
-  local names = { USED }
-  for _, name in ipairs(TEXTS) do names[#names + 1] = name end
-  for _, name in ipairs(NUMBERS) do names[#names + 1] = name end
-  local values = redis.call('HMGET', GATE, unpack(names))
-  g, dirty = {}, {}
-  for i, name in ipairs(names) do
-    if i <= 1 + #TEXTS then g[name] = values[i] or '' else g[name] = tonumber(values[i] or 0) end
-  end
-  if g.state == '' then g.state = 'open' end
-  if g.n == 0 then set('n', 5) set('per', 1000) set('burst', 5) end
+local function keep(name, text)
+  local absent = NUMBER[name]
+  if absent then g[name] = tonumber(text or absent)
+  elseif name == 'state' then g[name] = text or 'open'
+  else g[name] = text or '' end
+  return g[name]
 end
 
-local function write()
+local function get(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do keep(name, values[i]) end
+end
+
+-- read gets what is needed in any case, and all the rest once any of it is.
+local function read(names)
+  get(names)
+  setmetatable(g, { __index = function(_, name)
+    setmetatable(g, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(NUMBER) do rest[#rest + 1] = number end
+    local missing = {}
+    for _, other in ipairs(rest) do
+      if g[other] == nil then missing[#missing + 1] = other end
+    end
+    get(missing)
+    return g[name]
+  end })
+end
+
+local function store()
   local args = {}
   for name in pairs(dirty) do
     local value = g[name]
@@ -54,6 +72,7 @@ local function write()
     args[#args + 1], args[#args + 2] = name, value
   end
   if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
 end
 
 local function call(process, id) return process .. ' ' .. id end
@@ -72,9 +91,11 @@ local function turn(state, reason, at)
   note(state, reason, at)
 end
 
--- begin reads the state, and ends a ramp whose time is over.
-local function begin()
-  read()
+local STATE = { 'state', 'reason' }
+
+-- begin reads what is needed of the state, and ends a ramp whose time is over.
+local function begin(names)
+  read(names)
   if g.state == 'ramping' and now >= g.opened + RAMP then
     turn('open', '', g.opened + RAMP)
   end

@@ -19,7 +19,7 @@ const (
 	readyLimit = 3 * time.Second
 	// maxSpares is how many connections are made ahead of their calls. More may
 	// be idle, that served a call each.
-	maxSpares = 4
+	maxSpares = 8
 )
 
 // spares keeps the connections that no call is using. They are made before a

@@ -133,7 +133,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		cfg.DeadAfter = DeadAfter
 	}
 	script := func(lua string) *redis.Script {
-		return redis.NewScript(record.Prelude + admission.Lua + prelude + peekLua + lua)
+		return record.Script(lua, record.Prelude, admission.Lua, prelude, peekLua)
 	}
 	l := &Ledger{
 		rdb: rdb, commits: commits{rdb: rdb, farAway: farAway}, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",

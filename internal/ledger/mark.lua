@@ -84,8 +84,7 @@ if verdict == 'grant' or verdict == 'probe' then
   h.attempts, h.holder = h.attempts + 1, holder
   redis.call('ZREM', queued_key(h.lane), id)
   if frozen == '' then
-    write(key, h, content, defaults(h, ARGV[7]), outcome, past)
-    return { verdict, redis.call('GET', key), wait, reason }
+    return { verdict, write(key, h, content, defaults(h, ARGV[7]), outcome, past), wait, reason }
   end
 elseif verdict == 'paused' then
   move(h, 'w')
@@ -96,5 +95,4 @@ elseif string.sub(raw, 1, HEADER) == header(h) then
 else -- an attempt that died was put back
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
-save(key, h)
-return { verdict, header(h) .. string.sub(raw, HEADER + 1), wait, reason }
+return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason }

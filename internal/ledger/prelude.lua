@@ -38,7 +38,10 @@ end
 local function conclude(id, key, raw, h, state, e, fields, tally)
   if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
   unshelve(h, id)
-  if state ~= 'h' and h.deadline == 'd' then redis.call('ZREM', deadlines_key(), id) h.deadline = '-' end
+  if state ~= 'h' and h.deadline == 'd' then
+    redis.call('ZREM', deadlines_key(), id)
+    h.deadline = '-'
+  end
   local content, frozen, before, past = lines(raw)
   if h.state == 'h' and before ~= '' then past = older(before, past) end
   move(h, state, tally)

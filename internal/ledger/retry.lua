@@ -25,5 +25,4 @@ else
   move(h, 'w')
   again(h.batch, id)
 end
-write(key, h, content, frozen, '', past)
-return { NAME[h.state], redis.call('GET', key) }
+return { NAME[h.state], write(key, h, content, frozen, '', past) }

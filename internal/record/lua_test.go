@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func script(lua string) *redis.Script { return redis.NewScript(record.Prelude + lua) }
+func script(lua string) *redis.Script { return record.Script(lua, record.Prelude) }
 
 // TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
 // byte: what Lua read and wrote again is what Go wrote.

@@ -1,4 +1,4 @@
--- What every script starts with. KEYS[1] is the account's tag; every other key
+-- What scripts share. KEYS[1] is the account's tag; every other key
 -- is made from it, so all of them live in its slot.
 --
 -- The header, columns from 1 (numbers are decimal, padded with zeros):
@@ -64,7 +64,11 @@ local function load(id)
   return parse(raw)
 end
 
-local function save(key, h) redis.call('SETRANGE', key, 0, header(h)) end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
 
 -- move changes the state, and the counters with it; where many move, tally
 -- gathers what the caller then adds to the counters in the same script.
@@ -105,13 +109,14 @@ local function lines(raw)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
 
--- write stores a whole record; empty lines at the end are left out.
+-- write stores and returns a whole record; empty lines at the end are left out.
 local function write(key, h, content, frozen, outcome, past)
   local raw = header(h) .. content
   if past ~= '' then raw = raw .. '\n' .. frozen .. '\n' .. outcome .. '\n' .. past
   elseif outcome ~= '' then raw = raw .. '\n' .. frozen .. '\n' .. outcome
   elseif frozen ~= '' then raw = raw .. '\n' .. frozen end
   redis.call('SET', key, raw)
+  return raw
 end
 
 -- batch_number gives a batch's number, and makes the batch where its name is new.

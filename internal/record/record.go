@@ -29,7 +29,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Prelude is the Lua that every script starts with: it reads and writes the
+// Prelude is the Lua that scripts share, see [Script]: it reads and writes the
 // header, and keeps the counters.
 //
 //go:embed prelude.lua
