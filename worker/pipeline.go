@@ -59,7 +59,7 @@ type pipeline struct {
 	limited  *zap.Logger                                          // one line a kind of trouble, now and then
 	dispatch func(context.Context, record.Lane, record.Ref) error // enqueues a task
 	fatal    func(error)                                          // ends the worker
-	stopping context.Context                                      // done when no call may be begun any more
+	stopping context.Context                                      //nolint:containedctx // done when no call may be begun any more
 	ending   <-chan struct{}                                      // closed when answers in hand must be given up
 }
 

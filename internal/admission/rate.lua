@@ -129,6 +129,7 @@ local function change_rate(n, per, burst)
   settle()
   local old = { ms(g.n), ms(g.per), ms(g.burst) }
   set('n', n) set('per', per) set('burst', burst or g.burst)
+  dirty.n, dirty.per, dirty.burst = true, true, true -- also where they are what is taken for granted
   set('level', math.min(g.level, g.burst))
   redis.call('DEL', line_key('interactive'), line_key('bulk'))
   set('line:interactive', 0) set('line:bulk', 0)
