@@ -116,7 +116,7 @@ func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
 
 func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	b := newBench(t)
-	at := time.Now().Add(3 * time.Second)
+	at := time.Now().Add(8 * time.Second)
 	const many = 230
 	requests := rows(1, many)
 	for i := range requests {
@@ -196,7 +196,7 @@ func (b *bench) overtaken(command string, do func()) *ledger.Ledger {
 // not_after.
 func TestALateEndLooksAgain(t *testing.T) {
 	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(time.Second)})
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(2 * time.Second)})
 	b.must(err)
 	r, _ := b.get("A-1")
 	b.mark(b.ledger, r.Ref(), record.Call)

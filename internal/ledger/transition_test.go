@@ -139,7 +139,7 @@ func TestCancelWhileCallingIsRemembered(t *testing.T) {
 
 func TestNotAfter(t *testing.T) {
 	soon := func(id string) tasks.Request {
-		return tasks.Request{ApplicationID: id, Lane: tasks.Bulk, NotAfter: time.Now().Add(time.Second)}
+		return tasks.Request{ApplicationID: id, Lane: tasks.Bulk, NotAfter: time.Now().Add(2 * time.Second)}
 	}
 	t.Run("ends a queued request without a call", func(t *testing.T) {
 		b := newBench(t)

@@ -1,9 +1,11 @@
 package record
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -13,7 +15,13 @@ import (
 // each time that it runs. A library is nothing but local declarations, each of
 // which begins a line.
 func Script(lua string, libraries ...string) *redis.Script {
-	return redis.NewScript(compose(lua, libraries...))
+	texts := strings.Join(append(slices.Clone(libraries), lua), "\n")
+	if known, ok := scripts.Load(texts); ok {
+		return known.(*redis.Script)
+	}
+	script := redis.NewScript(compose(lua, libraries...))
+	scripts.Store(texts, script)
+	return script
 }
 
 func compose(lua string, libraries ...string) string {
@@ -21,10 +29,12 @@ func compose(lua string, libraries ...string) string {
 	mention(used, lua)
 	parts := []string{lua}
 	// What a declaration uses comes before it.
-	for _, d := range slices.Backward(declarations(strings.Join(libraries, ""))) {
-		if slices.ContainsFunc(d.names, func(name string) bool { return used[name] }) {
-			mention(used, d.text)
-			parts = append(parts, d.text)
+	for _, library := range slices.Backward(libraries) {
+		for _, d := range slices.Backward(read(library)) {
+			if slices.ContainsFunc(d.names, func(name string) bool { return used[name] }) {
+				maps.Copy(used, d.uses)
+				parts = append(parts, d.text)
+			}
 		}
 	}
 	slices.Reverse(parts)
@@ -35,6 +45,20 @@ func compose(lua string, libraries ...string) string {
 type declaration struct {
 	names []string
 	text  string
+	uses  map[string]bool // names
+}
+
+// What was made of a text stays true: scripts are made of few libraries, and
+// again for each ledger.
+var scripts, libraries sync.Map
+
+func read(library string) []declaration {
+	if known, ok := libraries.Load(library); ok {
+		return known.([]declaration)
+	}
+	all := declarations(library)
+	libraries.Store(library, all)
+	return all
 }
 
 var (
@@ -54,7 +78,9 @@ func declarations(library string) []declaration {
 			end = found[i+1][0]
 		}
 		names := strings.ReplaceAll(library[at[2]:at[3]], " ", "")
-		all = append(all, declaration{strings.Split(names, ","), library[at[0]:end]})
+		d := declaration{strings.Split(names, ","), library[at[0]:end], map[string]bool{}}
+		mention(d.uses, d.text)
+		all = append(all, d)
 	}
 	return all
 }

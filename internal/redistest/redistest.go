@@ -38,7 +38,7 @@ import (
 
 const (
 	portTries    = 5
-	readyWithin  = 10 * time.Second
+	readyWithin  = time.Minute
 	pingInterval = 5 * time.Millisecond
 )
 
