@@ -19,7 +19,7 @@ mkfifo "$dir/address"
 "$kyclink" simulator --listen 127.0.0.1:0 --script "$dir/script.json" > "$dir/address" 2>/dev/null &
 simulator=$!
 read -r FACEKI_BASE_URL < "$dir/address"
-export FACEKI_BASE_URL
+export FACEKI_BASE_URL FACEKI_RATE=100/s FACEKI_BURST=10
 
 awk 'BEGIN {
   print "application_id,redirect_url,name,metadata"
