@@ -64,6 +64,8 @@ func (p *process) complaint() string {
 	switch {
 	case killed, p.stopped && code == 0, code == 1 && !p.cameUp():
 		return ""
+	case p.stopped && p.cmd.ProcessState.String() == "signal: terminated" && !p.cameUp():
+		return "" // it was so young that it did not listen to signals yet
 	case p.stopped:
 		return fmt.Sprintf("a worker that was stopped softly ended with %s; the end of %s:\n%s", p.cmd.ProcessState, filepath.Base(p.log), p.tail())
 	}
