@@ -182,7 +182,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 	for i := range chunk.results {
 		r := &chunk.results[i]
 		if r.Err == nil {
-			r.Err = r.Row.Request.acceptable()
+			r.Err = r.Row.Request.acceptable(c.hooks)
 		}
 		if r.Err == nil {
 			left = append(left, r)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Config struct {
 	// Account is the namespace of one FaceKi account, [a-z0-9-]{1,32};
 	// "default" where empty.
 	Account string
+	// Callbacks says which callback_url a request may have; none where it is zero.
+	Callbacks Callbacks
 }
 
 // Client is the producer's side: it accepts requests and reads what became of
@@ -39,6 +42,7 @@ type Config struct {
 type Client struct {
 	rdb    redis.UniversalClient
 	keys   record.Keys
+	hooks  Callbacks
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
@@ -54,6 +58,7 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 	return &Client{
 		rdb:    rdb,
 		keys:   record.Keys{Account: cfg.Account},
+		hooks:  cfg.Callbacks,
 		queue:  asynq.NewClientFromRedisClient(rdb),
 		accept: record.Script(acceptLua, record.Prelude),
 		batch:  record.Script(batchLua, record.Prelude),
@@ -72,7 +77,7 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if req.Lane == "" {
 		req.Lane = Interactive
 	}
-	if err := req.acceptable(); err != nil {
+	if err := req.acceptable(c.hooks); err != nil {
 		return Link{}, err
 	}
 	results, err := c.acceptAll(ctx, place{chunk: noChunk}, nil, []Row{{Request: req}})
@@ -86,12 +91,13 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 }
 
 // acceptable is [Request.Validate] and what accepting adds to it.
-func (r Request) acceptable() error { return invalid(r.allProblems()) }
+func (r Request) acceptable(hooks Callbacks) error { return invalid(r.allProblems(hooks)) }
 
-func (r Request) allProblems() []Problem {
+func (r Request) allProblems(hooks Callbacks) []Problem {
 	problems := r.problems()
-	if r.CallbackURL != "" {
-		problems = append(problems, Problem{"callback_url", "callbacks are off; leave the key out"})
+	wrong := slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == "callback_url" })
+	if problem := hooks.Problem(r.CallbackURL); problem != "" && !wrong {
+		problems = append(problems, Problem{"callback_url", problem})
 	}
 	return problems
 }

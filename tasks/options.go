@@ -35,10 +35,10 @@ func (o Options) request() Request {
 	}
 }
 
-func (o Options) problems() []Problem {
+func (o Options) problems(hooks Callbacks) []Problem {
 	r := o.request()
 	r.ApplicationID = "-"
-	return r.allProblems()
+	return r.allProblems(hooks)
 }
 
 // OptionsError says that a batch has other options (reason "conflict").
@@ -74,7 +74,7 @@ func (b openBatch) how(a accepted, row Row) How {
 
 // openBatch makes the batch where its name is new.
 func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) {
-	if err := batch.check(); err != nil {
+	if err := batch.check(c.hooks); err != nil {
 		return openBatch{}, err
 	}
 	given := batch.Options.request().content()
@@ -101,11 +101,11 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 }
 
 // check is what can be said of a batch without knowing of it.
-func (b Batch) check() error {
+func (b Batch) check(hooks Callbacks) error {
 	if err := batchName(b.Name); err != nil {
 		return err
 	}
-	return invalid(b.Options.problems())
+	return invalid(b.Options.problems(hooks))
 }
 
 // fixed reads the options that the batch has, and compares them with those given.
@@ -124,7 +124,7 @@ func (b Batch) fixed(raw string) (fixed record.Content, err error) {
 // Known gives the options that a batch has, or would get, and whether there is
 // such a batch. It changes nothing; its errors are those of [Client.EnqueueAll].
 func (c *Client) Known(ctx context.Context, batch Batch) (Options, bool, error) {
-	if err := batch.check(); err != nil {
+	if err := batch.check(c.hooks); err != nil {
 		return Options{}, false, err
 	}
 	number, err := c.rdb.HGet(ctx, c.keys.Batches(), batch.Name).Int()

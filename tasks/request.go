@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -49,7 +50,7 @@ type Request struct {
 	WorkflowID string `json:"workflow_id,omitempty"`
 	// Lane is interactive by default; in files and batches it is bulk.
 	Lane Lane `json:"lane,omitempty"`
-	// CallbackURL gets the signed event; https.
+	// CallbackURL gets the signed events, as [Config].Callbacks lets it; https.
 	CallbackURL string `json:"callback_url,omitempty"`
 	// NotAfter is when the request ends as failed if it has no link by then.
 	NotAfter time.Time `json:"not_after,omitzero"`
@@ -115,7 +116,7 @@ func (r Request) problems() []Problem {
 	if r.Lane != "" && r.Lane != Interactive && r.Lane != Bulk {
 		check("lane", "must be interactive or bulk")
 	}
-	check("callback_url", httpsURL(r.CallbackURL))
+	check("callback_url", callbackURL(r.CallbackURL))
 	if y := r.NotAfter.UTC().Year(); !r.NotAfter.IsZero() && (y < 2000 || y > 9999) {
 		check("not_after", notAfterRange)
 	}
@@ -154,27 +155,41 @@ func visible(s string) string {
 }
 
 func httpsURL(s string) string {
+	problem, _ := webURL(s, "https")
+	return problem
+}
+
+// callbackURL may be http as well: whether that is allowed depends on the address.
+func callbackURL(s string) string {
+	problem, u := webURL(s, "https", "http")
+	if problem == "" && u != nil && oddHost(u.Hostname()) {
+		return "names a host that is neither a name nor an address as it is usually written"
+	}
+	return problem
+}
+
+func webURL(s string, schemes ...string) (problem string, u *url.URL) {
 	if s == "" {
-		return ""
+		return "", nil
 	}
 	if len(s) > MaxURL {
-		return fmt.Sprintf("is longer than %d bytes", MaxURL)
+		return fmt.Sprintf("is longer than %d bytes", MaxURL), nil
 	}
 	if problem := visible(s); problem != "" {
-		return problem
+		return problem, nil
 	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return "is not a URL"
-	case u.Scheme != "https":
-		return "must start with https://"
+		return "is not a URL", nil
+	case !slices.Contains(schemes, u.Scheme):
+		return "must start with https://", nil
 	case u.Hostname() == "":
-		return "names no host"
+		return "names no host", nil
 	case u.User != nil:
-		return "must not hold a user name or password"
+		return "must not hold a user name or password", nil
 	}
-	return ""
+	return "", u
 }
 
 // escaped is how many bytes encoding/json makes of one at most.

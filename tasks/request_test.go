@@ -136,7 +136,7 @@ func TestParseRequest(t *testing.T) {
 		{`{"application_id":"A-1"`, "is not readable JSON: it breaks off"},
 		{`{"application_id":"A-1","lane":"bulk","lane":"bulk","lane":"bulk"}`, "lane: is given twice"},
 		{with(`"Lane":"bulk"`), "Lane: unknown key"}, {with(`"":1`), "unknown key"},
-		{`{"zz":1,"b":null,"redirect_url":"x","a":{},"zz":2,"generation":1.5,"application_id":"","lane":"x","callback_url":"http://x"}`,
+		{`{"zz":1,"b":null,"redirect_url":"x","a":{},"zz":2,"generation":1.5,"application_id":"","lane":"x","callback_url":"ftp://x"}`,
 			"zz: is given twice; application_id: is empty; leave the key out where nothing is given; generation: must be a whole number; " +
 				"zz: unknown key; b: unknown key; a: unknown key; " +
 				"redirect_url: must start with https://; lane: must be interactive or bulk; callback_url: must start with https://"},

@@ -264,7 +264,7 @@ func TestOptionsOfABatch(t *testing.T) {
 		options tasks.Options
 		want    string
 	}{
-		{tasks.Options{ExpiryMinutes: 0, CallbackURL: "https://shop.example/"}, "callback_url: callbacks are off; leave the key out"},
+		{tasks.Options{ExpiryMinutes: 0, CallbackURL: "https://shop.example/"}, "callback_url: callbacks are off; leave the key out, or name its host in KYCLINK_CALLBACK_HOSTS"},
 		{tasks.Options{ExpiryMinutes: 60, NotAfter: due}, "<nil>"},
 		{tasks.Options{}, "<nil>"},
 		{tasks.Options{NotAfter: due}, "<nil>"},

@@ -1,0 +1,75 @@
+package tasks_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func TestDestination(t *testing.T) {
+	named := tasks.Callbacks{Hosts: []string{"Shop.example", "10.1.2.3"}}
+	anywhere := tasks.Callbacks{Hosts: []string{"*"}}
+	local := tasks.Callbacks{Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	for _, c := range []struct {
+		hooks tasks.Callbacks
+		url   string
+		want  string
+	}{
+		{tasks.Callbacks{}, "https://shop.example/hooks", "callbacks are off"},
+		{local, "", ""},
+		{named, "https://shop.example/hooks", ""},
+		{named, "https://SHOP.example.:8443/hooks?a=b", ""},
+		{named, "https://www.shop.example/hooks", "must not go to www.shop.example"},
+		{named, "https://shop.example.evil.example/", "must not go to shop.example.evil.example"},
+		{named, "https://evil.example/?shop.example", "must not go to evil.example"},
+		{named, "http://10.1.2.3/", "must start with https://; http:// is only for addresses"},
+		{named, "http://shop.example/", "must start with https://; http:// is only for addresses"},
+		{anywhere, "https://evil.example/", ""},
+		{anywhere, "http://127.0.0.1/", "must start with https://"},
+		{local, "http://127.0.0.1:8080/", ""},
+		{local, "http://[::ffff:127.0.0.1]:8080/", ""},
+		{local, "http://localhost:8080/", ""}, // its address is looked at later
+		{local, "http://10.0.0.1/", "must start with https://"},
+	} {
+		got := c.hooks.Problem(c.url)
+		if c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s by %+v: %q, want %q", c.url, c.hooks, got, c.want)
+		}
+	}
+}
+
+func TestCallbackURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://shop.example/hooks":           "",
+		"http://127.0.0.1:8080/":               "",
+		"https://[2001:4860::8]:443/":          "",
+		"https://93.184.216.34/":               "",
+		"ftp://shop.example":                   "must start with https://",
+		"https://user@shop.example/":           "must not hold a user name or password",
+		"https://shop.example:80@evil.example": "must not hold a user name or password",
+		"https://2130706433/":                  "names a host that is neither",
+		"https://0x7f000001/":                  "names a host that is neither",
+		"https://0177.0.0.1/":                  "names a host that is neither",
+		"https://127.1/":                       "names a host that is neither",
+		"https://127.0.0.0x1/":                 "names a host that is neither",
+		"https://127.0.0.1./":                  "",
+		"https://./":                           "names a host that is neither",
+		"https://0xface.example/":              "",
+		"https:///hooks":                       "names no host",
+		`https://a\@shop.example/`:             "is not a URL",
+	} {
+		err := tasks.Request{ApplicationID: "A-1", CallbackURL: url}.Validate()
+		if got := problemOf(err); want == "" && got != "" || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, want %q", url, got, want)
+		}
+	}
+}
+
+func problemOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), "callback_url: ")
+}

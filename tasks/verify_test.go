@@ -1,0 +1,110 @@
+package tasks_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const (
+	oldSecret = "whsec_b2xkIHNlY3JldCBvZiAyNCBieXRlcyEh"
+	newSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
+)
+
+// signed is a callback as the specification has it, made without the library.
+func signed(id string, at time.Time, body string, secrets ...string) http.Header {
+	var signatures []string
+	for _, secret := range secrets {
+		key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+		mac := hmac.New(sha256.New, key)
+		fmt.Fprintf(mac, "%s.%d.%s", id, at.Unix(), body)
+		signatures = append(signatures, "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	}
+	return http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {fmt.Sprint(at.Unix())}, "Webhook-Signature": {strings.Join(signatures, " ")}}
+}
+
+func TestVerifyCallback(t *testing.T) {
+	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001","generation":1,"run":1,"attempts":1,"possible_duplicates":0}}`
+	now := time.Now()
+	good := signed("e-1", now, body, newSecret, oldSecret)
+	for _, c := range []struct {
+		name    string
+		secrets []string
+		header  http.Header
+		body    string
+		want    error
+	}{
+		{"either secret is enough", []string{oldSecret}, good, body, nil},
+		{"either secret is enough", []string{newSecret}, good, body, nil},
+		{"a receiver with both takes what is signed with one", []string{newSecret, oldSecret}, signed("e-1", now, body, oldSecret), body, nil},
+		{"another secret", []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("somebody else's secret ..."))}, good, body, tasks.ErrForged},
+		{"no secret", nil, good, body, tasks.ErrForged},
+		{"another body", []string{newSecret}, good, strings.Replace(body, "A-1001", "A-1002", 1), tasks.ErrForged},
+		{"another id", []string{newSecret}, changed(good, "Webhook-Id", "e-2"), body, tasks.ErrForged},
+		{"another time", []string{newSecret}, changed(good, "Webhook-Timestamp", fmt.Sprint(now.Unix()+1)), body, tasks.ErrForged},
+		{"no signature", []string{newSecret}, changed(good, "Webhook-Signature", ""), body, tasks.ErrForged},
+		{"of another version", []string{newSecret}, changed(good, "Webhook-Signature", strings.ReplaceAll(good.Get("Webhook-Signature"), "v1", "v2")), body, tasks.ErrForged},
+		{"nothing", []string{newSecret}, nil, body, tasks.ErrForged},
+		{"old", []string{newSecret}, signed("e-1", now.Add(-6*time.Minute), body, newSecret), body, tasks.ErrTooOld},
+		{"from the future", []string{newSecret}, signed("e-1", now.Add(6*time.Minute), body, newSecret), body, tasks.ErrTooOld},
+	} {
+		got, err := tasks.VerifyCallback(c.secrets, c.header, []byte(c.body), &tasks.Memory{})
+		if !errors.Is(err, c.want) || err == nil && (got.ID != "e-1" || got.Data.ApplicationID != "A-1001") {
+			t.Errorf("%s: got %+v, %v; want %v", c.name, got, err, c.want)
+		}
+	}
+	if _, err := tasks.VerifyCallback([]string{"whsec_?secret?"}, good, []byte(body), nil); err == nil || strings.Contains(err.Error(), "?secret?") {
+		t.Errorf("a broken secret gave %v", err)
+	}
+}
+
+func changed(h http.Header, key, value string) http.Header {
+	h = h.Clone()
+	h.Set(key, value)
+	return h
+}
+
+// A recorded message is refused; the event that is delivered once more is not.
+func TestReplayedCallback(t *testing.T) {
+	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
+	now, seen := time.Now(), &tasks.Memory{}
+	for i, c := range []struct {
+		header http.Header
+		want   error
+	}{
+		{signed("e-1", now, body, newSecret), nil},
+		{signed("e-1", now, body, newSecret), tasks.ErrReplayed},
+		{changed(signed("e-1", now, body, newSecret), "Webhook-Timestamp", fmt.Sprintf("+0%d", now.Unix())), tasks.ErrReplayed},
+		{signed("e-1", now.Add(5*time.Second), body, newSecret), nil},
+		{signed("e-2", now, body, newSecret), nil},
+		{signed("e-1", now, body, oldSecret), tasks.ErrForged},
+	} {
+		if _, err := tasks.VerifyCallback([]string{newSecret}, c.header, []byte(body), seen); !errors.Is(err, c.want) {
+			t.Errorf("message %d: got %v, want %v", i, err, c.want)
+		}
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	m, until := &tasks.Memory{}, time.Now().Add(time.Minute)
+	first := func(key string) bool { ok, _ := m.First(key, until); return ok }
+	for i := range tasks.MemoryMost + 1 {
+		if !first(fmt.Sprint(i)) {
+			t.Fatalf("message %d is new", i)
+		}
+	}
+	if first("1") || first(fmt.Sprint(tasks.MemoryMost)) {
+		t.Error("a message that was seen is new")
+	}
+	if !first("0") {
+		t.Error("the oldest message is remembered beyond the most")
+	}
+}
