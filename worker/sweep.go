@@ -30,6 +30,8 @@ type Leftovers interface {
 	CallOff(ctx context.Context, batch int, told func(ended int)) error
 	// Retire erases what ended too long ago, a part of its way at that interval.
 	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
+	// TrimResults keeps the results stream within its age and its cap.
+	TrimResults(ctx context.Context) (record.Trim, error)
 	// Handlers tells which turns have a handler, and whether its process lives.
 	Handlers(ctx context.Context) (alive map[string]bool, err error)
 	// Mended counts what was mended, by kind.
@@ -80,13 +82,14 @@ type sweep struct {
 	unclaimed time.Duration        // after which an active task is nobody's
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
 	far       map[int]string       // batches that are being cancelled, and how far that was
+	stream    stream               // what was said of it
 	log       *zap.Logger          // of what was mended
 	limited   *zap.Logger
 }
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
 	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause,
-		knownFor: knownFor, unclaimed: unclaimedFor, log: cfg.Log, limited: cfg.Limited}
+		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
@@ -133,7 +136,7 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	all = append(all, s.expire(ctx, mended), s.callOff(ctx, mended))
 	n, err := s.left.Readable(ctx)
 	mended[readable] += n
-	all = append(all, err)
+	all = append(all, err, s.trim(ctx))
 	n, err = s.left.Retire(ctx, s.pause)
 	mended[retired] += n
 	for kind, n := range mended {

@@ -56,17 +56,19 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	e.ends = append(e.ends, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{
 		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
-		HoldUnknown: cfg.Work.OnUnknown == config.Hold, Retention: e.retention(),
+		HoldUnknown: cfg.Work.OnUnknown == config.Hold, Retention: e.lasting(cfg.Work.Retention),
+		ResultsAge: e.lasting(cfg.Work.ResultsAge), ResultsCap: cfg.Work.ResultsCap,
 	})
 	return e, nil
 }
 
-// retention is for ever in a Redis that ends with this process.
-func (e *engine) retention() time.Duration {
+// lasting is for how long something is kept: for ever in a Redis that ends with
+// this process.
+func (e *engine) lasting(d time.Duration) time.Duration {
 	if e.cfg.EmbeddedRedis() {
 		return 0
 	}
-	return e.cfg.Work.Retention
+	return d
 }
 
 func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {

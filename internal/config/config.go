@@ -26,6 +26,8 @@ const (
 	MaxBurst       = 10_000
 	// MinRetention is of ended requests: a link must live until somebody has read it.
 	MinRetention = time.Second
+	// MinResultsCap leaves room for what a reader takes up at a time.
+	MinResultsCap = 1000
 	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
 	// calls that it sent, and whoever stops it will not wait much longer. It is
 	// far below the time-out of asynq's tasks, which is the next one.
@@ -78,6 +80,10 @@ type Work struct {
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
 	// Retention is how long ended requests are kept.
 	Retention time.Duration `env:"KYCLINK_RETENTION, default=720h"`
+	// ResultsAge is how long events stay in the results stream, and longer where a
+	// live group has not acknowledged them; ResultsCap how many there are at most.
+	ResultsAge time.Duration `env:"KYCLINK_RESULTS_AGE, default=168h"`
+	ResultsCap int           `env:"KYCLINK_RESULTS_CAP, default=10000000"`
 	// Concurrency is the slots of each lane.
 	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=auto"`
 	// Rate and Burst are what FaceKi allows the account.
@@ -98,6 +104,12 @@ func (w Work) Validate() []error {
 	between("FACEKI_BURST", w.Burst, 2, MaxBurst)
 	if w.Retention < MinRetention {
 		problems = append(problems, fmt.Errorf("KYCLINK_RETENTION is %v; use at least %v, such as 720h", w.Retention, MinRetention))
+	}
+	if w.ResultsAge < MinRetention {
+		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_AGE is %v; use at least %v, such as 168h", w.ResultsAge, MinRetention))
+	}
+	if w.ResultsCap < MinResultsCap {
+		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_CAP is %d; use at least %d", w.ResultsCap, MinResultsCap))
 	}
 	if w.OnUnknown != Retry && w.OnUnknown != Hold {
 		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry, which may make a second link, or hold, which leaves it to a person", w.OnUnknown))

@@ -58,7 +58,7 @@ func TestDefaults(t *testing.T) {
 		},
 		InProcess: true,
 		Work: config.Work{
-			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Retention: 720 * time.Hour, Concurrency: config.Auto, Rate: perSecond(200), Burst: 5,
+			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Retention: 720 * time.Hour, ResultsAge: 168 * time.Hour, ResultsCap: 10_000_000, Concurrency: config.Auto, Rate: perSecond(200), Burst: 5,
 		},
 		Log: telemetry.Config{Level: "info"},
 	}
@@ -77,7 +77,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"FACEKI_BASE_URL": "http://127.0.0.1:9999/x", "FACEKI_AUTH": "get", "FACEKI_EXPIRY_TYPE": "string",
 		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
-		"KYCLINK_ON_UNKNOWN": "retry", "KYCLINK_RETENTION": "48h", "FACEKI_RATE": "90/h", "FACEKI_BURST": "12",
+		"KYCLINK_ON_UNKNOWN": "retry", "KYCLINK_RETENTION": "48h", "KYCLINK_RESULTS_AGE": "24h", "KYCLINK_RESULTS_CAP": "5000", "FACEKI_RATE": "90/h", "FACEKI_BURST": "12",
 		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
 	}), config.Needs{FaceKi: true, Redis: true, Terminal: true})
 	if err != nil {
@@ -91,7 +91,7 @@ func TestEverySettingIsRead(t *testing.T) {
 			LinkHosts: []string{"a.example", "b.example"}, Timeout: 2 * time.Second,
 		},
 		Work: config.Work{
-			WorkflowID: "w", ExpiryMinutes: 1, OnUnknown: config.Retry, MaxAttempts: 99, Retention: 48 * time.Hour, Concurrency: 1000,
+			WorkflowID: "w", ExpiryMinutes: 1, OnUnknown: config.Retry, MaxAttempts: 99, Retention: 48 * time.Hour, ResultsAge: 24 * time.Hour, ResultsCap: 5000, Concurrency: 1000,
 			Rate: config.Rate{Rate: admission.Rate{N: 90, Per: time.Hour}}, Burst: 12,
 		},
 		Log: telemetry.Config{Level: "debug", Format: "json"},
@@ -254,7 +254,7 @@ func TestContradictions(t *testing.T) {
 			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
 		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, nil},
 		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{FaceKi: true}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
-		"not used yet":        {map[string]string{"KYCLINK_RESULTS_AGE": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
+		"not used yet":        {map[string]string{"KYCLINK_MAX_BODY": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
 	} {
 		_, err := config.Load(environ(tt.set), tt.needs)
 		got := problemsOf(t, err)
@@ -279,10 +279,10 @@ func TestWholeBadEnvironment(t *testing.T) {
 		"FACEKI_BASE_URL": "http://user:hunter2@x.example", "FACEKI_AUTH": "put", "FACEKI_EXPIRY_TYPE": "float",
 		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
 		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
-		"KYCLINK_ON_UNKNOWN": "ask", "KYCLINK_RETENTION": "0s", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
+		"KYCLINK_ON_UNKNOWN": "ask", "KYCLINK_RETENTION": "0s", "KYCLINK_RESULTS_AGE": "-1h", "KYCLINK_RESULTS_CAP": "10", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
 	}), config.Needs{FaceKi: true, Redis: true})
-	if len(problemsOf(t, err)) != 20 {
-		t.Errorf("%d problems, want 20", len(problemsOf(t, err)))
+	if len(problemsOf(t, err)) != 22 {
+		t.Errorf("%d problems, want 22", len(problemsOf(t, err)))
 	}
 	got := err.Error() + "\n"
 	if strings.Contains(got, "hunter2") {

@@ -103,8 +103,12 @@ type Config struct {
 	HoldUnknown bool
 	// Retention is how long an ended request is kept by [Ledger.Retire]; 0: for ever.
 	Retention time.Duration
-	// DeadAfter replaces [DeadAfter] where it is not 0.
-	DeadAfter time.Duration
+	// ResultsAge and ResultsCap are what [Ledger.TrimResults] keeps the results stream
+	// within; where ResultsAge is 0 it is left alone.
+	ResultsAge time.Duration
+	ResultsCap int
+	// DeadAfter and GroupIdle replace [DeadAfter] and [GroupIdle] where they are not 0.
+	DeadAfter, GroupIdle time.Duration
 }
 
 // Ledger is one process' access to the ledger. It is safe for concurrent use.
@@ -131,6 +135,9 @@ type Ledger struct {
 func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.DeadAfter == 0 {
 		cfg.DeadAfter = DeadAfter
+	}
+	if cfg.GroupIdle == 0 {
+		cfg.GroupIdle = GroupIdle
 	}
 	script := func(lua string) *redis.Script {
 		return record.Script(lua, record.Prelude, admission.Lua, prelude, peekLua)

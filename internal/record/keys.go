@@ -24,6 +24,13 @@ func (k Keys) State() string { return k.Tag() + ":account" }
 // Results is the stream of events.
 func (k Keys) Results() string { return k.Tag() + ":results" }
 
+// Groups is the hash of the groups that read [Keys.Results], by when they were seen
+// first, in ms.
+func (k Keys) Groups() string { return k.Tag() + ":groups" }
+
+// Replay is how far publishing again is that was broken off.
+func (k Keys) Replay(what string) string { return k.Tag() + ":replay:" + what }
+
 // Workers is the sorted set of worker processes by their last heartbeat.
 func (k Keys) Workers() string { return k.Tag() + ":workers" }
 
