@@ -31,11 +31,11 @@ var unlistLua string
 var refreshLua string
 
 // ageing is the scripts for what has grown old: they take away what is not to be
-// kept, and refresh.
-type ageing struct{ erase, bygone, scrub, unlist, refresh *redis.Script }
+// kept, refresh, and publish again.
+type ageing struct{ erase, bygone, scrub, unlist, refresh, replay *redis.Script }
 
 func newAgeing(script func(lua string) *redis.Script) ageing {
-	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua)}
+	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua), replay: script(replayLua)}
 }
 
 // eraseRows is how many one script erases: it must not hold Redis for long.

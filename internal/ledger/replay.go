@@ -1,0 +1,290 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+//go:embed replay.lua
+var replayLua string
+
+const (
+	replayMost = 100       // ends that one script publishes
+	replayKept = time.Hour // how long it is known how far it was
+	scanPage   = 500       // keys, of which most are records
+)
+
+// Replay says which ends are to be published again: those of a batch, those of some
+// requests, or all.
+type Replay struct {
+	Batch int // its number; -1: of all
+	IDs   []string
+	// Name is what is kept under how far it is.
+	Name string
+}
+
+// Replayed is how far publishing again is, and since when an end must have come to
+// be meant; it is begun with zero values.
+type Replayed struct {
+	Since     time.Time
+	Published int
+	// place is where to go on: a chunk of the batch, or a cursor of all keys.
+	place uint64
+}
+
+// ReplayedSoFar is how far a replay was within the last hour, where it was broken
+// off; ok is false where it is over, or was not begun.
+func (l *Ledger) ReplayedSoFar(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
+	text, err := l.rdb.Get(ctx, l.keys.Replay(which.Name)).Result()
+	if errors.Is(err, redis.Nil) {
+		return far, false, nil
+	}
+	if err != nil {
+		return far, false, cannotRead("how far the replay was", err)
+	}
+	var since int64
+	if _, err := fmt.Sscanf(text, replayFormat, &far.place, &far.Published, &since); err != nil {
+		return far, false, nil //nolint:nilerr // it begins anew
+	}
+	far.Since = time.UnixMilli(since)
+	return far, true, nil
+}
+
+const replayFormat = "%d %d %d"
+
+func (l *Ledger) keepReplayed(ctx context.Context, which Replay, far Replayed) error {
+	text := fmt.Sprintf(replayFormat, far.place, far.Published, far.Since.UnixMilli())
+	if err := l.rdb.Set(ctx, l.keys.Replay(which.Name), text, replayKept).Err(); err != nil {
+		return fmt.Errorf("keep how far the replay is: %w", err)
+	}
+	return nil
+}
+
+// Replay publishes ends again, as far as the ledger keeps them: each with the
+// event id and the time that it had, and marked as a replay. Those of earlier runs
+// and generations are among them; the numbers of attempts are those of today. It
+// goes on from far, in pieces; before each one it calls pace with how many come,
+// and ends where that fails. It gives how far it is. What a scan of the
+// keys gives twice is published twice.
+func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace func(n int) error) (Replayed, error) {
+	for page, err := range l.replayPages(ctx, which, far.place) {
+		if err != nil {
+			return far, err
+		}
+		ends, err := l.ends(ctx, page.records, far.Since)
+		if err != nil {
+			return far, err
+		}
+		for part := range slices.Chunk(ends, replayMost) {
+			if err := pace(len(part)); err != nil {
+				return far, err
+			}
+			n, err := l.ageing.replay.Run(ctx, l.rdb, []string{l.keys.Tag()}, slices.Concat(part...)...).Int()
+			if err != nil {
+				return far, fmt.Errorf("publish %d events again: %w", len(part), err)
+			}
+			far.Published += n
+		}
+		if far.place = page.next; len(which.IDs) == 0 {
+			if err := l.keepReplayed(ctx, which, far); err != nil {
+				return far, err
+			}
+		}
+	}
+	if err := l.rdb.Del(ctx, l.keys.Replay(which.Name)).Err(); err != nil {
+		return far, fmt.Errorf("forget how far the replay was: %w", err)
+	}
+	return far, ctx.Err()
+}
+
+// replayPage is a part of what is looked through, and where the next one begins.
+type replayPage struct {
+	records []record.Record
+	next    uint64
+}
+
+func (l *Ledger) replayPages(ctx context.Context, which Replay, place uint64) iter.Seq2[replayPage, error] {
+	switch {
+	case len(which.IDs) > 0:
+		return l.replayOf(ctx, which.IDs)
+	case which.Batch >= 0:
+		return l.replayBatch(ctx, which.Batch, place)
+	}
+	return l.replayAll(ctx, place)
+}
+
+func (l *Ledger) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPage, error] {
+	return func(yield func(replayPage, error) bool) {
+		for part := range slices.Chunk(ids, scanPage) {
+			records, err := l.generations(ctx, part)
+			if !yield(replayPage{records: records}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// replayBatch goes through the rows of a batch, and leaves out what other batches
+// accepted first.
+func (l *Ledger) replayBatch(ctx context.Context, batch int, place uint64) iter.Seq2[replayPage, error] {
+	return func(yield func(replayPage, error) bool) {
+		for chunks, err := range l.chunks(ctx, batch) {
+			var ids []string
+			next := place
+			for _, c := range chunks {
+				if uint64(c.number) < place { //nolint:gosec // chunks are counted from 0
+					continue
+				}
+				next = uint64(c.number) + 1 //nolint:gosec // the same
+				for _, line := range record.Lines(c.text) {
+					if line.ApplicationID != "" {
+						ids = append(ids, line.ApplicationID)
+					}
+				}
+			}
+			var records []record.Record
+			if err == nil && len(ids) > 0 {
+				records, err = l.generations(ctx, ids)
+			}
+			records = slices.DeleteFunc(records, func(r record.Record) bool { return r.Batch != batch })
+			if !yield(replayPage{records, next}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// generations reads all generations that are kept of some requests.
+func (l *Ledger) generations(ctx context.Context, ids []string) ([]record.Record, error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = l.keys.Record(id)
+	}
+	latest, err := l.readKeys(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	var old []string
+	for _, r := range latest {
+		for generation := 1; generation < r.Generation; generation++ {
+			old = append(old, l.keys.Old(r.ApplicationID, generation))
+		}
+	}
+	earlier, err := l.readKeys(ctx, old)
+	return append(earlier, latest...), err
+}
+
+// replayAll goes through all keys.
+func (l *Ledger) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
+	return func(yield func(replayPage, error) bool) {
+		node, err := l.node(ctx)
+		for err == nil {
+			var keys []string
+			if keys, place, err = node.Scan(ctx, place, l.keys.Tag()+"*", scanPage).Result(); err != nil {
+				err = fmt.Errorf("look through the keys: %w", err)
+				break
+			}
+			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := l.whose(key); return !ok })
+			var records []record.Record
+			if records, err = l.readKeys(ctx, keys); err != nil {
+				break
+			}
+			if !yield(replayPage{records, place}, nil) || place == 0 {
+				return
+			}
+		}
+		yield(replayPage{}, err)
+	}
+}
+
+// whose is the application id of a key that holds a generation of a request.
+func (l *Ledger) whose(key string) (id string, ok bool) {
+	if id, ok = strings.CutPrefix(key, l.keys.Record("")); ok {
+		return id, true
+	}
+	rest, ok := strings.CutPrefix(key, l.keys.Tag()+":old:")
+	_, id, cut := strings.Cut(rest, ":")
+	return id, ok && cut
+}
+
+// readKeys reads what is kept under keys of requests; what cannot be read had no
+// end that could be told.
+func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]record.Record, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	values, err := l.rdb.MGet(ctx, keys...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read %d requests: %w", len(keys), err)
+	}
+	records := make([]record.Record, 0, len(keys))
+	for i, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			continue
+		}
+		id, _ := l.whose(keys[i])
+		if r, err := record.Parse(id, []byte(text)); err == nil {
+			records = append(records, r)
+		}
+	}
+	return records, nil
+}
+
+var endTypes = map[record.State]string{
+	record.Created: tasks.EventCreated, record.Failed: tasks.EventFailed, record.Cancelled: tasks.EventCancelled,
+}
+
+// ends are the arguments that publish the ends of generations.
+func (l *Ledger) ends(ctx context.Context, records []record.Record, since time.Time) (ends [][]any, err error) {
+	for _, r := range records {
+		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
+			if !o.Status.Ended() || o.Late || o.EndedAt.Before(since) {
+				continue
+			}
+			r.Run = o.Run
+			end, err := l.replayed(ctx, r, o)
+			if err != nil {
+				return nil, err
+			}
+			ends = append(ends, end)
+		}
+	}
+	return ends, nil
+}
+
+// replayed is what the script is told of an end; the data is put together as the
+// scripts do that publish it first.
+func (l *Ledger) replayed(ctx context.Context, r record.Record, o record.Outcome) ([]any, error) {
+	e, err := l.event(ctx, r, o.EndedAt)
+	if err != nil {
+		return nil, err
+	}
+	var parts []field
+	if o.Status == record.Created {
+		parts = []field{{"link_id", o.LinkID}, {"url", o.URL}, {"expires_at", o.ExpiresAt}}
+	} else {
+		parts = []field{{"reason", o.Reason}}
+		if o.Message != "" {
+			parts = append(parts, field{"message", o.Message})
+		}
+	}
+	middle, err := fields(parts...)
+	if err != nil {
+		return nil, err
+	}
+	data := fmt.Sprintf(`{"application_id":%s,"generation":%d,"run":%d%s%s,"attempts":%d,"possible_duplicates":%d%s}`,
+		e.idJSON, r.Generation, r.Run, e.head, middle, r.Attempts, r.PossibleDuplicates, e.tail)
+	return []any{r.ApplicationID, r.Generation, r.Run, e.id, endTypes[o.Status], e.at, data}, nil
+}

@@ -1,0 +1,177 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// entries are the events of the account's stream by their ids; replays says which.
+func (b *bench) entries(replays bool) map[string]map[string]any {
+	b.t.Helper()
+	all, err := b.rdb.XRange(b.t.Context(), b.keys.Results(), "-", "+").Result()
+	b.must(err)
+	events := map[string]map[string]any{}
+	for _, e := range all {
+		if (e.Values["replay"] == "1") == replays {
+			delete(e.Values, "replay")
+			events[e.Values["id"].(string)] = e.Values
+		}
+	}
+	return events
+}
+
+func noPace(int) error { return nil }
+
+// Every way to an end: what is published again is what was published, to the byte.
+func TestReplayIsWhatWasPublished(t *testing.T) {
+	b := newBench(t)
+	story := map[string][]string{
+		"created":   {"feed", "mark", "created"},
+		"failed":    {"feed", "mark", "fail"},
+		"cancelled": {"cancel"},
+		"expired":   {"expire"},
+		"poisoned":  {"feed", "poison"},
+		"dropped":   {"feed", "mark", "hold", "drop"},
+		"held":      {"feed", "mark", "hold"}, // no end
+		"waiting":   nil,
+		"refreshed": {"feed", "mark", "created", "refresh", "feed", "mark", "created"},
+		"late":      {"feed", "mark", "fail", "created"},
+		"rescued":   {"feed", "mark", "hold", "created"},
+		"again":     {"feed", "mark", "fail", "again", "feed", "mark", "created"},
+	}
+	rows := slices.Sorted(maps.Keys(story))
+	requests := make([]tasks.Request, len(rows))
+	for i, id := range rows {
+		requests[i] = tasks.Request{ApplicationID: id, Metadata: []byte(`{"customer":"4<2 é"}`)}
+	}
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
+	for _, id := range rows {
+		for _, step := range story[id] {
+			transitions[step](b, id)
+		}
+	}
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "alone"})
+	b.must(err)
+	transitions["cancel"](b, "alone")
+
+	first := b.entries(false)
+	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
+	far, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, Name: "all"}, ledger.Replayed{}, noPace)
+	b.must(err)
+	again := b.entries(true)
+	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
+		t.Errorf("%d were published again, %d are there; there were %d", far.Published, len(again), len(first))
+	}
+	for id, e := range first {
+		a := again[id]
+		if fmt.Sprint(e["application_id"], e["type"]) == "again"+tasks.EventFailed { // its attempts are those of today
+			delete(e, "data")
+			delete(a, "data")
+		}
+		if !maps.Equal(e, a) {
+			t.Errorf("published first\n%v\nand then\n%v", e, a)
+		}
+	}
+
+	for name, tt := range map[string]struct {
+		which ledger.Replay
+		since time.Time
+		want  int
+	}{
+		"a batch":    {ledger.Replay{Batch: 1}, time.Time{}, 12},
+		"requests":   {ledger.Replay{Batch: -1, IDs: []string{"again", "alone", "waiting", "nobody"}}, time.Time{}, 3},
+		"none since": {ledger.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
+		"all since":  {ledger.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
+	} {
+		far, err := b.ledger.Replay(t.Context(), tt.which, ledger.Replayed{Since: tt.since}, noPace)
+		if b.must(err); far.Published != tt.want {
+			t.Errorf("%s: %d were published again, want %d", name, far.Published, tt.want)
+		}
+	}
+}
+
+// What was erased in the moment between is not published any more.
+func TestReplayLeavesOutWhatIsErasedMeanwhile(t *testing.T) {
+	b := newBench(t)
+	b.importRow("A-1")
+	transitions["cancel"](b, "A-1")
+	far, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: 1}, ledger.Replayed{}, func(int) error {
+		b.erase("A-1")
+		return nil
+	})
+	if b.must(err); far.Published != 0 || len(b.entries(true)) != 0 {
+		t.Errorf("%+v", far)
+	}
+}
+
+func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
+	b := newBench(t)
+	requests := make([]tasks.Request, 2500)
+	for i := range requests {
+		requests[i] = tasks.Request{ApplicationID: fmt.Sprintf("A-%04d", i)}
+	}
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
+	b.callOff("spring")
+	broken := errors.New("broken off")
+	for _, which := range []ledger.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
+		b.must(b.rdb.XTrimMaxLen(t.Context(), b.keys.Results(), 0).Err())
+		left := 11
+		far, err := b.ledger.Replay(t.Context(), which, ledger.Replayed{}, func(int) error {
+			if left--; left < 0 {
+				return broken
+			}
+			return nil
+		})
+		if !errors.Is(err, broken) || far.Published == 0 || far.Published > 1200 {
+			t.Fatalf("%+v, %v", far, err)
+		}
+		far, ok, err := b.ledger.ReplayedSoFar(t.Context(), which)
+		if b.must(err); !ok || far.Published == 0 {
+			t.Fatalf("it is not known how far it was: %+v", far)
+		}
+		far, err = b.ledger.Replay(t.Context(), which, far, noPace)
+		b.must(err)
+		all, err := b.rdb.XLen(t.Context(), b.keys.Results()).Result()
+		if b.must(err); len(b.entries(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
+			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(b.entries(true)), all, far)
+		}
+		if _, ok, err := b.ledger.ReplayedSoFar(t.Context(), which); ok || err != nil {
+			t.Errorf("it is not over: %v, %v", ok, err)
+		}
+	}
+}
+
+// An event that was read before it is published again is the same to whoever reads.
+func TestReplayedEventsAreRead(t *testing.T) {
+	b := newBench(t)
+	b.importRow("A-1")
+	transitions["cancel"](b, "A-1")
+	_, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, IDs: []string{"A-1"}}, ledger.Replayed{}, noPace)
+	b.must(err)
+	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
+	b.must(err)
+	read := func(e redis.XMessage) tasks.Event {
+		event, err := tasks.ParseEvent(e.Values)
+		b.must(err)
+		return event
+	}
+	one, two := read(entries[0]), read(entries[1])
+	if one.Replay || !two.Replay || one.ID != two.ID || two.ID != (record.Record{ApplicationID: "A-1", Generation: 1, Run: 1, AcceptedAt: b.acceptedAt("A-1")}).EventID(b.keys.Account).String() {
+		t.Errorf("%+v\n%+v", one, two)
+	}
+}
+
+func (b *bench) acceptedAt(id string) time.Time {
+	r, _ := b.get(id)
+	return r.AcceptedAt
+}
