@@ -36,6 +36,9 @@ func (c Callbacks) Problem(callbackURL string) string {
 		return "is not a URL"
 	}
 	host := plainHost(u.Hostname())
+	if oddHost(host) {
+		return "names a host that is neither a name nor an address as it is usually written"
+	}
 	if !slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || plainHost(h) == host }) {
 		return fmt.Sprintf("must not go to %s, which KYCLINK_CALLBACK_HOSTS does not name", host)
 	}
@@ -60,7 +63,6 @@ func plainHost(host string) string { return strings.ToLower(strings.TrimSuffix(h
 // oddHost says that a host is an IPv4 address to some, and a name to others:
 // 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1 to many a resolver and proxy.
 func oddHost(host string) bool {
-	host = plainHost(host)
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if _, err := netip.ParseAddr(host); err == nil || last == "" {
 		return last == ""

@@ -108,7 +108,7 @@ func (r Request) problems() []Problem {
 	} else {
 		check("application_id", printable(r.ApplicationID))
 	}
-	check("redirect_url", httpsURL(r.RedirectURL))
+	check("redirect_url", webURL(r.RedirectURL, "https"))
 	if r.ExpiryMinutes < 0 || r.ExpiryMinutes > MaxExpiryMinutes {
 		check("expiry_minutes", fmt.Sprintf("must be from 1 to %d", MaxExpiryMinutes))
 	}
@@ -116,7 +116,7 @@ func (r Request) problems() []Problem {
 	if r.Lane != "" && r.Lane != Interactive && r.Lane != Bulk {
 		check("lane", "must be interactive or bulk")
 	}
-	check("callback_url", callbackURL(r.CallbackURL))
+	check("callback_url", webURL(r.CallbackURL, "https", "http")) // whether http is allowed depends on the address
 	if y := r.NotAfter.UTC().Year(); !r.NotAfter.IsZero() && (y < 2000 || y > 9999) {
 		check("not_after", notAfterRange)
 	}
@@ -154,42 +154,28 @@ func visible(s string) string {
 	return ""
 }
 
-func httpsURL(s string) string {
-	problem, _ := webURL(s, "https")
-	return problem
-}
-
-// callbackURL may be http as well: whether that is allowed depends on the address.
-func callbackURL(s string) string {
-	problem, u := webURL(s, "https", "http")
-	if problem == "" && u != nil && oddHost(u.Hostname()) {
-		return "names a host that is neither a name nor an address as it is usually written"
-	}
-	return problem
-}
-
-func webURL(s string, schemes ...string) (problem string, u *url.URL) {
+func webURL(s string, schemes ...string) string {
 	if s == "" {
-		return "", nil
+		return ""
 	}
 	if len(s) > MaxURL {
-		return fmt.Sprintf("is longer than %d bytes", MaxURL), nil
+		return fmt.Sprintf("is longer than %d bytes", MaxURL)
 	}
 	if problem := visible(s); problem != "" {
-		return problem, nil
+		return problem
 	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return "is not a URL", nil
+		return "is not a URL"
 	case !slices.Contains(schemes, u.Scheme):
-		return "must start with https://", nil
+		return "must start with https://"
 	case u.Hostname() == "":
-		return "names no host", nil
+		return "names no host"
 	case u.User != nil:
-		return "must not hold a user name or password", nil
+		return "must not hold a user name or password"
 	}
-	return "", u
+	return ""
 }
 
 // escaped is how many bytes encoding/json makes of one at most.

@@ -1,0 +1,158 @@
+// Package callback sends signed callbacks (Standard Webhooks), one attempt at a
+// time, to addresses that are public, or allowed all the same. When to try again is
+// the worker's to decide.
+package callback
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const (
+	usualTimeout = 15 * time.Second
+	mostRead     = 4 << 10 // bytes of an answer's body; reading no more than this costs the connection
+	// mostWait is the longest that a receiver may ask for, which is the longest
+	// pause as well.
+	mostWait = 12 * time.Hour
+)
+
+// Sender sends callbacks. It is safe for concurrent use.
+type Sender struct {
+	hooks         tasks.Callbacks
+	secret        Secret
+	signers       signers
+	guard         guard
+	proxied       bool
+	timeout       time.Duration
+	secure, plain *http.Client
+	now           func() time.Time
+}
+
+// New makes a sender of a valid config.
+func New(cfg Config) (*Sender, error) { return newSender(cfg, net.DefaultResolver) }
+
+func newSender(cfg Config, resolver *net.Resolver) (*Sender, error) {
+	s := &Sender{hooks: cfg.Callbacks(), secret: cfg.Secret, timeout: cfg.Timeout, now: time.Now}
+	if s.timeout == 0 {
+		s.timeout = usualTimeout
+	}
+	var err error
+	if s.signers, err = newSigners(cfg.Secret); err != nil {
+		return nil, err
+	}
+	var proxy *url.URL
+	if cfg.Proxy != "" {
+		if proxy, err = url.Parse(string(cfg.Proxy)); err != nil {
+			return nil, errors.New("callback proxy: not a URL") // the error has the text
+		}
+		s.proxied = true
+	}
+	s.guard = newGuard(s.hooks.AllowCIDRs)
+	client := func(plain bool) *http.Client {
+		return &http.Client{
+			Transport:     newTransport(s.guard, resolver, proxy, plain),
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	s.secure, s.plain = client(false), client(true)
+	return s, nil
+}
+
+// Close closes idle connections.
+func (s *Sender) Close() {
+	s.secure.CloseIdleConnections()
+	s.plain.CloseIdleConnections()
+}
+
+// Timeout is the longest that an attempt takes.
+func (s *Sender) Timeout() time.Duration { return s.timeout }
+
+// Post makes one attempt to deliver, within [Sender.Timeout].
+func (s *Sender) Post(ctx context.Context, d record.Delivery) record.Reply {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	reply := s.post(ctx, d)
+	reply.At = s.now().UTC()
+	return reply
+}
+
+func (s *Sender) post(ctx context.Context, d record.Delivery) record.Reply {
+	u, err := url.Parse(d.URL)
+	if err != nil {
+		return refusal("its URL cannot be read")
+	}
+	// It was looked at when the request was accepted, by what was set there.
+	if problem := s.hooks.Problem(d.URL); problem != "" {
+		return refusal("callback_url " + problem)
+	}
+	if s.proxied {
+		if err := s.guard.literal(u); err != nil {
+			return refusal("the destination is not allowed: " + err.Error())
+		}
+	}
+	req, err := s.request(ctx, d)
+	if err != nil {
+		return refusal("the callback could not be made")
+	}
+	client := s.secure
+	if u.Scheme == "http" {
+		client = s.plain
+	}
+	answer, err := client.Do(req)
+	if err != nil {
+		return s.failure(ctx, err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // what could be read of it
+	reply := judge(answer.StatusCode, s.proxied && u.Scheme == "http")
+	reply.RetryAfter = retryAfter(answer.Header.Get("Retry-After"), s.now())
+	reply.Body = s.redact(body, d, req.Header.Get("Webhook-Signature"))
+	return reply
+}
+
+func (s *Sender) request(ctx context.Context, d record.Delivery) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(d.Body))
+	if err != nil {
+		return nil, err
+	}
+	at := s.now()
+	signature, err := s.signers.sign(d.EventID, at, d.Body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "kyclink")
+	req.Header.Set("Webhook-Id", d.EventID)
+	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	req.Header.Set("Webhook-Signature", signature)
+	return req, nil
+}
+
+func refusal(message string) record.Reply {
+	return record.Reply{Reason: string(fault.Forbidden), Message: message, Final: true}
+}
+
+// retryAfter reads the header, a number of seconds or a time.
+func retryAfter(header string, now time.Time) time.Duration {
+	if header == "" {
+		return 0
+	}
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(header); err == nil {
+		wait = at.Sub(now)
+	}
+	return min(max(wait, 0), mostWait)
+}

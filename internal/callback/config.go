@@ -1,0 +1,79 @@
+package callback
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Config says where callbacks may go, and how.
+type Config struct {
+	// Secret is what callbacks are signed with: several, the newest first, while
+	// receivers change from one to the other.
+	Secret Secret `env:"KYCLINK_CALLBACK_SECRET"`
+	// Hosts are those that callbacks may go to, "*" any; callbacks are off where
+	// there is none.
+	Hosts []string `env:"KYCLINK_CALLBACK_HOSTS"`
+	// AllowCIDRs are private or loopback ranges that are allowed all the same, where
+	// plain http is allowed too.
+	AllowCIDRs []string `env:"KYCLINK_CALLBACK_ALLOW_CIDRS"`
+	// Proxy is an HTTP proxy that everything goes through; none where it is empty.
+	Proxy Secret `env:"KYCLINK_CALLBACK_PROXY"`
+	// Timeout is for one attempt; 15 s.
+	Timeout time.Duration
+}
+
+// Validate gives all problems at once, each with its variable's name. No problem
+// holds a secret.
+func (c Config) Validate() []error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	for i, secret := range c.Secret.each() {
+		if err := wrongSecret(secret); err != nil {
+			problem("KYCLINK_CALLBACK_SECRET: secret %d %v; use whsec_ and the base64 of %d to %d random bytes, several separated by blanks", i+1, err, leastKey, mostKey)
+		}
+	}
+	for _, host := range c.Hosts {
+		if wrongHost(host) {
+			problem("KYCLINK_CALLBACK_HOSTS holds %q, which is no host name alone; list host names such as shop.example, separated by commas, or * for any", host)
+		}
+	}
+	for _, text := range c.AllowCIDRs {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			problem("KYCLINK_CALLBACK_ALLOW_CIDRS holds %q, which is no range; list ranges such as 127.0.0.0/8, separated by commas", text)
+		}
+	}
+	if c.Proxy != "" {
+		if u, err := url.Parse(string(c.Proxy)); err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+			problem("KYCLINK_CALLBACK_PROXY is no HTTP proxy's address; use one such as http://proxy.example:3128")
+		}
+	}
+	return problems
+}
+
+func wrongHost(host string) bool {
+	if host == "*" {
+		return false
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	u, err := url.Parse("https://" + host + "/")
+	return err != nil || host == "" || u.Host != host || u.Port() != "" || strings.ContainsAny(host, "*:")
+}
+
+// Callbacks is what producers need of it. It is valid where [Config.Validate]
+// found nothing.
+func (c Config) Callbacks() tasks.Callbacks {
+	hooks := tasks.Callbacks{Hosts: c.Hosts}
+	for _, text := range c.AllowCIDRs {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			hooks.AllowCIDRs = append(hooks.AllowCIDRs, prefix.Masked())
+		}
+	}
+	return hooks
+}

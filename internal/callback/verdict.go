@@ -1,0 +1,113 @@
+package callback
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// judge says what a status means: 2xx is taken; 408, 425, 429 and 5xx are tried
+// again; anything else is the receiver's last word. viaProxy says that the answer
+// may be a proxy's.
+func judge(code int, viaProxy bool) record.Reply {
+	reply := record.Reply{Code: code, Message: fmt.Sprintf("the receiver answered with HTTP %d", code)}
+	switch {
+	case code == http.StatusProxyAuthRequired && viaProxy:
+		reply.Reason, reply.NoAttempt = string(fault.ProxyError), true
+		reply.Message = "the proxy refuses kyclink (HTTP 407)"
+	case code >= 200 && code < 300:
+		return record.Reply{Code: code}
+	case code == http.StatusTooManyRequests:
+		reply.Reason = string(fault.Throttled)
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500 && code < 600:
+		reply.Reason = string(fault.ReceiverError)
+	case code >= 300 && code < 400:
+		reply.Reason, reply.Final = string(fault.Redirected), true
+	default:
+		reply.Reason, reply.Final = string(fault.Rejected), true
+	}
+	return reply
+}
+
+// failure says what it means that there was no answer. The texts of errors are not
+// used: some hold what the receiver wrote, or the URL.
+func (s *Sender) failure(ctx context.Context, err error) record.Reply {
+	reply := record.Reply{Reason: string(fault.Connection), Message: "the connection was lost before an answer came"}
+	var (
+		timeout interface{ Timeout() bool }
+		name    *net.DNSError
+		cert    *tls.CertificateVerificationError
+	)
+	if forbidden, ok := errors.AsType[*forbiddenError](err); ok {
+		return refusal("the destination is not allowed: " + forbidden.Error())
+	}
+	if proxy, ok := errors.AsType[*proxyError](err); ok {
+		reply.Reason, reply.Message, reply.NoAttempt = string(fault.ProxyError), proxy.Error(), true
+		return reply
+	}
+	if unreachable, ok := errors.AsType[*unreachableError](err); ok {
+		reply.Message = unreachable.Error()
+		return reply
+	}
+	switch {
+	case errors.As(err, &name):
+		reply.Message = "its name could not be resolved"
+	case errors.As(err, &cert):
+		reply.Message = "its certificate could not be verified"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		reply.Message = "it does not speak TLS"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		reply.Message = "the connection was refused"
+	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+		reply.Reason, reply.Message = string(fault.Timeout), fmt.Sprintf("no answer within %v", s.timeout)
+	}
+	return reply
+}
+
+// mostKept is how many characters of an answer's body are kept.
+const mostKept = 512
+
+var anySecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/_=-]*`)
+
+// redact gives what may be kept of an answer's body: a receiver may echo what it
+// was sent.
+func (s *Sender) redact(body []byte, d record.Delivery, signature string) string {
+	var event tasks.Event
+	_ = json.Unmarshal(d.Body, &event) // it is ours
+	secrets := append(s.secret.each(), strings.Fields(signature)...)
+	secrets = append(secrets, event.Data.URL, event.Data.LinkID)
+	text := strings.ToValidUTF8(string(body), "�")
+	for _, secret := range secrets {
+		inJSON, _ := json.Marshal(secret)
+		for _, written := range []string{secret, strings.Trim(string(inJSON), `"`), html.EscapeString(secret), strings.ReplaceAll(secret, "/", `\/`)} {
+			if written != "" {
+				text = strings.ReplaceAll(text, written, "[redacted]")
+			}
+		}
+	}
+	text = anySecret.ReplaceAllString(text, "[redacted]")
+	text = strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
+	if kept := []rune(text); len(kept) > mostKept {
+		return string(kept[:mostKept]) + "…"
+	}
+	return text
+}

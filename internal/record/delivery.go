@@ -1,0 +1,59 @@
+package record
+
+import "time"
+
+// DeliveryStatus is where a delivery stands.
+type DeliveryStatus string
+
+// The statuses of deliveries.
+const (
+	Pending   DeliveryStatus = "pending"
+	Delivered DeliveryStatus = "delivered"
+	GivenUp   DeliveryStatus = "given_up" // for a person to look at
+)
+
+// Delivery is one event on its way to the callback URL of its request.
+type Delivery struct {
+	EventID       string
+	ApplicationID string
+	Generation    int
+	Run           int
+	Type          string // of the event
+	Batch         int    // 0: none
+	// URL and Body are kept until it is delivered. The body, and what the URL has
+	// after its host, are secrets.
+	URL  string
+	Host string // of the URL, with its port where it has one
+	Body []byte
+
+	Status      DeliveryStatus
+	CreatedAt   time.Time
+	DeliveredAt time.Time // zero: not yet
+	GivenUpAt   time.Time // zero where it is not given up
+	Dropped     bool      // a person has seen to it that it is given up
+	Attempts    int       // that were begun
+	Last        Reply     // to the last attempt that had one
+}
+
+// Reply is what came of an attempt to deliver.
+type Reply struct {
+	At time.Time
+	// Code is the HTTP status; 0 where there was no answer.
+	Code int
+	// Reason is the public word for why it was not taken; empty where it was.
+	Reason string
+	// Message is for people; it holds nothing that the receiver wrote.
+	Message string
+	// Body is the beginning of what the receiver wrote, without what is secret. It
+	// is for the person who looks at the delivery, and for no log.
+	Body string
+	// Final says that trying again would be of no use.
+	Final bool
+	// NoAttempt says that the receiver has nothing to do with it.
+	NoAttempt bool
+	// RetryAfter is how long the receiver asked to wait; 0 where it did not.
+	RetryAfter time.Duration
+}
+
+// Taken says that the receiver has it.
+func (r Reply) Taken() bool { return r.Reason == "" }
