@@ -49,8 +49,9 @@ type ResultsConfig struct {
 // twice is to be made so by [Event].ID, which is the same each time: a unique key in
 // the handler's own database, written in the transaction that does the work.
 //
-// Events are not handed out in order, not even those of one request, whose
-// Generation and Run, and within a run its end, tell which is the later.
+// Events come in order to a handler that is called for one after the other by the
+// only consumer of its group, but for those that come again. Elsewhere Generation
+// and Run, and within a run its end, tell which of one request's is the later.
 type Results struct {
 	rdb    redis.UniversalClient
 	cfg    ResultsConfig
@@ -208,16 +209,16 @@ func (s *session) take(entries []redis.XMessage) {
 		s.handlers.Go(func() { s.acks <- passed })
 	}
 	for part := range slices.Chunk(all, s.most) {
+		if s.slots.Acquire(s.stopping, 1) != nil {
+			return
+		}
 		s.handlers.Go(func() { s.see(part) })
 	}
 }
 
-// see hands events to the handler until it has done them.
+// see hands events to the handler until it has done them. It begins with a slot.
 func (s *session) see(part []taken) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		if s.slots.Acquire(s.stopping, 1) != nil {
-			return
-		}
 		err := s.call(part)
 		if err == nil {
 			entries := make([]string, len(part))
@@ -230,7 +231,11 @@ func (s *session) see(part []taken) {
 		if len(part) > 1 {
 			s.cfg.OnError(fmt.Errorf("results: %d events could not be handled together, and come again one at a time: %w", len(part), err))
 			for i := range part {
-				s.handlers.Go(func() { s.see(part[i : i+1]) })
+				s.handlers.Go(func() {
+					if s.slots.Acquire(s.stopping, 1) == nil {
+						s.see(part[i : i+1])
+					}
+				})
 			}
 			return
 		}
@@ -239,6 +244,9 @@ func (s *session) see(part []taken) {
 		case <-s.stopping.Done(): // whoever comes first gets it
 			return
 		case <-time.After(pause):
+		}
+		if s.slots.Acquire(s.stopping, 1) != nil {
+			return
 		}
 	}
 }

@@ -19,8 +19,10 @@ import (
 //go:embed replay.lua
 var replayLua string
 
+// ReplayMost is how many ends are published at a time, by one script.
+const ReplayMost = 100
+
 const (
-	replayMost = 100       // ends that one script publishes
 	replayKept = time.Hour // how long it is known how far it was
 	scanPage   = 500       // keys, of which most are records
 )
@@ -86,7 +88,7 @@ func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 		if err != nil {
 			return far, err
 		}
-		for part := range slices.Chunk(ends, replayMost) {
+		for part := range slices.Chunk(ends, ReplayMost) {
 			if err := pace(len(part)); err != nil {
 				return far, err
 			}

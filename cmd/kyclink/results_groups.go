@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+)
+
+// withResults does something with how the results stream is.
+func withResults(cmd *cobra.Command, do func(ledger.Results) error) error {
+	return withShared(cmd, func(e *engine) error {
+		r, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Results(cmd.Context())
+		if err != nil {
+			return stopped(cmd.Context(), err)
+		}
+		return do(r)
+	})
+}
+
+func newResultsGroups() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "groups",
+		Short: "list who reads the stream, and how far behind they are",
+		Long: `groups shows for each group how many events it was not given yet (lag), how many it
+was given and has not acknowledged (pending), how long the oldest of these has been
+there (behind), and when one of its consumers was heard of last (idle). What a group
+that is live has not acknowledged is kept, below the cap. A group that was idle for 7
+days is not live; one that nobody needs is taken away with
+redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
+		Example: "  kyclink results groups\n  kyclink results groups --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withResults(cmd, func(r ledger.Results) error {
+				if !asJSON {
+					return printGroups(cmd.OutOrStdout(), r.Groups)
+				}
+				for _, g := range r.Groups {
+					if err := printJSON(cmd.OutOrStdout(), g); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	return cmd
+}
+
+func printGroups(w io.Writer, groups []ledger.Group) error {
+	if len(groups) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "group\tconsumers\tlag\tpending\tbehind\tidle\t")
+	for _, g := range groups {
+		lag, note := fmt.Sprint(g.Lag), ""
+		if g.LagAtLeast {
+			lag = "over " + lag
+		}
+		if !g.Live {
+			note = "not live"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\n", g.Group, g.Consumers, lag, g.Pending, span(g.Behind), span(g.Idle), note)
+	}
+	return t.Flush()
+}
+
+// span shows seconds as people read them.
+func span(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d >= time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+// lag is how far a group is behind, and how full the stream is.
+type lag struct {
+	Group  string  `json:"group,omitempty"`
+	Lag    int     `json:"lag"` // events that it has not acknowledged
+	Behind float64 `json:"behind_seconds"`
+	Length int     `json:"length"`
+	Cap    int     `json:"cap"`
+	// Dropped is how many events ever went because of the cap.
+	Dropped int `json:"dropped"`
+}
+
+func newResultsLag() *cobra.Command {
+	var group string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "lag",
+		Short: "print how many events a group has not acknowledged",
+		Long: `lag prints one number: how many events the group has not acknowledged, or, without
+--group, the live group that has most of them. It is 0 where nobody reads. As JSON it
+also tells how long the oldest of these events has been there, how full the stream is,
+and how many events ever went because of the cap.`,
+		Example: `  kyclink results lag
+  [ "$(kyclink results lag --group crm)" -lt 10000 ] || echo "crm is behind"
+  kyclink results lag --json | jq '.length / .cap'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withResults(cmd, func(r ledger.Results) error {
+				g, ok := r.Slowest()
+				if cmd.Flags().Changed("group") {
+					at := slices.IndexFunc(r.Groups, func(g ledger.Group) bool { return g.Group == group })
+					if at < 0 {
+						return fmt.Errorf("there is no group %q; kyclink results groups lists them", group)
+					}
+					g = r.Groups[at]
+				} else if !ok {
+					fmt.Fprintln(cmd.ErrOrStderr(), "kyclink: no live group reads the results stream")
+				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), lag{g.Group, g.Unacknowledged(), g.Behind, r.Length, r.Cap, r.Dropped})
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), g.Unacknowledged())
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&group, "group", "", "of this group")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with how full the stream is")
+	return cmd
+}
