@@ -1,0 +1,74 @@
+package tasks_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// consumer starts a process that reads results.
+func consumer(t *testing.T, binary, account, name string, settings ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(binary)
+	cmd.Env = append([]string{"REDIS=" + server.Addr, "ACCOUNT=" + account, "CONSUMER=" + name}, settings...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// A consumer is killed with events in hand: the others get every one of them,
+// soon after they were silent for as long as is set, and not before.
+func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
+	t.Parallel()
+	const claimAfter = 5 * time.Second // as testdata/consumer has it
+	binary := filepath.Join(t.TempDir(), "consumer")
+	if out, err := exec.Command("go", "build", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	rdb, account := server.Client(t), redistest.Account()
+	publish(t, rdb, account, 500)
+	count := func(what string) int64 {
+		n, err := rdb.HLen(t.Context(), account+":"+what).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	dying := consumer(t, binary, account, "one", "HANG=1")
+	eventually(t, "the first has its hands full", func() bool { return count("hung") == 20 && pending(t, rdb, account, "crm") >= 256 })
+	consumer(t, binary, account, "two")
+	taken := pending(t, rdb, account, "crm")
+	eventually(t, "the second has the others", func() bool { return count("done") >= 500-taken })
+	// While the first lives, what it has is its own, however long it takes.
+	for held := time.Now(); time.Since(held) < claimAfter*5/4; time.Sleep(50 * time.Millisecond) {
+		if done := count("done"); done > 500-256 {
+			t.Fatalf("%d are done, although the first lives", done)
+		}
+	}
+	killed := time.Now()
+	if err := dying.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "every event is handled", func() bool { return count("done") == 500 })
+	t.Logf("%v after it was killed", time.Since(killed).Round(100*time.Millisecond))
+	eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
+	if took := time.Since(killed); took < claimAfter/2 || took > 5*claimAfter {
+		t.Errorf("it took %v; a consumer is dead after %v", took, claimAfter)
+	}
+	for id, times := range rdb.HGetAll(t.Context(), account+":done").Val() {
+		if times != "1" {
+			t.Errorf("event %s was handled %s times", id, times)
+		}
+	}
+}
