@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -74,7 +75,8 @@ const (
 // past their not_after, and those of a batch whose cancelling nobody sees through.
 type sweep struct {
 	left      Leftovers
-	queues    []queue
+	queues    []queue // of the lanes
+	callbacks queue
 	leads     func() bool
 	overdue   time.Duration // after which a queued turn is looked after
 	pause     time.Duration
@@ -94,6 +96,7 @@ func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, c
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
 	}
+	s.callbacks = queue{rdb, inspector, client, cfg.Account, record.Callbacks}
 	return s
 }
 
@@ -126,7 +129,7 @@ func (s *sweep) run(ctx context.Context) {
 func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	mended := map[string]int{}
 	var all []error
-	for _, q := range s.queues {
+	for _, q := range s.every() {
 		all = append(all, s.archive(ctx, q, mended))
 	}
 	all = append(all, s.allOrphans(ctx, mended), s.lost(ctx, mended))
@@ -150,6 +153,9 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	return mended, errors.Join(all...)
 }
 
+// every is the queues of the lanes, and that of callbacks.
+func (s *sweep) every() []queue { return append(slices.Clone(s.queues), s.callbacks) }
+
 // allOrphans gives tasks back whose handler died, in the time for which it is
 // known what has one: a process that was stopped for a while must not go by what
 // it knew before.
@@ -163,7 +169,7 @@ func (s *sweep) allOrphans(ctx context.Context, mended map[string]int) error {
 	}
 	still := map[string]time.Time{}
 	var all []error
-	for _, q := range s.queues {
+	for _, q := range s.every() {
 		all = append(all, s.orphans(ctx, q, alive, still, mended))
 	}
 	s.seen = still

@@ -145,11 +145,14 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 		beats func(b *bench, k *book, ref record.Ref)
 		back  bool
 	}{
-		"its process lives":      {func(b *bench, k *book, ref record.Ref) { b.must(k.Beat(t.Context(), []record.Ref{ref})) }, false},
-		"nobody has claimed it":  {func(b *bench, k *book, _ record.Ref) { b.must(k.Beat(t.Context(), nil)) }, true},
-		"its process was silent": {func(b *bench, k *book, ref record.Ref) { b.must(k.Beat(t.Context(), []record.Ref{ref})); b.silence() }, true},
+		"its process lives":     {func(b *bench, k *book, ref record.Ref) { b.must(k.Beat(t.Context(), []string{ref.String()})) }, false},
+		"nobody has claimed it": {func(b *bench, k *book, _ record.Ref) { b.must(k.Beat(t.Context(), nil)) }, true},
+		"its process was silent": {func(b *bench, k *book, ref record.Ref) {
+			b.must(k.Beat(t.Context(), []string{ref.String()}))
+			b.silence()
+		}, true},
 		"its process left a call": {func(b *bench, k *book, ref record.Ref) {
-			b.must(k.Beat(t.Context(), []record.Ref{ref}))
+			b.must(k.Beat(t.Context(), []string{ref.String()}))
 			b.marked(k, ref)
 			b.silence()
 		}, true},

@@ -54,7 +54,7 @@ func (l *away) Fault(context.Context, record.Attempt, *fault.Fault, record.Next)
 func (*away) Hold(context.Context, record.Record) (record.State, error)   { return "", errAway }
 func (*away) Expire(context.Context, record.Record) (record.State, error) { return "", errAway }
 func (*away) Cancel(context.Context, record.Record) (record.State, error) { return "", errAway }
-func (l *away) Beat(context.Context, []record.Ref) error                  { l.writes++; return l.reached() }
+func (l *away) Beat(context.Context, []string) error                      { l.writes++; return l.reached() }
 func (*away) Join(context.Context) error                                  { return nil }
 func (*away) Leave(context.Context) error                                 { return nil }
 

@@ -22,8 +22,8 @@ import (
 // Membership is how the worker is known to the rest of the fleet.
 type Membership interface {
 	Join(ctx context.Context) error
-	// Beat says that this process lives, and what it has handlers for.
-	Beat(ctx context.Context, handled []record.Ref) error
+	// Beat says that this process lives, and what tasks it has handlers for.
+	Beat(ctx context.Context, handled []string) error
 	Leave(ctx context.Context) error
 }
 
@@ -49,6 +49,11 @@ type Config struct {
 	// CallTimeout is the longest that a call may take; 15 s. A soft stop waits
 	// for it, and for the answer to be recorded.
 	CallTimeout time.Duration
+	// Callbacks sends them; nil where this worker is to send none.
+	Callbacks Poster
+	// CallbackPauses are between attempts to deliver, 5 s to 12 h; tests have shorter
+	// ones.
+	CallbackPauses []time.Duration
 	// Log gets a line an attempt. Limited gets what may repeat itself many
 	// times a second, such as asynq's lines while Redis is away; it should pass
 	// each message now and then only. Nothing is logged where they are nil.
@@ -88,6 +93,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxSpent == 0 {
 		c.MaxSpent = 8
 	}
+	if c.CallbackPauses == nil {
+		c.CallbackPauses = callbackPauses()
+	}
 	return c
 }
 
@@ -102,6 +110,9 @@ type Worker struct {
 	sweep   *sweep
 	log     *zap.Logger
 
+	dispatcher *dispatcher // nil where no callbacks are sent, like the next
+	callbacks  *callbackLane
+
 	stop    context.CancelFunc // no call is begun any more
 	end     context.CancelFunc // answers in hand are given up
 	failure chan error         // holds the first that ends the worker
@@ -115,6 +126,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	Membership
 	Leftovers
 	Bin
+	Deliveries
 }, upstream Upstream, cfg Config) *Worker {
 	cfg = cfg.withDefaults()
 	stopping, stop := context.WithCancel(context.Background())
@@ -136,6 +148,11 @@ func New(rdb redis.UniversalClient, ledger interface {
 	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
 	w.addLane(rdb, record.Interactive, interactivePoll, 1)
 	w.addLane(rdb, record.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
+	if cfg.Callbacks != nil {
+		w.dispatcher = newDispatcher(rdb, queue, ledger, cfg)
+		w.callbacks = newCallbackLane(w.pipe, ledger, cfg)
+		w.servers = append(w.servers, laneServer{w.server(rdb, record.Callbacks, callbackSlots, callbackPoll), w.callbacks})
+	}
 	return w
 }
 
@@ -154,7 +171,9 @@ func (w *Worker) addLane(rdb redis.UniversalClient, name record.Lane, poll time.
 // inForce tells the lanes of the account's rate, per second.
 func (w *Worker) inForce(rate float64) {
 	for _, s := range w.servers {
-		s.lane.slots.inForce(rate)
+		if l, ok := s.handler.(*lane); ok {
+			l.slots.inForce(rate)
+		}
 	}
 }
 
@@ -175,7 +194,7 @@ func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
 // laneServer is a lane and an asynq server that hands it tasks.
 type laneServer struct {
 	*asynq.Server
-	lane *lane
+	handler asynq.Handler
 }
 
 func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, slots int, poll time.Duration) *asynq.Server {
@@ -221,6 +240,13 @@ func (w *Worker) Run(ctx context.Context) error {
 	background.Go(func() { w.beat(beating) })
 	background.Go(func() { w.feeder.run(feeding) })
 	background.Go(func() { w.sweep.run(feeding) })
+	if w.dispatcher != nil {
+		background.Go(func() {
+			if err := w.dispatcher.run(feeding); err != nil {
+				w.fail(err)
+			}
+		})
+	}
 
 	started, err := w.startLanes()
 	if err == nil {
@@ -252,7 +278,13 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // patience is how long a soft stop waits for calls and for their answers to be
 // recorded.
-func (w *Worker) patience() time.Duration { return w.cfg.CallTimeout + stopMargin }
+func (w *Worker) patience() time.Duration {
+	longest := w.cfg.CallTimeout
+	if w.cfg.Callbacks != nil {
+		longest = max(longest, w.cfg.Callbacks.Timeout())
+	}
+	return longest + stopMargin
+}
 
 func (w *Worker) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
@@ -264,7 +296,7 @@ func (w *Worker) leave(ctx context.Context) {
 
 func (w *Worker) startLanes() (started []laneServer, err error) {
 	for _, s := range w.servers {
-		if err := s.Start(s.lane); err != nil {
+		if err := s.Start(s.handler); err != nil {
 			return started, fmt.Errorf("start a lane: %w", err)
 		}
 		started = append(started, s)
@@ -286,6 +318,9 @@ func (w *Worker) stopLanes(started []laneServer) bool {
 		}
 		stopping.Wait()
 		w.pipe.calls.wait.Wait()
+		if w.callbacks != nil {
+			w.callbacks.wait.Wait()
+		}
 	}()
 	select {
 	case <-over:
@@ -310,12 +345,24 @@ func (w *Worker) beat(ctx context.Context) {
 		case <-time.After(beatPause):
 		}
 		once, cancel := context.WithTimeout(ctx, beatTimeout)
-		err := w.members.Beat(once, w.pipe.calls.handled())
+		err := w.members.Beat(once, w.handled())
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Limited.Warn("Redis was not reached", zap.Error(err))
 		}
 	}
+}
+
+// handled gives the tasks that have a handler.
+func (w *Worker) handled() []string {
+	var all []string
+	for _, ref := range w.pipe.calls.handled() {
+		all = append(all, ref.String())
+	}
+	if w.callbacks != nil {
+		all = append(all, w.callbacks.handled()...)
+	}
+	return all
 }
 
 // fail ends the worker with an error.

@@ -133,6 +133,7 @@ type fleet interface {
 	worker.Membership
 	worker.Leftovers
 	worker.Bin
+	worker.Deliveries
 }
 
 type workerLedger interface {

@@ -48,6 +48,14 @@ local function earlier(id, gen)
   return redis.call('DEL', unpack(keys))
 end
 
+local function undeliver(id)
+  for _, event in ipairs(redis.call('LRANGE', deliveries_key(id), 0, -1)) do
+    redis.call('DEL', delivery_key(event))
+    redis.call('ZREM', undelivered_key(), event)
+  end
+  redis.call('DEL', deliveries_key(id))
+end
+
 local function erase(id, h)
   local row = string.match(lines(redis.call('GET', record_key(id))), '"row":(%d+)}$')
   redis.call('DEL', record_key(id))
@@ -61,6 +69,7 @@ local function erase(id, h)
   redis.call('ZREM', tag .. ':calls', h.holder .. ' ' .. id)
   redis.call('SREM', tag .. ':newer', id)
   unmind(id)
+  undeliver(id)
   return generations, row and blank(h.batch, tonumber(row), id) or 0
 end
 
@@ -71,6 +80,7 @@ for i = 3, #ARGV do
   local state, generations, rows, at = why or '-', 0, 0, '0'
   if why == 'poison' and force then
     generations = redis.call('DEL', record_key(id))
+    undeliver(id)
   elseif h and ENDED[h.state] and h.changed <= due then
     state = NAME[h.state]
     generations, rows = erase(id, h)

@@ -129,6 +129,8 @@ type Ledger struct {
 	upkeep  upkeep
 	control control
 	ageing  ageing
+
+	callbacks callbacks
 }
 
 // New makes a ledger that uses, and does not close, rdb.
@@ -147,6 +149,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
 		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
 		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
+		callbacks: newCallbacks(script),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -221,13 +224,13 @@ const (
 	mostBetween = 8 * time.Second
 )
 
-// Beat says that this process lives, by Redis' clock, and which turns it has
+// Beat says that this process lives, by Redis' clock, and which tasks it has
 // handlers for. A beat that fails breaks the time in which this process may judge
 // others dead.
-func (l *Ledger) Beat(ctx context.Context, handled []record.Ref) error {
+func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 	args := []any{l.process.Load(), forgetDead.Milliseconds()}
-	for _, ref := range handled {
-		args = append(args, ref.String())
+	for _, task := range handled {
+		args = append(args, task)
 	}
 	if err := l.upkeep.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
 		l.reached.Store(0)

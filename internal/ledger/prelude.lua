@@ -10,6 +10,11 @@ local function stop_field(n) return 'batch:' .. n end
 local function cancelling_key() return tag .. ':cancelling' end
 local function off_key(n) return tag .. ':off:' .. n end
 
+-- A delivery is a hash by its event's id; a request has a list of its events'.
+local function delivery_key(event) return tag .. ':delivery:' .. event end
+local function deliveries_key(id) return tag .. ':deliveries:' .. id end
+local function undelivered_key() return tag .. ':undelivered' end
+
 -- doubt counts that an attempt may have made a link that nobody knows of.
 local function doubt(h)
   h.dups = h.dups + 1

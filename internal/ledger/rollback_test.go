@@ -67,7 +67,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	b.must(b.rdb.ZAdd(t.Context(), b.keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
-	b.must(b.ledger.Beat(t.Context(), []record.Ref{a.Ref()}))
+	b.must(b.ledger.Beat(t.Context(), []string{a.Ref().String()}))
 	other := b.another()
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")

@@ -25,7 +25,7 @@ func (l *Ledger) Shelved(ctx context.Context, state record.State, since, before 
 	return func(yield func([]record.Record, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
-			places, err := l.places(ctx, state, last, before)
+			places, err := l.places(ctx, l.keys.Shelf(state), last, before)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -60,14 +60,14 @@ type place struct {
 
 // places are the next ones after last. As many as share its moment may come
 // before them, so that more is read until there are some.
-func (l *Ledger) places(ctx context.Context, state record.State, last place, before time.Time) ([]place, error) {
+func (l *Ledger) places(ctx context.Context, set string, last place, before time.Time) ([]place, error) {
 	for count := int64(shelfPage); ; count *= 2 {
 		found, err := l.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
-			Key: l.keys.Shelf(state), ByScore: true, Count: count,
+			Key: set, ByScore: true, Count: count,
 			Start: strconv.FormatFloat(last.at, 'f', 0, 64), Stop: fmt.Sprintf("(%d", before.UnixMilli()),
 		}).Result()
 		if err != nil {
-			return nil, fmt.Errorf("read what is %s: %w", state, err)
+			return nil, fmt.Errorf("read what waits for a person: %w", err)
 		}
 		places := make([]place, 0, len(found))
 		for _, z := range found {

@@ -225,7 +225,7 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	b.must(err)
 	r, _ := b.get("A-1")
-	b.must(b.ledger.Beat(t.Context(), []record.Ref{r.Ref()}))
+	b.must(b.ledger.Beat(t.Context(), []string{r.Ref().String()}))
 	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
 	for _, number := range b.rdb.ZRange(t.Context(), b.keys.Workers(), 0, -1).Val() {
 		b.must(b.rdb.ZAdd(t.Context(), b.keys.Workers(), redis.Z{Score: silent, Member: number}).Err())

@@ -2,6 +2,10 @@ package record
 
 import "time"
 
+// Callbacks is the name of the queue of callbacks, which takes none of the lanes'
+// requests.
+const Callbacks Lane = "callback"
+
 // DeliveryStatus is where a delivery stands.
 type DeliveryStatus string
 
@@ -32,7 +36,18 @@ type Delivery struct {
 	GivenUpAt   time.Time // zero where it is not given up
 	Dropped     bool      // a person has seen to it that it is given up
 	Attempts    int       // that were begun
+	Tries       int       // of these since it was made, or taken up again
 	Last        Reply     // to the last attempt that had one
+}
+
+// Dispatch is what a delivery's task is made of.
+type Dispatch struct {
+	EventID       string
+	ApplicationID string
+	Host          string
+	// Again is the attempts after which a delivery was given up that is to be tried
+	// again; 0 for any other.
+	Again int
 }
 
 // Reply is what came of an attempt to deliver.

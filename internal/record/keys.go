@@ -46,6 +46,18 @@ func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
 // not in it any more. Other states have none.
 func (k Keys) Shelf(s State) string { return k.Tag() + ":" + string(s) }
 
+// Delivery is the hash of the delivery of an event, see [Delivery].
+func (k Keys) Delivery(eventID string) string { return k.Tag() + ":delivery:" + eventID }
+
+// Deliveries is the list of the events of a request that have a delivery, as they came.
+func (k Keys) Deliveries(applicationID string) string {
+	return k.Tag() + ":deliveries:" + applicationID
+}
+
+// Undelivered is the sorted set of the events whose delivery was given up, by when
+// that was, in ms. What a person has dropped is not in it any more.
+func (k Keys) Undelivered() string { return k.Tag() + ":undelivered" }
+
 // Token is the hash of the access token that is got with the credentials of
 // that fingerprint.
 func (k Keys) Token(fingerprint string) string { return k.Tag() + ":token:" + fingerprint }

@@ -1,0 +1,237 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+//go:embed open.lua
+var openLua string
+
+//go:embed begin.lua
+var beginLua string
+
+//go:embed reply.lua
+var replyLua string
+
+//go:embed waive.lua
+var waiveLua string
+
+// callbacks are the scripts for deliveries.
+type callbacks struct{ open, begin, reply, waive *redis.Script }
+
+func newCallbacks(script func(lua string) *redis.Script) callbacks {
+	return callbacks{open: script(openLua), begin: script(beginLua), reply: script(replyLua), waive: script(waiveLua)}
+}
+
+// OpenDeliveries makes the deliveries of events whose requests have a callback URL,
+// and gives those that are to be tried: not what was delivered, and what was given
+// up only where it is published again. It may be repeated. Give it up to a hundred
+// events at a time.
+func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]record.Dispatch, error) {
+	args := make([]any, 0, 6*len(events))
+	for _, e := range events {
+		body, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
+		}
+		args = append(args, e.ID, e.Data.ApplicationID, e.Data.Generation, e.Data.Run, e.Type, body)
+	}
+	reply, err := l.callbacks.open.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("open the deliveries of %d events: %w", len(events), err)
+	}
+	var open []record.Dispatch
+	for i, e := range events {
+		d := record.Dispatch{EventID: e.ID, ApplicationID: e.Data.ApplicationID, Host: reply[3*i+1]}
+		switch status := record.DeliveryStatus(reply[3*i]); {
+		case status == record.GivenUp && e.Replay:
+			if d.Again, err = strconv.Atoi(reply[3*i+2]); err != nil {
+				return nil, fmt.Errorf("delivery of %s: %w", e.ID, err)
+			}
+			open = append(open, d)
+		case status == record.Pending:
+			open = append(open, d)
+		}
+	}
+	return open, nil
+}
+
+// BeginDelivery counts an attempt and gives what is to be sent; ok is false where
+// nothing is to be sent any more. One that was given up is taken up again where
+// [record.Dispatch].Again says so.
+func (l *Ledger) BeginDelivery(ctx context.Context, of record.Dispatch) (d record.Delivery, ok bool, err error) {
+	again := ""
+	if of.Again > 0 {
+		again = strconv.Itoa(of.Again)
+	}
+	reply, err := l.callbacks.begin.Run(ctx, l.rdb, []string{l.keys.Tag()}, of.EventID, again).StringSlice()
+	if err != nil {
+		return d, false, fmt.Errorf("begin to deliver %s: %w", of.EventID, err)
+	}
+	if len(reply) == 1 {
+		return d, false, nil
+	}
+	fields := map[string]string{}
+	for i := 1; i+1 < len(reply); i += 2 {
+		fields[reply[i]] = reply[i+1]
+	}
+	d, err = readDelivery(of.EventID, fields)
+	return d, err == nil, err
+}
+
+// EndDelivery records what came of an attempt, and gives the delivery's status
+// then; empty where it was erased meanwhile.
+func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, giveUp bool) (record.DeliveryStatus, error) {
+	what := "again"
+	switch {
+	case r.Taken():
+		what = "taken"
+	case r.NoAttempt:
+		what = "none"
+	case giveUp:
+		what = "give_up"
+	}
+	status, err := l.callbacks.reply.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what, r.Code, r.Reason, r.Message, r.Body).Text()
+	if err != nil {
+		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
+	}
+	return record.DeliveryStatus(status), nil
+}
+
+// WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
+// false where it is not there, or was tried again since.
+func (l *Ledger) WaiveDelivery(ctx context.Context, d record.Delivery) (ok bool, err error) {
+	ok, err = l.callbacks.waive.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts).Bool()
+	if err != nil {
+		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
+	}
+	return ok, nil
+}
+
+// Deliveries are those of a request, as they came.
+func (l *Ledger) Deliveries(ctx context.Context, applicationID string) ([]record.Delivery, error) {
+	events, err := l.rdb.LRange(ctx, l.keys.Deliveries(applicationID), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the deliveries of %s: %w", applicationID, err)
+	}
+	return l.ReadDeliveries(ctx, events)
+}
+
+// DeliveryEvents are the ids of the events of requests that have a delivery.
+func (l *Ledger) DeliveryEvents(ctx context.Context, ids []string) (events []string, err error) {
+	looks := make([]*redis.StringSliceCmd, len(ids))
+	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, id := range ids {
+			looks[i] = pipe.LRange(ctx, l.keys.Deliveries(id), 0, -1)
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the deliveries of %d requests: %w", len(ids), err)
+	}
+	for _, look := range looks {
+		events = append(events, look.Val()...)
+	}
+	return events, nil
+}
+
+// ReadDeliveries reads deliveries by their events; what is not known is left out.
+func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.Delivery, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	looks := make([]*redis.MapStringStringCmd, len(events))
+	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, event := range events {
+			looks[i] = pipe.HGetAll(ctx, l.keys.Delivery(event))
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read %d deliveries: %w", len(events), err)
+	}
+	var found []record.Delivery
+	for i, look := range looks {
+		if len(look.Val()) == 0 {
+			continue
+		}
+		d, err := readDelivery(events[i], look.Val())
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, d)
+	}
+	return found, nil
+}
+
+// Undelivered walks through the deliveries that were given up from since on and
+// before before, in that order, a page at a time. What was dropped is left out.
+func (l *Ledger) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]record.Delivery, error] {
+	return func(yield func([]record.Delivery, error) bool) {
+		last := place{float64(since.UnixMilli()), ""}
+		for {
+			places, err := l.places(ctx, l.keys.Undelivered(), last, before)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(places) == 0 {
+				return
+			}
+			last = places[len(places)-1]
+			events := make([]string, len(places))
+			for i, p := range places {
+				events[i] = p.id
+			}
+			found, err := l.ReadDeliveries(ctx, events)
+			page := make([]record.Delivery, 0, len(found))
+			for _, d := range found {
+				if d.Status == record.GivenUp && !d.Dropped {
+					page = append(page, d)
+				}
+			}
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func readDelivery(event string, fields map[string]string) (record.Delivery, error) {
+	var failed error
+	number := func(name string) int {
+		if fields[name] == "" {
+			return 0
+		}
+		n, err := strconv.Atoi(fields[name])
+		failed = errors.Join(failed, err)
+		return n
+	}
+	when := func(name string) time.Time {
+		if n := number(name); n > 0 {
+			return time.UnixMilli(int64(n)).UTC()
+		}
+		return time.Time{}
+	}
+	d := record.Delivery{
+		EventID: event, ApplicationID: fields["application_id"], Generation: number("generation"), Run: number("run"),
+		Type: fields["type"], Batch: number("batch"), URL: fields["url"], Host: fields["host"], Body: []byte(fields["body"]),
+		Status: record.DeliveryStatus(fields["status"]), CreatedAt: when("created_at"), DeliveredAt: when("delivered_at"),
+		GivenUpAt: when("given_up_at"), Dropped: fields["dropped"] != "", Attempts: number("attempts"), Tries: number("tries"),
+		Last: record.Reply{At: when("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},
+	}
+	if failed != nil {
+		return d, fmt.Errorf("delivery of %s: %w", event, failed)
+	}
+	return d, nil
+}
