@@ -68,13 +68,13 @@ func printGroups(w io.Writer, groups []ledger.Group) error {
 		if !g.Live {
 			note = "not live"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\n", g.Group, g.Consumers, lag, g.Pending, span(g.Behind), span(g.Idle), note)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\n", g.Group, g.Consumers, lag, g.Pending, age(g.Behind), age(g.Idle), note)
 	}
 	return t.Flush()
 }
 
-// span shows seconds as people read them.
-func span(seconds float64) string {
+// age shows seconds as people read them.
+func age(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	if d >= time.Minute {
 		return d.Round(time.Second).String()

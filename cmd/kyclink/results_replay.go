@@ -97,7 +97,7 @@ func (r *replay) run(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: "+format+"\n", args...)
 	}, said: time.Now(), published: before}
 	far, err = book.Replay(ctx, which, far, func(n int) error { return p.wait(ctx, n) })
-	said := fmt.Sprintf("%d events published again", far.Published)
+	said := fmt.Sprintf("%d published again", far.Published)
 	if before > 0 {
 		said += fmt.Sprintf(", %d of them before", before)
 	}
