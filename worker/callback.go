@@ -53,8 +53,8 @@ const (
 	proxyPauseNumber = 1 // of the pauses, after our own proxy failed
 )
 
-// callbackPauses are between attempts to deliver: after nine the delivery is given up.
-func callbackPauses() []time.Duration {
+// CallbackPauses are between attempts to deliver: after nine the delivery is given up.
+func CallbackPauses() []time.Duration {
 	return []time.Duration{
 		5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 6 * time.Hour, 12 * time.Hour,
 	}

@@ -51,8 +51,7 @@ type Config struct {
 	CallTimeout time.Duration
 	// Callbacks sends them; nil where this worker is to send none.
 	Callbacks Poster
-	// CallbackPauses are between attempts to deliver, 5 s to 12 h; tests have shorter
-	// ones.
+	// CallbackPauses are between attempts to deliver; those of [CallbackPauses].
 	CallbackPauses []time.Duration
 	// Log gets a line an attempt. Limited gets what may repeat itself many
 	// times a second, such as asynq's lines while Redis is away; it should pass
@@ -94,7 +93,7 @@ func (c Config) withDefaults() Config {
 		c.MaxSpent = 8
 	}
 	if c.CallbackPauses == nil {
-		c.CallbackPauses = callbackPauses()
+		c.CallbackPauses = CallbackPauses()
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -101,6 +103,10 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 		e.log.Info("the account's rate was set anew; the last worker to start wins", zap.Stringer("rate", work.Rate), zap.Int("burst", work.Burst),
 			zap.Stringer("rate_before", before), zap.Int("burst_before", burst))
 	}
+	poster, err := e.poster()
+	if err != nil {
+		return nil, err
+	}
 	slots := int(work.Concurrency)
 	if work.Concurrency == config.Auto {
 		slots = autoSlots(work.Rate.Rate)
@@ -113,9 +119,42 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 		MaxSpent:    work.MaxAttempts,
 		HoldUnknown: work.OnUnknown == config.Hold,
 		CallTimeout: e.cfg.FaceKi.Timeout,
-		Log:         e.log,
-		Limited:     telemetry.Limited(e.log),
+
+		Callbacks:      poster,
+		CallbackPauses: paced(worker.CallbackPauses()...),
+		Log:            e.log,
+		Limited:        telemetry.Limited(e.log),
 	}), nil
+}
+
+// poster sends callbacks; nil where they are off.
+func (e *engine) poster() (worker.Poster, error) {
+	if e.cfg.EmbeddedRedis() || !e.cfg.Callback.Callbacks().On() {
+		return nil, nil //nolint:nilnil // a worker without callbacks
+	}
+	cfg := e.cfg.Callback
+	cfg.Timeout = paced(callback.Timeout)[0]
+	sender, err := callback.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e.ends = append(e.ends, sender.Close)
+	return sender, nil
+}
+
+// callbackPace is set by the linker, in tests: it divides the pauses between
+// attempts to deliver, and the time that a receiver has.
+var callbackPace = "1"
+
+func paced(times ...time.Duration) []time.Duration {
+	pace, err := strconv.Atoi(callbackPace)
+	if err != nil || pace < 1 {
+		return times
+	}
+	for i := range times {
+		times[i] /= time.Duration(pace)
+	}
+	return times
 }
 
 // autoSlots is how many handlers a lane gets where their number follows the

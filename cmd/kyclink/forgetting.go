@@ -275,7 +275,37 @@ func (f *forgetting) dropTasks(ctx context.Context, found []record.Record) (busy
 			busy[p.ref.ApplicationID] = true
 		}
 	}
+	if err := f.dropCallbacks(ctx, found, busy); err != nil {
+		return busy, err
+	}
 	return busy, f.book.DropPanics(ctx, slices.Collect(maps.Keys(refs)))
+}
+
+// dropCallbacks drops the tasks of deliveries. One that a handler has sees its
+// attempt through.
+func (f *forgetting) dropCallbacks(ctx context.Context, found []record.Record, busy map[string]bool) error {
+	queue := f.book.Keys().Queue(record.Callbacks)
+	ids := make([]string, len(found))
+	for i, r := range found {
+		ids[i] = r.ApplicationID
+	}
+	events, err := f.book.DeliveryEvents(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		for _, event := range events[i] {
+			err := f.inspector.DeleteTask(queue, event)
+			switch {
+			case err == nil:
+				f.done.Tasks++
+			case errors.Is(err, asynq.ErrTaskNotFound), errors.Is(err, asynq.ErrQueueNotFound):
+			default:
+				busy[id] = true
+			}
+		}
+	}
+	return nil
 }
 
 // turns are those of a request that may still have a task.

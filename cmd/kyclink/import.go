@@ -74,7 +74,7 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	}
 	defer func() { _ = in.Close() }()
 	return withShared(cmd, func(e *engine) error {
-		job := &bulk.Import{Input: in, Batch: batch, Client: tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account})}
+		job := &bulk.Import{Input: in, Batch: batch, Client: e.client()}
 		return o.take(cmd, e, job)
 	})
 }

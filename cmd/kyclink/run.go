@@ -155,7 +155,7 @@ func (o runOptions) target(cmd *cobra.Command) (out, batch string, err error) {
 func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, batch string) (*bulk.Job, error) {
 	job := &bulk.Job{
 		Input: in, Batch: batch, Book: e.ledger, RetryFailed: o.retryFailed, Patience: o.patience,
-		Client: tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}),
+		Client: e.client(),
 		Trouble: func(err error) {
 			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
 		},

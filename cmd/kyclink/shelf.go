@@ -95,35 +95,15 @@ func (d desk) link(ctx context.Context, r record.Record) (tasks.Link, error) {
 // page at a time. What comes to the shelf later is not among them, so that an act
 // on all of them ends. other is told of each id that is not on it.
 func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id string, state record.State)) (iter.Seq2[[]record.Record, error], error) {
-	now, err := d.Keys().Clock(ctx, e.rdb).Time()
+	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
 	if err != nil {
-		return nil, fmt.Errorf("read the time: %w", err)
-	}
-	var since time.Time
-	before := now.Add(time.Millisecond)
-	for text, t := range map[*string]*time.Time{&p.since: &since, &p.before: &before} {
-		if *text == "" {
-			continue
-		}
-		if *t, err = instant(*text, now); err != nil {
-			return nil, err
-		}
-	}
-	batch := -1
-	if p.batch != "" {
-		var known bool
-		if batch, known, err = d.BatchNumber(ctx, p.batch); err == nil && !known {
-			err = fmt.Errorf("there is no batch %q in account %q", p.batch, d.account)
-		}
-		if err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
 	meant := func(r record.Record) bool {
-		return (batch < 0 || r.Batch == batch) && (p.reason == "" || r.Outcome.Reason == p.reason) &&
-			!r.ChangedAt.Before(since.Truncate(time.Millisecond)) && r.ChangedAt.Before(before)
+		return (within.batch < 0 || r.Batch == within.batch) && (p.reason == "" || r.Outcome.Reason == p.reason) &&
+			!r.ChangedAt.Before(within.since.Truncate(time.Millisecond)) && r.ChangedAt.Before(within.before)
 	}
-	pages := d.Shelved(ctx, p.state, since, before)
+	pages := d.Shelved(ctx, p.state, within.since, within.before)
 	if len(p.ids) > 0 {
 		pages = p.named(ctx, d, other)
 	}
@@ -134,6 +114,37 @@ func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id stri
 			}
 		}
 	}, nil
+}
+
+// window is a part of what waits for a person.
+type window struct {
+	batch         int // -1: any
+	since, before time.Time
+}
+
+// readWindow reads the flags: what comes later than now is not in it.
+func readWindow(ctx context.Context, e *engine, d desk, batch, since, before string) (s window, err error) {
+	now, err := d.Keys().Clock(ctx, e.rdb).Time()
+	if err != nil {
+		return s, fmt.Errorf("read the time: %w", err)
+	}
+	s = window{batch: -1, before: now.Add(time.Millisecond)}
+	for text, t := range map[*string]*time.Time{&since: &s.since, &before: &s.before} {
+		if *text == "" {
+			continue
+		}
+		if *t, err = instant(*text, now); err != nil {
+			return s, err
+		}
+	}
+	if batch == "" {
+		return s, nil
+	}
+	var known bool
+	if s.batch, known, err = d.BatchNumber(ctx, batch); err == nil && !known {
+		err = fmt.Errorf("there is no batch %q in account %q", batch, d.account)
+	}
+	return s, err
 }
 
 // named reads the requests whose ids were given.

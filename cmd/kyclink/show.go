@@ -19,9 +19,10 @@ import (
 // and what came of earlier runs.
 type story struct {
 	tasks.Link
-	Raw         string         `json:"raw,omitempty"`         // the request as it was stored, where it could not be handled
-	Generations []tasks.Link   `json:"generations,omitempty"` // earlier ones, the latest first
-	History     []historyEntry `json:"history,omitempty"`     // of the latest generation, oldest first
+	Raw         string          `json:"raw,omitempty"`         // the request as it was stored, where it could not be handled
+	Generations []tasks.Link    `json:"generations,omitempty"` // earlier ones, the latest first
+	History     []historyEntry  `json:"history,omitempty"`     // of the latest generation, oldest first
+	Deliveries  []deliveryStory `json:"deliveries,omitempty"`  // of callbacks, of all generations, oldest first
 }
 
 type historyEntry struct {
@@ -58,7 +59,7 @@ func newShow() *cobra.Command {
 }
 
 func readStory(ctx context.Context, e *engine, id string) (story, error) {
-	latest, err := tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}).Get(ctx, id)
+	latest, err := e.client().Get(ctx, id)
 	if errors.Is(err, tasks.ErrNotFound) {
 		return story{}, fmt.Errorf("%s: %w in account %q", id, err, e.cfg.Account)
 	}
@@ -69,7 +70,13 @@ func readStory(ctx context.Context, e *engine, id string) (story, error) {
 	if err != nil {
 		return story{}, err
 	}
-	return tell(latest, records), nil
+	s := tell(latest, records)
+	d := e.desk()
+	deliveries, err := d.Deliveries(ctx, id)
+	if err == nil {
+		s.Deliveries, err = d.tellDeliveries(ctx, deliveries)
+	}
+	return s, err
 }
 
 func tell(latest tasks.Link, records []record.Record) story {
@@ -143,6 +150,9 @@ func (s story) print(w io.Writer) error {
 	}
 	for _, g := range s.Generations {
 		row(fmt.Sprintf("generation %d", g.Generation), fmt.Sprintf("%s %s %s %s", g.Status, moment(g.EndedAt), why(g.Reason, g.Message), g.URL))
+	}
+	for _, d := range s.Deliveries {
+		row("callback", fmt.Sprintf("%s to %s: %s", d.Type, d.Host, d))
 	}
 	return t.Flush()
 }

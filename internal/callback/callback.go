@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	usualTimeout = 15 * time.Second
-	mostRead     = 4 << 10 // bytes of an answer's body; reading no more than this costs the connection
+	// Timeout is the time that a receiver has to answer, where nothing else is set.
+	Timeout = 15 * time.Second
+
+	mostRead = 4 << 10 // bytes of an answer's body; reading no more than this costs the connection
 	// mostWait is the longest that a receiver may ask for, which is the longest
 	// pause as well.
 	mostWait = 12 * time.Hour
@@ -45,7 +47,7 @@ func New(cfg Config) (*Sender, error) { return newSender(cfg, net.DefaultResolve
 func newSender(cfg Config, resolver *net.Resolver) (*Sender, error) {
 	s := &Sender{hooks: cfg.Callbacks(), secret: cfg.Secret, timeout: cfg.Timeout, now: time.Now}
 	if s.timeout == 0 {
-		s.timeout = usualTimeout
+		s.timeout = Timeout
 	}
 	var err error
 	if s.signers, err = newSigners(cfg.Secret); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
@@ -54,14 +55,17 @@ type Config struct {
 	// InProcess says that the simulator is to be run in this process.
 	InProcess bool
 	Work      Work
-	Log       telemetry.Config
+	// Callback says where callbacks may go, and how.
+	Callback callback.Config
+	Log      telemetry.Config
 }
 
 // shared is what every command reads.
 type shared struct {
-	Account string `env:"KYCLINK_ACCOUNT, default=default"`
-	Redis   Redis
-	Log     telemetry.Config
+	Account  string `env:"KYCLINK_ACCOUNT, default=default"`
+	Redis    Redis
+	Callback callback.Config
+	Log      telemetry.Config
 }
 
 // EmbeddedRedis says that no Redis was named, so that the process runs its own.
@@ -138,7 +142,7 @@ func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
 	var all shared
 	decode(env, &all)
-	c := Config{Account: all.Account, Redis: all.Redis, Log: all.Log}
+	c := Config{Account: all.Account, Redis: all.Redis, Callback: all.Callback, Log: all.Log}
 	if needs.FaceKi {
 		decode(env, &c.FaceKi)
 		decode(env, &c.Work)
@@ -192,6 +196,10 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problems = append(problems, c.FaceKi.Validate()...)
 		problems = append(problems, c.Work.Validate()...)
 		problems = append(problems, c.upstreamProblems(needs)...)
+	}
+	problems = append(problems, c.Callback.Validate()...)
+	if needs.FaceKi && c.Callback.Secret == "" && c.Callback.Callbacks().On() {
+		problem("KYCLINK_CALLBACK_SECRET is missing, while KYCLINK_CALLBACK_HOSTS turns callbacks on; make one with: echo whsec_$(openssl rand -base64 32)")
 	}
 	problems = append(problems, c.Log.Validate()...)
 

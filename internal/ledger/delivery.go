@@ -122,15 +122,15 @@ func (l *Ledger) WaiveDelivery(ctx context.Context, d record.Delivery) (ok bool,
 
 // Deliveries are those of a request, as they came.
 func (l *Ledger) Deliveries(ctx context.Context, applicationID string) ([]record.Delivery, error) {
-	events, err := l.rdb.LRange(ctx, l.keys.Deliveries(applicationID), 0, -1).Result()
+	events, err := l.DeliveryEvents(ctx, []string{applicationID})
 	if err != nil {
-		return nil, fmt.Errorf("read the deliveries of %s: %w", applicationID, err)
+		return nil, err
 	}
-	return l.ReadDeliveries(ctx, events)
+	return l.ReadDeliveries(ctx, events[0])
 }
 
-// DeliveryEvents are the ids of the events of requests that have a delivery.
-func (l *Ledger) DeliveryEvents(ctx context.Context, ids []string) (events []string, err error) {
+// DeliveryEvents are for each request the ids of its events that have a delivery.
+func (l *Ledger) DeliveryEvents(ctx context.Context, ids []string) ([][]string, error) {
 	looks := make([]*redis.StringSliceCmd, len(ids))
 	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
@@ -140,8 +140,9 @@ func (l *Ledger) DeliveryEvents(ctx context.Context, ids []string) (events []str
 	}); err != nil {
 		return nil, fmt.Errorf("read the deliveries of %d requests: %w", len(ids), err)
 	}
-	for _, look := range looks {
-		events = append(events, look.Val()...)
+	events := make([][]string, len(ids))
+	for i, look := range looks {
+		events[i] = look.Val()
 	}
 	return events, nil
 }

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/worker"
+)
+
+func newCallbacks() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "callbacks",
+		Short: "callbacks that were given up: look, try again, or put aside",
+		Long: `A callback is given up where its receiver refuses it (4xx), answers with a redirect,
+or may not be called, and after nine attempts over some 21 hours. All that were given
+up are kept, however many they are, for as long as their requests. ID is an
+application id, or the id of an event (webhook-id).`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newCallbacksList(), newCallbacksShow(),
+		newCallbacksAct(callbacksAct{
+			use: "retry", short: "try to deliver again", done: "to be tried again",
+			long: `retry lets the workers deliver again what was given up, with the same event id and
+all its attempts anew. It stays in list until a worker takes it up.`,
+			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
+			do: func(ctx context.Context, d desk, one record.Delivery) (bool, error) {
+				return worker.EnqueueCallback(ctx, d.queue, d.account, record.Dispatch{
+					EventID: one.EventID, ApplicationID: one.ApplicationID, Host: one.Host, Again: one.Attempts,
+				})
+			},
+		}),
+		newCallbacksAct(callbacksAct{
+			use: "drop", short: "hide callbacks that were given up from list and --all", done: "hidden",
+			long: `drop hides callbacks that were given up from list, and from what retry and drop choose
+without an id. They stay given up: show tells of them, and retry ID still retries them.`,
+			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
+			do:      func(ctx context.Context, d desk, one record.Delivery) (bool, error) { return d.WaiveDelivery(ctx, one) },
+		}),
+	)
+	return cmd
+}
+
+// callbackPick says which of the callbacks that were given up are meant.
+type callbackPick struct {
+	ids                                []string
+	host, reason, batch, since, before string
+	all                                bool
+}
+
+func (p *callbackPick) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.host, "host", "", "only those to this host, such as shop.example or shop.example:8443")
+	cmd.Flags().StringVar(&p.reason, "reason", "", "only those with this reason")
+	cmd.Flags().StringVar(&p.batch, "batch", "", "only those of this batch")
+	const when = "only those that were given up %s then: a time such as 2026-12-01T00:00:00Z, or an age such as 2h"
+	cmd.Flags().StringVar(&p.since, "since", "", fmt.Sprintf(when, "at or after"))
+	cmd.Flags().StringVar(&p.before, "before", "", fmt.Sprintf(when, "before"))
+}
+
+func (p *callbackPick) check(cmd *cobra.Command) error {
+	for _, name := range []string{"host", "reason", "batch", "since", "before"} {
+		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
+			return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
+		}
+	}
+	if p.reason != "" && !slices.Contains(fault.Undelivered(), fault.Reason(p.reason)) {
+		return usageError(cmd, fmt.Errorf("--reason: no callback is given up for %q; use one of %v", p.reason, fault.Undelivered()))
+	}
+	if cmd.Flags().Lookup("all") == nil { // it may be a look at everything
+		return nil
+	}
+	switch given := p.host+p.reason+p.batch+p.since+p.before != "" || len(p.ids) > 0; {
+	case p.all && len(p.ids) > 0:
+		return usageError(cmd, errors.New("--all and ids contradict each other; give one of them"))
+	case !given && !p.all:
+		return usageError(cmd, errors.New("say which callbacks: ids, --host, --reason, --batch, --since, --before, or --all"))
+	}
+	return nil
+}
+
+// chosen are the deliveries that are meant, a page at a time, as they were when they
+// were read. What is given up later is not among them, so that an act on all of them
+// ends. other is told of each id that has none.
+func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func(id string)) (iter.Seq2[[]record.Delivery, error], error) {
+	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
+	if err != nil {
+		return nil, err
+	}
+	meant := func(one record.Delivery) bool {
+		host := strings.ToLower(p.host)
+		return (within.batch < 0 || one.Batch == within.batch) && (p.reason == "" || one.Last.Reason == p.reason) &&
+			(host == "" || one.Host == host || strings.HasPrefix(one.Host, host+":")) &&
+			!one.GivenUpAt.Before(within.since.Truncate(time.Millisecond)) && one.GivenUpAt.Before(within.before)
+	}
+	pages := d.Undelivered(ctx, within.since, within.before)
+	if len(p.ids) > 0 {
+		pages = p.named(ctx, d, other)
+	}
+	return func(yield func([]record.Delivery, error) bool) {
+		for page, err := range pages {
+			if !yield(slices.DeleteFunc(page, func(one record.Delivery) bool { return !meant(one) }), err) {
+				return
+			}
+		}
+	}, nil
+}
+
+// named reads the deliveries whose ids were given, or those of requests.
+func (p *callbackPick) named(ctx context.Context, d desk, other func(id string)) iter.Seq2[[]record.Delivery, error] {
+	return func(yield func([]record.Delivery, error) bool) {
+		for _, id := range p.ids {
+			all, err := deliveriesOf(ctx, d, id)
+			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return one.Status != record.GivenUp })
+			if err == nil && len(all) == 0 {
+				other(id)
+			}
+			if !yield(all, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// deliveriesOf reads the deliveries of a request, or the one of an event.
+func deliveriesOf(ctx context.Context, d desk, id string) ([]record.Delivery, error) {
+	all, err := d.Deliveries(ctx, id)
+	if err != nil || len(all) > 0 {
+		return all, err
+	}
+	return d.ReadDeliveries(ctx, []string{id})
+}
+
+// deliveryStory is a delivery as it is printed. What a URL has after its host is not.
+type deliveryStory struct {
+	EventID       string      `json:"event_id"`
+	Type          string      `json:"type"`
+	ApplicationID string      `json:"application_id"`
+	Generation    int         `json:"generation"`
+	Run           int         `json:"run"`
+	Batch         string      `json:"batch,omitempty"`
+	Host          string      `json:"host"`
+	Status        string      `json:"status"`
+	CreatedAt     time.Time   `json:"created_at"`
+	DeliveredAt   time.Time   `json:"delivered_at,omitzero"`
+	GivenUpAt     time.Time   `json:"given_up_at,omitzero"`
+	Dropped       bool        `json:"dropped,omitempty"`
+	Attempts      int         `json:"attempts"`
+	LastAnswer    *lastAnswer `json:"last_answer,omitempty"`
+}
+
+type lastAnswer struct {
+	At      time.Time `json:"at"`
+	Status  int       `json:"status,omitempty"` // of HTTP
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Body    string    `json:"body,omitempty"` // its beginning, redacted
+}
+
+func tellDelivery(d record.Delivery, batch string) deliveryStory {
+	s := deliveryStory{
+		EventID: d.EventID, Type: d.Type, ApplicationID: d.ApplicationID, Generation: d.Generation, Run: d.Run, Batch: batch,
+		Host: d.Host, Status: string(d.Status), CreatedAt: d.CreatedAt, DeliveredAt: d.DeliveredAt, GivenUpAt: d.GivenUpAt,
+		Dropped: d.Dropped, Attempts: d.Attempts,
+	}
+	if !d.Last.At.IsZero() {
+		s.LastAnswer = &lastAnswer{d.Last.At, d.Last.Code, d.Last.Reason, d.Last.Message, d.Last.Body}
+	}
+	return s
+}
+
+// String is one line of it, without what it is of.
+func (s deliveryStory) String() string {
+	text := s.Status
+	switch {
+	case !s.DeliveredAt.IsZero():
+		text += " " + moment(s.DeliveredAt)
+	case !s.GivenUpAt.IsZero():
+		text += " " + moment(s.GivenUpAt)
+	}
+	text += fmt.Sprintf(", %d attempts", s.Attempts)
+	if s.Attempts == 1 {
+		text = strings.TrimSuffix(text, "s")
+	}
+	if a := s.LastAnswer; a != nil && a.Reason != "" {
+		text += ", last " + moment(a.At) + " " + why(a.Reason, a.Message)
+	}
+	return text
+}
+
+func (d desk) tellDeliveries(ctx context.Context, all []record.Delivery) ([]deliveryStory, error) {
+	stories := make([]deliveryStory, len(all))
+	for i, one := range all {
+		batch, err := d.BatchName(ctx, one.Batch)
+		if err != nil {
+			return nil, err
+		}
+		stories[i] = tellDelivery(one, batch)
+	}
+	return stories, nil
+}
+
+func newCallbacksList() *cobra.Command {
+	var asJSON bool
+	p := &callbackPick{}
+	cmd := &cobra.Command{
+		Use:     "list [ID]...",
+		Short:   "list callbacks that were given up, the oldest first",
+		Long:    "list shows callbacks that were given up, but for those that were dropped: they are found by their ids.",
+		Example: "  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.ids = args
+			if err := p.check(cmd); err != nil {
+				return err
+			}
+			return withShared(cmd, func(e *engine) error {
+				_, err := p.list(cmd, e, asJSON)
+				return err
+			})
+		},
+	}
+	p.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	return cmd
+}
+
+// list prints what is meant as it reads it, and gives how many there are.
+func (p *callbackPick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, err error) {
+	d, ctx := e.desk(), cmd.Context()
+	none := &without{w: cmd.ErrOrStderr()}
+	pages, err := p.chosen(ctx, e, d, none.see)
+	if err != nil {
+		return 0, err
+	}
+	for page, err := range pages {
+		if err != nil {
+			return n, stopped(ctx, err)
+		}
+		stories, err := d.tellDeliveries(ctx, page)
+		if err != nil {
+			return n, stopped(ctx, err)
+		}
+		if err := printDeliveries(cmd.OutOrStdout(), stories, asJSON); err != nil {
+			return n, err
+		}
+		n += len(page)
+	}
+	return n, none.err()
+}
+
+func printDeliveries(w io.Writer, stories []deliveryStory, asJSON bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range stories {
+		if asJSON {
+			if err := printJSON(w, s); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.EventID, s.ApplicationID, s.Type, s.Host, s.Batch, s)
+	}
+	return t.Flush()
+}
+
+// without tells of ids that have no callback that was given up.
+type without struct {
+	w io.Writer
+	n int
+}
+
+func (n *without) see(id string) {
+	n.n++
+	fmt.Fprintf(n.w, "kyclink: %s: no callback of it was given up; its deliveries: kyclink callbacks show %s\n", id, id)
+}
+
+func (n *without) err() error {
+	if n.n == 0 {
+		return nil
+	}
+	return &codeError{code: exitError}
+}
+
+func newCallbacksShow() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "tell of all deliveries of a request, or of one event's, with what the receiver said",
+		Example: "  kyclink callbacks show A-1001\n  kyclink callbacks show 5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11 --json",
+		Args:    exactly(1, "one application id, or the id of an event"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withShared(cmd, func(e *engine) error {
+				d, ctx := e.desk(), cmd.Context()
+				all, err := deliveriesOf(ctx, d, args[0])
+				if err == nil && len(all) == 0 {
+					err = fmt.Errorf("%s: no callback is known of it in account %q", args[0], d.account)
+				}
+				if err != nil {
+					return err
+				}
+				stories, err := d.tellDeliveries(ctx, all)
+				if err != nil {
+					return err
+				}
+				for _, s := range stories {
+					if asJSON {
+						err = printJSON(cmd.OutOrStdout(), s)
+					} else {
+						err = s.print(cmd.OutOrStdout())
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	return cmd
+}
+
+func (s deliveryStory) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	row("event", s.EventID+" "+s.Type)
+	row("application id", s.ApplicationID)
+	row("batch", s.Batch)
+	row("generation, run", fmt.Sprintf("%d, %d", s.Generation, s.Run))
+	row("host", s.Host)
+	row("status", s.String())
+	if s.Status == string(record.GivenUp) {
+		row("what to do", "kyclink callbacks retry "+s.EventID)
+	}
+	row("created", moment(s.CreatedAt))
+	row("delivered", moment(s.DeliveredAt))
+	if a := s.LastAnswer; a != nil {
+		answer := "none"
+		if a.Status != 0 {
+			answer = fmt.Sprintf("HTTP %d", a.Status)
+		}
+		row("last answer", moment(a.At)+" "+answer)
+		row("it said", a.Body)
+	}
+	return t.Flush()
+}

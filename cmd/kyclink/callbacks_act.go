@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// callbacksAct is what a person decides for callbacks that were given up.
+type callbacksAct struct {
+	use, short, long, example string
+	done                      string // as in "12 hidden"
+	// do is false where it is another matter by now, and was left as it is.
+	do func(ctx context.Context, d desk, one record.Delivery) (ok bool, err error)
+}
+
+type callbacksOptions struct {
+	callbacksAct
+	callbackPick
+	dryRun, asJSON bool
+	pace           string
+}
+
+func newCallbacksAct(a callbacksAct) *cobra.Command {
+	o := &callbacksOptions{callbacksAct: a}
+	cmd := &cobra.Command{
+		Use:     a.use + " [ID]...",
+		Short:   a.short,
+		Long:    a.long,
+		Example: a.example,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.ids = args
+			return o.run(cmd)
+		},
+	}
+	o.flags(cmd)
+	cmd.Flags().BoolVar(&o.all, "all", false, "all that were given up")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list which they are")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "with --dry-run: print each as a line of JSON")
+	cmd.Flags().StringVar(&o.pace, "rate", "", "how many, such as 50/s (default: as fast as it goes)")
+	return cmd
+}
+
+func (o *callbacksOptions) run(cmd *cobra.Command) error {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	limit := rate.NewLimiter(rate.Inf, 1)
+	if o.pace != "" {
+		pace, err := admission.ParseRate(o.pace)
+		if err != nil {
+			return usageError(cmd, fmt.Errorf("--rate: %w", err))
+		}
+		limit.SetLimit(rate.Limit(float64(pace.N) / pace.Per.Seconds()))
+	}
+	return withShared(cmd, func(e *engine) error {
+		if !o.dryRun {
+			return o.apply(cmd, e, limit)
+		}
+		n, err := o.list(cmd, e, o.asJSON)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %d would be %s\n", n, o.done)
+		return err
+	})
+}
+
+// apply acts on what is meant, and says in its last line on how much, also where
+// it was broken off.
+func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
+	ctx, d := cmd.Context(), e.desk()
+	none := &without{w: cmd.ErrOrStderr()}
+	var t tally
+	err := o.each(ctx, e, d, limit, none, func(one record.Delivery) error {
+		ok, err := o.do(context.WithoutCancel(ctx), d, one)
+		if err == nil {
+			t.count(ok)
+		}
+		return err
+	})
+	said := fmt.Sprintf("%d %s", t.acted, o.done)
+	if t.changed > 0 {
+		said += fmt.Sprintf("; %d skipped: under way already, or no longer given up", t.changed)
+	}
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; run the same command again to go on", s, said)}
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s before that; run the same command again to go on", err, said)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s\n", said)
+	return none.err()
+}
+
+func (o *callbacksOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, none *without, do func(record.Delivery) error) error {
+	pages, err := o.chosen(ctx, e, d, none.see)
+	if err != nil {
+		return err
+	}
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		group, going := errgroup.WithContext(ctx)
+		group.SetLimit(actors)
+		for _, one := range page {
+			if err := limit.Wait(going); err != nil {
+				break
+			}
+			group.Go(func() error { return do(one) })
+		}
+		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
