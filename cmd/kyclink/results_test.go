@@ -189,7 +189,7 @@ func TestReplayIsBrokenOffAndGoesOn(t *testing.T) {
 	p := start(t, settings, "results", "replay", "--since", "2026-10-01T00:00:00Z", "--rate", "500/s")
 	eventually(t, "some are published", func() bool { return length() >= 600 })
 	p.signal(syscall.SIGINT)
-	if code := p.exit(); code != 130 || !strings.Contains(p.stderr.String(), "events published again; run the same command again to go on") {
+	if code := p.exit(); code != 130 || !strings.Contains(p.stderr.String(), "published again; run the same command again to go on") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 	}
 	if length() >= 1900 {
