@@ -34,8 +34,18 @@ type accountStatus struct {
 	admission.Status
 	Backlog ledger.Backlog `json:"backlog"`
 	Workers int            `json:"workers"`
+	Results streamStatus   `json:"results"`
 	// PutAside is how many tasks and records wait that no worker could read.
 	PutAside int `json:"put_aside,omitempty"`
+}
+
+// streamStatus is how full the results stream is, and how far its slowest live group is
+// behind, in events.
+type streamStatus struct {
+	Length int    `json:"length"`
+	Cap    int    `json:"cap"` // 0 before the first worker
+	Group  string `json:"slowest_group,omitempty"`
+	Lag    int    `json:"lag"`
 }
 
 func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
@@ -47,6 +57,12 @@ func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
 	if s.Upstream, s.Backlog, s.Workers, err = book.Account(ctx); err != nil {
 		return s, err
 	}
+	stream, err := book.Results(ctx)
+	if err != nil {
+		return s, err
+	}
+	slowest, _ := stream.Slowest()
+	s.Results = streamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
 	s.PutAside, err = book.CountAside(ctx)
 	return s, err
 }
@@ -101,6 +117,14 @@ func (s accountStatus) print(w io.Writer) error {
 	row("rate", "%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used)
 	row("backlog", "%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk)
 	row("workers", "%d, %d calls out", s.Workers, s.Calls)
+	stream := fmt.Sprintf("%d events", s.Results.Length)
+	if s.Results.Cap > 0 {
+		stream += fmt.Sprintf(" of %d", s.Results.Cap)
+	}
+	if s.Results.Group != "" {
+		stream += fmt.Sprintf("; group %s has %d to acknowledge", s.Results.Group, s.Results.Lag)
+	}
+	row("results", "%s", stream)
 	if s.PutAside > 0 {
 		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)
 	}
