@@ -1,0 +1,227 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// postbox answers callbacks as told.
+type postbox struct {
+	mu     sync.Mutex
+	answer func(d record.Delivery) record.Reply
+	posted []record.Delivery
+}
+
+func (p *postbox) Post(_ context.Context, d record.Delivery) record.Reply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.posted = append(p.posted, d)
+	reply := p.answer(d)
+	reply.At = time.Now()
+	return reply
+}
+
+func (*postbox) Timeout() time.Duration { return time.Second }
+
+func (p *postbox) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.posted)
+}
+
+// mail is a bench whose requests may have a callback URL, and a worker that sends
+// callbacks to a postbox.
+func mail(t *testing.T, answer func(d record.Delivery) record.Reply) (*bench, *postbox) {
+	b := newBench(t, simulator.Script{})
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{
+		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
+	box := &postbox{answer: answer}
+	b.cfg.Callbacks, b.cfg.CallbackPauses = box, []time.Duration{time.Millisecond, time.Millisecond}
+	return b, box
+}
+
+func (b *bench) deliveries(id string) []record.Delivery {
+	b.t.Helper()
+	all, err := b.book().Deliveries(b.t.Context(), id)
+	b.must(err)
+	return all
+}
+
+var (
+	accepted  = record.Reply{Code: 200}
+	failing   = record.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	final     = record.Reply{Code: 404, Reason: "rejected", Message: "HTTP 404", Final: true}
+	proxyDown = record.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+)
+
+func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers  []record.Reply // the last one for ever
+		status   record.DeliveryStatus
+		attempts int
+		posts    int
+	}{
+		"at once":                           {[]record.Reply{accepted}, record.Delivered, 1, 1},
+		"after a failure":                   {[]record.Reply{failing, accepted}, record.Delivered, 2, 2},
+		"never":                             {[]record.Reply{failing}, record.GivenUp, 3, 3}, // there are two pauses
+		"it says no":                        {[]record.Reply{failing, final}, record.GivenUp, 2, 2},
+		"our own proxy's failures are none": {[]record.Reply{proxyDown, proxyDown, proxyDown, proxyDown, accepted}, record.Delivered, 1, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := 0
+			b, box := mail(t, func(record.Delivery) record.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
+			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://Shop.example:8443/hooks?key=1"})
+			b.must(err)
+			b.start(b.book(), b.faceki)
+			b.eventually("it is over", func() bool {
+				all := b.deliveries("A-1")
+				return len(all) == 1 && all[0].Status != record.Pending
+			})
+			d := b.deliveries("A-1")[0]
+			if d.Status != c.status || d.Attempts != c.attempts || box.count() != c.posts || d.Host != "shop.example:8443" {
+				t.Errorf("after %d posts: %+v", box.count(), d)
+			}
+			if over := d.Status == record.Delivered; over != (len(d.Body) == 0) || over != (d.URL == "") || over == d.DeliveredAt.IsZero() {
+				t.Errorf("kept: %+v", d)
+			}
+			if !strings.HasPrefix(string(box.posted[0].Body), `{"type":"link.created","timestamp":"`) || box.posted[0].URL != "https://Shop.example:8443/hooks?key=1" {
+				t.Errorf("posted: %s to %s", box.posted[0].Body, box.posted[0].URL)
+			}
+		})
+	}
+}
+
+// Every end is delivered, whoever caused it, and by the batch's URL where the
+// request has none; what has none at all is not.
+func TestEveryEndIsDelivered(t *testing.T) {
+	b, box := mail(t, func(record.Delivery) record.Reply { return accepted })
+	late := time.Now().Add(1500 * time.Millisecond)
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
+		{ApplicationID: "A-1"}, {ApplicationID: "A-2", CallbackURL: "https://own.example/", NotAfter: late}, {ApplicationID: "A-3"},
+	}), func(tasks.Result) {}))
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1"})
+	b.must(err)
+	k := b.book()
+	r, _, err := k.Get(t.Context(), "A-3")
+	b.must(err)
+	_, err = k.Cancel(t.Context(), r)
+	b.must(err)
+	b.eventually("A-2 is too late", func() bool { return time.Now().After(late) })
+	b.start(b.book(), b.faceki)
+	b.eventually("all are delivered", func() bool { return box.count() == 3 })
+	got := map[string]string{}
+	for _, d := range box.posted {
+		got[d.ApplicationID] = d.Type + " to " + d.Host
+	}
+	want := map[string]string{"A-1": "link.created to batch.example", "A-2": "link.failed to own.example", "A-3": "link.cancelled to batch.example"}
+	if fmt.Sprint(got) != fmt.Sprint(want) || len(b.deliveries("B-1")) != 0 {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// An event may be dispatched as often as it likes: it is delivered once. One that is
+// published again is delivered where it was not.
+func TestDispatchedAgain(t *testing.T) {
+	answer := final
+	b, box := mail(t, func(record.Delivery) record.Reply { return answer })
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
+	b.must(err)
+	b.start(b.book(), b.faceki)
+	b.eventually("it is given up", func() bool {
+		all := b.deliveries("A-1")
+		return len(all) == 1 && all[0].Status == record.GivenUp
+	})
+	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
+	b.must(err)
+	event, err := tasks.ParseEvent(entries[0].Values)
+	b.must(err)
+	k, queue := b.book(), asynq.NewClientFromRedisClient(b.rdb)
+	dispatch := func() int {
+		open, err := k.OpenDeliveries(t.Context(), []tasks.Event{event})
+		b.must(err)
+		for _, one := range open {
+			_, err := EnqueueCallback(t.Context(), queue, b.keys.Account, one)
+			b.must(err)
+		}
+		return len(open)
+	}
+	if n := dispatch(); n != 0 {
+		t.Errorf("what is given up was dispatched %d times", n)
+	}
+	box.mu.Lock()
+	answer = accepted
+	box.mu.Unlock()
+	event.Replay = true
+	if n := dispatch(); n != 1 {
+		t.Errorf("what is given up and published again was dispatched %d times", n)
+	}
+	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == record.Delivered })
+	if n := dispatch(); n != 0 || box.count() != 2 {
+		t.Errorf("what was delivered and is published again was dispatched %d times, and posted %d times in all", n, box.count())
+	}
+	if d := b.deliveries("A-1")[0]; d.Attempts != 2 || !d.GivenUpAt.IsZero() || b.rdb.ZCard(t.Context(), b.keys.Undelivered()).Val() != 0 {
+		t.Errorf("it is %+v", d)
+	}
+}
+
+// One receiver that does not answer holds few handlers, and is not asked in a hot
+// loop; the others do not notice.
+func TestDeadHostCostsLittle(t *testing.T) {
+	s := newHosts()
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	for range hostDead {
+		if _, ok := s.enter(t.Context(), "dead"); !ok {
+			t.Fatal("there is no place for the first ones")
+		}
+	}
+	for range hostDead {
+		s.leave("dead", 15*time.Second, false)
+	}
+	in, last, total := 0, time.Duration(0), 1000
+	for range total {
+		putOff, ok := s.enter(t.Context(), "dead")
+		if ok {
+			in++
+			continue
+		}
+		if putOff < time.Second || putOff > hostPutOff+time.Minute {
+			t.Fatalf("put off for %v", putOff)
+		}
+		last = max(last, putOff)
+	}
+	if in != hostFew || last < hostPutOff/2 {
+		t.Errorf("%d of %d handlers for a dead host; the longest was put off for %v", in, total, last)
+	}
+	if _, ok := s.enter(t.Context(), "alive"); !ok {
+		t.Error("another host has to wait")
+	}
+	s.leave("dead", time.Millisecond, true)
+	if _, ok := s.enter(t.Context(), "dead"); !ok {
+		t.Error("a host that answers again is treated as dead")
+	}
+}
+
+func TestHostsAreForgotten(t *testing.T) {
+	s := newHosts()
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		s.enter(t.Context(), name)
+		s.leave(name, time.Millisecond, true)
+	}
+	if len(s.known) != 0 {
+		t.Errorf("%d hosts are remembered", len(s.known))
+	}
+}
