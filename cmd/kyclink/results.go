@@ -195,20 +195,23 @@ func (r *resultsReader) plain(ctx context.Context, e *engine, after string, out 
 			after = last[0].ID
 		}
 	}
-	for ctx.Err() == nil {
+	for away := false; ctx.Err() == nil; {
 		entries, err := r.next(ctx, e.rdb, key, after)
 		if err != nil && (!r.follow || ctx.Err() != nil) {
 			return fmt.Errorf("read the results stream: %w", err)
 		}
 		if err != nil {
-			tell(fmt.Errorf("read the results stream: %w; trying again", err))
+			if !away {
+				tell(fmt.Errorf("read the results stream: %w; trying again every second", err))
+			}
+			away = true
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
 			}
 			continue
 		}
-		if len(entries) == 0 && !r.follow {
+		if away = false; len(entries) == 0 && !r.follow {
 			return nil
 		}
 		events := make([]tasks.Event, 0, len(entries))
