@@ -31,7 +31,7 @@ application id, or the id of an event (webhook-id).`,
 	}
 	cmd.AddCommand(newCallbacksList(), newCallbacksShow(),
 		newCallbacksAct(callbacksAct{
-			use: "retry", short: "try to deliver again", done: "to be tried again",
+			use: "retry", short: "try to deliver again", done: "enqueued to be tried again",
 			long: `retry lets the workers deliver again what was given up, with the same event id and
 all its attempts anew. It stays in list until a worker takes it up.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",

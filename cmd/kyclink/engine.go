@@ -133,7 +133,7 @@ func (e *engine) poster() (worker.Poster, error) {
 		return nil, nil //nolint:nilnil // a worker without callbacks
 	}
 	cfg := e.cfg.Callback
-	cfg.Timeout = paced(callback.Timeout)[0]
+	cfg.Timeout = max(paced(callback.Timeout)[0], leastTimeout)
 	sender, err := callback.New(cfg)
 	if err != nil {
 		return nil, err
@@ -141,6 +141,9 @@ func (e *engine) poster() (worker.Poster, error) {
 	e.ends = append(e.ends, sender.Close)
 	return sender, nil
 }
+
+// leastTimeout is for receivers, however fast the pace.
+const leastTimeout = 2 * time.Second
 
 // callbackPace is set by the linker, in tests: it divides the pauses between
 // attempts to deliver, and the time that a receiver has.

@@ -8,3 +8,10 @@ const (
 	stoppedFor = 5 * time.Second
 	awayFor    = 30 * time.Second
 )
+
+const (
+	hookedRequests = 20_000
+	workerKills    = 12
+	receiverAway   = time.Minute
+	callbacksEnd   = 15 * time.Minute
+)

@@ -8,3 +8,10 @@ const (
 	stoppedFor = 1500 * time.Millisecond // a worker, by SIGSTOP
 	awayFor    = 5 * time.Second         // Redis
 )
+
+const (
+	hookedRequests = 500
+	workerKills    = 2
+	receiverAway   = 3 * time.Second // it is dead
+	callbacksEnd   = 2 * time.Minute // until everything is delivered
+)

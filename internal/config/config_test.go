@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/telemetry"
@@ -70,6 +71,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+const hookSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
+
 func TestEverySettingIsRead(t *testing.T) {
 	c, err := config.Load(environ(map[string]string{
 		"KYCLINK_ACCOUNT": "shop-2", "KYCLINK_REDIS_URL": "redis://h1:26379?master_name=m", "KYCLINK_REDIS_MODE": "sentinel",
@@ -79,6 +82,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
 		"KYCLINK_ON_UNKNOWN": "retry", "KYCLINK_RETENTION": "48h", "KYCLINK_RESULTS_AGE": "24h", "KYCLINK_RESULTS_CAP": "5000", "FACEKI_RATE": "90/h", "FACEKI_BURST": "12",
 		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
+		"KYCLINK_CALLBACK_SECRET": hookSecret + " " + hookSecret, "KYCLINK_CALLBACK_HOSTS": "shop.example,*",
+		"KYCLINK_CALLBACK_ALLOW_CIDRS": "127.0.0.0/8,fd00::/8", "KYCLINK_CALLBACK_PROXY": "http://user:pass@proxy.example:3128",
 	}), config.Needs{FaceKi: true, Redis: true, Terminal: true})
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +98,10 @@ func TestEverySettingIsRead(t *testing.T) {
 		Work: config.Work{
 			WorkflowID: "w", ExpiryMinutes: 1, OnUnknown: config.Retry, MaxAttempts: 99, Retention: 48 * time.Hour, ResultsAge: 24 * time.Hour, ResultsCap: 5000, Concurrency: 1000,
 			Rate: config.Rate{Rate: admission.Rate{N: 90, Per: time.Hour}}, Burst: 12,
+		},
+		Callback: callback.Config{
+			Secret: hookSecret + " " + hookSecret, Hosts: []string{"shop.example", "*"}, AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"},
+			Proxy: "http://user:pass@proxy.example:3128",
 		},
 		Log: telemetry.Config{Level: "debug", Format: "json"},
 	}
@@ -200,6 +209,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
 		"KYCLINK_ON_UNKNOWN", "FACEKI_RATE", "FACEKI_BURST",
+		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_SECRET_FILE", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY",
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
@@ -233,23 +243,25 @@ func TestContradictions(t *testing.T) {
 		"empty id and a secret": {map[string]string{"FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "x"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_ID is empty"}},
 		"value and file": {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET": "x", "FACEKI_CLIENT_SECRET_FILE": secret}, config.Needs{FaceKi: true},
 			[]string{"FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set"}},
-		"no such file":        {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
-		"empty file":          {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
-		"mode without URL":    {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
-		"Redis needed":        {nil, config.Needs{FaceKi: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
-		"plain http":          {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
-		"simulate FaceKi":     {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"simulated link host": {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true}, []string{"FACEKI_LINK_HOSTS holds"}},
-		"timeout too long":    {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
-		"simulate FaceKi.":    {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"not quite FaceKi":    {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
-		"hold":                {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, nil},
-		"neither":             {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
-		"no slots":            {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
-		"too many slots":      {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
-		"no rate":             {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
-		"burst too small":     {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
-		"mode and URL":        {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
+		"no such file":                     {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
+		"empty file":                       {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
+		"mode without URL":                 {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
+		"Redis needed":                     {nil, config.Needs{FaceKi: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
+		"plain http":                       {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
+		"simulate FaceKi":                  {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"simulated link host":              {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true}, []string{"FACEKI_LINK_HOSTS holds"}},
+		"timeout too long":                 {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
+		"simulate FaceKi.":                 {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"not quite FaceKi":                 {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"callbacks that nobody could sign": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
+		"a producer signs nothing":         {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{}, nil},
+		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, nil},
+		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
+		"no slots":                         {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"too many slots":                   {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
+		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
+		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
+		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
 		"mode, and a URL that some mode reads": {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "redis://h:1?master_name=m"}, config.Needs{},
 			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
 		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, nil},
@@ -280,9 +292,11 @@ func TestWholeBadEnvironment(t *testing.T) {
 		"FACEKI_LINK_HOSTS": "https://a.example,b.example", "FACEKI_TIMEOUT": "15", "FACEKI_WORKFLOW_ID": "",
 		"KYCLINK_EXPIRY_MINUTES": "0", "KYCLINK_MAX_ATTEMPTS": "100", "KYCLINK_CONCURRENCY": "many",
 		"KYCLINK_ON_UNKNOWN": "ask", "KYCLINK_RETENTION": "0s", "KYCLINK_RESULTS_AGE": "-1h", "KYCLINK_RESULTS_CAP": "10", "FACEKI_RATE": "fast", "FACEKI_BURST": "1", "KYCLINK_LOG_LEVEL": "loud", "KYCLINK_LOG_FORMAT": "xml",
+		"KYCLINK_CALLBACK_SECRET": "whsec_hunter2", "KYCLINK_CALLBACK_HOSTS": "https://a.example", "KYCLINK_CALLBACK_ALLOW_CIDRS": "10/8",
+		"KYCLINK_CALLBACK_PROXY": "https://user:hunter2@proxy.example",
 	}), config.Needs{FaceKi: true, Redis: true})
-	if len(problemsOf(t, err)) != 22 {
-		t.Errorf("%d problems, want 22", len(problemsOf(t, err)))
+	if len(problemsOf(t, err)) != 26 {
+		t.Errorf("%d problems, want 26", len(problemsOf(t, err)))
 	}
 	got := err.Error() + "\n"
 	if strings.Contains(got, "hunter2") {

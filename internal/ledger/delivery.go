@@ -97,7 +97,7 @@ func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Re
 	what := "again"
 	switch {
 	case r.Taken():
-		what = "taken"
+		what, r.Body = "taken", "" // nobody will look for what went wrong
 	case r.NoAttempt:
 		what = "none"
 	case giveUp:

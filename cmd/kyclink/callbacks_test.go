@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/callback"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const (
+	oldSecret = "whsec_b2xkIHNlY3JldCBvZiAyNCBieXRlcyEh"
+	newSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
+)
+
+func hooked(setting string, server *redistest.Server, secrets string) []string {
+	return []string{
+		setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_CALLBACK_HOSTS=*",
+		"KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=" + secrets,
+	}
+}
+
+// enqueueHooked gives a fleet n bulk requests whose batch has a callback URL.
+func enqueueHooked(t testing.TB, rdb redis.UniversalClient, url string, from, n int) {
+	t.Helper()
+	hooks := callback.Config{Hosts: []string{"*"}, AllowCIDRs: []string{"127.0.0.0/8"}}.Callbacks()
+	client := tasks.NewClient(rdb, tasks.Config{Callbacks: hooks})
+	requests := make([]tasks.Request, n)
+	for i := range requests {
+		requests[i].ApplicationID = fmt.Sprintf("P-%05d", from+i)
+	}
+	batch := tasks.Batch{Name: fmt.Sprintf("spring-%d", from), Options: tasks.Options{CallbackURL: url}}
+	if err := client.EnqueueAll(t.Context(), batch, tasks.Rows(requests), func(r tasks.Result) {
+		if r.Err != nil {
+			t.Error(r.Err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A receiver that fails, hangs, and dies for a while gets every event, while
+// workers are killed, and no event again that it took, unless its answer was lost.
+func TestCallbacksThroughTrouble(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	settings := append(hooked(setting, server, newSecret+" "+oldSecret), "KYCLINK_LOG_LEVEL=debug")
+	receiver := listen(t, 0.2, 0.05, oldSecret)
+	enqueueHooked(t, rdb, receiver.url(), 0, hookedRequests)
+
+	var lost []time.Time
+	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
+	logs := workers
+	for kill := range workerKills {
+		at := hookedRequests * (kill + 1) / (workerKills + 2)
+		eventually(t, fmt.Sprintf("%d events came", at), func() bool { return receiver.events() >= at })
+		victim := rand.N(len(workers))
+		workers[victim].kill()
+		lost = append(lost, time.Now())
+		workers[victim] = start(t, settings, "worker", "--simulate")
+		logs = append(logs, workers[victim])
+	}
+	receiver.die()
+	lost = append(lost, time.Now())
+	time.Sleep(receiverAway)
+	receiver.rise()
+	deadline := time.Now().Add(callbacksEnd)
+	for receiver.events() < hookedRequests && time.Now().Before(deadline) {
+		time.Sleep(50 * time.Millisecond)
+	}
+
+	ends := map[string]bool{}
+	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		ends[fmt.Sprint(e.Values["id"])] = true
+	}
+	receiver.mu.Lock()
+	missing := 0
+	for id := range ends {
+		if len(receiver.took[id]) == 0 {
+			missing++
+		}
+	}
+	failures, again, forged := 0, len(receiver.again), receiver.forged
+	for _, n := range receiver.refused {
+		failures += n
+	}
+	receiver.mu.Unlock()
+	if needless := receiver.needless(lost); len(ends) != hookedRequests || missing > 0 || forged > 0 || needless > 0 {
+		t.Errorf("%d events for %d requests; %d were never taken, %d were forged, %d came again for nothing (of %d that came again)",
+			len(ends), hookedRequests, missing, forged, needless, again)
+	}
+	t.Logf("%d events, %d answers that were failures or none, %d came again after they were taken", len(ends), failures, again)
+	for _, w := range logs {
+		for _, secret := range []string{"known-to-the-receiver-only", "simulator.invalid", strings.TrimPrefix(newSecret, "whsec_"), strings.TrimPrefix(oldSecret, "whsec_")} {
+			if strings.Contains(w.stderr.String(), secret) {
+				t.Errorf("a log holds %q", secret)
+			}
+		}
+	}
+}
+
+// Receivers and workers change from one secret to the next, one after the other.
+func TestSecretRotation(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	receiver := listen(t, 0, 0, oldSecret)
+	var w *process
+	sent := 0
+	for _, step := range []struct{ worker, receiver string }{
+		{oldSecret, oldSecret},
+		{newSecret + " " + oldSecret, oldSecret}, // sign with both
+		{newSecret + " " + oldSecret, newSecret}, // the receiver changes
+		{newSecret, newSecret},
+	} {
+		receiver.trust(step.receiver)
+		if w != nil {
+			w.signal(syscall.SIGTERM)
+			w.exit()
+		}
+		w = start(t, hooked(setting, server, step.worker), "worker", "--simulate")
+		enqueueHooked(t, rdb, receiver.url(), sent, 20)
+		sent += 20
+		eventually(t, fmt.Sprintf("%d events came", sent), func() bool { return receiver.events() == sent })
+	}
+	if receiver.forged > 0 || len(receiver.again) > 0 {
+		t.Errorf("%d callbacks were not verified, %d came again", receiver.forged, len(receiver.again))
+	}
+}
+
+// What is given up is listed, shown, tried again and dropped; and forgotten with its
+// request.
+func TestCallbacksGivenUp(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	settings := hooked(setting, server, newSecret)
+	receiver := listen(t, 0, 0, oldSecret) // 500 for what it cannot verify
+	start(t, settings, "worker", "--simulate")
+	enqueueHooked(t, rdb, "https://10.0.0.1/hooks", 0, 3)
+	list := func(args ...string) []string {
+		code, stdout, stderr := kyclink(t, settings, append([]string{"callbacks", "list", "--json"}, args...)...)
+		if code != 0 {
+			t.Fatalf("callbacks list %v exits with %d: %s", args, code, stderr)
+		}
+		return strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
+	}
+	eventually(t, "3 are given up", func() bool {
+		return len(list("--reason", "forbidden", "--host", "10.0.0.1", "--batch", "spring-0")) == 3
+	})
+	var one deliveryStory
+	if err := json.Unmarshal([]byte(list("P-00001")[0]), &one); err != nil || one.Status != "given_up" || one.Attempts != 1 || one.LastAnswer.Reason != "forbidden" {
+		t.Errorf("%v; listed as %+v", err, one)
+	}
+	run := func(want string, args ...string) {
+		t.Helper()
+		if _, stdout, stderr := kyclink(t, settings, args...); !strings.Contains(stdout+stderr, want) {
+			t.Errorf("%v prints no %q but:\n%s%s", args, want, stdout, stderr)
+		}
+	}
+	run("1 enqueued", "callbacks", "retry", one.EventID)
+	eventually(t, "it was tried again", func() bool {
+		_, stdout, _ := kyclink(t, settings, "callbacks", "show", "P-00001")
+		return strings.Contains(stdout, "given_up") && strings.Contains(stdout, "2 attempts")
+	})
+	run("10.0.0.1 is private or special", "show", "P-00001")
+	run(`"deliveries":[{"event_id":"`+one.EventID, "show", "P-00001", "--json")
+	run("1 hidden", "callbacks", "drop", "P-00001")
+	if left := list(); len(left) != 2 {
+		t.Errorf("after a drop are listed: %v", left)
+	}
+	run("no callback of it was given up", "callbacks", "retry", "P-77777")
+	run("use one of", "callbacks", "list", "--reason", "bored")
+	run("say which callbacks", "callbacks", "retry")
+
+	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
+	eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
+	ids := []string{"P-00000", "P-00001", "P-00010"}
+	eventually(t, "they are forgotten", func() bool {
+		code, _, _ := kyclink(t, settings, append([]string{"forget", "--yes"}, ids...)...)
+		return code == 0
+	})
+	eventually(t, "nothing names them", func() bool { return len(traces(t, rdb, ids...)) == 0 })
+	if left := list(); len(left) != 1 || !strings.Contains(left[0], "P-00002") {
+		t.Errorf("after forgetting are listed: %v", left)
+	}
+}
+
+func TestCallbacksAreRefusedWhereTheyMayNotGo(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for want, settings := range map[string][]string{
+		"callbacks are off":               {},
+		"must not go to evil.example":     {"KYCLINK_CALLBACK_HOSTS=shop.example"},
+		"KYCLINK_CALLBACK_HOSTS holds":    {"KYCLINK_CALLBACK_HOSTS=https://shop.example"},
+		"KYCLINK_CALLBACK_HOSTS is empty": {"KYCLINK_CALLBACK_HOSTS="},
+	} {
+		code, _, stderr := kyclink(t, append(settings, "KYCLINK_REDIS_URL="+server.URL), "request", "--application-id", "A-1", "--callback-url", "https://evil.example/")
+		if code != exitNotCreated && code != 78 || !strings.Contains(stderr, want) {
+			t.Errorf("with %v request exits with %d: %s", settings, code, stderr)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func callbacks() []scenario {
+	return []scenario{
+		{"callbacks", "4 processes, 500/s, 10,000 waiting, without callbacks and with them: half of them to a receiver that takes 100 ms, half to one that never answers", false, 4 * time.Minute, withCallbacks},
+	}
+}
+
+func withCallbacks(ctx context.Context, b *bench) ([]figure, error) {
+	without, _, err := callbackRun(ctx, b, false)
+	if err != nil {
+		return nil, fmt.Errorf("without callbacks: %w", err)
+	}
+	with, taken, err := callbackRun(ctx, b, true)
+	if err != nil {
+		return nil, fmt.Errorf("with callbacks: %w", err)
+	}
+	return []figure{
+		atLeast("links/s with callbacks against without", "×", with/without, 0.95),
+		info("links/s without callbacks", "", without),
+		info("links/s with callbacks", "", with),
+		info("callbacks taken by then", "", float64(taken)),
+	}, nil
+}
+
+// callbackRun works off a backlog, and gives the rate at which links were made and
+// how many callbacks were taken meanwhile.
+func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, taken int64, err error) {
+	r, err := b.open(answering())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.close()
+	var took atomic.Int64
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+			took.Add(1)
+		case <-req.Context().Done():
+		}
+	}))
+	defer slow.Close()
+	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }))
+	defer dead.Close()
+	defer dead.CloseClientConnections()
+	with := settings("500/s", 5, slots)
+	n := pick(b, 5000, 10_000, 50_000)
+	urls := []string{"", ""}
+	if on {
+		urls = []string{slow.URL, dead.URL}
+		with = append(with, "KYCLINK_CALLBACK_HOSTS=*", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8",
+			"KYCLINK_CALLBACK_SECRET=whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh")
+	}
+	for i, url := range urls {
+		if err := r.bulkTo(ctx, fmt.Sprintf("bench-%d", i), url, n/2); err != nil {
+			return 0, 0, err
+		}
+	}
+	if err := r.workers(fleetSize, with...); err != nil {
+		return 0, 0, err
+	}
+	if err := r.done(ctx); err != nil {
+		return 0, 0, err
+	}
+	at := times(r.upstream.calls())
+	from, to, err := steady(at, 3*time.Second)
+	if err != nil {
+		return 0, 0, err
+	}
+	made := 0
+	for _, t := range at {
+		if t.After(from) && !t.After(to) {
+			made++
+		}
+	}
+	return float64(made) / to.Sub(from).Seconds(), took.Load(), nil
+}
+
+// bulkTo accepts n more requests, whose callbacks go to url; none where it is empty.
+func (r *rig) bulkTo(ctx context.Context, batch, url string, n int) error {
+	client := tasks.NewClient(r.rdb, tasks.Config{Callbacks: tasks.Callbacks{
+		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
+	var refused error
+	rows := func(yield func(tasks.Row, error) bool) {
+		for row, err := range people(r.accepted, n) {
+			row.Number -= r.accepted
+			if !yield(row, err) {
+				return
+			}
+		}
+	}
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch, Options: tasks.Options{CallbackURL: url}}, rows, func(result tasks.Result) {
+		refused = errors.Join(refused, result.Err)
+	})
+	r.accepted += n
+	return errors.Join(err, refused)
+}
