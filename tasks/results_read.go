@@ -198,8 +198,9 @@ func (s *session) keep() {
 	}
 }
 
-// beyond is after every entry that there will be.
-const beyond = "18446744073709551615-18446744073709551615"
+// beyond is after every entry that there will be; the largest id of all is how
+// Redis writes ">".
+const beyond = "18446744073709551615-18446744073709551614"
 
 // beat counts as activity also where the group has nothing, and with a Redis for
 // which a read that gets nothing is none: the stream is trimmed by whether a group

@@ -172,6 +172,26 @@ func TestResultsStopsSoftly(t *testing.T) {
 	}
 }
 
+// A consumer is heard of also where nothing comes: whether its group lives is told by
+// that, and with a Redis before 7.2 a read that waits in vain does not count.
+func TestResultsAreHeardOfWhereNothingComes(t *testing.T) {
+	t.Parallel()
+	rdb, account := server.Client(t), redistest.Account()
+	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", ClaimAfter: time.Second})
+	reading(t, func(ctx context.Context) error { return r.Run(ctx, func(context.Context, tasks.Event) error { return nil }) })
+	last, heard := time.Duration(0), 0
+	eventually(t, "it is heard of again and again", func() bool {
+		consumers := rdb.XInfoConsumers(t.Context(), record.Keys{Account: account}.Results(), "crm").Val()
+		if len(consumers) > 0 {
+			if consumers[0].Idle < last {
+				heard++
+			}
+			last = consumers[0].Idle
+		}
+		return heard >= 3
+	})
+}
+
 // eventually looks again and again, for a minute at most.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()

@@ -82,8 +82,8 @@ func age(seconds float64) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// lag is how far a group is behind, and how full the stream is.
-type lag struct {
+// lagging is how far a group is behind, and how full the stream is.
+type lagging struct {
 	Group  string  `json:"group,omitempty"`
 	Lag    int     `json:"lag"` // events that it has not acknowledged
 	Behind float64 `json:"behind_seconds"`
@@ -120,7 +120,7 @@ and how many events ever went because of the cap.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "kyclink: no live group reads the results stream")
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), lag{g.Group, g.Unacknowledged(), g.Behind, r.Length, r.Cap, r.Dropped})
+					return printJSON(cmd.OutOrStdout(), lagging{g.Group, g.Unacknowledged(), g.Behind, r.Length, r.Cap, r.Dropped})
 				}
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), g.Unacknowledged())
 				return err
