@@ -72,11 +72,11 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 	}
 	receiver.die()
 	lost = append(lost, time.Now())
-	time.Sleep(receiverAway)
+	<-time.After(receiverAway)
 	receiver.rise()
 	deadline := time.Now().Add(callbacksEnd)
 	for receiver.events() < hookedRequests && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 
 	ends := map[string]bool{}

@@ -39,11 +39,6 @@ func withCallbacks(ctx context.Context, b *bench) ([]figure, error) {
 // callbackRun works off a backlog, and gives the rate at which links were made and
 // how many callbacks were taken meanwhile.
 func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, taken int64, err error) {
-	r, err := b.open(answering())
-	if err != nil {
-		return 0, 0, err
-	}
-	defer r.close()
 	var took atomic.Int64
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		select {
@@ -55,7 +50,11 @@ func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, tak
 	defer slow.Close()
 	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }))
 	defer dead.Close()
-	defer dead.CloseClientConnections()
+	r, err := b.open(answering())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.close() // before the receivers, which wait for whoever calls them
 	with := settings("500/s", 5, slots)
 	n := pick(b, 5000, 10_000, 50_000)
 	urls := []string{"", ""}

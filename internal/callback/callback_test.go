@@ -230,7 +230,7 @@ func proxy(t *testing.T, answer int) (address string) {
 			forward.ServeHTTP(w, r)
 			return
 		}
-		to, err := net.Dial("tcp", r.Host) //nolint:noctx // it ends with its ends
+		to, err := net.Dial("tcp", r.Host)
 		if err != nil {
 			w.WriteHeader(http.StatusBadGateway)
 			return
