@@ -171,8 +171,8 @@ type session struct {
 	*Results
 	handle   func(ctx context.Context, events []Event) error
 	most     int
-	stopping context.Context // nothing is taken any more
-	handling context.Context // nothing is waited for any more
+	stopping context.Context //nolint:containedctx // of the session: nothing is taken any more
+	handling context.Context //nolint:containedctx // the same: nothing is waited for any more
 	handlers sync.WaitGroup
 	slots    *semaphore.Weighted
 	hand     *hand

@@ -178,7 +178,9 @@ func TestResultsAreHeardOfWhereNothingComes(t *testing.T) {
 	t.Parallel()
 	rdb, account := server.Client(t), redistest.Account()
 	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", ClaimAfter: time.Second})
-	reading(t, func(ctx context.Context) error { return r.Run(ctx, func(context.Context, tasks.Event) error { return nil }) })
+	reading(t, func(ctx context.Context) error {
+		return r.Run(ctx, func(context.Context, tasks.Event) error { return nil })
+	})
 	last, heard := time.Duration(0), 0
 	eventually(t, "it is heard of again and again", func() bool {
 		consumers := rdb.XInfoConsumers(t.Context(), record.Keys{Account: account}.Results(), "crm").Val()

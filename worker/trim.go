@@ -39,22 +39,22 @@ func (s *stream) tell(t record.Trim) {
 	if share < roomAgain && t.Dropped == 0 {
 		s.warned, s.alarmed = time.Time{}, time.Time{}
 	}
-	size := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.Slowest)}
+	said := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.Slowest)}
 	s.dropped += t.Dropped
 	if s.dropped > 0 && s.due(&s.alarmed) {
-		fields := append(size, zap.Int("dropped", s.dropped), zap.Time("since", t.From), zap.Strings("lost_by", t.Lost))
+		said = append(said, zap.Int("dropped", s.dropped), zap.Time("since", t.From), zap.Strings("lost_by", t.Lost))
 		s.dropped, s.warned = 0, s.now()
 		if len(t.Lost) > 0 {
 			s.log.Error("the results stream is at its cap: events went that a group had not acknowledged; "+
-				"let it catch up, then publish them again with kyclink results replay --since", fields...)
+				"let it catch up, then publish them again with kyclink results replay --since", said...)
 			return
 		}
-		s.log.Warn("the results stream is at its cap: the oldest events went before their time; no group had them unacknowledged", fields...)
+		s.log.Warn("the results stream is at its cap: the oldest events went before their time; no group had them unacknowledged", said...)
 		return
 	}
 	if share >= nearlyFull && s.due(&s.warned) {
 		s.log.Warn("the results stream is nearly full; at its cap the oldest events go, whether they were read or not: "+
-			"let its groups catch up, or raise KYCLINK_RESULTS_CAP", size...)
+			"let its groups catch up, or raise KYCLINK_RESULTS_CAP", said...)
 	}
 }
 

@@ -110,7 +110,7 @@ func (r *resultsReader) run(cmd *cobra.Command, e *engine) error {
 // after is the id of the entry after which to begin.
 func (r *resultsReader) after(ctx context.Context, e *engine) (string, error) {
 	switch {
-	case r.from == "start", r.from == "" && !(r.follow && r.group == ""):
+	case r.from == "start", r.from == "" && (!r.follow || r.group != ""):
 		return "0", nil
 	case r.from == "now", r.from == "":
 		return "$", nil
