@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,7 +16,7 @@ import (
 
 func callbacks() []scenario {
 	return []scenario{
-		{"callbacks", "4 processes, 500/s, 10,000 waiting, without callbacks and with them: half of them to a receiver that takes 100 ms, half to one that never answers", false, 4 * time.Minute, withCallbacks},
+		{"callbacks", "4 processes, 200/s, 6,000 waiting, without callbacks and with them: half of them to a receiver that takes 100 ms, half to one that never answers", false, 4 * time.Minute, withCallbacks},
 	}
 }
 
@@ -41,6 +42,7 @@ func withCallbacks(ctx context.Context, b *bench) ([]figure, error) {
 func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, taken int64, err error) {
 	var took atomic.Int64
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
 		select {
 		case <-time.After(100 * time.Millisecond):
 			took.Add(1)
@@ -48,15 +50,18 @@ func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, tak
 		}
 	}))
 	defer slow.Close()
-	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }))
+	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body) // or nobody would notice that its sender is gone
+		<-req.Context().Done()
+	}))
 	defer dead.Close()
 	r, err := b.open(answering())
 	if err != nil {
 		return 0, 0, err
 	}
 	defer r.close() // before the receivers, which wait for whoever calls them
-	with := settings("500/s", 5, slots)
-	n := pick(b, 5000, 10_000, 50_000)
+	with := settings("200/s", 5, slots)
+	n := pick(b, 3000, 6000, 20_000)
 	urls := []string{"", ""}
 	if on {
 		urls = []string{slow.URL, dead.URL}
