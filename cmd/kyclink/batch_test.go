@@ -59,6 +59,7 @@ func TestBatchCommands(t *testing.T) {
 	expect(0, `batch "spring" is paused; 40 wait`, "", "batch", "pause", "spring")
 	start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
+	expect(0, `{"batch":"autumn","status":"done","rows":20,`, "", "batch", "watch", "autumn", "--json")
 	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[record.Waiting] != 40 || sim.State().LinkCalls != 20 {
 		t.Errorf("%+v; %d calls", got, sim.State().LinkCalls)
 	}
@@ -82,6 +83,10 @@ func TestBatchCommands(t *testing.T) {
 	expect(1, "", "is cancelled", "batch", "resume", "spring")
 	expect(1, "", "kyclink failed retry ID", "batch", "retry", "spring")
 	expect(0, "40 rows: 40 created; every count is exact", "", "batch", "check", "spring")
+	_, _, stderr := kyclink(t, settings, "import", peopleFile(t, 1), "--batch", "spring")
+	if !strings.Contains(stderr, "import them under another name") || strings.Contains(stderr, "run the same command again") {
+		t.Errorf("an import into a cancelled batch: %s", stderr)
+	}
 	if err := server.Client(t).HIncrBy(t.Context(), "{kyclink:default}:batch:1", "created", 2).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,23 +153,24 @@ func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
 }
 
 // take does the import, or says what it would do.
-func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) (err error) {
+func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) error {
 	ctx := cmd.Context()
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
 	job.Report = bar.report
 	told := &told{w: bar}
 	job.Reject = told.tell
+	over := func() error { return nil }
 	if o.rejects != "" {
 		rejects, err := bulk.CreateRejects(o.rejects, job.Input)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, rejects.Close()) }()
-		job.Reject = rejects.Write
+		job.Reject, over = rejects.Write, rejects.Close
 	}
 	var counts bulk.Counts
 	var rehearsal bulk.Rehearsal
+	var err error
 	if o.dryRun {
 		rehearsal, err = job.Rehearse(ctx)
 		counts = rehearsal.Counts
@@ -177,7 +179,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) (e
 	}
 	bar.stop()
 	said := describeCounts(counts)
-	if err != nil {
+	if err = cmp.Or(err, over()); err != nil {
 		return brokenOff(ctx, err, said)
 	}
 	if told.rows > toldRows {
@@ -216,9 +218,12 @@ func brokenOff(ctx context.Context, err error, said string) error {
 		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to go on", s, said)}
 	}
 	_, unusable := errors.AsType[*bulk.InputError](err)
+	_, cancelled := errors.AsType[*tasks.CancelledError](err)
 	switch {
 	case tasks.ReasonOf(err) != "" || said == "":
 		return err
+	case cancelled:
+		return fmt.Errorf("%w\nIt ended%s", err, said)
 	case unusable:
 		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to go on", err, said)
 	}
