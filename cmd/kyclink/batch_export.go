@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ func exportBatch(cmd *cobra.Command, e *engine, name, out string, format bulk.Fo
 		}
 		w := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
 		summary, err = export.Write(ctx, w)
-		err = errors.Join(err, w.Flush())
+		err = cmp.Or(err, w.Flush())
 	} else {
 		sheet, open := bulk.OpenSheet(out, format)
 		if open != nil {
