@@ -34,7 +34,7 @@ type looks struct {
 const (
 	leastSlots   = 4
 	firstLatency = time.Second // until a call was answered
-	crowdedAfter = 10 * time.Second
+	crowdedAfter = time.Minute
 	crowdedShare = 0.8 // of the handlers; the rest of their time is Redis'
 )
 
@@ -100,9 +100,9 @@ func (s *slots) inForce(perSecond float64) {
 	}
 }
 
-// crowded is called several times in a few seconds. It says, at most once in ten,
-// that slots and not the rate are the limit: grants came at once, and nearly all
-// handlers were out with calls that do get their answers.
+// crowded is called every second or more often. It says, at most once a minute,
+// that slots and not the rate are the limit: grants came at once all the time, and
+// nearly all handlers were out with calls that do get their answers.
 func (s *slots) crowded(now time.Time, handlers int, flows bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -120,7 +120,7 @@ func TestSlotsThatAreTheLimit(t *testing.T) {
 		out, handlers int
 		flows         func(look int) bool
 		call          func(*slots)
-		want          []int // seconds
+		want          []int // looks, ten a minute
 	}{
 		"all handlers call":             {10, 10, always, answered, []int{10, 21}},
 		"nearly all":                    {8, 10, always, answered, []int{10, 21}},
@@ -136,14 +136,14 @@ func TestSlotsThatAreTheLimit(t *testing.T) {
 				s.take(t.Context(), nil)
 			}
 			var got []int
-			for second := range 25 {
+			for look := range 25 {
 				tt.call(s)
-				if s.crowded(time.Unix(int64(second), 0), tt.handlers, tt.flows(second)) {
-					got = append(got, second)
+				if s.crowded(time.Unix(0, 0).Add(time.Duration(look)*crowdedAfter/10), tt.handlers, tt.flows(look)) {
+					got = append(got, look)
 				}
 			}
 			if !slices.Equal(got, tt.want) {
-				t.Errorf("said after %v seconds, want %v", got, tt.want)
+				t.Errorf("said after looks %v, want %v", got, tt.want)
 			}
 		})
 	}
@@ -164,7 +164,7 @@ func TestSlotsThatAreTheLimitAreSaid(t *testing.T) {
 			bulk.slots.take(t.Context(), nil)
 			bulk.slots.end(time.Second, nil)
 			w.inForce(7)
-			time.Sleep(time.Second)
+			<-time.After(crowdedAfter / 10)
 		}
 		want := map[string]any{"lane": "bulk", "slots": int64(3), "rate_per_second": 7.0}
 		if lines.Len() != 1 || !maps.Equal(lines.All()[0].ContextMap(), want) {

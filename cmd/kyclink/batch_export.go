@@ -34,7 +34,7 @@ were read: who opens them in a spreadsheet has to trust the input.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
   kyclink batch export spring -o spring-links.ndjson.zst
   kyclink batch export spring --expired --format ndjson | wc -l`,
-		Args: exactly(1, "the batch's name"),
+		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := bulk.Format(format)
 			if format != "" && f != bulk.CSV && f != bulk.NDJSON {

@@ -54,7 +54,7 @@ func TestBatchCommands(t *testing.T) {
 	importBatch(t, server.Client(t), "autumn", 20)
 	expect(1, "", `did you mean "spring"?`, "batch", "status", "sprnig")
 	expect(1, "", "kyclink batch list shows those that there are", "batch", "pause", "xyz")
-	expect(64, "", "give the name of one batch", "batch", "watch")
+	expect(64, "", "give a batch's name", "batch", "watch")
 
 	expect(0, `batch "spring" is paused; 40 wait`, "", "batch", "pause", "spring")
 	start(t, settings, "worker", "--simulate")

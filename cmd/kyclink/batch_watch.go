@@ -30,7 +30,7 @@ while that is not open: a live line on a terminal, a line now and then elsewhere
 ends when nothing of the batch waits, is queued or called any more: with exit code
 0, or 2 where some of it failed, was cancelled or is held.`,
 		Example: "  kyclink batch watch spring",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
 				v := newView(cmd.ErrOrStderr(), onTerminal())

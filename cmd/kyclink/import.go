@@ -48,7 +48,7 @@ Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
   kyclink import export.csv --batch spring --delimiter ';' --map application_id=CustomerRef --dry-run
   zstd -dc people.ndjson.zst | kyclink import - --format ndjson --batch spring --expiry-minutes 10080`,
-		Args: exactly(1, "one input file, or - for the standard input"),
+		Args: one("an input file, or - for the standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
