@@ -132,9 +132,18 @@ for state, n in pairs(accepted) do
   if n > 0 then redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
 end
 
+-- stays says that a row of the chunk is where one of the batch's own requests was
+-- accepted: that stays, whatever file is imported next. Other rows of it go.
+local function stays(row, id)
+  local raw = redis.call('GET', record_key(id))
+  if not raw then return false end
+  local readable, h = pcall(parse, raw)
+  return not readable or h.batch == batch and row_of(raw) == row -- or a newer version's
+end
+
 -- merged gives the chunk's lines in the order of their rows, and among them those
--- of the batch's own requests that only its text before has: another file, or one
--- whose row is in conflict now, takes nothing out of the batch.
+-- that stay of its text before: another file, or one whose row is in conflict now,
+-- takes nothing out of the batch.
 local function merged(text, before)
   local sorted, has = {}, {}
   local function add(row, id)
@@ -144,8 +153,7 @@ local function merged(text, before)
   for row, id in string.gmatch(text, '(%d+) ([^\n]+)') do add(row, id) end
   local given = #sorted
   for row, id in string.gmatch(before, '\n(%d+) ([^\n]+)') do
-    local readable, h = pcall(load, id) -- a newer version's is kept for that
-    if not has[id] and (not readable or h and h.batch == batch) then add(row, id) end
+    if not has[id] and stays(row, id) then add(row, id) end
   end
   if #sorted == given then return text end
   table.sort(sorted, function(a, b) return a.row < b.row or a.row == b.row and a.at < b.at end)

@@ -291,6 +291,15 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 	// Another file.
 	file(request(1, "S-1", nil), request(2, "R-1", nil))
 	expect("0", "0\n1 S-1\n2 R-1\n2 R-2\n4 R-4\n5 R-5\n")
+	// R-1 is in another row than the one that it was accepted as, which comes back.
+	file(request(1, "R-1", nil))
+	expect("0", "0\n1 R-1\n1 S-1\n2 R-2\n4 R-4\n")
+	file(request(1, "S-1", nil), request(101, "R-1", nil))
+	expect("0", "0\n1 S-1\n1 R-1\n2 R-2\n4 R-4\n")
+	expect("1", "0\n101 R-1\n101 R-101\n102 R-102\n")
+	file(request(1, "S-1", nil), request(101, "R-101", nil))
+	expect("1", "0\n101 R-101\n102 R-102\n")
+	file(request(1, "S-1", nil), request(2, "R-1", nil))
 	expect("2", "0\n201 R-201\n202 R-202\n")
 	b.expectCounters(1, "waiting 250")
 	feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
