@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // road is a TCP proxy between the workers and what they need, which can be cut,
@@ -14,8 +18,12 @@ import (
 type road struct{ proxy *toxiproxy.Proxy }
 
 func build(name, to string) (*road, error) {
+	port, err := redistest.FreePort() // cut, it listens there again
+	if err != nil {
+		return nil, err
+	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	r := &road{toxiproxy.NewProxy(server, name, "127.0.0.1:0", to)}
+	r := &road{toxiproxy.NewProxy(server, name, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), to)}
 	if err := r.proxy.Start(); err != nil {
 		return nil, fmt.Errorf("start the proxy before %s: %w", name, err)
 	}
