@@ -39,7 +39,6 @@ batch is left alone.`,
 			})
 		},
 	}
-	cmd.Flags().Bool("expired", true, "those whose link has expired, which is what it does anyway")
 	cmd.Flags().StringVar(&notAfter, "not-after", "", "end what has no new link by then, a time such as 2026-12-24T00:00:00Z")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say how many they are")
 	return cmd

@@ -83,9 +83,12 @@ func TestBatchCommands(t *testing.T) {
 	expect(1, "", "is cancelled", "batch", "resume", "spring")
 	expect(1, "", "kyclink failed retry ID", "batch", "retry", "spring")
 	expect(0, "40 rows: 40 created; every count is exact", "", "batch", "check", "spring")
-	_, _, stderr := kyclink(t, settings, "import", peopleFile(t, 1), "--batch", "spring")
-	if !strings.Contains(stderr, "import them under another name") || strings.Contains(stderr, "run the same command again") {
-		t.Errorf("an import into a cancelled batch: %s", stderr)
+	people := peopleFile(t, 1)
+	for _, args := range [][]string{{"import", people, "--batch", "spring"}, {"import", people, "--batch", "spring", "--dry-run"}} {
+		code, _, stderr := kyclink(t, settings, args...)
+		if code != 1 || !strings.Contains(stderr, "import them under another name") || strings.Contains(stderr, "run the same command again") {
+			t.Errorf("%v into a cancelled batch: exit code %d, %s", args, code, stderr)
+		}
 	}
 	if err := server.Client(t).HIncrBy(t.Context(), "{kyclink:default}:batch:1", "created", 2).Err(); err != nil {
 		t.Fatal(err)

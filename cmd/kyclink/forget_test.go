@@ -269,7 +269,7 @@ func TestBatchRefresh(t *testing.T) {
 	expect(0, "1000 would be refreshed", "", "batch", "refresh", "spring", "--dry-run")
 	expect(0, "0 refreshed", "", "batch", "refresh", "other")
 	expect(64, "", "passed already", "batch", "refresh", "spring", "--not-after", "2020-01-01T00:00:00Z")
-	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring", "--expired")
+	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")
 	eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[record.Created] == 1500 })

@@ -237,7 +237,7 @@ func describeCounts(c bulk.Counts) string {
 		what string
 	}{
 		{c.Again, "accepted by this batch before"},
-		{c.Repeated, "duplicates of another row"},
+		{c.Repeated, "duplicates of another row, of this file or one before"},
 		{c.Joined, "joined (asked for elsewhere before)"},
 		{c.Conflicts, "in conflict with what was accepted before"},
 		{c.Refused, "refused for their generation"},
