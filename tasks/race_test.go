@@ -2,6 +2,7 @@ package tasks_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -92,4 +93,79 @@ func TestTheNextGenerationHasNoNotAfterOfItsBatch(t *testing.T) {
 	if held := b.rdb.GetRange(t.Context(), b.keys.Record("R-1"), record.HeaderLen-1, record.HeaderLen-1).Val(); held != "n" {
 		t.Errorf("the column of its not_after is %q", held)
 	}
+}
+
+// script is a connection on which scripts run as the function says.
+type script func(run func() error) error
+
+func (script) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s script) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !strings.HasPrefix(cmd.Name(), "eval") {
+			return next(ctx, cmd)
+		}
+		return s(func() error { return next(ctx, cmd) })
+	}
+}
+
+func (script) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// importOver imports rows over a connection, and tells of each what it found.
+func (b *bench) importOver(s script, n int) (told []tasks.Result, err error) {
+	rdb := redis.NewClient(b.rdb.Options())
+	b.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(s)
+	begun := b.rdb.Time(b.Context()).Val()
+	err = tasks.NewClient(rdb, tasks.Config{Account: b.account}).EnqueueAll(b.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+		for b.rdb.Time(b.Context()).Val().Sub(begun) < 5*time.Millisecond { // the batch was made before
+		}
+		rows(upTo(n)...)(yield)
+	}, func(r tasks.Result) { told = append(told, r) })
+	return told, err
+}
+
+// Nothing is told of the rows after those that failed, though some were accepted:
+// what was told has no gaps.
+func TestNothingIsToldAfterAFailure(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	scripts, broken := 0, errors.New("the connection is broken")
+	told, err := b.importOver(func(run func() error) error {
+		mu.Lock()
+		scripts++
+		fails := scripts == 4
+		mu.Unlock()
+		if fails {
+			return broken
+		}
+		return run()
+	}, 1000)
+	if !errors.Is(err, broken) || len(told) > 900 || len(told)%100 != 0 {
+		t.Errorf("told of %d rows, %v", len(told), err)
+	}
+	for i, r := range told {
+		if r.Row.Number != i+1 || r.Err != nil {
+			t.Fatalf("told %d. of row %d: %v", i+1, r.Row.Number, r.Err)
+		}
+	}
+}
+
+// Where the reply to a script is lost, and it is run again, its rows are this
+// import's all the same.
+func TestALostReplyMakesNoRowAnOlderOne(t *testing.T) {
+	b := newBench(t)
+	told, err := b.importOver(func(run func() error) error {
+		_ = run() // whose reply is lost
+		return run()
+	}, 300)
+	b.must(err)
+	for _, r := range told {
+		if r.How != tasks.Fresh || r.Err != nil {
+			t.Fatalf("row %d is %s, %v", r.Row.Number, r.How, r.Err)
+		}
+	}
+	b.expectCounters(1, "waiting 300")
 }

@@ -270,63 +270,6 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 	}
 }
 
-// What became another run, or ended, between the look and the end is looked at
-// again: each run has one end.
-func TestACancelLooksAgain(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 60))
-	refs := b.feedUpTo(b.ledger, 20).Refs
-	failing, succeeding := b.mark(b.ledger, refs[0], record.Call), b.mark(b.ledger, refs[1], record.Call)
-	b.steer("spring", ledger.CancelBatch)
-	seen := false
-	canceller := b.overtaken("mget", func() {
-		seen = true
-		_, err := b.ledger.Cancel(t.Context(), b.record(refs[2].ApplicationID))
-		b.must(err)
-		b.fault(failing.ApplicationID, fault.BadRequest, record.Fail)
-		_, _, err = b.ledger.Again(t.Context(), b.record(failing.ApplicationID))
-		b.must(err)
-		_, err = b.ledger.Created(t.Context(), succeeding, link)
-		b.must(err)
-		_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: succeeding.ApplicationID, Generation: 2, Lane: tasks.Bulk})
-		b.must(err)
-	})
-	b.must(canceller.CallOff(t.Context(), b.number("spring"), func(int) {}))
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 60})
-	events, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
-	distinct := map[string]bool{}
-	for _, e := range events {
-		distinct[fmt.Sprint(e.Values["id"])] = true
-	}
-	if !seen || len(events) != 62 || len(distinct) != 62 {
-		t.Errorf("%d events with %d ids, want 62", len(events), len(distinct))
-	}
-}
-
-// What is retried while a batch is being cancelled, after its turn to be
-// cancelled, goes on when that is over.
-func TestARetryDuringACancelGoesOn(t *testing.T) {
-	b, _ := cancellable(t)
-	b.steer("spring", ledger.CancelBatch)
-	retried := false
-	canceller := b.overtaken("hset", func() { // it notes that all five chunks are through
-		_, ok, err := b.ledger.Again(t.Context(), b.record("R-2"))
-		if b.must(err); !ok || len(b.feed()) != 0 {
-			t.Error("it was not retried, or was fed while the batch is being cancelled")
-		}
-		retried = true
-	})
-	b.must(canceller.CallOff(t.Context(), b.number("spring"), func(int) {}))
-	if !retried {
-		t.Error("it was not retried in between")
-	}
-	if fed := b.feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
-		t.Errorf("fed %v, want the one that was retried", fed)
-	}
-	b.expectCounters()
-}
-
 // An import that was killed may have accepted rows of a chunk that it never
 // wrote, and leave gaps: they are called off all the same.
 func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
