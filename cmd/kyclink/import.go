@@ -39,8 +39,9 @@ order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is told of, o
 written to --rejects, and the others are accepted.
 
 Stopped at any point, even by kill -9, the same command goes on: a row is accepted
-once, whichever way it comes in again. Rows that another batch or a signup asked for
-are joined: the batch shows them, and does not control them.
+once, whichever way it comes in again, and what an earlier FILE of the batch had stays
+in it. Rows that another batch or a signup asked for are joined: the batch shows them,
+and does not control them.
 
 Flags that are a request's keys are defaults for the batch's rows. The first import
 fixes them.
