@@ -108,7 +108,9 @@ type Worker struct {
 	failure chan error         // holds the first that ends the worker
 }
 
-// New makes a worker that uses, and does not close, rdb.
+// New makes a worker that uses, and does not close, rdb. Its asynq servers panic
+// where rdb is closed before they have ended, as they may not have after a stop
+// that took too long.
 func New(rdb redis.UniversalClient, ledger interface {
 	Ledger
 	Gate
