@@ -2,7 +2,6 @@ package tasks
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -230,7 +229,7 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 		if v.op == "next" {
 			given.Row = v.row
 		}
-		content, err := json.Marshal(given)
+		content, err := given.AppendJSON(make([]byte, 0, 256))
 		if err != nil {
 			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}

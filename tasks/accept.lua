@@ -132,6 +132,35 @@ for state, n in pairs(accepted) do
   if n > 0 then redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
 end
 
+-- stays says that a row of the chunk is where one of the batch's own requests was
+-- accepted: that stays, whatever file is imported next. Other rows of it go.
+local function stays(row, id)
+  local raw = redis.call('GET', record_key(id))
+  if not raw then return false end
+  local readable, h = pcall(parse, raw)
+  return not readable or h.batch == batch and row_of(raw) == row -- or a newer version's
+end
+
+-- merged gives the chunk's lines in the order of their rows, and among them those
+-- that stay of its text before: another file, or one whose row is in conflict now,
+-- takes nothing out of the batch.
+local function merged(text, before)
+  local sorted, has = {}, {}
+  local function add(row, id)
+    has[id] = true
+    sorted[#sorted + 1] = { row = tonumber(row), at = #sorted, text = row .. ' ' .. id .. '\n' }
+  end
+  for row, id in string.gmatch(text, '(%d+) ([^\n]+)') do add(row, id) end
+  local given = #sorted
+  for row, id in string.gmatch(before, '\n(%d+) ([^\n]+)') do
+    if not has[id] and stays(row, id) then add(row, id) end
+  end
+  if #sorted == given then return text end
+  table.sort(sorted, function(a, b) return a.row < b.row or a.row == b.row and a.at < b.at end)
+  for i, line in ipairs(sorted) do sorted[i] = line.text end
+  return table.concat(sorted)
+end
+
 if chunk ~= '' then
   -- A chunk that was written before may have been fed already: what is new and
   -- what its old rows were is fed again, and one that does not wait is passed over.
@@ -140,6 +169,7 @@ if chunk ~= '' then
   local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
   if before then
     for _, id in ipairs(waiting) do again(batch, id) end
+    if before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
   end
   if before ~= value then
     redis.call('HSET', order, chunk, value)

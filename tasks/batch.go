@@ -73,10 +73,10 @@ type Result struct {
 // done is called for every row in order, by the goroutine of the caller, which
 // reads the rows as well. An [*InvalidError] that rows gives is its row's.
 // EnqueueAll itself fails where rows gives another error, Redis fails, ctx ends or
-// the numbers do not grow; what was accepted stays accepted. Before it reads a row it gives an [*InvalidError] for a name that is
-// empty, too long or unprintable, and for invalid options, and an
-// [*OptionsError] for others than the batch has. It gives a [*CancelledError]
-// where the batch is cancelled, or as soon as it is.
+// the numbers do not grow; what was accepted stays accepted. Before it reads a row
+// it gives an [*InvalidError] for a name that is empty, too long or unprintable,
+// and for invalid options, and an [*OptionsError] for others than the batch has.
+// It gives a [*CancelledError] where the batch is cancelled, or as soon as it is.
 func (c *Client) EnqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
 	open, err := c.openBatch(ctx, batch)
 	if err != nil {

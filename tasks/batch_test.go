@@ -266,3 +266,45 @@ func TestImportCounts(t *testing.T) {
 		}
 	})
 }
+
+// What a batch accepted stays among its rows, whatever file is imported under its
+// name next: a shorter one, one with a changed row, or another.
+func TestAnotherFileTakesNoRowAway(t *testing.T) {
+	b := newBench(t)
+	b.enqueue(tasks.Request{ApplicationID: "R-3"})
+	b.enqueueAll("spring", rows(upTo(250)...))
+	file := func(list ...tasks.Row) {
+		t.Helper()
+		for range 2 { // the second time nothing changes
+			b.enqueueAll("spring", given(list))
+		}
+	}
+	expect := func(chunk, want string) {
+		t.Helper()
+		if got := b.order(1)[chunk]; !strings.HasPrefix(got, want) {
+			t.Errorf("chunk %s is %.60q, want %q", chunk, got, want)
+		}
+	}
+	// A shorter file, in which a row has changed, and one that joined is gone.
+	file(request(1, "R-1", nil), request(2, "R-2", expiry60), request(4, "R-4", nil))
+	expect("0", "0\n1 R-1\n2 R-2\n4 R-4\n5 R-5\n")
+	// Another file.
+	file(request(1, "S-1", nil), request(2, "R-1", nil))
+	expect("0", "0\n1 S-1\n2 R-1\n2 R-2\n4 R-4\n5 R-5\n")
+	// R-1 is in another row than the one that it was accepted as, which comes back.
+	file(request(1, "R-1", nil))
+	expect("0", "0\n1 R-1\n1 S-1\n2 R-2\n4 R-4\n")
+	file(request(1, "S-1", nil), request(101, "R-1", nil))
+	expect("0", "0\n1 S-1\n1 R-1\n2 R-2\n4 R-4\n")
+	expect("1", "0\n101 R-1\n101 R-101\n102 R-102\n")
+	file(request(1, "S-1", nil), request(101, "R-101", nil))
+	expect("1", "0\n101 R-101\n102 R-102\n")
+	file(request(1, "S-1", nil), request(2, "R-1", nil))
+	expect("2", "0\n201 R-201\n202 R-202\n")
+	b.expectCounters(1, "waiting 250")
+	feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
+	b.enqueueAll("spring", given([]tasks.Row{request(1, "S-1", nil), request(2, "R-1", nil)}))
+	if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
+		t.Errorf("the same file feeds %d more", n-feeds)
+	}
+}

@@ -121,23 +121,27 @@ func (b Batch) fixed(raw string) (fixed record.Content, err error) {
 	return fixed, nil
 }
 
-// Known gives the options that a batch has, or would get, and whether there is
-// such a batch. It changes nothing; its errors are those of [Client.EnqueueAll].
-func (c *Client) Known(ctx context.Context, batch Batch) (Options, bool, error) {
+// Known gives the options that a batch has, or would get. It changes nothing; its
+// errors are those that [Client.EnqueueAll] gives before it reads a row.
+func (c *Client) Known(ctx context.Context, batch Batch) (Options, error) {
 	if err := batch.check(c.hooks); err != nil {
-		return Options{}, false, err
+		return Options{}, err
 	}
 	number, err := c.rdb.HGet(ctx, c.keys.Batches(), batch.Name).Int()
 	if errors.Is(err, redis.Nil) {
-		return batch.Options, false, nil
+		return batch.Options, nil
 	}
-	var raw string
+	var hash []any
 	if err == nil {
-		raw, err = c.rdb.HGet(ctx, c.keys.Batch(number), "options").Result()
+		hash, err = c.rdb.HMGet(ctx, c.keys.Batch(number), "options", "status").Result()
 	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return Options{}, false, fmt.Errorf("read batch %q: %w", batch.Name, err)
+	if err != nil {
+		return Options{}, fmt.Errorf("read batch %q: %w", batch.Name, err)
 	}
+	if hash[1] == "cancelled" {
+		return Options{}, &CancelledError{batch.Name}
+	}
+	raw, _ := hash[0].(string) // nil where it has none
 	o, err := batch.fixed(raw)
-	return Options{o.RedirectURL, o.ExpiryMinutes, o.DocumentOptional, o.WorkflowID, o.CallbackURL, o.NotAfter}, true, err
+	return Options{o.RedirectURL, o.ExpiryMinutes, o.DocumentOptional, o.WorkflowID, o.CallbackURL, o.NotAfter}, err
 }

@@ -21,11 +21,21 @@ type slots struct {
 	rate    float64       // per second, of the whole fleet
 	usual   time.Duration // of answered calls
 	changed chan struct{} // closed when a call ends or the rate changes
+	seen    looks
+}
+
+// looks is what was seen of the slots since a grant had to be waited for.
+type looks struct {
+	since    time.Time
+	out, n   int  // calls that were out, summed over n looks
+	answered bool // a call, so that it is no hang that keeps them out
 }
 
 const (
 	leastSlots   = 4
 	firstLatency = time.Second // until a call was answered
+	crowdedAfter = time.Minute
+	crowdedShare = 0.8 // of the handlers; the rest of their time is Redis'
 )
 
 func newSlots(auto bool) *slots {
@@ -75,6 +85,7 @@ func (s *slots) end(took time.Duration, f *fault.Fault) {
 	s.out--
 	if f == nil || f.Party() == fault.ThisRequest { // FaceKi answered, and was well
 		s.usual += (took - s.usual) / 16
+		s.seen.answered = true
 	}
 	s.wake()
 }
@@ -87,6 +98,25 @@ func (s *slots) inForce(perSecond float64) {
 		s.rate = perSecond
 		s.wake()
 	}
+}
+
+// crowded is called every second or more often. It says, at most once a minute,
+// that slots and not the rate are the limit: grants came at once all the time, and
+// nearly all handlers were out with calls that do get their answers.
+func (s *slots) crowded(now time.Time, handlers int, flows bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !flows || s.seen.n == 0 {
+		s.seen = looks{since: now}
+	}
+	s.seen.out += s.out
+	s.seen.n++
+	if now.Sub(s.seen.since) < crowdedAfter {
+		return false
+	}
+	seen := s.seen
+	s.seen = looks{}
+	return seen.answered && float64(seen.out) >= crowdedShare*float64(seen.n*handlers)
 }
 
 func (s *slots) wake() {

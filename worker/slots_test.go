@@ -2,12 +2,20 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
 )
 
 func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
@@ -96,4 +104,71 @@ func TestWhoWaitsForASlotIsWoken(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSlotsThatAreTheLimit(t *testing.T) {
+	answered := func(s *slots) {
+		s.take(t.Context(), nil)
+		s.end(time.Second, nil)
+	}
+	hung := func(s *slots) {
+		s.take(t.Context(), nil)
+		s.end(15*time.Second, &fault.Fault{Kind: fault.TimedOut})
+	}
+	always := func(int) bool { return true }
+	for name, tt := range map[string]struct {
+		out, handlers int
+		flows         func(look int) bool
+		call          func(*slots)
+		want          []int // looks, ten a minute
+	}{
+		"all handlers call":             {10, 10, always, answered, []int{10, 21}},
+		"nearly all":                    {8, 10, always, answered, []int{10, 21}},
+		"some wait for work":            {7, 10, always, answered, nil},
+		"FaceKi hangs":                  {10, 10, always, hung, nil},
+		"grants never come at once":     {10, 10, func(int) bool { return false }, answered, nil},
+		"a grant was waited for":        {10, 10, func(look int) bool { return look%10 != 5 }, answered, nil},
+		"a grant was waited for before": {10, 10, func(look int) bool { return look > 5 }, answered, []int{15}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSlots(false)
+			for range tt.out {
+				s.take(t.Context(), nil)
+			}
+			var got []int
+			for look := range 25 {
+				tt.call(s)
+				if s.crowded(time.Unix(0, 0).Add(time.Duration(look)*crowdedAfter/10), tt.handlers, tt.flows(look)) {
+					got = append(got, look)
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("said after looks %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSlotsThatAreTheLimitAreSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rdb := redis.NewClient(&redis.Options{})
+		defer rdb.Close()
+		core, lines := observer.New(zap.WarnLevel)
+		w := New(rdb, (*ledger.Ledger)(nil), stub{}, Config{Slots: 3, Limited: zap.New(core)})
+		bulk := w.lanes[record.Bulk]
+		bulk.flows.Store(true)
+		for range 3 {
+			bulk.slots.take(t.Context(), nil)
+		}
+		for range 12 {
+			bulk.slots.take(t.Context(), nil)
+			bulk.slots.end(time.Second, nil)
+			w.inForce(7)
+			<-time.After(crowdedAfter / 10)
+		}
+		want := map[string]any{"lane": "bulk", "slots": int64(3), "rate_per_second": 7.0}
+		if lines.Len() != 1 || !maps.Equal(lines.All()[0].ContextMap(), want) {
+			t.Errorf("said %v, want once %v", lines.All(), want)
+		}
+	})
 }

@@ -103,6 +103,7 @@ type Worker struct {
 	cfg     Config
 	rdb     redis.UniversalClient
 	members Membership
+	lanes   map[record.Lane]*lane
 	servers []laneServer
 	pipe    *pipeline
 	feeder  *feeder
@@ -117,7 +118,9 @@ type Worker struct {
 	failure chan error         // holds the first that ends the worker
 }
 
-// New makes a worker that uses, and does not close, rdb.
+// New makes a worker that uses, and does not close, rdb. Its asynq servers panic
+// where rdb is closed before they have ended, as they may not have after a stop
+// that took too long.
 func New(rdb redis.UniversalClient, ledger interface {
 	Ledger
 	Gate
@@ -130,7 +133,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	cfg = cfg.withDefaults()
 	stopping, stop := context.WithCancel(context.Background())
 	ending, end := context.WithCancel(context.Background())
-	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
+	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[record.Lane]*lane{}, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
 		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
 		fatal: w.fail, stopping: stopping, ending: ending.Done(),
@@ -161,17 +164,21 @@ func New(rdb redis.UniversalClient, ledger interface {
 // one alone would.
 func (w *Worker) addLane(rdb redis.UniversalClient, name record.Lane, poll time.Duration, servers int) {
 	l := newLane(w.pipe)
+	w.lanes[name] = l
 	for i := range servers {
 		slots := (w.cfg.Slots + i) / servers
 		w.servers = append(w.servers, laneServer{w.server(rdb, name, slots, poll*time.Duration(servers)), l})
 	}
 }
 
-// inForce tells the lanes of the account's rate, per second.
+// inForce tells the lanes of the account's rate, per second, and looks whether it
+// is the rate that limits them.
 func (w *Worker) inForce(rate float64) {
-	for _, s := range w.servers {
-		if l, ok := s.handler.(*lane); ok {
-			l.slots.inForce(rate)
+	for name, l := range w.lanes {
+		l.slots.inForce(rate)
+		if l.slots.crowded(time.Now(), w.cfg.Slots, l.flows.Load()) {
+			w.cfg.Limited.Warn("slots, not the rate, limit this lane: start more workers, or raise KYCLINK_CONCURRENCY",
+				zap.String("lane", string(name)), zap.Int("slots", w.cfg.Slots), zap.Float64("rate_per_second", rate))
 		}
 	}
 }

@@ -49,7 +49,7 @@ func newSteer(name string, control ledger.Control, short, long string) *cobra.Co
 		Short:   short,
 		Long:    long,
 		Example: "  kyclink batch " + name + " spring",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
 				if err := book.Steer(cmd.Context(), b, control); err != nil {
@@ -79,7 +79,7 @@ A cancelled batch cannot go on and takes no more rows.
 Where the command is broken off, the workers end the rest; to run it again is to
 go on with it.`,
 		Example: "  kyclink batch cancel spring",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
 				return cancelBatch(cmd, book, b)
@@ -126,7 +126,7 @@ rows. While the batch or the account is paused they wait.`,
 	}
 	cmd := &cobra.Command{
 		Use: o.use, Short: o.short, Long: o.long, Example: o.example,
-		Args: exactly(1, "the name of one batch"),
+		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.batch = args[0]
 			return withBatch(cmd, args[0], func(_ *engine, _ *ledger.Ledger, b ledger.Batch) error {

@@ -30,7 +30,7 @@ requests that move meanwhile are counted once more, until what is left is exact.
 Where they differ it says so, and exits with 1. It changes nothing. Requests that
 were erased cannot be counted again.`,
 		Example: "  kyclink batch check spring",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
 				c, err := book.Check(cmd.Context(), b.Number)

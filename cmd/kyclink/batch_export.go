@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +34,7 @@ were read: who opens them in a spreadsheet has to trust the input.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
   kyclink batch export spring -o spring-links.ndjson.zst
   kyclink batch export spring --expired --format ndjson | wc -l`,
-		Args: exactly(1, "the batch's name"),
+		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := bulk.Format(format)
 			if format != "" && f != bulk.CSV && f != bulk.NDJSON {
@@ -70,7 +71,7 @@ func exportBatch(cmd *cobra.Command, e *engine, name, out string, format bulk.Fo
 		}
 		w := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
 		summary, err = export.Write(ctx, w)
-		err = errors.Join(err, w.Flush())
+		err = cmp.Or(err, w.Flush())
 	} else {
 		sheet, open := bulk.OpenSheet(out, format)
 		if open != nil {

@@ -103,7 +103,7 @@ func TestBatchExport(t *testing.T) {
 	}
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
 	expect(64, "", "use csv or ndjson", "batch", "export", "spring", "--format", "xml")
-	expect(64, "", "the batch's name", "batch", "export")
+	expect(64, "", "a batch's name", "batch", "export")
 	expect(64, "", "--output is empty", "batch", "export", "spring", "-o", "")
 	expect(1, "", "suffix", "batch", "export", "spring", "-o", filepath.Join(dir, "out.txt"))
 	expect(1, "", `did you mean "spring"`, "batch", "export", "sprig")

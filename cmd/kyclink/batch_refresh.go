@@ -25,7 +25,7 @@ stays in the batch and in its row, is fed before the batch's other rows, and has
 the first was asked for with, but no not_after unless one is given. What joined the
 batch is left alone.`,
 		Example: "  kyclink batch refresh spring --dry-run\n  kyclink batch refresh spring --not-after 2026-12-24T00:00:00Z",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var due time.Time
 			if cmd.Flags().Changed("not-after") {
@@ -39,7 +39,6 @@ batch is left alone.`,
 			})
 		},
 	}
-	cmd.Flags().Bool("expired", true, "those whose link has expired, which is what it does anyway")
 	cmd.Flags().StringVar(&notAfter, "not-after", "", "end what has no new link by then, a time such as 2026-12-24T00:00:00Z")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say how many they are")
 	return cmd

@@ -21,7 +21,7 @@ func newBatchStatus() *cobra.Command {
 second lately, and when it will be done at that pace. A batch is done when none of
 its requests waits, is queued or called; held ones wait for a person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(_ *engine, _ *ledger.Ledger, b ledger.Batch) error {
 				if asJSON {

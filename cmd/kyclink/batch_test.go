@@ -54,11 +54,12 @@ func TestBatchCommands(t *testing.T) {
 	importBatch(t, server.Client(t), "autumn", 20)
 	expect(1, "", `did you mean "spring"?`, "batch", "status", "sprnig")
 	expect(1, "", "kyclink batch list shows those that there are", "batch", "pause", "xyz")
-	expect(64, "", "give the name of one batch", "batch", "watch")
+	expect(64, "", "give a batch's name", "batch", "watch")
 
 	expect(0, `batch "spring" is paused; 40 wait`, "", "batch", "pause", "spring")
 	start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
+	expect(0, `{"batch":"autumn","status":"done","rows":20,`, "", "batch", "watch", "autumn", "--json")
 	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[record.Waiting] != 40 || sim.State().LinkCalls != 20 {
 		t.Errorf("%+v; %d calls", got, sim.State().LinkCalls)
 	}
@@ -82,6 +83,13 @@ func TestBatchCommands(t *testing.T) {
 	expect(1, "", "is cancelled", "batch", "resume", "spring")
 	expect(1, "", "kyclink failed retry ID", "batch", "retry", "spring")
 	expect(0, "40 rows: 40 created; every count is exact", "", "batch", "check", "spring")
+	people := peopleFile(t, 1)
+	for _, args := range [][]string{{"import", people, "--batch", "spring"}, {"import", people, "--batch", "spring", "--dry-run"}} {
+		code, _, stderr := kyclink(t, settings, args...)
+		if code != 1 || !strings.Contains(stderr, "import them under another name") || strings.Contains(stderr, "run the same command again") {
+			t.Errorf("%v into a cancelled batch: exit code %d, %s", args, code, stderr)
+		}
+	}
 	if err := server.Client(t).HIncrBy(t.Context(), "{kyclink:default}:batch:1", "created", 2).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ import (
 const watchPause = time.Second
 
 func newBatchWatch() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "watch NAME",
 		Short: "show how a batch goes on, until it is done",
 		Long: `watch shows a batch's counts, its pace and what is left at it, and the account's gate
@@ -29,7 +30,7 @@ while that is not open: a live line on a terminal, a line now and then elsewhere
 ends when nothing of the batch waits, is queued or called any more: with exit code
 0, or 2 where some of it failed, was cancelled or is held.`,
 		Example: "  kyclink batch watch spring",
-		Args:    exactly(1, "the name of one batch"),
+		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
 				v := newView(cmd.ErrOrStderr(), onTerminal())
@@ -38,7 +39,12 @@ ends when nothing of the batch waits, is queued or called any more: with exit co
 				if err != nil {
 					return stopped(cmd.Context(), err)
 				}
-				if err := printBatch(cmd.OutOrStdout(), b); err != nil {
+				if asJSON {
+					err = printJSON(cmd.OutOrStdout(), b)
+				} else {
+					err = printBatch(cmd.OutOrStdout(), b)
+				}
+				if err != nil {
 					return err
 				}
 				if b.Counts[record.Failed]+b.Counts[record.Cancelled]+b.Counts[record.Held] > 0 {
@@ -48,6 +54,8 @@ ends when nothing of the batch waits, is queued or called any more: with exit co
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON when it is over")
+	return cmd
 }
 
 // watch shows a batch until it is over, and gives it as it is then. It goes on

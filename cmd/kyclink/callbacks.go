@@ -297,7 +297,7 @@ func newCallbacksShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "tell of all deliveries of a request, or of one event's, with what the receiver said",
 		Example: "  kyclink callbacks show A-1001\n  kyclink callbacks show 5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11 --json",
-		Args:    exactly(1, "one application id, or the id of an event"),
+		Args:    one("an application id, or the id of an event"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withShared(cmd, func(e *engine) error {
 				d, ctx := e.desk(), cmd.Context()

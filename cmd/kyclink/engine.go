@@ -79,7 +79,8 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.ends = append(e.ends, func() { _ = rdb.Close() })
+		// It is closed by the process' end: where a worker left something behind,
+		// asynq's subscriber would panic on seeing it closed.
 		failpoint.Watch(rdb)
 		return rdb, nil
 	}

@@ -84,7 +84,7 @@ func newFailedShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "tell a failed request's whole story",
 		Example: "  kyclink failed show A-1001\n  kyclink failed show A-1001 --json",
-		Args:    exactly(1, "one application id"),
+		Args:    one("an application id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withShared(cmd, func(e *engine) error {
 				s, err := readStory(cmd.Context(), e, args[0])

@@ -55,7 +55,7 @@ receivers of events have stored, nor FaceKi. Delete those yourself.`,
 	cmd.Flags().StringVar(&o.batch, "batch", "", "forget all that this batch accepted first")
 	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what there is")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased as JSON")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased, or would be, as JSON")
 	return cmd
 }
 
@@ -65,6 +65,8 @@ func (o *forgetOptions) check(cmd *cobra.Command) error {
 		return usageError(cmd, errors.New("--batch is empty; name a batch"))
 	case given && len(o.ids) > 0:
 		return usageError(cmd, errors.New("application ids and --batch contradict each other; give one of them"))
+	case slices.Contains(o.ids, ""):
+		return usageError(cmd, errors.New("an application id is empty"))
 	case !given && len(o.ids) == 0:
 		return usageError(cmd, errors.New("say whose data is to be erased: application ids, or --batch"))
 	}
@@ -88,8 +90,13 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	if o.dryRun {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would be erased, and all that names them\n", found)
+	switch {
+	case o.dryRun && o.asJSON:
+		return printJSON(cmd.OutOrStdout(), struct {
+			Requests int `json:"requests"`
+		}{found})
+	case o.dryRun:
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d requests would be erased, and all that names them\n", found)
 		return err
 	}
 	if !o.yes && !o.confirmed(cmd, found) {
@@ -111,7 +118,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 }
 
 // confirmed asks where somebody is there to answer.
-func (o *forgetOptions) confirmed(cmd *cobra.Command, found string) bool {
+func (o *forgetOptions) confirmed(cmd *cobra.Command, found int) bool {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return true
 	}
@@ -122,7 +129,7 @@ func (o *forgetOptions) confirmed(cmd *cobra.Command, found string) bool {
 	if o.batch != "" {
 		whose = fmt.Sprintf("batch %q", o.batch)
 	}
-	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %s of %s, for good? [y/N] ", found, whose))
+	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %d requests of %s, for good? [y/N] ", found, whose))
 }
 
 func asked(w io.Writer, r io.Reader, question string) bool {

@@ -51,36 +51,29 @@ func (f *forgetting) refusal() error {
 	if f.left == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d left: being called, and cancelled as soon as the call has an answer; try again in %d s", f.left, int(math.Ceil(f.wait.Seconds())))
+	return fmt.Errorf("%d left: being called, or in the hands of a worker; what is called is cancelled as soon as it has an answer; try again in %d s", f.left, int(math.Ceil(f.wait.Seconds())))
 }
 
-// look says what there is of it.
-func (f *forgetting) look(ctx context.Context, ids []string) (string, error) {
+// look says how many requests are meant.
+func (f *forgetting) look(ctx context.Context, ids []string) (total int, err error) {
 	if f.batch.Number != 0 {
-		b, _, err := f.book.Batch(ctx, f.batch.Number)
-		total := 0
-		for state, n := range b.Counts {
-			if state != ledger.Erased {
-				total += n
-			}
-		}
-		f.batch = b
-		return fmt.Sprintf("%d requests", total), err
+		f.batch, _, err = f.book.Batch(ctx, f.batch.Number)
+		return f.batch.Rows - f.batch.Joined - f.batch.Counts[ledger.Erased], err
 	}
-	total := 0
 	for page := range slices.Chunk(ids, forgetPage) {
 		found, err := f.book.Latest(ctx, page)
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		for i, raw := range found {
-			if total++; raw == nil {
-				total--
-				fmt.Fprintf(f.w, "kyclink: %s: no request with this application id is known; what else names it goes\n", page[i])
+			if raw != nil {
+				total++
+				continue
 			}
+			fmt.Fprintf(f.w, "kyclink: %s: no request with this application id is known; what else names it goes\n", page[i])
 		}
 	}
-	return fmt.Sprintf("%d requests", total), nil
+	return total, nil
 }
 
 // all erases what is meant, then what names it elsewhere: what is broken off in

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,9 @@ order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is told of, o
 written to --rejects, and the others are accepted.
 
 Stopped at any point, even by kill -9, the same command goes on: a row is accepted
-once, whichever way it comes in again. Rows that another batch or a signup asked for
-are joined: the batch shows them, and does not control them.
+once, whichever way it comes in again, and what an earlier FILE of the batch had stays
+in it. Rows that another batch or a signup asked for are joined: the batch shows them,
+and does not control them.
 
 Flags that are a request's keys are defaults for the batch's rows. The first import
 fixes them.
@@ -47,7 +49,7 @@ Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
   kyclink import export.csv --batch spring --delimiter ';' --map application_id=CustomerRef --dry-run
   zstd -dc people.ndjson.zst | kyclink import - --format ndjson --batch spring --expiry-minutes 10080`,
-		Args: exactly(1, "one input file, or - for the standard input"),
+		Args: one("an input file, or - for the standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
@@ -152,23 +154,24 @@ func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
 }
 
 // take does the import, or says what it would do.
-func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) (err error) {
+func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) error {
 	ctx := cmd.Context()
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
 	job.Report = bar.report
 	told := &told{w: bar}
 	job.Reject = told.tell
+	over := func() error { return nil }
 	if o.rejects != "" {
 		rejects, err := bulk.CreateRejects(o.rejects, job.Input)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, rejects.Close()) }()
-		job.Reject = rejects.Write
+		job.Reject, over = rejects.Write, rejects.Close
 	}
 	var counts bulk.Counts
 	var rehearsal bulk.Rehearsal
+	var err error
 	if o.dryRun {
 		rehearsal, err = job.Rehearse(ctx)
 		counts = rehearsal.Counts
@@ -177,7 +180,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) (e
 	}
 	bar.stop()
 	said := describeCounts(counts)
-	if err != nil {
+	if err = cmp.Or(err, over()); err != nil {
 		return brokenOff(ctx, err, said)
 	}
 	if told.rows > toldRows {
@@ -216,9 +219,12 @@ func brokenOff(ctx context.Context, err error, said string) error {
 		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to go on", s, said)}
 	}
 	_, unusable := errors.AsType[*bulk.InputError](err)
+	_, cancelled := errors.AsType[*tasks.CancelledError](err)
 	switch {
 	case tasks.ReasonOf(err) != "" || said == "":
 		return err
+	case cancelled:
+		return fmt.Errorf("%w\nIt ended%s", err, said)
 	case unusable:
 		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to go on", err, said)
 	}
@@ -232,7 +238,7 @@ func describeCounts(c bulk.Counts) string {
 		what string
 	}{
 		{c.Again, "accepted by this batch before"},
-		{c.Repeated, "duplicates of another row"},
+		{c.Repeated, "duplicates of another row, of this file or one before"},
 		{c.Joined, "joined (asked for elsewhere before)"},
 		{c.Conflicts, "in conflict with what was accepted before"},
 		{c.Refused, "refused for their generation"},

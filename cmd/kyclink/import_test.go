@@ -95,6 +95,8 @@ func TestImportCommand(t *testing.T) {
 		{"import " + good + " --batch b", 0, "2 joined"},
 		{"import " + good + " --batch a --expiry-minutes 91", exitError, "begun with another expiry_minutes"},
 		{"import " + bad + " --batch a", exitNotCreated, "row 1 at line 2, invalid: expiry_minutes: must be at least 1"},
+		{"import " + bad + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},
+		{"import " + good + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},
 		{"import " + bad + " --batch a --rejects " + rejects, exitNotCreated, "1 accepted by this batch before, 1 invalid"},
 	} {
 		code, _, stderr := kyclink(t, settings, strings.Fields(c.args)...)

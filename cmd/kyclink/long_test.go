@@ -5,6 +5,7 @@ package main
 import "time"
 
 const (
+	bulkRows   = 1_000_000
 	stoppedFor = 5 * time.Second
 	awayFor    = 30 * time.Second
 )

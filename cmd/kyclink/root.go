@@ -59,10 +59,10 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// exactly wants n arguments and says what they are where there are others.
-func exactly(n int, what string) cobra.PositionalArgs {
+// one wants a single argument, and says what it is where there are none or several.
+func one(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) != n {
+		if len(args) != 1 {
 			return errors.New("give " + what)
 		}
 		return nil

@@ -46,7 +46,7 @@ With nothing set it uses an embedded Redis and a simulated FaceKi, and says so.
 Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 		Example: `  kyclink run people.csv -o links.csv
   FACEKI_CLIENT_ID=… FACEKI_CLIENT_SECRET_FILE=secret.txt kyclink run people.csv -o links.csv`,
-		Args: exactly(1, "one input file"),
+		Args: one("an input file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required); .csv or .ndjson, FILE's format for other names")

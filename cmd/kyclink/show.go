@@ -43,7 +43,7 @@ func newShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "tell one request's whole story, its link included",
 		Example: "  kyclink show A-1001\n  kyclink show A-1001 --json",
-		Args:    exactly(1, "one application id"),
+		Args:    one("an application id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withShared(cmd, func(e *engine) error {
 				s, err := readStory(cmd.Context(), e, args[0])

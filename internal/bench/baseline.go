@@ -43,7 +43,7 @@ func drainBare(ctx context.Context, b *bench, n, servers int) (work, error) {
 	queue := asynq.NewClientFromRedisClient(r.rdb)
 	group, filling := errgroup.WithContext(ctx)
 	group.SetLimit(64)
-	for row, _ := range people(0, n) { // it has no error
+	for row := range people(0, n) {
 		group.Go(func() error {
 			_, err := queue.EnqueueContext(filling, asynq.NewTask(bareTask, []byte(row.Request.ApplicationID)))
 			return err

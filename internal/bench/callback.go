@@ -98,15 +98,15 @@ func (r *rig) bulkTo(ctx context.Context, batch, url string, n int) error {
 	client := tasks.NewClient(r.rdb, tasks.Config{Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	var refused error
-	rows := func(yield func(tasks.Row, error) bool) {
-		for row, err := range people(r.accepted, n) {
+	rows := func(yield func(tasks.Row) bool) {
+		for row := range people(r.accepted, n) {
 			row.Number -= r.accepted
-			if !yield(row, err) {
+			if !yield(row) {
 				return
 			}
 		}
 	}
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch, Options: tasks.Options{CallbackURL: url}}, rows, func(result tasks.Result) {
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch, Options: tasks.Options{CallbackURL: url}}, read(rows), func(result tasks.Result) {
 		refused = errors.Join(refused, result.Err)
 	})
 	r.accepted += n

@@ -211,7 +211,7 @@ func countTrips(ctx context.Context, b *bench, n int, accept func(*rig, *tasks.C
 func (r *rig) interactive(ctx context.Context, client *tasks.Client, n int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
-	for row, _ := range people(r.accepted, n) { // it has no error
+	for row := range people(r.accepted, n) {
 		group.Go(func() error {
 			_, err := client.Enqueue(ctx, row.Request)
 			return err

@@ -80,10 +80,7 @@ for i = 2, #ARGV do
     .. '","expires_at":"2026-12-01T00:00:00.000Z","ended_at":"2026-11-24T00:00:00.000Z"}')
 end`)
 	ids := make([]any, 0, n)
-	for row, err := range people(r.accepted-n, n) {
-		if err != nil {
-			return err
-		}
+	for row := range people(r.accepted-n, n) {
 		ids = append(ids, row.Request.ApplicationID)
 	}
 	for page := range slices.Chunk(ids, 500) {

@@ -93,7 +93,7 @@ func (r *rig) workersAt(redisURL string, n int, settings ...string) error {
 // bulk accepts n more requests of one batch through a client.
 func (r *rig) bulk(ctx context.Context, client *tasks.Client, n int) error {
 	var refused error
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: "bench"}, people(r.accepted, n), func(result tasks.Result) {
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: "bench"}, read(people(r.accepted, n)), func(result tasks.Result) {
 		if result.Err != nil && refused == nil {
 			refused = fmt.Errorf("row %d was not accepted: %w", result.Row.Number, result.Err)
 		}
@@ -102,11 +102,22 @@ func (r *rig) bulk(ctx context.Context, client *tasks.Client, n int) error {
 	return errors.Join(err, refused)
 }
 
-func people(after, n int) iter.Seq2[tasks.Row, error] {
-	return func(yield func(tasks.Row, error) bool) {
+func people(after, n int) iter.Seq[tasks.Row] {
+	return func(yield func(tasks.Row) bool) {
 		for number := after + 1; number <= after+n; number++ {
 			row := tasks.Row{Number: number, Request: tasks.Request{
 				ApplicationID: fmt.Sprintf("B-%07d", number), RedirectURL: "https://shop.example/done"}}
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// read gives rows as a source that never fails.
+func read(rows iter.Seq[tasks.Row]) iter.Seq2[tasks.Row, error] {
+	return func(yield func(tasks.Row, error) bool) {
+		for row := range rows {
 			if !yield(row, nil) {
 				return
 			}

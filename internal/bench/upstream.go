@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // upstream is a simulated FaceKi in this process, whose clock is the one that
@@ -24,7 +26,11 @@ type upstream struct {
 
 func openUpstream(cfg simulator.Config) (*upstream, error) {
 	cfg.KeepCalls = 2_000_000
-	u := &upstream{Simulator: simulator.New(cfg), addr: "127.0.0.1:0"}
+	port, err := redistest.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	u := &upstream{Simulator: simulator.New(cfg), addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	return u, u.listen()
 }
 
@@ -36,7 +42,6 @@ func (u *upstream) listen() error {
 	if err != nil {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
-	u.addr = l.Addr().String()
 	server := &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
 	u.server = server
 	u.ended.Go(func() { _ = server.Serve(l) }) // ends by Close, and nothing else ends it

@@ -24,7 +24,7 @@ type Rehearsal struct {
 func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 	r := Rehearsal{Expiries: make(map[int]int)}
 	var err error
-	if r.Options, _, err = i.Client.Known(ctx, i.Batch); err != nil {
+	if r.Options, err = i.Client.Known(ctx, i.Batch); err != nil {
 		return r, err
 	}
 	seen, err := newRepeats()

@@ -43,7 +43,7 @@ func (r *rig) upstreamKinds(long bool) []kind {
 			s.RateLimit = &simulator.RateLimit{PerSecond: r.cfg.rate / 2, Burst: 5}
 		}, false)},
 		kind{"faceki-no-credit", group, 2 * sec, 4 * sec, r.scripted(func(s *simulator.Script) { credit := 5; s.Credit = &credit }, true)},
-		kind{"faceki-cut", net, aBit, aBit, func(context.Context, occasion) error { return r.road.cut() }},
+		kind{"faceki-cut", net, aBit, aBit, func(ctx context.Context, _ occasion) error { return r.road.cut(ctx) }},
 		kind{"faceki-slow", net, 2 * sec, 4 * sec, r.blocked(func() error { return r.road.slow(400) })},
 		kind{"faceki-hole", net, 2 * sec, 6 * sec, r.blocked(r.road.swallow)},
 	)

@@ -2,11 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+const (
+	listenWithin = 10 * time.Second
+	listenPause  = 5 * time.Millisecond
 )
 
 // road is a TCP proxy between the workers and what they need, which can be cut,
@@ -14,8 +26,12 @@ import (
 type road struct{ proxy *toxiproxy.Proxy }
 
 func build(name, to string) (*road, error) {
+	port, err := redistest.FreePort() // cut, it listens there again
+	if err != nil {
+		return nil, err
+	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	r := &road{toxiproxy.NewProxy(server, name, "127.0.0.1:0", to)}
+	r := &road{toxiproxy.NewProxy(server, name, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), to)}
 	if err := r.proxy.Start(); err != nil {
 		return nil, fmt.Errorf("start the proxy before %s: %w", name, err)
 	}
@@ -24,10 +40,24 @@ func build(name, to string) (*road, error) {
 
 func (r *road) addr() string { return r.proxy.Listen }
 
-// cut breaks all connections off; new ones are accepted again.
-func (r *road) cut() error {
+// cut breaks all connections off; new ones are accepted again. A process that is
+// being started holds what this one listens to until it runs its own program, so
+// that the address may still be taken for a moment.
+func (r *road) cut(ctx context.Context) error {
 	r.proxy.Stop()
-	return r.proxy.Start()
+	waiting, cancel := context.WithTimeout(ctx, listenWithin)
+	defer cancel()
+	for {
+		err := r.proxy.Start()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			return err
+		case <-time.After(listenPause):
+		}
+	}
 }
 
 // slow lets answers come late. Requests do not: FaceKi would see calls in a
@@ -55,7 +85,7 @@ func (r *road) add(format string, args ...any) error {
 // that time are cut.
 func (r *road) clear(ctx context.Context) error {
 	r.proxy.Toxics.ResetToxics(ctx)
-	return r.cut()
+	return r.cut(ctx)
 }
 
 func (r *road) close() { r.proxy.Stop() }

@@ -140,7 +140,7 @@ func (s *single) kinds() []kind {
 			func(ctx context.Context) error {
 				return s.rdb.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err()
 			})},
-		{"redis-cut", net, aBit, aBit, s.during(func(context.Context) error { return s.road.cut() }, s.road.clear)},
+		{"redis-cut", net, aBit, aBit, s.during(s.road.cut, s.road.clear)},
 		{"redis-slow", net, sec, 4 * sec, s.during(func(context.Context) error { return s.road.slow(200) }, s.road.clear)},
 		{"redis-hole", net, 2 * sec, 8 * sec, s.during(func(context.Context) error { return s.road.swallow() }, s.road.clear)},
 	}

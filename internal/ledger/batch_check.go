@@ -23,13 +23,11 @@ type Check struct {
 	// PossibleDuplicates is what the records say, which is less than the counter
 	// where requests were erased.
 	PossibleDuplicates int
-	// Missing is how many rows have no record any more. As many were erased, or
-	// more: those that joined, and rows that repeat an id, may have been among them.
-	Missing int
 }
 
 // Differs names what the counters say otherwise than the rows, and by how much
-// they say more. What was erased cannot be counted again.
+// they say more. What was erased cannot be counted again: its row may be there, or
+// be another's by now, and rows that joined or repeat an id are erased as well.
 func (c Check) Differs() map[string]int {
 	differs := map[string]int{}
 	add := func(what string, more int) {
@@ -41,12 +39,8 @@ func (c Check) Differs() map[string]int {
 		add(string(state), c.Batch.Counts[state]-c.Counted[state])
 	}
 	add("joined", c.Batch.Joined-c.Joined)
-	erased := c.Batch.Counts[Erased]
-	if more := c.Batch.PossibleDuplicates - c.PossibleDuplicates; erased == 0 || more < 0 {
+	if more := c.Batch.PossibleDuplicates - c.PossibleDuplicates; c.Batch.Counts[Erased] == 0 || more < 0 {
 		add("possible_duplicates", more)
-	}
-	if erased > c.Missing || erased == 0 {
-		add("erased", erased-c.Missing)
 	}
 	return differs
 }
@@ -91,7 +85,7 @@ type count struct {
 	seed    maphash.Seed
 	rows    []counted // by id, each once
 	joined  int
-	missing int
+	ordered bool   // it has its order: that of a forgotten batch is dropped
 	since   string // the last event that is known
 }
 
@@ -116,7 +110,10 @@ func (n *count) run(ctx context.Context) (Check, error) {
 	if err != nil {
 		return Check{}, err
 	}
-	c := Check{Batch: b, Counted: map[record.State]int{}, Joined: n.joined, Missing: n.missing}
+	c := Check{Batch: b, Counted: map[record.State]int{}, Joined: n.joined}
+	if !n.ordered {
+		c.Joined = b.Joined
+	}
 	for _, r := range n.rows {
 		if state := record.StateOf(r.state); state != "" {
 			c.Counted[state]++
@@ -133,6 +130,7 @@ func (n *count) all(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		n.ordered = true
 		var ids []string
 		for _, c := range chunks {
 			var joined int
@@ -141,11 +139,9 @@ func (n *count) all(ctx context.Context) error {
 			}
 			n.joined += joined
 			for _, line := range record.Lines(c.text) {
-				if line.ApplicationID == "" {
-					n.missing++
-					continue
+				if line.ApplicationID != "" {
+					ids = append(ids, line.ApplicationID)
 				}
-				ids = append(ids, line.ApplicationID)
 			}
 		}
 		rows, err := n.read(ctx, ids)
@@ -180,7 +176,6 @@ func (n *count) understand(ctx context.Context, ids []string, headers []*redis.S
 	for i, id := range ids {
 		rows[i].id = n.hash(id)
 		if headers[i].Val() == "" {
-			n.missing++
 			continue
 		}
 		r, err := record.Parse(id, []byte(headers[i].Val()))
@@ -217,9 +212,7 @@ func (n *count) find(id uint64) (int, bool) {
 
 func (n *count) look(ctx context.Context, ids []string) error {
 	for page := range slices.Chunk(ids, sweepPage) {
-		missing := n.missing
 		rows, err := n.read(ctx, page)
-		n.missing = missing // what has gone is noticed in the next round
 		if err != nil {
 			return err
 		}
@@ -315,9 +308,7 @@ func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	}); err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
 	}
-	missing := n.missing
 	rows, err := n.understand(ctx, moving, headers)
-	n.missing = missing
 	if err != nil {
 		return Batch{}, err
 	}

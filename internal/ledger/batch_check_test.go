@@ -77,10 +77,10 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 			t.Fatalf("it differs: %v", differs)
 		}
 	}
-	for field, n := range map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1, "erased": 2} {
+	for field, n := range map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1} {
 		b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(b.number("spring")), field, int64(n)).Err())
 	}
-	want := map[string]int{"waiting": 1, "created": -1, "joined": 1, "erased": 2}
+	want := map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1}
 	if differs := b.check("spring"); !maps.Equal(differs, want) {
 		t.Errorf("it differs: %v, want %v", differs, want)
 	}
@@ -92,13 +92,44 @@ func TestACheckFindsWhatIsNotThere(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("spring", rows(1, 250))
 	b.must(b.rdb.Del(t.Context(), b.keys.Record("R-101"), b.keys.Record("R-2")).Err())
-	want := map[string]int{"waiting": 2, "erased": -2}
+	want := map[string]int{"waiting": 2}
 	if differs := b.check("spring"); !maps.Equal(differs, want) {
 		t.Errorf("it differs: %v, want %v", differs, want)
 	}
 	b.must(b.rdb.HSet(t.Context(), b.keys.Order(1), "1", "nonsense").Err())
 	if _, err := b.ledger.Check(t.Context(), 1); err == nil || errors.Is(err, ledger.ErrMoves) {
 		t.Errorf("an order that cannot be read: %v", err)
+	}
+}
+
+// What was erased is no difference: neither in the batch that accepted it, nor in
+// one that it joined, nor where its row is another's by now.
+func TestErasedRowsAreNoDifference(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("spring", rows(1, 10))
+	b.enqueueAll("summer", rows(1, 12))
+	expect := func(when string, counted int) {
+		t.Helper()
+		for _, batch := range []string{"spring", "summer"} {
+			if differs := b.check(batch); len(differs) > 0 {
+				t.Errorf("%s, %s differs: %v", when, batch, differs)
+			}
+		}
+		if got := b.batch("spring"); got.Rows != counted {
+			t.Errorf("%s, spring has %d rows, want %d", when, got.Rows, counted)
+		}
+	}
+	_, err := b.ledger.Cancel(t.Context(), b.record("R-4"))
+	b.must(err)
+	b.erase("R-4")
+	expect("after one was erased", 10)
+	b.enqueueAll("spring", rows(1, 10))
+	expect("after it was accepted again", 11)
+	b.enqueueAll("spring", []tasks.Request{{ApplicationID: "S-1"}})
+	expect("after another file", 12)
+	b.must(b.ledger.DropOrder(b.t.Context(), b.number("summer")))
+	if differs := b.check("summer"); differs["waiting"] != 2 || len(differs) != 1 {
+		t.Errorf("without its order it differs: %v", differs)
 	}
 }
 

@@ -238,6 +238,8 @@ func TestACancelledBatchEnds(t *testing.T) {
 		t.Fatalf("%v; fed %v", ok, refs)
 	}
 	b.steer("spring", ledger.ResumeBatch) // which is refused
+	b.steer("spring", ledger.PauseBatch)
+	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Created: 2, record.Queued: 1, record.Cancelled: 397})
 	again, _ := b.get("R-2")
 	b.mark(b.ledger, again.Ref(), record.Call)
 }

@@ -57,7 +57,7 @@ local function undeliver(id)
 end
 
 local function erase(id, h)
-  local row = string.match(lines(redis.call('GET', record_key(id))), '"row":(%d+)}$')
+  local row = row_of(redis.call('GET', record_key(id)))
   redis.call('DEL', record_key(id))
   local generations = 1 + earlier(id, h.gen)
   redis.call('HINCRBY', batch_key(h.batch), NAME[h.state], -1)

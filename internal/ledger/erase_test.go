@@ -299,6 +299,9 @@ func TestRefresh(t *testing.T) {
 		t.Errorf("refreshed %v once more", got)
 	}
 	r, _ := b.get("S-1")
+	if !r.AcceptedAt.After(b.record("R-1").AcceptedAt) {
+		t.Errorf("it was accepted at %v", r.AcceptedAt)
+	}
 	if r.State != record.Waiting || r.Generation != 2 || r.Run != 1 || r.Attempts != 0 || r.Batch != 1 || r.Content.Row != 121 ||
 		!r.Content.NotAfter.IsZero() || r.Deadline || r.Outcome.URL != "" || r.Content.ExpiryMinutes != 1 {
 		t.Errorf("%+v", r)

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
@@ -96,5 +98,33 @@ func (b *bench) expireAll() (ended int) {
 			return ended
 		}
 		page = next
+	}
+}
+
+// What was being called when its batch was looked through, and is held now, is too
+// late all the same.
+func TestALateBatchIsLookedThroughAgain(t *testing.T) {
+	b := newBench(t)
+	due := time.Now().Add(time.Second)
+	b.begin(tasks.Options{NotAfter: due}, rows(1, 3)...)
+	b.mark(b.ledger, b.feed()[0], record.Call)
+	for now := time.Now(); !now.After(due.Add(time.Millisecond)); now = b.rdb.Time(t.Context()).Val() {
+	}
+	if n := b.expireAll(); n != 2 {
+		t.Errorf("%d ended, want the two that are not being called", n)
+	}
+	b.fault("R-1", fault.Unusable, record.Hold)
+	b.expectState("R-1", "held")
+	deadlines := b.keys.Tag() + ":batch-deadlines"
+	if again, err := b.rdb.ZScore(t.Context(), deadlines, "1").Result(); err != nil || again < float64(time.Now().Add(30*time.Second).UnixMilli()) {
+		t.Errorf("it is looked through again at %.0f, %v", again, err)
+	}
+	b.must(b.rdb.ZAdd(t.Context(), deadlines, redis.Z{Member: "1", Score: 1}).Err()) // that time has come
+	if n := b.expireAll(); n != 1 {
+		t.Errorf("%d ended, want the one that was held", n)
+	}
+	b.expectState("R-1", "failed")
+	if n := b.rdb.Exists(t.Context(), deadlines).Val(); n != 0 {
+		t.Error("it is looked through for ever")
 	}
 }

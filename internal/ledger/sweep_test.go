@@ -161,7 +161,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 }
 
 // after is a connection to Redis on which something happens after the first reply
-// to a command, whose name begins so.
+// to a command, whose name begins so, or to a pipeline with one.
 type after struct {
 	command string
 	once    sync.Once
@@ -181,7 +181,13 @@ func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if err == nil && slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return strings.HasPrefix(cmd.Name(), h.command) }) {
+			h.once.Do(h.do)
+		}
+		return err
+	}
 }
 
 // overtaken is another process' ledger, in the midst of which something happens.

@@ -307,6 +307,34 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 	}
 }
 
+// Where rows leave a chunk that was fed in part, those after them are fed all the
+// same.
+func TestAShorterChunkLosesNothing(t *testing.T) {
+	b := newBench(t)
+	for n := 1; n <= 20; n++ {
+		_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // which then joins
+		b.must(err)
+	}
+	b.enqueueAll("spring", rows(1, 90))
+	fed := len(b.feedUpTo(b.ledger, 40).Refs)
+	if fed == 0 || fed >= 70 {
+		t.Fatalf("%d were fed", fed)
+	}
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+		for i, r := range rows(21, 90) {
+			if !yield(tasks.Row{Number: 21 + i, Request: r}, nil) {
+				return
+			}
+		}
+	}, func(r tasks.Result) { b.must(r.Err) }))
+	for range 5 {
+		fed += len(b.feed())
+	}
+	if fed != 70 {
+		t.Errorf("%d of 70 were fed", fed)
+	}
+}
+
 func TestRestore(t *testing.T) {
 	b := newBench(t)
 	base := record.Record{

@@ -109,6 +109,9 @@ local function lines(raw)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
 
+-- row_of gives the row of its batch, as text, that a raw record was accepted as.
+local function row_of(raw) return string.match(lines(raw), '"row":(%d+)}$') end
+
 -- write stores and returns a whole record; empty lines at the end are left out.
 local function write(key, h, content, frozen, outcome, past)
   local raw = header(h) .. content

@@ -76,7 +76,7 @@ func launchNode(args []string) (*node, error) {
 	n := &node{}
 	server, err := launch(func(s *Server, port int) (err error) {
 		// The bus' usual port, 10000 above, may be none at all.
-		if n.busPort, err = freePort(); err != nil {
+		if n.busPort, err = FreePort(); err != nil {
 			return err
 		}
 		s.args = append([]string{

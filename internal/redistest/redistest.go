@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -116,7 +117,7 @@ func launch(set func(s *Server, port int) error) (*Server, error) {
 	}
 	for range portTries {
 		s := &Server{binary: binary, dir: dir}
-		port, taken := freePort()
+		port, taken := FreePort()
 		if err = taken; err != nil {
 			break
 		}
@@ -156,14 +157,22 @@ func Main(m *testing.M, server **Server) int {
 	return 0
 }
 
-// freePort picks a port that is free now; another process may still take it
-// before the server does, which is why launch tries more than one.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort picks a loopback port that is free now, for a server that may stop
+// listening and listen there again. It is none of those from which a system takes
+// the near ends of its connections: one of these could hold it in between. Another
+// process may still take it before it is used; then try again.
+func FreePort() (int, error) {
+	const lowest, beyond = 12_000, 32_768
+	for {
+		port := lowest + rand.IntN(beyond-lowest)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		switch {
+		case err == nil:
+			return port, l.Close()
+		case !errors.Is(err, syscall.EADDRINUSE):
+			return 0, err
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 func (s *Server) start() error {

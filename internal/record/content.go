@@ -1,0 +1,75 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// AppendJSON appends c to dst as one line of JSON that reads as what [json.Marshal]
+// gives, in a fraction of its time: each row of a batch passes here. Metadata is
+// taken as it is, and must be valid.
+func (c Content) AppendJSON(dst []byte) ([]byte, error) {
+	dst = append(dst, '{')
+	first := len(dst)
+	key := func(name string) {
+		if len(dst) > first {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), name...), '"', ':')
+	}
+	text := func(name, value string) {
+		if value != "" {
+			key(name)
+			dst = appendString(dst, value)
+		}
+	}
+	number := func(name string, value int) {
+		if value != 0 {
+			key(name)
+			dst = strconv.AppendInt(dst, int64(value), 10)
+		}
+	}
+	text("redirect_url", c.RedirectURL)
+	number("expiry_minutes", c.ExpiryMinutes)
+	if c.DocumentOptional != nil {
+		key("document_optional")
+		dst = strconv.AppendBool(dst, *c.DocumentOptional)
+	}
+	text("workflow_id", c.WorkflowID)
+	text("callback_url", c.CallbackURL)
+	if !c.NotAfter.IsZero() {
+		text("not_after", c.NotAfter.Format(time.RFC3339Nano))
+	}
+	if len(c.Metadata) > 0 {
+		key("metadata")
+		var err error
+		if dst, err = appendLine(dst, c.Metadata); err != nil {
+			return nil, fmt.Errorf("metadata: %w", err)
+		}
+	}
+	number("row", c.Row)
+	return append(dst, '}'), nil
+}
+
+func appendString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // no string is an error
+			return append(dst, quoted...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
+
+// appendLine appends JSON without the line breaks that may stand between its tokens.
+func appendLine(dst []byte, raw json.RawMessage) ([]byte, error) {
+	if !bytes.ContainsAny(raw, "\n\r") {
+		return append(dst, raw...), nil
+	}
+	compact := bytes.NewBuffer(dst)
+	err := json.Compact(compact, raw)
+	return compact.Bytes(), err
+}
