@@ -68,7 +68,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s) each
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## golangci-lint (built from source the first time, which takes minutes)
-	$(GOLANGCI_LINT) run
+	$(GOLANGCI_LINT) run --allow-parallel-runners
 
 .PHONY: vuln
 vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches

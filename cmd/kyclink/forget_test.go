@@ -163,7 +163,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	for i := 21; i <= n; i += 7 {
 		gone = append(gone, fmt.Sprintf("P-%04d", i))
 	}
-	// What the dead worker had handlers for is on its list for a while.
+	// What the dead worker had handlers for is on its list until it counts as dead.
 	var left []string
 	defer func() {
 		if len(left) > 0 {

@@ -243,7 +243,7 @@ func TestRunRefuses(t *testing.T) {
 		says string
 	}{
 		"no output":            {[]string{"run", in}, 64, "-o OUT"},
-		"no input":             {[]string{"run", "-o", out}, 64, "one input file"},
+		"no input":             {[]string{"run", "-o", out}, 64, "an input file"},
 		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
 		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},
 		"an unknown command":   {[]string{"walk"}, 64, "walk"},

@@ -228,7 +228,7 @@ const (
 // handlers for. A beat that fails breaks the time in which this process may judge
 // others dead.
 func (l *Ledger) Beat(ctx context.Context, handled []string) error {
-	args := []any{l.process.Load(), forgetDead.Milliseconds()}
+	args := []any{l.process.Load(), forgetDead.Milliseconds(), (l.cfg.DeadAfter + mostBetween).Milliseconds()}
 	for _, task := range handled {
 		args = append(args, task)
 	}
