@@ -48,7 +48,7 @@ const (
 func Rows(requests []Request) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		for i, r := range requests {
-			if !yield(Row{i + 1, r}, nil) {
+			if !yield(Row{Number: i + 1, Request: r}, nil) {
 				return
 			}
 		}
@@ -182,7 +182,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 	for i := range chunk.results {
 		r := &chunk.results[i]
 		if r.Err == nil {
-			r.Err = r.Row.Request.acceptable(c.hooks)
+			r.Err = r.Row.acceptable(c.hooks)
 		}
 		if r.Err == nil {
 			left = append(left, r)

@@ -308,3 +308,25 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 		t.Errorf("the same file feeds %d more", n-feeds)
 	}
 }
+
+// What was validated before depends on the client as well, and only on that.
+func TestValidatedRows(t *testing.T) {
+	b := newBench(t)
+	wrong := func(validated bool) []string {
+		return b.enqueueAll("spring", func(yield func(tasks.Row, error) bool) {
+			for i, r := range []tasks.Request{
+				{ApplicationID: "V-1"}, {ApplicationID: "V-2", CallbackURL: "https://shop.example/hooks"}, {ApplicationID: "V-3", WorkflowID: "a b"},
+			} {
+				if !yield(tasks.Row{Number: i + 1, Request: r, Validated: validated}, nil) {
+					return
+				}
+			}
+		})
+	}
+	if got := fmt.Sprint(wrong(false)); got != "[1:waiting/spring/1 2:invalid 3:invalid]" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(wrong(true)); got != "[1:waiting/spring/1 2:invalid 3:waiting/spring/1]" {
+		t.Error(got)
+	}
+}

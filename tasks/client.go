@@ -95,11 +95,17 @@ func (r Request) acceptable(hooks Callbacks) error { return invalid(r.allProblem
 
 func (r Request) allProblems(hooks Callbacks) []Problem {
 	problems := r.problems()
-	wrong := slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == "callback_url" })
-	if problem := hooks.Problem(r.CallbackURL); problem != "" && !wrong {
-		problems = append(problems, Problem{"callback_url", problem})
+	if slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == "callback_url" }) {
+		return problems
 	}
-	return problems
+	return append(problems, r.hookProblems(hooks)...)
+}
+
+func (r Request) hookProblems(hooks Callbacks) []Problem {
+	if problem := hooks.Problem(r.CallbackURL); problem != "" {
+		return []Problem{{"callback_url", problem}}
+	}
+	return nil
 }
 
 // dispatched sees to it that an interactive request that is queued has its

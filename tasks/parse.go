@@ -215,9 +215,6 @@ func object(data []byte) (members []member, unreadable string) {
 
 // finish adds what [Request.Validate] finds to what reading found, a key once.
 func finish(r *Request, problems []Problem) error {
-	if asStored, err := json.Marshal(r.Metadata); len(r.Metadata) > 0 && err == nil {
-		r.Metadata = asStored
-	}
 	seen := make(map[string]bool, len(problems))
 	for _, p := range problems {
 		seen[p.Key] = true

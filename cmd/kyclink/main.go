@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/kyclink/kyclink/internal/bulk"
@@ -49,7 +50,14 @@ type signalError struct{ signal syscall.Signal }
 
 func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
 
+// gcPercent trades some 20 MiB for a fifth of an import's or a drain's time, which
+// many small objects make; GOGC overrides it.
+const gcPercent = 400
+
 func run(args []string) int {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	root := newRoot()

@@ -79,7 +79,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 				return
 			}
 			lines[row.Number] = row.Line
-			if !yield(tasks.Row{Number: row.Number, Request: row.Request}, row.Err) {
+			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}

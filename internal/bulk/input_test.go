@@ -91,7 +91,7 @@ func many(from, n int, id string) []string {
 
 func TestRequestOfRow(t *testing.T) {
 	yes := true
-	want := tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60, DocumentOptional: &yes, Lane: tasks.Bulk, Metadata: []byte(`{"a":1}`)}
+	want := tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60, DocumentOptional: &yes, Lane: tasks.Bulk, Metadata: []byte(`{"a": 1}`)}
 	for name, content := range map[string]string{
 		"a.csv":    "metadata,other,document_optional,application_id,lane,expiry_minutes\n\"{\"\"a\"\": 1}\",x,true,A-1,,60\n",
 		"a.ndjson": `{"metadata":{"a": 1},"document_optional":true,"application_id":"A-1","expiry_minutes":60}`,

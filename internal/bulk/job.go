@@ -212,7 +212,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 				return
 			}
 			p.Rows++
-			if !yield(tasks.Row{Number: row.Number, Request: row.Request}, row.Err) {
+			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}
