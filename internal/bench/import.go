@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -85,30 +84,19 @@ func importFile(ctx context.Context, b *bench, n int) (done imported, err error)
 			return done, err
 		}
 	}
-	began := time.Now()
-	if err := r.run(b.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, "import", file, "--batch", "bench"); err != nil {
+	took, peak, err := r.toEnd(ctx, "import", file, "--batch", "bench")
+	if err != nil {
 		return done, err
 	}
-	p := r.processes[0]
-	p.stopped = true // by itself
-	select {
-	case <-p.over:
-	case <-ctx.Done():
-		return done, context.Cause(ctx)
-	}
-	took := time.Since(began)
 	waiting, err := r.rdb.HGet(ctx, "{kyclink:default}:batch:1", "waiting").Int()
-	if err != nil || waiting != n || !p.cmd.ProcessState.Success() {
-		return done, fmt.Errorf("%d of %d rows were accepted (%w); the end of its log:\n%s", waiting, n, err, p.tail())
+	if err != nil || waiting != n {
+		return done, fmt.Errorf("%d of %d rows were accepted: %w", waiting, n, err)
 	}
 	after, err := r.memory(ctx)
 	if err != nil {
 		return done, err
 	}
-	done = imported{perSecond: float64(n) / took.Seconds(), bytes: (after - before) / float64(n)}
-	if usage, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		done.peak = float64(usage.Maxrss) / 1024
-	}
+	done = imported{perSecond: float64(n) / took.Seconds(), peak: float64(peak) / (1 << 20), bytes: (after - before) / float64(n)}
 	done.scripts, err = r.scripts(ctx)
 	return done, err
 }
