@@ -28,27 +28,11 @@ of credit, and opens by itself; and the rate.`,
 }
 
 // accountStatus is what is shown of an account.
-type accountStatus struct {
-	Account  string `json:"account"`
-	Upstream string `json:"upstream,omitempty"` // absent before its first link
-	admission.Status
-	Backlog ledger.Backlog `json:"backlog"`
-	Workers int            `json:"workers"`
-	// PutAside is how many tasks and records wait that no worker could read.
-	PutAside int `json:"put_aside,omitempty"`
-}
+type accountStatus struct{ ledger.AccountStatus }
 
-func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
-	book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
-	s.Account = e.cfg.Account
-	if s.Status, err = admission.Read(ctx, e.rdb, book.Keys()); err != nil {
-		return s, err
-	}
-	if s.Upstream, s.Backlog, s.Workers, err = book.Account(ctx); err != nil {
-		return s, err
-	}
-	s.PutAside, err = book.CountAside(ctx)
-	return s, err
+func readAccount(ctx context.Context, e *engine) (accountStatus, error) {
+	s, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Status(ctx)
+	return accountStatus{s}, err
 }
 
 func newAccountStatus() *cobra.Command {
