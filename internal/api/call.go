@@ -93,8 +93,7 @@ func (a *API) admit(c *call) error {
 		}
 	}
 	if size > maxHeaders {
-		return newProblem(http.StatusRequestHeaderFieldsTooLarge, headersReason, "The headers are too large",
-			fmt.Sprintf("the URL and the headers have at most %d bytes together", maxHeaders))
+		return headersTooLarge()
 	}
 	if c.r.URL.Path == "/healthz" {
 		return nil

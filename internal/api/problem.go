@@ -95,6 +95,11 @@ func notAllowed(allow string) *problem {
 	return p
 }
 
+func headersTooLarge() *problem {
+	return newProblem(http.StatusRequestHeaderFieldsTooLarge, headersReason, "The headers are too large",
+		fmt.Sprintf("the URL and the headers have at most %d bytes together", maxHeaders))
+}
+
 func tooLarge(limit int64) *problem {
 	return newProblem(http.StatusRequestEntityTooLarge, tooLargeReason, "The body is too large",
 		fmt.Sprintf("a body has at most %d bytes here", limit))

@@ -52,7 +52,9 @@ type Config struct {
 	// InProcess says that the simulator is to be run in this process.
 	InProcess bool
 	Work      Work
-	Log       telemetry.Config
+	// API is zero where Needs.API is not set.
+	API API
+	Log telemetry.Config
 }
 
 // shared is what every command reads.
@@ -113,6 +115,8 @@ type Needs struct {
 	// FaceKi says that the command makes links: without it, what is set of
 	// FaceKi and of the work is not even read.
 	FaceKi bool
+	// API says that the command answers HTTP requests.
+	API bool
 	// Simulate asks for the simulator whatever is set: the one at
 	// FACEKI_BASE_URL, or one in this process.
 	Simulate bool
@@ -131,6 +135,9 @@ func Load(environ []string, needs Needs) (Config, error) {
 		decode(env, &c.FaceKi)
 		decode(env, &c.Work)
 		c.chooseUpstream(env, needs)
+	}
+	if needs.API {
+		decode(env, &c.API)
 	}
 	if c.Log.Format == "" && needs.Terminal {
 		c.Log.Format = telemetry.Console
@@ -180,6 +187,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problems = append(problems, c.FaceKi.Validate()...)
 		problems = append(problems, c.Work.Validate()...)
 		problems = append(problems, c.upstreamProblems(needs)...)
+	}
+	if needs.API {
+		problems = append(problems, c.API.Validate()...)
 	}
 	problems = append(problems, c.Log.Validate()...)
 
