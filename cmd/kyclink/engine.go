@@ -19,6 +19,7 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -122,6 +123,12 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 func autoSlots(rate admission.Rate) int {
 	perSecond := float64(rate.N) / rate.Per.Seconds()
 	return min(max(int(4*perSecond)+4, 10), 256)
+}
+
+// producer accepts requests within the backlog that is set. onFull is told where
+// it waits for room; it may be nil.
+func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
+	return tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull})
 }
 
 // fleet is what a worker needs of the ledger besides the transitions.

@@ -121,7 +121,7 @@ func openClient(ctx context.Context) (*tasks.Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return tasks.NewClient(e.rdb, tasks.Config{Account: e.cfg.Account}), e.close, nil
+	return e.producer(nil), e.close, nil
 }
 
 // openShared opens an engine over the Redis that all processes share, for a

@@ -24,6 +24,7 @@ const (
 	MaxConcurrency = 1000 // slots of a lane
 	MaxAttempts    = 99   // spent failures of a request
 	MaxBurst       = 10_000
+	MaxBacklog     = 1_000_000_000 // requests of a lane
 	// MinRetention is of ended requests: a link must live until somebody has read it.
 	MinRetention = time.Second
 	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
@@ -46,6 +47,8 @@ type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
 	Account string
 	Redis   Redis
+	// MaxBacklog is how many requests of a lane may wait and be queued; 0: any number.
+	MaxBacklog Backlog
 	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
 	// knows its address. Like Work, it is zero where Needs.FaceKi is not set.
 	FaceKi faceki.Config
@@ -59,9 +62,10 @@ type Config struct {
 
 // shared is what every command reads.
 type shared struct {
-	Account string `env:"KYCLINK_ACCOUNT, default=default"`
-	Redis   Redis
-	Log     telemetry.Config
+	Account    string `env:"KYCLINK_ACCOUNT, default=default"`
+	Redis      Redis
+	MaxBacklog Backlog `env:"KYCLINK_MAX_BACKLOG"`
+	Log        telemetry.Config
 }
 
 // EmbeddedRedis says that no Redis was named, so that the process runs its own.
@@ -130,7 +134,7 @@ func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
 	var all shared
 	decode(env, &all)
-	c := Config{Account: all.Account, Redis: all.Redis, Log: all.Log}
+	c := Config{Account: all.Account, Redis: all.Redis, MaxBacklog: all.MaxBacklog, Log: all.Log}
 	if needs.FaceKi {
 		decode(env, &c.FaceKi)
 		decode(env, &c.Work)

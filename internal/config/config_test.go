@@ -199,7 +199,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
-		"KYCLINK_ON_UNKNOWN", "FACEKI_RATE", "FACEKI_BURST",
+		"KYCLINK_ON_UNKNOWN", "KYCLINK_MAX_BACKLOG", "FACEKI_RATE", "FACEKI_BURST",
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
@@ -246,6 +246,8 @@ func TestContradictions(t *testing.T) {
 		"hold":                {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, nil},
 		"neither":             {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
 		"no slots":            {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"no backlog":          {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},
+		"endless backlog":     {map[string]string{"KYCLINK_MAX_BACKLOG": "none"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "none"; use a number from 1 to 1000000000, or unset it for no limit`}},
 		"too many slots":      {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
 		"no rate":             {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
 		"burst too small":     {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
