@@ -64,7 +64,7 @@ func testArrows() map[string][]string {
 		"internal/ledger":           append(servers, "internal/admission"),
 		"internal/admission":        {"internal/redistest"},
 		"internal/bulk":             append(servers, together...),
-		"internal/api":              append(servers, together...),
+		"internal/api":              append(append(servers, together...), "worker"),
 		"internal/record":           {"internal/redistest"},
 		"internal/config":           servers,
 		"internal/telemetry":        servers,
