@@ -28,8 +28,10 @@ type Config struct {
 	// Redis is used for blocking reads and for looks at the account; it is not
 	// closed.
 	Redis  redis.UniversalClient
-	Client *tasks.Client
 	Ledger *ledger.Ledger
+	// Producer makes a client that accepts requests. onFull is told where it waits
+	// for room in a lane; it may be nil.
+	Producer func(onFull func(*tasks.BacklogError)) *tasks.Client
 	// Dispatch enqueues the task of a turn that a retry began.
 	Dispatch func(ctx context.Context, lane record.Lane, ref record.Ref) error
 	Keys     Keys
@@ -47,11 +49,14 @@ type Config struct {
 type API struct {
 	Config
 	mux      *http.ServeMux
+	client   *tasks.Client
 	account  *admission.Account
 	stream   *stream
 	limits   *limits
 	uploads  uploads
 	draining chan struct{}
+
+	roomWithin time.Duration
 }
 
 // New makes an API.
@@ -61,12 +66,12 @@ func New(cfg Config) *API {
 	}
 	keys := cfg.Ledger.Keys()
 	a := &API{
-		Config: cfg, mux: http.NewServeMux(),
+		Config: cfg, mux: http.NewServeMux(), client: cfg.Producer(nil),
 		account:  admission.NewAccount(cfg.Redis, keys.Account),
 		stream:   newStream(cfg.Redis, keys.Results(), cfg.Log),
 		limits:   newLimits(cfg.PerSecond),
 		uploads:  uploads{names: map[string]bool{}},
-		draining: make(chan struct{}),
+		draining: make(chan struct{}), roomWithin: roomWithin,
 	}
 	a.route()
 	return a

@@ -62,6 +62,7 @@ type shop struct {
 	log     *bytes.Buffer
 	http    *http.Client
 	stop    func() // drains
+	most    int    // of a lane's backlog, from the next upload on; 0: any number
 }
 
 // keys are their own names: "enqueue", "read,operate".
@@ -137,11 +138,14 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 	s.logged(&log)
 	queue := asynq.NewClientFromRedisClient(s.rdb)
 	cfg := Config{
-		Redis: s.rdb, Client: s.client, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
+		Redis: s.rdb, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, s.account, lane, ref)
 		},
 		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
+	}
+	cfg.Producer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
+		return tasks.NewClient(s.rdb, tasks.Config{Account: s.account, MaxBacklog: s.most, OnFull: onFull})
 	}
 	if change != nil {
 		change(&cfg)

@@ -40,7 +40,7 @@ func (a *API) postLink(c *call) error {
 		w = a.stream.wait(req.ApplicationID)
 		defer w.done()
 	}
-	link, err := a.Client.Enqueue(ctx, req)
+	link, err := a.client.Enqueue(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.D
 
 // look reads one generation of a request, the latest where it is 0.
 func (a *API) look(ctx context.Context, applicationID string, generation int) (tasks.Link, error) {
-	answers, err := a.Client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
+	answers, err := a.client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
 	if err != nil {
 		return tasks.Link{}, err
 	}

@@ -1,10 +1,12 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
@@ -90,6 +92,10 @@ func (c *call) target() (tasks.Batch, error) {
 	}}, err
 }
 
+// roomWithin is for how long an upload goes on after a lane was found full for the
+// first time. The import in a terminal waits for hours; an HTTP client does not.
+const roomWithin = 20 * time.Second
+
 // postBatch accepts the rows of a body while it comes.
 func (a *API) postBatch(c *call) error {
 	batch, err := c.target()
@@ -121,14 +127,20 @@ func (a *API) postBatch(c *call) error {
 	if err := a.enter(c.r.Context(), c, "batches.import", batch.Name); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancelCause(c.r.Context())
+	defer stop(nil)
+	var once sync.Once
+	full := func(e *tasks.BacklogError) {
+		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
+	}
 	did := imported{Batch: batch.Name, Rejects: []rejected{}}
-	job := &bulk.Import{Input: in, Batch: batch, Client: a.Client, Reject: func(r bulk.Reject) error {
+	job := &bulk.Import{Input: in, Batch: batch, Client: a.Producer(full), Reject: func(r bulk.Reject) error {
 		if len(did.Rejects) < toldRejects {
 			did.Rejects = append(did.Rejects, rejected{r.Row, r.Line, r.ApplicationID, r.Reason, r.Problems})
 		}
 		return nil
 	}}
-	if did.Counts, err = job.Run(c.r.Context()); err != nil {
+	if did.Counts, err = job.Run(ctx); err != nil {
 		return brokenOff(unusable(err), did.Counts)
 	}
 	did.Rejected = did.Counts.Rejected()
