@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,14 +185,15 @@ func (c *call) fail(err error) {
 	if err == nil {
 		return
 	}
-	p := problemOf(err)
-	c.cause = p.cause
-	if c.status != 0 || c.r.Context().Err() != nil { // it is too late to say so, or nobody is there
+	gone := errors.Is(err, context.Canceled) && c.r.Context().Err() != nil
+	if c.status != 0 || gone { // it is too late to say so, or nobody is there
 		if c.cause = err; c.status == 0 {
 			c.status = statusGone
 		}
 		panic(http.ErrAbortHandler)
 	}
+	p := problemOf(err)
+	c.cause = p.cause
 	p.write(c)
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"sync"
@@ -48,6 +49,7 @@ type pacedReader struct {
 	io.Reader
 	control *http.ResponseController
 	pace    *pace
+	err     error // the first, but for the end
 }
 
 func (r *pacedReader) Read(p []byte) (int, error) {
@@ -57,6 +59,7 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	r.pace.moved(n, time.Since(began))
 	if err != nil && err != io.EOF {
 		err = notRead(err)
+		r.err = cmp.Or(r.err, err)
 	}
 	return n, err
 }

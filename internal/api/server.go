@@ -88,19 +88,32 @@ func (c plainConn) CloseWrite() error {
 	return nil
 }
 
-// Write sees such an answer as one write, which begins as no other does.
+// Write sees such an answer as one write.
 func (c plainConn) Write(p []byte) (int, error) {
-	const begin, after = "HTTP/1.1 ", "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-	head, _, found := bytes.Cut(p, []byte(after))
-	if status, ok := bytes.CutPrefix(head, []byte(begin)); found && ok && !bytes.Contains(head, []byte("\n")) && len(status) >= 3 {
-		if code, err := strconv.Atoi(string(status[:3])); err == nil && code >= http.StatusBadRequest {
-			if _, err := c.Conn.Write(bare(code)); err != nil {
-				return 0, err
-			}
-			return len(p), nil
-		}
+	status := madeByItself(p)
+	if status == 0 {
+		return c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	if _, err := c.Conn.Write(bare(status)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// madeByItself gives the status of an answer that net/http makes by itself, 0 of
+// any other: it begins as none of ours does.
+func madeByItself(answer []byte) int {
+	rest, ok := bytes.CutPrefix(answer, []byte("HTTP/1.1 "))
+	line, rest, _ := bytes.Cut(rest, []byte("\r\n"))
+	if !ok || len(line) < 3 {
+		return 0
+	}
+	status, err := strconv.Atoi(string(line[:3]))
+	plain := bytes.HasPrefix(rest, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))
+	if err != nil || status < http.StatusBadRequest || !plain && status != http.StatusExpectationFailed {
+		return 0
+	}
+	return status
 }
 
 // bare is a whole answer to what is no request.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,10 +119,10 @@ func (a *API) postBatch(c *call) error {
 	if media == ndjsonType {
 		reading.Format = bulk.NDJSON
 	}
-	body := &pacedReader{http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), c.control, newPace()}
+	body := &pacedReader{Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), control: c.control, pace: newPace()}
 	in, err := bulk.ReadStream(body, "(the body)", reading)
 	if err != nil {
-		return unusable(err)
+		return unusable(cmp.Or(body.err, err))
 	}
 	defer func() { _ = in.Close() }() // it has no error
 	if err := a.enter(c.r.Context(), c, "batches.import", batch.Name); err != nil {
@@ -141,7 +142,8 @@ func (a *API) postBatch(c *call) error {
 		return nil
 	}}
 	if did.Counts, err = job.Run(ctx); err != nil {
-		return brokenOff(unusable(err), did.Counts)
+		// A body that cannot be read ends the context as well.
+		return brokenOff(unusable(cmp.Or(body.err, err)), did.Counts)
 	}
 	did.Rejected = did.Counts.Rejected()
 	return c.json(http.StatusOK, did)
@@ -161,6 +163,9 @@ func unusable(err error) error {
 
 // brokenOff says how far it came as well.
 func brokenOff(err error, counts bulk.Counts) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	p := *problemOf(err)
 	if counts.Rows > 0 {
 		p.Detail += fmt.Sprintf("; %d rows were taken before that: to send the same again is to go on", counts.Rows)
