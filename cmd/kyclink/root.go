@@ -31,7 +31,7 @@ runs everything in one process, against a simulated FaceKi.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newImport(), newBatch(), newAccount(), newSimulator())
+	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newImport(), newBatch(), newAccount(), newServe(), newKeys(), newAudit(), newSimulator())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	checkArgs(root)
 	return root

@@ -74,12 +74,11 @@ func NewKeyring(rdb redis.UniversalClient, account string) *Keyring {
 
 // Create makes a key. The key itself is given here, and never again.
 func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope) (key string, issued Issued, err error) {
-	if name == "" || utf8.RuneCountInString(name) > maxKeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return "", issued, fmt.Errorf("a key's name has 1 to %d printable characters; give another than %q", maxKeyName, name)
-	}
-	if scopes, err = scopesOf(scopes); err != nil {
+	if err := CheckKey(name, scopes); err != nil {
 		return "", issued, err
 	}
+	// Each once, in the order in which they are documented.
+	scopes = slices.DeleteFunc(Scopes(), func(s Scope) bool { return !slices.Contains(scopes, s) })
 	for {
 		id := hex.EncodeToString(random(idBytes))
 		key = keyPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(random(keyBytes))
@@ -98,17 +97,20 @@ func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope) (key 
 	}
 }
 
-// scopesOf gives each scope once, in the order of [Scopes].
-func scopesOf(given []Scope) ([]Scope, error) {
-	for _, s := range given {
+// CheckKey says why there can be no such key.
+func CheckKey(name string, scopes []Scope) error {
+	if name == "" || utf8.RuneCountInString(name) > maxKeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("a key's name has 1 to %d printable characters, unlike %q", maxKeyName, name)
+	}
+	if len(scopes) == 0 {
+		return fmt.Errorf("a key without a scope is good for nothing; the scopes are %s", ScopeList(Scopes()))
+	}
+	for _, s := range scopes {
 		if !slices.Contains(Scopes(), s) {
-			return nil, fmt.Errorf("there is no scope %q; the scopes are %s", s, ScopeList(Scopes()))
+			return fmt.Errorf("there is no scope %q; the scopes are %s", s, ScopeList(Scopes()))
 		}
 	}
-	if len(given) == 0 {
-		return nil, fmt.Errorf("a key without a scope is good for nothing; the scopes are %s", ScopeList(Scopes()))
-	}
-	return slices.DeleteFunc(Scopes(), func(s Scope) bool { return !slices.Contains(given, s) }), nil
+	return nil
 }
 
 // ScopeList gives scopes as people write them.
@@ -152,7 +154,8 @@ func (k *Keyring) look(ctx context.Context, id string) (stored, error) {
 	k.mu.Lock()
 	known, ok := k.seen[id]
 	k.mu.Unlock()
-	if age := k.now().Sub(known.at); ok && age >= 0 && age < trusted {
+	asked := k.now()
+	if age := asked.Sub(known.at); ok && age >= 0 && age < trusted {
 		return known.stored, nil
 	}
 	s, err := k.read(ctx, id)
@@ -162,7 +165,7 @@ func (k *Keyring) look(ctx context.Context, id string) (stored, error) {
 	case errors.Is(err, ErrUnknownKey):
 		delete(k.seen, id)
 	case err == nil:
-		k.seen[id] = sighting{s, k.now()}
+		k.seen[id] = sighting{s, asked}
 	}
 	return s, err
 }
