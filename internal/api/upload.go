@@ -167,8 +167,8 @@ func brokenOff(err error, counts bulk.Counts) error {
 		return err
 	}
 	p := *problemOf(err)
+	p.Detail += "; rows that were accepted stay so, and to send the same again is to go on"
 	if counts.Rows > 0 {
-		p.Detail += fmt.Sprintf("; %d rows were taken before that: to send the same again is to go on", counts.Rows)
 		p.Imported = &counts
 	}
 	return &p
