@@ -62,7 +62,7 @@ func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, goo
 			bad[cmds[i].(*redis.StringCmd).Val()] = true
 		}
 		good += page - len(wrong)
-		time.Sleep(10 * time.Millisecond) // a pace, so that workers are killed between
+		time.Sleep(max(10*time.Millisecond, 4*time.Second*page/time.Duration(rows))) // so that workers are killed between
 	}
 	return bad, good
 }
@@ -93,12 +93,12 @@ func TestIntakeOutlivesItsWorkers(t *testing.T) {
 		killed <- kills
 	}()
 	bad, good := addAll(t, rdb, intakeRows)
-	eventually(t, "the stream is empty", func() bool {
+	stop()
+	t.Logf("%d workers were killed while %d requests and %d that are none came in", <-killed, good, len(bad))
+	eventuallyWithin(t, 4*time.Minute, "the stream is empty", func() bool {
 		n, err := rdb.XLen(t.Context(), intakeStream).Result()
 		return err == nil && n == 0
 	})
-	stop()
-	t.Logf("%d workers were killed while %d requests and %d that are none came in", <-killed, good, len(bad))
 
 	rejects, err := rdb.XRange(t.Context(), rejectStream, "-", "+").Result()
 	if err != nil || len(rejects) != len(bad) {
