@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -81,15 +82,31 @@ func (e *engine) serve(ctx context.Context, l net.Listener) error {
 	} else if !cfg.OnlyHere() {
 		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
 	}
+	// What many requests do at the same time goes to Redis together.
+	together := *e
+	together.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
 	a := api.New(api.Config{
-		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Producer: e.producer,
+		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Producer: together.producer,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},
-		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(e.rdb, e.cfg.Account),
+		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),
 		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
 	return a.Serve(ctx, l, certificate)
+}
+
+// pipelined sends the commands of several goroutines together. The pipeline is
+// rdb's, and ends with it.
+func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
+	if auto, ok := rdb.(interface {
+		AutoPipeline() (*redis.AutoPipeliner, error)
+	}); ok {
+		if pipeline, err := auto.AutoPipeline(); err == nil {
+			return pipeline
+		}
+	}
+	return rdb
 }

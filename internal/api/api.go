@@ -48,13 +48,15 @@ type Config struct {
 // beside it.
 type API struct {
 	Config
-	mux      *http.ServeMux
-	client   *tasks.Client
-	account  *admission.Account
-	stream   *stream
-	limits   *limits
-	uploads  uploads
-	draining chan struct{}
+	mux     *http.ServeMux
+	client  *tasks.Client
+	account *admission.Account
+	stream  *stream
+	// accepting holds as many as accept a request at this moment.
+	accepting chan struct{}
+	limits    *limits
+	uploads   uploads
+	draining  chan struct{}
 
 	roomWithin time.Duration
 }
@@ -67,11 +69,11 @@ func New(cfg Config) *API {
 	keys := cfg.Ledger.Keys()
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(), client: cfg.Producer(nil),
-		account:  admission.NewAccount(cfg.Redis, keys.Account),
-		stream:   newStream(cfg.Redis, keys.Results(), cfg.Log),
-		limits:   newLimits(cfg.PerSecond),
-		uploads:  uploads{names: map[string]bool{}},
-		draining: make(chan struct{}), roomWithin: roomWithin,
+		account:   admission.NewAccount(cfg.Redis, keys.Account),
+		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
+		limits:    newLimits(cfg.PerSecond),
+		uploads:   uploads{names: map[string]bool{}},
+		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin,
 	}
 	a.route()
 	return a

@@ -29,18 +29,13 @@ func (a *API) postLink(c *call) error {
 	if err != nil {
 		return unacceptable(err)
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
-	defer cancel()
-	if err := a.enter(ctx, c, "links.request", req.ApplicationID); err != nil {
-		return err
-	}
 	wait := preferredWait(c.r.Header)
 	var w *waiter
 	if wait > 0 { // before it is accepted, so that its event is not missed
 		w = a.stream.wait(req.ApplicationID)
 		defer w.done()
 	}
-	link, err := a.client.Enqueue(ctx, req)
+	link, err := a.enqueue(c, req)
 	if err != nil {
 		return err
 	}
@@ -59,6 +54,27 @@ func (a *API) postLink(c *call) error {
 		return c.json(http.StatusCreated, link)
 	}
 	return c.json(http.StatusOK, link)
+}
+
+// accepters is how many requests are accepted at a time: of thousands that come at
+// once the first are not to wait for the last, as they would if all took each of
+// several steps together.
+const accepters = 64
+
+// enqueue accepts a request when its turn has come.
+func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	select {
+	case a.accepting <- struct{}{}:
+		defer func() { <-a.accepting }()
+	case <-ctx.Done():
+		return tasks.Link{}, ctx.Err()
+	}
+	if err := a.enter(ctx, c, "links.request", req.ApplicationID); err != nil {
+		return tasks.Link{}, err
+	}
+	return a.client.Enqueue(ctx, req)
 }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.
