@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
 )
 
 func newAccount() *cobra.Command {
@@ -85,6 +86,12 @@ func (s accountStatus) print(w io.Writer) error {
 	row("rate", "%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used)
 	row("backlog", "%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk)
 	row("workers", "%d, %d calls out", s.Workers, s.Calls)
+	if s.Intake.Entries > 0 {
+		row("intake", "%d not taken in yet", s.Intake.Entries)
+	}
+	if s.Intake.Rejects > 0 {
+		row("rejects", "%d of the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, record.Keys{Account: s.Account}.Rejects())
+	}
 	if s.PutAside > 0 {
 		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)
 	}

@@ -211,6 +211,38 @@ func TestWhatTheDeadLeftIsClaimed(t *testing.T) {
 	b.eventually("A-later is queued", func() bool { return b.status("A-later") == "interactive queued" })
 }
 
+// late gives its answers when it is let.
+type late struct {
+	intake.Producer
+	asked, let chan struct{}
+}
+
+func (l late) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error) {
+	answers, err := l.Producer.EnqueueEach(ctx, reqs)
+	close(l.asked)
+	<-l.let
+	return answers, err
+}
+
+// A worker that was thought dead, and goes on: what another one rejected meanwhile
+// is not rejected again, nor is what it accepted.
+func TestWhatTwoHaveIsSettledOnce(t *testing.T) {
+	b := newBench(t)
+	b.add("application_id", "A-1")
+	b.add("application_id", "A-2", "generation", "2")
+	slow := late{b.client, make(chan struct{}), make(chan struct{})}
+	stop := b.start(slow, time.Hour)
+	<-slow.asked
+	b.start(b.client, time.Nanosecond)
+	b.eventually("the other one settled both", b.settled)
+	close(slow.let)
+	stop()
+	if n, err := b.rdb.XLen(t.Context(), b.keys.Rejects()).Result(); err != nil || n != 1 {
+		t.Errorf("%d were rejected, %v", n, err)
+	}
+	b.expect("A-1", "interactive queued")
+}
+
 // While a lane is full its entries wait in the stream; bulk ones do not keep
 // interactive ones behind them.
 func TestIntakeWaitsForRoom(t *testing.T) {

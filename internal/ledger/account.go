@@ -28,7 +28,15 @@ type AccountStatus struct {
 	Backlog Backlog `json:"backlog"`
 	Workers int     `json:"workers"`
 	// PutAside is how many tasks and records wait that no worker could read.
-	PutAside int `json:"put_aside,omitempty"`
+	PutAside int    `json:"put_aside,omitempty"`
+	Intake   Intake `json:"intake,omitzero"`
+}
+
+// Intake is how much is in the intake stream, and how many of its entries were
+// rejected and are kept.
+type Intake struct {
+	Entries int `json:"entries"`
+	Rejects int `json:"rejects"`
 }
 
 // Status reads how things are; nothing is changed by it.
@@ -40,8 +48,19 @@ func (l *Ledger) Status(ctx context.Context) (s AccountStatus, err error) {
 	if s.Upstream, s.Backlog, s.Workers, err = l.Account(ctx); err != nil {
 		return s, err
 	}
-	s.PutAside, err = l.CountAside(ctx)
-	return s, err
+	if s.PutAside, err = l.CountAside(ctx); err != nil {
+		return s, err
+	}
+	var entries, rejects *redis.IntCmd
+	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		entries, rejects = pipe.XLen(ctx, l.keys.Requests()), pipe.XLen(ctx, l.keys.Rejects())
+		return nil
+	})
+	if err != nil {
+		return s, fmt.Errorf("read the intake stream: %w", err)
+	}
+	s.Intake = Intake{int(entries.Val()), int(rejects.Val())}
+	return s, nil
 }
 
 // Account reads of which kind the account's links are, "" before the first one,
