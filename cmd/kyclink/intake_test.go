@@ -62,7 +62,7 @@ func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, goo
 			bad[cmds[i].(*redis.StringCmd).Val()] = true
 		}
 		good += page - len(wrong)
-		time.Sleep(max(10*time.Millisecond, 4*time.Second*page/time.Duration(rows))) // so that workers are killed between
+		<-time.After(max(10*time.Millisecond, 4*time.Second*page/time.Duration(rows))) // so that workers are killed between
 	}
 	return bad, good
 }

@@ -29,7 +29,7 @@ accepted goes to {kyclink:ACCOUNT}:rejects, with the reason.
 It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
   redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001`,
-		Args:    cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Redis: true, Simulate: simulate, Terminal: onTerminal()})
 			if err != nil {

@@ -117,7 +117,7 @@ func (j *Job) shown(row Row, a tasks.Answer) (tasks.Link, error) {
 	}
 	err := a.Err
 	if errors.Is(err, tasks.ErrNotFound) && j.full != nil {
-		return Rejection(fault.BacklogFull, j.full.Error()), nil
+		return Rejection(fault.BacklogFull, j.full.Error()), nil //nolint:nilerr // the row was not accepted, which is its answer
 	}
 	if errors.Is(err, tasks.ErrNotFound) { // it was accepted before
 		err = errForgotten

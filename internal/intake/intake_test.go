@@ -82,7 +82,7 @@ func (b *bench) eventually(what string, holds func() bool) {
 		if time.Now().After(deadline) {
 			b.Fatalf("never came true: %s; logs: %v", what, b.logs.All())
 		}
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 	}
 }
 
@@ -132,7 +132,9 @@ func TestEntries(t *testing.T) {
 	b.add("application_id", "A-1") // again: no difference
 	type bad struct{ reason, message, original string }
 	want := map[string]bad{}
-	reject := func(reason, message, original string, fields ...any) { want[b.add(fields...)] = bad{reason, message, original} }
+	reject := func(reason, message, original string, fields ...any) {
+		want[b.add(fields...)] = bad{reason, message, original}
+	}
 	reject("conflict", "redirect_url", `{"application_id":"A-1","redirect_url":"https://other.example"}`, "application_id", "A-1", "redirect_url", "https://other.example")
 	reject("generation_gap", "first generation is 1", `{"application_id":"A-3","generation":"2"}`, "application_id", "A-3", "generation", "2")
 	reject("invalid", "application_id: is given twice", `{"application_id":"A-4","application_id":"A-5"}`, "application_id", "A-4", "application_id", "A-5")
