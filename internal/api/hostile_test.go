@@ -167,7 +167,9 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 		defer func() { _ = conn.Close() }()
 		began := time.Now()
 		_ = conn.SetDeadline(began.Add(time.Minute))
-		go func() { _, _ = io.Copy(conn, io.MultiReader(strings.NewReader(head+"\r\nHost: a\r\nAuthorization: Bearer "+every+"\r\n\r\n"), body)) }()
+		go func() {
+			_, _ = io.Copy(conn, io.MultiReader(strings.NewReader(head+"\r\nHost: a\r\nAuthorization: Bearer "+every+"\r\n\r\n"), body))
+		}()
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Errorf("%s: %v", head, err)
@@ -243,7 +245,9 @@ func TestScopes(t *testing.T) {
 func TestRateOfAKey(t *testing.T) {
 	t.Parallel()
 	s := openAt(t, server, func(c *Config) { c.PerSecond = 1 })
-	status := func(key string) int { return s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+key).StatusCode }
+	status := func(key string) int {
+		return s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+key).StatusCode
+	}
 	if a, b := status("read"), status("read"); a != 200 || b != 200 {
 		t.Errorf("the first two are answered %d and %d", a, b)
 	}

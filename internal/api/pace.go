@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -57,7 +58,7 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	_ = r.control.SetReadDeadline(began.Add(r.pace.left)) // see call.WriteHeader
 	n, err := r.Reader.Read(p)
 	r.pace.moved(n, time.Since(began))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = notRead(err)
 		r.err = cmp.Or(r.err, err)
 	}

@@ -163,7 +163,7 @@ func refusal(err error) *problem {
 		return newProblem(http.StatusConflict, string(fault.Cancelled), "The batch is cancelled", e.Error())
 	}
 	reason := tasks.ReasonOf(err)
-	switch fault.Reason(reason) {
+	switch fault.Reason(reason) { //nolint:exhaustive // the others are no refusals
 	case fault.Conflict:
 		p := newProblem(http.StatusConflict, reason, "It was asked for otherwise before", err.Error())
 		p.Keys = conflictKeys(err)
