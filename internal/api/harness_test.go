@@ -137,7 +137,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 	cfg := Config{
 		Redis: s.rdb, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
 		Dispatch: func(context.Context, record.Lane, record.Ref) error { return nil }, // the sweep does
-		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
+		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
 	cfg.Producer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
 		return tasks.NewClient(s.rdb, tasks.Config{Account: s.account, MaxBacklog: s.most, OnFull: onFull})
