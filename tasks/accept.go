@@ -73,35 +73,47 @@ type verdict struct {
 // from what the script saw instead.
 func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []Row) ([]accepted, error) {
 	firsts := firstOf(rows)
-	known := make([]*record.Record, len(rows))
-	for range maxRounds {
-		verdicts, err := c.decideAll(ctx, at, rows, firsts, known)
+	known, room := make([]*record.Record, len(rows)), anyRoom()
+	for round := range maxRounds {
+		verdicts, err := c.decideAll(ctx, at, rows, firsts, known, room)
 		if err != nil {
 			return nil, err
 		}
-		applied, seen, err := c.callAccept(ctx, at, lines, rows, firsts, verdicts)
-		if err != nil {
+		if len(rows) > 0 && !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.full() }) {
+			return results(verdicts, nil, firsts), nil
+		}
+		reply, err := c.callAccept(ctx, at, lines, rows, firsts, verdicts)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if !applied {
-			known = seen
-			continue
-		}
-		results := make([]accepted, len(rows))
-		for i, v := range verdicts {
-			results[i].err, results[i].later = v.err, v.later
-			results[i].made = v.op == "new" || v.op == "next"
-			switch {
-			case v.err != nil || v.later:
-			case v.old != nil:
-				results[i].record = *v.old
-			default:
-				results[i].record = *seen[firsts[i]]
+		case reply.applied:
+			return results(verdicts, reply.seen, firsts), nil
+		case reply.full:
+			// Where others take the room each time, this one comes later.
+			if room = reply.room; round > maxRounds/2 {
+				room = nil
 			}
+		default:
+			known = reply.seen
 		}
-		return results, nil
 	}
 	return nil, errors.New("other producers changed the same requests again and again; try again")
+}
+
+func results(verdicts []verdict, seen []*record.Record, firsts []int) []accepted {
+	results := make([]accepted, len(verdicts))
+	for i, v := range verdicts {
+		results[i].err, results[i].later = v.err, v.later
+		results[i].made = v.op == "new" || v.op == "next"
+		switch {
+		case v.err != nil || v.later:
+		case v.old != nil:
+			results[i].record = *v.old
+		default:
+			results[i].record = *seen[firsts[i]]
+		}
+	}
+	return results
 }
 
 // firstOf gives for each row the first one that has its id.
@@ -118,11 +130,15 @@ func firstOf(rows []Row) []int {
 	return firsts
 }
 
-func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []int, known []*record.Record) (_ []verdict, err error) {
+func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []int, known []*record.Record, left room) (_ []verdict, err error) {
 	verdicts := make([]verdict, len(rows))
 	for i, row := range rows {
 		about := known[i]
 		if f := firsts[i]; f != i {
+			if verdicts[f].full() {
+				verdicts[i].err = verdicts[f].err
+				continue
+			}
 			if about = verdicts[f].leaves(at, rows[f], known[f]); about == nil {
 				verdicts[i].later = true
 				continue
@@ -137,6 +153,9 @@ func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []i
 			v.row = about.Content.Row
 		}
 		v.later = firsts[i] != i && v.op != "keep"
+		if !v.later {
+			v = left.take(v, row.Request.Lane, about, c.limit)
+		}
 		verdicts[i] = v
 	}
 	return verdicts, nil
@@ -221,10 +240,18 @@ func conflict(req Request, known *record.Record) error {
 	return nil
 }
 
-// callAccept runs the script, for the first row of each id. It returns whether
-// everything applied, and the records as they are after it, nil where there is none.
-func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []Row, firsts []int, verdicts []verdict) (bool, []*record.Record, error) {
-	args := make([]any, 5, 5+6*len(rows))
+// reply is what the script says: whether everything applied, and the records as
+// they are after it, nil where there is none; or that the lanes have no room for
+// all of it.
+type reply struct {
+	applied, full bool
+	seen          []*record.Record
+	room          room
+}
+
+// callAccept runs the script, for the first row of each id.
+func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []Row, firsts []int, verdicts []verdict) (reply, error) {
+	args := make([]any, 6, 6+6*len(rows))
 	plain := !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.op != "new" }) &&
 		!slices.ContainsFunc(rows, func(r Row) bool { return r.Request.Lane != Bulk || !r.Request.NotAfter.IsZero() })
 	lines = append(make([]line, 0, len(lines)+len(rows)), lines...)
@@ -242,7 +269,7 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 		}
 		content, err := given.AppendJSON(make([]byte, 0, 256))
 		if err != nil {
-			return false, nil, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
+			return reply{}, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}
 		if plain {
 			args = append(args, req.ApplicationID, content)
@@ -254,24 +281,31 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 		}
 		args = append(args, v.op, req.ApplicationID, string(req.Lane[:1]), v.generation, due, content)
 	}
-	args[0], args[1], args[4] = at.batch, "", ""
+	args[0], args[1], args[4], args[5] = at.batch, "", "", ""
+	if c.limit > 0 {
+		args[4] = c.limit
+	}
 	if plain {
-		args[4] = "plain"
+		args[5] = "plain"
 	}
 	args[2], args[3] = order(lines)
 	if at.chunk != noChunk && !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.later }) {
 		args[1] = at.chunk // or the last step writes it, whole
 	}
-	reply, err := c.accept.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
+	raw, err := c.accept.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
 	if err != nil {
-		return false, nil, fmt.Errorf("accept %d requests: %w", len(rows), err)
+		return reply{}, fmt.Errorf("accept %d requests: %w", len(rows), err)
 	}
-	if reply[0].(int64) < 0 {
+	switch raw[0].(int64) {
+	case -1:
 		name, _ := c.nameOf(ctx, at.batch) // it was opened just now
-		return false, nil, &CancelledError{name}
+		return reply{}, &CancelledError{name}
+	case -2:
+		left, err := parseRoom(raw)
+		return reply{full: true, room: left}, err
 	}
-	seen, err := records(reply, at, rows, firsts)
-	return reply[0].(int64) > 0, seen, err
+	seen, err := records(raw, at, rows, firsts)
+	return reply{applied: raw[0].(int64) > 0, seen: seen}, err
 }
 
 // records reads the script's reply.

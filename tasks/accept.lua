@@ -2,7 +2,8 @@
 --
 -- ARGV[1] batch number, 0 for none      ARGV[2] chunk number, '' for none
 -- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] how many of them joined
--- ARGV[5] 'plain': all are 'new', in the bulk lane, generation 1, and without
+-- ARGV[5] how many requests of a lane may wait and be queued, '' for any number
+-- ARGV[6] 'plain': all are 'new', in the bulk lane, generation 1, and without
 -- not_after, and only id and content follow of each. Else '', and for every
 -- request, each id once:
 --   op        'new'      the id must be unknown
@@ -15,24 +16,25 @@
 -- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
 -- applied, and {0, raw record or '' ...} where something did not: then nothing
 -- was changed, and the caller decides anew from what it sees. {-1}: the batch is
--- cancelled, and nothing was changed.
+-- cancelled, and nothing was changed. {-2, interactive, bulk}: everything applies, and
+-- a lane has room for no more than so many; nothing was changed.
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
-local FIRST, WIDTH, ID = 5, 6, 2
-local plain = ARGV[5] == 'plain'
+local FIRST, WIDTH, ID = 6, 6, 2
+local plain = ARGV[6] == 'plain'
 if plain then WIDTH, ID = 2, 1 end
-local count = (#ARGV - FIRST) / WIDTH
+local rows = (#ARGV - FIRST) / WIDTH
 
 if batch > 0 and redis.call('HGET', batch_key(batch), 'status') == 'cancelled' then return { -1 } end
 
 local ids, keys = {}, {}
-for i = 1, count do
+for i = 1, rows do
   ids[i] = ARGV[FIRST + (i - 1) * WIDTH + ID]
   keys[i] = record_key(ids[i])
 end
 
 local function see(ok)
   local out = { ok }
-  for i = 1, count do out[i + 1] = redis.call('GET', keys[i]) or '' end
+  for i = 1, rows do out[i + 1] = redis.call('GET', keys[i]) or '' end
   return out
 end
 
@@ -47,15 +49,36 @@ local function applies(i)
 end
 
 local fresh = true
-for i = 1, plain and 0 or count do
+for i = 1, plain and 0 or rows do
   if ARGV[FIRST + (i - 1) * WIDTH + 1] ~= 'new' then fresh = false break end
 end
-if fresh and count > 0 then
+if fresh and rows > 0 then
   if redis.call('EXISTS', unpack(keys)) > 0 then return see(0) end
 else
-  for i = 1, count do
+  for i = 1, rows do
     if not applies(i) then return see(0) end
   end
+end
+
+-- A promotion is new to its lane as well.
+local most = tonumber(ARGV[5])
+if most then
+  local new = { i = 0, b = plain and rows or 0 }
+  for i = 1, plain and 0 or rows do
+    local at = FIRST + (i - 1) * WIDTH
+    local op, lane = ARGV[at + 1], ARGV[at + 3]
+    if op == 'new' or op == 'next' then new[lane] = new[lane] + 1
+    elseif op == 'promote' then
+      local h = load(ids[i])
+      if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then new.i = new.i + 1 end
+    end
+  end
+  local room, full = {}, false
+  for lane, n in pairs(new) do
+    room[lane] = n > 0 and math.max(0, most - backlog(lane)) or 0
+    full = full or n > room[lane]
+  end
+  if full then return { -2, ms(room.i), ms(room.b) } end
 end
 
 -- Most of what is accepted at a time differs in nothing but its content.
@@ -78,14 +101,14 @@ end
 
 local accepted = { w = 0, q = 0 }
 local writes, waiting = {}, {}
-if plain and count > 0 then
+if plain and rows > 0 then
   local head = first_header('b', '-')
-  for i = 1, count do
+  for i = 1, rows do
     writes[2 * i - 1], writes[2 * i] = keys[i], head .. ARGV[FIRST + 2 * i]
   end
-  waiting, accepted.w = ids, count
+  waiting, accepted.w = ids, rows
 end
-for i = 1, plain and 0 or count do
+for i = 1, plain and 0 or rows do
   local at = FIRST + (i - 1) * WIDTH
   local op, lane = ARGV[at + 1], ARGV[at + 3]
   if op == 'new' or op == 'next' then
@@ -110,8 +133,8 @@ for i = 1, plain and 0 or count do
       if due == '' then deadline = 'n' end
       unshelve(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
-      redis.call('HINCRBY', batch_key(owner), NAME[before.state], -1)
-      redis.call('HINCRBY', batch_key(owner), NAME[state], 1)
+      count(owner, before.state, -1)
+      count(owner, state, 1)
       if lane == 'b' then again(owner, ids[i]) end
       head = new_header(lane, gen, deadline, owner)
     end
@@ -129,7 +152,7 @@ for i = 1, plain and 0 or count do
 end
 if #writes > 0 then redis.call('MSET', unpack(writes)) end
 for state, n in pairs(accepted) do
-  if n > 0 then redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
+  if n > 0 then count(batch, state, n) end
 end
 
 -- stays says that a row of the chunk is where one of the batch's own requests was

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kyclink/kyclink/internal/fault"
 )
 
 //go:embed batch.lua
@@ -77,6 +79,8 @@ type Result struct {
 // it gives an [*InvalidError] for a name that is empty, too long or unprintable,
 // and for invalid options, and an [*OptionsError] for others than the batch has.
 // It gives a [*CancelledError] where the batch is cancelled, or as soon as it is.
+// Where a lane has no room for rows, see [Config].MaxBacklog, it waits until there
+// is, and tells [Config].OnFull.
 func (c *Client) EnqueueAll(ctx context.Context, batch Batch, rows iter.Seq2[Row, error], done func(Result)) error {
 	open, err := c.openBatch(ctx, batch)
 	if err != nil {
@@ -190,6 +194,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 	}
 	var lines []line
 	for first := true; first || len(left) > 0; first = false {
+		var full error
 		rows := make([]Row, len(left))
 		for i, r := range left {
 			rows[i] = r.Row
@@ -204,6 +209,9 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 			switch {
 			case a.later:
 				later = append(later, r)
+			case ReasonOf(a.err) == string(fault.BacklogFull):
+				full = a.err
+				later = append(later, r)
 			case a.err != nil:
 				r.Err = a.err
 			default:
@@ -215,6 +223,9 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 			}
 		}
 		left = later
+		if err := c.awaitRoom(ctx, full); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -35,6 +35,13 @@ type Config struct {
 	Account string
 	// Callbacks says which callback_url a request may have; none where it is zero.
 	Callbacks Callbacks
+	// MaxBacklog is how many requests of a lane may wait and be queued: what is new
+	// beyond it is refused with a [*BacklogError]. 0: any number. It is this client's
+	// alone: give the same to all.
+	MaxBacklog int
+	// OnFull is called while [Client.EnqueueAll] waits for room in a lane, several
+	// times a second, and by several goroutines at a time.
+	OnFull func(*BacklogError)
 }
 
 // Client is the producer's side: it accepts requests and reads what became of
@@ -47,6 +54,8 @@ type Client struct {
 	accept *redis.Script
 	batch  *redis.Script
 	names  sync.Map // of batches, by number
+	limit  int      // of a lane's backlog; 0: none
+	onFull func(*BacklogError)
 	now    func() time.Time
 }
 
@@ -55,6 +64,9 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 	if cfg.Account == "" {
 		cfg.Account = "default"
 	}
+	if cfg.OnFull == nil {
+		cfg.OnFull = func(*BacklogError) {}
+	}
 	return &Client{
 		rdb:    rdb,
 		keys:   record.Keys{Account: cfg.Account},
@@ -62,6 +74,8 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		queue:  asynq.NewClientFromRedisClient(rdb),
 		accept: record.Script(acceptLua, record.Prelude),
 		batch:  record.Script(batchLua, record.Prelude),
+		limit:  cfg.MaxBacklog,
+		onFull: cfg.OnFull,
 		now:    time.Now,
 	}
 }
@@ -71,8 +85,8 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 // in the interactive lane brings a bulk request that still waits forward.
 //
 // Errors about the request are [*InvalidError], [*ConflictError] and
-// [*GapError]. After any other error the request may have been accepted: ask
-// again.
+// [*GapError]; a [*BacklogError] says that it is not accepted now. After any other
+// error the request may have been accepted: ask again.
 func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if req.Lane == "" {
 		req.Lane = Interactive

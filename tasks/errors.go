@@ -47,6 +47,18 @@ func (e *GapError) Error() string {
 		e.ApplicationID, e.Latest, e.Latest+1, e.Want)
 }
 
+// BacklogError says that a lane has as many requests waiting as it may, so that no
+// new one is accepted, and no waiting one brought forward into it (reason
+// "backlog_full"): try again later. What was accepted before is not touched.
+type BacklogError struct {
+	Lane  Lane
+	Limit int
+}
+
+func (e *BacklogError) Error() string {
+	return fmt.Sprintf("the %s lane has all the %d requests waiting that it may have (KYCLINK_MAX_BACKLOG); try again later", e.Lane, e.Limit)
+}
+
 // ReasonOf gives the public word for an error of [Client.Enqueue] or
 // [Client.EnqueueAll], or "" for
 // one that says nothing of the request, such as a lost connection.
@@ -62,6 +74,9 @@ func ReasonOf(err error) string {
 	}
 	if _, ok := errors.AsType[*GapError](err); ok {
 		return string(fault.GenerationGap)
+	}
+	if _, ok := errors.AsType[*BacklogError](err); ok {
+		return string(fault.BacklogFull)
 	}
 	return ""
 }

@@ -43,6 +43,38 @@ func ExampleClient_Enqueue() {
 	// conflict
 }
 
+func ExampleClient_EnqueueEach() {
+	rdb, config := exampleRedis()
+	defer rdb.Close()
+	config.MaxBacklog = 2
+	client := tasks.NewClient(rdb, config)
+
+	signups := []tasks.Request{{ApplicationID: "A-1"}, {ApplicationID: "A-2"}, {ApplicationID: "A-1"}, {ApplicationID: "A-3"}}
+	answers, err := client.EnqueueEach(context.Background(), signups)
+	for _, a := range answers {
+		fmt.Println(a.Link.ApplicationID, a.Link.Status, a.Err)
+	}
+	fmt.Println(err)
+	// Output:
+	// A-1 queued <nil>
+	// A-2 queued <nil>
+	// A-1 queued <nil>
+	//   the interactive lane has all the 2 requests waiting that it may have (KYCLINK_MAX_BACKLOG); try again later
+	// <nil>
+}
+
+// What a refusal means, and that something else went wrong, is told apart by the
+// word that stands for them everywhere.
+func ExampleReasonOf() {
+	fmt.Println(tasks.ReasonOf(&tasks.BacklogError{Lane: tasks.Interactive, Limit: 1000}))
+	fmt.Println(tasks.ReasonOf(&tasks.ConflictError{ApplicationID: "A-1", Keys: []string{"redirect_url"}}))
+	fmt.Printf("%q\n", tasks.ReasonOf(context.DeadlineExceeded))
+	// Output:
+	// backlog_full
+	// conflict
+	// ""
+}
+
 func ExampleClient_EnqueueAll() {
 	rdb, config := exampleRedis()
 	defer rdb.Close()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
 )
 
 func newAccount() *cobra.Command {
@@ -28,43 +29,11 @@ of credit, and opens by itself; and the rate.`,
 }
 
 // accountStatus is what is shown of an account.
-type accountStatus struct {
-	Account  string `json:"account"`
-	Upstream string `json:"upstream,omitempty"` // absent before its first link
-	admission.Status
-	Backlog ledger.Backlog `json:"backlog"`
-	Workers int            `json:"workers"`
-	Results streamStatus   `json:"results"`
-	// PutAside is how many tasks and records wait that no worker could read.
-	PutAside int `json:"put_aside,omitempty"`
-}
+type accountStatus struct{ ledger.AccountStatus }
 
-// streamStatus is how full the results stream is, and how far its slowest live group is
-// behind, in events.
-type streamStatus struct {
-	Length int    `json:"length"`
-	Cap    int    `json:"cap"` // 0 before the first worker
-	Group  string `json:"slowest_group,omitempty"`
-	Lag    int    `json:"lag"`
-}
-
-func readAccount(ctx context.Context, e *engine) (s accountStatus, err error) {
-	book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
-	s.Account = e.cfg.Account
-	if s.Status, err = admission.Read(ctx, e.rdb, book.Keys()); err != nil {
-		return s, err
-	}
-	if s.Upstream, s.Backlog, s.Workers, err = book.Account(ctx); err != nil {
-		return s, err
-	}
-	stream, err := book.Results(ctx)
-	if err != nil {
-		return s, err
-	}
-	slowest, _ := stream.Slowest()
-	s.Results = streamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
-	s.PutAside, err = book.CountAside(ctx)
-	return s, err
+func readAccount(ctx context.Context, e *engine) (accountStatus, error) {
+	s, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Status(ctx)
+	return accountStatus{s}, err
 }
 
 func newAccountStatus() *cobra.Command {
@@ -125,6 +94,12 @@ func (s accountStatus) print(w io.Writer) error {
 		stream += fmt.Sprintf("; group %s has %d to acknowledge", s.Results.Group, s.Results.Lag)
 	}
 	row("results", "%s", stream)
+	if s.Intake.Entries > 0 {
+		row("intake", "%d not taken in yet", s.Intake.Entries)
+	}
+	if s.Intake.Rejects > 0 {
+		row("rejects", "%d of the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, record.Keys{Account: s.Account}.Rejects())
+	}
 	if s.PutAside > 0 {
 		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)
 	}

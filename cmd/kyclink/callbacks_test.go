@@ -55,7 +55,7 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := append(hooked(setting, server, newSecret+" "+oldSecret), "KYCLINK_LOG_LEVEL=debug")
-	receiver := listen(t, 0.2, 0.05, oldSecret)
+	receiver := newReceiver(t, 0.2, 0.05, oldSecret)
 	enqueueHooked(t, rdb, receiver.url(), 0, hookedRequests)
 
 	var lost []time.Time
@@ -119,7 +119,7 @@ func TestSecretRotation(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
-	receiver := listen(t, 0, 0, oldSecret)
+	receiver := newReceiver(t, 0, 0, oldSecret)
 	var w *process
 	sent := 0
 	for _, step := range []struct{ worker, receiver string }{
@@ -151,7 +151,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := hooked(setting, server, newSecret)
-	receiver := listen(t, 0, 0, oldSecret) // 500 for what it cannot verify
+	receiver := newReceiver(t, 0, 0, oldSecret) // 500 for what it cannot verify
 	start(t, settings, "worker", "--simulate")
 	enqueueHooked(t, rdb, "https://10.0.0.1/hooks", 0, 3)
 	list := func(args ...string) []string {

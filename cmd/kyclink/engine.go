@@ -21,6 +21,7 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -167,6 +168,16 @@ func paced(times ...time.Duration) []time.Duration {
 func autoSlots(rate admission.Rate) int {
 	perSecond := float64(rate.N) / rate.Per.Seconds()
 	return min(max(int(4*perSecond)+4, 10), 256)
+}
+
+// producer accepts requests within the backlog that is set. onFull is told where
+// it waits for room; it may be nil.
+func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
+	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull}
+	if !e.cfg.EmbeddedRedis() { // else callbacks would end with the process
+		cfg.Callbacks = e.cfg.Callback.Callbacks()
+	}
+	return tasks.NewClient(e.rdb, cfg)
 }
 
 // fleet is what a worker needs of the ledger besides the transitions.

@@ -31,7 +31,8 @@ func newForget() *cobra.Command {
 		Short: "erase what is kept of persons, or of a batch",
 		Long: `forget erases requests and all that names them: their records with all generations
 and links, their tasks, their events in the results stream, their ids in the rows of
-batches and what was put aside of them. What has not ended is cancelled first; a
+batches, what was put aside of them, the intake stream's rejects and the entries of
+the audit trail that name them. What has not ended is cancelled first; a
 request that is being called at this moment is left, is cancelled as soon as its call
 has an answer, and can be forgotten some seconds later. Only counters stay, where
 they are counted as erased.
@@ -147,9 +148,10 @@ type forgotten struct {
 	Events      int `json:"events"`
 	Tasks       int `json:"tasks"`
 	Aside       int `json:"put_aside"`
+	Entries     int `json:"entries"` // of the intake stream's rejects and of the audit trail
 }
 
 func (f forgotten) String() string {
-	return fmt.Sprintf("%d requests with %d generations, %d rows, %d events, %d tasks, %d put aside",
-		f.Requests, f.Generations, f.Rows, f.Events, f.Tasks, f.Aside)
+	return fmt.Sprintf("%d requests with %d generations, %d rows, %d events, %d tasks, %d put aside, %d rejects and audit entries",
+		f.Requests, f.Generations, f.Rows, f.Events, f.Tasks, f.Aside, f.Entries)
 }

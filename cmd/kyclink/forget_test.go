@@ -86,7 +86,16 @@ func TestForget(t *testing.T) {
 	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0002"}); err != nil {
 		t.Fatal(err)
 	}
-	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 tasks, 0 put aside", "", "forget", "P-0002", "P-0004")
+	// A reject of P-0002, also as JSON in JSON, what was done to P-0004, and others'.
+	for _, entry := range [][]any{
+		{"{kyclink:default}:rejects", "original", `{"request":"{\"application_id\":\"P-0002\"}"}`}, {"{kyclink:default}:rejects", "original", `{"application_id":"P-0240"}`},
+		{"{kyclink:default}:audit", "target", "P-0004"}, {"{kyclink:default}:audit", "target", "spring"},
+	} {
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: entry[0].(string), Values: entry[1:]}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 tasks, 0 put aside, 2 rejects and audit entries", "", "forget", "P-0002", "P-0004")
 	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}

@@ -110,8 +110,11 @@ func (f *forgetting) all(ctx context.Context, ids []string) (err error) {
 	if err != nil || len(whom.IDs) == 0 {
 		return err
 	}
-	n, err = f.book.ForgetAside(ctx, whom.IDs)
-	f.done.Aside += n
+	if n, err = f.book.ForgetAside(ctx, whom.IDs); err == nil {
+		f.done.Aside += n
+		n, err = f.book.ForgetEntries(ctx, whom.IDs)
+		f.done.Entries += n
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -76,8 +77,7 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	}
 	defer func() { _ = in.Close() }()
 	return withShared(cmd, func(e *engine) error {
-		job := &bulk.Import{Input: in, Batch: batch, Client: e.client()}
-		return o.take(cmd, e, job)
+		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch})
 	})
 }
 
@@ -159,6 +159,13 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
 	job.Report = bar.report
+	var once sync.Once
+	job.Client = e.producer(func(full *tasks.BacklogError) {
+		once.Do(func() {
+			fmt.Fprintf(bar, "kyclink: the import waits for room whenever all the %d requests wait that the %s lane may have (KYCLINK_MAX_BACKLOG); "+
+				"stop it at any point, the same command goes on\n", full.Limit, full.Lane)
+		})
+	})
 	told := &told{w: bar}
 	job.Reject = told.tell
 	over := func() error { return nil }

@@ -6,6 +6,7 @@ import "time"
 
 const (
 	bulkRows   = 1_000_000
+	intakeRows = 100_000
 	stoppedFor = 5 * time.Second
 	awayFor    = 30 * time.Second
 )

@@ -114,7 +114,12 @@ func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
 // eventually looks again and again, for a minute at most.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	eventuallyWithin(t, time.Minute, what, holds)
+}
+
+func eventuallyWithin(t testing.TB, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

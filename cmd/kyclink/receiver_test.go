@@ -6,12 +6,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -32,10 +34,14 @@ type receiver struct {
 	forged  int
 }
 
-// listen makes a receiver that fails so often.
-func listen(t testing.TB, fails, hangs float64, secrets ...string) *receiver {
+// newReceiver makes a receiver that fails so often.
+func newReceiver(t testing.TB, fails, hangs float64, secrets ...string) *receiver {
 	t.Helper()
-	r := &receiver{t: t, address: "127.0.0.1:0", fails: fails, hangs: hangs, secrets: secrets, took: map[string][]time.Time{}, refused: map[string]int{}}
+	port, err := redistest.FreePort() // it listens there again
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, took: map[string][]time.Time{}, refused: map[string]int{}}
 	r.rise()
 	t.Cleanup(r.die)
 	return r

@@ -121,17 +121,7 @@ func openClient(ctx context.Context) (*tasks.Client, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return e.client(), e.close, nil
-}
-
-// client is a producer, which lets callbacks go where the settings say. With the
-// embedded Redis they would end with the process: they are off.
-func (e *engine) client() *tasks.Client {
-	cfg := tasks.Config{Account: e.cfg.Account}
-	if !e.cfg.EmbeddedRedis() {
-		cfg.Callbacks = e.cfg.Callback.Callbacks()
-	}
-	return tasks.NewClient(e.rdb, cfg)
+	return e.producer(nil), e.close, nil
 }
 
 // openShared opens an engine over the Redis that all processes share, for a

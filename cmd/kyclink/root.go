@@ -31,7 +31,7 @@ runs everything in one process, against a simulated FaceKi.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newCallbacks(), newImport(), newBatch(), newAccount(), newResults(), newSimulator())
+	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newCallbacks(), newImport(), newBatch(), newAccount(), newResults(), newServe(), newKeys(), newAudit(), newSimulator())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	checkArgs(root)
 	return root

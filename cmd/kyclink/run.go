@@ -155,11 +155,11 @@ func (o runOptions) target(cmd *cobra.Command) (out, batch string, err error) {
 func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, batch string) (*bulk.Job, error) {
 	job := &bulk.Job{
 		Input: in, Batch: batch, Book: e.ledger, RetryFailed: o.retryFailed, Patience: o.patience,
-		Client: e.client(),
 		Trouble: func(err error) {
 			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
 		},
 	}
+	job.Client = e.producer(job.Full)
 	var err error
 	if !e.cfg.EmbeddedRedis() {
 		job.Ledger, err = e.ledger.ID(ctx)
@@ -261,6 +261,9 @@ func openCounts(p bulk.Progress) string {
 		if n := p.Counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
+	}
+	if !p.Imported {
+		parts = append(parts, "rows that were not accepted, as the backlog is full (KYCLINK_MAX_BACKLOG)")
 	}
 	if p.Elsewhere > 0 {
 		parts = append(parts, fmt.Sprintf("%d that others asked for", p.Elsewhere))

@@ -59,7 +59,7 @@ func newShow() *cobra.Command {
 }
 
 func readStory(ctx context.Context, e *engine, id string) (story, error) {
-	latest, err := e.client().Get(ctx, id)
+	latest, err := e.producer(nil).Get(ctx, id)
 	if errors.Is(err, tasks.ErrNotFound) {
 		return story{}, fmt.Errorf("%s: %w in account %q", id, err, e.cfg.Account)
 	}

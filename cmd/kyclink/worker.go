@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/intake"
+	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/worker"
 )
 
 func newWorker() *cobra.Command {
@@ -17,9 +22,14 @@ func newWorker() *cobra.Command {
 		Long: `worker takes requests from Redis, calls FaceKi, and publishes every link in the
 results stream. Run as many as you like; they share the work.
 
+It also takes in what anybody adds to the stream {kyclink:ACCOUNT}:requests: a field
+for each key of a request, or one field "request" with its JSON. What cannot be
+accepted goes to {kyclink:ACCOUNT}:rejects, with the reason.
+
 It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
-		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate`,
-		Args:    cobra.NoArgs,
+		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
+  redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Redis: true, Simulate: simulate, Terminal: onTerminal()})
 			if err != nil {
@@ -36,9 +46,22 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 			if err != nil {
 				return err
 			}
-			return w.Run(cmd.Context())
+			return e.workBesideIntake(cmd.Context(), w)
 		},
 	}
 	cmd.Flags().BoolVar(&simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
 	return cmd
+}
+
+// workBesideIntake runs a worker and the intake stream's reader, and returns when
+// both are over.
+func (e *engine) workBesideIntake(ctx context.Context, w *worker.Worker) error {
+	taking, stop := context.WithCancel(ctx)
+	in := intake.New(e.rdb, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: telemetry.Limited(e.log)})
+	var reading sync.WaitGroup
+	reading.Go(func() { in.Run(taking) })
+	err := w.Run(ctx)
+	stop()
+	reading.Wait()
+	return err
 }

@@ -36,6 +36,9 @@ func uncompressed(path string) string {
 // called when it was read.
 func (in *Input) decompress(raw io.Reader) (io.Reader, func(), error) {
 	buffered := bufio.NewReaderSize(raw, 64<<10)
+	if in.file == nil { // whoever sends it may not choose what it takes to unpack it
+		return buffered, func() {}, nil
+	}
 	start, _ := buffered.Peek(4) // an error comes again where the text is read
 	for _, c := range compressions {
 		if bytes.HasPrefix(start, []byte(c.magic)) {

@@ -88,8 +88,12 @@ func (in *Input) placeKeys() error {
 		}
 	}
 	if _, ok := in.at[idKey]; ok && in.reading.Strict && len(unknown) > 0 {
-		return in.unusable(fmt.Sprintf("has columns that no request has: %s; remove them, or say which key each is with --map KEY=COLUMN (the keys are %s)",
-			strings.Join(unknown, ", "), strings.Join(tasks.Keys(), ", ")), nil)
+		do := "remove them"
+		if in.file != nil {
+			do += ", or say which key each is with --map KEY=COLUMN"
+		}
+		return in.unusable(fmt.Sprintf("has columns that no request has: %s; %s (the keys are %s)",
+			strings.Join(unknown, ", "), do, strings.Join(tasks.Keys(), ", ")), nil)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (j *Job) export(ctx context.Context, out string) (Summary, error) {
 			return err
 		}
 		for i, row := range page {
-			link, err := shown(row, answers[i])
+			link, err := j.shown(row, answers[i])
 			if err != nil {
 				return err
 			}
@@ -108,7 +108,7 @@ func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
 }
 
 // shown is what OUT says of a row.
-func shown(row Row, a tasks.Answer) (tasks.Link, error) {
+func (j *Job) shown(row Row, a tasks.Answer) (tasks.Link, error) {
 	if a.Err == nil {
 		return a.Link, nil
 	}
@@ -116,6 +116,9 @@ func shown(row Row, a tasks.Answer) (tasks.Link, error) {
 		return Rejection(fault.Reason(reason), a.Err.Error()), nil
 	}
 	err := a.Err
+	if errors.Is(err, tasks.ErrNotFound) && j.full != nil {
+		return Rejection(fault.BacklogFull, j.full.Error()), nil //nolint:nilerr // the row was not accepted, which is its answer
+	}
 	if errors.Is(err, tasks.ErrNotFound) { // it was accepted before
 		err = errForgotten
 	}

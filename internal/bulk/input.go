@@ -47,8 +47,9 @@ type Reading struct {
 type Input struct {
 	path     string
 	format   Format
-	file     *os.File
-	stat     fs.FileInfo
+	file     *os.File    // nil: it is no file, and source is read
+	stat     fs.FileInfo // nil where file is
+	source   io.Reader
 	stream   bool // it is read once
 	reading  Reading
 	columns  []string        // CSV only: the header
@@ -92,6 +93,13 @@ func OpenStream(ctx context.Context, path string, r Reading) (*Input, error) {
 	return in.open()
 }
 
+// ReadStream reads what is no file, such as the body of an HTTP request, plain and
+// once. r.Format must be given. The errors speak of it as the input "name"; source
+// is not closed.
+func ReadStream(source io.Reader, name string, r Reading) (*Input, error) {
+	return (&Input{path: name, format: r.Format, reading: r, stream: true, source: source}).start()
+}
+
 func (in *Input) open() (*Input, error) {
 	info, err := os.Stat(in.path)
 	switch {
@@ -121,8 +129,10 @@ func (in *Input) start() (*Input, error) {
 // begin reads what comes before the rows.
 func (in *Input) begin() error {
 	var err error
-	if in.stat, err = in.file.Stat(); err != nil {
-		return in.unusable("cannot be read", err)
+	if in.file != nil {
+		if in.stat, err = in.file.Stat(); err != nil {
+			return in.unusable("cannot be read", err)
+		}
 	}
 	if in.begun, err = in.scan(); err != nil {
 		return err
@@ -141,17 +151,23 @@ func (in *Input) Close() error {
 	if in.pipe != nil {
 		_ = in.pipe.Close() // it has no error
 	}
+	if in.file == nil {
+		return nil
+	}
 	return in.file.Close()
 }
 
 // Size tells how many bytes of the file were read, and how many it has; 0 where
 // that is not known.
 func (in *Input) Size() (read, size int64) {
-	if in.stat.Mode().IsRegular() {
+	if in.regular() {
 		size = in.stat.Size()
 	}
 	return in.consumed.Load(), size
 }
+
+// regular says whether it is a file whose size is known.
+func (in *Input) regular() bool { return in.stat != nil && in.stat.Mode().IsRegular() }
 
 // Column is what the file calls a request's key.
 func (in *Input) Column(key string) string {
@@ -224,7 +240,7 @@ func (in *Input) decoder() func(*scanner) Row {
 // unchanged notices that the file was written to since it was opened. A file
 // that was replaced by another under its name is still the one that is open.
 func (in *Input) unchanged() error {
-	if !in.stat.Mode().IsRegular() {
+	if !in.regular() {
 		return nil
 	}
 	now, err := in.file.Stat()
@@ -243,7 +259,9 @@ func (in *Input) content() (io.Reader, func(), error) {
 	switch {
 	case !in.stream:
 		raw = io.NewSectionReader(in.file, 0, in.stat.Size())
-	case !in.stat.Mode().IsRegular():
+	case in.file == nil:
+		raw = in.source
+	case !in.regular():
 		raw = in.untilEnded()
 	}
 	in.consumed.Store(0)

@@ -55,7 +55,7 @@ func final(err error) bool {
 	}](err); ok && e.Fatal() {
 		return true
 	}
-	return errors.Is(err, errForgotten) || tasks.ReasonOf(err) != ""
+	return errors.Is(err, errForgotten) || errors.Is(err, ErrImpatient) || tasks.ReasonOf(err) != ""
 }
 
 // whyEnded is the cause of ctx's end where it has ended, whichever step noticed

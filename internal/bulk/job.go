@@ -41,6 +41,9 @@ type Job struct {
 	Report func(Progress)
 	// Trouble is called when Redis begins to fail a step that is then tried again.
 	Trouble func(error)
+
+	room *room // while rows are accepted
+	full error // why rows were not accepted when the patience was over
 }
 
 // Progress is how far a job is. But for Rows it counts requests, of which rows
@@ -218,7 +221,10 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 		}
 	}
 	reported := time.Now()
-	err := j.Client.EnqueueAll(ctx, tasks.Batch{Name: j.Batch}, rows, func(r tasks.Result) {
+	going, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	j.room = &room{job: j, ctx: going, stop: stop}
+	err := j.Client.EnqueueAll(going, tasks.Batch{Name: j.Batch}, rows, func(r tasks.Result) {
 		switch {
 		case r.Err != nil:
 			p.Rejected++
@@ -235,6 +241,9 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 	})
 	o.count(p)
 	p.Imported = err == nil
+	if errors.Is(context.Cause(going), ErrImpatient) {
+		err = errors.Join(ErrImpatient, j.report(ctx, p))
+	}
 	return o, err
 }
 

@@ -25,6 +25,7 @@ const (
 	MaxConcurrency = 1000 // slots of a lane
 	MaxAttempts    = 99   // spent failures of a request
 	MaxBurst       = 10_000
+	MaxBacklog     = 1_000_000_000 // requests of a lane
 	// MinRetention is of ended requests: a link must live until somebody has read it.
 	MinRetention = time.Second
 	// MinResultsCap leaves room for what a reader takes up at a time.
@@ -49,6 +50,8 @@ type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
 	Account string
 	Redis   Redis
+	// MaxBacklog is how many requests of a lane may wait and be queued; 0: any number.
+	MaxBacklog Backlog
 	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
 	// knows its address. Like Work, it is zero where Needs.FaceKi is not set.
 	FaceKi faceki.Config
@@ -57,15 +60,18 @@ type Config struct {
 	Work      Work
 	// Callback says where callbacks may go, and how.
 	Callback callback.Config
-	Log      telemetry.Config
+	// API is zero where Needs.API is not set.
+	API API
+	Log telemetry.Config
 }
 
 // shared is what every command reads.
 type shared struct {
-	Account  string `env:"KYCLINK_ACCOUNT, default=default"`
-	Redis    Redis
-	Callback callback.Config
-	Log      telemetry.Config
+	Account    string `env:"KYCLINK_ACCOUNT, default=default"`
+	Redis      Redis
+	MaxBacklog Backlog `env:"KYCLINK_MAX_BACKLOG"`
+	Callback   callback.Config
+	Log        telemetry.Config
 }
 
 // EmbeddedRedis says that no Redis was named, so that the process runs its own.
@@ -129,6 +135,8 @@ type Needs struct {
 	// FaceKi says that the command makes links: without it, what is set of
 	// FaceKi and of the work is not even read.
 	FaceKi bool
+	// API says that the command answers HTTP requests.
+	API bool
 	// Simulate asks for the simulator whatever is set: the one at
 	// FACEKI_BASE_URL, or one in this process.
 	Simulate bool
@@ -142,11 +150,14 @@ func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
 	var all shared
 	decode(env, &all)
-	c := Config{Account: all.Account, Redis: all.Redis, Callback: all.Callback, Log: all.Log}
+	c := Config{Account: all.Account, Redis: all.Redis, MaxBacklog: all.MaxBacklog, Callback: all.Callback, Log: all.Log}
 	if needs.FaceKi {
 		decode(env, &c.FaceKi)
 		decode(env, &c.Work)
 		c.chooseUpstream(env, needs)
+	}
+	if needs.API {
+		decode(env, &c.API)
 	}
 	if c.Log.Format == "" && needs.Terminal {
 		c.Log.Format = telemetry.Console
@@ -200,6 +211,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	problems = append(problems, c.Callback.Validate()...)
 	if needs.FaceKi && c.Callback.Secret == "" && c.Callback.Callbacks().On() {
 		problem("KYCLINK_CALLBACK_SECRET is missing, while KYCLINK_CALLBACK_HOSTS turns callbacks on; make one with: echo whsec_$(openssl rand -base64 32)")
+	}
+	if needs.API {
+		problems = append(problems, c.API.Validate()...)
 	}
 	problems = append(problems, c.Log.Validate()...)
 

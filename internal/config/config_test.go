@@ -208,7 +208,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
-		"KYCLINK_ON_UNKNOWN", "FACEKI_RATE", "FACEKI_BURST",
+		"KYCLINK_ON_UNKNOWN", "KYCLINK_MAX_BACKLOG", "FACEKI_RATE", "FACEKI_BURST",
 		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_SECRET_FILE", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY",
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
@@ -262,6 +262,8 @@ func TestContradictions(t *testing.T) {
 		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
 		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
 		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
+		"no backlog":                       {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},
+		"endless backlog":                  {map[string]string{"KYCLINK_MAX_BACKLOG": "none"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "none"; use a number from 1 to 1000000000, or unset it for no limit`}},
 		"mode, and a URL that some mode reads": {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "redis://h:1?master_name=m"}, config.Needs{},
 			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
 		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, nil},

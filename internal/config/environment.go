@@ -34,6 +34,22 @@ func (s *Slots) EnvDecode(value string) error {
 	return nil
 }
 
+// Backlog is a number of requests.
+type Backlog int
+
+// EnvDecode reads a number from 1 to [MaxBacklog].
+func (b *Backlog) EnvDecode(value string) error {
+	if value == "" { // envconfig asks for what is not set as well
+		return nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > MaxBacklog {
+		return wrongError(fmt.Sprintf("is %q; use a number from 1 to %d, or unset it for no limit", value, MaxBacklog))
+	}
+	*b = Backlog(n)
+	return nil
+}
+
 // Rate is the account's rate.
 type Rate struct{ admission.Rate }
 

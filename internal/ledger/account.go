@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -19,56 +20,88 @@ type Backlog struct {
 	Bulk        int `json:"bulk"`
 }
 
-// Account reads of which kind the account's links are, "" before the first one,
-// what waits, and how many worker processes live.
-func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
-	fields, err := l.rdb.HMGet(ctx, l.keys.State(), "upstream").Result()
-	if err != nil {
-		return "", Backlog{}, 0, fmt.Errorf("read the account: %w", err)
-	}
-	upstream, _ = fields[0].(string)
-	waits, workers, err = l.backlog(ctx)
-	return upstream, waits, workers, err
+// AccountStatus is what is shown of an account.
+type AccountStatus struct {
+	Account  string `json:"account"`
+	Upstream string `json:"upstream,omitempty"` // real or simulated; absent before its first link
+	admission.Status
+	Backlog Backlog      `json:"backlog"`
+	Workers int          `json:"workers"`
+	Results StreamStatus `json:"results"`
+	// PutAside is how many tasks and records wait that no worker could read.
+	PutAside int    `json:"put_aside,omitempty"`
+	Intake   Intake `json:"intake,omitzero"`
 }
 
-// backlog adds the batches' counters up. An interactive request never waits to
-// be fed: it is in the sorted set of its lane from its acceptance on.
-func (l *Ledger) backlog(ctx context.Context) (Backlog, int, error) {
-	numbers, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
-	if err != nil {
-		return Backlog{}, 0, fmt.Errorf("read the batches: %w", err)
+// StreamStatus is how full the results stream is, and how far its slowest live group is
+// behind, in events.
+type StreamStatus struct {
+	Length int    `json:"length"`
+	Cap    int    `json:"cap"` // 0 before the first worker
+	Group  string `json:"slowest_group,omitempty"`
+	Lag    int    `json:"lag"`
+}
+
+// Intake is how much is in the intake stream, and how many of its entries were
+// rejected and are kept.
+type Intake struct {
+	Entries int `json:"entries"`
+	Rejects int `json:"rejects"`
+}
+
+// Status reads how things are; nothing is changed by it.
+func (l *Ledger) Status(ctx context.Context) (s AccountStatus, err error) {
+	s.Account = l.keys.Account
+	if s.Status, err = admission.Read(ctx, l.rdb, l.keys); err != nil {
+		return s, err
 	}
-	now, err := l.keys.Clock(ctx, l.rdb).Time()
-	if err != nil {
-		return Backlog{}, 0, fmt.Errorf("read the time: %w", err)
+	if s.Upstream, s.Backlog, s.Workers, err = l.Account(ctx); err != nil {
+		return s, err
 	}
-	alive := now.Add(-l.cfg.DeadAfter).UnixMilli()
-	var interactive, workers *redis.IntCmd
-	var counts []*redis.SliceCmd
+	stream, err := l.Results(ctx)
+	if err != nil {
+		return s, err
+	}
+	slowest, _ := stream.Slowest()
+	s.Results = StreamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
+	if s.PutAside, err = l.CountAside(ctx); err != nil {
+		return s, err
+	}
+	var entries, rejects *redis.IntCmd
 	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		interactive = pipe.ZCard(ctx, l.keys.Queued(record.Interactive))
-		workers = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), "+inf")
-		for _, n := range append(numbers, "0") {
-			number, err := strconv.Atoi(n)
-			if err != nil {
-				return fmt.Errorf("batch number %q: %w", n, err)
-			}
-			counts = append(counts, pipe.HMGet(ctx, l.keys.Batch(number), string(record.Waiting), string(record.Queued)))
-		}
+		entries, rejects = pipe.XLen(ctx, l.keys.Requests()), pipe.XLen(ctx, l.keys.Rejects())
 		return nil
 	})
 	if err != nil {
-		return Backlog{}, 0, fmt.Errorf("read the backlog: %w", err)
+		return s, fmt.Errorf("read the intake stream: %w", err)
 	}
-	total := 0
-	for _, c := range counts {
-		for _, v := range c.Val() {
-			text, _ := v.(string)
-			n, _ := strconv.Atoi(text) // absent is 0
-			total += n
-		}
+	s.Intake = Intake{int(entries.Val()), int(rejects.Val())}
+	return s, nil
+}
+
+// Account reads of which kind the account's links are, "" before the first one,
+// what waits, and how many worker processes live.
+func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	if err != nil {
+		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)
 	}
-	waits := Backlog{Interactive: int(interactive.Val())}
-	waits.Bulk = max(0, total-waits.Interactive)
-	return waits, int(workers.Val()), nil
+	alive := now.Add(-l.cfg.DeadAfter).UnixMilli()
+	var fields *redis.SliceCmd
+	var interactive, bulk, living *redis.IntCmd
+	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		fields = pipe.HMGet(ctx, l.keys.State(), "upstream", "waiting")
+		interactive = pipe.ZCard(ctx, l.keys.Queued(record.Interactive))
+		bulk = pipe.ZCard(ctx, l.keys.Queued(record.Bulk))
+		living = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), "+inf")
+		return nil
+	})
+	if err != nil {
+		return "", Backlog{}, 0, fmt.Errorf("read the account: %w", err)
+	}
+	upstream, _ = fields.Val()[0].(string)
+	text, _ := fields.Val()[1].(string)
+	waiting, _ := strconv.Atoi(text) // absent is 0
+	// An interactive request never waits to be fed: it is queued from its acceptance on.
+	return upstream, Backlog{int(interactive.Val()), int(bulk.Val()) + waiting}, int(living.Val()), nil
 }

@@ -25,6 +25,6 @@ for i = 5, #ARGV, 6 do
     ended = ended + 1
   end
 end
-for state, n in pairs(tally) do redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
+for state, n in pairs(tally) do count(batch, state, n) end
 out[1] = ended
 return out

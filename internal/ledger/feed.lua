@@ -80,8 +80,8 @@ while room > 0 and looked < most do
     redis.call('ZREM', running_key(), batch)
   end
   if fed > 0 then
-    redis.call('HINCRBY', batch_key(batch), 'waiting', -fed)
-    redis.call('HINCRBY', batch_key(batch), 'queued', fed)
+    count(batch, 'w', -fed)
+    count(batch, 'q', fed)
   end
   room = room - fed
 end

@@ -318,7 +318,14 @@ func (b *bench) expectShelves(hidden map[string]bool) {
 func (b *bench) expectCounters() {
 	b.t.Helper()
 	want := map[int]map[string]int{}
+	var waits ledger.Backlog
 	for _, r := range b.records() {
+		switch open := r.State == record.Waiting || r.State == record.Queued; {
+		case open && r.Lane == record.Bulk:
+			waits.Bulk++
+		case open:
+			waits.Interactive++
+		}
 		if want[r.Batch] == nil {
 			want[r.Batch] = map[string]int{}
 		}
@@ -332,6 +339,9 @@ func (b *bench) expectCounters() {
 		for _, generation := range story {
 			want[r.Batch]["possible_duplicates"] += generation.PossibleDuplicates
 		}
+	}
+	if _, got, _, err := b.ledger.Account(context.Background()); err != nil || got != waits {
+		b.t.Errorf("the backlog is %+v, the records say %+v (%v)", got, waits, err)
 	}
 	for batch := range 3 {
 		got, err := b.rdb.HGetAll(context.Background(), b.keys.Batch(batch)).Result()

@@ -3,8 +3,6 @@
 -- Generations that are known already are passed over. What waits is fed again. Returns how many were put back.
 local batch, restored = batch_number(ARGV[1]), 0
 
-local function count(state, n) redis.call('HINCRBY', batch_key(batch), NAME[state], n) end
-
 local function doubts(h)
   if h.dups > 0 then redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', h.dups) end
 end
@@ -20,10 +18,10 @@ local function put(id, h, raw, due)
   if latest then
     unshelve(latest, id)
     redis.call('RENAME', record_key(id), old_key(latest.gen, id))
-    count(latest.state, -1)
+    count(batch, latest.state, -1)
   end
   redis.call('SET', record_key(id), raw)
-  count(h.state, 1)
+  count(batch, h.state, 1)
   doubts(h)
   shelve(h, id)
   if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end

@@ -31,6 +31,18 @@ func (k Keys) Groups() string { return k.Tag() + ":groups" }
 // Replay is how far publishing again is that was broken off.
 func (k Keys) Replay(what string) string { return k.Tag() + ":replay:" + what }
 
+// Requests is the stream that signups are added to by whoever has no client of ours.
+func (k Keys) Requests() string { return k.Tag() + ":requests" }
+
+// Rejects is the stream of what came in there and could not be accepted.
+func (k Keys) Rejects() string { return k.Tag() + ":rejects" }
+
+// APIKeys is the hash of API keys by their ids.
+func (k Keys) APIKeys() string { return k.Tag() + ":api-keys" }
+
+// Audit is the stream of changes that were made with API keys.
+func (k Keys) Audit() string { return k.Tag() + ":audit" }
+
 // Workers is the sorted set of worker processes by their last heartbeat.
 func (k Keys) Workers() string { return k.Tag() + ":workers" }
 

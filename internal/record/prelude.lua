@@ -70,6 +70,20 @@ local function save(key, h)
   return columns
 end
 
+-- count turns a batch's counter of a state, and the account's of what waits in any batch.
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+
+-- backlog gives how many requests of a lane wait or are queued. In the interactive
+-- one none waits: it is queued from its acceptance on.
+local function backlog(lane)
+  local n = redis.call('ZCARD', queued_key(lane))
+  if lane == 'b' then n = n + tonumber(redis.call('HGET', account_key(), 'waiting') or '0') end
+  return n
+end
+
 -- move changes the state, and the counters with it; where many move, tally
 -- gathers what the caller then adds to the counters in the same script.
 local function move(h, state, tally)
@@ -77,9 +91,8 @@ local function move(h, state, tally)
     tally[h.state] = (tally[h.state] or 0) - 1
     tally[state] = (tally[state] or 0) + 1
   elseif h.state ~= state then
-    local counts = batch_key(h.batch)
-    redis.call('HINCRBY', counts, NAME[h.state], -1)
-    redis.call('HINCRBY', counts, NAME[state], 1)
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
   end
   h.state, h.changed = state, now
 end

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/api"
+)
+
+func newKeys() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "make, list and revoke the API's keys",
+		Long: `keys are for the HTTP API. Each allows one or more scopes:
+
+  enqueue  ask for links
+  read     see links, batches and the account
+  operate  pause, resume, cancel, retry
+
+Redis keeps a hash of a key only. What is done with a key is in kyclink audit.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newKeysCreate(), newKeysList(), newKeysRevoke())
+	return cmd
+}
+
+// createdKey is what is shown once.
+type createdKey struct {
+	api.Issued
+	Key string `json:"key"`
+}
+
+func newKeysCreate() *cobra.Command {
+	var (
+		name   string
+		scopes []string
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create --scope SCOPES --name NAME",
+		Short: "make a key and print it: this once, and never again",
+		Example: `  kyclink keys create --scope enqueue,read --name shop
+  kyclink keys create --scope read,operate --name oncall > oncall.key`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if name == "" || len(scopes) == 0 {
+				return usageError(cmd, errors.New("say who will use it, and what for: --name shop --scope enqueue,read"))
+			}
+			given := make([]api.Scope, len(scopes))
+			for i, s := range scopes {
+				given[i] = api.Scope(s)
+			}
+			if err := api.CheckKey(name, given); err != nil {
+				return usageError(cmd, err)
+			}
+			return withShared(cmd, func(e *engine) error {
+				key, issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Create(cmd.Context(), name, given)
+				if err != nil {
+					return err
+				}
+				if err := byHand(cmd.Context(), e, "keys.create", issued); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: key %s (%s) may %s; keep it safe, it is shown this once\n",
+					issued.ID, issued.Name, api.ScopeList(issued.Scopes))
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), createdKey{issued, key})
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), key)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "who will use it (required)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: enqueue, read, operate (required)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func newKeysList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "list all keys, revoked ones as well, the oldest first",
+		Example: "  kyclink keys list\n  kyclink keys list --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withShared(cmd, func(e *engine) error {
+				keys, err := api.NewKeyring(e.rdb, e.cfg.Account).List(cmd.Context())
+				if err != nil {
+					return err
+				}
+				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				for _, k := range keys {
+					if asJSON {
+						if err := printJSON(cmd.OutOrStdout(), k); err != nil {
+							return err
+						}
+						continue
+					}
+					state := "valid"
+					if !k.RevokedAt.IsZero() {
+						state = "revoked " + moment(k.RevokedAt)
+					}
+					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\n", k.ID, k.Name, api.ScopeList(k.Scopes), moment(k.CreatedAt), state)
+				}
+				return t.Flush()
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
+	return cmd
+}
+
+func newKeysRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "end a key: it is refused everywhere within two seconds",
+		Example: "  kyclink keys revoke 4f8a1c2e9b07",
+		Args:    one("the id of a key, as kyclink keys list shows it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withShared(cmd, func(e *engine) error {
+				issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Revoke(cmd.Context(), args[0])
+				switch {
+				case errors.Is(err, api.ErrUnknownKey) && issued.ID != "":
+					return fmt.Errorf("key %s (%s) was revoked before, at %s", issued.ID, issued.Name, moment(issued.RevokedAt))
+				case errors.Is(err, api.ErrUnknownKey):
+					return fmt.Errorf("there is no key with this id in account %q; kyclink keys list shows them", e.cfg.Account)
+				case err != nil:
+					return err
+				}
+				if err := byHand(cmd.Context(), e, "keys.revoke", issued); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "key %s (%s) is revoked\n", issued.ID, issued.Name)
+				return err
+			})
+		},
+	}
+}
+
+// byHand puts into the audit trail what was done to a key on the command line.
+func byHand(ctx context.Context, e *engine, action string, k api.Issued) error {
+	return api.NewTrail(e.rdb, e.cfg.Account).Append(context.WithoutCancel(ctx), api.Change{Action: action, Target: k.ID})
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func newServe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "answer HTTP requests: the API",
+		Long: `serve answers HTTP requests at KYCLINK_LISTEN: signups and batches in, links out.
+GET /v1/openapi.yaml describes all of it. Workers make the links; kyclink keys create
+makes the key that every request needs.
+
+With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY it speaks TLS, and reads the files anew when
+they change. Else a proxy in front should.
+
+It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
+		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink serve
+  curl http://127.0.0.1:8080/v1/links -H "Authorization: Bearer $KEY" -H 'Prefer: wait=10' \
+       --json '{"application_id":"A-1001"}'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, API: true, Terminal: onTerminal()})
+			if err != nil {
+				return err
+			}
+			log := newLogger(cfg, zapcore.Lock(os.Stderr))
+			l, err := listen(cfg.API)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = l.Close() }() // it is closed already where it was served
+			e := &engine{cfg: cfg, log: log}
+			if e.rdb, err = e.openRedis(cmd.Context()); err != nil {
+				return err
+			}
+			defer e.close()
+			return e.serve(cmd.Context(), l)
+		},
+	}
+}
+
+// listen takes the address, before anything else is done.
+func listen(cfg config.API) (net.Listener, error) {
+	l, err := net.Listen("tcp", cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("KYCLINK_LISTEN: %s is taken, by another kyclink serve perhaps; stop that, or set KYCLINK_LISTEN to another address", cfg.Listen)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("KYCLINK_LISTEN: cannot listen: %w", err)
+	}
+	return l, nil
+}
+
+func (e *engine) serve(ctx context.Context, l net.Listener) error {
+	var certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	if cfg := e.cfg.API; cfg.TLS() {
+		c, err := api.LoadCertificate(cfg.TLSCert, cfg.TLSKey, e.log)
+		if err != nil {
+			return err
+		}
+		certificate = c.Get
+	} else if !cfg.OnlyHere() {
+		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
+	}
+	// What many requests do at the same time goes to Redis together.
+	together := *e
+	together.rdb = pipelined(e.rdb)
+	queue := asynq.NewClientFromRedisClient(e.rdb)
+	a := api.New(api.Config{
+		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Producer: together.producer,
+		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
+			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
+		},
+		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),
+		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log,
+	})
+	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
+	return a.Serve(ctx, l, certificate)
+}
+
+// pipelined sends the commands of several goroutines together. The pipeline is
+// rdb's, and ends with it.
+func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
+	if auto, ok := rdb.(interface {
+		AutoPipeline() (*redis.AutoPipeliner, error)
+	}); ok {
+		if pipeline, err := auto.AutoPipeline(); err == nil {
+			return pipeline
+		}
+	}
+	return rdb
+}

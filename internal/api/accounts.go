@@ -1,0 +1,44 @@
+package api
+
+import (
+	"context"
+	"net/http"
+)
+
+func (a *API) getAccount(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	return a.showAccount(ctx, c)
+}
+
+func (a *API) showAccount(ctx context.Context, c *call) error {
+	s, err := a.Ledger.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, s)
+}
+
+func (a *API) pauseAccount(c *call) error { return a.steerAccount(c, "account.pause", a.account.Pause) }
+
+func (a *API) resumeAccount(c *call) error {
+	return a.steerAccount(c, "account.resume", a.account.Resume)
+}
+
+func (a *API) steerAccount(c *call, action string, do func(context.Context) error) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	if err := a.enter(ctx, c, action, ""); err != nil {
+		return err
+	}
+	if err := do(ctx); err != nil {
+		return err
+	}
+	return a.showAccount(ctx, c)
+}

@@ -1,0 +1,166 @@
+// Package api is the HTTP API: signups and batches in, links and how things stand
+// out, as openapi.yaml describes it. Every answer that is no success is a problem
+// document (RFC 9457). It neither makes links nor decides anything about them.
+package api
+
+import (
+	"context"
+	_ "embed"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+//go:embed openapi.yaml
+var document []byte
+
+// Config is what an API works with. All of it is needed but what has a default.
+type Config struct {
+	// Redis is used for blocking reads and for looks at the account; it is not
+	// closed.
+	Redis  redis.UniversalClient
+	Ledger *ledger.Ledger
+	// Producer makes a client that accepts requests. onFull is told where it waits
+	// for room in a lane; it may be nil.
+	Producer func(onFull func(*tasks.BacklogError)) *tasks.Client
+	// Dispatch enqueues the task of a turn that a retry began.
+	Dispatch func(ctx context.Context, lane record.Lane, ref record.Ref) error
+	Keys     Keys
+	Audit    Audit
+	// MaxBody is of a batch, in bytes.
+	MaxBody int64
+	// PerSecond is how many requests a key may make; 1000 where 0, of which twice
+	// as many may come at once.
+	PerSecond float64
+	Log       *zap.Logger
+}
+
+// API answers HTTP requests. It is safe for concurrent use. [API.Run] has to run
+// beside it.
+type API struct {
+	Config
+	mux     *http.ServeMux
+	client  *tasks.Client
+	account *admission.Account
+	stream  *stream
+	// accepting holds as many as accept a request at this moment.
+	accepting chan struct{}
+	limits    *limits
+	uploads   uploads
+	draining  chan struct{}
+
+	roomWithin time.Duration
+}
+
+// New makes an API.
+func New(cfg Config) *API {
+	if cfg.PerSecond == 0 {
+		cfg.PerSecond = 1000
+	}
+	keys := cfg.Ledger.Keys()
+	a := &API{
+		Config: cfg, mux: http.NewServeMux(), client: cfg.Producer(nil),
+		account:   admission.NewAccount(cfg.Redis, keys.Account),
+		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
+		limits:    newLimits(cfg.PerSecond),
+		uploads:   uploads{names: map[string]bool{}},
+		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin,
+	}
+	a.route()
+	return a
+}
+
+// Run reads the results stream until ctx ends: it wakes whoever waits for a link.
+func (a *API) Run(ctx context.Context) { a.stream.run(ctx) }
+
+// Drain answers everybody who waits for a link, with what is known by now. It is
+// called once.
+func (a *API) Drain() { close(a.draining) }
+
+// anyScope is of routes that any key will do for.
+const anyScope Scope = ""
+
+// routes are all that there is, but /healthz.
+func (a *API) routes() []route {
+	return []route{
+		{"POST", "/v1/links", Enqueue, a.postLink},
+		{"GET", "/v1/links/{application_id}", Read, a.getLink},
+		{"DELETE", "/v1/links/{application_id}", Operate, a.deleteLink},
+		{"POST", "/v1/batches", Enqueue, a.postBatch},
+		{"GET", "/v1/batches", Read, a.listBatches},
+		{"GET", "/v1/batches/{id}", Read, a.getBatch},
+		{"GET", "/v1/batches/{id}/export", Read, a.exportBatch},
+		{"POST", "/v1/batches/{id}/pause", Operate, a.steerBatch(ledger.PauseBatch)},
+		{"POST", "/v1/batches/{id}/resume", Operate, a.steerBatch(ledger.ResumeBatch)},
+		{"POST", "/v1/batches/{id}/cancel", Operate, a.cancelBatch},
+		{"POST", "/v1/batches/{id}/retry", Operate, a.retryBatch},
+		{"GET", "/v1/account", Read, a.getAccount},
+		{"POST", "/v1/account/pause", Operate, a.pauseAccount},
+		{"POST", "/v1/account/resume", Operate, a.resumeAccount},
+		{"GET", "/v1/openapi.yaml", anyScope, serveDocument},
+	}
+}
+
+type route struct {
+	method, path string
+	scope        Scope
+	handle       func(*call) error
+}
+
+// route registers the routes, and for each path what says which methods it has.
+func (a *API) route() {
+	allowed := map[string][]string{}
+	for _, r := range a.routes() {
+		a.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, _ *http.Request) {
+			c := w.(*call)
+			if r.scope != anyScope && !c.key.Allows(r.scope) {
+				c.fail(forbidden(c.key, r.scope))
+				return
+			}
+			c.fail(r.handle(c))
+		})
+		allowed[r.path] = append(allowed[r.path], r.method)
+		if r.method == "GET" {
+			allowed[r.path] = append(allowed[r.path], "HEAD")
+		}
+	}
+	for path, methods := range allowed {
+		slices.Sort(methods)
+		allow := strings.Join(methods, ", ")
+		a.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.(*call).fail(notAllowed(allow)) })
+	}
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { w.(*call).fail(noSuchPath()) })
+}
+
+func serveDocument(c *call) error {
+	if err := c.onlyQuery(); err != nil {
+		return err
+	}
+	c.Header().Set("Content-Type", "application/yaml")
+	_, _ = c.Write(document) // whoever does not take it has gone
+	return nil
+}
+
+// health says whether requests can be answered, to anybody.
+func (a *API) health(c *call) error {
+	if m := c.r.Method; m != http.MethodGet && m != http.MethodHead {
+		return notAllowed("GET, HEAD")
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
+	defer cancel()
+	if err := a.Redis.Ping(ctx).Err(); err != nil {
+		return unavailable(err)
+	}
+	return c.json(http.StatusOK, struct {
+		Status string `json:"status"`
+	}{"ok"})
+}

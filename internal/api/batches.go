@@ -1,0 +1,205 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// actFor is how long one request acts on a batch's requests, one after the other.
+// There may be a million.
+const actFor = 20 * time.Second
+
+// retriers is how many requests are tried again at a time.
+const retriers = 16
+
+func (a *API) listBatches(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	batches, err := a.Ledger.Batches(ctx)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		Batches []ledger.Batch `json:"batches"`
+	}{batches})
+}
+
+func (a *API) getBatch(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	b, err := a.batch(ctx, c)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, b)
+}
+
+// batch is the one that the path names.
+func (a *API) batch(ctx context.Context, c *call) (ledger.Batch, error) {
+	name := c.r.PathValue("id")
+	number, known, err := a.Ledger.BatchNumber(ctx, name)
+	if err != nil {
+		return ledger.Batch{}, err
+	}
+	if known {
+		var b ledger.Batch
+		if b, known, err = a.Ledger.Batch(ctx, number); err != nil || known {
+			return b, err
+		}
+	}
+	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", name))
+}
+
+// steerBatch is what changes nothing but the batch itself.
+func (a *API) steerBatch(control ledger.Control) func(*call) error {
+	return func(c *call) error {
+		if err := c.noBody(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+		defer cancel()
+		b, err := a.steer(ctx, c, control)
+		if err != nil {
+			return err
+		}
+		return c.json(http.StatusOK, b)
+	}
+}
+
+// steer gives the batch as it is then.
+func (a *API) steer(ctx context.Context, c *call, control ledger.Control) (ledger.Batch, error) {
+	b, err := a.batch(ctx, c)
+	if err != nil {
+		return b, err
+	}
+	if err := a.enter(ctx, c, "batches."+string(control), b.Batch); err != nil {
+		return b, err
+	}
+	if err := a.Ledger.Steer(ctx, b, control); err != nil {
+		return b, err
+	}
+	return a.batch(ctx, c)
+}
+
+// cancelBatch holds at once for all that was not called, and ends as many as there
+// is time for; the workers end the rest.
+func (a *API) cancelBatch(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), actFor+atOnce)
+	defer cancel()
+	b, err := a.steer(ctx, c, ledger.CancelBatch)
+	if err != nil {
+		return err
+	}
+	ending, stop := context.WithTimeout(ctx, actFor)
+	defer stop()
+	if err := a.Ledger.CallOff(ending, b.Number, func(int) {}); err != nil && ending.Err() == nil {
+		return err
+	}
+	if b, err = a.batch(ctx, c); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, b)
+}
+
+// retried is what a retry did.
+type retried struct {
+	Retried int `json:"retried"`
+	// More says that the time was over before all were tried again.
+	More bool `json:"more"`
+}
+
+// retryBatch starts a new run of failed requests of a batch.
+func (a *API) retryBatch(c *call) error {
+	if err := c.noBody("reason"); err != nil {
+		return err
+	}
+	reason := fault.Reason(c.r.URL.Query().Get("reason"))
+	if reason != "" && !slices.Contains(fault.Ends(), reason) {
+		return unreadable("reason", fmt.Sprintf("no request fails for it; use one of %v", fault.Ends()))
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), actFor+atOnce)
+	defer cancel()
+	b, err := a.batch(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case b.Status == ledger.BatchCancelled:
+		return &tasks.CancelledError{Batch: b.Batch}
+	}
+	if err := a.enter(ctx, c, "batches.retry", b.Batch); err != nil {
+		return err
+	}
+	did, err := a.retry(ctx, b, reason)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, did)
+}
+
+// retry takes what failed until now, so that it ends. A request that was begun is
+// seen through.
+func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (did retried, err error) {
+	now, err := a.Ledger.Keys().Clock(ctx, a.Redis).Time()
+	if err != nil {
+		return did, err
+	}
+	going, stop := context.WithTimeout(ctx, actFor)
+	defer stop()
+	var n atomic.Int64
+	for page, err := range a.Ledger.Shelved(going, record.Failed, time.Time{}, now.Add(time.Millisecond)) {
+		if err == nil {
+			group, grouped := errgroup.WithContext(going)
+			group.SetLimit(retriers)
+			for _, r := range page {
+				if r.Batch != b.Number || reason != "" && r.Outcome.Reason != string(reason) || grouped.Err() != nil {
+					continue
+				}
+				group.Go(func() error { return a.again(ctx, r, &n) })
+			}
+			err = errors.Join(group.Wait(), going.Err())
+		}
+		did = retried{int(n.Load()), going.Err() != nil}
+		if err != nil && !did.More || ctx.Err() != nil {
+			return did, err
+		}
+		if did.More {
+			break
+		}
+	}
+	return did, nil
+}
+
+// again starts one request anew. Where its task is lost, the sweep of the workers
+// enqueues it.
+func (a *API) again(ctx context.Context, r record.Record, n *atomic.Int64) error {
+	ctx = context.WithoutCancel(ctx)
+	now, ok, err := a.Ledger.Again(ctx, r)
+	if err == nil && ok {
+		n.Add(1)
+		if now.State == record.Queued {
+			err = a.Dispatch(ctx, now.Lane, now.Ref())
+		}
+	}
+	return err
+}

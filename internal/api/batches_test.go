@@ -1,0 +1,248 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func (s *shop) batch(id string) ledger.Batch {
+	s.t.Helper()
+	return decoded[ledger.Batch](s.t, s.expect(s.ask("GET", "/v1/batches/"+id, ""), http.StatusOK, ""))
+}
+
+func TestABatchIsSent(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"J-1"}`), http.StatusAccepted, "")
+	const rows = "application_id,redirect_url,generation\n" +
+		"B-1,https://shop.example/1,\nB-2,http://shop.example/2,\nB-1,https://shop.example/1,\nB-1,https://shop.example/other,\nJ-1,,\nB-3,,2\n\"x\n"
+	const path = "/v1/batches?batch=spring%2F1&expiry_minutes=60"
+	did := decoded[imported](t, s.expect(s.ask("POST", path, rows, "Content-Type", "text/csv; charset=utf-8"), http.StatusOK, ""))
+	want := bulk.Counts{Rows: 7, Accepted: 1, Repeated: 1, Joined: 1, Conflicts: 1, Refused: 1, Invalid: 2}
+	if did.Counts != want || did.Rejected != 4 || did.Batch != "spring/1" {
+		t.Errorf("%+v", did)
+	}
+	var told []string
+	for _, r := range did.Rejects {
+		told = append(told, fmt.Sprint(r.Row, " ", r.Line, " ", r.Reason, " ", r.Errors[0].Key))
+	}
+	if !slices.Equal(told, []string{"2 3 invalid redirect_url", "4 5 conflict redirect_url", "6 7 generation_gap generation", "7 8 invalid "}) {
+		t.Errorf("%q", told)
+	}
+	again := decoded[imported](t, s.expect(s.ask("POST", path, rows, "Content-Type", "text/csv"), http.StatusOK, ""))
+	if again.Accepted != 0 || again.Again != 1 {
+		t.Errorf("sent again: %+v", again)
+	}
+	other := s.expect(s.ask("POST", strings.Replace(path, "60", "61", 1), rows, "Content-Type", "text/csv"), http.StatusConflict, "conflict")
+	if p := decoded[problem](t, other); !slices.Equal(p.Keys, []string{"expiry_minutes"}) {
+		t.Errorf("%+v", p)
+	}
+	if b := s.batch("spring%2F1"); b.Rows != 2 || b.Joined != 1 || b.Counts[record.Waiting] != 1 {
+		t.Errorf("%+v", b)
+	}
+	ndjson := `{"application_id":"N-1"}` + "\n" + `{"application_id":"N-2","lane":"fast"}` + "\n"
+	did = decoded[imported](t, s.expect(s.ask("POST", "/v1/batches?batch=second", ndjson, "Content-Type", "application/x-ndjson"), http.StatusOK, ""))
+	if did.Accepted != 1 || did.Invalid != 1 {
+		t.Errorf("%+v", did)
+	}
+	list := decoded[struct{ Batches []ledger.Batch }](t, s.expect(s.ask("GET", "/v1/batches", ""), http.StatusOK, ""))
+	if len(list.Batches) != 2 || list.Batches[0].Batch != "spring/1" {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestABatchIsSteered(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\nbad-1\nbad-2\n", "Content-Type", "text/csv"), http.StatusOK, "")
+	for _, do := range []string{"pause", "resume", "cancel", "retry"} {
+		s.expect(s.ask("POST", "/v1/batches/c/"+do, ""), http.StatusNotFound, "not_found")
+	}
+	steered := func(do string) ledger.Batch {
+		return decoded[ledger.Batch](t, s.expect(s.ask("POST", "/v1/batches/b/"+do, ""), http.StatusOK, ""))
+	}
+	if b := steered("pause"); b.Status != ledger.BatchPaused {
+		t.Errorf("%+v", b)
+	}
+	s.work(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}}}, 1000)
+	steered("resume")
+	done := func() bool { return s.batch("b").Status == ledger.BatchDone }
+	s.eventually("it is done", done)
+	did := func(query string) retried {
+		return decoded[retried](t, s.expect(s.ask("POST", "/v1/batches/b/retry"+query, ""), http.StatusOK, ""))
+	}
+	if got := did("?reason=timeout"); got != (retried{0, false}) {
+		t.Errorf("%+v", got)
+	}
+	if got := did("?reason=invalid_request"); got != (retried{2, false}) {
+		t.Errorf("%+v", got)
+	}
+	s.eventually("it is done again", done)
+	if l := link(t, s.ask("GET", "/v1/links/bad-1", "")); l.Run != 2 || l.Status != tasks.Failed {
+		t.Errorf("%+v", l)
+	}
+	s.expect(s.ask("POST", "/v1/batches/b/retry?reason=held", ""), http.StatusBadRequest, "invalid")
+	steered("pause")
+	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\nbad-1\nbad-2\nC-1\nC-2\n", "Content-Type", "text/csv"), http.StatusOK, "")
+	if b := steered("cancel"); b.Status != ledger.BatchCancelled || b.Counts[record.Cancelled] != 2 || b.Counts[record.Failed] != 2 {
+		t.Errorf("%+v", b)
+	}
+	for _, do := range []string{"pause", "resume", "retry"} {
+		s.expect(s.ask("POST", "/v1/batches/b/"+do, ""), http.StatusConflict, "cancelled")
+	}
+	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nD-1\n", "Content-Type", "text/csv"), http.StatusConflict, "cancelled")
+	if got := strings.Join(s.trail.actions(), ", "); !strings.HasPrefix(got, "batches.import b, batches.pause b, batches.resume b, batches.retry b") {
+		t.Errorf("the trail: %s", got)
+	}
+}
+
+func TestExportFormats(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", "text/csv"), http.StatusOK, "")
+	for _, tt := range []struct{ query, accept, want string }{
+		{"", "", csvType}, {"", "*/*", csvType}, {"", "text/*", csvType}, {"", "application/x-ndjson", ndjsonType},
+		{"", "text/csv;q=0.5, application/x-ndjson", ndjsonType}, {"", "application/x-ndjson;q=0, */*", csvType},
+		{"?format=ndjson", "text/csv", ndjsonType}, {"?format=csv&expired=true", "", csvType},
+	} {
+		a := s.expect(s.ask("GET", "/v1/batches/b/export"+tt.query, "", "Accept", tt.accept), http.StatusOK, "")
+		lines := strings.Count(string(a.body), "\n")
+		if want := map[bool]int{true: 3, false: 2}[tt.want == csvType]; !strings.HasPrefix(a.Header.Get("Content-Type"), tt.want) || lines != want && !strings.Contains(tt.query, "expired") {
+			t.Errorf("%+v: %s, %d lines", tt, a.Header.Get("Content-Type"), lines)
+		}
+	}
+	s.expect(s.ask("GET", "/v1/batches/b/export", "", "Accept", "application/json"), http.StatusNotAcceptable, "not_acceptable")
+	s.expect(s.ask("GET", "/v1/batches/b/export?format=xml", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.ask("GET", "/v1/batches/b/export?expired=1", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.ask("GET", "/v1/batches/c/export", ""), http.StatusNotFound, "not_found")
+	s.expect(s.ask("HEAD", "/v1/batches/b/export", ""), http.StatusOK, "")
+}
+
+// rows is a CSV of n rows, which are made as they are read.
+func rows(n int) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.WriteString(w, "application_id,redirect_url\n")
+		for i := 0; err == nil && i < n; i++ {
+			_, err = fmt.Fprintf(w, "B-%07d,https://shop.example/done\n", i)
+		}
+		_ = w.CloseWithError(err)
+	}()
+	return r
+}
+
+// A body of any length goes through little memory.
+func TestABodyIsNotHeldInMemory(t *testing.T) {
+	s := openAt(t, server, func(c *Config) { c.MaxBody = 1 << 30 })
+	req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/batches?batch=b", rows(50_000))
+	s.must(err)
+	req.Header.Set("Authorization", "Bearer "+every)
+	req.Header.Set("Content-Type", csvType)
+	over := make(chan uint64)
+	stop, cancel := context.WithCancel(t.Context())
+	go func() {
+		var most uint64
+		for m := (runtime.MemStats{}); stop.Err() == nil; {
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+			select {
+			case <-stop.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		over <- most
+	}()
+	resp, err := s.http.Transport.(validating).next.RoundTrip(req) // as it is: validating holds it in memory
+	s.must(err)
+	body, err := io.ReadAll(resp.Body)
+	s.must(err)
+	_ = resp.Body.Close()
+	cancel()
+	if did := decoded[imported](t, answer{resp, body}); did.Accepted != 50_000 {
+		t.Errorf("%+v", did)
+	}
+	if most := <-over; most > 60<<20 {
+		t.Errorf("%d MiB are in use", most>>20)
+	}
+}
+
+// An upload for which there is no room is told so, and goes on when it is sent
+// again.
+func TestABatchForWhichThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.most, s.api.roomWithin = 150, 300*time.Millisecond
+	text := new(strings.Builder)
+	_, err := io.Copy(text, rows(400))
+	s.must(err)
+	a := s.expect(s.ask("POST", "/v1/batches?batch=b", text.String(), "Content-Type", csvType), http.StatusServiceUnavailable, "backlog_full")
+	if p := decoded[problem](t, a); a.Header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "send the same again") {
+		t.Errorf("%v %s", a.Header, a.body)
+	}
+	s.most = 0
+	did := decoded[imported](t, s.expect(s.ask("POST", "/v1/batches?batch=b", text.String(), "Content-Type", csvType), http.StatusOK, ""))
+	if did.Again+did.Accepted != 400 || did.Again != 150 {
+		t.Errorf("%+v", did)
+	}
+	if b := s.batch("b"); b.Counts[record.Waiting] != 400 {
+		t.Errorf("%+v", b)
+	}
+}
+
+func TestTheAccountIsSteered(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	state := func(method, path string) string {
+		a := decoded[ledger.AccountStatus](t, s.expect(s.ask(method, path, ""), http.StatusOK, ""))
+		return a.Gate.State + " " + a.Gate.Reason
+	}
+	if got := []string{state("POST", "/v1/account/pause"), state("GET", "/v1/account"), state("POST", "/v1/account/resume")}; !slices.Equal(got[:2], []string{"closed paused", "closed paused"}) || strings.HasSuffix(got[2], "paused") {
+		t.Errorf("%q", got)
+	}
+}
+
+// While Redis is away requests are answered by 503; who waits for a link waits on,
+// and gets it when Redis is back.
+func TestRedisGoesAway(t *testing.T) {
+	t.Parallel()
+	own := redistest.Start(t, "--appendonly", "yes")
+	s := openAt(t, own, nil)
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	answered := make(chan answer, 1)
+	go func() {
+		answered <- s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
+	}()
+	s.eventually("somebody waits", func() bool {
+		s.api.stream.mu.Lock()
+		defer s.api.stream.mu.Unlock()
+		return len(s.api.stream.waiting) == 1
+	})
+	s.expect(s.ask("GET", "/v1/links/A-1", ""), http.StatusOK, "") // and is in place
+	own.Stop()
+	for _, r := range [][3]string{{"GET", "/v1/links/A-1", ""}, {"POST", "/v1/links", `{"application_id":"A-2"}`}, {"GET", "/v1/batches", ""}, {"POST", "/v1/account/pause", ""}, {"GET", "/healthz", ""}} {
+		a := s.expect(s.ask(r[0], r[1], r[2]), http.StatusServiceUnavailable, "unavailable")
+		if a.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: it does not say when to come again", r)
+		}
+	}
+	own.Restart(t)
+	s.work(simulator.Script{}, 1000)
+	if a := s.expect(<-answered, http.StatusCreated, ""); link(t, a).Status != tasks.Created {
+		t.Errorf("%s", a.body)
+	}
+}

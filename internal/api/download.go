@@ -1,0 +1,105 @@
+package api
+
+import (
+	"bufio"
+	"cmp"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+)
+
+// exportBatch writes the rows of a batch with what came of them, while they are
+// read.
+func (a *API) exportBatch(c *call) error {
+	if err := c.noBody("format", "expired"); err != nil {
+		return err
+	}
+	query := c.r.URL.Query()
+	format, err := exportFormat(query.Get("format"), c.r.Header.Values("Accept"))
+	if err != nil {
+		return err
+	}
+	expired, err := flag("expired", query.Get("expired"))
+	if err != nil {
+		return err
+	}
+	ctx := c.r.Context()
+	b, err := a.batch(ctx, c)
+	if err != nil {
+		return err
+	}
+	now, err := a.Ledger.Keys().Clock(ctx, a.Redis).Time()
+	if err != nil {
+		return err
+	}
+	media := csvType + "; charset=utf-8; header=present"
+	if format == bulk.NDJSON {
+		media = ndjsonType
+	}
+	c.Header().Set("Content-Type", media)
+	c.Header().Set("Vary", "Accept")
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
+	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now}
+	w := bufio.NewWriterSize(&pacedWriter{c, c.control, newPace()}, 64<<10)
+	_, err = export.Write(ctx, w)
+	return cmp.Or(err, w.Flush())
+}
+
+// exportFormat is the one that is asked for by name, or else the one that is liked
+// best; CSV where both are.
+func exportFormat(name string, accept []string) (bulk.Format, error) {
+	switch bulk.Format(name) {
+	case bulk.CSV, bulk.NDJSON:
+		return bulk.Format(name), nil
+	case "":
+	default:
+		return "", unreadable("format", "must be csv or ndjson")
+	}
+	csv, ndjson := liked(accept, csvType), liked(accept, ndjsonType)
+	switch {
+	case csv == 0 && ndjson == 0:
+		return "", newProblem(http.StatusNotAcceptable, notAcceptable, "There is no such format", "the rows can be had as "+csvType+" and as "+ndjsonType)
+	case ndjson > csv:
+		return bulk.NDJSON, nil
+	}
+	return bulk.CSV, nil
+}
+
+// liked is how much a type is wanted, from 0 to 1: what is said of it most
+// precisely counts.
+func liked(accept []string, media string) float64 {
+	if len(accept) == 0 {
+		return 1
+	}
+	kind, _, _ := strings.Cut(media, "/")
+	best, found := 0.0, 0
+	for one := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		given, params, err := mime.ParseMediaType(strings.TrimSpace(one))
+		if err != nil {
+			continue
+		}
+		precise := 0
+		switch given {
+		case media:
+			precise = 3
+		case kind + "/*":
+			precise = 2
+		case "*/*":
+			precise = 1
+		}
+		if precise <= found {
+			continue
+		}
+		quality, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64)
+		if err != nil {
+			quality = 1
+		}
+		best, found = quality, precise
+	}
+	return best
+}

@@ -1,0 +1,372 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+	"github.com/kyclink/kyclink/worker"
+)
+
+var server *redistest.Server
+
+func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
+
+// described is openapi.yaml, against which everything is held.
+var described = sync.OnceValues(func() (validator.Validator, error) {
+	doc, err := libopenapi.NewDocument(document)
+	if err != nil {
+		return nil, err
+	}
+	v, errs := validator.NewValidator(doc)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("%v", errs)
+	}
+	return v, nil
+})
+
+// shop is one account, with everything real around the API but its keys.
+type shop struct {
+	t       testing.TB
+	rdb     *redis.Client
+	account string
+	client  *tasks.Client
+	ledger  *ledger.Ledger
+	api     *API
+	url     string
+	trail   *trail
+	http    *http.Client
+	stop    func() // drains
+	most    int    // of a lane's backlog, from the next upload on; 0: any number
+}
+
+// keys are their own names: "enqueue", "read,operate".
+type keys struct{}
+
+func (keys) Verify(_ context.Context, presented string) (Key, error) {
+	k := Key{ID: "id of " + presented, Name: "name of " + presented}
+	for s := range strings.SplitSeq(presented, ",") {
+		if !slices.Contains(Scopes(), Scope(s)) {
+			return Key{}, ErrUnknownKey
+		}
+		k.Scopes = append(k.Scopes, Scope(s))
+	}
+	return k, nil
+}
+
+const every = "enqueue,read,operate"
+
+// trail is an audit trail in memory.
+type trail struct {
+	mu      sync.Mutex
+	changes []Change
+}
+
+func (a *trail) Append(_ context.Context, c Change) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changes = append(a.changes, c)
+	return nil
+}
+
+// actions are what is in the trail: action and target.
+func (a *trail) actions() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []string
+	for _, c := range a.changes {
+		out = append(out, strings.TrimSpace(c.Action+" "+c.Target))
+	}
+	return out
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+func open(t testing.TB) *shop { t.Helper(); return openAt(t, server, nil) }
+
+// openAt changes the API's Config before it is made.
+func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop {
+	t.Helper()
+	s := &shop{t: t, account: redistest.Account(), trail: &trail{}}
+	// go-redis dials once a second only when it failed as often as its pool is
+	// large, by a goroutine that outlives Close.
+	s.rdb = redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 200, DialerRetries: 1})
+	t.Cleanup(func() { _ = s.rdb.Close() })
+	s.client = tasks.NewClient(s.rdb, tasks.Config{Account: s.account})
+	s.ledger = ledger.New(s.rdb, ledger.Config{Account: s.account, Simulated: true})
+	var log lockedBuffer
+	s.logged(&log)
+	cfg := Config{
+		Redis: s.rdb, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
+		Dispatch: func(context.Context, record.Lane, record.Ref) error { return nil }, // the sweep does
+		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
+	}
+	cfg.Producer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
+		return tasks.NewClient(s.rdb, tasks.Config{Account: s.account, MaxBacklog: s.most, OnFull: onFull})
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s.api = New(cfg)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s.must(err)
+	s.url = "http://" + l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- s.api.Serve(ctx, l, nil) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		s.http.CloseIdleConnections()
+		s.must(<-over)
+	})
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 2000
+	s.http = &http.Client{Transport: validating{t, transport}, Timeout: time.Minute}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// logged holds, after the test, that no secret is in the log.
+func (s *shop) logged(log *lockedBuffer) {
+	s.t.Cleanup(func() {
+		text := log.String()
+		for _, secret := range []string{"simulator.invalid", "shop.example", "Bearer", "enqueue,read,operate\","} {
+			if strings.Contains(strings.ReplaceAll(text, "name of "+every, ""), secret) {
+				s.t.Errorf("the log holds %q:\n%s", secret, text[:min(len(text), 3000)])
+			}
+		}
+	})
+}
+
+func (s *shop) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// work runs a worker against a simulator until the end of the test.
+func (s *shop) work(script simulator.Script, perSecond int) *simulator.Simulator {
+	s.t.Helper()
+	sim := simulator.New(simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
+	url, stop, err := sim.Start()
+	s.must(err)
+	s.t.Cleanup(stop)
+	_, _, err = s.api.account.SetRate(s.t.Context(), admission.Rate{N: perSecond, Per: time.Second}, max(2, perSecond/10))
+	s.must(err)
+	cfg := faceki.Config{
+		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
+	}
+	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.rdb, record.Keys{Account: s.account}, cfg))
+	w := worker.New(s.rdb, s.ledger, client, worker.Config{
+		Account: s.account, Slots: 64, Defaults: record.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- w.Run(ctx) }()
+	s.t.Cleanup(func() {
+		cancel()
+		s.must(<-over)
+		client.Close()
+	})
+	return sim
+}
+
+// answer is what came back.
+type answer struct {
+	*http.Response
+	body []byte
+}
+
+func (a answer) reason() string {
+	var p problem
+	_ = json.Unmarshal(a.body, &p)
+	return strings.TrimPrefix(p.Type, typeBase)
+}
+
+func decoded[T any](t testing.TB, a answer) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, &v); err != nil {
+		t.Fatalf("%d %s: %v", a.StatusCode, a.body, err)
+	}
+	return v
+}
+
+// headers are pairs.
+func (s *shop) ask(method, path, body string, headers ...string) answer {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	s.must(err)
+	req.Header.Set("Authorization", "Bearer "+every)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			req.Header.Del(headers[i])
+		} else {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	return s.do(req)
+}
+
+func (s *shop) do(req *http.Request) answer {
+	s.t.Helper()
+	resp, err := s.http.Do(req)
+	if err != nil {
+		s.t.Errorf("%s %s: %v", req.Method, req.URL, err)
+		return answer{Response: &http.Response{Header: http.Header{}}}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	s.must(err)
+	return answer{resp, body}
+}
+
+// expect holds that a request is answered so; reason is of a problem.
+func (s *shop) expect(a answer, status int, reason string) answer {
+	s.t.Helper()
+	if a.StatusCode != status || a.reason() != reason {
+		s.t.Fatalf("%s %s: %d %s, want %d %s\n%s", a.Request.Method, a.Request.URL, a.StatusCode, a.reason(), status, reason, a.body)
+	}
+	return a
+}
+
+// none holds that nothing was accepted.
+func (s *shop) none() {
+	s.t.Helper()
+	found, err := s.rdb.Keys(s.t.Context(), "{kyclink:"+s.account+"}/*").Result()
+	s.must(err)
+	if len(found) > 0 {
+		s.t.Errorf("accepted: %v", found[:min(len(found), 10)])
+	}
+}
+
+// validating holds every answer, and every request that was served, against
+// openapi.yaml.
+type validating struct {
+	t    testing.TB
+	next http.RoundTripper
+}
+
+func (v validating) RoundTrip(r *http.Request) (*http.Response, error) {
+	var sent []byte
+	if r.Body != nil {
+		sent, _ = io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		r.Body = io.NopCloser(bytes.NewReader(sent))
+	}
+	resp, err := v.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	got, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(got))
+	if problem := violation(r, sent, resp, got); problem != "" {
+		v.t.Errorf("%s %s: %d is not as openapi.yaml says: %s\n%.500s", r.Method, r.URL, resp.StatusCode, problem, got)
+	}
+	return resp, nil
+}
+
+func violation(r *http.Request, sent []byte, resp *http.Response, got []byte) string {
+	v, err := described()
+	if err != nil {
+		return err.Error()
+	}
+	if id := resp.Header.Get("X-Request-Id"); id == "" {
+		return "it has no X-Request-Id"
+	}
+	kind := resp.Header.Get("Content-Type")
+	if resp.StatusCode >= 400 && kind != "application/problem+json" {
+		return "it is no problem document, but " + kind
+	}
+	if resp.StatusCode >= 400 && r.Method != http.MethodHead {
+		var p problem
+		if json.Unmarshal(got, &p) != nil || p.Status != resp.StatusCode || !strings.HasPrefix(p.Type, typeBase) || p.RequestID != resp.Header.Get("X-Request-Id") {
+			return "it is no problem document"
+		}
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusUnauthorized {
+			return "" // it may be of what is not described
+		}
+	}
+	if r.Method == http.MethodHead || kind == ndjsonType || r.Header.Get("Content-Type") == ndjsonType {
+		return "" // the validator takes NDJSON for JSON
+	}
+	asked := r.Clone(context.Background())
+	if resp.StatusCode < 400 && !strings.HasPrefix(kind, csvType) {
+		asked.Body = io.NopCloser(bytes.NewReader(sent))
+		if ok, errs := v.ValidateHttpRequestSync(asked); !ok {
+			return fmt.Sprintf("the request: %v %v", errs[0].Message, errs[0].Reason)
+		}
+	}
+	asked.Body = io.NopCloser(bytes.NewReader(sent))
+	copied := *resp
+	copied.Body = io.NopCloser(bytes.NewReader(got))
+	if ok, errs := v.ValidateHttpResponse(asked, &copied); !ok {
+		text := errs[0].Message + " " + errs[0].Reason
+		for _, e := range errs[0].SchemaValidationErrors {
+			text += "; " + e.Reason + " " + e.FieldPath
+		}
+		return text
+	}
+	return ""
+}
+
+// eventually looks again and again, for a minute at most.
+func (s *shop) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.t.Fatalf("never came true: %s", what)
+		}
+	}
+}

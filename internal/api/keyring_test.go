@@ -1,0 +1,165 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+func TestKeyring(t *testing.T) {
+	account := redistest.Account()
+	ring := NewKeyring(server.Client(t), account)
+	key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read, Enqueue, Read})
+	if err != nil || !regexp.MustCompile(`^kyclink_[0-9a-f]{12}_[A-Za-z0-9_-]{43}$`).MatchString(key) {
+		t.Fatalf("%v, %v", len(key), err)
+	}
+	if !slices.Equal(issued.Scopes, []Scope{Enqueue, Read}) || !strings.HasPrefix(key, "kyclink_"+issued.ID+"_") {
+		t.Errorf("issued %+v", issued)
+	}
+	// Another key's secret under this id, and all that is near the right one.
+	other, _, err := ring.Create(t.Context(), "other", []Scope{Operate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := key[len("kyclink_")+13:]
+	flipped := key[:len(key)-1] + string(rune(key[len(key)-1]^1))
+	for _, wrong := range []string{
+		"", "kyclink_", "kyclink__", secret, key[8:], key + "A", key[:len(key)-1], flipped, strings.ToUpper(key), " " + key,
+		"kyclink_" + issued.ID + other[len("kyclink_")+12:], "kyclink_000000000000_" + secret, "kyclink_" + issued.ID, "kyclink_" + issued.ID + "_",
+	} {
+		if got, err := ring.Verify(t.Context(), wrong); !errors.Is(err, ErrUnknownKey) || got.ID != "" {
+			t.Errorf("a wrong key of %d bytes gave %+v, %v", len(wrong), got, err)
+		}
+	}
+	for range 2 { // from Redis, then from what is remembered
+		got, err := ring.Verify(t.Context(), key)
+		if err != nil || got.ID != issued.ID || got.Name != "shop" || !got.Allows(Enqueue) || got.Allows(Operate) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if _, err := NewKeyring(server.Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknownKey) {
+		t.Errorf("another account knows it: %v", err)
+	}
+
+	// What is in Redis does not hold it.
+	kept, err := server.Client(t).HGetAll(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("%v, %v", len(kept), err)
+	}
+	if strings.Contains(fmt.Sprint(kept), secret) {
+		t.Error("the key is kept as it is")
+	}
+}
+
+func TestKeysThatCannotBeMade(t *testing.T) {
+	ring := NewKeyring(server.Client(t), redistest.Account())
+	for _, tt := range []struct {
+		name   string
+		scopes []Scope
+		want   string
+	}{
+		{"", []Scope{Read}, "1 to 64 printable characters"},
+		{strings.Repeat("ä", 65), []Scope{Read}, "1 to 64"},
+		{"a\nb", []Scope{Read}, "printable"},
+		{"a\xff", []Scope{Read}, "printable"},
+		{"shop", nil, "good for nothing"},
+		{"shop", []Scope{Read, "admin"}, `no scope "admin"; the scopes are enqueue,read,operate`},
+	} {
+		if _, _, err := ring.Create(t.Context(), tt.name, tt.scopes); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q with %v: %v", tt.name, tt.scopes, err)
+		}
+	}
+	if keys, err := ring.List(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("%v, %v", keys, err)
+	}
+}
+
+// A key that another process revoked is let in for two seconds at most, and one
+// that another process made at once.
+func TestARevokedKeyIsRefusedSoon(t *testing.T) {
+	account := redistest.Account()
+	here, there := NewKeyring(server.Client(t), account), NewKeyring(server.Client(t), account)
+	now := time.Now()
+	here.now = func() time.Time { return now }
+	key, issued, err := there.Create(t.Context(), "shop", Scopes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := func(want bool) {
+		t.Helper()
+		if _, err := here.Verify(t.Context(), key); (err == nil) != want || err != nil && !errors.Is(err, ErrUnknownKey) {
+			t.Errorf("it is valid: %v; %v", err == nil, err)
+		}
+	}
+	valid(true)
+	if revoked, err := there.Revoke(t.Context(), issued.ID); err != nil || revoked.RevokedAt.IsZero() {
+		t.Fatalf("%+v, %v", revoked, err)
+	}
+	now = now.Add(2*time.Second - time.Millisecond)
+	valid(true)
+	now = now.Add(time.Millisecond)
+	valid(false)
+	if again, err := there.Revoke(t.Context(), issued.ID); !errors.Is(err, ErrUnknownKey) || again.ID != issued.ID {
+		t.Errorf("revoked again: %+v, %v", again, err)
+	}
+	if _, err := there.Revoke(t.Context(), "000000000000"); !errors.Is(err, ErrUnknownKey) {
+		t.Errorf("an unknown one: %v", err)
+	}
+	keys, err := here.List(t.Context())
+	if err != nil || len(keys) != 1 || keys[0].RevokedAt.IsZero() || keys[0].Name != "shop" {
+		t.Errorf("listed: %+v, %v", keys, err)
+	}
+	over := server.Client(t)
+	_ = over.Close()
+	if _, err := NewKeyring(over, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknownKey) || strings.Contains(err.Error(), key) {
+		t.Errorf("without Redis: %v", err)
+	}
+}
+
+func TestTrail(t *testing.T) {
+	trail := NewTrail(server.Client(t), redistest.Account())
+	const changes = 2*trailPage + 3
+	key := Key{ID: "4f8a1c2e9b07", Name: "shop"}
+	for i := range changes {
+		if err := trail.Append(t.Context(), Change{Key: key, Action: "links.request", Target: fmt.Sprint("A-", i), RequestID: "r"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(since time.Time) (all []Change) {
+		t.Helper()
+		for c, err := range trail.Changes(t.Context(), since) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+		}
+		return all
+	}
+	all := read(time.Time{})
+	if len(all) != changes {
+		t.Fatalf("%d changes, want %d", len(all), changes)
+	}
+	for i, c := range all {
+		if c.Key.ID != key.ID || c.Key.Name != key.Name || c.Action != "links.request" || c.Target != fmt.Sprint("A-", i) || c.RequestID != "r" {
+			t.Fatalf("change %d is %+v", i, c)
+		}
+		if time.Since(c.At).Abs() > time.Hour || i > 0 && c.At.Before(all[i-1].At) {
+			t.Fatalf("change %d is of %v", i, c.At)
+		}
+	}
+	at := all[len(all)-1].At
+	for _, c := range read(at) {
+		if c.At.Before(at) {
+			t.Errorf("%+v was before %v", c, at)
+		}
+	}
+	if later := read(at.Add(time.Hour)); len(later) != 0 {
+		t.Errorf("%d are from the future", len(later))
+	}
+}

@@ -1,0 +1,265 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// postLink accepts one request, and may wait for its link.
+func (a *API) postLink(c *call) error {
+	if err := c.onlyQuery(); err != nil {
+		return err
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	req, err := tasks.ParseRequest(body)
+	if err != nil {
+		return unacceptable(err)
+	}
+	wait := preferredWait(c.r.Header)
+	var w *waiter
+	if wait > 0 { // before it is accepted, so that its event is not missed
+		w = a.stream.wait(req.ApplicationID)
+		defer w.done()
+	}
+	link, err := a.enqueue(c, req)
+	if err != nil {
+		return err
+	}
+	before := link.Status
+	if wait > 0 {
+		waited(c.Header(), wait)
+		if !settled(before) {
+			link = a.await(c.r.Context(), w, link, wait)
+		}
+	}
+	c.Header().Set("Location", "/v1/links/"+url.PathEscape(link.ApplicationID))
+	switch {
+	case !link.Status.Ended():
+		return c.json(http.StatusAccepted, link)
+	case link.Status == tasks.Created && !before.Ended():
+		return c.json(http.StatusCreated, link)
+	}
+	return c.json(http.StatusOK, link)
+}
+
+// accepters is how many requests are accepted at a time: of thousands that come at
+// once the first are not to wait for the last, as they would if all took each of
+// several steps together.
+const accepters = 64
+
+// enqueue accepts a request when its turn has come.
+func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	select {
+	case a.accepting <- struct{}{}:
+		defer func() { <-a.accepting }()
+	case <-ctx.Done():
+		return tasks.Link{}, ctx.Err()
+	}
+	if err := a.enter(ctx, c, "links.request", req.ApplicationID); err != nil {
+		return tasks.Link{}, err
+	}
+	return a.client.Enqueue(ctx, req)
+}
+
+// unacceptable tells a body that cannot be read from one that makes no sense.
+func unacceptable(err error) error {
+	if e, ok := errors.AsType[*tasks.InvalidError](err); ok && len(e.Problems) > 0 && e.Problems[0].Key == "" {
+		return unreadable("", "the body "+e.Problems[0].Message)
+	}
+	return err
+}
+
+// settled says that waiting would bring nothing.
+func settled(s tasks.Status) bool { return s.Ended() || s == tasks.Held }
+
+// await gives the link as soon as its request has ended or is held, and else what
+// is known when the time is over, or nobody may wait any longer. It never fails:
+// while Redis is away it waits on.
+func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.Duration) tasks.Link {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for last := false; !last; {
+		select {
+		case <-w.woken:
+		case <-over.C:
+			last = true
+		case <-a.draining:
+			last = true
+		case <-ctx.Done():
+			return link
+		}
+		looking, cancel := context.WithTimeout(ctx, time.Second)
+		now, err := a.look(looking, link.ApplicationID, link.Generation)
+		cancel()
+		if err == nil {
+			link = now
+		} else if !last {
+			again := time.AfterFunc(streamPause, w.wake)
+			defer again.Stop()
+		}
+		if settled(link.Status) {
+			return link
+		}
+	}
+	return link
+}
+
+// look reads one generation of a request, the latest where it is 0.
+func (a *API) look(ctx context.Context, applicationID string, generation int) (tasks.Link, error) {
+	answers, err := a.client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
+	if err != nil {
+		return tasks.Link{}, err
+	}
+	switch gap, isGap := errors.AsType[*tasks.GapError](answers[0].Err); {
+	case isGap && gap.Latest > 0:
+		return tasks.Link{}, notFound(fmt.Sprintf("the latest generation of %s is %d", applicationID, gap.Latest))
+	case isGap:
+		return tasks.Link{}, tasks.ErrNotFound
+	}
+	return answers[0].Link, answers[0].Err
+}
+
+// subject reads which generation of which request is meant.
+func (c *call) subject() (applicationID string, generation int, err error) {
+	if err := c.noBody("generation"); err != nil {
+		return "", 0, err
+	}
+	applicationID = c.r.PathValue("application_id")
+	r, err := tasks.ParseText(func(key string) string {
+		switch key {
+		case "application_id":
+			return applicationID
+		case "generation":
+			return c.r.URL.Query().Get(key)
+		}
+		return ""
+	})
+	if e, ok := errors.AsType[*tasks.InvalidError](err); ok {
+		return "", 0, invalid(http.StatusBadRequest, e.Problems)
+	}
+	return applicationID, r.Generation, err
+}
+
+// getLink gives what is known of a request.
+func (a *API) getLink(c *call) error {
+	id, generation, err := c.subject()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	link, err := a.look(ctx, id, generation)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(encoded(link))
+	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
+	c.Header().Set("ETag", tag)
+	c.Header().Set("Cache-Control", "private, no-cache")
+	if matches(c.r.Header.Values("If-None-Match"), tag) {
+		c.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return c.json(http.StatusOK, link)
+}
+
+// matches compares as RFC 9110 wants for If-None-Match. Our tags hold no comma.
+func matches(headers []string, tag string) bool {
+	for _, header := range headers {
+		for one := range strings.SplitSeq(header, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cancelTries is how often a cancel looks again, because the request went on in
+// between.
+const cancelTries = 5
+
+// deleteLink cancels a request that was not called. One that is being called ends
+// with its answer.
+func (a *API) deleteLink(c *call) error {
+	id, generation, err := c.subject()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	defer cancel()
+	link, err := a.look(ctx, id, generation)
+	if err != nil {
+		return err
+	}
+	if err := a.enter(ctx, c, "links.cancel", id); err != nil {
+		return err
+	}
+	for range cancelTries {
+		r, ok, err := a.Ledger.Get(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return tasks.ErrNotFound
+		case generation != 0 && r.Generation != generation:
+			return ended(link) // there is a later one
+		}
+		state, err := a.Ledger.Cancel(ctx, r)
+		if err != nil {
+			return err
+		}
+		if state == "" {
+			continue
+		}
+		return a.cancelled(ctx, c, r, state)
+	}
+	return unavailable(errors.New("the request went on again and again"))
+}
+
+func (a *API) cancelled(ctx context.Context, c *call, r record.Record, state record.State) error {
+	link, err := a.look(ctx, r.ApplicationID, r.Generation)
+	if err != nil {
+		return err
+	}
+	switch state { //nolint:exhaustive // the others are not left by a cancel
+	case record.Calling:
+		return c.json(http.StatusAccepted, link)
+	case record.Created, record.Failed:
+		return ended(link)
+	}
+	return c.json(http.StatusOK, link)
+}
+
+// enter puts a change into the trail before it is made, so that none is made that
+// is not there.
+func (a *API) enter(ctx context.Context, c *call, action, target string) error {
+	return a.Audit.Append(ctx, Change{Key: c.key, Action: action, Target: target, RequestID: c.id})
+}
+
+// flag reads a parameter that is true or false.
+func flag(key, value string) (bool, error) {
+	if value == "" {
+		return false, nil
+	}
+	if value != "true" && value != "false" {
+		return false, unreadable(key, "must be true or false")
+	}
+	return strconv.ParseBool(value)
+}

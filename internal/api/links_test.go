@@ -1,0 +1,214 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func link(t testing.TB, a answer) tasks.Link { t.Helper(); return decoded[tasks.Link](t, a) }
+
+func TestALinkIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	const body = `{"application_id":"A-1","redirect_url":"https://shop.example/done","metadata":{"customer":"42"}}`
+	first := s.expect(s.ask("POST", "/v1/links", body), http.StatusAccepted, "")
+	if l := link(t, first); l.Status != tasks.Queued || l.Lane != tasks.Interactive || first.Header.Get("Location") != "/v1/links/A-1" {
+		t.Errorf("%+v at %s", l, first.Header.Get("Location"))
+	}
+	again := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	if string(again.body) != string(first.body) {
+		t.Errorf("asking again gives %s, before %s", again.body, first.body)
+	}
+	conflict := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","redirect_url":"https://shop.example/other","metadata":{}}`),
+		http.StatusConflict, "conflict")
+	if p := decoded[problem](t, conflict); !slices.Equal(p.Keys, []string{"redirect_url", "metadata"}) {
+		t.Errorf("the conflict names %v", p.Keys)
+	}
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`), http.StatusConflict, "generation_gap")
+	if n := s.rdb.ZCard(t.Context(), record.Keys{Account: s.account}.Queued(record.Interactive)).Val(); n != 1 {
+		t.Errorf("%d are queued", n)
+	}
+	if got := s.trail.changes[0]; got.Key.ID != "id of "+every || got.RequestID != first.Header.Get("X-Request-Id") || got.Action+got.Target != "links.requestA-1" {
+		t.Errorf("the trail says %+v", got)
+	}
+}
+
+func TestWhoWaitsGetsTheLink(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	sim := s.work(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}, {Match: "odd-*", Fault: simulator.Fault{Name: "no_url"}}}}, 1000)
+	made := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "respond-async, WAIT=\"99\"; foo=bar"), http.StatusCreated, "")
+	if l := link(t, made); l.URL == "" || l.URL != sim.Application("A-1").Links[0].URL || made.Header.Get("Preference-Applied") != "wait=30" {
+		t.Errorf("%+v, %v", l, made.Header)
+	}
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=5"), http.StatusOK, "")
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusOK, "")
+	failed := s.expect(s.ask("POST", "/v1/links", `{"application_id":"bad-1"}`, "Prefer", "wait=30"), http.StatusOK, "")
+	if l := link(t, failed); l.Status != tasks.Failed || l.Reason != "invalid_request" {
+		t.Errorf("%+v", l)
+	}
+	held := s.expect(s.ask("POST", "/v1/links", `{"application_id":"odd-1"}`, "Prefer", "wait=30"), http.StatusAccepted, "")
+	if l := link(t, held); l.Status != tasks.Held {
+		t.Errorf("%+v", l)
+	}
+	next := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	if l := link(t, next); l.Generation != 2 || l.URL == link(t, made).URL {
+		t.Errorf("%+v", l)
+	}
+	old := s.expect(s.ask("GET", "/v1/links/A-1?generation=1", ""), http.StatusOK, "")
+	if l := link(t, old); l.URL != link(t, made).URL {
+		t.Errorf("%+v", l)
+	}
+	s.expect(s.ask("GET", "/v1/links/A-1?generation=3", ""), http.StatusNotFound, "not_found")
+}
+
+// Without a worker nothing comes: the answer is what is known, after that time.
+func TestWaitingEnds(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	began := time.Now()
+	a := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=1"), http.StatusAccepted, "")
+	if took := time.Since(began); took < time.Second || a.Header.Get("Preference-Applied") != "wait=1" {
+		t.Errorf("after %v: %v", took, a.Header)
+	}
+	for _, prefer := range []string{"wait=0", "wait", "wait=-1", "wait=soon", "handling=lenient", "wait=\""} {
+		began := time.Now()
+		a := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", prefer), http.StatusAccepted, "")
+		if took := time.Since(began); took > 900*time.Millisecond || a.Header.Get("Preference-Applied") != "" {
+			t.Errorf("%s: after %v: %v", prefer, took, a.Header)
+		}
+	}
+}
+
+func TestADrainAnswersWhoWaits(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	answered := make(chan answer, 1)
+	go func() {
+		answered <- s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
+	}()
+	s.eventually("somebody waits", func() bool {
+		s.api.stream.mu.Lock()
+		defer s.api.stream.mu.Unlock()
+		return len(s.api.stream.waiting) == 1
+	})
+	s.eventually("it is accepted", func() bool { _, err := s.client.Get(t.Context(), "A-1"); return err == nil })
+	began := time.Now()
+	s.stop()
+	s.expect(<-answered, http.StatusAccepted, "")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("draining took %v", took)
+	}
+	if n := len(s.api.stream.waiting); n != 0 {
+		t.Errorf("%d wait still", n)
+	}
+}
+
+func TestGetWithAnETag(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.expect(s.ask("GET", "/v1/links/A%2F1", ""), http.StatusNotFound, "not_found")
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A/1"}`), http.StatusAccepted, "")
+	first := s.expect(s.ask("GET", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	tag := first.Header.Get("ETag")
+	for _, header := range []string{tag, "W/" + tag, `"x", ` + tag, "*"} {
+		a := s.expect(s.ask("GET", "/v1/links/A%2F1", "", "If-None-Match", header), http.StatusNotModified, "")
+		if a.Header.Get("ETag") != tag || len(a.body) > 0 {
+			t.Errorf("%v %q", a.Header, a.body)
+		}
+	}
+	s.expect(s.ask("HEAD", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	s.expect(s.ask("DELETE", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	if a := s.expect(s.ask("GET", "/v1/links/A%2F1", "", "If-None-Match", tag), http.StatusOK, ""); a.Header.Get("ETag") == tag {
+		t.Error("the tag has not changed")
+	}
+	s.expect(s.ask("GET", "/v1/links/A%2F1?generation=0", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.ask("GET", "/v1/links/A%2F1?generatoin=1", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.ask("GET", "/v1/links/"+strings.Repeat("x", 129), ""), http.StatusBadRequest, "invalid")
+}
+
+func TestDeleteCancelsWhatWasNotCalled(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.expect(s.ask("DELETE", "/v1/links/A-1", ""), http.StatusNotFound, "not_found")
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	for range 2 {
+		a := s.expect(s.ask("DELETE", "/v1/links/A-1", ""), http.StatusOK, "")
+		if l := link(t, a); l.Status != tasks.Cancelled || l.Reason != "cancelled" {
+			t.Errorf("%+v", l)
+		}
+	}
+	sim := s.work(simulator.Script{Rules: []simulator.Rule{{Match: "slow-*", Fault: simulator.Fault{Name: "hang"}}}}, 1000)
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-2"}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	s.expect(s.ask("DELETE", "/v1/links/A-2", ""), http.StatusConflict, "ended")
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"slow-1"}`), http.StatusAccepted, "")
+	s.eventually("it is called", func() bool { return sim.Application("slow-1").Calls > 0 })
+	if l := link(t, s.expect(s.ask("DELETE", "/v1/links/slow-1", ""), http.StatusAccepted, "")); l.Status != tasks.Calling {
+		t.Errorf("%+v", l)
+	}
+	if n := sim.Application("A-1").Calls; n != 0 {
+		t.Errorf("what was cancelled was called %d times", n)
+	}
+}
+
+// Many wait at once: each gets its own link.
+func TestManyWait(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	sim := s.work(simulator.Script{}, 2000)
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			id := fmt.Sprintf("A-%d", i)
+			a := s.ask("POST", "/v1/links", fmt.Sprintf(`{"application_id":%q}`, id), "Prefer", "wait=30")
+			if l := link(t, a); a.StatusCode != http.StatusCreated || l.ApplicationID != id || l.URL != sim.Application(id).Links[0].URL {
+				t.Errorf("%s: %d %+v", id, a.StatusCode, l)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Somebody who waits for the link of a row of a batch that is paused behind
+// others gets it at once, and the batch counts it once.
+func TestPromotionAnswersAtOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var rows strings.Builder
+	rows.WriteString("application_id\n")
+	for i := range 250 {
+		fmt.Fprintf(&rows, "B-%d\n", i)
+	}
+	s.expect(s.ask("POST", "/v1/batches?batch=spring", rows.String(), "Content-Type", "text/csv"), http.StatusOK, "")
+	s.expect(s.ask("POST", "/v1/batches/spring/pause", ""), http.StatusOK, "")
+	s.work(simulator.Script{}, 1000)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			a := s.ask("POST", "/v1/links", fmt.Sprintf(`{"application_id":"B-%d"}`, 200+i), "Prefer", "wait=30")
+			if l := link(t, a); a.StatusCode != http.StatusCreated || l.Lane != tasks.Interactive || l.Batch != "spring" {
+				t.Errorf("%d %+v", a.StatusCode, l)
+			}
+		})
+	}
+	all.Wait()
+	b := decoded[ledger.Batch](t, s.expect(s.ask("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
+	if b.Status != ledger.BatchPaused || b.Rows != 250 || b.Counts[record.Created] != 20 || b.Counts[record.Waiting] != 230 {
+		t.Errorf("%+v", b)
+	}
+	check, err := s.ledger.Check(t.Context(), 1)
+	s.must(err)
+	if d := check.Differs(); len(d) > 0 {
+		t.Errorf("counted again it differs: %v", d)
+	}
+}

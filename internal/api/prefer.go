@@ -1,0 +1,40 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxWait is the longest that somebody is kept waiting.
+const maxWait = 30 * time.Second
+
+// preferredWait reads Prefer: wait=N (RFC 7240), at most maxWait; 0 where there is
+// none. What cannot be understood is no preference.
+func preferredWait(h http.Header) time.Duration {
+	for _, line := range h.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			preference, _, _ = strings.Cut(preference, ";") // its parameters
+			name, value, _ := strings.Cut(preference, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+				continue
+			}
+			value = strings.TrimSpace(value)
+			if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+				value = value[1 : n-1]
+			}
+			seconds, err := strconv.ParseUint(value, 10, 32)
+			if err != nil {
+				return 0 // the first one counts
+			}
+			return min(time.Duration(seconds)*time.Second, maxWait)
+		}
+	}
+	return 0
+}
+
+// waited says how long the client was, or would have been, waited for.
+func waited(h http.Header, wait time.Duration) {
+	h.Set("Preference-Applied", "wait="+strconv.Itoa(int(wait.Seconds())))
+}

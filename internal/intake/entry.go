@@ -1,0 +1,110 @@
+package intake
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// requestField holds a whole request as JSON.
+const requestField = "request"
+
+// Field is a field of a stream entry. One that is given twice is there twice.
+type Field struct{ Name, Value string }
+
+// rawEntry is an entry of the stream as it was added.
+type rawEntry struct {
+	id     string
+	fields []Field
+}
+
+// entry is one that is a request.
+type entry struct {
+	rawEntry
+	request tasks.Request
+}
+
+// Parse reads a request from an entry's fields: either a field a key, or the one
+// field "request" with JSON. It is interactive unless it says otherwise. The error
+// is a [*tasks.InvalidError] with all problems.
+func Parse(fields []Field) (tasks.Request, error) {
+	req, err := parse(fields)
+	if err == nil && req.Lane == "" {
+		req.Lane = tasks.Interactive
+	}
+	return req, err
+}
+
+func parse(fields []Field) (tasks.Request, error) {
+	if len(fields) == 1 && fields[0].Name == requestField {
+		return tasks.ParseRequest([]byte(fields[0].Value))
+	}
+	values := make(map[string]string, len(fields))
+	var problems []tasks.Problem
+	for _, f := range fields {
+		_, twice := values[f.Name]
+		switch {
+		case twice:
+			problems = append(problems, tasks.Problem{Key: f.Name, Message: "is given twice"})
+		case f.Name == requestField:
+			problems = append(problems, tasks.Problem{Key: f.Name, Message: "must be the only field, with the request as JSON"})
+		case !slices.Contains(tasks.Keys(), f.Name):
+			problems = append(problems, tasks.Problem{Key: f.Name, Message: "unknown key"})
+		case f.Value == "":
+			problems = append(problems, tasks.Problem{Key: f.Name, Message: "is empty; leave the key out where nothing is given"})
+		}
+		values[f.Name] = f.Value
+	}
+	req, err := tasks.ParseText(func(key string) string { return values[key] })
+	if invalid, ok := errors.AsType[*tasks.InvalidError](err); ok {
+		for _, p := range invalid.Problems {
+			if !slices.ContainsFunc(problems, func(q tasks.Problem) bool { return q.Key == p.Key }) {
+				problems = append(problems, p)
+			}
+		}
+		err = nil
+	}
+	if err == nil && len(problems) > 0 {
+		err = &tasks.InvalidError{Problems: problems}
+	}
+	return req, err
+}
+
+// outcome is what becomes of an entry; without a reason it was accepted.
+type outcome struct {
+	id, reason, message, original string
+}
+
+// rejected is of an entry that cannot be accepted.
+func rejected(r rawEntry, err error) outcome {
+	reason := tasks.ReasonOf(err)
+	if errors.Is(err, tasks.ErrNotFound) { // an earlier generation that is not kept
+		reason = string(fault.GenerationGap)
+	}
+	if reason == "" {
+		reason = string(fault.Invalid)
+	}
+	return outcome{r.id, reason, err.Error(), original(r.fields)}
+}
+
+// original gives fields as a JSON object, in their order. What is not UTF-8 is
+// replaced by U+FFFD.
+func original(fields []Field) string {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, f := range fields {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		name, _ := json.Marshal(f.Name) // a string always can be
+		value, _ := json.Marshal(f.Value)
+		fmt.Fprintf(&b, "%s:%s", name, value)
+	}
+	b.WriteByte('}')
+	return b.String()
+}

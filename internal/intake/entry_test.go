@@ -1,0 +1,72 @@
+package intake
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// FuzzParse holds that an entry is a request or is refused with a reason that can
+// be shown, and that both ways of writing a request are read alike.
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"application_id=A-1", "request={}", `request={"application_id":"A-1","generation":2}`, "application_id=A-1\nlane=bulk\nexpiry_minutes=7",
+		"application_id=A-1\napplication_id=A-1", "=\n=", "metadata={}\napplication_id=x", "not_after=2026-12-01T00:00:00Z\napplication_id=x", "\xff=\xfe",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var fields []Field
+		for line := range strings.SplitSeq(text, "\n") {
+			name, value, _ := strings.Cut(line, "=")
+			fields = append(fields, Field{name, value})
+		}
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(original(fields)), &entry); err != nil {
+			t.Fatalf("original of %q: %v", fields, err)
+		}
+		req, err := Parse(fields)
+		if err != nil {
+			if _, invalid := errors.AsType[*tasks.InvalidError](err); !invalid {
+				t.Fatalf("%q: %v is a %T", fields, err, err)
+			}
+			if o := rejected(rawEntry{"1-1", fields}, err); o.reason != "invalid" || o.message == "" || o.original == "" {
+				t.Fatalf("%q is rejected as %+v", fields, o)
+			}
+			return
+		}
+		if req.Lane != tasks.Interactive && req.Lane != tasks.Bulk {
+			t.Fatalf("%q has the lane %q", fields, req.Lane)
+		}
+		if err := req.Validate(); err != nil {
+			t.Fatalf("%q was taken: %v", fields, err)
+		}
+		if len(fields) == 1 && fields[0].Name == requestField {
+			return
+		}
+		seen := map[string]bool{}
+		for _, field := range fields {
+			if seen[field.Name] || field.Value == "" {
+				t.Fatalf("%q was taken", fields)
+			}
+			seen[field.Name] = true
+		}
+	})
+}
+
+func FuzzEntriesOf(f *testing.F) {
+	f.Add(`[["1-1",["a","b"]]]`)
+	f.Add(`[["1-1",null],["1-2",[]],[1,2],{}]`)
+	f.Add(`{"s":[["1-1",["a"]]]}`)
+	f.Fuzz(func(_ *testing.T, text string) {
+		var reply any
+		if json.Unmarshal([]byte(text), &reply) != nil {
+			return
+		}
+		_, _ = entriesOf(reply)
+		_, _ = streamEntries(reply)
+	})
+}

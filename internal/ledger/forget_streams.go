@@ -1,0 +1,56 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ForgetEntries takes what names one of some application ids out of the rejects of
+// the intake stream and out of the audit trail, and gives how much that was. It
+// reads both once, page by page.
+func (l *Ledger) ForgetEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
+	audited := func(e redis.XMessage) bool { return ids[fmt.Sprint(e.Values["target"])] }
+	rejected := func(e redis.XMessage) bool {
+		for id := range ids {
+			for _, field := range []string{"original", "message"} {
+				if text, _ := e.Values[field].(string); mentions([]byte(text), id) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	gone, err = l.forgetEntries(ctx, l.keys.Rejects(), rejected)
+	if err != nil {
+		return gone, err
+	}
+	n, err := l.forgetEntries(ctx, l.keys.Audit(), audited)
+	return gone + n, err
+}
+
+func (l *Ledger) forgetEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
+	for from := "-"; ; {
+		entries, err := l.rdb.XRangeN(ctx, stream, from, "+", eventsPage).Result()
+		if err != nil {
+			return gone, cannotRead(stream, err)
+		}
+		var ids []string
+		for _, e := range entries {
+			if meant(e) {
+				ids = append(ids, e.ID)
+			}
+			from = "(" + e.ID
+		}
+		if len(ids) > 0 {
+			n, err := l.rdb.XDel(ctx, stream, ids...).Result()
+			if gone += int(n); err != nil {
+				return gone, fmt.Errorf("take entries out of %s: %w", stream, err)
+			}
+		}
+		if len(entries) < eventsPage {
+			return gone, nil
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package tasks_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// limited is a bench whose client refuses what is new beyond a backlog.
+func limited(t testing.TB, most int) *bench {
+	b := newBench(t)
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most})
+	return b
+}
+
+// fill accepts bulk requests without a limit.
+func (b *bench) fill(prefix string, n int) {
+	b.Helper()
+	reqs := make([]tasks.Request, n)
+	for i := range reqs {
+		reqs[i].ApplicationID = fmt.Sprint(prefix, i)
+	}
+	free := tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
+	b.must(free.EnqueueAll(b.Context(), tasks.Batch{Name: prefix}, tasks.Rows(reqs), func(r tasks.Result) { b.must(r.Err) }))
+}
+
+// backlog counts the records of a lane that wait or are queued.
+func (b *bench) backlog(lane record.Lane) (n int) {
+	b.Helper()
+	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
+	b.must(err)
+	for _, key := range keys {
+		if r := b.record(key[len(b.keys.Tag())+1:]); r.Lane == lane && (r.State == record.Waiting || r.State == record.Queued) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
+	const text = "the interactive lane has all the 2 requests waiting"
+	b := limited(t, 2)
+	b.fill("bulk-", 5) // says nothing of the other lane
+	b.enqueue(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":1}`)})
+	b.enqueue(tasks.Request{ApplicationID: "A-2"})
+	b.refuse(tasks.Request{ApplicationID: "A-3"}, "backlog_full", text)
+	b.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
+	b.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
+	if r := b.record("bulk-0"); r.Lane != record.Bulk || r.State != record.Waiting {
+		t.Errorf("what was not brought forward is %+v", r)
+	}
+	if _, err := b.client.Get(t.Context(), "A-3"); !errors.Is(err, tasks.ErrNotFound) {
+		t.Errorf("what was refused: %v", err)
+	}
+
+	// What exists is answered, and other reasons come first.
+	b.enqueue(tasks.Request{ApplicationID: "A-1"})
+	b.enqueue(tasks.Request{ApplicationID: "bulk-1", Lane: tasks.Bulk})
+	b.refuse(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":2}`)}, "conflict", "metadata")
+	b.refuse(tasks.Request{ApplicationID: "A-9", Generation: 3}, "generation_gap", "unknown")
+
+	// What leaves the lane makes room for one.
+	b.become("A-1", record.Created)
+	b.must(b.rdb.ZRem(t.Context(), b.keys.Queued(record.Interactive), "A-1").Err())
+	b.enqueue(tasks.Request{ApplicationID: "bulk-0"})
+	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "backlog_full", text)
+	if r := b.record("A-1"); r.Generation != 1 || r.State != record.Created {
+		t.Errorf("whose next generation was refused is %+v", r)
+	}
+}
+
+// Producers of one request at a time and of many, all at once: as many are accepted
+// as may wait, and not one more.
+func TestTheBacklogIsExact(t *testing.T) {
+	const most, producers, each = 50, 8, 60
+	b := limited(t, most)
+	var accepted, refused atomic.Int64
+	var group errgroup.Group
+	for p := range producers {
+		group.Go(func() error {
+			reqs := make([]tasks.Request, each)
+			for i := range reqs {
+				reqs[i] = tasks.Request{ApplicationID: fmt.Sprintf("P-%d-%d", p, i)}
+			}
+			if p%2 == 0 {
+				return countAnswers(b, reqs, &accepted, &refused)
+			}
+			for i := range reqs {
+				if err := countAnswers(b, reqs[i:i+1], &accepted, &refused); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	b.must(group.Wait())
+	if n := b.backlog(record.Interactive); n != most || accepted.Load() != most || refused.Load() != producers*each-most {
+		t.Errorf("%d wait, %d were accepted and %d refused; at most %d may wait", n, accepted.Load(), refused.Load(), most)
+	}
+	if n, err := b.rdb.ZCard(t.Context(), b.keys.Queued(record.Interactive)).Result(); err != nil || n != most {
+		t.Errorf("%d are queued, %v", n, err)
+	}
+}
+
+func countAnswers(b *bench, reqs []tasks.Request, accepted, refused *atomic.Int64) error {
+	answers, err := b.client.EnqueueEach(b.Context(), reqs)
+	for _, a := range answers {
+		switch {
+		case a.Err == nil && a.Link.Status == tasks.Queued:
+			accepted.Add(1)
+		case tasks.ReasonOf(a.Err) == "backlog_full":
+			refused.Add(1)
+		default:
+			return fmt.Errorf("unexpected answer %+v", a)
+		}
+	}
+	return err
+}
+
+// An import of more rows than may wait takes what there is room for, waits, and
+// goes on as the lane is drained; its chunks are whole in the end.
+func TestAnImportWaitsForRoom(t *testing.T) {
+	const most, rows = 30, 450
+	b := newBench(t)
+	var told atomic.Int64
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most, OnFull: func(e *tasks.BacklogError) {
+		told.Add(1)
+		if e.Lane != tasks.Bulk || e.Limit != most {
+			t.Errorf("told of %+v", e)
+		}
+	}})
+	reqs := make([]tasks.Request, 0, rows)
+	for i := range rows - 1 {
+		reqs = append(reqs, tasks.Request{ApplicationID: fmt.Sprintf("R-%d", i)})
+	}
+	reqs = slices.Insert(reqs, 77, tasks.Request{ApplicationID: "R-70"}) // repeats a row of its chunk
+	var draining sync.WaitGroup
+	over := make(chan struct{})
+	draining.Go(func() { b.drain(over, most) })
+
+	var hows []tasks.How
+	last := 0
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
+		b.must(r.Err)
+		hows = append(hows, r.How)
+		if r.Row.Number != last+1 {
+			t.Errorf("row %d comes after row %d", r.Row.Number, last)
+		}
+		last = r.Row.Number
+	}))
+	close(over)
+	draining.Wait()
+	for i, how := range hows {
+		if want := map[bool]tasks.How{true: tasks.Repeated, false: tasks.Fresh}[i == 77]; how != want {
+			t.Errorf("row %d is %s, want %s", i+1, how, want)
+		}
+	}
+	if len(hows) != rows || told.Load() == 0 {
+		t.Errorf("%d rows were accepted; it was told %d times that it waits", len(hows), told.Load())
+	}
+	order, err := b.rdb.HGetAll(t.Context(), b.keys.Order(1)).Result()
+	b.must(err)
+	listed := 0
+	for _, chunk := range order {
+		listed += len(slices.DeleteFunc([]byte(chunk), func(c byte) bool { return c != '\n' })) - 1
+	}
+	if listed != rows {
+		t.Errorf("the order has %d rows, want %d", listed, rows)
+	}
+}
+
+// drain ends what waits, some at a time, and checks that no more does than may.
+func (b *bench) drain(over <-chan struct{}, most int) {
+	for {
+		select {
+		case <-over:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+		waiting, err := b.rdb.HGet(context.Background(), b.keys.State(), "waiting").Int()
+		if err != nil && !errors.Is(err, redis.Nil) || waiting > most {
+			b.Errorf("%d wait, and %d may (%v)", waiting, most, err)
+		}
+		if n := b.backlog(record.Bulk); n > most {
+			b.Errorf("%d wait by their records, and %d may", n, most)
+		}
+		b.endSome(20)
+	}
+}
+
+// endSome ends waiting bulk requests, and takes them out of the account's counter.
+func (b *bench) endSome(most int) {
+	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
+	b.must(err)
+	for _, key := range keys {
+		id := key[len(b.keys.Tag())+1:]
+		if most == 0 || b.record(id).State != record.Waiting {
+			continue
+		}
+		most--
+		b.become(id, record.Cancelled)
+		b.must(b.rdb.HIncrBy(context.Background(), b.keys.State(), "waiting", -1).Err())
+	}
+}
+
+func TestAnImportThatWaitsCanBeStopped(t *testing.T) {
+	b := limited(t, 3)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("that is enough")
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: 3, OnFull: func(*tasks.BacklogError) { cancel(stop) }})
+	reqs := make([]tasks.Request, 10)
+	for i := range reqs {
+		reqs[i].ApplicationID = fmt.Sprint("R-", i)
+	}
+	err := b.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { t.Errorf("told of %+v", r) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	if n := b.backlog(record.Bulk); n != 3 {
+		t.Errorf("%d wait", n)
+	}
+	if order, err := b.rdb.HGet(t.Context(), b.keys.Order(1), "0").Result(); err != nil || order != "0\n1 R-0\n2 R-1\n3 R-2\n" {
+		t.Errorf("the order is %q, %v", order, err)
+	}
+}
