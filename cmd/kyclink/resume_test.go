@@ -244,3 +244,33 @@ func TestTwoRunsOfOneOutput(t *testing.T) {
 		t.Errorf("the first run: exit code %d, %d links", code, sim.State().Links)
 	}
 }
+
+// What a file gives the interactive lane is not fed when it is put back.
+func TestRunGoesOnWithInteractiveRows(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"latency":"400ms"}`)
+	dir := t.TempDir()
+	file := strings.ReplaceAll(people(20), "\n", ",interactive\n")
+	file = strings.Replace(file, ",interactive", ",lane", 1)
+	in, out := write(t, filepath.Join(dir, "in.csv"), file), filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	eventually(t, "some are being called", func() bool {
+		if _, err := os.Stat(out + ".journal"); err != nil {
+			return false
+		}
+		calling := 0
+		for _, state := range journaled(t, out) {
+			if state == "calling" {
+				calling++
+			}
+		}
+		return calling > 2
+	})
+	p.kill()
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate", "--patience", "20s"); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	if links := sim.State().Links; links < 20 {
+		t.Errorf("%d links", links)
+	}
+}

@@ -276,7 +276,8 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 // Restore puts records of a batch back that a journal kept, where Redis did
 // not. An attempt that was under way is dead and counts as a possible
 // duplicate: its request is held where [Config].HoldUnknown. What has not ended
-// otherwise waits to be fed.
+// otherwise waits to be fed, or is queued where it is interactive: its task is missing
+// then, as [Ledger.Overdue] says at once.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Record) error {
 	args := append(make([]any, 0, 1+3*len(records)), batch)
 	var dead []record.Record
@@ -287,8 +288,10 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Rec
 		case r.State == record.Calling:
 			r.PossibleDuplicates++
 			fallthrough
-		case r.State == record.Queued:
-			r.State = record.Waiting
+		case r.State == record.Queued, r.State == record.Waiting:
+			if r.State = record.Waiting; r.Lane == record.Interactive {
+				r.State = record.Queued
+			}
 		}
 		raw, err := r.Encode()
 		if err != nil {

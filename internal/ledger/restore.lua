@@ -1,6 +1,7 @@
 -- restore puts records back that a journal kept, where Redis did not.
 -- ARGV[1] the batch's name, then id, raw record, its own not_after in ms or '', ...
--- Generations that are known already are passed over. What waits is fed again. Returns how many were put back.
+-- Generations that are known already are passed over. What waits is fed again,
+-- what is queued is overdue. Returns how many were put back.
 local batch, restored = batch_number(ARGV[1]), 0
 
 local function doubts(h)
@@ -26,6 +27,7 @@ local function put(id, h, raw, due)
   shelve(h, id)
   if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end
   if h.state == 'w' then again(batch, id) end
+  if h.state == 'q' then redis.call('ZADD', queued_key(h.lane), 0, id) end
 end
 
 for i = 2, #ARGV, 3 do

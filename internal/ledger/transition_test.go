@@ -363,3 +363,24 @@ func TestRestore(t *testing.T) {
 	}
 	b.expectCounters()
 }
+
+// What a run's file gave the interactive lane is not fed: it goes on as queued, and
+// is overdue, so that the sweep sees to its task.
+func TestRestoreOfInteractive(t *testing.T) {
+	for _, state := range []record.State{record.Waiting, record.Queued, record.Calling} {
+		b := newBench(t)
+		r := record.Record{
+			ApplicationID: "A-1", State: state, Lane: record.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
+			AcceptedAt: time.UnixMilli(1e12).UTC(), ChangedAt: time.UnixMilli(1e12).UTC(),
+		}
+		b.must(b.ledger.Restore(t.Context(), "spring", []record.Record{r}))
+		refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Minute)
+		b.must(err)
+		if len(refs) != 1 || len(b.feed()) != 0 {
+			t.Fatalf("of one that was %s, %v is overdue", state, refs)
+		}
+		b.expectCounters()
+		b.mark(b.ledger, refs[0], record.Call)
+		b.expectCounters()
+	}
+}
