@@ -58,7 +58,7 @@ type API struct {
 	uploads   uploads
 	draining  chan struct{}
 
-	roomWithin time.Duration
+	roomWithin, acceptWithin time.Duration
 }
 
 // New makes an API.
@@ -73,7 +73,7 @@ func New(cfg Config) *API {
 		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
 		limits:    newLimits(cfg.PerSecond),
 		uploads:   uploads{names: map[string]bool{}},
-		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin,
+		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin, acceptWithin: atOnce,
 	}
 	a.route()
 	return a

@@ -104,7 +104,10 @@ func TestABatchIsSteered(t *testing.T) {
 	for _, do := range []string{"pause", "resume", "retry"} {
 		s.expect(s.ask("POST", "/v1/batches/b/"+do, ""), http.StatusConflict, "cancelled")
 	}
-	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nD-1\n", "Content-Type", "text/csv"), http.StatusConflict, "cancelled")
+	a := s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nD-1\n", "Content-Type", "text/csv"), http.StatusConflict, "cancelled")
+	if strings.Contains(string(a.body), "accepted") {
+		t.Errorf("no row was accepted: %s", a.body)
+	}
 	if got := strings.Join(s.trail.actions(), ", "); !strings.HasPrefix(got, "batches.import b, batches.pause b, batches.resume b, batches.retry b") {
 		t.Errorf("the trail: %s", got)
 	}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,9 +147,9 @@ func requestID(given string) string {
 func (a *API) over(c *call, began time.Time) {
 	p := recover()
 	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // it is compared so in net/http, too
-		c.cause = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		if c.status == 0 {
-			internalProblem().write(c)
+		bug := panicked(p)
+		if c.cause = bug.cause; c.status == 0 {
+			bug.write(c)
 			p = nil
 		}
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -129,6 +130,7 @@ func TestWhatIsNoHTTP(t *testing.T) {
 		status int
 	}{
 		{"GARBAGE\r\n\r\n", 400},
+		{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 401}, // by us
 		{"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
 		{"GET / HTTP/1.1\r\n\r\n", 400},
 		{"GET / HTTP/1.1\r\nHost: a\r\nBad Header\r\n\r\n", 400},
@@ -277,9 +279,16 @@ func TestPanics(t *testing.T) {
 	s := openAt(t, server, func(c *Config) { c.Keys = panicking{} })
 	s.expect(s.ask("GET", "/v1/account", ""), http.StatusInternalServerError, "internal")
 	s.expect(s.ask("GET", "/healthz", ""), http.StatusOK, "")
+	s = openAt(t, server, func(c *Config) { c.Audit = panicking{} })
+	for range accepters + 1 {
+		s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusInternalServerError, "internal")
+	}
 }
 
-type panicking struct{ Keys }
+type panicking struct {
+	Keys
+	Audit
+}
 
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{`{"application_id":"A-1"}`, `{"application_id":"A-1","metadata":{"a":[1]}}`, "", "{", `{"application_id":"A-1","not_after":"2026-12-01T00:00:00Z"}`, "\xff"} {
@@ -293,4 +302,32 @@ func FuzzBody(f *testing.F) {
 			t.Errorf("%q: %d %s", body, a.StatusCode, a.body)
 		}
 	})
+}
+
+// stuck is a trail that heeds no context.
+type stuck struct{ until chan struct{} }
+
+func (a stuck) Append(context.Context, Change) error {
+	<-a.until
+	return nil
+}
+
+// What Redis does not take is answered in time, and not accepted after that.
+func TestWhatHangsIsAnswered(t *testing.T) {
+	t.Parallel()
+	hung := stuck{make(chan struct{})}
+	s := openAt(t, server, func(c *Config) { c.Audit = hung })
+	s.api.acceptWithin = 50 * time.Millisecond
+	var all sync.WaitGroup
+	for range 2 * accepters {
+		all.Go(func() {
+			s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusServiceUnavailable, "unavailable")
+		})
+	}
+	all.Wait()
+	close(hung.until)
+	s.eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
+	s.none()
+	s.api.acceptWithin = atOnce
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -61,20 +62,39 @@ func (a *API) postLink(c *call) error {
 // several steps together.
 const accepters = 64
 
-// enqueue accepts a request when its turn has come.
+// enqueue accepts a request when its turn has come. Its time is over when ctx's is,
+// even where what it waits for heeds no context, as commands that are sent together
+// do not: then it may have been accepted, and keeps its turn until that has ended.
 func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.acceptWithin)
 	defer cancel()
 	select {
 	case a.accepting <- struct{}{}:
-		defer func() { <-a.accepting }()
 	case <-ctx.Done():
 		return tasks.Link{}, ctx.Err()
 	}
-	if err := a.enter(ctx, c, "links.request", req.ApplicationID); err != nil {
-		return tasks.Link{}, err
+	change := Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
+	var link tasks.Link
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			<-a.accepting
+			if p := recover(); p != nil {
+				done <- panicked(p)
+			}
+		}()
+		err := a.Audit.Append(ctx, change)
+		if err == nil && ctx.Err() == nil {
+			link, err = a.client.Enqueue(ctx, req)
+		}
+		done <- cmp.Or(err, ctx.Err())
+	}()
+	select {
+	case err := <-done:
+		return link, err
+	case <-ctx.Done():
+		return tasks.Link{}, ctx.Err()
 	}
-	return a.client.Enqueue(ctx, req)
 }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -131,9 +132,12 @@ func unavailable(cause error) *problem {
 	return p
 }
 
-func internalProblem() *problem {
-	return newProblem(http.StatusInternalServerError, internalReason, "Something is wrong with this service",
+// panicked is of a bug. It is called where it was recovered, for the stack's sake.
+func panicked(value any) *problem {
+	p := newProblem(http.StatusInternalServerError, internalReason, "Something is wrong with this service",
 		"this is not the request's fault; its request id leads to a log line that says more")
+	p.cause = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
+	return p
 }
 
 // problemOf finds the answer to an error. What it does not know is Redis'.

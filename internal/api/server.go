@@ -34,6 +34,8 @@ func (a *API) Serve(ctx context.Context, l net.Listener, certificate func(*tls.C
 		Handler: a, ReadHeaderTimeout: headersWithin, IdleTimeout: idleWithin, MaxHeaderBytes: mostHeaders,
 		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // what clients do wrong is none of ours
 		BaseContext: func(net.Listener) context.Context { return base },
+		// OPTIONS * would be answered to whoever asks, without a key.
+		DisableGeneralOptionsHandler: true,
 	}
 	var running sync.WaitGroup
 	running.Go(func() { a.Run(base) })

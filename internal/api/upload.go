@@ -167,8 +167,8 @@ func brokenOff(err error, counts bulk.Counts) error {
 		return err
 	}
 	p := *problemOf(err)
-	p.Detail += "; rows that were accepted stay so, and to send the same again is to go on"
 	if counts.Rows > 0 {
+		p.Detail += "; rows that were accepted stay so, and to send the same again is to go on"
 		p.Imported = &counts
 	}
 	return &p
