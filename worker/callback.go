@@ -35,13 +35,15 @@ type Deliveries interface {
 	OpenDeliveries(ctx context.Context, events []tasks.Event) ([]record.Dispatch, error)
 	// BeginDelivery counts an attempt; ok is false where none is to be made any more.
 	BeginDelivery(ctx context.Context, of record.Dispatch) (d record.Delivery, ok bool, err error)
-	// EndDelivery records what came of it.
-	EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, giveUp bool) (record.DeliveryStatus, error)
+	// EndDelivery records what came of it; again is after how long it is tried again,
+	// 0 where it is given up.
+	EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, again time.Duration) (record.DeliveryStatus, error)
 }
 
 const (
-	// callbackGroup is the consumer group of the dispatcher.
-	callbackGroup    = "callbacks"
+	// callbackGroup is the consumer group of the dispatcher. It is no name that
+	// somebody takes for their own readers, which would take events from it.
+	callbackGroup    = "kyclink:callbacks"
 	callbackType     = "kyclink:callback"
 	callbackSlots    = 128 // a slot costs little: it waits for a receiver
 	callbackPoll     = 50 * time.Millisecond
@@ -230,15 +232,18 @@ func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (answere
 	reply := l.poster.Post(context.WithoutCancel(ctx), d)
 	took := time.Since(begun)
 	failpoint.Hit("posted")
-	giveUp := !reply.NoAttempt && (reply.Final || d.Tries > len(l.pauses))
+	again := l.pause(d, reply)
+	if !reply.NoAttempt && (reply.Final || d.Tries > len(l.pauses)) {
+		again = 0
+	}
 	var status record.DeliveryStatus
 	err = l.insist(ctx, func(ctx context.Context) (err error) {
-		status, err = l.book.EndDelivery(ctx, d, reply, giveUp)
+		status, err = l.book.EndDelivery(ctx, d, reply, again)
 		return err
 	})
 	l.logDelivery(d, reply, status, took, err)
 	if err != nil || status == record.Pending {
-		return reply.Code != 0, &later{l.pause(d, reply)}
+		return reply.Code != 0, &later{max(again, l.pauses[0])}
 	}
 	return reply.Code != 0, nil
 }

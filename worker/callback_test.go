@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/record"
@@ -173,6 +174,47 @@ func TestDispatchedAgain(t *testing.T) {
 	}
 	if d := b.deliveries("A-1")[0]; d.Attempts != 2 || !d.GivenUpAt.IsZero() || b.rdb.ZCard(t.Context(), b.keys.Undelivered()).Val() != 0 {
 		t.Errorf("it is %+v", d)
+	}
+}
+
+// Redis may lose a callback's task and keep all else: it gets another, where it has
+// none and is not over.
+func TestCallbackWithoutATask(t *testing.T) {
+	b, box := mail(t, func(record.Delivery) record.Reply { return failing })
+	b.cfg.CallbackPauses = []time.Duration{time.Millisecond, time.Hour}
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
+	b.must(err)
+	first := b.start(b.book(), b.faceki)
+	pending := func() int64 { return b.rdb.ZCard(t.Context(), b.keys.Pending()).Val() }
+	b.eventually("it waits for its third attempt", func() bool {
+		all := b.deliveries("A-1")
+		return len(all) == 1 && all[0].Attempts == 2 && all[0].Last.Code != 0
+	})
+	first.cancel()
+	<-first.over
+	s := b.sweeps()
+	if mended := b.pass(s); len(mended) != 0 {
+		t.Errorf("mended where nothing was lost: %v", mended)
+	}
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Pending(), redis.Z{Score: 1, Member: b.deliveries("A-1")[0].EventID}).Err())
+	if mended := b.pass(s); len(mended) != 0 {
+		t.Errorf("mended a task that is put off: %v", mended)
+	}
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Pending(), redis.Z{Score: 1, Member: b.deliveries("A-1")[0].EventID}, redis.Z{Score: 1, Member: "of-nothing"}).Err())
+	asynqTasks, err := b.rdb.Keys(t.Context(), b.asynqKey(record.Callbacks, "*")).Result()
+	b.must(err)
+	b.must(b.rdb.Del(t.Context(), asynqTasks...).Err())
+	if mended := b.pass(s); mended[missing] != 1 || pending() != 1 {
+		t.Errorf("mended %v; %d are pending", mended, pending())
+	}
+	before := box.count()
+	box.mu.Lock()
+	box.answer = func(record.Delivery) record.Reply { return accepted }
+	box.mu.Unlock()
+	b.start(b.book(), b.faceki)
+	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == record.Delivered })
+	if box.count() != before+1 || pending() != 0 {
+		t.Errorf("posted %d times more; %d are pending", box.count()-before, pending())
 	}
 }
 
