@@ -224,13 +224,16 @@ func TestDeadHostCostsLittle(t *testing.T) {
 	s := newHosts()
 	now := time.Now()
 	s.now = func() time.Time { return now }
-	for range hostDead {
+	for range 16 {
 		if _, ok := s.enter(t.Context(), "dead"); !ok {
 			t.Fatal("there is no place for the first ones")
 		}
 	}
-	for range hostDead {
-		s.leave("dead", 15*time.Second, false)
+	if putOff, ok := s.enter(t.Context(), "dead"); ok || putOff > 2*time.Second {
+		t.Errorf("the seventeenth of a host: %v, put off for %v", ok, putOff)
+	}
+	for range 16 {
+		s.leave("dead", heard{15 * time.Second, false})
 	}
 	in, last, total := 0, time.Duration(0), 1000
 	for range total {
@@ -239,20 +242,46 @@ func TestDeadHostCostsLittle(t *testing.T) {
 			in++
 			continue
 		}
-		if putOff < time.Second || putOff > hostPutOff+time.Minute {
+		if putOff < time.Second || putOff > 6*time.Minute {
 			t.Fatalf("put off for %v", putOff)
 		}
 		last = max(last, putOff)
 	}
-	if in != hostFew || last < hostPutOff/2 {
+	if in != 2 || last < 150*time.Second {
 		t.Errorf("%d of %d handlers for a dead host; the longest was put off for %v", in, total, last)
 	}
 	if _, ok := s.enter(t.Context(), "alive"); !ok {
 		t.Error("another host has to wait")
 	}
-	s.leave("dead", time.Millisecond, true)
+	s.leave("dead", heard{})
+	s.enter(t.Context(), "dead")
+	if _, ok := s.enter(t.Context(), "dead"); ok {
+		t.Error("a host that was not asked is not dead any more")
+	}
+	s.leave("dead", heard{time.Millisecond, true})
 	if _, ok := s.enter(t.Context(), "dead"); !ok {
 		t.Error("a host that answers again is treated as dead")
+	}
+}
+
+// Many attempts that hang at a time are no sign of death while others are answered.
+func TestHostThatHangsNowAndThen(t *testing.T) {
+	s := newHosts()
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	for range 16 {
+		s.enter(t.Context(), "odd")
+	}
+	now = now.Add(14 * time.Second)
+	s.leave("odd", heard{time.Millisecond, true})
+	now = now.Add(time.Second)
+	for range 15 {
+		s.leave("odd", heard{15 * time.Second, false})
+	}
+	for range 16 {
+		if _, ok := s.enter(t.Context(), "odd"); !ok {
+			t.Fatal("it is treated as dead")
+		}
 	}
 }
 
@@ -261,7 +290,7 @@ func TestHostsAreForgotten(t *testing.T) {
 	for i := range 100 {
 		name := fmt.Sprint(i)
 		s.enter(t.Context(), name)
-		s.leave(name, time.Millisecond, true)
+		s.leave(name, heard{time.Millisecond, true})
 	}
 	if len(s.known) != 0 {
 		t.Errorf("%d hosts are remembered", len(s.known))

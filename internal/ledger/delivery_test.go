@@ -184,6 +184,10 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 	if c.end(c.now(), oops, 0); waive(seen) || c.now().Dropped {
 		t.Error("it was dropped by who saw it with fewer attempts")
 	}
+	c.begin(3)
+	if d := c.now(); d.Status != record.Pending { // its place is looked at, too
+		t.Errorf("taken up once more it is %+v", d)
+	}
 }
 
 func TestStalledDeliveries(t *testing.T) {
