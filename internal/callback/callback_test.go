@@ -202,6 +202,13 @@ func TestAnswersAreRedacted(t *testing.T) {
 	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != "[redacted]" {
 		t.Errorf("the signature was kept: %q", reply.Body)
 	}
+	port = receiver(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = fmt.Fprintf(w, "Cannot POST %s, query %s, http://%s%s", r.URL, r.URL.RawQuery, r.Host, r.URL)
+	})
+	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port+"/h/known?key=to-it-only")); reply.Body != "Cannot POST [redacted], query [redacted], [redacted]" {
+		t.Errorf("of its own URL was kept: %q", reply.Body)
+	}
 }
 
 // A receiver that never stops talking is heard for a moment.

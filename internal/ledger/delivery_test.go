@@ -123,6 +123,9 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if c.end(second, oops, 0); c.now().Status != record.GivenUp {
 		t.Error("it is not given up")
 	}
+	if status := c.end(second, oops, time.Minute); status != record.GivenUp || c.now().Status != record.GivenUp {
+		t.Errorf("its last attempt told once more makes it %s", status)
+	}
 	if status := c.end(first, taken, 0); status != record.Delivered {
 		t.Errorf("taken late it is %s", status)
 	}
@@ -131,6 +134,9 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	}
 	if c.end(second, oops, 0); c.now().Status != record.Delivered {
 		t.Error("a failure came after it was taken, and was recorded")
+	}
+	if c.end(second, record.Reply{Code: 200}, 0); c.now().Last.Code != 204 {
+		t.Error("it was delivered twice")
 	}
 	if _, ok := c.begin(0); ok {
 		t.Error("what was delivered is tried again")
