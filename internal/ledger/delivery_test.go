@@ -132,6 +132,9 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
 		t.Errorf("it is %+v", d)
 	}
+	if ok, err := c.ledger.WaiveDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
+		t.Errorf("what was taken late was dropped: %v, %v", ok, err)
+	}
 	if c.end(second, oops, 0); c.now().Status != record.Delivered {
 		t.Error("a failure came after it was taken, and was recorded")
 	}
