@@ -249,12 +249,18 @@ func TestDialerRefusesEachByItself(t *testing.T) {
 
 func TestPublicAddressesAreAllowed(t *testing.T) {
 	for _, addr := range []string{"93.184.216.34", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "11.0.0.1", "168.63.129.17",
-		"2606:2800:220:1::1", "2a00:1450:4001::1"} {
+		"::ffff:93.184.216.34", "2606:2800:220:1::1", "2a00:1450:4001::1"} {
 		if err := newGuard(nil).check(netip.MustParseAddr(addr), false); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}
 		if err := newGuard(nil).check(netip.MustParseAddr(addr), true); err == nil {
 			t.Errorf("%s may be reached by plain http", addr)
+		}
+	}
+	local := newGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fe80::/10")})
+	for _, addr := range []string{"127.0.0.1", "::ffff:127.0.0.1", "fe80::1%eth0"} {
+		if err := local.check(netip.MustParseAddr(addr), true); err != nil {
+			t.Errorf("allowed all the same: %s: %v", addr, err)
 		}
 	}
 }
