@@ -292,6 +292,14 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// The proxy itself may be anywhere.
+func TestProxyAtAPrivateAddress(t *testing.T) {
+	s := sender(t, Config{Proxy: Secret(proxy(t, 407))}, nil)
+	if reply := s.Post(t.Context(), delivery("https://shop.example/")); reply.Reason != string(fault.ProxyError) || !strings.Contains(reply.Message, "407") {
+		t.Errorf("got %+v", reply)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	good := Config{Secret: testSecret + " " + otherSecret, Hosts: []string{"shop.example", "*", "127.0.0.1", "::1"},
 		AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"}, Proxy: "http://user:pass@proxy.example:3128"}
