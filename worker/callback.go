@@ -35,13 +35,15 @@ type Deliveries interface {
 	OpenDeliveries(ctx context.Context, events []tasks.Event) ([]record.Dispatch, error)
 	// BeginDelivery counts an attempt; ok is false where none is to be made any more.
 	BeginDelivery(ctx context.Context, of record.Dispatch) (d record.Delivery, ok bool, err error)
-	// EndDelivery records what came of it.
-	EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, giveUp bool) (record.DeliveryStatus, error)
+	// EndDelivery records what came of it; again is after how long it is tried again,
+	// 0 where it is given up.
+	EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, again time.Duration) (record.DeliveryStatus, error)
 }
 
 const (
-	// callbackGroup is the consumer group of the dispatcher.
-	callbackGroup    = "callbacks"
+	// callbackGroup is the consumer group of the dispatcher. It is no name that
+	// somebody takes for their own readers, which would take events from it.
+	callbackGroup    = "kyclink:callbacks"
 	callbackType     = "kyclink:callback"
 	callbackSlots    = 128 // a slot costs little: it waits for a receiver
 	callbackPoll     = 50 * time.Millisecond
@@ -207,22 +209,22 @@ func (l *callbackLane) ProcessTask(ctx context.Context, task *asynq.Task) (err e
 	if !ok {
 		return &later{putOff}
 	}
-	begun, answered := time.Now(), true
-	defer func() { l.hosts.leave(payload.Host, time.Since(begun), answered) }()
+	var heard heard
+	defer func() { l.hosts.leave(payload.Host, heard) }()
 	of := record.Dispatch{EventID: event, ApplicationID: payload.ApplicationID, Host: payload.Host, Again: payload.Again}
-	answered, err = l.attempt(ctx, of)
+	heard, err = l.attempt(ctx, of)
 	return err
 }
 
-// attempt gives whether the receiver answered, whatever it said.
-func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (answered bool, err error) {
+// attempt gives what was heard of the receiver as well.
+func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (_ heard, err error) {
 	d, ok, err := l.book.BeginDelivery(ctx, of)
 	if err != nil {
 		l.limited.Warn("a callback could not be begun; it comes again", zap.Error(err))
-		return true, &later{l.policy.pause()}
+		return heard{}, &later{l.policy.pause()}
 	}
 	if !ok {
-		return true, nil
+		return heard{}, nil
 	}
 	failpoint.Hit("posting")
 	begun := time.Now()
@@ -230,17 +232,23 @@ func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (answere
 	reply := l.poster.Post(context.WithoutCancel(ctx), d)
 	took := time.Since(begun)
 	failpoint.Hit("posted")
-	giveUp := !reply.NoAttempt && (reply.Final || d.Tries > len(l.pauses))
+	again := l.pause(d, reply)
+	if !reply.NoAttempt && (reply.Final || d.Tries > len(l.pauses)) {
+		again = 0
+	}
 	var status record.DeliveryStatus
 	err = l.insist(ctx, func(ctx context.Context) (err error) {
-		status, err = l.book.EndDelivery(ctx, d, reply, giveUp)
+		status, err = l.book.EndDelivery(ctx, d, reply, again)
 		return err
 	})
 	l.logDelivery(d, reply, status, took, err)
 	if err != nil || status == record.Pending {
-		return reply.Code != 0, &later{l.pause(d, reply)}
+		err = &later{max(again, l.pauses[0])}
 	}
-	return reply.Code != 0, nil
+	if reply.NoAttempt {
+		return heard{}, err
+	}
+	return heard{took: took, answered: reply.Code != 0}, err
 }
 
 // pause is before the next attempt.
@@ -266,12 +274,14 @@ func (l *callbackLane) logDelivery(d record.Delivery, reply record.Reply, status
 	switch {
 	case err != nil:
 		l.log.Error("callback: its answer could not be recorded", append(fields, zap.Error(err))...)
-	case status == record.GivenUp:
-		l.log.Warn("callback: given up; kyclink callbacks list shows it", fields...)
 	default:
 		l.log.Debug("callback", fields...)
 	}
-	if !reply.Taken() && status == record.Pending {
+	// A dead receiver may have a million of them: one of each kind now and then.
+	switch {
+	case status == record.GivenUp:
+		l.limited.Warn("a callback was given up; kyclink callbacks list shows all that were", fields...)
+	case !reply.Taken() && status == record.Pending:
 		l.limited.Warn("a callback was not delivered; trying again", fields...)
 	}
 }

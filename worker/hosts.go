@@ -18,7 +18,8 @@ type hosts struct {
 // host is one receiver, as this process knows it.
 type host struct {
 	busy, waiting int
-	failed        int           // attempts in a row that had no answer
+	failed        int           // attempts that had no answer, and began after the last answer
+	answered      time.Time     // the last time
 	took          time.Duration // the usual time of an attempt
 	next          time.Time     // until when its time is given away to those that were put off
 	free          chan struct{} // has something where one that waits may look again
@@ -27,7 +28,7 @@ type host struct {
 const (
 	hostMost   = 16                     // attempts at a time
 	hostFew    = 2                      // the same of one that does not answer
-	hostDead   = 5                      // attempts in a row without an answer, from which on it does not
+	hostDead   = 5                      // attempts without an answer, from which on it does not
 	hostWait   = 250 * time.Millisecond // in the handler
 	hostPutOff = 5 * time.Minute        // at most
 )
@@ -98,15 +99,26 @@ func (s *hosts) putOff(h *host) time.Duration {
 	return h.next.Sub(now)
 }
 
-// leave ends what enter began, after an attempt of that long.
-func (s *hosts) leave(name string, took time.Duration, answered bool) {
+// heard is what an attempt told of its receiver; zero where that was not asked.
+type heard struct {
+	took     time.Duration
+	answered bool // whatever it said
+}
+
+// leave ends what enter began.
+func (s *hosts) leave(name string, of heard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.known[name]
 	h.busy--
-	h.took += (took - h.took) / 8
-	if h.failed++; answered {
-		h.failed = 0
+	if of != (heard{}) {
+		h.took += (of.took - h.took) / 8
+		switch now := s.now(); {
+		case of.answered:
+			h.failed, h.answered = 0, now
+		case now.Add(-of.took).After(h.answered): // else it lives: some of its answers are lost
+			h.failed++
+		}
 	}
 	select {
 	case h.free <- struct{}{}:

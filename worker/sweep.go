@@ -19,6 +19,9 @@ type Leftovers interface {
 	// Overdue names queued turns that nobody has taken up for a while; more says
 	// that there are others.
 	Overdue(ctx context.Context, lane record.Lane, since time.Duration) (refs []record.Ref, more bool, err error)
+	// StalledDeliveries names pending deliveries that are due for so long; more says that
+	// there are others.
+	StalledDeliveries(ctx context.Context, since time.Duration) (stalled []record.Dispatch, more bool, err error)
 	// Lost names the turns whose call died with its process.
 	Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error)
 	// ExpireLate ends requests whose not_after passed while they waited.
@@ -57,7 +60,7 @@ const (
 	orphaned  = "orphaned"   // a task whose handler died: given back
 	archived  = "archived"   // a task that asynq archived: given back
 	poisoned  = "poisoned"   // a task that nobody can read: put aside
-	missing   = "missing"    // a turn without a task: enqueued
+	missing   = "missing"    // a turn or a callback without a task: enqueued
 	late      = "late"       // a task that was due and still put off: run
 	expired   = "expired"    // a request past its not_after: ended
 	retired   = "retired"    // a request that ended too long ago to be kept: erased
@@ -74,23 +77,24 @@ const (
 // attempt died it is judged there. The sweep itself changes no request but those
 // past their not_after, and those of a batch whose cancelling nobody sees through.
 type sweep struct {
-	left      Leftovers
-	queues    []queue // of the lanes
-	callbacks queue
-	leads     func() bool
-	overdue   time.Duration // after which a queued turn is looked after
-	pause     time.Duration
-	knownFor  time.Duration        // what has a handler
-	unclaimed time.Duration        // after which an active task is nobody's
-	seen      map[string]time.Time // active tasks that no process has a handler for, since when
-	far       map[int]string       // batches that are being cancelled, and how far that was
-	stream    stream               // what was said of it
-	log       *zap.Logger          // of what was mended
-	limited   *zap.Logger
+	left       Leftovers
+	queues     []queue // of the lanes
+	callbacks  queue
+	leads      func() bool
+	overdue    time.Duration // after which a queued turn is looked after
+	pause      time.Duration
+	stalledFor time.Duration        // after which a pending delivery is looked after
+	knownFor   time.Duration        // what has a handler
+	unclaimed  time.Duration        // after which an active task is nobody's
+	seen       map[string]time.Time // active tasks that no process has a handler for, since when
+	far        map[int]string       // batches that are being cancelled, and how far that was
+	stream     stream               // what was said of it
+	log        *zap.Logger          // of what was mended
+	limited    *zap.Logger
 }
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
-	s := &sweep{left: left, leads: leads, overdue: overdueAfter, pause: sweepPause,
+	s := &sweep{left: left, leads: leads, overdue: overdueAfter, stalledFor: stalledFor, pause: sweepPause,
 		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
@@ -136,7 +140,7 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	for _, q := range s.queues {
 		all = append(all, s.overdueOf(ctx, q, mended))
 	}
-	all = append(all, s.expire(ctx, mended), s.callOff(ctx, mended))
+	all = append(all, s.stalled(ctx, mended), s.expire(ctx, mended), s.callOff(ctx, mended))
 	n, err := s.left.Readable(ctx)
 	mended[readable] += n
 	all = append(all, err, s.trim(ctx))

@@ -26,7 +26,7 @@ func (b *bench) sweeps() *sweep {
 	k := b.judge()
 	b.must(k.Join(b.t.Context()))
 	s := newSweep(b.rdb, k, asynq.NewClientFromRedisClient(b.rdb), b.cfg, func() bool { return true })
-	s.overdue, s.unclaimed = -time.Second, time.Hour
+	s.overdue, s.stalledFor, s.unclaimed = -time.Second, -time.Second, time.Hour
 	return s
 }
 

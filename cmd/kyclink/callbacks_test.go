@@ -58,12 +58,19 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 	receiver := newReceiver(t, 0.2, 0.05, oldSecret)
 	enqueueHooked(t, rdb, receiver.url(), 0, hookedRequests)
 
+	begun := time.Now()
+	took := func(n int, deadline time.Time) {
+		for receiver.events() < n && time.Now().Before(deadline) {
+			<-time.After(50 * time.Millisecond)
+		}
+		t.Logf("%v: %d events came", time.Since(begun).Round(time.Second), receiver.events())
+	}
 	var lost []time.Time
 	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
 	logs := workers
 	for kill := range workerKills {
 		at := hookedRequests * (kill + 1) / (workerKills + 2)
-		eventually(t, fmt.Sprintf("%d events came", at), func() bool { return receiver.events() >= at })
+		took(at, time.Now().Add(callbacksEnd))
 		victim := rand.N(len(workers))
 		workers[victim].kill()
 		lost = append(lost, time.Now())
@@ -74,10 +81,7 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 	lost = append(lost, time.Now())
 	<-time.After(receiverAway)
 	receiver.rise()
-	deadline := time.Now().Add(callbacksEnd)
-	for receiver.events() < hookedRequests && time.Now().Before(deadline) {
-		<-time.After(50 * time.Millisecond)
-	}
+	took(hookedRequests, time.Now().Add(callbacksEnd))
 
 	ends := map[string]bool{}
 	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
@@ -99,7 +103,12 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 		failures += n
 	}
 	receiver.mu.Unlock()
-	if needless := receiver.needless(lost); len(ends) != hookedRequests || missing > 0 || forged > 0 || needless > 0 {
+	// A worker has 16 attempts at a time for one host: no more answers are lost with it.
+	needless, excused := receiver.needless(lost)
+	if most := 16 * (workerKills + len(workers)); excused > most {
+		t.Errorf("%d came again after they were taken; %d answers at most were lost", excused, most)
+	}
+	if len(ends) != hookedRequests || missing > 0 || forged > 0 || needless > 0 {
 		t.Errorf("%d events for %d requests; %d were never taken, %d were forged, %d came again for nothing (of %d that came again)",
 			len(ends), hookedRequests, missing, forged, needless, again)
 	}

@@ -129,8 +129,9 @@ func (r *receiver) events() int {
 }
 
 // needless counts what came again although it had been taken, but for what was
-// taken shortly before one of these moments, when its answer may have been lost.
-func (r *receiver) needless(lost []time.Time) (n int) {
+// taken shortly before one of these moments, when its answer may have been lost;
+// and how many those are.
+func (r *receiver) needless(lost []time.Time) (n, excuses int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, taken := range r.taken {
@@ -138,11 +139,13 @@ func (r *receiver) needless(lost []time.Time) (n int) {
 		for _, at := range lost {
 			excused = excused || taken.After(at.Add(-answerLost)) && taken.Before(at.Add(time.Second)) && r.again[i].After(at)
 		}
-		if !excused {
+		if excused {
+			excuses++
+		} else {
 			n++
 		}
 	}
-	return n
+	return n, excuses
 }
 
 // answerLost is how long after an answer a worker may need to record it on a busy

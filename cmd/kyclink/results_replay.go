@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,8 @@ func (r *replay) check(cmd *cobra.Command) (*rate.Limiter, error) {
 
 func (r *replay) run(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 	ctx := cmd.Context()
+	slices.Sort(r.ids)
+	r.ids = slices.Compact(r.ids)
 	book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
 	which := ledger.Replay{Batch: -1, IDs: r.ids, Name: strings.Join([]string{r.since, r.batch}, " ")}
 	if r.batch != "" {
@@ -106,6 +109,9 @@ func (r *replay) run(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s before that; run the same command again to go on", err, said)
+	}
+	if len(r.ids) > 0 && far.Published == 0 {
+		return fmt.Errorf("no end of %s is kept in account %q; kyclink show tells where a request stands", strings.Join(r.ids, ", "), e.cfg.Account)
 	}
 	if r.asJSON {
 		return printJSON(cmd.OutOrStdout(), map[string]int{"published": far.Published})

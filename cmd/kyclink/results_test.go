@@ -71,6 +71,7 @@ func TestResultsAreLinesOfJSON(t *testing.T) {
 	expect(64, "", "contradict", "results", "replay", "--id", "A-1001", "--batch", "spring")
 	expect(64, "", "--since", "results", "replay", "--since", "yesterday")
 	expect(1, "", `there is no batch "winter"`, "results", "replay", "--batch", "winter")
+	expect(1, "", "no end of A-77 is kept", "results", "replay", "--id", "A-77")
 }
 
 func TestFollowIsStopped(t *testing.T) {

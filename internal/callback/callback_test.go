@@ -202,6 +202,13 @@ func TestAnswersAreRedacted(t *testing.T) {
 	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != "[redacted]" {
 		t.Errorf("the signature was kept: %q", reply.Body)
 	}
+	port = receiver(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = fmt.Fprintf(w, "Cannot POST %s, query %s, http://%s%s", r.URL, r.URL.RawQuery, r.Host, r.URL)
+	})
+	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port+"/h/known?key=to-it-only")); reply.Body != "Cannot POST [redacted], query [redacted], [redacted]" {
+		t.Errorf("of its own URL was kept: %q", reply.Body)
+	}
 }
 
 // A receiver that never stops talking is heard for a moment.
@@ -282,6 +289,14 @@ func TestProxy(t *testing.T) {
 		if reply.Reason != string(c.reason) || reply.NoAttempt != c.noAttempt || strings.Contains(fmt.Sprint(reply), "secret-of-the-proxy") {
 			t.Errorf("%s by %s: got %+v", c.url, c.proxy, reply)
 		}
+	}
+}
+
+// The proxy itself may be anywhere.
+func TestProxyAtAPrivateAddress(t *testing.T) {
+	s := sender(t, Config{Proxy: Secret(proxy(t, 407))}, nil)
+	if reply := s.Post(t.Context(), delivery("https://shop.example/")); reply.Reason != string(fault.ProxyError) || !strings.Contains(reply.Message, "407") {
+		t.Errorf("got %+v", reply)
 	}
 }
 

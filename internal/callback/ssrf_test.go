@@ -3,11 +3,13 @@ package callback
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +208,63 @@ func TestForbiddenDestinations(t *testing.T) {
 	}
 }
 
+// Each destination is refused by the dialer itself, whatever was looked at before;
+// and those that lead to this machine would have been connected to, so that the trap
+// is a real one. Odd ways to write an address are names to Go, which knows none such.
+func TestDialerRefusesEachByItself(t *testing.T) {
+	trap := newTrap(t, ":0")
+	strict := newTransport(newGuard(nil), names(t, evil), nil, false)
+	open := newTransport(newGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}), names(t, evil), nil, false)
+	odd, here := []string{"decimal", "octal", "hex", "short"}, []string{"127.", "[::1]", "[::ffff:127", "[::ffff:7f", "[::]", "0.0.0.0", "local", "LOCAL", "ip6-", "loopback."}
+	guarded, sprung := 0, int64(0)
+	for kind, hosts := range forbidden {
+		for _, host := range hosts {
+			address := strings.ReplaceAll(host, "%25", "%") + ":" + trap.port
+			_, err := strict.DialContext(t.Context(), "tcp", address)
+			_, byGuard := errors.AsType[*forbiddenError](err)
+			name, noSuch := errors.AsType[*net.DNSError](err)
+			if !byGuard && (!noSuch || !name.IsNotFound || !slices.Contains(odd, kind)) {
+				t.Errorf("%s: %s: got %v", kind, host, err)
+			}
+			if byGuard {
+				guarded++
+			}
+			if slices.Contains(odd, kind) || !slices.ContainsFunc(here, func(start string) bool { return strings.HasPrefix(host, start) }) {
+				continue // a test calls nobody else
+			}
+			conn, err := open.DialContext(t.Context(), "tcp", address)
+			if err != nil {
+				t.Errorf("%s: %s leads nowhere: %v", kind, host, err)
+				continue
+			}
+			_ = conn.Close()
+			sprung++
+		}
+	}
+	eventually(t, func() bool { return trap.touched.Load() >= sprung })
+	if guarded < 60 || sprung < 14 || trap.touched.Load() != sprung {
+		t.Errorf("the guard refused %d; of %d that would have been connected to the trap saw %d", guarded, sprung, trap.touched.Load())
+	}
+}
+
+func TestPublicAddressesAreAllowed(t *testing.T) {
+	for _, addr := range []string{"93.184.216.34", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "11.0.0.1", "168.63.129.17",
+		"::ffff:93.184.216.34", "2606:2800:220:1::1", "2a00:1450:4001::1"} {
+		if err := newGuard(nil).check(netip.MustParseAddr(addr), false); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+		if err := newGuard(nil).check(netip.MustParseAddr(addr), true); err == nil {
+			t.Errorf("%s may be reached by plain http", addr)
+		}
+	}
+	local := newGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fe80::/10")})
+	for _, addr := range []string{"127.0.0.1", "::ffff:127.0.0.1", "fe80::1%eth0"} {
+		if err := local.check(netip.MustParseAddr(addr), true); err != nil {
+			t.Errorf("allowed all the same: %s: %v", addr, err)
+		}
+	}
+}
+
 // The address is looked at when it is connected to: what a name led to a moment
 // ago is of no interest.
 func TestRebinding(t *testing.T) {
@@ -246,6 +305,14 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 	if n := trap.touched.Load(); n > 0 {
 		t.Errorf("%d connections were made", n)
+	}
+}
+
+// eventually waits for what another goroutine does.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok() && time.Now().Before(deadline); {
+		<-time.After(time.Millisecond)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"html"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"syscall"
@@ -88,7 +89,10 @@ func (s *Sender) redact(body []byte, d record.Delivery, signature string) string
 	var event tasks.Event
 	_ = json.Unmarshal(d.Body, &event) // it is ours
 	secrets := append(s.secret.each(), strings.Fields(signature)...)
-	secrets = append(secrets, event.Data.URL, event.Data.LinkID)
+	secrets = append(secrets, event.Data.URL, event.Data.LinkID, d.URL)
+	if u, err := url.Parse(d.URL); err == nil && u.RequestURI() != "/" {
+		secrets = append(secrets, u.RequestURI(), u.RawQuery) // what only its receiver is to know
+	}
 	text := strings.ToValidUTF8(string(body), "�")
 	for _, secret := range secrets {
 		inJSON, _ := json.Marshal(secret)

@@ -15,6 +15,7 @@ if status == 'given_up' and again ~= '' and again == known[2] then
   redis.call('ZREM', undelivered_key(), event)
 end
 if status ~= 'pending' then return { status } end
+redis.call('ZADD', pending_key(), ms(now), event)
 redis.call('HINCRBY', key, 'attempts', 1)
 redis.call('HINCRBY', key, 'tries', 1)
 local out = redis.call('HGETALL', key)

@@ -25,14 +25,20 @@ var beginLua string
 //go:embed reply.lua
 var replyLua string
 
+//go:embed stalled.lua
+var stalledLua string
+
 //go:embed waive.lua
 var waiveLua string
 
 // callbacks are the scripts for deliveries.
-type callbacks struct{ open, begin, reply, waive *redis.Script }
+type callbacks struct{ open, begin, reply, stalled, waive *redis.Script }
 
 func newCallbacks(script func(lua string) *redis.Script) callbacks {
-	return callbacks{open: script(openLua), begin: script(beginLua), reply: script(replyLua), waive: script(waiveLua)}
+	return callbacks{
+		open: script(openLua), begin: script(beginLua), reply: script(replyLua),
+		stalled: script(stalledLua), waive: script(waiveLua),
+	}
 }
 
 // OpenDeliveries makes the deliveries of events whose requests have a callback URL,
@@ -92,22 +98,39 @@ func (l *Ledger) BeginDelivery(ctx context.Context, of record.Dispatch) (d recor
 }
 
 // EndDelivery records what came of an attempt, and gives the delivery's status
-// then; empty where it was erased meanwhile.
-func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, giveUp bool) (record.DeliveryStatus, error) {
+// then; empty where it was erased meanwhile. again is after how long it is tried
+// again where it was not taken; it is given up where that is 0.
+func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, again time.Duration) (record.DeliveryStatus, error) {
 	what := "again"
 	switch {
 	case r.Taken():
 		what, r.Body = "taken", "" // nobody will look for what went wrong
 	case r.NoAttempt:
 		what = "none"
-	case giveUp:
+	case again == 0:
 		what = "give_up"
 	}
-	status, err := l.callbacks.reply.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what, r.Code, r.Reason, r.Message, r.Body).Text()
+	status, err := l.callbacks.reply.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what,
+		r.Code, r.Reason, r.Message, r.Body, again.Milliseconds()).Text()
 	if err != nil {
 		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
 	}
 	return record.DeliveryStatus(status), nil
+}
+
+// StalledDeliveries names pending deliveries that nobody has tried though they are due
+// for so long, so that the caller sees to it that they have their task: Redis may
+// have lost that alone. What was named is named again after as long. more says that
+// there are others.
+func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []record.Dispatch, more bool, err error) {
+	reply, err := l.callbacks.stalled.Run(ctx, l.rdb, []string{l.keys.Tag()}, since.Milliseconds(), sweepPage).StringSlice()
+	if err != nil {
+		return nil, false, fmt.Errorf("look for stalled deliveries: %w", err)
+	}
+	for i := 1; i+2 < len(reply); i += 3 {
+		stalled = append(stalled, record.Dispatch{EventID: reply[i], ApplicationID: reply[i+1], Host: reply[i+2]})
+	}
+	return stalled, reply[0] == strconv.Itoa(sweepPage), nil
 }
 
 // WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is

@@ -52,6 +52,7 @@ local function undeliver(id)
   for _, event in ipairs(redis.call('LRANGE', deliveries_key(id), 0, -1)) do
     redis.call('DEL', delivery_key(event))
     redis.call('ZREM', undelivered_key(), event)
+    redis.call('ZREM', pending_key(), event)
   end
   redis.call('DEL', deliveries_key(id))
 end

@@ -38,6 +38,7 @@ for i = 1, #ARGV, 6 do
         'body', ARGV[i + 5], 'batch', batch, 'url', url, 'host', host, 'status', status, 'created_at', ms(now),
         'attempts', 0, 'tries', 0)
       redis.call('RPUSH', deliveries_key(id), event)
+      redis.call('ZADD', pending_key(), ms(now), event)
     end
   end
   out[#out + 1], out[#out + 2], out[#out + 3] = status, host, attempts

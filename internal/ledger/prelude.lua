@@ -14,6 +14,7 @@ local function off_key(n) return tag .. ':off:' .. n end
 local function delivery_key(event) return tag .. ':delivery:' .. event end
 local function deliveries_key(id) return tag .. ':deliveries:' .. id end
 local function undelivered_key() return tag .. ':undelivered' end
+local function pending_key() return tag .. ':pending' end
 
 -- doubt counts that an attempt may have made a link that nobody knows of.
 local function doubt(h)

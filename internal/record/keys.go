@@ -66,6 +66,10 @@ func (k Keys) Deliveries(applicationID string) string {
 	return k.Tag() + ":deliveries:" + applicationID
 }
 
+// Pending is the sorted set of the events whose delivery is [Pending], by when it is
+// to be tried, in ms.
+func (k Keys) Pending() string { return k.Tag() + ":pending" }
+
 // Undelivered is the sorted set of the events whose delivery was given up, by when
 // that was, in ms. What a person has dropped is not in it any more.
 func (k Keys) Undelivered() string { return k.Tag() + ":undelivered" }

@@ -1,0 +1,262 @@
+package ledger_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// courier is what a test does to the delivery of one event.
+type courier struct {
+	*bench
+	event tasks.Event
+}
+
+const destination = "https://Shop.example:8443/hooks?key=1"
+
+func newCourier(t *testing.T) courier {
+	b := newBench(t)
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+	return b.ended("A-1")
+}
+
+// ended is a request with a callback URL that has its end.
+func (b *bench) ended(id string) courier {
+	b.t.Helper()
+	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id, Lane: tasks.Bulk, CallbackURL: destination})
+	b.must(err)
+	transitions["cancel"](b, id)
+	for _, values := range b.entries(false) {
+		if event, err := tasks.ParseEvent(values); err == nil && event.Data.ApplicationID == id {
+			return courier{b, event}
+		}
+	}
+	b.t.Fatalf("%s has no event", id)
+	return courier{}
+}
+
+func (c courier) open(replay bool) []record.Dispatch {
+	c.t.Helper()
+	event := c.event
+	event.Replay = replay
+	all, err := c.ledger.OpenDeliveries(c.t.Context(), []tasks.Event{event})
+	c.must(err)
+	return all
+}
+
+func (c courier) begin(again int) (record.Delivery, bool) {
+	c.t.Helper()
+	d, ok, err := c.ledger.BeginDelivery(c.t.Context(), record.Dispatch{EventID: c.event.ID, Again: again})
+	c.must(err)
+	return d, ok
+}
+
+func (c courier) begun() record.Delivery {
+	c.t.Helper()
+	d, ok := c.begin(0)
+	if !ok {
+		c.t.Fatal("no attempt may be made")
+	}
+	return d
+}
+
+func (c courier) end(d record.Delivery, r record.Reply, again time.Duration) record.DeliveryStatus {
+	c.t.Helper()
+	status, err := c.ledger.EndDelivery(c.t.Context(), d, r, again)
+	c.must(err)
+	return status
+}
+
+// now is the delivery, whose place among what is pending and what is given up is
+// held to its status.
+func (c courier) now() record.Delivery {
+	c.t.Helper()
+	all, err := c.ledger.Deliveries(c.t.Context(), c.event.Data.ApplicationID)
+	c.must(err)
+	if len(all) != 1 {
+		c.t.Fatalf("%d deliveries", len(all))
+	}
+	d, in := all[0], func(set string) bool { return c.rdb.ZScore(c.t.Context(), set, c.event.ID).Err() == nil }
+	if in(c.keys.Pending()) != (d.Status == record.Pending) || in(c.keys.Undelivered()) != (d.Status == record.GivenUp && !d.Dropped) {
+		c.t.Errorf("%s (dropped %v): pending %v, undelivered %v", d.Status, d.Dropped, in(c.keys.Pending()), in(c.keys.Undelivered()))
+	}
+	if kept := d.URL != "" && len(d.Body) > 0; kept == (d.Status == record.Delivered) {
+		c.t.Errorf("%s: url %q, body %s", d.Status, d.URL, d.Body)
+	}
+	return d
+}
+
+var (
+	taken   = record.Reply{Code: 204}
+	oops    = record.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	noProxy = record.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+)
+
+func TestDeliveryIsMadeOnce(t *testing.T) {
+	c := newCourier(t)
+	first := c.open(false)
+	if len(first) != 1 || first[0] != (record.Dispatch{EventID: c.event.ID, ApplicationID: "A-1", Host: "shop.example:8443"}) {
+		t.Fatalf("dispatched: %+v", first)
+	}
+	c.begun()
+	if again := c.open(false); len(again) != 1 || again[0].Again != 0 {
+		t.Errorf("dispatched again: %+v", again)
+	}
+	if d := c.now(); d.Attempts != 1 || d.Status != record.Pending || d.Type != tasks.EventCancelled || d.URL != destination {
+		t.Errorf("opened again it is %+v", d)
+	}
+}
+
+func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
+	c := newCourier(t)
+	c.open(false)
+	first, second := c.begun(), c.begun()
+	if c.end(first, oops, time.Minute); c.now().Last.Code != 0 {
+		t.Error("a failure of an earlier attempt was recorded")
+	}
+	if c.end(first, oops, 0); c.now().Status != record.Pending {
+		t.Error("an earlier attempt gave it up")
+	}
+	if c.end(second, oops, 0); c.now().Status != record.GivenUp {
+		t.Error("it is not given up")
+	}
+	if status := c.end(second, oops, time.Minute); status != record.GivenUp || c.now().Status != record.GivenUp {
+		t.Errorf("its last attempt told once more makes it %s", status)
+	}
+	if status := c.end(first, taken, 0); status != record.Delivered {
+		t.Errorf("taken late it is %s", status)
+	}
+	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
+		t.Errorf("it is %+v", d)
+	}
+	if ok, err := c.ledger.WaiveDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
+		t.Errorf("what was taken late was dropped: %v, %v", ok, err)
+	}
+	if c.end(second, oops, 0); c.now().Status != record.Delivered {
+		t.Error("a failure came after it was taken, and was recorded")
+	}
+	if c.end(second, record.Reply{Code: 200}, 0); c.now().Last.Code != 204 {
+		t.Error("it was delivered twice")
+	}
+	if _, ok := c.begin(0); ok {
+		t.Error("what was delivered is tried again")
+	}
+	if len(c.open(true)) != 0 {
+		t.Error("what was delivered is dispatched again")
+	}
+}
+
+func TestDeliveryThatWasNoAttempt(t *testing.T) {
+	c := newCourier(t)
+	c.open(false)
+	for range 3 {
+		c.end(c.begun(), noProxy, time.Minute)
+	}
+	if d := c.now(); d.Attempts != 0 || d.Tries != 0 || d.Status != record.Pending || d.Last.Reason != noProxy.Reason {
+		t.Errorf("it is %+v", d)
+	}
+}
+
+// What was given up is taken up again only by who saw it as it is.
+func TestDeliveryTakenUpAgain(t *testing.T) {
+	c := newCourier(t)
+	c.open(false)
+	c.end(c.begun(), oops, time.Minute)
+	c.end(c.begun(), oops, 0)
+	if _, ok := c.begin(0); ok || len(c.open(false)) != 0 {
+		t.Error("what is given up is tried again by itself")
+	}
+	if _, ok := c.begin(1); ok {
+		t.Error("it is tried again by who saw it with fewer attempts")
+	}
+	seen := c.now()
+	if again := c.open(true); len(again) != 1 || again[0].Again != 2 {
+		t.Errorf("published again it is dispatched as %+v", again)
+	}
+	waive := func(d record.Delivery) bool {
+		ok, err := c.ledger.WaiveDelivery(t.Context(), d)
+		c.must(err)
+		return ok
+	}
+	if !waive(seen) || !c.now().Dropped || waive(seen) {
+		t.Error("it cannot be dropped, or twice")
+	}
+	if d, ok := c.begin(2); !ok || d.Attempts != 3 || d.Tries != 1 || d.Dropped || !d.GivenUpAt.IsZero() {
+		t.Errorf("taken up again it is %+v, %v", d, ok)
+	}
+	if c.now(); waive(seen) {
+		t.Error("what is tried again was dropped")
+	}
+	if c.end(c.now(), oops, 0); waive(seen) || c.now().Dropped {
+		t.Error("it was dropped by who saw it with fewer attempts")
+	}
+	c.begin(3)
+	if d := c.now(); d.Status != record.Pending { // its place is looked at, too
+		t.Errorf("taken up once more it is %+v", d)
+	}
+}
+
+func TestStalledDeliveries(t *testing.T) {
+	c := newCourier(t)
+	other := c.ended("A-2")
+	stalled := func(since time.Duration) (events []string) {
+		all, more, err := c.ledger.StalledDeliveries(t.Context(), since)
+		c.must(err)
+		if more {
+			t.Error("there are more")
+		}
+		for _, d := range all {
+			if d.Host != "shop.example:8443" || d.Again != 0 {
+				t.Errorf("named as %+v", d)
+			}
+			events = append(events, d.ApplicationID+" "+d.EventID)
+		}
+		return events
+	}
+	c.open(false)
+	other.open(false)
+	c.end(c.begun(), oops, time.Hour)
+	if got := stalled(time.Minute); len(got) != 0 {
+		t.Errorf("of what was just opened are stalled: %v", got)
+	}
+	if got := stalled(-time.Minute); len(got) != 1 || got[0] != "A-2 "+other.event.ID {
+		t.Errorf("a minute later are stalled: %v", got)
+	}
+	if got := stalled(-2 * time.Hour); len(got) != 2 {
+		t.Errorf("two hours later are stalled: %v", got)
+	}
+	if got := stalled(-30 * time.Minute); len(got) != 2 {
+		t.Errorf("once named they are not named after as long: %v", got)
+	}
+}
+
+func TestErasedDeliveriesLeaveNothing(t *testing.T) {
+	c := newCourier(t)
+	givenUp, delivered := c.ended("A-2"), c.ended("A-3")
+	for _, one := range []courier{c, givenUp, delivered} {
+		one.open(false)
+	}
+	late := c.begun()
+	givenUp.end(givenUp.begun(), oops, 0)
+	delivered.end(delivered.begun(), taken, 0)
+	c.erase("A-1", "A-2", "A-3")
+	if status := c.end(late, taken, 0); status != "" {
+		t.Errorf("the end of an attempt finds what was erased %q", status)
+	}
+	if _, ok := c.begin(0); ok || len(c.open(true)) != 0 {
+		t.Error("what was erased is tried again")
+	}
+	for key, value := range c.everything() {
+		if key == c.keys.Results() {
+			continue // forget takes it out of there
+		}
+		for _, one := range []courier{c, givenUp, delivered} {
+			if strings.Contains(key+value, one.event.ID) {
+				t.Errorf("%s is left in %s: %s", one.event.Data.ApplicationID, key, value)
+			}
+		}
+	}
+}
