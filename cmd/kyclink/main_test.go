@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "kyclink-test")
 	if err == nil {
 		binary = filepath.Join(dir, "kyclink")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.callbackPace=40", "-o", binary, ".")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.callbackPace=400", "-o", binary, ".")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}

@@ -15,5 +15,5 @@ const (
 	hookedRequests = 500
 	workerKills    = 2
 	receiverAway   = 3 * time.Second // it is dead
-	callbacksEnd   = 2 * time.Minute // until everything is delivered
+	callbacksEnd   = 5 * time.Minute // until everything is delivered
 )
