@@ -140,7 +140,7 @@ func TestEntries(t *testing.T) {
 	reject("invalid", "application_id: is given twice", `{"application_id":"A-4","application_id":"A-5"}`, "application_id", "A-4", "application_id", "A-5")
 	reject("invalid", "redirect_uri: unknown key", `{"application_id":"A-6","redirect_uri":"x"}`, "application_id", "A-6", "redirect_uri", "x")
 	reject("invalid", "redirect_url: is empty", `{"application_id":"A-7","redirect_url":""}`, "application_id", "A-7", "redirect_url", "")
-	reject("invalid", "is not a JSON object", `{"request":"nonsense \u003c"}`, "request", "nonsense <")
+	reject("invalid", "request: is not a JSON object", `{"request":"nonsense \u003c"}`, "request", "nonsense <")
 	reject("invalid", "request: must be the only field", `{"request":"{}","application_id":"A-8"}`, "request", "{}", "application_id", "A-8")
 	reject("invalid", "is not valid UTF-8", `{"application_id":"A\ufffd"}`, "application_id", "A\xff")
 	reject("invalid", "unknown key", `{"a":"1"}`, "a", "1")
