@@ -56,6 +56,8 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	b.enqueue(tasks.Request{ApplicationID: "A-2"})
 	b.refuse(tasks.Request{ApplicationID: "A-3"}, "backlog_full", text)
 	b.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
+	b.become("bulk-2", record.Queued)
+	b.refuse(tasks.Request{ApplicationID: "bulk-2"}, "backlog_full", text)
 	b.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
 	if r := b.record("bulk-0"); r.Lane != record.Bulk || r.State != record.Waiting {
 		t.Errorf("what was not brought forward is %+v", r)
@@ -69,6 +71,13 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	b.enqueue(tasks.Request{ApplicationID: "bulk-1", Lane: tasks.Bulk})
 	b.refuse(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":2}`)}, "conflict", "metadata")
 	b.refuse(tasks.Request{ApplicationID: "A-9", Generation: 3}, "generation_gap", "unknown")
+
+	b.become("bulk-3", record.Created) // needs no room, whatever it is asked for with
+	answers, err := b.client.EnqueueEach(t.Context(), []tasks.Request{{ApplicationID: "A-5"}, {ApplicationID: "bulk-3"}})
+	b.must(err)
+	if tasks.ReasonOf(answers[0].Err) != "backlog_full" || answers[1].Err != nil || answers[1].Link.Status != tasks.Created {
+		t.Errorf("one that is new and one that was made: %+v", answers)
+	}
 
 	// What leaves the lane makes room for one.
 	b.become("A-1", record.Created)

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,13 @@ func Parse(fields []Field) (tasks.Request, error) {
 
 func parse(fields []Field) (tasks.Request, error) {
 	if len(fields) == 1 && fields[0].Name == requestField {
-		return tasks.ParseRequest([]byte(fields[0].Value))
+		req, err := tasks.ParseRequest([]byte(fields[0].Value))
+		if invalid, ok := errors.AsType[*tasks.InvalidError](err); ok {
+			for n := range invalid.Problems { // what is wrong with it as a whole
+				invalid.Problems[n].Key = cmp.Or(invalid.Problems[n].Key, requestField)
+			}
+		}
+		return req, err
 	}
 	values := make(map[string]string, len(fields))
 	var problems []tasks.Problem

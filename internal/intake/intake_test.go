@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,7 +141,7 @@ func TestEntries(t *testing.T) {
 	reject("invalid", "application_id: is given twice", `{"application_id":"A-4","application_id":"A-5"}`, "application_id", "A-4", "application_id", "A-5")
 	reject("invalid", "redirect_uri: unknown key", `{"application_id":"A-6","redirect_uri":"x"}`, "application_id", "A-6", "redirect_uri", "x")
 	reject("invalid", "redirect_url: is empty", `{"application_id":"A-7","redirect_url":""}`, "application_id", "A-7", "redirect_url", "")
-	reject("invalid", "is not a JSON object", `{"request":"nonsense \u003c"}`, "request", "nonsense <")
+	reject("invalid", "request: is not a JSON object", `{"request":"nonsense \u003c"}`, "request", "nonsense <")
 	reject("invalid", "request: must be the only field", `{"request":"{}","application_id":"A-8"}`, "request", "{}", "application_id", "A-8")
 	reject("invalid", "is not valid UTF-8", `{"application_id":"A\ufffd"}`, "application_id", "A\xff")
 	reject("invalid", "unknown key", `{"a":"1"}`, "a", "1")
@@ -273,6 +274,33 @@ func TestIntakeWaitsForRoom(t *testing.T) {
 	b.eventually("all are settled", b.settled)
 	b.expect("A-4", "interactive queued")
 	b.expect("B-3", "bulk waiting")
+}
+
+// counting counts how often it was asked.
+type counting struct {
+	intake.Producer
+	asked *atomic.Int64
+}
+
+func (c counting) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error) {
+	c.asked.Add(1)
+	return c.Producer.EnqueueEach(ctx, reqs)
+}
+
+// What comes while an interactive entry waits for room is not read by that worker.
+func TestNothingIsReadWhileSignupsWait(t *testing.T) {
+	b := newBench(t)
+	limited := counting{tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: 1}), new(atomic.Int64)}
+	b.add("application_id", "A-0")
+	b.add("application_id", "A-1")
+	b.start(limited, time.Hour)
+	b.eventually("it waits", func() bool { return b.logs.FilterMessageSnippet("KYCLINK_MAX_BACKLOG").Len() > 0 })
+	b.add("application_id", "A-2")
+	before := limited.asked.Load()
+	b.eventually("it looked for room several times", func() bool { return limited.asked.Load() > before+3 })
+	if pending, err := b.rdb.XPending(t.Context(), b.keys.Requests(), "kyclink").Result(); err != nil || pending.Count != 1 {
+		t.Errorf("%+v was read, %v", pending, err)
+	}
 }
 
 // flaky fails whenever a request is among those that it is given.
