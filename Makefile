@@ -26,7 +26,7 @@ demo: build ## the main job: 500 invented people in, their links out, through a 
 
 .PHONY: test
 test: test-needs ## install redis-server where it is missing, and run all tests with the race detector
-	go test -race ./...
+	go test -race -timeout=30m ./...
 
 .PHONY: test-long
 test-long: test-needs ## the same, with the long tests and in random order
