@@ -161,14 +161,17 @@ func unusable(err error) error {
 	return unreadable("", "the body "+e.Problem)
 }
 
-// brokenOff says how far it came as well.
+// brokenOff says how far it came as well. Chunks may have been accepted although no
+// row was told of: the one before them was not.
 func brokenOff(err error, counts bulk.Counts) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	p := *problemOf(err)
-	if counts.Rows > 0 {
+	if counts.Rows > 0 || p.Status >= http.StatusInternalServerError {
 		p.Detail += "; rows that were accepted stay so, and to send the same again is to go on"
+	}
+	if counts.Rows > 0 {
 		p.Imported = &counts
 	}
 	return &p
