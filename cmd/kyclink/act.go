@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -128,34 +129,48 @@ func (o *actOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) e
 	if n := t.changed + astray.elsewhere; n > 0 {
 		said += fmt.Sprintf("; %d skipped: not %s, or no longer so", n, o.state)
 	}
-	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+	if err := concluded(cmd, err, said); err != nil {
+		return err
+	}
+	return astray.err()
+}
+
+// concluded says in a command's last line how much it did; where it was broken off,
+// that is in the error.
+func concluded(cmd *cobra.Command, err error, said string) error {
+	if s, ok := errors.AsType[*signalError](context.Cause(cmd.Context())); ok && err != nil {
 		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; run the same command again to go on", s, said)}
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n%s before that; run the same command again to go on", err, said)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s\n", said)
-	return astray.err()
+	return nil
 }
 
-// each calls do for every request that is meant, several at a time. A stop is
-// noticed between two: one that was begun is seen through, so that it is counted.
+// each calls do for every request that is meant.
 func (o *actOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, astray *astray, do func(record.Record) error) error {
 	pages, err := o.chosen(ctx, e, d, astray.see)
 	if err != nil {
 		return err
 	}
+	return severally(ctx, pages, limit, do)
+}
+
+// severally calls do for all that pages have, several at a time. A stop is noticed
+// between two: one that was begun is seen through, so that it is counted.
+func severally[T any](ctx context.Context, pages iter.Seq2[[]T, error], limit *rate.Limiter, do func(T) error) error {
 	for page, err := range pages {
 		if err != nil {
 			return err
 		}
 		group, going := errgroup.WithContext(ctx)
 		group.SetLimit(actors)
-		for _, r := range page {
+		for _, one := range page {
 			if err := limit.Wait(going); err != nil {
 				break
 			}
-			group.Go(func() error { return do(r) })
+			group.Go(func() error { return do(one) })
 		}
 		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
 			return err

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/admission"
@@ -88,13 +86,9 @@ func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limi
 	if t.changed > 0 {
 		said += fmt.Sprintf("; %d skipped: under way already, or no longer given up", t.changed)
 	}
-	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
-		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; run the same command again to go on", s, said)}
+	if err := concluded(cmd, err, said); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%w\n%s before that; run the same command again to go on", err, said)
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s\n", said)
 	return none.err()
 }
 
@@ -103,21 +97,5 @@ func (o *callbacksOptions) each(ctx context.Context, e *engine, d desk, limit *r
 	if err != nil {
 		return err
 	}
-	for page, err := range pages {
-		if err != nil {
-			return err
-		}
-		group, going := errgroup.WithContext(ctx)
-		group.SetLimit(actors)
-		for _, one := range page {
-			if err := limit.Wait(going); err != nil {
-				break
-			}
-			group.Go(func() error { return do(one) })
-		}
-		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return severally(ctx, pages, limit, do)
 }
