@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,7 +25,7 @@ type desk struct {
 	wait    string                         // what goes on until it is broken off
 
 	mu     sync.Mutex
-	log    []string
+	log    []noted
 	asks   []record.Ask
 	sent   []record.Attempt
 	asking map[string]int // by lane
@@ -35,17 +36,30 @@ func newDesk(answers ...record.Answer) *desk {
 	return &desk{begun: time.Now(), answers: answers, asking: map[string]int{}}
 }
 
-func (d *desk) note(format string, args ...any) {
+// noted is what was done for a request.
+type noted struct {
+	at       time.Duration
+	id, what string
+}
+
+func (d *desk) note(id, format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.log = append(d.log, fmt.Sprintf("%v ", time.Since(d.begun))+fmt.Sprintf(format, args...))
+	d.log = append(d.log, noted{time.Since(d.begun), id, fmt.Sprintf(format, args...)})
+}
+
+type idKey struct{}
+
+// named gives the requests to FaceKi, which name none, the id they are made for.
+func named(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, idKey{}, id)
 }
 
 // name of a request begins with its lane's.
 func laneOf(ref record.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID, "-"); return name }
 
 func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
-	d.note("mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
+	d.note(ask.Ref.ApplicationID, "mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
 	d.mu.Lock()
 	d.asking[laneOf(ask.Ref)]++
 	d.most = max(d.most, d.asking[laneOf(ask.Ref)])
@@ -73,27 +87,28 @@ func (d *desk) together() int {
 }
 
 func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen bool) (bool, error) {
-	d.note("trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
+	d.note(ref.ApplicationID, "trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
 	return f.Party() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
 func (d *desk) Pass(_ context.Context, ref record.Ref) (record.Lane, record.Ref, bool, error) {
-	d.note("pass %s", ref.ApplicationID)
+	d.note(ref.ApplicationID, "pass %s", ref.ApplicationID)
 	return "", ref, false, nil
 }
 
 func (d *desk) Fault(_ context.Context, a record.Attempt, _ *fault.Fault, next record.Next) (record.State, error) {
-	d.note("%s %s", next.Follows, a.ApplicationID)
+	d.note(a.ApplicationID, "%s %s", next.Follows, a.ApplicationID)
 	return record.Queued, nil
 }
 
 func (d *desk) Created(_ context.Context, a record.Attempt, _ record.Made) (record.State, error) {
-	d.note("created %s", a.ApplicationID)
+	d.note(a.ApplicationID, "created %s", a.ApplicationID)
 	return record.Created, nil
 }
 
 func (d *desk) do(ctx context.Context, what string) *fault.Fault {
-	d.note("%s", what)
+	id, _ := ctx.Value(idKey{}).(string)
+	d.note(id, "%s", what)
 	if what == d.wait {
 		<-ctx.Done()
 		return &fault.Fault{Kind: fault.Interrupted}
@@ -117,11 +132,20 @@ func (d *desk) upstream() Upstream {
 	}
 }
 
+// expect compares what was noted, at each instant the requests one after the
+// other: which of several goroutines came first then is the scheduler's choice.
 func (d *desk) expect(t *testing.T, want ...string) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !slices.Equal(d.log, want) {
-		t.Errorf("\ngot  %s\nwant %s", strings.Join(d.log, "\n     "), strings.Join(want, "\n     "))
+	slices.SortStableFunc(d.log, func(a, b noted) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id))
+	})
+	var got []string
+	for _, n := range d.log {
+		got = append(got, fmt.Sprint(n.at, " ", n.what))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("\ngot  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 	}
 }

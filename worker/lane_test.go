@@ -17,7 +17,7 @@ func turnOf(id string) record.Ref { return record.Ref{ApplicationID: id, Generat
 // begin lets a handler begin, up to where it waits.
 func begin(ctx context.Context, l *lane, id string) <-chan error {
 	over := make(chan error, 1)
-	go func() { over <- l.take(ctx, turnOf(id)) }()
+	go func() { over <- l.take(named(ctx, id), turnOf(id)) }()
 	synctest.Wait()
 	return over
 }
@@ -50,8 +50,8 @@ func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
 			}
 		}
 		d.expect(t,
-			"0s ready", "0s mark s-1",
-			"0s ready", "0s mark r-1", "10ms call", "10ms created r-1",
+			"0s ready", "0s mark r-1",
+			"0s ready", "0s mark s-1", "10ms call", "10ms created r-1",
 			"1.01s mark s-1", // a grant a second away needs no connection yet
 			"1.02s call", "1.02s created s-1",
 			"1.02s ready", "1.02s mark s-2",
@@ -313,8 +313,8 @@ func TestWaitingEndsAtOnce(t *testing.T) {
 					if n := len(d.sent); n != 0 {
 						t.Errorf("%d calls were sent", n)
 					}
-					if last := d.log[len(d.log)-1]; last != tt.last {
-						t.Errorf("ends with %q, want %q", last, tt.last)
+					if last := d.log[len(d.log)-1]; fmt.Sprint(last.at, " ", last.what) != tt.last {
+						t.Errorf("ends with %v, want %q", last, tt.last)
 					}
 				})
 			})
