@@ -151,7 +151,7 @@ func TestSlotsThatAreTheLimit(t *testing.T) {
 
 func TestSlotsThatAreTheLimitAreSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rdb := redis.NewClient(&redis.Options{})
+		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // a name would be looked up, in a bubble
 		defer rdb.Close()
 		core, lines := observer.New(zap.WarnLevel)
 		w := New(rdb, (*ledger.Ledger)(nil), stub{}, Config{Slots: 3, Limited: zap.New(core)})
