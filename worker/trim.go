@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,7 +30,7 @@ func (s *sweep) trim(ctx context.Context) error {
 // is so.
 type stream struct {
 	warned, alarmed time.Time
-	dropped         int // since it was said
+	unsaid          record.Trim // what was dropped since it was said: how many, from when on, by whom lost
 	log             *zap.Logger
 	now             func() time.Time
 }
@@ -40,21 +41,38 @@ func (s *stream) tell(t record.Trim) {
 		s.warned, s.alarmed = time.Time{}, time.Time{}
 	}
 	said := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.Slowest)}
-	s.dropped += t.Dropped
-	if s.dropped > 0 && s.due(&s.alarmed) {
-		said = append(said, zap.Int("dropped", s.dropped), zap.Time("since", t.From), zap.Strings("lost_by", t.Lost))
-		s.dropped, s.warned = 0, s.now()
-		if len(t.Lost) > 0 {
-			s.log.Error("the results stream is at its cap: events went that a group had not acknowledged; "+
+	s.add(t)
+	if gone := s.unsaid; gone.Dropped > 0 && s.due(&s.alarmed) {
+		said = append(said, zap.Int("dropped", gone.Dropped), zap.Time("since", gone.From), zap.Strings("lost_by", gone.Lost))
+		s.unsaid, s.warned = record.Trim{}, s.now()
+		if len(gone.Lost) > 0 {
+			s.log.Error("the results stream reached its cap: events went that a group had not acknowledged; "+
 				"let it catch up, then publish them again with kyclink results replay --since", said...)
 			return
 		}
-		s.log.Warn("the results stream is at its cap: the oldest events went before their time; no group had them unacknowledged", said...)
+		s.log.Warn("the results stream reached its cap: the oldest events went before their time; no group had them unacknowledged", said...)
 		return
 	}
 	if share >= nearlyFull && s.due(&s.warned) {
 		s.log.Warn("the results stream is nearly full; at its cap the oldest events go, whether they were read or not: "+
 			"let its groups catch up, or raise KYCLINK_RESULTS_CAP", said...)
+	}
+}
+
+// add keeps what was dropped until it is said: whoever reads that is to publish all
+// of it again.
+func (s *stream) add(t record.Trim) {
+	if t.Dropped == 0 {
+		return
+	}
+	if s.unsaid.Dropped == 0 {
+		s.unsaid.From = t.From
+	}
+	s.unsaid.Dropped += t.Dropped
+	for _, group := range t.Lost {
+		if !slices.Contains(s.unsaid.Lost, group) {
+			s.unsaid.Lost = append(s.unsaid.Lost, group)
+		}
 	}
 }
 

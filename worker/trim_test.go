@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestTheStreamIsSaidToBeFullInGoodTime(t *testing.T) {
 		{3 * time.Second, record.Trim{Length: 10_000, Dropped: 5, Lost: []string{"crm"}}, zap.ErrorLevel, 1},
 		{3 * time.Second, record.Trim{Length: 10_000, Dropped: 7, Lost: []string{"crm"}}, 0, 0},
 		{3 * time.Second, record.Trim{Length: 9999}, 0, 0},
-		{time.Hour, record.Trim{Length: 10_000, Dropped: 2}, zap.WarnLevel, 1},
+		{time.Hour, record.Trim{Length: 10_000, Dropped: 2}, zap.ErrorLevel, 1},
 		{time.Hour, record.Trim{Length: 8000}, zap.WarnLevel, 1},
 		{3 * time.Second, record.Trim{Length: 7000}, 0, 0},
 		{3 * time.Second, record.Trim{Length: 8000}, zap.WarnLevel, 1},
@@ -42,5 +43,33 @@ func TestTheStreamIsSaidToBeFullInGoodTime(t *testing.T) {
 		if i == 6 && said[0].ContextMap()["dropped"] != int64(9) {
 			t.Errorf("of what was dropped since, it says %v", said[0].ContextMap())
 		}
+	}
+}
+
+// Whoever publishes again what went, as the log says, misses nothing of it.
+func TestAllThatWentIsSaid(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	start := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+	now := start
+	s := stream{log: zap.New(core), now: func() time.Time { return now }}
+	drop := func(after time.Duration, dropped int, lost ...string) {
+		now = now.Add(after)
+		s.tell(record.Trim{Length: 10_000, Cap: 10_000, Dropped: dropped, Lost: lost, From: now.Add(-time.Hour)})
+	}
+	drop(0, 5, "crm")
+	logs.TakeAll()
+	drop(3*time.Second, 7, "crm", "mail")
+	drop(3*time.Second, 1)
+	drop(3*time.Second, 2, "billing", "mail")
+	now = now.Add(3 * time.Second)
+	s.tell(record.Trim{Length: 100, Cap: 10_000}) // they caught up: now it may be said, as nothing goes any more
+	said := logs.TakeAll()
+	if len(said) != 1 || said[0].Level != zap.ErrorLevel {
+		t.Fatalf("it says %+v", said)
+	}
+	fields := said[0].ContextMap()
+	if since, _ := fields["since"].(time.Time); fields["dropped"] != int64(10) || !since.Equal(start.Add(3*time.Second-time.Hour)) ||
+		fmt.Sprint(fields["lost_by"]) != "[crm mail billing]" {
+		t.Errorf("it says %v", fields)
 	}
 }
