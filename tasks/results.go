@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -176,7 +177,7 @@ type session struct {
 	handlers sync.WaitGroup
 	slots    *semaphore.Weighted
 	hand     *hand
-	last     string // the entry that was read last; empty: none
+	last     atomic.Value // string, the entry that was read last; none: nothing was
 	acks     chan []string
 }
 

@@ -66,8 +66,8 @@ func (s *session) insist(ctx context.Context, do func(ctx context.Context) error
 // join makes the group where it is not there.
 func (s *session) join(ctx context.Context) error {
 	from := s.cfg.From
-	if from == "$" && s.last != "" {
-		from = s.last
+	if last, some := s.last.Load().(string); some && from == "$" {
+		from = last
 	}
 	err := s.rdb.XGroupCreateMkStream(ctx, s.stream, s.cfg.Group, from).Err()
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
@@ -106,7 +106,7 @@ func (s *session) fresh(ctx context.Context, drain bool) (int, error) {
 	if err != nil || len(entries) == 0 {
 		return 0, err
 	}
-	s.last = entries[len(entries)-1].ID
+	s.last.Store(entries[len(entries)-1].ID)
 	s.take(entries)
 	return len(entries), nil
 }

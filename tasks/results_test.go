@@ -15,16 +15,23 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// publish writes events 1 to n into an account's stream, as ledger scripts do.
+func eventID(i int) string { return fmt.Sprintf("00000000-0000-5000-8000-%012d", i) }
+
+// published is event i, as ledger scripts write it.
+func published(account string, i int) *redis.XAddArgs {
+	return &redis.XAddArgs{Stream: record.Keys{Account: account}.Results(), Values: []string{
+		"id", eventID(i), "type", tasks.EventCreated,
+		"timestamp", "2026-11-23T10:00:00.000Z", "application_id", fmt.Sprintf("A-%d", i),
+		"data", fmt.Sprintf(`{"application_id":"A-%d","generation":1,"run":1,"attempts":1,"possible_duplicates":0}`, i),
+	}}
+}
+
+// publish writes events 1 to n into an account's stream.
 func publish(t testing.TB, rdb redis.UniversalClient, account string, n int) {
 	t.Helper()
 	pipe := rdb.Pipeline()
 	for i := range n {
-		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: record.Keys{Account: account}.Results(), Values: []string{
-			"id", fmt.Sprintf("00000000-0000-5000-8000-%012d", i+1), "type", tasks.EventCreated,
-			"timestamp", "2026-11-23T10:00:00.000Z", "application_id", fmt.Sprintf("A-%d", i+1),
-			"data", fmt.Sprintf(`{"application_id":"A-%d","generation":1,"run":1,"attempts":1,"possible_duplicates":0}`, i+1),
-		}})
+		pipe.XAdd(t.Context(), published(account, i+1))
 		if i%1000 == 999 || i == n-1 {
 			if _, err := pipe.Exec(t.Context()); err != nil {
 				t.Fatal(err)
