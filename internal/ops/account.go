@@ -1,7 +1,8 @@
 package ops
 
 import (
-	"strings"
+	"strconv"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -108,7 +109,10 @@ func (a *account) results(r ledger.Results, send func(metric, float64, ...string
 	send(a.oldest, r.Oldest().Seconds())
 	send(a.dropped, float64(r.Dropped))
 	for _, g := range r.Groups {
-		name := strings.ToValidUTF8(g.Group, "\uFFFD") // anybody may have made it
+		name := g.Group
+		if !utf8.ValidString(name) { // anybody may have made it
+			name = strconv.Quote(name)
+		}
 		send(a.unacknowledged, float64(g.Unacknowledged()), name)
 		send(a.behind, g.Behind, name)
 	}

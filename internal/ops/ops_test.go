@@ -58,18 +58,20 @@ func busy() *Ops {
 	o := newTold(told{gauges: ledger.Gauges{
 		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: ledger.Backlog{Interactive: 1, Bulk: 2},
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
-		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}}},
+		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
-	o.Admitted(record.Bulk, time.Second)
+	o.Admitted(record.Interactive, 4*time.Second)
+	o.Admitted(record.Bulk, 3*time.Second)
 	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}, nil)
-	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}, &fault.Fault{Kind: fault.Lost})
+	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
 	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
-	o.Delivery(record.Reply{}, record.Delivered, time.Second)
+	o.Delivery(record.Reply{}, record.Delivered, 7*time.Second)
+	o.Delivery(record.Reply{}, "", time.Second) // it could not be recorded
 	o.Delivery(record.Reply{Reason: string(fault.ReceiverError)}, record.Pending, time.Second)
 	o.Delivery(record.Reply{Reason: string(fault.Rejected)}, record.GivenUp, time.Second)
 	o.Mended("orphaned", 2)
 	o.Settled(3, 1)
-	o.Request("POST", "/v1/links", 201, time.Second)
+	o.Request("POST", "/v1/links", 201, 2*time.Second)
 	o.Request("BREW", "", 0, time.Second)
 	return o
 }
@@ -126,16 +128,38 @@ func TestValues(t *testing.T) {
 		`kyclink_attempts_total{lane="bulk",outcome="unknown",reason="connection"} 1`,
 		`kyclink_attempts_total{lane="bulk",outcome="no_link",reason="connection"} 0`,
 		`kyclink_call_duration_seconds_count{outcome="unknown"} 1`,
+		`kyclink_call_duration_seconds_sum{outcome="unknown"} 5`,
+		`kyclink_call_duration_seconds_sum{outcome="created"} 1`,
+		`kyclink_admission_wait_seconds_sum{lane="interactive"} 4`,
 		`kyclink_admission_wait_seconds_count{lane="bulk"} 1`,
-		`kyclink_callback_attempts_total{reason="none",result="delivered"} 1`,
+		`kyclink_admission_wait_seconds_sum{lane="bulk"} 3`,
+		`kyclink_callback_attempts_total{reason="none",result="delivered"} 2`,
 		`kyclink_callback_attempts_total{reason="receiver_error",result="retried"} 1`,
 		`kyclink_callback_attempts_total{reason="rejected",result="given_up"} 1`,
-		`kyclink_callback_duration_seconds_count 3`,
+		`kyclink_callback_duration_seconds_count 4`,
+		`kyclink_callback_duration_seconds_sum 10`,
 		`kyclink_intake_entries_total{result="accepted"} 3`,
+		`kyclink_intake_entries_total{result="rejected"} 1`,
 		`kyclink_sweep_mended_total{kind="orphaned"} 2`,
 		`kyclink_http_requests_total{method="POST",route="/v1/links",status="2xx"} 1`,
 		`kyclink_http_requests_total{method="other",route="none",status="none"} 1`,
+		`kyclink_http_request_duration_seconds_sum{route="/v1/links"} 2`,
 		`kyclink_redis_up 1`,
+		`kyclink_workers{account="default"} 2`,
+		`kyclink_rate_limit_calls_per_second{account="default"} 5`,
+		`kyclink_backlog_requests{account="default",lane="interactive"} 1`,
+		`kyclink_backlog_requests{account="default",lane="bulk"} 2`,
+		`kyclink_requests_held{account="default"} 3`,
+		`kyclink_requests_failed{account="default"} 4`,
+		`kyclink_callbacks_given_up{account="default"} 5`,
+		`kyclink_callbacks_pending{account="default"} 6`,
+		`kyclink_requests_ended_total{account="default",status="created"} 7`,
+		`kyclink_requests_ended_total{account="default",status="failed"} 8`,
+		`kyclink_results_entries{account="default"} 900`,
+		`kyclink_results_oldest_age_seconds{account="default"} 0`,
+		`kyclink_results_dropped_total{account="default"} 11`,
+		`kyclink_results_unacknowledged{account="default",group="\"\\xff\""} 0`,
+		`kyclink_results_unacknowledged{account="default",group="\"\\xfe\""} 0`,
 		`kyclink_requests_ended_total{account="default",status="cancelled"} 9`,
 		`kyclink_possible_duplicates_total{account="default"} 10`,
 		`kyclink_gate_state{account="default",state="closed"} 1`,

@@ -1,0 +1,77 @@
+package ops
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+)
+
+// hanging is a Redis that takes connections and does not answer.
+type hanging struct{ asked atomic.Int32 }
+
+func (h *hanging) Gauges(ctx context.Context) (ledger.Gauges, error) {
+	return ledger.Gauges{}, h.Reach(ctx)
+}
+
+func (h *hanging) Reach(ctx context.Context) error {
+	h.asked.Add(1)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// However many ask while Redis hangs, one waits for it, and none for long.
+func TestManyAskAtOnceWhileRedisHangs(t *testing.T) {
+	for path, want := range map[string]struct {
+		answered, status int
+		within           time.Duration
+		warned           bool
+	}{
+		"/metrics": {scrapesAtOnce, http.StatusOK, readWithin, true},
+		"/readyz":  {20, http.StatusServiceUnavailable, reachWithin, false},
+	} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				core, logs := observer.New(zap.InfoLevel)
+				var redis hanging
+				handler := New(Config{Name: "default", Account: &redis, Version: "v1", Log: zap.NewNop(), Limited: zap.New(core)}).handler(works)
+				began := time.Now()
+				var all sync.WaitGroup
+				var late, refused atomic.Int32
+				for range 20 {
+					all.Go(func() {
+						w := httptest.NewRecorder()
+						handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+						switch {
+						case time.Since(began) == 0 && w.Code == http.StatusServiceUnavailable:
+							refused.Add(1)
+						case time.Since(began) == want.within && w.Code == want.status:
+							late.Add(1)
+						default:
+							t.Errorf("%d after %s: %s", w.Code, time.Since(began), w.Body)
+						}
+					})
+				}
+				all.Wait()
+				if n := redis.asked.Load(); n != 1 || int(late.Load()) != want.answered || int(late.Load()+refused.Load()) != 20 {
+					t.Errorf("it was asked %d times for %d; %d were refused", n, late.Load(), refused.Load())
+				}
+				warned := logs.FilterLevelExact(zapcore.WarnLevel).Len() > 0
+				if warned != want.warned || warned && !strings.Contains(logs.All()[0].Message, "could not be read") {
+					t.Errorf("it says %+v", logs.All())
+				}
+			})
+		})
+	}
+}
