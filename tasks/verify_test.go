@@ -66,6 +66,36 @@ func TestVerifyCallback(t *testing.T) {
 	}
 }
 
+// A secret that somebody forgot to fill in lets nobody in.
+func TestAnEmptySecretVerifiesNothing(t *testing.T) {
+	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
+	for _, secret := range []string{"", "whsec_"} {
+		forged := signed("e-1", time.Now(), body, secret)
+		if e, err := tasks.VerifyCallback([]string{secret}, forged, []byte(body), nil); err == nil || e.ID != "" {
+			t.Errorf("with the secret %q: %+v, %v", secret, e, err)
+		}
+	}
+}
+
+// unsure is a memory that cannot be asked.
+type unsure struct{}
+
+func (unsure) First(string, time.Time) (bool, error) { return true, errors.New("an invented failure") }
+
+func TestVerifyCallbackGivesNoEventInDoubt(t *testing.T) {
+	const body = `{"type":"link.created"}`
+	header := signed("e-1", time.Now(), body, newSecret)
+	e, err := tasks.VerifyCallback([]string{newSecret}, header, []byte(body), unsure{})
+	if e.ID != "" || err == nil || errors.Is(err, tasks.ErrReplayed) || !strings.Contains(err.Error(), "an invented failure") {
+		t.Errorf("where it is not known whether it is a replay: %+v, %v", e, err)
+	}
+	const broken = `{"type":"link.created",`
+	e, err = tasks.VerifyCallback([]string{newSecret}, signed("e-1", time.Now(), broken, newSecret), []byte(broken), nil)
+	if e.ID != "" || e.Type != "" || err == nil {
+		t.Errorf("of no event: %+v, %v", e, err)
+	}
+}
+
 func changed(h http.Header, key, value string) http.Header {
 	h = h.Clone()
 	h.Set(key, value)
@@ -86,6 +116,7 @@ func TestReplayedCallback(t *testing.T) {
 		{signed("e-1", now.Add(5*time.Second), body, newSecret), nil},
 		{signed("e-2", now, body, newSecret), nil},
 		{signed("e-1", now, body, oldSecret), tasks.ErrForged},
+		{signed("e-1", now, body, newSecret), tasks.ErrReplayed}, // also after others
 	} {
 		if _, err := tasks.VerifyCallback([]string{newSecret}, c.header, []byte(body), seen); !errors.Is(err, c.want) {
 			t.Errorf("message %d: got %v, want %v", i, err, c.want)

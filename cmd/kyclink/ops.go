@@ -22,7 +22,7 @@ func listenAt(variable, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %s is taken, by another kyclink perhaps; stop that, or set %s to another address", variable, address, variable)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: cannot listen at %s: %w; set it to an address of this host, such as 127.0.0.1:0", variable, address, err)
+		return nil, fmt.Errorf("%s: cannot listen: %w; set it to an address of this host", variable, err)
 	}
 	return l, nil
 }
