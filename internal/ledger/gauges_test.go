@@ -7,7 +7,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -63,6 +65,16 @@ func TestGauges(t *testing.T) {
 	}
 	if g.Gate.State != "open" || g.Rate != 5 {
 		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
+	}
+	for i, key := range []string{s.keys.Shelf(record.Held), s.keys.Shelf(record.Failed), s.keys.Undelivered(), s.keys.Pending()} {
+		for n := range i + 1 {
+			s.must(s.rdb.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
+		}
+	}
+	_, _, err := admission.NewAccount(s.rdb, s.keys.Account).SetRate(t.Context(), admission.Rate{N: 30, Per: time.Minute}, 5)
+	s.must(err)
+	if g := s.gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
+		t.Errorf("%+v", g)
 	}
 	// What was erased makes Redis forget how many there are: it is not found out at
 	// any price.
