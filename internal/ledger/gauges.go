@@ -26,12 +26,16 @@ type Gauges struct {
 	// link nobody knows of: both since the version that began to count them.
 	Created, EndedFailed, EndedCancelled, PossibleDuplicates int
 	// Results has the first [MostGauged] groups by name. Where Redis does not know a
-	// group's lag, it is counted to a thousand at most.
+	// group's lag, it is counted to a hundred at most.
 	Results Results
 }
 
 // MostGauged is how many groups [Ledger.Gauges] looks at.
 const MostGauged = 50
+
+// gaugedEvents is how many events are counted for a group. To count is to read them,
+// for each group, at each scrape of each process: a thousand were 20 MB a scrape.
+const gaugedEvents = 100
 
 // Gauges reads them; nothing is changed by it.
 func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
@@ -47,7 +51,7 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	if _, g.Backlog, g.Workers, err = l.Account(ctx); err != nil {
 		return g, err
 	}
-	if g.Results, err = l.results(ctx, extent{MostGauged, eventsPage}); err != nil {
+	if g.Results, err = l.results(ctx, extent{MostGauged, gaugedEvents}); err != nil {
 		return g, err
 	}
 	var held, failed, givenUp, pending *redis.IntCmd

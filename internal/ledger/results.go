@@ -212,11 +212,12 @@ func seconds(d time.Duration) float64 {
 
 func (l *Ledger) countAfter(ctx context.Context, id, end string, most int) (n int, err error) {
 	for n < most {
-		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), "("+id, end, eventsPage).Result()
+		page := min(eventsPage, most-n)
+		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), "("+id, end, int64(page)).Result()
 		if err != nil {
 			return n, err
 		}
-		if n += len(entries); len(entries) < eventsPage {
+		if n += len(entries); len(entries) < page {
 			break
 		}
 		id = entries[len(entries)-1].ID

@@ -54,7 +54,7 @@ func newAccount(cfg Config) *account {
 	a.most = add(gauge, "results_cap", "Events above which the oldest go, acknowledged or not; left out before the first worker.")
 	a.oldest = add(gauge, "results_oldest_age_seconds", "Age of the oldest event in the results stream, 0 where it is empty.")
 	a.dropped = add(counter, "results_dropped_total", "Events that went because of the cap.")
-	a.unacknowledged = add(gauge, "results_unacknowledged", "Events that a group has not acknowledged, of the first 50 groups by name. Where Redis does not know, it is counted to 1000 at most.", "group")
+	a.unacknowledged = add(gauge, "results_unacknowledged", "Events that a group has not acknowledged, of the first 50 groups by name. Where Redis does not know, it is counted to 100 at most.", "group")
 	a.behind = add(gauge, "results_behind_seconds", "Age of the oldest event that a group has not acknowledged, of the first 50 groups by name.", "group")
 	a.callbacksPending = add(gauge, "callbacks_pending", "Callbacks that are to be delivered.")
 	a.callbacksGivenUp = add(gauge, "callbacks_given_up", "Callbacks that were given up and that nobody has retried or dropped (kyclink callbacks list).")
