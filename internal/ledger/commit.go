@@ -14,6 +14,9 @@ import (
 //go:embed commit.lua
 var commitLua string
 
+//go:embed together.lua
+var togetherLua string
+
 // commits does in one script what several goroutines ask for: whoever comes while
 // one is on its way goes with the next. Nobody waits for company, and where Redis
 // is far away nobody waits for others' round trips either.

@@ -17,5 +17,7 @@ while i < #ARGV do
   end
   i = last + 1
 end
+store()
+keep_tallies()
 if failed == #replies then error(why, 0) end
 return replies

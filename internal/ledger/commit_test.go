@@ -50,6 +50,8 @@ func echoing(rdb *redis.Client, farAway time.Duration) *commits {
 local function echo(text) redis.call('INCR', KEYS[1]) return text end
 local function wrong() error('so it is', 0) end
 local mark, created, fault
+local function store() end
+local function keep_tallies() end
 local does = { echo = echo, wrong = wrong,`))}
 }
 

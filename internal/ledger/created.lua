@@ -23,9 +23,9 @@ local function created(id, gen, run, process, credential, marked, took, upstream
     if not raw then return 'gone' end
     h = parse(raw)
   end
-  local has = redis.call('HGET', account_key(), 'upstream')
+  local has = links_are()
   if has and has ~= upstream then return 'upstream' end
-  if not has then redis.call('HSET', account_key(), 'upstream', upstream) end
+  if not has then links_are(upstream) end
 
   if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
   report('success', id, process, credential, marked, 0, took)
@@ -42,6 +42,6 @@ local function created(id, gen, run, process, credential, marked, took, upstream
   redis.call('HINCRBY', account_key(), 'successes', 1)
   conclude(id, key, raw, h, 'C', {
     event = event, at = at, id_json = id_json, head = event_head, tail = tail, middle = link,
-  }, link)
+  }, link, tally_of(h.batch))
   return 'created'
 end

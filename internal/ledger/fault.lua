@@ -45,16 +45,16 @@ local function fault(id, gen, run, attempt, process, credential, took, sign, ret
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
   elseif follows == 'fail' then state = 'F'
   elseif follows == 'hold' then state = 'h'
-  elseif expired(h, id) then state, fields = 'F', too_late
+  elseif expired(h, id, facts(h.batch).not_after) then state, fields = 'F', too_late
   elseif h.spent >= tonumber(most) then state = 'F' end
 
   if state == 'q' and follows == 'back' then
-    move(h, 'q')
+    move(h, 'q', tally_of(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
     save(key, h)
     return NAME.q
   elseif state == 'q' then
-    move(h, 'q')
+    move(h, 'q', tally_of(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
     local content, frozen, _, past = lines(raw)
     write(key, h, content, frozen, '{"run":' .. h.run .. fields .. '}', past)
@@ -63,6 +63,6 @@ local function fault(id, gen, run, attempt, process, credential, took, sign, ret
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event or event, at = at, id_json = id_json,
     head = event_head, tail = tail, middle = fields,
-  }, fields)
+  }, fields, tally_of(h.batch))
   return NAME[state]
 end

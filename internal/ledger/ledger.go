@@ -152,7 +152,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	}
 	l.commits = commits{
 		rdb: rdb, tag: l.keys.Tag(), farAway: farAway,
-		script: record.Script(commitLua, record.Prelude, admission.Lua, prelude, peekLua, markLua, createdLua, faultLua),
+		script: record.Script(commitLua, record.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

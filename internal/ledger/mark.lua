@@ -1,7 +1,7 @@
 -- defaults gives what is frozen: the batch's options, and the worker's defaults
 -- where it has none.
 local function defaults(h, own)
-  local options = h.batch > 0 and redis.call('HGET', batch_key(h.batch), 'options')
+  local options = h.batch > 0 and facts(h.batch).options
   if not options then return own end
   local all = cjson.decode(own)
   for key, value in pairs(cjson.decode(options)) do all[key] = value end
@@ -46,14 +46,13 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   if h.gen ~= tonumber(gen) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
-  local account = redis.call('HMGET', account_key(), 'upstream', stop_field(h.batch))
-  local has, stop = account[1], account[2]
+  local has, batch = links_are(), facts(h.batch)
   if has and has ~= upstream then return { 'upstream', raw, '0', '' } end
 
   local mine = h.state == 'c' and h.holder == holder
   if mine and earlier == 'unsent' and now - h.changed <= tonumber(age) then
     h.attempts = h.attempts - 1
-    move(h, 'q')
+    move(h, 'q', tally_of(h.batch))
     report('back', id, process, credential, now, 0, 0)
   elseif h.state == 'c' then
     local over = mine and earlier ~= '' or gone(h, id, tonumber(unbroken), tonumber(dead))
@@ -62,7 +61,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
     -- The attempt died with its process: whether it made a link is unknown.
     doubt(h)
     report('none', id, ms(h.holder), credential, h.changed, 0, 0)
-    move(h, 'q')
+    move(h, 'q', tally_of(h.batch))
   elseif h.attempts > 0 then
     -- asynq forwards by the clock of whichever worker looks first, and that may be
     -- off: what is early by less than a second is let go.
@@ -72,23 +71,23 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
 
   local verdict, wait, reason = 'expired', '0', ''
   if h.flag == 'x' then verdict = 'cancel'
-  elseif expired(h, id) then -- also where its batch is paused
-  elseif stop == 'cancelled' then verdict = 'cancel'
-  elseif stop == 'paused' and h.lane == 'b' then verdict = 'paused'
+  elseif expired(h, id, batch.not_after) then -- also where its batch is paused
+  elseif batch.stop == 'cancelled' then verdict = 'cancel'
+  elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
   else
     verdict, wait, reason = admit(LANE[h.lane], process, credential, id, connected)
   end
 
   local content, frozen, outcome, past = lines(raw)
   if verdict == 'grant' or verdict == 'probe' then
-    move(h, 'c')
+    move(h, 'c', tally_of(h.batch))
     h.attempts, h.holder = h.attempts + 1, holder
     redis.call('ZREM', queued_key(h.lane), id)
     if frozen == '' then
       return { verdict, write(key, h, content, defaults(h, own), outcome, past), wait, reason }
     end
   elseif verdict == 'paused' then
-    move(h, 'w')
+    move(h, 'w', tally_of(h.batch))
     redis.call('ZREM', queued_key('b'), id)
     redis.call('LPUSH', again_key(h.batch), id)
   elseif string.sub(raw, 1, HEADER) == header(h) then
