@@ -91,7 +91,7 @@ func TestTransitionsGoTogether(t *testing.T) {
 func TestTooManyToGoTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
-	c.run(t.Context(), "echo", "x") //nolint:errcheck // so that Redis knows the script
+	c.run(t.Context(), "echo", "x") // so that Redis knows the script
 	before := sent.Load()
 	c.busy = true
 	var all sync.WaitGroup
@@ -118,8 +118,8 @@ func TestTooManyToGoTogether(t *testing.T) {
 func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
 	c := echoing(rdb, time.Millisecond)
-	c.run(t.Context(), "echo", "1") //nolint:errcheck // only its time matters
-	c.busy = true                   // one is on its way, and never comes back
+	c.run(t.Context(), "echo", "1")
+	c.busy = true // one is on its way, and never comes back
 	reply := make(chan any, 1)
 	go func() {
 		got, _ := c.run(t.Context(), "echo", "2")
@@ -168,7 +168,7 @@ func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
 // for its other half then.
 func TestTransitionsInAReadOnlyRedis(t *testing.T) {
 	rdb, _ := dialing(t, 0)
-	if err := rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+	if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
 	c := echoing(rdb, time.Minute)
