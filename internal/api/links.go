@@ -26,20 +26,12 @@ func (a *API) postLink(c *call) error {
 	if err != nil {
 		return err
 	}
-	req, err := tasks.ParseRequest(body)
-	if err != nil {
-		return unacceptable(err)
-	}
 	wait := preferredWait(c.r.Header)
-	var w *waiter
-	if wait > 0 { // before it is accepted, so that its event is not missed
-		w = a.stream.wait(req.ApplicationID)
-		defer w.done()
-	}
-	link, err := a.enqueue(c, req)
+	link, w, err := a.enqueue(c, body, wait > 0)
 	if err != nil {
 		return err
 	}
+	defer w.done()
 	before := link.Status
 	if wait > 0 {
 		waited(c.Header(), wait)
@@ -62,20 +54,36 @@ func (a *API) postLink(c *call) error {
 // several steps together.
 const accepters = 64
 
-// enqueue accepts a request when its turn has come. Its time is over when ctx's is,
-// even where what it waits for heeds no context, as commands that are sent together
-// do not: then it may have been accepted, and keeps its turn until that has ended.
-func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
+// enqueue accepts the request in body when its turn has come, and gives who waits
+// for it where somebody does. Its time is over when ctx's is, even where what it
+// waits for heeds no context, as commands that are sent together do not: then it
+// may have been accepted, and keeps its turn until that has ended.
+func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, error) {
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.acceptWithin)
 	defer cancel()
 	select {
 	case a.accepting <- struct{}{}:
 	case <-ctx.Done():
-		return tasks.Link{}, ctx.Err()
+		return tasks.Link{}, nil, ctx.Err()
+	}
+	passedOn := false
+	defer func() {
+		if !passedOn {
+			<-a.accepting
+		}
+	}()
+	req, err := tasks.ParseRequest(body) // a third of the work up to here
+	if err != nil {
+		return tasks.Link{}, nil, unacceptable(err)
+	}
+	var w *waiter
+	if waits { // before it is accepted, so that its event is not missed
+		w = a.stream.wait(req.ApplicationID)
 	}
 	change := Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
 	var link tasks.Link
 	done := make(chan error, 1)
+	passedOn = true
 	go func() {
 		defer func() {
 			<-a.accepting
@@ -90,11 +98,15 @@ func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
 		done <- cmp.Or(err, ctx.Err())
 	}()
 	select {
-	case err := <-done:
-		return link, err
+	case err = <-done:
 	case <-ctx.Done():
-		return tasks.Link{}, ctx.Err()
+		err = ctx.Err()
 	}
+	if err != nil {
+		w.done()
+		return tasks.Link{}, nil, err
+	}
+	return link, w, nil
 }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.
