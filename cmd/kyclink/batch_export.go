@@ -40,9 +40,6 @@ were read: who opens them in a spreadsheet has to trust the input.`,
 			if format != "" && f != bulk.CSV && f != bulk.NDJSON {
 				return usageError(cmd, fmt.Errorf("--format is %q; use csv or ndjson", format))
 			}
-			if cmd.Flags().Changed("output") && out == "" {
-				return usageError(cmd, errors.New("--output is empty; leave it out to write to standard output"))
-			}
 			return withShared(cmd, func(e *engine) error { return exportBatch(cmd, e, args[0], out, f, expired) })
 		},
 	}

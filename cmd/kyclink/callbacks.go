@@ -69,11 +69,6 @@ func (p *callbackPick) flags(cmd *cobra.Command) {
 }
 
 func (p *callbackPick) check(cmd *cobra.Command) error {
-	for _, name := range []string{"host", "reason", "batch", "since", "before"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	if p.reason != "" && !slices.Contains(fault.Undelivered(), fault.Reason(p.reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no callback is given up for %q; use one of %v", p.reason, fault.Undelivered()))
 	}

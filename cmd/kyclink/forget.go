@@ -61,13 +61,9 @@ receivers of events have stored, nor FaceKi. Delete those yourself.`,
 }
 
 func (o *forgetOptions) check(cmd *cobra.Command) error {
-	switch given := cmd.Flags().Changed("batch"); {
-	case given && o.batch == "":
-		return usageError(cmd, errors.New("--batch is empty; name a batch"))
+	switch given := o.batch != ""; {
 	case given && len(o.ids) > 0:
 		return usageError(cmd, errors.New("application ids and --batch contradict each other; give one of them"))
-	case slices.Contains(o.ids, ""):
-		return usageError(cmd, errors.New("an application id is empty"))
 	case !given && len(o.ids) == 0:
 		return usageError(cmd, errors.New("say whose data is to be erased: application ids, or --batch"))
 	}

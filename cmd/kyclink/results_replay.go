@@ -56,11 +56,6 @@ where it was, for an hour.`,
 }
 
 func (r *replay) check(cmd *cobra.Command) (*rate.Limiter, error) {
-	for _, name := range []string{"batch", "since"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return nil, usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	switch {
 	case len(r.ids) > 0 && r.batch != "":
 		return nil, usageError(cmd, errors.New("--id and --batch contradict each other; give one of them"))

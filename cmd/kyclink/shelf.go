@@ -51,19 +51,13 @@ func (p *pick) verb() string {
 
 // check refuses what makes no sense, whatever there is.
 func (p *pick) check(cmd *cobra.Command) error {
-	filters := p.reason + p.batch + p.since + p.before
-	for _, name := range []string{"reason", "batch", "since", "before"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	if p.reason != "" && !slices.Contains(p.reasons, fault.Reason(p.reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no request is %s for %q; use one of %v", p.state, p.reason, p.reasons))
 	}
 	if cmd.Flags().Lookup("all") == nil { // it may be a look at everything
 		return nil
 	}
-	switch given := filters != "" || len(p.ids) > 0; {
+	switch given := p.reason+p.batch+p.since+p.before != "" || len(p.ids) > 0; {
 	case p.all && len(p.ids) > 0:
 		return usageError(cmd, errors.New("--all and application ids contradict each other; give one of them"))
 	case !given && !p.all:
