@@ -96,7 +96,7 @@ func tellExported(w io.Writer, summary bulk.Summary) {
 		parts = append(parts, fmt.Sprintf("%d %s", n, status))
 	}
 	slices.Sort(parts)
-	said := fmt.Sprintf("kyclink: %d rows", total)
+	said := "kyclink: " + number(total, "row")
 	if total > 0 {
 		said += ": " + strings.Join(parts, ", ")
 	}

@@ -93,7 +93,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 			Requests int `json:"requests"`
 		}{found})
 	case o.dryRun:
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d requests would be erased, and all that names them\n", found)
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would be erased, and all that names them\n", number(found, "request"))
 		return err
 	}
 	if !o.yes && !o.confirmed(cmd, found) {
@@ -126,7 +126,7 @@ func (o *forgetOptions) confirmed(cmd *cobra.Command, found int) bool {
 	if o.batch != "" {
 		whose = fmt.Sprintf("batch %q", o.batch)
 	}
-	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %d requests of %s, for good? [y/N] ", found, whose))
+	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %s of %s, for good? [y/N] ", number(found, "request"), whose))
 }
 
 func asked(w io.Writer, r io.Reader, question string) bool {
@@ -148,6 +148,7 @@ type forgotten struct {
 }
 
 func (f forgotten) String() string {
-	return fmt.Sprintf("%d requests with %d generations, %d rows, %d events, %d tasks, %d put aside, %d rejects and audit entries",
-		f.Requests, f.Generations, f.Rows, f.Events, f.Tasks, f.Aside, f.Entries)
+	return fmt.Sprintf("%s with %s, %s, %s, %s, %d put aside, %d from the rejects and the audit trail",
+		number(f.Requests, "request"), number(f.Generations, "generation"), number(f.Rows, "row"), number(f.Events, "event"),
+		number(f.Tasks, "task"), f.Aside, f.Entries)
 }

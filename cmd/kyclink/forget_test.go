@@ -95,7 +95,7 @@ func TestForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 tasks, 0 put aside, 2 rejects and audit entries", "", "forget", "P-0002", "P-0004")
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 put aside, 2 from the rejects and the audit trail", "", "forget", "P-0002", "P-0004")
 	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
