@@ -87,7 +87,7 @@ func (e *engine) serve(ctx context.Context, l net.Listener) error {
 	together.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
 	a := api.New(api.Config{
-		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Producer: together.producer,
+		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},

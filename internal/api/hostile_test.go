@@ -317,7 +317,7 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	t.Parallel()
 	hung := stuck{make(chan struct{})}
 	s := openAt(t, server, func(c *Config) { c.Audit = hung })
-	s.api.acceptWithin = 50 * time.Millisecond
+	s.api.within = 50 * time.Millisecond
 	var all sync.WaitGroup
 	for range 2 * accepters {
 		all.Go(func() {
@@ -328,6 +328,6 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	close(hung.until)
 	s.eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
 	s.none()
-	s.api.acceptWithin = atOnce
+	s.api.within = atOnce
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 }
