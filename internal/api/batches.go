@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -24,19 +26,55 @@ const actFor = 20 * time.Second
 // retriers is how many requests are tried again at a time.
 const retriers = 16
 
+// How many batches an answer lists, where nothing else is asked for, and at most.
+const (
+	usualBatches = 100
+	mostBatches  = 1000
+)
+
+// listBatches gives one page. A cursor is the number of the last batch that was given:
+// numbers only grow, so that no batch is passed over or given twice.
 func (a *API) listBatches(c *call) error {
-	if err := c.noBody(); err != nil {
+	if err := c.noBody("limit", "cursor"); err != nil {
 		return err
+	}
+	limit, after, query := usualBatches, 0, c.r.URL.Query()
+	if text := query.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostBatches {
+			return unreadable("limit", fmt.Sprintf("must be a whole number from 1 to %d", mostBatches))
+		}
+	}
+	if text := query.Get("cursor"); text != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err == nil {
+			after, err = strconv.Atoi(string(raw))
+		}
+		if err != nil || after < 1 || cursor(after) != text {
+			return unreadable("cursor", "must be the next of an earlier answer")
+		}
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	batches, err := a.Ledger.Batches(ctx)
+	batches, more, err := a.Ledger.BatchesAfter(ctx, after, limit)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
-		Batches []ledger.Batch `json:"batches"`
-	}{batches})
+	page := batchPage{Batches: batches}
+	if more {
+		page.Next = cursor(batches[len(batches)-1].Number)
+	}
+	return c.json(http.StatusOK, page)
+}
+
+// batchPage is a part of the list of batches.
+type batchPage struct {
+	Batches []ledger.Batch `json:"batches"`
+	Next    string         `json:"next,omitempty"` // cursor of what follows
+}
+
+func cursor(number int) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(number)))
 }
 
 func (a *API) getBatch(c *call) error {
