@@ -99,6 +99,11 @@ func (a *API) admit(c *call) error {
 	if c.r.URL.Path == "/healthz" {
 		return nil
 	}
+	for _, name := range []string{"Authorization", "Content-Type", "Content-Encoding"} {
+		if len(c.r.Header.Values(name)) > 1 { // a proxy in front may go by another one than we
+			return unreadable(name, "is given twice; send one")
+		}
+	}
 	scheme, presented, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
 	if presented = strings.TrimSpace(presented); !strings.EqualFold(scheme, "Bearer") || presented == "" {
 		return unauthorized("send an API key: Authorization: Bearer KEY; kyclink keys create makes one")
