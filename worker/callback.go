@@ -264,6 +264,7 @@ func (l *callbackLane) pause(d record.Delivery, reply record.Reply) time.Duratio
 // logDelivery names the host alone: a URL may hold what only its receiver is to
 // know, and so may what the receiver said.
 func (l *callbackLane) logDelivery(d record.Delivery, reply record.Reply, status record.DeliveryStatus, took time.Duration, err error) {
+	l.meter.Delivery(reply, status, took)
 	fields := []zap.Field{
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
 		zap.Int("attempt", d.Attempts), zap.Duration("took", took),

@@ -51,6 +51,7 @@ func newLane(p *pipeline) *lane {
 // turn that was left to another process still has the verdict to wait. The error
 // is a [*later].
 func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
+	taken := time.Now()
 	if !l.enter(ctx, l.asking) {
 		return record.Answer{}, &later{} // for another process to take up
 	}
@@ -61,6 +62,9 @@ func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier
 		<-time.After(answer.Wait) // some 20 ms at most, to the moment of which the grant is
 	case answer.Verdict == record.Wait:
 		return answer, l.pass(ctx, ref)
+	}
+	if err == nil && answer.Verdict == record.Call {
+		l.meter.Admitted(answer.Attempt.Lane, time.Since(taken))
 	}
 	return answer, err
 }

@@ -53,10 +53,11 @@ type pipeline struct {
 	policy   policy
 	defaults record.Defaults
 	calls    *calls
-	auto     bool                                                 // slots follow the rate
-	shut     atomic.Bool                                          // the gate was closed when this process last asked
-	log      *zap.Logger                                          // one line an attempt
-	limited  *zap.Logger                                          // one line a kind of trouble, now and then
+	auto     bool        // slots follow the rate
+	shut     atomic.Bool // the gate was closed when this process last asked
+	log      *zap.Logger // one line an attempt
+	limited  *zap.Logger // one line a kind of trouble, now and then
+	meter    Meter
 	dispatch func(context.Context, record.Lane, record.Ref) error // enqueues a task
 	fatal    func(error)                                          // ends the worker
 	stopping context.Context                                      //nolint:containedctx // done when no call may be begun any more
@@ -263,6 +264,7 @@ func (p *pipeline) failed(step string, ref record.Ref, err error) error {
 }
 
 func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fault, err error) {
+	p.meter.Attempt(a, f)
 	if state == "" {
 		state = "superseded"
 	}

@@ -91,11 +91,12 @@ type sweep struct {
 	stream     stream               // what was said of it
 	log        *zap.Logger          // of what was mended
 	limited    *zap.Logger
+	meter      Meter
 }
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
 	s := &sweep{left: left, leads: leads, overdue: overdueAfter, stalledFor: stalledFor, pause: sweepPause,
-		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited}
+		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
@@ -149,7 +150,9 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	for kind, n := range mended {
 		if n == 0 {
 			delete(mended, kind)
+			continue
 		}
+		s.meter.Mended(kind, n)
 	}
 	if all = append(all, err); len(mended) > 0 {
 		all = append(all, s.left.Mended(ctx, mended))

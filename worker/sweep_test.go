@@ -25,7 +25,7 @@ func (b *bench) sweeps() *sweep {
 	b.t.Helper()
 	k := b.judge()
 	b.must(k.Join(b.t.Context()))
-	s := newSweep(b.rdb, k, asynq.NewClientFromRedisClient(b.rdb), b.cfg, func() bool { return true })
+	s := newSweep(b.rdb, k, asynq.NewClientFromRedisClient(b.rdb), b.cfg.withDefaults(), func() bool { return true })
 	s.overdue, s.stalledFor, s.unclaimed = -time.Second, -time.Second, time.Hour
 	return s
 }

@@ -82,7 +82,7 @@ func clocked(l played, upstream Upstream) *Worker {
 	stopping, stop := context.WithCancel(context.Background())
 	w.stop, w.end = stop, func() { close(ending) }
 	w.pipe = &pipeline{
-		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter,
 		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
 	}
 	return w

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -57,6 +58,8 @@ type Config struct {
 	// times a second, such as asynq's lines while Redis is away; it should pass
 	// each message now and then only. Nothing is logged where they are nil.
 	Log, Limited *zap.Logger
+	// Meter counts what is done; nil: nothing does.
+	Meter Meter
 }
 
 const (
@@ -86,6 +89,9 @@ func (c Config) withDefaults() Config {
 	if c.Limited == nil {
 		c.Limited = zap.NewNop()
 	}
+	if c.Meter == nil {
+		c.Meter = noMeter{}
+	}
 	if c.Slots == 0 {
 		c.Slots = 10
 	}
@@ -109,6 +115,7 @@ type Worker struct {
 	feeder  *feeder
 	sweep   *sweep
 	log     *zap.Logger
+	started atomic.Bool
 
 	dispatcher *dispatcher // nil where no callbacks are sent, like the next
 	callbacks  *callbackLane
@@ -135,7 +142,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	ending, end := context.WithCancel(context.Background())
 	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[record.Lane]*lane{}, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited,
+		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter,
 		fatal: w.fail, stopping: stopping, ending: ending.Done(),
 		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, hold: cfg.HoldUnknown, random: uniform},
 	}
@@ -256,6 +263,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	started, err := w.startLanes()
 	if err == nil {
+		w.started.Store(true)
 		w.log.Info("worker started", zap.String("account", w.cfg.Account), zap.Int("slots", w.cfg.Slots))
 		select {
 		case <-ctx.Done():

@@ -94,8 +94,8 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 }
 
 // newWorker makes a worker on top of a ledger, which may be the engine's own or
-// one that wraps it. It puts the rate that is set in force.
-func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Worker, error) {
+// one that wraps it. It puts the rate that is set in force. meter may be nil.
+func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.Meter) (*worker.Worker, error) {
 	work := e.cfg.Work
 	before, burst, err := admission.NewAccount(e.rdb, e.cfg.Account).SetRate(ctx, work.Rate.Rate, work.Burst)
 	if err != nil {
@@ -126,6 +126,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger) (*worker.Work
 		CallbackPauses: paced(worker.CallbackPauses()...),
 		Log:            e.log,
 		Limited:        telemetry.Limited(e.log),
+		Meter:          meter,
 	}), nil
 }
 

@@ -56,6 +56,7 @@ func startBinary(t testing.TB, path string, settings []string, args ...string) *
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
 		"FACEKI_RATE=2000/s", "FACEKI_BURST=200", // the rate is admission's matter
+		"KYCLINK_OPS_LISTEN=127.0.0.1:0",
 	}, settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {

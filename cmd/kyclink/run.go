@@ -104,7 +104,7 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 		return p, err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
-	w, err := e.newWorker(ctx, book(e, job, journal))
+	w, err := e.newWorker(ctx, book(e, job, journal), nil)
 	if err != nil {
 		return p, err
 	}

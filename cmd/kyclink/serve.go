@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"os"
-	"syscall"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -28,7 +26,8 @@ func newServe() *cobra.Command {
 		Short: "answer HTTP requests: the API",
 		Long: `serve answers HTTP requests at KYCLINK_LISTEN: signups and batches in, links out.
 GET /v1/openapi.yaml describes all of it. Workers make the links; kyclink keys create
-makes the key that every request needs.
+makes the key that every request needs. Health and metrics of the process are at
+KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
 With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY it speaks TLS, and reads the files anew when
 they change. Else a proxy in front should.
@@ -39,39 +38,34 @@ It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
        --json '{"application_id":"A-1001"}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, API: true, Terminal: onTerminal()})
+			cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, API: true, Ops: true, Terminal: onTerminal()})
 			if err != nil {
 				return err
 			}
 			log := newLogger(cfg, zapcore.Lock(os.Stderr))
-			l, err := listen(cfg.API)
+			l, err := listenAt("KYCLINK_LISTEN", cfg.API.Listen)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = l.Close() }() // it is closed already where it was served
+			watched, err := listenOps(cfg.Ops, log)
+			if err != nil {
+				return err
+			}
 			e := &engine{cfg: cfg, log: log}
 			if e.rdb, err = e.openRedis(cmd.Context()); err != nil {
 				return err
 			}
 			defer e.close()
-			return e.serve(cmd.Context(), l)
+			e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account})
+			return e.serve(cmd.Context(), l, watched)
 		},
 	}
 }
 
-// listen takes the address, before anything else is done.
-func listen(cfg config.API) (net.Listener, error) {
-	l, err := net.Listen("tcp", cfg.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("KYCLINK_LISTEN: %s is taken, by another kyclink serve perhaps; stop that, or set KYCLINK_LISTEN to another address", cfg.Listen)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("KYCLINK_LISTEN: cannot listen: %w", err)
-	}
-	return l, nil
-}
-
-func (e *engine) serve(ctx context.Context, l net.Listener) error {
+// serve answers requests at l, and for the process' health and metrics at watched,
+// which may be nil.
+func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	var certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	if cfg := e.cfg.API; cfg.TLS() {
 		c, err := api.LoadCertificate(cfg.TLSCert, cfg.TLSKey, e.log)
@@ -86,15 +80,22 @@ func (e *engine) serve(ctx context.Context, l net.Listener) error {
 	together := *e
 	together.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
+	o := e.newOps()
 	a := api.New(api.Config{
-		Redis: e.rdb, Ledger: ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), Client: together.producer(nil), Importer: e.producer,
+		Redis: e.rdb, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},
 		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),
-		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log,
+		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
+	defer e.serveOps(ctx, watched, o, func() error {
+		if ctx.Err() != nil {
+			return errors.New("it is stopping")
+		}
+		return nil
+	})()
 	return a.Serve(ctx, l, certificate)
 }
 

@@ -44,6 +44,16 @@ type Config struct {
 	// as many may come at once.
 	PerSecond float64
 	Log       *zap.Logger
+	// Meter is told of every request when it is over; nil: nobody is.
+	Meter Meter
+}
+
+// Meter counts requests, from many goroutines at a time.
+type Meter interface {
+	// Request is one that was answered with this status, 0 where it was broken off
+	// before. route is a path of openapi.yaml, "" where it is of none, or was refused
+	// before that was looked at.
+	Request(method, route string, status int, took time.Duration)
 }
 
 // API answers HTTP requests. It is safe for concurrent use. [API.Run] has to run

@@ -171,12 +171,20 @@ func (a *API) over(c *call, began time.Time) {
 // log writes one line a request. Neither path nor query are in it: they may name
 // persons.
 func (a *API) log(c *call, began time.Time) {
+	took := time.Since(began)
+	if a.Meter != nil {
+		_, path, _ := strings.Cut(c.r.Pattern, "/")
+		if path != "" {
+			path = "/" + path
+		}
+		a.Meter.Request(c.r.Method, path, c.status, took)
+	}
 	log := a.Log.Info
 	if c.cause != nil {
 		log = a.Log.Warn
 	}
 	log("request", zap.String("method", method(c.r.Method)), zap.String("route", c.r.Pattern), zap.Int("status", c.status),
-		zap.Duration("took", time.Since(began)), zap.String("request_id", c.id), zap.String("key", c.key.Name), zap.Error(c.cause))
+		zap.Duration("took", took), zap.String("request_id", c.id), zap.String("key", c.key.Name), zap.Error(c.cause))
 }
 
 // method keeps what somebody made up out of the log.

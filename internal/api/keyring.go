@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/kyclink/kyclink/internal/record"
 )
@@ -54,11 +55,12 @@ type stored struct {
 // Keyring is the API keys of an account, kept in Redis. It is safe for concurrent
 // use.
 type Keyring struct {
-	rdb  redis.UniversalClient
-	key  string
-	now  func() time.Time
-	mu   sync.Mutex
-	seen map[string]sighting
+	rdb   redis.UniversalClient
+	key   string
+	now   func() time.Time
+	reads singleflight.Group // of thousands of requests with one key, one asks
+	mu    sync.Mutex
+	seen  map[string]sighting
 }
 
 // sighting is a key as this process saw it last.
@@ -154,10 +156,21 @@ func (k *Keyring) look(ctx context.Context, id string) (stored, error) {
 	k.mu.Lock()
 	known, ok := k.seen[id]
 	k.mu.Unlock()
-	asked := k.now()
-	if age := asked.Sub(known.at); ok && age >= 0 && age < trusted {
+	if age := k.now().Sub(known.at); ok && age >= 0 && age < trusted {
 		return known.stored, nil
 	}
+	select {
+	case read := <-k.reads.DoChan(id, func() (any, error) { return k.refresh(context.WithoutCancel(ctx), id) }):
+		s, _ := read.Val.(stored)
+		return s, read.Err
+	case <-ctx.Done():
+		return stored{}, ctx.Err()
+	}
+}
+
+// refresh reads a key, and learns what it is.
+func (k *Keyring) refresh(ctx context.Context, id string) (stored, error) {
+	asked := k.now()
 	s, err := k.read(ctx, id)
 	k.mu.Lock()
 	defer k.mu.Unlock()

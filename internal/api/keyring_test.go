@@ -1,13 +1,19 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/redistest"
 )
@@ -55,6 +61,72 @@ func TestKeyring(t *testing.T) {
 	if strings.Contains(fmt.Sprint(kept), secret) {
 		t.Error("the key is kept as it is")
 	}
+}
+
+// asked answers the commands of a client in place of Redis, one after a second.
+type asked struct {
+	value string
+	times atomic.Int32
+}
+
+func (a *asked) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		a.times.Add(1)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		cmd.(*redis.StringCmd).SetVal(a.value)
+		return nil
+	}
+}
+
+func (*asked) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+
+func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
+	account := redistest.Account()
+	key, _, err := NewKeyring(server.Client(t), account).Create(t.Context(), "shop", []Scope{Read})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := server.Client(t).HVals(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		answer := &asked{value: kept[0]}
+		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // a name would be looked up, in a bubble
+		defer rdb.Close()
+		rdb.AddHook(answer)
+		ring := NewKeyring(rdb, account)
+		gone, cancel := context.WithCancel(t.Context())
+		first := make(chan error, 1)
+		go func() {
+			_, err := ring.Verify(gone, key)
+			first <- err
+		}()
+		synctest.Wait()
+		var verified sync.WaitGroup
+		for range 1000 {
+			verified.Go(func() {
+				if got, err := ring.Verify(t.Context(), key); err != nil || got.Name != "shop" {
+					t.Errorf("%+v, %v", got, err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("whoever has gone gets %v", err)
+		}
+		verified.Wait()
+		if n := answer.times.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
 }
 
 func TestKeysThatCannotBeMade(t *testing.T) {

@@ -26,20 +26,12 @@ func (a *API) postLink(c *call) error {
 	if err != nil {
 		return err
 	}
-	req, err := tasks.ParseRequest(body)
-	if err != nil {
-		return unacceptable(err)
-	}
 	wait := preferredWait(c.r.Header)
-	var w *waiter
-	if wait > 0 { // before it is accepted, so that its event is not missed
-		w = a.stream.wait(req.ApplicationID)
-		defer w.done()
-	}
-	link, err := a.enqueue(c, req)
+	link, w, err := a.enqueue(c, body, wait > 0)
 	if err != nil {
 		return err
 	}
+	defer w.done()
 	before := link.Status
 	if wait > 0 {
 		waited(c.Header(), wait)
@@ -62,19 +54,35 @@ func (a *API) postLink(c *call) error {
 // several steps together.
 const accepters = 64
 
-// enqueue accepts a request when its turn has come. Its time is over when ctx's is,
-// even where what it waits for heeds no context, as commands that are sent together
-// do not: then it may have been accepted, and keeps its turn until that has ended.
-func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
+// enqueue accepts the request in body when its turn has come, and gives who waits
+// for it where somebody does. Its time is over when ctx's is, even where what it
+// waits for heeds no context, as commands that are sent together do not: then it
+// may have been accepted, and keeps its turn until that has ended.
+func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, error) {
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	select {
 	case a.accepting <- struct{}{}:
 	case <-ctx.Done():
-		return tasks.Link{}, ctx.Err()
+		return tasks.Link{}, nil, ctx.Err()
+	}
+	passedOn := false
+	defer func() {
+		if !passedOn {
+			<-a.accepting
+		}
+	}()
+	req, err := tasks.ParseRequest(body) // a third of the work up to here
+	if err != nil {
+		return tasks.Link{}, nil, unacceptable(err)
+	}
+	var w *waiter
+	if waits { // before it is accepted, so that its event is not missed
+		w = a.stream.wait(req.ApplicationID)
 	}
 	change := Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
 	accepted := make(chan tasks.Link, 1)
+	passedOn = true
 	if err := heeding(ctx, func() error {
 		defer func() { <-a.accepting }()
 		err := a.Audit.Append(ctx, change)
@@ -85,9 +93,10 @@ func (a *API) enqueue(c *call, req tasks.Request) (tasks.Link, error) {
 		}
 		return cmp.Or(err, ctx.Err())
 	}); err != nil {
-		return tasks.Link{}, err
+		w.done()
+		return tasks.Link{}, nil, err
 	}
-	return <-accepted, nil
+	return <-accepted, w, nil
 }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.

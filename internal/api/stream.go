@@ -53,7 +53,11 @@ func (s *stream) wait(applicationID string) *waiter {
 	return w
 }
 
+// done ends the wait; of nobody, it does nothing.
 func (w *waiter) done() {
+	if w == nil {
+		return
+	}
 	w.stream.mu.Lock()
 	defer w.stream.mu.Unlock()
 	delete(w.stream.waiting[w.id], w)

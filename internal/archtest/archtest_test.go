@@ -38,6 +38,7 @@ func arrows() map[string][]string {
 		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
 		"internal/intake":           {"tasks", "internal/fault", "internal/record"},
 		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/fault", "internal/ledger", "internal/record"},
+		"internal/ops":              {"internal/fault", "internal/ledger", "internal/record"},
 		"internal/record":           {},
 		"internal/failpoint":        {},
 		"internal/fault":            {},
@@ -71,6 +72,7 @@ func testArrows() map[string][]string {
 		"internal/record":           {"internal/redistest"},
 		"internal/config":           servers,
 		"internal/telemetry":        servers,
+		"internal/ops":              {"internal/admission", "internal/redistest"},
 	}
 }
 
@@ -78,7 +80,8 @@ func testArrows() map[string][]string {
 // in tests as well.
 func confined() map[string][]string {
 	return map[string][]string{
-		"github.com/hibiken/asynq": {"tasks", "worker", "cmd/kyclink", "internal/bench"},
+		"github.com/hibiken/asynq":            {"tasks", "worker", "cmd/kyclink", "internal/bench"},
+		"github.com/prometheus/client_golang": {"internal/ops"},
 	}
 }
 

@@ -27,7 +27,7 @@ func (r *rig) run(program string, settings []string, args ...string) error {
 	}
 	defer func() { _ = log.Close() }()                                                                                // the process has its own
 	p := &process{cmd: exec.Command(program, args...), log: log.Name(), began: time.Now(), over: make(chan struct{})} //nolint:gosec,noctx // ours; ended by pid, softly where that is measured
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + r.dir}, settings...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + r.dir, "KYCLINK_OPS_LISTEN=127.0.0.1:0"}, settings...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", filepath.Base(program), err)

@@ -30,7 +30,7 @@ func launch(program, dir string, number int, settings []string, failpoint string
 	}
 	defer func() { _ = log.Close() }()                                                                                                    // the process has its own
 	p := &process{cmd: exec.Command(program, "worker", "--simulate"), log: log.Name(), armed: failpoint != "", over: make(chan struct{})} //nolint:noctx // ours; ended by pid
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir}, settings...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "KYCLINK_OPS_LISTEN=127.0.0.1:0"}, settings...)
 	if failpoint != "" {
 		p.cmd.Env = append(p.cmd.Env, "KYCLINK_FAILPOINT="+failpoint)
 	}

@@ -21,8 +21,7 @@ type API struct {
 // Validate gives all problems at once, each with its variable's name.
 func (a API) Validate() []error {
 	var problems []error
-	_, port, err := net.SplitHostPort(a.Listen)
-	if _, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil {
+	if !isAddress(a.Listen) {
 		problems = append(problems, fmt.Errorf("KYCLINK_LISTEN is %q; use an address and a port, such as 127.0.0.1:8080, or :8080 for all addresses", a.Listen))
 	}
 	if a.TLSCert != "" && a.TLSKey == "" {

@@ -62,6 +62,8 @@ type Config struct {
 	Callback callback.Config
 	// API is zero where Needs.API is not set.
 	API API
+	// Ops is zero where Needs.Ops is not set.
+	Ops Ops
 	Log telemetry.Config
 }
 
@@ -137,6 +139,8 @@ type Needs struct {
 	FaceKi bool
 	// API says that the command answers HTTP requests.
 	API bool
+	// Ops says that the command can be asked for its health and its metrics.
+	Ops bool
 	// Simulate asks for the simulator whatever is set: the one at
 	// FACEKI_BASE_URL, or one in this process.
 	Simulate bool
@@ -158,6 +162,10 @@ func Load(environ []string, needs Needs) (Config, error) {
 	}
 	if needs.API {
 		decode(env, &c.API)
+	}
+	if needs.Ops {
+		decode(env, &c.Ops)
+		c.Ops.Given = env.given("KYCLINK_OPS_LISTEN")
 	}
 	if c.Log.Format == "" && needs.Terminal {
 		c.Log.Format = telemetry.Console
@@ -214,6 +222,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	}
 	if needs.API {
 		problems = append(problems, c.API.Validate()...)
+	}
+	if needs.Ops {
+		problems = append(problems, c.Ops.Validate()...)
 	}
 	problems = append(problems, c.Log.Validate()...)
 

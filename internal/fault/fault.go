@@ -180,6 +180,15 @@ func (f *Fault) Error() string {
 
 func (f *Fault) row() row { return table[f.Kind] }
 
+// Kinds are all that there are.
+func Kinds() []Kind {
+	all := make([]Kind, 0, kinds-1)
+	for k := BadRequest; k < kinds; k++ {
+		all = append(all, k)
+	}
+	return all
+}
+
 // Reason is the public word.
 func (f *Fault) Reason() Reason { return f.row().reason }
 

@@ -40,6 +40,9 @@ type Config struct {
 	ClaimAfter time.Duration
 	Log        *zap.Logger
 	Limited    *zap.Logger // one line a kind of trouble, now and then
+	// Settled is told how many entries were accepted, and how many rejected; nil:
+	// nobody is.
+	Settled func(accepted, rejected int)
 }
 
 const (

@@ -151,8 +151,12 @@ func (i *Intake) settle(ctx context.Context, all []outcome) error {
 					zap.String("rejects", i.keys.Rejects()))
 			}
 		}
-		if err := i.settles.Run(ctx, i.rdb, []string{i.keys.Requests(), i.keys.Rejects()}, args...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		counts, err := i.settles.Run(ctx, i.rdb, []string{i.keys.Requests(), i.keys.Rejects()}, args...).Int64Slice()
+		if err != nil {
 			return fmt.Errorf("settle entries of the intake stream: %w", err)
+		}
+		if i.cfg.Settled != nil {
+			i.cfg.Settled(int(counts[0]), int(counts[1]))
 		}
 	}
 	return nil

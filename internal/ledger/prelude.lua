@@ -16,10 +16,17 @@ local function deliveries_key(id) return tag .. ':deliveries:' .. id end
 local function undelivered_key() return tag .. ':undelivered' end
 local function pending_key() return tag .. ':pending' end
 
--- doubt counts that an attempt may have made a link that nobody knows of.
+-- doubted counts attempts that may have made a link that nobody knows of, for the
+-- batch, and for the account, whose count never falls.
+local function doubted(batch, n)
+  redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
+  redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
+end
+
+-- doubt counts that an attempt may have made one.
 local function doubt(h)
   h.dups = h.dups + 1
-  redis.call('HINCRBY', batch_key(h.batch), 'possible_duplicates', 1)
+  doubted(h.batch, 1)
 end
 
 local function publish(kind, id, event, at, h, id_json, head, middle, tail)
@@ -51,6 +58,8 @@ local function conclude(id, key, raw, h, state, e, fields, tally)
   local content, frozen, before, past = lines(raw)
   if h.state == 'h' and before ~= '' then past = older(before, past) end
   move(h, state, tally)
+  -- The account's ends without a link; those with one are its successes.
+  if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
   shelve(h, id)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields

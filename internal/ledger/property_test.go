@@ -91,7 +91,7 @@ func TestAnyInterleaving(t *testing.T) {
 				f.expectCounters()
 				f.expectShelves(f.hidden)
 				f.expectNumbers()
-				f.expectEnds()
+				f.expectGauges(f.expectEnds())
 			},
 		})
 	})
@@ -282,13 +282,14 @@ func (f *fleet) expectNumbers() {
 
 // expectEnds reads the whole stream: each run has one end at most, an ended
 // record has that of its run, and the ids of events are its record's.
-func (f *fleet) expectEnds() {
+func (f *fleet) expectEnds() (kinds map[string]int) {
 	entries, err := f.rdb.XRange(f.t.Context(), f.keys.Results(), "-", "+").Result()
 	f.must(err)
-	ends := map[string]tasks.Event{}
+	ends, kinds := map[string]tasks.Event{}, map[string]int{}
 	for _, entry := range entries {
 		e, err := tasks.ParseEvent(entry.Values)
 		f.must(err)
+		kinds[e.Type]++
 		if e.Type == tasks.EventHeld {
 			continue
 		}
@@ -307,4 +308,5 @@ func (f *fleet) expectEnds() {
 			f.t.Fatalf("%s is %s, its event is %+v", r.ApplicationID, r.State, e)
 		}
 	}
+	return kinds
 }

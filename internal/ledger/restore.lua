@@ -5,7 +5,7 @@
 local batch, restored = batch_number(ARGV[1]), 0
 
 local function doubts(h)
-  if h.dups > 0 then redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', h.dups) end
+  if h.dups > 0 then doubted(batch, h.dups) end
 end
 
 local function put(id, h, raw, due)

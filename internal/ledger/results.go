@@ -18,7 +18,11 @@ import (
 // group to count as live: what it has not acknowledged is kept.
 const GroupIdle = 7 * 24 * time.Hour
 
-// mostCounted is how many events are counted one by one, where Redis does not know.
+// extent is how far a look at the results stream goes: through so many groups, the
+// first by name, and through so many events that are counted one by one, where Redis
+// does not know.
+type extent struct{ groups, events int }
+
 const mostCounted = 100_000
 
 // Group is one that reads the results stream.
@@ -66,13 +70,26 @@ func (r Results) Slowest() (slowest Group, ok bool) {
 	return slowest, ok
 }
 
+// Oldest is how long ago the oldest event that is left came into the stream, by
+// Redis' clock; 0 where there is none.
+func (r Results) Oldest() time.Duration {
+	if r.first == "" {
+		return 0
+	}
+	return max(0, r.now.Sub(entered(r.first)))
+}
+
 // Unacknowledged is how many events a group has still to acknowledge.
 func (g Group) Unacknowledged() int { return g.Lag + g.Pending }
 
 // Results reads how the results stream and its groups are, in the order of their
 // names. It takes the same time however long the stream is, but where events have
 // to be counted.
-func (l *Ledger) Results(ctx context.Context) (r Results, err error) {
+func (l *Ledger) Results(ctx context.Context) (Results, error) {
+	return l.results(ctx, extent{math.MaxInt, mostCounted})
+}
+
+func (l *Ledger) results(ctx context.Context, far extent) (r Results, err error) {
 	key := l.keys.Results()
 	var clock record.Clock
 	var length, there *redis.IntCmd
@@ -102,7 +119,7 @@ func (l *Ledger) Results(ctx context.Context) (r Results, err error) {
 	if len(last.Val()) > 0 {
 		end = last.Val()[0].ID
 	}
-	if err = l.readGroups(ctx, &r, end); err != nil {
+	if err = l.readGroups(ctx, &r, end, far); err != nil {
 		return r, cannotRead("the groups of the results stream", err)
 	}
 	return r, nil
@@ -115,12 +132,13 @@ func whole(value any) int {
 	return n
 }
 
-func (l *Ledger) readGroups(ctx context.Context, r *Results, end string) error {
+func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far extent) error {
 	key := l.keys.Results()
 	groups, err := l.rdb.XInfoGroups(ctx, key).Result()
 	if err != nil || len(groups) == 0 {
 		return err
 	}
+	groups = groups[:min(len(groups), far.groups)]
 	consumers := make([]*redis.XInfoConsumersCmd, len(groups))
 	pending := make([]*redis.XPendingExtCmd, len(groups))
 	next := make([]*redis.XMessageSliceCmd, len(groups))
@@ -152,10 +170,10 @@ func (l *Ledger) readGroups(ctx context.Context, r *Results, end string) error {
 			g.Lag = min(int(info.Lag), r.Length)
 			// What Redis does not know it gives as -1, and before 7 not at all.
 			if g.Lag <= 0 {
-				if g.Lag, err = l.countAfter(ctx, info.LastDeliveredID, end); err != nil {
+				if g.Lag, err = l.countAfter(ctx, info.LastDeliveredID, end, far.events); err != nil {
 					return err
 				}
-				g.LagAtLeast = g.Lag >= mostCounted
+				g.LagAtLeast = g.Lag >= far.events
 			}
 		}
 		r.Groups = append(r.Groups, g)
@@ -192,8 +210,8 @@ func seconds(d time.Duration) float64 {
 	return math.Round(max(d, 0).Seconds()*1000) / 1000
 }
 
-func (l *Ledger) countAfter(ctx context.Context, id, end string) (n int, err error) {
-	for n < mostCounted {
+func (l *Ledger) countAfter(ctx context.Context, id, end string, most int) (n int, err error) {
+	for n < most {
 		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), "("+id, end, eventsPage).Result()
 		if err != nil {
 			return n, err

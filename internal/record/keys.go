@@ -18,7 +18,8 @@ func (k Keys) Old(applicationID string, generation int) string {
 	return fmt.Sprintf("%s:old:%d:%s", k.Tag(), generation, applicationID)
 }
 
-// State is the account's hash: upstream, successes, worker and batch numbers.
+// State is the account's hash: upstream, batch numbers, which batches are stopped, and
+// counts that never fall, as of successes, other ends and possible duplicates.
 func (k Keys) State() string { return k.Tag() + ":account" }
 
 // Results is the stream of events.

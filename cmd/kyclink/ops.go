@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/ops"
+	"github.com/kyclink/kyclink/internal/telemetry"
+)
+
+// listenAt takes the address that a variable names, before anything else is done.
+func listenAt(variable, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %s is taken, by another kyclink perhaps; stop that, or set %s to another address", variable, address, variable)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot listen: %w", variable, err)
+	}
+	return l, nil
+}
+
+// listenOps takes the address of health and metrics. There is none, and no error,
+// where nobody chose it and it cannot be had: several workers share a host.
+func listenOps(cfg config.Ops, log *zap.Logger) (net.Listener, error) {
+	l, err := listenAt("KYCLINK_OPS_LISTEN", cfg.Listen)
+	if err != nil && !cfg.Given {
+		log.Warn("this process cannot be asked for its health and metrics", zap.Error(err))
+		return nil, nil //nolint:nilnil // it works without
+	}
+	return l, err
+}
+
+// serveOps answers for the health and the metrics of this process until it is told to
+// stop. It does nothing without a listener.
+func (e *engine) serveOps(ctx context.Context, l net.Listener, o *ops.Ops, ready func() error) (stop func()) {
+	if l == nil {
+		return func() {}
+	}
+	e.log.Info("health and metrics", zap.String("ops_address", l.Addr().String()))
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { o.Serve(serving, l, ready) })
+	return func() {
+		end()
+		running.Wait()
+	}
+}
+
+// newOps makes what health and metrics of this process are told by.
+func (e *engine) newOps() *ops.Ops {
+	return ops.New(ops.Config{Name: e.cfg.Account, Account: e.ledger, Version: version, Log: e.log, Limited: telemetry.Limited(e.log)})
+}

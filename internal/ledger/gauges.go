@@ -1,0 +1,74 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Gauges are what is watched of an account all the time. To read them takes as long
+// however much there is of anything.
+type Gauges struct {
+	Gate admission.GateStatus
+	Rate float64 // that is in force, per second
+	// Backlog and Workers are as in [AccountStatus].
+	Backlog Backlog
+	Workers int
+	// Held and Failed are how many requests wait for a person, GivenUp how many
+	// callbacks do; Pending is how many callbacks are on their way.
+	Held, Failed, GivenUp, Pending int
+	// Created, EndedFailed and EndedCancelled are how many runs ever came to that
+	// end, and PossibleDuplicates how many attempts ever did that may have made a
+	// link nobody knows of: both since the version that began to count them.
+	Created, EndedFailed, EndedCancelled, PossibleDuplicates int
+	// Results has the first [MostGauged] groups by name. Where Redis does not know a
+	// group's lag, it is counted to a thousand at most.
+	Results Results
+}
+
+// MostGauged is how many groups [Ledger.Gauges] looks at.
+const MostGauged = 50
+
+// Gauges reads them; nothing is changed by it.
+func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
+	status, err := admission.Read(ctx, l.rdb, l.keys)
+	if err != nil {
+		return g, err
+	}
+	rate, err := admission.ParseRate(status.Rate.Limit)
+	if err != nil {
+		return g, fmt.Errorf("read the rate: %w", err)
+	}
+	g.Gate, g.Rate = status.Gate, float64(rate.N)/rate.Per.Seconds()
+	if _, g.Backlog, g.Workers, err = l.Account(ctx); err != nil {
+		return g, err
+	}
+	if g.Results, err = l.results(ctx, extent{MostGauged, eventsPage}); err != nil {
+		return g, err
+	}
+	var held, failed, givenUp, pending *redis.IntCmd
+	var counts *redis.SliceCmd
+	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		held, failed = pipe.ZCard(ctx, l.keys.Shelf(record.Held)), pipe.ZCard(ctx, l.keys.Shelf(record.Failed))
+		givenUp, pending = pipe.ZCard(ctx, l.keys.Undelivered()), pipe.ZCard(ctx, l.keys.Pending())
+		counts = pipe.HMGet(ctx, l.keys.State(), "successes", "ended:failed", "ended:cancelled", "possible_duplicates")
+		return nil
+	})
+	if err != nil {
+		return g, fmt.Errorf("read the account's counts: %w", err)
+	}
+	g.Held, g.Failed, g.GivenUp, g.Pending = int(held.Val()), int(failed.Val()), int(givenUp.Val()), int(pending.Val())
+	n := counts.Val()
+	g.Created, g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = whole(n[0]), whole(n[1]), whole(n[2]), whole(n[3])
+	return g, nil
+}
+
+// Reach says why Redis does not answer for this account; nil where it does.
+func (l *Ledger) Reach(ctx context.Context) error {
+	_, err := l.keys.Clock(ctx, l.rdb).Time()
+	return err
+}

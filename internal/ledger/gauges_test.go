@@ -1,0 +1,76 @@
+package ledger_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func (b *bench) gauges() ledger.Gauges {
+	b.t.Helper()
+	g, err := b.ledger.Gauges(b.t.Context())
+	b.must(err)
+	return g
+}
+
+// expectGauges holds what is counted for the account against its records and its
+// events, which are so many of each type.
+func (f *fleet) expectGauges(events map[string]int) {
+	g, doubts := f.gauges(), 0
+	for _, r := range f.records() {
+		story, err := f.ledger.Story(f.t.Context(), r.ApplicationID)
+		f.must(err)
+		for _, generation := range story {
+			doubts += generation.PossibleDuplicates
+		}
+	}
+	if g.PossibleDuplicates != doubts {
+		f.t.Fatalf("the account counts %d possible duplicates, its records %d", g.PossibleDuplicates, doubts)
+	}
+	for kind, n := range map[string]int{tasks.EventCreated: g.Created, tasks.EventFailed: g.EndedFailed, tasks.EventCancelled: g.EndedCancelled} {
+		if n != events[kind] {
+			f.t.Fatalf("the account counts %d ends of %s, of which there are %d events", n, kind, events[kind])
+		}
+	}
+}
+
+func TestGauges(t *testing.T) {
+	t.Parallel()
+	s := newStream(t, 3000, ledger.Config{ResultsAge: 1000 * time.Hour, ResultsCap: 4000})
+	s.trim()
+	for i := range ledger.MostGauged + 10 {
+		s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
+	}
+	s.must(s.rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.keys.Results(), ">"}, Count: 2000}).Err())
+	for i := range 500 {
+		s.must(s.rdb.XAck(t.Context(), s.keys.Results(), "g00", s.id(i)).Err())
+	}
+	g := s.gauges()
+	r := g.Results
+	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != ledger.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
+		t.Errorf("%d of %d, %d groups, the oldest is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
+	}
+	if g := r.Groups[0]; g.Group != "g00" || g.Unacknowledged() != 2500 {
+		t.Errorf("%+v", g)
+	}
+	if g := r.Groups[1]; g.Group != "g01" || g.Unacknowledged() != 3000 {
+		t.Errorf("%+v", g)
+	}
+	if g.Gate.State != "open" || g.Rate != 5 {
+		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
+	}
+	// What was erased makes Redis forget how many there are: it is not found out at
+	// any price.
+	s.must(s.rdb.XDel(t.Context(), s.keys.Results(), s.id(2500)).Err())
+	if g := s.gauges().Results.Groups[0]; g.Lag != 1000-1 || g.LagAtLeast {
+		t.Errorf("%+v", g)
+	}
+	if g := s.gauges().Results.Groups[1]; g.Lag != 1000 || !g.LagAtLeast {
+		t.Errorf("%+v", g)
+	}
+}

@@ -1,0 +1,296 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+var update = flag.Bool("update", false, "write the golden file")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// told is an account that says what a test wants.
+type told struct {
+	gauges ledger.Gauges
+	err    error
+	hangs  chan struct{} // until it is closed, whatever the context says
+}
+
+func (a told) Gauges(context.Context) (ledger.Gauges, error) {
+	if a.hangs != nil {
+		<-a.hangs
+	}
+	return a.gauges, a.err
+}
+
+func (a told) Reach(ctx context.Context) error {
+	_, err := a.Gauges(ctx)
+	return err
+}
+
+func newTold(a told) *Ops {
+	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
+}
+
+// busy is an endpoint at which everything has happened.
+func busy() *Ops {
+	o := newTold(told{gauges: ledger.Gauges{
+		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: ledger.Backlog{Interactive: 1, Bulk: 2},
+		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
+		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}}},
+	}})
+	o.Admitted(record.Bulk, time.Second)
+	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}, nil)
+	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}, &fault.Fault{Kind: fault.Lost})
+	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
+	o.Delivery(record.Reply{}, record.Delivered, time.Second)
+	o.Delivery(record.Reply{Reason: string(fault.ReceiverError)}, record.Pending, time.Second)
+	o.Delivery(record.Reply{Reason: string(fault.Rejected)}, record.GivenUp, time.Second)
+	o.Mended("orphaned", 2)
+	o.Settled(3, 1)
+	o.Request("POST", "/v1/links", 201, time.Second)
+	o.Request("BREW", "", 0, time.Second)
+	return o
+}
+
+func gather(t *testing.T, o *Ops) []*dto.MetricFamily {
+	t.Helper()
+	families, err := o.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "kyclink_") })
+}
+
+// Dashboards and alerts go by these names, types and labels.
+func TestWhatThereIs(t *testing.T) {
+	var got strings.Builder
+	for _, f := range gather(t, busy()) {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		got.WriteString(strings.ToLower(f.GetType().String()) + " " + f.GetName() + "{" + strings.Join(labels, ",") + "}\n\t" + f.GetHelp() + "\n")
+	}
+	golden := filepath.Join("testdata", "metrics.golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("the metrics are not those of %s any more, which others rely on:\n%s", golden, got.String())
+	}
+}
+
+func TestNamesAreAsPrometheusWantsThem(t *testing.T) {
+	problems, err := testutil.GatherAndLint(busy().registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestValues(t *testing.T) {
+	body := scrape(t, busy())
+	for _, want := range []string{
+		`kyclink_build_info{version="v1"} 1`,
+		`kyclink_attempts_total{lane="bulk",outcome="created",reason="none"} 1`,
+		`kyclink_attempts_total{lane="bulk",outcome="unknown",reason="connection"} 1`,
+		`kyclink_attempts_total{lane="bulk",outcome="no_link",reason="connection"} 0`,
+		`kyclink_call_duration_seconds_count{outcome="unknown"} 1`,
+		`kyclink_admission_wait_seconds_count{lane="bulk"} 1`,
+		`kyclink_callback_attempts_total{reason="none",result="delivered"} 1`,
+		`kyclink_callback_attempts_total{reason="receiver_error",result="retried"} 1`,
+		`kyclink_callback_attempts_total{reason="rejected",result="given_up"} 1`,
+		`kyclink_callback_duration_seconds_count 3`,
+		`kyclink_intake_entries_total{result="accepted"} 3`,
+		`kyclink_sweep_mended_total{kind="orphaned"} 2`,
+		`kyclink_http_requests_total{method="POST",route="/v1/links",status="2xx"} 1`,
+		`kyclink_http_requests_total{method="other",route="none",status="none"} 1`,
+		`kyclink_redis_up 1`,
+		`kyclink_requests_ended_total{account="default",status="cancelled"} 9`,
+		`kyclink_possible_duplicates_total{account="default"} 10`,
+		`kyclink_gate_state{account="default",state="closed"} 1`,
+		`kyclink_gate_state{account="default",state="open"} 0`,
+		`kyclink_gate_closed{account="default",reason="outage"} 1`,
+		`kyclink_gate_closed{account="default",reason="paused"} 0`,
+		`kyclink_results_cap{account="default"} 1000`,
+		`kyclink_results_unacknowledged{account="default",group="crm"} 25`,
+		`kyclink_results_behind_seconds{account="default",group="crm"} 14.5`,
+		`go_goroutines `, `process_resident_memory_bytes `,
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("there is no %s", want)
+		}
+	}
+	if strings.Contains(body, "paused\"} 1") || strings.Contains(body, `kyclink_attempts_total{lane="bulk",outcome="no_link",reason="paused"`) {
+		t.Error("what was called off is counted as an attempt")
+	}
+	if body := scrape(t, newTold(told{})); strings.Contains(body, "kyclink_results_cap") {
+		t.Error("there is a cap that nobody has set")
+	}
+}
+
+// serve gives the URL of an endpoint.
+func serve(t *testing.T, o *Ops, ready func() error) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		o.Serve(ctx, l, ready)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-over
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return "http://" + l.Addr().String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func works() error { return nil }
+
+func scrape(t *testing.T, o *Ops) string {
+	t.Helper()
+	status, body := get(t, serve(t, o, works)+"/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	return body
+}
+
+func TestWithoutRedisAProcessStillTellsOfItself(t *testing.T) {
+	hangs := make(chan struct{})
+	for name, a := range map[string]told{"away": {err: errors.New("no Redis")}, "hangs": {hangs: hangs}} {
+		t.Run(name, func(t *testing.T) {
+			o := newTold(a)
+			o.Settled(3, 1)
+			began := time.Now()
+			body := scrape(t, o)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if !strings.Contains(body, "\nkyclink_redis_up 0") || !strings.Contains(body, `kyclink_intake_entries_total{result="accepted"} 3`) ||
+				strings.Contains(body, "kyclink_results_entries") {
+				t.Error(body)
+			}
+			if status, text := get(t, serve(t, o, works)+"/readyz"); status != http.StatusServiceUnavailable || text != "no answer from Redis\n" {
+				t.Errorf("%d %s", status, text)
+			}
+		})
+	}
+	close(hangs)
+}
+
+func TestHealth(t *testing.T) {
+	var stopping error
+	url := serve(t, newTold(told{}), func() error { return stopping })
+	for _, path := range []string{"/livez", "/readyz"} {
+		if status, text := get(t, url+path); status != http.StatusOK || text != "ok\n" {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	stopping = errors.New("the worker is stopping")
+	if status, text := get(t, url+"/readyz"); status != http.StatusServiceUnavailable || text != "the worker is stopping\n" {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, _ := get(t, url+"/livez"); status != http.StatusOK {
+		t.Errorf("%d", status)
+	}
+	for _, path := range []string{"/", "/metrics/", "/debug/pprof/"} {
+		if status, _ := get(t, url+path); status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	resp, err := http.Post(url+"/metrics", "text/plain", nil)
+	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+func TestAPanicOfWhoIsAskedIsAnError(t *testing.T) {
+	q := question[int]{within: time.Second, ask: func(context.Context) (int, error) { panic("hush") }}
+	if n, err := q.answer(); n != 0 || err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// The README's expressions ask for metrics that exist.
+func TestREADMEAsksForWhatThereIs(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, f := range gather(t, busy()) {
+		known[f.GetName()] = true
+	}
+	asked := map[string]bool{}
+	for _, name := range regexp.MustCompile(`kyclink_[a-z_]+`).FindAllString(string(readme), -1) {
+		asked[name] = true
+		if !known[name] && !known[regexp.MustCompile(`_(count|sum|bucket)$`).ReplaceAllString(name, "")] {
+			t.Errorf("the README speaks of %s, which does not exist", name)
+		}
+	}
+	if len(asked) < 4 {
+		t.Errorf("it asks for %v only", asked)
+	}
+}
+
+// A request costs three counts: they must not be felt.
+func BenchmarkAttempt(b *testing.B) {
+	m := newMetrics()
+	a := record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Admitted(a.Lane, a.Took)
+		m.Attempt(a, nil)
+	}
+}

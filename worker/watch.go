@@ -1,0 +1,42 @@
+package worker
+
+import (
+	"errors"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// Meter counts what a worker does. It is told of each request, by many goroutines at
+// a time, and must not hold them up.
+type Meter interface {
+	// Admitted is a turn that may be called now, so long after its task was taken.
+	Admitted(lane record.Lane, after time.Duration)
+	// Attempt is a call that is over; f is nil where it made a link.
+	Attempt(a record.Attempt, f *fault.Fault)
+	// Delivery is an attempt to deliver a callback, and what became of that.
+	Delivery(reply record.Reply, status record.DeliveryStatus, took time.Duration)
+	// Mended is what the sweep mended, so many of a kind.
+	Mended(kind string, n int)
+}
+
+// noMeter counts nothing.
+type noMeter struct{}
+
+func (noMeter) Admitted(record.Lane, time.Duration)                         {}
+func (noMeter) Attempt(record.Attempt, *fault.Fault)                        {}
+func (noMeter) Delivery(record.Reply, record.DeliveryStatus, time.Duration) {}
+func (noMeter) Mended(string, int)                                          {}
+
+// Ready says, for people, why this worker takes no requests; nil while it does. It
+// is safe for concurrent use.
+func (w *Worker) Ready() error {
+	switch {
+	case w.pipe.stopping.Err() != nil:
+		return errors.New("the worker is stopping")
+	case !w.started.Load():
+		return errors.New("the worker has not joined the fleet yet")
+	}
+	return nil
+}
