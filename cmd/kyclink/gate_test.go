@@ -208,3 +208,21 @@ func TestASignupOvertakesItsBatch(t *testing.T) {
 		t.Errorf("%v: %+v", err, link)
 	}
 }
+
+// A worker says so where it changes the rate that another had set, and only there.
+func TestOnlyAChangedRateIsToldOf(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	_, setting := upstream(t, `{}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	for _, at := range []struct{ rate, before string }{{"100/s", ""}, {"100/s", ""}, {"90/s", "100/s"}} {
+		w := start(t, append(settings, "FACEKI_RATE="+at.rate), "worker", "--simulate")
+		eventually(t, "it has started", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+		told := strings.Contains(w.stderr.String(), `"rate_before":"`+at.before+`"`)
+		if said := strings.Contains(w.stderr.String(), "set anew"); said != (at.before != "") || said != told {
+			t.Errorf("at %s after %q it says: %s", at.rate, at.before, w.stderr.String())
+		}
+		w.signal(syscall.SIGTERM)
+		w.exit()
+	}
+}

@@ -145,7 +145,8 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 		Dispatch: func(context.Context, record.Lane, record.Ref) error { return nil }, // the sweep does
 		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
-	cfg.Producer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
+	cfg.Client = tasks.NewClient(s.rdb, tasks.Config{Account: s.account})
+	cfg.Importer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
 		return tasks.NewClient(s.rdb, tasks.Config{Account: s.account, MaxBacklog: s.most, OnFull: onFull})
 	}
 	if change != nil {
