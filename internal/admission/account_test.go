@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("nobody used it: %s, %v", fresh, err)
 	}
 
-	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before.String() != "5/s" || burst != 5 {
+	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before != (Rate{}) || burst != 0 {
 		t.Errorf("before: %v, %d, %v", before, burst, err)
 	}
 	if before, err := a.OverrideRate(t.Context(), Rate{90_000, time.Second}); err != nil || before.String() != "1/m" {
@@ -77,6 +77,9 @@ func TestStatus(t *testing.T) {
 		if v := c.ask(record.Bulk, fmt.Sprint("A-", i)); v != "grant" {
 			t.Fatalf("ask %d: %s", i, v)
 		}
+	}
+	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before.String() != "1/m" || burst != 3 {
+		t.Errorf("a worker's, before: %v, %d, %v", before, burst, err)
 	}
 	if before, err := a.ResetRate(t.Context()); err != nil || before.String() != "90000/s" {
 		t.Errorf("before: %v, %v", before, err)

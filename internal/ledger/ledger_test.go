@@ -33,7 +33,9 @@ type bench struct {
 	client *tasks.Client
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t testing.TB) *bench { return newBenchAt(t, server) }
+
+func newBenchAt(t testing.TB, server *redistest.Server) *bench {
 	account := redistest.Account()
 	b := &bench{t: t, rdb: server.Client(t), keys: record.Keys{Account: account}}
 	b.ledger = ledger.New(b.rdb, ledger.Config{Account: account, Simulated: true})
