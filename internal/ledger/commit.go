@@ -36,7 +36,7 @@ const (
 	// farAway is the usual one: a grant is worth nothing 100 ms after it was asked for.
 	farAway = 5 * time.Millisecond
 	// mostTogether is how many go together: a script that is long holds up the others.
-	mostTogether = 64
+	mostTogether = 32
 )
 
 // commit is one transition that is asked for.
