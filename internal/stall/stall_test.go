@@ -9,7 +9,7 @@ import (
 func TestNobodyIsLateOnAnIdleMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New()
-		time.Sleep(time.Second) // of the bubble's clock
+		<-time.After(time.Second) // of the bubble's clock
 		if late := w.Longest(); late != 0 {
 			t.Errorf("%v late", late)
 		}
