@@ -38,12 +38,12 @@ test-long: test-needs ## the same, with the long tests and in random order
 BENCH ?=
 
 .PHONY: bench
-bench: build test-needs ## figures beside their targets, in about 35 minutes; BENCH='-short -run rate' for less
+bench: build test-needs ## all figures beside their targets, which takes most of an hour; BENCH='-run rate -reps 1' for less
 	@go build -o bin/bench ./internal/bench
 	@exec bin/bench $(BENCH)
 
 .PHONY: bench-long
-bench-long: build test-needs ## the same with longer outages and larger backlogs, in about 2 hours
+bench-long: build test-needs ## the same with longer outages and larger backlogs, in hours
 	@go build -o bin/bench ./internal/bench
 	@exec bin/bench -long $(BENCH)
 

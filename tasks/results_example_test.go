@@ -2,42 +2,41 @@ package tasks_test
 
 import (
 	"context"
-	"database/sql"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/redis/go-redis/v9"
-	_ "modernc.org/sqlite" // a database that needs no server
+	"go.etcd.io/bbolt" // a database that needs no server
 
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // store writes what an event says, once, however often the event comes: its id is a
-// key of the database, written in the transaction that does the work.
-func store(ctx context.Context, db *sql.DB, e tasks.Event) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err // the event comes again
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	result, err := tx.ExecContext(ctx, `INSERT INTO events (id) VALUES (?) ON CONFLICT DO NOTHING`, e.ID)
-	if err != nil {
-		return err
-	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return err // it was written before
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE people SET url = ?, links = links + 1 WHERE id = ?`, e.Data.URL, e.Data.ApplicationID); err != nil {
-		return err
-	}
-	return tx.Commit()
+// key of the database, written in the transaction that does the work. In SQL that is
+// INSERT INTO events (id) VALUES ($1) ON CONFLICT DO NOTHING, and a look at how many
+// rows it made.
+func store(db *bbolt.DB, e tasks.Event) error {
+	return db.Update(func(tx *bbolt.Tx) error { // where it fails, the event comes again
+		events, people := tx.Bucket([]byte("events")), tx.Bucket([]byte("people"))
+		if events.Get([]byte(e.ID)) != nil {
+			return nil // it was written before
+		}
+		if err := events.Put([]byte(e.ID), []byte(e.Type)); err != nil {
+			return err
+		}
+		before := people.Get([]byte(e.Data.ApplicationID))
+		return people.Put([]byte(e.Data.ApplicationID), fmt.Appendf(nil, "%s %s", before, e.Data.URL))
+	})
 }
 
 // A handler that may be called twice for one event, and writes it once.
 func ExampleResults() {
 	rdb, config := exampleRedis() // redis.NewClient(…), tasks.Config{}
 	defer rdb.Close()
-	db := exampleDatabase("A-1001", "A-1002")
+	db := exampleDatabase()
 	defer db.Close()
 	exampleEvents(rdb, config.Account, "A-1001", "A-1002", "A-1001") // one came twice, as after a lost acknowledgement
 
@@ -46,34 +45,40 @@ func ExampleResults() {
 		OnError: func(err error) { fmt.Println(err) },
 	})
 	// A service calls Run, which ends with its context; Drain ends when nothing is left.
-	err := results.Drain(context.Background(), 1, func(ctx context.Context, events []tasks.Event) error {
-		return store(ctx, db, events[0])
+	err := results.Drain(context.Background(), 1, func(_ context.Context, events []tasks.Event) error {
+		return store(db, events[0])
 	})
 	fmt.Println(err)
 
-	for _, id := range []string{"A-1001", "A-1002"} {
-		var url string
-		var links int
-		err := db.QueryRow(`SELECT url, links FROM people WHERE id = ?`, id).Scan(&url, &links)
-		fmt.Println(id, url, links, err)
-	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("people")).ForEach(func(id, urls []byte) error {
+			fmt.Printf("%s%s\n", id, urls)
+			return nil
+		})
+	})
+	fmt.Println(err)
 	// Output:
 	// <nil>
-	// A-1001 https://simulator.invalid/kycverify/A-1001 1 <nil>
-	// A-1002 https://simulator.invalid/kycverify/A-1002 1 <nil>
+	// A-1001 https://simulator.invalid/kycverify/A-1001
+	// A-1002 https://simulator.invalid/kycverify/A-1002
+	// <nil>
 }
 
-func exampleDatabase(people ...string) *sql.DB {
-	db, err := sql.Open("sqlite", ":memory:")
+func exampleDatabase() *bbolt.DB {
+	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		panic(err)
 	}
-	db.SetMaxOpenConns(1)
-	_, err = db.Exec(`CREATE TABLE events (id TEXT PRIMARY KEY); CREATE TABLE people (id TEXT PRIMARY KEY, url TEXT, links INTEGER)`)
-	for _, id := range people {
-		if err == nil {
-			_, err = db.Exec(`INSERT INTO people VALUES (?, '', 0)`, id)
-		}
+	db, err := bbolt.Open(filepath.Join(dir, "people.db"), 0o600, nil)
+	if err == nil {
+		err = os.RemoveAll(dir) // it is open, and goes with this program
+	}
+	if err == nil {
+		err = db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte("events"))
+			_, err2 := tx.CreateBucket([]byte("people"))
+			return errors.Join(err, err2)
+		})
 	}
 	if err != nil {
 		panic(err)

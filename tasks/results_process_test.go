@@ -33,7 +33,7 @@ func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
 	t.Parallel()
 	const claimAfter = 5 * time.Second // as testdata/consumer has it
 	binary := filepath.Join(t.TempDir(), "consumer")
-	if out, err := exec.Command("go", "build", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	rdb, account := server.Client(t), redistest.Account()

@@ -265,6 +265,9 @@ func (p *pipeline) failed(step string, ref record.Ref, err error) error {
 
 func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fault, err error) {
 	p.meter.Attempt(a, f)
+	if f == nil && err == nil && !p.log.Core().Enabled(zap.DebugLevel) {
+		return
+	}
 	if state == "" {
 		state = "superseded"
 	}

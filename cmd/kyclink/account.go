@@ -85,10 +85,10 @@ func (s accountStatus) print(w io.Writer) error {
 	}
 	row("rate", "%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used)
 	row("backlog", "%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk)
-	row("workers", "%d, %d calls out", s.Workers, s.Calls)
-	stream := fmt.Sprintf("%d events", s.Results.Length)
+	row("workers", "%d, %s out", s.Workers, number(s.Calls, "call"))
+	stream := number(s.Results.Length, "event")
 	if s.Results.Cap > 0 {
-		stream += fmt.Sprintf(" of %d", s.Results.Cap)
+		stream += fmt.Sprintf(", %d at most", s.Results.Cap)
 	}
 	if s.Results.Group != "" {
 		stream += fmt.Sprintf("; group %s has %d to acknowledge", s.Results.Group, s.Results.Lag)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
+	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -86,28 +86,13 @@ func (o *actOptions) run(cmd *cobra.Command) error {
 	})
 }
 
-// tally counts what was done. It is safe for concurrent use.
-type tally struct {
-	mu             sync.Mutex
-	acted, changed int
-}
-
-func (t *tally) count(ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if ok {
-		t.acted++
-	} else {
-		t.changed++
-	}
-}
-
 // apply acts on what is meant, and says in its last line on how much, also where
 // it was broken off.
 func (o *actOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 	ctx, d := cmd.Context(), e.desk()
-	astray := &astray{w: cmd.ErrOrStderr(), shelf: o.shelf}
-	var t tally
+	t := newTally(os.Stderr, onTerminal() && !o.asJSON, o.done)
+	defer t.stop()
+	astray := &astray{w: t, shelf: o.shelf}
 	err := o.each(ctx, e, d, limit, astray, func(r record.Record) error {
 		now, ok, err := o.do(ctx, d, r)
 		if err != nil {
@@ -121,10 +106,9 @@ func (o *actOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) e
 		if err != nil {
 			return err
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		return printJSON(cmd.OutOrStdout(), link)
+		return t.print(cmd.OutOrStdout(), link)
 	})
+	t.stop()
 	said := fmt.Sprintf("%d %s", t.acted, o.done)
 	if n := t.changed + astray.elsewhere; n > 0 {
 		said += fmt.Sprintf("; %d skipped: not %s, or no longer so", n, o.state)

@@ -40,9 +40,6 @@ were read: who opens them in a spreadsheet has to trust the input.`,
 			if format != "" && f != bulk.CSV && f != bulk.NDJSON {
 				return usageError(cmd, fmt.Errorf("--format is %q; use csv or ndjson", format))
 			}
-			if cmd.Flags().Changed("output") && out == "" {
-				return usageError(cmd, errors.New("--output is empty; leave it out to write to standard output"))
-			}
 			return withShared(cmd, func(e *engine) error { return exportBatch(cmd, e, args[0], out, f, expired) })
 		},
 	}
@@ -99,7 +96,7 @@ func tellExported(w io.Writer, summary bulk.Summary) {
 		parts = append(parts, fmt.Sprintf("%d %s", n, status))
 	}
 	slices.Sort(parts)
-	said := fmt.Sprintf("kyclink: %d rows", total)
+	said := "kyclink: " + number(total, "row")
 	if total > 0 {
 		said += ": " + strings.Join(parts, ", ")
 	}

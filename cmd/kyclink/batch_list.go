@@ -31,8 +31,8 @@ func newBatchList() *cobra.Command {
 						}
 						continue
 					}
-					fmt.Fprintf(t, "%s\t%s\t%d rows\t%d created\t%d failed\t%d open\t%s\n", b.Batch, b.Status,
-						b.Rows, b.Counts[record.Created], b.Counts[record.Failed], b.Open(), moment(b.CreatedAt))
+					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, b.Status,
+						number(b.Rows, "row"), b.Counts[record.Created], b.Counts[record.Failed], b.Open(), moment(b.CreatedAt))
 				}
 				return t.Flush()
 			})

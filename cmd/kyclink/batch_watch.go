@@ -167,5 +167,5 @@ func counts(b ledger.Batch) string {
 	if b.Joined > 0 {
 		parts = append(parts, fmt.Sprintf("%d joined", b.Joined))
 	}
-	return fmt.Sprintf("%d rows: %s", b.Rows, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s", number(b.Rows, "row"), strings.Join(parts, ", "))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,10 +36,11 @@ application id, or the id of an event (webhook-id).`,
 			long: `retry lets the workers deliver again what was given up, with the same event id and
 all its attempts anew. It stays in list until a worker takes it up.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
-			do: func(ctx context.Context, d desk, one record.Delivery) (bool, error) {
-				return worker.EnqueueCallback(ctx, d.queue, d.account, record.Dispatch{
+			do: func(ctx context.Context, d desk, one record.Delivery) (record.Delivery, bool, error) {
+				ok, err := worker.EnqueueCallback(ctx, d.queue, d.account, record.Dispatch{
 					EventID: one.EventID, ApplicationID: one.ApplicationID, Host: one.Host, Again: one.Attempts,
 				})
+				return one, ok, err
 			},
 		}),
 		newCallbacksAct(callbacksAct{
@@ -46,7 +48,11 @@ all its attempts anew. It stays in list until a worker takes it up.`,
 			long: `drop hides callbacks that were given up from list, and from what retry and drop choose
 without an id. They stay given up: show tells of them, and retry ID still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
-			do:      func(ctx context.Context, d desk, one record.Delivery) (bool, error) { return d.WaiveDelivery(ctx, one) },
+			do: func(ctx context.Context, d desk, one record.Delivery) (record.Delivery, bool, error) {
+				ok, err := d.WaiveDelivery(ctx, one)
+				one.Dropped = true
+				return one, ok, err
+			},
 		}),
 	)
 	return cmd
@@ -69,11 +75,6 @@ func (p *callbackPick) flags(cmd *cobra.Command) {
 }
 
 func (p *callbackPick) check(cmd *cobra.Command) error {
-	for _, name := range []string{"host", "reason", "batch", "since", "before"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	if p.reason != "" && !slices.Contains(fault.Undelivered(), fault.Reason(p.reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no callback is given up for %q; use one of %v", p.reason, fault.Undelivered()))
 	}
@@ -90,21 +91,22 @@ func (p *callbackPick) check(cmd *cobra.Command) error {
 }
 
 // chosen are the deliveries that are meant, a page at a time, as they were when they
-// were read. What is given up later is not among them, so that an act on all of them
-// ends. other is told of each id that has none.
+// were read. What is given up later is not among them, unless it is named, so that an
+// act on all of them ends. other is told of each id that has none.
 func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func(id string)) (iter.Seq2[[]record.Delivery, error], error) {
 	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
 	if err != nil {
 		return nil, err
 	}
+	named := len(p.ids) > 0
 	meant := func(one record.Delivery) bool {
 		host := strings.ToLower(p.host)
 		return (within.batch < 0 || one.Batch == within.batch) && (p.reason == "" || one.Last.Reason == p.reason) &&
 			(host == "" || one.Host == host || strings.HasPrefix(one.Host, host+":")) &&
-			!one.GivenUpAt.Before(within.since.Truncate(time.Millisecond)) && one.GivenUpAt.Before(within.before)
+			!one.GivenUpAt.Before(within.since.Truncate(time.Millisecond)) && (named && p.before == "" || one.GivenUpAt.Before(within.before))
 	}
 	pages := d.Undelivered(ctx, within.since, within.before)
-	if len(p.ids) > 0 {
+	if named {
 		pages = p.named(ctx, d, other)
 	}
 	return func(yield func([]record.Delivery, error) bool) {
@@ -116,14 +118,19 @@ func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func
 	}, nil
 }
 
-// named reads the deliveries whose ids were given, or those of requests.
+// named reads the deliveries whose ids were given, or those of requests, each once.
 func (p *callbackPick) named(ctx context.Context, d desk, other func(id string)) iter.Seq2[[]record.Delivery, error] {
 	return func(yield func([]record.Delivery, error) bool) {
-		for _, id := range p.ids {
+		had := map[string]bool{}
+		for _, id := range distinct(p.ids) {
 			all, err := deliveriesOf(ctx, d, id)
 			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return one.Status != record.GivenUp })
 			if err == nil && len(all) == 0 {
 				other(id)
+			}
+			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return had[one.EventID] })
+			for _, one := range all {
+				had[one.EventID] = true
 			}
 			if !yield(all, err) || err != nil {
 				return
@@ -188,10 +195,7 @@ func (s deliveryStory) String() string {
 	case !s.GivenUpAt.IsZero():
 		text += " " + moment(s.GivenUpAt)
 	}
-	text += fmt.Sprintf(", %d attempts", s.Attempts)
-	if s.Attempts == 1 {
-		text = strings.TrimSuffix(text, "s")
-	}
+	text += ", " + number(s.Attempts, "attempt")
 	if a := s.LastAnswer; a != nil && a.Reason != "" {
 		text += ", last " + moment(a.At) + " " + why(a.Reason, a.Message)
 	}
@@ -243,20 +247,14 @@ func (p *callbackPick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, 
 	if err != nil {
 		return 0, err
 	}
-	for page, err := range pages {
-		if err != nil {
-			return n, stopped(ctx, err)
-		}
+	n, err = eachPage(ctx, pages, func(page []record.Delivery) error {
 		stories, err := d.tellDeliveries(ctx, page)
 		if err != nil {
-			return n, stopped(ctx, err)
+			return err
 		}
-		if err := printDeliveries(cmd.OutOrStdout(), stories, asJSON); err != nil {
-			return n, err
-		}
-		n += len(page)
-	}
-	return n, none.err()
+		return printDeliveries(cmd.OutOrStdout(), stories, asJSON)
+	})
+	return n, cmp.Or(err, none.err())
 }
 
 func printDeliveries(w io.Writer, stories []deliveryStory, asJSON bool) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
@@ -16,7 +17,7 @@ type callbacksAct struct {
 	use, short, long, example string
 	done                      string // as in "12 hidden"
 	// do is false where it is another matter by now, and was left as it is.
-	do func(ctx context.Context, d desk, one record.Delivery) (ok bool, err error)
+	do func(ctx context.Context, d desk, one record.Delivery) (now record.Delivery, ok bool, err error)
 }
 
 type callbacksOptions struct {
@@ -42,7 +43,7 @@ func newCallbacksAct(a callbacksAct) *cobra.Command {
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&o.all, "all", false, "all that were given up")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only list which they are")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "with --dry-run: print each as a line of JSON")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print each that it acts on as a line of JSON")
 	cmd.Flags().StringVar(&o.pace, "rate", "", "how many, such as 50/s (default: as fast as it goes)")
 	return cmd
 }
@@ -73,15 +74,25 @@ func (o *callbacksOptions) run(cmd *cobra.Command) error {
 // it was broken off.
 func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 	ctx, d := cmd.Context(), e.desk()
-	none := &without{w: cmd.ErrOrStderr()}
-	var t tally
+	t := newTally(os.Stderr, onTerminal() && !o.asJSON, o.done)
+	defer t.stop()
+	none := &without{w: t}
 	err := o.each(ctx, e, d, limit, none, func(one record.Delivery) error {
-		ok, err := o.do(context.WithoutCancel(ctx), d, one)
-		if err == nil {
-			t.count(ok)
+		now, ok, err := o.do(context.WithoutCancel(ctx), d, one)
+		if err != nil {
+			return err
 		}
-		return err
+		t.count(ok)
+		if !ok || !o.asJSON {
+			return nil
+		}
+		stories, err := d.tellDeliveries(ctx, []record.Delivery{now})
+		if err != nil {
+			return err
+		}
+		return t.print(cmd.OutOrStdout(), stories[0])
 	})
+	t.stop()
 	said := fmt.Sprintf("%d %s", t.acted, o.done)
 	if t.changed > 0 {
 		said += fmt.Sprintf("; %d skipped: under way already, or no longer given up", t.changed)

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/callback"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -183,20 +184,37 @@ func TestCallbacksGivenUp(t *testing.T) {
 	if err := json.Unmarshal([]byte(list("P-00001")[0]), &one); err != nil || one.Status != "given_up" || one.Attempts != 1 || one.LastAnswer.Reason != "forbidden" {
 		t.Errorf("%v; listed as %+v", err, one)
 	}
+	if again := list("P-00001", one.EventID, "P-00001", "P-00000"); len(again) != 2 {
+		t.Errorf("named thrice, it is listed so: %v", again)
+	}
+	var two deliveryStory
+	err := json.Unmarshal([]byte(list("P-00002")[0]), &two)
+	givenUp := func(at time.Time) {
+		t.Helper()
+		err := rdb.HSet(t.Context(), record.Keys{Account: "default"}.Delivery(two.EventID), "given_up_at", at.UnixMilli()).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	givenUp(time.Now().Add(time.Hour)) // as one that is given up while the command runs
+	if left := list("P-00002"); !strings.Contains(left[0], two.EventID) {
+		t.Errorf("one that was named and is given up later is listed so: %v; %v", left, err)
+	}
+	givenUp(two.GivenUpAt)
 	run := func(want string, args ...string) {
 		t.Helper()
 		if _, stdout, stderr := kyclink(t, settings, args...); !strings.Contains(stdout+stderr, want) {
 			t.Errorf("%v prints no %q but:\n%s%s", args, want, stdout, stderr)
 		}
 	}
-	run("1 enqueued", "callbacks", "retry", one.EventID)
+	run("1 enqueued", "callbacks", "retry", one.EventID, "P-00001", "--json")
 	eventually(t, "it was tried again", func() bool {
 		_, stdout, _ := kyclink(t, settings, "callbacks", "show", "P-00001")
 		return strings.Contains(stdout, "given_up") && strings.Contains(stdout, "2 attempts")
 	})
 	run("10.0.0.1 is private or special", "show", "P-00001")
 	run(`"deliveries":[{"event_id":"`+one.EventID, "show", "P-00001", "--json")
-	run("1 hidden", "callbacks", "drop", "P-00001")
+	run(`"dropped":true,"attempts":2`, "callbacks", "drop", "P-00001", "--json")
 	if left := list(); len(left) != 2 {
 		t.Errorf("after a drop are listed: %v", left)
 	}

@@ -74,7 +74,7 @@ var skew = func() int64 {
 		return "", err
 	}
 	out := filepath.Join(dir, "kyclink-skewed")
-	build := exec.Command("go", "build", "-overlay", file, "-o", out, ".")
+	build := exec.Command("go", "build", "-trimpath", "-overlay", file, "-o", out, ".")
 	build.Stderr = os.Stderr
 	return out, build.Run()
 })

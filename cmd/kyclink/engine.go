@@ -101,7 +101,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 	if err != nil {
 		return nil, err
 	}
-	if before != work.Rate.Rate || burst != work.Burst {
+	if burst > 0 && (before != work.Rate.Rate || burst != work.Burst) {
 		e.log.Info("the account's rate was set anew; the last worker to start wins", zap.Stringer("rate", work.Rate), zap.Int("burst", work.Burst),
 			zap.Stringer("rate_before", before), zap.Int("burst_before", burst))
 	}

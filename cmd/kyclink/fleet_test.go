@@ -243,19 +243,21 @@ func TestNothingLeaks(t *testing.T) {
 	dir := t.TempDir()
 	in := write(t, filepath.Join(dir, "in.csv"), people(60))
 	var printed strings.Builder
-	for name, s := range map[string][]string{"embedded": settings, "real": append(settings, "KYCLINK_REDIS_URL="+server.URL)} {
-		out := filepath.Join(dir, name+".csv")
-		code, stdout, stderr := kyclink(t, s, "run", in, "-o", out, "--simulate")
-		if code != 0 {
-			t.Errorf("exit code %d:\n%s", code, stderr)
+	real := append(slices.Clone(settings), "KYCLINK_REDIS_URL="+server.URL)
+	for _, p := range []*process{
+		start(t, settings, "run", in, "-o", filepath.Join(dir, "embedded.csv"), "--simulate"),
+		start(t, real, "run", in, "-o", filepath.Join(dir, "real.csv"), "--simulate"),
+	} {
+		if code := p.exit(); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 		}
-		printed.WriteString(stdout + stderr)
+		printed.WriteString(p.stdout.String() + p.stderr.String())
 	}
 	for _, args := range [][]string{
 		{"worker", "extra"}, {"show", "nobody"}, {"request", "--application-id", ""},
 		{"run", in, "-o", filepath.Join(dir, "embedded.csv"), "--nonsense"},
 	} {
-		_, stdout, stderr := kyclink(t, append(settings, "KYCLINK_REDIS_URL="+server.URL), args...)
+		_, stdout, stderr := kyclink(t, real, args...)
 		printed.WriteString(stdout + stderr)
 	}
 	text := printed.String()

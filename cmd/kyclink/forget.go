@@ -61,13 +61,9 @@ receivers of events have stored, nor FaceKi. Delete those yourself.`,
 }
 
 func (o *forgetOptions) check(cmd *cobra.Command) error {
-	switch given := cmd.Flags().Changed("batch"); {
-	case given && o.batch == "":
-		return usageError(cmd, errors.New("--batch is empty; name a batch"))
+	switch given := o.batch != ""; {
 	case given && len(o.ids) > 0:
 		return usageError(cmd, errors.New("application ids and --batch contradict each other; give one of them"))
-	case slices.Contains(o.ids, ""):
-		return usageError(cmd, errors.New("an application id is empty"))
 	case !given && len(o.ids) == 0:
 		return usageError(cmd, errors.New("say whose data is to be erased: application ids, or --batch"))
 	}
@@ -97,7 +93,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 			Requests int `json:"requests"`
 		}{found})
 	case o.dryRun:
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d requests would be erased, and all that names them\n", found)
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would be erased, and all that names them\n", number(found, "request"))
 		return err
 	}
 	if !o.yes && !o.confirmed(cmd, found) {
@@ -130,7 +126,7 @@ func (o *forgetOptions) confirmed(cmd *cobra.Command, found int) bool {
 	if o.batch != "" {
 		whose = fmt.Sprintf("batch %q", o.batch)
 	}
-	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %d requests of %s, for good? [y/N] ", found, whose))
+	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %s of %s, for good? [y/N] ", number(found, "request"), whose))
 }
 
 func asked(w io.Writer, r io.Reader, question string) bool {
@@ -152,6 +148,7 @@ type forgotten struct {
 }
 
 func (f forgotten) String() string {
-	return fmt.Sprintf("%d requests with %d generations, %d rows, %d events, %d tasks, %d put aside, %d rejects and audit entries",
-		f.Requests, f.Generations, f.Rows, f.Events, f.Tasks, f.Aside, f.Entries)
+	return fmt.Sprintf("%s with %s, %s, %s, %s, %d put aside, %d from the rejects and the audit trail",
+		number(f.Requests, "request"), number(f.Generations, "generation"), number(f.Rows, "row"), number(f.Events, "event"),
+		number(f.Tasks, "task"), f.Aside, f.Entries)
 }

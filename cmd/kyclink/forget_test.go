@@ -81,7 +81,7 @@ func TestForget(t *testing.T) {
 	importPeople(t, client, "autumn", 1, 250) // 230 joined
 	expect(0, "230 requests would be erased", "", "forget", "--batch", "spring", "--dry-run")
 	expect(0, `{"requests":2}`, "", "forget", "P-0001", "P-0002", "P-9999", "--dry-run", "--json")
-	expect(64, "", "an application id is empty", "forget", "P-0001", "")
+	expect(64, "", "an argument is empty", "forget", "P-0001", "")
 	// P-0002 is queued twice over: promoted.
 	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0002"}); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 tasks, 0 put aside, 2 rejects and audit entries", "", "forget", "P-0002", "P-0004")
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 put aside, 2 from the rejects and the audit trail", "", "forget", "P-0002", "P-0004")
 	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}

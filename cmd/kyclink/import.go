@@ -191,7 +191,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 		return brokenOff(ctx, err, said)
 	}
 	if told.rows > toldRows {
-		fmt.Fprintf(os.Stderr, "kyclink: … and %d rows more; --rejects FILE writes all of them\n", told.rows-toldRows)
+		fmt.Fprintf(os.Stderr, "kyclink: … and %s more; --rejects FILE writes all of them\n", number(told.rows-toldRows, "row"))
 	}
 	return o.tell(cmd, e, counts, rehearsal, said)
 }
@@ -239,7 +239,7 @@ func brokenOff(ctx context.Context, err error, said string) error {
 }
 
 func describeCounts(c bulk.Counts) string {
-	text := fmt.Sprintf("%d rows, %d accepted", c.Rows, c.Accepted)
+	text := fmt.Sprintf("%s, %d accepted", number(c.Rows, "row"), c.Accepted)
 	for _, part := range []struct {
 		n    int
 		what string

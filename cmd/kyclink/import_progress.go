@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"sync/atomic"
 
@@ -27,7 +26,7 @@ func newFileProgress(out io.Writer, terminal bool, in *bulk.Input) *fileProgress
 	_, size := in.Size()
 	p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithAutoRefresh())
 	p.bar = p.bars.AddBar(size,
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return fmt.Sprintf("%d rows", p.rows.Load()) })),
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return number(int(p.rows.Load()), "row") })),
 		mpb.AppendDecorators(decor.Percentage(), decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"), decor.Name("  "),
 			decor.AverageETA(decor.ET_STYLE_GO)))
 	return p

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,6 +29,10 @@ func TestMain(m *testing.M) {
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.callbackPace=400", "-o", binary, ".")
 		build.Stderr = os.Stderr
 		err = build.Run()
+	}
+	flag.Parse()
+	if atOnce := flag.Lookup("test.parallel"); err == nil && atOnce.Value.String() == atOnce.DefValue {
+		err = atOnce.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // these tests wait more than they work
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build kyclink:", err)

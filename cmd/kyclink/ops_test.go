@@ -147,7 +147,10 @@ func TestMetricsAreTheLedgers(t *testing.T) {
 	s.expect(t, doubts-dying, "kyclink_attempts_total", `outcome="unknown"`)
 	s.expect(t, attempts-dying, "kyclink_attempts_total")
 	s.expect(t, attempts-dying, "kyclink_call_duration_seconds_count")
-	s.expect(t, attempts-dying, "kyclink_admission_wait_seconds_count", `lane="bulk"`)
+	// A grant that came too late was given up, and was no attempt.
+	if n := s.sum("kyclink_admission_wait_seconds_count", `lane="bulk"`); n < attempts-dying || n > 2*attempts {
+		t.Errorf("%d were admitted, %d attempts made", n, attempts-dying)
+	}
 	s.expect(t, requests, "kyclink_attempts_total", `lane="bulk"`, `outcome="created"`)
 	s.expect(t, requests, "kyclink_requests_ended_total", `status="created"`)
 	s.expect(t, batch.Counts["created"], "kyclink_requests_ended_total")

@@ -67,7 +67,7 @@ func (p *progress) text() string {
 		text += fmt.Sprintf(", %d asked for elsewhere", p.last.Others)
 	}
 	if !p.last.Imported {
-		text += fmt.Sprintf("; %d rows read so far", p.last.Rows)
+		text += fmt.Sprintf("; %s read so far", number(p.last.Rows, "row"))
 	}
 	return text
 }

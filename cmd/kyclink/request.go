@@ -98,12 +98,6 @@ var flagHelp = map[string]string{
 }
 
 func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Request, error) {
-	for key, value := range values {
-		name := strings.ReplaceAll(key, "_", "-")
-		if cmd.Flags().Changed(name) && *value == "" {
-			return tasks.Request{}, usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	req, err := tasks.ParseText(func(key string) string { return *values[key] })
 	if invalid, ok := errors.AsType[*tasks.InvalidError](err); ok {
 		lines := make([]string, len(invalid.Problems))

@@ -74,11 +74,6 @@ the oldest event that is kept.`,
 func (r *resultsReader) command(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for _, name := range []string{"group", "consumer", "from"} {
-			if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-				return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-			}
-		}
 		if r.consumer != "" && r.group == "" {
 			return usageError(cmd, errors.New("--consumer is one of a group; give --group, too"))
 		}

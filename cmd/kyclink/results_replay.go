@@ -56,11 +56,6 @@ where it was, for an hour.`,
 }
 
 func (r *replay) check(cmd *cobra.Command) (*rate.Limiter, error) {
-	for _, name := range []string{"batch", "since"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return nil, usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	switch {
 	case len(r.ids) > 0 && r.batch != "":
 		return nil, usageError(cmd, errors.New("--id and --batch contradict each other; give one of them"))
@@ -128,7 +123,7 @@ func (r *replay) begin(cmd *cobra.Command, e *engine, book *ledger.Ledger, which
 		return far, err
 	}
 	if goesOn && !r.anew && len(r.ids) == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: going on after %d events, where this was broken off; --anew begins again\n", far.Published)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: going on after %s, where this was broken off; --anew begins again\n", number(far.Published, "event"))
 		return far, nil
 	}
 	far = ledger.Replayed{}
@@ -167,7 +162,7 @@ func (p *pacer) wait(ctx context.Context, n int) error {
 			break
 		}
 		if !waits {
-			p.tell("waiting for group %s, which has %d events to acknowledge: more might push some of them out", g.Group, g.Unacknowledged())
+			p.tell("waiting for group %s, which has %s to acknowledge: more might push some of them out", g.Group, number(g.Unacknowledged(), "event"))
 			waits = true
 		}
 		select {
@@ -181,7 +176,7 @@ func (p *pacer) wait(ctx context.Context, n int) error {
 	}
 	if p.published += n; time.Since(p.said) >= linePause {
 		p.said = time.Now()
-		p.tell("%d events so far", p.published)
+		p.tell("%s so far", number(p.published, "event"))
 	}
 	return ctx.Err()
 }

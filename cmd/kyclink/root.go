@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/term"
@@ -28,7 +30,13 @@ runs everything in one process, against a simulated FaceKi.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if name := emptyFlag(cmd); name != "" {
+				return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newCallbacks(), newImport(), newBatch(), newAccount(), newResults(), newServe(), newKeys(), newAudit(), newSimulator())
@@ -52,11 +60,30 @@ func usageError(cmd *cobra.Command, err error) error {
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
+		err := check(cmd, args)
+		if err == nil && slices.Contains(args, "") {
+			err = errors.New("an argument is empty")
+		}
+		if err != nil {
 			return usageError(cmd, err)
 		}
 		return nil
 	}
+}
+
+// emptyFlag is the name of a flag that was given with nothing in it, as a shell does
+// with a variable that is not set.
+func emptyFlag(cmd *cobra.Command) (name string) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		empty := f.Value.String() == ""
+		if several, ok := f.Value.(pflag.SliceValue); ok {
+			empty = len(several.GetSlice()) == 0 || slices.Contains(several.GetSlice(), "")
+		}
+		if empty {
+			name = f.Name
+		}
+	})
+	return name
 }
 
 // one wants a single argument, and says what it is where there are none or several.

@@ -82,7 +82,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	queue := asynq.NewClientFromRedisClient(e.rdb)
 	o := e.newOps()
 	a := api.New(api.Config{
-		Redis: e.rdb, Ledger: e.ledger, Producer: together.producer,
+		Redis: e.rdb, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},

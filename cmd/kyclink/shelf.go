@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,19 +52,13 @@ func (p *pick) verb() string {
 
 // check refuses what makes no sense, whatever there is.
 func (p *pick) check(cmd *cobra.Command) error {
-	filters := p.reason + p.batch + p.since + p.before
-	for _, name := range []string{"reason", "batch", "since", "before"} {
-		if cmd.Flags().Changed(name) && cmd.Flags().Lookup(name).Value.String() == "" {
-			return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
-		}
-	}
 	if p.reason != "" && !slices.Contains(p.reasons, fault.Reason(p.reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no request is %s for %q; use one of %v", p.state, p.reason, p.reasons))
 	}
 	if cmd.Flags().Lookup("all") == nil { // it may be a look at everything
 		return nil
 	}
-	switch given := filters != "" || len(p.ids) > 0; {
+	switch given := p.reason+p.batch+p.since+p.before != "" || len(p.ids) > 0; {
 	case p.all && len(p.ids) > 0:
 		return usageError(cmd, errors.New("--all and application ids contradict each other; give one of them"))
 	case !given && !p.all:
@@ -92,19 +87,20 @@ func (d desk) link(ctx context.Context, r record.Record) (tasks.Link, error) {
 }
 
 // chosen are the requests that are meant, as they were when they were read, a
-// page at a time. What comes to the shelf later is not among them, so that an act
-// on all of them ends. other is told of each id that is not on it.
+// page at a time. What comes to the shelf later is not among them, unless it is named,
+// so that an act on all of them ends. other is told of each id that is not on it.
 func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id string, state record.State)) (iter.Seq2[[]record.Record, error], error) {
 	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
 	if err != nil {
 		return nil, err
 	}
+	named := len(p.ids) > 0
 	meant := func(r record.Record) bool {
 		return (within.batch < 0 || r.Batch == within.batch) && (p.reason == "" || r.Outcome.Reason == p.reason) &&
-			!r.ChangedAt.Before(within.since.Truncate(time.Millisecond)) && r.ChangedAt.Before(within.before)
+			!r.ChangedAt.Before(within.since.Truncate(time.Millisecond)) && (named && p.before == "" || r.ChangedAt.Before(within.before))
 	}
 	pages := d.Shelved(ctx, p.state, within.since, within.before)
-	if len(p.ids) > 0 {
+	if named {
 		pages = p.named(ctx, d, other)
 	}
 	return func(yield func([]record.Record, error) bool) {
@@ -147,10 +143,20 @@ func readWindow(ctx context.Context, e *engine, d desk, batch, since, before str
 	return s, err
 }
 
+// distinct are ids in their order, each once.
+func distinct(ids []string) []string {
+	had := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		again := had[id]
+		had[id] = true
+		return again
+	})
+}
+
 // named reads the requests whose ids were given.
 func (p *pick) named(ctx context.Context, d desk, other func(id string, state record.State)) iter.Seq2[[]record.Record, error] {
 	return func(yield func([]record.Record, error) bool) {
-		for ids := range slices.Chunk(p.ids, 500) {
+		for ids := range slices.Chunk(distinct(p.ids), 500) {
 			found, err := d.Read(ctx, ids)
 			states := map[string]record.State{}
 			for _, r := range found {
@@ -215,22 +221,30 @@ func (p *pick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
-	for page, err := range pages {
-		if err != nil {
-			return n, stopped(ctx, err)
-		}
+	n, err = eachPage(ctx, pages, func(page []record.Record) error {
 		links := make([]tasks.Link, len(page))
 		for i, r := range page {
 			if links[i], err = d.link(ctx, r); err != nil {
-				return n, stopped(ctx, err)
+				return err
 			}
 		}
-		if err := printLinks(cmd.OutOrStdout(), links, asJSON); err != nil {
-			return n, err
+		return printLinks(cmd.OutOrStdout(), links, asJSON)
+	})
+	return n, cmp.Or(err, astray.err())
+}
+
+// eachPage shows pages as they are read, and gives how many they hold.
+func eachPage[T any](ctx context.Context, pages iter.Seq2[[]T, error], show func([]T) error) (n int, err error) {
+	for page, err := range pages {
+		if err == nil {
+			err = show(page)
+		}
+		if err != nil {
+			return n, stopped(ctx, err)
 		}
 		n += len(page)
 	}
-	return n, astray.err()
+	return n, nil
 }
 
 func printLinks(w io.Writer, links []tasks.Link, asJSON bool) error {
@@ -242,8 +256,8 @@ func printLinks(w io.Writer, links []tasks.Link, asJSON bool) error {
 			}
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d attempts, %d possible duplicates\t%s\n", l.ApplicationID, moment(l.EndedAt), l.Batch,
-			l.Attempts, l.PossibleDuplicates, why(l.Reason, l.Message))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s, %s\t%s\n", l.ApplicationID, moment(l.EndedAt), l.Batch,
+			number(l.Attempts, "attempt"), number(l.PossibleDuplicates, "possible duplicate"), why(l.Reason, l.Message))
 	}
 	return t.Flush()
 }

@@ -164,6 +164,14 @@ func why(reason, message string) string {
 	return reason + ": " + message
 }
 
+// number says how many of things, as people say it.
+func number(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -25,8 +25,8 @@ type onClock struct {
 func newOnClock(t testing.TB) *onClock {
 	return &onClock{
 		t, server.Client(t), record.Keys{Account: redistest.Account()},
-		record.Script("return { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]) }", record.Prelude, Lua),
-		record.Script("report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], now, 0, 50) return #changes", record.Prelude, Lua),
+		record.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]) } store() return answer", record.Prelude, Lua),
+		record.Script("report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], now, 0, 50) store() return #changes", record.Prelude, Lua),
 	}
 }
 
@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("nobody used it: %s, %v", fresh, err)
 	}
 
-	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before.String() != "5/s" || burst != 5 {
+	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before != (Rate{}) || burst != 0 {
 		t.Errorf("before: %v, %d, %v", before, burst, err)
 	}
 	if before, err := a.OverrideRate(t.Context(), Rate{90_000, time.Second}); err != nil || before.String() != "1/m" {
@@ -77,6 +77,9 @@ func TestStatus(t *testing.T) {
 		if v := c.ask(record.Bulk, fmt.Sprint("A-", i)); v != "grant" {
 			t.Fatalf("ask %d: %s", i, v)
 		}
+	}
+	if before, burst, err := a.SetRate(t.Context(), Rate{1, time.Minute}, 3); err != nil || before.String() != "1/m" || burst != 3 {
+		t.Errorf("a worker's, before: %v, %d, %v", before, burst, err)
 	}
 	if before, err := a.ResetRate(t.Context()); err != nil || before.String() != "90000/s" {
 		t.Errorf("before: %v, %v", before, err)

@@ -1,4 +1,6 @@
 -- The functions that other scripts call; all read and write in one step of theirs.
+-- What admit and report change of the gate is kept by the caller, with store(),
+-- after its last call of them: several are one reading and one writing then.
 --
 -- admit(lane, process, credential, id, connected) gives verdict, wait and reason.
 --   grant    send it, after holding it for `wait` ms: the token is of that moment
@@ -52,7 +54,6 @@ local ASKED = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n'
 local function admit(lane, process, credential, id, connected)
   begin(ASKED)
   local verdict, wait, reason = decide(lane, process, credential, id, tonumber(connected) == 1)
-  store()
   return verdict, string.format('%.3f', wait), reason
 end
 
@@ -79,7 +80,6 @@ local function report(kind, id, process, credential, marked, retry_after, latenc
     elseif kind == 'outage' then weigh(false, id)
     elseif kind == 'success' or kind == 'alive' then weigh(true, id) end
   end
-  store()
 end
 
 local function pause()

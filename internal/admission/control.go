@@ -49,8 +49,8 @@ func (a *Account) do(ctx context.Context, what string, script *redis.Script) err
 
 // SetRate writes a starting worker's rate and burst, of 2 at least: the last one
 // to start wins, but for a person's override of the rate, which stays in force.
-// It gives the rate and burst that were in force before, so that the caller can
-// say what it changed.
+// It gives the rate and burst that another worker had written before, so that the
+// caller can say what it changed; zeros where none had.
 func (a *Account) SetRate(ctx context.Context, rate Rate, burst int) (before Rate, beforeBurst int, err error) {
 	if burst < 2 {
 		return Rate{}, 0, fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give 2 or more", burst)

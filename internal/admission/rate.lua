@@ -137,12 +137,15 @@ local function change_rate(n, per, burst)
   return old
 end
 
+-- gives what a worker set before, and not what a person did; zeros where none did
 local function set_rate(n, per, burst)
   n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
+  local was = redis.call('HMGET', GATE, 'set:n', 'set:per')
   redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per))
   local over = redis.call('HMGET', GATE, 'over:n', 'over:per')
   if over[1] then n, per = tonumber(over[1]), tonumber(over[2]) end
-  return change_rate(n, per, burst)
+  local old = change_rate(n, per, burst)
+  return { was[1] or '0', was[2] or '0', was[1] and old[3] or '0' }
 end
 
 local function override_rate(n, per)

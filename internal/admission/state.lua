@@ -48,18 +48,23 @@ local function get(names)
   for i, name in ipairs(names) do keep(name, values[i]) end
 end
 
--- read gets what is needed in any case, and all the rest once any of it is.
+-- read gets what is needed in any case and was not read yet, and all the rest once
+-- any of it is.
 local function read(names)
-  get(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(g, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then get(missing) end
   setmetatable(g, { __index = function(_, name)
     setmetatable(g, nil)
     local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
     for number in pairs(NUMBER) do rest[#rest + 1] = number end
-    local missing = {}
+    missing = {}
     for _, other in ipairs(rest) do
       if g[other] == nil then missing[#missing + 1] = other end
     end
-    get(missing)
+    if #missing > 0 then get(missing) end
     return g[name]
   end })
 end

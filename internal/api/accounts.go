@@ -9,7 +9,7 @@ func (a *API) getAccount(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	return a.showAccount(ctx, c)
 }
@@ -32,7 +32,7 @@ func (a *API) steerAccount(c *call, action string, do func(context.Context) erro
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	if err := a.enter(ctx, c, action, ""); err != nil {
 		return err

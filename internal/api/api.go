@@ -29,9 +29,11 @@ type Config struct {
 	// closed.
 	Redis  redis.UniversalClient
 	Ledger *ledger.Ledger
-	// Producer makes a client that accepts requests. onFull is told where it waits
-	// for room in a lane; it may be nil.
-	Producer func(onFull func(*tasks.BacklogError)) *tasks.Client
+	// Client accepts requests one at a time.
+	Client *tasks.Client
+	// Importer makes a client that accepts batches, and has to heed contexts. onFull is
+	// told where it waits for room in a lane.
+	Importer func(onFull func(*tasks.BacklogError)) *tasks.Client
 	// Dispatch enqueues the task of a turn that a retry began.
 	Dispatch func(ctx context.Context, lane record.Lane, ref record.Ref) error
 	Keys     Keys
@@ -59,7 +61,6 @@ type Meter interface {
 type API struct {
 	Config
 	mux     *http.ServeMux
-	client  *tasks.Client
 	account *admission.Account
 	stream  *stream
 	// accepting holds as many as accept a request at this moment.
@@ -68,7 +69,7 @@ type API struct {
 	uploads   uploads
 	draining  chan struct{}
 
-	roomWithin, acceptWithin time.Duration
+	roomWithin, within time.Duration
 }
 
 // New makes an API.
@@ -78,12 +79,12 @@ func New(cfg Config) *API {
 	}
 	keys := cfg.Ledger.Keys()
 	a := &API{
-		Config: cfg, mux: http.NewServeMux(), client: cfg.Producer(nil),
+		Config: cfg, mux: http.NewServeMux(),
 		account:   admission.NewAccount(cfg.Redis, keys.Account),
 		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
 		limits:    newLimits(cfg.PerSecond),
 		uploads:   uploads{names: map[string]bool{}},
-		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin, acceptWithin: atOnce,
+		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin, within: atOnce,
 	}
 	a.route()
 	return a

@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -24,26 +26,62 @@ const actFor = 20 * time.Second
 // retriers is how many requests are tried again at a time.
 const retriers = 16
 
+// How many batches an answer lists, where nothing else is asked for, and at most.
+const (
+	usualBatches = 100
+	mostBatches  = 1000
+)
+
+// listBatches gives one page. A cursor is the number of the last batch that was given:
+// numbers only grow, so that no batch is passed over or given twice.
 func (a *API) listBatches(c *call) error {
-	if err := c.noBody(); err != nil {
+	if err := c.noBody("limit", "cursor"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	limit, after, query := usualBatches, 0, c.r.URL.Query()
+	if text := query.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostBatches {
+			return unreadable("limit", fmt.Sprintf("must be a whole number from 1 to %d", mostBatches))
+		}
+	}
+	if text := query.Get("cursor"); text != "" {
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err == nil {
+			after, err = strconv.Atoi(string(raw))
+		}
+		if err != nil || after < 1 || cursor(after) != text {
+			return unreadable("cursor", "must be the next of an earlier answer")
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	batches, err := a.Ledger.Batches(ctx)
+	batches, more, err := a.Ledger.BatchesAfter(ctx, after, limit)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
-		Batches []ledger.Batch `json:"batches"`
-	}{batches})
+	page := batchPage{Batches: batches}
+	if more {
+		page.Next = cursor(batches[len(batches)-1].Number)
+	}
+	return c.json(http.StatusOK, page)
+}
+
+// batchPage is a part of the list of batches.
+type batchPage struct {
+	Batches []ledger.Batch `json:"batches"`
+	Next    string         `json:"next,omitempty"` // cursor of what follows
+}
+
+func cursor(number int) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(number)))
 }
 
 func (a *API) getBatch(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	b, err := a.batch(ctx, c)
 	if err != nil {
@@ -74,7 +112,7 @@ func (a *API) steerBatch(control ledger.Control) func(*call) error {
 		if err := c.noBody(); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+		ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 		defer cancel()
 		b, err := a.steer(ctx, c, control)
 		if err != nil {
@@ -105,18 +143,22 @@ func (a *API) cancelBatch(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), actFor+atOnce)
-	defer cancel()
-	b, err := a.steer(ctx, c, ledger.CancelBatch)
+	steering, steered := context.WithTimeout(c.r.Context(), a.within)
+	defer steered()
+	b, err := a.steer(steering, c, ledger.CancelBatch)
 	if err != nil {
 		return err
 	}
-	ending, stop := context.WithTimeout(ctx, actFor)
-	defer stop()
-	if err := a.Ledger.CallOff(ending, b.Number, func(int) {}); err != nil && ending.Err() == nil {
+	alive, stop := a.alive(c.r.Context())
+	defer stop(nil)
+	ending, over := context.WithTimeout(alive, actFor)
+	defer over()
+	if err := a.Ledger.CallOff(ending, b.Number, func(int) {}); err != nil && (alive.Err() != nil || ending.Err() == nil) {
 		return err
 	}
-	if b, err = a.batch(ctx, c); err != nil {
+	showing, shown := context.WithTimeout(c.r.Context(), a.within)
+	defer shown()
+	if b, err = a.batch(showing, c); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, b)
@@ -138,19 +180,21 @@ func (a *API) retryBatch(c *call) error {
 	if reason != "" && !slices.Contains(fault.Ends(), reason) {
 		return unreadable("reason", fmt.Sprintf("no request fails for it; use one of %v", fault.Ends()))
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), actFor+atOnce)
+	looking, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	b, err := a.batch(ctx, c)
+	b, err := a.batch(looking, c)
 	switch {
 	case err != nil:
 		return err
 	case b.Status == ledger.BatchCancelled:
 		return &tasks.CancelledError{Batch: b.Batch}
 	}
-	if err := a.enter(ctx, c, "batches.retry", b.Batch); err != nil {
+	if err := a.enter(looking, c, "batches.retry", b.Batch); err != nil {
 		return err
 	}
-	did, err := a.retry(ctx, b, reason)
+	alive, stop := a.alive(c.r.Context())
+	defer stop(nil)
+	did, err := a.retry(alive, b, reason)
 	if err != nil {
 		return err
 	}
@@ -160,7 +204,9 @@ func (a *API) retryBatch(c *call) error {
 // retry takes what failed until now, so that it ends. A request that was begun is
 // seen through.
 func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (did retried, err error) {
-	now, err := a.Ledger.Keys().Clock(ctx, a.Redis).Time()
+	looking, cancel := context.WithTimeout(ctx, a.within)
+	defer cancel()
+	now, err := a.Ledger.Keys().Clock(looking, a.Redis).Time()
 	if err != nil {
 		return did, err
 	}
@@ -193,7 +239,8 @@ func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (d
 // again starts one request anew. Where its task is lost, the sweep of the workers
 // enqueues it.
 func (a *API) again(ctx context.Context, r record.Record, n *atomic.Int64) error {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.within)
+	defer cancel()
 	now, ok, err := a.Ledger.Again(ctx, r)
 	if err == nil && ok {
 		n.Add(1)

@@ -65,6 +65,48 @@ func TestABatchIsSent(t *testing.T) {
 	}
 }
 
+// Whoever follows next gets each batch once, also those that are made meanwhile.
+func TestBatchesArePaged(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	for i := range 7 {
+		s.importOne(i)
+	}
+	page := func(query string) batchPage {
+		return decoded[batchPage](t, s.expect(s.ask("GET", "/v1/batches"+query, ""), http.StatusOK, ""))
+	}
+	if all := page(""); len(all.Batches) != 7 || all.Next != "" {
+		t.Errorf("%+v", all)
+	}
+	if all := page("?limit=7"); len(all.Batches) != 7 || all.Next != "" {
+		t.Errorf("%+v", all)
+	}
+	var got []string
+	for query, made := "?limit=3", 7; query != "" && made < 20; made++ {
+		p := page(query)
+		for _, b := range p.Batches {
+			got = append(got, b.Batch)
+		}
+		if query = ""; p.Next != "" {
+			query = "?limit=3&cursor=" + p.Next
+		}
+		if made < 9 {
+			s.importOne(made)
+		}
+	}
+	if want := []string{"b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"}; !slices.Equal(got, want) {
+		t.Errorf("listed are %v, want %v", got, want)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?limit=1&limit=2", "?cursor=%20", "?cursor=MQ==", "?cursor=LTE", "?cursor=", "?page=2"} {
+		s.expect(s.ask("GET", "/v1/batches"+query, ""), http.StatusBadRequest, "invalid")
+	}
+}
+
+func (s *shop) importOne(i int) {
+	s.t.Helper()
+	s.expect(s.ask("POST", fmt.Sprintf("/v1/batches?batch=b%d", i), fmt.Sprintf("application_id\nB-%d\n", i), "Content-Type", csvType), http.StatusOK, "")
+}
+
 func TestABatchIsSteered(t *testing.T) {
 	t.Parallel()
 	s := open(t)

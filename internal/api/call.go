@@ -30,8 +30,9 @@ const (
 	// streamed; beyond that it has to move at leastPace.
 	patience  = 30 * time.Second
 	leastPace = 1 << 10 // bytes a second
-	// atOnce is how long an answer that waits for nobody may take.
-	atOnce = 10 * time.Second
+	// atOnce is how long an answer that waits for nobody may take, and for how long
+	// Redis may be silent.
+	atOnce = 5 * time.Second
 )
 
 // call is one HTTP request, and what answers it. It is for one goroutine.
@@ -98,11 +99,18 @@ func (a *API) admit(c *call) error {
 	if c.r.URL.Path == "/healthz" {
 		return nil
 	}
+	for _, name := range []string{"Authorization", "Content-Type", "Content-Encoding"} {
+		if len(c.r.Header.Values(name)) > 1 { // a proxy in front may go by another one than we
+			return unreadable(name, "is given twice; send one")
+		}
+	}
 	scheme, presented, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
 	if presented = strings.TrimSpace(presented); !strings.EqualFold(scheme, "Bearer") || presented == "" {
 		return unauthorized("send an API key: Authorization: Bearer KEY; kyclink keys create makes one")
 	}
-	key, err := a.Keys.Verify(c.r.Context(), presented)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	defer cancel()
+	key, err := a.Keys.Verify(ctx, presented)
 	switch {
 	case errors.Is(err, ErrUnknownKey):
 		return unauthorized(err.Error())
@@ -200,9 +208,15 @@ func (c *call) fail(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	p := problemOf(err)
+	if admitted := c.key.ID != ""; admitted && !c.reads() {
+		p.doubtful()
+	}
 	c.cause = p.cause
 	p.write(c)
 }
+
+// reads says that nothing is to be changed.
+func (c *call) reads() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
 
 // statusGone is logged where the client was gone before there was an answer.
 const statusGone = 499

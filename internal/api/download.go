@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"mime"
 	"net/http"
 	"strconv"
@@ -26,12 +27,13 @@ func (a *API) exportBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.r.Context()
-	b, err := a.batch(ctx, c)
+	looking, cancel := context.WithTimeout(c.r.Context(), a.within)
+	defer cancel()
+	b, err := a.batch(looking, c)
 	if err != nil {
 		return err
 	}
-	now, err := a.Ledger.Keys().Clock(ctx, a.Redis).Time()
+	now, err := a.Ledger.Keys().Clock(looking, a.Redis).Time()
 	if err != nil {
 		return err
 	}
@@ -46,7 +48,7 @@ func (a *API) exportBatch(c *call) error {
 	}
 	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now}
 	w := bufio.NewWriterSize(&pacedWriter{c, c.control, newPace()}, 64<<10)
-	_, err = export.Write(ctx, w)
+	_, err = export.Write(c.r.Context(), w)
 	return cmp.Or(err, w.Flush())
 }
 

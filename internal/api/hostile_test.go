@@ -132,6 +132,8 @@ func TestWhatIsNoHTTP(t *testing.T) {
 		{"GARBAGE\r\n\r\n", 400},
 		{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 401}, // by us
 		{"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+		{"POST /v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n{}  ", 400},
+		{"POST /v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\n{} ", 400},
 		{"GET / HTTP/1.1\r\n\r\n", 400},
 		{"GET / HTTP/1.1\r\nHost: a\r\nBad Header\r\n\r\n", 400},
 		{"GET / HTTP/9.9\r\nHost: a\r\n\r\n", 505},
@@ -244,6 +246,37 @@ func TestScopes(t *testing.T) {
 	s.none()
 }
 
+// Where a header that counts once is given twice, two programs may go by different
+// ones: it is refused. What may be a list is one.
+func TestHeadersThatAreGivenTwice(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	for _, tt := range []struct {
+		name, first, second string
+		status              int
+	}{
+		{"Authorization", "Bearer " + every, "Bearer " + every, http.StatusBadRequest},
+		{"Authorization", "Bearer " + every, "Bearer read", http.StatusBadRequest},
+		{"Authorization", "Bearer nobody", "Bearer " + every, http.StatusBadRequest},
+		{"Content-Type", "application/json", "application/json", http.StatusBadRequest},
+		{"Content-Type", "application/json", "text/csv", http.StatusBadRequest},
+		{"Content-Encoding", "identity", "gzip", http.StatusBadRequest},
+		{"Prefer", "respond-async", "wait=0", http.StatusAccepted},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/links", strings.NewReader(`{"application_id":"A-1"}`))
+		s.must(err)
+		req.Header.Set("Authorization", "Bearer "+every)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header[tt.name] = []string{tt.first, tt.second}
+		if a := s.do(req); a.StatusCode != tt.status || tt.status == http.StatusBadRequest && !strings.Contains(string(a.body), tt.name+": is given twice") {
+			t.Errorf("%+v: %d %s", tt, a.StatusCode, a.body)
+		}
+		if tt.status == http.StatusBadRequest {
+			s.none()
+		}
+	}
+}
+
 func TestRateOfAKey(t *testing.T) {
 	t.Parallel()
 	s := openAt(t, server, func(c *Config) { c.PerSecond = 1 })
@@ -317,7 +350,7 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	t.Parallel()
 	hung := stuck{make(chan struct{})}
 	s := openAt(t, server, func(c *Config) { c.Audit = hung })
-	s.api.acceptWithin = 50 * time.Millisecond
+	s.api.within = 50 * time.Millisecond
 	var all sync.WaitGroup
 	for range 2 * accepters {
 		all.Go(func() {
@@ -328,6 +361,6 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	close(hung.until)
 	s.eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
 	s.none()
-	s.api.acceptWithin = atOnce
+	s.api.within = atOnce
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 }

@@ -84,7 +84,9 @@ func (a *asked) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 
 func (*asked) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook { return next }
+func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
 
 func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
 	account := redistest.Account()

@@ -59,7 +59,7 @@ const accepters = 64
 // waits for heeds no context, as commands that are sent together do not: then it
 // may have been accepted, and keeps its turn until that has ended.
 func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.acceptWithin)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	select {
 	case a.accepting <- struct{}{}:
@@ -81,32 +81,22 @@ func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, er
 		w = a.stream.wait(req.ApplicationID)
 	}
 	change := Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
-	var link tasks.Link
-	done := make(chan error, 1)
+	accepted := make(chan tasks.Link, 1)
 	passedOn = true
-	go func() {
-		defer func() {
-			<-a.accepting
-			if p := recover(); p != nil {
-				done <- panicked(p)
-			}
-		}()
+	if err := heeding(ctx, func() error {
+		defer func() { <-a.accepting }()
 		err := a.Audit.Append(ctx, change)
 		if err == nil && ctx.Err() == nil {
-			link, err = a.client.Enqueue(ctx, req)
+			var link tasks.Link
+			link, err = a.Client.Enqueue(ctx, req)
+			accepted <- link
 		}
-		done <- cmp.Or(err, ctx.Err())
-	}()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
+		return cmp.Or(err, ctx.Err())
+	}); err != nil {
 		w.done()
 		return tasks.Link{}, nil, err
 	}
-	return link, w, nil
+	return <-accepted, w, nil
 }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.
@@ -154,7 +144,7 @@ func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.D
 
 // look reads one generation of a request, the latest where it is 0.
 func (a *API) look(ctx context.Context, applicationID string, generation int) (tasks.Link, error) {
-	answers, err := a.client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
+	answers, err := a.Client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
 	if err != nil {
 		return tasks.Link{}, err
 	}
@@ -194,7 +184,7 @@ func (a *API) getLink(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	link, err := a.look(ctx, id, generation)
 	if err != nil {
@@ -234,7 +224,7 @@ func (a *API) deleteLink(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), atOnce)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
 	link, err := a.look(ctx, id, generation)
 	if err != nil {
@@ -277,12 +267,6 @@ func (a *API) cancelled(ctx context.Context, c *call, r record.Record, state rec
 		return ended(link)
 	}
 	return c.json(http.StatusOK, link)
-}
-
-// enter puts a change into the trail before it is made, so that none is made that
-// is not there.
-func (a *API) enter(ctx context.Context, c *call, action, target string) error {
-	return a.Audit.Append(ctx, Change{Key: c.key, Action: action, Target: target, RequestID: c.id})
 }
 
 // flag reads a parameter that is true or false.

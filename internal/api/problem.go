@@ -126,10 +126,18 @@ func ended(l tasks.Link) *problem {
 
 // unavailable is whatever went wrong with Redis.
 func unavailable(cause error) *problem {
-	p := newProblem(http.StatusServiceUnavailable, unavailableReason, "It cannot be done now",
-		"the store behind this service did not answer as it should; ask again, which never makes a second link")
+	p := newProblem(http.StatusServiceUnavailable, unavailableReason, "It cannot be done now", silent+"; ask again, which never makes a second link")
 	p.retryAfter, p.cause = 2*time.Second, cause
 	return p
+}
+
+const silent = "the store behind this service did not answer as it should"
+
+// doubtful says of a change that Redis may have made it without a word.
+func (p *problem) doubtful() {
+	if rest, ok := strings.CutPrefix(p.Detail, silent+"; "); ok {
+		p.Detail = silent + ": it may have been done all the same; " + rest
+	}
 }
 
 // panicked is of a bug. It is called where it was recovered, for the stack's sake.

@@ -128,14 +128,14 @@ func (a *API) postBatch(c *call) error {
 	if err := a.enter(c.r.Context(), c, "batches.import", batch.Name); err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancelCause(c.r.Context())
+	ctx, stop := a.alive(c.r.Context())
 	defer stop(nil)
 	var once sync.Once
 	full := func(e *tasks.BacklogError) {
 		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
 	}
 	did := imported{Batch: batch.Name, Rejects: []rejected{}}
-	job := &bulk.Import{Input: in, Batch: batch, Client: a.Producer(full), Reject: func(r bulk.Reject) error {
+	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full), Reject: func(r bulk.Reject) error {
 		if len(did.Rejects) < toldRejects {
 			did.Rejects = append(did.Rejects, rejected{r.Row, r.Line, r.ApplicationID, r.Reason, r.Problems})
 		}

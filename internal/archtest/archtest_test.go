@@ -46,10 +46,11 @@ func arrows() map[string][]string {
 		// Those whose Config it composes; tasks for a limit.
 		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/telemetry", "tasks"},
 		"internal/redistest": {},
+		"internal/stall":     {},
 		"internal/archtest":  {},
-		"internal/bench":     {"tasks", "internal/redistest", "internal/faceki/simulator"},
+		"internal/bench":     {"tasks", "internal/redistest", "internal/stall", "internal/faceki/simulator"},
 		"internal/chaos": {"tasks", "internal/record", "internal/ledger", "internal/admission", "internal/redistest",
-			"internal/faceki/simulator"},
+			"internal/stall", "internal/faceki/simulator"},
 	}
 }
 
@@ -59,7 +60,7 @@ func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", "internal/record", "tasks"}
 	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/telemetry"}
 	return map[string][]string{
-		"cmd/kyclink":               {"internal/redistest"},
+		"cmd/kyclink":               {"internal/redistest", "internal/stall"},
 		"worker":                    append(servers, together...),
 		"tasks":                     {"internal/redistest"},
 		"internal/faceki":           servers,

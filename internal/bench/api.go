@@ -234,11 +234,6 @@ func (r *rig) added(l limit, began time.Time, got []answered) ([]figure, error) 
 	for _, a := range got {
 		at[a.id] = a.at
 	}
-	for _, i := range []int{0, 1, 4, 5, 6, 8, 10, 20, 40, 64, 100, 150, 200, 400, 800, 1999} {
-		if i < len(order) {
-			fmt.Fprintln(os.Stderr, "DBG", i, order[i], called[order[i]].Sub(began).Round(time.Millisecond/10), "answered", func() any { for _, a := range got { if a.id == order[i] { return a.at.Sub(began).Round(time.Millisecond/10) } }; return nil }())
-		}
-	}
 	var after, all []time.Duration
 	for i, id := range order {
 		allowed := began.Add(time.Duration(float64(max(0, i-l.burst+1)) / l.perSecond * float64(time.Second)))

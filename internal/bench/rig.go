@@ -12,6 +12,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/stall"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,7 +27,7 @@ type rig struct {
 	rdb       *redis.Client
 	client    *tasks.Client
 	upstream  *upstream
-	stall     *stall
+	stall     *stall.Watch
 	processes []*process
 	dir       string
 	accepted  int
@@ -36,7 +37,7 @@ type rig struct {
 
 // open starts Redis and the upstream. Whoever calls it calls close.
 func (b *bench) open(cfg simulator.Config) (_ *rig, err error) {
-	r := &rig{bench: b, last: "-", stall: watchStalls()}
+	r := &rig{bench: b, last: "-", stall: stall.New()}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -61,7 +62,7 @@ func (r *rig) close() {
 	for _, p := range r.processes {
 		p.kill()
 	}
-	r.stall.close()
+	r.stall.Close()
 	if r.rdb != nil {
 		_ = r.rdb.Close()
 	}
@@ -225,7 +226,7 @@ func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
 	}
 	worst := l.worst(at)
 	if worst > 0 {
-		r.bench.note("the bench itself, which notes arrivals, was up to %v late", r.stall.longest().Round(time.Millisecond))
+		r.bench.note("the bench itself, which notes arrivals, was up to %v late", r.stall.Longest().Round(time.Millisecond))
 	}
 	return []figure{
 		must(atMost("requests that failed", "", float64(ended.failed), 0)),

@@ -157,6 +157,8 @@ func (in *Input) decodeCSV(s *scanner) Row {
 		row.Err = broken(s.line, `has a quote (") in the middle of a cell; quote the whole cell and double the quotes in it`)
 	case err != nil:
 		row.Err = broken(s.line, `has a quoted cell without a proper end; double the quotes (") in it`)
+	case len(cells) == 1 && len(in.columns) != 1:
+		row.Err = broken(s.line, "has 1 cell, the header has %d", len(in.columns))
 	case len(cells) != len(in.columns):
 		row.Err = broken(s.line, "has %d cells, the header has %d", len(cells), len(in.columns))
 	default:

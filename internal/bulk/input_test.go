@@ -29,7 +29,7 @@ func TestRows(t *testing.T) {
 		{"line breaks in cells", "a.csv", "n,application_id\n\"a\nb\r\nc\",A-1\n\"\n\",A-2\n", []string{"1@2 A-1", "2@5 A-2"}},
 		{"quoted last cell at the end", "a.csv", "application_id,n\nA-1,\"a\nb\"", []string{"1@2 A-1"}},
 		{"cells", "a.csv", "application_id,n\nA-1\nA-2,,\nA-3,\n", []string{
-			"1@2 line 2 has 1 cells, the header has 2", "2@3 line 3 has 3 cells, the header has 2", "3@4 A-3"}},
+			"1@2 line 2 has 1 cell, the header has 2", "2@3 line 3 has 3 cells, the header has 2", "3@4 A-3"}},
 		{"a cell that is a CR", "a.csv", "application_id\n\r\r\n", []string{`1@2 application_id: holds '\r'; only printable characters without blanks may be used`}},
 		{"a blank row", "a.csv", "application_id\n \n", []string{`1@2 application_id: holds ' '; only printable characters without blanks may be used`}},
 		{"bare quote", "a.csv", "application_id,n\nA-1,a\"b\nA-2,\n", []string{

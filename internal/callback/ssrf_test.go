@@ -311,7 +311,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 // eventually waits for what another goroutine does.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); !ok() && time.Now().Before(deadline); {
 		<-time.After(time.Millisecond)
 	}
 }

@@ -56,7 +56,7 @@ type limit struct {
 func (r *rig) gather(ctx context.Context) (evidence, error) {
 	e := evidence{
 		people: r.people, asked: map[string]person{}, issued: map[string]simulator.Application{},
-		limit: limit{r.cfg.rate, r.cfg.burst}, late: r.stall.longest(), crashes: r.fleet.crashes,
+		limit: limit{r.cfg.rate, r.cfg.burst}, late: r.stall.Longest(), crashes: r.fleet.crashes,
 		forgets: r.store.forgets(),
 	}
 	for _, id := range r.book.all() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/stall"
 )
 
 // config is one run.
@@ -44,14 +45,14 @@ type rig struct {
 	upstream *upstream
 	road     *road // to FaceKi
 	fleet    *fleet
-	stall    *stall
+	stall    *stall.Watch
 	closers  []func()
 }
 
 func open(cfg config) (_ *rig, err error) {
-	r := &rig{cfg: cfg, tag: record.Keys{Account: account}, book: newBook(), stall: watchStalls(),
+	r := &rig{cfg: cfg, tag: record.Keys{Account: account}, book: newBook(), stall: stall.New(),
 		people: people{cfg.seed, time.Now().UTC().Truncate(time.Second)}}
-	r.closers = append(r.closers, r.stall.close)
+	r.closers = append(r.closers, r.stall.Close)
 	defer func() {
 		if err != nil {
 			r.close()

@@ -161,13 +161,16 @@ func (s *spares) look() (short, found bool, changed <-chan struct{}) {
 	defer s.mu.Unlock()
 	now := s.now()
 	s.expected = slices.DeleteFunc(s.expected, func(at time.Time) bool { return now.Sub(at) > readyLimit })
-	at := 0
-	for _, c := range s.idle {
+	at, enough := 0, max(1, min(len(s.expected), maxSpares))
+	for _, c := range slices.Backward(s.idle) { // no more are looked at than needed: each is a system call
+		if at == enough {
+			break
+		}
 		if c.alive() && !c.raw.closedByPeer() && now.Sub(c.since) < readyLimit {
 			at++
 		}
 	}
-	return at+s.dialing < min(len(s.expected), maxSpares) || at+s.dialing == 0, at > 0, s.changed
+	return at+s.dialing < enough, at > 0, s.changed
 }
 
 // dial makes one more idle connection.

@@ -227,7 +227,9 @@ const maxRetryAfter = time.Hour
 
 // retryAfter reads the header's seconds or date; 0 where it says nothing.
 func retryAfter(header string, now time.Time) time.Duration {
-	header = strings.TrimSpace(header)
+	if header = strings.TrimSpace(header); header == "" {
+		return 0
+	}
 	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}

@@ -33,10 +33,10 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 		unanswered = time.Since(ask.Since) + onTheWay
 	}
 	ref := ask.Ref
-	reply, err := l.commits.run(ctx, l.mark, []string{l.keys.Tag()},
-		ref.ApplicationID, ref.Generation, ref.Run, ref.Turn, l.process.Load(), l.upstream, frozen,
+	reply, err := texts(l.commits.run(ctx, "mark", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
+		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
 		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
-		l.cfg.Credential, ask.Connected, l.cfg.HoldUnknown, unanswered.Milliseconds()).StringSlice()
+		unanswered.Milliseconds(), ask.Connected, l.cfg.HoldUnknown))
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
@@ -121,10 +121,9 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 		if err != nil {
 			return "", err
 		}
-		state, err := l.commits.run(ctx, l.created, []string{l.keys.Tag()},
-			r.ApplicationID, r.Generation, run, l.upstream,
-			e.id, e.at, e.idJSON, e.head, e.tail, link,
-			l.process.Load(), l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds()).Text()
+		state, err := text(l.commits.run(ctx, "created", r.ApplicationID, r.Generation, run,
+			l.process.Load(), l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
+			e.id, e.at, e.idJSON, e.head, e.tail, link))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
 		}
@@ -163,11 +162,10 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	if err != nil {
 		return "", err
 	}
-	state, err := l.commits.run(ctx, l.fault, []string{l.keys.Tag()},
-		a.ApplicationID, a.Generation, a.Run, a.Attempts,
+	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
+		l.process.Load(), l.cfg.Credential, a.Took.Milliseconds(), string(sign(f)), f.RetryAfter.Milliseconds(),
 		string(next.Follows), f.Blames(), f.Outcome() == fault.Unknown, next.MaxSpent, next.Delay.Milliseconds(),
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate,
-		l.process.Load(), l.cfg.Credential, string(sign(f)), f.RetryAfter.Milliseconds(), a.Took.Milliseconds()).Text()
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
@@ -197,10 +195,10 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	}
 	// The gate learns that the call is over, and nothing of FaceKi; a probe that
 	// died was its process'.
-	state, err := l.commits.run(ctx, l.fault, []string{l.keys.Tag()},
-		r.ApplicationID, r.Generation, r.Run, r.Attempts, string(record.Hold), false, true, 0, 0,
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why,
-		r.Holder, l.cfg.Credential, string(admission.None), 0, 0).Text()
+	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
+		r.Holder, l.cfg.Credential, 0, string(admission.None), 0,
+		string(record.Hold), false, true, 0, 0,
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why))
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -16,9 +17,12 @@ import (
 // records say, and the batches' counters too, through every transition of the state
 // table and everything that puts records back or takes them away.
 func TestBacklogIsExact(t *testing.T) {
+	t.Parallel()
 	columns, _ := stateTable(t)
+	own := redistest.Start(t) // as in TestAnyInterleaving
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t)
+		b := newBenchAt(t, own)
+		defer func() { b.must(b.rdb.FlushDB(t.Context()).Err()) }()
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
 		restored := 0
 		all := map[string]func(*rapid.T){

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -119,22 +120,34 @@ const batchesPage = 500
 
 // Batches reads all batches, in the order in which they were made.
 func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
+	all, _, err := l.BatchesAfter(ctx, 0, math.MaxInt)
+	return all, err
+}
+
+// BatchesAfter reads the first batches, at most so many, that were made after the one
+// of a number, 0 for the first of all, in the order in which they were made. more
+// says that there are others after them.
+func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
 	texts, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the batches: %w", err)
+		return nil, false, fmt.Errorf("read the batches: %w", err)
 	}
 	numbers := make([]int, len(texts))
 	for i, text := range texts {
 		if numbers[i], err = strconv.Atoi(text); err != nil {
-			return nil, fmt.Errorf("batch number %q: %w", text, err)
+			return nil, false, fmt.Errorf("batch number %q: %w", text, err)
 		}
 	}
 	slices.Sort(numbers)
+	next, _ := slices.BinarySearch(numbers, number+1)
+	if numbers = numbers[next:]; len(numbers) > most {
+		numbers, more = numbers[:most], true
+	}
 	ends, err := l.recentEnds(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	batches := make([]Batch, 0, len(numbers))
+	batches = make([]Batch, 0, len(numbers))
 	for page := range slices.Chunk(numbers, batchesPage) {
 		hashes := make([]*redis.MapStringStringCmd, len(page))
 		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -143,17 +156,17 @@ func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
 			}
 			return nil
 		}); err != nil {
-			return nil, fmt.Errorf("read the batches: %w", err)
+			return nil, false, fmt.Errorf("read the batches: %w", err)
 		}
 		for i, number := range page {
 			b, err := parseBatch(number, hashes[i].Val())
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			batches = append(batches, ends.estimate(b))
 		}
 	}
-	return batches, nil
+	return batches, more, nil
 }
 
 // Batch reads one batch, in a time that does not depend on how large it is. ok is

@@ -2,18 +2,28 @@ package ledger
 
 import (
 	"context"
+	_ "embed"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// commits sends the scripts of several goroutines in one round trip: whoever
-// comes while some are on their way goes with the next. Nobody waits for company,
-// and where Redis is far away nobody waits for others' round trips either.
+//go:embed commit.lua
+var commitLua string
+
+//go:embed together.lua
+var togetherLua string
+
+// commits does in one script what several goroutines ask for: whoever comes while
+// one is on its way goes with the next. Nobody waits for company, and where Redis
+// is far away nobody waits for others' round trips either.
 type commits struct {
 	rdb     redis.UniversalClient
+	script  *redis.Script // commit.lua
+	tag     string
 	farAway time.Duration // how long others' round trips may take to be waited for
 
 	mu      sync.Mutex
@@ -22,73 +32,91 @@ type commits struct {
 	took    time.Duration // the last round trip
 }
 
-// farAway is the usual one: a grant is worth nothing 100 ms after it was asked for.
-const farAway = 5 * time.Millisecond
+const (
+	// farAway is the usual one: a grant is worth nothing 100 ms after it was asked for.
+	farAway = 5 * time.Millisecond
+	// mostTogether is how many go together: a script that is long holds up the others.
+	mostTogether = 32
+)
 
-// commit is a script that is to run.
+// commit is one transition that is asked for.
 type commit struct {
-	script *redis.Script
-	keys   []string
-	args   []any
-	reply  *redis.Cmd
-	lead   chan bool // true: send what is waiting; false: the reply is there
+	does  string
+	args  []any
+	reply any
+	err   error
+	lead  chan bool // true: send what is waiting; false: the reply is there
 }
 
-var errNotSent = errors.New("the scripts that were to be sent together could not be sent")
+var errNotSent = errors.New("what was to be sent together could not be sent")
 
-// run is [redis.Script.Run]. It does not return before there is a reply or there
-// can be none, even where ctx ends: a script that ran after its caller had given
-// up might undo what the caller does next.
-func (c *commits) run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+// run makes one transition: mark, created or fault. It does not return before there
+// is a reply or there can be none, even where ctx ends: a script that ran after its
+// caller had given up might undo what the caller does next.
+func (c *commits) run(ctx context.Context, does string, args ...any) (any, error) {
+	own := &commit{does: does, args: args, err: errNotSent}
 	c.mu.Lock()
 	if c.busy && c.took > c.farAway {
 		c.mu.Unlock()
-		return script.Run(ctx, c.rdb, keys, args...)
+		c.send(ctx, []*commit{own})
+		return own.reply, own.err
 	}
-	own := &commit{script: script, keys: keys, args: args, lead: make(chan bool, 1)}
 	if c.busy {
+		own.lead = make(chan bool, 1)
 		c.waiting = append(c.waiting, own)
 		c.mu.Unlock()
 		if lead := <-own.lead; !lead {
-			return own.reply
+			return own.reply, own.err
 		}
 		c.mu.Lock()
 	}
 	c.busy = true
-	others := c.waiting
-	c.waiting = nil
+	n := min(len(c.waiting), mostTogether-1)
+	others := c.waiting[:n:n]
+	c.waiting = c.waiting[n:]
 	c.mu.Unlock()
 
 	defer c.next(time.Now())
-	if len(others) == 0 {
-		return script.Run(ctx, c.rdb, keys, args...)
-	}
-	c.send(ctx, own, others)
-	return own.reply
-}
-
-func (c *commits) send(ctx context.Context, own *commit, others []*commit) {
 	defer func() {
 		for _, o := range others {
-			if o.reply == nil {
-				o.reply = redis.NewCmd(ctx)
-				o.reply.SetErr(errNotSent)
-			}
 			o.lead <- false
 		}
 	}()
-	all := append([]*commit{own}, others...)
-	pipe := c.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(all))
-	for i, s := range all {
-		replies[i] = s.script.EvalSha(ctx, pipe, s.keys, s.args...)
+	c.send(ctx, append(others, own))
+	return own.reply, own.err
+}
+
+// send runs the script for all of them, and gives each its reply.
+func (c *commits) send(ctx context.Context, all []*commit) {
+	n := 0
+	for _, s := range all {
+		n += 2 + len(s.args)
 	}
-	_, _ = pipe.Exec(ctx) // each reply has its own error
+	args := make([]any, 0, n)
+	for _, s := range all {
+		args = append(append(args, s.does, len(s.args)), s.args...)
+	}
+	replies, err := c.script.Run(ctx, c.rdb, []string{c.tag}, args...).Slice()
+	if err == nil && len(replies) != len(all) {
+		err = fmt.Errorf("%d replies for %d", len(replies), len(all))
+	}
 	for i, s := range all {
-		if s.reply = replies[i]; redis.HasErrorPrefix(s.reply.Err(), "NOSCRIPT") {
-			s.reply = s.script.Eval(ctx, c.rdb, s.keys, s.args...)
+		if s.err = err; err == nil {
+			s.reply, s.err = outcome(replies[i])
 		}
 	}
+}
+
+// outcome reads what the script says of one transition.
+func outcome(of any) (any, error) {
+	pair, _ := of.([]any)
+	switch {
+	case len(pair) == 2 && pair[0] == int64(1):
+		return pair[1], nil
+	case len(pair) == 2:
+		return nil, fmt.Errorf("the script failed: %v", pair[1])
+	}
+	return nil, fmt.Errorf("unexpected reply %v", of)
 }
 
 // next lets the first of those that came meanwhile send them all.
@@ -100,4 +128,27 @@ func (c *commits) next(began time.Time) {
 		c.waiting[0].lead <- true
 		c.waiting = c.waiting[1:]
 	}
+}
+
+// text and texts read a reply.
+func text(reply any, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	s, ok := reply.(string)
+	if !ok {
+		return "", fmt.Errorf("unexpected reply %v", reply)
+	}
+	return s, nil
+}
+
+func texts(reply any, err error) ([]string, error) {
+	list, _ := reply.([]any)
+	all := make([]string, len(list))
+	for i := range list {
+		if all[i], err = text(list[i], err); err != nil {
+			return nil, err
+		}
+	}
+	return all, err
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,16 +44,27 @@ func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 	return rdb, &sent
 }
 
-// together runs a script in many goroutines, several times in each, and holds
-// every one to its own reply.
-func together(t *testing.T, c *commits, script *redis.Script) {
+// echoing gives each its argument; what is wrong fails.
+func echoing(rdb *redis.Client, farAway time.Duration) *commits {
+	return &commits{rdb: rdb, tag: "k", farAway: farAway, script: redis.NewScript(strings.ReplaceAll(commitLua, "local does = {", `
+local function echo(text) redis.call('INCR', KEYS[1]) return text end
+local function wrong() error('so it is', 0) end
+local mark, created, fault
+local function store() end
+local function keep_tallies() end
+local does = { echo = echo, wrong = wrong,`))}
+}
+
+// together makes transitions in many goroutines, several in each, and holds every
+// one to its own reply.
+func together(t *testing.T, c *commits) {
 	t.Helper()
 	var all sync.WaitGroup
 	for i := range 32 {
 		all.Go(func() {
 			for j := range 20 {
 				want := fmt.Sprintf("%d.%d", i, j)
-				if got, err := c.run(t.Context(), script, []string{"k"}, want).Text(); err != nil || got != want {
+				if got, err := text(c.run(t.Context(), "echo", want)); err != nil || got != want {
 					t.Errorf("%s has the reply %q, %v", want, got, err)
 				}
 			}
@@ -62,27 +76,55 @@ func together(t *testing.T, c *commits, script *redis.Script) {
 	}
 }
 
-const echo = "redis.call('INCR', KEYS[1]) return ARGV[1]"
-
-func TestScriptsGoTogether(t *testing.T) {
+func TestTransitionsGoTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
-	together(t, &commits{rdb: rdb, farAway: time.Minute}, redis.NewScript(echo)) // Redis does not know the script yet
+	together(t, echoing(rdb, time.Minute)) // Redis does not know the script yet
 	if n := sent.Load(); n > 640/4 {
-		t.Errorf("640 scripts took %d round trips", n)
+		t.Errorf("640 transitions took %d round trips", n)
 	}
 	if n := rdb.Get(t.Context(), "k").Val(); n != "640" {
-		t.Errorf("640 scripts ran %s times", n)
+		t.Errorf("640 transitions ran %s times", n)
+	}
+}
+
+// More than may go together wait for the next one.
+func TestTooManyToGoTogether(t *testing.T) {
+	rdb, sent := dialing(t, time.Millisecond)
+	c := echoing(rdb, time.Minute)
+	c.run(t.Context(), "echo", "x") // so that Redis knows the script
+	before := sent.Load()
+	c.busy = true
+	var all sync.WaitGroup
+	for i := range 2 * mostTogether {
+		all.Go(func() {
+			if got, err := text(c.run(t.Context(), "echo", i)); err != nil || got != strconv.Itoa(i) {
+				t.Errorf("%d has the reply %q, %v", i, got, err)
+			}
+		})
+	}
+	for waiting := 0; waiting < 2*mostTogether; {
+		c.mu.Lock()
+		waiting = len(c.waiting)
+		c.mu.Unlock()
+		runtime.Gosched()
+	}
+	c.next(time.Now())
+	all.Wait()
+	if n := sent.Load() - before; n != 2 {
+		t.Errorf("%d transitions took %d round trips", 2*mostTogether, n)
 	}
 }
 
 func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
-	c := &commits{rdb: rdb, farAway: time.Millisecond}
-	script := redis.NewScript(echo)
-	c.run(t.Context(), script, []string{"k"}, "1")
+	c := echoing(rdb, time.Millisecond)
+	c.run(t.Context(), "echo", "1")
 	c.busy = true // one is on its way, and never comes back
 	reply := make(chan any, 1)
-	go func() { reply <- c.run(t.Context(), script, []string{"k"}, "2").Val() }()
+	go func() {
+		got, _ := c.run(t.Context(), "echo", "2")
+		reply <- got
+	}()
 	select {
 	case got := <-reply:
 		if got != "2" {
@@ -93,39 +135,44 @@ func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 	}
 }
 
-// Redis fails for one script, or for all of them: each has its own error.
-func TestScriptsThatGoTogetherFailAlone(t *testing.T) {
+// Redis fails for one transition, or for all of them: each has its own error.
+func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
 	rdb, _ := dialing(t, time.Millisecond)
-	c := &commits{rdb: rdb, farAway: time.Minute}
-	fine, bad := redis.NewScript(echo), redis.NewScript("error('wrong')")
-	var all sync.WaitGroup
-	var failed atomic.Int64
-	for i := range 32 {
-		script := fine
-		if i%2 == 0 {
-			script = bad
+	c := echoing(rdb, time.Minute)
+	failures := func(does ...string) int64 {
+		var all sync.WaitGroup
+		var failed atomic.Int64
+		for i := range 32 {
+			all.Go(func() {
+				if _, err := c.run(t.Context(), does[i%len(does)], i); err != nil {
+					failed.Add(1)
+				}
+			})
 		}
-		all.Go(func() {
-			if err := c.run(t.Context(), script, []string{"k"}, i).Err(); err != nil {
-				failed.Add(1)
-			}
-		})
+		all.Wait()
+		return failed.Load()
 	}
-	all.Wait()
-	if failed.Load() != 16 {
-		t.Errorf("%d of 16 failed", failed.Load())
+	if n := failures("echo", "wrong"); n != 16 {
+		t.Errorf("%d of 16 failed", n)
+	}
+	if n := failures("wrong"); n != 32 {
+		t.Errorf("%d of 32 failed", n)
 	}
 	_ = rdb.Close()
-	failed.Store(0)
-	for i := range 32 {
-		all.Go(func() {
-			if err := c.run(t.Context(), fine, []string{"k"}, i).Err(); err != nil {
-				failed.Add(1)
-			}
-		})
+	if n := failures("echo"); n != 32 {
+		t.Errorf("%d of 32 failed", n)
 	}
-	all.Wait()
-	if failed.Load() != 32 {
-		t.Errorf("%d of 32 failed", failed.Load())
+}
+
+// A Redis that cannot be written to says so as it says it to anybody: clients look
+// for its other half then.
+func TestTransitionsInAReadOnlyRedis(t *testing.T) {
+	rdb, _ := dialing(t, 0)
+	if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := echoing(rdb, time.Minute)
+	if _, err := c.run(t.Context(), "echo", "1"); !redis.HasErrorPrefix(err, "READONLY") {
+		t.Errorf("the error is %v", err)
 	}
 }

@@ -15,7 +15,7 @@ if not raw then return 'stale' end
 local h = parse(raw)
 if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) then return 'stale' end
 if ARGV[11] == 'late' then
-  if not expired(h, id) then return 'stale' end
+  if not expired(h, id, redis.call('HGET', batch_key(h.batch), 'not_after')) then return 'stale' end
 elseif ARGV[11] ~= '' and (h.state ~= 'h' or h.attempts ~= tonumber(ARGV[11])) then
   return 'stale'
 end

@@ -124,7 +124,7 @@ type Ledger struct {
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 	beaten  atomic.Int64 // the last heartbeat, unix ms
 
-	mark, created, fault, end, retry, feed, restore, report, leave, pass, hide *redis.Script
+	end, retry, feed, restore, report, leave, pass, hide *redis.Script
 
 	upkeep  upkeep
 	control control
@@ -145,11 +145,14 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		return record.Script(lua, record.Prelude, admission.Lua, prelude, peekLua)
 	}
 	l := &Ledger{
-		rdb: rdb, commits: commits{rdb: rdb, farAway: farAway}, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
-		mark: script(markLua), created: script(createdLua), fault: script(faultLua), end: script(endLua),
-		retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
+		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
+		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
 		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
+	}
+	l.commits = commits{
+		rdb: rdb, tag: l.keys.Tag(), farAway: farAway,
+		script: record.Script(commitLua, record.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

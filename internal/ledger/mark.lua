@@ -1,33 +1,7 @@
--- mark makes the call that is about to be sent known, immediately before it is.
---
--- ARGV[1] id, [2] generation, [3] run, [4] turn of the task
--- ARGV[5] the calling process   ARGV[6] 'real' or 'simulated'
--- ARGV[7] the worker's defaults, kept at the first call
--- ARGV[8] for how many ms the judge has reached Redis without a break
--- ARGV[9] after how many ms of silence a process is dead
--- ARGV[10] what the calling process knows of an earlier mark of its own:
---   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
--- ARGV[14] how many ms old an unsent one may be: a call followed an older one, and
---   Redis has lost what came of it
---
--- ARGV[11] fingerprint of its credentials   ARGV[12] '1': it has connected, as it was told
--- ARGV[13] '1': what an attempt that died may have made is for a person to find out
---
--- Returns {verdict, raw record, ms to wait, reason}:
---   grant    send it after the wait   probe     the same, and it is the fleet's one probe
---   wait     ask again after it       connect   connect, then ask again
---   stale    the task stands for nothing any more
---   busy     its attempt may still be alive: look again later
---   dead     its attempt is, and ARGV[13] is set: the caller holds it, as that attempt's end
---   upstream the account's links are of the other kind
---   early    its pause after a fault is not over: not before the wait
---   newer, poison     its record cannot be read: by a newer version only, or by none
---   expired, cancel   end it so, it is not to be called; an attempt that died is counted
---   paused   its batch is: it was put back before the batch's other rows
 -- defaults gives what is frozen: the batch's options, and the worker's defaults
 -- where it has none.
 local function defaults(h, own)
-  local options = h.batch > 0 and redis.call('HGET', batch_key(h.batch), 'options')
+  local options = h.batch > 0 and facts(h.batch).options
   if not options then return own end
   local all = cjson.decode(own)
   for key, value in pairs(cjson.decode(options)) do all[key] = value end
@@ -35,64 +9,91 @@ local function defaults(h, own)
   return cjson.encode(all)
 end
 
-local id, holder = ARGV[1], tonumber(ARGV[5])
-local key = record_key(id)
-local raw = redis.call('GET', key)
-if not raw then return { 'stale', '', '0', '' } end
-local why = unreadable(raw)
-if why then return { why, '', '0', '' } end
-local h = parse(raw)
-if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then return { 'stale', raw, '0', '' } end
-if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
+-- mark makes the call that is about to be sent known, immediately before it is.
+--
+-- gen, run, turn: of the task
+-- process, credential: the calling process, and the fingerprint of its credentials
+-- upstream: 'real' or 'simulated'
+-- own: the worker's defaults, kept at the first call
+-- unbroken: for how many ms the judge has reached Redis without a break
+-- dead: after how many ms of silence a process is dead
+-- earlier: what the calling process knows of an earlier mark of its own
+--   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
+-- age: how many ms old an unsent one may be: a call followed an older one, and
+--   Redis has lost what came of it
+-- connected '1': it has connected, as it was told
+-- hold '1': what an attempt that died may have made is for a person to find out
+--
+-- Returns {verdict, raw record, ms to wait, reason}:
+--   grant    send it after the wait   probe     the same, and it is the fleet's one probe
+--   wait     ask again after it       connect   connect, then ask again
+--   stale    the task stands for nothing any more
+--   busy     its attempt may still be alive: look again later
+--   dead     its attempt is, and `hold` is set: the caller holds it, as that attempt's end
+--   upstream the account's links are of the other kind
+--   early    its pause after a fault is not over: not before the wait
+--   newer, poison     its record cannot be read: by a newer version only, or by none
+--   expired, cancel   end it so, it is not to be called; an attempt that died is counted
+--   paused   its batch is: it was put back before the batch's other rows
+local function mark(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, earlier, age, connected, hold)
+  local holder = tonumber(process)
+  local key = record_key(id)
+  local raw = redis.call('GET', key)
+  if not raw then return { 'stale', '', '0', '' } end
+  local why = unreadable(raw)
+  if why then return { why, '', '0', '' } end
+  local h = parse(raw)
+  if h.gen ~= tonumber(gen) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
+  if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
-local account = redis.call('HMGET', account_key(), 'upstream', stop_field(h.batch))
-local upstream, stop = account[1], account[2]
-if upstream and upstream ~= ARGV[6] then return { 'upstream', raw, '0', '' } end
+  local has, batch = links_are(), facts(h.batch)
+  if has and has ~= upstream then return { 'upstream', raw, '0', '' } end
 
-local own = h.state == 'c' and h.holder == holder
-if own and ARGV[10] == 'unsent' and now - h.changed <= tonumber(ARGV[14]) then
-  h.attempts = h.attempts - 1
-  move(h, 'q')
-  report('back', id, ARGV[5], ARGV[11], now, 0, 0)
-elseif h.state == 'c' then
-  local over = own and ARGV[10] ~= '' or gone(h, id, tonumber(ARGV[8]), tonumber(ARGV[9]))
-  if not over then return { 'busy', raw, '0', '' } end
-  if ARGV[13] == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
-  -- The attempt died with its process: whether it made a link is unknown.
-  doubt(h)
-  report('none', id, ms(h.holder), ARGV[11], h.changed, 0, 0)
-  move(h, 'q')
-elseif h.attempts > 0 then
-  -- asynq forwards by the clock of whichever worker looks first, and that may be
-  -- off: what is early by less than a second is let go.
-  local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
-  if due >= now + 1000 then return { 'early', raw, ms(due - now), '' } end
-end
-
-local verdict, wait, reason = 'expired', '0', ''
-if h.flag == 'x' then verdict = 'cancel'
-elseif expired(h, id) then -- also where its batch is paused
-elseif stop == 'cancelled' then verdict = 'cancel'
-elseif stop == 'paused' and h.lane == 'b' then verdict = 'paused'
-else
-  verdict, wait, reason = admit(LANE[h.lane], ARGV[5], ARGV[11], id, ARGV[12])
-end
-
-local content, frozen, outcome, past = lines(raw)
-if verdict == 'grant' or verdict == 'probe' then
-  move(h, 'c')
-  h.attempts, h.holder = h.attempts + 1, holder
-  redis.call('ZREM', queued_key(h.lane), id)
-  if frozen == '' then
-    return { verdict, write(key, h, content, defaults(h, ARGV[7]), outcome, past), wait, reason }
+  local mine = h.state == 'c' and h.holder == holder
+  if mine and earlier == 'unsent' and now - h.changed <= tonumber(age) then
+    h.attempts = h.attempts - 1
+    move(h, 'q', tally_of(h.batch))
+    report('back', id, process, credential, now, 0, 0)
+  elseif h.state == 'c' then
+    local over = mine and earlier ~= '' or gone(h, id, tonumber(unbroken), tonumber(dead))
+    if not over then return { 'busy', raw, '0', '' } end
+    if hold == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
+    -- The attempt died with its process: whether it made a link is unknown.
+    doubt(h)
+    report('none', id, ms(h.holder), credential, h.changed, 0, 0)
+    move(h, 'q', tally_of(h.batch))
+  elseif h.attempts > 0 then
+    -- asynq forwards by the clock of whichever worker looks first, and that may be
+    -- off: what is early by less than a second is let go.
+    local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
+    if due >= now + 1000 then return { 'early', raw, ms(due - now), '' } end
   end
-elseif verdict == 'paused' then
-  move(h, 'w')
-  redis.call('ZREM', queued_key('b'), id)
-  redis.call('LPUSH', again_key(h.batch), id)
-elseif string.sub(raw, 1, HEADER) == header(h) then
-  return { verdict, raw, wait, reason }
-else -- an attempt that died was put back
-  redis.call('ZADD', queued_key(h.lane), ms(now), id)
+
+  local verdict, wait, reason = 'expired', '0', ''
+  if h.flag == 'x' then verdict = 'cancel'
+  elseif expired(h, id, batch.not_after) then -- also where its batch is paused
+  elseif batch.stop == 'cancelled' then verdict = 'cancel'
+  elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
+  else
+    verdict, wait, reason = admit(LANE[h.lane], process, credential, id, connected)
+  end
+
+  local content, frozen, outcome, past = lines(raw)
+  if verdict == 'grant' or verdict == 'probe' then
+    move(h, 'c', tally_of(h.batch))
+    h.attempts, h.holder = h.attempts + 1, holder
+    redis.call('ZREM', queued_key(h.lane), id)
+    if frozen == '' then
+      return { verdict, write(key, h, content, defaults(h, own), outcome, past), wait, reason }
+    end
+  elseif verdict == 'paused' then
+    move(h, 'w', tally_of(h.batch))
+    redis.call('ZREM', queued_key('b'), id)
+    redis.call('LPUSH', again_key(h.batch), id)
+  elseif string.sub(raw, 1, HEADER) == header(h) then
+    return { verdict, raw, wait, reason }
+  else -- an attempt that died was put back
+    redis.call('ZADD', queued_key(h.lane), ms(now), id)
+  end
+  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason }
 end
-return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason }

@@ -43,8 +43,9 @@ func TestOptionsAreFrozen(t *testing.T) {
 // The not_after of a batch ends what waits, is queued or held, page by page, and
 // nothing that has one of its own or that a person let go on.
 func TestNotAfterOfABatch(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
-	due := time.Now().Add(2 * time.Second)
+	due := time.Now().Add(5 * time.Second)
 	list := rows(1, 260)
 	list[0].NotAfter = time.Now().Add(time.Hour)
 	b.begin(tasks.Options{NotAfter: due}, list...)
@@ -60,8 +61,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 	if n := b.expireAll(); n != 0 {
 		t.Errorf("%d ended before their time", n)
 	}
-	for now := time.Now(); !now.After(due.Add(time.Millisecond)); now = b.rdb.Time(t.Context()).Val() {
-	}
+	b.until(due)
 	r, _ := b.get("R-3")
 	if _, ok, err := b.ledger.Again(t.Context(), r); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -104,12 +104,12 @@ func (b *bench) expireAll() (ended int) {
 // What was being called when its batch was looked through, and is held now, is too
 // late all the same.
 func TestALateBatchIsLookedThroughAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
-	due := time.Now().Add(time.Second)
+	due := time.Now().Add(5 * time.Second)
 	b.begin(tasks.Options{NotAfter: due}, rows(1, 3)...)
 	b.mark(b.ledger, b.feed()[0], record.Call)
-	for now := time.Now(); !now.After(due.Add(time.Millisecond)); now = b.rdb.Time(t.Context()).Val() {
-	}
+	b.until(due)
 	if n := b.expireAll(); n != 2 {
 		t.Errorf("%d ended, want the two that are not being called", n)
 	}

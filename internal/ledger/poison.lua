@@ -20,6 +20,7 @@ if h.state == 'c' then
   if h.holder ~= tonumber(ARGV[4]) then return 'busy' end
   if ARGV[6] == '1' then doubt(h) else h.attempts = h.attempts - 1 end
   report(ARGV[6] == '1' and 'none' or 'back', id, ARGV[4], ARGV[5], h.changed, 0, 0)
+  store()
 end
 local state, why = 'F', ARGV[12]
 if h.flag == 'x' then state, why = 'X', ARGV[13] end

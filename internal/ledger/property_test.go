@@ -11,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -32,8 +33,11 @@ type fleet struct {
 // run and one event per end, counters equal to the records, numbers that never
 // fall, and no answer that is lost.
 func TestAnyInterleaving(t *testing.T) {
+	t.Parallel()
+	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{bench: newBench(t), numbers: map[string]record.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &fleet{bench: newBenchAt(t, own), numbers: map[string]record.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		defer func() { f.must(f.rdb.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
 			w := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: hold})

@@ -3,4 +3,5 @@
 -- ARGV[1] sign, [2] id, [3] process, [4] its credentials, [5] ms of Retry-After
 -- Returns 1 where the gate is closed now, for these credentials at least.
 report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], now, ARGV[5], 0)
+store()
 return is_shut(ARGV[4]) and 1 or 0

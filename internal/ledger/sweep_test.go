@@ -115,6 +115,7 @@ func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
 }
 
 func TestLatePagesPassWhatIsCalled(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	at := time.Now().Add(8 * time.Second)
 	const many = 230
@@ -201,8 +202,9 @@ func (b *bench) overtaken(command string, do func()) *ledger.Ledger {
 // Between the look and the end, a person may have let it go on without a
 // not_after.
 func TestALateEndLooksAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(2 * time.Second)})
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})
 	b.must(err)
 	r, _ := b.get("A-1")
 	b.mark(b.ledger, r.Ref(), record.Call)

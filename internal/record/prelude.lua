@@ -164,11 +164,11 @@ local function enqueue(h, id)
   redis.call('ZADD', queued_key(h.lane), ms(now), id)
 end
 
--- expired says whether the request's own not_after has passed, or its batch's
--- where it has none.
-local function expired(h, id)
+-- expired says whether the request's own not_after has passed, or its batch's,
+-- which is given, where it has none.
+local function expired(h, id, of_batch)
   local due = false
   if h.deadline == 'd' then due = redis.call('ZSCORE', deadlines_key(), id)
-  elseif h.deadline == '-' and h.batch > 0 then due = redis.call('HGET', batch_key(h.batch), 'not_after') end
+  elseif h.deadline == '-' and h.batch > 0 then due = of_batch end
   return due and tonumber(due) <= now
 end
