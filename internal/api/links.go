@@ -72,7 +72,7 @@ func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, er
 			<-a.accepting
 		}
 	}()
-	req, err := tasks.ParseRequest(body) // a third of the work up to here
+	req, err := tasks.ParseRequest(body) // in turn: see accepters
 	if err != nil {
 		return tasks.Link{}, nil, unacceptable(err)
 	}
