@@ -1,0 +1,56 @@
+package diagnosis
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Read reads the account's part of a snapshot in three round trips.
+func Read(ctx context.Context, rdb redis.UniversalClient, book *ledger.Ledger) (Snapshot, error) {
+	status, err := admission.Read(ctx, rdb, book.Keys())
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s := Snapshot{Account: book.Keys().Account, Gate: status.Gate, Rate: status.Rate}
+	_, s.Backlog, s.Workers, err = book.Account(ctx)
+	return s, err
+}
+
+// About adds a request to a snapshot: nothing is read for one in its first turn that
+// belongs to no batch.
+func (s Snapshot) About(ctx context.Context, book *ledger.Ledger, link tasks.Link) (Snapshot, error) {
+	s.Link = &link
+	if link.Status == tasks.Queued && link.Attempts > 0 && link.Reason != "" {
+		var err error
+		if s.RetryAt, err = book.RetryAt(ctx, record.Lane(link.Lane), link.ApplicationID); err != nil {
+			return s, err
+		}
+	}
+	if link.Batch == "" || link.Lane == tasks.Interactive {
+		return s, nil
+	}
+	number, ok, err := book.BatchNumber(ctx, link.Batch)
+	if err != nil || !ok {
+		return s, err
+	}
+	b, ok, err := book.Batch(ctx, number)
+	if ok {
+		s.Batch = &b
+	}
+	return s, err
+}
+
+// Of reads a snapshot about one request.
+func Of(ctx context.Context, rdb redis.UniversalClient, book *ledger.Ledger, link tasks.Link) (Snapshot, error) {
+	s, err := Read(ctx, rdb, book)
+	if err != nil {
+		return s, err
+	}
+	return s.About(ctx, book, link)
+}
