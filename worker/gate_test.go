@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,9 @@ func (b *bench) outage(processes, rows int) (calls int) {
 	b.must(b.sim.SetScript(simulator.Script{Outage: &simulator.Fault{Name: "http_503"}}))
 	b.batch("row", rows)
 	b.closes("outage")
+	if message := b.status().Gate.Message; !strings.Contains(message, "HTTP 503") {
+		b.t.Errorf("the gate's message is %q", message)
+	}
 	b.eventually("no call is out", func() bool { return b.sim.State().InFlight == 0 && b.status().Calls == 0 })
 	calls = b.sim.State().LinkCalls - 1
 	if calls < 5 || calls > 5+processes*b.cfg.Slots {

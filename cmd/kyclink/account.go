@@ -76,6 +76,9 @@ func (s accountStatus) print(w io.Writer) error {
 	row("gate", "%s", gate)
 	row("since", "%s", moment(s.Gate.Since))
 	row("next probe", "%s", moment(s.Gate.NextProbe))
+	if s.Gate.Message != "" {
+		row("last error", "%s: %s", moment(s.Gate.MessageAt), s.Gate.Message)
+	}
 	for _, r := range s.Refused {
 		row("refused credentials", "%s since %s", r.Credential, moment(r.Since))
 	}

@@ -112,8 +112,12 @@ func TestCredentials(t *testing.T) {
 		wrong := start(t, with(server.URL, "invented-wrong-secret"), "worker", "--simulate")
 		eventually(t, "the gate says so", func() bool {
 			s := status(t, with(server.URL, "x"))
-			return s.Gate.State == "closed" && s.Gate.Reason == "refused"
+			return s.Gate.State == "closed" && s.Gate.Reason == "refused" && strings.Contains(s.Gate.Message, "HTTP 401")
 		})
+		_, text, _ := kyclink(t, with(server.URL, "x"), "account", "status")
+		if !strings.Contains(text, "last error") || strings.Contains(text, "invented-wrong-secret") {
+			t.Errorf("account status:\n%s", text)
+		}
 		wrong.signal(syscall.SIGTERM)
 		wrong.exit()
 		for _, l := range links(t, client, 20) {

@@ -132,4 +132,7 @@ type Report struct {
 	Marked     time.Time     // when the call was admitted, by Redis' clock
 	RetryAfter time.Duration // of a Throttle; 0 where FaceKi did not say
 	Latency    time.Duration // of a Success or Alive; 0 where it was not measured
+	// Message is the text of the fault, which the status shows: it holds no
+	// secret. It decides nothing, so that [State] takes no notice of it.
+	Message string
 }

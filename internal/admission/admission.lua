@@ -11,9 +11,9 @@
 --   wait     ask again after `wait` ms, at most 1000
 -- wait is text with three decimals: a number in a reply is cut to an integer.
 --
--- report(kind, id, process, credential, marked, retry_after, latency), all times
--- in ms, says what came of a grant or a connect; the kinds are those of the Go
--- Kind. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
+-- report(kind, id, process, credential, marked, retry_after, latency, message), all
+-- times in ms, says what came of a grant or a connect; the kinds are those of the Go
+-- Kind, and message is the text of the fault, or nil. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
 -- is a starting worker's, override_rate(n, per) and reset_rate() are a person's;
 -- they give n, per and burst as they were. watch() looks for calls that hang,
 -- which nobody would notice where every slot is with one, and gives n and per as
@@ -60,7 +60,10 @@ end
 local REPORTED = { 'state', 'reason', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local SILENT = { outage = true, none = true, back = true, unconnected = true }
 
-local function report(kind, id, process, credential, marked, retry_after, latency)
+-- What is said of these is kept for the status; no script reads it.
+local TOLD = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
+
+local function report(kind, id, process, credential, marked, retry_after, latency, message)
   marked, retry_after, latency = tonumber(marked), tonumber(retry_after), tonumber(latency)
   begin(REPORTED)
   redis.call('ZREM', CALLS, call(process, id))
@@ -70,7 +73,11 @@ local function report(kind, id, process, credential, marked, retry_after, latenc
     set('throttles', math.max(0, g.throttles - 0.25))
     set('good', credential) -- for the status alone
   end
-  judge(kind, id, process, credential, marked)
+  if not TOLD[kind] or message == '' then message = nil end
+  judge(kind, id, process, credential, marked, message)
+  if message and (marked >= g.opened or is_probe(id, process)) then
+    g.message, g.message_at, dirty.message, dirty.message_at = message, now, true, true
+  end
   if is_probe(id, process) then
     conclude_probe(kind, retry_after)
   elseif marked >= g.opened then

@@ -55,7 +55,7 @@ if a[1] == 'admit' then
   store()
   return answer
 end
-if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8]) store() end
+if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]) store() end
 if a[1] == 'beat' then redis.call('ZADD', tag .. ':workers', ms(now), a[2]) end
 if a[1] == 'watch' then watch() end
 if a[1] == 'pause' then pause() end
@@ -102,7 +102,7 @@ func (s *script) Admit(now time.Time, ask Ask) Decision {
 
 func (s *script) Report(now time.Time, r Report) {
 	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Marked.UnixMilli(),
-		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds())
+		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds(), r.Message)
 }
 
 func (s *script) Beat(now time.Time, process string) { s.run(now, "beat", process) }

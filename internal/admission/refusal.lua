@@ -21,26 +21,28 @@ local function refusal(credential)
   unlist(credential)
 end
 
+-- refuse keeps the state of a refused credential, and what was said of it if r has it.
 local function refuse(credential, r)
   redis.call('HSET', refused_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
     'prober', r.prober, 'id', r.id, 'by', ms(r.by))
+  if r.message then redis.call('HSET', refused_key(credential), 'message', r.message, 'message_at', ms(now)) end
   redis.call('PEXPIRE', refused_key(credential), FORGOTTEN)
 end
 
-local function first_refusal(credential, marked)
+local function first_refusal(credential, marked, message)
   local cleared = redis.call('HGET', refused_key(credential), 'cleared')
   if cleared and tonumber(cleared) > marked then return end
   redis.call('DEL', refused_key(credential))
-  refuse(credential, { since = now, pause = REFUSED[1], next = now + REFUSED[1], prober = '', id = '', by = 0 })
+  refuse(credential, { since = now, pause = REFUSED[1], next = now + REFUSED[1], prober = '', id = '', by = 0, message = message })
   set('refused', g.refused == '' and credential or g.refused .. ' ' .. credential)
   note('closed', 'refused', now)
 end
 
 -- judge turns a credential's state by what came of a call with it.
-local function judge(kind, id, process, credential, marked)
+local function judge(kind, id, process, credential, marked, message)
   local r = refusal(credential)
   if not r then
-    if kind == 'refused' then first_refusal(credential, marked) end
+    if kind == 'refused' then first_refusal(credential, marked, message) end
     return
   end
   local good = kind == 'success' or kind == 'alive'
@@ -51,7 +53,10 @@ local function judge(kind, id, process, credential, marked)
     redis.call('PEXPIRE', refused_key(credential), FORGOTTEN)
     note('open', 'refused', now)
   elseif r.prober == process and r.id == id then
-    if kind == 'refused' then r.pause = math.min(REFUSED[2], r.pause * 2) end
+    if kind == 'refused' then
+      r.pause = math.min(REFUSED[2], r.pause * 2)
+      r.message = message
+    end
     r.next = kind == 'back' and now or now + r.pause
     r.prober, r.id, r.by = '', '', 0
     refuse(credential, r)

@@ -7,7 +7,7 @@
 --   :calls             the calls that are out, "process id", by when they were marked (ms);
 --                      what died with its process stays until the ledger's sweep has seen to it
 --   :workers           the ledger's: the processes by their last heartbeat (ms)
---   :refused:<credential>  hash: since, pause, next, prober, id, by, or only cleared
+--   :refused:<credential>  hash: since, pause, next, prober, id, by, message, message_at, or only cleared
 --
 -- Times are ms since 1970, but level's `at` and the held grants, which are us.
 local us = clock[1] * 1000000 + clock[2]

@@ -32,6 +32,10 @@ type GateStatus struct {
 	Since time.Time `json:"since,omitzero"`
 	// NextProbe is when the next call may find out how things are.
 	NextProbe time.Time `json:"next_probe,omitzero"`
+	// Message is what the last fault that counted for the gate said, and
+	// MessageAt when. Both stay when the gate opens.
+	Message   string    `json:"message,omitempty"`
+	MessageAt time.Time `json:"message_at,omitzero"`
 }
 
 // RateStatus is the rate's part.
@@ -47,6 +51,8 @@ type RefusedStatus struct {
 	Credential string    `json:"credential"` // its fingerprint
 	Since      time.Time `json:"since"`
 	NextProbe  time.Time `json:"next_probe"`
+	Message    string    `json:"message,omitempty"` // of the last refusal
+	MessageAt  time.Time `json:"message_at,omitzero"`
 }
 
 // HistoryEntry is a change of the gate, or with reason refused of a credential:
@@ -96,18 +102,20 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Sta
 		return Status{}, err
 	}
 	for credential := range strings.FieldsSeq(f["refused"]) {
-		r, err := rdb.HMGet(ctx, keys.Tag()+":refused:"+credential, "since", "next").Result()
+		r, err := rdb.HMGet(ctx, keys.Tag()+":refused:"+credential, "since", "next", "message", "message_at").Result()
 		if err != nil {
 			return Status{}, fmt.Errorf("read the refused credentials: %w", err)
 		}
 		at, ok := r[0].(string)
 		next, _ := r[1].(string)
+		message, _ := r[2].(string)
+		messageAt, _ := r[3].(string)
 		if ok { // else it is forgotten: nobody used it for long
-			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next)})
+			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next), message, instant(messageAt)})
 		}
 	}
 	if at := s.refusedAll(f["good"]); !at.Since.IsZero() && s.Gate.State == open {
-		s.Gate = GateStatus{State: closed, Reason: refused, Since: at.Since, NextProbe: at.NextProbe}
+		s.Gate = GateStatus{closed, refused, at.Since, at.NextProbe, at.Message, at.MessageAt}
 	}
 	return s, nil
 }
@@ -141,7 +149,7 @@ func (f fields) number(name string) float64 {
 }
 
 func (f fields) gate(now time.Time) GateStatus {
-	g := GateStatus{State: open, Reason: f["reason"], Since: instant(f["since"])}
+	g := GateStatus{State: open, Reason: f["reason"], Since: instant(f["since"]), Message: f["message"], MessageAt: instant(f["message_at"])}
 	if f["state"] != "" {
 		g.State = f["state"]
 	}

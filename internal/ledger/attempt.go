@@ -95,7 +95,7 @@ func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, ch
 		kind = admission.Unconnected
 	}
 	closed, err = l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
-		l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds()).Bool()
+		l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds(), f.Error()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
 	}

@@ -39,7 +39,7 @@ local function fault(id, gen, run, attempt, process, credential, took, sign, ret
     h.seen = successes + 1
   end
 
-  report(sign, id, process, credential, marked, retry_after, took)
+  report(sign, id, process, credential, marked, retry_after, took, cjson.decode('{' .. string.sub(why, 2) .. '}').message)
 
   local state, fields = 'q', why
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
