@@ -223,10 +223,11 @@ func TestSettings(t *testing.T) {
 	}
 	away := taken.Addr().String()
 	_ = taken.Close()
-	refused("Redis is away", []string{"KYCLINK_REDIS_URL=redis://user:invented-password@" + away}, 1, away, "KYCLINK_REDIS_URL")
+	refused("Redis is away", []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented", "KYCLINK_REDIS_URL=redis://user:invented-password@" + away}, 1, away, "KYCLINK_REDIS_URL")
 
 	evicting := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
-	refused("Redis evicts", []string{"KYCLINK_REDIS_URL=" + evicting.URL}, 78, "allkeys-lru", "noeviction", "KYCLINK_REDIS_ALLOW_EVICTION")
+	refused("no credentials", []string{"KYCLINK_REDIS_URL=" + evicting.URL}, 78, "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "--simulate")
+	refused("Redis evicts", []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented", "KYCLINK_REDIS_URL=" + evicting.URL}, 78, "allkeys-lru", "noeviction", "KYCLINK_REDIS_ALLOW_EVICTION")
 	_, setting := upstream(t, `{}`)
 	w := start(t, []string{"KYCLINK_REDIS_URL=" + evicting.URL, "KYCLINK_REDIS_ALLOW_EVICTION=true", setting}, "worker", "--simulate")
 	eventually(t, "it starts all the same", func() bool { return strings.Contains(w.stderr.String(), "worker started") })

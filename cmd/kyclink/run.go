@@ -42,9 +42,10 @@ It keeps OUT.journal. Stopped at any point, even by kill -9, the same command go
 on where it was, and calls FaceKi for no finished row again. Failed rows are tried
 again with --retry-failed.
 
-With nothing set it uses an embedded Redis and a simulated FaceKi, and says so.
+Without KYCLINK_REDIS_URL it uses an embedded Redis, in this process. --simulate is
+for a trial: its links come from a simulator, not from FaceKi.
 Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
-		Example: `  kyclink run people.csv -o links.csv
+		Example: `  kyclink run people.csv -o links.csv --simulate
   FACEKI_CLIENT_ID=… FACEKI_CLIENT_SECRET_FILE=secret.txt kyclink run people.csv -o links.csv`,
 		Args: one("an input file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
@@ -60,7 +61,8 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	ctx := cmd.Context()
 	var reached bulk.Progress
-	defer func() { err = interrupted(ctx, err, reached) }()
+	var note string
+	defer func() { err = noted(interrupted(ctx, err, reached), note) }()
 	out, batch, err := o.target(cmd)
 	if err != nil {
 		return err
@@ -85,6 +87,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	}
 	defer e.close()
 	announce(bar, e.cfg)
+	note = simulatedNote(e.cfg)
 
 	reached, err = o.finish(ctx, cmd, e, in, bar, out, batch)
 	return err
@@ -118,7 +121,7 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	if err != nil {
 		return p, err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", o.out, describe(summary))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s%s\n", o.out, describe(summary), simulatedNote(e.cfg))
 	switch {
 	case impatient:
 		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
@@ -239,6 +242,22 @@ func announce(w io.Writer, cfg config.Config) {
 	case cfg.FaceKi.Simulated:
 		fmt.Fprintf(w, "kyclink: SIMULATED: links come from the simulator at %s, not from FaceKi\n", cfg.FaceKi.BaseURL)
 	}
+}
+
+// simulatedNote ends the last line of a job whose links are simulated.
+func simulatedNote(cfg config.Config) string {
+	if !cfg.FaceKi.Simulated {
+		return ""
+	}
+	return " (SIMULATED: no link is from FaceKi)"
+}
+
+// noted adds the note to an error that is the last line of a job.
+func noted(err error, note string) error {
+	if err == nil || err.Error() == "" || note == "" {
+		return err
+	}
+	return &codeError{exitCode(err), fmt.Errorf("%w%s", err, note)}
 }
 
 func describe(s bulk.Summary) string {

@@ -212,7 +212,7 @@ func TestRunLosesPatience(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(3)), filepath.Join(dir, "links.csv")
 	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate", "--patience=1s")
-	if code != 3 || !strings.Contains(stderr, "Run the same command again") {
+	if code != 3 || !strings.Contains(stderr, "Run the same command again") || !strings.Contains(lastLine(stderr), "SIMULATED") {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
 	for _, row := range table(t, out) {
@@ -247,11 +247,12 @@ func TestRunRefuses(t *testing.T) {
 		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
 		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},
 		"an unknown command":   {[]string{"walk"}, 64, "walk"},
-		"a missing file":       {[]string{"run", filepath.Join(dir, "none.csv"), "-o", out}, 65, "none.csv"},
-		"no application_id":    {[]string{"run", nokey, "-o", out}, 65, "application_id"},
-		"an OUT of others":     {[]string{"run", in, "-o", foreign}, 1, "--force"},
-		"OUT that is FILE":     {[]string{"run", in, "-o", in}, 1, ""},
-		"a folder that is not": {[]string{"run", in, "-o", filepath.Join(dir, "no", "out.csv")}, 1, ""},
+		"no credentials":       {[]string{"run", in, "-o", out}, 78, "--simulate"},
+		"a missing file":       {[]string{"run", filepath.Join(dir, "none.csv"), "-o", out, "--simulate"}, 65, "none.csv"},
+		"no application_id":    {[]string{"run", nokey, "-o", out, "--simulate"}, 65, "application_id"},
+		"an OUT of others":     {[]string{"run", in, "-o", foreign, "--simulate"}, 1, "--force"},
+		"OUT that is FILE":     {[]string{"run", in, "-o", in, "--simulate"}, 1, ""},
+		"a folder that is not": {[]string{"run", in, "-o", filepath.Join(dir, "no", "out.csv"), "--simulate"}, 1, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, _, stderr := kyclink(t, nil, c.args...)
@@ -271,15 +272,24 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
 func TestRunKeepsToItsUpstream(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "out.csv")
-	if code, _, stderr := kyclink(t, nil, "run", in, "-o", out); code != 0 {
+	code, _, stderr := kyclink(t, nil, "run", in, "-o", out, "--simulate")
+	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
+	if last := lastLine(stderr); !strings.Contains(last, "2 created") || !strings.Contains(last, "SIMULATED") {
+		t.Errorf("the last line does not say that the links are simulated: %q", last)
+	}
 	simulated := read(t, out)
-	code, _, stderr := kyclink(t, []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too"}, "run", in, "-o", out)
+	code, _, stderr = kyclink(t, []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too"}, "run", in, "-o", out)
 	if code != 1 || !strings.Contains(stderr, "simulated") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}

@@ -141,8 +141,8 @@ type Needs struct {
 	API bool
 	// Ops says that the command can be asked for its health and its metrics.
 	Ops bool
-	// Simulate asks for the simulator whatever is set: the one at
-	// FACEKI_BASE_URL, or one in this process.
+	// Simulate selects the simulator at FACEKI_BASE_URL, or one in this process,
+	// even if credentials are set. Without it the upstream is FaceKi.
 	Simulate bool
 	// Terminal says that log lines go to a terminal, where people read them.
 	Terminal bool
@@ -180,14 +180,11 @@ func Load(environ []string, needs Needs) (Config, error) {
 	return c, nil
 }
 
-// chooseUpstream decides between FaceKi and its stand-in. Half-set credentials
-// ask for the real one, and are refused later: nobody who meant FaceKi may end
-// up with simulated links.
+// chooseUpstream decides between FaceKi and a simulator. Only a flag selects a
+// simulator: nobody who forgot the credentials may get simulated links.
 func (c *Config) chooseUpstream(env *environment, needs Needs) {
-	given := env.given("FACEKI_BASE_URL")
-	none := !given && !env.given("FACEKI_CLIENT_ID") && !env.given("FACEKI_CLIENT_SECRET")
-	c.FaceKi.Simulated = needs.Simulate || none
-	c.InProcess = c.FaceKi.Simulated && !given
+	c.FaceKi.Simulated = needs.Simulate
+	c.InProcess = needs.Simulate && !env.given("FACEKI_BASE_URL")
 	if !c.FaceKi.Simulated {
 		return
 	}

@@ -46,7 +46,7 @@ func file(t *testing.T, content string) string {
 func perSecond(n int) config.Rate { return config.Rate{Rate: admission.Rate{N: n, Per: time.Second}} }
 
 func TestDefaults(t *testing.T) {
-	c, err := config.Load([]string{"PATH=/bin", "HOME="}, config.Needs{FaceKi: true})
+	c, err := config.Load([]string{"PATH=/bin", "HOME=", "FACEKI_CLIENT_ID=id", "FACEKI_CLIENT_SECRET=secret"}, config.Needs{FaceKi: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,12 +54,11 @@ func TestDefaults(t *testing.T) {
 		Account: "default",
 		Redis:   config.Redis{Mode: config.Single},
 		FaceKi: faceki.Config{
-			ClientID: "simulator", ClientSecret: "simulator", Auth: "post", ExpiryType: "number",
-			LinkHosts: []string{"apps.faceki.com"}, Timeout: 15 * time.Second, Simulated: true,
+			ClientID: "id", ClientSecret: "secret", BaseURL: "https://sdk.faceki.com", Auth: "post", ExpiryType: "number",
+			LinkHosts: []string{"apps.faceki.com"}, Timeout: 15 * time.Second,
 		},
-		InProcess: true,
 		Work: config.Work{
-			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Retention: 720 * time.Hour, ResultsAge: 168 * time.Hour, ResultsCap: 10_000_000, Concurrency: config.Auto, Rate: perSecond(200), Burst: 5,
+			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Retention: 720 * time.Hour, ResultsAge: 168 * time.Hour, ResultsCap: 10_000_000, Concurrency: config.Auto, Rate: perSecond(5), Burst: 5,
 		},
 		Log: telemetry.Config{Level: "info"},
 	}
@@ -124,11 +123,10 @@ func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
 		embedded, simulated, inProcess bool
 		baseURL                        string
 	}{
-		"nothing":            {nil, false, true, true, true, ""},
-		"Redis only":         {map[string]string{"KYCLINK_REDIS_URL": redisURL}, false, false, true, true, ""},
 		"FaceKi only":        {credentials, false, true, false, false, "https://sdk.faceki.com"},
 		"both":               {with(map[string]string{"KYCLINK_REDIS_URL": redisURL}), false, false, false, false, "https://sdk.faceki.com"},
 		"--simulate":         {nil, true, true, true, true, ""},
+		"--simulate, Redis":  {map[string]string{"KYCLINK_REDIS_URL": redisURL}, true, false, true, true, ""},
 		"--simulate over":    {credentials, true, true, true, true, ""},
 		"--simulate at":      {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, true, true, false, "http://localhost:9"},
 		"a URL is not asked": {with(map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}), false, true, false, false, "http://localhost:9"},
@@ -153,15 +151,33 @@ func TestRateFollowsTheUpstream(t *testing.T) {
 		simulate bool
 		want     config.Rate
 	}{
-		"in process":            {nil, false, perSecond(200)},
-		"in process, asked for": {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, true, perSecond(200)},
-		"in process, given":     {map[string]string{"FACEKI_RATE": "7/s"}, false, perSecond(7)},
-		"simulator elsewhere":   {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, perSecond(5)},
-		"FaceKi":                {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, false, perSecond(5)},
+		"in process":             {nil, true, perSecond(200)},
+		"in process, FaceKi set": {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, true, perSecond(200)},
+		"in process, given":      {map[string]string{"FACEKI_RATE": "7/s"}, true, perSecond(7)},
+		"simulator elsewhere":    {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, perSecond(5)},
+		"FaceKi":                 {map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}, false, perSecond(5)},
 	} {
 		c, err := config.Load(environ(tt.set), config.Needs{FaceKi: true, Simulate: tt.simulate})
 		if err != nil || c.Work.Rate != tt.want || c.Work.Burst != 5 {
 			t.Errorf("%s: %v, burst %d, %v; want %v", name, c.Work.Rate, c.Work.Burst, err, tt.want)
+		}
+	}
+}
+
+// Whoever forgets the credentials must not get simulated links: only --simulate
+// selects a simulator, and the message says so.
+func TestMissingCredentialsAreAnError(t *testing.T) {
+	for name, set := range map[string]map[string]string{
+		"nothing":            nil,
+		"a shared Redis":     {"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379/0"},
+		"a base URL":         {"FACEKI_BASE_URL": "http://localhost:9"},
+		"a rate and a Redis": {"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379/0", "FACEKI_RATE": "7/s"},
+	} {
+		_, err := config.Load(environ(set), config.Needs{FaceKi: true})
+		problems := problemsOf(t, err)
+		if len(problems) != 2 || !strings.HasPrefix(problems[0], "FACEKI_CLIENT_ID is missing") ||
+			!strings.HasPrefix(problems[1], "FACEKI_CLIENT_SECRET is missing") || !strings.Contains(problems[0], "--simulate") {
+			t.Errorf("%s: %q", name, problems)
 		}
 	}
 }
@@ -194,7 +210,7 @@ func TestLogFormatFollowsTheTerminal(t *testing.T) {
 		{[]string{"KYCLINK_LOG_FORMAT=json"}, true, telemetry.JSON},
 		{[]string{"KYCLINK_LOG_FORMAT=console"}, false, telemetry.Console},
 	} {
-		c, err := config.Load(tt.set, config.Needs{FaceKi: true, Terminal: tt.terminal})
+		c, err := config.Load(tt.set, config.Needs{Terminal: tt.terminal})
 		if err != nil || c.Log.Format != tt.want {
 			t.Errorf("%v, terminal %v: %q, %v; want %q", tt.set, tt.terminal, c.Log.Format, err, tt.want)
 		}
@@ -245,30 +261,30 @@ func TestContradictions(t *testing.T) {
 			[]string{"FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set"}},
 		"no such file":                     {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
 		"empty file":                       {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
-		"mode without URL":                 {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
-		"Redis needed":                     {nil, config.Needs{FaceKi: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
+		"mode without URL":                 {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
+		"Redis needed":                     {nil, config.Needs{FaceKi: true, Simulate: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
 		"plain http":                       {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
 		"simulate FaceKi":                  {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"simulated link host":              {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true}, []string{"FACEKI_LINK_HOSTS holds"}},
-		"timeout too long":                 {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
+		"simulated link host":              {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_LINK_HOSTS holds"}},
+		"timeout too long":                 {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
 		"simulate FaceKi.":                 {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
 		"not quite FaceKi":                 {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
-		"callbacks that nobody could sign": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
+		"callbacks that nobody could sign": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true, Simulate: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
 		"a producer signs nothing":         {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{}, nil},
-		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true}, nil},
-		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
-		"no slots":                         {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
-		"too many slots":                   {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
-		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
-		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
+		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
+		"no slots":                         {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"too many slots":                   {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
+		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
+		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
 		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
 		"no backlog":                       {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},
 		"endless backlog":                  {map[string]string{"KYCLINK_MAX_BACKLOG": "none"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "none"; use a number from 1 to 1000000000, or unset it for no limit`}},
 		"mode, and a URL that some mode reads": {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "redis://h:1?master_name=m"}, config.Needs{},
 			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
-		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true}, nil},
-		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{FaceKi: true}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
-		"not used yet":        {map[string]string{"KYCLINK_MAX_BODY": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true}, nil},
+		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"sentinel needs name": {map[string]string{"KYCLINK_REDIS_URL": "redis://h:1", "KYCLINK_REDIS_MODE": "sentinel"}, config.Needs{FaceKi: true, Simulate: true}, []string{"KYCLINK_REDIS_URL cannot be read in mode sentinel"}},
+		"not used yet":        {map[string]string{"KYCLINK_MAX_BODY": "", "KYCLINK_LISTEN": "nonsense"}, config.Needs{FaceKi: true, Simulate: true}, nil},
 	} {
 		_, err := config.Load(environ(tt.set), tt.needs)
 		got := problemsOf(t, err)

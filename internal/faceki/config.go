@@ -51,10 +51,10 @@ func (c Config) Validate() []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if c.ClientID == "" {
-		problem("FACEKI_CLIENT_ID is missing; set it to the client id of the FaceKi account")
+		problem("FACEKI_CLIENT_ID is missing; set it to the client id of the FaceKi account, or use --simulate for a trial with simulated links")
 	}
 	if c.ClientSecret == "" {
-		problem("FACEKI_CLIENT_SECRET is missing; set it to the client secret of the FaceKi account")
+		problem("FACEKI_CLIENT_SECRET is missing; set it to the client secret of the FaceKi account, or use --simulate for a trial with simulated links")
 	}
 	if wrong := wrongBaseURL(c.BaseURL); wrong != "" {
 		problem("FACEKI_BASE_URL %s; use a URL such as https://sdk.faceki.com", wrong)
