@@ -230,7 +230,7 @@ func judge(req Request, known *record.Record, notAfter, now time.Time) verdict {
 }
 
 func pastError() error {
-	return &InvalidError{[]Problem{{"not_after", "has passed already"}}}
+	return invalid([]Problem{{"not_after", "has passed already"}})
 }
 
 func conflict(req Request, known *record.Record) error {

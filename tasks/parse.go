@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -39,8 +40,8 @@ var fields = []field{
 		}},
 	intField("generation", func(r *Request, n int) { r.Generation = n }),
 	{"metadata",
-		func(r *Request, s string) error { r.Metadata = json.RawMessage(s); return nil },
-		func(r *Request, raw json.RawMessage) error { r.Metadata = raw; return nil }},
+		func(r *Request, s string) error { r.Metadata = compact(json.RawMessage(s)); return nil },
+		func(r *Request, raw json.RawMessage) error { r.Metadata = compact(raw); return nil }},
 }
 
 func stringField(key string, set func(*Request, string)) field {
@@ -70,6 +71,16 @@ func intField(key string, set func(*Request, int)) field {
 		return nil
 	}
 	return field{key, read, func(r *Request, raw json.RawMessage) error { return read(r, string(raw)) }}
+}
+
+// compact leaves out the blanks of an object that is long because of them: what is
+// kept of a request is small, however it was written.
+func compact(raw json.RawMessage) json.RawMessage {
+	var short bytes.Buffer
+	if len(raw) <= MaxMetadata || json.Compact(&short, raw) != nil {
+		return raw
+	}
+	return bytes.Clone(short.Bytes())
 }
 
 func text(raw json.RawMessage) (string, error) {
@@ -170,7 +181,17 @@ func ParseText(value func(key string) string) (Request, error) {
 			problems = append(problems, Problem{f.key, err.Error()})
 		}
 	}
+	if len(value("metadata")) > MaxMetadata {
+		r.detach()
+	}
 	return r, finish(&r, problems)
+}
+
+// detach copies the texts out of the row that they may be parts of, which is long.
+func (r *Request) detach() {
+	for _, text := range []*string{&r.ApplicationID, &r.RedirectURL, &r.WorkflowID, (*string)(&r.Lane), &r.CallbackURL} {
+		*text = strings.Clone(*text)
+	}
 }
 
 // member is one key and value of a JSON object, and the how many'th of its key

@@ -61,37 +61,6 @@ type Request struct {
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
 
-// Problem is one thing that is wrong with one key of a request.
-type Problem struct {
-	Key     string `json:"key"`
-	Message string `json:"message"`
-}
-
-func (p Problem) String() string {
-	if p.Key == "" {
-		return p.Message
-	}
-	return p.Key + ": " + p.Message
-}
-
-// InvalidError says everything that is wrong with a request (reason "invalid").
-type InvalidError struct{ Problems []Problem }
-
-func (e *InvalidError) Error() string {
-	parts := make([]string, len(e.Problems))
-	for i, p := range e.Problems {
-		parts[i] = p.String()
-	}
-	return strings.Join(parts, "; ")
-}
-
-func invalid(problems []Problem) error {
-	if len(problems) == 0 {
-		return nil
-	}
-	return &InvalidError{problems}
-}
-
 // Validate checks every field and gives all problems at once, as an
 // [*InvalidError].
 func (r Request) Validate() error { return invalid(r.problems()) }

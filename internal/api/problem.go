@@ -66,8 +66,9 @@ func unreadable(key, message string) *problem {
 }
 
 func invalid(status int, problems []tasks.Problem) *problem {
-	p := newProblem(status, string(fault.Invalid), "The request is invalid", (&tasks.InvalidError{Problems: problems}).Error())
-	p.Errors = problems
+	err := tasks.NewInvalidError(problems)
+	p := newProblem(status, string(fault.Invalid), "The request is invalid", err.Error())
+	p.Errors = err.Problems
 	return p
 }
 

@@ -14,8 +14,11 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// toldRejects is how many of the rows that were not accepted are told of.
-const toldRejects = 100
+// How many of the rows that were not accepted an answer lists, and in how many bytes.
+const (
+	toldRejects      = 100
+	toldRejectsBytes = 256 << 10
+)
 
 // The types of a batch's body.
 const (
@@ -30,6 +33,9 @@ type imported struct {
 	Rejected int `json:"rejected"`
 	// Rejects are the first of them.
 	Rejects []rejected `json:"rejects"`
+
+	listed int  // bytes of Rejects
+	full   bool // Rejects has no room for the next one
 }
 
 type rejected struct {
@@ -38,6 +44,19 @@ type rejected struct {
 	ApplicationID string          `json:"application_id,omitempty"`
 	Reason        fault.Reason    `json:"reason"`
 	Errors        []tasks.Problem `json:"errors"`
+}
+
+// list adds a row that was not accepted, as long as the answer has room for it.
+func (i *imported) list(r bulk.Reject) {
+	if i.full || len(i.Rejects) == toldRejects {
+		return
+	}
+	row := rejected{r.Row, r.Line, r.ApplicationID, r.Reason, r.Problems}
+	size := len(encoded(row))
+	if i.full = i.listed+size > toldRejectsBytes; !i.full {
+		i.listed += size
+		i.Rejects = append(i.Rejects, row)
+	}
 }
 
 // uploads are the batches that are being sent to this process: a name must not be
@@ -136,9 +155,7 @@ func (a *API) postBatch(c *call) error {
 	}
 	did := imported{Batch: batch.Name, Rejects: []rejected{}}
 	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full), Reject: func(r bulk.Reject) error {
-		if len(did.Rejects) < toldRejects {
-			did.Rejects = append(did.Rejects, rejected{r.Row, r.Line, r.ApplicationID, r.Reason, r.Problems})
-		}
+		did.list(r)
 		return nil
 	}}
 	if did.Counts, err = job.Run(ctx); err != nil {

@@ -79,6 +79,9 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 				return
 			}
 			lines[row.Number] = row.Line
+			if row.Err != nil { // hundreds of rows are on their way at a time, and what is wrong may be large
+				row.Request = tasks.Request{ApplicationID: tasks.Shorten(row.Request.ApplicationID)}
+			}
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}

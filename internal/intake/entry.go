@@ -77,7 +77,7 @@ func parse(fields []Field) (tasks.Request, error) {
 		err = nil
 	}
 	if err == nil && len(problems) > 0 {
-		err = &tasks.InvalidError{Problems: problems}
+		err = tasks.NewInvalidError(problems)
 	}
 	return req, err
 }

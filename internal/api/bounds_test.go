@@ -1,0 +1,48 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// However much is wrong with what is sent, the answer is small.
+func TestAnswersToWrongBodiesAreSmall(t *testing.T) {
+	t.Parallel()
+	s := openAt(t, server, func(c *Config) { c.MaxBody = 32 << 20 })
+	var row strings.Builder
+	row.WriteString(`{"application_id":"` + strings.Repeat("<", 1000) + `"`)
+	for i := range 300 {
+		fmt.Fprintf(&row, `,"%d%s":1`, i, strings.Repeat("<", 300))
+	}
+	row.WriteString("}\n")
+	const rows = 120
+	a := s.expect(s.ask("POST", "/v1/batches?batch=b", strings.Repeat(row.String(), rows), "Content-Type", ndjsonType), http.StatusOK, "")
+	did := decoded[imported](t, a)
+	if did.Rejected != rows || len(did.Rejects) == 0 || len(a.body) > toldRejectsBytes+1000 {
+		t.Errorf("%d of %d rejects in %d bytes", len(did.Rejects), did.Rejected, len(a.body))
+	}
+	for _, r := range did.Rejects {
+		if last := r.Errors[len(r.Errors)-1].Message; len(r.Errors) != tasks.MaxProblems+1 || last != "and 281 more" {
+			t.Fatalf("row %d has %d errors, the last one %q", r.Row, len(r.Errors), last)
+		}
+	}
+	var many string
+	for i := range 1000 {
+		many += fmt.Sprintf("&x%d=1", i)
+	}
+	for _, a := range []answer{
+		s.ask("POST", "/v1/links?"+many[1:], `{"application_id":"A-1"}`),
+		s.ask("POST", "/v1/links", row.String()[:60<<10]+`":1}`),
+		s.ask("POST", "/v1/batches?batch=c", strings.Repeat("application_id,", 60_000)+"\n", "Content-Type", csvType),
+		s.ask("POST", "/v1/batches?batch=c", "application_id,"+strings.Repeat("x,", 400_000)+"\n", "Content-Type", csvType),
+	} {
+		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusUnprocessableEntity || len(a.body) > 32<<10 {
+			t.Errorf("%s %.100s: %d with %d bytes", a.Request.Method, a.Request.URL, a.StatusCode, len(a.body))
+		}
+	}
+	s.none()
+}
