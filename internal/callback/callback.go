@@ -16,6 +16,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/retryafter"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -118,7 +119,7 @@ func (s *Sender) post(ctx context.Context, d record.Delivery) record.Reply {
 	defer func() { _ = answer.Body.Close() }()
 	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // what could be read of it
 	reply := judge(answer.StatusCode, s.proxied && u.Scheme == "http")
-	reply.RetryAfter = retryAfter(answer.Header.Get("Retry-After"), s.now())
+	reply.RetryAfter = retryafter.Parse(answer.Header.Get("Retry-After"), s.now(), mostWait)
 	reply.Body = s.redact(body, d, req.Header.Get("Webhook-Signature"))
 	return reply
 }
@@ -143,18 +144,4 @@ func (s *Sender) request(ctx context.Context, d record.Delivery) (*http.Request,
 
 func refusal(message string) record.Reply {
 	return record.Reply{Reason: string(fault.Forbidden), Message: message, Final: true}
-}
-
-// retryAfter reads the header, a number of seconds or a time.
-func retryAfter(header string, now time.Time) time.Duration {
-	if header == "" {
-		return 0
-	}
-	var wait time.Duration
-	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
-		wait = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(header); err == nil {
-		wait = at.Sub(now)
-	}
-	return min(max(wait, 0), mostWait)
 }

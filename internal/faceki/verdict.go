@@ -2,7 +2,6 @@ package faceki
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -224,18 +223,3 @@ func plain(s string, limit int) bool {
 
 // maxRetryAfter caps what FaceKi may ask for: waiting is looked at again by then.
 const maxRetryAfter = time.Hour
-
-// retryAfter reads the header's seconds or date; 0 where it says nothing.
-func retryAfter(header string, now time.Time) time.Duration {
-	if header = strings.TrimSpace(header); header == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
-}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/retryafter"
 )
 
 // maxBody is how much of an answer is read, in bytes; a longer one is unreadable.
@@ -72,7 +73,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
 		return answer{}, unanswered(ctx, err, sending.sent.Load())
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{status: resp.StatusCode, retryAfter: retryAfter(resp.Header.Get("Retry-After"), c.now())}
+	a := answer{status: resp.StatusCode, retryAfter: retryafter.Parse(resp.Header.Get("Retry-After"), c.now(), maxRetryAfter)}
 	if a.status == http.StatusSwitchingProtocols {
 		return a, nil // there is no body, and reading on would obey no deadline
 	}
