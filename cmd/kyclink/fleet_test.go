@@ -153,7 +153,9 @@ func TestRequestAndShow(t *testing.T) {
 		return gotOut
 	}
 	expect(0, "A-1 queued\n", "", "request", "--application-id", "A-1")
-	expect(3, "", "still queued", "request", "--application-id", "A-1", "--wait=100ms")
+	expect(3, "", `A-1 is still queued after 100ms: no worker is running for account "default"`, "request", "--application-id", "A-1", "--wait=100ms")
+	expect(0, "no worker is running", "", "show", "A-1")
+	expect(0, `"diagnosis":"no worker is running`, "", "show", "A-1", "--json")
 	expect(1, "", "no request with this application id is known", "show", "A-9")
 	start(t, settings, "worker", "--simulate")
 

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -41,25 +43,7 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 			if err != nil {
 				return err
 			}
-			client, done, err := openClient(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer done()
-			link, err := client.Enqueue(cmd.Context(), req)
-			if err != nil {
-				return notAccepted(err)
-			}
-			waited := wait > 0
-			if waited {
-				if link, err = waitFor(cmd.Context(), client, req, link, wait); err != nil {
-					return err
-				}
-			}
-			if err := printRequest(cmd.OutOrStdout(), link, asJSON, waited); err != nil {
-				return err
-			}
-			return ended(link, waited, wait)
+			return withShared(cmd, func(e *engine) error { return request(cmd, e, req, wait, asJSON) })
 		},
 	}
 	for _, key := range tasks.Keys() {
@@ -70,6 +54,44 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the link as JSON")
 	return cmd
+}
+
+// request asks for a link, and waits for it where wait is more than 0.
+func request(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
+	ctx, client := cmd.Context(), e.producer(nil)
+	link, err := client.Enqueue(ctx, req)
+	if err != nil {
+		return notAccepted(err)
+	}
+	waited := wait > 0
+	if waited {
+		if link, err = waitFor(ctx, client, req, link, wait); err != nil {
+			return err
+		}
+	}
+	answer := unendedLink{Link: link}
+	if waited && !link.Status.Ended() {
+		answer.Diagnosis = e.why(ctx, link)
+	}
+	if err := printRequest(cmd.OutOrStdout(), answer, asJSON, waited); err != nil {
+		return err
+	}
+	return answer.ended(waited, wait)
+}
+
+// unendedLink is a link with the reason for which it has not come yet.
+type unendedLink struct {
+	tasks.Link
+	Diagnosis string `json:"diagnosis,omitempty"`
+}
+
+// why says why a link does not come; empty where nothing stands in its way.
+func (e *engine) why(ctx context.Context, link tasks.Link) string {
+	s, err := diagnosis.Of(ctx, e.rdb, ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), link)
+	if err != nil {
+		return "the reason cannot be read: " + err.Error()
+	}
+	return s.Why()
 }
 
 // flagsOnly refuses arguments. The likeliest is a time that --wait, which can do
@@ -107,15 +129,6 @@ func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Requ
 		return req, usageError(cmd, errors.New(strings.Join(lines, "\n         ")))
 	}
 	return req, err
-}
-
-// openClient connects a producer to Redis.
-func openClient(ctx context.Context) (*tasks.Client, func(), error) {
-	e, err := openShared(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	return e.producer(nil), e.close, nil
 }
 
 // openShared opens an engine over the Redis that all processes share, for a
@@ -159,7 +172,7 @@ func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link 
 	return link, err
 }
 
-func printRequest(w io.Writer, link tasks.Link, asJSON, waited bool) error {
+func printRequest(w io.Writer, link unendedLink, asJSON, waited bool) error {
 	switch {
 	case asJSON:
 		return printJSON(w, link)
@@ -180,15 +193,19 @@ func printJSON(w io.Writer, v any) error {
 }
 
 // ended gives the exit code for what is known of a request.
-func ended(link tasks.Link, waited bool, wait time.Duration) error {
+func (l unendedLink) ended(waited bool, wait time.Duration) error {
 	switch {
-	case link.Status == tasks.Created:
+	case l.Status == tasks.Created:
 		return nil
-	case link.Status.Ended(), link.Status == tasks.Held:
-		return &codeError{exitNotCreated, fmt.Errorf("%s is %s (%s)", link.ApplicationID, link.Status, why(link.Reason, link.Message))}
+	case l.Status.Ended(), l.Status == tasks.Held:
+		return &codeError{exitNotCreated, fmt.Errorf("%s is %s (%s)", l.ApplicationID, l.Status, why(l.Reason, l.Message))}
 	case !waited:
 		return nil
 	}
-	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v; nothing is lost: kyclink show %s",
-		link.ApplicationID, link.Status, wait, link.ApplicationID)}
+	reason := ""
+	if l.Diagnosis != "" {
+		reason = ": " + l.Diagnosis
+	}
+	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nNothing is lost: kyclink show %s says how it goes on",
+		l.ApplicationID, l.Status, wait, reason, l.ApplicationID)}
 }

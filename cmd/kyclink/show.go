@@ -18,7 +18,7 @@ import (
 // story is a request as show prints it: its latest generation, the earlier ones,
 // and what came of earlier runs.
 type story struct {
-	tasks.Link
+	unendedLink
 	Raw         string          `json:"raw,omitempty"`         // the request as it was stored, where it could not be handled
 	Generations []tasks.Link    `json:"generations,omitempty"` // earlier ones, the latest first
 	History     []historyEntry  `json:"history,omitempty"`     // of the latest generation, oldest first
@@ -71,6 +71,9 @@ func readStory(ctx context.Context, e *engine, id string) (story, error) {
 		return story{}, err
 	}
 	s := tell(latest, records)
+	if !latest.Status.Ended() {
+		s.Diagnosis = e.why(ctx, latest)
+	}
 	d := e.desk()
 	deliveries, err := d.Deliveries(ctx, id)
 	if err == nil {
@@ -80,7 +83,7 @@ func readStory(ctx context.Context, e *engine, id string) (story, error) {
 }
 
 func tell(latest tasks.Link, records []record.Record) story {
-	s := story{Link: latest}
+	s := story{unendedLink: unendedLink{Link: latest}}
 	for i, r := range records {
 		if i > 0 {
 			s.Generations = append(s.Generations, tasks.LinkOf(r, latest.Batch, time.Now()))
@@ -124,6 +127,9 @@ func (s story) print(w io.Writer) error {
 	row("application id", s.ApplicationID)
 	row("status", string(s.Status))
 	row("reason", why(s.Reason, s.Message))
+	if s.Status != tasks.Held { // the two rows around it say as much
+		row("waits because", s.Diagnosis)
+	}
 	row("what to do", s.advice())
 	row("url", s.URL)
 	row("link id", s.LinkID)

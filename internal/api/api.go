@@ -67,6 +67,7 @@ type API struct {
 	accepting chan struct{}
 	limits    *limits
 	uploads   uploads
+	snapshots snapshots
 	draining  chan struct{}
 
 	roomWithin, within time.Duration

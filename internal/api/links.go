@@ -42,7 +42,7 @@ func (a *API) postLink(c *call) error {
 	c.Header().Set("Location", "/v1/links/"+url.PathEscape(link.ApplicationID))
 	switch {
 	case !link.Status.Ended():
-		return c.json(http.StatusAccepted, link)
+		return c.json(http.StatusAccepted, a.unended(c.r.Context(), link))
 	case link.Status == tasks.Created && !before.Ended():
 		return c.json(http.StatusCreated, link)
 	}

@@ -35,11 +35,7 @@ func (s Snapshot) About(ctx context.Context, book *ledger.Ledger, link tasks.Lin
 	if link.Batch == "" || link.Lane == tasks.Interactive {
 		return s, nil
 	}
-	number, ok, err := book.BatchNumber(ctx, link.Batch)
-	if err != nil || !ok {
-		return s, err
-	}
-	b, ok, err := book.Batch(ctx, number)
+	b, ok, err := book.BatchNamed(ctx, link.Batch)
 	if ok {
 		s.Batch = &b
 	}

@@ -186,6 +186,20 @@ func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err e
 	return ends.estimate(b), err == nil, err
 }
 
+// BatchNamed reads a batch without its throughput and ETA.
+func (l *Ledger) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {
+	number, ok, err := l.BatchNumber(ctx, name)
+	if err != nil || !ok {
+		return b, false, err
+	}
+	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+	if err != nil {
+		return b, false, fmt.Errorf("read batch %q: %w", name, err)
+	}
+	b, err = parseBatch(number, hash)
+	return b, err == nil && len(hash) > 0, err
+}
+
 // Control is what a person wants of a batch as a whole.
 type Control string
 

@@ -1,0 +1,40 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+)
+
+// Whoever gets a 202 is told what the link waits for.
+func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	alive := false
+	why := func(body string) string {
+		t.Helper()
+		if alive {
+			s.must(s.ledger.Beat(t.Context(), nil))
+		}
+		return decoded[unendedLink](t, s.expect(s.ask("POST", "/v1/links", body), http.StatusAccepted, "")).Diagnosis
+	}
+	const asked = `{"application_id":"A-1"}`
+	if got := why(asked); !strings.HasPrefix(got, "no worker is running for account") {
+		t.Errorf("without a worker: %q", got)
+	}
+	alive = true
+	s.must(s.api.account.Pause(t.Context()))
+	s.eventually("the pause is named", func() bool { return strings.Contains(why(asked), "is paused since") })
+	s.must(s.api.account.Resume(t.Context()))
+	s.eventually("nothing is named", func() bool { return why(asked) == "" })
+
+	s.expect(s.ask("POST", "/v1/batches?batch=spring", "application_id\nB-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
+	b, _, err := s.ledger.BatchNamed(t.Context(), "spring")
+	s.must(err)
+	s.must(s.ledger.Steer(t.Context(), b, ledger.PauseBatch))
+	if got := why(`{"application_id":"B-1","lane":"bulk"}`); got != `batch "spring" is paused; kyclink batch resume spring continues it` {
+		t.Errorf("in a paused batch: %q", got)
+	}
+}
