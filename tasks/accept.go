@@ -21,11 +21,11 @@ type Row struct {
 	Validated bool
 }
 
-func (r *Row) acceptable(hooks Callbacks) error {
+func (r *Row) acceptable(d destinations) error {
 	if !r.Validated {
-		return r.Request.acceptable(hooks)
+		return r.Request.acceptable(d)
 	}
-	return invalid(r.Request.hookProblems(hooks))
+	return invalid(d.problems(&r.Request))
 }
 
 // noChunk is given where the requests are no part of a batch's order.
@@ -40,6 +40,7 @@ type place struct {
 	batch    int       // 0: none
 	chunk    int       // or noChunk
 	notAfter time.Time // the batch's; zero: none
+	by       string    // the maker's id
 }
 
 // accepted is what became of one row.
@@ -80,14 +81,14 @@ func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []R
 			return nil, err
 		}
 		if len(rows) > 0 && !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.full() }) {
-			return results(verdicts, nil, firsts), nil
+			return c.results(verdicts, nil, rows, firsts), nil
 		}
 		reply, err := c.callAccept(ctx, at, lines, rows, firsts, verdicts)
 		switch {
 		case err != nil:
 			return nil, err
 		case reply.applied:
-			return results(verdicts, reply.seen, firsts), nil
+			return c.results(verdicts, reply.seen, rows, firsts), nil
 		case reply.full:
 			// Where others take the room each time, this one comes later.
 			if room = reply.room; round > maxRounds/2 {
@@ -100,7 +101,7 @@ func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []R
 	return nil, errors.New("other producers changed the same requests again and again; try again")
 }
 
-func results(verdicts []verdict, seen []*record.Record, firsts []int) []accepted {
+func (c *Client) results(verdicts []verdict, seen []*record.Record, rows []Row, firsts []int) []accepted {
 	results := make([]accepted, len(verdicts))
 	for i, v := range verdicts {
 		results[i].err, results[i].later = v.err, v.later
@@ -109,6 +110,8 @@ func results(verdicts []verdict, seen []*record.Record, firsts []int) []accepted
 		case v.err != nil || v.later:
 		case v.old != nil:
 			results[i].record = *v.old
+		case !c.maker.sees(seen[firsts[i]]): // it was erased, and made anew, since the decision
+			results[i].err = foreign(rows[i].Request)
 		default:
 			results[i].record = *seen[firsts[i]]
 		}
@@ -177,13 +180,22 @@ func (v verdict) leaves(at place, row Row, known *record.Record) *record.Record 
 // decide is [judge], and what an earlier generation has to say.
 func (c *Client) decide(ctx context.Context, at place, req Request, known *record.Record) (verdict, error) {
 	v := judge(req, known, at.notAfter, c.now())
-	if known == nil || req.Generation == 0 || req.Generation >= known.Generation {
+	earlier := known != nil && req.Generation != 0 && req.Generation < known.Generation
+	switch {
+	case known == nil:
+		return v, nil
+	case !earlier && !c.maker.sees(known):
+		return verdict{op: "keep", generation: known.Generation, err: foreign(req)}, nil
+	case !earlier:
 		return v, nil
 	}
 	old, err := c.read(ctx, c.keys.Old(req.ApplicationID, req.Generation), req.ApplicationID)
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound) && c.maker.sees(known):
 		v.err = err
+		return v, nil
+	case err == nil && !c.maker.sees(&old) || errors.Is(err, ErrNotFound):
+		v.err = foreign(req)
 		return v, nil
 	case err != nil:
 		return v, err
@@ -357,6 +369,7 @@ func order(lines []line) (text []byte, joined int) {
 // content is what of a row is stored.
 func content(at place, row Row) record.Content {
 	c := row.Request.content()
+	c.By = at.by
 	if at.batch != 0 {
 		c.Row = row.Number
 	}

@@ -186,7 +186,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 	for i := range chunk.results {
 		r := &chunk.results[i]
 		if r.Err == nil {
-			r.Err = r.Row.acceptable(c.hooks)
+			r.Err = r.Row.acceptable(c.destinations)
 		}
 		if r.Err == nil {
 			left = append(left, r)
@@ -199,7 +199,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 		for i, r := range left {
 			rows[i] = r.Row
 		}
-		all, err := c.acceptAll(ctx, place{batch.number, chunk.number, batch.notAfter}, lines, rows)
+		all, err := c.acceptAll(ctx, place{batch.number, chunk.number, batch.notAfter, c.maker.ID}, lines, rows)
 		if err != nil {
 			return err
 		}

@@ -35,6 +35,9 @@ type Config struct {
 	Account string
 	// Callbacks says which callback_url a request may have; none where it is zero.
 	Callbacks Callbacks
+	// RedirectHosts are the hosts that a redirect_url may lead to, on any port; any
+	// where there is none, or "*".
+	RedirectHosts []string
 	// MaxBacklog is how many requests of a lane may wait and be queued: what is new
 	// beyond it is refused with a [*BacklogError]. 0: any number. It is this client's
 	// alone: give the same to all.
@@ -49,14 +52,16 @@ type Config struct {
 type Client struct {
 	rdb    redis.UniversalClient
 	keys   record.Keys
-	hooks  Callbacks
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
-	names  sync.Map // of batches, by number
-	limit  int      // of a lane's backlog; 0: none
+	names  *sync.Map // of batches, by number
+	limit  int       // of a lane's backlog; 0: none
 	onFull func(*BacklogError)
 	now    func() time.Time
+
+	destinations destinations
+	maker        Maker
 }
 
 // NewClient makes a client that uses, and does not close, rdb.
@@ -70,13 +75,15 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 	return &Client{
 		rdb:    rdb,
 		keys:   record.Keys{Account: cfg.Account},
-		hooks:  cfg.Callbacks,
 		queue:  asynq.NewClientFromRedisClient(rdb),
 		accept: record.Script(acceptLua, record.Prelude),
 		batch:  record.Script(batchLua, record.Prelude),
 		limit:  cfg.MaxBacklog,
+		names:  new(sync.Map),
 		onFull: cfg.OnFull,
 		now:    time.Now,
+
+		destinations: destinations{cfg.Callbacks, []redirectHosts{{cfg.RedirectHosts, "KYCLINK_REDIRECT_HOSTS"}}},
 	}
 }
 
@@ -84,17 +91,17 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 // asking again never makes a second link, the answer is what exists. A repeat
 // in the interactive lane brings a bulk request that still waits forward.
 //
-// Errors about the request are [*InvalidError], [*ConflictError] and
+// Errors about the request are [*InvalidError], [*ConflictError], [*ForeignError] and
 // [*GapError]; a [*BacklogError] says that it is not accepted now. After any other
 // error the request may have been accepted: ask again.
 func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if req.Lane == "" {
 		req.Lane = Interactive
 	}
-	if err := req.acceptable(c.hooks); err != nil {
+	if err := req.acceptable(c.destinations); err != nil {
 		return Link{}, err
 	}
-	results, err := c.acceptAll(ctx, place{chunk: noChunk}, nil, []Row{{Request: req}})
+	results, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.maker.ID}, nil, []Row{{Request: req}})
 	if err != nil {
 		return Link{}, err
 	}
@@ -105,21 +112,16 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 }
 
 // acceptable is [Request.Validate] and what accepting adds to it.
-func (r Request) acceptable(hooks Callbacks) error { return invalid(r.allProblems(hooks)) }
+func (r Request) acceptable(d destinations) error { return invalid(r.allProblems(d)) }
 
-func (r Request) allProblems(hooks Callbacks) []Problem {
+func (r Request) allProblems(d destinations) []Problem {
 	problems := r.problems()
-	if slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == "callback_url" }) {
-		return problems
+	for _, p := range d.problems(&r) {
+		if !slices.ContainsFunc(problems, func(q Problem) bool { return q.Key == p.Key }) {
+			problems = append(problems, p)
+		}
 	}
-	return append(problems, r.hookProblems(hooks)...)
-}
-
-func (r Request) hookProblems(hooks Callbacks) []Problem {
-	if problem := hooks.Problem(r.CallbackURL); problem != "" {
-		return []Problem{{"callback_url", problem}}
-	}
-	return nil
+	return problems
 }
 
 // dispatched sees to it that an interactive request that is queued has its

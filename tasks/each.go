@@ -30,7 +30,7 @@ func (c *Client) EnqueueEach(ctx context.Context, reqs []Request) ([]Answer, err
 func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answer) error {
 	var left []int
 	for i, req := range reqs {
-		if answers[i].Err = req.acceptable(c.hooks); answers[i].Err == nil {
+		if answers[i].Err = req.acceptable(c.destinations); answers[i].Err == nil {
 			left = append(left, i)
 		}
 	}
@@ -43,7 +43,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 				rows[n].Request.Lane = Interactive
 			}
 		}
-		all, err := c.acceptAll(ctx, place{chunk: noChunk}, nil, rows)
+		all, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.maker.ID}, nil, rows)
 		if err != nil {
 			return err
 		}

@@ -69,6 +69,9 @@ func ReasonOf(err error) string {
 	if _, ok := errors.AsType[*ConflictError](err); ok {
 		return string(fault.Conflict)
 	}
+	if _, ok := errors.AsType[*ForeignError](err); ok {
+		return string(fault.Conflict)
+	}
 	if _, ok := errors.AsType[*OptionsError](err); ok {
 		return string(fault.Conflict)
 	}

@@ -56,7 +56,7 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 }
 
 func (c *Client) answer(ctx context.Context, req Request, known *record.Record) (Answer, error) {
-	if refusal := req.acceptable(c.hooks); refusal != nil {
+	if refusal := req.acceptable(c.destinations); refusal != nil {
 		return Answer{Err: refusal}, nil //nolint:nilerr // a refusal is an answer
 	}
 	v, err := c.decide(ctx, place{}, req, known)

@@ -35,10 +35,10 @@ func (o Options) request() Request {
 	}
 }
 
-func (o Options) problems(hooks Callbacks) []Problem {
+func (o Options) problems(d destinations) []Problem {
 	r := o.request()
 	r.ApplicationID = "-"
-	return r.allProblems(hooks)
+	return r.allProblems(d)
 }
 
 // OptionsError says that a batch has other options (reason "conflict").
@@ -74,7 +74,7 @@ func (b openBatch) how(a accepted, row Row) How {
 
 // openBatch makes the batch where its name is new.
 func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) {
-	if err := batch.check(c.hooks); err != nil {
+	if err := batch.check(c.destinations); err != nil {
 		return openBatch{}, err
 	}
 	given := batch.Options.request().content()
@@ -86,7 +86,7 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 	if !given.NotAfter.IsZero() {
 		due = strconv.FormatInt(given.NotAfter.UnixMilli(), 10)
 	}
-	reply, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, batch.Name, text, due).StringSlice()
+	reply, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, batch.Name, text, due, c.maker.ID).StringSlice()
 	if err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
@@ -96,16 +96,19 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
 	c.names.Store(number, batch.Name)
+	if c.maker.OnlyOwn && reply[3] != c.maker.ID {
+		return openBatch{}, &ForeignError{Batch: batch.Name, Keys: append([]string{"batch"}, given.Keys()...)}
+	}
 	fixed, err := batch.fixed(reply[1])
 	return openBatch{number, fixed.NotAfter, time.UnixMilli(now)}, err
 }
 
 // check is what can be said of a batch without knowing of it.
-func (b Batch) check(hooks Callbacks) error {
+func (b Batch) check(d destinations) error {
 	if err := batchName(b.Name); err != nil {
 		return err
 	}
-	return invalid(b.Options.problems(hooks))
+	return invalid(b.Options.problems(d))
 }
 
 // fixed reads the options that the batch has, and compares them with those given.
@@ -124,7 +127,7 @@ func (b Batch) fixed(raw string) (fixed record.Content, err error) {
 // Known gives the options that a batch has, or would get. It changes nothing; its
 // errors are those that [Client.EnqueueAll] gives before it reads a row.
 func (c *Client) Known(ctx context.Context, batch Batch) (Options, error) {
-	if err := batch.check(c.hooks); err != nil {
+	if err := batch.check(c.destinations); err != nil {
 		return Options{}, err
 	}
 	number, err := c.rdb.HGet(ctx, c.keys.Batches(), batch.Name).Int()

@@ -174,7 +174,7 @@ func autoSlots(rate admission.Rate) int {
 // producer accepts requests within the backlog that is set. onFull is told where
 // it waits for room; it may be nil.
 func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
-	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull}
+	cfg := tasks.Config{Account: e.cfg.Account, MaxBacklog: int(e.cfg.MaxBacklog), OnFull: onFull, RedirectHosts: e.cfg.RedirectHosts}
 	if !e.cfg.EmbeddedRedis() { // else callbacks would end with the process
 		cfg.Callbacks = e.cfg.Callback.Callbacks()
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/config"
 )
 
 func newKeys() *cobra.Command {
@@ -20,6 +22,9 @@ func newKeys() *cobra.Command {
   enqueue  ask for links
   read     see links, batches and the account
   operate  pause, resume, cancel, retry
+
+A key without read sees only the links of requests that it made; it can neither repeat
+nor renew a request, or extend a batch, that was made in any other way.
 
 Redis keeps a hash of a key only. What is done with a key is in kyclink audit.`,
 		Args: cobra.NoArgs,
@@ -37,15 +42,16 @@ type createdKey struct {
 
 func newKeysCreate() *cobra.Command {
 	var (
-		name   string
-		scopes []string
-		asJSON bool
+		name          string
+		scopes, hosts []string
+		asJSON        bool
 	)
 	cmd := &cobra.Command{
 		Use:   "create --scope SCOPES --name NAME",
 		Short: "make a key and print it: this once, and never again",
 		Example: `  kyclink keys create --scope enqueue,read --name shop
-  kyclink keys create --scope read,operate --name oncall > oncall.key`,
+  kyclink keys create --scope read,operate --name oncall > oncall.key
+  kyclink keys create --scope enqueue --name partner --redirect-host partner.example`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if name == "" || len(scopes) == 0 {
@@ -58,8 +64,13 @@ func newKeysCreate() *cobra.Command {
 			if err := api.CheckKey(name, given); err != nil {
 				return usageError(cmd, err)
 			}
+			for _, host := range hosts {
+				if err := config.CheckRedirectHost(host); err != nil {
+					return usageError(cmd, fmt.Errorf("--redirect-host: %w", err))
+				}
+			}
 			return withShared(cmd, func(e *engine) error {
-				key, issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Create(cmd.Context(), name, given)
+				key, issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Create(cmd.Context(), name, given, hosts...)
 				if err != nil {
 					return err
 				}
@@ -78,6 +89,7 @@ func newKeysCreate() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&name, "name", "", "who will use it (required)")
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: enqueue, read, operate (required)")
+	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "a host that the key's requests may redirect people to; may be repeated (default: any that KYCLINK_REDIRECT_HOSTS allows)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }
@@ -103,11 +115,15 @@ func newKeysList() *cobra.Command {
 						}
 						continue
 					}
+					redirects := ""
+					if len(k.RedirectHosts) > 0 {
+						redirects = "redirects to " + strings.Join(k.RedirectHosts, ",")
+					}
 					state := "valid"
 					if !k.RevokedAt.IsZero() {
 						state = "revoked " + moment(k.RevokedAt)
 					}
-					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\n", k.ID, k.Name, api.ScopeList(k.Scopes), moment(k.CreatedAt), state)
+					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\t%s\n", k.ID, k.Name, api.ScopeList(k.Scopes), moment(k.CreatedAt), state, redirects)
 				}
 				return t.Flush()
 			})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // Scope is a kind of things that a key allows.
@@ -27,10 +29,18 @@ type Key struct {
 	ID     string
 	Name   string
 	Scopes []Scope
+	// RedirectHosts are the hosts that a redirect_url may lead to; any where there is
+	// none.
+	RedirectHosts []string
 }
 
 // Allows says whether the key has a scope.
 func (k Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
+
+// maker is as whom the key asks for links.
+func (k Key) maker() tasks.Maker {
+	return tasks.Maker{ID: k.ID, OnlyOwn: !k.Allows(Read), RedirectHosts: k.RedirectHosts}
+}
 
 // ErrUnknownKey says that there is no such key, or that it was revoked.
 var ErrUnknownKey = errors.New("there is no such API key, or it was revoked")

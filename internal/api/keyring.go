@@ -36,11 +36,14 @@ const (
 
 // Issued is a key as it is kept: what is known of it, and not the key itself.
 type Issued struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Scopes    []Scope   `json:"scopes"`
-	CreatedAt time.Time `json:"created_at"`
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	ID     string  `json:"id"`
+	Name   string  `json:"name"`
+	Scopes []Scope `json:"scopes"`
+	// RedirectHosts are the hosts that a redirect_url may lead to; any where there is
+	// none.
+	RedirectHosts []string  `json:"redirect_hosts,omitempty"`
+	CreatedAt     time.Time `json:"created_at"`
+	RevokedAt     time.Time `json:"revoked_at,omitzero"`
 }
 
 // stored is the value in Redis.
@@ -75,7 +78,7 @@ func NewKeyring(rdb redis.UniversalClient, account string) *Keyring {
 }
 
 // Create makes a key. The key itself is given here, and never again.
-func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope) (key string, issued Issued, err error) {
+func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope, redirectHosts ...string) (key string, issued Issued, err error) {
 	if err := CheckKey(name, scopes); err != nil {
 		return "", issued, err
 	}
@@ -84,7 +87,7 @@ func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope) (key 
 	for {
 		id := hex.EncodeToString(random(idBytes))
 		key = keyPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(random(keyBytes))
-		s := stored{Issued: Issued{ID: id, Name: name, Scopes: scopes, CreatedAt: k.now().UTC().Truncate(time.Second)}, Hash: hashed(key)}
+		s := stored{Issued: Issued{ID: id, Name: name, Scopes: scopes, RedirectHosts: redirectHosts, CreatedAt: k.now().UTC().Truncate(time.Second)}, Hash: hashed(key)}
 		value, err := json.Marshal(s)
 		if err != nil {
 			return "", issued, fmt.Errorf("encode the key %s: %w", id, err)
@@ -149,7 +152,7 @@ func (k *Keyring) Verify(ctx context.Context, presented string) (Key, error) {
 	if subtle.ConstantTimeCompare([]byte(hashed(presented)), []byte(s.Hash)) != 1 || !s.RevokedAt.IsZero() {
 		return Key{}, ErrUnknownKey
 	}
-	return Key{ID: s.ID, Name: s.Name, Scopes: s.Scopes}, nil
+	return Key{ID: s.ID, Name: s.Name, Scopes: s.Scopes, RedirectHosts: s.RedirectHosts}, nil
 }
 
 func (k *Keyring) look(ctx context.Context, id string) (stored, error) {

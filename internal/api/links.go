@@ -36,7 +36,7 @@ func (a *API) postLink(c *call) error {
 	if wait > 0 {
 		waited(c.Header(), wait)
 		if !settled(before) {
-			link = a.await(c.r.Context(), w, link, wait)
+			link = a.await(c, w, link, wait)
 		}
 	}
 	c.Header().Set("Location", "/v1/links/"+url.PathEscape(link.ApplicationID))
@@ -88,7 +88,7 @@ func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, er
 		err := a.Audit.Append(ctx, change)
 		if err == nil && ctx.Err() == nil {
 			var link tasks.Link
-			link, err = a.Client.Enqueue(ctx, req)
+			link, err = a.client(c).Enqueue(ctx, req)
 			accepted <- link
 		}
 		return cmp.Or(err, ctx.Err())
@@ -98,6 +98,9 @@ func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, er
 	}
 	return <-accepted, w, nil
 }
+
+// client acts for the key of a request.
+func (a *API) client(c *call) *tasks.Client { return a.Client.As(c.key.maker()) }
 
 // unacceptable tells a body that cannot be read from one that makes no sense.
 func unacceptable(err error) error {
@@ -113,7 +116,8 @@ func settled(s tasks.Status) bool { return s.Ended() || s == tasks.Held }
 // await gives the link as soon as its request has ended or is held, and else what
 // is known when the time is over, or nobody may wait any longer. It never fails:
 // while Redis is away it waits on.
-func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.Duration) tasks.Link {
+func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) tasks.Link {
+	ctx := c.r.Context()
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	for last := false; !last; {
@@ -127,7 +131,7 @@ func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.D
 			return link
 		}
 		looking, cancel := context.WithTimeout(ctx, time.Second)
-		now, err := a.look(looking, link.ApplicationID, link.Generation)
+		now, err := look(looking, a.client(c), link.ApplicationID, link.Generation)
 		cancel()
 		if err == nil {
 			link = now
@@ -143,8 +147,8 @@ func (a *API) await(ctx context.Context, w *waiter, link tasks.Link, wait time.D
 }
 
 // look reads one generation of a request, the latest where it is 0.
-func (a *API) look(ctx context.Context, applicationID string, generation int) (tasks.Link, error) {
-	answers, err := a.Client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
+func look(ctx context.Context, client *tasks.Client, applicationID string, generation int) (tasks.Link, error) {
+	answers, err := client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
 	if err != nil {
 		return tasks.Link{}, err
 	}
@@ -186,7 +190,7 @@ func (a *API) getLink(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	link, err := a.look(ctx, id, generation)
+	link, err := look(ctx, a.Client, id, generation)
 	if err != nil {
 		return err
 	}
@@ -226,7 +230,7 @@ func (a *API) deleteLink(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	link, err := a.look(ctx, id, generation)
+	link, err := look(ctx, a.Client, id, generation)
 	if err != nil {
 		return err
 	}
@@ -256,9 +260,12 @@ func (a *API) deleteLink(c *call) error {
 }
 
 func (a *API) cancelled(ctx context.Context, c *call, r record.Record, state record.State) error {
-	link, err := a.look(ctx, r.ApplicationID, r.Generation)
+	link, err := look(ctx, a.Client, r.ApplicationID, r.Generation)
 	if err != nil {
 		return err
+	}
+	if !c.key.Allows(Read) {
+		link.LinkID, link.URL, link.Metadata = "", "", nil
 	}
 	switch state { //nolint:exhaustive // the others are not left by a cancel
 	case record.Calling:

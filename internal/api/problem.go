@@ -178,7 +178,7 @@ func refusal(err error) *problem {
 	reason := tasks.ReasonOf(err)
 	switch fault.Reason(reason) { //nolint:exhaustive // the others are no refusals
 	case fault.Conflict:
-		p := newProblem(http.StatusConflict, reason, "It was asked for otherwise before", err.Error())
+		p := newProblem(http.StatusConflict, reason, "It conflicts with what was asked for before", err.Error())
 		p.Keys = conflictKeys(err)
 		return p
 	case fault.GenerationGap:
@@ -193,6 +193,9 @@ func refusal(err error) *problem {
 
 func conflictKeys(err error) []string {
 	if e, ok := errors.AsType[*tasks.ConflictError](err); ok {
+		return e.Keys
+	}
+	if e, ok := errors.AsType[*tasks.ForeignError](err); ok {
 		return e.Keys
 	}
 	if e, ok := errors.AsType[*tasks.OptionsError](err); ok {

@@ -154,7 +154,7 @@ func (a *API) postBatch(c *call) error {
 		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
 	}
 	did := imported{Batch: batch.Name, Rejects: []rejected{}}
-	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full), Reject: func(r bulk.Reject) error {
+	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full).As(c.key.maker()), Reject: func(r bulk.Reject) error {
 		did.list(r)
 		return nil
 	}}

@@ -132,6 +132,7 @@ func (in *Input) reject(r tasks.Result, line int) Reject {
 	var (
 		invalid  *tasks.InvalidError
 		conflict *tasks.ConflictError
+		foreign  *tasks.ForeignError
 	)
 	switch {
 	case errors.As(r.Err, &invalid):
@@ -140,6 +141,8 @@ func (in *Input) reject(r tasks.Result, line int) Reject {
 		for _, key := range conflict.Keys {
 			reject.Problems = append(reject.Problems, tasks.Problem{Key: key, Message: "differs from what was accepted for this id before"})
 		}
+	case errors.As(r.Err, &foreign):
+		reject.Problems = []tasks.Problem{{Key: idKey, Message: foreign.Error()}}
 	default:
 		reject.Problems = []tasks.Problem{{Key: "generation", Message: r.Err.Error()}}
 	}

@@ -52,6 +52,9 @@ type Config struct {
 	Redis   Redis
 	// MaxBacklog is how many requests of a lane may wait and be queued; 0: any number.
 	MaxBacklog Backlog
+	// RedirectHosts are the hosts that a redirect_url may lead to; any where there is
+	// none.
+	RedirectHosts []string
 	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
 	// knows its address. Like Work, it is zero where Needs.FaceKi is not set.
 	FaceKi faceki.Config
@@ -72,8 +75,10 @@ type shared struct {
 	Account    string `env:"KYCLINK_ACCOUNT, default=default"`
 	Redis      Redis
 	MaxBacklog Backlog `env:"KYCLINK_MAX_BACKLOG"`
-	Callback   callback.Config
-	Log        telemetry.Config
+
+	RedirectHosts []string `env:"KYCLINK_REDIRECT_HOSTS"`
+	Callback      callback.Config
+	Log           telemetry.Config
 }
 
 // EmbeddedRedis says that no Redis was named, so that the process runs its own.
@@ -154,7 +159,7 @@ func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
 	var all shared
 	decode(env, &all)
-	c := Config{Account: all.Account, Redis: all.Redis, MaxBacklog: all.MaxBacklog, Callback: all.Callback, Log: all.Log}
+	c := Config{Account: all.Account, Redis: all.Redis, MaxBacklog: all.MaxBacklog, RedirectHosts: all.RedirectHosts, Callback: all.Callback, Log: all.Log}
 	if needs.FaceKi {
 		decode(env, &c.FaceKi)
 		decode(env, &c.Work)
@@ -206,6 +211,11 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if !regexp.MustCompile(`^[a-z0-9-]{1,32}$`).MatchString(c.Account) {
 		problem("KYCLINK_ACCOUNT is %q; use 1 to 32 of a-z, 0-9 and -", c.Account)
+	}
+	for _, host := range c.RedirectHosts {
+		if err := CheckRedirectHost(host); err != nil {
+			problem("KYCLINK_REDIRECT_HOSTS: %w", err)
+		}
 	}
 	problems = append(problems, c.Redis.Validate()...)
 	if needs.FaceKi {

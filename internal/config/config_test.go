@@ -80,7 +80,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
 		"KYCLINK_ON_UNKNOWN": "retry", "KYCLINK_RETENTION": "48h", "KYCLINK_RESULTS_AGE": "24h", "KYCLINK_RESULTS_CAP": "5000", "FACEKI_RATE": "90/h", "FACEKI_BURST": "12",
-		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json",
+		"KYCLINK_LOG_LEVEL": "debug", "KYCLINK_LOG_FORMAT": "json", "KYCLINK_REDIRECT_HOSTS": "shop.example,*",
 		"KYCLINK_CALLBACK_SECRET": hookSecret + " " + hookSecret, "KYCLINK_CALLBACK_HOSTS": "shop.example,*",
 		"KYCLINK_CALLBACK_ALLOW_CIDRS": "127.0.0.0/8,fd00::/8", "KYCLINK_CALLBACK_PROXY": "http://user:pass@proxy.example:3128",
 	}), config.Needs{FaceKi: true, Redis: true, Terminal: true})
@@ -98,6 +98,7 @@ func TestEverySettingIsRead(t *testing.T) {
 			WorkflowID: "w", ExpiryMinutes: 1, OnUnknown: config.Retry, MaxAttempts: 99, Retention: 48 * time.Hour, ResultsAge: 24 * time.Hour, ResultsCap: 5000, Concurrency: 1000,
 			Rate: config.Rate{Rate: admission.Rate{N: 90, Per: time.Hour}}, Burst: 12,
 		},
+		RedirectHosts: []string{"shop.example", "*"},
 		Callback: callback.Config{
 			Secret: hookSecret + " " + hookSecret, Hosts: []string{"shop.example", "*"}, AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"},
 			Proxy: "http://user:pass@proxy.example:3128",

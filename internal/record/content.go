@@ -50,6 +50,7 @@ func (c Content) AppendJSON(dst []byte) ([]byte, error) {
 			return nil, fmt.Errorf("metadata: %w", err)
 		}
 	}
+	text("by", c.By)
 	number("row", c.Row)
 	return append(dst, '}'), nil
 }

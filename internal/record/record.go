@@ -81,8 +81,30 @@ type Content struct {
 	CallbackURL      string          `json:"callback_url,omitempty"`
 	NotAfter         time.Time       `json:"not_after,omitzero"`
 	Metadata         json.RawMessage `json:"metadata,omitempty"`
-	// Row is the row of its batch that asked for it first, from 1.
+	// By is the id of the API key that made the request; empty for every other
+	// entry point, and in records of earlier versions.
+	By string `json:"by,omitempty"`
+	// Row is the row of its batch that asked for it first, from 1. It stays the last
+	// key: scripts find it there.
 	Row int `json:"row,omitempty"`
+}
+
+// Keys names what was given, as a request calls it.
+func (c Content) Keys() []string {
+	var keys []string
+	for _, k := range []struct {
+		name  string
+		given bool
+	}{
+		{"redirect_url", c.RedirectURL != ""}, {"expiry_minutes", c.ExpiryMinutes != 0}, {"document_optional", c.DocumentOptional != nil},
+		{"workflow_id", c.WorkflowID != ""}, {"callback_url", c.CallbackURL != ""}, {"not_after", !c.NotAfter.IsZero()},
+		{"metadata", len(c.Metadata) > 0},
+	} {
+		if k.given {
+			keys = append(keys, k.name)
+		}
+	}
+	return keys
 }
 
 // Defaults are what a worker fills in where a request says nothing: the options of

@@ -1,0 +1,139 @@
+package tasks_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// A maker that sees only its own gets nothing of what others asked for, and the same
+// answer whether it guesses right or wrong.
+func TestMakersSeeOnlyTheirOwn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	shop := b.client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
+	partner := b.client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
+	desk := b.client.As(tasks.Maker{ID: "k3"})
+	first := tasks.Request{ApplicationID: "A-1", RedirectURL: "https://shop.example/1", Metadata: []byte(`{"a":1}`)}
+	_, err := shop.Enqueue(t.Context(), first)
+	b.must(err)
+	b.enqueue(tasks.Request{ApplicationID: "A-2"}) // as records of earlier versions are: nobody's
+
+	refused := func(by *tasks.Client, req tasks.Request, keys ...string) {
+		t.Helper()
+		link, err := by.Enqueue(t.Context(), req)
+		e, ok := errors.AsType[*tasks.ForeignError](err)
+		if !ok || link.ApplicationID != "" || !slices.Equal(e.Keys, keys) || tasks.ReasonOf(err) != "conflict" {
+			t.Errorf("%+v: %+v, %v", req, link, err)
+		}
+		answers, err := by.Look(t.Context(), []tasks.Request{req})
+		b.must(err)
+		if _, ok := errors.AsType[*tasks.ForeignError](answers[0].Err); !ok {
+			t.Errorf("a look gives %+v", answers[0])
+		}
+	}
+	wrong := first
+	wrong.RedirectURL, wrong.Metadata = "https://shop.example/2", []byte(`{"a":2}`)
+	for _, req := range []tasks.Request{first, wrong} {
+		refused(partner, req, "application_id", "redirect_url", "metadata")
+	}
+	refused(partner, tasks.Request{ApplicationID: "A-1"}, "application_id")
+	refused(partner, tasks.Request{ApplicationID: "A-2"}, "application_id")
+	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 3}, "application_id")
+
+	b.become("A-1", record.Created)
+	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 2}, "application_id")
+	if _, err := desk.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2}); err != nil {
+		t.Errorf("whoever sees everything cannot ask for the next generation: %v", err)
+	}
+	if link, err := shop.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 1}); err != nil || link.Generation != 1 {
+		t.Errorf("its own earlier generation: %+v, %v", link, err)
+	}
+	refused(shop, tasks.Request{ApplicationID: "A-1"}, "application_id") // the latest is another's
+	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 1}, "application_id")
+}
+
+// Batches belong to whoever began them, and their rows to whoever sent them.
+func TestMakersOfBatches(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	shop := b.client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
+	partner := b.client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
+	options := tasks.Options{RedirectURL: "https://shop.example/1"}
+	said := func(by *tasks.Client, batch tasks.Batch) (results []tasks.Result, err error) {
+		err = by.EnqueueAll(t.Context(), batch, rows(1, 2), func(r tasks.Result) { results = append(results, r) })
+		return results, err
+	}
+	for _, how := range []tasks.How{tasks.Fresh, tasks.Again} {
+		got, err := said(shop, tasks.Batch{Name: "spring", Options: options})
+		if err != nil || got[0].Err != nil || got[0].How != how {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for _, o := range []tasks.Options{options, {RedirectURL: "https://shop.example/2"}} {
+		got, err := said(partner, tasks.Batch{Name: "spring", Options: o})
+		e, ok := errors.AsType[*tasks.ForeignError](err)
+		if !ok || len(got) > 0 || !slices.Equal(e.Keys, []string{"batch", "redirect_url"}) {
+			t.Errorf("another's batch: %+v, %v", got, err)
+		}
+	}
+	got, err := said(partner, tasks.Batch{Name: "summer"})
+	b.must(err)
+	for _, r := range got {
+		if _, ok := errors.AsType[*tasks.ForeignError](r.Err); !ok {
+			t.Errorf("another's row: %+v", r)
+		}
+	}
+	got, err = said(b.client, tasks.Batch{Name: "spring", Options: options})
+	if err != nil || got[0].How != tasks.Again {
+		t.Errorf("whoever may do everything: %+v, %v", got, err)
+	}
+	if by := b.record(got[0].Row.Request.ApplicationID).Content; by.By != "k1" || by.Row != 1 {
+		t.Errorf("the record has %+v", by)
+	}
+}
+
+func TestRedirectHosts(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	shop := tasks.NewClient(b.rdb, tasks.Config{Account: b.account, RedirectHosts: []string{"Shop.example.", "partner.example"}})
+	partner := shop.As(tasks.Maker{ID: "k", RedirectHosts: []string{"partner.example", "evil.example"}})
+	for _, tt := range []struct {
+		by   *tasks.Client
+		url  string
+		says string // the problem
+	}{
+		{b.client, "https://any.example/", ""},
+		{shop, "https://SHOP.example:8443/x", ""},
+		{shop, "https://partner.example", ""},
+		{shop, "", ""},
+		{shop, "https://evil.example/?shop.example", "must not lead to evil.example: KYCLINK_REDIRECT_HOSTS allows"},
+		{shop, "https://shop.example.evil.example/", "must not lead to"},
+		{shop, "https://evil.example#@shop.example", "must not lead to"},
+		{partner, "https://partner.example/", ""},
+		{partner, "https://shop.example/", "must not lead to shop.example: this API key allows"},
+		{partner, "https://evil.example/", "must not lead to evil.example: KYCLINK_REDIRECT_HOSTS allows"},
+	} {
+		req := tasks.Request{ApplicationID: "A-" + strings.Map(func(c rune) rune {
+			if c < '!' || c > '~' {
+				return -1
+			}
+			return c
+		}, tt.url), RedirectURL: tt.url}
+		answers, err := tt.by.EnqueueEach(t.Context(), []tasks.Request{req})
+		b.must(err)
+		row := tasks.Row{Number: 1, Request: req, Validated: true}
+		var inBatch error
+		b.must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, given([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
+		asDefault := tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: "d" + req.ApplicationID, Options: tasks.Options{RedirectURL: tt.url}}, given(nil), ignore)
+		for _, err := range []error{answers[0].Err, inBatch, asDefault} {
+			if (err == nil) != (tt.says == "") || err != nil && (!strings.Contains(err.Error(), "redirect_url: "+tt.says) || tasks.ReasonOf(err) != "invalid") {
+				t.Errorf("%s: %v, want %q", tt.url, err, tt.says)
+			}
+		}
+	}
+}
