@@ -58,6 +58,13 @@ type line struct {
 	joined bool // the request is not the batch's own
 }
 
+// sight is what was seen of an id: its latest generation, or why that cannot be read;
+// neither where there is none, or nobody has looked.
+type sight struct {
+	record *record.Record
+	broken error
+}
+
 // verdict is what is to be done with a row, given what is known of its id.
 type verdict struct {
 	op         string // the script's
@@ -74,7 +81,7 @@ type verdict struct {
 // from what the script saw instead.
 func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []Row) ([]accepted, error) {
 	firsts := firstOf(rows)
-	known, room := make([]*record.Record, len(rows)), anyRoom()
+	known, room := make([]sight, len(rows)), anyRoom()
 	for round := range maxRounds {
 		verdicts, err := c.decideAll(ctx, at, rows, firsts, known, room)
 		if err != nil {
@@ -101,7 +108,7 @@ func (c *Client) acceptAll(ctx context.Context, at place, lines []line, rows []R
 	return nil, errors.New("other producers changed the same requests again and again; try again")
 }
 
-func (c *Client) results(verdicts []verdict, seen []*record.Record, rows []Row, firsts []int) []accepted {
+func (c *Client) results(verdicts []verdict, seen []sight, rows []Row, firsts []int) []accepted {
 	results := make([]accepted, len(verdicts))
 	for i, v := range verdicts {
 		results[i].err, results[i].later = v.err, v.later
@@ -110,10 +117,10 @@ func (c *Client) results(verdicts []verdict, seen []*record.Record, rows []Row, 
 		case v.err != nil || v.later:
 		case v.old != nil:
 			results[i].record = *v.old
-		case !c.maker.sees(seen[firsts[i]]): // it was erased, and made anew, since the decision
+		case !c.maker.sees(seen[firsts[i]].record): // it was erased, and made anew, since the decision
 			results[i].err = foreign(rows[i].Request)
 		default:
-			results[i].record = *seen[firsts[i]]
+			results[i].record = *seen[firsts[i]].record
 		}
 	}
 	return results
@@ -133,16 +140,20 @@ func firstOf(rows []Row) []int {
 	return firsts
 }
 
-func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []int, known []*record.Record, left room) (_ []verdict, err error) {
+func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []int, known []sight, left room) (_ []verdict, err error) {
 	verdicts := make([]verdict, len(rows))
 	for i, row := range rows {
-		about := known[i]
+		if known[i].broken != nil {
+			verdicts[i] = verdict{op: "leave", err: &UnreadableError{row.Request.ApplicationID, known[i].broken}}
+			continue
+		}
+		about := known[i].record
 		if f := firsts[i]; f != i {
 			if verdicts[f].full() {
 				verdicts[i].err = verdicts[f].err
 				continue
 			}
-			if about = verdicts[f].leaves(at, rows[f], known[f]); about == nil {
+			if about = verdicts[f].leaves(at, rows[f], known[f].record); about == nil {
 				verdicts[i].later = true
 				continue
 			}
@@ -252,12 +263,11 @@ func conflict(req Request, known *record.Record) error {
 	return nil
 }
 
-// reply is what the script says: whether everything applied, and the records as
-// they are after it, nil where there is none; or that the lanes have no room for
-// all of it.
+// reply is what the script says: whether everything applied, and what is stored
+// after it; or that the lanes have no room for all of it.
 type reply struct {
 	applied, full bool
-	seen          []*record.Record
+	seen          []sight
 	room          room
 }
 
@@ -321,8 +331,8 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 }
 
 // records reads the script's reply.
-func records(reply []any, at place, rows []Row, firsts []int) ([]*record.Record, error) {
-	seen := make([]*record.Record, len(rows))
+func records(reply []any, at place, rows []Row, firsts []int) ([]sight, error) {
+	seen := make([]sight, len(rows))
 	var when time.Time
 	if reply[0].(int64) == 2 {
 		ms, err := strconv.ParseInt(reply[1].(string), 10, 64)
@@ -337,18 +347,18 @@ func records(reply []any, at place, rows []Row, firsts []int) ([]*record.Record,
 			continue
 		}
 		if !when.IsZero() {
-			seen[i] = firstRecord(at, row, when)
+			seen[i].record = firstRecord(at, row, when)
 			continue
 		}
 		raw := reply[next].(string)
 		if next++; raw == "" {
 			continue
 		}
-		r, err := record.Parse(row.Request.ApplicationID, []byte(raw))
-		if err != nil {
-			return nil, err
+		if r, err := record.Parse(row.Request.ApplicationID, []byte(raw)); err != nil {
+			seen[i].broken = err
+		} else {
+			seen[i].record = &r
 		}
-		seen[i] = &r
 	}
 	return seen, nil
 }

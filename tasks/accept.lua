@@ -11,6 +11,7 @@
 --             'keep'     it must be at this generation: nothing changes
 --             'promote'  as keep; where it waits in the bulk lane it is queued in the interactive one
 --             'next'     the latest generation must be the one before, and ended
+--             'leave'    its record cannot be read by this version: nothing is looked at
 --   id, lane ('i' or 'b'), generation, not_after in ms or '', content
 --
 -- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
@@ -41,7 +42,9 @@ end
 local function applies(i)
   local at = FIRST + (i - 1) * WIDTH
   local op, gen = ARGV[at + 1], tonumber(ARGV[at + 4])
-  local h = load(ids[i])
+  if op == 'leave' then return true end
+  local readable, h = pcall(load, ids[i])
+  if not readable then return false end
   if op == 'new' or op == 'none' then return not h end
   if not h then return false end
   if op == 'next' then return h.gen == gen - 1 and ENDED[h.state] end
@@ -185,23 +188,26 @@ local function merged(text, before)
 end
 
 if chunk ~= '' then
-  -- A chunk that was written before may have been fed already: what is new and
-  -- what its old rows were is fed again, and one that does not wait is passed over.
-  local order = tag .. ':order:' .. batch
+  -- A chunk that was written before may have been fed already, and one that comes late
+  -- was passed over: what is new and what its old rows were is fed before the rows, and
+  -- one that does not wait is left as it is.
+  local order, counts = order_key(batch), batch_key(batch)
   local before = redis.call('HGET', order, chunk)
+  local at = redis.call('HMGET', counts, 'cursor', 'last')
   local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
-  if before then
+  if before or tonumber(chunk) < tonumber(at[1] or '0') then
     for _, id in ipairs(waiting) do again(batch, id) end
-    if before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
   end
+  if before and before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
+  if tonumber(chunk) > tonumber(at[2] or '-1') then redis.call('HSET', counts, 'last', chunk) end
   if before ~= value then
     redis.call('HSET', order, chunk, value)
     if before then
       joined = joined - tonumber(string.match(before, '^%d+'))
       for id in string.gmatch(before, '\n%d+ ([^\n]+)') do again(batch, id) end
     end
-    if joined ~= 0 then redis.call('HINCRBY', batch_key(batch), 'joined', joined) end
-    redis.call('ZADD', running_key(), 'NX', 0, batch)
+    if joined ~= 0 then redis.call('HINCRBY', counts, 'joined', joined) end
+    to_feed(batch)
   end
 else
   for _, id in ipairs(waiting) do again(batch, id) end

@@ -140,7 +140,7 @@ func (p *pipeline) feed(ctx context.Context, name string, rows iter.Seq2[Row, er
 	return p.send(ctx, next)
 }
 
-// send starts a chunk. It may have no rows: feeding goes from one to the next.
+// send starts a chunk. It may have no rows.
 func (p *pipeline) send(ctx context.Context, next *chunk) error {
 	clash := func(r Result) bool { return r.Err == nil && p.ids[r.Row.Request.ApplicationID] }
 	for len(p.chunks) == inFlight || len(p.chunks) > 0 && slices.ContainsFunc(next.results, clash) {
@@ -155,12 +155,32 @@ func (p *pipeline) send(ctx context.Context, next *chunk) error {
 		p.ids[r.Row.Request.ApplicationID] = true
 	}
 	next.over = make(chan struct{})
+	var first *chunk
+	if n := len(p.chunks); n > 0 && p.client.limit > 0 {
+		first = p.chunks[n-1]
+	}
 	p.chunks = append(p.chunks, next)
 	go func() {
 		defer close(next.over)
-		next.err = p.client.acceptChunk(ctx, p.batch, next)
+		if next.err = first.await(ctx); next.err == nil {
+			next.err = p.client.acceptChunk(ctx, p.batch, next)
+		}
 	}()
 	return nil
+}
+
+// await waits until a chunk is accepted: where a lane's room is limited, rows take it
+// in their order, and not those behind a chunk that waits for it.
+func (c *chunk) await(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.over:
+		return c.err
+	}
 }
 
 // deliver waits for the oldest chunk. Nothing is told of what comes after one

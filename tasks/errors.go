@@ -47,6 +47,20 @@ func (e *GapError) Error() string {
 		e.ApplicationID, e.Latest, e.Latest+1, e.Want)
 }
 
+// UnreadableError says that what is stored for an id cannot be read by this version of
+// kyclink, so that nobody can say whether the same was asked for (reason "conflict"):
+// a newer version wrote it, or it is damaged. Nothing was changed.
+type UnreadableError struct {
+	ApplicationID string
+	Err           error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("what is stored for %s cannot be read by this version of kyclink; ask again with the version that the workers have: %v", e.ApplicationID, e.Err)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // BacklogError says that a lane has as many requests waiting as it may, so that no
 // new one is accepted, and no waiting one brought forward into it (reason
 // "backlog_full"): try again later. What was accepted before is not touched.
@@ -73,6 +87,9 @@ func ReasonOf(err error) string {
 		return string(fault.Conflict)
 	}
 	if _, ok := errors.AsType[*OptionsError](err); ok {
+		return string(fault.Conflict)
+	}
+	if _, ok := errors.AsType[*UnreadableError](err); ok {
 		return string(fault.Conflict)
 	}
 	if _, ok := errors.AsType[*GapError](err); ok {

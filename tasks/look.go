@@ -44,7 +44,8 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 		if err == nil {
 			r, err := record.Parse(req.ApplicationID, raw)
 			if err != nil {
-				return nil, err
+				answers[i].Err = &UnreadableError{req.ApplicationID, err}
+				continue
 			}
 			known = &r
 		}

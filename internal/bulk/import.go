@@ -130,9 +130,10 @@ func (in *Input) reject(r tasks.Result, line int) Reject {
 		Row: r.Row.Number, Line: line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
 	}
 	var (
-		invalid  *tasks.InvalidError
-		conflict *tasks.ConflictError
-		foreign  *tasks.ForeignError
+		invalid    *tasks.InvalidError
+		conflict   *tasks.ConflictError
+		foreign    *tasks.ForeignError
+		unreadable *tasks.UnreadableError
 	)
 	switch {
 	case errors.As(r.Err, &invalid):
@@ -143,6 +144,8 @@ func (in *Input) reject(r tasks.Result, line int) Reject {
 		}
 	case errors.As(r.Err, &foreign):
 		reject.Problems = []tasks.Problem{{Key: idKey, Message: foreign.Error()}}
+	case errors.As(r.Err, &unreadable):
+		reject.Problems = []tasks.Problem{{Key: idKey, Message: unreadable.Error()}}
 	default:
 		reject.Problems = []tasks.Problem{{Key: "generation", Message: r.Err.Error()}}
 	}

@@ -71,7 +71,7 @@ type calloff struct {
 	*Ledger
 	number    int
 	open      bool // not all have ended
-	from, gap int  // the first chunk that is not known to be through, and how many before it are missing
+	from      int  // the first chunk that is not known to be through
 	head, why string
 	unread    int
 	told      func(ended int)
@@ -89,7 +89,7 @@ func (w *calloff) prepare(ctx context.Context) error {
 		return fmt.Errorf("cancel batch %d: %w", w.number, err)
 	}
 	w.open = open.Err() == nil
-	_, _ = fmt.Sscan(from.Val(), &w.from, &w.gap) // 0 where it has not begun
+	_, _ = fmt.Sscan(from.Val(), &w.from) // 0 where it has not begun
 	name, err := w.batchName(ctx, w.number)
 	if err != nil {
 		return err
@@ -101,31 +101,22 @@ func (w *calloff) prepare(ctx context.Context) error {
 	return err
 }
 
-// chunks goes through the batch's order. Nothing is added to it any more: it ends
-// where as many chunks as there are have been seen, and there may be gaps where an
-// import was broken off. It gives the number after the last one.
+// chunks goes through the batch's order, to which nothing is added any more. It
+// gives the number after the last one.
 func (w *calloff) chunks(ctx context.Context) (after int, err error) {
-	chunks, err := w.rdb.HLen(ctx, w.keys.Order(w.number)).Result()
+	last, err := w.lastChunk(ctx, w.number)
 	if err != nil {
-		return 0, fmt.Errorf("read the order of batch %d: %w", w.number, err)
+		return 0, err
 	}
 	at := w.from
-	for ; at < int(chunks)+w.gap && w.gap < maxGap; at += calloffChunks {
-		names := make([]string, calloffChunks)
-		for i := range names {
-			names[i] = strconv.Itoa(at + i)
-		}
-		values, err := w.rdb.HMGet(ctx, w.keys.Order(w.number), names...).Result()
+	for ; at <= last; at += calloffChunks {
+		chunks, err := w.chunksAt(ctx, w.number, at, calloffChunks)
 		if err != nil {
-			return 0, fmt.Errorf("read the order of batch %d: %w", w.number, err)
+			return 0, err
 		}
-		var pages [][]string
-		for i, v := range values {
-			if text, ok := v.(string); ok {
-				pages = append(pages, orderIDs(text))
-			} else if at+i < int(chunks)+w.gap {
-				w.gap++
-			}
+		pages := make([][]string, len(chunks))
+		for i, c := range chunks {
+			pages[i] = orderIDs(c.text)
 		}
 		if err := w.pages(ctx, pages); err != nil {
 			return 0, err
@@ -133,15 +124,12 @@ func (w *calloff) chunks(ctx context.Context) (after int, err error) {
 		if w.unread > 0 {
 			continue // whoever comes next begins before them
 		}
-		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", fmt.Sprint(at+calloffChunks, w.gap)).Err(); err != nil {
+		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+calloffChunks).Err(); err != nil {
 			return 0, fmt.Errorf("cancel batch %d: %w", w.number, err)
 		}
 	}
 	return at, nil
 }
-
-// maxGap is more chunks than an import has on its way when it is broken off.
-const maxGap = 10_000
 
 // orderIDs are the ids of a chunk: after its first line, each is "row id".
 func orderIDs(chunk string) []string {

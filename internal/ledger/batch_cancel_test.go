@@ -90,6 +90,7 @@ func TestACancelReachesChunksAfterGaps(t *testing.T) {
 	b.enqueueAll("spring", rows(1, 200))
 	b.must(b.rdb.HSet(t.Context(), b.keys.Order(1), "70", b.rdb.HGet(t.Context(), b.keys.Order(1), "1").Val()).Err())
 	b.must(b.rdb.HDel(t.Context(), b.keys.Order(1), "1").Err())
+	b.must(b.rdb.HSet(t.Context(), b.keys.Batch(1), "last", 70).Err())
 	b.callOff("spring")
 	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 200})
 }

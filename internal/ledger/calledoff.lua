@@ -7,5 +7,5 @@ redis.call('ZREM', cancelling_key(), n)
 redis.call('UNLINK', off_key(n))
 redis.call('HSET', batch_key(n), 'cursor', ARGV[2])
 redis.call('HDEL', batch_key(n), 'lines', 'calloff')
-if redis.call('EXISTS', again_key(n)) == 1 then redis.call('ZADD', running_key(), 'NX', 0, n) end
+if redis.call('EXISTS', again_key(n)) == 1 then to_feed(n) end
 return 'ok'

@@ -13,7 +13,7 @@ if redis.call('HGET', key, 'status') == 'cancelled' then return 'cancelled' end
 if want == 'resume' then
   redis.call('HDEL', key, 'status')
   redis.call('HDEL', account_key(), stop_field(n))
-  redis.call('ZADD', running_key(), 'NX', 0, n)
+  to_feed(n)
   return 'running'
 end
 local status = want == 'pause' and 'paused' or 'cancelled'

@@ -40,31 +40,67 @@ local function feed(batch, id)
   return 1
 end
 
+-- An older version's producer does not say that it filled a gap which was passed over.
+-- passed keeps those that it may still fill, as many as it has on its way, and
+-- refilled feeds the ones that are there. It says whether there are any.
+local function passed(batch, from, to)
+  if to - from > LEFT_OUT then return end
+  local gaps = redis.call('HGET', batch_key(batch), 'gaps') or ''
+  for n = from, to - 1 do gaps = gaps .. n .. ' ' end
+  redis.call('HSET', batch_key(batch), 'gaps', gaps)
+end
+local function refilled(batch)
+  local gaps, left, any = redis.call('HGET', batch_key(batch), 'gaps'), '', false
+  for n in string.gmatch(gaps or '', '%d+') do
+    local text = not any and redis.call('HGET', order_key(batch), n)
+    if not text then left = left .. n .. ' ' end
+    for id in string.gmatch(text or '', '\n%d+ ([^\n]+)') do
+      any = true
+      redis.call('RPUSH', again_key(batch), id)
+    end
+  end
+  if gaps and left == '' then redis.call('HDEL', batch_key(batch), 'gaps')
+  elseif gaps ~= left and gaps then redis.call('HSET', batch_key(batch), 'gaps', left) end
+  return any
+end
+
+local MISSING = 500 -- chunks that one turn passes over
+
 -- serve feeds what was put back first, then the rows from the cursor on: the
 -- number of a chunk, and how many of its lines were fed. It gives how many were
 -- fed, and whether there may be more.
 local function serve(batch, share)
   if redis.call('HEXISTS', account_key(), stop_field(batch)) == 1 then return 0, false end
-  local fed = 0
+  local fed, counts = 0, batch_key(batch)
   local ids = redis.call('LPOP', again_key(batch), share)
   if ids then
     for _, id in ipairs(ids) do fed = fed + feed(batch, id) end
     return fed, true
   end
-  local at = redis.call('HMGET', batch_key(batch), 'cursor', 'lines')
-  local chunk = at[1] and redis.call('HGET', tag .. ':order:' .. batch, at[1])
-  if not chunk then return 0, false end
-  local line, from = 0, tonumber(at[2] or 0)
+  local at = redis.call('HMGET', counts, 'cursor', 'lines')
+  local cursor, from = tonumber(at[1]), tonumber(at[2] or 0)
+  if not cursor then return 0, false end
+  local number, chunk = next_chunk(batch, cursor, MISSING)
+  if number ~= cursor then
+    if not number and not chunk then return 0, refilled(batch) end
+    looked = looked + MISSING / 5
+    redis.call('HSET', counts, 'cursor', number or chunk)
+    redis.call('HDEL', counts, 'lines')
+    if not number then return 0, true end
+    passed(batch, cursor, number)
+    from = 0
+  end
+  local line = 0
   for rest in string.gmatch(chunk, '\n%d+([^\n]*)') do
     if fed == share then
-      redis.call('HSET', batch_key(batch), 'lines', line)
+      redis.call('HSET', counts, 'lines', line)
       return fed, true
     end
     line = line + 1
     if line > from and rest ~= '' then fed = fed + feed(batch, string.sub(rest, 2)) end -- '' was erased
   end
-  redis.call('HINCRBY', batch_key(batch), 'cursor', 1)
-  if at[2] then redis.call('HDEL', batch_key(batch), 'lines') end
+  redis.call('HINCRBY', counts, 'cursor', 1)
+  if at[2] then redis.call('HDEL', counts, 'lines') end
   return fed, true
 end
 

@@ -7,9 +7,11 @@
 local batch = redis.call('ZRANGEBYSCORE', batch_deadlines_key(), '-inf', ms(now), 'LIMIT', 0, 1)[1]
 if not batch then return { '' } end
 local counts = batch_key(batch)
-local at = redis.call('HGET', counts, 'late') or '0'
-local chunk = redis.call('HGET', tag .. ':order:' .. batch, at)
-if not chunk then
+local number, chunk = next_chunk(batch, tonumber(redis.call('HGET', counts, 'late') or '0'), 500)
+if not number and chunk then
+  redis.call('HSET', counts, 'late', chunk)
+  return { '1' }
+elseif not number then
   local open = 0
   for _, n in ipairs(redis.call('HMGET', counts, 'waiting', 'queued', 'calling', 'held')) do open = open + tonumber(n or 0) end
   redis.call('HDEL', counts, 'late')
@@ -17,7 +19,7 @@ if not chunk then
   else redis.call('ZREM', batch_deadlines_key(), batch) end
   return { '1' }
 end
-redis.call('HINCRBY', counts, 'late', 1)
+redis.call('HSET', counts, 'late', number + 1)
 local out = { '1' }
 for id in string.gmatch(chunk, '\n%d+ ([^\n]+)') do
   local h = peek(id)

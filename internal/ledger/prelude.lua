@@ -16,6 +16,30 @@ local function deliveries_key(id) return tag .. ':deliveries:' .. id end
 local function undelivered_key() return tag .. ':undelivered' end
 local function pending_key() return tag .. ':pending' end
 
+-- A batch's order is a hash of numbered chunks, which come in any order. Some never
+-- come: those of an import that was killed, or of a row that was refused. The batch's
+-- `last` is the highest number that was written; an older version keeps none, and has
+-- no more than LEFT_OUT chunks missing.
+local LEFT_OUT = 16
+local function last_chunk(batch)
+  local n = redis.call('HLEN', order_key(batch))
+  if n == 0 then return -1 end
+  return math.max(n - 1 + LEFT_OUT, tonumber(redis.call('HGET', batch_key(batch), 'last') or '-1'))
+end
+
+-- next_chunk gives the number and the text of the first chunk that is there, from a
+-- number on; nil and the number to go on from where `most` are missing; nil and nil
+-- after the last one.
+local function next_chunk(batch, from, most)
+  local text = redis.call('HGET', order_key(batch), from)
+  if text then return from, text end
+  local last = last_chunk(batch)
+  for n = from + 1, math.min(from + most, last) do
+    if redis.call('HEXISTS', order_key(batch), n) == 1 then return n, redis.call('HGET', order_key(batch), n) end
+  end
+  if from + most < last then return nil, from + most + 1 end
+end
+
 -- doubted counts attempts that may have made a link that nobody knows of, for the
 -- batch, and for the account, whose count never falls.
 local function doubted(batch, n)

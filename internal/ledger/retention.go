@@ -80,7 +80,7 @@ type progress struct {
 	at     scrubbing
 }
 
-const progressFormat = "%d %t %t %d %d %d"
+const progressFormat = "%d %t %t %d %d"
 
 func (l *Ledger) progress(ctx context.Context) (p progress, err error) {
 	text, err := l.rdb.HGet(ctx, l.keys.State(), "retention").Result()
@@ -88,7 +88,7 @@ func (l *Ledger) progress(ctx context.Context) (p progress, err error) {
 		return p, fmt.Errorf("read how far retention is: %w", err)
 	}
 	// Where it cannot be read it begins anew.
-	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.scrubs, &p.at.batch, &p.at.chunk, &p.at.missing); err != nil {
+	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.scrubs, &p.at.batch, &p.at.chunk); err != nil {
 		return progress{}, nil //nolint:nilerr // see above
 	}
 	return p, nil
@@ -107,7 +107,7 @@ func (l *Ledger) goOn(ctx context.Context, p progress) (err error) {
 		}
 		p.scrubs = !over
 	}
-	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.scrubs, p.at.batch, p.at.chunk, p.at.missing)
+	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.scrubs, p.at.batch, p.at.chunk)
 	if err := l.rdb.HSet(ctx, l.keys.State(), "retention", text).Err(); err != nil {
 		return fmt.Errorf("keep how far retention is: %w", err)
 	}

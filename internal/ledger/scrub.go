@@ -50,9 +50,8 @@ func (l *Ledger) batchNumbers(ctx context.Context) ([]int, error) {
 	return numbers, nil
 }
 
-// scrubbing is how far a walk through a batch is: the next chunk, and how many
-// before it are missing.
-type scrubbing struct{ batch, chunk, missing int }
+// scrubbing is how far a walk through all batches is: the next chunk of one.
+type scrubbing struct{ batch, chunk int }
 
 // scrub goes on through a batch, for that many scripts at most, and gives where to go
 // on: at the next batch, where it is through.
@@ -65,11 +64,11 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 			}
 		}
 	}
-	chunks, err := l.rdb.HLen(ctx, l.keys.Order(at.batch)).Result()
+	last, err := l.lastChunk(ctx, at.batch)
 	if err != nil {
-		return taken, at, fmt.Errorf("read the order of batch %d: %w", at.batch, err)
+		return taken, at, err
 	}
-	for ; at.chunk-at.missing < int(chunks) && at.missing < mostMissing; scripts-- {
+	for ; at.chunk <= last; scripts-- {
 		if scripts == 0 {
 			return taken, at, nil
 		}
@@ -77,13 +76,12 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 		for i := range scrubChunks {
 			args = append(args, at.chunk+i)
 		}
-		reply, err := l.ageing.scrub.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64Slice()
+		n, err := l.ageing.scrub.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int()
 		if err != nil {
 			return taken, at, fmt.Errorf("scrub the order of batch %d: %w", at.batch, err)
 		}
 		at.chunk += scrubChunks
-		at.missing += scrubChunks - int(reply[0])
-		taken += int(reply[1])
+		taken += n
 	}
 	return taken, scrubbing{batch: at.batch + 1}, nil
 }

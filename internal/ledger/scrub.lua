@@ -1,12 +1,11 @@
 -- scrub takes the ids of requests that are not kept out of the rows of a batch.
 -- ARGV[1] the batch's number   ARGV[2...] numbers of chunks
--- Returns {how many of the chunks there are, how many rows lost their id}.
-local order, found, cut = tag .. ':order:' .. ARGV[1], 0, 0
+-- Returns how many rows lost their id.
+local order, cut = order_key(ARGV[1]), 0
 for i = 2, #ARGV do
   local text = redis.call('HGET', order, ARGV[i])
   if text then
     local before = cut
-    found = found + 1
     text = string.gsub(text, '(\n%d+) ([^\n]+)', function(row, id)
       if redis.call('EXISTS', record_key(id)) == 1 then return nil end
       cut = cut + 1
@@ -15,4 +14,4 @@ for i = 2, #ARGV do
     if cut > before then redis.call('HSET', order, ARGV[i], text) end
   end
 end
-return { found, cut }
+return cut

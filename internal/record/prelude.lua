@@ -29,6 +29,7 @@ local function batch_deadlines_key() return tag .. ':batch-deadlines' end
 local function running_key() return tag .. ':running' end
 local function account_key() return tag .. ':account' end
 local function again_key(n) return tag .. ':again:' .. n end
+local function order_key(n) return tag .. ':order:' .. n end
 local function old_key(gen, id) return tag .. ':old:' .. gen .. ':' .. id end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 
@@ -150,10 +151,19 @@ local function batch_number(name)
   return tonumber(number)
 end
 
+-- to_feed says that a batch has something to feed. One that had nothing takes its turn
+-- after all that have waited for theirs: it would be served more often than they are
+-- if it came first whenever it is extended.
+local served
+local function to_feed(batch)
+  served = served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', served, batch)
+end
+
 -- again puts an id before the rows of its batch, to be fed next.
 local function again(batch, id)
   redis.call('RPUSH', again_key(batch), id)
-  redis.call('ZADD', running_key(), 'NX', 0, batch)
+  to_feed(batch)
 end
 
 -- enqueue makes a request queued for one more turn in its lane. The caller

@@ -1,0 +1,282 @@
+package ledger_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+var errKilled = errors.New("the importer was killed")
+
+// kill is what happens to an importer at one chunk.
+type kill string
+
+const (
+	killNever   kill = "never"
+	killBefore  kill = "before the script runs"
+	killAfter   kill = "before the script's reply comes"
+	killWaiting kill = "while it waits for room in the lane"
+)
+
+// importer is a producer's connection that lets only one chunk of a batch reach
+// Redis: those before it, which have no rows, are taken as accepted.
+type importer struct {
+	only int
+	kill kill
+}
+
+func (importer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (importer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (i importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		chunk, ok := acceptedChunk(cmd)
+		switch {
+		case !ok:
+			return next(ctx, cmd)
+		case chunk >= 0 && chunk < i.only:
+			cmd.(*redis.Cmd).SetVal([]any{int64(2), "0"})
+			return nil
+		case i.kill == killBefore:
+			return errKilled
+		}
+		if err := next(ctx, cmd); err != nil || i.kill != killAfter {
+			return err
+		}
+		return errKilled
+	}
+}
+
+// acceptedChunk is the number of the chunk that an accept script writes, -1 for none.
+func acceptedChunk(cmd redis.Cmder) (int, bool) {
+	args := cmd.Args()
+	if !strings.HasPrefix(cmd.Name(), "eval") || len(args) < 6 {
+		return 0, false
+	}
+	if _, ok := args[4].(int); !ok {
+		return 0, false // opens the batch by its name
+	}
+	if chunk, ok := args[5].(int); ok {
+		return chunk, true
+	}
+	return -1, true
+}
+
+// importChunk imports the first rows of one chunk of a batch.
+func (b *bench) importChunk(batch string, chunk, n, limit int, k kill) error {
+	rdb := redis.NewClient(b.rdb.Options())
+	defer func() { _ = rdb.Close() }()
+	rdb.AddHook(importer{chunk, k})
+	ctx, cancel := context.WithCancelCause(b.t.Context())
+	defer cancel(nil)
+	client := tasks.NewClient(rdb, tasks.Config{Account: b.keys.Account, MaxBacklog: limit, OnFull: func(*tasks.BacklogError) {
+		cancel(errKilled) // no room comes while one waits for it here
+	}})
+	rows := func(yield func(tasks.Row, error) bool) {
+		for i := range n {
+			number := chunk*record.ChunkRows + i + 1
+			if !yield(tasks.Row{Number: number, Request: tasks.Request{ApplicationID: fmt.Sprint(batch, "-", number)}}, nil) {
+				return
+			}
+		}
+	}
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch}, rows, func(r tasks.Result) { b.must(r.Err) })
+	if err != nil && context.Cause(ctx) == nil && !errors.Is(err, errKilled) {
+		b.t.Fatal(err)
+	}
+	return err
+}
+
+// finishFed feeds once, and makes the links of what was fed.
+func (b *bench) finishFed(room int) int {
+	b.t.Helper()
+	refs := b.feedUpTo(b.ledger, room).Refs
+	for _, ref := range refs {
+		if answer := b.tryMark(b.ledger, ref, ""); answer.Verdict == record.Call {
+			_, err := b.ledger.Created(b.t.Context(), answer.Attempt, link)
+			b.must(err)
+		}
+	}
+	return len(refs)
+}
+
+// finishAll goes on until nothing is fed any more.
+func (b *bench) finishAll() {
+	b.t.Helper()
+	for idle := 0; idle < 20; idle++ {
+		if b.finishFed(1000) > 0 {
+			idle = 0
+		}
+	}
+}
+
+// Whichever chunks of a batch reach Redis, in whatever order, however full the lane
+// is and wherever the importer is killed: each row that is accepted is fed, and what
+// is written of the order is found.
+func TestEveryAcceptedRowIsFed(t *testing.T) {
+	t.Parallel()
+	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBenchAt(t, own)
+		defer func() { b.must(b.rdb.FlushDB(t.Context()).Err()) }()
+		chunk := rapid.OneOf(rapid.IntRange(0, 12), rapid.IntRange(0, 300))
+		batch := rapid.SampledFrom([]string{"spring", "autumn"})
+		written := map[string]map[int]int{"spring": {}, "autumn": {}} // rows by chunk, at least
+		rt.Repeat(map[string]func(*rapid.T){
+			"import": func(rt *rapid.T) {
+				name, number, rows := batch.Draw(rt, "batch"), chunk.Draw(rt, "chunk"), rapid.IntRange(1, 4).Draw(rt, "rows")
+				k := rapid.SampledFrom([]kill{killNever, killNever, killBefore, killAfter, killWaiting}).Draw(rt, "kill")
+				limit := 0
+				if k == killWaiting {
+					limit = rapid.IntRange(1, 8).Draw(rt, "limit")
+				}
+				if err := b.importChunk(name, number, rows, limit, k); err == nil {
+					written[name][number] = max(written[name][number], rows)
+				}
+			},
+			"feed": func(rt *rapid.T) { b.finishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
+			"pause": func(rt *rapid.T) {
+				name := batch.Draw(rt, "batch")
+				b.steer(name, ledger.PauseBatch)
+				b.finishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
+				b.steer(name, ledger.ResumeBatch)
+			},
+		})
+		b.finishAll()
+		for _, r := range b.records() {
+			if r.State != record.Created {
+				rt.Fatalf("%s of batch %d was accepted as row %d, and is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
+			}
+		}
+		b.expectCounters()
+		for name, chunks := range written {
+			b.expectOrder(name, chunks)
+		}
+	})
+}
+
+// expectOrder compares the order of a batch with what must be in it.
+func (b *bench) expectOrder(batch string, chunks map[int]int) {
+	b.t.Helper()
+	if b.number(batch) == 0 {
+		return
+	}
+	var rows []int
+	for page, err := range b.ledger.Order(b.t.Context(), b.number(batch)) {
+		b.must(err)
+		for _, line := range page {
+			rows = append(rows, line.Row)
+		}
+	}
+	if !slices.IsSortedFunc(rows, cmp.Compare[int]) {
+		b.t.Fatalf("the order of %s is %v", batch, rows)
+	}
+	for chunk, n := range chunks {
+		for i := range n {
+			if row := chunk*record.ChunkRows + i + 1; !slices.Contains(rows, row) {
+				b.t.Fatalf("row %d is not in the order of %s: %v", row, batch, rows)
+			}
+		}
+	}
+}
+
+// A gap that is wider than one script looks at is crossed all the same, in scripts
+// that each look at a bounded part of it.
+func TestAWideGapIsCrossed(t *testing.T) {
+	b := newBench(t)
+	b.must(b.importChunk("spring", 0, 1, 0, killNever))
+	b.must(b.importChunk("spring", 20_000, 1, 0, killNever))
+	b.finishAll()
+	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 2})
+	b.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
+	b.must(b.importChunk("spring", 7, 2, 0, killNever))
+	b.finishAll()
+	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 4})
+}
+
+// A batch of a version that did not keep its last chunk's number has its gaps from
+// the chunks that were on their way when its import was killed.
+func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
+	b := newBench(t)
+	for _, chunk := range []int{0, 2, 5, 7} {
+		b.must(b.importChunk("spring", chunk, 1, 0, killNever))
+	}
+	b.must(b.rdb.HDel(t.Context(), b.keys.Batch(b.number("spring")), "last").Err())
+	b.finishAll()
+	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 4})
+	b.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
+}
+
+// What has a gap before it ends in time, and when its batch is cancelled.
+func TestWhatIsBehindAGapEnds(t *testing.T) {
+	t.Run("not_after", func(t *testing.T) {
+		b := newBench(t)
+		b.begin(tasks.Options{NotAfter: time.Now().Add(time.Hour)})
+		for _, chunk := range []int{3, 700} {
+			b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+		}
+		number := b.number("spring")
+		b.must(b.rdb.HSet(t.Context(), b.keys.Batch(number), "not_after", 1).Err())
+		b.must(b.rdb.ZAdd(t.Context(), b.keys.Tag()+":batch-deadlines", redis.Z{Score: 1, Member: number}).Err())
+		if ended := b.expireAll(); ended != 4 {
+			t.Errorf("%d ended", ended)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		b := newBench(t)
+		for _, chunk := range []int{3, 11_000} {
+			b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+		}
+		b.callOff("spring")
+		b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 4})
+	})
+}
+
+// A producer of a version that does not say so fills a gap after it was passed over.
+func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
+	b := newBench(t)
+	for _, chunk := range []int{0, 2, 4} {
+		b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+	}
+	b.finishAll()
+	for _, chunk := range []int{3, 1} {
+		b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+		b.must(b.rdb.Del(t.Context(), b.keys.Again(b.number("spring"))).Err())
+	}
+	b.finishAll()
+	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 10})
+}
+
+// What comes to be fed, a batch that is new or one that had nothing left, takes its
+// turn after the batches that wait.
+func TestNewRowsTakeTheirTurn(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("autumn", rows(1, 100))
+	b.feedUpTo(b.ledger, 1)
+	fed := map[string]int{}
+	for i := range 30 {
+		b.must(b.importChunk(fmt.Sprint("spring-", i), 0, 1, 0, killNever))
+		for _, ref := range b.feedUpTo(b.ledger, i+2).Refs {
+			fed[ref.ApplicationID[:1]]++
+		}
+	}
+	if fed["R"] < 5 {
+		t.Errorf("fed %v: the batch that waits has to wait while others come", fed)
+	}
+}

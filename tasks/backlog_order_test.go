@@ -1,0 +1,90 @@
+package tasks_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// accepted is how many requests there are, and the last row among them.
+func (b *bench) accepted() (n, last int) {
+	b.Helper()
+	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
+	b.must(err)
+	for _, key := range keys {
+		n, last = n+1, max(last, b.record(key[len(b.keys.Tag())+1:]).Content.Row)
+	}
+	return n, last
+}
+
+// The room of a lane goes to the rows of an import in their order: what waits for it
+// is not kept waiting by rows that come after.
+func TestAnImportTakesItsRoomInOrder(t *testing.T) {
+	const most, rows = 100, 800
+	b := newBench(t)
+	var one sync.Mutex
+	full := 0
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most, OnFull: func(*tasks.BacklogError) {
+		one.Lock()
+		defer one.Unlock()
+		if full++; full > 20 {
+			b.endSome(rows)
+			return
+		}
+		if n, last := b.accepted(); n != last {
+			t.Errorf("%d rows were accepted, and row %d is among them", n, last)
+		}
+		b.endSome(37)
+	}})
+	reqs := make([]tasks.Request, rows)
+	for i := range reqs {
+		reqs[i].ApplicationID = fmt.Sprint("R-", i)
+	}
+	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { b.must(r.Err) }))
+	if n, _ := b.accepted(); n != rows || full == 0 {
+		t.Errorf("%d rows were accepted; it waited %d times", n, full)
+	}
+}
+
+// A row whose record cannot be read is refused, and no other row is.
+func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
+	for name, damage := range map[string]func(b *bench, key string){
+		"newer":   func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err()) },
+		"header":  func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 4, "xyz").Err()) },
+		"content": func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, record.HeaderLen, "xyz").Err()) },
+		"short":   func(b *bench, key string) { b.must(b.rdb.Set(t.Context(), key, "1w", 0).Err()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.enqueue(tasks.Request{ApplicationID: "R-150", Lane: tasks.Bulk})
+			damage(b, b.keys.Record("R-150"))
+			reqs := make([]tasks.Request, 900)
+			for i := range reqs {
+				reqs[i].ApplicationID = fmt.Sprint("R-", i+1)
+			}
+			reqs[150].ApplicationID = "R-150" // twice
+			refused := 0
+			b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
+				if r.Err == nil {
+					return
+				}
+				if refused++; r.Row.Request.ApplicationID != "R-150" || tasks.ReasonOf(r.Err) != "conflict" {
+					t.Errorf("row %d: %v", r.Row.Number, r.Err)
+				}
+			}))
+			if b.expectCounters(1, "waiting 898"); refused != 2 {
+				t.Errorf("%d rows were refused", refused)
+			}
+			b.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot be read by this version")
+			answers, err := b.client.Look(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
+			b.must(err)
+			if tasks.ReasonOf(answers[0].Err) != "conflict" || answers[1].Link.Status != tasks.Waiting {
+				t.Errorf("looked, and got %+v", answers)
+			}
+		})
+	}
+}
