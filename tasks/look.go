@@ -13,6 +13,8 @@ import (
 
 // Answer is what is known of one request.
 type Answer struct {
+	// Link is what exists. Where Err refuses the request, it is what was accepted
+	// for the id before; zero where nothing was.
 	Link Link
 	// Err is [ErrNotFound], or why the request was not accepted as it is given.
 	Err error
@@ -64,18 +66,21 @@ func (c *Client) answer(ctx context.Context, req Request, known *record.Record) 
 	if err != nil {
 		return Answer{}, err
 	}
+	refusal := v.err
 	switch {
-	case v.err != nil:
-		return Answer{Err: v.err}, nil //nolint:nilerr // a refusal is an answer
 	case v.op == "new":
-		return Answer{Err: ErrNotFound}, nil
-	case v.op == "next":
-		return Answer{Err: &GapError{req.ApplicationID, req.Generation, known.Generation, Status(known.State)}}, nil
-	case v.old != nil:
+		refusal = ErrNotFound
+	case v.op == "next" && refusal == nil:
+		refusal = &GapError{req.ApplicationID, req.Generation, known.Generation, Status(known.State)}
+	}
+	if v.old != nil {
 		known = v.old
 	}
+	if known == nil {
+		return Answer{Err: refusal}, nil
+	}
 	link, err := c.link(ctx, *known)
-	return Answer{Link: link}, err
+	return Answer{link, refusal}, err
 }
 
 // Wait returns when the latest generation of a request has ended or is held. It

@@ -22,6 +22,8 @@ type importOptions struct {
 	columns           []string
 	rejects           string
 	dryRun, asJSON    bool
+	again             bool // make links for rows that have one
+	spreadsheet       bool
 	values            map[string]*string // batch options, by key
 }
 
@@ -36,8 +38,9 @@ func newImport() *cobra.Command {
 		Use:   "import FILE --batch NAME",
 		Short: "accept a file of people as a batch; workers make the links",
 		Long: `import accepts the rows of FILE, a CSV whose header names the request's keys in any
-order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is told of, or
-written to --rejects, and the others are accepted.
+order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is reported, or
+written to --rejects as it is with the reason, and the others are accepted. Rejects can
+be corrected and imported: their columns reason and message are ignored.
 
 Stopped at any point, even by kill -9, the same command goes on: a row is accepted
 once, whichever way it comes in again, and what an earlier FILE of the batch had stays
@@ -57,7 +60,9 @@ Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 	cmd.Flags().StringVar(&o.format, "format", "", "csv or ndjson, where FILE's suffix does not say so")
 	cmd.Flags().StringVar(&o.delimiter, "delimiter", "", `what is between the cells of a CSV, such as ; or tab (default ,)`)
 	cmd.Flags().StringArrayVar(&o.columns, "map", nil, "KEY=COLUMN: what FILE calls one of the request's keys; may be repeated")
-	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this CSV file")
+	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this file: FILE's columns and format, with reason and message")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "put ' before cells of --rejects that a spreadsheet may take for a formula")
+	cmd.Flags().BoolVar(&o.again, "again", false, "accept rows, too, that have a link in FILE already")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be, and how long it would take; accept nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
 	for _, key := range batchOptions() {
@@ -77,7 +82,7 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	}
 	defer func() { _ = in.Close() }()
 	return withShared(cmd, func(e *engine) error {
-		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch})
+		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, Again: o.again})
 	})
 }
 
@@ -170,11 +175,11 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	job.Reject = told.tell
 	over := func() error { return nil }
 	if o.rejects != "" {
-		rejects, err := bulk.CreateRejects(o.rejects, job.Input)
+		rejects, err := bulk.CreateRejects(o.rejects, job.Input, o.spreadsheet)
 		if err != nil {
 			return err
 		}
-		job.Reject, over = rejects.Write, rejects.Close
+		job.Reject, job.Whole, over = rejects.Write, true, rejects.Close
 	}
 	var counts bulk.Counts
 	var rehearsal bulk.Rehearsal
@@ -250,6 +255,7 @@ func describeCounts(c bulk.Counts) string {
 		{c.Conflicts, "in conflict with what was accepted before"},
 		{c.Refused, "refused for their generation"},
 		{c.Invalid, "invalid"},
+		{c.Linked, "skipped, as they have a link in FILE already (--again accepts them)"},
 	} {
 		if part.n > 0 {
 			text += fmt.Sprintf(", %d %s", part.n, part.what)

@@ -104,7 +104,7 @@ func TestImportCommand(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d, with %q:\n%s", c.args, code, c.code, c.stderr, stderr)
 		}
 	}
-	if got := read(t, rejects); !strings.Contains(got, "1,2,expiry_minutes,invalid,must be at least 1,A-3\n") {
+	if got := read(t, rejects); got != "application_id,expiry_minutes,reason,message\nA-3,0,invalid,expiry_minutes: must be at least 1\n" {
 		t.Errorf("rejects: %s", got)
 	}
 	pipe := filepath.Join(dir, "pipe.csv")

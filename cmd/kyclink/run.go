@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -23,9 +23,10 @@ import (
 )
 
 type runOptions struct {
-	out                          string
-	retryFailed, force, simulate bool
-	patience                     time.Duration
+	out                    string
+	retryFailed, retryHeld bool
+	force, simulate, renew bool
+	patience               time.Duration
 }
 
 func newRun() *cobra.Command {
@@ -39,8 +40,14 @@ same order to OUT, with status, link_id, url, expires_at, reason, attempts and
 possible_duplicates.
 
 It keeps OUT.journal. Stopped at any point, even by kill -9, the same command goes
-on where it was, and calls FaceKi for no finished row again. Failed rows are tried
-again with --retry-failed.
+on where it was, and calls FaceKi for no finished row again. Both files may be moved
+or renamed together. Failed rows are tried again with --retry-failed. A held row may
+have a link that nobody has: --retry-held tries it again, which may cost a second
+one, and says first how many there are.
+
+FILE may be the OUT of another run: rows with the status created and a URL keep
+their link, unless --again is given. Rows that repeat an id share one link; the
+summary names them.
 
 Without KYCLINK_REDIS_URL it uses an embedded Redis, in this process. --simulate is
 for a trial: its links come from a simulator, not from FaceKi.
@@ -52,6 +59,8 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required); .csv or .ndjson, FILE's format for other names")
 	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
+	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "try rows again that are held: each may make, and bill, a second link")
+	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links for rows, too, that have one in FILE already")
 	cmd.Flags().BoolVar(&o.force, "force", false, "overwrite OUT although it has no journal: rows may get a second link")
 	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
 	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "give up waiting when nothing was created for this long")
@@ -63,7 +72,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	var reached bulk.Progress
 	var note string
 	defer func() { err = noted(interrupted(ctx, err, reached), note) }()
-	out, batch, err := o.target(cmd)
+	out, err := o.target(cmd)
 	if err != nil {
 		return err
 	}
@@ -89,24 +98,31 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	announce(bar, e.cfg)
 	note = simulatedNote(e.cfg)
 
-	reached, err = o.finish(ctx, cmd, e, in, bar, out, batch)
+	reached, err = o.finish(ctx, cmd, e, in, bar, out)
 	return err
 }
 
 // finish does the job and writes OUT.
-func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *bulk.Input, bar *progress,
-	out, batch string,
+func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *bulk.Input, bar *progress, out string,
 ) (p bulk.Progress, err error) {
-	job, err := o.job(ctx, e, in, batch)
+	job, err := o.job(ctx, e, in, bar)
 	if err != nil {
 		return p, err
 	}
-	job.Report = bar.report
-	journal, err := bulk.OpenJournal(out, o.header(e, job), o.force)
+	survey, err := job.Survey()
+	if err != nil {
+		return p, err
+	}
+	journal, err := bulk.OpenJournal(out, o.header(e, job, out), o.force)
 	if err != nil {
 		return p, err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
+	job.Batch = journal.Batch()
+	if survey.Linked > 0 {
+		fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already, and no new one is made; --again makes one for each\n",
+			number(survey.Linked, "row"), verb(survey.Linked, "has", "have"))
+	}
 	w, err := e.newWorker(ctx, book(e, job, journal), nil)
 	if err != nil {
 		return p, err
@@ -117,47 +133,46 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	if err != nil && !impatient {
 		return p, err
 	}
-	summary, err := job.Export(ctx, out)
+	written, err := job.Export(ctx, out)
 	if err != nil {
 		return p, err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s%s\n", o.out, describe(summary), simulatedNote(e.cfg))
+	o.conclude(cmd.ErrOrStderr(), written, survey, simulatedNote(e.cfg))
 	switch {
 	case impatient:
 		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
 			o.patience, openCounts(p))}
-	case summary.Unfinished():
+	case written.Unfinished():
 		return p, &codeError{code: exitNotCreated}
 	}
 	return p, nil
 }
 
-// target checks the flags, and gives the file that is to be written and the name
-// of its batch.
-func (o runOptions) target(cmd *cobra.Command) (out, batch string, err error) {
-	if o.out == "" {
-		return "", "", usageError(cmd, errors.New("say where the links go: -o OUT"))
+// target checks the flags, and gives the file that is to be written.
+func (o runOptions) target(cmd *cobra.Command) (string, error) {
+	switch {
+	case o.out == "":
+		return "", usageError(cmd, errors.New("say where the links go: -o OUT"))
+	case bulk.Standard(o.out):
+		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is whole and has a journal beside it; "+
+			"name one, and print it afterwards", o.out))
+	case o.patience <= 0:
+		return "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
+	case strings.ContainsFunc(o.out, unicode.IsControl):
+		return "", usageError(cmd, fmt.Errorf("-o: the path %q holds a line break or another control character; name another OUT", o.out))
 	}
-	if o.patience <= 0 {
-		return "", "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
-	}
-	if out, err = bulk.Target(o.out); err != nil {
-		return "", "", err
-	}
-	if batch, err = bulk.BatchName(out); err != nil {
-		return "", "", err
-	}
-	if !utf8.ValidString(batch) || strings.ContainsFunc(batch, unicode.IsControl) {
-		return "", "", usageError(cmd, fmt.Errorf("-o: the path %q holds a line break or another control character, or is not UTF-8; name another OUT",
-			strings.TrimPrefix(batch, "run:")))
-	}
-	return out, batch, nil
+	return bulk.Target(o.out)
 }
 
-// job gives the job without its journal.
-func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, batch string) (*bulk.Job, error) {
+// job gives the job without its journal and batch.
+func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, bar *progress) (*bulk.Job, error) {
 	job := &bulk.Job{
-		Input: in, Batch: batch, Book: e.ledger, RetryFailed: o.retryFailed, Patience: o.patience,
+		Input: in, Book: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, Again: o.renew,
+		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, Report: bar.report,
+		Retrying: func(held int) {
+			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",
+				number(held, "held row"), number(held, "link"))
+		},
 		Trouble: func(err error) {
 			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
 		},
@@ -170,9 +185,10 @@ func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, batch st
 	return job, err
 }
 
-func (o runOptions) header(e *engine, job *bulk.Job) bulk.Header {
+// header is what a journal that is begun now belongs to.
+func (o runOptions) header(e *engine, job *bulk.Job, out string) bulk.Header {
 	header := bulk.Header{
-		Upstream: "real", Ledger: cmp.Or(job.Ledger, "embedded"), Account: e.cfg.Account, Batch: job.Batch, BaseURL: e.cfg.FaceKi.BaseURL,
+		Upstream: "real", Ledger: cmp.Or(job.Ledger, "embedded"), Account: e.cfg.Account, Batch: bulk.NewBatch(out), BaseURL: e.cfg.FaceKi.BaseURL,
 	}
 	if e.cfg.FaceKi.Simulated {
 		header.Upstream = "simulated"
@@ -258,6 +274,40 @@ func noted(err error, note string) error {
 		return err
 	}
 	return &codeError{exitCode(err), fmt.Errorf("%w%s", err, note)}
+}
+
+// conclude says what can be done about rows that have no link of their own, and in
+// the last line what OUT holds.
+func (o runOptions) conclude(w io.Writer, written bulk.Written, survey bulk.Survey, note string) {
+	for _, r := range survey.Repeats {
+		fmt.Fprintf(w, "kyclink: %s\n", r)
+	}
+	if more := survey.Repeated - len(survey.Repeats); more > 0 {
+		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
+	}
+	if n := written.Summary[tasks.Failed]; n > 0 {
+		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed tries such rows again\n")
+	}
+	if n := written.Summary[tasks.Held]; n > 0 {
+		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held tries again, which may bill up to %s\n",
+			number(n, "second link"))
+	}
+	text := describe(written.Summary)
+	if written.Linked > 0 {
+		text += fmt.Sprintf(" (%d of them had a link before)", written.Linked)
+	}
+	if n := survey.Repeated; n > 0 {
+		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
+	}
+	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
+}
+
+// verb is one for a single thing, else many.
+func verb(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 func describe(s bulk.Summary) string {

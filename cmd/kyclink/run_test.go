@@ -95,7 +95,7 @@ func TestRunOfANastyFile(t *testing.T) {
 		switch {
 		case row["application_id"] != id:
 			t.Fatalf("row %d is of %q, want %q", i+1, row["application_id"], id)
-		case reason != "" && (row["status"] != "rejected" || !strings.HasPrefix(row["reason"], reason) || row["url"] != ""):
+		case reason != "" && (row["status"] != "rejected" || !strings.HasPrefix(row["reason"], reason) || (row["url"] != "") != strings.HasPrefix(reason, "conflict")):
 			t.Errorf("row %d: %s, %q; want rejected, %q", i+1, row["status"], row["reason"], reason)
 		case reason == "" && (row["status"] != "created" || !strings.HasPrefix(row["url"], "https://simulator.invalid/")):
 			t.Errorf("row %d: %s, %q", i+1, row["status"], row["reason"])
@@ -245,6 +245,9 @@ func TestRunRefuses(t *testing.T) {
 		"no output":            {[]string{"run", in}, 64, "-o OUT"},
 		"no input":             {[]string{"run", "-o", out}, 64, "an input file"},
 		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
+		"standard output":      {[]string{"run", in, "-o", "/dev/stdout"}, 64, "-o /dev/stdout: OUT must be a file"},
+		"a dash":               {[]string{"run", in, "-o", "-"}, 64, "OUT must be a file"},
+		"a descriptor":         {[]string{"run", in, "-o", "/proc/self/fd/1"}, 64, "OUT must be a file"},
 		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},
 		"an unknown command":   {[]string{"walk"}, 64, "walk"},
 		"no credentials":       {[]string{"run", in, "-o", out}, 78, "--simulate"},

@@ -37,6 +37,8 @@ type Export struct {
 	// Expired leaves out all rows but those whose link has expired at Now.
 	Expired bool
 	Now     time.Time
+	// Spreadsheet lets no cell of a CSV be taken for a formula.
+	Spreadsheet bool
 }
 
 // exportAtOnce is how many pages are read and put into words at a time.
@@ -175,7 +177,11 @@ func (e *Export) encoder(text *bytes.Buffer) (write func(record.Record, tasks.Li
 		for _, key := range keys {
 			cells = append(cells, cell(r, key))
 		}
-		return w.Write(append(cells, resultTexts(l)...))
+		cells = append(cells, resultTexts(l)...)
+		if e.Spreadsheet {
+			neutralize(cells)
+		}
+		return w.Write(cells)
 	}
 	return write, func() error {
 		w.Flush()

@@ -9,9 +9,11 @@
 package bulk
 
 import (
-	"fmt"
+	"crypto/rand"
 	"path/filepath"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/tasks"
@@ -81,21 +83,25 @@ func explain(what, problem string, err error) string {
 // Rejected is the status of a row that was not accepted, a word of files only.
 const Rejected tasks.Status = "rejected"
 
-// Rejection is what [Output.Write] shows of a row that was not accepted.
-func Rejection(reason fault.Reason, message string) tasks.Link {
-	return tasks.Link{Status: Rejected, Reason: string(reason), Message: message}
+// Rejection is what [Output.Write] shows of a row that was not accepted: why, and
+// the link that exists for its id, if any.
+func Rejection(reason fault.Reason, message string, exists tasks.Link) tasks.Link {
+	l := tasks.Link{Status: Rejected, Reason: string(reason), Message: message}
+	if exists.URL != "" {
+		l.LinkID, l.URL, l.ExpiresAt = exists.LinkID, exists.URL, exists.ExpiresAt
+		l.Attempts, l.PossibleDuplicates = exists.Attempts, exists.PossibleDuplicates
+	}
+	return l
 }
 
-// BatchName is the name of a run's batch: it comes from OUT's absolute path, so
-// that the same OUT means the same batch from whichever directory, and through
-// whichever symbolic link to its directory, the run is started.
-func BatchName(out string) (string, error) {
-	dir, err := filepath.Abs(filepath.Dir(out))
-	if err == nil {
-		dir, err = filepath.EvalSymlinks(dir)
+// NewBatch makes up the name of a new run's batch. People recognise OUT in it
+// where its name can be shown; what makes it unique is drawn.
+func NewBatch(out string) string {
+	label := filepath.Base(out)
+	if len(label) > maxLabel || !utf8.ValidString(label) || strings.ContainsFunc(label, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		label = "out"
 	}
-	if err != nil {
-		return "", &OutputError{Path: out, Problem: "lies in a directory that cannot be used; make it first", Err: cause(err)}
-	}
-	return fmt.Sprintf("run:%s", filepath.Join(dir, filepath.Base(out))), nil
+	return "run:" + label + ":" + rand.Text()
 }
+
+const maxLabel = 100 // bytes

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -57,24 +58,15 @@ func otherRunCommand(t *testing.T, out string) *exec.Cmd {
 	return cmd
 }
 
-func TestBatchName(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(dir, link); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	want := "run:" + filepath.Join(dir, "out.csv")
-	for _, out := range []string{"out.csv", "./out.csv", filepath.Join(dir, "out.csv"), filepath.Join(link, "out.csv")} {
-		if got, err := BatchName(out); err != nil || got != want {
-			t.Errorf("BatchName(%q) = %q, %v; want %q", out, got, err, want)
+func TestNewBatch(t *testing.T) {
+	for out, want := range map[string]string{
+		"links.csv": "run:links.csv:", "/srv/kyc/Zoë.csv": "run:Zoë.csv:", "two\nlines.csv": "run:out:", "bad\xff.csv": "run:out:",
+		"hidden\u202e.csv": "run:out:", strings.Repeat("x", 200): "run:out:",
+	} {
+		one, other := NewBatch(out), NewBatch(out)
+		if !strings.HasPrefix(one, want) || len(one) < len(want)+20 || one == other {
+			t.Errorf("the batches of %q are %q and %q", out, one, other)
 		}
-	}
-	if got, err := BatchName("missing/out.csv"); err == nil {
-		t.Errorf("a directory that is not there gives %q", got)
 	}
 }
 

@@ -1,7 +1,6 @@
 package bulk
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
@@ -38,19 +37,47 @@ func resultTexts(l tasks.Link) []string {
 		strconv.Itoa(l.Attempts), strconv.Itoa(l.PossibleDuplicates)}
 }
 
+// layout is how rows of an input are written: the input's columns, and then others,
+// which take the place of input columns of the same name.
+type layout struct {
+	format      Format
+	comma       byte // of a CSV; a comma where 0
+	extra       []string
+	spreadsheet bool // no cell is to be taken for a formula
+}
+
+func (l layout) isExtra(name string) bool { return slices.Contains(l.extra, name) }
+
+// encoder writes rows. texts are the values of the layout's extra columns.
+type encoder interface {
+	row(row Row, texts []string) error
+	flush() error
+}
+
+func newEncoder(w io.Writer, in *Input, l layout) (encoder, error) {
+	if l.format == NDJSON {
+		return newNDJSONEncoder(w, in, l), nil
+	}
+	return newCSVEncoder(w, in, l)
+}
+
 // csvEncoder writes LF line ends: the CRLF mode of csv.Writer changes the line
 // breaks in cells.
 type csvEncoder struct {
 	w     *csv.Writer
 	cells func(Row) []string
+	layout
 }
 
-func newCSVEncoder(w io.Writer, in *Input) (*csvEncoder, error) {
-	e := &csvEncoder{w: csv.NewWriter(w)}
+func newCSVEncoder(w io.Writer, in *Input, l layout) (*csvEncoder, error) {
+	e := &csvEncoder{w: csv.NewWriter(w), layout: l}
+	if l.comma != 0 {
+		e.w.Comma = rune(l.comma)
+	}
 	names := tasks.Keys()
 	e.cells = func(row Row) []string { return row.texts(tasks.Keys()) }
 	if in.format == CSV {
-		kept := keptColumns(in.columns)
+		kept := l.keptColumns(in.columns)
 		pick := func(from []string) []string {
 			picked := make([]string, len(kept))
 			for i, at := range kept {
@@ -61,22 +88,28 @@ func newCSVEncoder(w io.Writer, in *Input) (*csvEncoder, error) {
 		names = pick(in.columns)
 		e.cells = func(row Row) []string { return pick(row.cells) }
 	}
-	return e, e.w.Write(append(names, results[:]...))
+	return e, e.write(names, l.extra)
 }
 
-// keptColumns lists the columns of the input that OUT has too.
-func keptColumns(columns []string) []int {
+// keptColumns lists the columns of the input that are written, too.
+func (l layout) keptColumns(columns []string) []int {
 	var kept []int
 	for i, name := range columns {
-		if !isResult(name) {
+		if !l.isExtra(name) {
 			kept = append(kept, i)
 		}
 	}
 	return kept
 }
 
-func (e *csvEncoder) row(row Row, l tasks.Link) error {
-	return e.w.Write(append(e.cells(row), resultTexts(l)...))
+func (e *csvEncoder) row(row Row, texts []string) error { return e.write(e.cells(row), texts) }
+
+func (e *csvEncoder) write(cells, texts []string) error {
+	cells = append(cells, texts...)
+	if e.spreadsheet {
+		neutralize(cells)
+	}
+	return e.w.Write(cells)
 }
 
 func (e *csvEncoder) flush() error {
@@ -104,16 +137,19 @@ func (r Row) texts(keys []string) []string {
 }
 
 type ndjsonEncoder struct {
-	w       *bufio.Writer
+	w       io.Writer
 	members func(Row) []member
+	layout
 }
 
-func newNDJSONEncoder(w *bufio.Writer, in *Input) *ndjsonEncoder {
+func newNDJSONEncoder(w io.Writer, in *Input, l layout) *ndjsonEncoder {
+	e := &ndjsonEncoder{w: w, layout: l}
 	if in.format == NDJSON {
-		return &ndjsonEncoder{w, Row.own}
+		e.members = e.own
+		return e
 	}
-	kept := keptColumns(in.columns)
-	return &ndjsonEncoder{w, func(row Row) []member {
+	kept := l.keptColumns(in.columns)
+	e.members = func(row Row) []member {
 		var members []member
 		for _, at := range kept {
 			name, cell := in.columns[at], row.cells[at]
@@ -122,13 +158,14 @@ func newNDJSONEncoder(w *bufio.Writer, in *Input) *ndjsonEncoder {
 			}
 		}
 		return members
-	}}
+	}
+	return e
 }
 
-func (e *ndjsonEncoder) row(row Row, l tasks.Link) error {
+func (e *ndjsonEncoder) row(row Row, texts []string) error {
 	members := e.members(row)
-	for i, text := range resultTexts(l) {
-		switch name := results[i]; {
+	for i, text := range texts {
+		switch name := e.extra[i]; {
 		case name == "attempts" || name == "possible_duplicates":
 			members = append(members, member{name, json.RawMessage(text)})
 		case text != "":
@@ -146,11 +183,11 @@ func (e *ndjsonEncoder) row(row Row, l tasks.Link) error {
 	return err
 }
 
-func (e *ndjsonEncoder) flush() error { return e.w.Flush() }
+func (e *ndjsonEncoder) flush() error { return nil }
 
 // own gives the members of a JSON row, or shows the beginning of a line that is
 // no JSON object.
-func (r Row) own() []member {
+func (l layout) own(r Row) []member {
 	members, ok := object(r.raw)
 	if !ok {
 		shown := r.raw[:min(len(r.raw), maxShown)]
@@ -159,7 +196,7 @@ func (r Row) own() []member {
 		}
 		return []member{{"input", quote(string(shown))}}
 	}
-	return slices.DeleteFunc(members, func(m member) bool { return isResult(m.key) })
+	return slices.DeleteFunc(members, func(m member) bool { return l.isExtra(m.key) })
 }
 
 // typed gives a cell the JSON type of its key, or a string where the cell does

@@ -22,21 +22,28 @@ func (s Summary) Unfinished() bool {
 	return false
 }
 
+// Written is what OUT holds.
+type Written struct {
+	Summary
+	// Linked is how many rows had a link in the input, and were not accepted.
+	Linked int
+}
+
 // Export reads the input once more and writes every row of it to out with what
 // came of it, in constant memory. As with [Job.Work], Redis may be away for the
 // job's patience, and where ctx ends first the error is its cause; then out is
 // what it was before.
-func (j *Job) Export(ctx context.Context, out string) (Summary, error) {
-	summary, err := j.export(ctx, out)
-	return summary, whyEnded(ctx, err)
+func (j *Job) Export(ctx context.Context, out string) (Written, error) {
+	written, err := j.export(ctx, out)
+	return written, whyEnded(ctx, err)
 }
 
-func (j *Job) export(ctx context.Context, out string) (Summary, error) {
+func (j *Job) export(ctx context.Context, out string) (Written, error) {
 	o, err := Create(out, j.Input)
 	if err != nil {
-		return nil, err
+		return Written{}, err
 	}
-	summary := Summary{}
+	written := Written{Summary: Summary{}}
 	err = j.eachPage(ctx, func(page []Row) error {
 		answers, err := j.look(ctx, page)
 		if err != nil {
@@ -47,7 +54,10 @@ func (j *Job) export(ctx context.Context, out string) (Summary, error) {
 			if err != nil {
 				return err
 			}
-			summary[link.Status]++
+			written.Summary[link.Status]++
+			if row.linked != nil {
+				written.Linked++
+			}
 			if err := o.Write(row, link); err != nil {
 				return err
 			}
@@ -58,15 +68,15 @@ func (j *Job) export(ctx context.Context, out string) (Summary, error) {
 		err = o.Commit()
 	}
 	if err != nil {
-		return nil, errors.Join(err, o.Discard())
+		return Written{}, errors.Join(err, o.Discard())
 	}
-	return summary, nil
+	return written, nil
 }
 
 // eachPage reads the input and calls do for every page of rows.
 func (j *Job) eachPage(ctx context.Context, do func(page []Row) error) error {
 	var page []Row
-	for row, err := range j.Input.Rows() {
+	for row, err := range j.rows() {
 		if err != nil {
 			return err
 		}
@@ -83,41 +93,42 @@ func (j *Job) eachPage(ctx context.Context, do func(page []Row) error) error {
 	return do(page)
 }
 
-// look gives what is known of each row.
+// look gives what is known of each row. Of one that is wrong it is what is known of
+// its id, as far as that could be read.
 func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
-	answers := make([]tasks.Answer, len(page))
-	var (
-		reqs  []tasks.Request
-		place []int
-	)
+	reqs := make([]tasks.Request, len(page))
 	for i, row := range page {
-		if row.Err != nil {
-			answers[i].Err = row.Err
-			continue
+		if reqs[i] = row.Request; row.Err != nil || row.linked != nil {
+			reqs[i] = tasks.Request{ApplicationID: row.Request.ApplicationID}
 		}
-		reqs, place = append(reqs, row.Request), append(place, i)
 	}
-	err := j.insist(ctx, func() error {
-		known, err := j.Client.Look(ctx, reqs)
-		for k, a := range known {
-			answers[place[k]] = a
-		}
+	var answers []tasks.Answer
+	err := j.insist(ctx, func() (err error) {
+		answers, err = j.Client.Look(ctx, reqs)
 		return err
 	})
+	for i := range answers {
+		if page[i].Err != nil {
+			answers[i].Err = page[i].Err
+		}
+	}
 	return answers, err
 }
 
 // shown is what OUT says of a row.
 func (j *Job) shown(row Row, a tasks.Answer) (tasks.Link, error) {
-	if a.Err == nil {
+	if row.linked != nil && a.Link.URL == "" {
+		return *row.linked, nil
+	}
+	if a.Err == nil || row.linked != nil {
 		return a.Link, nil
 	}
 	if reason := tasks.ReasonOf(a.Err); reason != "" {
-		return Rejection(fault.Reason(reason), a.Err.Error()), nil
+		return Rejection(fault.Reason(reason), a.Err.Error(), a.Link), nil
 	}
 	err := a.Err
 	if errors.Is(err, tasks.ErrNotFound) && j.full != nil {
-		return Rejection(fault.BacklogFull, j.full.Error()), nil //nolint:nilerr // the row was not accepted, which is its answer
+		return Rejection(fault.BacklogFull, j.full.Error(), tasks.Link{}), nil //nolint:nilerr // the row was not accepted, which is its answer
 	}
 	if errors.Is(err, tasks.ErrNotFound) { // it was accepted before
 		err = errForgotten

@@ -20,6 +20,10 @@ type Import struct {
 	Reject func(Reject) error
 	// Report is called now and then with how far it is.
 	Report func(Counts)
+	// Again accepts rows, too, that have a link already.
+	Again bool
+	// Whole keeps what rows hold until they are accepted, as [Rejects.Write] needs.
+	Whole bool
 }
 
 // Reject is a row that was not accepted.
@@ -29,6 +33,8 @@ type Reject struct {
 	ApplicationID string // as far as it could be read
 	Reason        fault.Reason
 	Problems      []tasks.Problem // of columns, by the file's names
+
+	row Row
 }
 
 // Counts is how many rows of a file there were, and what became of them.
@@ -41,6 +47,7 @@ type Counts struct {
 	Conflicts int `json:"conflicts"` // another content was accepted for its id
 	Refused   int `json:"refused"`   // what it asks for cannot be had now: the generation
 	Invalid   int `json:"invalid"`
+	Linked    int `json:"linked"` // it has a link already, in the file, and is skipped
 }
 
 // Rejected is how many rows were not accepted.
@@ -71,26 +78,29 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	defer stop()
 	var counts Counts
 	var unwritten error
-	lines := make(map[int]int) // of the rows that are on their way
+	waiting := make(map[int]Row) // for their result, by number
 	rows := func(yield func(tasks.Row, error) bool) {
 		for row, err := range i.Input.Rows() {
 			if err != nil {
 				yield(tasks.Row{}, err)
 				return
 			}
-			lines[row.Number] = row.Line
+			if i.passOver(row, &counts) {
+				continue
+			}
 			if row.Err != nil { // hundreds of rows are on their way at a time, and what is wrong may be large
 				row.Request = tasks.Request{ApplicationID: tasks.Shorten(row.Request.ApplicationID)}
 			}
+			waiting[row.Number] = i.kept(row)
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}
 	}
 	err := i.Client.EnqueueAll(going, i.Batch, rows, func(r tasks.Result) {
-		line := lines[r.Row.Number]
-		delete(lines, r.Row.Number)
-		if err := i.add(&counts, r, line); err != nil && unwritten == nil {
+		row := waiting[r.Row.Number]
+		delete(waiting, r.Row.Number)
+		if err := i.add(&counts, r, row); err != nil && unwritten == nil {
 			unwritten = err
 			stop()
 		}
@@ -104,7 +114,24 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	return counts, whyEnded(ctx, err)
 }
 
-func (i *Import) add(counts *Counts, r tasks.Result, line int) error {
+func (i *Import) kept(row Row) Row {
+	if i.Whole {
+		return row
+	}
+	return Row{Number: row.Number, Line: row.Line}
+}
+
+// passOver counts a row that has a link, and is not to have another.
+func (i *Import) passOver(row Row, counts *Counts) bool {
+	if i.Again || i.Input.linkOf(row, false) == nil {
+		return false
+	}
+	counts.Rows++
+	counts.Linked++
+	return true
+}
+
+func (i *Import) add(counts *Counts, r tasks.Result, row Row) error {
 	if counts.Rows++; counts.Rows%reportRows == 0 && i.Report != nil {
 		i.Report(*counts)
 	}
@@ -112,7 +139,7 @@ func (i *Import) add(counts *Counts, r tasks.Result, line int) error {
 		counts.count(r.How)
 		return nil
 	}
-	reject := i.Input.reject(r, line)
+	reject := i.Input.reject(r, row)
 	switch reject.Reason {
 	case fault.Conflict:
 		counts.Conflicts++
@@ -125,9 +152,9 @@ func (i *Import) add(counts *Counts, r tasks.Result, line int) error {
 }
 
 // reject tells of a row by the names that the file has for its columns.
-func (in *Input) reject(r tasks.Result, line int) Reject {
+func (in *Input) reject(r tasks.Result, row Row) Reject {
 	reject := Reject{
-		Row: r.Row.Number, Line: line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
+		row: row, Row: row.Number, Line: row.Line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
 	}
 	var (
 		invalid    *tasks.InvalidError
@@ -156,5 +183,7 @@ func (in *Input) reject(r tasks.Result, line int) Reject {
 }
 
 func (r Reject) String() string {
-	return fmt.Sprintf("row %d at line %d, %s: %s", r.Row, r.Line, r.Reason, &tasks.InvalidError{Problems: r.Problems})
+	return fmt.Sprintf("row %d at line %d, %s: %s", r.Row, r.Line, r.Reason, r.message())
 }
+
+func (r Reject) message() string { return (&tasks.InvalidError{Problems: r.Problems}).Error() }

@@ -212,11 +212,11 @@ func TestImportOfANastyFile(t *testing.T) {
 
 	path := filepath.Join(t.TempDir(), "rejects.csv")
 	i, _ = importer(t, d, "a.csv", nasty, reading)
-	rejects, err := CreateRejects(path, i.Input)
+	rejects, err := CreateRejects(path, i.Input, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.Reject = rejects.Write
+	i.Reject, i.Whole = rejects.Write, true
 	counts, err := i.Run(t.Context())
 	if err = errors.Join(err, rejects.Close()); err != nil || counts != want {
 		t.Errorf("imported %+v, %v", counts, err)
@@ -293,12 +293,18 @@ func TestRepeatsAreFoundInFiles(t *testing.T) {
 	defer r.close()
 	const many = 20_000
 	for i := range 3 * many {
-		if err := r.add(fmt.Sprint(i%many), []tasks.How{tasks.Fresh, tasks.Again}[i%2]); err != nil {
+		if err := r.add(fmt.Sprint(i%many), i+1, []tasks.How{tasks.Fresh, tasks.Again}[i%2]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	found := map[tasks.How]int{}
-	if err := r.each(func(how tasks.How, n int) { found[how] = n }); err != nil || found[tasks.Fresh] != many || found[tasks.Again] != many {
+	found := map[byte]int{}
+	err = r.each(func(again repeat) {
+		found[again.how]++
+		if again.first != (again.row-1)%many+1 {
+			t.Errorf("row %d repeats row %d", again.row, again.first)
+		}
+	})
+	if err != nil || found['f'] != many || found['a'] != many {
 		t.Errorf("found %v, %v", found, err)
 	}
 }

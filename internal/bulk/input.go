@@ -23,8 +23,9 @@ type Row struct {
 	// Err is nil, or a [*tasks.InvalidError] with all that is wrong with the row.
 	Err error
 
-	cells []string // CSV: as many as the file has columns
-	raw   []byte   // NDJSON: the line
+	cells  []string    // CSV: as many as the file has columns
+	raw    []byte      // NDJSON: the line
+	linked *tasks.Link // the link that the row has already, and is to keep
 }
 
 // Reading says how a file is read. The zero value goes by the file's name.

@@ -34,6 +34,17 @@ type Job struct {
 	Journal *Journal
 	// RetryFailed starts a new run of the rows that failed in an earlier one.
 	RetryFailed bool
+	// RetryHeld lets the rows go on that are held. Each may make and bill a second
+	// link.
+	RetryHeld bool
+	// Retrying is called before any held row goes on, with how many will; nil: nobody
+	// wants to know.
+	Retrying func(held int)
+	// Again makes links for the rows that have one already; see [Survey].
+	Again bool
+	// Simulated says that the links are. Otherwise a row that has a simulated link
+	// has none.
+	Simulated bool
 	// Patience is how long nothing may be created before Work stops waiting, and
 	// how long Redis may fail a step before the job does.
 	Patience time.Duration
@@ -42,19 +53,21 @@ type Job struct {
 	// Trouble is called when Redis begins to fail a step that is then tried again.
 	Trouble func(error)
 
-	room *room // while rows are accepted
-	full error // why rows were not accepted when the patience was over
+	all    int   // rows of the file; 0 before [Job.Survey]
+	linked *ids  // of the rows that have a link already; nil before [Job.Survey]
+	room   *room // while rows are accepted
+	full   error // why rows were not accepted when the patience was over
 }
 
-// Progress is how far a job is. But for Rows it counts requests, of which rows
-// that repeat one are no other; what was rejected is one each.
+// Progress is how far a job is.
 type Progress struct {
-	Rows      int // read so far; all of them once Imported
+	Rows      int // that were accepted or refused so far; all of them once Imported
+	All       int // rows of the file; 0 where that is not known
 	Imported  bool
-	Rejected  int
-	Counts    map[record.State]int // of the requests that this batch accepted
-	Elsewhere int                  // that another batch or a signup owns and that have not ended
-	Others    int                  // that another batch or a signup owns and that have ended or are held
+	Rejected  int                  // rows
+	Counts    map[record.State]int // of the requests that this batch accepted, also by rows that are gone
+	Elsewhere int                  // requests that another batch or a signup owns and that have not ended
+	Others    int                  // requests that another batch or a signup owns and that have ended or are held
 }
 
 // Done is how many requests have ended or are held.
@@ -67,12 +80,11 @@ func (p Progress) Open() int {
 	return p.Counts[record.Waiting] + p.Counts[record.Queued] + p.Counts[record.Calling] + p.Elsewhere
 }
 
-// Settled is how much of [Progress.Total] there is nothing more to do for.
-func (p Progress) Settled() int { return p.Done() + p.Rejected }
+// Settled is for how many rows there is nothing more to do.
+func (p Progress) Settled() int { return max(0, p.Rows-p.Open()) }
 
-// Total is how much there is to do, as far as it is known: until the file is
-// imported it grows.
-func (p Progress) Total() int { return p.Settled() + p.Open() }
+// Total is how many rows there are, as far as that is known.
+func (p Progress) Total() int { return max(p.All, p.Rows) }
 
 // ErrImpatient says that nothing was created for as long as the job was to wait.
 var ErrImpatient = errors.New("nothing was created for too long")
@@ -100,10 +112,8 @@ func (j *Job) work(ctx context.Context, p *Progress) error {
 			return err
 		}
 	}
-	if j.RetryFailed {
-		if err := j.retryFailed(ctx); err != nil {
-			return err
-		}
+	if err := j.retry(ctx); err != nil {
+		return err
 	}
 	var o others
 	err := j.insist(ctx, func() (err error) {
@@ -116,11 +126,12 @@ func (j *Job) work(ctx context.Context, p *Progress) error {
 	return j.await(ctx, p, o)
 }
 
-// restore passes over what no row asks for any more: a link for it would be paid
-// for, and stand in no OUT.
+// restore passes over what no good row asks for any more: a link for it would be
+// paid for, and nobody would want it. What has a link already is put back for wrong
+// rows too, and is shown with them.
 func (j *Job) restore(ctx context.Context) error {
 	var (
-		asked *ids
+		asked *asked
 		page  []record.Record
 	)
 	flush := func() error {
@@ -135,7 +146,7 @@ func (j *Job) restore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !asked.has(r.ApplicationID) {
+		if !asked.good.has(r.ApplicationID) && (r.State != record.Created || !asked.other.has(r.ApplicationID)) {
 			continue
 		}
 		if page = append(page, r); len(page) == lookRows {
@@ -147,50 +158,23 @@ func (j *Job) restore(ctx context.Context) error {
 	return flush()
 }
 
-// asked gives the ids of all good rows.
-func (j *Job) asked(ctx context.Context) (*ids, error) {
-	asked := newIDs()
+// asked are the ids of good rows, and those of rows that are wrong or have a link in
+// the input.
+type asked struct{ good, other ids }
+
+func (j *Job) asked(ctx context.Context) (*asked, error) {
+	a := &asked{newIDs(), newIDs()}
 	err := j.eachPage(ctx, func(page []Row) error {
 		for _, row := range page {
-			if row.Err == nil {
-				asked.add(row.Request.ApplicationID)
+			if row.Err == nil && row.linked == nil {
+				a.good.add(row.Request.ApplicationID)
+			} else {
+				a.other.add(row.Request.ApplicationID)
 			}
 		}
 		return nil
 	})
-	return &asked, err
-}
-
-// retryFailed goes through the rows, not through the batch: what is no longer in
-// the file is nobody's wish any more, and neither is what a row is refused for.
-func (j *Job) retryFailed(ctx context.Context) error {
-	return j.eachPage(ctx, func(page []Row) error {
-		answers, err := j.look(ctx, page)
-		if err != nil {
-			return err
-		}
-		for _, a := range answers {
-			if a.Err != nil || a.Link.Status != tasks.Failed {
-				continue
-			}
-			err := j.insist(ctx, func() error { return j.again(ctx, a.Link.ApplicationID, a.Link.Generation) })
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// again starts a new run where the generation is the latest and still failed.
-// One that is queued then has its task when its row is accepted.
-func (j *Job) again(ctx context.Context, applicationID string, generation int) error {
-	r, ok, err := j.Book.Get(ctx, applicationID)
-	if err != nil || !ok || r.State != record.Failed || r.Generation != generation {
-		return err
-	}
-	_, _, err = j.Book.Again(ctx, r)
-	return err
+	return a, err
 }
 
 // others is what this job's rows ask for and somebody else asked for before.
@@ -204,17 +188,21 @@ func (o others) count(p *Progress) { p.Elsewhere, p.Others = len(o.open), len(o.
 // accept gives every good row to the ledger, from the first one on.
 func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 	o := others{map[string]tasks.Request{}, newIDs()}
-	p.Rows, p.Rejected = 0, 0
+	p.Rows, p.Rejected, p.All = 0, 0, j.all
 	if err := j.sameLedger(ctx); err != nil {
 		return o, err
 	}
+	linked := 0
 	rows := func(yield func(tasks.Row, error) bool) {
-		for row, err := range j.Input.Rows() {
+		for row, err := range j.rows() {
 			if err != nil {
 				yield(tasks.Row{}, err)
 				return
 			}
-			p.Rows++
+			if row.linked != nil {
+				linked++
+				continue
+			}
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
@@ -225,6 +213,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 	defer stop(nil)
 	j.room = &room{job: j, ctx: going, stop: stop}
 	err := j.Client.EnqueueAll(going, tasks.Batch{Name: j.Batch}, rows, func(r tasks.Result) {
+		p.Rows++
 		switch {
 		case r.Err != nil:
 			p.Rejected++
@@ -240,6 +229,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 		}
 	})
 	o.count(p)
+	p.Rows += linked
 	p.Imported = err == nil
 	if errors.Is(context.Cause(going), ErrImpatient) {
 		err = errors.Join(ErrImpatient, j.report(ctx, p))

@@ -16,14 +16,16 @@ import (
 const journalVersion = 1
 
 // Header says what a journal belongs to. A journal goes on only for the same
-// upstream, account, batch and ledger.
+// upstream, account and ledger.
 type Header struct {
 	Version  int    `json:"version"`  // set by [OpenJournal]
 	Upstream string `json:"upstream"` // "real" or "simulated"
 	Account  string `json:"account"`
-	Batch    string `json:"batch"`
-	Ledger   string `json:"ledger"`   // "embedded", or the id of the ledger in a real Redis
-	BaseURL  string `json:"base_url"` // for people; it is not compared
+	// Batch names the batch. A journal keeps the name that it was begun with,
+	// wherever it and OUT are moved to; older ones have OUT's path at the time.
+	Batch   string `json:"batch"`
+	Ledger  string `json:"ledger"`   // "embedded", or the id of the ledger in a real Redis
+	BaseURL string `json:"base_url"` // for people; it is not compared
 }
 
 // Journal is OUT.journal: an append-only file of JSON lines, readable for its
@@ -34,6 +36,7 @@ type Journal struct {
 	out  string
 	file *os.File
 	lock *flock.Flock
+	head Header
 	size int64        // what was there when it was opened, in whole lines
 	sync func() error // makes what was written last
 
@@ -55,9 +58,9 @@ type group struct {
 
 func newGroup() *group { return &group{done: make(chan struct{})} }
 
-// OpenJournal opens the journal of OUT, or begins it. It refuses with an
-// [*OutputError] when another process has it open, when it belongs to
-// something else than want, and, unless force is given, when OUT is there but
+// OpenJournal opens the journal of OUT, or begins it with want as its header. It
+// refuses with an [*OutputError] when another process has it open, when it belongs
+// to another upstream, account or ledger than want, and, unless force is given, when OUT is there but
 // its journal is not: then nobody knows which links were made already.
 func OpenJournal(out string, want Header, force bool) (*Journal, error) {
 	j := &Journal{
@@ -81,6 +84,9 @@ func OpenJournal(out string, want Header, force bool) (*Journal, error) {
 	go j.commit()
 	return j, nil
 }
+
+// Batch is the name of the batch that the journal belongs to.
+func (j *Journal) Batch() string { return j.head.Batch }
 
 func (j *Journal) path() string { return j.out + ".journal" }
 
@@ -132,6 +138,7 @@ func (j *Journal) begin(want Header) error {
 	if j.size > 0 {
 		return nil
 	}
+	j.head = want
 	data, err := json.Marshal(line{Header: &want})
 	if err == nil {
 		_, err = j.file.Write(append(data, '\n'))
@@ -145,7 +152,8 @@ func (j *Journal) begin(want Header) error {
 	return nil
 }
 
-// compare reads the header and refuses one that is not want.
+// compare reads the header, and refuses one that belongs to something else than
+// want.
 func (j *Journal) compare(first []byte, want Header) error {
 	var l line
 	if json.Unmarshal(first, &l) != nil || l.Header == nil {
@@ -159,7 +167,6 @@ func (j *Journal) compare(first []byte, want Header) error {
 	for _, c := range []struct{ what, have, want string }{
 		{"upstream", have.Upstream, want.Upstream},
 		{"account", have.Account, want.Account},
-		{"batch", have.Batch, want.Batch},
 	} {
 		if c.have != c.want {
 			return j.trouble(fmt.Sprintf("was begun with the %s %q, this run has %q; go on as it was begun, or name another output",
@@ -171,6 +178,10 @@ func (j *Journal) compare(first []byte, want Header) error {
 			"and it does not know which links were made. Set KYCLINK_REDIS_URL as it was when the journal was begun, "+
 			"or name another output to make links for all rows anew", have.Ledger, want.Ledger), nil)
 	}
+	if have.Batch == "" {
+		return j.trouble("names no batch; put back the journal as it was", nil)
+	}
+	j.head = have
 	return nil
 }
 

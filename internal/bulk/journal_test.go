@@ -121,8 +121,8 @@ func TestRefusedJournal(t *testing.T) {
 			want: `was begun with the upstream "simulated", this run has "real"; go on as it was begun, or name another output`},
 		{name: "account", journal: embeddedLine, change: func(h *Header) { h.Account = "b" },
 			want: `was begun with the account "default", this run has "b"; go on as it was begun, or name another output`},
-		{name: "batch", journal: embeddedLine, change: func(h *Header) { h.Batch = "run:/b" },
-			want: `was begun with the batch "run:/out.csv", this run has "run:/b"; go on as it was begun, or name another output`},
+		{name: "OUT was moved", journal: embeddedLine, change: func(h *Header) { h.Batch = "run:out.csv:new" }},
+		{name: "no batch", journal: strings.Replace(embeddedLine, `"batch":"run:/out.csv",`, "", 1), want: "names no batch"},
 		{name: "a real Redis, in spite of force", journal: embeddedLine, change: func(h *Header) { h.Ledger = "an-id" }, force: true,
 			want: `belongs to another ledger ("embedded", this run has "an-id")`},
 		{name: "another or emptied Redis", journal: strings.Replace(embeddedLine, `"ledger":"embedded"`, `"ledger":"an-id"`, 1),
@@ -158,6 +158,9 @@ func TestRefusedJournal(t *testing.T) {
 			if c.want == "" {
 				if err != nil {
 					t.Fatal(err)
+				}
+				if j.Batch() != embedded.Batch {
+					t.Errorf("it belongs to the batch %q", j.Batch())
 				}
 				closeJournal(t, j)
 				if got := read(t, out+".journal"); got != embeddedLine {

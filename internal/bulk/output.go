@@ -54,6 +54,18 @@ func outFormat(out string, in *Input) Format {
 	return in.format
 }
 
+// Standard says that a path stands for a stream that this process was started with,
+// and not for a file.
+func Standard(path string) bool {
+	path = filepath.Clean(path)
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		if strings.HasPrefix(path, dir) {
+			return true
+		}
+	}
+	return path == "-" || path == "/dev/stdout" || path == "/dev/stderr" || path == "/dev/stdin"
+}
+
 // Target is the file that out stands for: where out is a symbolic link, what it
 // leads to, which need not be there yet. OUT is replaced when it is written, and
 // the link is to stay. The error is an [*OutputError].
@@ -90,12 +102,6 @@ type Output struct {
 	enc encoder
 }
 
-// encoder writes rows in one format.
-type encoder interface {
-	row(row Row, l tasks.Link) error
-	flush() error
-}
-
 // Create begins OUT for the rows of in. The caller holds OUT's journal, so that
 // nobody else writes it, and ends with [Output.Commit] or [Output.Discard].
 func Create(out string, in *Input) (*Output, error) {
@@ -108,9 +114,7 @@ func Create(out string, in *Input) (*Output, error) {
 		return nil, o.failed(err)
 	}
 	o.buf = bufio.NewWriterSize(o.file, 1<<16)
-	if outFormat(out, in) == NDJSON {
-		o.enc = newNDJSONEncoder(o.buf, in)
-	} else if o.enc, err = newCSVEncoder(o.buf, in); err != nil {
+	if o.enc, err = newEncoder(o.buf, in, layout{format: outFormat(out, in), extra: results[:]}); err != nil {
 		return nil, errors.Join(o.failed(err), o.Discard())
 	}
 	return o, nil
@@ -119,7 +123,7 @@ func Create(out string, in *Input) (*Output, error) {
 // Write adds a row of the input with what came of it: its link, or a
 // [Rejection].
 func (o *Output) Write(row Row, l tasks.Link) error {
-	if err := o.enc.row(row, l); err != nil {
+	if err := o.enc.row(row, resultTexts(l)); err != nil {
 		return o.failed(err)
 	}
 	return nil

@@ -37,7 +37,7 @@ func export(t testing.TB, in *Input, out string) {
 		}
 		switch {
 		case row.Err != nil:
-			l = Rejection(fault.Invalid, row.Err.Error())
+			l = Rejection(fault.Invalid, row.Err.Error(), tasks.Link{})
 		case row.Number%2 == 0:
 			l = tasks.Link{Status: tasks.Failed, Reason: string(fault.UpstreamError), Message: "HTTP 500", Attempts: 8, PossibleDuplicates: 7}
 		}

@@ -34,16 +34,15 @@ func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 	defer seen.close()
 	err = i.rehearse(ctx, &r, seen)
 	if err == nil {
-		err = seen.each(func(how tasks.How, n int) {
-			r.Counts.Repeated += n
-			switch how {
-			case tasks.Fresh:
-				r.Counts.Accepted -= n
-			case tasks.Again:
-				r.Counts.Again -= n
-			case tasks.Joined:
-				r.Counts.Joined -= n
-			case tasks.Repeated: // nothing is added as such
+		err = seen.each(func(found repeat) {
+			r.Counts.Repeated++
+			switch found.how {
+			case tasks.Fresh[0]:
+				r.Counts.Accepted--
+			case tasks.Again[0]:
+				r.Counts.Again--
+			case tasks.Joined[0]:
+				r.Counts.Joined--
 			}
 		})
 	}
@@ -58,6 +57,9 @@ func (i *Import) rehearse(ctx context.Context, r *Rehearsal, seen *repeats) erro
 	for row, err := range i.Input.Rows() {
 		if err != nil {
 			return err
+		}
+		if i.passOver(row, &r.Counts) {
+			continue
 		}
 		if page = append(page, row); len(page) == lookRows {
 			if err := i.rehearsePage(ctx, page, r, seen); err != nil {
@@ -86,7 +88,7 @@ func (i *Import) rehearsePage(ctx context.Context, page []Row, r *Rehearsal, see
 			result.How, result.Err = i.foresee(answers[0], row.Request, r.Options.NotAfter)
 			answers = answers[1:]
 		}
-		if err := i.add(&r.Counts, result, row.Line); err != nil {
+		if err := i.add(&r.Counts, result, row); err != nil {
 			return err
 		}
 		if result.Err != nil {
@@ -95,7 +97,7 @@ func (i *Import) rehearsePage(ctx context.Context, page []Row, r *Rehearsal, see
 		if result.How == tasks.Fresh {
 			r.Expiries[row.Request.ExpiryMinutes]++
 		}
-		if err := seen.add(row.Request.ApplicationID, result.How); err != nil {
+		if err := seen.add(row.Request.ApplicationID, row.Number, result.How); err != nil {
 			return err
 		}
 	}

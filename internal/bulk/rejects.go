@@ -1,25 +1,31 @@
 package bulk
 
 import (
-	"encoding/csv"
+	"bufio"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 )
 
-// Rejects is a CSV file of the rows that were not accepted: a line for each
-// thing that is wrong with one. It is for one goroutine at a time.
+// rejectColumns come after the input's columns in a file of rejects. They take the
+// place of input columns of the same name, which are those of an earlier one.
+var rejectColumns = [...]string{"reason", "message"}
+
+// Rejects is a file of the rows that were not accepted, as the input has them, with
+// why. Corrected, it can be imported. It is for one goroutine at a time.
 type Rejects struct {
 	path string
 	file io.Closer
-	w    *csv.Writer
+	buf  *bufio.Writer
+	enc  encoder
 }
 
 // CreateRejects begins the file, in the place of one that is there already; its
-// owner alone can read it. The error is an [*OutputError].
-func CreateRejects(path string, in *Input) (*Rejects, error) {
+// owner alone can read it. It has the input's format, unless its suffix says
+// otherwise. With spreadsheet no cell is taken for a formula. The error is an
+// [*OutputError].
+func CreateRejects(path string, in *Input, spreadsheet bool) (*Rejects, error) {
 	r := &Rejects{path: path}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -32,8 +38,9 @@ func CreateRejects(path string, in *Input) (*Rejects, error) {
 	if err != nil {
 		return nil, r.failed(err)
 	}
-	r.file, r.w = file, csv.NewWriter(file)
-	if err := r.w.Write([]string{"row", "line", "column", "reason", "message", "application_id"}); err != nil {
+	r.file, r.buf = file, bufio.NewWriterSize(file, 1<<16)
+	r.enc, err = newEncoder(r.buf, in, layout{outFormat(path, in), in.comma(), rejectColumns[:], spreadsheet})
+	if err != nil {
 		return nil, errors.Join(r.failed(err), file.Close())
 	}
 	return r, nil
@@ -41,21 +48,15 @@ func CreateRejects(path string, in *Input) (*Rejects, error) {
 
 // Write adds a row.
 func (r *Rejects) Write(reject Reject) error {
-	for _, p := range reject.Problems {
-		err := r.w.Write([]string{
-			strconv.Itoa(reject.Row), strconv.Itoa(reject.Line), p.Key, string(reject.Reason), p.Message, reject.ApplicationID,
-		})
-		if err != nil {
-			return r.failed(err)
-		}
+	if err := r.enc.row(reject.row, []string{string(reject.Reason), reject.message()}); err != nil {
+		return r.failed(err)
 	}
 	return nil
 }
 
 // Close ends the file.
 func (r *Rejects) Close() error {
-	r.w.Flush()
-	if err := errors.Join(r.w.Error(), r.file.Close()); err != nil {
+	if err := errors.Join(r.enc.flush(), r.buf.Flush(), r.file.Close()); err != nil {
 		return r.failed(err)
 	}
 	return nil

@@ -26,8 +26,15 @@ type repeats struct {
 // millions of rows.
 const repeatFiles = 64
 
-// repeatSize is a hash and the first letter of how.
-const repeatSize = 9
+// repeatSize is a hash, the first letter of how, and the row's number.
+const repeatSize = 17
+
+// repeat is an id that was added before, and for which row; how is what was said of
+// it this time.
+type repeat struct {
+	how        byte
+	row, first int
+}
 
 func newRepeats() (*repeats, error) {
 	r := &repeats{seed: maphash.MakeSeed()}
@@ -53,20 +60,22 @@ func (r *repeats) close() {
 	}
 }
 
-func (r *repeats) add(id string, how tasks.How) error {
+func (r *repeats) add(id string, row int, how tasks.How) error {
 	hash := maphash.String(r.seed, id)
 	var entry [repeatSize]byte
 	binary.LittleEndian.PutUint64(entry[:], hash)
-	entry[8] = how[0]
+	binary.LittleEndian.PutUint64(entry[9:], uint64(row)) //nolint:gosec // rows are numbered from 1
+	if how != "" {
+		entry[8] = how[0]
+	}
 	if _, err := r.bufs[hash%repeatFiles].Write(entry[:]); err != nil {
 		return fmt.Errorf("write a temporary file: %w", err)
 	}
 	return nil
 }
 
-// each tells how many were added that had been before, of each kind.
-func (r *repeats) each(tell func(how tasks.How, n int)) error {
-	found := make(map[byte]int)
+// each gives every one that was added before, in no order.
+func (r *repeats) each(found func(repeat)) error {
 	for i, file := range r.files {
 		if err := r.bufs[i].Flush(); err != nil {
 			return fmt.Errorf("write a temporary file: %w", err)
@@ -75,16 +84,11 @@ func (r *repeats) each(tell func(how tasks.How, n int)) error {
 			return fmt.Errorf("read a temporary file: %w", err)
 		}
 	}
-	for _, how := range []tasks.How{tasks.Fresh, tasks.Again, tasks.Joined} {
-		if n := found[how[0]]; n > 0 {
-			tell(how, n)
-		}
-	}
 	return nil
 }
 
-func again(file io.Reader, found map[byte]int) error {
-	seen := make(map[uint64]struct{})
+func again(file io.Reader, found func(repeat)) error {
+	seen := make(map[uint64]int) // the row
 	text := bufio.NewReader(file)
 	for {
 		var entry [repeatSize]byte
@@ -93,10 +97,12 @@ func again(file io.Reader, found map[byte]int) error {
 		} else if err != nil {
 			return err
 		}
-		hash := binary.LittleEndian.Uint64(entry[:])
-		if _, repeated := seen[hash]; repeated {
-			found[entry[8]]++
+		hash, row := binary.LittleEndian.Uint64(entry[:]), int(binary.LittleEndian.Uint64(entry[9:])) //nolint:gosec // likewise
+		first, repeated := seen[hash]
+		if repeated {
+			found(repeat{entry[8], row, first})
+			continue
 		}
-		seen[hash] = struct{}{}
+		seen[hash] = row
 	}
 }

@@ -24,7 +24,7 @@ func TestJobWaitsForRoom(t *testing.T) {
 		t.Fatalf("it ended with %v at %+v", err, p)
 	}
 	summary, err := j.Export(t.Context(), d.out)
-	if err != nil || summary[tasks.Waiting] != 2 || summary[Rejected] != 3 {
+	if err != nil || summary.Summary[tasks.Waiting] != 2 || summary.Summary[Rejected] != 3 {
 		t.Errorf("OUT has %v, %v", summary, err)
 	}
 	out, err := os.ReadFile(d.out)
