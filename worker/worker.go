@@ -22,8 +22,10 @@ import (
 
 // Membership is how the worker is known to the rest of the fleet.
 type Membership interface {
+	// Join makes this process one of the account's workers, or changes nothing.
 	Join(ctx context.Context) error
-	// Beat says that this process lives, and what tasks it has handlers for.
+	// Beat says that this process lives, and what tasks it has handlers for. An
+	// error whose method Emptied gives true says that Redis has lost the account.
 	Beat(ctx context.Context, handled []string) error
 	Leave(ctx context.Context) error
 }
@@ -115,6 +117,7 @@ type Worker struct {
 	feeder  *feeder
 	sweep   *sweep
 	log     *zap.Logger
+	joined  atomic.Bool
 	started atomic.Bool
 
 	dispatcher *dispatcher // nil where no callbacks are sent, like the next
@@ -229,19 +232,36 @@ func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, slots int, 
 	})
 }
 
-// Run works until ctx is done, then stops softly: nothing new is taken, calls
-// that were sent are seen through and recorded. That takes CallTimeout and a
-// few seconds at most. It fails where it cannot start, or finds that the
-// account's links are of the other kind. It is called once.
-func (w *Worker) Run(ctx context.Context) error {
-	defer w.end()
-	defer w.stop()
+// Join makes this process one of the account's workers. Whoever changes anything
+// else of the account before [Worker.Run] calls it first: it fails, and has changed
+// nothing, where the account is of the other kind.
+func (w *Worker) Join(ctx context.Context) error {
 	if err := w.members.Join(ctx); err != nil {
 		if ctx.Err() != nil {
 			w.leave(ctx) // it may have got on the list
-			return nil
+			return context.Cause(ctx)
 		}
 		return fmt.Errorf("join the fleet: %w", err)
+	}
+	w.joined.Store(true)
+	return nil
+}
+
+// Run works until ctx is done, then stops softly: nothing new is taken, calls
+// that were sent are seen through and recorded. That takes CallTimeout and a
+// few seconds at most. It joins the account where [Worker.Join] was not called. It
+// fails where it cannot start, or finds that the account is of the other kind. It
+// is called once.
+func (w *Worker) Run(ctx context.Context) error {
+	defer w.end()
+	defer w.stop()
+	if !w.joined.Load() {
+		if err := w.Join(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
 	}
 	compareClocks(ctx, w.rdb, w.cfg.Account, time.Now, w.log)
 	failpoint.Hit("joined")
@@ -360,11 +380,23 @@ func (w *Worker) beat(ctx context.Context) {
 		}
 		once, cancel := context.WithTimeout(ctx, beatTimeout)
 		err := w.members.Beat(once, w.handled())
+		if emptied(err) {
+			w.log.Error("joining the account anew", zap.Error(err))
+			err = w.members.Join(once)
+		}
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			w.cfg.Limited.Warn("Redis was not reached", zap.Error(err))
+			w.cfg.Limited.Warn("heartbeat failed", zap.Error(err))
 		}
 	}
+}
+
+func emptied(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Emptied() bool
+	}](err)
+	return ok && e.Emptied()
 }
 
 // handled gives the tasks that have a handler.

@@ -72,8 +72,7 @@ func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *b
 // rate sets the rate, per second. The burst is 1000.
 func (b *bench) rate(n int) {
 	b.t.Helper()
-	_, _, err := b.account().SetRate(b.t.Context(), admission.Rate{N: n, Per: time.Second}, 1000)
-	b.must(err)
+	b.must(b.rdb.HSet(b.t.Context(), b.keys.Tag()+":gate", "n", n, "per", 1000, "burst", 1000).Err())
 }
 
 func (b *bench) account() *admission.Account { return admission.NewAccount(b.rdb, b.keys.Account) }

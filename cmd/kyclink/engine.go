@@ -61,6 +61,11 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
 		HoldUnknown: cfg.Work.OnUnknown == config.Hold, Retention: e.lasting(cfg.Work.Retention),
 		ResultsAge: e.lasting(cfg.Work.ResultsAge), ResultsCap: cfg.Work.ResultsCap,
+		Rate: cfg.Work.Rate.Rate, Burst: cfg.Work.Burst,
+		RateChanged: func(from admission.Rate, fromBurst int) {
+			log.Info("account rate changed; the last worker to start wins", zap.Stringer("from", from), zap.Stringer("to", cfg.Work.Rate),
+				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Work.Burst))
+		},
 	})
 	return e, nil
 }
@@ -94,17 +99,9 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 }
 
 // newWorker makes a worker on top of a ledger, which may be the engine's own or
-// one that wraps it. It puts the rate that is set in force. meter may be nil.
+// one that wraps it, and joins the account. meter may be nil.
 func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.Meter) (*worker.Worker, error) {
 	work := e.cfg.Work
-	before, burst, err := admission.NewAccount(e.rdb, e.cfg.Account).SetRate(ctx, work.Rate.Rate, work.Burst)
-	if err != nil {
-		return nil, err
-	}
-	if burst > 0 && (before != work.Rate.Rate || burst != work.Burst) {
-		e.log.Info("the account's rate was set anew; the last worker to start wins", zap.Stringer("rate", work.Rate), zap.Int("burst", work.Burst),
-			zap.Stringer("rate_before", before), zap.Int("burst_before", burst))
-	}
 	poster, err := e.poster()
 	if err != nil {
 		return nil, err
@@ -113,7 +110,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 	if work.Concurrency == config.Auto {
 		slots = autoSlots(work.Rate.Rate)
 	}
-	return worker.New(e.rdb, book, e.faceki, worker.Config{
+	w := worker.New(e.rdb, book, e.faceki, worker.Config{
 		Account:     e.cfg.Account,
 		Slots:       slots,
 		AutoSlots:   work.Concurrency == config.Auto,
@@ -127,7 +124,8 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 		Log:            e.log,
 		Limited:        telemetry.Limited(e.log),
 		Meter:          meter,
-	}), nil
+	})
+	return w, w.Join(ctx)
 }
 
 // poster sends callbacks; nil where they are off.

@@ -10,13 +10,13 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-// Account is the gate and the rate of one account, for a person and for a
-// worker that starts. It is safe for concurrent use.
+// Account is the gate and the rate of one account, for a person. It is safe for
+// concurrent use.
 type Account struct {
 	rdb  redis.UniversalClient
 	keys record.Keys
 
-	pause, resume, set, override, reset *redis.Script
+	pause, resume, override, reset *redis.Script
 }
 
 // NewAccount makes one that uses, and does not close, rdb.
@@ -26,7 +26,6 @@ func NewAccount(rdb redis.UniversalClient, account string) *Account {
 		rdb: rdb, keys: record.Keys{Account: account},
 		pause:    script("pause() return 'ok'"),
 		resume:   script("resume() return 'ok'"),
-		set:      script("return set_rate(ARGV[1], ARGV[2], ARGV[3])"),
 		override: script("return override_rate(ARGV[1], ARGV[2])"),
 		reset:    script("return reset_rate()"),
 	}
@@ -47,34 +46,21 @@ func (a *Account) do(ctx context.Context, what string, script *redis.Script) err
 	return nil
 }
 
-// SetRate writes a starting worker's rate and burst, of 2 at least: the last one
-// to start wins, but for a person's override of the rate, which stays in force.
-// It gives the rate and burst that another worker had written before, so that the
-// caller can say what it changed; zeros where none had.
-func (a *Account) SetRate(ctx context.Context, rate Rate, burst int) (before Rate, beforeBurst int, err error) {
-	if burst < 2 {
-		return Rate{}, 0, fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give 2 or more", burst)
-	}
-	return a.change(ctx, a.set, rate.N, rate.Per.Milliseconds(), burst)
-}
-
 // OverrideRate puts a person's rate in force for the whole running fleet, until
 // [Account.ResetRate]. It gives what was in force before.
 func (a *Account) OverrideRate(ctx context.Context, rate Rate) (Rate, error) {
-	before, _, err := a.change(ctx, a.override, rate.N, rate.Per.Milliseconds())
-	return before, err
+	return a.change(ctx, a.override, rate.N, rate.Per.Milliseconds())
 }
 
 // ResetRate puts the workers' rate in force again. It gives what was before.
 func (a *Account) ResetRate(ctx context.Context) (Rate, error) {
-	before, _, err := a.change(ctx, a.reset)
-	return before, err
+	return a.change(ctx, a.reset)
 }
 
-func (a *Account) change(ctx context.Context, script *redis.Script, args ...any) (Rate, int, error) {
+func (a *Account) change(ctx context.Context, script *redis.Script, args ...any) (Rate, error) {
 	old, err := script.Run(ctx, a.rdb, []string{a.keys.Tag()}, args...).Int64Slice()
 	if err != nil {
-		return Rate{}, 0, fmt.Errorf("change the rate: %w", err)
+		return Rate{}, fmt.Errorf("change the rate: %w", err)
 	}
-	return Rate{int(old[0]), time.Duration(old[1]) * time.Millisecond}, int(old[2]), nil
+	return Rate{int(old[0]), time.Duration(old[1]) * time.Millisecond}, nil
 }

@@ -23,7 +23,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -197,8 +196,7 @@ func (s *shop) work(script simulator.Script, perSecond int) *simulator.Simulator
 	url, stop, err := sim.Start()
 	s.must(err)
 	s.t.Cleanup(stop)
-	_, _, err = s.api.account.SetRate(s.t.Context(), admission.Rate{N: perSecond, Per: time.Second}, max(2, perSecond/10))
-	s.must(err)
+	s.must(s.rdb.HSet(s.t.Context(), record.Keys{Account: s.account}.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
 	cfg := faceki.Config{
 		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
@@ -53,8 +52,7 @@ func newDesk(t *testing.T, redisArgs ...string) *desk {
 // open lets calls go at once: when they may is not the matter here.
 func (d *desk) open() {
 	d.t.Helper()
-	_, _, err := admission.NewAccount(d.rdb, "default").SetRate(d.t.Context(), admission.Rate{N: 100_000, Per: time.Second}, 1000)
-	d.must(err)
+	d.must(d.rdb.HSet(d.t.Context(), record.Keys{Account: "default"}.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 }
 
 func (d *desk) must(err error) {

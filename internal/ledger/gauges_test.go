@@ -71,7 +71,7 @@ func TestGauges(t *testing.T) {
 			s.must(s.rdb.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
 		}
 	}
-	_, _, err := admission.NewAccount(s.rdb, s.keys.Account).SetRate(t.Context(), admission.Rate{N: 30, Per: time.Minute}, 5)
+	_, err := admission.NewAccount(s.rdb, s.keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
 	s.must(err)
 	if g := s.gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
 		t.Errorf("%+v", g)

@@ -35,13 +35,11 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
@@ -78,6 +76,9 @@ var reportLua string
 //go:embed pass.lua
 var passLua string
 
+//go:embed beat.lua
+var beatLua string
+
 //go:embed leave.lua
 var leaveLua string
 
@@ -92,9 +93,16 @@ const DeadAfter = 15 * time.Second
 type Config struct {
 	// Account is the namespace of one FaceKi account.
 	Account string
-	// Simulated says that links come from a simulator. An account's links are
-	// of one kind from the first one on.
+	// Simulated says that links come from a simulator. An account is real or
+	// simulated from its first worker on.
 	Simulated bool
+	// Rate and Burst are put in force by [Ledger.Join]; a zero Rate leaves the
+	// account's as it is.
+	Rate  admission.Rate
+	Burst int
+	// RateChanged is called by [Ledger.Join] when it replaced another rate that a
+	// worker had set; nil: nothing is.
+	RateChanged func(from admission.Rate, fromBurst int)
 	// Credential is the fingerprint of the credentials that this process calls
 	// FaceKi with: what FaceKi refuses is not the account's others.
 	Credential string
@@ -124,8 +132,11 @@ type Ledger struct {
 	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
 	beaten  atomic.Int64 // the last heartbeat, unix ms
 
-	end, retry, feed, restore, report, leave, pass, hide *redis.Script
+	joined atomic.Pointer[string] // the id of the ledger that was joined
 
+	end, retry, feed, restore, report, pass, hide *redis.Script
+
+	members membership
 	upkeep  upkeep
 	control control
 	ageing  ageing
@@ -147,7 +158,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	l := &Ledger{
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
 		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
-		leave: script(leaveLua), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
+		members: newMembership(script), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
@@ -160,107 +171,9 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	return l
 }
 
-// UpstreamError says that the account's links are of the other kind.
-type UpstreamError struct{ Account, Has, Asked string }
-
-func (e *UpstreamError) Error() string {
-	return fmt.Sprintf("account %q holds %s links and can take no %s ones; use another KYCLINK_ACCOUNT", e.Account, e.Has, e.Asked)
-}
-
-// Fatal says that a worker that meets this error must end.
-func (*UpstreamError) Fatal() bool { return true }
-
 func (l *Ledger) upstreamError() error {
 	other := map[string]string{"real": "simulated", "simulated": "real"}
 	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}
-}
-
-// ID names this ledger: it is made up when it is first asked for, and another
-// one where Redis was emptied since, or is another Redis. A Redis that was
-// restored from a backup keeps it.
-func (l *Ledger) ID(ctx context.Context) (string, error) {
-	var id *redis.StringCmd
-	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.HSetNX(ctx, l.keys.State(), "id", uuid.NewString())
-		id = pipe.HGet(ctx, l.keys.State(), "id")
-		return nil
-	})
-	if err != nil {
-		return "", fmt.Errorf("read the ledger's id: %w", err)
-	}
-	return id.Val(), nil
-}
-
-// Join registers this process as a worker under a number that no living one
-// has. It fails with [*UpstreamError] where the account's links are of the other
-// kind. Call [Ledger.Beat] every few seconds from then on.
-//
-// The number is drawn, not counted: a Redis that lost its last writes would count
-// on from an earlier one, and give a number that a living process has.
-func (l *Ledger) Join(ctx context.Context) error {
-	has, err := l.rdb.HGet(ctx, l.keys.State(), "upstream").Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("read the account: %w", err)
-	}
-	if has != "" && has != l.upstream {
-		return l.upstreamError()
-	}
-	for {
-		number := rand.N(maxProcess) + 1
-		free, err := l.rdb.ZAddNX(ctx, l.keys.Workers(), redis.Z{Member: number}).Result()
-		if err != nil {
-			return fmt.Errorf("register the worker: %w", err)
-		}
-		if free == 1 {
-			l.process.Store(number)
-			return l.Beat(ctx, nil)
-		}
-	}
-}
-
-const (
-	maxProcess = int64(999_999) // what a record's header has room for
-	forgetDead = time.Hour      // after which a process that died is taken off the list
-	// mostBetween is the most that may be between heartbeats of a process that
-	// judges others: more than a beat that takes its time, and less than what
-	// makes those dead.
-	mostBetween = 8 * time.Second
-)
-
-// Beat says that this process lives, by Redis' clock, and which tasks it has
-// handlers for. A beat that fails breaks the time in which this process may judge
-// others dead.
-func (l *Ledger) Beat(ctx context.Context, handled []string) error {
-	args := []any{l.process.Load(), forgetDead.Milliseconds(), (l.cfg.DeadAfter + mostBetween).Milliseconds()}
-	for _, task := range handled {
-		args = append(args, task)
-	}
-	if err := l.upkeep.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
-		l.reached.Store(0)
-		return fmt.Errorf("heartbeat: %w", err)
-	}
-	if l.unbroken() == 0 {
-		l.reached.Store(time.Now().UnixMilli())
-	}
-	l.beaten.Store(time.Now().UnixMilli())
-	return nil
-}
-
-// Leave takes this process off the list of workers, after its last attempt, and
-// lets another one lead at once.
-func (l *Ledger) Leave(ctx context.Context) error {
-	return l.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
-}
-
-// unbroken is for how long this process has reached Redis without a break. A
-// process that was stopped for a while, perhaps with all others and Redis itself,
-// has not, although no heartbeat failed.
-func (l *Ledger) unbroken() time.Duration {
-	beaten, since, now := l.beaten.Load(), l.reached.Load(), time.Now().UnixMilli()
-	if since == 0 || now < beaten || now-beaten > mostBetween.Milliseconds() {
-		return 0
-	}
-	return max(time.Duration(now-since)*time.Millisecond, time.Nanosecond)
 }
 
 // Get reads the latest generation of a request; ok is false where it is unknown.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
@@ -82,8 +81,7 @@ func (b *bench) feedUpTo(l *ledger.Ledger, target int) record.Fed {
 func (b *bench) tryMark(l *ledger.Ledger, ref record.Ref, earlier record.Earlier) record.Answer {
 	b.t.Helper()
 	b.must(b.rdb.Del(b.t.Context(), b.keys.Tag()+":gate").Err())
-	_, _, err := admission.NewAccount(b.rdb, b.keys.Account).SetRate(b.t.Context(), admission.Rate{N: 100_000, Per: time.Second}, 1000)
-	b.must(err)
+	b.must(b.rdb.HSet(b.t.Context(), b.keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 	answer, err := l.Mark(b.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Earlier: earlier})
 	b.must(err)
 	if answer.Verdict == record.Wait || answer.Verdict == record.Connect {

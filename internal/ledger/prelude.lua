@@ -91,3 +91,14 @@ local function conclude(id, key, raw, h, state, e, fields, tally)
   write(key, h, content, frozen, outcome, past)
   publish(TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
+
+-- other_kind gives the account's kind if a process of this kind must not change it.
+-- The first worker that joins determines it. In an account of earlier versions only
+-- the first link did: one without a kind that a worker has joined may be real, and
+-- is 'unknown' to a simulated process.
+local function other_kind(kind)
+  local has = redis.call('HGET', account_key(), 'upstream')
+  if has then return has ~= kind and has end
+  local joined = redis.call('HEXISTS', GATE, 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
+  return joined and kind == 'simulated' and 'unknown'
+end

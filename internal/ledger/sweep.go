@@ -17,9 +17,6 @@ import (
 //go:embed peek.lua
 var peekLua string
 
-//go:embed beat.lua
-var beatLua string
-
 //go:embed overdue.lua
 var overdueLua string
 
@@ -40,12 +37,12 @@ var poisonLua string
 
 // upkeep is the scripts of the sweep, and of what cannot be handled.
 type upkeep struct {
-	beat, overdue, lost, late, lateBatch, newer, poison *redis.Script
+	overdue, lost, late, lateBatch, newer, poison *redis.Script
 }
 
 func newUpkeep(script func(lua string) *redis.Script) upkeep {
 	return upkeep{
-		beat: script(beatLua), overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua), lateBatch: script(lateBatchLua),
+		overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua), lateBatch: script(lateBatchLua),
 		newer: script(newerLua), poison: script(poisonLua),
 	}
 }

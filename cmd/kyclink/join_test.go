@@ -1,0 +1,64 @@
+package main
+
+import (
+	"maps"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// An account is real or simulated from its first worker on. A process of the other
+// kind ends without having changed anything: no rate, no request, no signup.
+func TestARefusedProcessChangesNothing(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{}`)
+	server := redistest.Start(t)
+	rdb, keys := server.Client(t), record.Keys{Account: "default"}
+	shared := []string{"KYCLINK_REDIS_URL=" + server.URL, setting}
+	first := start(t, append(shared, "FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too", "FACEKI_RATE=5/s", "FACEKI_BURST=5"), "worker")
+	eventually(t, "a real worker starts", func() bool { return strings.Contains(first.stderr.String(), "worker started") })
+	first.signal(syscall.SIGTERM) // before its first link
+	if code := first.exit(); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, first.stderr.String())
+	}
+	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: keys.Requests(), Values: []string{"application_id", "S-1"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+
+	dump := func() map[string]string {
+		all := map[string]string{}
+		for _, key := range rdb.Keys(t.Context(), "*").Val() {
+			all[key] = rdb.Dump(t.Context(), key).Val()
+		}
+		return all
+	}
+	dir, before := t.TempDir(), dump()
+	out := filepath.Join(dir, "out.csv")
+	for _, args := range [][]string{
+		{"worker", "--simulate"},
+		{"run", write(t, filepath.Join(dir, "in.csv"), people(3)), "-o", out, "--simulate"},
+	} {
+		code, _, stderr := kyclink(t, append(shared, "FACEKI_RATE=200/s"), args...)
+		if code != 1 || !strings.Contains(stderr, `account "default" is real`) || !strings.Contains(stderr, "KYCLINK_ACCOUNT") {
+			t.Errorf("%v: exit code %d:\n%s", args, code, stderr)
+		}
+		after := dump()
+		if !maps.Equal(after, before) {
+			for key := range after {
+				if after[key] != before[key] {
+					t.Errorf("%v changed %s", args, key)
+				}
+			}
+			t.Errorf("%v: %d keys, there were %d", args, len(after), len(before))
+		}
+	}
+	if calls := sim.State().LinkCalls; calls != 0 {
+		t.Errorf("%d calls", calls)
+	}
+}

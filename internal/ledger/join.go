@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/admission"
+)
+
+//go:embed join.lua
+var joinLua string
+
+//go:embed id.lua
+var idLua string
+
+// membership is the scripts by which a process belongs to the account.
+type membership struct{ join, id, beat, leave *redis.Script }
+
+func newMembership(script func(lua string) *redis.Script) membership {
+	return membership{join: script(joinLua), id: script(idLua), beat: script(beatLua), leave: script(leaveLua)}
+}
+
+const (
+	maxProcess = int64(999_999) // what a record's header has room for
+	forgetDead = time.Hour      // after which a process that died is taken off the list
+	// mostBetween is the most that may be between heartbeats of a process that
+	// judges others: more than a beat that takes its time, and less than what
+	// makes those dead.
+	mostBetween = 8 * time.Second
+	leastBurst  = 2 // bulk leaves one token to signups
+)
+
+// UpstreamError says that the account is of the other kind.
+type UpstreamError struct {
+	Account string
+	Has     string // real, simulated, or unknown: it may be real
+	Asked   string
+}
+
+func (e *UpstreamError) Error() string {
+	is := "is " + e.Has
+	if e.Has == "unknown" {
+		is = "may be real: a worker of an earlier version has joined it"
+	}
+	return fmt.Sprintf("account %q %s, and this process is %s; set KYCLINK_ACCOUNT to another name", e.Account, is, e.Asked)
+}
+
+// Fatal says that a worker that meets this error must end.
+func (*UpstreamError) Fatal() bool { return true }
+
+// EmptiedError says that Redis no longer has the ledger that this process joined.
+type EmptiedError struct{ Account string }
+
+func (e *EmptiedError) Error() string {
+	return fmt.Sprintf("Redis has lost all data of account %q: it was emptied, or restarted without persistence; "+
+		"requests that were accepted before are gone", e.Account)
+}
+
+// Emptied says that the account has to be joined anew.
+func (*EmptiedError) Emptied() bool { return true }
+
+// ID names this ledger: it is made up when it is first asked for, and another
+// one where Redis was emptied since, or is another Redis. A Redis that was
+// restored from a backup keeps it. It fails with [*UpstreamError] where the
+// account is of the other kind.
+func (l *Ledger) ID(ctx context.Context) (string, error) {
+	reply, err := l.members.id.Run(ctx, l.rdb, []string{l.keys.Tag()}, uuid.NewString(), l.upstream).StringSlice()
+	if err != nil {
+		return "", fmt.Errorf("read the ledger's id: %w", err)
+	}
+	if reply[0] == "upstream" {
+		return "", &UpstreamError{l.keys.Account, reply[1], l.upstream}
+	}
+	return reply[1], nil
+}
+
+// Join registers this process as a worker under a number that no other one has,
+// and puts its rate in force. It changes nothing and fails with [*UpstreamError]
+// where the account is of the other kind. Call [Ledger.Beat] every few seconds
+// from then on, and Join again after an [*EmptiedError].
+//
+// The number is drawn, not counted: a Redis that lost its last writes would count
+// on from an earlier one, and give a number that a living process has.
+func (l *Ledger) Join(ctx context.Context) error {
+	if l.cfg.Rate != (admission.Rate{}) && l.cfg.Burst < leastBurst {
+		return fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give %d or more", l.cfg.Burst, leastBurst)
+	}
+	for {
+		number := rand.N(maxProcess) + 1
+		reply, err := l.members.join.Run(ctx, l.rdb, []string{l.keys.Tag()},
+			number, l.upstream, uuid.NewString(), l.cfg.Rate.N, l.cfg.Rate.Per.Milliseconds(), l.cfg.Burst).StringSlice()
+		switch {
+		case err != nil:
+			return fmt.Errorf("register the worker: %w", err)
+		case reply[0] == "upstream":
+			return &UpstreamError{l.keys.Account, reply[1], l.upstream}
+		case reply[0] == "joined":
+			l.process.Store(number)
+			l.joined.Store(&reply[1])
+			l.wrote(nil)
+			return l.compareRate(reply[2:])
+		}
+	}
+}
+
+// compareRate reports the rate that another worker had set, if it was another one.
+func (l *Ledger) compareRate(before []string) error {
+	var values [3]int
+	for i, text := range before {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("register the worker: the rate before: %w", err)
+		}
+		values[i] = n
+	}
+	rate, burst := admission.Rate{N: values[0], Per: time.Duration(values[1]) * time.Millisecond}, values[2]
+	if burst > 0 && l.cfg.RateChanged != nil && (rate != l.cfg.Rate || burst != l.cfg.Burst) {
+		l.cfg.RateChanged(rate, burst)
+	}
+	return nil
+}
+
+// Beat says that this process lives, by Redis' clock, and which tasks it has
+// handlers for. A beat that fails breaks the time in which this process may judge
+// others dead; it fails with [*EmptiedError] where the ledger that this process
+// joined is gone.
+func (l *Ledger) Beat(ctx context.Context, handled []string) error {
+	id := l.joined.Load()
+	if id == nil {
+		return errors.New("heartbeat: this process has not joined the account")
+	}
+	args := []any{l.process.Load(), forgetDead.Milliseconds(), (l.cfg.DeadAfter + mostBetween).Milliseconds(), *id}
+	for _, task := range handled {
+		args = append(args, task)
+	}
+	reply, err := l.members.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Text()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("heartbeat: %w", err)
+	case reply == "emptied":
+		err = &EmptiedError{l.keys.Account}
+	}
+	l.wrote(err)
+	return err
+}
+
+// wrote keeps what came of a heartbeat.
+func (l *Ledger) wrote(err error) {
+	if err != nil {
+		l.reached.Store(0)
+		return
+	}
+	if l.unbroken() == 0 {
+		l.reached.Store(time.Now().UnixMilli())
+	}
+	l.beaten.Store(time.Now().UnixMilli())
+}
+
+// Leave takes this process off the list of workers, after its last attempt, and
+// lets another one lead at once.
+func (l *Ledger) Leave(ctx context.Context) error {
+	return l.members.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
+}
+
+// unbroken is for how long this process has reached Redis without a break. A
+// process that was stopped for a while, perhaps with all others and Redis itself,
+// has not, although no heartbeat failed.
+func (l *Ledger) unbroken() time.Duration {
+	beaten, since, now := l.beaten.Load(), l.reached.Load(), time.Now().UnixMilli()
+	if since == 0 || now < beaten || now-beaten > mostBetween.Milliseconds() {
+		return 0
+	}
+	return max(time.Duration(now-since)*time.Millisecond, time.Nanosecond)
+}
