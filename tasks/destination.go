@@ -5,13 +5,15 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
+
+	"github.com/kyclink/kyclink/internal/hostname"
 )
 
 // Callbacks says where callbacks may go. The zero value says that they are off:
 // a request that has a callback_url is refused then.
 type Callbacks struct {
-	// Hosts are those that callbacks may go to, on any port; "*" is any host.
+	// Hosts are those that callbacks may go to, on any port; "*" is any host. They are
+	// compared as IDNA and IPv6 have them: bücher.example is xn--bcher-kva.example.
 	Hosts []string
 	// AllowCIDRs are private or loopback ranges that callbacks may go to all the
 	// same, by plain http too. The addresses of everything else must be public;
@@ -35,11 +37,11 @@ func (c Callbacks) Problem(callbackURL string) string {
 	if err != nil {
 		return "is not a URL"
 	}
-	host := plainHost(u.Hostname())
-	if oddHost(host) {
-		return "names a host that is neither a name nor an address as it is usually written"
+	host, err := hostname.Canonical(u.Hostname())
+	if err != nil {
+		return fmt.Sprintf("names a host that %v", err)
 	}
-	if !slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || plainHost(h) == host }) {
+	if !slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || sameHost(h, host) }) {
 		return fmt.Sprintf("must not go to %s, which KYCLINK_CALLBACK_HOSTS does not name", host)
 	}
 	if u.Scheme == "http" && !c.mayBePlain(host) {
@@ -58,15 +60,8 @@ func (c Callbacks) mayBePlain(host string) bool {
 	return slices.ContainsFunc(c.AllowCIDRs, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }
 
-func plainHost(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
-
-// oddHost says that a host is an IPv4 address to some, and a name to others:
-// 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1 to many a resolver and proxy.
-func oddHost(host string) bool {
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	if _, err := netip.ParseAddr(host); err == nil || last == "" {
-		return last == ""
-	}
-	digits := strings.Trim(last, "0123456789") == ""
-	return digits || strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == ""
+// sameHost compares what is set with a canonical host.
+func sameHost(set, canonical string) bool {
+	host, err := hostname.Canonical(set)
+	return err == nil && host == canonical
 }

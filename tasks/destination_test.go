@@ -10,6 +10,7 @@ import (
 
 func TestDestination(t *testing.T) {
 	named := tasks.Callbacks{Hosts: []string{"Shop.example", "10.1.2.3"}}
+	idna := tasks.Callbacks{Hosts: []string{"bücher.example", "xn--caf-dma.example", "2001:DB8:0::1"}}
 	anywhere := tasks.Callbacks{Hosts: []string{"*"}}
 	local := tasks.Callbacks{Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	for _, c := range []struct {
@@ -26,6 +27,12 @@ func TestDestination(t *testing.T) {
 		{named, "https://evil.example/?shop.example", "must not go to evil.example"},
 		{named, "http://10.1.2.3/", "must start with https://; http:// is only for addresses"},
 		{named, "http://shop.example/", "must start with https://; http:// is only for addresses"},
+		{idna, "https://xn--bcher-kva.example/", ""},
+		{idna, "https://Bücher.example/", ""},
+		{idna, "https://café.example/", ""},
+		{idna, "https://[2001:db8::1]/", ""},
+		{idna, "https://bucher.example/", "must not go to bucher.example"},
+		{named, "https://１０.１.２.３/", ""}, // the same address
 		{anywhere, "https://evil.example/", ""},
 		{anywhere, "http://127.0.0.1/", "must start with https://"},
 		{local, "http://127.0.0.1:8080/", ""},
@@ -56,7 +63,13 @@ func TestCallbackURL(t *testing.T) {
 		"https://127.1/":                       "names a host that is neither",
 		"https://127.0.0.0x1/":                 "names a host that is neither",
 		"https://127.0.0.1./":                  "",
-		"https://./":                           "names a host that is neither",
+		"https://２１３０７０６４３３/":                  "names a host that is neither",
+		"https://①⑦⑦.⓪x1/":                     "names a host that is neither",
+		"https://shop.example:65535/":          "",
+		"https://shop.example:65536/":          "names port 65536; ports are from 1 to 65535",
+		"https://shop.example:0/":              "names port 0",
+		"https://shop.example:99999999999999/": "names port 99999999999999",
+		"https://./":                           "names a host that is not valid",
 		"https://0xface.example/":              "",
 		"https:///hooks":                       "names no host",
 		`https://a\@shop.example/`:             "is not a URL",

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -144,7 +145,7 @@ func webURL(s string, schemes ...string) string {
 	case u.User != nil:
 		return "must not hold a user name or password"
 	}
-	return ""
+	return hostname.WrongPort(u)
 }
 
 // escaped is how many bytes encoding/json makes of one at most.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -48,8 +49,8 @@ func (c Config) Validate() []error {
 		}
 	}
 	if c.Proxy != "" {
-		if u, err := url.Parse(string(c.Proxy)); err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
-			problem("KYCLINK_CALLBACK_PROXY is no HTTP proxy's address; use one such as http://proxy.example:3128")
+		if wrong := wrongProxy(string(c.Proxy)); wrong != "" {
+			problem("KYCLINK_CALLBACK_PROXY %s; use one such as http://proxy.example:3128", wrong)
 		}
 	}
 	return problems
@@ -59,11 +60,17 @@ func wrongHost(host string) bool {
 	if host == "*" {
 		return false
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return false
+	_, err := hostname.Canonical(host)
+	return err != nil
+}
+
+// wrongProxy does not repeat the URL: it may hold a password.
+func wrongProxy(proxy string) string {
+	u, err := url.Parse(proxy)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+		return "is no HTTP proxy's address"
 	}
-	u, err := url.Parse("https://" + host + "/")
-	return err != nil || host == "" || u.Host != host || u.Port() != "" || strings.ContainsAny(host, "*:")
+	return hostname.WrongPort(u)
 }
 
 // Callbacks is what producers need of it. It is valid where [Config.Validate]

@@ -144,6 +144,8 @@ type Needs struct {
 	FaceKi bool
 	// API says that the command answers HTTP requests.
 	API bool
+	// Callbacks says that the command sends callbacks and does nothing else.
+	Callbacks bool
 	// Ops says that the command can be asked for its health and its metrics.
 	Ops bool
 	// Simulate selects the simulator at FACEKI_BASE_URL, or one in this process,
@@ -224,8 +226,11 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problems = append(problems, c.upstreamProblems(needs)...)
 	}
 	problems = append(problems, c.Callback.Validate()...)
-	if needs.FaceKi && c.Callback.Secret == "" && c.Callback.Callbacks().On() {
-		problem("KYCLINK_CALLBACK_SECRET is missing, while KYCLINK_CALLBACK_HOSTS turns callbacks on; make one with: echo whsec_$(openssl rand -base64 32)")
+	if needs.Callbacks && !c.Callback.Callbacks().On() && !env.given("KYCLINK_CALLBACK_HOSTS") {
+		problem("KYCLINK_CALLBACK_HOSTS is missing, so that callbacks are off; list the hosts that they may go to, such as shop.example")
+	}
+	if (needs.FaceKi || needs.Callbacks) && c.Callback.Secret == "" && c.Callback.Callbacks().On() {
+		problem("KYCLINK_CALLBACK_SECRET is missing, while KYCLINK_CALLBACK_HOSTS turns callbacks on; make one with: kyclink callbacks secret")
 	}
 	if needs.API {
 		problems = append(problems, c.API.Validate()...)

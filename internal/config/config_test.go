@@ -188,12 +188,17 @@ func TestValuesFromFiles(t *testing.T) {
 		"FACEKI_CLIENT_ID_FILE":     file(t, "id\n"),
 		"FACEKI_CLIENT_SECRET_FILE": file(t, " s3\ncret \r\n"),
 		"KYCLINK_REDIS_URL_FILE":    file(t, "redis://127.0.0.1:6379/1"),
+
+		"KYCLINK_CALLBACK_PROXY_FILE": file(t, "http://user:password@proxy.example:3128\n"),
 	}), config.Needs{FaceKi: true, Redis: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.FaceKi.ClientID != "id" || c.FaceKi.ClientSecret != " s3\ncret " || c.Redis.URL != "redis://127.0.0.1:6379/1" {
 		t.Errorf("got %q, %q, %q", c.FaceKi.ClientID, string(c.FaceKi.ClientSecret), string(c.Redis.URL))
+	}
+	if c.Callback.Proxy != "http://user:password@proxy.example:3128" {
+		t.Errorf("the proxy is %q", string(c.Callback.Proxy))
 	}
 	if c.FaceKi.Simulated {
 		t.Error("credentials from files are credentials, but the simulator was chosen")
@@ -226,7 +231,7 @@ func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",
 		"KYCLINK_ON_UNKNOWN", "KYCLINK_MAX_BACKLOG", "FACEKI_RATE", "FACEKI_BURST",
-		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_SECRET_FILE", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY",
+		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_SECRET_FILE", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY", "KYCLINK_CALLBACK_PROXY_FILE",
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
@@ -271,7 +276,12 @@ func TestContradictions(t *testing.T) {
 		"simulate FaceKi.":                 {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
 		"not quite FaceKi":                 {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
 		"callbacks that nobody could sign": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true, Simulate: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
+		"a ping needs hosts":               {nil, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_HOSTS is missing"}},
+		"a ping is signed":                 {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
 		"a producer signs nothing":         {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{}, nil},
+		"port of FaceKi":                   {map[string]string{"FACEKI_BASE_URL": "https://x.example:65536"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL names port 65536; ports are from 1 to 65535"}},
+		"port of the proxy":                {map[string]string{"KYCLINK_CALLBACK_PROXY": "http://x.example:99999"}, config.Needs{}, []string{"KYCLINK_CALLBACK_PROXY names port 99999; ports are"}},
+		"port of Redis":                    {map[string]string{"KYCLINK_REDIS_URL": "redis://user:66666@x.example:70000/0"}, config.Needs{}, []string{"KYCLINK_REDIS_URL names port 70000; ports are"}},
 		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true, Simulate: true}, nil},
 		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
 		"no slots":                         {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},

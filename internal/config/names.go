@@ -11,7 +11,7 @@ const fileSuffix = "_FILE"
 // secret, or holds a password.
 func mayBeFile(variable string) bool {
 	switch variable {
-	case "KYCLINK_REDIS_URL", "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "KYCLINK_CALLBACK_SECRET":
+	case "KYCLINK_REDIS_URL", "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_PROXY":
 		return true
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/hostname"
 )
 
 // Modes of Redis, see [Redis].
@@ -66,13 +68,23 @@ func (r Redis) Validate() []error {
 	// Whoever got the mode wrong meant one of them.
 	var unread error
 	for _, mode := range modes {
-		_, err := Redis{URL: r.URL, Mode: mode}.open()
+		at, err := Redis{URL: r.URL, Mode: mode}.open()
 		if err == nil {
-			return problems
+			return append(problems, wrongPorts(at.addr)...)
 		}
 		unread = cmp.Or(unread, err)
 	}
 	return append(problems, unread)
+}
+
+// wrongPorts looks at the addresses of a [server], which hold no password.
+func wrongPorts(addresses string) []error {
+	for address := range strings.SplitSeq(addresses, ", ") {
+		if problem := hostname.WrongPort(&url.URL{Host: address}); problem != "" {
+			return []error{fmt.Errorf("KYCLINK_REDIS_URL %s", problem)}
+		}
+	}
+	return nil
 }
 
 // server is a client that has not connected yet, and where it will connect to.

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/kyclink/kyclink/internal/hostname"
 )
 
 // How the access token is asked for, see [Config.Auth].
@@ -98,7 +100,7 @@ func wrongBaseURL(s string) string {
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		return "is plain http, which only loopback addresses may be"
 	}
-	return ""
+	return hostname.WrongPort(u)
 }
 
 func loopback(host string) bool {
