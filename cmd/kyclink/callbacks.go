@@ -1,20 +1,21 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"net/netip"
+	"net/url"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -22,15 +23,16 @@ import (
 func newCallbacks() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "callbacks",
-		Short: "callbacks that were given up: look, try again, or put aside",
-		Long: `A callback is given up where its receiver refuses it (4xx), answers with a redirect,
-or may not be called, and after nine attempts over some 21 hours. All that were given
-up are kept, however many they are, for as long as their requests. ID is an
-application id, or the id of an event (webhook-id).`,
+		Short: "callbacks that were not delivered: look, try again, or put aside",
+		Long: `A callback that is not answered with 2xx is tried again: nine attempts over some 21
+hours. Redirects are not followed. It is given up after the last attempt, or at once
+where its receiver answers with 410, or may not be called. All that were given up are
+kept, however many they are, for as long as their requests. ID is an application id,
+or the id of an event (webhook-id).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCallbacksList(), newCallbacksShow(),
+	cmd.AddCommand(newCallbacksList(), newCallbacksShow(), newCallbacksTest(), newCallbacksSecret(),
 		newCallbacksAct(callbacksAct{
 			use: "retry", short: "try to deliver again", done: "enqueued to be tried again",
 			long: `retry lets the workers deliver again what was given up, with the same event id and
@@ -63,22 +65,33 @@ type callbackPick struct {
 	ids                                []string
 	host, reason, batch, since, before string
 	all                                bool
+	retried                            bool // those that are tried again as well
+}
+
+// wants says whether a delivery is in a state that is looked for.
+func (p *callbackPick) wants(d record.Delivery) bool {
+	return d.Status == record.GivenUp || p.retried && d.Status == record.Pending && !d.Last.Taken()
 }
 
 func (p *callbackPick) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.host, "host", "", "only those to this host, such as shop.example or shop.example:8443")
 	cmd.Flags().StringVar(&p.reason, "reason", "", "only those with this reason")
 	cmd.Flags().StringVar(&p.batch, "batch", "", "only those of this batch")
-	const when = "only those that were given up %s then: a time such as 2026-12-01T00:00:00Z, or an age such as 2h"
+	const when = "only those that were given up, or last tried, %s then: a time such as 2026-12-01T00:00:00Z, or an age such as 2h"
 	cmd.Flags().StringVar(&p.since, "since", "", fmt.Sprintf(when, "at or after"))
 	cmd.Flags().StringVar(&p.before, "before", "", fmt.Sprintf(when, "before"))
 }
 
 func (p *callbackPick) check(cmd *cobra.Command) error {
-	if p.reason != "" && !slices.Contains(fault.Undelivered(), fault.Reason(p.reason)) {
-		return usageError(cmd, fmt.Errorf("--reason: no callback is given up for %q; use one of %v", p.reason, fault.Undelivered()))
+	looking := cmd.Flags().Lookup("all") == nil // it may be a look at everything
+	reasons := fault.Undelivered()
+	if looking {
+		reasons = append(reasons, fault.ProxyError)
 	}
-	if cmd.Flags().Lookup("all") == nil { // it may be a look at everything
+	if p.reason != "" && !slices.Contains(reasons, fault.Reason(p.reason)) {
+		return usageError(cmd, fmt.Errorf("--reason: no callback fails for %q; use one of %v", p.reason, reasons))
+	}
+	if looking {
 		return nil
 	}
 	switch given := p.host+p.reason+p.batch+p.since+p.before != "" || len(p.ids) > 0; {
@@ -98,16 +111,39 @@ func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func
 	if err != nil {
 		return nil, err
 	}
-	named := len(p.ids) > 0
-	meant := func(one record.Delivery) bool {
-		host := strings.ToLower(p.host)
-		return (within.batch < 0 || one.Batch == within.batch) && (p.reason == "" || one.Last.Reason == p.reason) &&
-			(host == "" || one.Host == host || strings.HasPrefix(one.Host, host+":")) &&
-			!one.GivenUpAt.Before(within.since.Truncate(time.Millisecond)) && (named && p.before == "" || one.GivenUpAt.Before(within.before))
+	if len(p.ids) > 0 {
+		return p.within(within, p.named(ctx, d, other)), nil
 	}
 	pages := d.Undelivered(ctx, within.since, within.before)
-	if named {
-		pages = p.named(ctx, d, other)
+	if p.retried {
+		pages = both(pages, d.Retried(ctx))
+	}
+	return p.within(within, pages), nil
+}
+
+// both gives the pages of one after those of the other.
+func both[T any](first, second iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, pages := range []iter.Seq2[T, error]{first, second} {
+			for page, err := range pages {
+				if !yield(page, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// within leaves out what is not meant. A delivery that is tried again counts from its
+// last attempt.
+func (p *callbackPick) within(w window, pages iter.Seq2[[]record.Delivery, error]) iter.Seq2[[]record.Delivery, error] {
+	meant := func(one record.Delivery) bool {
+		at := one.GivenUpAt
+		if at.IsZero() {
+			at = one.Last.At
+		}
+		return (w.batch < 0 || one.Batch == w.batch) && (p.reason == "" || one.Last.Reason == p.reason) && toHost(one, p.host) &&
+			!at.Before(w.since.Truncate(time.Millisecond)) && (len(p.ids) > 0 && p.before == "" || at.Before(w.before))
 	}
 	return func(yield func([]record.Delivery, error) bool) {
 		for page, err := range pages {
@@ -115,7 +151,29 @@ func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func
 				return
 			}
 		}
-	}, nil
+	}
+}
+
+// toHost compares hosts as their canonical names, and ports where one is given.
+func toHost(d record.Delivery, host string) bool {
+	if host == "" {
+		return true
+	}
+	name, port := splitHost(host)
+	to, itsPort := splitHost(d.Host)
+	return name == to && (port == "" || port == itsPort)
+}
+
+func splitHost(text string) (name, port string) {
+	u := &url.URL{Host: text}
+	name, port = u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(text); err == nil { // IPv6 without brackets
+		name, port = text, ""
+	}
+	if canonical, err := hostname.Canonical(name); err == nil {
+		name = canonical
+	}
+	return name, port
 }
 
 // named reads the deliveries whose ids were given, or those of requests, each once.
@@ -124,7 +182,7 @@ func (p *callbackPick) named(ctx context.Context, d desk, other func(id string))
 		had := map[string]bool{}
 		for _, id := range distinct(p.ids) {
 			all, err := deliveriesOf(ctx, d, id)
-			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return one.Status != record.GivenUp })
+			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return !p.wants(one) })
 			if err == nil && len(all) == 0 {
 				other(id)
 			}
@@ -163,6 +221,7 @@ type deliveryStory struct {
 	GivenUpAt     time.Time   `json:"given_up_at,omitzero"`
 	Dropped       bool        `json:"dropped,omitempty"`
 	Attempts      int         `json:"attempts"`
+	NextAttempt   time.Time   `json:"next_attempt,omitzero"`
 	LastAnswer    *lastAnswer `json:"last_answer,omitempty"`
 }
 
@@ -178,7 +237,7 @@ func tellDelivery(d record.Delivery, batch string) deliveryStory {
 	s := deliveryStory{
 		EventID: d.EventID, Type: d.Type, ApplicationID: d.ApplicationID, Generation: d.Generation, Run: d.Run, Batch: batch,
 		Host: d.Host, Status: string(d.Status), CreatedAt: d.CreatedAt, DeliveredAt: d.DeliveredAt, GivenUpAt: d.GivenUpAt,
-		Dropped: d.Dropped, Attempts: d.Attempts,
+		Dropped: d.Dropped, Attempts: d.Attempts, NextAttempt: d.NextAt,
 	}
 	if !d.Last.At.IsZero() {
 		s.LastAnswer = &lastAnswer{d.Last.At, d.Last.Code, d.Last.Reason, d.Last.Message, d.Last.Body}
@@ -199,6 +258,9 @@ func (s deliveryStory) String() string {
 	if a := s.LastAnswer; a != nil && a.Reason != "" {
 		text += ", last " + moment(a.At) + " " + why(a.Reason, a.Message)
 	}
+	if !s.NextAttempt.IsZero() {
+		text += ", next " + moment(s.NextAttempt)
+	}
 	return text
 }
 
@@ -212,81 +274,6 @@ func (d desk) tellDeliveries(ctx context.Context, all []record.Delivery) ([]deli
 		stories[i] = tellDelivery(one, batch)
 	}
 	return stories, nil
-}
-
-func newCallbacksList() *cobra.Command {
-	var asJSON bool
-	p := &callbackPick{}
-	cmd := &cobra.Command{
-		Use:     "list [ID]...",
-		Short:   "list callbacks that were given up, the oldest first",
-		Long:    "list shows callbacks that were given up, but for those that were dropped: they are found by their ids.",
-		Example: "  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json",
-		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p.ids = args
-			if err := p.check(cmd); err != nil {
-				return err
-			}
-			return withShared(cmd, func(e *engine) error {
-				_, err := p.list(cmd, e, asJSON)
-				return err
-			})
-		},
-	}
-	p.flags(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
-	return cmd
-}
-
-// list prints what is meant as it reads it, and gives how many there are.
-func (p *callbackPick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, err error) {
-	d, ctx := e.desk(), cmd.Context()
-	none := &without{w: cmd.ErrOrStderr()}
-	pages, err := p.chosen(ctx, e, d, none.see)
-	if err != nil {
-		return 0, err
-	}
-	n, err = eachPage(ctx, pages, func(page []record.Delivery) error {
-		stories, err := d.tellDeliveries(ctx, page)
-		if err != nil {
-			return err
-		}
-		return printDeliveries(cmd.OutOrStdout(), stories, asJSON)
-	})
-	return n, cmp.Or(err, none.err())
-}
-
-func printDeliveries(w io.Writer, stories []deliveryStory, asJSON bool) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, s := range stories {
-		if asJSON {
-			if err := printJSON(w, s); err != nil {
-				return err
-			}
-			continue
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.EventID, s.ApplicationID, s.Type, s.Host, s.Batch, s)
-	}
-	return t.Flush()
-}
-
-// without tells of ids that have no callback that was given up.
-type without struct {
-	w io.Writer
-	n int
-}
-
-func (n *without) see(id string) {
-	n.n++
-	fmt.Fprintf(n.w, "kyclink: %s: no callback of it was given up; its deliveries: kyclink callbacks show %s\n", id, id)
-}
-
-func (n *without) err() error {
-	if n.n == 0 {
-		return nil
-	}
-	return &codeError{code: exitError}
 }
 
 func newCallbacksShow() *cobra.Command {

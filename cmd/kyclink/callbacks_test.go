@@ -224,6 +224,18 @@ func TestCallbacksGivenUp(t *testing.T) {
 
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
 	eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
+	var three deliveryStory
+	eventually(t, "it is listed as tried again", func() bool {
+		got := list("--host", "127.0.0.1", "--reason", "receiver_error")
+		return json.Unmarshal([]byte(got[0]), &three) == nil
+	})
+	if three.ApplicationID != "P-00010" || three.Status != "pending" || three.LastAnswer.Status != 500 || !three.NextAttempt.After(three.LastAnswer.At) {
+		t.Errorf("listed as %+v, last answer %+v", three, three.LastAnswer)
+	}
+	run(", next 20", "callbacks", "list", "P-00010")
+	run("P-00010: no callback of it was given up; its deliveries", "callbacks", "retry", "P-00010")
+	run("P-77777: no callback of it was given up, nor is any tried again; its deliveries", "callbacks", "list", "P-77777")
+	run("kyclink: 2 would be hidden", "callbacks", "drop", "--all", "--dry-run")
 	ids := []string{"P-00000", "P-00001", "P-00010"}
 	eventually(t, "they are forgotten", func() bool {
 		code, _, _ := kyclink(t, settings, append([]string{"forget", "--yes"}, ids...)...)

@@ -12,9 +12,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/retryafter"
 	"github.com/kyclink/kyclink/tasks"
@@ -99,12 +101,15 @@ func (s *Sender) post(ctx context.Context, d record.Delivery) record.Reply {
 	if problem := s.hooks.Problem(d.URL); problem != "" {
 		return refusal("callback_url " + problem)
 	}
+	if err := canonical(u); err != nil {
+		return refusal("its URL names a host that " + err.Error())
+	}
 	if s.proxied {
 		if err := s.guard.literal(u); err != nil {
 			return refusal("the destination is not allowed: " + err.Error())
 		}
 	}
-	req, err := s.request(ctx, d)
+	req, err := s.request(ctx, u, d)
 	if err != nil {
 		return refusal("the callback could not be made")
 	}
@@ -124,11 +129,31 @@ func (s *Sender) post(ctx context.Context, d record.Delivery) record.Reply {
 	return reply
 }
 
-func (s *Sender) request(ctx context.Context, d record.Delivery) (*http.Request, error) {
+// canonical gives a URL the one spelling of its host, so that what was checked is what
+// is sent to, or is asked of a proxy.
+func canonical(u *url.URL) error {
+	host, err := hostname.Canonical(u.Hostname())
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+		u.Host = net.JoinHostPort(host, port)
+	case strings.Contains(host, ":"):
+		u.Host = "[" + host + "]"
+	default:
+		u.Host = host
+	}
+	return nil
+}
+
+func (s *Sender) request(ctx context.Context, u *url.URL, d record.Delivery) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(d.Body))
 	if err != nil {
 		return nil, err
 	}
+	req.URL.Host, req.Host = u.Host, u.Host
 	at := s.now()
 	signature, err := s.signers.sign(d.EventID, at, d.Body)
 	if err != nil {

@@ -84,16 +84,18 @@ func TestSignedPost(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	for code := 200; code < 600; code++ {
 		reply := judge(code, false)
-		want, final := fault.Rejected, true
+		want, final := fault.Rejected, false
 		switch {
 		case code < 300:
-			want, final = "", false
+			want = ""
+		case code == 410:
+			want, final = fault.Gone, true
 		case code < 400:
 			want = fault.Redirected
 		case code == 408 || code == 425 || code >= 500:
-			want, final = fault.ReceiverError, false
+			want = fault.ReceiverError
 		case code == 429:
-			want, final = fault.Throttled, false
+			want = fault.Throttled
 		}
 		if reply.Reason != string(want) || reply.Final != final || reply.NoAttempt || reply.Code != code {
 			t.Errorf("%d: got %+v", code, reply)
@@ -195,7 +197,7 @@ func TestAnswersAreRedacted(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(c.said))
 		})
-		if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != c.kept || reply.Code != 400 || !reply.Final {
+		if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != c.kept || reply.Code != 400 || reply.Final {
 			t.Errorf("of %.80q was kept %.300q, want %.300q", c.said, reply.Body, c.kept)
 		}
 	}
@@ -285,6 +287,11 @@ func TestProxy(t *testing.T) {
 		{proxy(t, 200), "https://10.0.0.1/", fault.Forbidden, false},
 		{proxy(t, 200), "https://[64:ff9b::7f00:1]/", fault.Forbidden, false},
 		{proxy(t, 200), "https://2130706433/", fault.Forbidden, false},
+		{proxy(t, 200), "https://169。254。169。254/", fault.Forbidden, false},
+		{proxy(t, 200), "https://①⑥⑨.②⑤④.①⑥⑨.②⑤④/", fault.Forbidden, false},
+		{proxy(t, 200), "https://１０.０.０.１/", fault.Forbidden, false},
+		{proxy(t, 200), "https://２１３０７０６４３３/", fault.Forbidden, false},
+		{proxy(t, 200), "https://\xff.example/", fault.Forbidden, false},
 		{proxy(t, 200), "http://shop.example/", fault.Forbidden, false},
 	} {
 		s := sender(t, Config{AllowCIDRs: loopback, Proxy: Secret(c.proxy)}, nil)
@@ -305,19 +312,19 @@ func TestProxyAtAPrivateAddress(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	good := Config{Secret: testSecret + " " + otherSecret, Hosts: []string{"shop.example", "*", "127.0.0.1", "::1"},
+	good := Config{Secret: testSecret + " " + otherSecret, Hosts: []string{"shop.example", "*", "127.0.0.1", "::1", "bücher.example"},
 		AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"}, Proxy: "http://user:pass@proxy.example:3128"}
 	if problems := good.Validate(); len(problems) > 0 {
 		t.Errorf("got %v", problems)
 	}
 	bad := Config{
-		Secret: "secret-1 whsec_c2hvcnQ= whsec_?? " + testSecret, Hosts: []string{"https://shop.example", "shop.example:443", "*.shop.example", ""},
+		Secret: "secret-1 whsec_c2hvcnQ= whsec_?? " + testSecret, Hosts: []string{"https://shop.example", "shop.example:443", "*.shop.example", "", "2130706433"},
 		AllowCIDRs: []string{"127.0.0.1", "10/8"}, Proxy: "https://user:secret-2@proxy.example",
 	}
 	problems := fmt.Sprint(bad.Validate())
 	for _, want := range []string{
 		"secret 1 does not start with whsec_", "secret 2 has 5 bytes after base64, must have 24 to 64", "secret 3 is not whsec_ and base64",
-		`HOSTS holds "https://shop.example"`, `HOSTS holds "shop.example:443"`, `HOSTS holds "*.shop.example"`, `HOSTS holds ""`,
+		`HOSTS holds "https://shop.example"`, `HOSTS holds "shop.example:443"`, `HOSTS holds "*.shop.example"`, `HOSTS holds ""`, `HOSTS holds "2130706433"`,
 		`CIDRS holds "127.0.0.1"`, `CIDRS holds "10/8"`, "KYCLINK_CALLBACK_PROXY is no HTTP proxy's address",
 	} {
 		if !strings.Contains(problems, want) {

@@ -298,7 +298,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				w.WriteHeader(code)
 			})
 			reply := post(t, sender(t, Config{AllowCIDRs: []string{"127.0.0.2/32"}}, nil), "http://127.0.0.2:"+port+"/")
-			if reply.Reason != string(fault.Redirected) || !reply.Final || reply.Code != code || asked != 1 {
+			if reply.Reason != string(fault.Redirected) || reply.Final || reply.Code != code || asked != 1 {
 				t.Errorf("%d to %s: got %+v after %d requests", code, to, reply, asked)
 			}
 		}

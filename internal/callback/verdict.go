@@ -20,9 +20,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// judge says what a status means: 2xx is taken; 408, 425, 429 and 5xx are tried
-// again; anything else is the receiver's last word. viaProxy says that the answer
-// may be a proxy's.
+// judge says what a status means, as Standard Webhooks has it: 2xx is taken, 410 is the
+// receiver's last word, and anything else is tried again: a receiver that is being
+// deployed answers with 404, 401 or a redirect for minutes. viaProxy says that the
+// answer may be a proxy's.
 func judge(code int, viaProxy bool) record.Reply {
 	reply := record.Reply{Code: code, Message: fmt.Sprintf("the receiver answered with HTTP %d", code)}
 	switch {
@@ -31,14 +32,18 @@ func judge(code int, viaProxy bool) record.Reply {
 		reply.Message = "the proxy refuses kyclink (HTTP 407)"
 	case code >= 200 && code < 300:
 		return record.Reply{Code: code}
+	case code == http.StatusGone:
+		reply.Reason, reply.Final = string(fault.Gone), true
+		reply.Message = "the receiver wants no more callbacks at this URL (HTTP 410)"
 	case code == http.StatusTooManyRequests:
 		reply.Reason = string(fault.Throttled)
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code >= 500 && code < 600:
 		reply.Reason = string(fault.ReceiverError)
 	case code >= 300 && code < 400:
-		reply.Reason, reply.Final = string(fault.Redirected), true
+		reply.Reason = string(fault.Redirected)
+		reply.Message = fmt.Sprintf("the receiver answered with a redirect (HTTP %d), and kyclink follows none; callback_url must be the final address", code)
 	default:
-		reply.Reason, reply.Final = string(fault.Rejected), true
+		reply.Reason = string(fault.Rejected)
 	}
 	return reply
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strconv"
 	"time"
 
@@ -176,10 +177,12 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 		return nil, nil
 	}
 	looks := make([]*redis.MapStringStringCmd, len(events))
+	var next *redis.FloatSliceCmd
 	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, event := range events {
 			looks[i] = pipe.HGetAll(ctx, l.keys.Delivery(event))
 		}
+		next = pipe.ZMScore(ctx, l.keys.Pending(), events...)
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read %d deliveries: %w", len(events), err)
@@ -193,6 +196,9 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 		if err != nil {
 			return nil, err
 		}
+		if at := next.Val()[i]; at > 0 && d.Status == record.Pending {
+			d.NextAt = time.UnixMilli(int64(at)).UTC()
+		}
 		found = append(found, d)
 	}
 	return found, nil
@@ -201,10 +207,24 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 // Undelivered walks through the deliveries that were given up from since on and
 // before before, in that order, a page at a time. What was dropped is left out.
 func (l *Ledger) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]record.Delivery, error] {
+	return l.deliveries(ctx, l.keys.Undelivered(), since, before, func(d record.Delivery) bool {
+		return d.Status == record.GivenUp && !d.Dropped
+	})
+}
+
+// Retried walks through the deliveries that were not taken and are tried again, by
+// when that is, a page at a time. What is tried meanwhile may come twice.
+func (l *Ledger) Retried(ctx context.Context) iter.Seq2[[]record.Delivery, error] {
+	return l.deliveries(ctx, l.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d record.Delivery) bool {
+		return d.Status == record.Pending && !d.Last.Taken()
+	})
+}
+
+func (l *Ledger) deliveries(ctx context.Context, set string, since, before time.Time, meant func(record.Delivery) bool) iter.Seq2[[]record.Delivery, error] {
 	return func(yield func([]record.Delivery, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
-			places, err := l.places(ctx, l.keys.Undelivered(), last, before)
+			places, err := l.places(ctx, set, last, before)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -220,7 +240,7 @@ func (l *Ledger) Undelivered(ctx context.Context, since, before time.Time) iter.
 			found, err := l.ReadDeliveries(ctx, events)
 			page := make([]record.Delivery, 0, len(found))
 			for _, d := range found {
-				if d.Status == record.GivenUp && !d.Dropped {
+				if meant(d) {
 					page = append(page, d)
 				}
 			}

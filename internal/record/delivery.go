@@ -38,6 +38,7 @@ type Delivery struct {
 	Attempts    int       // that were begun
 	Tries       int       // of these since it was made, or taken up again
 	Last        Reply     // to the last attempt that had one
+	NextAt      time.Time // of a pending one: when it is tried again; zero where that was not read
 }
 
 // Dispatch is what a delivery's task is made of.
