@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -86,8 +87,11 @@ func (a redirectHosts) problem(redirectURL string) string {
 	if err != nil {
 		return "is not a URL"
 	}
-	host := plainHost(u.Hostname())
-	if slices.ContainsFunc(a.hosts, func(h string) bool { return h == "*" || plainHost(h) == host }) {
+	host, err := hostname.Canonical(u.Hostname())
+	if err != nil {
+		return fmt.Sprintf("names a host that %v", err)
+	}
+	if slices.ContainsFunc(a.hosts, func(h string) bool { return h == "*" || sameHost(h, host) }) {
 		return ""
 	}
 	return fmt.Sprintf("must not lead to %s: %s allows %s", Shorten(host), a.whose, strings.Join(a.hosts, ", "))
