@@ -6,38 +6,56 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-// calls is what this process knows of its own calls: asynq may hand it a task
-// again while the first handler is still at it.
+// calls is the turns that this process handles: asynq may hand it a task again
+// while the first handler is still at it. It keeps the nonce of an admission request
+// that has had no reply, also for the next handler: the request may have been granted.
 type calls struct {
 	mu   sync.Mutex
-	open map[record.Ref]call
+	open map[record.Ref]*turn
 	wait sync.WaitGroup
 }
 
-type call int
+type turn struct {
+	active bool   // it has a handler
+	nonce  string // of the request that is not answered
+}
 
-const (
-	active call = iota + 1
-	lost        // a call was sent, and its answer was never recorded
-)
+func newCalls() *calls { return &calls{open: make(map[record.Ref]*turn)} }
 
-func newCalls() *calls { return &calls{open: make(map[record.Ref]call)} }
-
-// enter is refused while another handler has the turn. Otherwise it tells what
-// a mark means that this process is found to have made earlier.
-func (c *calls) enter(ref record.Ref) (record.Earlier, bool) {
+// enter is refused while another handler has the turn.
+func (c *calls) enter(ref record.Ref) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was := c.open[ref]
-	if was == active {
-		return "", false
+	t := c.open[ref]
+	if t == nil {
+		t = &turn{}
+		c.open[ref] = t
 	}
-	c.open[ref] = active
+	if t.active {
+		return false
+	}
+	t.active = true
 	c.wait.Add(1)
-	if was == lost {
-		return record.Lost, true
+	return true
+}
+
+// nonce gives the handler of a turn the nonce of its next admission request, which
+// stays the same until that is answered.
+func (c *calls) nonce(ref record.Ref) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.open[ref]
+	if t.nonce == "" {
+		t.nonce = record.NewNonce()
 	}
-	return record.Unsent, true
+	return t.nonce
+}
+
+// answered says that the reply to the admission request has come.
+func (c *calls) answered(ref record.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[ref].nonce = ""
 }
 
 // handled gives the turns that have a handler.
@@ -45,23 +63,22 @@ func (c *calls) handled() []record.Ref {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	refs := make([]record.Ref, 0, len(c.open))
-	for ref, is := range c.open {
-		if is == active {
+	for ref, t := range c.open {
+		if t.active {
 			refs = append(refs, ref)
 		}
 	}
 	return refs
 }
 
-// leave ends what enter began. A call whose answer was not settled is
-// remembered as lost.
-func (c *calls) leave(ref record.Ref, settled bool) {
+// leave ends what enter began.
+func (c *calls) leave(ref record.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if settled {
+	if t := c.open[ref]; t.nonce == "" {
 		delete(c.open, ref)
 	} else {
-		c.open[ref] = lost
+		t.active = false
 	}
 	c.wait.Done()
 }

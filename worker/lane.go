@@ -50,12 +50,12 @@ func newLane(p *pipeline) *lane {
 // admit waits until the turn may be called, or is not to be called any more; a
 // turn that was left to another process still has the verdict to wait. The error
 // is a [*later].
-func (l *lane) admit(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
+func (l *lane) admit(ctx context.Context, ref record.Ref) (record.Answer, error) {
 	taken := time.Now()
 	if !l.enter(ctx, l.asking) {
 		return record.Answer{}, &later{} // for another process to take up
 	}
-	answer, err := l.ask(ctx, ref, earlier)
+	answer, err := l.ask(ctx, ref)
 	switch {
 	case err != nil:
 	case answer.Verdict == record.Call && answer.Wait > 0:
@@ -90,7 +90,7 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 
 // ask asks for whoever holds asking, and gives that up, whatever happens: a
 // panic must not stop the lane.
-func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) (record.Answer, error) {
+func (l *lane) ask(ctx context.Context, ref record.Ref) (record.Answer, error) {
 	alone, denied := false, false
 	defer func() { l.leave(alone) }()
 	for connected, soon := false, true; ; {
@@ -118,11 +118,10 @@ func (l *lane) ask(ctx context.Context, ref record.Ref, earlier record.Earlier) 
 			return record.Answer{}, l.giveBack(ctx, ref, connected)
 		}
 		asked := time.Now()
-		answer, err := l.markOrPutBack(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Earlier: earlier, Since: asked, Connected: connected})
+		answer, err := l.markOrPutBack(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Connected: connected})
 		if err != nil {
 			return answer, l.failed("mark", ref, err)
 		}
-		earlier = record.Unsent // a lost answer is counted now
 		switch answer.Verdict {
 		case record.Wait:
 			denied = true
@@ -307,13 +306,24 @@ func (p *pipeline) sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // mark tries again while Redis is away: where a mark was made and its reply was
-// lost, this process alone knows that no call followed it.
+// lost, this process alone knows that no call followed it, by the nonce.
 func (p *pipeline) mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
 	for {
+		ask.Nonce = p.calls.nonce(ask.Ref)
 		// To break a mark off, because the worker stops, would be to lose its reply.
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		answer, err := p.ledger.Mark(once, ask)
+		if err == nil && answer.Verdict == record.Granted {
+			// The moment of that grant may be over: it is not used.
+			_, err = p.ledger.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, record.Next{Follows: record.PutBack})
+		}
 		cancel()
+		if err == nil {
+			p.calls.answered(ask.Ref)
+			if answer.Verdict == record.Granted {
+				continue
+			}
+		}
 		if err == nil || p.gaveUp(err) {
 			return answer, err
 		}

@@ -364,23 +364,6 @@ func TestAPanicDoesNotStopTheLane(t *testing.T) {
 	})
 }
 
-// A mark that was answered has counted a lost answer, granted or not: were the
-// reply to another one lost, it would be counted twice.
-func TestALostAnswerIsToldOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(shut, granted)
-		l := newLane(clocked(d, d.upstream()).pipe)
-		l.calls.enter(turnOf("A-1"))
-		l.calls.leave(turnOf("A-1"), false)
-		if err := <-begin(t.Context(), l, "A-1"); err != nil {
-			t.Error(err)
-		}
-		if d.asks[0].Earlier != record.Lost || d.asks[1].Earlier != record.Unsent {
-			t.Errorf("told %q, then %q", d.asks[0].Earlier, d.asks[1].Earlier)
-		}
-	})
-}
-
 func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := granted

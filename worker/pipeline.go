@@ -78,31 +78,27 @@ func (l *lane) ProcessTask(ctx context.Context, task *asynq.Task) error {
 
 // take takes one turn. ctx ends when the queue has given the task to another.
 func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
-	earlier, entered := l.calls.enter(ref)
-	if !entered {
+	if !l.calls.enter(ref) {
 		return &later{busyDelay} // another handler of this process has it still
 	}
 	failpoint.Hit("taken")
-	// A call whose answer is lost stays so until a mark has counted it.
-	settled := earlier == record.Unsent
 	defer func() {
 		// asynq would keep the text of a panic, which may hold anything.
 		if what := recover(); what != nil {
 			l.log.Error("a handler panicked", zap.String("application_id", ref.ApplicationID),
 				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
-			settled, err = l.panicked(ctx, ref, !settled)
+			err = l.panicked(ctx, ref)
 		}
-		l.calls.leave(ref, settled)
+		l.calls.leave(ref)
 	}()
 
 	for renewed := false; ; {
-		answer, err := l.admit(ctx, ref, earlier)
+		answer, err := l.admit(ctx, ref)
 		if err != nil {
 			return err
 		}
-		if settled = answer.Verdict != record.Call; settled {
-			settled, err = l.uncalled(ctx, ref, answer)
-			return err
+		if answer.Verdict != record.Call {
+			return l.uncalled(ctx, ref, answer)
 		}
 		failpoint.Hit("marked")
 
@@ -110,7 +106,6 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		if err != nil {
 			return l.failed("record", ref, err)
 		}
-		settled, earlier = true, record.Unsent
 		if next.over {
 			return nil
 		}
@@ -121,30 +116,28 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 	}
 }
 
-// uncalled ends a task whose turn is not to be called now. settled says that
-// nothing of a call is left to be counted.
-func (l *lane) uncalled(ctx context.Context, ref record.Ref, answer record.Answer) (settled bool, err error) {
+// uncalled ends a task whose turn is not to be called now.
+func (l *lane) uncalled(ctx context.Context, ref record.Ref, answer record.Answer) error {
 	switch answer.Verdict {
 	case record.Busy:
-		return true, &later{busyDelay}
+		return &later{busyDelay}
 	case record.Early:
-		return true, early(answer.Wait)
+		return early(answer.Wait)
 	case record.Newer:
-		return true, l.newer(ref)
+		return l.newer(ref)
 	case record.Poisoned:
-		return l.poison(ctx, ref, false, "")
+		return l.poison(ctx, ref, answer.Attempt.Nonce, "")
 	case record.Dead:
-		err = l.hold(ctx, answer.Attempt)
-		return err == nil, l.failed("hold", ref, err)
+		return l.failed("hold", ref, l.hold(ctx, answer.Attempt))
 	case record.Expired:
 		failpoint.Hit("ending")
-		_, err = l.ledger.Expire(ctx, answer.Attempt.Record)
-		return true, l.failed("expire", ref, err)
+		_, err := l.ledger.Expire(ctx, answer.Attempt.Record)
+		return l.failed("expire", ref, err)
 	case record.CancelNext:
-		_, err = l.ledger.Cancel(ctx, answer.Attempt.Record)
-		return true, l.failed("cancel", ref, err)
+		_, err := l.ledger.Cancel(ctx, answer.Attempt.Record)
+		return l.failed("cancel", ref, err)
 	default: // stale, or left to another process
-		return true, nil
+		return nil
 	}
 }
 

@@ -151,7 +151,7 @@ func (b *bench) orphan(id string) (record.Ref, *lane) {
 	ref := b.accept(id)
 	dead := b.book()
 	b.must(dead.Join(b.t.Context()))
-	_, err := dead.Mark(b.t.Context(), record.Ask{Ref: ref, Earlier: record.Unsent})
+	_, err := dead.Mark(b.t.Context(), record.Ask{Ref: ref})
 	b.must(err)
 	b.must(dead.Leave(b.t.Context()))
 	return ref, b.joined(b.judge(), b.faceki)

@@ -16,9 +16,9 @@ import (
 type Bin interface {
 	// Panicked counts a panic of a turn's handler, in the whole fleet.
 	Panicked(ctx context.Context, ref record.Ref) (int, error)
-	// Poison ends a request that cannot be handled; called says that a call may
-	// have been sent since its mark.
-	Poison(ctx context.Context, ref record.Ref, called bool, message string) (record.State, error)
+	// Poison ends a request that cannot be handled; nonce is that of a grant that was
+	// not used, or "".
+	Poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error)
 	// PutAside keeps what stands for no request.
 	PutAside(ctx context.Context, p record.Poison) error
 }
@@ -71,32 +71,32 @@ func (p *pipeline) newer(ref record.Ref) error {
 	return &later{newerPause}
 }
 
-// poison ends a request that cannot be handled. settled says that this is over.
-func (p *pipeline) poison(ctx context.Context, ref record.Ref, called bool, message string) (settled bool, err error) {
+// poison ends a request that cannot be handled.
+func (p *pipeline) poison(ctx context.Context, ref record.Ref, nonce, message string) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	state, err := p.bin.Poison(once, ref, called, message)
+	state, err := p.bin.Poison(once, ref, nonce, message)
 	switch {
 	case err != nil:
-		return false, p.failed("poison", ref, err)
+		return p.failed("poison", ref, err)
 	case state == "busy":
-		return false, &later{busyDelay}
+		return &later{busyDelay}
 	}
 	p.log.Error("a request that cannot be handled was put aside", zap.String("application_id", ref.ApplicationID), zap.String("status", string(state)))
-	return true, nil
+	return nil
 }
 
 // panicked is what becomes of a turn whose handler panicked: it comes again, but
-// not for ever.
-func (p *pipeline) panicked(ctx context.Context, ref record.Ref, called bool) (settled bool, err error) {
+// not for ever. A call may have been sent since its mark.
+func (p *pipeline) panicked(ctx context.Context, ref record.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	n, err := p.bin.Panicked(once, ref)
 	if err != nil {
-		return false, p.failed("panic", ref, err)
+		return p.failed("panic", ref, err)
 	}
 	if n < mostPanics {
-		return false, &later{p.policy.pause()}
+		return &later{p.policy.pause()}
 	}
-	return p.poison(ctx, ref, called, "the program failed each time that it handled the request")
+	return p.poison(ctx, ref, "", "the program failed each time that it handled the request")
 }

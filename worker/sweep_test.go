@@ -48,7 +48,7 @@ func (b *bench) silence() {
 // marked is a call that k makes, and whose answer is never heard of.
 func (b *bench) marked(k *book, ref record.Ref) {
 	b.t.Helper()
-	answer, err := k.Mark(b.t.Context(), record.Ask{Ref: ref, Earlier: record.Unsent})
+	answer, err := k.Mark(b.t.Context(), record.Ask{Ref: ref})
 	b.must(err)
 	if answer.Verdict != record.Call {
 		b.t.Fatalf("%s may not be called: %s", ref, answer.Verdict)

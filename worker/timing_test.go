@@ -60,7 +60,7 @@ func (*away) Leave(context.Context) error                                 { retu
 
 func (*away) Panicked(context.Context, record.Ref) (int, error) { return 1, nil }
 func (*away) PutAside(context.Context, record.Poison) error     { return nil }
-func (*away) Poison(context.Context, record.Ref, bool, string) (record.State, error) {
+func (*away) Poison(context.Context, record.Ref, string, string) (record.State, error) {
 	return record.Failed, nil
 }
 
@@ -123,9 +123,6 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 		}
 		if _, again := isLater(<-over); !again {
 			t.Error("it does not come again")
-		}
-		if earlier, _ := w.pipe.calls.enter(record.Ref{}); earlier != record.Lost {
-			t.Errorf("the call is remembered as %q", earlier)
 		}
 	})
 }

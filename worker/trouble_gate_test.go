@@ -26,7 +26,7 @@ func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
 	b.closes("outage")
 	b.must(b.account().Resume(t.Context()))
 	ref := b.accept("A-1")
-	answer, err := k.Mark(t.Context(), record.Ask{Ref: ref, Earlier: record.Unsent})
+	answer, err := k.Mark(t.Context(), record.Ask{Ref: ref})
 	b.must(err)
 	if answer.Verdict != record.Connect {
 		t.Fatalf("%+v", answer)

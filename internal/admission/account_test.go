@@ -25,8 +25,8 @@ type onClock struct {
 func newOnClock(t testing.TB) *onClock {
 	return &onClock{
 		t, server.Client(t), record.Keys{Account: redistest.Account()},
-		record.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]) } store() return answer", record.Prelude, Lua),
-		record.Script("report(ARGV[1], ARGV[2], ARGV[3], ARGV[4], now, 0, 50) store() return #changes", record.Prelude, Lua),
+		record.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store() return answer", record.Prelude, Lua),
+		record.Script("report(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store() return #changes", record.Prelude, Lua),
 	}
 }
 

@@ -2,7 +2,8 @@
 -- What admit and report change of the gate is kept by the caller, with store(),
 -- after its last call of them: several are one reading and one writing then.
 --
--- admit(lane, process, credential, id, connected) gives verdict, wait and reason.
+-- admit(lane, process, credential, id, nonce, connected) gives verdict, wait and
+-- reason; the nonce is made for each request, and kept with what it is granted.
 --   grant    send it, after holding it for `wait` ms: the token is of that moment
 --   probe    the same, and it is the one call that finds out how things are
 --   connect  you are to probe a closed gate, or credentials that were refused:
@@ -11,9 +12,10 @@
 --   wait     ask again after `wait` ms, at most 1000
 -- wait is text with three decimals: a number in a reply is cut to an integer.
 --
--- report(kind, id, process, credential, marked, retry_after, latency, message), all
--- times in ms, says what came of a grant or a connect; the kinds are those of the Go
--- Kind, and message is the text of the fault, or nil. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
+-- report(kind, id, process, nonce, credential, marked, retry_after, latency, message),
+-- all times in ms, says what came of a grant or a connect; nonce is the grant's, '' where
+-- the caller does not know it, nil for a connect; the kinds are those of the Go Kind, and
+-- message is the text of the fault, or nil. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
 -- is a starting worker's, override_rate(n, per) and reset_rate() are a person's;
 -- they give n, per and burst as they were. watch() looks for calls that hang,
 -- which nobody would notice where every slot is with one, and gives n and per as
@@ -21,7 +23,7 @@
 -- fleet calls it all the time. is_shut(credential) says whether a call with it
 -- would have to wait for the gate.
 
-local function decide(lane, process, credential, id, connected)
+local function decide(lane, process, credential, id, nonce, connected)
   if g.reason == 'paused' then return 'wait', SOON, 'paused' end
   look()
   if hanging() then failing('outage', false) end
@@ -41,7 +43,7 @@ local function decide(lane, process, credential, id, connected)
     verdict, wait, reason = by_rate(lane, process)
   end
   if verdict ~= 'grant' and verdict ~= 'probe' then return verdict, wait, reason end
-  redis.call('ZADD', CALLS, ms(now), call(process, id))
+  redis.call('ZADD', CALLS, ms(now), call(process, id, nonce))
   if not r then return verdict, wait, reason end
   r.prober, r.id, r.by = process, id, now + ANSWER
   refuse(credential, r)
@@ -51,9 +53,9 @@ end
 local ASKED = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n', 'per', 'burst', 'level', 'at', 'held',
   'line:interactive', 'line:bulk', USED }
 
-local function admit(lane, process, credential, id, connected)
+local function admit(lane, process, credential, id, nonce, connected)
   begin(ASKED)
-  local verdict, wait, reason = decide(lane, process, credential, id, tonumber(connected) == 1)
+  local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
   return verdict, string.format('%.3f', wait), reason
 end
 
@@ -63,10 +65,10 @@ local SILENT = { outage = true, none = true, back = true, unconnected = true }
 -- What is said of these is kept for the status; no script reads it.
 local TOLD = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
 
-local function report(kind, id, process, credential, marked, retry_after, latency, message)
+local function report(kind, id, process, nonce, credential, marked, retry_after, latency, message)
   marked, retry_after, latency = tonumber(marked), tonumber(retry_after), tonumber(latency)
   begin(REPORTED)
-  redis.call('ZREM', CALLS, call(process, id))
+  if nonce then returned(process, id, nonce, marked) end
   if not SILENT[kind] then set('answered', now) end
   if kind == 'success' or kind == 'alive' then
     learn(latency)

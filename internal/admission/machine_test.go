@@ -51,11 +51,11 @@ func testScript(t testing.TB) *redis.Script {
 	return record.Script(`
 local a = ARGV
 if a[1] == 'admit' then
-  local answer = { admit(a[2], a[3], a[4], a[5], a[6]) }
+  local answer = { admit(a[2], a[3], a[4], a[5], 'nonce', a[6]) }
   store()
   return answer
 end
-if a[1] == 'report' then report(a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]) store() end
+if a[1] == 'report' then report(a[2], a[3], a[4], 'nonce', a[5], a[6], a[7], a[8], a[9]) store() end
 if a[1] == 'beat' then redis.call('ZADD', tag .. ':workers', ms(now), a[2]) end
 if a[1] == 'watch' then watch() end
 if a[1] == 'pause' then pause() end

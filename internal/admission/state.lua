@@ -4,8 +4,10 @@
 --   :history           list of the last changes, "at state reason"
 --   :unlogged          those of them that no process has logged yet
 --   :line:<lane>       processes that were told to come again, by when they may win (ms)
---   :calls             the calls that are out, "process id", by when they were marked (ms);
---                      what died with its process stays until the ledger's sweep has seen to it
+--   :calls             the calls that are out, "process id nonce", by when they were marked (ms);
+--                      what died with its process stays until the ledger's sweep has seen to it.
+--                      The nonce is the admission request's that was granted; an earlier version
+--                      wrote none
 --   :workers           the ledger's: the processes by their last heartbeat (ms)
 --   :refused:<credential>  hash: since, pause, next, prober, id, by, message, message_at, or only cleared
 --
@@ -80,7 +82,27 @@ local function store()
   dirty = {}
 end
 
-local function call(process, id) return process .. ' ' .. id end
+local function call(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+
+-- is_granted says whether the request's call that is out was granted to this very
+-- admission request: whoever made the nonce, and sent nothing, knows that no call
+-- followed. No time can tell that: Redis may have lost its last writes.
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call(process, id, nonce)) ~= false
+end
+
+-- returned takes a call off the set. nonce is '' where another process ends it,
+-- which finds it by when it was marked.
+local function returned(process, id, nonce, marked)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call(process, id, nonce))
+    return
+  end
+  local prefix = call(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(marked), ms(marked))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
 
 local function note(state, reason, at)
   redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)

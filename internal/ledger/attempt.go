@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -16,10 +15,6 @@ import (
 	"github.com/kyclink/kyclink/internal/record"
 )
 
-// onTheWay is how much older a mark without a reply may be, by Redis' clock, than
-// this process thinks. What Redis lost comes again after half a minute only.
-const onTheWay = 10 * time.Second
-
 // Mark asks whether a turn may be called now, and where it may makes that known
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
@@ -28,15 +23,10 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
-	unanswered := math.MaxInt32 * time.Millisecond
-	if !ask.Since.IsZero() {
-		unanswered = time.Since(ask.Since) + onTheWay
-	}
 	ref := ask.Ref
 	reply, err := texts(l.commits.run(ctx, "mark", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
 		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
-		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), string(ask.Earlier),
-		unanswered.Milliseconds(), ask.Connected, l.cfg.HoldUnknown))
+		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
@@ -56,9 +46,10 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	}
 	r, err := record.Parse(ref.ApplicationID, []byte(reply[1]))
 	if _, ok := errors.AsType[*record.ContentError](err); ok {
-		return record.Answer{Verdict: record.Poisoned}, nil
+		return record.Answer{Verdict: record.Poisoned, Attempt: record.Attempt{Nonce: ask.Nonce}}, nil
 	}
 	answer.Attempt = record.NewAttempt(r)
+	answer.Attempt.Nonce = ask.Nonce
 	return answer, err
 }
 
@@ -122,7 +113,7 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 			return "", err
 		}
 		state, err := text(l.commits.run(ctx, "created", r.ApplicationID, r.Generation, run,
-			l.process.Load(), l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
+			a.Attempts, l.process.Load(), a.Nonce, l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
 			e.id, e.at, e.idJSON, e.head, e.tail, link))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
@@ -163,7 +154,7 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 		return "", err
 	}
 	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
-		l.process.Load(), l.cfg.Credential, a.Took.Milliseconds(), string(sign(f)), f.RetryAfter.Milliseconds(),
+		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), string(sign(f)), f.RetryAfter.Milliseconds(),
 		string(next.Follows), f.Blames(), f.Outcome() == fault.Unknown, next.MaxSpent, next.Delay.Milliseconds(),
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate))
 	if err != nil {
@@ -196,7 +187,7 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	// The gate learns that the call is over, and nothing of FaceKi; a probe that
 	// died was its process'.
 	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
-		r.Holder, l.cfg.Credential, 0, string(admission.None), 0,
+		r.Holder, "", l.cfg.Credential, 0, string(admission.None), 0,
 		string(record.Hold), false, true, 0, 0,
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why))
 	if err != nil {

@@ -39,7 +39,7 @@ func TestBacklogIsExact(t *testing.T) {
 			"paused": func(rt *rapid.T) {
 				b.steer("spring", ledger.PauseBatch)
 				if r, known := b.get(id.Draw(rt, "id")); known {
-					b.tryMark(b.ledger, r.Ref(), "")
+					b.tryMark(b.ledger, r.Ref())
 				}
 				b.steer("spring", ledger.ResumeBatch)
 			},

@@ -257,8 +257,7 @@ func (s sets) states() map[string]byte {
 		states[id] = record.State(strings.TrimPrefix(kind, "link.")).Letter()
 	}
 	for _, call := range s.calls.Val() {
-		_, id, _ := strings.Cut(call, " ")
-		states[id] = record.Calling.Letter()
+		states[record.CallOf(call)] = record.Calling.Letter()
 	}
 	for _, queued := range s.queued {
 		for _, id := range queued.Val() {

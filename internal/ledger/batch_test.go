@@ -94,7 +94,7 @@ func (b *bench) markPaused(id string) {
 	before, known := b.get(id)
 	b.steer("spring", ledger.PauseBatch)
 	if known {
-		answer := b.tryMark(b.ledger, before.Ref(), "")
+		answer := b.tryMark(b.another(), before.Ref())
 		if paused := answer.Verdict == record.Paused; paused != (before.State == record.Queued) {
 			b.t.Errorf("%s: %s", before.State, answer.Verdict)
 		}

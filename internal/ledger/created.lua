@@ -1,7 +1,7 @@
 -- created records a link: from any attempt, if the run has no end yet.
 --
--- process, credential, marked, took: who called, with which credentials, when it
--- was marked, and how many ms the call took
+-- attempt, process, nonce, credential, marked, took: which call, whose, of which
+-- grant, with which credentials, when it was marked, and how many ms it took
 -- upstream: 'real' or 'simulated'
 -- event, at, id_json, event_head, tail: of the event
 -- link: its fields as JSON: ,"link_id":…,"url":…,"expires_at":…
@@ -10,7 +10,7 @@
 -- it; 'gone' where the record is; 'run:N' where run N is open now: the caller
 -- makes that run's event id and comes again; 'upstream' where the account's
 -- links are of the other kind, and nothing was written.
-local function created(id, gen, run, process, credential, marked, took, upstream,
+local function created(id, gen, run, attempt, process, nonce, credential, marked, took, upstream,
     event, at, id_json, event_head, tail, link)
   gen, run = tonumber(gen), tonumber(run)
   local key = record_key(id)
@@ -28,7 +28,7 @@ local function created(id, gen, run, process, credential, marked, took, upstream
   if not has then links_are(upstream) end
 
   if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
-  report('success', id, process, credential, marked, 0, took)
+  report('success', id, process, nonce, credential, marked, 0, took)
 
   if ENDED[h.state] then
     local content, frozen, outcome, past = lines(raw)
@@ -39,6 +39,12 @@ local function created(id, gen, run, process, credential, marked, took, upstream
     return 'late'
   end
 
+  if h.state == 'c' and (h.holder ~= tonumber(process) or h.attempts ~= tonumber(attempt)) then
+    -- Another call is out, which this ends: it may make a link, too.
+    returned(ms(h.holder), id, '', h.changed)
+    doubt(h)
+  end
+  if tonumber(attempt) > h.attempts then h.attempts = tonumber(attempt) end -- Redis lost its mark
   redis.call('HINCRBY', account_key(), 'successes', 1)
   conclude(id, key, raw, h, 'C', {
     event = event, at = at, id_json = id_json, head = event_head, tail = tail, middle = link,

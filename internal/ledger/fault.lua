@@ -1,9 +1,11 @@
 -- fault records that the current attempt brought no link, and decides by the
 -- table's columns what becomes of the request.
 --
--- process, credential, took: who called, with which credentials, and for how many ms
+-- process, nonce, credential, took: who called, by which grant ('' where it died with
+-- its process), with which credentials, and for how many ms
 -- sign, retry_after: what the fault tells the gate, and its ms of Retry-After
--- follows: 'retry', 'fail', 'hold', or 'back': it was not sent after all
+-- follows: 'retry', 'fail', 'hold', or 'back': it was not sent after all, which counts
+-- only from whoever has the grant's nonce
 -- blames '1': may be held against the request   unknown '1': a link may exist
 -- most: spent faults   delay: ms to wait before another attempt
 -- event: id of the end's, held_event: of a hold's; at, id_json, event_head, tail: of either
@@ -12,13 +14,31 @@
 --
 -- Returns the state that the request is in now, also where this was recorded
 -- before and the reply was lost; 'stale' where the attempt is not the current one.
-local function fault(id, gen, run, attempt, process, credential, took, sign, retry_after,
+
+-- unmarked counts the call of a mark that Redis has lost, with its last writes: nobody
+-- else can know of it.
+local function unmarked(key, h, attempt, unknown)
+  local calling = h.state == 'c' and h.attempts == attempt -- another call of that number
+  if ENDED[h.state] or not calling and attempt <= h.attempts then return end
+  if unknown == '1' then doubt(h) end
+  if h.state ~= 'c' then h.attempts = attempt end
+  save(key, h)
+end
+
+local function fault(id, gen, run, attempt, process, nonce, credential, took, sign, retry_after,
     follows, blames, unknown, most, delay, event, held_event, at, id_json, event_head, tail, why, too_late)
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'stale' end
   local h = parse(raw)
-  if h.gen ~= tonumber(gen) or h.run ~= tonumber(run) or h.attempts ~= tonumber(attempt) then
+  if h.gen ~= tonumber(gen) or h.run ~= tonumber(run) then return 'stale' end
+  local unsent, attempt = follows == 'back', tonumber(attempt)
+  local current = h.attempts == attempt
+  if h.state == 'c' then current = current and h.holder == tonumber(process) end
+  if unsent and h.state == 'c' then current = current and is_granted(process, id, nonce) end
+  if not current then
+    if unsent and h.state == 'q' and h.attempts == attempt - 1 then return NAME.q end -- recorded before
+    if not unsent then unmarked(key, h, attempt, unknown) end
     return 'stale'
   end
   if h.state ~= 'c' then return NAME[h.state] end
@@ -26,7 +46,7 @@ local function fault(id, gen, run, attempt, process, credential, took, sign, ret
   local marked = h.changed
   if unknown == '1' then doubt(h) end
   local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
-  if follows == 'back' then
+  if unsent then
     -- It was no attempt, and leaves no trace.
     h.attempts = h.attempts - 1
   elseif blames == '1' then
@@ -39,16 +59,16 @@ local function fault(id, gen, run, attempt, process, credential, took, sign, ret
     h.seen = successes + 1
   end
 
-  report(sign, id, process, credential, marked, retry_after, took, cjson.decode('{' .. string.sub(why, 2) .. '}').message)
+  report(sign, id, process, nonce, credential, marked, retry_after, took, cjson.decode('{' .. string.sub(why, 2) .. '}').message)
 
   local state, fields = 'q', why
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
   elseif follows == 'fail' then state = 'F'
   elseif follows == 'hold' then state = 'h'
   elseif expired(h, id, facts(h.batch).not_after) then state, fields = 'F', too_late
-  elseif h.spent >= tonumber(most) then state = 'F' end
+  elseif not unsent and h.spent >= tonumber(most) then state = 'F' end
 
-  if state == 'q' and follows == 'back' then
+  if state == 'q' and unsent then
     move(h, 'q', tally_of(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
     save(key, h)

@@ -78,11 +78,11 @@ func (b *bench) feedUpTo(l *ledger.Ledger, target int) record.Fed {
 
 // tryMark asks with the gate wide open: when a call may go is admission's, and
 // tested there.
-func (b *bench) tryMark(l *ledger.Ledger, ref record.Ref, earlier record.Earlier) record.Answer {
+func (b *bench) tryMark(l *ledger.Ledger, ref record.Ref) record.Answer {
 	b.t.Helper()
 	b.must(b.rdb.Del(b.t.Context(), b.keys.Tag()+":gate").Err())
 	b.must(b.rdb.HSet(b.t.Context(), b.keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
-	answer, err := l.Mark(b.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Earlier: earlier})
+	answer, err := l.Mark(b.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Nonce: record.NewNonce()})
 	b.must(err)
 	if answer.Verdict == record.Wait || answer.Verdict == record.Connect {
 		b.t.Fatalf("the open gate says %s: %s", answer.Verdict, answer.Reason)
@@ -99,7 +99,19 @@ var (
 // it is an earlier one.
 func (b *bench) attempt(id string) record.Attempt {
 	r, _ := b.get(id)
-	return record.NewAttempt(r)
+	a := record.NewAttempt(r)
+	a.Nonce = b.nonce(id)
+	return a
+}
+
+// nonce is that of the grant of the request's call, "" where none is out.
+func (b *bench) nonce(id string) string {
+	for _, member := range b.rdb.ZRange(b.t.Context(), b.keys.Calls(), 0, -1).Val() {
+		if record.CallOf(member) == id {
+			return member[strings.LastIndex(member, " ")+1:]
+		}
+	}
+	return ""
 }
 
 func (b *bench) fault(id string, kind fault.Kind, follows record.Follows) {
@@ -127,7 +139,7 @@ var transitions = map[string]func(b *bench, id string){
 	"feed": func(b *bench, _ string) { b.feed() },
 	"mark": func(b *bench, id string) {
 		r, _ := b.get(id)
-		b.tryMark(b.ledger, r.Ref(), "")
+		b.tryMark(b.ledger, r.Ref())
 	},
 	"created": func(b *bench, id string) {
 		_, err := b.ledger.Created(b.t.Context(), b.attempt(id), link)
@@ -163,7 +175,7 @@ var transitions = map[string]func(b *bench, id string){
 	"poison": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
-		_, err := b.ledger.Poison(b.t.Context(), r.Ref(), true, "an invented reason")
+		_, err := b.ledger.Poison(b.t.Context(), r.Ref(), "", "an invented reason")
 		b.must(err)
 	},
 	"pass": func(b *bench, id string) {

@@ -11,7 +11,7 @@ local calls = tag .. ':calls'
 local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
 local out, kept = { '' }, tonumber(ARGV[3])
 for _, call in ipairs(page) do
-  local process, id = string.match(call, '^(%S+) (.*)$')
+  local process, id = string.match(call, '^(%S+) (%S+)')
   local h, why = peek(id)
   if why == 'poison' or not why and not (h and h.state == 'c' and h.holder == tonumber(process)) then
     redis.call('ZREM', calls, call)

@@ -17,10 +17,7 @@ end
 -- own: the worker's defaults, kept at the first call
 -- unbroken: for how many ms the judge has reached Redis without a break
 -- dead: after how many ms of silence a process is dead
--- earlier: what the calling process knows of an earlier mark of its own
---   'unsent' no call followed it (its reply was lost), 'lost' a call did and has no answer
--- age: how many ms old an unsent one may be: a call followed an older one, and
---   Redis has lost what came of it
+-- nonce: of this request; it is kept with the grant
 -- connected '1': it has connected, as it was told
 -- hold '1': what an attempt that died may have made is for a person to find out
 --
@@ -28,6 +25,8 @@ end
 --   grant    send it after the wait   probe     the same, and it is the fleet's one probe
 --   wait     ask again after it       connect   connect, then ask again
 --   stale    the task stands for nothing any more
+--   granted  this request was granted before, and its reply was lost: no call followed,
+--            and the caller gives it back
 --   busy     its attempt may still be alive: look again later
 --   dead     its attempt is, and `hold` is set: the caller holds it, as that attempt's end
 --   upstream the account's links are of the other kind
@@ -35,7 +34,7 @@ end
 --   newer, poison     its record cannot be read: by a newer version only, or by none
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 --   paused   its batch is: it was put back before the batch's other rows
-local function mark(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, earlier, age, connected, hold)
+local function mark(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, nonce, connected, hold)
   local holder = tonumber(process)
   local key = record_key(id)
   local raw = redis.call('GET', key)
@@ -50,17 +49,17 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   if has and has ~= upstream then return { 'upstream', raw, '0', '' } end
 
   local mine = h.state == 'c' and h.holder == holder
-  if mine and earlier == 'unsent' and now - h.changed <= tonumber(age) then
-    h.attempts = h.attempts - 1
-    move(h, 'q', tally_of(h.batch))
-    report('back', id, process, credential, now, 0, 0)
-  elseif h.state == 'c' then
-    local over = mine and earlier ~= '' or gone(h, id, tonumber(unbroken), tonumber(dead))
+  if mine and is_granted(process, id, nonce) then return { 'granted', raw, '0', '' } end
+  if h.state == 'c' then
+    -- A process has one handler of a turn: an earlier grant of its own is over, and
+    -- a call may have followed it.
+    local over = mine or gone(h, id, tonumber(unbroken), tonumber(dead))
     if not over then return { 'busy', raw, '0', '' } end
     if hold == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
-    -- The attempt died with its process: whether it made a link is unknown.
+    -- Whether the attempt made a link is unknown: it died with its process, or Redis
+    -- lost what came of it.
     doubt(h)
-    report('none', id, ms(h.holder), credential, h.changed, 0, 0)
+    report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', tally_of(h.batch))
   elseif h.attempts > 0 then
     -- asynq forwards by the clock of whichever worker looks first, and that may be
@@ -75,7 +74,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   elseif batch.stop == 'cancelled' then verdict = 'cancel'
   elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
   else
-    verdict, wait, reason = admit(LANE[h.lane], process, credential, id, connected)
+    verdict, wait, reason = admit(LANE[h.lane], process, credential, id, nonce, connected)
   end
 
   local content, frozen, outcome, past = lines(raw)

@@ -43,20 +43,21 @@ func (l *Ledger) Panicked(ctx context.Context, ref record.Ref) (int, error) {
 }
 
 // Poison ends the run of a request that cannot be handled, with what is stored
-// of it on the outcome. called says that a call may have followed its mark. A
+// of it on the outcome. nonce is that of a grant that was not used: without it a call
+// may have followed the mark that is found. A
 // record whose header is broken stands for nothing that could be ended: it is
 // put aside, and stays as it is. It gives the state that the request is in then;
 // "" where the turn stands for nothing any more.
-func (l *Ledger) Poison(ctx context.Context, ref record.Ref, called bool, message string) (record.State, error) {
+func (l *Ledger) Poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error) {
 	for {
-		state, err := l.poison(ctx, ref, called, message)
+		state, err := l.poison(ctx, ref, nonce, message)
 		if err != nil || state != "changed" {
 			return state, err
 		}
 	}
 }
 
-func (l *Ledger) poison(ctx context.Context, ref record.Ref, called bool, message string) (record.State, error) {
+func (l *Ledger) poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error) {
 	id := ref.ApplicationID
 	raw, err := l.rdb.Get(ctx, l.keys.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
@@ -96,7 +97,7 @@ func (l *Ledger) poison(ctx context.Context, ref record.Ref, called bool, messag
 	if err != nil {
 		return "", err
 	}
-	state, err := l.upkeep.poison.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, called,
+	state, err := l.upkeep.poison.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, nonce,
 		e.id, e.at, e.idJSON, e.head, e.tail, why, cancelled, rest, unread != nil).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)

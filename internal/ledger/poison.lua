@@ -2,7 +2,8 @@
 -- such. What is raw of it is kept on the outcome, and in no event.
 --
 -- ARGV[1] id, [2] the raw record as the caller saw it, [3] turn
--- ARGV[4] process, [5] its credentials, [6] '1': a call may have followed its mark
+-- ARGV[4] process, [5] its credentials, [6] the nonce of a grant that it did not use,
+-- or ''
 -- ARGV[7] event id, [8] time, [9] id as JSON, [10] head, [11] tail
 -- ARGV[12] reason and message as JSON, [13] the same of a cancel
 -- ARGV[14] raw as JSON: ,"raw":…   ARGV[15] '1': the lines of the record cannot be read
@@ -18,8 +19,9 @@ local h = parse(raw)
 if h.turn ~= tonumber(ARGV[3]) or h.state ~= 'q' and h.state ~= 'c' then return ENDED[h.state] and NAME[h.state] or 'stale' end
 if h.state == 'c' then
   if h.holder ~= tonumber(ARGV[4]) then return 'busy' end
-  if ARGV[6] == '1' then doubt(h) else h.attempts = h.attempts - 1 end
-  report(ARGV[6] == '1' and 'none' or 'back', id, ARGV[4], ARGV[5], h.changed, 0, 0)
+  local unsent = is_granted(ARGV[4], id, ARGV[6])
+  if unsent then h.attempts = h.attempts - 1 else doubt(h) end
+  report(unsent and 'back' or 'none', id, ARGV[4], unsent and ARGV[6] or '', ARGV[5], h.changed, 0, 0)
   store()
 end
 local state, why = 'F', ARGV[12]

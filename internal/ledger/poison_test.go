@@ -12,11 +12,13 @@ import (
 func TestPoisonOfACall(t *testing.T) {
 	for name, tt := range map[string]struct {
 		called, cancelled bool
+		nonce             string
 		state             record.State
 		attempts, doubts  int
 	}{
 		"it may have been sent":      {called: true, state: record.Failed, attempts: 1, doubts: 1},
 		"it was not sent":            {state: record.Failed},
+		"the nonce is another's":     {called: true, nonce: "another", state: record.Failed, attempts: 1, doubts: 1},
 		"it was cancelled meanwhile": {called: true, cancelled: true, state: record.Cancelled, attempts: 1, doubts: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -27,11 +29,15 @@ func TestPoisonOfACall(t *testing.T) {
 			}
 			other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
 			b.must(other.Join(t.Context()))
-			if state, err := other.Poison(t.Context(), a.Ref(), tt.called, "an invented message"); err != nil || state != "busy" {
+			unused := a.Nonce
+			if tt.called {
+				unused = tt.nonce
+			}
+			if state, err := other.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
 				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
 			}
 			b.expectState("A-1", "calling")
-			if state, err := b.ledger.Poison(t.Context(), a.Ref(), tt.called, "an invented message"); err != nil || state != tt.state {
+			if state, err := b.ledger.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
 				t.Errorf("it is %q, %v", state, err)
 			}
 			if r, _ := b.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
@@ -60,7 +66,7 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal("it could not be passed on:", err)
 	}
-	if state, err := b.ledger.Poison(t.Context(), earlier, false, "an invented message"); err != nil || state != "" {
+	if state, err := b.ledger.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("an earlier turn makes it %q, %v", state, err)
 	}
 	b.expectState("A-1", "queued")
@@ -72,7 +78,7 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 		b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), raw, 0).Err())
 	})
 	ref := r.Ref()
-	if state, err := overtaken.Poison(t.Context(), ref, false, "an invented message"); err != nil || state != "" {
+	if state, err := overtaken.Poison(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("it makes another run %q, %v", state, err)
 	}
 	b.expectState("A-1", "queued")

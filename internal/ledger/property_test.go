@@ -21,8 +21,9 @@ import (
 type fleet struct {
 	*bench
 	workers  []*ledger.Ledger
-	refs     []record.Ref     // tasks that were enqueued, never taken away: asynq may run any again
-	attempts []record.Attempt // calls that were marked, never taken away: any may answer late
+	refs     []record.Ref              // tasks that were enqueued, never taken away: asynq may run any again
+	attempts []record.Attempt          // calls that were marked, never taken away: any may answer late
+	owners   map[string]*ledger.Ledger // of attempts, by their nonces
 	links    int
 	numbers  map[string]record.Record
 	hidden   map[string]bool // failed, and dropped by a person since
@@ -36,7 +37,7 @@ func TestAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{bench: newBenchAt(t, own), numbers: map[string]record.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &fleet{bench: newBenchAt(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]record.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.must(f.rdb.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
@@ -55,7 +56,7 @@ func TestAnyInterleaving(t *testing.T) {
 			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.feed()...) },
 			"mark":    func(rt *rapid.T) { f.mark(rt, worker.Draw(rt, "worker")) },
 			"created": func(rt *rapid.T) { f.answer(rt, worker.Draw(rt, "worker")) },
-			"fault":   func(rt *rapid.T) { f.faulted(rt, worker.Draw(rt, "worker")) },
+			"fault":   f.faulted,
 			"cancel": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
 					_, err := f.ledger.Cancel(t.Context(), r)
@@ -119,7 +120,7 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
-	answer := f.tryMark(w, ref, "")
+	answer := f.tryMark(w, ref)
 	if answer.Verdict == record.Dead {
 		if after, _ := f.get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
 			f.t.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
@@ -140,6 +141,7 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 			f.t.Fatalf("mark made %+v of %+v", attempt.Record, before)
 		}
 		f.attempts = append(f.attempts, attempt)
+		f.owners[attempt.Nonce] = w
 	}
 }
 
@@ -208,12 +210,10 @@ func (f *fleet) poison(rt *rapid.T, w *ledger.Ledger) {
 	if len(f.refs) == 0 {
 		return
 	}
-	ref, called := rapid.SampledFrom(f.refs).Draw(rt, "ref"), rapid.Bool().Draw(rt, "called")
+	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
-	if before.State == record.Calling && !called {
-		return // numbers fall then, as they do for what was not sent after all
-	}
-	state, err := w.Poison(f.t.Context(), ref, called, "an invented reason")
+	// With the nonce numbers fall, as they do for what was not sent after all.
+	state, err := w.Poison(f.t.Context(), ref, "", "an invented reason")
 	f.must(err)
 	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
 		f.t.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
@@ -256,7 +256,7 @@ func (f *fleet) keeps(a record.Attempt, made record.Made) bool {
 	return false
 }
 
-func (f *fleet) faulted(rt *rapid.T, w *ledger.Ledger) {
+func (f *fleet) faulted(rt *rapid.T) {
 	if len(f.attempts) == 0 {
 		return
 	}
@@ -264,7 +264,7 @@ func (f *fleet) faulted(rt *rapid.T, w *ledger.Ledger) {
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
 	follows := rapid.SampledFrom([]record.Follows{record.Retry, record.Fail, record.Hold}).Draw(rt, "follows")
 	before, _ := f.get(a.ApplicationID)
-	_, err := w.Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 2})
+	_, err := f.owners[a.Nonce].Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 2})
 	f.must(err)
 	current := before.State == record.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
 	after, _ := f.get(a.ApplicationID)

@@ -34,25 +34,6 @@ func (b *bench) another() *ledger.Ledger {
 	return l
 }
 
-// A process finds a call of its own that it had an answer to: it may not take it
-// for a mark whose reply was lost, as there is a link.
-func TestACallThatRedisForgotIsDoubtful(t *testing.T) {
-	b, a := rolledBack(t, time.Minute)
-	answer, err := b.ledger.Mark(t.Context(), record.Ask{Ref: a.Ref(), Defaults: defaults, Earlier: record.Unsent, Since: time.Now()})
-	b.must(err)
-	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
-		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
-	}
-
-	// A mark that may be this ask's own, whose reply was lost, is none.
-	b, a = started(t)
-	answer, err = b.ledger.Mark(t.Context(), record.Ask{Ref: a.Ref(), Defaults: defaults, Earlier: record.Unsent, Since: time.Now()})
-	b.must(err)
-	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 1 || r.PossibleDuplicates != 0 {
-		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 1, 0", answer.Verdict, r.Attempts, r.PossibleDuplicates)
-	}
-}
-
 // The process lives, and has no handler for a call that Redis forgot the end of:
 // nobody must wait for it.
 func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
@@ -72,14 +53,14 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
 	}
-	if answer := b.tryMark(other, a.Ref(), record.Unsent); answer.Verdict != record.Busy {
+	if answer := b.tryMark(other, a.Ref()); answer.Verdict != record.Busy {
 		t.Errorf("a call that has a handler is %s", answer.Verdict)
 	}
 	b.must(b.ledger.Beat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
-	answer := b.tryMark(other, a.Ref(), record.Unsent)
+	answer := b.tryMark(other, a.Ref())
 	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
 		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
 	}
@@ -89,7 +70,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	b, a := rolledBack(t, 10*time.Second)
 	b.must(b.ledger.Beat(t.Context(), nil))
-	if answer := b.tryMark(b.another(), a.Ref(), record.Unsent); answer.Verdict != record.Busy {
+	if answer := b.tryMark(b.another(), a.Ref()); answer.Verdict != record.Busy {
 		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Verdict)
 	}
 }

@@ -22,7 +22,7 @@ func TestTheGateKeepsWhatItIsTold(t *testing.T) {
 			t.Errorf("the gate's %s is %q, want %q", field, got, want)
 		}
 	}
-	b.tryMark(b.ledger, refs[0], record.Unsent)
+	b.tryMark(b.ledger, refs[0])
 	granted := false
 	for field := range b.rdb.HGetAll(t.Context(), gate).Val() {
 		granted = granted || strings.HasPrefix(field, "used:")
@@ -34,16 +34,16 @@ func TestTheGateKeepsWhatItIsTold(t *testing.T) {
 	b.must(err)
 	kept("last", "s")
 
-	b.tryMark(b.ledger, refs[1], record.Unsent)
+	b.tryMark(b.ledger, refs[1])
 	b.fault("A-2", fault.ServerError, record.Retry)
 	kept("row", "A-2")
 	_, err = b.ledger.Trouble(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	b.must(err)
 	kept("row", "A-2\nA-3")
 
-	b.tryMark(b.ledger, refs[2], record.Unsent)
+	b.tryMark(b.ledger, refs[2])
 	b.must(b.rdb.HSet(t.Context(), gate, "prober", b.attempt("A-3").Holder, "probe", "A-3").Err())
-	_, err = b.ledger.Poison(t.Context(), refs[2], true, "an invented message")
+	_, err = b.ledger.Poison(t.Context(), refs[2], "", "an invented message")
 	b.must(err)
 	kept("prober", "")
 }

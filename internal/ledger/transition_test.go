@@ -22,7 +22,7 @@ func started(t *testing.T) (*bench, record.Attempt) {
 
 func (b *bench) mark(l *ledger.Ledger, ref record.Ref, want record.Verdict) record.Attempt {
 	b.t.Helper()
-	answer := b.tryMark(l, ref, "")
+	answer := b.tryMark(l, ref)
 	if answer.Verdict != want {
 		b.t.Fatalf("verdict is %q, want %q", answer.Verdict, want)
 	}
@@ -75,7 +75,7 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 
 func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	b, a := started(t)
-	b.mark(b.ledger, a.Ref(), record.Busy)
+	b.mark(b.another(), a.Ref(), record.Busy)
 
 	// Another process that has reached Redis for long enough judges the silent one.
 	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
@@ -86,7 +86,7 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		verdict = b.tryMark(judge, a.Ref(), "").Verdict
+		verdict = b.tryMark(judge, a.Ref()).Verdict
 	}
 	r, _ := b.get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
@@ -99,20 +99,6 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	}
 	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
 		t.Errorf("a superseded attempt's link: %q, %v", state, err)
-	}
-}
-
-func TestOwnEarlierMarks(t *testing.T) {
-	for earlier, want := range map[record.Earlier][2]int{
-		record.Unsent: {1, 0}, // the mark's reply was lost: no call, no doubt
-		record.Lost:   {2, 1},
-	} {
-		b, a := started(t)
-		answer := b.tryMark(b.ledger, a.Ref(), earlier)
-		got := [2]int{answer.Attempt.Attempts, answer.Attempt.PossibleDuplicates}
-		if answer.Verdict != record.Call || got != want {
-			t.Errorf("%s: verdict %q, attempts and possible duplicates %v, want %v", earlier, answer.Verdict, got, want)
-		}
 	}
 }
 

@@ -1,16 +1,21 @@
 package record
 
-import "time"
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// NewNonce makes one for an [Ask].
+func NewNonce() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
 // Ask is a turn that would be called now.
 type Ask struct {
 	Ref      Ref
 	Defaults Defaults // for what the request does not give
-	Earlier  Earlier  // what this process knows of a mark of its own that is found
-	// Since is when this was first asked. A mark that was made before was answered,
-	// and a call followed it: where it is found again, Redis has lost what came of
-	// that. Zero: Earlier holds for any mark.
-	Since time.Time
+	// Nonce is made for this request, and kept with what it is granted: that is how a
+	// grant whose reply was lost is told from one that a call followed.
+	Nonce string
 	// Connected answers [Connect]: the connection is there.
 	Connected bool
 }
@@ -35,6 +40,7 @@ type Verdict string
 // The verdicts.
 const (
 	Call       Verdict = "call"    // it is marked: send it after Wait
+	Granted    Verdict = "granted" // it was marked before, and the reply was lost: give it back, and ask with another nonce
 	Wait       Verdict = "wait"    // ask again after Wait
 	Connect    Verdict = "connect" // this process is to probe: connect, then ask again
 	Stale      Verdict = "stale"   // the task stands for nothing any more

@@ -2,15 +2,6 @@ package record
 
 import "time"
 
-// Earlier is what a process knows of a mark of its own that it finds again.
-type Earlier string
-
-// What is known of an earlier mark.
-const (
-	Unsent Earlier = "unsent" // no call followed it: its reply was lost
-	Lost   Earlier = "lost"   // a call followed it, and its answer is lost
-)
-
 // Follows is what is to become of a request after a fault.
 type Follows string
 
@@ -33,6 +24,7 @@ type Next struct {
 // Attempt is one call that a worker marked and is about to send.
 type Attempt struct {
 	Record               // as it is from the mark on
+	Nonce  string        // of the [Ask] that it was granted to
 	At     time.Time     // of the mark, by Redis' clock
 	SendBy time.Time     // the call may not begin later, by this machine's monotonic clock; zero: no limit
 	Took   time.Duration // by the call, once it is over

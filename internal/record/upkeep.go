@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -60,9 +61,17 @@ const (
 // [Poison]. It holds [PoisonKept] entries at most.
 func (k Keys) Poison() string { return k.Tag() + ":poison" }
 
-// Calls is the sorted set of the calls that are out, "process id", by when they
-// were marked; of a process that died until the sweep has seen to it.
+// Calls is the sorted set of the calls that are out, "process id nonce", by when
+// they were marked; of a process that died until the sweep has seen to it.
 func (k Keys) Calls() string { return k.Tag() + ":calls" }
+
+// CallOf gives the application id of a member of [Keys.Calls], also of one that an
+// earlier version wrote, without a nonce.
+func CallOf(member string) string {
+	_, rest, _ := strings.Cut(member, " ")
+	id, _, _ := strings.Cut(rest, " ")
+	return id
+}
 
 // Handlers is the set of the turns that a worker process has handlers for, as of
 // its last heartbeat.

@@ -1,0 +1,200 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// losing is a bench whose Redis loses its last writes: those since keep.
+type losing struct {
+	*bench
+	server *redistest.Server
+}
+
+func newLosing(t *testing.T) *losing {
+	server := redistest.Start(t)
+	return &losing{newBenchAt(t, server), server}
+}
+
+func (l *losing) keep() { l.t.Helper(); l.must(l.server.Snapshot()) }
+func (l *losing) lose() { l.t.Helper(); l.must(l.server.LoseWrites()) }
+
+func (l *losing) ask(by *ledger.Ledger, ref record.Ref, nonce string) record.Answer {
+	l.t.Helper()
+	answer, err := by.Mark(l.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Nonce: nonce})
+	l.must(err)
+	return answer
+}
+
+// queued is a signup whose call may be sent as soon as it is asked for.
+func (l *losing) queued(id string) record.Ref {
+	l.t.Helper()
+	_, err := l.client.Enqueue(l.t.Context(), tasks.Request{ApplicationID: id})
+	l.must(err)
+	r, _ := l.get(id)
+	l.tryMark(l.ledger, record.Ref{ApplicationID: "nobody"}) // opens the gate wide
+	time.Sleep(5 * time.Millisecond)                         //nolint:forbidigo // the bucket fills
+	return r.Ref()
+}
+
+func (l *losing) expect(id string, attempts, duplicates int) {
+	l.t.Helper()
+	if r, _ := l.get(id); r.Attempts != attempts || r.PossibleDuplicates != duplicates {
+		l.t.Errorf("%s is %s after %d attempts, with %d possible duplicates; want %d and %d",
+			id, r.State, r.Attempts, r.PossibleDuplicates, attempts, duplicates)
+	}
+}
+
+// A link was made and recorded, and Redis lost that: the process finds the mark of its
+// own, a moment old, and must not take it for one that no call followed.
+func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
+	t.Parallel()
+	l := newLosing(t)
+	ref := l.queued("A-1")
+	a := l.ask(l.ledger, ref, "first").Attempt
+	l.keep()
+	_, err := l.ledger.Created(t.Context(), a, link)
+	l.must(err)
+	l.lose()
+	if answer := l.ask(l.ledger, ref, "second"); answer.Verdict != record.Call {
+		t.Fatalf("the verdict is %s", answer.Verdict)
+	}
+	l.expect("A-1", 2, 1)
+}
+
+// A grant whose reply was lost is known by its nonce, however old it is.
+func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
+	t.Parallel()
+	l := newLosing(t)
+	ref := l.queued("A-1")
+	l.ask(l.ledger, ref, "first")
+	l.keep()
+	l.lose()
+	answer := l.ask(l.ledger, ref, "first")
+	if answer.Verdict != record.Granted {
+		t.Fatalf("the verdict is %s, want granted", answer.Verdict)
+	}
+	// The first one's connection was slow: it comes after the second's grant was used.
+	if again := l.ask(l.ledger, ref, "first"); again.Verdict != record.Granted || again.Attempt.Attempts != 1 {
+		t.Errorf("asked once more: %s, attempt %d", again.Verdict, again.Attempt.Attempts)
+	}
+	putBack := func(a record.Attempt) (record.State, error) {
+		return l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, record.Next{Follows: record.PutBack})
+	}
+	for range 2 { // its reply may be lost, too
+		if state, err := putBack(answer.Attempt); err != nil || state != record.Queued {
+			t.Errorf("given back: %q, %v", state, err)
+		}
+	}
+	l.expect("A-1", 0, 0)
+	l.ask(l.ledger, ref, "second")
+	if state, err := putBack(answer.Attempt); err != nil || state != "" {
+		t.Errorf("the first grant gives the second one back: %q, %v", state, err)
+	}
+	if r, _ := l.get("A-1"); r.State != record.Calling || r.Attempts != 1 {
+		t.Errorf("it is %s after %d attempts", r.State, r.Attempts)
+	}
+}
+
+// Redis lost the mark itself: the fault counts all the same, as nobody else knows of
+// the call, and whatever call of that number is out now keeps its own outcome.
+func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		called               bool // by another process, by then
+		attempts, duplicates int
+	}{
+		"nobody calls by then":          {false, 1, 1},
+		"another process calls by then": {true, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLosing(t)
+			ref := l.queued("A-1")
+			other := l.another()
+			l.keep()
+			a := l.ask(l.ledger, ref, "first").Attempt
+			l.lose()
+			var b record.Attempt
+			if tt.called {
+				b = l.ask(other, ref, "second").Attempt
+			}
+			state, err := l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+			if err != nil || state != "" {
+				t.Errorf("the fault is of the current attempt: %q, %v", state, err)
+			}
+			l.expect("A-1", tt.attempts, tt.duplicates)
+			if tt.called {
+				state, err := other.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+				if err != nil || state != record.Queued {
+					t.Errorf("the other's fault: %q, %v", state, err)
+				}
+				l.expect("A-1", 1, 2)
+			}
+		})
+	}
+}
+
+// A link of a call whose mark Redis lost says that there was one.
+func TestALinkWhoseMarkRedisLost(t *testing.T) {
+	t.Parallel()
+	l := newLosing(t)
+	ref := l.queued("A-1")
+	l.keep()
+	a := l.ask(l.ledger, ref, "first").Attempt
+	l.lose()
+	if state, err := l.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+		t.Fatalf("its link: %q, %v", state, err)
+	}
+	l.expect("A-1", 1, 0)
+}
+
+// A link ends a run while another call of it is out, which may make one as well.
+func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
+	t.Parallel()
+	b, a := started(t)
+	b.mark(b.ledger, a.Ref(), record.Call) // the first one's handler is gone
+	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+		t.Fatalf("its link: %q, %v", state, err)
+	}
+	if r, _ := b.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
+		t.Errorf("%d attempts, %d possible duplicates; want 2 and 2", r.Attempts, r.PossibleDuplicates)
+	}
+	if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+		t.Errorf("%d calls are out", n)
+	}
+}
+
+// Members that an earlier version wrote have no nonce.
+func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
+	t.Parallel()
+	b, a := started(t)
+	calls := b.keys.Calls()
+	old := func() {
+		t.Helper()
+		member := b.rdb.ZRangeWithScores(t.Context(), calls, 0, -1).Val()[0]
+		b.must(b.rdb.Del(t.Context(), calls).Err())
+		member.Member = member.Member.(string)[:len(member.Member.(string))-len(a.Nonce)-1]
+		b.must(b.rdb.ZAdd(t.Context(), calls, member).Err())
+	}
+	old()
+	if lost, _, err := b.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
+		t.Errorf("%v, %v", lost, err)
+	}
+	if n := b.rdb.ZCard(t.Context(), calls).Val(); n != 1 {
+		t.Fatal("a call that is out was taken away")
+	}
+	a = b.mark(b.ledger, a.Ref(), record.Call) // counted as a possible duplicate
+	if r, _ := b.get("A-1"); r.PossibleDuplicates != 1 {
+		t.Errorf("%d possible duplicates", r.PossibleDuplicates)
+	}
+	if n := b.rdb.ZCard(t.Context(), calls).Val(); n != 1 {
+		t.Errorf("%d calls are out, want one", n)
+	}
+}
