@@ -108,7 +108,7 @@ func (b *bench) finishFed(room int) int {
 	b.t.Helper()
 	refs := b.feedUpTo(b.ledger, room).Refs
 	for _, ref := range refs {
-		if answer := b.tryMark(b.ledger, ref, ""); answer.Verdict == record.Call {
+		if answer := b.tryMark(b.ledger, ref); answer.Verdict == record.Call {
 			_, err := b.ledger.Created(b.t.Context(), answer.Attempt, link)
 			b.must(err)
 		}
