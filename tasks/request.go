@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -73,10 +74,13 @@ func (r Request) problems() []Problem {
 			found = append(found, Problem{key, problem})
 		}
 	}
-	if r.ApplicationID == "" {
+	switch id := r.ApplicationID; id {
+	case "":
 		check("application_id", "is required")
-	} else {
-		check("application_id", printable(r.ApplicationID))
+	case ".", "..":
+		check("application_id", "is "+strconv.Quote(id)+", which the path of a URL cannot hold; use another")
+	default:
+		check("application_id", printable(id))
 	}
 	check("redirect_url", webURL(r.RedirectURL, "https"))
 	if r.ExpiryMinutes < 0 || r.ExpiryMinutes > MaxExpiryMinutes {
@@ -118,7 +122,7 @@ func visible(s string) string {
 	for _, c := range s {
 		if unicode.IsSpace(c) || !unicode.IsPrint(c) || c == utf8.RuneError ||
 			unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
-			return fmt.Sprintf("holds %q; only printable characters without blanks may be used", c)
+			return "holds " + character(c) + "; only printable characters without blanks may be used"
 		}
 	}
 	return ""

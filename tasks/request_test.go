@@ -48,6 +48,9 @@ func metadata(n int) string { return `"metadata":{"a":"` + long(n-len(`{"a":""}`
 // TestParseRequest goes over every field and both sides of every limit. An
 // empty text means that the request is good.
 func TestParseRequest(t *testing.T) {
+	named := func(c, name string) [2]string {
+		return [2]string{id("A" + c), fmt.Sprintf("application_id: holds %q (%s); only printable characters without blanks may be used", []rune(c)[0], name)}
+	}
 	invisible := func(c string) [2]string {
 		return [2]string{id("A" + c), fmt.Sprintf("application_id: holds %q; only printable characters without blanks may be used", []rune(c)[0])}
 	}
@@ -60,10 +63,12 @@ func TestParseRequest(t *testing.T) {
 		{id(long(129)), "application_id: is longer than 128 characters"},
 		{id(strings.Repeat("愛", 129)), "application_id: is longer than 128 characters"},
 		{id(`a:1/b{}"\'<>&`), ""}, {id("e\u0301"), ""},
-		invisible(" "), invisible("\n"), invisible("\u00a0"), invisible("\u3000"), invisible("\x00"), invisible("\x7f"),
-		invisible("\u200b"), invisible("\u200d"), invisible("\ufeff"), invisible("\u00ad"), invisible("\u202e"),
+		invisible(" "), invisible("\n"), named("\u00a0", "a non-breaking space"), named("\u3000", "an ideographic space"), invisible("\x00"), invisible("\x7f"),
+		named("\u200b", "a zero-width space"), named("\u200d", "a zero-width joiner"), named("\ufeff", "a byte order mark"), named("\u00ad", "a soft hyphen"), invisible("\u202e"),
 		invisible("\u034f"), invisible("\u3164"), invisible("\ufe0f"), invisible("\ufffd"), invisible("\ue000"),
 		{`{"application_id":"A\ud800"}`, "application_id: holds '\ufffd'; only printable characters without blanks may be used"},
+		{id("."), `application_id: is ".", which the path of a URL cannot hold; use another`},
+		{id(".."), `application_id: is "..", which the path of a URL cannot hold; use another`}, {id("..."), ""}, {id(".a"), ""},
 		{`{"application_id":1}`, "application_id: must be a string"},
 		{`{"application_id":["A"]}`, "application_id: must be a string"},
 		{`{"application_id":null}`, "application_id: is null; leave the key out where nothing is given"},
