@@ -17,14 +17,14 @@ import (
 )
 
 type importOptions struct {
-	batch             string
-	format, delimiter string
-	columns           []string
-	rejects           string
-	dryRun, asJSON    bool
-	again             bool // make links for rows that have one
-	spreadsheet       bool
-	values            map[string]*string // batch options, by key
+	batch, format  string
+	ignoreUnknown  bool
+	rejects        string
+	dryRun, asJSON bool
+	again          bool // make links for rows that have one
+	spreadsheet    bool
+	values         map[string]*string // batch options, by key
+	readingFlags
 }
 
 // batchOptions are the keys of a request that a batch can have defaults for.
@@ -37,10 +37,14 @@ func newImport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --batch NAME",
 		Short: "accept a file of people as a batch; workers make the links",
-		Long: `import accepts the rows of FILE, a CSV whose header names the request's keys in any
-order, or NDJSON, also compressed (.gz, .zst). A row that is wrong is reported, or
-written to --rejects as it is with the reason, and the others are accepted. Rejects can
-be corrected and imported: their columns reason and message are ignored.
+		Long: `import accepts the rows of FILE, a CSV or .xlsx file whose header names the request's
+keys in any order, or NDJSON; text may be compressed (.gz, .zst). A row that is wrong is
+reported, or written to --rejects as it is with the reason, and the others are accepted.
+Rejects can be corrected and imported: their columns reason and message are ignored.
+
+Names match without regard to case, blanks, _ and -. Which columns are used is printed
+first. One that no request has is an error, unless --ignore-unknown is given; the columns
+of an export are ignored. One that is nearly a key's is an error, unless --carry names it.
 
 Stopped at any point, even by kill -9, the same command goes on: a row is accepted
 once, whichever way it comes in again, and what an earlier FILE of the batch had stays
@@ -51,15 +55,15 @@ Flags that are a request's keys are defaults for the batch's rows. The first imp
 fixes them.
 Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
-  kyclink import export.csv --batch spring --delimiter ';' --map application_id=CustomerRef --dry-run
+  kyclink import export.csv --batch spring --map application_id=CustomerRef --ignore-unknown --dry-run
   zstd -dc people.ndjson.zst | kyclink import - --format ndjson --batch spring --expiry-minutes 10080`,
 		Args: one("an input file, or - for the standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
-	cmd.Flags().StringVar(&o.format, "format", "", "csv or ndjson, where FILE's suffix does not say so")
-	cmd.Flags().StringVar(&o.delimiter, "delimiter", "", `what is between the cells of a CSV, such as ; or tab (default ,)`)
-	cmd.Flags().StringArrayVar(&o.columns, "map", nil, "KEY=COLUMN: what FILE calls one of the request's keys; may be repeated")
+	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson, where FILE's suffix does not say so")
+	o.add(cmd)
+	cmd.Flags().BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "leave out columns and keys that no request has")
 	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this file: FILE's columns and format, with reason and message")
 	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "put ' before cells of --rejects that a spreadsheet may take for a formula")
 	cmd.Flags().BoolVar(&o.again, "again", false, "accept rows, too, that have a link in FILE already")
@@ -81,6 +85,7 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 		return brokenOff(cmd.Context(), err, "")
 	}
 	defer func() { _ = in.Close() }()
+	tellMapping(cmd.ErrOrStderr(), in, "ignored")
 	return withShared(cmd, func(e *engine) error {
 		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, Again: o.again})
 	})
@@ -88,57 +93,21 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 
 // target reads the flags.
 func (o *importOptions) target(cmd *cobra.Command, file string) (r bulk.Reading, b tasks.Batch, err error) {
-	r.Strict = true
+	if r, err = o.reading(cmd); err != nil {
+		return r, b, err
+	}
+	r.Strict = !o.ignoreUnknown
 	switch r.Format = bulk.Format(o.format); {
 	case o.batch == "":
 		return r, b, usageError(cmd, errors.New("name the batch: --batch NAME"))
-	case r.Format != "" && r.Format != bulk.CSV && r.Format != bulk.NDJSON:
-		return r, b, usageError(cmd, fmt.Errorf("--format is %q; use csv or ndjson", o.format))
+	case !slices.Contains([]bulk.Format{"", bulk.CSV, bulk.XLSX, bulk.NDJSON}, r.Format):
+		return r, b, usageError(cmd, fmt.Errorf("--format is %q; use csv, xlsx or ndjson", o.format))
 	case r.Format == "" && file == bulk.Stdin:
 		return r, b, usageError(cmd, errors.New("say what the standard input holds: --format csv or --format ndjson"))
-	}
-	if r.Delimiter, err = delimiter(o.delimiter); err != nil {
-		return r, b, usageError(cmd, err)
-	}
-	if r.Columns, err = mapped(o.columns); err != nil {
-		return r, b, usageError(cmd, err)
 	}
 	b = tasks.Batch{Name: o.batch}
 	b.Options, err = o.options(cmd)
 	return r, b, err
-}
-
-// delimiter reads a character that can stand between cells; 0 where none is given.
-func delimiter(text string) (byte, error) {
-	switch {
-	case text == "":
-		return 0, nil
-	case text == "tab" || text == `\t`:
-		return '\t', nil
-	case len(text) != 1 || text[0] < ' ' && text[0] != '\t' || text[0] > '~' || text[0] == '"':
-		return 0, fmt.Errorf("--delimiter is %q; use one character, such as ; or |, or tab", text)
-	}
-	return text[0], nil
-}
-
-// mapped reads KEY=COLUMN.
-func mapped(pairs []string) (map[string]string, error) {
-	columns, used := make(map[string]string), make(map[string]bool)
-	for _, pair := range pairs {
-		key, column, ok := strings.Cut(pair, "=")
-		switch {
-		case !ok || column == "":
-			return nil, fmt.Errorf("--map is %q; write KEY=COLUMN, such as application_id=CustomerRef", pair)
-		case !slices.Contains(tasks.Keys(), key):
-			return nil, fmt.Errorf("--map %s: no request has a key %q; the keys are %s", pair, key, strings.Join(tasks.Keys(), ", "))
-		case columns[key] != "":
-			return nil, fmt.Errorf("--map: %s is mapped twice", key)
-		case used[column]:
-			return nil, fmt.Errorf("--map: the column %q is mapped twice", column)
-		}
-		columns[key], used[column] = column, true
-	}
-	return columns, nil
 }
 
 // options reads the batch's defaults.
@@ -173,6 +142,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	})
 	told := &told{w: bar}
 	job.Reject = told.tell
+	job.Rounded = func(row bulk.Row) { tellInspection(bar, bulk.Inspection{Rounded: 1, FirstRounded: row}) }
 	over := func() error { return nil }
 	if o.rejects != "" {
 		rejects, err := bulk.CreateRejects(o.rejects, job.Input, o.spreadsheet)

@@ -85,7 +85,7 @@ func TestImportCommand(t *testing.T) {
 		{"import " + good + " --batch a --delimiter ab", exitUsage, "use one character"},
 		{"import " + good + " --batch a --map colour=x", exitUsage, `no request has a key "colour"`},
 		{"import " + good + " --batch a --expiry-minutes 0", exitUsage, "--expiry-minutes must be at least 1"},
-		{"import " + stranger + " --batch a", exitInput, `no request has: "Colour"`},
+		{"import " + stranger + " --batch a", exitInput, `unknown columns "Colour"`},
 		{"import " + filepath.Join(dir, "none.csv") + " --batch a", exitInput, "does not exist"},
 		{"import " + good + " --batch a --rejects " + good, exitError, "is the input file"},
 		{"import " + good + " --batch a --dry-run --not-after 2026-01-01T00:00:00Z", exitNotCreated, "2 invalid"},

@@ -27,6 +27,7 @@ type runOptions struct {
 	retryFailed, retryHeld bool
 	force, simulate, renew bool
 	patience               time.Duration
+	readingFlags
 }
 
 func newRun() *cobra.Command {
@@ -34,10 +35,13 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run FILE -o OUT",
 		Short: "the whole job in one process: a file of people in, a file of links out",
-		Long: `run makes a link for every row of FILE, a CSV (its header names the request's keys,
-other columns are carried over) or NDJSON file, and writes the same rows in the
-same order to OUT, with status, link_id, url, expires_at, reason, attempts and
-possible_duplicates.
+		Long: `run makes a link for every row of FILE, a CSV, .xlsx or NDJSON file, and writes the same
+rows in the same order to OUT, with status, link_id, url, expires_at, reason, attempts
+and possible_duplicates.
+
+The header names the request's keys, without regard to case, blanks, _ and -; other
+columns are carried over. Which columns are used is printed before the first call. One
+that is nearly a key's is an error, unless --carry names it.
 
 It keeps OUT.journal. Stopped at any point, even by kill -9, the same command goes
 on where it was, and calls FaceKi for no finished row again. Both files may be moved
@@ -58,6 +62,7 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required); .csv or .ndjson, FILE's format for other names")
+	o.add(cmd)
 	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
 	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "try rows again that are held: each may make, and bill, a second link")
 	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links for rows, too, that have one in FILE already")
@@ -76,18 +81,28 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
+	reading, err := o.reading(cmd)
+	if err != nil {
+		return err
+	}
 	cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Simulate: o.simulate, Terminal: onTerminal()})
 	if err != nil {
 		return err
 	}
-	in, err := bulk.Open(file)
+	in, err := bulk.Open(file, reading)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
+	found, err := in.Inspect()
+	if err != nil {
+		return err
+	}
 	if err := bulk.Check(out, in); err != nil {
 		return err
 	}
+	tellMapping(cmd.ErrOrStderr(), in, "carried over")
+	tellInspection(cmd.ErrOrStderr(), found)
 	bar := newProgress(os.Stderr, onTerminal())
 	defer bar.stop()
 	e, err := openEngine(ctx, cfg, newLogger(cfg, zapcore.AddSync(bar)))

@@ -1,4 +1,4 @@
-// Package bulk is files in, files out: it reads the requests of a CSV or
+// Package bulk is files in, files out: it reads the requests of a CSV, XLSX or
 // NDJSON file row by row, writes the same rows with what came of them, and
 // keeps the journal that lets an interrupted run go on.
 //
@@ -22,14 +22,16 @@ import (
 // Format is how a file holds its rows.
 type Format string
 
-// The formats. CSV is RFC 4180 in UTF-8, its header names the request's keys.
-// NDJSON holds one request as a JSON object a line.
+// The formats. CSV is RFC 4180, its header names the request's keys. NDJSON holds
+// one request as a JSON object a line. XLSX is a workbook, of which one sheet is
+// read as a CSV.
 const (
 	CSV    Format = "csv"
 	NDJSON Format = "ndjson"
+	XLSX   Format = "xlsx"
 )
 
-const formats = ".csv, .ndjson or .jsonl"
+const formats = ".csv, .xlsx, .ndjson or .jsonl"
 
 const compressedFormats = formats + ", which may be followed by .gz or .zst"
 
@@ -40,6 +42,8 @@ func formatOf(path string) Format {
 		return CSV
 	case ".ndjson", ".jsonl":
 		return NDJSON
+	case ".xlsx":
+		return XLSX
 	}
 	return ""
 }

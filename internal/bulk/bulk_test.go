@@ -89,7 +89,7 @@ func file(t *testing.T, name, content string) string {
 
 func open(t testing.TB, path string) *Input {
 	t.Helper()
-	in, err := Open(path)
+	in, err := Open(path, Reading{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,99 +4,11 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
-	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/tasks"
 )
-
-const idKey = "application_id"
-
-func isKey(name string) bool { return slices.Contains(tasks.Keys(), name) }
-
-// comma is what is between the cells.
-func (in *Input) comma() byte {
-	if in.reading.Delimiter != 0 {
-		return in.reading.Delimiter
-	}
-	return ','
-}
-
-// header reads and judges the names of the columns.
-func (in *Input) header(s *scanner) error {
-	found := s.row()
-	if err := s.Err(); err != nil {
-		return in.unusable("cannot be read", err)
-	}
-	want := "its first line must name the columns, " + in.Column(idKey) + " among them, separated by "
-	if c := in.comma(); c == ',' {
-		want += "commas"
-	} else {
-		want += strconv.QuoteRune(rune(c))
-	}
-	switch {
-	case !found:
-		return in.unusable("has no header; "+want, nil)
-	case !utf8.Valid(s.Bytes()):
-		return in.unusable("has a header that is not UTF-8; save it as \"CSV UTF-8\"", nil)
-	}
-	names, err := readCSV(s.Bytes(), in.comma())
-	if s.tooLong || err != nil {
-		return in.unusable("has a header that is not readable as CSV; "+want, nil)
-	}
-	in.columns = slices.Clone(names)
-	if err := in.placeKeys(); err != nil {
-		return err
-	}
-	if _, ok := in.at[idKey]; !ok {
-		return in.unusable("has no column "+in.Column(idKey)+"; "+want, nil)
-	}
-	return nil
-}
-
-// placeKeys finds the column of each key.
-func (in *Input) placeKeys() error {
-	in.at = make(map[string]int)
-	keys := make(map[string]string) // by column
-	for key, name := range in.reading.Columns {
-		keys[name] = key
-	}
-	var unknown []string
-	for i, name := range in.columns {
-		key, mapped := keys[name]
-		_, elsewhere := in.reading.Columns[name]
-		switch {
-		case !mapped && !isKey(name):
-			unknown = append(unknown, strconv.Quote(name))
-			continue
-		case !mapped && elsewhere:
-			return in.unusable(fmt.Sprintf("has a column %s, and %q was to be taken for it; rename or remove one", name, in.Column(name)), nil)
-		case !mapped:
-			key = name
-		}
-		if _, twice := in.at[key]; twice {
-			return in.unusable("has two columns named "+name+"; rename or remove one", nil)
-		}
-		in.at[key] = i
-	}
-	for _, key := range tasks.Keys() {
-		if name, mapped := in.reading.Columns[key]; mapped && !slices.Contains(in.columns, name) {
-			return in.unusable(fmt.Sprintf("has no column %q, which was to be taken for %s; its columns are %s", name, key, strings.Join(in.columns, ", ")), nil)
-		}
-	}
-	if _, ok := in.at[idKey]; ok && in.reading.Strict && len(unknown) > 0 {
-		do := "remove them"
-		if in.file != nil {
-			do += ", or say which key each is with --map KEY=COLUMN"
-		}
-		return in.unusable(fmt.Sprintf("has columns that no request has: %s; %s (the keys are %s)",
-			strings.Join(unknown, ", "), do, strings.Join(tasks.Keys(), ", ")), nil)
-	}
-	return nil
-}
 
 // readCSV gives the cells of one row, by the rules of csv.Reader; but \r\n within
 // a cell stays as it is. Where the quoting is broken they are what is left when
@@ -157,21 +69,82 @@ func (in *Input) decodeCSV(s *scanner) Row {
 		row.Err = broken(s.line, `has a quote (") in the middle of a cell; quote the whole cell and double the quotes in it`)
 	case err != nil:
 		row.Err = broken(s.line, `has a quoted cell without a proper end; double the quotes (") in it`)
-	case len(cells) == 1 && len(in.columns) != 1:
-		row.Err = broken(s.line, "has 1 cell, the header has %d", len(in.columns))
 	case len(cells) != len(in.columns):
-		row.Err = broken(s.line, "has %d cells, the header has %d", len(cells), len(in.columns))
-	default:
-		row.Request, row.Err = tasks.ParseText(func(key string) string {
-			if i, ok := in.at[key]; ok {
-				return cells[i]
-			}
-			return ""
-		})
+		row.Err = in.misfit(s.line, cells)
+		row.cells = in.fit(cells)
+	}
+	if row.Err != nil {
+		row.cells = in.fit(cells)
 		return row
 	}
-	row.cells = in.fit(cells)
+	if in.garbled(s.Bytes()) {
+		row.flaw, row.Err = garbled, in.garbledCells(row.cells)
+		return row
+	}
+	if row.Err = in.nameless(s.line, row.cells); row.Err == nil {
+		row.Request, row.Err = tasks.ParseText(func(key string) string { return in.value(row.cells, key) })
+		row.Err = checkID(row.Request.ApplicationID, row.Err)
+	}
 	return row
+}
+
+// misfit says what is wrong with a row that has not as many cells as the header.
+// Spreadsheets leave out the last cells of a row where they are empty, and put
+// empty ones after them.
+func (in *Input) misfit(line int, cells []string) error {
+	have := strconv.Itoa(len(cells)) + " cells"
+	if len(cells) == 1 {
+		have = "1 cell"
+	}
+	if len(cells) > len(in.columns) {
+		if strings.Join(cells[len(in.columns):], "") == "" {
+			return nil
+		}
+		return broken(line, "has %s, the header has %d", have, len(in.columns))
+	}
+	for _, c := range []byte(delimiters) {
+		if c != in.delimiter && strings.IndexByte(strings.Join(cells, ""), c) >= 0 {
+			return broken(line, "has %s, the header has %d: is it split by %s, not by %s?", have, len(in.columns), shown(c), shown(in.delimiter))
+		}
+	}
+	return nil
+}
+
+// garbledCells names the cells that hold what means nothing in the file's encoding.
+func (in *Input) garbledCells(cells []string) error {
+	var problems []tasks.Problem
+	for i, cell := range cells {
+		if in.garbled([]byte(cell)) {
+			problems = append(problems, tasks.Problem{Key: in.columnName(i), Message: in.garbledProblem(cell)})
+		}
+	}
+	return tasks.NewInvalidError(problems)
+}
+
+// nameless refuses, where all must have a meaning, what stands in a column that has
+// no name.
+func (in *Input) nameless(line int, cells []string) error {
+	if !in.reading.Strict {
+		return nil
+	}
+	for _, i := range in.unnamed {
+		if strings.TrimSpace(cells[i]) != "" {
+			return broken(line, "holds a value in %s, which has no name in the header", in.columnName(i))
+		}
+	}
+	return nil
+}
+
+// value is what a row holds for a key, as a request's text has it.
+func (in *Input) value(cells []string, key string) string {
+	i, ok := in.at[key]
+	switch {
+	case !ok:
+		return ""
+	case key == boolKey:
+		return boolean(cells[i])
+	}
+	return cells[i]
 }
 
 // fit gives a row as many cells as the header has.
@@ -181,38 +154,58 @@ func (in *Input) fit(cells []string) []string {
 	return fitted
 }
 
+// blankCSV says of a row that all its cells are empty or blank.
+func (in *Input) blankCSV(row []byte) bool {
+	quoted := false
+	for _, c := range row {
+		switch {
+		case c == '"':
+			quoted = true
+		case c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == in.delimiter:
+		case in.delimiter == 0 && strings.IndexByte(delimiters, c) >= 0:
+		default:
+			return false
+		}
+	}
+	if !quoted {
+		return true
+	}
+	cells, err := readCSV(row, in.delimiter)
+	return err == nil && strings.TrimSpace(strings.Join(cells, "")) == ""
+}
+
 // recordEnd cuts after the first record: its line breaks within quoted cells
 // are its own. Where the quoting is broken, a record is one line, so that a
 // quote too many costs its own row and not all rows up to the next quote.
 func recordEnd(data []byte, comma byte, full bool) int {
-	if n := lineEnd(data, full); n > 0 && bytes.IndexByte(data[:n], '"') < 0 {
+	n := lineEnd(data, full)
+	if n > 0 && bytes.IndexByte(data[:n], '"') < 0 {
 		return n
 	}
-	n, ok := quoted(data, comma)
-	if ok && (n > 0 || !full) {
-		return n
+	if end, ok := quoted(data, comma, full); ok && (end > 0 || !full) {
+		return end
 	}
-	return lineEnd(data, full)
+	return n
 }
 
 // quoted gives the length of the first record of data by the rules of
 // csv.Reader, 0 where data does not hold all of it, and false where they are
-// broken.
-func quoted(data []byte, comma byte) (int, bool) {
-	stops := string([]byte{comma, '\n', '"'})
+// broken. A CR ends a record as well.
+func quoted(data []byte, comma byte, full bool) (int, bool) {
+	stops := string([]byte{comma, '\n', '\r', '"'})
 	for at := 0; ; {
 		if at < len(data) && data[at] == '"' {
 			n, _ := closing(data[at:])
 			at += n
-			switch rest := data[at:]; {
-			case len(rest) == 0 || string(rest) == "\r":
+			switch {
+			case at == len(data):
 				return 0, true
-			case rest[0] == comma:
+			case data[at] == comma:
 				at++
-			case rest[0] == '\n':
+			case data[at] == '\n':
 				return at + 1, true
-			case bytes.HasPrefix(rest, []byte("\r\n")):
-				return at + 2, true
+			case data[at] == '\r':
+				return afterCR(data, at, full), true
 			default:
 				return 0, false
 			}
@@ -226,6 +219,8 @@ func quoted(data []byte, comma byte) (int, bool) {
 			return 0, false
 		case data[at+i] == '\n':
 			return at + i + 1, true
+		case data[at+i] == '\r':
+			return afterCR(data, at+i, full), true
 		}
 		at += i + 1
 	}

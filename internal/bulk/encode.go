@@ -208,8 +208,8 @@ func typed(key, cell string) json.RawMessage {
 			return strconv.AppendInt(nil, int64(n), 10)
 		}
 	case "document_optional":
-		if cell == "true" || cell == "false" {
-			return json.RawMessage(cell)
+		if b := boolean(cell); b == "true" || b == "false" {
+			return json.RawMessage(b)
 		}
 	case "metadata":
 		compact := new(bytes.Buffer)

@@ -24,6 +24,8 @@ type Import struct {
 	Again bool
 	// Whole keeps what rows hold until they are accepted, as [Rejects.Write] needs.
 	Whole bool
+	// Rounded is called for the first row whose id [LooksRounded]; it may be nil.
+	Rounded func(Row)
 }
 
 // Reject is a row that was not accepted.
@@ -88,6 +90,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 			if i.passOver(row, &counts) {
 				continue
 			}
+			i.suspect(row)
 			if row.Err != nil { // hundreds of rows are on their way at a time, and what is wrong may be large
 				row.Request = tasks.Request{ApplicationID: tasks.Shorten(row.Request.ApplicationID)}
 			}
@@ -112,6 +115,14 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 		return counts, unwritten
 	}
 	return counts, whyEnded(ctx, err)
+}
+
+// suspect looks at the id of a row until one is found that looks rounded.
+func (i *Import) suspect(row Row) {
+	if i.Rounded != nil && LooksRounded(row.Request.ApplicationID) {
+		i.Rounded(row)
+		i.Rounded = nil
+	}
 }
 
 func (i *Import) kept(row Row) Row {

@@ -91,7 +91,7 @@ func TestTornCompressedInput(t *testing.T) {
 	for _, suffix := range []string{".gz", ".zst"} {
 		whole := squeeze(t, suffix, text)
 		for _, size := range []int{3, 12, len(whole) / 2, len(whole) - 1} {
-			in, err := Open(file(t, "a.csv"+suffix, whole[:size]))
+			in, err := Open(file(t, "a.csv"+suffix, whole[:size]), Reading{})
 			if err == nil {
 				for _, rowErr := range in.Rows() {
 					err = rowErr
@@ -117,12 +117,12 @@ func TestReading(t *testing.T) {
 		{"mapped", "a.csv", "application_id,Ref\nhttps://shop.example/,A-1\n", Reading{Columns: ref, Strict: true}, "[A-1]"},
 		{"mapped NDJSON", "a.ndjson", `{"application_id":"https://shop.example/","Ref":"A-1"}`, Reading{Columns: ref}, "[A-1]"},
 		{"a format that is given", "a.txt", "application_id\nA-1\n", Reading{Format: CSV}, "[A-1]"},
-		{"a stranger", "a.csv", "application_id,Colour,Size\n", Reading{Strict: true}, `has columns that no request has: "Colour", "Size"; remove`},
-		{"no such column", "a.csv", "application_id,Reference\n", Reading{Columns: ref}, `has no column "Ref", which was to be taken for application_id; its columns are application_id, Reference`},
-		{"both", "a.csv", "Ref,application_id\n", Reading{Columns: map[string]string{"application_id": "Ref"}}, "has a column application_id, and \"Ref\" was to be taken for it; rename or remove one"},
+		{"a stranger", "a.csv", "application_id,Colour,Size\n", Reading{Strict: true}, `has unknown columns "Colour", "Size"; map them with --map KEY=COLUMN, or leave them out with --ignore-unknown`},
+		{"no such column", "a.csv", "application_id,Reference\n", Reading{Columns: ref}, `has no column "Ref", which was to be taken for application_id; it has "application_id", "Reference"`},
+		{"both", "a.csv", "Ref,application_id\n", Reading{Columns: map[string]string{"application_id": "Ref"}}, `has a column "application_id", which means application_id, and "Ref" was to be taken for it; rename or remove one`},
 		{"twice", "a.csv", "Ref,Ref\n", Reading{Columns: map[string]string{"application_id": "Ref"}}, "has two columns named Ref; rename or remove one"},
-		{"another delimiter", "a.csv", "application_id;lane\n", Reading{Strict: true}, "has no column application_id; its first line must name the columns, application_id among them, separated by commas"},
-		{"unknown suffix", "a.txt", "application_id\n", Reading{}, "has a suffix that is not known; it must end in .csv, .ndjson or .jsonl, which may be followed by .gz or .zst, or say --format"},
+		{"another delimiter", "a.csv", "application_id;lane\n", Reading{Delimiter: ',', Strict: true}, "has no column application_id; its first line must name the columns, application_id among them, separated by commas"},
+		{"unknown suffix", "a.txt", "application_id\n", Reading{}, "has a suffix that is not known; it must end in .csv, .xlsx, .ndjson or .jsonl, which may be followed by .gz or .zst, or say --format"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, err := OpenStream(t.Context(), file(t, c.file, c.content), c.reading)

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,39 +27,85 @@ type Row struct {
 	cells  []string    // CSV: as many as the file has columns
 	raw    []byte      // NDJSON: the line
 	linked *tasks.Link // the link that the row has already, and is to keep
+	flaw   flaw        // what is wrong with the file, as this row shows
 }
 
-// Reading says how a file is read. The zero value goes by the file's name.
+// flaw is what a row shows of its file.
+type flaw int
+
+const (
+	_        flaw = iota
+	garbled       // its encoding is not the one that it is read with
+	misnamed      // a key of its is misspelled
+)
+
+// Reading says how a file is read. The zero value goes by the file's name and by
+// what it holds.
 type Reading struct {
 	// Format is by the file's suffix where empty.
 	Format Format
-	// Delimiter is between the cells of a CSV, an ASCII character; a comma where 0.
+	// Delimiter is between the cells of a CSV, an ASCII character; where 0 it is told
+	// from the header.
 	Delimiter byte
+	// Encoding is the name of a text's encoding; UTF-8 where empty. A byte order mark
+	// in the text wins.
+	Encoding string
+	// Sheet is the name of a workbook's sheet; its first where empty.
+	Sheet string
 	// Columns tells what a request's key is called in the file, where that is
 	// another name.
 	Columns map[string]string
-	// Strict says that a CSV's columns must all be a request's keys. NDJSON is
-	// always strict.
+	// Carry names columns or keys that are data, although they are called nearly or
+	// exactly as a request's key.
+	Carry []string
+	// Strict says that all columns and keys must be a request's, or a result's of an
+	// earlier export.
 	Strict bool
+}
+
+// Validate says what is wrong with the reading itself, whichever the file is.
+func (r Reading) Validate() error {
+	if r.Encoding == "" {
+		return nil
+	}
+	_, err := encodingOf(r.Encoding)
+	return err
 }
 
 // Input is an open input file. One that [Open] opened is read as often as
 // needed, and every time it gives the same rows or an error. It is for one
 // goroutine at a time.
 type Input struct {
-	path     string
-	format   Format
-	file     *os.File    // nil: it is no file, and source is read
-	stat     fs.FileInfo // nil where file is
-	source   io.Reader
-	stream   bool // it is read once
-	reading  Reading
+	path    string
+	kind    Format      // of the file
+	format  Format      // of what is read: a workbook is read as CSV
+	file    *os.File    // nil: it is no file, and source is read
+	stat    fs.FileInfo // of what path names; nil where file is
+	size    int64       // of file, where it is regular
+	source  io.Reader
+	stream  bool // it is read once
+	reading Reading
+	dialect
+	names    mapping         // of columns or keys
 	columns  []string        // CSV only: the header
 	at       map[string]int  // CSV only: the column of each key that there is one of
+	unnamed  []int           // CSV only: the columns without a name
+	empty    map[int]bool    // CSV only: those of unnamed that [Input.Inspect] found empty
 	begun    *scanner        // at the first row; nil once it was read
 	consumed atomic.Int64    // bytes of the file
 	ended    context.Context //nolint:containedctx // of a stream: a Read takes none
 	pipe     *io.PipeReader
+	sample   string   // of what is not valid UTF-8
+	warnings []string // about the file
+}
+
+// dialect is how a text is written.
+type dialect struct {
+	encoding  string // empty: UTF-8 without a mark
+	decoded   bool   // it is no UTF-8
+	mark      bool   // it begins with a byte order mark
+	delimiter byte   // between the cells of a CSV; 0 before its header was read
+	sepLine   bool   // a first line names the delimiter, as Excel reads it
 }
 
 // Stdin is the path of the standard input.
@@ -67,26 +114,32 @@ const Stdin = "-"
 // Open opens a file of requests, plain or compressed. The error is an
 // [*InputError] where the file cannot be used at all: nothing of it was, or will
 // be, read.
-func Open(path string) (*Input, error) {
-	in := &Input{path: path, format: formatOf(uncompressed(path))}
+func Open(path string, r Reading) (*Input, error) {
+	in := newInput(path, r)
 	// Asked before opening, as opening a pipe that nobody writes to hangs.
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && !info.IsDir() && !info.Mode().IsRegular():
 		return nil, in.unusable("is no regular file, and it is read more than once; save it to a file first", nil)
-	case err == nil && info.Mode().IsRegular() && in.format == "":
+	case err == nil && info.Mode().IsRegular() && in.kind == "":
 		return nil, in.unusable("has a suffix that is not known; it must end in "+compressedFormats, nil)
 	}
 	return in.open()
 }
 
+func newInput(path string, r Reading) *Input {
+	in := &Input{path: path, kind: cmp.Or(r.Format, formatOf(uncompressed(path))), reading: r}
+	if in.format = in.kind; in.kind == XLSX {
+		in.format = CSV
+	}
+	return in
+}
+
 // OpenStream opens a file that is read once: a pipe, or [Stdin], will do. Where
 // ctx ends while nothing comes, reading fails.
 func OpenStream(ctx context.Context, path string, r Reading) (*Input, error) {
-	in := &Input{path: path, format: r.Format, reading: r, stream: true, ended: ctx}
-	if in.format == "" {
-		in.format = formatOf(uncompressed(path))
-	}
+	in := newInput(path, r)
+	in.stream, in.ended = true, ctx
 	if path == Stdin {
 		in.path, in.file = "(standard input)", os.Stdin
 		return in.start()
@@ -98,7 +151,9 @@ func OpenStream(ctx context.Context, path string, r Reading) (*Input, error) {
 // once. r.Format must be given. The errors speak of it as the input "name"; source
 // is not closed.
 func ReadStream(source io.Reader, name string, r Reading) (*Input, error) {
-	return (&Input{path: name, format: r.Format, reading: r, stream: true, source: source}).start()
+	in := newInput(name, r)
+	in.stream, in.source = true, source
+	return in.start()
 }
 
 func (in *Input) open() (*Input, error) {
@@ -110,7 +165,7 @@ func (in *Input) open() (*Input, error) {
 		return nil, in.unusable("cannot be read; check its permissions", err)
 	case info.IsDir():
 		return nil, in.unusable("is a directory; name a file in it", nil)
-	case in.format == "":
+	case in.kind == "":
 		return nil, in.unusable("has a suffix that is not known; it must end in "+compressedFormats+", or say --format", nil)
 	}
 	if in.file, err = os.Open(in.path); err != nil {
@@ -134,14 +189,39 @@ func (in *Input) begin() error {
 		if in.stat, err = in.file.Stat(); err != nil {
 			return in.unusable("cannot be read", err)
 		}
+		in.size = in.stat.Size()
+	}
+	if in.kind == XLSX {
+		if err := in.unpackWorkbook(); err != nil {
+			return err
+		}
 	}
 	if in.begun, err = in.scan(); err != nil {
 		return err
 	}
 	if in.format == CSV {
-		return in.header(in.begun)
+		err = in.header(in.begun)
+	} else {
+		in.names, err = in.mapping(nil)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return in.someRow(in.begun)
+}
+
+// someRow refuses a file without rows: whoever gives one expects links.
+func (in *Input) someRow(s *scanner) error {
+	if s.peek() {
+		return nil
+	}
+	switch err := s.Err(); {
+	case err != nil:
+		return in.unusable("cannot be read", err)
+	case in.format == CSV:
+		return in.unusable("has a header and no rows; check that it was saved completely", nil)
+	}
+	return in.unusable("holds no requests, only blank lines", nil)
 }
 
 // Close closes the file.
@@ -162,7 +242,7 @@ func (in *Input) Close() error {
 // that is not known.
 func (in *Input) Size() (read, size int64) {
 	if in.regular() {
-		size = in.stat.Size()
+		size = in.size
 	}
 	return in.consumed.Load(), size
 }
@@ -170,8 +250,14 @@ func (in *Input) Size() (read, size int64) {
 // regular says whether it is a file whose size is known.
 func (in *Input) regular() bool { return in.stat != nil && in.stat.Mode().IsRegular() }
 
+// Warnings says what is suspicious in the file as a whole.
+func (in *Input) Warnings() []string { return in.warnings }
+
 // Column is what the file calls a request's key.
 func (in *Input) Column(key string) string {
+	if i, ok := in.at[key]; ok {
+		return in.columns[i]
+	}
 	if name, ok := in.reading.Columns[key]; ok {
 		return name
 	}
@@ -226,7 +312,7 @@ func (in *Input) firstRow() (*scanner, error) {
 	}
 	s, err := in.scan()
 	if err == nil && in.format == CSV {
-		s.row() // the header, which was judged when the file was opened
+		in.headerLine(s) // which was judged when the file was opened
 	}
 	return s, err
 }
@@ -241,7 +327,7 @@ func (in *Input) decoder() func(*scanner) Row {
 // unchanged notices that the file was written to since it was opened. A file
 // that was replaced by another under its name is still the one that is open.
 func (in *Input) unchanged() error {
-	if !in.regular() {
+	if !in.regular() || in.kind == XLSX { // what is read of a workbook is a copy
 		return nil
 	}
 	now, err := in.file.Stat()
@@ -259,7 +345,7 @@ func (in *Input) content() (io.Reader, func(), error) {
 	var raw io.Reader = in.file
 	switch {
 	case !in.stream:
-		raw = io.NewSectionReader(in.file, 0, in.stat.Size())
+		raw = io.NewSectionReader(in.file, 0, in.size)
 	case in.file == nil:
 		raw = in.source
 	case !in.regular():
@@ -270,21 +356,19 @@ func (in *Input) content() (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	text := bufio.NewReader(plain)
-	mark, err := text.Peek(len(byteOrderMark))
-	if err == nil && string(mark) == byteOrderMark {
-		_, err = text.Discard(len(byteOrderMark))
-	}
-	if err == nil || errors.Is(err, io.EOF) {
+	text, err := in.unicodeText(bufio.NewReader(plain))
+	if err == nil {
 		_, err = text.Peek(1)
 	}
 	switch {
 	case errors.Is(err, io.EOF):
 		err = in.unusable("is empty; it must hold at least a header or one request", nil)
-	case err != nil:
-		err = in.unusable("cannot be read", err)
-	default:
+	case err == nil:
 		return text, end, nil
+	default:
+		if _, said := errors.AsType[*InputError](err); !said {
+			err = in.unusable("cannot be read", err)
+		}
 	}
 	end()
 	return nil, nil, err
@@ -303,8 +387,6 @@ func (in *Input) untilEnded() io.Reader {
 	}()
 	return r
 }
-
-const byteOrderMark = "\ufeff"
 
 // counter counts what is read.
 type counter struct {

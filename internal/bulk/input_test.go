@@ -20,18 +20,19 @@ func TestRows(t *testing.T) {
 		want                []string // number@line id, or the error
 	}{
 		{"plain", "a.csv", "application_id\nA-1\nA-2\n", []string{"1@2 A-1", "2@3 A-2"}},
-		{"header only", "a.csv", "application_id\n", nil},
-		{"header only, no line break", "a.csv", "application_id", nil},
 		{"no line break at the end", "a.csv", "application_id,n\nA-1,2", []string{"1@2 A-1"}},
 		{"CR at the end", "a.csv", "n,application_id\r\n2,A-1\r", []string{"1@2 A-1"}},
 		{"mark, quoted header, capital suffix", "a.CSV", "\ufeff\"application_id\"\nA-1\n", []string{"1@2 A-1"}},
 		{"blank lines", "a.csv", "\n\r\napplication_id\n\nA-1\n\r\n\nA-2\n\n", []string{"1@5 A-1", "2@8 A-2"}},
 		{"line breaks in cells", "a.csv", "n,application_id\n\"a\nb\r\nc\",A-1\n\"\n\",A-2\n", []string{"1@2 A-1", "2@5 A-2"}},
 		{"quoted last cell at the end", "a.csv", "application_id,n\nA-1,\"a\nb\"", []string{"1@2 A-1"}},
-		{"cells", "a.csv", "application_id,n\nA-1\nA-2,,\nA-3,\n", []string{
-			"1@2 line 2 has 1 cell, the header has 2", "2@3 line 3 has 3 cells, the header has 2", "3@4 A-3"}},
-		{"a cell that is a CR", "a.csv", "application_id\n\r\r\n", []string{`1@2 application_id: holds '\r'; only printable characters without blanks may be used`}},
-		{"a blank row", "a.csv", "application_id\n \n", []string{`1@2 application_id: holds ' '; only printable characters without blanks may be used`}},
+		{"cells", "a.csv", "application_id,n\nA-1\nA-2,,\nA-3,\nA-4,,x\nA-5;x\n", []string{
+			"1@2 A-1", "2@3 A-2", "3@4 A-3", "4@5 line 5 has 3 cells, the header has 2",
+			"5@6 line 6 has 1 cell, the header has 2: is it split by ';', not by commas?"}},
+		{"CR alone", "a.csv", "application_id,n\rA-1,\"a\rb\"\rA-2,\r\rA-3,\r", []string{"1@2 A-1", "2@4 A-2", "3@6 A-3"}},
+		{"line breaks of all kinds", "a.csv", "application_id\r\nA-1\rA-2\nA-3\r\r\nA-4", []string{"1@2 A-1", "2@3 A-2", "3@4 A-3", "4@6 A-4"}},
+		{"rows of blanks", "a.csv", ",,\napplication_id,n,\n \nA-1,2,\n,,\n\t, ,\n\"\",\" \",\n\"\"\"\",,\n", []string{
+			"1@4 A-1", "2@8 \""}},
 		{"bare quote", "a.csv", "application_id,n\nA-1,a\"b\nA-2,\n", []string{
 			`1@2 line 2 has a quote (") in the middle of a cell; quote the whole cell and double the quotes in it`, "2@3 A-2"}},
 		{"text after a quoted cell", "a.csv", "application_id,n\nA-1,\"a\"b\nA-2,\n", []string{
@@ -40,9 +41,11 @@ func TestRows(t *testing.T) {
 			`1@2 line 2 has a quoted cell without a proper end; double the quotes (") in it`, "2@3 A-2", "3@4 A-3", "4@5 A-4"}},
 		{"never closed", "a.csv", "application_id,n\nA-1,\"a\nA-2,\n", []string{
 			`1@2 line 2 has a quoted cell without a proper end; double the quotes (") in it`, "2@3 A-2"}},
-		{"all problems", "a.csv", "application_id,expiry_minutes,document_optional\n,0,yes\n", []string{
+		{"all problems", "a.csv", "application_id,expiry_minutes,document_optional\n,0,maybe\n", []string{
 			"1@2 expiry_minutes: must be at least 1; document_optional: must be true or false; application_id: is required"}},
-		{"not UTF-8", "a.csv", "application_id,n\nA\xff,\nA-2,\xff\n", []string{"1@2 application_id: is not valid UTF-8", "2@3 A-2"}},
+		{"not UTF-8", "a.csv", "application_id,n\nA\xff,\nA-2,\xff\n", []string{
+			"1@2 application_id: is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8",
+			"2@3 n: is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"}},
 		{"too long", "a.csv", "application_id,n\nA-1," + long + "\nA-2,\n\"" + long + "\"\nA-4,\n", []string{
 			"1@2 line 2 is longer than 1048576 bytes", "2@3 A-2", "3@4 line 4 is longer than 1048576 bytes", "4@5 A-4"}},
 		{"too long at the end", "a.csv", "application_id\n" + long, []string{"1@2 line 2 is longer than 1048576 bytes"}},
@@ -54,10 +57,10 @@ func TestRows(t *testing.T) {
 			[]string{"1@2 A-1", "2@5 A-2"}},
 		{"broken lines", "a.ndjson", "{\n[]\nnull\n{\"application_id\":\"A-1\"} x\n\xff\n{\"application_id\":\"A-2\"}", []string{
 			"1@1 line 1 is not readable JSON: it breaks off", "2@2 line 2 is not a JSON object", "3@3 line 3 is not a JSON object",
-			"4@4 line 4 has text after the JSON object", "5@5 line 5 is not valid UTF-8", "6@6 A-2"}},
-		{"unknown key", "a.ndjson", `{"application_id":"A-1","colour":1,"lane":"fast"}`, []string{"1@1 colour: unknown key; lane: must be interactive or bulk"}},
+			"4@4 line 4 has text after the JSON object", "5@5 line 5 is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8", "6@6 A-2"}},
+		{"unknown key", "a.ndjson", `{"application_id":"A-1","colour":1,"lane":"fast"}`, []string{"1@1 lane: must be interactive or bulk"}},
 		{"line too long", "a.ndjson", long + "\n" + `{"application_id":"A-2"}`, []string{"1@1 line 1 is longer than 1048576 bytes", "2@2 A-2"}},
-		{"nothing but blank lines", "a.ndjson", "\n\n", nil},
+		{"CR alone, as JSON", "a.ndjson", "{\"application_id\":\"A-1\"}\r{\"application_id\":\"A-2\"}\r", []string{"1@1 A-1", "2@2 A-2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in := open(t, file(t, c.file, c.content))
@@ -119,18 +122,26 @@ func TestUnusable(t *testing.T) {
 		{"missing.csv", "", "does not exist; check the path"},
 		{"dir.csv", "", "is a directory; name a file in it"},
 		{"pipe.csv", "", "is no regular file, and it is read more than once; save it to a file first"},
-		{"a.txt", "application_id\n", "has a suffix that is not known; it must end in .csv, .ndjson or .jsonl, which may be followed by .gz or .zst"},
+		{"a.txt", "application_id\n", "has a suffix that is not known; it must end in .csv, .xlsx, .ndjson or .jsonl, which may be followed by .gz or .zst"},
 		{"a.csv.gz", "application_id\n", "ends in .gz and does not hold gzip data; check how it was made"},
 		{"empty.csv", "", "is empty; it must hold at least a header or one request"},
 		{"mark.csv", "\ufeff", "is empty; it must hold at least a header or one request"},
 		{"empty.ndjson", "", "is empty; it must hold at least a header or one request"},
-		{"blank.csv", "\n\r\n", "has no header; its first line must name the columns, application_id among them, separated by commas"},
-		{"rows.csv", "A-1,x\nA-2,y\n", "has no column application_id; its first line must name the columns, application_id among them, separated by commas"},
-		{"semicolon.csv", "application_id;lane\n", "has no column application_id; its first line must name the columns, application_id among them, separated by commas"},
+		{"blank.csv", "\n\r\n", "has no header; its first line must name the columns, application_id among them"},
+		{"rows.csv", "A-1,x\nA-2,y\n", `has no column application_id; its first line must name the columns, application_id among them, separated by commas (it has "A-1", "x")`},
+		{"semicolon.csv", "name;lane\n", `has no column application_id; its first line must name the columns, application_id among them, separated by ';' (it has "name", "lane")`},
+		{"header.csv", "application_id,full_name", "has a header and no rows; check that it was saved completely"},
+		{"blanks.csv", "application_id,full_name\n,\n\n", "has a header and no rows; check that it was saved completely"},
+		{"blanks.ndjson", "\n\n", "holds no requests, only blank lines"},
+		{"tab.csv", "application_id,\"full\tname\"\nA-1,\n", `has a line break or another control character in the header cell "full\tname"; write the name without it`},
+		{"zip.csv", "PK\x03\x04", "is an Excel workbook or another zip file, not text; give a workbook the suffix .xlsx, or save it as CSV"},
+		{"old.csv", "\xd0\xcf\x11\xe0\xa1", "is a workbook of an old Excel, or one with a password; save it as .xlsx without a password, or as CSV"},
 		{"twice.csv", "application_id,lane,lane\n", "has two columns named lane; rename or remove one"},
-		{"utf16.csv", "\xff\xfea\x00\n", `has a header that is not UTF-8; save it as "CSV UTF-8"`},
-		{"quote.csv", "application_id,\"a\nA-1,b\n", "has a header that is not readable as CSV; its first line must name the columns, application_id among them, separated by commas"},
-		{"long.csv", strings.Repeat("application_id,", MaxRow), "has a header that is not readable as CSV; its first line must name the columns, application_id among them, separated by commas"},
+		{"utf16.csv", "\xff\xfea\x00\n", "has a header whose column 1 holds characters that are not valid in the encoding UTF-16; check the encoding of the file"},
+		{"markless.csv", "a\x00,\x00\n\x00", "has zero bytes in its header, so that it is probably UTF-16 without a byte order mark; read it with --encoding utf-16le, or save it as UTF-8"},
+		{"latin.csv", "application_id,stra\xdfe\n", "has a header whose column 2 is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"},
+		{"quote.csv", "application_id,\"a\nA-1,b\n", "has a header that is not readable as CSV, such as a name with a line break or an open quote in it; its first line must name the columns, application_id among them, separated by commas"},
+		{"long.csv", strings.Repeat("application_id,", MaxRow), "has a header that is not readable as CSV, such as a name with a line break or an open quote in it; its first line must name the columns, application_id among them, separated by commas"},
 	} {
 		path := filepath.Join(dir, c.name)
 		if _, err := os.Stat(path); err != nil && c.name != "missing.csv" {
@@ -138,7 +149,7 @@ func TestUnusable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		in, err := Open(path)
+		in, err := Open(path, Reading{})
 		var unusable *InputError
 		if !errors.As(err, &unusable) {
 			t.Errorf("%s: got %v, %v", c.name, in, err)

@@ -51,7 +51,7 @@ func (in *Input) linkOf(row Row, simulated bool) *tasks.Link {
 		return nil
 	}
 	l := &tasks.Link{
-		ApplicationID: value(idKey), Status: tasks.Created, LinkID: value("link_id"), URL: url, Reason: value("reason"),
+		ApplicationID: value(in.Column(idKey)), Status: tasks.Created, LinkID: value("link_id"), URL: url, Reason: value("reason"),
 	}
 	l.ExpiresAt, _ = time.Parse(time.RFC3339, value("expires_at"))       // what a person made of it is not kept
 	l.Attempts, _ = strconv.Atoi(value("attempts"))                      // likewise

@@ -14,7 +14,17 @@ func (in *Input) decodeNDJSON(s *scanner) Row {
 		return Row{raw: bytes.Clone(s.Bytes()[:maxShown+1]), Err: broken(s.line, "is longer than %d bytes", MaxRow)}
 	}
 	row := Row{raw: bytes.Clone(bytes.TrimRight(s.Bytes(), "\r\n"))}
-	row.Request, row.Err = tasks.ParseRequest(in.renamed(row.raw))
+	if in.garbled(row.raw) {
+		row.flaw, row.Err = garbled, broken(s.line, "%s", in.garbledProblem(string(row.raw)))
+		return row
+	}
+	plain := len(in.names.keys) == 0 && len(in.names.carried) == 0
+	if plain {
+		row.Request, row.Err = tasks.ParseRequest(row.raw)
+	}
+	if !plain || row.Err != nil {
+		in.parseKnown(&row)
+	}
 	var invalid *tasks.InvalidError
 	if errors.As(row.Err, &invalid) && len(invalid.Problems) == 1 && invalid.Problems[0].Key == "" {
 		row.Err = broken(s.line, "%s", invalid.Problems[0].Message)
@@ -22,31 +32,45 @@ func (in *Input) decodeNDJSON(s *scanner) Row {
 	return row
 }
 
-// renamed gives a line its members' keys as requests call them. What is no object
-// stays as it is.
-func (in *Input) renamed(line []byte) []byte {
-	if len(in.reading.Columns) == 0 {
-		return line
-	}
-	members, ok := object(line)
+// parseKnown reads of a line the members that are a request's keys, by the names
+// that they have in the file, and leaves the others out where they may be there. A
+// key that is nearly a request's is never left out.
+func (in *Input) parseKnown(row *Row) {
+	members, ok := object(row.raw)
 	if !ok {
-		return line
+		row.Request, row.Err = tasks.ParseRequest(row.raw)
+		return
 	}
-	keys := make(map[string]string, len(in.reading.Columns))
-	for key, name := range in.reading.Columns {
-		keys[name] = key
-	}
-	out := []byte("{")
-	for i, m := range members {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		if key, ok := keys[m.key]; ok {
+	line := []byte("{")
+	near := make(map[string]string)
+	for _, m := range members {
+		if key, ok := in.names.keys[m.key]; ok {
 			m.key = key
+		} else if !isKey(m.key) {
+			meant := in.names.meant(m.key)
+			if meant == "" && (!in.reading.Strict || in.names.allowed(m.key)) {
+				continue
+			}
+			near[m.key] = meant
+		} else if in.names.carried[m.key] {
+			continue
 		}
-		out = append(append(append(out, quote(m.key)...), ':'), m.value...)
+		if len(line) > 1 {
+			line = append(line, ',')
+		}
+		line = append(append(append(line, quote(m.key)...), ':'), m.value...)
 	}
-	return append(out, '}')
+	row.Request, row.Err = tasks.ParseRequest(append(line, '}'))
+	invalid, ok := errors.AsType[*tasks.InvalidError](row.Err)
+	if !ok {
+		return
+	}
+	for i, p := range invalid.Problems {
+		if key := near[p.Key]; key != "" {
+			row.flaw = misnamed
+			invalid.Problems[i].Message += "; " + in.names.suggestion(p.Key, key)
+		}
+	}
 }
 
 // member is one key and value of a JSON object, in the order of the text.

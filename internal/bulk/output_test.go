@@ -283,7 +283,7 @@ func mode(t *testing.T, path string) os.FileMode {
 func TestCommitThatFails(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.csv")
-	o, err := Create(out, open(t, file(t, "a.csv", "application_id\n")))
+	o, err := Create(out, open(t, file(t, "a.csv", "application_id\nA-1\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestCommitThatFails(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	path := file(t, "a.csv", "application_id,note,note\n")
+	path := file(t, "a.csv", "application_id,note,note\nA-1,,\n")
 	dir := filepath.Dir(path)
 	link := filepath.Join(dir, "link.csv")
 	if err := os.Symlink(path, link); err != nil {
@@ -310,7 +310,7 @@ func TestCheck(t *testing.T) {
 	for out, want := range map[string]string{
 		dir + "/out.csv":      "",
 		dir + "/out":          "",
-		dir + "/out.csv.gz":   "cannot be written compressed; name a file that ends in .csv, .ndjson or .jsonl",
+		dir + "/out.csv.gz":   "cannot be written compressed; name a file that ends in .csv, .xlsx, .ndjson or .jsonl",
 		dir + "/out.ndjson":   `cannot hold two members of the name "note"; rename a column of the input, or write a .csv`,
 		dir:                   "is no regular file; name another",
 		path:                  "is the input file; name another",

@@ -61,6 +61,7 @@ func (i *Import) rehearse(ctx context.Context, r *Rehearsal, seen *repeats) erro
 		if i.passOver(row, &r.Counts) {
 			continue
 		}
+		i.suspect(row)
 		if page = append(page, row); len(page) == lookRows {
 			if err := i.rehearsePage(ctx, page, r, seen); err != nil {
 				return err

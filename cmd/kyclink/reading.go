@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// readingFlags say how a file of people is read.
+type readingFlags struct {
+	delimiter, encoding, sheet string
+	columns, carry             []string
+}
+
+func (f *readingFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.delimiter, "delimiter", "", `what is between the cells of a CSV, such as ; or tab (default: as the header shows)`)
+	cmd.Flags().StringVar(&f.encoding, "encoding", "", "the encoding of a text, such as windows-1252 (default: UTF-8, or UTF-16 with a byte order mark)")
+	cmd.Flags().StringVar(&f.sheet, "sheet", "", "the sheet of an .xlsx file (default: its first)")
+	cmd.Flags().StringArrayVar(&f.columns, "map", nil, "KEY=COLUMN: what FILE calls one of the request's keys; may be repeated")
+	cmd.Flags().StringArrayVar(&f.carry, "carry", nil, "a column that is data although its name is a request's key, or nearly; may be repeated")
+}
+
+// reading checks the flags.
+func (f *readingFlags) reading(cmd *cobra.Command) (r bulk.Reading, err error) {
+	r = bulk.Reading{Encoding: f.encoding, Sheet: f.sheet, Carry: f.carry}
+	if r.Delimiter, err = delimiter(f.delimiter); err != nil {
+		return r, usageError(cmd, err)
+	}
+	if r.Columns, err = mapped(f.columns); err != nil {
+		return r, usageError(cmd, err)
+	}
+	if err := r.Validate(); err != nil {
+		return r, usageError(cmd, fmt.Errorf("--encoding: %w", err))
+	}
+	return r, nil
+}
+
+// delimiter reads a character that can stand between cells; 0 where none is given.
+func delimiter(text string) (byte, error) {
+	switch {
+	case text == "":
+		return 0, nil
+	case text == "tab" || text == `\t`:
+		return '\t', nil
+	case len(text) != 1 || text[0] < ' ' && text[0] != '\t' || text[0] > '~' || text[0] == '"':
+		return 0, fmt.Errorf("--delimiter is %q; use one character, such as ; or |, or tab", text)
+	}
+	return text[0], nil
+}
+
+// mapped reads KEY=COLUMN.
+func mapped(pairs []string) (map[string]string, error) {
+	columns, used := make(map[string]string), make(map[string]bool)
+	for _, pair := range pairs {
+		key, column, ok := strings.Cut(pair, "=")
+		switch {
+		case !ok || column == "":
+			return nil, fmt.Errorf("--map is %q; write KEY=COLUMN, such as application_id=CustomerRef", pair)
+		case !slices.Contains(tasks.Keys(), key):
+			return nil, fmt.Errorf("--map %s: no request has a key %q; the keys are %s", pair, key, strings.Join(tasks.Keys(), ", "))
+		case columns[key] != "":
+			return nil, fmt.Errorf("--map: %s is mapped twice", key)
+		case used[column]:
+			return nil, fmt.Errorf("--map: the column %q is mapped twice", column)
+		}
+		columns[key], used[column] = column, true
+	}
+	return columns, nil
+}
+
+// tellMapping says how a file is read: which columns are used as what, and what
+// becomes of the others.
+func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
+	var parts []string
+	if style := in.Style(); style != "" {
+		parts = append(parts, style)
+	}
+	used, others := in.Mapping()
+	var names []string
+	for _, u := range used {
+		if u.Column == u.Key {
+			names = append(names, u.Key)
+		} else {
+			names = append(names, fmt.Sprintf("%s (%q)", u.Key, u.Column))
+		}
+	}
+	if len(names) > 0 {
+		parts = append(parts, "columns used: "+strings.Join(names, ", "))
+	}
+	names = nil
+	for _, name := range others {
+		names = append(names, strconv.Quote(tasks.Shorten(name)))
+	}
+	if len(names) > 0 {
+		parts = append(parts, othersAre+": "+strings.Join(names, ", "))
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(w, "kyclink: %s\n", strings.Join(parts, "; "))
+	}
+	for _, warning := range in.Warnings() {
+		fmt.Fprintf(w, "kyclink: WARNING: %s\n", warning)
+	}
+}
+
+// roundedHint says of an id such as 4.91702E+12 what happened to it.
+const roundedHint = "looks like a number that a spreadsheet has rounded, so that several people may share it; format the column as text in the spreadsheet and enter the ids again"
+
+// tellInspection warns of what a whole file shows before the work begins.
+func tellInspection(w io.Writer, found bulk.Inspection) {
+	if found.Rounded == 0 {
+		return
+	}
+	more := ""
+	if found.Rounded > 1 {
+		more = fmt.Sprintf(" (and %s like it)", number(found.Rounded-1, "more row"))
+	}
+	first := found.FirstRounded
+	fmt.Fprintf(w, "kyclink: WARNING: row %d at line %d%s: the id %s %s\n", first.Number, first.Line, more, first.Request.ApplicationID, roundedHint)
+}

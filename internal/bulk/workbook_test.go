@@ -1,0 +1,207 @@
+package bulk
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xuri/excelize/v2"
+)
+
+// workbook makes a file of what fill does.
+func workbook(t testing.TB, fill func(*excelize.File)) string {
+	t.Helper()
+	book := excelize.NewFile()
+	fill(book)
+	path := filepath.Join(t.TempDir(), "people.xlsx")
+	if err := errors.Join(book.SaveAs(path), book.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func set(t testing.TB, book *excelize.File, sheet string, cells map[string]any) {
+	t.Helper()
+	for at, value := range cells {
+		if err := book.SetCellValue(sheet, at, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// style lets a cell be displayed by a number format.
+func style(t testing.TB, book *excelize.File, at string, s excelize.Style) {
+	t.Helper()
+	id, err := book.NewStyle(&s)
+	if err == nil {
+		err = book.SetCellStyle("Sheet1", at, at, id)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Cells read as they are displayed, rows have the sheet's numbers, and what a
+// workbook loses of ids is said.
+func TestWorkbookCells(t *testing.T) {
+	zeros, day := "00000", "yyyy-mm-dd"
+	path := workbook(t, func(book *excelize.File) {
+		set(t, book, "Sheet1", map[string]any{
+			"A2": "Application ID", "B2": "Expiry minutes", "C2": "document_optional", "D2": "Joined", "E2": "Share", "F2": "Note",
+			"A3": "00123", "B3": 60, "C3": true, "D3": time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), "E3": 0.5, "F3": "a\nb, \"c\"",
+			"A5": 491702000000, "B5": 1440, "C5": false, "F5": "=1+1",
+			"A6": 42, "E6": 1234567.891,
+			"B8": " ",
+		})
+		style(t, book, "A6", excelize.Style{CustomNumFmt: &zeros})
+		style(t, book, "D3", excelize.Style{CustomNumFmt: &day})
+		style(t, book, "E3", excelize.Style{NumFmt: 9})
+		style(t, book, "E6", excelize.Style{NumFmt: 4})
+		if err := book.SetCellFormula("Sheet1", "B6", "30+30"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := book.NewSheet("Other"); err != nil {
+			t.Fatal(err)
+		}
+		set(t, book, "Other", map[string]any{"A1": "application_id", "A2": "B-1"})
+	})
+	in := open(t, path)
+	for range 2 {
+		var got []string
+		for _, row := range rows(t, in) {
+			got = append(got, fmt.Sprintf("%d@%d %q %v", row.Number, row.Line, row.cells, row.Err))
+		}
+		want := []string{
+			`1@3 ["00123" "60" "TRUE" "2026-11-24" "50%" "a\nb, \"c\""] <nil>`,
+			`2@5 ["491702000000" "1440" "FALSE" "" "" "=1+1"] <nil>`,
+			`3@6 ["00042" "" "" "" "1,234,567.89" ""] <nil>`,
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+		}
+	}
+	if got := fmt.Sprint(in.Warnings()); !strings.Contains(got, "2 sheets") || !strings.Contains(got, "application ids of 1 rows are numbers") {
+		t.Errorf("warned of %s", got)
+	}
+	if used, _ := in.Mapping(); fmt.Sprint(used) != "[{application_id Application ID} {expiry_minutes Expiry minutes} {document_optional document_optional}]" {
+		t.Errorf("used %v", used)
+	}
+	other, err := Open(path, Reading{Sheet: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if got := fmt.Sprint(idsOf(rows(t, other))); got != "[B-1]" || len(other.Warnings()) > 0 {
+		t.Errorf("the other sheet has %s, %v", got, other.Warnings())
+	}
+	if _, err := Open(path, Reading{Sheet: "none"}); err == nil || !strings.Contains(err.Error(), `has no sheet "none"; it has "Sheet1", "Other"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Large texts and sheets take the library's way through files.
+func TestLargeWorkbook(t *testing.T) {
+	const n = 20_000
+	path := workbook(t, func(book *excelize.File) {
+		set(t, book, "Sheet1", map[string]any{"A1": "application_id", "B1": "note"})
+		for i := range n {
+			set(t, book, "Sheet1", map[string]any{fmt.Sprintf("A%d", i+2): fmt.Sprintf("P-%07d", i), fmt.Sprintf("B%d", i+2): fmt.Sprintf("note %d with some text, so that it grows", i)})
+		}
+	})
+	t.Setenv("TMPDIR", t.TempDir())
+	in := open(t, path)
+	all := rows(t, in)
+	if len(all) != n || all[n-1].Request.ApplicationID != fmt.Sprintf("P-%07d", n-1) || !strings.HasPrefix(all[n-1].cells[1], fmt.Sprintf("note %d ", n-1)) {
+		t.Errorf("%d rows, the last %+v", len(all), all[len(all)-1])
+	}
+	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+// part replaces a part of a workbook.
+func part(t *testing.T, path, name, content string) string {
+	t.Helper()
+	from, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	var out bytes.Buffer
+	to := zip.NewWriter(&out)
+	for _, f := range from.File {
+		if f.Name == name {
+			continue
+		}
+		if err := to.Copy(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := to.Create(name)
+	if err == nil {
+		_, err = w.Write([]byte(content))
+	}
+	if err = errors.Join(err, to.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file(t, "people.xlsx", out.String())
+}
+
+func TestUnusableWorkbook(t *testing.T) {
+	good := workbook(t, func(book *excelize.File) { set(t, book, "Sheet1", map[string]any{"A1": "application_id", "A2": "A-1"}) })
+	whole := read(t, good)
+	const sheet = "xl/worksheets/sheet1.xml"
+	start := `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>application_id</t></is></c></row>`
+	for name, c := range map[string]struct{ path, want string }{
+		"text":            {file(t, "a.xlsx", "application_id\nA-1\n"), "cannot be read as a workbook: it is damaged, has a password, or is no .xlsx file"},
+		"half":            {file(t, "a.xlsx", whole[:len(whole)/2]), "cannot be read as a workbook: it is damaged"},
+		"no sheet":        {part(t, good, sheet, ""), "is empty"},
+		"half a sheet":    {part(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row>`), "is damaged: unexpected EOF"},
+		"a broken tag":    {part(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row><row <</sheetData></worksheet>`), "is damaged: XML syntax error"},
+		"one endless tag": {part(t, good, sheet, start+strings.Repeat(" ", maxTag+1)), "is too large unpacked"},
+		"much else":       {part(t, good, "xl/media/image1.png", strings.Repeat(" ", maxElse+1)), "is too large unpacked"},
+		"only its header": {part(t, good, sheet, start+`</sheetData></worksheet>`), "has a header and no rows"},
+		"compressed":      {file(t, "a.xlsx.gz", squeeze(t, ".gz", whole)), "is a workbook that is compressed once more"},
+	} {
+		in, err := Open(c.path, Reading{})
+		if unusable := new(InputError); !errors.As(err, &unusable) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, %v; want %s", name, in, err, c.want)
+		}
+	}
+}
+
+func FuzzWorkbook(f *testing.F) {
+	good := workbook(f, func(book *excelize.File) {
+		set(f, book, "Sheet1", map[string]any{"A1": "application_id", "A2": "A-1", "A3": 7, "B3": "x"})
+	})
+	seed, err := os.ReadFile(good)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed, []byte(`<row r="1"><c r="A1" t="inlineStr"><is><t>application_id</t></is></c></row><row r="2"><c r="A2"><v>1</v></c></row>`))
+	f.Add(seed[:len(seed)/2], []byte(`<row r="99999999"><c r="XFD1" t="s"><v>-1</v></c></row>`))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data, sheet []byte) {
+		if in := fuzzInput(t, dir, "a.xlsx", data); in != nil {
+			checkRows(t, in)
+			in.Close()
+		}
+		const start = `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`
+		path := part(t, good, "xl/worksheets/sheet1.xml", start+string(sheet)+`</sheetData></worksheet>`)
+		in, err := Open(path, Reading{})
+		if err != nil {
+			if unusable := new(InputError); !errors.As(err, &unusable) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			return
+		}
+		defer in.Close()
+		checkRows(t, in)
+	})
+}
