@@ -1,41 +1,46 @@
 package main
 
 import (
+	"fmt"
 	"io"
-	"sync/atomic"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"time"
 
 	"github.com/kyclink/kyclink/internal/bulk"
 )
 
 // fileProgress shows on a terminal how much of a file was imported. Everything
-// else is to be written through it: above the bar.
+// else is to be written through it.
 type fileProgress struct {
-	progress
+	*line
 	in   *bulk.Input
-	rows atomic.Int64
+	pace pace // in KiB
 }
 
 func newFileProgress(out io.Writer, terminal bool, in *bulk.Input) *fileProgress {
-	p := &fileProgress{progress: progress{out: out}, in: in}
-	if !terminal {
-		return p
-	}
-	_, size := in.Size()
-	p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithAutoRefresh())
-	p.bar = p.bars.AddBar(size,
-		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return number(int(p.rows.Load()), "row") })),
-		mpb.AppendDecorators(decor.Percentage(), decor.AverageSpeed(decor.SizeB1024(0), "  % .1f"), decor.Name("  "),
-			decor.AverageETA(decor.ET_STYLE_GO)))
-	return p
+	return &fileProgress{line: newLine(out, terminal), in: in}
 }
 
+// kib is the unit of the shares of a file.
+const kib = 1 << 10
+
 func (p *fileProgress) report(counts bulk.Counts) {
-	p.rows.Store(int64(counts.Rows))
-	if p.bar != nil {
-		read, _ := p.in.Size()
-		p.bar.SetCurrent(read)
-	}
+	read, size := p.in.Size()
+	done, total := int(read/kib), int(size/kib)
+	p.pace.see(time.Now(), done)
+	rate := p.pace.perSecond(time.Now(), done)
+	p.draw(func(width int) string {
+		rows := number(counts.Rows, "row")
+		if total == 0 { // of a pipe nobody knows the size
+			return rows
+		}
+		after := percent(done, total)
+		if rate > 0 && done < total {
+			left := time.Duration(float64(total-done) / rate * float64(time.Second))
+			after += fmt.Sprintf("  %v left", roughly(max(left, time.Second)).Round(time.Second))
+		}
+		return withBar(rows, after, done, total, width)
+	})
 }
+
+// stop leaves the bar as it is. It may be called again.
+func (p *fileProgress) stop() { p.end(true) }

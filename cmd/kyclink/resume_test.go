@@ -100,7 +100,7 @@ func TestRunStopsSoftlyFromTheStart(t *testing.T) {
 	for _, redis := range []string{"embedded", "real"} {
 		for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			sim, setting := upstream(t, `{}`)
-			settings := []string{setting}
+			settings := []string{setting, "KYCLINK_LOG_LEVEL=info"}
 			if redis == "real" {
 				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
 			}

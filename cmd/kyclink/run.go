@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,7 +106,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	tellInspection(cmd.ErrOrStderr(), found)
 	bar := newProgress(os.Stderr, onTerminal())
 	defer bar.stop()
-	e, err := openEngine(ctx, cfg, newLogger(cfg, zapcore.AddSync(bar)))
+	e, err := openEngine(ctx, cfg, runLogger(cfg, bar))
 	if err != nil {
 		return err
 	}
@@ -115,6 +116,37 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 
 	reached, err = o.finish(ctx, cmd, e, in, bar, out)
 	return err
+}
+
+// runLogger logs what a person can act on, unless KYCLINK_LOG_LEVEL asks for more: what
+// FaceKi answers, and what the gate makes of it, is in the lines of [lookout].
+func runLogger(cfg config.Config, bar *progress) *zap.Logger {
+	if _, given := os.LookupEnv("KYCLINK_LOG_LEVEL"); given {
+		return newLogger(cfg, zapcore.AddSync(bar))
+	}
+	cfg.Log.Level = "warn"
+	return newLogger(cfg, zapcore.AddSync(bar)).WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return withoutFaults{core} }))
+}
+
+// withoutFaults leaves out warnings that have the reason of a fault.
+type withoutFaults struct{ zapcore.Core }
+
+func (c withoutFaults) With(fields []zapcore.Field) zapcore.Core {
+	return withoutFaults{c.Core.With(fields)}
+}
+
+func (c withoutFaults) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return checked.AddCore(e, c)
+	}
+	return checked
+}
+
+func (c withoutFaults) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if e.Level == zap.WarnLevel && slices.ContainsFunc(fields, func(f zapcore.Field) bool { return f.Key == "reason" }) {
+		return nil
+	}
+	return c.Core.Write(e, fields)
 }
 
 // finish does the job and writes OUT.
@@ -142,7 +174,15 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	if err != nil {
 		return p, err
 	}
-	p, err = work(ctx, job, w)
+	beside, err := newLookout(ctx, e, bar, job.Batch)
+	if err != nil {
+		return p, err
+	}
+	defer context.AfterFunc(ctx, func() {
+		bar.stop()
+		fmt.Fprintln(bar, "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once")
+	})()
+	p, err = work(ctx, job, w, beside)
 	bar.stop()
 	impatient := errors.Is(err, bulk.ErrImpatient)
 	if err != nil && !impatient {
@@ -155,8 +195,8 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	o.conclude(cmd.ErrOrStderr(), written, survey, simulatedNote(e.cfg))
 	switch {
 	case impatient:
-		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience); still open: %s. Run the same command again to go on",
-			o.patience, openCounts(p))}
+		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to go on",
+			o.patience, following(beside.why(ctx, written.Open)), openCounts(p))}
 	case written.Unfinished():
 		return p, &codeError{code: exitNotCreated}
 	}
@@ -222,26 +262,6 @@ func book(e *engine, job *bulk.Job, journal *bulk.Journal) workerLedger {
 		*bulk.Recorder
 		fleet
 	}{bulk.NewRecorder(e.ledger, e.ledger.Get, journal), e.ledger}
-}
-
-// work does the job with a worker beside it, and returns when both are over.
-func work(ctx context.Context, job *bulk.Job, w interface{ Run(context.Context) error }) (bulk.Progress, error) {
-	working, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	over := make(chan error, 1)
-	go func() {
-		err := w.Run(working)
-		if err != nil {
-			stop(err)
-		}
-		over <- err
-	}()
-	progress, err := job.Work(working)
-	stop(nil)
-	if failed := <-over; failed != nil {
-		return progress, failed // which is also why the job ended
-	}
-	return progress, err
 }
 
 // interrupted makes of whatever a signal broke off what that means: how far it
@@ -315,6 +335,14 @@ func (o runOptions) conclude(w io.Writer, written bulk.Written, survey bulk.Surv
 		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
 	}
 	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
+}
+
+// following is why something is so, after the sentence that says what.
+func following(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // verb is one for a single thing, else many.

@@ -8,10 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/kyclink/kyclink/internal/bulk"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -173,36 +170,6 @@ func TestRunWritesThroughALink(t *testing.T) {
 		if rows := table(t, target); len(rows) != 2 || read(t, own) != "precious" {
 			t.Errorf("the target holds %d rows, its neighbour %q", len(rows), read(t, own))
 		}
-	}
-}
-
-func TestProgressIsTrue(t *testing.T) {
-	t.Parallel()
-	now := bulk.Progress{Rows: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[record.State]int{record.Created: 100, record.Failed: 5, record.Waiting: 348}}
-	const want = "110 of 459 done, 100 created, 5 failed, 2 rejected, 3 asked for elsewhere"
-	var lines output
-	p := newProgress(&lines, false)
-	p.said = time.Time{}
-	p.report(now)
-	p.stop()
-	if got := lines.String(); got != "kyclink: "+want+"\n" {
-		t.Errorf("a line says %q", got)
-	}
-
-	var screen output
-	p = newProgress(&screen, true)
-	p.report(now)
-	p.stop() // as an interrupted run does
-	fmt.Fprintln(p, "said when it is over")
-	if got := screen.String(); !strings.Contains(got, "110/459") || strings.Contains(got, "100 %") || strings.Contains(got, "459/459") || !strings.HasSuffix(got, "over\n") {
-		t.Errorf("the bar of an interrupted run shows %q", got)
-	}
-	var whole output
-	p = newProgress(&whole, true)
-	p.report(bulk.Progress{Rows: 9, Imported: true, Rejected: 1, Counts: map[record.State]int{record.Created: 3}})
-	p.stop()
-	if got := whole.String(); !strings.Contains(got, "4/4") || !strings.Contains(got, "100 %") {
-		t.Errorf("the bar of a run that is done shows %q", got)
 	}
 }
 

@@ -1,41 +1,32 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"sync"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"time"
 )
 
 // tally counts what was done, and shows it on a terminal until it is stopped.
 // Everything else is to be written through it meanwhile. It is safe for concurrent use.
 type tally struct {
-	progress
+	*line
+	done           string // as in "12 retried"
 	mu             sync.Mutex
 	acted, changed int
+	pace           pace
+	drawn          time.Time
 }
 
-// newTally counts what was done, as in "12 retried".
 func newTally(out io.Writer, terminal bool, done string) *tally {
-	t := &tally{progress: progress{out: out}}
-	if terminal {
-		t.bars = mpb.New(mpb.WithOutput(out), mpb.WithAutoRefresh())
-		t.bar = t.bars.New(0, mpb.NopStyle(),
-			mpb.PrependDecorators(decor.CurrentNoUnit("%d "+done), decor.AverageSpeed(0, "  %.1f/s")))
-	}
-	return t
+	return &tally{line: newLine(out, terminal), done: done}
 }
 
 // stop takes the count off the terminal: the last line says it. It may be called again.
-func (t *tally) stop() {
-	t.over.Do(func() {
-		if t.bars != nil {
-			t.bar.Abort(true)
-			t.bars.Wait()
-		}
-	})
-}
+func (t *tally) stop() { t.end(false) }
+
+// drawPause is between two counts that are shown.
+const drawPause = 100 * time.Millisecond
 
 func (t *tally) count(ok bool) {
 	t.mu.Lock()
@@ -44,9 +35,20 @@ func (t *tally) count(ok bool) {
 		t.changed++
 		return
 	}
-	if t.acted++; t.bar != nil {
-		t.bar.Increment()
+	t.acted++
+	now := time.Now()
+	t.pace.see(now, t.acted)
+	if now.Sub(t.drawn) < drawPause {
+		return
 	}
+	t.drawn = now
+	t.draw(func(int) string {
+		text := fmt.Sprintf("%d %s", t.acted, t.done)
+		if rate := t.pace.perSecond(now, t.acted); rate > 0 {
+			text += "  " + perTime(rate)
+		}
+		return text
+	})
 }
 
 // print writes a line of JSON that no other breaks into.

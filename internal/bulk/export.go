@@ -27,6 +27,9 @@ type Written struct {
 	Summary
 	// Linked is how many rows had a link in the input, and were not accepted.
 	Linked int
+	// Open is what the first row asks for that has not ended and is not held; zero
+	// where there is none.
+	Open tasks.Link
 }
 
 // Export reads the input once more and writes every row of it to out with what
@@ -57,6 +60,9 @@ func (j *Job) export(ctx context.Context, out string) (Written, error) {
 			written.Summary[link.Status]++
 			if row.linked != nil {
 				written.Linked++
+			}
+			if written.Open.Status == "" && link.Status != Rejected && !settled(link) {
+				written.Open = link
 			}
 			if err := o.Write(row, link); err != nil {
 				return err

@@ -373,3 +373,78 @@ func TestJobWhoseInputChanges(t *testing.T) {
 		}
 	}
 }
+
+// What the batch accepted for rows that were edited since is no part of how far the
+// file is.
+func TestProgressCountsRows(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.working(d.job("run", "A-1,,,", "A-2,,,", "A-3,,,"))
+	j := d.job("run", "A-1,"+done+",,", "B-2,,,", "B-2,,,", "A-3,,,") // the first is in conflict
+	if s, err := j.Survey(); err != nil || s.Rows != 4 || s.Repeated != 1 {
+		t.Errorf("the survey says %+v, %v", s, err)
+	}
+	drive := j.Report
+	j.Report = func(p Progress) {
+		if p.Settled() > 4 || p.Total() != 4 || p.Imported && p.Open() > 0 && p.Settled() != 3 {
+			t.Errorf("%d of %d at %+v", p.Settled(), p.Total(), p)
+		}
+		drive(p)
+	}
+	if p := d.working(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[record.Created] != 4 {
+		t.Errorf("in the end %d of %d at %+v", p.Settled(), p.Total(), p)
+	}
+}
+
+func TestSurvey(t *testing.T) {
+	t.Parallel()
+	const own = "application_id,name,status,url,link_id\n"
+	for _, c := range []struct {
+		name, text string
+		change     func(*Job)
+		want       string
+	}{
+		{"a.csv", own + "A-1,Ann,created,https://faceki.example/1,1\nA-2,Bob,failed,,\n", nil, "2 rows, 1 linked"},
+		{"a.csv", own + "A-1,Ann,created,https://faceki.example/1,1\n", func(j *Job) { j.Again = true }, "1 rows, 0 linked"},
+		{"a.csv", own + "A-1,Ann,created,https://simulator.invalid/1,1\n", nil, "1 rows, 0 linked"},
+		{"a.csv", own + "A-1,Ann,created,https://simulator.invalid/1,1\n", func(j *Job) { j.Simulated = true }, "1 rows, 1 linked"},
+		{"a.csv", "application_id,status,url\nA-1,created,https://crm.example/1\n", nil, "1 rows, 0 linked"}, // somebody else's
+		{"a.csv", own + "A-1,Ann,rejected,https://faceki.example/1,1\nA-2,Bob,created,,\n", nil, "2 rows, 0 linked"},
+		{"a.csv", "application_id,name\nA-1,Ann\nA-2,Bob\nA-1,Cid\nA-1,Ann\n", nil,
+			"4 rows, 0 linked, row 3 has the id of row 1, A-1, but another name, row 4 has the id of row 1, A-1"},
+		{"a.ndjson", `{"application_id":"A-1","metadata":{"n":1}}` + "\n" + `{"application_id":"A-1","metadata":{"n":2}}`, nil,
+			"2 rows, 0 linked, row 2 has the id of row 1, A-1, but another metadata"},
+	} {
+		j := &Job{Input: open(t, file(t, c.name, c.text))}
+		if c.change != nil {
+			c.change(j)
+		}
+		s, err := j.Survey()
+		got := fmt.Sprintf("%d rows, %d linked", s.Rows, s.Linked)
+		for _, r := range s.Repeats {
+			got += ", " + r.String()
+		}
+		if err != nil || got != c.want || s.Repeated != len(s.Repeats) {
+			t.Errorf("%s: %s, %v", c.text, got, err)
+		}
+	}
+}
+
+// A row that repeats the id of one with a link does not get a second link.
+func TestJobWithLinkedRows(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	j := d.job("run", "")
+	j.Input = open(t, file(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
+		"A-1,created,https://faceki.example/1,L-1,2,1,2026-12-01T00:00:00Z,\nA-2,failed,,,1,0,,timeout: late\nA-1,rejected,,,0,0,,conflict: x\n"))
+	if _, err := j.Survey(); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.working(j); p.Settled() != 3 || p.Rejected != 1 {
+		t.Errorf("in the end %+v", p)
+	}
+	expect(t, d.export(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
+	if !strings.Contains(read(t, d.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || d.calls["A-1"] != 0 {
+		t.Errorf("OUT is\n%s", read(t, d.out))
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+func TestProgressIsTrue(t *testing.T) {
+	t.Parallel()
+	now := bulk.Progress{Rows: 500, All: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[record.State]int{
+		record.Created: 100, record.Failed: 5, record.Held: 1, record.Waiting: 348}}
+	var lines output
+	p := newProgress(&lines, false)
+	p.said = time.Time{}
+	p.report(now)
+	p.stop()
+	if got := lines.String(); got != "kyclink: 151 of 500 done, 5 failed, 1 held, 2 rejected, 3 asked for elsewhere\n" {
+		t.Errorf("a line says %q", got)
+	}
+
+	var screen output
+	p = newProgress(&screen, true)
+	p.report(now)
+	p.stop() // as an interrupted run does
+	p.report(bulk.Progress{Rows: 500, Imported: true})
+	fmt.Fprintln(p, "said when it is over")
+	if got := screen.String(); !strings.Contains(got, "151/500 [===") || !strings.Contains(got, "] 30 %\nsaid when") || strings.Contains(got, "500/500") {
+		t.Errorf("the bar of an interrupted run shows %q", got)
+	}
+	var whole output
+	p = newProgress(&whole, true)
+	p.report(bulk.Progress{Rows: 4, All: 4, Imported: true, Rejected: 1, Counts: map[record.State]int{record.Created: 3}})
+	p.stop()
+	if got := whole.String(); !strings.Contains(got, "4/4 [====") || !strings.HasSuffix(got, "] 100 %\n") {
+		t.Errorf("the bar of a run that is done shows %q", got)
+	}
+}
+
+// Nothing that is drawn reaches the last columns of the terminal, where it, or the
+// ^C of an interruption, would break the line.
+func TestABarFitsItsTerminal(t *testing.T) {
+	t.Parallel()
+	for _, why := range []string{"", "gate closed: limit_reached"} {
+		for _, width := range []int{20, 40, 80, 200} {
+			p := newProgress(&output{}, false)
+			p.last = bulk.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[record.State]int{record.Waiting: 400_000}}
+			p.pace.seen = []sample{{time.Now().Add(-10 * time.Second), 599_000}}
+			p.why = why
+			var screen output
+			p.line = &line{out: &screen, width: func() int { return width }}
+			p.draw(p.render)
+			text := strings.TrimPrefix(screen.String(), clearLine)
+			if n := utf8.RuneCountInString(text); n > width-3 || n < min(width-3, 60) {
+				t.Errorf("on %d columns it draws %d: %q", width, n, text)
+			}
+			want := "  100.0/s  2h30m0s left"
+			if why != "" {
+				want = "  " + why
+			}
+			if width >= 80 && !strings.HasSuffix(text, "] 40 %"+want) {
+				t.Errorf("on %d columns it draws %q", width, text)
+			}
+		}
+	}
+}
+
+// What is written comes out whole above the bar, and the bar below it again.
+func TestLinesAreWrittenAboveTheBar(t *testing.T) {
+	t.Parallel()
+	var screen output
+	l := newLine(&screen, true)
+	draw := func(text string) { l.draw(func(int) string { return text }) }
+	fmt.Fprintln(l, "before")
+	draw("1/2")
+	draw("1/2")
+	fmt.Fprintln(l, "a line")
+	draw("2/2")
+	l.end(true)
+	l.end(true)
+	draw("3/2")
+	fmt.Fprintln(l, "after")
+	want := "before\n" + clearLine + "1/2" + clearLine + "a line\n1/2" + clearLine + "2/2" + clearLine + "2/2\nafter\n"
+	if got := screen.String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	var p pace
+	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	second := func(n int) time.Time { return at.Add(time.Duration(n) * time.Second) }
+	for _, c := range []struct {
+		at, n int
+		want  float64
+	}{
+		{0, 1000, 0},         // what was done before a resume is no pace
+		{1, 1005, 0},         // too early
+		{10, 1050, 5},        // since it was first seen
+		{20, 1050, 50. / 19}, // it slows down, the first sample is out
+		{40, 1050, 0},        // nothing moves
+		{50, 1200, 10},       // it moves again
+	} {
+		now := second(c.at)
+		if got := p.perSecond(now, c.n); got < c.want-6 || got > c.want+6 || (got == 0) != (c.want == 0) {
+			t.Errorf("after %d s at %d it is %.1f/s, want about %.1f/s", c.at, c.n, got, c.want)
+		}
+		p.see(now, c.n)
+	}
+	for rate, want := range map[float64]string{20: "20.0/s", 1: "1.0/s", 0.5: "30.0/min", 0.001: "3.6/h"} {
+		if got := perTime(rate); got != want {
+			t.Errorf("%v a second is %q, want %q", rate, got, want)
+		}
+	}
+}
+
+func TestObstaclesAreSaidOnce(t *testing.T) {
+	t.Parallel()
+	var q quiet
+	at, said := time.Now(), []string(nil)
+	pass := func(d time.Duration, obstacle string) {
+		for range int(d / time.Second) {
+			at = at.Add(time.Second)
+			if line := q.see(at, obstacle, func() string { return "the gate is closed" }); line != "" {
+				said = append(said, line)
+			}
+		}
+	}
+	pass(time.Second, "gate closed: outage") // too short to be said
+	pass(20*time.Second, "")
+	for range 5 { // it opens for a moment again and again
+		pass(20*time.Second, "gate closed: outage")
+		pass(2*time.Second, "")
+	}
+	pass(20*time.Second, "")
+	want := "[no link is created now: the gate is closed links are created again, after 1m48s with 5 interruptions]"
+	if fmt.Sprint(said) != want {
+		t.Errorf("it says %q", said)
+	}
+}
