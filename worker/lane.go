@@ -234,7 +234,7 @@ func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) (again bo
 		return false, nil
 	}
 	l.flows.Store(false)
-	l.limited.Warn(f.Error(), zap.String("reason", string(f.Reason())))
+	l.limited.Warn(f.Means(), zap.String("reason", string(f.Reason())), zap.String("message", f.Error()))
 	if l.trouble(ctx, ref, f, chosen) {
 		return true, nil
 	}

@@ -281,6 +281,6 @@ func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fau
 		p.log.Info("attempt", fields...)
 	}
 	if f != nil && state == record.Queued {
-		p.limited.Warn(f.Error(), fields...)
+		p.limited.Warn(f.Means(), fields...)
 	}
 }

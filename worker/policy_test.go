@@ -21,7 +21,7 @@ func TestWhatFollowsEachFault(t *testing.T) {
 		fault.ServerError: record.Retry, fault.LinkNotMade: record.Retry, fault.Unavailable: record.Retry,
 		fault.TooMany: record.Retry, fault.NotSent: record.Retry, fault.ConnectTimeout: record.Retry,
 		fault.Lost: record.Retry, fault.TimedOut: record.Retry, fault.Unreadable: record.Retry,
-		fault.Unauthorized: record.Retry, fault.CreditGone: record.Retry, fault.LimitGone: record.Retry,
+		fault.Unauthorized: record.Retry, fault.NotFaceKi: record.Retry, fault.CreditGone: record.Retry, fault.LimitGone: record.Retry,
 		fault.AccountRules: record.Retry, fault.TokenUnavailable: record.Retry,
 	}
 	p := policy{base: 2 * time.Second, cap: time.Minute, maxSpent: 8, random: most}

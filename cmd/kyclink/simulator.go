@@ -41,6 +41,10 @@ Whoever can reach its address can script it: keep it on loopback.`,
 				return fmt.Errorf("listen on %s (--listen): %w", listen, err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "http://%s\n", listener.Addr())
+			if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is not a loopback address: whoever reaches it can script the simulator and read the application ids; "+
+					"use --listen 127.0.0.1:%d\n", address, address.Port)
+			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "FaceKi's stand-in listens; its state is at http://%s/_simulator/state\n", listener.Addr())
 			return simulator.New(cfg).Serve(cmd.Context(), listener)
 		},

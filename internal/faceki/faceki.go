@@ -31,6 +31,7 @@ type Client struct {
 	now    func() time.Time
 	spares *spares
 	tokens *tokens
+	place  place
 	close  context.CancelFunc
 }
 
@@ -47,6 +48,7 @@ func New(cfg Config, now func() time.Time, store Store) *Client {
 	begin := func() (context.Context, context.CancelFunc) { return context.WithTimeout(life, cfg.Timeout) }
 	c := &Client{cfg: cfg, base: base, now: now, close: stop}
 	c.spares = newSpares(base, begin)
+	c.place = c.spares.place(base)
 	c.tokens = newTokens(store, now, cfg.Timeout)
 	c.tokens.begin, c.tokens.ask = begin, c.askToken
 	return c
@@ -76,7 +78,7 @@ func (c *Client) Ready(ctx context.Context) *fault.Fault {
 		return f
 	}
 	if err := c.spares.ready(ctx); err != nil {
-		return unanswered(ctx, err, false)
+		return c.unanswered(ctx, err, false)
 	}
 	return nil
 }
@@ -88,7 +90,7 @@ func (c *Client) Connect(ctx context.Context) *fault.Fault {
 	defer cancel()
 	fresh, err := c.spares.connect(ctx)
 	if err != nil {
-		return unanswered(ctx, err, false)
+		return c.unanswered(ctx, err, false)
 	}
 	c.spares.giveBack(fresh)
 	return nil
@@ -134,6 +136,7 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 		path:    createPath,
 		token:   token,
 		body:    c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Frozen)),
+		private: []string{attempt.ApplicationID},
 	})
 	if f != nil {
 		return record.Made{}, f

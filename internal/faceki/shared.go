@@ -148,7 +148,7 @@ func keptKinds() map[string]fault.Kind {
 	return map[string]fault.Kind{
 		"unauthorized": fault.Unauthorized, "credit_gone": fault.CreditGone, "limit_gone": fault.LimitGone,
 		"account_rules": fault.AccountRules, "too_many": fault.TooMany, "token_unavailable": fault.TokenUnavailable,
-		"not_sent": fault.NotSent, "connect_timeout": fault.ConnectTimeout,
+		"not_sent": fault.NotSent, "connect_timeout": fault.ConnectTimeout, "not_faceki": fault.NotFaceKi,
 	}
 }
 

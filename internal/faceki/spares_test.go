@@ -329,7 +329,7 @@ func TestConnect(t *testing.T) {
 		t.Errorf("%+v on connection %d", f, s.made.Load())
 	}
 	s.Close()
-	if f := c.Connect(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "connection refused" {
+	if f := c.Connect(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != c.base.Host+" refused the connection" {
 		t.Errorf("%+v", f)
 	}
 	give(c, "t0k3n")
@@ -360,12 +360,12 @@ func TestProxyIsUsedForSparesToo(t *testing.T) {
 		if err != nil {
 			return
 		}
-		w.WriteHeader(http.StatusOK)
-		here, _, err := http.NewResponseController(w).Hijack()
+		here, read, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
-		go func() { _, _ = io.Copy(there, here); _ = there.Close() }()
+		_, _ = io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(there, read); _ = there.Close() }()
 		go func() { _, _ = io.Copy(here, there); _ = here.Close() }()
 	}))
 	defer proxy.Close()

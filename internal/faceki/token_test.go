@@ -140,7 +140,7 @@ func TestRefusedCredentials(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{ClientSecret: "another"}, nil)
 	for range 5 {
 		f := create(t, c, fault.Unauthorized)
-		if f.Renewed || f.Detail != "access token: HTTP 401, code 401" {
+		if f.Renewed || f.Detail != `access token: HTTP 401: "invalid client credentials"` {
 			t.Fatalf("%+v", f)
 		}
 	}
@@ -160,7 +160,7 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = 200 * time.Millisecond })
 	for name, kind := range map[string]fault.Kind{
 		"http_400": fault.Unauthorized, "http_401": fault.Unauthorized, "http_403": fault.Unauthorized, "http_404": fault.Unauthorized,
-		"http_422": fault.Unauthorized, "redirect": fault.Unauthorized, "code_1": fault.Unauthorized, "code_5003": fault.CreditGone,
+		"http_422": fault.Unauthorized, "redirect": fault.NotFaceKi, "code_1": fault.Unauthorized, "code_5003": fault.CreditGone,
 		"http_429": fault.TooMany, "http_500": fault.TokenUnavailable, "http_503": fault.TokenUnavailable, "code_1000": fault.TokenUnavailable,
 		"hang": fault.TokenUnavailable, "reset_before": fault.TokenUnavailable, "truncated": fault.TokenUnavailable,
 		"not_json": fault.TokenUnavailable, "no_data": fault.TokenUnavailable, "too_long": fault.TokenUnavailable,

@@ -3,9 +3,11 @@ package faceki
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,15 +25,19 @@ type answer struct {
 	// broken is why the body was not read to its end: fault.Unreadable or
 	// fault.TimedOut, 0 where it was. A status that says no counts all the same.
 	broken fault.Kind
+	// What it says in its own words is quoted without what is private.
+	header  http.Header
+	private private
 }
 
 // envelope is what is read of a body, in any of its shapes. A body that is no
 // JSON object has no codes, and then the HTTP status speaks alone.
 type envelope struct {
-	response int // responseCode alone decides on success
-	codes    []int
-	data     json.RawMessage
-	url      string
+	faceki  bool // it is one that FaceKi answers in
+	success bool // responseCode is there and 0, which no other code says
+	codes   []int
+	data    json.RawMessage
+	url     string
 }
 
 const (
@@ -41,19 +47,29 @@ const (
 	maxURL    = 2048
 )
 
+// keys are those of FaceKi's envelopes; something else that answers may have a
+// message as well, but has others besides.
+var keys = []string{"responseCode", "status", "statusCode", "code", "message", "data", "result", "url"}
+
 func open(body []byte) envelope {
-	e := envelope{response: none}
+	var e envelope
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil {
 		return e
 	}
-	if n, ok := number(object["responseCode"]); ok {
-		e.response = n
-	}
 	for _, key := range []string{"responseCode", "code", "statusCode"} {
-		if n, ok := number(object[key]); ok {
+		n, ok := number(object[key])
+		if ok && n == 0 {
+			e.success = e.success || key == "responseCode"
+		} else if ok {
 			e.codes = append(e.codes, n)
 		}
+		e.faceki = e.faceki || ok
+	}
+	if _, ok := object["message"]; ok && !e.faceki {
+		e.faceki = words(object["message"]) != "" && !slices.ContainsFunc(slices.Collect(maps.Keys(object)), func(key string) bool {
+			return !slices.Contains(keys, key)
+		})
 	}
 	e.data = object["data"]
 	e.url, _ = text(object["url"])
@@ -89,6 +105,9 @@ type verdict struct {
 // that is an HTTP status counts as that inside a 2xx, and any other code means
 // that FaceKi refused the request for a reason of its own.
 func judge(status int, e envelope, ownWorkflow bool) verdict {
+	if e.success && status/100 == 2 {
+		return verdict{0, 0, false}
+	}
 	for _, code := range e.codes {
 		if kind, known := codeKind(code, ownWorkflow); known {
 			return verdict{kind, code, code == 1}
@@ -99,11 +118,11 @@ func judge(status int, e envelope, ownWorkflow bool) verdict {
 		code = e.codes[0]
 	}
 	if status/100 != 2 {
-		return verdict{statusKind(status), code, status == http.StatusUnauthorized}
+		return verdict{statusKind(status, e.faceki), code, status == http.StatusUnauthorized}
 	}
 	for _, code := range e.codes {
 		if code >= 100 && code <= 599 {
-			return verdict{statusKind(code), code, code == http.StatusUnauthorized}
+			return verdict{statusKind(code, true), code, code == http.StatusUnauthorized}
 		}
 	}
 	if code != none {
@@ -116,8 +135,6 @@ func judge(status int, e envelope, ownWorkflow bool) verdict {
 // documents included.
 func codeKind(code int, ownWorkflow bool) (kind fault.Kind, known bool) {
 	switch code {
-	case 0:
-		return 0, true
 	case 1:
 		return fault.Unauthorized, true
 	case 400, 5002:
@@ -144,26 +161,29 @@ func codeKind(code int, ownWorkflow bool) (kind fault.Kind, known bool) {
 	return 0, false
 }
 
-// statusKind is the table of HTTP statuses, for answers without a known code.
-func statusKind(status int) fault.Kind {
+// statusKind is the table of HTTP statuses, for answers without a known code. Of a
+// status that says that the request is wrong, only FaceKi's own is believed: what a
+// proxy, a firewall or a wrong address answers must not fail a million rows.
+func statusKind(status int, faceki bool) fault.Kind {
 	switch status {
-	case 401, 402, 403, 404, 405, 407:
-		return fault.Unauthorized // a wrong base URL must not fail a million rows
 	case 408:
 		return fault.TimedOut
 	case 425:
 		return fault.ServerError
 	case 429:
 		return fault.TooMany
-	case 503:
+	case 503, 521, 523, 525, 526, 530: // those above 520 are Cloudflare's: the origin was not reached
 		return fault.Unavailable
 	}
-	switch status / 100 {
-	case 3:
+	account := status/100 == 3 || slices.Contains([]int{402, 403, 404, 405, 407}, status)
+	switch {
+	case status == 401, account && faceki:
 		return fault.Unauthorized
-	case 4:
+	case account, status/100 == 4 && !faceki:
+		return fault.NotFaceKi
+	case status/100 == 4:
 		return fault.BadRequest
-	case 5:
+	case status/100 == 5:
 		return fault.ServerError
 	}
 	return fault.Unreadable // 1xx and 2xx: FaceKi says nothing that is known
@@ -186,11 +206,19 @@ func (c Config) created(a answer, ownWorkflow bool) (made record.Made, f *fault.
 	return record.Made{}, v.fault(a), v.renew
 }
 
-// fault words the verdict in numbers only: nothing that FaceKi wrote is kept.
+// fault words the verdict. Of an answer that may have brought a link, nothing is
+// kept in its own words: the link may be in any of them.
 func (v verdict) fault(a answer) *fault.Fault {
 	f := &fault.Fault{Kind: v.kind, Detail: fmt.Sprintf("HTTP %d", a.status), RetryAfter: a.retryAfter}
-	if v.code >= 0 && v.code <= maxShown {
+	if v.code >= 0 && v.code <= maxShown && (v.code != a.status || a.status/100 == 2) {
 		f.Detail += fmt.Sprintf(", code %d", v.code)
+	}
+	said, foreign := a.said()
+	if said != "" && v.kind != fault.Unusable {
+		f.Detail += ": " + said
+	}
+	if foreign || v.kind == fault.NotFaceKi {
+		f.Detail += "; check FACEKI_BASE_URL and HTTPS_PROXY"
 	}
 	return f
 }
@@ -198,7 +226,7 @@ func (v verdict) fault(a answer) *fault.Fault {
 // link gives the link of a success, if it is one that can be handed on.
 func (c Config) link(status int, e envelope) (record.Made, bool) {
 	id, _ := text(e.data)
-	if (status != http.StatusOK && status != http.StatusCreated) || e.response != 0 {
+	if (status != http.StatusOK && status != http.StatusCreated) || !e.success {
 		return record.Made{}, false
 	}
 	if !plain(id, maxLinkID) || !plain(e.url, maxURL) {

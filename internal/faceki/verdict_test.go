@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
@@ -17,32 +19,44 @@ func config() Config {
 	}
 }
 
-// statuses is the verdict on every HTTP status that comes without a known code.
+// statuses is the verdict on every HTTP status that comes without a known code, in
+// one of FaceKi's envelopes and without.
 var statuses = []struct {
-	from, to int
-	kind     fault.Kind
-	party    fault.Party
-	outcome  fault.Outcome
+	from, to     int
+	kind         fault.Kind
+	party        fault.Party
+	outcome      fault.Outcome
+	foreign      fault.Kind
+	foreignParty fault.Party
 }{
-	{100, 199, fault.Unreadable, fault.FaceKi, fault.Unknown},
-	{200, 299, fault.Unreadable, fault.FaceKi, fault.Unknown},
-	{300, 399, fault.Unauthorized, fault.Account, fault.NoLink},
-	{400, 400, fault.BadRequest, fault.ThisRequest, fault.NoLink},
-	{401, 405, fault.Unauthorized, fault.Account, fault.NoLink},
-	{406, 406, fault.BadRequest, fault.ThisRequest, fault.NoLink},
-	{407, 407, fault.Unauthorized, fault.Account, fault.NoLink},
-	{408, 408, fault.TimedOut, fault.FaceKi, fault.Unknown},
-	{409, 424, fault.BadRequest, fault.ThisRequest, fault.NoLink},
-	{425, 425, fault.ServerError, fault.FaceKi, fault.Unknown},
-	{426, 428, fault.BadRequest, fault.ThisRequest, fault.NoLink},
-	{429, 429, fault.TooMany, fault.Throttle, fault.NoLink},
-	{430, 499, fault.BadRequest, fault.ThisRequest, fault.NoLink},
-	{500, 502, fault.ServerError, fault.FaceKi, fault.Unknown},
-	{503, 503, fault.Unavailable, fault.FaceKi, fault.NoLink},
-	{504, 599, fault.ServerError, fault.FaceKi, fault.Unknown},
+	{100, 199, fault.Unreadable, fault.FaceKi, fault.Unknown, fault.Unreadable, fault.FaceKi},
+	{200, 299, fault.Unreadable, fault.FaceKi, fault.Unknown, fault.Unreadable, fault.FaceKi},
+	{300, 399, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{400, 400, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{401, 401, fault.Unauthorized, fault.Account, fault.NoLink, fault.Unauthorized, fault.Account},
+	{402, 405, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{406, 406, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{407, 407, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{408, 408, fault.TimedOut, fault.FaceKi, fault.Unknown, fault.TimedOut, fault.FaceKi},
+	{409, 424, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{425, 425, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{426, 428, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{429, 429, fault.TooMany, fault.Throttle, fault.NoLink, fault.TooMany, fault.Throttle},
+	{430, 499, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
+	{500, 502, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{503, 503, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
+	{504, 520, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{521, 521, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
+	{522, 522, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{523, 523, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
+	{524, 524, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{525, 526, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
+	{527, 529, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{530, 530, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
+	{531, 599, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
 }
 
-// bodies are the envelopes of a code, and those that have none.
+// bodies are the envelopes of a code.
 var bodies = map[string]string{
 	"responseCode": `{"responseCode":%d,"message":"m"}`,
 	"a string":     `{"responseCode":"%d"}`,
@@ -51,8 +65,17 @@ var bodies = map[string]string{
 	"both":         `{"responseCode":null,"code":"no number","statusCode":%d,"data":"text"}`,
 }
 
-var codeless = []string{``, `{}`, `{"message":"m"}`, `plain text`, `<html>`, `null`, `[]`, `{"responseCode":`,
-	`{"responseCode":{}}`, `{"responseCode":0.5}`, `{"code":true}`, `"0"`, `0`, `{"responseCode":0}{}`}
+// Bodies without a code: of FaceKi, and of something else.
+var (
+	codeless = []string{`{"message":"m"}`, `{"status":false,"message":["a","b"],"data":{}}`, `{"status":false,"code":0}`,
+		`{"status":false,"code":"0","message":"m","result":null}`, `{"status":false,"statusCode":0,"message":"m"}`}
+	foreign = []string{``, `{}`, `plain text`, `<html>`, `null`, `[]`, `{"responseCode":`,
+		`{"responseCode":{}}`, `{"responseCode":0.5}`, `{"code":true}`, `"0"`, `0`, `{"responseCode":0}{}`,
+		`<!DOCTYPE html><html><head><title>Attention Required!</title>`, "error code: 1020",
+		`{"error":"blocked"}`, `{"error":{"code":400,"message":"m"}}`, `{"message":"no Route matched","request_id":"7"}`,
+		`{"type":"about:blank","title":"Bad Request","detail":"m"}`, `{"success":false,"errors":[{"code":1,"message":"m"}]}`,
+		`{"message":""}`, `{"message":{"a":1}}`}
+)
 
 func TestVerdictOnEveryStatus(t *testing.T) {
 	next := 100
@@ -63,19 +86,30 @@ func TestVerdictOnEveryStatus(t *testing.T) {
 		next = row.to + 1
 		for status := row.from; status <= row.to; status++ {
 			for _, body := range codeless {
-				made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
-				if f == nil || f.Kind != row.kind || f.Party() != row.party || f.Outcome() != row.outcome || made != (record.Made{}) {
-					t.Fatalf("HTTP %d with %q: %+v", status, body, f)
-				}
-				if renew != (status == 401) || f.Detail != fmt.Sprintf("HTTP %d", status) {
-					t.Fatalf("HTTP %d: renew %v, %q", status, renew, f.Detail)
-				}
+				checkVerdict(t, status, body, row.kind, row.party, row.outcome)
+			}
+			for _, body := range foreign {
+				checkVerdict(t, status, body, row.foreign, row.foreignParty, row.outcome)
+			}
+			if status/100 != 2 { // 0 is a success of a 2xx alone
+				checkVerdict(t, status, `{"responseCode":0,"data":"bdb2-77","url":"https://apps.faceki.com/k/1"}`, row.kind, row.party, row.outcome)
 			}
 			checkEmbedded(t, status, row.kind)
 		}
 	}
 	if next != 600 {
 		t.Fatalf("the table ends at %d", next-1)
+	}
+}
+
+func checkVerdict(t *testing.T, status int, body string, kind fault.Kind, party fault.Party, outcome fault.Outcome) {
+	t.Helper()
+	made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
+	if f == nil || f.Kind != kind || f.Party() != party || f.Outcome() != outcome || made != (record.Made{}) {
+		t.Fatalf("HTTP %d with %q: %+v", status, body, f)
+	}
+	if renew != (status == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP %d", status)) || strings.Contains(f.Detail, "code 0") {
+		t.Fatalf("HTTP %d: renew %v, %q", status, renew, f.Detail)
 	}
 }
 
@@ -86,7 +120,7 @@ func checkEmbedded(t *testing.T, code int, kind fault.Kind) {
 	for name, body := range bodies {
 		a := answer{status: 200, body: fmt.Appendf(nil, body, code)}
 		_, f, renew := config().created(a, true)
-		if f == nil || f.Kind != kind || renew != (code == 401) || f.Detail != fmt.Sprintf("HTTP 200, code %d", code) {
+		if f == nil || f.Kind != kind || renew != (code == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP 200, code %d", code)) {
 			t.Fatalf("code %d in %s inside a 200: %+v, renew %v", code, name, f, renew)
 		}
 		if code == 400 || code == 500 {
@@ -107,7 +141,6 @@ func TestVerdictOnEveryKnownCode(t *testing.T) {
 		outcome fault.Outcome
 	}
 	rows := []row{
-		{0, false, fault.Unusable, fault.Unknown},
 		{1, false, fault.Unauthorized, fault.NoLink},
 		{400, false, fault.BadRequest, fault.NoLink},
 		{500, false, fault.ServerError, fault.Unknown},
@@ -169,12 +202,14 @@ func TestVerdictOnUnknownCodes(t *testing.T) {
 
 func TestFirstKnownCodeDecides(t *testing.T) {
 	for body, kind := range map[string]fault.Kind{
-		`{"statusCode":422,"code":5003}`:          fault.CreditGone,
-		`{"statusCode":5003,"code":9999}`:         fault.CreditGone,
-		`{"responseCode":5009,"statusCode":500}`:  fault.LimitGone,
-		`{"code":9999,"statusCode":503}`:          fault.Unavailable,
-		`{"responseCode":0,"statusCode":500}`:     fault.Unusable,
-		`{"ResponseCode":5003,"message":"other"}`: fault.Unreadable,
+		`{"statusCode":422,"code":5003}`:             fault.CreditGone,
+		`{"statusCode":5003,"code":9999}`:            fault.CreditGone,
+		`{"responseCode":5009,"statusCode":500}`:     fault.LimitGone,
+		`{"code":9999,"statusCode":503}`:             fault.Unavailable,
+		`{"responseCode":0,"statusCode":500}`:        fault.Unusable,
+		`{"responseCode":"0","code":5003}`:           fault.Unusable,
+		`{"status":false,"code":0,"statusCode":429}`: fault.TooMany,
+		`{"ResponseCode":5003,"message":"other"}`:    fault.Unreadable,
 	} {
 		if _, f, _ := config().created(answer{status: 200, body: []byte(body)}, false); f.Kind != kind {
 			t.Errorf("%s: %+v", body, f)
@@ -213,7 +248,6 @@ func TestCodeZeroThatIsNoSuccess(t *testing.T) {
 		`{"responseCode":0,` + id + `,"url":"https://simulator.invalid/kycverify/1"}`,
 		`{"responseCode":0,` + id + `,"url":"https://apps.faceki.com/k/\n1"}`,
 		`{"responseCode":0,` + id + `,"url":"//apps.faceki.com/k/1"}`,
-		`{"code":0,` + id + `,"url":"https://apps.faceki.com/k/1"}`,
 	} {
 		made, f, _ := config().created(answer{status: 200, body: []byte(body)}, false)
 		if f == nil || f.Kind != fault.Unusable || made != (record.Made{}) {
@@ -221,7 +255,7 @@ func TestCodeZeroThatIsNoSuccess(t *testing.T) {
 		}
 	}
 	good := `{"responseCode":0,` + id + `,"url":"https://apps.faceki.com/k/1"}`
-	for _, status := range []int{202, 204, 299, 302, 404, 500} {
+	for _, status := range []int{202, 204, 299} {
 		if _, f, _ := config().created(answer{status: status, body: []byte(good)}, false); f == nil || f.Kind != fault.Unusable {
 			t.Errorf("HTTP %d: %+v", status, f)
 		}
@@ -255,7 +289,7 @@ func TestRetryAfterOfAThrottle(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	for _, body := range codeless {
+	for _, body := range append(codeless, foreign...) {
 		f.Add(200, body, false)
 	}
 	for _, body := range bodies {
@@ -286,11 +320,11 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// checkDetail allows numbers only: the status, and a code of at most 5 digits.
+// checkDetail allows what is short, printable and on one line.
 func checkDetail(t *testing.T, detail string, status int) {
 	t.Helper()
-	rest, ok := strings.CutPrefix(detail, fmt.Sprintf("HTTP %d", status))
-	if code := strings.TrimPrefix(rest, ", code "); !ok || len(code) > 5 || strings.Trim(code, "0123456789") != "" {
+	if !strings.HasPrefix(detail, fmt.Sprintf("HTTP %d", status)) || len([]rune(detail)) > 2*maxSaid || !utf8.ValidString(detail) ||
+		strings.ContainsFunc(detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("detail %q", detail)
 	}
 }

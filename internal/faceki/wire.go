@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"syscall"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
@@ -29,6 +28,7 @@ func newTransport() *http.Transport {
 	http1.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: refusedByProxy,
 		Protocols:              &http1,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		DisableCompression:     true,
@@ -46,6 +46,7 @@ type request struct {
 	query   url.Values
 	body    any
 	token   Secret
+	private []string // what of it must not be in a fault, beside the credentials
 }
 
 // do builds and sends every request of this package, once. The fault is nil
@@ -61,7 +62,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
 	}
 	conn, err := r.connect(ctx)
 	if err != nil {
-		return answer{}, unanswered(ctx, err, false)
+		return answer{}, c.unanswered(ctx, err, false)
 	}
 	defer c.spares.giveBack(conn)
 	conn.raw.sending.Store(sending)
@@ -70,10 +71,10 @@ func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
 		if sending.refused.Load() {
 			err = errTooLate
 		}
-		return answer{}, unanswered(ctx, err, sending.sent.Load())
+		return answer{}, c.unanswered(ctx, err, sending.sent.Load())
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{status: resp.StatusCode, retryAfter: retryafter.Parse(resp.Header.Get("Retry-After"), c.now(), maxRetryAfter)}
+	a := answer{status: resp.StatusCode, header: resp.Header, private: c.private(r), retryAfter: retryafter.Parse(resp.Header.Get("Retry-After"), c.now(), maxRetryAfter)}
 	if a.status == http.StatusSwitchingProtocols {
 		return a, nil // there is no body, and reading on would obey no deadline
 	}
@@ -120,8 +121,8 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 
 // unanswered is the fault of a request that no status came back for. The
 // error's text is dropped: it may hold the URL, and with it the secret.
-func unanswered(ctx context.Context, err error, sent bool) *fault.Fault {
-	f := &fault.Fault{Detail: cause(err)}
+func (c *Client) unanswered(ctx context.Context, err error, sent bool) *fault.Fault {
+	f := &fault.Fault{Detail: c.place.cause(err)}
 	switch {
 	case errors.Is(err, errTooLate):
 		f = &fault.Fault{Kind: fault.Interrupted, Detail: "too late after its grant"}
@@ -143,30 +144,4 @@ func timedOut(ctx context.Context, err error) bool {
 	var network net.Error
 	return errors.Is(ctx.Err(), context.DeadlineExceeded) ||
 		ctx.Err() == nil && errors.As(err, &network) && network.Timeout()
-}
-
-// cause says in words of our own why a connection failed, "" where that is not
-// known.
-func cause(err error) string {
-	var (
-		name        *net.DNSError
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		alert       tls.AlertError
-	)
-	switch {
-	case errors.As(err, &name):
-		return "the host's name cannot be resolved"
-	case errors.As(err, &certificate):
-		return "the certificate is not trusted"
-	case errors.As(err, &record), errors.As(err, &alert):
-		return "no common TLS"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, syscall.ECONNRESET):
-		return "connection reset"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "connection closed"
-	}
-	return ""
 }

@@ -189,7 +189,7 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 	sim, c, _ := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = time.Second })
 	for name, kind := range map[string]fault.Kind{
 		"reset_before": fault.Lost, "reset_after": fault.Lost, "truncated": fault.Unreadable, "not_json": fault.Unreadable,
-		"too_long": fault.Unreadable, "hang": fault.TimedOut, "redirect": fault.Unauthorized, "no_data": fault.Unusable,
+		"too_long": fault.Unreadable, "hang": fault.TimedOut, "redirect": fault.NotFaceKi, "no_data": fault.Unusable,
 		"no_url": fault.Unusable, "foreign_url": fault.Unusable, "http_503": fault.Unavailable, "code_8016": fault.LinkNotMade,
 	} {
 		if err := sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: name}}}}); err != nil {
@@ -270,21 +270,21 @@ func TestNotSent(t *testing.T) {
 	free := l.Addr().String()
 	_ = l.Close()
 	c, _ := client(t, "http://"+free, nil)
-	if f := create(c); f.Kind != fault.NotSent || f.Detail != "connection refused" {
+	if f := create(c); f.Kind != fault.NotSent || f.Detail != free+" refused the connection" {
 		t.Errorf("refused: %+v", f)
 	}
-	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "connection refused" {
+	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != free+" refused the connection" {
 		t.Errorf("a token is at hand, a connection is not: %+v", f)
 	}
 	give(c, "")
-	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "access token: connection refused" {
+	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "access token: "+free+" refused the connection" {
 		t.Errorf("token: %+v", f)
 	}
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	defer s.Close()
 	c, _ = client(t, s.URL, nil)
-	if f := create(c); f.Kind != fault.NotSent || f.Detail != "the certificate is not trusted" {
+	if f := create(c); f.Kind != fault.NotSent || !strings.Contains(f.Detail, "which this machine does not trust") {
 		t.Errorf("certificate: %+v", f)
 	}
 	c, _ = client(t, "https://"+deaf(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })

@@ -117,6 +117,7 @@ const (
 	Unreadable                       // a 2xx that is cut off or is not what FaceKi answers
 	Unusable                         // code 0 without a usable id or URL: probably a paid link
 	Unauthorized                     // credentials, token or base URL are refused
+	NotFaceKi                        // a 4xx or a redirect that is not FaceKi's
 	CreditGone                       // 5003: the wallet is empty
 	LimitGone                        // 5009, 8017: number of links reached
 	AccountRules                     // 7001, or 5001 for a request that names no workflow
@@ -149,6 +150,7 @@ var table = [kinds]row{
 	Unreadable:       {UnreadableAnswer, FaceKi, Unknown, true, "FaceKi's answer could not be read"},
 	Unusable:         {UnusableAnswer, Person, Unknown, true, "FaceKi says that a link was made, but gave none that can be used"},
 	Unauthorized:     {Refused, Account, NoLink, false, "FaceKi refuses the account's credentials or address"},
+	NotFaceKi:        {Refused, Account, NoLink, false, "something else than FaceKi's API answered, and refused the call"},
 	CreditGone:       {NoCredit, Account, NoLink, false, "the account has no credit left"},
 	LimitGone:        {LimitReached, Account, NoLink, false, "the account's limit is reached"},
 	AccountRules:     {LimitReached, Account, NoLink, false, "the account has no rules to make links by"},
@@ -160,8 +162,8 @@ var table = [kinds]row{
 // secret: it is made from the table and from what the adapter adds.
 type Fault struct {
 	Kind Kind
-	// Detail is what the adapter adds for people, such as "HTTP 500, code 1000".
-	// It never holds anything that FaceKi or a caller wrote.
+	// Detail is what the adapter adds for people, such as "HTTP 500, code 1000". It may
+	// quote FaceKi: bounded, on one line, and without a secret, a link or a person's id.
 	Detail string
 	// RetryAfter is how long FaceKi asked to wait; 0 where it did not.
 	RetryAfter time.Duration
@@ -177,6 +179,9 @@ func (f *Fault) Error() string {
 	}
 	return fmt.Sprintf("%s (%s)", f.row().means, f.Detail)
 }
+
+// Means is the message without the detail, the same for all faults of a kind.
+func (f *Fault) Means() string { return f.row().means }
 
 func (f *Fault) row() row { return table[f.Kind] }
 

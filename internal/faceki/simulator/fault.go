@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link s
 	case "no_url":
 		writeJSON(w, http.StatusOK, success{LinkID: link.LinkID})
 	case "foreign_url":
-		link.URL = strings.Replace(LinkPrefix, "simulator.invalid", "elsewhere.invalid", 1) + link.LinkID
+		link.URL = strings.Replace(LinkPrefix, "simulator.invalid", cmp.Or(f.Host, "elsewhere.invalid"), 1) + link.LinkID
 		writeJSON(w, http.StatusOK, link)
 	case "too_long":
 		writeJSON(w, http.StatusOK, map[string]any{
@@ -74,6 +75,14 @@ func enveloped(w http.ResponseWriter, f Fault, status, code int, envelope string
 		writeJSON(w, status, map[string]any{"status": false, "statusCode": code, "message": message, "data": struct{}{}})
 	case "code":
 		writeJSON(w, status, map[string]any{"status": false, "code": code, "message": message, "result": nil})
+	case "zero":
+		writeJSON(w, status, map[string]any{"status": false, "code": 0, "message": message})
+	case "proxy":
+		writeJSON(w, status, map[string]any{"error": map[string]any{"code": status, "message": message}})
+	case "html":
+		htmlPage(w, status, "<html><head><title>Access denied</title></head><body>"+message+"</body></html>")
+	case "login":
+		htmlPage(w, status, `<html><head><title>Sign in</title></head><body><form><input type="password"></form></body></html>`)
 	case "message":
 		writeJSON(w, status, map[string]any{"message": message})
 	case "text":
@@ -81,6 +90,12 @@ func enveloped(w http.ResponseWriter, f Fault, status, code int, envelope string
 	case "empty":
 		w.WriteHeader(status)
 	}
+}
+
+func htmlPage(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // the caller may be gone
 }
 
 // hang waits for the caller to go, or for a release.

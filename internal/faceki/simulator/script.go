@@ -63,11 +63,15 @@ type Fault struct {
 	// Status is the HTTP status of code_<n>; 200 where 0.
 	Status int `json:"status,omitempty"`
 	// Envelope is the body's shape, for http_ and code_: responseCode, statusCode,
-	// code, message, text or empty. By default code_ is in a responseCode and
-	// http_ in a statusCode.
+	// code, message, zero (a code of 0), text or empty; or html, login or proxy, which are
+	// pages and JSON of something else than FaceKi. By default code_ is in a
+	// responseCode and http_ in a statusCode.
 	Envelope string `json:"envelope,omitempty"`
 	// RetryAfter is the Retry-After header; for http_429 a second where 0.
 	RetryAfter Duration `json:"retry_after,omitempty"`
+	// Host is where the link of foreign_url is; elsewhere.invalid by default. It must end
+	// in .example, .test or .invalid, where nobody's links can be.
+	Host string `json:"host,omitempty"`
 	// Made says whether a link is made first, where it is not as listed above.
 	Made *bool `json:"made,omitempty"`
 }
@@ -221,7 +225,7 @@ func (s Script) Validate() error {
 	return errors.Join(problems...)
 }
 
-var envelopes = []string{"", "responseCode", "statusCode", "code", "message", "text", "empty"}
+var envelopes = []string{"", "responseCode", "statusCode", "code", "message", "zero", "text", "empty", "html", "login", "proxy"}
 
 // special says of the faults that have a name of their own whether they make
 // the link.
@@ -268,6 +272,8 @@ func (f Fault) validate() error {
 		return fmt.Errorf("fault %q: status is for code_<n> only, from 200 to 599", f.Name)
 	case !slices.Contains(envelopes, f.Envelope) || (f.Envelope != "" && !ok):
 		return fmt.Errorf("fault %q: envelope is for http_<status> and code_<n>, one of %s", f.Name, strings.Join(envelopes[1:], ", "))
+	case f.Host != "" && (f.Name != "foreign_url" || !slices.Contains([]string{".example", ".test", ".invalid"}, path.Ext(f.Host))):
+		return fmt.Errorf("fault %q: host is for foreign_url only, and must end in .example, .test or .invalid", f.Name)
 	case (f.Name == "reset_before" || f.Name == "reset_after") && f.Made != nil:
 		return fmt.Errorf("fault %q says itself whether the link is made", f.Name)
 	}

@@ -98,6 +98,8 @@ func TestScriptErrors(t *testing.T) {
 		`{"outage":{"fault":"http_500","envelope":"brown"}}`:                                     `envelope is for`,
 		`{"outage":{"fault":"hang","status":500}}`:                                               `status is for code_<n> only`,
 		`{"outage":{"fault":"reset_after","made":false}}`:                                        `says itself`,
+		`{"outage":{"fault":"foreign_url","host":"apps.faceki.com"}}`:                            `must end in .example`,
+		`{"outage":{"fault":"hang","host":"links.example"}}`:                                     `host is for foreign_url only`,
 		`{"rules":[{"match":"[","fault":"hang"}]}`:                                               `rules[0]: match must be`,
 		`{"rules":[{"fault":"hang"}]}`:                                                           `rules[0]: match must be`,
 		`{"faults":[{"fault":"hang"}]}`:                                                          `faults[0]: probability`,

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Whoever reaches the simulator can script it: it warns where others can.
+func TestSimulatorWarnsBeyondLoopback(t *testing.T) {
+	t.Parallel()
+	for listen, warns := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "0.0.0.0:0": true, ":0": true} {
+		p := start(t, nil, "simulator", "--listen", listen)
+		eventually(t, "it listens", func() bool { return strings.Contains(p.stderr.String(), "stand-in listens") || over(p) })
+		if strings.Contains(listen, "::1") && strings.Contains(p.stderr.String(), "cannot assign") {
+			continue // there is no IPv6
+		}
+		if said := strings.Contains(p.stderr.String(), "is not a loopback address"); said != warns {
+			t.Errorf("--listen %s says: %s", listen, p.stderr.String())
+		}
+		p.signal(syscall.SIGTERM)
+		p.exit()
+	}
+}
+
+func over(p *process) bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}

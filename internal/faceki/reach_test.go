@@ -1,0 +1,156 @@
+package faceki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/fault"
+)
+
+// behind has the client use a proxy, whose password must not be shown.
+func behind(t *testing.T, proxy string) *Client {
+	t.Helper()
+	c, _ := client(t, "https://sdk.faceki.example", func(c *Config) { c.Simulated = false })
+	c.spares.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "s3cr3t"), Host: proxy})
+	c.place = c.spares.place(c.base)
+	return c
+}
+
+func unreached(t *testing.T, c *Client, want string) {
+	t.Helper()
+	f := c.Connect(t.Context())
+	if f == nil || f.Kind != fault.NotSent || !strings.HasPrefix(f.Detail, want) || strings.Contains(f.Detail, "s3cr3t") {
+		t.Errorf("%v\nwant %q", f, want)
+	}
+}
+
+func TestWhichProxyRefused(t *testing.T) {
+	var status int
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || r.Host != "sdk.faceki.example:443" {
+			t.Errorf("the proxy got %s %s", r.Method, r.Host)
+		}
+		http.Error(w, "no", status)
+	}))
+	defer proxy.Close()
+	host := proxy.Listener.Addr().String()
+	for status = range map[int]bool{407: true, 403: true, 502: true, 503: true, 504: true, 500: true} {
+		unreached(t, behind(t, host), fmt.Sprintf("the proxy %s answered HTTP %d", host, status))
+	}
+	status = 407
+	unreached(t, behind(t, host), fmt.Sprintf("the proxy %s answered HTTP 407: it wants a user name and password, which HTTPS_PROXY may hold", host))
+}
+
+func TestProxyIsDown(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	host := l.Addr().String()
+	unreached(t, behind(t, host), "the proxy "+host+" refused the connection")
+}
+
+// TestWhyTheCertificateIsRefused meets real servers with certificates of all kinds.
+func TestWhyTheCertificateIsRefused(t *testing.T) {
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		change  func(*x509.Certificate)
+		trusted bool
+		want    string
+	}{
+		"private": {nil, false, ` is issued by "Corp\u001b CA", which this machine does not trust`},
+		"expired": {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(-2*time.Hour), now.Add(-time.Hour) }, true, " has expired or is not valid yet"},
+		"early":   {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(time.Hour), now.Add(2*time.Hour) }, true, " has expired or is not valid yet"},
+		"other":   {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, true, " is for another name than 127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			certificate := selfSigned(t, tt.change)
+			s := httptest.NewUnstartedServer(http.NotFoundHandler())
+			s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
+			s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+			s.StartTLS()
+			defer s.Close()
+			c, _ := client(t, s.URL, nil)
+			if tt.trusted {
+				c.spares.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+				c.spares.transport.TLSClientConfig.RootCAs.AddCert(certificate.Leaf)
+			}
+			unreached(t, c, "the certificate of "+c.base.Host+tt.want)
+		})
+	}
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	c, _ := client(t, "https://"+plain.Listener.Addr().String(), nil)
+	unreached(t, c, c.base.Host+" does not speak TLS")
+}
+
+func selfSigned(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Corp\x1b CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if change != nil {
+		change(c)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// TestEveryCauseIsNamed is of those that a test cannot bring about.
+func TestEveryCauseIsNamed(t *testing.T) {
+	dial := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+	}
+	proxied := func(err error) error { return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} }
+	p := place{host: "sdk.faceki.com", address: "sdk.faceki.com", proxy: "proxy.corp:3128"}
+	for want, err := range map[string]error{
+		"the name sdk.faceki.com does not exist, as the name server says":                                            &net.DNSError{IsNotFound: true},
+		"the name server did not answer when asked for sdk.faceki.com":                                               &net.DNSError{IsTimeout: true},
+		"the name server could not resolve sdk.faceki.com":                                                           &net.DNSError{Err: "server misbehaving"},
+		"the name proxy.corp does not exist, as the name server says":                                                proxied(&net.DNSError{IsNotFound: true}),
+		"there is no route to sdk.faceki.com":                                                                        dial(syscall.ENETUNREACH),
+		"there is no route to the proxy proxy.corp:3128":                                                             proxied(dial(syscall.EHOSTUNREACH)),
+		"no more files can be opened; raise the limit (ulimit -n, or LimitNOFILE of systemd)":                        dial(syscall.EMFILE),
+		"this machine has no free port for a connection to sdk.faceki.com":                                           dial(syscall.EADDRNOTAVAIL),
+		"this machine does not allow connections to sdk.faceki.com; look at its firewall":                            dial(syscall.EACCES),
+		"sdk.faceki.com reset the connection":                                                                        dial(syscall.ECONNRESET),
+		"no answer from the proxy proxy.corp:3128":                                                                   proxied(dial(syscall.ETIMEDOUT)),
+		"sdk.faceki.com and this program have no TLS version and cipher in common, or it wants a client certificate": tls.AlertError(40),
+		"": errors.New("GET https://sdk.faceki.com/?clientSecret=s3cr3t: something else"),
+	} {
+		if got := p.cause(fmt.Errorf("wrapped: %w", err)); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
