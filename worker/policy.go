@@ -14,6 +14,9 @@ const (
 	recordPause   = time.Second     // between two such tries
 	probePause    = 5 * time.Second // after a first probe that brought no link
 	probeCap      = time.Hour
+	// retryAfterMost is the most that a request waits by itself for FaceKi's
+	// Retry-After. The gate waits for all of it, and may be open before.
+	retryAfterMost = time.Minute
 )
 
 // later is returned to the queue for a task that is to come again. It is no
@@ -59,11 +62,13 @@ func (p policy) next(f *fault.Fault, attempts int, probe bool) record.Next {
 			next.Follows = record.Hold
 			break
 		}
-		if probe {
-			next.Delay = probePause << min(max(attempts-1, 0), 20)
-			next.Delay = min(next.Delay, probeCap)
+		switch {
+		case probe && f.Outcome() == fault.Unknown:
+			next.Delay = min(probePause<<min(max(attempts-1, 0), 20), probeCap)
+		case probe:
+			next.Delay = probePause
 		}
-		next.Delay = max(next.Delay, f.RetryAfter)
+		next.Delay = max(next.Delay, min(f.RetryAfter, retryAfterMost))
 	}
 	return next
 }

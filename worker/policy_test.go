@@ -26,7 +26,7 @@ func TestWhatFollowsEachFault(t *testing.T) {
 	}
 	p := policy{base: 2 * time.Second, cap: time.Minute, maxSpent: 8, random: most}
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
-		f := &fault.Fault{Kind: kind, RetryAfter: 90 * time.Second}
+		f := &fault.Fault{Kind: kind, RetryAfter: 50 * time.Second}
 		next := p.next(f, 1, false)
 		if next.Follows != follows[kind] || next.MaxSpent != 8 {
 			t.Errorf("%v: %s follows, with %d to spend; want %s and 8", f, next.Follows, next.MaxSpent, follows[kind])
@@ -89,7 +89,7 @@ func TestPauses(t *testing.T) {
 			t.Fatalf("the longest pause is %s, want %s", got, ceiling)
 		}
 		p.random = func(time.Duration) time.Duration { return 0 }
-		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, attempts, false).Delay; got != retryAfter {
+		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, attempts, false).Delay; got != min(retryAfter, retryAfterMost) {
 			t.Fatalf("comes again after %s, FaceKi asked for %s", got, retryAfter)
 		}
 	})
@@ -107,18 +107,20 @@ func TestPausesAfterProbes(t *testing.T) {
 		{fault.Unavailable, 1, 0, 5 * time.Second},
 		{fault.ServerError, 2, 0, 10 * time.Second},
 		{fault.Lost, 3, 0, 20 * time.Second},
-		{fault.CreditGone, 10, 0, 2560 * time.Second},
-		{fault.Unavailable, 11, 0, time.Hour},
-		{fault.Unavailable, math.MaxInt, 0, time.Hour},
-		{fault.TooMany, 1, 90 * time.Second, 90 * time.Second},
-		{fault.TooMany, 20, 2 * time.Hour, 2 * time.Hour},
+		{fault.Lost, 10, 0, 2560 * time.Second},
+		{fault.Lost, 11, 0, time.Hour},
+		{fault.Lost, math.MaxInt, 0, time.Hour},
+		{fault.Unavailable, math.MaxInt, 0, 5 * time.Second}, // no link can have been made
+		{fault.CreditGone, 10, 0, 5 * time.Second},
+		{fault.TooMany, 1, 50 * time.Second, 50 * time.Second},
+		{fault.TooMany, 20, 2 * time.Hour, time.Minute},
 		{fault.Interrupted, 5, 0, 0}, // it was none
 	} {
 		f := &fault.Fault{Kind: tt.kind, RetryAfter: tt.retryAfter}
 		if got := p.next(f, tt.attempts, true).Delay; got != tt.want {
 			t.Errorf("%v as attempt %d: the probe's request comes again after %s, want %s", f, tt.attempts, got, tt.want)
 		}
-		if got := p.next(f, tt.attempts, false).Delay; got != tt.retryAfter {
+		if got := p.next(f, tt.attempts, false).Delay; got != min(tt.retryAfter, retryAfterMost) {
 			t.Errorf("%v as attempt %d: no probe, but comes again after %s", f, tt.attempts, got)
 		}
 	}

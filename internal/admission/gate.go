@@ -3,22 +3,27 @@ package admission
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
+// AnswerWithin is how long a call may take, with the recording of its answer: what is
+// out for longer has died with its process.
+const AnswerWithin = 75 * time.Second
+
 // The gate's times, in ms.
 const (
-	connectWithin = 10_000  // for who was chosen to probe
-	answerWithin  = 75_000  // for a call; what is out for longer has died with its process
-	rampTakes     = 15_000  // from a tenth of the rate to all of it
-	rampAfter     = 10_000  // for closures of more than this
-	silenceLeast  = 2_000   // before calls that hang are an outage
-	silenceMost   = 60_000  // the same, however slow FaceKi is
-	unseen        = 1_000   // without a look, after which the silence counts anew
-	lookEvery     = 200     // it is noted that somebody looked
-	retryMost     = 600_000 // what a Retry-After may ask for, 1 s being the least
+	connectWithin = 10_000 // for who was chosen to probe
+	answerWithin  = float64(AnswerWithin / time.Millisecond)
+	rampTakes     = 15_000                                          // from a tenth of the rate to all of it
+	rampAfter     = 10_000                                          // for closures of more than this
+	silenceLeast  = 2_000                                           // before calls that hang are an outage
+	silenceMost   = 60_000                                          // the same, however slow FaceKi is
+	unseen        = 1_000                                           // without a look, after which the silence counts anew
+	lookEvery     = 200                                             // it is noted that somebody looked
+	retryMost     = float64(fault.MaxRetryAfter / time.Millisecond) // 1 s being the least
 )
 
 const (

@@ -94,7 +94,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Sta
 	}
 	f := fields(hash.Val())
 	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[record.Lane]int{}}
-	s.Calls = since(calls.Val(), float64(now.UnixMilli()-answerWithin))
+	s.Calls = since(calls.Val(), float64(now.UnixMilli())-answerWithin)
 	for lane, line := range lines {
 		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-fresh))
 	}

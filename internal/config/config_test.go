@@ -384,3 +384,12 @@ func TestProducersNeedNoFaceKi(t *testing.T) {
 		}
 	}
 }
+
+// TestACallEndsBeforeTheGateForgetsIt: what the gate counts as out must not be answered
+// after it was taken for dead. Recording the answer takes a while, too.
+func TestACallEndsBeforeTheGateForgetsIt(t *testing.T) {
+	const recording = 10 * time.Second
+	if config.MaxTimeout+recording > admission.AnswerWithin {
+		t.Errorf("a call may take %v, and the gate remembers it for %v", config.MaxTimeout, admission.AnswerWithin)
+	}
+}

@@ -249,5 +249,4 @@ func plain(s string, limit int) bool {
 	})
 }
 
-// maxRetryAfter caps what FaceKi may ask for: waiting is looked at again by then.
-const maxRetryAfter = time.Hour
+const maxRetryAfter = fault.MaxRetryAfter

@@ -1,0 +1,27 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+)
+
+// FaceKi asks a signup to wait for hours, and is well again before: the gate opens after
+// ten minutes at the latest, and the signup must not stay behind it.
+func TestARetryAfterOfHoursDoesNotOutlastTheGate(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{"http_429", "http_503"} {
+		b := newBench(t, simulator.Script{Rules: []simulator.Rule{
+			{Match: "A-1", Fault: simulator.Fault{Name: fault, RetryAfter: simulator.Duration(3 * time.Hour)}}}})
+		p := b.joined(b.book(), b.faceki)
+		ref := b.accept("A-1")
+		delay, again := isLater(p.take(t.Context(), ref))
+		if !again || delay > time.Minute {
+			t.Errorf("%s: it comes again (%v) after %v", fault, again, delay)
+		}
+		if wait := time.Until(b.status().Gate.NextProbe); fault == "http_429" && (wait < 9*time.Minute || wait > 10*time.Minute) {
+			t.Errorf("the next probe is in %v", wait)
+		}
+	}
+}
