@@ -46,6 +46,10 @@ func foreign(req Request) error {
 	return &ForeignError{ApplicationID: req.ApplicationID, Keys: append([]string{"application_id"}, req.content().Keys()...)}
 }
 
+func foreignBatch(b Batch) error {
+	return &ForeignError{Batch: b.Name, Keys: append([]string{"batch"}, b.Options.request().content().Keys()...)}
+}
+
 func (e *ForeignError) Error() string {
 	if e.Batch != "" {
 		return fmt.Sprintf("batch %q was begun by another producer, whose batches this API key cannot extend without the scope read; use another batch", e.Batch)

@@ -97,7 +97,7 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 	}
 	c.names.Store(number, batch.Name)
 	if c.maker.OnlyOwn && reply[3] != c.maker.ID {
-		return openBatch{}, &ForeignError{Batch: batch.Name, Keys: append([]string{"batch"}, given.Keys()...)}
+		return openBatch{}, foreignBatch(batch)
 	}
 	fixed, err := batch.fixed(reply[1])
 	return openBatch{number, fixed.NotAfter, time.UnixMilli(now)}, err
@@ -136,10 +136,13 @@ func (c *Client) Known(ctx context.Context, batch Batch) (Options, error) {
 	}
 	var hash []any
 	if err == nil {
-		hash, err = c.rdb.HMGet(ctx, c.keys.Batch(number), "options", "status").Result()
+		hash, err = c.rdb.HMGet(ctx, c.keys.Batch(number), "options", "status", "by").Result()
 	}
 	if err != nil {
 		return Options{}, fmt.Errorf("read batch %q: %w", batch.Name, err)
+	}
+	if by, _ := hash[2].(string); c.maker.OnlyOwn && by != c.maker.ID {
+		return Options{}, foreignBatch(batch)
 	}
 	if hash[1] == "cancelled" {
 		return Options{}, &CancelledError{batch.Name}

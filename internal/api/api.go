@@ -67,10 +67,12 @@ type API struct {
 	accepting chan struct{}
 	limits    *limits
 	uploads   uploads
+	sent      *transfers
+	exported  *transfers
 	snapshots snapshots
 	draining  chan struct{}
 
-	roomWithin, within time.Duration
+	roomWithin, within, transferWithin time.Duration
 }
 
 // New makes an API.
@@ -85,7 +87,10 @@ func New(cfg Config) *API {
 		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
 		limits:    newLimits(cfg.PerSecond),
 		uploads:   uploads{names: map[string]bool{}},
-		accepting: make(chan struct{}, accepters), draining: make(chan struct{}), roomWithin: roomWithin, within: atOnce,
+		sent:      newTransfers("uploads"),
+		exported:  newTransfers("exports"),
+		accepting: make(chan struct{}, accepters), draining: make(chan struct{}),
+		roomWithin: roomWithin, within: atOnce, transferWithin: transferWithin,
 	}
 	a.route()
 	return a

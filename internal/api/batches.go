@@ -149,7 +149,7 @@ func (a *API) cancelBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	alive, stop := a.alive(c.r.Context())
+	alive, stop := a.underway(c)
 	defer stop(nil)
 	ending, over := context.WithTimeout(alive, actFor)
 	defer over()
@@ -192,7 +192,7 @@ func (a *API) retryBatch(c *call) error {
 	if err := a.enter(looking, c, "batches.retry", b.Batch); err != nil {
 		return err
 	}
-	alive, stop := a.alive(c.r.Context())
+	alive, stop := a.underway(c)
 	defer stop(nil)
 	did, err := a.retry(alive, b, reason)
 	if err != nil {

@@ -27,9 +27,11 @@ const (
 	maxRequest = 64 << 10         // bytes, of a body that is one request
 	bodyWithin = 10 * time.Second // of such a body
 	// patience is for how long nothing may come, or be taken, of a body that is
-	// streamed; beyond that it has to move at leastPace.
-	patience  = 30 * time.Second
-	leastPace = 1 << 10 // bytes a second
+	// streamed; beyond that it has to move at leastPace. An upload begins with
+	// firstPatience and has to earn the rest: it keeps others from its batch.
+	patience      = 30 * time.Second
+	firstPatience = 5 * time.Second
+	leastPace     = 1 << 10 // bytes a second
 	// atOnce is how long an answer that waits for nobody may take, and for how long
 	// Redis may be silent.
 	atOnce = 5 * time.Second
@@ -42,8 +44,10 @@ type call struct {
 	r       *http.Request
 	id      string
 	key     Key
-	status  int // 0: not answered yet
-	cause   error
+	// presented is the key itself, for looking whether it was revoked.
+	presented string
+	status    int // 0: not answered yet
+	cause     error
 }
 
 // Unwrap lets an [http.ResponseController] reach the connection.
@@ -117,7 +121,7 @@ func (a *API) admit(c *call) error {
 	case err != nil:
 		return unavailable(err)
 	}
-	c.key = key
+	c.key, c.presented = key, presented
 	if !a.limits.allow(key.ID) {
 		p := newProblem(http.StatusTooManyRequests, rateLimitedReason, "Too many requests",
 			fmt.Sprintf("the key %q may make %g requests a second", key.Name, a.PerSecond))

@@ -37,6 +37,12 @@ func (a *API) exportBatch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.r.Method != http.MethodHead {
+		if err := a.exported.begin(c.key); err != nil {
+			return err
+		}
+		defer a.exported.end(c.key)
+	}
 	media := csvType + "; charset=utf-8; header=present"
 	if format == bulk.NDJSON {
 		media = ndjsonType
@@ -46,9 +52,11 @@ func (a *API) exportBatch(c *call) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
+	ctx, stop := a.transfer(c)
+	defer stop(nil)
 	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now}
-	w := bufio.NewWriterSize(&pacedWriter{c, c.control, newPace()}, 64<<10)
-	_, err = export.Write(c.r.Context(), w)
+	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{patience}}, 64<<10)
+	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())
 }
 

@@ -1,10 +1,6 @@
 package api
 
-import (
-	"context"
-	"errors"
-	"time"
-)
+import "context"
 
 // heeding returns when ctx is over, also where do heeds no context, as commands that
 // are sent together do not. Then do may have done it, or do it yet.
@@ -33,33 +29,4 @@ func (a *API) enter(ctx context.Context, c *call, action, target string) error {
 	defer cancel()
 	change := Change{Key: c.key, Action: action, Target: target, RequestID: c.id}
 	return heeding(ctx, func() error { return a.Audit.Append(ctx, change) })
-}
-
-// pingPause is between two looks at whether Redis answers.
-const pingPause = time.Second
-
-// alive is ctx, but ends as well when Redis was silent for as long as an answer may
-// take: what goes on for long is not to hang with it. Whoever calls it stops it.
-func (a *API) alive(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	ctx, stop := context.WithCancelCause(ctx)
-	go func() {
-		tick := time.NewTicker(pingPause)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			looking, cancel := context.WithTimeout(ctx, a.within)
-			err := a.Redis.Ping(looking).Err()
-			silent := errors.Is(looking.Err(), context.DeadlineExceeded)
-			cancel()
-			if err != nil && silent {
-				stop(err)
-				return
-			}
-		}
-	}()
-	return ctx, stop
 }

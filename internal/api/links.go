@@ -36,7 +36,9 @@ func (a *API) postLink(c *call) error {
 	if wait > 0 {
 		waited(c.Header(), wait)
 		if !settled(before) {
-			link = a.await(c, w, link, wait)
+			if link, err = a.await(c, w, link, wait); err != nil {
+				return err
+			}
 		}
 	}
 	c.Header().Set("Location", "/v1/links/"+url.PathEscape(link.ApplicationID))
@@ -114,21 +116,28 @@ func unacceptable(err error) error {
 func settled(s tasks.Status) bool { return s.Ended() || s == tasks.Held }
 
 // await gives the link as soon as its request has ended or is held, and else what
-// is known when the time is over, or nobody may wait any longer. It never fails:
-// while Redis is away it waits on.
-func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) tasks.Link {
+// is known when the time is over, or nobody may wait any longer. While Redis is away it
+// waits on; it fails only where the key is revoked.
+func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) (tasks.Link, error) {
 	ctx := c.r.Context()
 	over := time.NewTimer(wait)
 	defer over.Stop()
+	recheck := time.NewTicker(recheckPause)
+	defer recheck.Stop()
 	for last := false; !last; {
 		select {
 		case <-w.woken:
+		case <-recheck.C:
+			if err := a.admitted(ctx, c); err != nil {
+				return link, err
+			}
+			continue
 		case <-over.C:
 			last = true
 		case <-a.draining:
 			last = true
 		case <-ctx.Done():
-			return link
+			return link, nil
 		}
 		looking, cancel := context.WithTimeout(ctx, time.Second)
 		now, err := look(looking, a.client(c), link.ApplicationID, link.Generation)
@@ -140,10 +149,10 @@ func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) tas
 			defer again.Stop()
 		}
 		if settled(link.Status) {
-			return link
+			return link, nil
 		}
 	}
-	return link
+	return link, nil
 }
 
 // look reads one generation of a request, the latest where it is 0.

@@ -111,6 +111,10 @@ func tooSlow() *problem {
 	return newProblem(http.StatusRequestTimeout, slowReason, "The body came too slowly", "the body did not come in time; send it again")
 }
 
+func tooLong(limit time.Duration) *problem {
+	return newProblem(http.StatusRequestTimeout, slowReason, "It took too long", fmt.Sprintf("it was not over within %v", limit))
+}
+
 func wrongMediaType(got string, want ...string) *problem {
 	said := "no Content-Type was given"
 	if got != "" {

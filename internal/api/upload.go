@@ -129,26 +129,41 @@ func (a *API) postBatch(c *call) error {
 	if c.r.ContentLength > a.MaxBody {
 		return tooLarge(a.MaxBody)
 	}
-	if !a.uploads.begin(batch.Name) {
-		return newProblem(http.StatusConflict, string(fault.Conflict), "The batch is being sent",
-			fmt.Sprintf("another request sends rows of batch %q at this moment; wait for its answer", batch.Name))
+	if err := a.sent.begin(c.key); err != nil {
+		return err
 	}
-	defer a.uploads.end(batch.Name)
+	defer a.sent.end(c.key)
+	if err := a.known(c, batch); err != nil {
+		return err
+	}
+	ctx, stop := a.transfer(c)
+	defer stop(nil)
 	reading := bulk.Reading{Format: bulk.CSV, Strict: true}
 	if media == ndjsonType {
 		reading.Format = bulk.NDJSON
 	}
-	body := &pacedReader{Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), control: c.control, pace: newPace()}
+	body := &pacedReader{
+		Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), ctx: ctx, control: c.control, pace: pace{firstPatience},
+	}
 	in, err := bulk.ReadStream(body, "(the body)", reading)
 	if err != nil {
 		return unusable(cmp.Or(body.err, err))
 	}
 	defer func() { _ = in.Close() }() // it has no error
-	if err := a.enter(c.r.Context(), c, "batches.import", batch.Name); err != nil {
+	// Not before the header is there: a name is not kept from others for nothing.
+	if !a.uploads.begin(batch.Name) {
+		return newProblem(http.StatusConflict, string(fault.Conflict), "The batch is being sent",
+			fmt.Sprintf("another request sends rows of batch %q at this moment; wait for its answer", batch.Name))
+	}
+	defer a.uploads.end(batch.Name)
+	return a.accept(ctx, stop, c, batch, in, body)
+}
+
+// accept takes the rows in, and answers.
+func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *bulk.Input, body *pacedReader) error {
+	if err := a.enter(ctx, c, "batches.import", batch.Name); err != nil {
 		return err
 	}
-	ctx, stop := a.alive(c.r.Context())
-	defer stop(nil)
 	var once sync.Once
 	full := func(e *tasks.BacklogError) {
 		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
@@ -158,12 +173,21 @@ func (a *API) postBatch(c *call) error {
 		did.list(r)
 		return nil
 	}}
+	var err error
 	if did.Counts, err = job.Run(ctx); err != nil {
 		// A body that cannot be read ends the context as well.
 		return brokenOff(unusable(cmp.Or(body.err, err)), did.Counts)
 	}
 	did.Rejected = did.Counts.Rejected()
 	return c.json(http.StatusOK, did)
+}
+
+// known refuses a batch that cannot take the rows, before any are read.
+func (a *API) known(c *call, batch tasks.Batch) error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	defer cancel()
+	_, err := a.client(c).Known(ctx, batch)
+	return err
 }
 
 // unusable says what is wrong with a body as a whole.
