@@ -252,18 +252,41 @@ func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held 
 
 // Again starts a new run of a failed request, or lets a held one go on. It
 // returns the record as it is then; an interactive one is queued, and the
-// caller enqueues its task. ok is false where nothing was changed.
+// caller enqueues its task. A request that has a late link is created with it. ok
+// is false where nothing was changed.
 func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record, ok bool, err error) {
-	reply, err := l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts).StringSlice()
+	reply, err := l.again(ctx, r, event{})
+	if err == nil && reply[0] == "late" {
+		var e event
+		if e, err = l.lateEvent(ctx, r); err == nil {
+			reply, err = l.again(ctx, r, e)
+		}
+	}
 	if err != nil {
 		return r, false, fmt.Errorf("retry %s: %w", r.ApplicationID, err)
 	}
-	state := record.State(reply[0])
-	if state != record.Waiting && state != record.Queued || r.State != record.Failed && r.State != record.Held {
+	if reply[2] == "" || r.State != record.Failed && r.State != record.Held {
 		return r, false, nil
 	}
 	now, err = record.Parse(r.ApplicationID, []byte(reply[1]))
 	return now, err == nil, err
+}
+
+func (l *Ledger) again(ctx context.Context, r record.Record, e event) ([]string, error) {
+	return l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
+		e.id, e.at, e.idJSON, e.head, e.tail).StringSlice()
+}
+
+// lateEvent is of the end of the run that a retry of r opens.
+func (l *Ledger) lateEvent(ctx context.Context, r record.Record) (event, error) {
+	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	if err != nil {
+		return event{}, err
+	}
+	if r.State == record.Failed {
+		r.Run++
+	}
+	return l.event(ctx, r, now)
 }
 
 // Pass leaves a turn to another process: it becomes the next one, whose task the

@@ -22,7 +22,8 @@
 // whose process is, where the policy is to hold. A cancel while calling is
 // remembered: created stays created, anything else becomes cancelled. A link that
 // comes when no run is open is kept beside the outcome. again is a person's retry:
-// a new run of a failed request, or a held one that goes on; drop is a person's
+// a new run of a failed request, or a held one that goes on; with a link that is kept
+// beside the outcome, it ends as created without a call; drop is a person's
 // cancel of a held one, and of nothing else. pass leaves a turn to another
 // process, as the next one. poison ends what the program cannot handle. paused is
 // mark where the request's batch is paused, and calloff what ends the requests of

@@ -1,0 +1,118 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// lateLink fails a request whose link comes all the same.
+func (b *bench) lateLink(id string) {
+	b.t.Helper()
+	r, _ := b.get(id)
+	a := b.mark(b.ledger, r.Ref(), record.Call)
+	b.fault(id, fault.BadRequest, record.Fail)
+	state, err := b.ledger.Created(b.t.Context(), a, link)
+	b.must(err)
+	if r, _ = b.get(id); state != "" || r.State != record.Failed || len(r.Past) != 1 || !r.Past[0].Late {
+		b.t.Fatalf("%q; the record is %+v", state, r)
+	}
+}
+
+func (b *bench) published(kind string) (of []redis.XMessage) {
+	b.t.Helper()
+	entries, err := b.rdb.XRange(b.t.Context(), b.keys.Results(), "-", "+").Result()
+	b.must(err)
+	for _, e := range entries {
+		if e.Values["type"] == kind {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+
+// A retry of a request that has a late link pays for no second one: its new run ends
+// with that link, and the event says so.
+func TestARetryTakesTheLateLink(t *testing.T) {
+	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
+		t.Run(string(lane), func(t *testing.T) {
+			b := newBench(t)
+			b.importRow("B-1")
+			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"customer":"42"}`)})
+			b.must(err)
+			id, head := "A-1", `{"application_id":"A-1","generation":1,"run":2,`
+			tail := `"attempts":1,"possible_duplicates":0,"metadata":{"customer":"42"}}`
+			if lane == tasks.Bulk {
+				b.feed()
+				id, head, tail = "B-1", `{"application_id":"B-1","generation":1,"run":2,"batch":"spring",`, `"attempts":1,"possible_duplicates":0}`
+			}
+			b.lateLink(id)
+			failed, _ := b.get(id)
+			now, ok, err := b.ledger.Again(t.Context(), failed)
+			if err != nil || !ok || now.State != record.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
+				t.Fatalf("%v, %v: %+v", ok, err, now)
+			}
+			if o := now.Outcome; o.Run != 2 || o.LinkID != link.LinkID || !o.ExpiresAt.Equal(failed.Past[0].ExpiresAt) || o.Late || time.Since(o.EndedAt) > time.Minute {
+				t.Errorf("%+v", o)
+			}
+			if len(now.Past) != 2 || now.Past[1].Status != record.Failed {
+				t.Errorf("what was before: %+v", now.Past)
+			}
+			created := b.published("link.created")
+			if len(created) != 1 || created[0].Values["id"] != now.EventID(b.keys.Account).String() {
+				t.Fatalf("%v", created)
+			}
+			expires := `"expires_at":"` + failed.Past[0].ExpiresAt.Format("2006-01-02T15:04:05.000Z") + `",`
+			want := head + `"link_id":"link-1","url":"https://simulator.invalid/kycverify/link-1",` + expires + tail
+			if got := created[0].Values["data"]; got != want {
+				t.Errorf("the event says\n%s, want\n%s", got, want)
+			}
+			for _, stale := range []record.Record{failed, now} {
+				if _, ok, err := b.ledger.Again(t.Context(), stale); ok || err != nil {
+					t.Errorf("retried once more: %v, %v", ok, err)
+				}
+			}
+			if n := len(b.feed()); n != 0 && lane == tasks.Bulk {
+				t.Errorf("%d turns were fed", n)
+			}
+			b.expectCounters()
+			b.expectShelves(nil)
+		})
+	}
+}
+
+// A held request may have a late link of a run before, which an earlier version did not take.
+func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
+	b := newBench(t)
+	b.importRow("A-1")
+	b.feed()
+	b.lateLink("A-1")
+	r, _ := b.get("A-1")
+	b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), heldAs(t, r), 0).Err())
+	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(r.Batch), "failed", -1).Err())
+	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(r.Batch), "held", 1).Err())
+	r, _ = b.get("A-1")
+	now, ok, err := b.ledger.Again(t.Context(), r)
+	if err != nil || !ok || now.State != record.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(b.published("link.created")) != 1 {
+		t.Fatalf("%v, %v: %+v", ok, err, now)
+	}
+	b.expectCounters()
+}
+
+// heldAs is the record as it is when its second run is held.
+func heldAs(t *testing.T, r record.Record) []byte {
+	t.Helper()
+	r.Past = append(r.Past, r.Outcome)
+	r.State, r.Run = record.Held, 2
+	r.Outcome = record.Outcome{Run: 2, Status: record.Held, Reason: string(fault.UnknownOutcome), EndedAt: r.ChangedAt}
+	raw, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
