@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -121,5 +122,60 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 		if got := results.Groups[0].Idle; got >= idle.Seconds() {
 			t.Errorf("%s was heard of, the group %v s ago", consumer, got)
 		}
+	}
+}
+
+// reads counts the entries that commands read of streams.
+type reads struct{ entries *int }
+
+func (reads) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r reads) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		r.count(cmd)
+		return err
+	}
+}
+
+func (r reads) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			r.count(cmd)
+		}
+		return err
+	}
+}
+
+func (r reads) count(cmd redis.Cmder) {
+	if entries, ok := cmd.(*redis.XMessageSliceCmd); ok {
+		*r.entries += len(entries.Val())
+	}
+}
+
+// Redis does not know how far a group is behind an event that was erased. To trim is
+// not to count that.
+func TestTrimmingCountsNoEvents(t *testing.T) {
+	t.Parallel()
+	cfg := ledger.Config{ResultsAge: time.Hour, ResultsCap: 100_000}
+	s := newStream(t, 5000, cfg)
+	s.reads("behind", 100, 0)
+	s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), "slow", "0").Err())
+	s.must(s.rdb.XDel(t.Context(), s.keys.Results(), s.id(4000)).Err())
+	if lag := s.rdb.XInfoGroups(t.Context(), s.keys.Results()).Val()[0].Lag; lag > 0 {
+		t.Fatalf("Redis says that the lag is %d", lag)
+	}
+	entries := 0
+	rdb := redis.NewClient(s.rdb.Options())
+	t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(reads{&entries})
+	cfg.Account = s.keys.Account
+	trim, err := ledger.New(rdb, cfg).TrimResults(t.Context())
+	if s.must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
+		t.Errorf("%d entries were read; %+v", entries, trim)
+	}
+	if trim := s.trim(); trim.Aged != 0 {
+		t.Errorf("trimmed what no group has acknowledged: %+v", trim)
 	}
 }
