@@ -31,7 +31,7 @@ func newBatchList() *cobra.Command {
 						}
 						continue
 					}
-					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, b.Status,
+					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, stands(b),
 						number(b.Rows, "row"), b.Counts[record.Created], b.Counts[record.Failed], b.Open(), moment(b.CreatedAt))
 				}
 				return t.Flush()

@@ -37,7 +37,11 @@ its requests waits, is queued or called; held ones wait for a person.`,
 
 func printBatch(w io.Writer, b ledger.Batch) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\nrows\t%d\n", b.Batch, b.Status, b.Rows)
+	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, stands(b))
+	if refused := b.Refused(); refused != "" {
+		fmt.Fprintf(t, "why\t%s\nwhat to do\t%s\n", refused, correct(b))
+	}
+	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
 	for _, state := range append(record.States[:], ledger.Erased) {
 		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
 	}
@@ -47,6 +51,20 @@ func printBatch(w io.Writer, b ledger.Batch) error {
 	}
 	fmt.Fprintf(t, "created\t%s\n", moment(b.CreatedAt))
 	return t.Flush()
+}
+
+// stands is a batch's status, and why it is paused where nobody paused it.
+func stands(b ledger.Batch) string {
+	if b.Refused() == "" {
+		return string(b.Status)
+	}
+	return fmt.Sprintf("%s (%s)", b.Status, b.Reason)
+}
+
+// correct is what can be done with a batch whose calls are refused as wrong.
+func correct(b ledger.Batch) string {
+	return fmt.Sprintf("find out what is wrong with its rows: if it was the workflow or a setting, kyclink batch resume %[1]q "+
+		"and then kyclink batch retry %[1]q; if it is the rows, kyclink batch cancel %[1]q and import them corrected", b.Batch)
 }
 
 // pacing is a batch's throughput in words, and what is left at it.

@@ -96,6 +96,7 @@ type view struct {
 	text string
 	said time.Time
 	last string // what changed since is said at once
+	why  string // it is paused: said once
 }
 
 func newView(out io.Writer, terminal bool) *view {
@@ -111,17 +112,22 @@ func newView(out io.Writer, terminal bool) *view {
 }
 
 func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
-	stands := string(b.Status) + gateText(gate)
+	now := stands(b) + gateText(gate)
 	text := fmt.Sprintf("%s; %s", counts(b), pacing(b))
+	if why := b.Refused(); why != v.why {
+		if v.why = why; why != "" {
+			v.say(fmt.Sprintf("batch %q is paused: %s; %s", b.Batch, why, correct(b)))
+		}
+	}
 	if v.bar != nil {
-		v.text = stands + "; " + text
+		v.text = now + "; " + text
 		v.bar.SetTotal(int64(b.Rows), false)
 		v.bar.SetCurrent(int64(b.Rows - b.Open()))
 		return
 	}
-	if stands != v.last || time.Since(v.said) >= linePause || b.Open() == 0 {
-		v.last = stands
-		v.say(fmt.Sprintf("batch %q is %s; %s", b.Batch, stands, text))
+	if now != v.last || time.Since(v.said) >= linePause || b.Open() == 0 {
+		v.last = now
+		v.say(fmt.Sprintf("batch %q is %s; %s", b.Batch, now, text))
 	}
 }
 

@@ -66,6 +66,10 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 			log.Info("account rate changed; the last worker to start wins", zap.Stringer("from", from), zap.Stringer("to", cfg.Work.Rate),
 				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Work.Burst))
 		},
+		RowsRefused: func(batch, message string) {
+			e.log.Error("batch paused: its calls are refused as wrong; correct what is wrong, then kyclink batch resume",
+				zap.String("batch", batch), zap.Int("in_a_row", ledger.MostRefused), zap.String("message", message))
+		},
 	})
 	return e, nil
 }

@@ -69,6 +69,9 @@ func (s Snapshot) pausedBatch() string {
 	if s.Batch == nil || s.Batch.Status != ledger.BatchPaused || s.Link != nil && s.Link.Lane == tasks.Interactive {
 		return ""
 	}
+	if refused := s.Batch.Refused(); refused != "" {
+		return fmt.Sprintf("batch %q is paused: %s; correct that, then kyclink batch resume %s continues it", s.Batch.Batch, refused, s.Batch.Batch)
+	}
 	return fmt.Sprintf("batch %q is paused; kyclink batch resume %s continues it", s.Batch.Batch, s.Batch.Batch)
 }
 

@@ -53,6 +53,10 @@ const (
 	Paused       Reason = "paused"
 )
 
+// RowsRefused is why a batch is paused that nobody paused: too many of its calls in a
+// row were refused as wrong. One that a person paused is [Paused].
+const RowsRefused Reason = "rows_refused"
+
 // Ends are the reasons for which a request fails.
 func Ends() []Reason {
 	return []Reason{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -162,6 +163,11 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	}
 	if state == string(record.Stale) {
 		return "", nil
+	}
+	state, paused := strings.CutSuffix(state, " ")
+	if paused && l.cfg.RowsRefused != nil {
+		name, _ := l.batchName(ctx, a.Batch) // it is for a person's eyes only
+		l.cfg.RowsRefused(name, f.Error())
 	}
 	return record.State(state), nil
 }

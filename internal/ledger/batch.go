@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -53,6 +55,10 @@ const Erased record.State = "erased"
 type Batch struct {
 	Batch  string      `json:"batch"`
 	Status BatchStatus `json:"status"`
+	// Reason is why it is paused: [fault.Paused] by a person, or [fault.RowsRefused], and
+	// then Message is what FaceKi said of the last row.
+	Reason  fault.Reason `json:"reason,omitempty"`
+	Message string       `json:"message,omitempty"`
 	// Rows is all of Counts and Joined.
 	Rows int `json:"rows"`
 	// Joined is how many rows are requests that were asked for elsewhere before.
@@ -102,6 +108,8 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 		b.Status = BatchDone
 	case b.Status == "":
 		b.Status = BatchRunning
+	default:
+		b.Reason, b.Message = cmp.Or(fault.Reason(hash["reason"]), fault.Paused), hash["message"]
 	}
 	return b, failed
 }
@@ -185,6 +193,19 @@ func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err e
 	ends, err := l.recentEnds(ctx)
 	return ends.estimate(b), err == nil, err
 }
+
+// Refused says what to correct: why a batch is paused of which too many calls in a row
+// were refused as wrong. It is empty where it is not.
+func (b Batch) Refused() string {
+	if b.Status != BatchPaused || b.Reason != fault.RowsRefused {
+		return ""
+	}
+	return fmt.Sprintf("%d of its calls in a row were refused as wrong, the last one with: %s", MostRefused, b.Message)
+}
+
+// MostRefused is how many calls of a batch may be refused as wrong in a row before it
+// is paused.
+const MostRefused = 20
 
 // BatchNamed reads a batch without its throughput and ETA.
 func (l *Ledger) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {

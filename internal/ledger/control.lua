@@ -2,7 +2,8 @@
 --
 -- ARGV[1] the batch's number   ARGV[2] 'pause', 'resume' or 'cancel'
 -- Returns what it is then: 'running', 'paused' or 'cancelled'; false where there
--- is no such batch. What is cancelled stays so.
+-- is no such batch. What is cancelled stays so. What was counted of calls that were
+-- refused as wrong begins anew.
 --
 -- What mark has to heed is a field of the account, which it reads anyway: that a
 -- batch is paused, or cancelled and not all of its requests have ended yet.
@@ -10,6 +11,7 @@ local n, want = ARGV[1], ARGV[2]
 local key = batch_key(n)
 if redis.call('EXISTS', key) == 0 then return false end
 if redis.call('HGET', key, 'status') == 'cancelled' then return 'cancelled' end
+redis.call('HDEL', key, 'reason', 'message', 'refused', 'refused_at')
 if want == 'resume' then
   redis.call('HDEL', key, 'status')
   redis.call('HDEL', account_key(), stop_field(n))

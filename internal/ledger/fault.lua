@@ -13,7 +13,8 @@
 -- too_late: the same for an end by not_after
 --
 -- Returns the state that the request is in now, also where this was recorded
--- before and the reply was lost; 'stale' where the attempt is not the current one.
+-- before and the reply was lost; 'stale' where the attempt is not the current one. A
+-- state that ends with a blank says that this fault paused the request's batch.
 
 -- unmarked counts the call of a mark that Redis has lost, with its last writes: nobody
 -- else can know of it.
@@ -59,7 +60,8 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
     h.seen = successes + 1
   end
 
-  report(sign, id, process, nonce, credential, marked, retry_after, took, cjson.decode('{' .. string.sub(why, 2) .. '}').message)
+  local message = cjson.decode('{' .. string.sub(why, 2) .. '}').message
+  report(sign, id, process, nonce, credential, marked, retry_after, took, message)
 
   local state, fields = 'q', why
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
@@ -84,5 +86,6 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
     event = state == 'h' and held_event or event, at = at, id_json = id_json,
     head = event_head, tail = tail, middle = fields,
   }, fields, tally_of(h.batch))
+  if follows == 'fail' and h.batch > 0 and refused_as_wrong(h.batch, message) then return NAME[state] .. ' ' end
   return NAME[state]
 end

@@ -116,6 +116,9 @@ type Config struct {
 	// within; where ResultsAge is 0 it is left alone.
 	ResultsAge time.Duration
 	ResultsCap int
+	// RowsRefused is called when a fault pauses its batch, as [MostRefused] of its calls in
+	// a row were refused as wrong; message is the last one's. It may be nil.
+	RowsRefused func(batch, message string)
 	// DeadAfter and GroupIdle replace [DeadAfter] and [GroupIdle] where they are not 0.
 	DeadAfter, GroupIdle time.Duration
 }

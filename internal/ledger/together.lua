@@ -32,6 +32,24 @@ local function tally_of(batch)
   return tallies[batch]
 end
 
+-- refused_as_wrong counts the calls of a batch that FaceKi refused as wrong in a row,
+-- and pauses the batch at the MOST_REFUSED-th: one misunderstanding is not to fail all
+-- of its rows. A success in between shows in how many of it are created, and so costs
+-- nothing itself. It says whether this call paused the batch.
+local MOST_REFUSED = 20
+local function refused_as_wrong(batch, message)
+  local key = batch_key(batch)
+  local at = redis.call('HMGET', key, 'refused', 'refused_at', 'created', 'status')
+  local created = ms(tonumber(at[3] or '0') + (tally_of(batch).C or 0))
+  local n = at[2] == created and tonumber(at[1]) + 1 or 1
+  redis.call('HSET', key, 'refused', n, 'refused_at', created)
+  if n < MOST_REFUSED or at[4] then return false end
+  redis.call('HSET', key, 'status', 'paused', 'reason', 'rows_refused', 'message', message)
+  redis.call('HSET', account_key(), stop_field(batch), 'paused')
+  facts(batch).stop = 'paused'
+  return true
+end
+
 local function keep_tallies()
   for batch, states in pairs(tallies) do
     for state, n in pairs(states) do

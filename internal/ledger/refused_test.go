@@ -1,0 +1,112 @@
+package ledger_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// refusing feeds a batch one by one and lets FaceKi refuse each call as wrong.
+type refusing struct {
+	*bench
+	paused []string // what was told
+}
+
+func newRefusing(t *testing.T) *refusing {
+	r := &refusing{bench: newBench(t)}
+	r.ledger = ledger.New(r.rdb, ledger.Config{Account: r.keys.Account, Simulated: true,
+		RowsRefused: func(batch, message string) { r.paused = append(r.paused, batch+": "+message) }})
+	r.must(r.ledger.Join(t.Context()))
+	return r
+}
+
+func (r *refusing) call(kind fault.Kind, follows record.Follows) {
+	r.t.Helper()
+	refs := r.feedUpTo(r.ledger, 1).Refs
+	if len(refs) != 1 {
+		r.t.Fatalf("%d were fed", len(refs))
+	}
+	a := r.mark(r.ledger, refs[0], record.Call)
+	var err error
+	if kind == 0 {
+		_, err = r.ledger.Created(r.t.Context(), a, link)
+	} else {
+		var state record.State
+		state, err = r.ledger.Fault(r.t.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, record.Next{Follows: follows, MaxSpent: 8})
+		if follows == record.Fail && state != record.Failed {
+			r.t.Errorf("refused, and is %q", state)
+		}
+	}
+	r.must(err)
+}
+
+func (r *refusing) refuse(n int) {
+	r.t.Helper()
+	for range n {
+		r.call(fault.BadRequest, record.Fail)
+	}
+}
+
+func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
+	r := newRefusing(t)
+	r.enqueueAll("spring", rows(1, 100))
+	r.refuse(ledger.MostRefused - 1)
+	r.call(0, "") // a success in between
+	r.refuse(10)
+	r.call(fault.ServerError, record.Hold) // says nothing of the rows
+	r.refuse(ledger.MostRefused - 11)
+	if b := r.batch("spring"); b.Status != ledger.BatchRunning || b.Refused() != "" || len(r.paused) > 0 {
+		t.Fatalf("%+v after %d in a row", b, ledger.MostRefused-1)
+	}
+	r.refuse(1)
+	b := r.batch("spring")
+	if b.Status != ledger.BatchPaused || b.Reason != fault.RowsRefused || !strings.Contains(b.Refused(), "invalid (HTTP 422)") {
+		t.Errorf("%+v", b)
+	}
+	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
+		t.Errorf("told of %q", r.paused)
+	}
+	if fed := r.feed(); len(fed) > 0 {
+		t.Errorf("%v was fed", fed)
+	}
+	// Other batches and signups go on.
+	r.enqueueAll("autumn", []tasks.Request{{ApplicationID: "B-1"}})
+	r.call(0, "")
+	r.succeed("A-1")
+
+	r.steer("spring", ledger.ResumeBatch)
+	if b := r.batch("spring"); b.Status != ledger.BatchRunning || b.Reason != "" || b.Message != "" {
+		t.Errorf("%+v once it is resumed", b)
+	}
+	r.refuse(ledger.MostRefused - 1)
+	if b := r.batch("spring"); b.Status != ledger.BatchRunning {
+		t.Errorf("%+v: the count began anew when it was resumed", b)
+	}
+	r.refuse(1)
+	if b := r.batch("spring"); b.Status != ledger.BatchPaused || len(r.paused) != 2 {
+		t.Errorf("%+v, told of %q", b, r.paused)
+	}
+	r.callOff("spring")
+	if b := r.batch("spring"); b.Status != ledger.BatchCancelled || b.Reason != "" {
+		t.Errorf("%+v once it is cancelled", b)
+	}
+}
+
+// What a person has paused is not another's to resume, and tells its reason.
+func TestABatchThatAPersonPaused(t *testing.T) {
+	r := newRefusing(t)
+	r.enqueueAll("spring", rows(1, 100))
+	r.refuse(ledger.MostRefused - 1)
+	refs := r.feedUpTo(r.ledger, 1).Refs
+	a := r.mark(r.ledger, refs[0], record.Call)
+	r.steer("spring", ledger.PauseBatch)
+	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
+	r.must(err)
+	if b := r.batch("spring"); b.Status != ledger.BatchPaused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
+		t.Errorf("%+v, told of %q", b, r.paused)
+	}
+}
