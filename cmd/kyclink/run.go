@@ -182,10 +182,14 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 		bar.stop()
 		fmt.Fprintln(bar, "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once")
 	})()
+	if err := e.letGoOn(ctx, job.Batch); err != nil {
+		return p, err
+	}
 	p, err = work(ctx, job, w, beside)
 	bar.stop()
 	impatient := errors.Is(err, bulk.ErrImpatient)
-	if err != nil && !impatient {
+	refused, rowsRefused := errors.AsType[*rowsRefusedError](err)
+	if err != nil && !impatient && !rowsRefused {
 		return p, err
 	}
 	written, err := job.Export(ctx, out)
@@ -194,6 +198,8 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	}
 	o.conclude(cmd.ErrOrStderr(), written, survey, simulatedNote(e.cfg))
 	switch {
+	case rowsRefused:
+		return p, refused
 	case impatient:
 		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to go on",
 			o.patience, following(beside.why(ctx, written.Open)), openCounts(p))}

@@ -92,6 +92,9 @@ func (l *lookout) look(ctx context.Context) (diagnosis.Snapshot, error) {
 // before the batch's first link, and by an answer that came since the run began:
 // later they may be those of a rollout, and what was answered before may be settled.
 func (l *lookout) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
+	if s.Batch != nil && s.Batch.Refused() != "" {
+		return &rowsRefusedError{s.Batch.Refused(), s.Batch.Counts[record.Waiting] + s.Batch.Counts[record.Queued]}
+	}
 	if s.Gate.State != "closed" && s.Gate.State != "probing" || s.Gate.Reason != string(fault.Refused) {
 		return nil
 	}
@@ -116,6 +119,27 @@ type refusedError struct{ message string }
 func (e *refusedError) Error() string {
 	return cmp.Or(e.message, "FaceKi refuses the account's credentials") +
 		": check FACEKI_CLIENT_ID and FACEKI_CLIENT_SECRET, then run the same command again"
+}
+
+// rowsRefusedError says that FaceKi refuses the rows one after the other as wrong.
+type rowsRefusedError struct {
+	why  string
+	open int
+}
+
+func (e *rowsRefusedError) Error() string {
+	return fmt.Sprintf("stopped, because %s; %s not called. Correct the setting or the rows that are wrong, then run the same command again, "+
+		"with --retry-failed for the rows that failed", e.why, verb(e.open, "1 row was", fmt.Sprintf("%d rows were", e.open)))
+}
+
+// letGoOn resumes a batch that was paused because its rows were refused as wrong: who
+// runs the same command again has corrected that.
+func (e *engine) letGoOn(ctx context.Context, batch string) error {
+	b, ok, err := e.ledger.BatchNamed(ctx, batch)
+	if ok && b.Refused() != "" {
+		err = e.ledger.Steer(ctx, b, ledger.ResumeBatch)
+	}
+	return err
 }
 
 // why is what stood in the way, while there was a worker, of a request that is open.

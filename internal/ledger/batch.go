@@ -55,10 +55,6 @@ const Erased record.State = "erased"
 type Batch struct {
 	Batch  string      `json:"batch"`
 	Status BatchStatus `json:"status"`
-	// Reason is why it is paused: [fault.Paused] by a person, or [fault.RowsRefused], and
-	// then Message is what FaceKi said of the last row.
-	Reason  fault.Reason `json:"reason,omitempty"`
-	Message string       `json:"message,omitempty"`
 	// Rows is all of Counts and Joined.
 	Rows int `json:"rows"`
 	// Joined is how many rows are requests that were asked for elsewhere before.
@@ -73,7 +69,11 @@ type Batch struct {
 	// running.
 	ETA       time.Time `json:"eta,omitzero"`
 	CreatedAt time.Time `json:"created_at"`
-	Number    int       `json:"-"`
+	// Reason is why it is paused: [fault.Paused] by a person, or [fault.RowsRefused], and
+	// then Message is what FaceKi said of the last row.
+	Reason  fault.Reason `json:"reason,omitempty"`
+	Message string       `json:"message,omitempty"`
+	Number  int          `json:"-"`
 }
 
 // Open is how many of its requests wait, are queued or called.

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// run stops where its rows are refused as wrong one after the other, says what FaceKi
+// answered, and goes on when it is run again.
+func TestRunStopsWhenItsRowsAreRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, settings := range map[string][]string{"embedded": nil, "shared": {"KYCLINK_REDIS_URL=" + server.URL}} {
+		t.Run(name, func(t *testing.T) {
+			sim, setting := upstream(t, `{"rules":[{"match":"P-*","fault":"code_5002"}]}`)
+			settings := append(settings, setting)
+			dir := t.TempDir()
+			in, out := write(t, filepath.Join(dir, "in.csv"), people(300)), filepath.Join(dir, "links.csv")
+			code, _, stderr := kyclink(t, settings, "run", in, "-o", out, "--simulate")
+			for _, want := range []string{"20 of its calls in a row were refused as wrong", "code 5002", "run the same command again", "SIMULATED"} {
+				if code != 1 || !strings.Contains(lastLine(stderr), want) {
+					t.Fatalf("exit code %d, without %q:\n%s", code, want, stderr)
+				}
+			}
+			counts := map[string]int{}
+			for _, row := range table(t, out) {
+				counts[row["status"]]++
+			}
+			if calls := sim.State().LinkCalls; counts["failed"] < ledger.MostRefused || counts["failed"] != calls || counts["failed"]+counts["waiting"]+counts["queued"] != 300 {
+				t.Errorf("%v after %d calls", counts, calls)
+			}
+			script := sim.Script()
+			script.Rules = nil
+			if err := sim.SetScript(script); err != nil {
+				t.Fatal(err)
+			}
+			code, _, stderr = kyclink(t, settings, "run", in, "-o", out, "--simulate", "--retry-failed")
+			if code != 0 || !strings.Contains(lastLine(stderr), "300 created") {
+				t.Errorf("corrected: exit code %d:\n%s", code, stderr)
+			}
+		})
+	}
+}
+
+// A fleet pauses the batch, says why wherever the batch is shown, and goes on with
+// others.
+func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	sim, setting := upstream(t, `{"rules":[{"match":"spring-*","fault":"code_5002"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	expect := expecter(t, settings)
+	importBatch(t, server.Client(t), "spring", 120)
+	importBatch(t, server.Client(t), "autumn", 50)
+	worker := start(t, settings, "worker", "--simulate")
+	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
+	eventually(t, "spring is paused", func() bool { return statusOf(t, settings, "spring").Status == ledger.BatchPaused })
+	if b := statusOf(t, settings, "spring"); b.Reason != "rows_refused" || !strings.Contains(b.Message, "5002") {
+		t.Errorf("%+v", b)
+	}
+	expect(0, "paused (rows_refused)", "", "batch", "list")
+	expect(0, "20 of its calls in a row were refused as wrong, the last one with: FaceKi refused this request as invalid", "", "batch", "status", "spring")
+	expect(0, `"status":"waiting"`, "", "show", "spring-00120", "--json")
+	expect(0, "refused as wrong", "", "show", "spring-00120")
+	eventually(t, "the worker's log says so", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
+
+	script := sim.Script()
+	script.Rules = nil
+	if err := sim.SetScript(script); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[record.Calling] == 0 })
+	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
+	expect(2, "", `batch "spring" is done`, "batch", "watch", "spring")
+	expect(0, "", "retried", "batch", "retry", "spring")
+	expect(0, "", "120 created", "batch", "watch", "spring")
+}
