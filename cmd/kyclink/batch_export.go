@@ -28,7 +28,7 @@ stands. A row that joined, because it had been asked for elsewhere before, shows
 its owner made of it. A row whose request is not kept any more is "erased", without
 its application id. Rows that the import rejected are in the file that it wrote.
 
-OUT is csv or ndjson, compressed where it ends in .gz or .zst, and is there only when
+OUT is csv, xlsx or ndjson, compressed where it ends in .gz or .zst, and is there only when
 it is whole. Without OUT the rows go to standard output. Cells are written as they
 were read: who opens them in a spreadsheet has to trust the input.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
@@ -37,16 +37,30 @@ were read: who opens them in a spreadsheet has to trust the input.`,
 		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f := bulk.Format(format)
-			if format != "" && f != bulk.CSV && f != bulk.NDJSON {
-				return usageError(cmd, fmt.Errorf("--format is %q; use csv or ndjson", format))
+			if err := exportTarget(out, f); err != nil {
+				return usageError(cmd, err)
 			}
 			return withShared(cmd, func(e *engine) error { return exportBatch(cmd, e, args[0], out, f, expired) })
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file, and not to standard output")
-	cmd.Flags().StringVar(&format, "format", "", "csv or ndjson (default: as OUT's suffix says; csv on standard output)")
+	cmd.Flags().StringVar(&format, "format", "", "csv, xlsx or ndjson (default: as OUT's suffix says; csv on standard output)")
 	cmd.Flags().BoolVar(&expired, "expired", false, "only rows whose link has expired")
 	return cmd
+}
+
+// exportTarget checks where an export goes to, and in which format.
+func exportTarget(out string, format bulk.Format) error {
+	known := slices.Contains([]bulk.Format{"", bulk.CSV, bulk.XLSX, bulk.NDJSON}, format)
+	switch {
+	case !known:
+		return fmt.Errorf("--format is %q; use csv, xlsx or ndjson", format)
+	case out == "" && format == bulk.XLSX:
+		return errors.New("--format xlsx: a workbook is written to a file only: -o OUT")
+	case out != "":
+		return bulk.CheckSheet(out, format)
+	}
+	return nil
 }
 
 func exportBatch(cmd *cobra.Command, e *engine, name, out string, format bulk.Format, expired bool) (err error) {

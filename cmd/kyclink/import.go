@@ -105,6 +105,9 @@ func (o *importOptions) target(cmd *cobra.Command, file string) (r bulk.Reading,
 	case r.Format == "" && file == bulk.Stdin:
 		return r, b, usageError(cmd, errors.New("say what the standard input holds: --format csv or --format ndjson"))
 	}
+	if problem := bulk.UnknownSuffix(o.rejects); problem != "" {
+		return r, b, usageError(cmd, fmt.Errorf("--rejects: %s %s", o.rejects, problem))
+	}
 	b = tasks.Batch{Name: o.batch}
 	b.Options, err = o.options(cmd)
 	return r, b, err

@@ -62,7 +62,7 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 		Args: one("an input file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required); .csv or .ndjson, FILE's format for other names")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required): .csv, .xlsx or .ndjson; FILE's format where it has no suffix")
 	o.add(cmd)
 	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
 	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "try rows again that are held: each may make, and bill, a second link")
@@ -95,7 +95,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	found, err := in.Inspect()
+	found, err := in.Inspect(out)
 	if err != nil {
 		return err
 	}
@@ -217,6 +217,8 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	case bulk.Standard(o.out):
 		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is whole and has a journal beside it; "+
 			"name one, and print it afterwards", o.out))
+	case bulk.UnknownSuffix(o.out) != "":
+		return "", usageError(cmd, fmt.Errorf("-o: %s %s", o.out, bulk.UnknownSuffix(o.out)))
 	case o.patience <= 0:
 		return "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
 	case strings.ContainsFunc(o.out, unicode.IsControl):

@@ -178,7 +178,7 @@ func (e *Export) encoder(text *bytes.Buffer) (write func(record.Record, tasks.Li
 			cells = append(cells, cell(r, key))
 		}
 		cells = append(cells, resultTexts(l)...)
-		if e.Spreadsheet {
+		if e.Spreadsheet && e.Format == CSV {
 			neutralize(cells)
 		}
 		return w.Write(cells)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,21 +14,19 @@ import (
 // draft is a file that takes OUT's place when it is whole. It is readable for
 // its owner only, as it holds links.
 type draft struct {
-	path string   // of OUT
-	file *os.File // nil when it has taken its place, or was given up
+	path    string          // of OUT
+	file    *os.File        // nil when it has taken its place, or was given up
+	book    *workbookWriter // nil where no workbook is written
+	scratch string          // the directory for what it needs on the way
 }
 
 // open makes the file, after it removed what killed processes left: the names
 // are this program's own, and OUT's.
 func (d *draft) open() (err error) {
-	dir, base := filepath.Split(d.path)
-	dir = cmp.Or(dir, ".")
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(base)) // it never fails
-	pattern := fmt.Sprintf(".kyclink-%016x-*", hash.Sum64())
+	dir, pattern := d.names()
 	left, err := fs.Glob(os.DirFS(dir), pattern)
 	for _, name := range left {
-		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	if err == nil {
 		d.file, err = os.CreateTemp(dir, pattern)
@@ -35,10 +34,40 @@ func (d *draft) open() (err error) {
 	return err
 }
 
+// names says where the file is made, and what it and its like are called.
+func (d *draft) names() (dir, pattern string) {
+	dir, base := filepath.Split(d.path)
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(base)) // it never fails
+	return cmp.Or(dir, "."), fmt.Sprintf(".kyclink-%016x-*", hash.Sum64())
+}
+
+// workbook makes what writes a workbook to w. What it needs on the way lies beside
+// OUT, so that the next run clears it away where this one is killed.
+func (d *draft) workbook(w io.Writer) (err error) {
+	if d.scratch, err = os.MkdirTemp(d.names()); err != nil {
+		return err
+	}
+	d.book, err = newWorkbookWriter(w, d.scratch)
+	return err
+}
+
+// tidy removes what was needed on the way.
+func (d *draft) tidy() (err error) {
+	if d.book != nil {
+		err = d.book.discard()
+	}
+	if d.scratch != "" {
+		err = errors.Join(err, os.RemoveAll(d.scratch))
+	}
+	d.book, d.scratch = nil, ""
+	return err
+}
+
 // commit makes OUT what was written: after it, OUT is whole and on the disk. When
 // it fails, OUT is what it was before, or whole; never half there.
 func (d *draft) commit() error {
-	if err := d.file.Sync(); err != nil {
+	if err := errors.Join(d.tidy(), d.file.Sync()); err != nil {
 		return errors.Join(d.failed(err), d.discard())
 	}
 	name := d.file.Name()
@@ -61,7 +90,7 @@ func (d *draft) discard() error {
 	if d.file == nil {
 		return nil
 	}
-	err := errors.Join(d.file.Close(), os.Remove(d.file.Name()))
+	err := errors.Join(d.tidy(), d.file.Close(), os.Remove(d.file.Name()))
 	d.file = nil
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -42,8 +43,24 @@ func resultTexts(l tasks.Link) []string {
 type layout struct {
 	format      Format
 	comma       byte // of a CSV; a comma where 0
+	mark        bool // a CSV begins with a byte order mark
+	sepLine     bool // and then with a line that names its delimiter
 	extra       []string
 	spreadsheet bool // no cell is to be taken for a formula
+}
+
+// layout writes as the input is written, as far as the format is the same. A CSV of
+// what was no UTF-8 without a mark gets one, as spreadsheets take it for the old
+// encoding of their language without.
+func (in *Input) layout(format Format, extra []string) layout {
+	l := layout{format: format, extra: extra}
+	if format == CSV {
+		l.mark = in.mark || in.decoded || in.kind == XLSX
+	}
+	if format == CSV && in.kind == CSV {
+		l.comma, l.sepLine = in.delimiter, in.sepLine
+	}
+	return l
 }
 
 func (l layout) isExtra(name string) bool { return slices.Contains(l.extra, name) }
@@ -61,6 +78,20 @@ func newEncoder(w io.Writer, in *Input, l layout) (encoder, error) {
 	return newCSVEncoder(w, in, l)
 }
 
+// bookEncoder writes a workbook by way of its CSV.
+type bookEncoder struct {
+	*csvEncoder
+	book *workbookWriter
+}
+
+func newBookEncoder(book *workbookWriter, in *Input, l layout) (*bookEncoder, error) {
+	l.spreadsheet = false // no text of a workbook is a formula
+	e, err := newCSVEncoder(book, in, l)
+	return &bookEncoder{e, book}, err
+}
+
+func (e *bookEncoder) flush() error { return errors.Join(e.csvEncoder.flush(), e.book.Close()) }
+
 // csvEncoder writes LF line ends: the CRLF mode of csv.Writer changes the line
 // breaks in cells.
 type csvEncoder struct {
@@ -74,28 +105,48 @@ func newCSVEncoder(w io.Writer, in *Input, l layout) (*csvEncoder, error) {
 	if l.comma != 0 {
 		e.w.Comma = rune(l.comma)
 	}
-	names := tasks.Keys()
-	e.cells = func(row Row) []string { return row.texts(tasks.Keys()) }
-	if in.format == CSV {
-		kept := l.keptColumns(in.columns)
-		pick := func(from []string) []string {
-			picked := make([]string, len(kept))
-			for i, at := range kept {
-				picked[i] = from[at]
-			}
-			return picked
-		}
-		names = pick(in.columns)
-		e.cells = func(row Row) []string { return pick(row.cells) }
+	start := ""
+	if l.mark {
+		start = byteOrderMark
 	}
-	return e, e.write(names, l.extra)
+	if l.sepLine {
+		start += "sep=" + string(e.w.Comma) + "\n"
+	}
+	if _, err := io.WriteString(w, start); err != nil {
+		return nil, err
+	}
+	if in.format == NDJSON {
+		names := slices.DeleteFunc(in.keyColumns(), l.isExtra)
+		e.cells = func(row Row) []string { return row.texts(names) }
+		return e, e.write(slices.Clone(names), l.extra)
+	}
+	kept := l.keptColumns(in)
+	pick := func(from []string) []string {
+		picked := make([]string, len(kept), len(kept)+len(l.extra))
+		for i, at := range kept {
+			picked[i] = from[at]
+		}
+		return picked
+	}
+	e.cells = func(row Row) []string { return pick(row.cells) }
+	return e, e.write(pick(in.columns), l.extra)
+}
+
+// keyColumns are the columns that the keys of NDJSON become: a request's keys, by
+// their names in the file, and those that [Input.Inspect] found to be carried over.
+func (in *Input) keyColumns() []string {
+	var names []string
+	for _, key := range tasks.Keys() {
+		names = append(names, in.Column(key))
+	}
+	return append(names, in.otherKeys...)
 }
 
 // keptColumns lists the columns of the input that are written, too.
-func (l layout) keptColumns(columns []string) []int {
+func (l layout) keptColumns(in *Input) []int {
 	var kept []int
-	for i, name := range columns {
-		if !l.isExtra(name) {
+	for i, name := range in.columns {
+		if !l.isExtra(name) && !in.empty[i] {
 			kept = append(kept, i)
 		}
 	}
@@ -148,13 +199,17 @@ func newNDJSONEncoder(w io.Writer, in *Input, l layout) *ndjsonEncoder {
 		e.members = e.own
 		return e
 	}
-	kept := l.keptColumns(in.columns)
+	kept := l.keptColumns(in)
+	keys := make(map[int]string)
+	for key, i := range in.at {
+		keys[i] = key
+	}
 	e.members = func(row Row) []member {
 		var members []member
 		for _, at := range kept {
-			name, cell := in.columns[at], row.cells[at]
-			if cell != "" || !isKey(name) {
-				members = append(members, member{name, typed(name, cell)})
+			cell := row.cells[at]
+			if cell != "" || keys[at] == "" && in.columns[at] != "" {
+				members = append(members, member{in.columnName(at), typed(keys[at], cell)})
 			}
 		}
 		return members

@@ -151,7 +151,7 @@ func TestGarbled(t *testing.T) {
 			t.Errorf("%q: %v", c.content, err)
 			continue
 		}
-		_, err = in.Inspect()
+		_, err = in.Inspect("out.csv")
 		_ = in.Close()
 		if c.want == "" && err == nil {
 			continue
@@ -183,7 +183,7 @@ func TestNDJSONKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		row := rows(t, in)[0]
-		_, err = in.Inspect()
+		_, err = in.Inspect("out.csv")
 		_ = in.Close()
 		if err != nil {
 			err = fmt.Errorf("stopped")
@@ -239,7 +239,7 @@ func TestLooksRounded(t *testing.T) {
 		}
 	}
 	in := open(t, file(t, "a.csv", "application_id\nA-1\n4.91702E+12\n1E+12\n"))
-	if found, err := in.Inspect(); err != nil || found.Rows != 3 || found.Rounded != 2 || found.FirstRounded.Number != 2 {
+	if found, err := in.Inspect("out.csv"); err != nil || found.Rows != 3 || found.Rounded != 2 || found.FirstRounded.Number != 2 {
 		t.Errorf("found %+v, %v", found, err)
 	}
 }

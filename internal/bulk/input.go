@@ -86,17 +86,21 @@ type Input struct {
 	stream  bool // it is read once
 	reading Reading
 	dialect
-	names    mapping         // of columns or keys
-	columns  []string        // CSV only: the header
-	at       map[string]int  // CSV only: the column of each key that there is one of
-	unnamed  []int           // CSV only: the columns without a name
-	empty    map[int]bool    // CSV only: those of unnamed that [Input.Inspect] found empty
-	begun    *scanner        // at the first row; nil once it was read
-	consumed atomic.Int64    // bytes of the file
-	ended    context.Context //nolint:containedctx // of a stream: a Read takes none
-	pipe     *io.PipeReader
-	sample   string   // of what is not valid UTF-8
-	warnings []string // about the file
+	names   mapping        // of columns or keys
+	columns []string       // CSV only: the header
+	at      map[string]int // CSV only: the column of each key that there is one of
+	unnamed []int          // CSV only: the columns without a name
+	empty   map[int]bool   // CSV only: those of unnamed that [Input.Inspect] found empty
+	// NDJSON only: the keys that are carried over, as far as they were seen since
+	// seen was made.
+	otherKeys []string
+	seen      map[string]bool
+	begun     *scanner        // at the first row; nil once it was read
+	consumed  atomic.Int64    // bytes of the file
+	ended     context.Context //nolint:containedctx // of a stream: a Read takes none
+	pipe      *io.PipeReader
+	sample    string   // of what is not valid UTF-8
+	warnings  []string // about the file
 }
 
 // dialect is how a text is written.

@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +18,11 @@ type Inspection struct {
 }
 
 // Inspect reads the file once. The error is an [*InputError] where the file cannot
-// be read, or was read wrongly: its encoding is another one, or a key is misspelled.
-func (in *Input) Inspect() (Inspection, error) {
+// be read, or was read wrongly: its encoding is another one, or a key is misspelled;
+// and an [*OutputError] where out cannot hold all of it.
+func (in *Input) Inspect(out string) (Inspection, error) {
+	format := outFormat(out, in)
+	in.seen = make(map[string]bool)
 	var found Inspection
 	filled := make(map[int]bool)
 	var flawed Row
@@ -36,6 +40,9 @@ func (in *Input) Inspect() (Inspection, error) {
 			}
 			continue
 		}
+		if err := in.fits(row, format); err != nil {
+			return found, &OutputError{Path: out, Problem: fmt.Sprintf("cannot hold row %d", row.Number), Err: err}
+		}
 		for _, i := range in.unnamed {
 			filled[i] = filled[i] || strings.TrimSpace(row.cells[i]) != ""
 		}
@@ -48,11 +55,38 @@ func (in *Input) Inspect() (Inspection, error) {
 	if flawed.flaw != 0 {
 		return found, in.flawedRow(flawed, more)
 	}
+	if format != NDJSON && len(in.otherKeys) > maxOtherKeys {
+		return found, &OutputError{Path: out, Problem: fmt.Sprintf("cannot hold the more than %d keys that the lines have; write an .ndjson", maxOtherKeys)}
+	}
+	in.seen = nil
 	in.empty = make(map[int]bool)
 	for _, i := range in.unnamed {
 		in.empty[i] = !filled[i]
 	}
 	return found, nil
+}
+
+// fits says whether a file of a format can hold a row.
+func (in *Input) fits(row Row, format Format) error {
+	if format != XLSX {
+		return nil
+	}
+	cells := row.cells
+	if in.format == NDJSON {
+		cells = row.texts(in.keyColumns())
+	}
+	if err := fitsSheet(row.Number+1, len(cells)+len(results)); err != nil {
+		return err
+	}
+	for _, cell := range cells {
+		if strings.ContainsFunc(cell, unwritable) {
+			return errors.New("a workbook cannot hold its control characters; write a .csv")
+		}
+		if err := fitsCell(cell); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // flawedRow is the error of a file that was read wrongly, as its first such row

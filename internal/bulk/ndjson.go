@@ -49,10 +49,12 @@ func (in *Input) parseKnown(row *Row) {
 		} else if !isKey(m.key) {
 			meant := in.names.meant(m.key)
 			if meant == "" && (!in.reading.Strict || in.names.allowed(m.key)) {
+				in.carry(m.key)
 				continue
 			}
 			near[m.key] = meant
 		} else if in.names.carried[m.key] {
+			in.carry(m.key)
 			continue
 		}
 		if len(line) > 1 {
@@ -70,6 +72,17 @@ func (in *Input) parseKnown(row *Row) {
 			row.flaw = misnamed
 			invalid.Problems[i].Message += "; " + in.names.suggestion(p.Key, key)
 		}
+	}
+}
+
+// maxOtherKeys is how many columns the keys of NDJSON may become.
+const maxOtherKeys = 1000
+
+// carry notes a key that is carried over.
+func (in *Input) carry(key string) {
+	if in.seen != nil && !in.seen[key] && len(in.otherKeys) <= maxOtherKeys {
+		in.seen[key] = true
+		in.otherKeys = append(in.otherKeys, key)
 	}
 }
 

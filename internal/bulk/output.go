@@ -19,8 +19,8 @@ func Check(out string, in *Input) error {
 	refuse := func(problem string, err error) error {
 		return &OutputError{Path: out, Problem: problem, Err: cause(err)}
 	}
-	if s := strings.ToLower(filepath.Ext(out)); s == ".gz" || s == ".zst" {
-		return refuse("cannot be written compressed; name a file that ends in "+formats, nil)
+	if problem := UnknownSuffix(out); problem != "" {
+		return refuse(problem, nil)
 	}
 	if dir, err := os.Stat(filepath.Dir(out)); err != nil || !dir.IsDir() {
 		return refuse("lies in a directory that cannot be used; make it first", err)
@@ -36,7 +36,8 @@ func Check(out string, in *Input) error {
 	}
 	if outFormat(out, in) == NDJSON {
 		seen := make(map[string]bool)
-		for _, name := range in.columns {
+		for i := range in.columns {
+			name := in.columnName(i)
 			if seen[name] {
 				return refuse(fmt.Sprintf("cannot hold two members of the name %q; rename a column of the input, or write a .csv", name), nil)
 			}
@@ -51,7 +52,20 @@ func outFormat(out string, in *Input) Format {
 	if f := formatOf(out); f != "" {
 		return f
 	}
-	return in.format
+	return in.kind
+}
+
+// UnknownSuffix says why a file of rows cannot be written under a name that promises
+// another format; empty where it can.
+func UnknownSuffix(out string) string {
+	switch ext := strings.ToLower(filepath.Ext(out)); {
+	case ext == "" || formatOf(out) != "":
+		return ""
+	case ext == ".gz" || ext == ".zst":
+		return "cannot be written compressed; name a file that ends in " + formats
+	default:
+		return "ends in " + ext + ", which is no format that can be written; name a file that ends in " + formats
+	}
 }
 
 // Standard says that a path stands for a stream that this process was started with,
@@ -114,7 +128,13 @@ func Create(out string, in *Input) (*Output, error) {
 		return nil, o.failed(err)
 	}
 	o.buf = bufio.NewWriterSize(o.file, 1<<16)
-	if o.enc, err = newEncoder(o.buf, in, layout{format: outFormat(out, in), extra: results[:]}); err != nil {
+	l := in.layout(outFormat(out, in), results[:])
+	if l.format != XLSX {
+		o.enc, err = newEncoder(o.buf, in, l)
+	} else if err = o.workbook(o.buf); err == nil {
+		o.enc, err = newBookEncoder(o.book, in, l)
+	}
+	if err != nil {
 		return nil, errors.Join(o.failed(err), o.Discard())
 	}
 	return o, nil

@@ -59,7 +59,7 @@ func TestGolden(t *testing.T) {
 		{"people.csv", "out.NDJSON", "csv-ndjson.golden"},
 		{"people.ndjson", "out.jsonl", "ndjson-ndjson.golden"},
 		{"people.ndjson", "out.csv", "ndjson-csv.golden"},
-		{"people.csv", "out.links", "csv-csv.golden"},
+		{"people.csv", "out", "csv-csv.golden"},
 		{"people.ndjson", "out", "ndjson-ndjson.golden"},
 	} {
 		t.Run(c.in+" to "+c.out, func(t *testing.T) {

@@ -19,6 +19,7 @@ type Rejects struct {
 	file io.Closer
 	buf  *bufio.Writer
 	enc  encoder
+	book *workbookWriter // nil where no workbook is written
 }
 
 // CreateRejects begins the file, in the place of one that is there already; its
@@ -27,6 +28,14 @@ type Rejects struct {
 // [*OutputError].
 func CreateRejects(path string, in *Input, spreadsheet bool) (*Rejects, error) {
 	r := &Rejects{path: path}
+	l := in.layout(outFormat(path, in), rejectColumns[:])
+	l.spreadsheet = spreadsheet
+	if problem := UnknownSuffix(path); problem != "" {
+		return nil, &OutputError{Path: path, Problem: problem}
+	}
+	if in.format == NDJSON && l.format != NDJSON {
+		return nil, &OutputError{Path: path, Problem: "cannot hold whatever keys the lines have; name a file that ends in .ndjson"}
+	}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -39,11 +48,22 @@ func CreateRejects(path string, in *Input, spreadsheet bool) (*Rejects, error) {
 		return nil, r.failed(err)
 	}
 	r.file, r.buf = file, bufio.NewWriterSize(file, 1<<16)
-	r.enc, err = newEncoder(r.buf, in, layout{outFormat(path, in), in.comma(), rejectColumns[:], spreadsheet})
+	if l.format != XLSX {
+		r.enc, err = newEncoder(r.buf, in, l)
+	} else if r.book, err = newWorkbookWriter(r.buf, ""); err == nil {
+		r.enc, err = newBookEncoder(r.book, in, l)
+	}
 	if err != nil {
-		return nil, errors.Join(r.failed(err), file.Close())
+		return nil, errors.Join(r.failed(err), r.release())
 	}
 	return r, nil
+}
+
+func (r *Rejects) release() error {
+	if r.book != nil {
+		return errors.Join(r.book.discard(), r.file.Close())
+	}
+	return r.file.Close()
 }
 
 // Write adds a row.
@@ -56,7 +76,7 @@ func (r *Rejects) Write(reject Reject) error {
 
 // Close ends the file.
 func (r *Rejects) Close() error {
-	if err := errors.Join(r.enc.flush(), r.buf.Flush(), r.file.Close()); err != nil {
+	if err := errors.Join(r.enc.flush(), r.buf.Flush(), r.release()); err != nil {
 		return r.failed(err)
 	}
 	return nil
