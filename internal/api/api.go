@@ -54,6 +54,8 @@ type Meter interface {
 	// before. route is a path of openapi.yaml, "" where it is of none, or was refused
 	// before that was looked at.
 	Request(method, route string, status int, took time.Duration)
+	// Refused is one that had no valid API key; reason is one of [KeyProblems].
+	Refused(reason string)
 }
 
 // API answers HTTP requests. It is safe for concurrent use. [API.Run] has to run
@@ -66,6 +68,7 @@ type API struct {
 	// accepting holds as many as accept a request at this moment.
 	accepting chan struct{}
 	limits    *limits
+	refused   *refused
 	uploads   uploads
 	sent      *transfers
 	exported  *transfers
@@ -86,6 +89,7 @@ func New(cfg Config) *API {
 		account:   admission.NewAccount(cfg.Redis, keys.Account),
 		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
 		limits:    newLimits(cfg.PerSecond),
+		refused:   newRefused(refusedPerSecond),
 		uploads:   uploads{names: map[string]bool{}},
 		sent:      newTransfers("uploads"),
 		exported:  newTransfers("exports"),
@@ -103,7 +107,10 @@ func (a *API) Run(ctx context.Context) { a.stream.run(ctx) }
 // called once.
 func (a *API) Drain() { close(a.draining) }
 
-// anyScope is of routes that any key will do for.
+// documentPath can be read without a key.
+const documentPath = "/v1/openapi.yaml"
+
+// anyScope is of routes that need no key.
 const anyScope Scope = ""
 
 // routes are all that there is, but /healthz.
@@ -123,7 +130,7 @@ func (a *API) routes() []route {
 		{"GET", "/v1/account", Read, a.getAccount},
 		{"POST", "/v1/account/pause", Operate, a.pauseAccount},
 		{"POST", "/v1/account/resume", Operate, a.resumeAccount},
-		{"GET", "/v1/openapi.yaml", anyScope, serveDocument},
+		{"GET", documentPath, anyScope, serveDocument},
 	}
 }
 

@@ -46,7 +46,8 @@ type call struct {
 	key     Key
 	// presented is the key itself, for looking whether it was revoked.
 	presented string
-	status    int // 0: not answered yet
+	unlogged  bool // there is no line for it, or another one
+	status    int  // 0: not answered yet
 	cause     error
 }
 
@@ -103,35 +104,27 @@ func (a *API) admit(c *call) error {
 	if c.r.URL.Path == "/healthz" {
 		return nil
 	}
+	open := c.r.URL.Path == documentPath && c.reads()
 	for _, name := range []string{"Authorization", "Content-Type", "Content-Encoding"} {
 		if len(c.r.Header.Values(name)) > 1 { // a proxy in front may go by another one than we
 			return unreadable(name, "is given twice; send one")
 		}
 	}
-	scheme, presented, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
-	if presented = strings.TrimSpace(presented); !strings.EqualFold(scheme, "Bearer") || presented == "" {
-		return unauthorized("send an API key: Authorization: Bearer KEY; kyclink keys create makes one")
-	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
-	defer cancel()
-	key, err := a.Keys.Verify(ctx, presented)
-	switch {
-	case errors.Is(err, ErrUnknownKey):
-		return unauthorized(err.Error())
-	case err != nil:
-		return unavailable(err)
-	}
-	c.key, c.presented = key, presented
-	if !a.limits.allow(key.ID) {
-		p := newProblem(http.StatusTooManyRequests, rateLimitedReason, "Too many requests",
-			fmt.Sprintf("the key %q may make %g requests a second", key.Name, a.PerSecond))
-		p.retryAfter = time.Second
-		return p
+	if !open {
+		if err := a.authenticate(c); err != nil {
+			return err
+		}
 	}
 	if clean(c.r.URL.EscapedPath()) {
 		return nil
 	}
 	return noSuchPath()
+}
+
+func (a *API) verify(c *call, presented string) (Key, error) {
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	defer cancel()
+	return a.Keys.Verify(ctx, presented)
 }
 
 // clean says that a path is one that the mux would not send elsewhere.
@@ -182,6 +175,9 @@ func (a *API) log(c *call, began time.Time) {
 			path = "/" + path
 		}
 		a.Meter.Request(c.r.Method, path, c.status, took)
+	}
+	if c.unlogged {
+		return
 	}
 	log := a.Log.Info
 	if c.cause != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -152,6 +153,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 		change(&cfg)
 	}
 	s.api = New(cfg)
+	s.api.refused = newRefused(rate.Inf)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	s.must(err)
 	s.url = "http://" + l.Addr().String()

@@ -142,15 +142,19 @@ func hashed(key string) string {
 // the last two seconds; a key that it does not know it always asks Redis for.
 func (k *Keyring) Verify(ctx context.Context, presented string) (Key, error) {
 	id, _, ok := strings.Cut(strings.TrimPrefix(presented, keyPrefix), "_")
-	if !ok || !strings.HasPrefix(presented, keyPrefix) || len(id) != 2*idBytes {
-		return Key{}, ErrUnknownKey
+	if raw, err := hex.DecodeString(id); !ok || !strings.HasPrefix(presented, keyPrefix) || err != nil || len(raw) != idBytes {
+		return Key{}, &RefusedKey{Problem: KeyMalformed}
 	}
 	s, err := k.look(ctx, id)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrUnknownKey):
+		return Key{}, &RefusedKey{KeyUnknown, id}
+	case err != nil:
 		return Key{}, err
-	}
-	if subtle.ConstantTimeCompare([]byte(hashed(presented)), []byte(s.Hash)) != 1 || !s.RevokedAt.IsZero() {
-		return Key{}, ErrUnknownKey
+	case subtle.ConstantTimeCompare([]byte(hashed(presented)), []byte(s.Hash)) != 1:
+		return Key{}, &RefusedKey{KeyUnknown, id}
+	case !s.RevokedAt.IsZero():
+		return Key{}, &RefusedKey{KeyRevoked, id}
 	}
 	return Key{ID: s.ID, Name: s.Name, Scopes: s.Scopes, RedirectHosts: s.RedirectHosts}, nil
 }

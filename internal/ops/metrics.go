@@ -13,7 +13,7 @@ import (
 // Metrics is what one process counts of what it does itself. It is safe for concurrent
 // use.
 type Metrics struct {
-	attempts, deliveries, entries, mends, requests *prometheus.CounterVec
+	attempts, deliveries, entries, mends, requests, refused *prometheus.CounterVec
 
 	calls, waits, answers *prometheus.HistogramVec
 	posts                 prometheus.Histogram
@@ -45,6 +45,7 @@ func newMetrics() *Metrics {
 			"because it had waited too long, by kind.", "kind"),
 		requests: counter("http_requests_total", "HTTP requests to the API that this process answered, by the route of the OpenAPI document "+
 			"(none where it is of no route, or was refused before that was looked at) and the class of the status.", "method", "route", "status"),
+		refused: counter("http_unauthorized_total", "HTTP requests to the API that had no valid API key, by what was wrong with it.", "reason"),
 		answers: histogram("http_request_duration_seconds", "How long HTTP requests to the API took, with the time for which they were asked to wait, "+
 			"by the route of the OpenAPI document.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, "route"),
 		posts: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -79,7 +80,7 @@ func (m *Metrics) begin() {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.deliveries, m.posts, m.entries, m.mends, m.requests, m.answers}
+	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.deliveries, m.posts, m.entries, m.mends, m.requests, m.refused, m.answers}
 }
 
 // outcomes are the labels of what is known of a link.
@@ -153,3 +154,6 @@ func class(status int) string {
 	}
 	return strconv.Itoa(status/100) + "xx"
 }
+
+// Refused is an HTTP request without a valid API key.
+func (m *Metrics) Refused(reason string) { m.refused.WithLabelValues(reason).Inc() }

@@ -73,6 +73,7 @@ func busy() *Ops {
 	o.Settled(3, 1)
 	o.Request("POST", "/v1/links", 201, 2*time.Second)
 	o.Request("BREW", "", 0, time.Second)
+	o.Refused("revoked")
 	return o
 }
 
@@ -143,6 +144,7 @@ func TestValues(t *testing.T) {
 		`kyclink_sweep_mended_total{kind="orphaned"} 2`,
 		`kyclink_http_requests_total{method="POST",route="/v1/links",status="2xx"} 1`,
 		`kyclink_http_requests_total{method="other",route="none",status="none"} 1`,
+		`kyclink_http_unauthorized_total{reason="revoked"} 1`,
 		`kyclink_http_request_duration_seconds_sum{route="/v1/links"} 2`,
 		`kyclink_redis_up 1`,
 		`kyclink_workers{account="default"} 2`,
