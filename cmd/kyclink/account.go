@@ -119,6 +119,9 @@ func newAccountPause() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
+				if err := e.audit(cmd.Context(), "account.pause"); err != nil {
+					return err
+				}
 				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context()); err != nil {
 					return err
 				}
@@ -136,6 +139,9 @@ func newAccountResume() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
+				if err := e.audit(cmd.Context(), "account.resume"); err != nil {
+					return err
+				}
 				if err := admission.NewAccount(e.rdb, e.cfg.Account).Resume(cmd.Context()); err != nil {
 					return err
 				}
@@ -185,9 +191,13 @@ func changeRate(cmd *cobra.Command, e *engine, rate admission.Rate, reset, asJSO
 	var err error
 	switch {
 	case reset:
-		_, err = account.ResetRate(cmd.Context())
+		if err = e.audit(cmd.Context(), "account.rate", "reset"); err == nil {
+			_, err = account.ResetRate(cmd.Context())
+		}
 	case rate != (admission.Rate{}):
-		_, err = account.OverrideRate(cmd.Context(), rate)
+		if err = e.audit(cmd.Context(), "account.rate", rate.String()); err == nil {
+			_, err = account.OverrideRate(cmd.Context(), rate)
+		}
 	}
 	if err != nil {
 		return err

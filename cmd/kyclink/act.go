@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -18,9 +20,11 @@ import (
 
 // act is what a person decides for requests of a shelf.
 type act struct {
+	action                    string // in the audit trail
 	use, short, long, example string
 	done                      string // as in "12 retried"
 	paced                     bool   // has --rate
+	final                     bool   // it cannot be undone: a person is asked first
 	// do acts on a request as it was read. ok is false where it is another one
 	// by now, and was left as it is.
 	do func(ctx context.Context, d desk, r record.Record) (now record.Record, ok bool, err error)
@@ -32,8 +36,10 @@ const actors = 16
 type actOptions struct {
 	act
 	pick
+	consent
 	dryRun, asJSON bool
 	pace           string
+	target         string // in the audit trail, where it is not what was chosen by
 }
 
 func (s shelf) newAct(a act) *cobra.Command {
@@ -62,11 +68,20 @@ func (o *actOptions) actFlags(cmd *cobra.Command) {
 	if o.paced {
 		cmd.Flags().StringVar(&o.pace, "rate", "", "how many, such as 50/s (default: as fast as it goes)")
 	}
+	if o.final {
+		o.flag(cmd)
+	}
 }
 
 func (o *actOptions) run(cmd *cobra.Command) error {
-	if err := o.check(cmd); err != nil {
+	if err := o.pick.check(cmd); err != nil {
 		return err
+	}
+	asks := o.final && !o.dryRun
+	if asks {
+		if err := o.consent.check(cmd); err != nil {
+			return err
+		}
 	}
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if o.pace != "" {
@@ -77,13 +92,62 @@ func (o *actOptions) run(cmd *cobra.Command) error {
 		limit.SetLimit(rate.Limit(float64(pace.N) / pace.Per.Seconds()))
 	}
 	return withShared(cmd, func(e *engine) error {
+		if asks {
+			if err := o.ask(cmd, e); err != nil {
+				return err
+			}
+		}
 		if !o.dryRun {
+			if err := e.audit(cmd.Context(), o.action, o.targets()...); err != nil {
+				return err
+			}
 			return o.apply(cmd, e, limit)
 		}
 		n, err := o.list(cmd, e, o.asJSON)
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %d would be %s\n", n, o.done)
 		return err
 	})
+}
+
+// targets are what the audit trail says: the ids, or how they were chosen.
+func (o *actOptions) targets() []string {
+	switch {
+	case o.target != "":
+		return []string{o.target}
+	case len(o.ids) > 0:
+		return distinct(o.ids)
+	}
+	return []string{chosenBy("reason", o.reason, "batch", o.batch, "since", o.since, "before", o.before)}
+}
+
+// chosenBy writes flags, each name followed by its value, as they were given.
+func chosenBy(flags ...string) string {
+	var given []string
+	for flag := range slices.Chunk(flags, 2) {
+		if name, value := flag[0], flag[1]; value != "" {
+			given = append(given, "--"+name+" "+value)
+		}
+	}
+	if len(given) == 0 {
+		return "--all"
+	}
+	return strings.Join(given, " ")
+}
+
+// ask says how many requests are meant. Where there are none there is nothing to ask.
+func (o *actOptions) ask(cmd *cobra.Command, e *engine) error {
+	if o.yes {
+		return nil
+	}
+	pages, err := o.chosen(cmd.Context(), e, e.desk(), func(string, record.State) {})
+	if err != nil {
+		return err
+	}
+	n, err := eachPage(cmd.Context(), pages, func([]record.Record) error { return nil })
+	if err != nil || n == 0 {
+		return err
+	}
+	return o.get(cmd, fmt.Sprintf("Let %s be %s, for good?", number(n, string(o.state)+" request"), o.done))
 }
 
 // apply acts on what is meant, and says in its last line on how much, also where

@@ -51,7 +51,10 @@ func newSteer(name string, control ledger.Control, short, long string) *cobra.Co
 		Example: "  kyclink batch " + name + " spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
+				if err := e.audit(cmd.Context(), "batches."+string(control), b.Batch); err != nil {
+					return err
+				}
 				if err := book.Steer(cmd.Context(), b, control); err != nil {
 					return err
 				}
@@ -68,33 +71,57 @@ func newSteer(name string, control ledger.Control, short, long string) *cobra.Co
 }
 
 func newBatchCancel() *cobra.Command {
-	return &cobra.Command{
+	var consent consent
+	cmd := &cobra.Command{
 		Use:   "cancel NAME",
 		Short: "end all requests of a batch that have no link, for good",
 		Long: `cancel ends the requests of a batch that wait, are queued or held: each as cancelled,
 with the event link.cancelled. At once none of them is called any more. What is
 being called at this moment ends with its answer: a link that was made is kept.
-A cancelled batch cannot go on and takes no more rows.
+A cancelled batch cannot go on and takes no more rows. A batch that is done already
+stays done. This cannot be undone; it asks first, or needs --yes.
 
 Where the command is broken off, the workers end the rest; to run it again is to
 go on with it.`,
-		Example: "  kyclink batch cancel spring",
+		Example: "  kyclink batch cancel spring\n  kyclink batch cancel spring --yes",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
+			if err := consent.check(cmd); err != nil {
+				return err
+			}
+			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
+				if b.Status != ledger.BatchCancelled && b.Open()+b.Counts[record.Held] > 0 { // else there is nothing to lose
+					question := fmt.Sprintf("Cancel %s of batch %q that have no link, for good?", number(b.Open()+b.Counts[record.Held], "request"), b.Batch)
+					if err := consent.get(cmd, question); err != nil {
+						return err
+					}
+				}
+				if err := e.audit(cmd.Context(), "batches.cancel", b.Batch); err != nil {
+					return err
+				}
 				return cancelBatch(cmd, book, b)
 			})
 		},
 	}
+	consent.flag(cmd)
+	return cmd
 }
 
 func cancelBatch(cmd *cobra.Command, book *ledger.Ledger, b ledger.Batch) error {
 	ctx := cmd.Context()
-	if err := book.Steer(ctx, b, ledger.CancelBatch); err != nil {
+	err := book.Steer(ctx, b, ledger.CancelBatch)
+	if err == nil {
+		b, _, err = book.Batch(ctx, b.Number)
+	}
+	if err != nil {
+		return err
+	}
+	if b.Status != ledger.BatchCancelled {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s: nothing of it was left to cancel\n", b.Batch, b.Status)
 		return err
 	}
 	total := 0
-	err := book.CallOff(ctx, b.Number, func(ended int) { total += ended })
+	err = book.CallOff(ctx, b.Number, func(ended int) { total += ended })
 	said := fmt.Sprintf("%d cancelled", total)
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
 		return &codeError{exitInterrupted + int(s.signal),
@@ -116,7 +143,7 @@ func cancelBatch(cmd *cobra.Command, book *ledger.Ledger, b ledger.Batch) error 
 func newBatchRetry() *cobra.Command {
 	o := &actOptions{
 		act: act{
-			use: "retry NAME", short: "try failed requests of a batch again", done: "retried", do: retry, paced: true,
+			action: "batches.retry", use: "retry NAME", short: "try failed requests of a batch again", done: "retried", do: retry, paced: true,
 			long: `retry starts a new run of the failed requests of a batch: each gets a new end, with
 an event id of its own, and keeps its history. They come before the batch's other
 rows. While the batch or the account is paused they wait.`,
@@ -128,7 +155,7 @@ rows. While the batch or the account is paused they wait.`,
 		Use: o.use, Short: o.short, Long: o.long, Example: o.example,
 		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.batch = args[0]
+			o.batch, o.target = args[0], args[0]
 			return withBatch(cmd, args[0], func(_ *engine, _ *ledger.Ledger, b ledger.Batch) error {
 				if b.Status == ledger.BatchCancelled {
 					return fmt.Errorf("batch %q is cancelled; single requests of it can be tried again all the same: kyclink failed retry ID", b.Batch)

@@ -47,7 +47,7 @@ func TestAMillionRowsAreCancelled(t *testing.T) {
 	}
 	timed("check", func() { expect(0, "every count is exact", "", "batch", "check", "spring") })
 	timed("cancelling the first half", func() {
-		p := start(t, settings, "batch", "cancel", "spring")
+		p := start(t, settings, "batch", "cancel", "spring", "--yes")
 		eventually(t, "half have ended", func() bool {
 			n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
 			return n >= many/2
@@ -55,7 +55,7 @@ func TestAMillionRowsAreCancelled(t *testing.T) {
 		p.signal(syscall.SIGKILL)
 		<-p.over
 	})
-	timed("cancelling the rest", func() { expect(0, "is cancelled", "", "batch", "cancel", "spring") })
+	timed("cancelling the rest", func() { expect(0, "is cancelled", "", "batch", "cancel", "spring", "--yes") })
 	timed("check", func() { expect(0, "1000000 cancelled; every count is exact", "", "batch", "check", "spring") })
 	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != many {
 		t.Errorf("%d events", n)

@@ -56,6 +56,11 @@ func refreshBatch(cmd *cobra.Command, e *engine, book *ledger.Ledger, b ledger.B
 	case !notAfter.IsZero() && !notAfter.After(now):
 		return usageError(cmd, errors.New("--not-after has passed already"))
 	}
+	if !dryRun {
+		if err := e.audit(ctx, "batches.refresh", b.Batch); err != nil {
+			return err
+		}
+	}
 	expired, refreshed := 0, 0
 	for page, err := range book.Own(ctx, b.Number) {
 		page = slices.DeleteFunc(page, func(r record.Record) bool { return !ledger.ExpiredAt(r, now) })

@@ -79,10 +79,15 @@ func TestBatchCommands(t *testing.T) {
 	expect(0, "", "kyclink: 3 retried", "batch", "retry", "spring", "--reason", "invalid_request")
 	expect(0, "", "40 created", "batch", "watch", "spring")
 
-	expect(0, "0 cancelled", "", "batch", "cancel", "spring")
+	expect(0, `batch "spring" is done: nothing of it was left to cancel`, "", "batch", "cancel", "spring", "--yes")
+	expect(0, `batch "spring" is done`, "", "batch", "pause", "spring") // it may be steered still
+	importBatch(t, server.Client(t), "spring", 41)
+	expect(64, "", "there is no terminal to ask at; give --yes", "batch", "cancel", "spring")
+	expect(0, `batch "spring" is cancelled: 1 cancelled`, "", "batch", "cancel", "spring", "--yes")
+	expect(0, "0 cancelled", "", "batch", "cancel", "spring", "--yes")
 	expect(1, "", "is cancelled", "batch", "resume", "spring")
 	expect(1, "", "kyclink failed retry ID", "batch", "retry", "spring")
-	expect(0, "40 rows: 40 created; every count is exact", "", "batch", "check", "spring")
+	expect(0, "41 rows: 40 created, 1 cancelled; every count is exact", "", "batch", "check", "spring")
 	people := peopleFile(t, 1)
 	for _, args := range [][]string{{"import", people, "--batch", "spring"}, {"import", people, "--batch", "spring", "--dry-run"}} {
 		code, _, stderr := kyclink(t, settings, args...)
@@ -104,7 +109,7 @@ func TestWorkersSeeACancelThrough(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	rdb := server.Client(t)
 	importBatch(t, rdb, "spring", 20_000)
-	p := start(t, settings, "batch", "cancel", "spring")
+	p := start(t, settings, "batch", "cancel", "spring", "--yes")
 	cancelled := func() int {
 		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
 		return n
@@ -158,7 +163,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 			switch {
 			case cancelled[name]:
 				act("pause", name)
-				act("cancel", name)
+				act("cancel", name, "--yes")
 			default:
 				for range 3 {
 					act([]string{"pause", "check", "retry"}[rand.IntN(3)], name)

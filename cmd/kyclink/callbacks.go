@@ -34,7 +34,7 @@ or the id of an event (webhook-id).`,
 	}
 	cmd.AddCommand(newCallbacksList(), newCallbacksShow(), newCallbacksTest(), newCallbacksSecret(),
 		newCallbacksAct(callbacksAct{
-			use: "retry", short: "try to deliver again", done: "enqueued to be tried again",
+			action: "callbacks.retry", use: "retry", short: "try to deliver again", done: "enqueued to be tried again",
 			long: `retry lets the workers deliver again what was given up, with the same event id and
 all its attempts anew. It stays in list until a worker takes it up.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
@@ -46,7 +46,7 @@ all its attempts anew. It stays in list until a worker takes it up.`,
 			},
 		}),
 		newCallbacksAct(callbacksAct{
-			use: "drop", short: "hide callbacks that were given up from list and --all", done: "hidden",
+			action: "callbacks.drop", use: "drop", short: "hide callbacks that were given up from list and --all", done: "hidden",
 			long: `drop hides callbacks that were given up from list, and from what retry and drop choose
 without an id. They stay given up: show tells of them, and retry ID still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",

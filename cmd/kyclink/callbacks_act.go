@@ -14,6 +14,7 @@ import (
 
 // callbacksAct is what a person decides for callbacks that were given up.
 type callbacksAct struct {
+	action                    string // in the audit trail
 	use, short, long, example string
 	done                      string // as in "12 hidden"
 	// do is false where it is another matter by now, and was left as it is.
@@ -62,6 +63,13 @@ func (o *callbacksOptions) run(cmd *cobra.Command) error {
 	}
 	return withShared(cmd, func(e *engine) error {
 		if !o.dryRun {
+			targets := distinct(o.ids)
+			if len(targets) == 0 {
+				targets = []string{chosenBy("host", o.host, "reason", o.reason, "batch", o.batch, "since", o.since, "before", o.before)}
+			}
+			if err := e.audit(cmd.Context(), o.action, targets...); err != nil {
+				return err
+			}
 			return o.apply(cmd, e, limit)
 		}
 		n, err := o.list(cmd, e, o.asJSON)

@@ -25,7 +25,7 @@ it. All of them are kept, however many they are, until their retention is over.`
 		s.newFailedList(),
 		newFailedShow(),
 		s.newAct(act{
-			use: "retry", short: "try failed requests again", done: "retried", do: retry, paced: true,
+			action: "failed.retry", use: "retry", short: "try failed requests again", done: "retried", do: retry, paced: true,
 			long: `retry starts a new run of failed requests: each gets a new end, with an event id of
 its own, and keeps its history. Its not_after is dropped. While the account is
 paused or its gate is closed they wait. What fails again meanwhile is not retried
@@ -33,7 +33,7 @@ by the same command.`,
 			example: "  kyclink failed retry A-1001\n  kyclink failed retry --reason workflow_rules --dry-run\n  kyclink failed retry --batch spring --rate 50/s",
 		}),
 		s.newAct(act{
-			use: "drop", short: "hide failed requests from list and --all", done: "hidden", do: hideFailed,
+			action: "failed.drop", use: "drop", short: "hide failed requests from list and --all", done: "hidden", do: hideFailed,
 			long: `drop hides failed requests from list, and from what retry and drop choose without
 an id. They stay failed: show tells of them, and retry ID still retries them.`,
 			example: "  kyclink failed drop A-1001\n  kyclink failed drop --reason invalid_request --before 720h",

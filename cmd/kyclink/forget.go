@@ -1,27 +1,24 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
 // forgetOptions says whose data is to go, and how.
 type forgetOptions struct {
-	ids                 []string
-	batch               string
-	yes, dryRun, asJSON bool
+	consent
+	ids            []string
+	batch          string
+	dryRun, asJSON bool
 }
 
 func newForget() *cobra.Command {
@@ -54,7 +51,7 @@ receivers of events have stored, nor FaceKi. Delete those yourself.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "forget all that this batch accepted first")
-	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	o.flag(cmd)
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what there is")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased, or would be, as JSON")
 	return cmd
@@ -69,7 +66,10 @@ func (o *forgetOptions) check(cmd *cobra.Command) error {
 	}
 	slices.Sort(o.ids)
 	o.ids = slices.Compact(o.ids)
-	return nil
+	if o.dryRun {
+		return nil
+	}
+	return o.consent.check(cmd)
 }
 
 func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
@@ -96,8 +96,16 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s would be erased, and all that names them\n", number(found, "request"))
 		return err
 	}
-	if !o.yes && !o.confirmed(cmd, found) {
-		return errors.New("nothing was erased")
+	if err := o.get(cmd, o.question(found)); err != nil {
+		return err
+	}
+	// Whose data it was is not to be known any more.
+	action, target := "links.erase", number(len(o.ids), "id")
+	if o.batch != "" {
+		action, target = "batches.erase", o.batch
+	}
+	if err := e.audit(ctx, action, target); err != nil {
+		return err
 	}
 	err = f.all(ctx, o.ids)
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
@@ -114,11 +122,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 	return cmp.Or(err, f.refusal())
 }
 
-// confirmed asks where somebody is there to answer.
-func (o *forgetOptions) confirmed(cmd *cobra.Command, found int) bool {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return true
-	}
+func (o *forgetOptions) question(found int) string {
 	whose := strings.Join(o.ids[:min(len(o.ids), 5)], ", ")
 	if len(o.ids) > 5 {
 		whose += ", …"
@@ -126,14 +130,7 @@ func (o *forgetOptions) confirmed(cmd *cobra.Command, found int) bool {
 	if o.batch != "" {
 		whose = fmt.Sprintf("batch %q", o.batch)
 	}
-	return asked(cmd.ErrOrStderr(), cmd.InOrStdin(), fmt.Sprintf("Erase %s of %s, for good? [y/N] ", number(found, "request"), whose))
-}
-
-func asked(w io.Writer, r io.Reader, question string) bool {
-	fmt.Fprint(w, question)
-	answer, _ := bufio.NewReader(r).ReadString('\n') // no answer is a no
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+	return fmt.Sprintf("Erase %s of %s, for good?", number(found, "request"), whose)
 }
 
 // forgotten counts what was erased, by kind.

@@ -95,7 +95,7 @@ func TestForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 put aside, 2 from the rejects and the audit trail", "", "forget", "P-0002", "P-0004")
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 put aside, 2 from the rejects and the audit trail", "", "forget", "--yes", "P-0002", "P-0004")
 	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
@@ -105,13 +105,13 @@ func TestForget(t *testing.T) {
 		return b.Counts[record.Created] == 227 && b.Counts[record.Failed] == 1
 	}
 	eventually(t, "all have ended", ended)
-	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "P-0003", "P-0005", "--json")
+	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "--yes", "P-0003", "P-0005", "--json")
 	worker.signal(syscall.SIGTERM)
 	worker.exit()
 	if left := traces(t, rdb, "P-0003", "P-0005"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
-	expect(0, "erased: 0 requests", "P-0003: no request with this application id is known", "forget", "P-0003")
+	expect(0, "erased: 0 requests", "P-0003: no request with this application id is known", "forget", "--yes", "P-0003")
 	conserved(t, book, "autumn", 250)
 
 	// Whoever was forgotten may be asked for anew.
@@ -131,7 +131,7 @@ func TestForget(t *testing.T) {
 	})
 	expect(64, "", "say whose data", "forget")
 	expect(64, "", "contradict", "forget", "A", "--batch", "spring")
-	expect(1, "", "there is no batch", "forget", "--batch", "winter")
+	expect(1, "", "there is no batch", "forget", "--yes", "--batch", "winter")
 }
 
 // A batch is forgotten in two goes, the first of which is killed; what joined it
@@ -211,13 +211,13 @@ func TestForgetWaitsForACall(t *testing.T) {
 		return link.Status
 	}
 	eventually(t, "it is being called", func() bool { return status() == tasks.Status(record.Calling) })
-	code, _, stderr := kyclink(t, settings, "forget", "P-0001")
+	code, _, stderr := kyclink(t, settings, "forget", "--yes", "P-0001")
 	if code != 1 || !strings.Contains(stderr, "1 left: being called") || !strings.Contains(stderr, "try again in") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	eventually(t, "its call has ended", func() bool { return status().Ended() })
 	eventually(t, "it is forgotten", func() bool {
-		code, _, _ := kyclink(t, settings, "forget", "P-0001")
+		code, _, _ := kyclink(t, settings, "forget", "--yes", "P-0001")
 		return code == 0 && status() == ""
 	})
 	eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })

@@ -120,7 +120,7 @@ func (f *forgetting) all(ctx context.Context, ids []string) (err error) {
 
 // wholeBatch cancels a batch and erases what it accepted first.
 func (f *forgetting) wholeBatch(ctx context.Context) error {
-	if err := f.book.Steer(ctx, f.batch, ledger.CancelBatch); err != nil {
+	if err := f.book.Steer(ctx, f.batch, ledger.CloseBatch); err != nil {
 		return err
 	}
 	if err := f.book.CallOff(ctx, f.batch.Number, func(int) {}); err != nil {

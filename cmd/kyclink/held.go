@@ -25,16 +25,17 @@ bill a second link, or drop.`,
 	cmd.AddCommand(
 		s.newList("", "  kyclink held list\n  kyclink held list --reason unknown_outcome --since 24h --json"),
 		s.newAct(act{
-			use: "retry", short: "let held requests go on", done: "retried", do: retry, paced: true,
+			action: "held.retry", use: "retry", short: "let held requests go on", done: "retried", do: retry, paced: true,
 			long: `retry lets held requests go on in the same run: they are called again, which may
 make a second link. Attempts and possible duplicates are counted on. While the
 account is paused or its gate is closed they wait.`,
 			example: "  kyclink held retry A-1001\n  kyclink held retry --batch spring --dry-run\n  kyclink held retry --all --rate 50/s",
 		}),
 		s.newAct(act{
-			use: "drop", short: "cancel held requests", done: "cancelled", do: dropHeld,
+			action: "held.drop", use: "drop", short: "cancel held requests", done: "cancelled", do: dropHeld, final: true,
 			long: `drop ends held requests as cancelled, with the event link.cancelled. A link that
-comes late all the same is kept on the record.`,
+comes late all the same is kept on the record. This cannot be undone; it asks first,
+or needs --yes.`,
 			example: "  kyclink held drop A-1001 A-1002\n  kyclink held drop --reason unusable_answer --before 72h",
 		}),
 	)

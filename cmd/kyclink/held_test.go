@@ -48,11 +48,13 @@ func with(all []tasks.Link, status tasks.Status) []tasks.Link {
 }
 
 // ndjson reads what --json prints.
-func ndjson(t testing.TB, text string) []tasks.Link {
+func ndjson(t testing.TB, text string) []tasks.Link { t.Helper(); return ndjsonOf[tasks.Link](t, text) }
+
+func ndjsonOf[T any](t testing.TB, text string) []T {
 	t.Helper()
-	var out []tasks.Link
+	var out []T
 	for line := range strings.Lines(text) {
-		var l tasks.Link
+		var l T
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
@@ -94,11 +96,11 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 	expect(64, "", `no request is held for "timeout"; use one of [unknown_outcome unusable_answer]`, "held", "list", "--reason", "timeout")
 
 	expect(0, "P-0015", "kyclink: 2 would be cancelled", "held", "drop", "P-0015", "P-0005", "--dry-run")
-	dropped := ndjson(t, expect(0, "{", "kyclink: 2 cancelled", "held", "drop", "P-0015", "P-0005", "--json"))
+	dropped := ndjson(t, expect(0, "{", "kyclink: 2 cancelled", "held", "drop", "--yes", "P-0015", "P-0005", "--json"))
 	if len(with(dropped, tasks.Cancelled)) != 2 {
 		t.Errorf("dropped: %+v", dropped)
 	}
-	expect(0, "", "P-0005 is cancelled, not held: it is left as it is\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "P-0005")
+	expect(0, "", "P-0005 is cancelled, not held: it is left as it is\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "--yes", "P-0005")
 	expect(0, "held", "", "show", "P-0005") // why it was is kept
 	expect(0, "", "kyclink: 0 retried", "held", "retry", "--all", "--before", "2020-01-01T00:00:00Z")
 	// While FaceKi still loses the answers, each retry is one call and one hold more.

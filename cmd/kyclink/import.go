@@ -87,6 +87,11 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	defer func() { _ = in.Close() }()
 	tellMapping(cmd.ErrOrStderr(), in, "ignored")
 	return withShared(cmd, func(e *engine) error {
+		if !o.dryRun {
+			if err := e.audit(cmd.Context(), "batches.import", batch.Name); err != nil {
+				return err
+			}
+		}
 		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, Again: o.again})
 	})
 }

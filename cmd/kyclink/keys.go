@@ -74,7 +74,7 @@ func newKeysCreate() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := byHand(cmd.Context(), e, "keys.create", issued); err != nil {
+				if err := e.audit(context.WithoutCancel(cmd.Context()), "keys.create", issued.ID); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: key %s (%s) may %s; keep it safe, it is shown this once\n",
@@ -150,7 +150,7 @@ func newKeysRevoke() *cobra.Command {
 				case err != nil:
 					return err
 				}
-				if err := byHand(cmd.Context(), e, "keys.revoke", issued); err != nil {
+				if err := e.audit(context.WithoutCancel(cmd.Context()), "keys.revoke", issued.ID); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "key %s (%s) is revoked\n", issued.ID, issued.Name)
@@ -158,9 +158,4 @@ func newKeysRevoke() *cobra.Command {
 			})
 		},
 	}
-}
-
-// byHand puts into the audit trail what was done to a key on the command line.
-func byHand(ctx context.Context, e *engine, action string, k api.Issued) error {
-	return api.NewTrail(e.rdb, e.cfg.Account).Append(context.WithoutCancel(ctx), api.Change{Action: action, Target: k.ID})
 }

@@ -41,7 +41,7 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(expect(0, "", "", "audit", "--since", "1h")), "\n")
-	if len(lines) != 4 || !strings.Contains(lines[0], "command line") || !strings.Contains(lines[2], "keys.revoke") ||
+	if len(lines) != 4 || !strings.Contains(lines[0], whoami()) || !strings.Contains(lines[2], "keys.revoke") ||
 		!strings.HasSuffix(lines[3], "A-1  request r-1") || !strings.Contains(lines[3], got.ID+" shop") {
 		t.Errorf("audit:\n%s", strings.Join(lines, "\n"))
 	}

@@ -59,6 +59,9 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 // request asks for a link, and waits for it where wait is more than 0.
 func request(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
 	ctx, client := cmd.Context(), e.producer(nil)
+	if err := e.audit(ctx, "links.request", req.ApplicationID); err != nil {
+		return err
+	}
 	link, err := client.Enqueue(ctx, req)
 	if err != nil {
 		return notAccepted(err)

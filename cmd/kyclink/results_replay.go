@@ -86,6 +86,13 @@ func (r *replay) run(cmd *cobra.Command, e *engine, limit *rate.Limiter) error {
 			return err
 		}
 	}
+	targets := r.ids
+	if len(targets) == 0 {
+		targets = []string{chosenBy("batch", r.batch, "since", r.since)}
+	}
+	if err := e.audit(ctx, "results.replay", targets...); err != nil {
+		return err
+	}
 	far, err := r.begin(cmd, e, book, which)
 	if err != nil {
 		return err

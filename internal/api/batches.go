@@ -149,6 +149,9 @@ func (a *API) cancelBatch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if b.Status != ledger.BatchCancelled { // it was done
+		return c.json(http.StatusOK, b)
+	}
 	alive, stop := a.underway(c)
 	defer stop(nil)
 	ending, over := context.WithTimeout(alive, actFor)

@@ -56,8 +56,10 @@ type Keys interface {
 type Change struct {
 	// At is by Redis' clock; whoever appends leaves it zero.
 	At time.Time
-	// Key is whose it was.
+	// Key is whose it was; its zero value for what was done on the command line.
 	Key Key
+	// By is who did it on the command line, as user@host; empty for a key.
+	By string
 	// Action is what was done, such as "links.request" or "batches.pause".
 	Action string
 	// Target is to what: an application id, a batch's name, or empty for the

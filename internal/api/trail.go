@@ -33,10 +33,11 @@ func NewTrail(rdb redis.UniversalClient, account string) *Trail {
 
 // Append is [Audit]'s Append.
 func (t *Trail) Append(ctx context.Context, c Change) error {
-	err := t.rdb.XAdd(ctx, &redis.XAddArgs{
-		Stream: t.key, MaxLen: maxTrail, Approx: true,
-		Values: []string{"key", c.Key.ID, "name", c.Key.Name, "action", c.Action, "target", c.Target, "request", c.RequestID},
-	}).Err()
+	values := []string{"key", c.Key.ID, "name", c.Key.Name, "action", c.Action, "target", c.Target, "request", c.RequestID}
+	if c.By != "" {
+		values = append(values, "by", c.By)
+	}
+	err := t.rdb.XAdd(ctx, &redis.XAddArgs{Stream: t.key, MaxLen: maxTrail, Approx: true, Values: values}).Err()
 	if err != nil {
 		return fmt.Errorf("write the audit trail: %w", err)
 	}
@@ -77,7 +78,7 @@ func change(e redis.XMessage) (Change, error) {
 		return Change{}, fmt.Errorf("read entry %s of the audit trail: %w", e.ID, err)
 	}
 	return Change{
-		At: time.UnixMilli(ms).UTC(), Key: Key{ID: field("key"), Name: field("name")},
+		At: time.UnixMilli(ms).UTC(), Key: Key{ID: field("key"), Name: field("name")}, By: field("by"),
 		Action: field("action"), Target: field("target"), RequestID: field("request"),
 	}, nil
 }

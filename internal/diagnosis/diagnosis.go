@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -72,7 +73,11 @@ func (s Snapshot) pausedBatch() string {
 	if refused := s.Batch.Refused(); refused != "" {
 		return fmt.Sprintf("batch %q is paused: %s; correct that, then kyclink batch resume %s continues it", s.Batch.Batch, refused, s.Batch.Batch)
 	}
-	return fmt.Sprintf("batch %q is paused; kyclink batch resume %s continues it", s.Batch.Batch, s.Batch.Batch)
+	text := ""
+	if s.Batch.Reason != fault.Paused { // else a person paused it
+		text = because(string(s.Batch.Reason), s.Batch.Message)
+	}
+	return fmt.Sprintf("batch %q is paused%s; kyclink batch resume %s continues it", s.Batch.Batch, text, s.Batch.Batch)
 }
 
 func (s Snapshot) gate() string {
@@ -85,7 +90,7 @@ func (s Snapshot) gate() string {
 	case g.State == "ramping":
 		return fmt.Sprintf("the gate is open again%s, and the rate is rising to %s", since(g.Since), s.Rate.Limit)
 	}
-	text := fmt.Sprintf("the gate is %s%s%s", g.State, since(g.Since), because(g.Reason, ""))
+	text := fmt.Sprintf("the gate is %s%s%s", g.State, since(g.Since), because(g.Reason, g.Message))
 	if !g.NextProbe.IsZero() {
 		text += ", next probe " + moment(g.NextProbe)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -19,7 +20,8 @@ func TestWhy(t *testing.T) {
 	}
 	queued := link(tasks.Link{Status: tasks.Queued})
 	bulk := link(tasks.Link{Status: tasks.Waiting, Lane: tasks.Bulk, Batch: "spring"})
-	paused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused}
+	paused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.Paused}
+	refused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.RowsRefused, Message: "20 calls in a row were refused: redirectUrl is wrong"}
 	down := admission.GateStatus{State: "closed", Reason: "outage", Since: at, NextProbe: at.Add(5 * time.Second)}
 	rate := admission.RateStatus{Limit: "5/s", Burst: 5}
 	for _, tt := range []struct {
@@ -36,10 +38,14 @@ func TestWhy(t *testing.T) {
 			"it is held for a person (unusable_answer: no URL); kyclink show A-1 says what can be done"},
 		{"paused batch", Snapshot{Workers: 1, Gate: down, Link: bulk, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
 		{"paused batch alone", Snapshot{Workers: 1, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
+		{"batch whose rows are refused", Snapshot{Workers: 1, Link: bulk, Batch: refused},
+			`batch "spring" is paused (rows_refused: 20 calls in a row were refused: redirectUrl is wrong); kyclink batch resume spring continues it`},
 		{"an interactive request of a paused batch", Snapshot{Workers: 1, Link: link(tasks.Link{Status: tasks.Queued, Batch: "spring"}), Batch: paused}, ""},
 		{"paused account", Snapshot{Account: "default", Workers: 1, Gate: admission.GateStatus{State: "closed", Reason: "paused", Since: at}, Link: queued},
 			`account "default" is paused since 2026-11-29T10:00:00Z; kyclink account resume continues it`},
 		{"outage", Snapshot{Workers: 1, Gate: down, Link: queued}, "the gate is closed since 2026-11-29T10:00:00Z (outage), next probe 2026-11-29T10:00:05Z"},
+		{"refused", Snapshot{Workers: 1, Gate: admission.GateStatus{State: "closed", Reason: "refused", Message: "FaceKi refuses the credentials (HTTP 401)", Since: at}},
+			"the gate is closed since 2026-11-29T10:00:00Z (refused: FaceKi refuses the credentials (HTTP 401))"},
 		{"probing", Snapshot{Workers: 1, Gate: admission.GateStatus{State: "probing", Reason: "outage", Since: at}, Link: queued}, "the gate is probing since 2026-11-29T10:00:00Z (outage)"},
 		{"ramping", Snapshot{Workers: 1, Gate: admission.GateStatus{State: "ramping", Since: at}, Rate: rate}, "the gate is open again since 2026-11-29T10:00:00Z, and the rate is rising to 5/s"},
 		{"after a fault", Snapshot{Workers: 1, Rate: rate, RetryAt: at,

@@ -229,7 +229,10 @@ type Control string
 const (
 	PauseBatch  Control = "pause"
 	ResumeBatch Control = "resume"
+	// CancelBatch leaves a batch of which nothing can be cancelled as it is: done.
 	CancelBatch Control = "cancel"
+	// CloseBatch cancels a batch whatever is left of it, so that it takes no more rows.
+	CloseBatch Control = "close"
 )
 
 // Steer pauses, resumes or cancels a batch; to ask for what is so already
@@ -244,7 +247,7 @@ func (l *Ledger) Steer(ctx context.Context, b Batch, c Control) error {
 		return fmt.Errorf("batch %q is not there any more", b.Batch)
 	case err != nil:
 		return fmt.Errorf("%s batch %q: %w", c, b.Batch, err)
-	case reply == string(BatchCancelled) && c != CancelBatch:
+	case reply == string(BatchCancelled) && (c == PauseBatch || c == ResumeBatch):
 		return &tasks.CancelledError{Batch: b.Batch}
 	}
 	return nil

@@ -1,9 +1,11 @@
 -- control pauses, resumes or cancels a batch as a whole.
 --
--- ARGV[1] the batch's number   ARGV[2] 'pause', 'resume' or 'cancel'
--- Returns what it is then: 'running', 'paused' or 'cancelled'; false where there
--- is no such batch. What is cancelled stays so. What was counted of calls that were
--- refused as wrong begins anew.
+-- ARGV[1] the batch's number   ARGV[2] 'pause', 'resume', 'cancel', or 'close': cancel
+-- it whatever is left of it
+-- Returns what it is then: 'running', 'paused', 'cancelled' or 'done'; false where
+-- there is no such batch. What is cancelled stays so. A batch that is done, so that
+-- nothing of it can be cancelled, is left as it is by 'cancel'. What was counted of
+-- calls that were refused as wrong begins anew.
 --
 -- What mark has to heed is a field of the account, which it reads anyway: that a
 -- batch is paused, or cancelled and not all of its requests have ended yet.
@@ -11,6 +13,13 @@ local n, want = ARGV[1], ARGV[2]
 local key = batch_key(n)
 if redis.call('EXISTS', key) == 0 then return false end
 if redis.call('HGET', key, 'status') == 'cancelled' then return 'cancelled' end
+local function count(...)
+  local sum = 0
+  for _, n in ipairs(redis.call('HMGET', key, ...)) do sum = sum + tonumber(n or 0) end
+  return sum
+end
+if want == 'cancel' and count('waiting', 'queued', 'calling', 'held') == 0
+  and count('created', 'failed', 'cancelled', 'erased', 'joined') > 0 then return 'done' end
 redis.call('HDEL', key, 'reason', 'message', 'refused', 'refused_at')
 if want == 'resume' then
   redis.call('HDEL', key, 'status')
@@ -21,7 +30,7 @@ end
 local status = want == 'pause' and 'paused' or 'cancelled'
 redis.call('HSET', key, 'status', status)
 redis.call('HSET', account_key(), stop_field(n), status)
-if want == 'cancel' then
+if status == 'cancelled' then
   redis.call('ZADD', cancelling_key(), ms(now), n)
   -- What is retried from now on is another matter.
   if redis.call('EXISTS', again_key(n)) == 1 then redis.call('RENAME', again_key(n), off_key(n)) end

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// consent is a person's to something that cannot be undone.
+type consent struct{ yes bool }
+
+func (c *consent) flag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask; needed where there is no terminal to ask at")
+}
+
+// check refuses what nobody could be asked for. It comes before anything is read.
+func (c *consent) check(cmd *cobra.Command) error {
+	if c.yes || term.IsTerminal(int(os.Stdin.Fd())) {
+		return nil
+	}
+	return usageError(cmd, fmt.Errorf("%s cannot be undone, and there is no terminal to ask at; give --yes to do it all the same", cmd.CommandPath()))
+}
+
+// get asks, where --yes was not given. A signal while it asks is a no.
+func (c *consent) get(cmd *cobra.Command, question string) error {
+	if c.yes {
+		return nil
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
+	answered := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is a no
+		answered <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-answered:
+		if answer == "y" || answer == "yes" {
+			return nil
+		}
+	case <-cmd.Context().Done():
+		fmt.Fprintln(cmd.ErrOrStderr())
+		return fmt.Errorf("%w: nothing was changed", context.Cause(cmd.Context()))
+	}
+	return errors.New("nothing was changed")
+}
