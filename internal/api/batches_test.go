@@ -65,6 +65,51 @@ func TestABatchIsSent(t *testing.T) {
 	}
 }
 
+// Bodies come as spreadsheets save them and browsers name them.
+func TestABatchAsSpreadsheetsSaveIt(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	const mark = "\ufeff"
+	for i, tt := range []struct{ kind, body string }{
+		{"text/csv; charset=utf8", "application_id,redirect_url\nB-%d,https://shop.example/\n"},
+		{"text/csv;charset=UTF-8", mark + "application_id\nB-%d\n"},
+		{"text/csv", "Application ID;Redirect URL\r\nB-%d;https://shop.example/\r\n;\r\n"},
+		{"text/csv", "sep=;\r\napplication_id;documentOptional\r\nB-%d;TRUE\r\n"},
+		{"text/csv", "application_id\tredirect_url\rB-%d\thttps://shop.example/\r"},
+		{excelType, mark + "application_id|lane\r\nB-%d|\r\n"},
+		{"text/csv; charset=windows-1252", "application_id,redirect_url\nB-\xeb%d,https://shop.example/\n"},
+		{"text/csv", "\xff\xfea\x00p\x00p\x00i\x00d\x00\n\x00B\x00%d\x00\n\x00"},
+		{ndjsonType + "; charset=utf8", mark + "{\"application_id\":\"B-%d\"}\r{\"application_id\":\"B-1%[1]d\",\"status\":\"created\"}"},
+	} {
+		a := s.ask("POST", fmt.Sprintf("/v1/batches?batch=b%d", i), fmt.Sprintf(tt.body, i), "Content-Type", tt.kind)
+		did := decoded[imported](t, s.expect(a, http.StatusOK, ""))
+		if did.Rows == 0 || did.Accepted != did.Rows {
+			t.Errorf("%s %q: %+v", tt.kind, tt.body, did)
+		}
+	}
+	for _, tt := range []struct {
+		kind, body string
+		status     int
+		says       string
+	}{
+		{"text/csv; charset=klingon", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "klingon"},
+		{"application/json", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "application/json"},
+		{csvType, "application_id,redirect_ulr\nC-1,\n", http.StatusBadRequest, "nearly redirect_url"},
+		{csvType, "application_id,redirect_url\n", http.StatusBadRequest, "a header and no rows"},
+		{csvType, "application_id,stra\xdfe\nC-1,\n", http.StatusBadRequest, "charset=windows-1252"},
+		{excelType, "PK\x03\x04 and so on", http.StatusBadRequest, "Excel workbook"},
+	} {
+		a := s.ask("POST", "/v1/batches?batch=c", tt.body, "Content-Type", tt.kind)
+		if a.StatusCode != tt.status || !strings.Contains(string(a.body), tt.says) {
+			t.Errorf("%s %q: %d, %s", tt.kind, tt.body, a.StatusCode, a.body)
+		}
+	}
+	a := s.ask("POST", "/v1/links", `{"application_id":"C-2"}`, "Content-Type", "application/json; charset=windows-1252")
+	if a.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("a request in another charset: %d", a.StatusCode)
+	}
+}
+
 // Whoever follows next gets each batch once, also those that are made meanwhile.
 func TestBatchesArePaged(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -276,25 +277,30 @@ func (c *call) onlyQuery() error {
 	return err
 }
 
-// contentType reads the type of the body.
-func (c *call) contentType(want ...string) (string, error) {
+// contentType reads the type of the body, and its charset, which must be a known
+// one; empty where it is UTF-8.
+func (c *call) contentType(want ...string) (media, charset string, err error) {
 	given := c.r.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(given)
-	charset := strings.ToLower(params["charset"])
-	if err != nil || !slices.Contains(want, media) || charset != "" && charset != "utf-8" {
-		return "", wrongMediaType(given, want...)
+	if charset = strings.ToLower(params["charset"]); charset == "utf-8" || charset == "utf8" {
+		charset = ""
+	}
+	if err != nil || !slices.Contains(want, media) || (bulk.Reading{Encoding: charset}).Validate() != nil {
+		return "", "", wrongMediaType(given, want...)
 	}
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return "", newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "The body is of another type",
+		return "", "", newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "The body is of another type",
 			"the body is compressed; send it as it is, without Content-Encoding")
 	}
-	return media, nil
+	return media, charset, nil
 }
 
 // body reads a body that is one request.
 func (c *call) body() ([]byte, error) {
-	if _, err := c.contentType("application/json"); err != nil {
+	if _, charset, err := c.contentType("application/json"); err != nil {
 		return nil, err
+	} else if charset != "" {
+		return nil, wrongMediaType(c.r.Header.Get("Content-Type"), "application/json")
 	}
 	if c.r.ContentLength > maxRequest {
 		return nil, tooLarge(maxRequest)

@@ -48,7 +48,7 @@ var directions = sync.OnceValues(func() (routers.Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range []string{csvType, ndjsonType, "application/yaml"} {
+	for _, kind := range []string{csvType, excelType, ndjsonType, "application/yaml"} {
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder) // they are described as text
 	}
 	return gorillamux.NewRouter(doc)

@@ -23,6 +23,7 @@ const (
 // The types of a batch's body.
 const (
 	csvType    = "text/csv"
+	excelType  = "application/vnd.ms-excel" // which Windows gives for a CSV
 	ndjsonType = "application/x-ndjson"
 )
 
@@ -122,7 +123,7 @@ func (a *API) postBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	media, err := c.contentType(csvType, ndjsonType)
+	media, charset, err := c.contentType(csvType, ndjsonType, excelType)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (a *API) postBatch(c *call) error {
 	}
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
-	reading := bulk.Reading{Format: bulk.CSV, Strict: true}
+	reading := bulk.Reading{Format: bulk.CSV, Encoding: charset, Strict: true}
 	if media == ndjsonType {
 		reading.Format = bulk.NDJSON
 	}

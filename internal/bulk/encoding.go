@@ -63,7 +63,11 @@ func (in *Input) unicodeText(text *bufio.Reader) (*bufio.Reader, error) {
 	}
 	switch {
 	case bytes.HasPrefix(start, []byte(magicZip)):
-		return nil, in.unusable("is an Excel workbook or another zip file, not text; give a workbook the suffix .xlsx, or save it as CSV", nil)
+		do := "give a workbook the suffix .xlsx, or save it as CSV"
+		if in.file == nil {
+			do = "save it as CSV, and send that"
+		}
+		return nil, in.unusable("is an Excel workbook or another zip file, not text; "+do, nil)
 	case bytes.HasPrefix(start, []byte(magicOLE)):
 		return nil, in.unusable("is a workbook of an old Excel, or one with a password; save it as .xlsx without a password, or as CSV", nil)
 	case has(byteOrderMark):
