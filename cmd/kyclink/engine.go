@@ -46,6 +46,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	if e.rdb, err = e.openRedis(ctx); err != nil {
 		return nil, err
 	}
+	e.warnUnencrypted()
 	if cfg.InProcess {
 		url, stop, err := simulator.New(simulator.Config{}).Start()
 		if err != nil {
@@ -81,6 +82,14 @@ func (e *engine) lasting(d time.Duration) time.Duration {
 		return 0
 	}
 	return d
+}
+
+// warnUnencrypted is for processes that stay: a command of a moment would repeat it.
+func (e *engine) warnUnencrypted() {
+	if hosts := e.cfg.Redis.Unencrypted(); hosts != "" {
+		e.log.Warn("the connection to Redis is not encrypted: its password, links and metadata cross the network in plain text; "+
+			"use rediss:// in KYCLINK_REDIS_URL", zap.String("redis", hosts))
+	}
 }
 
 func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {

@@ -62,3 +62,17 @@ func TestARefusedProcessChangesNothing(t *testing.T) {
 		t.Errorf("%d calls", calls)
 	}
 }
+
+// A Redis that answers and cannot be used is explained, not only quoted.
+func TestAFullRedisIsExplained(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--maxmemory", "100kb")
+	_, setting := upstream(t, `{}`)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL, setting}
+	for _, args := range [][]string{{"request", "--application-id", "A-1"}, {"worker", "--simulate"}} {
+		code, _, stderr := kyclink(t, settings, args...)
+		if code != 1 || !strings.Contains(stderr, "OOM") || !strings.Contains(stderr, "its memory is full; raise its maxmemory") {
+			t.Errorf("%v: exit code %d:\n%s", args, code, stderr)
+		}
+	}
+}

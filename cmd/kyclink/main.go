@@ -64,7 +64,11 @@ func run(args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && err.Error() != "" {
-		fmt.Fprintln(os.Stderr, "kyclink: "+err.Error())
+		text := "kyclink: " + err.Error()
+		if more := config.Explain(err); more != "" {
+			text += "\n" + more
+		}
+		fmt.Fprintln(os.Stderr, text)
 	}
 	return exitCode(err)
 }

@@ -57,6 +57,7 @@ It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
 				return err
 			}
 			defer e.close()
+			e.warnUnencrypted()
 			e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account})
 			return e.serve(cmd.Context(), l, watched)
 		},

@@ -75,7 +75,7 @@ const hookSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
 func TestEverySettingIsRead(t *testing.T) {
 	c, err := config.Load(environ(map[string]string{
 		"KYCLINK_ACCOUNT": "shop-2", "KYCLINK_REDIS_URL": "redis://h1:26379?master_name=m", "KYCLINK_REDIS_MODE": "sentinel",
-		"KYCLINK_REDIS_ALLOW_EVICTION": "true", "FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret",
+		"KYCLINK_REDIS_ALLOW_EVICTION": "true", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY": "true", "FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret",
 		"FACEKI_BASE_URL": "http://127.0.0.1:9999/x", "FACEKI_AUTH": "get", "FACEKI_EXPIRY_TYPE": "string",
 		"FACEKI_LINK_HOSTS": "a.example,b.example", "FACEKI_TIMEOUT": "2s", "FACEKI_WORKFLOW_ID": "w",
 		"KYCLINK_EXPIRY_MINUTES": "1", "KYCLINK_MAX_ATTEMPTS": "99", "KYCLINK_CONCURRENCY": "1000",
@@ -89,7 +89,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	}
 	want := config.Config{
 		Account: "shop-2",
-		Redis:   config.Redis{URL: "redis://h1:26379?master_name=m", Mode: config.Sentinel, AllowEviction: true},
+		Redis:   config.Redis{URL: "redis://h1:26379?master_name=m", Mode: config.Sentinel, AllowEviction: true, AllowSkipVerify: true},
 		FaceKi: faceki.Config{
 			ClientID: "id", ClientSecret: "secret", BaseURL: "http://127.0.0.1:9999/x", Auth: "get", ExpiryType: "string",
 			LinkHosts: []string{"a.example", "b.example"}, Timeout: 2 * time.Second,
@@ -226,7 +226,7 @@ func TestLogFormatFollowsTheTerminal(t *testing.T) {
 // Every variable that this version reads, set to nothing: each is named once.
 func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
 	for _, name := range []string{
-		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_URL_FILE", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_ACCOUNT",
+		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_URL_FILE", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT", "FACEKI_WORKFLOW_ID",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT",

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,6 +37,8 @@ const (
 	// poolSize is for connections to a server, where the URL gives no pool_size.
 	// A slot holds one for the length of a script, so that few serve many slots.
 	poolSize = 64
+	// leastPool is the smallest pool in which nobody waits for long.
+	leastPool = 8
 	// reloadEvery is how often a cluster's client asks which node has which slot.
 	// While a node is gone it learns of the one in its place in no other way, and
 	// go-redis' own interval is a minute.
@@ -51,6 +55,9 @@ type Redis struct {
 	Mode string `env:"KYCLINK_REDIS_MODE, default=single"`
 	// AllowEviction lets Connect take a Redis that may throw keys away.
 	AllowEviction bool `env:"KYCLINK_REDIS_ALLOW_EVICTION"`
+	// AllowSkipVerify lets the URL say skip_verify: then anybody in between can
+	// pretend to be Redis.
+	AllowSkipVerify bool `env:"KYCLINK_REDIS_ALLOW_SKIP_VERIFY"`
 }
 
 // Validate gives all problems at once, each with its variable's name.
@@ -68,9 +75,9 @@ func (r Redis) Validate() []error {
 	// Whoever got the mode wrong meant one of them.
 	var unread error
 	for _, mode := range modes {
-		at, err := Redis{URL: r.URL, Mode: mode}.open()
+		s, err := Redis{URL: r.URL, Mode: mode}.open()
 		if err == nil {
-			return append(problems, wrongPorts(at.addr)...)
+			return append(append(problems, wrongPorts(s.addr)...), s.problems(r.AllowSkipVerify)...)
 		}
 		unread = cmp.Or(unread, err)
 	}
@@ -91,6 +98,10 @@ func wrongPorts(addresses string) []error {
 type server struct {
 	client func() redis.UniversalClient
 	addr   string
+	mode   string
+	master string // its name, with sentinels
+	pool   int    // connections at most
+	tls    *tls.Config
 }
 
 // open reads the URL. Everything is read where it is written: what a replica says
@@ -109,7 +120,7 @@ func (r Redis) open() (server, error) {
 			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", ")}, nil
+		return server{func() redis.UniversalClient { return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
 		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
@@ -117,15 +128,54 @@ func (r Redis) open() (server, error) {
 		}
 		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", ")}, nil
+		return server{func() redis.UniversalClient { return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	default:
 		o, err := redis.ParseURL(string(r.URL))
 		if err != nil {
 			return wrong("redis://user:password@host:6379/0")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewClient(o) }, o.Addr}, nil
+		return server{func() redis.UniversalClient { return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	}
+}
+
+// poolOf is how many connections there may be at most.
+func poolOf(size, most int) int {
+	if most > 0 {
+		return min(size, most)
+	}
+	return size
+}
+
+// problems are what a URL says that can be read and must not be.
+func (s server) problems(allowSkipVerify bool) []error {
+	var problems []error
+	if s.pool < leastPool {
+		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_URL allows %d connections (pool_size, max_active_conns); allow at least %d, or leave it out for %d",
+			s.pool, leastPool, poolSize))
+	}
+	if s.tls != nil && s.tls.InsecureSkipVerify && !allowSkipVerify {
+		problems = append(problems, errors.New("KYCLINK_REDIS_URL says skip_verify: anybody in between could pretend to be Redis; "+
+			"add the CA's certificate to the system's (SSL_CERT_FILE), or set KYCLINK_REDIS_ALLOW_SKIP_VERIFY=true"))
+	}
+	return problems
+}
+
+// Unencrypted names the hosts to which passwords, links and metadata go in plain
+// text, beyond this machine; "" where there are none.
+func (r Redis) Unencrypted() string {
+	s, err := r.open()
+	if r.URL == "" || err != nil || s.tls != nil {
+		return ""
+	}
+	var hosts []string
+	for addr := range strings.SplitSeq(s.addr, ", ") {
+		host, _, err := net.SplitHostPort(addr)
+		if ip := net.ParseIP(host); err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ", ")
 }
 
 func orDefault(given, byDefault int) int {
@@ -168,7 +218,7 @@ func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEvict
 // place; one that is away is no reason not to start.
 func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEviction bool, log *zap.Logger) error {
 	fit := func(ctx context.Context, node *redis.Client) error {
-		return server{addr: node.Options().Addr}.fit(ctx, node, allowEviction, log)
+		return server{addr: node.Options().Addr, mode: Cluster}.fit(ctx, node, allowEviction, log)
 	}
 	if err := cluster.ForEachMaster(ctx, fit); err != nil {
 		return err
@@ -182,19 +232,6 @@ func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEvicti
 	})
 }
 
-func (s server) unreachable(ctx context.Context, err error) error {
-	at := fmt.Sprintf("Redis at %s (KYCLINK_REDIS_URL)", s.addr)
-	switch {
-	case redis.IsAuthError(err) || redis.IsPermissionError(err):
-		return fmt.Errorf("%s refuses us: %w; check the user and the password in the URL", at, err)
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s cannot be reached: no answer within %s (%w); check the address, the network, and whether the URL "+
-			"should start with rediss:// (TLS)", at, connectWithin, err)
-	default:
-		return fmt.Errorf("%s cannot be reached: %w; check that it runs, and the address", at, err)
-	}
-}
-
 // fit looks at one server's INFO, as CONFIG GET is forbidden by many providers.
 func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, log *zap.Logger) error {
 	text, err := rdb.Info(ctx).Result()
@@ -202,6 +239,9 @@ func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, 
 		return s.unreachable(ctx, err)
 	}
 	info := parseInfo(text)
+	if means := s.roleProblem(info); means != "" {
+		return s.wrong(means) // the rest is another server's matter
+	}
 	var problems []string
 	if version := info["redis_version"]; tooOld(version) {
 		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s is version %s; use 6.2 or newer, "+
