@@ -24,6 +24,7 @@ func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
 	if got := why(asked); !strings.HasPrefix(got, "no worker is running for account") {
 		t.Errorf("without a worker: %q", got)
 	}
+	s.must(s.ledger.Join(t.Context()))
 	alive = true
 	s.must(s.api.account.Pause(t.Context()))
 	s.eventually("the pause is named", func() bool { return strings.Contains(why(asked), "is paused since") })

@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
 		"internal/intake":           {"tasks", "internal/fault", "internal/record"},
 		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/record"},
-		"internal/diagnosis":        {"tasks", "internal/admission", "internal/fault", "internal/ledger", "internal/record"},
+		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", "internal/record"},
 		"internal/ops":              {"internal/fault", "internal/ledger", "internal/record"},
 		"internal/record":           {},
 		"internal/failpoint":        {},
@@ -76,6 +76,7 @@ func testArrows() map[string][]string {
 		"internal/record":           {"internal/redistest"},
 		"internal/config":           servers,
 		"internal/telemetry":        servers,
+		"internal/diagnosis":        {"internal/fault"},
 		"internal/ops":              {"internal/admission", "internal/redistest"},
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -73,11 +72,7 @@ func (s Snapshot) pausedBatch() string {
 	if refused := s.Batch.Refused(); refused != "" {
 		return fmt.Sprintf("batch %q is paused: %s; correct that, then kyclink batch resume %s continues it", s.Batch.Batch, refused, s.Batch.Batch)
 	}
-	text := ""
-	if s.Batch.Reason != fault.Paused { // else a person paused it
-		text = because(string(s.Batch.Reason), s.Batch.Message)
-	}
-	return fmt.Sprintf("batch %q is paused%s; kyclink batch resume %s continues it", s.Batch.Batch, text, s.Batch.Batch)
+	return fmt.Sprintf("batch %q is paused; kyclink batch resume %s continues it", s.Batch.Batch, s.Batch.Batch)
 }
 
 func (s Snapshot) gate() string {

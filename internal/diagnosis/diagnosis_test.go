@@ -21,7 +21,7 @@ func TestWhy(t *testing.T) {
 	queued := link(tasks.Link{Status: tasks.Queued})
 	bulk := link(tasks.Link{Status: tasks.Waiting, Lane: tasks.Bulk, Batch: "spring"})
 	paused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.Paused}
-	refused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.RowsRefused, Message: "20 calls in a row were refused: redirectUrl is wrong"}
+	refused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.RowsRefused, Message: "redirectUrl is wrong"}
 	down := admission.GateStatus{State: "closed", Reason: "outage", Since: at, NextProbe: at.Add(5 * time.Second)}
 	rate := admission.RateStatus{Limit: "5/s", Burst: 5}
 	for _, tt := range []struct {
@@ -39,7 +39,7 @@ func TestWhy(t *testing.T) {
 		{"paused batch", Snapshot{Workers: 1, Gate: down, Link: bulk, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
 		{"paused batch alone", Snapshot{Workers: 1, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
 		{"batch whose rows are refused", Snapshot{Workers: 1, Link: bulk, Batch: refused},
-			`batch "spring" is paused (rows_refused: 20 calls in a row were refused: redirectUrl is wrong); kyclink batch resume spring continues it`},
+			`batch "spring" is paused: 20 of its calls in a row were refused as wrong, the last one with: redirectUrl is wrong; correct that, then kyclink batch resume spring continues it`},
 		{"an interactive request of a paused batch", Snapshot{Workers: 1, Link: link(tasks.Link{Status: tasks.Queued, Batch: "spring"}), Batch: paused}, ""},
 		{"paused account", Snapshot{Account: "default", Workers: 1, Gate: admission.GateStatus{State: "closed", Reason: "paused", Since: at}, Link: queued},
 			`account "default" is paused since 2026-11-29T10:00:00Z; kyclink account resume continues it`},
