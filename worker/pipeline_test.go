@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,14 +103,32 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
 
-	b.sim.Revoke() // the newest one is refused: no other is asked for
-	ref := b.accept("A-3")
-	if _, again := isLater(p.take(t.Context(), ref)); !again {
-		t.Error("it does not come again")
-	}
-	b.expect("A-3", record.Queued, 1, 0)
+	// It is revoked soon after: the next one is asked for when that is allowed, and the
+	// call is made again, with the gate open all the while.
+	b.sim.Revoke()
+	taken := make(chan error)
+	go func() { taken <- p.take(t.Context(), b.accept("A-3")) }()
+	b.eventually("it was refused", func() bool { return b.sim.State().Faults["unauthorized"] == 2 })
+	b.eventually("it waits", func() bool { r := b.record("A-3"); return r.State == record.Queued && r.Attempts == 1 })
 	if got := b.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
+	}
+	b.ahead.Store(int64(2 * time.Minute))
+	b.must(<-taken)
+	b.expect("A-3", record.Created, 2, 0)
+	if s := b.status(); b.sim.State().TokenRequests != 3 || len(s.History) != 0 {
+		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s)
+	}
+
+	// A fresh one that is refused says that it is not the token.
+	b.must(b.sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}}))
+	b.ahead.Store(int64(4 * time.Minute))
+	if _, again := isLater(p.take(t.Context(), b.accept("A-4"))); !again {
+		t.Error("it does not come again")
+	}
+	b.expect("A-4", record.Queued, 2, 0)
+	if s := b.status(); b.sim.State().TokenRequests != 4 || s.Gate.Reason != "refused" || !strings.Contains(s.Gate.Message, "HTTP 401") {
+		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s.Gate)
 	}
 }
 

@@ -70,17 +70,35 @@ func (c *Client) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi cli
 // [Client.CreateLink] that follows within 3 s sends its request without delay.
 // Where they are, it costs next to nothing, so that it can be asked again each
 // time before a grant. It gives the fault that CreateLink would give, within
-// the same time-out.
+// the same time-out; but where a token was refused soon after it was made, it
+// waits until the next one may be asked for, half a minute at most.
 func (c *Client) Ready(ctx context.Context) *fault.Fault {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	if _, f := c.tokens.get(ctx, recheck); f != nil {
+	if _, f := c.token(ctx, recheck); f != nil {
 		return f
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	if err := c.spares.ready(ctx); err != nil {
 		return c.unanswered(ctx, err, false)
 	}
 	return nil
+}
+
+// token gives one, if need be as soon as it may be asked for.
+func (c *Client) token(ctx context.Context, within time.Duration) (Secret, *fault.Fault) {
+	for {
+		once, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+		value, due, f := c.tokens.get(once, within)
+		if cancel(); due == 0 {
+			return value, f
+		}
+		select {
+		case <-time.After(min(due, recheck)):
+		case <-ctx.Done():
+			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, RetryAfter: due,
+				Detail: "the last one was refused; the next one is asked for in " + due.Round(time.Second).String()})
+		}
+	}
 }
 
 // Connect makes a new connection, through TLS, and sends no request: it tells
@@ -125,7 +143,7 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 		before, cancel = context.WithDeadlineCause(ctx, attempt.SendBy, errTooLate)
 		defer cancel()
 	}
-	token, f := c.tokens.get(before, maxLife)
+	token, f := c.token(before, maxLife)
 	if f != nil {
 		return record.Made{}, f
 	}
@@ -144,6 +162,8 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
 	if renew {
 		f.Renewed = c.tokens.refused(ctx, token)
+	} else if f == nil || f.Party() == fault.ThisRequest {
+		c.tokens.works(ctx, token)
 	}
 	return made, f
 }

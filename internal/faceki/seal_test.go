@@ -63,7 +63,7 @@ func TestWhatCannotBeDecryptedCountsAsAbsent(t *testing.T) {
 	create(t, f.process(nil), 0)
 	key := f.keys.Token(f.cfg.Fingerprint())
 	spoil := func(asked time.Time) {
-		if err := f.rdb.HSet(t.Context(), key, "token", "spoilt", "asked", asked.UnixMilli()).Err(); err != nil {
+		if err := f.rdb.HSet(t.Context(), key, "token", "spoilt", "asked", asked.UnixMilli(), "until", time.Now().Add(time.Hour).UnixMilli()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

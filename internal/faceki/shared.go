@@ -71,6 +71,9 @@ func (t *Tokens) Claim(ctx context.Context, holder string, lease time.Duration) 
 		switch reply[0] {
 		case "turn":
 			return Claim{Turn: true}, nil
+		case "due":
+			due, err := milliseconds(reply[1])
+			return Claim{Due: due}, err
 		case "fault":
 			age, err := milliseconds(reply[2])
 			return Claim{Fault: readFault(reply[1], age)}, err
@@ -126,6 +129,22 @@ func (t *Tokens) Drop(ctx context.Context, token Secret, spacing time.Duration) 
 		return false, nil
 	}
 	return t.dropSealed(ctx, sealed, spacing)
+}
+
+// Accepted is [Store]'s.
+func (t *Tokens) Accepted(ctx context.Context, token Secret) error {
+	kept, err := t.rdb.HMGet(ctx, t.key, "token", "replaces").Result()
+	if err != nil {
+		return fmt.Errorf("look for an access token: %w", err)
+	}
+	sealed, _ := kept[0].(string)
+	if current, ok := t.seal.open([]byte(sealed), t.key); !ok || current != token || kept[1] == nil {
+		return nil
+	}
+	if err := t.rdb.HDel(ctx, t.key, "replaces").Err(); err != nil {
+		return fmt.Errorf("keep that the access token is good: %w", err)
+	}
+	return nil
 }
 
 func (t *Tokens) dropSealed(ctx context.Context, sealed string, spacing time.Duration) (kept bool, err error) {

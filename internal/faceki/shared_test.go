@@ -153,6 +153,30 @@ func TestEveryTokenRefusedForAMinute(t *testing.T) {
 	}
 }
 
+// A token that is revoked right after it was made is replaced once for all, when that
+// is allowed, again and again.
+func TestATokenThatIsRevokedSoonIsReplacedForAll(t *testing.T) {
+	f := newFleet(t, simulator.Config{})
+	cs := f.many(5)
+	for _, c := range cs {
+		c.tokens.spacing = time.Second
+		create(t, c, 0)
+	}
+	for n := 2; n <= 3; n++ {
+		f.sim.Revoke()
+		together(cs, func(c *Client) {
+			if f := create(t, c, fault.Unauthorized); !f.Renewed {
+				t.Error("not to be renewed")
+			}
+			if f := c.Ready(t.Context()); f != nil {
+				t.Error(f)
+			}
+			create(t, c, 0)
+		})
+		f.asked(n)
+	}
+}
+
 func TestRefusedTokenIsReplacedForAll(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	cs := f.many(5)

@@ -74,6 +74,11 @@ func TestStores(t *testing.T) {
 				t.Error(name, kept, err)
 			}
 		}
+		accepted := func(token Secret) {
+			if err := s.Accepted(ctx, token); err != nil {
+				t.Error(name, err)
+			}
+		}
 		land := func(c Claim) {
 			if err := s.Land(ctx, "me", c); err != nil {
 				t.Error(name, err)
@@ -84,12 +89,23 @@ func TestStores(t *testing.T) {
 		land(Claim{Token: "t", Left: time.Minute})
 		expect(Claim{Token: "t"})
 		drop("another", 0, false)
-		drop("t", time.Minute, true)
-		expect(Claim{Token: "t"})
-		drop("t", 0, false)
-		drop("t", time.Minute, false)
+		drop("t", time.Minute, false) // another one is due in a minute
+		if c := claim(); c.Token != "" || c.Turn || c.Due < 50*time.Second || c.Due > time.Minute {
+			t.Errorf("%s: %+v", name, c)
+		}
+		land(Claim{Token: "u", Left: time.Minute})
+		accepted("t")
+		drop("u", time.Minute, true) // it replaces one that was refused
+		expect(Claim{Token: "u"})
+		accepted("u")
+		drop("u", 0, false)
+		drop("u", time.Minute, false)
 		expect(Claim{Turn: true})
 		land(Claim{})
+		expect(Claim{Turn: true})
+		land(Claim{Token: "v", Left: time.Minute})
+		drop("v", time.Minute, true)
+		drop("v", 0, false)
 		expect(Claim{Turn: true})
 		refused := &fault.Fault{Kind: fault.Unauthorized, Detail: "access token: HTTP 401"}
 		land(Claim{Fault: refused, Left: 40 * time.Second})
@@ -106,7 +122,8 @@ func TestStoreErrorsAreErrors(t *testing.T) {
 	_, a := s.Claim(t.Context(), "me", time.Second)
 	b := s.Land(t.Context(), "me", Claim{Token: "t0k3n", Left: time.Second})
 	_, c := s.Drop(t.Context(), "t0k3n", 0)
-	if text := errors.Join(a, b, c).Error(); a == nil || b == nil || c == nil || strings.Contains(text, "t0k3n") {
+	d := s.Accepted(t.Context(), "t0k3n")
+	if text := errors.Join(a, b, c, d).Error(); a == nil || b == nil || c == nil || d == nil || strings.Contains(text, "t0k3n") {
 		t.Error(a, b, c)
 	}
 }

@@ -36,9 +36,13 @@ type Store interface {
 	Claim(ctx context.Context, holder string, lease time.Duration) (Claim, error)
 	// Land ends holder's turn with a token, a fault that stands, or neither.
 	Land(ctx context.Context, holder string, got Claim) error
-	// Drop gives up a token that was refused, where it is the one that is kept
-	// and was asked for longer than spacing ago. A younger one stays: kept.
+	// Drop gives up a token that was refused, where it is the one that is kept.
+	// Another one is due spacing after it was asked for. A token that replaces a
+	// refused one, and is refused within spacing before any call with it was
+	// accepted, stays: kept.
 	Drop(ctx context.Context, token Secret, spacing time.Duration) (kept bool, err error)
+	// Accepted says that FaceKi accepted a call with the token.
+	Accepted(ctx context.Context, token Secret) error
 }
 
 // Claim is what is known of an account's token: one of its fields, or nothing.
@@ -47,6 +51,7 @@ type Claim struct {
 	Fault *fault.Fault  // of the last request for a token
 	Left  time.Duration // for how long the token or the fault stands
 	Turn  bool          // the caller is to ask
+	Due   time.Duration // none is asked for before: the last one was refused
 }
 
 // tokens is a process' access to the account's token. It is asked for again
@@ -67,6 +72,7 @@ type tokens struct {
 	value    Secret
 	until    time.Time // given up then
 	lookedAt time.Time // when the store last gave it
+	accepted Secret    // the last that FaceKi accepted, as the store knows
 	landed   bool      // the store knows it
 }
 
@@ -77,34 +83,39 @@ func newTokens(store Store, now func() time.Time, timeout time.Duration) *tokens
 	return &tokens{now: now, store: store, holder: uuid.NewString(), lease: timeout + time.Second, spacing: spacing}
 }
 
+// landing is what a flight brought: a token, or for how long none is asked for.
+type landing struct {
+	token Secret
+	due   time.Duration
+}
+
 // get gives a token that has not expired and that the store gave within the
 // given time. However many callers wait, one flight is under way; it goes on
-// when they give up.
-func (t *tokens) get(ctx context.Context, within time.Duration) (Secret, *fault.Fault) {
+// when they give up. Where due is not 0, no token is asked for before.
+func (t *tokens) get(ctx context.Context, within time.Duration) (value Secret, due time.Duration, f *fault.Fault) {
 	if value := t.held(within); value != "" {
-		return value, nil
+		return value, 0, nil
 	}
 	select {
 	case r := <-t.one.DoChan("", func() (any, error) {
 		// Another flight may have landed since the look above.
 		if value := t.held(within); value != "" {
-			return value, nil
+			return landing{token: value}, nil
 		}
 		t.flights.Lock() // which settle waits for
 		defer t.flights.Unlock()
 		ctx, cancel := t.begin()
 		defer cancel()
-		value, f := t.fly(ctx)
-		return value, asError(f)
+		got, f := t.fly(ctx)
+		return got, asError(f)
 	}):
-		value, _ := r.Val.(Secret)
-		var f *fault.Fault
+		got, _ := r.Val.(landing)
 		if errors.As(r.Err, &f) {
-			return "", repeated(f, f.RetryAfter)
+			return "", 0, repeated(f, f.RetryAfter)
 		}
-		return value, nil
+		return got.token, got.due, nil
 	case <-ctx.Done():
-		return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"})
+		return "", 0, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"})
 	}
 }
 
@@ -121,28 +132,31 @@ func (t *tokens) held(within time.Duration) Secret {
 
 // fly looks at the store until it gives something, and asks FaceKi where it is
 // this process' turn.
-func (t *tokens) fly(ctx context.Context) (Secret, *fault.Fault) {
+func (t *tokens) fly(ctx context.Context) (landing, *fault.Fault) {
 	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
 		begun := t.now()
 		known, err := t.claim(ctx)
 		switch {
 		case err != nil:
 			if value := t.held(maxLife); value != "" {
-				return value, nil // as good as before
+				return landing{token: value}, nil // as good as before
 			}
-			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "Redis, which keeps it, gives none"})
+			return landing{}, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "Redis, which keeps it, gives none"})
 		case known.Token != "":
 			t.hold(known.Token, begun.Add(known.Left), true)
-			return known.Token, nil
+			return landing{token: known.Token}, nil
 		case known.Fault != nil:
-			return "", known.Fault
+			return landing{}, known.Fault
 		case known.Turn:
-			return t.renew(ctx)
+			value, f := t.renew(ctx)
+			return landing{token: value}, f
+		case known.Due > 0:
+			return landing{due: known.Due}, nil
 		}
 		select {
 		case <-time.After(poll/2 + rand.N(poll)):
 		case <-ctx.Done():
-			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "another process did not get one in time"})
+			return landing{}, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "another process did not get one in time"})
 		}
 	}
 }
@@ -206,8 +220,8 @@ func (t *tokens) settle() {
 }
 
 // refused says that FaceKi refused the token, and drops it unless it has been
-// dropped or replaced already. It says whether a newer one may help: a token
-// that is refused right after it was made is not the one at fault. That one is
+// dropped or replaced already. It says whether a newer one may help: where a fresh
+// token is refused as the one before was, tokens are not at fault. That one is
 // kept, so that the account's recovery is noticed without asking for another.
 func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 	t.mu.Lock()
@@ -228,6 +242,20 @@ func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 		t.value, t.until = "", time.Time{}
 	}
 	return true
+}
+
+// works says that FaceKi accepted a call with the token; the store is told once.
+func (t *tokens) works(ctx context.Context, value Secret) {
+	t.mu.Lock()
+	known := t.accepted == value
+	t.accepted = value
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	defer cancel()
+	_ = t.store.Accepted(ctx, value) // without it, a refusal soon after stops more than it had to
 }
 
 // neverSent says that the request cost nothing and may be repeated at once.
@@ -257,51 +285,4 @@ func asError(f *fault.Fault) error {
 		return nil
 	}
 	return f
-}
-
-// alone is the store of a process that shares its token with no other: there
-// is always one flight at most, so that nobody has to wait for a turn.
-type alone struct {
-	now func() time.Time
-
-	mu      sync.Mutex
-	kept    Claim
-	until   time.Time
-	askedAt time.Time
-}
-
-func (a *alone) Claim(context.Context, string, time.Duration) (Claim, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
-	if now.Before(a.until) {
-		known := a.kept
-		known.Left = a.until.Sub(now)
-		if known.Fault != nil {
-			known.Fault = repeated(known.Fault, known.Fault.RetryAfter-now.Sub(a.askedAt))
-		}
-		return known, nil
-	}
-	a.kept, a.askedAt = Claim{}, now
-	return Claim{Turn: true}, nil
-}
-
-func (a *alone) Land(_ context.Context, _ string, got Claim) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.kept, a.until = got, a.now().Add(got.Left)
-	return nil
-}
-
-func (a *alone) Drop(_ context.Context, token Secret, spacing time.Duration) (kept bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kept.Token != token {
-		return false, nil
-	}
-	if a.now().Sub(a.askedAt) < spacing {
-		return true, nil
-	}
-	a.kept, a.until = Claim{}, time.Time{}
-	return false, nil
 }

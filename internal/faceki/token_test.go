@@ -84,10 +84,61 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 		t.Fatalf("%d create calls: the client sent another by itself", n)
 	}
 	create(t, c, 0)
+}
+
+// Another system may use the same credentials, so that a token is revoked soon after
+// it was made. The next one is asked for as soon as that is allowed, and calls go on.
+func TestATokenThatIsRevokedSoonIsReplacedWhenDue(t *testing.T) {
+	sim, c, now := simulated(t, simulator.Config{}, nil)
+	create(t, c, 0)
+	for n := 1; n <= 3; n++ {
+		now.advance(5 * time.Second)
+		sim.Revoke()
+		if f := create(t, c, fault.Unauthorized); !f.Renewed {
+			t.Fatal("a token that FaceKi had accepted is not the credentials' fault")
+		}
+		ready := make(chan *fault.Fault)
+		go func() { ready <- c.Ready(t.Context()) }()
+		now.advance(spacing - 5*time.Second - time.Millisecond)
+		select {
+		case f := <-ready:
+			t.Fatalf("ready before a token was due: %+v", f)
+		case <-time.After(recheck + recheck/2): // it has looked again
+		}
+		if got := sim.State().TokenRequests; got != n {
+			t.Fatalf("%d token requests", got)
+		}
+		now.advance(time.Millisecond)
+		if f := <-ready; f != nil {
+			t.Fatal(f)
+		}
+		create(t, c, 0)
+		if got := sim.State().TokenRequests; got != n+1 {
+			t.Fatalf("%d token requests", got)
+		}
+	}
+}
+
+// Only a fresh token that is refused as the one before was says that it is not the
+// token. It is kept, so that the account's recovery is noticed without another.
+func TestAFreshTokenThatIsRefusedIsTheAccounts(t *testing.T) {
+	sim, c, now := simulated(t, simulator.Config{}, nil)
+	sim.Revoke()
+	if f := c.Ready(t.Context()); f != nil {
+		t.Fatal(f)
+	}
+	sim.Revoke()
+	if f := create(t, c, fault.Unauthorized); !f.Renewed {
+		t.Fatal("the first token was revoked, as it seems")
+	}
+	now.advance(spacing)
+	if f := c.Ready(t.Context()); f != nil {
+		t.Fatal(f)
+	}
 	sim.Revoke()
 	for range 3 {
 		if f := create(t, c, fault.Unauthorized); f.Renewed {
-			t.Fatal("a token that was refused right after it was made cannot be the one at fault")
+			t.Fatal("tokens are not at fault")
 		}
 	}
 	if n := sim.State().TokenRequests; n != 2 {
@@ -100,8 +151,25 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	create(t, c, 0)
 }
 
-func TestRecoveryIsNoticedWithoutANewToken(t *testing.T) {
+func TestCreateLinkDoesNotWaitForATokenThatIsNotDue(t *testing.T) {
 	sim, c, _ := simulated(t, simulator.Config{}, nil)
+	create(t, c, 0)
+	sim.Revoke()
+	create(t, c, fault.Unauthorized)
+	a := attempt("A-1001", record.Content{})
+	a.SendBy = time.Now().Add(100 * time.Millisecond)
+	if _, f := c.CreateLink(t.Context(), a); f == nil || f.Kind != fault.Interrupted {
+		t.Errorf("%+v", f)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if f := c.Ready(ctx); f == nil || f.Kind != fault.Interrupted {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestRecoveryIsNoticedWithoutANewToken(t *testing.T) {
+	sim, c, now := simulated(t, simulator.Config{}, nil)
 	set := func(s simulator.Script) {
 		if err := sim.SetScript(s); err != nil {
 			t.Fatal(err)
@@ -109,9 +177,11 @@ func TestRecoveryIsNoticedWithoutANewToken(t *testing.T) {
 	}
 	set(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "code_1"}}}})
 	create(t, c, fault.Unauthorized)
+	now.advance(spacing)
+	create(t, c, fault.Unauthorized)
 	set(simulator.Script{})
 	create(t, c, 0)
-	if n := sim.State().TokenRequests; n != 1 {
+	if n := sim.State().TokenRequests; n != 2 {
 		t.Fatal(n)
 	}
 }
@@ -121,7 +191,7 @@ func TestDroppedTokenIsComparedFirst(t *testing.T) {
 	ts := newTokens(nil, now.Now, time.Second)
 	ts.begin = func() (context.Context, context.CancelFunc) { return t.Context(), func() {} }
 	ts.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) { return "new", time.Hour, nil }
-	if _, f := ts.get(t.Context(), recheck); f != nil {
+	if _, _, f := ts.get(t.Context(), recheck); f != nil {
 		t.Fatal(f)
 	}
 	now.advance(time.Minute)
