@@ -15,9 +15,16 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
+const spreadsheetHelp = "put ' before cells that a spreadsheet may take for a formula: for a file that people open in one"
+
+type batchExportOptions struct {
+	readingFlags
+	out, format, with    string
+	expired, spreadsheet bool
+}
+
 func newBatchExport() *cobra.Command {
-	var out, format string
-	var expired bool
+	var o batchExportOptions
 	cmd := &cobra.Command{
 		Use:   "export NAME",
 		Short: "write a batch's rows with their links",
@@ -28,24 +35,31 @@ stands. A row that joined, because it had been asked for elsewhere before, shows
 its owner made of it. A row whose request is not kept any more is "erased", without
 its application id. Rows that the import rejected are in the file that it wrote.
 
+With --with FILE the rows are those of the file that was imported, with all of its
+columns: names and whatever else people need beside the links never go to Redis. A row
+is found by its number and its id, and rows that were rejected say why.
+
 OUT is csv, xlsx or ndjson, compressed where it ends in .gz or .zst, and is there only when
-it is whole. Without OUT the rows go to standard output. Cells are written as they
-were read: who opens them in a spreadsheet has to trust the input.`,
+it is whole. Without OUT, or with -o -, the rows go to standard output. With FILE the
+format is FILE's, unless OUT's suffix says otherwise.
+
+Cells are written as they were read. A cell that begins with =, +, -, @ or a tab may
+be run as a formula by the spreadsheet that opens it, and anybody who can sign up may
+have written it: use --spreadsheet for files that people open in one, and not for
+those that programs read.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
+  kyclink batch export spring --with people.csv --spreadsheet -o people-with-links.csv
   kyclink batch export spring -o spring-links.ndjson.zst
   kyclink batch export spring --expired --format ndjson | wc -l`,
 		Args: one("a batch's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			f := bulk.Format(format)
-			if err := exportTarget(out, f); err != nil {
-				return usageError(cmd, err)
-			}
-			return withShared(cmd, func(e *engine) error { return exportBatch(cmd, e, args[0], out, f, expired) })
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this file, and not to standard output")
-	cmd.Flags().StringVar(&format, "format", "", "csv, xlsx or ndjson (default: as OUT's suffix says; csv on standard output)")
-	cmd.Flags().BoolVar(&expired, "expired", false, "only rows whose link has expired")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to this file, and not to standard output")
+	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson (default: as OUT's suffix says; csv on standard output)")
+	cmd.Flags().BoolVar(&o.expired, "expired", false, "only rows whose link has expired")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
+	cmd.Flags().StringVar(&o.with, "with", "", "the FILE that was imported: write its rows and columns")
+	o.add(cmd)
 	return cmd
 }
 
@@ -63,28 +77,50 @@ func exportTarget(out string, format bulk.Format) error {
 	return nil
 }
 
-func exportBatch(cmd *cobra.Command, e *engine, name, out string, format bulk.Format, expired bool) (err error) {
-	ctx := cmd.Context()
-	book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
-	number, err := batchNumber(ctx, book, name)
+func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
+	switch {
+	case o.with != "" && o.format != "":
+		return usageError(cmd, errors.New("--format does not go with --with; the suffix of OUT names the format"))
+	case bulk.Standard(o.out) && o.out != "-" && o.out != "/dev/stdout":
+		return usageError(cmd, fmt.Errorf("-o %s: leave -o out to write to standard output", o.out))
+	case bulk.Standard(o.out):
+		o.out = ""
+	}
+	if err := exportTarget(o.out, bulk.Format(o.format)); err != nil && o.with == "" {
+		return usageError(cmd, err)
+	}
+	reading, err := o.reading(cmd)
 	if err != nil {
 		return err
 	}
+	return withShared(cmd, func(e *engine) error {
+		book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
+		number, err := batchNumber(cmd.Context(), book, name)
+		if err != nil {
+			return err
+		}
+		if o.with != "" {
+			return stopped(cmd.Context(), o.merge(cmd, e, book, reading, number, name))
+		}
+		return stopped(cmd.Context(), o.write(cmd, e, book, number))
+	})
+}
+
+func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.Ledger, number int) error {
+	ctx := cmd.Context()
 	now, err := book.Keys().Clock(ctx, e.rdb).Time()
 	if err != nil {
 		return err
 	}
-	export := bulk.Export{Rows: book, Batch: number, Format: format, Expired: expired, Now: now}
+	export := bulk.Export{Rows: book, Batch: number, Format: bulk.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
 	var summary bulk.Summary
-	if out == "" {
-		if format == "" {
-			export.Format = bulk.CSV
-		}
+	if o.out == "" {
+		export.Format = cmp.Or(export.Format, bulk.CSV)
 		w := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
 		summary, err = export.Write(ctx, w)
 		err = cmp.Or(err, w.Flush())
 	} else {
-		sheet, open := bulk.OpenSheet(out, format)
+		sheet, open := bulk.OpenSheet(o.out, export.Format)
 		if open != nil {
 			return open
 		}
@@ -96,10 +132,58 @@ func exportBatch(cmd *cobra.Command, e *engine, name, out string, format bulk.Fo
 		}
 	}
 	if err != nil {
-		return stopped(ctx, err)
+		return err
 	}
 	tellExported(cmd.ErrOrStderr(), summary)
 	return nil
+}
+
+// merge writes the rows of the file that was imported.
+func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.Ledger, reading bulk.Reading, batch int, name string) error {
+	in, err := bulk.Open(o.with, reading)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	if _, err := in.Inspect(o.out); err != nil {
+		return err
+	}
+	m := bulk.Merge{Input: in, Rows: book, Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
+	merged, err := o.mergeInto(cmd, m)
+	if err != nil {
+		return err
+	}
+	tellExported(cmd.ErrOrStderr(), merged.Summary)
+	if merged.Missing > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s, the first of them row %d, %s not in batch %s: is it the file that was imported, and as it was then?\n",
+			number(merged.Missing, "row"), o.with, merged.FirstMissing, verb(merged.Missing, "is", "are"), name)
+	}
+	return nil
+}
+
+func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.Merged, error) {
+	ctx := cmd.Context()
+	if o.out == "" {
+		w, err := bulk.NewStream(cmd.OutOrStdout(), m.Input, o.spreadsheet)
+		if err != nil {
+			return bulk.Merged{}, err
+		}
+		merged, err := m.Write(ctx, w.Write)
+		return merged, cmp.Or(err, w.Flush())
+	}
+	out, err := bulk.Target(o.out)
+	if err != nil {
+		return bulk.Merged{}, err
+	}
+	w, err := bulk.Create(out, m.Input, o.spreadsheet)
+	if err != nil {
+		return bulk.Merged{}, err
+	}
+	merged, err := m.Write(ctx, w.Write)
+	if err != nil {
+		return merged, errors.Join(err, w.Discard())
+	}
+	return merged, w.Commit()
 }
 
 // tellExported says how many rows have which status.

@@ -65,7 +65,7 @@ Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 	o.add(cmd)
 	cmd.Flags().BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "leave out columns and keys that no request has")
 	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this file: FILE's columns and format, with reason and message")
-	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "put ' before cells of --rejects that a spreadsheet may take for a formula")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "of --rejects: "+spreadsheetHelp)
 	cmd.Flags().BoolVar(&o.again, "again", false, "accept rows, too, that have a link in FILE already")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be, and how long it would take; accept nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")

@@ -27,6 +27,7 @@ type runOptions struct {
 	out                    string
 	retryFailed, retryHeld bool
 	force, simulate, renew bool
+	spreadsheet            bool
 	patience               time.Duration
 	readingFlags
 }
@@ -67,6 +68,7 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
 	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "try rows again that are held: each may make, and bill, a second link")
 	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links for rows, too, that have one in FILE already")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
 	cmd.Flags().BoolVar(&o.force, "force", false, "overwrite OUT although it has no journal: rows may get a second link")
 	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
 	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "give up waiting when nothing was created for this long")
@@ -230,7 +232,7 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 // job gives the job without its journal and batch.
 func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, bar *progress) (*bulk.Job, error) {
 	job := &bulk.Job{
-		Input: in, Book: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, Again: o.renew,
+		Input: in, Book: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, Again: o.renew, Spreadsheet: o.spreadsheet,
 		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, Report: bar.report,
 		Retrying: func(held int) {
 			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",

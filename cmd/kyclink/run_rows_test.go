@@ -116,7 +116,7 @@ func TestRunNamesRepeats(t *testing.T) {
 // An OUT that is given as FILE: who has a link keeps it, and nothing is paid twice.
 func TestRunOfAnOutSkipsWhoHasALink(t *testing.T) {
 	t.Parallel()
-	for _, suffix := range []string{".csv"} {
+	for _, suffix := range []string{".csv", ".ndjson"} {
 		sim, setting := upstream(t, `{"rules":[{"match":"P-0002","fault":"code_5002"}]}`)
 		settings := []string{setting}
 		dir := t.TempDir()

@@ -218,6 +218,7 @@ func TestExportFormats(t *testing.T) {
 	s.expect(s.ask("GET", "/v1/batches/b/export", "", "Accept", "application/json"), http.StatusNotAcceptable, "not_acceptable")
 	s.expect(s.ask("GET", "/v1/batches/b/export?format=xml", ""), http.StatusBadRequest, "invalid")
 	s.expect(s.ask("GET", "/v1/batches/b/export?expired=1", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.ask("GET", "/v1/batches/b/export?spreadsheet=1", ""), http.StatusBadRequest, "invalid")
 	s.expect(s.ask("GET", "/v1/batches/c/export", ""), http.StatusNotFound, "not_found")
 	s.expect(s.ask("HEAD", "/v1/batches/b/export", ""), http.StatusOK, "")
 }

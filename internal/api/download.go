@@ -15,7 +15,7 @@ import (
 // exportBatch writes the rows of a batch with what came of them, while they are
 // read.
 func (a *API) exportBatch(c *call) error {
-	if err := c.noBody("format", "expired"); err != nil {
+	if err := c.noBody("format", "expired", "spreadsheet"); err != nil {
 		return err
 	}
 	query := c.r.URL.Query()
@@ -24,6 +24,10 @@ func (a *API) exportBatch(c *call) error {
 		return err
 	}
 	expired, err := flag("expired", query.Get("expired"))
+	if err != nil {
+		return err
+	}
+	spreadsheet, err := flag("spreadsheet", query.Get("spreadsheet"))
 	if err != nil {
 		return err
 	}
@@ -54,7 +58,7 @@ func (a *API) exportBatch(c *call) error {
 	}
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
-	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now}
+	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
 	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{patience}}, 64<<10)
 	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())

@@ -30,6 +30,8 @@ func notAnID(cell string) string {
 		return fmt.Sprintf("is %s, which a spreadsheet shows where a formula failed", cell)
 	case cell == "":
 		return ""
+	case cell[0] == '\'' && formula(cell[1:]):
+		return "begins with ' before a formula's sign, as --spreadsheet writes it; remove the '"
 	}
 	first, _ := utf8.DecodeRuneInString(cell)
 	last, _ := utf8.DecodeLastRuneInString(cell)

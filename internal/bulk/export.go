@@ -42,7 +42,7 @@ func (j *Job) Export(ctx context.Context, out string) (Written, error) {
 }
 
 func (j *Job) export(ctx context.Context, out string) (Written, error) {
-	o, err := Create(out, j.Input)
+	o, err := Create(out, j.Input, j.Spreadsheet)
 	if err != nil {
 		return Written{}, err
 	}

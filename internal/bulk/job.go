@@ -45,6 +45,8 @@ type Job struct {
 	// Simulated says that the links are. Otherwise a row that has a simulated link
 	// has none.
 	Simulated bool
+	// Spreadsheet lets no cell of OUT be taken for a formula.
+	Spreadsheet bool
 	// Patience is how long nothing may be created before Work stops waiting, and
 	// how long Redis may fail a step before the job does.
 	Patience time.Duration

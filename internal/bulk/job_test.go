@@ -434,7 +434,7 @@ func TestSurvey(t *testing.T) {
 func TestJobWithLinkedRows(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	j := d.job("run", "")
+	j := d.job("run", "X,,,")
 	j.Input = open(t, file(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
 		"A-1,created,https://faceki.example/1,L-1,2,1,2026-12-01T00:00:00Z,\nA-2,failed,,,1,0,,timeout: late\nA-1,rejected,,,0,0,,conflict: x\n"))
 	if _, err := j.Survey(); err != nil {

@@ -117,8 +117,9 @@ type Output struct {
 }
 
 // Create begins OUT for the rows of in. The caller holds OUT's journal, so that
-// nobody else writes it, and ends with [Output.Commit] or [Output.Discard].
-func Create(out string, in *Input) (*Output, error) {
+// nobody else writes it, and ends with [Output.Commit] or [Output.Discard]. With
+// spreadsheet no cell of a CSV is taken for a formula.
+func Create(out string, in *Input, spreadsheet bool) (*Output, error) {
 	if err := Check(out, in); err != nil {
 		return nil, err
 	}
@@ -129,6 +130,7 @@ func Create(out string, in *Input) (*Output, error) {
 	}
 	o.buf = bufio.NewWriterSize(o.file, 1<<16)
 	l := in.layout(outFormat(out, in), results[:])
+	l.spreadsheet = spreadsheet
 	if l.format != XLSX {
 		o.enc, err = newEncoder(o.buf, in, l)
 	} else if err = o.workbook(o.buf); err == nil {

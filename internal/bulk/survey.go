@@ -90,7 +90,7 @@ func (r Row) identity() string {
 
 // describe reads the rows of the repeats once more, and says how they differ.
 func (j *Job) describe(repeats []Repeat) error {
-	wanted := make(map[int]map[string]string)
+	wanted, ids := make(map[int]map[string]string), make(map[int]string)
 	for _, r := range repeats {
 		wanted[r.Row], wanted[r.First] = nil, nil
 	}
@@ -102,7 +102,7 @@ func (j *Job) describe(repeats []Repeat) error {
 			return err
 		}
 		if _, ok := wanted[row.Number]; ok {
-			wanted[row.Number] = row.values(j.Input)
+			wanted[row.Number], ids[row.Number] = row.values(j.Input), row.Request.ApplicationID
 		}
 		if len(repeats) > 0 && row.Number >= repeats[len(repeats)-1].Row {
 			break
@@ -110,7 +110,7 @@ func (j *Job) describe(repeats []Repeat) error {
 	}
 	for i, r := range repeats {
 		row, first := wanted[r.Row], wanted[r.First]
-		repeats[i].ApplicationID = row[j.Input.Column(idKey)]
+		repeats[i].ApplicationID = ids[r.Row]
 		for _, name := range slices.Sorted(maps.Keys(row)) {
 			if row[name] != first[name] && !isResult(name) {
 				repeats[i].Columns = append(repeats[i].Columns, name)
