@@ -102,9 +102,9 @@ func TestBatchExport(t *testing.T) {
 		t.Errorf("%v is left, %v", left, err)
 	}
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
-	expect(64, "", "use csv or ndjson", "batch", "export", "spring", "--format", "xml")
+	expect(64, "", "use csv, xlsx or ndjson", "batch", "export", "spring", "--format", "xml")
 	expect(64, "", "a batch's name", "batch", "export")
 	expect(64, "", "--output is empty", "batch", "export", "spring", "-o", "")
-	expect(1, "", "suffix", "batch", "export", "spring", "-o", filepath.Join(dir, "out.txt"))
+	expect(64, "", "suffix", "batch", "export", "spring", "-o", filepath.Join(dir, "out.txt"))
 	expect(1, "", `did you mean "spring"`, "batch", "export", "sprig")
 }
