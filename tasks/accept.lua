@@ -202,6 +202,8 @@ if chunk ~= '' then
   if tonumber(chunk) > tonumber(at[2] or '-1') then redis.call('HSET', counts, 'last', chunk) end
   if before ~= value then
     redis.call('HSET', order, chunk, value)
+    if joined > 0 then redis.call('HSET', joined_key(batch), chunk, joined)
+    elseif before then redis.call('HDEL', joined_key(batch), chunk) end
     if before then
       joined = joined - tonumber(string.match(before, '^%d+'))
       for id in string.gmatch(before, '\n%d+ ([^\n]+)') do again(batch, id) end

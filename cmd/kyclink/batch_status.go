@@ -19,7 +19,8 @@ func newBatchStatus() *cobra.Command {
 		Short: "show how far a batch is",
 		Long: `status shows how many of a batch's requests are in each state, how many ended a
 second lately, and when it will be done at that pace. A batch is done when none of
-its requests waits, is queued or called; held ones wait for a person.`,
+its rows waits, is queued or called, not even as another's request that it joined;
+held ones wait for a person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +46,11 @@ func printBatch(w io.Writer, b ledger.Batch) error {
 	for _, state := range append(record.States[:], ledger.Erased) {
 		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
 	}
-	fmt.Fprintf(t, "  joined\t%d\npossible duplicates\t%d\nthroughput\t%.1f/s\n", b.Joined, b.PossibleDuplicates, b.Throughput)
+	fmt.Fprintf(t, "  joined\t%d", b.Joined)
+	if b.Joined > 0 {
+		fmt.Fprintf(t, ": %s", inStates(b.JoinedCounts))
+	}
+	fmt.Fprintf(t, "\npossible duplicates\t%d\nthroughput\t%.1f/s\n", b.PossibleDuplicates, b.Throughput)
 	if !b.ETA.IsZero() {
 		fmt.Fprintf(t, "done\tabout %s\n", moment(b.ETA))
 	}
@@ -71,7 +76,7 @@ func correct(b ledger.Batch) string {
 func pacing(b ledger.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {
-		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Open())/b.Throughput*float64(time.Second)).Round(time.Second))
+		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Own())/b.Throughput*float64(time.Second)).Round(time.Second))
 	}
 	return text
 }

@@ -27,8 +27,8 @@ func newBatchWatch() *cobra.Command {
 		Short: "show how a batch goes on, until it is done",
 		Long: `watch shows a batch's counts, its pace and what is left at it, and the account's gate
 while that is not open: a live line on a terminal, a line now and then elsewhere. It
-ends when nothing of the batch waits, is queued or called any more: with exit code
-0, or 2 where some of it failed, was cancelled or is held.`,
+ends when nothing of the batch waits, is queued or called any more, not even as
+another's request that a row joined: with exit code 0, or 2 where some of it failed, was cancelled or is held.`,
 		Example: "  kyclink batch watch spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,7 +47,7 @@ ends when nothing of the batch waits, is queued or called any more: with exit co
 				if err != nil {
 					return err
 				}
-				if b.Counts[record.Failed]+b.Counts[record.Cancelled]+b.Counts[record.Held] > 0 {
+				if linkless(b.Counts)+linkless(b.JoinedCounts) > 0 {
 					return &codeError{code: exitNotCreated}
 				}
 				return nil
@@ -66,7 +66,7 @@ func watch(ctx context.Context, e *engine, book *ledger.Ledger, b ledger.Batch, 
 		if err == nil {
 			v.show(b, gate.Gate)
 		}
-		if b.Open() == 0 {
+		if b.Over() {
 			return b, nil
 		}
 		select {
@@ -125,7 +125,7 @@ func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
 		v.bar.SetCurrent(int64(b.Rows - b.Open()))
 		return
 	}
-	if now != v.last || time.Since(v.said) >= linePause || b.Open() == 0 {
+	if now != v.last || time.Since(v.said) >= linePause || b.Over() {
 		v.last = now
 		v.say(fmt.Sprintf("batch %q is %s; %s", b.Batch, now, text))
 	}
@@ -162,16 +162,30 @@ func gateText(gate admission.GateStatus) string {
 	return text
 }
 
-// counts leaves out what there is none of.
+// linkless is how many of the rows that are over have no link.
+func linkless(counts map[record.State]int) int {
+	return counts[record.Failed] + counts[record.Cancelled] + counts[record.Held]
+}
+
+// counts says how many rows are in each state.
 func counts(b ledger.Batch) string {
+	parts := make([]string, 0, 2)
+	if own := inStates(b.Counts); own != "" {
+		parts = append(parts, own)
+	}
+	if b.Joined > 0 {
+		parts = append(parts, fmt.Sprintf("%d joined (%s)", b.Joined, inStates(b.JoinedCounts)))
+	}
+	return fmt.Sprintf("%s: %s", number(b.Rows, "row"), strings.Join(parts, ", "))
+}
+
+// inStates leaves out what there is none of.
+func inStates(counts map[record.State]int) string {
 	var parts []string
 	for _, state := range append(record.States[:], ledger.Erased) {
-		if n := b.Counts[state]; n > 0 {
+		if n := counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	if b.Joined > 0 {
-		parts = append(parts, fmt.Sprintf("%d joined", b.Joined))
-	}
-	return fmt.Sprintf("%s: %s", number(b.Rows, "row"), strings.Join(parts, ", "))
+	return strings.Join(parts, ", ")
 }

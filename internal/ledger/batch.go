@@ -38,8 +38,8 @@ func newControl(script func(lua string) *redis.Script) control {
 type BatchStatus string
 
 // The statuses. Only a paused or cancelled batch is marked so; a batch is done
-// while none of its requests waits, is queued or called. What is held waits for a
-// person and not for the batch.
+// while none of its rows, joined ones included, waits, is queued or called. What is
+// held waits for a person and not for the batch.
 const (
 	BatchRunning   BatchStatus = "running"
 	BatchPaused    BatchStatus = "paused"
@@ -60,6 +60,8 @@ type Batch struct {
 	// Joined is how many rows are requests that were asked for elsewhere before.
 	Joined int                  `json:"joined"`
 	Counts map[record.State]int `json:"counts"` // all states, and Erased
+	// JoinedCounts are the states of the requests that Joined rows ask for.
+	JoinedCounts map[record.State]int `json:"joined_counts"`
 	// PossibleDuplicates counts, over all generations, and never falls.
 	PossibleDuplicates int `json:"possible_duplicates"`
 	// Throughput is the batch's ends a second that calls brought, over the last
@@ -76,14 +78,41 @@ type Batch struct {
 	Number  int          `json:"-"`
 }
 
-// Open is how many of its requests wait, are queued or called.
-func (b Batch) Open() int {
-	return b.Counts[record.Waiting] + b.Counts[record.Queued] + b.Counts[record.Calling]
+// Open is how many of its rows wait, are queued or called, also of those that joined.
+func (b Batch) Open() int { return b.Own() + open(b.JoinedCounts) }
+
+// Own is how many of the requests that it accepted do.
+func (b Batch) Own() int { return open(b.Counts) }
+
+// Over says that nothing more comes of the batch: what joined a cancelled one is not
+// its own.
+func (b Batch) Over() bool {
+	return b.Open() == 0 || b.Status == BatchCancelled && b.Own() == 0
 }
 
-// parseBatch reads a batch's hash. Throughput and ETA are left zero.
+func open(counts map[record.State]int) int {
+	return counts[record.Waiting] + counts[record.Queued] + counts[record.Calling]
+}
+
+// joins adds the states of the rows that joined. It may find some that came since the
+// batch was read.
+func (b Batch) joins(counts map[record.State]int) Batch {
+	b.Rows -= b.Joined
+	b.JoinedCounts, b.Joined = counts, 0
+	for _, n := range counts {
+		b.Joined += n
+	}
+	b.Rows += b.Joined
+	if b.Status == BatchDone && b.Open() > 0 {
+		b.Status = BatchRunning
+	}
+	return b
+}
+
+// parseBatch reads a batch's hash. Throughput, ETA and the states of joined rows are
+// left zero.
 func parseBatch(number int, hash map[string]string) (Batch, error) {
-	b := Batch{Number: number, Batch: hash["name"], Counts: map[record.State]int{}}
+	b := Batch{Number: number, Batch: hash["name"], Counts: map[record.State]int{}, JoinedCounts: noStates()}
 	var failed error
 	count := func(field string) int {
 		if hash[field] == "" {
@@ -171,14 +200,17 @@ func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []
 			if err != nil {
 				return nil, false, err
 			}
+			if b, err = l.withJoined(ctx, b); err != nil {
+				return nil, false, err
+			}
 			batches = append(batches, ends.estimate(b))
 		}
 	}
 	return batches, more, nil
 }
 
-// Batch reads one batch, in a time that does not depend on how large it is. ok is
-// false where there is none of that number.
+// Batch reads one batch, in a time that depends on how many rows joined, and not on how
+// many it has. ok is false where there is none of that number.
 func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err error) {
 	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
 	if err == nil && len(hash) == 0 {
@@ -186,6 +218,9 @@ func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err e
 	}
 	if err == nil {
 		b, err = parseBatch(number, hash)
+	}
+	if err == nil {
+		b, err = l.withJoined(ctx, b)
 	}
 	if err != nil {
 		return b, false, fmt.Errorf("read batch %d: %w", number, err)
@@ -207,7 +242,8 @@ func (b Batch) Refused() string {
 // is paused.
 const MostRefused = 20
 
-// BatchNamed reads a batch without its throughput and ETA.
+// BatchNamed reads a batch without its throughput, its ETA and the states of the rows
+// that joined.
 func (l *Ledger) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {
 	number, ok, err := l.BatchNumber(ctx, name)
 	if err != nil || !ok {

@@ -76,8 +76,9 @@ func entered(id string) time.Time {
 func (r recentEnds) estimate(b Batch) Batch {
 	over := max(min(r.over, r.now.Sub(b.CreatedAt)), time.Second)
 	b.Throughput = math.Round(10*float64(r.of[b.Batch])/over.Seconds()) / 10
-	if b.Throughput > 0 && b.Status == BatchRunning {
-		b.ETA = r.now.Add(time.Duration(float64(b.Open()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
+	// How fast those go that joined is another batch's.
+	if b.Throughput > 0 && b.Own() > 0 && b.Status == BatchRunning {
+		b.ETA = r.now.Add(time.Duration(float64(b.Own()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
 	}
 	return b
 }

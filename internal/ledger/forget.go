@@ -167,7 +167,7 @@ func mentions(raw []byte, id string) bool {
 // DropOrder takes away what a batch keeps in order: none of its requests is kept
 // any more. Its counters stay.
 func (l *Ledger) DropOrder(ctx context.Context, number int) error {
-	if err := l.rdb.Unlink(ctx, l.keys.Order(number), l.keys.Again(number), l.keys.Off(number)).Err(); err != nil {
+	if err := l.rdb.Unlink(ctx, l.keys.Order(number), l.keys.Joined(number), l.keys.Again(number), l.keys.Off(number)).Err(); err != nil {
 		return fmt.Errorf("drop the order of batch %d: %w", number, err)
 	}
 	return nil

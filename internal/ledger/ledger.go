@@ -131,10 +131,11 @@ type Ledger struct {
 	commits  commits
 	upstream string
 
-	process atomic.Int64 // this process' number, 0 before Join
-	names   sync.Map     // of batches, by number
-	reached atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
-	beaten  atomic.Int64 // the last heartbeat, unix ms
+	process    atomic.Int64 // this process' number, 0 before Join
+	names      sync.Map     // of batches, by number
+	rowsJoined sync.Map     // [joinedStates] of batches, by number
+	reached    atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
+	beaten     atomic.Int64 // the last heartbeat, unix ms
 
 	joined atomic.Pointer[string] // the id of the ledger that was joined
 

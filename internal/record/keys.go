@@ -96,6 +96,10 @@ func (k Keys) Batch(number int) string { return fmt.Sprintf("%s:batch:%d", k.Tag
 // Order is the hash of a batch's numbered chunks, its rows in the input's order.
 func (k Keys) Order(number int) string { return fmt.Sprintf("%s:order:%d", k.Tag(), number) }
 
+// Joined is the hash of how many rows joined, by the numbers of the chunks of a batch's
+// order that have any.
+func (k Keys) Joined(number int) string { return fmt.Sprintf("%s:joined:%d", k.Tag(), number) }
+
 // Again is the list of a batch's requests that are to be fed before its rows.
 func (k Keys) Again(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
 

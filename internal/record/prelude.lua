@@ -30,6 +30,7 @@ local function running_key() return tag .. ':running' end
 local function account_key() return tag .. ':account' end
 local function again_key(n) return tag .. ':again:' .. n end
 local function order_key(n) return tag .. ':order:' .. n end
+local function joined_key(n) return tag .. ':joined:' .. n end
 local function old_key(gen, id) return tag .. ':old:' .. gen .. ':' .. id end
 local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
 

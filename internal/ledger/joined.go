@@ -1,0 +1,156 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// The requests that rows of a batch joined are another's, and no transition of theirs
+// knows of the batch: to count them is to look at each. That costs a header a row, in
+// pieces of some hundred, so what was counted holds for joinedShare times as long as it
+// took: a thousand rows are counted whenever somebody looks, a million at most every
+// minute. A count is of one moment only as far as nothing moves while it is made.
+const joinedShare = 20
+
+// joinedStates is what was counted of a batch, and until when it holds.
+type joinedStates struct {
+	counts map[record.State]int
+	until  time.Time
+}
+
+func noStates() map[record.State]int {
+	counts := map[record.State]int{Erased: 0}
+	for _, state := range record.States {
+		counts[state] = 0
+	}
+	return counts
+}
+
+// withJoined adds the states of the rows that joined.
+func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
+	if b.Joined == 0 {
+		return b, nil
+	}
+	if known, ok := l.rowsJoined.Load(b.Number); ok {
+		known := known.(joinedStates)
+		if now := b.joins(maps.Clone(known.counts)); now.Joined == b.Joined && time.Now().Before(known.until) {
+			return now, nil
+		}
+	}
+	began := time.Now()
+	chunks, err := l.joinedChunks(ctx, b)
+	if err != nil {
+		return b, err
+	}
+	counts := noStates()
+	numbers := slices.Sorted(maps.Keys(chunks))
+	for page := range slices.Chunk(numbers, orderPage) {
+		if err := l.countJoined(ctx, b.Number, page, chunks, counts); err != nil {
+			return b, err
+		}
+	}
+	l.rowsJoined.Store(b.Number, joinedStates{counts, time.Now().Add(joinedShare * time.Since(began))})
+	return b.joins(maps.Clone(counts)), nil
+}
+
+// joinedChunks gives how many rows joined of the chunks that have any. A batch that an
+// older version imported is looked through for that once.
+func (l *Ledger) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) {
+	texts, err := l.rdb.HGetAll(ctx, l.keys.Joined(b.Number)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read which rows joined: %w", err)
+	}
+	chunks, sum := make(map[int]int, len(texts)), 0
+	for text, joined := range texts {
+		number, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, fmt.Errorf("chunk %q has rows that joined", text)
+		}
+		chunks[number] = whole(joined)
+		sum += chunks[number]
+	}
+	if sum >= b.Joined {
+		return chunks, nil
+	}
+	clear(chunks)
+	var fields []any
+	for page, err := range l.chunks(ctx, b.Number) {
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page {
+			if first, _, _ := strings.Cut(c.text, "\n"); first != "0" {
+				chunks[c.number] = whole(first)
+				fields = append(fields, c.number, first)
+			}
+		}
+	}
+	for some := range slices.Chunk(fields, 2*sweepPage) {
+		if err := l.rdb.HSet(ctx, l.keys.Joined(b.Number), some...).Err(); err != nil {
+			return nil, fmt.Errorf("keep which rows joined: %w", err)
+		}
+	}
+	return chunks, nil
+}
+
+// countJoined counts the rows of some chunks whose requests are not the batch's own.
+// Those that are not kept any more are erased.
+func (l *Ledger) countJoined(ctx context.Context, batch int, numbers []int, joined map[int]int, counts map[record.State]int) error {
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = strconv.Itoa(n)
+	}
+	texts, err := l.rdb.HMGet(ctx, l.keys.Order(batch), names...).Result()
+	if err != nil {
+		return fmt.Errorf("read the order of batch %d: %w", batch, err)
+	}
+	headers := make([][]*redis.StringCmd, len(numbers))
+	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.Ping(ctx) // there may be no id
+		for i, v := range texts {
+			text, _ := v.(string)
+			for _, line := range record.Lines(text) {
+				if line.ApplicationID != "" {
+					headers[i] = append(headers[i], pipe.GetRange(ctx, l.keys.Record(line.ApplicationID), 0, record.HeaderLen-1))
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read which states rows joined in: %w", err)
+	}
+	for i, n := range numbers {
+		left := joined[n]
+		for _, header := range headers[i] {
+			if state := elsewhere(header.Val(), batch); state != "" && left > 0 {
+				counts[state]++
+				left--
+			}
+		}
+		counts[Erased] += left
+	}
+	return nil
+}
+
+// elsewhere is the state of a request that is not the batch's own, "" for others. One
+// that only a newer version can read has not ended as far as anybody can say.
+func elsewhere(header string, batch int) record.State {
+	if header == "" {
+		return ""
+	}
+	r, err := record.Parse("-", []byte(header))
+	if err == nil && r.Batch == batch {
+		return ""
+	}
+	return cmp.Or(r.State, record.Waiting)
+}
