@@ -44,6 +44,7 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *ops.Ops, ready
 	if l == nil {
 		return func() {}
 	}
+	l = limit(l, opsConnections, func() {})
 	e.log.Info("health and metrics", zap.String("ops_address", l.Addr().String()))
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup

@@ -17,6 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -77,6 +78,14 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	} else if !cfg.OnlyHere() {
 		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
 	}
+	connections, err := httpConnections(e.rdb)
+	if err != nil {
+		return err
+	}
+	limited := telemetry.Limited(e.log)
+	l = limit(l, connections, func() {
+		limited.Warn("all HTTP connections are in use; others wait", zap.Int("connections", connections))
+	})
 	// What many requests do at the same time goes to Redis together.
 	together := *e
 	together.rdb = pipelined(e.rdb)

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// startLimited is start with a limit of open files.
+func startLimited(t *testing.T, files int, settings []string, args ...string) *process {
+	t.Helper()
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("there is no shell to set a limit with")
+	}
+	limited := append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), binary}, args...)
+	return startBinary(t, sh, settings, limited...)
+}
+
+// More connections than there can be open files take nothing from health, metrics
+// and Redis, and wait until there is room.
+func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
+	t.Parallel()
+	const files, connections = 256, 400
+	p := startLimited(t, files, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
+	var addr, watched string
+	eventually(t, "it listens", func() bool {
+		log := p.stderr.String()
+		api := regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(log)
+		ops := regexp.MustCompile(`"ops_address":"([^"]+)"`).FindStringSubmatch(log)
+		if api != nil && ops != nil {
+			addr, watched = api[1], ops[1]
+		}
+		return api != nil && ops != nil
+	})
+	var held []net.Conn
+	for range connections {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+		t.Cleanup(func() { _ = conn.Close() })
+		// It is answered, and kept.
+		_, _ = io.WriteString(conn, "GET /v1/openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n")
+	}
+	eventually(t, "the last ones wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + watched + "/readyz")
+	if err != nil {
+		t.Fatalf("health cannot be asked for: %v\n%s", err, p.stderr.String())
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("/readyz is answered %d", resp.StatusCode)
+	}
+	last := held[len(held)-1]
+	for _, conn := range held[:len(held)-1] {
+		_ = conn.Close()
+	}
+	_ = last.SetReadDeadline(time.Now().Add(time.Minute))
+	if resp, err := http.ReadResponse(bufio.NewReader(last), nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("who waited is not answered: %v", err)
+	}
+}
+
+func TestTooFewFilesToServe(t *testing.T) {
+	t.Parallel()
+	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
+	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 144") {
+		t.Errorf("%d %s", code, p.stderr.String())
+	}
+}
