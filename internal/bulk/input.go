@@ -348,7 +348,7 @@ func (in *Input) unchanged() error {
 func (in *Input) content() (io.Reader, func(), error) {
 	var raw io.Reader = in.file
 	switch {
-	case !in.stream:
+	case !in.stream || in.kind == XLSX:
 		raw = io.NewSectionReader(in.file, 0, in.size)
 	case in.file == nil:
 		raw = in.source

@@ -92,7 +92,7 @@ func TestWorkbookCells(t *testing.T) {
 	if used, _ := in.Mapping(); fmt.Sprint(used) != "[{application_id Application ID} {expiry_minutes Expiry minutes} {document_optional document_optional}]" {
 		t.Errorf("used %v", used)
 	}
-	other, err := Open(path, Reading{Sheet: "other"})
+	other, err := OpenStream(t.Context(), path, Reading{Sheet: "other"})
 	if err != nil {
 		t.Fatal(err)
 	}
