@@ -59,6 +59,14 @@ func start(t testing.TB, settings []string, args ...string) *process {
 
 func startBinary(t testing.TB, path string, settings []string, args ...string) *process {
 	t.Helper()
+	p := prepare(t, path, settings, args...)
+	p.begin()
+	return p
+}
+
+// prepare is a process that is still to begin.
+func prepare(t testing.TB, path string, settings []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(path, args...), over: make(chan struct{})}
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
@@ -66,15 +74,19 @@ func startBinary(t testing.TB, path string, settings []string, args ...string) *
 		"KYCLINK_OPS_LISTEN=127.0.0.1:0",
 	}, settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	return p
+}
+
+func (p *process) begin() {
+	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	go func() {
 		_ = p.cmd.Wait()
 		close(p.over)
 	}()
-	t.Cleanup(p.kill)
-	return p
+	p.t.Cleanup(p.kill)
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,7 +159,7 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	if err != nil {
 		return p, err
 	}
-	survey, err := job.Survey()
+	survey, err := job.Survey(filepath.Dir(out))
 	if err != nil {
 		return p, err
 	}

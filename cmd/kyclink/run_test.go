@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -203,6 +204,10 @@ func TestRunRefuses(t *testing.T) {
 	in := write(t, filepath.Join(dir, "in.csv"), people(1))
 	nokey := write(t, filepath.Join(dir, "nokey.csv"), "name\nAnn\n")
 	out := filepath.Join(dir, "out.csv")
+	pipe := filepath.Join(dir, "pipe.csv")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	foreign := write(t, filepath.Join(dir, "foreign.csv"), "precious\n")
 	for name, c := range map[string]struct {
 		args []string
@@ -213,6 +218,8 @@ func TestRunRefuses(t *testing.T) {
 		"no input":             {[]string{"run", "-o", out}, 64, "an input file"},
 		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
 		"standard output":      {[]string{"run", in, "-o", "/dev/stdout"}, 64, "-o /dev/stdout: OUT must be a file"},
+		"a pipe":               {[]string{"run", in, "-o", pipe, "--simulate"}, 1, "is no regular file"},
+		"FILE that is a pipe":  {[]string{"run", pipe, "-o", out, "--simulate"}, 65, "is no regular file"},
 		"a dash":               {[]string{"run", in, "-o", "-"}, 64, "OUT must be a file"},
 		"a descriptor":         {[]string{"run", in, "-o", "/proc/self/fd/1"}, 64, "OUT must be a file"},
 		"an unknown flag":      {[]string{"run", in, "-o", out, "--fast"}, 64, "--fast"},

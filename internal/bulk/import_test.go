@@ -286,25 +286,26 @@ func TestOptionsOfABatch(t *testing.T) {
 }
 
 func TestRepeatsAreFoundInFiles(t *testing.T) {
-	r, err := newRepeats()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
+	r := newRepeats(dir)
 	defer r.close()
-	const many = 20_000
+	const many = 50_000
 	for i := range 3 * many {
 		if err := r.add(fmt.Sprint(i%many), i+1, []tasks.How{tasks.Fresh, tasks.Again}[i%2]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	found := map[byte]int{}
-	err = r.each(func(again repeat) {
+	err := r.each(func(again repeat) {
 		found[again.how]++
 		if again.first != (again.row-1)%many+1 {
 			t.Errorf("row %d repeats row %d", again.row, again.first)
 		}
 	})
-	if err != nil || found['f'] != many || found['a'] != many {
+	if err != nil || found['f'] != many || found['a'] != many || r.piles[0].file == nil {
 		t.Errorf("found %v, %v", found, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
 	}
 }

@@ -381,7 +381,7 @@ func TestProgressCountsRows(t *testing.T) {
 	d := newDesk(t)
 	d.working(d.job("run", "A-1,,,", "A-2,,,", "A-3,,,"))
 	j := d.job("run", "A-1,"+done+",,", "B-2,,,", "B-2,,,", "A-3,,,") // the first is in conflict
-	if s, err := j.Survey(); err != nil || s.Rows != 4 || s.Repeated != 1 {
+	if s, err := j.Survey(t.TempDir()); err != nil || s.Rows != 4 || s.Repeated != 1 {
 		t.Errorf("the survey says %+v, %v", s, err)
 	}
 	drive := j.Report
@@ -419,7 +419,7 @@ func TestSurvey(t *testing.T) {
 		if c.change != nil {
 			c.change(j)
 		}
-		s, err := j.Survey()
+		s, err := j.Survey(t.TempDir())
 		got := fmt.Sprintf("%d rows, %d linked", s.Rows, s.Linked)
 		for _, r := range s.Repeats {
 			got += ", " + r.String()
@@ -437,7 +437,7 @@ func TestJobWithLinkedRows(t *testing.T) {
 	j := d.job("run", "X,,,")
 	j.Input = open(t, file(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
 		"A-1,created,https://faceki.example/1,L-1,2,1,2026-12-01T00:00:00Z,\nA-2,failed,,,1,0,,timeout: late\nA-1,rejected,,,0,0,,conflict: x\n"))
-	if _, err := j.Survey(); err != nil {
+	if _, err := j.Survey(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if p := d.working(j); p.Settled() != 3 || p.Rejected != 1 {

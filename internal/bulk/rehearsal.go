@@ -27,10 +27,7 @@ func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 	if r.Options, err = i.Client.Known(ctx, i.Batch); err != nil {
 		return r, err
 	}
-	seen, err := newRepeats()
-	if err != nil {
-		return r, err
-	}
+	seen := newRepeats("")
 	defer seen.close()
 	err = i.rehearse(ctx, &r, seen)
 	if err == nil {

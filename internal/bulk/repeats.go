@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,19 +13,28 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// repeats finds ids that were added more than once, with memory that does not
-// grow: it keeps a hash of each in one of several temporary files, and looks at
-// one file after the other. With luck beyond all measure one id is taken for
-// another.
+// repeats finds ids that were added more than once, with memory that does not grow:
+// it keeps a hash of each in one of several piles, which are temporary files once
+// there is much in them, and looks at one pile after the other. With luck beyond all
+// measure one id is taken for another.
 type repeats struct {
 	seed  maphash.Seed
-	files [repeatFiles]*os.File
-	bufs  [repeatFiles]*bufio.Writer
+	dir   string // of the files
+	piles [repeatPiles]pile
 }
 
-// repeatFiles keeps what is looked at at a time to some MiB for files of tens of
-// millions of rows.
-const repeatFiles = 64
+// pile is what is in memory after what is in a file.
+type pile struct {
+	file *os.File // nil where all of it is in memory
+	rest bytes.Buffer
+}
+
+const (
+	// repeatPiles keeps what is looked at at a time to some MiB for files of tens of
+	// millions of rows.
+	repeatPiles = 64
+	pileRest    = 16 << 10 // bytes of a pile that are in memory at most
+)
 
 // repeatSize is a hash, the first letter of how, and the row's number.
 const repeatSize = 17
@@ -36,28 +46,34 @@ type repeat struct {
 	row, first int
 }
 
-func newRepeats() (*repeats, error) {
-	r := &repeats{seed: maphash.MakeSeed()}
-	for i := range r.files {
-		file, err := os.CreateTemp("", "kyclink-ids-")
+// newRepeats makes its files in dir, or where temporary files usually are if it is
+// empty; there are none for some ten thousand ids.
+func newRepeats(dir string) *repeats { return &repeats{seed: maphash.MakeSeed(), dir: dir} }
+
+func (r *repeats) close() {
+	for i := range r.piles {
+		if file := r.piles[i].file; file != nil {
+			_ = file.Close() // it is gone with that
+		}
+	}
+}
+
+// spill moves what a pile has in memory to its file.
+func (r *repeats) spill(p *pile) error {
+	if p.file == nil {
+		file, err := os.CreateTemp(r.dir, ".kyclink-ids-")
 		if err == nil {
 			err = os.Remove(file.Name()) // it lives until it is closed
 		}
 		if err != nil {
-			r.close()
-			return nil, fmt.Errorf("make a temporary file: %w", err)
+			return fmt.Errorf("make a temporary file: %w", err)
 		}
-		r.files[i], r.bufs[i] = file, bufio.NewWriterSize(file, 16<<10)
+		p.file = file
 	}
-	return r, nil
-}
-
-func (r *repeats) close() {
-	for _, file := range r.files {
-		if file != nil {
-			_ = file.Close() // it is gone with that
-		}
+	if _, err := p.rest.WriteTo(p.file); err != nil {
+		return fmt.Errorf("write a temporary file: %w", err)
 	}
+	return nil
 }
 
 func (r *repeats) add(id string, row int, how tasks.How) error {
@@ -68,28 +84,32 @@ func (r *repeats) add(id string, row int, how tasks.How) error {
 	if how != "" {
 		entry[8] = how[0]
 	}
-	if _, err := r.bufs[hash%repeatFiles].Write(entry[:]); err != nil {
-		return fmt.Errorf("write a temporary file: %w", err)
+	p := &r.piles[hash%repeatPiles]
+	p.rest.Write(entry[:])
+	if p.rest.Len() < pileRest {
+		return nil
 	}
-	return nil
+	return r.spill(p)
 }
 
 // each gives every one that was added before, in no order.
 func (r *repeats) each(found func(repeat)) error {
-	for i, file := range r.files {
-		if err := r.bufs[i].Flush(); err != nil {
-			return fmt.Errorf("write a temporary file: %w", err)
+	for i := range r.piles {
+		p := &r.piles[i]
+		var all io.Reader = &p.rest
+		if p.file != nil {
+			all = io.MultiReader(io.NewSectionReader(p.file, 0, 1<<62), all)
 		}
-		if err := again(io.NewSectionReader(file, 0, 1<<62), found); err != nil {
+		if err := again(all, found); err != nil {
 			return fmt.Errorf("read a temporary file: %w", err)
 		}
 	}
 	return nil
 }
 
-func again(file io.Reader, found func(repeat)) error {
+func again(pile io.Reader, found func(repeat)) error {
 	seen := make(map[uint64]int) // the row
-	text := bufio.NewReader(file)
+	text := bufio.NewReader(pile)
 	for {
 		var entry [repeatSize]byte
 		if _, err := io.ReadFull(text, entry[:]); errors.Is(err, io.EOF) {

@@ -38,14 +38,12 @@ func (r Repeat) String() string {
 }
 
 // Survey reads the file once, with memory that does not grow but for the rows that
-// have a link. It is to be called before [Job.Work].
-func (j *Job) Survey() (Survey, error) {
+// have a link: dir is for temporary files, which a large one needs. It is to be called
+// before [Job.Work].
+func (j *Job) Survey(dir string) (Survey, error) {
 	var s Survey
 	linked := newIDs()
-	seen, err := newRepeats()
-	if err != nil {
-		return s, err
-	}
+	seen := newRepeats(dir)
 	defer seen.close()
 	for row, err := range j.rows() {
 		if err != nil {
@@ -63,7 +61,7 @@ func (j *Job) Survey() (Survey, error) {
 		}
 	}
 	j.all, j.linked = s.Rows, &linked
-	err = seen.each(func(r repeat) {
+	err := seen.each(func(r repeat) {
 		s.Repeated++
 		s.Repeats = append(s.Repeats, Repeat{Row: r.row, First: r.first})
 		if len(s.Repeats) >= 2*shownRepeats {

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// as runs kyclink as another user, without a home and with nowhere for temporary
+// files, in a folder that is that user's if own is true, and else can be read only.
+func as(t *testing.T, uid uint32, own bool, settings []string) (code int, stderr string, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to be somebody else")
+	}
+	dir = t.TempDir()
+	for _, path := range []string{filepath.Dir(binary), filepath.Dir(dir), dir} {
+		if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // another user is to read it
+			t.Fatal(err)
+		}
+	}
+	in := write(t, filepath.Join(dir, "in.csv"), people(3))
+	if err := os.Chmod(in, 0o644); err != nil { //nolint:gosec // likewise
+		t.Fatal(err)
+	}
+	if own {
+		if err := os.Chown(dir, int(uid), int(uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := prepare(t, binary, append(settings, "TMPDIR=/nonexistent"), "run", in, "-o", filepath.Join(dir, "links.csv"), "--simulate")
+	p.cmd.Dir = dir
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	p.begin()
+	return p.exit(), p.stderr.String(), dir
+}
+
+// A container may give a process any user id, no home, and nothing to write to but
+// the folder that is mounted.
+func TestRunAsAnybody(t *testing.T) {
+	t.Parallel()
+	_, setting := upstream(t, `{}`)
+	code, stderr, dir := as(t, 123_456, true, []string{setting})
+	if code != 0 || len(table(t, filepath.Join(dir, "links.csv"))) != 3 {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+}
+
+func TestRunInAFolderThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{}`)
+	code, stderr, dir := as(t, 123_457, false, []string{setting})
+	if code != 1 || !strings.Contains(stderr, "links.csv.journal cannot be") || !strings.Contains(stderr, "permission denied") {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+	if calls := sim.State().LinkCalls; calls != 0 {
+		t.Errorf("%d calls whose links cannot be kept", calls)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+// The first interruption finishes the calls that were sent, the second one does not
+// wait for them. What was being called is a possible duplicate then.
+func TestRunIsInterruptedTwice(t *testing.T) {
+	t.Parallel()
+	sim, setting := upstream(t, `{"faults":[{"fault":"hang","probability":1}],"max_faults_per_id":1}`)
+	dir := t.TempDir()
+	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "links.csv")
+	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
+	p.signal(syscall.SIGINT)
+	eventually(t, "it says that it finishes them", func() bool {
+		return strings.Contains(p.stderr.String(), "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once\n")
+	})
+	p.signal(syscall.SIGINT)
+	if code, said := p.exit(), p.stderr.String(); code != 130 || strings.Contains(said, "stopped by") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+	if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
+		t.Errorf("once more: exit code %d:\n%s", code, stderr)
+	}
+	for _, row := range table(t, out) {
+		if row["status"] != "created" || row["attempts"] != "2" || row["possible_duplicates"] != "1" {
+			t.Errorf("%v", row)
+		}
+	}
+}
