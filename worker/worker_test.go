@@ -230,14 +230,19 @@ func (b *bench) calls(id string, want int) {
 
 func (b *bench) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.After(15 * time.Second)
+	b.eventuallyWithin(15*time.Second, what, holds)
+}
+
+func (b *bench) eventuallyWithin(most time.Duration, what string, holds func() bool) {
+	b.t.Helper()
+	deadline := time.After(most)
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
 	for !holds() {
 		select {
 		case <-look.C:
 		case <-deadline:
-			b.t.Fatalf("not so after 15 s: %s", what)
+			b.t.Fatalf("not so after %v: %s", most, what)
 		}
 	}
 }

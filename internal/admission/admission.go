@@ -28,6 +28,14 @@
 // Who waits has a place in its lane's line, one entry per process; without one,
 // all processes would come for the next token, and all but one for nothing.
 //
+// # Steps of the clock
+//
+// All times are Redis', whose clock may be set while it runs, and differs where a replica
+// takes over. Where it went back, by less than what was noted last, what is stored moves
+// along with it. Where it went forward, which only the monotonic clock of a process tells
+// ([Ask].Expected), nothing is refilled: the rate is not exceeded. No other time is
+// trusted to lie further ahead than it can, and probes may come early by a step.
+//
 // # The gate
 //
 // An outage shows in 5 faults in a row from different requests, 14 of the last 20
@@ -94,6 +102,9 @@ type Ask struct {
 	Credential string // fingerprint of the credentials that it would use
 	ID         string // the request; two of one ID are not out at once
 	Connected  bool   // after Connect: the connection is there
+	// Expected is what the process takes Redis' time for, by its monotonic clock. Zero:
+	// it does not know.
+	Expected time.Time
 }
 
 // Decision is whether it may go.

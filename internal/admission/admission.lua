@@ -59,7 +59,7 @@ local function admit(lane, process, credential, id, nonce, connected)
   return verdict, string.format('%.3f', wait), reason
 end
 
-local REPORTED = { 'state', 'reason', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
+local REPORTED = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local SILENT = { outage = true, none = true, back = true, unconnected = true }
 
 -- What is said of these is kept for the status; no script reads it.

@@ -20,9 +20,11 @@ func (b *bucket) fill(level, elapsed float64) float64 {
 }
 
 // settle brings the level to now: refilled, and without the grants whose moment came.
-func (b *bucket) settle(now float64) {
-	if b.at == 0 || b.at > now {
-		b.level, b.at, b.held = 0, now, nil
+// A step of the clock says nothing of how much to refill: then nothing is left, and
+// what was granted ahead is still to be paid.
+func (b *bucket) settle(now float64, leapt bool) {
+	if b.at == 0 || b.at > now || leapt {
+		b.level, b.at, b.held = min(0, b.level)-float64(len(b.held)), now, nil
 		return
 	}
 	level, at := b.level, b.at

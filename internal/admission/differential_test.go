@@ -75,6 +75,7 @@ func TestLuaDecidesAsGo(t *testing.T) {
 func decidesAsGo(t *testing.T, lua *script, histories int) {
 	steps := []time.Duration{0, 0, time.Millisecond, 10 * time.Millisecond, 200 * time.Millisecond, time.Second, 6 * time.Second, 70 * time.Second}
 	rate := rapid.SampledFrom([]Rate{{5, time.Second}, {200, time.Second}, {500, time.Second}, {1, time.Minute}, {90, time.Minute}, {100, time.Hour}})
+	behind := []time.Duration{0, 0, 0, 20 * time.Millisecond, -time.Hour, 500 * time.Millisecond, 501 * time.Millisecond, 20 * time.Second}
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		if histories--; histories < 0 {
@@ -90,6 +91,7 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 				Process:    rapid.SampledFrom([]string{"1", "2", "3"}).Draw(rt, "process"),
 				Credential: rapid.SampledFrom([]string{"old", "new", "new"}).Draw(rt, "credential"),
 				ID:         fmt.Sprint("A-", n),
+				Expected:   p.now.Add(-rapid.SampledFrom(behind).Draw(rt, "expected")),
 			}
 		})
 		several := func(rt *rapid.T) {
@@ -132,6 +134,9 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 			"reset": func(*rapid.T) { p.pure.ResetRate(p.now); lua.ResetRate(p.now) },
 			"clock": func(rt *rapid.T) { // it goes back when a replica takes over
 				p.now = p.now.Add(-rapid.SampledFrom(steps).Draw(rt, "back"))
+			},
+			"clock is set": func(rt *rapid.T) {
+				p.now = p.now.Add(rapid.SampledFrom([]time.Duration{-time.Hour, -5 * time.Minute, -5 * time.Second, 20 * time.Second, 24 * time.Hour}).Draw(rt, "step"))
 			},
 		})
 		if want, got := p.pure.changes(), lua.changes(); !slices.Equal(got, want) {

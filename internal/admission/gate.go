@@ -214,14 +214,15 @@ func (s *State) look() {
 	if s.now-g.looked > unseen {
 		g.answered = max(g.answered, s.now)
 	}
-	if s.now < g.looked || s.now-g.looked >= lookEvery {
+	if s.now-g.looked >= lookEvery {
 		g.looked = s.now
 	}
 }
 
 // hanging: calls are out, and FaceKi is silent. What was out before the gate
 // opened, or for longer than a call may take, has died with its process; so may
-// have what is out for a process that has not beaten since it should be answered.
+// have what is out for a process that has not beaten since it should be answered. A
+// heartbeat of the future is from before the clock went back.
 func (s *State) hanging() bool {
 	g := &s.gate
 	silence := max(silenceLeast, min(silenceMost, 4*g.usual))
@@ -230,7 +231,8 @@ func (s *State) hanging() bool {
 	}
 	hang := 0
 	for c, marked := range g.calls {
-		if marked >= max(g.opened, s.now-answerWithin) && marked < s.now-silence && s.beats[c.process] >= marked+silence {
+		beat := s.beats[c.process]
+		if marked >= max(g.opened, s.now-answerWithin) && marked < s.now-silence && beat >= marked+silence && beat <= s.now {
 			hang++
 		}
 	}

@@ -71,12 +71,13 @@ end
 -- while, as when Redis was away, since answers could not be recorded either.
 local function look()
   if now - g.looked > UNSEEN then set('answered', math.max(g.answered, now)) end
-  if now < g.looked or now - g.looked >= LOOK then set('looked', now) end
+  if now - g.looked >= LOOK then set('looked', now) end
 end
 
 -- hanging: calls are out, and FaceKi is silent. What was out before the gate
 -- opened, or for longer than a call may take, has died with its process; so may
--- have what is out for a process that has not beaten since it should be answered.
+-- have what is out for a process that has not beaten since it should be answered. A
+-- heartbeat of the future is from before the clock went back.
 local function hanging()
   local silence = math.max(2000, math.min(60000, 4 * g.usual))
   if reason_now() ~= '' or now - g.answered <= silence then return false end
@@ -87,6 +88,7 @@ local function hanging()
     local process = string.match(out[i], '^%S+')
     if not beats[process] then
       beats[process] = tonumber(redis.call('ZSCORE', tag .. ':workers', process) or 0)
+      if beats[process] > now then beats[process] = 0 end
     end
     if beats[process] >= out[i + 1] + silence then hang = hang + 1 end
   end

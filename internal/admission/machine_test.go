@@ -40,6 +40,8 @@ type script struct {
 	rdb  *redis.Client
 	keys record.Keys
 	lua  *redis.Script
+	// expects is what the process that asks takes the time for, in ms.
+	expects int64
 }
 
 // testScript is a script whose clock comes from its last two arguments.
@@ -50,6 +52,7 @@ func testScript(t testing.TB) *redis.Script {
 	}
 	return record.Script(`
 local a = ARGV
+expected = tonumber(ARGV[#ARGV - 2])
 if a[1] == 'admit' then
   local answer = { admit(a[2], a[3], a[4], a[5], 'nonce', a[6]) }
   store()
@@ -67,19 +70,19 @@ return changes`, strings.Replace(record.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV
 }
 
 func onRedis(t testing.TB) *script {
-	return &script{t, server.Client(t), record.Keys{Account: redistest.Account()}, testScript(t)}
+	return &script{t, server.Client(t), record.Keys{Account: redistest.Account()}, testScript(t), 0}
 }
 
 func onMiniredis(t testing.TB) *script {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &script{t, rdb, record.Keys{Account: redistest.Account()}, testScript(t)}
+	return &script{t, rdb, record.Keys{Account: redistest.Account()}, testScript(t), 0}
 }
 
 func (s *script) run(now time.Time, args ...any) []any {
 	s.t.Helper()
 	us := now.UnixMicro()
-	args = append(args, us/1_000_000, us%1_000_000)
+	args = append(args, s.expects, us/1_000_000, us%1_000_000)
 	out, err := s.lua.Run(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args...).Slice()
 	if err != nil {
 		s.t.Fatalf("%v: %v", args, err)
@@ -89,6 +92,10 @@ func (s *script) run(now time.Time, args ...any) []any {
 
 func (s *script) Admit(now time.Time, ask Ask) Decision {
 	connected := 0
+	if !ask.Expected.IsZero() {
+		s.expects = ask.Expected.UnixMilli()
+		defer func() { s.expects = 0 }()
+	}
 	if ask.Connected {
 		connected = 1
 	}

@@ -25,9 +25,11 @@ end
 local function fill(level, elapsed, per) return math.min(g.burst, level + elapsed / per) end
 
 -- settle brings the level to now: refilled, and without the grants whose moment came.
+-- A step of the clock says nothing of how much to refill: then nothing is left, and what
+-- was granted ahead is still to be paid.
 local function settle()
-  if g.at == 0 or g.at > us then
-    set('level', 0) set('at', us) set('held', '')
+  if g.at == 0 or g.at > us or leapt() then
+    set('level', math.min(0, g.level) - #held()) set('at', us) set('held', '')
     return
   end
   local per, level, at, rest = slot(), g.level, g.at, {}

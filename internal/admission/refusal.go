@@ -13,12 +13,31 @@ type refusal struct {
 	by                 float64 // when the probe is given up
 }
 
+// refusal gives a credential's, or nil. What lies further ahead than any can is from
+// before the clock went back.
+func (s *State) refusal(credential string) *refusal {
+	kept := s.refused[credential]
+	if kept == nil {
+		return nil
+	}
+	r := *kept
+	r.since = min(r.since, s.now)
+	if r.next > s.now+r.pause {
+		r.next = s.now
+	}
+	if r.by > s.now+answerWithin {
+		r.by = 0
+	}
+	return &r
+}
+
 // judge turns a credential's state by what came of a call with it. Only a call
 // that was sent after the refusal shows that it is over.
 func (s *State) judge(r Report, marked float64) {
-	held := s.refused[r.Credential]
+	held := s.refusal(r.Credential)
 	if held == nil {
-		if r.Kind == Refused && s.cleared[r.Credential] <= marked {
+		cleared := s.cleared[r.Credential]
+		if r.Kind == Refused && (cleared <= marked || cleared > s.now) {
 			s.refused[r.Credential] = &refusal{since: s.now, pause: refusedFirst, next: s.now + refusedFirst}
 			s.note(Change{s.now, closed, refused})
 		}
@@ -41,4 +60,5 @@ func (s *State) judge(r Report, marked float64) {
 		held.next = s.now
 	}
 	held.prober, held.id, held.by = "", "", 0
+	s.refused[r.Credential] = held
 }

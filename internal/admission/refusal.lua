@@ -16,7 +16,10 @@ local function refusal(credential)
   if not listed(credential) then return nil end
   local v = redis.call('HMGET', refused_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
   if v[1] then
-    return { since = tonumber(v[1]), pause = tonumber(v[2]), next = tonumber(v[3]), prober = v[4], id = v[5], by = tonumber(v[6]) }
+    local since, pause, next, by = tonumber(v[1]), tonumber(v[2]), tonumber(v[3]), tonumber(v[6])
+    if next > now + pause then next = now end -- none lies as far ahead: the clock went back
+    if by > now + ANSWER then by = 0 end
+    return { since = math.min(since, now), pause = pause, next = next, prober = v[4], id = v[5], by = by }
   end
   unlist(credential)
 end
@@ -31,7 +34,7 @@ end
 
 local function first_refusal(credential, marked, message)
   local cleared = redis.call('HGET', refused_key(credential), 'cleared')
-  if cleared and tonumber(cleared) > marked then return end
+  if cleared and tonumber(cleared) > marked and tonumber(cleared) <= now then return end
   redis.call('DEL', refused_key(credential))
   refuse(credential, { since = now, pause = REFUSED[1], next = now + REFUSED[1], prober = '', id = '', by = 0, message = message })
   set('refused', g.refused == '' and credential or g.refused .. ' ' .. credential)

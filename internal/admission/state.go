@@ -17,7 +17,8 @@ type State struct {
 	beats           map[string]float64 // the last heartbeat of each process
 	history         []Change
 
-	us, now float64 // the time of the call under way, µs and ms
+	us, now  float64 // the time of the call under way, µs and ms
+	expected float64 // what its process takes the time for, ms; 0: it does not know
 }
 
 // NewState is an account that nobody has used: open, 5/s with a burst of 5, and
@@ -31,9 +32,13 @@ func NewState() *State {
 	}
 }
 
-// begin takes the time, and ends a ramp whose time is over.
+// begin takes the time, sees that the clock went back by what was noted a moment
+// before, and ends a ramp whose time is over.
 func (s *State) begin(now time.Time) {
-	s.us, s.now = float64(now.UnixMicro()), float64(now.UnixMilli())
+	s.us, s.now, s.expected = float64(now.UnixMicro()), float64(now.UnixMilli()), 0
+	if ahead := max(s.gate.looked, s.gate.answered) - s.now; ahead > 0 {
+		s.rebase(ahead)
+	}
 	if s.gate.state == ramping && s.now >= s.gate.opened+rampTakes {
 		s.turn(open, "", s.gate.opened+rampTakes)
 	}
@@ -47,12 +52,15 @@ func (s *State) settle() {
 		part = 0.1 + 0.9*min(1, max(0, s.now-s.gate.opened)/rampTakes)
 	}
 	s.bucket.slot = float64(s.rate.Per.Milliseconds()) * 1000 / (float64(s.rate.N) * part)
-	s.bucket.settle(s.us)
+	s.bucket.settle(s.us, s.expected > 0 && s.now-s.expected > step)
 }
 
 // Admit decides whether a call may go now.
 func (s *State) Admit(now time.Time, ask Ask) Decision {
 	s.begin(now)
+	if !ask.Expected.IsZero() {
+		s.expected = float64(ask.Expected.UnixMilli())
+	}
 	g := &s.gate
 	if g.reason == paused {
 		return Decision{Wait, millis(soon), paused}
@@ -61,7 +69,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	if s.hanging() {
 		s.failing(outage, false, 0)
 	}
-	r := s.refused[ask.Credential]
+	r := s.refusal(ask.Credential)
 	if r != nil && s.now < r.next {
 		return Decision{Wait, millis(min(soon, r.next-s.now)), refused}
 	}
@@ -72,6 +80,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 		}
 		if !own || !ask.Connected {
 			r.prober, r.id, r.by = ask.Process, ask.ID, s.now+connectWithin
+			s.refused[ask.Credential] = r
 			return Decision{Connect, 0, refused}
 		}
 	}
@@ -87,6 +96,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	g.calls[call{ask.Process, ask.ID}] = s.now
 	if r != nil {
 		r.prober, r.id, r.by = ask.Process, ask.ID, s.now+answerWithin
+		s.refused[ask.Credential] = r
 		d.Verdict, d.Reason = Probe, refused
 	}
 	return d
@@ -167,7 +177,9 @@ func (s *State) Resume(now time.Time) {
 		g.freeProbe()
 		g.next, g.pause = s.now, causeOf(g.reason).first/2 // the next is twice as long
 	}
-	for _, r := range s.refused {
+	for credential := range s.refused {
+		r := s.refusal(credential)
+		s.refused[credential] = r
 		r.prober, r.id, r.by = "", "", 0
 		r.next, r.pause = s.now, refusedFirst/2
 	}

@@ -118,11 +118,36 @@ local function turn(state, reason, at)
   note(state, reason, at)
 end
 
-local STATE = { 'state', 'reason' }
+-- rebase is for a clock that went back, by about as much: all that is stored of it moves
+-- along, so that pauses, ages and the silence last as long as they would have. The bucket
+-- starts empty, see settle, and whoever waits for the rate enters its line again.
+local LATEST = { next = 600000, by = ANSWER } -- what may lie ahead, and how far at most
+local function rebase(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if g[name] > 0 then set(name, math.min(g[name] - by, now + (LATEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local calls = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #calls, 2 do redis.call('ZADD', CALLS, ms(math.min(calls[i + 1] - by, now)), calls[i]) end
+  for credential in string.gmatch(g.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
 
--- begin reads what is needed of the state, and ends a ramp whose time is over.
+local STATE = { 'state', 'reason', 'looked', 'answered' }
+
+-- begin reads what is needed of the state, sees that the clock went back by what
+-- was noted a moment before, and ends a ramp whose time is over.
 local function begin(names)
   read(names)
+  local ahead = math.max(g.looked, g.answered) - now
+  if ahead > 0 then rebase(ahead) end
   if g.state == 'ramping' and now >= g.opened + RAMP then
     turn('open', '', g.opened + RAMP)
   end

@@ -15,9 +15,10 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local kept = redis.call('HMGET', KEYS[1], 'token', 'until', 'fault', 'retry', 'asked', 'holder', 'lease', 'due', 'replaces')
 local function left(ms) return (tonumber(ms or 0) or 0) - now end
 
-if kept[1] and left(kept[2]) > 0 then return { 'token', kept[1], string.format('%.0f', left(kept[2])) } end
--- What ends too far in the future was written before the clock went back.
-if kept[3] and left(kept[4]) > 0 and left(kept[4]) <= tonumber(ARGV[3]) then
+-- The clock went back since it was asked for: then there is no more left than there was.
+local ahead = math.max(0, left(kept[5]))
+if kept[1] and left(kept[2]) - ahead > 0 then return { 'token', kept[1], string.format('%.0f', left(kept[2]) - ahead) } end
+if kept[3] and ahead == 0 and left(kept[4]) > 0 and left(kept[4]) <= tonumber(ARGV[3]) then
   return { 'fault', kept[3], string.format('%.0f', -left(kept[5])) }
 end
 if kept[6] and kept[6] ~= ARGV[1] and left(kept[7]) > 0 and left(kept[7]) <= tonumber(ARGV[2]) then return { 'wait' } end

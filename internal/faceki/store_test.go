@@ -127,3 +127,50 @@ func TestStoreErrorsAreErrors(t *testing.T) {
 		t.Error(a, b, c)
 	}
 }
+
+// The clock goes back by minutes: a token has no more left than it had, and a fault that
+// was to stand for seconds does not stand for minutes.
+func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
+	m := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	m.SetTime(now)
+	cfg := config()
+	store := NewTokens(rdb, record.Keys{Account: "back"}, cfg)
+	claim := func() Claim {
+		t.Helper()
+		c, err := store.Claim(t.Context(), "me", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	land := func(c Claim) {
+		t.Helper()
+		if err := store.Land(t.Context(), "me", c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !claim().Turn {
+		t.Fatal("it is nobody's turn")
+	}
+	land(Claim{Token: "invented", Left: time.Hour})
+	m.SetTime(now.Add(-5 * time.Minute))
+	if c := claim(); c.Token != "invented" || c.Left > time.Hour {
+		t.Errorf("the token has %v left, of an hour", c.Left)
+	}
+	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	m.SetTime(now)
+	claim()
+	land(Claim{Fault: &fault.Fault{Kind: fault.TokenUnavailable}, Left: 30 * time.Second})
+	if claim().Fault == nil {
+		t.Error("the fault does not stand")
+	}
+	m.SetTime(now.Add(-5 * time.Minute))
+	if c := claim(); !c.Turn {
+		t.Errorf("a fault of before the clock went back stands: %+v", c)
+	}
+}

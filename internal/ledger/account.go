@@ -88,14 +88,14 @@ func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, w
 	if err != nil {
 		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)
 	}
-	alive := now.Add(-l.cfg.DeadAfter).UnixMilli()
+	alive, ahead := now.Add(-l.cfg.DeadAfter).UnixMilli(), now.Add(l.cfg.DeadAfter).UnixMilli()
 	var fields *redis.SliceCmd
 	var interactive, bulk, living *redis.IntCmd
 	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		fields = pipe.HMGet(ctx, l.keys.State(), "upstream", "waiting")
 		interactive = pipe.ZCard(ctx, l.keys.Queued(record.Interactive))
 		bulk = pipe.ZCard(ctx, l.keys.Queued(record.Bulk))
-		living = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), "+inf")
+		living = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), strconv.FormatInt(ahead, 10))
 		return nil
 	})
 	if err != nil {

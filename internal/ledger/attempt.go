@@ -27,7 +27,7 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	ref := ask.Ref
 	reply, err := texts(l.commits.run(ctx, "mark", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
 		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
-		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
+		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
 	if err != nil {
 		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}

@@ -21,10 +21,11 @@ var togetherLua string
 // one is on its way goes with the next. Nobody waits for company, and where Redis
 // is far away nobody waits for others' round trips either.
 type commits struct {
-	rdb     redis.UniversalClient
-	script  *redis.Script // commit.lua
-	tag     string
-	farAway time.Duration // how long others' round trips may take to be waited for
+	rdb      redis.UniversalClient
+	script   *redis.Script // commit.lua
+	tag      string
+	farAway  time.Duration // how long others' round trips may take to be waited for
+	expected func() int64  // what this process takes Redis' time for
 
 	mu      sync.Mutex
 	busy    bool
@@ -92,7 +93,7 @@ func (c *commits) send(ctx context.Context, all []*commit) {
 	for _, s := range all {
 		n += 2 + len(s.args)
 	}
-	args := make([]any, 0, n)
+	args := append(make([]any, 0, n+1), c.expected())
 	for _, s := range all {
 		args = append(append(args, s.does, len(s.args)), s.args...)
 	}

@@ -1,11 +1,12 @@
 -- commit does what several handlers ask for, one after the other, each as if it
 -- were alone: what one of them fails with stops none of the others.
 --
--- ARGV: for each the name of what is to be done, how many arguments it has, and these
+-- ARGV[1] expected: what the process takes Redis' time for, then for each the name of what is to be done, how many arguments it has, and these
 -- Returns for each {1, what it returns} or {0, its error}. Where all fail, as they do
 -- in a Redis that cannot be written to, so does this: a client may know what to do.
+expected = tonumber(ARGV[1])
 local does = { mark = mark, created = created, fault = fault }
-local replies, failed, why, i = {}, 0, nil, 1
+local replies, failed, why, i = {}, 0, nil, 2
 while i < #ARGV do
   local last = i + 1 + ARGV[i + 1]
   local ok, reply = pcall(does[ARGV[i]], unpack(ARGV, i + 2, last))

@@ -46,7 +46,8 @@ func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 
 // echoing gives each its argument; what is wrong fails.
 func echoing(rdb *redis.Client, farAway time.Duration) *commits {
-	return &commits{rdb: rdb, tag: "k", farAway: farAway, script: redis.NewScript(strings.ReplaceAll(commitLua, "local does = {", `
+	unknown := func() int64 { return 0 }
+	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: redis.NewScript("local expected\n" + strings.ReplaceAll(commitLua, "local does = {", `
 local function echo(text) redis.call('INCR', KEYS[1]) return text end
 local function wrong() error('so it is', 0) end
 local mark, created, fault

@@ -12,6 +12,8 @@
 local process, most = ARGV[1], tonumber(ARGV[6])
 local leader = redis.call('GET', tag .. ':leader')
 local leads = not leader or leader == process
+-- A lease that lasts longer than any is from before the clock went back.
+if not leads and redis.call('PTTL', tag .. ':leader') > tonumber(ARGV[2]) then leads = true end
 if not leads then
   local n, per = in_force()
   return { 'follow', ms(n), ms(per), 0 }

@@ -105,7 +105,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 		case reply[0] == "joined":
 			l.process.Store(number)
 			l.joined.Store(&reply[1])
-			l.wrote(nil)
+			l.clock.join(time.Now())
 			return l.compareRate(reply[2:])
 		}
 	}
@@ -141,42 +141,24 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 	for _, task := range handled {
 		args = append(args, task)
 	}
-	reply, err := l.members.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Text()
+	sent := time.Now()
+	at, err := l.members.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64()
 	switch {
 	case err != nil:
 		err = fmt.Errorf("heartbeat: %w", err)
-	case reply == "emptied":
+	case at == 0:
 		err = &EmptiedError{l.keys.Account}
 	}
-	l.wrote(err)
-	return err
-}
-
-// wrote keeps what came of a heartbeat.
-func (l *Ledger) wrote(err error) {
 	if err != nil {
-		l.reached.Store(0)
-		return
+		l.clock.lose()
+		return err
 	}
-	if l.unbroken() == 0 {
-		l.reached.Store(time.Now().UnixMilli())
-	}
-	l.beaten.Store(time.Now().UnixMilli())
+	l.clock.beat(sent, time.Now(), time.UnixMilli(at))
+	return nil
 }
 
 // Leave takes this process off the list of workers, after its last attempt, and
 // lets another one lead at once.
 func (l *Ledger) Leave(ctx context.Context) error {
 	return l.members.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
-}
-
-// unbroken is for how long this process has reached Redis without a break. A
-// process that was stopped for a while, perhaps with all others and Redis itself,
-// has not, although no heartbeat failed.
-func (l *Ledger) unbroken() time.Duration {
-	beaten, since, now := l.beaten.Load(), l.reached.Load(), time.Now().UnixMilli()
-	if since == 0 || now < beaten || now-beaten > mostBetween.Milliseconds() {
-		return 0
-	}
-	return max(time.Duration(now-since)*time.Millisecond, time.Nanosecond)
 }

@@ -134,8 +134,7 @@ type Ledger struct {
 	process    atomic.Int64 // this process' number, 0 before Join
 	names      sync.Map     // of batches, by number
 	rowsJoined sync.Map     // [joinedStates] of batches, by number
-	reached    atomic.Int64 // since when Redis was reached without a break, unix ms; 0: not now
-	beaten     atomic.Int64 // the last heartbeat, unix ms
+	clock      *clock
 
 	joined atomic.Pointer[string] // the id of the ledger that was joined
 
@@ -161,13 +160,13 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		return record.Script(lua, record.Prelude, admission.Lua, prelude, peekLua)
 	}
 	l := &Ledger{
-		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real",
+		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
 		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
 		members: newMembership(script), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
-		rdb: rdb, tag: l.keys.Tag(), farAway: farAway,
+		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
 		script: record.Script(commitLua, record.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {

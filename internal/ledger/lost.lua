@@ -4,9 +4,11 @@
 -- ARGV[1] for how many ms the judge has reached Redis without a break
 -- ARGV[2] after how many ms of silence a process is dead
 -- ARGV[3] how many calls to pass over, [4] to look at
+-- ARGV[5] expected: what the judge takes Redis' time for
 -- Returns {how many are passed over next, or '' where there are no more, lane,
 -- ref, ...}. What is not being called any more leaves the set, as does what
 -- nobody can read.
+expected = tonumber(ARGV[5])
 local calls = tag .. ':calls'
 local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
 local out, kept = { '' }, tonumber(ARGV[3])

@@ -61,7 +61,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
     doubt(h)
     report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', tally_of(h.batch))
-  elseif h.attempts > 0 then
+  elseif h.attempts > 0 and h.changed <= now then -- else the clock went back since its fault
     -- asynq forwards by the clock of whichever worker looks first, and that may be
     -- off: what is early by less than a second is let go.
     local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)

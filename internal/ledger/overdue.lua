@@ -5,6 +5,18 @@
 -- Returns {how many it looked at, ref ...} of those that are queued still. They
 -- are looked at again after as long; others leave the set.
 local queued = queued_key(ARGV[1])
+
+-- What is due in the future, and came to its state in the future as well, was written
+-- before the clock went back: it is due. A page of them is looked at, another each time.
+local ahead = redis.call('ZCOUNT', queued, '(' .. ms(now), '+inf')
+if ahead > 0 then
+  local from = now % math.max(1, ahead - ARGV[3] + 1)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'LIMIT', ms(from), ARGV[3])) do
+    local h = peek(id)
+    if h and h.changed > now then redis.call('ZADD', queued, ms(now), id) end
+  end
+end
+
 local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - ARGV[2]), 'LIMIT', 0, ARGV[3])
 local out = { ms(#ids) }
 for _, id in ipairs(ids) do

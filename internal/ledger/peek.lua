@@ -25,9 +25,12 @@ local function ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.
 -- last heartbeat, long after the mark: then Redis has lost how the attempt ended.
 --
 -- unbroken is for how many ms the judge has reached Redis without a break, dead
--- after how many ms of silence a process is dead.
+-- after how many ms of silence a process is dead. Where Redis' clock has stepped since
+-- the judge last heard of it, nobody can be judged; a heartbeat or a mark that is far in
+-- the future is from before the clock went back.
 local function gone(h, id, unbroken, dead)
+  if stepped() then unbroken = 0 end
   local beat = tonumber(redis.call('ZSCORE', tag .. ':workers', h.holder) or 0)
-  if now - beat > dead then return unbroken >= dead end
-  return beat - h.changed > dead and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, ref(id, h)) == 0
+  if math.abs(now - beat) > dead then return unbroken >= dead end
+  return math.abs(beat - h.changed) > dead and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, ref(id, h)) == 0
 end

@@ -2,43 +2,77 @@ package ledger
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// A process judges others by their silence only where it was there itself to
-// hear them: one that was stopped, as with a whole machine, was not.
-func TestAProcessThatWasStoppedDoesNotJudge(t *testing.T) {
-	t.Parallel()
-	l := New(redistest.Start(t).Client(t), Config{Account: redistest.Account()})
-	if err := l.Join(t.Context()); err != nil {
-		t.Fatal(err)
+// A break in reaching Redis, and a step of its clock against the monotonic one, begin
+// anew the time in which a process may judge others dead.
+func TestUnbroken(t *testing.T) {
+	type beat struct {
+		after time.Duration // the previous one
+		ahead time.Duration // of Redis' clock
+		took  time.Duration
+		lost  bool
 	}
-	ago := func(d time.Duration) int64 { return time.Now().Add(-d).UnixMilli() }
+	second := beat{after: time.Second}
 	for name, tt := range map[string]struct {
-		reached, beaten time.Duration // ago
-		judges          bool
+		beats []beat
+		pass  time.Duration
+		want  time.Duration
 	}{
-		"it has just come":          {time.Second, 0, false},
-		"it was there all the time": {time.Minute, time.Second, true},
-		"a heartbeat takes long":    {time.Minute, mostBetween - time.Second, true},
-		"it was stopped":            {time.Minute, 45 * time.Second, false},
-		"its clock was put back":    {-time.Hour, -time.Hour, false},
+		"no heartbeat yet":            {nil, time.Hour, 0},
+		"the first":                   {[]beat{second}, 0, time.Nanosecond},
+		"one a second":                {[]beat{second, second, second, second}, time.Second, 4 * time.Second},
+		"one failed":                  {[]beat{second, second, {after: time.Second, lost: true}}, 0, 0},
+		"one failed, and on":          {[]beat{second, {after: time.Second, lost: true}, second, second}, 0, time.Second},
+		"stopped for a while":         {[]beat{second, second}, mostBetween + 1, 0},
+		"stopped, and on":             {[]beat{second, second, {after: mostBetween + 1}, second}, 0, time.Second},
+		"the clock is set ahead":      {[]beat{second, second, {after: time.Second, ahead: 20 * time.Second}, {after: time.Second, ahead: 20 * time.Second}}, 0, time.Second},
+		"the clock is set back":       {[]beat{second, second, {after: time.Second, ahead: -time.Hour}, {after: time.Second, ahead: -time.Hour}}, 0, time.Second},
+		"the clock is corrected":      {[]beat{second, {after: time.Second, ahead: stepMost}, {after: time.Second}}, 0, 2 * time.Second},
+		"a slow heartbeat is no step": {[]beat{second, {after: time.Second, took: 3 * time.Second}, {after: time.Second, took: time.Second}}, 0, 6 * time.Second},
 	} {
-		l.reached.Store(ago(tt.reached))
-		l.beaten.Store(ago(tt.beaten))
-		if got := l.unbroken() >= DeadAfter; got != tt.judges {
-			t.Errorf("%s: it judges: %v, after %s", name, got, l.unbroken())
-		}
-		if err := l.Beat(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
-		if got := l.unbroken() >= DeadAfter; got != tt.judges {
-			t.Errorf("%s: after its next heartbeat it judges: %v, after %s", name, got, l.unbroken())
-		}
-		if l.reached.Load() > time.Now().UnixMilli() {
-			t.Errorf("%s: it will not judge for long", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newClock()
+				for _, b := range tt.beats {
+					<-time.After(b.after)
+					if b.lost {
+						c.lose()
+						continue
+					}
+					sent := time.Now()
+					<-time.After(b.took)
+					c.beat(sent, time.Now(), time.Now().Add(b.ahead))
+				}
+				<-time.After(tt.pass)
+				if got := c.unbroken(); got != tt.want {
+					t.Errorf("unbroken for %s, want %s", got, tt.want)
+				}
+			})
+		})
 	}
+}
+
+func TestExpectedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClock()
+		if at := c.expected(); at != 0 || c.stepped(time.Now()) {
+			t.Errorf("before a heartbeat: %d", at)
+		}
+		redis := func() time.Time { return time.Now().Add(time.Hour) }
+		sent := time.Now()
+		<-time.After(50 * time.Millisecond)
+		c.beat(sent, time.Now(), redis())
+		<-time.After(800 * time.Millisecond)
+		if late := time.UnixMilli(c.expected()).Sub(redis()); late < 0 || late > 50*time.Millisecond {
+			t.Errorf("it is off by %v", late)
+		}
+		for off, want := range map[time.Duration]bool{0: false, -time.Second: true, 20 * time.Second: true} {
+			if c.stepped(redis().Add(off)) != want {
+				t.Errorf("%v off: %v", off, !want)
+			}
+		}
+	})
 }

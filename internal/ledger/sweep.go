@@ -70,7 +70,7 @@ func (l *Ledger) Overdue(ctx context.Context, lane record.Lane, since time.Durat
 // with an empty page; the last one's next is empty.
 func (l *Ledger) Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error) {
 	reply, err := l.upkeep.lost.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		l.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage).StringSlice()
+		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage, l.clock.expected()).StringSlice()
 	if err != nil {
 		return nil, "", fmt.Errorf("look for calls that died: %w", err)
 	}
@@ -184,9 +184,14 @@ func (l *Ledger) Handlers(ctx context.Context) (alive map[string]bool, err error
 		return nil, fmt.Errorf("read what has a handler: %w", err)
 	}
 	alive = map[string]bool{}
+	unbroken := l.clock.unbroken()
+	if l.clock.stepped(now) {
+		unbroken = 0
+	}
 	for i, w := range workers {
-		silent := now.UnixMilli()-int64(w.Score) > l.cfg.DeadAfter.Milliseconds()
-		lives := !silent || l.unbroken() < l.cfg.DeadAfter
+		// A heartbeat far in the future is from before Redis' clock went back.
+		silent := now.Sub(time.UnixMilli(int64(w.Score))).Abs() > l.cfg.DeadAfter
+		lives := !silent || unbroken < l.cfg.DeadAfter
 		for _, turn := range turns[i].Val() {
 			alive[turn] = alive[turn] || lives
 		}

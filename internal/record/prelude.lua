@@ -15,6 +15,13 @@ local HEADER = 74
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- What the process that runs the script takes Redis' time for, in ms, by its monotonic
+-- clock; 0 if it does not know. Redis' clock has stepped if it is off that by more than
+-- what a slow network explains; leapt is a step forward.
+local expected, STEP = 0, 500
+local function stepped() return expected > 0 and math.abs(now - expected) > STEP end
+local function leapt() return expected > 0 and now - expected > STEP end
+
 local function record_key(id) return tag .. '/' .. id end
 local function batch_key(n) return tag .. ':batch:' .. n end
 local function ms(n) return string.format('%.0f', n) end

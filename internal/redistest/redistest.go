@@ -57,6 +57,7 @@ type Server struct {
 
 	binary  string
 	args    []string
+	env     []string // its environment; nil: ours
 	dir     string
 	process *os.Process
 	exited  chan struct{}
@@ -97,12 +98,16 @@ func Start(t testing.TB, args ...string) *Server {
 // Launch is [Start] without a test: whoever calls it calls [Server.Close].
 func Launch(args ...string) (*Server, error) {
 	return launch(func(s *Server, port int) error {
-		s.args = append([]string{
-			"--bind", "127.0.0.1", "--port", strconv.Itoa(port),
-			"--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
-		}, args...)
+		s.args = arguments(s.dir, port, args)
 		return nil
 	})
+}
+
+func arguments(dir string, port int, args []string) []string {
+	return append([]string{
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(port),
+		"--dir", dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
+	}, args...)
 }
 
 // launch starts a server whose arguments set makes for a port.
@@ -178,6 +183,7 @@ func FreePort() (int, error) {
 func (s *Server) start() error {
 	s.output = &output{}
 	cmd := exec.Command(s.binary, s.args...)
+	cmd.Env = s.env
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	exited, err := run(cmd)
 	if err != nil {

@@ -1,0 +1,93 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// What was stored before Redis' clock went back by an hour holds nothing up for as long.
+func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
+	t.Parallel()
+	own, clock := redistest.StartWithClock(t)
+	back := func(t *testing.T, do func(b *bench)) *bench {
+		t.Helper()
+		b := newBenchAt(t, own)
+		b.must(clock.Set(0))
+		do(b)
+		b.must(clock.Set(-time.Hour))
+		return b
+	}
+	t.Run("a leader's lease", func(t *testing.T) {
+		b := back(t, func(b *bench) { b.feed() }) // it leads, and dies
+		if fed := b.feedUpTo(b.another(), 10); !fed.Leads {
+			t.Error("nobody else leads")
+		}
+	})
+	t.Run("a pause after a fault", func(t *testing.T) {
+		var ref record.Ref
+		b := back(t, func(b *bench) {
+			b.importRow("A-1")
+			a := b.mark(b.ledger, b.feed()[0], record.Call)
+			ref = a.Ref()
+			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8, Delay: time.Minute})
+			b.must(err)
+			b.mark(b.ledger, ref, record.Early)
+		})
+		b.mark(b.ledger, ref, record.Call)
+	})
+	t.Run("a turn whose task is missing", func(t *testing.T) {
+		b := back(t, func(b *bench) {
+			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+			b.must(err)
+		})
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Millisecond)
+			b.must(err)
+			if len(refs) == 1 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("nobody looks for it")
+			}
+		}
+	})
+	t.Run("a call that Redis forgot the end of", func(t *testing.T) {
+		var ref record.Ref
+		b := back(t, func(b *bench) {
+			b.importRow("A-1")
+			ref = b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+		})
+		b.must(b.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
+		b.mark(b.another(), ref, record.Call)
+	})
+	t.Run("a process that died", func(t *testing.T) {
+		var ref record.Ref
+		b := back(t, func(b *bench) {
+			b.importRow("A-1")
+			ref = b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+			b.must(b.ledger.Beat(t.Context(), []string{ref.String()}))
+		})
+		judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Second})
+		b.must(judge.Join(t.Context()))
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			b.must(judge.Beat(t.Context(), nil))
+			turns, _, err := judge.Lost(t.Context(), "")
+			b.must(err)
+			if len(turns) == 1 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("it lives for ever")
+			}
+		}
+		if _, _, workers, err := b.ledger.Account(t.Context()); err != nil || workers != 1 {
+			t.Errorf("%d workers live, %v; want the judge", workers, err)
+		}
+	})
+}
