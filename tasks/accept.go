@@ -325,10 +325,15 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 	case -2:
 		left, err := parseRoom(raw)
 		return reply{full: true, room: left}, err
+	case -3:
+		return reply{}, errDeleted
 	}
 	seen, err := records(raw, at, rows, firsts)
 	return reply{applied: raw[0].(int64) > 0, seen: seen}, err
 }
+
+// errDeleted is met by an import that has waited for more than a day.
+var errDeleted = errors.New("the batch was deleted meanwhile, as nothing was in it for a day; import it again")
 
 // records reads the script's reply.
 func records(reply []any, at place, rows []Row, firsts []int) ([]sight, error) {

@@ -18,14 +18,19 @@
 -- applied, and {0, raw record or '' ...} where something did not: then nothing
 -- was changed, and the caller decides anew from what it sees. {-1}: the batch is
 -- cancelled, and nothing was changed. {-2, interactive, bulk}: everything applies, and
--- a lane has room for no more than so many; nothing was changed.
+-- a lane has room for no more than so many; nothing was changed. {-3}: there is no
+-- such batch any more.
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
 local FIRST, WIDTH, ID = 6, 6, 2
 local plain = ARGV[6] == 'plain'
 if plain then WIDTH, ID = 2, 1 end
 local rows = (#ARGV - FIRST) / WIDTH
 
-if batch > 0 and redis.call('HGET', batch_key(batch), 'status') == 'cancelled' then return { -1 } end
+if batch > 0 then
+  local is = redis.call('HMGET', batch_key(batch), 'status', 'name')
+  if is[1] == 'cancelled' then return { -1 } end
+  if not is[2] then return { -3 } end
+end
 
 local ids, keys = {}, {}
 for i = 1, rows do
@@ -199,7 +204,8 @@ if chunk ~= '' then
     for _, id in ipairs(waiting) do again(batch, id) end
   end
   if before and before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
-  if tonumber(chunk) > tonumber(at[2] or '-1') then redis.call('HSET', counts, 'last', chunk) end
+  local last = math.max(tonumber(chunk), tonumber(at[2] or '-1'))
+  redis.call('HSET', counts, 'last', last, 'written', ms(now))
   if before ~= value then
     redis.call('HSET', order, chunk, value)
     if joined > 0 then redis.call('HSET', joined_key(batch), chunk, joined)

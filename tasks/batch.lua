@@ -12,4 +12,5 @@ if fresh and ARGV[3] ~= '' then
 end
 if fresh and ARGV[4] ~= '' then redis.call('HSET', batch_key(number), 'by', ARGV[4]) end
 local made = redis.call('HMGET', batch_key(number), 'options', 'by')
+redis.call('HSET', batch_key(number), 'written', ms(now))
 return { ms(number), made[1] or '', ms(now), made[2] or '' }

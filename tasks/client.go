@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -55,8 +54,8 @@ type Client struct {
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
-	names  *sync.Map // of batches, by number
-	limit  int       // of a lane's backlog; 0: none
+	names  *record.Names
+	limit  int // of a lane's backlog; 0: none
 	onFull func(*BacklogError)
 	now    func() time.Time
 
@@ -79,7 +78,7 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		accept: record.Script(acceptLua, record.Prelude),
 		batch:  record.Script(batchLua, record.Prelude),
 		limit:  cfg.MaxBacklog,
-		names:  new(sync.Map),
+		names:  new(record.Names),
 		onFull: cfg.OnFull,
 		now:    time.Now,
 
@@ -192,7 +191,7 @@ func (c *Client) nameOf(ctx context.Context, number int) (string, error) {
 		return "", nil
 	}
 	if name, ok := c.names.Load(number); ok {
-		return name.(string), nil
+		return name, nil
 	}
 	name, err := c.rdb.HGet(ctx, c.keys.Batch(number), "name").Result()
 	if err == nil {

@@ -34,6 +34,8 @@ type Leftovers interface {
 	CallOff(ctx context.Context, batch int, told func(ended int)) error
 	// Retire erases what ended too long ago, a part of its way at that interval.
 	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
+	// DropEmpty deletes batches of which nothing is left, a part of its way.
+	DropEmpty(ctx context.Context) (dropped int, err error)
 	// TrimResults keeps the results stream within its age and its cap.
 	TrimResults(ctx context.Context) (record.Trim, error)
 	// Handlers tells which turns have a handler, and whether its process lives.
@@ -64,6 +66,7 @@ const (
 	late      = "late"       // a task that was due and still put off: run
 	expired   = "expired"    // a request past its not_after: ended
 	retired   = "retired"    // a request that ended too long ago to be kept: erased
+	deleted   = "deleted"    // a batch of which nothing is left: deleted
 	readable  = "readable"   // a request that an older version could not read: fed
 	calledOff = "called_off" // a request of a batch that was cancelled: ended
 )
@@ -147,6 +150,9 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 	all = append(all, err, s.trim(ctx))
 	n, err = s.left.Retire(ctx, s.pause)
 	mended[retired] += n
+	all = append(all, err)
+	n, err = s.left.DropEmpty(ctx)
+	mended[deleted] += n
 	for kind, n := range mended {
 		if n == 0 {
 			delete(mended, kind)

@@ -144,12 +144,20 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 }
 
 // BatchNames are the names of all batches.
-func (l *Ledger) BatchNames(ctx context.Context) ([]string, error) {
-	names, err := l.rdb.HKeys(ctx, l.keys.Batches()).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read the batches: %w", err)
+func (l *Ledger) BatchNames(ctx context.Context) (names []string, err error) {
+	for cursor := uint64(0); ; {
+		var page []string // each name is followed by its number
+		if page, cursor, err = l.rdb.HScan(ctx, l.keys.Batches(), cursor, "", batchesPage).Result(); err != nil {
+			return nil, fmt.Errorf("read the batches: %w", err)
+		}
+		for i := 0; i < len(page); i += 2 {
+			names = append(names, page[i])
+		}
+		if cursor == 0 {
+			slices.Sort(names)
+			return slices.Compact(names), nil
+		}
 	}
-	return names, nil
 }
 
 // batchesPage is how many batches are read at a time.
@@ -165,48 +173,59 @@ func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
 // of a number, 0 for the first of all, in the order in which they were made. more
 // says that there are others after them.
 func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
-	texts, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
-	if err != nil {
-		return nil, false, fmt.Errorf("read the batches: %w", err)
-	}
-	numbers := make([]int, len(texts))
-	for i, text := range texts {
-		if numbers[i], err = strconv.Atoi(text); err != nil {
-			return nil, false, fmt.Errorf("batch number %q: %w", text, err)
-		}
-	}
-	slices.Sort(numbers)
-	next, _ := slices.BinarySearch(numbers, number+1)
-	if numbers = numbers[next:]; len(numbers) > most {
-		numbers, more = numbers[:most], true
-	}
 	ends, err := l.recentEnds(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	batches = make([]Batch, 0, len(numbers))
-	for page := range slices.Chunk(numbers, batchesPage) {
-		hashes := make([]*redis.MapStringStringCmd, len(page))
-		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, number := range page {
-				hashes[i] = pipe.HGetAll(ctx, l.keys.Batch(number))
-			}
-			return nil
-		}); err != nil {
-			return nil, false, fmt.Errorf("read the batches: %w", err)
+	batches = []Batch{}
+	for len(batches) < most {
+		page, err := l.numbersFrom(ctx, number+1, batchesPage)
+		if err != nil {
+			return nil, false, err
 		}
-		for i, number := range page {
-			b, err := parseBatch(number, hashes[i].Val())
-			if err != nil {
-				return nil, false, err
-			}
-			if b, err = l.withJoined(ctx, b); err != nil {
-				return nil, false, err
-			}
+		if len(page) == 0 {
+			return batches, false, nil
+		}
+		page = page[:min(len(page), most-len(batches))]
+		number = page[len(page)-1]
+		read, err := l.readBatches(ctx, page)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, b := range read {
 			batches = append(batches, ends.estimate(b))
 		}
 	}
-	return batches, more, nil
+	after, err := l.numbersFrom(ctx, number+1, 1)
+	return batches, len(after) > 0, err
+}
+
+// readBatches leaves out those that are not there any more.
+func (l *Ledger) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
+	hashes := make([]*redis.MapStringStringCmd, len(numbers))
+	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, number := range numbers {
+			hashes[i] = pipe.HGetAll(ctx, l.keys.Batch(number))
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the batches: %w", err)
+	}
+	batches := make([]Batch, 0, len(numbers))
+	for i, number := range numbers {
+		if len(hashes[i].Val()) == 0 {
+			continue
+		}
+		b, err := parseBatch(number, hashes[i].Val())
+		if err == nil {
+			b, err = l.withJoined(ctx, b)
+		}
+		if err != nil {
+			return nil, err
+		}
+		batches = append(batches, b)
+	}
+	return batches, nil
 }
 
 // Batch reads one batch, in a time that depends on how many rows joined, and not on how

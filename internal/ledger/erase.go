@@ -27,15 +27,18 @@ var scrubLua string
 //go:embed unlist.lua
 var unlistLua string
 
+//go:embed drop_batch.lua
+var dropBatchLua string
+
 //go:embed refresh.lua
 var refreshLua string
 
 // ageing is the scripts for what has grown old: they take away what is not to be
 // kept, refresh, and publish again.
-type ageing struct{ erase, bygone, scrub, unlist, refresh, replay *redis.Script }
+type ageing struct{ erase, bygone, scrub, unlist, refresh, replay, dropBatch *redis.Script }
 
 func newAgeing(script func(lua string) *redis.Script) ageing {
-	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua), replay: script(replayLua)}
+	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua), replay: script(replayLua), dropBatch: script(dropBatchLua)}
 }
 
 // eraseRows is how many one script erases: it must not hold Redis for long.

@@ -46,7 +46,7 @@ func (l *Ledger) event(ctx context.Context, r record.Record, at time.Time) (even
 // batchName is kept for the life of the process: a batch never changes its name.
 func (l *Ledger) batchName(ctx context.Context, number int) (string, error) {
 	if name, ok := l.names.Load(number); ok {
-		return name.(string), nil
+		return name, nil
 	}
 	name, err := l.rdb.HGet(ctx, l.keys.Batch(number), "name").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {

@@ -132,7 +132,7 @@ type Ledger struct {
 	upstream string
 
 	process    atomic.Int64 // this process' number, 0 before Join
-	names      sync.Map     // of batches, by number
+	names      record.Names // of batches
 	rowsJoined sync.Map     // [joinedStates] of batches, by number
 	clock      *clock
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,35 +17,16 @@ const (
 // batches keep in order or are to be fed, and gives how many it took. It reads
 // all of it, page by page.
 func (l *Ledger) Scrub(ctx context.Context) (taken int, err error) {
-	numbers, err := l.batchNumbers(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for _, number := range numbers {
+	for number, err := range l.numbers(ctx) {
+		if err != nil {
+			return taken, err
+		}
 		n, _, err := l.scrub(ctx, scrubbing{batch: number}, math.MaxInt)
 		if taken += n; err != nil {
 			return taken, err
 		}
 	}
 	return taken, nil
-}
-
-// batchNumbers are the numbers of all batches, 0 for what is in none first.
-func (l *Ledger) batchNumbers(ctx context.Context) ([]int, error) {
-	texts, err := l.rdb.HVals(ctx, l.keys.Batches()).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read the batches: %w", err)
-	}
-	numbers := []int{0}
-	for _, text := range texts {
-		number, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, fmt.Errorf("batch number %q: %w", text, err)
-		}
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }
 
 // scrubbing is how far a walk through all batches is: the next chunk of one.
@@ -105,16 +84,14 @@ const scrubPart = 20
 // scrubOn goes a part of the way through all batches, from where it was left.
 // over says that it is at its end.
 func (l *Ledger) scrubOn(ctx context.Context, at scrubbing) (next scrubbing, over bool, err error) {
-	numbers, err := l.batchNumbers(ctx)
-	if err != nil {
-		return at, false, err
-	}
-	i, found := slices.BinarySearch(numbers, at.batch)
-	if i == len(numbers) {
-		return at, true, nil
-	}
-	if !found {
-		at = scrubbing{batch: numbers[i]}
+	if at.batch > 0 { // 0 is for what is in no batch, and always there
+		numbers, err := l.numbersFrom(ctx, at.batch, 1)
+		if err != nil || len(numbers) == 0 {
+			return at, err == nil, err
+		}
+		if numbers[0] != at.batch {
+			at = scrubbing{batch: numbers[0]}
+		}
 	}
 	_, next, err = l.scrub(ctx, at, scrubPart)
 	return next, false, err

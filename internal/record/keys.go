@@ -85,6 +85,9 @@ func (k Keys) Leader() string { return k.Tag() + ":leader" }
 // Batches is the hash of batch numbers by name.
 func (k Keys) Batches() string { return k.Tag() + ":batches" }
 
+// Numbered is the sorted set of the numbers of all batches, by number.
+func (k Keys) Numbered() string { return k.Tag() + ":numbered" }
+
 // Running is the sorted set of the numbers of batches that have something to
 // feed, by the turn in which they were last served.
 func (k Keys) Running() string { return k.Tag() + ":running" }

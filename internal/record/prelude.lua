@@ -144,16 +144,34 @@ local function write(key, h, content, frozen, outcome, past)
   return raw
 end
 
+-- The numbers of the batches that there are, and those of deleted ones, by when that
+-- was.
+local function numbered_key() return tag .. ':numbered' end
+local function free_key() return tag .. ':free-numbers' end
+
+-- new_number gives the number of a new batch: the next one, or where the header has no
+-- room for more that of the batch that was deleted first, more than a day ago. Until
+-- then somebody may know the number from before.
+local function new_number()
+  if tonumber(redis.call('HGET', account_key(), 'batches') or '0') < 999999 then
+    return redis.call('HINCRBY', account_key(), 'batches', 1)
+  end
+  local free = redis.call('ZRANGEBYSCORE', free_key(), '-inf', ms(now - 86400000), 'LIMIT', 0, 1)[1]
+  if not free then
+    error('the account has 999999 batches, and can take no more; forget some: they are deleted within a day, and their numbers are free a day later', 0)
+  end
+  redis.call('ZREM', free_key(), free)
+  return tonumber(free)
+end
+
 -- batch_number gives a batch's number, and makes the batch where its name is new.
 local function batch_number(name)
   local names = tag .. ':batches'
   local number = redis.call('HGET', names, name)
   if not number then
-    if tonumber(redis.call('HGET', account_key(), 'batches') or '0') >= 999999 then
-      error('the account has had 999999 batches, and can take no more', 0)
-    end
-    number = redis.call('HINCRBY', account_key(), 'batches', 1)
+    number = new_number()
     redis.call('HSET', names, name, number)
+    redis.call('ZADD', numbered_key(), number, number)
     redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
   end
   return tonumber(number)
