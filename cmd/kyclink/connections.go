@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"syscall"
@@ -35,15 +36,12 @@ func httpConnections(rdb redis.UniversalClient) (int, error) {
 		return 0, fmt.Errorf("read the limit of open files: %w", err)
 	}
 	needed := redisConnections(rdb) + opsConnections + otherFiles
-	if files.Cur >= uint64(needed+mostConnections) {
-		return mostConnections, nil
-	}
-	most := int(files.Cur) - needed //nolint:gosec // it is less than the sum above
+	most := int(min(files.Cur, math.MaxInt32)) - needed //nolint:gosec // it is no more than that
 	if most < leastConnections {
 		return 0, &config.Error{Problems: []string{fmt.Sprintf("ulimit -n is %d, and serve needs at least %d: %d for Redis, health and metrics, "+
 			"the others for HTTP connections; raise it, or lower pool_size in KYCLINK_REDIS_URL", files.Cur, needed+leastConnections, needed)}}
 	}
-	return most, nil
+	return min(most, mostConnections), nil
 }
 
 // redisConnections is how many connections to Redis there are at most.

@@ -153,6 +153,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	job.Rounded = func(row bulk.Row) { tellInspection(bar, bulk.Inspection{Rounded: 1, FirstRounded: row}) }
 	over := func() error { return nil }
 	if o.rejects != "" {
+		warnOfReaders(cmd.ErrOrStderr(), o.rejects)
 		rejects, err := bulk.CreateRejects(o.rejects, job.Input, o.spreadsheet)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ import (
 func listenAt(variable, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is taken, by another kyclink perhaps; stop that, or set %s to another address", variable, address, variable)
+		return nil, fmt.Errorf("%s: %s is taken by another process, or by another address of this one; free it, or set %s to another address", variable, address, variable)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen: %w; set it to an address of this host", variable, err)

@@ -103,8 +103,12 @@ func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
 	log := telemetry.New(cfg.Log, w)
 	telemetry.RedirectRedis(telemetry.Limited(log))
-	for _, name := range config.Unknown(os.Environ()) {
-		log.Warn("a variable is set that kyclink does not know; is it misspelt?", zap.String("variable", name))
+	for _, m := range config.Unknown(os.Environ()) {
+		if m.Nearest == "" {
+			log.Warn("unknown variable is ignored", zap.String("variable", m.Name))
+			continue
+		}
+		log.Warn("unknown variable is ignored; is it misspelt?", zap.String("variable", m.Name), zap.String("nearest", m.Nearest))
 	}
 	return log
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,7 +31,17 @@ func LoadCertificate(cert, key string, log *zap.Logger) (*Certificate, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
+	// A group may read it where root gives it to one, as for a service's user.
+	if info, err := os.Stat(key); err == nil && (info.Mode().Perm()&0o007 != 0 || info.Mode().Perm()&0o070 != 0 && own(info)) {
+		log.Warn("other users may read the TLS key (KYCLINK_TLS_KEY); chmod 600 it", zap.String("file", key), zap.Stringer("mode", info.Mode().Perm()))
+	}
 	return c, nil
+}
+
+// own says that a file is this process' user's.
+func own(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int64(stat.Uid) == int64(os.Geteuid())
 }
 
 // Get is for [tls.Config]. While the files cannot be used, the certificate that

@@ -238,6 +238,9 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	if needs.Ops {
 		problems = append(problems, c.Ops.Validate()...)
 	}
+	if needs.API && needs.Ops && c.Ops.Given && sameAddress(c.API.Listen, c.Ops.Listen) {
+		problem("KYCLINK_OPS_LISTEN is %q, which KYCLINK_LISTEN (%q) takes; give them different ports", c.Ops.Listen, c.API.Listen)
+	}
 	problems = append(problems, c.Log.Validate()...)
 
 	redisGiven := env.given("KYCLINK_REDIS_URL")

@@ -109,6 +109,10 @@ func (e *environment) readFile(variable, path string) {
 		refuse("cannot be read (%v); check the path and who may read it", err)
 	case value == "":
 		refuse("names %s, which is empty; write the value into it", path)
+	case isUTF16(content):
+		refuse("names %s, which is in UTF-16; save it as UTF-8 without BOM", path)
+	case flaw(variable, value) != "":
+		refuse("names %s, whose content %s", path, flaw(variable, value))
 	default:
 		e.values[variable] = value
 		delete(e.values, variable+fileSuffix)
@@ -147,6 +151,12 @@ func (e *environment) Lookup(variable string) (string, bool) {
 	if ok && value == "" {
 		e.refuse(variable, variable+" is empty; unset it, or give it a value")
 		return "", false
+	}
+	if mayBeFile(variable) {
+		if what := flaw(variable, value); what != "" {
+			e.refuse(variable, variable+" "+what)
+			return "", false
+		}
 	}
 	return value, ok
 }

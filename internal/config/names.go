@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,36 +18,99 @@ func mayBeFile(variable string) bool {
 	return false
 }
 
-// Unknown gives the KYCLINK_ and FACEKI_ variables that no version knows, sorted:
-// probably typing errors, worth a warning. Those that a later version uses are
-// known.
-func Unknown(environ []string) []string {
-	var unknown []string
+// Misspelt is a variable that no version knows.
+type Misspelt struct {
+	Name string
+	// Nearest is the variable that was probably meant; empty where none is near.
+	Nearest string
+}
+
+// Unknown gives the KYCLINK_ and FACEKI_ variables that no version knows, and others
+// that are nearly one, sorted: probably typing errors, worth a warning. Those that a
+// later version uses are known, and what Kubernetes sets for services is left alone.
+func Unknown(environ []string) []Misspelt {
+	var unknown []Misspelt
 	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
+		name, value, _ := strings.Cut(entry, "=")
+		if known(name) || serviceLink(name, value) {
+			continue
+		}
 		ours := strings.HasPrefix(name, "KYCLINK_") || strings.HasPrefix(name, "FACEKI_")
-		if ours && !known(name) {
-			unknown = append(unknown, name)
+		if near := nearest(name, ours); ours || near != "" {
+			unknown = append(unknown, Misspelt{name, near})
 		}
 	}
-	slices.Sort(unknown)
+	slices.SortFunc(unknown, func(a, b Misspelt) int { return strings.Compare(a.Name, b.Name) })
 	return unknown
 }
 
-func known(name string) bool {
-	if variable, isFile := strings.CutSuffix(name, fileSuffix); isFile {
-		return mayBeFile(variable)
+// services are the names that Kubernetes makes for a service called kyclink…, or
+// faceki…: KYCLINK_SERVICE_HOST, KYCLINK_REDIS_PORT_6379_TCP_ADDR.
+var services = regexp.MustCompile(`^(KYCLINK|FACEKI)_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// serviceLink tells KYCLINK_PORT=tcp://10.0.0.1:80 from what a person writes.
+func serviceLink(name, value string) bool {
+	scheme, _, isURL := strings.Cut(value, "://")
+	return services.MatchString(name) || isURL && strings.HasSuffix(name, "_PORT") && slices.Contains([]string{"tcp", "udp", "sctp"}, scheme)
+}
+
+// nearest is the variable that a name is but a few letters from, fewer where the name
+// is not even ours.
+func nearest(name string, ours bool) string {
+	if variable, isFile := strings.CutSuffix(name, fileSuffix); isFile && known(variable) {
+		return variable
 	}
-	switch name {
-	case "KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
+	best, least := "", 2
+	if ours {
+		least = 3
+	}
+	for _, variable := range variables() {
+		if d := distance(strings.ToUpper(name), variable); d <= least && (best == "" || d < least) {
+			best, least = variable, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters are to be inserted, deleted or replaced.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := before
+			if a[i] != b[j] {
+				replaced++
+			}
+			before = row[j+1]
+			row[j+1] = min(replaced, before+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func known(name string) bool { return slices.Contains(variables(), name) }
+
+// variables lists all names.
+func variables() []string {
+	names := []string{
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "FACEKI_BASE_URL", "FACEKI_RATE", "FACEKI_BURST",
 		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_WORKFLOW_ID", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT",
 		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_ON_UNKNOWN", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_MAX_BACKLOG", "KYCLINK_REDIRECT_HOSTS",
 		"KYCLINK_RETENTION", "KYCLINK_RESULTS_AGE", "KYCLINK_RESULTS_CAP",
 		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY",
 		"KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT", "KYCLINK_LISTEN", "KYCLINK_OPS_LISTEN",
-		"KYCLINK_TLS_CERT", "KYCLINK_TLS_KEY", "KYCLINK_MAX_BODY":
-		return true
+		"KYCLINK_TLS_CERT", "KYCLINK_TLS_KEY", "KYCLINK_MAX_BODY",
+		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
 	}
-	return false
+	for _, name := range slices.Clone(names) {
+		if mayBeFile(name) {
+			names = append(names, name+fileSuffix)
+		}
+	}
+	return names
 }

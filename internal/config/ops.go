@@ -28,3 +28,15 @@ func isAddress(text string) bool {
 	_, wrong := strconv.ParseUint(port, 10, 16)
 	return err == nil && wrong == nil
 }
+
+// sameAddress says that nobody can listen at both.
+func sameAddress(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || everyAddress(hostA) || everyAddress(hostB))
+}
+
+func everyAddress(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}
