@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 //go:embed batch.lua
@@ -252,17 +250,8 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 
 // batchName refuses names that cannot be shown or found again.
 func batchName(name string) error {
-	problem := ""
-	switch {
-	case name == "":
-		problem = "has no name"
-	case len(name) > MaxBatchName:
-		problem = fmt.Sprintf("has a name longer than %d bytes", MaxBatchName)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		problem = "has a name with control characters, or that is not UTF-8"
+	if problem := legible.WrongName(name, MaxBatchName); problem != "" {
+		return &InvalidError{[]Problem{{"batch", "has a name that " + problem}}}
 	}
-	if problem == "" {
-		return nil
-	}
-	return &InvalidError{[]Problem{{"batch", problem}}}
+	return nil
 }

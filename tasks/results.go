@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -122,13 +123,17 @@ const (
 	stopPatience = 10 * time.Second // for handlers and acknowledgements
 	firstPause   = time.Second      // after a handler failed
 	lastPause    = time.Minute
-	leastInHand  = 256 // events that one process has, so that a few bad ones do not stop it
-	perCommand   = 500 // entries, so that no command holds Redis for long
+	leastInHand  = 256  // events that one process has, so that a few bad ones do not stop it
+	maxGroup     = 1024 // bytes of a group's name
+	perCommand   = 500  // entries, so that no command holds Redis for long
 )
 
 func (r *Results) run(ctx context.Context, most int, handle func(ctx context.Context, events []Event) error, drain bool) error {
 	if r.cfg.Group == "" || r.cfg.Consumer == "" {
 		return errors.New("results: a group and a consumer are needed to read as; set ResultsConfig.Group and ResultsConfig.Consumer")
+	}
+	if problem := legible.WrongName(r.cfg.Group, maxGroup); problem != "" {
+		return fmt.Errorf("results: the group's name %s", problem)
 	}
 	most = max(most, 1)
 	handling, end := context.WithCancel(context.WithoutCancel(ctx))

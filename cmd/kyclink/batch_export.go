@@ -116,7 +116,7 @@ func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.L
 	var summary bulk.Summary
 	if o.out == "" {
 		export.Format = cmp.Or(export.Format, bulk.CSV)
-		w := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
+		w := bufio.NewWriterSize(fileOutput(cmd), 1<<16)
 		summary, err = export.Write(ctx, w)
 		err = cmp.Or(err, w.Flush())
 	} else {

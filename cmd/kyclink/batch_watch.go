@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/record"
 )
 
@@ -33,7 +35,7 @@ another's request that a row joined: with exit code 0, or 2 where some of it fai
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
-				v := newView(cmd.ErrOrStderr(), onTerminal())
+				v := newView(os.Stderr, onTerminal())
 				b, err := watch(cmd.Context(), e, book, b, v)
 				v.stop()
 				if err != nil {
@@ -112,8 +114,8 @@ func newView(out io.Writer, terminal bool) *view {
 }
 
 func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
-	now := stands(b) + gateText(gate)
-	text := fmt.Sprintf("%s; %s", counts(b), pacing(b))
+	now := legible.Text(stands(b) + gateText(gate))
+	text := legible.Text(fmt.Sprintf("%s; %s", counts(b), pacing(b)))
 	if why := b.Refused(); why != v.why {
 		if v.why = why; why != "" {
 			v.say(fmt.Sprintf("batch %q is paused: %s; %s", b.Batch, why, correct(b)))
@@ -132,6 +134,7 @@ func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
 }
 
 func (v *view) say(text string) {
+	text = legible.Text(text)
 	if v.bars != nil {
 		_, _ = fmt.Fprintf(v.bars, "kyclink: %s\n", text)
 		return

@@ -175,7 +175,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 		return brokenOff(ctx, err, said)
 	}
 	if told.rows > toldRows {
-		fmt.Fprintf(os.Stderr, "kyclink: … and %s more; --rejects FILE writes all of them\n", number(told.rows-toldRows, "row"))
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: … and %s more; --rejects FILE writes all of them\n", number(told.rows-toldRows, "row"))
 	}
 	return o.tell(cmd, e, counts, rehearsal, said)
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 // line is the last line of a terminal, which is drawn over and over. Everything else
@@ -56,7 +58,7 @@ func (l *line) draw(render func(width int) string) {
 		return
 	}
 	width := max(l.width()-len(caretC)-1, 1)
-	text := render(width)
+	text := legible.Text(render(width))
 	if runes := []rune(text); len(runes) > width {
 		text = string(runes[:width])
 	}
@@ -73,7 +75,8 @@ func (l *line) Write(p []byte) (int, error) {
 	if l.text != "" {
 		fmt.Fprint(l.out, clearLine)
 	}
-	n, err := l.out.Write(p)
+	n := len(p)
+	_, err := io.WriteString(l.out, legible.Text(string(p)))
 	if l.text != "" {
 		fmt.Fprint(l.out, l.text)
 	}

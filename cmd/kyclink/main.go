@@ -68,7 +68,7 @@ func run(args []string) int {
 		if more := config.Explain(err); more != "" {
 			text += "\n" + more
 		}
-		fmt.Fprintln(os.Stderr, text)
+		fmt.Fprintln(root.ErrOrStderr(), text)
 	}
 	return exitCode(err)
 }

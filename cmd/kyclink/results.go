@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -71,11 +72,19 @@ the oldest event that is kept.`,
 	})
 }
 
+// maxReader is how many bytes a group's or a consumer's name may have.
+const maxReader = 1024
+
 func (r *resultsReader) command(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if r.consumer != "" && r.group == "" {
 			return usageError(cmd, errors.New("--consumer is one of a group; give --group, too"))
+		}
+		for flag, name := range map[string]string{"group": r.group, "consumer": r.consumer} {
+			if problem := legible.WrongName(name, maxReader); name != "" && problem != "" {
+				return usageError(cmd, fmt.Errorf("--%s: the name %s", flag, problem))
+			}
 		}
 		return withShared(cmd, func(e *engine) error { return r.run(cmd, e) })
 	}

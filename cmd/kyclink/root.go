@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/telemetry"
 )
 
@@ -38,6 +40,9 @@ any, use kyclink run FILE -o OUT --simulate.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	// Whatever people wrote comes out so that it can be seen, and does nothing.
+	root.SetOut(legible.NewWriter(os.Stdout))
+	root.SetErr(legible.NewWriter(os.Stderr))
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newCallbacks(), newImport(), newBatch(), newAccount(), newResults(), newServe(), newKeys(), newAudit(), newSimulator())
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -96,12 +101,21 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
+// fileOutput is standard output as a file is written to it: as it is, but where
+// somebody looks at it.
+func fileOutput(cmd *cobra.Command) io.Writer {
+	if w, ok := cmd.OutOrStdout().(*legible.Writer); ok && !term.IsTerminal(int(os.Stdout.Fd())) {
+		return w.Unescaped()
+	}
+	return cmd.OutOrStdout()
+}
+
 func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 
 // newLogger makes the logger of a command, which writes to standard error, or
 // to w where something else is drawn there.
 func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
-	log := telemetry.New(cfg.Log, w)
+	log := telemetry.New(cfg.Log, zapcore.AddSync(legible.NewWriter(w)))
 	telemetry.RedirectRedis(telemetry.Limited(log))
 	for _, m := range config.Unknown(os.Environ()) {
 		if m.Nearest == "" {

@@ -15,13 +15,14 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 const (
@@ -104,8 +105,11 @@ func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope, redir
 
 // CheckKey says why there can be no such key.
 func CheckKey(name string, scopes []Scope) error {
-	if name == "" || utf8.RuneCountInString(name) > maxKeyName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return fmt.Errorf("a key's name has 1 to %d printable characters, unlike %q", maxKeyName, name)
+	if problem := legible.WrongName(name, 4*maxKeyName); problem != "" {
+		return fmt.Errorf("a key's name has 1 to %d printable characters, but %+q %s", maxKeyName, tasks.Shorten(name), problem)
+	}
+	if utf8.RuneCountInString(name) > maxKeyName {
+		return fmt.Errorf("a key's name has 1 to %d printable characters, unlike %+q", maxKeyName, name)
 	}
 	if len(scopes) == 0 {
 		return fmt.Errorf("a key without a scope is good for nothing; the scopes are %s", ScopeList(Scopes()))

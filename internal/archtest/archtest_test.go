@@ -29,7 +29,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
 		"worker":                    {"tasks", "internal/failpoint", "internal/fault", "internal/record"},
-		"tasks":                     {"internal/fault", "internal/hostname", "internal/record"},
+		"tasks":                     {"internal/fault", "internal/hostname", "internal/legible", "internal/record"},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", "internal/record", "internal/retryafter"},
 		"internal/faceki/simulator": {},
 		"internal/ledger":           {"tasks", "internal/fault", "internal/record", "internal/admission"},
@@ -37,7 +37,7 @@ func arrows() map[string][]string {
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", "internal/record", "internal/retryafter"},
 		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
 		"internal/intake":           {"tasks", "internal/fault", "internal/record"},
-		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/record"},
+		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/legible", "internal/record"},
 		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", "internal/record"},
 		"internal/ops":              {"internal/fault", "internal/ledger", "internal/record"},
 		"internal/record":           {},
@@ -48,6 +48,7 @@ func arrows() map[string][]string {
 		// Those whose Config it composes; tasks for a limit.
 		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/hostname", "internal/telemetry", "tasks"},
 		"internal/hostname":  {},
+		"internal/legible":   {},
 		"internal/redistest": {},
 		"internal/stall":     {},
 		"internal/archtest":  {},

@@ -1,0 +1,120 @@
+// Package legible keeps what people read free of what they cannot see: terminal
+// escapes, and characters that turn text around or hide in it.
+package legible
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Hidden says whether a character cannot be seen, or changes how others are shown:
+// control characters, directions, zero widths, line separators, and what stands for
+// a character that was lost.
+func Hidden(c rune) bool {
+	if c >= ' ' && c <= '~' {
+		return false
+	}
+	return c == utf8.RuneError ||
+		unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// WrongName says what is wrong with a name that people type and see, such as a
+// batch's; "" where nothing is.
+func WrongName(name string, mostBytes int) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > mostBytes:
+		return fmt.Sprintf("is longer than %d bytes", mostBytes)
+	case !utf8.ValidString(name):
+		return "is not valid UTF-8"
+	case name[0] == '-':
+		return "begins with -, as a flag does"
+	case strings.TrimSpace(name) != name:
+		return "has blanks around it"
+	}
+	for _, c := range name {
+		if Hidden(c) || c != ' ' && !unicode.IsPrint(c) {
+			return fmt.Sprintf("holds %+q, which nobody can see", c)
+		}
+	}
+	return ""
+}
+
+// Text writes hidden characters as \uXXXX, but line feeds and tabs.
+func Text(s string) string {
+	if plain(s) {
+		return s
+	}
+	return string(appendLegible(nil, []byte(s)))
+}
+
+// Writer does to a stream what [Text] does to a text. In JSON the escapes mean the
+// same characters, so that it stays the same JSON. It is safe for concurrent use.
+type Writer struct {
+	mu   sync.Mutex
+	to   io.Writer
+	part []byte // the beginning of a character whose end has not been written yet
+}
+
+// NewWriter writes to w.
+func NewWriter(w io.Writer) *Writer { return &Writer{to: w} }
+
+// Unescaped is what it writes to, for files that are to stay as they are.
+func (w *Writer) Unescaped() io.Writer { return w.to }
+
+// Write implements [io.Writer].
+func (w *Writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.part) == 0 && plain(p) {
+		return w.to.Write(p)
+	}
+	text := slices.Concat(w.part, p)
+	whole := len(text)
+	for i := 1; i < utf8.UTFMax && i <= len(text); i++ {
+		if last := text[len(text)-i:]; utf8.RuneStart(last[0]) {
+			if !utf8.FullRune(last) {
+				whole -= i
+			}
+			break
+		}
+	}
+	w.part = append([]byte(nil), text[whole:]...)
+	if _, err := w.to.Write(appendLegible(nil, text[:whole])); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func plain[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < ' ' || c > '~') && c != '\n' && c != '\t' {
+			return false
+		}
+	}
+	return true
+}
+
+func appendLegible(out, text []byte) []byte {
+	for len(text) > 0 {
+		c, size := utf8.DecodeRune(text)
+		switch {
+		case c == '\n' || c == '\t' || !Hidden(c):
+			out = append(out, text[:size]...)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, c)
+		}
+		text = text[size:]
+	}
+	return out
+}
