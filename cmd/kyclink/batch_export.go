@@ -164,7 +164,7 @@ func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.L
 func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.Merged, error) {
 	ctx := cmd.Context()
 	if o.out == "" {
-		w, err := bulk.NewStream(cmd.OutOrStdout(), m.Input, o.spreadsheet)
+		w, err := bulk.NewStream(fileOutput(cmd), m.Input, o.spreadsheet)
 		if err != nil {
 			return bulk.Merged{}, err
 		}
