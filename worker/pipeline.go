@@ -41,6 +41,9 @@ type Upstream interface {
 	// CreateLink sends one call at most, with a deadline of its own, and never
 	// sends it again by itself.
 	CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault)
+	// Kept gives the link that an earlier attempt brought and that was kept, or says
+	// why it cannot be used still. It asks nothing of FaceKi.
+	Kept(a record.Attempt) (record.Made, *fault.Fault)
 }
 
 // pipeline is the life of one request, from the moment that its task is taken
@@ -129,6 +132,8 @@ func (l *lane) uncalled(ctx context.Context, ref record.Ref, answer record.Answe
 		return l.poison(ctx, ref, answer.Attempt.Nonce, "")
 	case record.Dead:
 		return l.failed("hold", ref, l.hold(ctx, answer.Attempt))
+	case record.Kept:
+		return l.failed("use the kept link", ref, l.useKept(ctx, answer.Attempt))
 	case record.Expired:
 		failpoint.Hit("ending")
 		_, err := l.ledger.Expire(ctx, answer.Attempt.Record)

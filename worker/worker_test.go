@@ -272,6 +272,10 @@ func (s stub) CreateLink(ctx context.Context, a record.Attempt) (record.Made, *f
 	return s.create(ctx, a)
 }
 
+func (s stub) Kept(record.Attempt) (record.Made, *fault.Fault) {
+	return record.Made{}, &fault.Fault{Kind: fault.Unusable}
+}
+
 func isLater(err error) (time.Duration, bool) {
 	l, ok := err.(*later) //nolint:errorlint // it is never wrapped
 	if !ok {

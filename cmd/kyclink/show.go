@@ -22,7 +22,8 @@ type story struct {
 	Raw         string          `json:"raw,omitempty"`         // the request as it was stored, where it could not be handled
 	Generations []tasks.Link    `json:"generations,omitempty"` // earlier ones, the latest first
 	History     []historyEntry  `json:"history,omitempty"`     // of the latest generation, oldest first
-	Deliveries  []deliveryStory `json:"deliveries,omitempty"`  // of callbacks, of all generations, oldest first
+	kept        bool            // the link of an attempt is kept until its host is allowed
+	Deliveries  []deliveryStory `json:"deliveries,omitempty"` // of callbacks, of all generations, oldest first
 }
 
 type historyEntry struct {
@@ -89,7 +90,7 @@ func tell(latest tasks.Link, records []record.Record) story {
 			s.Generations = append(s.Generations, tasks.LinkOf(r, latest.Batch, time.Now()))
 			continue
 		}
-		s.Raw = r.Outcome.Raw
+		s.Raw, s.kept = r.Outcome.Raw, r.KeptLink() != ""
 		for _, o := range r.Past {
 			s.History = append(s.History, historyEntry{o.Run, string(o.Status), o.LinkID, o.URL, o.ExpiresAt,
 				o.Reason, o.Message, o.EndedAt, o.Late})
@@ -109,7 +110,11 @@ func (s story) write(w io.Writer, asJSON bool) error {
 func (s story) advice() string {
 	switch s.Status {
 	case tasks.Held:
-		return fmt.Sprintf("kyclink held retry %s (may make a second link), or kyclink held drop %s (cancels it)", s.ApplicationID, s.ApplicationID)
+		retry := "may make a second link"
+		if s.kept {
+			retry = "uses the link that is kept, and calls nobody"
+		}
+		return fmt.Sprintf("kyclink held retry %s (%s), or kyclink held drop %s (cancels it)", s.ApplicationID, retry, s.ApplicationID)
 	case tasks.Failed:
 		return "kyclink failed retry " + s.ApplicationID
 	default:

@@ -31,6 +31,7 @@ type Client struct {
 	now    func() time.Time
 	spares *spares
 	tokens *tokens
+	links  seal
 	place  place
 	close  context.CancelFunc
 }
@@ -49,6 +50,7 @@ func New(cfg Config, now func() time.Time, store Store) *Client {
 	c := &Client{cfg: cfg, base: base, now: now, close: stop}
 	c.spares = newSpares(base, begin)
 	c.place = c.spares.place(base)
+	c.links = newSeal(cfg, "link")
 	c.tokens = newTokens(store, now, cfg.Timeout)
 	c.tokens.begin, c.tokens.ask = begin, c.askToken
 	return c
@@ -164,6 +166,10 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 		f.Renewed = c.tokens.refused(ctx, token)
 	} else if f == nil || f.Party() == fault.ThisRequest {
 		c.tokens.works(ctx, token)
+	}
+	if f != nil && made.LinkID != "" {
+		f.Kept = c.keep(attempt, made)
+		made = record.Made{}
 	}
 	return made, f
 }

@@ -26,8 +26,8 @@ func (c Config) derive(purpose string, length int) []byte {
 // client secret has.
 type seal struct{ aead cipher.AEAD }
 
-func newSeal(c Config) seal {
-	block, err := aes.NewCipher(c.derive("token", 32))
+func newSeal(c Config, purpose string) seal {
+	block, err := aes.NewCipher(c.derive(purpose, 32))
 	if err != nil {
 		panic("faceki: " + err.Error()) // 32 bytes are a key
 	}

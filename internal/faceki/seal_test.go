@@ -44,13 +44,13 @@ func TestNobodyElseReadsTheToken(t *testing.T) {
 	sealed := []byte(f.rdb.HGet(t.Context(), key, "token").Val())
 	other := f.cfg
 	other.ClientSecret = "guessed"
-	if _, ok := newSeal(other).open(sealed, key); ok {
+	if _, ok := newSeal(other, "token").open(sealed, key); ok {
 		t.Error("another secret opens it")
 	}
-	if _, ok := newSeal(f.cfg).open(sealed, key+"x"); ok {
+	if _, ok := newSeal(f.cfg, "token").open(sealed, key+"x"); ok {
 		t.Error("it opens elsewhere")
 	}
-	if got, ok := newSeal(f.cfg).open(sealed, key); !ok || got != value {
+	if got, ok := newSeal(f.cfg, "token").open(sealed, key); !ok || got != value {
 		t.Error("it does not open")
 	}
 	if shown := fmt.Sprintf("%v %+v %#v", c, c.tokens.store, c.tokens.store); strings.Contains(shown, string(value)) || strings.Contains(shown, "0x") {

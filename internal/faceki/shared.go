@@ -53,7 +53,7 @@ type Tokens struct {
 // that the client is made with.
 func NewTokens(rdb redis.UniversalClient, keys record.Keys, cfg Config) *Tokens {
 	return &Tokens{
-		rdb: rdb, key: keys.Token(cfg.Fingerprint()), seal: newSeal(cfg),
+		rdb: rdb, key: keys.Token(cfg.Fingerprint()), seal: newSeal(cfg, "token"),
 		claim: redis.NewScript(claimLua), land: redis.NewScript(landLua), drop: redis.NewScript(dropLua),
 	}
 }

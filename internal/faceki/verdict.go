@@ -189,21 +189,42 @@ func statusKind(status int, faceki bool) fault.Kind {
 	return fault.Unreadable // 1xx and 2xx: FaceKi says nothing that is known
 }
 
-// created reads the answer to a create call: a link or a fault. renew says that
-// the token was refused.
+// created reads the answer to a create call: a link or a fault, or both where the link
+// is to be kept, as only its host is not allowed. renew says that the token was refused.
 func (c Config) created(a answer, ownWorkflow bool) (made record.Made, f *fault.Fault, renew bool) {
 	e := open(a.body)
 	v := judge(a.status, e, ownWorkflow)
 	if a.broken != 0 && a.status/100 == 2 {
 		v = verdict{a.broken, none, false} // never half an answer for a whole one
 	}
-	if v.kind == 0 {
-		if link, ok := c.link(a.status, e); ok {
-			return link, nil, false
-		}
-		v.kind = fault.Unusable
+	if v.kind != 0 {
+		return record.Made{}, v.fault(a), v.renew
 	}
-	return record.Made{}, v.fault(a), v.renew
+	made, host := c.link(a.status, e)
+	if made.LinkID != "" && host == "" {
+		return made, nil, false
+	}
+	v.kind = fault.Unusable
+	f = v.fault(a)
+	if host != "" {
+		f.Detail += ", " + c.strange(a.private.line(host, maxSaid))
+	}
+	if c.Simulated || host == SimulatedHost {
+		made = record.Made{}
+	}
+	return made, f, false
+}
+
+// strange says of a link that would be good what is wrong with its host.
+func (c Config) strange(host string) string {
+	switch {
+	case c.Simulated:
+		return "the link is on the host " + host + ", and simulated ones are on " + SimulatedHost
+	case host == SimulatedHost:
+		return "the link is simulated: FACEKI_BASE_URL is a simulator, which needs --simulate"
+	}
+	return "the link is on the host " + host + ", which FACEKI_LINK_HOSTS does not allow; the link is kept: " +
+		"if the host is FaceKi's, add it, restart the workers, and retry the request"
 }
 
 // fault words the verdict. Of an answer that may have brought a link, nothing is
@@ -223,23 +244,23 @@ func (v verdict) fault(a answer) *fault.Fault {
 	return f
 }
 
-// link gives the link of a success, if it is one that can be handed on.
-func (c Config) link(status int, e envelope) (record.Made, bool) {
+// link gives the link of a success, and its host where that alone is not allowed.
+func (c Config) link(status int, e envelope) (made record.Made, host string) {
 	id, _ := text(e.data)
 	if (status != http.StatusOK && status != http.StatusCreated) || !e.success {
-		return record.Made{}, false
+		return record.Made{}, ""
 	}
 	if !plain(id, maxLinkID) || !plain(e.url, maxURL) {
-		return record.Made{}, false
+		return record.Made{}, ""
 	}
 	u, err := url.Parse(e.url)
-	if err != nil || u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
-		return record.Made{}, false
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
+		return record.Made{}, ""
 	}
 	if !c.linkHost(u.Hostname()) {
-		return record.Made{}, false
+		host = u.Hostname()
 	}
-	return record.Made{LinkID: id, URL: e.url}, true
+	return record.Made{LinkID: id, URL: e.url}, host
 }
 
 // plain says whether s is of 1 to limit bytes, printable and without blanks.

@@ -171,6 +171,9 @@ type Fault struct {
 	Detail string
 	// RetryAfter is how long FaceKi asked to wait; 0 where it did not.
 	RetryAfter time.Duration
+	// Kept is a link that was made and cannot be used yet, encrypted; "" where there is
+	// none. It is not lost, so that nothing about it is unknown.
+	Kept string
 	// Renewed says that the access token was refused and has been dropped, so
 	// that the request may be admitted again at once, with a new one.
 	Renewed bool

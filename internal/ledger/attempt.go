@@ -51,6 +51,13 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	}
 	answer.Attempt = record.NewAttempt(r)
 	answer.Attempt.Nonce = ask.Nonce
+	if answer.Verdict == record.Kept {
+		var now int64
+		if now, err = strconv.ParseInt(answer.Reason, 10, 64); err != nil {
+			return answer, fmt.Errorf("mark %s: unexpected time %q", ref.ApplicationID, answer.Reason)
+		}
+		answer.Attempt.At, answer.Attempt.Kept = time.UnixMilli(now).UTC(), true
+	}
 	return answer, err
 }
 
@@ -99,10 +106,14 @@ func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, ch
 // it is kept beside the outcome. It returns the state that the request is in.
 func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
 	minutes := a.Content.With(a.Frozen).ExpiryMinutes
+	askedAt := a.At
+	if !made.AskedAt.IsZero() {
+		askedAt = made.AskedAt
+	}
 	link, err := fields(
 		field{"link_id", made.LinkID},
 		field{"url", made.URL},
-		field{"expires_at", a.At.Add(time.Duration(minutes) * time.Minute)},
+		field{"expires_at", askedAt.Add(time.Duration(minutes) * time.Minute)},
 	)
 	if err != nil {
 		return "", err
@@ -115,7 +126,7 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 		}
 		state, err := text(l.commits.run(ctx, "created", r.ApplicationID, r.Generation, run,
 			a.Attempts, l.process.Load(), a.Nonce, l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
-			e.id, e.at, e.idJSON, e.head, e.tail, link))
+			e.id, e.at, e.idJSON, e.head, e.tail, link, a.Kept))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
 		}
@@ -154,10 +165,19 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	if err != nil {
 		return "", err
 	}
+	kept, signs := "", string(sign(f))
+	if f.Kept != "" {
+		if kept, err = fields(field{"kept", f.Kept}); err != nil {
+			return "", err
+		}
+	}
+	if a.Kept {
+		signs = "" // nothing was asked of FaceKi
+	}
 	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
-		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), string(sign(f)), f.RetryAfter.Milliseconds(),
-		string(next.Follows), f.Blames(), f.Outcome() == fault.Unknown, next.MaxSpent, next.Delay.Milliseconds(),
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate))
+		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), signs, f.RetryAfter.Milliseconds(),
+		string(next.Follows), f.Blames() && !a.Kept, f.Outcome() == fault.Unknown && kept == "", next.MaxSpent, next.Delay.Milliseconds(),
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate, kept))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
@@ -195,7 +215,7 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
 		r.Holder, "", l.cfg.Credential, 0, string(admission.None), 0,
 		string(record.Hold), false, true, 0, 0,
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why))
+		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why, ""))
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}

@@ -5,13 +5,14 @@
 -- upstream: 'real' or 'simulated'
 -- event, at, id_json, event_head, tail: of the event
 -- link: its fields as JSON: ,"link_id":…,"url":…,"expires_at":…
+-- kept '1': no call brought it now, an earlier one did and it was kept
 --
 -- Returns 'created'; 'late' where no run was open and the link was kept beside
 -- it; 'gone' where the record is; 'run:N' where run N is open now: the caller
 -- makes that run's event id and comes again; 'upstream' where the account's
 -- links are of the other kind, and nothing was written.
 local function created(id, gen, run, attempt, process, nonce, credential, marked, took, upstream,
-    event, at, id_json, event_head, tail, link)
+    event, at, id_json, event_head, tail, link, kept)
   gen, run = tonumber(gen), tonumber(run)
   local key = record_key(id)
   local raw = redis.call('GET', key)
@@ -28,7 +29,7 @@ local function created(id, gen, run, attempt, process, nonce, credential, marked
   if not has then links_are(upstream) end
 
   if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
-  report('success', id, process, nonce, credential, marked, 0, took)
+  if kept ~= '1' then report('success', id, process, nonce, credential, marked, 0, took) end
 
   if ENDED[h.state] then
     local content, frozen, outcome, past = lines(raw)

@@ -11,6 +11,8 @@
 -- event: id of the end's, held_event: of a hold's; at, id_json, event_head, tail: of either
 -- why: reason and message as JSON: ,"reason":…,"message":…
 -- too_late: the same for an end by not_after
+-- kept: the link that is kept with a hold as JSON, ,"kept":…, or ''. Where the sign is
+-- '', it was kept before and there was no call: the request is queued
 --
 -- Returns the state that the request is in now, also where this was recorded
 -- before and the reply was lost; 'stale' where the attempt is not the current one. A
@@ -27,7 +29,7 @@ local function unmarked(key, h, attempt, unknown)
 end
 
 local function fault(id, gen, run, attempt, process, nonce, credential, took, sign, retry_after,
-    follows, blames, unknown, most, delay, event, held_event, at, id_json, event_head, tail, why, too_late)
+    follows, blames, unknown, most, delay, event, held_event, at, id_json, event_head, tail, why, too_late, kept)
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'stale' end
@@ -42,7 +44,7 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
     if not unsent then unmarked(key, h, attempt, unknown) end
     return 'stale'
   end
-  if h.state ~= 'c' then return NAME[h.state] end
+  if h.state ~= 'c' and not (h.state == 'q' and sign == '') then return NAME[h.state] end
 
   local marked = h.changed
   if unknown == '1' then doubt(h) end
@@ -61,7 +63,7 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   end
 
   local message = cjson.decode('{' .. string.sub(why, 2) .. '}').message
-  report(sign, id, process, nonce, credential, marked, retry_after, took, message)
+  if sign ~= '' then report(sign, id, process, nonce, credential, marked, retry_after, took, message) end
 
   local state, fields = 'q', why
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
@@ -85,7 +87,7 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event or event, at = at, id_json = id_json,
     head = event_head, tail = tail, middle = fields,
-  }, fields, tally_of(h.batch))
+  }, state == 'h' and fields .. kept or fields, tally_of(h.batch))
   if follows == 'fail' and h.batch > 0 and refused_as_wrong(h.batch, message) then return NAME[state] .. ' ' end
   return NAME[state]
 end

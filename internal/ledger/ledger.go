@@ -21,7 +21,9 @@
 // one ends, and the last five count only from the current attempt: dead is one
 // whose process is, where the policy is to hold. A cancel while calling is
 // remembered: created stays created, anything else becomes cancelled. A link that
-// comes when no run is open is kept beside the outcome. again is a person's retry:
+// comes when no run is open is kept beside the outcome. A link that could not be used
+// is kept with the hold, encrypted: mark then makes no attempt, and the queued request
+// is created with that link, or held again. again is a person's retry:
 // a new run of a failed request, or a held one that goes on; with a link that is kept
 // beside the outcome, it ends as created without a call; drop is a person's
 // cancel of a held one, and of nothing else. pass leaves a turn to another

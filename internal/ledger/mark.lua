@@ -34,6 +34,8 @@ end
 --   newer, poison     its record cannot be read: by a newer version only, or by none
 --   expired, cancel   end it so, it is not to be called; an attempt that died is counted
 --   paused   its batch is: it was put back before the batch's other rows
+--   kept     an earlier attempt brought a link, which is kept: no call is to be made.
+--            The reason is the time, in ms
 local function mark(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, nonce, connected, hold)
   local holder = tonumber(process)
   local key = record_key(id)
@@ -73,6 +75,8 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   elseif expired(h, id, batch.not_after) then -- also where its batch is paused
   elseif batch.stop == 'cancelled' then verdict = 'cancel'
   elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
+  elseif h.attempts > 0 and string.find(select(4, lines(raw)), ',"kept":"', 1, true) then
+    verdict, reason = 'kept', ms(now)
   else
     verdict, wait, reason = admit(LANE[h.lane], process, credential, id, nonce, connected)
   end

@@ -43,6 +43,7 @@ const (
 	Granted    Verdict = "granted" // it was marked before, and the reply was lost: give it back, and ask with another nonce
 	Wait       Verdict = "wait"    // ask again after Wait
 	Connect    Verdict = "connect" // this process is to probe: connect, then ask again
+	Kept       Verdict = "kept"    // an earlier attempt brought a link that is kept: use that, or hold the request
 	Stale      Verdict = "stale"   // the task stands for nothing any more
 	Busy       Verdict = "busy"    // an earlier attempt may still be alive: look again later
 	Expired    Verdict = "expired" // its not_after has passed: end it

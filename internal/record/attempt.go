@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Follows is what is to become of a request after a fault.
 type Follows string
@@ -28,11 +31,23 @@ type Attempt struct {
 	At     time.Time     // of the mark, by Redis' clock
 	SendBy time.Time     // the call may not begin later, by this machine's monotonic clock; zero: no limit
 	Took   time.Duration // by the call, once it is over
+	Kept   bool          // it is no call: an earlier one brought a link that is kept
 	sent   time.Time     // the moment of the mark, by the same clock
 }
 
 // NewAttempt is an attempt that was marked just now.
 func NewAttempt(r Record) Attempt { return Attempt{Record: r, At: r.ChangedAt, sent: time.Now()} }
+
+// KeptLink is the link that an earlier attempt brought, as [Outcome].Kept has it; "" where
+// there is none.
+func (r Record) KeptLink() string {
+	for _, past := range slices.Backward(append(slices.Clone(r.Past), r.Outcome)) {
+		if past.Kept != "" {
+			return past.Kept
+		}
+	}
+	return ""
+}
 
 // Now is the time by Redis' clock: a worker's own clock may be off.
 func (a Attempt) Now() time.Time { return a.At.Add(time.Since(a.sent)) }

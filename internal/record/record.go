@@ -132,6 +132,9 @@ func (c Content) With(d Defaults) Content {
 type Made struct {
 	LinkID string
 	URL    string
+	// AskedAt is when it was asked for, by Redis' clock, where that is not the attempt
+	// at hand.
+	AskedAt time.Time
 }
 
 // Outcome is what came of a run.
@@ -146,6 +149,9 @@ type Outcome struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	// Late marks a link that came when no run was open any more.
 	Late bool `json:"late_link,omitempty"`
+	// Kept is a link that could not be used, encrypted: whoever has the client secret
+	// can read it.
+	Kept string `json:"kept,omitempty"`
 	// Raw is the request as it was stored, where it could not be handled.
 	Raw string `json:"raw,omitempty"`
 }
