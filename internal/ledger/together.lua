@@ -41,7 +41,7 @@ local function refused_as_wrong(batch, message)
   local key = batch_key(batch)
   local at = redis.call('HMGET', key, 'refused', 'refused_at', 'created', 'status')
   local created = ms(tonumber(at[3] or '0') + (tally_of(batch).C or 0))
-  local n = at[2] == created and tonumber(at[1]) + 1 or 1
+  local n = at[2] == created and tonumber(at[1] or '0') + 1 or 1
   redis.call('HSET', key, 'refused', n, 'refused_at', created)
   if n < MOST_REFUSED or at[4] then return false end
   redis.call('HSET', key, 'status', 'paused', 'reason', 'rows_refused', 'message', message)
