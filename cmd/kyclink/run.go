@@ -131,7 +131,8 @@ func runLogger(cfg config.Config, bar *progress) *zap.Logger {
 	return newLogger(cfg, zapcore.AddSync(bar)).WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return withoutFaults{core} }))
 }
 
-// withoutFaults leaves out warnings that have the reason of a fault.
+// withoutFaults leaves out warnings that have the reason of a fault, and that the
+// batch is paused as its rows are refused, which the run ends with.
 type withoutFaults struct{ zapcore.Core }
 
 func (c withoutFaults) With(fields []zapcore.Field) zapcore.Core {
@@ -146,7 +147,10 @@ func (c withoutFaults) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *za
 }
 
 func (c withoutFaults) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	if e.Level == zap.WarnLevel && slices.ContainsFunc(fields, func(f zapcore.Field) bool { return f.Key == "reason" }) {
+	has := func(key string) bool {
+		return slices.ContainsFunc(fields, func(f zapcore.Field) bool { return f.Key == key })
+	}
+	if e.Level == zap.WarnLevel && has("reason") || has("in_a_row") {
 		return nil
 	}
 	return c.Core.Write(e, fields)

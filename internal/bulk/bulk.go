@@ -3,9 +3,9 @@
 // keeps the journal that lets an interrupted run go on.
 //
 // It neither enqueues nor decides anything. Cells are written as they were
-// read: a cell that a spreadsheet would take for a formula (it begins with =,
-// +, - or @) is carried over unchanged, because changing it would change
-// somebody's data. Who opens an OUT in a spreadsheet has to trust the input.
+// read, also those that a spreadsheet would take for a formula, because changing
+// them would change somebody's data; a file that people open in a spreadsheet is
+// written with that asked for.
 package bulk
 
 import (
