@@ -36,7 +36,7 @@ func httpConnections(rdb redis.UniversalClient) (int, error) {
 		return 0, fmt.Errorf("read the limit of open files: %w", err)
 	}
 	needed := redisConnections(rdb) + opsConnections + otherFiles
-	most := int(min(files.Cur, math.MaxInt32)) - needed //nolint:gosec // it is no more than that
+	most := int(min(files.Cur, math.MaxInt32)) - needed
 	if most < leastConnections {
 		return 0, &config.Error{Problems: []string{fmt.Sprintf("ulimit -n is %d, and serve needs at least %d: %d for Redis, health and metrics, "+
 			"the others for HTTP connections; raise it, or lower pool_size in KYCLINK_REDIS_URL", files.Cur, needed+leastConnections, needed)}}

@@ -58,11 +58,12 @@ func TestSecretsWithWhatDoesNotBelongToThem(t *testing.T) {
 	} {
 		for _, variable := range []string{"FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE"} {
 			value := content
-			if variable == "FACEKI_CLIENT_SECRET_FILE" {
+			switch {
+			case variable == "FACEKI_CLIENT_SECRET_FILE":
 				value = file(t, content)
-			} else if says == "is in UTF-16" {
+			case says == "is in UTF-16":
 				continue
-			} else {
+			default:
 				value = strings.TrimRight(value, "\n")
 			}
 			_, err := config.Load(environ(map[string]string{"FACEKI_CLIENT_ID": "x", variable: value}), config.Needs{FaceKi: true})

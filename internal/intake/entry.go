@@ -12,6 +12,16 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
+// parsed reads the request, unless the entry is too large.
+func (r rawEntry) parsed() (tasks.Request, error) {
+	if r.size > 0 {
+		return tasks.Request{}, tasks.NewInvalidError([]tasks.Problem{{
+			Message: fmt.Sprintf("the entry has %d bytes, and may have %d; its original is shortened", r.size, maxEntry),
+		}})
+	}
+	return Parse(r.fields)
+}
+
 // requestField holds a whole request as JSON.
 const requestField = "request"
 
@@ -22,6 +32,8 @@ type Field struct{ Name, Value string }
 type rawEntry struct {
 	id     string
 	fields []Field
+	size   int64 // in bytes, where it is too large: fields are the first of it then, shortened
+	gone   bool  // it was deleted
 }
 
 // entry is one that is a request.

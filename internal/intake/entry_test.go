@@ -33,7 +33,7 @@ func FuzzParse(f *testing.F) {
 			if _, invalid := errors.AsType[*tasks.InvalidError](err); !invalid {
 				t.Fatalf("%q: %v is a %T", fields, err, err)
 			}
-			if o := rejected(rawEntry{"1-1", fields}, err); o.reason != "invalid" || o.message == "" || o.original == "" {
+			if o := rejected(rawEntry{id: "1-1", fields: fields}, err); o.reason != "invalid" || o.message == "" || o.original == "" {
 				t.Fatalf("%q is rejected as %+v", fields, o)
 			}
 			return
@@ -57,16 +57,16 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func FuzzEntriesOf(f *testing.F) {
-	f.Add(`[["1-1",["a","b"]]]`)
-	f.Add(`[["1-1",null],["1-2",[]],[1,2],{}]`)
-	f.Add(`{"s":[["1-1",["a"]]]}`)
+func FuzzEntryOf(f *testing.F) {
+	f.Add(`["1-1",["a","b"]]`)
+	f.Add(`["1-1"]`)
+	f.Add(`["1-1",["a","b"],70000]`)
+	f.Add(`[1,2]`)
 	f.Fuzz(func(_ *testing.T, text string) {
 		var reply any
 		if json.Unmarshal([]byte(text), &reply) != nil {
 			return
 		}
-		_, _ = entriesOf(reply)
-		_, _ = streamEntries(reply)
+		_, _ = entryOf(reply)
 	})
 }

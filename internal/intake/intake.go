@@ -70,6 +70,7 @@ type Intake struct {
 	cfg      Config
 	keys     record.Keys
 	settles  *redis.Script
+	reads    *redis.Script
 
 	kept    map[tasks.Lane][]entry // read and not settled, the oldest first
 	ids     map[string]bool        // of these
@@ -85,7 +86,7 @@ func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 		cfg.ClaimAfter = 15 * time.Second
 	}
 	return &Intake{
-		rdb: rdb, producer: producer, cfg: cfg, keys: record.Keys{Account: cfg.Account}, settles: redis.NewScript(settleLua),
+		rdb: rdb, producer: producer, cfg: cfg, keys: record.Keys{Account: cfg.Account}, settles: redis.NewScript(settleLua), reads: redis.NewScript(readLua),
 		kept: map[tasks.Lane][]entry{}, ids: map[string]bool{},
 	}
 }
@@ -141,7 +142,7 @@ func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 		if i.ids[r.id] {
 			continue
 		}
-		req, err := Parse(r.fields)
+		req, err := r.parsed()
 		if err != nil {
 			settled = append(settled, rejected(r, err))
 			continue

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,29 +13,78 @@ import (
 	"go.uber.org/zap"
 )
 
-// read waits for what nobody was given yet. The reply is taken as it is: go-redis
-// would make a map of an entry's fields, in which one that is given twice is lost.
-func (i *Intake) read(ctx context.Context, count int, block time.Duration) ([]rawEntry, error) {
-	cmd := redis.NewCmd(ctx, "XREADGROUP", "GROUP", group, consumer, "COUNT", count, "BLOCK", block.Milliseconds(),
-		"STREAMS", i.keys.Requests(), ">")
-	cmd.SetFirstKeyPos(9)
-	reply, err := processed(ctx, i.rdb, cmd)
-	switch {
-	case errors.Is(err, redis.Nil):
-		return nil, nil
-	case err != nil && strings.HasPrefix(err.Error(), "NOGROUP"):
-		return nil, i.join(ctx)
-	case err != nil:
-		return nil, fmt.Errorf("read the intake stream: %w", err)
-	}
-	return streamEntries(reply)
-}
+// Bounds of what is read at a time: whoever may add entries may add large ones.
+const (
+	readBytes  = 1 << 20
+	maxEntry   = 32 << 10 // bytes of names and values; a larger entry is rejected
+	keptFields = 20       // fields of a larger entry that its reject shows, and
+	keptText   = 256      // bytes of each name and value
+)
 
-func processed(ctx context.Context, rdb redis.UniversalClient, cmd *redis.Cmd) (any, error) {
-	if err := rdb.Process(ctx, cmd); err != nil {
+//go:embed read.lua
+var readLua string
+
+// read gives what nobody was given yet, and waits for it where there is nothing.
+func (i *Intake) read(ctx context.Context, count int, block time.Duration) ([]rawEntry, error) {
+	entries, _, err := i.fetch(ctx, count)
+	if err != nil || len(entries) > 0 {
+		return entries, err
+	}
+	id, err := i.await(ctx, block)
+	if err != nil || id == "" {
 		return nil, err
 	}
-	return cmd.Result()
+	return i.byID(ctx, []string{id})
+}
+
+// await gives the id of the next entry once there is one; empty after block. What
+// else the reply says is read by its id, as that heeds its size.
+func (i *Intake) await(ctx context.Context, block time.Duration) (string, error) {
+	streams, err := i.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: group, Consumer: consumer, Streams: []string{i.keys.Requests(), ">"}, Count: 1, Block: block,
+	}).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return "", nil
+	case noGroup(err):
+		return "", i.join(ctx)
+	case err != nil:
+		return "", fmt.Errorf("read the intake stream: %w", err)
+	}
+	for _, stream := range streams {
+		for _, entry := range stream.Messages {
+			return entry.ID, nil
+		}
+	}
+	return "", nil
+}
+
+// noGroup says that the group is not there; a script says so in the midst of its error.
+func noGroup(err error) bool { return err != nil && strings.Contains(err.Error(), "NOGROUP") }
+
+// fetch gives entries within the bounds: new ones, or those with the ids, of which it
+// gives how many it looked at. The reply is taken as it is: go-redis would make a map of
+// an entry's fields, in which one that is given twice is lost.
+func (i *Intake) fetch(ctx context.Context, count int, ids ...string) (entries []rawEntry, looked int, err error) {
+	args := []any{group, consumer, count, readBytes, maxEntry, keptFields, keptText}
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	reply, err := i.reads.Run(ctx, i.rdb, []string{i.keys.Requests()}, args...).Slice()
+	if noGroup(err) {
+		return nil, 0, i.join(ctx)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the intake stream: %w", err)
+	}
+	for _, item := range reply {
+		r, err := entryOf(item)
+		if err != nil {
+			return nil, 0, err
+		}
+		entries = append(entries, r)
+	}
+	return entries, len(reply), nil
 }
 
 // join makes the group, and the stream, where they are not there: from the oldest
@@ -62,51 +112,62 @@ func (i *Intake) claim(ctx context.Context) error {
 		ids, next, err = i.rdb.XAutoClaimJustID(ctx, &redis.XAutoClaimArgs{
 			Stream: i.keys.Requests(), Group: group, Consumer: consumer, MinIdle: i.cfg.ClaimAfter, Start: next, Count: int64(min(room, perRead)),
 		}).Result()
-		if err != nil && strings.HasPrefix(err.Error(), "NOGROUP") {
+		if noGroup(err) {
 			return i.join(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("claim what was left of the intake stream: %w", err)
 		}
-		entries, err := i.byID(ctx, ids)
-		if err != nil {
-			return err
+		for len(ids) > 0 {
+			looked, err := i.takeByID(ctx, ids)
+			if err != nil {
+				return err
+			}
+			ids = ids[looked:]
 		}
-		if err := i.take(ctx, entries); err != nil || next == "0-0" {
-			return err
+		if next == "0-0" {
+			return nil
 		}
 	}
 }
 
-// byID reads entries again. One that is not there any more was settled, or somebody
-// deleted it: it is acknowledged.
-func (i *Intake) byID(ctx context.Context, ids []string) ([]rawEntry, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	found := make([]*redis.Cmd, len(ids))
-	_, err := i.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for n, id := range ids {
-			found[n] = redis.NewCmd(ctx, "XRANGE", i.keys.Requests(), id, id)
-			_ = pipe.Process(ctx, found[n]) // it fails with the pipeline
-		}
-		return nil
-	})
+// takeByID takes the first of ids, as many as fit.
+func (i *Intake) takeByID(ctx context.Context, ids []string) (looked int, err error) {
+	entries, looked, err := i.fetch(ctx, len(ids), ids...)
 	if err != nil {
-		return nil, fmt.Errorf("read entries of the intake stream: %w", err)
+		return 0, err
 	}
-	var entries []rawEntry
+	if looked == 0 {
+		return 0, errReply
+	}
+	if entries, err = i.withoutGone(ctx, entries); err != nil {
+		return 0, err
+	}
+	return looked, i.take(ctx, entries)
+}
+
+// byID reads entries that this process was given.
+func (i *Intake) byID(ctx context.Context, ids []string) ([]rawEntry, error) {
+	entries, _, err := i.fetch(ctx, len(ids), ids...)
+	if err != nil {
+		return nil, err
+	}
+	return i.withoutGone(ctx, entries)
+}
+
+// withoutGone leaves out what is not there any more: it was settled, or somebody
+// deleted it. It is acknowledged.
+func (i *Intake) withoutGone(ctx context.Context, entries []rawEntry) ([]rawEntry, error) {
+	var there []rawEntry
 	var gone []outcome
-	for n, id := range ids {
-		some, err := entriesOf(found[n].Val())
-		if err != nil {
-			return nil, err
-		}
-		if entries = append(entries, some...); len(some) == 0 {
-			gone = append(gone, outcome{id: id})
+	for _, e := range entries {
+		if e.gone {
+			gone = append(gone, outcome{id: e.id})
+		} else {
+			there = append(there, e)
 		}
 	}
-	return entries, i.settle(ctx, gone)
+	return there, i.settle(ctx, gone)
 }
 
 // touch says of what is kept for how long nobody spoke of it.
@@ -123,7 +184,7 @@ func (i *Intake) touch(ctx context.Context, idle time.Duration) error {
 			args = append(args, id)
 		}
 		err := i.rdb.Do(ctx, append(args, "IDLE", idle.Milliseconds(), "JUSTID")...).Err()
-		if err != nil && !strings.HasPrefix(err.Error(), "NOGROUP") {
+		if err != nil && !noGroup(err) {
 			return fmt.Errorf("keep entries of the intake stream: %w", err)
 		}
 	}
@@ -164,51 +225,28 @@ func (i *Intake) settle(ctx context.Context, all []outcome) error {
 
 var errReply = errors.New("the intake stream: Redis gave a reply of an unknown shape")
 
-// streamEntries reads what XREADGROUP says of its one stream: a map in RESP3, pairs
-// in RESP2.
-func streamEntries(reply any) ([]rawEntry, error) {
-	switch r := reply.(type) {
-	case map[any]any:
-		for _, entries := range r {
-			return entriesOf(entries)
-		}
-	case []any:
-		if len(r) == 1 {
-			if pair, ok := r[0].([]any); ok && len(pair) == 2 {
-				return entriesOf(pair[1])
-			}
-		}
-	case nil:
-		return nil, nil
+// entryOf reads what the script says of one entry.
+func entryOf(item any) (r rawEntry, err error) {
+	parts, ok := item.([]any)
+	if !ok || len(parts) == 0 {
+		return r, errReply
 	}
-	return nil, errReply
-}
-
-// entriesOf reads a list of entries.
-func entriesOf(reply any) ([]rawEntry, error) {
-	list, ok := reply.([]any)
-	if !ok {
-		return nil, errReply
+	if r.id, ok = parts[0].(string); !ok {
+		return r, errReply
 	}
-	var entries []rawEntry
-	for _, item := range list {
-		pair, ok := item.([]any)
-		if !ok || len(pair) != 2 {
-			return nil, errReply
-		}
-		if pair[1] == nil {
-			continue // deleted since
-		}
-		id, isText := pair[0].(string)
-		flat, isList := pair[1].([]any)
-		if !isText || !isList || len(flat)%2 != 0 {
-			return nil, errReply
-		}
-		r := rawEntry{id: id, fields: make([]Field, len(flat)/2)}
-		for n := range r.fields {
-			r.fields[n] = Field{fmt.Sprint(flat[2*n]), fmt.Sprint(flat[2*n+1])}
-		}
-		entries = append(entries, r)
+	if r.gone = len(parts) == 1; r.gone {
+		return r, nil
 	}
-	return entries, nil
+	flat, ok := parts[1].([]any)
+	if !ok || len(flat)%2 != 0 {
+		return r, errReply
+	}
+	if len(parts) > 2 {
+		r.size, _ = parts[2].(int64)
+	}
+	r.fields = make([]Field, len(flat)/2)
+	for n := range r.fields {
+		r.fields[n] = Field{fmt.Sprint(flat[2*n]), fmt.Sprint(flat[2*n+1])}
+	}
+	return r, nil
 }

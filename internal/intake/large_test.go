@@ -1,0 +1,82 @@
+package intake_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// However large entries are, one reply of Redis is small, an entry that is too large
+// is rejected in few bytes, and the others are accepted.
+func TestLargeEntries(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const large = 40
+	for n := range large {
+		b.add("application_id", fmt.Sprintf("L-%d", n), "metadata", strings.Repeat("x", 1<<20))
+		b.add("application_id", fmt.Sprintf("A-%d", n))
+	}
+	b.add(append([]any{"application_id", "M"}, many(5000)...)...)
+	replies := &sizes{}
+	b.rdb.AddHook(replies)
+	stop := b.start(b.client, 0)
+	b.eventually("all are settled", func() bool { return b.rdb.XLen(t.Context(), b.keys.Requests()).Val() == 0 })
+	stop()
+	for n := range large {
+		if _, err := b.client.Get(t.Context(), fmt.Sprintf("A-%d", n)); err != nil {
+			t.Errorf("A-%d: %v", n, err)
+		}
+	}
+	rejects, err := b.rdb.XRange(t.Context(), b.keys.Rejects(), "-", "+").Result()
+	b.must(err)
+	if len(rejects) != large+1 {
+		t.Fatalf("%d rejects", len(rejects))
+	}
+	for _, r := range rejects {
+		message, original := r.Values["message"].(string), r.Values["original"].(string)
+		if !strings.Contains(message, "the entry has") || len(original) > 32<<10 || !json.Valid([]byte(original)) || r.Values["reason"] != "invalid" {
+			t.Errorf("%s, original of %d bytes", message, len(original))
+		}
+	}
+	if most := replies.most.Load(); most > 4<<20 {
+		t.Errorf("one reply has %d bytes", most)
+	}
+}
+
+// sizes measures commands with their replies.
+type sizes struct{ most atomic.Int64 }
+
+func (s *sizes) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s *sizes) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		s.most.Store(max(s.most.Load(), int64(len(cmd.String()))))
+		return err
+	}
+}
+
+func (s *sizes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		total := 0
+		for _, cmd := range cmds {
+			total += len(cmd.String())
+		}
+		s.most.Store(max(s.most.Load(), int64(total)))
+		return err
+	}
+}
+
+func many(n int) []any {
+	var fields []any
+	for i := range n {
+		fields = append(fields, fmt.Sprintf("unknown-%d", i), "x")
+	}
+	return fields
+}
