@@ -158,7 +158,7 @@ func TestReportedFilesInImport(t *testing.T) {
 		if err != nil || len(found) != 1 {
 			t.Fatal(found, err)
 		}
-		own := append(settings, fmt.Sprintf("KYCLINK_ACCOUNT=case-%d", i))
+		own := append(slices.Clone(settings), fmt.Sprintf("KYCLINK_ACCOUNT=case-%d", i))
 		code, _, stderr := kyclink(t, own, append([]string{"import", found[0], "--batch", c.name}, c.args...)...)
 		missing := slices.DeleteFunc(slices.Clone(c.stderr), func(want string) bool { return strings.Contains(stderr, want) })
 		if code != c.code || len(missing) > 0 {

@@ -75,6 +75,9 @@ func mapped(pairs []string) (map[string]string, error) {
 	return columns, nil
 }
 
+// shownColumns is how many columns that are not used are named.
+const shownColumns = 30
+
 // tellMapping says how a file is read: which columns are used as what, and what
 // becomes of the others.
 func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
@@ -95,8 +98,11 @@ func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
 		parts = append(parts, "columns used: "+strings.Join(names, ", "))
 	}
 	names = nil
-	for _, name := range others {
+	for _, name := range others[:min(len(others), shownColumns)] {
 		names = append(names, strconv.Quote(tasks.Shorten(name)))
+	}
+	if more := len(others) - shownColumns; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	if len(names) > 0 {
 		parts = append(parts, othersAre+": "+strings.Join(names, ", "))

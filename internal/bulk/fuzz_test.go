@@ -129,7 +129,7 @@ func FuzzLineBreaks(f *testing.F) {
 			}
 			checkRows(t, in)
 			for _, row := range rows(t, in) {
-				all[i] = append(all[i], fmt.Sprintf("%d@%d %q %v", row.Number, row.Line, strings.ReplaceAll(strings.Join(row.cells, "|"), lineBreak, "\n"), row.Err))
+				all[i] = append(all[i], fmt.Sprintf("%d@%d %q %v", row.Number, row.Line, strings.ReplaceAll(strings.Join(row.cells, "|"), lineBreak, "\n"), row.Err == nil))
 			}
 			in.Close()
 		}

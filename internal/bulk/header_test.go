@@ -137,7 +137,7 @@ func TestEncodings(t *testing.T) {
 // What means nothing in a file's encoding is never passed on.
 func TestGarbled(t *testing.T) {
 	for _, c := range []struct{ name, content, encoding, want string }{
-		{"a.csv", "application_id,n\nA-1,ok\nA-2,Zo\xebk\nA-3,\xa3ukasz\n", "", "row 2 at line 3, column n is not valid UTF-8; the file is probably windows-1250: read it with --encoding windows-1250, or save it as UTF-8 (and 1 more such rows)"},
+		{"a.csv", "application_id,n\nA-1,ok\nA-2,Zo\xebk\nA-3,\xa3ukasz\n", "", "row 2 at line 3, column n is not valid UTF-8; the file is probably windows-1250: read it with --encoding windows-1250, or save it as UTF-8 (and 1 more such row)"},
 		{"a.csv", "application_id,n,m\nA-1,\xeb,\xe4\n", "", "row 1 at line 2, column n, m is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"},
 		{"a.csv", "application_id,n\nA-1,\x8e\n", "macintosh", ""},
 		{"a.csv", "application_id,n\nA-1,\xcc\xee\xf1\xea\xe2\xe0\n", "", "row 1 at line 2, column n is not valid UTF-8; the file is probably windows-1251: read it with --encoding windows-1251, or save it as UTF-8"},
@@ -156,7 +156,7 @@ func TestGarbled(t *testing.T) {
 		if c.want == "" && err == nil {
 			continue
 		}
-		if err == nil || !strings.HasSuffix(err.Error(), " was not begun: "+c.want) {
+		if err == nil || !strings.HasSuffix(err.Error(), " cannot be used: "+c.want) {
 			t.Errorf("%q:\n got %v\nwant %s", c.content, err, c.want)
 		}
 	}

@@ -92,7 +92,7 @@ func (in *Input) fits(row Row, format Format) error {
 // flawedRow is the error of a file that was read wrongly, as its first such row
 // shows it.
 func (in *Input) flawedRow(row Row, more int) error {
-	problem := fmt.Sprintf("was not begun: row %d at line %d, %v", row.Number, row.Line, row.Err)
+	problem := fmt.Sprintf("cannot be used: row %d at line %d, %v", row.Number, row.Line, row.Err)
 	if row.flaw == garbled && in.sample != "" {
 		// All of the file tells more of its encoding than one row does.
 		var columns []string
@@ -105,9 +105,11 @@ func (in *Input) flawedRow(row Row, more int) error {
 		if c := strings.Join(slices.DeleteFunc(columns, func(c string) bool { return c == "" }), ", "); c != "" {
 			where = ", column " + c
 		}
-		problem = fmt.Sprintf("was not begun: row %d at line %d%s %s", row.Number, row.Line, where, in.garbledProblem(""))
+		problem = fmt.Sprintf("cannot be used: row %d at line %d%s %s", row.Number, row.Line, where, in.garbledProblem(""))
 	}
-	if more > 0 {
+	if more == 1 {
+		problem += " (and 1 more such row)"
+	} else if more > 1 {
 		problem += fmt.Sprintf(" (and %d more such rows)", more)
 	}
 	return in.unusable(problem, nil)
@@ -140,7 +142,8 @@ func digits(s string) bool {
 type Used struct{ Key, Column string }
 
 // Mapping tells which columns are read as which keys, and which others there are.
-// Of NDJSON it tells the names that were given only, as every line has its own.
+// Of NDJSON, of which every line has its own, it tells the names that were given, and
+// the keys that [Input.Inspect] found to be carried over.
 func (in *Input) Mapping() (used []Used, others []string) {
 	if in.format == NDJSON {
 		for _, key := range tasks.Keys() {
@@ -148,7 +151,7 @@ func (in *Input) Mapping() (used []Used, others []string) {
 				used = append(used, Used{key, name})
 			}
 		}
-		return used, nil
+		return used, in.otherKeys
 	}
 	for _, key := range tasks.Keys() {
 		if i, ok := in.at[key]; ok {

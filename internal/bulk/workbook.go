@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,8 @@ const (
 	maxTag      = 4 << 20  // bytes from one tag to the next
 	maxTags     = 32 << 20 // of all texts
 	exactDigits = 15       // of a number in a spreadsheet
+
+	largeWorkbook = 4 << 20 // bytes of one whose memory is given back at once
 )
 
 // errCorrupt says that a workbook does not hold what its file name says.
@@ -48,7 +51,15 @@ func (in *Input) unpackWorkbook() error {
 	if err != nil {
 		return in.unusable("cannot be copied to a temporary file", err)
 	}
-	if err := in.copySheet(copied); err != nil {
+	// The library lists all texts of the workbook, some 60 bytes for each, which must
+	// not be multiplied by what the collector leaves until later.
+	percent := debug.SetGCPercent(50)
+	err = in.copySheet(copied)
+	debug.SetGCPercent(percent)
+	if in.size > largeWorkbook {
+		debug.FreeOSMemory()
+	}
+	if err != nil {
 		_ = copied.Close() // it is gone with that
 		if _, said := errors.AsType[*InputError](err); said {
 			return err

@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"archive/zip"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,8 @@ const outSheet = "links"
 // the system's for temporary files where it is empty.
 func newWorkbookWriter(to io.Writer, dir string) (*workbookWriter, error) {
 	book := excelize.NewFile(excelize.Options{TmpDir: dir})
+	// The library would keep the whole file in memory before it writes it.
+	book.SetZipWriter(func(io.Writer) excelize.ZipWriter { return zip.NewWriter(to) })
 	err := book.SetSheetName(book.GetSheetName(0), outSheet)
 	w := &workbookWriter{to: to, book: book}
 	if err == nil {
