@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
@@ -37,6 +38,9 @@ func (w *Worker) Ready() error {
 		return errors.New("the worker is stopping")
 	case !w.started.Load():
 		return errors.New("the worker has not joined the fleet yet")
+	}
+	if queue := w.paused.Load(); queue != nil {
+		return fmt.Errorf("asynq's queue %s is paused", *queue)
 	}
 	return nil
 }

@@ -20,16 +20,6 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Membership is how the worker is known to the rest of the fleet.
-type Membership interface {
-	// Join makes this process one of the account's workers, or changes nothing.
-	Join(ctx context.Context) error
-	// Beat says that this process lives, and what tasks it has handlers for. An
-	// error whose method Emptied gives true says that Redis has lost the account.
-	Beat(ctx context.Context, handled []string) error
-	Leave(ctx context.Context) error
-}
-
 // Config is how a worker works. Zero values mean the defaults given.
 type Config struct {
 	// Account is the namespace of one FaceKi account.
@@ -113,6 +103,8 @@ type Worker struct {
 	members Membership
 	lanes   map[record.Lane]*lane
 	servers []laneServer
+	queues  []string               // of asynq, one a lane
+	paused  atomic.Pointer[string] // one of them that is paused in asynq; nil while none is
 	pipe    *pipeline
 	feeder  *feeder
 	sweep   *sweep
@@ -163,6 +155,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	if cfg.Callbacks != nil {
 		w.dispatcher = newDispatcher(rdb, queue, ledger, cfg)
 		w.callbacks = newCallbackLane(w.pipe, ledger, cfg)
+		w.queues = append(w.queues, record.Keys{Account: cfg.Account}.Queue(record.Callbacks))
 		w.servers = append(w.servers, laneServer{w.server(rdb, record.Callbacks, callbackSlots, callbackPoll), w.callbacks})
 	}
 	return w
@@ -175,6 +168,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 func (w *Worker) addLane(rdb redis.UniversalClient, name record.Lane, poll time.Duration, servers int) {
 	l := newLane(w.pipe)
 	w.lanes[name] = l
+	w.queues = append(w.queues, record.Keys{Account: w.cfg.Account}.Queue(name))
 	for i := range servers {
 		slots := (w.cfg.Slots + i) / servers
 		w.servers = append(w.servers, laneServer{w.server(rdb, name, slots, poll*time.Duration(servers)), l})
@@ -232,21 +226,6 @@ func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, slots int, 
 	})
 }
 
-// Join makes this process one of the account's workers. Whoever changes anything
-// else of the account before [Worker.Run] calls it first: it fails, and has changed
-// nothing, where the account is of the other kind.
-func (w *Worker) Join(ctx context.Context) error {
-	if err := w.members.Join(ctx); err != nil {
-		if ctx.Err() != nil {
-			w.leave(ctx) // it may have got on the list
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("join the fleet: %w", err)
-	}
-	w.joined.Store(true)
-	return nil
-}
-
 // Run works until ctx is done, then stops softly: nothing new is taken, calls
 // that were sent are seen through and recorded. That takes CallTimeout and a
 // few seconds at most. It joins the account where [Worker.Join] was not called. It
@@ -273,6 +252,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	background.Go(func() { w.beat(beating) })
 	background.Go(func() { w.feeder.run(feeding) })
 	background.Go(func() { w.sweep.run(feeding) })
+	background.Go(func() { w.watchQueues(feeding) })
 	if w.dispatcher != nil {
 		background.Go(func() {
 			if err := w.dispatcher.run(feeding); err != nil {
@@ -320,14 +300,6 @@ func (w *Worker) patience() time.Duration {
 	return longest + stopMargin
 }
 
-func (w *Worker) leave(ctx context.Context) {
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
-	defer cancel()
-	if err := w.members.Leave(leaving); err != nil {
-		w.log.Warn("the worker could not take itself off the list", zap.Error(err))
-	}
-}
-
 func (w *Worker) startLanes() (started []laneServer, err error) {
 	for _, s := range w.servers {
 		if err := s.Start(s.handler); err != nil {
@@ -369,46 +341,6 @@ func (w *Worker) stopLanes(started []laneServer) bool {
 		w.log.Error("stopping took too long; what is still under way is left behind")
 		return false
 	}
-}
-
-func (w *Worker) beat(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(beatPause):
-		}
-		once, cancel := context.WithTimeout(ctx, beatTimeout)
-		err := w.members.Beat(once, w.handled())
-		if emptied(err) {
-			w.log.Error("joining the account anew", zap.Error(err))
-			err = w.members.Join(once)
-		}
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			w.cfg.Limited.Warn("heartbeat failed", zap.Error(err))
-		}
-	}
-}
-
-func emptied(err error) bool {
-	e, ok := errors.AsType[interface {
-		error
-		Emptied() bool
-	}](err)
-	return ok && e.Emptied()
-}
-
-// handled gives the tasks that have a handler.
-func (w *Worker) handled() []string {
-	var all []string
-	for _, ref := range w.pipe.calls.handled() {
-		all = append(all, ref.String())
-	}
-	if w.callbacks != nil {
-		all = append(all, w.callbacks.handled()...)
-	}
-	return all
 }
 
 // fail ends the worker with an error.

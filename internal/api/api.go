@@ -6,9 +6,11 @@ package api
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,7 +103,42 @@ func New(cfg Config) *API {
 }
 
 // Run reads the results stream until ctx ends: it wakes whoever waits for a link.
-func (a *API) Run(ctx context.Context) { a.stream.run(ctx) }
+func (a *API) Run(ctx context.Context) {
+	var beating sync.WaitGroup
+	beating.Go(func() { a.beat(ctx) })
+	defer beating.Wait()
+	a.stream.run(ctx)
+}
+
+const (
+	beatPause  = time.Second
+	beatWithin = 3 * time.Second
+)
+
+// beat writes heartbeats, which show whether Redis takes writes.
+func (a *API) beat(ctx context.Context) {
+	for failing := false; ctx.Err() == nil; {
+		once, cancel := context.WithTimeout(ctx, beatWithin)
+		err := a.Ledger.Touch(once)
+		cancel()
+		_, emptied := errors.AsType[*ledger.EmptiedError](err)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case emptied:
+			a.Log.Error("Redis was emptied", zap.Error(err))
+		case err != nil && !failing:
+			a.Log.Error("Redis takes no writes", zap.Error(err))
+		case err == nil && failing:
+			a.Log.Info("Redis takes writes again")
+		}
+		failing = err != nil && !emptied
+		select {
+		case <-ctx.Done():
+		case <-time.After(beatPause):
+		}
+	}
+}
 
 // Drain answers everybody who waits for a link, with what is known by now. It is
 // called once.
@@ -181,7 +218,11 @@ func (a *API) health(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
 	defer cancel()
-	if err := a.Redis.Ping(ctx).Err(); err != nil {
+	err := a.Ledger.Written()
+	if errors.Is(err, ledger.ErrUnwritten) { // the first of the heartbeats is on its way
+		err = a.Ledger.Touch(ctx)
+	}
+	if err != nil {
 		return unavailable(err)
 	}
 	return c.json(http.StatusOK, struct {

@@ -70,9 +70,3 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	g.Created, g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = whole(n[0]), whole(n[1]), whole(n[2]), whole(n[3])
 	return g, nil
 }
-
-// Reach says why Redis does not answer for this account; nil where it does.
-func (l *Ledger) Reach(ctx context.Context) error {
-	_, err := l.keys.Clock(ctx, l.rdb).Time()
-	return err
-}

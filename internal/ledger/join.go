@@ -22,10 +22,10 @@ var joinLua string
 var idLua string
 
 // membership is the scripts by which a process belongs to the account.
-type membership struct{ join, id, beat, leave *redis.Script }
+type membership struct{ join, id, beat, touch, leave *redis.Script }
 
 func newMembership(script func(lua string) *redis.Script) membership {
-	return membership{join: script(joinLua), id: script(idLua), beat: script(beatLua), leave: script(leaveLua)}
+	return membership{join: script(joinLua), id: script(idLua), beat: script(beatLua), touch: script(touchLua), leave: script(leaveLua)}
 }
 
 const (
@@ -105,6 +105,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 		case reply[0] == "joined":
 			l.process.Store(number)
 			l.joined.Store(&reply[1])
+			l.written.Store(&written{at: time.Now()})
 			l.clock.join(time.Now())
 			return l.compareRate(reply[2:])
 		}
@@ -149,6 +150,7 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 	case at == 0:
 		err = &EmptiedError{l.keys.Account}
 	}
+	l.written.Store(&written{time.Now(), err})
 	if err != nil {
 		l.clock.lose()
 		return err

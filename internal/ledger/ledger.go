@@ -138,7 +138,9 @@ type Ledger struct {
 	rowsJoined sync.Map     // [joinedStates] of batches, by number
 	clock      *clock
 
-	joined atomic.Pointer[string] // the id of the ledger that was joined
+	joined  atomic.Pointer[string] // the id of the ledger that was joined
+	touched atomic.Pointer[string] // the id of the ledger that [Ledger.Touch] found last
+	written atomic.Pointer[written]
 
 	end, retry, feed, restore, report, pass, hide *redis.Script
 

@@ -15,6 +15,7 @@ import (
 // Redis all that it says is that Redis is away.
 type account struct {
 	read    question[ledger.Gauges]
+	written func() error
 	limited *zap.Logger
 	descs   []*prometheus.Desc
 
@@ -29,7 +30,7 @@ type metric struct {
 }
 
 func newAccount(cfg Config) *account {
-	a := &account{limited: cfg.Limited}
+	a := &account{limited: cfg.Limited, written: cfg.Account.Written}
 	a.read = question[ledger.Gauges]{within: readWithin, ask: cfg.Account.Gauges}
 	of := prometheus.Labels{"account": cfg.Name}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
@@ -39,7 +40,7 @@ func newAccount(cfg Config) *account {
 	}
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
-	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "Whether this process could read the account from Redis; where it is 0, what is of the account is left out.", nil, nil), gauge}
+	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "Whether Redis took the last heartbeat of this process, and the account could be read; where it could not, what is of the account is left out.", nil, nil), gauge}
 	a.descs = append(a.descs, a.up.Desc)
 	a.ended = add(counter, "requests_ended_total", "Ends of requests; one that is retried ends again.", "status")
 	a.doubts = add(counter, "possible_duplicates_total", "Attempts that may have made a link that nobody knows of.")
@@ -79,7 +80,7 @@ func (a *account) Collect(to chan<- prometheus.Metric) {
 		send(a.up, 0)
 		return
 	}
-	send(a.up, 1)
+	send(a.up, yes(a.written() == nil))
 	send(a.ended, float64(g.Created), created)
 	send(a.ended, float64(g.EndedFailed), "failed")
 	send(a.ended, float64(g.EndedCancelled), "cancelled")

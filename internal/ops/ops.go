@@ -8,7 +8,6 @@ package ops
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -26,8 +25,9 @@ import (
 type Account interface {
 	// Gauges reads what is watched of it.
 	Gauges(ctx context.Context) (ledger.Gauges, error)
-	// Reach says why no answer from Redis; nil where it does.
-	Reach(ctx context.Context) error
+	// Written says, for anybody to read, why Redis takes no writes of this process;
+	// nil while it does.
+	Written() error
 }
 
 // Config is what an endpoint tells of.
@@ -49,8 +49,7 @@ const (
 	endWithin     = time.Second
 	scrapesAtOnce = 8 // more are refused
 	// readWithin is how long the account is asked: less than any scraper waits.
-	readWithin  = 2 * time.Second
-	reachWithin = time.Second
+	readWithin = 2 * time.Second
 )
 
 // Ops is the endpoint of one process.
@@ -58,16 +57,13 @@ type Ops struct {
 	// Metrics is what the process counts.
 	*Metrics
 	registry *prometheus.Registry
-	reach    question[struct{}]
+	written  func() error
 	log      *zap.Logger
 }
 
 // New makes an endpoint, and the metrics that it shows.
 func New(cfg Config) *Ops {
-	o := &Ops{Metrics: newMetrics(), registry: prometheus.NewRegistry(), log: cfg.Log}
-	o.reach = question[struct{}]{within: reachWithin, ask: func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, cfg.Account.Reach(ctx)
-	}}
+	o := &Ops{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.Written, log: cfg.Log}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kyclink_build_info", Help: "Always 1; its label is the version of kyclink.", ConstLabels: prometheus.Labels{"version": cfg.Version},
 	})
@@ -110,18 +106,11 @@ func (o *Ops) handler(ready func() error) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		err := ready()
 		if err == nil {
-			err = o.reached()
+			err = o.written()
 		}
 		say(w, err)
 	})
 	return mux
-}
-
-func (o *Ops) reached() error {
-	if _, err := o.reach.answer(); err != nil {
-		return errors.New("no answer from Redis")
-	}
-	return nil
 }
 
 // say answers "ok", or 503 with what is wrong.

@@ -32,9 +32,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // told is an account that says what a test wants.
 type told struct {
-	gauges ledger.Gauges
-	err    error
-	hangs  chan struct{} // until it is closed, whatever the context says
+	gauges    ledger.Gauges
+	err       error
+	unwritten error
+	hangs     chan struct{} // until it is closed, whatever the context says
 }
 
 func (a told) Gauges(context.Context) (ledger.Gauges, error) {
@@ -44,10 +45,7 @@ func (a told) Gauges(context.Context) (ledger.Gauges, error) {
 	return a.gauges, a.err
 }
 
-func (a told) Reach(ctx context.Context) error {
-	_, err := a.Gauges(ctx)
-	return err
-}
+func (a told) Written() error { return a.unwritten }
 
 func newTold(a told) *Ops {
 	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
@@ -232,8 +230,10 @@ func scrape(t *testing.T, o *Ops) string {
 }
 
 func TestWithoutRedisAProcessStillTellsOfItself(t *testing.T) {
-	hangs := make(chan struct{})
-	for name, a := range map[string]told{"away": {err: errors.New("no Redis")}, "hangs": {hangs: hangs}} {
+	hangs, unwritten := make(chan struct{}), errors.New("no answer from Redis")
+	for name, a := range map[string]told{
+		"away": {err: errors.New("no Redis"), unwritten: unwritten}, "hangs": {hangs: hangs, unwritten: unwritten},
+	} {
 		t.Run(name, func(t *testing.T) {
 			o := newTold(a)
 			o.Settled(3, 1)
@@ -252,6 +252,17 @@ func TestWithoutRedisAProcessStillTellsOfItself(t *testing.T) {
 		})
 	}
 	close(hangs)
+}
+
+// A Redis that can be read and takes no writes is of no use.
+func TestARedisThatRefusesWritesIsNotUp(t *testing.T) {
+	o := newTold(told{unwritten: errors.New("writes are refused by Redis (OOM)")})
+	if body := scrape(t, o); !strings.Contains(body, "\nkyclink_redis_up 0") || !strings.Contains(body, "kyclink_results_entries") {
+		t.Error(body)
+	}
+	if status, text := get(t, serve(t, o, works)+"/readyz"); status != http.StatusServiceUnavailable || text != "writes are refused by Redis (OOM)\n" {
+		t.Errorf("%d %s", status, text)
+	}
 }
 
 func TestHealth(t *testing.T) {

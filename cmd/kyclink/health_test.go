@@ -1,0 +1,107 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// A Redis that is read and takes no writes is of no use: whoever looks is told.
+func TestHealthFollowsWrites(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
+	s := startServe(t, server.URL)
+	places := map[string]string{"the worker": w.opsURL() + "/readyz", "serve": s.opsURL() + "/readyz", "the API": "http://" + s.addr + "/healthz"}
+	all := func(status int, text string) func() bool {
+		return func() bool {
+			for _, url := range places {
+				if got, body := look(t, url); got != status || !strings.Contains(body, text) && !strings.Contains(url, "healthz") {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	do := func(args ...any) {
+		t.Helper()
+		if err := rdb.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for code, step := range map[string]struct{ breaks, mends []any }{
+		"OOM":      {[]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
+		"READONLY": {[]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
+		"NOPERM":   {[]any{"ACL", "SETUSER", "default", "-evalsha", "-eval"}, []any{"ACL", "SETUSER", "default", "+@all"}},
+		"NOREPLICAS": {
+			[]any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"},
+		},
+	} {
+		eventually(t, "all is well before "+code, all(http.StatusOK, "ok"))
+		do(step.breaks...)
+		eventually(t, "it is seen: "+code, all(http.StatusServiceUnavailable, "writes are refused by Redis ("+code+")"))
+		for _, url := range []string{w.opsURL(), s.opsURL()} {
+			scrape(t, url).expect(t, 0, "kyclink_redis_up")
+		}
+		do(step.mends...)
+	}
+	eventually(t, "all is well again", all(http.StatusOK, "ok"))
+	for _, url := range []string{w.opsURL(), s.opsURL()} {
+		scrape(t, url).expect(t, 1, "kyclink_redis_up")
+	}
+}
+
+func TestAnEmptiedRedisIsReported(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=7/s", "FACEKI_BURST=9"}, "worker", "--simulate")
+	eventually(t, "it works", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+	s := startServe(t, server.URL)
+	eventually(t, "serve knows the ledger", func() bool { status, _ := look(t, s.opsURL()+"/readyz"); return status == http.StatusOK })
+	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both report it", func() bool {
+		return strings.Contains(w.stderr.String(), "has lost all data") && strings.Contains(s.stderr.String(), "has lost all data")
+	})
+	client := enqueue(t, rdb, 2)
+	eventually(t, "the worker goes on", func() bool { return allCreated(links(t, client, 2)) })
+	_, stdout, _ := kyclink(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, "account", "status")
+	if !strings.Contains(stdout, "simulated") || !strings.Contains(stdout, "7/s, burst 9") {
+		t.Errorf("the account is joined anew without its kind and its rate:\n%s", stdout)
+	}
+}
+
+func TestAQueuePausedFromOutsideIsReported(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	_, setting := upstream(t, `{}`)
+	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
+	url := w.opsURL() + "/readyz"
+	client := enqueue(t, rdb, 1)
+	eventually(t, "it works", func() bool { return allCreated(links(t, client, 1)) })
+	inspector := asynq.NewInspectorFromRedisClient(rdb)
+	if err := inspector.PauseQueue("kyclink:default:interactive"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is not ready", func() bool {
+		status, text := look(t, url)
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "kyclink:default:interactive is paused")
+	})
+	if !strings.Contains(w.stderr.String(), "asynq:{kyclink:default:interactive}:paused") {
+		t.Errorf("the log does not say what to do:\n%s", w.stderr.String())
+	}
+	if err := inspector.UnpauseQueue("kyclink:default:interactive"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is ready again", func() bool { status, _ := look(t, url); return status == http.StatusOK })
+}
