@@ -55,7 +55,7 @@ CHAOS ?=
 
 .PHONY: chaos
 chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and check that nothing is lost
-	@CGO_ENABLED=0 go build -trimpath -tags failpoint -o bin/kyclink-failpoint ./cmd/kyclink
+	@CGO_ENABLED=0 go build -trimpath -tags failpoint -ldflags '-X main.callbackPace=20' -o bin/kyclink-failpoint ./cmd/kyclink
 	@go build -o bin/chaos ./internal/chaos
 	@exec bin/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(CHAOS)
 

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, ownGoroutines()...) }
 // a seed found stays found.
 func TestShortRun(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "kyclink")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "failpoint", "-o", program, "../../cmd/kyclink")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "failpoint", "-ldflags", "-X main.callbackPace=20", "-o", program, "../../cmd/kyclink")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

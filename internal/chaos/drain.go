@@ -31,7 +31,11 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 	if err := r.fleet.heal(); err != nil {
 		return nil, err
 	}
-	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, tasks.Config{}), people: r.people, book: r.book}
+	r.receiver.fail("")
+	if err := r.front.heal(ctx); err != nil {
+		return nil, fmt.Errorf("mend the way to the API: %w", err)
+	}
+	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, hooked), people: r.people, book: r.book}
 	books := ledger.New(r.rdb, ledger.Config{Account: account, Simulated: true})
 	end, said := time.Now().Add(r.cfg.drain), time.Time{}
 	tick := time.NewTicker(time.Second)
@@ -57,7 +61,9 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		if len(open)+len(left) == 0 {
-			return nil, nil
+			if open, err = r.undelivered(ctx); err != nil || len(open) == 0 {
+				return nil, err
+			}
 		}
 		if said.IsZero() {
 			r.resume(ctx) // whoever sees a closed gate before a well FaceKi does so
@@ -94,14 +100,17 @@ func (r *rig) leaks(e evidence) (found []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets := []string{clientSecret, strings.TrimPrefix(callbackSecret, "whsec_"), r.front.key}
 	for _, file := range slices.Concat(logs, r.store.written()) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
 		name := filepath.Base(file)
-		if bytes.Contains(text, []byte(clientSecret)) {
-			found = append(found, fmt.Sprintf("%s holds the client secret", name))
+		for _, secret := range secrets {
+			if bytes.Contains(text, []byte(secret)) {
+				found = append(found, fmt.Sprintf("%s holds a secret that begins with %.8s", name, secret))
+			}
 		}
 		if token.Match(text) {
 			found = append(found, fmt.Sprintf("%s holds an access token", name))

@@ -33,7 +33,11 @@ type evidence struct {
 	noticed  []string      // what was found wrong on the way
 	crashes  []crash
 	injected map[string]int
-	forgets  bool // Redis may have lost what it acknowledged last: that is counted, not judged
+	taken    map[string]time.Time // events by the receiver of callbacks
+	entries  map[string]put       // of the intake stream
+	rejected map[string]bool      // entries
+	promised []promise            // links that the API answered with
+	forgets  bool                 // Redis may have lost what it acknowledged last: that is counted, not judged
 }
 
 // entry is an event and when Redis took it.
@@ -78,6 +82,11 @@ func (r *rig) gather(ctx context.Context) (evidence, error) {
 	if e.batches, err = r.batches(ctx); err != nil {
 		return e, err
 	}
+	if e.rejected, err = r.rejected(ctx); err != nil {
+		return e, err
+	}
+	e.taken, e.entries, e.promised = r.receiver.taken, r.entries.all, r.book.promised
+	e.noticed = append(e.noticed, r.receiver.wrong...)
 	e.left, err = r.left(ctx)
 	return e, err
 }
@@ -240,8 +249,12 @@ func (r *rig) left(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 	}
-	var err error
-	for _, key := range []string{r.tag.Tag() + ":calls", r.tag.Deadlines(), r.tag.Running()} {
+	entries, err := r.unsettled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left = append(left, entries...)
+	for _, key := range []string{r.tag.Pending(), r.tag.Tag() + ":calls", r.tag.Deadlines(), r.tag.Running()} {
 		if left, err = r.holds(ctx, left, key); err != nil {
 			return nil, err
 		}

@@ -58,7 +58,7 @@ func (f *fleet) start(place int, failpoint string, after *process) (before *proc
 		return before, nil
 	}
 	f.started++
-	p, err := launch(f.program, f.dir, f.started, f.settings, failpoint)
+	p, err := launch(f.program, f.dir, fmt.Sprintf("worker-%03d", f.started), []string{"worker", "--simulate"}, f.settings, failpoint)
 	if err != nil {
 		return before, err
 	}

@@ -24,6 +24,7 @@ const (
 type people struct {
 	seed  uint64
 	began time.Time // whole seconds
+	hook  string    // the URL that some want callbacks at
 }
 
 func (p people) request(id string) tasks.Request {
@@ -52,6 +53,9 @@ func (p people) request(id string) tasks.Request {
 		r.NotAfter = p.began.Add(time.Duration(5+random.IntN(60)) * time.Second)
 	case random.IntN(10) == 0:
 		r.NotAfter = p.began.Add(24 * time.Hour)
+	}
+	if random.IntN(4) == 0 {
+		r.CallbackURL = p.hook
 	}
 	return r
 }
@@ -83,6 +87,8 @@ type book struct {
 	people map[string]*person
 	ids    []string
 	wrong  []string // answers that no producer may get
+
+	promised []promise
 }
 
 func newBook() *book { return &book{people: map[string]*person{}} }

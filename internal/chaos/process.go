@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// process is one `kyclink worker`.
+// process is one `kyclink worker`, or `kyclink serve`.
 type process struct {
 	cmd   *exec.Cmd
 	log   string
@@ -23,13 +23,13 @@ type process struct {
 	killed  bool // by us
 }
 
-func launch(program, dir string, number int, settings []string, failpoint string) (*process, error) {
-	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("worker-%03d.log", number)))
+func launch(program, dir, name string, args, settings []string, failpoint string) (*process, error) {
+	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }()                                                                                                    // the process has its own
-	p := &process{cmd: exec.Command(program, "worker", "--simulate"), log: log.Name(), armed: failpoint != "", over: make(chan struct{})} //nolint:noctx // ours; ended by pid
+	defer func() { _ = log.Close() }()                                                                                     // the process has its own
+	p := &process{cmd: exec.Command(program, args...), log: log.Name(), armed: failpoint != "", over: make(chan struct{})} //nolint:noctx,gosec // ours; ended by pid
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "KYCLINK_OPS_LISTEN=127.0.0.1:0"}, settings...)
 	if failpoint != "" {
 		p.cmd.Env = append(p.cmd.Env, "KYCLINK_FAILPOINT="+failpoint)
@@ -74,7 +74,7 @@ func (p *process) complaint() string {
 
 func (p *process) cameUp() bool {
 	text, err := os.ReadFile(p.log)
-	return err != nil || strings.Contains(string(text), "worker started")
+	return err != nil || strings.Contains(string(text), "worker started") || strings.Contains(string(text), "listening")
 }
 
 func (p *process) tail() string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -23,11 +24,16 @@ type producer struct {
 	client *tasks.Client
 	people people
 	book   *book
-	random *rand.Rand
-	pace   float64 // requests a second
+
+	entries *entries // of the intake stream
+	random  *rand.Rand
+	pace    float64 // requests a second
 }
 
 const askWithin = 3 * time.Second
+
+// hooked is the config of producers, which may ask for callbacks.
+var hooked = tasks.Config{Callbacks: tasks.Callbacks{Hosts: []string{"127.0.0.1"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}
 
 // produce runs all of them until ctx ends, at so many new requests a second.
 func (r *rig) produce(ctx context.Context, perSecond float64) {
@@ -35,7 +41,7 @@ func (r *rig) produce(ctx context.Context, perSecond float64) {
 	begin := func(number uint64, share float64, through bool, do func(*producer, context.Context)) {
 		rdb := r.store.client(through)
 		p := &producer{
-			name: fmt.Sprintf("p%d", number), rdb: rdb, client: tasks.NewClient(rdb, tasks.Config{}), people: r.people, book: r.book,
+			name: fmt.Sprintf("p%d", number), rdb: rdb, client: tasks.NewClient(rdb, hooked), people: r.people, book: r.book, entries: &r.entries,
 			random: rand.New(rand.NewPCG(r.cfg.seed, 100+number)), pace: perSecond * share,
 		}
 		running.Go(func() {
@@ -49,6 +55,8 @@ func (r *rig) produce(ctx context.Context, perSecond float64) {
 	begin(4, 0.3, false, (*producer).imports)
 	begin(5, 0.2, true, (*producer).repeats)
 	begin(6, 0.1, false, (*producer).operate)
+	begin(7, 0.1, true, func(p *producer, ctx context.Context) { r.signUp(ctx, p) })
+	begin(8, 0.1, false, func(p *producer, ctx context.Context) { r.front.call(ctx, p) })
 	running.Wait()
 }
 

@@ -75,6 +75,8 @@ func (f figures) table(out io.Writer) {
 	row("calls; links issued; links recorded", "%d; %d; %d", f.state.LinkCalls, f.state.Links, recorded)
 	row("links beyond the recorded ones; possible duplicates counted", "%d; %d", f.state.Links-recorded, known)
 	row("duplicates unknown", "%d", unknown)
+	row("callbacks taken; intake entries, of them rejected; links that the API gave", "%d; %d, %d; %d",
+		len(e.taken), len(e.entries), len(e.rejected), len(e.promised))
 	if e.forgets {
 		row("acknowledged requests that Redis lost", "%d", len(e.forgotten()))
 	}

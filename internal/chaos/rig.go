@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,13 +46,16 @@ type rig struct {
 	upstream *upstream
 	road     *road // to FaceKi
 	fleet    *fleet
+	receiver *receiver
+	front    *front
+	entries  entries
 	stall    *stall.Watch
 	closers  []func()
 }
 
 func open(cfg config) (_ *rig, err error) {
 	r := &rig{cfg: cfg, tag: record.Keys{Account: account}, book: newBook(), stall: stall.New(),
-		people: people{cfg.seed, time.Now().UTC().Truncate(time.Second)}}
+		people: people{seed: cfg.seed, began: time.Now().UTC().Truncate(time.Second)}}
 	r.closers = append(r.closers, r.stall.Close)
 	defer func() {
 		if err != nil {
@@ -64,6 +68,11 @@ func open(cfg config) (_ *rig, err error) {
 	r.closers = append(r.closers, r.store.close)
 	r.rdb = r.store.client(false)
 	r.closers = append(r.closers, func() { _ = r.rdb.Close() })
+	if r.receiver, err = openReceiver(); err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, r.receiver.close)
+	r.people.hook = r.receiver.url()
 	asked := func(id string) (call, bool) { return r.people.call(id), r.book.knows(id) }
 	if r.upstream, err = openUpstream(simulator.Config{Script: script(cfg.seed), ClientSecret: clientSecret}, asked); err != nil {
 		return nil, err
@@ -78,7 +87,7 @@ func open(cfg config) (_ *rig, err error) {
 		fmt.Sprintf("FACEKI_RATE=%g/s", cfg.rate), fmt.Sprintf("FACEKI_BURST=%d", cfg.burst), "FACEKI_TIMEOUT=4s",
 		"FACEKI_WORKFLOW_ID=" + defaultWorkflow, fmt.Sprintf("KYCLINK_EXPIRY_MINUTES=%d", defaultExpiry),
 		"KYCLINK_LOG_FORMAT=json", "KYCLINK_LOG_LEVEL=debug",
-	}, r.store.settings()...)}
+	}, slices.Concat(r.store.settings(), r.receiver.settings())...)}
 	return r, nil
 }
 
@@ -104,7 +113,8 @@ func (r *rig) inFlight(ctx context.Context) (ids []string) {
 // kinds is what can be broken, or what of that was asked for.
 func (r *rig) kinds() ([]kind, error) {
 	long := r.cfg.duration >= 3*time.Minute
-	all := slices.Concat(r.store.kinds(), r.fleet.kinds(long || len(r.cfg.only) > 0), r.upstreamKinds(long || len(r.cfg.only) > 0))
+	all := slices.Concat(r.store.kinds(), r.fleet.kinds(long || len(r.cfg.only) > 0), r.upstreamKinds(long || len(r.cfg.only) > 0),
+		r.receiver.kinds(), r.intakeKinds(), r.front.kinds())
 	if len(r.cfg.only) == 0 {
 		return all, nil
 	}
@@ -130,6 +140,12 @@ func run(ctx context.Context, cfg config, out io.Writer) (wrong []string, err er
 		return nil, err
 	}
 	defer r.close()
+	if r.front, err = openFront(ctx, cfg.kyclink, cfg.dir, slices.Concat(r.store.settings(), r.receiver.settings(), []string{
+		"KYCLINK_OPS_LISTEN=127.0.0.1:0", "KYCLINK_LOG_FORMAT=json"})); err != nil {
+		return nil, err
+	}
+	served := sync.OnceValue(r.front.close)
+	defer served()
 	kinds, err := r.kinds()
 	if err != nil {
 		return nil, err
@@ -160,7 +176,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (wrong []string, err er
 		return nil, err
 	}
 	f.draining = time.Since(began)
-	wrong = r.fleet.close()
+	wrong = slices.Concat(r.fleet.close(), served())
 	ended = true
 	if f.evidence, err = r.gather(ctx); err != nil {
 		return wrong, err

@@ -20,7 +20,7 @@ const grace = 100 * time.Millisecond
 // nothing where the promises were kept.
 func (e evidence) violations() []string {
 	found := slices.Clone(e.noticed)
-	for _, check := range []func() []string{e.conserved, e.told, e.paid, e.quiet, e.counted, e.paced} {
+	for _, check := range []func() []string{e.conserved, e.told, e.paid, e.quiet, e.counted, e.paced, e.delivered, e.settled, e.honoured} {
 		found = append(found, check()...)
 	}
 	return append(found, e.left...)
