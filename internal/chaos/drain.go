@@ -70,6 +70,9 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
+			if err := r.resumeBatches(ctx, books); err != nil {
+				return nil, err
+			}
 			fmt.Fprintf(r.cfg.notes, "draining: %d requests have not ended; left over: %s\n", len(open), strings.Join(left[:min(len(left), 4)], "; "))
 		}
 		if time.Now().After(end) {

@@ -114,7 +114,7 @@ func (r *rig) inFlight(ctx context.Context) (ids []string) {
 func (r *rig) kinds() ([]kind, error) {
 	long := r.cfg.duration >= 3*time.Minute
 	all := slices.Concat(r.store.kinds(), r.fleet.kinds(long || len(r.cfg.only) > 0), r.upstreamKinds(long || len(r.cfg.only) > 0),
-		r.receiver.kinds(), r.intakeKinds(), r.front.kinds())
+		r.receiver.kinds(), r.intakeKinds(), r.front.kinds(), r.importKinds())
 	if len(r.cfg.only) == 0 {
 		return all, nil
 	}
