@@ -4,6 +4,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type Config struct {
 	// CallTimeout is the longest that a call may take; 15 s. A soft stop waits
 	// for it, and for the answer to be recorded.
 	CallTimeout time.Duration
+	// Blocking is for reads that wait for something to come, whose connections
+	// they hold; the worker's own client where nil.
+	Blocking redis.UniversalClient
 	// Callbacks sends them; nil where this worker is to send none.
 	Callbacks Poster
 	// CallbackPauses are between attempts to deliver; those of [CallbackPauses].
@@ -153,7 +157,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	w.addLane(rdb, record.Interactive, interactivePoll, 1)
 	w.addLane(rdb, record.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
 	if cfg.Callbacks != nil {
-		w.dispatcher = newDispatcher(rdb, queue, ledger, cfg)
+		w.dispatcher = newDispatcher(cmp.Or(cfg.Blocking, rdb), queue, ledger, cfg)
 		w.callbacks = newCallbackLane(w.pipe, ledger, cfg)
 		w.queues = append(w.queues, record.Keys{Account: cfg.Account}.Queue(record.Callbacks))
 		w.servers = append(w.servers, laneServer{w.server(rdb, record.Callbacks, callbackSlots, callbackPoll), w.callbacks})

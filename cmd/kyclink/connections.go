@@ -30,12 +30,15 @@ const (
 
 // httpConnections is how many connections the API may take, so that Redis, health
 // and metrics never lack a file descriptor.
-func httpConnections(rdb redis.UniversalClient) (int, error) {
+func httpConnections(clients ...redis.UniversalClient) (int, error) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return 0, fmt.Errorf("read the limit of open files: %w", err)
 	}
-	needed := redisConnections(rdb) + opsConnections + otherFiles
+	needed := opsConnections + otherFiles
+	for _, rdb := range clients {
+		needed += redisConnections(rdb)
+	}
 	most := int(min(files.Cur, math.MaxInt32)) - needed
 	if most < leastConnections {
 		return 0, &config.Error{Problems: []string{fmt.Sprintf("ulimit -n is %d, and serve needs at least %d: %d for Redis, health and metrics, "+

@@ -76,7 +76,7 @@ func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
 func TestTooFewFilesToServe(t *testing.T) {
 	t.Parallel()
 	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
-	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 144") {
+	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 148") {
 		t.Errorf("%d %s", code, p.stderr.String())
 	}
 }

@@ -27,12 +27,14 @@ import (
 
 // engine is what a command that makes links works with.
 type engine struct {
-	cfg    config.Config
-	log    *zap.Logger
-	rdb    redis.UniversalClient
-	ledger *ledger.Ledger
-	faceki *faceki.Client
-	ends   []func() // in the order in which they were opened
+	cfg config.Config
+	log *zap.Logger
+	rdb redis.UniversalClient
+	// blocking is for reads that wait for something to come; rdb where that is embedded.
+	blocking redis.UniversalClient
+	ledger   *ledger.Ledger
+	faceki   *faceki.Client
+	ends     []func() // in the order in which they were opened
 }
 
 // openEngine connects to Redis and FaceKi, or starts what stands in for them.
@@ -43,6 +45,9 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 			e.close()
 		}
 	}()
+	if err = checkFiles(workerFiles(cfg)); err != nil {
+		return nil, err
+	}
 	if e.rdb, err = e.openRedis(ctx); err != nil {
 		return nil, err
 	}
@@ -101,6 +106,10 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 		// It is closed by the process' end: where a worker left something behind,
 		// asynq's subscriber would panic on seeing it closed.
 		failpoint.Watch(rdb)
+		if e.blocking, err = config.Blocking(e.cfg.Redis); err != nil {
+			return nil, err
+		}
+		failpoint.Watch(e.blocking)
 		return rdb, nil
 	}
 	rdb, stop, err := embeddedRedis()
@@ -108,6 +117,7 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 		return nil, fmt.Errorf("start the embedded Redis: %w", err)
 	}
 	e.ends = append(e.ends, stop)
+	e.blocking = rdb
 	return rdb, nil
 }
 
@@ -119,10 +129,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 	if err != nil {
 		return nil, err
 	}
-	slots := int(work.Concurrency)
-	if work.Concurrency == config.Auto {
-		slots = autoSlots(work.Rate.Rate)
-	}
+	slots := slotsOf(work)
 	w := worker.New(e.rdb, book, e.faceki, worker.Config{
 		Account:     e.cfg.Account,
 		Slots:       slots,
@@ -132,6 +139,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 		HoldUnknown: work.OnUnknown == config.Hold,
 		CallTimeout: e.cfg.FaceKi.Timeout,
 
+		Blocking:       e.blocking,
 		Callbacks:      poster,
 		CallbackPauses: paced(worker.CallbackPauses()...),
 		Log:            e.log,
@@ -172,6 +180,14 @@ func paced(times ...time.Duration) []time.Duration {
 		times[i] /= time.Duration(pace)
 	}
 	return times
+}
+
+// slotsOf is how many handlers a lane has.
+func slotsOf(work config.Work) int {
+	if work.Concurrency == config.Auto {
+		return autoSlots(work.Rate.Rate)
+	}
+	return int(work.Concurrency)
 }
 
 // autoSlots is how many handlers a lane gets where their number follows the
@@ -223,7 +239,7 @@ func embeddedRedis() (redis.UniversalClient, func(), error) {
 	if err := server.Start(); err != nil {
 		return nil, nil, err
 	}
-	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: password, DisableIdentity: true, PoolSize: 100})
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), Password: password, DisableIdentity: true, PoolSize: embeddedPool})
 
 	// Its keys do not expire by themselves: its clock has to be advanced.
 	over := make(chan struct{})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,6 +10,19 @@ import (
 
 	"github.com/kyclink/kyclink/internal/redistest"
 )
+
+// With too few files a process would hang as soon as it is busy.
+func TestTooFewFilesAreRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(1))
+	for _, command := range []string{"worker --simulate", "run " + in + " -o " + in + ".out.csv --simulate", "serve", "request --application-id A-1"} {
+		p := startBinary(t, "/bin/sh", []string{"KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "-c", "ulimit -n 24; exec "+binary+" "+command)
+		if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 24") {
+			t.Errorf("%s: exit code %d:\n%s", command, code, p.stderr.String())
+		}
+	}
+}
 
 // A Redis that is read and takes no writes is of no use: whoever looks is told.
 func TestHealthFollowsWrites(t *testing.T) {

@@ -141,6 +141,9 @@ func openShared(ctx context.Context) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkFiles(0); err != nil {
+		return nil, err
+	}
 	e := &engine{cfg: cfg, log: newLogger(cfg, os.Stderr)}
 	e.rdb, err = e.openRedis(ctx)
 	return e, err

@@ -78,7 +78,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	} else if !cfg.OnlyHere() {
 		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
 	}
-	connections, err := httpConnections(e.rdb)
+	connections, err := httpConnections(e.rdb, e.blocking)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	queue := asynq.NewClientFromRedisClient(e.rdb)
 	o := e.newOps()
 	a := api.New(api.Config{
-		Redis: e.rdb, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
+		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},

@@ -66,7 +66,7 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 // both are over.
 func (e *engine) workBesideIntake(ctx context.Context, w *worker.Worker, settled func(accepted, rejected int)) error {
 	taking, stop := context.WithCancel(ctx)
-	in := intake.New(e.rdb, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: telemetry.Limited(e.log), Settled: settled})
+	in := intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: telemetry.Limited(e.log), Settled: settled})
 	var reading sync.WaitGroup
 	reading.Go(func() { in.Run(taking) })
 	err := w.Run(ctx)

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -27,9 +28,10 @@ var document []byte
 
 // Config is what an API works with. All of it is needed but what has a default.
 type Config struct {
-	// Redis is used for blocking reads and for looks at the account; it is not
-	// closed.
-	Redis  redis.UniversalClient
+	// Redis is used for looks at the account, and Blocking, which may be the same, for
+	// reads that wait for something to come; they are not closed.
+	Redis, Blocking redis.UniversalClient
+
 	Ledger *ledger.Ledger
 	// Client accepts requests one at a time.
 	Client *tasks.Client
@@ -89,7 +91,7 @@ func New(cfg Config) *API {
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(),
 		account:   admission.NewAccount(cfg.Redis, keys.Account),
-		stream:    newStream(cfg.Redis, keys.Results(), cfg.Log),
+		stream:    newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
 		limits:    newLimits(cfg.PerSecond),
 		refused:   newRefused(refusedPerSecond),
 		uploads:   uploads{names: map[string]bool{}},

@@ -37,6 +37,8 @@ const (
 	// poolSize is for connections to a server, where the URL gives no pool_size.
 	// A slot holds one for the length of a script, so that few serve many slots.
 	poolSize = 64
+	// blockingPool is for reads that wait, of which a process has one or two.
+	blockingPool = 4
 	// leastPool is the smallest pool in which nobody waits for long.
 	leastPool = 8
 	// reloadEvery is how often a cluster's client asks which node has which slot.
@@ -96,7 +98,8 @@ func wrongPorts(addresses string) []error {
 
 // server is a client that has not connected yet, and where it will connect to.
 type server struct {
-	client func() redis.UniversalClient
+	// client gives one that has this many connections at most.
+	client func(pool int) redis.UniversalClient
 	addr   string
 	mode   string
 	master string // its name, with sentinels
@@ -120,7 +123,7 @@ func (r Redis) open() (server, error) {
 			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
 		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
@@ -128,14 +131,14 @@ func (r Redis) open() (server, error) {
 		}
 		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	default:
 		o, err := redis.ParseURL(string(r.URL))
 		if err != nil {
 			return wrong("redis://user:password@host:6379/0")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func() redis.UniversalClient { return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	}
 }
 
@@ -196,12 +199,31 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	rdb := s.client()
+	rdb := s.client(s.pool)
 	if err := s.check(ctx, rdb, r.AllowEviction, log); err != nil {
 		_ = rdb.Close()
 		return nil, err
 	}
 	return rdb, nil
+}
+
+// Blocking gives a client for reads that wait for something to come, beside that of
+// [Connect], whose connections they would hold. It has not connected yet.
+func Blocking(r Redis) (redis.UniversalClient, error) {
+	s, err := r.open()
+	if err != nil {
+		return nil, &Error{Problems: []string{err.Error()}}
+	}
+	return s.client(blockingPool), nil
+}
+
+// Connections is how many the clients of a process have at most, to each server.
+func (r Redis) Connections() int {
+	s, err := r.open()
+	if err != nil {
+		return 0
+	}
+	return s.pool + blockingPool
 }
 
 func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEviction bool, log *zap.Logger) error {
