@@ -196,6 +196,12 @@ func TestTenBatchesSideBySide(t *testing.T) {
 			return true
 		}
 	}
+	// A batch whose failed rows were retried is paused after 20 refusals in a row.
+	for name := range sizes {
+		if !cancelled[name] {
+			act("resume", name)
+		}
+	}
 	open := []record.State{record.Waiting, record.Queued, record.Calling}
 	eventually(t, "nothing is open", over(open...))
 	for name := range sizes {

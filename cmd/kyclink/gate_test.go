@@ -218,7 +218,7 @@ func TestASignupOvertakesItsBatch(t *testing.T) {
 }
 
 // A worker says so where it changes the rate that another had set, and only there.
-func TestOnlyAChangedRateIsToldOf(t *testing.T) {
+func TestOnlyAChangedRateIsLogged(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{}`)
@@ -226,8 +226,8 @@ func TestOnlyAChangedRateIsToldOf(t *testing.T) {
 	for _, at := range []struct{ rate, before string }{{"100/s", ""}, {"100/s", ""}, {"90/s", "100/s"}} {
 		w := start(t, append(settings, "FACEKI_RATE="+at.rate), "worker", "--simulate")
 		eventually(t, "it has started", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
-		told := strings.Contains(w.stderr.String(), `"rate_before":"`+at.before+`"`)
-		if said := strings.Contains(w.stderr.String(), "set anew"); said != (at.before != "") || said != told {
+		told := strings.Contains(w.stderr.String(), `"from":"`+at.before+`"`)
+		if said := strings.Contains(w.stderr.String(), "account rate changed"); said != (at.before != "") || said != told {
 			t.Errorf("at %s after %q it says: %s", at.rate, at.before, w.stderr.String())
 		}
 		w.signal(syscall.SIGTERM)

@@ -16,7 +16,7 @@ import (
 // table reads an OUT and gives its rows by column.
 func table(t testing.TB, path string) []map[string]string {
 	t.Helper()
-	records, err := csv.NewReader(strings.NewReader(read(t, path))).ReadAll()
+	records, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(read(t, path), "\ufeff"))).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +79,9 @@ func TestRunOfANastyFile(t *testing.T) {
 	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
 	if code != 2 {
 		t.Fatalf("exit code %d, want 2 for finished with failed rows:\n%s", code, stderr)
+	}
+	if !strings.HasPrefix(read(t, out), "\ufeffnote,") {
+		t.Error("the byte order mark of the input is gone")
 	}
 	rows := table(t, out)
 	if len(rows) != 1000 {

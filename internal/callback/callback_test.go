@@ -144,16 +144,17 @@ func TestWithoutAnAnswer(t *testing.T) {
 	for url, want := range map[string]struct {
 		reason  fault.Reason
 		message string
+		within  time.Duration
 	}{
-		"http://127.0.0.1:" + hang:    {fault.Timeout, "no answer within 300ms"},
-		"http://127.0.0.1:" + cut:     {fault.Connection, "the connection was lost before an answer came"},
-		"http://127.0.0.1:" + odd:     {fault.Connection, "the connection was lost before an answer came"},
-		"http://127.0.0.1:" + closed:  {fault.Connection, "the connection was refused"},
-		"https://127.0.0.1:" + cut:    {fault.Connection, "it does not speak TLS"},
-		unknown.URL:                   {fault.Connection, "its certificate could not be verified"},
-		"https://none.example:" + cut: {fault.Connection, "its name could not be resolved"},
+		"http://127.0.0.1:" + hang:    {fault.Timeout, "no answer within 300ms", 300 * time.Millisecond},
+		"http://127.0.0.1:" + cut:     {fault.Connection, "the connection was lost before an answer came", time.Minute},
+		"http://127.0.0.1:" + odd:     {fault.Connection, "the connection was lost before an answer came", time.Minute},
+		"http://127.0.0.1:" + closed:  {fault.Connection, "the connection was refused", time.Minute},
+		"https://127.0.0.1:" + cut:    {fault.Connection, "it does not speak TLS", time.Minute},
+		unknown.URL:                   {fault.Connection, "its certificate could not be verified", time.Minute},
+		"https://none.example:" + cut: {fault.Connection, "its name could not be resolved", time.Minute},
 	} {
-		s := sender(t, Config{AllowCIDRs: loopback, Timeout: 300 * time.Millisecond}, names(t, func(string, int) []string { return nil }))
+		s := sender(t, Config{AllowCIDRs: loopback, Timeout: want.within}, names(t, func(string, int) []string { return nil }))
 		reply := s.Post(t.Context(), delivery(url))
 		if reply.Reason != string(want.reason) || reply.Message != want.message || reply.Final || reply.NoAttempt || reply.Code != 0 {
 			t.Errorf("%s: got %+v, want %v", url, reply, want)

@@ -59,6 +59,12 @@ func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
 			return b, err
 		}
 	}
+	counted := 0
+	for _, n := range counts {
+		counted += n
+	}
+	// Where the batch was forgotten, the rows are erased with their order.
+	counts[Erased] += max(0, b.Joined-counted)
 	l.rowsJoined.Store(b.Number, joinedStates{counts, time.Now().Add(joinedShare * time.Since(began))})
 	return b.joins(maps.Clone(counts)), nil
 }
