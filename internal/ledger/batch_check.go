@@ -8,7 +8,8 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
-	"strings"
+	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -59,11 +60,14 @@ func (l *Ledger) Check(ctx context.Context, batch int) (c Check, err error) {
 	var before map[string]int
 	for round := range checkRounds {
 		n := count{Ledger: l, batch: batch, seed: maphash.MakeSeed()}
-		if c, err = n.run(ctx); err != nil {
+		if c, err = n.run(ctx); errors.Is(err, ErrMoves) {
+			continue
+		}
+		if err != nil {
 			return c, err
 		}
 		differs := c.Differs()
-		if len(differs) == 0 || round > 0 && maps.Equal(differs, before) {
+		if len(differs) == 0 || round > 0 && before != nil && maps.Equal(differs, before) {
 			return c, nil
 		}
 		before = differs
@@ -85,8 +89,10 @@ type count struct {
 	seed    maphash.Seed
 	rows    []counted // by id, each once
 	joined  int
-	ordered bool   // it has its order: that of a forgotten batch is dropped
-	since   string // the last event that is known
+	ordered bool      // it has its order: that of a forgotten batch is dropped
+	since   string    // the last event that is known
+	after   time.Time // by Redis' clock: what moved before that is known
+	deep    bool      // all that is to be fed again is known
 }
 
 func (n *count) run(ctx context.Context) (Check, error) {
@@ -94,17 +100,23 @@ func (n *count) run(ctx context.Context) (Check, error) {
 	if n.since, err = n.lastEvent(ctx); err != nil {
 		return Check{}, err
 	}
+	if n.after, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
+		return Check{}, err
+	}
 	if err := n.all(ctx); err != nil {
 		return Check{}, err
 	}
 	var moving []string
-	for range 3 { // each time fewer have moved since the last
+	for range 5 { // each time fewer have moved since the last
 		if moving, err = n.moved(ctx); err != nil {
 			return Check{}, err
 		}
 		if err := n.look(ctx, moving); err != nil {
 			return Check{}, err
 		}
+	}
+	if len(moving) > lastMost {
+		return Check{}, ErrMoves
 	}
 	b, err := n.last(ctx, moving)
 	if err != nil {
@@ -223,50 +235,6 @@ func (n *count) look(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// sets are where requests are that moved: each is queued, called, about to be fed
-// again, or has an event.
-type sets struct {
-	queued []*redis.StringSliceCmd
-	calls  *redis.StringSliceCmd
-	again  *redis.StringSliceCmd
-	events *redis.XMessageSliceCmd
-}
-
-// movedMost is how many of each are looked at.
-const movedMost = 20_000
-
-func (n *count) sets(ctx context.Context, pipe redis.Pipeliner) (s sets) {
-	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
-		s.queued = append(s.queued, pipe.ZRange(ctx, n.keys.Queued(lane), 0, movedMost))
-	}
-	s.calls = pipe.ZRange(ctx, n.keys.Calls(), 0, movedMost)
-	s.again = pipe.LRange(ctx, n.keys.Again(n.batch), -movedMost, -1)
-	s.events = pipe.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedMost)
-	return s
-}
-
-// states are what being there says of a request.
-func (s sets) states() map[string]byte {
-	states := map[string]byte{}
-	for _, id := range s.again.Val() {
-		states[id] = 0 // it may have been fed since
-	}
-	for _, e := range s.events.Val() {
-		id, _ := e.Values["application_id"].(string)
-		kind, _ := e.Values["type"].(string)
-		states[id] = record.State(strings.TrimPrefix(kind, "link.")).Letter()
-	}
-	for _, call := range s.calls.Val() {
-		states[record.CallOf(call)] = record.Calling.Letter()
-	}
-	for _, queued := range s.queued {
-		for _, id := range queued.Val() {
-			states[id] = record.Queued.Letter()
-		}
-	}
-	return states
-}
-
 func (n *count) lastEvent(ctx context.Context) (string, error) {
 	last, err := n.rdb.XRevRangeN(ctx, n.keys.Results(), "+", "-", 1).Result()
 	if err != nil {
@@ -279,33 +247,40 @@ func (n *count) lastEvent(ctx context.Context) (string, error) {
 }
 
 func (n *count) moved(ctx context.Context) ([]string, error) {
-	var s sets
-	if _, err := n.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		s = n.sets(ctx, pipe)
-		return nil
-	}); err != nil {
+	s, err := n.movedSets(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("read what moves: %w", err)
-	}
-	if events := s.events.Val(); len(events) > 0 {
-		n.since = events[len(events)-1].ID
 	}
 	return slices.Collect(maps.Keys(s.states())), nil
 }
 
-// last looks at what moved lately in the same step as at the counters.
+// last looks at what moved lately in the same step as at the counters, a bounded
+// number of each.
 func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	var hash *redis.MapStringStringCmd
+	var queued []*redis.StringSliceCmd
+	var calls *redis.StringSliceCmd
+	var events *redis.XMessageSliceCmd
 	headers := make([]*redis.StringCmd, len(moving))
-	var s sets
+	within := &redis.ZRangeBy{Count: movedPage,
+		Min: strconv.FormatInt(n.after.UnixMilli(), 10), Max: strconv.FormatInt(n.after.Add(soon).UnixMilli(), 10)}
 	if _, err := n.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		hash = pipe.HGetAll(ctx, n.keys.Batch(n.batch))
 		for i, id := range moving {
 			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, record.HeaderLen-1)
 		}
-		s = n.sets(ctx, pipe)
+		for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+			queued = append(queued, pipe.ZRangeByScore(ctx, n.keys.Queued(lane), within))
+		}
+		calls = pipe.ZRange(ctx, n.keys.Calls(), 0, movedPage-1)
+		events = pipe.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedPage)
 		return nil
 	}); err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
+	}
+	s := sets{queued: [][]string{queued[0].Val(), queued[1].Val()}, calls: calls.Val(), events: events.Val()}
+	if max(len(s.queued[0]), len(s.queued[1]), len(s.calls), len(s.events)) == movedPage {
+		return Batch{}, ErrMoves
 	}
 	rows, err := n.understand(ctx, moving, headers)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/record"
@@ -152,5 +154,58 @@ func TestPossibleDuplicatesOfABatch(t *testing.T) {
 	}
 	if differs := b.check("spring"); len(differs) > 0 {
 		t.Errorf("it differs: %v", fmt.Sprint(differs))
+	}
+}
+
+// held notes how much one transaction reads, for which Redis is held.
+type held struct{ most *int }
+
+func (held) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (held) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		read := 0
+		for _, cmd := range cmds {
+			switch cmd := cmd.(type) {
+			case *redis.StringSliceCmd:
+				read += len(cmd.Val())
+			case *redis.XMessageSliceCmd:
+				read += len(cmd.Val())
+			case *redis.StringCmd:
+				read++
+			}
+		}
+		if cmds[0].Name() == "multi" {
+			*h.most = max(*h.most, read)
+		}
+		return err
+	}
+}
+
+// However much is queued, to be fed again or has ended: what is read in one step is
+// little, and the count is exact.
+func TestACheckHoldsRedisForAMoment(t *testing.T) {
+	b := newBench(t)
+	b.enqueueAll("spring", rows(1, 9000))
+	for range 6 {
+		b.feedUpTo(b.ledger, 6000)
+	}
+	b.must(b.rdb.Del(t.Context(), b.keys.Running()).Err())
+	for i := 6001; i <= 9000; i++ {
+		b.must(b.rdb.RPush(t.Context(), b.keys.Again(1), fmt.Sprint("R-", i)).Err())
+	}
+	most := 0
+	rdb := redis.NewClient(b.rdb.Options())
+	t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(held{&most})
+	b.ledger = ledger.New(rdb, ledger.Config{Account: b.keys.Account})
+	if differs := b.check("spring"); len(differs) > 0 || most > 3000 {
+		t.Errorf("it differs: %v; %d were read in one step", differs, most)
+	}
+	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(1), "queued", 1).Err())
+	if differs := b.check("spring"); !maps.Equal(differs, map[string]int{"queued": 1}) {
+		t.Errorf("it differs: %v", differs)
 	}
 }

@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/record"
+)
+
+// sets are where requests are that moved: each is queued, called, about to be fed
+// again, or has an event.
+type sets struct {
+	queued [][]string
+	calls  []string
+	again  []string
+	events []redis.XMessage
+}
+
+const (
+	// movedPage is how many members of a set one command reads, and lastMost how many
+	// requests are looked at in the step that reads the counters: more would hold Redis
+	// for long.
+	movedPage = 1000
+	lastMost  = 2000
+	// againDeep is how much of what is to be fed again is looked at once, and againEnd
+	// how much of either end of it, where it grows, each time after that.
+	againDeep = 20 * movedPage
+	againEnd  = 250
+	// soon is the most that what is queued now may be due later for its last attempt to
+	// have ended while the counters were read.
+	soon = 10 * time.Second
+)
+
+// pages reads a set page by page.
+func pages[T any](read func(from int64) ([]T, error)) (all []T, err error) {
+	for {
+		page, err := read(int64(len(all)))
+		if all = append(all, page...); err != nil || len(page) < movedPage {
+			return all, err
+		}
+	}
+}
+
+// movedSets reads where requests are that moved since the last look.
+func (n *count) movedSets(ctx context.Context) (s sets, err error) {
+	after := strconv.FormatInt(n.after.UnixMilli(), 10)
+	if n.after, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
+		return s, err
+	}
+	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+		queued, err := pages(func(from int64) ([]string, error) {
+			return n.rdb.ZRangeByScore(ctx, n.keys.Queued(lane), &redis.ZRangeBy{Min: after, Max: "+inf", Offset: from, Count: movedPage}).Result()
+		})
+		if err != nil {
+			return s, err
+		}
+		s.queued = append(s.queued, queued)
+	}
+	if s.calls, err = pages(func(from int64) ([]string, error) {
+		return n.rdb.ZRange(ctx, n.keys.Calls(), from, from+movedPage-1).Result()
+	}); err != nil {
+		return s, err
+	}
+	if s.again, err = n.toFeed(ctx); err != nil {
+		return s, err
+	}
+	s.events, err = pages(func(int64) ([]redis.XMessage, error) {
+		events, err := n.rdb.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedPage).Result()
+		if len(events) > 0 {
+			n.since = events[len(events)-1].ID
+		}
+		return events, err
+	})
+	return s, err
+}
+
+// toFeed reads what is to be fed again: once all of it, then where it grows.
+func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
+	key := n.keys.Again(n.batch)
+	if n.deep {
+		var head, tail *redis.StringSliceCmd
+		_, err = n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			head, tail = pipe.LRange(ctx, key, 0, againEnd-1), pipe.LRange(ctx, key, -againEnd, -1)
+			return nil
+		})
+		return append(head.Val(), tail.Val()...), err
+	}
+	n.deep = true
+	return pages(func(from int64) ([]string, error) {
+		if from >= againDeep {
+			return nil, nil
+		}
+		return n.rdb.LRange(ctx, key, -from-movedPage, -from-1).Result()
+	})
+}
+
+// states are what being there says of a request.
+func (s sets) states() map[string]byte {
+	states := map[string]byte{}
+	for _, id := range s.again {
+		states[id] = 0 // it may have been fed since
+	}
+	for _, e := range s.events {
+		id, _ := e.Values["application_id"].(string)
+		kind, _ := e.Values["type"].(string)
+		states[id] = record.State(strings.TrimPrefix(kind, "link.")).Letter()
+	}
+	for _, call := range s.calls {
+		states[record.CallOf(call)] = record.Calling.Letter()
+	}
+	for _, queued := range s.queued {
+		for _, id := range queued {
+			states[id] = record.Queued.Letter()
+		}
+	}
+	return states
+}
