@@ -37,13 +37,15 @@ type evidence struct {
 	entries  map[string]put       // of the intake stream
 	rejected map[string]bool      // entries
 	promised []promise            // links that the API answered with
-	forgets  bool                 // Redis may have lost what it acknowledged last: that is counted, not judged
+	upset    *upsets
+	forgets  bool // Redis may have lost what it acknowledged last: that is counted, not judged
 }
 
 // entry is an event and when Redis took it.
 type entry struct {
 	at time.Time
 	tasks.Event
+	vague bool // Redis' clock may have been off then
 }
 
 // batch is what a batch says of itself.
@@ -61,7 +63,7 @@ func (r *rig) gather(ctx context.Context) (evidence, error) {
 	e := evidence{
 		people: r.people, asked: map[string]person{}, issued: map[string]simulator.Application{},
 		limit: limit{r.cfg.rate, r.cfg.burst}, late: r.stall.Longest(), crashes: r.fleet.crashes,
-		forgets: r.store.forgets(),
+		forgets: r.store.forgets(), upset: r.store.upsets(),
 	}
 	for _, id := range r.book.all() {
 		e.asked[id] = *r.book.people[id]
@@ -183,12 +185,22 @@ func (r *rig) events(ctx context.Context) ([]entry, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, entry{time.UnixMilli(ms), event})
+			all = append(all, r.dated(time.UnixMilli(ms), event))
 		}
 		if len(entries) < page {
 			return all, nil
 		}
 	}
+}
+
+// dated is an event that Redis took at that time, by its clock. Entries of a stream never
+// go back: where the clock did, the event's own time is better.
+func (r *rig) dated(at time.Time, event tasks.Event) entry {
+	upset := r.store.upsets()
+	if upset.moved() {
+		at = event.Timestamp.Add(time.Second) // it is cut down to one
+	}
+	return entry{at, event, upset.wrongClock(event.Timestamp)}
 }
 
 func (r *rig) batches(ctx context.Context) (map[int]batch, error) {

@@ -111,6 +111,8 @@ func (s *several) heal(ctx context.Context) error {
 
 func (*several) forgets() bool { return true }
 
+func (*several) upsets() *upsets { return &upsets{} }
+
 func (*several) written() []string { return nil }
 
 func (s *several) close() { s.Close() }

@@ -233,4 +233,4 @@ func (e evidence) honoured() (found []string) {
 }
 
 // lost says that Redis may have lost what it acknowledged then.
-func (e evidence) lost(time.Time) bool { return e.forgets }
+func (e evidence) lost(at time.Time) bool { return e.forgets || e.upset.forgot(at) }

@@ -76,9 +76,10 @@ func (p people) call(id string) call {
 
 // person is what is known of one id on the producers' side.
 type person struct {
-	acknowledged int  // the latest generation that was; 0: none
-	asked        int  // the latest generation that somebody asked for
-	cancelled    bool // somebody asked for that, whatever came of it
+	acknowledged int       // the latest generation that was; 0: none
+	at           time.Time // when it was first
+	asked        int       // the latest generation that somebody asked for
+	cancelled    bool      // somebody asked for that, whatever came of it
 }
 
 // book is what the producers asked for. It is safe for concurrent use.
@@ -108,7 +109,9 @@ func (b *book) ask(id string, generation int) {
 func (b *book) acknowledge(id string, generation int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.people[id].acknowledged = max(b.people[id].acknowledged, generation)
+	if p := b.people[id]; generation > p.acknowledged {
+		p.acknowledged, p.at = generation, time.Now()
+	}
 }
 
 func (b *book) cancel(id string) {

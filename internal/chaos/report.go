@@ -77,7 +77,7 @@ func (f figures) table(out io.Writer) {
 	row("duplicates unknown", "%d", unknown)
 	row("callbacks taken; intake entries, of them rejected; links that the API gave", "%d; %d, %d; %d",
 		len(e.taken), len(e.entries), len(e.rejected), len(e.promised))
-	if e.forgets {
+	if e.forgets || len(e.upset.losses) > 0 {
 		row("acknowledged requests that Redis lost", "%d", len(e.forgotten()))
 	}
 	n := 0

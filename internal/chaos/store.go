@@ -23,6 +23,8 @@ type store interface {
 	kinds() []kind
 	// forgets says that what it acknowledged last may be lost by that.
 	forgets() bool
+	// upsets is what it did that explains what no worker can mend.
+	upsets() *upsets
 	// heal makes it whole again, whatever was done to it.
 	heal(ctx context.Context) error
 	// written lists the files that hold what was ever written to it.
@@ -44,10 +46,12 @@ func openStore(name, dir string) (store, error) {
 	}
 }
 
-// single is one redis-server that loses nothing that it acknowledged, behind a
-// road of its own.
+// single is one redis-server that loses nothing that it acknowledged, unless it is made
+// to, behind a road of its own.
 type single struct {
 	server *redistest.Server
+	clock  *redistest.Clock
+	upset  upsets
 	road   *road
 	rdb    *redis.Client // past the road
 	dir    string
@@ -63,13 +67,14 @@ func openSingle(dir string) (_ *single, err error) {
 	if err := os.WriteFile(s.extra, nil, 0o600); err != nil {
 		return nil, err
 	}
-	s.server, err = redistest.Launch("--dir", s.dir, "--appendonly", "yes", "--appendfsync", "always",
+	s.server, s.clock, err = redistest.LaunchWithClock("--dir", s.dir, "--appendonly", "yes", "--appendfsync", "always",
 		"--auto-aof-rewrite-percentage", "0", "--loading-process-events-interval-bytes", "1024", "--include", s.extra)
 	if err != nil {
 		return nil, err
 	}
 	if s.road, err = build("redis", s.server.Addr); err != nil {
 		s.server.Close()
+		s.clock.Close()
 		return nil, err
 	}
 	s.rdb = redis.NewClient(&redis.Options{Addr: s.server.Addr, MaxRetries: -1})
@@ -90,6 +95,8 @@ func (s *single) client(producer bool) redis.UniversalClient {
 
 func (*single) forgets() bool { return false }
 
+func (s *single) upsets() *upsets { return &s.upset }
+
 func (s *single) written() []string {
 	files, _ := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*")) // the pattern is a good one
 	return files
@@ -99,12 +106,16 @@ func (s *single) close() {
 	_ = s.rdb.Close()
 	s.road.close()
 	s.server.Stop() // its folder is the run's
+	s.clock.Close()
 }
 
 const aBit = 100 * time.Millisecond
 
 func (s *single) heal(ctx context.Context) error {
 	if err := os.WriteFile(s.extra, nil, 0o600); err != nil {
+		return err
+	}
+	if err := s.clock.Set(0); err != nil {
 		return err
 	}
 	if s.rdb.Ping(ctx).Err() != nil {
@@ -126,6 +137,8 @@ func (s *single) kinds() []kind {
 	sec := time.Second
 	return []kind{
 		{"redis-kill", redis, sec / 2, 2 * sec, s.crash},
+		{"redis-lost", redis, sec / 2, 3 * sec, s.lose},
+		{"redis-clock", "clock", 2 * sec, 8 * sec, s.setClock},
 		{"redis-loading", redis, sec, 3 * sec, s.load},
 		{"redis-oom", redis, sec, 3 * sec, s.during(
 			func(ctx context.Context) error { return s.rdb.ConfigSet(ctx, "maxmemory", "1").Err() },

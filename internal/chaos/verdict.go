@@ -73,7 +73,9 @@ func (e evidence) conserved() (found []string) {
 // forgotten is what was acknowledged and is not known any more.
 func (e evidence) forgotten() (found []string) {
 	for _, id := range sortedIDs(e.asked) {
-		if p := e.asked[id]; len(e.records[id]) == 0 && p.acknowledged > 0 {
+		if p := e.asked[id]; e.upset.forgot(p.at) {
+			continue
+		} else if len(e.records[id]) == 0 && p.acknowledged > 0 {
 			found = append(found, fmt.Sprintf("%s was acknowledged and is lost", id))
 		} else if len(e.records[id]) > 0 && e.records[id][0].Generation < p.acknowledged {
 			found = append(found, fmt.Sprintf("generation %d of %s was acknowledged and is lost", p.acknowledged, id))
@@ -136,7 +138,7 @@ func (e evidence) reason(of spell, r record.Record, end entry) []string {
 	case end.Type == tasks.EventCancelled && !e.asked[of.id].cancelled:
 		why = "it was cancelled, and nobody asked for that"
 	case end.Type != tasks.EventFailed:
-	case end.Data.Reason == "not_after" && (req.NotAfter.IsZero() || end.at.Before(req.NotAfter)):
+	case end.Data.Reason == "not_after" && (req.NotAfter.IsZero() || end.at.Before(req.NotAfter) && !e.upset.moved()):
 		why = "it failed for a not_after that had not passed"
 	case end.Data.Reason == "not_after", end.Data.Reason == "invalid_request" && bad:
 	case end.Data.Reason == "invalid_request" || of.run == r.Run && r.Spent < 8:
@@ -192,11 +194,12 @@ func (e evidence) paid() (found []string) {
 				found = append(found, fmt.Sprintf("%s has a link that was never issued for it", id))
 			}
 		}
-		if unknown := len(issued) - len(recorded) - possible; unknown > 0 && !e.forgets {
+		excused := e.excused(id)
+		if unknown := len(issued) - len(recorded) - possible; unknown > excused && !e.forgets {
 			found = append(found, fmt.Sprintf("%s has %d links at FaceKi, %d of them recorded, and only %d possible duplicates",
 				id, len(issued), len(recorded), possible))
 		}
-		if calls := e.issued[id].Calls; calls > attempts && !e.forgets {
+		if calls := e.issued[id].Calls; calls > attempts+excused && !e.forgets {
 			found = append(found, fmt.Sprintf("%s was called %d times, and counts %d attempts", id, calls, attempts))
 		}
 	}
@@ -232,15 +235,20 @@ func (e evidence) recorded(id string) (urls []string, possible, attempts int) {
 func (e evidence) quiet() (found []string) {
 	made := map[string][]entry{}
 	for _, event := range e.events {
-		if event.Type == tasks.EventCreated {
+		if event.Type == tasks.EventCreated && !event.vague {
 			made[event.Data.ApplicationID] = append(made[event.Data.ApplicationID], event)
 		}
 	}
 	for _, call := range e.calls {
+		if e.upset.forgot(call.At) {
+			continue // it may be of a generation, or of a link, that Redis lost
+		}
 		for _, event := range made[call.ApplicationID] {
 			next := time.Unix(math.MaxInt32, 0)
 			for _, r := range e.records[call.ApplicationID] {
-				if r.Generation == event.Data.Generation+1 {
+				if r.Generation == event.Data.Generation+1 && e.upset.wrongClock(r.AcceptedAt) {
+					next = time.Time{} // nobody knows when it was accepted
+				} else if r.Generation == event.Data.Generation+1 {
 					next = r.AcceptedAt
 				}
 			}
@@ -278,12 +286,14 @@ func (e evidence) counted() (found []string) {
 }
 
 // paced is promise 4, over every window there is. A Redis that forgot its last
-// writes may have granted one burst more.
+// writes may have granted one burst more each time.
 func (e evidence) paced() []string {
 	excess, from, to := e.limit.worst(e.calls)
+	times := e.upset.within(from, to)
 	if e.forgets {
-		excess -= float64(e.limit.burst)
+		times = 1
 	}
+	excess -= float64(times * e.limit.burst)
 	if allowed := e.limit.perSecond * e.late.Seconds(); excess > allowed {
 		return []string{fmt.Sprintf("the window from %s to %s holds %.1f calls more than %g/s with a burst of %d allow (arrivals are noted up to %v late, which explains %.1f)",
 			from.Format("15:04:05.000"), to.Format("15:04:05.000"), excess, e.limit.perSecond, e.limit.burst, e.late, allowed)}

@@ -32,11 +32,12 @@ func flawless() evidence {
 		ExpiresAt: end.Add(time.Duration(who.call(id).ExpiryTime) * time.Minute), Metadata: req.Metadata,
 	}}
 	return evidence{
-		people: who, asked: map[string]person{id: {acknowledged: 1, asked: 1}}, records: map[string][]record.Record{id: {r}}, events: []entry{{end, event}},
+		people: who, asked: map[string]person{id: {acknowledged: 1, asked: 1}}, records: map[string][]record.Record{id: {r}}, events: []entry{{at: end, Event: event}},
 		issued:  map[string]simulator.Application{id: {ApplicationID: id, Calls: 2, Links: []simulator.Link{link(1), link(2)}}},
 		calls:   []simulator.Call{{Number: 1, At: end.Add(-2 * time.Second), ApplicationID: id}, {Number: 2, At: end.Add(-time.Second), ApplicationID: id}},
 		batches: map[int]batch{0: {"", map[record.State]int{record.Created: 1}}},
 		limit:   limit{1, 2},
+		upset:   &upsets{},
 	}
 }
 
@@ -98,6 +99,51 @@ func TestViolations(t *testing.T) {
 			tt.doctor(&e)
 			if found := strings.Join(e.violations(), "\n"); !strings.Contains(found, tt.want) {
 				t.Errorf("got %q, want something with %q", found, tt.want)
+			}
+		})
+	}
+}
+
+// What Redis lost is excused, and nothing else.
+func TestUpsetsExcuse(t *testing.T) {
+	const id = "p1-1"
+	for name, tt := range map[string]struct {
+		lost   time.Duration // after the first call, for a second
+		doctor func(*evidence)
+		wrong  bool
+	}{
+		"a call of that time is not counted":    {0, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, false},
+		"a call of another time is not counted": {time.Hour, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, true},
+		"a request of that time is lost": {0, func(e *evidence) {
+			p := e.asked[id]
+			p.at = e.calls[0].At
+			e.asked[id] = p
+			delete(e.records, id)
+			e.events, e.batches = nil, nil
+		}, false},
+		"a request of another time is lost": {time.Hour, func(e *evidence) {
+			p := e.asked[id]
+			p.at = e.calls[0].At
+			e.asked[id] = p
+			delete(e.records, id)
+			e.events, e.batches = nil, nil
+		}, true},
+		"a burst more in that time": {0, func(e *evidence) {
+			e.calls = append(e.calls, e.calls[0], e.calls[0])
+			e.records[id][0].Attempts, e.events[0].Data.Attempts = 4, 4
+		}, false},
+		"a burst more in another time": {time.Hour, func(e *evidence) {
+			e.calls = append(e.calls, e.calls[0], e.calls[0])
+			e.records[id][0].Attempts, e.events[0].Data.Attempts = 4, 4
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := flawless()
+			from := e.calls[0].At.Add(tt.lost)
+			e.upset.lost(span{from: from, to: from.Add(time.Second)})
+			tt.doctor(&e)
+			if found := e.violations(); (len(found) > 0) != tt.wrong {
+				t.Errorf("found %q", found)
 			}
 		})
 	}

@@ -49,6 +49,9 @@ func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error
 	if _, ok := errors.AsType[*record.ContentError](err); ok {
 		return record.Answer{Verdict: record.Poisoned, Attempt: record.Attempt{Nonce: ask.Nonce}}, nil
 	}
+	if answer.Verdict == record.Call {
+		l.names.Store(r.Batch, reply[4])
+	}
 	answer.Attempt = record.NewAttempt(r)
 	answer.Attempt.Nonce = ask.Nonce
 	if answer.Verdict == record.Kept {
@@ -206,7 +209,7 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}
-	e, err := l.event(ctx, r, now)
+	e, err := l.eventNow(ctx, r, now)
 	if err != nil {
 		return "", err
 	}
@@ -261,7 +264,7 @@ func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held 
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
-	e, err := l.event(ctx, r, now)
+	e, err := l.eventNow(ctx, r, now)
 	if err != nil {
 		return "", err
 	}
@@ -312,7 +315,7 @@ func (l *Ledger) lateEvent(ctx context.Context, r record.Record) (event, error) 
 	if r.State == record.Failed {
 		r.Run++
 	}
-	return l.event(ctx, r, now)
+	return l.eventNow(ctx, r, now)
 }
 
 // Pass leaves a turn to another process: it becomes the next one, whose task the

@@ -43,7 +43,14 @@ func (l *Ledger) event(ctx context.Context, r record.Record, at time.Time) (even
 	return e, nil
 }
 
-// batchName is kept for the life of the process: a batch never changes its name.
+// eventNow is event for what no mark of this process told the batch's name of: a Redis
+// that lost its last writes may have given the batch's number to another one since.
+func (l *Ledger) eventNow(ctx context.Context, r record.Record, at time.Time) (event, error) {
+	l.names.Delete(r.Batch)
+	return l.event(ctx, r, at)
+}
+
+// batchName is kept until the next mark of a request of the batch: see [Ledger.Mark].
 func (l *Ledger) batchName(ctx context.Context, number int) (string, error) {
 	if name, ok := l.names.Load(number); ok {
 		return name, nil

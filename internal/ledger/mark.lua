@@ -21,7 +21,7 @@ end
 -- connected '1': it has connected, as it was told
 -- hold '1': what an attempt that died may have made is for a person to find out
 --
--- Returns {verdict, raw record, ms to wait, reason}:
+-- Returns {verdict, raw record, ms to wait, reason}, and for a grant the batch's name:
 --   grant    send it after the wait   probe     the same, and it is the fleet's one probe
 --   wait     ask again after it       connect   connect, then ask again
 --   stale    the task stands for nothing any more
@@ -87,7 +87,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
     h.attempts, h.holder = h.attempts + 1, holder
     redis.call('ZREM', queued_key(h.lane), id)
     if frozen == '' then
-      return { verdict, write(key, h, content, defaults(h, own), outcome, past), wait, reason }
+      return { verdict, write(key, h, content, defaults(h, own), outcome, past), wait, reason, batch.name }
     end
   elseif verdict == 'paused' then
     move(h, 'w', tally_of(h.batch))
@@ -98,5 +98,5 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   else -- an attempt that died was put back
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
   end
-  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason }
+  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
 end

@@ -198,3 +198,36 @@ func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 		t.Errorf("%d calls are out, want one", n)
 	}
 }
+
+// A batch's number is another batch's after Redis lost its last writes: events name the
+// one that the request is in.
+func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
+	t.Parallel()
+	l := newLosing(t)
+	l.keep()
+	l.importRow("A-1")
+	a := l.mark(l.ledger, l.feed()[0], record.Call)
+	_, err := l.ledger.Created(t.Context(), a, link)
+	l.must(err)
+	l.lose()
+	for _, id := range []string{"B-1", "B-2"} {
+		rows := tasks.Rows([]tasks.Request{{ApplicationID: id}})
+		l.must(l.client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.must(r.Err) }))
+	}
+	r, _ := l.get("B-2")
+	_, err = l.ledger.Cancel(t.Context(), r) // without a mark
+	l.must(err)
+	a = l.mark(l.ledger, l.feed()[0], record.Call)
+	_, err = l.ledger.Created(t.Context(), a, link)
+	l.must(err)
+	entries, err := l.rdb.XRange(t.Context(), l.keys.Results(), "-", "+").Result()
+	l.must(err)
+	if len(entries) != 2 {
+		t.Fatalf("%d events", len(entries))
+	}
+	for _, entry := range entries {
+		if e, err := tasks.ParseEvent(entry.Values); err != nil || e.Data.Batch != "autumn" {
+			t.Errorf("the event of %s is of batch %q, %v", e.Data.ApplicationID, e.Data.Batch, err)
+		}
+	}
+}

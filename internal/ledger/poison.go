@@ -81,7 +81,7 @@ func (l *Ledger) poison(ctx context.Context, ref record.Ref, nonce, message stri
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)
 	}
-	e, err := l.event(ctx, r, now)
+	e, err := l.eventNow(ctx, r, now)
 	if err != nil {
 		return "", err
 	}

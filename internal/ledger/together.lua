@@ -3,13 +3,13 @@
 
 local facts_of, upstream_is, tallies = {}, nil, {}
 
--- facts gives what a batch says of its requests: whether it is stopped, its options
--- and its not_after; false where it says nothing.
+-- facts gives what a batch says of its requests: whether it is stopped, its options,
+-- its not_after and its name; false where it says nothing.
 local function facts(batch)
   local known = facts_of[batch]
   if not known then
-    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after')
-    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2] }
+    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name')
+    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '' }
     facts_of[batch] = known
   end
   return known

@@ -31,3 +31,6 @@ func (n *Names) Load(number int) (name string, ok bool) {
 func (n *Names) Store(number int, name string) {
 	n.known.Store(number, remembered{name, time.Now().Add(namesFor)})
 }
+
+// Delete forgets a name.
+func (n *Names) Delete(number int) { n.known.Delete(number) }
