@@ -51,7 +51,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 			}
 			b.expect("dead", record.Calling, 1, 0)
 			b.must(clock.Set(step))
-			b.eventuallyWithin(time.Minute, "what died is taken up", func() bool { return b.record("dead").State == record.Created })
+			b.eventuallyWithin(2*time.Minute, "what died is taken up", func() bool { return b.record("dead").State == record.Created })
 			b.expect("dead", record.Created, 2, 1)
 			for range 16 { // and again
 				<-time.After(250 * time.Millisecond)

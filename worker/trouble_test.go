@@ -195,7 +195,7 @@ func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
 func (b *bench) waitFor(lines <-chan string, message string) {
 	b.t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		select {
 		case line := <-lines:

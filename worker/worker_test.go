@@ -169,7 +169,7 @@ func (p *process) wait() error {
 	p.t.Helper()
 	select {
 	case <-p.over:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		p.t.Fatal("the worker does not end")
 	}
 	return p.err
@@ -230,7 +230,7 @@ func (b *bench) calls(id string, want int) {
 
 func (b *bench) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	b.eventuallyWithin(15*time.Second, what, holds)
+	b.eventuallyWithin(2*time.Minute, what, holds)
 }
 
 func (b *bench) eventuallyWithin(most time.Duration, what string, holds func() bool) {

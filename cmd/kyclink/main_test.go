@@ -101,7 +101,7 @@ func (p *process) exit() int {
 	p.t.Helper()
 	select {
 	case <-p.over:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(5 * time.Minute):
 		p.t.Fatalf("%v does not end; it printed:\n%s", p.cmd.Args, p.stderr.String())
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -131,10 +131,10 @@ func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
 	return sim, "FACEKI_BASE_URL=" + url
 }
 
-// eventually looks again and again, for a minute at most.
+// eventually looks again and again, for four minutes at most.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	eventuallyWithin(t, time.Minute, what, holds)
+	eventuallyWithin(t, 4*time.Minute, what, holds)
 }
 
 func eventuallyWithin(t testing.TB, within time.Duration, what string, holds func() bool) {

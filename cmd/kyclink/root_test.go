@@ -27,7 +27,7 @@ func TestNothingEmptyIsTaken(t *testing.T) {
 		t.Helper()
 		root := newRoot()
 		root.SetArgs(append(strings.Fields(path)[1:], args...))
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one that takes it may serve for ever
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // one that takes it may serve for ever
 		defer cancel()
 		var code *codeError
 		err := root.ExecuteContext(ctx)

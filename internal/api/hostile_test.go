@@ -144,7 +144,7 @@ func TestWhatIsNoHTTP(t *testing.T) {
 	} {
 		conn, err := net.Dial("tcp", addr)
 		s.must(err)
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = io.WriteString(conn, tt.sent)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
