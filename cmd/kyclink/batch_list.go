@@ -14,7 +14,7 @@ func newBatchList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "list all batches with their counts, the oldest first",
+		Short:   "list all batches with their counts, those of joined rows included, the oldest first",
 		Example: "  kyclink batch list\n  kyclink batch list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,8 +31,9 @@ func newBatchList() *cobra.Command {
 						}
 						continue
 					}
+					all := func(s record.State) int { return b.Counts[s] + b.JoinedCounts[s] }
 					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, stands(b),
-						number(b.Rows, "row"), b.Counts[record.Created], b.Counts[record.Failed], b.Open(), moment(b.CreatedAt))
+						number(b.Rows, "row"), all(record.Created), all(record.Failed), b.Open(), moment(b.CreatedAt))
 				}
 				return t.Flush()
 			})
