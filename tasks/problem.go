@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 const (
@@ -26,7 +28,7 @@ func (p Problem) String() string {
 	if p.Key == "" {
 		return p.Message
 	}
-	return p.Key + ": " + p.Message
+	return legible.Line(p.Key) + ": " + p.Message
 }
 
 // InvalidError says what is wrong with a request (reason "invalid").

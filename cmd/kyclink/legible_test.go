@@ -36,12 +36,14 @@ func TestNothingHiddenReachesATerminal(t *testing.T) {
 	}
 	dir := t.TempDir()
 	csv := write(t, filepath.Join(dir, "people.csv"), "application_id,col"+evil+"\nB-1,x\n")
-	lines := write(t, filepath.Join(dir, "people.ndjson"), `{"application_id":"B-1","col\u001b[2J`+evil+`":1}`+"\n")
+	lines := write(t, filepath.Join(dir, "people.ndjson"), `{"application_id":"B-1","col\u001b[2J`+evil+`\nforged":1}`+"\n"+`{"application_id":"B-1","col\u001b[2J`+evil+`\nforged":2}`+"\n")
 	run := func(args ...string) (stdout string) {
 		t.Helper()
 		_, stdout, stderr := kyclink(t, settings, args...)
 		if text := stdout + stderr; strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && c != '\t' && legible.Hidden(c) }) {
 			t.Errorf("%v prints %q", args, text)
+		} else if strings.Contains(text, "\nforged") {
+			t.Errorf("%v prints a line that somebody else wrote: %q", args, text)
 		}
 		return stdout
 	}
@@ -55,6 +57,7 @@ func TestNothingHiddenReachesATerminal(t *testing.T) {
 	for _, args := range [][]string{
 		{"batch", "list"}, {"batch", "list", "--json"}, {"batch", "status", "old\x1b[2J" + evil}, {"batch", "status", evil}, {"batch", "status", "old"},
 		{"audit"}, {"audit", "--json"}, {"import", csv, "--batch", "b"}, {"import", lines, "--batch", "b"}, {"run", csv, "-o", filepath.Join(dir, evil), "--simulate"},
+		{"run", lines, "-o", filepath.Join(dir, "links.csv"), "--simulate"},
 		{"show", evil}, {"forget", evil, "--yes"}, {"import", filepath.Join(dir, "no\x1b[2J.csv"), "--batch", "b"}, {"request", "--lane", evil, "--application-id", "x"},
 		{evil}, {"batch", evil}, {"results", "read"},
 	} {

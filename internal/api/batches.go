@@ -103,7 +103,7 @@ func (a *API) batch(ctx context.Context, c *call) (ledger.Batch, error) {
 			return b, err
 		}
 	}
-	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", name))
+	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", tasks.Shorten(name)))
 }
 
 // steerBatch is what changes nothing but the batch itself.

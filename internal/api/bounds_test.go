@@ -44,5 +44,14 @@ func TestAnswersToWrongBodiesAreSmall(t *testing.T) {
 			t.Errorf("%s %.100s: %d with %d bytes", a.Request.Method, a.Request.URL, a.StatusCode, len(a.body))
 		}
 	}
+	for _, a := range []answer{
+		s.ask("GET", "/v1/batches/"+strings.Repeat("b", 9000), ""),
+		s.ask("GET", "/v1/links/"+strings.Repeat("b", 9000), ""),
+		s.ask("POST", "/v1/batches?batch=c", "x", "Content-Type", "text/"+strings.Repeat("b", 9000)),
+	} {
+		if a.StatusCode < 400 || len(a.body) > 1000 {
+			t.Errorf("%s %.100s: %d with %d bytes", a.Request.Method, a.Request.URL, a.StatusCode, len(a.body))
+		}
+	}
 	s.none()
 }

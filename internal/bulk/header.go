@@ -85,7 +85,9 @@ func (in *Input) header(s *scanner) error {
 	}
 	names, err := readCSV(line, in.delimiter)
 	switch {
-	case s.tooLong || err != nil:
+	case s.tooLong:
+		return in.unusable(fmt.Sprintf("has a header of more than %d bytes", MaxRow)+"; "+want, nil)
+	case err != nil:
 		return in.unusable("has a header that is not readable as CSV, such as a name with a line break or an open quote in it; "+want, nil)
 	case bytes.IndexByte(line, 0) >= 0:
 		return in.unusable("has zero bytes in its header, so that it is probably UTF-16 without a byte order mark; read it with --encoding utf-16le, or save it as UTF-8", nil)

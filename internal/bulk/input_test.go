@@ -141,7 +141,7 @@ func TestUnusable(t *testing.T) {
 		{"markless.csv", "a\x00,\x00\n\x00", "has zero bytes in its header, so that it is probably UTF-16 without a byte order mark; read it with --encoding utf-16le, or save it as UTF-8"},
 		{"latin.csv", "application_id,stra\xdfe\n", "has a header whose column 2 is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"},
 		{"quote.csv", "application_id,\"a\nA-1,b\n", "has a header that is not readable as CSV, such as a name with a line break or an open quote in it; its first line must name the columns, application_id among them, separated by commas"},
-		{"long.csv", strings.Repeat("application_id,", MaxRow), "has a header that is not readable as CSV, such as a name with a line break or an open quote in it; its first line must name the columns, application_id among them, separated by commas"},
+		{"long.csv", strings.Repeat("application_id,", MaxRow), "has a header of more than 1048576 bytes; its first line must name the columns, application_id among them, separated by commas"},
 	} {
 		path := filepath.Join(dir, c.name)
 		if _, err := os.Stat(path); err != nil && c.name != "missing.csv" {

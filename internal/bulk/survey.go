@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 // Survey is what the rows of a file tell before any of them is accepted.
@@ -32,7 +34,7 @@ type Repeat struct {
 func (r Repeat) String() string {
 	text := fmt.Sprintf("row %d has the id of row %d, %s", r.Row, r.First, r.ApplicationID)
 	if len(r.Columns) > 0 {
-		text += ", but another " + strings.Join(r.Columns, ", ")
+		text += ", but another " + legible.Line(strings.Join(r.Columns, ", "))
 	}
 	return text
 }

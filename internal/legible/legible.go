@@ -55,6 +55,12 @@ func Text(s string) string {
 	return string(appendLegible(nil, []byte(s)))
 }
 
+// Line writes line feeds and tabs as \u000a and \u0009, besides what [Text] does: what
+// somebody made up must not begin a line of its own.
+func Line(s string) string {
+	return strings.NewReplacer("\n", `\u000a`, "\t", `\u0009`).Replace(Text(s))
+}
+
 // Writer does to a stream what [Text] does to a text. In JSON the escapes mean the
 // same characters, so that it stays the same JSON. It is safe for concurrent use.
 type Writer struct {

@@ -22,6 +22,12 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestLine(t *testing.T) {
+	if got := Line("a\n\tb\r\u2028c"); got != `a\u000a\u0009b\u000d\u2028c` {
+		t.Errorf("got %q", got)
+	}
+}
+
 // However a text is cut into writes, the same comes out.
 func TestWriterKeepsCharactersWhole(t *testing.T) {
 	const text = "é\u202e王\U000e0041🙂\x1b[m plain\n"
