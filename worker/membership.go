@@ -56,6 +56,9 @@ func (w *Worker) beat(ctx context.Context) {
 			err = w.members.Join(once)
 		}
 		cancel()
+		if w.pipe.gaveUp(err) {
+			return // the account is of the other kind now
+		}
 		if err != nil && ctx.Err() == nil {
 			w.cfg.Limited.Warn("heartbeat failed", zap.Error(err))
 		}
