@@ -11,7 +11,7 @@
 -- event: id of the end's, held_event: of a hold's; at, id_json, event_head, tail: of either
 -- why: reason and message as JSON: ,"reason":…,"message":…
 -- too_late: the same for an end by not_after
--- kept: the link that is kept with a hold as JSON, ,"kept":…, or ''. Where the sign is
+-- kept: the link that is kept with the outcome as JSON, ,"kept":…, or ''. Where the sign is
 -- '', it was kept before and there was no call: the request is queued
 --
 -- Returns the state that the request is in now, also where this was recorded
@@ -87,7 +87,7 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event or event, at = at, id_json = id_json,
     head = event_head, tail = tail, middle = fields,
-  }, state == 'h' and fields .. kept or fields, tally_of(h.batch))
+  }, fields .. kept, tally_of(h.batch))
   if follows == 'fail' and h.batch > 0 and refused_as_wrong(h.batch, message) then return NAME[state] .. ' ' end
   return NAME[state]
 end
