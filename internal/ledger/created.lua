@@ -46,7 +46,7 @@ local function created(id, gen, run, attempt, process, nonce, credential, marked
     doubt(h)
   end
   if tonumber(attempt) > h.attempts then h.attempts = tonumber(attempt) end -- Redis lost its mark
-  redis.call('HINCRBY', account_key(), 'successes', 1)
+  redis.call('HINCRBY', account_key(), kept == '1' and 'ended:created' or 'successes', 1)
   conclude(id, key, raw, h, 'C', {
     event = event, at = at, id_json = id_json, head = event_head, tail = tail, middle = link,
   }, link, tally_of(h.batch))

@@ -59,7 +59,7 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		held, failed = pipe.ZCard(ctx, l.keys.Shelf(record.Held)), pipe.ZCard(ctx, l.keys.Shelf(record.Failed))
 		givenUp, pending = pipe.ZCard(ctx, l.keys.Undelivered()), pipe.ZCard(ctx, l.keys.Pending())
-		counts = pipe.HMGet(ctx, l.keys.State(), "successes", "ended:failed", "ended:cancelled", "possible_duplicates")
+		counts = pipe.HMGet(ctx, l.keys.State(), "successes", "ended:created", "ended:failed", "ended:cancelled", "possible_duplicates")
 		return nil
 	})
 	if err != nil {
@@ -67,6 +67,7 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	}
 	g.Held, g.Failed, g.GivenUp, g.Pending = int(held.Val()), int(failed.Val()), int(givenUp.Val()), int(pending.Val())
 	n := counts.Val()
-	g.Created, g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = whole(n[0]), whole(n[1]), whole(n[2]), whole(n[3])
+	g.Created = whole(n[0]) + whole(n[1])
+	g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = whole(n[2]), whole(n[3]), whole(n[4])
 	return g, nil
 }

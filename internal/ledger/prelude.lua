@@ -82,7 +82,8 @@ local function conclude(id, key, raw, h, state, e, fields, tally)
   local content, frozen, before, past = lines(raw)
   if h.state == 'h' and before ~= '' then past = older(before, past) end
   move(h, state, tally)
-  -- The account's ends without a link; those with one are its successes.
+  -- The account's ends without a link. Those with one are its successes, which say that
+  -- FaceKi works, or where no call brought it 'ended:created'.
   if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
   shelve(h, id)
   h.flag = '-'

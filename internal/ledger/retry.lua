@@ -30,7 +30,7 @@ unshelve(h, id)
 if h.state == 'F' then h.run = h.run + 1 end
 h.spent, h.seen, h.flag = 0, 0, '-'
 if link then
-  redis.call('HINCRBY', account_key(), 'successes', 1)
+  redis.call('HINCRBY', account_key(), 'ended:created', 1)
   conclude(id, key, header(h) .. content .. '\n' .. frozen .. '\n\n' .. past, h, 'C', {
     event = ARGV[5], at = ARGV[6], id_json = ARGV[7], head = ARGV[8], tail = ARGV[9], middle = link,
   }, link)
