@@ -170,8 +170,10 @@ func ParseText(value func(key string) string) (Request, error) {
 		r        Request
 		problems []Problem
 	)
+	long := false
 	for _, f := range fields {
 		s := value(f.key)
+		long = long || len(s) > MaxMetadata
 		if s == "" {
 			continue
 		}
@@ -181,7 +183,7 @@ func ParseText(value func(key string) string) (Request, error) {
 			problems = append(problems, Problem{f.key, err.Error()})
 		}
 	}
-	if len(value("metadata")) > MaxMetadata {
+	if long {
 		r.detach()
 	}
 	return r, finish(&r, problems)

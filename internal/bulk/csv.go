@@ -137,7 +137,7 @@ func (in *Input) nameless(line int, cells []string) error {
 
 // value is what a row holds for a key, as a request's text has it.
 func (in *Input) value(cells []string, key string) string {
-	i, ok := in.at[key]
+	i, ok := in.at.of(key)
 	switch {
 	case !ok:
 		return ""

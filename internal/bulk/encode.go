@@ -201,8 +201,8 @@ func newNDJSONEncoder(w io.Writer, in *Input, l layout) *ndjsonEncoder {
 	}
 	kept := l.keptColumns(in)
 	keys := make(map[int]string)
-	for key, i := range in.at {
-		keys[i] = key
+	for _, c := range in.at {
+		keys[c.column] = c.key
 	}
 	e.members = func(row Row) []member {
 		var members []member

@@ -58,7 +58,7 @@ func (j *Job) export(ctx context.Context, out string) (Written, error) {
 				return err
 			}
 			written.Summary[link.Status]++
-			if row.linked != nil {
+			if row.keeps() {
 				written.Linked++
 			}
 			if written.Open.Status == "" && link.Status != Rejected && !settled(link) {
@@ -124,9 +124,9 @@ func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
 // shown is what OUT says of a row.
 func (j *Job) shown(row Row, a tasks.Answer) (tasks.Link, error) {
 	if row.linked != nil && a.Link.URL == "" {
-		return *row.linked, nil
+		a.Link = *row.linked
 	}
-	if a.Err == nil || row.linked != nil {
+	if a.Err == nil || row.keeps() {
 		return a.Link, nil
 	}
 	if reason := tasks.ReasonOf(a.Err); reason != "" {

@@ -154,18 +154,18 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		defer in.Close()
-		if _, ok := in.at[idKey]; !ok {
+		if _, ok := in.at.of(idKey); !ok {
 			t.Fatalf("%q: no id among %q", header, in.columns)
 		}
 		if in.sepLine && !isDelimiter(in.delimiter) || !in.sepLine && !strings.ContainsRune(delimiters, rune(in.delimiter)) {
 			t.Fatalf("%q: split by %q", header, in.delimiter)
 		}
 		taken := make(map[int]bool)
-		for key, i := range in.at {
-			if taken[i] || keyNames()[fold(in.columns[i])] != key {
-				t.Fatalf("%q: %q is %s", header, in.columns[i], key)
+		for _, c := range in.at {
+			if taken[c.column] || keyNames()[fold(in.columns[c.column])] != c.key {
+				t.Fatalf("%q: %q is %s", header, in.columns[c.column], c.key)
 			}
-			taken[i] = true
+			taken[c.column] = true
 		}
 		checkRows(t, in)
 	})

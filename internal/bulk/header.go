@@ -101,10 +101,11 @@ func (in *Input) header(s *scanner) error {
 			return in.unusable(fmt.Sprintf("has a line break or another control character in the header cell %q; write the name without it", tasks.Shorten(name)), nil)
 		}
 	}
+	in.exported = isExport(func(name string) bool { return slices.Contains(in.columns, name) })
 	if err := in.placeKeys(); err != nil {
 		return err
 	}
-	if _, ok := in.at[idKey]; !ok {
+	if _, ok := in.at.of(idKey); !ok {
 		return in.unusable(fmt.Sprintf("has no column %s; %s (it has %s)", in.Column(idKey), want, quoted20(in.columns)), nil)
 	}
 	return nil
@@ -148,7 +149,7 @@ func (in *Input) detect(header []byte) byte {
 
 // placeKeys finds the column of each key.
 func (in *Input) placeKeys() error {
-	in.at = make(map[string]int)
+	in.at = nil
 	m, err := in.mapping(in.columns)
 	if err != nil {
 		return err
@@ -168,7 +169,7 @@ func (in *Input) placeKeys() error {
 		if key == "" {
 			continue
 		}
-		if other, twice := in.at[key]; twice {
+		if other, twice := in.at.of(key); twice {
 			problem := fmt.Sprintf("has the columns %q and %q, which both mean %s; rename or remove one", in.columns[other], name, key)
 			if in.columns[other] == name {
 				problem = "has two columns named " + name + "; rename or remove one"
@@ -177,9 +178,9 @@ func (in *Input) placeKeys() error {
 			}
 			return in.unusable(problem, nil)
 		}
-		in.at[key] = i
+		in.at = append(in.at, keyColumn{key, i})
 	}
-	if _, ok := in.at[idKey]; ok && in.reading.Strict && len(unknown) > 0 {
+	if _, ok := in.at.of(idKey); ok && in.reading.Strict && len(unknown) > 0 {
 		do := "remove them"
 		if in.file != nil {
 			do = "map them with --map KEY=COLUMN, or leave them out with --ignore-unknown"
@@ -187,6 +188,25 @@ func (in *Input) placeKeys() error {
 		return in.unusable(fmt.Sprintf("has unknown columns %s; %s (the keys are %s)", quoted20(unknown), do, strings.Join(tasks.Keys(), ", ")), nil)
 	}
 	return nil
+}
+
+// keyColumns are the columns that stand for a key. They are few, and looked up
+// many times a row.
+type keyColumns []keyColumn
+
+type keyColumn struct {
+	key    string
+	column int
+}
+
+// of gives the column of a key.
+func (k keyColumns) of(key string) (int, bool) {
+	for i := range k {
+		if k[i].key == key {
+			return k[i].column, true
+		}
+	}
+	return 0, false
 }
 
 // columnName is what people call a column.

@@ -80,6 +80,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	defer stop()
 	var counts Counts
 	var unwritten error
+	owners := newOwners()
 	waiting := make(map[int]Row) // for their result, by number
 	rows := func(yield func(tasks.Row, error) bool) {
 		for row, err := range i.Input.Rows() {
@@ -87,7 +88,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 				yield(tasks.Row{}, err)
 				return
 			}
-			if i.passOver(row, &counts) {
+			if i.passOver(&row, owners, &counts) {
 				continue
 			}
 			i.suspect(row)
@@ -133,8 +134,11 @@ func (i *Import) kept(row Row) Row {
 }
 
 // passOver counts a row that has a link, and is not to have another.
-func (i *Import) passOver(row Row, counts *Counts) bool {
-	if i.Again || i.Input.linkOf(row, false) == nil {
+func (i *Import) passOver(row *Row, owners *owners, counts *Counts) bool {
+	if i.Again {
+		return false
+	}
+	if i.Input.keepLink(row, false, owners); row.linked == nil || row.Err != nil {
 		return false
 	}
 	counts.Rows++

@@ -86,11 +86,13 @@ type Input struct {
 	stream  bool // it is read once
 	reading Reading
 	dialect
-	names   mapping        // of columns or keys
-	columns []string       // CSV only: the header
-	at      map[string]int // CSV only: the column of each key that there is one of
-	unnamed []int          // CSV only: the columns without a name
-	empty   map[int]bool   // CSV only: those of unnamed that [Input.Inspect] found empty
+	names   mapping    // of columns or keys
+	columns []string   // CSV only: the header
+	at      keyColumns // CSV only
+	// CSV only: it has the columns of an OUT or an export.
+	exported bool
+	unnamed  []int        // CSV only: the columns without a name
+	empty    map[int]bool // CSV only: those of unnamed that [Input.Inspect] found empty
 	// NDJSON only: the keys that are carried over, as far as they were seen since
 	// seen was made.
 	otherKeys []string
@@ -259,7 +261,7 @@ func (in *Input) Warnings() []string { return in.warnings }
 
 // Column is what the file calls a request's key.
 func (in *Input) Column(key string) string {
-	if i, ok := in.at[key]; ok {
+	if i, ok := in.at.of(key); ok {
 		return in.columns[i]
 	}
 	if name, ok := in.reading.Columns[key]; ok {

@@ -154,12 +154,12 @@ func (in *Input) Mapping() (used []Used, others []string) {
 		return used, in.otherKeys
 	}
 	for _, key := range tasks.Keys() {
-		if i, ok := in.at[key]; ok {
+		if i, ok := in.at.of(key); ok {
 			used = append(used, Used{key, in.columns[i]})
 		}
 	}
 	for i, name := range in.columns {
-		taken := slices.ContainsFunc(tasks.Keys(), func(key string) bool { at, ok := in.at[key]; return ok && at == i })
+		taken := slices.ContainsFunc(in.at, func(c keyColumn) bool { return c.column == i })
 		if !taken && fold(name) != "" {
 			others = append(others, name)
 		}

@@ -201,7 +201,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 				yield(tasks.Row{}, err)
 				return
 			}
-			if row.linked != nil {
+			if row.keeps() {
 				linked++
 				continue
 			}

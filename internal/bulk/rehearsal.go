@@ -51,11 +51,12 @@ func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 
 func (i *Import) rehearse(ctx context.Context, r *Rehearsal, seen *repeats) error {
 	var page []Row
+	owners := newOwners()
 	for row, err := range i.Input.Rows() {
 		if err != nil {
 			return err
 		}
-		if i.passOver(row, &r.Counts) {
+		if i.passOver(&row, owners, &r.Counts) {
 			continue
 		}
 		i.suspect(row)

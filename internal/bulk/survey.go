@@ -54,7 +54,9 @@ func (j *Job) Survey(dir string) (Survey, error) {
 		s.Rows++
 		switch {
 		case row.linked != nil:
-			s.Linked++
+			if row.keeps() {
+				s.Linked++
+			}
 			linked.add(row.Request.ApplicationID)
 		case row.Err == nil:
 			if err := seen.add(row.identity(), row.Number, ""); err != nil {
