@@ -3,8 +3,10 @@ package config
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -101,16 +103,31 @@ func (s server) unreachable(ctx context.Context, err error) error {
 		return s.wrong(fmt.Sprintf("is a sentinel that knows no master_name %q; correct it in the URL", s.master))
 	case answered:
 		return failed("answers with an error: %v", err)
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return failed("has a certificate that cannot be verified: %v; correct the URL's host, or add the CA's certificate to the system's (SSL_CERT_FILE)", err)
+	case strings.HasPrefix(err.Error(), "redis: "): // go-redis' own words for what it cannot read
+		return failed("is no Redis, by its answer: %v; check the address and the port", err)
 	case ctx.Err() != nil:
 		return failed("cannot be reached: no answer within %s (%v); check the address, the network, and whether the URL "+
-			"should start with rediss:// (TLS)", connectWithin, err)
+			"should start with %s", connectWithin, err, s.otherScheme())
 	}
 	// A server that has too many connections says so and closes; whoever was
 	// writing to it by then sees only that.
 	if said := greeting(ctx, s.addr); strings.Contains(said, "max number of clients reached") {
 		return s.unreachable(ctx, maxClients(said))
 	}
+	if errors.Is(err, io.EOF) || errors.As(err, new(tls.RecordHeaderError)) {
+		return failed("closed the connection without an answer (%v); check the address, and whether the URL should start with %s", err, s.otherScheme())
+	}
 	return failed("cannot be reached: %v; check that it runs, and the address", err)
+}
+
+// otherScheme is what the URL begins with where it is wrong about TLS.
+func (s server) otherScheme() string {
+	if s.tls != nil {
+		return "redis:// (without TLS)"
+	}
+	return "rediss:// (TLS)"
 }
 
 // wrong is a setting that has to be changed.

@@ -2,8 +2,12 @@ package config_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -68,6 +72,38 @@ func unsaved(t *testing.T) (addr string) {
 	return srv.Addr
 }
 
+// encrypted is a Redis that speaks TLS only, with a certificate that nobody trusts.
+func encrypted(t *testing.T) (addr string) {
+	t.Helper()
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	pair := web.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	must(t, err)
+	dir := t.TempDir()
+	cert, secret := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600))
+	must(t, os.WriteFile(secret, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	port, err := redistest.FreePort()
+	must(t, err)
+	cmd := exec.Command("redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--tls-cert-file", cert, "--tls-key-file", secret, "--tls-auth-clients", "no")
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	addr = fmt.Sprint("127.0.0.1:", port)
+	rdb := redis.NewClient(&redis.Options{Addr: addr, TLSConfig: &tls.Config{InsecureSkipVerify: true}})
+	defer func() { _ = rdb.Close() }()
+	for until := time.Now().Add(time.Minute); rdb.Ping(t.Context()).Err() != nil; {
+		if time.Now().After(until) {
+			t.Fatal("the encrypted Redis does not start")
+		}
+	}
+	return addr
+}
+
 func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 	plain := redistest.Start(t)
 	secured := redistest.Start(t, "--requirepass", "right")
@@ -82,6 +118,9 @@ func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	node, err := url.Parse(cluster.URL)
 	must(t, err)
+	web := httptest.NewServer(nil)
+	t.Cleanup(web.Close)
+	encrypted := encrypted(t)
 	sentinels := redistest.StartSentinel(t)
 	watcher, err := url.Parse(sentinels.URL)
 	must(t, err)
@@ -105,6 +144,10 @@ func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 		"unknown master":      {"redis://" + watcher.Host + "?master_name=nobody", config.Sentinel, `master_name "nobody"`, true},
 		"a replica":           {"redis://" + replica.Addr, "", "is a replica", true},
 		"a cluster sentinels": {"redis://" + watcher.Host, config.Cluster, "sentinel", true},
+		"a web server":        {"redis://" + web.Listener.Addr().String(), "", "is no Redis, by its answer", false},
+		"TLS only":            {"redis://" + encrypted, "", "should start with rediss:// (TLS)", false},
+		"no TLS":              {"rediss://" + plain.Addr, "", "should start with redis:// (without TLS)", false},
+		"an unknown CA":       {"rediss://" + encrypted, "", "certificate that cannot be verified", false},
 	} {
 		mode := tt.mode
 		if mode == "" {

@@ -59,8 +59,10 @@ const (
 	leastAway  = 100 * time.Millisecond // pauses while Redis is away
 	mostAway   = 5 * time.Second
 	stepWithin = 10 * time.Second // a step that was begun is seen through
-	// maxRejects is how many rejects are kept, the latest.
-	maxRejects = 100_000
+	// maxRejects is how many rejects are kept, the latest, and maxRejectBytes how much
+	// of Redis' memory they take: a producer that is wrong must not fill it.
+	maxRejects     = 100_000
+	maxRejectBytes = 64 << 20
 )
 
 // Intake reads the stream in one process.

@@ -48,6 +48,35 @@ func TestLargeEntries(t *testing.T) {
 	}
 }
 
+// However much is rejected, what is kept of it leaves Redis its memory.
+func TestRejectsAreFewBytes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const entries = 4000
+	wrong := strings.Repeat("x", 31<<10)
+	for range entries / 100 {
+		_, err := b.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for range 100 {
+				p.XAdd(t.Context(), &redis.XAddArgs{Stream: b.keys.Requests(), Values: []any{"application_id", "A-1", "photo", wrong}})
+			}
+			return nil
+		})
+		b.must(err)
+	}
+	last := b.add("application_id", "A-1", "photo", wrong)
+	stop := b.start(b.client, 0)
+	b.eventually("all are settled", func() bool { return b.rdb.XLen(t.Context(), b.keys.Requests()).Val() == 0 })
+	stop()
+	if bytes := b.rdb.MemoryUsage(t.Context(), b.keys.Rejects()).Val(); bytes > 70<<20 || bytes < 50<<20 {
+		t.Errorf("%d MiB of rejects are kept", bytes>>20)
+	}
+	latest, err := b.rdb.XRevRangeN(t.Context(), b.keys.Rejects(), "+", "-", 1).Result()
+	b.must(err)
+	if len(latest) != 1 || latest[0].Values["entry"] != last {
+		t.Errorf("the latest reject is not kept: %.100v", latest)
+	}
+}
+
 // sizes measures commands with their replies.
 type sizes struct{ most atomic.Int64 }
 

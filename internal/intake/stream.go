@@ -204,7 +204,7 @@ func (i *Intake) giveBack(ctx context.Context) {
 // settle takes entries off the stream, and keeps those that were rejected.
 func (i *Intake) settle(ctx context.Context, all []outcome) error {
 	for part := range slices.Chunk(all, perAccept) {
-		args := append(make([]any, 0, 2+4*len(part)), group, maxRejects)
+		args := append(make([]any, 0, 3+4*len(part)), group, maxRejects, maxRejectBytes)
 		for _, o := range part {
 			args = append(args, o.id, o.reason, o.message, o.original)
 			if o.reason != "" {
