@@ -91,3 +91,31 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// A judge that has heard of a process a moment before Redis' clock goes forward takes it
+// for dead in none of the ways, although it has not noticed the step by a heartbeat yet.
+func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
+	t.Parallel()
+	own, clock := redistest.StartWithClock(t)
+	b := newBenchAt(t, own)
+	const dead = 200 * time.Millisecond
+	b.importRow("A-1")
+	ref := b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: dead})
+	b.must(judge.Join(t.Context()))
+	for begun := time.Now(); time.Since(begun) < 2*dead; {
+		b.must(judge.Beat(t.Context(), nil))
+	}
+	b.must(b.ledger.Beat(t.Context(), []string{ref.String()}))
+	b.must(judge.Beat(t.Context(), nil))
+	b.must(clock.Set(5 * time.Second))
+	turns, _, err := judge.Lost(t.Context(), "")
+	if b.must(err); len(turns) > 0 {
+		t.Errorf("%v is lost", turns)
+	}
+	b.mark(judge, ref, record.Busy)
+	alive, err := judge.Handlers(t.Context())
+	if b.must(err); len(alive) > 0 && !alive[ref.String()] {
+		t.Error("its handler is dead")
+	}
+}
