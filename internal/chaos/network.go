@@ -23,7 +23,10 @@ const (
 
 // road is a TCP proxy between the workers and what they need, which can be cut,
 // slowed down and made to swallow everything. Its address never changes.
-type road struct{ proxy *toxiproxy.Proxy }
+type road struct {
+	proxy   *toxiproxy.Proxy
+	address string
+}
 
 func build(name, to string) (*road, error) {
 	port, err := redistest.FreePort() // cut, it listens there again
@@ -31,14 +34,15 @@ func build(name, to string) (*road, error) {
 		return nil, err
 	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	r := &road{toxiproxy.NewProxy(server, name, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), to)}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	r := &road{toxiproxy.NewProxy(server, name, address, to), address}
 	if err := r.proxy.Start(); err != nil {
 		return nil, fmt.Errorf("start the proxy before %s: %w", name, err)
 	}
 	return r, nil
 }
 
-func (r *road) addr() string { return r.proxy.Listen }
+func (r *road) addr() string { return r.address }
 
 // cut breaks all connections off; new ones are accepted again. A process that is
 // being started holds what this one listens to until it runs its own program, so
