@@ -66,6 +66,22 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		b.must(b.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
 		b.mark(b.another(), ref, record.Call)
 	})
+	t.Run("a delivery whose task is missing", func(t *testing.T) {
+		b := back(t, func(b *bench) {
+			b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+			b.ended("A-1").open(false)
+		})
+		for deadline := time.Now().Add(2 * time.Minute); ; {
+			stalled, _, err := b.ledger.StalledDeliveries(t.Context(), time.Millisecond)
+			b.must(err)
+			if len(stalled) == 1 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("nobody looks for it")
+			}
+		}
+	})
 	t.Run("a process that died", func(t *testing.T) {
 		var ref record.Ref
 		b := back(t, func(b *bench) {
