@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,8 +23,10 @@ import (
 // minute. A count is of one moment only as far as nothing moves while it is made.
 const joinedShare = 20
 
-// joinedStates is what was counted of a batch, and until when it holds.
+// joinedStates is what was counted of a batch, and until when it holds. Whoever asks
+// while it is counted waits for that count.
 type joinedStates struct {
+	mu     sync.Mutex
 	counts map[record.State]int
 	until  time.Time
 }
@@ -41,11 +44,12 @@ func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	if b.Joined == 0 {
 		return b, nil
 	}
-	if known, ok := l.rowsJoined.Load(b.Number); ok {
-		known := known.(joinedStates)
-		if now := b.joins(maps.Clone(known.counts)); now.Joined == b.Joined && time.Now().Before(known.until) {
-			return now, nil
-		}
+	known, _ := l.rowsJoined.LoadOrStore(b.Number, &joinedStates{})
+	states := known.(*joinedStates)
+	states.mu.Lock()
+	defer states.mu.Unlock()
+	if now := b.joins(maps.Clone(states.counts)); now.Joined == b.Joined && time.Now().Before(states.until) {
+		return now, nil
 	}
 	began := time.Now()
 	chunks, err := l.joinedChunks(ctx, b)
@@ -65,7 +69,7 @@ func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	}
 	// Where the batch was forgotten, the rows are erased with their order.
 	counts[Erased] += max(0, b.Joined-counted)
-	l.rowsJoined.Store(b.Number, joinedStates{counts, time.Now().Add(joinedShare * time.Since(began))})
+	states.counts, states.until = counts, time.Now().Add(joinedShare*time.Since(began))
 	return b.joins(maps.Clone(counts)), nil
 }
 

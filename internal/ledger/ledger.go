@@ -135,7 +135,7 @@ type Ledger struct {
 
 	process    atomic.Int64 // this process' number, 0 before Join
 	names      record.Names // of batches
-	rowsJoined sync.Map     // [joinedStates] of batches, by number
+	rowsJoined sync.Map     // *[joinedStates] of batches, by number
 	clock      *clock
 
 	joined  atomic.Pointer[string] // the id of the ledger that was joined
