@@ -17,6 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 func newCallbacksTest() *cobra.Command {
@@ -44,6 +45,14 @@ The exit code is 0 where the receiver answered with 2xx, and 1 where it did not.
 	return cmd
 }
 
+// callbackURL says why a URL is refused as the callback_url of any request.
+func callbackURL(to string) error {
+	_, err := tasks.ParseText(func(key string) string {
+		return map[string]string{"application_id": "ping", "callback_url": to}[key]
+	})
+	return err
+}
+
 // pong is what came of a ping.
 type pong struct {
 	Host      string `json:"host"`
@@ -57,6 +66,9 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	u, err := url.Parse(to)
 	if err != nil || u.Host == "" {
 		return usageError(cmd, errors.New("give the URL of a receiver, such as https://shop.example/hooks/kyc"))
+	}
+	if err := callbackURL(to); err != nil {
+		return usageError(cmd, err)
 	}
 	newLogger(cfg, os.Stderr) // which warns about misspelt variables
 	sender, err := callback.New(cfg.Callback)

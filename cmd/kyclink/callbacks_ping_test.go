@@ -67,6 +67,9 @@ func TestCallbacksTest(t *testing.T) {
 	expect(1, "must not go to 127.0.0.2, which KYCLINK_CALLBACK_HOSTS does not name", settings, "http://127.0.0.2:1/")
 	expect(1, "10.0.0.1 is private or special", append(settings[1:], "KYCLINK_CALLBACK_HOSTS=*"), "https://10.0.0.1/")
 	expect(64, "give the URL of a receiver", settings, "shop")
+	for _, refused := range []string{"https://127.0.0.1:65536/", "https://127.0.0.1:0/", "ftp://127.0.0.1/", "https://user:pw@127.0.0.1/"} {
+		expect(64, "callback_url: ", settings, refused)
+	}
 	expect(78, "KYCLINK_CALLBACK_HOSTS is missing", settings[1:], url)
 	expect(78, "KYCLINK_CALLBACK_SECRET is missing", settings[:2], url)
 }
