@@ -39,7 +39,10 @@ func WrongName(name string, mostBytes int) string {
 	case strings.TrimSpace(name) != name:
 		return "has blanks around it"
 	}
-	for _, c := range name {
+	for i, c := range name {
+		if i == 0 && unicode.Is(unicode.M, c) {
+			return fmt.Sprintf("begins with %+q, which is shown as a part of what is before it", c)
+		}
 		if Hidden(c) || c != ' ' && !unicode.IsPrint(c) {
 			return fmt.Sprintf("holds %+q, which nobody can see", c)
 		}

@@ -79,7 +79,7 @@ func TestWrongName(t *testing.T) {
 	for name, right := range map[string]bool{
 		"spring": true, "spring 2026": true, "été/2026_(a)": true, "a-b": true, "春": true,
 		"": false, "-x": false, "--all": false, " a": false, "a ": false, "a\tb": false, "a\x1bb": false, "a\u202eb": false, "a\u200bb": false,
-		"a\u00a0b": false, "a\ufffdb": false, "\xff": false, "a\u2028b": false, strings.Repeat("a", 21): false, "a\ue000": false,
+		"a\u00a0b": false, "a\ufffdb": false, "\xff": false, "a\u2028b": false, strings.Repeat("a", 21): false, "a\ue000": false, "\u0301": false, "e\u0301": true,
 	} {
 		if got := WrongName(name, 20); (got == "") != right {
 			t.Errorf("%q: %q", name, got)
