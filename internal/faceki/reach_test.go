@@ -52,11 +52,17 @@ func TestWhichProxyRefused(t *testing.T) {
 	}))
 	defer proxy.Close()
 	host := proxy.Listener.Addr().String()
-	for status = range map[int]bool{407: true, 403: true, 502: true, 503: true, 504: true, 500: true} {
-		unreached(t, behind(t, host), fmt.Sprintf("the proxy %s answered HTTP %d", host, status))
+	const away = ": it cannot reach this host"
+	for code, why := range map[int]string{
+		407: ": it wants a user name and password, which HTTPS_PROXY may hold", 403: ": it does not allow this host",
+		502: away, 503: away, 504: away, 500: "",
+	} {
+		status = code
+		f := behind(t, host).Connect(t.Context())
+		if want := fmt.Sprintf("the proxy %s answered HTTP %d%s", host, code, why); f == nil || f.Kind != fault.NotSent || f.Detail != want {
+			t.Errorf("%v\nwant %q", f, want)
+		}
 	}
-	status = 407
-	unreached(t, behind(t, host), fmt.Sprintf("the proxy %s answered HTTP 407: it wants a user name and password, which HTTPS_PROXY may hold", host))
 }
 
 func TestProxyIsDown(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"html"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -53,7 +54,10 @@ func (a answer) said() (said string, foreign bool) {
 	if a.status/100 == 3 {
 		return p.redirect(a.header.Get("Location")), true
 	}
-	if strings.HasPrefix(a.header.Get("Content-Type"), "text/html") || markup.Match(a.body) {
+	if packed := a.header.Get("Content-Encoding"); packed != "" && !strings.EqualFold(packed, "identity") {
+		return "an answer with the Content-Encoding " + p.quoted(packed, maxTitle) + ", which was not asked for", false
+	}
+	if strings.HasPrefix(strings.ToLower(a.header.Get("Content-Type")), "text/html") || markup.Match(a.body) {
 		return p.page(a.body), true
 	}
 	var object map[string]json.RawMessage
@@ -129,44 +133,57 @@ func (p private) line(s string, most int) string {
 
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
+// redacted looks for everything in the same text before it hides anything: a short id
+// that occurs in a secret must not cut it into parts that are too short to be noticed.
 func (p private) redacted(s string) string {
 	s = bearers.ReplaceAllString(s, hidden)
 	s = urls.ReplaceAllString(s, "[URL]")
-	for _, word := range append(p.words, p.secrets...) {
+	hide := make([]bool, len(s)) // by byte
+	mark := func(from, to int) {
+		for i := range hide[from:to] {
+			hide[from+i] = true
+		}
+	}
+	for _, word := range slices.Concat(p.words, p.secrets) {
 		for _, form := range []string{word, url.QueryEscape(word)} {
-			if word != "" {
-				s = regexp.MustCompile("(?i)"+regexp.QuoteMeta(valid(form))).ReplaceAllLiteralString(s, hidden)
+			if word == "" {
+				continue
+			}
+			for _, at := range regexp.MustCompile("(?i)"+regexp.QuoteMeta(valid(form))).FindAllStringIndex(s, -1) {
+				mark(at[0], at[1])
 			}
 		}
 	}
 	for _, secret := range p.secrets {
-		s = withoutParts(s, valid(secret))
-	}
-	return opaque.ReplaceAllStringFunc(s, func(word string) string {
-		if strings.ContainsAny(word, "0123456789") {
-			return hidden
+		known, in := lower(valid(secret)), lower(s)
+		for i := range max(0, len(s)-partOfSecret+1) {
+			if strings.Contains(known, in[i:i+partOfSecret]) {
+				mark(i, i+partOfSecret)
+			}
 		}
-		return word
-	})
+	}
+	for _, at := range opaque.FindAllStringIndex(s, -1) {
+		if strings.ContainsAny(s[at[0]:at[1]], "0123456789") {
+			mark(at[0], at[1])
+		}
+	}
+	return without(s, hide)
 }
 
-// withoutParts hides each run of characters of s that is part of the secret.
-func withoutParts(s, secret string) string {
-	known, in := lower(secret), lower(s)
+// without puts a mark in the place of each run of bytes that is hidden. Of a character
+// that is hidden in part, nothing is left.
+func without(s string, hide []bool) string {
 	var out strings.Builder
-	for i := 0; i < len(s); {
-		end := i
-		for end+partOfSecret <= len(s) && strings.Contains(known, in[end:end+partOfSecret]) {
-			end++
+	before := false
+	for i, r := range s {
+		now := slices.Contains(hide[i:i+utf8.RuneLen(r)], true)
+		switch {
+		case !now:
+			out.WriteRune(r)
+		case !before:
+			out.WriteString(hidden)
 		}
-		if end == i {
-			_, size := utf8.DecodeRuneInString(s[i:])
-			out.WriteString(s[i : i+size])
-			i += size
-			continue
-		}
-		out.WriteString(hidden)
-		i = end - 1 + partOfSecret
+		before = now
 	}
 	return out.String()
 }

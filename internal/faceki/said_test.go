@@ -33,6 +33,9 @@ func TestDetailQuotesWhatWasAnswered(t *testing.T) {
 		{403, nil, "\n<!DOCTYPE HTML>\n<html><head><title>Attention &amp;\n Required!</title>", `HTTP 403: an HTML page titled "Attention & Required!" instead of an answer of FaceKi's API` + check},
 		{200, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + check},
 		{200, nil, `<html><title>Sign in</title><input name="p" type="password">`, `HTTP 200: a login page titled "Sign in" instead of an answer of FaceKi's API` + check},
+		{200, http.Header{"Content-Type": {"Text/HTML"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + check},
+		{502, http.Header{"Content-Encoding": {"gzip"}}, "\x1f\x8b\x08", `HTTP 502: an answer with the Content-Encoding "gzip", which was not asked for`},
+		{200, nil, `{"responseCode":0,"data":{"id":"l1nk"},"message":"the link is l1nk"}`, `HTTP 200, code 0`},
 		{503, nil, `<!-- x --><html>`, `HTTP 503: an HTML page instead of an answer of FaceKi's API` + check},
 		{302, http.Header{"Location": {"https://login.example/in?secret=s3cr3t-of-shop-7"}}, "", `HTTP 302: a redirect to the host login.example, which is not followed` + check},
 		{307, http.Header{"Location": {"/elsewhere"}}, "", `HTTP 307: a redirect, which is not followed` + check},
@@ -57,7 +60,7 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 		"the secret " + secret + " is wrong":               "the secret [redacted] is wrong",
 		"the secret is " + strings.ToUpper(secret):         "the secret is [redacted]",
 		"it begins with " + secret[:11]:                    "it begins with [redacted]",
-		"clientSecret=pQ7%2Bx%2FZk9+mW%262vLt":             "clientSecret=[redacted]",
+		"clientSecret=pQ7%2Bx%2FZk9+mW%262vLt":             "[redacted]",
 		"token " + token[5:22] + "…":                       "token [redacted]…",
 		"Authorization: Bearer abc":                        "Authorization: [redacted]",
 		"see https://apps.faceki.com/k/1?a=b, or":          "see [URL] or",
@@ -69,6 +72,18 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 			t.Errorf("%q:\n%q, want\n%q", text, got, want)
 		}
 	}
+	// A short word that occurs in a secret does not cut it into parts that are shown.
+	p.words = []string{"9", "J", "-4"}
+	for text, want := range map[string]string{
+		"the token is " + token:                "the token is [redacted]",
+		"no " + secret + ", no":                "no [redacted], no",
+		"id bdb2f0c4-7777-4e4e-9999-aaaa is 9": "id [redacted] is [redacted]",
+	} {
+		if got := p.line(text, maxSaid); got != want {
+			t.Errorf("%q:\n%q, want\n%q", text, got, want)
+		}
+	}
+	p.words = nil
 	for i := range secret {
 		for j := i + partOfSecret; j <= len(secret); j++ {
 			if got := p.line("x "+secret[i:j]+" y", maxSaid); strings.Contains(got, secret[i:i+partOfSecret]) {

@@ -43,6 +43,7 @@ type envelope struct {
 const (
 	none      = math.MinInt // no code
 	maxShown  = 99999
+	maxNumber = 1 << 53 // up to which a number of JSON is exact
 	maxLinkID = 512
 	maxURL    = 2048
 )
@@ -76,14 +77,18 @@ func open(body []byte) envelope {
 	return e
 }
 
-// number reads a whole number, also from a string: both are seen.
+// number reads a whole number, also from a string: both are seen. JSON may write one
+// as 0.0, too.
 func number(raw json.RawMessage) (int, bool) {
-	digits := string(raw)
 	if s, ok := text(raw); ok {
-		digits = s
+		n, err := strconv.Atoi(s)
+		return n, err == nil
 	}
-	n, err := strconv.Atoi(digits)
-	return n, err == nil
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxNumber {
+		return 0, false
+	}
+	return int(f), true
 }
 
 func text(raw json.RawMessage) (s string, ok bool) {
@@ -227,15 +232,15 @@ func (c Config) strange(host string) string {
 		"if the host is FaceKi's, add it, restart the workers, and retry the request"
 }
 
-// fault words the verdict. Of an answer that may have brought a link, nothing is
-// kept in its own words: the link may be in any of them.
+// fault words the verdict. Of an answer that may have brought a link or a token, nothing
+// is kept in its own words: it may be in any of them.
 func (v verdict) fault(a answer) *fault.Fault {
 	f := &fault.Fault{Kind: v.kind, Detail: fmt.Sprintf("HTTP %d", a.status), RetryAfter: a.retryAfter}
 	if v.code >= 0 && v.code <= maxShown && (v.code != a.status || a.status/100 == 2) {
 		f.Detail += fmt.Sprintf(", code %d", v.code)
 	}
 	said, foreign := a.said()
-	if said != "" && v.kind != fault.Unusable {
+	if said != "" && v.code != 0 {
 		f.Detail += ": " + said
 	}
 	if foreign || v.kind == fault.NotFaceKi {

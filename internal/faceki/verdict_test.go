@@ -210,6 +210,9 @@ func TestFirstKnownCodeDecides(t *testing.T) {
 		`{"responseCode":"0","code":5003}`:           fault.Unusable,
 		`{"status":false,"code":0,"statusCode":429}`: fault.TooMany,
 		`{"ResponseCode":5003,"message":"other"}`:    fault.Unreadable,
+		`{"responseCode":5003.0}`:                    fault.CreditGone,
+		`{"responseCode":"5003.0"}`:                  fault.Unreadable,
+		`{"responseCode":1e300}`:                     fault.Unreadable,
 	} {
 		if _, f, _ := config().created(answer{status: 200, body: []byte(body)}, false); f.Kind != kind {
 			t.Errorf("%s: %+v", body, f)
@@ -220,7 +223,7 @@ func TestFirstKnownCodeDecides(t *testing.T) {
 func TestSuccess(t *testing.T) {
 	want := record.Made{LinkID: "bdb2-77", URL: "https://apps.faceki.com/kycverify/bdb2-77"}
 	for _, status := range []int{200, 201} {
-		for _, code := range []string{`0`, `"0"`} {
+		for _, code := range []string{`0`, `"0"`, `0.0`, `0e0`} {
 			body := `{"responseCode":` + code + `,"data":"bdb2-77","url":"https://apps.faceki.com/kycverify/bdb2-77","more":[1]}`
 			made, f, _ := config().created(answer{status: status, body: []byte(body)}, false)
 			if f != nil || made != want {

@@ -20,6 +20,9 @@ import (
 // maxBody is how much of an answer is read, in bytes; a longer one is unreadable.
 const maxBody = 64 << 10
 
+// byteOrderMark is what some servers put before JSON.
+const byteOrderMark = "\ufeff"
+
 // newTransport makes the connections, each for one request at a time: none is
 // repeated or redirected, which would carry the token away. HTTP/2 is left out
 // on purpose: one broken connection would put every call that shares it in doubt.
@@ -79,6 +82,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
 		return a, nil // there is no body, and reading on would obey no deadline
 	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	a.body = bytes.TrimPrefix(a.body, []byte(byteOrderMark))
 	switch {
 	case err != nil && timedOut(ctx, err):
 		a.broken = fault.TimedOut
@@ -109,6 +113,7 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 	}
 	req.Close = r.token == "" // a request for a token is seldom, and has its own connection
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "identity") // without it any encoding may be answered
 	req.Header.Set("User-Agent", "kyclink")
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")

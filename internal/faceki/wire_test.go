@@ -145,6 +145,18 @@ func TestRequestsOnTheWire(t *testing.T) {
 	}
 }
 
+// Some servers put a byte order mark before JSON; a link behind one is paid for too.
+func TestAByteOrderMarkBeforeTheAnswer(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "\ufeff"+map[bool]string{true: tokenAnswer, false: linkAnswer}[r.URL.Path == tokenPath])
+	}))
+	defer s.Close()
+	c, _ := client(t, s.URL, nil)
+	if made, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil || made.LinkID != "l1nk" {
+		t.Errorf("%+v, %v", made, f)
+	}
+}
+
 func TestDefaultsAreSentAndTheirFaultsAreTheAccounts(t *testing.T) {
 	var sent string
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
