@@ -104,6 +104,7 @@ func TestABatchAsSpreadsheetsSaveIt(t *testing.T) {
 			t.Errorf("%s %q: %d, %s", tt.kind, tt.body, a.StatusCode, a.body)
 		}
 	}
+	s.expect(s.ask("POST", "/v1/links", `{"application_id":"C-1"}`, "Content-Type", "application/json; charset=utf8"), http.StatusAccepted, "")
 	a := s.ask("POST", "/v1/links", `{"application_id":"C-2"}`, "Content-Type", "application/json; charset=windows-1252")
 	if a.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("a request in another charset: %d", a.StatusCode)
@@ -216,6 +217,12 @@ func TestExportFormats(t *testing.T) {
 		}
 	}
 	s.expect(s.ask("GET", "/v1/batches/b/export", "", "Accept", "application/json"), http.StatusNotAcceptable, "not_acceptable")
+	s.expect(s.ask("POST", "/v1/batches?batch=sums", "application_id\n=B-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
+	for query, cell := range map[string]string{"": "\n=B-1,", "?spreadsheet=false": "\n=B-1,", "?spreadsheet=true": "\n'=B-1,", "?spreadsheet=true&format=ndjson": `"=B-1"`} {
+		if a := s.expect(s.ask("GET", "/v1/batches/sums/export"+query, ""), http.StatusOK, ""); !strings.Contains(string(a.body), cell) {
+			t.Errorf("%q: without %q:\n%s", query, cell, a.body)
+		}
+	}
 	s.expect(s.ask("GET", "/v1/batches/b/export?format=xml", ""), http.StatusBadRequest, "invalid")
 	s.expect(s.ask("GET", "/v1/batches/b/export?expired=1", ""), http.StatusBadRequest, "invalid")
 	s.expect(s.ask("GET", "/v1/batches/b/export?spreadsheet=1", ""), http.StatusBadRequest, "invalid")

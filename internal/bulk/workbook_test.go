@@ -179,10 +179,12 @@ func TestUnusableWorkbook(t *testing.T) {
 // Whatever a sheet's XML is, its rows are read or the file is refused.
 func FuzzSheet(f *testing.F) {
 	good := workbook(f, func(book *excelize.File) { set(f, book, "Sheet1", map[string]any{"A1": "application_id"}) })
-	for _, cells := range []string{
-		`<row><c t="inlineStr"><is><t>application_id</t></is></c></row><row><c><v>1</v></c></row>`,
-		`<row><c r="XFD1" t="s"><v>-1</v></c></row><row r="2"><c r="A2" t="e"><v>#N/A</v></c><c r="?"/></row>`,
-	} {
+	seeds := map[string]string{
+		`<row><c t="inlineStr"><is><t>application_id</t></is></c></row><row><c><v>1</v></c></row>`:                                                                  "1@2",
+		`<row r="3"><c r="B3" t="inlineStr"><is><t>application_id</t></is></c></row><row r="7"><c r="B7"><v>1</v></c></row><row r="9"><c r="B9"><v>2</v></c></row>`: "1@7 2@9",
+		`<row><c r="XFD1" t="s"><v>-1</v></c></row><row r="2"><c r="A2" t="e"><v>#N/A</v></c><c r="?"/></row>`:                                                      "refused",
+	}
+	for cells := range seeds {
 		f.Add(cells)
 	}
 	f.Fuzz(func(t *testing.T, cells string) {
@@ -192,9 +194,21 @@ func FuzzSheet(f *testing.F) {
 			if unusable := new(InputError); !errors.As(err, &unusable) {
 				t.Fatalf("%T: %v", err, err)
 			}
+			if want := seeds[cells]; want != "" && want != "refused" {
+				t.Fatalf("%s: %v", cells, err)
+			}
 			return
 		}
 		defer in.Close()
 		checkRows(t, in)
+		if want := seeds[cells]; want != "" {
+			var got []string
+			for _, row := range rows(t, in) {
+				got = append(got, fmt.Sprintf("%s@%d", row.Request.ApplicationID, row.Line))
+			}
+			if strings.Join(got, " ") != want {
+				t.Fatalf("%s: %q, want %q", cells, got, want)
+			}
+		}
 	})
 }
