@@ -117,6 +117,10 @@ func (l *lookout) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
 type refusedError struct{ message string }
 
 func (e *refusedError) Error() string {
+	foreign := fault.Fault{Kind: fault.NotFaceKi}
+	if strings.HasPrefix(e.message, foreign.Means()) { // it says what to check, which is not the credentials
+		return e.message + ". Correct that, then run the same command again"
+	}
 	return cmp.Or(e.message, "FaceKi refuses the account's credentials") +
 		": check FACEKI_CLIENT_ID and FACEKI_CLIENT_SECRET, then run the same command again"
 }
