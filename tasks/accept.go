@@ -117,7 +117,7 @@ func (c *Client) results(verdicts []verdict, seen []sight, rows []Row, firsts []
 		case v.err != nil || v.later:
 		case v.old != nil:
 			results[i].record = *v.old
-		case !c.maker.sees(seen[firsts[i]].record): // it was erased, and made anew, since the decision
+		case !c.maker.sees(seen[firsts[i]].record): // it was erased, and created again, since the decision
 			results[i].err = foreign(rows[i].Request)
 		default:
 			results[i].record = *seen[firsts[i]].record

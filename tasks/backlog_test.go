@@ -146,7 +146,7 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most, OnFull: func(e *tasks.BacklogError) {
 		told.Add(1)
 		if e.Lane != tasks.Bulk || e.Limit != most {
-			t.Errorf("told of %+v", e)
+			t.Errorf("reported %+v", e)
 		}
 	}})
 	reqs := make([]tasks.Request, 0, rows)
@@ -232,7 +232,7 @@ func TestAnImportThatWaitsCanBeStopped(t *testing.T) {
 	for i := range reqs {
 		reqs[i].ApplicationID = fmt.Sprint("R-", i)
 	}
-	err := b.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { t.Errorf("told of %+v", r) })
+	err := b.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { t.Errorf("reported %+v", r) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}

@@ -17,7 +17,7 @@ func (b *bench) watchful() *book {
 }
 
 // Redis' clock is set while workers call: they live, and none of their calls is taken for
-// dead; what a process left that died before the clock went back is taken up.
+// dead; what a process left that died before the clock went back is recovered.
 func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 	t.Parallel()
 	for _, step := range []time.Duration{5 * time.Second, 20 * time.Second, 24 * time.Hour, -5 * time.Second, -time.Hour} {
@@ -51,7 +51,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 			}
 			b.expect("dead", record.Calling, 1, 0)
 			b.must(clock.Set(step))
-			b.eventuallyWithin(2*time.Minute, "what died is taken up", func() bool { return b.record("dead").State == record.Created })
+			b.eventuallyWithin(2*time.Minute, "what died is recovered", func() bool { return b.record("dead").State == record.Created })
 			b.expect("dead", record.Created, 2, 1)
 			for range 16 { // and again
 				<-time.After(250 * time.Millisecond)

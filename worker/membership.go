@@ -52,7 +52,7 @@ func (w *Worker) beat(ctx context.Context) {
 		once, cancel := context.WithTimeout(ctx, beatTimeout)
 		err := w.members.Beat(once, w.handled())
 		if emptied(err) {
-			w.log.Error("joining the account anew", zap.Error(err))
+			w.log.Error("joining the account again failed", zap.Error(err))
 			err = w.members.Join(once)
 		}
 		cancel()

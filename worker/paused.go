@@ -21,7 +21,7 @@ func (w *Worker) watchQueues(ctx context.Context) {
 		cancel()
 		before := w.paused.Load()
 		switch {
-		case err != nil: // the heartbeats tell of that
+		case err != nil: // the heartbeats report it
 		case paused != nil:
 			w.paused.Store(paused)
 			w.cfg.Limited.Warn("a queue is paused in asynq, not by kyclink: nothing is taken from it; delete the key to go on",

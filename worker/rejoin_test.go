@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
-// A process whose account is another's by the time that it joins anew must not feed it.
+// A process whose account is another's by the time it joins again must not feed it.
 func TestAWorkerEndsWhereItMayNotJoinAnew(t *testing.T) {
 	b := newBench(t, simulator.Script{})
 	w := b.start(b.book(), b.faceki)

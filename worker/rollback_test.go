@@ -34,7 +34,7 @@ func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
 	b.expect("A-1", record.Created, 2, 1)
 }
 
-// A mark was made and its reply was lost: it is given back, unused, and asked for anew.
+// A mark was made and its reply was lost: it is given back, unused, and requested again.
 func TestAGrantWithoutAReplyIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(record.Answer{Verdict: record.Granted}, granted)

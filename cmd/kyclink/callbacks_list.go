@@ -70,7 +70,7 @@ func printDeliveries(w io.Writer, stories []deliveryStory, asJSON bool) error {
 	return t.Flush()
 }
 
-// without tells of ids that have no callback of the kind that was looked for.
+// without reports the ids that have no matching callback.
 type without struct {
 	w       io.Writer
 	retried bool

@@ -53,7 +53,7 @@ func callbackURL(to string) error {
 	return err
 }
 
-// pong is what came of a ping.
+// pong is the result of a ping.
 type pong struct {
 	Host      string `json:"host"`
 	EventID   string `json:"event_id"`

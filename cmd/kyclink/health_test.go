@@ -90,7 +90,7 @@ func TestAnEmptiedRedisIsReported(t *testing.T) {
 	eventually(t, "the worker goes on", func() bool { return allCreated(links(t, client, 2)) })
 	_, stdout, _ := kyclink(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, "account", "status")
 	if !strings.Contains(stdout, "simulated") || !strings.Contains(stdout, "7/s, burst 9") {
-		t.Errorf("the account is joined anew without its kind and its rate:\n%s", stdout)
+		t.Errorf("the account is joined again without its kind and its rate:\n%s", stdout)
 	}
 }
 

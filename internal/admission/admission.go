@@ -134,7 +134,7 @@ const (
 	Unconnected  Kind = "unconnected"   // who was told to connect could not
 )
 
-// Report is what came of a grant or of an order to connect.
+// Report is the outcome of a grant, or of an order to connect.
 type Report struct {
 	Kind       Kind
 	ID         string

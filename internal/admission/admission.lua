@@ -13,7 +13,7 @@
 -- wait is text with three decimals: a number in a reply is cut to an integer.
 --
 -- report(kind, id, process, nonce, credential, marked, retry_after, latency, message),
--- all times in ms, says what came of a grant or a connect; nonce is the grant's, '' where
+-- all times in ms, reports the outcome of a grant or a connect; nonce is the grant's, '' where
 -- the caller does not know it, nil for a connect; the kinds are those of the Go Kind, and
 -- message is the text of the fault, or nil. pause() and resume() are a person's. In rate.lua: set_rate(n, per, burst)
 -- is a starting worker's, override_rate(n, per) and reset_rate() are a person's;

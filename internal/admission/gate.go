@@ -21,7 +21,7 @@ const (
 	rampAfter     = 10_000                                          // for closures of more than this
 	silenceLeast  = 2_000                                           // before calls that hang are an outage
 	silenceMost   = 60_000                                          // the same, however slow FaceKi is
-	unseen        = 1_000                                           // without a look, after which the silence counts anew
+	unseen        = 1_000                                           // without a check, after which the silence is counted from the start
 	lookEvery     = 200                                             // it is noted that somebody looked
 	retryMost     = float64(fault.MaxRetryAfter / time.Millisecond) // 1 s being the least
 )

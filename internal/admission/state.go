@@ -102,7 +102,7 @@ func (s *State) Admit(now time.Time, ask Ask) Decision {
 	return d
 }
 
-// Report takes what came of a grant, or of an order to connect.
+// Report takes the outcome of a grant, or of an order to connect.
 func (s *State) Report(now time.Time, r Report) {
 	s.begin(now)
 	g := &s.gate

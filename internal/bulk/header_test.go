@@ -66,7 +66,7 @@ func TestHeaderNames(t *testing.T) {
 	}
 }
 
-// A body of an HTTP request has no flags to be told of.
+// A body of an HTTP request has no flags that a message could name.
 func TestHeaderNamesOfAStream(t *testing.T) {
 	for header, want := range map[string]string{
 		"application_id,redirect_ulr": `(the body) has a column "redirect_ulr", which is nearly redirect_url; write redirect_url if that is meant`,

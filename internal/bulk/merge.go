@@ -34,7 +34,7 @@ type Merged struct {
 	Missing, FirstMissing int
 }
 
-// Write calls write for every row of the file with what came of it, in constant
+// Write calls write for every row of the file with its outcome, in constant
 // memory. A row is found by its number and id; one that the batch has for that id in
 // another row, too.
 func (m *Merge) Write(ctx context.Context, write func(Row, tasks.Link) error) (Merged, error) {
@@ -170,7 +170,7 @@ func NewStream(w io.Writer, in *Input, spreadsheet bool) (*Stream, error) {
 	return s, err
 }
 
-// Write adds a row with what came of it.
+// Write adds a row with its outcome.
 func (s *Stream) Write(row Row, l tasks.Link) error { return s.enc.row(row, resultTexts(l)) }
 
 // Flush writes what is left.

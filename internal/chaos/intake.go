@@ -63,7 +63,7 @@ func (r *rig) signUp(ctx context.Context, p *producer) {
 func (r *rig) intakeKinds() []kind {
 	const group = "intake"
 	return []kind{
-		// Somebody takes the group away: all that is in the stream comes again.
+		// Somebody takes the group away: everything in the stream is delivered again.
 		{"intake-group-gone", group, aBit, aBit, func(ctx context.Context, _ occasion) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()

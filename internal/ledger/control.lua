@@ -5,7 +5,7 @@
 -- Returns what it is then: 'running', 'paused', 'cancelled' or 'done'; false where
 -- there is no such batch. What is cancelled stays so. A batch that is done, so that
 -- nothing of it can be cancelled, is left as it is by 'cancel'. What was counted of
--- calls that were refused as wrong begins anew.
+-- calls that were refused as wrong restarts.
 --
 -- What mark has to heed is a field of the account, which it reads anyway: that a
 -- batch is paused, or cancelled and not all of its requests have ended yet.

@@ -64,7 +64,7 @@ func (e *EmptiedError) Error() string {
 		"requests that were accepted before are gone", e.Account)
 }
 
-// Emptied says that the account has to be joined anew.
+// Emptied says that the account has to be joined again.
 func (*EmptiedError) Emptied() bool { return true }
 
 // ID names this ledger: it is made up when it is first asked for, and another

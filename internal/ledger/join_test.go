@@ -127,7 +127,7 @@ func TestJoinSetsTheRate(t *testing.T) {
 	}
 }
 
-// A heartbeat notices that Redis lost the account, whoever joined it anew since.
+// A heartbeat notices that Redis lost the account, whichever process has joined it since.
 func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 	f := newJoining(t)
 	one, other := f.process(false, slow), f.process(false, slow)

@@ -111,7 +111,7 @@ func (l *Ledger) DropEmpty(ctx context.Context) (dropped int, err error) {
 	}
 	var from int
 	var begun int64
-	_, _ = fmt.Sscan(text, &from, &begun) // it begins anew where that cannot be read
+	_, _ = fmt.Sscan(text, &from, &begun) // it starts over if that cannot be read
 	if since := now.Sub(time.UnixMilli(begun)); from == 0 && since >= 0 && since < emptyRound {
 		return 0, nil
 	}

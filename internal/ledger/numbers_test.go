@@ -117,7 +117,7 @@ func TestAnImportIntoADeletedBatch(t *testing.T) {
 			t.Errorf("%d were deleted", n)
 		}
 		tasks.Rows(rows(1, 2))(yield)
-	}, func(r tasks.Result) { t.Errorf("told of %+v", r) })
+	}, func(r tasks.Result) { t.Errorf("reported %+v", r) })
 	if err == nil || !strings.Contains(err.Error(), "import it again") {
 		t.Errorf("got %v", err)
 	}

@@ -68,7 +68,7 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
-		t.Errorf("told of %q", r.paused)
+		t.Errorf("reported %q", r.paused)
 	}
 	if fed := r.feed(); len(fed) > 0 {
 		t.Errorf("%v was fed", fed)
@@ -84,11 +84,11 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 	}
 	r.refuse(ledger.MostRefused - 1)
 	if b := r.batch("spring"); b.Status != ledger.BatchRunning {
-		t.Errorf("%+v: the count began anew when it was resumed", b)
+		t.Errorf("%+v: the count restarted when it was resumed", b)
 	}
 	r.refuse(1)
 	if b := r.batch("spring"); b.Status != ledger.BatchPaused || len(r.paused) != 2 {
-		t.Errorf("%+v, told of %q", b, r.paused)
+		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 	r.callOff("spring")
 	if b := r.batch("spring"); b.Status != ledger.BatchCancelled || b.Reason != "" {
@@ -107,6 +107,6 @@ func TestABatchThatAPersonPaused(t *testing.T) {
 	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
 	r.must(err)
 	if b := r.batch("spring"); b.Status != ledger.BatchPaused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
-		t.Errorf("%+v, told of %q", b, r.paused)
+		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 }
