@@ -40,7 +40,8 @@ func (r *rig) killedImport(full bool) inject {
 	return func(ctx context.Context, o occasion) error {
 		random := rand.New(rand.NewPCG(r.cfg.seed, o.chance))
 		name := fmt.Sprintf("killed-%d", o.at.Milliseconds())
-		cfg := tasks.Config{Account: account}
+		cfg := hooked
+		cfg.Account = account
 		if full {
 			cfg.MaxBacklog = 20 + random.IntN(200)
 		}

@@ -54,8 +54,8 @@ func (p *process) signal(s syscall.Signal) {
 }
 
 // complaint says what is wrong with how the process ended; nothing where it was
-// killed, stopped well, or never came up because Redis was away: then whoever
-// runs it starts it again.
+// killed, stopped well, or never came up because Redis was away or a replica: then
+// whoever runs it starts it again.
 func (p *process) complaint() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,8 +64,10 @@ func (p *process) complaint() string {
 	switch {
 	case killed, p.stopped && code == 0, code == 1 && !p.cameUp():
 		return ""
-	case p.stopped && p.cmd.ProcessState.String() == "signal: terminated" && !p.cameUp():
-		return "" // it was so young that it did not listen to signals yet
+	case code == 78 && strings.Contains(p.tail(), "is a replica"):
+		return ""
+	case p.stopped && !p.cameUp() && (code == 143 || p.cmd.ProcessState.String() == "signal: terminated"):
+		return "" // it had not joined yet, or was so young that it did not listen to signals
 	case p.stopped:
 		return fmt.Sprintf("a worker that was stopped softly ended with %s; the end of %s:\n%s", p.cmd.ProcessState, filepath.Base(p.log), p.tail())
 	}
