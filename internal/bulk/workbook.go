@@ -243,9 +243,9 @@ func (in *Input) lookAtNumbers(parts *zip.Reader, sheet string, c *sheetCopy) er
 	}
 	defer func() { _ = text.Close() }() // it was only read
 	numbers := 0
-	err = eachCell(text, func(row, column int, kind, value string) {
+	err = eachCell(text, func(row, column int, kind string, filled bool) {
 		isNumber := kind == "" || kind == "n"
-		if column == c.id && row > c.header && isNumber && value != "" && (row > len(c.padded) || !c.padded[row-1]) {
+		if column == c.id && row > c.header && isNumber && filled && (row > len(c.padded) || !c.padded[row-1]) {
 			numbers++
 		}
 	})
@@ -253,7 +253,7 @@ func (in *Input) lookAtNumbers(parts *zip.Reader, sheet string, c *sheetCopy) er
 		return fmt.Errorf("sheet %q is damaged: %w", sheet, err)
 	}
 	if numbers > 0 {
-		in.warnings = append(in.warnings, fmt.Sprintf("the application ids of %d rows are numbers in the sheet, not text: it has lost any leading zeros of them, "+
+		in.warnings = append(in.warnings, fmt.Sprintf("application ids that are numbers in the sheet, not text: %d; it has lost any leading zeros of them, "+
 			"and all digits after the %dth; where your ids have such, format the column as text and enter them again", numbers, exactDigits))
 	}
 	return nil
@@ -313,9 +313,9 @@ func readPart(parts *zip.Reader, name string, to any) error {
 }
 
 // eachCell walks through a sheet to its end. Rows count from 1, columns from 0.
-func eachCell(sheet io.Reader, tell func(row, column int, kind, value string)) error {
+func eachCell(sheet io.Reader, tell func(row, column int, kind string, filled bool)) error {
 	decoder := xml.NewDecoder(sheet)
-	row, column, kind, value, inValue, depth := 0, -1, "", "", false, 0
+	row, column, kind, filled, inValue, depth := 0, -1, "", false, false, 0
 	for {
 		token, err := decoder.RawToken()
 		switch {
@@ -336,7 +336,7 @@ func eachCell(sheet io.Reader, tell func(row, column int, kind, value string)) e
 					row = n
 				}
 			case "c":
-				column, kind, value = column+1, attribute(t, "t"), ""
+				column, kind, filled = column+1, attribute(t, "t"), false
 				if at, _, err := excelize.CellNameToCoordinates(attribute(t, "r")); err == nil {
 					column = at - 1
 				}
@@ -344,16 +344,14 @@ func eachCell(sheet io.Reader, tell func(row, column int, kind, value string)) e
 				inValue = true
 			}
 		case xml.CharData:
-			if inValue {
-				value += string(t)
-			}
+			filled = filled || inValue && len(t) > 0
 		case xml.EndElement:
 			depth--
 			switch t.Name.Local {
 			case "v":
 				inValue = false
 			case "c":
-				tell(row, column, kind, value)
+				tell(row, column, kind, filled)
 			}
 		}
 	}

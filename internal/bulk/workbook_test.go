@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +88,7 @@ func TestWorkbookCells(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 		}
 	}
-	if got := fmt.Sprint(in.Warnings()); !strings.Contains(got, "2 sheets") || !strings.Contains(got, "application ids of 1 rows are numbers") {
+	if got := fmt.Sprint(in.Warnings()); !strings.Contains(got, "2 sheets") || !strings.Contains(got, "application ids that are numbers in the sheet, not text: 1;") {
 		t.Errorf("warned of %s", got)
 	}
 	if used, _ := in.Mapping(); fmt.Sprint(used) != "[{application_id Application ID} {expiry_minutes Expiry minutes} {document_optional document_optional}]" {
@@ -211,4 +213,23 @@ func FuzzSheet(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A value that comes in many parts costs what its length does.
+func TestCellInManyParts(t *testing.T) {
+	const parts = 100_000
+	sheet := "<row><c><v>" + strings.Repeat("1<!---->", parts) + "</v></c><c><v></v></c></row>"
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var filled []bool
+	if err := eachCell(strings.NewReader(sheet), func(_, _ int, _ string, has bool) { filled = append(filled, has) }); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if !slices.Equal(filled, []bool{true, false}) {
+		t.Errorf("the cells are filled: %v", filled)
+	}
+	if cost := after.TotalAlloc - before.TotalAlloc; cost > parts*1000 {
+		t.Errorf("it took %d bytes for a cell of %d", cost, parts)
+	}
 }
