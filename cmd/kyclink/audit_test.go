@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,5 +51,22 @@ func TestCommandsAreAudited(t *testing.T) {
 	}
 	if _, text, _ := kyclink(t, settings, "audit"); !strings.Contains(text, whoami()) || strings.Contains(text, "A-1") {
 		t.Errorf("audit prints\n%s", text)
+	}
+}
+
+// A run on a Redis that others use is recorded, with the batch that it made.
+func TestARunIsAudited(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	_, setting := upstream(t, "{}")
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	out := filepath.Join(t.TempDir(), "links.csv")
+	if code, _, stderr := kyclink(t, settings, "run", peopleFile(t, 2), "-o", out, "--simulate"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	_, stdout, _ := kyclink(t, settings, "audit", "--json")
+	got := ndjsonOf[audited](t, stdout)
+	if len(got) != 1 || got[0].By != whoami() || got[0].Action != "batches.run" || !strings.HasPrefix(got[0].Target, "run:links.csv:") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -181,6 +181,9 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	if err != nil {
 		return p, err
 	}
+	if err := o.audit(ctx, e, job.Batch); err != nil {
+		return p, err
+	}
 	beside, err := newLookout(ctx, e, bar, job.Batch)
 	if err != nil {
 		return p, err
@@ -214,6 +217,15 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 		return p, &codeError{code: exitNotCreated}
 	}
 	return p, nil
+}
+
+// audit records the run where others use its Redis: after the process has joined the
+// account, as one that is refused must change nothing.
+func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
+	if e.cfg.EmbeddedRedis() {
+		return nil
+	}
+	return e.audit(ctx, "batches.run", batch)
 }
 
 // target checks the flags, and gives the file that is to be written.
