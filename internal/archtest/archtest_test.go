@@ -35,7 +35,7 @@ func arrows() map[string][]string {
 		"internal/ledger":           {"tasks", "internal/fault", "internal/record", "internal/admission"},
 		"internal/admission":        {"internal/fault", "internal/record"},
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", "internal/record", "internal/retryafter"},
-		"internal/bulk":             {"tasks", "internal/fault", "internal/record"},
+		"internal/bulk":             {"tasks", "internal/fault", "internal/legible", "internal/record"},
 		"internal/intake":           {"tasks", "internal/fault", "internal/record"},
 		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/legible", "internal/record"},
 		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", "internal/record"},
