@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -180,24 +179,28 @@ func (n *count) read(ctx context.Context, ids []string) ([]counted, error) {
 	}); err != nil && len(ids) > 0 {
 		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
 	}
-	return n.understand(ctx, ids, headers)
+	texts := make([]string, len(headers))
+	for i, header := range headers {
+		texts[i] = header.Val()
+	}
+	return n.understand(ctx, ids, texts)
 }
 
-func (n *count) understand(ctx context.Context, ids []string, headers []*redis.StringCmd) ([]counted, error) {
+func (n *count) understand(ctx context.Context, ids, headers []string) ([]counted, error) {
 	rows := make([]counted, len(ids))
 	for i, id := range ids {
 		rows[i].id = n.hash(id)
-		if headers[i].Val() == "" {
+		if headers[i] == "" {
 			continue
 		}
-		r, err := record.Parse(id, []byte(headers[i].Val()))
+		r, err := record.Parse(id, []byte(headers[i]))
 		if err != nil {
 			return nil, err
 		}
 		if r.Batch != n.batch {
 			continue
 		}
-		rows[i].state, rows[i].dups = headers[i].Val()[1], uint32(r.PossibleDuplicates) //nolint:gosec // four digits
+		rows[i].state, rows[i].dups = headers[i][1], uint32(r.PossibleDuplicates) //nolint:gosec // four digits
 		for generation := 1; generation < r.Generation; generation++ {
 			old, err := n.rdb.GetRange(ctx, n.keys.Old(id, generation), 0, record.HeaderLen-1).Result()
 			if err != nil {
@@ -251,48 +254,36 @@ func (n *count) moved(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what moves: %w", err)
 	}
-	return slices.Collect(maps.Keys(s.states())), nil
+	return s.ids(), nil
 }
 
-// last looks at what moved lately in the same step as at the counters, a bounded
-// number of each.
+// last reads what moved lately in the same step as the counters.
 func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
-	var hash *redis.MapStringStringCmd
-	var queued []*redis.StringSliceCmd
-	var calls *redis.StringSliceCmd
-	var events *redis.XMessageSliceCmd
-	headers := make([]*redis.StringCmd, len(moving))
-	within := &redis.ZRangeBy{Count: movedPage,
-		Min: strconv.FormatInt(n.after.UnixMilli(), 10), Max: strconv.FormatInt(n.after.Add(soon).UnixMilli(), 10)}
-	if _, err := n.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		hash = pipe.HGetAll(ctx, n.keys.Batch(n.batch))
-		for i, id := range moving {
-			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, record.HeaderLen-1)
-		}
-		for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
-			queued = append(queued, pipe.ZRangeByScore(ctx, n.keys.Queued(lane), within))
-		}
-		calls = pipe.ZRange(ctx, n.keys.Calls(), 0, movedPage-1)
-		events = pipe.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedPage)
-		return nil
-	}); err != nil {
+	args := []any{n.batch, n.since, n.after.UnixMilli(), n.after.Add(soon).UnixMilli(), movedPage}
+	for _, id := range moving {
+		args = append(args, id)
+	}
+	reply, err := n.recount.Run(ctx, n.rdb, []string{n.keys.Tag()}, args...).Slice()
+	if err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
 	}
-	s := sets{queued: [][]string{queued[0].Val(), queued[1].Val()}, calls: calls.Val(), events: events.Val()}
-	if max(len(s.queued[0]), len(s.queued[1]), len(s.calls), len(s.events)) == movedPage {
+	if len(reply) == 0 {
 		return Batch{}, ErrMoves
 	}
-	rows, err := n.understand(ctx, moving, headers)
+	hash := map[string]string{}
+	for pair := range slices.Chunk(reply[0].([]any), 2) {
+		hash[pair[0].(string)] = pair[1].(string)
+	}
+	var ids, headers []string
+	for pair := range slices.Chunk(reply[1:], 2) {
+		ids, headers = append(ids, pair[0].(string)), append(headers, pair[1].(string))
+	}
+	rows, err := n.understand(ctx, ids, headers)
 	if err != nil {
 		return Batch{}, err
-	}
-	for id, state := range s.states() {
-		if i, found := n.find(n.hash(id)); found && state != 0 && n.rows[i].state != 0 {
-			n.rows[i].state = state
-		}
 	}
 	for _, r := range rows {
 		n.know(r)
 	}
-	return parseBatch(n.batch, hash.Val())
+	return parseBatch(n.batch, hash)
 }

@@ -2,8 +2,8 @@ package ledger
 
 import (
 	"context"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -98,24 +98,17 @@ func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
 	})
 }
 
-// states are what being there says of a request.
-func (s sets) states() map[string]byte {
-	states := map[string]byte{}
-	for _, id := range s.again {
-		states[id] = 0 // it may have been fed since
-	}
+// ids are those of the requests that are there, each once.
+func (s sets) ids() []string {
+	ids := slices.Clone(s.again)
 	for _, e := range s.events {
 		id, _ := e.Values["application_id"].(string)
-		kind, _ := e.Values["type"].(string)
-		states[id] = record.State(strings.TrimPrefix(kind, "link.")).Letter()
+		ids = append(ids, id)
 	}
 	for _, call := range s.calls {
-		states[record.CallOf(call)] = record.Calling.Letter()
+		ids = append(ids, record.CallOf(call))
 	}
-	for _, queued := range s.queued {
-		for _, id := range queued {
-			states[id] = record.Queued.Letter()
-		}
-	}
-	return states
+	ids = append(ids, slices.Concat(s.queued...)...)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }

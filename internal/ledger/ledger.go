@@ -70,6 +70,9 @@ var retryLua string
 //go:embed hide.lua
 var hideLua string
 
+//go:embed recount.lua
+var recountLua string
+
 //go:embed feed.lua
 var feedLua string
 
@@ -142,7 +145,7 @@ type Ledger struct {
 	touched atomic.Pointer[string] // the id of the ledger that [Ledger.Touch] found last
 	written atomic.Pointer[written]
 
-	end, retry, feed, restore, report, pass, hide *redis.Script
+	end, retry, feed, restore, report, pass, hide, recount *redis.Script
 
 	members membership
 	upkeep  upkeep
@@ -166,7 +169,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	l := &Ledger{
 		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
 		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
-		members: newMembership(script), pass: script(passLua), hide: script(hideLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
+		members: newMembership(script), pass: script(passLua), hide: script(hideLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
