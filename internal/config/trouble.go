@@ -105,7 +105,8 @@ func (s server) unreachable(ctx context.Context, err error) error {
 		return failed("answers with an error: %v", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return failed("has a certificate that cannot be verified: %v; correct the URL's host, or add the CA's certificate to the system's (SSL_CERT_FILE)", err)
-	case strings.HasPrefix(err.Error(), "redis: "): // go-redis' own words for what it cannot read
+	case strings.HasPrefix(err.Error(), "redis: can't parse"), strings.HasPrefix(err.Error(), "redis: invalid reply"):
+		// go-redis has no type for an answer that is not Redis' protocol.
 		return failed("is no Redis, by its answer: %v; check the address and the port", err)
 	case ctx.Err() != nil:
 		return failed("cannot be reached: no answer within %s (%v); check the address, the network, and whether the URL "+
