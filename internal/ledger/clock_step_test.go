@@ -108,6 +108,35 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	})
 }
 
+// What was looked at while Redis' clock was a day ahead is looked at again when it is not.
+func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
+	t.Parallel()
+	own, clock := redistest.StartWithClock(t)
+	b := newBenchAt(t, own)
+	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+	b.must(clock.Set(0))
+	b.ended("A-1").open(false)
+	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
+	b.must(err)
+	look := func() (requests, deliveries int) {
+		refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Minute)
+		b.must(err)
+		stalled, _, err := b.ledger.StalledDeliveries(t.Context(), time.Minute)
+		b.must(err)
+		return len(refs), len(stalled)
+	}
+	b.must(clock.Set(24 * time.Hour))
+	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
+		t.Fatalf("%d requests and %d deliveries are due a day later", requests, deliveries)
+	}
+	b.must(clock.Set(0))
+	look() // they are due from now on
+	b.must(clock.Set(2 * time.Minute))
+	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
+		t.Errorf("%d requests and %d deliveries are due; want one of each", requests, deliveries)
+	}
+}
+
 // A judge that has heard of a process a moment before Redis' clock goes forward takes it
 // for dead in none of the ways, although it has not noticed the step by a heartbeat yet.
 func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {

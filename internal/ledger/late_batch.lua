@@ -4,6 +4,20 @@
 -- Returns {'1' where there is more to look at now, id, raw record, ...}. A batch
 -- is walked through again after a minute, until nothing of it is open: who ends
 -- what was given may die, and what is being called may be held or put back.
+
+-- One whose not_after has passed is due within a minute, unless it was put back while the
+-- clock was ahead: then it is due now. A page of them is read, another each time.
+local later = '(' .. ms(now + 60000)
+local ahead = redis.call('ZCOUNT', batch_deadlines_key(), later, '+inf')
+if ahead > 0 then
+  local from = now % math.max(1, ahead - 9)
+  for _, n in ipairs(redis.call('ZRANGEBYSCORE', batch_deadlines_key(), later, '+inf', 'LIMIT', ms(from), 10)) do
+    if tonumber(redis.call('HGET', batch_key(n), 'not_after') or now + 1) <= now then
+      redis.call('ZADD', batch_deadlines_key(), ms(now), n)
+    end
+  end
+end
+
 local batch = redis.call('ZRANGEBYSCORE', batch_deadlines_key(), '-inf', ms(now), 'LIMIT', 0, 1)[1]
 if not batch then return { '' } end
 local counts = batch_key(batch)

@@ -63,11 +63,11 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
     doubt(h)
     report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', tally_of(h.batch))
-  elseif h.attempts > 0 and h.changed <= now then -- else the clock went back since its fault
+  elseif h.attempts > 0 then
     -- asynq forwards by the clock of whichever worker looks first, and that may be
     -- off: what is early by less than a second is let go.
     local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
-    if due >= now + 1000 then return { 'early', raw, ms(due - now), '' } end
+    if due >= now + 1000 and pauses(h, due) then return { 'early', raw, ms(due - now), '' } end
   end
 
   local verdict, wait, reason = 'expired', '0', ''

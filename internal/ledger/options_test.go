@@ -105,6 +105,12 @@ func (b *bench) expireAll() (ended int) {
 // late all the same.
 func TestALateBatchIsLookedThroughAgain(t *testing.T) {
 	t.Parallel()
+	t.Run("when that time has come", func(t *testing.T) { lateBatchAgain(t, time.Unix(0, 0)) })
+	t.Run("when Redis' clock, which was a day ahead, is right again", func(t *testing.T) { lateBatchAgain(t, time.Now().Add(24*time.Hour)) })
+}
+
+func lateBatchAgain(t *testing.T, at time.Time) {
+	t.Parallel()
 	b := newBench(t)
 	due := time.Now().Add(5 * time.Second)
 	b.begin(tasks.Options{NotAfter: due}, rows(1, 3)...)
@@ -119,7 +125,7 @@ func TestALateBatchIsLookedThroughAgain(t *testing.T) {
 	if again, err := b.rdb.ZScore(t.Context(), deadlines, "1").Result(); err != nil || again < float64(time.Now().Add(30*time.Second).UnixMilli()) {
 		t.Errorf("it is looked through again at %.0f, %v", again, err)
 	}
-	b.must(b.rdb.ZAdd(t.Context(), deadlines, redis.Z{Member: "1", Score: 1}).Err()) // that time has come
+	b.must(b.rdb.ZAdd(t.Context(), deadlines, redis.Z{Member: "1", Score: float64(at.UnixMilli())}).Err())
 	if n := b.expireAll(); n != 1 {
 		t.Errorf("%d ended, want the one that was held", n)
 	}

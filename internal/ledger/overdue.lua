@@ -6,14 +6,15 @@
 -- are looked at again after as long; others leave the set.
 local queued = queued_key(ARGV[1])
 
--- What is due in the future, and came to its state in the future as well, was written
--- before the clock went back: it is due. A page of them is looked at, another each time.
+-- What is due in the future, and does not pause, was written while the clock was ahead:
+-- it is due. A page of them is read, another each time.
 local ahead = redis.call('ZCOUNT', queued, '(' .. ms(now), '+inf')
 if ahead > 0 then
   local from = now % math.max(1, ahead - ARGV[3] + 1)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'LIMIT', ms(from), ARGV[3])) do
-    local h = peek(id)
-    if h and h.changed > now then redis.call('ZADD', queued, ms(now), id) end
+  local page = redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), ARGV[3])
+  for i = 1, #page, 2 do
+    local h = peek(page[i])
+    if h and not pauses(h, tonumber(page[i + 1])) then redis.call('ZADD', queued, ms(now), page[i]) end
   end
 end
 

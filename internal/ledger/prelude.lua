@@ -103,3 +103,11 @@ local function other_kind(kind)
   local joined = redis.call('HEXISTS', GATE, 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
   return joined and kind == 'simulated' and 'unknown'
 end
+
+-- pauses says that a request is queued for a moment to come because its last fault wants
+-- a pause, which is an hour at most. Any other such moment was written while the clock
+-- was ahead.
+local LONGEST_PAUSE = 3600000
+local function pauses(h, due)
+  return due > now and h.changed <= now and due <= h.changed + LONGEST_PAUSE
+end

@@ -5,14 +5,18 @@
 -- Returns {how many it looked at, event, application id, host ...}. They are looked
 -- at again after as long.
 
--- What is due in the future, and was made or tried in the future as well, was written
--- before the clock went back: it is due. A page of them is read, another each time.
+-- What is due in the future was made or tried before, and waits for 15 h at most (see
+-- CallbackPauses), unless it was written while the clock was ahead: then it is due. A
+-- page of them is read, another each time.
+local LONGEST_PAUSE = 54000000
 local ahead = redis.call('ZCOUNT', pending_key(), '(' .. ms(now), '+inf')
 if ahead > 0 then
   local from = now % math.max(1, ahead - ARGV[2] + 1)
-  for _, event in ipairs(redis.call('ZRANGEBYSCORE', pending_key(), '(' .. ms(now), '+inf', 'LIMIT', ms(from), ARGV[2])) do
-    local d = redis.call('HMGET', delivery_key(event), 'created_at', 'at')
-    if math.max(tonumber(d[1] or 0), tonumber(d[2] or 0)) > now then redis.call('ZADD', pending_key(), ms(now), event) end
+  local page = redis.call('ZRANGEBYSCORE', pending_key(), '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), ARGV[2])
+  for i = 1, #page, 2 do
+    local d = redis.call('HMGET', delivery_key(page[i]), 'created_at', 'at')
+    local last = math.max(tonumber(d[1] or 0), tonumber(d[2] or 0))
+    if last > now or tonumber(page[i + 1]) > last + LONGEST_PAUSE then redis.call('ZADD', pending_key(), ms(now), page[i]) end
   end
 end
 
