@@ -79,6 +79,7 @@ type person struct {
 	acknowledged int       // the latest generation that was; 0: none
 	at           time.Time // when it was first
 	asked        int       // the latest generation that somebody asked for
+	since        time.Time // when it was first: it was accepted between then and its acknowledgement
 	cancelled    bool      // somebody asked for that, whatever came of it
 }
 
@@ -103,7 +104,9 @@ func (b *book) ask(id string, generation int) {
 		b.people[id] = p
 		b.ids = append(b.ids, id)
 	}
-	p.asked = max(p.asked, generation)
+	if generation > p.asked {
+		p.asked, p.since = generation, time.Now()
+	}
 }
 
 func (b *book) acknowledge(id string, generation int) {
