@@ -105,8 +105,8 @@ local function other_kind(kind)
 end
 
 -- pauses says that a request is queued for a moment to come because its last fault wants
--- a pause, which is an hour at most (a minute is added as tolerance). Any other such moment was written while the clock
--- was ahead.
+-- a pause: an hour at most, and a minute as tolerance. Any other such moment was written
+-- while the clock was ahead.
 local LONGEST_PAUSE = 3660000
 local function pauses(h, due)
   return due > now and h.changed <= now and due <= h.changed + LONGEST_PAUSE
