@@ -73,7 +73,7 @@ func (e evidence) conserved() (found []string) {
 // forgotten is what was acknowledged and is not known any more.
 func (e evidence) forgotten() (found []string) {
 	for _, id := range sortedIDs(e.asked) {
-		if p := e.asked[id]; e.upset.within(p.since, p.at) > 0 {
+		if p := e.asked[id]; e.upset.forgot(p.at) || e.upset.within(p.since, p.at) > 0 {
 			continue
 		} else if len(e.records[id]) == 0 && p.acknowledged > 0 {
 			found = append(found, fmt.Sprintf("%s was acknowledged and is lost", id))
