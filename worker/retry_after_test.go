@@ -18,7 +18,7 @@ func TestARetryAfterOfHoursDoesNotOutlastTheGate(t *testing.T) {
 		ref := b.accept("A-1")
 		delay, again := isLater(p.take(t.Context(), ref))
 		if !again || delay > time.Minute {
-			t.Errorf("%s: it comes again (%v) after %v", fault, again, delay)
+			t.Errorf("%s: it is retried (%v) after %v", fault, again, delay)
 		}
 		if wait := time.Until(b.status().Gate.NextProbe); fault == "http_429" && (wait < 9*time.Minute || wait > 10*time.Minute) {
 			t.Errorf("the next probe is in %v", wait)

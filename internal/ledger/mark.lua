@@ -59,7 +59,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
     if not over then return { 'busy', raw, '0', '' } end
     if hold == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
     -- Whether the attempt made a link is unknown: it died with its process, or Redis
-    -- lost what came of it.
+    -- lost its outcome.
     doubt(h)
     report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', tally_of(h.batch))

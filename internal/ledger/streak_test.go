@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A break in reaching Redis, and a step of its clock against the monotonic one, begin
-// anew the time in which a process may judge others dead.
+// A break in reaching Redis, and a step of its clock against the monotonic one, restart
+// the time in which a process may judge others dead.
 func TestUnbroken(t *testing.T) {
 	type beat struct {
 		after time.Duration // the previous one

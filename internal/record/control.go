@@ -13,15 +13,5 @@ func (k Keys) Off(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), 
 // others of its batch, and the task stands for nothing any more.
 const Paused Verdict = "paused"
 
-// Letter is what a header has for the state.
-func (s State) Letter() byte {
-	for letter, state := range stateLetters {
-		if state == s {
-			return letter
-		}
-	}
-	return 0
-}
-
 // StateOf is the state that a header has the letter for, "" for no such letter.
 func StateOf(letter byte) State { return stateLetters[letter] }
