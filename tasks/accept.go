@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Row is one request of a batch and the number of its row in the input, from 1.
@@ -45,7 +45,7 @@ type place struct {
 
 // accepted is what became of one row.
 type accepted struct {
-	record record.Record
+	record request.Record
 	made   bool // by this call
 	err    error
 	later  bool // it repeats a row before it, and is to be asked for after that
@@ -61,7 +61,7 @@ type line struct {
 // sight is what was seen of an id: its latest generation, or why that cannot be read;
 // neither where there is none, or nobody has looked.
 type sight struct {
-	record *record.Record
+	record *request.Record
 	broken error
 }
 
@@ -72,8 +72,8 @@ type verdict struct {
 	row        int    // of its batch, which the next generation keeps
 	joined     bool
 	later      bool
-	err        error          // for the asker
-	old        *record.Record // the answer, where an earlier generation is asked for
+	err        error           // for the asker
+	old        *request.Record // the answer, where an earlier generation is asked for
 }
 
 // acceptAll accepts rows in one atomic step, which writes the chunk with lines
@@ -176,7 +176,7 @@ func (c *Client) decideAll(ctx context.Context, at place, rows []Row, firsts []i
 }
 
 // leaves is the record as the script leaves it, nil where only the script knows.
-func (v verdict) leaves(at place, row Row, known *record.Record) *record.Record {
+func (v verdict) leaves(at place, row Row, known *request.Record) *request.Record {
 	switch {
 	case v.err != nil:
 		return nil
@@ -189,7 +189,7 @@ func (v verdict) leaves(at place, row Row, known *record.Record) *record.Record 
 }
 
 // decide is [judge], and what an earlier generation has to say.
-func (c *Client) decide(ctx context.Context, at place, req Request, known *record.Record) (verdict, error) {
+func (c *Client) decide(ctx context.Context, at place, req Request, known *request.Record) (verdict, error) {
 	v := judge(req, known, at.notAfter, c.now())
 	earlier := known != nil && req.Generation != 0 && req.Generation < known.Generation
 	switch {
@@ -217,7 +217,7 @@ func (c *Client) decide(ctx context.Context, at place, req Request, known *recor
 
 // judge decides what becomes of a request whose latest generation is known, or
 // nil where the id is not. notAfter is for requests that give none.
-func judge(req Request, known *record.Record, notAfter, now time.Time) verdict {
+func judge(req Request, known *request.Record, notAfter, now time.Time) verdict {
 	if !req.NotAfter.IsZero() {
 		notAfter = req.NotAfter
 	}
@@ -239,7 +239,7 @@ func judge(req Request, known *record.Record, notAfter, now time.Time) verdict {
 	case want < known.Generation:
 	case want == known.Generation:
 		v.err = conflict(req, known)
-		if v.err == nil && req.Lane == Interactive && known.Lane == record.Bulk {
+		if v.err == nil && req.Lane == Interactive && known.Lane == request.Bulk {
 			v.op = "promote" // if it still waits when the script looks
 		}
 	case want > known.Generation+1 || !known.State.Ended():
@@ -256,7 +256,7 @@ func pastError() error {
 	return invalid([]Problem{{"not_after", "has passed already"}})
 }
 
-func conflict(req Request, known *record.Record) error {
+func conflict(req Request, known *request.Record) error {
 	if keys := differences(known.Content, req.content()); len(keys) > 0 {
 		return &ConflictError{req.ApplicationID, keys}
 	}
@@ -359,7 +359,7 @@ func records(reply []any, at place, rows []Row, firsts []int) ([]sight, error) {
 		if next++; raw == "" {
 			continue
 		}
-		if r, err := record.Parse(row.Request.ApplicationID, []byte(raw)); err != nil {
+		if r, err := request.Parse(row.Request.ApplicationID, []byte(raw)); err != nil {
 			seen[i].broken = err
 		} else {
 			seen[i].record = &r
@@ -382,7 +382,7 @@ func order(lines []line) (text []byte, joined int) {
 }
 
 // content is what of a row is stored.
-func content(at place, row Row) record.Content {
+func content(at place, row Row) request.Content {
 	c := row.Request.content()
 	c.By = at.by
 	if at.batch != 0 {
@@ -392,14 +392,14 @@ func content(at place, row Row) record.Content {
 }
 
 // firstRecord is what the script writes for a request that was unknown.
-func firstRecord(at place, row Row, when time.Time) *record.Record {
-	r := &record.Record{
-		ApplicationID: row.Request.ApplicationID, State: record.Waiting, Lane: record.Lane(row.Request.Lane),
+func firstRecord(at place, row Row, when time.Time) *request.Record {
+	r := &request.Record{
+		ApplicationID: row.Request.ApplicationID, State: request.Waiting, Lane: request.Lane(row.Request.Lane),
 		Generation: 1, Run: 1, Batch: at.batch, AcceptedAt: when, ChangedAt: when,
 		Deadline: !row.Request.NotAfter.IsZero(), Content: content(at, row),
 	}
 	if row.Request.Lane == Interactive {
-		r.State, r.Turn = record.Queued, 1
+		r.State, r.Turn = request.Queued, 1
 	}
 	return r
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // room is how many requests that are new to it each lane still takes.
@@ -28,11 +28,11 @@ func parseRoom(reply []any) (room, error) {
 
 // take gives a request its place, or refuses it where the lane that it is new to
 // has none. known is what is known of its id.
-func (r room) take(v verdict, lane Lane, known *record.Record, limit int) verdict {
+func (r room) take(v verdict, lane Lane, known *request.Record, limit int) verdict {
 	switch v.op {
 	case "new", "next":
 	case "promote":
-		if known.State != record.Waiting && known.State != record.Queued {
+		if known.State != request.Waiting && known.State != request.Queued {
 			return v
 		}
 	default:

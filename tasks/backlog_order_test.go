@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -55,7 +55,7 @@ func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
 	for name, damage := range map[string]func(b *bench, key string){
 		"newer":   func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err()) },
 		"header":  func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 4, "xyz").Err()) },
-		"content": func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, record.HeaderLen, "xyz").Err()) },
+		"content": func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, request.HeaderLen, "xyz").Err()) },
 		"short":   func(b *bench, key string) { b.must(b.rdb.Set(t.Context(), key, "1w", 0).Err()) },
 	} {
 		t.Run(name, func(t *testing.T) {

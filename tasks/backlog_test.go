@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,12 +36,12 @@ func (b *bench) fill(prefix string, n int) {
 }
 
 // backlog counts the records of a lane that wait or are queued.
-func (b *bench) backlog(lane record.Lane) (n int) {
+func (b *bench) backlog(lane request.Lane) (n int) {
 	b.Helper()
 	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
 	b.must(err)
 	for _, key := range keys {
-		if r := b.record(key[len(b.keys.Tag())+1:]); r.Lane == lane && (r.State == record.Waiting || r.State == record.Queued) {
+		if r := b.record(key[len(b.keys.Tag())+1:]); r.Lane == lane && (r.State == request.Waiting || r.State == request.Queued) {
 			n++
 		}
 	}
@@ -56,10 +56,10 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	b.enqueue(tasks.Request{ApplicationID: "A-2"})
 	b.refuse(tasks.Request{ApplicationID: "A-3"}, "backlog_full", text)
 	b.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
-	b.become("bulk-2", record.Queued)
+	b.become("bulk-2", request.Queued)
 	b.refuse(tasks.Request{ApplicationID: "bulk-2"}, "backlog_full", text)
 	b.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
-	if r := b.record("bulk-0"); r.Lane != record.Bulk || r.State != record.Waiting {
+	if r := b.record("bulk-0"); r.Lane != request.Bulk || r.State != request.Waiting {
 		t.Errorf("what was not brought forward is %+v", r)
 	}
 	if _, err := b.client.Get(t.Context(), "A-3"); !errors.Is(err, tasks.ErrNotFound) {
@@ -72,7 +72,7 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	b.refuse(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":2}`)}, "conflict", "metadata")
 	b.refuse(tasks.Request{ApplicationID: "A-9", Generation: 3}, "generation_gap", "unknown")
 
-	b.become("bulk-3", record.Created) // needs no room, whatever it is asked for with
+	b.become("bulk-3", request.Created) // needs no room, whatever it is asked for with
 	answers, err := b.client.EnqueueEach(t.Context(), []tasks.Request{{ApplicationID: "A-5"}, {ApplicationID: "bulk-3"}})
 	b.must(err)
 	if tasks.ReasonOf(answers[0].Err) != "backlog_full" || answers[1].Err != nil || answers[1].Link.Status != tasks.Created {
@@ -80,11 +80,11 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	}
 
 	// What leaves the lane makes room for one.
-	b.become("A-1", record.Created)
-	b.must(b.rdb.ZRem(t.Context(), b.keys.Queued(record.Interactive), "A-1").Err())
+	b.become("A-1", request.Created)
+	b.must(b.rdb.ZRem(t.Context(), b.keys.Queued(request.Interactive), "A-1").Err())
 	b.enqueue(tasks.Request{ApplicationID: "bulk-0"})
 	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "backlog_full", text)
-	if r := b.record("A-1"); r.Generation != 1 || r.State != record.Created {
+	if r := b.record("A-1"); r.Generation != 1 || r.State != request.Created {
 		t.Errorf("whose next generation was refused is %+v", r)
 	}
 }
@@ -114,10 +114,10 @@ func TestTheBacklogIsExact(t *testing.T) {
 		})
 	}
 	b.must(group.Wait())
-	if n := b.backlog(record.Interactive); n != most || accepted.Load() != most || refused.Load() != producers*each-most {
+	if n := b.backlog(request.Interactive); n != most || accepted.Load() != most || refused.Load() != producers*each-most {
 		t.Errorf("%d wait, %d were accepted and %d refused; at most %d may wait", n, accepted.Load(), refused.Load(), most)
 	}
-	if n, err := b.rdb.ZCard(t.Context(), b.keys.Queued(record.Interactive)).Result(); err != nil || n != most {
+	if n, err := b.rdb.ZCard(t.Context(), b.keys.Queued(request.Interactive)).Result(); err != nil || n != most {
 		t.Errorf("%d are queued, %v", n, err)
 	}
 }
@@ -201,7 +201,7 @@ func (b *bench) drain(over <-chan struct{}, most int) {
 		if err != nil && !errors.Is(err, redis.Nil) || waiting > most {
 			b.Errorf("%d wait, and %d may (%v)", waiting, most, err)
 		}
-		if n := b.backlog(record.Bulk); n > most {
+		if n := b.backlog(request.Bulk); n > most {
 			b.Errorf("%d wait by their records, and %d may", n, most)
 		}
 		b.endSome(20)
@@ -214,11 +214,11 @@ func (b *bench) endSome(most int) {
 	b.must(err)
 	for _, key := range keys {
 		id := key[len(b.keys.Tag())+1:]
-		if most == 0 || b.record(id).State != record.Waiting {
+		if most == 0 || b.record(id).State != request.Waiting {
 			continue
 		}
 		most--
-		b.become(id, record.Cancelled)
+		b.become(id, request.Cancelled)
 		b.must(b.rdb.HIncrBy(context.Background(), b.keys.State(), "waiting", -1).Err())
 	}
 }
@@ -236,7 +236,7 @@ func TestAnImportThatWaitsCanBeStopped(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	if n := b.backlog(record.Bulk); n != 3 {
+	if n := b.backlog(request.Bulk); n != 3 {
 		t.Errorf("%d wait", n)
 	}
 	if order, err := b.rdb.HGet(t.Context(), b.keys.Order(1), "0").Result(); err != nil || order != "0\n1 R-0\n2 R-1\n3 R-2\n" {

@@ -10,7 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -77,7 +77,7 @@ func (b *bench) order(batch int) map[string]string {
 	return b.rdb.HGetAll(b.Context(), b.keys.Order(batch)).Val()
 }
 
-func request(number int, id string, change func(*tasks.Request)) tasks.Row {
+func newRow(number int, id string, change func(*tasks.Request)) tasks.Row {
 	row := tasks.Row{Number: number, Request: tasks.Request{ApplicationID: id}}
 	if change != nil {
 		change(&row.Request)
@@ -192,13 +192,13 @@ func TestImportOfRepeats(t *testing.T) {
 	b := newBench(t)
 	b.enqueue(tasks.Request{ApplicationID: "K-1", ExpiryMinutes: 60, Lane: tasks.Bulk})
 	b.enqueue(tasks.Request{ApplicationID: "K-2", ExpiryMinutes: 60, Lane: tasks.Bulk})
-	b.become("K-2", record.Created)
+	b.become("K-2", request.Created)
 	list := []tasks.Row{
-		request(1, "A", expiryWrong), request(2, "A", expiry60), request(3, "A", nil), request(4, "A", func(r *tasks.Request) { r.WorkflowID = "w" }),
-		request(5, "B", generation2), request(6, "B", interactive60), request(7, "B", expiry60), // the first is refused, not invalid
-		request(8, "C", nil), request(9, "C", interactive), request(10, "C", interactive), // a repeat promotes
-		request(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), request(12, "K-1", expiry60), request(13, "K-1", interactive),
-		request(14, "K-2", nil), request(15, "K-2", generation2), request(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
+		newRow(1, "A", expiryWrong), newRow(2, "A", expiry60), newRow(3, "A", nil), newRow(4, "A", func(r *tasks.Request) { r.WorkflowID = "w" }),
+		newRow(5, "B", generation2), newRow(6, "B", interactive60), newRow(7, "B", expiry60), // the first is refused, not invalid
+		newRow(8, "C", nil), newRow(9, "C", interactive), newRow(10, "C", interactive), // a repeat promotes
+		newRow(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), newRow(12, "K-1", expiry60), newRow(13, "K-1", interactive),
+		newRow(14, "K-2", nil), newRow(15, "K-2", generation2), newRow(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
 	}
 	b.expectSaid(b.enqueueAll("spring", given(list)),
 		"1:invalid 2:waiting/spring/1 3:waiting/spring/1 4:conflict "+
@@ -231,7 +231,7 @@ func TestImportCounts(t *testing.T) {
 			for range rapid.IntRange(0, 8).Draw(rt, "rows") {
 				number += rapid.IntRange(1, 120).Draw(rt, "gap")
 				id := rapid.SampledFrom([]string{"A", "B", "C", "D", "E"}).Draw(rt, "id")
-				files[batch] = append(files[batch], request(number, id, nil))
+				files[batch] = append(files[batch], newRow(number, id, nil))
 			}
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "imports") {
@@ -286,24 +286,24 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 		}
 	}
 	// A shorter file, in which a row has changed, and one that joined is gone.
-	file(request(1, "R-1", nil), request(2, "R-2", expiry60), request(4, "R-4", nil))
+	file(newRow(1, "R-1", nil), newRow(2, "R-2", expiry60), newRow(4, "R-4", nil))
 	expect("0", "0\n1 R-1\n2 R-2\n4 R-4\n5 R-5\n")
 	// Another file.
-	file(request(1, "S-1", nil), request(2, "R-1", nil))
+	file(newRow(1, "S-1", nil), newRow(2, "R-1", nil))
 	expect("0", "0\n1 S-1\n2 R-1\n2 R-2\n4 R-4\n5 R-5\n")
 	// R-1 is in another row than the one that it was accepted as, which comes back.
-	file(request(1, "R-1", nil))
+	file(newRow(1, "R-1", nil))
 	expect("0", "0\n1 R-1\n1 S-1\n2 R-2\n4 R-4\n")
-	file(request(1, "S-1", nil), request(101, "R-1", nil))
+	file(newRow(1, "S-1", nil), newRow(101, "R-1", nil))
 	expect("0", "0\n1 S-1\n1 R-1\n2 R-2\n4 R-4\n")
 	expect("1", "0\n101 R-1\n101 R-101\n102 R-102\n")
-	file(request(1, "S-1", nil), request(101, "R-101", nil))
+	file(newRow(1, "S-1", nil), newRow(101, "R-101", nil))
 	expect("1", "0\n101 R-101\n102 R-102\n")
-	file(request(1, "S-1", nil), request(2, "R-1", nil))
+	file(newRow(1, "S-1", nil), newRow(2, "R-1", nil))
 	expect("2", "0\n201 R-201\n202 R-202\n")
 	b.expectCounters(1, "waiting 250")
 	feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
-	b.enqueueAll("spring", given([]tasks.Row{request(1, "S-1", nil), request(2, "R-1", nil)}))
+	b.enqueueAll("spring", given([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
 	if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
 		t.Errorf("the same file feeds %d more", n-feeds)
 	}

@@ -18,7 +18,10 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // TaskType is the type of the asynq tasks that stand for one turn of a request.
@@ -50,11 +53,11 @@ type Config struct {
 // them. It is safe for concurrent use.
 type Client struct {
 	rdb    redis.UniversalClient
-	keys   record.Keys
+	keys   keyspace.Keys
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
-	names  *record.Names
+	names  *batch.Names
 	limit  int // of a lane's backlog; 0: none
 	onFull func(*BacklogError)
 	now    func() time.Time
@@ -73,12 +76,12 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 	}
 	return &Client{
 		rdb:    rdb,
-		keys:   record.Keys{Account: cfg.Account},
+		keys:   keyspace.Keys{Account: cfg.Account},
 		queue:  asynq.NewClientFromRedisClient(rdb),
-		accept: record.Script(acceptLua, record.Prelude),
-		batch:  record.Script(batchLua, record.Prelude),
+		accept: lua.Script(acceptLua, request.Prelude),
+		batch:  lua.Script(batchLua, request.Prelude),
 		limit:  cfg.MaxBacklog,
-		names:  new(record.Names),
+		names:  new(batch.Names),
 		onFull: cfg.OnFull,
 		now:    time.Now,
 
@@ -125,8 +128,8 @@ func (r Request) allProblems(d destinations) []Problem {
 
 // dispatched sees to it that an interactive request that is queued has its
 // task, and gives its link.
-func (c *Client) dispatched(ctx context.Context, r record.Record) (Link, error) {
-	if r.Lane == record.Interactive && r.State == record.Queued {
+func (c *Client) dispatched(ctx context.Context, r request.Record) (Link, error) {
+	if r.Lane == request.Interactive && r.State == request.Queued {
 		if err := Dispatch(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
 			return Link{}, err
 		}
@@ -136,10 +139,10 @@ func (c *Client) dispatched(ctx context.Context, r record.Record) (Link, error) 
 
 // Dispatch enqueues the task of one turn. A task that exists already is the
 // same turn, so that is success.
-func Dispatch(ctx context.Context, queue *asynq.Client, account string, lane record.Lane, ref record.Ref) error {
+func Dispatch(ctx context.Context, queue *asynq.Client, account string, lane request.Lane, ref request.Ref) error {
 	_, err := queue.EnqueueContext(ctx, asynq.NewTask(TaskType, nil),
 		asynq.TaskID(ref.String()),
-		asynq.Queue(record.Keys{Account: account}.Queue(lane)),
+		asynq.Queue(keyspace.Keys{Account: account}.Queue(lane)),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(taskTimeout),
 	)
@@ -166,18 +169,18 @@ func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
 	return c.link(ctx, r)
 }
 
-func (c *Client) read(ctx context.Context, key, applicationID string) (record.Record, error) {
+func (c *Client) read(ctx context.Context, key, applicationID string) (request.Record, error) {
 	raw, err := c.rdb.Get(ctx, key).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return record.Record{}, ErrNotFound
+		return request.Record{}, ErrNotFound
 	}
 	if err != nil {
-		return record.Record{}, fmt.Errorf("read %s: %w", applicationID, err)
+		return request.Record{}, fmt.Errorf("read %s: %w", applicationID, err)
 	}
-	return record.Parse(applicationID, raw)
+	return request.Parse(applicationID, raw)
 }
 
-func (c *Client) link(ctx context.Context, r record.Record) (Link, error) {
+func (c *Client) link(ctx context.Context, r request.Record) (Link, error) {
 	name, err := c.nameOf(ctx, r.Batch)
 	if err != nil {
 		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)

@@ -12,8 +12,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -27,14 +28,14 @@ type bench struct {
 	testing.TB
 	rdb       *redis.Client
 	account   string
-	keys      record.Keys
+	keys      keyspace.Keys
 	client    *tasks.Client
 	inspector *asynq.Inspector
 }
 
 func newBench(t testing.TB) *bench {
 	b := &bench{TB: t, rdb: server.Client(t), account: redistest.Account()}
-	b.keys = record.Keys{Account: b.account}
+	b.keys = keyspace.Keys{Account: b.account}
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
 	b.inspector = asynq.NewInspectorFromRedisClient(b.rdb)
 	return b
@@ -63,23 +64,23 @@ func (b *bench) refuse(req tasks.Request, reason, text string) {
 	}
 }
 
-func (b *bench) record(id string) record.Record {
+func (b *bench) record(id string) request.Record {
 	b.Helper()
 	raw, err := b.rdb.Get(b.Context(), b.keys.Record(id)).Bytes()
 	b.must(err)
-	r, err := record.Parse(id, raw)
+	r, err := request.Parse(id, raw)
 	b.must(err)
 	return r
 }
 
 // become puts a request into a state, as a worker would.
-func (b *bench) become(id string, state record.State) {
+func (b *bench) become(id string, state request.State) {
 	b.Helper()
 	r := b.record(id)
 	before := r.State
-	r.State, r.Outcome = state, record.Outcome{Run: r.Run, Status: state}
-	if state == record.Queued || state == record.Calling {
-		r.Outcome = record.Outcome{}
+	r.State, r.Outcome = state, request.Outcome{Run: r.Run, Status: state}
+	if state == request.Queued || state == request.Calling {
+		r.Outcome = request.Outcome{}
 		r.Turn++
 	}
 	raw, err := r.Encode()
@@ -95,7 +96,7 @@ func (b *bench) become(id string, state record.State) {
 }
 
 // tasks lists the ids of a lane's tasks.
-func (b *bench) tasks(lane record.Lane) string {
+func (b *bench) tasks(lane request.Lane) string {
 	b.Helper()
 	list, err := b.inspector.ListPendingTasks(b.keys.Queue(lane))
 	if errors.Is(err, asynq.ErrQueueNotFound) {
@@ -114,7 +115,7 @@ func (b *bench) tasks(lane record.Lane) string {
 
 func (b *bench) expectTasks(want string) {
 	b.Helper()
-	if got := b.tasks(record.Interactive); got != want {
+	if got := b.tasks(request.Interactive); got != want {
 		b.Errorf("the tasks are %q, want %q", got, want)
 	}
 }
@@ -167,37 +168,37 @@ func TestEnqueueAgain(t *testing.T) {
 func TestLostTask(t *testing.T) {
 	b := newBench(t)
 	b.enqueue(tasks.Request{ApplicationID: "A-1"})
-	b.must(b.inspector.DeleteTask(b.keys.Queue(record.Interactive), "A-1:1:1:1"))
+	b.must(b.inspector.DeleteTask(b.keys.Queue(request.Interactive), "A-1:1:1:1"))
 	b.expectTasks("")
 	b.enqueue(tasks.Request{ApplicationID: "A-1"})
 	b.expectTasks("A-1:1:1:1")
-	b.must(b.inspector.DeleteTask(b.keys.Queue(record.Interactive), "A-1:1:1:1"))
-	b.become("A-1", record.Created)
+	b.must(b.inspector.DeleteTask(b.keys.Queue(request.Interactive), "A-1:1:1:1"))
+	b.become("A-1", request.Created)
 	b.enqueue(tasks.Request{ApplicationID: "A-1"})
 	b.expectTasks("")
 }
 
 func TestPromotion(t *testing.T) {
-	for from, c := range map[record.State]struct{ lane, tasks, counters string }{
-		record.Waiting: {"interactive", "A-1:1:1:1", "queued 1"},
-		record.Queued:  {"interactive", "A-1:1:1:2", "queued 1"}, // the turn that was fed is stale
-		record.Calling: {"bulk", "", "calling 1"},
-		record.Held:    {"bulk", "", "held 1"},
-		record.Failed:  {"bulk", "", "failed 1"},
+	for from, c := range map[request.State]struct{ lane, tasks, counters string }{
+		request.Waiting: {"interactive", "A-1:1:1:1", "queued 1"},
+		request.Queued:  {"interactive", "A-1:1:1:2", "queued 1"}, // the turn that was fed is stale
+		request.Calling: {"bulk", "", "calling 1"},
+		request.Held:    {"bulk", "", "held 1"},
+		request.Failed:  {"bulk", "", "failed 1"},
 	} {
 		t.Run(string(from), func(t *testing.T) {
 			b := newBench(t)
 			b.enqueue(tasks.Request{ApplicationID: "A-1", Lane: tasks.Bulk})
 			b.expectTasks("")
-			if from != record.Waiting {
+			if from != request.Waiting {
 				b.become("A-1", from)
 			}
-			if from == record.Queued {
-				b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(record.Bulk), redis.Z{Member: "A-1"}).Err())
+			if from == request.Queued {
+				b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Bulk), redis.Z{Member: "A-1"}).Err())
 			}
 			b.refuse(tasks.Request{ApplicationID: "A-1", WorkflowID: "w"}, "conflict", "workflow_id")
 			b.enqueue(tasks.Request{ApplicationID: "A-1", Lane: tasks.Bulk})
-			if got := b.record("A-1").Lane; got != record.Bulk {
+			if got := b.record("A-1").Lane; got != request.Bulk {
 				t.Errorf("a conflict or a bulk repeat moved it to %s", got)
 			}
 			for range 2 {
@@ -207,7 +208,7 @@ func TestPromotion(t *testing.T) {
 			}
 			b.expectTasks(c.tasks)
 			b.expectCounters(0, c.counters)
-			if n := b.rdb.ZCard(t.Context(), b.keys.Queued(record.Bulk)).Val(); n != 0 {
+			if n := b.rdb.ZCard(t.Context(), b.keys.Queued(request.Bulk)).Val(); n != 0 {
 				t.Errorf("%d requests are queued in the bulk lane", n)
 			}
 		})
@@ -219,7 +220,7 @@ func TestGenerations(t *testing.T) {
 	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "generation_gap", "is unknown: its first generation is 1, not 2")
 	first := b.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 1, ExpiryMinutes: 60})
 	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "generation_gap", "generation 1 of A-1 is still queued")
-	b.become("A-1", record.Created)
+	b.become("A-1", request.Created)
 	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 3}, "generation_gap", "the next one is 2, not 3")
 	past := time.Now().Add(-time.Hour)
 	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2, NotAfter: past}, "invalid", "has passed already")
@@ -322,9 +323,9 @@ func TestCluster(t *testing.T) {
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
 	ids := []string{"A-1", "{A}", "}{", "{}", "{kyclink:other}"}
 	for n, id := range ids {
-		b.enqueueAll("spring", given([]tasks.Row{request(1, id, nil)}))
+		b.enqueueAll("spring", given([]tasks.Row{newRow(1, id, nil)}))
 		b.enqueue(tasks.Request{ApplicationID: id, NotAfter: time.Time{}})
-		b.become(id, record.Created)
+		b.become(id, request.Created)
 		if link := b.enqueue(tasks.Request{ApplicationID: id, Generation: 2, NotAfter: time.Now().Add(time.Hour)}); link.Generation != 2 {
 			t.Errorf("%d: %+v", n, link)
 		}

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // dispatches is how many tasks of requests that are accepted together are enqueued
@@ -34,7 +34,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 			left = append(left, i)
 		}
 	}
-	known := make([]record.Record, len(reqs))
+	known := make([]request.Record, len(reqs))
 	for len(left) > 0 {
 		rows := make([]Row, len(left))
 		for n, i := range left {

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Status is where a request stands.
@@ -12,17 +12,17 @@ type Status string
 
 // The statuses. Created, Failed and Cancelled are ends of a run.
 const (
-	Waiting   = Status(record.Waiting)
-	Queued    = Status(record.Queued)
-	Calling   = Status(record.Calling)
-	Held      = Status(record.Held)
-	Created   = Status(record.Created)
-	Failed    = Status(record.Failed)
-	Cancelled = Status(record.Cancelled)
+	Waiting   = Status(request.Waiting)
+	Queued    = Status(request.Queued)
+	Calling   = Status(request.Calling)
+	Held      = Status(request.Held)
+	Created   = Status(request.Created)
+	Failed    = Status(request.Failed)
+	Cancelled = Status(request.Cancelled)
 )
 
 // Ended says whether the status is an end.
-func (s Status) Ended() bool { return record.State(s).Ended() }
+func (s Status) Ended() bool { return request.State(s).Ended() }
 
 // Link is what is known of one generation of a request. Its link id and URL
 // are secrets: their bearer can start the person's verification.
@@ -48,7 +48,7 @@ type Link struct {
 
 // LinkOf reads a Link from a record; batch is its batch's name and now decides
 // whether the link is expired.
-func LinkOf(r record.Record, batch string, now time.Time) Link {
+func LinkOf(r request.Record, batch string, now time.Time) Link {
 	l := Link{
 		ApplicationID: r.ApplicationID, Generation: r.Generation, Run: r.Run,
 		Status: Status(r.State), Lane: Lane(r.Lane), Batch: batch,

@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Answer is what is known of one request.
@@ -38,13 +38,13 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 		return nil, fmt.Errorf("read %d requests: %w", len(reqs), err)
 	}
 	for i, req := range reqs {
-		var known *record.Record
+		var known *request.Record
 		raw, err := gets[i].Bytes()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, fmt.Errorf("read %s: %w", req.ApplicationID, err)
 		}
 		if err == nil {
-			r, err := record.Parse(req.ApplicationID, raw)
+			r, err := request.Parse(req.ApplicationID, raw)
 			if err != nil {
 				answers[i].Err = &UnreadableError{req.ApplicationID, err}
 				continue
@@ -58,7 +58,7 @@ func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
 	return answers, nil
 }
 
-func (c *Client) answer(ctx context.Context, req Request, known *record.Record) (Answer, error) {
+func (c *Client) answer(ctx context.Context, req Request, known *request.Record) (Answer, error) {
 	if refusal := req.acceptable(c.destinations); refusal != nil {
 		return Answer{Err: refusal}, nil //nolint:nilerr // a refusal is an answer
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -14,10 +14,10 @@ func TestLook(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("spring", rows(1))
 	b.enqueue(tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60})
-	b.become("A-1", record.Created)
+	b.become("A-1", request.Created)
 	b.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 2})
 	b.enqueue(tasks.Request{ApplicationID: "A-2"})
-	b.become("A-2", record.Failed)
+	b.become("A-2", request.Failed)
 	past := time.Now().Add(-time.Hour)
 	for i, c := range []struct {
 		req         tasks.Request
@@ -71,7 +71,7 @@ func TestGet(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
-	for _, state := range []record.State{record.Created, record.Failed, record.Cancelled, record.Held} {
+	for _, state := range []request.State{request.Created, request.Failed, request.Cancelled, request.Held} {
 		t.Run(string(state), func(t *testing.T) {
 			b := newBench(t)
 			b.enqueue(tasks.Request{ApplicationID: "A-1"})

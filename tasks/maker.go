@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/hostname"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Maker is whoever makes requests through a [Client], where the makers of one
@@ -31,7 +31,7 @@ func (c *Client) As(m Maker) *Client {
 }
 
 // sees says whether a record may be shown, and followed by another generation.
-func (m Maker) sees(r *record.Record) bool { return !m.OnlyOwn || r.Content.By == m.ID }
+func (m Maker) sees(r *request.Record) bool { return !m.OnlyOwn || r.Content.By == m.ID }
 
 // ForeignError says that another maker asked for the id, or began the batch (reason
 // "conflict"). It is the same whatever the request holds, so that nobody finds out by

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -45,7 +45,7 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 	refused(partner, tasks.Request{ApplicationID: "A-2"}, "application_id")
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 3}, "application_id")
 
-	b.become("A-1", record.Created)
+	b.become("A-1", request.Created)
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 2}, "application_id")
 	if _, err := desk.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2}); err != nil {
 		t.Errorf("whoever sees everything cannot ask for the next generation: %v", err)

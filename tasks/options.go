@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Options are what the rows of a batch get where they give nothing themselves;
@@ -112,7 +112,7 @@ func (b Batch) check(d destinations) error {
 }
 
 // fixed reads the options that the batch has, and compares them with those given.
-func (b Batch) fixed(raw string) (fixed record.Content, err error) {
+func (b Batch) fixed(raw string) (fixed request.Content, err error) {
 	if raw != "" {
 		if err := json.Unmarshal([]byte(raw), &fixed); err != nil {
 			return fixed, fmt.Errorf("options of batch %q: %w", b.Name, err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -49,8 +49,8 @@ func TestAcceptLooksAgain(t *testing.T) {
 	t.Run("the run goes on", func(t *testing.T) {
 		b := newBench(t)
 		b.enqueue(tasks.Request{ApplicationID: "A"})
-		b.become("A", record.Failed)
-		_, err := b.overtaken(func() { b.become("A", record.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
+		b.become("A", request.Failed)
+		_, err := b.overtaken(func() { b.become("A", request.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
 		if tasks.ReasonOf(err) != "generation_gap" || b.record("A").Generation != 1 {
 			t.Errorf("got %v; A is %+v", err, b.record("A"))
 		}
@@ -58,10 +58,10 @@ func TestAcceptLooksAgain(t *testing.T) {
 	t.Run("the generation has come and ended", func(t *testing.T) {
 		b := newBench(t)
 		b.enqueue(tasks.Request{ApplicationID: "A"})
-		b.become("A", record.Failed)
+		b.become("A", request.Failed)
 		link, err := b.overtaken(func() {
 			b.enqueue(tasks.Request{ApplicationID: "A", Generation: 2})
-			b.become("A", record.Created)
+			b.become("A", request.Created)
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
 		if err != nil || link.Status != tasks.Created || link.Generation != 2 {
 			t.Errorf("got %+v, %v", link, err)
@@ -73,7 +73,7 @@ func TestAcceptLooksAgain(t *testing.T) {
 	t.Run("what it is compared with is another", func(t *testing.T) {
 		b := newBench(t)
 		b.enqueue(tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
-		b.become("A", record.Created)
+		b.become("A", request.Created)
 		_, err := b.overtaken(func() {
 			b.enqueue(tasks.Request{ApplicationID: "A", Generation: 2, ExpiryMinutes: 90})
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
@@ -88,9 +88,9 @@ func TestTheNextGenerationHasNoNotAfterOfItsBatch(t *testing.T) {
 	b := newBench(t)
 	batch := tasks.Batch{Name: "spring", Options: tasks.Options{NotAfter: time.Now().Add(time.Hour)}}
 	b.must(b.client.EnqueueAll(t.Context(), batch, rows(1), ignore))
-	b.become("R-1", record.Created)
+	b.become("R-1", request.Created)
 	b.enqueue(tasks.Request{ApplicationID: "R-1", Generation: 2, Lane: tasks.Bulk})
-	if held := b.rdb.GetRange(t.Context(), b.keys.Record("R-1"), record.HeaderLen-1, record.HeaderLen-1).Val(); held != "n" {
+	if held := b.rdb.GetRange(t.Context(), b.keys.Record("R-1"), request.HeaderLen-1, request.HeaderLen-1).Val(); held != "n" {
 		t.Errorf("the column of its not_after is %q", held)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/hostname"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Limits of a request's fields.
@@ -31,8 +31,8 @@ type Lane string
 
 // The lanes. Interactive requests go before bulk ones.
 const (
-	Interactive = Lane(record.Interactive)
-	Bulk        = Lane(record.Bulk)
+	Interactive = Lane(request.Interactive)
+	Bulk        = Lane(request.Bulk)
 )
 
 // Request asks for one person's KYC link. Only ApplicationID is required, and
@@ -175,8 +175,8 @@ func metadata(raw json.RawMessage) string {
 }
 
 // content is what of the request is stored, and compared with a repeat.
-func (r Request) content() record.Content {
-	return record.Content{
+func (r Request) content() request.Content {
+	return request.Content{
 		RedirectURL: r.RedirectURL, ExpiryMinutes: r.ExpiryMinutes, DocumentOptional: r.DocumentOptional,
 		WorkflowID: r.WorkflowID, CallbackURL: r.CallbackURL, NotAfter: r.NotAfter, Metadata: r.Metadata,
 	}
@@ -184,7 +184,7 @@ func (r Request) content() record.Content {
 
 // differences names the keys that the repeat gives and that were given
 // otherwise, or not at all, the first time.
-func differences(first, repeat record.Content) []string {
+func differences(first, repeat request.Content) []string {
 	var keys []string
 	differ := func(key string, given, equal bool) {
 		if given && !equal {

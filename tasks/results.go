@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 // ResultsConfig says who reads, and how. Zero values mean the defaults given.
@@ -87,7 +87,7 @@ func NewResults(rdb redis.UniversalClient, cfg ResultsConfig) *Results {
 		cfg.OnError = func(error) {}
 	}
 	return &Results{
-		rdb: rdb, cfg: cfg, stream: record.Keys{Account: cfg.Account}.Results(),
+		rdb: rdb, cfg: cfg, stream: keyspace.Keys{Account: cfg.Account}.Results(),
 		tidy: redis.NewScript(tidyLua),
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -44,7 +44,7 @@ func (c *complaints) of(what string) (told []string) {
 func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 	t.Parallel()
 	rdb, account := server.Client(t), redistest.Account()
-	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: record.Keys{Account: account}.Results(), Values: []string{"no", "event"}}).Err(); err != nil {
+	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{"no", "event"}}).Err(); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, rdb, account, 20)
@@ -85,7 +85,7 @@ func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 func TestResultsThatAreNotKeptAnyMoreArePassedOver(t *testing.T) {
 	t.Parallel()
 	rdb, account := server.Client(t), redistest.Account()
-	key := record.Keys{Account: account}.Results()
+	key := keyspace.Keys{Account: account}.Results()
 	publish(t, rdb, account, 600)
 	if err := rdb.XGroupCreate(t.Context(), key, "crm", "0").Err(); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()
 			rdb, account := server.Client(t), redistest.Account()
-			key := record.Keys{Account: account}.Results()
+			key := keyspace.Keys{Account: account}.Results()
 			publish(t, rdb, account, 10)
 			if err := rdb.XGroupCreate(t.Context(), key, "crm", "0").Err(); err != nil {
 				t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.etcd.io/bbolt" // a database that needs no server
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -89,7 +89,7 @@ func exampleDatabase() *bbolt.DB {
 // exampleEvents stand for those that workers publish.
 func exampleEvents(rdb redis.UniversalClient, account string, ids ...string) {
 	for _, id := range ids {
-		err := rdb.XAdd(context.Background(), &redis.XAddArgs{Stream: record.Keys{Account: account}.Results(), Values: []string{
+		err := rdb.XAdd(context.Background(), &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{
 			"id", "event of " + id, "type", tasks.EventCreated, "timestamp", "2026-11-23T10:00:00.000Z", "application_id", id,
 			"data", fmt.Sprintf(`{"application_id":%q,"generation":1,"run":1,"url":"https://simulator.invalid/kycverify/%s","attempts":1,"possible_duplicates":0}`, id, id),
 		}}).Err()

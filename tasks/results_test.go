@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -19,7 +19,7 @@ func eventID(i int) string { return fmt.Sprintf("00000000-0000-5000-8000-%012d",
 
 // published is event i, as ledger scripts write it.
 func published(account string, i int) *redis.XAddArgs {
-	return &redis.XAddArgs{Stream: record.Keys{Account: account}.Results(), Values: []string{
+	return &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{
 		"id", eventID(i), "type", tasks.EventCreated,
 		"timestamp", "2026-11-23T10:00:00.000Z", "application_id", fmt.Sprintf("A-%d", i),
 		"data", fmt.Sprintf(`{"application_id":"A-%d","generation":1,"run":1,"attempts":1,"possible_duplicates":0}`, i),
@@ -92,7 +92,7 @@ func reading(t testing.TB, run func(ctx context.Context) error) (stop func()) {
 // pending is how many events a group was given and has not acknowledged.
 func pending(t testing.TB, rdb redis.UniversalClient, account, group string) int64 {
 	t.Helper()
-	p, err := rdb.XPending(t.Context(), record.Keys{Account: account}.Results(), group).Result()
+	p, err := rdb.XPending(t.Context(), keyspace.Keys{Account: account}.Results(), group).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestResultsAreHeardOfWhereNothingComes(t *testing.T) {
 	})
 	last, heard := time.Duration(0), 0
 	eventually(t, "it is heard of again and again", func() bool {
-		consumers := rdb.XInfoConsumers(t.Context(), record.Keys{Account: account}.Results(), "crm").Val()
+		consumers := rdb.XInfoConsumers(t.Context(), keyspace.Keys{Account: account}.Results(), "crm").Val()
 		if len(consumers) > 0 {
 			if consumers[0].Idle < last {
 				heard++

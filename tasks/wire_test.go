@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -69,18 +69,18 @@ func TestRequestJSON(t *testing.T) {
 }
 
 func TestLinkJSON(t *testing.T) {
-	r := record.Record{
-		ApplicationID: "A-1001", State: record.Created, Lane: record.Bulk, Generation: 2, Run: 3, Turn: 4, Attempts: 5,
+	r := request.Record{
+		ApplicationID: "A-1001", State: request.Created, Lane: request.Bulk, Generation: 2, Run: 3, Turn: 4, Attempts: 5,
 		PossibleDuplicates: 1, Batch: 7, AcceptedAt: accepted, ChangedAt: accepted.Add(time.Minute),
-		Content: record.Content{Metadata: json.RawMessage(`{"customer":"42"}`)},
-		Outcome: record.Outcome{
-			Run: 3, Status: record.Created, LinkID: "link-1", URL: "https://kyc.example/link-1",
+		Content: request.Content{Metadata: json.RawMessage(`{"customer":"42"}`)},
+		Outcome: request.Outcome{
+			Run: 3, Status: request.Created, LinkID: "link-1", URL: "https://kyc.example/link-1",
 			ExpiresAt: accepted.Add(time.Hour), EndedAt: accepted.Add(time.Minute),
 		},
 	}
 	failed := r
-	failed.State, failed.Outcome = record.Failed, record.Outcome{Status: record.Failed, Reason: "timeout", Message: "no answer within 30s"}
-	waiting := record.Record{ApplicationID: "A-1", State: record.Waiting, Lane: record.Bulk, Generation: 1, Run: 1, AcceptedAt: accepted}
+	failed.State, failed.Outcome = request.Failed, request.Outcome{Status: request.Failed, Reason: "timeout", Message: "no answer within 30s"}
+	waiting := request.Record{ApplicationID: "A-1", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1, AcceptedAt: accepted}
 	golden(t, "link",
 		tasks.LinkOf(r, "spring", accepted.Add(time.Hour-1)),
 		tasks.LinkOf(r, "spring", accepted.Add(time.Hour)), // expired from that moment on

@@ -15,15 +15,17 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/failpoint"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Poster sends callbacks.
 type Poster interface {
 	// Post makes one attempt.
-	Post(ctx context.Context, d record.Delivery) record.Reply
+	Post(ctx context.Context, d delivery.Delivery) delivery.Reply
 	// Timeout is the longest that it takes.
 	Timeout() time.Duration
 }
@@ -32,12 +34,12 @@ type Poster interface {
 type Deliveries interface {
 	// OpenDeliveries makes the deliveries of events whose requests have a callback
 	// URL, and gives those that are to be tried. It may be repeated.
-	OpenDeliveries(ctx context.Context, events []tasks.Event) ([]record.Dispatch, error)
+	OpenDeliveries(ctx context.Context, events []tasks.Event) ([]delivery.Task, error)
 	// BeginDelivery counts an attempt; ok is false where none is to be made any more.
-	BeginDelivery(ctx context.Context, of record.Dispatch) (d record.Delivery, ok bool, err error)
+	BeginDelivery(ctx context.Context, of delivery.Task) (d delivery.Delivery, ok bool, err error)
 	// EndDelivery records what came of it; again is after how long it is tried again,
 	// 0 where it is given up.
-	EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, again time.Duration) (record.DeliveryStatus, error)
+	EndDelivery(ctx context.Context, d delivery.Delivery, r delivery.Reply, again time.Duration) (delivery.Status, error)
 }
 
 const (
@@ -71,14 +73,14 @@ type dispatch struct {
 
 // EnqueueCallback enqueues the task of a delivery; fresh is false where there is
 // one already, which is as good.
-func EnqueueCallback(ctx context.Context, queue *asynq.Client, account string, d record.Dispatch) (fresh bool, err error) {
+func EnqueueCallback(ctx context.Context, queue *asynq.Client, account string, d delivery.Task) (fresh bool, err error) {
 	payload, err := json.Marshal(dispatch{d.ApplicationID, d.Host, d.Again})
 	if err != nil {
 		return false, fmt.Errorf("encode the callback of %s: %w", d.EventID, err)
 	}
 	_, err = queue.EnqueueContext(ctx, asynq.NewTask(callbackType, payload),
 		asynq.TaskID(d.EventID),
-		asynq.Queue(record.Keys{Account: account}.Queue(record.Callbacks)),
+		asynq.Queue(keyspace.Keys{Account: account}.Queue(request.Callbacks)),
 		asynq.MaxRetry(math.MaxInt32),
 		asynq.Timeout(callbackTimeout),
 	)
@@ -211,13 +213,13 @@ func (l *callbackLane) ProcessTask(ctx context.Context, task *asynq.Task) (err e
 	}
 	var heard heard
 	defer func() { l.hosts.leave(payload.Host, heard) }()
-	of := record.Dispatch{EventID: event, ApplicationID: payload.ApplicationID, Host: payload.Host, Again: payload.Again}
+	of := delivery.Task{EventID: event, ApplicationID: payload.ApplicationID, Host: payload.Host, Again: payload.Again}
 	heard, err = l.attempt(ctx, of)
 	return err
 }
 
 // attempt gives what was heard of the receiver as well.
-func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (_ heard, err error) {
+func (l *callbackLane) attempt(ctx context.Context, of delivery.Task) (_ heard, err error) {
 	d, ok, err := l.book.BeginDelivery(ctx, of)
 	if err != nil {
 		l.limited.Warn("a callback could not be begun; it comes again", zap.Error(err))
@@ -236,13 +238,13 @@ func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (_ heard
 	if !reply.NoAttempt && (reply.Final || d.Tries > len(l.pauses)) {
 		again = 0
 	}
-	var status record.DeliveryStatus
+	var status delivery.Status
 	err = l.insist(ctx, func(ctx context.Context) (err error) {
 		status, err = l.book.EndDelivery(ctx, d, reply, again)
 		return err
 	})
 	l.logDelivery(d, reply, status, took, err)
-	if err != nil || status == record.Pending {
+	if err != nil || status == delivery.Pending {
 		err = &later{max(again, l.pauses[0])}
 	}
 	if reply.NoAttempt {
@@ -252,7 +254,7 @@ func (l *callbackLane) attempt(ctx context.Context, of record.Dispatch) (_ heard
 }
 
 // pause is before the next attempt.
-func (l *callbackLane) pause(d record.Delivery, reply record.Reply) time.Duration {
+func (l *callbackLane) pause(d delivery.Delivery, reply delivery.Reply) time.Duration {
 	n := min(d.Tries, len(l.pauses)) - 1
 	if reply.NoAttempt {
 		n = proxyPauseNumber
@@ -263,7 +265,7 @@ func (l *callbackLane) pause(d record.Delivery, reply record.Reply) time.Duratio
 
 // logDelivery names the host alone: a URL may hold what only its receiver is to
 // know, and so may what the receiver said.
-func (l *callbackLane) logDelivery(d record.Delivery, reply record.Reply, status record.DeliveryStatus, took time.Duration, err error) {
+func (l *callbackLane) logDelivery(d delivery.Delivery, reply delivery.Reply, status delivery.Status, took time.Duration, err error) {
 	l.meter.Delivery(reply, status, took)
 	fields := []zap.Field{
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
@@ -280,9 +282,9 @@ func (l *callbackLane) logDelivery(d record.Delivery, reply record.Reply, status
 	}
 	// A dead receiver may have a million of them: one of each kind now and then.
 	switch {
-	case status == record.GivenUp:
+	case status == delivery.GivenUp:
 		l.limited.Warn("a callback was given up; kyclink callbacks list shows all that were", fields...)
-	case !reply.Taken() && status == record.Pending:
+	case !reply.Taken() && status == delivery.Pending:
 		l.limited.Warn("a callback was not delivered; trying again", fields...)
 	}
 }

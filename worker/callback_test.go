@@ -12,19 +12,20 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // postbox answers callbacks as told.
 type postbox struct {
 	mu     sync.Mutex
-	answer func(d record.Delivery) record.Reply
-	posted []record.Delivery
+	answer func(d delivery.Delivery) delivery.Reply
+	posted []delivery.Delivery
 }
 
-func (p *postbox) Post(_ context.Context, d record.Delivery) record.Reply {
+func (p *postbox) Post(_ context.Context, d delivery.Delivery) delivery.Reply {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.posted = append(p.posted, d)
@@ -43,7 +44,7 @@ func (p *postbox) count() int {
 
 // mail is a bench whose requests may have a callback URL, and a worker that sends
 // callbacks to a postbox.
-func mail(t *testing.T, answer func(d record.Delivery) record.Reply) (*bench, *postbox) {
+func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*bench, *postbox) {
 	b := newBench(t, simulator.Script{})
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
@@ -52,7 +53,7 @@ func mail(t *testing.T, answer func(d record.Delivery) record.Reply) (*bench, *p
 	return b, box
 }
 
-func (b *bench) deliveries(id string) []record.Delivery {
+func (b *bench) deliveries(id string) []delivery.Delivery {
 	b.t.Helper()
 	all, err := b.book().Deliveries(b.t.Context(), id)
 	b.must(err)
@@ -60,41 +61,41 @@ func (b *bench) deliveries(id string) []record.Delivery {
 }
 
 var (
-	accepted  = record.Reply{Code: 200}
-	failing   = record.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
-	final     = record.Reply{Code: 404, Reason: "rejected", Message: "HTTP 404", Final: true}
-	proxyDown = record.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+	accepted  = delivery.Reply{Code: 200}
+	failing   = delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	final     = delivery.Reply{Code: 404, Reason: "rejected", Message: "HTTP 404", Final: true}
+	proxyDown = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
 func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
-		answers  []record.Reply // the last one for ever
-		status   record.DeliveryStatus
+		answers  []delivery.Reply // the last one for ever
+		status   delivery.Status
 		attempts int
 		posts    int
 	}{
-		"at once":                           {[]record.Reply{accepted}, record.Delivered, 1, 1},
-		"after a failure":                   {[]record.Reply{failing, accepted}, record.Delivered, 2, 2},
-		"never":                             {[]record.Reply{failing}, record.GivenUp, 3, 3}, // there are two pauses
-		"it says no":                        {[]record.Reply{failing, final}, record.GivenUp, 2, 2},
-		"our own proxy's failures are none": {[]record.Reply{proxyDown, proxyDown, proxyDown, proxyDown, accepted}, record.Delivered, 1, 5},
+		"at once":                           {[]delivery.Reply{accepted}, delivery.Delivered, 1, 1},
+		"after a failure":                   {[]delivery.Reply{failing, accepted}, delivery.Delivered, 2, 2},
+		"never":                             {[]delivery.Reply{failing}, delivery.GivenUp, 3, 3}, // there are two pauses
+		"it says no":                        {[]delivery.Reply{failing, final}, delivery.GivenUp, 2, 2},
+		"our own proxy's failures are none": {[]delivery.Reply{proxyDown, proxyDown, proxyDown, proxyDown, accepted}, delivery.Delivered, 1, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := 0
-			b, box := mail(t, func(record.Delivery) record.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
+			b, box := mail(t, func(delivery.Delivery) delivery.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
 			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://Shop.example:8443/hooks?key=1"})
 			b.must(err)
 			b.start(b.book(), b.faceki)
 			b.eventually("it is over", func() bool {
 				all := b.deliveries("A-1")
-				return len(all) == 1 && all[0].Status != record.Pending
+				return len(all) == 1 && all[0].Status != delivery.Pending
 			})
 			d := b.deliveries("A-1")[0]
 			if d.Status != c.status || d.Attempts != c.attempts || box.count() != c.posts || d.Host != "shop.example:8443" {
 				t.Errorf("after %d posts: %+v", box.count(), d)
 			}
-			if over := d.Status == record.Delivered; over != (len(d.Body) == 0) || over != (d.URL == "") || over == d.DeliveredAt.IsZero() {
+			if over := d.Status == delivery.Delivered; over != (len(d.Body) == 0) || over != (d.URL == "") || over == d.DeliveredAt.IsZero() {
 				t.Errorf("kept: %+v", d)
 			}
 			if !strings.HasPrefix(string(box.posted[0].Body), `{"type":"link.created","timestamp":"`) || box.posted[0].URL != "https://Shop.example:8443/hooks?key=1" {
@@ -107,7 +108,7 @@ func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
 // Every end is delivered, whoever caused it, and by the batch's URL where the
 // request has none; what has none at all is not.
 func TestEveryEndIsDelivered(t *testing.T) {
-	b, box := mail(t, func(record.Delivery) record.Reply { return accepted })
+	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return accepted })
 	late := time.Now().Add(1500 * time.Millisecond)
 	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
 		{ApplicationID: "A-1"}, {ApplicationID: "A-2", CallbackURL: "https://own.example/", NotAfter: late}, {ApplicationID: "A-3"},
@@ -136,13 +137,13 @@ func TestEveryEndIsDelivered(t *testing.T) {
 // published again is delivered where it was not.
 func TestDispatchedAgain(t *testing.T) {
 	answer := final
-	b, box := mail(t, func(record.Delivery) record.Reply { return answer })
+	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return answer })
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
 	b.must(err)
 	b.start(b.book(), b.faceki)
 	b.eventually("it is given up", func() bool {
 		all := b.deliveries("A-1")
-		return len(all) == 1 && all[0].Status == record.GivenUp
+		return len(all) == 1 && all[0].Status == delivery.GivenUp
 	})
 	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
 	b.must(err)
@@ -168,7 +169,7 @@ func TestDispatchedAgain(t *testing.T) {
 	if n := dispatch(); n != 1 {
 		t.Errorf("what is given up and published again was dispatched %d times", n)
 	}
-	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == record.Delivered })
+	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == delivery.Delivered })
 	if n := dispatch(); n != 0 || box.count() != 2 {
 		t.Errorf("what was delivered and is published again was dispatched %d times, and posted %d times in all", n, box.count())
 	}
@@ -180,7 +181,7 @@ func TestDispatchedAgain(t *testing.T) {
 // Redis may lose a callback's task and keep all else: it gets another, where it has
 // none and is not over.
 func TestCallbackWithoutATask(t *testing.T) {
-	b, box := mail(t, func(record.Delivery) record.Reply { return failing })
+	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
 	b.cfg.CallbackPauses = []time.Duration{time.Millisecond, time.Hour}
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
 	b.must(err)
@@ -201,7 +202,7 @@ func TestCallbackWithoutATask(t *testing.T) {
 		t.Errorf("mended a task that is put off: %v", mended)
 	}
 	b.must(b.rdb.ZAdd(t.Context(), b.keys.Pending(), redis.Z{Score: 1, Member: b.deliveries("A-1")[0].EventID}, redis.Z{Score: 1, Member: "of-nothing"}).Err())
-	asynqTasks, err := b.rdb.Keys(t.Context(), b.asynqKey(record.Callbacks, "*")).Result()
+	asynqTasks, err := b.rdb.Keys(t.Context(), b.asynqKey(request.Callbacks, "*")).Result()
 	b.must(err)
 	b.must(b.rdb.Del(t.Context(), asynqTasks...).Err())
 	if mended := b.pass(s); mended[missing] != 1 || pending() != 1 {
@@ -209,10 +210,10 @@ func TestCallbackWithoutATask(t *testing.T) {
 	}
 	before := box.count()
 	box.mu.Lock()
-	box.answer = func(record.Delivery) record.Reply { return accepted }
+	box.answer = func(delivery.Delivery) delivery.Reply { return accepted }
 	box.mu.Unlock()
 	b.start(b.book(), b.faceki)
-	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == record.Delivered })
+	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == delivery.Delivered })
 	if box.count() != before+1 || pending() != 0 {
 		t.Errorf("posted %d times more; %d are pending", box.count()-before, pending())
 	}

@@ -3,7 +3,8 @@ package worker
 import (
 	"sync"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // calls is the turns that this process handles: asynq may hand it a task again
@@ -11,7 +12,7 @@ import (
 // that has had no reply, also for the next handler: the request may have been granted.
 type calls struct {
 	mu   sync.Mutex
-	open map[record.Ref]*turn
+	open map[request.Ref]*turn
 	wait sync.WaitGroup
 }
 
@@ -20,10 +21,10 @@ type turn struct {
 	nonce  string // of the request that is not answered
 }
 
-func newCalls() *calls { return &calls{open: make(map[record.Ref]*turn)} }
+func newCalls() *calls { return &calls{open: make(map[request.Ref]*turn)} }
 
 // enter is refused while another handler has the turn.
-func (c *calls) enter(ref record.Ref) bool {
+func (c *calls) enter(ref request.Ref) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.open[ref]
@@ -41,28 +42,28 @@ func (c *calls) enter(ref record.Ref) bool {
 
 // nonce gives the handler of a turn the nonce of its next admission request, which
 // stays the same until that is answered.
-func (c *calls) nonce(ref record.Ref) string {
+func (c *calls) nonce(ref request.Ref) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.open[ref]
 	if t.nonce == "" {
-		t.nonce = record.NewNonce()
+		t.nonce = attempt.NewNonce()
 	}
 	return t.nonce
 }
 
 // answered says that the reply to the admission request has come.
-func (c *calls) answered(ref record.Ref) {
+func (c *calls) answered(ref request.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open[ref].nonce = ""
 }
 
 // handled gives the turns that have a handler.
-func (c *calls) handled() []record.Ref {
+func (c *calls) handled() []request.Ref {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	refs := make([]record.Ref, 0, len(c.open))
+	refs := make([]request.Ref, 0, len(c.open))
 	for ref, t := range c.open {
 		if t.active {
 			refs = append(refs, ref)
@@ -72,7 +73,7 @@ func (c *calls) handled() []record.Ref {
 }
 
 // leave ends what enter began.
-func (c *calls) leave(ref record.Ref) {
+func (c *calls) leave(ref request.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.open[ref]; t.nonce == "" {

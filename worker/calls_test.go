@@ -3,13 +3,13 @@ package worker
 import (
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestOneHandlerOfATurn(t *testing.T) {
 	c := newCalls()
-	ref, other := record.Ref{ApplicationID: "A-1"}, record.Ref{ApplicationID: "A-1", Turn: 1}
-	enter := func(ref record.Ref, want bool) {
+	ref, other := request.Ref{ApplicationID: "A-1"}, request.Ref{ApplicationID: "A-1", Turn: 1}
+	enter := func(ref request.Ref, want bool) {
 		t.Helper()
 		if got := c.enter(ref); got != want {
 			t.Errorf("%v is entered: %v, want %v", ref, got, want)
@@ -35,7 +35,7 @@ func TestOneHandlerOfATurn(t *testing.T) {
 // request may have been granted.
 func TestANonceIsOfOneAdmissionRequest(t *testing.T) {
 	c := newCalls()
-	ref := record.Ref{ApplicationID: "A-1"}
+	ref := request.Ref{ApplicationID: "A-1"}
 	c.enter(ref)
 	first := c.nonce(ref)
 	if again := c.nonce(ref); first == "" || again != first {

@@ -7,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 // clockMost is how far a machine's clock may be off Redis' without a word.
@@ -18,7 +18,7 @@ const clockMost = 5 * time.Second
 // end so.
 func compareClocks(ctx context.Context, rdb redis.Cmdable, account string, now func() time.Time, log *zap.Logger) {
 	begun := now()
-	theirs, err := record.Keys{Account: account}.Clock(ctx, rdb).Time()
+	theirs, err := keyspace.Keys{Account: account}.Clock(ctx, rdb).Time()
 	took := now().Sub(begun)
 	if err != nil || took > clockMost {
 		return // it is for a word of warning only

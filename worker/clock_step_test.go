@@ -7,8 +7,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // watchful is a process that holds others for dead after a few seconds.
@@ -30,7 +30,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 			dead := b.watchful()
 			b.must(dead.Join(t.Context()))
 			died := b.accept("dead")
-			b.dequeue(record.Interactive)
+			b.dequeue(request.Interactive)
 			b.marked(dead, died)
 			lives := func() { b.must(dead.Beat(t.Context(), []string{died.String()})) }
 			lives()
@@ -49,15 +49,15 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 				<-time.After(250 * time.Millisecond)
 				lives()
 			}
-			b.expect("dead", record.Calling, 1, 0)
+			b.expect("dead", request.Calling, 1, 0)
 			b.must(clock.Set(step))
-			b.eventuallyWithin(2*time.Minute, "what died is recovered", func() bool { return b.record("dead").State == record.Created })
-			b.expect("dead", record.Created, 2, 1)
+			b.eventuallyWithin(2*time.Minute, "what died is recovered", func() bool { return b.record("dead").State == request.Created })
+			b.expect("dead", request.Created, 2, 1)
 			for range 16 { // and again
 				<-time.After(250 * time.Millisecond)
 				for i := range calls {
-					r := b.expect(fmt.Sprint("A-", i), record.Calling, 1, 0)
-					if state := b.taskState(record.Interactive, r.Ref()); state != "active" {
+					r := b.expect(fmt.Sprint("A-", i), request.Calling, 1, 0)
+					if state := b.taskState(request.Interactive, r.Ref()); state != "active" {
 						t.Fatalf("the task of %s is %q while its handler lives", r.ApplicationID, state)
 					}
 				}

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // desk gives answers one after the other, the last one again and again, and
@@ -19,20 +20,20 @@ import (
 type desk struct {
 	away
 	begun   time.Time
-	answers []record.Answer
+	answers []attempt.Answer
 	takes   time.Duration                  // a mark
 	fault   func(what string) *fault.Fault // of Ready, Connect and CreateLink
 	wait    string                         // what goes on until it is broken off
 
 	mu     sync.Mutex
 	log    []noted
-	asks   []record.Ask
-	sent   []record.Attempt
+	asks   []attempt.Query
+	sent   []attempt.Attempt
 	asking map[string]int // by lane
 	most   int            // that asked at a time
 }
 
-func newDesk(answers ...record.Answer) *desk {
+func newDesk(answers ...attempt.Answer) *desk {
 	return &desk{begun: time.Now(), answers: answers, asking: map[string]int{}}
 }
 
@@ -56,9 +57,9 @@ func named(ctx context.Context, id string) context.Context {
 }
 
 // name of a request begins with its lane's.
-func laneOf(ref record.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID, "-"); return name }
+func laneOf(ref request.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID, "-"); return name }
 
-func (d *desk) Mark(_ context.Context, ask record.Ask) (record.Answer, error) {
+func (d *desk) Mark(_ context.Context, ask attempt.Query) (attempt.Answer, error) {
 	d.note(ask.Ref.ApplicationID, "mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
 	d.mu.Lock()
 	d.asking[laneOf(ask.Ref)]++
@@ -86,24 +87,24 @@ func (d *desk) together() int {
 	return most
 }
 
-func (d *desk) Trouble(_ context.Context, ref record.Ref, f *fault.Fault, chosen bool) (bool, error) {
+func (d *desk) Trouble(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
 	d.note(ref.ApplicationID, "trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
 	return f.Party() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
-func (d *desk) Pass(_ context.Context, ref record.Ref) (record.Lane, record.Ref, bool, error) {
+func (d *desk) Pass(_ context.Context, ref request.Ref) (request.Lane, request.Ref, bool, error) {
 	d.note(ref.ApplicationID, "pass %s", ref.ApplicationID)
 	return "", ref, false, nil
 }
 
-func (d *desk) Fault(_ context.Context, a record.Attempt, _ *fault.Fault, next record.Next) (record.State, error) {
-	d.note(a.ApplicationID, "%s %s", next.Follows, a.ApplicationID)
-	return record.Queued, nil
+func (d *desk) Fault(_ context.Context, a attempt.Attempt, _ *fault.Fault, next attempt.Next) (request.State, error) {
+	d.note(a.ApplicationID, "%s %s", next.Action, a.ApplicationID)
+	return request.Queued, nil
 }
 
-func (d *desk) Created(_ context.Context, a record.Attempt, _ record.Made) (record.State, error) {
+func (d *desk) Created(_ context.Context, a attempt.Attempt, _ request.Link) (request.State, error) {
 	d.note(a.ApplicationID, "created %s", a.ApplicationID)
-	return record.Created, nil
+	return request.Created, nil
 }
 
 func (d *desk) do(ctx context.Context, what string) *fault.Fault {
@@ -123,11 +124,11 @@ func (d *desk) upstream() Upstream {
 	return stub{
 		ready:   func(ctx context.Context) *fault.Fault { return d.do(ctx, "ready") },
 		connect: func(ctx context.Context) *fault.Fault { return d.do(ctx, "connect") },
-		create: func(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+		create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 			d.mu.Lock()
 			d.sent = append(d.sent, a)
 			d.mu.Unlock()
-			return record.Made{}, d.do(ctx, "call")
+			return request.Link{}, d.do(ctx, "call")
 		},
 	}
 }

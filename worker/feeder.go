@@ -12,14 +12,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/failpoint"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Source is what the feeder needs of the ledger.
 type Source interface {
 	// Feed makes waiting bulk requests queued while this process leads.
-	Feed(ctx context.Context, want record.Feed) (record.Fed, error)
+	Feed(ctx context.Context, want ledger.Feed) (ledger.Fed, error)
 }
 
 const (
@@ -77,7 +78,7 @@ func (f *feeder) run(ctx context.Context) {
 func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 	once, cancel := context.WithTimeout(ctx, feederTimeout)
 	defer cancel()
-	fed, err := f.source.Feed(once, record.Feed{
+	fed, err := f.source.Feed(once, ledger.Feed{
 		AtLeast: f.atLeast, AtMost: feedLimit, Ahead: feedAhead, Most: feedMost, Lease: f.lease,
 	})
 	if err != nil {
@@ -90,10 +91,10 @@ func (f *feeder) feed(ctx context.Context) (int, bool, error) {
 	for _, change := range fed.Changes {
 		f.logChange(change)
 	}
-	return len(fed.Refs), fed.Leads, f.dispatch(once, record.Bulk, fed.Refs)
+	return len(fed.Refs), fed.Leads, f.dispatch(once, request.Bulk, fed.Refs)
 }
 
-func (f *feeder) dispatch(ctx context.Context, lane record.Lane, refs []record.Ref) error {
+func (f *feeder) dispatch(ctx context.Context, lane request.Lane, refs []request.Ref) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(feedDispatch)
 	for _, ref := range refs {

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // feeding is a feeder without lanes.
@@ -63,7 +63,7 @@ func (b *bench) workers() []string {
 	return numbers
 }
 
-func (b *bench) pending(lane record.Lane) int {
+func (b *bench) pending(lane request.Lane) int {
 	info, err := b.queue.GetQueueInfo(b.keys.Queue(lane))
 	if err != nil {
 		return 0 // there is no such queue yet
@@ -85,9 +85,9 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 			}
 		}
 	})
-	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
-	b.expect("row-0", record.Queued, 0, 0)
-	b.expect("row-449", record.Waiting, 0, 0)
+	b.eventually("the lane is filled", func() bool { return b.pending(request.Bulk) == 200 })
+	b.expect("row-0", request.Queued, 0, 0)
+	b.expect("row-449", request.Waiting, 0, 0)
 	b.eventually("the rate is told", func() bool { return len(inForce) == 1 })
 	if got := <-inForce; got != 1 {
 		t.Errorf("told of a rate of %g, want 1", got)
@@ -102,9 +102,9 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	b.rate(1)
 	b.feeds(nil)
 	// Their tasks are there still: 200 more than have links.
-	b.eventually("the lane is filled up", func() bool { return b.pending(record.Bulk) == 300 })
+	b.eventually("the lane is filled up", func() bool { return b.pending(request.Bulk) == 300 })
 	b.rate(60)
-	b.eventually("five seconds of the rate are in the lane", func() bool { return b.pending(record.Bulk) == 400 })
+	b.eventually("five seconds of the rate are in the lane", func() bool { return b.pending(request.Bulk) == 400 })
 }
 
 func TestOneLeads(t *testing.T) {
@@ -122,7 +122,7 @@ func TestOneLeads(t *testing.T) {
 	b.rate(1)
 	second := b.feeds(nil)
 	b.batch("row", 300)
-	b.eventually("the lane is filled", func() bool { return b.pending(record.Bulk) == 200 })
+	b.eventually("the lane is filled", func() bool { return b.pending(request.Bulk) == 200 })
 	if _, leads, err := second.feed(t.Context()); err != nil || leads {
 		t.Errorf("a second one leads: %v, %v", leads, err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // These are of the whole: FaceKi gets worse, and well again.
@@ -29,9 +29,9 @@ func (b *bench) closes(reason string) {
 }
 
 // tally counts the requests prefix-0 to prefix-(n-1) by their states.
-func (b *bench) tally(prefix string, n int) map[record.State]int {
+func (b *bench) tally(prefix string, n int) map[request.State]int {
 	b.t.Helper()
-	counts := map[record.State]int{}
+	counts := map[request.State]int{}
 	for i := range n {
 		counts[b.record(fmt.Sprintf("%s-%d", prefix, i)).State]++
 	}
@@ -40,7 +40,7 @@ func (b *bench) tally(prefix string, n int) map[record.State]int {
 
 func (b *bench) allCreated(prefix string, n int) {
 	b.t.Helper()
-	b.eventually("all have their links", func() bool { return b.sim.State().Links >= n && b.tally(prefix, n)[record.Created] == n })
+	b.eventually("all have their links", func() bool { return b.sim.State().Links >= n && b.tally(prefix, n)[request.Created] == n })
 }
 
 // outage begins with a token and a link in hand, and ends when the gate is closed.
@@ -109,7 +109,7 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	if s := b.sim.State(); s.Links != 1 || s.TokenRequests != 1 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
-	if got := b.tally("row", rows); got[record.Queued] != rows {
+	if got := b.tally("row", rows); got[request.Queued] != rows {
 		t.Errorf("%v", got)
 	}
 	b.quickly(one)
@@ -133,7 +133,7 @@ func TestCredentialsThatAreRefused(t *testing.T) {
 		t.Errorf("the gate is %+v, refused are %v", s.Gate, s.Refused)
 	}
 	for i := range rows {
-		if r := b.record(fmt.Sprintf("row-%d", i)); r.Attempts != 0 || r.State == record.Failed {
+		if r := b.record(fmt.Sprintf("row-%d", i)); r.Attempts != 0 || r.State == request.Failed {
 			t.Errorf("%s is %s after %d attempts", r.ApplicationID, r.State, r.Attempts)
 		}
 	}
@@ -141,9 +141,9 @@ func TestCredentialsThatAreRefused(t *testing.T) {
 	b.quickly(wrong)
 	b.allCreated("row", rows)
 	b.created("A-1")
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	for i := range rows {
-		b.expect(fmt.Sprintf("row-%d", i), record.Created, 1, 0)
+		b.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
 	}
 	b.must(right.stop())
 	if s := b.status(); s.Gate.State != "open" {
@@ -161,7 +161,7 @@ func TestNoCreditFailsNoRequest(t *testing.T) {
 	b.batch("row", rows)
 	b.closes("no_credit")
 	b.eventually("no call is out", func() bool { return b.status().Calls == 0 })
-	if got := b.tally("row", rows); got[record.Created] != credit || got[record.Failed] != 0 || b.sim.State().LinkCalls > credit+b.cfg.Slots+10 {
+	if got := b.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || b.sim.State().LinkCalls > credit+b.cfg.Slots+10 {
 		t.Errorf("%v after %d calls", got, b.sim.State().LinkCalls)
 	}
 	b.sim.TopUp(rows)
@@ -196,6 +196,6 @@ func TestAPauseIsAPause(t *testing.T) {
 	waits := k.waits.Load()
 	b.eventually("it waits", func() bool { return k.waits.Load() > waits })
 	b.quickly(p)
-	b.expect("A-2", record.Queued, 0, 0)
+	b.expect("A-2", request.Queued, 0, 0)
 	b.calls("A-2", 0)
 }

@@ -5,20 +5,21 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // useKept ends a request with the link that an earlier attempt brought, or holds it
 // again where that cannot be used still. FaceKi is not called: it would be paid twice.
-func (p *pipeline) useKept(ctx context.Context, a record.Attempt) error {
+func (p *pipeline) useKept(ctx context.Context, a attempt.Attempt) error {
 	made, f := p.upstream.Kept(a)
-	var state record.State
+	var state request.State
 	err := p.insist(ctx, func(ctx context.Context) (err error) {
 		if f == nil {
 			state, err = p.ledger.Created(ctx, a, made)
 		} else {
-			state, err = p.ledger.Fault(ctx, a, f, record.Next{Follows: record.Hold})
+			state, err = p.ledger.Fault(ctx, a, f, attempt.Next{Action: attempt.Hold})
 		}
 		return err
 	})
@@ -28,7 +29,7 @@ func (p *pipeline) useKept(ctx context.Context, a record.Attempt) error {
 	return err
 }
 
-func (p *pipeline) logKept(a record.Attempt, state record.State, f *fault.Fault) {
+func (p *pipeline) logKept(a attempt.Attempt, state request.State, f *fault.Fault) {
 	fields := []zap.Field{
 		zap.String("application_id", a.ApplicationID), zap.Int("generation", a.Generation), zap.Int("run", a.Run),
 		zap.String("lane", string(a.Lane)), zap.String("status", string(state)),

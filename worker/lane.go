@@ -7,9 +7,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Gate is told of what is no call.
@@ -17,10 +18,10 @@ type Gate interface {
 	// Trouble is a connection or a token that could not be had for a turn;
 	// chosen says that this process was told to connect. It gives whether the
 	// gate is closed now.
-	Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
+	Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
 	// Pass leaves a turn to another process, as the next one, whose task is to
 	// be enqueued then.
-	Pass(ctx context.Context, ref record.Ref) (lane record.Lane, next record.Ref, ok bool, err error)
+	Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error)
 }
 
 // grantLife is how long a grant may be used: FaceKi then sees at most what the
@@ -50,20 +51,20 @@ func newLane(p *pipeline) *lane {
 // admit waits until the turn may be called, or is not to be called any more; a
 // turn that was left to another process still has the verdict to wait. The error
 // is a [*later].
-func (l *lane) admit(ctx context.Context, ref record.Ref) (record.Answer, error) {
+func (l *lane) admit(ctx context.Context, ref request.Ref) (attempt.Answer, error) {
 	taken := time.Now()
 	if !l.enter(ctx, l.asking) {
-		return record.Answer{}, &later{} // for another process to take up
+		return attempt.Answer{}, &later{} // for another process to take up
 	}
 	answer, err := l.ask(ctx, ref)
 	switch {
 	case err != nil:
-	case answer.Verdict == record.Call && answer.Wait > 0:
+	case answer.Admission == attempt.Call && answer.Wait > 0:
 		<-time.After(answer.Wait) // some 20 ms at most, to the moment of which the grant is
-	case answer.Verdict == record.Wait:
+	case answer.Admission == attempt.Wait:
 		return answer, l.pass(ctx, ref)
 	}
-	if err == nil && answer.Verdict == record.Call {
+	if err == nil && answer.Admission == attempt.Call {
 		l.meter.Admitted(answer.Attempt.Lane, time.Since(taken))
 	}
 	return answer, err
@@ -73,7 +74,7 @@ func (l *lane) admit(ctx context.Context, ref record.Ref) (record.Answer, error)
 // or perhaps only this process cannot reach FaceKi.
 // The handler then keeps its slot for a while: a process that cannot call must
 // not take one task after the other.
-func (l *lane) pass(ctx context.Context, ref record.Ref) error {
+func (l *lane) pass(ctx context.Context, ref request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	lane, next, ok, err := l.gate.Pass(once, ref)
@@ -90,14 +91,14 @@ func (l *lane) pass(ctx context.Context, ref record.Ref) error {
 
 // ask asks for whoever holds asking, and gives that up, whatever happens: a
 // panic must not stop the lane.
-func (l *lane) ask(ctx context.Context, ref record.Ref) (record.Answer, error) {
+func (l *lane) ask(ctx context.Context, ref request.Ref) (attempt.Answer, error) {
 	alone, denied := false, false
 	defer func() { l.leave(alone) }()
 	for connected, soon := false, true; ; {
 		// Who is told to connect has its answer expected, and needs no leave to give it.
 		if !alone && !connected && !l.flows.Load() {
 			if alone = l.enter(ctx, l.alone); !alone {
-				return record.Answer{}, &later{}
+				return attempt.Answer{}, &later{}
 			}
 		}
 		// While the gate is closed nothing is asked of FaceKi until it is this
@@ -105,25 +106,25 @@ func (l *lane) ask(ctx context.Context, ref record.Ref) (record.Answer, error) {
 		// further away than a connection stays open.
 		if connected || soon && !l.shut.Load() {
 			if again, err := l.ready(ctx, ref, connected); err != nil {
-				return record.Answer{}, err
+				return attempt.Answer{}, err
 			} else if again {
 				connected = false
 				if !l.sleep(ctx, troublePause) {
-					return record.Answer{}, &later{}
+					return attempt.Answer{}, &later{}
 				}
 				continue
 			}
 		}
 		if !l.slot(ctx) {
-			return record.Answer{}, l.giveBack(ctx, ref, connected)
+			return attempt.Answer{}, l.giveBack(ctx, ref, connected)
 		}
 		asked := time.Now()
-		answer, err := l.markOrPutBack(ctx, record.Ask{Ref: ref, Defaults: l.defaults, Connected: connected})
+		answer, err := l.markOrPutBack(ctx, attempt.Query{Ref: ref, Defaults: l.defaults, Connected: connected})
 		if err != nil {
 			return answer, l.failed("mark", ref, err)
 		}
-		switch answer.Verdict {
-		case record.Wait:
+		switch answer.Admission {
+		case attempt.Wait:
 			denied = true
 			l.flows.Store(false)
 			l.shut.Store(answer.Reason != byRate)
@@ -135,7 +136,7 @@ func (l *lane) ask(ctx context.Context, ref record.Ref) (record.Answer, error) {
 			if !l.wait(ctx, answer.Wait, &alone, connected) {
 				return answer, &later{}
 			}
-		case record.Connect:
+		case attempt.Connect:
 			l.flows.Store(false)
 			l.shut.Store(true)
 			connected, soon = l.connect(ctx, ref), true
@@ -143,11 +144,11 @@ func (l *lane) ask(ctx context.Context, ref record.Ref) (record.Answer, error) {
 				return answer, &later{}
 			}
 			if !connected { // perhaps it is this process that cannot
-				answer.Verdict = record.Wait
+				answer.Admission = attempt.Wait
 				return answer, nil
 			}
 		default:
-			if answer.Verdict == record.Call {
+			if answer.Admission == attempt.Call {
 				if alone || answer.Wait > 0 { // what others asked meanwhile tells nothing new
 					l.flows.Store(!denied && !answer.Probe && answer.Wait == 0)
 				}
@@ -180,9 +181,9 @@ func (l *lane) slot(ctx context.Context) bool {
 }
 
 // markOrPutBack marks with a slot in hand, which only a call keeps.
-func (l *lane) markOrPutBack(ctx context.Context, ask record.Ask) (record.Answer, error) {
+func (l *lane) markOrPutBack(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	answer, err := l.mark(ctx, ask)
-	if err != nil || answer.Verdict != record.Call {
+	if err != nil || answer.Admission != attempt.Call {
 		l.slots.putBack()
 	}
 	return answer, err
@@ -213,7 +214,7 @@ const (
 const byRate = "rate"
 
 // connect does what a probe begins with.
-func (l *lane) connect(ctx context.Context, ref record.Ref) bool {
+func (l *lane) connect(ctx context.Context, ref request.Ref) bool {
 	f := l.interruptible(ctx, l.upstream.Connect)
 	if f == nil {
 		return true
@@ -225,7 +226,7 @@ func (l *lane) connect(ctx context.Context, ref record.Ref) bool {
 // ready waits for what a call needs, and no longer than until the worker stops.
 // again says that it could not be had and that the gate is closed now, where the
 // turn can wait as well as anywhere; the error is a [*later].
-func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) (again bool, err error) {
+func (l *lane) ready(ctx context.Context, ref request.Ref, chosen bool) (again bool, err error) {
 	f := l.interruptible(ctx, l.upstream.Ready)
 	switch {
 	case l.over(ctx):
@@ -242,7 +243,7 @@ func (l *lane) ready(ctx context.Context, ref record.Ref, chosen bool) (again bo
 }
 
 // giveBack leaves the turn to another process, and the probe if it was chosen.
-func (l *lane) giveBack(ctx context.Context, ref record.Ref, chosen bool) error {
+func (l *lane) giveBack(ctx context.Context, ref request.Ref, chosen bool) error {
 	if chosen {
 		l.trouble(ctx, ref, &fault.Fault{Kind: fault.Interrupted}, true)
 	}
@@ -251,7 +252,7 @@ func (l *lane) giveBack(ctx context.Context, ref record.Ref, chosen bool) error 
 
 // trouble tells the gate, and gives whether it is closed. That it could not be
 // told is no reason to wait: what follows asks Redis anyway.
-func (l *lane) trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) bool {
+func (l *lane) trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) bool {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	closed, err := l.gate.Trouble(once, ref, f, chosen)
@@ -307,20 +308,20 @@ func (p *pipeline) sleep(ctx context.Context, d time.Duration) bool {
 
 // mark tries again while Redis is away: where a mark was made and its reply was
 // lost, this process alone knows that no call followed it, by the nonce.
-func (p *pipeline) mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+func (p *pipeline) mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	for {
 		ask.Nonce = p.calls.nonce(ask.Ref)
 		// To break a mark off, because the worker stops, would be to lose its reply.
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		answer, err := p.ledger.Mark(once, ask)
-		if err == nil && answer.Verdict == record.Granted {
+		if err == nil && answer.Admission == attempt.Granted {
 			// The moment of that grant may be over: it is not used.
-			_, err = p.ledger.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, record.Next{Follows: record.PutBack})
+			_, err = p.ledger.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 		}
 		cancel()
 		if err == nil {
 			p.calls.answered(ask.Ref)
-			if answer.Verdict == record.Granted {
+			if answer.Admission == attempt.Granted {
 				continue
 			}
 		}
@@ -329,7 +330,7 @@ func (p *pipeline) mark(ctx context.Context, ask record.Ask) (record.Answer, err
 		}
 		p.limited.Warn("a call could not be marked; trying again", zap.Error(err))
 		if !p.sleep(ctx, recordPause) {
-			return record.Answer{}, err
+			return attempt.Answer{}, err
 		}
 	}
 }

@@ -8,11 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
-func turnOf(id string) record.Ref { return record.Ref{ApplicationID: id, Generation: 1, Run: 1} }
+func turnOf(id string) request.Ref { return request.Ref{ApplicationID: id, Generation: 1, Run: 1} }
 
 // begin lets a handler begin, up to where it waits.
 func begin(ctx context.Context, l *lane, id string) <-chan error {
@@ -22,14 +23,14 @@ func begin(ctx context.Context, l *lane, id string) <-chan error {
 	return over
 }
 
-func wait(d time.Duration, reason string) record.Answer {
-	return record.Answer{Verdict: record.Wait, Wait: d, Reason: reason}
+func wait(d time.Duration, reason string) attempt.Answer {
+	return attempt.Answer{Admission: attempt.Wait, Wait: d, Reason: reason}
 }
 
 var (
-	granted = record.Answer{Verdict: record.Call}
-	probe   = record.Answer{Verdict: record.Call, Probe: true, Reason: "outage"}
-	chosen  = record.Answer{Verdict: record.Connect, Reason: "outage"}
+	granted = attempt.Answer{Admission: attempt.Call}
+	probe   = attempt.Answer{Admission: attempt.Call, Probe: true, Reason: "outage"}
+	chosen  = attempt.Answer{Admission: attempt.Connect, Reason: "outage"}
 	shut    = wait(time.Second, "outage")
 )
 
@@ -68,15 +69,15 @@ func TestAFewAskAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 		far := granted
 		far.Wait = 20 * time.Millisecond
 		for name, tt := range map[string]struct {
-			answers      []record.Answer
+			answers      []attempt.Answer
 			first, later bool // several ask at a time: of ten, and of ten that come later
 		}{
-			"at once":                  {[]record.Answer{granted}, true, true},
-			"once denied":              {[]record.Answer{wait(time.Second, "rate"), granted}, true, true},
-			"the gate is shut":         {[]record.Answer{shut}, false, false},
-			"denied later":             {[]record.Answer{granted, granted, granted, granted, granted, shut}, true, false},
-			"held to be sent in time":  {[]record.Answer{far}, false, false},
-			"each waits for its grant": {slices.Repeat([]record.Answer{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
+			"at once":                  {[]attempt.Answer{granted}, true, true},
+			"once denied":              {[]attempt.Answer{wait(time.Second, "rate"), granted}, true, true},
+			"the gate is shut":         {[]attempt.Answer{shut}, false, false},
+			"denied later":             {[]attempt.Answer{granted, granted, granted, granted, granted, shut}, true, false},
+			"held to be sent in time":  {[]attempt.Answer{far}, false, false},
+			"each waits for its grant": {slices.Repeat([]attempt.Answer{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
 		} {
 			d := newDesk(tt.answers...)
 			d.takes = 10 * time.Millisecond
@@ -371,7 +372,7 @@ func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
 		d := newDesk(held)
 		upstream := d.upstream().(stub)
 		out, most := 0, 0
-		upstream.create = func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
+		upstream.create = func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
 			d.mu.Lock()
 			out++
 			most = max(most, out)
@@ -380,7 +381,7 @@ func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
 			d.mu.Lock()
 			out--
 			d.mu.Unlock()
-			return record.Made{}, &fault.Fault{Kind: fault.TimedOut}
+			return request.Link{}, &fault.Fault{Kind: fault.TimedOut}
 		}
 		w := clocked(d, upstream)
 		w.pipe.auto = true

@@ -11,9 +11,10 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // nth is a connection to Redis on which one command is lost, pipelined or not.
@@ -66,7 +67,7 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 	const most = 20
 	for n := 1; ; n++ {
 		ref := b.accept(fmt.Sprint("A-", n))
-		b.dequeue(record.Interactive)
+		b.dequeue(request.Interactive)
 		trouble.left.Store(int64(n))
 		_, err := s.pass(t.Context())
 		hit := trouble.left.Load() <= 0
@@ -75,13 +76,13 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 		}
 		trouble.left.Store(0)
 		b.pass(s)
-		if is := b.taskState(record.Interactive, ref); is != "pending" {
+		if is := b.taskState(request.Interactive, ref); is != "pending" {
 			t.Errorf("without command %d its task is %q after another pass", n, is)
 		}
 		if aside := b.aside(); len(aside) != 0 {
 			t.Fatalf("without command %d there was put aside %+v", n, aside)
 		}
-		b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
+		b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
 		if !hit {
 			if n < 5 {
 				t.Errorf("a pass has %d commands only", n-1)
@@ -99,12 +100,12 @@ func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
-	b.must(b.rdb.Del(t.Context(), b.asynqKey(record.Interactive, "t:"+ref.String())).Err())
-	b.dequeue(record.Interactive)
+	b.must(b.rdb.Del(t.Context(), b.asynqKey(request.Interactive, "t:"+ref.String())).Err())
+	b.dequeue(request.Interactive)
 	s := b.sweeps()
 	s.unclaimed = 0
 	b.pass(s)
-	if is := b.taskState(record.Interactive, ref); is != "pending" || len(b.aside()) != 0 {
+	if is := b.taskState(request.Interactive, ref); is != "pending" || len(b.aside()) != 0 {
 		t.Errorf("its task is %q, %v was put aside", is, b.aside())
 	}
 	b.start(b.book(), b.faceki)
@@ -128,7 +129,7 @@ func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
-	b.dequeue(record.Interactive)
+	b.dequeue(request.Interactive)
 	s := b.sweeps()
 	s.overdue, s.unclaimed = time.Hour, 0
 	s.knownFor = 20 * time.Millisecond
@@ -137,12 +138,12 @@ func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
 	if mended, err := s.pass(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(mended) != 0 {
 		t.Errorf("mended %v, %v", mended, err)
 	}
-	if is := b.taskState(record.Interactive, ref); is != "active" {
+	if is := b.taskState(request.Interactive, ref); is != "active" {
 		t.Errorf("its task is %s", is)
 	}
 	s.left, s.knownFor = still, time.Minute
 	b.mends(s)
-	if is := b.taskState(record.Interactive, ref); is != "pending" {
+	if is := b.taskState(request.Interactive, ref); is != "pending" {
 		t.Errorf("its task is %s", is)
 	}
 }
@@ -156,22 +157,22 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 		first     func() *fault.Fault // answer
 		paused    bool                // the handlers wait for the gate
 		cancelled bool
-		state     record.State
+		state     request.State
 		calls     int64
 	}{
-		"calls, and gets its link":    {state: record.Created, calls: 1},
-		"calls, and gets a fault":     {first: unavailable, state: record.Created, calls: 2},
-		"calls, and was cancelled":    {first: unavailable, cancelled: true, state: record.Cancelled, calls: 1},
-		"waits until it may call":     {paused: true, state: record.Created, calls: 1},
-		"waits, and gets a fault":     {paused: true, first: unavailable, state: record.Created, calls: 2},
-		"waits, and it was cancelled": {paused: true, cancelled: true, state: record.Cancelled},
+		"calls, and gets its link":    {state: request.Created, calls: 1},
+		"calls, and gets a fault":     {first: unavailable, state: request.Created, calls: 2},
+		"calls, and was cancelled":    {first: unavailable, cancelled: true, state: request.Cancelled, calls: 1},
+		"waits until it may call":     {paused: true, state: request.Created, calls: 1},
+		"waits, and gets a fault":     {paused: true, first: unavailable, state: request.Created, calls: 2},
+		"waits, and it was cancelled": {paused: true, cancelled: true, state: request.Cancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, simulator.Script{})
 			var calls, out atomic.Int64
 			answer := make(chan struct{})
-			upstream := stub{create: func(_ context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+			upstream := stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 				if out.Add(1) > 1 {
 					t.Error("two calls are out")
 				}
@@ -179,9 +180,9 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 				n := calls.Add(1)
 				<-answer
 				if n == 1 && tt.first != nil {
-					return record.Made{}, tt.first()
+					return request.Link{}, tt.first()
 				}
-				return record.Made{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
+				return request.Link{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
 			}}
 			if tt.paused {
 				b.must(b.account().Pause(t.Context()))

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // A 4xx of a proxy or a firewall says nothing of a request: none of them fails, and the
@@ -33,7 +33,7 @@ func TestAPageOfSomethingElseFailsNoRequest(t *testing.T) {
 			b.batch("row", rows)
 			b.closes("refused")
 			b.eventually("no call is out", func() bool { return b.status().Calls == 0 })
-			if got := b.tally("row", rows); got[record.Failed] != 0 || got[record.Held] != 0 || got[record.Created] != 0 {
+			if got := b.tally("row", rows); got[request.Failed] != 0 || got[request.Held] != 0 || got[request.Created] != 0 {
 				t.Errorf("%v", got)
 			}
 			if gate := b.status().Gate; !strings.Contains(gate.Message, message) || !strings.Contains(gate.Message, "FACEKI_BASE_URL") {
@@ -67,14 +67,14 @@ func TestCodeZeroInAnErrorIsNoLink(t *testing.T) {
 		b.accept(id)
 	}
 	b.created("busy-1")
-	b.eventually("the wrong one failed", func() bool { return b.record("wrong-1").State == record.Failed })
-	if r := b.expect("wrong-1", record.Failed, 1, 0); r.Outcome.Reason != "invalid_request" || !strings.Contains(r.Outcome.Message, "simulated fault") {
+	b.eventually("the wrong one failed", func() bool { return b.record("wrong-1").State == request.Failed })
+	if r := b.expect("wrong-1", request.Failed, 1, 0); r.Outcome.Reason != "invalid_request" || !strings.Contains(r.Outcome.Message, "simulated fault") {
 		t.Errorf("%+v", r.Outcome)
 	}
-	b.expect("busy-1", record.Created, 2, 0)
+	b.expect("busy-1", request.Created, 2, 0)
 	b.accept("token-1")
 	b.eventually("the token was renewed, or its request goes on", func() bool { return b.record("token-1").Attempts > 0 })
-	if r := b.record("token-1"); r.State == record.Held || r.PossibleDuplicates != 0 {
+	if r := b.record("token-1"); r.State == request.Held || r.PossibleDuplicates != 0 {
 		t.Errorf("%+v", r)
 	}
 	b.must(p.stop())

@@ -10,25 +10,26 @@ import (
 	"github.com/hibiken/asynq"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Ledger is what the pipeline needs of what is known of a request.
 type Ledger interface {
 	// Mark asks whether a turn may be called now, and where it may makes that
 	// known in the same step.
-	Mark(ctx context.Context, ask record.Ask) (record.Answer, error)
+	Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
 	// Created and Fault record how an attempt ended, and give the state that
 	// the request is in then; "" where it is no longer this attempt's.
-	Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error)
-	Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error)
+	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
+	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
 	// Hold ends an attempt that died with its process: the request is a person's.
-	Hold(ctx context.Context, r record.Record) (record.State, error)
+	Hold(ctx context.Context, r request.Record) (request.State, error)
 	// Expire and Cancel end a request without a call.
-	Expire(ctx context.Context, r record.Record) (record.State, error)
-	Cancel(ctx context.Context, r record.Record) (record.State, error)
+	Expire(ctx context.Context, r request.Record) (request.State, error)
+	Cancel(ctx context.Context, r request.Record) (request.State, error)
 }
 
 // Upstream makes links.
@@ -40,10 +41,10 @@ type Upstream interface {
 	Connect(ctx context.Context) *fault.Fault
 	// CreateLink sends one call at most, with a deadline of its own, and never
 	// sends it again by itself.
-	CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault)
+	CreateLink(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault)
 	// Kept gives the link that an earlier attempt brought and that was kept, or says
 	// why it cannot be used still. It asks nothing of FaceKi.
-	Kept(a record.Attempt) (record.Made, *fault.Fault)
+	Kept(a attempt.Attempt) (request.Link, *fault.Fault)
 }
 
 // pipeline is the life of one request, from the moment that its task is taken
@@ -54,17 +55,17 @@ type pipeline struct {
 	bin      Bin
 	upstream Upstream
 	policy   policy
-	defaults record.Defaults
+	defaults request.Defaults
 	calls    *calls
 	auto     bool        // slots follow the rate
 	shut     atomic.Bool // the gate was closed when this process last asked
 	log      *zap.Logger // one line an attempt
 	limited  *zap.Logger // one line a kind of trouble, now and then
 	meter    Meter
-	dispatch func(context.Context, record.Lane, record.Ref) error // enqueues a task
-	fatal    func(error)                                          // ends the worker
-	stopping context.Context                                      //nolint:containedctx // done when no call may be begun any more
-	ending   <-chan struct{}                                      // closed when answers in hand must be given up
+	dispatch func(context.Context, request.Lane, request.Ref) error // enqueues a task
+	fatal    func(error)                                            // ends the worker
+	stopping context.Context                                        //nolint:containedctx // done when no call may be begun any more
+	ending   <-chan struct{}                                        // closed when answers in hand must be given up
 }
 
 // ProcessTask takes the turn of a request that the task stands for. It returns
@@ -72,7 +73,7 @@ type pipeline struct {
 // [*later] where it is to come again.
 func (l *lane) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	id, _ := asynq.GetTaskID(ctx)
-	ref, err := record.ParseRef(id)
+	ref, err := request.ParseRef(id)
 	if why := undecodable(task, err); why != "" {
 		return l.putAside(ctx, task, id, why)
 	}
@@ -80,7 +81,7 @@ func (l *lane) ProcessTask(ctx context.Context, task *asynq.Task) error {
 }
 
 // take takes one turn. ctx ends when the queue has given the task to another.
-func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
+func (l *lane) take(ctx context.Context, ref request.Ref) (err error) {
 	if !l.calls.enter(ref) {
 		return &later{busyDelay} // another handler of this process has it still
 	}
@@ -100,7 +101,7 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 		if err != nil {
 			return err
 		}
-		if answer.Verdict != record.Call {
+		if answer.Admission != attempt.Call {
 			return l.uncalled(ctx, ref, answer)
 		}
 		failpoint.Hit("marked")
@@ -120,25 +121,25 @@ func (l *lane) take(ctx context.Context, ref record.Ref) (err error) {
 }
 
 // uncalled ends a task whose turn is not to be called now.
-func (l *lane) uncalled(ctx context.Context, ref record.Ref, answer record.Answer) error {
-	switch answer.Verdict {
-	case record.Busy:
+func (l *lane) uncalled(ctx context.Context, ref request.Ref, answer attempt.Answer) error {
+	switch answer.Admission {
+	case attempt.Busy:
 		return &later{busyDelay}
-	case record.Early:
+	case attempt.Early:
 		return early(answer.Wait)
-	case record.Newer:
+	case attempt.Newer:
 		return l.newer(ref)
-	case record.Poisoned:
+	case attempt.Quarantine:
 		return l.poison(ctx, ref, answer.Attempt.Nonce, "")
-	case record.Dead:
+	case attempt.Dead:
 		return l.failed("hold", ref, l.hold(ctx, answer.Attempt))
-	case record.Kept:
+	case attempt.Kept:
 		return l.failed("use the kept link", ref, l.useKept(ctx, answer.Attempt))
-	case record.Expired:
+	case attempt.Expired:
 		failpoint.Hit("ending")
 		_, err := l.ledger.Expire(ctx, answer.Attempt.Record)
 		return l.failed("expire", ref, err)
-	case record.CancelNext:
+	case attempt.Cancel:
 		_, err := l.ledger.Cancel(ctx, answer.Attempt.Record)
 		return l.failed("cancel", ref, err)
 	default: // stale, or left to another process
@@ -156,7 +157,7 @@ type next struct {
 
 // call sends the one call of an attempt and records what it brought. An error
 // means that the answer could not be recorded before the process ended.
-func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (next, error) {
+func (l *lane) call(ctx context.Context, answer attempt.Answer, renewed bool) (next, error) {
 	a := answer.Attempt
 	begun := time.Now()
 	// A call that was sent is seen through: to break it off would make its
@@ -165,7 +166,7 @@ func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (ne
 	a.Took = time.Since(begun)
 	l.slots.end(a.Took, f)
 	failpoint.Hit("called")
-	var state record.State
+	var state request.State
 	if f == nil {
 		err := l.insist(ctx, func(ctx context.Context) (err error) {
 			state, err = l.ledger.Created(ctx, a, made)
@@ -186,15 +187,15 @@ func (l *lane) call(ctx context.Context, answer record.Answer, renewed bool) (ne
 	})
 	l.logAttempt(a, state, f, err)
 	return next{
-		over:    state != record.Queued,
-		atOnce:  renew || decision.Follows == record.PutBack,
+		over:    state != request.Queued,
+		atOnce:  renew || decision.Action == attempt.Requeue,
 		renewed: renew,
 		after:   decision.Delay,
 	}, err
 }
 
 // hold leaves to a person what an attempt made that died without an answer.
-func (p *pipeline) hold(ctx context.Context, a record.Attempt) error {
+func (p *pipeline) hold(ctx context.Context, a attempt.Attempt) error {
 	state, err := p.ledger.Hold(ctx, a.Record)
 	if err == nil {
 		p.log.Warn("an attempt died without an answer, and may have made a link",
@@ -206,12 +207,12 @@ func (p *pipeline) hold(ctx context.Context, a record.Attempt) error {
 
 // createLink makes a fault of a panic: a request that brings one about each
 // time is not called for ever, and its doubt is counted.
-func (p *pipeline) createLink(ctx context.Context, a record.Attempt) (made record.Made, f *fault.Fault) {
+func (p *pipeline) createLink(ctx context.Context, a attempt.Attempt) (made request.Link, f *fault.Fault) {
 	defer func() {
 		if what := recover(); what != nil {
 			p.log.Error("a call panicked", zap.String("application_id", a.ApplicationID),
 				zap.String("type", fmt.Sprintf("%T", what)), zap.StackSkip("stack", 1))
-			made, f = record.Made{}, &fault.Fault{Kind: fault.Unreadable, Detail: "the program failed on the way"}
+			made, f = request.Link{}, &fault.Fault{Kind: fault.Unreadable, Detail: "the program failed on the way"}
 		}
 	}()
 	return p.upstream.CreateLink(ctx, a)
@@ -250,7 +251,7 @@ func (p *pipeline) gaveUp(err error) bool {
 
 // failed is what a handler returns where a step met an error: the task comes
 // again, and the queue keeps no text that might tell a secret.
-func (p *pipeline) failed(step string, ref record.Ref, err error) error {
+func (p *pipeline) failed(step string, ref request.Ref, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -261,7 +262,7 @@ func (p *pipeline) failed(step string, ref record.Ref, err error) error {
 	return &later{p.policy.pause()}
 }
 
-func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fault, err error) {
+func (p *pipeline) logAttempt(a attempt.Attempt, state request.State, f *fault.Fault, err error) {
 	p.meter.Attempt(a, f)
 	if f == nil && err == nil && !p.log.Core().Enabled(zap.DebugLevel) {
 		return
@@ -280,12 +281,12 @@ func (p *pipeline) logAttempt(a record.Attempt, state record.State, f *fault.Fau
 	switch {
 	case err != nil:
 		p.log.Error("attempt: its answer could not be recorded", append(fields, zap.Error(err))...)
-	case f == nil, state == record.Queued:
+	case f == nil, state == request.Queued:
 		p.log.Debug("attempt", fields...)
 	default:
 		p.log.Info("attempt", fields...)
 	}
-	if f != nil && state == record.Queued {
+	if f != nil && state == request.Queued {
 		p.limited.Warn(f.Means(), fields...)
 	}
 }

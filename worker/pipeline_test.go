@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,7 +25,7 @@ func TestALinkIsMadeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := b.expect("A-1", record.Created, 1, 0)
+	r := b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 	if links := b.sim.Application("A-1").Links; r.Outcome.URL != links[0].URL || r.Outcome.LinkID != links[0].LinkID {
 		t.Errorf("recorded %+v, made %+v", r.Outcome, links[0])
@@ -35,20 +36,20 @@ func TestFaultsOfEachParty(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		fault      simulator.Fault
-		state      record.State
+		state      request.State
 		reason     fault.Reason
 		duplicates int
 		delay      time.Duration // at least; where it comes again
 	}{
-		{simulator.Fault{Name: "code_5002"}, record.Failed, fault.InvalidRequest, 0, 0},
-		{simulator.Fault{Name: "http_500"}, record.Queued, fault.UpstreamError, 1, 0},
-		{simulator.Fault{Name: "http_503"}, record.Queued, fault.UpstreamUnavailable, 0, 0},
-		{simulator.Fault{Name: "reset_after"}, record.Queued, fault.Connection, 1, 0},
-		{simulator.Fault{Name: "truncated"}, record.Queued, fault.UnreadableAnswer, 1, 0},
-		{simulator.Fault{Name: "code_5003"}, record.Queued, fault.NoCredit, 0, 0},
-		{simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(40 * time.Second)}, record.Queued, fault.Throttled, 0, 40 * time.Second},
-		{simulator.Fault{Name: "no_url"}, record.Held, fault.UnusableAnswer, 1, 0},
-		{simulator.Fault{Name: "foreign_url"}, record.Held, fault.UnusableAnswer, 1, 0},
+		{simulator.Fault{Name: "code_5002"}, request.Failed, fault.InvalidRequest, 0, 0},
+		{simulator.Fault{Name: "http_500"}, request.Queued, fault.UpstreamError, 1, 0},
+		{simulator.Fault{Name: "http_503"}, request.Queued, fault.UpstreamUnavailable, 0, 0},
+		{simulator.Fault{Name: "reset_after"}, request.Queued, fault.Connection, 1, 0},
+		{simulator.Fault{Name: "truncated"}, request.Queued, fault.UnreadableAnswer, 1, 0},
+		{simulator.Fault{Name: "code_5003"}, request.Queued, fault.NoCredit, 0, 0},
+		{simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(40 * time.Second)}, request.Queued, fault.Throttled, 0, 40 * time.Second},
+		{simulator.Fault{Name: "no_url"}, request.Held, fault.UnusableAnswer, 1, 0},
+		{simulator.Fault{Name: "foreign_url"}, request.Held, fault.UnusableAnswer, 1, 0},
 	} {
 		t.Run(tt.fault.Name, func(t *testing.T) {
 			t.Parallel()
@@ -56,7 +57,7 @@ func TestFaultsOfEachParty(t *testing.T) {
 			ref := b.accept("A-1")
 			err := b.joined(b.book(), b.faceki).take(t.Context(), ref)
 			delay, again := isLater(err)
-			if again != (tt.state == record.Queued) || delay < tt.delay || err != nil && !again {
+			if again != (tt.state == request.Queued) || delay < tt.delay || err != nil && !again {
 				t.Errorf("the task ends with %v, to come after %s", err, delay)
 			}
 			r := b.expect("A-1", tt.state, 1, tt.duplicates)
@@ -74,17 +75,17 @@ func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
 	tries := 0
-	p := b.joined(b.book(), stub{create: func(_ context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+	p := b.joined(b.book(), stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if a.Attempts != 1 {
 			t.Errorf("attempt %d", a.Attempts)
 		}
 		if tries++; tries < 3 {
-			return record.Made{}, &fault.Fault{Kind: fault.Interrupted}
+			return request.Link{}, &fault.Fault{Kind: fault.Interrupted}
 		}
-		return record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	if tries != 3 {
 		t.Errorf("tried %d times", tries)
 	}
@@ -98,7 +99,7 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	b.sim.Revoke()
 	b.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
 	b.must(p.take(t.Context(), b.accept("A-2")))
-	b.expect("A-2", record.Created, 2, 0)
+	b.expect("A-2", request.Created, 2, 0)
 	if got := b.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
@@ -109,13 +110,13 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	taken := make(chan error)
 	go func() { taken <- p.take(t.Context(), b.accept("A-3")) }()
 	b.eventually("it was refused", func() bool { return b.sim.State().Faults["unauthorized"] == 2 })
-	b.eventually("it waits", func() bool { r := b.record("A-3"); return r.State == record.Queued && r.Attempts == 1 })
+	b.eventually("it waits", func() bool { r := b.record("A-3"); return r.State == request.Queued && r.Attempts == 1 })
 	if got := b.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
 	b.ahead.Store(int64(2 * time.Minute))
 	b.must(<-taken)
-	b.expect("A-3", record.Created, 2, 0)
+	b.expect("A-3", request.Created, 2, 0)
 	if s := b.status(); b.sim.State().TokenRequests != 3 || len(s.History) != 0 {
 		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s)
 	}
@@ -126,7 +127,7 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	if _, again := isLater(p.take(t.Context(), b.accept("A-4"))); !again {
 		t.Error("it does not come again")
 	}
-	b.expect("A-4", record.Queued, 2, 0)
+	b.expect("A-4", request.Queued, 2, 0)
 	if s := b.status(); b.sim.State().TokenRequests != 4 || s.Gate.Reason != "refused" || !strings.Contains(s.Gate.Message, "HTTP 401") {
 		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s.Gate)
 	}
@@ -139,7 +140,7 @@ func TestNoTokenNoAttempt(t *testing.T) {
 	if delay, again := isLater(b.joined(b.book(), b.faceki).take(t.Context(), ref)); !again || delay < 50*time.Second {
 		t.Errorf("comes again after %s, FaceKi asked for 50 s", delay)
 	}
-	b.expect("A-1", record.Queued, 0, 0)
+	b.expect("A-1", request.Queued, 0, 0)
 }
 
 func TestTwoHandlersMakeOneCall(t *testing.T) {
@@ -160,17 +161,17 @@ func TestTwoHandlersMakeOneCall(t *testing.T) {
 	b.sim.Release()
 	b.must(<-first)
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 }
 
 // orphan is a request whose process died while it called, and what finds it.
-func (b *bench) orphan(id string) (record.Ref, *lane) {
+func (b *bench) orphan(id string) (request.Ref, *lane) {
 	b.t.Helper()
 	ref := b.accept(id)
 	dead := b.book()
 	b.must(dead.Join(b.t.Context()))
-	_, err := dead.Mark(b.t.Context(), record.Ask{Ref: ref})
+	_, err := dead.Mark(b.t.Context(), attempt.Query{Ref: ref})
 	b.must(err)
 	b.must(dead.Leave(b.t.Context()))
 	return ref, b.joined(b.judge(), b.faceki)
@@ -186,7 +187,7 @@ func TestADeadProcessLeavesDoubt(t *testing.T) {
 	b := newBench(t, simulator.Script{})
 	ref, p := b.orphan("A-1")
 	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 	b.calls("A-1", 1)
 }
 
@@ -197,7 +198,7 @@ func TestACancelThatADeadProcessLeft(t *testing.T) {
 	_, err := p.ledger.Cancel(t.Context(), b.record("A-1"))
 	b.must(err)
 	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
-	b.expect("A-1", record.Cancelled, 1, 1)
+	b.expect("A-1", request.Cancelled, 1, 1)
 	b.calls("A-1", 0)
 }
 
@@ -211,10 +212,10 @@ func TestEndsWithoutACall(t *testing.T) {
 	ref := b.record("A-1").Ref()
 	b.eventually("its time has passed", func() bool { return time.Now().After(soon.Add(10 * time.Millisecond)) })
 	b.must(p.take(t.Context(), ref))
-	if r := b.expect("A-1", record.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
+	if r := b.expect("A-1", request.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
 		t.Errorf("the reason is %q", r.Outcome.Reason)
 	}
-	b.must(p.take(t.Context(), record.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
+	b.must(p.take(t.Context(), request.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
 	b.calls("A-1", 0)
 }
 
@@ -231,5 +232,5 @@ func TestAnotherKindOfAccountIsFatal(t *testing.T) {
 	if err := b.start(b.book(), b.faceki).wait(); !errors.As(err, &wrong) {
 		t.Errorf("another worker starts, and ends with %v", err)
 	}
-	b.expect("A-1", record.Queued, 0, 0)
+	b.expect("A-1", request.Queued, 0, 0)
 }

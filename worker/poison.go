@@ -8,19 +8,20 @@ import (
 	"github.com/hibiken/asynq"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Bin is where what cannot be handled goes.
 type Bin interface {
 	// Panicked counts a panic of a turn's handler, in the whole fleet.
-	Panicked(ctx context.Context, ref record.Ref) (int, error)
+	Panicked(ctx context.Context, ref request.Ref) (int, error)
 	// Poison ends a request that cannot be handled; nonce is that of a grant that was
 	// not used, or "".
-	Poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error)
+	Poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error)
 	// PutAside keeps what stands for no request.
-	PutAside(ctx context.Context, p record.Poison) error
+	PutAside(ctx context.Context, p quarantine.Entry) error
 }
 
 const (
@@ -34,7 +35,7 @@ func (p *pipeline) putAside(ctx context.Context, task *asynq.Task, id, why strin
 	queue, _ := asynq.GetQueueName(ctx)
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	err := p.bin.PutAside(once, record.Poison{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
+	err := p.bin.PutAside(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
 	if err != nil {
 		p.limited.Warn("a task that stands for no request could not be put aside; it comes again", zap.Error(err))
 		return &later{p.policy.pause()}
@@ -66,13 +67,13 @@ func early(wait time.Duration) error {
 }
 
 // newer leaves a turn to a worker of the version that wrote its record.
-func (p *pipeline) newer(ref record.Ref) error {
+func (p *pipeline) newer(ref request.Ref) error {
 	p.limited.Warn("a request was stored by a newer version, and waits for a worker of that version", zap.String("application_id", ref.ApplicationID))
 	return &later{newerPause}
 }
 
 // poison ends a request that cannot be handled.
-func (p *pipeline) poison(ctx context.Context, ref record.Ref, nonce, message string) error {
+func (p *pipeline) poison(ctx context.Context, ref request.Ref, nonce, message string) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	state, err := p.bin.Poison(once, ref, nonce, message)
@@ -88,7 +89,7 @@ func (p *pipeline) poison(ctx context.Context, ref record.Ref, nonce, message st
 
 // panicked is what becomes of a turn whose handler panicked: it comes again, but
 // not for ever. A call may have been sent since its mark.
-func (p *pipeline) panicked(ctx context.Context, ref record.Ref) error {
+func (p *pipeline) panicked(ctx context.Context, ref request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	n, err := p.bin.Panicked(once, ref)

@@ -12,15 +12,17 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (b *bench) aside() []record.Poison {
+func (b *bench) aside() []quarantine.Entry {
 	b.t.Helper()
-	var all []record.Poison
+	var all []quarantine.Entry
 	for p, err := range b.book().Aside(context.Background()) {
 		b.must(err)
 		all = append(all, p)
@@ -32,14 +34,14 @@ func (b *bench) aside() []record.Poison {
 func (b *bench) noTasks() {
 	b.t.Helper()
 	b.eventually("no task is left", func() bool {
-		for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 			if len(b.rdb.Keys(context.Background(), "asynq:{"+b.keys.Queue(lane)+"}:t:*").Val()) > 0 {
 				return false
 			}
 		}
 		return true
 	})
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		for _, set := range []string{"active", "lease", "retry", "scheduled", "archived", "completed", "pending"} {
 			if b.rdb.Exists(context.Background(), "asynq:{"+b.keys.Queue(lane)+"}:"+set).Val() > 0 {
 				b.t.Errorf("%s of %s is not empty", set, lane)
@@ -50,7 +52,7 @@ func (b *bench) noTasks() {
 
 // taken is what becomes of a turn, in a while: a mark that fails is tried again for
 // as long as its task is the handler's.
-func (b *bench) taken(p *lane, ref record.Ref) error {
+func (b *bench) taken(p *lane, ref request.Ref) error {
 	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
 	defer cancel()
 	return p.take(ctx, ref)
@@ -59,19 +61,19 @@ func (b *bench) taken(p *lane, ref record.Ref) error {
 func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
-	queue := b.keys.Queue(record.Interactive)
+	queue := b.keys.Queue(request.Interactive)
 	put := func(kind, id, payload string) {
 		_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(kind, []byte(payload)), asynq.TaskID(id), asynq.Queue(queue))
 		b.must(err)
 	}
 	put(tasks.TaskType, "nonsense", "an invented payload")
-	put("kyclink:other", "A-9:1:1:1", strings.Repeat("x", record.PoisonMost+1))
+	put("kyclink:other", "A-9:1:1:1", strings.Repeat("x", quarantine.MaxBytes+1))
 	p := b.start(b.book(), b.faceki)
 	b.eventually("both are put aside", func() bool { return len(b.aside()) == 2 })
 	for _, a := range b.aside() {
-		want := record.Poison{At: a.At, Queue: queue, Task: "nonsense", Type: tasks.TaskType, Why: a.Why, Raw: []byte("an invented payload")}
+		want := quarantine.Entry{At: a.At, Queue: queue, Task: "nonsense", Type: tasks.TaskType, Why: a.Why, Raw: []byte("an invented payload")}
 		if a.Task != "nonsense" {
-			want.Task, want.Type, want.Raw = "A-9:1:1:1", "kyclink:other", []byte(strings.Repeat("x", record.PoisonMost))
+			want.Task, want.Type, want.Raw = "A-9:1:1:1", "kyclink:other", []byte(strings.Repeat("x", quarantine.MaxBytes))
 		}
 		if fmt.Sprint(a) != fmt.Sprint(want) || a.Why == "" || time.Since(a.At).Abs() > time.Minute {
 			t.Errorf("put aside %+v", a)
@@ -89,7 +91,7 @@ func TestAPayloadIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
-	queue := b.keys.Queue(record.Interactive)
+	queue := b.keys.Queue(request.Interactive)
 	b.must(b.queue.DeleteTask(queue, ref.String()))
 	_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(tasks.TaskType, []byte("\xff\x00{")), asynq.TaskID(ref.String()), asynq.Queue(queue))
 	b.must(err)
@@ -142,9 +144,9 @@ func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
 	ref := b.accept("A-1")
 	key := b.keys.Record("A-1")
 	const content = `{"redirect_url":7}` + "\n" + `{"broken`
-	b.must(b.rdb.Set(t.Context(), key, b.rdb.GetRange(t.Context(), key, 0, record.HeaderLen-1).Val()+content, 0).Err())
+	b.must(b.rdb.Set(t.Context(), key, b.rdb.GetRange(t.Context(), key, 0, request.HeaderLen-1).Val()+content, 0).Err())
 	b.must(b.taken(b.joined(b.book(), b.faceki), ref))
-	r := b.expect("A-1", record.Failed, 0, 0)
+	r := b.expect("A-1", request.Failed, 0, 0)
 	if r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != content || r.Outcome.Message == "" {
 		t.Errorf("it ended as %+v", r.Outcome)
 	}
@@ -179,13 +181,13 @@ type doomed struct {
 	times atomic.Int64
 }
 
-func (p *doomed) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+func (p *doomed) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	if ask.Ref.ApplicationID != p.id {
 		return p.book.Mark(ctx, ask)
 	}
 	p.times.Add(1)
 	if p.after {
-		if answer, err := p.book.Mark(ctx, ask); err != nil || answer.Verdict == record.Busy {
+		if answer, err := p.book.Mark(ctx, ask); err != nil || answer.Admission == attempt.Busy {
 			return answer, err
 		}
 	}
@@ -208,7 +210,7 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 				}
 			}
 			b.must(p.take(t.Context(), ref))
-			if r := b.record("A-1"); r.State != record.Failed || r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != "{}" {
+			if r := b.record("A-1"); r.State != request.Failed || r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != "{}" {
 				t.Errorf("it is %+v", r)
 			}
 			b.must(p.take(t.Context(), ref)) // stale
@@ -224,7 +226,7 @@ func TestAMessageThatAsynqCannotReadIsPutAside(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
-	prefix := "asynq:{" + b.keys.Queue(record.Interactive) + "}:"
+	prefix := "asynq:{" + b.keys.Queue(request.Interactive) + "}:"
 	b.must(b.rdb.HSet(t.Context(), prefix+"t:"+ref.String(), "msg", "\xff\xffgarbage").Err())
 	w := New(b.rdb, b.book(), b.faceki, b.cfg)
 	w.sweep.overdue, w.sweep.pause, w.sweep.unclaimed = 50*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond

@@ -4,8 +4,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 const (
@@ -37,10 +37,10 @@ func (l *later) wholeSeconds() time.Duration {
 // policy decides what follows a fault. It is the only place where a pause is
 // chosen.
 type policy struct {
-	base, cap time.Duration
-	maxSpent  int
-	hold      bool                              // what may have made a link is not called again
-	random    func(time.Duration) time.Duration // uniform from 0 to d
+	base, cap  time.Duration
+	maxCharged int
+	hold       bool                              // what may have made a link is not called again
+	random     func(time.Duration) time.Duration // uniform from 0 to d
 }
 
 // next decides by the fault's columns. The pause before another attempt is
@@ -48,18 +48,18 @@ type policy struct {
 // being the attempts so far. A request that was a probe waits twice as long each
 // time, up to an hour: another one is to be the next. What may have made a link
 // is held for a person where that is the policy.
-func (p policy) next(f *fault.Fault, attempts int, probe bool) record.Next {
-	next := record.Next{Follows: record.Retry, MaxSpent: p.maxSpent, Delay: p.backoff(attempts)}
+func (p policy) next(f *fault.Fault, attempts int, probe bool) attempt.Next {
+	next := attempt.Next{Action: attempt.Retry, MaxCharged: p.maxCharged, Delay: p.backoff(attempts)}
 	switch f.Party() {
 	case fault.ThisRequest:
-		next.Follows = record.Fail
+		next.Action = attempt.Fail
 	case fault.Person:
-		next.Follows = record.Hold
+		next.Action = attempt.Hold
 	case fault.Ourselves:
-		next.Follows, next.Delay = record.PutBack, 0
+		next.Action, next.Delay = attempt.Requeue, 0
 	default:
 		if p.hold && f.Outcome() == fault.Unknown {
-			next.Follows = record.Hold
+			next.Action = attempt.Hold
 			break
 		}
 		switch {

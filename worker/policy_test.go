@@ -7,41 +7,41 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 func most(d time.Duration) time.Duration { return d }
 
 func TestWhatFollowsEachFault(t *testing.T) {
-	follows := map[fault.Kind]record.Follows{
-		fault.BadRequest: record.Fail, fault.RulesMissing: record.Fail,
-		fault.Unusable:    record.Hold,
-		fault.Interrupted: record.PutBack,
-		fault.ServerError: record.Retry, fault.LinkNotMade: record.Retry, fault.Unavailable: record.Retry,
-		fault.TooMany: record.Retry, fault.NotSent: record.Retry, fault.ConnectTimeout: record.Retry,
-		fault.Lost: record.Retry, fault.TimedOut: record.Retry, fault.Unreadable: record.Retry,
-		fault.Unauthorized: record.Retry, fault.NotFaceKi: record.Retry, fault.CreditGone: record.Retry, fault.LimitGone: record.Retry,
-		fault.AccountRules: record.Retry, fault.TokenUnavailable: record.Retry,
+	follows := map[fault.Kind]attempt.Action{
+		fault.BadRequest: attempt.Fail, fault.RulesMissing: attempt.Fail,
+		fault.Unusable:    attempt.Hold,
+		fault.Interrupted: attempt.Requeue,
+		fault.ServerError: attempt.Retry, fault.LinkNotMade: attempt.Retry, fault.Unavailable: attempt.Retry,
+		fault.TooMany: attempt.Retry, fault.NotSent: attempt.Retry, fault.ConnectTimeout: attempt.Retry,
+		fault.Lost: attempt.Retry, fault.TimedOut: attempt.Retry, fault.Unreadable: attempt.Retry,
+		fault.Unauthorized: attempt.Retry, fault.NotFaceKi: attempt.Retry, fault.CreditGone: attempt.Retry, fault.LimitGone: attempt.Retry,
+		fault.AccountRules: attempt.Retry, fault.TokenUnavailable: attempt.Retry,
 	}
-	p := policy{base: 2 * time.Second, cap: time.Minute, maxSpent: 8, random: most}
+	p := policy{base: 2 * time.Second, cap: time.Minute, maxCharged: 8, random: most}
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
 		f := &fault.Fault{Kind: kind, RetryAfter: 50 * time.Second}
 		next := p.next(f, 1, false)
-		if next.Follows != follows[kind] || next.MaxSpent != 8 {
-			t.Errorf("%v: %s follows, with %d to spend; want %s and 8", f, next.Follows, next.MaxSpent, follows[kind])
+		if next.Action != follows[kind] || next.MaxCharged != 8 {
+			t.Errorf("%v: %s follows, with %d to spend; want %s and 8", f, next.Action, next.MaxCharged, follows[kind])
 		}
 		switch {
-		case next.Follows == record.Retry && next.Delay != f.RetryAfter:
+		case next.Action == attempt.Retry && next.Delay != f.RetryAfter:
 			t.Errorf("%v: comes again after %s, FaceKi asked for %s", f, next.Delay, f.RetryAfter)
-		case next.Follows == record.PutBack && next.Delay != 0:
+		case next.Action == attempt.Requeue && next.Delay != 0:
 			t.Errorf("%v: put back, but waits for %s", f, next.Delay)
 		}
 	}
 }
 
 func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
-	retry := policy{base: time.Second, cap: time.Minute, maxSpent: 8, random: most}
+	retry := policy{base: time.Second, cap: time.Minute, maxCharged: 8, random: most}
 	hold := retry
 	hold.hold = true
 	held := 0
@@ -50,14 +50,14 @@ func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
 		for _, probe := range []bool{false, true} {
 			want := retry.next(f, 2, probe)
 			if f.Outcome() == fault.Unknown {
-				want.Follows = record.Hold
+				want.Action = attempt.Hold
 			}
 			got := hold.next(f, 2, probe)
-			if got.Follows != want.Follows || got.Follows != record.Hold && got != want {
+			if got.Action != want.Action || got.Action != attempt.Hold && got != want {
 				t.Errorf("%v: %+v follows, want %+v", f, got, want)
 			}
 		}
-		if hold.next(f, 1, false).Follows == record.Hold {
+		if hold.next(f, 1, false).Action == attempt.Hold {
 			held++
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -23,11 +24,11 @@ type queue struct {
 	inspector *asynq.Inspector
 	client    *asynq.Client
 	account   string
-	lane      record.Lane
+	lane      request.Lane
 }
 
 // name is what asynq calls it.
-func (q queue) name() string { return record.Keys{Account: q.account}.Queue(q.lane) }
+func (q queue) name() string { return keyspace.Keys{Account: q.account}.Queue(q.lane) }
 
 func (q queue) key(what string) string { return "asynq:{" + q.name() + "}:" + what }
 
@@ -164,13 +165,13 @@ func (q queue) run(ctx context.Context, id string) error {
 	return fmt.Errorf("run a task of %s: %w", q.name(), err)
 }
 
-func (q queue) dispatch(ctx context.Context, ref record.Ref) error {
+func (q queue) dispatch(ctx context.Context, ref request.Ref) error {
 	return tasks.Dispatch(ctx, q.client, q.account, q.lane, ref)
 }
 
 // renew enqueues a task anew that asynq keeps in a state that it does not leave
 // by itself, such as completed.
-func (q queue) renew(ctx context.Context, ref record.Ref) error {
+func (q queue) renew(ctx context.Context, ref request.Ref) error {
 	err := q.inspector.DeleteTask(q.name(), ref.String())
 	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
 		return fmt.Errorf("remove a task of %s: %w", q.name(), err)

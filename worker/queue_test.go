@@ -11,7 +11,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -19,7 +19,7 @@ import (
 func (b *bench) serve(handle asynq.HandlerFunc) *asynq.Server {
 	b.t.Helper()
 	s := asynq.NewServerFromRedisClient(b.rdb, asynq.Config{
-		Concurrency: 10, Queues: map[string]int{b.keys.Queue(record.Interactive): 1}, TaskCheckInterval: 5 * time.Millisecond,
+		Concurrency: 10, Queues: map[string]int{b.keys.Queue(request.Interactive): 1}, TaskCheckInterval: 5 * time.Millisecond,
 		DelayedTaskCheckInterval: time.Hour, RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
 		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second,
 	})
@@ -125,7 +125,7 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 	b.must(q.run(t.Context(), "scheduled:1:1:1"))
 	b.must(q.run(t.Context(), "scheduled:1:1:1")) // pending already, or active
 	b.must(q.run(t.Context(), "nobody:1:1:1"))
-	b.must(q.renew(t.Context(), record.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}))
+	b.must(q.renew(t.Context(), request.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}))
 
 	close(release)
 	s.Shutdown()

@@ -5,9 +5,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Redis loses the record of a link that was paid for a moment ago. The process that made
@@ -24,20 +25,20 @@ func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
 	b.created("A-1")
 	b.must(b.sim.SetScript(simulator.Script{}))
 	b.must(own.LoseWrites())
-	for deadline := time.Now().Add(time.Minute); b.record("A-1").State != record.Created; {
+	for deadline := time.Now().Add(time.Minute); b.record("A-1").State != request.Created; {
 		if time.Now().After(deadline) {
 			t.Fatalf("after a minute it is %+v", b.record("A-1"))
 		}
 		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // between two looks
 	}
 	b.calls("A-1", 2)
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 }
 
 // A mark was made and its reply was lost: it is given back, unused, and requested again.
 func TestAGrantWithoutAReplyIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(record.Answer{Verdict: record.Granted}, granted)
+		d := newDesk(attempt.Answer{Admission: attempt.Granted}, granted)
 		d.takes = 10 * time.Millisecond
 		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
 			t.Error(err)

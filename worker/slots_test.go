@@ -15,7 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
@@ -155,7 +155,7 @@ func TestSlotsThatAreTheLimitAreSaid(t *testing.T) {
 		defer rdb.Close()
 		core, lines := observer.New(zap.WarnLevel)
 		w := New(rdb, (*ledger.Ledger)(nil), stub{}, Config{Slots: 3, Limited: zap.New(core)})
-		bulk := w.lanes[record.Bulk]
+		bulk := w.lanes[request.Bulk]
 		bulk.flows.Store(true)
 		for range 3 {
 			bulk.slots.take(t.Context(), nil)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
@@ -26,7 +26,7 @@ func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
 	for i := range rows {
-		b.expect(fmt.Sprintf("row-%d", i), record.Created, 1, 0)
+		b.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
 	}
 	if n := b.rdb.ZCard(t.Context(), b.keys.Workers()).Val(); n != 0 {
 		t.Errorf("%d workers are on the list after all have left", n)
@@ -44,8 +44,8 @@ func TestSoftStop(t *testing.T) {
 	b.accept("B-1")
 	b.sim.Release()
 	b.must(p.wait())
-	b.expect("A-1", record.Created, 1, 0)
-	b.expect("B-1", record.Queued, 0, 0)
+	b.expect("A-1", request.Created, 1, 0)
+	b.expect("B-1", request.Queued, 0, 0)
 	b.must(b.start(b.book(), b.faceki).stopAfter(func() { b.created("B-1") }))
 	b.calls("B-1", 1)
 }
@@ -63,7 +63,7 @@ func TestStoppedWhileItWaitsForAToken(t *testing.T) {
 	b.accept("A-1")
 	b.eventually("a token is asked for", func() bool { return b.sim.State().TokenRequests == 1 })
 	b.quickly(p)
-	b.expect("A-1", record.Queued, 0, 0)
+	b.expect("A-1", request.Queued, 0, 0)
 	b.calls("A-1", 0)
 }
 
@@ -102,7 +102,7 @@ func TestARetryComesByItself(t *testing.T) {
 	p := b.start(b.book(), b.faceki)
 	b.accept("A-1")
 	b.created("A-1")
-	b.expect("A-1", record.Created, 2, 0)
+	b.expect("A-1", request.Created, 2, 0)
 	b.must(p.stop())
 }
 

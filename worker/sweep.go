@@ -11,19 +11,22 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Leftovers is what the sweep needs of the ledger: bounded sets, page by page.
 type Leftovers interface {
 	// Overdue names queued turns that nobody has taken up for a while; more says
 	// that there are others.
-	Overdue(ctx context.Context, lane record.Lane, since time.Duration) (refs []record.Ref, more bool, err error)
+	Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error)
 	// StalledDeliveries names pending deliveries that are due for so long; more says that
 	// there are others.
-	StalledDeliveries(ctx context.Context, since time.Duration) (stalled []record.Dispatch, more bool, err error)
+	StalledDeliveries(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error)
 	// Lost names the turns whose call died with its process.
-	Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error)
+	Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error)
 	// ExpireLate ends requests whose not_after passed while they waited.
 	ExpireLate(ctx context.Context, page string) (ended int, next string, err error)
 	// Readable lets requests be fed that an older version could not read.
@@ -37,13 +40,13 @@ type Leftovers interface {
 	// DropEmpty deletes batches of which nothing is left, a part of its way.
 	DropEmpty(ctx context.Context) (dropped int, err error)
 	// TrimResults keeps the results stream within its age and its cap.
-	TrimResults(ctx context.Context) (record.Trim, error)
+	TrimResults(ctx context.Context) (ledger.Trim, error)
 	// Handlers tells which turns have a handler, and whether its process lives.
 	Handlers(ctx context.Context) (alive map[string]bool, err error)
 	// Mended counts what was mended, by kind.
 	Mended(ctx context.Context, counts map[string]int) error
 	// PutAside keeps what cannot be understood for a person.
-	PutAside(ctx context.Context, p record.Poison) error
+	PutAside(ctx context.Context, p quarantine.Entry) error
 }
 
 const (
@@ -101,10 +104,10 @@ func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, c
 	s := &sweep{left: left, leads: leads, overdue: overdueAfter, stalledFor: stalledFor, pause: sweepPause,
 		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
 	}
-	s.callbacks = queue{rdb, inspector, client, cfg.Account, record.Callbacks}
+	s.callbacks = queue{rdb, inspector, client, cfg.Account, request.Callbacks}
 	return s
 }
 
@@ -254,7 +257,7 @@ func (s *sweep) giveBack(ctx context.Context, q queue, id, kind string, mended m
 	case !task.readable(id):
 		kind = poisoned
 		s.log.Warn("a task that asynq cannot read was put aside", zap.String("task", id), zap.String("queue", q.name()))
-		if err = s.left.PutAside(ctx, record.Poison{Queue: q.name(), Task: id, Why: "asynq cannot read the task", Raw: []byte(task.raw)}); err == nil {
+		if err = s.left.PutAside(ctx, quarantine.Entry{Queue: q.name(), Task: id, Why: "asynq cannot read the task", Raw: []byte(task.raw)}); err == nil {
 			ok, err = q.remove(ctx, id, task)
 		}
 	default:
@@ -275,7 +278,7 @@ func (s *sweep) lost(ctx context.Context, mended map[string]int) error {
 			return err
 		}
 		for _, q := range s.queues {
-			var refs []record.Ref
+			var refs []request.Ref
 			for _, turn := range turns {
 				if turn.Lane == q.lane {
 					refs = append(refs, turn.Ref)
@@ -307,7 +310,7 @@ func (s *sweep) overdueOf(ctx context.Context, q queue, mended map[string]int) e
 
 // mend sees to it that turns that are due have a task that is on its way. Tasks
 // that a handler has are [sweep.orphans]'.
-func (s *sweep) mend(ctx context.Context, q queue, refs []record.Ref, mended map[string]int) error {
+func (s *sweep) mend(ctx context.Context, q queue, refs []request.Ref, mended map[string]int) error {
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		ids[i] = ref.String()

@@ -13,9 +13,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -46,12 +47,12 @@ func (b *bench) silence() {
 }
 
 // marked is a call that k makes, and whose answer is never heard of.
-func (b *bench) marked(k *book, ref record.Ref) {
+func (b *bench) marked(k *book, ref request.Ref) {
 	b.t.Helper()
-	answer, err := k.Mark(b.t.Context(), record.Ask{Ref: ref})
+	answer, err := k.Mark(b.t.Context(), attempt.Query{Ref: ref})
 	b.must(err)
-	if answer.Verdict != record.Call {
-		b.t.Fatalf("%s may not be called: %s", ref, answer.Verdict)
+	if answer.Admission != attempt.Call {
+		b.t.Fatalf("%s may not be called: %s", ref, answer.Admission)
 	}
 }
 
@@ -63,16 +64,16 @@ func (b *bench) mends(s *sweep) map[string]int {
 	return mended
 }
 
-func (b *bench) asynqKey(lane record.Lane, what string) string {
+func (b *bench) asynqKey(lane request.Lane, what string) string {
 	return "asynq:{" + b.keys.Queue(lane) + "}:" + what
 }
 
-func (b *bench) taskState(lane record.Lane, ref record.Ref) string {
+func (b *bench) taskState(lane request.Lane, ref request.Ref) string {
 	return b.rdb.HGet(context.Background(), b.asynqKey(lane, "t:"+ref.String()), "state").Val()
 }
 
 // dequeue takes the lane's next task, as asynq does before it begins a handler.
-func (b *bench) dequeue(lane record.Lane) {
+func (b *bench) dequeue(lane request.Lane) {
 	b.t.Helper()
 	id, err := b.rdb.LMove(b.t.Context(), b.asynqKey(lane, "pending"), b.asynqKey(lane, "active"), "RIGHT", "LEFT").Result()
 	b.must(err)
@@ -82,23 +83,23 @@ func (b *bench) dequeue(lane record.Lane) {
 
 func TestATurnThatIsDueHasATask(t *testing.T) {
 	t.Parallel()
-	now := func(b *bench, ref record.Ref, state string) {
-		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(record.Interactive, state), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: ref.String()}).Err())
-		b.must(b.rdb.LRem(t.Context(), b.asynqKey(record.Interactive, "pending"), 0, ref.String()).Err())
-		b.must(b.rdb.HSet(t.Context(), b.asynqKey(record.Interactive, "t:"+ref.String()), "state", state).Err())
+	now := func(b *bench, ref request.Ref, state string) {
+		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(request.Interactive, state), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: ref.String()}).Err())
+		b.must(b.rdb.LRem(t.Context(), b.asynqKey(request.Interactive, "pending"), 0, ref.String()).Err())
+		b.must(b.rdb.HSet(t.Context(), b.asynqKey(request.Interactive, "t:"+ref.String()), "state", state).Err())
 	}
 	for state, tt := range map[string]struct {
-		was    func(*bench, record.Ref)
+		was    func(*bench, request.Ref)
 		mended map[string]int
 	}{
-		"missing": {func(b *bench, ref record.Ref) {
-			b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
+		"missing": {func(b *bench, ref request.Ref) {
+			b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
 		}, map[string]int{missing: 1}},
-		"pending":   {func(*bench, record.Ref) {}, map[string]int{}},
-		"retry":     {func(b *bench, ref record.Ref) { now(b, ref, "retry") }, map[string]int{late: 1}},
-		"scheduled": {func(b *bench, ref record.Ref) { now(b, ref, "scheduled") }, map[string]int{late: 1}},
-		"archived":  {func(b *bench, ref record.Ref) { now(b, ref, "archived") }, map[string]int{archived: 1}},
-		"completed": {func(b *bench, ref record.Ref) { now(b, ref, "completed") }, map[string]int{missing: 1}},
+		"pending":   {func(*bench, request.Ref) {}, map[string]int{}},
+		"retry":     {func(b *bench, ref request.Ref) { now(b, ref, "retry") }, map[string]int{late: 1}},
+		"scheduled": {func(b *bench, ref request.Ref) { now(b, ref, "scheduled") }, map[string]int{late: 1}},
+		"archived":  {func(b *bench, ref request.Ref) { now(b, ref, "archived") }, map[string]int{archived: 1}},
+		"completed": {func(b *bench, ref request.Ref) { now(b, ref, "completed") }, map[string]int{missing: 1}},
 	} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
@@ -109,8 +110,8 @@ func TestATurnThatIsDueHasATask(t *testing.T) {
 			if got := b.pass(s); !maps.Equal(got, tt.mended) {
 				t.Errorf("mended %v, want %v", got, tt.mended)
 			}
-			if now := b.taskState(record.Interactive, ref); now != "pending" || b.pending(record.Interactive) != 1 {
-				t.Errorf("its task is %s, %d are pending", now, b.pending(record.Interactive))
+			if now := b.taskState(request.Interactive, ref); now != "pending" || b.pending(request.Interactive) != 1 {
+				t.Errorf("its task is %s, %d are pending", now, b.pending(request.Interactive))
 			}
 			for kind, n := range tt.mended {
 				if got := b.rdb.HGet(t.Context(), b.keys.State(), "mended:"+kind).Val(); got != fmt.Sprint(n) {
@@ -132,9 +133,9 @@ func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
 	b.accept("A-1")
 	s := b.sweeps()
 	s.overdue = time.Minute
-	due := b.rdb.ZScore(t.Context(), b.keys.Queued(record.Interactive), "A-1").Val()
+	due := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val()
 	b.pass(s)
-	if now := b.rdb.ZScore(t.Context(), b.keys.Queued(record.Interactive), "A-1").Val(); now != due {
+	if now := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val(); now != due {
 		t.Error("it was looked at at once")
 	}
 }
@@ -142,16 +143,16 @@ func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
 func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		beats func(b *bench, k *book, ref record.Ref)
+		beats func(b *bench, k *book, ref request.Ref)
 		back  bool
 	}{
-		"its process lives":     {func(b *bench, k *book, ref record.Ref) { b.must(k.Beat(t.Context(), []string{ref.String()})) }, false},
-		"nobody has claimed it": {func(b *bench, k *book, _ record.Ref) { b.must(k.Beat(t.Context(), nil)) }, true},
-		"its process was silent": {func(b *bench, k *book, ref record.Ref) {
+		"its process lives":     {func(b *bench, k *book, ref request.Ref) { b.must(k.Beat(t.Context(), []string{ref.String()})) }, false},
+		"nobody has claimed it": {func(b *bench, k *book, _ request.Ref) { b.must(k.Beat(t.Context(), nil)) }, true},
+		"its process was silent": {func(b *bench, k *book, ref request.Ref) {
 			b.must(k.Beat(t.Context(), []string{ref.String()}))
 			b.silence()
 		}, true},
-		"its process left a call": {func(b *bench, k *book, ref record.Ref) {
+		"its process left a call": {func(b *bench, k *book, ref request.Ref) {
 			b.must(k.Beat(t.Context(), []string{ref.String()}))
 			b.marked(k, ref)
 			b.silence()
@@ -161,7 +162,7 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, simulator.Script{})
 			ref := b.accept("A-1")
-			b.dequeue(record.Interactive)
+			b.dequeue(request.Interactive)
 			s, k := b.sweeps(), b.book()
 			b.must(k.Join(t.Context()))
 			s.overdue = time.Hour
@@ -176,13 +177,13 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 				k := b.book()
 				b.must(k.Join(t.Context()))
 				s.left = k
-				if got := b.pass(s); len(got) != 0 || b.taskState(record.Interactive, ref) != "active" {
+				if got := b.pass(s); len(got) != 0 || b.taskState(request.Interactive, ref) != "active" {
 					t.Errorf("mended %v", got)
 				}
 				return
 			}
-			if got := b.mends(s); !maps.Equal(got, map[string]int{orphaned: 1}) || b.taskState(record.Interactive, ref) != "pending" {
-				t.Errorf("mended %v, its task is %s", got, b.taskState(record.Interactive, ref))
+			if got := b.mends(s); !maps.Equal(got, map[string]int{orphaned: 1}) || b.taskState(request.Interactive, ref) != "pending" {
+				t.Errorf("mended %v, its task is %s", got, b.taskState(request.Interactive, ref))
 			}
 			p := b.joined(b.judge(), b.faceki)
 			b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
@@ -199,15 +200,15 @@ func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
 	p := b.joined(b.book(), b.faceki)
 	for i := range 4 {
 		ref := b.accept(fmt.Sprint("A-", i))
-		b.dequeue(record.Interactive)
+		b.dequeue(request.Interactive)
 		b.must(p.take(t.Context(), ref))
 	}
 	for i := range 3 { // as asynq does with a lease that ran out
 		id := b.record(fmt.Sprint("A-", i)).Ref().String()
-		b.must(b.rdb.LRem(t.Context(), b.asynqKey(record.Interactive, "active"), 0, id).Err())
-		b.must(b.rdb.ZRem(t.Context(), b.asynqKey(record.Interactive, "lease"), id).Err())
-		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(record.Interactive, "archived"), redis.Z{Score: 1, Member: id}).Err())
-		b.must(b.rdb.HSet(t.Context(), b.asynqKey(record.Interactive, "t:"+id), "state", "archived").Err())
+		b.must(b.rdb.LRem(t.Context(), b.asynqKey(request.Interactive, "active"), 0, id).Err())
+		b.must(b.rdb.ZRem(t.Context(), b.asynqKey(request.Interactive, "lease"), id).Err())
+		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(request.Interactive, "archived"), redis.Z{Score: 1, Member: id}).Err())
+		b.must(b.rdb.HSet(t.Context(), b.asynqKey(request.Interactive, "t:"+id), "state", "archived").Err())
 	}
 	b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Score: 1, Member: "7 A-0"}, redis.Z{Score: 1, Member: "7 nobody"}).Err())
 	w := New(b.rdb, b.book(), b.faceki, b.cfg)
@@ -222,7 +223,7 @@ func TestACallThatDiedHasATask(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
-	b.must(b.queue.DeleteTask(b.keys.Queue(record.Interactive), ref.String()))
+	b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
 	s, k := b.sweeps(), b.book()
 	s.overdue = time.Hour
 	b.must(k.Join(t.Context()))
@@ -234,10 +235,10 @@ func TestACallThatDiedHasATask(t *testing.T) {
 	}
 	s.left = judge
 	b.silence()
-	b.eventually("it has a task", func() bool { b.pass(s); return b.taskState(record.Interactive, ref) == "pending" })
+	b.eventually("it has a task", func() bool { b.pass(s); return b.taskState(request.Interactive, ref) == "pending" })
 	b.start(b.judge(), b.faceki)
 	b.created("A-1")
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 }
 
 // While the gate is closed, and of rows that are not fed as well.
@@ -251,18 +252,18 @@ func TestNotAfterEndsWhatWaits(t *testing.T) {
 	}
 	b.accept("unhurried")
 	b.must(b.joined(b.book(), b.faceki).take(t.Context(), b.record("held").Ref()))
-	b.expect("held", record.Held, 1, 1)
+	b.expect("held", request.Held, 1, 1)
 	b.must(b.account().Pause(t.Context()))
 	s := b.sweeps()
 	s.overdue = time.Hour
 	ended := 0
 	b.eventually("all three have ended", func() bool { ended += b.pass(s)[expired]; return ended == 3 })
 	for _, id := range []string{"queued", "held", "waiting"} {
-		if r := b.record(id); r.State != record.Failed || r.Outcome.Reason != string(fault.NotAfter) || time.Now().Before(soon) {
+		if r := b.record(id); r.State != request.Failed || r.Outcome.Reason != string(fault.NotAfter) || time.Now().Before(soon) {
 			t.Errorf("%s is %s: %s", id, r.State, r.Outcome.Reason)
 		}
 	}
-	b.expect("unhurried", record.Queued, 0, 0)
+	b.expect("unhurried", request.Queued, 0, 0)
 	if left := b.rdb.ZCard(t.Context(), b.keys.Deadlines()).Val(); left != 0 {
 		t.Errorf("%d deadlines are left", left)
 	}
@@ -292,16 +293,16 @@ func TestAPauseIsKeptWhateverClocksSay(t *testing.T) {
 				t.Fatal("it does not come again")
 			}
 			due := float64(time.Now().Add(tt.due).UnixMilli())
-			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(record.Interactive), redis.Z{Score: due, Member: "A-1"}).Err())
+			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Interactive), redis.Z{Score: due, Member: "A-1"}).Err())
 			err := p.take(t.Context(), ref)
 			if delay, again := isLater(err); again != tt.again || delay > tt.due || again && delay < tt.due-2*time.Second {
 				t.Errorf("it ends with %v, to come after %s", err, delay)
 			}
-			b.expect("A-1", record.Queued, 1, 0)
-			if again := b.rdb.ZScore(t.Context(), b.keys.Queued(record.Interactive), "A-1").Val(); again != due {
+			b.expect("A-1", request.Queued, 1, 0)
+			if again := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val(); again != due {
 				t.Error("its pause was changed")
 			}
-			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(record.Interactive), redis.Z{Score: 1, Member: "A-1"}).Err())
+			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Interactive), redis.Z{Score: 1, Member: "A-1"}).Err())
 			b.must(p.take(t.Context(), ref))
 			b.created("A-1")
 		})

@@ -8,8 +8,11 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // These drive a clock of their own, so nothing real is around the worker.
@@ -28,43 +31,43 @@ func (l *away) reached() error {
 	return nil
 }
 
-func (l *away) Mark(context.Context, record.Ask) (record.Answer, error) {
+func (l *away) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
 	l.marks++
-	return record.Answer{Verdict: record.Call}, nil
+	return attempt.Answer{Admission: attempt.Call}, nil
 }
 
-func (*away) Pass(context.Context, record.Ref) (record.Lane, record.Ref, bool, error) {
-	return "", record.Ref{}, false, nil
+func (*away) Pass(context.Context, request.Ref) (request.Lane, request.Ref, bool, error) {
+	return "", request.Ref{}, false, nil
 }
 
-func (*away) Trouble(context.Context, record.Ref, *fault.Fault, bool) (bool, error) {
+func (*away) Trouble(context.Context, request.Ref, *fault.Fault, bool) (bool, error) {
 	return false, nil
 }
 
-func (l *away) Created(context.Context, record.Attempt, record.Made) (record.State, error) {
+func (l *away) Created(context.Context, attempt.Attempt, request.Link) (request.State, error) {
 	l.writes++
-	return record.Created, l.reached()
+	return request.Created, l.reached()
 }
 
-func (l *away) Fault(context.Context, record.Attempt, *fault.Fault, record.Next) (record.State, error) {
+func (l *away) Fault(context.Context, attempt.Attempt, *fault.Fault, attempt.Next) (request.State, error) {
 	l.writes++
-	return record.Queued, l.reached()
+	return request.Queued, l.reached()
 }
 
-func (*away) Hold(context.Context, record.Record) (record.State, error)   { return "", errAway }
-func (*away) Expire(context.Context, record.Record) (record.State, error) { return "", errAway }
-func (*away) Cancel(context.Context, record.Record) (record.State, error) { return "", errAway }
-func (l *away) Beat(context.Context, []string) error                      { l.writes++; return l.reached() }
-func (*away) Join(context.Context) error                                  { return nil }
-func (*away) Leave(context.Context) error                                 { return nil }
+func (*away) Hold(context.Context, request.Record) (request.State, error)   { return "", errAway }
+func (*away) Expire(context.Context, request.Record) (request.State, error) { return "", errAway }
+func (*away) Cancel(context.Context, request.Record) (request.State, error) { return "", errAway }
+func (l *away) Beat(context.Context, []string) error                        { l.writes++; return l.reached() }
+func (*away) Join(context.Context) error                                    { return nil }
+func (*away) Leave(context.Context) error                                   { return nil }
 
-func (*away) Panicked(context.Context, record.Ref) (int, error) { return 1, nil }
-func (*away) PutAside(context.Context, record.Poison) error     { return nil }
-func (*away) Poison(context.Context, record.Ref, string, string) (record.State, error) {
-	return record.Failed, nil
+func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
+func (*away) PutAside(context.Context, quarantine.Entry) error   { return nil }
+func (*away) Poison(context.Context, request.Ref, string, string) (request.State, error) {
+	return request.Failed, nil
 }
 
-func (*away) Feed(context.Context, record.Feed) (record.Fed, error) { return record.Fed{}, nil }
+func (*away) Feed(context.Context, ledger.Feed) (ledger.Fed, error) { return ledger.Fed{}, nil }
 
 // played is a ledger that a test plays.
 type played interface {
@@ -88,13 +91,13 @@ func clocked(l played, upstream Upstream) *Worker {
 	return w
 }
 
-func makes(context.Context, record.Attempt) (record.Made, *fault.Fault) { return record.Made{}, nil }
+func makes(context.Context, attempt.Attempt) (request.Link, *fault.Fault) { return request.Link{}, nil }
 
 func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{back: time.Now().Add(100*time.Second + 300*time.Millisecond)}
 		w := clocked(l, stub{create: makes})
-		if err := newLane(w.pipe).take(t.Context(), record.Ref{}); err != nil {
+		if err := newLane(w.pipe).take(t.Context(), request.Ref{}); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(l.back); late < 0 || late > time.Second {
@@ -111,7 +114,7 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 		l := &away{back: time.Now().Add(time.Hour)}
 		w := clocked(l, stub{create: makes})
 		over := make(chan error, 1)
-		go func() { over <- newLane(w.pipe).take(t.Context(), record.Ref{}) }()
+		go func() { over <- newLane(w.pipe).take(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		begun := time.Now()
@@ -130,11 +133,11 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		w := clocked(&away{}, stub{create: func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
+		w := clocked(&away{}, stub{create: func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
 			<-goOn
-			return record.Made{}, nil
+			return request.Link{}, nil
 		}})
-		go func() { _ = newLane(w.pipe).take(t.Context(), record.Ref{}) }()
+		go func() { _ = newLane(w.pipe).take(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		begun := time.Now()
 		if w.stopLanes(nil) {
@@ -155,7 +158,7 @@ func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
 			return &fault.Fault{Kind: fault.Interrupted}
 		}})
 		over := make(chan error, 1)
-		go func() { over <- newLane(w.pipe).take(t.Context(), record.Ref{}) }()
+		go func() { over <- newLane(w.pipe).take(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		synctest.Wait()
@@ -185,9 +188,9 @@ type trough struct {
 	looks int
 }
 
-func (s *trough) Feed(context.Context, record.Feed) (record.Fed, error) {
+func (s *trough) Feed(context.Context, ledger.Feed) (ledger.Fed, error) {
 	s.looks++
-	return record.Fed{Leads: s.leads}, s.err
+	return ledger.Fed{Leads: s.leads}, s.err
 }
 
 func TestThePaceOfTheFeeder(t *testing.T) {

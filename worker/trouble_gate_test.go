@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // A token that is refused to the one that was chosen to probe keeps the gate
@@ -18,7 +19,7 @@ func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
 	k := b.book()
 	b.must(k.Join(t.Context()))
 	for i := range 5 {
-		closed, err := k.Trouble(t.Context(), record.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
+		closed, err := k.Trouble(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
 		if b.must(err); closed != (i == 4) {
 			t.Errorf("after %d troubles the gate is closed: %v", i+1, closed)
 		}
@@ -26,9 +27,9 @@ func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
 	b.closes("outage")
 	b.must(b.account().Resume(t.Context()))
 	ref := b.accept("A-1")
-	answer, err := k.Mark(t.Context(), record.Ask{Ref: ref})
+	answer, err := k.Mark(t.Context(), attempt.Query{Ref: ref})
 	b.must(err)
-	if answer.Verdict != record.Connect {
+	if answer.Admission != attempt.Connect {
 		t.Fatalf("%+v", answer)
 	}
 	_, err = k.Trouble(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)

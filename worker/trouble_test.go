@@ -9,10 +9,11 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var errAway = errors.New("nobody answers")
@@ -34,7 +35,7 @@ func TestTheReplyToAMarkIsLost(t *testing.T) {
 	k := b.book()
 	k.afterMark = times(1)
 	b.must(b.joined(k, b.faceki).take(t.Context(), ref))
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 }
 
@@ -50,10 +51,10 @@ func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
 	if _, again := isLater(p.take(ctx, ref)); !again {
 		t.Fatal("it does not come again")
 	}
-	b.expect("A-1", record.Calling, 1, 0)
+	b.expect("A-1", request.Calling, 1, 0)
 	k.afterMark = nil
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 }
 
@@ -64,7 +65,7 @@ func TestTheReplyToARecordIsLost(t *testing.T) {
 	k := b.book()
 	k.afterRecord = times(1)
 	b.must(b.joined(k, b.faceki).take(t.Context(), ref))
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 	if n := b.rdb.XLen(t.Context(), b.keys.Results()).Val(); n != 1 {
 		t.Errorf("%d events were published, want 1", n)
@@ -76,7 +77,7 @@ func TestAPanicInACall(t *testing.T) {
 	b := newBench(t, simulator.Script{})
 	ref := b.accept("A-1")
 	panics := true
-	p := b.joined(b.book(), stub{create: func(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+	p := b.joined(b.book(), stub{create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if panics {
 			panic("https://simulator.invalid/secret")
 		}
@@ -85,10 +86,10 @@ func TestAPanicInACall(t *testing.T) {
 	if _, again := isLater(p.take(t.Context(), ref)); !again {
 		t.Fatal("it does not come again")
 	}
-	b.expect("A-1", record.Queued, 1, 1)
+	b.expect("A-1", request.Queued, 1, 1)
 	panics = false
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 }
 
 // What a call brought is lost within this process, which must count it whatever
@@ -106,8 +107,8 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 			}
 			return nil
 		},
-		create: func(context.Context, record.Attempt) (record.Made, *fault.Fault) {
-			return record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		create: func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
+			return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 		},
 	})
 	mustComeAgain := func(ctx context.Context) {
@@ -120,7 +121,7 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	p.ledger = panicking{real}
 	mustComeAgain(t.Context())
 	p.ledger = real
-	b.expect("A-1", record.Calling, 1, 0)
+	b.expect("A-1", request.Calling, 1, 0)
 
 	noToken = true
 	mustComeAgain(t.Context())
@@ -130,10 +131,10 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	cancel()
 	mustComeAgain(ctx)
 	p.ledger = real
-	b.expect("A-1", record.Calling, 1, 0)
+	b.expect("A-1", request.Calling, 1, 0)
 
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 }
 
 // Once a mark has counted it, it is counted; another mark is another matter.
@@ -149,11 +150,11 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 		}
 		return nil
 	}
-	p := b.joined(k, stub{create: func(_ context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+	p := b.joined(k, stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if a.Attempts == 2 {
-			return record.Made{}, &fault.Fault{Kind: fault.Unauthorized, Renewed: true}
+			return request.Link{}, &fault.Fault{Kind: fault.Unauthorized, Renewed: true}
 		}
-		return record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
 	p.ledger = panicking{k}
 	if _, again := isLater(p.take(t.Context(), ref)); !again {
@@ -161,19 +162,19 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 	}
 	p.ledger = k
 	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", record.Created, 3, 1)
+	b.expect("A-1", request.Created, 3, 1)
 }
 
 type panicking struct{ Ledger }
 
-func (panicking) Created(context.Context, record.Attempt, record.Made) (record.State, error) {
+func (panicking) Created(context.Context, attempt.Attempt, request.Link) (request.State, error) {
 	panic("it cannot be")
 }
 
 type unreached struct{ Ledger }
 
-func (unreached) Mark(context.Context, record.Ask) (record.Answer, error) {
-	return record.Answer{}, errAway
+func (unreached) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
+	return attempt.Answer{}, errAway
 }
 
 // logged gives a logger, and a channel that gets its messages.
@@ -222,7 +223,7 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	b.waitFor(lines, "an answer could not be recorded; trying again")
 	srv.Restart(t)
 	b.created("A-1")
-	b.expect("A-1", record.Created, 1, 0)
+	b.expect("A-1", request.Created, 1, 0)
 	b.calls("A-1", 1)
 	b.must(p.stop())
 }
@@ -245,10 +246,10 @@ func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	b.must(p.stop())
 	t.Logf("stopped within %s", time.Since(begun))
 	srv.Restart(t)
-	b.expect("A-1", record.Calling, 1, 0)
+	b.expect("A-1", request.Calling, 1, 0)
 	heir := b.joined(b.judge(), b.faceki)
 	b.eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })
-	b.expect("A-1", record.Created, 2, 1)
+	b.expect("A-1", request.Created, 2, 1)
 }
 
 func TestRedisIsAwayAtStart(t *testing.T) {

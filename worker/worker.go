@@ -17,7 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/failpoint"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -31,9 +32,9 @@ type Config struct {
 	// latency, within Slots.
 	AutoSlots bool
 	// Defaults is what requests get that say nothing.
-	Defaults record.Defaults
-	// MaxSpent is how many faults held against a request end it; 8.
-	MaxSpent int
+	Defaults request.Defaults
+	// MaxCharged is how many faults held against a request end it; 8.
+	MaxCharged int
 	// HoldUnknown leaves a request whose call may have made a link to a person,
 	// instead of calling again.
 	HoldUnknown bool
@@ -91,8 +92,8 @@ func (c Config) withDefaults() Config {
 	if c.Slots == 0 {
 		c.Slots = 10
 	}
-	if c.MaxSpent == 0 {
-		c.MaxSpent = 8
+	if c.MaxCharged == 0 {
+		c.MaxCharged = 8
 	}
 	if c.CallbackPauses == nil {
 		c.CallbackPauses = CallbackPauses()
@@ -105,7 +106,7 @@ type Worker struct {
 	cfg     Config
 	rdb     redis.UniversalClient
 	members Membership
-	lanes   map[record.Lane]*lane
+	lanes   map[request.Lane]*lane
 	servers []laneServer
 	queues  []string               // of asynq, one a lane
 	paused  atomic.Pointer[string] // one of them that is paused in asynq; nil while none is
@@ -139,14 +140,14 @@ func New(rdb redis.UniversalClient, ledger interface {
 	cfg = cfg.withDefaults()
 	stopping, stop := context.WithCancel(context.Background())
 	ending, end := context.WithCancel(context.Background())
-	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[record.Lane]*lane{}, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
+	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[request.Lane]*lane{}, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
 		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter,
 		fatal: w.fail, stopping: stopping, ending: ending.Done(),
-		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxSpent: cfg.MaxSpent, hold: cfg.HoldUnknown, random: uniform},
+		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxCharged: cfg.MaxCharged, hold: cfg.HoldUnknown, random: uniform},
 	}
 	queue := asynq.NewClientFromRedisClient(pipelined(rdb))
-	w.pipe.dispatch = func(ctx context.Context, lane record.Lane, ref record.Ref) error {
+	w.pipe.dispatch = func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 		return tasks.Dispatch(ctx, queue, cfg.Account, lane, ref)
 	}
 	w.feeder = &feeder{
@@ -154,13 +155,13 @@ func New(rdb redis.UniversalClient, ledger interface {
 		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log, limited: cfg.Limited,
 	}
 	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
-	w.addLane(rdb, record.Interactive, interactivePoll, 1)
-	w.addLane(rdb, record.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
+	w.addLane(rdb, request.Interactive, interactivePoll, 1)
+	w.addLane(rdb, request.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
 	if cfg.Callbacks != nil {
 		w.dispatcher = newDispatcher(cmp.Or(cfg.Blocking, rdb), queue, ledger, cfg)
 		w.callbacks = newCallbackLane(w.pipe, ledger, cfg)
-		w.queues = append(w.queues, record.Keys{Account: cfg.Account}.Queue(record.Callbacks))
-		w.servers = append(w.servers, laneServer{w.server(rdb, record.Callbacks, callbackSlots, callbackPoll), w.callbacks})
+		w.queues = append(w.queues, keyspace.Keys{Account: cfg.Account}.Queue(request.Callbacks))
+		w.servers = append(w.servers, laneServer{w.server(rdb, request.Callbacks, callbackSlots, callbackPoll), w.callbacks})
 	}
 	return w
 }
@@ -169,10 +170,10 @@ func New(rdb redis.UniversalClient, ledger interface {
 // an interactive slot. Its slots are shared out among several asynq servers, each
 // of which takes tasks one after the other; together they look for one as often as
 // one alone would.
-func (w *Worker) addLane(rdb redis.UniversalClient, name record.Lane, poll time.Duration, servers int) {
+func (w *Worker) addLane(rdb redis.UniversalClient, name request.Lane, poll time.Duration, servers int) {
 	l := newLane(w.pipe)
 	w.lanes[name] = l
-	w.queues = append(w.queues, record.Keys{Account: w.cfg.Account}.Queue(name))
+	w.queues = append(w.queues, keyspace.Keys{Account: w.cfg.Account}.Queue(name))
 	for i := range servers {
 		slots := (w.cfg.Slots + i) / servers
 		w.servers = append(w.servers, laneServer{w.server(rdb, name, slots, poll*time.Duration(servers)), l})
@@ -211,10 +212,10 @@ type laneServer struct {
 	handler asynq.Handler
 }
 
-func (w *Worker) server(rdb redis.UniversalClient, lane record.Lane, slots int, poll time.Duration) *asynq.Server {
+func (w *Worker) server(rdb redis.UniversalClient, lane request.Lane, slots int, poll time.Duration) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              slots,
-		Queues:                   map[string]int{record.Keys{Account: w.cfg.Account}.Queue(lane): 1},
+		Queues:                   map[string]int{keyspace.Keys{Account: w.cfg.Account}.Queue(lane): 1},
 		TaskCheckInterval:        poll,
 		DelayedTaskCheckInterval: delayedPoll,
 		ShutdownTimeout:          w.patience(),

@@ -13,12 +13,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -30,7 +32,7 @@ func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
 type bench struct {
 	t      testing.TB
 	rdb    *redis.Client
-	keys   record.Keys
+	keys   keyspace.Keys
 	client *tasks.Client
 	queue  *asynq.Inspector
 	sim    *simulator.Simulator
@@ -52,12 +54,12 @@ func benchOn(t testing.TB, server *redistest.Server, script simulator.Script) *b
 	// large, by a goroutine that outlives Close.
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 10_000, DialerRetries: 1})
 	t.Cleanup(func() { _ = rdb.Close() })
-	b := &bench{t: t, rdb: rdb, keys: record.Keys{Account: account}}
+	b := &bench{t: t, rdb: rdb, keys: keyspace.Keys{Account: account}}
 	b.rate(100_000)
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
 	b.queue = asynq.NewInspectorFromRedisClient(b.rdb)
 	b.cfg = Config{
-		Account: account, Defaults: record.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+		Account: account, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
 		BackoffBase: time.Millisecond, BackoffCap: time.Millisecond, Log: zap.NewNop(),
 	}
 	b.sim = simulator.New(simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
@@ -102,9 +104,9 @@ type book struct {
 	waits       atomic.Int64 // marks that were answered so
 }
 
-func (k *book) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+func (k *book) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	answer, err := k.Ledger.Mark(ctx, ask)
-	if err == nil && answer.Verdict == record.Wait {
+	if err == nil && answer.Admission == attempt.Wait {
 		k.waits.Add(1)
 	}
 	if err == nil && k.afterMark != nil {
@@ -113,7 +115,7 @@ func (k *book) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) 
 	return answer, err
 }
 
-func (k *book) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
+func (k *book) Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error) {
 	state, err := k.Ledger.Created(ctx, a, made)
 	if err == nil && k.afterRecord != nil {
 		err = k.afterRecord()
@@ -176,7 +178,7 @@ func (p *process) wait() error {
 }
 
 // accept accepts an interactive request, and gives its turn.
-func (b *bench) accept(id string) record.Ref {
+func (b *bench) accept(id string) request.Ref {
 	b.t.Helper()
 	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
 	b.must(err)
@@ -193,7 +195,7 @@ func (b *bench) batch(prefix string, n int) {
 	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
 }
 
-func (b *bench) record(id string) record.Record {
+func (b *bench) record(id string) request.Record {
 	b.t.Helper()
 	r, ok, err := b.book().Get(context.Background(), id)
 	b.must(err)
@@ -204,13 +206,13 @@ func (b *bench) record(id string) record.Record {
 }
 
 // created waits until the request has its link.
-func (b *bench) created(id string) record.Record {
+func (b *bench) created(id string) request.Record {
 	b.t.Helper()
-	b.eventually(id+" has its link", func() bool { return b.record(id).State == record.Created })
+	b.eventually(id+" has its link", func() bool { return b.record(id).State == request.Created })
 	return b.record(id)
 }
 
-func (b *bench) expect(id string, state record.State, attempts, duplicates int) record.Record {
+func (b *bench) expect(id string, state request.State, attempts, duplicates int) request.Record {
 	b.t.Helper()
 	r := b.record(id)
 	if r.State != state || r.Attempts != attempts || r.PossibleDuplicates != duplicates {
@@ -251,7 +253,7 @@ func (b *bench) eventuallyWithin(most time.Duration, what string, holds func() b
 type stub struct {
 	ready   func(context.Context) *fault.Fault
 	connect func(context.Context) *fault.Fault
-	create  func(context.Context, record.Attempt) (record.Made, *fault.Fault)
+	create  func(context.Context, attempt.Attempt) (request.Link, *fault.Fault)
 }
 
 func (s stub) Ready(ctx context.Context) *fault.Fault {
@@ -268,12 +270,12 @@ func (s stub) Connect(ctx context.Context) *fault.Fault {
 	return s.connect(ctx)
 }
 
-func (s stub) CreateLink(ctx context.Context, a record.Attempt) (record.Made, *fault.Fault) {
+func (s stub) CreateLink(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 	return s.create(ctx, a)
 }
 
-func (s stub) Kept(record.Attempt) (record.Made, *fault.Fault) {
-	return record.Made{}, &fault.Fault{Kind: fault.Unusable}
+func (s stub) Kept(attempt.Attempt) (request.Link, *fault.Fault) {
+	return request.Link{}, &fault.Fault{Kind: fault.Unusable}
 }
 
 func isLater(err error) (time.Duration, bool) {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 func newAccount() *cobra.Command {
@@ -101,7 +101,7 @@ func (s accountStatus) print(w io.Writer) error {
 		row("intake", "%d not taken in yet", s.Intake.Entries)
 	}
 	if s.Intake.Rejects > 0 {
-		row("rejects", "%d of the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, record.Keys{Account: s.Account}.Rejects())
+		row("rejects", "%d of the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, keyspace.Keys{Account: s.Account}.Rejects())
 	}
 	if s.PutAside > 0 {
 		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)

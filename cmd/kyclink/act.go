@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -27,7 +27,7 @@ type act struct {
 	final                     bool   // it cannot be undone: a person is asked first
 	// do acts on a request as it was read. ok is false where it is another one
 	// by now, and was left as it is.
-	do func(ctx context.Context, d desk, r record.Record) (now record.Record, ok bool, err error)
+	do func(ctx context.Context, d desk, r request.Record) (now request.Record, ok bool, err error)
 }
 
 // actors is how many requests are acted on at a time where there is no pace.
@@ -139,11 +139,11 @@ func (o *actOptions) ask(cmd *cobra.Command, e *engine) error {
 	if o.yes {
 		return nil
 	}
-	pages, err := o.chosen(cmd.Context(), e, e.desk(), func(string, record.State) {})
+	pages, err := o.chosen(cmd.Context(), e, e.desk(), func(string, request.State) {})
 	if err != nil {
 		return err
 	}
-	n, err := eachPage(cmd.Context(), pages, func([]record.Record) error { return nil })
+	n, err := eachPage(cmd.Context(), pages, func([]request.Record) error { return nil })
 	if err != nil || n == 0 {
 		return err
 	}
@@ -157,7 +157,7 @@ func (o *actOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limiter) e
 	t := newTally(os.Stderr, onTerminal() && !o.asJSON, o.done)
 	defer t.stop()
 	astray := &astray{w: t, shelf: o.shelf}
-	err := o.each(ctx, e, d, limit, astray, func(r record.Record) error {
+	err := o.each(ctx, e, d, limit, astray, func(r request.Record) error {
 		now, ok, err := o.do(ctx, d, r)
 		if err != nil {
 			return err
@@ -197,7 +197,7 @@ func concluded(cmd *cobra.Command, err error, said string) error {
 }
 
 // each calls do for every request that is meant.
-func (o *actOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, astray *astray, do func(record.Record) error) error {
+func (o *actOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, astray *astray, do func(request.Record) error) error {
 	pages, err := o.chosen(ctx, e, d, astray.see)
 	if err != nil {
 		return err
@@ -229,10 +229,10 @@ func severally[T any](ctx context.Context, pages iter.Seq2[[]T, error], limit *r
 
 // retry lets a request go on, and enqueues the task of an interactive one. Where
 // that is lost, the sweep of the workers enqueues it.
-func retry(ctx context.Context, d desk, r record.Record) (record.Record, bool, error) {
+func retry(ctx context.Context, d desk, r request.Record) (request.Record, bool, error) {
 	ctx = context.WithoutCancel(ctx)
 	now, ok, err := d.Again(ctx, r)
-	if err == nil && ok && now.State == record.Queued {
+	if err == nil && ok && now.State == request.Queued {
 		err = tasks.Dispatch(ctx, d.queue, d.account, now.Lane, now.Ref())
 	}
 	return now, ok, err

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -33,7 +33,7 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 	}
 	const many = 250
 	for i := range many {
-		err := book.PutAside(t.Context(), record.Poison{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
+		err := book.PutAside(t.Context(), quarantine.Entry{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 		t.Fatalf("%d are listed, want %d", len(lines), many)
 	}
 	for i, line := range lines {
-		var p record.Poison
+		var p quarantine.Entry
 		if err := json.Unmarshal([]byte(line), &p); err != nil || p.Task != fmt.Sprint("T-", many-1-i) || string(p.Raw) != "\x00raw" || p.At.IsZero() {
 			t.Fatalf("line %d is %q, %v", i, line, err)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/api"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 // audited is a change as it is printed. One without a key was made on the command
@@ -46,7 +46,7 @@ changes are kept.`,
 			return withShared(cmd, func(e *engine) error {
 				var from time.Time
 				if since != "" {
-					now, err := record.Keys{Account: e.cfg.Account}.Clock(cmd.Context(), e.rdb).Time()
+					now, err := keyspace.Keys{Account: e.cfg.Account}.Clock(cmd.Context(), e.rdb).Time()
 					if err != nil {
 						return fmt.Errorf("read the time: %w", err)
 					}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // withBatch does something with a batch that must exist.
@@ -63,7 +63,7 @@ func newSteer(name string, control ledger.Control, short, long string) *cobra.Co
 					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s; %d wait, %d are queued, %d are being called\n", b.Batch, b.Status,
-					b.Counts[record.Waiting], b.Counts[record.Queued], b.Counts[record.Calling])
+					b.Counts[request.Waiting], b.Counts[request.Queued], b.Counts[request.Calling])
 				return err
 			})
 		},
@@ -90,8 +90,8 @@ go on with it.`,
 				return err
 			}
 			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
-				if b.Status != ledger.BatchCancelled && b.Open()+b.Counts[record.Held] > 0 { // else there is nothing to lose
-					question := fmt.Sprintf("Cancel %s of batch %q that have no link, for good?", number(b.Open()+b.Counts[record.Held], "request"), b.Batch)
+				if b.Status != ledger.BatchCancelled && b.Open()+b.Counts[request.Held] > 0 { // else there is nothing to lose
+					question := fmt.Sprintf("Cancel %s of batch %q that have no link, for good?", number(b.Open()+b.Counts[request.Held], "request"), b.Batch)
 					if err := consent.get(cmd, question); err != nil {
 						return err
 					}
@@ -133,7 +133,7 @@ func cancelBatch(cmd *cobra.Command, book *ledger.Ledger, b ledger.Batch) error 
 	if b, _, err = book.Batch(ctx, b.Number); err != nil {
 		return err
 	}
-	if n := b.Counts[record.Calling]; n > 0 {
+	if n := b.Counts[request.Calling]; n > 0 {
 		said += fmt.Sprintf("; %d are being called, and end with the answer", n)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is cancelled: %s\n", b.Batch, said)
@@ -149,7 +149,7 @@ an event id of its own, and keeps its history. They come before the batch's othe
 rows. While the batch or the account is paused they wait.`,
 			example: "  kyclink batch retry spring\n  kyclink batch retry spring --reason workflow_rules --rate 50/s",
 		},
-		pick: pick{shelf: shelf{record.Failed, fault.Ends()}, all: true},
+		pick: pick{shelf: shelf{request.Failed, fault.Ends()}, all: true},
 	}
 	cmd := &cobra.Command{
 		Use: o.use, Short: o.short, Long: o.long, Example: o.example,

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newBatchList() *cobra.Command {
@@ -31,9 +31,9 @@ func newBatchList() *cobra.Command {
 						}
 						continue
 					}
-					all := func(s record.State) int { return b.Counts[s] + b.JoinedCounts[s] }
+					all := func(s request.State) int { return b.Counts[s] + b.JoinedCounts[s] }
 					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, stands(b),
-						number(b.Rows, "row"), all(record.Created), all(record.Failed), b.Open(), moment(b.CreatedAt))
+						number(b.Rows, "row"), all(request.Created), all(request.Failed), b.Open(), moment(b.CreatedAt))
 				}
 				return t.Flush()
 			})

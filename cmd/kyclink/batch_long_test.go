@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // A million rows wait: their status is there at once, they are counted again in
@@ -33,7 +33,7 @@ func TestAMillionRowsAreCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	timed("status, its process included", func() {
-		if b := statusOf(t, settings, "spring"); b.Counts[record.Waiting] != many {
+		if b := statusOf(t, settings, "spring"); b.Counts[request.Waiting] != many {
 			t.Errorf("%+v", b)
 		}
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newBatchRefresh() *cobra.Command {
@@ -63,7 +63,7 @@ func refreshBatch(cmd *cobra.Command, e *engine, book *ledger.Ledger, b ledger.B
 	}
 	expired, refreshed := 0, 0
 	for page, err := range book.Own(ctx, b.Number) {
-		page = slices.DeleteFunc(page, func(r record.Record) bool { return !ledger.ExpiredAt(r, now) })
+		page = slices.DeleteFunc(page, func(r request.Record) bool { return !ledger.ExpiredAt(r, now) })
 		expired += len(page)
 		if err == nil && !dryRun {
 			var ids []string

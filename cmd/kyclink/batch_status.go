@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newBatchStatus() *cobra.Command {
@@ -43,7 +43,7 @@ func printBatch(w io.Writer, b ledger.Batch) error {
 		fmt.Fprintf(t, "why\t%s\nwhat to do\t%s\n", refused, correct(b))
 	}
 	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
-	for _, state := range append(record.States[:], ledger.Erased) {
+	for _, state := range append(request.States[:], ledger.Erased) {
 		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
 	}
 	fmt.Fprintf(t, "  joined\t%d", b.Joined)

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -60,7 +60,7 @@ func TestBatchCommands(t *testing.T) {
 	start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
 	expect(0, `{"batch":"autumn","status":"done","rows":20,`, "", "batch", "watch", "autumn", "--json")
-	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[record.Waiting] != 40 || sim.State().LinkCalls != 20 {
+	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[request.Waiting] != 40 || sim.State().LinkCalls != 20 {
 		t.Errorf("%+v; %d calls", got, sim.State().LinkCalls)
 	}
 	list := expect(0, `{"batch":"spring","status":"paused","rows":40,"joined":0,"counts":{`, "", "batch", "list", "--json")
@@ -183,12 +183,12 @@ func TestTenBatchesSideBySide(t *testing.T) {
 	if err := sim.SetScript(script); err != nil {
 		t.Fatal(err)
 	}
-	over := func(states ...record.State) func() bool {
+	over := func(states ...request.State) func() bool {
 		return func() bool {
 			for name := range sizes {
 				b := statusOf(t, settings, name)
 				for _, state := range states {
-					if n := b.Counts[state]; n > 0 && (!cancelled[name] || state != record.Failed) {
+					if n := b.Counts[state]; n > 0 && (!cancelled[name] || state != request.Failed) {
 						return false
 					}
 				}
@@ -202,7 +202,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 			act("resume", name)
 		}
 	}
-	open := []record.State{record.Waiting, record.Queued, record.Calling}
+	open := []request.State{request.Waiting, request.Queued, request.Calling}
 	eventually(t, "nothing is open", over(open...))
 	for name := range sizes {
 		if !cancelled[name] {
@@ -213,7 +213,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "all have a link", over(append(open, record.Held, record.Failed)...))
+	eventually(t, "all have a link", over(append(open, request.Held, request.Failed)...))
 	for name, size := range sizes {
 		b := statusOf(t, settings, name)
 		if b.Rows != size {
@@ -221,9 +221,9 @@ func TestTenBatchesSideBySide(t *testing.T) {
 		}
 		want := size
 		if cancelled[name] {
-			want -= b.Counts[record.Cancelled] + b.Counts[record.Failed]
+			want -= b.Counts[request.Cancelled] + b.Counts[request.Failed]
 		}
-		if b.Counts[record.Created] != want {
+		if b.Counts[request.Created] != want {
 			t.Errorf("%s: %+v", name, b.Counts)
 		}
 		act("check", name)

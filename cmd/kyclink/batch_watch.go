@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // watchPause is between two looks.
@@ -166,8 +166,8 @@ func gateText(gate admission.GateStatus) string {
 }
 
 // linkless is how many of the rows that are over have no link.
-func linkless(counts map[record.State]int) int {
-	return counts[record.Failed] + counts[record.Cancelled] + counts[record.Held]
+func linkless(counts map[request.State]int) int {
+	return counts[request.Failed] + counts[request.Cancelled] + counts[request.Held]
 }
 
 // counts says how many rows are in each state.
@@ -183,9 +183,9 @@ func counts(b ledger.Batch) string {
 }
 
 // inStates leaves out what there is none of.
-func inStates(counts map[record.State]int) string {
+func inStates(counts map[request.State]int) string {
 	var parts []string
-	for _, state := range append(record.States[:], ledger.Erased) {
+	for _, state := range append(request.States[:], ledger.Erased) {
 		if n := counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}

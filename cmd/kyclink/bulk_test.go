@@ -9,8 +9,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // The bulk job as a whole: a file is imported, killed in the middle and imported
@@ -41,8 +41,8 @@ func TestAFileInItsLinksOut(t *testing.T) {
 	for created := 0; created < bulkRows; {
 		eventually(t, fmt.Sprintf("more than %d of %d links are made", created, bulkRows), func() bool {
 			b := statusOf(t, settings, "spring")
-			more := b.Counts[record.Created] > created
-			created = b.Counts[record.Created]
+			more := b.Counts[request.Created] > created
+			created = b.Counts[request.Created]
 			return more
 		})
 		if created > bulkRows/3 {

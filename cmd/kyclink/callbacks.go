@@ -14,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/hostname"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -38,8 +38,8 @@ or the id of an event (webhook-id).`,
 			long: `retry lets the workers deliver again what was given up, with the same event id and
 all its attempts anew. It stays in list until a worker takes it up.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
-			do: func(ctx context.Context, d desk, one record.Delivery) (record.Delivery, bool, error) {
-				ok, err := worker.EnqueueCallback(ctx, d.queue, d.account, record.Dispatch{
+			do: func(ctx context.Context, d desk, one delivery.Delivery) (delivery.Delivery, bool, error) {
+				ok, err := worker.EnqueueCallback(ctx, d.queue, d.account, delivery.Task{
 					EventID: one.EventID, ApplicationID: one.ApplicationID, Host: one.Host, Again: one.Attempts,
 				})
 				return one, ok, err
@@ -50,7 +50,7 @@ all its attempts anew. It stays in list until a worker takes it up.`,
 			long: `drop hides callbacks that were given up from list, and from what retry and drop choose
 without an id. They stay given up: show tells of them, and retry ID still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
-			do: func(ctx context.Context, d desk, one record.Delivery) (record.Delivery, bool, error) {
+			do: func(ctx context.Context, d desk, one delivery.Delivery) (delivery.Delivery, bool, error) {
 				ok, err := d.WaiveDelivery(ctx, one)
 				one.Dropped = true
 				return one, ok, err
@@ -69,8 +69,8 @@ type callbackPick struct {
 }
 
 // wants says whether a delivery is in a state that is looked for.
-func (p *callbackPick) wants(d record.Delivery) bool {
-	return d.Status == record.GivenUp || p.retried && d.Status == record.Pending && !d.Last.Taken()
+func (p *callbackPick) wants(d delivery.Delivery) bool {
+	return d.Status == delivery.GivenUp || p.retried && d.Status == delivery.Pending && !d.Last.Taken()
 }
 
 func (p *callbackPick) flags(cmd *cobra.Command) {
@@ -106,7 +106,7 @@ func (p *callbackPick) check(cmd *cobra.Command) error {
 // chosen are the deliveries that are meant, a page at a time, as they were when they
 // were read. What is given up later is not among them, unless it is named, so that an
 // act on all of them ends. other is told of each id that has none.
-func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func(id string)) (iter.Seq2[[]record.Delivery, error], error) {
+func (p *callbackPick) chosen(ctx context.Context, e *engine, d desk, other func(id string)) (iter.Seq2[[]delivery.Delivery, error], error) {
 	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
 	if err != nil {
 		return nil, err
@@ -136,8 +136,8 @@ func both[T any](first, second iter.Seq2[T, error]) iter.Seq2[T, error] {
 
 // within leaves out what is not meant. A delivery that is tried again counts from its
 // last attempt.
-func (p *callbackPick) within(w window, pages iter.Seq2[[]record.Delivery, error]) iter.Seq2[[]record.Delivery, error] {
-	meant := func(one record.Delivery) bool {
+func (p *callbackPick) within(w window, pages iter.Seq2[[]delivery.Delivery, error]) iter.Seq2[[]delivery.Delivery, error] {
+	meant := func(one delivery.Delivery) bool {
 		at := one.GivenUpAt
 		if at.IsZero() {
 			at = one.Last.At
@@ -145,9 +145,9 @@ func (p *callbackPick) within(w window, pages iter.Seq2[[]record.Delivery, error
 		return (w.batch < 0 || one.Batch == w.batch) && (p.reason == "" || one.Last.Reason == p.reason) && toHost(one, p.host) &&
 			!at.Before(w.since.Truncate(time.Millisecond)) && (len(p.ids) > 0 && p.before == "" || at.Before(w.before))
 	}
-	return func(yield func([]record.Delivery, error) bool) {
+	return func(yield func([]delivery.Delivery, error) bool) {
 		for page, err := range pages {
-			if !yield(slices.DeleteFunc(page, func(one record.Delivery) bool { return !meant(one) }), err) {
+			if !yield(slices.DeleteFunc(page, func(one delivery.Delivery) bool { return !meant(one) }), err) {
 				return
 			}
 		}
@@ -155,7 +155,7 @@ func (p *callbackPick) within(w window, pages iter.Seq2[[]record.Delivery, error
 }
 
 // toHost compares hosts as their canonical names, and ports where one is given.
-func toHost(d record.Delivery, host string) bool {
+func toHost(d delivery.Delivery, host string) bool {
 	if host == "" {
 		return true
 	}
@@ -177,16 +177,16 @@ func splitHost(text string) (name, port string) {
 }
 
 // named reads the deliveries whose ids were given, or those of requests, each once.
-func (p *callbackPick) named(ctx context.Context, d desk, other func(id string)) iter.Seq2[[]record.Delivery, error] {
-	return func(yield func([]record.Delivery, error) bool) {
+func (p *callbackPick) named(ctx context.Context, d desk, other func(id string)) iter.Seq2[[]delivery.Delivery, error] {
+	return func(yield func([]delivery.Delivery, error) bool) {
 		had := map[string]bool{}
 		for _, id := range distinct(p.ids) {
 			all, err := deliveriesOf(ctx, d, id)
-			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return !p.wants(one) })
+			all = slices.DeleteFunc(all, func(one delivery.Delivery) bool { return !p.wants(one) })
 			if err == nil && len(all) == 0 {
 				other(id)
 			}
-			all = slices.DeleteFunc(all, func(one record.Delivery) bool { return had[one.EventID] })
+			all = slices.DeleteFunc(all, func(one delivery.Delivery) bool { return had[one.EventID] })
 			for _, one := range all {
 				had[one.EventID] = true
 			}
@@ -198,7 +198,7 @@ func (p *callbackPick) named(ctx context.Context, d desk, other func(id string))
 }
 
 // deliveriesOf reads the deliveries of a request, or the one of an event.
-func deliveriesOf(ctx context.Context, d desk, id string) ([]record.Delivery, error) {
+func deliveriesOf(ctx context.Context, d desk, id string) ([]delivery.Delivery, error) {
 	all, err := d.Deliveries(ctx, id)
 	if err != nil || len(all) > 0 {
 		return all, err
@@ -233,7 +233,7 @@ type lastAnswer struct {
 	Body    string    `json:"body,omitempty"` // its beginning, redacted
 }
 
-func tellDelivery(d record.Delivery, batch string) deliveryStory {
+func tellDelivery(d delivery.Delivery, batch string) deliveryStory {
 	s := deliveryStory{
 		EventID: d.EventID, Type: d.Type, ApplicationID: d.ApplicationID, Generation: d.Generation, Run: d.Run, Batch: batch,
 		Host: d.Host, Status: string(d.Status), CreatedAt: d.CreatedAt, DeliveredAt: d.DeliveredAt, GivenUpAt: d.GivenUpAt,
@@ -264,7 +264,7 @@ func (s deliveryStory) String() string {
 	return text
 }
 
-func (d desk) tellDeliveries(ctx context.Context, all []record.Delivery) ([]deliveryStory, error) {
+func (d desk) tellDeliveries(ctx context.Context, all []delivery.Delivery) ([]deliveryStory, error) {
 	stories := make([]deliveryStory, len(all))
 	for i, one := range all {
 		batch, err := d.BatchName(ctx, one.Batch)
@@ -328,7 +328,7 @@ func (s deliveryStory) print(w io.Writer) error {
 	row("generation, run", fmt.Sprintf("%d, %d", s.Generation, s.Run))
 	row("host", s.Host)
 	row("status", s.String())
-	if s.Status == string(record.GivenUp) {
+	if s.Status == string(delivery.GivenUp) {
 		row("what to do", "kyclink callbacks retry "+s.EventID)
 	}
 	row("created", moment(s.CreatedAt))

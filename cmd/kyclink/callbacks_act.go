@@ -9,7 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 )
 
 // callbacksAct is what a person decides for callbacks that were given up.
@@ -18,7 +18,7 @@ type callbacksAct struct {
 	use, short, long, example string
 	done                      string // as in "12 hidden"
 	// do is false where it is another matter by now, and was left as it is.
-	do func(ctx context.Context, d desk, one record.Delivery) (now record.Delivery, ok bool, err error)
+	do func(ctx context.Context, d desk, one delivery.Delivery) (now delivery.Delivery, ok bool, err error)
 }
 
 type callbacksOptions struct {
@@ -85,7 +85,7 @@ func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limi
 	t := newTally(os.Stderr, onTerminal() && !o.asJSON, o.done)
 	defer t.stop()
 	none := &without{w: t}
-	err := o.each(ctx, e, d, limit, none, func(one record.Delivery) error {
+	err := o.each(ctx, e, d, limit, none, func(one delivery.Delivery) error {
 		now, ok, err := o.do(context.WithoutCancel(ctx), d, one)
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limi
 		if !ok || !o.asJSON {
 			return nil
 		}
-		stories, err := d.tellDeliveries(ctx, []record.Delivery{now})
+		stories, err := d.tellDeliveries(ctx, []delivery.Delivery{now})
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (o *callbacksOptions) apply(cmd *cobra.Command, e *engine, limit *rate.Limi
 	return none.err()
 }
 
-func (o *callbacksOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, none *without, do func(record.Delivery) error) error {
+func (o *callbacksOptions) each(ctx context.Context, e *engine, d desk, limit *rate.Limiter, none *without, do func(delivery.Delivery) error) error {
 	pages, err := o.chosen(ctx, e, d, none.see)
 	if err != nil {
 		return err

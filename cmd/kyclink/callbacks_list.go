@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 )
 
 func newCallbacksList() *cobra.Command {
@@ -46,7 +46,7 @@ func (p *callbackPick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, 
 	if err != nil {
 		return 0, err
 	}
-	n, err = eachPage(ctx, pages, func(page []record.Delivery) error {
+	n, err = eachPage(ctx, pages, func(page []delivery.Delivery) error {
 		stories, err := d.tellDeliveries(ctx, page)
 		if err != nil {
 			return err

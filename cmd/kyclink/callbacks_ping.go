@@ -16,7 +16,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -77,7 +77,7 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	}
 	defer sender.Close()
 	now := time.Now()
-	d := record.Delivery{EventID: uuid.NewString(), URL: to, Host: u.Host}
+	d := delivery.Delivery{EventID: uuid.NewString(), URL: to, Host: u.Host}
 	if d.Body, err = pingBody(cfg.Account, now); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -108,7 +108,7 @@ func TestHostsOfCallbacksAreChosen(t *testing.T) {
 		{"xn--bcher-kva.example", "Bücher.example", true}, {"bücher.example:1", "xn--bcher-kva.example", true},
 		{"[2001:db8::1]:443", "2001:DB8:0::1", true}, {"[2001:db8:0::1]", "[2001:db8::1]", true}, {"[2001:db8::2]", "2001:db8::1", false},
 	} {
-		if got := toHost(record.Delivery{Host: tt.host}, tt.chosen); got != tt.want {
+		if got := toHost(delivery.Delivery{Host: tt.host}, tt.chosen); got != tt.want {
 			t.Errorf("%q by %q: %v", tt.host, tt.chosen, got)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/callback"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -191,7 +191,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 	err := json.Unmarshal([]byte(list("P-00002")[0]), &two)
 	givenUp := func(at time.Time) {
 		t.Helper()
-		err := rdb.HSet(t.Context(), record.Keys{Account: "default"}.Delivery(two.EventID), "given_up_at", at.UnixMilli()).Err()
+		err := rdb.HSet(t.Context(), keyspace.Keys{Account: "default"}.Delivery(two.EventID), "given_up_at", at.UnixMilli()).Err()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,8 +18,9 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/failpoint"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
@@ -60,7 +61,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 		e.ends = append(e.ends, stop)
 		e.cfg.FaceKi.BaseURL = url
 	}
-	keys := record.Keys{Account: cfg.Account}
+	keys := keyspace.Keys{Account: cfg.Account}
 	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
 	e.ends = append(e.ends, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{
@@ -134,8 +135,8 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 		Account:     e.cfg.Account,
 		Slots:       slots,
 		AutoSlots:   work.Concurrency == config.Auto,
-		Defaults:    record.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
-		MaxSpent:    work.MaxAttempts,
+		Defaults:    request.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
+		MaxCharged:  work.MaxAttempts,
 		HoldUnknown: work.OnUnknown == config.Hold,
 		CallTimeout: e.cfg.FaceKi.Timeout,
 

@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newFailed() *cobra.Command {
-	s := shelf{record.Failed, fault.Ends()}
+	s := shelf{request.Failed, fault.Ends()}
 	cmd := &cobra.Command{
 		Use:   "failed",
 		Short: "requests that failed: look, try again, or put aside",
@@ -73,7 +73,7 @@ func (s shelf) newFailedList() *cobra.Command {
 	return cmd
 }
 
-func hideFailed(ctx context.Context, d desk, r record.Record) (now record.Record, ok bool, err error) {
+func hideFailed(ctx context.Context, d desk, r request.Record) (now request.Record, ok bool, err error) {
 	ok, err = d.Hide(context.WithoutCancel(ctx), r)
 	return r, ok, err
 }
@@ -91,7 +91,7 @@ func newFailedShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if record.State(s.Status) != record.Failed {
+				if request.State(s.Status) != request.Failed {
 					return fmt.Errorf("%s is %s, not failed; its story: kyclink show %s", args[0], s.Status, args[0])
 				}
 				return s.write(cmd.OutOrStdout(), asJSON)

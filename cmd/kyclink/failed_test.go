@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,7 +24,7 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
 	t.Helper()
 	book := ledger.New(rdb, ledger.Config{Account: "default"})
 	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-	batches := map[string][]record.Record{}
+	batches := map[string][]request.Record{}
 	for i := range n {
 		batch, reason := "spring", "invalid_request"
 		if i%2 == 1 {
@@ -34,10 +34,10 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
 			reason = "workflow_rules"
 		}
 		at := day.Add(time.Duration(i/3) * time.Second)
-		batches[batch] = append(batches[batch], record.Record{
-			ApplicationID: fmt.Sprintf("F-%06d", i), State: record.Failed, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 1,
-			AcceptedAt: day, ChangedAt: at, Content: record.Content{RedirectURL: "https://shop.example/done"},
-			Outcome: record.Outcome{Run: 1, Status: record.Failed, Reason: reason, Message: "an invented message", EndedAt: at},
+		batches[batch] = append(batches[batch], request.Record{
+			ApplicationID: fmt.Sprintf("F-%06d", i), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
+			AcceptedAt: day, ChangedAt: at, Content: request.Content{RedirectURL: "https://shop.example/done"},
+			Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: reason, Message: "an invented message", EndedAt: at},
 		})
 	}
 	for batch, records := range batches {
@@ -58,7 +58,7 @@ func failedCount(t testing.TB, book *ledger.Ledger) (n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n += counts[record.Failed]
+		n += counts[request.Failed]
 	}
 	return n
 }

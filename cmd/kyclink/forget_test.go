@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -102,7 +102,7 @@ func TestForget(t *testing.T) {
 	worker := start(t, settings, "worker", "--simulate")
 	ended := func() bool {
 		b := conserved(t, book, "spring", 230)
-		return b.Counts[record.Created] == 227 && b.Counts[record.Failed] == 1
+		return b.Counts[request.Created] == 227 && b.Counts[request.Failed] == 1
 	}
 	eventually(t, "all have ended", ended)
 	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "--yes", "P-0003", "P-0005", "--json")
@@ -149,7 +149,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	importPeople(t, client, "spring", 1, n)
 	importPeople(t, client, "autumn", n-9, 20) // 10 of spring's, and 10 others
 	w := start(t, settings, "worker", "--simulate")
-	eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[record.Created] > 200 })
+	eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[request.Created] > 200 })
 	w.kill()
 
 	first := start(t, settings, "forget", "--batch", "spring", "--yes")
@@ -162,7 +162,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	}
 	// What the dead worker was calling is judged by another one, and ends.
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[record.Calling] == 0 })
+	eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
 	eventually(t, "all is erased", func() bool {
 		kyclink(t, settings, "forget", "--batch", "spring", "--yes")
 		return conserved(t, book, "spring", n).Counts[ledger.Erased] == n-20
@@ -210,7 +210,7 @@ func TestForgetWaitsForACall(t *testing.T) {
 		}
 		return link.Status
 	}
-	eventually(t, "it is being called", func() bool { return status() == tasks.Status(record.Calling) })
+	eventually(t, "it is being called", func() bool { return status() == tasks.Status(request.Calling) })
 	code, _, stderr := kyclink(t, settings, "forget", "--yes", "P-0001")
 	if code != 1 || !strings.Contains(stderr, "1 left: being called") || !strings.Contains(stderr, "try again in") {
 		t.Errorf("exit code %d: %s", code, stderr)
@@ -255,16 +255,16 @@ func TestBatchRefresh(t *testing.T) {
 	book := ledger.New(rdb, ledger.Config{Account: "default"})
 	client := tasks.NewClient(rdb, tasks.Config{})
 	past := time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
-	var old []record.Record
+	var old []request.Record
 	for i := range 1500 {
 		expires := past
 		if i%3 == 0 {
 			expires = past.Add(2 * time.Hour)
 		}
-		old = append(old, record.Record{
-			ApplicationID: fmt.Sprintf("P-%04d", i+1), State: record.Created, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 1, AcceptedAt: past, ChangedAt: past,
-			Content: record.Content{Row: i + 1, NotAfter: past, ExpiryMinutes: 60, Metadata: fmt.Appendf(nil, `{"n":%d}`, i+1)},
-			Outcome: record.Outcome{Run: 1, Status: record.Created, LinkID: "l", URL: "https://simulator.invalid/l", ExpiresAt: expires, EndedAt: past},
+		old = append(old, request.Record{
+			ApplicationID: fmt.Sprintf("P-%04d", i+1), State: request.Created, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1, AcceptedAt: past, ChangedAt: past,
+			Content: request.Content{Row: i + 1, NotAfter: past, ExpiryMinutes: 60, Metadata: fmt.Appendf(nil, `{"n":%d}`, i+1)},
+			Outcome: request.Outcome{Run: 1, Status: request.Created, LinkID: "l", URL: "https://simulator.invalid/l", ExpiresAt: expires, EndedAt: past},
 		})
 	}
 	for at := 0; at < len(old); at += 500 {
@@ -281,7 +281,7 @@ func TestBatchRefresh(t *testing.T) {
 	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[record.Created] == 1500 })
+	eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[request.Created] == 1500 })
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
 	for _, row := range cells(t, expect(0, "", "1500 created", "batch", "export", "spring")) {
 		if row["generation"] == "1" == (row["url"] != "https://simulator.invalid/l") || row["not_after"] != "" && row["generation"] == "2" {

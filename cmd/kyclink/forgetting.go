@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 const (
@@ -236,17 +236,17 @@ func (f *forgetting) prepare(ctx context.Context, ids []string) (busy map[string
 }
 
 // dropTasks looks for the tasks that turns of requests may still have.
-func (f *forgetting) dropTasks(ctx context.Context, found []record.Record) (busy map[string]bool, err error) {
+func (f *forgetting) dropTasks(ctx context.Context, found []request.Record) (busy map[string]bool, err error) {
 	busy = map[string]bool{}
 	type place struct {
-		ref  record.Ref
-		lane record.Lane
+		ref  request.Ref
+		lane request.Lane
 	}
 	looks := map[place]*redis.StringCmd{}
 	if _, err := f.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, r := range found {
 			for _, ref := range turns(r) {
-				for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 					key := "asynq:{" + f.book.Keys().Queue(lane) + "}:t:" + ref.String()
 					looks[place{ref, lane}] = pipe.HGet(ctx, key, "state")
 				}
@@ -256,7 +256,7 @@ func (f *forgetting) dropTasks(ctx context.Context, found []record.Record) (busy
 	}); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, fmt.Errorf("look for tasks: %w", err)
 	}
-	refs := map[record.Ref]bool{}
+	refs := map[request.Ref]bool{}
 	for p, look := range looks {
 		refs[p.ref] = true
 		if look.Err() != nil { // there is none
@@ -279,8 +279,8 @@ func (f *forgetting) dropTasks(ctx context.Context, found []record.Record) (busy
 
 // dropCallbacks drops the tasks of deliveries. One that a handler has sees its
 // attempt through.
-func (f *forgetting) dropCallbacks(ctx context.Context, found []record.Record, busy map[string]bool) error {
-	queue := f.book.Keys().Queue(record.Callbacks)
+func (f *forgetting) dropCallbacks(ctx context.Context, found []request.Record, busy map[string]bool) error {
+	queue := f.book.Keys().Queue(request.Callbacks)
 	ids := make([]string, len(found))
 	for i, r := range found {
 		ids[i] = r.ApplicationID
@@ -305,10 +305,10 @@ func (f *forgetting) dropCallbacks(ctx context.Context, found []record.Record, b
 }
 
 // turns are those of a request that may still have a task.
-func turns(r record.Record) (refs []record.Ref) {
+func turns(r request.Record) (refs []request.Ref) {
 	for run := max(1, r.Run-tasksBack); run <= r.Run; run++ {
 		for turn := max(0, r.Turn-tasksBack); turn <= r.Turn; turn++ {
-			refs = append(refs, record.Ref{ApplicationID: r.ApplicationID, Generation: r.Generation, Run: run, Turn: turn})
+			refs = append(refs, request.Ref{ApplicationID: r.ApplicationID, Generation: r.Generation, Run: run, Turn: turn})
 		}
 	}
 	return refs

@@ -6,11 +6,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newHeld() *cobra.Command {
-	s := shelf{record.Held, fault.Holds()}
+	s := shelf{request.Held, fault.Holds()}
 	cmd := &cobra.Command{
 		Use:   "held",
 		Short: "requests that wait for a person: look, try again, or drop",
@@ -42,7 +42,7 @@ or needs --yes.`,
 	return cmd
 }
 
-func dropHeld(ctx context.Context, d desk, r record.Record) (now record.Record, ok bool, err error) {
+func dropHeld(ctx context.Context, d desk, r request.Record) (now request.Record, ok bool, err error) {
 	ctx = context.WithoutCancel(ctx)
 	if ok, err = d.Drop(ctx, r); err != nil || !ok {
 		return r, ok, err

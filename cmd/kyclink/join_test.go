@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -19,7 +19,7 @@ func TestARefusedProcessChangesNothing(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	server := redistest.Start(t)
-	rdb, keys := server.Client(t), record.Keys{Account: "default"}
+	rdb, keys := server.Client(t), keyspace.Keys{Account: "default"}
 	shared := []string{"KYCLINK_REDIS_URL=" + server.URL, setting}
 	first := start(t, append(shared, "FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too", "FACEKI_RATE=5/s", "FACEKI_BURST=5"), "worker")
 	eventually(t, "a real worker starts", func() bool { return strings.Contains(first.stderr.String(), "worker started") })

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/bulk"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // linePause is how often a run that has no terminal says how far it is.
@@ -51,10 +51,10 @@ func (p *progress) waits(why string) {
 
 func (p *progress) text() string {
 	text := fmt.Sprintf("%d of %d done", p.last.Settled(), p.last.Total())
-	if n := p.last.Counts[record.Failed]; n > 0 {
+	if n := p.last.Counts[request.Failed]; n > 0 {
 		text += fmt.Sprintf(", %d failed", n)
 	}
-	if n := p.last.Counts[record.Held]; n > 0 {
+	if n := p.last.Counts[request.Held]; n > 0 {
 		text += fmt.Sprintf(", %d held", n)
 	}
 	if p.last.Rejected > 0 {

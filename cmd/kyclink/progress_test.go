@@ -8,13 +8,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/bulk"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestProgressIsTrue(t *testing.T) {
 	t.Parallel()
-	now := bulk.Progress{Rows: 500, All: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[record.State]int{
-		record.Created: 100, record.Failed: 5, record.Held: 1, record.Waiting: 348}}
+	now := bulk.Progress{Rows: 500, All: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[request.State]int{
+		request.Created: 100, request.Failed: 5, request.Held: 1, request.Waiting: 348}}
 	var lines output
 	p := newProgress(&lines, false)
 	p.said = time.Time{}
@@ -35,7 +35,7 @@ func TestProgressIsTrue(t *testing.T) {
 	}
 	var whole output
 	p = newProgress(&whole, true)
-	p.report(bulk.Progress{Rows: 4, All: 4, Imported: true, Rejected: 1, Counts: map[record.State]int{record.Created: 3}})
+	p.report(bulk.Progress{Rows: 4, All: 4, Imported: true, Rejected: 1, Counts: map[request.State]int{request.Created: 3}})
 	p.stop()
 	if got := whole.String(); !strings.Contains(got, "4/4 [====") || !strings.HasSuffix(got, "] 100 %\n") {
 		t.Errorf("the bar of a run that is done shows %q", got)
@@ -49,7 +49,7 @@ func TestABarFitsItsTerminal(t *testing.T) {
 	for _, why := range []string{"", "gate closed: limit_reached"} {
 		for _, width := range []int{20, 40, 80, 200} {
 			p := newProgress(&output{}, false)
-			p.last = bulk.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[record.State]int{record.Waiting: 400_000}}
+			p.last = bulk.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
 			p.pace.seen = []sample{{time.Now().Add(-10 * time.Second), 599_000}}
 			p.why = why
 			var screen output

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // run stops where its rows are refused as wrong one after the other, says what FaceKi
@@ -74,7 +74,7 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	if err := sim.SetScript(script); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[record.Calling] == 0 })
+	eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[request.Calling] == 0 })
 	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
 	expect(2, "", `batch "spring" is done`, "batch", "watch", "spring")
 	expect(0, "", "retried", "batch", "retry", "spring")

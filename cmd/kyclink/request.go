@@ -43,7 +43,7 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 			if err != nil {
 				return err
 			}
-			return withShared(cmd, func(e *engine) error { return request(cmd, e, req, wait, asJSON) })
+			return withShared(cmd, func(e *engine) error { return makeRequest(cmd, e, req, wait, asJSON) })
 		},
 	}
 	for _, key := range tasks.Keys() {
@@ -56,8 +56,8 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 	return cmd
 }
 
-// request asks for a link, and waits for it where wait is more than 0.
-func request(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
+// makeRequest asks for a link, and waits for it where wait is more than 0.
+func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
 	ctx, client := cmd.Context(), e.producer(nil)
 	if err := e.audit(ctx, "links.request", req.ApplicationID); err != nil {
 		return err

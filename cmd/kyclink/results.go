@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -119,7 +119,7 @@ func (r *resultsReader) after(ctx context.Context, e *engine) (string, error) {
 	case r.from == "now", r.from == "":
 		return "$", nil
 	}
-	now, err := record.Keys{Account: e.cfg.Account}.Clock(ctx, e.rdb).Time()
+	now, err := keyspace.Keys{Account: e.cfg.Account}.Clock(ctx, e.rdb).Time()
 	if err != nil {
 		return "", fmt.Errorf("read the time: %w", err)
 	}
@@ -188,7 +188,7 @@ func (e *writeError) Unwrap() error { return e.err }
 
 // plain reads as nobody in particular.
 func (r *resultsReader) plain(ctx context.Context, e *engine, after string, out *bufio.Writer, tell func(error)) error {
-	key := record.Keys{Account: e.cfg.Account}.Results()
+	key := keyspace.Keys{Account: e.cfg.Account}.Results()
 	if after == "$" {
 		last, err := e.rdb.XRevRangeN(ctx, key, "+", "-", 1).Result()
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/config"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -396,7 +396,7 @@ func describe(s bulk.Summary) string {
 
 func openCounts(p bulk.Progress) string {
 	var parts []string
-	for _, state := range []record.State{record.Waiting, record.Queued, record.Calling} {
+	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
 		if n := p.Counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -93,12 +93,12 @@ func (l *lookout) look(ctx context.Context) (diagnosis.Snapshot, error) {
 // later they may be those of a rollout, and what was answered before may be settled.
 func (l *lookout) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
 	if s.Batch != nil && s.Batch.Refused() != "" {
-		return &rowsRefusedError{s.Batch.Refused(), s.Batch.Counts[record.Waiting] + s.Batch.Counts[record.Queued]}
+		return &rowsRefusedError{s.Batch.Refused(), s.Batch.Counts[request.Waiting] + s.Batch.Counts[request.Queued]}
 	}
 	if s.Gate.State != "closed" && s.Gate.State != "probing" || s.Gate.Reason != string(fault.Refused) {
 		return nil
 	}
-	if s.Batch != nil && s.Batch.Counts[record.Created] > 0 {
+	if s.Batch != nil && s.Batch.Counts[request.Created] > 0 {
 		return nil
 	}
 	status, err := admission.Read(ctx, l.e.rdb, l.e.ledger.Keys())

@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -93,7 +93,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	o := e.newOps()
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
-		Dispatch: func(ctx context.Context, lane record.Lane, ref record.Ref) error {
+		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
 		},
 		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),

@@ -16,14 +16,14 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // shelf is what waits for a person: the requests that failed, or those that are
 // held.
 type shelf struct {
-	state   record.State
+	state   request.State
 	reasons []fault.Reason // for which a request may be there
 }
 
@@ -44,7 +44,7 @@ func (p *pick) flags(cmd *cobra.Command) {
 }
 
 func (p *pick) verb() string {
-	if p.state == record.Held {
+	if p.state == request.Held {
 		return "were held"
 	}
 	return "failed"
@@ -81,7 +81,7 @@ func (e *engine) desk() desk {
 	}
 }
 
-func (d desk) link(ctx context.Context, r record.Record) (tasks.Link, error) {
+func (d desk) link(ctx context.Context, r request.Record) (tasks.Link, error) {
 	batch, err := d.BatchName(ctx, r.Batch)
 	return tasks.LinkOf(r, batch, time.Now()), err
 }
@@ -89,13 +89,13 @@ func (d desk) link(ctx context.Context, r record.Record) (tasks.Link, error) {
 // chosen are the requests that are meant, as they were when they were read, a
 // page at a time. What comes to the shelf later is not among them, unless it is named,
 // so that an act on all of them ends. other is told of each id that is not on it.
-func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id string, state record.State)) (iter.Seq2[[]record.Record, error], error) {
+func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id string, state request.State)) (iter.Seq2[[]request.Record, error], error) {
 	within, err := readWindow(ctx, e, d, p.batch, p.since, p.before)
 	if err != nil {
 		return nil, err
 	}
 	named := len(p.ids) > 0
-	meant := func(r record.Record) bool {
+	meant := func(r request.Record) bool {
 		return (within.batch < 0 || r.Batch == within.batch) && (p.reason == "" || r.Outcome.Reason == p.reason) &&
 			!r.ChangedAt.Before(within.since.Truncate(time.Millisecond)) && (named && p.before == "" || r.ChangedAt.Before(within.before))
 	}
@@ -103,9 +103,9 @@ func (p *pick) chosen(ctx context.Context, e *engine, d desk, other func(id stri
 	if named {
 		pages = p.named(ctx, d, other)
 	}
-	return func(yield func([]record.Record, error) bool) {
+	return func(yield func([]request.Record, error) bool) {
 		for page, err := range pages {
-			if !yield(slices.DeleteFunc(page, func(r record.Record) bool { return !meant(r) }), err) {
+			if !yield(slices.DeleteFunc(page, func(r request.Record) bool { return !meant(r) }), err) {
 				return
 			}
 		}
@@ -154,11 +154,11 @@ func distinct(ids []string) []string {
 }
 
 // named reads the requests whose ids were given.
-func (p *pick) named(ctx context.Context, d desk, other func(id string, state record.State)) iter.Seq2[[]record.Record, error] {
-	return func(yield func([]record.Record, error) bool) {
+func (p *pick) named(ctx context.Context, d desk, other func(id string, state request.State)) iter.Seq2[[]request.Record, error] {
+	return func(yield func([]request.Record, error) bool) {
 		for ids := range slices.Chunk(distinct(p.ids), 500) {
 			found, err := d.Read(ctx, ids)
-			states := map[string]record.State{}
+			states := map[string]request.State{}
 			for _, r := range found {
 				states[r.ApplicationID] = r.State
 			}
@@ -167,7 +167,7 @@ func (p *pick) named(ctx context.Context, d desk, other func(id string, state re
 					other(id, states[id])
 				}
 			}
-			page := slices.DeleteFunc(found, func(r record.Record) bool { return r.State != p.state })
+			page := slices.DeleteFunc(found, func(r request.Record) bool { return r.State != p.state })
 			if !yield(page, err) || err != nil {
 				return
 			}
@@ -221,7 +221,7 @@ func (p *pick) list(cmd *cobra.Command, e *engine, asJSON bool) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
-	n, err = eachPage(ctx, pages, func(page []record.Record) error {
+	n, err = eachPage(ctx, pages, func(page []request.Record) error {
 		links := make([]tasks.Link, len(page))
 		for i, r := range page {
 			if links[i], err = d.link(ctx, r); err != nil {
@@ -269,7 +269,7 @@ type astray struct {
 	elsewhere, unknown int
 }
 
-func (a *astray) see(id string, state record.State) {
+func (a *astray) see(id string, state request.State) {
 	if state == "" {
 		a.unknown++
 		fmt.Fprintf(a.w, "kyclink: %s: no request with this application id is known\n", id)

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -83,7 +83,7 @@ func readStory(ctx context.Context, e *engine, id string) (story, error) {
 	return s, err
 }
 
-func tell(latest tasks.Link, records []record.Record) story {
+func tell(latest tasks.Link, records []request.Record) story {
 	s := story{unendedLink: unendedLink{Link: latest}}
 	for i, r := range records {
 		if i > 0 {

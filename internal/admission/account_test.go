@@ -10,27 +10,29 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // onClock is the decision in Redis as it runs in production, on Redis' clock.
 type onClock struct {
 	t             testing.TB
 	rdb           *redis.Client
-	keys          record.Keys
+	keys          keyspace.Keys
 	admit, report *redis.Script
 }
 
 func newOnClock(t testing.TB) *onClock {
 	return &onClock{
-		t, server.Client(t), record.Keys{Account: redistest.Account()},
-		record.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store() return answer", record.Prelude, Lua),
-		record.Script("report(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store() return #changes", record.Prelude, Lua),
+		t, server.Client(t), keyspace.Keys{Account: redistest.Account()},
+		lua.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store() return answer", request.Prelude, Lua),
+		lua.Script("report(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store() return #changes", request.Prelude, Lua),
 	}
 }
 
-func (c *onClock) ask(lane record.Lane, id string) string {
+func (c *onClock) ask(lane request.Lane, id string) string {
 	c.t.Helper()
 	out, err := c.admit.Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, string(lane), "1", "fp", id, "0").StringSlice()
 	if err != nil {
@@ -74,7 +76,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("before: %v, %v", before, err)
 	}
 	for i := range 4 {
-		if v := c.ask(record.Bulk, fmt.Sprint("A-", i)); v != "grant" {
+		if v := c.ask(request.Bulk, fmt.Sprint("A-", i)); v != "grant" {
 			t.Fatalf("ask %d: %s", i, v)
 		}
 	}
@@ -85,7 +87,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("before: %v, %v", before, err)
 	}
 	for range 4 {
-		c.ask(record.Bulk, "B-1")
+		c.ask(request.Bulk, "B-1")
 	}
 	if n := c.tell(NoCredit, "A-0"); n != 1 {
 		t.Errorf("%d changes of the gate; want one", n)
@@ -95,7 +97,7 @@ func TestStatus(t *testing.T) {
 	if s.Gate.State != "closed" || s.Gate.Reason != "no_credit" || s.Gate.NextProbe.Sub(s.Gate.Since) != time.Minute {
 		t.Errorf("gate: %+v", s.Gate)
 	}
-	if s.Rate.Limit != "1/m" || s.Rate.Burst != 3 || s.Rate.Overridden || s.Lines[record.Bulk] != 1 || s.Calls < 2 {
+	if s.Rate.Limit != "1/m" || s.Rate.Burst != 3 || s.Rate.Overridden || s.Lines[request.Bulk] != 1 || s.Calls < 2 {
 		t.Errorf("%+v", s)
 	}
 	if len(s.Refused) != 1 || s.Refused[0].Credential != "fp" || len(s.History) != 2 || s.History[1].Reason != "refused" {
@@ -149,7 +151,7 @@ func TestStatusOfProbeAndRamp(t *testing.T) {
 // setRate is what a worker that joins does.
 func (c *onClock) setRate(rate Rate, burst int) (before Rate, beforeBurst int, err error) {
 	c.t.Helper()
-	old, err := record.Script("return set_rate(ARGV[1], ARGV[2], ARGV[3])", record.Prelude, Lua).
+	old, err := lua.Script("return set_rate(ARGV[1], ARGV[2], ARGV[3])", request.Prelude, Lua).
 		Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, rate.N, rate.Per.Milliseconds(), burst).Int64Slice()
 	if err != nil {
 		return Rate{}, 0, err
@@ -175,7 +177,7 @@ func TestCommandsAreFew(t *testing.T) {
 			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
-	ask := func(lane record.Lane, process string, want Verdict) func() {
+	ask := func(lane request.Lane, process string, want Verdict) func() {
 		return func() {
 			t.Helper()
 			if d := m.Admit(now, Ask{Lane: lane, Process: process, Credential: "fp", ID: "A-1"}); d.Verdict != want {
@@ -187,28 +189,28 @@ func TestCommandsAreFew(t *testing.T) {
 		return func() { m.Report(now, Report{Kind: kind, ID: "A-1", Process: "1", Credential: "fp", Marked: now}) }
 	}
 	m.SetRate(now, Rate{5, time.Second}, 3)
-	ask(record.Bulk, "1", Wait)()
+	ask(request.Bulk, "1", Wait)()
 	now = now.Add(10 * time.Second)
 	tell(Success)()
 
-	count("bulk, at once", "hmget hset zadd", ask(record.Bulk, "1", Grant))
-	count("interactive, at once", "hmget hset zadd", ask(record.Interactive, "1", Grant))
-	count("interactive, at once", "hmget hset zadd", ask(record.Interactive, "1", Grant))
-	count("interactive, enters its line", "hmget hset zadd", ask(record.Interactive, "1", Wait))
-	count("interactive, keeps its place", "hmget zrange", ask(record.Interactive, "1", Wait))
-	count("bulk, enters its line", "hmget hset zadd zrange", ask(record.Bulk, "1", Wait))
-	count("bulk, keeps its place", "hmget zrange zrange", ask(record.Bulk, "1", Wait))
+	count("bulk, at once", "hmget hset zadd", ask(request.Bulk, "1", Grant))
+	count("interactive, at once", "hmget hset zadd", ask(request.Interactive, "1", Grant))
+	count("interactive, at once", "hmget hset zadd", ask(request.Interactive, "1", Grant))
+	count("interactive, enters its line", "hmget hset zadd", ask(request.Interactive, "1", Wait))
+	count("interactive, keeps its place", "hmget zrange", ask(request.Interactive, "1", Wait))
+	count("bulk, enters its line", "hmget hset zadd zrange", ask(request.Bulk, "1", Wait))
+	count("bulk, keeps its place", "hmget zrange zrange", ask(request.Bulk, "1", Wait))
 	now = now.Add(200 * time.Millisecond)
-	count("interactive, in its turn", "hmget hset zadd zrange zrem", ask(record.Interactive, "1", Grant))
+	count("interactive, in its turn", "hmget hset zadd zrange zrem", ask(request.Interactive, "1", Grant))
 	now = now.Add(500 * time.Millisecond)
-	count("bulk, in its turn", "hmget hset zadd zrange zrem", ask(record.Bulk, "1", Grant))
+	count("bulk, in its turn", "hmget hset zadd zrange zrem", ask(request.Bulk, "1", Grant))
 	now = now.Add(5 * time.Second)
-	count("after a while", "hmget hset zadd", ask(record.Bulk, "1", Grant))
+	count("after a while", "hmget hset zadd", ask(request.Bulk, "1", Grant))
 	count("a success", "hmget hset zrem", tell(Success))
 	count("a fault", "hmget hset zrem", tell(Outage))
 	count("a change", "hmget hmget hset ltrim ltrim rpush rpush zrem", tell(NoCredit))
-	count("behind a closed gate", "hmget hmget", ask(record.Bulk, "1", Wait))
-	count("the same, interactive", "hmget hmget hset", ask(record.Interactive, "1", Wait))
+	count("behind a closed gate", "hmget hmget", ask(request.Bulk, "1", Wait))
+	count("the same, interactive", "hmget hmget hset", ask(request.Interactive, "1", Wait))
 }
 
 // commands reads how often Redis ran each command that scripts use.
@@ -234,7 +236,7 @@ func BenchmarkAdmit(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		c.ask(record.Bulk, "A-1")
+		c.ask(request.Bulk, "A-1")
 	}
 	b.ReportMetric(c.scriptMicros(), "µs/script")
 }

@@ -55,7 +55,7 @@ import (
 	_ "embed"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 //go:embed state.lua
@@ -73,7 +73,7 @@ var refusalLua string
 //go:embed admission.lua
 var admissionLua string
 
-// Lua is the decision in Redis, for scripts that have [record.Prelude] as well: the
+// Lua is the decision in Redis, for scripts that have [request.Prelude] as well: the
 // functions that admission.lua describes, and the list changes of what they added
 // to the history in this run, each {at, state, reason}.
 var Lua = stateLua + rateLua + gateLua + refusalLua + admissionLua
@@ -97,7 +97,7 @@ const (
 
 // Ask is a call that would go now.
 type Ask struct {
-	Lane       record.Lane
+	Lane       request.Lane
 	Process    string // which process asks; it has one place in each lane's line
 	Credential string // fingerprint of the credentials that it would use
 	ID         string // the request; two of one ID are not out at once

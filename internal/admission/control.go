@@ -7,23 +7,25 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Account is the gate and the rate of one account, for a person. It is safe for
 // concurrent use.
 type Account struct {
 	rdb  redis.UniversalClient
-	keys record.Keys
+	keys keyspace.Keys
 
 	pause, resume, override, reset *redis.Script
 }
 
 // NewAccount makes one that uses, and does not close, rdb.
 func NewAccount(rdb redis.UniversalClient, account string) *Account {
-	script := func(call string) *redis.Script { return record.Script(call, record.Prelude, Lua) }
+	script := func(call string) *redis.Script { return lua.Script(call, request.Prelude, Lua) }
 	return &Account{
-		rdb: rdb, keys: record.Keys{Account: account},
+		rdb: rdb, keys: keyspace.Keys{Account: account},
 		pause:    script("pause() return 'ok'"),
 		resume:   script("resume() return 'ok'"),
 		override: script("return override_rate(ARGV[1], ARGV[2])"),

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // pair is the Go decision beside the one in Redis, asked the same.
@@ -87,7 +87,7 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 		ask := rapid.Custom(func(rt *rapid.T) Ask {
 			n++
 			return Ask{
-				Lane:       rapid.SampledFrom([]record.Lane{record.Interactive, record.Bulk}).Draw(rt, "lane"),
+				Lane:       rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
 				Process:    rapid.SampledFrom([]string{"1", "2", "3"}).Draw(rt, "process"),
 				Credential: rapid.SampledFrom([]string{"old", "new", "new"}).Draw(rt, "credential"),
 				ID:         fmt.Sprint("A-", n),

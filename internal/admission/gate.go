@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // AnswerWithin is how long a call may take, with the recording of its answer: what is
@@ -244,7 +244,7 @@ func (s *State) probing(ask Ask) Decision {
 	g := &s.gate
 	chosen := g.prober == ask.Process && !g.sent && g.prober != ""
 	busy := g.prober != "" && g.by > s.now
-	if ask.Lane == record.Interactive {
+	if ask.Lane == request.Interactive {
 		g.asked = s.now
 	}
 	if !chosen || !ask.Connected {
@@ -255,7 +255,7 @@ func (s *State) probing(ask Ask) Decision {
 			return Decision{Wait, millis(soon), g.reason}
 		case s.now < g.next:
 			return Decision{Wait, millis(min(soon, g.next-s.now)), g.reason}
-		case ask.Lane == record.Bulk && s.now-g.asked < soon+fresh:
+		case ask.Lane == request.Bulk && s.now-g.asked < soon+fresh:
 			return Decision{Wait, millis(soon), g.reason}
 		}
 	}

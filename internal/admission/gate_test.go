@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // story drives a machine with a line of words a step, which read
@@ -70,7 +70,7 @@ func (s *story) ask(line string) {
 	s.t.Helper()
 	asked, wanted, _ := strings.Cut(line, ": ")
 	words := strings.Fields(asked)
-	ask := Ask{Lane: record.Interactive, Process: "1", Credential: "new", ID: words[1]}
+	ask := Ask{Lane: request.Interactive, Process: "1", Credential: "new", ID: words[1]}
 	for i, w := range words {
 		switch w {
 		case "as":
@@ -78,7 +78,7 @@ func (s *story) ask(line string) {
 		case "with":
 			ask.Credential = words[i+1]
 		case "bulk":
-			ask.Lane = record.Bulk
+			ask.Lane = request.Bulk
 		case "connected":
 			ask.Connected = true
 		}
@@ -133,7 +133,7 @@ func TestStories(t *testing.T) {
 			everywhere(t, func(t *testing.T, m machine) {
 				s := &story{t, m, start, map[string]Report{}}
 				m.SetRate(start, Rate{5, time.Second}, 5)
-				m.Admit(start, Ask{Lane: record.Interactive, Process: "1", Credential: "new", ID: "0"}) // the bucket fills from here
+				m.Admit(start, Ask{Lane: request.Interactive, Process: "1", Credential: "new", ID: "0"}) // the bucket fills from here
 				s.now = start.Add(2 * time.Second)
 				for line := range strings.SplitSeq(tt.steps, ";") {
 					s.step(strings.TrimSpace(line))

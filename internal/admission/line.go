@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 const (
@@ -51,8 +51,8 @@ func (l *line) enter(e entry) {
 // lines has a line for each lane.
 type lines struct{ interactive, bulk line }
 
-func (l *lines) of(lane record.Lane) *line {
-	if lane == record.Bulk {
+func (l *lines) of(lane request.Lane) *line {
+	if lane == request.Bulk {
 		return &l.bulk
 	}
 	return &l.interactive
@@ -63,7 +63,7 @@ func (s *State) byRate(ask Ask) Decision {
 	b := &s.bucket
 	s.settle()
 	need, from := 1.0, 0
-	if ask.Lane == record.Bulk {
+	if ask.Lane == request.Bulk {
 		need, from = 2+float64(len(s.lines.interactive.fresh(s.now))), len(b.held)
 	}
 	mine := s.lines.of(ask.Lane)

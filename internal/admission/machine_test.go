@@ -10,8 +10,10 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var server *redistest.Server
@@ -38,7 +40,7 @@ func (s *State) changes() []Change { return s.history }
 type script struct {
 	t    testing.TB
 	rdb  *redis.Client
-	keys record.Keys
+	keys keyspace.Keys
 	lua  *redis.Script
 	// expects is what the process that asks takes the time for, in ms.
 	expects int64
@@ -47,10 +49,10 @@ type script struct {
 // testScript is a script whose clock comes from its last two arguments.
 func testScript(t testing.TB) *redis.Script {
 	const clock = "redis.call('TIME')"
-	if strings.Count(record.Prelude, clock) != 1 {
+	if strings.Count(request.Prelude, clock) != 1 {
 		t.Fatal("the prelude reads its clock in another way than this test replaces")
 	}
-	return record.Script(`
+	return lua.Script(`
 local a = ARGV
 expected = tonumber(ARGV[#ARGV - 2])
 if a[1] == 'admit' then
@@ -66,17 +68,17 @@ if a[1] == 'resume' then resume() end
 if a[1] == 'set' then return set_rate(a[2], a[3], a[4]) end
 if a[1] == 'override' then return override_rate(a[2], a[3]) end
 if a[1] == 'reset' then return reset_rate() end
-return changes`, strings.Replace(record.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1), Lua)
+return changes`, strings.Replace(request.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1), Lua)
 }
 
 func onRedis(t testing.TB) *script {
-	return &script{t, server.Client(t), record.Keys{Account: redistest.Account()}, testScript(t), 0}
+	return &script{t, server.Client(t), keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
 }
 
 func onMiniredis(t testing.TB) *script {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &script{t, rdb, record.Keys{Account: redistest.Account()}, testScript(t), 0}
+	return &script{t, rdb, keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
 }
 
 func (s *script) run(now time.Time, args ...any) []any {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // TestStatusTellsTheLastFault: only a fault that counts for the gate is kept, with its
@@ -51,7 +51,7 @@ func TestStatusTellsWhyCredentialsAreRefused(t *testing.T) {
 	refusedAt := now
 	now = now.Add(61 * time.Second)
 	for _, connected := range []bool{false, true} { // the probe of the credentials keeps what was said
-		m.Admit(now, Ask{Lane: record.Bulk, Process: "1", Credential: "fp", ID: "A-1", Connected: connected})
+		m.Admit(now, Ask{Lane: request.Bulk, Process: "1", Credential: "fp", ID: "A-1", Connected: connected})
 	}
 	s, err := Read(t.Context(), m.rdb, m.keys)
 	if err != nil {

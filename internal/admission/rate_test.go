@@ -10,7 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestParseRate(t *testing.T) {
@@ -79,7 +79,7 @@ func arrivals(t *testing.T, m machine) {
 		var sends []time.Time
 		rt.Repeat(map[string]func(*rapid.T){
 			"ask": func(rt *rapid.T) {
-				lane := rapid.SampledFrom([]record.Lane{record.Interactive, record.Bulk}).Draw(rt, "lane")
+				lane := rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane")
 				for i := range rapid.IntRange(1, 12).Draw(rt, "n") {
 					d := m.Admit(now, Ask{Lane: lane, Process: fmt.Sprint(i % 4), ID: "A-1"})
 					if d.Verdict == Grant {
@@ -104,7 +104,7 @@ func arrivals(t *testing.T, m machine) {
 // after a fail-over to a server whose clock is behind.
 func TestUnknownLevelIsEmpty(t *testing.T) {
 	everywhere(t, func(t *testing.T, m machine) {
-		ask := Ask{Lane: record.Interactive, Process: "1", ID: "A-1"}
+		ask := Ask{Lane: request.Interactive, Process: "1", ID: "A-1"}
 		for _, now := range []time.Time{start, start.Add(-time.Hour)} {
 			if d := m.Admit(now, ask); d.Verdict != Wait {
 				t.Fatalf("at first: %+v", d)
@@ -119,7 +119,7 @@ func TestUnknownLevelIsEmpty(t *testing.T) {
 // waiter is one process' asker of a lane: it asks for the first in its queue.
 type waiter struct {
 	at      time.Time
-	lane    record.Lane
+	lane    request.Lane
 	process string
 	arrived time.Time
 	index   int
@@ -156,11 +156,11 @@ type signup struct{ arrived, sent time.Time }
 func (f *fleetRun) run(from, until time.Time) {
 	var a agenda
 	for i := range f.processes {
-		heap.Push(&a, &waiter{at: from, lane: record.Bulk, process: fmt.Sprint(i)})
+		heap.Push(&a, &waiter{at: from, lane: request.Bulk, process: fmt.Sprint(i)})
 	}
 	// Each signup asks as a process of its own would: nobody waits before it.
 	for i, s := range f.signups {
-		heap.Push(&a, &waiter{at: s, arrived: s, lane: record.Interactive, process: fmt.Sprint("s", i), index: i})
+		heap.Push(&a, &waiter{at: s, arrived: s, lane: request.Interactive, process: fmt.Sprint("s", i), index: i})
 	}
 	for len(a) > 0 && a[0].at.Before(until) {
 		w := heap.Pop(&a).(*waiter)
@@ -172,7 +172,7 @@ func (f *fleetRun) run(from, until time.Time) {
 		switch {
 		case d.Verdict == Wait:
 			w.at = w.at.Add(d.Wait + f.late())
-		case w.lane == record.Interactive:
+		case w.lane == request.Interactive:
 			f.sends = append(f.sends, w.at.Add(d.Wait))
 			f.waited = append(f.waited, signup{w.arrived, w.at.Add(d.Wait)})
 			continue
@@ -314,7 +314,7 @@ func TestRampIsUsed(t *testing.T) {
 		m.Report(start, Report{Kind: NoCredit, ID: "A-1", Process: "0", Marked: start})
 		opened := start.Add(time.Minute)
 		for _, connected := range []bool{false, true} {
-			m.Admit(opened, Ask{Lane: record.Interactive, Process: "0", ID: "A-1", Connected: connected})
+			m.Admit(opened, Ask{Lane: request.Interactive, Process: "0", ID: "A-1", Connected: connected})
 		}
 		m.Report(opened, Report{Kind: Success, ID: "A-1", Process: "0", Marked: opened})
 		f := &fleetRun{m: m, processes: 4, late: lateBy(rand.New(rand.NewPCG(5, 6))), roundTrip: 200 * time.Microsecond}

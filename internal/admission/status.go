@@ -10,17 +10,18 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Status is how things are, as "account status" shows it.
 type Status struct {
-	Gate    GateStatus          `json:"gate"`
-	Rate    RateStatus          `json:"rate"`
-	Calls   int                 `json:"calls"` // out now
-	Lines   map[record.Lane]int `json:"lines"` // processes that wait for a token
-	Refused []RefusedStatus     `json:"refused,omitempty"`
-	History []HistoryEntry      `json:"history"` // oldest first, the last 50
+	Gate    GateStatus           `json:"gate"`
+	Rate    RateStatus           `json:"rate"`
+	Calls   int                  `json:"calls"` // out now
+	Lines   map[request.Lane]int `json:"lines"` // processes that wait for a token
+	Refused []RefusedStatus      `json:"refused,omitempty"`
+	History []HistoryEntry       `json:"history"` // oldest first, the last 50
 }
 
 // GateStatus is the gate's part. State is open, closed, probing or ramping.
@@ -69,18 +70,18 @@ const usedOver = 10
 
 // Read reads the status, by Redis' clock. It is one round trip, and one more
 // for each credential that is refused; nothing is changed by it.
-func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Status, error) {
-	var clock record.Clock
+func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (Status, error) {
+	var clock keyspace.Clock
 	var hash *redis.MapStringStringCmd
 	var history *redis.StringSliceCmd
 	var calls *redis.ZSliceCmd
-	lines := map[record.Lane]*redis.ZSliceCmd{}
+	lines := map[request.Lane]*redis.ZSliceCmd{}
 	_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = keys.Clock(ctx, pipe)
 		hash = pipe.HGetAll(ctx, keys.Tag()+":gate")
 		history = pipe.LRange(ctx, keys.Tag()+":history", 0, -1)
 		calls = pipe.ZRangeWithScores(ctx, keys.Tag()+":calls", 0, -1)
-		for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 			lines[lane] = pipe.ZRangeWithScores(ctx, keys.Tag()+":line:"+string(lane), 0, -1)
 		}
 		return nil
@@ -93,7 +94,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys record.Keys) (Sta
 		return Status{}, err
 	}
 	f := fields(hash.Val())
-	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[record.Lane]int{}}
+	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[request.Lane]int{}}
 	s.Calls = since(calls.Val(), float64(now.UnixMilli())-answerWithin)
 	for lane, line := range lines {
 		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-fresh))

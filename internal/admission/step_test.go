@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // stepped drives a machine whose clock is set while it runs, with one process that asks
@@ -33,7 +33,7 @@ func (s *stepped) tick() Decision {
 	}
 	s.m.Watch(s.now())
 	s.n++
-	return s.ask(Ask{Lane: record.Interactive, Process: "1", Credential: "good", ID: fmt.Sprint("A-", s.n)})
+	return s.ask(Ask{Lane: request.Interactive, Process: "1", Credential: "good", ID: fmt.Sprint("A-", s.n)})
 }
 
 func (s *stepped) ask(ask Ask) Decision {
@@ -106,7 +106,7 @@ func TestStepsOfTheClock(t *testing.T) {
 		"connecting": func(s *stepped) {
 			s.until("it closes", 10*time.Second, Outage, closes)
 			s.true += 5 * time.Second
-			s.m.Admit(s.now(), Ask{Lane: record.Interactive, Process: "2", Credential: "good", ID: "B-1"})
+			s.m.Admit(s.now(), Ask{Lane: request.Interactive, Process: "2", Credential: "good", ID: "B-1"})
 		},
 		"probing": func(s *stepped) {
 			s.until("it closes", 10*time.Second, Outage, closes)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -39,7 +39,7 @@ type Config struct {
 	// told where it waits for room in a lane.
 	Importer func(onFull func(*tasks.BacklogError)) *tasks.Client
 	// Dispatch enqueues the task of a turn that a retry began.
-	Dispatch func(ctx context.Context, lane record.Lane, ref record.Ref) error
+	Dispatch func(ctx context.Context, lane request.Lane, ref request.Ref) error
 	Keys     Keys
 	Audit    Audit
 	// MaxBody is of a batch, in bytes.

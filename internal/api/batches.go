@@ -15,7 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -216,7 +216,7 @@ func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (d
 	going, stop := context.WithTimeout(ctx, actFor)
 	defer stop()
 	var n atomic.Int64
-	for page, err := range a.Ledger.Shelved(going, record.Failed, time.Time{}, now.Add(time.Millisecond)) {
+	for page, err := range a.Ledger.Shelved(going, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
 		if err == nil {
 			group, grouped := errgroup.WithContext(going)
 			group.SetLimit(retriers)
@@ -241,13 +241,13 @@ func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (d
 
 // again starts one request anew. Where its task is lost, the sweep of the workers
 // enqueues it.
-func (a *API) again(ctx context.Context, r record.Record, n *atomic.Int64) error {
+func (a *API) again(ctx context.Context, r request.Record, n *atomic.Int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.within)
 	defer cancel()
 	now, ok, err := a.Ledger.Again(ctx, r)
 	if err == nil && ok {
 		n.Add(1)
-		if now.State == record.Queued {
+		if now.State == request.Queued {
 			err = a.Dispatch(ctx, now.Lane, now.Ref())
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -51,7 +51,7 @@ func TestABatchIsSent(t *testing.T) {
 	if p := decoded[problem](t, other); !slices.Equal(p.Keys, []string{"expiry_minutes"}) {
 		t.Errorf("%+v", p)
 	}
-	if b := s.batch("spring%2F1"); b.Rows != 2 || b.Joined != 1 || b.Counts[record.Waiting] != 1 {
+	if b := s.batch("spring%2F1"); b.Rows != 2 || b.Joined != 1 || b.Counts[request.Waiting] != 1 {
 		t.Errorf("%+v", b)
 	}
 	ndjson := `{"application_id":"N-1"}` + "\n" + `{"application_id":"N-2","lane":"fast"}` + "\n"
@@ -186,7 +186,7 @@ func TestABatchIsSteered(t *testing.T) {
 	s.expect(s.ask("POST", "/v1/batches/b/retry?reason=held", ""), http.StatusBadRequest, "invalid")
 	steered("pause")
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\nbad-1\nbad-2\nC-1\nC-2\n", "Content-Type", "text/csv"), http.StatusOK, "")
-	if b := steered("cancel"); b.Status != ledger.BatchCancelled || b.Counts[record.Cancelled] != 2 || b.Counts[record.Failed] != 2 {
+	if b := steered("cancel"); b.Status != ledger.BatchCancelled || b.Counts[request.Cancelled] != 2 || b.Counts[request.Failed] != 2 {
 		t.Errorf("%+v", b)
 	}
 	for _, do := range []string{"pause", "resume", "retry"} {
@@ -297,7 +297,7 @@ func TestABatchForWhichThereIsNoRoom(t *testing.T) {
 	if did.Again+did.Accepted != 400 || did.Again != 150 {
 		t.Errorf("%+v", did)
 	}
-	if b := s.batch("b"); b.Counts[record.Waiting] != 400 {
+	if b := s.batch("b"); b.Counts[request.Waiting] != 400 {
 		t.Errorf("%+v", b)
 	}
 }

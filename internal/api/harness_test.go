@@ -26,9 +26,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -142,7 +143,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 	s.logged(&log)
 	cfg := Config{
 		Redis: s.rdb, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
-		Dispatch: func(context.Context, record.Lane, record.Ref) error { return nil }, // the sweep does
+		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // the sweep does
 		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
 	cfg.Client = tasks.NewClient(s.rdb, tasks.Config{Account: s.account})
@@ -198,13 +199,13 @@ func (s *shop) work(script simulator.Script, perSecond int) *simulator.Simulator
 	url, stop, err := sim.Start()
 	s.must(err)
 	s.t.Cleanup(stop)
-	s.must(s.rdb.HSet(s.t.Context(), record.Keys{Account: s.account}.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
+	s.must(s.rdb.HSet(s.t.Context(), keyspace.Keys{Account: s.account}.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
 	cfg := faceki.Config{
 		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
 	}
-	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.rdb, record.Keys{Account: s.account}, cfg))
+	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.rdb, keyspace.Keys{Account: s.account}, cfg))
 	w := worker.New(s.rdb, s.ledger, client, worker.Config{
-		Account: s.account, Slots: 64, Defaults: record.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+		Account: s.account, Slots: 64, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)

@@ -20,8 +20,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -75,7 +75,7 @@ type sighting struct {
 
 // NewKeyring makes a keyring that uses, and does not close, rdb.
 func NewKeyring(rdb redis.UniversalClient, account string) *Keyring {
-	return &Keyring{rdb: rdb, key: record.Keys{Account: account}.APIKeys(), now: time.Now, seen: map[string]sighting{}}
+	return &Keyring{rdb: rdb, key: keyspace.Keys{Account: account}.APIKeys(), now: time.Now, seen: map[string]sighting{}}
 }
 
 // Create makes a key. The key itself is given here, and never again.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -268,7 +268,7 @@ func (a *API) deleteLink(c *call) error {
 	return unavailable(errors.New("the request went on again and again"))
 }
 
-func (a *API) cancelled(ctx context.Context, c *call, r record.Record, state record.State) error {
+func (a *API) cancelled(ctx context.Context, c *call, r request.Record, state request.State) error {
 	link, err := look(ctx, a.Client, r.ApplicationID, r.Generation)
 	if err != nil {
 		return err
@@ -277,9 +277,9 @@ func (a *API) cancelled(ctx context.Context, c *call, r record.Record, state rec
 		link.LinkID, link.URL, link.Metadata = "", "", nil
 	}
 	switch state { //nolint:exhaustive // the others are not left by a cancel
-	case record.Calling:
+	case request.Calling:
 		return c.json(http.StatusAccepted, link)
-	case record.Created, record.Failed:
+	case request.Created, request.Failed:
 		return ended(link)
 	}
 	return c.json(http.StatusOK, link)

@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,7 +37,7 @@ func TestALinkIsAskedForOnce(t *testing.T) {
 		t.Errorf("the conflict names %v", p.Keys)
 	}
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`), http.StatusConflict, "generation_gap")
-	if n := s.rdb.ZCard(t.Context(), record.Keys{Account: s.account}.Queued(record.Interactive)).Val(); n != 1 {
+	if n := s.rdb.ZCard(t.Context(), keyspace.Keys{Account: s.account}.Queued(request.Interactive)).Val(); n != 1 {
 		t.Errorf("%d are queued", n)
 	}
 	if got := s.trail.changes[0]; got.Key.ID != "id of "+every || got.RequestID != first.Header.Get("X-Request-Id") || got.Action+got.Target != "links.requestA-1" {
@@ -204,7 +205,7 @@ func TestPromotionAnswersAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	b := decoded[ledger.Batch](t, s.expect(s.ask("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
-	if b.Status != ledger.BatchPaused || b.Rows != 250 || b.Counts[record.Created] != 20 || b.Counts[record.Waiting] != 230 {
+	if b.Status != ledger.BatchPaused || b.Rows != 250 || b.Counts[request.Created] != 20 || b.Counts[request.Waiting] != 230 {
 		t.Errorf("%+v", b)
 	}
 	check, err := s.ledger.Check(t.Context(), 1)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 const (
@@ -28,7 +28,7 @@ type Trail struct {
 
 // NewTrail makes a trail that uses, and does not close, rdb.
 func NewTrail(rdb redis.UniversalClient, account string) *Trail {
-	return &Trail{rdb: rdb, key: record.Keys{Account: account}.Audit()}
+	return &Trail{rdb: rdb, key: keyspace.Keys{Account: account}.Audit()}
 }
 
 // Append is [Audit]'s Append.

@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -23,7 +24,7 @@ const Erased tasks.Status = "erased"
 // Rows is what a batch's export needs of the ledger.
 type Rows interface {
 	// Order walks through the rows of a batch in the input's order, by pages.
-	Order(ctx context.Context, batch int) iter.Seq2[[]record.Line, error]
+	Order(ctx context.Context, batch int) iter.Seq2[[]batch.Row, error]
 	// Latest reads requests as they are stored; nil for one that is not kept.
 	Latest(ctx context.Context, ids []string) ([][]byte, error)
 }
@@ -107,7 +108,7 @@ func (e *Export) read(ctx context.Context, pages chan<- *page) error {
 }
 
 // fill puts rows into words.
-func (e *Export) fill(ctx context.Context, p *page, lines []record.Line) error {
+func (e *Export) fill(ctx context.Context, p *page, lines []batch.Row) error {
 	ids := make([]string, len(lines))
 	for i, l := range lines {
 		ids[i] = l.ApplicationID
@@ -135,11 +136,11 @@ func (e *Export) fill(ctx context.Context, p *page, lines []record.Line) error {
 
 // told is what a row's record says, whoever accepted it. A record that cannot be
 // read keeps no other row from the file.
-func told(id string, raw []byte, now time.Time) (record.Record, tasks.Link) {
+func told(id string, raw []byte, now time.Time) (request.Record, tasks.Link) {
 	if raw == nil {
-		return record.Record{ApplicationID: id}, tasks.Link{Status: Erased}
+		return request.Record{ApplicationID: id}, tasks.Link{Status: Erased}
 	}
-	r, err := record.Parse(id, raw)
+	r, err := request.Parse(id, raw)
 	link := tasks.LinkOf(r, "", now)
 	if err != nil {
 		link.Reason, link.Message = string(fault.Poison), err.Error()
@@ -164,15 +165,15 @@ func csvLine(cells []string) []byte {
 }
 
 // encoder gives what writes a row in the format, and what ends the writing.
-func (e *Export) encoder(text *bytes.Buffer) (write func(record.Record, tasks.Link) error, flush func() error) {
+func (e *Export) encoder(text *bytes.Buffer) (write func(request.Record, tasks.Link) error, flush func() error) {
 	if e.Format == NDJSON {
 		enc := json.NewEncoder(text)
 		enc.SetEscapeHTML(false)
-		return func(r record.Record, l tasks.Link) error { return enc.Encode(exported(r, l)) }, func() error { return nil }
+		return func(r request.Record, l tasks.Link) error { return enc.Encode(exported(r, l)) }, func() error { return nil }
 	}
 	keys, cells := tasks.Keys(), []string(nil)
 	w := csv.NewWriter(text)
-	write = func(r record.Record, l tasks.Link) error {
+	write = func(r request.Record, l tasks.Link) error {
 		cells = cells[:0]
 		for _, key := range keys {
 			cells = append(cells, cell(r, key))
@@ -191,7 +192,7 @@ func (e *Export) encoder(text *bytes.Buffer) (write func(record.Record, tasks.Li
 
 // cell is a key of the request, as an input file holds it; empty where it was not
 // given.
-func cell(r record.Record, key string) string {
+func cell(r request.Record, key string) string {
 	number := func(n int) string {
 		if n == 0 {
 			return ""
@@ -234,7 +235,7 @@ type exportedRow struct {
 	ExpiryMinutes    int             `json:"expiry_minutes,omitempty"`
 	DocumentOptional *bool           `json:"document_optional,omitempty"`
 	WorkflowID       string          `json:"workflow_id,omitempty"`
-	Lane             record.Lane     `json:"lane,omitempty"`
+	Lane             request.Lane    `json:"lane,omitempty"`
 	CallbackURL      string          `json:"callback_url,omitempty"`
 	NotAfter         time.Time       `json:"not_after,omitzero"`
 	Generation       int             `json:"generation,omitempty"`
@@ -249,7 +250,7 @@ type exportedRow struct {
 	PossibleDuplicates int          `json:"possible_duplicates"`
 }
 
-func exported(r record.Record, l tasks.Link) exportedRow {
+func exported(r request.Record, l tasks.Link) exportedRow {
 	c, texts := r.Content, resultTexts(l)
 	return exportedRow{
 		r.ApplicationID, c.RedirectURL, c.ExpiryMinutes, c.DocumentOptional, c.WorkflowID, r.Lane, c.CallbackURL, c.NotAfter, r.Generation, c.Metadata,

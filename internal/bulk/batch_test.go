@@ -16,20 +16,21 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // pages is a batch whose pages are as they are.
 type pages struct {
-	order  [][]record.Line
-	stored map[string]record.Record
+	order  [][]batch.Row
+	stored map[string]request.Record
 	raw    map[string]string
 	broken error // after the last page
 }
 
-func (p pages) Order(context.Context, int) iter.Seq2[[]record.Line, error] {
-	return func(yield func([]record.Line, error) bool) {
+func (p pages) Order(context.Context, int) iter.Seq2[[]batch.Row, error] {
+	return func(yield func([]batch.Row, error) bool) {
 		for _, page := range p.order {
 			if !yield(page, nil) {
 				return
@@ -60,20 +61,20 @@ func (p pages) Latest(_ context.Context, ids []string) ([][]byte, error) {
 
 func somePages() pages {
 	yes, at := true, time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
-	base := record.Record{Lane: record.Bulk, Generation: 1, Run: 1, AcceptedAt: at, ChangedAt: at}
+	base := request.Record{Lane: request.Bulk, Generation: 1, Run: 1, AcceptedAt: at, ChangedAt: at}
 	waiting, created, failed := base, base, base
-	waiting.State = record.Waiting
-	waiting.Content = record.Content{
+	waiting.State = request.Waiting
+	waiting.Content = request.Content{
 		RedirectURL: "https://shop.example/a,b", ExpiryMinutes: 60, DocumentOptional: &yes, WorkflowID: "=w",
 		NotAfter: at.Add(time.Hour), Metadata: []byte(`{"customer":"42"}`), Row: 1,
 	}
-	created.State, created.Generation, created.Attempts, created.PossibleDuplicates = record.Created, 2, 3, 1
-	created.Outcome = record.Outcome{Run: 1, Status: record.Created, LinkID: "l-1", URL: "https://simulator.invalid/l-1", ExpiresAt: at}
-	failed.State = record.Failed
-	failed.Outcome = record.Outcome{Run: 1, Status: record.Failed, Reason: "invalid_request", Message: "an invented message"}
+	created.State, created.Generation, created.Attempts, created.PossibleDuplicates = request.Created, 2, 3, 1
+	created.Outcome = request.Outcome{Run: 1, Status: request.Created, LinkID: "l-1", URL: "https://simulator.invalid/l-1", ExpiresAt: at}
+	failed.State = request.Failed
+	failed.Outcome = request.Outcome{Run: 1, Status: request.Failed, Reason: "invalid_request", Message: "an invented message"}
 	return pages{
-		order:  [][]record.Line{{{Row: 1, ApplicationID: "A-1"}, {Row: 2, ApplicationID: "A-2"}}, {{Row: 3}, {Row: 5, ApplicationID: "A-3"}}, {{Row: 6, ApplicationID: "A-4"}}},
-		stored: map[string]record.Record{"A-1": waiting, "A-2": created, "A-3": failed},
+		order:  [][]batch.Row{{{Row: 1, ApplicationID: "A-1"}, {Row: 2, ApplicationID: "A-2"}}, {{Row: 3}, {Row: 5, ApplicationID: "A-3"}}, {{Row: 6, ApplicationID: "A-4"}}},
+		stored: map[string]request.Record{"A-1": waiting, "A-2": created, "A-3": failed},
 		raw:    map[string]string{"A-4": "2 of a newer version " + strings.Repeat("x", 80)},
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,7 +36,7 @@ func otherRun(out string) int {
 		return 1
 	}
 	ctx := context.Background()
-	for _, s := range []Snapshot{snap("A-1", record.Created, 1), calling("A-2")} {
+	for _, s := range []Snapshot{snap("A-1", request.Created, 1), calling("A-2")} {
 		if err := j.Append(ctx, s); err != nil {
 			fmt.Println(err)
 			return 1

@@ -12,8 +12,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -82,7 +83,7 @@ func TestJobRidesOutAnAbsentRedis(t *testing.T) {
 	}{
 		{"restore", 1, func(d *desk, j *Job, spring func()) {
 			journal := openJournal(d.t, d.out)
-			known := snap("F-001", record.Waiting, 0)
+			known := snap("F-001", request.Waiting, 0)
 			known.Content.RedirectURL = done
 			add(d.t, journal, known)
 			closeJournal(d.t, journal)
@@ -158,7 +159,7 @@ func TestJobAcceptsNothingAnew(t *testing.T) {
 	if !errors.Is(err, errForgotten) {
 		t.Fatal(err)
 	}
-	if n, err := d.rdb.Exists(t.Context(), record.Keys{Account: "default"}.Record("F-001")).Result(); err != nil || n != 0 {
+	if n, err := d.rdb.Exists(t.Context(), keyspace.Keys{Account: "default"}.Record("F-001")).Result(); err != nil || n != 0 {
 		t.Errorf("the emptied Redis was given a row: %d, %v", n, err)
 	}
 }
@@ -198,7 +199,7 @@ func TestJobStopsForItsCause(t *testing.T) {
 	d := newDesk(t)
 	filled, _ := filler(1, 250)
 	journal := openJournal(t, d.out)
-	add(t, journal, snap("F-001", record.Waiting, 0))
+	add(t, journal, snap("F-001", request.Waiting, 0))
 	closeJournal(t, journal)
 	for _, part := range []string{"work", "export"} {
 		n := 1
@@ -241,14 +242,14 @@ func TestJobRestoresWhatRowsAskFor(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	journal := openJournal(t, d.out)
-	add(t, journal, snap("A-1", record.Waiting, 1), snap("A-2", record.Waiting, 0), calling("A-3"), snap("A-4", record.Created, 1))
+	add(t, journal, snap("A-1", request.Waiting, 1), snap("A-2", request.Waiting, 0), calling("A-3"), snap("A-4", request.Created, 1))
 	closeJournal(t, journal)
 	journal = openJournal(t, d.out)
 	defer closeJournal(t, journal)
 	j := d.job("run", "A-1,,,", "A-3,http://shop.example,,", "A-4,,,")
 	j.Journal = journal
 	p := d.working(j)
-	if p.Total() != 3 || p.Counts[record.Created] != 2 || p.Rejected != 1 {
+	if p.Total() != 3 || p.Counts[request.Created] != 2 || p.Rejected != 1 {
 		t.Errorf("in the end: %+v", p)
 	}
 	if fmt.Sprint(d.calls) != "map[A-1:1]" {

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Book is what a job needs of the ledger.
 type Book interface {
 	ID(ctx context.Context) (string, error)
-	Restore(ctx context.Context, batch string, records []record.Record) error
-	Get(ctx context.Context, applicationID string) (record.Record, bool, error)
-	Again(ctx context.Context, r record.Record) (record.Record, bool, error)
-	Tally(ctx context.Context, batch string) (map[record.State]int, error)
+	Restore(ctx context.Context, batch string, records []request.Record) error
+	Get(ctx context.Context, applicationID string) (request.Record, bool, error)
+	Again(ctx context.Context, r request.Record) (request.Record, bool, error)
+	Tally(ctx context.Context, batch string) (map[request.State]int, error)
 }
 
 // Job is the whole work on one file: every row is accepted, and written with
@@ -66,20 +66,20 @@ type Progress struct {
 	Rows      int // that were accepted or refused so far; all of them once Imported
 	All       int // rows of the file; 0 where that is not known
 	Imported  bool
-	Rejected  int                  // rows
-	Counts    map[record.State]int // of the requests that this batch accepted, also by rows that are gone
-	Elsewhere int                  // requests that another batch or a signup owns and that have not ended
-	Others    int                  // requests that another batch or a signup owns and that have ended or are held
+	Rejected  int                   // rows
+	Counts    map[request.State]int // of the requests that this batch accepted, also by rows that are gone
+	Elsewhere int                   // requests that another batch or a signup owns and that have not ended
+	Others    int                   // requests that another batch or a signup owns and that have ended or are held
 }
 
 // Done is how many requests have ended or are held.
 func (p Progress) Done() int {
-	return p.Counts[record.Created] + p.Counts[record.Failed] + p.Counts[record.Cancelled] + p.Counts[record.Held] + p.Others
+	return p.Counts[request.Created] + p.Counts[request.Failed] + p.Counts[request.Cancelled] + p.Counts[request.Held] + p.Others
 }
 
 // Open is how many requests are still to be waited for.
 func (p Progress) Open() int {
-	return p.Counts[record.Waiting] + p.Counts[record.Queued] + p.Counts[record.Calling] + p.Elsewhere
+	return p.Counts[request.Waiting] + p.Counts[request.Queued] + p.Counts[request.Calling] + p.Elsewhere
 }
 
 // Settled is for how many rows there is nothing more to do.
@@ -134,7 +134,7 @@ func (j *Job) work(ctx context.Context, p *Progress) error {
 func (j *Job) restore(ctx context.Context) error {
 	var (
 		asked *asked
-		page  []record.Record
+		page  []request.Record
 	)
 	flush := func() error {
 		err := j.insist(ctx, func() error { return j.Book.Restore(ctx, j.Batch, page) })
@@ -148,7 +148,7 @@ func (j *Job) restore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !asked.good.has(r.ApplicationID) && (r.State != record.Created || !asked.other.has(r.ApplicationID)) {
+		if !asked.good.has(r.ApplicationID) && (r.State != request.Created || !asked.other.has(r.ApplicationID)) {
 			continue
 		}
 		if page = append(page, r); len(page) == lookRows {
@@ -277,7 +277,7 @@ func (j *Job) await(ctx context.Context, p *Progress, o others) error {
 		if p.Open() == 0 {
 			return nil
 		}
-		if now := p.Counts[record.Created] - p.Elsewhere; now != made { // one that others own is over when it leaves
+		if now := p.Counts[request.Created] - p.Elsewhere; now != made { // one that others own is over when it leaves
 			made, since = now, time.Now()
 		}
 		if time.Since(since) >= j.Patience {

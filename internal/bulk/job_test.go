@@ -14,10 +14,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -52,7 +54,7 @@ func newDesk(t *testing.T, redisArgs ...string) *desk {
 // open lets calls go at once: when they may is not the matter here.
 func (d *desk) open() {
 	d.t.Helper()
-	d.must(d.rdb.HSet(d.t.Context(), record.Keys{Account: "default"}.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
+	d.must(d.rdb.HSet(d.t.Context(), keyspace.Keys{Account: "default"}.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 }
 
 func (d *desk) must(err error) {
@@ -76,14 +78,14 @@ func (d *desk) job(batch string, lines ...string) *Job {
 	}
 }
 
-func (d *desk) feed() []record.Ref {
+func (d *desk) feed() []request.Ref {
 	d.t.Helper()
-	fed, err := d.ledger.Feed(d.t.Context(), record.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
+	fed, err := d.ledger.Feed(d.t.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
 	d.must(err)
 	return fed.Refs
 }
 
-func (d *desk) get(id string) record.Record {
+func (d *desk) get(id string) request.Record {
 	d.t.Helper()
 	r, ok, err := d.ledger.Get(d.t.Context(), id)
 	if d.must(err); !ok {
@@ -92,27 +94,27 @@ func (d *desk) get(id string) record.Record {
 	return r
 }
 
-func (d *desk) mark(ref record.Ref) record.Attempt {
+func (d *desk) mark(ref request.Ref) attempt.Attempt {
 	d.t.Helper()
 	d.open()
-	answer, err := d.work.Mark(d.t.Context(), record.Ask{Ref: ref, Defaults: record.Defaults{ExpiryMinutes: 60}})
-	if d.must(err); answer.Verdict != record.Call {
-		d.t.Fatalf("the mark of %v says %s", ref, answer.Verdict)
+	answer, err := d.work.Mark(d.t.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
+	if d.must(err); answer.Admission != attempt.Call {
+		d.t.Fatalf("the mark of %v says %s", ref, answer.Admission)
 	}
 	d.calls[ref.ApplicationID]++
 	return answer.Attempt
 }
 
-func (d *desk) finish(refs ...record.Ref) {
+func (d *desk) finish(refs ...request.Ref) {
 	d.t.Helper()
 	for _, ref := range refs {
 		a := d.mark(ref)
 		var err error
 		if d.failed[ref.ApplicationID] {
-			_, err = d.work.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail, MaxSpent: 8})
+			_, err = d.work.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail, MaxCharged: 8})
 		} else {
 			id := fmt.Sprintf("L-%s-%d", a.ApplicationID, a.Generation)
-			_, err = d.work.Created(d.t.Context(), a, record.Made{LinkID: id, URL: "https://simulator.invalid/" + id})
+			_, err = d.work.Created(d.t.Context(), a, request.Link{LinkID: id, URL: "https://simulator.invalid/" + id})
 		}
 		d.must(err)
 	}
@@ -196,7 +198,7 @@ func TestJob(t *testing.T) {
 			t.Errorf("open at first: %d elsewhere, %d in all", p.Elsewhere, p.Open())
 		}
 		if looks == 1 {
-			refs := slices.DeleteFunc(d.feed(), func(r record.Ref) bool { return r.ApplicationID == "J-2" })
+			refs := slices.DeleteFunc(d.feed(), func(r request.Ref) bool { return r.ApplicationID == "J-2" })
 			d.finish(refs...)
 			return
 		}
@@ -209,7 +211,7 @@ func TestJob(t *testing.T) {
 		drive(p)
 	}
 	p := d.working(j)
-	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Settled() != p.Total() || p.Counts[record.Failed] != 1 || p.Open() != 0 {
+	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Settled() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
 		t.Errorf("in the end: %+v", p)
 	}
 	expect(t, d.export(j), slices.Concat([]string{
@@ -249,7 +251,7 @@ func TestJobGoesOnFromItsJournal(t *testing.T) {
 			case "A-2": // being called when it ends
 				d.mark(ref)
 			case "A-3": // to be tried again, with a possible duplicate already
-				_, err := d.work.Fault(t.Context(), d.mark(ref), &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+				_, err := d.work.Fault(t.Context(), d.mark(ref), &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 				d.must(err)
 			case "A-4": // never called
 			default:
@@ -272,7 +274,7 @@ func TestJobGoesOnFromItsJournal(t *testing.T) {
 	d.work = NewRecorder(d.ledger, d.ledger.Get, journal)
 	second := d.job("run", lines...)
 	second.Journal = journal
-	if p := d.working(second); p.Counts[record.Created] != len(lines) || p.Elsewhere != 0 {
+	if p := d.working(second); p.Counts[request.Created] != len(lines) || p.Elsewhere != 0 {
 		t.Errorf("in the end: %+v", p)
 	}
 	for id, n := range d.calls {
@@ -310,8 +312,8 @@ func TestJobRetriesFailedRows(t *testing.T) {
 	j.RetryFailed = true
 	drive := j.Report
 	j.Report = func(p Progress) {
-		if r := d.get("I-1"); p.Imported && r.State == record.Queued {
-			task := "asynq:{" + record.Keys{Account: "default"}.Queue(record.Interactive) + "}:t:" + r.Ref().String()
+		if r := d.get("I-1"); p.Imported && r.State == request.Queued {
+			task := "asynq:{" + keyspace.Keys{Account: "default"}.Queue(request.Interactive) + "}:t:" + r.Ref().String()
 			if n, err := d.rdb.Exists(t.Context(), task).Result(); err != nil || n != 1 {
 				t.Errorf("an interactive row that is tried again has no task: %v", err)
 			}
@@ -323,7 +325,7 @@ func TestJobRetriesFailedRows(t *testing.T) {
 	expect(t, d.export(j), "A-1 created L-A-1-1 2 0", "A-1 created L-A-1-1 2 0", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
 		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 created L-G-2-1 2 0", "I-1 created L-I-1-1 2 0")
 	for _, id := range []string{"A-2", "A-3"} {
-		if r := d.get(id); r.State != record.Failed || r.Run != 1 {
+		if r := d.get(id); r.State != request.Failed || r.Run != 1 {
 			t.Errorf("%s, which no row asks for, is %s in run %d", id, r.State, r.Run)
 		}
 	}
@@ -391,7 +393,7 @@ func TestProgressCountsRows(t *testing.T) {
 		}
 		drive(p)
 	}
-	if p := d.working(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[record.Created] != 4 {
+	if p := d.working(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
 		t.Errorf("in the end %d of %d at %+v", p.Settled(), p.Total(), p)
 	}
 }

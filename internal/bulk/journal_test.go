@@ -15,21 +15,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var embedded = Header{Upstream: "simulated", Account: "default", Batch: "run:/out.csv", Ledger: "embedded", BaseURL: "https://simulator.invalid"}
 
 const embeddedLine = `{"journal":{"version":1,"upstream":"simulated","account":"default","batch":"run:/out.csv","ledger":"embedded","base_url":"https://simulator.invalid"}}` + "\n"
 
-var full = record.Record{
-	ApplicationID: "A-1", State: record.Created, Lane: record.Bulk, Generation: 2, Run: 3, Attempts: 9, Spent: 2, PossibleDuplicates: 1,
+var full = request.Record{
+	ApplicationID: "A-1", State: request.Created, Lane: request.Bulk, Generation: 2, Run: 3, Attempts: 9, Charged: 2, PossibleDuplicates: 1,
 	AcceptedAt: time.Date(2026, 11, 23, 10, 0, 0, 5e6, time.UTC),
 	ChangedAt:  time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC), Deadline: true,
-	Content: record.Content{RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, Metadata: []byte(`{"a":1}`)},
-	Frozen:  record.Defaults{WorkflowID: "w-1"},
-	Outcome: record.Outcome{Run: 3, Status: record.Created, LinkID: "L-1", URL: "https://simulator.invalid/L-1"},
-	Past:    []record.Outcome{{Run: 2, Status: record.Failed, Reason: "timeout"}},
+	Content:  request.Content{RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, Metadata: []byte(`{"a":1}`)},
+	Resolved: request.Defaults{WorkflowID: "w-1"},
+	Outcome:  request.Outcome{Run: 3, Status: request.Created, LinkID: "L-1", URL: "https://simulator.invalid/L-1"},
+	Past:     []request.Outcome{{Run: 2, Status: request.Failed, Reason: "timeout"}},
 }
 
 func openJournal(t testing.TB, out string) *Journal {
@@ -57,9 +57,9 @@ func add(t testing.TB, j *Journal, snapshots ...Snapshot) {
 	}
 }
 
-func records(t testing.TB, j *Journal) []record.Record {
+func records(t testing.TB, j *Journal) []request.Record {
 	t.Helper()
-	var all []record.Record
+	var all []request.Record
 	for r, err := range j.Records() {
 		if err != nil {
 			t.Fatal(err)
@@ -71,11 +71,11 @@ func records(t testing.TB, j *Journal) []record.Record {
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func snap(id string, s record.State, attempts int) Snapshot {
-	return Snapshot(record.Record{ApplicationID: id, State: s, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: attempts, AcceptedAt: noon, ChangedAt: noon})
+func snap(id string, s request.State, attempts int) Snapshot {
+	return Snapshot(request.Record{ApplicationID: id, State: s, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: attempts, AcceptedAt: noon, ChangedAt: noon})
 }
 
-func calling(id string) Snapshot { return snap(id, record.Calling, 1) }
+func calling(id string) Snapshot { return snap(id, request.Calling, 1) }
 
 func TestJournalBytes(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")

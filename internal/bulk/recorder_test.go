@@ -4,41 +4,42 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // recorded are the transitions, each from a request that is queued or calling.
 var recorded = []struct {
 	name   string
 	called bool // it ends an attempt
-	do     func(d *desk, r *Recorder, a record.Attempt) error
+	do     func(d *desk, r *Recorder, a attempt.Attempt) error
 	want   string
 }{
-	{"mark", false, func(d *desk, r *Recorder, a record.Attempt) error {
-		_, err := r.Mark(d.t.Context(), record.Ask{Ref: a.Ref()})
+	{"mark", false, func(d *desk, r *Recorder, a attempt.Attempt) error {
+		_, err := r.Mark(d.t.Context(), attempt.Query{Ref: a.Ref()})
 		return err
 	}, "[A-1 calling 1]"},
-	{"created", true, func(d *desk, r *Recorder, a record.Attempt) error {
-		_, err := r.Created(d.t.Context(), a, record.Made{LinkID: "L-1", URL: "https://simulator.invalid/L-1"})
+	{"created", true, func(d *desk, r *Recorder, a attempt.Attempt) error {
+		_, err := r.Created(d.t.Context(), a, request.Link{LinkID: "L-1", URL: "https://simulator.invalid/L-1"})
 		return err
 	}, "[A-1 created 1]"},
-	{"fault", true, func(d *desk, r *Recorder, a record.Attempt) error {
-		_, err := r.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+	{"fault", true, func(d *desk, r *Recorder, a attempt.Attempt) error {
+		_, err := r.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 		return err
 	}, "[A-1 queued 1]"},
-	{"expire", false, func(d *desk, r *Recorder, a record.Attempt) error {
+	{"expire", false, func(d *desk, r *Recorder, a attempt.Attempt) error {
 		_, err := r.Expire(d.t.Context(), a.Record)
 		return err
 	}, "[A-1 failed 0]"},
-	{"cancel", false, func(d *desk, r *Recorder, a record.Attempt) error {
+	{"cancel", false, func(d *desk, r *Recorder, a attempt.Attempt) error {
 		_, err := r.Cancel(d.t.Context(), a.Record)
 		return err
 	}, "[A-1 cancelled 0]"},
 }
 
 // queued is a desk where A-1 is about to be called, or is being called.
-func queued(t *testing.T, called bool) (*desk, record.Attempt) {
+func queued(t *testing.T, called bool) (*desk, attempt.Attempt) {
 	d := newDesk(t)
 	j := d.job("run", "A-1,,,")
 	j.Patience, j.Report = 0, nil
@@ -49,7 +50,7 @@ func queued(t *testing.T, called bool) (*desk, record.Attempt) {
 	if called {
 		return d, d.mark(ref)
 	}
-	return d, record.NewAttempt(d.get("A-1"))
+	return d, attempt.NewAttempt(d.get("A-1"))
 }
 
 func TestRecorder(t *testing.T) {
@@ -62,9 +63,9 @@ func TestRecorder(t *testing.T) {
 			recorder := NewRecorder(d.ledger, d.ledger.Get, journal)
 			d.must(c.do(d, recorder, a))
 			// A stale turn is no transition.
-			stale := record.Ask{Ref: record.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
-			if answer, err := recorder.Mark(t.Context(), stale); answer.Verdict != record.Stale || err != nil {
-				t.Errorf("a stale mark: %s, %v", answer.Verdict, err)
+			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
+			if answer, err := recorder.Mark(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
+				t.Errorf("a stale mark: %s, %v", answer.Admission, err)
 			}
 			closeJournal(t, journal)
 			journal = openJournal(t, d.out)

@@ -11,7 +11,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // identity is one generation of a request.
@@ -26,23 +26,23 @@ type identity struct {
 // latest snapshots, then for those. So its memory is about 150 bytes a request,
 // whatever the snapshots hold. A line that is broken, other than the torn last
 // one, is an [*OutputError] that names it.
-func (j *Journal) Records() iter.Seq2[record.Record, error] {
-	return func(yield func(record.Record, error) bool) {
+func (j *Journal) Records() iter.Seq2[request.Record, error] {
+	return func(yield func(request.Record, error) bool) {
 		places, err := j.places()
 		if err != nil {
-			yield(record.Record{}, err)
+			yield(request.Record{}, err)
 			return
 		}
 		reader, at := j.reader(), int64(0)
 		for _, place := range places {
 			raw, err := skipTo(reader, place-at)
 			at = place + int64(len(raw))
-			var r record.Record
+			var r request.Record
 			if err == nil {
 				r, err = readSnapshot(raw)
 			}
 			if err != nil {
-				yield(record.Record{}, j.trouble("cannot be read", err))
+				yield(request.Record{}, j.trouble("cannot be read", err))
 				return
 			}
 			if !yield(r, nil) {
@@ -65,13 +65,13 @@ func skipTo(r *bufio.Reader, n int64) ([]byte, error) {
 
 // readSnapshot fails for a line that is no record, or one that could not be put
 // back into a ledger.
-func readSnapshot(raw []byte) (record.Record, error) {
+func readSnapshot(raw []byte) (request.Record, error) {
 	var l line
 	if err := json.Unmarshal(raw, &l); err != nil {
-		return record.Record{}, err
+		return request.Record{}, err
 	}
 	if l.Header != nil || l.Record == nil || l.Record.ApplicationID == "" || l.Record.Generation < 1 {
-		return record.Record{}, errors.New("it is no record of a request")
+		return request.Record{}, errors.New("it is no record of a request")
 	}
 	r := l.Record.record()
 	_, err := r.Encode()
@@ -89,7 +89,7 @@ func (j *Journal) places() ([]int64, error) {
 			break
 		}
 		if err == nil && number > 1 {
-			var r record.Record
+			var r request.Record
 			r, err = readSnapshot(raw)
 			latest[identity{r.ApplicationID, r.Generation}] = at
 		}

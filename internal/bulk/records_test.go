@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestRecords(t *testing.T) {
@@ -21,13 +21,13 @@ func TestRecords(t *testing.T) {
 		want      string
 	}{
 		{"nothing", nil, "[]"},
-		{"the latest", []Snapshot{snap("A-1", record.Waiting, 1), snap("A-2", record.Waiting, 0), snap("A-1", record.Created, 2)}, "[A-2 waiting 0, A-1 created 2]"},
+		{"the latest", []Snapshot{snap("A-1", request.Waiting, 1), snap("A-2", request.Waiting, 0), snap("A-1", request.Created, 2)}, "[A-2 waiting 0, A-1 created 2]"},
 		{"a call alone", []Snapshot{calling("A-1")}, "[A-1 calling 1]"},
-		{"calls alone", []Snapshot{calling("A-1"), snap("A-2", record.Created, 1), snap("A-1", record.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
-		{"answered", []Snapshot{calling("A-1"), snap("A-1", record.Created, 1)}, "[A-1 created 1]"},
-		{"not answered", []Snapshot{snap("A-1", record.Waiting, 1), snap("A-2", record.Created, 1), snap("A-1", record.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
-		{"generations are apart", []Snapshot{snap("A-1", record.Created, 1), second}, "[A-1 created 1, A-1:2 calling 1]"},
-		{"an old generation's late line", []Snapshot{second, snap("A-1", record.Created, 1)}, "[A-1:2 calling 1, A-1 created 1]"},
+		{"calls alone", []Snapshot{calling("A-1"), snap("A-2", request.Created, 1), snap("A-1", request.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
+		{"answered", []Snapshot{calling("A-1"), snap("A-1", request.Created, 1)}, "[A-1 created 1]"},
+		{"not answered", []Snapshot{snap("A-1", request.Waiting, 1), snap("A-2", request.Created, 1), snap("A-1", request.Calling, 2)}, "[A-2 created 1, A-1 calling 2]"},
+		{"generations are apart", []Snapshot{snap("A-1", request.Created, 1), second}, "[A-1 created 1, A-1:2 calling 1]"},
+		{"an old generation's late line", []Snapshot{second, snap("A-1", request.Created, 1)}, "[A-1:2 calling 1, A-1 created 1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out.csv")
@@ -46,7 +46,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-func show(all []record.Record) string {
+func show(all []request.Record) string {
 	parts := make([]string, len(all))
 	for i, r := range all {
 		id := r.ApplicationID
@@ -67,7 +67,7 @@ const goodLine = `{"record":{"application_id":"A-1","state":"created","lane":"bu
 func TestTornLine(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
-	add(t, j, snap("A-1", record.Created, 1))
+	add(t, j, snap("A-1", request.Created, 1))
 	before := len(read(t, out+".journal"))
 	add(t, j, Snapshot(full))
 	closeJournal(t, j)
@@ -84,7 +84,7 @@ func TestTornLine(t *testing.T) {
 		if got := show(records(t, j)); got != want {
 			t.Fatalf("cut at %d: got %s, want %s", size, got, want)
 		}
-		add(t, j, snap("A-9", record.Created, 1))
+		add(t, j, snap("A-9", request.Created, 1))
 		closeJournal(t, j)
 		j = openJournal(t, out)
 		want = strings.TrimPrefix(strings.Replace(want, "]", ", A-9 created 1]", 1), "[, ")
@@ -142,7 +142,7 @@ func TestSnapshotKeepsAll(t *testing.T) {
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != notKept[name] {
-			t.Errorf("record.Record.%s: is the journal to keep it?", name)
+			t.Errorf("request.Record.%s: is the journal to keep it?", name)
 		}
 	}
 }

@@ -3,7 +3,7 @@ package bulk
 import (
 	"context"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -54,7 +54,7 @@ func (j *Job) eachStopped(ctx context.Context, states map[tasks.Status]bool, do 
 // same state. One that is queued then has its task when its row is accepted.
 func (j *Job) again(ctx context.Context, l tasks.Link) error {
 	r, ok, err := j.Book.Get(ctx, l.ApplicationID)
-	if err != nil || !ok || r.State != record.State(l.Status) || r.Generation != l.Generation {
+	if err != nil || !ok || r.State != request.State(l.Status) || r.Generation != l.Generation {
 		return err
 	}
 	_, _, err = j.Book.Again(ctx, r)

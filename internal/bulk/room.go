@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -39,7 +39,7 @@ func (j *Job) Full(e *tasks.BacklogError) {
 	for _, n := range counts {
 		accepted += n
 	}
-	if made := counts[record.Created]; r.since.IsZero() || accepted != r.accepted || made != r.made {
+	if made := counts[request.Created]; r.since.IsZero() || accepted != r.accepted || made != r.made {
 		r.accepted, r.made, r.since = accepted, made, r.looked
 	}
 	if time.Since(r.since) >= j.Patience {

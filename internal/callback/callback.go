@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/hostname"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/retryafter"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -84,7 +84,7 @@ func (s *Sender) Close() {
 func (s *Sender) Timeout() time.Duration { return s.timeout }
 
 // Post makes one attempt to deliver, within [Sender.Timeout].
-func (s *Sender) Post(ctx context.Context, d record.Delivery) record.Reply {
+func (s *Sender) Post(ctx context.Context, d delivery.Delivery) delivery.Reply {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	reply := s.post(ctx, d)
@@ -92,7 +92,7 @@ func (s *Sender) Post(ctx context.Context, d record.Delivery) record.Reply {
 	return reply
 }
 
-func (s *Sender) post(ctx context.Context, d record.Delivery) record.Reply {
+func (s *Sender) post(ctx context.Context, d delivery.Delivery) delivery.Reply {
 	u, err := url.Parse(d.URL)
 	if err != nil {
 		return refusal("its URL cannot be read")
@@ -148,7 +148,7 @@ func canonical(u *url.URL) error {
 	return nil
 }
 
-func (s *Sender) request(ctx context.Context, u *url.URL, d record.Delivery) (*http.Request, error) {
+func (s *Sender) request(ctx context.Context, u *url.URL, d delivery.Delivery) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(d.Body))
 	if err != nil {
 		return nil, err
@@ -167,6 +167,6 @@ func (s *Sender) request(ctx context.Context, u *url.URL, d record.Delivery) (*h
 	return req, nil
 }
 
-func refusal(message string) record.Reply {
-	return record.Reply{Reason: string(fault.Forbidden), Message: message, Final: true}
+func refusal(message string) delivery.Reply {
+	return delivery.Reply{Reason: string(fault.Forbidden), Message: message, Final: true}
 }

@@ -19,8 +19,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/goleak"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -34,8 +34,8 @@ const (
 
 var loopback = []string{"127.0.0.0/8"}
 
-func delivery(url string) record.Delivery {
-	return record.Delivery{EventID: "5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11", URL: url, Body: []byte(body)}
+func toDeliver(url string) delivery.Delivery {
+	return delivery.Delivery{EventID: "5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11", URL: url, Body: []byte(body)}
 }
 
 // What is sent is what Standard Webhooks wants, for whoever has either secret.
@@ -48,7 +48,7 @@ func TestSignedPost(t *testing.T) {
 	})
 	s := sender(t, Config{AllowCIDRs: loopback, Secret: testSecret + " " + otherSecret}, nil)
 	for range 2 {
-		if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port+"/hooks?a=b")); !reply.Taken() || reply.Code != 200 || reply.At.IsZero() {
+		if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port+"/hooks?a=b")); !reply.Taken() || reply.Code != 200 || reply.At.IsZero() {
 			t.Fatalf("got %+v", reply)
 		}
 	}
@@ -65,7 +65,7 @@ func TestSignedPost(t *testing.T) {
 				t.Errorf("the official library: %v", err)
 			}
 			event, err := tasks.VerifyCallback([]string{secret}, r.Header, bodies[i], nil)
-			if err != nil || event.ID != delivery("").EventID || event.Data.LinkID != "link/7" {
+			if err != nil || event.ID != toDeliver("").EventID || event.Data.LinkID != "link/7" {
 				t.Errorf("verified as %+v, %v", event, err)
 			}
 		}
@@ -113,7 +113,7 @@ func TestRetryAfterIsRead(t *testing.T) {
 	s := sender(t, Config{AllowCIDRs: loopback, Secret: testSecret}, nil)
 	for text, want := range map[string]time.Duration{"7": 7 * time.Second, "4294967296": mostWait, "0.5": 500 * time.Millisecond, "soon": 0} {
 		header = text
-		if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port+"/")); reply.RetryAfter != want {
+		if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port+"/")); reply.RetryAfter != want {
 			t.Errorf("%q: %v, want %v", text, reply.RetryAfter, want)
 		}
 	}
@@ -155,7 +155,7 @@ func TestWithoutAnAnswer(t *testing.T) {
 		"https://none.example:" + cut: {fault.Connection, "its name could not be resolved", time.Minute},
 	} {
 		s := sender(t, Config{AllowCIDRs: loopback, Timeout: want.within}, names(t, func(string, int) []string { return nil }))
-		reply := s.Post(t.Context(), delivery(url))
+		reply := s.Post(t.Context(), toDeliver(url))
 		if reply.Reason != string(want.reason) || reply.Message != want.message || reply.Final || reply.NoAttempt || reply.Code != 0 {
 			t.Errorf("%s: got %+v, want %v", url, reply, want)
 		}
@@ -170,14 +170,14 @@ func TestHTTPS(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	s.secure.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots}
-	if reply := s.Post(t.Context(), delivery(server.URL)); !reply.Taken() {
+	if reply := s.Post(t.Context(), toDeliver(server.URL)); !reply.Taken() {
 		t.Errorf("got %+v", reply)
 	}
 }
 
 func TestHostsAreLookedAtAgain(t *testing.T) {
 	s := sender(t, Config{AllowCIDRs: loopback, Hosts: []string{"shop.example"}}, nil)
-	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:1/")); reply.Reason != string(fault.Forbidden) || !reply.Final {
+	if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:1/")); reply.Reason != string(fault.Forbidden) || !reply.Final {
 		t.Errorf("got %+v", reply)
 	}
 }
@@ -198,7 +198,7 @@ func TestAnswersAreRedacted(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(c.said))
 		})
-		if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != c.kept || reply.Code != 400 || reply.Final {
+		if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port)); reply.Body != c.kept || reply.Code != 400 || reply.Final {
 			t.Errorf("of %.80q was kept %.300q, want %.300q", c.said, reply.Body, c.kept)
 		}
 	}
@@ -206,14 +206,14 @@ func TestAnswersAreRedacted(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = w.Write([]byte(r.Header.Get("webhook-signature")))
 	})
-	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port)); reply.Body != "[redacted]" {
+	if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port)); reply.Body != "[redacted]" {
 		t.Errorf("the signature was kept: %q", reply.Body)
 	}
 	port = receiver(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprintf(w, "Cannot POST %s, query %s, http://%s%s", r.URL, r.URL.RawQuery, r.Host, r.URL)
 	})
-	if reply := s.Post(t.Context(), delivery("http://127.0.0.1:"+port+"/h/known?key=to-it-only")); reply.Body != "Cannot POST [redacted], query [redacted], [redacted]" {
+	if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port+"/h/known?key=to-it-only")); reply.Body != "Cannot POST [redacted], query [redacted], [redacted]" {
 		t.Errorf("of its own URL was kept: %q", reply.Body)
 	}
 }
@@ -225,7 +225,7 @@ func TestEndlessAnswer(t *testing.T) {
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 1000))
 		}
 	})
-	reply := sender(t, Config{AllowCIDRs: loopback}, nil).Post(t.Context(), delivery("http://127.0.0.1:"+port))
+	reply := sender(t, Config{AllowCIDRs: loopback}, nil).Post(t.Context(), toDeliver("http://127.0.0.1:"+port))
 	if !reply.Taken() || len(reply.Body) > mostKept+len("…") {
 		t.Errorf("got %+v", reply)
 	}
@@ -297,7 +297,7 @@ func TestProxy(t *testing.T) {
 	} {
 		s := sender(t, Config{AllowCIDRs: loopback, Proxy: Secret(c.proxy)}, nil)
 		s.secure.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots}
-		reply := s.Post(t.Context(), delivery(c.url))
+		reply := s.Post(t.Context(), toDeliver(c.url))
 		if reply.Reason != string(c.reason) || reply.NoAttempt != c.noAttempt || strings.Contains(fmt.Sprint(reply), "secret-of-the-proxy") {
 			t.Errorf("%s by %s: got %+v", c.url, c.proxy, reply)
 		}
@@ -307,7 +307,7 @@ func TestProxy(t *testing.T) {
 // The proxy itself may be anywhere.
 func TestProxyAtAPrivateAddress(t *testing.T) {
 	s := sender(t, Config{Proxy: Secret(proxy(t, 407))}, nil)
-	if reply := s.Post(t.Context(), delivery("https://shop.example/")); reply.Reason != string(fault.ProxyError) || !strings.Contains(reply.Message, "407") {
+	if reply := s.Post(t.Context(), toDeliver("https://shop.example/")); reply.Reason != string(fault.ProxyError) || !strings.Contains(reply.Message, "407") {
 		t.Errorf("got %+v", reply)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 const testSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
@@ -131,9 +131,9 @@ func sender(t *testing.T, cfg Config, resolver *net.Resolver) *Sender {
 	return s
 }
 
-func post(t *testing.T, s *Sender, url string) record.Reply {
+func post(t *testing.T, s *Sender, url string) delivery.Reply {
 	t.Helper()
-	return s.Post(t.Context(), record.Delivery{EventID: "e-1", URL: url, Body: []byte(`{"type":"link.created"}`)})
+	return s.Post(t.Context(), delivery.Delivery{EventID: "e-1", URL: url, Body: []byte(`{"type":"link.created"}`)})
 }
 
 // forbidden are hosts at which nothing may be connected to, whatever the port.

@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"unicode"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,14 +24,14 @@ import (
 // receiver's last word, and anything else is tried again: a receiver that is being
 // deployed answers with 404, 401 or a redirect for minutes. viaProxy says that the
 // answer may be a proxy's.
-func judge(code int, viaProxy bool) record.Reply {
-	reply := record.Reply{Code: code, Message: fmt.Sprintf("the receiver answered with HTTP %d", code)}
+func judge(code int, viaProxy bool) delivery.Reply {
+	reply := delivery.Reply{Code: code, Message: fmt.Sprintf("the receiver answered with HTTP %d", code)}
 	switch {
 	case code == http.StatusProxyAuthRequired && viaProxy:
 		reply.Reason, reply.NoAttempt = string(fault.ProxyError), true
 		reply.Message = "the proxy refuses kyclink (HTTP 407)"
 	case code >= 200 && code < 300:
-		return record.Reply{Code: code}
+		return delivery.Reply{Code: code}
 	case code == http.StatusGone:
 		reply.Reason, reply.Final = string(fault.Gone), true
 		reply.Message = "the receiver wants no more callbacks at this URL (HTTP 410)"
@@ -50,8 +50,8 @@ func judge(code int, viaProxy bool) record.Reply {
 
 // failure says what it means that there was no answer. The texts of errors are not
 // used: some hold what the receiver wrote, or the URL.
-func (s *Sender) failure(ctx context.Context, err error) record.Reply {
-	reply := record.Reply{Reason: string(fault.Connection), Message: "the connection was lost before an answer came"}
+func (s *Sender) failure(ctx context.Context, err error) delivery.Reply {
+	reply := delivery.Reply{Reason: string(fault.Connection), Message: "the connection was lost before an answer came"}
 	var (
 		timeout interface{ Timeout() bool }
 		name    *net.DNSError
@@ -90,7 +90,7 @@ var anySecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/_=-]*`)
 
 // redact gives what may be kept of an answer's body: a receiver may echo what it
 // was sent.
-func (s *Sender) redact(body []byte, d record.Delivery, signature string) string {
+func (s *Sender) redact(body []byte, d delivery.Delivery, signature string) string {
 	var event tasks.Event
 	_ = json.Unmarshal(d.Body, &event) // it is ours
 	secrets := append(s.secret.each(), strings.Fields(signature)...)

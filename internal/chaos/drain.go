@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -48,12 +48,12 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 		var open []string
 		for _, id := range sortedIDs(records) {
 			latest := records[id][0]
-			if latest.State == record.Held {
+			if latest.State == request.Held {
 				p.goOn(ctx, books, latest)
 			}
 			if !latest.State.Ended() {
 				open = append(open, fmt.Sprintf("%s has not ended: %s in the %s lane since %s, %d attempts, %d spent", id, latest.State, latest.Lane,
-					latest.ChangedAt.Format(time.TimeOnly), latest.Attempts, latest.Spent))
+					latest.ChangedAt.Format(time.TimeOnly), latest.Attempts, latest.Charged))
 			}
 		}
 		left, err := r.left(ctx)

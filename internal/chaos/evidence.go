@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -22,11 +22,11 @@ import (
 type evidence struct {
 	people   people
 	asked    map[string]person
-	records  map[string][]record.Record // all generations, the latest first
+	records  map[string][]request.Record // all generations, the latest first
 	events   []entry
 	issued   map[string]simulator.Application
 	calls    []simulator.Call
-	batches  map[int]batch
+	batches  map[int]batchCounts
 	left     []string      // what should be gone
 	limit    limit         // of FaceKi's account
 	late     time.Duration // by which a call's arrival may be noted too late
@@ -48,10 +48,10 @@ type entry struct {
 	vague bool // Redis' clock may have been off then
 }
 
-// batch is what a batch says of itself.
-type batch struct {
+// batchCounts is a batch with the counters that Redis has of it.
+type batchCounts struct {
 	name   string
-	counts map[record.State]int
+	counts map[request.State]int
 }
 
 type limit struct {
@@ -125,7 +125,7 @@ func (r *rig) keys(ctx context.Context, pattern string) ([]string, error) {
 }
 
 // records reads every record that there is, also of ids that nobody asked for.
-func (r *rig) records(ctx context.Context) (map[string][]record.Record, error) {
+func (r *rig) records(ctx context.Context) (map[string][]request.Record, error) {
 	latest, err := r.keys(ctx, r.tag.Tag()+"/*")
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (r *rig) records(ctx context.Context) (map[string][]record.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[string][]record.Record{}
+	all := map[string][]request.Record{}
 	for _, keys := range [][]string{latest, old} {
 		for page := range slices.Chunk(keys, 1000) {
 			values := make([]*redis.StringCmd, len(page))
@@ -152,7 +152,7 @@ func (r *rig) records(ctx context.Context) (map[string][]record.Record, error) {
 				if rest, isOld := strings.CutPrefix(key, r.tag.Tag()+":old:"); isOld {
 					_, id, _ = strings.Cut(rest, ":")
 				}
-				one, err := record.Parse(id, []byte(values[i].Val()))
+				one, err := request.Parse(id, []byte(values[i].Val()))
 				if err != nil {
 					return nil, err
 				}
@@ -161,7 +161,7 @@ func (r *rig) records(ctx context.Context) (map[string][]record.Record, error) {
 		}
 	}
 	for _, generations := range all {
-		slices.SortFunc(generations, func(a, b record.Record) int { return b.Generation - a.Generation })
+		slices.SortFunc(generations, func(a, b request.Record) int { return b.Generation - a.Generation })
 	}
 	return all, nil
 }
@@ -203,13 +203,13 @@ func (r *rig) dated(at time.Time, event tasks.Event) entry {
 	return entry{at, event, upset.wrongClock(event.Timestamp)}
 }
 
-func (r *rig) batches(ctx context.Context) (map[int]batch, error) {
+func (r *rig) batches(ctx context.Context) (map[int]batchCounts, error) {
 	names, err := r.rdb.HGetAll(ctx, r.tag.Batches()).Result()
 	if err != nil {
 		return nil, err
 	}
 	names[""] = "0" // what is in no batch is counted there
-	all := map[int]batch{}
+	all := map[int]batchCounts{}
 	for name, text := range names {
 		number, err := strconv.Atoi(text)
 		if err != nil {
@@ -219,8 +219,8 @@ func (r *rig) batches(ctx context.Context) (map[int]batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		b := batch{name, map[record.State]int{}}
-		for _, state := range record.States {
+		b := batchCounts{name, map[request.State]int{}}
+		for _, state := range request.States {
 			n, err := strconv.Atoi(values[string(state)])
 			if err != nil && values[string(state)] != "" {
 				return nil, err
@@ -236,7 +236,7 @@ func (r *rig) batches(ctx context.Context) (map[int]batch, error) {
 // and asynq's tasks in whatever state.
 func (r *rig) left(ctx context.Context) ([]string, error) {
 	var left []string
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		tasks, err := r.keys(ctx, "asynq:{"+r.tag.Queue(lane)+"}:t:*")
 		if err != nil {
 			return nil, err

@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -51,7 +51,7 @@ func (r *rig) killedImport(full bool) inject {
 		}
 		for range tries {
 			rdb := r.store.client(false)
-			rdb.AddHook(&importer{random: random, left: 2 + random.IntN(killedRows*killedEvery/record.ChunkRows)})
+			rdb.AddHook(&importer{random: random, left: 2 + random.IntN(killedRows*killedEvery/batch.ChunkRows)})
 			p := &producer{client: tasks.NewClient(rdb, cfg), people: r.people, book: r.book}
 			importing, enough := context.WithTimeout(ctx, o.lasts)
 			_ = p.client.EnqueueAll(importing, tasks.Batch{Name: name}, p.sparse(name), func(res tasks.Result) {

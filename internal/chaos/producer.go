@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -212,7 +212,7 @@ func (p *producer) operate(ctx context.Context) {
 			return
 		}
 		switch {
-		case r.State == record.Failed || r.State == record.Held:
+		case r.State == request.Failed || r.State == request.Held:
 			p.goOn(ctx, books, r)
 		case n%6 == 0 && !r.State.Ended():
 			p.book.cancel(id)
@@ -222,9 +222,9 @@ func (p *producer) operate(ctx context.Context) {
 }
 
 // goOn starts another run of a failed request, or lets a held one go on.
-func (p *producer) goOn(ctx context.Context, books *ledger.Ledger, r record.Record) {
+func (p *producer) goOn(ctx context.Context, books *ledger.Ledger, r request.Record) {
 	now, ok, err := books.Again(ctx, r)
-	if err == nil && ok && now.Lane == record.Interactive {
+	if err == nil && ok && now.Lane == request.Interactive {
 		// Asking again enqueues the task; without it the sweep does.
 		_, _ = p.client.Enqueue(ctx, tasks.Request{ApplicationID: r.ApplicationID})
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/stall"
 )
 
@@ -38,7 +39,7 @@ const clientSecret = "chaos-secret-3f9d2c71"
 // rig is what a run works on.
 type rig struct {
 	cfg      config
-	tag      record.Keys
+	tag      keyspace.Keys
 	people   people
 	book     *book
 	store    store
@@ -54,7 +55,7 @@ type rig struct {
 }
 
 func open(cfg config) (_ *rig, err error) {
-	r := &rig{cfg: cfg, tag: record.Keys{Account: account}, book: newBook(), stall: stall.New(),
+	r := &rig{cfg: cfg, tag: keyspace.Keys{Account: account}, book: newBook(), stall: stall.New(),
 		people: people{seed: cfg.seed, began: time.Now().UTC().Truncate(time.Second)}}
 	r.closers = append(r.closers, r.stall.Close)
 	defer func() {
@@ -99,10 +100,10 @@ func (r *rig) close() {
 
 // inFlight gives the ids whose tasks some worker has.
 func (r *rig) inFlight(ctx context.Context) (ids []string) {
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		active, _ := r.rdb.LRange(ctx, "asynq:{"+r.tag.Queue(lane)+"}:active", 0, -1).Result() // without Redis it is not known
 		for _, task := range active {
-			if ref, err := record.ParseRef(task); err == nil {
+			if ref, err := request.ParseRef(task); err == nil {
 				ids = append(ids, ref.ApplicationID)
 			}
 		}

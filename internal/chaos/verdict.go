@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -85,7 +85,7 @@ func (e evidence) forgotten() (found []string) {
 }
 
 // end judges the ends of one run of a record.
-func (e evidence) end(r record.Record, number int, ends []entry) []string {
+func (e evidence) end(r request.Record, number int, ends []entry) []string {
 	of := spell{r.ApplicationID, r.Generation, number}
 	if len(ends) != 1 {
 		return []string{fmt.Sprintf("%v has %d ends; its record is %s after %d attempts, accepted at %s", of, len(ends), r.State, r.Attempts, r.AcceptedAt.Format(time.TimeOnly))}
@@ -123,7 +123,7 @@ func (e evidence) end(r record.Record, number int, ends []entry) []string {
 }
 
 // reason says whether an end could come about.
-func (e evidence) reason(of spell, r record.Record, end entry) []string {
+func (e evidence) reason(of spell, r request.Record, end entry) []string {
 	bad := strings.Contains(of.id, "-bad-")
 	req := e.people.request(of.id)
 	why := ""
@@ -141,8 +141,8 @@ func (e evidence) reason(of spell, r record.Record, end entry) []string {
 	case end.Data.Reason == "not_after" && (req.NotAfter.IsZero() || end.at.Before(req.NotAfter) && !e.upset.moved()):
 		why = "it failed for a not_after that had not passed"
 	case end.Data.Reason == "not_after", end.Data.Reason == "invalid_request" && bad:
-	case end.Data.Reason == "invalid_request" || of.run == r.Run && r.Spent < 8:
-		why = fmt.Sprintf("it failed (%s) with %d spent attempts", end.Data.Reason, r.Spent)
+	case end.Data.Reason == "invalid_request" || of.run == r.Run && r.Charged < 8:
+		why = fmt.Sprintf("it failed (%s) with %d spent attempts", end.Data.Reason, r.Charged)
 	}
 	if why == "" {
 		return nil
@@ -262,16 +262,16 @@ func (e evidence) quiet() (found []string) {
 
 // counted is that the counters of every batch equal the records.
 func (e evidence) counted() (found []string) {
-	counts := map[int]map[record.State]int{}
+	counts := map[int]map[request.State]int{}
 	for _, generations := range e.records {
 		r := generations[0]
 		if counts[r.Batch] == nil {
-			counts[r.Batch] = map[record.State]int{}
+			counts[r.Batch] = map[request.State]int{}
 		}
 		counts[r.Batch][r.State]++
 	}
 	for number, b := range e.batches {
-		for _, state := range record.States {
+		for _, state := range request.States {
 			if got, want := b.counts[state], counts[number][state]; got != want {
 				found = append(found, fmt.Sprintf("batch %d %q counts %d %s requests, and has %d", number, b.name, got, state, want))
 			}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -21,21 +21,21 @@ func flawless() evidence {
 		link := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 		return simulator.Link{LinkID: link, URL: simulator.LinkPrefix + link}
 	}
-	r := record.Record{
-		ApplicationID: id, State: record.Created, Lane: record.Interactive, Generation: 1, Run: 1, Attempts: 2, PossibleDuplicates: 1, AcceptedAt: who.began,
-		Content: record.Content{RedirectURL: req.RedirectURL, ExpiryMinutes: req.ExpiryMinutes, DocumentOptional: req.DocumentOptional,
+	r := request.Record{
+		ApplicationID: id, State: request.Created, Lane: request.Interactive, Generation: 1, Run: 1, Attempts: 2, PossibleDuplicates: 1, AcceptedAt: who.began,
+		Content: request.Content{RedirectURL: req.RedirectURL, ExpiryMinutes: req.ExpiryMinutes, DocumentOptional: req.DocumentOptional,
 			WorkflowID: req.WorkflowID, NotAfter: req.NotAfter, Metadata: req.Metadata},
-		Outcome: record.Outcome{Run: 1, Status: record.Created, LinkID: link(2).LinkID, URL: link(2).URL},
+		Outcome: request.Outcome{Run: 1, Status: request.Created, LinkID: link(2).LinkID, URL: link(2).URL},
 	}
 	event := tasks.Event{ID: r.EventID(account).String(), Type: tasks.EventCreated, Timestamp: end, Data: tasks.EventData{
 		ApplicationID: id, Generation: 1, Run: 1, LinkID: r.Outcome.LinkID, URL: r.Outcome.URL, Attempts: 2, PossibleDuplicates: 1,
 		ExpiresAt: end.Add(time.Duration(who.call(id).ExpiryTime) * time.Minute), Metadata: req.Metadata,
 	}}
 	return evidence{
-		people: who, asked: map[string]person{id: {acknowledged: 1, asked: 1}}, records: map[string][]record.Record{id: {r}}, events: []entry{{at: end, Event: event}},
+		people: who, asked: map[string]person{id: {acknowledged: 1, asked: 1}}, records: map[string][]request.Record{id: {r}}, events: []entry{{at: end, Event: event}},
 		issued:  map[string]simulator.Application{id: {ApplicationID: id, Calls: 2, Links: []simulator.Link{link(1), link(2)}}},
 		calls:   []simulator.Call{{Number: 1, At: end.Add(-2 * time.Second), ApplicationID: id}, {Number: 2, At: end.Add(-time.Second), ApplicationID: id}},
-		batches: map[int]batch{0: {"", map[record.State]int{record.Created: 1}}},
+		batches: map[int]batchCounts{0: {"", map[request.State]int{request.Created: 1}}},
 		limit:   limit{1, 2},
 		upset:   &upsets{},
 	}
@@ -47,7 +47,7 @@ func TestViolations(t *testing.T) {
 	if found := flawless().violations(); len(found) > 0 {
 		t.Fatalf("flawless evidence: %q", found)
 	}
-	change := func(e *evidence, do func(*record.Record)) { do(&e.records[id][0]) }
+	change := func(e *evidence, do func(*request.Record)) { do(&e.records[id][0]) }
 	for _, tt := range []struct {
 		name   string
 		doctor func(*evidence)
@@ -67,25 +67,25 @@ func TestViolations(t *testing.T) {
 		{"life", func(e *evidence) { e.events[0].Data.ExpiresAt = e.people.began }, "its link lives for"},
 		{"cancelled by nobody", func(e *evidence) {
 			e.events[0].Type = tasks.EventCancelled
-			change(e, func(r *record.Record) { r.State = record.Cancelled })
+			change(e, func(r *request.Record) { r.State = request.Cancelled })
 		}, "nobody asked for that"},
 		{"failed too soon", func(e *evidence) {
 			e.events[0].Type, e.events[0].Data.Reason = tasks.EventFailed, "timeout"
-			change(e, func(r *record.Record) { r.State, r.Spent = record.Failed, 7 })
+			change(e, func(r *request.Record) { r.State, r.Charged = request.Failed, 7 })
 		}, "with 7 spent attempts"},
-		{"content", func(e *evidence) { change(e, func(r *record.Record) { r.Content.ExpiryMinutes += 5 }) }, "the record of p1-1, generation 1, says"},
+		{"content", func(e *evidence) { change(e, func(r *request.Record) { r.Content.ExpiryMinutes += 5 }) }, "the record of p1-1, generation 1, says"},
 		{"foreign link", func(e *evidence) { e.issued[id] = simulator.Application{Calls: 2} }, "never issued for it"},
 		{"doubt dropped", func(e *evidence) {
-			change(e, func(r *record.Record) { r.PossibleDuplicates = 0 })
+			change(e, func(r *request.Record) { r.PossibleDuplicates = 0 })
 			e.events[0].Data.PossibleDuplicates = 0
 		}, "only 0 possible duplicates"},
 		{"call not counted", func(e *evidence) {
-			change(e, func(r *record.Record) { r.Attempts = 1 })
+			change(e, func(r *request.Record) { r.Attempts = 1 })
 		}, "was called 2 times, and counts 1 attempts"},
 		{"called again", func(e *evidence) {
 			e.calls = append(e.calls, simulator.Call{At: e.events[0].at.Add(time.Second), ApplicationID: id})
 		}, "called again 1s after"},
-		{"counter", func(e *evidence) { e.batches[0].counts[record.Waiting] = 1 }, "counts 1 waiting requests, and has 0"},
+		{"counter", func(e *evidence) { e.batches[0].counts[request.Waiting] = 1 }, "counts 1 waiting requests, and has 0"},
 		{"rate", func(e *evidence) {
 			for range 3 {
 				e.calls = append(e.calls, simulator.Call{At: e.calls[0].At, ApplicationID: id})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -28,7 +28,7 @@ func (s Snapshot) About(ctx context.Context, book *ledger.Ledger, link tasks.Lin
 	s.Link = &link
 	if link.Status == tasks.Queued && link.Attempts > 0 && link.Reason != "" {
 		var err error
-		if s.RetryAt, err = book.RetryAt(ctx, record.Lane(link.Lane), link.ApplicationID); err != nil {
+		if s.RetryAt, err = book.RetryAt(ctx, request.Lane(link.Lane), link.ApplicationID); err != nil {
 			return s, err
 		}
 	}

@@ -30,14 +30,14 @@ type tokenRequest struct {
 // askToken asks FaceKi for a token, once, and says how long it may be used from
 // the moment of the call on.
 func (c *Client) askToken(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
-	r := request{
+	r := outgoing{
 		connect: c.spares.connect,
 		method:  http.MethodPost,
 		path:    tokenPath,
 		body:    tokenRequest{c.cfg.ClientID, string(c.cfg.ClientSecret)},
 	}
 	if c.cfg.Auth == AuthGet {
-		r = request{
+		r = outgoing{
 			connect: c.spares.connect,
 			method:  http.MethodGet,
 			path:    legacyTokenPath,

@@ -13,8 +13,9 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // The paths of FaceKi's API.
@@ -137,7 +138,7 @@ type linkRequest struct {
 // all the same. A cancelled ctx is [fault.Interrupted] before the request was
 // sent and [fault.Lost] after it. A refused token is dropped and the fault has
 // Renewed set where a newer one may help.
-func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record.Made, *fault.Fault) {
+func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (request.Link, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	before := ctx // the request is sent
@@ -147,19 +148,19 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 	}
 	token, f := c.token(before, maxLife)
 	if f != nil {
-		return record.Made{}, f
+		return request.Link{}, f
 	}
-	a, f := c.do(ctx, request{
+	a, f := c.do(ctx, outgoing{
 		connect: func(context.Context) (*conn, error) { return c.spares.take(before) },
 		sendBy:  attempt.SendBy,
 		method:  http.MethodPost,
 		path:    createPath,
 		token:   token,
-		body:    c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Frozen)),
+		body:    c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Resolved)),
 		private: []string{attempt.ApplicationID},
 	})
 	if f != nil {
-		return record.Made{}, f
+		return request.Link{}, f
 	}
 	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
 	if renew {
@@ -169,12 +170,12 @@ func (c *Client) CreateLink(ctx context.Context, attempt record.Attempt) (record
 	}
 	if f != nil && made.LinkID != "" {
 		f.Kept = c.keep(attempt, made)
-		made = record.Made{}
+		made = request.Link{}
 	}
 	return made, f
 }
 
-func (c *Client) linkRequest(applicationID string, content record.Content) linkRequest {
+func (c *Client) linkRequest(applicationID string, content request.Content) linkRequest {
 	r := linkRequest{
 		ApplicationID:    applicationID,
 		RedirectURL:      content.RedirectURL,

@@ -7,8 +7,9 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // keptLink is a link whose host was not allowed when it was made. It is paid for.
@@ -19,11 +20,11 @@ type keptLink struct {
 }
 
 // keptPlace ties what is encrypted to its request.
-func keptPlace(r record.Record) string {
+func keptPlace(r request.Record) string {
 	return fmt.Sprintf("%s\n%d", r.ApplicationID, r.Generation)
 }
 
-func (c *Client) keep(a record.Attempt, made record.Made) string {
+func (c *Client) keep(a attempt.Attempt, made request.Link) string {
 	text, _ := json.Marshal(keptLink{made.LinkID, made.URL, a.At.UnixMilli()}) // strings and a number
 	return base64.StdEncoding.EncodeToString(c.links.close(Secret(text), keptPlace(a.Record)))
 }
@@ -31,7 +32,7 @@ func (c *Client) keep(a record.Attempt, made record.Made) string {
 // Kept gives the link that an earlier attempt of the request brought and that was kept,
 // where its host is allowed by now. The fault says why it cannot be used still, and keeps
 // it on. Nothing is asked of FaceKi.
-func (c *Client) Kept(a record.Attempt) (record.Made, *fault.Fault) {
+func (c *Client) Kept(a attempt.Attempt) (request.Link, *fault.Fault) {
 	f := &fault.Fault{Kind: fault.Unusable, Kept: a.KeptLink()}
 	var link keptLink
 	sealed, err := base64.StdEncoding.DecodeString(f.Kept)
@@ -39,14 +40,14 @@ func (c *Client) Kept(a record.Attempt) (record.Made, *fault.Fault) {
 	if err != nil || !ok || json.Unmarshal([]byte(text), &link) != nil {
 		f.Detail = "the link is kept, and encrypted with another client secret, client id or FACEKI_BASE_URL: " +
 			"run a worker with those, or drop the request"
-		return record.Made{}, f
+		return request.Link{}, f
 	}
 	u, err := url.Parse(link.URL)
 	if err != nil || !c.cfg.linkHost(u.Hostname()) {
 		f.Detail = c.cfg.strange(private{}.line(link.host(), maxSaid))
-		return record.Made{}, f
+		return request.Link{}, f
 	}
-	return record.Made{LinkID: link.ID, URL: link.URL, AskedAt: time.UnixMilli(link.At).UTC()}, nil
+	return request.Link{LinkID: link.ID, URL: link.URL, AskedAt: time.UnixMilli(link.At).UTC()}, nil
 }
 
 func (k keptLink) host() string {

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 const elsewhere = `{"responseCode":0,"data":"bdb2-77","url":"https://links.faceki.example/kycverify/bdb2-77"}`
@@ -24,7 +25,7 @@ func TestOnlyItsHostIsWrong(t *testing.T) {
 		strings.Replace(elsewhere, "https://links.faceki.example", "https://:443", 1): false,
 	} {
 		made, f, _ := config().created(answer{status: 200, body: []byte(body)}, false)
-		if f == nil || f.Kind != fault.Unusable || (made != record.Made{}) != keeps {
+		if f == nil || f.Kind != fault.Unusable || (made != request.Link{}) != keeps {
 			t.Errorf("%s: %+v %+v", body, made, f)
 		}
 	}
@@ -42,27 +43,27 @@ func TestAKeptLinkIsUsedWhenItsHostIsAllowed(t *testing.T) {
 	s := server(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(elsewhere)) })
 	maker, _ := client(t, s.URL, func(c *Config) { c.Simulated = false })
 	asked := time.UnixMilli(1_800_000_000_000).UTC()
-	a := record.Attempt{Record: record.Record{ApplicationID: "A-1001", Generation: 2}, At: asked}
+	a := attempt.Attempt{Record: request.Record{ApplicationID: "A-1001", Generation: 2}, At: asked}
 	made, f := maker.CreateLink(t.Context(), a)
-	if f == nil || made != (record.Made{}) || f.Kept == "" || strings.Contains(f.Kept, "bdb2") {
+	if f == nil || made != (request.Link{}) || f.Kept == "" || strings.Contains(f.Kept, "bdb2") {
 		t.Fatalf("%+v %+v", made, f)
 	}
-	a.Past = []record.Outcome{{Status: record.Held, Kept: f.Kept}, {Status: record.Held}}
-	kept := func(a record.Attempt, change func(*Config)) (record.Made, *fault.Fault) {
+	a.Past = []request.Outcome{{Status: request.Held, Kept: f.Kept}, {Status: request.Held}}
+	kept := func(a attempt.Attempt, change func(*Config)) (request.Link, *fault.Fault) {
 		c, _ := client(t, s.URL, func(c *Config) {
 			c.Simulated, c.LinkHosts = false, []string{"apps.faceki.com", "Links.Faceki.Example"}
 			change(c)
 		})
 		return c.Kept(a)
 	}
-	if made, f := kept(a, func(*Config) {}); f != nil || made != (record.Made{LinkID: "bdb2-77", URL: "https://links.faceki.example/kycverify/bdb2-77", AskedAt: asked}) {
+	if made, f := kept(a, func(*Config) {}); f != nil || made != (request.Link{LinkID: "bdb2-77", URL: "https://links.faceki.example/kycverify/bdb2-77", AskedAt: asked}) {
 		t.Errorf("%+v %+v", made, f)
 	}
 	other, later, torn := a, a, a
 	other.ApplicationID, later.Generation = "A-1002", 3
-	torn.Past = []record.Outcome{{Kept: "no base64"}}
+	torn.Past = []request.Outcome{{Kept: "no base64"}}
 	for name, tt := range map[string]struct {
-		a      record.Attempt
+		a      attempt.Attempt
 		change func(*Config)
 		says   string
 	}{
@@ -73,7 +74,7 @@ func TestAKeptLinkIsUsedWhenItsHostIsAllowed(t *testing.T) {
 		"torn":                          {torn, func(*Config) {}, "encrypted with another"},
 	} {
 		made, f := kept(tt.a, tt.change)
-		if f == nil || f.Kind != fault.Unusable || f.Kept != tt.a.KeptLink() || made != (record.Made{}) || !strings.Contains(f.Detail, tt.says) {
+		if f == nil || f.Kind != fault.Unusable || f.Kept != tt.a.KeptLink() || made != (request.Link{}) || !strings.Contains(f.Detail, tt.says) {
 			t.Errorf("%s: %+v %+v", name, made, f)
 		}
 	}

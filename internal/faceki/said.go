@@ -40,7 +40,7 @@ type private struct {
 	words   []string
 }
 
-func (c *Client) private(r request) private {
+func (c *Client) private(r outgoing) private {
 	return private{
 		secrets: []string{string(c.cfg.ClientSecret), string(r.token)},
 		words:   append([]string{c.cfg.ClientID}, r.private...),

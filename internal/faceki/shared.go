@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 var (
@@ -51,7 +51,7 @@ type Tokens struct {
 
 // NewTokens makes a store that uses, and does not close, rdb. cfg is the one
 // that the client is made with.
-func NewTokens(rdb redis.UniversalClient, keys record.Keys, cfg Config) *Tokens {
+func NewTokens(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Tokens {
 	return &Tokens{
 		rdb: rdb, key: keys.Token(cfg.Fingerprint()), seal: newSeal(cfg, "token"),
 		claim: redis.NewScript(claimLua), land: redis.NewScript(landLua), drop: redis.NewScript(dropLua),

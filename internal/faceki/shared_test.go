@@ -16,8 +16,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // fleet is what processes of one account share: a Redis and a FaceKi, both on
@@ -28,7 +29,7 @@ type fleet struct {
 	rdb  *redis.Client
 	sim  *simulator.Simulator
 	cfg  Config
-	keys record.Keys
+	keys keyspace.Keys
 
 	processes int
 }
@@ -36,7 +37,7 @@ type fleet struct {
 func newFleet(t *testing.T, cfg simulator.Config) *fleet {
 	t.Helper()
 	t.Parallel() // they wait for real time
-	f := &fleet{t: t, srv: redistest.Start(t), sim: simulator.New(cfg), cfg: config(), keys: record.Keys{Account: "shop"}}
+	f := &fleet{t: t, srv: redistest.Start(t), sim: simulator.New(cfg), cfg: config(), keys: keyspace.Keys{Account: "shop"}}
 	f.rdb = f.client()
 	url, stop, err := f.sim.Start()
 	if err != nil {
@@ -106,7 +107,7 @@ func TestFiftyProcessesStartAtOnce(t *testing.T) {
 		if f := c.Ready(t.Context()); f != nil {
 			t.Error(f)
 		}
-		if f := created(c, attempt("A", record.Content{})); f != nil {
+		if f := created(c, attemptFor("A", request.Content{})); f != nil {
 			t.Error(f)
 		}
 	})
@@ -120,7 +121,7 @@ func TestTokenExpiresUnderLoad(t *testing.T) {
 	begun := time.Now()
 	together(f.many(8), func(c *Client) {
 		for ; time.Since(begun) < 11*time.Second; <-time.After(5 * time.Millisecond) {
-			if f := created(c, attempt("A", record.Content{})); f != nil {
+			if f := created(c, attemptFor("A", request.Content{})); f != nil {
 				t.Error(f)
 			}
 		}
@@ -143,7 +144,7 @@ func TestEveryTokenRefusedForAMinute(t *testing.T) {
 	together(cs, func(c *Client) {
 		for time.Since(begun) < 2*time.Second {
 			c.Ready(t.Context())
-			if f := created(c, attempt("A", record.Content{})); f == nil || f.Kind != fault.Unauthorized {
+			if f := created(c, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Unauthorized {
 				t.Errorf("%+v", f)
 			}
 		}

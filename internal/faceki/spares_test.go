@@ -17,8 +17,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // counting is a server with its connections and create calls counted.
@@ -81,8 +82,8 @@ func (s *counting) idle() (n int) {
 }
 
 // within is an attempt that was granted now.
-func within(d time.Duration) record.Attempt {
-	a := attempt("A", record.Content{})
+func within(d time.Duration) attempt.Attempt {
+	a := attemptFor("A", request.Content{})
 	a.SendBy = time.Now().Add(d)
 	return a
 }
@@ -129,7 +130,7 @@ func TestDialThatCameTooLateServesTheNextCall(t *testing.T) {
 	if f == nil || f.Kind != fault.Interrupted || s.calls.Load() != 0 {
 		t.Fatalf("%+v, %d calls", f, s.calls.Load())
 	}
-	if f := created(c, attempt("A", record.Content{})); f != nil {
+	if f := created(c, attemptFor("A", request.Content{})); f != nil {
 		t.Fatal(f)
 	}
 	if n := s.made.Load(); n > 2 {
@@ -137,7 +138,7 @@ func TestDialThatCameTooLateServesTheNextCall(t *testing.T) {
 	}
 }
 
-func created(c *Client, a record.Attempt) *fault.Fault {
+func created(c *Client, a attempt.Attempt) *fault.Fault {
 	_, f := c.CreateLink(context.Background(), a)
 	return f
 }
@@ -193,13 +194,13 @@ func TestSpareThatTheServerClosed(t *testing.T) {
 			if f := c.Connect(t.Context()); f != nil {
 				t.Fatal(f)
 			}
-			if f := created(c, attempt("A", record.Content{})); f != nil {
+			if f := created(c, attemptFor("A", request.Content{})); f != nil {
 				t.Fatal(f)
 			}
 			before := s.calls.Load()
 			// A request that crosses the close is in doubt: on a busy machine it takes a moment.
 			eventually(t, c.spares.noneUsable, s.CloseClientConnections)
-			if f := created(c, attempt("A", record.Content{})); f != nil {
+			if f := created(c, attemptFor("A", request.Content{})); f != nil {
 				t.Fatalf("%+v", f)
 			}
 			if n := s.calls.Load() - before; n != 1 {
@@ -325,7 +326,7 @@ func TestConnect(t *testing.T) {
 	if n := s.calls.Load(); n != 0 {
 		t.Fatalf("%d calls", n)
 	}
-	if f := created(c, attempt("A", record.Content{})); f != nil || s.made.Load() != 3 {
+	if f := created(c, attemptFor("A", request.Content{})); f != nil || s.made.Load() != 3 {
 		t.Errorf("%+v on connection %d", f, s.made.Load())
 	}
 	s.Close()

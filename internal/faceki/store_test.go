@@ -12,7 +12,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // After a failover Redis' clock may be behind what was written before.
@@ -26,7 +27,7 @@ func TestRedisClockGoesBack(t *testing.T) {
 	} {
 		f.rdb.Del(t.Context(), key)
 		f.rdb.HSet(t.Context(), key, fields...)
-		if f := created(f.process(nil), attempt("A", record.Content{})); f != nil {
+		if f := created(f.process(nil), attemptFor("A", request.Content{})); f != nil {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -137,7 +138,7 @@ func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	m.SetTime(now)
 	cfg := config()
-	store := NewTokens(rdb, record.Keys{Account: "back"}, cfg)
+	store := NewTokens(rdb, keyspace.Keys{Account: "back"}, cfg)
 	claim := func() Claim {
 		t.Helper()
 		c, err := store.Claim(t.Context(), "me", time.Minute)

@@ -14,12 +14,12 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func create(t *testing.T, c *Client, want fault.Kind) *fault.Fault {
 	t.Helper()
-	_, f := c.CreateLink(t.Context(), attempt("A-1001", record.Content{ExpiryMinutes: 5}))
+	_, f := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{ExpiryMinutes: 5}))
 	if (f == nil) != (want == 0) || f != nil && f.Kind != want {
 		t.Helper()
 		t.Fatalf("%+v, want kind %d", f, want)
@@ -37,7 +37,7 @@ func TestOneTokenForManyCalls(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 50 {
 				wg.Go(func() {
-					if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil {
+					if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f != nil {
 						t.Error(f)
 					}
 				})
@@ -156,7 +156,7 @@ func TestCreateLinkDoesNotWaitForATokenThatIsNotDue(t *testing.T) {
 	create(t, c, 0)
 	sim.Revoke()
 	create(t, c, fault.Unauthorized)
-	a := attempt("A-1001", record.Content{})
+	a := attemptFor("A-1001", request.Content{})
 	a.SendBy = time.Now().Add(100 * time.Millisecond)
 	if _, f := c.CreateLink(t.Context(), a); f == nil || f.Kind != fault.Interrupted {
 		t.Errorf("%+v", f)
@@ -241,7 +241,7 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 		}
 		before := sim.State()
 		for range 2 {
-			_, f := c.CreateLink(t.Context(), attempt("A", record.Content{}))
+			_, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{}))
 			if f == nil || f.Kind != kind || f.Outcome() != fault.NoLink {
 				t.Errorf("%s: %+v", name, f)
 			}
@@ -331,7 +331,7 @@ func TestNoSecretInAnyFault(t *testing.T) {
 			c, _ := client(t, s.URL, func(c *Config) { c.Auth = auth })
 			asked := c.Ready(t.Context())
 			give(c, "t0k3n")
-			_, called := c.CreateLink(t.Context(), attempt("A-1001", record.Content{}))
+			_, called := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{}))
 			for _, f := range []*fault.Fault{asked, called} {
 				if f == nil {
 					t.Fatal("no fault")

@@ -14,7 +14,7 @@ import (
 	"unicode"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // answer is what came back for one request.
@@ -196,14 +196,14 @@ func statusKind(status int, faceki bool) fault.Kind {
 
 // created reads the answer to a create call: a link or a fault, or both where the link
 // is to be kept, as only its host is not allowed. renew says that the token was refused.
-func (c Config) created(a answer, ownWorkflow bool) (made record.Made, f *fault.Fault, renew bool) {
+func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault.Fault, renew bool) {
 	e := open(a.body)
 	v := judge(a.status, e, ownWorkflow)
 	if a.broken != 0 && a.status/100 == 2 {
 		v = verdict{a.broken, none, false} // never half an answer for a whole one
 	}
 	if v.kind != 0 {
-		return record.Made{}, v.fault(a), v.renew
+		return request.Link{}, v.fault(a), v.renew
 	}
 	made, host := c.link(a.status, e)
 	if made.LinkID != "" && host == "" {
@@ -215,7 +215,7 @@ func (c Config) created(a answer, ownWorkflow bool) (made record.Made, f *fault.
 		f.Detail += ", " + c.strange(a.private.line(host, maxSaid))
 	}
 	if c.Simulated || host == SimulatedHost {
-		made = record.Made{}
+		made = request.Link{}
 	}
 	return made, f, false
 }
@@ -250,22 +250,22 @@ func (v verdict) fault(a answer) *fault.Fault {
 }
 
 // link gives the link of a success, and its host where that alone is not allowed.
-func (c Config) link(status int, e envelope) (made record.Made, host string) {
+func (c Config) link(status int, e envelope) (made request.Link, host string) {
 	id, _ := text(e.data)
 	if (status != http.StatusOK && status != http.StatusCreated) || !e.success {
-		return record.Made{}, ""
+		return request.Link{}, ""
 	}
 	if !plain(id, maxLinkID) || !plain(e.url, maxURL) {
-		return record.Made{}, ""
+		return request.Link{}, ""
 	}
 	u, err := url.Parse(e.url)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
-		return record.Made{}, ""
+		return request.Link{}, ""
 	}
 	if !c.linkHost(u.Hostname()) {
 		host = u.Hostname()
 	}
-	return record.Made{LinkID: id, URL: e.url}, host
+	return request.Link{LinkID: id, URL: e.url}, host
 }
 
 // plain says whether s is of 1 to limit bytes, printable and without blanks.

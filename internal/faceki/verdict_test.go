@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func config() Config {
@@ -105,7 +105,7 @@ func TestVerdictOnEveryStatus(t *testing.T) {
 func checkVerdict(t *testing.T, status int, body string, kind fault.Kind, party fault.Party, outcome fault.Outcome) {
 	t.Helper()
 	made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
-	if f == nil || f.Kind != kind || f.Party() != party || f.Outcome() != outcome || made != (record.Made{}) {
+	if f == nil || f.Kind != kind || f.Party() != party || f.Outcome() != outcome || made != (request.Link{}) {
 		t.Fatalf("HTTP %d with %q: %+v", status, body, f)
 	}
 	if renew != (status == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP %d", status)) || strings.Contains(f.Detail, "code 0") {
@@ -221,7 +221,7 @@ func TestFirstKnownCodeDecides(t *testing.T) {
 }
 
 func TestSuccess(t *testing.T) {
-	want := record.Made{LinkID: "bdb2-77", URL: "https://apps.faceki.com/kycverify/bdb2-77"}
+	want := request.Link{LinkID: "bdb2-77", URL: "https://apps.faceki.com/kycverify/bdb2-77"}
 	for _, status := range []int{200, 201} {
 		for _, code := range []string{`0`, `"0"`, `0.0`, `0e0`} {
 			body := `{"responseCode":` + code + `,"data":"bdb2-77","url":"https://apps.faceki.com/kycverify/bdb2-77","more":[1]}`

@@ -39,8 +39,8 @@ func newTransport() *http.Transport {
 	}
 }
 
-// request is one request to FaceKi; the zero value of a field leaves it out.
-type request struct {
+// outgoing is one request to FaceKi; the zero value of a field leaves it out.
+type outgoing struct {
 	// connect gives the connection, which do gives back.
 	connect func(context.Context) (*conn, error)
 	sendBy  time.Time
@@ -54,7 +54,7 @@ type request struct {
 
 // do builds and sends every request of this package, once. The fault is nil
 // where a status came back.
-func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
+func (c *Client) do(ctx context.Context, r outgoing) (answer, *fault.Fault) {
 	sending := &sending{by: r.sendBy, now: c.spares.now}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaderField: func(string, []string) { sending.begun.Store(true) },
@@ -94,7 +94,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, *fault.Fault) {
 	return a, nil
 }
 
-func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
+func (c *Client) build(ctx context.Context, r outgoing) (*http.Request, error) {
 	var body io.Reader
 	if r.body != nil {
 		var buffer bytes.Buffer

@@ -22,9 +22,10 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -54,8 +55,8 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func attempt(id string, content record.Content) record.Attempt {
-	return record.NewAttempt(record.Record{ApplicationID: id, Content: content})
+func attemptFor(id string, content request.Content) attempt.Attempt {
+	return attempt.NewAttempt(request.Record{ApplicationID: id, Content: content})
 }
 
 // client talks to the base URL as to a simulator.
@@ -106,16 +107,16 @@ func server(t *testing.T, create http.HandlerFunc) *httptest.Server {
 
 func TestRequestsOnTheWire(t *testing.T) {
 	yes := true
-	full := record.Content{RedirectURL: "https://shop.example/done?a=1&b=<2>", ExpiryMinutes: 1440, DocumentOptional: &yes,
+	full := request.Content{RedirectURL: "https://shop.example/done?a=1&b=<2>", ExpiryMinutes: 1440, DocumentOptional: &yes,
 		WorkflowID: "wf-3", CallbackURL: "https://shop.example/hook", Metadata: json.RawMessage(`{"customer":"42"}`)}
 	for name, c := range map[string]struct {
 		change  func(*Config)
-		content record.Content
+		content request.Content
 	}{
-		"least":  {nil, record.Content{}},
+		"least":  {nil, request.Content{}},
 		"full":   {nil, full},
 		"string": {func(c *Config) { c.ExpiryType = ExpiryString }, full},
-		"legacy": {func(c *Config) { c.Auth, c.ClientID, c.BaseURL = AuthGet, "shop&7", c.BaseURL+"/prefix/" }, record.Content{ExpiryMinutes: 1}},
+		"legacy": {func(c *Config) { c.Auth, c.ClientID, c.BaseURL = AuthGet, "shop&7", c.BaseURL+"/prefix/" }, request.Content{ExpiryMinutes: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen strings.Builder
@@ -136,7 +137,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 			}))
 			defer s.Close()
 			kyc, _ := client(t, s.URL, c.change)
-			made, f := kyc.CreateLink(t.Context(), attempt("A-1001", c.content))
+			made, f := kyc.CreateLink(t.Context(), attemptFor("A-1001", c.content))
 			if f != nil || made.LinkID != "l1nk" {
 				t.Fatal(made, f)
 			}
@@ -152,7 +153,7 @@ func TestAByteOrderMarkBeforeTheAnswer(t *testing.T) {
 	}))
 	defer s.Close()
 	c, _ := client(t, s.URL, nil)
-	if made, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil || made.LinkID != "l1nk" {
+	if made, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f != nil || made.LinkID != "l1nk" {
 		t.Errorf("%+v, %v", made, f)
 	}
 }
@@ -165,17 +166,17 @@ func TestDefaultsAreSentAndTheirFaultsAreTheAccounts(t *testing.T) {
 		_, _ = io.WriteString(w, `{"responseCode":5001}`)
 	})
 	c, _ := client(t, s.URL, nil)
-	defaults := record.Defaults{ExpiryMinutes: 9, WorkflowID: "wf-default"}
+	defaults := request.Defaults{ExpiryMinutes: 9, WorkflowID: "wf-default"}
 	for _, content := range []struct {
-		given record.Content
+		given request.Content
 		kind  fault.Kind
 		sent  string
 	}{
-		{record.Content{}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
-		{record.Content{WorkflowID: "wf-own", ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
+		{request.Content{}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
+		{request.Content{WorkflowID: "wf-own", ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
 	} {
-		a := attempt("A", content.given)
-		a.Frozen = defaults
+		a := attemptFor("A", content.given)
+		a.Resolved = defaults
 		_, f := c.CreateLink(t.Context(), a)
 		if f == nil || f.Kind != content.kind || sent != content.sent {
 			t.Errorf("%+v after %s", f, sent)
@@ -208,8 +209,8 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := sim.State().LinkCalls
-		made, f := c.CreateLink(t.Context(), attempt(name, record.Content{}))
-		if f == nil || f.Kind != kind || made != (record.Made{}) {
+		made, f := c.CreateLink(t.Context(), attemptFor(name, request.Content{}))
+		if f == nil || f.Kind != kind || made != (request.Link{}) {
 			t.Errorf("%s: %+v", name, f)
 		}
 		if n := sim.State().LinkCalls - before; n != 1 {
@@ -219,7 +220,7 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 	if err := sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(3 * time.Second)}}}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, f := c.CreateLink(t.Context(), attempt("slow", record.Content{})); f == nil || f.Kind != fault.TooMany || f.RetryAfter != 3*time.Second {
+	if _, f := c.CreateLink(t.Context(), attemptFor("slow", request.Content{})); f == nil || f.Kind != fault.TooMany || f.RetryAfter != 3*time.Second {
 		t.Errorf("%+v", f)
 	}
 	if s := sim.State(); s.RedirectsFollowed != 0 || s.TokenRequests != 1 {
@@ -252,14 +253,14 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}))
 	defer s.Close()
 	c, now := client(t, s.URL, func(c *Config) { c.Auth = AuthGet })
-	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f != nil {
+	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f != nil {
 		t.Fatal(f)
 	}
-	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.Lost {
+	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Lost {
 		t.Fatal(f)
 	}
 	now.advance(2 * time.Hour)
-	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.TokenUnavailable {
+	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.TokenUnavailable {
 		t.Fatal(f)
 	}
 	mu.Lock()
@@ -272,7 +273,7 @@ func TestNothingIsSentTwice(t *testing.T) {
 func TestNotSent(t *testing.T) {
 	create := func(c *Client) *fault.Fault {
 		give(c, "t0k3n")
-		_, f := c.CreateLink(t.Context(), attempt("A", record.Content{}))
+		_, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{}))
 		return f
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -348,14 +349,14 @@ func TestCalledOff(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c, _ := client(t, s.URL, nil)
-	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Lost {
+	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Lost {
 		t.Errorf("after sending: %+v", f)
 	}
-	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Interrupted {
+	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Interrupted {
 		t.Errorf("before sending: %+v", f)
 	}
 	c, _ = client(t, s.URL, nil)
-	if _, f := c.CreateLink(ctx, attempt("A", record.Content{})); f == nil || f.Kind != fault.Interrupted {
+	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Interrupted {
 		t.Errorf("before a token: %+v", f)
 	}
 }
@@ -368,7 +369,7 @@ func TestBodyThatStops(t *testing.T) {
 		<-r.Context().Done()
 	})
 	c, _ := client(t, s.URL, func(c *Config) { c.Timeout = 100 * time.Millisecond })
-	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.TimedOut {
+	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.TimedOut {
 		t.Errorf("%+v", f)
 	}
 }
@@ -385,7 +386,7 @@ func TestSwitchedProtocolIsNotReadOn(t *testing.T) {
 		go func() { <-hold; _ = conn.Close() }()
 	})
 	c, _ := client(t, s.URL, nil)
-	if _, f := c.CreateLink(t.Context(), attempt("A", record.Content{})); f == nil || f.Kind != fault.Unreadable {
+	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Unreadable {
 		t.Errorf("%+v", f)
 	}
 }
@@ -412,7 +413,7 @@ func TestNoTextOfTheServerIsKept(t *testing.T) {
 	}()
 	for _, auth := range []string{AuthPost, AuthGet} {
 		c, _ := client(t, "http://"+l.Addr().String(), func(c *Config) { c.Auth = auth })
-		_, f := c.CreateLink(t.Context(), attempt("A-1001", record.Content{}))
+		_, f := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{}))
 		if f == nil || f.Kind != fault.TokenUnavailable || strings.Contains(f.Error(), "s3cr3t") || strings.Contains(f.Error(), "shop") {
 			t.Errorf("%s: %v", auth, f)
 		}

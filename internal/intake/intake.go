@@ -20,7 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -70,7 +70,7 @@ type Intake struct {
 	rdb      redis.UniversalClient
 	producer Producer
 	cfg      Config
-	keys     record.Keys
+	keys     keyspace.Keys
 	settles  *redis.Script
 	reads    *redis.Script
 
@@ -88,7 +88,7 @@ func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 		cfg.ClaimAfter = 15 * time.Second
 	}
 	return &Intake{
-		rdb: rdb, producer: producer, cfg: cfg, keys: record.Keys{Account: cfg.Account}, settles: redis.NewScript(settleLua), reads: redis.NewScript(readLua),
+		rdb: rdb, producer: producer, cfg: cfg, keys: keyspace.Keys{Account: cfg.Account}, settles: redis.NewScript(settleLua), reads: redis.NewScript(readLua),
 		kept: map[tasks.Lane][]entry{}, ids: map[string]bool{},
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kyclink/kyclink/internal/intake"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -34,7 +34,7 @@ type bench struct {
 	testing.TB
 	rdb     *redis.Client
 	account string
-	keys    record.Keys
+	keys    keyspace.Keys
 	client  *tasks.Client
 	logs    *observer.ObservedLogs
 	log     *zap.Logger
@@ -42,7 +42,7 @@ type bench struct {
 
 func newBench(t testing.TB) *bench {
 	b := &bench{TB: t, rdb: server.Client(t), account: redistest.Account()}
-	b.keys = record.Keys{Account: b.account}
+	b.keys = keyspace.Keys{Account: b.account}
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
 	core, logs := observer.New(zapcore.DebugLevel)
 	b.log, b.logs = zap.New(core), logs

@@ -10,11 +10,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Keys names the account's keys.
-func (l *Ledger) Keys() record.Keys { return l.keys }
+func (l *Ledger) Keys() keyspace.Keys { return l.keys }
 
 // Backlog is how many requests wait or are queued in each lane.
 type Backlog struct {
@@ -93,8 +94,8 @@ func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, w
 	var interactive, bulk, living *redis.IntCmd
 	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		fields = pipe.HMGet(ctx, l.keys.State(), "upstream", "waiting")
-		interactive = pipe.ZCard(ctx, l.keys.Queued(record.Interactive))
-		bulk = pipe.ZCard(ctx, l.keys.Queued(record.Bulk))
+		interactive = pipe.ZCard(ctx, l.keys.Queued(request.Interactive))
+		bulk = pipe.ZCard(ctx, l.keys.Queued(request.Bulk))
 		living = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), strconv.FormatInt(ahead, 10))
 		return nil
 	})
@@ -110,8 +111,8 @@ func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, w
 
 // RetryAt is when a request that had a fault may be called again; zero where that is
 // now, or where it is not queued.
-func (l *Ledger) RetryAt(ctx context.Context, lane record.Lane, applicationID string) (time.Time, error) {
-	var clock record.Clock
+func (l *Ledger) RetryAt(ctx context.Context, lane request.Lane, applicationID string) (time.Time, error) {
+	var clock keyspace.Clock
 	var score *redis.FloatCmd
 	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = l.keys.Clock(ctx, pipe)

@@ -12,49 +12,50 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Mark asks whether a turn may be called now, and where it may makes that known
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
-func (l *Ledger) Mark(ctx context.Context, ask record.Ask) (record.Answer, error) {
+func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	frozen, err := json.Marshal(ask.Defaults)
 	if err != nil {
-		return record.Answer{}, fmt.Errorf("encode the defaults: %w", err)
+		return attempt.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
 	ref := ask.Ref
 	reply, err := texts(l.commits.run(ctx, "mark", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
 		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
 		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
 	if err != nil {
-		return record.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
+		return attempt.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
-	answer := record.Answer{Verdict: record.Verdict(reply[0]), Reason: reply[3]}
+	answer := attempt.Answer{Admission: attempt.Admission(reply[0]), Reason: reply[3]}
 	answer.Probe = reply[0] == string(admission.Probe)
 	if answer.Probe || reply[0] == string(admission.Grant) {
-		answer.Verdict = record.Call
+		answer.Admission = attempt.Call
 	}
-	if answer.Verdict == "upstream" {
-		return record.Answer{}, l.upstreamError()
+	if answer.Admission == "upstream" {
+		return attempt.Answer{}, l.upstreamError()
 	}
 	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
-		return record.Answer{}, fmt.Errorf("mark %s: unexpected wait %q", ref.ApplicationID, reply[2])
+		return attempt.Answer{}, fmt.Errorf("mark %s: unexpected wait %q", ref.ApplicationID, reply[2])
 	}
 	if reply[1] == "" {
 		return answer, nil
 	}
-	r, err := record.Parse(ref.ApplicationID, []byte(reply[1]))
-	if _, ok := errors.AsType[*record.ContentError](err); ok {
-		return record.Answer{Verdict: record.Poisoned, Attempt: record.Attempt{Nonce: ask.Nonce}}, nil
+	r, err := request.Parse(ref.ApplicationID, []byte(reply[1]))
+	if _, ok := errors.AsType[*request.ContentError](err); ok {
+		return attempt.Answer{Admission: attempt.Quarantine, Attempt: attempt.Attempt{Nonce: ask.Nonce}}, nil
 	}
-	if answer.Verdict == record.Call {
+	if answer.Admission == attempt.Call {
 		l.names.Store(r.Batch, reply[4])
 	}
-	answer.Attempt = record.NewAttempt(r)
+	answer.Attempt = attempt.NewAttempt(r)
 	answer.Attempt.Nonce = ask.Nonce
-	if answer.Verdict == record.Kept {
+	if answer.Admission == attempt.Kept {
 		var now int64
 		if now, err = strconv.ParseInt(answer.Reason, 10, 64); err != nil {
 			return answer, fmt.Errorf("mark %s: unexpected time %q", ref.ApplicationID, answer.Reason)
@@ -91,7 +92,7 @@ func sign(f *fault.Fault) admission.Kind {
 // Trouble tells the gate of a connection or a token that could not be had for a
 // turn; chosen says that this process was told to connect. It gives whether the
 // gate is closed now, for this process' credentials at least.
-func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
+func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	kind := sign(f)
 	if chosen && kind == admission.Outage {
 		kind = admission.Unconnected
@@ -107,8 +108,8 @@ func (l *Ledger) Trouble(ctx context.Context, ref record.Ref, f *fault.Fault, ch
 // Created records the link that an attempt brought. A paid link is never thrown
 // away: it is taken from a superseded attempt as well, and where no run is open
 // it is kept beside the outcome. It returns the state that the request is in.
-func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made) (record.State, error) {
-	minutes := a.Content.With(a.Frozen).ExpiryMinutes
+func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error) {
+	minutes := a.Content.With(a.Resolved).ExpiryMinutes
 	askedAt := a.At
 	if !made.AskedAt.IsZero() {
 		askedAt = made.AskedAt
@@ -138,8 +139,8 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 			return "", l.upstreamError()
 		case "late", "gone":
 			return "", nil
-		case string(record.Created):
-			return record.Created, nil
+		case string(request.Created):
+			return request.Created, nil
 		}
 		// Another run has been opened meanwhile: this link ends that one.
 		if _, err := fmt.Sscanf(state, "run:%d", &run); err != nil {
@@ -151,13 +152,13 @@ func (l *Ledger) Created(ctx context.Context, a record.Attempt, made record.Made
 
 // Fault records that an attempt brought no link. It returns the state that the
 // request is in now, or "" where another attempt has taken its place.
-func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, next record.Next) (record.State, error) {
+func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error) {
 	e, err := l.event(ctx, a.Record, a.Now())
 	if err != nil {
 		return "", err
 	}
 	reason := f.Reason()
-	if next.Follows == record.Hold && f.Party() != fault.Person {
+	if next.Action == attempt.Hold && f.Party() != fault.Person {
 		reason = fault.UnknownOutcome // which is why it is held, and not tried again
 	}
 	why, err := because(reason, f.Error())
@@ -179,12 +180,12 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 	}
 	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
 		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), signs, f.RetryAfter.Milliseconds(),
-		string(next.Follows), f.Blames() && !a.Kept, f.Outcome() == fault.Unknown && kept == "", next.MaxSpent, next.Delay.Milliseconds(),
+		string(next.Action), f.Blames() && !a.Kept, f.Outcome() == fault.Unknown && kept == "", next.MaxCharged, next.Delay.Milliseconds(),
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate, kept))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
-	if state == string(record.Stale) {
+	if state == string(attempt.Stale) {
 		return "", nil
 	}
 	state, paused := strings.CutSuffix(state, " ")
@@ -192,7 +193,7 @@ func (l *Ledger) Fault(ctx context.Context, a record.Attempt, f *fault.Fault, ne
 		name, _ := l.batchName(ctx, a.Batch) // it is for a person's eyes only
 		l.cfg.RowsRefused(name, f.Error())
 	}
-	return record.State(state), nil
+	return request.State(state), nil
 }
 
 const deadMessage = "the process that called FaceKi ended before it had recorded an answer"
@@ -200,7 +201,7 @@ const deadMessage = "the process that called FaceKi ended before it had recorded
 // Hold holds a request whose attempt died with its process, for a person. It
 // returns the state that the request is in now, or "" where the attempt was
 // alive and another has taken its place.
-func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error) {
+func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := because(fault.UnknownOutcome, deadMessage)
 	if err != nil {
 		return "", err
@@ -217,21 +218,21 @@ func (l *Ledger) Hold(ctx context.Context, r record.Record) (record.State, error
 	// died was its process'.
 	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
 		r.Holder, "", l.cfg.Credential, 0, string(admission.None), 0,
-		string(record.Hold), false, true, 0, 0,
+		string(attempt.Hold), false, true, 0, 0,
 		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why, ""))
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}
-	if state == string(record.Stale) {
+	if state == string(attempt.Stale) {
 		return "", nil
 	}
-	return record.State(state), nil
+	return request.State(state), nil
 }
 
 const notAfterMessage = "its not_after passed before a link was made"
 
 // Expire ends a request whose not_after has passed, without a call.
-func (l *Ledger) Expire(ctx context.Context, r record.Record) (record.State, error) {
+func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := because(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
@@ -241,7 +242,7 @@ func (l *Ledger) Expire(ctx context.Context, r record.Record) (record.State, err
 
 // Cancel ends a request without a call. One that is being called stays in that
 // state until its call has an answer.
-func (l *Ledger) Cancel(ctx context.Context, r record.Record) (record.State, error) {
+func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := fields(field{"reason", string(fault.Cancelled)})
 	if err != nil {
 		return "", err
@@ -250,16 +251,16 @@ func (l *Ledger) Cancel(ctx context.Context, r record.Record) (record.State, err
 }
 
 // Drop cancels a request that is held; ok is false where it is not any more.
-func (l *Ledger) Drop(ctx context.Context, r record.Record) (ok bool, err error) {
+func (l *Ledger) Drop(ctx context.Context, r request.Record) (ok bool, err error) {
 	why, err := fields(field{"reason", string(fault.Cancelled)})
 	if err != nil {
 		return false, err
 	}
 	state, err := l.endRun(ctx, r, "X", why, strconv.Itoa(r.Attempts))
-	return state == record.Cancelled, err
+	return state == request.Cancelled, err
 }
 
-func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held string) (record.State, error) {
+func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held string) (request.State, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
@@ -273,17 +274,17 @@ func (l *Ledger) endRun(ctx context.Context, r record.Record, letter, why, held 
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
-	if state == string(record.Stale) {
+	if state == string(attempt.Stale) {
 		return "", nil
 	}
-	return record.State(state), nil
+	return request.State(state), nil
 }
 
 // Again starts a new run of a failed request, or lets a held one go on. It
 // returns the record as it is then; an interactive one is queued, and the
 // caller enqueues its task. A request that has a late link is created with it. ok
 // is false where nothing was changed.
-func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record, ok bool, err error) {
+func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
 	reply, err := l.again(ctx, r, event{})
 	if err == nil && reply[0] == "late" {
 		var e event
@@ -294,25 +295,25 @@ func (l *Ledger) Again(ctx context.Context, r record.Record) (now record.Record,
 	if err != nil {
 		return r, false, fmt.Errorf("retry %s: %w", r.ApplicationID, err)
 	}
-	if reply[2] == "" || r.State != record.Failed && r.State != record.Held {
+	if reply[2] == "" || r.State != request.Failed && r.State != request.Held {
 		return r, false, nil
 	}
-	now, err = record.Parse(r.ApplicationID, []byte(reply[1]))
+	now, err = request.Parse(r.ApplicationID, []byte(reply[1]))
 	return now, err == nil, err
 }
 
-func (l *Ledger) again(ctx context.Context, r record.Record, e event) ([]string, error) {
+func (l *Ledger) again(ctx context.Context, r request.Record, e event) ([]string, error) {
 	return l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
 		e.id, e.at, e.idJSON, e.head, e.tail).StringSlice()
 }
 
 // lateEvent is of the end of the run that a retry of r opens.
-func (l *Ledger) lateEvent(ctx context.Context, r record.Record) (event, error) {
+func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return event{}, err
 	}
-	if r.State == record.Failed {
+	if r.State == request.Failed {
 		r.Run++
 	}
 	return l.eventNow(ctx, r, now)
@@ -320,7 +321,7 @@ func (l *Ledger) lateEvent(ctx context.Context, r record.Record) (event, error) 
 
 // Pass leaves a turn to another process: it becomes the next one, whose task the
 // caller enqueues. ok is false where the turn stands for nothing any more.
-func (l *Ledger) Pass(ctx context.Context, ref record.Ref) (lane record.Lane, next record.Ref, ok bool, err error) {
+func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
 	reply, err := l.pass.Run(ctx, l.rdb, []string{l.keys.Tag()}, ref.ApplicationID, ref.Generation, ref.Run, ref.Turn).StringSlice()
 	if err != nil {
 		return "", next, false, fmt.Errorf("pass %s on: %w", ref.ApplicationID, err)
@@ -328,28 +329,28 @@ func (l *Ledger) Pass(ctx context.Context, ref record.Ref) (lane record.Lane, ne
 	if len(reply) == 0 {
 		return "", next, false, nil
 	}
-	next, err = record.ParseRef(reply[1])
-	return record.Lane(reply[0]), next, err == nil, err
+	next, err = request.ParseRef(reply[1])
+	return request.Lane(reply[0]), next, err == nil, err
 }
 
 // Feed makes waiting bulk requests queued, at most want.Most of them, while this
 // process leads. The caller enqueues the tasks of the turns that it gets.
-func (l *Ledger) Feed(ctx context.Context, want record.Feed) (record.Fed, error) {
+func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
 	values, err := l.feed.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load(), want.Lease.Milliseconds(),
 		want.AtLeast, want.AtMost, want.Ahead.Milliseconds(), want.Most).Slice()
 	if err != nil {
-		return record.Fed{}, fmt.Errorf("feed: %w", err)
+		return Fed{}, fmt.Errorf("feed: %w", err)
 	}
 	changed, _ := values[3].(int64)
 	reply := make([]string, len(values))
 	for i, v := range values {
 		reply[i] = fmt.Sprint(v)
 	}
-	fed := record.Fed{Leads: reply[0] == "lead"}
+	fed := Fed{Leads: reply[0] == "lead"}
 	n, errN := strconv.ParseFloat(reply[1], 64)
 	per, errPer := strconv.ParseFloat(reply[2], 64)
 	if errN != nil || errPer != nil || per == 0 {
-		return record.Fed{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
+		return Fed{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
 	}
 	fed.PerSecond = n / per * 1000
 	fed.Changes = reply[4 : 4+changed]
@@ -357,11 +358,11 @@ func (l *Ledger) Feed(ctx context.Context, want record.Feed) (record.Fed, error)
 	return fed, err
 }
 
-func parseRefs(texts []string) ([]record.Ref, error) {
-	refs := make([]record.Ref, len(texts))
+func parseRefs(texts []string) ([]request.Ref, error) {
+	refs := make([]request.Ref, len(texts))
 	for i, s := range texts {
 		var err error
-		if refs[i], err = record.ParseRef(s); err != nil {
+		if refs[i], err = request.ParseRef(s); err != nil {
 			return nil, err
 		}
 	}

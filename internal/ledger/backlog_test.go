@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -44,7 +44,7 @@ func TestBacklogIsExact(t *testing.T) {
 				b.steer("spring", ledger.ResumeBatch)
 			},
 			"sweep": func(*rapid.T) {
-				for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 					_, _, err := b.ledger.Overdue(t.Context(), lane, -time.Second)
 					b.must(err)
 				}
@@ -58,10 +58,10 @@ func TestBacklogIsExact(t *testing.T) {
 			},
 			"restore": func(rt *rapid.T) {
 				restored++
-				b.must(b.ledger.Restore(t.Context(), "spring", []record.Record{{
+				b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{{
 					ApplicationID: fmt.Sprintf("R-%d", restored), Generation: 1, Run: 1, Turn: 1, AcceptedAt: time.UnixMilli(1e12), ChangedAt: time.UnixMilli(1e12),
-					State: rapid.SampledFrom([]record.State{record.Waiting, record.Queued, record.Calling}).Draw(rt, "state"),
-					Lane:  rapid.SampledFrom([]record.Lane{record.Interactive, record.Bulk}).Draw(rt, "lane"),
+					State: rapid.SampledFrom([]request.State{request.Waiting, request.Queued, request.Calling}).Draw(rt, "state"),
+					Lane:  rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
 				}}))
 			},
 		}
@@ -86,14 +86,14 @@ func (b *bench) expectBacklog() {
 	waiting := map[int]int{}
 	for _, r := range b.records() {
 		switch {
-		case r.State == record.Waiting && r.Lane == record.Interactive:
+		case r.State == request.Waiting && r.Lane == request.Interactive:
 			b.t.Fatalf("nothing feeds %+v", r)
-		case r.State == record.Waiting:
+		case r.State == request.Waiting:
 			waiting[r.Batch]++
 			want.Bulk++
-		case r.State == record.Queued && r.Lane == record.Bulk:
+		case r.State == request.Queued && r.Lane == request.Bulk:
 			want.Bulk++
-		case r.State == record.Queued:
+		case r.State == request.Queued:
 			want.Interactive++
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -49,7 +49,7 @@ const (
 
 // Erased counts, beside the states, the requests of a batch that are not kept
 // any more.
-const Erased record.State = "erased"
+const Erased request.State = "erased"
 
 // Batch is a batch as its counters tell it.
 type Batch struct {
@@ -58,10 +58,10 @@ type Batch struct {
 	// Rows is all of Counts and Joined.
 	Rows int `json:"rows"`
 	// Joined is how many rows are requests that were asked for elsewhere before.
-	Joined int                  `json:"joined"`
-	Counts map[record.State]int `json:"counts"` // all states, and Erased
+	Joined int                   `json:"joined"`
+	Counts map[request.State]int `json:"counts"` // all states, and Erased
 	// JoinedCounts are the states of the requests that Joined rows ask for.
-	JoinedCounts map[record.State]int `json:"joined_counts"`
+	JoinedCounts map[request.State]int `json:"joined_counts"`
 	// PossibleDuplicates counts, over all generations, and never falls.
 	PossibleDuplicates int `json:"possible_duplicates"`
 	// Throughput is the batch's ends a second that calls brought, over the last
@@ -90,13 +90,13 @@ func (b Batch) Over() bool {
 	return b.Open() == 0 || b.Status == BatchCancelled && b.Own() == 0
 }
 
-func open(counts map[record.State]int) int {
-	return counts[record.Waiting] + counts[record.Queued] + counts[record.Calling]
+func open(counts map[request.State]int) int {
+	return counts[request.Waiting] + counts[request.Queued] + counts[request.Calling]
 }
 
 // joins adds the states of the rows that joined. It may find some that came since the
 // batch was read.
-func (b Batch) joins(counts map[record.State]int) Batch {
+func (b Batch) joins(counts map[request.State]int) Batch {
 	b.Rows -= b.Joined
 	b.JoinedCounts, b.Joined = counts, 0
 	for _, n := range counts {
@@ -112,7 +112,7 @@ func (b Batch) joins(counts map[record.State]int) Batch {
 // parseBatch reads a batch's hash. Throughput, ETA and the states of joined rows are
 // left zero.
 func parseBatch(number int, hash map[string]string) (Batch, error) {
-	b := Batch{Number: number, Batch: hash["name"], Counts: map[record.State]int{}, JoinedCounts: noStates()}
+	b := Batch{Number: number, Batch: hash["name"], Counts: map[request.State]int{}, JoinedCounts: noStates()}
 	var failed error
 	count := func(field string) int {
 		if hash[field] == "" {
@@ -124,7 +124,7 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 		}
 		return n
 	}
-	for _, state := range append(record.States[:], Erased) {
+	for _, state := range append(request.States[:], Erased) {
 		b.Counts[state] = count(string(state))
 		b.Rows += b.Counts[state]
 	}

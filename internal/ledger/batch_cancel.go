@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 const (
@@ -145,7 +146,7 @@ func orderIDs(chunk string) []string {
 // rest ends what may be in no chunk: an import that was broken off accepts rows
 // before it writes the chunk that has them all. They are to be fed, or were.
 func (w *calloff) rest(ctx context.Context) error {
-	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		for cursor := uint64(0); ; {
 			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", sweepPage).Result()
 			if err != nil {
@@ -215,7 +216,7 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	for i, id := range ids {
 		keys[i] = w.keys.Record(id)
 	}
-	var clock record.Clock
+	var clock keyspace.Clock
 	var values *redis.SliceCmd
 	if _, err := w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock, values = w.keys.Clock(ctx, pipe), pipe.MGet(ctx, keys...)
@@ -258,7 +259,7 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	return int(n), again, nil
 }
 
-func (w *calloff) row(args []any, r record.Record) ([]any, error) {
+func (w *calloff) row(args []any, r request.Record) ([]any, error) {
 	idJSON, err := json.Marshal(r.ApplicationID)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", r.ApplicationID, err)

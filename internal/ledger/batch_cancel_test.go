@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -16,14 +17,14 @@ func TestACancelLooksAgain(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("spring", rows(1, 60))
 	refs := b.feedUpTo(b.ledger, 20).Refs
-	failing, succeeding := b.mark(b.ledger, refs[0], record.Call), b.mark(b.ledger, refs[1], record.Call)
+	failing, succeeding := b.mark(b.ledger, refs[0], attempt.Call), b.mark(b.ledger, refs[1], attempt.Call)
 	b.steer("spring", ledger.CancelBatch)
 	seen := false
 	canceller := b.overtaken("mget", func() {
 		seen = true
 		_, err := b.ledger.Cancel(t.Context(), b.record(refs[2].ApplicationID))
 		b.must(err)
-		b.fault(failing.ApplicationID, fault.BadRequest, record.Fail)
+		b.fault(failing.ApplicationID, fault.BadRequest, attempt.Fail)
 		_, _, err = b.ledger.Again(t.Context(), b.record(failing.ApplicationID))
 		b.must(err)
 		_, err = b.ledger.Created(t.Context(), succeeding, link)
@@ -32,7 +33,7 @@ func TestACancelLooksAgain(t *testing.T) {
 		b.must(err)
 	})
 	b.must(canceller.CallOff(t.Context(), b.number("spring"), func(int) {}))
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 60})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 60})
 	events, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
 	b.must(err)
 	distinct := map[string]bool{}
@@ -81,7 +82,7 @@ func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
 	}
 	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("R-2"), 0, "1").Err())
 	b.must(b.ledger.CallOff(t.Context(), 1, func(int) {}))
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 5})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 5})
 }
 
 // Chunks that an import never wrote hide none of those after them.
@@ -92,5 +93,5 @@ func TestACancelReachesChunksAfterGaps(t *testing.T) {
 	b.must(b.rdb.HDel(t.Context(), b.keys.Order(1), "1").Err())
 	b.must(b.rdb.HSet(t.Context(), b.keys.Batch(1), "last", 70).Err())
 	b.callOff("spring")
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 200})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 200})
 }

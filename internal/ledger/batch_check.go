@@ -12,13 +12,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Check is a batch's counters beside what its rows say.
 type Check struct {
 	Batch   Batch // as its counters tell it
-	Counted map[record.State]int
+	Counted map[request.State]int
 	Joined  int
 	// PossibleDuplicates is what the records say, which is less than the counter
 	// where requests were erased.
@@ -35,7 +36,7 @@ func (c Check) Differs() map[string]int {
 			differs[what] = more
 		}
 	}
-	for _, state := range record.States {
+	for _, state := range request.States {
 		add(string(state), c.Batch.Counts[state]-c.Counted[state])
 	}
 	add("joined", c.Batch.Joined-c.Joined)
@@ -121,12 +122,12 @@ func (n *count) run(ctx context.Context) (Check, error) {
 	if err != nil {
 		return Check{}, err
 	}
-	c := Check{Batch: b, Counted: map[record.State]int{}, Joined: n.joined}
+	c := Check{Batch: b, Counted: map[request.State]int{}, Joined: n.joined}
 	if !n.ordered {
 		c.Joined = b.Joined
 	}
 	for _, r := range n.rows {
-		if state := record.StateOf(r.state); state != "" {
+		if state := request.StateOf(r.state); state != "" {
 			c.Counted[state]++
 			c.PossibleDuplicates += int(r.dups)
 		}
@@ -149,7 +150,7 @@ func (n *count) all(ctx context.Context) error {
 				return fmt.Errorf("batch %d: chunk %d of its order does not say how many rows joined", n.batch, c.number)
 			}
 			n.joined += joined
-			for _, line := range record.Lines(c.text) {
+			for _, line := range batch.ParseChunk(c.text) {
 				if line.ApplicationID != "" {
 					ids = append(ids, line.ApplicationID)
 				}
@@ -173,7 +174,7 @@ func (n *count) read(ctx context.Context, ids []string) ([]counted, error) {
 	headers := make([]*redis.StringCmd, len(ids))
 	if _, err := n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
-			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, record.HeaderLen-1)
+			headers[i] = pipe.GetRange(ctx, n.keys.Record(id), 0, request.HeaderLen-1)
 		}
 		return nil
 	}); err != nil && len(ids) > 0 {
@@ -193,7 +194,7 @@ func (n *count) understand(ctx context.Context, ids, headers []string) ([]counte
 		if headers[i] == "" {
 			continue
 		}
-		r, err := record.Parse(id, []byte(headers[i]))
+		r, err := request.Parse(id, []byte(headers[i]))
 		if err != nil {
 			return nil, err
 		}
@@ -202,11 +203,11 @@ func (n *count) understand(ctx context.Context, ids, headers []string) ([]counte
 		}
 		rows[i].state, rows[i].dups = headers[i][1], uint32(r.PossibleDuplicates) //nolint:gosec // four digits
 		for generation := 1; generation < r.Generation; generation++ {
-			old, err := n.rdb.GetRange(ctx, n.keys.Old(id, generation), 0, record.HeaderLen-1).Result()
+			old, err := n.rdb.GetRange(ctx, n.keys.Old(id, generation), 0, request.HeaderLen-1).Result()
 			if err != nil {
 				return nil, fmt.Errorf("read generation %d of %s: %w", generation, id, err)
 			}
-			if r, err := record.Parse(id, []byte(old)); err == nil { // else it is not kept
+			if r, err := request.Parse(id, []byte(old)); err == nil { // else it is not kept
 				rows[i].dups += uint32(r.PossibleDuplicates) //nolint:gosec // four digits
 			}
 		}

@@ -11,9 +11,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -31,7 +32,7 @@ func (b *bench) drain(ctx context.Context, steps *atomic.Int64) {
 	}
 }
 
-func (b *bench) step(ref record.Ref, n int) {
+func (b *bench) step(ref request.Ref, n int) {
 	b.t.Helper()
 	if n%13 == 0 {
 		_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: ref.ApplicationID})
@@ -39,16 +40,16 @@ func (b *bench) step(ref record.Ref, n int) {
 		ref = b.record(ref.ApplicationID).Ref()
 	} else if n%7 == 0 {
 		b.steer("spring", ledger.PauseBatch)
-		b.mark(b.ledger, ref, record.Paused)
+		b.mark(b.ledger, ref, attempt.Paused)
 		b.steer("spring", ledger.ResumeBatch)
 		return
 	}
-	a := b.mark(b.ledger, ref, record.Call)
+	a := b.mark(b.ledger, ref, attempt.Call)
 	switch n % 5 {
 	case 0:
-		b.fault(ref.ApplicationID, fault.Unusable, record.Hold)
+		b.fault(ref.ApplicationID, fault.Unusable, attempt.Hold)
 	case 1:
-		b.fault(ref.ApplicationID, fault.BadRequest, record.Fail)
+		b.fault(ref.ApplicationID, fault.BadRequest, attempt.Fail)
 		_, _, err := b.ledger.Again(b.t.Context(), b.record(ref.ApplicationID))
 		b.must(err)
 	default:
@@ -139,8 +140,8 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 func TestPossibleDuplicatesOfABatch(t *testing.T) {
 	b, a := started(t)
 	for n := range 3 {
-		b.fault("A-1", fault.ServerError, record.Retry)
-		a = b.mark(b.ledger, a.Ref(), record.Call)
+		b.fault("A-1", fault.ServerError, attempt.Retry)
+		a = b.mark(b.ledger, a.Ref(), attempt.Call)
 		if got := b.batch("spring").PossibleDuplicates; got != n+1 {
 			t.Errorf("%d are counted after %d", got, n+1)
 		}
@@ -213,8 +214,8 @@ func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
 	b.enqueueAll("spring", rows(1, 10))
 	refs := b.feed()
 	fault := func() {
-		b.mark(b.ledger, refs[0], record.Call)
-		b.fault(refs[0].ApplicationID, fault.Lost, record.Retry)
+		b.mark(b.ledger, refs[0], attempt.Call)
+		b.fault(refs[0].ApplicationID, fault.Lost, attempt.Retry)
 		refs = refs[1:]
 	}
 	other := redis.NewClient(b.rdb.Options())

@@ -8,7 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // sets are where requests are that moved: each is queued, called, about to be fed
@@ -51,7 +52,7 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 	if n.after, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
 		return s, err
 	}
-	for _, lane := range []record.Lane{record.Bulk, record.Interactive} {
+	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		queued, err := pages(func(from int64) ([]string, error) {
 			return n.rdb.ZRangeByScore(ctx, n.keys.Queued(lane), &redis.ZRangeBy{Min: after, Max: "+inf", Offset: from, Count: movedPage}).Result()
 		})
@@ -106,7 +107,7 @@ func (s sets) ids() []string {
 		ids = append(ids, id)
 	}
 	for _, call := range s.calls {
-		ids = append(ids, record.CallOf(call))
+		ids = append(ids, attempt.CallOf(call))
 	}
 	ids = append(ids, slices.Concat(s.queued...)...)
 	slices.Sort(ids)

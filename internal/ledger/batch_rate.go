@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 // recentMost and recentFor are of how many events, and how old at most,
@@ -28,7 +28,7 @@ type recentEnds struct {
 }
 
 func (l *Ledger) recentEnds(ctx context.Context) (r recentEnds, err error) {
-	var clock record.Clock
+	var clock keyspace.Clock
 	var events *redis.XMessageSliceCmd
 	if _, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = l.keys.Clock(ctx, pipe)

@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -95,8 +96,8 @@ func (b *bench) markPaused(id string) {
 	b.steer("spring", ledger.PauseBatch)
 	if known {
 		answer := b.tryMark(b.another(), before.Ref())
-		if paused := answer.Verdict == record.Paused; paused != (before.State == record.Queued) {
-			b.t.Errorf("%s: %s", before.State, answer.Verdict)
+		if paused := answer.Admission == attempt.Paused; paused != (before.State == request.Queued) {
+			b.t.Errorf("%s: %s", before.State, answer.Admission)
 		}
 	}
 	if len(b.feed()) > 0 {
@@ -105,7 +106,7 @@ func (b *bench) markPaused(id string) {
 	b.steer("spring", ledger.ResumeBatch)
 }
 
-func (b *bench) expectBatch(name string, status ledger.BatchStatus, counts map[record.State]int) {
+func (b *bench) expectBatch(name string, status ledger.BatchStatus, counts map[request.State]int) {
 	b.t.Helper()
 	got := b.batch(name)
 	for state, n := range got.Counts {
@@ -122,16 +123,16 @@ func (b *bench) expectBatch(name string, status ledger.BatchStatus, counts map[r
 func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	b := newBench(t)
 	b.enqueueAll("spring", rows(1, 300))
-	b.expectBatch("spring", ledger.BatchRunning, map[record.State]int{record.Waiting: 300})
+	b.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Waiting: 300})
 	refs := b.feedUpTo(b.ledger, 150).Refs
-	called := b.mark(b.ledger, refs[0], record.Call)
+	called := b.mark(b.ledger, refs[0], attempt.Call)
 	b.steer("spring", ledger.PauseBatch)
 	b.steer("spring", ledger.PauseBatch)
 	for _, ref := range refs[1:100] {
-		b.mark(b.ledger, ref, record.Paused)
-		b.mark(b.ledger, ref, record.Stale)
+		b.mark(b.ledger, ref, attempt.Paused)
+		b.mark(b.ledger, ref, attempt.Stale)
 	}
-	b.expectBatch("spring", ledger.BatchPaused, map[record.State]int{record.Waiting: 249, record.Queued: 50, record.Calling: 1})
+	b.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 249, request.Queued: 50, request.Calling: 1})
 	if fed := b.feed(); len(fed) != 0 {
 		t.Errorf("%d were fed", len(fed))
 	}
@@ -142,7 +143,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-300"})
 	b.must(err)
 	promoted, _ := b.get("R-300")
-	b.mark(b.ledger, promoted.Ref(), record.Call)
+	b.mark(b.ledger, promoted.Ref(), attempt.Call)
 
 	b.steer("spring", ledger.ResumeBatch)
 	fed := b.feedUpTo(b.ledger, 150).Refs
@@ -155,39 +156,39 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 			t.Errorf("%s came before what was put back", ref.ApplicationID)
 		}
 	}
-	b.mark(b.ledger, fed[0], record.Call)
+	b.mark(b.ledger, fed[0], attempt.Call)
 	b.feed()
-	b.expectBatch("spring", ledger.BatchRunning, map[record.State]int{record.Queued: 297, record.Calling: 2, record.Created: 1})
+	b.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Queued: 297, request.Calling: 2, request.Created: 1})
 }
 
 // A fault's pause goes on while the batch is paused: whoever resumes it does not
 // call at once what was to wait.
 func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
 	b, a := started(t)
-	_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8, Delay: time.Hour})
+	_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
 	b.must(err)
 	b.steer("spring", ledger.PauseBatch)
-	b.mark(b.ledger, a.Ref(), record.Early)
-	b.expectBatch("spring", ledger.BatchPaused, map[record.State]int{record.Queued: 1})
+	b.mark(b.ledger, a.Ref(), attempt.Early)
+	b.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Queued: 1})
 }
 
 // cancellable is a batch of 400: one created, one failed, one held, two being
 // called, 145 queued and 250 waiting; and one that joined it.
-func cancellable(t *testing.T) (*bench, []record.Attempt) {
+func cancellable(t *testing.T) (*bench, []attempt.Attempt) {
 	b := newBench(t)
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-401"})
 	b.must(err)
 	b.enqueueAll("spring", rows(1, 401))
-	var calls []record.Attempt
+	var calls []attempt.Attempt
 	for _, ref := range b.feedUpTo(b.ledger, 150).Refs[:5] {
-		calls = append(calls, b.mark(b.ledger, ref, record.Call))
+		calls = append(calls, b.mark(b.ledger, ref, attempt.Call))
 	}
 	_, err = b.ledger.Created(t.Context(), calls[0], link)
 	b.must(err)
-	b.fault(calls[1].ApplicationID, fault.BadRequest, record.Fail)
-	b.fault(calls[2].ApplicationID, fault.Unusable, record.Hold)
-	b.expectBatch("spring", ledger.BatchRunning, map[record.State]int{
-		record.Created: 1, record.Failed: 1, record.Held: 1, record.Calling: 2, record.Queued: 145, record.Waiting: 250})
+	b.fault(calls[1].ApplicationID, fault.BadRequest, attempt.Fail)
+	b.fault(calls[2].ApplicationID, fault.Unusable, attempt.Hold)
+	b.expectBatch("spring", ledger.BatchRunning, map[request.State]int{
+		request.Created: 1, request.Failed: 1, request.Held: 1, request.Calling: 2, request.Queued: 145, request.Waiting: 250})
 	return b, calls[3:]
 }
 
@@ -200,7 +201,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if fed := b.feed(); len(fed) != 0 {
 		t.Errorf("%d were fed", len(fed))
 	}
-	b.mark(b.ledger, next.Ref(), record.CancelNext)
+	b.mark(b.ledger, next.Ref(), attempt.Cancel)
 	err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(rows(402, 410)), func(r tasks.Result) { t.Error(r) })
 	if over, ok := errors.AsType[*tasks.CancelledError](err); !ok || over.Batch != "spring" {
 		t.Errorf("rows are added to a cancelled batch: %v", err)
@@ -213,23 +214,23 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if total != 396 || b.events()-events != 396 {
 		t.Errorf("%d ended, with %d events", total, b.events()-events)
 	}
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{
-		record.Created: 1, record.Failed: 1, record.Calling: 2, record.Cancelled: 396})
-	if joined, _ := b.get("R-401"); joined.State != record.Queued {
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{
+		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
+	if joined, _ := b.get("R-401"); joined.State != request.Queued {
 		t.Errorf("one that joined is %s", joined.State)
 	}
-	if state, err := b.ledger.Created(t.Context(), calls[0], record.Made{LinkID: "link-2", URL: "https://simulator.invalid/2"}); err != nil || state != record.Created {
+	if state, err := b.ledger.Created(t.Context(), calls[0], request.Link{LinkID: "link-2", URL: "https://simulator.invalid/2"}); err != nil || state != request.Created {
 		t.Errorf("%s, %v", state, err)
 	}
-	b.fault(calls[1].ApplicationID, fault.ServerError, record.Retry)
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Created: 2, record.Failed: 1, record.Cancelled: 397})
+	b.fault(calls[1].ApplicationID, fault.ServerError, attempt.Retry)
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Created: 2, request.Failed: 1, request.Cancelled: 397})
 	if far, err := b.ledger.Cancelling(t.Context()); err != nil || len(far) != 0 {
 		t.Errorf("%v, %v", far, err)
 	}
 
 	// A single request of it can be tried again.
 	r, _ := b.get("R-2")
-	if r.State != record.Failed {
+	if r.State != request.Failed {
 		t.Fatalf("R-2 is %s", r.State)
 	}
 	_, ok, err := b.ledger.Again(t.Context(), r)
@@ -239,9 +240,9 @@ func TestACancelledBatchEnds(t *testing.T) {
 	}
 	b.steer("spring", ledger.ResumeBatch) // which is refused
 	b.steer("spring", ledger.PauseBatch)
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Created: 2, record.Queued: 1, record.Cancelled: 397})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Created: 2, request.Queued: 1, request.Cancelled: 397})
 	again, _ := b.get("R-2")
-	b.mark(b.ledger, again.Ref(), record.Call)
+	b.mark(b.ledger, again.Ref(), attempt.Call)
 }
 
 // Broken off after each of its steps in turn, and done by two side by side.
@@ -262,9 +263,9 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 		go func() { done <- b.ledger.CallOff(context.WithoutCancel(t.Context()), b.number("spring"), func(int) {}) }()
 	}
 	b.must(errors.Join(<-done, <-done))
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{
-		record.Created: 1, record.Failed: 1, record.Calling: 2, record.Cancelled: 396})
-	b.expectBatch("other", ledger.BatchRunning, map[record.State]int{record.Waiting: 10})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{
+		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
+	b.expectBatch("other", ledger.BatchRunning, map[request.State]int{request.Waiting: 10})
 	if got := b.events() - before; got != 396 {
 		t.Errorf("%d events", got)
 	}
@@ -284,7 +285,7 @@ func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
 	}
 	b.feedUpTo(b.ledger, 40)
 	b.callOff("spring")
-	b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 500})
+	b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 500})
 }
 
 // Each running batch gets its share of the room, whatever its size.
@@ -323,17 +324,17 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	}
 
 	// A retry comes before the rest of its batch.
-	a := b.mark(b.ledger, b.record("R-1").Ref(), record.Call)
-	b.fault(a.ApplicationID, fault.BadRequest, record.Fail)
+	a := b.mark(b.ledger, b.record("R-1").Ref(), attempt.Call)
+	b.fault(a.ApplicationID, fault.BadRequest, attempt.Fail)
 	_, _, err := b.ledger.Again(t.Context(), b.record("R-1"))
 	b.must(err)
-	if refs := b.feedUpTo(b.ledger, 115).Refs; !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1" }) {
+	if refs := b.feedUpTo(b.ledger, 115).Refs; !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1" }) {
 		t.Errorf("the retry is not among %v", refs)
 	}
 	b.expectCounters()
 }
 
-func (b *bench) record(id string) record.Record {
+func (b *bench) record(id string) request.Record {
 	b.t.Helper()
 	r, ok := b.get(id)
 	if !ok {
@@ -347,7 +348,7 @@ func TestBatchesAreListedWithTheirPace(t *testing.T) {
 	b.enqueueAll("spring", rows(1, 20))
 	b.enqueueAll("autumn", rows(101, 103))
 	for _, ref := range b.feed() {
-		if a := b.mark(b.ledger, ref, record.Call); a.Batch == 1 && ref.ApplicationID != "R-20" {
+		if a := b.mark(b.ledger, ref, attempt.Call); a.Batch == 1 && ref.ApplicationID != "R-20" {
 			_, err := b.ledger.Created(t.Context(), a, link)
 			b.must(err)
 		}

@@ -4,10 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -30,16 +31,16 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		}
 	})
 	t.Run("a pause after a fault", func(t *testing.T) {
-		var ref record.Ref
+		var ref request.Ref
 		b := back(t, func(b *bench) {
 			b.importRow("A-1")
-			a := b.mark(b.ledger, b.feed()[0], record.Call)
+			a := b.mark(b.ledger, b.feed()[0], attempt.Call)
 			ref = a.Ref()
-			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8, Delay: time.Minute})
+			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
 			b.must(err)
-			b.mark(b.ledger, ref, record.Early)
+			b.mark(b.ledger, ref, attempt.Early)
 		})
-		b.mark(b.ledger, ref, record.Call)
+		b.mark(b.ledger, ref, attempt.Call)
 	})
 	t.Run("a turn whose task is missing", func(t *testing.T) {
 		b := back(t, func(b *bench) {
@@ -47,7 +48,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			b.must(err)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Millisecond)
+			refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Millisecond)
 			b.must(err)
 			if len(refs) == 1 {
 				break
@@ -58,13 +59,13 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		}
 	})
 	t.Run("a call that Redis forgot the end of", func(t *testing.T) {
-		var ref record.Ref
+		var ref request.Ref
 		b := back(t, func(b *bench) {
 			b.importRow("A-1")
-			ref = b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+			ref = b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
 		})
 		b.must(b.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
-		b.mark(b.another(), ref, record.Call)
+		b.mark(b.another(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
 		b := back(t, func(b *bench) {
@@ -83,10 +84,10 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		}
 	})
 	t.Run("a process that died", func(t *testing.T) {
-		var ref record.Ref
+		var ref request.Ref
 		b := back(t, func(b *bench) {
 			b.importRow("A-1")
-			ref = b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+			ref = b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
 			b.must(b.ledger.Beat(t.Context(), []string{ref.String()}))
 		})
 		judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Second})
@@ -119,7 +120,7 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	b.must(err)
 	look := func() (requests, deliveries int) {
-		refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Minute)
+		refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
 		b.must(err)
 		stalled, _, err := b.ledger.StalledDeliveries(t.Context(), time.Minute)
 		b.must(err)
@@ -145,7 +146,7 @@ func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	b := newBenchAt(t, own)
 	const dead = 200 * time.Millisecond
 	b.importRow("A-1")
-	ref := b.mark(b.ledger, b.feed()[0], record.Call).Ref()
+	ref := b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
 	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: dead})
 	b.must(judge.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
@@ -158,7 +159,7 @@ func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	if b.must(err); len(turns) > 0 {
 		t.Errorf("%v is lost", turns)
 	}
-	b.mark(judge, ref, record.Busy)
+	b.mark(judge, ref, attempt.Busy)
 	alive, err := judge.Handlers(t.Context())
 	if b.must(err); len(alive) > 0 && !alive[ref.String()] {
 		t.Error("its handler is dead")

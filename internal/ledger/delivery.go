@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -46,7 +46,7 @@ func newCallbacks(script func(lua string) *redis.Script) callbacks {
 // and gives those that are to be tried: not what was delivered, and what was given
 // up only where it is published again. It may be repeated. Give it up to a hundred
 // events at a time.
-func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]record.Dispatch, error) {
+func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]delivery.Task, error) {
 	args := make([]any, 0, 6*len(events))
 	for _, e := range events {
 		body, err := json.Marshal(e)
@@ -59,16 +59,16 @@ func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]re
 	if err != nil {
 		return nil, fmt.Errorf("open the deliveries of %d events: %w", len(events), err)
 	}
-	var open []record.Dispatch
+	var open []delivery.Task
 	for i, e := range events {
-		d := record.Dispatch{EventID: e.ID, ApplicationID: e.Data.ApplicationID, Host: reply[3*i+1]}
-		switch status := record.DeliveryStatus(reply[3*i]); {
-		case status == record.GivenUp && e.Replay:
+		d := delivery.Task{EventID: e.ID, ApplicationID: e.Data.ApplicationID, Host: reply[3*i+1]}
+		switch status := delivery.Status(reply[3*i]); {
+		case status == delivery.GivenUp && e.Replay:
 			if d.Again, err = strconv.Atoi(reply[3*i+2]); err != nil {
 				return nil, fmt.Errorf("delivery of %s: %w", e.ID, err)
 			}
 			open = append(open, d)
-		case status == record.Pending:
+		case status == delivery.Pending:
 			open = append(open, d)
 		}
 	}
@@ -77,8 +77,8 @@ func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]re
 
 // BeginDelivery counts an attempt and gives what is to be sent; ok is false where
 // nothing is to be sent any more. One that was given up is taken up again where
-// [record.Dispatch].Again says so.
-func (l *Ledger) BeginDelivery(ctx context.Context, of record.Dispatch) (d record.Delivery, ok bool, err error) {
+// [delivery.Task].Again says so.
+func (l *Ledger) BeginDelivery(ctx context.Context, of delivery.Task) (d delivery.Delivery, ok bool, err error) {
 	again := ""
 	if of.Again > 0 {
 		again = strconv.Itoa(of.Again)
@@ -101,7 +101,7 @@ func (l *Ledger) BeginDelivery(ctx context.Context, of record.Dispatch) (d recor
 // EndDelivery records what came of an attempt, and gives the delivery's status
 // then; empty where it was erased meanwhile. again is after how long it is tried
 // again where it was not taken; it is given up where that is 0.
-func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Reply, again time.Duration) (record.DeliveryStatus, error) {
+func (l *Ledger) EndDelivery(ctx context.Context, d delivery.Delivery, r delivery.Reply, again time.Duration) (delivery.Status, error) {
 	what := "again"
 	switch {
 	case r.Taken():
@@ -116,27 +116,27 @@ func (l *Ledger) EndDelivery(ctx context.Context, d record.Delivery, r record.Re
 	if err != nil {
 		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
 	}
-	return record.DeliveryStatus(status), nil
+	return delivery.Status(status), nil
 }
 
 // StalledDeliveries names pending deliveries that nobody has tried though they are due
 // for so long, so that the caller sees to it that they have their task: Redis may
 // have lost that alone. What was named is named again after as long. more says that
 // there are others.
-func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []record.Dispatch, more bool, err error) {
+func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error) {
 	reply, err := l.callbacks.stalled.Run(ctx, l.rdb, []string{l.keys.Tag()}, since.Milliseconds(), sweepPage).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for stalled deliveries: %w", err)
 	}
 	for i := 1; i+2 < len(reply); i += 3 {
-		stalled = append(stalled, record.Dispatch{EventID: reply[i], ApplicationID: reply[i+1], Host: reply[i+2]})
+		stalled = append(stalled, delivery.Task{EventID: reply[i], ApplicationID: reply[i+1], Host: reply[i+2]})
 	}
 	return stalled, reply[0] == strconv.Itoa(sweepPage), nil
 }
 
 // WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
 // false where it is not there, or was tried again since.
-func (l *Ledger) WaiveDelivery(ctx context.Context, d record.Delivery) (ok bool, err error) {
+func (l *Ledger) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
 	ok, err = l.callbacks.waive.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts).Bool()
 	if err != nil {
 		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
@@ -145,7 +145,7 @@ func (l *Ledger) WaiveDelivery(ctx context.Context, d record.Delivery) (ok bool,
 }
 
 // Deliveries are those of a request, as they came.
-func (l *Ledger) Deliveries(ctx context.Context, applicationID string) ([]record.Delivery, error) {
+func (l *Ledger) Deliveries(ctx context.Context, applicationID string) ([]delivery.Delivery, error) {
 	events, err := l.DeliveryEvents(ctx, []string{applicationID})
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (l *Ledger) DeliveryEvents(ctx context.Context, ids []string) ([][]string, 
 }
 
 // ReadDeliveries reads deliveries by their events; what is not known is left out.
-func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.Delivery, error) {
+func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]delivery.Delivery, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -187,7 +187,7 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 	}); err != nil {
 		return nil, fmt.Errorf("read %d deliveries: %w", len(events), err)
 	}
-	var found []record.Delivery
+	var found []delivery.Delivery
 	for i, look := range looks {
 		if len(look.Val()) == 0 {
 			continue
@@ -196,7 +196,7 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 		if err != nil {
 			return nil, err
 		}
-		if at := next.Val()[i]; at > 0 && d.Status == record.Pending {
+		if at := next.Val()[i]; at > 0 && d.Status == delivery.Pending {
 			d.NextAt = time.UnixMilli(int64(at)).UTC()
 		}
 		found = append(found, d)
@@ -206,22 +206,22 @@ func (l *Ledger) ReadDeliveries(ctx context.Context, events []string) ([]record.
 
 // Undelivered walks through the deliveries that were given up from since on and
 // before before, in that order, a page at a time. What was dropped is left out.
-func (l *Ledger) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]record.Delivery, error] {
-	return l.deliveries(ctx, l.keys.Undelivered(), since, before, func(d record.Delivery) bool {
-		return d.Status == record.GivenUp && !d.Dropped
+func (l *Ledger) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
+	return l.deliveries(ctx, l.keys.Undelivered(), since, before, func(d delivery.Delivery) bool {
+		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
 
 // Retried walks through the deliveries that were not taken and are tried again, by
 // when that is, a page at a time. What is tried meanwhile may come twice.
-func (l *Ledger) Retried(ctx context.Context) iter.Seq2[[]record.Delivery, error] {
-	return l.deliveries(ctx, l.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d record.Delivery) bool {
-		return d.Status == record.Pending && !d.Last.Taken()
+func (l *Ledger) Retried(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
+	return l.deliveries(ctx, l.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d delivery.Delivery) bool {
+		return d.Status == delivery.Pending && !d.Last.Taken()
 	})
 }
 
-func (l *Ledger) deliveries(ctx context.Context, set string, since, before time.Time, meant func(record.Delivery) bool) iter.Seq2[[]record.Delivery, error] {
-	return func(yield func([]record.Delivery, error) bool) {
+func (l *Ledger) deliveries(ctx context.Context, set string, since, before time.Time, meant func(delivery.Delivery) bool) iter.Seq2[[]delivery.Delivery, error] {
+	return func(yield func([]delivery.Delivery, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
 			places, err := l.places(ctx, set, last, before)
@@ -238,7 +238,7 @@ func (l *Ledger) deliveries(ctx context.Context, set string, since, before time.
 				events[i] = p.id
 			}
 			found, err := l.ReadDeliveries(ctx, events)
-			page := make([]record.Delivery, 0, len(found))
+			page := make([]delivery.Delivery, 0, len(found))
 			for _, d := range found {
 				if meant(d) {
 					page = append(page, d)
@@ -251,7 +251,7 @@ func (l *Ledger) deliveries(ctx context.Context, set string, since, before time.
 	}
 }
 
-func readDelivery(event string, fields map[string]string) (record.Delivery, error) {
+func readDelivery(event string, fields map[string]string) (delivery.Delivery, error) {
 	var failed error
 	number := func(name string) int {
 		if fields[name] == "" {
@@ -267,12 +267,12 @@ func readDelivery(event string, fields map[string]string) (record.Delivery, erro
 		}
 		return time.Time{}
 	}
-	d := record.Delivery{
+	d := delivery.Delivery{
 		EventID: event, ApplicationID: fields["application_id"], Generation: number("generation"), Run: number("run"),
 		Type: fields["type"], Batch: number("batch"), URL: fields["url"], Host: fields["host"], Body: []byte(fields["body"]),
-		Status: record.DeliveryStatus(fields["status"]), CreatedAt: when("created_at"), DeliveredAt: when("delivered_at"),
+		Status: delivery.Status(fields["status"]), CreatedAt: when("created_at"), DeliveredAt: when("delivered_at"),
 		GivenUpAt: when("given_up_at"), Dropped: fields["dropped"] != "", Attempts: number("attempts"), Tries: number("tries"),
-		Last: record.Reply{At: when("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},
+		Last: delivery.Reply{At: when("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},
 	}
 	if failed != nil {
 		return d, fmt.Errorf("delivery of %s: %w", event, failed)

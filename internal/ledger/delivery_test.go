@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -38,7 +38,7 @@ func (b *bench) ended(id string) courier {
 	return courier{}
 }
 
-func (c courier) open(replay bool) []record.Dispatch {
+func (c courier) open(replay bool) []delivery.Task {
 	c.t.Helper()
 	event := c.event
 	event.Replay = replay
@@ -47,14 +47,14 @@ func (c courier) open(replay bool) []record.Dispatch {
 	return all
 }
 
-func (c courier) begin(again int) (record.Delivery, bool) {
+func (c courier) begin(again int) (delivery.Delivery, bool) {
 	c.t.Helper()
-	d, ok, err := c.ledger.BeginDelivery(c.t.Context(), record.Dispatch{EventID: c.event.ID, Again: again})
+	d, ok, err := c.ledger.BeginDelivery(c.t.Context(), delivery.Task{EventID: c.event.ID, Again: again})
 	c.must(err)
 	return d, ok
 }
 
-func (c courier) begun() record.Delivery {
+func (c courier) begun() delivery.Delivery {
 	c.t.Helper()
 	d, ok := c.begin(0)
 	if !ok {
@@ -63,7 +63,7 @@ func (c courier) begun() record.Delivery {
 	return d
 }
 
-func (c courier) end(d record.Delivery, r record.Reply, again time.Duration) record.DeliveryStatus {
+func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration) delivery.Status {
 	c.t.Helper()
 	status, err := c.ledger.EndDelivery(c.t.Context(), d, r, again)
 	c.must(err)
@@ -72,7 +72,7 @@ func (c courier) end(d record.Delivery, r record.Reply, again time.Duration) rec
 
 // now is the delivery, whose place among what is pending and what is given up is
 // held to its status.
-func (c courier) now() record.Delivery {
+func (c courier) now() delivery.Delivery {
 	c.t.Helper()
 	all, err := c.ledger.Deliveries(c.t.Context(), c.event.Data.ApplicationID)
 	c.must(err)
@@ -80,32 +80,32 @@ func (c courier) now() record.Delivery {
 		c.t.Fatalf("%d deliveries", len(all))
 	}
 	d, in := all[0], func(set string) bool { return c.rdb.ZScore(c.t.Context(), set, c.event.ID).Err() == nil }
-	if in(c.keys.Pending()) != (d.Status == record.Pending) || in(c.keys.Undelivered()) != (d.Status == record.GivenUp && !d.Dropped) {
+	if in(c.keys.Pending()) != (d.Status == delivery.Pending) || in(c.keys.Undelivered()) != (d.Status == delivery.GivenUp && !d.Dropped) {
 		c.t.Errorf("%s (dropped %v): pending %v, undelivered %v", d.Status, d.Dropped, in(c.keys.Pending()), in(c.keys.Undelivered()))
 	}
-	if kept := d.URL != "" && len(d.Body) > 0; kept == (d.Status == record.Delivered) {
+	if kept := d.URL != "" && len(d.Body) > 0; kept == (d.Status == delivery.Delivered) {
 		c.t.Errorf("%s: url %q, body %s", d.Status, d.URL, d.Body)
 	}
 	return d
 }
 
 var (
-	taken   = record.Reply{Code: 204}
-	oops    = record.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
-	noProxy = record.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+	taken   = delivery.Reply{Code: 204}
+	oops    = delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	noProxy = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
 func TestDeliveryIsMadeOnce(t *testing.T) {
 	c := newCourier(t)
 	first := c.open(false)
-	if len(first) != 1 || first[0] != (record.Dispatch{EventID: c.event.ID, ApplicationID: "A-1", Host: "shop.example:8443"}) {
+	if len(first) != 1 || first[0] != (delivery.Task{EventID: c.event.ID, ApplicationID: "A-1", Host: "shop.example:8443"}) {
 		t.Fatalf("dispatched: %+v", first)
 	}
 	c.begun()
 	if again := c.open(false); len(again) != 1 || again[0].Again != 0 {
 		t.Errorf("dispatched again: %+v", again)
 	}
-	if d := c.now(); d.Attempts != 1 || d.Status != record.Pending || d.Type != tasks.EventCancelled || d.URL != destination {
+	if d := c.now(); d.Attempts != 1 || d.Status != delivery.Pending || d.Type != tasks.EventCancelled || d.URL != destination {
 		t.Errorf("opened again it is %+v", d)
 	}
 }
@@ -117,16 +117,16 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if c.end(first, oops, time.Minute); c.now().Last.Code != 0 {
 		t.Error("a failure of an earlier attempt was recorded")
 	}
-	if c.end(first, oops, 0); c.now().Status != record.Pending {
+	if c.end(first, oops, 0); c.now().Status != delivery.Pending {
 		t.Error("an earlier attempt gave it up")
 	}
-	if c.end(second, oops, 0); c.now().Status != record.GivenUp {
+	if c.end(second, oops, 0); c.now().Status != delivery.GivenUp {
 		t.Error("it is not given up")
 	}
-	if status := c.end(second, oops, time.Minute); status != record.GivenUp || c.now().Status != record.GivenUp {
+	if status := c.end(second, oops, time.Minute); status != delivery.GivenUp || c.now().Status != delivery.GivenUp {
 		t.Errorf("its last attempt told once more makes it %s", status)
 	}
-	if status := c.end(first, taken, 0); status != record.Delivered {
+	if status := c.end(first, taken, 0); status != delivery.Delivered {
 		t.Errorf("taken late it is %s", status)
 	}
 	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
@@ -135,10 +135,10 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if ok, err := c.ledger.WaiveDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
 		t.Errorf("what was taken late was dropped: %v, %v", ok, err)
 	}
-	if c.end(second, oops, 0); c.now().Status != record.Delivered {
+	if c.end(second, oops, 0); c.now().Status != delivery.Delivered {
 		t.Error("a failure came after it was taken, and was recorded")
 	}
-	if c.end(second, record.Reply{Code: 200}, 0); c.now().Last.Code != 204 {
+	if c.end(second, delivery.Reply{Code: 200}, 0); c.now().Last.Code != 204 {
 		t.Error("it was delivered twice")
 	}
 	if _, ok := c.begin(0); ok {
@@ -155,7 +155,7 @@ func TestDeliveryThatWasNoAttempt(t *testing.T) {
 	for range 3 {
 		c.end(c.begun(), noProxy, time.Minute)
 	}
-	if d := c.now(); d.Attempts != 0 || d.Tries != 0 || d.Status != record.Pending || d.Last.Reason != noProxy.Reason {
+	if d := c.now(); d.Attempts != 0 || d.Tries != 0 || d.Status != delivery.Pending || d.Last.Reason != noProxy.Reason {
 		t.Errorf("it is %+v", d)
 	}
 }
@@ -176,7 +176,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 	if again := c.open(true); len(again) != 1 || again[0].Again != 2 {
 		t.Errorf("published again it is dispatched as %+v", again)
 	}
-	waive := func(d record.Delivery) bool {
+	waive := func(d delivery.Delivery) bool {
 		ok, err := c.ledger.WaiveDelivery(t.Context(), d)
 		c.must(err)
 		return ok
@@ -194,7 +194,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 		t.Error("it was dropped by who saw it with fewer attempts")
 	}
 	c.begin(3)
-	if d := c.now(); d.Status != record.Pending { // its place is looked at, too
+	if d := c.now(); d.Status != delivery.Pending { // its place is looked at, too
 		t.Errorf("taken up once more it is %+v", d)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 //go:embed erase.lua
@@ -49,7 +49,7 @@ type Erasure struct {
 	ApplicationID string
 	// State is the one that the request had when it was erased, or has, where it
 	// was not; empty where there is none.
-	State  record.State
+	State  request.State
 	Erased bool
 	// Broken says that its record cannot be read by this version. An older or
 	// damaged one is erased by force only, and no counter knows of it.
@@ -105,9 +105,9 @@ func readErasure(id string, reply []any) (Erasure, error) {
 		if err != nil {
 			return e, fmt.Errorf("erase %s: unexpected time %v", id, reply[3])
 		}
-		e.State, e.Since = record.State(state[1:]), time.UnixMilli(since)
+		e.State, e.Since = request.State(state[1:]), time.UnixMilli(since)
 	default:
-		e.State, e.Erased = record.State(state), true
+		e.State, e.Erased = request.State(state), true
 	}
 	return e, nil
 }

@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -76,10 +78,10 @@ func (b *bench) counts(batch int) (counts map[string]int, rows int) {
 }
 
 // finish gives each request of a lane one of the ends.
-func (b *bench) finish(refs []record.Ref, ends ...string) {
+func (b *bench) finish(refs []request.Ref, ends ...string) {
 	b.t.Helper()
 	for i, ref := range refs {
-		b.mark(b.ledger, ref, record.Call)
+		b.mark(b.ledger, ref, attempt.Call)
 		transitions[ends[i%len(ends)]](b, ref.ApplicationID)
 	}
 }
@@ -95,7 +97,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-2", Generation: 2, Lane: tasks.Bulk})
 	b.must(err)
 	for _, ref := range b.feed() {
-		b.finish([]record.Ref{ref}, "fail")
+		b.finish([]request.Ref{ref}, "fail")
 	}
 	failed, _ := b.get("E-2")
 	_, _, err = b.ledger.Again(t.Context(), failed) // it stays in what is to be fed
@@ -145,14 +147,14 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 
 func TestWhatHasNotEndedIsNotErased(t *testing.T) {
 	for state, path := range paths {
-		if state == "none" || record.State(state).Ended() {
+		if state == "none" || request.State(state).Ended() {
 			continue
 		}
 		b := newBench(t)
 		for _, step := range path {
 			transitions[step](b, "A-1")
 		}
-		if e := b.erase("A-1")[0]; e.Erased || e.State != record.State(state) || time.Since(e.Since).Abs() > time.Minute {
+		if e := b.erase("A-1")[0]; e.Erased || e.State != request.State(state) || time.Since(e.Since).Abs() > time.Minute {
 			t.Errorf("%s: %+v", state, e)
 		}
 		b.expectState("A-1", state)
@@ -160,17 +162,17 @@ func TestWhatHasNotEndedIsNotErased(t *testing.T) {
 }
 
 // aged puts requests into a batch that ended so long ago.
-func (b *bench) aged(batch string, ago time.Duration, from, n int, states ...record.State) {
+func (b *bench) aged(batch string, ago time.Duration, from, n int, states ...request.State) {
 	b.t.Helper()
 	at := time.Now().Add(-ago).Truncate(time.Millisecond)
-	var list []record.Record
+	var list []request.Record
 	for i := range n {
-		r := record.Record{
-			ApplicationID: fmt.Sprintf("G-%d", from+i), State: states[i%len(states)], Lane: record.Bulk, Generation: 1, Run: 1,
-			AcceptedAt: at, ChangedAt: at, Content: record.Content{Row: from + i},
+		r := request.Record{
+			ApplicationID: fmt.Sprintf("G-%d", from+i), State: states[i%len(states)], Lane: request.Bulk, Generation: 1, Run: 1,
+			AcceptedAt: at, ChangedAt: at, Content: request.Content{Row: from + i},
 		}
 		if r.State.Ended() {
-			r.Outcome = record.Outcome{Run: 1, Status: r.State, EndedAt: at}
+			r.Outcome = request.Outcome{Run: 1, Status: r.State, EndedAt: at}
 		}
 		list = append(list, r)
 	}
@@ -180,12 +182,12 @@ func (b *bench) aged(batch string, ago time.Duration, from, n int, states ...rec
 func TestRetention(t *testing.T) {
 	b := newBench(t)
 	keeper := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Retention: time.Hour})
-	b.aged("spring", 2*time.Hour, 1, 1200, record.Created, record.Failed, record.Cancelled, record.Held, record.Waiting)
-	b.aged("spring", 50*time.Minute, 2001, 300, record.Created, record.Failed)
+	b.aged("spring", 2*time.Hour, 1, 1200, request.Created, request.Failed, request.Cancelled, request.Held, request.Waiting)
+	b.aged("spring", 50*time.Minute, 2001, 300, request.Created, request.Failed)
 	// An earlier generation goes by its own end, while the latest one waits.
-	b.aged("spring", 2*time.Hour, 3001, 1, record.Created)
+	b.aged("spring", 2*time.Hour, 3001, 1, request.Created)
 	r, _ := b.get("G-3001")
-	_, err := b.ledger.Refresh(t.Context(), 1, []record.Record{r}, time.Time{})
+	_, err := b.ledger.Refresh(t.Context(), 1, []request.Record{r}, time.Time{})
 	b.must(err)
 	_, before := b.counts(1)
 
@@ -244,7 +246,7 @@ func TestRetentionScrubsRows(t *testing.T) {
 
 func TestForgetAside(t *testing.T) {
 	b := newBench(t)
-	for _, p := range []record.Poison{
+	for _, p := range []quarantine.Entry{
 		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
 		{Task: "y", Raw: []byte(`{"application_id":"A-10"}`)}, {Task: "z", Raw: []byte(`{"application_id":"A-1"}`)},
 	} {
@@ -255,7 +257,7 @@ func TestForgetAside(t *testing.T) {
 		t.Errorf("%v, %v", names, err)
 	}
 	n, err := b.ledger.ForgetAside(t.Context(), map[string]bool{"A-1": true})
-	var left []record.Poison
+	var left []quarantine.Entry
 	for p, err := range b.ledger.Aside(t.Context()) {
 		b.must(err)
 		left = append(left, p)
@@ -272,10 +274,10 @@ func TestRefresh(t *testing.T) {
 	b.enqueueAll("spring", list)
 	refs := b.feed()
 	for _, ref := range refs {
-		a := b.mark(b.ledger, ref, record.Call)
+		a := b.mark(b.ledger, ref, attempt.Call)
 		a.At = a.At.Add(-2 * time.Minute) // so that a link of one minute has expired
 		if ref.ApplicationID == "R-7" {
-			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
+			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 			b.must(err)
 			continue
 		}
@@ -285,7 +287,7 @@ func TestRefresh(t *testing.T) {
 	refresh := func() (refreshed []string) {
 		for page, err := range b.ledger.Own(t.Context(), 1) {
 			b.must(err)
-			page = slices.DeleteFunc(page, func(r record.Record) bool { return !ledger.ExpiredAt(r, time.Now()) })
+			page = slices.DeleteFunc(page, func(r request.Record) bool { return !ledger.ExpiredAt(r, time.Now()) })
 			ids, err := b.ledger.Refresh(t.Context(), 1, page, time.Time{})
 			b.must(err)
 			refreshed = append(refreshed, ids...)
@@ -302,7 +304,7 @@ func TestRefresh(t *testing.T) {
 	if !r.AcceptedAt.After(b.record("R-1").AcceptedAt) {
 		t.Errorf("it was accepted at %v", r.AcceptedAt)
 	}
-	if r.State != record.Waiting || r.Generation != 2 || r.Run != 1 || r.Attempts != 0 || r.Batch != 1 || r.Content.Row != 121 ||
+	if r.State != request.Waiting || r.Generation != 2 || r.Run != 1 || r.Attempts != 0 || r.Batch != 1 || r.Content.Row != 121 ||
 		!r.Content.NotAfter.IsZero() || r.Deadline || r.Outcome.URL != "" || r.Content.ExpiryMinutes != 1 {
 		t.Errorf("%+v", r)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // event is what a script needs from its caller to publish an event: JSON that
@@ -20,7 +20,7 @@ type event struct {
 	head, tail     string // ,"batch":… and ,"metadata":…
 }
 
-func (l *Ledger) event(ctx context.Context, r record.Record, at time.Time) (event, error) {
+func (l *Ledger) event(ctx context.Context, r request.Record, at time.Time) (event, error) {
 	idJSON, err := json.Marshal(r.ApplicationID)
 	if err != nil {
 		return event{}, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
@@ -45,7 +45,7 @@ func (l *Ledger) event(ctx context.Context, r record.Record, at time.Time) (even
 
 // eventNow is event for what no mark of this process told the batch's name of: a Redis
 // that lost its last writes may have given the batch's number to another one since.
-func (l *Ledger) eventNow(ctx context.Context, r record.Record, at time.Time) (event, error) {
+func (l *Ledger) eventNow(ctx context.Context, r request.Record, at time.Time) (event, error) {
 	l.names.Delete(r.Batch)
 	return l.event(ctx, r, at)
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -27,8 +27,8 @@ func TestARowIsFedByItsOwnBatch(t *testing.T) {
 	if !slices.Equal(fed, []string{"B-1", "R-11", "R-12"}) {
 		t.Errorf("fed %v, want summer's own and the one without a batch", fed)
 	}
-	b.expectBatch("spring", ledger.BatchPaused, map[record.State]int{record.Waiting: 10})
-	b.expectBatch("summer", ledger.BatchRunning, map[record.State]int{record.Queued: 2})
+	b.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 10})
+	b.expectBatch("summer", ledger.BatchRunning, map[request.State]int{request.Queued: 2})
 }
 
 // A row that only a newer version can read is passed over, and fed once it can be

@@ -11,7 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Whom says whose data is to go: that of some application ids, or all that one
@@ -99,8 +100,8 @@ func (l *Ledger) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessa
 // AsideNames are the application ids whose tasks were put aside.
 func (l *Ledger) AsideNames(ctx context.Context) (map[string]bool, error) {
 	names := map[string]bool{}
-	_, err := l.eachAside(ctx, func(p record.Poison) bool {
-		if ref, err := record.ParseRef(p.Task); err == nil {
+	_, err := l.eachAside(ctx, func(p quarantine.Entry) bool {
+		if ref, err := request.ParseRef(p.Task); err == nil {
 			names[ref.ApplicationID] = true
 		}
 		return false
@@ -111,8 +112,8 @@ func (l *Ledger) AsideNames(ctx context.Context) (map[string]bool, error) {
 // ForgetAside drops what was put aside of some application ids, or names one of
 // them, and gives how much that was.
 func (l *Ledger) ForgetAside(ctx context.Context, ids map[string]bool) (gone int, err error) {
-	return l.eachAside(ctx, func(p record.Poison) bool {
-		if ref, err := record.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
+	return l.eachAside(ctx, func(p quarantine.Entry) bool {
+		if ref, err := request.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
 			return true
 		}
 		for id := range ids {
@@ -125,7 +126,7 @@ func (l *Ledger) ForgetAside(ctx context.Context, ids map[string]bool) (gone int
 }
 
 // eachAside drops what was put aside where drop says so.
-func (l *Ledger) eachAside(ctx context.Context, drop func(record.Poison) bool) (gone int, err error) {
+func (l *Ledger) eachAside(ctx context.Context, drop func(quarantine.Entry) bool) (gone int, err error) {
 	for from := 0; ; from += asidePage {
 		page, err := l.rdb.LRange(ctx, l.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
 		if err != nil {
@@ -133,7 +134,7 @@ func (l *Ledger) eachAside(ctx context.Context, drop func(record.Poison) bool) (
 		}
 		before := gone
 		for _, entry := range page {
-			var p record.Poison
+			var p quarantine.Entry
 			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
 				continue
 			}
@@ -174,7 +175,7 @@ func (l *Ledger) DropOrder(ctx context.Context, number int) error {
 }
 
 // DropPanics takes away what was counted of the panics of turns.
-func (l *Ledger) DropPanics(ctx context.Context, refs []record.Ref) error {
+func (l *Ledger) DropPanics(ctx context.Context, refs []request.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}

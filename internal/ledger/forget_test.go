@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -58,10 +58,10 @@ func TestTheGateForgets(t *testing.T) {
 // An earlier generation is kept as long as any other end.
 func TestEarlierGenerationsAreKept(t *testing.T) {
 	b := newBench(t)
-	b.aged("spring", 2*time.Hour, 1, 1, record.Created)
-	b.aged("spring", 50*time.Minute, 2, 1, record.Created)
+	b.aged("spring", 2*time.Hour, 1, 1, request.Created)
+	b.aged("spring", 50*time.Minute, 2, 1, request.Created)
 	for _, id := range []string{"G-1", "G-2"} {
-		_, err := b.ledger.Refresh(t.Context(), 1, []record.Record{b.record(id)}, time.Time{})
+		_, err := b.ledger.Refresh(t.Context(), 1, []request.Record{b.record(id)}, time.Time{})
 		b.must(err)
 	}
 	keeper := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Retention: time.Hour})
@@ -77,9 +77,9 @@ func TestEarlierGenerationsAreKept(t *testing.T) {
 // Refresh is of requests as they were read, and of the batch's own.
 func TestRefreshLooksAgain(t *testing.T) {
 	b := newBench(t)
-	b.aged("spring", time.Hour, 1, 1, record.Created)
+	b.aged("spring", time.Hour, 1, 1, request.Created)
 	r := b.record("G-1")
-	stale := map[string]record.Record{"another generation": r, "another run": r}
+	stale := map[string]request.Record{"another generation": r, "another run": r}
 	for what, other := range stale {
 		if what == "another run" {
 			other.Run++
@@ -89,15 +89,15 @@ func TestRefreshLooksAgain(t *testing.T) {
 		stale[what] = other
 	}
 	for what, other := range stale {
-		if ids, err := b.ledger.Refresh(t.Context(), 1, []record.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
+		if ids, err := b.ledger.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
 			t.Errorf("%s: %v, %v", what, ids, err)
 		}
 	}
-	if ids, err := b.ledger.Refresh(t.Context(), 2, []record.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := b.ledger.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("of another batch: %v, %v", ids, err)
 	}
 	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("G-1"), 4, "999").Err())
-	if ids, err := b.ledger.Refresh(t.Context(), 1, []record.Record{b.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := b.ledger.Refresh(t.Context(), 1, []request.Record{b.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("after the last generation: %v, %v", ids, err)
 	}
 	b.expectState("G-1", "created")

@@ -13,9 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -79,7 +81,7 @@ func acceptedChunk(cmd redis.Cmder) (int, bool) {
 }
 
 // importChunk imports the first rows of one chunk of a batch.
-func (b *bench) importChunk(batch string, chunk, n, limit int, k kill) error {
+func (b *bench) importChunk(name string, chunk, n, limit int, k kill) error {
 	rdb := redis.NewClient(b.rdb.Options())
 	defer func() { _ = rdb.Close() }()
 	rdb.AddHook(importer{chunk, k})
@@ -90,13 +92,13 @@ func (b *bench) importChunk(batch string, chunk, n, limit int, k kill) error {
 	}})
 	rows := func(yield func(tasks.Row, error) bool) {
 		for i := range n {
-			number := chunk*record.ChunkRows + i + 1
-			if !yield(tasks.Row{Number: number, Request: tasks.Request{ApplicationID: fmt.Sprint(batch, "-", number)}}, nil) {
+			number := chunk*batch.ChunkRows + i + 1
+			if !yield(tasks.Row{Number: number, Request: tasks.Request{ApplicationID: fmt.Sprint(name, "-", number)}}, nil) {
 				return
 			}
 		}
 	}
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch}, rows, func(r tasks.Result) { b.must(r.Err) })
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: name}, rows, func(r tasks.Result) { b.must(r.Err) })
 	if err != nil && context.Cause(ctx) == nil && !errors.Is(err, errKilled) {
 		b.t.Fatal(err)
 	}
@@ -108,7 +110,7 @@ func (b *bench) finishFed(room int) int {
 	b.t.Helper()
 	refs := b.feedUpTo(b.ledger, room).Refs
 	for _, ref := range refs {
-		if answer := b.tryMark(b.ledger, ref); answer.Verdict == record.Call {
+		if answer := b.tryMark(b.ledger, ref); answer.Admission == attempt.Call {
 			_, err := b.ledger.Created(b.t.Context(), answer.Attempt, link)
 			b.must(err)
 		}
@@ -160,7 +162,7 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 		})
 		b.finishAll()
 		for _, r := range b.records() {
-			if r.State != record.Created {
+			if r.State != request.Created {
 				rt.Fatalf("%s of batch %d was accepted as row %d, and is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
 			}
 		}
@@ -189,7 +191,7 @@ func (b *bench) expectOrder(batch string, chunks map[int]int) {
 	}
 	for chunk, n := range chunks {
 		for i := range n {
-			if row := chunk*record.ChunkRows + i + 1; !slices.Contains(rows, row) {
+			if row := chunk*batch.ChunkRows + i + 1; !slices.Contains(rows, row) {
 				b.t.Fatalf("row %d is not in the order of %s: %v", row, batch, rows)
 			}
 		}
@@ -203,11 +205,11 @@ func TestAWideGapIsCrossed(t *testing.T) {
 	b.must(b.importChunk("spring", 0, 1, 0, killNever))
 	b.must(b.importChunk("spring", 20_000, 1, 0, killNever))
 	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 2})
+	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 2})
 	b.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
 	b.must(b.importChunk("spring", 7, 2, 0, killNever))
 	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 4})
+	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
 }
 
 // A batch of a version that did not keep its last chunk's number has its gaps from
@@ -219,7 +221,7 @@ func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
 	}
 	b.must(b.rdb.HDel(t.Context(), b.keys.Batch(b.number("spring")), "last").Err())
 	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 4})
+	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
 	b.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
 }
 
@@ -244,7 +246,7 @@ func TestWhatIsBehindAGapEnds(t *testing.T) {
 			b.must(b.importChunk("spring", chunk, 2, 0, killNever))
 		}
 		b.callOff("spring")
-		b.expectBatch("spring", ledger.BatchCancelled, map[record.State]int{record.Cancelled: 4})
+		b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 4})
 	})
 }
 
@@ -260,7 +262,7 @@ func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
 		b.must(b.rdb.Del(t.Context(), b.keys.Again(b.number("spring"))).Err())
 	}
 	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[record.State]int{record.Created: 10})
+	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 10})
 }
 
 // What comes to be fed, a batch that is new or one that had nothing left, takes its

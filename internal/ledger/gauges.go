@@ -7,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Gauges are what is watched of an account all the time. To read them takes as long
@@ -57,7 +57,7 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	var held, failed, givenUp, pending *redis.IntCmd
 	var counts *redis.SliceCmd
 	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		held, failed = pipe.ZCard(ctx, l.keys.Shelf(record.Held)), pipe.ZCard(ctx, l.keys.Shelf(record.Failed))
+		held, failed = pipe.ZCard(ctx, l.keys.Shelf(request.Held)), pipe.ZCard(ctx, l.keys.Shelf(request.Failed))
 		givenUp, pending = pipe.ZCard(ctx, l.keys.Undelivered()), pipe.ZCard(ctx, l.keys.Pending())
 		counts = pipe.HMGet(ctx, l.keys.State(), "successes", "ended:created", "ended:failed", "ended:cancelled", "possible_duplicates")
 		return nil

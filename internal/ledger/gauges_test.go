@@ -9,7 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -66,7 +66,7 @@ func TestGauges(t *testing.T) {
 	if g.Gate.State != "open" || g.Rate != 5 {
 		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
 	}
-	for i, key := range []string{s.keys.Shelf(record.Held), s.keys.Shelf(record.Failed), s.keys.Undelivered(), s.keys.Pending()} {
+	for i, key := range []string{s.keys.Shelf(request.Held), s.keys.Shelf(request.Failed), s.keys.Undelivered(), s.keys.Pending()} {
 		for n := range i + 1 {
 			s.must(s.rdb.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -25,7 +25,7 @@ type joining struct {
 func newJoining(t *testing.T) *joining {
 	account := redistest.Account()
 	return &joining{bench: &bench{
-		t: t, rdb: server.Client(t), keys: record.Keys{Account: account},
+		t: t, rdb: server.Client(t), keys: keyspace.Keys{Account: account},
 		client: tasks.NewClient(server.Client(t), tasks.Config{Account: account}),
 	}}
 }

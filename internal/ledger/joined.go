@@ -13,7 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // The requests that rows of a batch joined are another's, and no transition of theirs
@@ -27,13 +28,13 @@ const joinedShare = 20
 // while it is counted waits for that count.
 type joinedStates struct {
 	mu     sync.Mutex
-	counts map[record.State]int
+	counts map[request.State]int
 	until  time.Time
 }
 
-func noStates() map[record.State]int {
-	counts := map[record.State]int{Erased: 0}
-	for _, state := range record.States {
+func noStates() map[request.State]int {
+	counts := map[request.State]int{Erased: 0}
+	for _, state := range request.States {
 		counts[state] = 0
 	}
 	return counts
@@ -115,23 +116,23 @@ func (l *Ledger) joinedChunks(ctx context.Context, b Batch) (map[int]int, error)
 
 // countJoined counts the rows of some chunks whose requests are not the batch's own.
 // Those that are not kept any more are erased.
-func (l *Ledger) countJoined(ctx context.Context, batch int, numbers []int, joined map[int]int, counts map[record.State]int) error {
+func (l *Ledger) countJoined(ctx context.Context, number int, numbers []int, joined map[int]int, counts map[request.State]int) error {
 	names := make([]string, len(numbers))
 	for i, n := range numbers {
 		names[i] = strconv.Itoa(n)
 	}
-	texts, err := l.rdb.HMGet(ctx, l.keys.Order(batch), names...).Result()
+	texts, err := l.rdb.HMGet(ctx, l.keys.Order(number), names...).Result()
 	if err != nil {
-		return fmt.Errorf("read the order of batch %d: %w", batch, err)
+		return fmt.Errorf("read the order of batch %d: %w", number, err)
 	}
 	headers := make([][]*redis.StringCmd, len(numbers))
 	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.Ping(ctx) // there may be no id
 		for i, v := range texts {
 			text, _ := v.(string)
-			for _, line := range record.Lines(text) {
+			for _, line := range batch.ParseChunk(text) {
 				if line.ApplicationID != "" {
-					headers[i] = append(headers[i], pipe.GetRange(ctx, l.keys.Record(line.ApplicationID), 0, record.HeaderLen-1))
+					headers[i] = append(headers[i], pipe.GetRange(ctx, l.keys.Record(line.ApplicationID), 0, request.HeaderLen-1))
 				}
 			}
 		}
@@ -142,7 +143,7 @@ func (l *Ledger) countJoined(ctx context.Context, batch int, numbers []int, join
 	for i, n := range numbers {
 		left := joined[n]
 		for _, header := range headers[i] {
-			if state := elsewhere(header.Val(), batch); state != "" && left > 0 {
+			if state := elsewhere(header.Val(), number); state != "" && left > 0 {
 				counts[state]++
 				left--
 			}
@@ -154,13 +155,13 @@ func (l *Ledger) countJoined(ctx context.Context, batch int, numbers []int, join
 
 // elsewhere is the state of a request that is not the batch's own, "" for others. One
 // that only a newer version can read has not ended as far as anybody can say.
-func elsewhere(header string, batch int) record.State {
+func elsewhere(header string, batch int) request.State {
 	if header == "" {
 		return ""
 	}
-	r, err := record.Parse("-", []byte(header))
+	r, err := request.Parse("-", []byte(header))
 	if err == nil && r.Batch == batch {
 		return ""
 	}
-	return cmp.Or(r.State, record.Waiting)
+	return cmp.Or(r.State, request.Waiting)
 }

@@ -3,14 +3,15 @@ package ledger_test
 import (
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // keptLink ends an attempt with a link that is kept, as its host is not allowed.
-func (b *bench) keptLink(a record.Attempt) record.State {
+func (b *bench) keptLink(a attempt.Attempt) request.State {
 	b.t.Helper()
-	state, err := b.ledger.Fault(b.t.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, record.Next{Follows: record.Hold})
+	state, err := b.ledger.Fault(b.t.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, attempt.Next{Action: attempt.Hold})
 	b.must(err)
 	return state
 }
@@ -22,7 +23,7 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 		"late": func(b *bench) {
 			failed, _ := b.get("B-1")
 			now, ok, err := b.ledger.Again(b.t.Context(), failed)
-			if b.must(err); !ok || now.State != record.Created {
+			if b.must(err); !ok || now.State != request.Created {
 				b.t.Fatalf("%v, %+v", ok, now)
 			}
 		},
@@ -32,9 +33,9 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 			if b.must(err); !ok {
 				b.t.Fatal("was not retried")
 			}
-			a := b.mark(b.ledger, b.feed()[0], record.Kept)
+			a := b.mark(b.ledger, b.feed()[0], attempt.Kept)
 			state, err := b.ledger.Created(b.t.Context(), a, link)
-			if b.must(err); state != record.Created {
+			if b.must(err); state != request.Created {
 				b.t.Fatalf("is %q", state)
 			}
 		},
@@ -45,17 +46,17 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 			b.feed()
 			b.lateLink("B-1")
 			b.importInto("spring", "C-1")
-			if state := b.keptLink(b.mark(b.ledger, b.feed()[0], record.Call)); state != record.Held {
+			if state := b.keptLink(b.mark(b.ledger, b.feed()[0], attempt.Call)); state != request.Held {
 				t.Fatalf("is %q", state)
 			}
 			b.importInto("spring", "A-1")
-			a := b.mark(b.ledger, b.feed()[0], record.Call)
-			b.fault("A-1", fault.ServerError, record.Retry)
+			a := b.mark(b.ledger, b.feed()[0], attempt.Call)
+			b.fault("A-1", fault.ServerError, attempt.Retry)
 			find(b)
-			b.mark(b.ledger, a.Ref(), record.Call)
-			b.fault("A-1", fault.ServerError, record.Retry)
-			if r, _ := b.get("A-1"); r.Spent != 0 {
-				t.Errorf("%d faults were held against a request, and FaceKi had answered nobody since", r.Spent)
+			b.mark(b.ledger, a.Ref(), attempt.Call)
+			b.fault("A-1", fault.ServerError, attempt.Retry)
+			if r, _ := b.get("A-1"); r.Charged != 0 {
+				t.Errorf("%d faults were held against a request, and FaceKi had answered nobody since", r.Charged)
 			}
 			if ends := len(b.published("link.created")); ends != 1 || b.gauges().Created != ends {
 				t.Errorf("the account counts %d created, of which there are %d events", b.gauges().Created, ends)
@@ -71,10 +72,10 @@ func TestACancelKeepsALinkOnAnotherHost(t *testing.T) {
 	r, _ := b.get("A-1")
 	_, err := b.ledger.Cancel(t.Context(), r)
 	b.must(err)
-	if state := b.keptLink(a); state != record.Cancelled {
+	if state := b.keptLink(a); state != request.Cancelled {
 		t.Errorf("is %q", state)
 	}
-	if r, _ = b.get("A-1"); r.State != record.Cancelled || r.KeptLink() != "sealed" || r.PossibleDuplicates != 0 {
+	if r, _ = b.get("A-1"); r.State != request.Cancelled || r.KeptLink() != "sealed" || r.PossibleDuplicates != 0 {
 		t.Errorf("%+v", r)
 	}
 	b.expectCounters()

@@ -6,8 +6,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -15,11 +16,11 @@ import (
 func (b *bench) lateLink(id string) {
 	b.t.Helper()
 	r, _ := b.get(id)
-	a := b.mark(b.ledger, r.Ref(), record.Call)
-	b.fault(id, fault.BadRequest, record.Fail)
+	a := b.mark(b.ledger, r.Ref(), attempt.Call)
+	b.fault(id, fault.BadRequest, attempt.Fail)
 	state, err := b.ledger.Created(b.t.Context(), a, link)
 	b.must(err)
-	if r, _ = b.get(id); state != "" || r.State != record.Failed || len(r.Past) != 1 || !r.Past[0].Late {
+	if r, _ = b.get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
 		b.t.Fatalf("%q; the record is %+v", state, r)
 	}
 }
@@ -54,13 +55,13 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 			b.lateLink(id)
 			failed, _ := b.get(id)
 			now, ok, err := b.ledger.Again(t.Context(), failed)
-			if err != nil || !ok || now.State != record.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
+			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
 				t.Fatalf("%v, %v: %+v", ok, err, now)
 			}
 			if o := now.Outcome; o.Run != 2 || o.LinkID != link.LinkID || !o.ExpiresAt.Equal(failed.Past[0].ExpiresAt) || o.Late || time.Since(o.EndedAt) > time.Minute {
 				t.Errorf("%+v", o)
 			}
-			if len(now.Past) != 2 || now.Past[1].Status != record.Failed {
+			if len(now.Past) != 2 || now.Past[1].Status != request.Failed {
 				t.Errorf("what was before: %+v", now.Past)
 			}
 			created := b.published("link.created")
@@ -72,7 +73,7 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 			if got := created[0].Values["data"]; got != want {
 				t.Errorf("the event says\n%s, want\n%s", got, want)
 			}
-			for _, stale := range []record.Record{failed, now} {
+			for _, stale := range []request.Record{failed, now} {
 				if _, ok, err := b.ledger.Again(t.Context(), stale); ok || err != nil {
 					t.Errorf("retried once more: %v, %v", ok, err)
 				}
@@ -98,18 +99,18 @@ func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
 	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(r.Batch), "held", 1).Err())
 	r, _ = b.get("A-1")
 	now, ok, err := b.ledger.Again(t.Context(), r)
-	if err != nil || !ok || now.State != record.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(b.published("link.created")) != 1 {
+	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(b.published("link.created")) != 1 {
 		t.Fatalf("%v, %v: %+v", ok, err, now)
 	}
 	b.expectCounters()
 }
 
 // heldAs is the record as it is when its second run is held.
-func heldAs(t *testing.T, r record.Record) []byte {
+func heldAs(t *testing.T, r request.Record) []byte {
 	t.Helper()
 	r.Past = append(r.Past, r.Outcome)
-	r.State, r.Run = record.Held, 2
-	r.Outcome = record.Outcome{Run: 2, Status: record.Held, Reason: string(fault.UnknownOutcome), EndedAt: r.ChangedAt}
+	r.State, r.Run = request.Held, 2
+	r.Outcome = request.Outcome{Run: 2, Status: request.Held, Reason: string(fault.UnknownOutcome), EndedAt: r.ChangedAt}
 	raw, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 //go:embed prelude.lua
@@ -131,13 +134,13 @@ type Config struct {
 // Ledger is one process' access to the ledger. It is safe for concurrent use.
 type Ledger struct {
 	rdb      redis.UniversalClient
-	keys     record.Keys
+	keys     keyspace.Keys
 	cfg      Config
 	commits  commits
 	upstream string
 
 	process    atomic.Int64 // this process' number, 0 before Join
-	names      record.Names // of batches
+	names      batch.Names  // of batches
 	rowsJoined sync.Map     // *[joinedStates] of batches, by number
 	clock      *clock
 
@@ -163,18 +166,18 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.GroupIdle == 0 {
 		cfg.GroupIdle = GroupIdle
 	}
-	script := func(lua string) *redis.Script {
-		return record.Script(lua, record.Prelude, admission.Lua, prelude, peekLua)
+	script := func(text string) *redis.Script {
+		return lua.Script(text, request.Prelude, admission.Lua, prelude, peekLua)
 	}
 	l := &Ledger{
-		rdb: rdb, keys: record.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
+		rdb: rdb, keys: keyspace.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
 		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
 		members: newMembership(script), pass: script(passLua), hide: script(hideLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
 		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
-		script: record.Script(commitLua, record.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
+		script: lua.Script(commitLua, request.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -188,7 +191,7 @@ func (l *Ledger) upstreamError() error {
 }
 
 // Get reads the latest generation of a request; ok is false where it is unknown.
-func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record, ok bool, err error) {
+func (l *Ledger) Get(ctx context.Context, applicationID string) (r request.Record, ok bool, err error) {
 	raw, err := l.rdb.Get(ctx, l.keys.Record(applicationID)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return r, false, nil
@@ -196,7 +199,7 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 	if err != nil {
 		return r, false, fmt.Errorf("read %s: %w", applicationID, err)
 	}
-	r, err = record.Parse(applicationID, raw)
+	r, err = request.Parse(applicationID, raw)
 	return r, err == nil, err
 }
 
@@ -205,19 +208,19 @@ func (l *Ledger) Get(ctx context.Context, applicationID string) (r record.Record
 // duplicate: its request is held where [Config].HoldUnknown. What has not ended
 // otherwise waits to be fed, or is queued where it is interactive: its task is missing
 // then, as [Ledger.Overdue] says at once.
-func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Record) error {
+func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Record) error {
 	args := append(make([]any, 0, 1+3*len(records)), batch)
-	var dead []record.Record
+	var dead []request.Record
 	for _, r := range records {
 		switch {
-		case r.State == record.Calling && l.cfg.HoldUnknown:
+		case r.State == request.Calling && l.cfg.HoldUnknown:
 			dead = append(dead, r)
-		case r.State == record.Calling:
+		case r.State == request.Calling:
 			r.PossibleDuplicates++
 			fallthrough
-		case r.State == record.Queued, r.State == record.Waiting:
-			if r.State = record.Waiting; r.Lane == record.Interactive {
-				r.State = record.Queued
+		case r.State == request.Queued, r.State == request.Waiting:
+			if r.State = request.Waiting; r.Lane == request.Interactive {
+				r.State = request.Queued
 			}
 		}
 		raw, err := r.Encode()
@@ -238,9 +241,9 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []record.Rec
 }
 
 // holdRestored passes over what was known already, and is not that attempt.
-func (l *Ledger) holdRestored(ctx context.Context, r record.Record) error {
+func (l *Ledger) holdRestored(ctx context.Context, r request.Record) error {
 	now, ok, err := l.Get(ctx, r.ApplicationID)
-	if err != nil || !ok || now.State != record.Calling || !now.ChangedAt.Equal(r.ChangedAt) {
+	if err != nil || !ok || now.State != request.Calling || !now.ChangedAt.Equal(r.ChangedAt) {
 		return err
 	}
 	_, err = l.Hold(ctx, now)
@@ -249,8 +252,8 @@ func (l *Ledger) holdRestored(ctx context.Context, r record.Record) error {
 
 // Tally reads a batch's counters: how many of the requests that it accepted are
 // in each state. All are 0 where there is no such batch.
-func (l *Ledger) Tally(ctx context.Context, batch string) (map[record.State]int, error) {
-	counts := map[record.State]int{}
+func (l *Ledger) Tally(ctx context.Context, batch string) (map[request.State]int, error) {
+	counts := map[request.State]int{}
 	number, err := l.rdb.HGet(ctx, l.keys.Batches(), batch).Int()
 	if errors.Is(err, redis.Nil) {
 		return counts, nil
@@ -262,7 +265,7 @@ func (l *Ledger) Tally(ctx context.Context, batch string) (map[record.State]int,
 	if err != nil {
 		return nil, fmt.Errorf("read batch %q: %w", batch, err)
 	}
-	for _, state := range record.States {
+	for _, state := range request.States {
 		if text := values[string(state)]; text != "" {
 			if counts[state], err = strconv.Atoi(text); err != nil {
 				return nil, fmt.Errorf("batch %q counts %q %s requests", batch, text, state)
@@ -273,12 +276,12 @@ func (l *Ledger) Tally(ctx context.Context, batch string) (map[record.State]int,
 }
 
 // Story reads all generations of a request that are kept, the latest first.
-func (l *Ledger) Story(ctx context.Context, applicationID string) ([]record.Record, error) {
+func (l *Ledger) Story(ctx context.Context, applicationID string) ([]request.Record, error) {
 	latest, ok, err := l.Get(ctx, applicationID)
 	if err != nil || !ok {
 		return nil, err
 	}
-	story := []record.Record{latest}
+	story := []request.Record{latest}
 	for generation := latest.Generation - 1; generation > 0; generation-- {
 		raw, err := l.rdb.Get(ctx, l.keys.Old(applicationID, generation)).Bytes()
 		if errors.Is(err, redis.Nil) {
@@ -287,7 +290,7 @@ func (l *Ledger) Story(ctx context.Context, applicationID string) ([]record.Reco
 		if err != nil {
 			return nil, fmt.Errorf("read generation %d of %s: %w", generation, applicationID, err)
 		}
-		r, err := record.Parse(applicationID, raw)
+		r, err := request.Parse(applicationID, raw)
 		if err != nil {
 			return nil, err
 		}

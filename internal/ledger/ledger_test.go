@@ -13,10 +13,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
 type bench struct {
 	t      testing.TB
 	rdb    *redis.Client
-	keys   record.Keys
+	keys   keyspace.Keys
 	ledger *ledger.Ledger
 	client *tasks.Client
 }
@@ -37,7 +39,7 @@ func newBench(t testing.TB) *bench { return newBenchAt(t, server) }
 
 func newBenchAt(t testing.TB, server *redistest.Server) *bench {
 	account := redistest.Account()
-	b := &bench{t: t, rdb: server.Client(t), keys: record.Keys{Account: account}}
+	b := &bench{t: t, rdb: server.Client(t), keys: keyspace.Keys{Account: account}}
 	b.ledger = ledger.New(b.rdb, ledger.Config{Account: account, Simulated: true})
 	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: account})
 	b.must(b.ledger.Join(t.Context()))
@@ -51,7 +53,7 @@ func (b *bench) must(err error) {
 	}
 }
 
-func (b *bench) get(id string) (record.Record, bool) {
+func (b *bench) get(id string) (request.Record, bool) {
 	b.t.Helper()
 	r, ok, err := b.ledger.Get(b.t.Context(), id)
 	b.must(err)
@@ -64,42 +66,42 @@ func (b *bench) importRow(id string) {
 	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: "spring"}, rows, func(r tasks.Result) { b.must(r.Err) }))
 }
 
-func (b *bench) feed() []record.Ref {
+func (b *bench) feed() []request.Ref {
 	b.t.Helper()
 	return b.feedUpTo(b.ledger, 1000).Refs
 }
 
-func (b *bench) feedUpTo(l *ledger.Ledger, target int) record.Fed {
+func (b *bench) feedUpTo(l *ledger.Ledger, target int) ledger.Fed {
 	b.t.Helper()
-	fed, err := l.Feed(b.t.Context(), record.Feed{AtLeast: target, AtMost: target, Most: 1000, Lease: time.Minute})
+	fed, err := l.Feed(b.t.Context(), ledger.Feed{AtLeast: target, AtMost: target, Most: 1000, Lease: time.Minute})
 	b.must(err)
 	return fed
 }
 
 // tryMark asks with the gate wide open: when a call may go is admission's, and
 // tested there.
-func (b *bench) tryMark(l *ledger.Ledger, ref record.Ref) record.Answer {
+func (b *bench) tryMark(l *ledger.Ledger, ref request.Ref) attempt.Answer {
 	b.t.Helper()
 	b.must(b.rdb.Del(b.t.Context(), b.keys.Tag()+":gate").Err())
 	b.must(b.rdb.HSet(b.t.Context(), b.keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
-	answer, err := l.Mark(b.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Nonce: record.NewNonce()})
+	answer, err := l.Mark(b.t.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: attempt.NewNonce()})
 	b.must(err)
-	if answer.Verdict == record.Wait || answer.Verdict == record.Connect {
-		b.t.Fatalf("the open gate says %s: %s", answer.Verdict, answer.Reason)
+	if answer.Admission == attempt.Wait || answer.Admission == attempt.Connect {
+		b.t.Fatalf("the open gate says %s: %s", answer.Admission, answer.Reason)
 	}
 	return answer
 }
 
 var (
-	defaults = record.Defaults{ExpiryMinutes: 1440}
-	link     = record.Made{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}
+	defaults = request.Defaults{ExpiryMinutes: 1440}
+	link     = request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}
 )
 
 // attempt is what a worker holds, or held: for states in which nothing is out
 // it is an earlier one.
-func (b *bench) attempt(id string) record.Attempt {
+func (b *bench) attempt(id string) attempt.Attempt {
 	r, _ := b.get(id)
-	a := record.NewAttempt(r)
+	a := attempt.NewAttempt(r)
 	a.Nonce = b.nonce(id)
 	return a
 }
@@ -107,16 +109,16 @@ func (b *bench) attempt(id string) record.Attempt {
 // nonce is that of the grant of the request's call, "" where none is out.
 func (b *bench) nonce(id string) string {
 	for _, member := range b.rdb.ZRange(b.t.Context(), b.keys.Calls(), 0, -1).Val() {
-		if record.CallOf(member) == id {
+		if attempt.CallOf(member) == id {
 			return member[strings.LastIndex(member, " ")+1:]
 		}
 	}
 	return ""
 }
 
-func (b *bench) fault(id string, kind fault.Kind, follows record.Follows) {
+func (b *bench) fault(id string, kind fault.Kind, follows attempt.Action) {
 	b.t.Helper()
-	_, err := b.ledger.Fault(b.t.Context(), b.attempt(id), &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 8})
+	_, err := b.ledger.Fault(b.t.Context(), b.attempt(id), &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 8})
 	b.must(err)
 }
 
@@ -145,14 +147,14 @@ var transitions = map[string]func(b *bench, id string){
 		_, err := b.ledger.Created(b.t.Context(), b.attempt(id), link)
 		b.must(err)
 	},
-	"retry": func(b *bench, id string) { b.fault(id, fault.ServerError, record.Retry) },
-	"fail":  func(b *bench, id string) { b.fault(id, fault.BadRequest, record.Fail) },
-	"hold":  func(b *bench, id string) { b.fault(id, fault.Unusable, record.Hold) },
+	"retry": func(b *bench, id string) { b.fault(id, fault.ServerError, attempt.Retry) },
+	"fail":  func(b *bench, id string) { b.fault(id, fault.BadRequest, attempt.Fail) },
+	"hold":  func(b *bench, id string) { b.fault(id, fault.Unusable, attempt.Hold) },
 	"dead": func(b *bench, id string) {
 		_, err := b.ledger.Hold(b.t.Context(), b.attempt(id).Record)
 		b.must(err)
 	},
-	"back": func(b *bench, id string) { b.fault(id, fault.Interrupted, record.PutBack) },
+	"back": func(b *bench, id string) { b.fault(id, fault.Interrupted, attempt.Requeue) },
 	"cancel": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
@@ -162,7 +164,7 @@ var transitions = map[string]func(b *bench, id string){
 	"drop": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
-		if ok, err := b.ledger.Drop(b.t.Context(), r); err != nil || ok != (r.State == record.Held) {
+		if ok, err := b.ledger.Drop(b.t.Context(), r); err != nil || ok != (r.State == request.Held) {
 			b.t.Errorf("%s was dropped: %v, %v", r.State, ok, err)
 		}
 	},
@@ -193,7 +195,7 @@ var transitions = map[string]func(b *bench, id string){
 	"refresh": func(b *bench, id string) {
 		r, _ := b.get(id)
 		r.ApplicationID = id
-		_, err := b.ledger.Refresh(b.t.Context(), 1, []record.Record{r}, time.Time{})
+		_, err := b.ledger.Refresh(b.t.Context(), 1, []request.Record{r}, time.Time{})
 		b.must(err)
 	},
 	"again": func(b *bench, id string) {
@@ -289,9 +291,9 @@ func (b *bench) events() int64 {
 }
 
 // records reads the latest generation of every request of the account.
-func (b *bench) records() []record.Record {
+func (b *bench) records() []request.Record {
 	b.t.Helper()
-	var all []record.Record
+	var all []request.Record
 	scan := b.rdb.Scan(context.Background(), 0, b.keys.Tag()+"/*", 1000).Iterator()
 	for scan.Next(context.Background()) {
 		r, ok := b.get(strings.TrimPrefix(scan.Val(), b.keys.Tag()+"/"))
@@ -307,7 +309,7 @@ func (b *bench) records() []record.Record {
 // are those that a person has dropped.
 func (b *bench) expectShelves(hidden map[string]bool) {
 	b.t.Helper()
-	want := map[record.State]map[string]bool{record.Failed: {}, record.Held: {}}
+	want := map[request.State]map[string]bool{request.Failed: {}, request.Held: {}}
 	for _, r := range b.records() {
 		if want[r.State] != nil && !hidden[r.ApplicationID] {
 			want[r.State][r.ApplicationID] = true
@@ -334,8 +336,8 @@ func (b *bench) expectCounters() {
 	want := map[int]map[string]int{}
 	var waits ledger.Backlog
 	for _, r := range b.records() {
-		switch open := r.State == record.Waiting || r.State == record.Queued; {
-		case open && r.Lane == record.Bulk:
+		switch open := r.State == request.Waiting || r.State == request.Queued; {
+		case open && r.Lane == request.Bulk:
 			waits.Bulk++
 		case open:
 			waits.Interactive++
@@ -344,7 +346,7 @@ func (b *bench) expectCounters() {
 			want[r.Batch] = map[string]int{}
 		}
 		want[r.Batch][string(r.State)]++
-		story := []record.Record{r}
+		story := []request.Record{r}
 		if r.Generation > 1 {
 			var err error
 			story, err = b.ledger.Story(context.Background(), r.ApplicationID)

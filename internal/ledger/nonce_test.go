@@ -4,10 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -25,21 +26,21 @@ func newLosing(t *testing.T) *losing {
 func (l *losing) keep() { l.t.Helper(); l.must(l.server.Snapshot()) }
 func (l *losing) lose() { l.t.Helper(); l.must(l.server.LoseWrites()) }
 
-func (l *losing) ask(by *ledger.Ledger, ref record.Ref, nonce string) record.Answer {
+func (l *losing) ask(by *ledger.Ledger, ref request.Ref, nonce string) attempt.Answer {
 	l.t.Helper()
-	answer, err := by.Mark(l.t.Context(), record.Ask{Ref: ref, Defaults: defaults, Nonce: nonce})
+	answer, err := by.Mark(l.t.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
 	l.must(err)
 	return answer
 }
 
 // queued is a signup whose call may be sent as soon as it is asked for.
-func (l *losing) queued(id string) record.Ref {
+func (l *losing) queued(id string) request.Ref {
 	l.t.Helper()
 	_, err := l.client.Enqueue(l.t.Context(), tasks.Request{ApplicationID: id})
 	l.must(err)
 	r, _ := l.get(id)
-	l.tryMark(l.ledger, record.Ref{ApplicationID: "nobody"}) // opens the gate wide
-	time.Sleep(5 * time.Millisecond)                         //nolint:forbidigo // the bucket fills
+	l.tryMark(l.ledger, request.Ref{ApplicationID: "nobody"}) // opens the gate wide
+	time.Sleep(5 * time.Millisecond)                          //nolint:forbidigo // the bucket fills
 	return r.Ref()
 }
 
@@ -62,8 +63,8 @@ func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
 	_, err := l.ledger.Created(t.Context(), a, link)
 	l.must(err)
 	l.lose()
-	if answer := l.ask(l.ledger, ref, "second"); answer.Verdict != record.Call {
-		t.Fatalf("the verdict is %s", answer.Verdict)
+	if answer := l.ask(l.ledger, ref, "second"); answer.Admission != attempt.Call {
+		t.Fatalf("the verdict is %s", answer.Admission)
 	}
 	l.expect("A-1", 2, 1)
 }
@@ -77,18 +78,18 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 	l.keep()
 	l.lose()
 	answer := l.ask(l.ledger, ref, "first")
-	if answer.Verdict != record.Granted {
-		t.Fatalf("the verdict is %s, want granted", answer.Verdict)
+	if answer.Admission != attempt.Granted {
+		t.Fatalf("the verdict is %s, want granted", answer.Admission)
 	}
 	// The first one's connection was slow: it comes after the second's grant was used.
-	if again := l.ask(l.ledger, ref, "first"); again.Verdict != record.Granted || again.Attempt.Attempts != 1 {
+	if again := l.ask(l.ledger, ref, "first"); again.Verdict != attempt.Granted || again.Attempt.Attempts != 1 {
 		t.Errorf("asked once more: %s, attempt %d", again.Verdict, again.Attempt.Attempts)
 	}
-	putBack := func(a record.Attempt) (record.State, error) {
-		return l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, record.Next{Follows: record.PutBack})
+	putBack := func(a attempt.Attempt) (request.State, error) {
+		return l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 	}
 	for range 2 { // its reply may be lost, too
-		if state, err := putBack(answer.Attempt); err != nil || state != record.Queued {
+		if state, err := putBack(answer.Attempt); err != nil || state != request.Queued {
 			t.Errorf("given back: %q, %v", state, err)
 		}
 	}
@@ -97,7 +98,7 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 	if state, err := putBack(answer.Attempt); err != nil || state != "" {
 		t.Errorf("the first grant gives the second one back: %q, %v", state, err)
 	}
-	if r, _ := l.get("A-1"); r.State != record.Calling || r.Attempts != 1 {
+	if r, _ := l.get("A-1"); r.State != request.Calling || r.Attempts != 1 {
 		t.Errorf("it is %s after %d attempts", r.State, r.Attempts)
 	}
 }
@@ -121,18 +122,18 @@ func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
 			l.keep()
 			a := l.ask(l.ledger, ref, "first").Attempt
 			l.lose()
-			var b record.Attempt
+			var b attempt.Attempt
 			if tt.called {
 				b = l.ask(other, ref, "second").Attempt
 			}
-			state, err := l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
+			state, err := l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 			if err != nil || state != "" {
 				t.Errorf("the fault is of the current attempt: %q, %v", state, err)
 			}
 			l.expect("A-1", tt.attempts, tt.duplicates)
 			if tt.called {
-				state, err := other.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: record.Retry, MaxSpent: 8})
-				if err != nil || state != record.Queued {
+				state, err := other.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+				if err != nil || state != request.Queued {
 					t.Errorf("the other's fault: %q, %v", state, err)
 				}
 				l.expect("A-1", 1, 2)
@@ -149,7 +150,7 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 	l.keep()
 	a := l.ask(l.ledger, ref, "first").Attempt
 	l.lose()
-	if state, err := l.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+	if state, err := l.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
 	l.expect("A-1", 1, 0)
@@ -159,8 +160,8 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	b, a := started(t)
-	b.mark(b.ledger, a.Ref(), record.Call) // the first one's handler is gone
-	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+	b.mark(b.ledger, a.Ref(), attempt.Call) // the first one's handler is gone
+	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
 	if r, _ := b.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
@@ -190,7 +191,7 @@ func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 	if n := b.rdb.ZCard(t.Context(), calls).Val(); n != 1 {
 		t.Fatal("a call that is out was taken away")
 	}
-	a = b.mark(b.ledger, a.Ref(), record.Call) // counted as a possible duplicate
+	a = b.mark(b.ledger, a.Ref(), attempt.Call) // counted as a possible duplicate
 	if r, _ := b.get("A-1"); r.PossibleDuplicates != 1 {
 		t.Errorf("%d possible duplicates", r.PossibleDuplicates)
 	}
@@ -206,7 +207,7 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 	l := newLosing(t)
 	l.keep()
 	l.importRow("A-1")
-	a := l.mark(l.ledger, l.feed()[0], record.Call)
+	a := l.mark(l.ledger, l.feed()[0], attempt.Call)
 	_, err := l.ledger.Created(t.Context(), a, link)
 	l.must(err)
 	l.lose()
@@ -217,7 +218,7 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 	r, _ := l.get("B-2")
 	_, err = l.ledger.Cancel(t.Context(), r) // without a mark
 	l.must(err)
-	a = l.mark(l.ledger, l.feed()[0], record.Call)
+	a = l.mark(l.ledger, l.feed()[0], attempt.Call)
 	_, err = l.ledger.Created(t.Context(), a, link)
 	l.must(err)
 	entries, err := l.rdb.XRange(t.Context(), l.keys.Results(), "-", "+").Result()

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -77,7 +77,7 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 		}
 	}
 	b.enqueueAll("spring", rows(1, 3))
-	b.expectBatch("spring", ledger.BatchRunning, map[record.State]int{record.Waiting: 3})
+	b.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Waiting: 3})
 }
 
 // An account may have had as many batches as there are numbers: those of deleted ones
@@ -105,7 +105,7 @@ func TestNumbersComeAgain(t *testing.T) {
 		t.Errorf("its number is %d", n)
 	}
 	b.finishAll()
-	b.expectBatch("autumn", ledger.BatchDone, map[record.State]int{record.Created: 2})
+	b.expectBatch("autumn", ledger.BatchDone, map[request.State]int{request.Created: 2})
 }
 
 // An import whose batch was deleted is told so, and accepts nothing.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -27,8 +27,8 @@ func TestOptionsAreFrozen(t *testing.T) {
 	}, tasks.Request{ApplicationID: "R-1"},
 		tasks.Request{ApplicationID: "R-2", ExpiryMinutes: 30, DocumentOptional: &yes})
 	for _, ref := range b.feed() {
-		r := b.mark(b.ledger, ref, record.Call).Record
-		c := r.Content.With(r.Frozen)
+		r := b.mark(b.ledger, ref, attempt.Call).Record
+		c := r.Content.With(r.Resolved)
 		wantMinutes, wantOptional := 5256000, false
 		if ref.ApplicationID == "R-2" {
 			wantMinutes, wantOptional = 30, true
@@ -54,10 +54,10 @@ func TestNotAfterOfABatch(t *testing.T) {
 		t.Fatalf("%d were fed", len(refs))
 	}
 	for _, ref := range refs[1:4] {
-		b.mark(b.ledger, ref, record.Call)
+		b.mark(b.ledger, ref, attempt.Call)
 	}
-	b.fault("R-2", fault.Unusable, record.Hold)
-	b.fault("R-3", fault.BadRequest, record.Fail)
+	b.fault("R-2", fault.Unusable, attempt.Hold)
+	b.fault("R-3", fault.BadRequest, attempt.Fail)
 	if n := b.expireAll(); n != 0 {
 		t.Errorf("%d ended before their time", n)
 	}
@@ -66,7 +66,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 	if _, ok, err := b.ledger.Again(t.Context(), r); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	b.mark(b.ledger, refs[4], record.Expired)
+	b.mark(b.ledger, refs[4], attempt.Expired)
 	if n := b.expireAll(); n != 257 { // all but
 		t.Errorf("%d ended", n)
 	}
@@ -79,7 +79,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 	if r, _ := b.get("R-260"); r.Outcome.Reason != "not_after" {
 		t.Errorf("R-260 ended because of %q", r.Outcome.Reason)
 	}
-	b.fault("R-4", fault.ServerError, record.Retry)
+	b.fault("R-4", fault.ServerError, attempt.Retry)
 	b.expectState("R-4", "failed")
 	// What is new is refused as any past date is.
 	var refused error
@@ -114,12 +114,12 @@ func lateBatchAgain(t *testing.T, at time.Time) {
 	b := newBench(t)
 	due := time.Now().Add(5 * time.Second)
 	b.begin(tasks.Options{NotAfter: due}, rows(1, 3)...)
-	b.mark(b.ledger, b.feed()[0], record.Call)
+	b.mark(b.ledger, b.feed()[0], attempt.Call)
 	b.until(due)
 	if n := b.expireAll(); n != 2 {
 		t.Errorf("%d ended, want the two that are not being called", n)
 	}
-	b.fault("R-1", fault.Unusable, record.Hold)
+	b.fault("R-1", fault.Unusable, attempt.Hold)
 	b.expectState("R-1", "held")
 	deadlines := b.keys.Tag() + ":batch-deadlines"
 	if again, err := b.rdb.ZScore(t.Context(), deadlines, "1").Result(); err != nil || again < float64(time.Now().Add(30*time.Second).UnixMilli()) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
 )
 
 const (
@@ -39,12 +39,12 @@ func (l *Ledger) lastChunk(ctx context.Context, batch int) (int, error) {
 
 // Order walks through the rows of a batch in the input's order, up to 500 at a
 // time. Rows that are imported meanwhile may or may not be among them.
-func (l *Ledger) Order(ctx context.Context, batch int) iter.Seq2[[]record.Line, error] {
-	return func(yield func([]record.Line, error) bool) {
-		for chunks, err := range l.chunks(ctx, batch) {
-			var page []record.Line
+func (l *Ledger) Order(ctx context.Context, number int) iter.Seq2[[]batch.Row, error] {
+	return func(yield func([]batch.Row, error) bool) {
+		for chunks, err := range l.chunks(ctx, number) {
+			var page []batch.Row
 			for _, c := range chunks {
-				page = append(page, record.Lines(c.text)...)
+				page = append(page, batch.ParseChunk(c.text)...)
 			}
 			if !yield(page, err) || err != nil {
 				return

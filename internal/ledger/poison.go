@@ -11,17 +11,19 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // panicsKept is for how long panics of a turn are counted.
 const panicsKept = 24 * time.Hour
 
 // parseHeader reads a record whose content need not be readable.
-func parseHeader(id string, raw []byte) (record.Record, error) {
-	r, err := record.Parse(id, raw)
-	if _, ok := errors.AsType[*record.ContentError](err); ok {
+func parseHeader(id string, raw []byte) (request.Record, error) {
+	r, err := request.Parse(id, raw)
+	if _, ok := errors.AsType[*request.ContentError](err); ok {
 		err = nil
 	}
 	return r, err
@@ -29,7 +31,7 @@ func parseHeader(id string, raw []byte) (record.Record, error) {
 
 // Panicked counts a panic of a turn's handler, in the whole fleet, and gives how
 // many there were within a day.
-func (l *Ledger) Panicked(ctx context.Context, ref record.Ref) (int, error) {
+func (l *Ledger) Panicked(ctx context.Context, ref request.Ref) (int, error) {
 	var n *redis.IntCmd
 	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		n = pipe.Incr(ctx, l.keys.Panics(ref))
@@ -48,7 +50,7 @@ func (l *Ledger) Panicked(ctx context.Context, ref record.Ref) (int, error) {
 // record whose header is broken stands for nothing that could be ended: it is
 // put aside, and stays as it is. It gives the state that the request is in then;
 // "" where the turn stands for nothing any more.
-func (l *Ledger) Poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error) {
+func (l *Ledger) Poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	for {
 		state, err := l.poison(ctx, ref, nonce, message)
 		if err != nil || state != "changed" {
@@ -57,7 +59,7 @@ func (l *Ledger) Poison(ctx context.Context, ref record.Ref, nonce, message stri
 	}
 }
 
-func (l *Ledger) poison(ctx context.Context, ref record.Ref, nonce, message string) (record.State, error) {
+func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	id := ref.ApplicationID
 	raw, err := l.rdb.Get(ctx, l.keys.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
@@ -66,16 +68,16 @@ func (l *Ledger) poison(ctx context.Context, ref record.Ref, nonce, message stri
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", id, err)
 	}
-	r, unread := record.Parse(id, raw)
+	r, unread := request.Parse(id, raw)
 	if r.ApplicationID == "" {
-		return "", l.PutAside(ctx, record.Poison{Task: ref.String(), Why: unread.Error(), Raw: raw})
+		return "", l.PutAside(ctx, quarantine.Entry{Task: ref.String(), Why: unread.Error(), Raw: raw})
 	}
 	if r.Generation != ref.Generation || r.Run != ref.Run {
 		return "", nil
 	}
-	kept, _, _ := bytes.Cut(raw[record.HeaderLen:], []byte("\n"))
+	kept, _, _ := bytes.Cut(raw[request.HeaderLen:], []byte("\n"))
 	if unread != nil {
-		message, kept = unread.Error(), raw[record.HeaderLen:]
+		message, kept = unread.Error(), raw[request.HeaderLen:]
 	}
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
@@ -102,24 +104,24 @@ func (l *Ledger) poison(ctx context.Context, ref record.Ref, nonce, message stri
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)
 	}
-	if state == string(record.Stale) {
+	if state == string(attempt.Stale) {
 		return "", nil
 	}
-	return record.State(state), nil
+	return request.State(state), nil
 }
 
 // PutAside keeps what cannot be understood where a person finds it, see
-// [record.Keys.Poison].
-func (l *Ledger) PutAside(ctx context.Context, p record.Poison) error {
+// [keyspace.Keys.Poison].
+func (l *Ledger) PutAside(ctx context.Context, p quarantine.Entry) error {
 	p.At = time.Now().UTC()
-	p.Raw = p.Raw[:min(len(p.Raw), record.PoisonMost)]
+	p.Raw = p.Raw[:min(len(p.Raw), quarantine.MaxBytes)]
 	entry, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode what is put aside: %w", err)
 	}
 	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.LPush(ctx, l.keys.Poison(), entry)
-		pipe.LTrim(ctx, l.keys.Poison(), 0, record.PoisonKept-1)
+		pipe.LTrim(ctx, l.keys.Poison(), 0, quarantine.MaxEntries-1)
 		pipe.HIncrBy(ctx, l.keys.State(), "poison", 1)
 		return nil
 	})
@@ -129,22 +131,22 @@ func (l *Ledger) PutAside(ctx context.Context, p record.Poison) error {
 	return nil
 }
 
-// asidePage is how many are read at a time: each may have [record.PoisonMost]
+// asidePage is how many are read at a time: each may have [quarantine.MaxBytes]
 // bytes.
 const asidePage = 20
 
 // Aside reads what was put aside, the latest first, a page at a time. One may come
 // twice where others are put aside meanwhile.
-func (l *Ledger) Aside(ctx context.Context) iter.Seq2[record.Poison, error] {
-	return func(yield func(record.Poison, error) bool) {
+func (l *Ledger) Aside(ctx context.Context) iter.Seq2[quarantine.Entry, error] {
+	return func(yield func(quarantine.Entry, error) bool) {
 		for from := int64(0); ; from += asidePage {
 			page, err := l.rdb.LRange(ctx, l.keys.Poison(), from, from+asidePage-1).Result()
 			if err != nil {
-				yield(record.Poison{}, fmt.Errorf("read what was put aside: %w", err))
+				yield(quarantine.Entry{}, fmt.Errorf("read what was put aside: %w", err))
 				return
 			}
 			for _, entry := range page {
-				var p record.Poison
+				var p quarantine.Entry
 				err := json.Unmarshal([]byte(entry), &p)
 				if err != nil {
 					err = fmt.Errorf("read what was put aside: %w", err)

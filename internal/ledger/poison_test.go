@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -13,13 +13,13 @@ func TestPoisonOfACall(t *testing.T) {
 	for name, tt := range map[string]struct {
 		called, cancelled bool
 		nonce             string
-		state             record.State
+		state             request.State
 		attempts, doubts  int
 	}{
-		"it may have been sent":      {called: true, state: record.Failed, attempts: 1, doubts: 1},
-		"it was not sent":            {state: record.Failed},
-		"the nonce is another's":     {called: true, nonce: "another", state: record.Failed, attempts: 1, doubts: 1},
-		"it was cancelled meanwhile": {called: true, cancelled: true, state: record.Cancelled, attempts: 1, doubts: 1},
+		"it may have been sent":      {called: true, state: request.Failed, attempts: 1, doubts: 1},
+		"it was not sent":            {state: request.Failed},
+		"the nonce is another's":     {called: true, nonce: "another", state: request.Failed, attempts: 1, doubts: 1},
+		"it was cancelled meanwhile": {called: true, cancelled: true, state: request.Cancelled, attempts: 1, doubts: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, a := started(t)

@@ -8,10 +8,11 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -21,11 +22,11 @@ import (
 type fleet struct {
 	*bench
 	workers  []*ledger.Ledger
-	refs     []record.Ref              // tasks that were enqueued, never taken away: asynq may run any again
-	attempts []record.Attempt          // calls that were marked, never taken away: any may answer late
+	refs     []request.Ref             // tasks that were enqueued, never taken away: asynq may run any again
+	attempts []attempt.Attempt         // calls that were marked, never taken away: any may answer late
 	owners   map[string]*ledger.Ledger // of attempts, by their nonces
 	links    int
-	numbers  map[string]record.Record
+	numbers  map[string]request.Record
 	hidden   map[string]bool // failed, and dropped by a person since
 	begun    map[string]bool // by a person, as another run or generation, since a batch was steered
 }
@@ -37,7 +38,7 @@ func TestAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{bench: newBenchAt(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]record.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &fleet{bench: newBenchAt(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.must(f.rdb.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
@@ -76,7 +77,7 @@ func TestAnyInterleaving(t *testing.T) {
 					now, changed, err := f.ledger.Again(t.Context(), r)
 					f.must(err)
 					f.begun[r.ApplicationID] = f.begun[r.ApplicationID] || changed
-					if changed && now.State == record.Queued {
+					if changed && now.State == request.Queued {
 						f.refs = append(f.refs, now.Ref())
 					}
 				}
@@ -121,7 +122,7 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
 	answer := f.tryMark(w, ref)
-	if answer.Verdict == record.Dead {
+	if answer.Admission == attempt.Dead {
 		if after, _ := f.get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
 			f.t.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
 		}
@@ -132,9 +133,9 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 		f.must(err)
 		return
 	}
-	if attempt := answer.Attempt; answer.Verdict == record.Call {
+	if attempt := answer.Attempt; answer.Admission == attempt.Call {
 		superseded := 0
-		if before.State == record.Calling {
+		if before.State == request.Calling {
 			superseded = 1
 		}
 		if attempt.Attempts != before.Attempts+1 || attempt.PossibleDuplicates != before.PossibleDuplicates+superseded {
@@ -163,7 +164,7 @@ func (f *fleet) callsOff(batch string, pages int) {
 		return
 	}
 	for _, r := range f.records() {
-		if r.Batch == number && !f.begun[r.ApplicationID] && !r.State.Ended() && (r.State != record.Calling || !r.CancelAsked) {
+		if r.Batch == number && !f.begun[r.ApplicationID] && !r.State.Ended() && (r.State != request.Calling || !r.CancelAsked) {
 			f.t.Fatalf("%+v is left of a batch that was cancelled", r)
 		}
 	}
@@ -177,7 +178,7 @@ func (f *fleet) drop(id string) {
 	done, err := f.ledger.Drop(f.t.Context(), before)
 	f.must(err)
 	after, _ := f.get(id)
-	if held := before.State == record.Held; done != held || held != (after.State != before.State) {
+	if held := before.State == request.Held; done != held || held != (after.State != before.State) {
 		f.t.Fatalf("drop: %v; %+v became %+v", done, before, after)
 	}
 }
@@ -189,7 +190,7 @@ func (f *fleet) hide(id string) {
 	}
 	done, err := f.ledger.Hide(f.t.Context(), r)
 	f.must(err)
-	if want := r.State == record.Failed && !f.hidden[id]; done != want {
+	if want := r.State == request.Failed && !f.hidden[id]; done != want {
 		f.t.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
 	}
 	f.hidden[id] = f.hidden[id] || done
@@ -230,7 +231,7 @@ func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
 		return
 	}
 	f.links++
-	made := record.Made{LinkID: fmt.Sprint("link-", f.links), URL: fmt.Sprint("https://simulator.invalid/", f.links)}
+	made := request.Link{LinkID: fmt.Sprint("link-", f.links), URL: fmt.Sprint("https://simulator.invalid/", f.links)}
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
 	_, err := w.Created(f.t.Context(), a, made)
 	f.must(err)
@@ -240,12 +241,12 @@ func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
 }
 
 // keeps says whether the link is on the record, as outcome or as a late link.
-func (f *fleet) keeps(a record.Attempt, made record.Made) bool {
+func (f *fleet) keeps(a attempt.Attempt, made request.Link) bool {
 	r, _ := f.get(a.ApplicationID)
 	if r.Generation != a.Generation {
 		raw, err := f.rdb.Get(f.t.Context(), f.keys.Old(a.ApplicationID, a.Generation)).Bytes()
 		f.must(err)
-		r, err = record.Parse(a.ApplicationID, raw)
+		r, err = request.Parse(a.ApplicationID, raw)
 		f.must(err)
 	}
 	for _, o := range append(r.Past, r.Outcome) {
@@ -262,11 +263,11 @@ func (f *fleet) faulted(rt *rapid.T) {
 	}
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
-	follows := rapid.SampledFrom([]record.Follows{record.Retry, record.Fail, record.Hold}).Draw(rt, "follows")
+	follows := rapid.SampledFrom([]attempt.Action{attempt.Retry, attempt.Fail, attempt.Hold}).Draw(rt, "follows")
 	before, _ := f.get(a.ApplicationID)
-	_, err := f.owners[a.Nonce].Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: follows, MaxSpent: 2})
+	_, err := f.owners[a.Nonce].Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
 	f.must(err)
-	current := before.State == record.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
+	current := before.State == request.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
 	after, _ := f.get(a.ApplicationID)
 	if changed := !reflect.DeepEqual(before, after); changed != current {
 		f.t.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)

@@ -9,7 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // refreshRows is how many one script refreshes: it must not hold Redis for long.
@@ -17,10 +18,10 @@ const refreshRows = 100
 
 // Own walks through the requests that a batch accepted first, in the input's
 // order, up to 500 at a time, as they are. What cannot be read is left out.
-func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]record.Record, error] {
-	return func(yield func([]record.Record, error) bool) {
+func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
+	return func(yield func([]request.Record, error) bool) {
 		for lines, err := range l.Order(ctx, batch) {
-			var page []record.Record
+			var page []request.Record
 			if err == nil {
 				page, err = l.own(ctx, batch, lines)
 			}
@@ -31,7 +32,7 @@ func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]record.Record, 
 	}
 }
 
-func (l *Ledger) own(ctx context.Context, batch int, lines []record.Line) ([]record.Record, error) {
+func (l *Ledger) own(ctx context.Context, batch int, lines []batch.Row) ([]request.Record, error) {
 	var ids []string
 	seen := make(map[string]bool, len(lines)) // rows may repeat one another
 	for _, line := range lines {
@@ -41,17 +42,17 @@ func (l *Ledger) own(ctx context.Context, batch int, lines []record.Line) ([]rec
 		}
 	}
 	found, err := l.Headers(ctx, ids)
-	return slices.DeleteFunc(found, func(r record.Record) bool { return r.Batch != batch }), err
+	return slices.DeleteFunc(found, func(r request.Record) bool { return r.Batch != batch }), err
 }
 
 // Headers reads the latest generations of requests, also where what follows their
 // header cannot be read; what is not known, or not readable at all, is left out.
-func (l *Ledger) Headers(ctx context.Context, ids []string) ([]record.Record, error) {
+func (l *Ledger) Headers(ctx context.Context, ids []string) ([]request.Record, error) {
 	stored, err := l.Latest(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	found := make([]record.Record, 0, len(ids))
+	found := make([]request.Record, 0, len(ids))
 	for i, raw := range stored {
 		if raw == nil {
 			continue
@@ -64,15 +65,15 @@ func (l *Ledger) Headers(ctx context.Context, ids []string) ([]record.Record, er
 }
 
 // ExpiredAt says whether a request has a link, and that has expired.
-func ExpiredAt(r record.Record, now time.Time) bool {
-	return r.State == record.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
+func ExpiredAt(r request.Record, now time.Time) bool {
+	return r.State == request.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
 }
 
 // Refresh asks for the next generation of requests of a batch, as they were read
 // and their links had expired, and gives the ids of those for which it did: others
 // are not as they were any more. The generation stays in its batch and row, waits
 // to be fed, and has a not_after only where one is given.
-func (l *Ledger) Refresh(ctx context.Context, batch int, records []record.Record, notAfter time.Time) (refreshed []string, err error) {
+func (l *Ledger) Refresh(ctx context.Context, batch int, records []request.Record, notAfter time.Time) (refreshed []string, err error) {
 	due := ""
 	if !notAfter.IsZero() {
 		due = strconv.FormatInt(notAfter.UnixMilli(), 10)

@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,20 +25,20 @@ func newRefusing(t *testing.T) *refusing {
 	return r
 }
 
-func (r *refusing) call(kind fault.Kind, follows record.Follows) {
+func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
 	r.t.Helper()
 	refs := r.feedUpTo(r.ledger, 1).Refs
 	if len(refs) != 1 {
 		r.t.Fatalf("%d were fed", len(refs))
 	}
-	a := r.mark(r.ledger, refs[0], record.Call)
+	a := r.mark(r.ledger, refs[0], attempt.Call)
 	var err error
 	if kind == 0 {
 		_, err = r.ledger.Created(r.t.Context(), a, link)
 	} else {
-		var state record.State
-		state, err = r.ledger.Fault(r.t.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, record.Next{Follows: follows, MaxSpent: 8})
-		if follows == record.Fail && state != record.Failed {
+		var state request.State
+		state, err = r.ledger.Fault(r.t.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
+		if follows == attempt.Fail && state != request.Failed {
 			r.t.Errorf("refused, and is %q", state)
 		}
 	}
@@ -47,7 +48,7 @@ func (r *refusing) call(kind fault.Kind, follows record.Follows) {
 func (r *refusing) refuse(n int) {
 	r.t.Helper()
 	for range n {
-		r.call(fault.BadRequest, record.Fail)
+		r.call(fault.BadRequest, attempt.Fail)
 	}
 }
 
@@ -57,7 +58,7 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 	r.refuse(ledger.MostRefused - 1)
 	r.call(0, "") // a success in between
 	r.refuse(10)
-	r.call(fault.ServerError, record.Hold) // says nothing of the rows
+	r.call(fault.ServerError, attempt.Hold) // says nothing of the rows
 	r.refuse(ledger.MostRefused - 11)
 	if b := r.batch("spring"); b.Status != ledger.BatchRunning || b.Refused() != "" || len(r.paused) > 0 {
 		t.Fatalf("%+v after %d in a row", b, ledger.MostRefused-1)
@@ -102,9 +103,9 @@ func TestABatchThatAPersonPaused(t *testing.T) {
 	r.enqueueAll("spring", rows(1, 100))
 	r.refuse(ledger.MostRefused - 1)
 	refs := r.feedUpTo(r.ledger, 1).Refs
-	a := r.mark(r.ledger, refs[0], record.Call)
+	a := r.mark(r.ledger, refs[0], attempt.Call)
 	r.steer("spring", ledger.PauseBatch)
-	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
+	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.must(err)
 	if b := r.batch("spring"); b.Status != ledger.BatchPaused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)

@@ -12,7 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -112,7 +113,7 @@ func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 
 // replayPage is a part of what is looked through, and where the next one begins.
 type replayPage struct {
-	records []record.Record
+	records []request.Record
 	next    uint64
 }
 
@@ -139,9 +140,9 @@ func (l *Ledger) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPag
 
 // replayBatch goes through the rows of a batch, and leaves out what other batches
 // accepted first.
-func (l *Ledger) replayBatch(ctx context.Context, batch int, place uint64) iter.Seq2[replayPage, error] {
+func (l *Ledger) replayBatch(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
-		for chunks, err := range l.chunks(ctx, batch) {
+		for chunks, err := range l.chunks(ctx, number) {
 			var ids []string
 			next := place
 			for _, c := range chunks {
@@ -149,17 +150,17 @@ func (l *Ledger) replayBatch(ctx context.Context, batch int, place uint64) iter.
 					continue
 				}
 				next = uint64(c.number) + 1 //nolint:gosec // the same
-				for _, line := range record.Lines(c.text) {
+				for _, line := range batch.ParseChunk(c.text) {
 					if line.ApplicationID != "" {
 						ids = append(ids, line.ApplicationID)
 					}
 				}
 			}
-			var records []record.Record
+			var records []request.Record
 			if err == nil && len(ids) > 0 {
 				records, err = l.generations(ctx, ids)
 			}
-			records = slices.DeleteFunc(records, func(r record.Record) bool { return r.Batch != batch })
+			records = slices.DeleteFunc(records, func(r request.Record) bool { return r.Batch != number })
 			if !yield(replayPage{records, next}, err) || err != nil {
 				return
 			}
@@ -168,7 +169,7 @@ func (l *Ledger) replayBatch(ctx context.Context, batch int, place uint64) iter.
 }
 
 // generations reads all generations that are kept of some requests.
-func (l *Ledger) generations(ctx context.Context, ids []string) ([]record.Record, error) {
+func (l *Ledger) generations(ctx context.Context, ids []string) ([]request.Record, error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = l.keys.Record(id)
@@ -198,7 +199,7 @@ func (l *Ledger) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPa
 				break
 			}
 			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := l.whose(key); return !ok })
-			var records []record.Record
+			var records []request.Record
 			if records, err = l.readKeys(ctx, keys); err != nil {
 				break
 			}
@@ -222,7 +223,7 @@ func (l *Ledger) whose(key string) (id string, ok bool) {
 
 // readKeys reads what is kept under keys of requests; what cannot be read had no
 // end that could be told.
-func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]record.Record, error) {
+func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]request.Record, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -230,26 +231,26 @@ func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]record.Record, 
 	if err != nil {
 		return nil, fmt.Errorf("read %d requests: %w", len(keys), err)
 	}
-	records := make([]record.Record, 0, len(keys))
+	records := make([]request.Record, 0, len(keys))
 	for i, v := range values {
 		text, ok := v.(string)
 		if !ok {
 			continue
 		}
 		id, _ := l.whose(keys[i])
-		if r, err := record.Parse(id, []byte(text)); err == nil {
+		if r, err := request.Parse(id, []byte(text)); err == nil {
 			records = append(records, r)
 		}
 	}
 	return records, nil
 }
 
-var endTypes = map[record.State]string{
-	record.Created: tasks.EventCreated, record.Failed: tasks.EventFailed, record.Cancelled: tasks.EventCancelled,
+var endTypes = map[request.State]string{
+	request.Created: tasks.EventCreated, request.Failed: tasks.EventFailed, request.Cancelled: tasks.EventCancelled,
 }
 
 // ends are the arguments that publish the ends of generations.
-func (l *Ledger) ends(ctx context.Context, records []record.Record, since time.Time) (ends [][]any, err error) {
+func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.Time) (ends [][]any, err error) {
 	for _, r := range records {
 		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
 			if !o.Status.Ended() || o.Late || o.EndedAt.Before(since) {
@@ -268,13 +269,13 @@ func (l *Ledger) ends(ctx context.Context, records []record.Record, since time.T
 
 // replayed is what the script is told of an end; the data is put together as the
 // scripts do that publish it first.
-func (l *Ledger) replayed(ctx context.Context, r record.Record, o record.Outcome) ([]any, error) {
+func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outcome) ([]any, error) {
 	e, err := l.event(ctx, r, o.EndedAt)
 	if err != nil {
 		return nil, err
 	}
 	var parts []field
-	if o.Status == record.Created {
+	if o.Status == request.Created {
 		parts = []field{{"link_id", o.LinkID}, {"url", o.URL}, {"expires_at", o.ExpiresAt}}
 	} else {
 		parts = []field{{"reason", o.Reason}}

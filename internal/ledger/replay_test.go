@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -166,7 +166,7 @@ func TestReplayedEventsAreRead(t *testing.T) {
 		return event
 	}
 	one, two := read(entries[0]), read(entries[1])
-	if one.Replay || !two.Replay || one.ID != two.ID || two.ID != (record.Record{ApplicationID: "A-1", Generation: 1, Run: 1, AcceptedAt: b.acceptedAt("A-1")}).EventID(b.keys.Account).String() {
+	if one.Replay || !two.Replay || one.ID != two.ID || two.ID != (request.Record{ApplicationID: "A-1", Generation: 1, Run: 1, AcceptedAt: b.acceptedAt("A-1")}).EventID(b.keys.Account).String() {
 		t.Errorf("%+v\n%+v", one, two)
 	}
 }

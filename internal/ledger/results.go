@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 // GroupIdle is for how long no consumer of a group may have been heard of for the
@@ -91,7 +91,7 @@ func (l *Ledger) Results(ctx context.Context) (Results, error) {
 
 func (l *Ledger) results(ctx context.Context, far extent) (r Results, err error) {
 	key := l.keys.Results()
-	var clock record.Clock
+	var clock keyspace.Clock
 	var length, there *redis.IntCmd
 	var first, last *redis.XMessageSliceCmd
 	var account *redis.SliceCmd
@@ -237,7 +237,7 @@ const (
 // ResultsAge and what all live groups have acknowledged, and the oldest beyond
 // ResultsCap whether it was acknowledged or not. It does a bounded part at a time.
 // Redis frees whole blocks, so a few more may be left.
-func (l *Ledger) TrimResults(ctx context.Context) (t record.Trim, err error) {
+func (l *Ledger) TrimResults(ctx context.Context) (t Trim, err error) {
 	if l.cfg.ResultsAge == 0 {
 		return t, nil
 	}
@@ -287,7 +287,7 @@ func pieces(trim func() (int64, error)) (total int, err error) {
 }
 
 // dropped finds out who lost something, and counts it.
-func (l *Ledger) dropped(ctx context.Context, r Results, t *record.Trim) error {
+func (l *Ledger) dropped(ctx context.Context, r Results, t *Trim) error {
 	var left *redis.XMessageSliceCmd
 	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.HIncrBy(ctx, l.keys.State(), "results_dropped", int64(t.Dropped))

@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 // stream is an account whose results are events of long ago.
@@ -48,7 +47,7 @@ func (s stream) reads(group string, events, acknowledged int) {
 	}
 }
 
-func (s stream) trim() record.Trim {
+func (s stream) trim() ledger.Trim {
 	s.t.Helper()
 	trim, err := s.ledger.TrimResults(s.t.Context())
 	s.must(err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Ended records are found by walking through all keys, a little at a time, and
@@ -157,7 +157,7 @@ func (l *Ledger) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, er
 			for _, key := range keys {
 				ids = append(ids, strings.TrimPrefix(key, l.keys.Record("")))
 			}
-			var found []record.Record
+			var found []request.Record
 			if found, err = l.Headers(ctx, ids); err != nil {
 				break
 			}

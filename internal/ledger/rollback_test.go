@@ -7,13 +7,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 // rolledBack is a request whose link Redis has lost: its record is as it was
 // when the call was marked, so long ago.
-func rolledBack(t *testing.T, age time.Duration) (*bench, record.Attempt) {
+func rolledBack(t *testing.T, age time.Duration) (*bench, attempt.Attempt) {
 	t.Helper()
 	b, a := started(t)
 	key := b.keys.Record("A-1")
@@ -53,16 +53,16 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
 	}
-	if answer := b.tryMark(other, a.Ref()); answer.Verdict != record.Busy {
-		t.Errorf("a call that has a handler is %s", answer.Verdict)
+	if answer := b.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
+		t.Errorf("a call that has a handler is %s", answer.Admission)
 	}
 	b.must(b.ledger.Beat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
 	answer := b.tryMark(other, a.Ref())
-	if r := answer.Attempt; answer.Verdict != record.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
-		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
+	if r := answer.Attempt; answer.Admission != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
+		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Admission, r.Attempts, r.PossibleDuplicates)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	b, a := rolledBack(t, 10*time.Second)
 	b.must(b.ledger.Beat(t.Context(), nil))
-	if answer := b.tryMark(b.another(), a.Ref()); answer.Verdict != record.Busy {
-		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Verdict)
+	if answer := b.tryMark(b.another(), a.Ref()); answer.Admission != attempt.Busy {
+		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // shelfPage is how many requests are read at a time.
@@ -20,9 +20,9 @@ const shelfPage = 500
 // Shelved walks through what failed, or is held, from since on and before
 // before, in the order in which it came there, a page at a time. Requests may
 // come and go meanwhile: none is passed over that stays, and none is given twice.
-// The state is [record.Failed] or [record.Held]; what was hidden is left out.
-func (l *Ledger) Shelved(ctx context.Context, state record.State, since, before time.Time) iter.Seq2[[]record.Record, error] {
-	return func(yield func([]record.Record, error) bool) {
+// The state is [request.Failed] or [request.Held]; what was hidden is left out.
+func (l *Ledger) Shelved(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
+	return func(yield func([]request.Record, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
 			places, err := l.places(ctx, l.keys.Shelf(state), last, before)
@@ -39,7 +39,7 @@ func (l *Ledger) Shelved(ctx context.Context, state record.State, since, before 
 				ids[i] = p.id
 			}
 			found, err := l.Read(ctx, ids)
-			page := make([]record.Record, 0, len(found))
+			page := make([]request.Record, 0, len(found))
 			for _, r := range found {
 				if r.State == state {
 					page = append(page, r)
@@ -83,7 +83,7 @@ func (l *Ledger) places(ctx context.Context, set string, last place, before time
 }
 
 // Read reads the latest generations of requests; what is not known is left out.
-func (l *Ledger) Read(ctx context.Context, ids []string) ([]record.Record, error) {
+func (l *Ledger) Read(ctx context.Context, ids []string) ([]request.Record, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -95,13 +95,13 @@ func (l *Ledger) Read(ctx context.Context, ids []string) ([]record.Record, error
 	if err != nil {
 		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
 	}
-	found := make([]record.Record, 0, len(ids))
+	found := make([]request.Record, 0, len(ids))
 	for i, v := range values {
 		raw, ok := v.(string)
 		if !ok {
 			continue
 		}
-		r, err := record.Parse(ids[i], []byte(raw))
+		r, err := request.Parse(ids[i], []byte(raw))
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +112,7 @@ func (l *Ledger) Read(ctx context.Context, ids []string) ([]record.Record, error
 
 // Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
 // is. ok is false where it is not there, or failed anew since.
-func (l *Ledger) Hide(ctx context.Context, r record.Record) (ok bool, err error) {
+func (l *Ledger) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
 	ok, err = l.hide.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run).Bool()
 	if err != nil {
 		return false, fmt.Errorf("hide %s: %w", r.ApplicationID, err)

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -17,11 +18,11 @@ var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 // fail puts n failed requests on the shelf; when gives each its moment.
 func (b *bench) fail(n int, when func(i int) time.Time) {
 	b.t.Helper()
-	records := make([]record.Record, n)
+	records := make([]request.Record, n)
 	for i := range records {
-		records[i] = record.Record{
-			ApplicationID: fmt.Sprintf("F-%05d", i), State: record.Failed, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 1,
-			AcceptedAt: day, ChangedAt: when(i), Outcome: record.Outcome{Run: 1, Status: record.Failed, Reason: "invalid_request"},
+		records[i] = request.Record{
+			ApplicationID: fmt.Sprintf("F-%05d", i), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
+			AcceptedAt: day, ChangedAt: when(i), Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: "invalid_request"},
 		}
 	}
 	for page := range slices.Chunk(records, 200) {
@@ -42,7 +43,7 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 	}
 	given, retried := map[string]bool{}, map[string]bool{}
 	last := ""
-	for page, err := range b.ledger.Shelved(t.Context(), record.Failed, time.Time{}, day.Add(time.Hour)) {
+	for page, err := range b.ledger.Shelved(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
 		b.must(err)
 		for i, r := range page {
 			if given[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
@@ -61,7 +62,7 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 			}
 		}
 		b.must(b.rdb.HDel(t.Context(), b.keys.Batch(1), "refused").Err()) // or the batch is paused in the end
-		b.fault(b.mark(b.ledger, b.feedUpTo(b.ledger, 1).Refs[0], record.Call).ApplicationID, fault.BadRequest, record.Fail)
+		b.fault(b.mark(b.ledger, b.feedUpTo(b.ledger, 1).Refs[0], attempt.Call).ApplicationID, fault.BadRequest, attempt.Fail)
 	}
 	for i := range n {
 		if id := fmt.Sprintf("F-%05d", i); !given[id] && !retried[id] {
@@ -96,7 +97,7 @@ func TestAWalkKeepsToItsTime(t *testing.T) {
 
 func (b *bench) walk(since, before time.Time) (given int) {
 	b.t.Helper()
-	for page, err := range b.ledger.Shelved(b.t.Context(), record.Failed, since, before) {
+	for page, err := range b.ledger.Shelved(b.t.Context(), request.Failed, since, before) {
 		b.must(err)
 		given += len(page)
 	}
@@ -114,7 +115,7 @@ func TestManyFailAtOneMoment(t *testing.T) {
 // What a person decided of a request as it was says nothing of it as it is now.
 func TestAStaleDecisionIsNone(t *testing.T) {
 	b, a := started(t)
-	b.fault("A-1", fault.Unusable, record.Hold)
+	b.fault("A-1", fault.Unusable, attempt.Hold)
 	first, _ := b.get("A-1")
 	if _, ok, err := b.ledger.Again(t.Context(), first); !ok || err != nil {
 		t.Fatal(ok, err)
@@ -122,10 +123,10 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	if ok, err := b.ledger.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("one that went on was dropped: %v, %v", ok, err)
 	}
-	b.mark(b.ledger, b.feed()[0], record.Call)
-	b.fault("A-1", fault.Unusable, record.Hold)
+	b.mark(b.ledger, b.feed()[0], attempt.Call)
+	b.fault("A-1", fault.Unusable, attempt.Hold)
 	again, _ := b.get("A-1")
-	if again.Run != a.Run || again.Attempts != 2 || again.PossibleDuplicates != 2 || again.Spent > 1 || len(again.Past) != 1 || again.Past[0].Status != record.Held {
+	if again.Run != a.Run || again.Attempts != 2 || again.PossibleDuplicates != 2 || again.Charged > 1 || len(again.Past) != 1 || again.Past[0].Status != request.Held {
 		t.Errorf("held again it is %+v", again)
 	}
 	if ok, err := b.ledger.Drop(t.Context(), first); ok || err != nil {
@@ -140,7 +141,7 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	if ok, err := b.ledger.Drop(t.Context(), again); !ok || err != nil {
 		t.Errorf("it was not dropped: %v, %v", ok, err)
 	}
-	if r, _ := b.get("A-1"); r.State != record.Cancelled || len(r.Past) != 2 {
+	if r, _ := b.get("A-1"); r.State != request.Cancelled || len(r.Past) != 2 {
 		t.Errorf("dropped it is %+v", r)
 	}
 }
@@ -151,7 +152,7 @@ const heldEvent = `{"application_id":"A-1","generation":1,"run":1,"batch":"sprin
 
 func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
 	b, _ := started(t)
-	b.fault("A-1", fault.TimedOut, record.Hold)
+	b.fault("A-1", fault.TimedOut, attempt.Hold)
 	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
 	if err != nil || len(entries) != 1 || entries[0].Values["type"] != "link.held" || entries[0].Values["data"] != heldEvent {
 		t.Fatalf("%v, %v; want %s", entries, err, heldEvent)
@@ -171,12 +172,12 @@ func (b *bench) judge() *ledger.Ledger {
 func TestADeadAttemptIsHeld(t *testing.T) {
 	b, a := started(t)
 	judge := b.judge()
-	dead := b.mark(judge, a.Ref(), record.Dead)
+	dead := b.mark(judge, a.Ref(), attempt.Dead)
 	b.expectState("A-1", "calling") // the judge may die, too
-	dead = b.mark(judge, dead.Ref(), record.Dead)
+	dead = b.mark(judge, dead.Ref(), attempt.Dead)
 	begun, err := b.rdb.Time(t.Context()).Result()
 	b.must(err)
-	for _, want := range []record.State{record.Held, record.Held} { // the second as after a lost reply
+	for _, want := range []request.State{request.Held, request.Held} { // the second as after a lost reply
 		if state, err := judge.Hold(t.Context(), dead.Record); err != nil || state != want {
 			t.Fatalf("%q, %v", state, err)
 		}
@@ -188,8 +189,8 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 	if n := b.events(); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	b.mark(judge, a.Ref(), record.Stale)
-	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+	b.mark(judge, a.Ref(), attempt.Stale)
+	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Errorf("its late link: %q, %v", state, err)
 	}
 	b.expectShelves(nil)
@@ -199,8 +200,8 @@ func TestACancelWinsOverAHold(t *testing.T) {
 	b, a := started(t)
 	_, err := b.ledger.Cancel(t.Context(), a.Record)
 	b.must(err)
-	dead := b.mark(b.judge(), a.Ref(), record.CancelNext)
-	if state, err := b.ledger.Cancel(t.Context(), dead.Record); err != nil || state != record.Cancelled {
+	dead := b.mark(b.judge(), a.Ref(), attempt.Cancel)
+	if state, err := b.ledger.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
 		t.Errorf("%q, %v", state, err)
 	}
 	if r, _ := b.get("A-1"); r.PossibleDuplicates != 1 {
@@ -211,16 +212,16 @@ func TestACancelWinsOverAHold(t *testing.T) {
 func TestRestoreHoldsWhatWasCalled(t *testing.T) {
 	b := newBench(t)
 	held := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, HoldUnknown: true})
-	calling := record.Record{
-		ApplicationID: "A-1", State: record.Calling, Lane: record.Bulk, Generation: 1, Run: 1, Attempts: 3, PossibleDuplicates: 1,
+	calling := request.Record{
+		ApplicationID: "A-1", State: request.Calling, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 3, PossibleDuplicates: 1,
 		AcceptedAt: day, ChangedAt: day, Holder: 7,
 	}
 	cancelled := calling
 	cancelled.ApplicationID, cancelled.CancelAsked = "A-2", true
 	for range 2 {
-		b.must(held.Restore(t.Context(), "spring", []record.Record{calling, cancelled}))
+		b.must(held.Restore(t.Context(), "spring", []request.Record{calling, cancelled}))
 	}
-	if r, _ := b.get("A-1"); r.State != record.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
+	if r, _ := b.get("A-1"); r.State != request.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
 		t.Errorf("what was being called is %+v", r)
 	}
 	b.expectState("A-2", "cancelled")

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 //go:embed peek.lua
@@ -56,7 +56,7 @@ const (
 // Overdue names turns of a lane that nobody has taken up for a while, so that
 // the caller sees to it that they have their task. A turn that was named is
 // named again after as long. more says that there are others.
-func (l *Ledger) Overdue(ctx context.Context, lane record.Lane, since time.Duration) (refs []record.Ref, more bool, err error) {
+func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error) {
 	reply, err := l.upkeep.overdue.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), sweepPage).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for overdue requests: %w", err)
@@ -68,18 +68,18 @@ func (l *Ledger) Overdue(ctx context.Context, lane record.Lane, since time.Durat
 // Lost names the turns whose call died with its process, so that the caller sees
 // to it that they have their task; whoever takes it judges the attempt. Begin
 // with an empty page; the last one's next is empty.
-func (l *Ledger) Lost(ctx context.Context, page string) (lost []record.Turn, next string, err error) {
+func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
 	reply, err := l.upkeep.lost.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage, l.clock.expected()).StringSlice()
 	if err != nil {
 		return nil, "", fmt.Errorf("look for calls that died: %w", err)
 	}
 	for i := 1; i < len(reply); i += 2 {
-		ref, err := record.ParseRef(reply[i+1])
+		ref, err := request.ParseRef(reply[i+1])
 		if err != nil {
 			return nil, "", err
 		}
-		lost = append(lost, record.Turn{Lane: record.Lane(reply[i]), Ref: ref})
+		lost = append(lost, request.Turn{Lane: request.Lane(reply[i]), Ref: ref})
 	}
 	return lost, reply[0], nil
 }
@@ -122,7 +122,7 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 
 // expireAll ends requests that a script gave after something else.
 func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err error) {
-	states := make([]record.State, len(reply)/2)
+	states := make([]request.State, len(reply)/2)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(lateAtOnce)
 	for i := range states {
@@ -133,14 +133,14 @@ func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err 
 	}
 	err = group.Wait()
 	for _, s := range states {
-		if s == record.Failed {
+		if s == request.Failed {
 			ended++
 		}
 	}
 	return ended, err
 }
 
-func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (record.State, error) {
+func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request.State, error) {
 	r, err := parseHeader(id, raw)
 	if err != nil {
 		return "", err
@@ -200,7 +200,7 @@ func (l *Ledger) Handlers(ctx context.Context) (alive map[string]bool, err error
 }
 
 // Mended adds to the account's counts of what the sweep mended, by kind, which
-// are the fields "mended:<kind>" of [record.Keys.State].
+// are the fields "mended:<kind>" of [keyspace.Keys.State].
 func (l *Ledger) Mended(ctx context.Context, counts map[string]int) error {
 	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for kind, n := range counts {

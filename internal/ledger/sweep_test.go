@@ -11,9 +11,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -21,18 +23,18 @@ func TestOverdueTurnsAreNamedAgain(t *testing.T) {
 	b := newBench(t)
 	b.importRow("A-1")
 	ref := b.feed()[0]
-	if refs, more, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
+	if refs, more, err := b.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
 		t.Fatalf("%v, %v, %v", refs, more, err)
 	}
 	for range 2 {
-		refs, more, err := b.ledger.Overdue(t.Context(), record.Bulk, -time.Second)
+		refs, more, err := b.ledger.Overdue(t.Context(), request.Bulk, -time.Second)
 		if err != nil || len(refs) != 1 || refs[0] != ref || more {
 			t.Fatalf("%v, %v, %v", refs, more, err)
 		}
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(record.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
+	b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
 	for _, want := range []int{1, 0} { // and not again at once
-		if refs, _, err := b.ledger.Overdue(t.Context(), record.Bulk, time.Minute); err != nil || len(refs) != want {
+		if refs, _, err := b.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
 			t.Errorf("named %v, want %d, %v", refs, want, err)
 		}
 	}
@@ -46,9 +48,9 @@ func TestOverdueCleansItsSet(t *testing.T) {
 	b.must(err)
 	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("newer"), 0, "2").Err())
 	b.must(b.rdb.Set(t.Context(), b.keys.Record("broken"), "1q", 0).Err())
-	set := b.keys.Queued(record.Interactive)
+	set := b.keys.Queued(request.Interactive)
 	b.must(b.rdb.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
-	if refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, -time.Second); err != nil || len(refs) != 0 {
+	if refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
 		t.Errorf("%v, %v", refs, err)
 	}
 	if left := b.rdb.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
@@ -68,9 +70,9 @@ func TestLostCallsPageByPage(t *testing.T) {
 	for n := 1; n <= many; n++ { // as mark does
 		id := fmt.Sprint("R-", n)
 		r, _ := b.get(id)
-		r.State, r.Holder = record.Calling, 999_998
+		r.State, r.Holder = request.Calling, 999_998
 		if n%2 == 0 {
-			r.State = record.Created // and its call was not taken off the set
+			r.State = request.Created // and its call was not taken off the set
 		}
 		raw, err := r.Encode()
 		b.must(err)
@@ -127,7 +129,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	refs := b.feedUpTo(b.ledger, 150).Refs
 	called := refs[:120]
 	for _, ref := range called {
-		b.mark(b.ledger, ref, record.Call)
+		b.mark(b.ledger, ref, attempt.Call)
 	}
 	b.untilPast("R-1")
 	sweep := func() (ended int) {
@@ -150,7 +152,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	if left := b.rdb.ZCard(t.Context(), b.keys.Deadlines()).Val(); int(left) != len(called) {
 		t.Errorf("%d deadlines are left, want %d", left, len(called))
 	}
-	b.fault(called[0].ApplicationID, fault.Unavailable, record.Retry)
+	b.fault(called[0].ApplicationID, fault.Unavailable, attempt.Retry)
 	b.expectState(called[0].ApplicationID, "failed")
 	if n := sweep(); n != 0 {
 		t.Errorf("%d more have ended", n)
@@ -207,8 +209,8 @@ func TestALateEndLooksAgain(t *testing.T) {
 	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})
 	b.must(err)
 	r, _ := b.get("A-1")
-	b.mark(b.ledger, r.Ref(), record.Call)
-	b.fault("A-1", fault.Unusable, record.Hold)
+	b.mark(b.ledger, r.Ref(), attempt.Call)
+	b.fault("A-1", fault.Unusable, attempt.Hold)
 	b.untilPast("A-1")
 	r, _ = b.get("A-1")
 	seen := false
@@ -259,17 +261,17 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
 	b := newBench(t)
-	b.must(b.rdb.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{b.keys.Poison()}, record.PoisonKept).Err())
-	b.must(b.ledger.PutAside(t.Context(), record.Poison{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", record.PoisonMost+1))}))
-	var all []record.Poison
+	b.must(b.rdb.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{b.keys.Poison()}, quarantine.MaxEntries).Err())
+	b.must(b.ledger.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
+	var all []quarantine.Entry
 	for p, err := range b.ledger.Aside(t.Context()) {
 		b.must(err)
 		all = append(all, p)
 	}
-	if n, err := b.ledger.CountAside(t.Context()); err != nil || n != record.PoisonKept {
+	if n, err := b.ledger.CountAside(t.Context()); err != nil || n != quarantine.MaxEntries {
 		t.Errorf("%d are to be read, %v", n, err)
 	}
-	if len(all) != record.PoisonKept || all[0].Task != "nonsense" || len(all[0].Raw) != record.PoisonMost {
+	if len(all) != quarantine.MaxEntries || all[0].Task != "nonsense" || len(all[0].Raw) != quarantine.MaxBytes {
 		t.Errorf("%d are kept, the last is %s", len(all), all[0].Task)
 	}
 	if n := b.rdb.HGet(t.Context(), b.keys.State(), "poison").Val(); n != "1" {

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
 )
 
 // What a transition tells the gate is kept with it.
@@ -35,7 +35,7 @@ func TestTheGateKeepsWhatItIsTold(t *testing.T) {
 	kept("last", "s")
 
 	b.tryMark(b.ledger, refs[1])
-	b.fault("A-2", fault.ServerError, record.Retry)
+	b.fault("A-2", fault.ServerError, attempt.Retry)
 	kept("row", "A-2")
 	_, err = b.ledger.Trouble(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	b.must(err)

@@ -7,24 +7,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // started is a bench with one bulk request that is being called.
-func started(t *testing.T) (*bench, record.Attempt) {
+func started(t *testing.T) (*bench, attempt.Attempt) {
 	b := newBench(t)
 	b.importRow("A-1")
-	return b, b.mark(b.ledger, b.feed()[0], record.Call)
+	return b, b.mark(b.ledger, b.feed()[0], attempt.Call)
 }
 
-func (b *bench) mark(l *ledger.Ledger, ref record.Ref, want record.Verdict) record.Attempt {
+func (b *bench) mark(l *ledger.Ledger, ref request.Ref, want attempt.Admission) attempt.Attempt {
 	b.t.Helper()
 	answer := b.tryMark(l, ref)
-	if answer.Verdict != want {
-		b.t.Fatalf("verdict is %q, want %q", answer.Verdict, want)
+	if answer.Admission != want {
+		b.t.Fatalf("verdict is %q, want %q", answer.Admission, want)
 	}
 	return answer.Attempt
 }
@@ -35,25 +36,25 @@ func (b *bench) succeed(id string) {
 	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
 	b.must(err)
 	r, _ := b.get(id)
-	_, err = b.ledger.Created(b.t.Context(), b.mark(b.ledger, r.Ref(), record.Call), link)
+	_, err = b.ledger.Created(b.t.Context(), b.mark(b.ledger, r.Ref(), attempt.Call), link)
 	b.must(err)
 }
 
 func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	b, a := started(t)
-	fails := func(kind fault.Kind) record.State {
-		state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, record.Next{Follows: record.Retry, MaxSpent: 2})
+	fails := func(kind fault.Kind) request.State {
+		state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
 		b.must(err)
-		if state == record.Queued {
-			a = b.mark(b.ledger, a.Ref(), record.Call)
+		if state == request.Queued {
+			a = b.mark(b.ledger, a.Ref(), attempt.Call)
 		}
 		return state
 	}
 	expect := func(spent, dups int) {
 		t.Helper()
 		r, _ := b.get("A-1")
-		if r.Spent != spent || r.PossibleDuplicates != dups {
-			t.Fatalf("spent %d, possible duplicates %d; want %d and %d", r.Spent, r.PossibleDuplicates, spent, dups)
+		if r.Charged != spent || r.PossibleDuplicates != dups {
+			t.Fatalf("spent %d, possible duplicates %d; want %d and %d", r.Charged, r.PossibleDuplicates, spent, dups)
 		}
 	}
 	fails(fault.ServerError)
@@ -64,7 +65,7 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	expect(0, 2) // 503 says nothing of a request
 	fails(fault.LinkNotMade)
 	expect(1, 2)
-	if state := fails(fault.LinkNotMade); state != record.Failed {
+	if state := fails(fault.LinkNotMade); state != request.Failed {
 		t.Fatalf("state is %s after the last spent fault, want failed", state)
 	}
 	r, _ := b.get("A-1")
@@ -75,14 +76,14 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 
 func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	b, a := started(t)
-	b.mark(b.another(), a.Ref(), record.Busy)
+	b.mark(b.another(), a.Ref(), attempt.Busy)
 
 	// Another process that has reached Redis for long enough judges the silent one.
 	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
-	b.mark(judge, a.Ref(), record.Busy) // it has not reached Redis at all yet
+	b.mark(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
 	b.must(judge.Join(t.Context()))
-	var verdict record.Verdict
-	for deadline := time.Now().Add(time.Minute); verdict != record.Call; {
+	var verdict attempt.Admission
+	for deadline := time.Now().Add(time.Minute); verdict != attempt.Call; {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
@@ -93,29 +94,29 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 		t.Fatalf("attempts %d, possible duplicates %d; want 2 and 1", r.Attempts, r.PossibleDuplicates)
 	}
 	// The late answer of the first attempt: its fault does not count, its link does.
-	state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, record.Next{Follows: record.Fail})
+	state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	if err != nil || state != "" {
 		t.Errorf("a superseded attempt's fault: %q, %v", state, err)
 	}
-	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != record.Created {
+	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Errorf("a superseded attempt's link: %q, %v", state, err)
 	}
 }
 
 func TestCancelWhileCallingIsRemembered(t *testing.T) {
-	for follows, want := range map[record.Follows]record.State{
-		record.Retry: record.Cancelled, record.Fail: record.Cancelled, record.Hold: record.Cancelled,
-		record.PutBack: record.Cancelled, "created": record.Created,
+	for follows, want := range map[attempt.Action]request.State{
+		attempt.Retry: request.Cancelled, attempt.Fail: request.Cancelled, attempt.Hold: request.Cancelled,
+		attempt.Requeue: request.Cancelled, "created": request.Created,
 	} {
 		b, a := started(t)
 		state, err := b.ledger.Cancel(t.Context(), a.Record)
-		if err != nil || state != record.Calling {
+		if err != nil || state != request.Calling {
 			t.Fatalf("cancel while calling: %q, %v", state, err)
 		}
 		if follows == "created" {
 			state, err = b.ledger.Created(t.Context(), a, link)
 		} else {
-			state, err = b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, record.Next{Follows: follows, MaxSpent: 8})
+			state, err = b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
 		}
 		if err != nil || state != want {
 			t.Errorf("cancelled while calling, then %s: %q, %v; want %q", follows, state, err, want)
@@ -135,10 +136,10 @@ func TestNotAfter(t *testing.T) {
 		b.must(err)
 		ref := b.feed()[0]
 		b.untilPast("A-1")
-		a := b.mark(b.ledger, ref, record.Expired)
+		a := b.mark(b.ledger, ref, attempt.Expired)
 		state, err := b.ledger.Expire(t.Context(), a.Record)
 		r, _ := b.get("A-1")
-		if err != nil || state != record.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
+		if err != nil || state != request.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
 			t.Fatalf("%q, %v: %+v", state, err, r)
 		}
 	})
@@ -150,9 +151,9 @@ func TestNotAfter(t *testing.T) {
 			b.must(err)
 		}
 		refs := b.feed()
-		first, second := b.mark(b.ledger, refs[0], record.Call), b.mark(b.ledger, refs[1], record.Call)
+		first, second := b.mark(b.ledger, refs[0], attempt.Call), b.mark(b.ledger, refs[1], attempt.Call)
 		b.untilPast("A-2")
-		b.fault(first.ApplicationID, fault.Unavailable, record.Retry)
+		b.fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
 		b.expectState(first.ApplicationID, "failed")
 		_, err := b.ledger.Created(t.Context(), second, link)
 		b.must(err)
@@ -205,7 +206,7 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	b.must(err)
 	r, _ := b.get("A-2")
-	_, err = realOne.Mark(t.Context(), record.Ask{Ref: r.Ref(), Defaults: defaults})
+	_, err = realOne.Mark(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
 	if err == nil || !strings.Contains(err.Error(), "is simulated") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}
@@ -216,7 +217,7 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 
 func TestLateLinksAreKept(t *testing.T) {
 	b, a := started(t)
-	b.fault("A-1", fault.BadRequest, record.Fail)
+	b.fault("A-1", fault.BadRequest, attempt.Fail)
 	if _, err := b.ledger.Created(t.Context(), a, link); err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestLateLinksAreKept(t *testing.T) {
 		b.must(err)
 	}
 	r, _ := b.get("A-1")
-	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != link.URL || r.State != record.Failed {
+	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != link.URL || r.State != request.Failed {
 		t.Errorf("record is %+v", r)
 	}
 	if n := b.events(); n != 1 {
@@ -255,7 +256,7 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 	if !leads || len(refs) < 250 || len(refs) >= 350 {
 		t.Fatalf("fed %d, leads %v", len(refs), leads)
 	}
-	if !slices.ContainsFunc(refs, func(r record.Ref) bool { return r.ApplicationID == "R-1010" }) {
+	if !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1010" }) {
 		t.Error("the small batch was not served in the first round")
 	}
 	if more := b.feedUpTo(b.ledger, 250).Refs; len(more) != 0 {
@@ -334,27 +335,27 @@ func TestAShorterChunkLosesNothing(t *testing.T) {
 
 func TestRestore(t *testing.T) {
 	b := newBench(t)
-	base := record.Record{
-		Lane: record.Bulk, Generation: 1, Run: 2, Attempts: 3, PossibleDuplicates: 1, AcceptedAt: time.UnixMilli(1e12).UTC(),
-		ChangedAt: time.UnixMilli(1e12).UTC(), Past: []record.Outcome{{Run: 1, Status: record.Failed, Reason: "timeout"}},
+	base := request.Record{
+		Lane: request.Bulk, Generation: 1, Run: 2, Attempts: 3, PossibleDuplicates: 1, AcceptedAt: time.UnixMilli(1e12).UTC(),
+		ChangedAt: time.UnixMilli(1e12).UTC(), Past: []request.Outcome{{Run: 1, Status: request.Failed, Reason: "timeout"}},
 	}
 	calling, created := base, base
-	calling.ApplicationID, calling.State = "A-1", record.Calling
+	calling.ApplicationID, calling.State = "A-1", request.Calling
 	calling.Deadline, calling.Content.NotAfter = true, time.UnixMilli(1e12+1).UTC() // long past
-	created.ApplicationID, created.State = "A-2", record.Created
-	created.Outcome = record.Outcome{Run: 2, Status: record.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
+	created.ApplicationID, created.State = "A-2", request.Created
+	created.Outcome = request.Outcome{Run: 2, Status: request.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
-		b.must(b.ledger.Restore(t.Context(), "spring", []record.Record{calling, created}))
+		b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{calling, created}))
 	}
 	got, _ := b.get("A-1")
-	if got.State != record.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
+	if got.State != request.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
 		t.Errorf("what was being called is %+v", got)
 	}
 	refs := b.feed()
 	if len(refs) != 1 || refs[0].ApplicationID != "A-1" {
 		t.Fatalf("fed %v", refs)
 	}
-	b.mark(b.ledger, refs[0], record.Expired)
+	b.mark(b.ledger, refs[0], attempt.Expired)
 	if got, _ := b.get("A-2"); got.Outcome.URL != created.Outcome.URL {
 		t.Errorf("what was created is %+v", got)
 	}
@@ -364,20 +365,20 @@ func TestRestore(t *testing.T) {
 // What a run's file gave the interactive lane is not fed: it goes on as queued, and
 // is overdue, so that the sweep sees to its task.
 func TestRestoreOfInteractive(t *testing.T) {
-	for _, state := range []record.State{record.Waiting, record.Queued, record.Calling} {
+	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
 		b := newBench(t)
-		r := record.Record{
-			ApplicationID: "A-1", State: state, Lane: record.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
+		r := request.Record{
+			ApplicationID: "A-1", State: state, Lane: request.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
 			AcceptedAt: time.UnixMilli(1e12).UTC(), ChangedAt: time.UnixMilli(1e12).UTC(),
 		}
-		b.must(b.ledger.Restore(t.Context(), "spring", []record.Record{r}))
-		refs, _, err := b.ledger.Overdue(t.Context(), record.Interactive, time.Minute)
+		b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{r}))
+		refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
 		b.must(err)
 		if len(refs) != 1 || len(b.feed()) != 0 {
 			t.Fatalf("of one that was %s, %v is overdue", state, refs)
 		}
 		b.expectCounters()
-		b.mark(b.ledger, refs[0], record.Call)
+		b.mark(b.ledger, refs[0], attempt.Call)
 		b.expectCounters()
 	}
 }

@@ -6,8 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Metrics is what one process counts of what it does itself. It is safe for concurrent
@@ -59,7 +61,7 @@ func newMetrics() *Metrics {
 // begin makes what can be counted there at 0, so that the first of a kind is seen to
 // be one more.
 func (m *Metrics) begin() {
-	for _, lane := range []record.Lane{record.Interactive, record.Bulk} {
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		m.waits.WithLabelValues(string(lane))
 		m.attempts.WithLabelValues(string(lane), created, none)
 		for _, kind := range fault.Kinds() {
@@ -89,13 +91,13 @@ var outcomes = [...]string{fault.NoLink: "no_link", fault.Unknown: "unknown"}
 func outcomeOf(f *fault.Fault) string { return outcomes[f.Outcome()] }
 
 // Admitted is a turn that may be called now, so long after its task was taken.
-func (m *Metrics) Admitted(lane record.Lane, after time.Duration) {
+func (m *Metrics) Admitted(lane request.Lane, after time.Duration) {
 	m.waits.WithLabelValues(string(lane)).Observe(after.Seconds())
 }
 
 // Attempt is a call that is over; f is nil where it made a link. What was called off
 // before it was sent was no attempt.
-func (m *Metrics) Attempt(a record.Attempt, f *fault.Fault) {
+func (m *Metrics) Attempt(a attempt.Attempt, f *fault.Fault) {
 	outcome, reason := created, none
 	if f != nil {
 		if f.Party() == fault.Ourselves {
@@ -108,12 +110,12 @@ func (m *Metrics) Attempt(a record.Attempt, f *fault.Fault) {
 }
 
 // Delivery is an attempt to deliver a callback, and what became of that.
-func (m *Metrics) Delivery(reply record.Reply, status record.DeliveryStatus, took time.Duration) {
+func (m *Metrics) Delivery(reply delivery.Reply, status delivery.Status, took time.Duration) {
 	result, reason := "retried", reply.Reason
 	switch {
 	case reply.Taken():
 		result, reason = "delivered", none
-	case status == record.GivenUp:
+	case status == delivery.GivenUp:
 		result = "given_up"
 	}
 	m.deliveries.WithLabelValues(result, reason).Inc()

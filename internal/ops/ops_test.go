@@ -21,9 +21,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var update = flag.Bool("update", false, "write the golden file")
@@ -58,15 +60,15 @@ func busy() *Ops {
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
 		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
-	o.Admitted(record.Interactive, 4*time.Second)
-	o.Admitted(record.Bulk, 3*time.Second)
-	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}, nil)
-	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
-	o.Attempt(record.Attempt{Record: record.Record{Lane: record.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
-	o.Delivery(record.Reply{}, record.Delivered, 7*time.Second)
-	o.Delivery(record.Reply{}, "", time.Second) // it could not be recorded
-	o.Delivery(record.Reply{Reason: string(fault.ReceiverError)}, record.Pending, time.Second)
-	o.Delivery(record.Reply{Reason: string(fault.Rejected)}, record.GivenUp, time.Second)
+	o.Admitted(request.Interactive, 4*time.Second)
+	o.Admitted(request.Bulk, 3*time.Second)
+	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}, nil)
+	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
+	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
+	o.Delivery(delivery.Reply{}, delivery.Delivered, 7*time.Second)
+	o.Delivery(delivery.Reply{}, "", time.Second) // it could not be recorded
+	o.Delivery(delivery.Reply{Reason: string(fault.ReceiverError)}, delivery.Pending, time.Second)
+	o.Delivery(delivery.Reply{Reason: string(fault.Rejected)}, delivery.GivenUp, time.Second)
 	o.Mended("orphaned", 2)
 	o.Settled(3, 1)
 	o.Request("POST", "/v1/links", 201, 2*time.Second)
@@ -324,7 +326,7 @@ func TestREADMEAsksForWhatThereIs(t *testing.T) {
 // A request costs three counts: they must not be felt.
 func BenchmarkAttempt(b *testing.B) {
 	m := newMetrics()
-	a := record.Attempt{Record: record.Record{Lane: record.Bulk}, Took: time.Second}
+	a := attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Admitted(a.Lane, a.Took)

@@ -1,19 +1,16 @@
-package record
+// Package delivery describes the delivery of an event to a callback URL.
+package delivery
 
 import "time"
 
-// Callbacks is the name of the queue of callbacks, which takes none of the lanes'
-// requests.
-const Callbacks Lane = "callback"
-
-// DeliveryStatus is where a delivery stands.
-type DeliveryStatus string
+// Status is where a delivery stands.
+type Status string
 
 // The statuses of deliveries.
 const (
-	Pending   DeliveryStatus = "pending"
-	Delivered DeliveryStatus = "delivered"
-	GivenUp   DeliveryStatus = "given_up" // for a person to look at
+	Pending   Status = "pending"
+	Delivered Status = "delivered"
+	GivenUp   Status = "given_up" // for a person to look at
 )
 
 // Delivery is one event on its way to the callback URL of its request.
@@ -30,7 +27,7 @@ type Delivery struct {
 	Host string // of the URL, with its port where it has one
 	Body []byte
 
-	Status      DeliveryStatus
+	Status      Status
 	CreatedAt   time.Time
 	DeliveredAt time.Time // zero: not yet
 	GivenUpAt   time.Time // zero where it is not given up
@@ -41,8 +38,8 @@ type Delivery struct {
 	NextAt      time.Time // of a pending one: when it is tried again; zero where that was not read
 }
 
-// Dispatch is what a delivery's task is made of.
-type Dispatch struct {
+// Task is the content of a delivery's asynq task.
+type Task struct {
 	EventID       string
 	ApplicationID string
 	Host          string

@@ -1,4 +1,4 @@
-package record_test
+package request_test
 
 import (
 	"errors"
@@ -8,16 +8,18 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
-func script(lua string) *redis.Script { return record.Script(lua, record.Prelude) }
+func script(text string) *redis.Script { return lua.Script(text, request.Prelude) }
 
 // TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
 // byte: what Lua read and wrote again is what Go wrote.
 func TestLuaAgrees(t *testing.T) {
-	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	header := script(`return header(parse(ARGV[1]))`)
 	whole := script(`
 		local content, frozen, outcome, past = lines(ARGV[1])
@@ -29,8 +31,8 @@ func TestLuaAgrees(t *testing.T) {
 			rt.Fatal(err)
 		}
 		got, err := header.Run(t.Context(), rdb, tag, raw).Text()
-		if err != nil || got != string(raw[:record.HeaderLen]) {
-			rt.Fatalf("%v; the header\n%s became\n%s", err, raw[:record.HeaderLen], got)
+		if err != nil || got != string(raw[:request.HeaderLen]) {
+			rt.Fatalf("%v; the header\n%s became\n%s", err, raw[:request.HeaderLen], got)
 		}
 		got, err = whole.Run(t.Context(), rdb, tag, raw).Text()
 		if err != nil || got != string(raw) {
@@ -42,9 +44,9 @@ func TestLuaAgrees(t *testing.T) {
 // TestLuaBeyondAColumn counts beyond every column: counters stop, as Go's do,
 // and anything else is an error that leaves the record as it was.
 func TestLuaBeyondAColumn(t *testing.T) {
-	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
-	r.Attempts, r.Spent, r.PossibleDuplicates, r.Seen = 1e6, 1e6, 1e6, 1e11
+	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 1e6, 1e6, 1e6, 1e11
 	want, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +78,7 @@ func TestLuaBeyondAColumn(t *testing.T) {
 }
 
 func TestTurnsWrap(t *testing.T) {
-	rdb, tag := server.Client(t), []string{record.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
 	r.Turn = 9999
 	raw, err := r.Encode()
@@ -87,13 +89,13 @@ func TestTurnsWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now, err := record.Parse("A-1", []byte(got)); err != nil || now.Turn != 0 || now.State != record.Queued {
+	if now, err := request.Parse("A-1", []byte(got)); err != nil || now.Turn != 0 || now.State != request.Queued {
 		t.Errorf("the turn after 9999 is %d, %v", now.Turn, err)
 	}
 }
 
 func TestBatchesEnd(t *testing.T) {
-	keys := record.Keys{Account: redistest.Account()}
+	keys := keyspace.Keys{Account: redistest.Account()}
 	rdb, open := server.Client(t), script(`return batch_number(ARGV[1])`)
 	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
 		t.Fatal(err)
@@ -116,7 +118,7 @@ func TestBatchesEnd(t *testing.T) {
 // an id must not move it.
 func TestOneSlot(t *testing.T) {
 	rdb := redistest.Start(t, "--cluster-enabled", "yes").Client(t)
-	keys := record.Keys{Account: "default"}
+	keys := keyspace.Keys{Account: "default"}
 	slot := func(key string) int64 {
 		n, err := rdb.ClusterKeySlot(t.Context(), key).Result()
 		if err != nil {
@@ -125,7 +127,7 @@ func TestOneSlot(t *testing.T) {
 		return n
 	}
 	home := slot(keys.Tag())
-	list := []string{keys.State(), keys.Results(), keys.Workers(), keys.Queued(record.Bulk), keys.Deadlines(), keys.Leader(),
+	list := []string{keys.State(), keys.Results(), keys.Workers(), keys.Queued(request.Bulk), keys.Deadlines(), keys.Leader(),
 		keys.Batches(), keys.Running(), keys.Batch(1), keys.Order(1), keys.Again(1)}
 	for _, id := range []string{"A-1", "{A}", "}A{", "{", "}", "{}", "{}{B}", "{kyclink:other}"} {
 		list = append(list, keys.Record(id), keys.Old(id, 1))

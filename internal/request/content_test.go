@@ -1,4 +1,4 @@
-package record_test
+package request_test
 
 import (
 	"bytes"
@@ -9,13 +9,13 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestContentReadsAsMarshalled(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`https://[a-z]{1,9}\.example/[ -~]{0,9}`))
-		c := record.Content{
+		c := request.Content{
 			RedirectURL: word.Draw(t, "redirect"), WorkflowID: word.Draw(t, "workflow"), CallbackURL: word.Draw(t, "callback"),
 			ExpiryMinutes: rapid.IntRange(0, 3).Draw(t, "expiry"), Row: rapid.IntRange(0, 2_000_000).Draw(t, "row"),
 			DocumentOptional: rapid.SampledFrom([]*bool{nil, new(bool)}).Draw(t, "optional"),

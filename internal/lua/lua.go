@@ -1,4 +1,5 @@
-package record
+// Package lua composes Redis scripts from the libraries that they use.
+package lua
 
 import (
 	"maps"

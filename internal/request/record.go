@@ -1,20 +1,21 @@
-// Package record is what Redis keeps of one request, and the names of the keys
-// it is kept under: the format that the producer's accept script writes and
-// every transition of the ledger changes.
+// Package request is what Redis keeps of one request: its state, the format of
+// its record and the reference that an asynq task carries. The producer's accept
+// script writes records, and every transition of the ledger changes them.
 //
 // A record is one string: a fixed-width ASCII header, which scripts change in
 // place, then lines of JSON.
 //
 //	header    state, lane, numbers and times; the columns are in prelude.lua
 //	content   the request as it was given, without id, generation and lane; never changes
-//	frozen    the worker's defaults, as they were at the first call
+//	resolved  the settings that were fixed at the first call
 //	outcome   the link, or why there is none
-//	past …    one line an earlier run's outcome, and links that came too late
+//	past …    one line for each earlier run's outcome, and for each link that came too late
 //
-// Lines from the end that are still empty are not written, so a waiting request
-// costs its content and the header. The latest generation of an application id
-// is at [Keys.Record]; when the next one is accepted it moves to [Keys.Old].
-package record
+// Trailing empty lines are not written, so a waiting request costs its content
+// and the header. The latest generation of an application id is at
+// [github.com/kyclink/kyclink/internal/keyspace.Keys.Record]; when the next one is
+// accepted, it moves to Keys.Old.
+package request
 
 import (
 	"bytes"
@@ -22,6 +23,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +57,9 @@ var States = [...]State{Waiting, Queued, Calling, Held, Created, Failed, Cancell
 // Ended says whether the state is an end of its run.
 func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
 
+// StateOf returns the state that a header's letter stands for, "" for any other letter.
+func StateOf(letter byte) State { return stateLetters[letter] }
+
 var stateLetters = map[byte]State{
 	'w': Waiting, 'q': Queued, 'c': Calling, 'h': Held, 'C': Created, 'F': Failed, 'X': Cancelled,
 }
@@ -68,6 +73,9 @@ const (
 	Interactive Lane = "interactive"
 	Bulk        Lane = "bulk"
 )
+
+// Callbacks is the name of the queue of callback deliveries. No request is in it.
+const Callbacks Lane = "callback"
 
 var laneLetters = map[byte]Lane{'i': Interactive, 'b': Bulk}
 
@@ -127,9 +135,9 @@ func (c Content) With(d Defaults) Content {
 	return c
 }
 
-// Made is a link as FaceKi made it. Both fields are secrets: their bearer can
+// Link is a link as FaceKi made it. Both fields are secrets: their bearer can
 // start the person's verification.
-type Made struct {
+type Link struct {
 	LinkID string
 	URL    string
 	// AskedAt is when it was asked for, by Redis' clock, where that is not the attempt
@@ -166,7 +174,7 @@ type Record struct {
 	Run                int
 	Turn               int // grows with each feed, promotion and give-back
 	Attempts           int // calls sent, over all runs of the generation
-	Spent              int // faults held against this run
+	Charged            int // faults held against this run
 	PossibleDuplicates int
 	Batch              int // 0: none
 	Seen               int // the account's successes at the previous fault
@@ -176,7 +184,7 @@ type Record struct {
 	Deadline           bool // has a not_after of its own in force
 	NoDeadline         bool // a person dropped it, and its batch's
 	Content            Content
-	Frozen             Defaults
+	Resolved           Defaults
 	Outcome            Outcome
 	Past               []Outcome // oldest first
 }
@@ -222,7 +230,7 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 		return int(n)
 	}
 	r.CancelAsked = flag(3, 'x')
-	r.Generation, r.Run, r.Turn, r.Attempts, r.Spent = number(3), number(3), number(4), number(5), number(2)
+	r.Generation, r.Run, r.Turn, r.Attempts, r.Charged = number(3), number(3), number(4), number(5), number(2)
 	r.PossibleDuplicates, r.Batch, r.Seen = number(4), number(6), number(10)
 	r.AcceptedAt, r.ChangedAt = milliseconds(number(13)), milliseconds(number(13))
 	r.Holder = number(6)
@@ -246,7 +254,7 @@ func (r *Record) parseLines(raw []byte) error {
 		case 0:
 			err = json.Unmarshal(line, &r.Content)
 		case 1:
-			err = json.Unmarshal(line, &r.Frozen)
+			err = json.Unmarshal(line, &r.Resolved)
 		case 2:
 			err = json.Unmarshal(line, &r.Outcome)
 		default:
@@ -308,4 +316,21 @@ func ParseRef(s string) (Ref, error) {
 		return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
 	}
 	return ref, nil
+}
+
+// Turn is a turn with the lane that its task belongs to.
+type Turn struct {
+	Lane Lane
+	Ref  Ref
+}
+
+// KeptLink is the encrypted link of an earlier attempt, as [Outcome].Kept has it; "" where
+// there is none.
+func (r Record) KeptLink() string {
+	for _, past := range slices.Backward(append(slices.Clone(r.Past), r.Outcome)) {
+		if past.Kept != "" {
+			return past.Kept
+		}
+	}
+	return ""
 }

@@ -1,4 +1,4 @@
-package record_test
+package request_test
 
 import (
 	"encoding/json"
@@ -12,8 +12,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -26,35 +26,35 @@ func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 // full is a record that uses every column and every line, each with a value of
 // its own, so that two that are swapped show up.
-func full() record.Record {
+func full() request.Record {
 	option := true
-	return record.Record{
-		ApplicationID: "A-1", State: record.Created, Lane: record.Interactive, CancelAsked: true,
-		Generation: 2, Run: 3, Turn: 4, Attempts: 5, Spent: 6, PossibleDuplicates: 7, Batch: 8, Seen: 9,
+	return request.Record{
+		ApplicationID: "A-1", State: request.Created, Lane: request.Interactive, CancelAsked: true,
+		Generation: 2, Run: 3, Turn: 4, Attempts: 5, Charged: 6, PossibleDuplicates: 7, Batch: 8, Seen: 9,
 		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_060_456), Holder: 10, Deadline: true,
-		Content: record.Content{
+		Content: request.Content{
 			RedirectURL: "https://shop.example/done", ExpiryMinutes: 60, DocumentOptional: &option, WorkflowID: "wf-1",
 			CallbackURL: "https://shop.example/hooks", NotAfter: at(1_800_000_000_000), Metadata: json.RawMessage(`{"customer":"42"}`),
 		},
-		Frozen: record.Defaults{ExpiryMinutes: 1440, WorkflowID: "wf-0"},
-		Outcome: record.Outcome{
-			Run: 3, Status: record.Created, LinkID: "link-1", URL: "https://kyc.example/link-1",
+		Resolved: request.Defaults{ExpiryMinutes: 1440, WorkflowID: "wf-0"},
+		Outcome: request.Outcome{
+			Run: 3, Status: request.Created, LinkID: "link-1", URL: "https://kyc.example/link-1",
 			ExpiresAt: at(1_790_003_600_000), EndedAt: at(1_790_000_060_456),
 		},
-		Past: []record.Outcome{
-			{Run: 1, Status: record.Failed, Reason: "upstream_error", Message: "HTTP 500", EndedAt: at(1_790_000_001_000)},
-			{Run: 2, Status: record.Created, LinkID: "link-0", URL: "https://kyc.example/link-0", Late: true},
+		Past: []request.Outcome{
+			{Run: 1, Status: request.Failed, Reason: "upstream_error", Message: "HTTP 500", EndedAt: at(1_790_000_001_000)},
+			{Run: 2, Status: request.Created, LinkID: "link-0", URL: "https://kyc.example/link-0", Late: true},
 		},
 	}
 }
 
 func TestRecordBytes(t *testing.T) {
-	waiting := record.Record{
-		ApplicationID: "A-2", State: record.Waiting, Lane: record.Bulk, Generation: 1, Run: 1,
+	waiting := request.Record{
+		ApplicationID: "A-2", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1,
 		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_000_123),
 	}
 	var got strings.Builder
-	for _, r := range []record.Record{full(), waiting} {
+	for _, r := range []request.Record{full(), waiting} {
 		raw, err := r.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -72,11 +72,11 @@ func TestRecordBytes(t *testing.T) {
 	}
 }
 
-func drawOutcome(t *rapid.T, label string) record.Outcome {
-	return rapid.Custom(func(t *rapid.T) record.Outcome {
-		o := record.Outcome{
+func drawOutcome(t *rapid.T, label string) request.Outcome {
+	return rapid.Custom(func(t *rapid.T) request.Outcome {
+		o := request.Outcome{
 			Run:    rapid.IntRange(1, 999).Draw(t, "run"),
-			Status: rapid.SampledFrom(record.States[:]).Draw(t, "status"),
+			Status: rapid.SampledFrom(request.States[:]).Draw(t, "status"),
 			LinkID: rapid.String().Draw(t, "link id"), Message: rapid.String().Draw(t, "message"),
 			Late: rapid.Bool().Draw(t, "late"),
 		}
@@ -88,26 +88,26 @@ func drawOutcome(t *rapid.T, label string) record.Outcome {
 }
 
 // drawRecord draws any record, with its numbers often at their columns' limits.
-func drawRecord(t *rapid.T) record.Record {
+func drawRecord(t *rapid.T) request.Record {
 	number := func(label string, most int) int {
 		return rapid.OneOf(rapid.SampledFrom([]int{0, 1, most - 1, most}), rapid.IntRange(0, most)).Draw(t, label)
 	}
-	r := record.Record{
+	r := request.Record{
 		ApplicationID: "A-1",
-		State:         rapid.SampledFrom(record.States[:]).Draw(t, "state"),
-		Lane:          rapid.SampledFrom([]record.Lane{record.Interactive, record.Bulk}).Draw(t, "lane"),
+		State:         rapid.SampledFrom(request.States[:]).Draw(t, "state"),
+		Lane:          rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(t, "lane"),
 		CancelAsked:   rapid.Bool().Draw(t, "cancel"), Deadline: rapid.Bool().Draw(t, "deadline"),
 		Generation: number("generation", 999), Run: number("run", 999), Turn: number("turn", 9999),
-		Attempts: number("attempts", 99999), Spent: number("spent", 99), PossibleDuplicates: number("duplicates", 9999),
+		Attempts: number("attempts", 99999), Charged: number("spent", 99), PossibleDuplicates: number("duplicates", 9999),
 		Batch: number("batch", 999999), Seen: number("seen", 9999999999), Holder: number("holder", 999999),
 		AcceptedAt: at(int64(number("accepted", 9999999999999))), ChangedAt: at(int64(number("changed", 9999999999999))),
-		Content: record.Content{
+		Content: request.Content{
 			WorkflowID: rapid.String().Draw(t, "workflow"), ExpiryMinutes: rapid.IntRange(0, 99).Draw(t, "expiry"),
 			Metadata: rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`{"a":"\n"}`)}).Draw(t, "metadata"),
 		},
 	}
 	if rapid.Bool().Draw(t, "frozen") {
-		r.Frozen.ExpiryMinutes = 1440
+		r.Resolved.ExpiryMinutes = 1440
 	}
 	if rapid.Bool().Draw(t, "outcome") {
 		r.Outcome = drawOutcome(t, "outcome of")
@@ -125,7 +125,7 @@ func TestEncodeAndParseAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := record.Parse("A-1", raw)
+		got, err := request.Parse("A-1", raw)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("%v\n got %+v\nwant %+v\nfrom %s", err, got, want, raw)
 		}
@@ -134,28 +134,28 @@ func TestEncodeAndParseAgree(t *testing.T) {
 
 func TestEncodeBeyondAColumn(t *testing.T) {
 	r := full()
-	r.Attempts, r.Spent, r.PossibleDuplicates, r.Seen = 100_000, 100, 10_000, 10_000_000_000
+	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 100_000, 100, 10_000, 10_000_000_000
 	raw, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := record.Parse("A-1", raw); err != nil || got.Attempts != 99_999 || got.Spent != 99 ||
+	if got, err := request.Parse("A-1", raw); err != nil || got.Attempts != 99_999 || got.Charged != 99 ||
 		got.PossibleDuplicates != 9999 || got.Seen != 9_999_999_999 || got.Batch != r.Batch {
 		t.Errorf("counters beyond their columns became %+v, %v", got, err)
 	}
-	for name, change := range map[string]func(*record.Record){
-		"generation 1000": func(r *record.Record) { r.Generation = 1000 },
-		"run 1000":        func(r *record.Record) { r.Run = 1000 },
-		"turn 10000":      func(r *record.Record) { r.Turn = 10_000 },
-		"batch 1000000":   func(r *record.Record) { r.Batch = 1_000_000 },
-		"holder 1000000":  func(r *record.Record) { r.Holder = 1_000_000 },
-		"negative run":    func(r *record.Record) { r.Run = -1 },
-		"negative count":  func(r *record.Record) { r.Spent = -1 },
-		"no time":         func(r *record.Record) { r.AcceptedAt = time.Time{} },
-		"no state":        func(r *record.Record) { r.State = "" },
-		"no lane":         func(r *record.Record) { r.Lane = "" },
+	for name, change := range map[string]func(*request.Record){
+		"generation 1000": func(r *request.Record) { r.Generation = 1000 },
+		"run 1000":        func(r *request.Record) { r.Run = 1000 },
+		"turn 10000":      func(r *request.Record) { r.Turn = 10_000 },
+		"batch 1000000":   func(r *request.Record) { r.Batch = 1_000_000 },
+		"holder 1000000":  func(r *request.Record) { r.Holder = 1_000_000 },
+		"negative run":    func(r *request.Record) { r.Run = -1 },
+		"negative count":  func(r *request.Record) { r.Charged = -1 },
+		"no time":         func(r *request.Record) { r.AcceptedAt = time.Time{} },
+		"no state":        func(r *request.Record) { r.State = "" },
+		"no lane":         func(r *request.Record) { r.Lane = "" },
 		// Two that make up for each other's width must not pass.
-		"wide and narrow": func(r *record.Record) { r.Run, r.ChangedAt = 1000, at(-1) },
+		"wide and narrow": func(r *request.Record) { r.Run, r.ChangedAt = 1000, at(-1) },
 	} {
 		r := full()
 		change(&r)
@@ -171,7 +171,7 @@ func TestParseRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(raw []byte) []byte{
-		"shorter than":    func(raw []byte) []byte { return raw[:record.HeaderLen-1] },
+		"shorter than":    func(raw []byte) []byte { return raw[:request.HeaderLen-1] },
 		"version '2'":     func(raw []byte) []byte { raw[0] = '2'; return raw },
 		"unknown state":   func(raw []byte) []byte { raw[1] = 'z'; return raw },
 		"or lane":         func(raw []byte) []byte { raw[2] = 'z'; return raw },
@@ -180,9 +180,9 @@ func TestParseRefuses(t *testing.T) {
 		"column 8":        func(raw []byte) []byte { raw[7] = '+'; return raw },
 		"column 68":       func(raw []byte) []byte { raw[72] = ' '; return raw },
 		"unknown flag 'y": func(raw []byte) []byte { raw[73] = 'y'; return raw },
-		"line 1":          func(raw []byte) []byte { raw[record.HeaderLen] = '['; return raw },
+		"line 1":          func(raw []byte) []byte { raw[request.HeaderLen] = '['; return raw },
 	} {
-		_, err := record.Parse("A-1", change([]byte(string(good))))
+		_, err := request.Parse("A-1", change([]byte(string(good))))
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "link-1") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -194,16 +194,16 @@ func TestRefs(t *testing.T) {
 		t.Errorf("a task's id is %s", got)
 	}
 	for _, s := range []string{"", "A", ":1:1:1", "A:1:1", "A:1:1:", "A:1:1:-1", "A:1:1:+1", "A:01:1:1", "A:1:1:99999999999", "A:1:1:1 "} {
-		if ref, err := record.ParseRef(s); err == nil {
+		if ref, err := request.ParseRef(s); err == nil {
 			t.Errorf("%q was read as %+v", s, ref)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		want := record.Ref{
+		want := request.Ref{
 			ApplicationID: rapid.StringN(1, 128, -1).Draw(t, "id"), Generation: rapid.IntRange(0, 999).Draw(t, "generation"),
 			Run: rapid.IntRange(0, 999).Draw(t, "run"), Turn: rapid.IntRange(0, 9999).Draw(t, "turn"),
 		}
-		if got, err := record.ParseRef(want.String()); err != nil || got != want {
+		if got, err := request.ParseRef(want.String()); err != nil || got != want {
 			t.Fatalf("%v was read as %v, %v", want, got, err)
 		}
 	})
@@ -213,7 +213,7 @@ func FuzzParseRef(f *testing.F) {
 	f.Add("A-1:1:2:3")
 	f.Add("urn:x:1:2:3")
 	f.Fuzz(func(t *testing.T, s string) {
-		if ref, err := record.ParseRef(s); err == nil && ref.String() != s {
+		if ref, err := request.ParseRef(s); err == nil && ref.String() != s {
 			t.Errorf("%q was read as %q", s, ref)
 		}
 	})
@@ -225,10 +225,10 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(raw)
-	f.Add(raw[:record.HeaderLen])
+	f.Add(raw[:request.HeaderLen])
 	f.Add(append(raw, "\n\n{}\n"...))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, err := record.Parse("A-1", raw)
+		r, err := request.Parse("A-1", raw)
 		if err != nil {
 			return
 		}
@@ -236,7 +236,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%+v was read and cannot be written: %v", r, err)
 		}
-		again, err := record.Parse("A-1", once)
+		again, err := request.Parse("A-1", once)
 		if err != nil {
 			t.Fatalf("%s was written and cannot be read: %v", once, err)
 		}
@@ -253,10 +253,10 @@ func TestEventID(t *testing.T) {
 		t.Errorf("the event id is %s", got)
 	}
 	ids := map[string]string{}
-	for name, change := range map[string]func(*record.Record){
-		"same": func(*record.Record) {}, "id": func(r *record.Record) { r.ApplicationID = "A-2" },
-		"generation": func(r *record.Record) { r.Generation++ }, "run": func(r *record.Record) { r.Run++ },
-		"accepted": func(r *record.Record) { r.AcceptedAt = r.AcceptedAt.Add(time.Millisecond) },
+	for name, change := range map[string]func(*request.Record){
+		"same": func(*request.Record) {}, "id": func(r *request.Record) { r.ApplicationID = "A-2" },
+		"generation": func(r *request.Record) { r.Generation++ }, "run": func(r *request.Record) { r.Run++ },
+		"accepted": func(r *request.Record) { r.AcceptedAt = r.AcceptedAt.Add(time.Millisecond) },
 	} {
 		r := full()
 		change(&r)

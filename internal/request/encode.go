@@ -1,4 +1,4 @@
-package record
+package request
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ func (r Record) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record of %q: %w", r.ApplicationID, err)
 	}
-	rows := []any{r.Content, r.Frozen, r.Outcome}
+	rows := []any{r.Content, r.Resolved, r.Outcome}
 	for _, past := range r.Past {
 		rows = append(rows, past)
 	}
@@ -70,7 +70,7 @@ func (r Record) header() ([]byte, error) {
 		{"run", int64(r.Run), 3, false},
 		{"turn", int64(r.Turn), 4, false},
 		{"attempts", int64(r.Attempts), 5, true},
-		{"spent", int64(r.Spent), 2, true},
+		{"spent", int64(r.Charged), 2, true},
 		{"possible duplicates", int64(r.PossibleDuplicates), 4, true},
 		{"batch", int64(r.Batch), 6, false},
 		{"successes seen", int64(r.Seen), 10, true},

@@ -1,4 +1,4 @@
-package record
+package batch
 
 import (
 	"sync"

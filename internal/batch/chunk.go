@@ -1,12 +1,13 @@
-package record
+// Package batch describes the rows of a batch and caches batch names.
+package batch
 
 import (
 	"strconv"
 	"strings"
 )
 
-// Line is a row in the order of its batch.
-type Line struct {
+// Row is a row in the order of its batch.
+type Row struct {
 	Row int // of the input, from 1
 	// ApplicationID is empty where the request was erased.
 	ApplicationID string
@@ -16,16 +17,16 @@ type Line struct {
 // spans.
 const ChunkRows = 100
 
-// Lines reads a chunk of [Keys.Order]: how many of its rows joined, then a line
+// ParseChunk reads a chunk of a batch's order: how many of its rows joined, then a line
 // for each row, "row id", or "row" alone where the request was erased. What is
 // no such line is left out.
-func Lines(chunk string) []Line {
-	lines := make([]Line, 0, ChunkRows)
+func ParseChunk(chunk string) []Row {
+	lines := make([]Row, 0, ChunkRows)
 	_, rest, _ := strings.Cut(chunk, "\n")
 	for text := range strings.SplitSeq(rest, "\n") {
 		number, id, _ := strings.Cut(text, " ")
 		if row, err := strconv.Atoi(number); err == nil {
-			lines = append(lines, Line{row, id})
+			lines = append(lines, Row{row, id})
 		}
 	}
 	return lines

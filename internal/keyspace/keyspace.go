@@ -1,6 +1,12 @@
-package record
+// Package keyspace names the Redis keys of an account, and reads the clock of the
+// server that has them.
+package keyspace
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/kyclink/kyclink/internal/request"
+)
 
 // Keys names the keys of one account. They all carry one hash tag, so that a
 // script that touches several of them is atomic in Redis Cluster as well.
@@ -49,7 +55,7 @@ func (k Keys) Workers() string { return k.Tag() + ":workers" }
 
 // Queued is the sorted set of a lane's requests that were fed or accepted, or
 // wait for another attempt, by the time at which they are due.
-func (k Keys) Queued(l Lane) string { return k.Tag() + ":queued:" + string(l) }
+func (k Keys) Queued(l request.Lane) string { return k.Tag() + ":queued:" + string(l) }
 
 // Deadlines is the sorted set of requests that have a not_after of their own.
 func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
@@ -57,7 +63,7 @@ func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
 // Shelf is the sorted set of requests that failed or are held, by when they came
 // there, in ms: what a person is to look through. What a person has dropped is
 // not in it any more. Other states have none.
-func (k Keys) Shelf(s State) string { return k.Tag() + ":" + string(s) }
+func (k Keys) Shelf(s request.State) string { return k.Tag() + ":" + string(s) }
 
 // Delivery is the hash of the delivery of an event, see [Delivery].
 func (k Keys) Delivery(eventID string) string { return k.Tag() + ":delivery:" + eventID }
@@ -107,4 +113,30 @@ func (k Keys) Joined(number int) string { return fmt.Sprintf("%s:joined:%d", k.T
 func (k Keys) Again(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
 
 // Queue is the asynq queue of a lane.
-func (k Keys) Queue(l Lane) string { return "kyclink:" + k.Account + ":" + string(l) }
+func (k Keys) Queue(l request.Lane) string { return "kyclink:" + k.Account + ":" + string(l) }
+
+// Cancelling is the sorted set of the numbers of cancelled batches whose requests
+// have not all ended, by the time of the cancellation.
+func (k Keys) Cancelling() string { return k.Tag() + ":cancelling" }
+
+// Off is the list of the requests that waited to be fed again when the batch was cancelled.
+func (k Keys) Off(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), number) }
+
+// Poison is the list of what was put aside, the latest first, as JSON of
+// [Poison]. It holds [PoisonKept] entries at most.
+func (k Keys) Poison() string { return k.Tag() + ":poison" }
+
+// Calls is the sorted set of the calls that are out, "process id nonce", by when
+// they were marked; of a process that died until the sweep has seen to it.
+func (k Keys) Calls() string { return k.Tag() + ":calls" }
+
+// Handlers is the set of the turns that a worker process has handlers for, as of
+// its last heartbeat.
+func (k Keys) Handlers(process string) string { return k.Tag() + ":handlers:" + process }
+
+// Newer is the set of bulk requests that wait to be fed by a newer version,
+// which wrote their records.
+func (k Keys) Newer() string { return k.Tag() + ":newer" }
+
+// Panics counts, for a day, how often a handler of this turn panicked.
+func (k Keys) Panics(ref request.Ref) string { return fmt.Sprintf("%s:panics:%s", k.Tag(), ref) }
