@@ -174,25 +174,25 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 }
 
 // expectOrder compares the order of a batch with what must be in it.
-func (b *bench) expectOrder(batch string, chunks map[int]int) {
+func (b *bench) expectOrder(name string, chunks map[int]int) {
 	b.t.Helper()
-	if b.number(batch) == 0 {
+	if b.number(name) == 0 {
 		return
 	}
 	var rows []int
-	for page, err := range b.ledger.Order(b.t.Context(), b.number(batch)) {
+	for page, err := range b.ledger.Order(b.t.Context(), b.number(name)) {
 		b.must(err)
 		for _, line := range page {
 			rows = append(rows, line.Row)
 		}
 	}
 	if !slices.IsSortedFunc(rows, cmp.Compare[int]) {
-		b.t.Fatalf("the order of %s is %v", batch, rows)
+		b.t.Fatalf("the order of %s is %v", name, rows)
 	}
 	for chunk, n := range chunks {
 		for i := range n {
 			if row := chunk*batch.ChunkRows + i + 1; !slices.Contains(rows, row) {
-				b.t.Fatalf("row %d is not in the order of %s: %v", row, batch, rows)
+				b.t.Fatalf("row %d is not in the order of %s: %v", row, name, rows)
 			}
 		}
 	}

@@ -82,8 +82,8 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 		t.Fatalf("the verdict is %s, want granted", answer.Admission)
 	}
 	// The first one's connection was slow: it comes after the second's grant was used.
-	if again := l.ask(l.ledger, ref, "first"); again.Verdict != attempt.Granted || again.Attempt.Attempts != 1 {
-		t.Errorf("asked once more: %s, attempt %d", again.Verdict, again.Attempt.Attempts)
+	if again := l.ask(l.ledger, ref, "first"); again.Admission != attempt.Granted || again.Attempt.Attempts != 1 {
+		t.Errorf("asked once more: %s, attempt %d", again.Admission, again.Attempt.Attempts)
 	}
 	putBack := func(a attempt.Attempt) (request.State, error) {
 		return l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})

@@ -133,16 +133,16 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 		f.must(err)
 		return
 	}
-	if attempt := answer.Attempt; answer.Admission == attempt.Call {
+	if a := answer.Attempt; answer.Admission == attempt.Call {
 		superseded := 0
 		if before.State == request.Calling {
 			superseded = 1
 		}
-		if attempt.Attempts != before.Attempts+1 || attempt.PossibleDuplicates != before.PossibleDuplicates+superseded {
-			f.t.Fatalf("mark made %+v of %+v", attempt.Record, before)
+		if a.Attempts != before.Attempts+1 || a.PossibleDuplicates != before.PossibleDuplicates+superseded {
+			f.t.Fatalf("mark made %+v of %+v", a.Record, before)
 		}
-		f.attempts = append(f.attempts, attempt)
-		f.owners[attempt.Nonce] = w
+		f.attempts = append(f.attempts, a)
+		f.owners[a.Nonce] = w
 	}
 }
 

@@ -87,7 +87,7 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		verdict = b.tryMark(judge, a.Ref()).Verdict
+		verdict = b.tryMark(judge, a.Ref()).Admission
 	}
 	r, _ := b.get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
