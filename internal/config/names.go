@@ -6,18 +6,6 @@ import (
 	"strings"
 )
 
-const fileSuffix = "_FILE"
-
-// mayBeFile says of which variables the value may come from a file: what is
-// secret, or holds a password.
-func mayBeFile(variable string) bool {
-	switch variable {
-	case "KYCLINK_REDIS_URL", "FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_PROXY":
-		return true
-	}
-	return false
-}
-
 // Misspelt is a variable that no version knows.
 type Misspelt struct {
 	Name string
@@ -94,23 +82,3 @@ func distance(a, b string) int {
 }
 
 func known(name string) bool { return slices.Contains(variables(), name) }
-
-// variables lists all names.
-func variables() []string {
-	names := []string{
-		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_SECRET", "FACEKI_BASE_URL", "FACEKI_RATE", "FACEKI_BURST",
-		"FACEKI_AUTH", "FACEKI_EXPIRY_TYPE", "FACEKI_WORKFLOW_ID", "FACEKI_LINK_HOSTS", "FACEKI_TIMEOUT",
-		"KYCLINK_EXPIRY_MINUTES", "KYCLINK_ON_UNKNOWN", "KYCLINK_MAX_ATTEMPTS", "KYCLINK_CONCURRENCY", "KYCLINK_MAX_BACKLOG", "KYCLINK_REDIRECT_HOSTS",
-		"KYCLINK_RETENTION", "KYCLINK_RESULTS_AGE", "KYCLINK_RESULTS_CAP",
-		"KYCLINK_CALLBACK_SECRET", "KYCLINK_CALLBACK_HOSTS", "KYCLINK_CALLBACK_ALLOW_CIDRS", "KYCLINK_CALLBACK_PROXY",
-		"KYCLINK_LOG_LEVEL", "KYCLINK_LOG_FORMAT", "KYCLINK_LISTEN", "KYCLINK_OPS_LISTEN",
-		"KYCLINK_TLS_CERT", "KYCLINK_TLS_KEY", "KYCLINK_MAX_BODY",
-		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
-	}
-	for _, name := range slices.Clone(names) {
-		if mayBeFile(name) {
-			names = append(names, name+fileSuffix)
-		}
-	}
-	return names
-}
