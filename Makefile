@@ -59,6 +59,16 @@ chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and chec
 	@go build -o bin/chaos ./internal/chaos
 	@exec bin/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(CHAOS)
 
+# Pages that are generated from the code; tests compare them with it.
+.PHONY: docs
+docs: ## write docs/cli.md, settings.md and states.md again, from the code
+	go test ./internal/doctest -count=1 -run 'PageMatches' -update-docs
+	go test ./cmd/kyclink -count=1 -run '^TestCLIReference' -update-docs
+
+.PHONY: man
+man: ## write man pages to man/
+	go test ./cmd/kyclink -count=1 -run '^TestManPages' -man $(CURDIR)/man
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u | while read -r dir; do \
@@ -76,7 +86,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
 
 .PHONY: clean
 clean: ## remove what was built and installed here
-	rm -rf bin .bin
+	rm -rf bin .bin man
 
 # A version in the file's name, so that a new one is installed when it is pinned.
 $(GOLANGCI_LINT):

@@ -26,7 +26,7 @@ func newRoot() *cobra.Command {
 rate-limited and sometimes failing API: a file of people in, the same file with
 their links out, or one link at a time as people sign up.
 
-Settings come from the environment; the README lists them. For a trial without
+Settings come from the environment; docs/settings.md lists them. For a trial without
 any, use kyclink run FILE -o OUT --simulate.`,
 		Version:       version,
 		SilenceErrors: true,

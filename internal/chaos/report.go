@@ -43,7 +43,7 @@ type figures struct {
 	state            simulator.State
 }
 
-// table prints the figures as the README has them.
+// table prints the figures as docs/benchmarks.md has them.
 func (f figures) table(out io.Writer) {
 	e := f.evidence
 	accepted, generations, runs, known := 0, 0, 0, 0

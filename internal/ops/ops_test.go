@@ -301,9 +301,9 @@ func TestAPanicOfWhoIsAskedIsAnError(t *testing.T) {
 	}
 }
 
-// The README's expressions ask for metrics that exist.
-func TestREADMEAsksForWhatThereIs(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+// TestMetrics_NamedInDocsExist covers the alerts.
+func TestMetrics_NamedInDocsExist(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,14 +312,14 @@ func TestREADMEAsksForWhatThereIs(t *testing.T) {
 		known[f.GetName()] = true
 	}
 	asked := map[string]bool{}
-	for _, name := range regexp.MustCompile(`kyclink_[a-z_]+`).FindAllString(string(readme), -1) {
+	for _, name := range regexp.MustCompile(`kyclink_[a-z_]+`).FindAllString(string(page), -1) {
 		asked[name] = true
 		if !known[name] && !known[regexp.MustCompile(`_(count|sum|bucket)$`).ReplaceAllString(name, "")] {
-			t.Errorf("the README speaks of %s, which does not exist", name)
+			t.Errorf("docs/operations.md names %s, which does not exist", name)
 		}
 	}
 	if len(asked) < 4 {
-		t.Errorf("it asks for %v only", asked)
+		t.Errorf("docs/operations.md names %v only", asked)
 	}
 }
 
