@@ -18,20 +18,20 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed control.lua
-var controlLua string
+//go:embed control_batch.lua
+var controlBatchLua string
 
-//go:embed calloff.lua
-var calloffLua string
+//go:embed cancel_requests.lua
+var cancelRequestsLua string
 
-//go:embed calledoff.lua
-var calledoffLua string
+//go:embed finish_cancel.lua
+var finishCancelLua string
 
 // control is the scripts that are of a batch as a whole.
 type control struct{ steer, calloff, calledoff *redis.Script }
 
 func newControl(script func(lua string) *redis.Script) control {
-	return control{steer: script(controlLua), calloff: script(calloffLua), calledoff: script(calledoffLua)}
+	return control{steer: script(controlBatchLua), calloff: script(cancelRequestsLua), calledoff: script(finishCancelLua)}
 }
 
 // BatchStatus is what may become of a batch's requests.

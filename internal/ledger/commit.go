@@ -14,8 +14,8 @@ import (
 //go:embed commit.lua
 var commitLua string
 
-//go:embed together.lua
-var togetherLua string
+//go:embed commit_state.lua
+var commitStateLua string
 
 // commits does in one script what several goroutines ask for: whoever comes while
 // one is on its way goes with the next. Nobody waits for company, and where Redis

@@ -17,28 +17,28 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed open.lua
-var openLua string
+//go:embed open_deliveries.lua
+var openDeliveriesLua string
 
-//go:embed begin.lua
-var beginLua string
+//go:embed begin_delivery.lua
+var beginDeliveryLua string
 
-//go:embed reply.lua
-var replyLua string
+//go:embed record_delivery.lua
+var recordDeliveryLua string
 
-//go:embed stalled.lua
-var stalledLua string
+//go:embed stalled_deliveries.lua
+var stalledDeliveriesLua string
 
-//go:embed waive.lua
-var waiveLua string
+//go:embed drop_delivery.lua
+var dropDeliveryLua string
 
 // callbacks are the scripts for deliveries.
 type callbacks struct{ open, begin, reply, stalled, waive *redis.Script }
 
 func newCallbacks(script func(lua string) *redis.Script) callbacks {
 	return callbacks{
-		open: script(openLua), begin: script(beginLua), reply: script(replyLua),
-		stalled: script(stalledLua), waive: script(waiveLua),
+		open: script(openDeliveriesLua), begin: script(beginDeliveryLua), reply: script(recordDeliveryLua),
+		stalled: script(stalledDeliveriesLua), waive: script(dropDeliveryLua),
 	}
 }
 

@@ -18,14 +18,14 @@ import (
 //go:embed erase.lua
 var eraseLua string
 
-//go:embed bygone.lua
-var bygoneLua string
+//go:embed erase_earlier.lua
+var eraseEarlierLua string
 
-//go:embed scrub.lua
-var scrubLua string
+//go:embed erase_rows.lua
+var eraseRowsLua string
 
-//go:embed unlist.lua
-var unlistLua string
+//go:embed erase_requeued.lua
+var eraseRequeuedLua string
 
 //go:embed drop_batch.lua
 var dropBatchLua string
@@ -38,7 +38,7 @@ var refreshLua string
 type ageing struct{ erase, bygone, scrub, unlist, refresh, replay, dropBatch *redis.Script }
 
 func newAgeing(script func(lua string) *redis.Script) ageing {
-	return ageing{erase: script(eraseLua), bygone: script(bygoneLua), scrub: script(scrubLua), unlist: script(unlistLua), refresh: script(refreshLua), replay: script(replayLua), dropBatch: script(dropBatchLua)}
+	return ageing{erase: script(eraseLua), bygone: script(eraseEarlierLua), scrub: script(eraseRowsLua), unlist: script(eraseRequeuedLua), refresh: script(refreshLua), replay: script(replayLua), dropBatch: script(dropBatchLua)}
 }
 
 // eraseRows is how many one script erases: it must not hold Redis for long.

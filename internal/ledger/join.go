@@ -18,14 +18,14 @@ import (
 //go:embed join.lua
 var joinLua string
 
-//go:embed id.lua
-var idLua string
+//go:embed ledger_id.lua
+var ledgerIdLua string
 
 // membership is the scripts by which a process belongs to the account.
 type membership struct{ join, id, beat, touch, leave *redis.Script }
 
 func newMembership(script func(lua string) *redis.Script) membership {
-	return membership{join: script(joinLua), id: script(idLua), beat: script(beatLua), touch: script(touchLua), leave: script(leaveLua)}
+	return membership{join: script(joinLua), id: script(ledgerIdLua), beat: script(heartbeatLua), touch: script(clientHeartbeatLua), leave: script(leaveLua)}
 }
 
 const (

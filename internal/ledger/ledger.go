@@ -55,8 +55,8 @@ import (
 //go:embed prelude.lua
 var prelude string
 
-//go:embed mark.lua
-var markLua string
+//go:embed admit.lua
+var admitLua string
 
 //go:embed created.lua
 var createdLua string
@@ -70,8 +70,8 @@ var endLua string
 //go:embed retry.lua
 var retryLua string
 
-//go:embed hide.lua
-var hideLua string
+//go:embed drop_failed.lua
+var dropFailedLua string
 
 //go:embed recount.lua
 var recountLua string
@@ -79,14 +79,14 @@ var recountLua string
 //go:embed feed.lua
 var feedLua string
 
-//go:embed report.lua
-var reportLua string
+//go:embed report_signal.lua
+var reportSignalLua string
 
-//go:embed pass.lua
-var passLua string
+//go:embed release.lua
+var releaseLua string
 
-//go:embed beat.lua
-var beatLua string
+//go:embed heartbeat.lua
+var heartbeatLua string
 
 //go:embed leave.lua
 var leaveLua string
@@ -167,17 +167,17 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 		cfg.GroupIdle = GroupIdle
 	}
 	script := func(text string) *redis.Script {
-		return lua.Script(text, request.Prelude, admission.Lua, prelude, peekLua)
+		return lua.Script(text, request.Prelude, admission.Lua, prelude, readableLua)
 	}
 	l := &Ledger{
 		rdb: rdb, keys: keyspace.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
-		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportLua),
-		members: newMembership(script), pass: script(passLua), hide: script(hideLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
+		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportSignalLua),
+		members: newMembership(script), pass: script(releaseLua), hide: script(dropFailedLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
 		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
-		script: lua.Script(commitLua, request.Prelude, admission.Lua, prelude, peekLua, togetherLua, markLua, createdLua, faultLua),
+		script: lua.Script(commitLua, request.Prelude, admission.Lua, prelude, readableLua, commitStateLua, admitLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"

@@ -14,26 +14,26 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-//go:embed peek.lua
-var peekLua string
+//go:embed readable.lua
+var readableLua string
 
-//go:embed overdue.lua
-var overdueLua string
+//go:embed overdue_tasks.lua
+var overdueTasksLua string
 
-//go:embed lost.lua
-var lostLua string
+//go:embed lost_calls.lua
+var lostCallsLua string
 
-//go:embed late.lua
-var lateLua string
+//go:embed expired_requests.lua
+var expiredRequestsLua string
 
-//go:embed late_batch.lua
-var lateBatchLua string
+//go:embed expired_batch.lua
+var expiredBatchLua string
 
-//go:embed newer.lua
-var newerLua string
+//go:embed requeue_newer.lua
+var requeueNewerLua string
 
-//go:embed poison.lua
-var poisonLua string
+//go:embed quarantine.lua
+var quarantineLua string
 
 // upkeep is the scripts of the sweep, and of what cannot be handled.
 type upkeep struct {
@@ -42,8 +42,8 @@ type upkeep struct {
 
 func newUpkeep(script func(lua string) *redis.Script) upkeep {
 	return upkeep{
-		overdue: script(overdueLua), lost: script(lostLua), late: script(lateLua), lateBatch: script(lateBatchLua),
-		newer: script(newerLua), poison: script(poisonLua),
+		overdue: script(overdueTasksLua), lost: script(lostCallsLua), late: script(expiredRequestsLua), lateBatch: script(expiredBatchLua),
+		newer: script(requeueNewerLua), poison: script(quarantineLua),
 	}
 }
 

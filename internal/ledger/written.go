@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed touch.lua
-var touchLua string
+//go:embed client_heartbeat.lua
+var clientHeartbeatLua string
 
 // ErrUnwritten says that this process has written no heartbeat yet.
 var ErrUnwritten = errors.New("nothing was written to Redis yet")
