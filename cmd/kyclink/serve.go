@@ -75,7 +75,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 			return err
 		}
 		certificate = c.Get
-	} else if !cfg.OnlyHere() {
+	} else if !cfg.Loopback() {
 		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
 	}
 	connections, err := httpConnections(e.rdb, e.blocking)

@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// API is how HTTP requests are answered.
+// API configures the HTTP API of serve.
 type API struct {
-	// Listen is host:port; port 0 is any that is free.
+	// Listen is host:port; port 0 takes a free one.
 	Listen string `env:"KYCLINK_LISTEN, default=127.0.0.1:8080"`
-	// TLSCert and TLSKey are PEM files; neither or both are given.
+	// TLSCert and TLSKey are PEM files; both are given, or neither.
 	TLSCert string `env:"KYCLINK_TLS_CERT"`
 	TLSKey  string `env:"KYCLINK_TLS_KEY"`
-	// MaxBody is of a batch that is sent.
+	// MaxBody limits the body of a batch upload.
 	MaxBody Size `env:"KYCLINK_MAX_BODY, default=1GiB"`
 }
 
-// Validate gives all problems at once, each with its variable's name.
+// Validate returns all problems, each of which names its variable.
 func (a API) Validate() []error {
 	var problems []error
 	if !isAddress(a.Listen) {
@@ -33,11 +33,11 @@ func (a API) Validate() []error {
 	return problems
 }
 
-// TLS says that connections are encrypted here, and not by a proxy or not at all.
+// TLS reports whether serve itself terminates TLS.
 func (a API) TLS() bool { return a.TLSCert != "" }
 
-// OnlyHere says that nobody but this machine can connect.
-func (a API) OnlyHere() bool {
+// Loopback reports whether only this machine can connect.
+func (a API) Loopback() bool {
 	host, _, _ := net.SplitHostPort(a.Listen)
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
@@ -52,7 +52,7 @@ const (
 	maxSize = 1 << 40
 )
 
-// EnvDecode reads bytes, or a number with KiB, MiB or GiB.
+// EnvDecode reads a number of bytes, or a number with KiB, MiB or GiB.
 func (s *Size) EnvDecode(value string) error {
 	number, unit := value, int64(1)
 	for suffix, bytes := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {

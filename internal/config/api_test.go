@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAPISettings(t *testing.T) {
+func TestAPI_Validates(t *testing.T) {
 	t.Parallel()
 	base := []string{"KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0"}
 	for _, tt := range []struct {
@@ -33,11 +33,11 @@ func TestAPISettings(t *testing.T) {
 			t.Errorf("%v: %v", tt.set, err)
 		}
 		if _, err := Load(append(tt.set, base...), Needs{Redis: true}); err != nil {
-			t.Errorf("%v is read by who answers no requests: %v", tt.set, err)
+			t.Errorf("%v is read by a command without an API: %v", tt.set, err)
 		}
 	}
 	c, err := Load(append(base, "KYCLINK_MAX_BODY=3MiB"), Needs{API: true})
-	if err != nil || c.API.MaxBody != 3<<20 || !c.API.OnlyHere() || c.API.TLS() {
+	if err != nil || c.API.MaxBody != 3<<20 || !c.API.Loopback() || c.API.TLS() {
 		t.Errorf("%+v, %v", c.API, err)
 	}
 }

@@ -1,9 +1,9 @@
 // Package config reads the settings of a process from its environment: it
-// composes the Configs that the packages own, checks what concerns more than
-// one of them, and connects to Redis.
+// composes the Configs that the packages own, checks them against each other,
+// and connects to Redis.
 //
-// All problems are found in one go and returned as one [Error]; nothing is
-// started with settings that are partly right. Flags are none of its business.
+// [Load] returns all problems as one [Error]; a process starts only with valid
+// settings. The package does not handle flags.
 package config
 
 import (
@@ -22,55 +22,57 @@ import (
 
 // Limits of settings.
 const (
-	MaxConcurrency = 1000 // slots of a lane
-	MaxAttempts    = 99   // spent failures of a request
-	MaxBurst       = 10_000
-	MaxBacklog     = 1_000_000_000 // requests of a lane
-	// MinRetention is of ended requests: a link must live until somebody has read it.
-	MinRetention = time.Second
-	// MinResultsCap leaves room for what a reader takes up at a time.
-	MinResultsCap = 1000
-	// MaxTimeout is of one call to FaceKi: a worker that stops waits for the
-	// calls that it sent, and whoever stops it will not wait much longer. It is
-	// far below the time-out of asynq's tasks, which is the next one.
+	maxConcurrency = 1000 // calls in flight of a lane
+	maxAttempts    = 99   // charged attempts of a request
+	maxBurst       = 10_000
+	maxBacklog     = 1_000_000_000 // requests of a lane
+	// minRetention leaves time to read a link.
+	minRetention = time.Second
+	// minResultsCap leaves room for what a reader reads at once.
+	minResultsCap = 1000
+	// MaxTimeout limits one call to FaceKi. A worker that stops waits for its calls in
+	// flight, and must end before its platform kills it. The limit is far below the
+	// timeout of asynq's tasks.
 	MaxTimeout = time.Minute
-	// simulatedRate is of the simulator in this process, per second: a rehearsal
-	// is not to take as long as the real thing.
+	// simulatedRate is the default rate per second with a simulator in this process, so
+	// that a trial is short.
 	simulatedRate = 200
 )
 
-// The policies of [Work].OnUnknown.
+// UnknownPolicy is what follows a call with an uncertain outcome.
+type UnknownPolicy string
+
+// The policies.
 const (
-	Retry = "retry" // try again, which may make a second link
-	Hold  = "hold"  // leave it to a person
+	Retry UnknownPolicy = "retry" // call again, which may create a second link
+	Hold  UnknownPolicy = "hold"  // leave the decision to an operator
 )
 
-// Config is all that is set. What [Load] returns is valid.
+// Config is all settings of a process. [Load] returns a valid one.
 type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
 	Account string
 	Redis   Redis
-	// MaxBacklog is how many requests of a lane may wait and be queued; 0: any number.
+	// MaxBacklog limits the waiting and queued requests of a lane; 0 means no limit.
 	MaxBacklog Backlog
-	// RedirectHosts are the hosts that a redirect_url may lead to; any where there is
-	// none.
+	// RedirectHosts are the hosts that a redirect_url may lead to; if empty, any.
 	RedirectHosts []string
-	// FaceKi has no BaseURL where InProcess: whoever starts the simulator
-	// knows its address. Like Work, it is zero where Needs.FaceKi is not set.
+	// FaceKi has no BaseURL if InProcess is set: the caller that starts the simulator
+	// knows its address. Like Work, it is zero unless Needs.FaceKi is set.
 	FaceKi faceki.Config
-	// InProcess says that the simulator is to be run in this process.
+	// InProcess reports whether to run the simulator in this process.
 	InProcess bool
 	Work      Work
-	// Callback says where callbacks may go, and how.
+	// Callback configures where callbacks may be sent, and how.
 	Callback callback.Config
-	// API is zero where Needs.API is not set.
+	// API is zero unless Needs.API is set.
 	API API
-	// Ops is zero where Needs.Ops is not set.
+	// Ops is zero unless Needs.Ops is set.
 	Ops Ops
 	Log telemetry.Config
 }
 
-// shared is what every command reads.
+// shared holds the settings that every command reads.
 type shared struct {
 	Account    string `env:"KYCLINK_ACCOUNT, default=default"`
 	Redis      Redis
@@ -81,34 +83,33 @@ type shared struct {
 	Log           telemetry.Config
 }
 
-// EmbeddedRedis says that no Redis was named, so that the process runs its own.
+// EmbeddedRedis reports whether no Redis is set, so that the process runs its own.
 func (c Config) EmbeddedRedis() bool { return c.Redis.URL == "" }
 
-// Work is how requests are worked on.
+// Work configures how requests are processed.
 type Work struct {
-	// WorkflowID is for requests that name none; FaceKi's own default where empty.
+	// WorkflowID is for requests that name none; if empty, FaceKi's default applies.
 	WorkflowID string `env:"FACEKI_WORKFLOW_ID"`
 	// ExpiryMinutes is for requests that give none.
 	ExpiryMinutes int `env:"KYCLINK_EXPIRY_MINUTES, default=1440"`
-	// OnUnknown is what follows a call of which nobody knows whether it made a
-	// link: [Retry] or [Hold].
-	OnUnknown string `env:"KYCLINK_ON_UNKNOWN, default=retry"`
-	// MaxAttempts is how many spent failures end a request.
+	// OnUnknown is what follows a call with an uncertain outcome.
+	OnUnknown UnknownPolicy `env:"KYCLINK_ON_UNKNOWN, default=retry"`
+	// MaxAttempts is the number of charged attempts after which a request fails.
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
 	// Retention is how long ended requests are kept.
 	Retention time.Duration `env:"KYCLINK_RETENTION, default=720h"`
-	// ResultsAge is how long events stay in the results stream, and longer where a
-	// live group has not acknowledged them; ResultsCap how many there are at most.
+	// ResultsAge is how long events stay in the results stream; those that a live group
+	// has not acknowledged stay longer. ResultsCap limits their number.
 	ResultsAge time.Duration `env:"KYCLINK_RESULTS_AGE, default=168h"`
 	ResultsCap int           `env:"KYCLINK_RESULTS_CAP, default=10000000"`
-	// Concurrency is the slots of each lane.
-	Concurrency Slots `env:"KYCLINK_CONCURRENCY, default=auto"`
+	// Concurrency limits the calls in flight of each lane.
+	Concurrency Concurrency `env:"KYCLINK_CONCURRENCY, default=auto"`
 	// Rate and Burst are what FaceKi allows the account.
 	Rate  Rate `env:"FACEKI_RATE, default=5/s"`
 	Burst int  `env:"FACEKI_BURST, default=5"`
 }
 
-// Validate gives all problems at once, each with its variable's name.
+// Validate returns all problems, each of which names its variable.
 func (w Work) Validate() []error {
 	var problems []error
 	between := func(variable string, value, low, high int) {
@@ -117,45 +118,44 @@ func (w Work) Validate() []error {
 		}
 	}
 	between("KYCLINK_EXPIRY_MINUTES", w.ExpiryMinutes, 1, tasks.MaxExpiryMinutes)
-	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, MaxAttempts)
-	between("FACEKI_BURST", w.Burst, 2, MaxBurst)
-	if w.Retention < MinRetention {
-		problems = append(problems, fmt.Errorf("KYCLINK_RETENTION is %v; use at least %v, such as 720h", w.Retention, MinRetention))
+	between("KYCLINK_MAX_ATTEMPTS", w.MaxAttempts, 1, maxAttempts)
+	between("FACEKI_BURST", w.Burst, 2, maxBurst)
+	if w.Retention < minRetention {
+		problems = append(problems, fmt.Errorf("KYCLINK_RETENTION is %v; use at least %v, such as 720h", w.Retention, minRetention))
 	}
-	if w.ResultsAge < MinRetention {
-		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_AGE is %v; use at least %v, such as 168h", w.ResultsAge, MinRetention))
+	if w.ResultsAge < minRetention {
+		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_AGE is %v; use at least %v, such as 168h", w.ResultsAge, minRetention))
 	}
-	if w.ResultsCap < MinResultsCap {
-		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_CAP is %d; use at least %d", w.ResultsCap, MinResultsCap))
+	if w.ResultsCap < minResultsCap {
+		problems = append(problems, fmt.Errorf("KYCLINK_RESULTS_CAP is %d; use at least %d", w.ResultsCap, minResultsCap))
 	}
 	if w.OnUnknown != Retry && w.OnUnknown != Hold {
-		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry, which may make a second link, or hold, which leaves it to a person", w.OnUnknown))
+		problems = append(problems, fmt.Errorf("KYCLINK_ON_UNKNOWN is %q; use retry, which may create a second link, or hold, which leaves the decision to an operator", w.OnUnknown))
 	}
 	return problems
 }
 
-// Needs is what the command that asks has to have.
+// Needs lists what a command needs. Settings that it does not need are not read.
 type Needs struct {
-	// Redis says that the command works together with other processes, so that
-	// an embedded Redis will not do.
+	// Redis: the command works together with other processes, so that an embedded
+	// Redis is not enough.
 	Redis bool
-	// FaceKi says that the command makes links: without it, what is set of
-	// FaceKi and of the work is not even read.
+	// FaceKi: the command creates links.
 	FaceKi bool
-	// API says that the command answers HTTP requests.
+	// API: the command serves the HTTP API.
 	API bool
-	// Callbacks says that the command sends callbacks and does nothing else.
+	// Callbacks: the command sends callbacks, and creates no links.
 	Callbacks bool
-	// Ops says that the command can be asked for its health and its metrics.
+	// Ops: the command serves its health and metrics.
 	Ops bool
 	// Simulate selects the simulator at FACEKI_BASE_URL, or one in this process,
 	// even if credentials are set. Without it the upstream is FaceKi.
 	Simulate bool
-	// Terminal says that log lines go to a terminal, where people read them.
+	// Terminal: log lines go to a terminal.
 	Terminal bool
 }
 
-// Load reads the settings from an environment as os.Environ gives it. The error
+// Load reads the settings from an environment in the form of os.Environ. The error
 // is always an [*Error].
 func Load(environ []string, needs Needs) (Config, error) {
 	env := newEnvironment(environ)
@@ -188,7 +188,7 @@ func Load(environ []string, needs Needs) (Config, error) {
 }
 
 // chooseUpstream decides between FaceKi and a simulator. Only a flag selects a
-// simulator: nobody who forgot the credentials may get simulated links.
+// simulator, so that missing credentials never lead to simulated links.
 func (c *Config) chooseUpstream(env *environment, needs Needs) {
 	c.FaceKi.Simulated = needs.Simulate
 	c.InProcess = needs.Simulate && !env.given("FACEKI_BASE_URL")
@@ -198,7 +198,7 @@ func (c *Config) chooseUpstream(env *environment, needs Needs) {
 	if c.InProcess && !env.given("FACEKI_RATE") {
 		c.Work.Rate = Rate{admission.Rate{N: simulatedRate, Per: time.Second}}
 	}
-	// The simulator takes any credentials, so none have to be invented.
+	// The simulator accepts any credentials.
 	if c.FaceKi.ClientID == "" {
 		c.FaceKi.ClientID = "simulator"
 	}
@@ -207,7 +207,7 @@ func (c *Config) chooseUpstream(env *environment, needs Needs) {
 	}
 }
 
-// validate joins what the parts say with what only concerns them together.
+// validate collects the problems of all parts, and those between them.
 func (c Config) validate(env *environment, needs Needs) []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -239,7 +239,7 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problems = append(problems, c.Ops.Validate()...)
 	}
 	if needs.API && needs.Ops && c.Ops.Given && sameAddress(c.API.Listen, c.Ops.Listen) {
-		problem("KYCLINK_OPS_LISTEN is %q, which KYCLINK_LISTEN (%q) takes; give them different ports", c.Ops.Listen, c.API.Listen)
+		problem("KYCLINK_OPS_LISTEN is %q, which KYCLINK_LISTEN (%q) uses already; give them different ports", c.Ops.Listen, c.API.Listen)
 	}
 	problems = append(problems, c.Log.Validate()...)
 
@@ -253,20 +253,20 @@ func (c Config) validate(env *environment, needs Needs) []error {
 	return problems
 }
 
-// upstreamProblems is what the parts that make links say of each other.
+// upstreamProblems returns the problems between the settings of FaceKi.
 func (c Config) upstreamProblems(needs Needs) []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if needs.Simulate && isFaceKi(c.FaceKi.BaseURL) && !c.InProcess {
-		problem("FACEKI_BASE_URL is FaceKi itself, while --simulate asks for the simulator; unset it, or name a simulator's address")
+		problem("FACEKI_BASE_URL is FaceKi itself, while --simulate selects the simulator; unset it, or name a simulator's address")
 	}
 	if c.FaceKi.Timeout > MaxTimeout {
-		problem("FACEKI_TIMEOUT is %v; use at most %v, as a worker that stops waits for its calls", c.FaceKi.Timeout, MaxTimeout)
+		problem("FACEKI_TIMEOUT is %v; use at most %v, because a worker that stops waits for its calls", c.FaceKi.Timeout, MaxTimeout)
 	}
 	return problems
 }
 
-// isFaceKi says whether the URL leads to the vendor. A host may end in a dot.
+// isFaceKi reports whether a URL leads to FaceKi itself. A host may end in a dot.
 func isFaceKi(baseURL string) bool {
 	u, err := url.Parse(baseURL)
 	if err != nil {

@@ -21,11 +21,11 @@ import (
 	"github.com/kyclink/kyclink/internal/telemetry"
 )
 
-var update = flag.Bool("update", false, "write golden files anew")
+var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// environ writes a map as os.Environ would.
+// environ returns a map in the form of os.Environ.
 func environ(variables map[string]string) []string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
@@ -45,7 +45,7 @@ func file(t *testing.T, content string) string {
 
 func perSecond(n int) config.Rate { return config.Rate{Rate: admission.Rate{N: n, Per: time.Second}} }
 
-func TestDefaults(t *testing.T) {
+func TestLoad_Defaults(t *testing.T) {
 	c, err := config.Load([]string{"PATH=/bin", "HOME=", "FACEKI_CLIENT_ID=id", "FACEKI_CLIENT_SECRET=secret"}, config.Needs{FaceKi: true})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 
 const hookSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
 
-func TestEverySettingIsRead(t *testing.T) {
+func TestLoad_ReadsEverySetting(t *testing.T) {
 	c, err := config.Load(environ(map[string]string{
 		"KYCLINK_ACCOUNT": "shop-2", "KYCLINK_REDIS_URL": "redis://h1:26379?master_name=m", "KYCLINK_REDIS_MODE": "sentinel",
 		"KYCLINK_REDIS_ALLOW_EVICTION": "true", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY": "true", "FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret",
@@ -110,7 +110,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	}
 }
 
-func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
+func TestLoad_ChoosesUpstreamAndRedisSeparately(t *testing.T) {
 	const redisURL = "redis://127.0.0.1:6379/0"
 	credentials := map[string]string{"FACEKI_CLIENT_ID": "id", "FACEKI_CLIENT_SECRET": "secret"}
 	with := func(more map[string]string) map[string]string {
@@ -145,8 +145,8 @@ func TestUpstreamAndRedisAreChosenEachByItself(t *testing.T) {
 	}
 }
 
-// Only the simulator in this process may be called as fast as we like.
-func TestRateFollowsTheUpstream(t *testing.T) {
+// Only the simulator in this process has a higher default rate.
+func TestLoad_RateFollowsUpstream(t *testing.T) {
 	for name, tt := range map[string]struct {
 		set      map[string]string
 		simulate bool
@@ -165,9 +165,9 @@ func TestRateFollowsTheUpstream(t *testing.T) {
 	}
 }
 
-// Whoever forgets the credentials must not get simulated links: only --simulate
-// selects a simulator, and the message says so.
-func TestMissingCredentialsAreAnError(t *testing.T) {
+// Missing credentials must not lead to simulated links: only --simulate selects a
+// simulator, and the error says so.
+func TestLoad_RefusesMissingCredentials(t *testing.T) {
 	for name, set := range map[string]map[string]string{
 		"nothing":            nil,
 		"a shared Redis":     {"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379/0"},
@@ -183,7 +183,7 @@ func TestMissingCredentialsAreAnError(t *testing.T) {
 	}
 }
 
-func TestValuesFromFiles(t *testing.T) {
+func TestLoad_ReadsValuesFromFiles(t *testing.T) {
 	c, err := config.Load(environ(map[string]string{
 		"FACEKI_CLIENT_ID_FILE":     file(t, "id\n"),
 		"FACEKI_CLIENT_SECRET_FILE": file(t, "s3 cret\r\n"),
@@ -205,7 +205,7 @@ func TestValuesFromFiles(t *testing.T) {
 	}
 }
 
-func TestLogFormatFollowsTheTerminal(t *testing.T) {
+func TestLoad_LogFormatFollowsTerminal(t *testing.T) {
 	for _, tt := range []struct {
 		set      []string
 		terminal bool
@@ -223,8 +223,8 @@ func TestLogFormatFollowsTheTerminal(t *testing.T) {
 	}
 }
 
-// Every variable that this version reads, set to nothing: each is named once.
-func TestEmptyIsAnErrorForEveryVariable(t *testing.T) {
+// Every variable is set to an empty value, and each is named once.
+func TestLoad_RefusesEmptyValues(t *testing.T) {
 	for _, name := range []string{
 		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_URL_FILE", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
 		"FACEKI_CLIENT_ID", "FACEKI_CLIENT_ID_FILE", "FACEKI_CLIENT_SECRET", "FACEKI_CLIENT_SECRET_FILE", "FACEKI_BASE_URL",
@@ -252,7 +252,7 @@ func problemsOf(t *testing.T, err error) []string {
 	return e.Problems
 }
 
-func TestContradictions(t *testing.T) {
+func TestLoad_RefusesContradictions(t *testing.T) {
 	secret := file(t, "secret")
 	for name, tt := range map[string]struct {
 		set   map[string]string
@@ -284,8 +284,8 @@ func TestContradictions(t *testing.T) {
 		"port of Redis":                    {map[string]string{"KYCLINK_REDIS_URL": "redis://user:66666@x.example:70000/0"}, config.Needs{}, []string{"KYCLINK_REDIS_URL names port 70000; ports are"}},
 		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true, Simulate: true}, nil},
 		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
-		"no slots":                         {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
-		"too many slots":                   {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
+		"no concurrency":                   {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"too much concurrency":             {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
 		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
 		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
 		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
@@ -311,9 +311,8 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
-// One environment in which everything is wrong: one message lists it all, and
-// shows no secret.
-func TestWholeBadEnvironment(t *testing.T) {
+// One error lists everything that is wrong, and shows no secret.
+func TestLoad_ListsAllProblemsAtOnce(t *testing.T) {
 	_, err := config.Load(environ(map[string]string{
 		"KYCLINK_ACCOUNT": "Shop 2", "KYCLINK_REDIS_URL": "redis://user:hunter2/x@h:6379/0", "KYCLINK_REDIS_MODE": "ring",
 		"KYCLINK_REDIS_ALLOW_EVICTION": "yes", "FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "hunter2",
@@ -346,9 +345,8 @@ func TestWholeBadEnvironment(t *testing.T) {
 	}
 }
 
-// A producer is no business of FaceKi's: what is half or wrongly set for a worker
-// on the same machine does not stop it.
-func TestProducersNeedNoFaceKi(t *testing.T) {
+// A producer needs no settings of FaceKi, and does not refuse incomplete or wrong ones.
+func TestLoad_IgnoresFaceKiInProducers(t *testing.T) {
 	shared := map[string]string{"KYCLINK_REDIS_URL": "redis://127.0.0.1:6379"}
 	for _, forWorkers := range []map[string]string{
 		{"FACEKI_BASE_URL": "https://x.example", "FACEKI_CLIENT_ID": "x"},
@@ -369,11 +367,11 @@ func TestProducersNeedNoFaceKi(t *testing.T) {
 	}
 }
 
-// TestACallEndsBeforeTheGateForgetsIt: what the gate counts as out must not be answered
-// after it was taken for dead. Recording the answer takes a while, too.
-func TestACallEndsBeforeTheGateForgetsIt(t *testing.T) {
+// A call must be answered, and the answer recorded, before the gate counts the call as
+// dead.
+func TestMaxTimeout_IsShorterThanTheGateWaits(t *testing.T) {
 	const recording = 10 * time.Second
 	if config.MaxTimeout+recording > admission.AnswerWithin {
-		t.Errorf("a call may take %v, and the gate remembers it for %v", config.MaxTimeout, admission.AnswerWithin)
+		t.Errorf("a call may take %v, and the gate counts it as dead after %v", config.MaxTimeout, admission.AnswerWithin)
 	}
 }

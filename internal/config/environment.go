@@ -14,43 +14,43 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 )
 
-// Slots is a number of slots, or [Auto].
-type Slots int
+// Concurrency is a number of calls in flight, or [Auto].
+type Concurrency int
 
-// Auto lets the slots follow the rate and the usual latency.
-const Auto Slots = 0
+// Auto lets the concurrency limit follow the rate and the usual latency.
+const Auto Concurrency = 0
 
-// EnvDecode reads a number from 1 to [MaxConcurrency], or "auto".
-func (s *Slots) EnvDecode(value string) error {
+// EnvDecode reads a number from 1 to 1000, or "auto".
+func (c *Concurrency) EnvDecode(value string) error {
 	if value == "auto" {
-		*s = Auto
+		*c = Auto
 		return nil
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > MaxConcurrency {
-		return wrongError(fmt.Sprintf("is %q; use auto, or a number from 1 to %d", value, MaxConcurrency))
+	if err != nil || n < 1 || n > maxConcurrency {
+		return wrongError(fmt.Sprintf("is %q; use auto, or a number from 1 to %d", value, maxConcurrency))
 	}
-	*s = Slots(n)
+	*c = Concurrency(n)
 	return nil
 }
 
 // Backlog is a number of requests.
 type Backlog int
 
-// EnvDecode reads a number from 1 to [MaxBacklog].
+// EnvDecode reads a number from 1 to 1,000,000,000.
 func (b *Backlog) EnvDecode(value string) error {
-	if value == "" { // envconfig asks for what is not set as well
+	if value == "" { // envconfig decodes variables that are not set, too
 		return nil
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > MaxBacklog {
-		return wrongError(fmt.Sprintf("is %q; use a number from 1 to %d, or unset it for no limit", value, MaxBacklog))
+	if err != nil || n < 1 || n > maxBacklog {
+		return wrongError(fmt.Sprintf("is %q; use a number from 1 to %d, or unset it for no limit", value, maxBacklog))
 	}
 	*b = Backlog(n)
 	return nil
 }
 
-// Rate is the account's rate.
+// Rate is the account's rate limit.
 type Rate struct{ admission.Rate }
 
 // EnvDecode reads N/s, N/m or N/h.
@@ -61,20 +61,20 @@ func (r *Rate) EnvDecode(value string) (err error) {
 	return nil
 }
 
-// wrongError says, after the variable's name, what is wrong with its value.
+// wrongError describes what is wrong with a value; it follows the variable's name.
 type wrongError string
 
 func (e wrongError) Error() string { return string(e) }
 
-// environment is where envconfig looks variables up. It reads the files of
-// …_FILE variables, refuses empty values, and collects the problems, all of what
-// is asked for and of nothing else.
+// environment is the lookuper of envconfig. It reads the files that …_FILE
+// variables name, refuses empty values, and collects the problems of the variables
+// that are looked up.
 type environment struct {
 	values   map[string]string
-	set      map[string]bool // by the variable or its file, readable or not
-	refused  map[string]bool // variables that have their problem already
+	set      map[string]bool // variables that are set, directly or by a file
+	refused  map[string]bool // variables whose problem is reported
 	problems []string
-	asked    string // the last variable that was looked up
+	last     string // the last variable that was looked up
 }
 
 func newEnvironment(environ []string) *environment {
@@ -89,8 +89,7 @@ func newEnvironment(environ []string) *environment {
 	return e
 }
 
-// readFile takes the value of a variable from a file, whose content is shown in
-// no problem.
+// readFile reads the value of a variable from a file. No problem shows the content.
 func (e *environment) readFile(variable, path string) {
 	refuse := func(format string, args ...any) {
 		e.refuse(variable, variable+fileSuffix+" "+fmt.Sprintf(format, args...))
@@ -119,7 +118,7 @@ func (e *environment) readFile(variable, path string) {
 	}
 }
 
-// refuse notes what is wrong with a variable and goes on as if it were not set.
+// refuse reports a problem of a variable, which then counts as not set.
 func (e *environment) refuse(variable, problem string) {
 	e.problems = append(e.problems, problem)
 	e.refused[variable] = true
@@ -127,8 +126,8 @@ func (e *environment) refuse(variable, problem string) {
 	delete(e.values, variable+fileSuffix)
 }
 
-// report notes problems, each of which starts with its variable's name. One
-// problem a variable is enough: what was refused seems to be missing afterwards.
+// report adds problems, each of which starts with its variable's name. It skips
+// variables that were refused: they only seem to be missing.
 func (e *environment) report(problems ...error) {
 	for _, p := range problems {
 		if variable, _, _ := strings.Cut(p.Error(), " "); !e.refused[variable] {
@@ -138,12 +137,12 @@ func (e *environment) report(problems ...error) {
 	slices.Sort(e.problems)
 }
 
-// given says whether somebody tried to set the variable, even if in vain.
+// given reports whether a variable is set, even if it was refused.
 func (e *environment) given(variable string) bool { return e.set[variable] }
 
-// Lookup is what envconfig calls.
+// Lookup implements [envconfig.Lookuper].
 func (e *environment) Lookup(variable string) (string, bool) {
-	e.asked = variable
+	e.last = variable
 	if path, ok := e.values[variable+fileSuffix]; ok && mayBeFile(variable) {
 		e.readFile(variable, path)
 	}
@@ -161,8 +160,8 @@ func (e *environment) Lookup(variable string) (string, bool) {
 	return value, ok
 }
 
-// decode fills a struct. envconfig stops at its first error, which concerns what
-// it asked for last: that is refused, and the rest read again.
+// decode fills a struct. envconfig stops at the first error, which belongs to the
+// variable that it looked up last; decode refuses that one and starts again.
 func decode[T any](e *environment, target *T) {
 	for {
 		*target = *new(T)
@@ -170,15 +169,15 @@ func decode[T any](e *environment, target *T) {
 		if err == nil {
 			return
 		}
-		if _, ok := e.values[e.asked]; !ok {
+		if _, ok := e.values[e.last]; !ok {
 			panic(fmt.Sprintf("config: a tag that envconfig does not understand: %v", err))
 		}
-		e.refuse(e.asked, e.asked+" "+explain(err))
+		e.refuse(e.last, e.last+" "+explain(err))
 	}
 }
 
-// explain says in our words what the standard library's parsers say in theirs.
-// What is no number and no boolean is a duration.
+// explain replaces the errors of the standard library's parsers. An error of
+// another kind is that of a duration.
 func explain(err error) string {
 	var (
 		number *strconv.NumError
@@ -192,6 +191,6 @@ func explain(err error) string {
 	case errors.As(err, &number):
 		return fmt.Sprintf("is %q; use a whole number", number.Num)
 	default:
-		return "is not a time; use a number with its unit, such as 15s or 2m"
+		return "is not a duration; use a number with its unit, such as 15s or 2m"
 	}
 }

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// ExitCode is what a process ends with because of its settings (EX_CONFIG), so
-// that whoever supervises it knows that starting it again is of no use.
+// ExitCode is the exit code for wrong settings (EX_CONFIG): starting the process
+// again does not help.
 const ExitCode = 78
 
-// Error is everything that is wrong with the settings, or with what they point
-// at, as far as a person has to change it.
+// Error lists what is wrong with the settings, or with what they refer to, and has
+// to be changed by a person.
 type Error struct {
-	// Problems start with the variable's name, say what to do, and hold no secret.
+	// Problems start with the variable's name, say what to do, and contain no secret.
 	Problems []string
 }
 
-// Error lists the problems, one a line.
+// Error lists the problems, one per line.
 func (e *Error) Error() string {
 	heading := "the settings have a problem"
 	if len(e.Problems) > 1 {

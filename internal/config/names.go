@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Misspelt is a variable that no version knows.
+// Misspelt is a variable that is not a setting.
 type Misspelt struct {
 	Name string
-	// Nearest is the variable that was probably meant; empty where none is near.
+	// Nearest is the variable that was probably meant; "" if none is similar.
 	Nearest string
 }
 
-// Unknown gives the KYCLINK_ and FACEKI_ variables that no version knows, and others
-// that are nearly one, sorted: probably typing errors, worth a warning. Those that a
-// later version uses are known, and what Kubernetes sets for services is left alone.
+// Unknown returns, sorted, the KYCLINK_ and FACEKI_ variables that are not settings,
+// and other variables that are nearly one: probably typing errors. It leaves out the
+// variables that Kubernetes sets for services.
 func Unknown(environ []string) []Misspelt {
 	var unknown []Misspelt
 	for _, entry := range environ {
@@ -32,18 +32,18 @@ func Unknown(environ []string) []Misspelt {
 	return unknown
 }
 
-// services are the names that Kubernetes makes for a service called kyclink…, or
-// faceki…: KYCLINK_SERVICE_HOST, KYCLINK_REDIS_PORT_6379_TCP_ADDR.
+// services matches the variables of a Kubernetes service called kyclink… or faceki…: KYCLINK_SERVICE_HOST, KYCLINK_REDIS_PORT_6379_TCP_ADDR.
 var services = regexp.MustCompile(`^(KYCLINK|FACEKI)_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// serviceLink tells KYCLINK_PORT=tcp://10.0.0.1:80 from what a person writes.
+// serviceLink reports whether Kubernetes sets a variable for a service, such as
+// KYCLINK_PORT=tcp://10.0.0.1:80.
 func serviceLink(name, value string) bool {
 	scheme, _, isURL := strings.Cut(value, "://")
 	return services.MatchString(name) || isURL && strings.HasSuffix(name, "_PORT") && slices.Contains([]string{"tcp", "udp", "sctp"}, scheme)
 }
 
-// nearest is the variable that a name is but a few letters from, fewer where the name
-// is not even ours.
+// nearest returns the setting that differs from a name in a few letters, fewer if the
+// name has another prefix; "" if there is none.
 func nearest(name string, ours bool) string {
 	if variable, isFile := strings.CutSuffix(name, fileSuffix); isFile && known(variable) {
 		return variable
@@ -60,7 +60,7 @@ func nearest(name string, ours bool) string {
 	return best
 }
 
-// distance is how many letters are to be inserted, deleted or replaced.
+// distance is the number of letters to insert, delete or replace.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 )
 
-func TestUnknownNames(t *testing.T) {
+func TestUnknown_NamesTheNearest(t *testing.T) {
 	got := config.Unknown([]string{
 		"KYCLINK_REDIS_URI=x", "KYCLINK_ACCOUNT=x", "KYCLINK_ACCOUNT_FILE=x", "KYCLINK_REDIS_URL_FILE=x", "KYCLINK_RETENTION=1h",
 		"FACEKI_CLIENTID=a", "FACEKI_RATES=1", "FACEKI_SECRET=x", "FACEKI_CLIENT_SECRET_FILE=x", "FACEKI_CLIENT_ID=x", "FACEKI_TIMEOUT=x",
@@ -27,7 +27,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 // Kubernetes sets these in every container beside a service of that name.
-func TestServiceLinksAreNotMisspelt(t *testing.T) {
+func TestUnknown_IgnoresKubernetesServices(t *testing.T) {
 	got := config.Unknown([]string{
 		"KYCLINK_SERVICE_HOST=10.0.0.1", "KYCLINK_SERVICE_PORT=80", "KYCLINK_SERVICE_PORT_HTTP=80", "KYCLINK_PORT=tcp://10.0.0.1:80",
 		"KYCLINK_PORT_80_TCP=tcp://10.0.0.1:80", "KYCLINK_PORT_80_TCP_PROTO=tcp", "KYCLINK_PORT_80_TCP_PORT=80", "KYCLINK_PORT_80_TCP_ADDR=10.0.0.1",
@@ -40,7 +40,7 @@ func TestServiceLinksAreNotMisspelt(t *testing.T) {
 }
 
 // What an editor or a shell adds to a secret is named, and the secret is not.
-func TestSecretsWithWhatDoesNotBelongToThem(t *testing.T) {
+func TestLoad_ExplainsFlawsOfSecrets(t *testing.T) {
 	for content, says := range map[string]string{
 		"\xef\xbb\xbfhunter2\n": "begins with a byte order mark",
 		"\xff\xfeh\x00u\x00":    "is in UTF-16",

@@ -6,15 +6,15 @@ import (
 	"strconv"
 )
 
-// Ops is where health and metrics are asked for.
+// Ops configures the server of health and metrics.
 type Ops struct {
-	// Listen is host:port; port 0 is any that is free.
+	// Listen is host:port; port 0 takes a free one.
 	Listen string `env:"KYCLINK_OPS_LISTEN, default=127.0.0.1:9090"`
-	// Given says that somebody chose the address, and must have it.
+	// Given reports whether the address was set, so that it is an error if it is in use.
 	Given bool
 }
 
-// Validate gives all problems at once, each with its variable's name.
+// Validate returns all problems, each of which names its variable.
 func (o Ops) Validate() []error {
 	if !isAddress(o.Listen) {
 		return []error{fmt.Errorf("KYCLINK_OPS_LISTEN is %q; use an address and a port, such as 127.0.0.1:9090, or :9090 for all addresses", o.Listen)}
@@ -22,14 +22,14 @@ func (o Ops) Validate() []error {
 	return nil
 }
 
-// isAddress says whether something can be listened at.
+// isAddress reports whether a text is an address to listen on.
 func isAddress(text string) bool {
 	_, port, err := net.SplitHostPort(text)
 	_, wrong := strconv.ParseUint(port, 10, 16)
 	return err == nil && wrong == nil
 }
 
-// sameAddress says that nobody can listen at both.
+// sameAddress reports whether two addresses exclude each other.
 func sameAddress(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestOpsSettings(t *testing.T) {
+func TestOps_Validates(t *testing.T) {
 	t.Parallel()
 	base := []string{"KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0"}
 	for _, tt := range []struct {
@@ -28,7 +28,7 @@ func TestOpsSettings(t *testing.T) {
 			t.Errorf("%v: %v", tt.set, err)
 		}
 		if c, err := Load(append(tt.set, base...), Needs{Redis: true}); err != nil && !strings.Contains(tt.want, "empty") || c.Ops.Listen != "" {
-			t.Errorf("%v is read by who cannot be asked: %+v, %v", tt.set, c.Ops, err)
+			t.Errorf("%v is read by a command without health: %+v, %v", tt.set, c.Ops, err)
 		}
 	}
 }

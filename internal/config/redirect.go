@@ -7,7 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/hostname"
 )
 
-// CheckRedirectHost says why no redirect_url can lead to a host; "*" is any host.
+// CheckRedirectHost returns an error if a text is not a host name; "*" means any host.
 func CheckRedirectHost(host string) error {
 	if host == "*" {
 		return nil

@@ -20,61 +20,63 @@ import (
 	"github.com/kyclink/kyclink/internal/hostname"
 )
 
-// Modes of Redis, see [Redis].
+// Mode is the kind of a Redis deployment.
+type Mode string
+
+// The modes.
 const (
-	Single   = "single"
-	Sentinel = "sentinel"
-	Cluster  = "cluster"
+	Single   Mode = "single"
+	Sentinel Mode = "sentinel"
+	Cluster  Mode = "cluster"
 )
 
 const (
-	// connectWithin is how long Connect takes at most; 5 s are promised.
+	// connectWithin limits the duration of Connect, which promises 5 s.
 	connectWithin = 4 * time.Second
-	// dialTries is how often a connection is tried before the command that wants
-	// it fails, where the URL gives no dialer_retries. The command itself is
-	// retried, so that go-redis' five would multiply and outlast every deadline.
+	// dialTries is the default of dialer_retries. go-redis retries the command as well,
+	// so that its own default of five would multiply and outlast every deadline.
 	dialTries = 1
-	// poolSize is for connections to a server, where the URL gives no pool_size.
-	// A slot holds one for the length of a script, so that few serve many slots.
+	// poolSize is the default of pool_size. A handler holds a connection for the
+	// duration of a script only, so that few connections serve many handlers.
 	poolSize = 64
-	// blockingPool is for reads that wait, of which a process has one or two.
+	// blockingPool is the pool size for blocking reads, of which a process has one or two.
 	blockingPool = 4
-	// leastPool is the smallest pool in which nobody waits for long.
+	// leastPool is the smallest pool in which commands do not wait for a connection for
+	// long.
 	leastPool = 8
-	// reloadEvery is how often a cluster's client asks which node has which slot.
-	// While a node is gone it learns of the one in its place in no other way, and
-	// go-redis' own interval is a minute.
+	// reloadEvery is how often a cluster's client reads the slot map. While a node is
+	// away, this is the only way to find its replacement; go-redis' default is a minute.
 	reloadEvery = time.Second
 )
 
-// Redis says where Redis is. Its zero value is an embedded one, which is no
-// business of this package.
+// Redis configures the connection to Redis. Its zero value stands for an embedded
+// Redis, which this package does not run.
 type Redis struct {
-	// URL may hold a password, and is not shown.
+	// URL may contain a password, and is never shown.
 	URL faceki.Secret `env:"KYCLINK_REDIS_URL"`
 	// Mode decides how go-redis reads the URL: ParseURL, ParseFailoverURL or
 	// ParseClusterURL.
-	Mode string `env:"KYCLINK_REDIS_MODE, default=single"`
-	// AllowEviction lets Connect take a Redis that may throw keys away.
+	Mode Mode `env:"KYCLINK_REDIS_MODE, default=single"`
+	// AllowEviction lets Connect accept a Redis that may evict keys.
 	AllowEviction bool `env:"KYCLINK_REDIS_ALLOW_EVICTION"`
-	// AllowSkipVerify lets the URL say skip_verify: then anybody in between can
-	// pretend to be Redis.
+	// AllowSkipVerify permits skip_verify in the URL: the certificate of Redis is not
+	// checked then.
 	AllowSkipVerify bool `env:"KYCLINK_REDIS_ALLOW_SKIP_VERIFY"`
 }
 
-// Validate gives all problems at once, each with its variable's name.
+// Validate returns all problems, each of which names its variable.
 func (r Redis) Validate() []error {
 	var problems []error
-	modes := []string{Single, Sentinel, Cluster}
+	modes := []Mode{Single, Sentinel, Cluster}
 	if slices.Contains(modes, r.Mode) {
-		modes = []string{r.Mode}
+		modes = []Mode{r.Mode}
 	} else {
 		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_MODE is %q; use single, sentinel or cluster", r.Mode))
 	}
 	if r.URL == "" {
 		return problems
 	}
-	// Whoever got the mode wrong meant one of them.
+	// With an invalid mode, the URL is valid if it is for one of the modes.
 	var unread error
 	for _, mode := range modes {
 		s, err := Redis{URL: r.URL, Mode: mode}.open()
@@ -86,7 +88,8 @@ func (r Redis) Validate() []error {
 	return append(problems, unread)
 }
 
-// wrongPorts looks at the addresses of a [server], which hold no password.
+// wrongPorts returns the problem of the first address with an invalid port. The
+// addresses contain no password.
 func wrongPorts(addresses string) []error {
 	for address := range strings.SplitSeq(addresses, ", ") {
 		if problem := hostname.WrongPort(&url.URL{Host: address}); problem != "" {
@@ -96,21 +99,20 @@ func wrongPorts(addresses string) []error {
 	return nil
 }
 
-// server is a client that has not connected yet, and where it will connect to.
+// server is a Redis that the URL names, to which no connection was made yet.
 type server struct {
-	// client gives one that has this many connections at most.
+	// client makes a client with at most this many connections.
 	client func(pool int) redis.UniversalClient
 	addr   string
-	mode   string
-	master string // its name, with sentinels
-	pool   int    // connections at most
+	mode   Mode
+	master string // the master's name, with sentinels
+	pool   int    // limit on connections
 	tls    *tls.Config
 }
 
-// open reads the URL. Everything is read where it is written: what a replica says
-// may be old. The error shows nothing of it, and nothing of what the
-// parsers say: where a password holds an unescaped character, any part may be
-// the password.
+// open parses the URL. Options that read from replicas are refused, because a
+// replica may be behind. The error shows no part of the URL or of the parser's error: if a
+// password contains an unescaped character, any part may belong to the password.
 func (r Redis) open() (server, error) {
 	wrong := func(example string) (server, error) {
 		return server{}, fmt.Errorf("KYCLINK_REDIS_URL cannot be read in mode %s; use a URL such as %s "+
@@ -142,7 +144,7 @@ func (r Redis) open() (server, error) {
 	}
 }
 
-// poolOf is how many connections there may be at most.
+// poolOf is the limit on connections.
 func poolOf(size, most int) int {
 	if most > 0 {
 		return min(size, most)
@@ -150,7 +152,7 @@ func poolOf(size, most int) int {
 	return size
 }
 
-// problems are what a URL says that can be read and must not be.
+// problems returns what is wrong with a URL that can be parsed.
 func (s server) problems(allowSkipVerify bool) []error {
 	var problems []error
 	if s.pool < leastPool {
@@ -158,14 +160,14 @@ func (s server) problems(allowSkipVerify bool) []error {
 			s.pool, leastPool, poolSize))
 	}
 	if s.tls != nil && s.tls.InsecureSkipVerify && !allowSkipVerify {
-		problems = append(problems, errors.New("KYCLINK_REDIS_URL says skip_verify: anybody in between could pretend to be Redis; "+
+		problems = append(problems, errors.New("KYCLINK_REDIS_URL contains skip_verify: anyone in between could impersonate Redis; "+
 			"add the CA's certificate to the system's (SSL_CERT_FILE), or set KYCLINK_REDIS_ALLOW_SKIP_VERIFY=true"))
 	}
 	return problems
 }
 
-// Unencrypted names the hosts to which passwords, links and metadata go in plain
-// text, beyond this machine; "" where there are none.
+// Unencrypted names the hosts beyond this machine to which passwords, links and
+// metadata are sent in plain text; "" if there are none.
 func (r Redis) Unencrypted() string {
 	s, err := r.open()
 	if r.URL == "" || err != nil || s.tls != nil {
@@ -188,10 +190,10 @@ func orDefault(given, byDefault int) int {
 	return byDefault
 }
 
-// Connect gives a client of the Redis that was set, which its caller closes,
-// after a look at whether Redis is there and fit for use. It takes less than
-// 5 s. An [*Error] says that somebody has to change something; any other error
-// that Redis could not be reached. That eviction was allowed is logged.
+// Connect returns a client, which the caller closes, after it checked that Redis can
+// be reached and is suitable. It takes less than 5 s. An [*Error] means that a person
+// has to change something; any other error, that Redis could not be reached. A
+// permitted eviction is logged.
 func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClient, error) {
 	s, err := r.open()
 	if err != nil {
@@ -207,8 +209,8 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 	return rdb, nil
 }
 
-// Blocking gives a client for reads that wait for something to come, beside that of
-// [Connect], whose connections they would hold. It has not connected yet.
+// Blocking returns a client for blocking reads, which would occupy the connections of
+// the client of [Connect]. It has not connected yet.
 func Blocking(r Redis) (redis.UniversalClient, error) {
 	s, err := r.open()
 	if err != nil {
@@ -217,7 +219,7 @@ func Blocking(r Redis) (redis.UniversalClient, error) {
 	return s.client(blockingPool), nil
 }
 
-// Connections is how many the clients of a process have at most, to each server.
+// Connections is the limit on the connections of a process to each server.
 func (r Redis) Connections() int {
 	s, err := r.open()
 	if err != nil {
@@ -236,8 +238,8 @@ func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEvict
 	return s.fit(ctx, rdb, allowEviction, log)
 }
 
-// checkCluster looks at replicas as well, which may have to take a master's
-// place; one that is away is no reason not to start.
+// checkCluster checks masters, and replicas that can be reached: a replica may become
+// a master.
 func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEviction bool, log *zap.Logger) error {
 	fit := func(ctx context.Context, node *redis.Client) error {
 		return server{addr: node.Options().Addr, mode: Cluster}.fit(ctx, node, allowEviction, log)
@@ -254,7 +256,7 @@ func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEvicti
 	})
 }
 
-// fit looks at one server's INFO, as CONFIG GET is forbidden by many providers.
+// fit checks one server by its INFO, because many providers forbid CONFIG GET.
 func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, log *zap.Logger) error {
 	text, err := rdb.Info(ctx).Result()
 	if err != nil && !redis.IsPermissionError(err) {
@@ -262,25 +264,25 @@ func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, 
 	}
 	info := parseInfo(text)
 	if means := s.roleProblem(info); means != "" {
-		return s.wrong(means) // the rest is another server's matter
+		return s.wrong(means) // another server has to be named, and checked
 	}
 	var problems []string
 	if version := info["redis_version"]; tooOld(version) {
 		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s is version %s; use 6.2 or newer, "+
-			"as the results stream is trimmed by age (XTRIM MINID)", s.addr, version))
+			"because the results stream is trimmed by age (XTRIM MINID)", s.addr, version))
 	}
 	switch policy := info["maxmemory_policy"]; {
 	case policy == "noeviction":
 	case allowEviction:
-		log.Warn("Redis may throw away requests, links and queued tasks when its memory is full (KYCLINK_REDIS_ALLOW_EVICTION)",
+		log.Warn("Redis may evict requests, links and queued tasks (KYCLINK_REDIS_ALLOW_EVICTION)",
 			zap.String("redis", s.addr), zap.String("maxmemory_policy", policy))
 	case policy == "":
-		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s does not tell its maxmemory-policy; allow the command INFO, "+
-			"or see yourself that it is noeviction and set KYCLINK_REDIS_ALLOW_EVICTION=true", s.addr))
+		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s does not show its maxmemory-policy; allow the command INFO, "+
+			"or check that it is noeviction and set KYCLINK_REDIS_ALLOW_EVICTION=true", s.addr))
 	default:
 		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s has maxmemory-policy %s: with its memory full it would "+
-			"throw away requests, links and queued tasks, which would be lost or paid for twice; set it to noeviction "+
-			"(or KYCLINK_REDIS_ALLOW_EVICTION=true to run all the same)", s.addr, policy))
+			"evict requests, links and queued tasks, which would be lost or paid for twice; set it to noeviction "+
+			"(or KYCLINK_REDIS_ALLOW_EVICTION=true to start anyway)", s.addr, policy))
 	}
 	if len(problems) > 0 {
 		return &Error{Problems: problems}
@@ -298,8 +300,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// tooOld goes by what Redis says; a server that says nothing gets the benefit
-// of the doubt.
+// tooOld reports whether a version is older than 6.2; an unknown one is not.
 func tooOld(version string) bool {
 	var major, minor int
 	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n < 2 {

@@ -41,9 +41,9 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// In a cluster every node is looked at, not just the one that answers; one that
-// is away does not matter where another is in its place.
-func TestConnectToCluster(t *testing.T) {
+// Every node of a cluster is checked. A node that is away does not matter if another
+// one has replaced it.
+func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	r := config.Redis{URL: faceki.Secret(cluster.URL), Mode: config.Cluster}
@@ -76,8 +76,8 @@ func TestConnectToCluster(t *testing.T) {
 		evicts(each, "noeviction")
 	}
 
-	// The client that is there finds the node that took over, and a new one
-	// starts without the one that is gone.
+	// The existing client finds the node that took over, and a new client connects
+	// without the one that is gone.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := cluster.Failover(ctx, "k"); err != nil {
@@ -94,7 +94,7 @@ func TestConnectToCluster(t *testing.T) {
 	}
 }
 
-func TestConnectThroughSentinels(t *testing.T) {
+func TestConnect_ThroughSentinels(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t)
 	r := config.Redis{URL: faceki.Secret(sentinel.URL), Mode: config.Sentinel}
@@ -110,8 +110,8 @@ func TestConnectThroughSentinels(t *testing.T) {
 	}
 }
 
-// What a replica says may be old: a request would be seen as it was.
-func TestReadingFromReplicasIsRefused(t *testing.T) {
+// A replica may be behind.
+func TestRedis_RefusesReadingFromReplicas(t *testing.T) {
 	for _, r := range []config.Redis{
 		{Mode: config.Sentinel, URL: "redis://h:26379?master_name=m&replica_only=true"},
 		{Mode: config.Sentinel, URL: "redis://h:26379?master_name=m&route_randomly=true"},
@@ -126,7 +126,7 @@ func TestReadingFromReplicasIsRefused(t *testing.T) {
 	}
 }
 
-func TestEvictionIsRefusedUnlessAllowed(t *testing.T) {
+func TestConnect_RefusesEvictionUnlessAllowed(t *testing.T) {
 	srv := redistest.Start(t, "--maxmemory-policy", "volatile-ttl")
 	r := config.Redis{URL: faceki.Secret(srv.URL)}
 	_, err := connect(t, r, zap.NewNop())
@@ -150,9 +150,9 @@ func TestEvictionIsRefusedUnlessAllowed(t *testing.T) {
 	}
 }
 
-// Providers forbid CONFIG; that must not matter. Where INFO is forbidden, too,
-// the answer says what to do.
-func TestForbiddenCommands(t *testing.T) {
+// Many providers forbid CONFIG, which must not matter. If INFO is forbidden too, the
+// error says what to do.
+func TestConnect_WithForbiddenCommands(t *testing.T) {
 	srv := redistest.Start(t, "--rename-command", "CONFIG", "")
 	if _, err := connect(t, config.Redis{URL: faceki.Secret(srv.URL)}, zap.NewNop()); err != nil {
 		t.Errorf("without CONFIG: %v", err)
@@ -172,7 +172,7 @@ func TestForbiddenCommands(t *testing.T) {
 	}
 }
 
-func TestUnusableRedisIsAClearErrorWithin5s(t *testing.T) {
+func TestConnect_FailsWithin5s(t *testing.T) {
 	secured := redistest.Start(t, "--requirepass", "right")
 	gone := redistest.Start(t)
 	gone.Stop()
@@ -181,7 +181,11 @@ func TestUnusableRedisIsAClearErrorWithin5s(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = mute.Close() })
-	for name, tt := range map[string]struct{ addr, mode, want string }{
+	for name, tt := range map[string]struct {
+		addr string
+		mode config.Mode
+		want string
+	}{
 		"away":           {gone.Addr, config.Single, "cannot be reached: dial tcp " + gone.Addr + ": connect: connection refused; check that it runs"},
 		"cluster away":   {gone.Addr, config.Cluster, "connection refused"},
 		"sentinel away":  {gone.Addr, config.Sentinel, "cannot be reached"},

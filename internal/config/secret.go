@@ -7,10 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// flaw says what is wrong with a value as editors and shells leave it behind: it would
-// be refused far from here, as wrong credentials. It is empty where nothing is.
+// flaw describes what an editor or a shell added to a secret, which would otherwise
+// be refused as wrong credentials by the server; "" if nothing.
 func flaw(variable, value string) string {
-	several := variable == "KYCLINK_CALLBACK_SECRET" // with blanks or line breaks between them
+	several := variable == "KYCLINK_CALLBACK_SECRET" // separated by blanks or line breaks
 	if several {
 		value = strings.TrimSpace(value)
 	}
@@ -35,7 +35,7 @@ func flaw(variable, value string) string {
 	return ""
 }
 
-// isUTF16 says whether a file begins as text in UTF-16 does.
+// isUTF16 reports whether a file begins with a byte order mark of UTF-16.
 func isUTF16(content []byte) bool {
 	return bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff})
 }

@@ -72,7 +72,7 @@ func unsaved(t *testing.T) (addr string) {
 	return srv.Addr
 }
 
-// encrypted is a Redis that speaks TLS only, with a certificate that nobody trusts.
+// encrypted is a Redis that accepts TLS only, with a certificate that is not trusted.
 func encrypted(t *testing.T) (addr string) {
 	t.Helper()
 	web := httptest.NewTLSServer(nil)
@@ -104,7 +104,7 @@ func encrypted(t *testing.T) (addr string) {
 	return addr
 }
 
-func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
+func TestConnect_ExplainsEveryAnswerOfRedis(t *testing.T) {
 	plain := redistest.Start(t)
 	secured := redistest.Start(t, "--requirepass", "right")
 	must(t, secured.Client(t).Do(t.Context(), "AUTH", "right").Err())
@@ -126,8 +126,10 @@ func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 	must(t, err)
 
 	for name, tt := range map[string]struct {
-		url, mode, want string
-		setting         bool
+		url     string
+		mode    config.Mode
+		want    string
+		setting bool
 	}{
 		"database":            {"redis://" + plain.Addr + "/99", "", "does not have that database", true},
 		"loading":             {"redis://" + loading(t), "", "still loading", false},
@@ -144,7 +146,7 @@ func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 		"unknown master":      {"redis://" + watcher.Host + "?master_name=nobody", config.Sentinel, `master_name "nobody"`, true},
 		"a replica":           {"redis://" + replica.Addr, "", "is a replica", true},
 		"a cluster sentinels": {"redis://" + watcher.Host, config.Cluster, "sentinel", true},
-		"a web server":        {"redis://" + web.Listener.Addr().String(), "", "is no Redis, by its answer", false},
+		"a web server":        {"redis://" + web.Listener.Addr().String(), "", "is not a Redis server, by its answer", false},
 		"TLS only":            {"redis://" + encrypted, "", "should start with rediss:// (TLS)", false},
 		"no TLS":              {"rediss://" + plain.Addr, "", "should start with redis:// (without TLS)", false},
 		"an unknown CA":       {"rediss://" + encrypted, "", "certificate that cannot be verified", false},
@@ -163,10 +165,10 @@ func TestEveryAnswerOfRedisHasItsOwnMessage(t *testing.T) {
 	}
 }
 
-func TestURLsThatAreRefused(t *testing.T) {
+func TestRedis_RefusesURLs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		redis config.Redis
-		want  string // "" where it is taken
+		want  string // "" if it is accepted
 	}{
 		"a small pool":             {config.Redis{Mode: config.Single, URL: "redis://h:1?pool_size=1"}, "allows 1 connections"},
 		"a small cluster pool":     {config.Redis{Mode: config.Cluster, URL: "redis://h:1?pool_size=7"}, "allows 7 connections"},
@@ -187,7 +189,7 @@ func TestURLsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestUnencryptedHosts(t *testing.T) {
+func TestRedis_Unencrypted(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://10.0.0.1:1": "10.0.0.1", "redis://:pw@redis:6379": "redis", "redis://127.0.0.1:1": "", "redis://localhost:1": "",
 		"redis://[::1]:1": "", "rediss://redis:1": "", "unix:///run/redis.sock": "", "": "",

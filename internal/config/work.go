@@ -1,8 +1,8 @@
 package config
 
-// LoadWork reads how requests are worked on, for a command that makes no links
-// and tells how workers with the same settings would. The error is always an
-// [*Error].
+// LoadWork reads how requests are processed, for a command that creates no links
+// itself, but estimates what workers with the same settings do. The error is always
+// an [*Error].
 func LoadWork(environ []string) (Work, error) {
 	env := newEnvironment(environ)
 	var w Work
