@@ -11,12 +11,12 @@ import (
 )
 
 // accepted is how many requests there are, and the last row among them.
-func (b *bench) accepted() (n, last int) {
-	b.Helper()
-	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
-	b.must(err)
+func (h *harness) accepted() (n, last int) {
+	h.Helper()
+	keys, err := h.Redis.Keys(context.Background(), h.Keys.Tag()+"/*").Result()
+	h.Must(err)
 	for _, key := range keys {
-		n, last = n+1, max(last, b.record(key[len(b.keys.Tag())+1:]).Content.Row)
+		n, last = n+1, max(last, h.record(key[len(h.Keys.Tag())+1:]).Content.Row)
 	}
 	return n, last
 }
@@ -25,50 +25,52 @@ func (b *bench) accepted() (n, last int) {
 // is not kept waiting by rows that come after.
 func TestAnImportTakesItsRoomInOrder(t *testing.T) {
 	const most, rows = 100, 800
-	b := newBench(t)
+	h := newHarness(t)
 	var one sync.Mutex
 	full := 0
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most, OnFull: func(*tasks.BacklogError) {
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: most, OnFull: func(*tasks.BacklogError) {
 		one.Lock()
 		defer one.Unlock()
 		if full++; full > 20 {
-			b.endSome(rows)
+			h.endSome(rows)
 			return
 		}
-		if n, last := b.accepted(); n != last {
+		if n, last := h.accepted(); n != last {
 			t.Errorf("%d rows were accepted, and row %d is among them", n, last)
 		}
-		b.endSome(37)
+		h.endSome(37)
 	}})
 	reqs := make([]tasks.Request, rows)
 	for i := range reqs {
 		reqs[i].ApplicationID = fmt.Sprint("R-", i)
 	}
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { b.must(r.Err) }))
-	if n, _ := b.accepted(); n != rows || full == 0 {
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { h.Must(r.Err) }))
+	if n, _ := h.accepted(); n != rows || full == 0 {
 		t.Errorf("%d rows were accepted; it waited %d times", n, full)
 	}
 }
 
 // A row whose record cannot be read is refused, and no other row is.
 func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
-	for name, damage := range map[string]func(b *bench, key string){
-		"newer":   func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err()) },
-		"header":  func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, 4, "xyz").Err()) },
-		"content": func(b *bench, key string) { b.must(b.rdb.SetRange(t.Context(), key, request.HeaderLen, "xyz").Err()) },
-		"short":   func(b *bench, key string) { b.must(b.rdb.Set(t.Context(), key, "1w", 0).Err()) },
+	for name, damage := range map[string]func(h *harness, key string){
+		"newer":  func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err()) },
+		"header": func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 4, "xyz").Err()) },
+		"content": func(h *harness, key string) {
+			h.Must(h.Redis.SetRange(t.Context(), key, request.HeaderLen, "xyz").Err())
+		},
+		"short": func(h *harness, key string) { h.Must(h.Redis.Set(t.Context(), key, "1w", 0).Err()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.enqueue(tasks.Request{ApplicationID: "R-150", Lane: tasks.Bulk})
-			damage(b, b.keys.Record("R-150"))
+			h := newHarness(t)
+			h.enqueue(tasks.Request{ApplicationID: "R-150", Lane: tasks.Bulk})
+			damage(h, h.Keys.Record("R-150"))
 			reqs := make([]tasks.Request, 900)
 			for i := range reqs {
 				reqs[i].ApplicationID = fmt.Sprint("R-", i+1)
 			}
 			reqs[150].ApplicationID = "R-150" // twice
 			refused := 0
-			b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
+			h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
 				if r.Err == nil {
 					return
 				}
@@ -76,12 +78,12 @@ func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
 					t.Errorf("row %d: %v", r.Row.Number, r.Err)
 				}
 			}))
-			if b.expectCounters(1, "waiting 898"); refused != 2 {
+			if h.expectCounters(1, "waiting 898"); refused != 2 {
 				t.Errorf("%d rows were refused", refused)
 			}
-			b.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot be read by this version")
-			answers, err := b.client.Look(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
-			b.must(err)
+			h.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot be read by this version")
+			answers, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
+			h.Must(err)
 			if tasks.ReasonOf(answers[0].Err) != "conflict" || answers[1].Link.Status != tasks.Waiting {
 				t.Errorf("looked, and got %+v", answers)
 			}

@@ -18,30 +18,30 @@ import (
 )
 
 // limited is a bench whose client refuses what is new beyond a backlog.
-func limited(t testing.TB, most int) *bench {
-	b := newBench(t)
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most})
-	return b
+func limited(t testing.TB, most int) *harness {
+	h := newHarness(t)
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: most})
+	return h
 }
 
 // fill accepts bulk requests without a limit.
-func (b *bench) fill(prefix string, n int) {
-	b.Helper()
+func (h *harness) fill(prefix string, n int) {
+	h.Helper()
 	reqs := make([]tasks.Request, n)
 	for i := range reqs {
 		reqs[i].ApplicationID = fmt.Sprint(prefix, i)
 	}
-	free := tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
-	b.must(free.EnqueueAll(b.Context(), tasks.Batch{Name: prefix}, tasks.Rows(reqs), func(r tasks.Result) { b.must(r.Err) }))
+	free := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
+	h.Must(free.EnqueueAll(h.Context(), tasks.Batch{Name: prefix}, tasks.Rows(reqs), func(r tasks.Result) { h.Must(r.Err) }))
 }
 
 // backlog counts the records of a lane that wait or are queued.
-func (b *bench) backlog(lane request.Lane) (n int) {
-	b.Helper()
-	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
-	b.must(err)
+func (h *harness) backlog(lane request.Lane) (n int) {
+	h.Helper()
+	keys, err := h.Redis.Keys(context.Background(), h.Keys.Tag()+"/*").Result()
+	h.Must(err)
 	for _, key := range keys {
-		if r := b.record(key[len(b.keys.Tag())+1:]); r.Lane == lane && (r.State == request.Waiting || r.State == request.Queued) {
+		if r := h.record(key[len(h.Keys.Tag())+1:]); r.Lane == lane && (r.State == request.Waiting || r.State == request.Queued) {
 			n++
 		}
 	}
@@ -50,41 +50,41 @@ func (b *bench) backlog(lane request.Lane) (n int) {
 
 func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	const text = "the interactive lane has all the 2 requests waiting"
-	b := limited(t, 2)
-	b.fill("bulk-", 5) // says nothing of the other lane
-	b.enqueue(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":1}`)})
-	b.enqueue(tasks.Request{ApplicationID: "A-2"})
-	b.refuse(tasks.Request{ApplicationID: "A-3"}, "backlog_full", text)
-	b.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
-	b.become("bulk-2", request.Queued)
-	b.refuse(tasks.Request{ApplicationID: "bulk-2"}, "backlog_full", text)
-	b.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
-	if r := b.record("bulk-0"); r.Lane != request.Bulk || r.State != request.Waiting {
+	h := limited(t, 2)
+	h.fill("bulk-", 5) // says nothing of the other lane
+	h.enqueue(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":1}`)})
+	h.enqueue(tasks.Request{ApplicationID: "A-2"})
+	h.refuse(tasks.Request{ApplicationID: "A-3"}, "backlog_full", text)
+	h.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
+	h.become("bulk-2", request.Queued)
+	h.refuse(tasks.Request{ApplicationID: "bulk-2"}, "backlog_full", text)
+	h.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
+	if r := h.record("bulk-0"); r.Lane != request.Bulk || r.State != request.Waiting {
 		t.Errorf("what was not brought forward is %+v", r)
 	}
-	if _, err := b.client.Get(t.Context(), "A-3"); !errors.Is(err, tasks.ErrNotFound) {
+	if _, err := h.Client.Get(t.Context(), "A-3"); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("what was refused: %v", err)
 	}
 
 	// What exists is answered, and other reasons come first.
-	b.enqueue(tasks.Request{ApplicationID: "A-1"})
-	b.enqueue(tasks.Request{ApplicationID: "bulk-1", Lane: tasks.Bulk})
-	b.refuse(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":2}`)}, "conflict", "metadata")
-	b.refuse(tasks.Request{ApplicationID: "A-9", Generation: 3}, "generation_gap", "unknown")
+	h.enqueue(tasks.Request{ApplicationID: "A-1"})
+	h.enqueue(tasks.Request{ApplicationID: "bulk-1", Lane: tasks.Bulk})
+	h.refuse(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":2}`)}, "conflict", "metadata")
+	h.refuse(tasks.Request{ApplicationID: "A-9", Generation: 3}, "generation_gap", "unknown")
 
-	b.become("bulk-3", request.Created) // needs no room, whatever it is asked for with
-	answers, err := b.client.EnqueueEach(t.Context(), []tasks.Request{{ApplicationID: "A-5"}, {ApplicationID: "bulk-3"}})
-	b.must(err)
+	h.become("bulk-3", request.Created) // needs no room, whatever it is asked for with
+	answers, err := h.Client.EnqueueEach(t.Context(), []tasks.Request{{ApplicationID: "A-5"}, {ApplicationID: "bulk-3"}})
+	h.Must(err)
 	if tasks.ReasonOf(answers[0].Err) != "backlog_full" || answers[1].Err != nil || answers[1].Link.Status != tasks.Created {
 		t.Errorf("one that is new and one that was made: %+v", answers)
 	}
 
 	// What leaves the lane makes room for one.
-	b.become("A-1", request.Created)
-	b.must(b.rdb.ZRem(t.Context(), b.keys.Queued(request.Interactive), "A-1").Err())
-	b.enqueue(tasks.Request{ApplicationID: "bulk-0"})
-	b.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "backlog_full", text)
-	if r := b.record("A-1"); r.Generation != 1 || r.State != request.Created {
+	h.become("A-1", request.Created)
+	h.Must(h.Redis.ZRem(t.Context(), h.Keys.Queued(request.Interactive), "A-1").Err())
+	h.enqueue(tasks.Request{ApplicationID: "bulk-0"})
+	h.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2}, "backlog_full", text)
+	if r := h.record("A-1"); r.Generation != 1 || r.State != request.Created {
 		t.Errorf("whose next generation was refused is %+v", r)
 	}
 }
@@ -93,7 +93,7 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 // as may wait, and not one more.
 func TestTheBacklogIsExact(t *testing.T) {
 	const most, producers, each = 50, 8, 60
-	b := limited(t, most)
+	h := limited(t, most)
 	var accepted, refused atomic.Int64
 	var group errgroup.Group
 	for p := range producers {
@@ -103,27 +103,27 @@ func TestTheBacklogIsExact(t *testing.T) {
 				reqs[i] = tasks.Request{ApplicationID: fmt.Sprintf("P-%d-%d", p, i)}
 			}
 			if p%2 == 0 {
-				return countAnswers(b, reqs, &accepted, &refused)
+				return countAnswers(h, reqs, &accepted, &refused)
 			}
 			for i := range reqs {
-				if err := countAnswers(b, reqs[i:i+1], &accepted, &refused); err != nil {
+				if err := countAnswers(h, reqs[i:i+1], &accepted, &refused); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	b.must(group.Wait())
-	if n := b.backlog(request.Interactive); n != most || accepted.Load() != most || refused.Load() != producers*each-most {
+	h.Must(group.Wait())
+	if n := h.backlog(request.Interactive); n != most || accepted.Load() != most || refused.Load() != producers*each-most {
 		t.Errorf("%d wait, %d were accepted and %d refused; at most %d may wait", n, accepted.Load(), refused.Load(), most)
 	}
-	if n, err := b.rdb.ZCard(t.Context(), b.keys.Queued(request.Interactive)).Result(); err != nil || n != most {
+	if n, err := h.Redis.ZCard(t.Context(), h.Keys.Queued(request.Interactive)).Result(); err != nil || n != most {
 		t.Errorf("%d are queued, %v", n, err)
 	}
 }
 
-func countAnswers(b *bench, reqs []tasks.Request, accepted, refused *atomic.Int64) error {
-	answers, err := b.client.EnqueueEach(b.Context(), reqs)
+func countAnswers(h *harness, reqs []tasks.Request, accepted, refused *atomic.Int64) error {
+	answers, err := h.Client.EnqueueEach(h.Context(), reqs)
 	for _, a := range answers {
 		switch {
 		case a.Err == nil && a.Link.Status == tasks.Queued:
@@ -141,9 +141,9 @@ func countAnswers(b *bench, reqs []tasks.Request, accepted, refused *atomic.Int6
 // goes on as the lane is drained; its chunks are whole in the end.
 func TestAnImportWaitsForRoom(t *testing.T) {
 	const most, rows = 30, 450
-	b := newBench(t)
+	h := newHarness(t)
 	var told atomic.Int64
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: most, OnFull: func(e *tasks.BacklogError) {
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: most, OnFull: func(e *tasks.BacklogError) {
 		told.Add(1)
 		if e.Lane != tasks.Bulk || e.Limit != most {
 			t.Errorf("reported %+v", e)
@@ -156,12 +156,12 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 	reqs = slices.Insert(reqs, 77, tasks.Request{ApplicationID: "R-70"}) // repeats a row of its chunk
 	var draining sync.WaitGroup
 	over := make(chan struct{})
-	draining.Go(func() { b.drain(over, most) })
+	draining.Go(func() { h.drain(over, most) })
 
 	var hows []tasks.How
 	last := 0
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
-		b.must(r.Err)
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
+		h.Must(r.Err)
 		hows = append(hows, r.How)
 		if r.Row.Number != last+1 {
 			t.Errorf("row %d comes after row %d", r.Row.Number, last)
@@ -178,8 +178,8 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 	if len(hows) != rows || told.Load() == 0 {
 		t.Errorf("%d rows were accepted; it was told %d times that it waits", len(hows), told.Load())
 	}
-	order, err := b.rdb.HGetAll(t.Context(), b.keys.Order(1)).Result()
-	b.must(err)
+	order, err := h.Redis.HGetAll(t.Context(), h.Keys.Order(1)).Result()
+	h.Must(err)
 	listed := 0
 	for _, chunk := range order {
 		listed += len(slices.DeleteFunc([]byte(chunk), func(c byte) bool { return c != '\n' })) - 1
@@ -190,56 +190,56 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 }
 
 // drain ends what waits, some at a time, and checks that no more does than may.
-func (b *bench) drain(over <-chan struct{}, most int) {
+func (h *harness) drain(over <-chan struct{}, most int) {
 	for {
 		select {
 		case <-over:
 			return
 		case <-time.After(5 * time.Millisecond):
 		}
-		waiting, err := b.rdb.HGet(context.Background(), b.keys.State(), "waiting").Int()
+		waiting, err := h.Redis.HGet(context.Background(), h.Keys.State(), "waiting").Int()
 		if err != nil && !errors.Is(err, redis.Nil) || waiting > most {
-			b.Errorf("%d wait, and %d may (%v)", waiting, most, err)
+			h.Errorf("%d wait, and %d may (%v)", waiting, most, err)
 		}
-		if n := b.backlog(request.Bulk); n > most {
-			b.Errorf("%d wait by their records, and %d may", n, most)
+		if n := h.backlog(request.Bulk); n > most {
+			h.Errorf("%d wait by their records, and %d may", n, most)
 		}
-		b.endSome(20)
+		h.endSome(20)
 	}
 }
 
 // endSome ends waiting bulk requests, and takes them out of the account's counter.
-func (b *bench) endSome(most int) {
-	keys, err := b.rdb.Keys(context.Background(), b.keys.Tag()+"/*").Result()
-	b.must(err)
+func (h *harness) endSome(most int) {
+	keys, err := h.Redis.Keys(context.Background(), h.Keys.Tag()+"/*").Result()
+	h.Must(err)
 	for _, key := range keys {
-		id := key[len(b.keys.Tag())+1:]
-		if most == 0 || b.record(id).State != request.Waiting {
+		id := key[len(h.Keys.Tag())+1:]
+		if most == 0 || h.record(id).State != request.Waiting {
 			continue
 		}
 		most--
-		b.become(id, request.Cancelled)
-		b.must(b.rdb.HIncrBy(context.Background(), b.keys.State(), "waiting", -1).Err())
+		h.become(id, request.Cancelled)
+		h.Must(h.Redis.HIncrBy(context.Background(), h.Keys.State(), "waiting", -1).Err())
 	}
 }
 
 func TestAnImportThatWaitsCanBeStopped(t *testing.T) {
-	b := limited(t, 3)
+	h := limited(t, 3)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("that is enough")
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.account, MaxBacklog: 3, OnFull: func(*tasks.BacklogError) { cancel(stop) }})
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 3, OnFull: func(*tasks.BacklogError) { cancel(stop) }})
 	reqs := make([]tasks.Request, 10)
 	for i := range reqs {
 		reqs[i].ApplicationID = fmt.Sprint("R-", i)
 	}
-	err := b.client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { t.Errorf("reported %+v", r) })
+	err := h.Client.EnqueueAll(ctx, tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { t.Errorf("reported %+v", r) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	if n := b.backlog(request.Bulk); n != 3 {
+	if n := h.backlog(request.Bulk); n != 3 {
 		t.Errorf("%d wait", n)
 	}
-	if order, err := b.rdb.HGet(t.Context(), b.keys.Order(1), "0").Result(); err != nil || order != "0\n1 R-0\n2 R-1\n3 R-2\n" {
+	if order, err := h.Redis.HGet(t.Context(), h.Keys.Order(1), "0").Result(); err != nil || order != "0\n1 R-0\n2 R-1\n3 R-2\n" {
 		t.Errorf("the order is %q, %v", order, err)
 	}
 }

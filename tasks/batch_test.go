@@ -47,14 +47,14 @@ func upTo(n int) []int {
 }
 
 // enqueueAll imports rows and tells of each what was said of it.
-func (b *bench) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []string {
-	b.Helper()
+func (h *harness) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []string {
+	h.Helper()
 	var said []string
 	last := 0
-	b.must(b.client.EnqueueAll(b.Context(), tasks.Batch{Name: batch}, list, func(r tasks.Result) {
+	h.Must(h.Client.EnqueueAll(h.Context(), tasks.Batch{Name: batch}, list, func(r tasks.Result) {
 		row, link, err := r.Row, r.Link, r.Err
 		if row.Number <= last || err == nil && link.ApplicationID != row.Request.ApplicationID {
-			b.Errorf("row %d after row %d: %+v", row.Number, last, link)
+			h.Errorf("row %d after row %d: %+v", row.Number, last, link)
 		}
 		last = row.Number
 		what := fmt.Sprintf("%s/%s/%d", link.Status, link.Batch, link.Generation)
@@ -66,15 +66,15 @@ func (b *bench) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []str
 	return said
 }
 
-func (b *bench) expectSaid(got []string, want string) {
-	b.Helper()
+func (h *harness) expectSaid(got []string, want string) {
+	h.Helper()
 	if strings.Join(got, " ") != want {
-		b.Errorf("said of the rows\n%v, want\n%s", strings.Join(got, " "), want)
+		h.Errorf("said of the rows\n%v, want\n%s", strings.Join(got, " "), want)
 	}
 }
 
-func (b *bench) order(batch int) map[string]string {
-	return b.rdb.HGetAll(b.Context(), b.keys.Order(batch)).Val()
+func (h *harness) order(batch int) map[string]string {
+	return h.Redis.HGetAll(h.Context(), h.Keys.Order(batch)).Val()
 }
 
 func newRow(number int, id string, change func(*tasks.Request)) tasks.Row {
@@ -86,32 +86,32 @@ func newRow(number int, id string, change func(*tasks.Request)) tasks.Row {
 }
 
 func TestImport(t *testing.T) {
-	b := newBench(t)
-	if got := b.enqueueAll("spring", rows(upTo(5000)...)); len(got) != 5000 || got[4999] != "5000:waiting/spring/1" {
+	h := newHarness(t)
+	if got := h.enqueueAll("spring", rows(upTo(5000)...)); len(got) != 5000 || got[4999] != "5000:waiting/spring/1" {
 		t.Errorf("said of %d rows, of the last %s", len(got), got[len(got)-1])
 	}
-	b.expectCounters(1, "waiting 5000")
-	if order := b.order(1); len(order) != 50 || !strings.HasPrefix(order["49"], "0\n4901 R-4901\n4902 R-4902\n") {
+	h.expectCounters(1, "waiting 5000")
+	if order := h.order(1); len(order) != 50 || !strings.HasPrefix(order["49"], "0\n4901 R-4901\n4902 R-4902\n") {
 		t.Errorf("%d chunks, the last is %s", len(order), order["49"])
 	}
-	b.expectTasks("")
+	h.expectTasks("")
 	// Again: nothing changes, and nothing is to be fed again.
-	before, order := b.record("R-4901"), b.order(1)
-	b.enqueueAll("spring", rows(upTo(5000)...))
-	b.expectCounters(1, "waiting 5000")
-	if after := b.record("R-4901"); after.AcceptedAt != before.AcceptedAt || after.Turn != before.Turn {
+	before, order := h.record("R-4901"), h.order(1)
+	h.enqueueAll("spring", rows(upTo(5000)...))
+	h.expectCounters(1, "waiting 5000")
+	if after := h.record("R-4901"); after.AcceptedAt != before.AcceptedAt || after.Turn != before.Turn {
 		t.Errorf("the second import made %+v of %+v", after, before)
 	}
-	if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != 0 || fmt.Sprint(b.order(1)) != fmt.Sprint(order) {
+	if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != 0 || fmt.Sprint(h.order(1)) != fmt.Sprint(order) {
 		t.Errorf("the second import changed the order, or feeds %d again", n)
 	}
 }
 
 func TestImportResumed(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("winter", rows(7, 150, 151))
+	h := newHarness(t)
+	h.enqueueAll("winter", rows(7, 150, 151))
 	broken := errors.New("the disk is broken")
-	err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
 		for row := range rows(upTo(120)...) {
 			if !yield(row, nil) {
 				return
@@ -122,62 +122,62 @@ func TestImportResumed(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Fatal(err)
 	}
-	b.expectCounters(2, "waiting 99, joined 1")
+	h.expectCounters(2, "waiting 99, joined 1")
 	for range 2 {
-		b.enqueueAll("spring", rows(upTo(250)...))
-		b.expectCounters(2, "waiting 247, joined 3")
-		b.expectCounters(1, "waiting 3")
+		h.enqueueAll("spring", rows(upTo(250)...))
+		h.expectCounters(2, "waiting 247, joined 3")
+		h.expectCounters(1, "waiting 3")
 	}
 	// A chunk that another row joins, and one that a joined row leaves.
-	b.enqueueAll("spring", rows(slices.DeleteFunc(upTo(250), func(n int) bool { return n == 151 })...))
-	b.expectCounters(2, "waiting 247, joined 2")
-	b.enqueueAll("spring", rows(upTo(250)...))
-	b.expectCounters(2, "waiting 247, joined 3")
+	h.enqueueAll("spring", rows(slices.DeleteFunc(upTo(250), func(n int) bool { return n == 151 })...))
+	h.expectCounters(2, "waiting 247, joined 2")
+	h.enqueueAll("spring", rows(upTo(250)...))
+	h.expectCounters(2, "waiting 247, joined 3")
 }
 
 func TestImportAfterForgetting(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 2))
-	b.must(b.rdb.Del(t.Context(), b.keys.Record("R-1")).Err())
-	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(1), "waiting", -1).Err())
-	b.enqueueAll("spring", rows(1, 2))
-	b.expectCounters(1, "waiting 2")
-	if got := b.rdb.LRange(t.Context(), b.keys.Again(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 2))
+	h.Must(h.Redis.Del(t.Context(), h.Keys.Record("R-1")).Err())
+	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(1), "waiting", -1).Err())
+	h.enqueueAll("spring", rows(1, 2))
+	h.expectCounters(1, "waiting 2")
+	if got := h.Redis.LRange(t.Context(), h.Keys.Again(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
 		t.Errorf("%v is to be fed again; the feeder may have passed the chunk", got)
 	}
 }
 
 func TestImportOfNothing(t *testing.T) {
-	b := newBench(t)
-	b.expectSaid(b.enqueueAll("spring", rows()), "")
-	b.expectCounters(1, "")
-	if order := b.order(1); fmt.Sprint(order) != "map[0:0\n]" {
+	h := newHarness(t)
+	h.expectSaid(h.enqueueAll("spring", rows()), "")
+	h.expectCounters(1, "")
+	if order := h.order(1); fmt.Sprint(order) != "map[0:0\n]" {
 		t.Errorf("the order is %q", order)
 	}
 	// Numbers that rejected rows leave out are chunks that feeding passes over.
-	b.expectSaid(b.enqueueAll("gaps", rows(3, 100, 101, 350)),
+	h.expectSaid(h.enqueueAll("gaps", rows(3, 100, 101, 350)),
 		"3:waiting/gaps/1 100:waiting/gaps/1 101:waiting/gaps/1 350:waiting/gaps/1")
-	if order := b.order(2); fmt.Sprint(order) != "map[0:0\n3 R-3\n100 R-100\n 1:0\n101 R-101\n 2:0\n 3:0\n350 R-350\n]" {
+	if order := h.order(2); fmt.Sprint(order) != "map[0:0\n3 R-3\n100 R-100\n 1:0\n101 R-101\n 2:0\n 3:0\n350 R-350\n]" {
 		t.Errorf("the order is %q", order)
 	}
 }
 
 func TestImportRefuses(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	for _, name := range []string{"", "a\nb", "\xff", strings.Repeat("x", 4097)} {
-		if err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
+		if err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
 			t.Errorf("batch %q: %v", name, err)
 		}
 	}
 	for _, numbers := range [][]int{{0}, {-1}, {1, 1}, {2, 1}} {
-		if err := b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(numbers...), ignore); err == nil {
+		if err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(numbers...), ignore); err == nil {
 			t.Errorf("rows %v were imported", numbers)
 		}
 	}
-	b.enqueueAll(strings.Repeat("/päth to", 400), rows(1))
-	srv := newBench(t)
-	b.must(srv.rdb.Close())
-	if err := srv.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(), ignore); err == nil {
+	h.enqueueAll(strings.Repeat("/päth to", 400), rows(1))
+	srv := newHarness(t)
+	h.Must(srv.Redis.Close())
+	if err := srv.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(), ignore); err == nil {
 		t.Error("imported without Redis")
 	}
 }
@@ -189,10 +189,10 @@ func expiryWrong(r *tasks.Request)   { r.ExpiryMinutes = -1 }
 func interactive60(r *tasks.Request) { r.ExpiryMinutes, r.Lane = 60, tasks.Interactive }
 
 func TestImportOfRepeats(t *testing.T) {
-	b := newBench(t)
-	b.enqueue(tasks.Request{ApplicationID: "K-1", ExpiryMinutes: 60, Lane: tasks.Bulk})
-	b.enqueue(tasks.Request{ApplicationID: "K-2", ExpiryMinutes: 60, Lane: tasks.Bulk})
-	b.become("K-2", request.Created)
+	h := newHarness(t)
+	h.enqueue(tasks.Request{ApplicationID: "K-1", ExpiryMinutes: 60, Lane: tasks.Bulk})
+	h.enqueue(tasks.Request{ApplicationID: "K-2", ExpiryMinutes: 60, Lane: tasks.Bulk})
+	h.become("K-2", request.Created)
 	list := []tasks.Row{
 		newRow(1, "A", expiryWrong), newRow(2, "A", expiry60), newRow(3, "A", nil), newRow(4, "A", func(r *tasks.Request) { r.WorkflowID = "w" }),
 		newRow(5, "B", generation2), newRow(6, "B", interactive60), newRow(7, "B", expiry60), // the first is refused, not invalid
@@ -200,20 +200,20 @@ func TestImportOfRepeats(t *testing.T) {
 		newRow(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), newRow(12, "K-1", expiry60), newRow(13, "K-1", interactive),
 		newRow(14, "K-2", nil), newRow(15, "K-2", generation2), newRow(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
 	}
-	b.expectSaid(b.enqueueAll("spring", given(list)),
+	h.expectSaid(h.enqueueAll("spring", given(list)),
 		"1:invalid 2:waiting/spring/1 3:waiting/spring/1 4:conflict "+
 			"5:generation_gap 6:queued/spring/1 7:queued/spring/1 8:waiting/spring/1 9:queued/spring/1 10:queued/spring/1 "+
 			"11:conflict 12:waiting//1 13:queued//1 14:created//1 15:waiting//2 16:conflict")
 	for range 3 {
-		b.expectCounters(1, "waiting 1, queued 2, joined 4")
-		b.expectCounters(0, "waiting 1, queued 1")
-		b.expectTasks("B:1:1:1 C:1:1:1 K-1:1:1:1")
-		if got := b.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
+		h.expectCounters(1, "waiting 1, queued 2, joined 4")
+		h.expectCounters(0, "waiting 1, queued 1")
+		h.expectTasks("B:1:1:1 C:1:1:1 K-1:1:1:1")
+		if got := h.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
 			t.Errorf("the chunk is %q", got)
 		}
-		feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
-		b.enqueueAll("spring", given(list))
-		if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
+		feeds := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val()
+		h.enqueueAll("spring", given(list))
+		if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != feeds {
 			t.Errorf("another import feeds %d more", n-feeds)
 		}
 	}
@@ -224,7 +224,7 @@ func TestImportOfRepeats(t *testing.T) {
 // joined, less the repeats of the batch's own.
 func TestImportCounts(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t)
+		h := newHarness(t)
 		owner, files := map[string]string{}, map[string][]tasks.Row{}
 		for _, batch := range []string{"spring", "summer"} {
 			number := 0
@@ -236,7 +236,7 @@ func TestImportCounts(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "imports") {
 			batch := rapid.SampledFrom([]string{"spring", "summer"}).Draw(rt, "batch")
-			b.enqueueAll(batch, given(files[batch]))
+			h.enqueueAll(batch, given(files[batch]))
 			joined, own := 0, 0
 			for _, row := range files[batch] {
 				id := row.Request.ApplicationID
@@ -252,8 +252,8 @@ func TestImportCounts(t *testing.T) {
 					own++
 				}
 			}
-			number := b.rdb.HGet(t.Context(), b.keys.Batches(), batch).Val()
-			counts := b.rdb.HMGet(t.Context(), b.keys.Tag()+":batch:"+number, "waiting", "joined").Val()
+			number := h.Redis.HGet(t.Context(), h.Keys.Batches(), batch).Val()
+			counts := h.Redis.HMGet(t.Context(), h.Keys.Tag()+":batch:"+number, "waiting", "joined").Val()
 			want := []any{fmt.Sprint(own), fmt.Sprint(joined)}
 			for i, n := range want {
 				if n == "0" && counts[i] == nil {
@@ -270,18 +270,18 @@ func TestImportCounts(t *testing.T) {
 // What a batch accepted stays among its rows, whatever file is imported under its
 // name next: a shorter one, one with a changed row, or another.
 func TestAnotherFileTakesNoRowAway(t *testing.T) {
-	b := newBench(t)
-	b.enqueue(tasks.Request{ApplicationID: "R-3"})
-	b.enqueueAll("spring", rows(upTo(250)...))
+	h := newHarness(t)
+	h.enqueue(tasks.Request{ApplicationID: "R-3"})
+	h.enqueueAll("spring", rows(upTo(250)...))
 	file := func(list ...tasks.Row) {
 		t.Helper()
 		for range 2 { // the second time nothing changes
-			b.enqueueAll("spring", given(list))
+			h.enqueueAll("spring", given(list))
 		}
 	}
 	expect := func(chunk, want string) {
 		t.Helper()
-		if got := b.order(1)[chunk]; !strings.HasPrefix(got, want) {
+		if got := h.order(1)[chunk]; !strings.HasPrefix(got, want) {
 			t.Errorf("chunk %s is %.60q, want %q", chunk, got, want)
 		}
 	}
@@ -301,19 +301,19 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 	expect("1", "0\n101 R-101\n102 R-102\n")
 	file(newRow(1, "S-1", nil), newRow(2, "R-1", nil))
 	expect("2", "0\n201 R-201\n202 R-202\n")
-	b.expectCounters(1, "waiting 250")
-	feeds := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val()
-	b.enqueueAll("spring", given([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
-	if n := b.rdb.LLen(t.Context(), b.keys.Again(1)).Val(); n != feeds {
+	h.expectCounters(1, "waiting 250")
+	feeds := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val()
+	h.enqueueAll("spring", given([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
+	if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != feeds {
 		t.Errorf("the same file feeds %d more", n-feeds)
 	}
 }
 
 // What was validated before depends on the client as well, and only on that.
 func TestValidatedRows(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	wrong := func(validated bool) []string {
-		return b.enqueueAll("spring", func(yield func(tasks.Row, error) bool) {
+		return h.enqueueAll("spring", func(yield func(tasks.Row, error) bool) {
 			for i, r := range []tasks.Request{
 				{ApplicationID: "V-1"}, {ApplicationID: "V-2", CallbackURL: "https://shop.example/hooks"}, {ApplicationID: "V-3", WorkflowID: "a b"},
 			} {

@@ -6,13 +6,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // exampleRedis is a Redis with an account that nobody used before.
 func exampleRedis() (redis.UniversalClient, tasks.Config) {
-	return redis.NewClient(&redis.Options{Addr: server.Addr}), tasks.Config{Account: redistest.Account()}
+	return redis.NewClient(&redis.Options{Addr: fixture.Redis().Addr}), tasks.Config{Account: redistest.Account()}
 }
 
 func ExampleClient_Enqueue() {

@@ -11,13 +11,13 @@ import (
 )
 
 func TestLook(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1))
-	b.enqueue(tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60})
-	b.become("A-1", request.Created)
-	b.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 2})
-	b.enqueue(tasks.Request{ApplicationID: "A-2"})
-	b.become("A-2", request.Failed)
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1))
+	h.enqueue(tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60})
+	h.become("A-1", request.Created)
+	h.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 2})
+	h.enqueue(tasks.Request{ApplicationID: "A-2"})
+	h.become("A-2", request.Failed)
 	past := time.Now().Add(-time.Hour)
 	for i, c := range []struct {
 		req         tasks.Request
@@ -36,8 +36,8 @@ func TestLook(t *testing.T) {
 		{tasks.Request{ApplicationID: "A-9", Generation: 2}, "", 0, "generation_gap", "A-9 is unknown: its first generation is 1, not 2"},
 		{tasks.Request{}, "", 0, "invalid", "application_id: is required"},
 	} {
-		answers, err := b.client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, c.req})
-		b.must(err)
+		answers, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, c.req})
+		h.Must(err)
 		got := answers[1]
 		text := ""
 		if got.Err != nil {
@@ -47,24 +47,24 @@ func TestLook(t *testing.T) {
 			t.Errorf("%d: %+v", i, got)
 		}
 	}
-	b.expectCounters(1, "waiting 1")
+	h.expectCounters(1, "waiting 1")
 	// One that cannot be read is not one that is unknown.
-	b.must(b.rdb.LPush(t.Context(), b.keys.Record("A-8"), "x").Err())
-	if got, err := b.client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, {ApplicationID: "A-8"}}); err == nil {
+	h.Must(h.Redis.LPush(t.Context(), h.Keys.Record("A-8"), "x").Err())
+	if got, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, {ApplicationID: "A-8"}}); err == nil {
 		t.Errorf("what cannot be read gave %+v", got)
 	}
-	if got, err := b.client.Look(t.Context(), nil); err != nil || len(got) != 0 {
+	if got, err := h.Client.Look(t.Context(), nil); err != nil || len(got) != 0 {
 		t.Errorf("nothing gave %+v, %v", got, err)
 	}
 }
 
 func TestGet(t *testing.T) {
-	b := newBench(t)
-	if _, err := b.client.Get(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
+	h := newHarness(t)
+	if _, err := h.Client.Get(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("an unknown id: %v", err)
 	}
-	b.enqueueAll("spring", rows(1))
-	other := tasks.NewClient(b.rdb, tasks.Config{Account: b.account})
+	h.enqueueAll("spring", rows(1))
+	other := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
 	if link, err := other.Get(t.Context(), "R-1"); err != nil || link.Batch != "spring" || link.Lane != tasks.Bulk {
 		t.Errorf("%+v, %v", link, err)
 	}
@@ -73,23 +73,23 @@ func TestGet(t *testing.T) {
 func TestWait(t *testing.T) {
 	for _, state := range []request.State{request.Created, request.Failed, request.Cancelled, request.Held} {
 		t.Run(string(state), func(t *testing.T) {
-			b := newBench(t)
-			b.enqueue(tasks.Request{ApplicationID: "A-1"})
-			b.enqueue(tasks.Request{ApplicationID: "A-2"})
+			h := newHarness(t)
+			h.enqueue(tasks.Request{ApplicationID: "A-1"})
+			h.enqueue(tasks.Request{ApplicationID: "A-2"})
 			got := make(chan tasks.Link)
 			go func() {
-				link, err := b.client.Wait(t.Context(), "A-1")
+				link, err := h.Client.Wait(t.Context(), "A-1")
 				if err != nil {
 					t.Error(err)
 				}
 				got <- link
 			}()
-			b.become("A-2", state) // somebody else's event
-			b.become("A-1", state)
+			h.become("A-2", state) // somebody else's event
+			h.become("A-1", state)
 			if link := <-got; string(link.Status) != string(state) {
 				t.Errorf("waited for %+v", link)
 			}
-			if link, err := b.client.Wait(t.Context(), "A-1"); err != nil || string(link.Status) != string(state) {
+			if link, err := h.Client.Wait(t.Context(), "A-1"); err != nil || string(link.Status) != string(state) {
 				t.Errorf("%+v, %v afterwards", link, err)
 			}
 		})
@@ -97,14 +97,14 @@ func TestWait(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
-	b := newBench(t)
-	if _, err := b.client.Wait(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
+	h := newHarness(t)
+	if _, err := h.Client.Wait(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
 		t.Errorf("waited for an unknown id: %v", err)
 	}
-	b.enqueue(tasks.Request{ApplicationID: "A-1"})
+	h.enqueue(tasks.Request{ApplicationID: "A-1"})
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		link, err := b.client.Wait(ctx, "A-1")
+		link, err := h.Client.Wait(ctx, "A-1")
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || link.Status != "" && link.Status != tasks.Queued {
 			t.Fatalf("%+v, %v", link, err)
@@ -112,7 +112,7 @@ func TestWaitEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.client.Wait(ctx, "A-1"); !errors.Is(err, context.Canceled) {
+	if _, err := h.Client.Wait(ctx, "A-1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("waited with a context that had ended: %v", err)
 	}
 }

@@ -14,14 +14,14 @@ import (
 // answer whether it guesses right or wrong.
 func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	shop := b.client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
-	partner := b.client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
-	desk := b.client.As(tasks.Maker{ID: "k3"})
+	h := newHarness(t)
+	shop := h.Client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
+	partner := h.Client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
+	desk := h.Client.As(tasks.Maker{ID: "k3"})
 	first := tasks.Request{ApplicationID: "A-1", RedirectURL: "https://shop.example/1", Metadata: []byte(`{"a":1}`)}
 	_, err := shop.Enqueue(t.Context(), first)
-	b.must(err)
-	b.enqueue(tasks.Request{ApplicationID: "A-2"}) // as records of earlier versions are: nobody's
+	h.Must(err)
+	h.enqueue(tasks.Request{ApplicationID: "A-2"}) // as records of earlier versions are: nobody's
 
 	refused := func(by *tasks.Client, req tasks.Request, keys ...string) {
 		t.Helper()
@@ -31,7 +31,7 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 			t.Errorf("%+v: %+v, %v", req, link, err)
 		}
 		answers, err := by.Look(t.Context(), []tasks.Request{req})
-		b.must(err)
+		h.Must(err)
 		if _, ok := errors.AsType[*tasks.ForeignError](answers[0].Err); !ok {
 			t.Errorf("a look gives %+v", answers[0])
 		}
@@ -45,7 +45,7 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 	refused(partner, tasks.Request{ApplicationID: "A-2"}, "application_id")
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 3}, "application_id")
 
-	b.become("A-1", request.Created)
+	h.become("A-1", request.Created)
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 2}, "application_id")
 	if _, err := desk.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2}); err != nil {
 		t.Errorf("whoever sees everything cannot ask for the next generation: %v", err)
@@ -60,9 +60,9 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 // Batches belong to whoever began them, and their rows to whoever sent them.
 func TestMakersOfBatches(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	shop := b.client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
-	partner := b.client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
+	h := newHarness(t)
+	shop := h.Client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
+	partner := h.Client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
 	options := tasks.Options{RedirectURL: "https://shop.example/1"}
 	said := func(by *tasks.Client, batch tasks.Batch) (results []tasks.Result, err error) {
 		err = by.EnqueueAll(t.Context(), batch, rows(1, 2), func(r tasks.Result) { results = append(results, r) })
@@ -82,32 +82,32 @@ func TestMakersOfBatches(t *testing.T) {
 		}
 	}
 	got, err := said(partner, tasks.Batch{Name: "summer"})
-	b.must(err)
+	h.Must(err)
 	for _, r := range got {
 		if _, ok := errors.AsType[*tasks.ForeignError](r.Err); !ok {
 			t.Errorf("another's row: %+v", r)
 		}
 	}
-	got, err = said(b.client, tasks.Batch{Name: "spring", Options: options})
+	got, err = said(h.Client, tasks.Batch{Name: "spring", Options: options})
 	if err != nil || got[0].How != tasks.Again {
 		t.Errorf("whoever may do everything: %+v, %v", got, err)
 	}
-	if by := b.record(got[0].Row.Request.ApplicationID).Content; by.By != "k1" || by.Row != 1 {
+	if by := h.record(got[0].Row.Request.ApplicationID).Content; by.By != "k1" || by.Row != 1 {
 		t.Errorf("the record has %+v", by)
 	}
 }
 
 func TestRedirectHosts(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	shop := tasks.NewClient(b.rdb, tasks.Config{Account: b.account, RedirectHosts: []string{"Shop.example.", "partner.example"}})
+	h := newHarness(t)
+	shop := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, RedirectHosts: []string{"Shop.example.", "partner.example"}})
 	partner := shop.As(tasks.Maker{ID: "k", RedirectHosts: []string{"partner.example", "evil.example"}})
 	for _, tt := range []struct {
 		by   *tasks.Client
 		url  string
 		says string // the problem
 	}{
-		{b.client, "https://any.example/", ""},
+		{h.Client, "https://any.example/", ""},
 		{shop, "https://SHOP.example:8443/x", ""},
 		{shop, "https://partner.example", ""},
 		{shop, "", ""},
@@ -125,10 +125,10 @@ func TestRedirectHosts(t *testing.T) {
 			return c
 		}, tt.url), RedirectURL: tt.url}
 		answers, err := tt.by.EnqueueEach(t.Context(), []tasks.Request{req})
-		b.must(err)
+		h.Must(err)
 		row := tasks.Row{Number: 1, Request: req, Validated: true}
 		var inBatch error
-		b.must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, given([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
+		h.Must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, given([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
 		asDefault := tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: "d" + req.ApplicationID, Options: tasks.Options{RedirectURL: tt.url}}, given(nil), ignore)
 		for _, err := range []error{answers[0].Err, inBatch, asDefault} {
 			if (err == nil) != (tt.says == "") || err != nil && (!strings.Contains(err.Error(), "redirect_url: "+tt.says) || tasks.ReasonOf(err) != "invalid") {

@@ -16,11 +16,11 @@ import (
 
 // overtaken is a client in the midst of whose accepting something happens: after
 // it saw what is known of a request, and before it acts on that.
-func (b *bench) overtaken(do func()) *tasks.Client {
-	rdb := redis.NewClient(b.rdb.Options())
-	b.Cleanup(func() { _ = rdb.Close() })
+func (h *harness) overtaken(do func()) *tasks.Client {
+	rdb := redis.NewClient(h.Redis.Options())
+	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(&afterScript{do: do})
-	return tasks.NewClient(rdb, tasks.Config{Account: b.account})
+	return tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account})
 }
 
 type afterScript struct {
@@ -47,35 +47,35 @@ func (h *afterScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 // What another changes between the look and the step is looked at again.
 func TestAcceptLooksAgain(t *testing.T) {
 	t.Run("the run goes on", func(t *testing.T) {
-		b := newBench(t)
-		b.enqueue(tasks.Request{ApplicationID: "A"})
-		b.become("A", request.Failed)
-		_, err := b.overtaken(func() { b.become("A", request.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
-		if tasks.ReasonOf(err) != "generation_gap" || b.record("A").Generation != 1 {
-			t.Errorf("got %v; A is %+v", err, b.record("A"))
+		h := newHarness(t)
+		h.enqueue(tasks.Request{ApplicationID: "A"})
+		h.become("A", request.Failed)
+		_, err := h.overtaken(func() { h.become("A", request.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
+		if tasks.ReasonOf(err) != "generation_gap" || h.record("A").Generation != 1 {
+			t.Errorf("got %v; A is %+v", err, h.record("A"))
 		}
 	})
 	t.Run("the generation has come and ended", func(t *testing.T) {
-		b := newBench(t)
-		b.enqueue(tasks.Request{ApplicationID: "A"})
-		b.become("A", request.Failed)
-		link, err := b.overtaken(func() {
-			b.enqueue(tasks.Request{ApplicationID: "A", Generation: 2})
-			b.become("A", request.Created)
+		h := newHarness(t)
+		h.enqueue(tasks.Request{ApplicationID: "A"})
+		h.become("A", request.Failed)
+		link, err := h.overtaken(func() {
+			h.enqueue(tasks.Request{ApplicationID: "A", Generation: 2})
+			h.become("A", request.Created)
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
 		if err != nil || link.Status != tasks.Created || link.Generation != 2 {
 			t.Errorf("got %+v, %v", link, err)
 		}
-		if raw := b.rdb.Get(t.Context(), b.keys.Old("A", 1)).Val(); len(raw) < 2 || raw[1] != 'F' {
+		if raw := h.Redis.Get(t.Context(), h.Keys.Old("A", 1)).Val(); len(raw) < 2 || raw[1] != 'F' {
 			t.Errorf("the first generation is %.20q", raw)
 		}
 	})
 	t.Run("what it is compared with is another", func(t *testing.T) {
-		b := newBench(t)
-		b.enqueue(tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
-		b.become("A", request.Created)
-		_, err := b.overtaken(func() {
-			b.enqueue(tasks.Request{ApplicationID: "A", Generation: 2, ExpiryMinutes: 90})
+		h := newHarness(t)
+		h.enqueue(tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
+		h.become("A", request.Created)
+		_, err := h.overtaken(func() {
+			h.enqueue(tasks.Request{ApplicationID: "A", Generation: 2, ExpiryMinutes: 90})
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
 		if tasks.ReasonOf(err) != "conflict" {
 			t.Errorf("got %v", err)
@@ -85,12 +85,12 @@ func TestAcceptLooksAgain(t *testing.T) {
 
 // A new generation is not held to the not_after of its batch, as a retry is not.
 func TestTheNextGenerationHasNoNotAfterOfItsBatch(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	batch := tasks.Batch{Name: "spring", Options: tasks.Options{NotAfter: time.Now().Add(time.Hour)}}
-	b.must(b.client.EnqueueAll(t.Context(), batch, rows(1), ignore))
-	b.become("R-1", request.Created)
-	b.enqueue(tasks.Request{ApplicationID: "R-1", Generation: 2, Lane: tasks.Bulk})
-	if held := b.rdb.GetRange(t.Context(), b.keys.Record("R-1"), request.HeaderLen-1, request.HeaderLen-1).Val(); held != "n" {
+	h.Must(h.Client.EnqueueAll(t.Context(), batch, rows(1), ignore))
+	h.become("R-1", request.Created)
+	h.enqueue(tasks.Request{ApplicationID: "R-1", Generation: 2, Lane: tasks.Bulk})
+	if held := h.Redis.GetRange(t.Context(), h.Keys.Record("R-1"), request.HeaderLen-1, request.HeaderLen-1).Val(); held != "n" {
 		t.Errorf("the column of its not_after is %q", held)
 	}
 }
@@ -114,13 +114,13 @@ func (script) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 // importOver imports rows over a connection, and tells of each what it found.
-func (b *bench) importOver(s script, n int) (told []tasks.Result, err error) {
-	rdb := redis.NewClient(b.rdb.Options())
-	b.Cleanup(func() { _ = rdb.Close() })
+func (h *harness) importOver(s script, n int) (told []tasks.Result, err error) {
+	rdb := redis.NewClient(h.Redis.Options())
+	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(s)
-	begun := b.rdb.Time(b.Context()).Val()
-	err = tasks.NewClient(rdb, tasks.Config{Account: b.account}).EnqueueAll(b.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
-		for b.rdb.Time(b.Context()).Val().Sub(begun) < 5*time.Millisecond { // the batch was made before
+	begun := h.Redis.Time(h.Context()).Val()
+	err = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account}).EnqueueAll(h.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+		for h.Redis.Time(h.Context()).Val().Sub(begun) < 5*time.Millisecond { // the batch was made before
 		}
 		rows(upTo(n)...)(yield)
 	}, func(r tasks.Result) { told = append(told, r) })
@@ -130,10 +130,10 @@ func (b *bench) importOver(s script, n int) (told []tasks.Result, err error) {
 // Nothing is told of the rows after those that failed, though some were accepted:
 // what was told has no gaps.
 func TestNothingIsToldAfterAFailure(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	var mu sync.Mutex
 	scripts, broken := 0, errors.New("the connection is broken")
-	told, err := b.importOver(func(run func() error) error {
+	told, err := h.importOver(func(run func() error) error {
 		mu.Lock()
 		scripts++
 		fails := scripts == 4
@@ -156,16 +156,16 @@ func TestNothingIsToldAfterAFailure(t *testing.T) {
 // Where the reply to a script is lost, and it is run again, its rows are this
 // import's all the same.
 func TestALostReplyMakesNoRowAnOlderOne(t *testing.T) {
-	b := newBench(t)
-	told, err := b.importOver(func(run func() error) error {
+	h := newHarness(t)
+	told, err := h.importOver(func(run func() error) error {
 		_ = run() // whose reply is lost
 		return run()
 	}, 300)
-	b.must(err)
+	h.Must(err)
 	for _, r := range told {
 		if r.How != tasks.Fresh || r.Err != nil {
 			t.Fatalf("row %d is %s, %v", r.Row.Number, r.How, r.Err)
 		}
 	}
-	b.expectCounters(1, "waiting 300")
+	h.expectCounters(1, "waiting 300")
 }

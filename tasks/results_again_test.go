@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
@@ -43,7 +44,7 @@ func (c *complaints) of(what string) (told []string) {
 // event is passed over.
 func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{"no", "event"}}).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 			return nil
 		})
 	})
-	eventually(t, "all are handled and acknowledged", func() bool { return got.count() == 20 && pending(t, rdb, account, "crm") == 0 })
+	fixture.Eventually(t, "all are handled and acknowledged", func() bool { return got.count() == 20 && pending(t, rdb, account, "crm") == 0 })
 	if !slices.Equal(others, []int{0, 19}) {
 		t.Errorf("others that were handled when one failed: %v", others)
 	}
@@ -84,7 +85,7 @@ func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 // A consumer that is started again has what it had, but for what is not kept any more.
 func TestResultsThatAreNotKeptAnyMoreArePassedOver(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	key := keyspace.Keys{Account: account}.Results()
 	publish(t, rdb, account, 600)
 	if err := rdb.XGroupCreate(t.Context(), key, "crm", "0").Err(); err != nil {
@@ -119,7 +120,7 @@ func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
 	for _, from := range []string{"0", "$"} {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()
-			rdb, account := server.Client(t), redistest.Account()
+			rdb, account := fixture.Redis().Client(t), redistest.Account()
 			key := keyspace.Keys{Account: account}.Results()
 			publish(t, rdb, account, 10)
 			if err := rdb.XGroupCreate(t.Context(), key, "crm", "0").Err(); err != nil {
@@ -138,7 +139,7 @@ func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
 					return ctx.Err()
 				})
 			})
-			eventually(t, "it has ten in hand", func() bool { return begun.count() == 10 })
+			fixture.Eventually(t, "it has ten in hand", func() bool { return begun.count() == 10 })
 			if _, err := rdb.TxPipelined(t.Context(), func(pipe redis.Pipeliner) error {
 				pipe.XGroupDestroy(t.Context(), key, "crm")
 				for i := range 12 { // of which ten are once more what it has
@@ -148,9 +149,9 @@ func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the others are begun", func() bool { return begun.count() == 12 })
+			fixture.Eventually(t, "the others are begun", func() bool { return begun.count() == 12 })
 			close(finish)
-			eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
+			fixture.Eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
 			for i := range 12 {
 				want := 2
 				if i >= 10 {
@@ -167,7 +168,7 @@ func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
 // A handler has ten seconds to end, and none is left behind.
 func TestResultsWaitForTheirHandlers(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 1)
 	begun, over := make(chan struct{}), false
 	var lasted time.Duration

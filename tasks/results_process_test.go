@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -15,7 +16,7 @@ import (
 func consumer(t *testing.T, binary, account, name string, settings ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary)
-	cmd.Env = append([]string{"REDIS=" + server.Addr, "ACCOUNT=" + account, "CONSUMER=" + name}, settings...)
+	cmd.Env = append([]string{"REDIS=" + fixture.Redis().Addr, "ACCOUNT=" + account, "CONSUMER=" + name}, settings...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -36,7 +37,7 @@ func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 500)
 	count := func(what string) int64 {
 		n, err := rdb.HLen(t.Context(), account+":"+what).Result()
@@ -46,13 +47,13 @@ func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
 		return n
 	}
 	dying := consumer(t, binary, account, "one", "HANG=1")
-	eventually(t, "the first has its hands full", func() bool { return count("hung") == 20 && pending(t, rdb, account, "crm") >= 256 })
+	fixture.Eventually(t, "the first has its hands full", func() bool { return count("hung") == 20 && pending(t, rdb, account, "crm") >= 256 })
 	consumer(t, binary, account, "two")
 	taken := pending(t, rdb, account, "crm")
-	eventually(t, "the second has the others", func() bool { return count("done") >= 500-taken })
+	fixture.Eventually(t, "the second has the others", func() bool { return count("done") >= 500-taken })
 	// While the first lives, what it has is its own, however long it takes.
 	longer := time.Now().Add(claimAfter * 5 / 4)
-	eventually(t, "the first lives longer", func() bool { return count("done") > 500-256 || time.Now().After(longer) })
+	fixture.Eventually(t, "the first lives longer", func() bool { return count("done") > 500-256 || time.Now().After(longer) })
 	if done := count("done"); done > 500-256 {
 		t.Fatalf("%d are done, although the first lives", done)
 	}
@@ -60,9 +61,9 @@ func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
 	if err := dying.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "every event is handled", func() bool { return count("done") == 500 })
+	fixture.Eventually(t, "every event is handled", func() bool { return count("done") == 500 })
 	t.Logf("%v after it was killed", time.Since(killed).Round(100*time.Millisecond))
-	eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
+	fixture.Eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
 	if took := time.Since(killed); took < claimAfter/2 || took > 5*claimAfter {
 		t.Errorf("it took %v; a consumer is dead after %v", took, claimAfter)
 	}

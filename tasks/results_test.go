@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
@@ -101,7 +102,7 @@ func pending(t testing.TB, rdb redis.UniversalClient, account, group string) int
 
 func TestResultsHandsOutEachEventOnce(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 3000)
 	var got seen
 	for _, consumer := range []string{"one", "two"} {
@@ -113,14 +114,14 @@ func TestResultsHandsOutEachEventOnce(t *testing.T) {
 			})
 		})
 	}
-	eventually(t, "all are handled and acknowledged", func() bool { return got.count() == 3000 && pending(t, rdb, account, "crm") == 0 })
+	fixture.Eventually(t, "all are handled and acknowledged", func() bool { return got.count() == 3000 && pending(t, rdb, account, "crm") == 0 })
 	publish(t, rdb, account, 3001)
-	eventually(t, "the next is handled", func() bool { return got.count() == 3001 })
+	fixture.Eventually(t, "the next is handled", func() bool { return got.count() == 3001 })
 }
 
 func TestResultsComeAgainWhereTheHandlerFails(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 100)
 	var got, failed, told seen
 	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Concurrency: 2, OnError: func(error) { told.add(tasks.Event{}) }})
@@ -135,7 +136,7 @@ func TestResultsComeAgainWhereTheHandlerFails(t *testing.T) {
 			return nil
 		})
 	})
-	eventually(t, "all are handled", func() bool { return got.count() == 100 && pending(t, rdb, account, "crm") == 0 })
+	fixture.Eventually(t, "all are handled", func() bool { return got.count() == 100 && pending(t, rdb, account, "crm") == 0 })
 	if told.count() == 0 {
 		t.Error("nobody was told of the failures")
 	}
@@ -143,7 +144,7 @@ func TestResultsComeAgainWhereTheHandlerFails(t *testing.T) {
 
 func TestResultsStopsSoftly(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 20)
 	begun, finish := make(chan struct{}, 20), make(chan struct{})
 	var got seen
@@ -183,13 +184,13 @@ func TestResultsStopsSoftly(t *testing.T) {
 // that, and with a Redis before 7.2 a read that waits in vain does not count.
 func TestResultsAreHeardOfWhereNothingComes(t *testing.T) {
 	t.Parallel()
-	rdb, account := server.Client(t), redistest.Account()
+	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", ClaimAfter: time.Second})
 	reading(t, func(ctx context.Context) error {
 		return r.Run(ctx, func(context.Context, tasks.Event) error { return nil })
 	})
 	last, heard := time.Duration(0), 0
-	eventually(t, "it is heard of again and again", func() bool {
+	fixture.Eventually(t, "it is heard of again and again", func() bool {
 		consumers := rdb.XInfoConsumers(t.Context(), keyspace.Keys{Account: account}.Results(), "crm").Val()
 		if len(consumers) > 0 {
 			if consumers[0].Idle < last {
@@ -199,20 +200,4 @@ func TestResultsAreHeardOfWhereNothingComes(t *testing.T) {
 		}
 		return heard >= 3
 	})
-}
-
-// eventually looks again and again, for a minute at most.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never came true: %s", what)
-		}
-	}
 }

@@ -44,19 +44,19 @@ func (p *postbox) count() int {
 
 // mail is a bench whose requests may have a callback URL, and a worker that sends
 // callbacks to a postbox.
-func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*bench, *postbox) {
-	b := newBench(t, simulator.Script{})
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{
+func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*harness, *postbox) {
+	h := newHarness(t, simulator.Script{})
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	box := &postbox{answer: answer}
-	b.cfg.Callbacks, b.cfg.CallbackPauses = box, []time.Duration{time.Millisecond, time.Millisecond}
-	return b, box
+	h.cfg.Callbacks, h.cfg.CallbackPauses = box, []time.Duration{time.Millisecond, time.Millisecond}
+	return h, box
 }
 
-func (b *bench) deliveries(id string) []delivery.Delivery {
-	b.t.Helper()
-	all, err := b.book().Deliveries(b.t.Context(), id)
-	b.must(err)
+func (h *harness) deliveries(id string) []delivery.Delivery {
+	h.Helper()
+	all, err := h.book().Deliveries(h.Context(), id)
+	h.Must(err)
 	return all
 }
 
@@ -83,15 +83,15 @@ func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := 0
-			b, box := mail(t, func(delivery.Delivery) delivery.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
-			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://Shop.example:8443/hooks?key=1"})
-			b.must(err)
-			b.start(b.book(), b.faceki)
-			b.eventually("it is over", func() bool {
-				all := b.deliveries("A-1")
+			h, box := mail(t, func(delivery.Delivery) delivery.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
+			_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://Shop.example:8443/hooks?key=1"})
+			h.Must(err)
+			h.start(h.book(), h.faceki)
+			h.Eventually("it is over", func() bool {
+				all := h.deliveries("A-1")
 				return len(all) == 1 && all[0].Status != delivery.Pending
 			})
-			d := b.deliveries("A-1")[0]
+			d := h.deliveries("A-1")[0]
 			if d.Status != c.status || d.Attempts != c.attempts || box.count() != c.posts || d.Host != "shop.example:8443" {
 				t.Errorf("after %d posts: %+v", box.count(), d)
 			}
@@ -108,27 +108,27 @@ func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
 // Every end is delivered, whoever caused it, and by the batch's URL where the
 // request has none; what has none at all is not.
 func TestEveryEndIsDelivered(t *testing.T) {
-	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return accepted })
+	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return accepted })
 	late := time.Now().Add(1500 * time.Millisecond)
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
 		{ApplicationID: "A-1"}, {ApplicationID: "A-2", CallbackURL: "https://own.example/", NotAfter: late}, {ApplicationID: "A-3"},
 	}), func(tasks.Result) {}))
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1"})
-	b.must(err)
-	k := b.book()
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1"})
+	h.Must(err)
+	k := h.book()
 	r, _, err := k.Get(t.Context(), "A-3")
-	b.must(err)
+	h.Must(err)
 	_, err = k.Cancel(t.Context(), r)
-	b.must(err)
-	b.eventually("A-2 is too late", func() bool { return time.Now().After(late) })
-	b.start(b.book(), b.faceki)
-	b.eventually("all are delivered", func() bool { return box.count() == 3 })
+	h.Must(err)
+	h.Eventually("A-2 is too late", func() bool { return time.Now().After(late) })
+	h.start(h.book(), h.faceki)
+	h.Eventually("all are delivered", func() bool { return box.count() == 3 })
 	got := map[string]string{}
 	for _, d := range box.posted {
 		got[d.ApplicationID] = d.Type + " to " + d.Host
 	}
 	want := map[string]string{"A-1": "link.created to batch.example", "A-2": "link.failed to own.example", "A-3": "link.cancelled to batch.example"}
-	if fmt.Sprint(got) != fmt.Sprint(want) || len(b.deliveries("B-1")) != 0 {
+	if fmt.Sprint(got) != fmt.Sprint(want) || len(h.deliveries("B-1")) != 0 {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -137,25 +137,25 @@ func TestEveryEndIsDelivered(t *testing.T) {
 // published again is delivered where it was not.
 func TestDispatchedAgain(t *testing.T) {
 	answer := final
-	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return answer })
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
-	b.must(err)
-	b.start(b.book(), b.faceki)
-	b.eventually("it is given up", func() bool {
-		all := b.deliveries("A-1")
+	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return answer })
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
+	h.Must(err)
+	h.start(h.book(), h.faceki)
+	h.Eventually("it is given up", func() bool {
+		all := h.deliveries("A-1")
 		return len(all) == 1 && all[0].Status == delivery.GivenUp
 	})
-	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
+	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
+	h.Must(err)
 	event, err := tasks.ParseEvent(entries[0].Values)
-	b.must(err)
-	k, queue := b.book(), asynq.NewClientFromRedisClient(b.rdb)
+	h.Must(err)
+	k, queue := h.book(), asynq.NewClientFromRedisClient(h.Redis)
 	dispatch := func() int {
 		open, err := k.OpenDeliveries(t.Context(), []tasks.Event{event})
-		b.must(err)
+		h.Must(err)
 		for _, one := range open {
-			_, err := EnqueueCallback(t.Context(), queue, b.keys.Account, one)
-			b.must(err)
+			_, err := EnqueueCallback(t.Context(), queue, h.Keys.Account, one)
+			h.Must(err)
 		}
 		return len(open)
 	}
@@ -169,11 +169,11 @@ func TestDispatchedAgain(t *testing.T) {
 	if n := dispatch(); n != 1 {
 		t.Errorf("what is given up and published again was dispatched %d times", n)
 	}
-	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == delivery.Delivered })
+	h.Eventually("it is delivered", func() bool { return h.deliveries("A-1")[0].Status == delivery.Delivered })
 	if n := dispatch(); n != 0 || box.count() != 2 {
 		t.Errorf("what was delivered and is published again was dispatched %d times, and posted %d times in all", n, box.count())
 	}
-	if d := b.deliveries("A-1")[0]; d.Attempts != 2 || !d.GivenUpAt.IsZero() || b.rdb.ZCard(t.Context(), b.keys.Undelivered()).Val() != 0 {
+	if d := h.deliveries("A-1")[0]; d.Attempts != 2 || !d.GivenUpAt.IsZero() || h.Redis.ZCard(t.Context(), h.Keys.Undelivered()).Val() != 0 {
 		t.Errorf("it is %+v", d)
 	}
 }
@@ -181,39 +181,39 @@ func TestDispatchedAgain(t *testing.T) {
 // Redis may lose a callback's task and keep all else: it gets another, where it has
 // none and is not over.
 func TestCallbackWithoutATask(t *testing.T) {
-	b, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
-	b.cfg.CallbackPauses = []time.Duration{time.Millisecond, time.Hour}
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
-	b.must(err)
-	first := b.start(b.book(), b.faceki)
-	pending := func() int64 { return b.rdb.ZCard(t.Context(), b.keys.Pending()).Val() }
-	b.eventually("it waits for its third attempt", func() bool {
-		all := b.deliveries("A-1")
+	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
+	h.cfg.CallbackPauses = []time.Duration{time.Millisecond, time.Hour}
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
+	h.Must(err)
+	first := h.start(h.book(), h.faceki)
+	pending := func() int64 { return h.Redis.ZCard(t.Context(), h.Keys.Pending()).Val() }
+	h.Eventually("it waits for its third attempt", func() bool {
+		all := h.deliveries("A-1")
 		return len(all) == 1 && all[0].Attempts == 2 && all[0].Last.Code != 0
 	})
 	first.cancel()
 	<-first.over
-	s := b.sweeps()
-	if mended := b.pass(s); len(mended) != 0 {
+	s := h.sweeps()
+	if mended := h.pass(s); len(mended) != 0 {
 		t.Errorf("mended where nothing was lost: %v", mended)
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Pending(), redis.Z{Score: 1, Member: b.deliveries("A-1")[0].EventID}).Err())
-	if mended := b.pass(s); len(mended) != 0 {
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Pending(), redis.Z{Score: 1, Member: h.deliveries("A-1")[0].EventID}).Err())
+	if mended := h.pass(s); len(mended) != 0 {
 		t.Errorf("mended a task that is put off: %v", mended)
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Pending(), redis.Z{Score: 1, Member: b.deliveries("A-1")[0].EventID}, redis.Z{Score: 1, Member: "of-nothing"}).Err())
-	asynqTasks, err := b.rdb.Keys(t.Context(), b.asynqKey(request.Callbacks, "*")).Result()
-	b.must(err)
-	b.must(b.rdb.Del(t.Context(), asynqTasks...).Err())
-	if mended := b.pass(s); mended[missing] != 1 || pending() != 1 {
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Pending(), redis.Z{Score: 1, Member: h.deliveries("A-1")[0].EventID}, redis.Z{Score: 1, Member: "of-nothing"}).Err())
+	asynqTasks, err := h.Redis.Keys(t.Context(), h.asynqKey(request.Callbacks, "*")).Result()
+	h.Must(err)
+	h.Must(h.Redis.Del(t.Context(), asynqTasks...).Err())
+	if mended := h.pass(s); mended[missing] != 1 || pending() != 1 {
 		t.Errorf("mended %v; %d are pending", mended, pending())
 	}
 	before := box.count()
 	box.mu.Lock()
 	box.answer = func(delivery.Delivery) delivery.Reply { return accepted }
 	box.mu.Unlock()
-	b.start(b.book(), b.faceki)
-	b.eventually("it is delivered", func() bool { return b.deliveries("A-1")[0].Status == delivery.Delivered })
+	h.start(h.book(), h.faceki)
+	h.Eventually("it is delivered", func() bool { return h.deliveries("A-1")[0].Status == delivery.Delivered })
 	if box.count() != before+1 || pending() != 0 {
 		t.Errorf("posted %d times more; %d are pending", box.count()-before, pending())
 	}

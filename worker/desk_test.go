@@ -139,8 +139,8 @@ func (d *desk) expect(t *testing.T, want ...string) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	slices.SortStableFunc(d.log, func(a, b noted) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id))
+	slices.SortStableFunc(d.log, func(a, h noted) int {
+		return cmp.Or(cmp.Compare(a.at, h.at), cmp.Compare(a.id, h.id))
 	})
 	var got []string
 	for _, n := range d.log {

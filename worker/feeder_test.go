@@ -24,17 +24,17 @@ type feeding struct {
 	over   chan struct{}
 }
 
-func (b *bench) feeds(change func(*feeder)) *feeding {
-	b.t.Helper()
-	k := b.book()
-	before := b.workers()
-	b.must(k.Join(b.t.Context()))
-	joined := slices.DeleteFunc(b.workers(), func(number string) bool { return slices.Contains(before, number) })
+func (h *harness) feeds(change func(*feeder)) *feeding {
+	h.Helper()
+	k := h.book()
+	before := h.workers()
+	h.Must(k.Join(h.Context()))
+	joined := slices.DeleteFunc(h.workers(), func(number string) bool { return slices.Contains(before, number) })
 	if len(joined) != 1 {
-		b.t.Fatalf("%d processes joined, want 1", len(joined))
+		h.Fatalf("%d processes joined, want 1", len(joined))
 	}
 	f := &feeder{
-		source: k, queue: asynq.NewClientFromRedisClient(b.rdb), account: b.keys.Account,
+		source: k, queue: asynq.NewClientFromRedisClient(h.Redis), account: h.Keys.Account,
 		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, log: zap.NewNop(), limited: zap.NewNop(),
 	}
 	if change != nil {
@@ -46,7 +46,7 @@ func (b *bench) feeds(change func(*feeder)) *feeding {
 		defer close(g.over)
 		f.run(ctx)
 	}()
-	b.t.Cleanup(g.stop)
+	h.Cleanup(g.stop)
 	return g
 }
 
@@ -56,15 +56,15 @@ func (g *feeding) stop() {
 }
 
 // workers are the numbers of the processes that joined.
-func (b *bench) workers() []string {
-	b.t.Helper()
-	numbers, err := b.rdb.ZRange(b.t.Context(), b.keys.Workers(), 0, -1).Result()
-	b.must(err)
+func (h *harness) workers() []string {
+	h.Helper()
+	numbers, err := h.Redis.ZRange(h.Context(), h.Keys.Workers(), 0, -1).Result()
+	h.Must(err)
 	return numbers
 }
 
-func (b *bench) pending(lane request.Lane) int {
-	info, err := b.queue.GetQueueInfo(b.keys.Queue(lane))
+func (h *harness) pending(lane request.Lane) int {
+	info, err := h.queue.GetQueueInfo(h.Keys.Queue(lane))
 	if err != nil {
 		return 0 // there is no such queue yet
 	}
@@ -73,11 +73,11 @@ func (b *bench) pending(lane request.Lane) int {
 
 func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.rate(1)
-	b.batch("row", 450)
+	h := newHarness(t, simulator.Script{})
+	h.rate(1)
+	h.batch("row", 450)
 	inForce := make(chan float64, 1)
-	first := b.feeds(func(f *feeder) {
+	first := h.feeds(func(f *feeder) {
 		f.rate = func(perSecond float64) {
 			select {
 			case inForce <- perSecond:
@@ -85,65 +85,65 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 			}
 		}
 	})
-	b.eventually("the lane is filled", func() bool { return b.pending(request.Bulk) == 200 })
-	b.expect("row-0", request.Queued, 0, 0)
-	b.expect("row-449", request.Waiting, 0, 0)
-	b.eventually("the rate is told", func() bool { return len(inForce) == 1 })
+	h.Eventually("the lane is filled", func() bool { return h.pending(request.Bulk) == 200 })
+	h.expect("row-0", request.Queued, 0, 0)
+	h.expect("row-449", request.Waiting, 0, 0)
+	h.Eventually("the rate is told", func() bool { return len(inForce) == 1 })
 	if got := <-inForce; got != 1 {
 		t.Errorf("told of a rate of %g, want 1", got)
 	}
 
 	first.stop()
-	b.rate(100_000)
-	p := b.joined(b.book(), b.faceki)
+	h.rate(100_000)
+	p := h.joined(h.book(), h.faceki)
 	for i := range 100 {
-		b.must(p.take(t.Context(), b.record(fmt.Sprintf("row-%d", i)).Ref()))
+		h.Must(p.take(t.Context(), h.record(fmt.Sprintf("row-%d", i)).Ref()))
 	}
-	b.rate(1)
-	b.feeds(nil)
+	h.rate(1)
+	h.feeds(nil)
 	// Their tasks are there still: 200 more than have links.
-	b.eventually("the lane is filled up", func() bool { return b.pending(request.Bulk) == 300 })
-	b.rate(60)
-	b.eventually("five seconds of the rate are in the lane", func() bool { return b.pending(request.Bulk) == 400 })
+	h.Eventually("the lane is filled up", func() bool { return h.pending(request.Bulk) == 300 })
+	h.rate(60)
+	h.Eventually("five seconds of the rate are in the lane", func() bool { return h.pending(request.Bulk) == 400 })
 }
 
 func TestOneLeads(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	leader := func() string {
-		id, err := b.rdb.Get(context.Background(), b.keys.Leader()).Result()
+		id, err := h.Redis.Get(context.Background(), h.Keys.Leader()).Result()
 		if err != nil && err != redis.Nil { //nolint:errorlint // go-redis' own
-			b.t.Fatal(err)
+			h.Fatal(err)
 		}
 		return id
 	}
-	first := b.feeds(nil)
-	b.eventually("the first leads", func() bool { return leader() == first.number })
-	b.rate(1)
-	second := b.feeds(nil)
-	b.batch("row", 300)
-	b.eventually("the lane is filled", func() bool { return b.pending(request.Bulk) == 200 })
+	first := h.feeds(nil)
+	h.Eventually("the first leads", func() bool { return leader() == first.number })
+	h.rate(1)
+	second := h.feeds(nil)
+	h.batch("row", 300)
+	h.Eventually("the lane is filled", func() bool { return h.pending(request.Bulk) == 200 })
 	if _, leads, err := second.feed(t.Context()); err != nil || leads {
 		t.Errorf("a second one leads: %v, %v", leads, err)
 	}
 	first.stop() // as when it dies: nobody gives a lease back
-	b.eventually("the second leads", func() bool { return leader() == second.number })
+	h.Eventually("the second leads", func() bool { return leader() == second.number })
 }
 
 // Whichever process leads, and however many there are, a change is one line.
 func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.InfoLevel)
 	observed := func(f *feeder) { f.log = zap.New(core) }
-	first := b.feeds(observed)
-	b.feeds(observed)
-	b.must(b.account().Pause(t.Context()))
-	b.eventually("the pause is logged", func() bool { return lines.Len() == 1 })
+	first := h.feeds(observed)
+	h.feeds(observed)
+	h.Must(h.account().Pause(t.Context()))
+	h.Eventually("the pause is logged", func() bool { return lines.Len() == 1 })
 	first.stop()
-	b.must(b.account().Resume(t.Context()))
-	b.eventually("the end is logged by the other", func() bool { return lines.Len() == 2 })
-	if _, _, err := b.feeds(observed).feed(t.Context()); err != nil {
+	h.Must(h.account().Resume(t.Context()))
+	h.Eventually("the end is logged by the other", func() bool { return lines.Len() == 2 })
+	if _, _, err := h.feeds(observed).feed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

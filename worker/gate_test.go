@@ -13,140 +13,140 @@ import (
 
 // These are of the whole: FaceKi gets worse, and well again.
 
-func (b *bench) status() admission.Status {
-	b.t.Helper()
-	s, err := admission.Read(b.t.Context(), b.rdb, b.keys)
-	b.must(err)
+func (h *harness) status() admission.Status {
+	h.Helper()
+	s, err := admission.Read(h.Context(), h.Redis, h.Keys)
+	h.Must(err)
 	return s
 }
 
-func (b *bench) closes(reason string) {
-	b.t.Helper()
-	b.eventually("the gate is closed: "+reason, func() bool {
-		gate := b.status().Gate
+func (h *harness) closes(reason string) {
+	h.Helper()
+	h.Eventually("the gate is closed: "+reason, func() bool {
+		gate := h.status().Gate
 		return gate.State == "closed" && gate.Reason == reason
 	})
 }
 
 // tally counts the requests prefix-0 to prefix-(n-1) by their states.
-func (b *bench) tally(prefix string, n int) map[request.State]int {
-	b.t.Helper()
+func (h *harness) tally(prefix string, n int) map[request.State]int {
+	h.Helper()
 	counts := map[request.State]int{}
 	for i := range n {
-		counts[b.record(fmt.Sprintf("%s-%d", prefix, i)).State]++
+		counts[h.record(fmt.Sprintf("%s-%d", prefix, i)).State]++
 	}
 	return counts
 }
 
-func (b *bench) allCreated(prefix string, n int) {
-	b.t.Helper()
-	b.eventually("all have their links", func() bool { return b.sim.State().Links >= n && b.tally(prefix, n)[request.Created] == n })
+func (h *harness) allCreated(prefix string, n int) {
+	h.Helper()
+	h.Eventually("all have their links", func() bool { return h.sim.State().Links >= n && h.tally(prefix, n)[request.Created] == n })
 }
 
 // outage begins with a token and a link in hand, and ends when the gate is closed.
-func (b *bench) outage(processes, rows int) (calls int) {
-	b.t.Helper()
-	b.rate(50)
-	b.accept("A-1")
-	b.created("A-1")
-	b.must(b.sim.SetScript(simulator.Script{Outage: &simulator.Fault{Name: "http_503"}}))
-	b.batch("row", rows)
-	b.closes("outage")
-	if message := b.status().Gate.Message; !strings.Contains(message, "HTTP 503") {
-		b.t.Errorf("the gate's message is %q", message)
+func (h *harness) outage(processes, rows int) (calls int) {
+	h.Helper()
+	h.rate(50)
+	h.accept("A-1")
+	h.created("A-1")
+	h.Must(h.sim.SetScript(simulator.Script{Outage: &simulator.Fault{Name: "http_503"}}))
+	h.batch("row", rows)
+	h.closes("outage")
+	if message := h.status().Gate.Message; !strings.Contains(message, "HTTP 503") {
+		h.Errorf("the gate's message is %q", message)
 	}
-	b.eventually("no call is out", func() bool { return b.sim.State().InFlight == 0 && b.status().Calls == 0 })
-	calls = b.sim.State().LinkCalls - 1
-	if calls < 5 || calls > 5+processes*b.cfg.Slots {
-		b.t.Errorf("the gate closed after %d calls", calls)
+	h.Eventually("no call is out", func() bool { return h.sim.State().InFlight == 0 && h.status().Calls == 0 })
+	calls = h.sim.State().LinkCalls - 1
+	if calls < 5 || calls > 5+processes*h.cfg.Slots {
+		h.Errorf("the gate closed after %d calls", calls)
 	}
 	return calls
 }
 
 func TestAnOutageEndsByItself(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.cfg.Slots = 3
-	p := b.start(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{})
+	h.cfg.Slots = 3
+	p := h.start(h.book(), h.faceki)
 	const rows = 40
-	b.outage(1, rows)
-	before := b.sim.State()
-	b.must(b.sim.SetScript(simulator.Script{}))
-	b.accept("A-2") // meets it closed
-	b.created("A-2")
-	b.allCreated("row", rows)
-	b.must(p.stop())
-	after := b.sim.State()
+	h.outage(1, rows)
+	before := h.sim.State()
+	h.Must(h.sim.SetScript(simulator.Script{}))
+	h.accept("A-2") // meets it closed
+	h.created("A-2")
+	h.allCreated("row", rows)
+	h.Must(p.stop())
+	after := h.sim.State()
 	if after.Links != rows+2 || after.SeveralLinks != 0 || after.TokenRequests != before.TokenRequests {
 		t.Errorf("FaceKi saw %+v", after.Counts)
 	}
 	if calls := after.LinkCalls - before.LinkCalls; calls != rows+1 {
 		t.Errorf("%d calls for the %d links that were left", calls, rows+1)
 	}
-	if n := b.record("A-2").Attempts; n != 1 {
+	if n := h.record("A-2").Attempts; n != 1 {
 		t.Errorf("a signup behind the closed gate took %d attempts", n)
 	}
 }
 
 func TestAnOutageCostsProbesOnly(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.cfg.Slots = 3
-	k := b.book()
-	one, two := b.start(k, b.faceki), b.start(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{})
+	h.cfg.Slots = 3
+	k := h.book()
+	one, two := h.start(k, h.faceki), h.start(h.book(), h.faceki)
 	const rows = 30
-	calls := b.outage(2, rows)
+	calls := h.outage(2, rows)
 	for probe := range 2 {
-		b.must(b.account().Resume(t.Context())) // a person lets it be probed now
-		b.eventually("it is probed", func() bool { return b.sim.State().LinkCalls-1 > calls+probe })
+		h.Must(h.account().Resume(t.Context())) // a person lets it be probed now
+		h.Eventually("it is probed", func() bool { return h.sim.State().LinkCalls-1 > calls+probe })
 		waits := k.waits.Load()
-		b.eventually("they wait on", func() bool { return k.waits.Load() > waits })
-		b.closes("outage")
-		if got := b.sim.State().LinkCalls - 1; got != calls+probe+1 {
+		h.Eventually("they wait on", func() bool { return k.waits.Load() > waits })
+		h.closes("outage")
+		if got := h.sim.State().LinkCalls - 1; got != calls+probe+1 {
 			t.Errorf("%d calls after %d probes and %d calls before", got, probe+1, calls)
 		}
 	}
-	if s := b.sim.State(); s.Links != 1 || s.TokenRequests != 1 {
+	if s := h.sim.State(); s.Links != 1 || s.TokenRequests != 1 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
-	if got := b.tally("row", rows); got[request.Queued] != rows {
+	if got := h.tally("row", rows); got[request.Queued] != rows {
 		t.Errorf("%v", got)
 	}
-	b.quickly(one)
-	b.quickly(two)
+	h.quickly(one)
+	h.quickly(two)
 }
 
 func TestCredentialsThatAreRefused(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	k := b.bookOf("wrong")
-	wrong := b.start(k, b.shop("forgotten"))
+	h := newHarness(t, simulator.Script{})
+	k := h.bookOf("wrong")
+	wrong := h.start(k, h.shop("forgotten"))
 	const rows = 20
-	b.batch("row", rows)
-	b.accept("A-1")
-	b.eventually("they are refused", func() bool { return len(b.status().Refused) == 1 })
-	b.eventually("the rows wait", func() bool { return k.waits.Load() > 2 })
-	if s := b.sim.State(); s.LinkCalls != 0 || s.TokenRequests != 1 {
+	h.batch("row", rows)
+	h.accept("A-1")
+	h.Eventually("they are refused", func() bool { return len(h.status().Refused) == 1 })
+	h.Eventually("the rows wait", func() bool { return k.waits.Load() > 2 })
+	if s := h.sim.State(); s.LinkCalls != 0 || s.TokenRequests != 1 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
-	if s := b.status(); s.Gate.Reason != "refused" || s.Refused[0].Credential != "wrong" {
+	if s := h.status(); s.Gate.Reason != "refused" || s.Refused[0].Credential != "wrong" {
 		t.Errorf("the gate is %+v, refused are %v", s.Gate, s.Refused)
 	}
 	for i := range rows {
-		if r := b.record(fmt.Sprintf("row-%d", i)); r.Attempts != 0 || r.State == request.Failed {
+		if r := h.record(fmt.Sprintf("row-%d", i)); r.Attempts != 0 || r.State == request.Failed {
 			t.Errorf("%s is %s after %d attempts", r.ApplicationID, r.State, r.Attempts)
 		}
 	}
-	right := b.start(b.book(), b.faceki) // beside it, as in a rollout
-	b.quickly(wrong)
-	b.allCreated("row", rows)
-	b.created("A-1")
-	b.expect("A-1", request.Created, 1, 0)
+	right := h.start(h.book(), h.faceki) // beside it, as in a rollout
+	h.quickly(wrong)
+	h.allCreated("row", rows)
+	h.created("A-1")
+	h.expect("A-1", request.Created, 1, 0)
 	for i := range rows {
-		b.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
+		h.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
 	}
-	b.must(right.stop())
-	if s := b.status(); s.Gate.State != "open" {
+	h.Must(right.stop())
+	if s := h.status(); s.Gate.State != "open" {
 		t.Errorf("the gate is %+v", s.Gate)
 	}
 }
@@ -154,48 +154,48 @@ func TestCredentialsThatAreRefused(t *testing.T) {
 func TestNoCreditFailsNoRequest(t *testing.T) {
 	t.Parallel()
 	credit := 7
-	b := newBench(t, simulator.Script{Credit: &credit})
-	b.rate(100)
-	p := b.start(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{Credit: &credit})
+	h.rate(100)
+	p := h.start(h.book(), h.faceki)
 	const rows = 25
-	b.batch("row", rows)
-	b.closes("no_credit")
-	b.eventually("no call is out", func() bool { return b.status().Calls == 0 })
-	if got := b.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || b.sim.State().LinkCalls > credit+b.cfg.Slots+10 {
-		t.Errorf("%v after %d calls", got, b.sim.State().LinkCalls)
+	h.batch("row", rows)
+	h.closes("no_credit")
+	h.Eventually("no call is out", func() bool { return h.status().Calls == 0 })
+	if got := h.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || h.sim.State().LinkCalls > credit+h.cfg.Slots+10 {
+		t.Errorf("%v after %d calls", got, h.sim.State().LinkCalls)
 	}
-	b.sim.TopUp(rows)
-	b.must(b.account().Resume(t.Context())) // a person need not wait for the next probe
-	b.allCreated("row", rows)
-	b.must(p.stop())
+	h.sim.TopUp(rows)
+	h.Must(h.account().Resume(t.Context())) // a person need not wait for the next probe
+	h.allCreated("row", rows)
+	h.Must(p.stop())
 }
 
 func TestAPauseIsAPause(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.must(b.account().Pause(t.Context()))
-	k := b.book()
-	p := b.start(k, b.faceki)
+	h := newHarness(t, simulator.Script{})
+	h.Must(h.account().Pause(t.Context()))
+	k := h.book()
+	p := h.start(k, h.faceki)
 	const rows = 10
-	b.batch("row", rows)
-	b.accept("A-1")
-	b.eventually("both lanes wait", func() bool { return k.waits.Load() > 3 })
-	if s := b.sim.State(); s.LinkCalls != 0 {
+	h.batch("row", rows)
+	h.accept("A-1")
+	h.Eventually("both lanes wait", func() bool { return k.waits.Load() > 3 })
+	if s := h.sim.State(); s.LinkCalls != 0 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
-	b.must(b.account().Resume(t.Context()))
+	h.Must(h.account().Resume(t.Context()))
 	begun := time.Now()
-	b.created("A-1")
+	h.created("A-1")
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("a signup went on %s after the pause", took)
 	}
-	b.allCreated("row", rows)
+	h.allCreated("row", rows)
 
-	b.must(b.account().Pause(t.Context()))
-	b.accept("A-2")
+	h.Must(h.account().Pause(t.Context()))
+	h.accept("A-2")
 	waits := k.waits.Load()
-	b.eventually("it waits", func() bool { return k.waits.Load() > waits })
-	b.quickly(p)
-	b.expect("A-2", request.Queued, 0, 0)
-	b.calls("A-2", 0)
+	h.Eventually("it waits", func() bool { return k.waits.Load() > waits })
+	h.quickly(p)
+	h.expect("A-2", request.Queued, 0, 0)
+	h.calls("A-2", 0)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -54,20 +55,20 @@ func (h *nth) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 // task; the next pass mends what this one could not.
 func TestAnErrorPutsNoTaskAside(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	trouble := &nth{}
-	shaky := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true})
+	shaky := redis.NewClient(&redis.Options{Addr: fixture.Redis().Addr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = shaky.Close() })
 	shaky.AddHook(trouble)
-	s := b.sweeps()
+	s := h.sweeps()
 	s.overdue, s.unclaimed = time.Hour, 0
 	for i := range s.queues {
 		s.queues[i] = queue{shaky, asynq.NewInspectorFromRedisClient(shaky), s.queues[i].client, s.queues[i].account, s.queues[i].lane}
 	}
 	const most = 20
 	for n := 1; ; n++ {
-		ref := b.accept(fmt.Sprint("A-", n))
-		b.dequeue(request.Interactive)
+		ref := h.accept(fmt.Sprint("A-", n))
+		h.dequeue(request.Interactive)
 		trouble.left.Store(int64(n))
 		_, err := s.pass(t.Context())
 		hit := trouble.left.Load() <= 0
@@ -75,14 +76,14 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 			t.Errorf("command %d was lost: %v, the pass says %v", n, hit, err)
 		}
 		trouble.left.Store(0)
-		b.pass(s)
-		if is := b.taskState(request.Interactive, ref); is != "pending" {
+		h.pass(s)
+		if is := h.taskState(request.Interactive, ref); is != "pending" {
 			t.Errorf("without command %d its task is %q after another pass", n, is)
 		}
-		if aside := b.aside(); len(aside) != 0 {
+		if aside := h.aside(); len(aside) != 0 {
 			t.Fatalf("without command %d there was put aside %+v", n, aside)
 		}
-		b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
+		h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
 		if !hit {
 			if n < 5 {
 				t.Errorf("a pass has %d commands only", n-1)
@@ -98,19 +99,19 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 // asynq takes an id whose task is gone for an empty queue, and leaves it active.
 func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	b.must(b.rdb.Del(t.Context(), b.asynqKey(request.Interactive, "t:"+ref.String())).Err())
-	b.dequeue(request.Interactive)
-	s := b.sweeps()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	h.Must(h.Redis.Del(t.Context(), h.asynqKey(request.Interactive, "t:"+ref.String())).Err())
+	h.dequeue(request.Interactive)
+	s := h.sweeps()
 	s.unclaimed = 0
-	b.pass(s)
-	if is := b.taskState(request.Interactive, ref); is != "pending" || len(b.aside()) != 0 {
-		t.Errorf("its task is %q, %v was put aside", is, b.aside())
+	h.pass(s)
+	if is := h.taskState(request.Interactive, ref); is != "pending" || len(h.aside()) != 0 {
+		t.Errorf("its task is %q, %v was put aside", is, h.aside())
 	}
-	b.start(b.book(), b.faceki)
-	b.created("A-1")
-	b.noTasks()
+	h.start(h.book(), h.faceki)
+	h.created("A-1")
+	h.noTasks()
 }
 
 // slow is a ledger whose process is stopped after it was told who has handlers.
@@ -127,10 +128,10 @@ func (k slow) Handlers(ctx context.Context) (map[string]bool, error) {
 
 func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	b.dequeue(request.Interactive)
-	s := b.sweeps()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	h.dequeue(request.Interactive)
+	s := h.sweeps()
 	s.overdue, s.unclaimed = time.Hour, 0
 	s.knownFor = 20 * time.Millisecond
 	still := s.left
@@ -138,12 +139,12 @@ func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
 	if mended, err := s.pass(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(mended) != 0 {
 		t.Errorf("mended %v, %v", mended, err)
 	}
-	if is := b.taskState(request.Interactive, ref); is != "active" {
+	if is := h.taskState(request.Interactive, ref); is != "active" {
 		t.Errorf("its task is %s", is)
 	}
 	s.left, s.knownFor = still, time.Minute
-	b.mends(s)
-	if is := b.taskState(request.Interactive, ref); is != "pending" {
+	h.mends(s)
+	if is := h.taskState(request.Interactive, ref); is != "pending" {
 		t.Errorf("its task is %s", is)
 	}
 }
@@ -169,7 +170,7 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{})
+			h := newHarness(t, simulator.Script{})
 			var calls, out atomic.Int64
 			answer := make(chan struct{})
 			upstream := stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
@@ -185,48 +186,48 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 				return request.Link{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
 			}}
 			if tt.paused {
-				b.must(b.account().Pause(t.Context()))
+				h.Must(h.account().Pause(t.Context()))
 			}
-			ref := b.accept("A-1")
+			ref := h.accept("A-1")
 			handles := func(k *book) *process {
-				p := b.start(k, upstream)
-				b.eventually("it has a handler", func() bool { return len(p.pipe.calls.handled()) == 1 })
+				p := h.start(k, upstream)
+				h.Eventually("it has a handler", func() bool { return len(p.pipe.calls.handled()) == 1 })
 				return p
 			}
-			first := handles(b.book())
+			first := handles(h.book())
 			if !tt.paused {
-				b.eventually("a call is out", func() bool { return out.Load() == 1 })
+				h.Eventually("a call is out", func() bool { return out.Load() == 1 })
 			}
 			q := first.sweep.queues[0]
 			// The same process may take it up again itself.
-			second := b.book()
+			second := h.book()
 			var busy atomic.Int64
 			second.afterMark = func() error { busy.Add(1); return nil }
-			b.start(second, upstream)
-			b.eventually("another has had it as well", func() bool {
+			h.start(second, upstream)
+			h.Eventually("another has had it as well", func() bool {
 				_, err := q.giveBack(t.Context(), ref.String())
-				b.must(err)
+				h.Must(err)
 				_ = q.run(t.Context(), ref.String()) // it may be anywhere
 				return busy.Load() > 0
 			})
 			if tt.cancelled {
-				_, err := b.book().Cancel(t.Context(), b.record("A-1"))
-				b.must(err)
+				_, err := h.book().Cancel(t.Context(), h.record("A-1"))
+				h.Must(err)
 			}
 			close(answer)
 			if tt.paused {
-				b.must(b.account().Resume(t.Context()))
+				h.Must(h.account().Resume(t.Context()))
 			}
-			b.eventually("it has ended", func() bool { return b.record("A-1").State == tt.state })
-			b.noTasks()
-			b.expect("A-1", tt.state, int(tt.calls), 0)
+			h.Eventually("it has ended", func() bool { return h.record("A-1").State == tt.state })
+			h.noTasks()
+			h.expect("A-1", tt.state, int(tt.calls), 0)
 			if calls.Load() != tt.calls {
 				t.Errorf("%d calls, want %d", calls.Load(), tt.calls)
 			}
-			if n := b.rdb.XLen(t.Context(), b.keys.Results()).Val(); n != 1 {
+			if n := h.Redis.XLen(t.Context(), h.Keys.Results()).Val(); n != 1 {
 				t.Errorf("%d events", n)
 			}
-			if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+			if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
 				t.Errorf("%d calls are out", n)
 			}
 		})

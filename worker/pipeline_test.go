@@ -17,17 +17,17 @@ import (
 
 func TestALinkIsMadeOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	p := b.joined(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	p := h.joined(h.book(), h.faceki)
 	for range 3 { // asynq hands a task out again where its acknowledgement was lost
 		if err := p.take(t.Context(), ref); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r := b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
-	if links := b.sim.Application("A-1").Links; r.Outcome.URL != links[0].URL || r.Outcome.LinkID != links[0].LinkID {
+	r := h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
+	if links := h.sim.Application("A-1").Links; r.Outcome.URL != links[0].URL || r.Outcome.LinkID != links[0].LinkID {
 		t.Errorf("recorded %+v, made %+v", r.Outcome, links[0])
 	}
 }
@@ -53,18 +53,18 @@ func TestFaultsOfEachParty(t *testing.T) {
 	} {
 		t.Run(tt.fault.Name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: tt.fault}}})
-			ref := b.accept("A-1")
-			err := b.joined(b.book(), b.faceki).take(t.Context(), ref)
+			h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: tt.fault}}})
+			ref := h.accept("A-1")
+			err := h.joined(h.book(), h.faceki).take(t.Context(), ref)
 			delay, again := isLater(err)
 			if again != (tt.state == request.Queued) || delay < tt.delay || err != nil && !again {
 				t.Errorf("the task ends with %v, to come after %s", err, delay)
 			}
-			r := b.expect("A-1", tt.state, 1, tt.duplicates)
+			r := h.expect("A-1", tt.state, 1, tt.duplicates)
 			if r.Outcome.Reason != string(tt.reason) {
 				t.Errorf("the reason is %q, want %q", r.Outcome.Reason, tt.reason)
 			}
-			b.calls("A-1", 1)
+			h.calls("A-1", 1)
 		})
 	}
 }
@@ -72,10 +72,10 @@ func TestFaultsOfEachParty(t *testing.T) {
 // A call that came too late after its grant is granted again at once.
 func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
 	tries := 0
-	p := b.joined(b.book(), stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+	p := h.joined(h.book(), stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if a.Attempts != 1 {
 			t.Errorf("attempt %d", a.Attempts)
 		}
@@ -84,8 +84,8 @@ func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 		}
 		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 1, 0)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 1, 0)
 	if tries != 3 {
 		t.Errorf("tried %d times", tries)
 	}
@@ -93,144 +93,144 @@ func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 
 func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	p := b.joined(b.book(), b.faceki)
-	b.must(p.take(t.Context(), b.accept("A-1")))
-	b.sim.Revoke()
-	b.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
-	b.must(p.take(t.Context(), b.accept("A-2")))
-	b.expect("A-2", request.Created, 2, 0)
-	if got := b.sim.State().TokenRequests; got != 2 {
+	h := newHarness(t, simulator.Script{})
+	p := h.joined(h.book(), h.faceki)
+	h.Must(p.take(t.Context(), h.accept("A-1")))
+	h.sim.Revoke()
+	h.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
+	h.Must(p.take(t.Context(), h.accept("A-2")))
+	h.expect("A-2", request.Created, 2, 0)
+	if got := h.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
 
 	// It is revoked soon after: the next one is asked for when that is allowed, and the
 	// call is made again, with the gate open all the while.
-	b.sim.Revoke()
+	h.sim.Revoke()
 	taken := make(chan error)
-	go func() { taken <- p.take(t.Context(), b.accept("A-3")) }()
-	b.eventually("it was refused", func() bool { return b.sim.State().Faults["unauthorized"] == 2 })
-	b.eventually("it waits", func() bool { r := b.record("A-3"); return r.State == request.Queued && r.Attempts == 1 })
-	if got := b.sim.State().TokenRequests; got != 2 {
+	go func() { taken <- p.take(t.Context(), h.accept("A-3")) }()
+	h.Eventually("it was refused", func() bool { return h.sim.State().Faults["unauthorized"] == 2 })
+	h.Eventually("it waits", func() bool { r := h.record("A-3"); return r.State == request.Queued && r.Attempts == 1 })
+	if got := h.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
-	b.ahead.Store(int64(2 * time.Minute))
-	b.must(<-taken)
-	b.expect("A-3", request.Created, 2, 0)
-	if s := b.status(); b.sim.State().TokenRequests != 3 || len(s.History) != 0 {
-		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s)
+	h.ahead.Store(int64(2 * time.Minute))
+	h.Must(<-taken)
+	h.expect("A-3", request.Created, 2, 0)
+	if s := h.status(); h.sim.State().TokenRequests != 3 || len(s.History) != 0 {
+		t.Errorf("%d tokens were asked for; the gate is %+v", h.sim.State().TokenRequests, s)
 	}
 
 	// A fresh one that is refused says that it is not the token.
-	b.must(b.sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}}))
-	b.ahead.Store(int64(4 * time.Minute))
-	if _, again := isLater(p.take(t.Context(), b.accept("A-4"))); !again {
+	h.Must(h.sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}}))
+	h.ahead.Store(int64(4 * time.Minute))
+	if _, again := isLater(p.take(t.Context(), h.accept("A-4"))); !again {
 		t.Error("it does not come again")
 	}
-	b.expect("A-4", request.Queued, 2, 0)
-	if s := b.status(); b.sim.State().TokenRequests != 4 || s.Gate.Reason != "refused" || !strings.Contains(s.Gate.Message, "HTTP 401") {
-		t.Errorf("%d tokens were asked for; the gate is %+v", b.sim.State().TokenRequests, s.Gate)
+	h.expect("A-4", request.Queued, 2, 0)
+	if s := h.status(); h.sim.State().TokenRequests != 4 || s.Gate.Reason != "refused" || !strings.Contains(s.Gate.Message, "HTTP 401") {
+		t.Errorf("%d tokens were asked for; the gate is %+v", h.sim.State().TokenRequests, s.Gate)
 	}
 }
 
 func TestNoTokenNoAttempt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{TokenFault: &simulator.Fault{Name: "http_503", RetryAfter: simulator.Duration(50 * time.Second)}})
-	ref := b.accept("A-1")
-	if delay, again := isLater(b.joined(b.book(), b.faceki).take(t.Context(), ref)); !again || delay < 50*time.Second {
+	h := newHarness(t, simulator.Script{TokenFault: &simulator.Fault{Name: "http_503", RetryAfter: simulator.Duration(50 * time.Second)}})
+	ref := h.accept("A-1")
+	if delay, again := isLater(h.joined(h.book(), h.faceki).take(t.Context(), ref)); !again || delay < 50*time.Second {
 		t.Errorf("comes again after %s, FaceKi asked for 50 s", delay)
 	}
-	b.expect("A-1", request.Queued, 0, 0)
+	h.expect("A-1", request.Queued, 0, 0)
 }
 
 func TestTwoHandlersMakeOneCall(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, hang("*"))
-	ref := b.accept("A-1")
-	p := b.joined(b.book(), b.faceki)
+	h := newHarness(t, hang("*"))
+	ref := h.accept("A-1")
+	p := h.joined(h.book(), h.faceki)
 	first := make(chan error, 1)
 	go func() { first <- p.take(t.Context(), ref) }()
-	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	if delay, again := isLater(p.take(t.Context(), ref)); !again || delay != busyDelay {
 		t.Errorf("the second handler is to look again after %s", delay)
 	}
 	// Another process finds it busy as well.
-	if delay, again := isLater(b.joined(b.book(), b.faceki).take(t.Context(), ref)); !again || delay != busyDelay {
+	if delay, again := isLater(h.joined(h.book(), h.faceki).take(t.Context(), ref)); !again || delay != busyDelay {
 		t.Errorf("the other process is to look again after %s", delay)
 	}
-	b.sim.Release()
-	b.must(<-first)
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
+	h.sim.Release()
+	h.Must(<-first)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
 }
 
 // orphan is a request whose process died while it called, and what finds it.
-func (b *bench) orphan(id string) (request.Ref, *lane) {
-	b.t.Helper()
-	ref := b.accept(id)
-	dead := b.book()
-	b.must(dead.Join(b.t.Context()))
-	_, err := dead.Mark(b.t.Context(), attempt.Query{Ref: ref})
-	b.must(err)
-	b.must(dead.Leave(b.t.Context()))
-	return ref, b.joined(b.judge(), b.faceki)
+func (h *harness) orphan(id string) (request.Ref, *lane) {
+	h.Helper()
+	ref := h.accept(id)
+	dead := h.book()
+	h.Must(dead.Join(h.Context()))
+	_, err := dead.Mark(h.Context(), attempt.Query{Ref: ref})
+	h.Must(err)
+	h.Must(dead.Leave(h.Context()))
+	return ref, h.joined(h.judge(), h.faceki)
 }
 
 // judge is a process that soon holds others for dead.
-func (b *bench) judge() *book {
-	return &book{Ledger: ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})}
+func (h *harness) judge() *book {
+	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})}
 }
 
 func TestADeadProcessLeavesDoubt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref, p := b.orphan("A-1")
-	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
-	b.expect("A-1", request.Created, 2, 1)
-	b.calls("A-1", 1)
+	h := newHarness(t, simulator.Script{})
+	ref, p := h.orphan("A-1")
+	h.Eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	h.expect("A-1", request.Created, 2, 1)
+	h.calls("A-1", 1)
 }
 
 func TestACancelThatADeadProcessLeft(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref, p := b.orphan("A-1")
-	_, err := p.ledger.Cancel(t.Context(), b.record("A-1"))
-	b.must(err)
-	b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
-	b.expect("A-1", request.Cancelled, 1, 1)
-	b.calls("A-1", 0)
+	h := newHarness(t, simulator.Script{})
+	ref, p := h.orphan("A-1")
+	_, err := p.ledger.Cancel(t.Context(), h.record("A-1"))
+	h.Must(err)
+	h.Eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	h.expect("A-1", request.Cancelled, 1, 1)
+	h.calls("A-1", 0)
 }
 
 func TestEndsWithoutACall(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	p := b.joined(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{})
+	p := h.joined(h.book(), h.faceki)
 	soon := time.Now().Add(time.Second)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: soon})
-	b.must(err)
-	ref := b.record("A-1").Ref()
-	b.eventually("its time has passed", func() bool { return time.Now().After(soon.Add(10 * time.Millisecond)) })
-	b.must(p.take(t.Context(), ref))
-	if r := b.expect("A-1", request.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: soon})
+	h.Must(err)
+	ref := h.record("A-1").Ref()
+	h.Eventually("its time has passed", func() bool { return time.Now().After(soon.Add(10 * time.Millisecond)) })
+	h.Must(p.take(t.Context(), ref))
+	if r := h.expect("A-1", request.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
 		t.Errorf("the reason is %q", r.Outcome.Reason)
 	}
-	b.must(p.take(t.Context(), request.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
-	b.calls("A-1", 0)
+	h.Must(p.take(t.Context(), request.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
+	h.calls("A-1", 0)
 }
 
 func TestAnotherKindOfAccountIsFatal(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	p := b.start(b.book(), b.faceki)
-	b.must(b.rdb.HSet(t.Context(), b.keys.State(), "upstream", "real").Err())
-	b.accept("A-1")
+	h := newHarness(t, simulator.Script{})
+	p := h.start(h.book(), h.faceki)
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "upstream", "real").Err())
+	h.accept("A-1")
 	var wrong *ledger.UpstreamError
 	if err := p.wait(); !errors.As(err, &wrong) {
 		t.Errorf("the worker ends with %v", err)
 	}
-	if err := b.start(b.book(), b.faceki).wait(); !errors.As(err, &wrong) {
+	if err := h.start(h.book(), h.faceki).wait(); !errors.As(err, &wrong) {
 		t.Errorf("another worker starts, and ends with %v", err)
 	}
-	b.expect("A-1", request.Queued, 0, 0)
+	h.expect("A-1", request.Queued, 0, 0)
 }

@@ -20,22 +20,22 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (b *bench) aside() []quarantine.Entry {
-	b.t.Helper()
+func (h *harness) aside() []quarantine.Entry {
+	h.Helper()
 	var all []quarantine.Entry
-	for p, err := range b.book().Aside(context.Background()) {
-		b.must(err)
+	for p, err := range h.book().Aside(context.Background()) {
+		h.Must(err)
 		all = append(all, p)
 	}
 	return all
 }
 
 // noTasks waits until asynq has no task left, in whatever state.
-func (b *bench) noTasks() {
-	b.t.Helper()
-	b.eventually("no task is left", func() bool {
+func (h *harness) noTasks() {
+	h.Helper()
+	h.Eventually("no task is left", func() bool {
 		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-			if len(b.rdb.Keys(context.Background(), "asynq:{"+b.keys.Queue(lane)+"}:t:*").Val()) > 0 {
+			if len(h.Redis.Keys(context.Background(), "asynq:{"+h.Keys.Queue(lane)+"}:t:*").Val()) > 0 {
 				return false
 			}
 		}
@@ -43,8 +43,8 @@ func (b *bench) noTasks() {
 	})
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		for _, set := range []string{"active", "lease", "retry", "scheduled", "archived", "completed", "pending"} {
-			if b.rdb.Exists(context.Background(), "asynq:{"+b.keys.Queue(lane)+"}:"+set).Val() > 0 {
-				b.t.Errorf("%s of %s is not empty", set, lane)
+			if h.Redis.Exists(context.Background(), "asynq:{"+h.Keys.Queue(lane)+"}:"+set).Val() > 0 {
+				h.Errorf("%s of %s is not empty", set, lane)
 			}
 		}
 	}
@@ -52,25 +52,25 @@ func (b *bench) noTasks() {
 
 // taken is what becomes of a turn, in a while: a mark that fails is tried again for
 // as long as its task is the handler's.
-func (b *bench) taken(p *lane, ref request.Ref) error {
-	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Second)
+func (h *harness) taken(p *lane, ref request.Ref) error {
+	ctx, cancel := context.WithTimeout(h.Context(), 5*time.Second)
 	defer cancel()
 	return p.take(ctx, ref)
 }
 
 func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	queue := b.keys.Queue(request.Interactive)
+	h := newHarness(t, simulator.Script{})
+	queue := h.Keys.Queue(request.Interactive)
 	put := func(kind, id, payload string) {
-		_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(kind, []byte(payload)), asynq.TaskID(id), asynq.Queue(queue))
-		b.must(err)
+		_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(kind, []byte(payload)), asynq.TaskID(id), asynq.Queue(queue))
+		h.Must(err)
 	}
 	put(tasks.TaskType, "nonsense", "an invented payload")
 	put("kyclink:other", "A-9:1:1:1", strings.Repeat("x", quarantine.MaxBytes+1))
-	p := b.start(b.book(), b.faceki)
-	b.eventually("both are put aside", func() bool { return len(b.aside()) == 2 })
-	for _, a := range b.aside() {
+	p := h.start(h.book(), h.faceki)
+	h.Eventually("both are put aside", func() bool { return len(h.aside()) == 2 })
+	for _, a := range h.aside() {
 		want := quarantine.Entry{At: a.At, Queue: queue, Task: "nonsense", Type: tasks.TaskType, Why: a.Why, Raw: []byte("an invented payload")}
 		if a.Task != "nonsense" {
 			want.Task, want.Type, want.Raw = "A-9:1:1:1", "kyclink:other", []byte(strings.Repeat("x", quarantine.MaxBytes))
@@ -79,95 +79,95 @@ func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 			t.Errorf("put aside %+v", a)
 		}
 	}
-	b.noTasks()
-	b.accept("A-1")
-	b.created("A-1")
-	b.must(p.stop())
+	h.noTasks()
+	h.accept("A-1")
+	h.created("A-1")
+	h.Must(p.stop())
 }
 
 // The id says which turn a task stands for; what else it carries is no reason
 // not to make the link.
 func TestAPayloadIsNotLookedAt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	queue := b.keys.Queue(request.Interactive)
-	b.must(b.queue.DeleteTask(queue, ref.String()))
-	_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(tasks.TaskType, []byte("\xff\x00{")), asynq.TaskID(ref.String()), asynq.Queue(queue))
-	b.must(err)
-	b.start(b.book(), b.faceki)
-	b.created("A-1")
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	queue := h.Keys.Queue(request.Interactive)
+	h.Must(h.queue.DeleteTask(queue, ref.String()))
+	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(tasks.TaskType, []byte("\xff\x00{")), asynq.TaskID(ref.String()), asynq.Queue(queue))
+	h.Must(err)
+	h.start(h.book(), h.faceki)
+	h.created("A-1")
 }
 
 func TestANewerRecordWaitsForANewerWorker(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.WarnLevel)
-	b.cfg.Limited = zap.New(core)
-	ref := b.accept("A-1")
-	key := b.keys.Record("A-1")
-	b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err())
-	before := b.rdb.Get(t.Context(), key).Val()
-	p := b.joined(b.book(), b.faceki)
-	if delay, again := isLater(b.taken(p, ref)); !again || delay != newerPause {
+	h.cfg.Limited = zap.New(core)
+	ref := h.accept("A-1")
+	key := h.Keys.Record("A-1")
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err())
+	before := h.Redis.Get(t.Context(), key).Val()
+	p := h.joined(h.book(), h.faceki)
+	if delay, again := isLater(h.taken(p, ref)); !again || delay != newerPause {
 		t.Errorf("it comes again after %s", delay)
 	}
-	if after := b.rdb.Get(t.Context(), key).Val(); after != before || lines.Len() != 1 {
+	if after := h.Redis.Get(t.Context(), key).Val(); after != before || lines.Len() != 1 {
 		t.Errorf("the record is %q, was %q; %d warnings", after, before, lines.Len())
 	}
-	b.calls("A-1", 0)
-	b.must(b.taken(p, b.accept("A-2"))) // the gate knows nothing of it
-	b.created("A-2")
-	b.must(b.rdb.SetRange(t.Context(), key, 0, "1").Err()) // as for a newer worker
-	b.must(b.taken(p, ref))
-	b.created("A-1")
+	h.calls("A-1", 0)
+	h.Must(h.taken(p, h.accept("A-2"))) // the gate knows nothing of it
+	h.created("A-2")
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err()) // as for a newer worker
+	h.Must(h.taken(p, ref))
+	h.created("A-1")
 }
 
 // A newer row keeps no other row from being fed, and is fed by a newer version.
 func TestANewerRowIsFedByANewerWorker(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.batch("row", 3)
-	key := b.keys.Record("row-1")
-	b.must(b.rdb.SetRange(t.Context(), key, 0, "2").Err())
-	b.start(b.book(), b.faceki)
-	b.created("row-0")
-	b.created("row-2")
-	b.eventually("it waits for a newer worker", func() bool { return b.rdb.SCard(t.Context(), b.keys.Newer()).Val() == 1 })
-	b.must(b.rdb.SetRange(t.Context(), key, 0, "1").Err())
-	b.created("row-1")
+	h := newHarness(t, simulator.Script{})
+	h.batch("row", 3)
+	key := h.Keys.Record("row-1")
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err())
+	h.start(h.book(), h.faceki)
+	h.created("row-0")
+	h.created("row-2")
+	h.Eventually("it waits for a newer worker", func() bool { return h.Redis.SCard(t.Context(), h.Keys.Newer()).Val() == 1 })
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err())
+	h.created("row-1")
 }
 
 func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	key := b.keys.Record("A-1")
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	key := h.Keys.Record("A-1")
 	const content = `{"redirect_url":7}` + "\n" + `{"broken`
-	b.must(b.rdb.Set(t.Context(), key, b.rdb.GetRange(t.Context(), key, 0, request.HeaderLen-1).Val()+content, 0).Err())
-	b.must(b.taken(b.joined(b.book(), b.faceki), ref))
-	r := b.expect("A-1", request.Failed, 0, 0)
+	h.Must(h.Redis.Set(t.Context(), key, h.Redis.GetRange(t.Context(), key, 0, request.HeaderLen-1).Val()+content, 0).Err())
+	h.Must(h.taken(h.joined(h.book(), h.faceki), ref))
+	r := h.expect("A-1", request.Failed, 0, 0)
 	if r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != content || r.Outcome.Message == "" {
 		t.Errorf("it ended as %+v", r.Outcome)
 	}
-	b.calls("A-1", 0)
-	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
+	h.calls("A-1", 0)
+	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
+	h.Must(err)
 	if len(entries) != 1 || strings.Contains(fmt.Sprint(entries[0].Values), "broken") {
 		t.Errorf("published %v", entries)
 	}
-	if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+	if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
 		t.Errorf("%d calls are out", n)
 	}
 }
 
 func TestARecordWithoutAHeaderIsPutAside(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), "1q?garbage", 0).Err())
-	b.must(b.taken(b.joined(b.book(), b.faceki), ref))
-	all := b.aside()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), "1q?garbage", 0).Err())
+	h.Must(h.taken(h.joined(h.book(), h.faceki), ref))
+	all := h.aside()
 	if len(all) != 1 || string(all[0].Raw) != "1q?garbage" || all[0].Task != ref.String() {
 		t.Errorf("put aside %+v", all)
 	}
@@ -199,23 +199,23 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 	for name, after := range map[string]bool{"before its mark": false, "after it": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{})
-			k := &doomed{book: b.book(), id: "A-1", after: after}
-			b.must(k.Join(t.Context()))
-			p := newLane(New(b.rdb, k, b.faceki, b.cfg).pipe)
-			ref := b.accept("A-1")
+			h := newHarness(t, simulator.Script{})
+			k := &doomed{book: h.book(), id: "A-1", after: after}
+			h.Must(k.Join(t.Context()))
+			p := newLane(New(h.Redis, k, h.faceki, h.cfg).pipe)
+			ref := h.accept("A-1")
 			for range mostPanics - 1 {
 				if _, again := isLater(p.take(t.Context(), ref)); !again {
 					t.Fatal("it does not come again")
 				}
 			}
-			b.must(p.take(t.Context(), ref))
-			if r := b.record("A-1"); r.State != request.Failed || r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != "{}" {
+			h.Must(p.take(t.Context(), ref))
+			if r := h.record("A-1"); r.State != request.Failed || r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != "{}" {
 				t.Errorf("it is %+v", r)
 			}
-			b.must(p.take(t.Context(), ref)) // stale
-			b.must(p.take(t.Context(), b.accept("A-2")))
-			b.created("A-2")
+			h.Must(p.take(t.Context(), ref)) // stale
+			h.Must(p.take(t.Context(), h.accept("A-2")))
+			h.created("A-2")
 		})
 	}
 }
@@ -224,17 +224,17 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 // recoverer stops at it for ever.
 func TestAMessageThatAsynqCannotReadIsPutAside(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	prefix := "asynq:{" + b.keys.Queue(request.Interactive) + "}:"
-	b.must(b.rdb.HSet(t.Context(), prefix+"t:"+ref.String(), "msg", "\xff\xffgarbage").Err())
-	w := New(b.rdb, b.book(), b.faceki, b.cfg)
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	prefix := "asynq:{" + h.Keys.Queue(request.Interactive) + "}:"
+	h.Must(h.Redis.HSet(t.Context(), prefix+"t:"+ref.String(), "msg", "\xff\xffgarbage").Err())
+	w := New(h.Redis, h.book(), h.faceki, h.cfg)
 	w.sweep.overdue, w.sweep.pause, w.sweep.unclaimed = 50*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond
-	b.run(w)
-	b.eventually("it is put aside", func() bool { return len(b.aside()) == 1 })
-	if a := b.aside()[0]; a.Task != ref.String() || string(a.Raw) != "\xff\xffgarbage" {
+	h.run(w)
+	h.Eventually("it is put aside", func() bool { return len(h.aside()) == 1 })
+	if a := h.aside()[0]; a.Task != ref.String() || string(a.Raw) != "\xff\xffgarbage" {
 		t.Errorf("put aside %+v", a)
 	}
-	b.created("A-1") // by a task of its own
-	b.noTasks()
+	h.created("A-1") // by a task of its own
+	h.noTasks()
 }

@@ -16,15 +16,15 @@ import (
 )
 
 // serve lets asynq itself hand the tasks of a lane out.
-func (b *bench) serve(handle asynq.HandlerFunc) *asynq.Server {
-	b.t.Helper()
-	s := asynq.NewServerFromRedisClient(b.rdb, asynq.Config{
-		Concurrency: 10, Queues: map[string]int{b.keys.Queue(request.Interactive): 1}, TaskCheckInterval: 5 * time.Millisecond,
+func (h *harness) serve(handle asynq.HandlerFunc) *asynq.Server {
+	h.Helper()
+	s := asynq.NewServerFromRedisClient(h.Redis, asynq.Config{
+		Concurrency: 10, Queues: map[string]int{h.Keys.Queue(request.Interactive): 1}, TaskCheckInterval: 5 * time.Millisecond,
 		DelayedTaskCheckInterval: time.Hour, RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
 		LogLevel: asynq.FatalLevel, ShutdownTimeout: time.Second,
 	})
-	b.must(s.Start(handle))
-	b.t.Cleanup(s.Shutdown)
+	h.Must(s.Start(handle))
+	h.Cleanup(s.Shutdown)
 	return s
 }
 
@@ -33,24 +33,24 @@ func (b *bench) serve(handle asynq.HandlerFunc) *asynq.Server {
 // it keeps them otherwise, this fails.
 func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	q := b.sweeps().queues[0]
-	client := asynq.NewClientFromRedisClient(b.rdb)
+	h := newHarness(t, simulator.Script{})
+	q := h.sweeps().queues[0]
+	client := asynq.NewClientFromRedisClient(h.Redis)
 	state := func(id string) string {
-		info, err := b.queue.GetTaskInfo(q.name(), id)
+		info, err := h.queue.GetTaskInfo(q.name(), id)
 		if errors.Is(err, asynq.ErrTaskNotFound) {
 			return ""
 		}
-		b.must(err)
+		h.Must(err)
 		return info.State.String()
 	}
 	put := func(id string, options ...asynq.Option) {
 		_, err := client.Enqueue(asynq.NewTask(tasks.TaskType, []byte("an invented payload")), append(options, asynq.TaskID(id), asynq.Queue(q.name()))...)
-		b.must(err)
+		h.Must(err)
 	}
 	// As their ids say. "active" and "gone" are in their handlers still.
 	release := make(chan struct{})
-	s := b.serve(func(ctx context.Context, _ *asynq.Task) error {
+	s := h.serve(func(ctx context.Context, _ *asynq.Task) error {
 		switch id, _ := asynq.GetTaskID(ctx); id {
 		case "retry:1:1:1":
 			return errors.New("again")
@@ -77,10 +77,10 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 	}
 	look := func() []string {
 		got, err := q.states(t.Context(), ids)
-		b.must(err)
+		h.Must(err)
 		return got
 	}
-	b.eventually("asynq has brought each to its state", func() bool {
+	h.Eventually("asynq has brought each to its state", func() bool {
 		for i, id := range ids {
 			if state(id) != states[i] {
 				return false
@@ -92,7 +92,7 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 	if got := look(); !slices.Equal(got, states) {
 		t.Errorf("%v are %v, want %v", ids, got, states)
 	}
-	sets := func(ids []string, err error) string { b.must(err); slices.Sort(ids); return fmt.Sprint(ids) }
+	sets := func(ids []string, err error) string { h.Must(err); slices.Sort(ids); return fmt.Sprint(ids) }
 	if got := sets(q.active(t.Context())); got != "[active:1:1:1 gone:1:1:1]" {
 		t.Errorf("active are %s", got)
 	}
@@ -102,7 +102,7 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 
 	for _, id := range []string{"gone:1:1:1", "lost:1:1:1"} {
 		m, err := q.look(t.Context(), id)
-		b.must(err)
+		h.Must(err)
 		if !m.readable(id) || m.readable("another:1:1:1") || m.raw == "" {
 			t.Errorf("%s cannot be read: %q", id, m.raw)
 		}
@@ -121,33 +121,33 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 			t.Errorf("%s was given back twice: %v", id, err)
 		}
 	}
-	b.must(q.run(t.Context(), "retry:1:1:1"))
-	b.must(q.run(t.Context(), "scheduled:1:1:1"))
-	b.must(q.run(t.Context(), "scheduled:1:1:1")) // pending already, or active
-	b.must(q.run(t.Context(), "nobody:1:1:1"))
-	b.must(q.renew(t.Context(), request.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}))
+	h.Must(q.run(t.Context(), "retry:1:1:1"))
+	h.Must(q.run(t.Context(), "scheduled:1:1:1"))
+	h.Must(q.run(t.Context(), "scheduled:1:1:1")) // pending already, or active
+	h.Must(q.run(t.Context(), "nobody:1:1:1"))
+	h.Must(q.renew(t.Context(), request.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}))
 
 	close(release)
 	s.Shutdown()
-	b.serve(func(context.Context, *asynq.Task) error { return nil })
-	b.noTasks()
+	h.serve(func(context.Context, *asynq.Task) error { return nil })
+	h.noTasks()
 }
 
 func TestMessagesThatAsynqCannotRead(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	q := b.sweeps().queues[0]
+	h := newHarness(t, simulator.Script{})
+	q := h.sweeps().queues[0]
 	const id = "A-1:1:1:1"
-	_, err := asynq.NewClientFromRedisClient(b.rdb).Enqueue(asynq.NewTask(tasks.TaskType, nil), asynq.TaskID(id), asynq.Queue(q.name()))
-	b.must(err)
+	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(tasks.TaskType, nil), asynq.TaskID(id), asynq.Queue(q.name()))
+	h.Must(err)
 	m, err := q.look(t.Context(), id)
-	b.must(err)
+	h.Must(err)
 	broken := 0
 	for at := range len(m.raw) {
 		for _, put := range []string{"\x00", "\xff", "0", ""} {
 			raw := m.raw[:at] + put + m.raw[at+1:]
-			b.must(b.rdb.HSet(t.Context(), q.key("t:"+id), "msg", raw).Err())
-			info, err := b.queue.GetTaskInfo(q.name(), id)
+			h.Must(h.Redis.HSet(t.Context(), q.key("t:"+id), "msg", raw).Err())
+			info, err := h.queue.GetTaskInfo(q.name(), id)
 			want := err == nil && info.ID == id
 			if got := (message{raw: raw}).readable(id); got != want {
 				t.Fatalf("%q: readable is %v, asynq says %v", raw, got, err)

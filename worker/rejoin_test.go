@@ -10,13 +10,13 @@ import (
 
 // A process whose account is another's by the time it joins again must not feed it.
 func TestAWorkerEndsWhereItMayNotJoinAnew(t *testing.T) {
-	b := newBench(t, simulator.Script{})
-	w := b.start(b.book(), b.faceki)
-	b.eventually("it works", w.started.Load)
-	keys, err := b.rdb.Keys(t.Context(), b.keys.Tag()+"*").Result()
-	b.must(err)
-	b.must(b.rdb.Del(t.Context(), keys...).Err())
-	b.must(ledger.New(b.rdb, ledger.Config{Account: b.keys.Account}).Join(t.Context())) // a real one
+	h := newHarness(t, simulator.Script{})
+	w := h.start(h.book(), h.faceki)
+	h.Eventually("it works", w.started.Load)
+	keys, err := h.Redis.Keys(t.Context(), h.Keys.Tag()+"*").Result()
+	h.Must(err)
+	h.Must(h.Redis.Del(t.Context(), keys...).Err())
+	h.Must(ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account}).Join(t.Context())) // a real one
 	err = w.wait()
 	if refused, ok := errors.AsType[*ledger.UpstreamError](err); !ok || refused.Has != "real" {
 		t.Errorf("it ended with %v", err)

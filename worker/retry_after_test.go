@@ -12,15 +12,15 @@ import (
 func TestARetryAfterOfHoursDoesNotOutlastTheGate(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{"http_429", "http_503"} {
-		b := newBench(t, simulator.Script{Rules: []simulator.Rule{
+		h := newHarness(t, simulator.Script{Rules: []simulator.Rule{
 			{Match: "A-1", Fault: simulator.Fault{Name: fault, RetryAfter: simulator.Duration(3 * time.Hour)}}}})
-		p := b.joined(b.book(), b.faceki)
-		ref := b.accept("A-1")
+		p := h.joined(h.book(), h.faceki)
+		ref := h.accept("A-1")
 		delay, again := isLater(p.take(t.Context(), ref))
 		if !again || delay > time.Minute {
 			t.Errorf("%s: it is retried (%v) after %v", fault, again, delay)
 		}
-		if wait := time.Until(b.status().Gate.NextProbe); fault == "http_429" && (wait < 9*time.Minute || wait > 10*time.Minute) {
+		if wait := time.Until(h.status().Gate.NextProbe); fault == "http_429" && (wait < 9*time.Minute || wait > 10*time.Minute) {
 			t.Errorf("the next probe is in %v", wait)
 		}
 	}

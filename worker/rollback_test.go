@@ -16,23 +16,23 @@ import (
 func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
-	b := benchOn(t, own, hang("A-*"))
-	b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
-	b.must(own.Snapshot())
-	b.sim.Release()
-	b.created("A-1")
-	b.must(b.sim.SetScript(simulator.Script{}))
-	b.must(own.LoseWrites())
-	for deadline := time.Now().Add(time.Minute); b.record("A-1").State != request.Created; {
+	h := newHarnessOn(t, own, hang("A-*"))
+	h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
+	h.Must(own.Snapshot())
+	h.sim.Release()
+	h.created("A-1")
+	h.Must(h.sim.SetScript(simulator.Script{}))
+	h.Must(own.LoseWrites())
+	for deadline := time.Now().Add(time.Minute); h.record("A-1").State != request.Created; {
 		if time.Now().After(deadline) {
-			t.Fatalf("after a minute it is %+v", b.record("A-1"))
+			t.Fatalf("after a minute it is %+v", h.record("A-1"))
 		}
 		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // between two looks
 	}
-	b.calls("A-1", 2)
-	b.expect("A-1", request.Created, 2, 1)
+	h.calls("A-1", 2)
+	h.expect("A-1", request.Created, 2, 1)
 }
 
 // A mark was made and its reply was lost: it is given back, unused, and requested again.

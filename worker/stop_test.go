@@ -12,42 +12,42 @@ import (
 
 func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	const rows = 150
-	b.batch("row", rows)
-	one, two := b.start(b.book(), b.faceki), b.start(b.book(), b.faceki)
+	h.batch("row", rows)
+	one, two := h.start(h.book(), h.faceki), h.start(h.book(), h.faceki)
 	for i := range 20 {
-		b.accept(fmt.Sprintf("signup-%d", i))
+		h.accept(fmt.Sprintf("signup-%d", i))
 	}
-	b.eventually("all have their links", func() bool { return b.sim.State().Links >= rows+20 })
-	b.must(one.stop())
-	b.must(two.stop())
-	if s := b.sim.State(); s.Links != rows+20 || s.SeveralLinks != 0 || s.TokenRequests != 1 {
+	h.Eventually("all have their links", func() bool { return h.sim.State().Links >= rows+20 })
+	h.Must(one.stop())
+	h.Must(two.stop())
+	if s := h.sim.State(); s.Links != rows+20 || s.SeveralLinks != 0 || s.TokenRequests != 1 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
 	for i := range rows {
-		b.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
+		h.expect(fmt.Sprintf("row-%d", i), request.Created, 1, 0)
 	}
-	if n := b.rdb.ZCard(t.Context(), b.keys.Workers()).Val(); n != 0 {
+	if n := h.Redis.ZCard(t.Context(), h.Keys.Workers()).Val(); n != 0 {
 		t.Errorf("%d workers are on the list after all have left", n)
 	}
 }
 
 func TestSoftStop(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, hang("A-*"))
-	p := b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	h := newHarness(t, hang("A-*"))
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	p.cancel()
 	<-p.pipe.stopping.Done()
-	b.accept("B-1")
-	b.sim.Release()
-	b.must(p.wait())
-	b.expect("A-1", request.Created, 1, 0)
-	b.expect("B-1", request.Queued, 0, 0)
-	b.must(b.start(b.book(), b.faceki).stopAfter(func() { b.created("B-1") }))
-	b.calls("B-1", 1)
+	h.accept("B-1")
+	h.sim.Release()
+	h.Must(p.wait())
+	h.expect("A-1", request.Created, 1, 0)
+	h.expect("B-1", request.Queued, 0, 0)
+	h.Must(h.start(h.book(), h.faceki).stopAfter(func() { h.created("B-1") }))
+	h.calls("B-1", 1)
 }
 
 // stopAfter stops the worker when do has returned.
@@ -58,66 +58,66 @@ func (p *process) stopAfter(do func()) error {
 
 func TestStoppedWhileItWaitsForAToken(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{TokenFault: &simulator.Fault{Name: "hang"}})
-	p := b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.eventually("a token is asked for", func() bool { return b.sim.State().TokenRequests == 1 })
-	b.quickly(p)
-	b.expect("A-1", request.Queued, 0, 0)
-	b.calls("A-1", 0)
+	h := newHarness(t, simulator.Script{TokenFault: &simulator.Fault{Name: "hang"}})
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.Eventually("a token is asked for", func() bool { return h.sim.State().TokenRequests == 1 })
+	h.quickly(p)
+	h.expect("A-1", request.Queued, 0, 0)
+	h.calls("A-1", 0)
 }
 
 // quickly stops a worker that has nothing to see through.
-func (b *bench) quickly(p *process) {
-	b.t.Helper()
+func (h *harness) quickly(p *process) {
+	h.Helper()
 	begun := time.Now()
-	b.must(p.stop())
+	h.Must(p.stop())
 	took := time.Since(begun)
-	b.t.Logf("stopped within %s", took)
+	h.Logf("stopped within %s", took)
 	if took > 2*time.Second {
-		b.t.Errorf("stopping took %s", took)
+		h.Errorf("stopping took %s", took)
 	}
 }
 
 func TestAnIdleWorkerStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	p := b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.created("A-1")
-	b.quickly(p)
+	h := newHarness(t, simulator.Script{})
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.created("A-1")
+	h.quickly(p)
 }
 
 func TestStoppedBeforeItStarts(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	b.must(New(b.rdb, b.book(), b.faceki, b.cfg).Run(ctx))
+	h.Must(New(h.Redis, h.book(), h.faceki, h.cfg).Run(ctx))
 }
 
 func TestARetryComesByItself(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_503"}, Times: 1}}})
-	p := b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.created("A-1")
-	b.expect("A-1", request.Created, 2, 0)
-	b.must(p.stop())
+	h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_503"}, Times: 1}}})
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.created("A-1")
+	h.expect("A-1", request.Created, 2, 0)
+	h.Must(p.stop())
 }
 
 func TestBulkNeverHoldsAnInteractiveSlot(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, hang("row-*"))
-	b.cfg.Slots = 2
-	b.batch("row", 10)
-	p := b.start(b.book(), b.faceki)
-	b.eventually("bulk fills its slots", func() bool { return b.sim.State().InFlight == 2 })
-	b.accept("A-1")
-	b.created("A-1")
-	if n := b.sim.State().InFlight; n != 2 {
+	h := newHarness(t, hang("row-*"))
+	h.cfg.Slots = 2
+	h.batch("row", 10)
+	p := h.start(h.book(), h.faceki)
+	h.Eventually("bulk fills its slots", func() bool { return h.sim.State().InFlight == 2 })
+	h.accept("A-1")
+	h.created("A-1")
+	if n := h.sim.State().InFlight; n != 2 {
 		t.Errorf("%d bulk calls are under way", n)
 	}
-	b.sim.Release()
-	b.must(p.stop())
+	h.sim.Release()
+	h.Must(p.stop())
 }

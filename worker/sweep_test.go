@@ -22,105 +22,105 @@ import (
 
 // sweeps is a sweep that a test drives, of a process that soon holds others for
 // dead; what is queued is overdue at once.
-func (b *bench) sweeps() *sweep {
-	b.t.Helper()
-	k := b.judge()
-	b.must(k.Join(b.t.Context()))
-	s := newSweep(b.rdb, k, asynq.NewClientFromRedisClient(b.rdb), b.cfg.withDefaults(), func() bool { return true })
+func (h *harness) sweeps() *sweep {
+	h.Helper()
+	k := h.judge()
+	h.Must(k.Join(h.Context()))
+	s := newSweep(h.Redis, k, asynq.NewClientFromRedisClient(h.Redis), h.cfg.withDefaults(), func() bool { return true })
 	s.overdue, s.stalledFor, s.unclaimed = -time.Second, -time.Second, time.Hour
 	return s
 }
 
-func (b *bench) pass(s *sweep) map[string]int {
-	b.t.Helper()
-	mended, err := s.pass(b.t.Context())
-	b.must(err)
+func (h *harness) pass(s *sweep) map[string]int {
+	h.Helper()
+	mended, err := s.pass(h.Context())
+	h.Must(err)
 	return mended
 }
 
 // silence makes all processes that joined so far dead to those that judge.
-func (b *bench) silence() {
-	b.t.Helper()
-	for _, number := range b.workers() {
-		b.must(b.rdb.ZAdd(b.t.Context(), b.keys.Workers(), redis.Z{Score: 1e12, Member: number}).Err())
+func (h *harness) silence() {
+	h.Helper()
+	for _, number := range h.workers() {
+		h.Must(h.Redis.ZAdd(h.Context(), h.Keys.Workers(), redis.Z{Score: 1e12, Member: number}).Err())
 	}
 }
 
 // marked is a call that k makes, and whose answer is never heard of.
-func (b *bench) marked(k *book, ref request.Ref) {
-	b.t.Helper()
-	answer, err := k.Mark(b.t.Context(), attempt.Query{Ref: ref})
-	b.must(err)
+func (h *harness) marked(k *book, ref request.Ref) {
+	h.Helper()
+	answer, err := k.Mark(h.Context(), attempt.Query{Ref: ref})
+	h.Must(err)
 	if answer.Admission != attempt.Call {
-		b.t.Fatalf("%s may not be called: %s", ref, answer.Admission)
+		h.Fatalf("%s may not be called: %s", ref, answer.Admission)
 	}
 }
 
 // mends passes until something was mended.
-func (b *bench) mends(s *sweep) map[string]int {
-	b.t.Helper()
+func (h *harness) mends(s *sweep) map[string]int {
+	h.Helper()
 	var mended map[string]int
-	b.eventually("something is mended", func() bool { mended = b.pass(s); return len(mended) > 0 })
+	h.Eventually("something is mended", func() bool { mended = h.pass(s); return len(mended) > 0 })
 	return mended
 }
 
-func (b *bench) asynqKey(lane request.Lane, what string) string {
-	return "asynq:{" + b.keys.Queue(lane) + "}:" + what
+func (h *harness) asynqKey(lane request.Lane, what string) string {
+	return "asynq:{" + h.Keys.Queue(lane) + "}:" + what
 }
 
-func (b *bench) taskState(lane request.Lane, ref request.Ref) string {
-	return b.rdb.HGet(context.Background(), b.asynqKey(lane, "t:"+ref.String()), "state").Val()
+func (h *harness) taskState(lane request.Lane, ref request.Ref) string {
+	return h.Redis.HGet(context.Background(), h.asynqKey(lane, "t:"+ref.String()), "state").Val()
 }
 
 // dequeue takes the lane's next task, as asynq does before it begins a handler.
-func (b *bench) dequeue(lane request.Lane) {
-	b.t.Helper()
-	id, err := b.rdb.LMove(b.t.Context(), b.asynqKey(lane, "pending"), b.asynqKey(lane, "active"), "RIGHT", "LEFT").Result()
-	b.must(err)
-	b.must(b.rdb.HSet(b.t.Context(), b.asynqKey(lane, "t:"+id), "state", "active").Err())
-	b.must(b.rdb.ZAdd(b.t.Context(), b.asynqKey(lane, "lease"), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: id}).Err())
+func (h *harness) dequeue(lane request.Lane) {
+	h.Helper()
+	id, err := h.Redis.LMove(h.Context(), h.asynqKey(lane, "pending"), h.asynqKey(lane, "active"), "RIGHT", "LEFT").Result()
+	h.Must(err)
+	h.Must(h.Redis.HSet(h.Context(), h.asynqKey(lane, "t:"+id), "state", "active").Err())
+	h.Must(h.Redis.ZAdd(h.Context(), h.asynqKey(lane, "lease"), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: id}).Err())
 }
 
 func TestATurnThatIsDueHasATask(t *testing.T) {
 	t.Parallel()
-	now := func(b *bench, ref request.Ref, state string) {
-		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(request.Interactive, state), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: ref.String()}).Err())
-		b.must(b.rdb.LRem(t.Context(), b.asynqKey(request.Interactive, "pending"), 0, ref.String()).Err())
-		b.must(b.rdb.HSet(t.Context(), b.asynqKey(request.Interactive, "t:"+ref.String()), "state", state).Err())
+	now := func(h *harness, ref request.Ref, state string) {
+		h.Must(h.Redis.ZAdd(t.Context(), h.asynqKey(request.Interactive, state), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: ref.String()}).Err())
+		h.Must(h.Redis.LRem(t.Context(), h.asynqKey(request.Interactive, "pending"), 0, ref.String()).Err())
+		h.Must(h.Redis.HSet(t.Context(), h.asynqKey(request.Interactive, "t:"+ref.String()), "state", state).Err())
 	}
 	for state, tt := range map[string]struct {
-		was    func(*bench, request.Ref)
+		was    func(*harness, request.Ref)
 		mended map[string]int
 	}{
-		"missing": {func(b *bench, ref request.Ref) {
-			b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
+		"missing": {func(h *harness, ref request.Ref) {
+			h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
 		}, map[string]int{missing: 1}},
-		"pending":   {func(*bench, request.Ref) {}, map[string]int{}},
-		"retry":     {func(b *bench, ref request.Ref) { now(b, ref, "retry") }, map[string]int{late: 1}},
-		"scheduled": {func(b *bench, ref request.Ref) { now(b, ref, "scheduled") }, map[string]int{late: 1}},
-		"archived":  {func(b *bench, ref request.Ref) { now(b, ref, "archived") }, map[string]int{archived: 1}},
-		"completed": {func(b *bench, ref request.Ref) { now(b, ref, "completed") }, map[string]int{missing: 1}},
+		"pending":   {func(*harness, request.Ref) {}, map[string]int{}},
+		"retry":     {func(h *harness, ref request.Ref) { now(h, ref, "retry") }, map[string]int{late: 1}},
+		"scheduled": {func(h *harness, ref request.Ref) { now(h, ref, "scheduled") }, map[string]int{late: 1}},
+		"archived":  {func(h *harness, ref request.Ref) { now(h, ref, "archived") }, map[string]int{archived: 1}},
+		"completed": {func(h *harness, ref request.Ref) { now(h, ref, "completed") }, map[string]int{missing: 1}},
 	} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{})
-			ref := b.accept("A-1")
-			s := b.sweeps()
-			tt.was(b, ref)
-			if got := b.pass(s); !maps.Equal(got, tt.mended) {
+			h := newHarness(t, simulator.Script{})
+			ref := h.accept("A-1")
+			s := h.sweeps()
+			tt.was(h, ref)
+			if got := h.pass(s); !maps.Equal(got, tt.mended) {
 				t.Errorf("mended %v, want %v", got, tt.mended)
 			}
-			if now := b.taskState(request.Interactive, ref); now != "pending" || b.pending(request.Interactive) != 1 {
-				t.Errorf("its task is %s, %d are pending", now, b.pending(request.Interactive))
+			if now := h.taskState(request.Interactive, ref); now != "pending" || h.pending(request.Interactive) != 1 {
+				t.Errorf("its task is %s, %d are pending", now, h.pending(request.Interactive))
 			}
 			for kind, n := range tt.mended {
-				if got := b.rdb.HGet(t.Context(), b.keys.State(), "mended:"+kind).Val(); got != fmt.Sprint(n) {
+				if got := h.Redis.HGet(t.Context(), h.Keys.State(), "mended:"+kind).Val(); got != fmt.Sprint(n) {
 					t.Errorf("the account counts %q %s", got, kind)
 				}
 			}
-			b.start(b.book(), b.faceki)
-			b.created("A-1")
-			b.noTasks()
+			h.start(h.book(), h.faceki)
+			h.created("A-1")
+			h.noTasks()
 		})
 	}
 }
@@ -129,13 +129,13 @@ func TestATurnThatIsDueHasATask(t *testing.T) {
 // pass.
 func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	b.accept("A-1")
-	s := b.sweeps()
+	h := newHarness(t, simulator.Script{})
+	h.accept("A-1")
+	s := h.sweeps()
 	s.overdue = time.Minute
-	due := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val()
-	b.pass(s)
-	if now := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val(); now != due {
+	due := h.Redis.ZScore(t.Context(), h.Keys.Queued(request.Interactive), "A-1").Val()
+	h.pass(s)
+	if now := h.Redis.ZScore(t.Context(), h.Keys.Queued(request.Interactive), "A-1").Val(); now != due {
 		t.Error("it was looked at at once")
 	}
 }
@@ -143,52 +143,52 @@ func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
 func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		beats func(b *bench, k *book, ref request.Ref)
+		beats func(h *harness, k *book, ref request.Ref)
 		back  bool
 	}{
-		"its process lives":     {func(b *bench, k *book, ref request.Ref) { b.must(k.Beat(t.Context(), []string{ref.String()})) }, false},
-		"nobody has claimed it": {func(b *bench, k *book, _ request.Ref) { b.must(k.Beat(t.Context(), nil)) }, true},
-		"its process was silent": {func(b *bench, k *book, ref request.Ref) {
-			b.must(k.Beat(t.Context(), []string{ref.String()}))
-			b.silence()
+		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Beat(t.Context(), []string{ref.String()})) }, false},
+		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Beat(t.Context(), nil)) }, true},
+		"its process was silent": {func(h *harness, k *book, ref request.Ref) {
+			h.Must(k.Beat(t.Context(), []string{ref.String()}))
+			h.silence()
 		}, true},
-		"its process left a call": {func(b *bench, k *book, ref request.Ref) {
-			b.must(k.Beat(t.Context(), []string{ref.String()}))
-			b.marked(k, ref)
-			b.silence()
+		"its process left a call": {func(h *harness, k *book, ref request.Ref) {
+			h.Must(k.Beat(t.Context(), []string{ref.String()}))
+			h.marked(k, ref)
+			h.silence()
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{})
-			ref := b.accept("A-1")
-			b.dequeue(request.Interactive)
-			s, k := b.sweeps(), b.book()
-			b.must(k.Join(t.Context()))
+			h := newHarness(t, simulator.Script{})
+			ref := h.accept("A-1")
+			h.dequeue(request.Interactive)
+			s, k := h.sweeps(), h.book()
+			h.Must(k.Join(t.Context()))
 			s.overdue = time.Hour
-			tt.beats(b, k, ref)
+			tt.beats(h, k, ref)
 			if name == "nobody has claimed it" {
-				if got := b.pass(s); len(got) != 0 {
+				if got := h.pass(s); len(got) != 0 {
 					t.Errorf("mended %v at the first look", got)
 				}
 				s.unclaimed = time.Nanosecond
 			}
 			if !tt.back {
-				k := b.book()
-				b.must(k.Join(t.Context()))
+				k := h.book()
+				h.Must(k.Join(t.Context()))
 				s.left = k
-				if got := b.pass(s); len(got) != 0 || b.taskState(request.Interactive, ref) != "active" {
+				if got := h.pass(s); len(got) != 0 || h.taskState(request.Interactive, ref) != "active" {
 					t.Errorf("mended %v", got)
 				}
 				return
 			}
-			if got := b.mends(s); !maps.Equal(got, map[string]int{orphaned: 1}) || b.taskState(request.Interactive, ref) != "pending" {
-				t.Errorf("mended %v, its task is %s", got, b.taskState(request.Interactive, ref))
+			if got := h.mends(s); !maps.Equal(got, map[string]int{orphaned: 1}) || h.taskState(request.Interactive, ref) != "pending" {
+				t.Errorf("mended %v, its task is %s", got, h.taskState(request.Interactive, ref))
 			}
-			p := b.joined(b.judge(), b.faceki)
-			b.eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
-			b.created("A-1")
-			b.calls("A-1", 1)
+			p := h.joined(h.judge(), h.faceki)
+			h.Eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+			h.created("A-1")
+			h.calls("A-1", 1)
 		})
 	}
 }
@@ -196,82 +196,82 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 // Whatever a task stood for that is over meanwhile, nothing of it stays.
 func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	p := b.joined(b.book(), b.faceki)
+	h := newHarness(t, simulator.Script{})
+	p := h.joined(h.book(), h.faceki)
 	for i := range 4 {
-		ref := b.accept(fmt.Sprint("A-", i))
-		b.dequeue(request.Interactive)
-		b.must(p.take(t.Context(), ref))
+		ref := h.accept(fmt.Sprint("A-", i))
+		h.dequeue(request.Interactive)
+		h.Must(p.take(t.Context(), ref))
 	}
 	for i := range 3 { // as asynq does with a lease that ran out
-		id := b.record(fmt.Sprint("A-", i)).Ref().String()
-		b.must(b.rdb.LRem(t.Context(), b.asynqKey(request.Interactive, "active"), 0, id).Err())
-		b.must(b.rdb.ZRem(t.Context(), b.asynqKey(request.Interactive, "lease"), id).Err())
-		b.must(b.rdb.ZAdd(t.Context(), b.asynqKey(request.Interactive, "archived"), redis.Z{Score: 1, Member: id}).Err())
-		b.must(b.rdb.HSet(t.Context(), b.asynqKey(request.Interactive, "t:"+id), "state", "archived").Err())
+		id := h.record(fmt.Sprint("A-", i)).Ref().String()
+		h.Must(h.Redis.LRem(t.Context(), h.asynqKey(request.Interactive, "active"), 0, id).Err())
+		h.Must(h.Redis.ZRem(t.Context(), h.asynqKey(request.Interactive, "lease"), id).Err())
+		h.Must(h.Redis.ZAdd(t.Context(), h.asynqKey(request.Interactive, "archived"), redis.Z{Score: 1, Member: id}).Err())
+		h.Must(h.Redis.HSet(t.Context(), h.asynqKey(request.Interactive, "t:"+id), "state", "archived").Err())
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Score: 1, Member: "7 A-0"}, redis.Z{Score: 1, Member: "7 nobody"}).Err())
-	w := New(b.rdb, b.book(), b.faceki, b.cfg)
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Score: 1, Member: "7 A-0"}, redis.Z{Score: 1, Member: "7 nobody"}).Err())
+	w := New(h.Redis, h.book(), h.faceki, h.cfg)
 	w.sweep.pause, w.sweep.unclaimed = 20*time.Millisecond, 100*time.Millisecond
-	b.run(w)
-	b.noTasks()
-	b.eventually("no call is out", func() bool { return b.rdb.Exists(t.Context(), b.keys.Calls()).Val() == 0 })
+	h.run(w)
+	h.noTasks()
+	h.Eventually("no call is out", func() bool { return h.Redis.Exists(t.Context(), h.Keys.Calls()).Val() == 0 })
 }
 
 // A call whose process died has no task where asynq was faster, or lost it.
 func TestACallThatDiedHasATask(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	b.must(b.queue.DeleteTask(b.keys.Queue(request.Interactive), ref.String()))
-	s, k := b.sweeps(), b.book()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
+	s, k := h.sweeps(), h.book()
 	s.overdue = time.Hour
-	b.must(k.Join(t.Context()))
-	b.marked(k, ref)
+	h.Must(k.Join(t.Context()))
+	h.marked(k, ref)
 	judge := s.left
 	s.left = k // to which it lives
-	if got := b.pass(s); len(got) != 0 {
+	if got := h.pass(s); len(got) != 0 {
 		t.Errorf("mended %v while its process lives", got)
 	}
 	s.left = judge
-	b.silence()
-	b.eventually("it has a task", func() bool { b.pass(s); return b.taskState(request.Interactive, ref) == "pending" })
-	b.start(b.judge(), b.faceki)
-	b.created("A-1")
-	b.expect("A-1", request.Created, 2, 1)
+	h.silence()
+	h.Eventually("it has a task", func() bool { h.pass(s); return h.taskState(request.Interactive, ref) == "pending" })
+	h.start(h.judge(), h.faceki)
+	h.created("A-1")
+	h.expect("A-1", request.Created, 2, 1)
 }
 
 // While the gate is closed, and of rows that are not fed as well.
 func TestNotAfterEndsWhatWaits(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "held", Fault: simulator.Fault{Name: "no_url"}}}})
+	h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "held", Fault: simulator.Fault{Name: "no_url"}}}})
 	soon := time.Now().Add(2 * time.Second)
 	for id, lane := range map[string]tasks.Lane{"queued": tasks.Interactive, "held": tasks.Interactive, "waiting": tasks.Bulk} {
-		_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id, Lane: lane, NotAfter: soon})
-		b.must(err)
+		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: id, Lane: lane, NotAfter: soon})
+		h.Must(err)
 	}
-	b.accept("unhurried")
-	b.must(b.joined(b.book(), b.faceki).take(t.Context(), b.record("held").Ref()))
-	b.expect("held", request.Held, 1, 1)
-	b.must(b.account().Pause(t.Context()))
-	s := b.sweeps()
+	h.accept("unhurried")
+	h.Must(h.joined(h.book(), h.faceki).take(t.Context(), h.record("held").Ref()))
+	h.expect("held", request.Held, 1, 1)
+	h.Must(h.account().Pause(t.Context()))
+	s := h.sweeps()
 	s.overdue = time.Hour
 	ended := 0
-	b.eventually("all three have ended", func() bool { ended += b.pass(s)[expired]; return ended == 3 })
+	h.Eventually("all three have ended", func() bool { ended += h.pass(s)[expired]; return ended == 3 })
 	for _, id := range []string{"queued", "held", "waiting"} {
-		if r := b.record(id); r.State != request.Failed || r.Outcome.Reason != string(fault.NotAfter) || time.Now().Before(soon) {
+		if r := h.record(id); r.State != request.Failed || r.Outcome.Reason != string(fault.NotAfter) || time.Now().Before(soon) {
 			t.Errorf("%s is %s: %s", id, r.State, r.Outcome.Reason)
 		}
 	}
-	b.expect("unhurried", request.Queued, 0, 0)
-	if left := b.rdb.ZCard(t.Context(), b.keys.Deadlines()).Val(); left != 0 {
+	h.expect("unhurried", request.Queued, 0, 0)
+	if left := h.Redis.ZCard(t.Context(), h.Keys.Deadlines()).Val(); left != 0 {
 		t.Errorf("%d deadlines are left", left)
 	}
-	b.must(b.account().Resume(t.Context()))
-	b.start(b.book(), b.faceki)
-	b.created("unhurried")
-	b.noTasks()
-	b.calls("waiting", 0)
+	h.Must(h.account().Resume(t.Context()))
+	h.start(h.book(), h.faceki)
+	h.created("unhurried")
+	h.noTasks()
+	h.calls("waiting", 0)
 }
 
 // A pause is by Redis' clock: a worker whose own is ahead brings tasks early.
@@ -286,35 +286,35 @@ func TestAPauseIsKeptWhateverClocksSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_503"}, Times: 1}}})
-			p := b.joined(b.book(), b.faceki)
-			ref := b.accept("A-1")
+			h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_503"}, Times: 1}}})
+			p := h.joined(h.book(), h.faceki)
+			ref := h.accept("A-1")
 			if _, again := isLater(p.take(t.Context(), ref)); !again {
 				t.Fatal("it does not come again")
 			}
 			due := float64(time.Now().Add(tt.due).UnixMilli())
-			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Interactive), redis.Z{Score: due, Member: "A-1"}).Err())
+			h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Interactive), redis.Z{Score: due, Member: "A-1"}).Err())
 			err := p.take(t.Context(), ref)
 			if delay, again := isLater(err); again != tt.again || delay > tt.due || again && delay < tt.due-2*time.Second {
 				t.Errorf("it ends with %v, to come after %s", err, delay)
 			}
-			b.expect("A-1", request.Queued, 1, 0)
-			if again := b.rdb.ZScore(t.Context(), b.keys.Queued(request.Interactive), "A-1").Val(); again != due {
+			h.expect("A-1", request.Queued, 1, 0)
+			if again := h.Redis.ZScore(t.Context(), h.Keys.Queued(request.Interactive), "A-1").Val(); again != due {
 				t.Error("its pause was changed")
 			}
-			b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Interactive), redis.Z{Score: 1, Member: "A-1"}).Err())
-			b.must(p.take(t.Context(), ref))
-			b.created("A-1")
+			h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Interactive), redis.Z{Score: 1, Member: "A-1"}).Err())
+			h.Must(p.take(t.Context(), ref))
+			h.created("A-1")
 		})
 	}
 }
 
 func TestAClockThatIsOffIsNamed(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
+	h := newHarness(t, simulator.Script{})
 	for ahead, want := range map[time.Duration]string{4 * time.Second: "", 10 * time.Minute: "ahead_by 10m0", -10 * time.Minute: "ahead_by -10m0"} {
 		core, lines := observer.New(zap.WarnLevel)
-		compareClocks(t.Context(), b.rdb, b.keys.Account, func() time.Time { return time.Now().Add(ahead) }, zap.New(core))
+		compareClocks(t.Context(), h.Redis, h.Keys.Account, func() time.Time { return time.Now().Add(ahead) }, zap.New(core))
 		var got strings.Builder
 		for _, line := range lines.All() {
 			fmt.Fprint(&got, "ahead_by ", line.ContextMap()["ahead_by"].(time.Duration).Round(time.Second))

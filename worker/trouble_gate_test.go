@@ -15,26 +15,26 @@ import (
 // closed for as long as FaceKi asked.
 func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	k := b.book()
-	b.must(k.Join(t.Context()))
+	h := newHarness(t, simulator.Script{})
+	k := h.book()
+	h.Must(k.Join(t.Context()))
 	for i := range 5 {
 		closed, err := k.Trouble(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
-		if b.must(err); closed != (i == 4) {
+		if h.Must(err); closed != (i == 4) {
 			t.Errorf("after %d troubles the gate is closed: %v", i+1, closed)
 		}
 	}
-	b.closes("outage")
-	b.must(b.account().Resume(t.Context()))
-	ref := b.accept("A-1")
+	h.closes("outage")
+	h.Must(h.account().Resume(t.Context()))
+	ref := h.accept("A-1")
 	answer, err := k.Mark(t.Context(), attempt.Query{Ref: ref})
-	b.must(err)
+	h.Must(err)
 	if answer.Admission != attempt.Connect {
 		t.Fatalf("%+v", answer)
 	}
 	_, err = k.Trouble(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
-	b.must(err)
-	if wait := time.Until(b.status().Gate.NextProbe); wait < 50*time.Second {
+	h.Must(err)
+	if wait := time.Until(h.status().Gate.NextProbe); wait < 50*time.Second {
 		t.Errorf("the next probe is in %s, FaceKi asked for a minute", wait)
 	}
 }

@@ -30,77 +30,77 @@ func times(n int) func() error {
 
 func TestTheReplyToAMarkIsLost(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	k := b.book()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	k := h.book()
 	k.afterMark = times(1)
-	b.must(b.joined(k, b.faceki).take(t.Context(), ref))
-	b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
+	h.Must(h.joined(k, h.faceki).take(t.Context(), ref))
+	h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
 }
 
 // The queue has taken the task back meanwhile, and hands it out again.
 func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	k := b.book()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	k := h.book()
 	ctx, cancel := context.WithCancel(t.Context())
 	k.afterMark = func() error { cancel(); return errAway }
-	p := b.joined(k, b.faceki)
+	p := h.joined(k, h.faceki)
 	if _, again := isLater(p.take(ctx, ref)); !again {
 		t.Fatal("it does not come again")
 	}
-	b.expect("A-1", request.Calling, 1, 0)
+	h.expect("A-1", request.Calling, 1, 0)
 	k.afterMark = nil
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
 }
 
 func TestTheReplyToARecordIsLost(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	k := b.book()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	k := h.book()
 	k.afterRecord = times(1)
-	b.must(b.joined(k, b.faceki).take(t.Context(), ref))
-	b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
-	if n := b.rdb.XLen(t.Context(), b.keys.Results()).Val(); n != 1 {
+	h.Must(h.joined(k, h.faceki).take(t.Context(), ref))
+	h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
+	if n := h.Redis.XLen(t.Context(), h.Keys.Results()).Val(); n != 1 {
 		t.Errorf("%d events were published, want 1", n)
 	}
 }
 
 func TestAPanicInACall(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
 	panics := true
-	p := b.joined(b.book(), stub{create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+	p := h.joined(h.book(), stub{create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if panics {
 			panic("https://simulator.invalid/secret")
 		}
-		return b.faceki.CreateLink(ctx, a)
+		return h.faceki.CreateLink(ctx, a)
 	}})
 	if _, again := isLater(p.take(t.Context(), ref)); !again {
 		t.Fatal("it does not come again")
 	}
-	b.expect("A-1", request.Queued, 1, 1)
+	h.expect("A-1", request.Queued, 1, 1)
 	panics = false
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 2, 1)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 2, 1)
 }
 
 // What a call brought is lost within this process, which must count it whatever
 // happens before the next mark.
 func TestALostAnswerIsNotForgotten(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, hang("*"))
-	ref := b.accept("A-1")
-	k := b.book()
+	h := newHarness(t, hang("*"))
+	ref := h.accept("A-1")
+	k := h.book()
 	noToken := false
-	p := b.joined(k, stub{
+	p := h.joined(k, stub{
 		ready: func(context.Context) *fault.Fault {
 			if noToken {
 				return &fault.Fault{Kind: fault.TokenUnavailable}
@@ -121,7 +121,7 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	p.ledger = panicking{real}
 	mustComeAgain(t.Context())
 	p.ledger = real
-	b.expect("A-1", request.Calling, 1, 0)
+	h.expect("A-1", request.Calling, 1, 0)
 
 	noToken = true
 	mustComeAgain(t.Context())
@@ -131,18 +131,18 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	cancel()
 	mustComeAgain(ctx)
 	p.ledger = real
-	b.expect("A-1", request.Calling, 1, 0)
+	h.expect("A-1", request.Calling, 1, 0)
 
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 2, 1)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 2, 1)
 }
 
 // Once a mark has counted it, it is counted; another mark is another matter.
 func TestALostAnswerIsCountedOnce(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, simulator.Script{})
-	ref := b.accept("A-1")
-	k := b.book()
+	h := newHarness(t, simulator.Script{})
+	ref := h.accept("A-1")
+	k := h.book()
 	marks := 0
 	k.afterMark = func() error {
 		if marks++; marks == 3 {
@@ -150,7 +150,7 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 		}
 		return nil
 	}
-	p := b.joined(k, stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+	p := h.joined(k, stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
 		if a.Attempts == 2 {
 			return request.Link{}, &fault.Fault{Kind: fault.Unauthorized, Renewed: true}
 		}
@@ -161,8 +161,8 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 		t.Fatal("it does not come again")
 	}
 	p.ledger = k
-	b.must(p.take(t.Context(), ref))
-	b.expect("A-1", request.Created, 3, 1)
+	h.Must(p.take(t.Context(), ref))
+	h.expect("A-1", request.Created, 3, 1)
 }
 
 type panicking struct{ Ledger }
@@ -194,8 +194,8 @@ type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
-func (b *bench) waitFor(lines <-chan string, message string) {
-	b.t.Helper()
+func (h *harness) waitFor(lines <-chan string, message string) {
+	h.Helper()
 	deadline := time.After(2 * time.Minute)
 	for {
 		select {
@@ -204,7 +204,7 @@ func (b *bench) waitFor(lines <-chan string, message string) {
 				return
 			}
 		case <-deadline:
-			b.t.Fatalf("never logged: %s", message)
+			h.Fatalf("never logged: %s", message)
 		}
 	}
 }
@@ -212,53 +212,53 @@ func (b *bench) waitFor(lines <-chan string, message string) {
 func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	b := benchOn(t, srv, hang("*"))
+	h := newHarnessOn(t, srv, hang("*"))
 	var lines chan string
-	b.cfg.Limited, lines = logged()
-	p := b.start(b.book(), b.faceki)
-	b.accept("A-1")
-	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	h.cfg.Limited, lines = logged()
+	p := h.start(h.book(), h.faceki)
+	h.accept("A-1")
+	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	srv.Kill()
-	b.sim.Release()
-	b.waitFor(lines, "an answer could not be recorded; trying again")
+	h.sim.Release()
+	h.waitFor(lines, "an answer could not be recorded; trying again")
 	srv.Restart(t)
-	b.created("A-1")
-	b.expect("A-1", request.Created, 1, 0)
-	b.calls("A-1", 1)
-	b.must(p.stop())
+	h.created("A-1")
+	h.expect("A-1", request.Created, 1, 0)
+	h.calls("A-1", 1)
+	h.Must(p.stop())
 }
 
 func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	b := benchOn(t, srv, hang("*"))
-	b.cfg.CallTimeout = time.Millisecond // the worker's patience; the call has more
+	h := newHarnessOn(t, srv, hang("*"))
+	h.cfg.CallTimeout = time.Millisecond // the worker's patience; the call has more
 	var lines chan string
-	b.cfg.Limited, lines = logged()
-	p := b.start(b.book(), b.faceki)
-	ref := b.accept("A-1")
-	b.eventually("a call is under way", func() bool { return b.sim.State().InFlight == 1 })
+	h.cfg.Limited, lines = logged()
+	p := h.start(h.book(), h.faceki)
+	ref := h.accept("A-1")
+	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	srv.Kill()
-	b.must(b.sim.SetScript(simulator.Script{}))
-	b.sim.Release()
-	b.waitFor(lines, "an answer could not be recorded; trying again")
+	h.Must(h.sim.SetScript(simulator.Script{}))
+	h.sim.Release()
+	h.waitFor(lines, "an answer could not be recorded; trying again")
 	begun := time.Now()
-	b.must(p.stop())
+	h.Must(p.stop())
 	t.Logf("stopped within %s", time.Since(begun))
 	srv.Restart(t)
-	b.expect("A-1", request.Calling, 1, 0)
-	heir := b.joined(b.judge(), b.faceki)
-	b.eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })
-	b.expect("A-1", request.Created, 2, 1)
+	h.expect("A-1", request.Calling, 1, 0)
+	heir := h.joined(h.judge(), h.faceki)
+	h.Eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })
+	h.expect("A-1", request.Created, 2, 1)
 }
 
 func TestRedisIsAwayAtStart(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
-	b := benchOn(t, srv, simulator.Script{})
+	h := newHarnessOn(t, srv, simulator.Script{})
 	srv.Stop()
 	begun := time.Now()
-	err := b.start(b.book(), b.faceki).wait()
+	err := h.start(h.book(), h.faceki).wait()
 	if err == nil || time.Since(begun) > 5*time.Second {
 		t.Errorf("after %s the worker ends with %v", time.Since(begun), err)
 	}

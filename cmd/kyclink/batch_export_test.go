@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -84,8 +85,8 @@ func TestBatchExport(t *testing.T) {
 		t.Errorf("before it was begun: %v", got)
 	}
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "some links are made", func() bool { return export()["created"] > 0 })
-	eventually(t, "all links are made", func() bool { return export()["created"] == 1234 })
+	fixture.Eventually(t, "some links are made", func() bool { return export()["created"] > 0 })
+	fixture.Eventually(t, "all links are made", func() bool { return export()["created"] == 1234 })
 
 	dir := t.TempDir()
 	out := filepath.Join(dir, "spring.ndjson")

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -48,7 +49,7 @@ func TestAMillionRowsAreCancelled(t *testing.T) {
 	timed("check", func() { expect(0, "every count is exact", "", "batch", "check", "spring") })
 	timed("cancelling the first half", func() {
 		p := start(t, settings, "batch", "cancel", "spring", "--yes")
-		eventually(t, "half have ended", func() bool {
+		fixture.Eventually(t, "half have ended", func() bool {
 			n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
 			return n >= many/2
 		})

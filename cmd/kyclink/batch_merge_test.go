@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -33,7 +34,7 @@ func TestBatchExportWithTheImportedFile(t *testing.T) {
 	file := write(t, filepath.Join(dir, "people.csv"), b.String())
 	expect(2, "", "3 accepted", "import", file, "--batch", "spring", "--ignore-unknown", "--rejects", filepath.Join(dir, "rejects.csv"))
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all have ended", func() bool { return strings.Contains(expect(0, "", "", "batch", "list"), "done") })
+	fixture.Eventually(t, "all have ended", func() bool { return strings.Contains(expect(0, "", "", "batch", "list"), "done") })
 
 	out := filepath.Join(dir, "out.csv")
 	expect(0, "", "4 created", "batch", "export", "spring", "--with", file, "-o", out)

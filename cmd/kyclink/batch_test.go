@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -114,18 +115,18 @@ func TestWorkersSeeACancelThrough(t *testing.T) {
 		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
 		return n
 	}
-	eventually(t, "some have ended", func() bool { return cancelled() > 0 })
+	fixture.Eventually(t, "some have ended", func() bool { return cancelled() > 0 })
 	p.signal(syscall.SIGKILL)
 	<-p.over
 	if n := cancelled(); n == 20_000 {
 		t.Fatal("it was killed too late for this test")
 	}
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all have ended", func() bool { return cancelled() == 20_000 })
+	fixture.Eventually(t, "all have ended", func() bool { return cancelled() == 20_000 })
 	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != 20_000 {
 		t.Errorf("%d events", n)
 	}
-	eventually(t, "the cancel is over", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
+	fixture.Eventually(t, "the cancel is over", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
 	expecter(t, settings)(0, "20000 cancelled; every count is exact", "", "batch", "check", "spring")
 }
 
@@ -148,7 +149,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 		importBatch(t, rdb, name, sizes[name])
 	}
 	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
-	eventually(t, "they are in the middle", func() bool { return sim.State().LinkCalls > 200 })
+	fixture.Eventually(t, "they are in the middle", func() bool { return sim.State().LinkCalls > 200 })
 
 	var steering sync.WaitGroup
 	act := func(args ...string) {
@@ -203,7 +204,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 		}
 	}
 	open := []request.State{request.Waiting, request.Queued, request.Calling}
-	eventually(t, "nothing is open", over(open...))
+	fixture.Eventually(t, "nothing is open", over(open...))
 	for name := range sizes {
 		if !cancelled[name] {
 			act("retry", name)
@@ -213,7 +214,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "all have a link", over(append(open, request.Held, request.Failed)...))
+	fixture.Eventually(t, "all have a link", over(append(open, request.Held, request.Failed)...))
 	for name, size := range sizes {
 		b := statusOf(t, settings, name)
 		if b.Rows != size {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -109,7 +110,7 @@ func TestBlockingReadsUseTheirOwnConnections(t *testing.T) {
 	defer running.Wait()
 	defer stop()
 	const want = "xread results, xreadgroup requests, xreadgroup results"
-	eventually(t, "all of them wait", func() bool { return own.all() == want || shared.all() != "" })
+	fixture.Eventually(t, "all of them wait", func() bool { return own.all() == want || shared.all() != "" })
 	if shared.all() != "" || own.all() != want {
 		t.Errorf("on shared connections wait %q, on their own %q, want %q", shared.all(), own.all(), want)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -25,7 +26,7 @@ func TestAFileInItsLinksOut(t *testing.T) {
 	file := peopleFile(t, bulkRows)
 
 	first := start(t, settings, "import", file, "--batch", "spring")
-	eventually(t, "half of it is accepted", func() bool {
+	fixture.Eventually(t, "half of it is accepted", func() bool {
 		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first
 		return n >= bulkRows/2
 	})
@@ -39,7 +40,7 @@ func TestAFileInItsLinksOut(t *testing.T) {
 	killed := start(t, settings, "worker", "--simulate")
 	start(t, settings, "worker", "--simulate")
 	for created := 0; created < bulkRows; {
-		eventually(t, fmt.Sprintf("more than %d of %d links are made", created, bulkRows), func() bool {
+		fixture.Eventually(t, fmt.Sprintf("more than %d of %d links are made", created, bulkRows), func() bool {
 			b := statusOf(t, settings, "spring")
 			more := b.Counts[request.Created] > created
 			created = b.Counts[request.Created]

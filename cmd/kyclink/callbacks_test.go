@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/callback"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
@@ -152,7 +153,7 @@ func TestSecretRotation(t *testing.T) {
 		w = start(t, hooked(setting, server, step.worker), "worker", "--simulate")
 		enqueueHooked(t, rdb, receiver.url(), sent, 20)
 		sent += 20
-		eventually(t, fmt.Sprintf("%d events came", sent), func() bool { return receiver.events() == sent })
+		fixture.Eventually(t, fmt.Sprintf("%d events came", sent), func() bool { return receiver.events() == sent })
 	}
 	if receiver.forged > 0 || len(receiver.again) > 0 {
 		t.Errorf("%d callbacks were not verified, %d came again", receiver.forged, len(receiver.again))
@@ -177,7 +178,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 		}
 		return strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
 	}
-	eventually(t, "3 are given up", func() bool {
+	fixture.Eventually(t, "3 are given up", func() bool {
 		return len(list("--reason", "forbidden", "--host", "10.0.0.1", "--batch", "spring-0")) == 3
 	})
 	var one deliveryStory
@@ -208,7 +209,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 		}
 	}
 	run("1 enqueued", "callbacks", "retry", one.EventID, "P-00001", "--json")
-	eventually(t, "it was tried again", func() bool {
+	fixture.Eventually(t, "it was tried again", func() bool {
 		_, stdout, _ := kyclink(t, settings, "callbacks", "show", "P-00001")
 		return strings.Contains(stdout, "given_up") && strings.Contains(stdout, "2 attempts")
 	})
@@ -223,9 +224,9 @@ func TestCallbacksGivenUp(t *testing.T) {
 	run("say which callbacks", "callbacks", "retry")
 
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
-	eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
+	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
 	var three deliveryStory
-	eventually(t, "it is listed as tried again", func() bool {
+	fixture.Eventually(t, "it is listed as tried again", func() bool {
 		got := list("--host", "127.0.0.1", "--reason", "receiver_error")
 		return json.Unmarshal([]byte(got[0]), &three) == nil
 	})
@@ -237,11 +238,11 @@ func TestCallbacksGivenUp(t *testing.T) {
 	run("P-77777: no callback of it was given up, nor is any tried again; its deliveries", "callbacks", "list", "P-77777")
 	run("kyclink: 2 would be hidden", "callbacks", "drop", "--all", "--dry-run")
 	ids := []string{"P-00000", "P-00001", "P-00010"}
-	eventually(t, "they are forgotten", func() bool {
+	fixture.Eventually(t, "they are forgotten", func() bool {
 		code, _, _ := kyclink(t, settings, append([]string{"forget", "--yes"}, ids...)...)
 		return code == 0
 	})
-	eventually(t, "nothing names them", func() bool { return len(traces(t, rdb, ids...)) == 0 })
+	fixture.Eventually(t, "nothing names them", func() bool { return len(traces(t, rdb, ids...)) == 0 })
 	if left := list(); len(left) != 1 || !strings.Contains(left[0], "P-00002") {
 		t.Errorf("after forgetting are listed: %v", left)
 	}

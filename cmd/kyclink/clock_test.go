@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -117,8 +118,8 @@ func TestAClockThatIsOff(t *testing.T) {
 			for _, seconds := range clocks {
 				fleet = append(fleet, startSkewed(t, seconds, settings, "worker", "--simulate"))
 			}
-			eventually(t, "the first half is created", func() bool { return sim.State().Links > n/3 })
-			eventually(t, "all are created", func() bool { return allCreated(links(t, client, n)) })
+			fixture.Eventually(t, "the first half is created", func() bool { return sim.State().Links > n/3 })
+			fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, n)) })
 			took := time.Since(begun)
 			for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second} {
 				if over := excess(sim.Calls(0, 10_000).Calls, perSecond, burst, window); over > 0 {

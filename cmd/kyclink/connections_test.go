@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -33,7 +34,7 @@ func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
 	const files, connections = 256, 400
 	p := startLimited(t, files, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
 	var addr, watched string
-	eventually(t, "it listens", func() bool {
+	fixture.Eventually(t, "it listens", func() bool {
 		log := p.stderr.String()
 		api := regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(log)
 		ops := regexp.MustCompile(`"ops_address":"([^"]+)"`).FindStringSubmatch(log)
@@ -53,7 +54,7 @@ func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
 		// It is answered, and kept.
 		_, _ = io.WriteString(conn, "GET /v1/openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
-	eventually(t, "the last ones wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
+	fixture.Eventually(t, "the last ones wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + watched + "/readyz")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -31,12 +32,12 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 			rdb := server.Client(t)
 			client := enqueue(t, rdb, 40)
 			killed := start(t, settings, "worker", "--simulate")
-			eventually(t, "all have a handler", func() bool {
+			fixture.Eventually(t, "all have a handler", func() bool {
 				return sim.State().InFlight >= c.calling && rdb.LLen(t.Context(), "asynq:{kyclink:default:bulk}:active").Val() == 40
 			})
 			if c.lives {
 				start(t, settings, "worker", "--simulate")
-				eventually(t, "another lives as well", func() bool { return rdb.ZCard(t.Context(), "{kyclink:default}:workers").Val() == 2 })
+				fixture.Eventually(t, "another lives as well", func() bool { return rdb.ZCard(t.Context(), "{kyclink:default}:workers").Val() == 2 })
 			}
 			killed.kill()
 			begun := time.Now()
@@ -53,7 +54,7 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 				start(t, append(settings, "FACEKI_RATE=2000/s", "FACEKI_BURST=200"), "worker", "--simulate")
 			}
 			all := func() []tasks.Link { return links(t, client, 40) }
-			eventually(t, "all have their links", func() bool { return allCreated(all()) })
+			fixture.Eventually(t, "all have their links", func() bool { return allCreated(all()) })
 			took := time.Since(begun)
 			t.Logf("all have their links after %s", took.Round(100*time.Millisecond))
 			if took > 35*time.Second {
@@ -66,7 +67,7 @@ func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
 			if links := sim.State().Links; doubts > c.doubts || doubts < c.calling/2 || links > 40+doubts {
 				t.Errorf("%d doubts, %d links of 40 requests", doubts, links)
 			}
-			eventually(t, "no task is left", func() bool { return len(rdb.Keys(t.Context(), "asynq:{*}:t:*").Val()) == 0 })
+			fixture.Eventually(t, "no task is left", func() bool { return len(rdb.Keys(t.Context(), "asynq:{*}:t:*").Val()) == 0 })
 			if n := rdb.ZCard(t.Context(), "{kyclink:default}:calls").Val(); n != 0 {
 				t.Errorf("%d calls are out", n)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -141,7 +142,7 @@ func TestFailedByFilters(t *testing.T) {
 func interruptedRetry(t *testing.T, settings []string, book *ledger.Ledger, n int, pace string) {
 	t.Helper()
 	p := start(t, settings, "failed", "retry", "--all", "--rate", pace)
-	eventually(t, "some are retried", func() bool { return failedCount(t, book) < n-n/20 })
+	fixture.Eventually(t, "some are retried", func() bool { return failedCount(t, book) < n-n/20 })
 	p.signal(syscall.SIGINT)
 	if code := p.exit(); code != 130 {
 		t.Errorf("exit code %d", code)
@@ -207,10 +208,10 @@ func TestFailedRetryIsARunOfItsOwn(t *testing.T) {
 			return !slices.ContainsFunc(links(t, client, rows), func(l tasks.Link) bool { return l.Status != tasks.Failed || l.Run != run })
 		}
 	}
-	eventually(t, "all have failed", allFailed(1))
+	fixture.Eventually(t, "all have failed", allFailed(1))
 	expect := expecter(t, settings)
 	expect(0, "", "kyclink: 9 retried", "failed", "retry", "--all", "--rate", "50/s")
-	eventually(t, "all have failed again", allFailed(2))
+	fixture.Eventually(t, "all have failed again", allFailed(2))
 	ids := map[string]bool{}
 	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
 	for _, entry := range entries {
@@ -225,7 +226,7 @@ func TestFailedRetryIsARunOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(0, "", "kyclink: 9 retried", "failed", "retry", "--reason", "invalid_request")
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, rows)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, rows)) })
 	if got := links(t, client, rows)[0]; got.Run != 3 || got.Attempts != 3 {
 		t.Errorf("%+v", got)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/stall"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -222,7 +223,7 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 		producing.Go(func() { c.signups(name, over) })
 	}
 	producing.Go(func() { c.batch(n) })
-	eventually(t, "a third is made", func() bool { return sim.State().Links > before+n/3 })
+	fixture.Eventually(t, "a third is made", func() bool { return sim.State().Links > before+n/3 })
 
 	begun := time.Now()
 	failing, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -231,10 +232,10 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 		t.Fatal(err)
 	}
 	before = sim.State().Links
-	eventually(t, "the workers go on", func() bool { return sim.State().Links > before+20 })
+	fixture.Eventually(t, "the workers go on", func() bool { return sim.State().Links > before+20 })
 	down := time.Since(begun)
 	asked := c.size()
-	eventually(t, "the producers go on", func() bool { return c.size() > asked+10 })
+	fixture.Eventually(t, "the producers go on", func() bool { return c.size() > asked+10 })
 	close(over)
 	producing.Wait()
 	r := c.tally(rdb, sim)

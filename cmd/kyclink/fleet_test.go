@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -71,7 +72,7 @@ func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 	for range 2 {
 		workers = append(workers, start(t, settings, "worker", "--simulate"))
 	}
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 1000)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 1000)) })
 	if got := sim.State(); got.Links != 1000 || got.SeveralLinks != 0 || got.LinkCalls != 1000 {
 		t.Errorf("%+v for 1000 requests", got)
 	}
@@ -109,7 +110,7 @@ func TestAWorkerKilledWhileItWaits(t *testing.T) {
 			settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 			client := enqueue(t, server.Client(t), 20)
 			w := start(t, settings, "worker", "--simulate")
-			eventually(t, "the worker waits", func() bool {
+			fixture.Eventually(t, "the worker waits", func() bool {
 				if c.waits != nil {
 					return c.waits(client)
 				}
@@ -232,7 +233,7 @@ func TestSettings(t *testing.T) {
 	refused("Redis evicts", []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented", "KYCLINK_REDIS_URL=" + evicting.URL}, 78, "allkeys-lru", "noeviction", "KYCLINK_REDIS_ALLOW_EVICTION")
 	_, setting := upstream(t, `{}`)
 	w := start(t, []string{"KYCLINK_REDIS_URL=" + evicting.URL, "KYCLINK_REDIS_ALLOW_EVICTION=true", setting}, "worker", "--simulate")
-	eventually(t, "it starts all the same", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+	fixture.Eventually(t, "it starts all the same", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 }
 
 // What a whole run prints and stores, at the most talkative level, holds no

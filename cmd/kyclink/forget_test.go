@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -104,7 +105,7 @@ func TestForget(t *testing.T) {
 		b := conserved(t, book, "spring", 230)
 		return b.Counts[request.Created] == 227 && b.Counts[request.Failed] == 1
 	}
-	eventually(t, "all have ended", ended)
+	fixture.Eventually(t, "all have ended", ended)
 	expect(0, `"requests":2,"generations":2,"rows":4,"events":2,"tasks":0`, "", "forget", "--yes", "P-0003", "P-0005", "--json")
 	worker.signal(syscall.SIGTERM)
 	worker.exit()
@@ -125,7 +126,7 @@ func TestForget(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "it has its link", func() bool {
+	fixture.Eventually(t, "it has its link", func() bool {
 		link, err := client.Get(t.Context(), "P-0005")
 		return err == nil && link.Status == tasks.Created && link.Attempts == 1
 	})
@@ -149,11 +150,11 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	importPeople(t, client, "spring", 1, n)
 	importPeople(t, client, "autumn", n-9, 20) // 10 of spring's, and 10 others
 	w := start(t, settings, "worker", "--simulate")
-	eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[request.Created] > 200 })
+	fixture.Eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[request.Created] > 200 })
 	w.kill()
 
 	first := start(t, settings, "forget", "--batch", "spring", "--yes")
-	eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[ledger.Erased] > 0 })
+	fixture.Eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[ledger.Erased] > 0 })
 	first.kill()
 	expect := expecter(t, settings)
 	b := conserved(t, book, "spring", n)
@@ -162,8 +163,8 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	}
 	// What the dead worker was calling is judged by another one, and ends.
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
-	eventually(t, "all is erased", func() bool {
+	fixture.Eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
+	fixture.Eventually(t, "all is erased", func() bool {
 		kyclink(t, settings, "forget", "--batch", "spring", "--yes")
 		return conserved(t, book, "spring", n).Counts[ledger.Erased] == n-20
 	})
@@ -179,7 +180,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 			t.Errorf("left: %.2000q", left)
 		}
 	}()
-	eventually(t, "nothing is left of them", func() bool { left = traces(t, rdb, gone...); return len(left) == 0 })
+	fixture.Eventually(t, "nothing is left of them", func() bool { left = traces(t, rdb, gone...); return len(left) == 0 })
 	b = conserved(t, book, "spring", n)
 	if b.Joined != 20 || b.Counts[ledger.Erased] != n-20 {
 		t.Errorf("%+v", b)
@@ -210,17 +211,17 @@ func TestForgetWaitsForACall(t *testing.T) {
 		}
 		return link.Status
 	}
-	eventually(t, "it is being called", func() bool { return status() == tasks.Status(request.Calling) })
+	fixture.Eventually(t, "it is being called", func() bool { return status() == tasks.Status(request.Calling) })
 	code, _, stderr := kyclink(t, settings, "forget", "--yes", "P-0001")
 	if code != 1 || !strings.Contains(stderr, "1 left: being called") || !strings.Contains(stderr, "try again in") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
-	eventually(t, "its call has ended", func() bool { return status().Ended() })
-	eventually(t, "it is forgotten", func() bool {
+	fixture.Eventually(t, "its call has ended", func() bool { return status().Ended() })
+	fixture.Eventually(t, "it is forgotten", func() bool {
 		code, _, _ := kyclink(t, settings, "forget", "--yes", "P-0001")
 		return code == 0 && status() == ""
 	})
-	eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
+	fixture.Eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
 }
 
 // Workers let ended requests go by themselves.
@@ -235,7 +236,7 @@ func TestRetentionOfAWorker(t *testing.T) {
 	importPeople(t, client, "spring", 1, 300)
 	start(t, settings, "worker", "--simulate")
 	begun := time.Now()
-	eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[ledger.Erased] == 300 })
+	fixture.Eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[ledger.Erased] == 300 })
 	if took := time.Since(begun); took < 2*time.Second {
 		t.Errorf("they are gone after %v", took)
 	}
@@ -281,7 +282,7 @@ func TestBatchRefresh(t *testing.T) {
 	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[request.Created] == 1500 })
+	fixture.Eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[request.Created] == 1500 })
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
 	for _, row := range cells(t, expect(0, "", "1500 created", "batch", "export", "spring")) {
 		if row["generation"] == "1" == (row["url"] != "https://simulator.invalid/l") || row["not_after"] != "" && row["generation"] == "2" {

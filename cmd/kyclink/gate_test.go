@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/stall"
 	"github.com/kyclink/kyclink/tasks"
@@ -49,13 +50,13 @@ func TestAStoppedWorkerSendsNoStaleCall(t *testing.T) {
 	defer watch.Close()
 	w := start(t, settings, "worker", "--simulate")
 	for _, links := range []int{50, 150, 250} {
-		eventually(t, "the worker is under way", func() bool { return sim.State().Links > links })
+		fixture.Eventually(t, "the worker is under way", func() bool { return sim.State().Links > links })
 		w.signal(syscall.SIGSTOP)
 		stopped := time.NewTimer(stoppedFor)
 		<-stopped.C // time itself is the subject
 		w.signal(syscall.SIGCONT)
 	}
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 400)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 400)) })
 	for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 6 * time.Second} {
 		late := watch.Longest() // as late may a call have been noted that came before the window
 		if over := excess(sim.Calls(0, 1000).Calls, 100, 5, window) - 100*late.Seconds(); over > 0 {
@@ -76,7 +77,7 @@ func TestRedisGoesAway(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=100/s", "FACEKI_BURST=10"}
 	client := enqueue(t, server.Client(t), 300)
 	w := start(t, settings, "worker", "--simulate")
-	eventually(t, "the worker is under way", func() bool { return sim.State().Links > 100 })
+	fixture.Eventually(t, "the worker is under way", func() bool { return sim.State().Links > 100 })
 	server.Stop()
 	before := sim.State().LinkCalls
 	away := time.NewTimer(awayFor)
@@ -85,7 +86,7 @@ func TestRedisGoesAway(t *testing.T) {
 		t.Errorf("%d calls were begun while Redis was away", calls)
 	}
 	server.Restart(t)
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 300)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 300)) })
 	if got := sim.State(); got.LinkCalls != 300 || got.SeveralLinks != 0 {
 		t.Errorf("%d calls for 300 requests, %d with several links", got.LinkCalls, got.SeveralLinks)
 	}
@@ -110,7 +111,7 @@ func TestCredentials(t *testing.T) {
 		server := redistest.Start(t)
 		client := enqueue(t, server.Client(t), 20)
 		wrong := start(t, with(server.URL, "invented-wrong-secret"), "worker", "--simulate")
-		eventually(t, "the gate says so", func() bool {
+		fixture.Eventually(t, "the gate says so", func() bool {
 			s := status(t, with(server.URL, "x"))
 			return s.Gate.State == "closed" && s.Gate.Reason == "refused" && strings.Contains(s.Gate.Message, "HTTP 401")
 		})
@@ -126,7 +127,7 @@ func TestCredentials(t *testing.T) {
 			}
 		}
 		start(t, with(server.URL, "invented-new-secret"), "worker", "--simulate")
-		eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
+		fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
 	})
 	t.Run("old ones beside new ones stop nobody", func(t *testing.T) {
 		t.Parallel()
@@ -134,7 +135,7 @@ func TestCredentials(t *testing.T) {
 		client := enqueue(t, server.Client(t), 200)
 		start(t, with(server.URL, "invented-old-secret"), "worker", "--simulate")
 		start(t, with(server.URL, "invented-new-secret"), "worker", "--simulate")
-		eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
+		fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
 		if s := status(t, with(server.URL, "x")); s.Gate.State != "open" {
 			t.Errorf("the gate is %+v", s.Gate)
 		}
@@ -149,7 +150,7 @@ func TestProcessesShareOneToken(t *testing.T) {
 	for range 8 {
 		start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
 	}
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 200)) })
 	if n := sim.State().TokenRequests; n != 1 {
 		t.Errorf("%d token requests of 8 processes", n)
 	}
@@ -168,17 +169,17 @@ func TestAccountCommands(t *testing.T) {
 		}
 	}
 	w := start(t, settings, "worker", "--simulate")
-	eventually(t, "the worker is there", func() bool { return status(t, settings).Workers == 1 })
+	fixture.Eventually(t, "the worker is there", func() bool { return status(t, settings).Workers == 1 })
 	says(0, "50/s, burst 5, as the workers set it", "rate")
 	says(64, "is no rate", "rate", "fast")
 	says(0, "3/m, burst 5, set by hand", "rate", "3/m")
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "another worker is there", func() bool { return status(t, settings).Workers == 2 })
+	fixture.Eventually(t, "another worker is there", func() bool { return status(t, settings).Workers == 2 })
 	says(0, "3/m, burst 5, set by hand", "rate") // it survives a worker's start
 	says(0, "50/s, burst 5, as the workers set it", "rate", "--reset")
 	says(0, "is paused", "pause")
 	client := enqueue(t, server.Client(t), 20)
-	eventually(t, "the workers know", func() bool {
+	fixture.Eventually(t, "the workers know", func() bool {
 		return strings.Contains(w.stderr.String(), `"reason":"paused"`) || status(t, settings).Gate.Reason == "paused"
 	})
 	code, _, _ := kyclink(t, settings, "request", "--application-id", "A-1", "--wait=1s")
@@ -186,7 +187,7 @@ func TestAccountCommands(t *testing.T) {
 		t.Errorf("exit code %d, %d calls while paused", code, sim.State().LinkCalls)
 	}
 	says(0, "open", "resume")
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 20)) })
 	if link, err := client.Wait(t.Context(), "A-1"); err != nil || link.Status != tasks.Created {
 		t.Errorf("%v: %+v", err, link)
 	}
@@ -225,7 +226,7 @@ func TestOnlyAChangedRateIsLogged(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	for _, at := range []struct{ rate, before string }{{"100/s", ""}, {"100/s", ""}, {"90/s", "100/s"}} {
 		w := start(t, append(settings, "FACEKI_RATE="+at.rate), "worker", "--simulate")
-		eventually(t, "it has started", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+		fixture.Eventually(t, "it has started", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 		told := strings.Contains(w.stderr.String(), `"from":"`+at.before+`"`)
 		if said := strings.Contains(w.stderr.String(), "account rate changed"); said != (at.before != "") || said != told {
 			t.Errorf("at %s after %q it says: %s", at.rate, at.before, w.stderr.String())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -57,15 +58,15 @@ func TestHealthFollowsWrites(t *testing.T) {
 			[]any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"},
 		},
 	} {
-		eventually(t, "all is well before "+code, all(http.StatusOK, "ok"))
+		fixture.Eventually(t, "all is well before "+code, all(http.StatusOK, "ok"))
 		do(step.breaks...)
-		eventually(t, "it is seen: "+code, all(http.StatusServiceUnavailable, "writes are refused by Redis ("+code+")"))
+		fixture.Eventually(t, "it is seen: "+code, all(http.StatusServiceUnavailable, "writes are refused by Redis ("+code+")"))
 		for _, url := range []string{w.opsURL(), s.opsURL()} {
 			scrape(t, url).expect(t, 0, "kyclink_redis_up")
 		}
 		do(step.mends...)
 	}
-	eventually(t, "all is well again", all(http.StatusOK, "ok"))
+	fixture.Eventually(t, "all is well again", all(http.StatusOK, "ok"))
 	for _, url := range []string{w.opsURL(), s.opsURL()} {
 		scrape(t, url).expect(t, 1, "kyclink_redis_up")
 	}
@@ -77,17 +78,17 @@ func TestAnEmptiedRedisIsReported(t *testing.T) {
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=7/s", "FACEKI_BURST=9"}, "worker", "--simulate")
-	eventually(t, "it works", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+	fixture.Eventually(t, "it works", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 	s := startServe(t, server.URL)
-	eventually(t, "serve knows the ledger", func() bool { status, _ := look(t, s.opsURL()+"/readyz"); return status == http.StatusOK })
+	fixture.Eventually(t, "serve knows the ledger", func() bool { status, _ := look(t, s.opsURL()+"/readyz"); return status == http.StatusOK })
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both report it", func() bool {
+	fixture.Eventually(t, "both report it", func() bool {
 		return strings.Contains(w.stderr.String(), "has lost all data") && strings.Contains(s.stderr.String(), "has lost all data")
 	})
 	client := enqueue(t, rdb, 2)
-	eventually(t, "the worker goes on", func() bool { return allCreated(links(t, client, 2)) })
+	fixture.Eventually(t, "the worker goes on", func() bool { return allCreated(links(t, client, 2)) })
 	_, stdout, _ := kyclink(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, "account", "status")
 	if !strings.Contains(stdout, "simulated") || !strings.Contains(stdout, "7/s, burst 9") {
 		t.Errorf("the account is joined again without its kind and its rate:\n%s", stdout)
@@ -102,12 +103,12 @@ func TestAQueuePausedFromOutsideIsReported(t *testing.T) {
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")
 	url := w.opsURL() + "/readyz"
 	client := enqueue(t, rdb, 1)
-	eventually(t, "it works", func() bool { return allCreated(links(t, client, 1)) })
+	fixture.Eventually(t, "it works", func() bool { return allCreated(links(t, client, 1)) })
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	if err := inspector.PauseQueue("kyclink:default:interactive"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is not ready", func() bool {
+	fixture.Eventually(t, "it is not ready", func() bool {
 		status, text := look(t, url)
 		return status == http.StatusServiceUnavailable && strings.Contains(text, "kyclink:default:interactive is paused")
 	})
@@ -117,5 +118,5 @@ func TestAQueuePausedFromOutsideIsReported(t *testing.T) {
 	if err := inspector.UnpauseQueue("kyclink:default:interactive"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is ready again", func() bool { status, _ := look(t, url); return status == http.StatusOK })
+	fixture.Eventually(t, "it is ready again", func() bool { status, _ := look(t, url); return status == http.StatusOK })
 }

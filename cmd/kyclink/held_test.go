@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -71,7 +72,7 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold"}
 	client := enqueue(t, rdb, 100)
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all are created or held", func() bool {
+	fixture.Eventually(t, "all are created or held", func() bool {
 		all := links(t, client, 100)
 		return len(with(all, tasks.Created)) == 90 && len(with(all, tasks.Held)) == 10
 	})
@@ -105,7 +106,7 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 	expect(0, "", "kyclink: 0 retried", "held", "retry", "--all", "--before", "2020-01-01T00:00:00Z")
 	// While FaceKi still loses the answers, each retry is one call and one hold more.
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0025")
-	eventually(t, "it is held again", func() bool { return counted(t, rdb, "link.held")["P-0025"] == 2 })
+	fixture.Eventually(t, "it is held again", func() bool { return counted(t, rdb, "link.held")["P-0025"] == 2 })
 	if got := links(t, client, 25)[24]; got.Run != 1 || got.Attempts != 2 || got.PossibleDuplicates != 2 {
 		t.Errorf("held twice: %+v", got)
 	}
@@ -116,7 +117,7 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(0, "", "kyclink: 8 retried", "held", "retry", "--reason", "unknown_outcome", "--batch", "spring", "--since", "1h", "--rate", "100/s")
-	eventually(t, "all others are created", func() bool { return len(with(links(t, client, 100), tasks.Created)) == 98 })
+	fixture.Eventually(t, "all others are created", func() bool { return len(with(links(t, client, 100), tasks.Created)) == 98 })
 	if created, cancelled := counted(t, rdb, "link.created"), counted(t, rdb, "link.cancelled"); !onceEach(created, 98) || !onceEach(cancelled, 2) {
 		t.Errorf("%d created, %v cancelled", len(created), cancelled)
 	}
@@ -131,7 +132,7 @@ func TestAKilledWorkersCallsAreHeld(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold"}
 	client := enqueue(t, rdb, 60)
 	w := start(t, settings, "worker", "--simulate")
-	eventually(t, "some are made and some are called", func() bool { return sim.State().Links > 5 && sim.State().InFlight > 3 })
+	fixture.Eventually(t, "some are made and some are called", func() bool { return sim.State().Links > 5 && sim.State().InFlight > 3 })
 	w.kill()
 	calling := with(links(t, client, 60), tasks.Calling)
 	if len(calling) == 0 {
@@ -141,7 +142,7 @@ func TestAKilledWorkersCallsAreHeld(t *testing.T) {
 	cancel(t, rdb, cancelled)
 	expireLeases(t, rdb)
 	start(t, settings, "worker", "--simulate")
-	eventually(t, "all are created, held or cancelled", func() bool {
+	fixture.Eventually(t, "all are created, held or cancelled", func() bool {
 		all := links(t, client, 60)
 		return len(with(all, tasks.Created))+len(with(all, tasks.Held))+len(with(all, tasks.Cancelled)) == 60
 	})
@@ -190,7 +191,7 @@ func TestRunHoldsWhatWasCalled(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
 	p := start(t, settings, "run", in, "-o", out, "--simulate")
-	eventually(t, "a third is done", func() bool { return sim.State().Links > 70 })
+	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 70 })
 	p.kill()
 	before := journaled(t, out)
 	for range 2 { // the second time nothing is left to do

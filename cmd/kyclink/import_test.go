@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -37,7 +38,7 @@ func TestKilledImport(t *testing.T) {
 	}
 	for _, at := range []int{1, 1 + rand.IntN(n/2), n/2 + rand.IntN(n/3)} {
 		p := start(t, settings, "import", file, "--batch", "spring")
-		eventually(t, fmt.Sprintf("%d rows are accepted", at), func() bool {
+		fixture.Eventually(t, fmt.Sprintf("%d rows are accepted", at), func() bool {
 			select {
 			case <-p.over:
 				return true

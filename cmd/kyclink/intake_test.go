@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -95,7 +96,7 @@ func TestIntakeOutlivesItsWorkers(t *testing.T) {
 	bad, good := addAll(t, rdb, intakeRows)
 	stop()
 	t.Logf("%d workers were killed while %d requests and %d that are none came in", <-killed, good, len(bad))
-	eventuallyWithin(t, 4*time.Minute, "the stream is empty", func() bool {
+	fixture.Eventually(t, "the stream is empty", func() bool {
 		n, err := rdb.XLen(t.Context(), intakeStream).Result()
 		return err == nil && n == 0
 	})
@@ -121,7 +122,7 @@ func TestIntakeOutlivesItsWorkers(t *testing.T) {
 func expectOneLinkEach(t *testing.T, rdb *redis.Client, good int) {
 	t.Helper()
 	created, last := map[string]int{}, "-"
-	eventuallyWithin(t, 4*time.Minute, "each has its link", func() bool {
+	fixture.Eventually(t, "each has its link", func() bool {
 		events, err := rdb.XRangeN(t.Context(), "{kyclink:default}:results", last, "+", 1000).Result()
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +163,7 @@ func TestIntakeStopsSoftly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "one is accepted", func() bool {
+	fixture.Eventually(t, "one is accepted", func() bool {
 		n, err := rdb.XLen(t.Context(), intakeStream).Result()
 		return err == nil && n == 2
 	})

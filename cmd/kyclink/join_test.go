@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
@@ -22,7 +23,7 @@ func TestARefusedProcessChangesNothing(t *testing.T) {
 	rdb, keys := server.Client(t), keyspace.Keys{Account: "default"}
 	shared := []string{"KYCLINK_REDIS_URL=" + server.URL, setting}
 	first := start(t, append(shared, "FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too", "FACEKI_RATE=5/s", "FACEKI_BURST=5"), "worker")
-	eventually(t, "a real worker starts", func() bool { return strings.Contains(first.stderr.String(), "worker started") })
+	fixture.Eventually(t, "a real worker starts", func() bool { return strings.Contains(first.stderr.String(), "worker started") })
 	first.signal(syscall.SIGTERM) // before its first link
 	if code := first.exit(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, first.stderr.String())

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -22,7 +23,7 @@ func TestALinkOnAnotherHostIsKept(t *testing.T) {
 	client := enqueue(t, rdb, n)
 	held := func() bool { return len(with(links(t, client, n), tasks.Held)) == n }
 	w := start(t, settings, "worker")
-	eventually(t, "all are held", held)
+	fixture.Eventually(t, "all are held", held)
 	for _, l := range links(t, client, n) {
 		if l.Reason != "unusable_answer" || l.PossibleDuplicates != 0 || l.Attempts != 1 || l.URL != "" ||
 			!strings.Contains(l.Message, "links.faceki.example") || !strings.Contains(l.Message, "FACEKI_LINK_HOSTS") {
@@ -47,7 +48,7 @@ func TestALinkOnAnotherHostIsKept(t *testing.T) {
 
 	again := counted(t, rdb, "link.held")
 	expect(0, "", "kyclink: 3 retried", "held", "retry", "--all") // nothing was mended
-	eventually(t, "all are held again", func() bool { return len(again) == n && counted(t, rdb, "link.held")["P-0001"] == 2 && held() })
+	fixture.Eventually(t, "all are held again", func() bool { return len(again) == n && counted(t, rdb, "link.held")["P-0001"] == 2 && held() })
 	if calls := sim.State().LinkCalls; calls != n {
 		t.Errorf("%d calls for %d links", calls, n)
 	}
@@ -57,14 +58,14 @@ func TestALinkOnAnotherHostIsKept(t *testing.T) {
 	// With other credentials it can neither be read nor paid for again.
 	other := start(t, append(settings[:len(settings)-1:len(settings)-1], "FACEKI_CLIENT_SECRET=invented-other", "FACEKI_LINK_HOSTS=links.faceki.example"), "worker")
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0001")
-	eventually(t, "it is held once more", func() bool { return counted(t, rdb, "link.held")["P-0001"] == 3 && held() })
+	fixture.Eventually(t, "it is held once more", func() bool { return counted(t, rdb, "link.held")["P-0001"] == 3 && held() })
 	expect(0, "encrypted with another client secret", "", "show", "P-0001")
 	other.signal(syscall.SIGTERM)
 	other.exit()
 
 	w = start(t, append(settings, "FACEKI_LINK_HOSTS=apps.faceki.com,links.faceki.example"), "worker")
 	expect(0, "", "kyclink: 3 retried", "held", "retry", "--all")
-	eventually(t, "all are created", func() bool { return allCreated(links(t, client, n)) })
+	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, n)) })
 	for _, l := range links(t, client, n) {
 		if l.URL != urls[l.ApplicationID] || l.PossibleDuplicates != 0 || l.Attempts != 1 || l.ExpiresAt.Sub(l.EndedAt) >= 24*60*60*1e9 {
 			t.Errorf("%+v, want %s", l, urls[l.ApplicationID])

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -129,27 +128,6 @@ func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
 	}
 	t.Cleanup(stop)
 	return sim, "FACEKI_BASE_URL=" + url
-}
-
-// eventually looks again and again, for four minutes at most.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	eventuallyWithin(t, 4*time.Minute, what, holds)
-}
-
-func eventuallyWithin(t testing.TB, within time.Duration, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never came true: %s", what)
-		}
-	}
 }
 
 func write(t testing.TB, path, content string) string {

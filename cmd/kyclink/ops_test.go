@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -24,7 +25,7 @@ func (p *process) opsURL() string {
 	p.t.Helper()
 	found := regexp.MustCompile(`"ops_address":"([^"]+)"`)
 	var m []string
-	eventually(p.t, "it says where its metrics are", func() bool {
+	fixture.Eventually(p.t, "it says where its metrics are", func() bool {
 		m = found.FindStringSubmatch(p.stderr.String())
 		return m != nil
 	})
@@ -104,7 +105,7 @@ func TestMetricsAreTheLedgers(t *testing.T) {
 		fmt.Sprint("KYCLINK_CONCURRENCY=", dying))
 	client := enqueue(t, rdb, requests)
 	killed := start(t, settings, "worker", "--simulate")
-	eventually(t, "all its slots call", func() bool { return sim.State().InFlight >= dying })
+	fixture.Eventually(t, "all its slots call", func() bool { return sim.State().InFlight >= dying })
 	scrape(t, killed.opsURL()).expect(t, 0, "kyclink_possible_duplicates_total")
 	killed.kill()
 	script, err := simulator.ParseScript([]byte(`{"max_faults_per_id":1,"faults":[{"fault":"reset_after","probability":0.15},{"fault":"http_503","probability":0.05}]}`))
@@ -118,7 +119,7 @@ func TestMetricsAreTheLedgers(t *testing.T) {
 	w := start(t, settings, "worker", "--simulate")
 	url := w.opsURL()
 	all := func() []tasks.Link { return links(t, client, requests) }
-	eventually(t, "all have their links", func() bool { return allCreated(all()) })
+	fixture.Eventually(t, "all have their links", func() bool { return allCreated(all()) })
 	attempts, doubts := 0, 0
 	for _, l := range all() {
 		attempts, doubts = attempts+l.Attempts, doubts+l.PossibleDuplicates
@@ -138,7 +139,7 @@ func TestMetricsAreTheLedgers(t *testing.T) {
 		rdb.XAck(t.Context(), resultsKey, "crm", m.ID)
 	}
 	var s scraped
-	eventually(t, "the sweep has been there, and the last attempt is counted", func() bool {
+	fixture.Eventually(t, "the sweep has been there, and the last attempt is counted", func() bool {
 		s = scrape(t, url)
 		return s.sum("kyclink_results_cap") == 10_000_000 && s.sum("kyclink_sweep_mended_total", `kind="orphaned"`) > 0 &&
 			s.sum("kyclink_call_duration_seconds_count") >= attempts-dying
@@ -187,7 +188,7 @@ func TestMetricsOfCallbacksAndIntake(t *testing.T) {
 		}
 	}
 	var s scraped
-	eventually(t, "all is done, and counted", func() bool {
+	fixture.Eventually(t, "all is done, and counted", func() bool {
 		s = scrape(t, url)
 		return s.sum("kyclink_call_duration_seconds_count") == 17 && s.sum("kyclink_callback_duration_seconds_count") == 15 &&
 			s.sum("kyclink_intake_entries_total") == 3
@@ -227,7 +228,7 @@ func TestANearlyFullStreamIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RESULTS_CAP=1000"}, "worker", "--simulate")
-	eventually(t, "the log says it", func() bool { return strings.Contains(w.stderr.String(), "the results stream is nearly full") })
+	fixture.Eventually(t, "the log says it", func() bool { return strings.Contains(w.stderr.String(), "the results stream is nearly full") })
 	s := scrape(t, w.opsURL())
 	s.expect(t, 850, "kyclink_results_entries")
 	s.expect(t, 1000, "kyclink_results_cap")
@@ -256,11 +257,11 @@ func TestOpsAddressIsTaken(t *testing.T) {
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{}`)
 	w := startBinary(t, "/usr/bin/env", []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "-u", "KYCLINK_OPS_LISTEN", binary, "worker", "--simulate")
-	eventually(t, "it warns", func() bool {
+	fixture.Eventually(t, "it warns", func() bool {
 		return strings.Contains(w.stderr.String(), `"level":"warn"`) && strings.Contains(w.stderr.String(), "KYCLINK_OPS_LISTEN: 127.0.0.1:9090 is taken")
 	})
 	client := enqueue(t, server.Client(t), 3)
-	eventually(t, "it works", func() bool { return allCreated(links(t, client, 3)) })
+	fixture.Eventually(t, "it works", func() bool { return allCreated(links(t, client, 3)) })
 	w.signal(syscall.SIGTERM)
 	if code := w.exit(); code != 128+int(syscall.SIGTERM) && code != 0 {
 		t.Errorf("exit code %d", code)
@@ -279,9 +280,9 @@ func TestHealthOfAWorker(t *testing.T) {
 			return got == status && body == text+"\n"
 		}
 	}
-	eventually(t, "it is ready", says("/readyz", http.StatusOK, "ok"))
+	fixture.Eventually(t, "it is ready", says("/readyz", http.StatusOK, "ok"))
 	server.Stop()
-	eventually(t, "it is not, without Redis", says("/readyz", http.StatusServiceUnavailable, "no answer from Redis"))
+	fixture.Eventually(t, "it is not, without Redis", says("/readyz", http.StatusServiceUnavailable, "no answer from Redis"))
 	began := time.Now()
 	s := scrape(t, url)
 	if took := time.Since(began); took > 3*time.Second || s.sum("kyclink_redis_up") != 0 || s.sum("kyclink_attempts_total") != 0 || s.sum("kyclink_workers") != -1 {
@@ -291,12 +292,12 @@ func TestHealthOfAWorker(t *testing.T) {
 		t.Error("it lives")
 	}
 	server.Restart(t)
-	eventually(t, "it is ready again", says("/readyz", http.StatusOK, "ok"))
+	fixture.Eventually(t, "it is ready again", says("/readyz", http.StatusOK, "ok"))
 	scrape(t, url).expect(t, 1, "kyclink_redis_up")
 	enqueue(t, server.Client(t), 1)
-	eventually(t, "it calls", func() bool { return sim.State().InFlight == 1 })
+	fixture.Eventually(t, "it calls", func() bool { return sim.State().InFlight == 1 })
 	w.signal(syscall.SIGTERM)
-	eventually(t, "it is stopping", says("/readyz", http.StatusServiceUnavailable, "the worker is stopping"))
+	fixture.Eventually(t, "it is stopping", says("/readyz", http.StatusServiceUnavailable, "the worker is stopping"))
 	if !says("/livez", http.StatusOK, "ok")() {
 		t.Error("it lives while it stops")
 	}
@@ -320,7 +321,7 @@ func TestMetricsOfServe(t *testing.T) {
 	s.ask(http.DefaultClient, "BREW", base+"/v1/links", "")
 	look(t, base+"/v1/links/A-1004") // without a key
 	var m scraped
-	eventually(t, "all are counted", func() bool {
+	fixture.Eventually(t, "all are counted", func() bool {
 		m = scrape(t, url)
 		return m.sum("kyclink_http_requests_total") == 6
 	})
@@ -340,7 +341,7 @@ func TestMetricsOfServe(t *testing.T) {
 		t.Errorf("%d %s", status, text)
 	}
 	server.Stop()
-	eventually(t, "it is not ready without Redis", func() bool {
+	fixture.Eventually(t, "it is not ready without Redis", func() bool {
 		status, _ := look(t, url+"/readyz")
 		return status == http.StatusServiceUnavailable
 	})

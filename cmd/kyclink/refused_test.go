@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -59,7 +60,7 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	importBatch(t, server.Client(t), "autumn", 50)
 	worker := start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
-	eventually(t, "spring is paused", func() bool { return statusOf(t, settings, "spring").Status == ledger.BatchPaused })
+	fixture.Eventually(t, "spring is paused", func() bool { return statusOf(t, settings, "spring").Status == ledger.BatchPaused })
 	if b := statusOf(t, settings, "spring"); b.Reason != "rows_refused" || !strings.Contains(b.Message, "5002") {
 		t.Errorf("%+v", b)
 	}
@@ -67,14 +68,14 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	expect(0, "20 of its calls in a row were refused as wrong, the last one with: FaceKi refused this request as invalid", "", "batch", "status", "spring")
 	expect(0, `"status":"waiting"`, "", "show", "spring-00120", "--json")
 	expect(0, "refused as wrong", "", "show", "spring-00120")
-	eventually(t, "the worker's log says so", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
+	fixture.Eventually(t, "the worker's log says so", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
 
 	script := sim.Script()
 	script.Rules = nil
 	if err := sim.SetScript(script); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[request.Calling] == 0 })
+	fixture.Eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[request.Calling] == 0 })
 	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
 	expect(2, "", `batch "spring" is done`, "batch", "watch", "spring")
 	expect(0, "", "retried", "batch", "retry", "spring")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -82,7 +83,7 @@ func TestFollowIsStopped(t *testing.T) {
 	group := start(t, settings, "results", "follow", "--group", "crm", "--consumer", "one")
 	addEvents(t, server.Client(t))
 	golden := read(t, filepath.Join("testdata", "results.ndjson"))
-	eventually(t, "both print", func() bool { return plain.stdout.String() == golden && group.stdout.String() == golden })
+	fixture.Eventually(t, "both print", func() bool { return plain.stdout.String() == golden && group.stdout.String() == golden })
 	plain.signal(syscall.SIGINT)
 	group.signal(syscall.SIGTERM)
 	if code := plain.exit(); code != 130 {
@@ -121,7 +122,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 	witness := start(t, settings, "results", "follow", "--from", "start") // reads everything as it comes
 	enqueue(t, server.Client(t), n)
 	roomy := start(t, settings, "worker", "--simulate")
-	eventually(t, "all are created", func() bool { return len(printed(witness)) == n })
+	fixture.Eventually(t, "all are created", func() bool { return len(printed(witness)) == n })
 	roomy.signal(syscall.SIGTERM)
 	roomy.exit()
 	worker := start(t, append(settings, "KYCLINK_RESULTS_CAP=1000"), "worker", "--simulate")
@@ -131,21 +132,21 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 		}
 		return l
 	}
-	eventually(t, "the oldest have gone", func() bool { return status().Length < 1200 })
+	fixture.Eventually(t, "the oldest have gone", func() bool { return status().Length < 1200 })
 	if l := status(); l.Cap != 1000 || l.Dropped < n-1200 || l.Group != "crm" {
 		t.Errorf("%+v", l)
 	}
-	eventually(t, "it is said", func() bool {
+	fixture.Eventually(t, "it is said", func() bool {
 		return strings.Contains(worker.stderr.String(), "the results stream reached its cap: events went that a group had not acknowledged")
 	})
 
 	late := start(t, settings, "results", "follow", "--group", "crm")
-	eventually(t, "it reads what is left", func() bool { return status().Lag == 0 })
+	fixture.Eventually(t, "it reads what is left", func() bool { return status().Lag == 0 })
 	if got := len(printed(late)); got == 0 || got > 1200 {
 		t.Errorf("%d were left", got)
 	}
 	expect(0, "", "3000 published again", "results", "replay", "--batch", "spring", "--rate", "2000/s")
-	eventually(t, "the group has all", func() bool { return len(printed(late)) == n })
+	fixture.Eventually(t, "the group has all", func() bool { return len(printed(late)) == n })
 	if !maps.Equal(printed(late), printed(witness)) {
 		t.Error("what came again is not what there was")
 	}
@@ -163,9 +164,9 @@ func TestUnreadEventsSurviveTrimming(t *testing.T) {
 	enqueue(t, rdb, 500)
 	start(t, append(settings, "KYCLINK_RESULTS_AGE=1s"), "worker", "--simulate")
 	length := func() int64 { return rdb.XLen(t.Context(), resultsKey).Val() }
-	eventually(t, "all are created", func() bool { return length() == 500 })
+	fixture.Eventually(t, "all are created", func() bool { return length() == 500 })
 	several := time.Now().Add(10 * time.Second) // sweeps
-	eventually(t, "they have had time to go", func() bool { return length() != 500 || time.Now().After(several) })
+	fixture.Eventually(t, "they have had time to go", func() bool { return length() != 500 || time.Now().After(several) })
 	if length() != 500 {
 		t.Fatalf("%d are left", length())
 	}
@@ -173,7 +174,7 @@ func TestUnreadEventsSurviveTrimming(t *testing.T) {
 	if slices.Sort(lines); len(slices.Compact(lines)) != 500 {
 		t.Errorf("%d were read", len(lines))
 	}
-	eventually(t, "they go when they were read", func() bool { return length() < 100 })
+	fixture.Eventually(t, "they go when they were read", func() bool { return length() < 100 })
 }
 
 // Broken off, it goes on where it was; begun anew, it begins again.
@@ -188,7 +189,7 @@ func TestReplayIsBrokenOffAndGoesOn(t *testing.T) {
 	}
 	length := func() int { return int(rdb.XLen(t.Context(), resultsKey).Val()) }
 	p := start(t, settings, "results", "replay", "--since", "2026-10-01T00:00:00Z", "--rate", "500/s")
-	eventually(t, "some are published", func() bool { return length() >= 600 })
+	fixture.Eventually(t, "some are published", func() bool { return length() >= 600 })
 	p.signal(syscall.SIGINT)
 	if code := p.exit(); code != 130 || !strings.Contains(p.stderr.String(), "published again; run the same command again to go on") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr.String())

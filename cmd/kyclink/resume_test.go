@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -39,7 +40,7 @@ func TestRunGoesOnAfterKill9(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
+	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
 	p.kill()
 	if _, err := os.Stat(out); err == nil {
 		t.Error("OUT is there though the run did not finish")
@@ -76,7 +77,7 @@ func TestRunStopsSoftly(t *testing.T) {
 		dir := t.TempDir()
 		in, out := write(t, filepath.Join(dir, "in.csv"), people(200)), filepath.Join(dir, "links.csv")
 		p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-		eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
+		fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
 		p.signal(signal)
 		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
 			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
@@ -116,7 +117,7 @@ func TestRunStopsSoftlyFromTheStart(t *testing.T) {
 			} {
 				_ = os.Remove(out + ".journal")
 				p := start(t, settings, "run", in, "-o", out, "--simulate")
-				eventually(t, moment.what, func() bool { return moment.is(p) })
+				fixture.Eventually(t, moment.what, func() bool { return moment.is(p) })
 				p.signal(signal)
 				code, said := p.exit(), p.stderr.String()
 				if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
@@ -140,9 +141,9 @@ func TestRunRidesOutAnAbsentRedis(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(8)), "-o", out, "--simulate")
-	eventually(t, "all calls are out", func() bool { return sim.State().LinkCalls == 8 })
+	fixture.Eventually(t, "all calls are out", func() bool { return sim.State().LinkCalls == 8 })
 	server.Kill()
-	eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis fails; it is tried again") })
+	fixture.Eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis fails; it is tried again") })
 	server.Restart(t)
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, p.stderr.String())
@@ -164,7 +165,7 @@ func TestRunForgetsRowsThatAreGone(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
+	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
 	p.kill()
 	calls := sim.State().LinkCalls
 	write(t, in, "application_id\nN-1\n")
@@ -184,7 +185,7 @@ func TestRunOfAnEmptiedRedis(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
-	eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
+	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 50 })
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +235,7 @@ func TestTwoRunsOfOneOutput(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(100)), filepath.Join(dir, "out.csv")
 	first := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 })
+	fixture.Eventually(t, "the first run is under way", func() bool { return sim.State().Links > 0 })
 	begun := time.Now()
 	code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate")
 	if code != 1 || !strings.Contains(stderr, "another") || time.Since(begun) > 5*time.Second {
@@ -254,7 +255,7 @@ func TestRunGoesOnWithInteractiveRows(t *testing.T) {
 	file = strings.Replace(file, ",interactive", ",lane", 1)
 	in, out := write(t, filepath.Join(dir, "in.csv"), file), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "some are being called", func() bool {
+	fixture.Eventually(t, "some are being called", func() bool {
 		if _, err := os.Stat(out + ".journal"); err != nil {
 			return false
 		}

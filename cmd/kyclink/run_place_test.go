@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // as runs kyclink as another user, without a home and with nowhere for temporary
@@ -71,9 +73,9 @@ func TestRunIsInterruptedTwice(t *testing.T) {
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
-	eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
+	fixture.Eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
 	p.signal(syscall.SIGINT)
-	eventually(t, "it says that it finishes them", func() bool {
+	fixture.Eventually(t, "it says that it finishes them", func() bool {
 		return strings.Contains(p.stderr.String(), "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once\n")
 	})
 	p.signal(syscall.SIGINT)

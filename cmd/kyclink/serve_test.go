@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -40,7 +41,7 @@ func startServe(t *testing.T, redisURL string, settings ...string) serving {
 	}
 	s := serving{process: start(t, settings, "serve"), key: strings.TrimSpace(key)}
 	found := regexp.MustCompile(`"address":"([^"]+)"`)
-	eventually(t, "it listens", func() bool {
+	fixture.Eventually(t, "it listens", func() bool {
 		m := found.FindStringSubmatch(s.stderr.String())
 		if m != nil {
 			s.addr = m[1]
@@ -100,7 +101,7 @@ func TestServeAsAWhole(t *testing.T) {
 		status, _ := s.ask(http.DefaultClient, "POST", links, `{"application_id":"A-2"}`, "Prefer", "wait=30")
 		waiting <- status
 	}()
-	eventually(t, "it is accepted", func() bool {
+	fixture.Eventually(t, "it is accepted", func() bool {
 		status, _ := s.ask(http.DefaultClient, "GET", links+"/A-2", "")
 		return status == http.StatusOK
 	})
@@ -186,14 +187,14 @@ func TestServeReadsItsCertificateAnew(t *testing.T) {
 		t.Fatal(got)
 	}
 	write(t, cert, "half a certificate")
-	eventually(t, "it says that the files cannot be used", func() bool {
+	fixture.Eventually(t, "it says that the files cannot be used", func() bool {
 		if got := over(first); got != "200" {
 			t.Fatal(got)
 		}
 		return strings.Contains(s.stderr.String(), "cannot be used")
 	})
 	second := certify(t, 2, cert, key)
-	eventually(t, "the new certificate is used", func() bool { return over(second) == "200" })
+	fixture.Eventually(t, "the new certificate is used", func() bool { return over(second) == "200" })
 	if got := over(first); got == "200" {
 		t.Error("the old one is still used")
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // Whoever reaches the simulator can script it: it warns where others can.
@@ -11,7 +13,7 @@ func TestSimulatorWarnsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	for listen, warns := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "0.0.0.0:0": true, ":0": true} {
 		p := start(t, nil, "simulator", "--listen", listen)
-		eventually(t, "it listens", func() bool { return strings.Contains(p.stderr.String(), "stand-in listens") || over(p) })
+		fixture.Eventually(t, "it listens", func() bool { return strings.Contains(p.stderr.String(), "stand-in listens") || over(p) })
 		if strings.Contains(listen, "::1") && strings.Contains(p.stderr.String(), "cannot assign") {
 			continue // there is no IPv6
 		}

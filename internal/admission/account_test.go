@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -26,7 +27,7 @@ type onClock struct {
 
 func newOnClock(t testing.TB) *onClock {
 	return &onClock{
-		t, server.Client(t), keyspace.Keys{Account: redistest.Account()},
+		t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()},
 		lua.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store() return answer", request.Prelude, Lua),
 		lua.Script("report(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store() return #changes", request.Prelude, Lua),
 	}

@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,15 +9,14 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-var server *redistest.Server
-
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
+func TestMain(m *testing.M) { fixture.Main(m) }
 
 // machine is the decision, in Go or in Redis, with the time as an argument.
 type machine interface {
@@ -72,7 +70,7 @@ return changes`, strings.Replace(request.Prelude, clock, "{ ARGV[#ARGV - 1], ARG
 }
 
 func onRedis(t testing.TB) *script {
-	return &script{t, server.Client(t), keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
+	return &script{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
 }
 
 func onMiniredis(t testing.TB) *script {

@@ -13,15 +13,16 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (s *shop) batch(id string) ledger.Batch {
-	s.t.Helper()
-	return decoded[ledger.Batch](s.t, s.expect(s.ask("GET", "/v1/batches/"+id, ""), http.StatusOK, ""))
+func (s *harness) batch(id string) ledger.Batch {
+	s.Helper()
+	return decoded[ledger.Batch](s, s.expect(s.ask("GET", "/v1/batches/"+id, ""), http.StatusOK, ""))
 }
 
 func TestABatchIsSent(t *testing.T) {
@@ -148,8 +149,8 @@ func TestBatchesArePaged(t *testing.T) {
 	}
 }
 
-func (s *shop) importOne(i int) {
-	s.t.Helper()
+func (s *harness) importOne(i int) {
+	s.Helper()
 	s.expect(s.ask("POST", fmt.Sprintf("/v1/batches?batch=b%d", i), fmt.Sprintf("application_id\nB-%d\n", i), "Content-Type", csvType), http.StatusOK, "")
 }
 
@@ -169,7 +170,7 @@ func TestABatchIsSteered(t *testing.T) {
 	s.work(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}}}, 1000)
 	steered("resume")
 	done := func() bool { return s.batch("b").Status == ledger.BatchDone }
-	s.eventually("it is done", done)
+	s.Eventually("it is done", done)
 	did := func(query string) retried {
 		return decoded[retried](t, s.expect(s.ask("POST", "/v1/batches/b/retry"+query, ""), http.StatusOK, ""))
 	}
@@ -179,7 +180,7 @@ func TestABatchIsSteered(t *testing.T) {
 	if got := did("?reason=invalid_request"); got != (retried{2, false}) {
 		t.Errorf("%+v", got)
 	}
-	s.eventually("it is done again", done)
+	s.Eventually("it is done again", done)
 	if l := link(t, s.ask("GET", "/v1/links/bad-1", "")); l.Run != 2 || l.Status != tasks.Failed {
 		t.Errorf("%+v", l)
 	}
@@ -245,9 +246,9 @@ func rows(n int) io.Reader {
 
 // A body of any length goes through little memory.
 func TestABodyIsNotHeldInMemory(t *testing.T) {
-	s := openAt(t, server, func(c *Config) { c.MaxBody = 1 << 30 })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.MaxBody = 1 << 30 })
 	req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/batches?batch=b", rows(50_000))
-	s.must(err)
+	s.Must(err)
 	req.Header.Set("Authorization", "Bearer "+every)
 	req.Header.Set("Content-Type", csvType)
 	over := make(chan uint64)
@@ -266,9 +267,9 @@ func TestABodyIsNotHeldInMemory(t *testing.T) {
 		over <- most
 	}()
 	resp, err := s.http.Transport.(validating).next.RoundTrip(req) // as it is: validating holds it in memory
-	s.must(err)
+	s.Must(err)
 	body, err := io.ReadAll(resp.Body)
-	s.must(err)
+	s.Must(err)
 	_ = resp.Body.Close()
 	cancel()
 	if did := decoded[imported](t, answer{resp, body}); did.Accepted != 50_000 {
@@ -287,7 +288,7 @@ func TestABatchForWhichThereIsNoRoom(t *testing.T) {
 	s.most, s.api.roomWithin = 150, 300*time.Millisecond
 	text := new(strings.Builder)
 	_, err := io.Copy(text, rows(400))
-	s.must(err)
+	s.Must(err)
 	a := s.expect(s.ask("POST", "/v1/batches?batch=b", text.String(), "Content-Type", csvType), http.StatusServiceUnavailable, "backlog_full")
 	if p := decoded[problem](t, a); a.Header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "send the same again") {
 		t.Errorf("%v %s", a.Header, a.body)
@@ -325,7 +326,7 @@ func TestRedisGoesAway(t *testing.T) {
 	go func() {
 		answered <- s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
 	}()
-	s.eventually("somebody waits", func() bool {
+	s.Eventually("somebody waits", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
 		return len(s.api.stream.waiting) == 1
@@ -338,7 +339,7 @@ func TestRedisGoesAway(t *testing.T) {
 			t.Errorf("%v: it does not say when to come again", r)
 		}
 	}
-	s.eventually("health says it", func() bool { return s.ask("GET", "/healthz", "").StatusCode == http.StatusServiceUnavailable })
+	s.Eventually("health says it", func() bool { return s.ask("GET", "/healthz", "").StatusCode == http.StatusServiceUnavailable })
 	own.Restart(t)
 	s.work(simulator.Script{}, 1000)
 	if a := s.expect(<-answered, http.StatusCreated, ""); link(t, a).Status != tasks.Created {

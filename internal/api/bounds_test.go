@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // However much is wrong with what is sent, the answer is small.
 func TestAnswersToWrongBodiesAreSmall(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, server, func(c *Config) { c.MaxBody = 32 << 20 })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.MaxBody = 32 << 20 })
 	var row strings.Builder
 	row.WriteString(`{"application_id":"` + strings.Repeat("<", 1000) + `"`)
 	for i := range 300 {

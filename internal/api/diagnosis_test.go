@@ -16,7 +16,7 @@ func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
 	why := func(body string) string {
 		t.Helper()
 		if alive {
-			s.must(s.ledger.Beat(t.Context(), nil))
+			s.Must(s.ledger.Beat(t.Context(), nil))
 		}
 		return decoded[unendedLink](t, s.expect(s.ask("POST", "/v1/links", body), http.StatusAccepted, "")).Diagnosis
 	}
@@ -24,17 +24,17 @@ func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
 	if got := why(asked); !strings.HasPrefix(got, "no worker is running for account") {
 		t.Errorf("without a worker: %q", got)
 	}
-	s.must(s.ledger.Join(t.Context()))
+	s.Must(s.ledger.Join(t.Context()))
 	alive = true
-	s.must(s.api.account.Pause(t.Context()))
-	s.eventually("the pause is named", func() bool { return strings.Contains(why(asked), "is paused since") })
-	s.must(s.api.account.Resume(t.Context()))
-	s.eventually("nothing is named", func() bool { return why(asked) == "" })
+	s.Must(s.api.account.Pause(t.Context()))
+	s.Eventually("the pause is named", func() bool { return strings.Contains(why(asked), "is paused since") })
+	s.Must(s.api.account.Resume(t.Context()))
+	s.Eventually("nothing is named", func() bool { return why(asked) == "" })
 
 	s.expect(s.ask("POST", "/v1/batches?batch=spring", "application_id\nB-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
 	b, _, err := s.ledger.BatchNamed(t.Context(), "spring")
-	s.must(err)
-	s.must(s.ledger.Steer(t.Context(), b, ledger.PauseBatch))
+	s.Must(err)
+	s.Must(s.ledger.Steer(t.Context(), b, ledger.PauseBatch))
 	if got := why(`{"application_id":"B-1","lane":"bulk"}`); got != `batch "spring" is paused; kyclink batch resume spring continues it` {
 		t.Errorf("in a paused batch: %q", got)
 	}

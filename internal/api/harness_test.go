@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,14 +18,13 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -34,9 +32,7 @@ import (
 	"github.com/kyclink/kyclink/worker"
 )
 
-var server *redistest.Server
-
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
+func TestMain(m *testing.M) { fixture.Main(m) }
 
 // described is openapi.yaml, against which everything is held.
 var described = sync.OnceValues(func() (*openapi3.T, error) {
@@ -55,19 +51,17 @@ var directions = sync.OnceValues(func() (routers.Router, error) {
 	return gorillamux.NewRouter(doc)
 })
 
-// shop is one account, with everything real around the API but its keys.
-type shop struct {
-	t       testing.TB
-	rdb     *redis.Client
-	account string
-	client  *tasks.Client
-	ledger  *ledger.Ledger
-	api     *API
-	url     string
-	trail   *trail
-	http    *http.Client
-	stop    func() // drains
-	most    int    // of a lane's backlog, from the next upload on; 0: any number
+// harness is one account, with everything real around the API but its keys.
+type harness struct {
+	*fixture.Account
+
+	ledger *ledger.Ledger
+	api    *API
+	url    string
+	trail  *trail
+	http   *http.Client
+	stop   func() // drains
+	most   int    // of a lane's backlog, from the next upload on; 0: any number
 }
 
 // keys are their own names: "enqueue", "read,operate".
@@ -127,28 +121,23 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func open(t testing.TB) *shop { t.Helper(); return openAt(t, server, nil) }
+func open(t testing.TB) *harness { t.Helper(); return openAt(t, fixture.Redis(), nil) }
 
 // openAt changes the API's Config before it is made.
-func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop {
+func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harness {
 	t.Helper()
-	s := &shop{t: t, account: redistest.Account(), trail: &trail{}}
-	// go-redis dials once a second only when it failed as often as its pool is
-	// large, by a goroutine that outlives Close.
-	s.rdb = redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, PoolSize: 200, DialerRetries: 1})
-	t.Cleanup(func() { _ = s.rdb.Close() })
-	s.client = tasks.NewClient(s.rdb, tasks.Config{Account: s.account})
-	s.ledger = ledger.New(s.rdb, ledger.Config{Account: s.account, Simulated: true})
+	s := &harness{Account: fixture.NewAccountOn(t, server), trail: &trail{}}
+	s.ledger = ledger.New(s.Redis, ledger.Config{Account: s.Keys.Account, Simulated: true})
 	var log lockedBuffer
 	s.logged(&log)
 	cfg := Config{
-		Redis: s.rdb, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
+		Redis: s.Redis, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
 		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // the sweep does
 		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
-	cfg.Client = tasks.NewClient(s.rdb, tasks.Config{Account: s.account})
+	cfg.Client = s.Client
 	cfg.Importer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
-		return tasks.NewClient(s.rdb, tasks.Config{Account: s.account, MaxBacklog: s.most, OnFull: onFull})
+		return tasks.NewClient(s.Redis, tasks.Config{Account: s.Keys.Account, MaxBacklog: s.most, OnFull: onFull})
 	}
 	if change != nil {
 		change(&cfg)
@@ -156,7 +145,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 	s.api = New(cfg)
 	s.api.refused = newRefused(rate.Inf)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	s.must(err)
+	s.Must(err)
 	s.url = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
@@ -164,7 +153,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		s.http.CloseIdleConnections()
-		s.must(<-over)
+		s.Must(<-over)
 	})
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2000
@@ -174,45 +163,35 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *shop 
 }
 
 // logged holds, after the test, that no secret is in the log.
-func (s *shop) logged(log *lockedBuffer) {
-	s.t.Cleanup(func() {
+func (s *harness) logged(log *lockedBuffer) {
+	s.Cleanup(func() {
 		text := log.String()
 		for _, secret := range []string{"simulator.invalid", "shop.example", "Bearer", "enqueue,read,operate\","} {
 			if strings.Contains(strings.ReplaceAll(text, "name of "+every, ""), secret) {
-				s.t.Errorf("the log holds %q:\n%s", secret, text[:min(len(text), 3000)])
+				s.Errorf("the log holds %q:\n%s", secret, text[:min(len(text), 3000)])
 			}
 		}
 	})
 }
 
-func (s *shop) must(err error) {
-	s.t.Helper()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-}
-
 // work runs a worker against a simulator until the end of the test.
-func (s *shop) work(script simulator.Script, perSecond int) *simulator.Simulator {
-	s.t.Helper()
-	sim := simulator.New(simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
-	url, stop, err := sim.Start()
-	s.must(err)
-	s.t.Cleanup(stop)
-	s.must(s.rdb.HSet(s.t.Context(), keyspace.Keys{Account: s.account}.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
+func (s *harness) work(script simulator.Script, perSecond int) *simulator.Simulator {
+	s.Helper()
+	sim, url := fixture.Upstream(s, simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
+	s.Must(s.Redis.HSet(s.Context(), s.Keys.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
 	cfg := faceki.Config{
 		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
 	}
-	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.rdb, keyspace.Keys{Account: s.account}, cfg))
-	w := worker.New(s.rdb, s.ledger, client, worker.Config{
-		Account: s.account, Slots: 64, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.Redis, s.Keys, cfg))
+	w := worker.New(s.Redis, s.ledger, client, worker.Config{
+		Account: s.Keys.Account, Slots: 64, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- w.Run(ctx) }()
-	s.t.Cleanup(func() {
+	s.Cleanup(func() {
 		cancel()
-		s.must(<-over)
+		s.Must(<-over)
 		client.Close()
 	})
 	return sim
@@ -239,10 +218,10 @@ func decoded[T any](t testing.TB, a answer) (v T) {
 }
 
 // headers are pairs.
-func (s *shop) ask(method, path, body string, headers ...string) answer {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
-	s.must(err)
+func (s *harness) ask(method, path, body string, headers ...string) answer {
+	s.Helper()
+	req, err := http.NewRequestWithContext(s.Context(), method, s.url+path, strings.NewReader(body))
+	s.Must(err)
 	req.Header.Set("Authorization", "Bearer "+every)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -257,35 +236,35 @@ func (s *shop) ask(method, path, body string, headers ...string) answer {
 	return s.do(req)
 }
 
-func (s *shop) do(req *http.Request) answer {
-	s.t.Helper()
+func (s *harness) do(req *http.Request) answer {
+	s.Helper()
 	resp, err := s.http.Do(req)
 	if err != nil {
-		s.t.Errorf("%s %s: %v", req.Method, req.URL, err)
+		s.Errorf("%s %s: %v", req.Method, req.URL, err)
 		return answer{Response: &http.Response{Header: http.Header{}}}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	s.must(err)
+	s.Must(err)
 	return answer{resp, body}
 }
 
 // expect holds that a request is answered so; reason is of a problem.
-func (s *shop) expect(a answer, status int, reason string) answer {
-	s.t.Helper()
+func (s *harness) expect(a answer, status int, reason string) answer {
+	s.Helper()
 	if a.StatusCode != status || a.reason() != reason {
-		s.t.Fatalf("%s %s: %d %s, want %d %s\n%s", a.Request.Method, a.Request.URL, a.StatusCode, a.reason(), status, reason, a.body)
+		s.Fatalf("%s %s: %d %s, want %d %s\n%s", a.Request.Method, a.Request.URL, a.StatusCode, a.reason(), status, reason, a.body)
 	}
 	return a
 }
 
 // none holds that nothing was accepted.
-func (s *shop) none() {
-	s.t.Helper()
-	found, err := s.rdb.Keys(s.t.Context(), "{kyclink:"+s.account+"}/*").Result()
-	s.must(err)
+func (s *harness) none() {
+	s.Helper()
+	found, err := s.Redis.Keys(s.Context(), "{kyclink:"+s.Keys.Account+"}/*").Result()
+	s.Must(err)
 	if len(found) > 0 {
-		s.t.Errorf("accepted: %v", found[:min(len(found), 10)])
+		s.Errorf("accepted: %v", found[:min(len(found), 10)])
 	}
 }
 
@@ -374,20 +353,4 @@ func bearer(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 		return in.NewError(errors.New("there is no key"))
 	}
 	return nil
-}
-
-// eventually looks again and again, for a minute at most.
-func (s *shop) eventually(what string, holds func() bool) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			s.t.Fatalf("never came true: %s", what)
-		}
-	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // mischief makes a request of which nothing may come.
@@ -143,7 +145,7 @@ func TestWhatIsNoHTTP(t *testing.T) {
 		{"GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417},
 	} {
 		conn, err := net.Dial("tcp", addr)
-		s.must(err)
+		s.Must(err)
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = io.WriteString(conn, tt.sent)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -167,7 +169,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	s := open(t)
 	send := func(head string, body io.Reader) (answer, time.Duration) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		s.must(err)
+		s.Must(err)
 		defer func() { _ = conn.Close() }()
 		began := time.Now()
 		_ = conn.SetDeadline(began.Add(time.Minute))
@@ -204,7 +206,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	})
 	all.Go(func() { // its head does not end
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		s.must(err)
+		s.Must(err)
 		defer func() { _ = conn.Close() }()
 		_ = conn.SetReadDeadline(time.Now().Add(3 * headersWithin))
 		_, _ = io.WriteString(conn, "POST /v1/links HTTP/1.1\r\n")
@@ -268,7 +270,7 @@ func TestHeadersThatAreGivenTwice(t *testing.T) {
 		{"Prefer", "respond-async", "wait=0", http.StatusAccepted},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/links", strings.NewReader(`{"application_id":"A-1"}`))
-		s.must(err)
+		s.Must(err)
 		req.Header.Set("Authorization", "Bearer "+every)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header[tt.name] = []string{tt.first, tt.second}
@@ -283,7 +285,7 @@ func TestHeadersThatAreGivenTwice(t *testing.T) {
 
 func TestRateOfAKey(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, server, func(c *Config) { c.PerSecond = 1 })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.PerSecond = 1 })
 	status := func(key string) int {
 		return s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+key).StatusCode
 	}
@@ -313,10 +315,10 @@ func TestRequestIDs(t *testing.T) {
 // A bug is a problem document, too, and the next request is answered.
 func TestPanics(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, server, func(c *Config) { c.Keys = panicking{} })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys = panicking{} })
 	s.expect(s.ask("GET", "/v1/account", ""), http.StatusInternalServerError, "internal")
 	s.expect(s.ask("GET", "/healthz", ""), http.StatusOK, "")
-	s = openAt(t, server, func(c *Config) { c.Audit = panicking{} })
+	s = openAt(t, fixture.Redis(), func(c *Config) { c.Audit = panicking{} })
 	for range accepters + 1 {
 		s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusInternalServerError, "internal")
 	}
@@ -333,7 +335,7 @@ func FuzzBody(f *testing.F) {
 	}
 	s := open(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s.t = t
+		s.TB = t
 		a := s.ask("POST", "/v1/links", string(body), "Content-Type", "application/json")
 		if a.StatusCode != http.StatusAccepted && (a.StatusCode < 400 || a.StatusCode >= 500) {
 			t.Errorf("%q: %d %s", body, a.StatusCode, a.body)
@@ -353,7 +355,7 @@ func (a stuck) Append(context.Context, Change) error {
 func TestWhatHangsIsAnswered(t *testing.T) {
 	t.Parallel()
 	hung := stuck{make(chan struct{})}
-	s := openAt(t, server, func(c *Config) { c.Audit = hung })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Audit = hung })
 	s.api.within = 50 * time.Millisecond
 	var all sync.WaitGroup
 	for range 2 * accepters {
@@ -363,7 +365,7 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	}
 	all.Wait()
 	close(hung.until)
-	s.eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
+	s.Eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
 	s.none()
 	s.api.within = atOnce
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")

@@ -47,7 +47,7 @@ func TestRedisHangs(t *testing.T) {
 	})
 	all.Go(func() {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/batches?batch=c", body)
-		s.must(err)
+		s.Must(err)
 		req.Header.Set("Authorization", "Bearer "+every)
 		req.Header.Set("Content-Type", csvType)
 		resp, err := s.http.Transport.(validating).next.RoundTrip(req) // validating reads it to its end first
@@ -61,8 +61,8 @@ func TestRedisHangs(t *testing.T) {
 			t.Errorf("an upload that had begun: %d %s", resp.StatusCode, text)
 		}
 	})
-	s.eventually("the upload has begun", func() bool { return s.rdb.Exists(t.Context(), s.ledger.Keys().Record("C-0")).Val() == 1 })
-	s.must(own.Client(t).Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err())
+	s.Eventually("the upload has begun", func() bool { return s.Redis.Exists(t.Context(), s.ledger.Keys().Record("C-0")).Val() == 1 })
+	s.Must(own.Client(t).Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err())
 	close(hung)
 	for _, r := range [][]string{
 		{"GET", "/v1/links/A-1", ""}, {"DELETE", "/v1/links/A-1", ""}, {"POST", "/v1/links", `{"application_id":"A-1"}`},

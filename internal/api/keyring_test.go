@@ -15,12 +15,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 func TestKeyring(t *testing.T) {
 	account := redistest.Account()
-	ring := NewKeyring(server.Client(t), account)
+	ring := NewKeyring(fixture.Redis().Client(t), account)
 	key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read, Enqueue, Read})
 	if err != nil || !regexp.MustCompile(`^kyclink_[0-9a-f]{12}_[A-Za-z0-9_-]{43}$`).MatchString(key) {
 		t.Fatalf("%v, %v", len(key), err)
@@ -49,12 +50,12 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
-	if _, err := NewKeyring(server.Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknownKey) {
+	if _, err := NewKeyring(fixture.Redis().Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("another account knows it: %v", err)
 	}
 
 	// What is in Redis does not hold it.
-	kept, err := server.Client(t).HGetAll(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
+	kept, err := fixture.Redis().Client(t).HGetAll(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
 	if err != nil || len(kept) != 2 {
 		t.Fatalf("%v, %v", len(kept), err)
 	}
@@ -90,11 +91,11 @@ func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 
 func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
 	account := redistest.Account()
-	key, _, err := NewKeyring(server.Client(t), account).Create(t.Context(), "shop", []Scope{Read})
+	key, _, err := NewKeyring(fixture.Redis().Client(t), account).Create(t.Context(), "shop", []Scope{Read})
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := server.Client(t).HVals(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
+	kept, err := fixture.Redis().Client(t).HVals(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
 }
 
 func TestKeysThatCannotBeMade(t *testing.T) {
-	ring := NewKeyring(server.Client(t), redistest.Account())
+	ring := NewKeyring(fixture.Redis().Client(t), redistest.Account())
 	for _, tt := range []struct {
 		name   string
 		scopes []Scope
@@ -158,7 +159,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 // that another process made at once.
 func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 	account := redistest.Account()
-	here, there := NewKeyring(server.Client(t), account), NewKeyring(server.Client(t), account)
+	here, there := NewKeyring(fixture.Redis().Client(t), account), NewKeyring(fixture.Redis().Client(t), account)
 	now := time.Now()
 	here.now = func() time.Time { return now }
 	key, issued, err := there.Create(t.Context(), "shop", Scopes())
@@ -189,7 +190,7 @@ func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].RevokedAt.IsZero() || keys[0].Name != "shop" {
 		t.Errorf("listed: %+v, %v", keys, err)
 	}
-	over := server.Client(t)
+	over := fixture.Redis().Client(t)
 	_ = over.Close()
 	if _, err := NewKeyring(over, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknownKey) || strings.Contains(err.Error(), key) {
 		t.Errorf("without Redis: %v", err)
@@ -197,7 +198,7 @@ func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 }
 
 func TestTrail(t *testing.T) {
-	trail := NewTrail(server.Client(t), redistest.Account())
+	trail := NewTrail(fixture.Redis().Client(t), redistest.Account())
 	const changes = 2*trailPage + 3
 	key := Key{ID: "4f8a1c2e9b07", Name: "shop"}
 	for i := range changes {

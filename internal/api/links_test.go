@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -37,7 +36,7 @@ func TestALinkIsAskedForOnce(t *testing.T) {
 		t.Errorf("the conflict names %v", p.Keys)
 	}
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`), http.StatusConflict, "generation_gap")
-	if n := s.rdb.ZCard(t.Context(), keyspace.Keys{Account: s.account}.Queued(request.Interactive)).Val(); n != 1 {
+	if n := s.Redis.ZCard(t.Context(), s.Keys.Queued(request.Interactive)).Val(); n != 1 {
 		t.Errorf("%d are queued", n)
 	}
 	if got := s.trail.changes[0]; got.Key.ID != "id of "+every || got.RequestID != first.Header.Get("X-Request-Id") || got.Action+got.Target != "links.requestA-1" {
@@ -99,12 +98,12 @@ func TestADrainAnswersWhoWaits(t *testing.T) {
 	go func() {
 		answered <- s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
 	}()
-	s.eventually("somebody waits", func() bool {
+	s.Eventually("somebody waits", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
 		return len(s.api.stream.waiting) == 1
 	})
-	s.eventually("it is accepted", func() bool { _, err := s.client.Get(t.Context(), "A-1"); return err == nil })
+	s.Eventually("it is accepted", func() bool { _, err := s.Client.Get(t.Context(), "A-1"); return err == nil })
 	began := time.Now()
 	s.stop()
 	s.expect(<-answered, http.StatusAccepted, "")
@@ -154,7 +153,7 @@ func TestDeleteCancelsWhatWasNotCalled(t *testing.T) {
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-2"}`, "Prefer", "wait=30"), http.StatusCreated, "")
 	s.expect(s.ask("DELETE", "/v1/links/A-2", ""), http.StatusConflict, "ended")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"slow-1"}`), http.StatusAccepted, "")
-	s.eventually("it is called", func() bool { return sim.Application("slow-1").Calls > 0 })
+	s.Eventually("it is called", func() bool { return sim.Application("slow-1").Calls > 0 })
 	if l := link(t, s.expect(s.ask("DELETE", "/v1/links/slow-1", ""), http.StatusAccepted, "")); l.Status != tasks.Calling {
 		t.Errorf("%+v", l)
 	}
@@ -209,7 +208,7 @@ func TestPromotionAnswersAtOnce(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	check, err := s.ledger.Check(t.Context(), 1)
-	s.must(err)
+	s.Must(err)
 	if d := check.Differs(); len(d) > 0 {
 		t.Errorf("counted again it differs: %v", d)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -80,7 +81,7 @@ func (h hosted) Verify(ctx context.Context, presented string) (Key, error) {
 
 func TestRedirectHostsOfAKey(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, server, func(c *Config) { c.Keys = hosted{[]string{"partner.example"}} })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys = hosted{[]string{"partner.example"}} })
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","redirect_url":"https://partner.example/x"}`), http.StatusAccepted, "")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-2"}`), http.StatusAccepted, "")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-3","redirect_url":"https://shop.example/x"}`), http.StatusUnprocessableEntity, "invalid")

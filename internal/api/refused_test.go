@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/time/rate"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -36,7 +37,7 @@ func (r *refusals) Refused(reason string) {
 func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
 	t.Parallel()
 	account := redistest.Account()
-	ring := NewKeyring(server.Client(t), account)
+	ring := NewKeyring(fixture.Redis().Client(t), account)
 	create := func() (string, Issued) {
 		key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read})
 		if err != nil {
@@ -51,7 +52,7 @@ func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
 	}
 	core, logged := observer.New(zap.InfoLevel)
 	meter := &refusals{}
-	s := openAt(t, server, func(c *Config) { c.Keys, c.Meter, c.Log = ring, meter, zap.New(core) })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys, c.Meter, c.Log = ring, meter, zap.New(core) })
 	bodies := map[string]bool{}
 	for _, presented := range []string{"x", "kyclink_zzzzzzzzzzzz_secret", "kyclink_000000000000_" + strings.Repeat("A", 43), valid + "A", revoked} {
 		a := s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+presented, "X-Request-Id", "x"), http.StatusUnauthorized, "unauthorized")
@@ -132,7 +133,7 @@ func TestAddressesThatAreOne(t *testing.T) {
 // The document can be read without a key, and with one that is not valid.
 func TestTheDocumentNeedsNoKey(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, server, func(c *Config) { c.Keys = noKeys{} })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys = noKeys{} })
 	for _, key := range []string{"", "Bearer x"} {
 		a := s.expect(s.ask("GET", documentPath, "", "Authorization", key), http.StatusOK, "")
 		if string(a.body) != string(document) {

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // upload is a body that is sent in chunks while its answer is waited for.
@@ -22,13 +24,13 @@ type upload struct {
 	answered chan answer
 }
 
-func (s *shop) upload(path, key string) upload {
-	s.t.Helper()
+func (s *harness) upload(path, key string) upload {
+	s.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	s.must(err)
-	s.t.Cleanup(func() { _ = conn.Close() })
+	s.Must(err)
+	s.Cleanup(func() { _ = conn.Close() })
 	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n", path, key, csvType)
-	s.must(err)
+	s.Must(err)
 	u := upload{conn, make(chan answer, 1)}
 	go func() {
 		req, _ := http.NewRequest("POST", path, nil)
@@ -67,7 +69,7 @@ func TestUploadsAtATime(t *testing.T) {
 	begin := func(n int, key string) upload {
 		before := s.api.sent.under()
 		u := s.upload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
-		s.eventually("the upload begins", func() bool { return s.api.sent.under() == before+1 })
+		s.Eventually("the upload begins", func() bool { return s.api.sent.under() == before+1 })
 		return u
 	}
 	first := begin(1, every)
@@ -85,7 +87,7 @@ func TestUploadsAtATime(t *testing.T) {
 	first.send("application_id\nB-1\n")
 	first.end()
 	s.expect(<-first.answered, http.StatusOK, "")
-	s.eventually("the place is free", func() bool { return s.api.sent.under() == 2 })
+	s.Eventually("the place is free", func() bool { return s.api.sent.under() == 2 })
 	s.expect(s.ask("POST", "/v1/batches?batch=6", "application_id\nB-6\n", "Content-Type", csvType), http.StatusOK, "")
 }
 
@@ -101,7 +103,7 @@ func TestExportsAtATime(t *testing.T) {
 	s := open(t)
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.api.exported.perKey = 1
-	s.must(s.api.exported.begin(Key{ID: "id of " + every}))
+	s.Must(s.api.exported.begin(Key{ID: "id of " + every}))
 	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusTooManyRequests, "rate_limited")
 	s.api.exported.end(Key{ID: "id of " + every})
 	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusOK, "")
@@ -114,7 +116,7 @@ func TestFewBytesKeepNoName(t *testing.T) {
 	s := open(t)
 	slow := s.upload("/v1/batches?batch=b", every)
 	slow.send("application_id")
-	s.eventually("it begins", func() bool { return s.api.sent.under() == 1 })
+	s.Eventually("it begins", func() bool { return s.api.sent.under() == 1 })
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(<-slow.answered, http.StatusRequestTimeout, "request_timeout")
 
@@ -154,7 +156,7 @@ func (r revocable) Verify(ctx context.Context, presented string) (Key, error) {
 func TestRevocationReachesWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	var revoked atomic.Bool
-	s := openAt(t, server, func(c *Config) { c.Keys, c.MaxBody = revocable{revoked: &revoked}, 32<<20 })
+	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys, c.MaxBody = revocable{revoked: &revoked}, 32<<20 })
 	var all sync.WaitGroup
 	all.Go(func() {
 		a := s.upload("/v1/batches?batch=b", every).endless()
@@ -175,7 +177,7 @@ func TestRevocationReachesWhatIsUnderWay(t *testing.T) {
 			t.Errorf("a wait ends with %d %s", a.StatusCode, a.body)
 		}
 	})
-	s.eventually("all have begun", func() bool {
+	s.Eventually("all have begun", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
 		return s.api.sent.under() == 2 && len(s.api.stream.waiting) == 1

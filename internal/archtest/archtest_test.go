@@ -69,6 +69,7 @@ func arrows() map[string][]string {
 		"internal/hostname":  {},
 		"internal/legible":   {},
 		"internal/redistest": {},
+		"internal/fixture":   {"tasks", "internal/faceki/simulator", stored, "internal/redistest"},
 		"internal/stall":     {},
 		"internal/archtest":  {},
 		"internal/doctest":   {},
@@ -79,7 +80,7 @@ func arrows() map[string][]string {
 }
 
 // testArrows is what the tests of a package may import besides: itself, the
-// real servers to test against, and what they put together.
+// fixture, the real servers to test against, and what they put together.
 func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", stored, "tasks"}
 	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/telemetry"}
@@ -161,7 +162,7 @@ func TestImports(t *testing.T) {
 				t.Error(wrong)
 			}
 		}
-		allowed = slices.Concat(allowed, testArrows()[p.name], []string{p.name})
+		allowed = slices.Concat(allowed, testArrows()[p.name], []string{p.name, "internal/fixture"})
 		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
 			if wrong := violation(p.name, imported, expand(allowed)); wrong != "" {
 				t.Errorf("%s (in a test)", wrong)

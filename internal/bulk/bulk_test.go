@@ -10,8 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -24,7 +23,7 @@ func TestMain(m *testing.M) {
 	if out := os.Getenv(journalEnv); out != "" {
 		os.Exit(otherRun(out))
 	}
-	goleak.VerifyTestMain(m)
+	fixture.Main(m)
 }
 
 // otherRun appends a link and a call without an answer, says so, and waits to
@@ -78,7 +77,7 @@ func TestKeysHaveTypes(t *testing.T) {
 	}
 }
 
-func file(t *testing.T, name, content string) string {
+func file(t testing.TB, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -109,7 +108,7 @@ func rows(t testing.TB, in *Input) []Row {
 	return all
 }
 
-func read(t *testing.T, path string) string {
+func read(t testing.TB, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -166,7 +166,7 @@ func TestStoppedPipe(t *testing.T) {
 }
 
 // importer imports a file into a Redis of its own account.
-func importer(t *testing.T, d *desk, name, content string, r Reading) (*Import, *[]string) {
+func importer(t *testing.T, h *harness, name, content string, r Reading) (*Import, *[]string) {
 	t.Helper()
 	in, err := OpenStream(t.Context(), file(t, name, content), r)
 	if err != nil {
@@ -175,7 +175,7 @@ func importer(t *testing.T, d *desk, name, content string, r Reading) (*Import, 
 	t.Cleanup(func() { _ = in.Close() })
 	var rejects []string
 	return &Import{
-		Input: in, Batch: tasks.Batch{Name: "spring"}, Client: d.client,
+		Input: in, Batch: tasks.Batch{Name: "spring"}, Client: h.Client,
 		Reject: func(r Reject) error { rejects = append(rejects, r.String()); return nil },
 	}, &rejects
 }
@@ -192,26 +192,26 @@ const nasty = "\ufeffRef;redirect_url;metadata;generation\r\n" +
 	"=A-5;;;\r\n"
 
 func TestImportOfANastyFile(t *testing.T) {
-	d := newDesk(t)
-	if _, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "JOINED"}); err != nil {
+	h := newHarness(t)
+	if _, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "JOINED"}); err != nil {
 		t.Fatal(err)
 	}
 	reading := Reading{Delimiter: ';', Columns: map[string]string{"application_id": "Ref"}, Strict: true}
 	want := Counts{Rows: 9, Accepted: 2, Repeated: 1, Joined: 1, Conflicts: 1, Refused: 1, Invalid: 3}
 
-	i, _ := importer(t, d, "a.csv", nasty, reading)
+	i, _ := importer(t, h, "a.csv", nasty, reading)
 	r, err := i.Rehearse(t.Context())
 	foreseen := want
 	foreseen.Repeated, foreseen.Conflicts = 2, 0 // of rows that are not accepted yet
 	if err != nil || r.Counts != foreseen || r.Expiries[0] != 4 {
 		t.Errorf("rehearsed %+v, %v, %v", r.Counts, r.Expiries, err)
 	}
-	if n := d.rdb.HLen(t.Context(), d.ledger.Keys().Batches()).Val(); n != 0 {
+	if n := h.Redis.HLen(t.Context(), h.ledger.Keys().Batches()).Val(); n != 0 {
 		t.Error("the rehearsal made a batch")
 	}
 
 	path := filepath.Join(t.TempDir(), "rejects.csv")
-	i, _ = importer(t, d, "a.csv", nasty, reading)
+	i, _ = importer(t, h, "a.csv", nasty, reading)
 	rejects, err := CreateRejects(path, i.Input, false)
 	if err != nil {
 		t.Fatal(err)
@@ -232,12 +232,12 @@ func TestImportOfANastyFile(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 
-	i, _ = importer(t, d, "a.csv", nasty, reading)
+	i, _ = importer(t, h, "a.csv", nasty, reading)
 	want.Accepted, want.Again = 0, 2
 	if counts, err := i.Run(t.Context()); err != nil || counts != want {
 		t.Errorf("imported again: %+v, %v", counts, err)
 	}
-	i, _ = importer(t, d, "a.csv", nasty, reading)
+	i, _ = importer(t, h, "a.csv", nasty, reading)
 	if r, err := i.Rehearse(t.Context()); err != nil || r.Counts != want {
 		// The ledger knows that the fifth row is in conflict, but not of which row.
 		want.Again, want.Repeated = 2, 1
@@ -247,8 +247,8 @@ func TestImportOfANastyFile(t *testing.T) {
 
 // Rejects that cannot be written end the import: nobody would learn of them.
 func TestImportWithoutRejects(t *testing.T) {
-	d := newDesk(t)
-	i, _ := importer(t, d, "a.csv", "application_id\n"+strings.Repeat("a b\n", 5000), Reading{})
+	h := newHarness(t)
+	i, _ := importer(t, h, "a.csv", "application_id\n"+strings.Repeat("a b\n", 5000), Reading{})
 	full, calls := errors.New("disk full"), 0
 	i.Reject = func(Reject) error { calls++; return full }
 	if _, err := i.Run(t.Context()); !errors.Is(err, full) {
@@ -258,7 +258,7 @@ func TestImportWithoutRejects(t *testing.T) {
 
 // Options are fixed by the first import, and names of those that differ are told.
 func TestOptionsOfABatch(t *testing.T) {
-	d := newDesk(t)
+	h := newHarness(t)
 	due := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	for _, c := range []struct {
 		options tasks.Options
@@ -270,10 +270,10 @@ func TestOptionsOfABatch(t *testing.T) {
 		{tasks.Options{NotAfter: due}, "<nil>"},
 		{tasks.Options{ExpiryMinutes: 61, WorkflowID: "w", NotAfter: due}, `batch "spring" was begun with another expiry_minutes, workflow_id; leave these out, or use another batch`},
 	} {
-		i, _ := importer(t, d, "a.csv", "application_id\nA-1\n", Reading{})
+		i, _ := importer(t, h, "a.csv", "application_id\nA-1\n", Reading{})
 		i.Batch.Options = c.options
 		r, foreseen := i.Rehearse(t.Context())
-		i, _ = importer(t, d, "a.csv", "application_id\nA-1\n", Reading{})
+		i, _ = importer(t, h, "a.csv", "application_id\nA-1\n", Reading{})
 		i.Batch.Options = c.options
 		_, err := i.Run(t.Context())
 		if fmt.Sprint(err) != c.want || fmt.Sprint(foreseen) != c.want {

@@ -12,11 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -25,115 +23,109 @@ import (
 
 const done = "https://shop.example/done"
 
-// desk is a Redis of its own, and a worker's hands without the worker.
-type desk struct {
-	t      *testing.T
+// harness is one account, whose requests the test itself feeds, calls and ends as
+// a worker would.
+type harness struct {
+	*fixture.Account
+
 	server *redistest.Server
-	rdb    *redis.Client
 	ledger *ledger.Ledger
-	client *tasks.Client
 	work   Transitions // the ledger, or what wraps it
 	out    string
 	failed map[string]bool // whose calls fail for good
 	calls  map[string]int
 }
 
-func newDesk(t *testing.T, redisArgs ...string) *desk {
-	server := redistest.Start(t, redisArgs...)
-	rdb := server.Client(t)
-	d := &desk{
-		t: t, server: server, rdb: rdb, ledger: ledger.New(rdb, ledger.Config{Account: "default", Simulated: true}),
-		client: tasks.NewClient(rdb, tasks.Config{}), out: filepath.Join(t.TempDir(), "out.csv"), failed: map[string]bool{}, calls: map[string]int{},
+func newHarness(t *testing.T) *harness { return newHarnessOn(t, fixture.Redis()) }
+
+func newHarnessOn(t *testing.T, server *redistest.Server) *harness {
+	h := &harness{
+		Account: fixture.NewAccountOn(t, server), server: server,
+		out: filepath.Join(t.TempDir(), "out.csv"), failed: map[string]bool{}, calls: map[string]int{},
 	}
-	d.work = d.ledger
-	d.must(d.ledger.Join(t.Context()))
-	d.open()
-	return d
+	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.work = h.ledger
+	h.Must(h.ledger.Join(t.Context()))
+	h.open()
+	return h
 }
 
 // open lets calls go at once: when they may is not the matter here.
-func (d *desk) open() {
-	d.t.Helper()
-	d.must(d.rdb.HSet(d.t.Context(), keyspace.Keys{Account: "default"}.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
-}
-
-func (d *desk) must(err error) {
-	d.t.Helper()
-	if err != nil {
-		d.t.Fatal(err)
-	}
+func (h *harness) open() {
+	h.Helper()
+	h.Must(h.Redis.HSet(h.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 }
 
 // job reads rows of application_id, redirect_url, lane and generation.
-func (d *desk) job(batch string, lines ...string) *Job {
-	d.t.Helper()
-	in := open(d.t, file(d.t, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n"))
+func (h *harness) job(batch string, lines ...string) *Job {
+	h.Helper()
+	in := open(h, file(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n"))
 	return &Job{
-		Input: in, Batch: batch, Client: d.client, Book: d.ledger, Patience: time.Minute,
+		Input: in, Batch: batch, Client: h.Client, Book: h.ledger, Patience: time.Minute,
 		Report: func(p Progress) {
 			if p.Imported {
-				d.finish(d.feed()...)
+				h.finish(h.feed()...)
 			}
 		},
 	}
 }
 
-func (d *desk) feed() []request.Ref {
-	d.t.Helper()
-	fed, err := d.ledger.Feed(d.t.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
-	d.must(err)
+func (h *harness) feed() []request.Ref {
+	h.Helper()
+	fed, err := h.ledger.Feed(h.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
+	h.Must(err)
 	return fed.Refs
 }
 
-func (d *desk) get(id string) request.Record {
-	d.t.Helper()
-	r, ok, err := d.ledger.Get(d.t.Context(), id)
-	if d.must(err); !ok {
-		d.t.Fatalf("%s is not known", id)
+func (h *harness) get(id string) request.Record {
+	h.Helper()
+	r, ok, err := h.ledger.Get(h.Context(), id)
+	if h.Must(err); !ok {
+		h.Fatalf("%s is not known", id)
 	}
 	return r
 }
 
-func (d *desk) mark(ref request.Ref) attempt.Attempt {
-	d.t.Helper()
-	d.open()
-	answer, err := d.work.Mark(d.t.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
-	if d.must(err); answer.Admission != attempt.Call {
-		d.t.Fatalf("the mark of %v says %s", ref, answer.Admission)
+func (h *harness) mark(ref request.Ref) attempt.Attempt {
+	h.Helper()
+	h.open()
+	answer, err := h.work.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
+	if h.Must(err); answer.Admission != attempt.Call {
+		h.Fatalf("the mark of %v says %s", ref, answer.Admission)
 	}
-	d.calls[ref.ApplicationID]++
+	h.calls[ref.ApplicationID]++
 	return answer.Attempt
 }
 
-func (d *desk) finish(refs ...request.Ref) {
-	d.t.Helper()
+func (h *harness) finish(refs ...request.Ref) {
+	h.Helper()
 	for _, ref := range refs {
-		a := d.mark(ref)
+		a := h.mark(ref)
 		var err error
-		if d.failed[ref.ApplicationID] {
-			_, err = d.work.Fault(d.t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail, MaxCharged: 8})
+		if h.failed[ref.ApplicationID] {
+			_, err = h.work.Fault(h.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail, MaxCharged: 8})
 		} else {
 			id := fmt.Sprintf("L-%s-%d", a.ApplicationID, a.Generation)
-			_, err = d.work.Created(d.t.Context(), a, request.Link{LinkID: id, URL: "https://simulator.invalid/" + id})
+			_, err = h.work.Created(h.Context(), a, request.Link{LinkID: id, URL: "https://simulator.invalid/" + id})
 		}
-		d.must(err)
+		h.Must(err)
 	}
 }
 
-func (d *desk) working(j *Job) Progress {
-	d.t.Helper()
-	p, err := j.Work(d.t.Context())
-	d.must(err)
+func (h *harness) working(j *Job) Progress {
+	h.Helper()
+	p, err := j.Work(h.Context())
+	h.Must(err)
 	return p
 }
 
 // export gives OUT's rows as "id status link possible-duplicates reason".
-func (d *desk) export(j *Job) []string {
-	d.t.Helper()
-	summary, err := j.Export(d.t.Context(), d.out)
-	d.must(err)
-	table, err := csv.NewReader(strings.NewReader(read(d.t, d.out))).ReadAll()
-	d.must(err)
+func (h *harness) export(j *Job) []string {
+	h.Helper()
+	summary, err := j.Export(h.Context(), h.out)
+	h.Must(err)
+	table, err := csv.NewReader(strings.NewReader(read(h, h.out))).ReadAll()
+	h.Must(err)
 	column := func(row []string, name string) string { return row[slices.Index(table[0], name)] }
 	var lines []string
 	counts := Summary{}
@@ -144,7 +136,7 @@ func (d *desk) export(j *Job) []string {
 			column(row, "status"), column(row, "link_id"), column(row, "attempts"), column(row, "possible_duplicates"), reason}, " ")), " "))
 	}
 	if fmt.Sprint(counts) != fmt.Sprint(summary.Summary) {
-		d.t.Errorf("the summary says %v, OUT holds %v", summary, counts)
+		h.Errorf("the summary says %v, OUT holds %v", summary, counts)
 	}
 	return lines
 }
@@ -174,21 +166,21 @@ func filler(from, to int) (rows, want []string) {
 // chunk of 100 and in two, and rows that are refused.
 func TestJob(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	d.working(d.job("other", "J-1,,,"))
-	impatient := d.job("other", "J-1,,,", "J-2,,,")
+	h := newHarness(t)
+	h.working(h.job("other", "J-1,,,"))
+	impatient := h.job("other", "J-1,,,", "J-2,,,")
 	impatient.Patience, impatient.Report = 0, nil
 	if _, err := impatient.Work(t.Context()); !errors.Is(err, ErrImpatient) {
 		t.Fatal(err)
 	}
-	_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "S-1"})
-	d.must(err)
-	d.failed["A-2"] = true
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "S-1"})
+	h.Must(err)
+	h.failed["A-2"] = true
 
 	head := []string{"A-1," + done + ",,", "B-1,http://shop.example,,", "J-1,,,", "A-2,,,", "A-1,,,", "A-1,https://other.example,,", "J-2,,,", "S-1,,bulk,", "J-1," + done + ",,"}
 	tail := []string{"A-1," + done + ",,", "A-1,https://other.example,,", "J-2,,,"}
 	middle, made := filler(10, 210)
-	j := d.job("mine", slices.Concat(head, middle, tail)...)
+	j := h.job("mine", slices.Concat(head, middle, tail)...)
 	drive, looks := j.Report, 0
 	j.Report = func(p Progress) {
 		if !p.Imported {
@@ -198,23 +190,23 @@ func TestJob(t *testing.T) {
 			t.Errorf("open at first: %d elsewhere, %d in all", p.Elsewhere, p.Open())
 		}
 		if looks == 1 {
-			refs := slices.DeleteFunc(d.feed(), func(r request.Ref) bool { return r.ApplicationID == "J-2" })
-			d.finish(refs...)
+			refs := slices.DeleteFunc(h.feed(), func(r request.Ref) bool { return r.ApplicationID == "J-2" })
+			h.finish(refs...)
 			return
 		}
 		if looks == 2 && p.Open() != p.Elsewhere {
 			t.Errorf("when all of its own have ended: %d elsewhere, %d in all", p.Elsewhere, p.Open())
 		}
 		if looks == 2 {
-			d.finish(d.get("J-2").Ref(), d.get("S-1").Ref())
+			h.finish(h.get("J-2").Ref(), h.get("S-1").Ref())
 		}
 		drive(p)
 	}
-	p := d.working(j)
+	p := h.working(j)
 	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Settled() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
 		t.Errorf("in the end: %+v", p)
 	}
-	expect(t, d.export(j), slices.Concat([]string{
+	expect(t, h.export(j), slices.Concat([]string{
 		"A-1 created L-A-1-1 1 0", "B-1 rejected 0 0 invalid", "J-1 created L-J-1-1 1 0", "A-2 failed 1 0 invalid_request",
 		"A-1 created L-A-1-1 1 0", "A-1 rejected L-A-1-1 1 0 conflict", "J-2 created L-J-2-1 1 0", "S-1 created L-S-1-1 1 0", "J-1 rejected L-J-1-1 1 0 conflict",
 	}, made, []string{"A-1 created L-A-1-1 1 0", "A-1 rejected L-A-1-1 1 0 conflict", "J-2 created L-J-2-1 1 0"})...)
@@ -222,12 +214,12 @@ func TestJob(t *testing.T) {
 
 func TestJobWithGenerations(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	d.working(d.job("spring", "A-1,,,", "A-2,,,"))
+	h := newHarness(t)
+	h.working(h.job("spring", "A-1,,,", "A-2,,,"))
 	middle, made := filler(3, 100)
-	j := d.job("autumn", slices.Concat([]string{"A-1,,,1", "A-2,,,2"}, middle, []string{"A-1,,,2", "A-2,,,1", "A-2,,,4", "A-3,,,2"})...)
-	d.working(j)
-	expect(t, d.export(j), slices.Concat([]string{"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-2 1 0"}, made,
+	j := h.job("autumn", slices.Concat([]string{"A-1,,,1", "A-2,,,2"}, middle, []string{"A-1,,,2", "A-2,,,1", "A-2,,,4", "A-3,,,2"})...)
+	h.working(j)
+	expect(t, h.export(j), slices.Concat([]string{"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-2 1 0"}, made,
 		[]string{"A-1 created L-A-1-2 1 0", "A-2 created L-A-2-1 1 0", "A-2 rejected L-A-2-2 1 0 generation_gap", "A-3 rejected 0 0 generation_gap"})...)
 }
 
@@ -235,27 +227,27 @@ func TestJobWithGenerations(t *testing.T) {
 // and what was being called.
 func TestJobGoesOnFromItsJournal(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	h := newHarnessOn(t, redistest.Start(t))
 	filled, made := filler(5, 230)
 	lines := slices.Concat([]string{"A-1,,,", "A-2,,,", "A-3,,,", "A-4,,,"}, filled)
 
-	journal := openJournal(t, d.out)
-	d.work = NewRecorder(d.ledger, d.ledger.Get, journal)
-	first := d.job("run", lines...)
+	journal := openJournal(t, h.out)
+	h.work = NewRecorder(h.ledger, h.ledger.Get, journal)
+	first := h.job("run", lines...)
 	first.Journal = journal
 	killed := errors.New("killed")
 	ctx, kill := context.WithCancelCause(t.Context())
 	first.Report = func(Progress) {
-		for _, ref := range d.feed() {
+		for _, ref := range h.feed() {
 			switch ref.ApplicationID {
 			case "A-2": // being called when it ends
-				d.mark(ref)
+				h.mark(ref)
 			case "A-3": // to be tried again, with a possible duplicate already
-				_, err := d.work.Fault(t.Context(), d.mark(ref), &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
-				d.must(err)
+				_, err := h.work.Fault(t.Context(), h.mark(ref), &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+				h.Must(err)
 			case "A-4": // never called
 			default:
-				d.finish(ref)
+				h.finish(ref)
 			}
 		}
 		kill(killed)
@@ -264,68 +256,68 @@ func TestJobGoesOnFromItsJournal(t *testing.T) {
 		t.Fatalf("the first run ended with %v", err)
 	}
 	closeJournal(t, journal)
-	d.must(d.rdb.FlushAll(t.Context()).Err())
+	h.Must(h.Redis.FlushAll(t.Context()).Err())
 
-	d.ledger = ledger.New(d.rdb, ledger.Config{Account: "default", Simulated: true})
-	d.client = tasks.NewClient(d.rdb, tasks.Config{})
-	d.must(d.ledger.Join(t.Context()))
-	journal = openJournal(t, d.out)
+	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
+	h.Must(h.ledger.Join(t.Context()))
+	journal = openJournal(t, h.out)
 	defer closeJournal(t, journal)
-	d.work = NewRecorder(d.ledger, d.ledger.Get, journal)
-	second := d.job("run", lines...)
+	h.work = NewRecorder(h.ledger, h.ledger.Get, journal)
+	second := h.job("run", lines...)
 	second.Journal = journal
-	if p := d.working(second); p.Counts[request.Created] != len(lines) || p.Elsewhere != 0 {
+	if p := h.working(second); p.Counts[request.Created] != len(lines) || p.Elsewhere != 0 {
 		t.Errorf("in the end: %+v", p)
 	}
-	for id, n := range d.calls {
+	for id, n := range h.calls {
 		if again := id == "A-2" || id == "A-3"; (n == 2) != again || n > 2 {
 			t.Errorf("%s was called %d times", id, n)
 		}
 	}
-	expect(t, d.export(second), append([]string{
+	expect(t, h.export(second), append([]string{
 		"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 2 1", "A-3 created L-A-3-1 2 1", "A-4 created L-A-4-1 1 0",
 	}, made...)...)
 }
 
 func TestJobRetriesFailedRows(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	h := newHarness(t)
 	for _, id := range []string{"A-1", "A-2", "A-3", "G-1", "G-2"} {
-		d.failed[id] = true
+		h.failed[id] = true
 	}
-	before := d.job("run", "A-1,"+done+",,", "A-2,,,", "A-3,,,", "C-1,,,", "G-1,,,", "G-2,,,")
-	d.working(before)
-	_, err := d.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "I-1"})
-	d.must(err)
-	d.failed["I-1"] = true
-	d.finish(d.get("I-1").Ref())
-	d.failed = nil
+	before := h.job("run", "A-1,"+done+",,", "A-2,,,", "A-3,,,", "C-1,,,", "G-1,,,", "G-2,,,")
+	h.working(before)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "I-1"})
+	h.Must(err)
+	h.failed["I-1"] = true
+	h.finish(h.get("I-1").Ref())
+	h.failed = nil
 
 	// A-2 is in the file no more; A-3 is refused, G-1 asks for another generation.
 	lines := []string{"A-1," + done + ",,", "A-1,,,", "N-1,,,", "A-3,https://other.example,,", "C-1,,,", "G-1,,,2", "G-2,,,1", "I-1,,interactive,"}
-	j := d.job("run", lines...)
-	d.working(j)
-	expect(t, d.export(j), "A-1 failed 1 0 invalid_request", "A-1 failed 1 0 invalid_request", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
+	j := h.job("run", lines...)
+	h.working(j)
+	expect(t, h.export(j), "A-1 failed 1 0 invalid_request", "A-1 failed 1 0 invalid_request", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
 		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 failed 1 0 invalid_request", "I-1 failed 1 0 invalid_request")
 
-	j = d.job("run", lines...)
+	j = h.job("run", lines...)
 	j.RetryFailed = true
 	drive := j.Report
 	j.Report = func(p Progress) {
-		if r := d.get("I-1"); p.Imported && r.State == request.Queued {
-			task := "asynq:{" + keyspace.Keys{Account: "default"}.Queue(request.Interactive) + "}:t:" + r.Ref().String()
-			if n, err := d.rdb.Exists(t.Context(), task).Result(); err != nil || n != 1 {
+		if r := h.get("I-1"); p.Imported && r.State == request.Queued {
+			task := "asynq:{" + h.Keys.Queue(request.Interactive) + "}:t:" + r.Ref().String()
+			if n, err := h.Redis.Exists(t.Context(), task).Result(); err != nil || n != 1 {
 				t.Errorf("an interactive row that is tried again has no task: %v", err)
 			}
-			d.finish(r.Ref())
+			h.finish(r.Ref())
 		}
 		drive(p)
 	}
-	d.working(j)
-	expect(t, d.export(j), "A-1 created L-A-1-1 2 0", "A-1 created L-A-1-1 2 0", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
+	h.working(j)
+	expect(t, h.export(j), "A-1 created L-A-1-1 2 0", "A-1 created L-A-1-1 2 0", "N-1 created L-N-1-1 1 0", "A-3 rejected 0 0 conflict",
 		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 created L-G-2-1 2 0", "I-1 created L-I-1-1 2 0")
 	for _, id := range []string{"A-2", "A-3"} {
-		if r := d.get(id); r.State != request.Failed || r.Run != 1 {
+		if r := h.get(id); r.State != request.Failed || r.Run != 1 {
 			t.Errorf("%s, which no row asks for, is %s in run %d", id, r.State, r.Run)
 		}
 	}
@@ -335,38 +327,38 @@ func TestJobRetriesFailedRows(t *testing.T) {
 // tried again for it.
 func TestJobRetriesNoOtherGeneration(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	h := newHarness(t)
 	retry := func(line string) []string {
 		t.Helper()
-		j := d.job("run", line)
+		j := h.job("run", line)
 		j.RetryFailed = true
-		d.working(j)
-		return d.export(j)
+		h.working(j)
+		return h.export(j)
 	}
-	d.failed["A-1"] = true
-	d.working(d.job("run", "A-1,,,"))
+	h.failed["A-1"] = true
+	h.working(h.job("run", "A-1,,,"))
 	expect(t, retry("A-1,,,2"), "A-1 failed 1 0 invalid_request")
 	expect(t, retry("A-1,,,1"), "A-1 failed 1 0 invalid_request")
-	if d.calls["A-1"] != 2 {
-		t.Errorf("called %d times, once for each generation is right", d.calls["A-1"])
+	if h.calls["A-1"] != 2 {
+		t.Errorf("called %d times, once for each generation is right", h.calls["A-1"])
 	}
 }
 
 func TestJobWhoseInputChanges(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	j := d.job("run", "A-1,,,", "A-2,,,")
+	h := newHarness(t)
+	j := h.job("run", "A-1,,,", "A-2,,,")
 	drive := j.Report
 	j.Report = func(p Progress) {
 		drive(p)
-		d.must(os.WriteFile(j.Input.path, []byte("application_id\nA-3\n"), 0o600))
+		h.Must(os.WriteFile(j.Input.path, []byte("application_id\nA-3\n"), 0o600))
 	}
-	d.working(j)
+	h.working(j)
 	var changed *InputError
-	if _, err := j.Export(t.Context(), d.out); !errors.As(err, &changed) {
+	if _, err := j.Export(t.Context(), h.out); !errors.As(err, &changed) {
 		t.Errorf("the export: %v", err)
 	}
-	if left, err := filepath.Glob(d.out + "*"); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(h.out + "*"); err != nil || len(left) > 0 {
 		t.Errorf("it left %v, %v", left, err)
 	}
 	for _, j.RetryFailed = range []bool{false, true} {
@@ -380,9 +372,9 @@ func TestJobWhoseInputChanges(t *testing.T) {
 // file is.
 func TestProgressCountsRows(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	d.working(d.job("run", "A-1,,,", "A-2,,,", "A-3,,,"))
-	j := d.job("run", "A-1,"+done+",,", "B-2,,,", "B-2,,,", "A-3,,,") // the first is in conflict
+	h := newHarness(t)
+	h.working(h.job("run", "A-1,,,", "A-2,,,", "A-3,,,"))
+	j := h.job("run", "A-1,"+done+",,", "B-2,,,", "B-2,,,", "A-3,,,") // the first is in conflict
 	if s, err := j.Survey(t.TempDir()); err != nil || s.Rows != 4 || s.Repeated != 1 {
 		t.Errorf("the survey says %+v, %v", s, err)
 	}
@@ -393,7 +385,7 @@ func TestProgressCountsRows(t *testing.T) {
 		}
 		drive(p)
 	}
-	if p := d.working(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
+	if p := h.working(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
 		t.Errorf("in the end %d of %d at %+v", p.Settled(), p.Total(), p)
 	}
 }
@@ -435,18 +427,18 @@ func TestSurvey(t *testing.T) {
 // A row that repeats the id of one with a link does not get a second link.
 func TestJobWithLinkedRows(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	j := d.job("run", "X,,,")
+	h := newHarness(t)
+	j := h.job("run", "X,,,")
 	j.Input = open(t, file(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
 		"A-1,created,https://faceki.example/1,L-1,2,1,2026-12-01T00:00:00Z,\nA-2,failed,,,1,0,,timeout: late\nA-1,rejected,,,0,0,,conflict: x\n"))
 	if _, err := j.Survey(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if p := d.working(j); p.Settled() != 3 || p.Rejected != 1 {
+	if p := h.working(j); p.Settled() != 3 || p.Rejected != 1 {
 		t.Errorf("in the end %+v", p)
 	}
-	expect(t, d.export(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
-	if !strings.Contains(read(t, d.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || d.calls["A-1"] != 0 {
-		t.Errorf("OUT is\n%s", read(t, d.out))
+	expect(t, h.export(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
+	if !strings.Contains(read(t, h.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || h.calls["A-1"] != 0 {
+		t.Errorf("OUT is\n%s", read(t, h.out))
 	}
 }

@@ -14,19 +14,19 @@ func TestLinksOfOtherContentAndRows(t *testing.T) {
 		"A-1,created,L-1,https://faceki.example/1,\nA-2,rejected,L-2,https://faceki.example/2,conflict: x\n" +
 		"A-3,created,L-1,https://faceki.example/1,\nA-1,created,L-1,https://faceki.example/1,\n"
 	for name, input := range map[string]string{"in.csv": text, "in.ndjson": ndjson(text)} {
-		d := newDesk(t)
-		j := d.job("run", "X,,,")
+		h := newHarness(t)
+		j := h.job("run", "X,,,")
 		j.Input = open(t, file(t, name, input))
 		survey, err := j.Survey(t.TempDir())
 		if err != nil || survey.Linked != 2 {
 			t.Errorf("%s: %+v (%v)", name, survey, err)
 		}
-		if p := d.working(j); p.Settled() != 4 || p.Rejected != 2 {
+		if p := h.working(j); p.Settled() != 4 || p.Rejected != 2 {
 			t.Errorf("%s: in the end %+v", name, p)
 		}
-		expect(t, d.export(j), "A-1 created L-1 0 0", "A-2 rejected L-2 0 0 invalid", "A-3 rejected 0 0 invalid", "A-1 created L-1 0 0")
-		if len(d.calls) != 0 {
-			t.Errorf("%s: calls %v", name, d.calls)
+		expect(t, h.export(j), "A-1 created L-1 0 0", "A-2 rejected L-2 0 0 invalid", "A-3 rejected 0 0 invalid", "A-1 created L-1 0 0")
+		if len(h.calls) != 0 {
+			t.Errorf("%s: calls %v", name, h.calls)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 const testSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
@@ -241,7 +242,7 @@ func TestDialerRefusesEachByItself(t *testing.T) {
 			sprung++
 		}
 	}
-	eventually(t, func() bool { return trap.touched.Load() >= sprung })
+	fixture.Eventually(t, "the trap is sprung", func() bool { return trap.touched.Load() >= sprung })
 	if guarded < 60 || sprung < 14 || trap.touched.Load() != sprung {
 		t.Errorf("the guard refused %d; of %d that would have been connected to the trap saw %d", guarded, sprung, trap.touched.Load())
 	}
@@ -305,14 +306,6 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 	if n := trap.touched.Load(); n > 0 {
 		t.Errorf("%d connections were made", n)
-	}
-}
-
-// eventually waits for what another goroutine does.
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok() && time.Now().Before(deadline); {
-		<-time.After(time.Millisecond)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -31,14 +32,14 @@ func loading(t *testing.T) (addr string) {
 	srv := redistest.Start(t, "--dir", dir, "--rdbcompression", "no")
 	rdb := srv.Client(t)
 	for n := range 1000 {
-		must(t, rdb.Set(t.Context(), fmt.Sprint(n), strings.Repeat("x", 4<<10), 0).Err())
+		fixture.Must(t, rdb.Set(t.Context(), fmt.Sprint(n), strings.Repeat("x", 4<<10), 0).Err())
 	}
-	must(t, rdb.Save(t.Context()).Err())
+	fixture.Must(t, rdb.Save(t.Context()).Err())
 	port, err := redistest.FreePort()
-	must(t, err)
+	fixture.Must(t, err)
 	cmd := exec.Command("redis-server", "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--key-load-delay", "100000",
 		"--loading-process-events-interval-bytes", "1024")
-	must(t, cmd.Start())
+	fixture.Must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -46,24 +47,17 @@ func loading(t *testing.T) (addr string) {
 	return fmt.Sprint("127.0.0.1:", port)
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // unsaved is a Redis that could not write its snapshot.
 func unsaved(t *testing.T) (addr string) {
 	t.Helper()
 	gone := filepath.Join(t.TempDir(), "gone")
-	must(t, os.Mkdir(gone, 0o700))
+	fixture.Must(t, os.Mkdir(gone, 0o700))
 	srv := redistest.Start(t, "--dir", gone)
 	rdb := srv.Client(t)
-	must(t, os.Remove(gone))
-	must(t, rdb.ConfigSet(t.Context(), "save", "3600 1").Err())
-	t.Cleanup(func() { must(t, rdb.ConfigSet(context.Background(), "save", "").Err()) }) // else it does not end
-	must(t, rdb.BgSave(t.Context()).Err())
+	fixture.Must(t, os.Remove(gone))
+	fixture.Must(t, rdb.ConfigSet(t.Context(), "save", "3600 1").Err())
+	t.Cleanup(func() { fixture.Must(t, rdb.ConfigSet(context.Background(), "save", "").Err()) }) // else it does not end
+	fixture.Must(t, rdb.BgSave(t.Context()).Err())
 	for until := time.Now().Add(time.Minute); !strings.Contains(rdb.Info(t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err"); {
 		if time.Now().After(until) {
 			t.Fatal("the snapshot does not fail")
@@ -79,16 +73,16 @@ func encrypted(t *testing.T) (addr string) {
 	defer web.Close()
 	pair := web.TLS.Certificates[0]
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	must(t, err)
+	fixture.Must(t, err)
 	dir := t.TempDir()
 	cert, secret := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	must(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600))
-	must(t, os.WriteFile(secret, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	fixture.Must(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600))
+	fixture.Must(t, os.WriteFile(secret, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
 	port, err := redistest.FreePort()
-	must(t, err)
+	fixture.Must(t, err)
 	cmd := exec.Command("redis-server", "--port", "0", "--tls-port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
 		"--tls-cert-file", cert, "--tls-key-file", secret, "--tls-auth-clients", "no")
-	must(t, cmd.Start())
+	fixture.Must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -107,23 +101,23 @@ func encrypted(t *testing.T) (addr string) {
 func TestConnect_ExplainsEveryAnswerOfRedis(t *testing.T) {
 	plain := redistest.Start(t)
 	secured := redistest.Start(t, "--requirepass", "right")
-	must(t, secured.Client(t).Do(t.Context(), "AUTH", "right").Err())
+	fixture.Must(t, secured.Client(t).Do(t.Context(), "AUTH", "right").Err())
 	crowded := redistest.Start(t, "--maxclients", "1")
 	crowd := redis.NewClient(&redis.Options{Addr: crowded.Addr, MinIdleConns: 1})
 	t.Cleanup(func() { _ = crowd.Close() })
-	must(t, crowd.Ping(t.Context()).Err())
+	fixture.Must(t, crowd.Ping(t.Context()).Err())
 	replica := redistest.Start(t, "--replicaof", strings.ReplaceAll(plain.Addr, ":", " "))
 	forbidden := plain.Client(t)
-	must(t, forbidden.Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "-ping").Err())
+	fixture.Must(t, forbidden.Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "-ping").Err())
 	cluster := redistest.StartCluster(t)
 	node, err := url.Parse(cluster.URL)
-	must(t, err)
+	fixture.Must(t, err)
 	web := httptest.NewServer(nil)
 	t.Cleanup(web.Close)
 	encrypted := encrypted(t)
 	sentinels := redistest.StartSentinel(t)
 	watcher, err := url.Parse(sentinels.URL)
-	must(t, err)
+	fixture.Must(t, err)
 
 	for name, tt := range map[string]struct {
 		url     string

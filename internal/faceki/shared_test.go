@@ -16,6 +16,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -372,7 +373,7 @@ func TestStoppedHolderHandsItsTurnOn(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	})
-	eventually(t, func() bool { return f.sim.State().TokenRequests == 1 }, func() {})
+	fixture.Eventually(t, "a token is requested", func() bool { return f.sim.State().TokenRequests == 1 })
 	f.script(simulator.Script{})
 	leaving.Close()
 	all.Wait()

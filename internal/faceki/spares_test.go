@@ -19,6 +19,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -199,7 +200,8 @@ func TestSpareThatTheServerClosed(t *testing.T) {
 			}
 			before := s.calls.Load()
 			// A request that crosses the close is in doubt: on a busy machine it takes a moment.
-			eventually(t, c.spares.noneUsable, s.CloseClientConnections)
+			s.CloseClientConnections()
+			fixture.Eventually(t, "no spare connection is usable", c.spares.noneUsable)
 			if f := created(c, attemptFor("A", request.Content{})); f != nil {
 				t.Fatalf("%+v", f)
 			}
@@ -230,12 +232,14 @@ func TestSocketKnowsOfTheEndFirst(t *testing.T) {
 	if raw.closedByPeer() || raw.unread() {
 		t.Fatal("nothing has come yet")
 	}
-	eventually(t, raw.unread, func() { _, _ = theirs.Write([]byte("x")) })
+	_, _ = theirs.Write([]byte("x"))
+	fixture.Eventually(t, "the socket has unread data", raw.unread)
 	if raw.closedByPeer() {
 		t.Fatal("open")
 	}
 	_, _ = raw.Read(make([]byte, 1))
-	eventually(t, raw.closedByPeer, func() { _ = theirs.Close() })
+	_ = theirs.Close()
+	fixture.Eventually(t, "the socket is closed by its peer", raw.closedByPeer)
 }
 
 // Where the kernel took nothing, nothing was sent.
@@ -260,19 +264,6 @@ func TestWriteThatFailsAtOnceSentNothing(t *testing.T) {
 	}
 }
 
-// eventually does something once and waits until it shows, for a minute at most.
-func eventually(t *testing.T, shows func() bool, do func()) {
-	t.Helper()
-	do()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !shows(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("never")
-		}
-	}
-}
-
 func TestFewSpares(t *testing.T) {
 	s := count(t, time.Millisecond, links)
 	c := s.client(t)
@@ -290,7 +281,8 @@ func TestFewSpares(t *testing.T) {
 	if n := s.made.Load(); n > maxSpares {
 		t.Fatalf("%d connections", n)
 	}
-	eventually(t, func() bool { return s.idle() == 0 }, c.Close)
+	c.Close()
+	fixture.Eventually(t, "no connection is idle", func() bool { return s.idle() == 0 })
 }
 
 func TestSparesGrowOldAndAreClosed(t *testing.T) {
@@ -299,11 +291,10 @@ func TestSparesGrowOldAndAreClosed(t *testing.T) {
 	c := s.client(t)
 	ready := func(made int32) {
 		t.Helper()
-		eventually(t, func() bool { return s.made.Load() == made }, func() {
-			if f := c.Ready(t.Context()); f != nil {
-				t.Error(f)
-			}
-		})
+		if f := c.Ready(t.Context()); f != nil {
+			t.Error(f)
+		}
+		fixture.Eventually(t, "the connection is made", func() bool { return s.made.Load() == made })
 	}
 	ready(1)
 	ready(2) // two calls may come now
@@ -311,8 +302,8 @@ func TestSparesGrowOldAndAreClosed(t *testing.T) {
 	c.spares.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	ahead.Store(int64(readyLimit))
 	give(c, "t0k3n")
-	ready(3)                                                       // the first two would not last until the call
-	eventually(t, func() bool { return s.idle() == 0 }, func() {}) // after idleLimit
+	ready(3)                                                                             // the first two would not last until the call
+	fixture.Eventually(t, "no connection is idle", func() bool { return s.idle() == 0 }) // after idleLimit
 }
 
 func TestConnect(t *testing.T) {
@@ -334,10 +325,10 @@ func TestConnect(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	give(c, "t0k3n")
-	eventually(t, func() bool {
+	fixture.Eventually(t, "nothing can be sent", func() bool {
 		f := c.Ready(t.Context())
 		return f != nil && f.Kind == fault.NotSent
-	}, func() {})
+	})
 	c, _ = client(t, "https://"+deaf(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })
 	give(c, "t0k3n")
 	for _, f := range []*fault.Fault{c.Connect(t.Context()), c.Ready(t.Context())} {

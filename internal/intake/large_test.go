@@ -15,25 +15,25 @@ import (
 // is rejected in few bytes, and the others are accepted.
 func TestLargeEntries(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	h := newHarness(t)
 	const large = 40
 	for n := range large {
-		b.add("application_id", fmt.Sprintf("L-%d", n), "metadata", strings.Repeat("x", 1<<20))
-		b.add("application_id", fmt.Sprintf("A-%d", n))
+		h.add("application_id", fmt.Sprintf("L-%d", n), "metadata", strings.Repeat("x", 1<<20))
+		h.add("application_id", fmt.Sprintf("A-%d", n))
 	}
-	b.add(append([]any{"application_id", "M"}, many(5000)...)...)
+	h.add(append([]any{"application_id", "M"}, many(5000)...)...)
 	replies := &sizes{}
-	b.rdb.AddHook(replies)
-	stop := b.start(b.client, 0)
-	b.eventually("all are settled", func() bool { return b.rdb.XLen(t.Context(), b.keys.Requests()).Val() == 0 })
+	h.Redis.AddHook(replies)
+	stop := h.start(h.Client, 0)
+	h.Eventually("all are settled", func() bool { return h.Redis.XLen(t.Context(), h.Keys.Requests()).Val() == 0 })
 	stop()
 	for n := range large {
-		if _, err := b.client.Get(t.Context(), fmt.Sprintf("A-%d", n)); err != nil {
+		if _, err := h.Client.Get(t.Context(), fmt.Sprintf("A-%d", n)); err != nil {
 			t.Errorf("A-%d: %v", n, err)
 		}
 	}
-	rejects, err := b.rdb.XRange(t.Context(), b.keys.Rejects(), "-", "+").Result()
-	b.must(err)
+	rejects, err := h.Redis.XRange(t.Context(), h.Keys.Rejects(), "-", "+").Result()
+	h.Must(err)
 	if len(rejects) != large+1 {
 		t.Fatalf("%d rejects", len(rejects))
 	}
@@ -51,27 +51,27 @@ func TestLargeEntries(t *testing.T) {
 // However much is rejected, what is kept of it leaves Redis its memory.
 func TestRejectsAreFewBytes(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	h := newHarness(t)
 	const entries = 4000
 	wrong := strings.Repeat("x", 31<<10)
 	for range entries / 100 {
-		_, err := b.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		_, err := h.Redis.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 			for range 100 {
-				p.XAdd(t.Context(), &redis.XAddArgs{Stream: b.keys.Requests(), Values: []any{"application_id", "A-1", "photo", wrong}})
+				p.XAdd(t.Context(), &redis.XAddArgs{Stream: h.Keys.Requests(), Values: []any{"application_id", "A-1", "photo", wrong}})
 			}
 			return nil
 		})
-		b.must(err)
+		h.Must(err)
 	}
-	last := b.add("application_id", "A-1", "photo", wrong)
-	stop := b.start(b.client, 0)
-	b.eventually("all are settled", func() bool { return b.rdb.XLen(t.Context(), b.keys.Requests()).Val() == 0 })
+	last := h.add("application_id", "A-1", "photo", wrong)
+	stop := h.start(h.Client, 0)
+	h.Eventually("all are settled", func() bool { return h.Redis.XLen(t.Context(), h.Keys.Requests()).Val() == 0 })
 	stop()
-	if bytes := b.rdb.MemoryUsage(t.Context(), b.keys.Rejects()).Val(); bytes > 70<<20 || bytes < 50<<20 {
+	if bytes := h.Redis.MemoryUsage(t.Context(), h.Keys.Rejects()).Val(); bytes > 70<<20 || bytes < 50<<20 {
 		t.Errorf("%d MiB of rejects are kept", bytes>>20)
 	}
-	latest, err := b.rdb.XRevRangeN(t.Context(), b.keys.Rejects(), "+", "-", 1).Result()
-	b.must(err)
+	latest, err := h.Redis.XRevRangeN(t.Context(), h.Keys.Rejects(), "+", "-", 1).Result()
+	h.Must(err)
 	if len(latest) != 1 || latest[0].Values["entry"] != last {
 		t.Errorf("the latest reject is not kept: %.100v", latest)
 	}

@@ -21,44 +21,44 @@ func TestBacklogIsExact(t *testing.T) {
 	columns, _ := stateTable(t)
 	own := redistest.Start(t) // as in TestAnyInterleaving
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBenchAt(t, own)
-		defer func() { b.must(b.rdb.FlushDB(t.Context()).Err()) }()
+		h := newHarnessOn(t, own)
+		defer func() { h.Must(h.Redis.FlushDB(t.Context()).Err()) }()
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
 		restored := 0
 		all := map[string]func(*rapid.T){
-			"": func(*rapid.T) { b.expectBacklog() },
+			"": func(*rapid.T) { h.expectBacklog() },
 			"again interactive": func(rt *rapid.T) {
-				_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 3})
+				_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 3})
 				if err != nil && tasks.ReasonOf(err) != "generation_gap" {
 					t.Fatal(err)
 				}
 			},
 			"accept": func(rt *rapid.T) {
-				b.importInto(rapid.SampledFrom([]string{"spring", "autumn", "winter"}).Draw(rt, "batch"), id.Draw(rt, "id"))
+				h.importInto(rapid.SampledFrom([]string{"spring", "autumn", "winter"}).Draw(rt, "batch"), id.Draw(rt, "id"))
 			},
 			"paused": func(rt *rapid.T) {
-				b.steer("spring", ledger.PauseBatch)
-				if r, known := b.get(id.Draw(rt, "id")); known {
-					b.tryMark(b.ledger, r.Ref())
+				h.steer("spring", ledger.PauseBatch)
+				if r, known := h.get(id.Draw(rt, "id")); known {
+					h.tryMark(h.ledger, r.Ref())
 				}
-				b.steer("spring", ledger.ResumeBatch)
+				h.steer("spring", ledger.ResumeBatch)
 			},
 			"sweep": func(*rapid.T) {
 				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-					_, _, err := b.ledger.Overdue(t.Context(), lane, -time.Second)
-					b.must(err)
+					_, _, err := h.ledger.Overdue(t.Context(), lane, -time.Second)
+					h.Must(err)
 				}
-				_, _, err := b.ledger.Lost(t.Context(), "")
-				b.must(err)
+				_, _, err := h.ledger.Lost(t.Context(), "")
+				h.Must(err)
 			},
 			"retire": func(*rapid.T) {
-				keeper := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Retention: time.Millisecond})
+				keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Millisecond})
 				_, err := keeper.Retire(t.Context(), 0)
-				b.must(err)
+				h.Must(err)
 			},
 			"restore": func(rt *rapid.T) {
 				restored++
-				b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{{
+				h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{{
 					ApplicationID: fmt.Sprintf("R-%d", restored), Generation: 1, Run: 1, Turn: 1, AcceptedAt: time.UnixMilli(1e12), ChangedAt: time.UnixMilli(1e12),
 					State: rapid.SampledFrom([]request.State{request.Waiting, request.Queued, request.Calling}).Draw(rt, "state"),
 					Lane:  rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
@@ -71,8 +71,8 @@ func TestBacklogIsExact(t *testing.T) {
 			}
 			all[column] = func(rt *rapid.T) {
 				subject := id.Draw(rt, "id")
-				if _, known := b.get(subject); known {
-					transitions[column](b, subject)
+				if _, known := h.get(subject); known {
+					transitions[column](h, subject)
 				}
 			}
 		}
@@ -80,14 +80,14 @@ func TestBacklogIsExact(t *testing.T) {
 	})
 }
 
-func (b *bench) expectBacklog() {
-	b.t.Helper()
+func (h *harness) expectBacklog() {
+	h.Helper()
 	var want ledger.Backlog
 	waiting := map[int]int{}
-	for _, r := range b.records() {
+	for _, r := range h.records() {
 		switch {
 		case r.State == request.Waiting && r.Lane == request.Interactive:
-			b.t.Fatalf("nothing feeds %+v", r)
+			h.Fatalf("nothing feeds %+v", r)
 		case r.State == request.Waiting:
 			waiting[r.Batch]++
 			want.Bulk++
@@ -97,14 +97,14 @@ func (b *bench) expectBacklog() {
 			want.Interactive++
 		}
 	}
-	_, got, _, err := b.ledger.Account(b.t.Context())
-	b.must(err)
+	_, got, _, err := h.ledger.Account(h.Context())
+	h.Must(err)
 	if got != want {
-		b.t.Fatalf("the backlog is %+v, the records say %+v", got, want)
+		h.Fatalf("the backlog is %+v, the records say %+v", got, want)
 	}
 	for batch := range 4 {
-		if counts, _ := b.counts(batch); counts["waiting"] != waiting[batch] {
-			b.t.Fatalf("batch %d counts %d that wait, the records say %d", batch, counts["waiting"], waiting[batch])
+		if counts, _ := h.counts(batch); counts["waiting"] != waiting[batch] {
+			h.Fatalf("batch %d counts %d that wait, the records say %d", batch, counts["waiting"], waiting[batch])
 		}
 	}
 }

@@ -16,40 +16,40 @@ import (
 func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
-	back := func(t *testing.T, do func(b *bench)) *bench {
+	back := func(t *testing.T, do func(h *harness)) *harness {
 		t.Helper()
-		b := newBenchAt(t, own)
-		b.must(clock.Set(0))
-		do(b)
-		b.must(clock.Set(-time.Hour))
-		return b
+		h := newHarnessOn(t, own)
+		h.Must(clock.Set(0))
+		do(h)
+		h.Must(clock.Set(-time.Hour))
+		return h
 	}
 	t.Run("a leader's lease", func(t *testing.T) {
-		b := back(t, func(b *bench) { b.feed() }) // it leads, and dies
-		if fed := b.feedUpTo(b.another(), 10); !fed.Leads {
+		h := back(t, func(h *harness) { h.feed() }) // it leads, and dies
+		if fed := h.feedUpTo(h.another(), 10); !fed.Leads {
 			t.Error("nobody else leads")
 		}
 	})
 	t.Run("a pause after a fault", func(t *testing.T) {
 		var ref request.Ref
-		b := back(t, func(b *bench) {
-			b.importRow("A-1")
-			a := b.mark(b.ledger, b.feed()[0], attempt.Call)
+		h := back(t, func(h *harness) {
+			h.importRow("A-1")
+			a := h.mark(h.ledger, h.feed()[0], attempt.Call)
 			ref = a.Ref()
-			_, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
-			b.must(err)
-			b.mark(b.ledger, ref, attempt.Early)
+			_, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
+			h.Must(err)
+			h.mark(h.ledger, ref, attempt.Early)
 		})
-		b.mark(b.ledger, ref, attempt.Call)
+		h.mark(h.ledger, ref, attempt.Call)
 	})
 	t.Run("a turn whose task is missing", func(t *testing.T) {
-		b := back(t, func(b *bench) {
-			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
-			b.must(err)
+		h := back(t, func(h *harness) {
+			_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+			h.Must(err)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Millisecond)
-			b.must(err)
+			refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Millisecond)
+			h.Must(err)
 			if len(refs) == 1 {
 				break
 			}
@@ -60,21 +60,21 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	})
 	t.Run("a call that Redis forgot the end of", func(t *testing.T) {
 		var ref request.Ref
-		b := back(t, func(b *bench) {
-			b.importRow("A-1")
-			ref = b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
+		h := back(t, func(h *harness) {
+			h.importRow("A-1")
+			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
 		})
-		b.must(b.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
-		b.mark(b.another(), ref, attempt.Call)
+		h.Must(h.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
+		h.mark(h.another(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
-		b := back(t, func(b *bench) {
-			b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
-			b.ended("A-1").open(false)
+		h := back(t, func(h *harness) {
+			h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+			h.ended("A-1").open(false)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			stalled, _, err := b.ledger.StalledDeliveries(t.Context(), time.Millisecond)
-			b.must(err)
+			stalled, _, err := h.ledger.StalledDeliveries(t.Context(), time.Millisecond)
+			h.Must(err)
 			if len(stalled) == 1 {
 				break
 			}
@@ -85,17 +85,17 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	})
 	t.Run("a process that died", func(t *testing.T) {
 		var ref request.Ref
-		b := back(t, func(b *bench) {
-			b.importRow("A-1")
-			ref = b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
-			b.must(b.ledger.Beat(t.Context(), []string{ref.String()}))
+		h := back(t, func(h *harness) {
+			h.importRow("A-1")
+			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
+			h.Must(h.ledger.Beat(t.Context(), []string{ref.String()}))
 		})
-		judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Second})
-		b.must(judge.Join(t.Context()))
+		judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second})
+		h.Must(judge.Join(t.Context()))
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			b.must(judge.Beat(t.Context(), nil))
+			h.Must(judge.Beat(t.Context(), nil))
 			turns, _, err := judge.Lost(t.Context(), "")
-			b.must(err)
+			h.Must(err)
 			if len(turns) == 1 {
 				break
 			}
@@ -103,7 +103,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 				t.Fatal("it lives for ever")
 			}
 		}
-		if _, _, workers, err := b.ledger.Account(t.Context()); err != nil || workers != 1 {
+		if _, _, workers, err := h.ledger.Account(t.Context()); err != nil || workers != 1 {
 			t.Errorf("%d workers live, %v; want the judge", workers, err)
 		}
 	})
@@ -113,26 +113,26 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
-	b := newBenchAt(t, own)
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
-	b.must(clock.Set(0))
-	b.ended("A-1").open(false)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
-	b.must(err)
+	h := newHarnessOn(t, own)
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+	h.Must(clock.Set(0))
+	h.ended("A-1").open(false)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
+	h.Must(err)
 	look := func() (requests, deliveries int) {
-		refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
-		b.must(err)
-		stalled, _, err := b.ledger.StalledDeliveries(t.Context(), time.Minute)
-		b.must(err)
+		refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
+		h.Must(err)
+		stalled, _, err := h.ledger.StalledDeliveries(t.Context(), time.Minute)
+		h.Must(err)
 		return len(refs), len(stalled)
 	}
-	b.must(clock.Set(24 * time.Hour))
+	h.Must(clock.Set(24 * time.Hour))
 	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
 		t.Fatalf("%d requests and %d deliveries are due a day later", requests, deliveries)
 	}
-	b.must(clock.Set(0))
+	h.Must(clock.Set(0))
 	look() // they are due from now on
-	b.must(clock.Set(2 * time.Minute))
+	h.Must(clock.Set(2 * time.Minute))
 	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
 		t.Errorf("%d requests and %d deliveries are due; want one of each", requests, deliveries)
 	}
@@ -143,25 +143,25 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
-	b := newBenchAt(t, own)
+	h := newHarnessOn(t, own)
 	const dead = 200 * time.Millisecond
-	b.importRow("A-1")
-	ref := b.mark(b.ledger, b.feed()[0], attempt.Call).Ref()
-	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: dead})
-	b.must(judge.Join(t.Context()))
+	h.importRow("A-1")
+	ref := h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
+	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead})
+	h.Must(judge.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
-		b.must(judge.Beat(t.Context(), nil))
+		h.Must(judge.Beat(t.Context(), nil))
 	}
-	b.must(b.ledger.Beat(t.Context(), []string{ref.String()}))
-	b.must(judge.Beat(t.Context(), nil))
-	b.must(clock.Set(5 * time.Second))
+	h.Must(h.ledger.Beat(t.Context(), []string{ref.String()}))
+	h.Must(judge.Beat(t.Context(), nil))
+	h.Must(clock.Set(5 * time.Second))
 	turns, _, err := judge.Lost(t.Context(), "")
-	if b.must(err); len(turns) > 0 {
+	if h.Must(err); len(turns) > 0 {
 		t.Errorf("%v is lost", turns)
 	}
-	b.mark(judge, ref, attempt.Busy)
+	h.mark(judge, ref, attempt.Busy)
 	alive, err := judge.Handlers(t.Context())
-	if b.must(err); len(alive) > 0 && !alive[ref.String()] {
+	if h.Must(err); len(alive) > 0 && !alive[ref.String()] {
 		t.Error("its handler is dead")
 	}
 }

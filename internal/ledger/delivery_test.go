@@ -11,80 +11,80 @@ import (
 
 // courier is what a test does to the delivery of one event.
 type courier struct {
-	*bench
+	*harness
 	event tasks.Event
 }
 
 const destination = "https://Shop.example:8443/hooks?key=1"
 
 func newCourier(t *testing.T) courier {
-	b := newBench(t)
-	b.client = tasks.NewClient(b.rdb, tasks.Config{Account: b.keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
-	return b.ended("A-1")
+	h := newHarness(t)
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
+	return h.ended("A-1")
 }
 
 // ended is a request with a callback URL that has its end.
-func (b *bench) ended(id string) courier {
-	b.t.Helper()
-	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id, Lane: tasks.Bulk, CallbackURL: destination})
-	b.must(err)
-	transitions["cancel"](b, id)
-	for _, values := range b.entries(false) {
+func (h *harness) ended(id string) courier {
+	h.Helper()
+	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id, Lane: tasks.Bulk, CallbackURL: destination})
+	h.Must(err)
+	transitions["cancel"](h, id)
+	for _, values := range h.entries(false) {
 		if event, err := tasks.ParseEvent(values); err == nil && event.Data.ApplicationID == id {
-			return courier{b, event}
+			return courier{h, event}
 		}
 	}
-	b.t.Fatalf("%s has no event", id)
+	h.Fatalf("%s has no event", id)
 	return courier{}
 }
 
 func (c courier) open(replay bool) []delivery.Task {
-	c.t.Helper()
+	c.Helper()
 	event := c.event
 	event.Replay = replay
-	all, err := c.ledger.OpenDeliveries(c.t.Context(), []tasks.Event{event})
-	c.must(err)
+	all, err := c.ledger.OpenDeliveries(c.Context(), []tasks.Event{event})
+	c.Must(err)
 	return all
 }
 
 func (c courier) begin(again int) (delivery.Delivery, bool) {
-	c.t.Helper()
-	d, ok, err := c.ledger.BeginDelivery(c.t.Context(), delivery.Task{EventID: c.event.ID, Again: again})
-	c.must(err)
+	c.Helper()
+	d, ok, err := c.ledger.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
+	c.Must(err)
 	return d, ok
 }
 
 func (c courier) begun() delivery.Delivery {
-	c.t.Helper()
+	c.Helper()
 	d, ok := c.begin(0)
 	if !ok {
-		c.t.Fatal("no attempt may be made")
+		c.Fatal("no attempt may be made")
 	}
 	return d
 }
 
 func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration) delivery.Status {
-	c.t.Helper()
-	status, err := c.ledger.EndDelivery(c.t.Context(), d, r, again)
-	c.must(err)
+	c.Helper()
+	status, err := c.ledger.EndDelivery(c.Context(), d, r, again)
+	c.Must(err)
 	return status
 }
 
 // now is the delivery, whose place among what is pending and what is given up is
 // held to its status.
 func (c courier) now() delivery.Delivery {
-	c.t.Helper()
-	all, err := c.ledger.Deliveries(c.t.Context(), c.event.Data.ApplicationID)
-	c.must(err)
+	c.Helper()
+	all, err := c.ledger.Deliveries(c.Context(), c.event.Data.ApplicationID)
+	c.Must(err)
 	if len(all) != 1 {
-		c.t.Fatalf("%d deliveries", len(all))
+		c.Fatalf("%d deliveries", len(all))
 	}
-	d, in := all[0], func(set string) bool { return c.rdb.ZScore(c.t.Context(), set, c.event.ID).Err() == nil }
-	if in(c.keys.Pending()) != (d.Status == delivery.Pending) || in(c.keys.Undelivered()) != (d.Status == delivery.GivenUp && !d.Dropped) {
-		c.t.Errorf("%s (dropped %v): pending %v, undelivered %v", d.Status, d.Dropped, in(c.keys.Pending()), in(c.keys.Undelivered()))
+	d, in := all[0], func(set string) bool { return c.Redis.ZScore(c.Context(), set, c.event.ID).Err() == nil }
+	if in(c.Keys.Pending()) != (d.Status == delivery.Pending) || in(c.Keys.Undelivered()) != (d.Status == delivery.GivenUp && !d.Dropped) {
+		c.Errorf("%s (dropped %v): pending %v, undelivered %v", d.Status, d.Dropped, in(c.Keys.Pending()), in(c.Keys.Undelivered()))
 	}
 	if kept := d.URL != "" && len(d.Body) > 0; kept == (d.Status == delivery.Delivered) {
-		c.t.Errorf("%s: url %q, body %s", d.Status, d.URL, d.Body)
+		c.Errorf("%s: url %q, body %s", d.Status, d.URL, d.Body)
 	}
 	return d
 }
@@ -178,7 +178,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 	}
 	waive := func(d delivery.Delivery) bool {
 		ok, err := c.ledger.WaiveDelivery(t.Context(), d)
-		c.must(err)
+		c.Must(err)
 		return ok
 	}
 	if !waive(seen) || !c.now().Dropped || waive(seen) {
@@ -204,7 +204,7 @@ func TestStalledDeliveries(t *testing.T) {
 	other := c.ended("A-2")
 	stalled := func(since time.Duration) (events []string) {
 		all, more, err := c.ledger.StalledDeliveries(t.Context(), since)
-		c.must(err)
+		c.Must(err)
 		if more {
 			t.Error("there are more")
 		}
@@ -250,7 +250,7 @@ func TestErasedDeliveriesLeaveNothing(t *testing.T) {
 		t.Error("what was erased is tried again")
 	}
 	for key, value := range c.everything() {
-		if key == c.keys.Results() {
+		if key == c.Keys.Results() {
 			continue // forget takes it out of there
 		}
 		for _, one := range []courier{c, givenUp, delivered} {

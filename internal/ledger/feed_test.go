@@ -11,15 +11,15 @@ import (
 
 // Rows that joined are fed by their own batch alone, or by none.
 func TestARowIsFedByItsOwnBatch(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 10))
-	b.steer("spring", ledger.PauseBatch)
-	b.enqueueAll("summer", rows(1, 12))
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1", Lane: tasks.Bulk})
-	b.must(err)
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 10))
+	h.steer("spring", ledger.PauseBatch)
+	h.enqueueAll("summer", rows(1, 12))
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1", Lane: tasks.Bulk})
+	h.Must(err)
 	var fed []string
 	for range 5 {
-		for _, ref := range b.feed() {
+		for _, ref := range h.feed() {
 			fed = append(fed, ref.ApplicationID)
 		}
 	}
@@ -27,24 +27,24 @@ func TestARowIsFedByItsOwnBatch(t *testing.T) {
 	if !slices.Equal(fed, []string{"B-1", "R-11", "R-12"}) {
 		t.Errorf("fed %v, want summer's own and the one without a batch", fed)
 	}
-	b.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 10})
-	b.expectBatch("summer", ledger.BatchRunning, map[request.State]int{request.Queued: 2})
+	h.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 10})
+	h.expectBatch("summer", ledger.BatchRunning, map[request.State]int{request.Queued: 2})
 }
 
 // A row that only a newer version can read is passed over, and fed once it can be
 // read.
 func TestANewerRowIsFedLater(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 3))
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("R-2"), 0, "2").Err())
-	if fed := len(b.feed()) + len(b.feed()); fed != 2 {
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 3))
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	if fed := len(h.feed()) + len(h.feed()); fed != 2 {
 		t.Errorf("fed %d, want the other two", fed)
 	}
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("R-2"), 0, "1").Err())
-	if n, err := b.ledger.Readable(t.Context()); n != 1 || err != nil {
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
+	if n, err := h.ledger.Readable(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d can be read now, %v", n, err)
 	}
-	if fed := b.feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
+	if fed := h.feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
 		t.Errorf("fed %v", fed)
 	}
 }

@@ -15,21 +15,21 @@ import (
 // What cannot be read goes where a person asks for it, and never by itself; a
 // newer version's record goes in neither case.
 func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 2))
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("R-1"), 1, "?").Err())
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("R-2"), 0, "2").Err())
-	keeper := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Retention: time.Nanosecond})
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 2))
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Nanosecond})
 	if n, err := keeper.Retire(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("%d went by themselves, %v", n, err)
 	}
-	for _, e := range b.erase("R-1", "R-2") {
+	for _, e := range h.erase("R-1", "R-2") {
 		if !e.Broken || e.Erased != (e.ApplicationID == "R-1") {
 			t.Errorf("%+v", e)
 		}
 	}
 	for id, kept := range map[string]int64{"R-1": 0, "R-2": 1} {
-		if n := b.rdb.Exists(t.Context(), b.keys.Record(id)).Val(); n != kept {
+		if n := h.Redis.Exists(t.Context(), h.Keys.Record(id)).Val(); n != kept {
 			t.Errorf("of %s %d records are kept", id, n)
 		}
 	}
@@ -37,38 +37,38 @@ func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
 
 // The gate forgets who is erased, and nobody else.
 func TestTheGateForgets(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 3))
-	b.callOff("spring")
-	gate, refused := b.keys.Tag()+":gate", b.keys.Tag()+":refused:c1"
-	b.must(b.rdb.HSet(t.Context(), gate, "probe", "R-2", "refused", "c1", "row", "R-1\nR-2\nR-3").Err())
-	b.must(b.rdb.HSet(t.Context(), refused, "id", "R-2", "prober", "7").Err())
-	b.erase("R-1") // who is not the probe
-	if probe := b.rdb.HGet(t.Context(), gate, "probe").Val() + b.rdb.HGet(t.Context(), refused, "id").Val(); probe != "R-2R-2" {
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 3))
+	h.callOff("spring")
+	gate, refused := h.Keys.Tag()+":gate", h.Keys.Tag()+":refused:c1"
+	h.Must(h.Redis.HSet(t.Context(), gate, "probe", "R-2", "refused", "c1", "row", "R-1\nR-2\nR-3").Err())
+	h.Must(h.Redis.HSet(t.Context(), refused, "id", "R-2", "prober", "7").Err())
+	h.erase("R-1") // who is not the probe
+	if probe := h.Redis.HGet(t.Context(), gate, "probe").Val() + h.Redis.HGet(t.Context(), refused, "id").Val(); probe != "R-2R-2" {
 		t.Errorf("the probes are %q", probe)
 	}
-	b.erase("R-2")
-	b.must(b.rdb.Del(t.Context(), b.keys.Results(), b.keys.Order(1)).Err())
-	b.expectNoTrace("R-1", "R-2")
-	if row := b.rdb.HGet(t.Context(), gate, "row").Val(); row != "R-3" {
+	h.erase("R-2")
+	h.Must(h.Redis.Del(t.Context(), h.Keys.Results(), h.Keys.Order(1)).Err())
+	h.expectNoTrace("R-1", "R-2")
+	if row := h.Redis.HGet(t.Context(), gate, "row").Val(); row != "R-3" {
 		t.Errorf("the gate's row of faults is %q", row)
 	}
 }
 
 // An earlier generation is kept as long as any other end.
 func TestEarlierGenerationsAreKept(t *testing.T) {
-	b := newBench(t)
-	b.aged("spring", 2*time.Hour, 1, 1, request.Created)
-	b.aged("spring", 50*time.Minute, 2, 1, request.Created)
+	h := newHarness(t)
+	h.aged("spring", 2*time.Hour, 1, 1, request.Created)
+	h.aged("spring", 50*time.Minute, 2, 1, request.Created)
 	for _, id := range []string{"G-1", "G-2"} {
-		_, err := b.ledger.Refresh(t.Context(), 1, []request.Record{b.record(id)}, time.Time{})
-		b.must(err)
+		_, err := h.ledger.Refresh(t.Context(), 1, []request.Record{h.record(id)}, time.Time{})
+		h.Must(err)
 	}
-	keeper := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Retention: time.Hour})
+	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Hour})
 	_, err := keeper.Retire(t.Context(), time.Hour)
-	b.must(err)
+	h.Must(err)
 	for id, want := range map[string]int{"G-1": 1, "G-2": 2} {
-		if story, err := b.ledger.Story(t.Context(), id); err != nil || len(story) != want {
+		if story, err := h.ledger.Story(t.Context(), id); err != nil || len(story) != want {
 			t.Errorf("of %s %d generations are kept, want %d; %v", id, len(story), want, err)
 		}
 	}
@@ -76,9 +76,9 @@ func TestEarlierGenerationsAreKept(t *testing.T) {
 
 // Refresh is of requests as they were read, and of the batch's own.
 func TestRefreshLooksAgain(t *testing.T) {
-	b := newBench(t)
-	b.aged("spring", time.Hour, 1, 1, request.Created)
-	r := b.record("G-1")
+	h := newHarness(t)
+	h.aged("spring", time.Hour, 1, 1, request.Created)
+	r := h.record("G-1")
 	stale := map[string]request.Record{"another generation": r, "another run": r}
 	for what, other := range stale {
 		if what == "another run" {
@@ -89,47 +89,47 @@ func TestRefreshLooksAgain(t *testing.T) {
 		stale[what] = other
 	}
 	for what, other := range stale {
-		if ids, err := b.ledger.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
+		if ids, err := h.ledger.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
 			t.Errorf("%s: %v, %v", what, ids, err)
 		}
 	}
-	if ids, err := b.ledger.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := h.ledger.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("of another batch: %v, %v", ids, err)
 	}
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("G-1"), 4, "999").Err())
-	if ids, err := b.ledger.Refresh(t.Context(), 1, []request.Record{b.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("G-1"), 4, "999").Err())
+	if ids, err := h.ledger.Refresh(t.Context(), 1, []request.Record{h.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("after the last generation: %v, %v", ids, err)
 	}
-	b.expectState("G-1", "created")
+	h.expectState("G-1", "created")
 }
 
 // However long a batch and its list of what is to be fed are, and whatever is
 // missing in them, all of it is scrubbed, once.
 func TestScrubReachesTheEnd(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 2))
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 2))
 	const chunks, fed = 10_500, 1200
-	if _, err := b.rdb.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+	if _, err := h.Redis.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
 		for n := 7; n < chunks; n++ {
-			pipe.HSet(t.Context(), b.keys.Order(1), n, fmt.Sprintf("0\n%d00 GONE-%d\n", n, n))
+			pipe.HSet(t.Context(), h.Keys.Order(1), n, fmt.Sprintf("0\n%d00 GONE-%d\n", n, n))
 		}
 		for n := range fed {
-			pipe.RPush(t.Context(), b.keys.Again(1), fmt.Sprintf("GONE-%d", n))
+			pipe.RPush(t.Context(), h.Keys.Again(1), fmt.Sprintf("GONE-%d", n))
 		}
-		pipe.RPush(t.Context(), b.keys.Again(1), "R-1")
+		pipe.RPush(t.Context(), h.Keys.Again(1), "R-1")
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int{chunks - 7 + fed, 0} {
-		if taken, err := b.ledger.Scrub(t.Context()); err != nil || taken != want {
+		if taken, err := h.ledger.Scrub(t.Context()); err != nil || taken != want {
 			t.Errorf("%d ids were taken, want %d; %v", taken, want, err)
 		}
 	}
-	b.expectNoTrace("GONE-")
+	h.expectNoTrace("GONE-")
 	left := 2
 	for range 20 { // what is blank takes its time
-		left -= len(b.feed())
+		left -= len(h.feed())
 	}
 	if left != 0 {
 		t.Errorf("%d of the others were not fed", left)
@@ -138,9 +138,9 @@ func TestScrubReachesTheEnd(t *testing.T) {
 
 // A batch that there is not cannot be steered into being.
 func TestSteerOfNoBatch(t *testing.T) {
-	b := newBench(t)
-	err := b.ledger.Steer(t.Context(), ledger.Batch{Number: 7, Batch: "spring"}, ledger.PauseBatch)
-	if err == nil || tasks.ReasonOf(err) != "" || b.rdb.Exists(t.Context(), b.keys.Batch(7)).Val() != 0 {
+	h := newHarness(t)
+	err := h.ledger.Steer(t.Context(), ledger.Batch{Number: 7, Batch: "spring"}, ledger.PauseBatch)
+	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
 		t.Errorf("got %v", err)
 	}
 }

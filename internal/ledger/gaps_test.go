@@ -81,13 +81,13 @@ func acceptedChunk(cmd redis.Cmder) (int, bool) {
 }
 
 // importChunk imports the first rows of one chunk of a batch.
-func (b *bench) importChunk(name string, chunk, n, limit int, k kill) error {
-	rdb := redis.NewClient(b.rdb.Options())
+func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
+	rdb := redis.NewClient(h.Redis.Options())
 	defer func() { _ = rdb.Close() }()
 	rdb.AddHook(importer{chunk, k})
-	ctx, cancel := context.WithCancelCause(b.t.Context())
+	ctx, cancel := context.WithCancelCause(h.Context())
 	defer cancel(nil)
-	client := tasks.NewClient(rdb, tasks.Config{Account: b.keys.Account, MaxBacklog: limit, OnFull: func(*tasks.BacklogError) {
+	client := tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account, MaxBacklog: limit, OnFull: func(*tasks.BacklogError) {
 		cancel(errKilled) // no room comes while one waits for it here
 	}})
 	rows := func(yield func(tasks.Row, error) bool) {
@@ -98,31 +98,31 @@ func (b *bench) importChunk(name string, chunk, n, limit int, k kill) error {
 			}
 		}
 	}
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: name}, rows, func(r tasks.Result) { b.must(r.Err) })
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: name}, rows, func(r tasks.Result) { h.Must(r.Err) })
 	if err != nil && context.Cause(ctx) == nil && !errors.Is(err, errKilled) {
-		b.t.Fatal(err)
+		h.Fatal(err)
 	}
 	return err
 }
 
 // finishFed feeds once, and makes the links of what was fed.
-func (b *bench) finishFed(room int) int {
-	b.t.Helper()
-	refs := b.feedUpTo(b.ledger, room).Refs
+func (h *harness) finishFed(room int) int {
+	h.Helper()
+	refs := h.feedUpTo(h.ledger, room).Refs
 	for _, ref := range refs {
-		if answer := b.tryMark(b.ledger, ref); answer.Admission == attempt.Call {
-			_, err := b.ledger.Created(b.t.Context(), answer.Attempt, link)
-			b.must(err)
+		if answer := h.tryMark(h.ledger, ref); answer.Admission == attempt.Call {
+			_, err := h.ledger.Created(h.Context(), answer.Attempt, link)
+			h.Must(err)
 		}
 	}
 	return len(refs)
 }
 
 // finishAll goes on until nothing is fed any more.
-func (b *bench) finishAll() {
-	b.t.Helper()
+func (h *harness) finishAll() {
+	h.Helper()
 	for idle := 0; idle < 20; idle++ {
-		if b.finishFed(1000) > 0 {
+		if h.finishFed(1000) > 0 {
 			idle = 0
 		}
 	}
@@ -135,8 +135,8 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBenchAt(t, own)
-		defer func() { b.must(b.rdb.FlushDB(t.Context()).Err()) }()
+		h := newHarnessOn(t, own)
+		defer func() { h.Must(h.Redis.FlushDB(t.Context()).Err()) }()
 		chunk := rapid.OneOf(rapid.IntRange(0, 12), rapid.IntRange(0, 300))
 		batch := rapid.SampledFrom([]string{"spring", "autumn"})
 		written := map[string]map[int]int{"spring": {}, "autumn": {}} // rows by chunk, at least
@@ -148,51 +148,51 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 				if k == killWaiting {
 					limit = rapid.IntRange(1, 8).Draw(rt, "limit")
 				}
-				if err := b.importChunk(name, number, rows, limit, k); err == nil {
+				if err := h.importChunk(name, number, rows, limit, k); err == nil {
 					written[name][number] = max(written[name][number], rows)
 				}
 			},
-			"feed": func(rt *rapid.T) { b.finishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
+			"feed": func(rt *rapid.T) { h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
 			"pause": func(rt *rapid.T) {
 				name := batch.Draw(rt, "batch")
-				b.steer(name, ledger.PauseBatch)
-				b.finishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
-				b.steer(name, ledger.ResumeBatch)
+				h.steer(name, ledger.PauseBatch)
+				h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
+				h.steer(name, ledger.ResumeBatch)
 			},
 		})
-		b.finishAll()
-		for _, r := range b.records() {
+		h.finishAll()
+		for _, r := range h.records() {
 			if r.State != request.Created {
 				rt.Fatalf("%s of batch %d was accepted as row %d, and is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
 			}
 		}
-		b.expectCounters()
+		h.expectCounters()
 		for name, chunks := range written {
-			b.expectOrder(name, chunks)
+			h.expectOrder(name, chunks)
 		}
 	})
 }
 
 // expectOrder compares the order of a batch with what must be in it.
-func (b *bench) expectOrder(name string, chunks map[int]int) {
-	b.t.Helper()
-	if b.number(name) == 0 {
+func (h *harness) expectOrder(name string, chunks map[int]int) {
+	h.Helper()
+	if h.number(name) == 0 {
 		return
 	}
 	var rows []int
-	for page, err := range b.ledger.Order(b.t.Context(), b.number(name)) {
-		b.must(err)
+	for page, err := range h.ledger.Order(h.Context(), h.number(name)) {
+		h.Must(err)
 		for _, line := range page {
 			rows = append(rows, line.Row)
 		}
 	}
 	if !slices.IsSortedFunc(rows, cmp.Compare[int]) {
-		b.t.Fatalf("the order of %s is %v", name, rows)
+		h.Fatalf("the order of %s is %v", name, rows)
 	}
 	for chunk, n := range chunks {
 		for i := range n {
 			if row := chunk*batch.ChunkRows + i + 1; !slices.Contains(rows, row) {
-				b.t.Fatalf("row %d is not in the order of %s: %v", row, name, rows)
+				h.Fatalf("row %d is not in the order of %s: %v", row, name, rows)
 			}
 		}
 	}
@@ -201,80 +201,80 @@ func (b *bench) expectOrder(name string, chunks map[int]int) {
 // A gap that is wider than one script looks at is crossed all the same, in scripts
 // that each look at a bounded part of it.
 func TestAWideGapIsCrossed(t *testing.T) {
-	b := newBench(t)
-	b.must(b.importChunk("spring", 0, 1, 0, killNever))
-	b.must(b.importChunk("spring", 20_000, 1, 0, killNever))
-	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 2})
-	b.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
-	b.must(b.importChunk("spring", 7, 2, 0, killNever))
-	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
+	h := newHarness(t)
+	h.Must(h.importChunk("spring", 0, 1, 0, killNever))
+	h.Must(h.importChunk("spring", 20_000, 1, 0, killNever))
+	h.finishAll()
+	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 2})
+	h.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
+	h.Must(h.importChunk("spring", 7, 2, 0, killNever))
+	h.finishAll()
+	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
 }
 
 // A batch of a version that did not keep its last chunk's number has its gaps from
 // the chunks that were on their way when its import was killed.
 func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 5, 7} {
-		b.must(b.importChunk("spring", chunk, 1, 0, killNever))
+		h.Must(h.importChunk("spring", chunk, 1, 0, killNever))
 	}
-	b.must(b.rdb.HDel(t.Context(), b.keys.Batch(b.number("spring")), "last").Err())
-	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
-	b.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
+	h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(h.number("spring")), "last").Err())
+	h.finishAll()
+	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
+	h.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
 }
 
 // What has a gap before it ends in time, and when its batch is cancelled.
 func TestWhatIsBehindAGapEnds(t *testing.T) {
 	t.Run("not_after", func(t *testing.T) {
-		b := newBench(t)
-		b.begin(tasks.Options{NotAfter: time.Now().Add(time.Hour)})
+		h := newHarness(t)
+		h.begin(tasks.Options{NotAfter: time.Now().Add(time.Hour)})
 		for _, chunk := range []int{3, 700} {
-			b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+			h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 		}
-		number := b.number("spring")
-		b.must(b.rdb.HSet(t.Context(), b.keys.Batch(number), "not_after", 1).Err())
-		b.must(b.rdb.ZAdd(t.Context(), b.keys.Tag()+":batch-deadlines", redis.Z{Score: 1, Member: number}).Err())
-		if ended := b.expireAll(); ended != 4 {
+		number := h.number("spring")
+		h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(number), "not_after", 1).Err())
+		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":batch-deadlines", redis.Z{Score: 1, Member: number}).Err())
+		if ended := h.expireAll(); ended != 4 {
 			t.Errorf("%d ended", ended)
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
-		b := newBench(t)
+		h := newHarness(t)
 		for _, chunk := range []int{3, 11_000} {
-			b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+			h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 		}
-		b.callOff("spring")
-		b.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 4})
+		h.callOff("spring")
+		h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 4})
 	})
 }
 
 // A producer of a version that does not say so fills a gap after it was passed over.
 func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 4} {
-		b.must(b.importChunk("spring", chunk, 2, 0, killNever))
+		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 	}
-	b.finishAll()
+	h.finishAll()
 	for _, chunk := range []int{3, 1} {
-		b.must(b.importChunk("spring", chunk, 2, 0, killNever))
-		b.must(b.rdb.Del(t.Context(), b.keys.Again(b.number("spring"))).Err())
+		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
+		h.Must(h.Redis.Del(t.Context(), h.Keys.Again(h.number("spring"))).Err())
 	}
-	b.finishAll()
-	b.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 10})
+	h.finishAll()
+	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 10})
 }
 
 // What comes to be fed, a batch that is new or one that had nothing left, takes its
 // turn after the batches that wait.
 func TestNewRowsTakeTheirTurn(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("autumn", rows(1, 100))
-	b.feedUpTo(b.ledger, 1)
+	h := newHarness(t)
+	h.enqueueAll("autumn", rows(1, 100))
+	h.feedUpTo(h.ledger, 1)
 	fed := map[string]int{}
 	for i := range 30 {
-		b.must(b.importChunk(fmt.Sprint("spring-", i), 0, 1, 0, killNever))
-		for _, ref := range b.feedUpTo(b.ledger, i+2).Refs {
+		h.Must(h.importChunk(fmt.Sprint("spring-", i), 0, 1, 0, killNever))
+		for _, ref := range h.feedUpTo(h.ledger, i+2).Refs {
 			fed[ref.ApplicationID[:1]]++
 		}
 	}

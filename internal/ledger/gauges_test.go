@@ -13,10 +13,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (b *bench) gauges() ledger.Gauges {
-	b.t.Helper()
-	g, err := b.ledger.Gauges(b.t.Context())
-	b.must(err)
+func (h *harness) gauges() ledger.Gauges {
+	h.Helper()
+	g, err := h.ledger.Gauges(h.Context())
+	h.Must(err)
 	return g
 }
 
@@ -25,18 +25,18 @@ func (b *bench) gauges() ledger.Gauges {
 func (f *fleet) expectGauges(events map[string]int) {
 	g, doubts := f.gauges(), 0
 	for _, r := range f.records() {
-		story, err := f.ledger.Story(f.t.Context(), r.ApplicationID)
-		f.must(err)
+		story, err := f.ledger.Story(f.Context(), r.ApplicationID)
+		f.Must(err)
 		for _, generation := range story {
 			doubts += generation.PossibleDuplicates
 		}
 	}
 	if g.PossibleDuplicates != doubts {
-		f.t.Fatalf("the account counts %d possible duplicates, its records %d", g.PossibleDuplicates, doubts)
+		f.Fatalf("the account counts %d possible duplicates, its records %d", g.PossibleDuplicates, doubts)
 	}
 	for kind, n := range map[string]int{tasks.EventCreated: g.Created, tasks.EventFailed: g.EndedFailed, tasks.EventCancelled: g.EndedCancelled} {
 		if n != events[kind] {
-			f.t.Fatalf("the account counts %d ends of %s, of which there are %d events", n, kind, events[kind])
+			f.Fatalf("the account counts %d ends of %s, of which there are %d events", n, kind, events[kind])
 		}
 	}
 }
@@ -46,11 +46,11 @@ func TestGauges(t *testing.T) {
 	s := newStream(t, 3000, ledger.Config{ResultsAge: 1000 * time.Hour, ResultsCap: 4000})
 	s.trim()
 	for i := range ledger.MostGauged + 10 {
-		s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
+		s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
 	}
-	s.must(s.rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.keys.Results(), ">"}, Count: 2000}).Err())
+	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 2000}).Err())
 	for i := range 500 {
-		s.must(s.rdb.XAck(t.Context(), s.keys.Results(), "g00", s.id(i)).Err())
+		s.Must(s.Redis.XAck(t.Context(), s.Keys.Results(), "g00", s.id(i)).Err())
 	}
 	g := s.gauges()
 	r := g.Results
@@ -66,20 +66,20 @@ func TestGauges(t *testing.T) {
 	if g.Gate.State != "open" || g.Rate != 5 {
 		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
 	}
-	for i, key := range []string{s.keys.Shelf(request.Held), s.keys.Shelf(request.Failed), s.keys.Undelivered(), s.keys.Pending()} {
+	for i, key := range []string{s.Keys.Shelf(request.Held), s.Keys.Shelf(request.Failed), s.Keys.Undelivered(), s.Keys.Pending()} {
 		for n := range i + 1 {
-			s.must(s.rdb.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
+			s.Must(s.Redis.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
 		}
 	}
-	_, err := admission.NewAccount(s.rdb, s.keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
-	s.must(err)
+	_, err := admission.NewAccount(s.Redis, s.Keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
+	s.Must(err)
 	if g := s.gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
 		t.Errorf("%+v", g)
 	}
 	// What was erased makes Redis forget how many there are: it is not found out at
 	// any price.
-	s.must(s.rdb.XDel(t.Context(), s.keys.Results(), s.id(2950)).Err())
-	s.must(s.rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.keys.Results(), ">"}, Count: 930}).Err())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(2950)).Err())
+	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 930}).Err())
 	if g := s.gauges().Results.Groups[0]; g.Lag != 70-1 || g.LagAtLeast {
 		t.Errorf("%+v", g)
 	}

@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -18,34 +17,30 @@ var fast = admission.Rate{N: 200, Per: time.Second}
 
 // joining is an account that nobody has joined yet.
 type joining struct {
-	*bench
+	*harness
 	changed []string // rates that were replaced
 }
 
 func newJoining(t *testing.T) *joining {
-	account := redistest.Account()
-	return &joining{bench: &bench{
-		t: t, rdb: server.Client(t), keys: keyspace.Keys{Account: account},
-		client: tasks.NewClient(server.Client(t), tasks.Config{Account: account}),
-	}}
+	return &joining{harness: &harness{Account: fixture.NewAccount(t)}}
 }
 
 func (f *joining) process(simulated bool, rate admission.Rate) *ledger.Ledger {
-	return ledger.New(f.rdb, ledger.Config{
-		Account: f.keys.Account, Simulated: simulated, Rate: rate, Burst: 5,
+	return ledger.New(f.Redis, ledger.Config{
+		Account: f.Keys.Account, Simulated: simulated, Rate: rate, Burst: 5,
 		RateChanged: func(from admission.Rate, _ int) { f.changed = append(f.changed, from.String()) },
 	})
 }
 
 // dump is all that Redis holds of the account.
 func (f *joining) dump() map[string]string {
-	f.t.Helper()
+	f.Helper()
 	all := map[string]string{}
-	keys, err := f.rdb.Keys(f.t.Context(), `{kyclink:`+f.keys.Account+`}*`).Result()
-	f.must(err)
+	keys, err := f.Redis.Keys(f.Context(), `{kyclink:`+f.Keys.Account+`}*`).Result()
+	f.Must(err)
 	for _, key := range keys {
-		raw, err := f.rdb.Dump(f.t.Context(), key).Result()
-		f.must(err)
+		raw, err := f.Redis.Dump(f.Context(), key).Result()
+		f.Must(err)
 		all[key] = raw
 	}
 	return all
@@ -59,27 +54,27 @@ func TestARefusedWorkerChangesNothing(t *testing.T) {
 		simulated bool // who is refused
 		has       string
 	}{
-		"real, before its first link": {func(f *joining) { f.must(f.process(false, slow).Join(f.t.Context())) }, true, "is real"},
+		"real, before its first link": {func(f *joining) { f.Must(f.process(false, slow).Join(f.Context())) }, true, "is real"},
 		"real, whose worker left": {func(f *joining) {
 			w := f.process(false, slow)
-			f.must(w.Join(f.t.Context()))
-			f.must(w.Leave(f.t.Context()))
+			f.Must(w.Join(f.Context()))
+			f.Must(w.Leave(f.Context()))
 		}, true, "is real"},
-		"simulated": {func(f *joining) { f.must(f.process(true, slow).Join(f.t.Context())) }, false, "is simulated"},
+		"simulated": {func(f *joining) { f.Must(f.process(true, slow).Join(f.Context())) }, false, "is simulated"},
 		"real, of an earlier version": {func(f *joining) {
-			f.must(f.rdb.HSet(f.t.Context(), f.keys.State(), "upstream", "real").Err())
+			f.Must(f.Redis.HSet(f.Context(), f.Keys.State(), "upstream", "real").Err())
 		}, true, "is real"},
 		"an earlier version's worker was here": {func(f *joining) {
-			f.must(f.rdb.HSet(f.t.Context(), f.keys.Tag()+":gate", "set:n", 5, "set:per", 1000).Err())
+			f.Must(f.Redis.HSet(f.Context(), f.Keys.Tag()+":gate", "set:n", 5, "set:per", 1000).Err())
 		}, true, "may be real"},
 		"an earlier version's worker is here": {func(f *joining) {
-			f.must(f.rdb.Do(f.t.Context(), "ZADD", f.keys.Workers(), 1, "7").Err())
+			f.Must(f.Redis.Do(f.Context(), "ZADD", f.Keys.Workers(), 1, "7").Err())
 		}, true, "may be real"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newJoining(t)
-			_, err := f.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
-			f.must(err)
+			_, err := f.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+			f.Must(err)
 			tt.before(f)
 			before := f.dump()
 			refused := f.process(tt.simulated, fast)
@@ -104,25 +99,25 @@ var slow = admission.Rate{N: 5, Per: time.Second}
 
 func TestJoinSetsTheRate(t *testing.T) {
 	f := newJoining(t)
-	_, err := f.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"}) // says nothing of the kind
-	f.must(err)
-	f.must(f.process(true, slow).Join(t.Context()))
+	_, err := f.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"}) // says nothing of the kind
+	f.Must(err)
+	f.Must(f.process(true, slow).Join(t.Context()))
 	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Upstream != "simulated" || s.Rate.Limit != "5/s" || s.Workers != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	f.must(f.process(true, slow).Join(t.Context()))
+	f.Must(f.process(true, slow).Join(t.Context()))
 	if f.changed != nil {
 		t.Errorf("the same rate replaced %v", f.changed)
 	}
-	f.must(f.process(true, fast).Join(t.Context()))
+	f.Must(f.process(true, fast).Join(t.Context()))
 	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Rate.Limit != "200/s" || s.Workers != 3 || len(f.changed) != 1 || f.changed[0] != "5/s" {
 		t.Errorf("%+v, %v; replaced %v", s, err, f.changed)
 	}
-	f.must(ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true}).Join(t.Context())) // has no rate
+	f.Must(ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true}).Join(t.Context())) // has no rate
 	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Rate.Limit != "200/s" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if err := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, Rate: fast, Burst: 1}).Join(t.Context()); err == nil {
+	if err := ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true, Rate: fast, Burst: 1}).Join(t.Context()); err == nil {
 		t.Error("a burst of 1 was taken")
 	}
 }
@@ -132,21 +127,21 @@ func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 	f := newJoining(t)
 	one, other := f.process(false, slow), f.process(false, slow)
 	for _, w := range []*ledger.Ledger{one, other} {
-		f.must(w.Join(t.Context()))
-		f.must(w.Beat(t.Context(), []string{"A-1:1:1:1"}))
+		f.Must(w.Join(t.Context()))
+		f.Must(w.Beat(t.Context(), []string{"A-1:1:1:1"}))
 	}
-	f.must(f.rdb.Del(t.Context(), f.keys.Workers()).Err()) // as where the last writes are lost
-	f.must(one.Beat(t.Context(), nil))
-	keys, err := f.rdb.Keys(t.Context(), `{kyclink:`+f.keys.Account+`}*`).Result()
-	f.must(err)
-	f.must(f.rdb.Del(t.Context(), keys...).Err())
+	f.Must(f.Redis.Del(t.Context(), f.Keys.Workers()).Err()) // as where the last writes are lost
+	f.Must(one.Beat(t.Context(), nil))
+	keys, err := f.Redis.Keys(t.Context(), `{kyclink:`+f.Keys.Account+`}*`).Result()
+	f.Must(err)
+	f.Must(f.Redis.Del(t.Context(), keys...).Err())
 	for _, w := range []*ledger.Ledger{one, other} {
 		err := w.Beat(t.Context(), nil)
 		if _, emptied := errors.AsType[*ledger.EmptiedError](err); !emptied {
 			t.Fatalf("a beat without its ledger: %v", err)
 		}
-		f.must(w.Join(t.Context()))
-		f.must(w.Beat(t.Context(), nil))
+		f.Must(w.Join(t.Context()))
+		f.Must(w.Beat(t.Context(), nil))
 	}
 	if s, err := one.Status(t.Context()); err != nil || s.Upstream != "real" || s.Workers != 2 || s.Rate.Limit != "5/s" {
 		t.Errorf("%+v, %v", s, err)

@@ -13,66 +13,66 @@ import (
 )
 
 // expectJoined compares the states of the rows that joined, as any process sees them.
-func (b *bench) expectJoined(batch string, status ledger.BatchStatus, want map[request.State]int) {
-	b.t.Helper()
-	book := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account})
-	got, _, err := book.Batch(b.t.Context(), b.number(batch))
-	b.must(err)
+func (h *harness) expectJoined(batch string, status ledger.BatchStatus, want map[request.State]int) {
+	h.Helper()
+	book := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account})
+	got, _, err := book.Batch(h.Context(), h.number(batch))
+	h.Must(err)
 	none := func(_ request.State, n int) bool { return n == 0 }
 	maps.DeleteFunc(got.JoinedCounts, none)
 	if !maps.Equal(got.JoinedCounts, want) || got.Status != status {
-		b.t.Errorf("batch %s is %s, its joined rows are %v; want %s, %v", batch, got.Status, got.JoinedCounts, status, want)
+		h.Errorf("batch %s is %s, its joined rows are %v; want %s, %v", batch, got.Status, got.JoinedCounts, status, want)
 	}
-	listed, err := book.Batches(b.t.Context())
-	b.must(err)
+	listed, err := book.Batches(h.Context())
+	h.Must(err)
 	for _, l := range listed {
 		maps.DeleteFunc(l.JoinedCounts, none)
 		if l.Batch == batch && (!maps.Equal(l.JoinedCounts, want) || l.Status != status) {
-			b.t.Errorf("the list says %s, %v", l.Status, l.JoinedCounts)
+			h.Errorf("the list says %s, %v", l.Status, l.JoinedCounts)
 		}
 	}
 }
 
 // A batch is done when its rows have ended, and those that joined are rows like others.
 func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("spring", rows(1, 5))
+	h := newHarness(t)
+	h.enqueueAll("spring", rows(1, 5))
 	all := append(rows(1, 5), rows(1, 2)...) // two of them twice
-	b.enqueueAll("autumn", all)
-	b.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Waiting: 7})
-	if got := b.batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
+	h.enqueueAll("autumn", all)
+	h.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Waiting: 7})
+	if got := h.batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
 		t.Errorf("%+v", got)
 	}
-	refs := b.feed()
+	refs := h.feed()
 	finish := func(i int) {
-		_, err := b.ledger.Created(t.Context(), b.mark(b.ledger, refs[i], attempt.Call), link)
-		b.must(err)
+		_, err := h.ledger.Created(t.Context(), h.mark(h.ledger, refs[i], attempt.Call), link)
+		h.Must(err)
 	}
 	finish(0)
 	finish(1)
-	b.mark(b.ledger, refs[2], attempt.Call)
-	b.mark(b.ledger, refs[3], attempt.Call)
-	b.fault(refs[3].ApplicationID, fault.Unusable, attempt.Hold)
-	b.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Created: 4, request.Calling: 1, request.Held: 1, request.Queued: 1})
-	b.fault(refs[2].ApplicationID, fault.BadRequest, attempt.Fail)
+	h.mark(h.ledger, refs[2], attempt.Call)
+	h.mark(h.ledger, refs[3], attempt.Call)
+	h.fault(refs[3].ApplicationID, fault.Unusable, attempt.Hold)
+	h.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Created: 4, request.Calling: 1, request.Held: 1, request.Queued: 1})
+	h.fault(refs[2].ApplicationID, fault.BadRequest, attempt.Fail)
 	finish(4)
-	b.expectJoined("autumn", ledger.BatchDone, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
-	b.expectJoined("spring", ledger.BatchDone, map[request.State]int{})
+	h.expectJoined("autumn", ledger.BatchDone, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
+	h.expectJoined("spring", ledger.BatchDone, map[request.State]int{})
 
 	// What is not kept is erased, and what is retried is open again.
-	b.erase(refs[0].ApplicationID)
-	r, _ := b.get(refs[2].ApplicationID)
-	_, _, err := b.ledger.Again(t.Context(), r)
-	b.must(err)
+	h.erase(refs[0].ApplicationID)
+	r, _ := h.get(refs[2].ApplicationID)
+	_, _, err := h.ledger.Again(t.Context(), r)
+	h.Must(err)
 	want := map[request.State]int{ledger.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
-	b.expectJoined("autumn", ledger.BatchRunning, want)
-	_, err = b.ledger.Scrub(t.Context())
-	b.must(err)
-	b.expectJoined("autumn", ledger.BatchRunning, want)
+	h.expectJoined("autumn", ledger.BatchRunning, want)
+	_, err = h.ledger.Scrub(t.Context())
+	h.Must(err)
+	h.expectJoined("autumn", ledger.BatchRunning, want)
 
-	b.enqueueAll("winter", append(rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
-	b.callOff("winter")
-	if got := b.batch("winter"); got.Status != ledger.BatchCancelled || !got.Over() || got.Open() != 1 {
+	h.enqueueAll("winter", append(rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
+	h.callOff("winter")
+	if got := h.batch("winter"); got.Status != ledger.BatchCancelled || !got.Over() || got.Open() != 1 {
 		t.Errorf("%+v: what it joined is another's", got)
 	}
 }
@@ -80,25 +80,25 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 // Rows that joined are found among many that did not, also in a batch that an older
 // version imported, and in chunks that were imported again.
 func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	for _, n := range []int{1, 450, 451, 1200} {
-		_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
-		b.must(err)
+		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
+		h.Must(err)
 	}
-	b.enqueueAll("spring", rows(1, 1500))
+	h.enqueueAll("spring", rows(1, 1500))
 	want := map[request.State]int{request.Queued: 4}
-	b.expectJoined("spring", ledger.BatchRunning, want)
-	index := b.keys.Joined(b.number("spring"))
-	before := b.rdb.HGetAll(t.Context(), index).Val()
+	h.expectJoined("spring", ledger.BatchRunning, want)
+	index := h.Keys.Joined(h.number("spring"))
+	before := h.Redis.HGetAll(t.Context(), index).Val()
 	if len(before) != 3 {
 		t.Errorf("rows joined in the chunks %v", before)
 	}
-	b.must(b.rdb.Del(t.Context(), index).Err())
-	b.expectJoined("spring", ledger.BatchRunning, want)
-	if after := b.rdb.HGetAll(t.Context(), index).Val(); !maps.Equal(before, after) {
+	h.Must(h.Redis.Del(t.Context(), index).Err())
+	h.expectJoined("spring", ledger.BatchRunning, want)
+	if after := h.Redis.HGetAll(t.Context(), index).Val(); !maps.Equal(before, after) {
 		t.Errorf("found %v, which was %v", after, before)
 	}
-	b.enqueueAll("spring", rows(1, 1500))
-	b.expectJoined("spring", ledger.BatchRunning, want)
-	b.expectCounters()
+	h.enqueueAll("spring", rows(1, 1500))
+	h.expectJoined("spring", ledger.BatchRunning, want)
+	h.expectCounters()
 }

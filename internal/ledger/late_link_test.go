@@ -13,22 +13,22 @@ import (
 )
 
 // lateLink fails a request whose link comes all the same.
-func (b *bench) lateLink(id string) {
-	b.t.Helper()
-	r, _ := b.get(id)
-	a := b.mark(b.ledger, r.Ref(), attempt.Call)
-	b.fault(id, fault.BadRequest, attempt.Fail)
-	state, err := b.ledger.Created(b.t.Context(), a, link)
-	b.must(err)
-	if r, _ = b.get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
-		b.t.Fatalf("%q; the record is %+v", state, r)
+func (h *harness) lateLink(id string) {
+	h.Helper()
+	r, _ := h.get(id)
+	a := h.mark(h.ledger, r.Ref(), attempt.Call)
+	h.fault(id, fault.BadRequest, attempt.Fail)
+	state, err := h.ledger.Created(h.Context(), a, link)
+	h.Must(err)
+	if r, _ = h.get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
+		h.Fatalf("%q; the record is %+v", state, r)
 	}
 }
 
-func (b *bench) published(kind string) (of []redis.XMessage) {
-	b.t.Helper()
-	entries, err := b.rdb.XRange(b.t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
+func (h *harness) published(kind string) (of []redis.XMessage) {
+	h.Helper()
+	entries, err := h.Redis.XRange(h.Context(), h.Keys.Results(), "-", "+").Result()
+	h.Must(err)
 	for _, e := range entries {
 		if e.Values["type"] == kind {
 			of = append(of, e)
@@ -42,19 +42,19 @@ func (b *bench) published(kind string) (of []redis.XMessage) {
 func TestARetryTakesTheLateLink(t *testing.T) {
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
 		t.Run(string(lane), func(t *testing.T) {
-			b := newBench(t)
-			b.importRow("B-1")
-			_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"customer":"42"}`)})
-			b.must(err)
+			h := newHarness(t)
+			h.importRow("B-1")
+			_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"customer":"42"}`)})
+			h.Must(err)
 			id, head := "A-1", `{"application_id":"A-1","generation":1,"run":2,`
 			tail := `"attempts":1,"possible_duplicates":0,"metadata":{"customer":"42"}}`
 			if lane == tasks.Bulk {
-				b.feed()
+				h.feed()
 				id, head, tail = "B-1", `{"application_id":"B-1","generation":1,"run":2,"batch":"spring",`, `"attempts":1,"possible_duplicates":0}`
 			}
-			b.lateLink(id)
-			failed, _ := b.get(id)
-			now, ok, err := b.ledger.Again(t.Context(), failed)
+			h.lateLink(id)
+			failed, _ := h.get(id)
+			now, ok, err := h.ledger.Again(t.Context(), failed)
 			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
 				t.Fatalf("%v, %v: %+v", ok, err, now)
 			}
@@ -64,8 +64,8 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 			if len(now.Past) != 2 || now.Past[1].Status != request.Failed {
 				t.Errorf("what was before: %+v", now.Past)
 			}
-			created := b.published("link.created")
-			if len(created) != 1 || created[0].Values["id"] != now.EventID(b.keys.Account).String() {
+			created := h.published("link.created")
+			if len(created) != 1 || created[0].Values["id"] != now.EventID(h.Keys.Account).String() {
 				t.Fatalf("%v", created)
 			}
 			expires := `"expires_at":"` + failed.Past[0].ExpiresAt.Format("2006-01-02T15:04:05.000Z") + `",`
@@ -74,35 +74,35 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 				t.Errorf("the event says\n%s, want\n%s", got, want)
 			}
 			for _, stale := range []request.Record{failed, now} {
-				if _, ok, err := b.ledger.Again(t.Context(), stale); ok || err != nil {
+				if _, ok, err := h.ledger.Again(t.Context(), stale); ok || err != nil {
 					t.Errorf("retried once more: %v, %v", ok, err)
 				}
 			}
-			if n := len(b.feed()); n != 0 && lane == tasks.Bulk {
+			if n := len(h.feed()); n != 0 && lane == tasks.Bulk {
 				t.Errorf("%d turns were fed", n)
 			}
-			b.expectCounters()
-			b.expectShelves(nil)
+			h.expectCounters()
+			h.expectShelves(nil)
 		})
 	}
 }
 
 // A held request may have a late link of a run before, which an earlier version did not take.
 func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
-	b := newBench(t)
-	b.importRow("A-1")
-	b.feed()
-	b.lateLink("A-1")
-	r, _ := b.get("A-1")
-	b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), heldAs(t, r), 0).Err())
-	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(r.Batch), "failed", -1).Err())
-	b.must(b.rdb.HIncrBy(t.Context(), b.keys.Batch(r.Batch), "held", 1).Err())
-	r, _ = b.get("A-1")
-	now, ok, err := b.ledger.Again(t.Context(), r)
-	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(b.published("link.created")) != 1 {
+	h := newHarness(t)
+	h.importRow("A-1")
+	h.feed()
+	h.lateLink("A-1")
+	r, _ := h.get("A-1")
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), heldAs(t, r), 0).Err())
+	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "failed", -1).Err())
+	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "held", 1).Err())
+	r, _ = h.get("A-1")
+	now, ok, err := h.ledger.Again(t.Context(), r)
+	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(h.published("link.created")) != 1 {
 		t.Fatalf("%v, %v: %+v", ok, err, now)
 	}
-	b.expectCounters()
+	h.expectCounters()
 }
 
 // heldAs is the record as it is when its second run is held.

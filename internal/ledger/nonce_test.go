@@ -14,30 +14,30 @@ import (
 
 // losing is a bench whose Redis loses its last writes: those since keep.
 type losing struct {
-	*bench
+	*harness
 	server *redistest.Server
 }
 
 func newLosing(t *testing.T) *losing {
 	server := redistest.Start(t)
-	return &losing{newBenchAt(t, server), server}
+	return &losing{newHarnessOn(t, server), server}
 }
 
-func (l *losing) keep() { l.t.Helper(); l.must(l.server.Snapshot()) }
-func (l *losing) lose() { l.t.Helper(); l.must(l.server.LoseWrites()) }
+func (l *losing) keep() { l.Helper(); l.Must(l.server.Snapshot()) }
+func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
 func (l *losing) ask(by *ledger.Ledger, ref request.Ref, nonce string) attempt.Answer {
-	l.t.Helper()
-	answer, err := by.Mark(l.t.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
-	l.must(err)
+	l.Helper()
+	answer, err := by.Mark(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
+	l.Must(err)
 	return answer
 }
 
 // queued is a signup whose call may be sent as soon as it is asked for.
 func (l *losing) queued(id string) request.Ref {
-	l.t.Helper()
-	_, err := l.client.Enqueue(l.t.Context(), tasks.Request{ApplicationID: id})
-	l.must(err)
+	l.Helper()
+	_, err := l.Client.Enqueue(l.Context(), tasks.Request{ApplicationID: id})
+	l.Must(err)
 	r, _ := l.get(id)
 	l.tryMark(l.ledger, request.Ref{ApplicationID: "nobody"}) // opens the gate wide
 	time.Sleep(5 * time.Millisecond)                          //nolint:forbidigo // the bucket fills
@@ -45,9 +45,9 @@ func (l *losing) queued(id string) request.Ref {
 }
 
 func (l *losing) expect(id string, attempts, duplicates int) {
-	l.t.Helper()
+	l.Helper()
 	if r, _ := l.get(id); r.Attempts != attempts || r.PossibleDuplicates != duplicates {
-		l.t.Errorf("%s is %s after %d attempts, with %d possible duplicates; want %d and %d",
+		l.Errorf("%s is %s after %d attempts, with %d possible duplicates; want %d and %d",
 			id, r.State, r.Attempts, r.PossibleDuplicates, attempts, duplicates)
 	}
 }
@@ -61,7 +61,7 @@ func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
 	a := l.ask(l.ledger, ref, "first").Attempt
 	l.keep()
 	_, err := l.ledger.Created(t.Context(), a, link)
-	l.must(err)
+	l.Must(err)
 	l.lose()
 	if answer := l.ask(l.ledger, ref, "second"); answer.Admission != attempt.Call {
 		t.Fatalf("the verdict is %s", answer.Admission)
@@ -159,15 +159,15 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 // A link ends a run while another call of it is out, which may make one as well.
 func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
-	b, a := started(t)
-	b.mark(b.ledger, a.Ref(), attempt.Call) // the first one's handler is gone
-	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	h, a := started(t)
+	h.mark(h.ledger, a.Ref(), attempt.Call) // the first one's handler is gone
+	if state, err := h.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
-	if r, _ := b.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
+	if r, _ := h.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
 		t.Errorf("%d attempts, %d possible duplicates; want 2 and 2", r.Attempts, r.PossibleDuplicates)
 	}
-	if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+	if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
 		t.Errorf("%d calls are out", n)
 	}
 }
@@ -175,27 +175,27 @@ func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 // Members that an earlier version wrote have no nonce.
 func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 	t.Parallel()
-	b, a := started(t)
-	calls := b.keys.Calls()
+	h, a := started(t)
+	calls := h.Keys.Calls()
 	old := func() {
 		t.Helper()
-		member := b.rdb.ZRangeWithScores(t.Context(), calls, 0, -1).Val()[0]
-		b.must(b.rdb.Del(t.Context(), calls).Err())
+		member := h.Redis.ZRangeWithScores(t.Context(), calls, 0, -1).Val()[0]
+		h.Must(h.Redis.Del(t.Context(), calls).Err())
 		member.Member = member.Member.(string)[:len(member.Member.(string))-len(a.Nonce)-1]
-		b.must(b.rdb.ZAdd(t.Context(), calls, member).Err())
+		h.Must(h.Redis.ZAdd(t.Context(), calls, member).Err())
 	}
 	old()
-	if lost, _, err := b.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
+	if lost, _, err := h.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
 		t.Errorf("%v, %v", lost, err)
 	}
-	if n := b.rdb.ZCard(t.Context(), calls).Val(); n != 1 {
+	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
 		t.Fatal("a call that is out was taken away")
 	}
-	a = b.mark(b.ledger, a.Ref(), attempt.Call) // counted as a possible duplicate
-	if r, _ := b.get("A-1"); r.PossibleDuplicates != 1 {
+	a = h.mark(h.ledger, a.Ref(), attempt.Call) // counted as a possible duplicate
+	if r, _ := h.get("A-1"); r.PossibleDuplicates != 1 {
 		t.Errorf("%d possible duplicates", r.PossibleDuplicates)
 	}
-	if n := b.rdb.ZCard(t.Context(), calls).Val(); n != 1 {
+	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
 		t.Errorf("%d calls are out, want one", n)
 	}
 }
@@ -209,20 +209,20 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 	l.importRow("A-1")
 	a := l.mark(l.ledger, l.feed()[0], attempt.Call)
 	_, err := l.ledger.Created(t.Context(), a, link)
-	l.must(err)
+	l.Must(err)
 	l.lose()
 	for _, id := range []string{"B-1", "B-2"} {
 		rows := tasks.Rows([]tasks.Request{{ApplicationID: id}})
-		l.must(l.client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.must(r.Err) }))
+		l.Must(l.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.Must(r.Err) }))
 	}
 	r, _ := l.get("B-2")
 	_, err = l.ledger.Cancel(t.Context(), r) // without a mark
-	l.must(err)
+	l.Must(err)
 	a = l.mark(l.ledger, l.feed()[0], attempt.Call)
 	_, err = l.ledger.Created(t.Context(), a, link)
-	l.must(err)
-	entries, err := l.rdb.XRange(t.Context(), l.keys.Results(), "-", "+").Result()
-	l.must(err)
+	l.Must(err)
+	entries, err := l.Redis.XRange(t.Context(), l.Keys.Results(), "-", "+").Result()
+	l.Must(err)
 	if len(entries) != 2 {
 		t.Fatalf("%d events", len(entries))
 	}

@@ -22,13 +22,13 @@ func TestPoisonOfACall(t *testing.T) {
 		"it was cancelled meanwhile": {called: true, cancelled: true, state: request.Cancelled, attempts: 1, doubts: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, a := started(t)
+			h, a := started(t)
 			if tt.cancelled {
-				_, err := b.ledger.Cancel(t.Context(), a.Record)
-				b.must(err)
+				_, err := h.ledger.Cancel(t.Context(), a.Record)
+				h.Must(err)
 			}
-			other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
-			b.must(other.Join(t.Context()))
+			other := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+			h.Must(other.Join(t.Context()))
 			unused := a.Nonce
 			if tt.called {
 				unused = tt.nonce
@@ -36,20 +36,20 @@ func TestPoisonOfACall(t *testing.T) {
 			if state, err := other.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
 				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
 			}
-			b.expectState("A-1", "calling")
-			if state, err := b.ledger.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
+			h.expectState("A-1", "calling")
+			if state, err := h.ledger.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
 				t.Errorf("it is %q, %v", state, err)
 			}
-			if r, _ := b.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
+			if r, _ := h.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
 				t.Errorf("it is %s after %d attempts, with %d possible duplicates", r.State, r.Attempts, r.PossibleDuplicates)
 			}
-			if n := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); n != 0 {
+			if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
 				t.Errorf("%d calls are out", n)
 			}
-			if n := b.events(); n != 1 {
+			if n := h.events(); n != 1 {
 				t.Errorf("%d events", n)
 			}
-			b.expectCounters()
+			h.expectCounters()
 		})
 	}
 }
@@ -57,30 +57,30 @@ func TestPoisonOfACall(t *testing.T) {
 // A turn that cannot be handled ends neither a later turn of its request nor what
 // the request became between the look and the end.
 func TestPoisonEndsItsTurnOnly(t *testing.T) {
-	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
-	b.must(err)
-	r, _ := b.get("A-1")
+	h := newHarness(t)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+	h.Must(err)
+	r, _ := h.get("A-1")
 	earlier := r.Ref()
-	_, _, ok, err := b.ledger.Pass(t.Context(), earlier)
+	_, _, ok, err := h.ledger.Pass(t.Context(), earlier)
 	if err != nil || !ok {
 		t.Fatal("it could not be passed on:", err)
 	}
-	if state, err := b.ledger.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
+	if state, err := h.ledger.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("an earlier turn makes it %q, %v", state, err)
 	}
-	b.expectState("A-1", "queued")
-	r, _ = b.get("A-1")
-	overtaken := b.overtaken("get", func() { // another run, whose turn happens to be the same
+	h.expectState("A-1", "queued")
+	r, _ = h.get("A-1")
+	overtaken := h.overtaken("get", func() { // another run, whose turn happens to be the same
 		r.Run++
 		raw, err := r.Encode()
-		b.must(err)
-		b.must(b.rdb.Set(t.Context(), b.keys.Record("A-1"), raw, 0).Err())
+		h.Must(err)
+		h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), raw, 0).Err())
 	})
 	ref := r.Ref()
 	if state, err := overtaken.Poison(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("it makes another run %q, %v", state, err)
 	}
-	b.expectState("A-1", "queued")
-	b.expectCounters()
+	h.expectState("A-1", "queued")
+	h.expectCounters()
 }

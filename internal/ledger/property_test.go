@@ -20,7 +20,7 @@ import (
 // any order: workers that hold tasks and attempts for long, lose them, and come
 // back late with an answer.
 type fleet struct {
-	*bench
+	*harness
 	workers  []*ledger.Ledger
 	refs     []request.Ref             // tasks that were enqueued, never taken away: asynq may run any again
 	attempts []attempt.Attempt         // calls that were marked, never taken away: any may answer late
@@ -38,12 +38,12 @@ func TestAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{bench: newBenchAt(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
-		defer func() { f.must(f.rdb.FlushDB(t.Context()).Err()) }()
+		f := &fleet{harness: newHarnessOn(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		defer func() { f.Must(f.Redis.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
-			w := ledger.New(f.rdb, ledger.Config{Account: f.keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: hold})
-			f.must(w.Join(t.Context()))
+			w := ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: hold})
+			f.Must(w.Join(t.Context()))
 			f.workers = append(f.workers, w)
 		}
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
@@ -61,7 +61,7 @@ func TestAnyInterleaving(t *testing.T) {
 			"cancel": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
 					_, err := f.ledger.Cancel(t.Context(), r)
-					f.must(err)
+					f.Must(err)
 				}
 			},
 			"poison": func(rt *rapid.T) { f.poison(rt, worker.Draw(rt, "worker")) },
@@ -75,7 +75,7 @@ func TestAnyInterleaving(t *testing.T) {
 			"again": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
 					now, changed, err := f.ledger.Again(t.Context(), r)
-					f.must(err)
+					f.Must(err)
 					f.begun[r.ApplicationID] = f.begun[r.ApplicationID] || changed
 					if changed && now.State == request.Queued {
 						f.refs = append(f.refs, now.Ref())
@@ -104,10 +104,10 @@ func TestAnyInterleaving(t *testing.T) {
 }
 
 func (f *fleet) signup(req tasks.Request) {
-	link, err := f.client.Enqueue(f.t.Context(), req)
+	link, err := f.Client.Enqueue(f.Context(), req)
 	over := tasks.ReasonOf(err) == "invalid" && !req.NotAfter.IsZero() && time.Now().After(req.NotAfter) // it was brief
 	if err != nil && !over && tasks.ReasonOf(err) != "generation_gap" {
-		f.t.Fatal(err)
+		f.Fatal(err)
 	}
 	f.begun[req.ApplicationID] = f.begun[req.ApplicationID] || err == nil && req.Generation > 1
 	if r, ok := f.get(req.ApplicationID); ok && link.Status == tasks.Queued {
@@ -124,13 +124,13 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 	answer := f.tryMark(w, ref)
 	if answer.Admission == attempt.Dead {
 		if after, _ := f.get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
-			f.t.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
+			f.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
 		}
 		if late := rapid.Bool().Draw(rt, "it answers all the same"); late {
 			f.answer(rt, w)
 		}
-		_, err := w.Hold(f.t.Context(), answer.Attempt.Record)
-		f.must(err)
+		_, err := w.Hold(f.Context(), answer.Attempt.Record)
+		f.Must(err)
 		return
 	}
 	if a := answer.Attempt; answer.Admission == attempt.Call {
@@ -139,7 +139,7 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 			superseded = 1
 		}
 		if a.Attempts != before.Attempts+1 || a.PossibleDuplicates != before.PossibleDuplicates+superseded {
-			f.t.Fatalf("mark made %+v of %+v", a.Record, before)
+			f.Fatalf("mark made %+v of %+v", a.Record, before)
 		}
 		f.attempts = append(f.attempts, a)
 		f.owners[a.Nonce] = w
@@ -157,15 +157,15 @@ func (f *fleet) callsOff(batch string, pages int) {
 		f.brokenOff(batch, pages)
 		return
 	}
-	far, err := f.ledger.Cancelling(f.t.Context())
-	f.must(err)
-	f.must(f.ledger.CallOff(f.t.Context(), number, func(int) {}))
+	far, err := f.ledger.Cancelling(f.Context())
+	f.Must(err)
+	f.Must(f.ledger.CallOff(f.Context(), number, func(int) {}))
 	if _, cancelling := far[number]; !cancelling {
 		return
 	}
 	for _, r := range f.records() {
 		if r.Batch == number && !f.begun[r.ApplicationID] && !r.State.Ended() && (r.State != request.Calling || !r.CancelAsked) {
-			f.t.Fatalf("%+v is left of a batch that was cancelled", r)
+			f.Fatalf("%+v is left of a batch that was cancelled", r)
 		}
 	}
 }
@@ -175,11 +175,11 @@ func (f *fleet) drop(id string) {
 	if !ok {
 		return
 	}
-	done, err := f.ledger.Drop(f.t.Context(), before)
-	f.must(err)
+	done, err := f.ledger.Drop(f.Context(), before)
+	f.Must(err)
 	after, _ := f.get(id)
 	if held := before.State == request.Held; done != held || held != (after.State != before.State) {
-		f.t.Fatalf("drop: %v; %+v became %+v", done, before, after)
+		f.Fatalf("drop: %v; %+v became %+v", done, before, after)
 	}
 }
 
@@ -188,10 +188,10 @@ func (f *fleet) hide(id string) {
 	if !ok {
 		return
 	}
-	done, err := f.ledger.Hide(f.t.Context(), r)
-	f.must(err)
+	done, err := f.ledger.Hide(f.Context(), r)
+	f.Must(err)
 	if want := r.State == request.Failed && !f.hidden[id]; done != want {
-		f.t.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
+		f.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
 	}
 	f.hidden[id] = f.hidden[id] || done
 }
@@ -214,16 +214,16 @@ func (f *fleet) poison(rt *rapid.T, w *ledger.Ledger) {
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
 	// With the nonce numbers fall, as they do for what was not sent after all.
-	state, err := w.Poison(f.t.Context(), ref, "", "an invented reason")
-	f.must(err)
+	state, err := w.Poison(f.Context(), ref, "", "an invented reason")
+	f.Must(err)
 	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
-		f.t.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
+		f.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
 	}
 }
 
 func (f *fleet) expireLate() {
-	_, _, err := f.ledger.ExpireLate(f.t.Context(), "")
-	f.must(err)
+	_, _, err := f.ledger.ExpireLate(f.Context(), "")
+	f.Must(err)
 }
 
 func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
@@ -233,10 +233,10 @@ func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
 	f.links++
 	made := request.Link{LinkID: fmt.Sprint("link-", f.links), URL: fmt.Sprint("https://simulator.invalid/", f.links)}
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
-	_, err := w.Created(f.t.Context(), a, made)
-	f.must(err)
+	_, err := w.Created(f.Context(), a, made)
+	f.Must(err)
 	if !f.keeps(a, made) {
-		f.t.Fatalf("link %s of %s was thrown away", made.LinkID, a.ApplicationID)
+		f.Fatalf("link %s of %s was thrown away", made.LinkID, a.ApplicationID)
 	}
 }
 
@@ -244,10 +244,10 @@ func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
 func (f *fleet) keeps(a attempt.Attempt, made request.Link) bool {
 	r, _ := f.get(a.ApplicationID)
 	if r.Generation != a.Generation {
-		raw, err := f.rdb.Get(f.t.Context(), f.keys.Old(a.ApplicationID, a.Generation)).Bytes()
-		f.must(err)
+		raw, err := f.Redis.Get(f.Context(), f.Keys.Old(a.ApplicationID, a.Generation)).Bytes()
+		f.Must(err)
 		r, err = request.Parse(a.ApplicationID, raw)
-		f.must(err)
+		f.Must(err)
 	}
 	for _, o := range append(r.Past, r.Outcome) {
 		if o.LinkID == made.LinkID && o.URL == made.URL {
@@ -265,12 +265,12 @@ func (f *fleet) faulted(rt *rapid.T) {
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
 	follows := rapid.SampledFrom([]attempt.Action{attempt.Retry, attempt.Fail, attempt.Hold}).Draw(rt, "follows")
 	before, _ := f.get(a.ApplicationID)
-	_, err := f.owners[a.Nonce].Fault(f.t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
-	f.must(err)
+	_, err := f.owners[a.Nonce].Fault(f.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
+	f.Must(err)
 	current := before.State == request.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
 	after, _ := f.get(a.ApplicationID)
 	if changed := !reflect.DeepEqual(before, after); changed != current {
-		f.t.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)
+		f.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)
 	}
 }
 
@@ -279,7 +279,7 @@ func (f *fleet) expectNumbers() {
 		before, ok := f.numbers[r.ApplicationID]
 		if ok && before.Generation == r.Generation &&
 			(r.Attempts < before.Attempts || r.PossibleDuplicates < before.PossibleDuplicates || r.Run < before.Run) {
-			f.t.Fatalf("numbers of %s fell: %+v then %+v", r.ApplicationID, before, r)
+			f.Fatalf("numbers of %s fell: %+v then %+v", r.ApplicationID, before, r)
 		}
 		f.numbers[r.ApplicationID] = r
 	}
@@ -288,29 +288,29 @@ func (f *fleet) expectNumbers() {
 // expectEnds reads the whole stream: each run has one end at most, an ended
 // record has that of its run, and the ids of events are its record's.
 func (f *fleet) expectEnds() (kinds map[string]int) {
-	entries, err := f.rdb.XRange(f.t.Context(), f.keys.Results(), "-", "+").Result()
-	f.must(err)
+	entries, err := f.Redis.XRange(f.Context(), f.Keys.Results(), "-", "+").Result()
+	f.Must(err)
 	ends, kinds := map[string]tasks.Event{}, map[string]int{}
 	for _, entry := range entries {
 		e, err := tasks.ParseEvent(entry.Values)
-		f.must(err)
+		f.Must(err)
 		kinds[e.Type]++
 		if e.Type == tasks.EventHeld {
 			continue
 		}
 		run := fmt.Sprint(e.Data.ApplicationID, e.Data.Generation, e.Data.Run)
 		if _, twice := ends[run]; twice {
-			f.t.Fatalf("run %s has two ends", run)
+			f.Fatalf("run %s has two ends", run)
 		}
 		ends[run] = e
 	}
 	for _, r := range f.records() {
 		e, ended := ends[fmt.Sprint(r.ApplicationID, r.Generation, r.Run)]
 		if ended != r.State.Ended() {
-			f.t.Fatalf("%s is %s, and its run's end is published: %v", r.ApplicationID, r.State, ended)
+			f.Fatalf("%s is %s, and its run's end is published: %v", r.ApplicationID, r.State, ended)
 		}
-		if ended && (e.ID != r.EventID(f.keys.Account).String() || e.Type != "link."+string(r.State)) {
-			f.t.Fatalf("%s is %s, its event is %+v", r.ApplicationID, r.State, e)
+		if ended && (e.ID != r.EventID(f.Keys.Account).String() || e.Type != "link."+string(r.State)) {
+			f.Fatalf("%s is %s, its event is %+v", r.ApplicationID, r.State, e)
 		}
 	}
 	return kinds

@@ -13,40 +13,40 @@ import (
 
 // refusing feeds a batch one by one and lets FaceKi refuse each call as wrong.
 type refusing struct {
-	*bench
+	*harness
 	paused []string // what was told
 }
 
 func newRefusing(t *testing.T) *refusing {
-	r := &refusing{bench: newBench(t)}
-	r.ledger = ledger.New(r.rdb, ledger.Config{Account: r.keys.Account, Simulated: true,
+	r := &refusing{harness: newHarness(t)}
+	r.ledger = ledger.New(r.Redis, ledger.Config{Account: r.Keys.Account, Simulated: true,
 		RowsRefused: func(batch, message string) { r.paused = append(r.paused, batch+": "+message) }})
-	r.must(r.ledger.Join(t.Context()))
+	r.Must(r.ledger.Join(t.Context()))
 	return r
 }
 
 func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
-	r.t.Helper()
+	r.Helper()
 	refs := r.feedUpTo(r.ledger, 1).Refs
 	if len(refs) != 1 {
-		r.t.Fatalf("%d were fed", len(refs))
+		r.Fatalf("%d were fed", len(refs))
 	}
 	a := r.mark(r.ledger, refs[0], attempt.Call)
 	var err error
 	if kind == 0 {
-		_, err = r.ledger.Created(r.t.Context(), a, link)
+		_, err = r.ledger.Created(r.Context(), a, link)
 	} else {
 		var state request.State
-		state, err = r.ledger.Fault(r.t.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
+		state, err = r.ledger.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
 		if follows == attempt.Fail && state != request.Failed {
-			r.t.Errorf("refused, and is %q", state)
+			r.Errorf("refused, and is %q", state)
 		}
 	}
-	r.must(err)
+	r.Must(err)
 }
 
 func (r *refusing) refuse(n int) {
-	r.t.Helper()
+	r.Helper()
 	for range n {
 		r.call(fault.BadRequest, attempt.Fail)
 	}
@@ -106,7 +106,7 @@ func TestABatchThatAPersonPaused(t *testing.T) {
 	a := r.mark(r.ledger, refs[0], attempt.Call)
 	r.steer("spring", ledger.PauseBatch)
 	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
-	r.must(err)
+	r.Must(err)
 	if b := r.batch("spring"); b.Status != ledger.BatchPaused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}

@@ -16,10 +16,10 @@ import (
 )
 
 // entries are the events of the account's stream by their ids; replays says which.
-func (b *bench) entries(replays bool) map[string]map[string]any {
-	b.t.Helper()
-	all, err := b.rdb.XRange(b.t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
+func (h *harness) entries(replays bool) map[string]map[string]any {
+	h.Helper()
+	all, err := h.Redis.XRange(h.Context(), h.Keys.Results(), "-", "+").Result()
+	h.Must(err)
 	events := map[string]map[string]any{}
 	for _, e := range all {
 		if (e.Values["replay"] == "1") == replays {
@@ -34,7 +34,7 @@ func noPace(int) error { return nil }
 
 // Every way to an end: what is published again is what was published, to the byte.
 func TestReplayIsWhatWasPublished(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	story := map[string][]string{
 		"created":   {"feed", "mark", "created"},
 		"failed":    {"feed", "mark", "fail"},
@@ -54,21 +54,21 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 	for i, id := range rows {
 		requests[i] = tasks.Request{ApplicationID: id, Metadata: []byte(`{"customer":"4<2 é"}`)}
 	}
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
 	for _, id := range rows {
 		for _, step := range story[id] {
-			transitions[step](b, id)
+			transitions[step](h, id)
 		}
 	}
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "alone"})
-	b.must(err)
-	transitions["cancel"](b, "alone")
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "alone"})
+	h.Must(err)
+	transitions["cancel"](h, "alone")
 
-	first := b.entries(false)
+	first := h.entries(false)
 	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
-	far, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, Name: "all"}, ledger.Replayed{}, noPace)
-	b.must(err)
-	again := b.entries(true)
+	far, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, Name: "all"}, ledger.Replayed{}, noPace)
+	h.Must(err)
+	again := h.entries(true)
 	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
 		t.Errorf("%d were published again, %d are there; there were %d", far.Published, len(again), len(first))
 	}
@@ -93,8 +93,8 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 		"none since": {ledger.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
 		"all since":  {ledger.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
 	} {
-		far, err := b.ledger.Replay(t.Context(), tt.which, ledger.Replayed{Since: tt.since}, noPace)
-		if b.must(err); far.Published != tt.want {
+		far, err := h.ledger.Replay(t.Context(), tt.which, ledger.Replayed{Since: tt.since}, noPace)
+		if h.Must(err); far.Published != tt.want {
 			t.Errorf("%s: %d were published again, want %d", name, far.Published, tt.want)
 		}
 	}
@@ -102,31 +102,31 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 
 // What was erased in the moment between is not published any more.
 func TestReplayLeavesOutWhatIsErasedMeanwhile(t *testing.T) {
-	b := newBench(t)
-	b.importRow("A-1")
-	transitions["cancel"](b, "A-1")
-	far, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: 1}, ledger.Replayed{}, func(int) error {
-		b.erase("A-1")
+	h := newHarness(t)
+	h.importRow("A-1")
+	transitions["cancel"](h, "A-1")
+	far, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: 1}, ledger.Replayed{}, func(int) error {
+		h.erase("A-1")
 		return nil
 	})
-	if b.must(err); far.Published != 0 || len(b.entries(true)) != 0 {
+	if h.Must(err); far.Published != 0 || len(h.entries(true)) != 0 {
 		t.Errorf("%+v", far)
 	}
 }
 
 func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	requests := make([]tasks.Request, 2500)
 	for i := range requests {
 		requests[i] = tasks.Request{ApplicationID: fmt.Sprintf("A-%04d", i)}
 	}
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { b.must(r.Err) }))
-	b.callOff("spring")
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
+	h.callOff("spring")
 	broken := errors.New("broken off")
 	for _, which := range []ledger.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
-		b.must(b.rdb.XTrimMaxLen(t.Context(), b.keys.Results(), 0).Err())
+		h.Must(h.Redis.XTrimMaxLen(t.Context(), h.Keys.Results(), 0).Err())
 		left := 11
-		far, err := b.ledger.Replay(t.Context(), which, ledger.Replayed{}, func(int) error {
+		far, err := h.ledger.Replay(t.Context(), which, ledger.Replayed{}, func(int) error {
 			if left--; left < 0 {
 				return broken
 			}
@@ -135,17 +135,17 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 		if !errors.Is(err, broken) || far.Published == 0 || far.Published > 1200 {
 			t.Fatalf("%+v, %v", far, err)
 		}
-		far, ok, err := b.ledger.ReplayedSoFar(t.Context(), which)
-		if b.must(err); !ok || far.Published == 0 {
+		far, ok, err := h.ledger.ReplayedSoFar(t.Context(), which)
+		if h.Must(err); !ok || far.Published == 0 {
 			t.Fatalf("it is not known how far it was: %+v", far)
 		}
-		far, err = b.ledger.Replay(t.Context(), which, far, noPace)
-		b.must(err)
-		all, err := b.rdb.XLen(t.Context(), b.keys.Results()).Result()
-		if b.must(err); len(b.entries(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
-			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(b.entries(true)), all, far)
+		far, err = h.ledger.Replay(t.Context(), which, far, noPace)
+		h.Must(err)
+		all, err := h.Redis.XLen(t.Context(), h.Keys.Results()).Result()
+		if h.Must(err); len(h.entries(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
+			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(h.entries(true)), all, far)
 		}
-		if _, ok, err := b.ledger.ReplayedSoFar(t.Context(), which); ok || err != nil {
+		if _, ok, err := h.ledger.ReplayedSoFar(t.Context(), which); ok || err != nil {
 			t.Errorf("it is not over: %v, %v", ok, err)
 		}
 	}
@@ -153,25 +153,25 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 
 // An event that was read before it is published again is the same to whoever reads.
 func TestReplayedEventsAreRead(t *testing.T) {
-	b := newBench(t)
-	b.importRow("A-1")
-	transitions["cancel"](b, "A-1")
-	_, err := b.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, IDs: []string{"A-1"}}, ledger.Replayed{}, noPace)
-	b.must(err)
-	entries, err := b.rdb.XRange(t.Context(), b.keys.Results(), "-", "+").Result()
-	b.must(err)
+	h := newHarness(t)
+	h.importRow("A-1")
+	transitions["cancel"](h, "A-1")
+	_, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, IDs: []string{"A-1"}}, ledger.Replayed{}, noPace)
+	h.Must(err)
+	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
+	h.Must(err)
 	read := func(e redis.XMessage) tasks.Event {
 		event, err := tasks.ParseEvent(e.Values)
-		b.must(err)
+		h.Must(err)
 		return event
 	}
 	one, two := read(entries[0]), read(entries[1])
-	if one.Replay || !two.Replay || one.ID != two.ID || two.ID != (request.Record{ApplicationID: "A-1", Generation: 1, Run: 1, AcceptedAt: b.acceptedAt("A-1")}).EventID(b.keys.Account).String() {
+	if one.Replay || !two.Replay || one.ID != two.ID || two.ID != (request.Record{ApplicationID: "A-1", Generation: 1, Run: 1, AcceptedAt: h.acceptedAt("A-1")}).EventID(h.Keys.Account).String() {
 		t.Errorf("%+v\n%+v", one, two)
 	}
 }
 
-func (b *bench) acceptedAt(id string) time.Time {
-	r, _ := b.get(id)
+func (h *harness) acceptedAt(id string) time.Time {
+	r, _ := h.get(id)
 	return r.AcceptedAt
 }

@@ -13,23 +13,23 @@ import (
 
 // stream is an account whose results are events of long ago.
 type stream struct {
-	*bench
+	*harness
 	start int64 // ms; event i came i ms after that
 }
 
 func newStream(t testing.TB, events int, cfg ledger.Config) stream {
-	b := newBench(t)
-	cfg.Account = b.keys.Account
-	b.ledger = ledger.New(b.rdb, cfg)
-	s := stream{b, time.Now().Add(-240 * time.Hour).UnixMilli()}
-	pipe := b.rdb.Pipeline()
+	h := newHarness(t)
+	cfg.Account = h.Keys.Account
+	h.ledger = ledger.New(h.Redis, cfg)
+	s := stream{h, time.Now().Add(-240 * time.Hour).UnixMilli()}
+	pipe := h.Redis.Pipeline()
 	for i := range events {
-		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: b.keys.Results(), ID: s.id(i), Values: []string{
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: h.Keys.Results(), ID: s.id(i), Values: []string{
 			"id", fmt.Sprint(i), "type", "link.created", "timestamp", "2026-11-01T00:00:00.000Z", "application_id", "A", "data", "{}",
 		}})
 	}
 	_, err := pipe.Exec(t.Context())
-	b.must(err)
+	h.Must(err)
 	return s
 }
 
@@ -37,34 +37,34 @@ func (s stream) id(i int) string { return fmt.Sprintf("%d-0", s.start+int64(i)) 
 
 // reads lets a group read some events and acknowledge those from one on.
 func (s stream) reads(group string, events, acknowledged int) {
-	s.t.Helper()
-	ctx, key := s.t.Context(), s.keys.Results()
-	s.must(s.rdb.XGroupCreate(ctx, key, group, "0").Err())
-	_, err := s.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: "one", Streams: []string{key, ">"}, Count: int64(events)}).Result()
-	s.must(err)
+	s.Helper()
+	ctx, key := s.Context(), s.Keys.Results()
+	s.Must(s.Redis.XGroupCreate(ctx, key, group, "0").Err())
+	_, err := s.Redis.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: "one", Streams: []string{key, ">"}, Count: int64(events)}).Result()
+	s.Must(err)
 	for i := acknowledged; i < events; i++ {
-		s.must(s.rdb.XAck(ctx, key, group, s.id(i)).Err())
+		s.Must(s.Redis.XAck(ctx, key, group, s.id(i)).Err())
 	}
 }
 
 func (s stream) trim() ledger.Trim {
-	s.t.Helper()
-	trim, err := s.ledger.TrimResults(s.t.Context())
-	s.must(err)
+	s.Helper()
+	trim, err := s.ledger.TrimResults(s.Context())
+	s.Must(err)
 	return trim
 }
 
 // first is the number of the oldest event that is left.
 func (s stream) first() int {
-	s.t.Helper()
-	left, err := s.rdb.XRangeN(s.t.Context(), s.keys.Results(), "-", "+", 1).Result()
-	s.must(err)
+	s.Helper()
+	left, err := s.Redis.XRangeN(s.Context(), s.Keys.Results(), "-", "+", 1).Result()
+	s.Must(err)
 	if len(left) == 0 {
 		return -1
 	}
 	var ms int64
 	_, err = fmt.Sscanf(left[0].ID, "%d-", &ms)
-	s.must(err)
+	s.Must(err)
 	return int(ms - s.start)
 }
 
@@ -80,28 +80,28 @@ func TestResultsAreTrimmedByAge(t *testing.T) {
 		"a group has not been given all": {func(s stream) {
 			s.reads("crm", 1000, 1000)
 			s.reads("all", 3000, 3000)
-			s.must(s.rdb.XAck(s.t.Context(), s.keys.Results(), "crm", s.ids(0, 1000)...).Err())
-			s.must(s.rdb.XAck(s.t.Context(), s.keys.Results(), "all", s.ids(0, 3000)...).Err())
+			s.Must(s.Redis.XAck(s.Context(), s.Keys.Results(), "crm", s.ids(0, 1000)...).Err())
+			s.Must(s.Redis.XAck(s.Context(), s.Keys.Results(), "all", s.ids(0, 3000)...).Err())
 		}, 0, 1000 - block, 1000},
 		"a group has not acknowledged one": {func(s stream) {
 			s.reads("crm", 1000, 501)
-			s.must(s.rdb.XAck(s.t.Context(), s.keys.Results(), "crm", s.ids(0, 500)...).Err())
+			s.Must(s.Redis.XAck(s.Context(), s.Keys.Results(), "crm", s.ids(0, 500)...).Err())
 		}, 0, 500 - block, 500},
-		"a group was never read":     {func(s stream) { s.must(s.rdb.XGroupCreate(s.t.Context(), s.keys.Results(), "crm", "0").Err()) }, 0, 0, 0},
+		"a group was never read":     {func(s stream) { s.Must(s.Redis.XGroupCreate(s.Context(), s.Keys.Results(), "crm", "0").Err()) }, 0, 0, 0},
 		"a group is not alive":       {func(s stream) { s.reads("crm", 1000, 501) }, -time.Second, 3000 - block, 3000},
 		"one of two groups is alive": {func(s stream) { s.reads("crm", 1000, 1000); s.reads("all", 3000, 3000) }, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStream(t, 3000, ledger.Config{ResultsAge: time.Hour, ResultsCap: 10_000, GroupIdle: tt.idle})
-			s.must(s.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: s.keys.Results(), Values: []string{"id", "new"}}).Err())
+			s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: s.Keys.Results(), Values: []string{"id", "new"}}).Err())
 			tt.prepare(s)
 			trim := s.trim()
 			first := s.first()
 			if trim.Aged > 0 && first > 3000 { // only what is new is left
 				first = 3000
 			}
-			if first < tt.least || first > tt.most || trim.Dropped != 0 || trim.Length != int(s.rdb.XLen(t.Context(), s.keys.Results()).Val()) {
+			if first < tt.least || first > tt.most || trim.Dropped != 0 || trim.Length != int(s.Redis.XLen(t.Context(), s.Keys.Results()).Val()) {
 				t.Errorf("the first is %d, want %d to %d; %+v", first, tt.least, tt.most, trim)
 			}
 		})
@@ -121,7 +121,7 @@ func TestResultsAreCapped(t *testing.T) {
 	s := newStream(t, 5000, ledger.Config{ResultsAge: 24 * 365 * time.Hour, ResultsCap: 2000})
 	s.reads("behind", 1000, 0)
 	s.reads("level", 5000, 0)
-	s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), "none", "$").Err())
+	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "none", "$").Err())
 	trim := s.trim()
 	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.From.UnixMilli() != s.start || trim.Aged != 0 {
 		t.Errorf("%+v", trim)
@@ -131,7 +131,7 @@ func TestResultsAreCapped(t *testing.T) {
 	}
 	again := s.trim()
 	results, err := s.ledger.Results(t.Context())
-	s.must(err)
+	s.Must(err)
 	if again.Dropped != 0 || results.Dropped != trim.Dropped || results.Cap != 2000 || results.Length != trim.Length {
 		t.Errorf("again: %+v; %+v", again, results)
 	}
@@ -139,14 +139,14 @@ func TestResultsAreCapped(t *testing.T) {
 
 func TestGroups(t *testing.T) {
 	s := newStream(t, 500, ledger.Config{ResultsAge: 24 * 365 * time.Hour, ResultsCap: 2000})
-	if r, err := ledger.New(s.rdb, ledger.Config{Account: "t-none"}).Results(t.Context()); err != nil || len(r.Groups) != 0 || r.Length != 0 {
+	if r, err := ledger.New(s.Redis, ledger.Config{Account: "t-none"}).Results(t.Context()); err != nil || len(r.Groups) != 0 || r.Length != 0 {
 		t.Errorf("where there is no stream: %+v, %v", r, err)
 	}
 	s.reads("a", 100, 30)
 	s.reads("b", 500, 0)
-	s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), "c", s.id(399)).Err())
+	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "c", s.id(399)).Err())
 	results, err := s.ledger.Results(t.Context())
-	s.must(err)
+	s.Must(err)
 	for i, want := range []struct {
 		group                   string
 		consumers, lag, pending int
@@ -163,9 +163,9 @@ func TestGroups(t *testing.T) {
 		t.Errorf("the slowest is %+v", slowest)
 	}
 	// What was erased makes Redis lose count.
-	s.must(s.rdb.XDel(t.Context(), s.keys.Results(), s.id(450)).Err())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(450)).Err())
 	results, err = s.ledger.Results(t.Context())
-	if s.must(err); results.Groups[0].Lag != 399 {
+	if s.Must(err); results.Groups[0].Lag != 399 {
 		t.Errorf("after one was erased: %+v", results.Groups[0])
 	}
 }

@@ -13,54 +13,54 @@ import (
 
 // rolledBack is a request whose link Redis has lost: its record is as it was
 // when the call was marked, so long ago.
-func rolledBack(t *testing.T, age time.Duration) (*bench, attempt.Attempt) {
+func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 	t.Helper()
-	b, a := started(t)
-	key := b.keys.Record("A-1")
-	raw, err := b.rdb.Get(t.Context(), key).Result()
-	b.must(err)
-	_, err = b.ledger.Created(t.Context(), a, link)
-	b.must(err)
+	h, a := started(t)
+	key := h.Keys.Record("A-1")
+	raw, err := h.Redis.Get(t.Context(), key).Result()
+	h.Must(err)
+	_, err = h.ledger.Created(t.Context(), a, link)
+	h.Must(err)
 	changed := fmt.Sprintf("%013d", a.ChangedAt.Add(-age).UnixMilli())
-	b.must(b.rdb.Set(t.Context(), key, raw[:54]+changed+raw[67:], 0).Err())
-	return b, a
+	h.Must(h.Redis.Set(t.Context(), key, raw[:54]+changed+raw[67:], 0).Err())
+	return h, a
 }
 
 // another is another process.
-func (b *bench) another() *ledger.Ledger {
-	b.t.Helper()
-	l := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
-	b.must(l.Join(b.t.Context()))
+func (h *harness) another() *ledger.Ledger {
+	h.Helper()
+	l := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Must(l.Join(h.Context()))
 	return l
 }
 
 // The process lives, and has no handler for a call that Redis forgot the end of:
 // nobody must wait for it.
 func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
-	b, a := rolledBack(t, time.Minute)
+	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
-		turns, _, err := b.ledger.Lost(t.Context(), "")
-		b.must(err)
+		turns, _, err := h.ledger.Lost(t.Context(), "")
+		h.Must(err)
 		return len(turns)
 	}
 	// Created took it off the set of calls; a Redis that lost that has it still.
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Tag()+":calls", redis.Z{
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
-	b.must(b.ledger.Beat(t.Context(), []string{a.Ref().String()}))
-	other := b.another()
+	h.Must(h.ledger.Beat(t.Context(), []string{a.Ref().String()}))
+	other := h.another()
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
 	}
-	if answer := b.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
+	if answer := h.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that has a handler is %s", answer.Admission)
 	}
-	b.must(b.ledger.Beat(t.Context(), nil))
+	h.Must(h.ledger.Beat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
-	answer := b.tryMark(other, a.Ref())
+	answer := h.tryMark(other, a.Ref())
 	if r := answer.Attempt; answer.Admission != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
 		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Admission, r.Attempts, r.PossibleDuplicates)
 	}
@@ -68,9 +68,9 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 
 // A call is marked before the heartbeat of its process can tell of its handler.
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
-	b, a := rolledBack(t, 10*time.Second)
-	b.must(b.ledger.Beat(t.Context(), nil))
-	if answer := b.tryMark(b.another(), a.Ref()); answer.Admission != attempt.Busy {
+	h, a := rolledBack(t, 10*time.Second)
+	h.Must(h.ledger.Beat(t.Context(), nil))
+	if answer := h.tryMark(h.another(), a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
 	}
 }

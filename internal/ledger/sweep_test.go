@@ -20,21 +20,21 @@ import (
 )
 
 func TestOverdueTurnsAreNamedAgain(t *testing.T) {
-	b := newBench(t)
-	b.importRow("A-1")
-	ref := b.feed()[0]
-	if refs, more, err := b.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
+	h := newHarness(t)
+	h.importRow("A-1")
+	ref := h.feed()[0]
+	if refs, more, err := h.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
 		t.Fatalf("%v, %v, %v", refs, more, err)
 	}
 	for range 2 {
-		refs, more, err := b.ledger.Overdue(t.Context(), request.Bulk, -time.Second)
+		refs, more, err := h.ledger.Overdue(t.Context(), request.Bulk, -time.Second)
 		if err != nil || len(refs) != 1 || refs[0] != ref || more {
 			t.Fatalf("%v, %v, %v", refs, more, err)
 		}
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Queued(request.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
 	for _, want := range []int{1, 0} { // and not again at once
-		if refs, _, err := b.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
+		if refs, _, err := h.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
 			t.Errorf("named %v, want %d, %v", refs, want, err)
 		}
 	}
@@ -43,47 +43,47 @@ func TestOverdueTurnsAreNamedAgain(t *testing.T) {
 // What left the state without leaving the set leaves it now; what a newer version
 // wrote stays.
 func TestOverdueCleansItsSet(t *testing.T) {
-	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "newer"})
-	b.must(err)
-	b.must(b.rdb.SetRange(t.Context(), b.keys.Record("newer"), 0, "2").Err())
-	b.must(b.rdb.Set(t.Context(), b.keys.Record("broken"), "1q", 0).Err())
-	set := b.keys.Queued(request.Interactive)
-	b.must(b.rdb.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
-	if refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
+	h := newHarness(t)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "newer"})
+	h.Must(err)
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("newer"), 0, "2").Err())
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1q", 0).Err())
+	set := h.Keys.Queued(request.Interactive)
+	h.Must(h.Redis.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
+	if refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
 		t.Errorf("%v, %v", refs, err)
 	}
-	if left := b.rdb.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
+	if left := h.Redis.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
 		t.Errorf("%v are left in the set", left)
 	}
 }
 
 func TestLostCallsPageByPage(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	const many = 1200
-	b.enqueueAll("spring", rows(1, many))
+	h.enqueueAll("spring", rows(1, many))
 	for range 2 {
-		b.feedUpTo(b.ledger, 5000)
+		h.feedUpTo(h.ledger, 5000)
 	}
-	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
-	b.must(judge.Join(t.Context()))
+	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	h.Must(judge.Join(t.Context()))
 	for n := 1; n <= many; n++ { // as mark does
 		id := fmt.Sprint("R-", n)
-		r, _ := b.get(id)
+		r, _ := h.get(id)
 		r.State, r.Holder = request.Calling, 999_998
 		if n%2 == 0 {
 			r.State = request.Created // and its call was not taken off the set
 		}
 		raw, err := r.Encode()
-		b.must(err)
-		b.must(b.rdb.Set(t.Context(), b.keys.Record(id), raw, 0).Err())
-		b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Score: float64(n), Member: "999998 " + id}).Err())
+		h.Must(err)
+		h.Must(h.Redis.Set(t.Context(), h.Keys.Record(id), raw, 0).Err())
+		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Score: float64(n), Member: "999998 " + id}).Err())
 	}
 	all := func() (lost int) {
 		page := ""
 		for range many {
 			turns, next, err := judge.Lost(t.Context(), page)
-			b.must(err)
+			h.Must(err)
 			lost += len(turns)
 			if page = next; page == "" {
 				return lost
@@ -96,7 +96,7 @@ func TestLostCallsPageByPage(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); lost == 0 && time.Now().Before(deadline); {
 		lost = all()
 	}
-	if left := b.rdb.ZCard(t.Context(), b.keys.Calls()).Val(); lost != many/2 || left != many/2 {
+	if left := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); lost != many/2 || left != many/2 {
 		t.Errorf("%d calls are lost and %d are out, want %d of each", lost, left, many/2)
 	}
 }
@@ -104,39 +104,39 @@ func TestLostCallsPageByPage(t *testing.T) {
 // A call whose record nobody can read is nobody's, and would count as one that
 // has no answer for ever; one of a newer version is.
 func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
-	b := newBench(t)
-	b.must(b.rdb.Set(t.Context(), b.keys.Record("broken"), "1c", 0).Err())
-	b.must(b.rdb.Set(t.Context(), b.keys.Record("newer"), "2", 0).Err())
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
-	if lost, next, err := b.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
+	h := newHarness(t)
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
+	if lost, next, err := h.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
 		t.Errorf("%v, %q, %v", lost, next, err)
 	}
-	if left := b.rdb.ZRange(t.Context(), b.keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
+	if left := h.Redis.ZRange(t.Context(), h.Keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
 		t.Errorf("%v are out", left)
 	}
 }
 
 func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	h := newHarness(t)
 	at := time.Now().Add(8 * time.Second)
 	const many = 230
 	requests := rows(1, many)
 	for i := range requests {
 		requests[i].NotAfter = at
 	}
-	b.enqueueAll("spring", requests)
-	refs := b.feedUpTo(b.ledger, 150).Refs
+	h.enqueueAll("spring", requests)
+	refs := h.feedUpTo(h.ledger, 150).Refs
 	called := refs[:120]
 	for _, ref := range called {
-		b.mark(b.ledger, ref, attempt.Call)
+		h.mark(h.ledger, ref, attempt.Call)
 	}
-	b.untilPast("R-1")
+	h.untilPast("R-1")
 	sweep := func() (ended int) {
 		page := ""
 		for range many {
-			n, next, err := b.ledger.ExpireLate(t.Context(), page)
-			b.must(err)
+			n, next, err := h.ledger.ExpireLate(t.Context(), page)
+			h.Must(err)
 			ended += n
 			if page = next; page == "" {
 				return ended
@@ -145,22 +145,22 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 		t.Fatal("its pages have no end")
 		return 0
 	}
-	b.must(b.rdb.ZAdd(t.Context(), b.keys.Deadlines(), redis.Z{Score: 1, Member: "nobody"}).Err())
+	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Deadlines(), redis.Z{Score: 1, Member: "nobody"}).Err())
 	if n := sweep(); n != many-len(called) {
 		t.Errorf("%d have ended, want %d", n, many-len(called))
 	}
-	if left := b.rdb.ZCard(t.Context(), b.keys.Deadlines()).Val(); int(left) != len(called) {
+	if left := h.Redis.ZCard(t.Context(), h.Keys.Deadlines()).Val(); int(left) != len(called) {
 		t.Errorf("%d deadlines are left, want %d", left, len(called))
 	}
-	b.fault(called[0].ApplicationID, fault.Unavailable, attempt.Retry)
-	b.expectState(called[0].ApplicationID, "failed")
+	h.fault(called[0].ApplicationID, fault.Unavailable, attempt.Retry)
+	h.expectState(called[0].ApplicationID, "failed")
 	if n := sweep(); n != 0 {
 		t.Errorf("%d more have ended", n)
 	}
-	if fed := b.feed(); len(fed) != 0 {
+	if fed := h.feed(); len(fed) != 0 {
 		t.Errorf("fed %d that have ended", len(fed))
 	}
-	b.expectCounters()
+	h.expectCounters()
 }
 
 // after is a connection to Redis on which something happens after the first reply
@@ -194,29 +194,29 @@ func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 }
 
 // overtaken is another process' ledger, in the midst of which something happens.
-func (b *bench) overtaken(command string, do func()) *ledger.Ledger {
-	rdb := redis.NewClient(b.rdb.Options())
-	b.t.Cleanup(func() { _ = rdb.Close() })
+func (h *harness) overtaken(command string, do func()) *ledger.Ledger {
+	rdb := redis.NewClient(h.Redis.Options())
+	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(&after{command: command, do: do})
-	return ledger.New(rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
+	return ledger.New(rdb, ledger.Config{Account: h.Keys.Account, Simulated: true})
 }
 
 // Between the look and the end, a person may have let it go on without a
 // not_after.
 func TestALateEndLooksAgain(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})
-	b.must(err)
-	r, _ := b.get("A-1")
-	b.mark(b.ledger, r.Ref(), attempt.Call)
-	b.fault("A-1", fault.Unusable, attempt.Hold)
-	b.untilPast("A-1")
-	r, _ = b.get("A-1")
+	h := newHarness(t)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})
+	h.Must(err)
+	r, _ := h.get("A-1")
+	h.mark(h.ledger, r.Ref(), attempt.Call)
+	h.fault("A-1", fault.Unusable, attempt.Hold)
+	h.untilPast("A-1")
+	r, _ = h.get("A-1")
 	seen := false
-	sweeper := b.overtaken("eval", func() {
+	sweeper := h.overtaken("eval", func() {
 		seen = true
-		_, ok, err := b.ledger.Again(t.Context(), r)
+		_, ok, err := h.ledger.Again(t.Context(), r)
 		if err != nil || !ok {
 			t.Errorf("it does not go on: %v", err)
 		}
@@ -224,32 +224,32 @@ func TestALateEndLooksAgain(t *testing.T) {
 	if n, _, err := sweeper.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}
-	b.expectState("A-1", "queued")
-	b.expectCounters()
+	h.expectState("A-1", "queued")
+	h.expectCounters()
 }
 
 // Who has not reached Redis for as long as it takes to be dead knows of nobody
 // that it is.
 func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
-	b := newBench(t)
-	_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
-	b.must(err)
-	r, _ := b.get("A-1")
-	b.must(b.ledger.Beat(t.Context(), []string{r.Ref().String()}))
+	h := newHarness(t)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+	h.Must(err)
+	r, _ := h.get("A-1")
+	h.Must(h.ledger.Beat(t.Context(), []string{r.Ref().String()}))
 	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
-	for _, number := range b.rdb.ZRange(t.Context(), b.keys.Workers(), 0, -1).Val() {
-		b.must(b.rdb.ZAdd(t.Context(), b.keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
+	for _, number := range h.Redis.ZRange(t.Context(), h.Keys.Workers(), 0, -1).Val() {
+		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
 	}
-	come := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
-	b.must(come.Join(t.Context()))
+	come := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Must(come.Join(t.Context()))
 	alive, err := come.Handlers(t.Context())
-	b.must(err)
+	h.Must(err)
 	if lives, claimed := alive[r.Ref().String()]; !claimed || !lives {
 		t.Errorf("it is claimed: %v, alive: %v", claimed, lives)
 	}
-	judge := b.judge()
+	judge := h.judge()
 	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = judge.Handlers(t.Context()) {
-		b.must(err)
+		h.Must(err)
 		if time.Now().After(deadline) {
 			t.Fatal("nobody holds it for dead")
 		}
@@ -260,21 +260,21 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 }
 
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
-	b := newBench(t)
-	b.must(b.rdb.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{b.keys.Poison()}, quarantine.MaxEntries).Err())
-	b.must(b.ledger.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
+	h := newHarness(t)
+	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Poison()}, quarantine.MaxEntries).Err())
+	h.Must(h.ledger.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
 	var all []quarantine.Entry
-	for p, err := range b.ledger.Aside(t.Context()) {
-		b.must(err)
+	for p, err := range h.ledger.Aside(t.Context()) {
+		h.Must(err)
 		all = append(all, p)
 	}
-	if n, err := b.ledger.CountAside(t.Context()); err != nil || n != quarantine.MaxEntries {
+	if n, err := h.ledger.CountAside(t.Context()); err != nil || n != quarantine.MaxEntries {
 		t.Errorf("%d are to be read, %v", n, err)
 	}
 	if len(all) != quarantine.MaxEntries || all[0].Task != "nonsense" || len(all[0].Raw) != quarantine.MaxBytes {
 		t.Errorf("%d are kept, the last is %s", len(all), all[0].Task)
 	}
-	if n := b.rdb.HGet(t.Context(), b.keys.State(), "poison").Val(); n != "1" {
+	if n := h.Redis.HGet(t.Context(), h.Keys.State(), "poison").Val(); n != "1" {
 		t.Errorf("%s are counted", n)
 	}
 }

@@ -15,44 +15,44 @@ import (
 )
 
 // started is a bench with one bulk request that is being called.
-func started(t *testing.T) (*bench, attempt.Attempt) {
-	b := newBench(t)
-	b.importRow("A-1")
-	return b, b.mark(b.ledger, b.feed()[0], attempt.Call)
+func started(t *testing.T) (*harness, attempt.Attempt) {
+	h := newHarness(t)
+	h.importRow("A-1")
+	return h, h.mark(h.ledger, h.feed()[0], attempt.Call)
 }
 
-func (b *bench) mark(l *ledger.Ledger, ref request.Ref, want attempt.Admission) attempt.Attempt {
-	b.t.Helper()
-	answer := b.tryMark(l, ref)
+func (h *harness) mark(l *ledger.Ledger, ref request.Ref, want attempt.Admission) attempt.Attempt {
+	h.Helper()
+	answer := h.tryMark(l, ref)
 	if answer.Admission != want {
-		b.t.Fatalf("verdict is %q, want %q", answer.Admission, want)
+		h.Fatalf("verdict is %q, want %q", answer.Admission, want)
 	}
 	return answer.Attempt
 }
 
 // succeed makes another request's link, which is what blames a fault.
-func (b *bench) succeed(id string) {
-	b.t.Helper()
-	_, err := b.client.Enqueue(b.t.Context(), tasks.Request{ApplicationID: id})
-	b.must(err)
-	r, _ := b.get(id)
-	_, err = b.ledger.Created(b.t.Context(), b.mark(b.ledger, r.Ref(), attempt.Call), link)
-	b.must(err)
+func (h *harness) succeed(id string) {
+	h.Helper()
+	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id})
+	h.Must(err)
+	r, _ := h.get(id)
+	_, err = h.ledger.Created(h.Context(), h.mark(h.ledger, r.Ref(), attempt.Call), link)
+	h.Must(err)
 }
 
 func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
-	b, a := started(t)
+	h, a := started(t)
 	fails := func(kind fault.Kind) request.State {
-		state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
-		b.must(err)
+		state, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
+		h.Must(err)
 		if state == request.Queued {
-			a = b.mark(b.ledger, a.Ref(), attempt.Call)
+			a = h.mark(h.ledger, a.Ref(), attempt.Call)
 		}
 		return state
 	}
 	expect := func(spent, dups int) {
 		t.Helper()
-		r, _ := b.get("A-1")
+		r, _ := h.get("A-1")
 		if r.Charged != spent || r.PossibleDuplicates != dups {
 			t.Fatalf("spent %d, possible duplicates %d; want %d and %d", r.Charged, r.PossibleDuplicates, spent, dups)
 		}
@@ -60,7 +60,7 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	fails(fault.ServerError)
 	fails(fault.ServerError)
 	expect(0, 2) // nobody else succeeds: perhaps FaceKi is down
-	b.succeed("B-1")
+	h.succeed("B-1")
 	fails(fault.Unavailable)
 	expect(0, 2) // 503 says nothing of a request
 	fails(fault.LinkNotMade)
@@ -68,37 +68,37 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	if state := fails(fault.LinkNotMade); state != request.Failed {
 		t.Fatalf("state is %s after the last spent fault, want failed", state)
 	}
-	r, _ := b.get("A-1")
+	r, _ := h.get("A-1")
 	if r.Attempts != 5 || r.Outcome.Reason != "upstream_error" {
 		t.Errorf("got %d attempts, reason %q", r.Attempts, r.Outcome.Reason)
 	}
 }
 
 func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
-	b, a := started(t)
-	b.mark(b.another(), a.Ref(), attempt.Busy)
+	h, a := started(t)
+	h.mark(h.another(), a.Ref(), attempt.Busy)
 
 	// Another process that has reached Redis for long enough judges the silent one.
-	judge := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true, DeadAfter: time.Millisecond})
-	b.mark(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
-	b.must(judge.Join(t.Context()))
+	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	h.mark(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
+	h.Must(judge.Join(t.Context()))
 	var verdict attempt.Admission
 	for deadline := time.Now().Add(time.Minute); verdict != attempt.Call; {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		verdict = b.tryMark(judge, a.Ref()).Admission
+		verdict = h.tryMark(judge, a.Ref()).Admission
 	}
-	r, _ := b.get("A-1")
+	r, _ := h.get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
 		t.Fatalf("attempts %d, possible duplicates %d; want 2 and 1", r.Attempts, r.PossibleDuplicates)
 	}
 	// The late answer of the first attempt: its fault does not count, its link does.
-	state, err := b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+	state, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	if err != nil || state != "" {
 		t.Errorf("a superseded attempt's fault: %q, %v", state, err)
 	}
-	if state, err := b.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := h.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Errorf("a superseded attempt's link: %q, %v", state, err)
 	}
 }
@@ -108,15 +108,15 @@ func TestCancelWhileCallingIsRemembered(t *testing.T) {
 		attempt.Retry: request.Cancelled, attempt.Fail: request.Cancelled, attempt.Hold: request.Cancelled,
 		attempt.Requeue: request.Cancelled, "created": request.Created,
 	} {
-		b, a := started(t)
-		state, err := b.ledger.Cancel(t.Context(), a.Record)
+		h, a := started(t)
+		state, err := h.ledger.Cancel(t.Context(), a.Record)
 		if err != nil || state != request.Calling {
 			t.Fatalf("cancel while calling: %q, %v", state, err)
 		}
 		if follows == "created" {
-			state, err = b.ledger.Created(t.Context(), a, link)
+			state, err = h.ledger.Created(t.Context(), a, link)
 		} else {
-			state, err = b.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
+			state, err = h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
 		}
 		if err != nil || state != want {
 			t.Errorf("cancelled while calling, then %s: %q, %v; want %q", follows, state, err, want)
@@ -131,64 +131,64 @@ func TestNotAfter(t *testing.T) {
 	}
 	t.Run("ends a queued request without a call", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t)
-		_, err := b.client.Enqueue(t.Context(), soon("A-1"))
-		b.must(err)
-		ref := b.feed()[0]
-		b.untilPast("A-1")
-		a := b.mark(b.ledger, ref, attempt.Expired)
-		state, err := b.ledger.Expire(t.Context(), a.Record)
-		r, _ := b.get("A-1")
+		h := newHarness(t)
+		_, err := h.Client.Enqueue(t.Context(), soon("A-1"))
+		h.Must(err)
+		ref := h.feed()[0]
+		h.untilPast("A-1")
+		a := h.mark(h.ledger, ref, attempt.Expired)
+		state, err := h.ledger.Expire(t.Context(), a.Record)
+		r, _ := h.get("A-1")
 		if err != nil || state != request.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
 			t.Fatalf("%q, %v: %+v", state, err, r)
 		}
 	})
 	t.Run("ends a called one after a fault, not after a link", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t)
+		h := newHarness(t)
 		for _, id := range []string{"A-1", "A-2"} {
-			_, err := b.client.Enqueue(t.Context(), soon(id))
-			b.must(err)
+			_, err := h.Client.Enqueue(t.Context(), soon(id))
+			h.Must(err)
 		}
-		refs := b.feed()
-		first, second := b.mark(b.ledger, refs[0], attempt.Call), b.mark(b.ledger, refs[1], attempt.Call)
-		b.untilPast("A-2")
-		b.fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
-		b.expectState(first.ApplicationID, "failed")
-		_, err := b.ledger.Created(t.Context(), second, link)
-		b.must(err)
-		b.expectState(second.ApplicationID, "created")
+		refs := h.feed()
+		first, second := h.mark(h.ledger, refs[0], attempt.Call), h.mark(h.ledger, refs[1], attempt.Call)
+		h.untilPast("A-2")
+		h.fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
+		h.expectState(first.ApplicationID, "failed")
+		_, err := h.ledger.Created(t.Context(), second, link)
+		h.Must(err)
+		h.expectState(second.ApplicationID, "created")
 	})
 	t.Run("a past one is refused for an unknown id only", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t)
+		h := newHarness(t)
 		req := soon("A-1")
-		_, err := b.client.Enqueue(t.Context(), req)
-		b.must(err)
-		b.untilPast("A-1")
-		if _, err := b.client.Enqueue(t.Context(), req); err != nil {
+		_, err := h.Client.Enqueue(t.Context(), req)
+		h.Must(err)
+		h.untilPast("A-1")
+		if _, err := h.Client.Enqueue(t.Context(), req); err != nil {
 			t.Errorf("a repeat: %v", err)
 		}
 		req.ApplicationID = "A-2"
-		if _, err := b.client.Enqueue(t.Context(), req); tasks.ReasonOf(err) != "invalid" {
+		if _, err := h.Client.Enqueue(t.Context(), req); tasks.ReasonOf(err) != "invalid" {
 			t.Errorf("an unknown id: %v", err)
 		}
 	})
 }
 
 // untilPast waits until the request's not_after has passed by Redis' clock.
-func (b *bench) untilPast(id string) {
-	b.t.Helper()
-	r, _ := b.get(id)
-	b.until(r.Content.NotAfter)
+func (h *harness) untilPast(id string) {
+	h.Helper()
+	r, _ := h.get(id)
+	h.until(r.Content.NotAfter)
 }
 
 // until waits until a time has passed by Redis' clock.
-func (b *bench) until(at time.Time) {
-	b.t.Helper()
+func (h *harness) until(at time.Time) {
+	h.Helper()
 	for {
-		now, err := b.rdb.Time(b.t.Context()).Result()
-		b.must(err)
+		now, err := h.Redis.Time(h.Context()).Result()
+		h.Must(err)
 		left := at.Add(2 * time.Millisecond).Sub(now)
 		if left <= 0 {
 			return
@@ -198,38 +198,38 @@ func (b *bench) until(at time.Time) {
 }
 
 func TestAnAccountHasOneKindOfLinks(t *testing.T) {
-	b, a := started(t)
-	realOne := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account})
-	_, err := b.ledger.Created(t.Context(), a, link)
-	b.must(err)
+	h, a := started(t)
+	realOne := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account})
+	_, err := h.ledger.Created(t.Context(), a, link)
+	h.Must(err)
 
-	_, err = b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
-	b.must(err)
-	r, _ := b.get("A-2")
+	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
+	h.Must(err)
+	r, _ := h.get("A-2")
 	_, err = realOne.Mark(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
 	if err == nil || !strings.Contains(err.Error(), "is simulated") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}
-	if err := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account}).Join(t.Context()); err == nil {
+	if err := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account}).Join(t.Context()); err == nil {
 		t.Error("a real worker joined a simulated account")
 	}
 }
 
 func TestLateLinksAreKept(t *testing.T) {
-	b, a := started(t)
-	b.fault("A-1", fault.BadRequest, attempt.Fail)
-	if _, err := b.ledger.Created(t.Context(), a, link); err != nil {
+	h, a := started(t)
+	h.fault("A-1", fault.BadRequest, attempt.Fail)
+	if _, err := h.ledger.Created(t.Context(), a, link); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time as after a lost reply
-		_, err := b.ledger.Created(t.Context(), a, link)
-		b.must(err)
+		_, err := h.ledger.Created(t.Context(), a, link)
+		h.Must(err)
 	}
-	r, _ := b.get("A-1")
+	r, _ := h.get("A-1")
 	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != link.URL || r.State != request.Failed {
 		t.Errorf("record is %+v", r)
 	}
-	if n := b.events(); n != 1 {
+	if n := h.events(); n != 1 {
 		t.Errorf("%d events, want the failure's alone", n)
 	}
 }
@@ -242,16 +242,16 @@ func rows(from, to int) []tasks.Request {
 	return out
 }
 
-func (b *bench) enqueueAll(batch string, list []tasks.Request) {
-	b.t.Helper()
-	b.must(b.client.EnqueueAll(b.t.Context(), tasks.Batch{Name: batch}, tasks.Rows(list), func(r tasks.Result) { b.must(r.Err) }))
+func (h *harness) enqueueAll(batch string, list []tasks.Request) {
+	h.Helper()
+	h.Must(h.Client.EnqueueAll(h.Context(), tasks.Batch{Name: batch}, tasks.Rows(list), func(r tasks.Result) { h.Must(r.Err) }))
 }
 
 func TestFeedIsBoundedAndFair(t *testing.T) {
-	b := newBench(t)
-	b.enqueueAll("large", rows(1, 950))
-	b.enqueueAll("small", rows(1001, 1010))
-	fed := b.feedUpTo(b.ledger, 250)
+	h := newHarness(t)
+	h.enqueueAll("large", rows(1, 950))
+	h.enqueueAll("small", rows(1001, 1010))
+	fed := h.feedUpTo(h.ledger, 250)
 	refs, leads := fed.Refs, fed.Leads
 	if !leads || len(refs) < 250 || len(refs) >= 350 {
 		t.Fatalf("fed %d, leads %v", len(refs), leads)
@@ -259,22 +259,22 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 	if !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1010" }) {
 		t.Error("the small batch was not served in the first round")
 	}
-	if more := b.feedUpTo(b.ledger, 250).Refs; len(more) != 0 {
+	if more := h.feedUpTo(h.ledger, 250).Refs; len(more) != 0 {
 		t.Errorf("the lane is full, and %d more were fed", len(more))
 	}
-	other := ledger.New(b.rdb, ledger.Config{Account: b.keys.Account, Simulated: true})
-	b.must(other.Join(t.Context()))
-	if fed := b.feedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
+	other := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Must(other.Join(t.Context()))
+	if fed := h.feedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
 		t.Errorf("a second process fed %d, leads %v", len(fed.Refs), fed.Leads)
 	}
 	for fed := len(refs); fed < 960; {
-		more := b.feedUpTo(b.ledger, 100000).Refs
+		more := h.feedUpTo(h.ledger, 100000).Refs
 		if len(more) == 0 {
 			t.Fatalf("only %d of 960 were fed", fed)
 		}
 		fed += len(more)
 	}
-	b.expectCounters()
+	h.expectCounters()
 }
 
 // An import that was changed and done again must feed its new rows too, though
@@ -285,13 +285,13 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 	edited[120].ApplicationID = "NEW-2"
 	for name, before := range map[string]int{"before it was fed": 0, "in the middle": 1, "afterwards": 1000} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.enqueueAll("spring", rows(1, 150))
-			refs := b.feedUpTo(b.ledger, before).Refs
-			b.enqueueAll("spring", edited)
-			b.enqueueAll("spring", edited)
+			h := newHarness(t)
+			h.enqueueAll("spring", rows(1, 150))
+			refs := h.feedUpTo(h.ledger, before).Refs
+			h.enqueueAll("spring", edited)
+			h.enqueueAll("spring", edited)
 			fed := map[string]bool{}
-			for _, r := range append(refs, b.feed()...) {
+			for _, r := range append(refs, h.feed()...) {
 				if fed[r.ApplicationID] {
 					t.Errorf("%s was fed twice", r.ApplicationID)
 				}
@@ -300,7 +300,7 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 			if len(fed) != 152 {
 				t.Errorf("fed %d ids, want the 150 and the two new ones", len(fed))
 			}
-			b.expectCounters()
+			h.expectCounters()
 		})
 	}
 }
@@ -308,25 +308,25 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 // Where rows leave a chunk that was fed in part, those after them are fed all the
 // same.
 func TestAShorterChunkLosesNothing(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	for n := 1; n <= 20; n++ {
-		_, err := b.client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // which then joins
-		b.must(err)
+		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // which then joins
+		h.Must(err)
 	}
-	b.enqueueAll("spring", rows(1, 90))
-	fed := len(b.feedUpTo(b.ledger, 40).Refs)
+	h.enqueueAll("spring", rows(1, 90))
+	fed := len(h.feedUpTo(h.ledger, 40).Refs)
 	if fed == 0 || fed >= 70 {
 		t.Fatalf("%d were fed", fed)
 	}
-	b.must(b.client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
 		for i, r := range rows(21, 90) {
 			if !yield(tasks.Row{Number: 21 + i, Request: r}, nil) {
 				return
 			}
 		}
-	}, func(r tasks.Result) { b.must(r.Err) }))
+	}, func(r tasks.Result) { h.Must(r.Err) }))
 	for range 5 {
-		fed += len(b.feed())
+		fed += len(h.feed())
 	}
 	if fed != 70 {
 		t.Errorf("%d of 70 were fed", fed)
@@ -334,7 +334,7 @@ func TestAShorterChunkLosesNothing(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
-	b := newBench(t)
+	h := newHarness(t)
 	base := request.Record{
 		Lane: request.Bulk, Generation: 1, Run: 2, Attempts: 3, PossibleDuplicates: 1, AcceptedAt: time.UnixMilli(1e12).UTC(),
 		ChangedAt: time.UnixMilli(1e12).UTC(), Past: []request.Outcome{{Run: 1, Status: request.Failed, Reason: "timeout"}},
@@ -345,40 +345,40 @@ func TestRestore(t *testing.T) {
 	created.ApplicationID, created.State = "A-2", request.Created
 	created.Outcome = request.Outcome{Run: 2, Status: request.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
-		b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{calling, created}))
+		h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{calling, created}))
 	}
-	got, _ := b.get("A-1")
+	got, _ := h.get("A-1")
 	if got.State != request.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
 		t.Errorf("what was being called is %+v", got)
 	}
-	refs := b.feed()
+	refs := h.feed()
 	if len(refs) != 1 || refs[0].ApplicationID != "A-1" {
 		t.Fatalf("fed %v", refs)
 	}
-	b.mark(b.ledger, refs[0], attempt.Expired)
-	if got, _ := b.get("A-2"); got.Outcome.URL != created.Outcome.URL {
+	h.mark(h.ledger, refs[0], attempt.Expired)
+	if got, _ := h.get("A-2"); got.Outcome.URL != created.Outcome.URL {
 		t.Errorf("what was created is %+v", got)
 	}
-	b.expectCounters()
+	h.expectCounters()
 }
 
 // What a run's file gave the interactive lane is not fed: it goes on as queued, and
 // is overdue, so that the sweep sees to its task.
 func TestRestoreOfInteractive(t *testing.T) {
 	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
-		b := newBench(t)
+		h := newHarness(t)
 		r := request.Record{
 			ApplicationID: "A-1", State: state, Lane: request.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
 			AcceptedAt: time.UnixMilli(1e12).UTC(), ChangedAt: time.UnixMilli(1e12).UTC(),
 		}
-		b.must(b.ledger.Restore(t.Context(), "spring", []request.Record{r}))
-		refs, _, err := b.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
-		b.must(err)
-		if len(refs) != 1 || len(b.feed()) != 0 {
+		h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{r}))
+		refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
+		h.Must(err)
+		if len(refs) != 1 || len(h.feed()) != 0 {
 			t.Fatalf("of one that was %s, %v is overdue", state, refs)
 		}
-		b.expectCounters()
-		b.mark(b.ledger, refs[0], attempt.Call)
-		b.expectCounters()
+		h.expectCounters()
+		h.mark(h.ledger, refs[0], attempt.Call)
+		h.expectCounters()
 	}
 }

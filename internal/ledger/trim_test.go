@@ -35,27 +35,27 @@ func TestTrimmingKeepsUp(t *testing.T) {
 func TestAGroupThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 500, ledger.Config{ResultsAge: time.Hour, ResultsCap: 10_000})
-	key, group := s.keys.Results(), "crm"
-	s.must(s.rdb.XGroupCreate(t.Context(), key, group, "0").Err())
+	key, group := s.Keys.Results(), "crm"
+	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
 	s.trim()
-	met := s.rdb.HGet(t.Context(), s.keys.Groups(), group).Val()
+	met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val()
 	if met == "" || s.first() != 0 {
 		t.Fatalf("met at %q, the first is %d", met, s.first())
 	}
 	longAgo := fmt.Sprint(time.Now().Add(-ledger.GroupIdle - time.Hour).UnixMilli())
-	s.must(s.rdb.HSet(t.Context(), s.keys.Groups(), group, longAgo).Err())
+	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), group, longAgo).Err())
 	if trim := s.trim(); trim.Aged < 400 || trim.Slowest != "" {
 		t.Errorf("it keeps what nobody reads: %+v", trim)
 	}
-	if met := s.rdb.HGet(t.Context(), s.keys.Groups(), group).Val(); met != longAgo {
+	if met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val(); met != longAgo {
 		t.Errorf("it was met at %s, and now at %s", longAgo, met)
 	}
-	s.must(s.rdb.XGroupDestroy(t.Context(), key, group).Err())
+	s.Must(s.Redis.XGroupDestroy(t.Context(), key, group).Err())
 	s.trim()
-	s.must(s.rdb.XGroupCreate(t.Context(), key, group, "0").Err())
+	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
 	s.trim()
 	results, err := s.ledger.Results(t.Context())
-	if s.must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
+	if s.Must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
 		t.Errorf("one that was made anew is not: %+v", results.Groups[0])
 	}
 }
@@ -64,13 +64,13 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 func TestWhoLosesByTheCap(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 3000, ledger.Config{ResultsAge: aYear, ResultsCap: 2000})
-	key := s.keys.Results()
+	key := s.Keys.Results()
 	s.reads("once", 3000, 100)
-	s.must(s.rdb.XGroupCreate(t.Context(), key, "unread", "0").Err())
-	s.must(s.rdb.XGroupCreate(t.Context(), key, "dead", "0").Err())
-	s.must(s.rdb.HSet(t.Context(), s.keys.Groups(), "dead", time.Now().Add(-ledger.GroupIdle-time.Hour).UnixMilli()).Err())
+	s.Must(s.Redis.XGroupCreate(t.Context(), key, "unread", "0").Err())
+	s.Must(s.Redis.XGroupCreate(t.Context(), key, "dead", "0").Err())
+	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), "dead", time.Now().Add(-ledger.GroupIdle-time.Hour).UnixMilli()).Err())
 	before, err := s.ledger.Results(t.Context())
-	s.must(err)
+	s.Must(err)
 	if slowest, ok := before.Slowest(); !ok || slowest.Group != "unread" {
 		t.Errorf("the slowest is %+v", slowest)
 	}
@@ -79,7 +79,7 @@ func TestWhoLosesByTheCap(t *testing.T) {
 		t.Errorf("%+v", trim)
 	}
 	after, err := s.ledger.Results(t.Context())
-	s.must(err)
+	s.Must(err)
 	for _, g := range after.Groups {
 		if g.Group == "once" && (g.Behind != 0 || g.Lag != 0) {
 			t.Errorf("what went holds it back: %+v", g)
@@ -89,7 +89,7 @@ func TestWhoLosesByTheCap(t *testing.T) {
 		}
 	}
 	for i := range 1000 {
-		s.must(s.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.id(3000 + i), Values: []string{"id", "new"}}).Err())
+		s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.id(3000 + i), Values: []string{"id", "new"}}).Err())
 	}
 	if trim := s.trim(); trim.Dropped < 900 || !slices.Equal(trim.Lost, []string{"unread"}) {
 		t.Errorf("then %+v", trim)
@@ -101,15 +101,15 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 	t.Parallel()
 	for _, consumer := range []string{"a", "z"} {
 		s := newStream(t, 10, ledger.Config{ResultsAge: aYear, ResultsCap: 100})
-		key := s.keys.Results()
-		s.must(s.rdb.XGroupCreate(t.Context(), key, "crm", "0").Err())
+		key := s.Keys.Results()
+		s.Must(s.Redis.XGroupCreate(t.Context(), key, "crm", "0").Err())
 		read := func(consumer string) {
-			s.must(s.rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "crm", Consumer: consumer, Streams: []string{key, ">"}, Count: 1}).Err())
+			s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "crm", Consumer: consumer, Streams: []string{key, ">"}, Count: 1}).Err())
 		}
 		read("a")
 		read("z")
 		silent := func() time.Duration {
-			of := s.rdb.XInfoConsumers(t.Context(), key, "crm").Val()
+			of := s.Redis.XInfoConsumers(t.Context(), key, "crm").Val()
 			return min(of[0].Idle, of[1].Idle)
 		}
 		for silent() < 500*time.Millisecond { // as long as Redis takes, which counts it
@@ -118,7 +118,7 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 		idle := silent()
 		read(consumer)
 		results, err := s.ledger.Results(t.Context())
-		s.must(err)
+		s.Must(err)
 		if got := results.Groups[0].Idle; got >= idle.Seconds() {
 			t.Errorf("%s was heard of, the group %v s ago", consumer, got)
 		}
@@ -161,18 +161,18 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	cfg := ledger.Config{ResultsAge: time.Hour, ResultsCap: 100_000}
 	s := newStream(t, 5000, cfg)
 	s.reads("behind", 100, 0)
-	s.must(s.rdb.XGroupCreate(t.Context(), s.keys.Results(), "slow", "0").Err())
-	s.must(s.rdb.XDel(t.Context(), s.keys.Results(), s.id(4000)).Err())
-	if lag := s.rdb.XInfoGroups(t.Context(), s.keys.Results()).Val()[0].Lag; lag > 0 {
+	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "slow", "0").Err())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(4000)).Err())
+	if lag := s.Redis.XInfoGroups(t.Context(), s.Keys.Results()).Val()[0].Lag; lag > 0 {
 		t.Fatalf("Redis says that the lag is %d", lag)
 	}
 	entries := 0
-	rdb := redis.NewClient(s.rdb.Options())
+	rdb := redis.NewClient(s.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(reads{&entries})
-	cfg.Account = s.keys.Account
+	cfg.Account = s.Keys.Account
 	trim, err := ledger.New(rdb, cfg).TrimResults(t.Context())
-	if s.must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
+	if s.Must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
 		t.Errorf("%d entries were read; %+v", entries, trim)
 	}
 	if trim := s.trim(); trim.Aged != 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -32,30 +33,23 @@ func keeps(t *testing.T, rdb redis.UniversalClient, key, want string) {
 	}
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestSentinelFailsOverAndBack(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinel(t, "--appendonly", "yes")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	rdb := s.Client(t)
-	must(t, rdb.Set(ctx, "k", "v", 0).Err())
-	must(t, rdb.Do(ctx, "WAIT", 1, 0).Err())
+	fixture.Must(t, rdb.Set(ctx, "k", "v", 0).Err())
+	fixture.Must(t, rdb.Do(ctx, "WAIT", 1, 0).Err())
 	for range 2 {
 		begun := time.Now()
-		must(t, s.Failover(ctx))
+		fixture.Must(t, s.Failover(ctx))
 		t.Logf("failover took %v", time.Since(begun))
 		keeps(t, rdb, "k", "v")
 		if err := s.Failover(ctx); err == nil {
 			t.Error("a second master was killed before the first came back")
 		}
-		must(t, s.Return(ctx))
+		fixture.Must(t, s.Return(ctx))
 	}
 	keeps(t, rdb, "k", "v")
 	if err := s.Return(ctx); err == nil {
@@ -70,9 +64,9 @@ func TestClusterFailsOverAndBack(t *testing.T) {
 	defer cancel()
 	rdb := c.Client(t)
 	for _, key := range []string{"a", "b", "c"} { // in three nodes
-		must(t, rdb.Set(ctx, key, "v", 0).Err())
+		fixture.Must(t, rdb.Set(ctx, key, "v", 0).Err())
 	}
-	must(t, rdb.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+	fixture.Must(t, rdb.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
 		if n := master.DBSize(ctx).Val(); n != 1 {
 			t.Errorf("%d keys in a node", n)
 		}
@@ -80,7 +74,7 @@ func TestClusterFailsOverAndBack(t *testing.T) {
 	}))
 	for range 2 {
 		begun := time.Now()
-		must(t, c.Failover(ctx, "b"))
+		fixture.Must(t, c.Failover(ctx, "b"))
 		t.Logf("failover took %v", time.Since(begun))
 		for _, key := range []string{"a", "b", "c"} {
 			keeps(t, rdb, key, "v")
@@ -88,7 +82,7 @@ func TestClusterFailsOverAndBack(t *testing.T) {
 		if err := c.Failover(ctx, "b"); err == nil {
 			t.Error("a second node was killed before the first came back")
 		}
-		must(t, c.Return(ctx))
+		fixture.Must(t, c.Return(ctx))
 	}
 	if err := c.Return(ctx); err == nil {
 		t.Error("a node returned that was not gone")
@@ -108,11 +102,11 @@ func TestPartedReplicaLosesWrites(t *testing.T) {
 		"sentinel": {s.Client(t), func() error { return s.Part(ctx) }, func() error { return s.Failover(ctx) }},
 		"cluster":  {c.Client(t), func() error { return c.Part(ctx, "{k}") }, func() error { return c.Failover(ctx, "{k}") }},
 	} {
-		must(t, of.rdb.Set(ctx, "{k}before", "v", 0).Err())
-		must(t, of.rdb.Do(ctx, "WAIT", 1, 0).Err())
-		must(t, of.part())
-		must(t, of.rdb.Set(ctx, "{k}after", "v", 0).Err())
-		must(t, of.failover())
+		fixture.Must(t, of.rdb.Set(ctx, "{k}before", "v", 0).Err())
+		fixture.Must(t, of.rdb.Do(ctx, "WAIT", 1, 0).Err())
+		fixture.Must(t, of.part())
+		fixture.Must(t, of.rdb.Set(ctx, "{k}after", "v", 0).Err())
+		fixture.Must(t, of.failover())
 		keeps(t, of.rdb, "{k}before", "v")
 		if n, err := of.rdb.Exists(ctx, "{k}after").Result(); n != 0 || err != nil {
 			t.Errorf("%s: what was written after the parting is there (%v)", name, err)

@@ -9,9 +9,7 @@
 // [StartSentinel] and [StartCluster] start several that fail over. On Linux all
 // end with the test binary, even where that is killed.
 //
-// The other tests of a package share one, which TestMain starts with [Launch]
-// and stops; each test then takes an account of its own with [Account], whose
-// keys nobody else touches, and flushes nothing.
+// The other tests of a package share one: see package fixture.
 package redistest
 
 import (
@@ -21,7 +19,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -34,7 +31,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 )
 
 const (
@@ -139,27 +135,6 @@ func launch(set func(s *Server, port int) error) (*Server, error) {
 		}
 	}
 	return nil, errors.Join(err, os.RemoveAll(dir))
-}
-
-// Main runs a package's tests against one server, which it keeps in *server, and
-// gives the exit code: goroutines that are left after all of them fail it, too.
-func Main(m *testing.M, server **Server) int {
-	var err error
-	if *server, err = Launch(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	(*server).Close()
-	http.DefaultClient.CloseIdleConnections()
-	if code != 0 {
-		return code
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // FreePort picks a loopback port that is free now, for a server that may stop

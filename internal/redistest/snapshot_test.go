@@ -3,22 +3,17 @@ package redistest_test
 import (
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 func TestLastWritesAreLost(t *testing.T) {
 	srv := redistest.Start(t)
 	rdb := srv.Client(t)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(rdb.Set(t.Context(), "k", "before", 0).Err())
-	must(srv.Snapshot())
-	must(rdb.Set(t.Context(), "k", "after", 0).Err())
-	must(srv.LoseWrites())
+	fixture.Must(t, rdb.Set(t.Context(), "k", "before", 0).Err())
+	fixture.Must(t, srv.Snapshot())
+	fixture.Must(t, rdb.Set(t.Context(), "k", "after", 0).Err())
+	fixture.Must(t, srv.LoseWrites())
 	if v, err := rdb.Get(t.Context(), "k").Result(); err != nil || v != "before" {
 		t.Errorf("after its last writes were lost: %q, %v; want before", v, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -19,7 +20,7 @@ func script(text string) *redis.Script { return lua.Script(text, request.Prelude
 // TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
 // byte: what Lua read and wrote again is what Go wrote.
 func TestLuaAgrees(t *testing.T) {
-	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	header := script(`return header(parse(ARGV[1]))`)
 	whole := script(`
 		local content, frozen, outcome, past = lines(ARGV[1])
@@ -44,7 +45,7 @@ func TestLuaAgrees(t *testing.T) {
 // TestLuaBeyondAColumn counts beyond every column: counters stop, as Go's do,
 // and anything else is an error that leaves the record as it was.
 func TestLuaBeyondAColumn(t *testing.T) {
-	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
 	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 1e6, 1e6, 1e6, 1e11
 	want, err := r.Encode()
@@ -78,7 +79,7 @@ func TestLuaBeyondAColumn(t *testing.T) {
 }
 
 func TestTurnsWrap(t *testing.T) {
-	rdb, tag := server.Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
+	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
 	r.Turn = 9999
 	raw, err := r.Encode()
@@ -96,7 +97,7 @@ func TestTurnsWrap(t *testing.T) {
 
 func TestBatchesEnd(t *testing.T) {
 	keys := keyspace.Keys{Account: redistest.Account()}
-	rdb, open := server.Client(t), script(`return batch_number(ARGV[1])`)
+	rdb, open := fixture.Redis().Client(t), script(`return batch_number(ARGV[1])`)
 	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
 		t.Fatal(err)
 	}

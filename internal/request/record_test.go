@@ -12,15 +12,13 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-var server *redistest.Server
-
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m, &server)) }
+func TestMain(m *testing.M) { fixture.Main(m) }
 
 func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 

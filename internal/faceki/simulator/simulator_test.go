@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -270,21 +271,6 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-// eventually waits for something that another goroutine does.
-func eventually(t *testing.T, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(time.Minute)
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal("never happened")
-		}
-	}
-}
-
 func TestHangAndRelease(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"rules":[{"match":"made","fault":"hang","made":true},{"match":"*","fault":"hang"}]}`)
@@ -295,7 +281,7 @@ func TestHangAndRelease(t *testing.T) {
 			answers <- fmt.Sprint(body, err)
 		}()
 	}
-	eventually(t, func() bool { return u.sim.State().Faults["hang"] == 2 })
+	fixture.Eventually(t, "both calls hang", func() bool { return u.sim.State().Faults["hang"] == 2 })
 	select {
 	case a := <-answers:
 		t.Fatal("answered", a)
@@ -328,7 +314,7 @@ func TestCallerThatGoesEndsTheHang(t *testing.T) {
 	if _, _, err := u.create("A"); err == nil {
 		t.Fatal("answered")
 	}
-	eventually(t, func() bool { return u.sim.State().InFlight == 0 })
+	fixture.Eventually(t, "no call is in flight", func() bool { return u.sim.State().InFlight == 0 })
 	if s := u.sim.State(); s.Links != 0 {
 		t.Fatalf("%+v", s)
 	}
