@@ -20,8 +20,8 @@ import (
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -144,7 +144,7 @@ func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.
 		Callbacks:      poster,
 		CallbackPauses: paced(worker.CallbackPauses()...),
 		Log:            e.log,
-		Limited:        telemetry.Limited(e.log),
+		Limited:        logging.Limited(e.log),
 		Meter:          meter,
 	})
 	return w, w.Join(ctx)

@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/config"
-	"github.com/kyclink/kyclink/internal/ops"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
+	"github.com/kyclink/kyclink/internal/monitor"
 )
 
 // listenAt takes the address that a variable names, before anything else is done.
@@ -40,7 +40,7 @@ func listenOps(cfg config.Ops, log *zap.Logger) (net.Listener, error) {
 
 // serveOps answers for the health and the metrics of this process until it is told to
 // stop. It does nothing without a listener.
-func (e *engine) serveOps(ctx context.Context, l net.Listener, o *ops.Ops, ready func() error) (stop func()) {
+func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Ops, ready func() error) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
@@ -56,6 +56,6 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *ops.Ops, ready
 }
 
 // newOps makes what health and metrics of this process are told by.
-func (e *engine) newOps() *ops.Ops {
-	return ops.New(ops.Config{Name: e.cfg.Account, Account: e.ledger, Version: version, Log: e.log, Limited: telemetry.Limited(e.log)})
+func (e *engine) newOps() *monitor.Ops {
+	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: e.ledger, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 )
 
 func newRoot() *cobra.Command {
@@ -115,8 +115,8 @@ func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 // newLogger makes the logger of a command, which writes to standard error, or
 // to w where something else is drawn there.
 func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
-	log := telemetry.New(cfg.Log, zapcore.AddSync(legible.NewWriter(w)))
-	telemetry.RedirectRedis(telemetry.Limited(log))
+	log := logging.New(cfg.Log, zapcore.AddSync(legible.NewWriter(w)))
+	logging.RedirectRedis(logging.Limited(log))
 	for _, m := range config.Unknown(os.Environ()) {
 		if m.Nearest == "" {
 			log.Warn("unknown variable is ignored", zap.String("variable", m.Name))

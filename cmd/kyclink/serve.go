@@ -16,8 +16,8 @@ import (
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/internal/telemetry"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -82,7 +82,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	if err != nil {
 		return err
 	}
-	limited := telemetry.Limited(e.log)
+	limited := logging.Limited(e.log)
 	l = limit(l, connections, func() {
 		limited.Warn("all HTTP connections are in use; others wait", zap.Int("connections", connections))
 	})

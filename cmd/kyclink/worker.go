@@ -10,7 +10,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/intake"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -66,7 +66,7 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 // both are over.
 func (e *engine) workBesideIntake(ctx context.Context, w *worker.Worker, settled func(accepted, rejected int)) error {
 	taking, stop := context.WithCancel(ctx)
-	in := intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: telemetry.Limited(e.log), Settled: settled})
+	in := intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: logging.Limited(e.log), Settled: settled})
 	var reading sync.WaitGroup
 	reading.Go(func() { in.Run(taking) })
 	err := w.Run(ctx)

@@ -51,7 +51,7 @@ func arrows() map[string][]string {
 		"internal/intake":           {"tasks", "internal/fault", stored},
 		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/legible", stored},
 		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", stored},
-		"internal/ops":              {"internal/fault", "internal/ledger", stored},
+		"internal/monitor":          {"internal/fault", "internal/ledger", stored},
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":    {},
 		"internal/keyspace":   {"internal/request"},
@@ -63,9 +63,9 @@ func arrows() map[string][]string {
 		"internal/failpoint":  {},
 		"internal/fault":      {},
 		"internal/retryafter": {},
-		"internal/telemetry":  {},
+		"internal/logging":    {},
 		// Those whose Config it composes; tasks for a limit.
-		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/hostname", "internal/telemetry", "tasks"},
+		"internal/config":    {"internal/admission", "internal/callback", "internal/faceki", "internal/hostname", "internal/logging", "tasks"},
 		"internal/hostname":  {},
 		"internal/legible":   {},
 		"internal/redistest": {},
@@ -83,7 +83,7 @@ func arrows() map[string][]string {
 // fixture, the real servers to test against, and what they put together.
 func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", stored, "tasks"}
-	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/telemetry"}
+	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/logging"}
 	return map[string][]string{
 		"cmd/kyclink":               {"internal/redistest", "internal/stall", "internal/doctest"},
 		"internal/doctest":          {"internal/config"},
@@ -99,9 +99,9 @@ func testArrows() map[string][]string {
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},
 		"internal/lua":              {"internal/redistest"},
 		"internal/config":           servers,
-		"internal/telemetry":        servers,
+		"internal/logging":          servers,
 		"internal/diagnosis":        {"internal/fault"},
-		"internal/ops":              {"internal/admission", "internal/redistest"},
+		"internal/monitor":          {"internal/admission", "internal/redistest"},
 	}
 }
 
@@ -110,7 +110,7 @@ func testArrows() map[string][]string {
 func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/hibiken/asynq":            {"tasks", "worker", "cmd/kyclink", "internal/bench"},
-		"github.com/prometheus/client_golang": {"internal/ops"},
+		"github.com/prometheus/client_golang": {"internal/monitor"},
 	}
 }
 

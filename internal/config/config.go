@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/faceki"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -69,7 +69,7 @@ type Config struct {
 	API API
 	// Ops is zero unless Needs.Ops is set.
 	Ops Ops
-	Log telemetry.Config
+	Log logging.Config
 }
 
 // shared holds the settings that every command reads.
@@ -80,7 +80,7 @@ type shared struct {
 
 	RedirectHosts []string `env:"KYCLINK_REDIRECT_HOSTS"`
 	Callback      callback.Config
-	Log           telemetry.Config
+	Log           logging.Config
 }
 
 // EmbeddedRedis reports whether no Redis is set, so that the process runs its own.
@@ -175,7 +175,7 @@ func Load(environ []string, needs Needs) (Config, error) {
 		c.Ops.Given = env.given("KYCLINK_OPS_LISTEN")
 	}
 	if c.Log.Format == "" && needs.Terminal {
-		c.Log.Format = telemetry.Console
+		c.Log.Format = logging.Console
 	}
 	env.report(c.validate(env, needs)...)
 	if len(env.problems) > 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/faceki"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -60,7 +60,7 @@ func TestLoad_Defaults(t *testing.T) {
 		Work: config.Work{
 			ExpiryMinutes: 1440, OnUnknown: config.Retry, MaxAttempts: 8, Retention: 720 * time.Hour, ResultsAge: 168 * time.Hour, ResultsCap: 10_000_000, Concurrency: config.Auto, Rate: perSecond(5), Burst: 5,
 		},
-		Log: telemetry.Config{Level: "info"},
+		Log: logging.Config{Level: "info"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -103,7 +103,7 @@ func TestLoad_ReadsEverySetting(t *testing.T) {
 			Secret: hookSecret + " " + hookSecret, Hosts: []string{"shop.example", "*"}, AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"},
 			Proxy: "http://user:pass@proxy.example:3128",
 		},
-		Log: telemetry.Config{Level: "debug", Format: "json"},
+		Log: logging.Config{Level: "debug", Format: "json"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -211,10 +211,10 @@ func TestLoad_LogFormatFollowsTerminal(t *testing.T) {
 		terminal bool
 		want     string
 	}{
-		{nil, true, telemetry.Console},
+		{nil, true, logging.Console},
 		{nil, false, ""},
-		{[]string{"KYCLINK_LOG_FORMAT=json"}, true, telemetry.JSON},
-		{[]string{"KYCLINK_LOG_FORMAT=console"}, false, telemetry.Console},
+		{[]string{"KYCLINK_LOG_FORMAT=json"}, true, logging.JSON},
+		{[]string{"KYCLINK_LOG_FORMAT=console"}, false, logging.Console},
 	} {
 		c, err := config.Load(tt.set, config.Needs{Terminal: tt.terminal})
 		if err != nil || c.Log.Format != tt.want {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/faceki"
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 )
 
 // fileSuffix is the end of the names of variables that name a file.
@@ -27,7 +27,7 @@ type Setting struct {
 // Settings returns every environment variable that kyclink reads, grouped.
 func Settings() []Setting {
 	defaults := map[string]string{}
-	for _, c := range []any{shared{}, Work{}, API{}, Ops{}, Redis{}, faceki.Config{}, callback.Config{}, telemetry.Config{}} {
+	for _, c := range []any{shared{}, Work{}, API{}, Ops{}, Redis{}, faceki.Config{}, callback.Config{}, logging.Config{}} {
 		readDefaults(reflect.TypeOf(c), defaults)
 	}
 	var all []Setting

@@ -1,9 +1,9 @@
-// Package telemetry makes the process' logger, and lets the libraries that
+// Package logging makes the process' logger, and lets the libraries that
 // print by themselves speak through it.
 //
 // It never sees a secret: whoever logs leaves secrets, link ids and link URLs
 // out.
-package telemetry
+package logging
 
 import (
 	"context"

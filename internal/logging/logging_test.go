@@ -1,4 +1,4 @@
-package telemetry_test
+package logging_test
 
 import (
 	"bytes"
@@ -15,18 +15,18 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/kyclink/kyclink/internal/telemetry"
+	"github.com/kyclink/kyclink/internal/logging"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestValidateNamesEverything(t *testing.T) {
-	for _, c := range []telemetry.Config{{}, {Level: "debug", Format: "json"}, {Level: "error", Format: "console"}} {
+	for _, c := range []logging.Config{{}, {Level: "debug", Format: "json"}, {Level: "error", Format: "console"}} {
 		if problems := c.Validate(); problems != nil {
 			t.Errorf("%+v: %v", c, problems)
 		}
 	}
-	got := telemetry.Config{Level: "fatal", Format: "xml"}.Validate()
+	got := logging.Config{Level: "fatal", Format: "xml"}.Validate()
 	want := "KYCLINK_LOG_LEVEL is \"fatal\"; use debug, info, warn or error\n" +
 		"KYCLINK_LOG_FORMAT is \"xml\"; use json or console"
 	if err := errors.Join(got...); err == nil || err.Error() != want {
@@ -37,7 +37,7 @@ func TestValidateNamesEverything(t *testing.T) {
 func TestLevelDecidesWhatIsLogged(t *testing.T) {
 	for level, want := range map[string]string{"": "IWE", "debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
 		var out bytes.Buffer
-		log := telemetry.New(telemetry.Config{Level: level}, zapcore.AddSync(&out))
+		log := logging.New(logging.Config{Level: level}, zapcore.AddSync(&out))
 		log.Debug("D")
 		log.Info("I")
 		log.Warn("W")
@@ -58,7 +58,7 @@ func TestLevelDecidesWhatIsLogged(t *testing.T) {
 
 func TestFormats(t *testing.T) {
 	var out bytes.Buffer
-	telemetry.New(telemetry.Config{Format: telemetry.JSON}, zapcore.AddSync(&out)).
+	logging.New(logging.Config{Format: logging.JSON}, zapcore.AddSync(&out)).
 		Info("attempt", zap.String("application_id", "A-1"), zap.Duration("took", time.Second))
 	var entry map[string]any
 	if err := json.Unmarshal(out.Bytes(), &entry); err != nil {
@@ -74,7 +74,7 @@ func TestFormats(t *testing.T) {
 	}
 
 	out.Reset()
-	telemetry.New(telemetry.Config{Format: telemetry.Console}, zapcore.AddSync(&out)).Warn("slow", zap.Int("slots", 2))
+	logging.New(logging.Config{Format: logging.Console}, zapcore.AddSync(&out)).Warn("slow", zap.Int("slots", 2))
 	if _, rest, _ := strings.Cut(out.String(), "  "); rest != "WARN  slow  {\"slots\": 2}\n" {
 		t.Errorf("console line %q", out.String())
 	}
@@ -82,7 +82,7 @@ func TestFormats(t *testing.T) {
 
 func TestLimitedPassesAMessageOnce(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
-	log := telemetry.Limited(zap.New(core)).Sugar()
+	log := logging.Limited(zap.New(core)).Sugar()
 	for range 1000 {
 		log.Errorf("Dequeue error: %v", errors.New("connection refused"))
 	}
@@ -96,7 +96,7 @@ func TestLimitedPassesAMessageOnce(t *testing.T) {
 // error that it returns.
 func TestRedisSpeaksThroughTheLogger(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
-	telemetry.RedirectRedis(zap.New(core))
+	logging.RedirectRedis(zap.New(core))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,10 @@
-// Package ops is what watches a process from outside: whether it lives, whether it
+// Package monitor is what watches a process from outside: whether it lives, whether it
 // works, and its metrics, over HTTP.
 //
 // Whoever can connect may read all of it, so there is nothing in it that is secret
 // or names a person: no request, link or URL, and no receiver's host. Every label has
 // few values.
-package ops
+package monitor
 
 import (
 	"context"
