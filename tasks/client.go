@@ -18,7 +18,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
@@ -57,7 +57,7 @@ type Client struct {
 	queue  *asynq.Client
 	accept *redis.Script
 	batch  *redis.Script
-	names  *batch.Names
+	names  *batchname.Cache
 	limit  int // of a lane's backlog; 0: none
 	onFull func(*BacklogError)
 	now    func() time.Time
@@ -81,7 +81,7 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		accept: lua.Script(acceptLua, request.Prelude),
 		batch:  lua.Script(batchLua, request.Prelude),
 		limit:  cfg.MaxBacklog,
-		names:  new(batch.Names),
+		names:  new(batchname.Cache),
 		onFull: cfg.OnFull,
 		now:    time.Now,
 

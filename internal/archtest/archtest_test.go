@@ -31,7 +31,7 @@ func expand(list []string) []string {
 		return list
 	}
 	return append(slices.Clone(list), "internal/request", "internal/keyspace", "internal/attempt", "internal/delivery",
-		"internal/batch", "internal/quarantine", "internal/lua")
+		"internal/batch", "internal/batchname", "internal/event", "internal/record", "internal/quarantine", "internal/lua")
 }
 
 // arrows is the import table: what each package may import of ours. A package
@@ -44,7 +44,8 @@ func arrows() map[string][]string {
 		"tasks":                     {"internal/fault", "internal/hostname", "internal/legible", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
-		"internal/ledger":           {"tasks", "internal/fault", stored, "internal/admission"},
+		"internal/ledger":           {"tasks", "internal/fault", stored, "internal/admission", "internal/script"},
+		"internal/script":           {stored, "internal/admission"},
 		"internal/admission":        {"internal/fault", stored},
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/bulk":             {"tasks", "internal/fault", "internal/legible", stored},
@@ -58,6 +59,9 @@ func arrows() map[string][]string {
 		"internal/attempt":    {"internal/request"},
 		"internal/delivery":   {},
 		"internal/batch":      {},
+		"internal/batchname":  {"internal/keyspace"},
+		"internal/record":     {"internal/keyspace", "internal/request"},
+		"internal/event":      {"internal/batchname", "internal/fault", "internal/request"},
 		"internal/quarantine": {},
 		"internal/lua":        {},
 		"internal/failpoint":  {},

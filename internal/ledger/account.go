@@ -2,10 +2,8 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -107,28 +105,4 @@ func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, w
 	waiting, _ := strconv.Atoi(text) // absent is 0
 	// An interactive request never waits to be fed: it is queued from its acceptance on.
 	return upstream, Backlog{int(interactive.Val()), int(bulk.Val()) + waiting}, int(living.Val()), nil
-}
-
-// RetryAt is when a request that had a fault may be called again; zero where that is
-// now, or where it is not queued.
-func (l *Ledger) RetryAt(ctx context.Context, lane request.Lane, applicationID string) (time.Time, error) {
-	var clock keyspace.Clock
-	var score *redis.FloatCmd
-	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		clock = l.keys.Clock(ctx, pipe)
-		score = pipe.ZScore(ctx, l.keys.Queued(lane), applicationID)
-		return nil
-	})
-	if errors.Is(err, redis.Nil) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read when %s is due: %w", applicationID, err)
-	}
-	now, err := clock.Time()
-	at := time.UnixMilli(int64(score.Val())).UTC()
-	if err != nil || !at.After(now) {
-		return time.Time{}, err
-	}
-	return at, nil
 }

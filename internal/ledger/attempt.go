@@ -13,6 +13,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -114,23 +115,23 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 	if !made.AskedAt.IsZero() {
 		askedAt = made.AskedAt
 	}
-	link, err := fields(
-		field{"link_id", made.LinkID},
-		field{"url", made.URL},
-		field{"expires_at", askedAt.Add(time.Duration(minutes) * time.Minute)},
+	link, err := event.Members(
+		event.Pair("link_id", made.LinkID),
+		event.Pair("url", made.URL),
+		event.Pair("expires_at", askedAt.Add(time.Duration(minutes)*time.Minute)),
 	)
 	if err != nil {
 		return "", err
 	}
 	r, run := a.Record, a.Run
 	for {
-		e, err := l.event(ctx, r, a.Now())
+		e, err := l.events.Parts(ctx, r, a.Now())
 		if err != nil {
 			return "", err
 		}
 		state, err := text(l.commits.run(ctx, "created", r.ApplicationID, r.Generation, run,
 			a.Attempts, l.process.Load(), a.Nonce, l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
-			e.id, e.at, e.idJSON, e.head, e.tail, link, a.Kept))
+			e.ID, e.At, e.IDJSON, e.Head, e.Tail, link, a.Kept))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
 		}
@@ -153,7 +154,7 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 // Fault records that an attempt brought no link. It returns the state that the
 // request is in now, or "" where another attempt has taken its place.
 func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error) {
-	e, err := l.event(ctx, a.Record, a.Now())
+	e, err := l.events.Parts(ctx, a.Record, a.Now())
 	if err != nil {
 		return "", err
 	}
@@ -161,17 +162,17 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	if next.Action == attempt.Hold && f.Party() != fault.Person {
 		reason = fault.UnknownOutcome // which is why it is held, and not tried again
 	}
-	why, err := because(reason, f.Error())
+	why, err := event.Why(reason, f.Error())
 	if err != nil {
 		return "", err
 	}
-	tooLate, err := because(fault.NotAfter, notAfterMessage)
+	tooLate, err := event.Why(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}
 	kept, signs := "", string(sign(f))
 	if f.Kept != "" {
-		if kept, err = fields(field{"kept", f.Kept}); err != nil {
+		if kept, err = event.Members(event.Pair("kept", f.Kept)); err != nil {
 			return "", err
 		}
 	}
@@ -181,7 +182,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
 		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), signs, f.RetryAfter.Milliseconds(),
 		string(next.Action), f.Blames() && !a.Kept, f.Outcome() == fault.Unknown && kept == "", next.MaxCharged, next.Delay.Milliseconds(),
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, tooLate, kept))
+		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, tooLate, kept))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
@@ -190,7 +191,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	}
 	state, paused := strings.CutSuffix(state, " ")
 	if paused && l.cfg.RowsRefused != nil {
-		name, _ := l.batchName(ctx, a.Batch) // it is for a person's eyes only
+		name, _ := l.names.Name(ctx, a.Batch) // it is for a person's eyes only
 		l.cfg.RowsRefused(name, f.Error())
 	}
 	return request.State(state), nil
@@ -202,7 +203,7 @@ const deadMessage = "the process that called FaceKi ended before it had recorded
 // returns the state that the request is in now, or "" where the attempt was
 // alive and another has taken its place.
 func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, error) {
-	why, err := because(fault.UnknownOutcome, deadMessage)
+	why, err := event.Why(fault.UnknownOutcome, deadMessage)
 	if err != nil {
 		return "", err
 	}
@@ -210,7 +211,7 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}
-	e, err := l.eventNow(ctx, r, now)
+	e, err := l.events.FreshParts(ctx, r, now)
 	if err != nil {
 		return "", err
 	}
@@ -219,7 +220,7 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
 		r.Holder, "", l.cfg.Credential, 0, string(admission.None), 0,
 		string(attempt.Hold), false, true, 0, 0,
-		e.id, uuid.NewString(), e.at, e.idJSON, e.head, e.tail, why, why, ""))
+		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, why, ""))
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}
@@ -233,7 +234,7 @@ const notAfterMessage = "its not_after passed before a link was made"
 
 // Expire ends a request whose not_after has passed, without a call.
 func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, error) {
-	why, err := because(fault.NotAfter, notAfterMessage)
+	why, err := event.Why(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}
@@ -243,7 +244,7 @@ func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, e
 // Cancel ends a request without a call. One that is being called stays in that
 // state until its call has an answer.
 func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, error) {
-	why, err := fields(field{"reason", string(fault.Cancelled)})
+	why, err := event.Cancelled()
 	if err != nil {
 		return "", err
 	}
@@ -252,7 +253,7 @@ func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, e
 
 // Drop cancels a request that is held; ok is false where it is not any more.
 func (l *Ledger) Drop(ctx context.Context, r request.Record) (ok bool, err error) {
-	why, err := fields(field{"reason", string(fault.Cancelled)})
+	why, err := event.Cancelled()
 	if err != nil {
 		return false, err
 	}
@@ -265,12 +266,12 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
-	e, err := l.eventNow(ctx, r, now)
+	e, err := l.events.FreshParts(ctx, r, now)
 	if err != nil {
 		return "", err
 	}
 	state, err := l.end.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		r.ApplicationID, r.Generation, r.Run, letter, e.id, e.at, e.idJSON, e.head, e.tail, why, held).Text()
+		r.ApplicationID, r.Generation, r.Run, letter, e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, held).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
@@ -285,9 +286,9 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held
 // caller enqueues its task. A request that has a late link is created with it. ok
 // is false where nothing was changed.
 func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
-	reply, err := l.again(ctx, r, event{})
+	reply, err := l.again(ctx, r, event.Parts{})
 	if err == nil && reply[0] == "late" {
-		var e event
+		var e event.Parts
 		if e, err = l.lateEvent(ctx, r); err == nil {
 			reply, err = l.again(ctx, r, e)
 		}
@@ -302,21 +303,21 @@ func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Recor
 	return now, err == nil, err
 }
 
-func (l *Ledger) again(ctx context.Context, r request.Record, e event) ([]string, error) {
+func (l *Ledger) again(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
 	return l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
-		e.id, e.at, e.idJSON, e.head, e.tail).StringSlice()
+		e.ID, e.At, e.IDJSON, e.Head, e.Tail).StringSlice()
 }
 
 // lateEvent is of the end of the run that a retry of r opens.
-func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event, error) {
+func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
-		return event{}, err
+		return event.Parts{}, err
 	}
 	if r.State == request.Failed {
 		r.Run++
 	}
-	return l.eventNow(ctx, r, now)
+	return l.events.FreshParts(ctx, r, now)
 }
 
 // Pass leaves a turn to another process: it becomes the next one, whose task the

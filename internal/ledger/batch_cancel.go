@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -91,14 +90,14 @@ func (w *calloff) prepare(ctx context.Context) error {
 	}
 	w.open = open.Err() == nil
 	_, _ = fmt.Sscan(from.Val(), &w.from) // 0 where it has not begun
-	name, err := w.batchName(ctx, w.number)
+	name, err := w.names.Name(ctx, w.number)
 	if err != nil {
 		return err
 	}
-	if w.head, err = fields(field{"batch", name}); err != nil {
+	if w.head, err = event.Head(name); err != nil {
 		return err
 	}
-	w.why, err = fields(field{"reason", string(fault.Cancelled)})
+	w.why, err = event.Cancelled()
 	return err
 }
 
@@ -228,13 +227,13 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	if err != nil {
 		return 0, nil, err
 	}
-	args := []any{w.number, timestamp(at), w.head, w.why}
+	args := []any{w.number, event.Timestamp(at), w.head, w.why}
 	for i, v := range values.Val() {
 		raw, ok := v.(string)
 		if !ok {
 			continue
 		}
-		r, err := parseHeader(ids[i], []byte(raw))
+		r, err := request.ParseHeader(ids[i], []byte(raw))
 		switch {
 		case err != nil:
 			w.unread++ // and it may be another batch's
@@ -260,15 +259,9 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 }
 
 func (w *calloff) row(args []any, r request.Record) ([]any, error) {
-	idJSON, err := json.Marshal(r.ApplicationID)
+	idJSON, tail, err := event.Request(r)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
+		return nil, err
 	}
-	tail := ""
-	if len(r.Content.Metadata) > 0 {
-		if tail, err = fields(field{"metadata", r.Content.Metadata}); err != nil {
-			return nil, err
-		}
-	}
-	return append(args, r.ApplicationID, r.Generation, r.Run, r.EventID(w.keys.Account).String(), string(idJSON), tail), nil
+	return append(args, r.ApplicationID, r.Generation, r.Run, r.EventID(w.keys.Account).String(), idJSON, tail), nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
@@ -42,7 +43,7 @@ func (l *Ledger) recentEnds(ctx context.Context) (r recentEnds, err error) {
 	}
 	r.of, r.over = map[string]int{}, recentFor
 	for _, e := range events.Val() {
-		at := entered(e.ID)
+		at := event.EnteredAt(e.ID)
 		if r.now.Sub(at) > recentFor {
 			return r, nil
 		}
@@ -60,15 +61,6 @@ func (l *Ledger) recentEnds(ctx context.Context) (r recentEnds, err error) {
 		}
 	}
 	return r, nil
-}
-
-// entered is when an entry came into its stream.
-func entered(id string) time.Time {
-	var ms, n int64
-	if _, err := fmt.Sscanf(id, "%d-%d", &ms, &n); err != nil {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms)
 }
 
 // estimate says how fast a batch goes, and when it will be done. A batch that is

@@ -46,14 +46,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/batchname"
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
-	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/script"
 )
-
-//go:embed prelude.lua
-var prelude string
 
 //go:embed admit.lua
 var admitLua string
@@ -133,6 +132,8 @@ type Config struct {
 
 // Ledger is one process' access to the ledger. It is safe for concurrent use.
 type Ledger struct {
+	*records
+
 	rdb      redis.UniversalClient
 	keys     keyspace.Keys
 	cfg      Config
@@ -140,8 +141,9 @@ type Ledger struct {
 	upstream string
 
 	process    atomic.Int64 // this process' number, 0 before Join
-	names      batch.Names  // of batches
-	rowsJoined sync.Map     // *[joinedStates] of batches, by number
+	names      *batchname.Reader
+	events     *event.Encoder
+	rowsJoined sync.Map // *[joinedStates] of batches, by number
 	clock      *clock
 
 	joined  atomic.Pointer[string] // the id of the ledger that was joined
@@ -158,6 +160,8 @@ type Ledger struct {
 	callbacks callbacks
 }
 
+type records = record.Reader
+
 // New makes a ledger that uses, and does not close, rdb.
 func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.DeadAfter == 0 {
@@ -166,18 +170,19 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	if cfg.GroupIdle == 0 {
 		cfg.GroupIdle = GroupIdle
 	}
-	script := func(text string) *redis.Script {
-		return lua.Script(text, request.Prelude, admission.Lua, prelude, readableLua)
-	}
+	keys := keyspace.Keys{Account: cfg.Account}
+	names := batchname.NewReader(rdb, keys)
+	newScript := script.New
+	script := func(text string) *redis.Script { return newScript(text) }
 	l := &Ledger{
-		rdb: rdb, keys: keyspace.Keys{Account: cfg.Account}, cfg: cfg, upstream: "real", clock: newClock(),
+		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(cfg.Account, names), rdb: rdb, keys: keys, cfg: cfg, upstream: "real", clock: newClock(),
 		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportSignalLua),
 		members: newMembership(script), pass: script(releaseLua), hide: script(dropFailedLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
 		callbacks: newCallbacks(script),
 	}
 	l.commits = commits{
 		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
-		script: lua.Script(commitLua, request.Prelude, admission.Lua, prelude, readableLua, commitStateLua, admitLua, createdLua, faultLua),
+		script: newScript(commitLua, commitStateLua, admitLua, createdLua, faultLua),
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -188,19 +193,6 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 func (l *Ledger) upstreamError() error {
 	other := map[string]string{"real": "simulated", "simulated": "real"}
 	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}
-}
-
-// Get reads the latest generation of a request; ok is false where it is unknown.
-func (l *Ledger) Get(ctx context.Context, applicationID string) (r request.Record, ok bool, err error) {
-	raw, err := l.rdb.Get(ctx, l.keys.Record(applicationID)).Bytes()
-	if errors.Is(err, redis.Nil) {
-		return r, false, nil
-	}
-	if err != nil {
-		return r, false, fmt.Errorf("read %s: %w", applicationID, err)
-	}
-	r, err = request.Parse(applicationID, raw)
-	return r, err == nil, err
 }
 
 // Restore puts records of a batch back that a journal kept, where Redis did
@@ -273,28 +265,4 @@ func (l *Ledger) Tally(ctx context.Context, batch string) (map[request.State]int
 		}
 	}
 	return counts, nil
-}
-
-// Story reads all generations of a request that are kept, the latest first.
-func (l *Ledger) Story(ctx context.Context, applicationID string) ([]request.Record, error) {
-	latest, ok, err := l.Get(ctx, applicationID)
-	if err != nil || !ok {
-		return nil, err
-	}
-	story := []request.Record{latest}
-	for generation := latest.Generation - 1; generation > 0; generation-- {
-		raw, err := l.rdb.Get(ctx, l.keys.Old(applicationID, generation)).Bytes()
-		if errors.Is(err, redis.Nil) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read generation %d of %s: %w", generation, applicationID, err)
-		}
-		r, err := request.Parse(applicationID, raw)
-		if err != nil {
-			return nil, err
-		}
-		story = append(story, r)
-	}
-	return story, nil
 }

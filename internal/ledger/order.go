@@ -95,26 +95,3 @@ func (l *Ledger) chunksAt(ctx context.Context, batch, at, n int) ([]chunk, error
 	}
 	return page, nil
 }
-
-// Latest reads the latest generations of requests as they are stored, in the
-// order of ids; nil for one that is not kept.
-func (l *Ledger) Latest(ctx context.Context, ids []string) ([][]byte, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = l.keys.Record(id)
-	}
-	values, err := l.rdb.MGet(ctx, keys...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
-	}
-	records := make([][]byte, len(ids))
-	for i, v := range values {
-		if text, ok := v.(string); ok {
-			records[i] = []byte(text)
-		}
-	}
-	return records, nil
-}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
@@ -19,15 +20,6 @@ import (
 
 // panicsKept is for how long panics of a turn are counted.
 const panicsKept = 24 * time.Hour
-
-// parseHeader reads a record whose content need not be readable.
-func parseHeader(id string, raw []byte) (request.Record, error) {
-	r, err := request.Parse(id, raw)
-	if _, ok := errors.AsType[*request.ContentError](err); ok {
-		err = nil
-	}
-	return r, err
-}
 
 // Panicked counts a panic of a turn's handler, in the whole fleet, and gives how
 // many there were within a day.
@@ -83,24 +75,24 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)
 	}
-	e, err := l.eventNow(ctx, r, now)
+	e, err := l.events.FreshParts(ctx, r, now)
 	if err != nil {
 		return "", err
 	}
-	why, err := because(fault.Poison, message)
+	why, err := event.Why(fault.Poison, message)
 	if err != nil {
 		return "", err
 	}
-	cancelled, err := fields(field{"reason", string(fault.Cancelled)})
+	cancelled, err := event.Cancelled()
 	if err != nil {
 		return "", err
 	}
-	rest, err := fields(field{"raw", string(kept)})
+	rest, err := event.Members(event.Pair("raw", string(kept)))
 	if err != nil {
 		return "", err
 	}
 	state, err := l.upkeep.poison.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, nonce,
-		e.id, e.at, e.idJSON, e.head, e.tail, why, cancelled, rest, unread != nil).Text()
+		e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, cancelled, rest, unread != nil).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)
 	}

@@ -45,25 +45,6 @@ func (l *Ledger) own(ctx context.Context, batch int, lines []batch.Row) ([]reque
 	return slices.DeleteFunc(found, func(r request.Record) bool { return r.Batch != batch }), err
 }
 
-// Headers reads the latest generations of requests, also where what follows their
-// header cannot be read; what is not known, or not readable at all, is left out.
-func (l *Ledger) Headers(ctx context.Context, ids []string) ([]request.Record, error) {
-	stored, err := l.Latest(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	found := make([]request.Record, 0, len(ids))
-	for i, raw := range stored {
-		if raw == nil {
-			continue
-		}
-		if r, err := parseHeader(ids[i], raw); err == nil {
-			found = append(found, r)
-		}
-	}
-	return found, nil
-}
-
 // ExpiredAt says whether a request has a link, and that has expired.
 func ExpiredAt(r request.Record, now time.Time) bool {
 	return r.State == request.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)

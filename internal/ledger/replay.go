@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -270,24 +271,24 @@ func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.
 // replayed is what the script is told of an end; the data is put together as the
 // scripts do that publish it first.
 func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outcome) ([]any, error) {
-	e, err := l.event(ctx, r, o.EndedAt)
+	e, err := l.events.Parts(ctx, r, o.EndedAt)
 	if err != nil {
 		return nil, err
 	}
-	var parts []field
+	var parts []event.Member
 	if o.Status == request.Created {
-		parts = []field{{"link_id", o.LinkID}, {"url", o.URL}, {"expires_at", o.ExpiresAt}}
+		parts = []event.Member{event.Pair("link_id", o.LinkID), event.Pair("url", o.URL), event.Pair("expires_at", o.ExpiresAt)}
 	} else {
-		parts = []field{{"reason", o.Reason}}
+		parts = []event.Member{event.Pair("reason", o.Reason)}
 		if o.Message != "" {
-			parts = append(parts, field{"message", o.Message})
+			parts = append(parts, event.Pair("message", o.Message))
 		}
 	}
-	middle, err := fields(parts...)
+	middle, err := event.Members(parts...)
 	if err != nil {
 		return nil, err
 	}
 	data := fmt.Sprintf(`{"application_id":%s,"generation":%d,"run":%d%s%s,"attempts":%d,"possible_duplicates":%d%s}`,
-		e.idJSON, r.Generation, r.Run, e.head, middle, r.Attempts, r.PossibleDuplicates, e.tail)
-	return []any{r.ApplicationID, r.Generation, r.Run, e.id, endTypes[o.Status], e.at, data}, nil
+		e.IDJSON, r.Generation, r.Run, e.Head, middle, r.Attempts, r.PossibleDuplicates, e.Tail)
+	return []any{r.ApplicationID, r.Generation, r.Run, e.ID, endTypes[o.Status], e.At, data}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
@@ -76,7 +77,7 @@ func (r Results) Oldest() time.Duration {
 	if r.first == "" {
 		return 0
 	}
-	return max(0, r.now.Sub(entered(r.first)))
+	return max(0, r.now.Sub(event.EnteredAt(r.first)))
 }
 
 // Unacknowledged is how many events a group has still to acknowledge.
@@ -164,7 +165,7 @@ func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far ext
 		idle := r.idle(consumers[i].Val(), met.Val()[info.Name])
 		g.Idle, g.Live = seconds(idle), idle < l.cfg.GroupIdle
 		if g.oldest != "" {
-			g.Behind = seconds(r.now.Sub(entered(g.oldest)))
+			g.Behind = seconds(r.now.Sub(event.EnteredAt(g.oldest)))
 		}
 		if len(next[i].Val()) > 0 {
 			g.Lag = min(int(info.Lag), r.Length)
@@ -296,7 +297,7 @@ func (l *Ledger) dropped(ctx context.Context, r Results, t *Trim) error {
 	}); err != nil {
 		return fmt.Errorf("count what was dropped of the results stream: %w", err)
 	}
-	t.From = entered(r.first)
+	t.From = event.EnteredAt(r.first)
 	for _, g := range r.Groups {
 		if g.Live && g.oldest != "" && (len(left.Val()) == 0 || before(g.oldest, left.Val()[0].ID)) {
 			t.Lost = append(t.Lost, g.Group)

@@ -82,34 +82,6 @@ func (l *Ledger) places(ctx context.Context, set string, last place, before time
 	}
 }
 
-// Read reads the latest generations of requests; what is not known is left out.
-func (l *Ledger) Read(ctx context.Context, ids []string) ([]request.Record, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = l.keys.Record(id)
-	}
-	values, err := l.rdb.MGet(ctx, keys...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
-	}
-	found := make([]request.Record, 0, len(ids))
-	for i, v := range values {
-		raw, ok := v.(string)
-		if !ok {
-			continue
-		}
-		r, err := request.Parse(ids[i], []byte(raw))
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, r)
-	}
-	return found, nil
-}
-
 // Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
 // is. ok is false where it is not there, or failed anew since.
 func (l *Ledger) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
@@ -135,8 +107,5 @@ func (l *Ledger) BatchNumber(ctx context.Context, name string) (number int, ok b
 
 // BatchName is a batch's name, "" for none.
 func (l *Ledger) BatchName(ctx context.Context, number int) (string, error) {
-	if number == 0 {
-		return "", nil
-	}
-	return l.batchName(ctx, number)
+	return l.names.Name(ctx, number)
 }

@@ -10,12 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-//go:embed readable.lua
-var readableLua string
 
 //go:embed overdue_tasks.lua
 var overdueTasksLua string
@@ -141,11 +139,11 @@ func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err 
 }
 
 func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request.State, error) {
-	r, err := parseHeader(id, raw)
+	r, err := request.ParseHeader(id, raw)
 	if err != nil {
 		return "", err
 	}
-	why, err := because(fault.NotAfter, notAfterMessage)
+	why, err := event.Why(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}

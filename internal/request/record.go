@@ -22,6 +22,7 @@ import (
 	"cmp"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -333,4 +334,13 @@ func (r Record) KeptLink() string {
 		}
 	}
 	return ""
+}
+
+// ParseHeader is [Parse] for a record whose content need not be decodable.
+func ParseHeader(applicationID string, raw []byte) (Record, error) {
+	r, err := Parse(applicationID, raw)
+	if _, ok := errors.AsType[*ContentError](err); ok {
+		err = nil
+	}
+	return r, err
 }

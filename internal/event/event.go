@@ -1,0 +1,124 @@
+// Package event encodes the parts of an event that its caller knows. A script joins
+// them with the numbers that only the script knows, and publishes the event in the
+// step that changes the request.
+package event
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/batchname"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// Parts are what a script needs from its caller to publish the event of a request.
+type Parts struct {
+	ID     string
+	At     string // RFC 3339 with milliseconds
+	IDJSON string // the application id as JSON
+	// Head and Tail are JSON members that each start with a comma: the batch and the
+	// metadata.
+	Head, Tail string
+}
+
+// Encoder encodes events of one account.
+type Encoder struct {
+	account string
+	names   *batchname.Reader
+}
+
+// NewEncoder returns an encoder that reads the names of batches by names.
+func NewEncoder(account string, names *batchname.Reader) *Encoder {
+	return &Encoder{account: account, names: names}
+}
+
+// Parts returns the parts of the event that ends the run of r at a time.
+func (e *Encoder) Parts(ctx context.Context, r request.Record, at time.Time) (Parts, error) {
+	head := ""
+	if r.Batch != 0 {
+		name, err := e.names.Name(ctx, r.Batch)
+		if err != nil {
+			return Parts{}, err
+		}
+		if head, err = Head(name); err != nil {
+			return Parts{}, err
+		}
+	}
+	idJSON, tail, err := Request(r)
+	return Parts{r.EventID(e.account).String(), Timestamp(at), idJSON, head, tail}, err
+}
+
+// FreshParts is [Encoder.Parts] with the batch's name as Redis has it now. It is for a
+// request that this process was not admitted to call: a Redis that lost its last writes
+// may have given the batch's number to another batch since the name was cached.
+func (e *Encoder) FreshParts(ctx context.Context, r request.Record, at time.Time) (Parts, error) {
+	e.names.Delete(r.Batch)
+	return e.Parts(ctx, r, at)
+}
+
+// Head returns the member that names an event's batch.
+func Head(batch string) (string, error) { return Members(Pair("batch", batch)) }
+
+// Request returns a request's id as JSON, and the member that has its metadata, empty
+// where there is none.
+func Request(r request.Record) (idJSON, tail string, err error) {
+	id, err := json.Marshal(r.ApplicationID)
+	if err != nil {
+		return "", "", fmt.Errorf("encode %s: %w", r.ApplicationID, err)
+	}
+	if len(r.Content.Metadata) > 0 {
+		tail, err = Members(Pair("metadata", r.Content.Metadata))
+	}
+	return string(id), tail, err
+}
+
+// Timestamp formats a time as events have it.
+func Timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// Member is a member of a JSON object.
+type Member struct {
+	key   string
+	value any
+}
+
+// Pair makes a member.
+func Pair(key string, value any) Member { return Member{key, value} }
+
+// Members encodes members, each with a comma before it.
+func Members(list ...Member) (string, error) {
+	var out []byte
+	for _, m := range list {
+		if t, ok := m.value.(time.Time); ok {
+			m.value = Timestamp(t)
+		}
+		value, err := json.Marshal(m.value)
+		if err != nil {
+			return "", fmt.Errorf("encode %s: %w", m.key, err)
+		}
+		out = fmt.Appendf(out, ",%q:%s", m.key, value)
+	}
+	return string(out), nil
+}
+
+// Why encodes why a request ended without a link, or is held.
+func Why(reason fault.Reason, message string) (string, error) {
+	return Members(Pair("reason", string(reason)), Pair("message", message))
+}
+
+// Cancelled encodes why a cancelled request ended.
+func Cancelled() (string, error) {
+	return Members(Pair("reason", string(fault.Cancelled)))
+}
+
+// EnteredAt returns when an entry came into its stream, by the entry's id; the zero
+// time where that is no id of an entry.
+func EnteredAt(id string) time.Time {
+	var ms, n int64
+	if _, err := fmt.Sscanf(id, "%d-%d", &ms, &n); err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}

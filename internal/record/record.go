@@ -1,0 +1,147 @@
+// Package record reads the stored records of requests. It changes nothing.
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// Reader reads the records of one account.
+type Reader struct {
+	rdb  redis.Cmdable
+	keys keyspace.Keys
+}
+
+// NewReader returns a reader that uses, and does not close, rdb.
+func NewReader(rdb redis.Cmdable, keys keyspace.Keys) *Reader {
+	return &Reader{rdb: rdb, keys: keys}
+}
+
+// Get reads the latest generation of a request; ok is false where it is unknown.
+func (d *Reader) Get(ctx context.Context, applicationID string) (r request.Record, ok bool, err error) {
+	raw, err := d.rdb.Get(ctx, d.keys.Record(applicationID)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read %s: %w", applicationID, err)
+	}
+	r, err = request.Parse(applicationID, raw)
+	return r, err == nil, err
+}
+
+// Story reads all generations of a request that are kept, the latest first.
+func (d *Reader) Story(ctx context.Context, applicationID string) ([]request.Record, error) {
+	latest, ok, err := d.Get(ctx, applicationID)
+	if err != nil || !ok {
+		return nil, err
+	}
+	story := []request.Record{latest}
+	for generation := latest.Generation - 1; generation > 0; generation-- {
+		raw, err := d.rdb.Get(ctx, d.keys.Old(applicationID, generation)).Bytes()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read generation %d of %s: %w", generation, applicationID, err)
+		}
+		r, err := request.Parse(applicationID, raw)
+		if err != nil {
+			return nil, err
+		}
+		story = append(story, r)
+	}
+	return story, nil
+}
+
+// Latest reads the latest generations of requests as they are stored, in the order of
+// ids; nil for one that is not kept.
+func (d *Reader) Latest(ctx context.Context, ids []string) ([][]byte, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = d.keys.Record(id)
+	}
+	values, err := d.rdb.MGet(ctx, keys...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read %d requests: %w", len(ids), err)
+	}
+	records := make([][]byte, len(ids))
+	for i, v := range values {
+		if text, ok := v.(string); ok {
+			records[i] = []byte(text)
+		}
+	}
+	return records, nil
+}
+
+// Read reads the latest generations of requests; what is not kept is left out.
+func (d *Reader) Read(ctx context.Context, ids []string) ([]request.Record, error) {
+	return d.parsed(ctx, ids, request.Parse)
+}
+
+// Headers reads the latest generations of requests, also those of which only the header
+// can be decoded; what is not kept, or cannot be decoded at all, is left out.
+func (d *Reader) Headers(ctx context.Context, ids []string) ([]request.Record, error) {
+	return d.parsed(ctx, ids, func(id string, raw []byte) (request.Record, error) {
+		r, err := request.ParseHeader(id, raw)
+		if err != nil {
+			return request.Record{}, nil //nolint:nilerr // it is left out
+		}
+		return r, nil
+	})
+}
+
+func (d *Reader) parsed(ctx context.Context, ids []string, parse func(id string, raw []byte) (request.Record, error)) ([]request.Record, error) {
+	stored, err := d.Latest(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]request.Record, 0, len(ids))
+	for i, raw := range stored {
+		if raw == nil {
+			continue
+		}
+		r, err := parse(ids[i], raw)
+		if err != nil {
+			return nil, err
+		}
+		if r.ApplicationID != "" {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+// RetryAt returns when a queued request that had a fault may be called again; the zero
+// time where that is now, or where the request is not queued.
+func (d *Reader) RetryAt(ctx context.Context, lane request.Lane, applicationID string) (time.Time, error) {
+	var clock keyspace.Clock
+	var score *redis.FloatCmd
+	_, err := d.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock = d.keys.Clock(ctx, pipe)
+		score = pipe.ZScore(ctx, d.keys.Queued(lane), applicationID)
+		return nil
+	})
+	if errors.Is(err, redis.Nil) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read when %s is due: %w", applicationID, err)
+	}
+	now, err := clock.Time()
+	at := time.UnixMilli(int64(score.Val())).UTC()
+	if err != nil || !at.After(now) {
+		return time.Time{}, err
+	}
+	return at, nil
+}
