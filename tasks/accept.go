@@ -117,7 +117,7 @@ func (c *Client) results(verdicts []verdict, seen []sight, rows []Row, firsts []
 		case v.err != nil || v.later:
 		case v.old != nil:
 			results[i].record = *v.old
-		case !c.maker.sees(seen[firsts[i]].record): // it was erased, and created again, since the decision
+		case !c.caller.maySee(seen[firsts[i]].record): // it was erased, and created again, since the decision
 			results[i].err = foreign(rows[i].Request)
 		default:
 			results[i].record = *seen[firsts[i]].record
@@ -195,17 +195,17 @@ func (c *Client) decide(ctx context.Context, at place, req Request, known *reque
 	switch {
 	case known == nil:
 		return v, nil
-	case !earlier && !c.maker.sees(known):
+	case !earlier && !c.caller.maySee(known):
 		return verdict{op: "keep", generation: known.Generation, err: foreign(req)}, nil
 	case !earlier:
 		return v, nil
 	}
 	old, err := c.read(ctx, c.keys.Old(req.ApplicationID, req.Generation), req.ApplicationID)
 	switch {
-	case errors.Is(err, ErrNotFound) && c.maker.sees(known):
+	case errors.Is(err, ErrNotFound) && c.caller.maySee(known):
 		v.err = err
 		return v, nil
-	case err == nil && !c.maker.sees(&old) || errors.Is(err, ErrNotFound):
+	case err == nil && !c.caller.maySee(&old) || errors.Is(err, ErrNotFound):
 		v.err = foreign(req)
 		return v, nil
 	case err != nil:

@@ -82,7 +82,7 @@ func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
 				t.Errorf("%d rows were refused", refused)
 			}
 			h.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot be read by this version")
-			answers, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
+			answers, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
 			h.Must(err)
 			if tasks.ReasonOf(answers[0].Err) != "conflict" || answers[1].Link.Status != tasks.Waiting {
 				t.Errorf("looked, and got %+v", answers)

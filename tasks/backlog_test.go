@@ -158,11 +158,11 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 	over := make(chan struct{})
 	draining.Go(func() { h.drain(over, most) })
 
-	var hows []tasks.How
+	var hows []tasks.Acceptance
 	last := 0
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) {
 		h.Must(r.Err)
-		hows = append(hows, r.How)
+		hows = append(hows, r.Acceptance)
 		if r.Row.Number != last+1 {
 			t.Errorf("row %d comes after row %d", r.Row.Number, last)
 		}
@@ -171,7 +171,7 @@ func TestAnImportWaitsForRoom(t *testing.T) {
 	close(over)
 	draining.Wait()
 	for i, how := range hows {
-		if want := map[bool]tasks.How{true: tasks.Repeated, false: tasks.Fresh}[i == 77]; how != want {
+		if want := map[bool]tasks.Acceptance{true: tasks.Repeated, false: tasks.Fresh}[i == 77]; how != want {
 			t.Errorf("row %d is %s, want %s", i+1, how, want)
 		}
 	}

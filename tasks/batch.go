@@ -33,15 +33,15 @@ type Batch struct {
 	Options Options
 }
 
-// How tells what a row of a batch found when it was accepted.
-type How string
+// Acceptance tells what a row of a batch found when it was accepted.
+type Acceptance string
 
 // A row that was accepted is one of these.
 const (
-	Fresh    How = "fresh"    // it is accepted now
-	Again    How = "again"    // it was accepted by an earlier import of the batch
-	Repeated How = "repeated" // another row of the batch, or an earlier file's, was accepted for its id
-	Joined   How = "joined"   // another batch, or somebody without one, asked for its id
+	Fresh    Acceptance = "fresh"    // it is accepted now
+	Earlier  Acceptance = "again"    // it was accepted by an earlier import of the batch
+	Repeated Acceptance = "repeated" // another row of the batch, or an earlier file's, was accepted for its id
+	Joined   Acceptance = "joined"   // another batch, or somebody without one, asked for its id
 )
 
 // Rows are requests numbered from 1.
@@ -59,8 +59,8 @@ func Rows(requests []Request) iter.Seq2[Row, error] {
 type Result struct {
 	Row Row
 	// Link and How are given where Err is nil.
-	Link Link
-	How  How
+	Link       Link
+	Acceptance Acceptance
 	// Err is what [Client.Enqueue] would give.
 	Err error
 }
@@ -217,7 +217,7 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 		for i, r := range left {
 			rows[i] = r.Row
 		}
-		all, err := c.acceptAll(ctx, place{batch.number, chunk.number, batch.notAfter, c.maker.ID}, lines, rows)
+		all, err := c.acceptAll(ctx, place{batch.number, chunk.number, batch.notAfter, c.caller.ID}, lines, rows)
 		if err != nil {
 			return err
 		}
@@ -236,8 +236,8 @@ func (c *Client) acceptChunk(ctx context.Context, batch openBatch, chunk *chunk)
 				if r.Link, err = c.dispatched(ctx, a.record); err != nil {
 					return err
 				}
-				r.How = batch.how(a, r.Row)
-				lines = append(lines, line{r.Row.Number, r.Row.Request.ApplicationID, r.How == Joined})
+				r.Acceptance = batch.how(a, r.Row)
+				lines = append(lines, line{r.Row.Number, r.Row.Request.ApplicationID, r.Acceptance == Joined})
 			}
 		}
 		left = later

@@ -11,7 +11,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -20,12 +19,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-// TaskType is the type of the asynq tasks that stand for one turn of a request.
-const TaskType = "kyclink:link"
 
 //go:embed accept.lua
 var acceptLua string
@@ -63,7 +60,7 @@ type Client struct {
 	now    func() time.Time
 
 	destinations destinations
-	maker        Maker
+	caller       Caller
 }
 
 // NewClient makes a client that uses, and does not close, rdb.
@@ -103,7 +100,7 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 	if err := req.acceptable(c.destinations); err != nil {
 		return Link{}, err
 	}
-	results, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.maker.ID}, nil, []Row{{Request: req}})
+	results, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.caller.ID}, nil, []Row{{Request: req}})
 	if err != nil {
 		return Link{}, err
 	}
@@ -130,31 +127,12 @@ func (r Request) allProblems(d destinations) []Problem {
 // task, and gives its link.
 func (c *Client) dispatched(ctx context.Context, r request.Record) (Link, error) {
 	if r.Lane == request.Interactive && r.State == request.Queued {
-		if err := Dispatch(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
+		if err := linktask.Enqueue(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
 			return Link{}, err
 		}
 	}
 	return c.link(ctx, r)
 }
-
-// Dispatch enqueues the task of one turn. A task that exists already is the
-// same turn, so that is success.
-func Dispatch(ctx context.Context, queue *asynq.Client, account string, lane request.Lane, ref request.Ref) error {
-	_, err := queue.EnqueueContext(ctx, asynq.NewTask(TaskType, nil),
-		asynq.TaskID(ref.String()),
-		asynq.Queue(keyspace.Keys{Account: account}.Queue(lane)),
-		asynq.MaxRetry(math.MaxInt32),
-		asynq.Timeout(taskTimeout),
-	)
-	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
-		return fmt.Errorf("enqueue the task of %s: %w", ref.ApplicationID, err)
-	}
-	return nil
-}
-
-// taskTimeout is far beyond what a handler ever takes: asynq's own default of
-// half an hour would start a request a second time while the first one waits.
-const taskTimeout = 24 * time.Hour
 
 // waitBlock is how long one read of the results stream waits: a stop is noticed
 // after that at the latest.
@@ -185,7 +163,7 @@ func (c *Client) link(ctx context.Context, r request.Record) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("read the batch of %s: %w", r.ApplicationID, err)
 	}
-	return LinkOf(r, name, c.now()), nil
+	return linkOf(r, name, c.now()), nil
 }
 
 // nameOf is remembered: a batch never changes its name.

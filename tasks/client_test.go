@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -91,7 +92,7 @@ func (h *harness) tasks(lane request.Lane) string {
 	ids := make([]string, len(list))
 	for i, task := range list {
 		ids[i] = task.ID
-		if task.Type != tasks.TaskType || len(task.Payload) != 0 || task.Timeout < time.Hour || task.MaxRetry < 1e9 {
+		if task.Type != linktask.Type || len(task.Payload) != 0 || task.Timeout < time.Hour || task.MaxRetry < 1e9 {
 			h.Errorf("task %+v", task)
 		}
 	}

@@ -43,7 +43,7 @@ func (c *Client) enqueueEach(ctx context.Context, reqs []Request, answers []Answ
 				rows[n].Request.Lane = Interactive
 			}
 		}
-		all, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.maker.ID}, nil, rows)
+		all, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.caller.ID}, nil, rows)
 		if err != nil {
 			return err
 		}

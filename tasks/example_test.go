@@ -88,7 +88,7 @@ func ExampleClient_EnqueueAll() {
 			fmt.Println(r.Row.Number, tasks.ReasonOf(r.Err), r.Err)
 			return
 		}
-		fmt.Println(r.Row.Number, r.How, r.Link.Status, r.Link.Batch)
+		fmt.Println(r.Row.Number, r.Acceptance, r.Link.Status, r.Link.Batch)
 	}
 	err := client.EnqueueAll(context.Background(), batch, tasks.Rows(people), tell)
 	fmt.Println(err)

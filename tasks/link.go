@@ -46,17 +46,16 @@ type Link struct {
 	Metadata           json.RawMessage `json:"metadata,omitempty"`
 }
 
-// LinkOf reads a Link from a record; batch is its batch's name and now decides
-// whether the link is expired.
-func LinkOf(r request.Record, batch string, now time.Time) Link {
-	l := Link{
+// linkOf converts a record to a Link. batch is the name of the record's batch; now
+// decides whether the link has expired.
+func linkOf(r request.Record, batch string, now time.Time) Link {
+	return Link{
 		ApplicationID: r.ApplicationID, Generation: r.Generation, Run: r.Run,
 		Status: Status(r.State), Lane: Lane(r.Lane), Batch: batch,
 		Attempts: r.Attempts, PossibleDuplicates: r.PossibleDuplicates,
 		Reason: r.Outcome.Reason, Message: r.Outcome.Message,
 		LinkID: r.Outcome.LinkID, URL: r.Outcome.URL, ExpiresAt: r.Outcome.ExpiresAt,
+		Expired:    !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt),
 		AcceptedAt: r.AcceptedAt, EndedAt: r.Outcome.EndedAt, Metadata: r.Content.Metadata,
 	}
-	l.Expired = !l.ExpiresAt.IsZero() && !now.Before(l.ExpiresAt)
-	return l
 }

@@ -20,12 +20,12 @@ type Answer struct {
 	Err error
 }
 
-// Look gives for each request what [Client.Enqueue] would answer, and accepts
+// Preview gives for each request what [Client.Enqueue] would answer, and accepts
 // nothing: an id that is not known yet is [ErrNotFound], a next generation that
 // was not asked for yet a [*GapError]. The answers are in the
 // order of reqs; up to a few hundred at a time are read in one round trip. The
 // error says that Redis could not be read.
-func (c *Client) Look(ctx context.Context, reqs []Request) ([]Answer, error) {
+func (c *Client) Preview(ctx context.Context, reqs []Request) ([]Answer, error) {
 	answers := make([]Answer, len(reqs))
 	gets := make([]*redis.StringCmd, len(reqs))
 	_, err := c.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {

@@ -36,7 +36,7 @@ func TestLook(t *testing.T) {
 		{tasks.Request{ApplicationID: "A-9", Generation: 2}, "", 0, "generation_gap", "A-9 is unknown: its first generation is 1, not 2"},
 		{tasks.Request{}, "", 0, "invalid", "application_id: is required"},
 	} {
-		answers, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, c.req})
+		answers, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, c.req})
 		h.Must(err)
 		got := answers[1]
 		text := ""
@@ -50,10 +50,10 @@ func TestLook(t *testing.T) {
 	h.expectCounters(1, "waiting 1")
 	// One that cannot be read is not one that is unknown.
 	h.Must(h.Redis.LPush(t.Context(), h.Keys.Record("A-8"), "x").Err())
-	if got, err := h.Client.Look(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, {ApplicationID: "A-8"}}); err == nil {
+	if got, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, {ApplicationID: "A-8"}}); err == nil {
 		t.Errorf("what cannot be read gave %+v", got)
 	}
-	if got, err := h.Client.Look(t.Context(), nil); err != nil || len(got) != 0 {
+	if got, err := h.Client.Preview(t.Context(), nil); err != nil || len(got) != 0 {
 		t.Errorf("nothing gave %+v, %v", got, err)
 	}
 }

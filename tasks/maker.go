@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/hostname"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Maker is whoever makes requests through a [Client], where the makers of one
+// Caller is whoever makes requests through a [Client], where the makers of one
 // account do not trust each other. The zero value may do everything.
-type Maker struct {
+type Caller struct {
 	// ID is stored with each request and batch that is made.
 	ID string
 	// OnlyOwn refuses, with a [*ForeignError], whatever concerns a request or a batch
@@ -23,15 +24,15 @@ type Maker struct {
 }
 
 // As gives a client that acts for a maker.
-func (c *Client) As(m Maker) *Client {
+func (c *Client) As(m Caller) *Client {
 	as := *c
-	as.maker = m
+	as.caller = m
 	as.destinations.redirects = append(slices.Clip(c.destinations.redirects), redirectHosts{m.RedirectHosts, "this API key"})
 	return &as
 }
 
-// sees says whether a record may be shown, and followed by another generation.
-func (m Maker) sees(r *request.Record) bool { return !m.OnlyOwn || r.Content.By == m.ID }
+// maySee says whether a record may be shown, and followed by another generation.
+func (m Caller) maySee(r *request.Record) bool { return !m.OnlyOwn || r.Content.By == m.ID }
 
 // ForeignError says that another maker asked for the id, or began the batch (reason
 // "conflict"). It is the same whatever the request holds, so that nobody finds out by
@@ -98,5 +99,5 @@ func (a redirectHosts) problem(redirectURL string) string {
 	if slices.ContainsFunc(a.hosts, func(h string) bool { return h == "*" || sameHost(h, host) }) {
 		return ""
 	}
-	return fmt.Sprintf("must not lead to %s: %s allows %s", Shorten(host), a.whose, strings.Join(a.hosts, ", "))
+	return fmt.Sprintf("must not lead to %s: %s allows %s", legible.Shorten(host), a.whose, strings.Join(a.hosts, ", "))
 }

@@ -15,9 +15,9 @@ import (
 func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	shop := h.Client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
-	partner := h.Client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
-	desk := h.Client.As(tasks.Maker{ID: "k3"})
+	shop := h.Client.As(tasks.Caller{ID: "k1", OnlyOwn: true})
+	partner := h.Client.As(tasks.Caller{ID: "k2", OnlyOwn: true})
+	desk := h.Client.As(tasks.Caller{ID: "k3"})
 	first := tasks.Request{ApplicationID: "A-1", RedirectURL: "https://shop.example/1", Metadata: []byte(`{"a":1}`)}
 	_, err := shop.Enqueue(t.Context(), first)
 	h.Must(err)
@@ -30,7 +30,7 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 		if !ok || link.ApplicationID != "" || !slices.Equal(e.Keys, keys) || tasks.ReasonOf(err) != "conflict" {
 			t.Errorf("%+v: %+v, %v", req, link, err)
 		}
-		answers, err := by.Look(t.Context(), []tasks.Request{req})
+		answers, err := by.Preview(t.Context(), []tasks.Request{req})
 		h.Must(err)
 		if _, ok := errors.AsType[*tasks.ForeignError](answers[0].Err); !ok {
 			t.Errorf("a look gives %+v", answers[0])
@@ -61,16 +61,16 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 func TestMakersOfBatches(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	shop := h.Client.As(tasks.Maker{ID: "k1", OnlyOwn: true})
-	partner := h.Client.As(tasks.Maker{ID: "k2", OnlyOwn: true})
+	shop := h.Client.As(tasks.Caller{ID: "k1", OnlyOwn: true})
+	partner := h.Client.As(tasks.Caller{ID: "k2", OnlyOwn: true})
 	options := tasks.Options{RedirectURL: "https://shop.example/1"}
 	said := func(by *tasks.Client, batch tasks.Batch) (results []tasks.Result, err error) {
 		err = by.EnqueueAll(t.Context(), batch, rows(1, 2), func(r tasks.Result) { results = append(results, r) })
 		return results, err
 	}
-	for _, how := range []tasks.How{tasks.Fresh, tasks.Again} {
+	for _, how := range []tasks.Acceptance{tasks.Fresh, tasks.Earlier} {
 		got, err := said(shop, tasks.Batch{Name: "spring", Options: options})
-		if err != nil || got[0].Err != nil || got[0].How != how {
+		if err != nil || got[0].Err != nil || got[0].Acceptance != how {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestMakersOfBatches(t *testing.T) {
 		}
 	}
 	got, err = said(h.Client, tasks.Batch{Name: "spring", Options: options})
-	if err != nil || got[0].How != tasks.Again {
+	if err != nil || got[0].Acceptance != tasks.Earlier {
 		t.Errorf("whoever may do everything: %+v, %v", got, err)
 	}
 	if by := h.record(got[0].Row.Request.ApplicationID).Content; by.By != "k1" || by.Row != 1 {
@@ -101,7 +101,7 @@ func TestRedirectHosts(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	shop := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, RedirectHosts: []string{"Shop.example.", "partner.example"}})
-	partner := shop.As(tasks.Maker{ID: "k", RedirectHosts: []string{"partner.example", "evil.example"}})
+	partner := shop.As(tasks.Caller{ID: "k", RedirectHosts: []string{"partner.example", "evil.example"}})
 	for _, tt := range []struct {
 		by   *tasks.Client
 		url  string

@@ -60,7 +60,7 @@ type openBatch struct {
 
 // how tells what a row found. One that was accepted in this import, and not by
 // this call, is one whose answer was lost.
-func (b openBatch) how(a accepted, row Row) How {
+func (b openBatch) how(a accepted, row Row) Acceptance {
 	switch r := a.record; {
 	case r.Batch != b.number:
 		return Joined
@@ -69,7 +69,7 @@ func (b openBatch) how(a accepted, row Row) How {
 	case a.made || r.AcceptedAt.After(b.opened):
 		return Fresh
 	}
-	return Again
+	return Earlier
 }
 
 // openBatch makes the batch where its name is new.
@@ -86,7 +86,7 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 	if !given.NotAfter.IsZero() {
 		due = strconv.FormatInt(given.NotAfter.UnixMilli(), 10)
 	}
-	reply, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, batch.Name, text, due, c.maker.ID).StringSlice()
+	reply, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, batch.Name, text, due, c.caller.ID).StringSlice()
 	if err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
@@ -96,7 +96,7 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
 	c.names.Store(number, batch.Name)
-	if c.maker.OnlyOwn && reply[3] != c.maker.ID {
+	if c.caller.OnlyOwn && reply[3] != c.caller.ID {
 		return openBatch{}, foreignBatch(batch)
 	}
 	fixed, err := batch.fixed(reply[1])
@@ -124,9 +124,9 @@ func (b Batch) fixed(raw string) (fixed request.Content, err error) {
 	return fixed, nil
 }
 
-// Known gives the options that a batch has, or would get. It changes nothing; its
+// BatchOptions gives the options that a batch has, or would get. It changes nothing; its
 // errors are those that [Client.EnqueueAll] gives before it reads a row.
-func (c *Client) Known(ctx context.Context, batch Batch) (Options, error) {
+func (c *Client) BatchOptions(ctx context.Context, batch Batch) (Options, error) {
 	if err := batch.check(c.destinations); err != nil {
 		return Options{}, err
 	}
@@ -141,7 +141,7 @@ func (c *Client) Known(ctx context.Context, batch Batch) (Options, error) {
 	if err != nil {
 		return Options{}, fmt.Errorf("read batch %q: %w", batch.Name, err)
 	}
-	if by, _ := hash[2].(string); c.maker.OnlyOwn && by != c.maker.ID {
+	if by, _ := hash[2].(string); c.caller.OnlyOwn && by != c.caller.ID {
 		return Options{}, foreignBatch(batch)
 	}
 	if hash[1] == "cancelled" {

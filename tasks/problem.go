@@ -12,9 +12,7 @@ const (
 	// MaxProblems is how many problems an [InvalidError] lists. Where there are
 	// more, one more entry without a key says how many.
 	MaxProblems = 20
-	// maxEchoed and maxMessage are in characters: a name that a caller made up is
-	// repeated in answers, logs and files.
-	maxEchoed  = 128
+	// maxMessage is the length of a message, in characters.
 	maxMessage = 512
 )
 
@@ -54,7 +52,7 @@ func NewInvalidError(problems []Problem) *InvalidError {
 	}
 	listed := make([]Problem, len(problems), MaxProblems+1)
 	for i, p := range problems {
-		listed[i] = Problem{Shorten(p.Key), cut(p.Message, maxMessage)}
+		listed[i] = Problem{legible.Shorten(p.Key), legible.Truncate(p.Message, maxMessage)}
 	}
 	if more > 0 {
 		listed = append(listed, Problem{Message: fmt.Sprintf("and %d more", more)})
@@ -74,22 +72,4 @@ func invalid(problems []Problem) error {
 		return nil
 	}
 	return NewInvalidError(problems)
-}
-
-// Shorten cuts a name that a caller made up to 128 characters, as messages repeat it.
-func Shorten(name string) string { return cut(name, maxEchoed) }
-
-// cut gives a copy where it cuts, so that what is left does not keep all of text in
-// memory.
-func cut(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	characters := 0
-	for i := range text {
-		if characters++; characters > most {
-			return strings.Clone(text[:i]) + "…"
-		}
-	}
-	return text
 }

@@ -163,8 +163,8 @@ func TestALostReplyMakesNoRowAnOlderOne(t *testing.T) {
 	}, 300)
 	h.Must(err)
 	for _, r := range told {
-		if r.How != tasks.Fresh || r.Err != nil {
-			t.Fatalf("row %d is %s, %v", r.Row.Number, r.How, r.Err)
+		if r.Acceptance != tasks.Fresh || r.Err != nil {
+			t.Fatalf("row %d is %s, %v", r.Row.Number, r.Acceptance, r.Err)
 		}
 	}
 	h.expectCounters(1, "waiting 300")

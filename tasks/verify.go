@@ -15,8 +15,8 @@ import (
 
 // Why a callback is refused.
 var (
-	// ErrForged: no signature is by one of the secrets, or a header is missing.
-	ErrForged = errors.New("the callback is not signed with any of the secrets")
+	// ErrInvalidSignature: no signature is by one of the secrets, or a header is missing.
+	ErrInvalidSignature = errors.New("the callback is not signed with any of the secrets")
 	// ErrTooOld: it was signed more than five minutes ago, or will be.
 	ErrTooOld = errors.New("the callback's timestamp is too far from now; is the clock right?")
 	// ErrReplayed: this very message was seen before.
@@ -26,17 +26,17 @@ var (
 // callbackTolerance is the library's.
 const callbackTolerance = 5 * time.Minute
 
-// Seen remembers which messages a receiver has had, so that a recorded one
-// cannot be played again. [Memory] is one for a single process; with several, keep
+// ReplayCache remembers which messages a receiver has had, so that a recorded one
+// cannot be played again. [MemoryReplayCache] is one for a single process; with several, keep
 // it where all of them look, as with Redis' SET key "" NX PXAT until.
-type Seen interface {
-	// First says that the key was not given before. It is remembered until then.
-	First(key string, until time.Time) (bool, error)
+type ReplayCache interface {
+	// Add says that the key was not given before. It is remembered until then.
+	Add(key string, until time.Time) (bool, error)
 }
 
 // VerifyCallback gives the event of a callback (Standard Webhooks) that is
 // signed with one of the secrets (whsec_…), was sent within the last five minutes
-// and is no replay. Its errors are [ErrForged], [ErrTooOld] and [ErrReplayed],
+// and is no replay. Its errors are [ErrInvalidSignature], [ErrTooOld] and [ErrReplayed],
 // which deserve a 4xx, and what seen or the body is at fault for. body is the
 // request's, byte for byte.
 //
@@ -46,7 +46,7 @@ type Seen interface {
 // header webhook-id. Answer a repeat with 2xx.
 //
 // Where seen is nil nothing is refused as a replay.
-func VerifyCallback(secrets []string, header http.Header, body []byte, seen Seen) (Event, error) {
+func VerifyCallback(secrets []string, header http.Header, body []byte, seen ReplayCache) (Event, error) {
 	e := Event{ID: header.Get(standardwebhooks.HeaderWebhookID)}
 	if err := verify(secrets, header, body); err != nil {
 		return Event{}, err
@@ -55,7 +55,7 @@ func VerifyCallback(secrets []string, header http.Header, body []byte, seen Seen
 		sent := header.Get(standardwebhooks.HeaderWebhookTimestamp)
 		seconds, _ := strconv.ParseInt(sent, 10, 64) // it was verified
 		// A byte that neither can hold stands between them.
-		first, err := seen.First(e.ID+"\x00"+strconv.FormatInt(seconds, 10), time.Unix(seconds, 0).Add(callbackTolerance))
+		first, err := seen.Add(e.ID+"\x00"+strconv.FormatInt(seconds, 10), time.Unix(seconds, 0).Add(callbackTolerance))
 		if err != nil {
 			return Event{}, fmt.Errorf("find out whether the callback is a replay: %w", err)
 		}
@@ -83,23 +83,23 @@ func verify(secrets []string, header http.Header, body []byte) error {
 			return ErrTooOld // whoever signed it
 		}
 	}
-	return ErrForged
+	return ErrInvalidSignature
 }
 
-// Memory is a [Seen] in this process, for [MemoryMost] messages: where more come
+// MemoryReplayCache is a [ReplayCache] in this process, for [MaxReplayCache] messages: where more come
 // within five minutes the oldest are forgotten. The zero value is ready. It is safe
 // for concurrent use.
-type Memory struct {
+type MemoryReplayCache struct {
 	mu    sync.Mutex
 	until map[string]time.Time
 	order []string // as they came
 }
 
-// MemoryMost is how many messages a [Memory] remembers at most.
-const MemoryMost = 100_000
+// MaxReplayCache is how many messages a [MemoryReplayCache] remembers at most.
+const MaxReplayCache = 100_000
 
-// First implements [Seen].
-func (m *Memory) First(key string, until time.Time) (bool, error) {
+// First implements [ReplayCache].
+func (m *MemoryReplayCache) Add(key string, until time.Time) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.until[key]; known {
@@ -109,7 +109,7 @@ func (m *Memory) First(key string, until time.Time) (bool, error) {
 		m.until = make(map[string]time.Time)
 	}
 	now := time.Now()
-	for len(m.order) > 0 && (len(m.order) >= MemoryMost || m.until[m.order[0]].Before(now)) {
+	for len(m.order) > 0 && (len(m.order) >= MaxReplayCache || m.until[m.order[0]].Before(now)) {
 		delete(m.until, m.order[0])
 		m.order = m.order[1:]
 	}

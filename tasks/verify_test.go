@@ -45,18 +45,18 @@ func TestVerifyCallback(t *testing.T) {
 		{"either secret is enough", []string{oldSecret}, good, body, nil},
 		{"either secret is enough", []string{newSecret}, good, body, nil},
 		{"a receiver with both takes what is signed with one", []string{newSecret, oldSecret}, signed("e-1", now, body, oldSecret), body, nil},
-		{"another secret", []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("somebody else's secret ..."))}, good, body, tasks.ErrForged},
-		{"no secret", nil, good, body, tasks.ErrForged},
-		{"another body", []string{newSecret}, good, strings.Replace(body, "A-1001", "A-1002", 1), tasks.ErrForged},
-		{"another id", []string{newSecret}, changed(good, "Webhook-Id", "e-2"), body, tasks.ErrForged},
-		{"another time", []string{newSecret}, changed(good, "Webhook-Timestamp", fmt.Sprint(now.Unix()+1)), body, tasks.ErrForged},
-		{"no signature", []string{newSecret}, changed(good, "Webhook-Signature", ""), body, tasks.ErrForged},
-		{"of another version", []string{newSecret}, changed(good, "Webhook-Signature", strings.ReplaceAll(good.Get("Webhook-Signature"), "v1", "v2")), body, tasks.ErrForged},
-		{"nothing", []string{newSecret}, nil, body, tasks.ErrForged},
+		{"another secret", []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("somebody else's secret ..."))}, good, body, tasks.ErrInvalidSignature},
+		{"no secret", nil, good, body, tasks.ErrInvalidSignature},
+		{"another body", []string{newSecret}, good, strings.Replace(body, "A-1001", "A-1002", 1), tasks.ErrInvalidSignature},
+		{"another id", []string{newSecret}, changed(good, "Webhook-Id", "e-2"), body, tasks.ErrInvalidSignature},
+		{"another time", []string{newSecret}, changed(good, "Webhook-Timestamp", fmt.Sprint(now.Unix()+1)), body, tasks.ErrInvalidSignature},
+		{"no signature", []string{newSecret}, changed(good, "Webhook-Signature", ""), body, tasks.ErrInvalidSignature},
+		{"of another version", []string{newSecret}, changed(good, "Webhook-Signature", strings.ReplaceAll(good.Get("Webhook-Signature"), "v1", "v2")), body, tasks.ErrInvalidSignature},
+		{"nothing", []string{newSecret}, nil, body, tasks.ErrInvalidSignature},
 		{"old", []string{newSecret}, signed("e-1", now.Add(-6*time.Minute), body, newSecret), body, tasks.ErrTooOld},
 		{"from the future", []string{newSecret}, signed("e-1", now.Add(6*time.Minute), body, newSecret), body, tasks.ErrTooOld},
 	} {
-		got, err := tasks.VerifyCallback(c.secrets, c.header, []byte(c.body), &tasks.Memory{})
+		got, err := tasks.VerifyCallback(c.secrets, c.header, []byte(c.body), &tasks.MemoryReplayCache{})
 		if !errors.Is(err, c.want) || err == nil && (got.ID != "e-1" || got.Data.ApplicationID != "A-1001") {
 			t.Errorf("%s: got %+v, %v; want %v", c.name, got, err, c.want)
 		}
@@ -80,7 +80,7 @@ func TestAnEmptySecretVerifiesNothing(t *testing.T) {
 // unsure is a memory that cannot be asked.
 type unsure struct{}
 
-func (unsure) First(string, time.Time) (bool, error) { return true, errors.New("an invented failure") }
+func (unsure) Add(string, time.Time) (bool, error) { return true, errors.New("an invented failure") }
 
 func TestVerifyCallbackGivesNoEventInDoubt(t *testing.T) {
 	const body = `{"type":"link.created"}`
@@ -105,7 +105,7 @@ func changed(h http.Header, key, value string) http.Header {
 // A recorded message is refused; the event that is delivered once more is not.
 func TestReplayedCallback(t *testing.T) {
 	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
-	now, seen := time.Now(), &tasks.Memory{}
+	now, seen := time.Now(), &tasks.MemoryReplayCache{}
 	for i, c := range []struct {
 		header http.Header
 		want   error
@@ -115,7 +115,7 @@ func TestReplayedCallback(t *testing.T) {
 		{changed(signed("e-1", now, body, newSecret), "Webhook-Timestamp", fmt.Sprintf("+0%d", now.Unix())), tasks.ErrReplayed},
 		{signed("e-1", now.Add(5*time.Second), body, newSecret), nil},
 		{signed("e-2", now, body, newSecret), nil},
-		{signed("e-1", now, body, oldSecret), tasks.ErrForged},
+		{signed("e-1", now, body, oldSecret), tasks.ErrInvalidSignature},
 		{signed("e-1", now, body, newSecret), tasks.ErrReplayed}, // also after others
 	} {
 		if _, err := tasks.VerifyCallback([]string{newSecret}, c.header, []byte(body), seen); !errors.Is(err, c.want) {
@@ -125,14 +125,14 @@ func TestReplayedCallback(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	m, until := &tasks.Memory{}, time.Now().Add(time.Minute)
-	first := func(key string) bool { ok, _ := m.First(key, until); return ok }
-	for i := range tasks.MemoryMost + 1 {
+	m, until := &tasks.MemoryReplayCache{}, time.Now().Add(time.Minute)
+	first := func(key string) bool { ok, _ := m.Add(key, until); return ok }
+	for i := range tasks.MaxReplayCache + 1 {
 		if !first(fmt.Sprint(i)) {
 			t.Fatalf("message %d is new", i)
 		}
 	}
-	if first("1") || first(fmt.Sprint(tasks.MemoryMost)) {
+	if first("1") || first(fmt.Sprint(tasks.MaxReplayCache)) {
 		t.Error("a message that was seen is new")
 	}
 	if !first("0") {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -81,11 +82,25 @@ func TestLinkJSON(t *testing.T) {
 	failed := r
 	failed.State, failed.Outcome = request.Failed, request.Outcome{Status: request.Failed, Reason: "timeout", Message: "no answer within 30s"}
 	waiting := request.Record{ApplicationID: "A-1", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1, AcceptedAt: accepted}
-	golden(t, "link",
-		tasks.LinkOf(r, "spring", accepted.Add(time.Hour-1)),
-		tasks.LinkOf(r, "spring", accepted.Add(time.Hour)), // expired from that moment on
-		tasks.LinkOf(failed, "spring", accepted),
-		tasks.LinkOf(waiting, "", accepted))
+	type input struct {
+		record request.Record
+		batch  string
+		now    time.Time
+	}
+	links := []any{}
+	for _, i := range []input{
+		{r, "spring", accepted.Add(time.Hour - 1)},
+		{r, "spring", accepted.Add(time.Hour)}, // expired from that moment on
+		{failed, "spring", accepted},
+		{waiting, "", accepted},
+	} {
+		link := tasks.LinkOf(i.record, i.batch, i.now)
+		if same := linkview.Of(i.record, i.batch, i.now); !reflect.DeepEqual(link, same) {
+			t.Errorf("package linkview has %+v, package tasks %+v", same, link)
+		}
+		links = append(links, link)
+	}
+	golden(t, "link", links...)
 }
 
 // entry is an entry of the results stream as the ledger writes it.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // Source is what the feeder needs of the ledger.
@@ -99,7 +99,7 @@ func (f *feeder) dispatch(ctx context.Context, lane request.Lane, refs []request
 	group.SetLimit(feedDispatch)
 	for _, ref := range refs {
 		group.Go(func() error {
-			err := tasks.Dispatch(ctx, f.queue, f.account, lane, ref)
+			err := linktask.Enqueue(ctx, f.queue, f.account, lane, ref)
 			failpoint.Hit("dispatched")
 			return err
 		})

@@ -8,9 +8,9 @@ import (
 	"github.com/hibiken/asynq"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // Bin is where what cannot be handled goes.
@@ -47,8 +47,8 @@ func (p *pipeline) putAside(ctx context.Context, task *asynq.Task, id, why strin
 // undecodable says why a task stands for no turn, or "".
 func undecodable(task *asynq.Task, err error) string {
 	switch {
-	case task.Type() != tasks.TaskType:
-		return fmt.Sprintf("its type is %q, not %q", task.Type(), tasks.TaskType)
+	case task.Type() != linktask.Type:
+		return fmt.Sprintf("its type is %q, not %q", task.Type(), linktask.Type)
 	case err != nil:
 		return err.Error()
 	}

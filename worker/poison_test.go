@@ -15,9 +15,9 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 func (h *harness) aside() []quarantine.Entry {
@@ -66,12 +66,12 @@ func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 		_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(kind, []byte(payload)), asynq.TaskID(id), asynq.Queue(queue))
 		h.Must(err)
 	}
-	put(tasks.TaskType, "nonsense", "an invented payload")
+	put(linktask.Type, "nonsense", "an invented payload")
 	put("kyclink:other", "A-9:1:1:1", strings.Repeat("x", quarantine.MaxBytes+1))
 	p := h.start(h.book(), h.faceki)
 	h.Eventually("both are put aside", func() bool { return len(h.aside()) == 2 })
 	for _, a := range h.aside() {
-		want := quarantine.Entry{At: a.At, Queue: queue, Task: "nonsense", Type: tasks.TaskType, Why: a.Why, Raw: []byte("an invented payload")}
+		want := quarantine.Entry{At: a.At, Queue: queue, Task: "nonsense", Type: linktask.Type, Why: a.Why, Raw: []byte("an invented payload")}
 		if a.Task != "nonsense" {
 			want.Task, want.Type, want.Raw = "A-9:1:1:1", "kyclink:other", []byte(strings.Repeat("x", quarantine.MaxBytes))
 		}
@@ -93,7 +93,7 @@ func TestAPayloadIsNotLookedAt(t *testing.T) {
 	ref := h.accept("A-1")
 	queue := h.Keys.Queue(request.Interactive)
 	h.Must(h.queue.DeleteTask(queue, ref.String()))
-	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(tasks.TaskType, []byte("\xff\x00{")), asynq.TaskID(ref.String()), asynq.Queue(queue))
+	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(linktask.Type, []byte("\xff\x00{")), asynq.TaskID(ref.String()), asynq.Queue(queue))
 	h.Must(err)
 	h.start(h.book(), h.faceki)
 	h.created("A-1")

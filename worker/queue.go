@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // queue is asynq's queue of a lane, as the sweep sees it. asynq's inspector has
@@ -166,7 +166,7 @@ func (q queue) run(ctx context.Context, id string) error {
 }
 
 func (q queue) dispatch(ctx context.Context, ref request.Ref) error {
-	return tasks.Dispatch(ctx, q.client, q.account, q.lane, ref)
+	return linktask.Enqueue(ctx, q.client, q.account, q.lane, ref)
 }
 
 // renew enqueues a task anew that asynq keeps in a state that it does not leave

@@ -11,8 +11,8 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // serve lets asynq itself hand the tasks of a lane out.
@@ -45,7 +45,7 @@ func TestTheQueueIsAsAsynqKeepsIt(t *testing.T) {
 		return info.State.String()
 	}
 	put := func(id string, options ...asynq.Option) {
-		_, err := client.Enqueue(asynq.NewTask(tasks.TaskType, []byte("an invented payload")), append(options, asynq.TaskID(id), asynq.Queue(q.name()))...)
+		_, err := client.Enqueue(asynq.NewTask(linktask.Type, []byte("an invented payload")), append(options, asynq.TaskID(id), asynq.Queue(q.name()))...)
 		h.Must(err)
 	}
 	// As their ids say. "active" and "gone" are in their handlers still.
@@ -138,7 +138,7 @@ func TestMessagesThatAsynqCannotRead(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	q := h.sweeps().queues[0]
 	const id = "A-1:1:1:1"
-	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(tasks.TaskType, nil), asynq.TaskID(id), asynq.Queue(q.name()))
+	_, err := asynq.NewClientFromRedisClient(h.Redis).Enqueue(asynq.NewTask(linktask.Type, nil), asynq.TaskID(id), asynq.Queue(q.name()))
 	h.Must(err)
 	m, err := q.look(t.Context(), id)
 	h.Must(err)

@@ -18,8 +18,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // Config is how a worker works. Zero values mean the defaults given.
@@ -148,7 +148,7 @@ func New(rdb redis.UniversalClient, ledger interface {
 	}
 	queue := asynq.NewClientFromRedisClient(pipelined(rdb))
 	w.pipe.dispatch = func(ctx context.Context, lane request.Lane, ref request.Ref) error {
-		return tasks.Dispatch(ctx, queue, cfg.Account, lane, ref)
+		return linktask.Enqueue(ctx, queue, cfg.Account, lane, ref)
 	}
 	w.feeder = &feeder{
 		source: ledger, queue: queue, account: cfg.Account,

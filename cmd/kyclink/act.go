@@ -14,8 +14,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // act is what a person decides for requests of a shelf.
@@ -233,7 +233,7 @@ func retry(ctx context.Context, d desk, r request.Record) (request.Record, bool,
 	ctx = context.WithoutCancel(ctx)
 	now, ok, err := d.Again(ctx, r)
 	if err == nil && ok && now.State == request.Queued {
-		err = tasks.Dispatch(ctx, d.queue, d.account, now.Lane, now.Ref())
+		err = linktask.Enqueue(ctx, d.queue, d.account, now.Lane, now.Ref())
 	}
 	return now, ok, err
 }

@@ -44,7 +44,7 @@ func links(t testing.TB, client *tasks.Client, n int) []tasks.Link {
 		reqs[i].ApplicationID = fmt.Sprintf("P-%04d", i+1)
 		reqs[i].Lane = tasks.Bulk
 	}
-	answers, err := client.Look(t.Context(), reqs)
+	answers, err := client.Preview(t.Context(), reqs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -99,7 +100,7 @@ func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
 	}
 	names = nil
 	for _, name := range others[:min(len(others), shownColumns)] {
-		names = append(names, strconv.Quote(tasks.Shorten(name)))
+		names = append(names, strconv.Quote(legible.Shorten(name)))
 	}
 	if more := len(others) - shownColumns; more > 0 {
 		names = append(names, fmt.Sprintf("and %d more", more))

@@ -16,9 +16,9 @@ import (
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 func newServe() *cobra.Command {
@@ -94,7 +94,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
-			return tasks.Dispatch(ctx, queue, e.cfg.Account, lane, ref)
+			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
 		},
 		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),
 		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o,

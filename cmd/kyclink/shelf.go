@@ -16,6 +16,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -83,7 +84,7 @@ func (e *engine) desk() desk {
 
 func (d desk) link(ctx context.Context, r request.Record) (tasks.Link, error) {
 	batch, err := d.BatchName(ctx, r.Batch)
-	return tasks.LinkOf(r, batch, time.Now()), err
+	return linkview.Of(r, batch, time.Now()), err
 }
 
 // chosen are the requests that are meant, as they were when they were read, a

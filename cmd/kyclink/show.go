@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -87,7 +88,7 @@ func tell(latest tasks.Link, records []request.Record) story {
 	s := story{unendedLink: unendedLink{Link: latest}}
 	for i, r := range records {
 		if i > 0 {
-			s.Generations = append(s.Generations, tasks.LinkOf(r, latest.Batch, time.Now()))
+			s.Generations = append(s.Generations, linkview.Of(r, latest.Batch, time.Now()))
 			continue
 		}
 		s.Raw, s.kept = r.Outcome.Raw, r.KeptLink() != ""

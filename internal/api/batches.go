@@ -15,6 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -103,7 +104,7 @@ func (a *API) batch(ctx context.Context, c *call) (ledger.Batch, error) {
 			return b, err
 		}
 	}
-	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", tasks.Shorten(name)))
+	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", legible.Shorten(name)))
 }
 
 // steerBatch is what changes nothing but the batch itself.

@@ -38,8 +38,8 @@ type Key struct {
 func (k Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
 
 // maker is as whom the key asks for links.
-func (k Key) maker() tasks.Maker {
-	return tasks.Maker{ID: k.ID, OnlyOwn: !k.Allows(Read), RedirectHosts: k.RedirectHosts}
+func (k Key) maker() tasks.Caller {
+	return tasks.Caller{ID: k.ID, OnlyOwn: !k.Allows(Read), RedirectHosts: k.RedirectHosts}
 }
 
 // ErrUnknownKey says that there is no such key, or that it was revoked.

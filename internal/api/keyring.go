@@ -22,7 +22,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 const (
@@ -106,7 +105,7 @@ func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope, redir
 // CheckKey says why there can be no such key.
 func CheckKey(name string, scopes []Scope) error {
 	if problem := legible.WrongName(name, 4*maxKeyName); problem != "" {
-		return fmt.Errorf("a key's name has 1 to %d printable characters, but %+q %s", maxKeyName, tasks.Shorten(name), problem)
+		return fmt.Errorf("a key's name has 1 to %d printable characters, but %+q %s", maxKeyName, legible.Shorten(name), problem)
 	}
 	if utf8.RuneCountInString(name) > maxKeyName {
 		return fmt.Errorf("a key's name has 1 to %d printable characters, unlike %+q", maxKeyName, name)

@@ -157,7 +157,7 @@ func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) (ta
 
 // look reads one generation of a request, the latest where it is 0.
 func look(ctx context.Context, client *tasks.Client, applicationID string, generation int) (tasks.Link, error) {
-	answers, err := client.Look(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
+	answers, err := client.Preview(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
 	if err != nil {
 		return tasks.Link{}, err
 	}

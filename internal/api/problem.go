@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -118,7 +119,7 @@ func tooLong(limit time.Duration) *problem {
 func wrongMediaType(got string, want ...string) *problem {
 	said := "no Content-Type was given"
 	if got != "" {
-		said = fmt.Sprintf("the Content-Type is %q", tasks.Shorten(got))
+		said = fmt.Sprintf("the Content-Type is %q", legible.Shorten(got))
 	}
 	return newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "The body is of another type",
 		fmt.Sprintf("%s; send %s, and say so", said, strings.Join(want, " or ")))

@@ -187,7 +187,7 @@ func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call,
 func (a *API) known(c *call, batch tasks.Batch) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
 	defer cancel()
-	_, err := a.client(c).Known(ctx, batch)
+	_, err := a.client(c).BatchOptions(ctx, batch)
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -141,7 +142,7 @@ func told(id string, raw []byte, now time.Time) (request.Record, tasks.Link) {
 		return request.Record{ApplicationID: id}, tasks.Link{Status: Erased}
 	}
 	r, err := request.Parse(id, raw)
-	link := tasks.LinkOf(r, "", now)
+	link := linkview.Of(r, "", now)
 	if err != nil {
 		link.Reason, link.Message = string(fault.Poison), err.Error()
 		r.ApplicationID = id

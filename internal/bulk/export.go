@@ -110,7 +110,7 @@ func (j *Job) look(ctx context.Context, page []Row) ([]tasks.Answer, error) {
 	}
 	var answers []tasks.Answer
 	err := j.insist(ctx, func() (err error) {
-		answers, err = j.Client.Look(ctx, reqs)
+		answers, err = j.Client.Preview(ctx, reqs)
 		return err
 	})
 	for i := range answers {

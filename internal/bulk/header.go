@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -98,7 +99,7 @@ func (in *Input) header(s *scanner) error {
 		case in.garbled([]byte(name)):
 			return in.unusable(fmt.Sprintf("has a header whose column %d %s", i+1, in.garbledProblem(name)), nil)
 		case strings.ContainsFunc(name, unicode.IsControl):
-			return in.unusable(fmt.Sprintf("has a line break or another control character in the header cell %q; write the name without it", tasks.Shorten(name)), nil)
+			return in.unusable(fmt.Sprintf("has a line break or another control character in the header cell %q; write the name without it", legible.Shorten(name)), nil)
 		}
 	}
 	in.exported = isExport(func(name string) bool { return slices.Contains(in.columns, name) })
@@ -116,7 +117,7 @@ func quoted20(names []string) string {
 	const most = 20
 	var list []string
 	for _, name := range names[:min(len(names), most)] {
-		list = append(list, strconv.Quote(tasks.Shorten(name)))
+		list = append(list, strconv.Quote(legible.Shorten(name)))
 	}
 	if more := len(names) - most; more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
@@ -160,7 +161,7 @@ func (in *Input) placeKeys() error {
 		key, problem := m.key(name)
 		switch {
 		case problem != "":
-			return in.unusable("has a column "+strconv.Quote(tasks.Shorten(name))+", "+problem, nil)
+			return in.unusable("has a column "+strconv.Quote(legible.Shorten(name))+", "+problem, nil)
 		case fold(name) == "":
 			in.unnamed = append(in.unnamed, i)
 		case key == "" && !m.allowed(name):

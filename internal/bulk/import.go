@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -56,11 +57,11 @@ type Counts struct {
 func (c Counts) Rejected() int { return c.Conflicts + c.Refused + c.Invalid }
 
 // count adds a row that was accepted.
-func (c *Counts) count(how tasks.How) {
+func (c *Counts) count(how tasks.Acceptance) {
 	switch how {
 	case tasks.Fresh:
 		c.Accepted++
-	case tasks.Again:
+	case tasks.Earlier:
 		c.Again++
 	case tasks.Repeated:
 		c.Repeated++
@@ -93,7 +94,7 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 			}
 			i.suspect(row)
 			if row.Err != nil { // hundreds of rows are on their way at a time, and what is wrong may be large
-				row.Request = tasks.Request{ApplicationID: tasks.Shorten(row.Request.ApplicationID)}
+				row.Request = tasks.Request{ApplicationID: legible.Shorten(row.Request.ApplicationID)}
 			}
 			waiting[row.Number] = i.kept(row)
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
@@ -151,7 +152,7 @@ func (i *Import) add(counts *Counts, r tasks.Result, row Row) error {
 		i.Report(*counts)
 	}
 	if r.Err == nil {
-		counts.count(r.How)
+		counts.count(r.Acceptance)
 		return nil
 	}
 	reject := i.Input.reject(r, row)

@@ -291,7 +291,7 @@ func TestRepeatsAreFoundInFiles(t *testing.T) {
 	defer r.close()
 	const many = 50_000
 	for i := range 3 * many {
-		if err := r.add(fmt.Sprint(i%many), i+1, []tasks.How{tasks.Fresh, tasks.Again}[i%2]); err != nil {
+		if err := r.add(fmt.Sprint(i%many), i+1, []tasks.Acceptance{tasks.Fresh, tasks.Earlier}[i%2]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -219,9 +219,9 @@ func (j *Job) accept(ctx context.Context, p *Progress) (others, error) {
 		switch {
 		case r.Err != nil:
 			p.Rejected++
-		case r.How == tasks.Joined && settled(r.Link):
+		case r.Acceptance == tasks.Joined && settled(r.Link):
 			o.ended.add(r.Link.ApplicationID)
-		case r.How == tasks.Joined:
+		case r.Acceptance == tasks.Joined:
 			o.open[r.Link.ApplicationID] = r.Row.Request
 		}
 		if time.Since(reported) > lookPause {
@@ -310,7 +310,7 @@ func (j *Job) lookElsewhere(ctx context.Context, o others) error {
 			break
 		}
 	}
-	answers, err := j.Client.Look(ctx, reqs)
+	answers, err := j.Client.Preview(ctx, reqs)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (m *Merge) writePage(ctx context.Context, page []Row, lines *places, merged
 			reqs[i] = tasks.Request{ApplicationID: row.Request.ApplicationID}
 		}
 	}
-	answers, err := m.Client.Look(ctx, reqs)
+	answers, err := m.Client.Preview(ctx, reqs)
 	if err != nil {
 		return err
 	}

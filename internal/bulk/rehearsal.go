@@ -24,7 +24,7 @@ type Rehearsal struct {
 func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 	r := Rehearsal{Expiries: make(map[int]int)}
 	var err error
-	if r.Options, err = i.Client.Known(ctx, i.Batch); err != nil {
+	if r.Options, err = i.Client.BatchOptions(ctx, i.Batch); err != nil {
 		return r, err
 	}
 	seen := newRepeats("")
@@ -36,7 +36,7 @@ func (i *Import) Rehearse(ctx context.Context) (Rehearsal, error) {
 			switch found.how {
 			case tasks.Fresh[0]:
 				r.Counts.Accepted--
-			case tasks.Again[0]:
+			case tasks.Earlier[0]:
 				r.Counts.Again--
 			case tasks.Joined[0]:
 				r.Counts.Joined--
@@ -77,14 +77,14 @@ func (i *Import) rehearsePage(ctx context.Context, page []Row, r *Rehearsal, see
 			reqs = append(reqs, row.Request)
 		}
 	}
-	answers, err := i.Client.Look(ctx, reqs)
+	answers, err := i.Client.Preview(ctx, reqs)
 	if err != nil {
 		return err
 	}
 	for _, row := range page {
 		result := tasks.Result{Row: tasks.Row{Number: row.Number, Request: row.Request}, Err: row.Err}
 		if row.Err == nil {
-			result.How, result.Err = i.foresee(answers[0], row.Request, r.Options.NotAfter)
+			result.Acceptance, result.Err = i.foresee(answers[0], row.Request, r.Options.NotAfter)
 			answers = answers[1:]
 		}
 		if err := i.add(&r.Counts, result, row); err != nil {
@@ -93,10 +93,10 @@ func (i *Import) rehearsePage(ctx context.Context, page []Row, r *Rehearsal, see
 		if result.Err != nil {
 			continue
 		}
-		if result.How == tasks.Fresh {
+		if result.Acceptance == tasks.Fresh {
 			r.Expiries[row.Request.ExpiryMinutes]++
 		}
-		if err := seen.add(row.Request.ApplicationID, row.Number, result.How); err != nil {
+		if err := seen.add(row.Request.ApplicationID, row.Number, result.Acceptance); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func (i *Import) rehearsePage(ctx context.Context, page []Row, r *Rehearsal, see
 }
 
 // foresee tells what would become of a row.
-func (i *Import) foresee(a tasks.Answer, req tasks.Request, notAfter time.Time) (tasks.How, error) {
+func (i *Import) foresee(a tasks.Answer, req tasks.Request, notAfter time.Time) (tasks.Acceptance, error) {
 	gap, isGap := errors.AsType[*tasks.GapError](a.Err)
 	switch {
 	case errors.Is(a.Err, tasks.ErrNotFound), isGap && gap.Want == gap.Latest+1 && gap.Status.Ended():
@@ -118,7 +118,7 @@ func (i *Import) foresee(a tasks.Answer, req tasks.Request, notAfter time.Time) 
 	case a.Err != nil:
 		return "", a.Err
 	case a.Link.Batch == i.Batch.Name:
-		return tasks.Again, nil
+		return tasks.Earlier, nil
 	}
 	return tasks.Joined, nil
 }

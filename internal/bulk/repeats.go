@@ -76,7 +76,7 @@ func (r *repeats) spill(p *pile) error {
 	return nil
 }
 
-func (r *repeats) add(id string, row int, how tasks.How) error {
+func (r *repeats) add(id string, row int, how tasks.Acceptance) error {
 	hash := maphash.String(r.seed, id)
 	var entry [repeatSize]byte
 	binary.LittleEndian.PutUint64(entry[:], hash)
