@@ -40,7 +40,7 @@ func listenOps(cfg config.Ops, log *zap.Logger) (net.Listener, error) {
 
 // serveOps answers for the health and the metrics of this process until it is told to
 // stop. It does nothing without a listener.
-func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Ops, ready func() error) (stop func()) {
+func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server, ready func() error) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
@@ -56,6 +56,6 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Ops, r
 }
 
 // newOps makes what health and metrics of this process are told by.
-func (e *engine) newOps() *monitor.Ops {
+func (e *engine) newOps() *monitor.Server {
 	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: e.ledger, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
 }

@@ -1,5 +1,5 @@
-// Package diagnosis says in one sentence why a link does not come: it makes the
-// sentence from a snapshot of the account, and changes nothing.
+// Package diagnosis explains in one sentence why a request has no link yet, from a
+// snapshot of the account. It changes nothing.
 package diagnosis
 
 import (
@@ -12,25 +12,24 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Snapshot is what the sentence is made from.
+// Snapshot is the state that a diagnosis is made from.
 type Snapshot struct {
 	Account string
-	Workers int // that are alive
+	Workers int // live ones
 	Gate    admission.GateStatus
 	Rate    admission.RateStatus
 	Backlog ledger.Backlog
-	// Link is the request that is asked about; nil: the account as a whole.
+	// Link is the request to explain; nil for the account as a whole.
 	Link *tasks.Link
-	// RetryAt is when the request may be called again after a fault; zero where that
-	// is now, or where it had none.
+	// RetryAt is when the request is retried after a fault; zero if it may be called now.
 	RetryAt time.Time
-	// Batch is the batch that is asked about, or that of Link; nil: none.
+	// Batch is the batch to explain, or that of Link; nil if there is none.
 	Batch *ledger.Batch
 }
 
-// Why gives the first thing that stands in the way, and what to do about it where a
-// person must act: one sentence without a capital and a full stop. It is empty
-// where nothing is in the way, or the request has ended.
+// Why returns the first reason that applies, and what to do if a person must act: one
+// sentence without a capital letter and a full stop. It is empty if nothing prevents
+// the link, or if the request has ended.
 func (s Snapshot) Why() string {
 	if s.Link != nil && s.Link.Status.Ended() {
 		return ""
@@ -47,14 +46,14 @@ func (s Snapshot) held() string {
 	if s.Link == nil || s.Link.Status != tasks.Held {
 		return ""
 	}
-	return fmt.Sprintf("it is held for a person%s; kyclink show %s says what can be done", because(s.Link.Reason, s.Link.Message), s.Link.ApplicationID)
+	return fmt.Sprintf("it is held for an operator%s; kyclink show %s shows what to do", because(s.Link.Reason, s.Link.Message), s.Link.ApplicationID)
 }
 
 func (s Snapshot) calling() string {
 	if s.Link == nil || s.Link.Status != tasks.Calling || s.Workers == 0 {
 		return ""
 	}
-	return "FaceKi is being called for it, and has not answered yet"
+	return "its call was sent, and FaceKi has not answered yet"
 }
 
 func (s Snapshot) noWorker() string {
@@ -64,7 +63,7 @@ func (s Snapshot) noWorker() string {
 	return fmt.Sprintf("no worker is running for account %q; start one with kyclink worker", s.Account)
 }
 
-// pausedBatch does not concern who asks in the interactive lane.
+// pausedBatch does not apply to requests in the interactive lane.
 func (s Snapshot) pausedBatch() string {
 	if s.Batch == nil || s.Batch.Status != ledger.BatchPaused || s.Link != nil && s.Link.Lane == tasks.Interactive {
 		return ""
@@ -96,13 +95,13 @@ func (s Snapshot) retry() string {
 	if s.Link == nil || s.RetryAt.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("attempt %d brought no link%s; the next one is due %s", s.Link.Attempts, because(s.Link.Reason, s.Link.Message), moment(s.RetryAt))
+	return fmt.Sprintf("attempt %d created no link%s; the next one is due %s", s.Link.Attempts, because(s.Link.Reason, s.Link.Message), moment(s.RetryAt))
 }
 
-// turn is said where the backlog takes the rate more than a second.
+// turn applies if the backlog takes more than a second at the rate limit.
 func (s Snapshot) turn() string {
 	lane, waits := "", s.Backlog.Interactive+s.Backlog.Bulk
-	if s.Link != nil && s.Link.Lane == tasks.Interactive { // which does not wait for bulk
+	if s.Link != nil && s.Link.Lane == tasks.Interactive { // bulk requests do not delay it
 		lane, waits = "interactive ", s.Backlog.Interactive
 	}
 	rate, err := admission.ParseRate(s.Rate.Limit)
@@ -116,7 +115,7 @@ func (s Snapshot) turn() string {
 	return fmt.Sprintf("%d %srequests wait for their turn at %s, which takes about %v", waits, lane, s.Rate.Limit, takes.Round(time.Second))
 }
 
-// because is a reason with its message, to follow what it explains.
+// because returns a reason with its message, in parentheses.
 func because(reason, message string) string {
 	text := strings.Trim(reason+": "+message, ": ")
 	if text == "" {

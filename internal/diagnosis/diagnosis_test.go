@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestWhy(t *testing.T) {
+func TestSnapshot_Why(t *testing.T) {
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	link := func(l tasks.Link) *tasks.Link {
 		if l.ApplicationID = "A-1"; l.Lane == "" {
@@ -33,9 +33,9 @@ func TestWhy(t *testing.T) {
 		{"ended", Snapshot{Link: link(tasks.Link{Status: tasks.Created})}, ""},
 		{"no worker", Snapshot{Account: "default", Gate: down, Link: queued}, `no worker is running for account "default"; start one with kyclink worker`},
 		{"no worker, and its call has no answer", Snapshot{Account: "a", Link: link(tasks.Link{Status: tasks.Calling})}, `no worker is running for account "a"; start one with kyclink worker`},
-		{"calling", Snapshot{Workers: 1, Gate: down, Link: link(tasks.Link{Status: tasks.Calling})}, "FaceKi is being called for it, and has not answered yet"},
+		{"calling", Snapshot{Workers: 1, Gate: down, Link: link(tasks.Link{Status: tasks.Calling})}, "its call was sent, and FaceKi has not answered yet"},
 		{"held", Snapshot{Link: link(tasks.Link{Status: tasks.Held, Reason: "unusable_answer", Message: "no URL"})},
-			"it is held for a person (unusable_answer: no URL); kyclink show A-1 says what can be done"},
+			"it is held for an operator (unusable_answer: no URL); kyclink show A-1 shows what to do"},
 		{"paused batch", Snapshot{Workers: 1, Gate: down, Link: bulk, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
 		{"paused batch alone", Snapshot{Workers: 1, Batch: paused}, `batch "spring" is paused; kyclink batch resume spring continues it`},
 		{"batch whose rows are refused", Snapshot{Workers: 1, Link: bulk, Batch: refused},
@@ -50,7 +50,7 @@ func TestWhy(t *testing.T) {
 		{"ramping", Snapshot{Workers: 1, Gate: admission.GateStatus{State: "ramping", Since: at}, Rate: rate}, "the gate is open again since 2026-11-29T10:00:00Z, and the rate is rising to 5/s"},
 		{"after a fault", Snapshot{Workers: 1, Rate: rate, RetryAt: at,
 			Link: link(tasks.Link{Status: tasks.Queued, Attempts: 2, Reason: "upstream_error", Message: "FaceKi failed (HTTP 500)"})},
-			"attempt 2 brought no link (upstream_error: FaceKi failed (HTTP 500)); the next one is due 2026-11-29T10:00:00Z"},
+			"attempt 2 created no link (upstream_error: FaceKi failed (HTTP 500)); the next one is due 2026-11-29T10:00:00Z"},
 		{"turn", Snapshot{Workers: 1, Rate: rate, Backlog: ledger.Backlog{Interactive: 600, Bulk: 100_000}, Link: queued},
 			"600 interactive requests wait for their turn at 5/s, which takes about 2m0s"},
 		{"bulk turn", Snapshot{Workers: 1, Rate: rate, Backlog: ledger.Backlog{Interactive: 100, Bulk: 500}, Link: bulk},

@@ -11,7 +11,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Read reads the account's part of a snapshot in three round trips.
+// Read reads a snapshot of the account, in three round trips.
 func Read(ctx context.Context, rdb redis.UniversalClient, book *ledger.Ledger) (Snapshot, error) {
 	status, err := admission.Read(ctx, rdb, book.Keys())
 	if err != nil {
@@ -22,8 +22,8 @@ func Read(ctx context.Context, rdb redis.UniversalClient, book *ledger.Ledger) (
 	return s, err
 }
 
-// About adds a request to a snapshot: nothing is read for one in its first turn that
-// belongs to no batch.
+// About adds a request to a snapshot. It reads nothing for a request in its first turn
+// without a batch.
 func (s Snapshot) About(ctx context.Context, book *ledger.Ledger, link tasks.Link) (Snapshot, error) {
 	s.Link = &link
 	if link.Status == tasks.Queued && link.Attempts > 0 && link.Reason != "" {
@@ -42,7 +42,7 @@ func (s Snapshot) About(ctx context.Context, book *ledger.Ledger, link tasks.Lin
 	return s, err
 }
 
-// Of reads a snapshot about one request.
+// Of reads a snapshot for one request.
 func Of(ctx context.Context, rdb redis.UniversalClient, book *ledger.Ledger, link tasks.Link) (Snapshot, error) {
 	s, err := Read(ctx, rdb, book)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestReleaseBuild looks into both programs: what the suite needs must be in the
-// one, or the look proves nothing, and nothing of it in the other.
-func TestReleaseBuild(t *testing.T) {
+// TestReleaseBuild_HasNoFailpoints searches both programs: the names must be in the one
+// with the tag, or the search proves nothing.
+func TestReleaseBuild_HasNoFailpoints(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		tags string
@@ -29,9 +29,9 @@ func TestReleaseBuild(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, trace := range []string{"KYCLINK_FAILPOINT", "internal/failpoint.Hit", "internal/failpoint.Watch", "internal/failpoint.at"} {
-				if got := bytes.Contains(program, []byte(trace)); got != tt.want {
-					t.Errorf("the program has %q: %v, want %v", trace, got, tt.want)
+			for _, name := range []string{"KYCLINK_FAILPOINT", "internal/failpoint.Hit", "internal/failpoint.Watch", "internal/failpoint.at"} {
+				if got := bytes.Contains(program, []byte(name)); got != tt.want {
+					t.Errorf("the program has %q: %v, want %v", name, got, tt.want)
 				}
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Hit is called where a process may be ended.
+// Hit marks a step at which a process may be ended.
 func Hit(name string) {
 	switch at(name) {
 	case "kill":
@@ -26,16 +26,16 @@ func Hit(name string) {
 	}
 }
 
-// Watch makes asynq's acknowledgements through the client a point, "ack".
+// Watch makes asynq's acknowledgements through the client a point named "ack".
 func Watch(rdb redis.UniversalClient) { rdb.AddHook(hook{}) }
 
 type point struct {
 	name, action string
-	hit          int64 // the one that counts, from 1
+	hit          int64 // the hit at which it acts, from 1
 	hits         atomic.Int64
 }
 
-// armed is read from the environment once: a process is armed when it starts.
+// armed reads the points from the environment, once.
 var armed = sync.OnceValue(func() []*point {
 	points, err := parse(os.Getenv("KYCLINK_FAILPOINT"))
 	if err != nil {
@@ -57,14 +57,14 @@ func parse(list string) ([]*point, error) {
 			hit, _ = strconv.ParseInt(parts[1], 10, 64)
 		}
 		if hit < 1 || len(parts) > 4 {
-			return nil, fmt.Errorf("KYCLINK_FAILPOINT holds %q; use name:hit or name:hit:action", text)
+			return nil, fmt.Errorf("KYCLINK_FAILPOINT contains %q; use name:hit or name:hit:action", text)
 		}
 		points = append(points, &point{name: parts[0], action: parts[2], hit: hit})
 	}
 	return points, nil
 }
 
-// at counts a hit, and gives the action where it is the one that was armed.
+// at counts a hit, and returns the action if it is the armed one.
 func at(name string) string {
 	for _, p := range armed() {
 		if p.name == name && p.hits.Add(1) == p.hit {
@@ -75,13 +75,13 @@ func at(name string) string {
 	return ""
 }
 
-// kill does not return: the signal cannot be caught.
+// kill does not return, because the signal cannot be caught.
 func kill() {
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 	select {}
 }
 
-// hook fails commands of asynq's.
+// hook makes commands of asynq fail.
 type hook struct{}
 
 func (hook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -112,8 +112,8 @@ func (hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// acknowledges says whether a command is asynq's "done": a script with five
-// keys, the first of which is a queue's list of active tasks.
+// acknowledges reports whether a command is asynq's "done": a script with five keys,
+// the first of which is a queue's list of active tasks.
 func acknowledges(args []any) bool {
 	if len(args) < 4 {
 		return false

@@ -1,5 +1,5 @@
-// Package legible keeps what people read free of what they cannot see: terminal
-// escapes, and characters that turn text around or hide in it.
+// Package legible escapes invisible characters in text for people: terminal escapes,
+// and characters that hide in text or change its direction.
 package legible
 
 import (
@@ -13,9 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// Hidden says whether a character cannot be seen, or changes how others are shown:
-// control characters, directions, zero widths, line separators, and what stands for
-// a character that was lost.
+// Hidden reports whether a character is invisible or changes how others are shown:
+// control, bidirectional and zero-width characters, line separators, and the
+// replacement character.
 func Hidden(c rune) bool {
 	if c >= ' ' && c <= '~' {
 		return false
@@ -24,8 +24,8 @@ func Hidden(c rune) bool {
 		unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// WrongName says what is wrong with a name that people type and see, such as a
-// batch's; "" where nothing is.
+// WrongName describes what is wrong with a name that people type, such as a batch's; ""
+// if nothing is.
 func WrongName(name string, mostBytes int) string {
 	switch {
 	case name == "":
@@ -41,16 +41,16 @@ func WrongName(name string, mostBytes int) string {
 	}
 	for i, c := range name {
 		if i == 0 && unicode.Is(unicode.M, c) {
-			return fmt.Sprintf("begins with %+q, which is shown as a part of what is before it", c)
+			return fmt.Sprintf("begins with %+q, which would be shown as part of the text before it", c)
 		}
 		if Hidden(c) || c != ' ' && !unicode.IsPrint(c) {
-			return fmt.Sprintf("holds %+q, which nobody can see", c)
+			return fmt.Sprintf("contains %+q, which is invisible", c)
 		}
 	}
 	return ""
 }
 
-// Text writes hidden characters as \uXXXX, but line feeds and tabs.
+// Text escapes hidden characters as \uXXXX, except line feeds and tabs.
 func Text(s string) string {
 	if plain(s) {
 		return s
@@ -58,24 +58,24 @@ func Text(s string) string {
 	return string(appendLegible(nil, []byte(s)))
 }
 
-// Line writes line feeds and tabs as \u000a and \u0009, besides what [Text] does: what
-// somebody made up must not begin a line of its own.
+// Line does the same as [Text], and escapes line feeds and tabs as well, so that foreign
+// text cannot start a line of its own.
 func Line(s string) string {
 	return strings.NewReplacer("\n", `\u000a`, "\t", `\u0009`).Replace(Text(s))
 }
 
-// Writer does to a stream what [Text] does to a text. In JSON the escapes mean the
-// same characters, so that it stays the same JSON. It is safe for concurrent use.
+// Writer escapes a stream as [Text] does. In JSON the escapes mean the same characters,
+// so that the value does not change. It is safe for concurrent use.
 type Writer struct {
 	mu   sync.Mutex
 	to   io.Writer
-	part []byte // the beginning of a character whose end has not been written yet
+	part []byte // the beginning of a character whose end was not written yet
 }
 
-// NewWriter writes to w.
+// NewWriter returns a writer that writes to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{to: w} }
 
-// Unescaped is what it writes to, for files that are to stay as they are.
+// Unescaped returns the underlying writer, for files that must not be changed.
 func (w *Writer) Unescaped() io.Writer { return w.to }
 
 // Write implements [io.Writer].

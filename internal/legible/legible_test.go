@@ -28,8 +28,8 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// However a text is cut into writes, the same comes out.
-func TestWriterKeepsCharactersWhole(t *testing.T) {
+// The result does not depend on how a text is split into writes.
+func TestWriter_KeepsCharactersWhole(t *testing.T) {
 	const text = "é\u202e王\U000e0041🙂\x1b[m plain\n"
 	for size := 1; size <= len(text); size++ {
 		var out bytes.Buffer

@@ -1,8 +1,7 @@
-// Package logging makes the process' logger, and lets the libraries that
-// print by themselves speak through it.
+// Package logging makes the logger of a process, and redirects to it the libraries
+// that print by themselves.
 //
-// It never sees a secret: whoever logs leaves secrets, link ids and link URLs
-// out.
+// It does not remove secrets: callers must not pass secrets, link ids and link URLs.
 package logging
 
 import (
@@ -22,17 +21,16 @@ const (
 	Console = "console"
 )
 
-// Config is what is said about logging. Its zero value logs JSON from level
-// info on.
+// Config configures the logger. Its zero value logs JSON from level info on.
 type Config struct {
-	// Level is the least level that is logged: debug, info, warn or error.
+	// Level is the lowest level that is logged: debug, info, warn or error.
 	Level string `env:"KYCLINK_LOG_LEVEL,default=info"`
-	// Format is json or console; where it is empty, whoever knows where the
-	// lines go decides.
+	// Format is json or console; if empty, the caller chooses by whether standard
+	// error is a terminal.
 	Format string `env:"KYCLINK_LOG_FORMAT"`
 }
 
-// Validate gives all problems at once, each with its variable's name.
+// Validate returns all problems, each of which names its variable.
 func (c Config) Validate() []error {
 	var problems []error
 	if levels := []string{"", "debug", "info", "warn", "error"}; !slices.Contains(levels, c.Level) {
@@ -44,8 +42,8 @@ func (c Config) Validate() []error {
 	return problems
 }
 
-// New is the logger that writes lines to w, which it locks. A level that
-// Validate refuses is taken as info.
+// New makes a logger that writes lines to w, which it locks. An invalid level counts
+// as info.
 func New(c Config, w zapcore.WriteSyncer) *zap.Logger {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil || c.Level == "" {
@@ -68,26 +66,24 @@ func encoder(format string) zapcore.Encoder {
 	return zapcore.NewConsoleEncoder(e)
 }
 
-// Limited is log with each message passed once in every 10 s: for libraries
-// that repeat themselves in a hot loop, as asynq does while Redis is away. Our
-// own lines do not go through it, as each of them tells of another request.
+// Limited returns a logger that passes each message once in 10 s: for libraries that
+// repeat messages in a loop, as asynq does while Redis is away.
 func Limited(log *zap.Logger) *zap.Logger {
 	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
 	}))
 }
 
-// RedirectRedis makes go-redis, whose logger is one for the whole process,
-// print through log instead of standard error. Call it once, before the first
-// client is made.
+// RedirectRedis makes go-redis log to log instead of standard error, for the whole
+// process. Call it once, before the first client is made.
 func RedirectRedis(log *zap.Logger) {
 	redis.SetLogger(redisLogger{Limited(log.Named("redis")).Sugar()})
 }
 
 type redisLogger struct{ log *zap.SugaredLogger }
 
-// Printf is what go-redis calls. It gives no level; what it prints by default
-// are failures that it goes on to retry.
+// Printf implements go-redis' logger. go-redis passes no level; by default it logs
+// failures that it retries.
 func (l redisLogger) Printf(_ context.Context, format string, args ...any) {
 	l.log.Warnf(format, args...)
 }

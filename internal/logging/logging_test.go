@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestValidateNamesEverything(t *testing.T) {
+func TestConfig_Validates(t *testing.T) {
 	for _, c := range []logging.Config{{}, {Level: "debug", Format: "json"}, {Level: "error", Format: "console"}} {
 		if problems := c.Validate(); problems != nil {
 			t.Errorf("%+v: %v", c, problems)
@@ -34,7 +34,7 @@ func TestValidateNamesEverything(t *testing.T) {
 	}
 }
 
-func TestLevelDecidesWhatIsLogged(t *testing.T) {
+func TestNew_LogsFromLevelOn(t *testing.T) {
 	for level, want := range map[string]string{"": "IWE", "debug": "DIWE", "info": "IWE", "warn": "WE", "error": "E"} {
 		var out bytes.Buffer
 		log := logging.New(logging.Config{Level: level}, zapcore.AddSync(&out))
@@ -56,7 +56,7 @@ func TestLevelDecidesWhatIsLogged(t *testing.T) {
 	}
 }
 
-func TestFormats(t *testing.T) {
+func TestNew_Formats(t *testing.T) {
 	var out bytes.Buffer
 	logging.New(logging.Config{Format: logging.JSON}, zapcore.AddSync(&out)).
 		Info("attempt", zap.String("application_id", "A-1"), zap.Duration("took", time.Second))
@@ -80,7 +80,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-func TestLimitedPassesAMessageOnce(t *testing.T) {
+func TestLimited_PassesAMessageOnce(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	log := logging.Limited(zap.New(core)).Sugar()
 	for range 1000 {
@@ -92,9 +92,8 @@ func TestLimitedPassesAMessageOnce(t *testing.T) {
 	}
 }
 
-// A failover client reports sentinels that it cannot reach by itself, beside the
-// error that it returns.
-func TestRedisSpeaksThroughTheLogger(t *testing.T) {
+// A failover client logs sentinels that it cannot reach, besides returning an error.
+func TestRedirectRedis_LogsThroughTheLogger(t *testing.T) {
 	core, logs := observer.New(zapcore.DebugLevel)
 	logging.RedirectRedis(zap.New(core))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,6 +108,6 @@ func TestRedisSpeaksThroughTheLogger(t *testing.T) {
 		t.Fatal("nothing listens, but the ping succeeded")
 	}
 	if logs.FilterLoggerName("redis").Len() == 0 {
-		t.Errorf("go-redis said nothing through the logger; all lines: %v", logs.All())
+		t.Errorf("go-redis logged nothing through the logger; all lines: %v", logs.All())
 	}
 }

@@ -11,19 +11,19 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
-// account collects what is known of the account at the moment of a scrape. Without
-// Redis all that it says is that Redis is away.
+// account collects the metrics of the account at each scrape. Without Redis it
+// reports only kyclink_redis_up.
 type account struct {
-	read    question[ledger.Gauges]
+	gauges  sharedRead[ledger.Gauges]
 	written func() error
 	limited *zap.Logger
 	descs   []*prometheus.Desc
 
-	up, ended, doubts, held, failed, backlog, rate, workers, state, closed                     metric
-	entries, most, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp metric
+	up, ended, possibleDuplicates, held, failed, backlog, rate, workers, state, closed               metric
+	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp metric
 }
 
-// metric is one whose values are made at each scrape.
+// metric is a metric whose values are read at each scrape.
 type metric struct {
 	*prometheus.Desc
 	kind prometheus.ValueType
@@ -31,69 +31,69 @@ type metric struct {
 
 func newAccount(cfg Config) *account {
 	a := &account{limited: cfg.Limited, written: cfg.Account.Written}
-	a.read = question[ledger.Gauges]{within: readWithin, ask: cfg.Account.Gauges}
+	a.gauges = sharedRead[ledger.Gauges]{within: readWithin, read: cfg.Account.Gauges}
 	of := prometheus.Labels{"account": cfg.Name}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
-		d := prometheus.NewDesc("kyclink_"+name, help+" Of the account: all its processes give the same, so use max.", labels, of)
+		d := prometheus.NewDesc("kyclink_"+name, help+" The same from every process of the account: aggregate with max.", labels, of)
 		a.descs = append(a.descs, d)
 		return metric{d, kind}
 	}
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
-	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "Whether Redis took the last heartbeat of this process, and the account could be read; where it could not, what is of the account is left out.", nil, nil), gauge}
+	a.up = metric{prometheus.NewDesc("kyclink_redis_up", "1 if Redis accepted the last heartbeat of this process and the account could be read, else 0; metrics of the account are absent if it could not be read.", nil, nil), gauge}
 	a.descs = append(a.descs, a.up.Desc)
-	a.ended = add(counter, "requests_ended_total", "Ends of requests; one that is retried ends again.", "status")
-	a.doubts = add(counter, "possible_duplicates_total", "Attempts that may have made a link that nobody knows of.")
-	a.held = add(gauge, "requests_held", "Requests that wait for a person (kyclink held list).")
-	a.failed = add(gauge, "requests_failed", "Requests that failed and that nobody has retried or dropped (kyclink failed list).")
-	a.backlog = add(gauge, "backlog_requests", "Requests that wait or are queued.", "lane")
-	a.state = add(gauge, "gate_state", "1 for the state that the gate is in, else 0.", "state")
-	a.closed = add(gauge, "gate_closed", "1 for the reason for which FaceKi is not called, also while that is probed, else 0.", "reason")
-	a.rate = add(gauge, "rate_limit_calls_per_second", "Calls to FaceKi that are allowed a second.")
-	a.workers = add(gauge, "workers", "Worker processes that live.")
+	a.ended = add(counter, "requests_ended_total", "Ends of requests; a request that is retried ends again.", "status")
+	a.possibleDuplicates = add(counter, "possible_duplicates_total", "Attempts that may have created a link that is not recorded.")
+	a.held = add(gauge, "requests_held", "Requests that are held for an operator (kyclink held list).")
+	a.failed = add(gauge, "requests_failed", "Failed requests that were not retried or dropped (kyclink failed list).")
+	a.backlog = add(gauge, "backlog_requests", "Waiting and queued requests.", "lane")
+	a.state = add(gauge, "gate_state", "1 for the state of the gate, else 0.", "state")
+	a.closed = add(gauge, "gate_closed", "1 for the reason for which the gate is closed or probing, else 0.", "reason")
+	a.rate = add(gauge, "rate_limit_calls_per_second", "Rate limit in force, in calls to FaceKi per second.")
+	a.workers = add(gauge, "workers", "Live worker processes.")
 	a.entries = add(gauge, "results_entries", "Events in the results stream.")
-	a.most = add(gauge, "results_cap", "Events above which the oldest go, acknowledged or not; left out before the first worker.")
-	a.oldest = add(gauge, "results_oldest_age_seconds", "Age of the oldest event in the results stream, 0 where it is empty.")
-	a.dropped = add(counter, "results_dropped_total", "Events that went because of the cap.")
-	a.unacknowledged = add(gauge, "results_unacknowledged", "Events that a group has not acknowledged, of the first 50 groups by name. Where Redis does not know, it is counted to 100 at most.", "group")
-	a.behind = add(gauge, "results_behind_seconds", "Age of the oldest event that a group has not acknowledged, of the first 50 groups by name.", "group")
-	a.callbacksPending = add(gauge, "callbacks_pending", "Callbacks that are to be delivered.")
-	a.callbacksGivenUp = add(gauge, "callbacks_given_up", "Callbacks that were given up and that nobody has retried or dropped (kyclink callbacks list).")
+	a.resultsCap = add(gauge, "results_cap", "Number of events above which the oldest are trimmed, acknowledged or not; absent before the first worker.")
+	a.oldest = add(gauge, "results_oldest_age_seconds", "Age of the oldest event in the results stream, 0 if it is empty.")
+	a.dropped = add(counter, "results_dropped_total", "Events that were trimmed because of the cap.")
+	a.unacknowledged = add(gauge, "results_unacknowledged", "Events that a group has not acknowledged, for the first 50 groups by name. If Redis does not know the number, it is counted up to 100.", "group")
+	a.behind = add(gauge, "results_behind_seconds", "Age of the oldest event that a group has not acknowledged, for the first 50 groups by name.", "group")
+	a.callbacksPending = add(gauge, "callbacks_pending", "Deliveries that are not finished.")
+	a.callbacksGivenUp = add(gauge, "callbacks_given_up", "Deliveries that were given up and not retried or dropped (kyclink callbacks list).")
 	return a
 }
 
-// Describe is what the registry asks.
+// Describe implements [prometheus.Collector].
 func (a *account) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range a.descs {
 		to <- d
 	}
 }
 
-// Collect reads the account.
+// Collect implements [prometheus.Collector].
 func (a *account) Collect(to chan<- prometheus.Metric) {
 	send := func(m metric, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
 	}
-	g, err := a.read.answer()
+	g, err := a.gauges.value()
 	if err != nil {
-		a.limited.Warn("the account could not be read for its metrics", zap.Error(err))
+		a.limited.Warn("read the account for metrics", zap.Error(err))
 		send(a.up, 0)
 		return
 	}
-	send(a.up, yes(a.written() == nil))
+	send(a.up, oneIf(a.written() == nil))
 	send(a.ended, float64(g.Created), created)
 	send(a.ended, float64(g.EndedFailed), "failed")
 	send(a.ended, float64(g.EndedCancelled), "cancelled")
-	send(a.doubts, float64(g.PossibleDuplicates))
+	send(a.possibleDuplicates, float64(g.PossibleDuplicates))
 	send(a.held, float64(g.Held))
 	send(a.failed, float64(g.Failed))
 	send(a.backlog, float64(g.Backlog.Interactive), "interactive")
 	send(a.backlog, float64(g.Backlog.Bulk), "bulk")
 	for _, state := range []string{"open", "closed", "probing", "ramping"} {
-		send(a.state, yes(g.Gate.State == state), state)
+		send(a.state, oneIf(g.Gate.State == state), state)
 	}
 	for _, reason := range []fault.Reason{fault.Outage, fault.Throttled, fault.Refused, fault.NoCredit, fault.LimitReached, fault.Paused} {
-		send(a.closed, yes(g.Gate.Reason == string(reason)), string(reason))
+		send(a.closed, oneIf(g.Gate.Reason == string(reason)), string(reason))
 	}
 	send(a.rate, g.Rate)
 	send(a.workers, float64(g.Workers))
@@ -105,13 +105,13 @@ func (a *account) Collect(to chan<- prometheus.Metric) {
 func (a *account) results(r ledger.Results, send func(metric, float64, ...string)) {
 	send(a.entries, float64(r.Length))
 	if r.Cap > 0 {
-		send(a.most, float64(r.Cap))
+		send(a.resultsCap, float64(r.Cap))
 	}
 	send(a.oldest, r.Oldest().Seconds())
 	send(a.dropped, float64(r.Dropped))
 	for _, g := range r.Groups {
 		name := g.Group
-		if !utf8.ValidString(name) { // anybody may have made it
+		if !utf8.ValidString(name) { // groups are created by others
 			name = strconv.Quote(name)
 		}
 		send(a.unacknowledged, float64(g.Unacknowledged()), name)
@@ -119,8 +119,8 @@ func (a *account) results(r ledger.Results, send func(metric, float64, ...string
 	}
 }
 
-func yes(is bool) float64 {
-	if is {
+func oneIf(condition bool) float64 {
+	if condition {
 		return 1
 	}
 	return 0

@@ -1,9 +1,7 @@
-// Package monitor is what watches a process from outside: whether it lives, whether it
-// works, and its metrics, over HTTP.
+// Package monitor serves the health and the metrics of a process over HTTP.
 //
-// Whoever can connect may read all of it, so there is nothing in it that is secret
-// or names a person: no request, link or URL, and no receiver's host. Every label has
-// few values.
+// Everyone who can connect may read them. They contain no secret and name no person: no
+// request, link or URL, and no receiver's host. Every label has few values.
 package monitor
 
 import (
@@ -21,23 +19,21 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
-// Account is what is asked of the account.
+// Account reads the state of the account.
 type Account interface {
-	// Gauges reads what is watched of it.
 	Gauges(ctx context.Context) (ledger.Gauges, error)
-	// Written says, for anybody to read, why Redis takes no writes of this process;
-	// nil while it does.
+	// Written returns why Redis refuses writes of this process, without a secret; nil
+	// if it accepts them.
 	Written() error
 }
 
-// Config is what an endpoint tells of.
+// Config configures a [Server].
 type Config struct {
-	// Name is the account's.
-	Name    string
+	Name    string // of the account
 	Account Account
 	Version string
-	// Log gets what goes wrong with the endpoint itself; Limited why an account could
-	// not be read, now and then.
+	// Log receives errors of the server; Limited, a logger that drops repeated lines,
+	// those of reading the account.
 	Log, Limited *zap.Logger
 }
 
@@ -48,79 +44,79 @@ const (
 	mostHeaders   = 8 << 10
 	endWithin     = time.Second
 	scrapesAtOnce = 8 // more are refused
-	// readWithin is how long the account is asked: less than any scraper waits.
+	// readWithin limits reading the account. It is shorter than a scraper's timeout.
 	readWithin = 2 * time.Second
 )
 
-// Ops is the endpoint of one process.
-type Ops struct {
-	// Metrics is what the process counts.
+// Server serves the health and the metrics of one process.
+type Server struct {
+	// Metrics are those that the process counts itself.
 	*Metrics
 	registry *prometheus.Registry
 	written  func() error
 	log      *zap.Logger
 }
 
-// New makes an endpoint, and the metrics that it shows.
-func New(cfg Config) *Ops {
-	o := &Ops{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.Written, log: cfg.Log}
+// New makes a server, and the metrics that it shows.
+func New(cfg Config) *Server {
+	s := &Server{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.Written, log: cfg.Log}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kyclink_build_info", Help: "Always 1; its label is the version of kyclink.", ConstLabels: prometheus.Labels{"version": cfg.Version},
 	})
 	build.Set(1)
-	o.registry.MustRegister(o.all()...)
-	o.registry.MustRegister(build, newAccount(cfg), collectors.NewGoCollector(),
+	s.registry.MustRegister(s.all()...)
+	s.registry.MustRegister(build, newAccount(cfg), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return o
+	return s
 }
 
-// Serve answers requests that come through l until ctx ends, and closes it. ready
-// says, for people, why the process does not work; nil while it does.
-func (o *Ops) Serve(ctx context.Context, l net.Listener, ready func() error) {
+// Serve answers requests on l until ctx ends, and closes l. ready returns why the
+// process does not work, without a secret; nil if it does.
+func (s *Server) Serve(ctx context.Context, l net.Listener, ready func() error) {
 	server := &http.Server{
-		Handler: o.handler(ready), ReadHeaderTimeout: headersWithin, ReadTimeout: requestWithin, WriteTimeout: requestWithin,
+		Handler: s.handler(ready), ReadHeaderTimeout: headersWithin, ReadTimeout: requestWithin, WriteTimeout: requestWithin,
 		IdleTimeout: idleWithin, MaxHeaderBytes: mostHeaders,
-		ErrorLog: zap.NewStdLog(o.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // what clients do wrong is none of ours
+		ErrorLog: zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // errors of clients are not logged
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {
 	case err := <-served:
-		o.log.Error("health and metrics cannot be asked for any more", zap.Error(err))
+		s.log.Error("serve health and metrics", zap.Error(err))
 		return
 	case <-ctx.Done():
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
 	defer cancel()
 	if server.Shutdown(ending) != nil {
-		_ = server.Close() // only connections that are closed already fail
+		_ = server.Close() // the error is that of connections that were closed already
 	}
 }
 
-func (o *Ops) handler(ready func() error) http.Handler {
+func (s *Server) handler(ready func() error) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, ErrorLog: zap.NewStdLog(o.log), MaxRequestsInFlight: scrapesAtOnce, EnableOpenMetrics: true,
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: zap.NewStdLog(s.log), MaxRequestsInFlight: scrapesAtOnce, EnableOpenMetrics: true,
 	}))
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, nil) })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		err := ready()
 		if err == nil {
-			err = o.written()
+			err = s.written()
 		}
-		say(w, err)
+		answer(w, err)
 	})
 	return mux
 }
 
-// say answers "ok", or 503 with what is wrong.
-func say(w http.ResponseWriter, wrong error) {
+// answer responds with "ok", or with 503 and the problem.
+func answer(w http.ResponseWriter, problem error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	text := "ok\n"
-	if wrong != nil {
+	if problem != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		text = wrong.Error() + "\n"
+		text = problem.Error() + "\n"
 	}
-	_, _ = io.WriteString(w, text) // whoever does not take it has gone
+	_, _ = io.WriteString(w, text) // an error means that the client has gone
 }

@@ -32,30 +32,30 @@ var update = flag.Bool("update", false, "write the golden file")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// told is an account that says what a test wants.
-type told struct {
+// fakeAccount returns what a test wants.
+type fakeAccount struct {
 	gauges    ledger.Gauges
 	err       error
 	unwritten error
-	hangs     chan struct{} // until it is closed, whatever the context says
+	hangs     chan struct{} // until it is closed, even if the context ends
 }
 
-func (a told) Gauges(context.Context) (ledger.Gauges, error) {
+func (a fakeAccount) Gauges(context.Context) (ledger.Gauges, error) {
 	if a.hangs != nil {
 		<-a.hangs
 	}
 	return a.gauges, a.err
 }
 
-func (a told) Written() error { return a.unwritten }
+func (a fakeAccount) Written() error { return a.unwritten }
 
-func newTold(a told) *Ops {
+func newServer(a fakeAccount) *Server {
 	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
 }
 
-// busy is an endpoint at which everything has happened.
-func busy() *Ops {
-	o := newTold(told{gauges: ledger.Gauges{
+// busy is a server of a process in which everything has happened.
+func busy() *Server {
+	o := newServer(fakeAccount{gauges: ledger.Gauges{
 		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: ledger.Backlog{Interactive: 1, Bulk: 2},
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
 		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
@@ -77,7 +77,7 @@ func busy() *Ops {
 	return o
 }
 
-func gather(t *testing.T, o *Ops) []*dto.MetricFamily {
+func gather(t *testing.T, o *Server) []*dto.MetricFamily {
 	t.Helper()
 	families, err := o.registry.Gather()
 	if err != nil {
@@ -86,8 +86,8 @@ func gather(t *testing.T, o *Ops) []*dto.MetricFamily {
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "kyclink_") })
 }
 
-// Dashboards and alerts go by these names, types and labels.
-func TestWhatThereIs(t *testing.T) {
+// Dashboards and alerts rely on these names, types and labels.
+func TestMetrics_MatchGoldenFile(t *testing.T) {
 	var got strings.Builder
 	for _, f := range gather(t, busy()) {
 		var labels []string
@@ -107,11 +107,11 @@ func TestWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.String() != string(want) {
-		t.Errorf("the metrics are not those of %s any more, which others rely on:\n%s", golden, got.String())
+		t.Errorf("the metrics differ from %s, which dashboards rely on:\n%s", golden, got.String())
 	}
 }
 
-func TestNamesAreAsPrometheusWantsThem(t *testing.T) {
+func TestMetrics_FollowNamingConventions(t *testing.T) {
 	problems, err := testutil.GatherAndLint(busy().registry)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestNamesAreAsPrometheusWantsThem(t *testing.T) {
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestMetrics_Values(t *testing.T) {
 	body := scrape(t, busy())
 	for _, want := range []string{
 		`kyclink_build_info{version="v1"} 1`,
@@ -174,19 +174,19 @@ func TestValues(t *testing.T) {
 		`go_goroutines `, `process_resident_memory_bytes `,
 	} {
 		if !strings.Contains(body, "\n"+want) {
-			t.Errorf("there is no %s", want)
+			t.Errorf("missing: %s", want)
 		}
 	}
 	if strings.Contains(body, "paused\"} 1") || strings.Contains(body, `kyclink_attempts_total{lane="bulk",outcome="no_link",reason="paused"`) {
-		t.Error("what was called off is counted as an attempt")
+		t.Error("a call that was not sent is counted as an attempt")
 	}
-	if body := scrape(t, newTold(told{})); strings.Contains(body, "kyclink_results_cap") {
-		t.Error("there is a cap that nobody has set")
+	if body := scrape(t, newServer(fakeAccount{})); strings.Contains(body, "kyclink_results_cap") {
+		t.Error("there is a cap that was not set")
 	}
 }
 
-// serve gives the URL of an endpoint.
-func serve(t *testing.T, o *Ops, ready func() error) string {
+// serve returns the URL of a server.
+func serve(t *testing.T, o *Server, ready func() error) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -222,7 +222,7 @@ func get(t *testing.T, url string) (int, string) {
 
 func works() error { return nil }
 
-func scrape(t *testing.T, o *Ops) string {
+func scrape(t *testing.T, o *Server) string {
 	t.Helper()
 	status, body := get(t, serve(t, o, works)+"/metrics")
 	if status != http.StatusOK {
@@ -231,13 +231,13 @@ func scrape(t *testing.T, o *Ops) string {
 	return body
 }
 
-func TestWithoutRedisAProcessStillTellsOfItself(t *testing.T) {
+func TestServer_ReportsItsOwnMetricsWithoutRedis(t *testing.T) {
 	hangs, unwritten := make(chan struct{}), errors.New("no answer from Redis")
-	for name, a := range map[string]told{
+	for name, a := range map[string]fakeAccount{
 		"away": {err: errors.New("no Redis"), unwritten: unwritten}, "hangs": {hangs: hangs, unwritten: unwritten},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := newTold(a)
+			o := newServer(a)
 			o.Settled(3, 1)
 			began := time.Now()
 			body := scrape(t, o)
@@ -256,9 +256,8 @@ func TestWithoutRedisAProcessStillTellsOfItself(t *testing.T) {
 	close(hangs)
 }
 
-// A Redis that can be read and takes no writes is of no use.
-func TestARedisThatRefusesWritesIsNotUp(t *testing.T) {
-	o := newTold(told{unwritten: errors.New("writes are refused by Redis (OOM)")})
+func TestServer_ReportsRefusedWrites(t *testing.T) {
+	o := newServer(fakeAccount{unwritten: errors.New("writes are refused by Redis (OOM)")})
 	if body := scrape(t, o); !strings.Contains(body, "\nkyclink_redis_up 0") || !strings.Contains(body, "kyclink_results_entries") {
 		t.Error(body)
 	}
@@ -267,9 +266,9 @@ func TestARedisThatRefusesWritesIsNotUp(t *testing.T) {
 	}
 }
 
-func TestHealth(t *testing.T) {
+func TestServer_Health(t *testing.T) {
 	var stopping error
-	url := serve(t, newTold(told{}), func() error { return stopping })
+	url := serve(t, newServer(fakeAccount{}), func() error { return stopping })
 	for _, path := range []string{"/livez", "/readyz"} {
 		if status, text := get(t, url+path); status != http.StatusOK || text != "ok\n" {
 			t.Errorf("%s: %d %s", path, status, text)
@@ -294,9 +293,9 @@ func TestHealth(t *testing.T) {
 	resp.Body.Close()
 }
 
-func TestAPanicOfWhoIsAskedIsAnError(t *testing.T) {
-	q := question[int]{within: time.Second, ask: func(context.Context) (int, error) { panic("hush") }}
-	if n, err := q.answer(); n != 0 || err == nil || strings.Contains(err.Error(), "hush") {
+func TestSharedRead_ReturnsPanicAsError(t *testing.T) {
+	s := sharedRead[int]{within: time.Second, read: func(context.Context) (int, error) { panic("hush") }}
+	if n, err := s.value(); n != 0 || err == nil || strings.Contains(err.Error(), "hush") {
 		t.Errorf("%d, %v", n, err)
 	}
 }
@@ -323,7 +322,7 @@ func TestMetrics_NamedInDocsExist(t *testing.T) {
 	}
 }
 
-// A request costs three counts: they must not be felt.
+// BenchmarkAttempt measures the metrics of one request.
 func BenchmarkAttempt(b *testing.B) {
 	m := newMetrics()
 	a := attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}

@@ -8,31 +8,31 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// question is asked once for all who want to know at the same time, so that however
-// many come while Redis is away, one waits for it.
-type question[T any] struct {
+// sharedRead reads a value once for all goroutines that want it at the same time, so
+// that only one of them waits for a Redis that does not answer.
+type sharedRead[T any] struct {
 	within time.Duration
-	ask    func(context.Context) (T, error)
+	read   func(context.Context) (T, error)
 	group  singleflight.Group
 }
 
-// answer waits no longer than the question is asked for.
-func (q *question[T]) answer() (answer T, err error) {
-	asked := q.group.DoChan("", func() (_ any, err error) {
+// value waits no longer than the limit, even if read ignores its context.
+func (s *sharedRead[T]) value() (value T, err error) {
+	result := s.group.DoChan("", func() (_ any, err error) {
 		defer func() {
-			if what := recover(); what != nil { // who looks must not end what is looked at
-				err = fmt.Errorf("it panicked: %T", what)
+			if reason := recover(); reason != nil { // monitoring must not end the process
+				err = fmt.Errorf("panic: %T", reason)
 			}
 		}()
-		ctx, cancel := context.WithTimeout(context.Background(), q.within)
+		ctx, cancel := context.WithTimeout(context.Background(), s.within)
 		defer cancel()
-		return q.ask(ctx)
+		return s.read(ctx)
 	})
 	select {
-	case r := <-asked:
-		answer, _ = r.Val.(T)
-		return answer, r.Err
-	case <-time.After(q.within):
-		return answer, context.DeadlineExceeded
+	case r := <-result:
+		value, _ = r.Val.(T)
+		return value, r.Err
+	case <-time.After(s.within):
+		return value, context.DeadlineExceeded
 	}
 }

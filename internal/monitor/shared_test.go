@@ -18,19 +18,19 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
-// hanging is a Redis that takes connections and does not answer.
-type hanging struct{ asked atomic.Int32 }
+// hanging is a Redis that accepts connections and does not answer.
+type hanging struct{ reads atomic.Int32 }
 
 func (h *hanging) Gauges(ctx context.Context) (ledger.Gauges, error) {
-	h.asked.Add(1)
+	h.reads.Add(1)
 	<-ctx.Done()
 	return ledger.Gauges{}, ctx.Err()
 }
 
 func (h *hanging) Written() error { return nil }
 
-// However many ask while Redis hangs, one waits for it, and none for long.
-func TestManyAskAtOnceWhileRedisHangs(t *testing.T) {
+// While Redis hangs, one scrape waits for it, and none waits for long.
+func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {
 	for path, want := range map[string]struct {
 		answered, status int
 		within           time.Duration
@@ -61,12 +61,12 @@ func TestManyAskAtOnceWhileRedisHangs(t *testing.T) {
 					})
 				}
 				all.Wait()
-				if n := redis.asked.Load(); n != 1 || int(late.Load()) != want.answered || int(late.Load()+refused.Load()) != 20 {
-					t.Errorf("it was asked %d times for %d; %d were refused", n, late.Load(), refused.Load())
+				if n := redis.reads.Load(); n != 1 || int(late.Load()) != want.answered || int(late.Load()+refused.Load()) != 20 {
+					t.Errorf("read %d times for %d scrapes; %d were refused", n, late.Load(), refused.Load())
 				}
 				warned := logs.FilterLevelExact(zapcore.WarnLevel).Len() > 0
-				if warned != want.warned || warned && !strings.Contains(logs.All()[0].Message, "could not be read") {
-					t.Errorf("it says %+v", logs.All())
+				if warned != want.warned || warned && !strings.Contains(logs.All()[0].Message, "read the account") {
+					t.Errorf("logged %+v", logs.All())
 				}
 			})
 		})

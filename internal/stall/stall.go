@@ -1,5 +1,6 @@
-// Package stall tells how late a process gets its turn, for what judges others by
-// when their calls arrive: a crowded machine makes an even row of calls a crowd.
+// Package stall measures how late this process is scheduled. Tests and benchmarks that
+// judge when calls arrive need it: on a busy machine, evenly spaced calls arrive in
+// bursts.
 package stall
 
 import (
@@ -9,7 +10,7 @@ import (
 
 const tick = 5 * time.Millisecond
 
-// Watch looks on until it is closed. It is safe for concurrent use.
+// Watch measures until it is closed. It is safe for concurrent use.
 type Watch struct {
 	stop    chan struct{}
 	once    sync.Once
@@ -18,7 +19,7 @@ type Watch struct {
 	longest time.Duration
 }
 
-// New begins to look.
+// New starts a watch.
 func New() *Watch {
 	w := &Watch{stop: make(chan struct{})}
 	w.ended.Go(w.run)
@@ -35,25 +36,25 @@ func (w *Watch) run() {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		w.see(now.Sub(last) - tick)
+		w.record(now.Sub(last) - tick)
 		last = now
 	}
 }
 
-func (w *Watch) see(late time.Duration) {
+func (w *Watch) record(late time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.longest = max(w.longest, late)
 }
 
-// Longest is by how much this process was late so far, at the worst.
+// Longest returns the longest delay so far.
 func (w *Watch) Longest() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.longest
 }
 
-// Close ends it, also a second time.
+// Close ends the watch. It may be called more than once.
 func (w *Watch) Close() {
 	w.once.Do(func() { close(w.stop) })
 	w.ended.Wait()
