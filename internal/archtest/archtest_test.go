@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -210,21 +208,6 @@ func TestViolation(t *testing.T) {
 	} {
 		if got := violation(tt.from, tt.imported, tt.allowed); got != tt.want {
 			t.Errorf("%s imports %s: got %q, want %q", tt.from, tt.imported, got, tt.want)
-		}
-	}
-}
-
-func TestFilesAreShort(t *testing.T) {
-	const most = 450
-	for _, p := range packages(t) {
-		for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles, p.IgnoredGoFiles) {
-			content, err := os.ReadFile(filepath.Join(p.Dir, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if lines := bytes.Count(content, []byte("\n")); lines > most {
-				t.Errorf("%s/%s has %d lines; %d are the most that anybody reads", p.name, name, lines, most)
-			}
 		}
 	}
 }
