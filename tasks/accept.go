@@ -314,7 +314,7 @@ func (c *Client) callAccept(ctx context.Context, at place, lines []line, rows []
 	if at.chunk != noChunk && !slices.ContainsFunc(verdicts, func(v verdict) bool { return v.later }) {
 		args[1] = at.chunk // or the last step writes it, whole
 	}
-	raw, err := c.accept.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
+	raw, err := acceptScript.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
 	if err != nil {
 		return reply{}, fmt.Errorf("accept %d requests: %w", len(rows), err)
 	}

@@ -20,6 +20,8 @@
 -- cancelled, and nothing was changed. {-2, interactive, bulk}: everything applies, and
 -- a lane has room for no more than so many; nothing was changed. {-3}: there is no
 -- such batch any more.
+--
+-- uses: keys, clock, record, counters, operator_lists, turn, feeding, batch_order, batch_joined
 local batch, chunk = tonumber(ARGV[1]), ARGV[2]
 local FIRST, WIDTH, ID = 6, 6, 2
 local plain = ARGV[6] == 'plain'
@@ -68,6 +70,14 @@ else
   end
 end
 
+-- backlog returns how many requests of a lane wait or are queued. In the interactive
+-- lane none waits: its requests are queued when they are accepted.
+local function backlog(lane)
+  local n = redis.call('ZCARD', queued_key(lane))
+  if lane == 'b' then n = n + tonumber(redis.call('HGET', account_key(), 'waiting') or '0') end
+  return n
+end
+
 -- A promotion is new to its lane as well.
 local most = tonumber(ARGV[5])
 if most then
@@ -93,7 +103,7 @@ end
 local function new_header(lane, gen, deadline, owner)
   return header({
     state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
-    attempts = 0, spent = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
+    attempts = 0, charged = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
 end
 local headers = {}
@@ -139,11 +149,11 @@ for i = 1, plain and 0 or rows do
       local before = load(ids[i])
       local owner = before.batch
       if due == '' then deadline = 'n' end
-      unshelve(before, ids[i])
+      unlist_for_operator(before, ids[i])
       redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
       count(owner, before.state, -1)
       count(owner, state, 1)
-      if lane == 'b' then again(owner, ids[i]) end
+      if lane == 'b' then requeue(owner, ids[i]) end
       head = new_header(lane, gen, deadline, owner)
     end
     writes[#writes + 1] = keys[i]
@@ -169,7 +179,7 @@ local function stays(row, id)
   local raw = redis.call('GET', record_key(id))
   if not raw then return false end
   local readable, h = pcall(parse, raw)
-  return not readable or h.batch == batch and row_of(raw) == row -- or a newer version's
+  return not readable or h.batch == batch and batch_row(raw) == row -- or a newer version's
 end
 
 -- merged gives the chunk's lines in the order of their rows, and among them those
@@ -201,7 +211,7 @@ if chunk ~= '' then
   local at = redis.call('HMGET', counts, 'cursor', 'last')
   local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
   if before or tonumber(chunk) < tonumber(at[1] or '0') then
-    for _, id in ipairs(waiting) do again(batch, id) end
+    for _, id in ipairs(waiting) do requeue(batch, id) end
   end
   if before and before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
   local last = math.max(tonumber(chunk), tonumber(at[2] or '-1'))
@@ -212,13 +222,13 @@ if chunk ~= '' then
     elseif before then redis.call('HDEL', joined_key(batch), chunk) end
     if before then
       joined = joined - tonumber(string.match(before, '^%d+'))
-      for id in string.gmatch(before, '\n%d+ ([^\n]+)') do again(batch, id) end
+      for id in string.gmatch(before, '\n%d+ ([^\n]+)') do requeue(batch, id) end
     end
     if joined ~= 0 then redis.call('HINCRBY', counts, 'joined', joined) end
-    to_feed(batch)
+    schedule_feed(batch)
   end
 else
-  for _, id in ipairs(waiting) do again(batch, id) end
+  for _, id in ipairs(waiting) do requeue(batch, id) end
 end
 if fresh then return { 2, ms(now) } end
 return see(1)

@@ -2,7 +2,6 @@ package tasks
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,9 +10,6 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/legible"
 )
-
-//go:embed batch.lua
-var batchLua string
 
 // chunkRows is how many of the input's row numbers one chunk of a batch spans.
 const chunkRows = 100

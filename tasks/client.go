@@ -8,7 +8,6 @@ package tasks
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,12 +19,8 @@ import (
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/linktask"
-	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-//go:embed accept.lua
-var acceptLua string
 
 // Config says where a [Client] puts its requests.
 type Config struct {
@@ -52,8 +47,6 @@ type Client struct {
 	rdb    redis.UniversalClient
 	keys   keyspace.Keys
 	queue  *asynq.Client
-	accept *redis.Script
-	batch  *redis.Script
 	names  *batchname.Cache
 	limit  int // of a lane's backlog; 0: none
 	onFull func(*BacklogError)
@@ -75,8 +68,6 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		rdb:    rdb,
 		keys:   keyspace.Keys{Account: cfg.Account},
 		queue:  asynq.NewClientFromRedisClient(rdb),
-		accept: lua.Script(acceptLua, request.Prelude),
-		batch:  lua.Script(batchLua, request.Prelude),
 		limit:  cfg.MaxBacklog,
 		names:  new(batchname.Cache),
 		onFull: cfg.OnFull,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -86,7 +87,9 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 	if !given.NotAfter.IsZero() {
 		due = strconv.FormatInt(given.NotAfter.UnixMilli(), 10)
 	}
-	reply, err := c.batch.Run(ctx, c.rdb, []string{c.keys.Tag()}, batch.Name, text, due, c.caller.ID).StringSlice()
+	reply, err := openBatchScript.Run(ctx, c.rdb, []string{c.keys.Tag()}, lua.Args{
+		"name": batch.Name, "options": text, "not_after": due, "api_key": c.caller.ID,
+	}).StringSlice()
 	if err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}

@@ -2,7 +2,6 @@ package tasks
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -58,11 +57,7 @@ type Results struct {
 	rdb    redis.UniversalClient
 	cfg    ResultsConfig
 	stream string
-	tidy   *redis.Script
 }
-
-//go:embed tidy.lua
-var tidyLua string
 
 // NewResults makes a reader that uses, and does not close, rdb. It needs one
 // connection of rdb's pool for itself while it runs, and a second now and then.
@@ -88,7 +83,6 @@ func NewResults(rdb redis.UniversalClient, cfg ResultsConfig) *Results {
 	}
 	return &Results{
 		rdb: rdb, cfg: cfg, stream: keyspace.Keys{Account: cfg.Account}.Results(),
-		tidy: redis.NewScript(tidyLua),
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 const (
@@ -153,7 +155,9 @@ func (s *session) claim(ctx context.Context) error {
 			break
 		}
 	}
-	return s.tidy.Run(ctx, s.rdb, []string{s.stream}, s.cfg.Group, forgotten.Milliseconds()).Err()
+	return removeIdleConsumersScript.Run(ctx, s.rdb, []string{s.stream}, lua.Args{
+		"group": s.cfg.Group, "min_idle": forgotten.Milliseconds(),
+	}).Err()
 }
 
 // entries reads them by their ids; those that are not kept any more are empty.

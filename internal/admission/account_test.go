@@ -22,14 +22,14 @@ type onClock struct {
 	t             testing.TB
 	rdb           *redis.Client
 	keys          keyspace.Keys
-	admit, report *redis.Script
+	admit, report *lua.Script
 }
 
 func newOnClock(t testing.TB) *onClock {
 	return &onClock{
 		t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()},
-		lua.Script("local answer = { admit(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store() return answer", request.Prelude, Lua),
-		lua.Script("report(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store() return #changes", request.Prelude, Lua),
+		Lua.Text("test.lua", "-- uses: gate_state, admission\nlocal answer = { admit_call(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store_gate() return answer"),
+		Lua.Text("test.lua", "-- uses: clock, gate_state, signals\nreport(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store_gate() return #changes"),
 	}
 }
 
@@ -152,7 +152,7 @@ func TestStatusOfProbeAndRamp(t *testing.T) {
 // setRate is what a worker that joins does.
 func (c *onClock) setRate(rate Rate, burst int) (before Rate, beforeBurst int, err error) {
 	c.t.Helper()
-	old, err := lua.Script("return set_rate(ARGV[1], ARGV[2], ARGV[3])", request.Prelude, Lua).
+	old, err := Lua.Text("test.lua", "-- uses: worker_rate\nreturn set_rate(ARGV[1], ARGV[2], ARGV[3])").
 		Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, rate.N, rate.Per.Milliseconds(), burst).Int64Slice()
 	if err != nil {
 		return Rate{}, 0, err

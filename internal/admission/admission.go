@@ -52,31 +52,10 @@
 package admission
 
 import (
-	_ "embed"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-//go:embed state.lua
-var stateLua string
-
-//go:embed rate.lua
-var rateLua string
-
-//go:embed gate.lua
-var gateLua string
-
-//go:embed refusal.lua
-var refusalLua string
-
-//go:embed admission.lua
-var admissionLua string
-
-// Lua is the decision in Redis, for scripts that have [request.Prelude] as well: the
-// functions that admission.lua describes, and the list changes of what they added
-// to the history in this run, each {at, state, reason}.
-var Lua = stateLua + rateLua + gateLua + refusalLua + admissionLua
 
 // Verdict is the answer to an [Ask].
 type Verdict string

@@ -1,9 +1,12 @@
 package admission
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -13,7 +16,6 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
-	"github.com/kyclink/kyclink/internal/request"
 )
 
 func TestMain(m *testing.M) { fixture.Main(m) }
@@ -39,54 +41,64 @@ type script struct {
 	t    testing.TB
 	rdb  *redis.Client
 	keys keyspace.Keys
-	lua  *redis.Script
+	lua  map[string]*lua.Script
 	// expects is what the process that asks takes the time for, in ms.
 	expects int64
 }
 
-// testScript is a script whose clock comes from its last two arguments.
-func testScript(t testing.TB) *redis.Script {
-	const clock = "redis.call('TIME')"
-	if strings.Count(request.Prelude, clock) != 1 {
-		t.Fatal("the prelude reads its clock in another way than this test replaces")
+// clocked are the scripts of the package with the clock of a test: the last three
+// arguments are what the process expects Redis' time to be (ms), and the clock.
+func clocked(t testing.TB) map[string]*lua.Script {
+	files := fstest.MapFS{}
+	for name, replace := range map[string][2]string{
+		"clock.lua":      {"redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }"},
+		"clock_step.lua": {"local expected, MAX_DRIFT = 0, ", "local expected, MAX_DRIFT = tonumber(ARGV[#ARGV - 2]), "},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "lua", name))
+		if err != nil || strings.Count(string(text), replace[0]) != 1 {
+			t.Fatalf("%s has its clock in another way than this test replaces: %v", name, err)
+		}
+		files[name] = &fstest.MapFile{Data: []byte(strings.Replace(string(text), replace[0], replace[1], 1))}
 	}
-	return lua.Script(`
-local a = ARGV
-expected = tonumber(ARGV[#ARGV - 2])
-if a[1] == 'admit' then
-  local answer = { admit(a[2], a[3], a[4], a[5], 'nonce', a[6]) }
-  store()
-  return answer
-end
-if a[1] == 'report' then report(a[2], a[3], a[4], 'nonce', a[5], a[6], a[7], a[8], a[9]) store() end
-if a[1] == 'beat' then redis.call('ZADD', tag .. ':workers', ms(now), a[2]) end
-if a[1] == 'watch' then watch() end
-if a[1] == 'pause' then pause() end
-if a[1] == 'resume' then resume() end
-if a[1] == 'set' then return set_rate(a[2], a[3], a[4]) end
-if a[1] == 'override' then return override_rate(a[2], a[3]) end
-if a[1] == 'reset' then return reset_rate() end
-return changes`, strings.Replace(request.Prelude, clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }", 1), Lua)
+	all := lua.NewPackage("test", files, Lua)
+	return map[string]*lua.Script{
+		"pause": all.Script("pause.lua"), "resume": all.Script("resume.lua"),
+		"override": all.Script("override_rate.lua"), "reset": all.Script("reset_rate.lua"),
+		"set":   all.Text("set.lua", "-- uses: worker_rate\nreturn set_rate(ARGV[1], ARGV[2], ARGV[3])"),
+		"watch": all.Text("watch.lua", "-- uses: gate_state, watch\nwatch() return changes"),
+		"beat":  all.Text("beat.lua", "-- uses: keys, clock\nredis.call('ZADD', tag .. ':workers', ms(now), ARGV[1]) return {}"),
+		"admit": all.Text("admit.lua", `-- uses: gate_state, admission
+			local lane, process, credential, id, connected = unpack(ARGV)
+			local answer = { admit_call(lane, process, credential, id, 'nonce', connected) }
+			store_gate()
+			return answer`),
+		"report": all.Text("report.lua", `-- uses: gate_state, signals
+			local signal, id, process, credential, began, retry_after, latency, message = unpack(ARGV)
+			report(signal, id, process, 'nonce', credential, began, retry_after, latency, message)
+			store_gate()
+			return changes`),
+	}
 }
 
 func onRedis(t testing.TB) *script {
-	return &script{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
+	return &script{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, clocked(t), 0}
 }
 
 func onMiniredis(t testing.TB) *script {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &script{t, rdb, keyspace.Keys{Account: redistest.Account()}, testScript(t), 0}
+	return &script{t, rdb, keyspace.Keys{Account: redistest.Account()}, clocked(t), 0}
 }
 
-func (s *script) run(now time.Time, args ...any) []any {
+func (s *script) run(now time.Time, name string, args ...any) []any {
 	s.t.Helper()
 	us := now.UnixMicro()
 	args = append(args, s.expects, us/1_000_000, us%1_000_000)
-	out, err := s.lua.Run(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args...).Slice()
-	if err != nil {
-		s.t.Fatalf("%v: %v", args, err)
+	cmd := s.lua[name].RunList(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args)
+	if err := cmd.Err(); err != nil {
+		s.t.Fatalf("%s %v: %v", name, args, err)
 	}
+	out, _ := cmd.Val().([]any) // pause and resume return a text
 	return out
 }
 

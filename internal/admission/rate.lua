@@ -1,63 +1,66 @@
--- The rate: the bucket, and the lines before it. See bucket.go and line.go.
+-- The rate limit: the token bucket, and the processes that wait for a token.
+--
+-- uses: keys, clock, clock_step, gate_state
 
--- slot is how many us one token takes at the rate in force now.
-local function slot()
+-- token_time is the time of one token at the rate in force now, in µs.
+local function token_time()
   local part = 1
-  if g.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - g.opened) / RAMP) end
-  return g.per * 1000 / (g.n * part)
+  if gate.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - gate.opened) / RAMP_TIME) end
+  return gate.per * 1000 / (gate.n * part)
 end
 
--- ahead is how far in the future a grant may lie.
-local function ahead() return math.min(20000, math.max(5000, slot())) end
+-- max_ahead is how far in the future a grant may lie, in µs.
+local function max_ahead() return math.min(20000, math.max(5000, token_time())) end
 
-local function held()
+-- held_grants returns the times of the grants in the future, in order (µs).
+local function held_grants()
   local out = {}
-  for s in string.gmatch(g.held, '%d+') do out[#out + 1] = tonumber(s) end
+  for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
   return out
 end
 
-local function hold(times)
+local function set_held_grants(times)
   local out = {}
-  for i, s in ipairs(times) do out[i] = ms(s) end
+  for i, at in ipairs(times) do out[i] = ms(at) end
   set('held', table.concat(out, ' '))
 end
 
-local function fill(level, elapsed, per) return math.min(g.burst, level + elapsed / per) end
+local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
 
--- settle brings the level to now: refilled, and without the grants whose moment came.
--- A step of the clock says nothing of how much to refill: then nothing is left, and what
--- was granted ahead is still to be paid.
-local function settle()
-  if g.at == 0 or g.at > us or leapt() then
-    set('level', math.min(0, g.level) - #held()) set('at', us) set('held', '')
+-- settle_bucket brings the level to the present: refilled, and without the grants whose
+-- time has come. After a step of the clock the time to refill for is not known: then the
+-- bucket is empty, and the tokens of held grants are owed.
+local function settle_bucket()
+  if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
+    set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
     return
   end
-  local per, level, at, rest = slot(), g.level, g.at, {}
-  for _, s in ipairs(held()) do
-    if s <= us then level, at = fill(level, s - at, per) - 1, s else rest[#rest + 1] = s end
+  local per, level, at, rest = token_time(), gate.level, gate.at, {}
+  for _, s in ipairs(held_grants()) do
+    if s <= us then level, at = refilled(level, s - at, per) - 1, s else rest[#rest + 1] = s end
   end
-  set('level', fill(level, us - at, per))
+  set('level', refilled(level, us - at, per))
   set('at', us)
-  hold(rest)
+  set_held_grants(rest)
 end
 
--- fits says whether the held grants after the i-th still have their tokens when
--- one more is taken at s.
+-- fits reports whether the held grants after the i-th still have their tokens if one
+-- more is taken at s.
 local function fits(times, i, level, at, s, per)
-  level, at = fill(level, s - at, per) - 1, s
+  level, at = refilled(level, s - at, per) - 1, s
   for j = i + 1, #times do
-    level, at = fill(level, times[j] - at, per) - 1, times[j]
+    level, at = refilled(level, times[j] - at, per) - 1, times[j]
     if level < 0 then return false end
   end
   return true
 end
 
--- earliest is the first moment from now on at which the level is `goal`, after
--- `from` of the held grants at least.
-local function earliest(goal, times, from)
-  local per, level, at = slot(), g.level, g.at
+-- earliest_grant returns the first time from now on at which the level is `goal`, after
+-- at least `from` of the held grants, and the number of held grants before it.
+local function earliest_grant(goal, times, from)
+  local per, level, at = token_time(), gate.level, gate.at
   for i = 0, #times do
-    if i > 0 then level, at = fill(level, times[i] - at, per) - 1, times[i] end
+    if i > 0 then level, at = refilled(level, times[i] - at, per) - 1, times[i] end
     if i >= from then
       local s = at + math.ceil(math.max(0, goal - level) * per)
       if i == #times then return s, i end
@@ -66,98 +69,62 @@ local function earliest(goal, times, from)
   end
 end
 
-local function take(s, i, times)
+-- take_token takes the token of time s, after i held grants, and returns for how many ms
+-- its grant is held.
+local function take_token(s, i, times)
   if s <= us then
-    set('level', g.level - 1)
+    set('level', gate.level - 1)
   else
     table.insert(times, i + 1, s)
-    hold(times)
+    set_held_grants(times)
   end
-  local sec, count = string.match(g[USED], '(%d+) (%d+)')
+  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
   if tonumber(sec) ~= second then count = 0 end
   set(USED, string.format('%.0f %d', second, count + 1))
   return (s - us) / 1000
 end
 
-local function line_key(lane) return tag .. ':line:' .. lane end
+local function waiters_key(lane) return tag .. ':line:' .. lane end
 
--- line gives the fresh entries of a lane in order, without asking for them where
--- the hash knows that there are none.
-local function line(lane)
+-- waiters returns the processes that wait in a lane, in order, each {process, due}. It
+-- does not read them if the hash shows that there are none.
+local function waiters(lane)
   local out, stale = {}, false
-  if g['line:' .. lane] < now then return out end
-  local entries = redis.call('ZRANGE', line_key(lane), 0, -1, 'WITHSCORES')
+  if gate['line:' .. lane] < now then return out end
+  local entries = redis.call('ZRANGE', waiters_key(lane), 0, -1, 'WITHSCORES')
   for i = 1, #entries, 2 do
     local due = tonumber(entries[i + 1])
-    if due + FRESH >= now then out[#out + 1] = { entries[i], due } else stale = true end
+    if due + WAITER_TTL >= now then out[#out + 1] = { entries[i], due } else stale = true end
   end
-  if stale then redis.call('ZREMRANGEBYSCORE', line_key(lane), '-inf', '(' .. ms(now - FRESH)) end
+  if stale then redis.call('ZREMRANGEBYSCORE', waiters_key(lane), '-inf', '(' .. ms(now - WAITER_TTL)) end
   return out
 end
 
-local function enter(lane, process, due)
-  redis.call('ZADD', line_key(lane), ms(due), process)
-  set('line:' .. lane, math.max(g['line:' .. lane], due + FRESH))
+local function add_waiter(lane, process, due)
+  redis.call('ZADD', waiters_key(lane), ms(due), process)
+  set('line:' .. lane, math.max(gate['line:' .. lane], due + WAITER_TTL))
 end
 
--- by_rate takes a token or a place in the line.
-local function by_rate(lane, process)
-  settle()
-  local need, times, from, place, own = 1, held(), 0, 0, nil
-  if lane == 'bulk' then need, from = 2 + #line('interactive'), #times end
-  for _, entry in ipairs(line(lane)) do
-    if entry[1] == process then own = entry[2] break end
+-- admit_by_rate takes a token, or lists the process as waiting.
+local function admit_by_rate(lane, process)
+  settle_bucket()
+  local need, times, from, place, own = 1, held_grants(), 0, 0, nil
+  if lane == 'bulk' then need, from = 2 + #waiters('interactive'), #times end
+  for _, waiter in ipairs(waiters(lane)) do
+    if waiter[1] == process then own = waiter[2] break end
     place = place + 1
   end
-  -- Who comes out of turn takes only what those before it leave, unless the
-  -- bucket is full: a token that nobody takes is lost.
-  local goal = math.max(need, math.min(need + place, g.burst))
-  local s, i = earliest(goal, times, from)
-  if goal <= g.burst and s - us <= ahead() then
-    if own then redis.call('ZREM', line_key(lane), process) end
-    return 'grant', take(s, i, times), ''
+  -- A process that asks before others gets only what they leave, unless the bucket is
+  -- full: a token that nobody takes is lost.
+  local goal = math.max(need, math.min(need + place, gate.burst))
+  local s, i = earliest_grant(goal, times, from)
+  if goal <= gate.burst and s - us <= max_ahead() then
+    if own then redis.call('ZREM', waiters_key(lane), process) end
+    return 'grant', take_token(s, i, times), ''
   end
-  local due = s + (need + place - goal) * slot()
-  local wait = math.min(SOON, math.max(1, (due - us - ahead()) / 1000))
-  local entry = own and math.max(own, math.ceil(now + wait)) or math.ceil(due / 1000)
-  if entry ~= own then enter(lane, process, entry) end
+  local due = s + (need + place - goal) * token_time()
+  local wait = math.min(MAX_WAIT, math.max(1, (due - us - max_ahead()) / 1000))
+  local listed = own and math.max(own, math.ceil(now + wait)) or math.ceil(due / 1000)
+  if listed ~= own then add_waiter(lane, process, listed) end
   return 'wait', wait, 'rate'
-end
-
--- change_rate refills at the old rate up to now, and gives the old rate. The
--- lines are of the old rate, too: whoever waits enters again when it asks.
-local function change_rate(n, per, burst)
-  begin(STATE)
-  settle()
-  local old = { ms(g.n), ms(g.per), ms(g.burst) }
-  set('n', n) set('per', per) set('burst', burst or g.burst)
-  dirty.n, dirty.per, dirty.burst = true, true, true -- also where they are what is taken for granted
-  set('level', math.min(g.level, g.burst))
-  redis.call('DEL', line_key('interactive'), line_key('bulk'))
-  set('line:interactive', 0) set('line:bulk', 0)
-  store()
-  return old
-end
-
--- gives what a worker set before, and not what a person did; zeros where none did
-local function set_rate(n, per, burst)
-  n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
-  local was = redis.call('HMGET', GATE, 'set:n', 'set:per')
-  redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per))
-  local over = redis.call('HMGET', GATE, 'over:n', 'over:per')
-  if over[1] then n, per = tonumber(over[1]), tonumber(over[2]) end
-  local old = change_rate(n, per, burst)
-  return { was[1] or '0', was[2] or '0', was[1] and old[3] or '0' }
-end
-
-local function override_rate(n, per)
-  n, per = tonumber(n), tonumber(per)
-  redis.call('HSET', GATE, 'over:n', ms(n), 'over:per', ms(per))
-  return change_rate(n, per)
-end
-
-local function reset_rate()
-  local own = redis.call('HMGET', GATE, 'set:n', 'set:per')
-  redis.call('HDEL', GATE, 'over:n', 'over:per')
-  return change_rate(tonumber(own[1] or 5), tonumber(own[2] or 1000))
 end

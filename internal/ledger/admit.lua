@@ -1,7 +1,9 @@
 -- defaults gives what is frozen: the batch's options, and the worker's defaults
 -- where it has none.
+--
+-- uses: keys, clock, record, readable, counters, deadline, retry_pause, feeding, uncertain, liveness, calls, admission, signals, commit_state
 local function defaults(h, own)
-  local options = h.batch > 0 and facts(h.batch).options
+  local options = h.batch > 0 and batch_info(h.batch).options
   if not options then return own end
   local all = cjson.decode(own)
   for key, value in pairs(cjson.decode(options)) do all[key] = value end
@@ -36,7 +38,7 @@ end
 --   paused   its batch is: it was put back before the batch's other rows
 --   kept     an earlier attempt brought a link, which is kept: no call is to be made.
 --            The reason is the time, in ms
-local function mark(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, nonce, connected, hold)
+local function admit(id, gen, run, turn, process, credential, upstream, own, unbroken, dead, nonce, connected, hold)
   local holder = tonumber(process)
   local key = record_key(id)
   local raw = redis.call('GET', key)
@@ -47,7 +49,7 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   if h.gen ~= tonumber(gen) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
-  local has, batch = links_are(), facts(h.batch)
+  local has, batch = link_kind(), batch_info(h.batch)
   if has and has ~= upstream then return { 'upstream', raw, '0', '' } end
 
   local mine = h.state == 'c' and h.holder == holder
@@ -55,19 +57,19 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   if h.state == 'c' then
     -- A process has one handler of a turn: an earlier grant of its own is over, and
     -- a call may have followed it.
-    local over = mine or gone(h, id, tonumber(unbroken), tonumber(dead))
+    local over = mine or attempt_is_over(h, id, tonumber(unbroken), tonumber(dead))
     if not over then return { 'busy', raw, '0', '' } end
     if hold == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
     -- Whether the attempt made a link is unknown: it died with its process, or Redis
     -- lost its outcome.
-    doubt(h)
+    count_uncertain(h)
     report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
-    move(h, 'q', tally_of(h.batch))
+    move(h, 'q', batch_counts(h.batch))
   elseif h.attempts > 0 then
     -- asynq forwards by the clock of whichever worker looks first, and that may be
     -- off: what is early by less than a second is let go.
     local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
-    if due >= now + 1000 and pauses(h, due) then return { 'early', raw, ms(due - now), '' } end
+    if due >= now + 1000 and in_retry_pause(h, due) then return { 'early', raw, ms(due - now), '' } end
   end
 
   local verdict, wait, reason = 'expired', '0', ''
@@ -75,24 +77,24 @@ local function mark(id, gen, run, turn, process, credential, upstream, own, unbr
   elseif expired(h, id, batch.not_after) then -- also where its batch is paused
   elseif batch.stop == 'cancelled' then verdict = 'cancel'
   elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
-  elseif h.attempts > 0 and string.find(select(4, lines(raw)), ',"kept":"', 1, true) then
+  elseif h.attempts > 0 and string.find(select(4, sections(raw)), ',"kept":"', 1, true) then
     verdict, reason = 'kept', ms(now)
   else
-    verdict, wait, reason = admit(LANE[h.lane], process, credential, id, nonce, connected)
+    verdict, wait, reason = admit_call(LANE[h.lane], process, credential, id, nonce, connected)
   end
 
-  local content, frozen, outcome, past = lines(raw)
+  local content, resolved, outcome, earlier = sections(raw)
   if verdict == 'grant' or verdict == 'probe' then
-    move(h, 'c', tally_of(h.batch))
+    move(h, 'c', batch_counts(h.batch))
     h.attempts, h.holder = h.attempts + 1, holder
     redis.call('ZREM', queued_key(h.lane), id)
-    if frozen == '' then
-      return { verdict, write(key, h, content, defaults(h, own), outcome, past), wait, reason, batch.name }
+    if resolved == '' then
+      return { verdict, write(key, h, content, defaults(h, own), outcome, earlier), wait, reason, batch.name }
     end
   elseif verdict == 'paused' then
-    move(h, 'w', tally_of(h.batch))
+    move(h, 'w', batch_counts(h.batch))
     redis.call('ZREM', queued_key('b'), id)
-    redis.call('LPUSH', again_key(h.batch), id)
+    redis.call('LPUSH', requeued_key(h.batch), id)
   elseif string.sub(raw, 1, HEADER) == header(h) then
     return { verdict, raw, wait, reason }
   else -- an attempt that died was put back

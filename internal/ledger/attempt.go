@@ -18,6 +18,13 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var (
+	endScript          = scripts.Script("end.lua")
+	retryScript        = scripts.Script("retry.lua")
+	reportSignalScript = scripts.Script("report_signal.lua")
+	releaseScript      = scripts.Script("release.lua")
+)
+
 // Mark asks whether a turn may be called now, and where it may makes that known
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
@@ -27,7 +34,7 @@ func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 		return attempt.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
 	ref := ask.Ref
-	reply, err := texts(l.commits.run(ctx, "mark", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
+	reply, err := texts(l.commits.run(ctx, "admit", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
 		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
 		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
 	if err != nil {
@@ -98,7 +105,7 @@ func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, c
 	if chosen && kind == admission.Outage {
 		kind = admission.Unconnected
 	}
-	closed, err = l.report.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
+	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
 		l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds(), f.Error()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
@@ -270,7 +277,7 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held
 	if err != nil {
 		return "", err
 	}
-	state, err := l.end.Run(ctx, l.rdb, []string{l.keys.Tag()},
+	state, err := endScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		r.ApplicationID, r.Generation, r.Run, letter, e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, held).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
@@ -304,7 +311,7 @@ func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Recor
 }
 
 func (l *Ledger) again(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
-	return l.retry.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
+	return retryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
 		e.ID, e.At, e.IDJSON, e.Head, e.Tail).StringSlice()
 }
 
@@ -323,7 +330,7 @@ func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, 
 // Pass leaves a turn to another process: it becomes the next one, whose task the
 // caller enqueues. ok is false where the turn stands for nothing any more.
 func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
-	reply, err := l.pass.Run(ctx, l.rdb, []string{l.keys.Tag()}, ref.ApplicationID, ref.Generation, ref.Run, ref.Turn).StringSlice()
+	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, ref.ApplicationID, ref.Generation, ref.Run, ref.Turn).StringSlice()
 	if err != nil {
 		return "", next, false, fmt.Errorf("pass %s on: %w", ref.ApplicationID, err)
 	}
@@ -337,7 +344,7 @@ func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, 
 // Feed makes waiting bulk requests queued, at most want.Most of them, while this
 // process leads. The caller enqueues the tasks of the turns that it gets.
 func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
-	values, err := l.feed.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load(), want.Lease.Milliseconds(),
+	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load(), want.Lease.Milliseconds(),
 		want.AtLeast, want.AtMost, want.Ahead.Milliseconds(), want.Most).Slice()
 	if err != nil {
 		return Fed{}, fmt.Errorf("feed: %w", err)

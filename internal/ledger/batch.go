@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"math"
@@ -18,21 +17,11 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed control_batch.lua
-var controlBatchLua string
-
-//go:embed cancel_requests.lua
-var cancelRequestsLua string
-
-//go:embed finish_cancel.lua
-var finishCancelLua string
-
-// control is the scripts that are of a batch as a whole.
-type control struct{ steer, calloff, calledoff *redis.Script }
-
-func newControl(script func(lua string) *redis.Script) control {
-	return control{steer: script(controlBatchLua), calloff: script(cancelRequestsLua), calledoff: script(finishCancelLua)}
-}
+var (
+	controlBatchScript   = scripts.Script("control_batch.lua")
+	cancelRequestsScript = scripts.Script("cancel_requests.lua")
+	finishCancelScript   = scripts.Script("finish_cancel.lua")
+)
 
 // BatchStatus is what may become of a batch's requests.
 type BatchStatus string
@@ -296,7 +285,7 @@ const (
 // [Ledger.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
 // is cancelled is to be paused or resumed.
 func (l *Ledger) Steer(ctx context.Context, b Batch, c Control) error {
-	reply, err := l.control.steer.Run(ctx, l.rdb, []string{l.keys.Tag()}, b.Number, string(c)).Text()
+	reply, err := controlBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, b.Number, string(c)).Text()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return fmt.Errorf("batch %q is not there any more", b.Batch)

@@ -60,7 +60,7 @@ func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) 
 	if w.unread > 0 {
 		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unread)
 	}
-	if err := l.control.calledoff.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, after).Err(); err != nil {
+	if err := finishCancelScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, after).Err(); err != nil {
 		return fmt.Errorf("cancel batch %d: %w", number, err)
 	}
 	return nil
@@ -247,7 +247,7 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	if len(args) == 4 {
 		return 0, nil, nil
 	}
-	reply, err := w.control.calloff.Run(ctx, w.rdb, []string{w.keys.Tag()}, args...).Slice()
+	reply, err := cancelRequestsScript.Run(ctx, w.rdb, []string{w.keys.Tag()}, args...).Slice()
 	if err != nil {
 		return 0, nil, fmt.Errorf("cancel %d requests: %w", len(ids), err)
 	}

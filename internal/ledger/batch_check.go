@@ -16,6 +16,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var recountScript = scripts.Script("recount.lua")
+
 // Check is a batch's counters beside what its rows say.
 type Check struct {
 	Batch   Batch // as its counters tell it
@@ -264,7 +266,7 @@ func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	for _, id := range moving {
 		args = append(args, id)
 	}
-	reply, err := n.recount.Run(ctx, n.rdb, []string{n.keys.Tag()}, args...).Slice()
+	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, args...).Slice()
 	if err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
 	}

@@ -3,6 +3,8 @@
 -- ARGV[1] event   ARGV[2] '', or the attempts after which it was given up: a
 -- person, or a replay, wants it tried again from the start
 -- Returns {status, field, value ...}; where it is not 'pending' nothing follows.
+--
+-- uses: clock, delivery
 local event, again = ARGV[1], ARGV[2]
 local key = delivery_key(event)
 local known = redis.call('HMGET', key, 'status', 'attempts')

@@ -5,8 +5,10 @@
 -- then for each request: id, generation, run, event id, id as JSON, tail
 -- Returns {how many ended now, id ...} of those that are another run by now, which
 -- the caller reads again.
+--
+-- uses: keys, record, readable, counters, outcome
 local batch, ended = tonumber(ARGV[1]), 0
-local out, tally = { 0 }, {}
+local out, counts = { 0 }, {}
 for i = 5, #ARGV, 6 do
   local id = ARGV[i]
   local key = record_key(id)
@@ -21,10 +23,10 @@ for i = 5, #ARGV, 6 do
   else
     conclude(id, key, raw, h, 'X', {
       event = ARGV[i + 3], at = ARGV[2], id_json = ARGV[i + 4], head = ARGV[3], tail = ARGV[i + 5], middle = ARGV[4],
-    }, ARGV[4], tally)
+    }, ARGV[4], counts)
     ended = ended + 1
   end
 end
-for state, n in pairs(tally) do count(batch, state, n) end
+for state, n in pairs(counts) do count(batch, state, n) end
 out[1] = ended
 return out

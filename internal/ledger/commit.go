@@ -2,27 +2,24 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
-//go:embed commit.lua
-var commitLua string
-
-//go:embed commit_state.lua
-var commitStateLua string
+var commitScript = scripts.Script("commit.lua")
 
 // commits does in one script what several goroutines ask for: whoever comes while
 // one is on its way goes with the next. Nobody waits for company, and where Redis
 // is far away nobody waits for others' round trips either.
 type commits struct {
 	rdb      redis.UniversalClient
-	script   *redis.Script // commit.lua
+	script   *lua.Script // commit.lua
 	tag      string
 	farAway  time.Duration // how long others' round trips may take to be waited for
 	expected func() int64  // what this process takes Redis' time for

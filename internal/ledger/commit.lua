@@ -4,8 +4,10 @@
 -- ARGV[1] expected: what the process takes Redis' time for, then for each the name of what is to be done, how many arguments it has, and these
 -- Returns for each {1, what it returns} or {0, its error}. Where all fail, as they do
 -- in a Redis that cannot be written to, so does this: a client may know what to do.
+--
+-- uses: clock_step, gate_state, commit_state, admit, created, fault
 expected = tonumber(ARGV[1])
-local does = { mark = mark, created = created, fault = fault }
+local does = { admit = admit, created = created, fault = fault }
 local replies, failed, why, i = {}, 0, nil, 2
 while i < #ARGV do
   local last = i + 1 + ARGV[i + 1]
@@ -18,7 +20,7 @@ while i < #ARGV do
   end
   i = last + 1
 end
-store()
-keep_tallies()
+store_gate()
+store_counts()
 if failed == #replies then error(why, 0) end
 return replies

@@ -6,14 +6,15 @@ import (
 	"net"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -44,16 +45,25 @@ func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 	return rdb, &sent
 }
 
-// echoing gives each its argument; what is wrong fails.
+// echoing runs commits whose "admit" returns its argument, and whose "created" fails.
 func echoing(rdb *redis.Client, farAway time.Duration) *commits {
+	commit, err := luaFiles.ReadFile("commit.lua")
+	if err != nil {
+		panic(err)
+	}
+	stubs := fstest.MapFS{"commit.lua": {Data: commit}}
+	for name, text := range map[string]string{
+		"admit":        "local function admit(text) redis.call('INCR', KEYS[1]) return text end\n",
+		"created":      "local function created() error('so it is', 0) end\n",
+		"fault":        "local fault\n",
+		"commit_state": "local function store_counts() end\n",
+		"gate_state":   "local function store_gate() end\n",
+		"clock_step":   "local expected\n",
+	} {
+		stubs[name+".lua"] = &fstest.MapFile{Data: []byte(text)}
+	}
 	unknown := func() int64 { return 0 }
-	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: redis.NewScript("local expected\n" + strings.ReplaceAll(commitLua, "local does = {", `
-local function echo(text) redis.call('INCR', KEYS[1]) return text end
-local function wrong() error('so it is', 0) end
-local mark, created, fault
-local function store() end
-local function keep_tallies() end
-local does = { echo = echo, wrong = wrong,`))}
+	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: lua.NewPackage("test", stubs).Script("commit.lua")}
 }
 
 // together makes transitions in many goroutines, several in each, and holds every
@@ -65,7 +75,7 @@ func together(t *testing.T, c *commits) {
 		all.Go(func() {
 			for j := range 20 {
 				want := fmt.Sprintf("%d.%d", i, j)
-				if got, err := text(c.run(t.Context(), "echo", want)); err != nil || got != want {
+				if got, err := text(c.run(t.Context(), "admit", want)); err != nil || got != want {
 					t.Errorf("%s has the reply %q, %v", want, got, err)
 				}
 			}
@@ -92,13 +102,13 @@ func TestTransitionsGoTogether(t *testing.T) {
 func TestTooManyToGoTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
-	c.run(t.Context(), "echo", "x") // so that Redis knows the script
+	c.run(t.Context(), "admit", "x") // so that Redis knows the script
 	before := sent.Load()
 	c.busy = true
 	var all sync.WaitGroup
 	for i := range 2 * mostTogether {
 		all.Go(func() {
-			if got, err := text(c.run(t.Context(), "echo", i)); err != nil || got != strconv.Itoa(i) {
+			if got, err := text(c.run(t.Context(), "admit", i)); err != nil || got != strconv.Itoa(i) {
 				t.Errorf("%d has the reply %q, %v", i, got, err)
 			}
 		})
@@ -119,11 +129,11 @@ func TestTooManyToGoTogether(t *testing.T) {
 func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
 	c := echoing(rdb, time.Millisecond)
-	c.run(t.Context(), "echo", "1")
+	c.run(t.Context(), "admit", "1")
 	c.busy = true // one is on its way, and never comes back
 	reply := make(chan any, 1)
 	go func() {
-		got, _ := c.run(t.Context(), "echo", "2")
+		got, _ := c.run(t.Context(), "admit", "2")
 		reply <- got
 	}()
 	select {
@@ -153,14 +163,14 @@ func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
 		all.Wait()
 		return failed.Load()
 	}
-	if n := failures("echo", "wrong"); n != 16 {
+	if n := failures("admit", "created"); n != 16 {
 		t.Errorf("%d of 16 failed", n)
 	}
-	if n := failures("wrong"); n != 32 {
+	if n := failures("created"); n != 32 {
 		t.Errorf("%d of 32 failed", n)
 	}
 	_ = rdb.Close()
-	if n := failures("echo"); n != 32 {
+	if n := failures("admit"); n != 32 {
 		t.Errorf("%d of 32 failed", n)
 	}
 }
@@ -173,7 +183,7 @@ func TestTransitionsInAReadOnlyRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := echoing(rdb, time.Minute)
-	if _, err := c.run(t.Context(), "echo", "1"); !redis.HasErrorPrefix(err, "READONLY") {
+	if _, err := c.run(t.Context(), "admit", "1"); !redis.HasErrorPrefix(err, "READONLY") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -9,6 +9,8 @@
 --
 -- What mark has to heed is a field of the account, which it reads anyway: that a
 -- batch is paused, or cancelled and not all of its requests have ended yet.
+--
+-- uses: keys, clock, feeding, batch_stop, batch_cancel
 local n, want = ARGV[1], ARGV[2]
 local key = batch_key(n)
 if redis.call('EXISTS', key) == 0 then return false end
@@ -24,7 +26,7 @@ redis.call('HDEL', key, 'reason', 'message', 'refused', 'refused_at')
 if want == 'resume' then
   redis.call('HDEL', key, 'status')
   redis.call('HDEL', account_key(), stop_field(n))
-  to_feed(n)
+  schedule_feed(n)
   return 'running'
 end
 local status = want == 'pause' and 'paused' or 'cancelled'
@@ -33,6 +35,6 @@ redis.call('HSET', account_key(), stop_field(n), status)
 if status == 'cancelled' then
   redis.call('ZADD', cancelling_key(), ms(now), n)
   -- What is retried from now on is another matter.
-  if redis.call('EXISTS', again_key(n)) == 1 then redis.call('RENAME', again_key(n), off_key(n)) end
+  if redis.call('EXISTS', requeued_key(n)) == 1 then redis.call('RENAME', requeued_key(n), cancelled_key(n)) end
 end
 return status

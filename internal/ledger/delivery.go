@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,30 +16,13 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed open_deliveries.lua
-var openDeliveriesLua string
-
-//go:embed begin_delivery.lua
-var beginDeliveryLua string
-
-//go:embed record_delivery.lua
-var recordDeliveryLua string
-
-//go:embed stalled_deliveries.lua
-var stalledDeliveriesLua string
-
-//go:embed drop_delivery.lua
-var dropDeliveryLua string
-
-// callbacks are the scripts for deliveries.
-type callbacks struct{ open, begin, reply, stalled, waive *redis.Script }
-
-func newCallbacks(script func(lua string) *redis.Script) callbacks {
-	return callbacks{
-		open: script(openDeliveriesLua), begin: script(beginDeliveryLua), reply: script(recordDeliveryLua),
-		stalled: script(stalledDeliveriesLua), waive: script(dropDeliveryLua),
-	}
-}
+var (
+	openDeliveriesScript    = scripts.Script("open_deliveries.lua")
+	beginDeliveryScript     = scripts.Script("begin_delivery.lua")
+	recordDeliveryScript    = scripts.Script("record_delivery.lua")
+	stalledDeliveriesScript = scripts.Script("stalled_deliveries.lua")
+	dropDeliveryScript      = scripts.Script("drop_delivery.lua")
+)
 
 // OpenDeliveries makes the deliveries of events whose requests have a callback URL,
 // and gives those that are to be tried: not what was delivered, and what was given
@@ -55,7 +37,7 @@ func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]de
 		}
 		args = append(args, e.ID, e.Data.ApplicationID, e.Data.Generation, e.Data.Run, e.Type, body)
 	}
-	reply, err := l.callbacks.open.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+	reply, err := openDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("open the deliveries of %d events: %w", len(events), err)
 	}
@@ -83,7 +65,7 @@ func (l *Ledger) BeginDelivery(ctx context.Context, of delivery.Task) (d deliver
 	if of.Again > 0 {
 		again = strconv.Itoa(of.Again)
 	}
-	reply, err := l.callbacks.begin.Run(ctx, l.rdb, []string{l.keys.Tag()}, of.EventID, again).StringSlice()
+	reply, err := beginDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, of.EventID, again).StringSlice()
 	if err != nil {
 		return d, false, fmt.Errorf("begin to deliver %s: %w", of.EventID, err)
 	}
@@ -111,7 +93,7 @@ func (l *Ledger) EndDelivery(ctx context.Context, d delivery.Delivery, r deliver
 	case again == 0:
 		what = "give_up"
 	}
-	status, err := l.callbacks.reply.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what,
+	status, err := recordDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what,
 		r.Code, r.Reason, r.Message, r.Body, again.Milliseconds()).Text()
 	if err != nil {
 		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
@@ -124,7 +106,7 @@ func (l *Ledger) EndDelivery(ctx context.Context, d delivery.Delivery, r deliver
 // have lost that alone. What was named is named again after as long. more says that
 // there are others.
 func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error) {
-	reply, err := l.callbacks.stalled.Run(ctx, l.rdb, []string{l.keys.Tag()}, since.Milliseconds(), sweepPage).StringSlice()
+	reply, err := stalledDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, since.Milliseconds(), sweepPage).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for stalled deliveries: %w", err)
 	}
@@ -137,7 +119,7 @@ func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (st
 // WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
 // false where it is not there, or was tried again since.
 func (l *Ledger) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
-	ok, err = l.callbacks.waive.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts).Bool()
+	ok, err = dropDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts).Bool()
 	if err != nil {
 		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
 	}

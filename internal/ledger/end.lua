@@ -8,6 +8,8 @@
 --
 -- Returns the state that the request is in now; 'calling' where a cancel is
 -- remembered until the call has its answer; 'stale' where the run is another, or ARGV[11] is not so.
+--
+-- uses: keys, record, deadline, outcome
 local id, state = ARGV[1], ARGV[4]
 local key = record_key(id)
 local raw = redis.call('GET', key)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"math"
 	"slices"
@@ -10,36 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-//go:embed erase.lua
-var eraseLua string
-
-//go:embed erase_earlier.lua
-var eraseEarlierLua string
-
-//go:embed erase_rows.lua
-var eraseRowsLua string
-
-//go:embed erase_requeued.lua
-var eraseRequeuedLua string
-
-//go:embed drop_batch.lua
-var dropBatchLua string
-
-//go:embed refresh.lua
-var refreshLua string
-
-// ageing is the scripts for what has grown old: they take away what is not to be
-// kept, refresh, and publish again.
-type ageing struct{ erase, bygone, scrub, unlist, refresh, replay, dropBatch *redis.Script }
-
-func newAgeing(script func(lua string) *redis.Script) ageing {
-	return ageing{erase: script(eraseLua), bygone: script(eraseEarlierLua), scrub: script(eraseRowsLua), unlist: script(eraseRequeuedLua), refresh: script(refreshLua), replay: script(replayLua), dropBatch: script(dropBatchLua)}
-}
+var eraseScript = scripts.Script("erase.lua")
 
 // eraseRows is how many one script erases: it must not hold Redis for long.
 const eraseRows = 50
@@ -75,7 +48,7 @@ func (l *Ledger) eraseAll(ctx context.Context, ids []string, force bool, due int
 		for _, id := range page {
 			args = append(args, id)
 		}
-		reply, err := l.ageing.erase.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Slice()
+		reply, err := eraseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Slice()
 		if err != nil {
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
 		}

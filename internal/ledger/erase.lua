@@ -7,6 +7,8 @@
 -- there is none, '=' and its state where it has not ended, or not by then, or
 -- 'newer' or 'poison' where it cannot be read; then how many generations went,
 -- and how many rows lost its id; then when it came to its state, in ms.
+--
+-- uses: keys, clock, record, readable, counters, operator_lists, delivery
 local force, due = ARGV[1] == '1', tonumber(ARGV[2])
 
 -- blank takes an id out of the chunk that has the row.
@@ -58,12 +60,12 @@ local function undeliver(id)
 end
 
 local function erase(id, h)
-  local row = row_of(redis.call('GET', record_key(id)))
+  local row = batch_row(redis.call('GET', record_key(id)))
   redis.call('DEL', record_key(id))
   local generations = 1 + earlier(id, h.gen)
   count(h.batch, h.state, -1)
   redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
-  unshelve(h, id)
+  unlist_for_operator(h, id)
   redis.call('ZREM', queued_key('i'), id)
   redis.call('ZREM', queued_key('b'), id)
   redis.call('ZREM', deadlines_key(), id)
@@ -76,7 +78,7 @@ end
 local out = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
-  local h, why = peek(id)
+  local h, why = load_readable(id)
   local state, generations, rows, at = why or '-', 0, 0, '0'
   if why == 'poison' and force then
     generations = redis.call('DEL', record_key(id))

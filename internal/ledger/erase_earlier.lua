@@ -1,6 +1,8 @@
 -- bygone takes earlier generations away that had ended by a time.
 -- ARGV[1] that time, in ms, then id, generation, ...
 -- Returns how many went.
+--
+-- uses: keys, record, readable
 local gone = 0
 for i = 2, #ARGV, 2 do
   local key = old_key(ARGV[i + 1], ARGV[i])

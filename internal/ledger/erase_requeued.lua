@@ -4,6 +4,8 @@
 -- Returns {how many there were to look at, how many ids went}. The end is where it
 -- grows, and its beginning is fed: what comes or goes makes nothing be missed that
 -- is looked for from the end on.
+--
+-- uses: keys
 local from = -1 - ARGV[2]
 local ids, cut = redis.call('LRANGE', ARGV[1], from - ARGV[3] + 1, from), 0
 for i, id in ipairs(ids) do

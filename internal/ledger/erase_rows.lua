@@ -1,6 +1,8 @@
 -- scrub takes the ids of requests that are not kept out of the rows of a batch.
 -- ARGV[1] the batch's number   ARGV[2...] numbers of chunks
 -- Returns how many rows lost their id.
+--
+-- uses: keys, batch_order
 local order, cut = order_key(ARGV[1]), 0
 for i = 2, #ARGV do
   local text = redis.call('HGET', order, ARGV[i])

@@ -4,6 +4,8 @@
 -- Returns {'1' where there is more to look at now, id, raw record, ...}. A batch
 -- is walked through again after a minute, until nothing of it is open: who ends
 -- what was given may die, and what is being called may be held or put back.
+--
+-- uses: keys, clock, record, readable, batch_chunks, batch_deadlines
 
 -- One whose not_after has passed is due within a minute, unless it was put back while the
 -- clock was ahead: then it is due now. A page of them is read, another each time.
@@ -36,7 +38,7 @@ end
 redis.call('HSET', counts, 'late', number + 1)
 local out = { '1' }
 for id in string.gmatch(chunk, '\n%d+ ([^\n]+)') do
-  local h = peek(id)
+  local h = load_readable(id)
   if h and h.batch == tonumber(batch) and h.state ~= 'c' and not ENDED[h.state] and h.deadline == '-' then
     out[#out + 1], out[#out + 2] = id, redis.call('GET', record_key(id))
   end

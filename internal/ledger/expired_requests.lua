@@ -4,6 +4,8 @@
 -- Returns {how many are passed over next, or '' where there are no more, id, raw
 -- record, ...}. What is being called is ended by its fault, if at all; ends leave
 -- the set.
+--
+-- uses: keys, clock, record, readable
 local due = redis.call('ZRANGEBYSCORE', deadlines_key(), '-inf', ms(now), 'LIMIT', ARGV[1], ARGV[2])
 local out, kept = { '' }, tonumber(ARGV[1])
 for _, id in ipairs(due) do

@@ -17,13 +17,15 @@
 -- Returns the state that the request is in now, also where this was recorded
 -- before and the reply was lost; 'stale' where the attempt is not the current one. A
 -- state that ends with a blank says that this fault paused the request's batch.
+--
+-- uses: keys, clock, record, counters, deadline, uncertain, outcome, calls, signals, commit_state
 
 -- unmarked counts the call of a mark that Redis has lost, with its last writes: nobody
 -- else can know of it.
 local function unmarked(key, h, attempt, unknown)
   local calling = h.state == 'c' and h.attempts == attempt -- another call of that number
   if ENDED[h.state] or not calling and attempt <= h.attempts then return end
-  if unknown == '1' then doubt(h) end
+  if unknown == '1' then count_uncertain(h) end
   if h.state ~= 'c' then h.attempts = attempt end
   save(key, h)
 end
@@ -47,7 +49,7 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   if h.state ~= 'c' and not (h.state == 'q' and sign == '') then return NAME[h.state] end
 
   local marked = h.changed
-  if unknown == '1' then doubt(h) end
+  if unknown == '1' then count_uncertain(h) end
   local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
   if unsent then
     -- It was no attempt, and leaves no trace.
@@ -55,8 +57,8 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   elseif blames == '1' then
     -- Another request's success since this one's previous fault shows whose
     -- fault it is; from the first spent fault on, all are.
-    if h.spent > 0 or (h.seen > 0 and successes + 1 > h.seen) then
-      h.spent = h.spent + 1
+    if h.charged > 0 or (h.seen > 0 and successes + 1 > h.seen) then
+      h.charged = h.charged + 1
       if sign == 'outage' then sign = 'none' end
     end
     h.seen = successes + 1
@@ -69,25 +71,25 @@ local function fault(id, gen, run, attempt, process, nonce, credential, took, si
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
   elseif follows == 'fail' then state = 'F'
   elseif follows == 'hold' then state = 'h'
-  elseif expired(h, id, facts(h.batch).not_after) then state, fields = 'F', too_late
-  elseif not unsent and h.spent >= tonumber(most) then state = 'F' end
+  elseif expired(h, id, batch_info(h.batch).not_after) then state, fields = 'F', too_late
+  elseif not unsent and h.charged >= tonumber(most) then state = 'F' end
 
   if state == 'q' and unsent then
-    move(h, 'q', tally_of(h.batch))
+    move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
     save(key, h)
     return NAME.q
   elseif state == 'q' then
-    move(h, 'q', tally_of(h.batch))
+    move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
-    local content, frozen, _, past = lines(raw)
-    write(key, h, content, frozen, '{"run":' .. h.run .. fields .. '}', past)
+    local content, resolved, _, earlier = sections(raw)
+    write(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
     return NAME.q
   end
   conclude(id, key, raw, h, state, {
     event = state == 'h' and held_event or event, at = at, id_json = id_json,
     head = event_head, tail = tail, middle = fields,
-  }, fields .. kept, tally_of(h.batch))
-  if follows == 'fail' and h.batch > 0 and refused_as_wrong(h.batch, message) then return NAME[state] .. ' ' end
+  }, fields .. kept, batch_counts(h.batch))
+  if follows == 'fail' and h.batch > 0 and count_refused(h.batch, message) then return NAME[state] .. ' ' end
   return NAME[state]
 end

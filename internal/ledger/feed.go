@@ -6,6 +6,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var feedScript = scripts.Script("feed.lua")
+
 // Feed is how the bulk lane is to be filled.
 type Feed struct {
 	AtLeast int           // fed requests that it should hold

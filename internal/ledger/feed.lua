@@ -9,13 +9,15 @@
 -- Returns {'follow' where another process leads, or 'lead'; the rate in force as
 -- two numbers, n per so many ms; how many changes of the gate are the caller's to
 -- log, and these; ref ...: the turns whose tasks the caller enqueues}.
+--
+-- uses: keys, clock, record, readable, counters, feeding, batch_order, batch_chunks, batch_stop, rate_in_force, watch
 local process, most = ARGV[1], tonumber(ARGV[6])
 local leader = redis.call('GET', tag .. ':leader')
 local leads = not leader or leader == process
 -- A lease that lasts longer than any is from before the clock went back.
 if not leads and redis.call('PTTL', tag .. ':leader') > tonumber(ARGV[2]) then leads = true end
 if not leads then
-  local n, per = in_force()
+  local n, per = rate_in_force()
   return { 'follow', ms(n), ms(per), 0 }
 end
 local n, per, changed = watch()
@@ -23,7 +25,7 @@ local out = { 'lead', ms(n), ms(per), #changed }
 for _, change in ipairs(changed) do out[#out + 1] = change end
 redis.call('SET', tag .. ':leader', process, 'PX', ARGV[2])
 
-local target = least(math.max(tonumber(ARGV[3]), math.ceil(ARGV[5] * n / per)), tonumber(ARGV[4]))
+local target = math.min(math.max(tonumber(ARGV[3]), math.ceil(ARGV[5] * n / per)), tonumber(ARGV[4]))
 local room = target - redis.call('ZCOUNT', queued_key('b'), '-inf', ms(now))
 if room > most then room = most end
 
@@ -31,7 +33,7 @@ local looked = 0
 
 local function feed(batch, id)
   looked = looked + 1
-  local h, why = peek(id)
+  local h, why = load_readable(id)
   if why == 'newer' then redis.call('SADD', tag .. ':newer', id) end
   if not h or h.state ~= 'w' or h.lane ~= 'b' or h.batch ~= batch then return 0 end
   h.state, h.changed = 'q', now
@@ -46,7 +48,7 @@ end
 -- passed keeps those that it may still fill, as many as it has on its way, and
 -- refilled feeds the ones that are there. It says whether there are any.
 local function passed(batch, from, to)
-  if to - from > LEFT_OUT then return end
+  if to - from > MAX_MISSING then return end
   local gaps = redis.call('HGET', batch_key(batch), 'gaps') or ''
   for n = from, to - 1 do gaps = gaps .. n .. ' ' end
   redis.call('HSET', batch_key(batch), 'gaps', gaps)
@@ -58,7 +60,7 @@ local function refilled(batch)
     if not text then left = left .. n .. ' ' end
     for id in string.gmatch(text or '', '\n%d+ ([^\n]+)') do
       any = true
-      redis.call('RPUSH', again_key(batch), id)
+      redis.call('RPUSH', requeued_key(batch), id)
     end
   end
   if gaps and left == '' then redis.call('HDEL', batch_key(batch), 'gaps')
@@ -74,7 +76,7 @@ local MISSING = 500 -- chunks that one turn passes over
 local function serve(batch, share)
   if redis.call('HEXISTS', account_key(), stop_field(batch)) == 1 then return 0, false end
   local fed, counts = 0, batch_key(batch)
-  local ids = redis.call('LPOP', again_key(batch), share)
+  local ids = redis.call('LPOP', requeued_key(batch), share)
   if ids then
     for _, id in ipairs(ids) do fed = fed + feed(batch, id) end
     return fed, true
@@ -106,12 +108,12 @@ local function serve(batch, share)
   return fed, true
 end
 
-local share = least(math.ceil(room / math.max(1, redis.call('ZCARD', running_key()))), 100)
+local share = math.min(math.ceil(room / math.max(1, redis.call('ZCARD', running_key()))), 100)
 while room > 0 and looked < most do
   local batch = tonumber(redis.call('ZRANGE', running_key(), 0, 0)[1])
   if not batch then break end
   looked = looked + 10 -- what a turn costs besides
-  local fed, more = serve(batch, least(share, room))
+  local fed, more = serve(batch, math.min(share, room))
   if more then
     redis.call('ZADD', running_key(), redis.call('HINCRBY', account_key(), 'served', 1), batch)
   else

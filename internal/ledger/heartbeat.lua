@@ -4,6 +4,8 @@
 -- ARGV[4] the id of the ledger that it joined
 -- ARGV[5] ... the turns that it has handlers for
 -- Returns the time in ms, or 0 where Redis no longer has that ledger.
+--
+-- uses: keys, clock
 if redis.call('HGET', account_key(), 'id') ~= ARGV[4] then return 0 end
 local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. ARGV[1]
 redis.call('ZADD', workers, ms(now), ARGV[1])

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,23 +9,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
 )
 
-//go:embed join.lua
-var joinLua string
+var (
+	heartbeatScript = scripts.Script("heartbeat.lua")
+	leaveScript     = scripts.Script("leave.lua")
+)
 
-//go:embed ledger_id.lua
-var ledgerIdLua string
-
-// membership is the scripts by which a process belongs to the account.
-type membership struct{ join, id, beat, touch, leave *redis.Script }
-
-func newMembership(script func(lua string) *redis.Script) membership {
-	return membership{join: script(joinLua), id: script(ledgerIdLua), beat: script(heartbeatLua), touch: script(clientHeartbeatLua), leave: script(leaveLua)}
-}
+var (
+	joinScript     = scripts.Script("join.lua")
+	ledgerIDScript = scripts.Script("ledger_id.lua")
+)
 
 const (
 	maxProcess = int64(999_999) // what a record's header has room for
@@ -72,7 +67,7 @@ func (*EmptiedError) Emptied() bool { return true }
 // restored from a backup keeps it. It fails with [*UpstreamError] where the
 // account is of the other kind.
 func (l *Ledger) ID(ctx context.Context) (string, error) {
-	reply, err := l.members.id.Run(ctx, l.rdb, []string{l.keys.Tag()}, uuid.NewString(), l.upstream).StringSlice()
+	reply, err := ledgerIDScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, uuid.NewString(), l.upstream).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("read the ledger's id: %w", err)
 	}
@@ -95,7 +90,7 @@ func (l *Ledger) Join(ctx context.Context) error {
 	}
 	for {
 		number := rand.N(maxProcess) + 1
-		reply, err := l.members.join.Run(ctx, l.rdb, []string{l.keys.Tag()},
+		reply, err := joinScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
 			number, l.upstream, uuid.NewString(), l.cfg.Rate.N, l.cfg.Rate.Per.Milliseconds(), l.cfg.Burst).StringSlice()
 		switch {
 		case err != nil:
@@ -143,7 +138,7 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 		args = append(args, task)
 	}
 	sent := time.Now()
-	at, err := l.members.beat.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64()
+	at, err := heartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64()
 	switch {
 	case err != nil:
 		err = fmt.Errorf("heartbeat: %w", err)
@@ -162,5 +157,5 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 // Leave takes this process off the list of workers, after its last attempt, and
 // lets another one lead at once.
 func (l *Ledger) Leave(ctx context.Context) error {
-	return l.members.leave.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
+	return leaveScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
 }

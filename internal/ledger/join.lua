@@ -8,8 +8,10 @@
 -- Returns {'joined', id, n, per, burst}, the rate that another worker set before
 -- (zeros if none did), {'taken'} if another process has the number, or
 -- {'upstream', kind}: the account is 'real', 'simulated', or 'unknown': perhaps real.
+--
+-- uses: keys, clock, upstream_kind, worker_rate
 local process, kind, workers = ARGV[1], ARGV[2], tag .. ':workers'
-local other = other_kind(kind)
+local other = conflicting_kind(kind)
 if other then return { 'upstream', other } end
 if redis.call('ZSCORE', workers, process) then return { 'taken' } end
 redis.call('HSET', account_key(), 'upstream', kind)

@@ -35,7 +35,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"strconv"
@@ -51,47 +50,9 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/internal/script"
 )
 
-//go:embed admit.lua
-var admitLua string
-
-//go:embed created.lua
-var createdLua string
-
-//go:embed fault.lua
-var faultLua string
-
-//go:embed end.lua
-var endLua string
-
-//go:embed retry.lua
-var retryLua string
-
-//go:embed drop_failed.lua
-var dropFailedLua string
-
-//go:embed recount.lua
-var recountLua string
-
-//go:embed feed.lua
-var feedLua string
-
-//go:embed report_signal.lua
-var reportSignalLua string
-
-//go:embed release.lua
-var releaseLua string
-
-//go:embed heartbeat.lua
-var heartbeatLua string
-
-//go:embed leave.lua
-var leaveLua string
-
-//go:embed restore.lua
-var restoreLua string
+var restoreScript = scripts.Script("restore.lua")
 
 // DeadAfter is how long a worker process must have been silent, while the judge
 // itself reached Redis without a break, before its attempts count as dead.
@@ -149,15 +110,6 @@ type Ledger struct {
 	joined  atomic.Pointer[string] // the id of the ledger that was joined
 	touched atomic.Pointer[string] // the id of the ledger that [Ledger.Touch] found last
 	written atomic.Pointer[written]
-
-	end, retry, feed, restore, report, pass, hide, recount *redis.Script
-
-	members membership
-	upkeep  upkeep
-	control control
-	ageing  ageing
-
-	callbacks callbacks
 }
 
 type records = record.Reader
@@ -172,17 +124,13 @@ func New(rdb redis.UniversalClient, cfg Config) *Ledger {
 	}
 	keys := keyspace.Keys{Account: cfg.Account}
 	names := batchname.NewReader(rdb, keys)
-	newScript := script.New
-	script := func(text string) *redis.Script { return newScript(text) }
 	l := &Ledger{
-		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(cfg.Account, names), rdb: rdb, keys: keys, cfg: cfg, upstream: "real", clock: newClock(),
-		end: script(endLua), retry: script(retryLua), feed: script(feedLua), restore: script(restoreLua), report: script(reportSignalLua),
-		members: newMembership(script), pass: script(releaseLua), hide: script(dropFailedLua), recount: script(recountLua), upkeep: newUpkeep(script), control: newControl(script), ageing: newAgeing(script),
-		callbacks: newCallbacks(script),
+		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(cfg.Account, names),
+		rdb: rdb, keys: keys, cfg: cfg, upstream: "real", clock: newClock(),
 	}
 	l.commits = commits{
 		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
-		script: newScript(commitLua, commitStateLua, admitLua, createdLua, faultLua),
+		script: commitScript,
 	}
 	if cfg.Simulated {
 		l.upstream = "simulated"
@@ -221,7 +169,7 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Re
 		}
 		args = append(args, r.ApplicationID, raw, r.Content.NotAfter.UnixMilli())
 	}
-	if err := l.restore.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
+	if err := restoreScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
 		return fmt.Errorf("restore %d records: %w", len(records), err)
 	}
 	for _, r := range dead {

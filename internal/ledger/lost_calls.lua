@@ -8,19 +8,21 @@
 -- Returns {how many are passed over next, or '' where there are no more, lane,
 -- ref, ...}. What is not being called any more leaves the set, as does what
 -- nobody can read.
+--
+-- uses: keys, clock, clock_step, readable, turn, liveness
 expected = tonumber(ARGV[5])
 local calls = tag .. ':calls'
 local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
 local out, kept = { '' }, tonumber(ARGV[3])
 for _, call in ipairs(page) do
   local process, id = string.match(call, '^(%S+) (%S+)')
-  local h, why = peek(id)
+  local h, why = load_readable(id)
   if why == 'poison' or not why and not (h and h.state == 'c' and h.holder == tonumber(process)) then
     redis.call('ZREM', calls, call)
   else
     kept = kept + 1
-    if h and gone(h, id, tonumber(ARGV[1]), tonumber(ARGV[2])) then
-      out[#out + 1], out[#out + 2] = LANE[h.lane], ref(id, h)
+    if h and attempt_is_over(h, id, tonumber(ARGV[1]), tonumber(ARGV[2])) then
+      out[#out + 1], out[#out + 2] = LANE[h.lane], turn_ref(id, h)
     end
   end
 end

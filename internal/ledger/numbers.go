@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+var dropBatchScript = scripts.Script("drop_batch.lua")
+
 // numbersFrom are the numbers of the first batches from one on.
 func (l *Ledger) numbersFrom(ctx context.Context, from, most int) ([]int, error) {
 	if err := l.index(ctx); err != nil {
@@ -162,7 +164,7 @@ func (l *Ledger) dropIfEmpty(ctx context.Context, number int, before time.Time) 
 			}
 		}
 	}
-	gone, err := l.ageing.dropBatch.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, b.Joined, before.UnixMilli()).Bool()
+	gone, err := dropBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, b.Joined, before.UnixMilli()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("delete batch %d, of which nothing is left: %w", number, err)
 	}

@@ -3,6 +3,8 @@
 -- ARGV: for each event its id, application id, generation, run, type, body
 -- Returns for each: the status of its delivery, '' where there is none; its host;
 -- the attempts so far. What is there already stays as it is.
+--
+-- uses: keys, clock, record, delivery
 local function decoded(text)
   if not string.find(text, '"callback_url"', 1, true) then return nil end
   local ok, all = pcall(cjson.decode, text)
@@ -18,8 +20,8 @@ local function callback_url(id, gen)
     if not raw then return nil end
     h = parse(raw)
   end
-  local content, frozen = lines(raw)
-  local url = decoded(content) or decoded(frozen)
+  local content, resolved = sections(raw)
+  local url = decoded(content) or decoded(resolved)
   if not url and h.batch > 0 then url = decoded(redis.call('HGET', batch_key(h.batch), 'options') or '') end
   return url, h.batch
 end

@@ -4,6 +4,8 @@
 -- ARGV[1] 'i' or 'b'   ARGV[2] for how many ms they are due   ARGV[3] how many
 -- Returns {how many it looked at, ref ...} of those that are queued still. They
 -- are looked at again after as long; others leave the set.
+--
+-- uses: keys, clock, readable, turn, retry_pause
 local queued = queued_key(ARGV[1])
 
 -- What is due in the future, and does not pause, was written while the clock was ahead:
@@ -13,18 +15,18 @@ if ahead > 0 then
   local from = now % math.max(1, ahead - ARGV[3] + 1)
   local page = redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), ARGV[3])
   for i = 1, #page, 2 do
-    local h = peek(page[i])
-    if h and not pauses(h, tonumber(page[i + 1])) then redis.call('ZADD', queued, ms(now), page[i]) end
+    local h = load_readable(page[i])
+    if h and not in_retry_pause(h, tonumber(page[i + 1])) then redis.call('ZADD', queued, ms(now), page[i]) end
   end
 end
 
 local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - ARGV[2]), 'LIMIT', 0, ARGV[3])
 local out = { ms(#ids) }
 for _, id in ipairs(ids) do
-  local h, why = peek(id)
+  local h, why = load_readable(id)
   if h and h.state == 'q' and h.lane == ARGV[1] then
     redis.call('ZADD', queued, ms(now), id)
-    out[#out + 1] = ref(id, h)
+    out[#out + 1] = turn_ref(id, h)
   elseif why == 'newer' then
     redis.call('ZADD', queued, ms(now), id)
   else

@@ -18,6 +18,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var quarantineScript = scripts.Script("quarantine.lua")
+
 // panicsKept is for how long panics of a turn are counted.
 const panicsKept = 24 * time.Hour
 
@@ -91,7 +93,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	if err != nil {
 		return "", err
 	}
-	state, err := l.upkeep.poison.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, nonce,
+	state, err := quarantineScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, nonce,
 		e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, cancelled, rest, unread != nil).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)

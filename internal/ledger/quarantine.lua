@@ -11,6 +11,8 @@
 -- Returns the state that the request is in now; 'stale' where the turn is
 -- another, 'busy' where another process calls, 'changed' where the record is not
 -- as the caller saw it.
+--
+-- uses: keys, record, uncertain, outcome, gate_state, calls, signals
 local id = ARGV[1]
 local key = record_key(id)
 local raw = redis.call('GET', key)
@@ -20,9 +22,9 @@ if h.turn ~= tonumber(ARGV[3]) or h.state ~= 'q' and h.state ~= 'c' then return 
 if h.state == 'c' then
   if h.holder ~= tonumber(ARGV[4]) then return 'busy' end
   local unsent = is_granted(ARGV[4], id, ARGV[6])
-  if unsent then h.attempts = h.attempts - 1 else doubt(h) end
+  if unsent then h.attempts = h.attempts - 1 else count_uncertain(h) end
   report(unsent and 'back' or 'none', id, ARGV[4], unsent and ARGV[6] or '', ARGV[5], h.changed, 0, 0)
-  store()
+  store_gate()
 end
 local state, why = 'F', ARGV[12]
 if h.flag == 'x' then state, why = 'X', ARGV[13] end

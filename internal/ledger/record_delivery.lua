@@ -6,6 +6,8 @@
 -- ARGV[8] after how many ms it is tried again
 -- Returns the status of the delivery; '' where it is gone. Only a success is taken
 -- from an attempt that is not the latest.
+--
+-- uses: clock, delivery
 local event, what = ARGV[1], ARGV[3]
 local key = delivery_key(event)
 local known = redis.call('HMGET', key, 'status', 'attempts')

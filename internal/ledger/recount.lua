@@ -6,6 +6,8 @@
 -- ARGV[3], [4] from and until when a request that moved may be due, in ms
 -- ARGV[5] most members of a set, and twice as many requests in all
 -- Returns {} if there are more, or {the batch's fields and values, id, header ...}.
+--
+-- uses: keys, record
 local most = tonumber(ARGV[5])
 local ids, known, full = {}, {}, false
 local function add(id)

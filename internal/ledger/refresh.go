@@ -13,6 +13,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var refreshScript = scripts.Script("refresh.lua")
+
 // refreshRows is how many one script refreshes: it must not hold Redis for long.
 const refreshRows = 100
 
@@ -69,7 +71,7 @@ func (l *Ledger) Refresh(ctx context.Context, batch int, records []request.Recor
 			}
 			args = append(args, r.ApplicationID, r.Generation, r.Run, content)
 		}
-		ids, err := l.ageing.refresh.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+		ids, err := refreshScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
 		if err != nil {
 			return refreshed, fmt.Errorf("refresh %d requests: %w", len(page), err)
 		}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,8 +17,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed replay.lua
-var replayLua string
+var replayScript = scripts.Script("replay.lua")
 
 // ReplayMost is how many ends are published at a time, by one script.
 const ReplayMost = 100
@@ -94,7 +92,7 @@ func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 			if err := pace(len(part)); err != nil {
 				return far, err
 			}
-			n, err := l.ageing.replay.Run(ctx, l.rdb, []string{l.keys.Tag()}, slices.Concat(part...)...).Int()
+			n, err := replayScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, slices.Concat(part...)...).Int()
 			if err != nil {
 				return far, fmt.Errorf("publish %d events again: %w", len(part), err)
 			}

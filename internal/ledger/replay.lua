@@ -2,6 +2,8 @@
 --
 -- ARGV: for each end id, generation, run, event, type, time, data
 -- Returns how many were published.
+--
+-- uses: keys, record
 local published = 0
 for i = 1, #ARGV, 7 do
   local id, gen, run = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])

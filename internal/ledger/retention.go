@@ -13,6 +13,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var eraseEarlierScript = scripts.Script("erase_earlier.lua")
+
 // Ended records are found by walking through all keys, a little at a time, and
 // not by an index: with a million ended requests a sorted set would cost 100 MB,
 // a command more in every end, and one more place that names a person. The walk
@@ -137,7 +139,7 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 	if err != nil || len(old) == 1 {
 		return erased, err
 	}
-	if err := l.ageing.bygone.Run(ctx, l.rdb, []string{l.keys.Tag()}, old...).Err(); err != nil {
+	if err := eraseEarlierScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, old...).Err(); err != nil {
 		return erased, fmt.Errorf("erase earlier generations: %w", err)
 	}
 	return erased, nil

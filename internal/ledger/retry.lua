@@ -10,6 +10,8 @@
 -- Returns {state, raw record, changed}: 'waiting', or 'queued' for an interactive one,
 -- whose task the caller enqueues; 'created' with a late link; 'late' where there is one
 -- and the event is missing. changed is '1' unless nothing was changed.
+--
+-- uses: keys, record, counters, operator_lists, turn, feeding, outcome
 local id = ARGV[1]
 local key = record_key(id)
 local raw = redis.call('GET', key)
@@ -18,20 +20,20 @@ local h = parse(raw)
 if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.attempts ~= tonumber(ARGV[4]) or h.run >= 999 then return { 'stale', raw, '' } end
 if h.state ~= 'F' and h.state ~= 'h' then return { NAME[h.state], raw, '' } end
 
-local content, frozen, outcome, past = lines(raw)
+local content, resolved, outcome, earlier = sections(raw)
 local link
-for line in string.gmatch(past, '[^\n]+') do
+for line in string.gmatch(earlier, '[^\n]+') do
   link = string.match(line, '^{"run":%d+,"status":"created"(,.-),"ended_at":"[^"]*","late_link":true}$') or link
 end
 if link and ARGV[5] == '' then return { 'late', raw, '' } end
 
-past = older(outcome, past)
-unshelve(h, id)
+earlier = with_earlier(earlier, outcome)
+unlist_for_operator(h, id)
 if h.state == 'F' then h.run = h.run + 1 end
-h.spent, h.seen, h.flag = 0, 0, '-'
+h.charged, h.seen, h.flag = 0, 0, '-'
 if link then
   redis.call('HINCRBY', account_key(), 'ended:created', 1)
-  conclude(id, key, header(h) .. content .. '\n' .. frozen .. '\n\n' .. past, h, 'C', {
+  conclude(id, key, header(h) .. content .. '\n' .. resolved .. '\n\n' .. earlier, h, 'C', {
     event = ARGV[5], at = ARGV[6], id_json = ARGV[7], head = ARGV[8], tail = ARGV[9], middle = link,
   }, link)
   return { NAME.C, redis.call('GET', key), '1' }
@@ -42,6 +44,6 @@ if h.lane == 'i' then
   enqueue(h, id)
 else
   move(h, 'w')
-  again(h.batch, id)
+  requeue(h.batch, id)
 end
-return { NAME[h.state], write(key, h, content, frozen, '', past), '1' }
+return { NAME[h.state], write(key, h, content, resolved, '', earlier), '1' }

@@ -8,6 +8,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+var (
+	eraseRowsScript     = scripts.Script("erase_rows.lua")
+	eraseRequeuedScript = scripts.Script("erase_requeued.lua")
+)
+
 const (
 	scrubChunks = 5   // of one script: it must not hold Redis for long
 	unlistRows  = 500 // the same
@@ -55,7 +60,7 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 		for i := range scrubChunks {
 			args = append(args, at.chunk+i)
 		}
-		n, err := l.ageing.scrub.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int()
+		n, err := eraseRowsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int()
 		if err != nil {
 			return taken, at, fmt.Errorf("scrub the order of batch %d: %w", at.batch, err)
 		}
@@ -67,7 +72,7 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 
 func (l *Ledger) unlist(ctx context.Context, list string) (taken int, err error) {
 	for passed := 0; ; passed += unlistRows {
-		reply, err := l.ageing.unlist.Run(ctx, l.rdb, []string{l.keys.Tag()}, list, passed, unlistRows).Int64Slice()
+		reply, err := eraseRequeuedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, list, passed, unlistRows).Int64Slice()
 		if err != nil {
 			return taken, fmt.Errorf("take ids out of what is to be fed: %w", err)
 		}

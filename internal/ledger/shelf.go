@@ -14,6 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+var dropFailedScript = scripts.Script("drop_failed.lua")
+
 // shelfPage is how many requests are read at a time.
 const shelfPage = 500
 
@@ -85,7 +87,7 @@ func (l *Ledger) places(ctx context.Context, set string, last place, before time
 // Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
 // is. ok is false where it is not there, or failed anew since.
 func (l *Ledger) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
-	ok, err = l.hide.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run).Bool()
+	ok, err = dropFailedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run).Bool()
 	if err != nil {
 		return false, fmt.Errorf("hide %s: %w", r.ApplicationID, err)
 	}

@@ -4,6 +4,8 @@
 -- ARGV[1] for how many ms they are due   ARGV[2] how many
 -- Returns {how many it looked at, event, application id, host ...}. They are looked
 -- at again after as long.
+--
+-- uses: clock, delivery
 
 -- What is due in the future was made or tried before, and waits for 15 h at most (see
 -- CallbackPauses), unless it was written while the clock was ahead: then it is due. A

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"strconv"
 	"time"
@@ -15,35 +14,13 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-//go:embed overdue_tasks.lua
-var overdueTasksLua string
-
-//go:embed lost_calls.lua
-var lostCallsLua string
-
-//go:embed expired_requests.lua
-var expiredRequestsLua string
-
-//go:embed expired_batch.lua
-var expiredBatchLua string
-
-//go:embed requeue_newer.lua
-var requeueNewerLua string
-
-//go:embed quarantine.lua
-var quarantineLua string
-
-// upkeep is the scripts of the sweep, and of what cannot be handled.
-type upkeep struct {
-	overdue, lost, late, lateBatch, newer, poison *redis.Script
-}
-
-func newUpkeep(script func(lua string) *redis.Script) upkeep {
-	return upkeep{
-		overdue: script(overdueTasksLua), lost: script(lostCallsLua), late: script(expiredRequestsLua), lateBatch: script(expiredBatchLua),
-		newer: script(requeueNewerLua), poison: script(quarantineLua),
-	}
-}
+var (
+	overdueTasksScript    = scripts.Script("overdue_tasks.lua")
+	lostCallsScript       = scripts.Script("lost_calls.lua")
+	expiredRequestsScript = scripts.Script("expired_requests.lua")
+	expiredBatchScript    = scripts.Script("expired_batch.lua")
+	requeueNewerScript    = scripts.Script("requeue_newer.lua")
+)
 
 const (
 	sweepPage  = 200 // looked at by one script: it must not hold Redis for long
@@ -55,7 +32,7 @@ const (
 // the caller sees to it that they have their task. A turn that was named is
 // named again after as long. more says that there are others.
 func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error) {
-	reply, err := l.upkeep.overdue.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), sweepPage).StringSlice()
+	reply, err := overdueTasksScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), sweepPage).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for overdue requests: %w", err)
 	}
@@ -67,7 +44,7 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 // to it that they have their task; whoever takes it judges the attempt. Begin
 // with an empty page; the last one's next is empty.
 func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
-	reply, err := l.upkeep.lost.Run(ctx, l.rdb, []string{l.keys.Tag()},
+	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
 		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage, l.clock.expected()).StringSlice()
 	if err != nil {
 		return nil, "", fmt.Errorf("look for calls that died: %w", err)
@@ -97,7 +74,7 @@ const batchPages = "batches"
 // are those of [Ledger.Lost].
 func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
 	if page == batchPages {
-		reply, err := l.upkeep.lateBatch.Run(ctx, l.rdb, []string{l.keys.Tag()}).StringSlice()
+		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}).StringSlice()
 		if err != nil {
 			return 0, "", fmt.Errorf("look for batches that are too late: %w", err)
 		}
@@ -107,7 +84,7 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 		ended, err = l.expireAll(ctx, reply)
 		return ended, next, err
 	}
-	reply, err := l.upkeep.late.Run(ctx, l.rdb, []string{l.keys.Tag()}, skip(page), latePage).StringSlice()
+	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, skip(page), latePage).StringSlice()
 	if err != nil {
 		return 0, "", fmt.Errorf("look for requests that are too late: %w", err)
 	}
@@ -153,7 +130,7 @@ func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request
 // Readable lets bulk requests be fed whose records an older version could not
 // read, and gives how many.
 func (l *Ledger) Readable(ctx context.Context) (int, error) {
-	n, err := l.upkeep.newer.Run(ctx, l.rdb, []string{l.keys.Tag()}, sweepPage).Int()
+	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, sweepPage).Int()
 	if err != nil {
 		return 0, fmt.Errorf("look for records of a newer version: %w", err)
 	}

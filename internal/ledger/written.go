@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,8 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed client_heartbeat.lua
-var clientHeartbeatLua string
+var clientHeartbeatScript = scripts.Script("client_heartbeat.lua")
 
 // ErrUnwritten says that this process has written no heartbeat yet.
 var ErrUnwritten = errors.New("nothing was written to Redis yet")
@@ -30,7 +28,7 @@ type written struct {
 // whether Redis takes any. It fails with [*EmptiedError], once, where the ledger is
 // not the one of the heartbeat before.
 func (l *Ledger) Touch(ctx context.Context) error {
-	id, err := l.members.touch.Run(ctx, l.rdb, []string{l.keys.Tag()}).Text()
+	id, err := clientHeartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}).Text()
 	l.written.Store(&written{time.Now(), err})
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)

@@ -1,94 +1,72 @@
-// Package lua composes Redis scripts from the libraries that they use.
+// Package lua composes the Lua scripts that run in Redis, gives them their arguments
+// by name, and translates positions in their errors to files.
+//
+// A script is a file beside the Go package that runs it. A library is a file that
+// consists of local declarations only. A comment line names the libraries that a
+// script or a library uses directly:
+//
+//	-- uses: keys, record, outcome
+//
+// Composing puts these libraries, and those that they use, before the script, each
+// whole and once, a library after those that it uses. Redis creates every function of
+// a script on each run, so that libraries are small and a script carries only those
+// that it names. TestLibrariesAreNamed fails on a library that is named in vain or
+// used without being named.
+//
+// A script unpacks its arguments in one line, from which this package reads their
+// names and their order:
+//
+//	local id, generation, run = unpack(ARGV)
+//
+// A script that has a varying number of rows after its arguments unpacks each row in
+// such a line as well:
+//
+//	local batch = unpack(ARGV, 1, 1)
+//	for i = 2, #ARGV, 3 do
+//	  local id, record, not_after = unpack(ARGV, i, i + 2)
+//
+// The callers pass [Args] and [Rows] with the same names.
 package lua
 
 import (
-	"maps"
-	"regexp"
-	"slices"
-	"strings"
-	"sync"
-
-	"github.com/redis/go-redis/v9"
+	"embed"
+	"fmt"
+	"io/fs"
 )
 
-// Script is a script with those declarations of the libraries before it that it
-// uses, directly or through others: Redis makes every function of a script anew
-// each time that it runs. A library is nothing but local declarations, each of
-// which begins a line.
-func Script(lua string, libraries ...string) *redis.Script {
-	texts := strings.Join(append(slices.Clone(libraries), lua), "\n")
-	if known, ok := scripts.Load(texts); ok {
-		return known.(*redis.Script)
-	}
-	script := redis.NewScript(compose(lua, libraries...))
-	scripts.Store(texts, script)
-	return script
+//go:embed *.lua
+var libraries embed.FS
+
+// Package is the Lua files of one Go package. It is safe for concurrent use.
+type Package struct {
+	name     string
+	files    fs.FS
+	imported []*Package
 }
 
-func compose(lua string, libraries ...string) string {
-	used := map[string]bool{}
-	mention(used, lua)
-	parts := []string{lua}
-	// What a declaration uses comes before it.
-	for _, library := range slices.Backward(libraries) {
-		for _, d := range slices.Backward(read(library)) {
-			if slices.ContainsFunc(d.names, func(name string) bool { return used[name] }) {
-				maps.Copy(used, d.uses)
-				parts = append(parts, d.text)
-			}
+// NewPackage returns the scripts and libraries in files, which may use the libraries
+// of package lua and of the imported packages. The name is shown in error positions. A
+// file that stands beside a script is preferred to an imported one of the same name.
+func NewPackage(name string, files fs.FS, imported ...*Package) *Package {
+	return &Package{name, files, append(imported, &Package{name: "lua", files: libraries})}
+}
+
+// file is one Lua file: a script or a library.
+type file struct {
+	path string // package and file name, such as "ledger/end.lua"
+	text string
+}
+
+// find returns a file of the package or, by the same name, of an imported one.
+func (p *Package) find(name string) (file, error) {
+	text, err := fs.ReadFile(p.files, name)
+	if err == nil {
+		return file{p.name + "/" + name, string(text)}, nil
+	}
+	for _, other := range p.imported {
+		if f, err := other.find(name); err == nil {
+			return f, nil
 		}
 	}
-	slices.Reverse(parts)
-	return strings.Join(parts, "")
-}
-
-// declaration is a local of a library, or several that are declared together.
-type declaration struct {
-	names []string
-	text  string
-	uses  map[string]bool // names
-}
-
-// What was made of a text stays true: scripts are made of few libraries, and
-// again for each ledger.
-var scripts, libraries sync.Map
-
-func read(library string) []declaration {
-	if known, ok := libraries.Load(library); ok {
-		return known.([]declaration)
-	}
-	all := declarations(library)
-	libraries.Store(library, all)
-	return all
-}
-
-var (
-	declares = regexp.MustCompile(`(?m)^local (?:function )?([A-Za-z_]\w*(?:, *[A-Za-z_]\w*)*)`)
-	remark   = regexp.MustCompile(`(?m)^ *--.*\n`)
-	// token is a name, unless a dot makes it a field, or what may hold what looks like one.
-	token = regexp.MustCompile(`'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|--.*|\.\.|\.?[A-Za-z_]\w*`)
-)
-
-func declarations(library string) []declaration {
-	library = remark.ReplaceAllString(library, "")
-	var all []declaration
-	found := declares.FindAllStringSubmatchIndex(library, -1)
-	for i, at := range found {
-		end := len(library)
-		if i+1 < len(found) {
-			end = found[i+1][0]
-		}
-		names := strings.ReplaceAll(library[at[2]:at[3]], " ", "")
-		d := declaration{strings.Split(names, ","), library[at[0]:end], map[string]bool{}}
-		mention(d.uses, d.text)
-		all = append(all, d)
-	}
-	return all
-}
-
-// mention adds the names that lua uses.
-func mention(used map[string]bool, lua string) {
-	for _, name := range token.FindAllString(lua, -1) {
-		used[name] = true
-	}
+	return file{}, fmt.Errorf("%s: no Lua file %s", p.name, name)
 }

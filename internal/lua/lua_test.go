@@ -1,45 +1,179 @@
 package lua
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// A script carries what it uses of the libraries, in their order, and nothing
-// else, whatever looks like a name in strings, comments and fields.
-func TestScriptsCarryWhatTheyUse(t *testing.T) {
-	first := `-- about one, and two
-local one = 1
-local function two(x)
-  -- four is not meant
-  return x .. h.four .. 'four "four" it\'s four' .. "four 'four" -- four
-end
-local three, third = 3, { four = 4 }
-local four = 'four'
-local function sum() return one +three end
-`
-	second := `local five = two and 'it is not known yet'
-local function six() return sum() ..four end
-`
-	for lua, want := range map[string]string{
-		"return 1":                      "",
-		"return one":                    "one",
-		"return two(1)":                 "two",
-		"return third":                  "three",
-		"return h.two + h.six('two()')": "",
-		"return sum() -- two":           "one three sum",
-		"return six()":                  "one three four sum six",
-		"return five":                   "two five",
+// files returns a package of files for a test, by their names without .lua.
+func files(texts map[string]string, imported ...*Package) *Package {
+	all := fstest.MapFS{}
+	for name, text := range texts {
+		all[name+".lua"] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return NewPackage("test", all, imported...)
+}
+
+func paths(c composed) string {
+	var all []string
+	for _, f := range c.files {
+		all = append(all, f.path)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestScript_CarriesNamedLibrariesOnceAfterThoseTheyUse(t *testing.T) {
+	other := files(map[string]string{"third": "local third = 3\n", "own": "local own = 'imported'\n"})
+	other.name = "other"
+	p := files(map[string]string{
+		"first":   "local first = 1\n",
+		"second":  "-- uses: first, third\nlocal second = first + third\n",
+		"own":     "local own = 'its own'\n",
+		"unnamed": "local unnamed = 0\n",
+		"script":  "-- script returns a sum.\n--\n-- uses: second, first, own\nreturn second + first\n",
+	}, other)
+	l, err := p.Script("script.lua").load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "test/first.lua other/third.lua test/second.lua test/own.lua test/script.lua"
+	if got := paths(l.composed); got != want {
+		t.Errorf("composed of %s, want %s", got, want)
+	}
+	if n, err := p.Script("script.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Int(); n != 5 || err != nil {
+		t.Errorf("returned %d, %v", n, err)
+	}
+}
+
+func TestScript_FailsOnWrongLibraries(t *testing.T) {
+	p := files(map[string]string{
+		"a":       "-- uses: b\nlocal a\n",
+		"b":       "-- uses: a\nlocal b\n",
+		"circle":  "-- uses: a\nreturn 1\n",
+		"missing": "-- uses: nothing\nreturn 1\n",
+	})
+	for name, want := range map[string]string{
+		"circle":  "test/a.lua uses itself, by test/circle.lua, test/a.lua, test/b.lua",
+		"missing": "no Lua file nothing.lua",
+		"absent":  "no Lua file absent.lua",
 	} {
-		var names []string
-		composed := compose(lua, first, second)
-		for line := range strings.Lines(composed) {
-			if declared := declares.FindStringSubmatch(line); declared != nil {
-				names = append(names, strings.Split(declared[1], ",")[0])
-			}
+		err := p.Script(name+".lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
 		}
-		if got := strings.Join(names, " "); got != want || !strings.HasSuffix(composed, lua) {
-			t.Errorf("%q carries %q, want %q", lua, got, want)
+	}
+}
+
+func TestRun_NamesFileAndLineOfAnError(t *testing.T) {
+	p := files(map[string]string{
+		"failing": "local function fail()\n  error('it fails')\nend\nlocal function add()\n  return 1 + {}\nend\n",
+		"raise":   "-- uses: failing\n\nfail()\n",
+		"call":    "-- uses: failing\n\nadd()\n",
+		"redis":   "-- uses: failing\nif KEYS then\n  redis.call('INCRBY', 'x', 'y')\nend\nreturn fail, add\n",
+		"caught":  "-- uses: failing\nlocal _, why = pcall(fail)\nreturn why\n",
+	})
+	rdb := redistest.Start(t).Client(t)
+	for name, want := range map[string]string{
+		"raise": "test/failing.lua:2: it fails",
+		"call":  "test/failing.lua:5: attempt to perform arithmetic",
+		"redis": "test/redis.lua:3",
+	} {
+		err := p.Script(name+".lua").Run(t.Context(), rdb, nil, nil, nil).Err()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "user_script") {
+			t.Errorf("%s: %v, want %s", name, err, want)
 		}
+		if _, ok := errors.AsType[redis.Error](err); !ok {
+			t.Errorf("%s: %T is no answer of Redis", name, err)
+		}
+	}
+	caught := p.Script("caught.lua")
+	why, err := caught.Run(t.Context(), rdb, nil, nil, nil).Text()
+	if got := caught.Locate(why); err != nil || got != "test/failing.lua:2: it fails" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestRun_LeavesOtherErrorsAsTheyAre(t *testing.T) {
+	p := files(map[string]string{"text": "error({ err = 'READONLY no writes' })\n"})
+	err := p.Script("text.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err()
+	if !redis.HasErrorPrefix(err, "READONLY") {
+		t.Errorf("%v", err)
+	}
+	if err := p.Text("nil.lua", "return nil\n").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err(); !errors.Is(err, redis.Nil) {
+		t.Errorf("%v", err)
+	}
+}
+
+const rowScript = `local batch,
+  due = unpack(ARGV, 1, 2)
+local out = { batch, due }
+for i = 3, #ARGV, 2 do
+  local id, raw = unpack(ARGV, i, i + 1)
+  out[#out + 1] = id .. '=' .. raw
+end
+return out
+`
+
+func TestRun_PassesArgumentsByName(t *testing.T) {
+	s := files(map[string]string{"rows": rowScript}).Script("rows.lua")
+	rows := NewRows("id", "raw")
+	rows.Add("A-1", []byte("x"))
+	rows.Add("A-2", true)
+	got, err := s.Run(t.Context(), redistest.Start(t).Client(t), nil, Args{"due": 7, "batch": "b"}, rows).StringSlice()
+	if want := []string{"b", "7", "A-1=x", "A-2=1"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	list := files(map[string]string{"list": "for i = 1, #ARGV do\n  local id = unpack(ARGV, i, i)\n  return id\nend\n"}).Script("list.lua")
+	if got, err := list.Run(t.Context(), redistest.Start(t).Client(t), nil, nil, Column("id", []string{"A-1"})).Text(); err != nil || got != "A-1" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestRun_RefusesOtherNamesWithoutACall(t *testing.T) {
+	s := files(map[string]string{"rows": rowScript}).Script("rows.lua")
+	both := Args{"batch": 1, "due": 2}
+	for want, run := range map[string]func() error{
+		"argument due is missing": func() error { return s.Run(t.Context(), nil, nil, Args{"batch": 1}, NewRows("id", "raw")).Err() },
+		"it takes [batch due], not all of": func() error {
+			return s.Run(t.Context(), nil, nil, Args{"batch": 1, "due": 2, "x": 3}, NewRows("id", "raw")).Err()
+		},
+		"columns [id raw], not [raw id]":           func() error { return s.Run(t.Context(), nil, nil, both, NewRows("raw", "id")).Err() },
+		"columns [id raw], which the caller lacks": func() error { return s.Run(t.Context(), nil, nil, both, nil).Err() },
+	} {
+		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func TestScript_FailsOnRowsThatDoNotFit(t *testing.T) {
+	for text, want := range map[string]string{
+		strings.Replace(rowScript, "1, 2)", "1, 3)", 1):         "unpacks 3 arguments and names 2",
+		strings.Replace(rowScript, "for i = 3", "for i = 2", 1): "does not fit 2 arguments and 2 columns",
+		strings.Replace(rowScript, "#ARGV, 2", "#ARGV, 3", 1):   "does not fit 2 arguments and 2 columns",
+		strings.Replace(rowScript, "i + 1", "i + 2", 1):         "does not fit 2 arguments and 2 columns",
+	} {
+		_, err := readParameters(file{"test/x.lua", text})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestFunction_OrdersArgumentsByItsSignature(t *testing.T) {
+	f := files(map[string]string{"admit": "local function other(x)\nend\nlocal function admit(id, run,\n    turn)\nend\n"}).Function("admit")
+	got, err := f.List(Args{"turn": 3, "id": "A-1", "run": 1})
+	if want := []any{"A-1", 1, 3}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	if _, err := f.List(Args{"turn": 3, "id": "A-1"}); err == nil || !strings.Contains(err.Error(), "argument run is missing") {
+		t.Errorf("%v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
@@ -15,17 +16,20 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func script(text string) *redis.Script { return lua.Script(text, request.Prelude) }
+// script returns a test's script that uses the libraries.
+func script(text string, uses ...string) *lua.Script {
+	return lua.NewPackage("test", fstest.MapFS{}).Text("test.lua", "-- uses: "+strings.Join(uses, ", ")+"\n"+text)
+}
 
 // TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
 // byte: what Lua read and wrote again is what Go wrote.
 func TestLuaAgrees(t *testing.T) {
 	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
-	header := script(`return header(parse(ARGV[1]))`)
+	header := script(`return header(parse(ARGV[1]))`, "record")
 	whole := script(`
-		local content, frozen, outcome, past = lines(ARGV[1])
-		write(tag .. '/A-1', parse(ARGV[1]), content, frozen, outcome, past)
-		return redis.call('GET', tag .. '/A-1')`)
+		local content, resolved, outcome, earlier = sections(ARGV[1])
+		write(tag .. '/A-1', parse(ARGV[1]), content, resolved, outcome, earlier)
+		return redis.call('GET', tag .. '/A-1')`, "keys", "record")
 	rapid.Check(t, func(rt *rapid.T) {
 		raw, err := drawRecord(rt).Encode()
 		if err != nil {
@@ -57,12 +61,12 @@ func TestLuaBeyondAColumn(t *testing.T) {
 		redis.call('SET', tag .. '/A-1', ARGV[1])
 		local h = load('A-1')
 		for i = 2, #ARGV, 2 do h[ARGV[i]] = tonumber(ARGV[i + 1]) end
-		save(tag .. '/A-1', h)`)
+		save(tag .. '/A-1', h)`, "keys", "record")
 	raw, err := full().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = set.Run(t.Context(), rdb, tag, raw, "attempts", 1e6, "spent", 1e6, "dups", 1e6, "seen", 1e11).Err()
+	err = set.Run(t.Context(), rdb, tag, raw, "attempts", 1e6, "charged", 1e6, "dups", 1e6, "seen", 1e11).Err()
 	if got := rdb.Get(t.Context(), key).Val(); !errors.Is(err, redis.Nil) || got != string(want) {
 		t.Errorf("%v; counters became\n%s, Go's are\n%s", err, got, want)
 	}
@@ -86,7 +90,7 @@ func TestTurnsWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`).Run(t.Context(), rdb, tag, raw).Text()
+	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`, "record", "turn").Run(t.Context(), rdb, tag, raw).Text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,7 @@ func TestTurnsWrap(t *testing.T) {
 
 func TestBatchesEnd(t *testing.T) {
 	keys := keyspace.Keys{Account: redistest.Account()}
-	rdb, open := fixture.Redis().Client(t), script(`return batch_number(ARGV[1])`)
+	rdb, open := fixture.Redis().Client(t), script(`return batch_number(ARGV[1])`, "batch_number")
 	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
 		t.Fatal(err)
 	}

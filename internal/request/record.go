@@ -5,7 +5,7 @@
 // A record is one string: a fixed-width ASCII header, which scripts change in
 // place, then lines of JSON.
 //
-//	header    state, lane, numbers and times; the columns are in prelude.lua
+//	header    state, lane, numbers and times; the columns are in lua/record.lua
 //	content   the request as it was given, without id, generation and lane; never changes
 //	resolved  the settings that were fixed at the first call
 //	outcome   the link, or why there is none
@@ -20,7 +20,6 @@ package request
 import (
 	"bytes"
 	"cmp"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,12 +30,6 @@ import (
 
 	"github.com/google/uuid"
 )
-
-// Prelude is the Lua that scripts share, see [Script]: it reads and writes the
-// header, and keeps the counters.
-//
-//go:embed prelude.lua
-var Prelude string
 
 // State is where a request stands. Its text is the public status.
 type State string

@@ -1,0 +1,18 @@
+-- Changes of the rate. n calls are allowed in per ms, with a burst.
+--
+-- uses: clock, gate_state, gate_begin, rate
+
+-- change_rate refills at the old rate until now, and returns the old rate. The waiting
+-- processes are listed again, at the new rate, when they ask.
+local function change_rate(n, per, burst)
+  begin(COMMON_FIELDS)
+  settle_bucket()
+  local old = { ms(gate.n), ms(gate.per), ms(gate.burst) }
+  set('n', n) set('per', per) set('burst', burst or gate.burst)
+  dirty.n, dirty.per, dirty.burst = true, true, true -- stored also if they equal the defaults
+  set('level', math.min(gate.level, gate.burst))
+  redis.call('DEL', waiters_key('interactive'), waiters_key('bulk'))
+  set('line:interactive', 0) set('line:bulk', 0)
+  store_gate()
+  return old
+end

@@ -1,0 +1,16 @@
+-- Watching the gate for calls that hang, which no process would notice if every call of
+-- every process hangs. One process of the fleet does it all the time.
+--
+-- uses: keys, gate_state, gate_begin, gate, gate_silence
+
+local WATCH_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'n', 'per' }
+
+-- watch returns the rate in force, n and per, and the changes of the gate that no process
+-- has logged yet.
+local function watch()
+  begin(WATCH_FIELDS)
+  observe()
+  if gate.state ~= 'closed' and calls_hang() then fail('outage', false) end
+  store_gate()
+  return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_HISTORY) or {}
+end

@@ -1,0 +1,21 @@
+-- Records that may be unreadable: they must neither stop a script that reads many
+-- records, nor be called again and again.
+--
+-- uses: keys, record
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+
+-- unreadable returns why a record cannot be read: 'newer' if another version wrote it,
+-- 'poison' if its header is broken; nil if it can.
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+
+-- load_readable is load for records that may be unreadable: then it returns nil and why.
+local function load_readable(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end

@@ -1,0 +1,19 @@
+package tasks
+
+import (
+	"embed"
+
+	"github.com/kyclink/kyclink/internal/lua"
+)
+
+//go:embed *.lua
+var luaFiles embed.FS
+
+// scripts are the Lua files of the package.
+var scripts = lua.NewPackage("tasks", luaFiles)
+
+var (
+	acceptScript              = scripts.Script("accept.lua")
+	openBatchScript           = scripts.Script("open_batch.lua")
+	removeIdleConsumersScript = scripts.Script("remove_idle_consumers.lua")
+)
