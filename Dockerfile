@@ -1,4 +1,4 @@
-# A static binary and CA certificates, nothing else: no shell, no user but ours.
+# A static binary and CA certificates, without a shell.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -1,5 +1,5 @@
-# The everyday commands. `make` alone lists them.
-# What they install goes to .bin/, except what test-needs does.
+# The everyday commands; `make` alone lists them. Tools are installed in .bin/, except
+# by test-needs.
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
@@ -25,16 +25,15 @@ demo: build ## the main job: 500 invented people in, their links out, through a 
 	@deploy/demo.sh bin/kyclink
 
 .PHONY: test
-test: test-needs ## install redis-server where it is missing, and run all tests with the race detector
+test: test-needs ## install redis-server if it is missing, and run all tests with the race detector
 	go test -race -timeout=30m ./...
 
 .PHONY: test-long
 test-long: test-needs ## the same, with the long tests and in random order
 	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
 
-# What is measured is bin/kyclink; bin/bench gets signals itself, unlike a
-# program under go run. BENCH holds its flags, such as -short, -run rate, -reps 1,
-# -json FILE.
+# Measures bin/kyclink. bin/bench is built because a program under go run does not
+# receive signals. BENCH holds its flags, such as -short, -run rate, -reps 1, -json FILE.
 BENCH ?=
 
 .PHONY: bench
@@ -47,8 +46,8 @@ bench-long: build test-needs ## the same with longer outages and larger backlogs
 	@go build -o bin/bench ./internal/bench
 	@exec bin/bench -long $(BENCH)
 
-# Breaks workers, Redis, FaceKi and the network by a schedule that follows from
-# SEED, and judges what is left. CHAOS holds more flags, such as -only kill.
+# Breaks workers, Redis, FaceKi and the network by a schedule that follows from SEED, and
+# checks the result. CHAOS holds more flags, such as -only kill.
 DURATION ?= 60s
 SEED ?=
 CHAOS ?=
@@ -88,7 +87,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
 clean: ## remove what was built and installed here
 	rm -rf bin .bin man
 
-# A version in the file's name, so that a new one is installed when it is pinned.
+# The file's name has the version, so that a new one is installed when the pin changes.
 $(GOLANGCI_LINT):
 	GOBIN=$(CURDIR)/.bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv .bin/golangci-lint $@
@@ -97,14 +96,14 @@ $(GOVULNCHECK):
 	GOBIN=$(CURDIR)/.bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	mv .bin/govulncheck $@
 
-# redis-server, and the C compiler that the race detector is linked with.
+# redis-server, and the C compiler for the race detector.
 .PHONY: test-needs
 test-needs:
 	@missing=; \
 	command -v redis-server >/dev/null || missing='redis-server'; \
 	command -v "$$(go env CC)" >/dev/null || missing="$$missing gcc libc6-dev"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	echo "installing what the tests need: $$missing"; \
+	echo "installing for the tests: $$missing"; \
 	if command -v apt-get >/dev/null; then \
 	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
 	  $$sudo apt-get update -qq && \
@@ -112,7 +111,7 @@ test-needs:
 	elif command -v brew >/dev/null; then \
 	  brew install --quiet $$(sed 's/redis-server/redis/; s/libc6-dev//' <<<"$$missing"); \
 	else \
-	  echo 'there is neither apt-get nor brew to do it: install redis-server (7.0 or newer) and a C compiler' >&2; \
-	  echo 'so that they are in PATH, then run make test again' >&2; \
+	  echo 'install redis-server (7.0 or newer) and a C compiler: neither apt-get nor brew is available' >&2; \
+	  echo 'add them to PATH, then run make test again' >&2; \
 	  exit 1; \
 	fi

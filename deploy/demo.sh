@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The main job, on this machine alone: a file of 500 invented people goes in,
-# some of whom cannot get a link, through a simulated FaceKi that fails now and
-# then; the same file comes out with their links. `make demo` builds and runs it.
+# Shows the main job on this machine alone: a file of 500 invented people goes in, and the
+# same file comes out with their links, through a simulated FaceKi that fails
+# occasionally. Some rows cannot get a link. `make demo` builds and runs it.
 set -euo pipefail
 kyclink=$1
 dir=$(mktemp -d)

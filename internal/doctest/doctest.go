@@ -77,7 +77,7 @@ func Generated(t testing.TB, path, content string) {
 	t.Helper()
 	file := filepath.Join(Root(t), filepath.FromSlash(path))
 	if *update {
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil { //nolint:gosec // documentation is public
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
