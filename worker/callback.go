@@ -22,14 +22,6 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Poster sends callbacks.
-type Poster interface {
-	// Post makes one attempt.
-	Post(ctx context.Context, d delivery.Delivery) delivery.Reply
-	// Timeout is the longest that it takes.
-	Timeout() time.Duration
-}
-
 // Deliveries is what callbacks need of the ledger.
 type Deliveries interface {
 	// OpenDeliveries makes the deliveries of events whose requests have a callback
@@ -56,13 +48,6 @@ const (
 	jitterPerPause   = 5 // a fifth of a pause at most comes on top of it
 	proxyPauseNumber = 1 // of the pauses, after our own proxy failed
 )
-
-// CallbackPauses are between attempts to deliver: after nine the delivery is given up.
-func CallbackPauses() []time.Duration {
-	return []time.Duration{
-		5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 6 * time.Hour, 12 * time.Hour,
-	}
-}
 
 // dispatch is the payload of a callback's task, whose id is the event's.
 type dispatch struct {
@@ -104,11 +89,11 @@ type dispatcher struct {
 
 func newDispatcher(rdb redis.UniversalClient, queue *asynq.Client, book Deliveries, cfg Config) *dispatcher {
 	return &dispatcher{
-		book: book, queue: queue, account: cfg.Account,
+		book: book, queue: queue, account: cfg.Account.Name,
 		results: tasks.NewResults(rdb, tasks.ResultsConfig{
-			Account: cfg.Account, Group: callbackGroup, Consumer: uuid.NewString(), Concurrency: 4, ClaimAfter: dispatchClaim,
+			Account: cfg.Account.Name, Group: callbackGroup, Consumer: uuid.NewString(), Concurrency: 4, ClaimAfter: dispatchClaim,
 			OnError: func(err error) {
-				cfg.Limited.Warn("callbacks could not be dispatched; trying again", zap.Error(err))
+				cfg.Telemetry.Limited.Warn("callbacks could not be dispatched; trying again", zap.Error(err))
 			},
 		}),
 	}
@@ -153,7 +138,7 @@ type callbackLane struct {
 }
 
 func newCallbackLane(p *pipeline, book Deliveries, cfg Config) *callbackLane {
-	return &callbackLane{pipeline: p, book: book, poster: cfg.Callbacks, pauses: cfg.CallbackPauses, hosts: newHosts(), open: map[string]bool{}}
+	return &callbackLane{pipeline: p, book: book, poster: cfg.Callbacks.Poster, pauses: cfg.Callbacks.Pauses, hosts: newHosts(), open: map[string]bool{}}
 }
 
 // handled gives the tasks that have a handler.

@@ -49,7 +49,7 @@ func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*harne
 	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	box := &postbox{answer: answer}
-	h.cfg.Callbacks, h.cfg.CallbackPauses = box, []time.Duration{time.Millisecond, time.Millisecond}
+	h.cfg.Callbacks.Poster, h.cfg.Callbacks.Pauses = box, []time.Duration{time.Millisecond, time.Millisecond}
 	return h, box
 }
 
@@ -182,7 +182,7 @@ func TestDispatchedAgain(t *testing.T) {
 // none and is not over.
 func TestCallbackWithoutATask(t *testing.T) {
 	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
-	h.cfg.CallbackPauses = []time.Duration{time.Millisecond, time.Hour}
+	h.cfg.Callbacks.Pauses = []time.Duration{time.Millisecond, time.Hour}
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
 	h.Must(err)
 	first := h.start(h.book(), h.faceki)

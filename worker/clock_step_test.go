@@ -25,7 +25,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 			t.Parallel()
 			own, clock := redistest.StartWithClock(t)
 			h := newHarnessOn(t, own, hang("A-*"))
-			h.cfg.CallTimeout = time.Minute
+			h.cfg.Calls.Timeout = time.Minute
 			h.faceki = h.shop("hush")
 			dead := h.watchful()
 			h.Must(dead.Join(t.Context()))
@@ -37,7 +37,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 
 			const calls = 8
 			for range 2 {
-				w := New(h.Redis, h.watchful(), h.faceki, h.cfg)
+				w := h.newWorker(h.watchful(), h.faceki, h.cfg)
 				w.sweep.pause = 20 * time.Millisecond
 				h.run(w)
 			}

@@ -57,7 +57,7 @@ func (h *harness) outage(processes, rows int) (calls int) {
 	}
 	h.Eventually("no call is out", func() bool { return h.sim.State().InFlight == 0 && h.status().Calls == 0 })
 	calls = h.sim.State().LinkCalls - 1
-	if calls < 5 || calls > 5+processes*h.cfg.Slots {
+	if calls < 5 || calls > 5+processes*h.cfg.Calls.Concurrency {
 		h.Errorf("the gate closed after %d calls", calls)
 	}
 	return calls
@@ -66,7 +66,7 @@ func (h *harness) outage(processes, rows int) (calls int) {
 func TestAnOutageEndsByItself(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
-	h.cfg.Slots = 3
+	h.cfg.Calls.Concurrency = 3
 	p := h.start(h.book(), h.faceki)
 	const rows = 40
 	h.outage(1, rows)
@@ -91,7 +91,7 @@ func TestAnOutageEndsByItself(t *testing.T) {
 func TestAnOutageCostsProbesOnly(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
-	h.cfg.Slots = 3
+	h.cfg.Calls.Concurrency = 3
 	k := h.book()
 	one, two := h.start(k, h.faceki), h.start(h.book(), h.faceki)
 	const rows = 30
@@ -161,7 +161,7 @@ func TestNoCreditFailsNoRequest(t *testing.T) {
 	h.batch("row", rows)
 	h.closes("no_credit")
 	h.Eventually("no call is out", func() bool { return h.status().Calls == 0 })
-	if got := h.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || h.sim.State().LinkCalls > credit+h.cfg.Slots+10 {
+	if got := h.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || h.sim.State().LinkCalls > credit+h.cfg.Calls.Concurrency+10 {
 		t.Errorf("%v after %d calls", got, h.sim.State().LinkCalls)
 	}
 	h.sim.TopUp(rows)

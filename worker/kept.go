@@ -13,7 +13,10 @@ import (
 // useKept ends a request with the link that an earlier attempt brought, or holds it
 // again where that cannot be used still. FaceKi is not called: it would be paid twice.
 func (p *pipeline) useKept(ctx context.Context, a attempt.Attempt) error {
-	made, f := p.upstream.Kept(a)
+	made, f := request.Link{}, &fault.Fault{Kind: fault.Unusable, Kept: a.KeptLink()}
+	if keeper, ok := p.upstream.(Keeper); ok {
+		made, f = keeper.Kept(a)
+	}
 	var state request.State
 	err := p.insist(ctx, func(ctx context.Context) (err error) {
 		if f == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // Gate is told of what is no call.
@@ -65,7 +66,7 @@ func (l *lane) admit(ctx context.Context, ref request.Ref) (attempt.Answer, erro
 		return answer, l.pass(ctx, ref)
 	}
 	if err == nil && answer.Admission == attempt.Call {
-		l.meter.Admitted(answer.Attempt.Lane, time.Since(taken))
+		l.meter.Admitted(tasks.Lane(answer.Attempt.Lane), time.Since(taken))
 	}
 	return answer, err
 }

@@ -17,7 +17,13 @@ type Membership interface {
 	// error whose method Emptied gives true says that Redis has lost the account.
 	Beat(ctx context.Context, handled []string) error
 	Leave(ctx context.Context) error
+	// Written says why Redis did not take the last heartbeat; nil where it did.
+	Written() error
 }
+
+// Heartbeat returns why Redis did not accept the worker's last heartbeat; nil if it did.
+// It is safe for concurrent use.
+func (w *Worker) Heartbeat() error { return w.members.Written() }
 
 // Join makes this process one of the account's workers. Whoever changes anything
 // else of the account before [Worker.Run] calls it first: it fails, and has changed
@@ -60,7 +66,7 @@ func (w *Worker) beat(ctx context.Context) {
 			return // the account is of the other kind now
 		}
 		if err != nil && ctx.Err() == nil {
-			w.cfg.Limited.Warn("heartbeat failed", zap.Error(err))
+			w.cfg.Telemetry.Limited.Warn("heartbeat failed", zap.Error(err))
 		}
 	}
 }

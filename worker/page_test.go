@@ -39,7 +39,7 @@ func TestAPageOfSomethingElseFailsNoRequest(t *testing.T) {
 			if gate := h.status().Gate; !strings.Contains(gate.Message, message) || !strings.Contains(gate.Message, "FACEKI_BASE_URL") {
 				t.Errorf("the gate's message is %q", gate.Message)
 			}
-			if n := h.sim.State().LinkCalls - 1; n > h.cfg.Slots+10 {
+			if n := h.sim.State().LinkCalls - 1; n > h.cfg.Calls.Concurrency+10 {
 				t.Errorf("%d calls were made", n)
 			}
 			h.Must(h.sim.SetScript(simulator.Script{}))

@@ -24,7 +24,7 @@ func (w *Worker) watchQueues(ctx context.Context) {
 		case err != nil: // the heartbeats report it
 		case paused != nil:
 			w.paused.Store(paused)
-			w.cfg.Limited.Warn("a queue is paused in asynq, not by kyclink: nothing is taken from it; delete the key to go on",
+			w.cfg.Telemetry.Limited.Warn("a queue is paused in asynq, not by kyclink: nothing is taken from it; delete the key to go on",
 				zap.String("queue", *paused), zap.String("key", pausedKey(*paused)))
 		case before != nil:
 			w.paused.Store(nil)

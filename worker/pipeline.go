@@ -32,21 +32,6 @@ type Ledger interface {
 	Cancel(ctx context.Context, r request.Record) (request.State, error)
 }
 
-// Upstream makes links.
-type Upstream interface {
-	// Ready gets what a call needs beforehand, so that between the mark and the
-	// call there is nothing left to wait for.
-	Ready(ctx context.Context) *fault.Fault
-	// Connect finds out whether FaceKi can be reached at all, without a call.
-	Connect(ctx context.Context) *fault.Fault
-	// CreateLink sends one call at most, with a deadline of its own, and never
-	// sends it again by itself.
-	CreateLink(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault)
-	// Kept gives the link that an earlier attempt brought and that was kept, or says
-	// why it cannot be used still. It asks nothing of FaceKi.
-	Kept(a attempt.Attempt) (request.Link, *fault.Fault)
-}
-
 // pipeline is the life of one request, from the moment that its task is taken
 // from the queue.
 type pipeline struct {

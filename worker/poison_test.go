@@ -103,7 +103,7 @@ func TestANewerRecordWaitsForANewerWorker(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.WarnLevel)
-	h.cfg.Limited = zap.New(core)
+	h.cfg.Telemetry.Limited = zap.New(core)
 	ref := h.accept("A-1")
 	key := h.Keys.Record("A-1")
 	h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err())
@@ -202,7 +202,7 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 			h := newHarness(t, simulator.Script{})
 			k := &doomed{book: h.book(), id: "A-1", after: after}
 			h.Must(k.Join(t.Context()))
-			p := newLane(New(h.Redis, k, h.faceki, h.cfg).pipe)
+			p := newLane(h.newWorker(k, h.faceki, h.cfg).pipe)
 			ref := h.accept("A-1")
 			for range mostPanics - 1 {
 				if _, again := isLater(p.take(t.Context(), ref)); !again {
@@ -228,7 +228,7 @@ func TestAMessageThatAsynqCannotReadIsPutAside(t *testing.T) {
 	ref := h.accept("A-1")
 	prefix := "asynq:{" + h.Keys.Queue(request.Interactive) + "}:"
 	h.Must(h.Redis.HSet(t.Context(), prefix+"t:"+ref.String(), "msg", "\xff\xffgarbage").Err())
-	w := New(h.Redis, h.book(), h.faceki, h.cfg)
+	w := h.newWorker(h.book(), h.faceki, h.cfg)
 	w.sweep.overdue, w.sweep.pause, w.sweep.unclaimed = 50*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond
 	h.run(w)
 	h.Eventually("it is put aside", func() bool { return len(h.aside()) == 1 })

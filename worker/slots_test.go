@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -154,7 +153,7 @@ func TestSlotsThatAreTheLimitAreSaid(t *testing.T) {
 		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // a name would be looked up, in a bubble
 		defer rdb.Close()
 		core, lines := observer.New(zap.WarnLevel)
-		w := New(rdb, (*ledger.Ledger)(nil), stub{}, Config{Slots: 3, Limited: zap.New(core)})
+		w := New(rdb, stub{}, Config{Calls: Calls{Concurrency: 3}, Telemetry: Telemetry{Limited: zap.New(core)}})
 		bulk := w.lanes[request.Bulk]
 		bulk.flows.Store(true)
 		for range 3 {

@@ -93,7 +93,7 @@ func TestStoppedBeforeItStarts(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	h.Must(New(h.Redis, h.book(), h.faceki, h.cfg).Run(ctx))
+	h.Must(h.newWorker(h.book(), h.faceki, h.cfg).Run(ctx))
 }
 
 func TestARetryComesByItself(t *testing.T) {
@@ -109,7 +109,7 @@ func TestARetryComesByItself(t *testing.T) {
 func TestBulkNeverHoldsAnInteractiveSlot(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, hang("row-*"))
-	h.cfg.Slots = 2
+	h.cfg.Calls.Concurrency = 2
 	h.batch("row", 10)
 	p := h.start(h.book(), h.faceki)
 	h.Eventually("bulk fills its slots", func() bool { return h.sim.State().InFlight == 2 })

@@ -102,12 +102,12 @@ type sweep struct {
 
 func newSweep(rdb redis.UniversalClient, left Leftovers, client *asynq.Client, cfg Config, leads func() bool) *sweep {
 	s := &sweep{left: left, leads: leads, overdue: overdueAfter, stalledFor: stalledFor, pause: sweepPause,
-		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Log, now: time.Now}, log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter}
+		knownFor: knownFor, unclaimed: unclaimedFor, stream: stream{log: cfg.Telemetry.Log, now: time.Now}, log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited, meter: cfg.Telemetry.Meter}
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account, lane})
+		s.queues = append(s.queues, queue{rdb, inspector, client, cfg.Account.Name, lane})
 	}
-	s.callbacks = queue{rdb, inspector, client, cfg.Account, request.Callbacks}
+	s.callbacks = queue{rdb, inspector, client, cfg.Account.Name, request.Callbacks}
 	return s
 }
 
@@ -161,7 +161,7 @@ func (s *sweep) pass(ctx context.Context) (map[string]int, error) {
 			delete(mended, kind)
 			continue
 		}
-		s.meter.Mended(kind, n)
+		s.meter.Recovered(kind, n)
 	}
 	if all = append(all, err); len(mended) > 0 {
 		all = append(all, s.left.Mended(ctx, mended))

@@ -211,7 +211,7 @@ func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
 		h.Must(h.Redis.HSet(t.Context(), h.asynqKey(request.Interactive, "t:"+id), "state", "archived").Err())
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Score: 1, Member: "7 A-0"}, redis.Z{Score: 1, Member: "7 nobody"}).Err())
-	w := New(h.Redis, h.book(), h.faceki, h.cfg)
+	w := h.newWorker(h.book(), h.faceki, h.cfg)
 	w.sweep.pause, w.sweep.unclaimed = 20*time.Millisecond, 100*time.Millisecond
 	h.run(w)
 	h.noTasks()

@@ -59,6 +59,7 @@ func (*away) Expire(context.Context, request.Record) (request.State, error) { re
 func (*away) Cancel(context.Context, request.Record) (request.State, error) { return "", errAway }
 func (l *away) Beat(context.Context, []string) error                        { l.writes++; return l.reached() }
 func (*away) Join(context.Context) error                                    { return nil }
+func (*away) Written() error                                                { return nil }
 func (*away) Leave(context.Context) error                                   { return nil }
 
 func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
@@ -79,13 +80,13 @@ type played interface {
 
 // clocked is a worker whose lanes were never started.
 func clocked(l played, upstream Upstream) *Worker {
-	cfg := Config{CallTimeout: 15 * time.Second}.withDefaults()
-	w := &Worker{cfg: cfg, members: l, log: cfg.Log, failure: make(chan error, 1)}
+	cfg := Config{}.withDefaults()
+	w := &Worker{cfg: cfg, members: l, log: cfg.Telemetry.Log, failure: make(chan error, 1)}
 	ending := make(chan struct{})
 	stopping, stop := context.WithCancel(context.Background())
 	w.stop, w.end = stop, func() { close(ending) }
 	w.pipe = &pipeline{
-		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter,
+		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited, meter: cfg.Telemetry.Meter,
 		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
 	}
 	return w

@@ -214,7 +214,7 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	h := newHarnessOn(t, srv, hang("*"))
 	var lines chan string
-	h.cfg.Limited, lines = logged()
+	h.cfg.Telemetry.Limited, lines = logged()
 	p := h.start(h.book(), h.faceki)
 	h.accept("A-1")
 	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
@@ -232,9 +232,9 @@ func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	h := newHarnessOn(t, srv, hang("*"))
-	h.cfg.CallTimeout = time.Millisecond // the worker's patience; the call has more
+	h.cfg.Calls.Timeout = time.Millisecond // the worker's patience; the call has more
 	var lines chan string
-	h.cfg.Limited, lines = logged()
+	h.cfg.Telemetry.Limited, lines = logged()
 	p := h.start(h.book(), h.faceki)
 	ref := h.accept("A-1")
 	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })

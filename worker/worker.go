@@ -16,48 +16,14 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/linktask"
+	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-// Config is how a worker works. Zero values mean the defaults given.
-type Config struct {
-	// Account is the namespace of one FaceKi account.
-	Account string
-	// Slots is how many requests a lane handles at a time; 10.
-	Slots int
-	// AutoSlots lets the calls that are out follow the rate and the usual
-	// latency, within Slots.
-	AutoSlots bool
-	// Defaults is what requests get that say nothing.
-	Defaults request.Defaults
-	// MaxCharged is how many faults held against a request end it; 8.
-	MaxCharged int
-	// HoldUnknown leaves a request whose call may have made a link to a person,
-	// instead of calling again.
-	HoldUnknown bool
-	// BackoffBase and BackoffCap bound the pauses between attempts; 2 s and
-	// 10 min.
-	BackoffBase, BackoffCap time.Duration
-	// CallTimeout is the longest that a call may take; 15 s. A soft stop waits
-	// for it, and for the answer to be recorded.
-	CallTimeout time.Duration
-	// Blocking is for reads that wait for something to come, whose connections
-	// they hold; the worker's own client where nil.
-	Blocking redis.UniversalClient
-	// Callbacks sends them; nil where this worker is to send none.
-	Callbacks Poster
-	// CallbackPauses are between attempts to deliver; those of [CallbackPauses].
-	CallbackPauses []time.Duration
-	// Log gets a line an attempt. Limited gets what may repeat itself many
-	// times a second, such as asynq's lines while Redis is away; it should pass
-	// each message now and then only. Nothing is logged where they are nil.
-	Log, Limited *zap.Logger
-	// Meter counts what is done; nil: nothing does.
-	Meter Meter
-}
 
 const (
 	beatPause       = time.Second // calls that hang are known for such only after the next one
@@ -70,36 +36,6 @@ const (
 	stopMargin      = 5 * time.Second // to record an answer after the longest call
 	farewell        = 2 * time.Second
 )
-
-func (c Config) withDefaults() Config {
-	set := func(v *time.Duration, d time.Duration) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&c.BackoffBase, 2*time.Second)
-	set(&c.BackoffCap, 10*time.Minute)
-	set(&c.CallTimeout, 15*time.Second)
-	if c.Log == nil {
-		c.Log = zap.NewNop()
-	}
-	if c.Limited == nil {
-		c.Limited = zap.NewNop()
-	}
-	if c.Meter == nil {
-		c.Meter = noMeter{}
-	}
-	if c.Slots == 0 {
-		c.Slots = 10
-	}
-	if c.MaxCharged == 0 {
-		c.MaxCharged = 8
-	}
-	if c.CallbackPauses == nil {
-		c.CallbackPauses = CallbackPauses()
-	}
-	return c
-}
 
 // Worker is one process of the fleet.
 type Worker struct {
@@ -125,42 +61,72 @@ type Worker struct {
 	failure chan error         // holds the first that ends the worker
 }
 
-// New makes a worker that uses, and does not close, rdb. Its asynq servers panic
-// where rdb is closed before they have ended, as they may not have after a stop
-// that took too long.
-func New(rdb redis.UniversalClient, ledger interface {
-	Ledger
+// New makes a worker that uses, and does not close, rdb. Do not close rdb before the
+// program ends: asynq's servers panic if it is closed before they have stopped, and after
+// a stop that took too long they may not have.
+func New(rdb redis.UniversalClient, upstream Upstream, cfg Config) *Worker {
+	cfg = cfg.withDefaults()
+	log := cfg.Telemetry.Log
+	book := ledger.New(rdb, ledger.Config{
+		Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Credential: cfg.Account.Credential,
+		Rate: cfg.Account.Rate, Burst: cfg.Account.Burst, HoldUnknown: cfg.Retry.HoldUncertain,
+		Retention: cfg.Retention.Requests, ResultsAge: cfg.Retention.Results, ResultsCap: cfg.Retention.ResultsCap,
+		RateChanged: func(from admission.Rate, fromBurst int) {
+			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", cfg.Account.Rate),
+				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
+		},
+		RowsRefused: func(batch, message string) {
+			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
+				zap.String("batch", batch), zap.Int("in_a_row", ledger.MostRefused), zap.String("message", message))
+		},
+	})
+	if cfg.Journal == nil {
+		return newWorker(rdb, book, upstream, cfg)
+	}
+	return newWorker(rdb, struct {
+		*recorder.Recorder
+		rest
+	}{recorder.New(book, book.Get, cfg.Journal), book}, upstream, cfg)
+}
+
+// rest is what a worker needs of the ledger besides the transitions.
+type rest interface {
 	Gate
 	Source
 	Membership
 	Leftovers
 	Bin
 	Deliveries
+}
+
+// newWorker makes a worker with a ledger and a complete configuration.
+func newWorker(rdb redis.UniversalClient, ledger interface {
+	Ledger
+	rest
 }, upstream Upstream, cfg Config) *Worker {
-	cfg = cfg.withDefaults()
 	stopping, stop := context.WithCancel(context.Background())
 	ending, end := context.WithCancel(context.Background())
-	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[request.Lane]*lane{}, log: cfg.Log, stop: stop, end: end, failure: make(chan error, 1)}
+	w := &Worker{cfg: cfg, rdb: rdb, members: ledger, lanes: map[request.Lane]*lane{}, log: cfg.Telemetry.Log, stop: stop, end: end, failure: make(chan error, 1)}
 	w.pipe = &pipeline{
-		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.AutoSlots, defaults: cfg.Defaults, calls: newCalls(), log: cfg.Log, limited: cfg.Limited, meter: cfg.Meter,
+		ledger: ledger, gate: ledger, bin: ledger, upstream: upstream, auto: cfg.Calls.Auto, defaults: request.Defaults{ExpiryMinutes: cfg.Defaults.ExpiryMinutes, WorkflowID: cfg.Defaults.WorkflowID}, calls: newCalls(), log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited, meter: cfg.Telemetry.Meter,
 		fatal: w.fail, stopping: stopping, ending: ending.Done(),
-		policy: policy{base: cfg.BackoffBase, cap: cfg.BackoffCap, maxCharged: cfg.MaxCharged, hold: cfg.HoldUnknown, random: uniform},
+		policy: policy{base: cfg.Retry.BackoffBase, cap: cfg.Retry.BackoffCap, maxCharged: cfg.Retry.MaxAttempts, hold: cfg.Retry.HoldUncertain, random: uniform},
 	}
 	queue := asynq.NewClientFromRedisClient(pipelined(rdb))
 	w.pipe.dispatch = func(ctx context.Context, lane request.Lane, ref request.Ref) error {
-		return linktask.Enqueue(ctx, queue, cfg.Account, lane, ref)
+		return linktask.Enqueue(ctx, queue, cfg.Account.Name, lane, ref)
 	}
 	w.feeder = &feeder{
-		source: ledger, queue: queue, account: cfg.Account,
-		atLeast: 2 * cfg.Slots, rate: w.inForce, lease: feedLease, log: cfg.Log, limited: cfg.Limited,
+		source: ledger, queue: queue, account: cfg.Account.Name,
+		atLeast: 2 * cfg.Calls.Concurrency, rate: w.inForce, lease: feedLease, log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited,
 	}
 	w.sweep = newSweep(rdb, ledger, queue, cfg, w.feeder.leads.Load)
 	w.addLane(rdb, request.Interactive, interactivePoll, 1)
-	w.addLane(rdb, request.Bulk, bulkPoll, min(bulkServers, (cfg.Slots+serverSlots-1)/serverSlots))
-	if cfg.Callbacks != nil {
-		w.dispatcher = newDispatcher(cmp.Or(cfg.Blocking, rdb), queue, ledger, cfg)
+	w.addLane(rdb, request.Bulk, bulkPoll, min(bulkServers, (cfg.Calls.Concurrency+serverSlots-1)/serverSlots))
+	if cfg.Callbacks.Poster != nil {
+		w.dispatcher = newDispatcher(cmp.Or(cfg.Callbacks.Redis, rdb), queue, ledger, cfg)
 		w.callbacks = newCallbackLane(w.pipe, ledger, cfg)
-		w.queues = append(w.queues, keyspace.Keys{Account: cfg.Account}.Queue(request.Callbacks))
+		w.queues = append(w.queues, keyspace.Keys{Account: cfg.Account.Name}.Queue(request.Callbacks))
 		w.servers = append(w.servers, laneServer{w.server(rdb, request.Callbacks, callbackSlots, callbackPoll), w.callbacks})
 	}
 	return w
@@ -173,9 +139,9 @@ func New(rdb redis.UniversalClient, ledger interface {
 func (w *Worker) addLane(rdb redis.UniversalClient, name request.Lane, poll time.Duration, servers int) {
 	l := newLane(w.pipe)
 	w.lanes[name] = l
-	w.queues = append(w.queues, keyspace.Keys{Account: w.cfg.Account}.Queue(name))
+	w.queues = append(w.queues, keyspace.Keys{Account: w.cfg.Account.Name}.Queue(name))
 	for i := range servers {
-		slots := (w.cfg.Slots + i) / servers
+		slots := (w.cfg.Calls.Concurrency + i) / servers
 		w.servers = append(w.servers, laneServer{w.server(rdb, name, slots, poll*time.Duration(servers)), l})
 	}
 }
@@ -185,9 +151,9 @@ func (w *Worker) addLane(rdb redis.UniversalClient, name request.Lane, poll time
 func (w *Worker) inForce(rate float64) {
 	for name, l := range w.lanes {
 		l.slots.inForce(rate)
-		if l.slots.crowded(time.Now(), w.cfg.Slots, l.flows.Load()) {
-			w.cfg.Limited.Warn("slots, not the rate, limit this lane: start more workers, or raise KYCLINK_CONCURRENCY",
-				zap.String("lane", string(name)), zap.Int("slots", w.cfg.Slots), zap.Float64("rate_per_second", rate))
+		if l.slots.crowded(time.Now(), w.cfg.Calls.Concurrency, l.flows.Load()) {
+			w.cfg.Telemetry.Limited.Warn("slots, not the rate, limit this lane: start more workers, or raise KYCLINK_CONCURRENCY",
+				zap.String("lane", string(name)), zap.Int("slots", w.cfg.Calls.Concurrency), zap.Float64("rate_per_second", rate))
 		}
 	}
 }
@@ -215,7 +181,7 @@ type laneServer struct {
 func (w *Worker) server(rdb redis.UniversalClient, lane request.Lane, slots int, poll time.Duration) *asynq.Server {
 	return asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency:              slots,
-		Queues:                   map[string]int{keyspace.Keys{Account: w.cfg.Account}.Queue(lane): 1},
+		Queues:                   map[string]int{keyspace.Keys{Account: w.cfg.Account.Name}.Queue(lane): 1},
 		TaskCheckInterval:        poll,
 		DelayedTaskCheckInterval: delayedPoll,
 		ShutdownTimeout:          w.patience(),
@@ -226,7 +192,7 @@ func (w *Worker) server(rdb redis.UniversalClient, lane request.Lane, slots int,
 			}
 			return w.pipe.policy.pause()
 		},
-		Logger:   asynqLog{w.cfg.Limited},
+		Logger:   asynqLog{w.cfg.Telemetry.Limited},
 		LogLevel: asynq.WarnLevel,
 	})
 }
@@ -247,7 +213,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	compareClocks(ctx, w.rdb, w.cfg.Account, time.Now, w.log)
+	compareClocks(ctx, w.rdb, w.cfg.Account.Name, time.Now, w.log)
 	failpoint.Hit("joined")
 	feeding, starve := context.WithCancel(ctx)
 	defer starve()
@@ -269,7 +235,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	started, err := w.startLanes()
 	if err == nil {
 		w.started.Store(true)
-		w.log.Info("worker started", zap.String("account", w.cfg.Account), zap.Int("slots", w.cfg.Slots))
+		w.log.Info("worker started", zap.String("account", w.cfg.Account.Name), zap.Int("slots", w.cfg.Calls.Concurrency))
 		select {
 		case <-ctx.Done():
 		case err = <-w.failure:
@@ -298,9 +264,9 @@ func (w *Worker) Run(ctx context.Context) error {
 // patience is how long a soft stop waits for calls and for their answers to be
 // recorded.
 func (w *Worker) patience() time.Duration {
-	longest := w.cfg.CallTimeout
-	if w.cfg.Callbacks != nil {
-		longest = max(longest, w.cfg.Callbacks.Timeout())
+	longest := w.cfg.Calls.Timeout
+	if w.cfg.Callbacks.Poster != nil {
+		longest = max(longest, w.cfg.Callbacks.Poster.Timeout())
 	}
 	return longest + stopMargin
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/attempt"
@@ -47,8 +46,8 @@ func newHarnessOn(t testing.TB, server *redistest.Server, script simulator.Scrip
 	h.rate(100_000)
 	h.queue = asynq.NewInspectorFromRedisClient(h.Redis)
 	h.cfg = Config{
-		Account: h.Keys.Account, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
-		BackoffBase: time.Millisecond, BackoffCap: time.Millisecond, Log: zap.NewNop(),
+		Account: Account{Name: h.Keys.Account, Simulated: true}, Defaults: Defaults{ExpiryMinutes: 60}, Calls: Calls{Timeout: 10 * time.Second},
+		Retry: Retry{BackoffBase: time.Millisecond, BackoffCap: time.Millisecond},
 	}
 	h.sim, h.url = fixture.Upstream(t, simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
 	h.faceki = h.shop("hush")
@@ -67,7 +66,7 @@ func (h *harness) account() *admission.Account { return admission.NewAccount(h.R
 func (h *harness) shop(secret faceki.Secret) *faceki.Client {
 	c := faceki.New(faceki.Config{
 		ClientID: "shop", ClientSecret: secret, BaseURL: h.url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
-		Timeout: h.cfg.CallTimeout, Simulated: true,
+		Timeout: h.cfg.Calls.Timeout, Simulated: true,
 	}, func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }, nil)
 	h.Cleanup(c.Close)
 	return c
@@ -111,7 +110,7 @@ func (h *harness) bookOf(credential string) *book {
 func (h *harness) joined(k *book, upstream Upstream) *lane {
 	h.Helper()
 	h.Must(k.Join(h.Context()))
-	return newLane(New(h.Redis, k, upstream, h.cfg).pipe)
+	return newLane(h.newWorker(k, upstream, h.cfg).pipe)
 }
 
 // process is a worker that runs.
@@ -123,8 +122,16 @@ type process struct {
 	err    error
 }
 
+// newWorker makes a worker with a ledger.
+func (h *harness) newWorker(k interface {
+	Ledger
+	rest
+}, upstream Upstream, cfg Config) *Worker {
+	return newWorker(h.Redis, k, upstream, cfg.withDefaults())
+}
+
 func (h *harness) start(k *book, upstream Upstream) *process {
-	return h.run(New(h.Redis, k, upstream, h.cfg))
+	return h.run(h.newWorker(k, upstream, h.cfg))
 }
 
 func (h *harness) run(w *Worker) *process {

@@ -87,7 +87,7 @@ func TestBlockingReadsUseTheirOwnConnections(t *testing.T) {
 	shared, own := &waits{}, &waits{}
 	e.rdb.AddHook(shared)
 	e.blocking.AddHook(own)
-	w, err := e.newWorker(t.Context(), e.ledger, nil)
+	w, err := e.newWorker(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

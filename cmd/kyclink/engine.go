@@ -21,7 +21,6 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/logging"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -65,18 +64,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
 	e.ends = append(e.ends, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{
-		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
-		HoldUnknown: cfg.Work.OnUnknown == config.Hold, Retention: e.lasting(cfg.Work.Retention),
-		ResultsAge: e.lasting(cfg.Work.ResultsAge), ResultsCap: cfg.Work.ResultsCap,
-		Rate: cfg.Work.Rate.Rate, Burst: cfg.Work.Burst,
-		RateChanged: func(from admission.Rate, fromBurst int) {
-			log.Info("account rate changed; the last worker to start wins", zap.Stringer("from", from), zap.Stringer("to", cfg.Work.Rate),
-				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Work.Burst))
-		},
-		RowsRefused: func(batch, message string) {
-			e.log.Error("batch paused: its calls are refused as wrong; correct what is wrong, then kyclink batch resume",
-				zap.String("batch", batch), zap.Int("in_a_row", ledger.MostRefused), zap.String("message", message))
-		},
+		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated,
 	})
 	return e, nil
 }
@@ -122,30 +110,25 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
-// newWorker makes a worker on top of a ledger, which may be the engine's own or
-// one that wraps it, and joins the account. meter may be nil.
-func (e *engine) newWorker(ctx context.Context, book workerLedger, meter worker.Meter) (*worker.Worker, error) {
+// newWorker makes a worker and joins the account. journal and meter may be nil.
+func (e *engine) newWorker(ctx context.Context, journal worker.Journal, meter worker.Meter) (*worker.Worker, error) {
 	work := e.cfg.Work
 	poster, err := e.poster()
 	if err != nil {
 		return nil, err
 	}
-	slots := slotsOf(work)
-	w := worker.New(e.rdb, book, e.faceki, worker.Config{
-		Account:     e.cfg.Account,
-		Slots:       slots,
-		AutoSlots:   work.Concurrency == config.Auto,
-		Defaults:    request.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
-		MaxCharged:  work.MaxAttempts,
-		HoldUnknown: work.OnUnknown == config.Hold,
-		CallTimeout: e.cfg.FaceKi.Timeout,
-
-		Blocking:       e.blocking,
-		Callbacks:      poster,
-		CallbackPauses: paced(worker.CallbackPauses()...),
-		Log:            e.log,
-		Limited:        logging.Limited(e.log),
-		Meter:          meter,
+	w := worker.New(e.rdb, e.faceki, worker.Config{
+		Account: worker.Account{
+			Name: e.cfg.Account, Simulated: e.cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
+			Rate: work.Rate.Rate, Burst: work.Burst,
+		},
+		Defaults:  worker.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
+		Calls:     worker.Calls{Concurrency: slotsOf(work), Auto: work.Concurrency == config.Auto, Timeout: e.cfg.FaceKi.Timeout},
+		Retry:     worker.Retry{MaxAttempts: work.MaxAttempts, HoldUncertain: work.OnUnknown == config.Hold},
+		Retention: worker.Retention{Requests: e.lasting(work.Retention), Results: e.lasting(work.ResultsAge), ResultsCap: work.ResultsCap},
+		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...), Redis: e.blocking},
+		Journal:   journal,
+		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log), Meter: meter},
 	})
 	return w, w.Join(ctx)
 }
@@ -207,21 +190,6 @@ func (e *engine) producer(onFull func(*tasks.BacklogError)) *tasks.Client {
 		cfg.Callbacks = e.cfg.Callback.Callbacks()
 	}
 	return tasks.NewClient(e.rdb, cfg)
-}
-
-// fleet is what a worker needs of the ledger besides the transitions.
-type fleet interface {
-	worker.Gate
-	worker.Source
-	worker.Membership
-	worker.Leftovers
-	worker.Bin
-	worker.Deliveries
-}
-
-type workerLedger interface {
-	worker.Ledger
-	fleet
 }
 
 func (e *engine) close() {

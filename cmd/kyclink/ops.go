@@ -55,7 +55,7 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server
 	}
 }
 
-// newOps makes what health and metrics of this process are told by.
-func (e *engine) newOps() *monitor.Server {
-	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: e.ledger, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
+// newOps returns the health and metrics of this process, which works for an account.
+func (e *engine) newOps(account monitor.Account) *monitor.Server {
+	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: account, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
 }

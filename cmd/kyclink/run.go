@@ -22,6 +22,7 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
+	"github.com/kyclink/kyclink/worker"
 )
 
 type runOptions struct {
@@ -177,7 +178,7 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 		fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already, and no new one is made; --again makes one for each\n",
 			number(survey.Linked, "row"), verb(survey.Linked, "has", "have"))
 	}
-	w, err := e.newWorker(ctx, book(e, job, journal), nil)
+	w, err := e.newWorker(ctx, workerJournal(e, job, journal), nil)
 	if err != nil {
 		return p, err
 	}
@@ -278,17 +279,14 @@ func (o runOptions) header(e *engine, job *bulk.Job, out string) bulk.Header {
 	return header
 }
 
-// book gives the ledger that the job's worker is to use: with the embedded Redis
-// the journal is the record, with a real one the ledger is.
-func book(e *engine, job *bulk.Job, journal *bulk.Journal) workerLedger {
+// workerJournal returns the journal that the job's worker writes to: with the embedded
+// Redis the journal is the record, otherwise the ledger is.
+func workerJournal(e *engine, job *bulk.Job, journal *bulk.Journal) worker.Journal {
 	if !e.cfg.EmbeddedRedis() {
-		return e.ledger
+		return nil
 	}
 	job.Journal = journal
-	return struct {
-		*bulk.Recorder
-		fleet
-	}{bulk.NewRecorder(e.ledger, e.ledger.Get, journal), e.ledger}
+	return journal
 }
 
 // interrupted makes of whatever a signal broke off what that means: how far it

@@ -90,7 +90,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	together := *e
 	together.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
-	o := e.newOps()
+	o := e.newOps(e.ledger)
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/intake"
+	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -49,11 +50,13 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 			}
 			defer e.close()
 			announce(os.Stderr, e.cfg)
-			o := e.newOps()
-			w, err := e.newWorker(cmd.Context(), e.ledger, o)
+			account := &workerAccount{Ledger: e.ledger}
+			o := e.newOps(account)
+			w, err := e.newWorker(cmd.Context(), nil, o)
 			if err != nil {
 				return err
 			}
+			account.worker = w
 			defer e.serveOps(cmd.Context(), l, o, w.Ready)()
 			return e.workBesideIntake(cmd.Context(), w, o.Settled)
 		},
@@ -61,6 +64,15 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 	cmd.Flags().BoolVar(&simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
 	return cmd
 }
+
+// workerAccount is an account as its worker sees it.
+type workerAccount struct {
+	*ledger.Ledger
+	worker *worker.Worker // set before anything is served
+}
+
+// Written returns why Redis did not accept the worker's last heartbeat; nil if it did.
+func (a *workerAccount) Written() error { return a.worker.Heartbeat() }
 
 // workBesideIntake runs a worker and the intake stream's reader, and returns when
 // both are over.

@@ -183,8 +183,10 @@ func (s *harness) work(script simulator.Script, perSecond int) *simulator.Simula
 		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
 	}
 	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.Redis, s.Keys, cfg))
-	w := worker.New(s.Redis, s.ledger, client, worker.Config{
-		Account: s.Keys.Account, Slots: 64, Defaults: request.Defaults{ExpiryMinutes: 60}, CallTimeout: 10 * time.Second,
+	w := worker.New(s.Redis, client, worker.Config{
+		Account:  worker.Account{Name: s.Keys.Account, Simulated: true},
+		Defaults: worker.Defaults{ExpiryMinutes: 60},
+		Calls:    worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)

@@ -38,7 +38,7 @@ func expand(list []string) []string {
 func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
-		"worker":                    {"tasks", "internal/linktask", "internal/ledger", "internal/failpoint", "internal/fault", stored},
+		"worker":                    {"tasks", "internal/admission", "internal/linktask", "internal/ledger", "internal/recorder", "internal/failpoint", "internal/fault", stored},
 		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
@@ -49,7 +49,7 @@ func arrows() map[string][]string {
 		"internal/intake":           {"tasks", "internal/fault", stored},
 		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/legible", stored},
 		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", stored},
-		"internal/monitor":          {"internal/fault", "internal/ledger", stored},
+		"internal/monitor":          {"tasks", "internal/fault", "internal/ledger", stored},
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":    {},
 		"internal/linktask":   {"internal/request", "internal/keyspace"},
@@ -63,6 +63,7 @@ func arrows() map[string][]string {
 		"internal/event":      {"internal/batchname", "internal/fault", "internal/request"},
 		"internal/quarantine": {},
 		"internal/lua":        {},
+		"internal/recorder":   {"internal/fault", stored},
 		"internal/failpoint":  {},
 		"internal/fault":      {},
 		"internal/retryafter": {},
@@ -96,7 +97,7 @@ func testArrows() map[string][]string {
 		"internal/faceki/simulator": {"internal/faceki", "internal/fault", "tasks"},
 		"internal/ledger":           append(servers, "internal/admission"),
 		"internal/admission":        {"internal/redistest"},
-		"internal/bulk":             append(servers, together...),
+		"internal/bulk":             append(append(servers, together...), "internal/recorder"),
 		"internal/intake":           servers,
 		"internal/api":              append(append(servers, together...), "worker"),
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},

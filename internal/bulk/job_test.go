@@ -16,6 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -30,7 +31,7 @@ type harness struct {
 
 	server *redistest.Server
 	ledger *ledger.Ledger
-	work   Transitions // the ledger, or what wraps it
+	work   recorder.Ledger // the ledger, or what wraps it
 	out    string
 	failed map[string]bool // whose calls fail for good
 	calls  map[string]int
@@ -232,7 +233,7 @@ func TestJobGoesOnFromItsJournal(t *testing.T) {
 	lines := slices.Concat([]string{"A-1,,,", "A-2,,,", "A-3,,,", "A-4,,,"}, filled)
 
 	journal := openJournal(t, h.out)
-	h.work = NewRecorder(h.ledger, h.ledger.Get, journal)
+	h.work = recorder.New(h.ledger, h.ledger.Get, journal)
 	first := h.job("run", lines...)
 	first.Journal = journal
 	killed := errors.New("killed")
@@ -263,7 +264,7 @@ func TestJobGoesOnFromItsJournal(t *testing.T) {
 	h.Must(h.ledger.Join(t.Context()))
 	journal = openJournal(t, h.out)
 	defer closeJournal(t, journal)
-	h.work = NewRecorder(h.ledger, h.ledger.Get, journal)
+	h.work = recorder.New(h.ledger, h.ledger.Get, journal)
 	second := h.job("run", lines...)
 	second.Journal = journal
 	if p := h.working(second); p.Counts[request.Created] != len(lines) || p.Elsewhere != 0 {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/kyclink/kyclink/internal/request"
+
 	"github.com/gofrs/flock"
 )
 
@@ -183,6 +185,11 @@ func (j *Journal) compare(first []byte, want Header) error {
 	}
 	j.head = have
 	return nil
+}
+
+// Write adds the record of a request, like [Journal.Append].
+func (j *Journal) Write(ctx context.Context, r request.Record) error {
+	return j.Append(ctx, Snapshot(r))
 }
 
 // Append adds a snapshot and returns when it is on the disk; one fsync serves

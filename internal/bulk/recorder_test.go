@@ -6,6 +6,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -13,26 +14,26 @@ import (
 var recorded = []struct {
 	name   string
 	called bool // it ends an attempt
-	do     func(h *harness, r *Recorder, a attempt.Attempt) error
+	do     func(h *harness, r *recorder.Recorder, a attempt.Attempt) error
 	want   string
 }{
-	{"mark", false, func(h *harness, r *Recorder, a attempt.Attempt) error {
+	{"mark", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Mark(h.Context(), attempt.Query{Ref: a.Ref()})
 		return err
 	}, "[A-1 calling 1]"},
-	{"created", true, func(h *harness, r *Recorder, a attempt.Attempt) error {
+	{"created", true, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Created(h.Context(), a, request.Link{LinkID: "L-1", URL: "https://simulator.invalid/L-1"})
 		return err
 	}, "[A-1 created 1]"},
-	{"fault", true, func(h *harness, r *Recorder, a attempt.Attempt) error {
+	{"fault", true, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Fault(h.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 		return err
 	}, "[A-1 queued 1]"},
-	{"expire", false, func(h *harness, r *Recorder, a attempt.Attempt) error {
+	{"expire", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Expire(h.Context(), a.Record)
 		return err
 	}, "[A-1 failed 0]"},
-	{"cancel", false, func(h *harness, r *Recorder, a attempt.Attempt) error {
+	{"cancel", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Cancel(h.Context(), a.Record)
 		return err
 	}, "[A-1 cancelled 0]"},
@@ -60,11 +61,11 @@ func TestRecorder(t *testing.T) {
 			t.Parallel()
 			h, a := queued(t, c.called)
 			journal := openJournal(t, h.out)
-			recorder := NewRecorder(h.ledger, h.ledger.Get, journal)
-			h.Must(c.do(h, recorder, a))
+			r := recorder.New(h.ledger, h.ledger.Get, journal)
+			h.Must(c.do(h, r, a))
 			// A stale turn is no transition.
 			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
-			if answer, err := recorder.Mark(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
+			if answer, err := r.Mark(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
 				t.Errorf("a stale mark: %s, %v", answer.Admission, err)
 			}
 			closeJournal(t, journal)
@@ -89,7 +90,7 @@ func TestRecorderWithoutDiskIsFatal(t *testing.T) {
 			defer closeJournal(t, journal)
 			full := errors.New("disk full")
 			journal.sync = func() error { return full }
-			err := c.do(h, NewRecorder(h.ledger, h.ledger.Get, journal), a)
+			err := c.do(h, recorder.New(h.ledger, h.ledger.Get, journal), a)
 			var fatal interface{ Fatal() bool }
 			if !errors.Is(err, full) || !errors.As(err, &fatal) || !fatal.Fatal() {
 				t.Errorf("got %v, want a fatal error", err)

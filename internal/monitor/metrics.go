@@ -10,6 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // Metrics counts what one process does. It is safe for concurrent use.
@@ -89,7 +90,7 @@ var outcomes = [...]string{fault.NoLink: "no_link", fault.Unknown: "unknown"}
 func outcomeOf(f *fault.Fault) string { return outcomes[f.Outcome()] }
 
 // Admitted records that a call was admitted, so long after its task was taken.
-func (m *Metrics) Admitted(lane request.Lane, after time.Duration) {
+func (m *Metrics) Admitted(lane tasks.Lane, after time.Duration) {
 	m.waits.WithLabelValues(string(lane)).Observe(after.Seconds())
 }
 
@@ -120,8 +121,8 @@ func (m *Metrics) Delivery(reply delivery.Reply, status delivery.Status, took ti
 	m.posts.Observe(took.Seconds())
 }
 
-// Mended records what recovery repaired, by kind.
-func (m *Metrics) Mended(kind string, n int) { m.recovered.WithLabelValues(kind).Add(float64(n)) }
+// Recovered records what recovery repaired, by kind.
+func (m *Metrics) Recovered(kind string, n int) { m.recovered.WithLabelValues(kind).Add(float64(n)) }
 
 // Settled records handled entries of the intake stream.
 func (m *Metrics) Settled(accepted, rejected int) {

@@ -26,6 +26,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 var update = flag.Bool("update", false, "write the golden file")
@@ -60,8 +61,8 @@ func busy() *Server {
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
 		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
-	o.Admitted(request.Interactive, 4*time.Second)
-	o.Admitted(request.Bulk, 3*time.Second)
+	o.Admitted(tasks.Interactive, 4*time.Second)
+	o.Admitted(tasks.Bulk, 3*time.Second)
 	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}, nil)
 	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
 	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
@@ -69,7 +70,7 @@ func busy() *Server {
 	o.Delivery(delivery.Reply{}, "", time.Second) // it could not be recorded
 	o.Delivery(delivery.Reply{Reason: string(fault.ReceiverError)}, delivery.Pending, time.Second)
 	o.Delivery(delivery.Reply{Reason: string(fault.Rejected)}, delivery.GivenUp, time.Second)
-	o.Mended("orphaned", 2)
+	o.Recovered("orphaned", 2)
 	o.Settled(3, 1)
 	o.Request("POST", "/v1/links", 201, 2*time.Second)
 	o.Request("BREW", "", 0, time.Second)
@@ -328,7 +329,7 @@ func BenchmarkAttempt(b *testing.B) {
 	a := attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Admitted(a.Lane, a.Took)
+		m.Admitted(tasks.Lane(a.Lane), a.Took)
 		m.Attempt(a, nil)
 	}
 }

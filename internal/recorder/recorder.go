@@ -1,4 +1,6 @@
-package bulk
+// Package recorder writes a copy of each record that a worker changes to a journal. It
+// serves an embedded Redis, which keeps nothing after its process.
+package recorder
 
 import (
 	"context"
@@ -8,8 +10,13 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Transitions is what a worker does to the ledger.
-type Transitions interface {
+// Journal stores records outside Redis.
+type Journal interface {
+	Write(ctx context.Context, r request.Record) error
+}
+
+// Ledger has the transitions of a worker.
+type Ledger interface {
 	Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
 	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
 	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
@@ -18,25 +25,24 @@ type Transitions interface {
 	Cancel(ctx context.Context, r request.Record) (request.State, error)
 }
 
-// Recorder writes every transition of a worker to the journal as well: that a
-// call is about to be sent before it is, and what came of it before the worker
-// goes on. It is for the embedded Redis, which forgets everything.
+// Recorder is a [Ledger] that writes each record to the journal when it has changed:
+// before a call is sent, and before the worker goes on after it.
 type Recorder struct {
-	ledger Transitions
-	get    func(ctx context.Context, applicationID string) (request.Record, bool, error)
-	log    *Journal
+	ledger  Ledger
+	get     func(ctx context.Context, applicationID string) (request.Record, bool, error)
+	journal Journal
 }
 
-// NewRecorder wraps a ledger; get reads a record of it.
-func NewRecorder(ledger Transitions, get func(ctx context.Context, applicationID string) (request.Record, bool, error), log *Journal) *Recorder {
-	return &Recorder{ledger, get, log}
+// New wraps a ledger; get reads a record of it.
+func New(ledger Ledger, get func(ctx context.Context, applicationID string) (request.Record, bool, error), journal Journal) *Recorder {
+	return &Recorder{ledger, get, journal}
 }
 
-// Mark marks an attempt, and returns when the disk knows of it.
+// Mark admits an attempt, and returns when the journal has its record.
 func (r *Recorder) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	answer, err := r.ledger.Mark(ctx, ask)
 	if err == nil && answer.Admission == attempt.Call {
-		err = r.log.Append(ctx, Snapshot(answer.Attempt.Record))
+		err = r.journal.Write(ctx, answer.Attempt.Record)
 	}
 	return answer, err
 }
@@ -53,7 +59,7 @@ func (r *Recorder) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault,
 	return state, r.keep(ctx, a.ApplicationID, err)
 }
 
-// Hold records that an attempt died.
+// Hold records that the process of an attempt died.
 func (r *Recorder) Hold(ctx context.Context, rec request.Record) (request.State, error) {
 	state, err := r.ledger.Hold(ctx, rec)
 	return state, r.keep(ctx, rec.ApplicationID, err)
@@ -71,8 +77,8 @@ func (r *Recorder) Cancel(ctx context.Context, rec request.Record) (request.Stat
 	return state, r.keep(ctx, rec.ApplicationID, err)
 }
 
-// keep writes the record as it is now. Another attempt of the same request may
-// have changed it since: then that is what the disk should know.
+// keep writes the record as it is now. Another attempt of the same request may have
+// changed it since; the journal then gets the newer state.
 func (r *Recorder) keep(ctx context.Context, applicationID string, err error) error {
 	if err != nil {
 		return err
@@ -81,5 +87,5 @@ func (r *Recorder) keep(ctx context.Context, applicationID string, err error) er
 	if err != nil || !ok {
 		return err
 	}
-	return r.log.Append(ctx, Snapshot(now))
+	return r.journal.Write(ctx, now)
 }
