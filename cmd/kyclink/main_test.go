@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -15,30 +14,27 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// binary is kyclink as it is shipped, built without the race detector; but failed
-// callbacks are tried again 40 times sooner.
+// binary is kyclink as it is released, but failed callbacks are retried 400 times
+// sooner.
 var binary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "kyclink-test")
-	if err == nil {
-		binary = filepath.Join(dir, "kyclink")
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.callbackPace=400", "-o", binary, ".")
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
 	flag.Parse()
-	if atOnce := flag.Lookup("test.parallel"); err == nil && atOnce.Value.String() == atOnce.DefValue {
-		err = atOnce.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // these tests wait more than they work
+	// These tests wait far more than they work.
+	atOnce := flag.Lookup("test.parallel")
+	if atOnce.Value.String() == atOnce.DefValue {
+		_ = atOnce.Value.Set(strconv.Itoa(8 * runtime.GOMAXPROCS(0))) // a number is what it takes
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build kyclink:", err)
+	var err error
+	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
-	_ = os.RemoveAll(dir)
+	_ = os.Remove(binary)
 	os.Exit(code)
 }
 
@@ -118,15 +114,8 @@ func kyclink(t testing.TB, settings []string, args ...string) (code int, stdout,
 func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
 	t.Helper()
 	parsed, err := simulator.ParseScript([]byte(script))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sim := simulator.New(simulator.Config{Script: parsed})
-	url, stop, err := sim.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
+	fixture.Must(t, err)
+	sim, url := fixture.Upstream(t, simulator.Config{Script: parsed})
 	return sim, "FACEKI_BASE_URL=" + url
 }
 

@@ -3,12 +3,12 @@ package main
 import (
 	"bytes"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, ownGoroutines()...) }
@@ -16,11 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, ownGoroutines()...) }
 // TestShortRun breaks things for a quarter of a minute. The seed is fixed: what
 // a seed found stays found.
 func TestShortRun(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "kyclink")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "failpoint", "-ldflags", "-X main.callbackPace=20", "-o", program, "../../cmd/kyclink")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	program := fixture.ProgramFor(t, fixture.Build{Failpoints: true, CallbackPace: 20})
 	dir, err := os.MkdirTemp("", "kyclink-chaos-") //nolint:usetesting // kept where something is wrong
 	if err != nil {
 		t.Fatal(err)

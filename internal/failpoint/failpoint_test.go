@@ -3,29 +3,24 @@ package failpoint_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // TestReleaseBuild_HasNoFailpoints searches both programs: the names must be in the one
 // with the tag, or the search proves nothing.
 func TestReleaseBuild_HasNoFailpoints(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		tags string
-		want bool
-	}{
-		{"release", "", false},
-		{"failpoint", "failpoint", true},
+		name  string
+		build fixture.Build
+		want  bool
+	}{ // as other tests build it, so that it is built once
+		{"release", fixture.Build{CallbackPace: 400}, false},
+		{"failpoint", fixture.Build{Failpoints: true, CallbackPace: 20}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "kyclink")
-			build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", tt.tags, "-o", file, "../../cmd/kyclink")
-			if out, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("go build: %v\n%s", err, out)
-			}
-			program, err := os.ReadFile(file)
+			program, err := os.ReadFile(fixture.ProgramFor(t, tt.build))
 			if err != nil {
 				t.Fatal(err)
 			}
