@@ -60,7 +60,7 @@ func arrows() map[string][]string {
 		"internal/batch":      {},
 		"internal/batchname":  {"internal/keyspace"},
 		"internal/record":     {"internal/keyspace", "internal/request"},
-		"internal/event":      {"internal/batchname", "internal/fault", "internal/request"},
+		"internal/event":      {"internal/batchname", "internal/fault", "internal/lua", "internal/request"},
 		"internal/quarantine": {},
 		"internal/lua":        {},
 		"internal/recorder":   {"internal/fault", stored},

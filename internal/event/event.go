@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -22,6 +23,12 @@ type Parts struct {
 	// Head and Tail are JSON members that each start with a comma: the batch and the
 	// metadata.
 	Head, Tail string
+}
+
+// Args adds the parts to the arguments of a script, and returns these.
+func (p Parts) Args(args lua.Args) lua.Args {
+	args["event_id"], args["at"], args["id_json"], args["head"], args["tail"] = p.ID, p.At, p.IDJSON, p.Head, p.Tail
+	return args
 }
 
 // Encoder encodes events of one account.

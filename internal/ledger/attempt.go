@@ -15,6 +15,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -105,8 +106,10 @@ func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, c
 	if chosen && kind == admission.Outage {
 		kind = admission.Unconnected
 	}
-	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(kind), ref.ApplicationID,
-		l.process.Load(), l.cfg.Credential, f.RetryAfter.Milliseconds(), f.Error()).Bool()
+	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"signal": string(kind), "id": ref.ApplicationID, "process": l.process.Load(), "credential": l.cfg.Credential,
+		"retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
+	}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
 	}
@@ -268,7 +271,7 @@ func (l *Ledger) Drop(ctx context.Context, r request.Record) (ok bool, err error
 	return state == request.Cancelled, err
 }
 
-func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held string) (request.State, error) {
+func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, condition string) (request.State, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
@@ -277,8 +280,9 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, held
 	if err != nil {
 		return "", err
 	}
-	state, err := endScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		r.ApplicationID, r.Generation, r.Run, letter, e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, held).Text()
+	state, err := endScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "state": letter, "condition": condition, "reason": why,
+	})).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", r.ApplicationID, err)
 	}
@@ -311,8 +315,9 @@ func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Recor
 }
 
 func (l *Ledger) again(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
-	return retryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run, r.Attempts,
-		e.ID, e.At, e.IDJSON, e.Head, e.Tail).StringSlice()
+	return retryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempts": r.Attempts,
+	})).StringSlice()
 }
 
 // lateEvent is of the end of the run that a retry of r opens.
@@ -330,7 +335,9 @@ func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, 
 // Pass leaves a turn to another process: it becomes the next one, whose task the
 // caller enqueues. ok is false where the turn stands for nothing any more.
 func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
-	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, ref.ApplicationID, ref.Generation, ref.Run, ref.Turn).StringSlice()
+	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
+	}).StringSlice()
 	if err != nil {
 		return "", next, false, fmt.Errorf("pass %s on: %w", ref.ApplicationID, err)
 	}
@@ -344,8 +351,10 @@ func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, 
 // Feed makes waiting bulk requests queued, at most want.Most of them, while this
 // process leads. The caller enqueues the tasks of the turns that it gets.
 func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
-	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load(), want.Lease.Milliseconds(),
-		want.AtLeast, want.AtMost, want.Ahead.Milliseconds(), want.Most).Slice()
+	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"process": l.process.Load(), "lease": want.Lease.Milliseconds(), "min_queued": want.AtLeast, "max_queued": want.AtMost,
+		"ahead": want.Ahead.Milliseconds(), "max_fed": want.Most,
+	}).Slice()
 	if err != nil {
 		return Fed{}, fmt.Errorf("feed: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -285,7 +286,7 @@ const (
 // [Ledger.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
 // is cancelled is to be paused or resumed.
 func (l *Ledger) Steer(ctx context.Context, b Batch, c Control) error {
-	reply, err := controlBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, b.Number, string(c)).Text()
+	reply, err := controlBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return fmt.Errorf("batch %q is not there any more", b.Batch)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -60,7 +61,7 @@ func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) 
 	if w.unread > 0 {
 		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unread)
 	}
-	if err := finishCancelScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, after).Err(); err != nil {
+	if err := finishCancelScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": number, "cursor": after}).Err(); err != nil {
 		return fmt.Errorf("cancel batch %d: %w", number, err)
 	}
 	return nil
@@ -227,7 +228,7 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	if err != nil {
 		return 0, nil, err
 	}
-	args := []any{w.number, event.Timestamp(at), w.head, w.why}
+	rows := lua.NewRows("id", "generation", "run", "event_id", "id_json", "tail")
 	for i, v := range values.Val() {
 		raw, ok := v.(string)
 		if !ok {
@@ -239,15 +240,19 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 			w.unread++ // and it may be another batch's
 		case r.Batch != w.number || r.State.Ended():
 		default:
-			if args, err = w.row(args, r); err != nil {
+			idJSON, tail, err := event.Request(r)
+			if err != nil {
 				return 0, nil, err
 			}
+			rows.Add(r.ApplicationID, r.Generation, r.Run, r.EventID(w.keys.Account).String(), idJSON, tail)
 		}
 	}
-	if len(args) == 4 {
+	if rows.Len() == 0 {
 		return 0, nil, nil
 	}
-	reply, err := cancelRequestsScript.Run(ctx, w.rdb, []string{w.keys.Tag()}, args...).Slice()
+	reply, err := cancelRequestsScript.Run(ctx, w.rdb, []string{w.keys.Tag()}, lua.Args{
+		"batch": w.number, "at": event.Timestamp(at), "head": w.head, "reason": w.why,
+	}, rows).Slice()
 	if err != nil {
 		return 0, nil, fmt.Errorf("cancel %d requests: %w", len(ids), err)
 	}
@@ -256,12 +261,4 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 		again = append(again, fmt.Sprint(id))
 	}
 	return int(n), again, nil
-}
-
-func (w *calloff) row(args []any, r request.Record) ([]any, error) {
-	idJSON, tail, err := event.Request(r)
-	if err != nil {
-		return nil, err
-	}
-	return append(args, r.ApplicationID, r.Generation, r.Run, r.EventID(w.keys.Account).String(), idJSON, tail), nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -262,11 +263,10 @@ func (n *count) moved(ctx context.Context) ([]string, error) {
 
 // last reads what moved lately in the same step as the counters.
 func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
-	args := []any{n.batch, n.since, n.after.UnixMilli(), n.after.Add(soon).UnixMilli(), movedPage}
-	for _, id := range moving {
-		args = append(args, id)
-	}
-	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, args...).Slice()
+	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, lua.Args{
+		"batch": n.batch, "last_event": n.since, "max": movedPage,
+		"due_from": n.after.UnixMilli(), "due_until": n.after.Add(soon).UnixMilli(),
+	}, lua.Column("id", moving)).Slice()
 	if err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
 	}

@@ -1,29 +1,33 @@
--- calloff ends requests of a cancelled batch, or remembers that a called one is
--- to end as soon as its call has.
+-- cancel_requests ends requests of a cancelled batch. A request in `calling` is cancelled
+-- when its call has ended without a link.
 --
--- ARGV[1] the batch's number   ARGV[2] time   ARGV[3] head   ARGV[4] reason as JSON
--- then for each request: id, generation, run, event id, id as JSON, tail
--- Returns {how many ended now, id ...} of those that are another run by now, which
--- the caller reads again.
+-- KEYS[1]: the account's tag
+-- batch: its number
+-- at (RFC 3339), head: of the events, see outcome.lua
+-- reason: as a JSON fragment that begins with a comma
+-- rows: id, generation, run, event_id, id_json, tail
+-- Returns {how many ended now, id ...} of those whose run is another one by now, which the
+-- caller reads again.
 --
 -- uses: keys, record, readable, counters, outcome
-local batch, ended = tonumber(ARGV[1]), 0
-local out, counts = { 0 }, {}
+local batch, at, head, reason = unpack(ARGV, 1, 4)
+batch = tonumber(batch)
+local ended, out, counts = 0, { 0 }, {}
 for i = 5, #ARGV, 6 do
-  local id = ARGV[i]
+  local id, generation, run, event_id, id_json, tail = unpack(ARGV, i, i + 5)
   local key = record_key(id)
   local raw = redis.call('GET', key)
   local h = raw and not unreadable(raw) and parse(raw)
   if not h or h.batch ~= batch or ENDED[h.state] then -- nothing to do
-  elseif h.gen ~= tonumber(ARGV[i + 1]) or h.run ~= tonumber(ARGV[i + 2]) then
+  elseif h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then
     out[#out + 1] = id
   elseif h.state == 'c' then
     h.flag = 'x'
     save(key, h)
   else
     conclude(id, key, raw, h, 'X', {
-      event = ARGV[i + 3], at = ARGV[2], id_json = ARGV[i + 4], head = ARGV[3], tail = ARGV[i + 5], middle = ARGV[4],
-    }, ARGV[4], counts)
+      event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = reason,
+    }, reason, counts)
     ended = ended + 1
   end
 end

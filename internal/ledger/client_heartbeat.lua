@@ -1,5 +1,8 @@
--- touch is the heartbeat of a process that is no worker.
--- Returns the id of the ledger, '' before the first worker or run.
+-- client_heartbeat is the heartbeat of a process that is no worker: a write that shows
+-- whether Redis accepts writes.
+--
+-- KEYS[1]: the account's tag
+-- Returns the ledger's id; '' before the first worker or run.
 --
 -- uses: keys, clock
 redis.call('HSET', account_key(), 'served_at', ms(now))

@@ -1,40 +1,42 @@
--- control pauses, resumes or cancels a batch as a whole.
+-- control_batch pauses, resumes or cancels a batch.
 --
--- ARGV[1] the batch's number   ARGV[2] 'pause', 'resume', 'cancel', or 'close': cancel
--- it whatever is left of it
--- Returns what it is then: 'running', 'paused', 'cancelled' or 'done'; false where
--- there is no such batch. What is cancelled stays so. A batch that is done, so that
--- nothing of it can be cancelled, is left as it is by 'cancel'. What was counted of
--- calls that were refused as wrong restarts.
+-- KEYS[1]: the account's tag
+-- batch: its number
+-- command: 'pause', 'resume', 'cancel', or 'close', which cancels the batch even if it is
+--   done
+-- Returns the batch's status then: 'running', 'paused', 'cancelled' or 'done'; false if
+-- there is no such batch. A cancelled batch stays cancelled. A batch that is done has
+-- nothing to cancel, and 'cancel' leaves it as it is. The count of refused calls in a
+-- row restarts.
 --
--- What mark has to heed is a field of the account, which it reads anyway: that a
--- batch is paused, or cancelled and not all of its requests have ended yet.
+-- That a batch is paused, or cancelled and not all of its requests have ended, is also a
+-- field of the account, which every admission reads.
 --
 -- uses: keys, clock, feeding, batch_stop, batch_cancel
-local n, want = ARGV[1], ARGV[2]
-local key = batch_key(n)
+local batch, command = unpack(ARGV)
+local key = batch_key(batch)
 if redis.call('EXISTS', key) == 0 then return false end
 if redis.call('HGET', key, 'status') == 'cancelled' then return 'cancelled' end
-local function count(...)
-  local sum = 0
-  for _, n in ipairs(redis.call('HMGET', key, ...)) do sum = sum + tonumber(n or 0) end
-  return sum
+local function sum(...)
+  local total = 0
+  for _, n in ipairs(redis.call('HMGET', key, ...)) do total = total + tonumber(n or 0) end
+  return total
 end
-if want == 'cancel' and count('waiting', 'queued', 'calling', 'held') == 0
-  and count('created', 'failed', 'cancelled', 'erased', 'joined') > 0 then return 'done' end
+if command == 'cancel' and sum('waiting', 'queued', 'calling', 'held') == 0
+  and sum('created', 'failed', 'cancelled', 'erased', 'joined') > 0 then return 'done' end
 redis.call('HDEL', key, 'reason', 'message', 'refused', 'refused_at')
-if want == 'resume' then
+if command == 'resume' then
   redis.call('HDEL', key, 'status')
-  redis.call('HDEL', account_key(), stop_field(n))
-  schedule_feed(n)
+  redis.call('HDEL', account_key(), stop_field(batch))
+  schedule_feed(batch)
   return 'running'
 end
-local status = want == 'pause' and 'paused' or 'cancelled'
+local status = command == 'pause' and 'paused' or 'cancelled'
 redis.call('HSET', key, 'status', status)
-redis.call('HSET', account_key(), stop_field(n), status)
+redis.call('HSET', account_key(), stop_field(batch), status)
 if status == 'cancelled' then
-  redis.call('ZADD', cancelling_key(), ms(now), n)
-  -- What is retried from now on is another matter.
-  if redis.call('EXISTS', requeued_key(n)) == 1 then redis.call('RENAME', requeued_key(n), cancelled_key(n)) end
+  redis.call('ZADD', cancelling_key(), ms(now), batch)
+  -- Requests that are retried from now on are not cancelled.
+  if redis.call('EXISTS', requeued_key(batch)) == 1 then redis.call('RENAME', requeued_key(batch), cancelled_key(batch)) end
 end
 return status

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -29,15 +30,15 @@ var (
 // up only where it is published again. It may be repeated. Give it up to a hundred
 // events at a time.
 func (l *Ledger) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]delivery.Task, error) {
-	args := make([]any, 0, 6*len(events))
+	rows := lua.NewRows("event_id", "id", "generation", "run", "type", "body")
 	for _, e := range events {
 		body, err := json.Marshal(e)
 		if err != nil {
 			return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
 		}
-		args = append(args, e.ID, e.Data.ApplicationID, e.Data.Generation, e.Data.Run, e.Type, body)
+		rows.Add(e.ID, e.Data.ApplicationID, e.Data.Generation, e.Data.Run, e.Type, body)
 	}
-	reply, err := openDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+	reply, err := openDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil, rows).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("open the deliveries of %d events: %w", len(events), err)
 	}
@@ -65,7 +66,7 @@ func (l *Ledger) BeginDelivery(ctx context.Context, of delivery.Task) (d deliver
 	if of.Again > 0 {
 		again = strconv.Itoa(of.Again)
 	}
-	reply, err := beginDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, of.EventID, again).StringSlice()
+	reply, err := beginDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"event_id": of.EventID, "restart": again}).StringSlice()
 	if err != nil {
 		return d, false, fmt.Errorf("begin to deliver %s: %w", of.EventID, err)
 	}
@@ -93,8 +94,10 @@ func (l *Ledger) EndDelivery(ctx context.Context, d delivery.Delivery, r deliver
 	case again == 0:
 		what = "give_up"
 	}
-	status, err := recordDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts, what,
-		r.Code, r.Reason, r.Message, r.Body, again.Milliseconds()).Text()
+	status, err := recordDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"event_id": d.EventID, "attempt": d.Attempts, "outcome": what, "code": r.Code, "reason": r.Reason, "message": r.Message,
+		"answer": r.Body, "retry_after": again.Milliseconds(),
+	}).Text()
 	if err != nil {
 		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
 	}
@@ -106,7 +109,9 @@ func (l *Ledger) EndDelivery(ctx context.Context, d delivery.Delivery, r deliver
 // have lost that alone. What was named is named again after as long. more says that
 // there are others.
 func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error) {
-	reply, err := stalledDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, since.Milliseconds(), sweepPage).StringSlice()
+	reply, err := stalledDeliveriesScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"overdue_for": since.Milliseconds(), "max": sweepPage,
+	}).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for stalled deliveries: %w", err)
 	}
@@ -119,7 +124,7 @@ func (l *Ledger) StalledDeliveries(ctx context.Context, since time.Duration) (st
 // WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
 // false where it is not there, or was tried again since.
 func (l *Ledger) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
-	ok, err = dropDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, d.EventID, d.Attempts).Bool()
+	ok, err = dropDeliveryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"event_id": d.EventID, "attempts": d.Attempts}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
 	}

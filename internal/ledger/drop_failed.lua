@@ -1,8 +1,12 @@
--- hide takes a failed request out of what a person looks through; nothing else
--- changes. ARGV[1] id, [2] generation, [3] run
--- Returns 1, or 0 where it is not there, or is another run.
+-- drop_failed removes a failed request from the operators' list. Its record is not
+-- changed.
+--
+-- KEYS[1]: the account's tag
+-- id, generation, run
+-- Returns 1, or 0 if the request is not in the list, or another run is open.
 --
 -- uses: record, operator_lists
-local h = load(ARGV[1])
-if not h or h.state ~= 'F' or h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) then return 0 end
-return redis.call('ZREM', operator_list_key('F'), ARGV[1])
+local id, generation, run = unpack(ARGV)
+local h = load(id)
+if not h or h.state ~= 'F' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 0 end
+return redis.call('ZREM', operator_list_key('F'), id)

@@ -1,24 +1,25 @@
 -- end ends a request that is not being called, without a call.
 --
--- ARGV[1] id, [2] generation, [3] run, [4] 'F' or 'X'
--- ARGV[5] event id, [6] time, [7] id as JSON, [8] head, [9] tail
--- ARGV[10] reason and message as JSON
--- ARGV[11] '', 'late' where its not_after must have passed, or the attempts after
--- which the request must be held
---
--- Returns the state that the request is in now; 'calling' where a cancel is
--- remembered until the call has its answer; 'stale' where the run is another, or ARGV[11] is not so.
+-- KEYS[1]: the account's tag
+-- id, generation, run
+-- state: the end, 'F' (failed) or 'X' (cancelled)
+-- condition: '', 'expired' if its not_after must have passed, or the number of attempts
+--   with which the request must be held
+-- event_id, at (RFC 3339), id_json, head, tail: of the event, see outcome.lua
+-- reason: the reason and message, as a JSON fragment that begins with a comma
+-- Returns the state that the request has now; 'calling' if a cancel is stored until the
+-- call has its answer; 'stale' if another run is open, or the condition does not hold.
 --
 -- uses: keys, record, deadline, outcome
-local id, state = ARGV[1], ARGV[4]
+local id, generation, run, state, condition, event_id, at, id_json, head, tail, reason = unpack(ARGV)
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return 'stale' end
 local h = parse(raw)
-if h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) then return 'stale' end
-if ARGV[11] == 'late' then
+if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 'stale' end
+if condition == 'expired' then
   if not expired(h, id, redis.call('HGET', batch_key(h.batch), 'not_after')) then return 'stale' end
-elseif ARGV[11] ~= '' and (h.state ~= 'h' or h.attempts ~= tonumber(ARGV[11])) then
+elseif condition ~= '' and (h.state ~= 'h' or h.attempts ~= tonumber(condition)) then
   return 'stale'
 end
 if ENDED[h.state] then return NAME[h.state] end
@@ -30,6 +31,6 @@ if h.state == 'c' then
   return NAME.c
 end
 conclude(id, key, raw, h, state, {
-  event = ARGV[5], at = ARGV[6], id_json = ARGV[7], head = ARGV[8], tail = ARGV[9], middle = ARGV[10],
-}, ARGV[10])
+  event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = reason,
+}, reason)
 return NAME[state]

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -44,11 +45,8 @@ func (l *Ledger) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
 func (l *Ledger) eraseAll(ctx context.Context, ids []string, force bool, due int64) ([]Erasure, error) {
 	all := make([]Erasure, 0, len(ids))
 	for page := range slices.Chunk(ids, eraseRows) {
-		args := []any{force, due}
-		for _, id := range page {
-			args = append(args, id)
-		}
-		reply, err := eraseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Slice()
+		reply, err := eraseScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
+			lua.Args{"force": force, "ended_by": due}, lua.Column("id", page)).Slice()
 		if err != nil {
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
 		}

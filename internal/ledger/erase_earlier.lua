@@ -1,13 +1,18 @@
--- bygone takes earlier generations away that had ended by a time.
--- ARGV[1] that time, in ms, then id, generation, ...
--- Returns how many went.
+-- erase_earlier removes earlier generations that ended by a time.
+--
+-- KEYS[1]: the account's tag
+-- ended_by: ms
+-- rows: id, generation
+-- Returns the number of generations that it removed.
 --
 -- uses: keys, record, readable
-local gone = 0
+local ended_by = unpack(ARGV, 1, 1)
+local removed = 0
 for i = 2, #ARGV, 2 do
-  local key = old_key(ARGV[i + 1], ARGV[i])
+  local id, generation = unpack(ARGV, i, i + 1)
+  local key = old_key(generation, id)
   local raw = redis.call('GETRANGE', key, 0, HEADER - 1)
   local h = raw ~= '' and not unreadable(raw) and parse(raw)
-  if h and ENDED[h.state] and h.changed <= tonumber(ARGV[1]) then gone = gone + redis.call('DEL', key) end
+  if h and ENDED[h.state] and h.changed <= tonumber(ended_by) then removed = removed + redis.call('DEL', key) end
 end
-return gone
+return removed

@@ -1,17 +1,21 @@
--- unlist takes the ids of requests that are not kept out of what is to be fed
--- again: an empty one is passed over.
--- ARGV[1] the list   ARGV[2] how many of its end to pass over, [3] to look at
--- Returns {how many there were to look at, how many ids went}. The end is where it
--- grows, and its beginning is fed: what comes or goes makes nothing be missed that
--- is looked for from the end on.
+-- erase_requeued removes the ids of requests that have no record any more from a list of
+-- requeued requests. The feeder skips the empty entries that it leaves.
+--
+-- KEYS[1]: the account's tag
+-- list: its key
+-- skip: how many entries to skip, from the end of the list
+-- max: the most entries to read
+-- Returns {how many entries it read, how many ids it removed}. The list grows at its end
+-- and is fed from its beginning, so that a walk from the end skips none.
 --
 -- uses: keys
-local from = -1 - ARGV[2]
-local ids, cut = redis.call('LRANGE', ARGV[1], from - ARGV[3] + 1, from), 0
+local list, skip, max = unpack(ARGV)
+local from = -1 - skip
+local ids, removed = redis.call('LRANGE', list, from - max + 1, from), 0
 for i, id in ipairs(ids) do
   if id ~= '' and redis.call('EXISTS', record_key(id)) == 0 then
-    redis.call('LSET', ARGV[1], from - #ids + i, '')
-    cut = cut + 1
+    redis.call('LSET', list, from - #ids + i, '')
+    removed = removed + 1
   end
 end
-return { #ids, cut }
+return { #ids, removed }

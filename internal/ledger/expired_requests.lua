@@ -1,13 +1,15 @@
--- late gives the requests whose own not_after has passed while they waited.
+-- expired_requests finds requests whose own not_after has passed while they waited.
 --
--- ARGV[1] how many deadlines to pass over, [2] to look at
--- Returns {how many are passed over next, or '' where there are no more, id, raw
--- record, ...}. What is being called is ended by its fault, if at all; ends leave
--- the set.
+-- KEYS[1]: the account's tag
+-- skip: how many deadlines to skip
+-- max: the most deadlines to read
+-- Returns {how many to skip next, or '' after the last page, id, record, ...}. A request
+-- in `calling` is left out: its fault ends it. Ended requests leave the set.
 --
 -- uses: keys, clock, record, readable
-local due = redis.call('ZRANGEBYSCORE', deadlines_key(), '-inf', ms(now), 'LIMIT', ARGV[1], ARGV[2])
-local out, kept = { '' }, tonumber(ARGV[1])
+local skip, max = unpack(ARGV)
+local due = redis.call('ZRANGEBYSCORE', deadlines_key(), '-inf', ms(now), 'LIMIT', skip, max)
+local out, kept = { '' }, tonumber(skip)
 for _, id in ipairs(due) do
   local raw = redis.call('GET', record_key(id))
   local why = raw and unreadable(raw)
@@ -20,5 +22,5 @@ for _, id in ipairs(due) do
     out[#out + 1], out[#out + 2] = id, raw
   end
 end
-if #due == tonumber(ARGV[2]) then out[1] = ms(kept) end
+if #due == tonumber(max) then out[1] = ms(kept) end
 return out

@@ -1,18 +1,28 @@
--- beat says that a worker process lives.
--- ARGV[1] process   ARGV[2] ms after which a dead one is forgotten
--- ARGV[3] ms for which a list of handlers matters: who is silent for longer is dead
--- ARGV[4] the id of the ledger that it joined
--- ARGV[5] ... the turns that it has handlers for
--- Returns the time in ms, or 0 where Redis no longer has that ledger.
+-- heartbeat records that a worker process is alive.
+--
+-- KEYS[1]: the account's tag
+-- process
+-- forget_after: the ms of silence after which a dead process is forgotten
+-- handlers_ttl: the ms for which the turns matter; a process that is silent for longer
+--   counts as dead
+-- ledger_id: of the ledger that the process joined
+-- rows: turn, for which the process has a handler
+-- Returns the time in ms, or 0 if Redis does not have that ledger any more.
 --
 -- uses: keys, clock
-if redis.call('HGET', account_key(), 'id') ~= ARGV[4] then return 0 end
-local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. ARGV[1]
-redis.call('ZADD', workers, ms(now), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', workers, 1, ms(now - ARGV[2]))
+local process, forget_after, handlers_ttl, ledger_id = unpack(ARGV, 1, 4)
+if redis.call('HGET', account_key(), 'id') ~= ledger_id then return 0 end
+local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. process
+redis.call('ZADD', workers, ms(now), process)
+redis.call('ZREMRANGEBYSCORE', workers, 1, ms(now - forget_after))
 redis.call('DEL', handlers)
-for i = 5, #ARGV, 1000 do
-  redis.call('SADD', handlers, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+local turns = {}
+for i = 5, #ARGV do
+  local turn = unpack(ARGV, i, i)
+  turns[#turns + 1] = turn
 end
-if #ARGV > 4 then redis.call('PEXPIRE', handlers, ARGV[3]) end
+for i = 1, #turns, 1000 do
+  redis.call('SADD', handlers, unpack(turns, i, math.min(i + 999, #turns)))
+end
+if #turns > 0 then redis.call('PEXPIRE', handlers, handlers_ttl) end
 return now

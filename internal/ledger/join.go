@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var (
@@ -67,7 +68,7 @@ func (*EmptiedError) Emptied() bool { return true }
 // restored from a backup keeps it. It fails with [*UpstreamError] where the
 // account is of the other kind.
 func (l *Ledger) ID(ctx context.Context) (string, error) {
-	reply, err := ledgerIDScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, uuid.NewString(), l.upstream).StringSlice()
+	reply, err := ledgerIDScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"new_id": uuid.NewString(), "kind": l.upstream}).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("read the ledger's id: %w", err)
 	}
@@ -90,8 +91,10 @@ func (l *Ledger) Join(ctx context.Context) error {
 	}
 	for {
 		number := rand.N(maxProcess) + 1
-		reply, err := joinScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
-			number, l.upstream, uuid.NewString(), l.cfg.Rate.N, l.cfg.Rate.Per.Milliseconds(), l.cfg.Burst).StringSlice()
+		reply, err := joinScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+			"process": number, "kind": l.upstream, "ledger_id": uuid.NewString(),
+			"n": l.cfg.Rate.N, "per": l.cfg.Rate.Per.Milliseconds(), "burst": l.cfg.Burst,
+		}).StringSlice()
 		switch {
 		case err != nil:
 			return fmt.Errorf("register the worker: %w", err)
@@ -133,12 +136,11 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 	if id == nil {
 		return errors.New("heartbeat: this process has not joined the account")
 	}
-	args := []any{l.process.Load(), forgetDead.Milliseconds(), (l.cfg.DeadAfter + mostBetween).Milliseconds(), *id}
-	for _, task := range handled {
-		args = append(args, task)
-	}
 	sent := time.Now()
-	at, err := heartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int64()
+	at, err := heartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"process": l.process.Load(), "forget_after": forgetDead.Milliseconds(),
+		"handlers_ttl": (l.cfg.DeadAfter + mostBetween).Milliseconds(), "ledger_id": *id,
+	}, lua.Column("turn", handled)).Int64()
 	switch {
 	case err != nil:
 		err = fmt.Errorf("heartbeat: %w", err)
@@ -157,5 +159,5 @@ func (l *Ledger) Beat(ctx context.Context, handled []string) error {
 // Leave takes this process off the list of workers, after its last attempt, and
 // lets another one lead at once.
 func (l *Ledger) Leave(ctx context.Context) error {
-	return leaveScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, l.process.Load()).Err()
+	return leaveScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"process": l.process.Load()}).Err()
 }

@@ -1,22 +1,24 @@
--- join registers a worker process, unless the account is of the other kind, and
--- puts its rate in force: nothing is written for a process that is refused.
+-- join registers a worker process and sets its rate. It writes nothing if the account is
+-- of the other kind, or the process number is taken.
 --
--- ARGV[1] process: the number that it proposes   ARGV[2] 'real' or 'simulated'
--- ARGV[3] id: names the ledger, if it has no name yet
--- ARGV[4] n   ARGV[5] per, in ms   ARGV[6] burst: the rate; '0' leaves it as it is
---
--- Returns {'joined', id, n, per, burst}, the rate that another worker set before
--- (zeros if none did), {'taken'} if another process has the number, or
--- {'upstream', kind}: the account is 'real', 'simulated', or 'unknown': perhaps real.
+-- KEYS[1]: the account's tag
+-- process: the number that it proposes
+-- kind: 'real' or 'simulated'
+-- ledger_id: the ledger's id, if it has none yet
+-- n, per, burst: the rate, n calls in per ms; n is '0' to leave the rate as it is
+-- Returns {'joined', ledger id, n, per, burst}, with the rate that another worker set
+-- before (zeros if none did), {'taken'} if another process has the number, or
+-- {'upstream', kind}: the account is 'real', 'simulated', or 'unknown', perhaps real.
 --
 -- uses: keys, clock, upstream_kind, worker_rate
-local process, kind, workers = ARGV[1], ARGV[2], tag .. ':workers'
-local other = conflicting_kind(kind)
-if other then return { 'upstream', other } end
+local process, kind, ledger_id, n, per, burst = unpack(ARGV)
+local workers = tag .. ':workers'
+local conflict = conflicting_kind(kind)
+if conflict then return { 'upstream', conflict } end
 if redis.call('ZSCORE', workers, process) then return { 'taken' } end
 redis.call('HSET', account_key(), 'upstream', kind)
-redis.call('HSETNX', account_key(), 'id', ARGV[3])
+redis.call('HSETNX', account_key(), 'id', ledger_id)
 redis.call('ZADD', workers, ms(now), process)
 local before = { '0', '0', '0' }
-if ARGV[4] ~= '0' then before = set_rate(ARGV[4], ARGV[5], ARGV[6]) end
+if n ~= '0' then before = set_rate(n, per, burst) end
 return { 'joined', redis.call('HGET', account_key(), 'id'), unpack(before) }

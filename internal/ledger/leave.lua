@@ -1,8 +1,12 @@
--- leave takes a process off the list of workers, and gives its leadership up.
--- ARGV[1] process
+-- leave deregisters a worker process, and ends its leadership.
+--
+-- KEYS[1]: the account's tag
+-- process
+-- Returns 'ok'.
 --
 -- uses: keys
-redis.call('ZREM', tag .. ':workers', ARGV[1])
-redis.call('DEL', tag .. ':handlers:' .. ARGV[1])
-if redis.call('GET', tag .. ':leader') == ARGV[1] then redis.call('DEL', tag .. ':leader') end
+local process = unpack(ARGV)
+redis.call('ZREM', tag .. ':workers', process)
+redis.call('DEL', tag .. ':handlers:' .. process)
+if redis.call('GET', tag .. ':leader') == process then redis.call('DEL', tag .. ':leader') end
 return 'ok'

@@ -48,6 +48,7 @@ import (
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -149,7 +150,7 @@ func (l *Ledger) upstreamError() error {
 // otherwise waits to be fed, or is queued where it is interactive: its task is missing
 // then, as [Ledger.Overdue] says at once.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Record) error {
-	args := append(make([]any, 0, 1+3*len(records)), batch)
+	rows := lua.NewRows("id", "raw", "not_after")
 	var dead []request.Record
 	for _, r := range records {
 		switch {
@@ -167,9 +168,9 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Re
 		if err != nil {
 			return err
 		}
-		args = append(args, r.ApplicationID, raw, r.Content.NotAfter.UnixMilli())
+		rows.Add(r.ApplicationID, raw, r.Content.NotAfter.UnixMilli())
 	}
-	if err := restoreScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Err(); err != nil {
+	if err := restoreScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": batch}, rows).Err(); err != nil {
 		return fmt.Errorf("restore %d records: %w", len(records), err)
 	}
 	for _, r := range dead {

@@ -1,19 +1,21 @@
--- lost names requests whose call is under way no more, so that the caller can see
--- to it that they have their task: whoever takes it judges the attempt.
+-- lost_calls finds requests whose call is not in progress any more, so that the caller
+-- can enqueue their tasks: the worker that takes one decides about the attempt.
 --
--- ARGV[1] for how many ms the judge has reached Redis without a break
--- ARGV[2] after how many ms of silence a process is dead
--- ARGV[3] how many calls to pass over, [4] to look at
--- ARGV[5] expected: what the judge takes Redis' time for
--- Returns {how many are passed over next, or '' where there are no more, lane,
--- ref, ...}. What is not being called any more leaves the set, as does what
--- nobody can read.
+-- KEYS[1]: the account's tag
+-- unbroken: for how many ms the calling process has reached Redis without interruption
+-- dead: after how many ms of silence a process is dead
+-- skip: how many calls to skip
+-- max: the most calls to read
+-- expected_time: what the calling process expects Redis' time to be, ms; 0: not known
+-- Returns {how many to skip next, or '' after the last page, lane, ref, ...}. Calls that
+-- have ended leave the set, as do those whose record cannot be read by any version.
 --
 -- uses: keys, clock, clock_step, readable, turn, liveness
-expected = tonumber(ARGV[5])
+local unbroken, dead, skip, max, expected_time = unpack(ARGV)
+expected = tonumber(expected_time)
 local calls = tag .. ':calls'
-local page = redis.call('ZRANGE', calls, ARGV[3], ARGV[3] + ARGV[4] - 1)
-local out, kept = { '' }, tonumber(ARGV[3])
+local page = redis.call('ZRANGE', calls, skip, skip + max - 1)
+local out, kept = { '' }, tonumber(skip)
 for _, call in ipairs(page) do
   local process, id = string.match(call, '^(%S+) (%S+)')
   local h, why = load_readable(id)
@@ -21,10 +23,10 @@ for _, call in ipairs(page) do
     redis.call('ZREM', calls, call)
   else
     kept = kept + 1
-    if h and attempt_is_over(h, id, tonumber(ARGV[1]), tonumber(ARGV[2])) then
+    if h and attempt_is_over(h, id, tonumber(unbroken), tonumber(dead)) then
       out[#out + 1], out[#out + 2] = LANE[h.lane], turn_ref(id, h)
     end
   end
 end
-if #page == tonumber(ARGV[4]) then out[1] = ms(kept) end
+if #page == tonumber(max) then out[1] = ms(kept) end
 return out

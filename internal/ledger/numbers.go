@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var dropBatchScript = scripts.Script("drop_batch.lua")
@@ -164,7 +166,9 @@ func (l *Ledger) dropIfEmpty(ctx context.Context, number int, before time.Time) 
 			}
 		}
 	}
-	gone, err := dropBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, number, b.Joined, before.UnixMilli()).Bool()
+	gone, err := dropBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"batch": number, "joined": b.Joined, "unused_since": before.UnixMilli(),
+	}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("delete batch %d, of which nothing is left: %w", number, err)
 	}

@@ -1,30 +1,34 @@
--- overdue names requests that should have been taken up for a while, so that
--- the caller can see to it that they have their task.
+-- overdue_tasks finds queued requests that should have been taken by a worker for a
+-- while, so that the caller can enqueue their tasks if these are missing.
 --
--- ARGV[1] 'i' or 'b'   ARGV[2] for how many ms they are due   ARGV[3] how many
--- Returns {how many it looked at, ref ...} of those that are queued still. They
--- are looked at again after as long; others leave the set.
+-- KEYS[1]: the account's tag
+-- lane: 'i' or 'b'
+-- overdue_for: ms
+-- max: the most requests to read
+-- Returns {the number of requests that it read, ref ...} of those that are still queued.
+-- They are found again after as long; others leave the set.
 --
 -- uses: keys, clock, readable, turn, retry_pause
-local queued = queued_key(ARGV[1])
+local lane, overdue_for, max = unpack(ARGV)
+local queued = queued_key(lane)
 
--- What is due in the future, and does not pause, was written while the clock was ahead:
--- it is due. A page of them is read, another each time.
+-- A request that is due in the future without a retry pause was stored while the clock
+-- was ahead, and is due now. Each call reads another page of them.
 local ahead = redis.call('ZCOUNT', queued, '(' .. ms(now), '+inf')
 if ahead > 0 then
-  local from = now % math.max(1, ahead - ARGV[3] + 1)
-  local page = redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), ARGV[3])
+  local from = now % math.max(1, ahead - max + 1)
+  local page = redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), max)
   for i = 1, #page, 2 do
     local h = load_readable(page[i])
     if h and not in_retry_pause(h, tonumber(page[i + 1])) then redis.call('ZADD', queued, ms(now), page[i]) end
   end
 end
 
-local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - ARGV[2]), 'LIMIT', 0, ARGV[3])
+local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - overdue_for), 'LIMIT', 0, max)
 local out = { ms(#ids) }
 for _, id in ipairs(ids) do
   local h, why = load_readable(id)
-  if h and h.state == 'q' and h.lane == ARGV[1] then
+  if h and h.state == 'q' and h.lane == lane then
     redis.call('ZADD', queued, ms(now), id)
     out[#out + 1] = turn_ref(id, h)
   elseif why == 'newer' then

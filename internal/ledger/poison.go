@@ -14,6 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -93,8 +94,10 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	if err != nil {
 		return "", err
 	}
-	state, err := quarantineScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, id, raw, ref.Turn, l.process.Load(), l.cfg.Credential, nonce,
-		e.ID, e.At, e.IDJSON, e.Head, e.Tail, why, cancelled, rest, unread != nil).Text()
+	state, err := quarantineScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
+		"id": id, "raw": raw, "turn": ref.Turn, "process": l.process.Load(), "credential": l.cfg.Credential, "nonce": nonce,
+		"reason": why, "cancelled": cancelled, "kept": rest, "unreadable_sections": unread != nil,
+	})).Text()
 	if err != nil {
 		return "", fmt.Errorf("end %s: %w", id, err)
 	}

@@ -1,35 +1,40 @@
--- reply records what came of an attempt to deliver.
+-- record_delivery records the outcome of an attempt to deliver an event.
 --
--- ARGV[1] event, [2] attempt
--- ARGV[3] 'taken', 'again', 'give_up', or 'none': it was no attempt
--- ARGV[4] HTTP status or 0, [5] reason, [6] message, [7] what the receiver wrote
--- ARGV[8] after how many ms it is tried again
--- Returns the status of the delivery; '' where it is gone. Only a success is taken
--- from an attempt that is not the latest.
+-- KEYS[1]: the account's tag
+-- event_id
+-- attempt: its number
+-- outcome: 'taken' (delivered), 'again' (to be tried again), 'give_up', or 'none' (it was
+--   no attempt)
+-- code: the HTTP status, or 0
+-- reason, message
+-- answer: what the receiver wrote
+-- retry_after: the ms after which the next attempt is due
+-- Returns the status of the delivery; '' if there is none. Only a success counts from an
+-- attempt that is not the latest.
 --
 -- uses: clock, delivery
-local event, what = ARGV[1], ARGV[3]
-local key = delivery_key(event)
+local event_id, attempt, outcome, code, reason, message, answer, retry_after = unpack(ARGV)
+local key = delivery_key(event_id)
 local known = redis.call('HMGET', key, 'status', 'attempts')
 local status = known[1]
 if not status then return '' end
-if status == 'delivered' or what ~= 'taken' and (status ~= 'pending' or known[2] ~= ARGV[2]) then return status end
-if what == 'taken' or what == 'give_up' then
-  redis.call('ZREM', pending_key(), event)
+if status == 'delivered' or outcome ~= 'taken' and (status ~= 'pending' or known[2] ~= attempt) then return status end
+if outcome == 'taken' or outcome == 'give_up' then
+  redis.call('ZREM', pending_key(), event_id)
 else
-  redis.call('ZADD', pending_key(), ms(now + ARGV[8]), event)
+  redis.call('ZADD', pending_key(), ms(now + retry_after), event_id)
 end
-redis.call('HSET', key, 'at', ms(now), 'code', ARGV[4], 'reason', ARGV[5], 'message', ARGV[6], 'answer', ARGV[7])
-if what == 'taken' then
+redis.call('HSET', key, 'at', ms(now), 'code', code, 'reason', reason, 'message', message, 'answer', answer)
+if outcome == 'taken' then
   status = 'delivered'
   redis.call('HSET', key, 'status', status, 'delivered_at', ms(now))
   redis.call('HDEL', key, 'url', 'body', 'tries', 'given_up_at', 'dropped')
-  redis.call('ZREM', undelivered_key(), event)
-elseif what == 'give_up' then
+  redis.call('ZREM', undelivered_key(), event_id)
+elseif outcome == 'give_up' then
   status = 'given_up'
   redis.call('HSET', key, 'status', status, 'given_up_at', ms(now))
-  redis.call('ZADD', undelivered_key(), ms(now), event)
-elseif what == 'none' then
+  redis.call('ZADD', undelivered_key(), ms(now), event_id)
+elseif outcome == 'none' then
   redis.call('HINCRBY', key, 'attempts', -1)
   redis.call('HINCRBY', key, 'tries', -1)
 end

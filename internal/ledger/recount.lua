@@ -1,14 +1,18 @@
--- recount reads a batch's counters, and in the same step the headers of the requests
--- that may have moved since they were read: those in ARGV[6...], and those that are
+-- recount reads a batch's counters and, in the same step, the headers of the requests
+-- that may have moved since they were read: those of the rows, and those that are
 -- queued, called or have an event since.
 --
--- ARGV[1] the batch's number   ARGV[2] the last event that is known
--- ARGV[3], [4] from and until when a request that moved may be due, in ms
--- ARGV[5] most members of a set, and twice as many requests in all
--- Returns {} if there are more, or {the batch's fields and values, id, header ...}.
+-- KEYS[1]: the account's tag
+-- batch: its number
+-- last_event: the last event that is known
+-- due_from, due_until: when a queued request that moved may be due, ms
+-- max: the most members of a set; all requests together may be twice as many
+-- rows: id
+-- Returns {} if there are more, else {the batch's fields and values, id, header, ...}.
 --
 -- uses: keys, record
-local most = tonumber(ARGV[5])
+local batch, last_event, due_from, due_until, max = unpack(ARGV, 1, 5)
+max = tonumber(max)
 local ids, known, full = {}, {}, false
 local function add(id)
   if id and not known[id] then
@@ -16,22 +20,25 @@ local function add(id)
     ids[#ids + 1] = id
   end
 end
-local function read(members, id)
-  full = full or #members >= most
-  for _, member in ipairs(members) do add(id(member)) end
+local function add_all(members, id_of)
+  full = full or #members >= max
+  for _, member in ipairs(members) do add(id_of(member)) end
 end
-for i = 6, #ARGV do add(ARGV[i]) end
+for i = 6, #ARGV do
+  local id = unpack(ARGV, i, i)
+  add(id)
+end
 for lane in pairs(LANE) do
-  read(redis.call('ZRANGEBYSCORE', queued_key(lane), ARGV[3], ARGV[4], 'LIMIT', 0, most), function(id) return id end)
+  add_all(redis.call('ZRANGEBYSCORE', queued_key(lane), due_from, due_until, 'LIMIT', 0, max), function(id) return id end)
 end
-read(redis.call('ZRANGE', tag .. ':calls', 0, most - 1), function(call) return string.match(call, '^%S+ (%S+)') end)
-read(redis.call('XRANGE', tag .. ':results', '(' .. ARGV[2], '+', 'COUNT', most), function(event)
+add_all(redis.call('ZRANGE', tag .. ':calls', 0, max - 1), function(call) return string.match(call, '^%S+ (%S+)') end)
+add_all(redis.call('XRANGE', tag .. ':results', '(' .. last_event, '+', 'COUNT', max), function(event)
   for i = 1, #event[2], 2 do
     if event[2][i] == 'application_id' then return event[2][i + 1] end
   end
 end)
-if full or #ids > 2 * most then return {} end
-local out = { redis.call('HGETALL', batch_key(ARGV[1])) }
+if full or #ids > 2 * max then return {} end
+local out = { redis.call('HGETALL', batch_key(batch)) }
 for _, id in ipairs(ids) do
   out[#out + 1], out[#out + 2] = id, redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
 end

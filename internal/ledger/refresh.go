@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -62,16 +63,16 @@ func (l *Ledger) Refresh(ctx context.Context, batch int, records []request.Recor
 		due = strconv.FormatInt(notAfter.UnixMilli(), 10)
 	}
 	for page := range slices.Chunk(records, refreshRows) {
-		args := []any{due, batch}
+		rows := lua.NewRows("id", "generation", "run", "content")
 		for _, r := range page {
 			r.Content.NotAfter = notAfter
 			content, err := json.Marshal(r.Content)
 			if err != nil {
 				return refreshed, fmt.Errorf("encode %s: %w", r.ApplicationID, err)
 			}
-			args = append(args, r.ApplicationID, r.Generation, r.Run, content)
+			rows.Add(r.ApplicationID, r.Generation, r.Run, content)
 		}
-		ids, err := refreshScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).StringSlice()
+		ids, err := refreshScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"not_after": due, "batch": batch}, rows).StringSlice()
 		if err != nil {
 			return refreshed, fmt.Errorf("refresh %d requests: %w", len(page), err)
 		}

@@ -1,14 +1,17 @@
--- pass makes a queued request's turn the next one, so that another process can
--- take it. ARGV[1] id, [2] generation, [3] run, [4] turn
--- Returns {lane, ref} of the new turn, whose task the caller enqueues; {} where
--- the turn stands for nothing any more.
+-- release gives the turn of a queued request back: it becomes the next turn, which
+-- another process may take.
+--
+-- KEYS[1]: the account's tag
+-- id, generation, run, turn
+-- Returns {lane, ref} of the new turn, whose task the caller enqueues; {} if the turn is
+-- not the request's present one.
 --
 -- uses: keys, record, turn
-local id = ARGV[1]
+local id, generation, run, turn = unpack(ARGV)
 local h = load(id)
-if not h or h.state ~= 'q' or h.gen ~= tonumber(ARGV[2]) or h.run ~= tonumber(ARGV[3]) or h.turn ~= tonumber(ARGV[4]) then
+if not h or h.state ~= 'q' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then
   return {}
 end
 enqueue(h, id)
 save(record_key(id), h)
-return { LANE[h.lane], id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn }
+return { LANE[h.lane], turn_ref(id, h) }

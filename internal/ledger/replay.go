@@ -13,6 +13,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/event"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -92,7 +93,11 @@ func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 			if err := pace(len(part)); err != nil {
 				return far, err
 			}
-			n, err := replayScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, slices.Concat(part...)...).Int()
+			rows := lua.NewRows("id", "generation", "run", "event_id", "type", "at", "data")
+			for _, e := range part {
+				rows.Add(e.id, e.generation, e.run, e.eventID, e.kind, e.at, e.data)
+			}
+			n, err := replayScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil, rows).Int()
 			if err != nil {
 				return far, fmt.Errorf("publish %d events again: %w", len(part), err)
 			}
@@ -249,7 +254,7 @@ var endTypes = map[request.State]string{
 }
 
 // ends are the arguments that publish the ends of generations.
-func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.Time) (ends [][]any, err error) {
+func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.Time) (ends []replayedEnd, err error) {
 	for _, r := range records {
 		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
 			if !o.Status.Ended() || o.Late || o.EndedAt.Before(since) {
@@ -266,12 +271,19 @@ func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.
 	return ends, nil
 }
 
-// replayed is what the script is told of an end; the data is put together as the
-// scripts do that publish it first.
-func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outcome) ([]any, error) {
+// replayedEnd is the event of an end.
+type replayedEnd struct {
+	id              string
+	generation, run int
+	eventID, kind   string
+	at, data        string
+}
+
+// replayed returns the event of an end, with the data that the scripts have published.
+func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outcome) (end replayedEnd, err error) {
 	e, err := l.events.Parts(ctx, r, o.EndedAt)
 	if err != nil {
-		return nil, err
+		return end, err
 	}
 	var parts []event.Member
 	if o.Status == request.Created {
@@ -284,9 +296,9 @@ func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outco
 	}
 	middle, err := event.Members(parts...)
 	if err != nil {
-		return nil, err
+		return end, err
 	}
 	data := fmt.Sprintf(`{"application_id":%s,"generation":%d,"run":%d%s%s,"attempts":%d,"possible_duplicates":%d%s}`,
 		e.IDJSON, r.Generation, r.Run, e.Head, middle, r.Attempts, r.PossibleDuplicates, e.Tail)
-	return []any{r.ApplicationID, r.Generation, r.Run, e.ID, endTypes[o.Status], e.At, data}, nil
+	return replayedEnd{r.ApplicationID, r.Generation, r.Run, e.ID, endTypes[o.Status], e.At, data}, nil
 }

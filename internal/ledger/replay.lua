@@ -1,18 +1,20 @@
--- replay publishes ends again, of requests that are still kept.
+-- replay publishes events of ends again, of requests whose record is kept.
 --
--- ARGV: for each end id, generation, run, event, type, time, data
--- Returns how many were published.
+-- KEYS[1]: the account's tag
+-- rows: id, generation, run, event_id, type, at (RFC 3339), data
+-- Returns the number of events that it published.
 --
 -- uses: keys, record
 local published = 0
 for i = 1, #ARGV, 7 do
-  local id, gen, run = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local id, generation, run, event_id, type, at, data = unpack(ARGV, i, i + 6)
+  generation, run = tonumber(generation), tonumber(run)
   local h = load(id)
-  local kept = h and h.gen == gen and (h.run > run or h.run == run and ENDED[h.state])
-    or h and h.gen > gen and redis.call('EXISTS', old_key(gen, id)) == 1
+  local kept = h and h.gen == generation and (h.run > run or h.run == run and ENDED[h.state])
+    or h and h.gen > generation and redis.call('EXISTS', old_key(generation, id)) == 1
   if kept then
-    redis.call('XADD', tag .. ':results', '*', 'id', ARGV[i + 3], 'type', ARGV[i + 4], 'timestamp', ARGV[i + 5],
-      'application_id', id, 'data', ARGV[i + 6], 'replay', '1')
+    redis.call('XADD', tag .. ':results', '*', 'id', event_id, 'type', type, 'timestamp', at,
+      'application_id', id, 'data', data, 'replay', '1')
     published = published + 1
   end
 end

@@ -1,9 +1,15 @@
--- report tells the gate of what was no call: a connection or a token that could
--- not be had.
--- ARGV[1] sign, [2] id, [3] process, [4] its credentials, [5] ms of Retry-After, [6] the fault's message
--- Returns 1 where the gate is closed now, for these credentials at least.
+-- report_signal gives the gate a signal that no call caused: a connection or a token that
+-- was not available.
+--
+-- KEYS[1]: the account's tag
+-- signal, id, process
+-- credential: the fingerprint of the process' credentials
+-- retry_after: ms; 0 if FaceKi named none
+-- message: the fault's
+-- Returns 1 if the gate is closed now, at least for these credentials, else 0.
 --
 -- uses: clock, gate_state, gate_closed, signals
-report(ARGV[1], ARGV[2], ARGV[3], nil, ARGV[4], now, ARGV[5], 0, ARGV[6])
+local signal, id, process, credential, retry_after, message = unpack(ARGV)
+report(signal, id, process, nil, credential, now, retry_after, 0, message)
 store_gate()
-return is_closed(ARGV[4]) and 1 or 0
+return is_closed(credential) and 1 or 0

@@ -1,40 +1,46 @@
--- restore puts records back that a journal kept, where Redis did not.
--- ARGV[1] the batch's name, then id, raw record, its own not_after in ms or '', ...
--- Generations that are known already are passed over. What waits is fed again,
--- what is queued is overdue. Returns how many were put back.
+-- restore writes records that a journal kept and Redis lost. Generations that Redis has
+-- are left as they are. A waiting request is fed again; a queued one is overdue at once,
+-- so that recovery enqueues its task.
+--
+-- KEYS[1]: the account's tag
+-- batch: its name
+-- rows: id, raw (the record), not_after (ms, the request's own, or '')
+-- Returns the number of records that it wrote.
 --
 -- uses: keys, record, counters, operator_lists, feeding, batch_number, duplicates
-local batch, restored = batch_number(ARGV[1]), 0
+local batch = unpack(ARGV, 1, 1)
+local number, restored = batch_number(batch), 0
 
-local function doubts(h)
-  if h.dups > 0 then count_possible_duplicates(batch, h.dups) end
+local function count_duplicates(h)
+  if h.dups > 0 then count_possible_duplicates(number, h.dups) end
 end
 
-local function put(id, h, raw, due)
+local function restore(id, h, raw, not_after)
   local latest = load(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
   if latest and latest.gen > h.gen then
-    if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then doubts(h) end
+    if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then count_duplicates(h) end
     return
   end
   if latest then
     unlist_for_operator(latest, id)
     redis.call('RENAME', record_key(id), old_key(latest.gen, id))
-    count(batch, latest.state, -1)
+    count(number, latest.state, -1)
   end
   redis.call('SET', record_key(id), raw)
-  count(batch, h.state, 1)
-  doubts(h)
+  count(number, h.state, 1)
+  count_duplicates(h)
   list_for_operator(h, id)
-  if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), due, id) end
-  if h.state == 'w' then requeue(batch, id) end
+  if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), not_after, id) end
+  if h.state == 'w' then requeue(number, id) end
   if h.state == 'q' then redis.call('ZADD', queued_key(h.lane), 0, id) end
 end
 
 for i = 2, #ARGV, 3 do
-  local h = parse(ARGV[i + 1])
-  h.batch = batch
-  put(ARGV[i], h, header(h) .. string.sub(ARGV[i + 1], HEADER + 1), ARGV[i + 2])
+  local id, raw, not_after = unpack(ARGV, i, i + 2)
+  local h = parse(raw)
+  h.batch = number
+  restore(id, h, header(h) .. string.sub(raw, HEADER + 1), not_after)
 end
 return restored

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -119,7 +120,7 @@ func (l *Ledger) goOn(ctx context.Context, p progress) (err error) {
 // retire erases what is due of some keys.
 func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased int, err error) {
 	var ids []string
-	old := []any{due}
+	old := lua.NewRows("id", "generation")
 	for _, key := range keys {
 		if id, ok := strings.CutPrefix(key, l.keys.Record("")); ok {
 			ids = append(ids, id)
@@ -127,7 +128,7 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 		}
 		rest, ok := strings.CutPrefix(key, l.keys.Tag()+":old:")
 		if generation, id, cut := strings.Cut(rest, ":"); ok && cut {
-			old = append(old, id, generation)
+			old.Add(id, generation)
 		}
 	}
 	gone, err := l.eraseAll(ctx, ids, false, due)
@@ -136,10 +137,10 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 			erased++
 		}
 	}
-	if err != nil || len(old) == 1 {
+	if err != nil || old.Len() == 0 {
 		return erased, err
 	}
-	if err := eraseEarlierScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, old...).Err(); err != nil {
+	if err := eraseEarlierScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"ended_by": due}, old).Err(); err != nil {
 		return erased, fmt.Errorf("erase earlier generations: %w", err)
 	}
 	return erased, nil

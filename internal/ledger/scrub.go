@@ -6,6 +6,8 @@ import (
 	"math"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var (
@@ -56,11 +58,11 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 		if scripts == 0 {
 			return taken, at, nil
 		}
-		args := []any{at.batch}
+		rows := lua.NewRows("chunk")
 		for i := range scrubChunks {
-			args = append(args, at.chunk+i)
+			rows.Add(at.chunk + i)
 		}
-		n, err := eraseRowsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, args...).Int()
+		n, err := eraseRowsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": at.batch}, rows).Int()
 		if err != nil {
 			return taken, at, fmt.Errorf("scrub the order of batch %d: %w", at.batch, err)
 		}
@@ -72,7 +74,7 @@ func (l *Ledger) scrub(ctx context.Context, at scrubbing, scripts int) (taken in
 
 func (l *Ledger) unlist(ctx context.Context, list string) (taken int, err error) {
 	for passed := 0; ; passed += unlistRows {
-		reply, err := eraseRequeuedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, list, passed, unlistRows).Int64Slice()
+		reply, err := eraseRequeuedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"list": list, "skip": passed, "max": unlistRows}).Int64Slice()
 		if err != nil {
 			return taken, fmt.Errorf("take ids out of what is to be fed: %w", err)
 		}

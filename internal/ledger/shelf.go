@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -87,7 +88,9 @@ func (l *Ledger) places(ctx context.Context, set string, last place, before time
 // Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
 // is. ok is false where it is not there, or failed anew since.
 func (l *Ledger) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
-	ok, err = dropFailedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, r.ApplicationID, r.Generation, r.Run).Bool()
+	ok, err = dropFailedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run,
+	}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("hide %s: %w", r.ApplicationID, err)
 	}

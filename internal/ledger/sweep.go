@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -32,7 +33,9 @@ const (
 // the caller sees to it that they have their task. A turn that was named is
 // named again after as long. more says that there are others.
 func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error) {
-	reply, err := overdueTasksScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, string(lane[0]), since.Milliseconds(), sweepPage).StringSlice()
+	reply, err := overdueTasksScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"lane": string(lane[0]), "overdue_for": since.Milliseconds(), "max": sweepPage,
+	}).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("look for overdue requests: %w", err)
 	}
@@ -44,8 +47,10 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 // to it that they have their task; whoever takes it judges the attempt. Begin
 // with an empty page; the last one's next is empty.
 func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
-	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
-		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), skip(page), sweepPage, l.clock.expected()).StringSlice()
+	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"unbroken": l.clock.unbroken().Milliseconds(), "dead": l.cfg.DeadAfter.Milliseconds(), "expected_time": l.clock.expected(),
+		"skip": skip(page), "max": sweepPage,
+	}).StringSlice()
 	if err != nil {
 		return nil, "", fmt.Errorf("look for calls that died: %w", err)
 	}
@@ -74,7 +79,7 @@ const batchPages = "batches"
 // are those of [Ledger.Lost].
 func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
 	if page == batchPages {
-		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}).StringSlice()
+		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).StringSlice()
 		if err != nil {
 			return 0, "", fmt.Errorf("look for batches that are too late: %w", err)
 		}
@@ -84,7 +89,7 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 		ended, err = l.expireAll(ctx, reply)
 		return ended, next, err
 	}
-	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, skip(page), latePage).StringSlice()
+	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"skip": skip(page), "max": latePage}).StringSlice()
 	if err != nil {
 		return 0, "", fmt.Errorf("look for requests that are too late: %w", err)
 	}
@@ -124,13 +129,13 @@ func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request
 	if err != nil {
 		return "", err
 	}
-	return l.endRun(ctx, r, "F", why, "late")
+	return l.endRun(ctx, r, "F", why, "expired")
 }
 
 // Readable lets bulk requests be fed whose records an older version could not
 // read, and gives how many.
 func (l *Ledger) Readable(ctx context.Context) (int, error) {
-	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, sweepPage).Int()
+	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": sweepPage}).Int()
 	if err != nil {
 		return 0, fmt.Errorf("look for records of a newer version: %w", err)
 	}

@@ -28,7 +28,7 @@ type written struct {
 // whether Redis takes any. It fails with [*EmptiedError], once, where the ledger is
 // not the one of the heartbeat before.
 func (l *Ledger) Touch(ctx context.Context) error {
-	id, err := clientHeartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}).Text()
+	id, err := clientHeartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).Text()
 	l.written.Store(&written{time.Now(), err})
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
