@@ -50,7 +50,7 @@ func TestOneAddressForTwo(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=:18089", "KYCLINK_OPS_LISTEN=127.0.0.1:18089"}
 	code, _, stderr := kyclink(t, settings, "serve")
-	if code != 78 || !strings.Contains(stderr, `KYCLINK_OPS_LISTEN is "127.0.0.1:18089", which KYCLINK_LISTEN (":18089") takes`) {
+	if code != 78 || !strings.Contains(stderr, `KYCLINK_OPS_LISTEN is "127.0.0.1:18089", which KYCLINK_LISTEN (":18089") uses already`) {
 		t.Errorf("%d %s", code, stderr)
 	}
 }
