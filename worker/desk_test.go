@@ -89,7 +89,7 @@ func (d *desk) together() int {
 
 func (d *desk) Trouble(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
 	d.note(ref.ApplicationID, "trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
-	return f.Party() == fault.Account || chosen && f.Kind == fault.NotSent, nil
+	return f.Scope() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
 func (d *desk) Pass(_ context.Context, ref request.Ref) (request.Lane, request.Ref, bool, error) {

@@ -147,7 +147,7 @@ func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), key, h.Redis.GetRange(t.Context(), key, 0, request.HeaderLen-1).Val()+content, 0).Err())
 	h.Must(h.taken(h.joined(h.book(), h.faceki), ref))
 	r := h.expect("A-1", request.Failed, 0, 0)
-	if r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != content || r.Outcome.Message == "" {
+	if r.Outcome.Reason != string(fault.Quarantined) || r.Outcome.Raw != content || r.Outcome.Message == "" {
 		t.Errorf("it ended as %+v", r.Outcome)
 	}
 	h.calls("A-1", 0)
@@ -210,7 +210,7 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 				}
 			}
 			h.Must(p.take(t.Context(), ref))
-			if r := h.record("A-1"); r.State != request.Failed || r.Outcome.Reason != string(fault.Poison) || r.Outcome.Raw != "{}" {
+			if r := h.record("A-1"); r.State != request.Failed || r.Outcome.Reason != string(fault.Quarantined) || r.Outcome.Raw != "{}" {
 				t.Errorf("it is %+v", r)
 			}
 			h.Must(p.take(t.Context(), ref)) // stale

@@ -50,7 +50,7 @@ type policy struct {
 // is held for a person where that is the policy.
 func (p policy) next(f *fault.Fault, attempts int, probe bool) attempt.Next {
 	next := attempt.Next{Action: attempt.Retry, MaxCharged: p.maxCharged, Delay: p.backoff(attempts)}
-	switch f.Party() {
+	switch f.Scope() {
 	case fault.ThisRequest:
 		next.Action = attempt.Fail
 	case fault.Person:
@@ -58,12 +58,12 @@ func (p policy) next(f *fault.Fault, attempts int, probe bool) attempt.Next {
 	case fault.Ourselves:
 		next.Action, next.Delay = attempt.Requeue, 0
 	default:
-		if p.hold && f.Outcome() == fault.Unknown {
+		if p.hold && f.Outcome() == fault.Uncertain {
 			next.Action = attempt.Hold
 			break
 		}
 		switch {
-		case probe && f.Outcome() == fault.Unknown:
+		case probe && f.Outcome() == fault.Uncertain:
 			next.Delay = min(probePause<<min(max(attempts-1, 0), 20), probeCap)
 		case probe:
 			next.Delay = probePause

@@ -49,7 +49,7 @@ func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
 		f := &fault.Fault{Kind: kind}
 		for _, probe := range []bool{false, true} {
 			want := retry.next(f, 2, probe)
-			if f.Outcome() == fault.Unknown {
+			if f.Outcome() == fault.Uncertain {
 				want.Action = attempt.Hold
 			}
 			got := hold.next(f, 2, probe)

@@ -83,7 +83,7 @@ func (s *slots) end(took time.Duration, f *fault.Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out--
-	if f == nil || f.Party() == fault.ThisRequest { // FaceKi answered, and was well
+	if f == nil || f.Scope() == fault.ThisRequest { // FaceKi answered, and was well
 		s.usual += (took - s.usual) / 16
 		s.seen.answered = true
 	}

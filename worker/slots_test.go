@@ -45,7 +45,7 @@ func TestTheLimitFollowsTheRateAndTheUsualLatency(t *testing.T) {
 
 	// What FaceKi did not answer, or not well, tells nothing of how it is usually.
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
-		if f := (&fault.Fault{Kind: kind}); f.Party() != fault.ThisRequest {
+		if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.ThisRequest {
 			answer(time.Minute, f)
 			limit(400)
 		}

@@ -49,25 +49,25 @@ type FaultKind = fault.Kind
 
 // The kinds of faults. "Uncertain" means that a link may have been made.
 const (
-	BadRequest       = fault.BadRequest       // the request is invalid: it fails
-	RulesMissing     = fault.RulesMissing     // the request's own workflow has no rules: it fails
-	ServerError      = fault.ServerError      // 500, 502 or 504: uncertain
-	LinkNotMade      = fault.LinkNotMade      // the upstream says that it made no link
-	Unavailable      = fault.Unavailable      // 503
-	TooMany          = fault.TooMany          // 429
-	NotSent          = fault.NotSent          // the upstream could not be reached
-	ConnectTimeout   = fault.ConnectTimeout   // it could not be reached in time
-	Lost             = fault.Lost             // the connection was lost after the call was sent: uncertain
-	TimedOut         = fault.TimedOut         // no answer in time: uncertain
-	Unreadable       = fault.Unreadable       // the answer cannot be read: uncertain
-	Unusable         = fault.Unusable         // a link was made, and the answer has none that can be used: held
-	Unauthorized     = fault.Unauthorized     // the credentials are refused: the account waits
-	NotFaceKi        = fault.NotFaceKi        // something other than the upstream answered: the account waits
-	CreditGone       = fault.CreditGone       // the account has no credit left: it waits
-	LimitGone        = fault.LimitGone        // the account has reached its limit: it waits
-	AccountRules     = fault.AccountRules     // the account has no rules: it waits
-	TokenUnavailable = fault.TokenUnavailable // no access token could be had
-	Interrupted      = fault.Interrupted      // the call was not sent, and the upstream is not the reason
+	BadRequest       FaultKind = fault.BadRequest       // the request is invalid: it fails
+	RulesMissing     FaultKind = fault.RulesMissing     // the request's own workflow has no rules: it fails
+	ServerError      FaultKind = fault.ServerError      // 500, 502 or 504: uncertain
+	LinkNotMade      FaultKind = fault.LinkNotMade      // the upstream says that it made no link
+	Unavailable      FaultKind = fault.Unavailable      // 503
+	TooMany          FaultKind = fault.TooMany          // 429
+	NotSent          FaultKind = fault.NotSent          // the upstream could not be reached
+	ConnectTimeout   FaultKind = fault.ConnectTimeout   // it could not be reached in time
+	Lost             FaultKind = fault.Lost             // the connection was lost after the call was sent: uncertain
+	TimedOut         FaultKind = fault.TimedOut         // no answer in time: uncertain
+	Unreadable       FaultKind = fault.Unreadable       // the answer cannot be read: uncertain
+	Unusable         FaultKind = fault.Unusable         // a link was made, and the answer has none that can be used: held
+	Unauthorized     FaultKind = fault.Unauthorized     // the credentials are refused: the account waits
+	NotFaceKi        FaultKind = fault.NotFaceKi        // something other than the upstream answered: the account waits
+	CreditGone       FaultKind = fault.CreditGone       // the account has no credit left: it waits
+	LimitGone        FaultKind = fault.LimitGone        // the account has reached its limit: it waits
+	AccountRules     FaultKind = fault.AccountRules     // the account has no rules: it waits
+	TokenUnavailable FaultKind = fault.TokenUnavailable // no access token is available
+	Interrupted      FaultKind = fault.Interrupted      // the call was not sent, and the upstream is not the reason
 )
 
 // Poster sends callbacks.

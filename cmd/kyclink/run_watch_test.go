@@ -50,7 +50,7 @@ func TestRunWithWrongCredentials(t *testing.T) {
 func TestWhatRefusedDecidesWhatToCheck(t *testing.T) {
 	for kind, want := range map[fault.Kind]string{
 		fault.Unauthorized: "FaceKi refuses the account's credentials or address (HTTP 401): check FACEKI_CLIENT_ID and FACEKI_CLIENT_SECRET, then run the same command again",
-		fault.NotFaceKi:    "something else than FaceKi's API answered, and refused the call (HTTP 401). Correct that, then run the same command again",
+		fault.NotFaceKi:    "something other than FaceKi's API answered, and refused the call (HTTP 401). Correct that, then run the same command again",
 	} {
 		err := &refusedError{(&fault.Fault{Kind: kind, Detail: "HTTP 401"}).Error()}
 		if err.Error() != want {

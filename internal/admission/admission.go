@@ -54,6 +54,7 @@ package admission
 import (
 	"time"
 
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -96,21 +97,21 @@ type Decision struct {
 	Reason string
 }
 
-// Kind is what came of a call, as far as the gate is concerned.
-type Kind string
+// Kind is the gate signal of a report.
+type Kind = fault.Signal
 
-// The kinds.
+// The kinds, which package fault describes.
 const (
-	Success      Kind = "success"       // a link was made
-	Alive        Kind = "alive"         // FaceKi answered, the request itself was wrong
-	Outage       Kind = "outage"        // an unspent fault of FaceKi's, or an answer that is unusable
-	Throttle     Kind = "throttle"      // 429
-	Refused      Kind = "refused"       // the credentials were refused
-	NoCredit     Kind = "no_credit"     // the wallet is empty
-	LimitReached Kind = "limit_reached" // the account's limit is reached
-	None         Kind = "none"          // a spent fault: it says nothing of FaceKi
-	Back         Kind = "back"          // the grant, or the order to connect, was not used
-	Unconnected  Kind = "unconnected"   // who was told to connect could not
+	Success      Kind = fault.SignalSuccess
+	Alive        Kind = fault.SignalAlive
+	Outage       Kind = fault.SignalOutage
+	Throttle     Kind = fault.SignalThrottle
+	Refused      Kind = fault.SignalRefused
+	NoCredit     Kind = fault.SignalNoCredit
+	LimitReached Kind = fault.SignalLimitReached
+	None         Kind = fault.SignalNone
+	Back         Kind = fault.SignalUnused
+	Unconnected  Kind = fault.SignalUnconnected
 )
 
 // Report is the outcome of a grant, or of an order to connect.

@@ -32,7 +32,7 @@ func notYet() []string {
 		"cmd/kyclink/readable.go", "cmd/kyclink/run.go",
 		"internal/bulk/ids.go", "internal/bulk/input.go", "internal/bulk/lock.go",
 		"internal/config/redirect.go", "internal/config/work.go",
-		"internal/fault/delivery.go", "internal/fault/retry.go", "internal/request/error.go",
+		"internal/request/error.go",
 		"tasks/accept.go", "tasks/cancelled.go", "tasks/invisible.go",
 	}
 }

@@ -144,7 +144,7 @@ func told(id string, raw []byte, now time.Time) (request.Record, tasks.Link) {
 	r, err := request.Parse(id, raw)
 	link := linkview.Of(r, "", now)
 	if err != nil {
-		link.Reason, link.Message = string(fault.Poison), err.Error()
+		link.Reason, link.Message = string(fault.Quarantined), err.Error()
 		r.ApplicationID = id
 	}
 	return r, link

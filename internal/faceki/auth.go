@@ -76,7 +76,7 @@ func granted(a answer) (Secret, time.Duration, *fault.Fault) {
 		v.kind = fault.Unreadable
 	}
 	f := v.fault(a)
-	switch f.Party() {
+	switch f.Scope() {
 	case fault.Account, fault.Throttle:
 	case fault.ThisRequest:
 		f.Kind = fault.Unauthorized

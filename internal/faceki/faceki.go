@@ -165,7 +165,7 @@ func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (reque
 	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
 	if renew {
 		f.Renewed = c.tokens.refused(ctx, token)
-	} else if f == nil || f.Party() == fault.ThisRequest {
+	} else if f == nil || f.Scope() == fault.ThisRequest {
 		c.tokens.works(ctx, token)
 	}
 	if f != nil && made.LinkID != "" {

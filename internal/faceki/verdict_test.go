@@ -24,36 +24,36 @@ func config() Config {
 var statuses = []struct {
 	from, to     int
 	kind         fault.Kind
-	party        fault.Party
+	party        fault.Scope
 	outcome      fault.Outcome
 	foreign      fault.Kind
-	foreignParty fault.Party
+	foreignParty fault.Scope
 }{
-	{100, 199, fault.Unreadable, fault.FaceKi, fault.Unknown, fault.Unreadable, fault.FaceKi},
-	{200, 299, fault.Unreadable, fault.FaceKi, fault.Unknown, fault.Unreadable, fault.FaceKi},
+	{100, 199, fault.Unreadable, fault.FaceKi, fault.Uncertain, fault.Unreadable, fault.FaceKi},
+	{200, 299, fault.Unreadable, fault.FaceKi, fault.Uncertain, fault.Unreadable, fault.FaceKi},
 	{300, 399, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
 	{400, 400, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
 	{401, 401, fault.Unauthorized, fault.Account, fault.NoLink, fault.Unauthorized, fault.Account},
 	{402, 405, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
 	{406, 406, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
 	{407, 407, fault.Unauthorized, fault.Account, fault.NoLink, fault.NotFaceKi, fault.Account},
-	{408, 408, fault.TimedOut, fault.FaceKi, fault.Unknown, fault.TimedOut, fault.FaceKi},
+	{408, 408, fault.TimedOut, fault.FaceKi, fault.Uncertain, fault.TimedOut, fault.FaceKi},
 	{409, 424, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
-	{425, 425, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{425, 425, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{426, 428, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
 	{429, 429, fault.TooMany, fault.Throttle, fault.NoLink, fault.TooMany, fault.Throttle},
 	{430, 499, fault.BadRequest, fault.ThisRequest, fault.NoLink, fault.NotFaceKi, fault.Account},
-	{500, 502, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{500, 502, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{503, 503, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
-	{504, 520, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{504, 520, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{521, 521, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
-	{522, 522, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{522, 522, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{523, 523, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
-	{524, 524, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{524, 524, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{525, 526, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
-	{527, 529, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{527, 529, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 	{530, 530, fault.Unavailable, fault.FaceKi, fault.NoLink, fault.Unavailable, fault.FaceKi},
-	{531, 599, fault.ServerError, fault.FaceKi, fault.Unknown, fault.ServerError, fault.FaceKi},
+	{531, 599, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 }
 
 // bodies are the envelopes of a code.
@@ -102,10 +102,10 @@ func TestVerdictOnEveryStatus(t *testing.T) {
 	}
 }
 
-func checkVerdict(t *testing.T, status int, body string, kind fault.Kind, party fault.Party, outcome fault.Outcome) {
+func checkVerdict(t *testing.T, status int, body string, kind fault.Kind, party fault.Scope, outcome fault.Outcome) {
 	t.Helper()
 	made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
-	if f == nil || f.Kind != kind || f.Party() != party || f.Outcome() != outcome || made != (request.Link{}) {
+	if f == nil || f.Kind != kind || f.Scope() != party || f.Outcome() != outcome || made != (request.Link{}) {
 		t.Fatalf("HTTP %d with %q: %+v", status, body, f)
 	}
 	if renew != (status == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP %d", status)) || strings.Contains(f.Detail, "code 0") {
@@ -143,8 +143,8 @@ func TestVerdictOnEveryKnownCode(t *testing.T) {
 	rows := []row{
 		{1, false, fault.Unauthorized, fault.NoLink},
 		{400, false, fault.BadRequest, fault.NoLink},
-		{500, false, fault.ServerError, fault.Unknown},
-		{1000, false, fault.ServerError, fault.Unknown},
+		{500, false, fault.ServerError, fault.Uncertain},
+		{1000, false, fault.ServerError, fault.Uncertain},
 		{5001, true, fault.RulesMissing, fault.NoLink},
 		{5001, false, fault.AccountRules, fault.NoLink},
 		{5003, false, fault.CreditGone, fault.NoLink},

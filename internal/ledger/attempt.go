@@ -74,40 +74,16 @@ func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 	return answer, err
 }
 
-// sign is what a fault tells the gate, unless it is held against its request.
-func sign(f *fault.Fault) admission.Kind {
-	switch f.Party() {
-	case fault.ThisRequest:
-		return admission.Alive
-	case fault.Throttle:
-		return admission.Throttle
-	case fault.Ourselves:
-		return admission.Back
-	case fault.Account:
-		switch {
-		case f.Renewed:
-			return admission.Back // another token may be all that it takes
-		case f.Reason() == fault.NoCredit:
-			return admission.NoCredit
-		case f.Reason() == fault.LimitReached:
-			return admission.LimitReached
-		}
-		return admission.Refused
-	case fault.FaceKi, fault.Person:
-	}
-	return admission.Outage
-}
-
 // Trouble tells the gate of a connection or a token that could not be had for a
 // turn; chosen says that this process was told to connect. It gives whether the
 // gate is closed now, for this process' credentials at least.
 func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
-	kind := sign(f)
-	if chosen && kind == admission.Outage {
-		kind = admission.Unconnected
+	signal := f.Signal()
+	if chosen && signal == fault.SignalOutage {
+		signal = fault.SignalUnconnected
 	}
 	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"signal": string(kind), "id": ref.ApplicationID, "process": l.process.Load(), "credential": l.cfg.Credential,
+		"signal": string(signal), "id": ref.ApplicationID, "process": l.process.Load(), "credential": l.cfg.Credential,
 		"retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
 	}).Bool()
 	if err != nil {
@@ -169,7 +145,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 		return "", err
 	}
 	reason := f.Reason()
-	if next.Action == attempt.Hold && f.Party() != fault.Person {
+	if next.Action == attempt.Hold && f.Scope() != fault.Person {
 		reason = fault.UnknownOutcome // which is why it is held, and not tried again
 	}
 	why, err := event.Why(reason, f.Error())
@@ -180,18 +156,18 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	if err != nil {
 		return "", err
 	}
-	kept, signs := "", string(sign(f))
+	kept, signal := "", f.Signal()
 	if f.Kept != "" {
 		if kept, err = event.Members(event.Pair("kept", f.Kept)); err != nil {
 			return "", err
 		}
 	}
 	if a.Kept {
-		signs = "" // nothing was asked of FaceKi
+		signal = "" // nothing was asked of FaceKi
 	}
 	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
-		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), signs, f.RetryAfter.Milliseconds(),
-		string(next.Action), f.Blames() && !a.Kept, f.Outcome() == fault.Unknown && kept == "", next.MaxCharged, next.Delay.Milliseconds(),
+		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), string(signal), f.RetryAfter.Milliseconds(),
+		string(next.Action), f.Chargeable() && !a.Kept, f.Uncertain(), next.MaxCharged, next.Delay.Milliseconds(),
 		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, tooLate, kept))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
@@ -228,7 +204,7 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	// The gate learns that the call is over, and nothing of FaceKi; a probe that
 	// died was its process'.
 	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
-		r.Holder, "", l.cfg.Credential, 0, string(admission.None), 0,
+		r.Holder, "", l.cfg.Credential, 0, string(fault.SignalNone), 0,
 		string(attempt.Hold), false, true, 0, 0,
 		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, why, ""))
 	if err != nil {

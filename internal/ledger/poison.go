@@ -82,7 +82,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	if err != nil {
 		return "", err
 	}
-	why, err := event.Why(fault.Poison, message)
+	why, err := event.Why(fault.Quarantined, message)
 	if err != nil {
 		return "", err
 	}

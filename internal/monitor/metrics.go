@@ -64,12 +64,12 @@ func (m *Metrics) initialise() {
 		m.waits.WithLabelValues(string(lane))
 		m.attempts.WithLabelValues(string(lane), created, none)
 		for _, kind := range fault.Kinds() {
-			if f := (&fault.Fault{Kind: kind}); f.Party() != fault.Ourselves {
+			if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.Ourselves {
 				m.attempts.WithLabelValues(string(lane), outcomeOf(f), string(f.Reason()))
 			}
 		}
 	}
-	for _, outcome := range []string{created, outcomes[fault.NoLink], outcomes[fault.Unknown]} {
+	for _, outcome := range []string{created, outcomes[fault.NoLink], outcomes[fault.Uncertain]} {
 		m.calls.WithLabelValues(outcome)
 	}
 	m.deliveries.WithLabelValues("delivered", none)
@@ -85,7 +85,7 @@ func (m *Metrics) all() []prometheus.Collector {
 }
 
 // outcomes are the labels of the outcomes of calls without a link.
-var outcomes = [...]string{fault.NoLink: "no_link", fault.Unknown: "unknown"}
+var outcomes = [...]string{fault.NoLink: "no_link", fault.Uncertain: "unknown"}
 
 func outcomeOf(f *fault.Fault) string { return outcomes[f.Outcome()] }
 
@@ -99,7 +99,7 @@ func (m *Metrics) Admitted(lane tasks.Lane, after time.Duration) {
 func (m *Metrics) Attempt(a attempt.Attempt, f *fault.Fault) {
 	outcome, reason := created, none
 	if f != nil {
-		if f.Party() == fault.Ourselves {
+		if f.Scope() == fault.Ourselves {
 			return
 		}
 		outcome, reason = outcomeOf(f), string(f.Reason())
