@@ -11,49 +11,50 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// room is how many requests that are new to it each lane still takes.
-type room map[Lane]int
+// capacity is the number of requests that each lane's backlog still accepts.
+type capacity map[Lane]int
 
-func anyRoom() room { return room{Interactive: math.MaxInt, Bulk: math.MaxInt} }
+func unlimited() capacity { return capacity{Interactive: math.MaxInt, Bulk: math.MaxInt} }
 
-// parseRoom reads the script's reply.
-func parseRoom(reply []any) (room, error) {
+// parseCapacity reads the reply of accept.lua.
+func parseCapacity(reply []any) (capacity, error) {
 	interactive, err := strconv.Atoi(fmt.Sprint(reply[1]))
-	bulk, wrong := strconv.Atoi(fmt.Sprint(reply[2]))
-	if err := errors.Join(err, wrong); err != nil {
-		return nil, fmt.Errorf("accept: unexpected room: %w", err)
+	bulk, bulkErr := strconv.Atoi(fmt.Sprint(reply[2]))
+	if err := errors.Join(err, bulkErr); err != nil {
+		return nil, fmt.Errorf("accept: unexpected capacity: %w", err)
 	}
-	return room{Interactive: interactive, Bulk: bulk}, nil
+	return capacity{Interactive: interactive, Bulk: bulk}, nil
 }
 
-// take gives a request its place, or refuses it where the lane that it is new to
-// has none. known is what is known of its id.
-func (r room) take(v verdict, lane Lane, known *request.Record, limit int) verdict {
-	switch v.op {
+// reserve reserves a place for a request that is new to its lane. If the lane has no
+// capacity left, it returns a decision that refuses the request. latest is the latest
+// generation of its ID, or nil.
+func (c capacity) reserve(d decision, lane Lane, latest *request.Record, limit int) decision {
+	switch d.op {
 	case "new", "next":
 	case "promote":
-		if known.State != request.Waiting && known.State != request.Queued {
-			return v
+		if latest.State != request.Waiting && latest.State != request.Queued {
+			return d
 		}
 	default:
-		return v
+		return d
 	}
-	if r[lane] > 0 {
-		r[lane]--
-		return v
+	if c[lane] > 0 {
+		c[lane]--
+		return d
 	}
-	v.err = &BacklogError{lane, limit}
-	if v.op = "none"; known != nil {
-		v.op, v.generation = "keep", known.Generation
+	d.err = &BacklogError{lane, limit}
+	if d.op = "none"; latest != nil {
+		d.op, d.generation = "keep", latest.Generation
 	}
-	return v
+	return d
 }
 
-// roomPause is short, so that a lane of which little may wait does not run dry.
-const roomPause = 100 * time.Millisecond
+// backlogPause is short, so that a lane with a small limit does not run empty.
+const backlogPause = 100 * time.Millisecond
 
-// awaitRoom waits for a moment where a lane was full.
-func (c *Client) awaitRoom(ctx context.Context, err error) error {
+// awaitBacklog pauses if err says that a lane's backlog is full.
+func (c *Client) awaitBacklog(ctx context.Context, err error) error {
 	full, ok := errors.AsType[*BacklogError](err)
 	if !ok {
 		return nil
@@ -62,13 +63,7 @@ func (c *Client) awaitRoom(ctx context.Context, err error) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(roomPause):
+	case <-time.After(backlogPause):
 		return nil
 	}
-}
-
-// full says that there is no room for the request.
-func (v verdict) full() bool {
-	_, full := errors.AsType[*BacklogError](v.err)
-	return full
 }

@@ -81,7 +81,7 @@ func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
 			if h.expectCounters(1, "waiting 898"); refused != 2 {
 				t.Errorf("%d rows were refused", refused)
 			}
-			h.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot be read by this version")
+			h.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot decode the stored request")
 			answers, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
 			h.Must(err)
 			if tasks.ReasonOf(answers[0].Err) != "conflict" || answers[1].Link.Status != tasks.Waiting {

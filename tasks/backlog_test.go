@@ -49,7 +49,7 @@ func (h *harness) backlog(lane request.Lane) (n int) {
 }
 
 func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
-	const text = "the interactive lane has all the 2 requests waiting"
+	const text = "the backlog of the interactive lane is full (KYCLINK_MAX_BACKLOG is 2)"
 	h := limited(t, 2)
 	h.fill("bulk-", 5) // says nothing of the other lane
 	h.enqueue(tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"a":1}`)})
@@ -58,7 +58,7 @@ func TestWhatIsNewBeyondTheBacklogIsRefused(t *testing.T) {
 	h.refuse(tasks.Request{ApplicationID: "bulk-0"}, "backlog_full", text) // it would come to the full lane
 	h.become("bulk-2", request.Queued)
 	h.refuse(tasks.Request{ApplicationID: "bulk-2"}, "backlog_full", text)
-	h.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the bulk lane has all the 2")
+	h.refuse(tasks.Request{ApplicationID: "A-4", Lane: tasks.Bulk}, "backlog_full", "the backlog of the bulk lane is full (KYCLINK_MAX_BACKLOG is 2)")
 	if r := h.record("bulk-0"); r.Lane != request.Bulk || r.State != request.Waiting {
 		t.Errorf("what was not brought forward is %+v", r)
 	}

@@ -1,16 +1,15 @@
-// Package tasks is the producer's side of kyclink: asking for links, and reading
-// what became of them.
+// Package tasks is the producer's side of kyclink: it accepts requests for KYC links in
+// Redis, where workers find them, and reads the results.
 //
-// A [Client] accepts requests in Redis, where workers find them. The same
-// request may be made again at any time, from anywhere: it never makes a second
-// link.
+// [Client] accepts requests and shows their state. [Results] reads the stream of
+// events, and [VerifyCallback] checks a callback. A request can be repeated at any time
+// and from any process: it never creates a second link.
 package tasks
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -18,37 +17,35 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/keyspace"
-	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Config says where a [Client] puts its requests.
+// Config configures a [Client]. The zero value is usable.
 type Config struct {
-	// Account is the namespace of one FaceKi account, [a-z0-9-]{1,32};
-	// "default" where empty.
+	// Account is the namespace of one FaceKi account, [a-z0-9-]{1,32}. The default is
+	// "default".
 	Account string
-	// Callbacks says which callback_url a request may have; none where it is zero.
+	// Callbacks restricts the callback_url of requests. The zero value allows none.
 	Callbacks Callbacks
-	// RedirectHosts are the hosts that a redirect_url may lead to, on any port; any
-	// where there is none, or "*".
+	// RedirectHosts are the hosts that a redirect_url may name, on any port. An empty
+	// list or "*" allows every host.
 	RedirectHosts []string
-	// MaxBacklog is how many requests of a lane may wait and be queued: what is new
-	// beyond it is refused with a [*BacklogError]. 0: any number. It is this client's
-	// alone: give the same to all.
+	// MaxBacklog is the maximum number of waiting and queued requests of a lane. Further
+	// requests are refused with a [*BacklogError]. 0 means no limit. Each client has its
+	// own limit: configure all clients alike.
 	MaxBacklog int
-	// OnFull is called while [Client.EnqueueAll] waits for room in a lane, several
-	// times a second, and by several goroutines at a time.
+	// OnFull is called several times a second, possibly concurrently, while
+	// [Client.EnqueueAll] waits because a lane's backlog is full.
 	OnFull func(*BacklogError)
 }
 
-// Client is the producer's side: it accepts requests and reads what became of
-// them. It is safe for concurrent use.
+// Client accepts requests and reads their state. It is safe for concurrent use.
 type Client struct {
 	rdb    redis.UniversalClient
 	keys   keyspace.Keys
 	queue  *asynq.Client
 	names  *batchname.Cache
-	limit  int // of a lane's backlog; 0: none
+	limit  int // of a lane's backlog; 0 for none
 	onFull func(*BacklogError)
 	now    func() time.Time
 
@@ -56,7 +53,7 @@ type Client struct {
 	caller       Caller
 }
 
-// NewClient makes a client that uses, and does not close, rdb.
+// NewClient returns a client that uses rdb and does not close it.
 func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 	if cfg.Account == "" {
 		cfg.Account = "default"
@@ -76,58 +73,6 @@ func NewClient(rdb redis.UniversalClient, cfg Config) *Client {
 		destinations: destinations{cfg.Callbacks, []redirectHosts{{cfg.RedirectHosts, "KYCLINK_REDIRECT_HOSTS"}}},
 	}
 }
-
-// Enqueue asks for a link and returns what is known of it. It is idempotent:
-// asking again never makes a second link, the answer is what exists. A repeat
-// in the interactive lane brings a bulk request that still waits forward.
-//
-// Errors about the request are [*InvalidError], [*ConflictError], [*ForeignError] and
-// [*GapError]; a [*BacklogError] says that it is not accepted now. After any other
-// error the request may have been accepted: ask again.
-func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
-	if req.Lane == "" {
-		req.Lane = Interactive
-	}
-	if err := req.acceptable(c.destinations); err != nil {
-		return Link{}, err
-	}
-	results, err := c.acceptAll(ctx, place{chunk: noChunk, by: c.caller.ID}, nil, []Row{{Request: req}})
-	if err != nil {
-		return Link{}, err
-	}
-	if results[0].err != nil {
-		return Link{}, results[0].err
-	}
-	return c.dispatched(ctx, results[0].record)
-}
-
-// acceptable is [Request.Validate] and what accepting adds to it.
-func (r Request) acceptable(d destinations) error { return invalid(r.allProblems(d)) }
-
-func (r Request) allProblems(d destinations) []Problem {
-	problems := r.problems()
-	for _, p := range d.problems(&r) {
-		if !slices.ContainsFunc(problems, func(q Problem) bool { return q.Key == p.Key }) {
-			problems = append(problems, p)
-		}
-	}
-	return problems
-}
-
-// dispatched sees to it that an interactive request that is queued has its
-// task, and gives its link.
-func (c *Client) dispatched(ctx context.Context, r request.Record) (Link, error) {
-	if r.Lane == request.Interactive && r.State == request.Queued {
-		if err := linktask.Enqueue(ctx, c.queue, c.keys.Account, r.Lane, r.Ref()); err != nil {
-			return Link{}, err
-		}
-	}
-	return c.link(ctx, r)
-}
-
-// waitBlock is how long one read of the results stream waits: a stop is noticed
-// after that at the latest.
-const waitBlock = time.Second
 
 // Get returns the latest generation of a request, or [ErrNotFound].
 func (c *Client) Get(ctx context.Context, applicationID string) (Link, error) {
@@ -157,7 +102,7 @@ func (c *Client) link(ctx context.Context, r request.Record) (Link, error) {
 	return linkOf(r, name, c.now()), nil
 }
 
-// nameOf is remembered: a batch never changes its name.
+// nameOf returns the name of a batch. It is cached, because it never changes.
 func (c *Client) nameOf(ctx context.Context, number int) (string, error) {
 	if number == 0 {
 		return "", nil

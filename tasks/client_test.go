@@ -142,9 +142,9 @@ func TestEnqueueAgain(t *testing.T) {
 	}
 	h.refuse(tasks.Request{ApplicationID: "A-1", RedirectURL: "https://shop.example/b", ExpiryMinutes: 61, DocumentOptional: &other,
 		WorkflowID: "v", NotAfter: full.NotAfter.Add(time.Second), Metadata: []byte(`{"a":1.0,"b":"<"}`)},
-		"conflict", "another redirect_url, expiry_minutes, document_optional, workflow_id, not_after, metadata;")
+		"conflict", "different values of redirect_url, expiry_minutes, document_optional, workflow_id, not_after, metadata;")
 	h.enqueue(tasks.Request{ApplicationID: "A-2"})
-	h.refuse(tasks.Request{ApplicationID: "A-2", WorkflowID: "w"}, "conflict", "another workflow_id;")
+	h.refuse(tasks.Request{ApplicationID: "A-2", WorkflowID: "w"}, "conflict", "different values of workflow_id;")
 	h.refuse(tasks.Request{ApplicationID: "A-3", CallbackURL: "https://shop.example/hooks"}, "invalid", "callbacks are off")
 	h.refuse(tasks.Request{ApplicationID: "A 3", ExpiryMinutes: -1}, "invalid", "expiry_minutes")
 	h.expectTasks("A-1:1:1:1 A-2:1:1:1")
@@ -209,7 +209,7 @@ func TestGenerations(t *testing.T) {
 	h.become("A-1", request.Created)
 	h.refuse(tasks.Request{ApplicationID: "A-1", Generation: 3}, "generation_gap", "the next one is 2, not 3")
 	past := time.Now().Add(-time.Hour)
-	h.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2, NotAfter: past}, "invalid", "has passed already")
+	h.refuse(tasks.Request{ApplicationID: "A-1", Generation: 2, NotAfter: past}, "invalid", "is in the past")
 
 	second := h.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 2, ExpiryMinutes: 90})
 	if second.Generation != 2 || second.Status != tasks.Queued || second.Run != 1 {
@@ -234,7 +234,7 @@ func TestGenerations(t *testing.T) {
 func TestNotAfter(t *testing.T) {
 	h := newHarness(t)
 	past, soon := time.Now().Add(-time.Hour).UTC(), time.Now().Add(time.Hour).UTC()
-	h.refuse(tasks.Request{ApplicationID: "A-1", NotAfter: past}, "invalid", "not_after: has passed already")
+	h.refuse(tasks.Request{ApplicationID: "A-1", NotAfter: past}, "invalid", "not_after: is in the past")
 	h.enqueue(tasks.Request{ApplicationID: "A-1", NotAfter: soon})
 	if due := h.Redis.ZScore(t.Context(), h.Keys.Deadlines(), "A-1").Val(); int64(due) != soon.UnixMilli() {
 		t.Errorf("the deadline is %f", due)

@@ -55,8 +55,8 @@ func TestCallbackURL(t *testing.T) {
 		"https://[2001:4860::8]:443/":          "",
 		"https://93.184.216.34/":               "",
 		"ftp://shop.example":                   "must start with https://",
-		"https://user@shop.example/":           "must not hold a user name or password",
-		"https://shop.example:80@evil.example": "must not hold a user name or password",
+		"https://user@shop.example/":           "must not contain a user name or password",
+		"https://shop.example:80@evil.example": "must not contain a user name or password",
 		"https://2130706433/":                  "names a host that is neither",
 		"https://0x7f000001/":                  "names a host that is neither",
 		"https://0177.0.0.1/":                  "names a host that is neither",
@@ -71,7 +71,7 @@ func TestCallbackURL(t *testing.T) {
 		"https://shop.example:99999999999999/": "names port 99999999999999",
 		"https://./":                           "names a host that is not valid",
 		"https://0xface.example/":              "",
-		"https:///hooks":                       "names no host",
+		"https:///hooks":                       "has no host",
 		`https://a\@shop.example/`:             "is not a URL",
 	} {
 		got := hooks.Problem(url)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Types of events. Held is not an end.
+// The types of events. [EventHeld] is not an end of a request.
 const (
 	EventCreated   = "link.created"
 	EventFailed    = "link.failed"
@@ -15,22 +15,22 @@ const (
 	EventHeld      = "link.held"
 )
 
-// Event is one entry of the results stream. As JSON it is the body of a
-// callback; in the stream its parts are the entry's fields. It carries no
-// version: keys and fields are added, never changed or taken away, and whoever
-// reads leaves alone what it does not know. Another meaning gets another type.
+// Event is one entry of the results stream. As JSON, it is the body of a callback; in
+// the stream, its parts are the fields of the entry. Events have no version number:
+// keys and fields may be added, but are never changed or removed, so readers must
+// ignore unknown ones. A new meaning gets a new type.
 type Event struct {
-	// ID is a UUID. That of an end is fixed when its run starts, so it is the
-	// same however often the event is read, delivered or published again.
+	// ID is a UUID. It stays the same however often the event is read, delivered or
+	// published again.
 	ID string `json:"-"`
-	// Replay says that the event was published again on somebody's request.
+	// Replay reports that an operator published the event again.
 	Replay    bool      `json:"-"`
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
 	Data      EventData `json:"data"`
 }
 
-// EventData says what happened to one run of a request.
+// EventData describes the outcome of one run of a request.
 type EventData struct {
 	ApplicationID      string          `json:"application_id"`
 	Generation         int             `json:"generation"`
@@ -46,13 +46,13 @@ type EventData struct {
 	Metadata           json.RawMessage `json:"metadata,omitempty"`
 }
 
-// ParseEvent reads an event from the fields of a stream entry. Fields that it
-// does not know are left alone, so that later versions can add some.
+// ParseEvent reads an event from the fields of a stream entry. It ignores unknown
+// fields.
 func ParseEvent(values map[string]any) (Event, error) {
 	field := func(name string) string { s, _ := values[name].(string); return s }
 	e := Event{ID: field("id"), Type: field("type"), Replay: field("replay") == "1"}
 	if e.ID == "" || e.Type == "" {
-		return Event{}, errors.New("stream entry is no event: it has no id or no type")
+		return Event{}, errors.New("stream entry is not an event: it has no id or no type")
 	}
 	var err error
 	if e.Timestamp, err = time.Parse(time.RFC3339, field("timestamp")); err != nil {

@@ -60,7 +60,7 @@ func ExampleClient_EnqueueEach() {
 	// A-1 queued <nil>
 	// A-2 queued <nil>
 	// A-1 queued <nil>
-	//   the interactive lane has all the 2 requests waiting that it may have (KYCLINK_MAX_BACKLOG); try again later
+	//   the backlog of the interactive lane is full (KYCLINK_MAX_BACKLOG is 2); try again later
 	// <nil>
 }
 
@@ -113,7 +113,7 @@ func ExampleParseRequest() {
 	fmt.Println(err)
 	// Output:
 	// A-1001 bulk <nil>
-	// generation: must be at least 1; redirect_uri: unknown key; application_id: holds ' '; only printable characters without blanks may be used
+	// generation: must be at least 1; redirect_uri: unknown key; application_id: contains ' '; use printable characters without spaces
 }
 
 func ExampleParseText() {

@@ -7,10 +7,10 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Status is where a request stands.
+// Status is the state of a request.
 type Status string
 
-// The statuses. Created, Failed and Cancelled are ends of a run.
+// The states of a request. Created, Failed and Cancelled end a run.
 const (
 	Waiting   = Status(request.Waiting)
 	Queued    = Status(request.Queued)
@@ -21,11 +21,11 @@ const (
 	Cancelled = Status(request.Cancelled)
 )
 
-// Ended says whether the status is an end.
+// Ended reports whether the status ends a run.
 func (s Status) Ended() bool { return request.State(s).Ended() }
 
-// Link is what is known of one generation of a request. Its link id and URL
-// are secrets: their bearer can start the person's verification.
+// Link is the state of one generation of a request. LinkID and URL are secrets: anyone
+// who has them can start the person's verification.
 type Link struct {
 	ApplicationID      string          `json:"application_id"`
 	Generation         int             `json:"generation"`

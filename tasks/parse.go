@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// field is one key of a request: how its text and its JSON are read. Text is
-// what a CSV cell or a flag holds.
+// field is a key of a request, with functions that read its value from text (a CSV cell
+// or a flag) and from JSON.
 type field struct {
 	key  string
 	text func(*Request, string) error
@@ -61,10 +61,10 @@ func intField(key string, set func(*Request, int)) field {
 		n, err := strconv.Atoi(s)
 		switch {
 		case errors.Is(err, strconv.ErrRange) && s[0] != '-':
-			return errors.New("is far too large")
+			return errors.New("is too large")
 		case errors.Is(err, strconv.ErrRange) || err == nil && n < 1:
 			return errors.New("must be at least 1")
-		case err != nil || strconv.Itoa(n) != s: // as JSON: no sign, no leading zeros
+		case err != nil || strconv.Itoa(n) != s: // as in JSON: no plus sign, no leading zeros
 			return errors.New("must be a whole number")
 		}
 		set(r, n)
@@ -73,8 +73,8 @@ func intField(key string, set func(*Request, int)) field {
 	return field{key, read, func(r *Request, raw json.RawMessage) error { return read(r, string(raw)) }}
 }
 
-// compact leaves out the blanks of an object that is long because of them: what is
-// kept of a request is small, however it was written.
+// compact removes the white space of an object that is longer than the limit, so that
+// the limit does not depend on the formatting.
 func compact(raw json.RawMessage) json.RawMessage {
 	var short bytes.Buffer
 	if len(raw) <= MaxMetadata || json.Compact(&short, raw) != nil {
@@ -89,7 +89,7 @@ func text(raw json.RawMessage) (string, error) {
 		return "", errors.New("must be a string")
 	}
 	if s == "" {
-		return "", errors.New("is empty; leave the key out where nothing is given")
+		return "", errors.New("is empty; omit the key to leave it unset")
 	}
 	return s, nil
 }
@@ -108,14 +108,14 @@ func setTime(to *time.Time, s string) error {
 	if err != nil {
 		return errors.New("must be a time such as 2026-12-01T00:00:00Z (RFC 3339)")
 	}
-	if t.IsZero() { // which would mean "not given"
+	if t.IsZero() { // it would mean "not set"
 		return errors.New(notAfterRange)
 	}
 	*to = t.UTC()
 	return nil
 }
 
-// Keys lists the keys of a request, in the order in which they are documented.
+// Keys returns the keys of a request, in the order of the documentation.
 func Keys() []string {
 	keys := make([]string, len(fields))
 	for i, f := range fields {
@@ -124,9 +124,9 @@ func Keys() []string {
 	return keys
 }
 
-// ParseRequest reads a request from a JSON object and validates it. Unknown
-// and repeated keys are errors. The error is an [*InvalidError] with all
-// problems, in an order that depends on the text alone.
+// ParseRequest reads a request from a JSON object and validates it. Unknown and repeated
+// keys are errors. The error is an [*InvalidError] with all problems; equal input gives
+// equal errors.
 func ParseRequest(data []byte) (Request, error) {
 	var r Request
 	given, unreadable := object(data)
@@ -148,23 +148,22 @@ func ParseRequest(data []byte) (Request, error) {
 		}
 		delete(values, f.key)
 		if string(raw) == "null" {
-			problems = append(problems, Problem{f.key, "is null; leave the key out where nothing is given"})
+			problems = append(problems, Problem{f.key, "is null; omit the key to leave it unset"})
 		} else if err := f.json(&r, raw); err != nil {
 			problems = append(problems, Problem{f.key, err.Error()})
 		}
 	}
 	for _, m := range given {
-		if _, left := values[m.key]; left && m.times == 1 {
+		if _, unknown := values[m.key]; unknown && m.times == 1 {
 			problems = append(problems, Problem{m.key, "unknown key"})
 		}
 	}
 	return r, finish(&r, problems)
 }
 
-// ParseText reads a request from text values by key, as CSV cells and flags
-// hold them, and validates it. Empty values mean "not given"; keys that are
-// not a request's are left alone. The error is an [*InvalidError] with all
-// problems.
+// ParseText reads a request from text values, such as CSV cells or flags, and validates
+// it. value returns the value of one of [Keys]; an empty value means "not set". The
+// error is an [*InvalidError] with all problems.
 func ParseText(value func(key string) string) (Request, error) {
 	var (
 		r        Request
@@ -189,22 +188,22 @@ func ParseText(value func(key string) string) (Request, error) {
 	return r, finish(&r, problems)
 }
 
-// detach copies the texts out of the row that they may be parts of, which is long.
+// detach copies the strings of r, so that they do not keep a long row in memory.
 func (r *Request) detach() {
 	for _, text := range []*string{&r.ApplicationID, &r.RedirectURL, &r.WorkflowID, (*string)(&r.Lane), &r.CallbackURL} {
 		*text = strings.Clone(*text)
 	}
 }
 
-// member is one key and value of a JSON object, and the how many'th of its key
-// it is.
+// member is a key and value of a JSON object. times counts the members with the same
+// key, up to this one.
 type member struct {
 	key   string
 	value json.RawMessage
 	times int
 }
 
-// object splits a JSON object into its members, or says why it cannot.
+// object splits a JSON object into its members, or returns why it cannot.
 func object(data []byte) (members []member, unreadable string) {
 	if !utf8.Valid(data) {
 		return nil, "is not valid UTF-8"
@@ -217,18 +216,18 @@ func object(data []byte) (members []member, unreadable string) {
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return nil, "is not readable JSON: " + err.Error()
+			return nil, "is not valid JSON: " + err.Error()
 		}
-		m := member{key: key.(string)} // a decoder gives no other token here
+		m := member{key: key.(string)} // a decoder returns no other token here
 		if err := dec.Decode(&m.value); err != nil {
-			return nil, "is not readable JSON: " + err.Error()
+			return nil, "is not valid JSON: " + err.Error()
 		}
 		times[m.key]++
 		m.times = times[m.key]
 		members = append(members, m)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, "is not readable JSON: it breaks off"
+		return nil, "is not valid JSON: unexpected end of input"
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, "has text after the JSON object"
@@ -236,7 +235,7 @@ func object(data []byte) (members []member, unreadable string) {
 	return members, ""
 }
 
-// finish adds what [Request.Validate] finds to what reading found, a key once.
+// finish adds the problems of [Request.Validate], at most one per key.
 func finish(r *Request, problems []Problem) error {
 	seen := make(map[string]bool, len(problems))
 	for _, p := range problems {

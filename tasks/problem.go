@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// MaxProblems is how many problems an [InvalidError] lists. Where there are
-	// more, one more entry without a key says how many.
+	// MaxProblems is the number of problems that an [InvalidError] lists. If there are
+	// more, another entry without a key has their number.
 	MaxProblems = 20
 	// maxMessage is the length of a message, in characters.
 	maxMessage = 512
 )
 
-// Problem is one thing that is wrong with one key of a request.
+// Problem is a problem with one key of a request, or with all of it if Key is empty.
 type Problem struct {
 	Key     string `json:"key"`
 	Message string `json:"message"`
@@ -29,7 +29,7 @@ func (p Problem) String() string {
 	return legible.Line(p.Key) + ": " + p.Message
 }
 
-// InvalidError says what is wrong with a request (reason "invalid").
+// InvalidError lists the problems of a request (reason "invalid").
 type InvalidError struct{ Problems []Problem }
 
 func (e *InvalidError) Error() string {
@@ -40,9 +40,9 @@ func (e *InvalidError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// NewInvalidError lists the first [MaxProblems] problems, those of keys that a
-// request has before the others, and shortens names and messages, so that its size
-// does not depend on what was sent. It may reorder problems.
+// NewInvalidError returns an error with the first [MaxProblems] problems, known keys
+// first. It shortens names and messages, so that its size does not depend on the input.
+// It may reorder problems.
 func NewInvalidError(problems []Problem) *InvalidError {
 	more := len(problems) - MaxProblems
 	if more > 0 {
@@ -60,6 +60,7 @@ func NewInvalidError(problems []Problem) *InvalidError {
 	return &InvalidError{listed}
 }
 
+// unknown orders problems with unknown keys after the others.
 func unknown(keys []string, p Problem) int {
 	if p.Key == "" || slices.Contains(keys, p.Key) {
 		return 0

@@ -49,16 +49,16 @@ func metadata(n int) string { return `"metadata":{"a":"` + long(n-len(`{"a":""}`
 // empty text means that the request is good.
 func TestParseRequest(t *testing.T) {
 	named := func(c, name string) [2]string {
-		return [2]string{id("A" + c), fmt.Sprintf("application_id: holds %q (%s); only printable characters without blanks may be used", []rune(c)[0], name)}
+		return [2]string{id("A" + c), fmt.Sprintf("application_id: contains %q (%s); use printable characters without spaces", []rune(c)[0], name)}
 	}
 	invisible := func(c string) [2]string {
-		return [2]string{id("A" + c), fmt.Sprintf("application_id: holds %q; only printable characters without blanks may be used", []rune(c)[0])}
+		return [2]string{id("A" + c), fmt.Sprintf("application_id: contains %q; use printable characters without spaces", []rune(c)[0])}
 	}
 	for _, c := range [][2]string{
 		{`{"application_id":"A-1"}`, ""},
 		{" \n{\t\"application_id\" : \"A-1\" }\r\n", ""},
 		{`{}`, "application_id: is required"},
-		{id(""), "application_id: is empty; leave the key out where nothing is given"},
+		{id(""), "application_id: is empty; omit the key to leave it unset"},
 		{id(long(128)), ""}, {id(strings.Repeat("é", 128)), ""}, {id(strings.Repeat("愛", 128)), ""},
 		{id(long(129)), "application_id: is longer than 128 characters"},
 		{id(strings.Repeat("愛", 129)), "application_id: is longer than 128 characters"},
@@ -66,23 +66,23 @@ func TestParseRequest(t *testing.T) {
 		invisible(" "), invisible("\n"), named("\u00a0", "a non-breaking space"), named("\u3000", "an ideographic space"), invisible("\x00"), invisible("\x7f"),
 		named("\u200b", "a zero-width space"), named("\u200d", "a zero-width joiner"), named("\ufeff", "a byte order mark"), named("\u00ad", "a soft hyphen"), invisible("\u202e"),
 		invisible("\u034f"), invisible("\u3164"), invisible("\ufe0f"), invisible("\ufffd"), invisible("\ue000"),
-		{`{"application_id":"A\ud800"}`, "application_id: holds '\ufffd'; only printable characters without blanks may be used"},
-		{id("."), `application_id: is ".", which the path of a URL cannot hold; use another`},
-		{id(".."), `application_id: is "..", which the path of a URL cannot hold; use another`}, {id("..."), ""}, {id(".a"), ""},
+		{`{"application_id":"A\ud800"}`, "application_id: contains '\ufffd'; use printable characters without spaces"},
+		{id("."), `application_id: is ".", which cannot be part of a URL path; use another`},
+		{id(".."), `application_id: is "..", which cannot be part of a URL path; use another`}, {id("..."), ""}, {id(".a"), ""},
 		{`{"application_id":1}`, "application_id: must be a string"},
 		{`{"application_id":["A"]}`, "application_id: must be a string"},
-		{`{"application_id":null}`, "application_id: is null; leave the key out where nothing is given"},
+		{`{"application_id":null}`, "application_id: is null; omit the key to leave it unset"},
 
 		{with(`"redirect_url":"https://shop.example/done?a=b#c"`), ""},
 		{with(`"redirect_url":"HTTPS://shop.example"`), ""},
 		{with(`"redirect_url":"http://shop.example"`), "redirect_url: must start with https://"},
 		{with(`"redirect_url":"shop.example"`), "redirect_url: must start with https://"},
 		{with(`"redirect_url":"javascript:alert(1)"`), "redirect_url: must start with https://"},
-		{with(`"redirect_url":"https:///done"`), "redirect_url: names no host"},
-		{with(`"redirect_url":"https://:443/"`), "redirect_url: names no host"},
-		{with(`"redirect_url":"https://u:p@shop.example"`), "redirect_url: must not hold a user name or password"},
+		{with(`"redirect_url":"https:///done"`), "redirect_url: has no host"},
+		{with(`"redirect_url":"https://:443/"`), "redirect_url: has no host"},
+		{with(`"redirect_url":"https://u:p@shop.example"`), "redirect_url: must not contain a user name or password"},
 		{with(`"redirect_url":"https://shop.example/%zz"`), "redirect_url: is not a URL"},
-		{with(`"redirect_url":"https://shop.example/ "`), "redirect_url: holds ' '; only printable characters without blanks may be used"},
+		{with(`"redirect_url":"https://shop.example/ "`), "redirect_url: contains ' '; use printable characters without spaces"},
 		{with(`"redirect_url":"https://s.example/` + long(2048-18) + `"`), ""},
 		{with(`"redirect_url":"https://s.example/` + long(2049-18) + `"`), "redirect_url: is longer than 2048 bytes"},
 		{with(`"callback_url":"https://shop.example/hooks"`), ""},
@@ -93,7 +93,7 @@ func TestParseRequest(t *testing.T) {
 		{with(`"expiry_minutes":0`), "expiry_minutes: must be at least 1"},
 		{with(`"expiry_minutes":-5`), "expiry_minutes: must be at least 1"},
 		{with(`"expiry_minutes":-99999999999999999999`), "expiry_minutes: must be at least 1"},
-		{with(`"expiry_minutes":99999999999999999999`), "expiry_minutes: is far too large"},
+		{with(`"expiry_minutes":99999999999999999999`), "expiry_minutes: is too large"},
 		{with(`"expiry_minutes":1.0`), "expiry_minutes: must be a whole number"},
 		{with(`"expiry_minutes":1e2`), "expiry_minutes: must be a whole number"},
 		{with(`"expiry_minutes":"60"`), "expiry_minutes: must be a whole number"},
@@ -102,20 +102,20 @@ func TestParseRequest(t *testing.T) {
 		{with(`"document_optional":true`), ""}, {with(`"document_optional":false`), ""},
 		{with(`"document_optional":"true"`), "document_optional: must be true or false"},
 		{with(`"document_optional":1`), "document_optional: must be true or false"},
-		{with(`"document_optional":null`), "document_optional: is null; leave the key out where nothing is given"},
+		{with(`"document_optional":null`), "document_optional: is null; omit the key to leave it unset"},
 
 		{with(`"workflow_id":"` + long(128) + `"`), ""},
 		{with(`"workflow_id":"` + long(129) + `"`), "workflow_id: is longer than 128 characters"},
-		{with(`"workflow_id":"a b"`), "workflow_id: holds ' '; only printable characters without blanks may be used"},
+		{with(`"workflow_id":"a b"`), "workflow_id: contains ' '; use printable characters without spaces"},
 		{with(`"lane":"interactive"`), ""}, {with(`"lane":"bulk"`), ""},
 		{with(`"lane":"Bulk"`), "lane: must be interactive or bulk"},
-		{with(`"lane":""`), "lane: is empty; leave the key out where nothing is given"},
+		{with(`"lane":""`), "lane: is empty; omit the key to leave it unset"},
 
 		{with(`"not_after":"2000-01-01T00:00:00Z"`), ""}, {with(`"not_after":"9999-12-31T23:59:59.999999999Z"`), ""},
 		{with(`"not_after":"2026-12-01T01:00:00+01:00"`), ""},
-		{with(`"not_after":"2000-01-01T00:00:00+00:01"`), "not_after: must lie between the years 2000 and 9999"},
-		{with(`"not_after":"9999-12-31T23:59:59-01:00"`), "not_after: must lie between the years 2000 and 9999"},
-		{with(`"not_after":"0001-01-01T00:00:00Z"`), "not_after: must lie between the years 2000 and 9999"},
+		{with(`"not_after":"2000-01-01T00:00:00+00:01"`), "not_after: must be between the years 2000 and 9999"},
+		{with(`"not_after":"9999-12-31T23:59:59-01:00"`), "not_after: must be between the years 2000 and 9999"},
+		{with(`"not_after":"0001-01-01T00:00:00Z"`), "not_after: must be between the years 2000 and 9999"},
 		{with(`"not_after":"2026-12-01"`), "not_after: must be a time such as 2026-12-01T00:00:00Z (RFC 3339)"},
 		{with(`"not_after":1796083200`), "not_after: must be a string"},
 
@@ -130,7 +130,7 @@ func TestParseRequest(t *testing.T) {
 		{with(`"metadata":{` + strings.Repeat(" ", 4000) + `}`), ""},
 		{with(`"metadata":[]`), "metadata: must be a JSON object"},
 		{with(`"metadata":"x"`), "metadata: must be a JSON object"},
-		{with(`"metadata":null`), "metadata: is null; leave the key out where nothing is given"},
+		{with(`"metadata":null`), "metadata: is null; omit the key to leave it unset"},
 
 		{``, "is not a JSON object"}, {`null`, "is not a JSON object"}, {`[]`, "is not a JSON object"},
 		{"\ufeff{}", "is not a JSON object"},
@@ -138,11 +138,11 @@ func TestParseRequest(t *testing.T) {
 		{`{"application_id":"A-1"} {}`, "has text after the JSON object"},
 		{`{"application_id":"A-1"}x`, "has text after the JSON object"},
 		{"{\"application_id\":\"A-1\"}\x00", "has text after the JSON object"},
-		{`{"application_id":"A-1"`, "is not readable JSON: it breaks off"},
+		{`{"application_id":"A-1"`, "is not valid JSON: unexpected end of input"},
 		{`{"application_id":"A-1","lane":"bulk","lane":"bulk","lane":"bulk"}`, "lane: is given twice"},
 		{with(`"Lane":"bulk"`), "Lane: unknown key"}, {with(`"":1`), "unknown key"},
 		{`{"zz":1,"b":null,"redirect_url":"x","a":{},"zz":2,"generation":1.5,"application_id":"","lane":"x","callback_url":"ftp://x"}`,
-			"zz: is given twice; application_id: is empty; leave the key out where nothing is given; generation: must be a whole number; " +
+			"zz: is given twice; application_id: is empty; omit the key to leave it unset; generation: must be a whole number; " +
 				"zz: unknown key; b: unknown key; a: unknown key; " +
 				"redirect_url: must start with https://; lane: must be interactive or bulk; callback_url: must start with https://"},
 	} {
@@ -153,7 +153,7 @@ func TestParseRequest(t *testing.T) {
 		}
 	}
 	for _, text := range []string{`{"application_id":"A-1",}`, `{,}`, `{1:2}`, `{"a" 1}`, `{"a":}`, `{"a":01}`, `{"a":NaN}`, `{"a":'x'}`} {
-		if _, err := tasks.ParseRequest([]byte(text)); !strings.HasPrefix(problems(t, err), "is not readable JSON: ") {
+		if _, err := tasks.ParseRequest([]byte(text)); !strings.HasPrefix(problems(t, err), "is not valid JSON: ") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -185,7 +185,7 @@ func TestValidateByHand(t *testing.T) {
 	late := time.Date(9999, 12, 31, 23, 59, 0, 0, time.FixedZone("", -3600))
 	r := tasks.Request{ApplicationID: "\xff", ExpiryMinutes: -1, Generation: -1, NotAfter: late, Metadata: json.RawMessage("{\"\xff\":1}")}
 	want := "application_id: is not valid UTF-8; expiry_minutes: must be from 1 to 5256000; " +
-		"not_after: must lie between the years 2000 and 9999; generation: must be from 1 to 999; metadata: is not valid UTF-8"
+		"not_after: must be between the years 2000 and 9999; generation: must be from 1 to 999; metadata: is not valid UTF-8"
 	if err := r.Validate(); problems(t, err) != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}

@@ -100,7 +100,7 @@ func (s *session) fresh(ctx context.Context, drain bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	block := waitBlock
+	block := readBlock
 	if drain {
 		block = -1 // do not wait
 	}
@@ -232,7 +232,7 @@ func (s *session) touch(ctx context.Context, idle time.Duration) error {
 
 // giveBack lets others have at once what this process will not handle any more.
 func (s *session) giveBack(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, waitBlock)
+	ctx, cancel := context.WithTimeout(ctx, readBlock)
 	defer cancel()
 	if err := s.touch(ctx, s.cfg.ClaimAfter); err != nil {
 		s.cfg.OnError(fmt.Errorf("results: group %s: what is not handled goes to others after %v: %w", s.cfg.Group, s.cfg.ClaimAfter, err))

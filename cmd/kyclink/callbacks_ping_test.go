@@ -64,7 +64,7 @@ func TestCallbacksTest(t *testing.T) {
 	if err := json.Unmarshal([]byte(expect(1, "", settings, url, "--json")), &p); err != nil || p.Delivered || p.Reason != "redirected" {
 		t.Errorf("%v: %+v", err, p)
 	}
-	expect(1, "must not go to 127.0.0.2, which KYCLINK_CALLBACK_HOSTS does not name", settings, "http://127.0.0.2:1/")
+	expect(1, "must not go to 127.0.0.2, which is not in KYCLINK_CALLBACK_HOSTS", settings, "http://127.0.0.2:1/")
 	expect(1, "10.0.0.1 is private or special", append(settings[1:], "KYCLINK_CALLBACK_HOSTS=*"), "https://10.0.0.1/")
 	expect(64, "give the URL of a receiver", settings, "shop")
 	for _, refused := range []string{"https://127.0.0.1:65536/", "https://127.0.0.1:0/", "ftp://127.0.0.1/", "https://user:pw@127.0.0.1/"} {

@@ -111,7 +111,7 @@ func TestFailedByFilters(t *testing.T) {
 	expect(64, "", "say which of the failed requests", "failed", "retry", "--rate", "50/s")
 	expect(64, "", "contradict", "failed", "retry", "--all", "F-000010")
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
-	expect(1, "", "F-9: no request with this application id is known", "failed", "retry", "F-9", "F-000001")
+	expect(1, "", "F-9: no request has this application ID", "failed", "retry", "F-9", "F-000001")
 	expect(0, "", "F-000001 is waiting, not failed: it is left as it is\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
 	if got := failedCount(t, book); got != 1199 {
 		t.Errorf("%d are failed", got)

@@ -157,7 +157,7 @@ func TestRequestAndShow(t *testing.T) {
 	expect(3, "", `A-1 is still queued after 100ms: no worker is running for account "default"`, "request", "--application-id", "A-1", "--wait=100ms")
 	expect(0, "no worker is running", "", "show", "A-1")
 	expect(0, `"diagnosis":"no worker is running`, "", "show", "A-1", "--json")
-	expect(1, "", "no request with this application id is known", "show", "A-9")
+	expect(1, "", "no request has this application ID", "show", "A-9")
 	start(t, settings, "worker", "--simulate")
 
 	url := expect(0, "https://simulator.invalid/", "", "request", "--application-id", "A-1", "--wait")
@@ -171,7 +171,7 @@ func TestRequestAndShow(t *testing.T) {
 	if err := json.Unmarshal([]byte(expect(0, "{", "", "request", "--application-id", "A-1", "--wait", "--json")), &link); err != nil || link.URL+"\n" != url {
 		t.Errorf("%v: %+v", err, link)
 	}
-	expect(2, "", "conflict: A-1 was asked for before with another redirect_url", "request", "--application-id", "A-1", "--redirect-url", "https://shop.example/")
+	expect(2, "", "conflict: A-1 was requested before with different values of redirect_url", "request", "--application-id", "A-1", "--redirect-url", "https://shop.example/")
 	expect(2, "", "generation_gap: the latest generation of A-1 is 1: the next one is 2, not 3", "request", "--application-id", "A-1", "--generation", "3")
 	expect(64, "", "--redirect-url must start with https://", "request", "--application-id", "a b", "--redirect-url", "http://shop.example/")
 	expect(64, "", "--application-id is required", "request")

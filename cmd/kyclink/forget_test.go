@@ -112,7 +112,7 @@ func TestForget(t *testing.T) {
 	if left := traces(t, rdb, "P-0003", "P-0005"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
-	expect(0, "erased: 0 requests", "P-0003: no request with this application id is known", "forget", "--yes", "P-0003")
+	expect(0, "erased: 0 requests", "P-0003: no request has this application ID", "forget", "--yes", "P-0003")
 	conserved(t, book, "autumn", 250)
 
 	// Whoever was forgotten may be asked for anew.

@@ -70,7 +70,7 @@ func (f *forgetting) look(ctx context.Context, ids []string) (total int, err err
 				total++
 				continue
 			}
-			fmt.Fprintf(f.w, "kyclink: %s: no request with this application id is known; what else names it goes\n", page[i])
+			fmt.Fprintf(f.w, "kyclink: %s: no request has this application ID; what else names it goes\n", page[i])
 		}
 	}
 	return total, nil

@@ -94,7 +94,7 @@ func TestImportCommand(t *testing.T) {
 		{"import " + good + " --batch a --expiry-minutes 90", 0, "2 rows, 2 accepted"},
 		{"import " + good + " --batch a", 0, "0 accepted, 2 accepted by this batch before"},
 		{"import " + good + " --batch b", 0, "2 joined"},
-		{"import " + good + " --batch a --expiry-minutes 91", exitError, "begun with another expiry_minutes"},
+		{"import " + good + " --batch a --expiry-minutes 91", exitError, "has different values of expiry_minutes"},
 		{"import " + bad + " --batch a", exitNotCreated, "row 1 at line 2, invalid: expiry_minutes: must be at least 1"},
 		{"import " + bad + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},
 		{"import " + good + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},

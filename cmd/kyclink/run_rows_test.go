@@ -37,7 +37,7 @@ func TestRunShowsTheLinkOfAnEditedRow(t *testing.T) {
 					t.Errorf("%s Redis, run %d: %v", redis, run, row)
 				}
 			}
-			want := [][3]string{{"created", "", "2 created"}, {"rejected", "conflict: E-2 was asked for before", "1 created, 1 rejected"},
+			want := [][3]string{{"created", "", "2 created"}, {"rejected", "conflict: E-2 was requested before", "1 created, 1 rejected"},
 				{"rejected", "invalid: redirect_url: must start", "1 created, 1 rejected"}}[run]
 			if rows[1]["status"] != want[0] || !strings.HasPrefix(rows[1]["reason"], want[1]) || !strings.Contains(stderr, want[2]) || (code == 2) != (run > 0) {
 				t.Errorf("%s Redis, run %d: exit code %d, %v\n%s", redis, run, code, rows[1], stderr)

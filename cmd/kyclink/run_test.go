@@ -44,15 +44,15 @@ func people(n int) string {
 // bad are rows that cannot be accepted, each with the start of its reason.
 var bad = [][3]string{ // application_id, redirect_url, reason
 	{"", "", "invalid: application_id: is required"},
-	{"has blank", "", "invalid: application_id: holds ' '"},
-	{"tab\there", "", `invalid: application_id: holds '\t'`},
+	{"has blank", "", "invalid: application_id: contains ' '"},
+	{"tab\there", "", `invalid: application_id: contains '\t'`},
 	{strings.Repeat("x", 129), "", "invalid: application_id: is longer than 128 characters"},
 	{"B-1", "http://shop.example/done", "invalid: redirect_url: must start with https://"},
-	{"B-2", "https://", "invalid: redirect_url: names no host"},
+	{"B-2", "https://", "invalid: redirect_url: has no host"},
 	{"B-3", "shop.example", "invalid: redirect_url: must start with https://"},
-	{"B-4", "https://u:p@shop.example/", "invalid: redirect_url: must not hold a user name or password"},
+	{"B-4", "https://u:p@shop.example/", "invalid: redirect_url: must not contain a user name or password"},
 	{"B-5", "https://shop.example/" + strings.Repeat("x", 2048), "invalid: redirect_url: is longer than 2048 bytes"},
-	{"G-0001", "https://other.example/done", "conflict: G-0001 was asked for before with another redirect_url"},
+	{"G-0001", "https://other.example/done", "conflict: G-0001 was requested before with different values of redirect_url"},
 }
 
 func TestRunOfANastyFile(t *testing.T) {

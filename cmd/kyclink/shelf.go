@@ -273,7 +273,7 @@ type astray struct {
 func (a *astray) see(id string, state request.State) {
 	if state == "" {
 		a.unknown++
-		fmt.Fprintf(a.w, "kyclink: %s: no request with this application id is known\n", id)
+		fmt.Fprintf(a.w, "kyclink: %s: no request has this application ID\n", id)
 		return
 	}
 	a.elsewhere++

@@ -212,8 +212,8 @@ func TestCellsOfSpreadsheets(t *testing.T) {
 		"O’1":       "<nil>",
 		"#N/A":      "application_id: is #N/A, which a spreadsheet shows where a formula failed",
 		"#A-1":      "<nil>",
-		"A-1\u00a0": "application_id: holds '\\u00a0' (a non-breaking space); only printable characters without blanks may be used",
-		"A-1\u200b": "application_id: holds '\\u200b' (a zero-width space); only printable characters without blanks may be used",
+		"A-1\u00a0": "application_id: contains '\\u00a0' (a non-breaking space); use printable characters without spaces",
+		"A-1\u200b": "application_id: contains '\\u200b' (a zero-width space); use printable characters without spaces",
 	} {
 		if got := rows(t, open(t, file(t, "a.csv", "application_id\n"+id+"\n")))[0].Err; fmt.Sprint(got) != want {
 			t.Errorf("%s: %v", id, got)

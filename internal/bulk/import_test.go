@@ -264,11 +264,11 @@ func TestOptionsOfABatch(t *testing.T) {
 		options tasks.Options
 		want    string
 	}{
-		{tasks.Options{ExpiryMinutes: 0, CallbackURL: "https://shop.example/"}, "callback_url: callbacks are off; leave the key out, or name its host in KYCLINK_CALLBACK_HOSTS"},
+		{tasks.Options{ExpiryMinutes: 0, CallbackURL: "https://shop.example/"}, "callback_url: callbacks are off; omit the key, or add its host to KYCLINK_CALLBACK_HOSTS"},
 		{tasks.Options{ExpiryMinutes: 60, NotAfter: due}, "<nil>"},
 		{tasks.Options{}, "<nil>"},
 		{tasks.Options{NotAfter: due}, "<nil>"},
-		{tasks.Options{ExpiryMinutes: 61, WorkflowID: "w", NotAfter: due}, `batch "spring" was begun with another expiry_minutes, workflow_id; leave these out, or use another batch`},
+		{tasks.Options{ExpiryMinutes: 61, WorkflowID: "w", NotAfter: due}, `batch "spring" has different values of expiry_minutes, workflow_id; omit these keys, or use another batch`},
 	} {
 		i, _ := importer(t, h, "a.csv", "application_id\nA-1\n", Reading{})
 		i.Batch.Options = c.options

@@ -56,7 +56,7 @@ func TestRows(t *testing.T) {
 		{"jsonl, mark, CRLF, blank lines", "a.jsonl", "\ufeff\r\n" + `{"application_id":"A-1"}` + "\r\n\n \t\n" + `{"application_id":"A-2"}` + "\r\n",
 			[]string{"1@2 A-1", "2@5 A-2"}},
 		{"broken lines", "a.ndjson", "{\n[]\nnull\n{\"application_id\":\"A-1\"} x\n\xff\n{\"application_id\":\"A-2\"}", []string{
-			"1@1 line 1 is not readable JSON: it breaks off", "2@2 line 2 is not a JSON object", "3@3 line 3 is not a JSON object",
+			"1@1 line 1 is not valid JSON: unexpected end of input", "2@2 line 2 is not a JSON object", "3@3 line 3 is not a JSON object",
 			"4@4 line 4 has text after the JSON object", "5@5 line 5 is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8", "6@6 A-2"}},
 		{"unknown key", "a.ndjson", `{"application_id":"A-1","colour":1,"lane":"fast"}`, []string{"1@1 lane: must be interactive or bulk"}},
 		{"line too long", "a.ndjson", long + "\n" + `{"application_id":"A-2"}`, []string{"1@1 line 1 is longer than 1048576 bytes", "2@2 A-2"}},

@@ -112,7 +112,7 @@ func (i *Import) foresee(a tasks.Answer, req tasks.Request, notAfter time.Time) 
 			notAfter = req.NotAfter
 		}
 		if !notAfter.IsZero() && !notAfter.After(time.Now()) {
-			return "", &tasks.InvalidError{Problems: []tasks.Problem{{Key: "not_after", Message: "has passed already"}}}
+			return "", &tasks.InvalidError{Problems: []tasks.Problem{{Key: "not_after", Message: "is in the past"}}}
 		}
 		return tasks.Fresh, nil
 	case a.Err != nil:

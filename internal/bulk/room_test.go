@@ -28,7 +28,7 @@ func TestJobWaitsForRoom(t *testing.T) {
 		t.Errorf("OUT has %v, %v", summary, err)
 	}
 	out, err := os.ReadFile(h.out)
-	if h.Must(err); strings.Count(string(out), "backlog_full: the bulk lane has all the 2 requests waiting") != 3 {
+	if h.Must(err); strings.Count(string(out), "backlog_full: the backlog of the bulk lane is full (KYCLINK_MAX_BACKLOG is 2)") != 3 {
 		t.Errorf("OUT is\n%s", out)
 	}
 

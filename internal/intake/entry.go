@@ -75,7 +75,7 @@ func parse(fields []Field) (tasks.Request, error) {
 		case !slices.Contains(tasks.Keys(), f.Name):
 			problems = append(problems, tasks.Problem{Key: f.Name, Message: "unknown key"})
 		case f.Value == "":
-			problems = append(problems, tasks.Problem{Key: f.Name, Message: "is empty; leave the key out where nothing is given"})
+			problems = append(problems, tasks.Problem{Key: f.Name, Message: "is empty; omit the key to leave it unset"})
 		}
 		values[f.Name] = f.Value
 	}

@@ -15,17 +15,17 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Options are what the rows of a batch get where they give nothing themselves;
-// the worker's defaults come after them. Zero values mean "not given". The fields
-// are those of [Request].
+// Options are the defaults of a batch for rows that do not set a value. They take
+// precedence over the worker's defaults. Zero values mean "not set". The fields are
+// those of [Request].
 type Options struct {
 	RedirectURL      string
 	ExpiryMinutes    int
 	DocumentOptional *bool
 	WorkflowID       string
 	CallbackURL      string
-	// NotAfter holds for the rows that give none. Once it has passed, no other
-	// rows are accepted.
+	// NotAfter applies to rows without their own. Once it has passed, such rows are no
+	// longer accepted.
 	NotAfter time.Time
 }
 
@@ -42,38 +42,38 @@ func (o Options) problems(d destinations) []Problem {
 	return r.allProblems(d)
 }
 
-// OptionsError says that a batch has other options (reason "conflict").
+// OptionsError reports that a batch has other options (reason "conflict").
 type OptionsError struct {
 	Batch string
-	Keys  []string // that differ
+	Keys  []string // with different values
 }
 
 func (e *OptionsError) Error() string {
-	return fmt.Sprintf("batch %q was begun with another %s; leave these out, or use another batch", e.Batch, strings.Join(e.Keys, ", "))
+	return fmt.Sprintf("batch %q has different values of %s; omit these keys, or use another batch", e.Batch, strings.Join(e.Keys, ", "))
 }
 
-// openBatch is a batch that rows are accepted in.
+// openBatch is a batch that accepts rows.
 type openBatch struct {
 	number   int
 	notAfter time.Time
-	opened   time.Time // by Redis' clock; zero: not to be told
+	opened   time.Time // on Redis' clock
 }
 
-// how tells what a row found. One that was accepted in this import, and not by
-// this call, is one whose answer was lost.
-func (b openBatch) how(a accepted, row Row) Acceptance {
+// acceptance classifies an accepted row. A record that was written since the batch was
+// opened, but not by this call, is from a call whose reply was lost.
+func (b openBatch) acceptance(a accepted, row Row) Acceptance {
 	switch r := a.record; {
 	case r.Batch != b.number:
 		return Joined
 	case r.Content.Row != row.Number:
 		return Repeated
-	case a.made || r.AcceptedAt.After(b.opened):
+	case a.isNew || r.AcceptedAt.After(b.opened):
 		return Fresh
 	}
 	return Earlier
 }
 
-// openBatch makes the batch where its name is new.
+// openBatch opens a batch, and creates it if the name is new.
 func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) {
 	if err := batch.check(c.destinations); err != nil {
 		return openBatch{}, err
@@ -93,32 +93,32 @@ func (c *Client) openBatch(ctx context.Context, batch Batch) (openBatch, error) 
 	if err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
-	number, wrong := strconv.Atoi(reply[0])
-	now, alsoWrong := strconv.ParseInt(reply[2], 10, 64)
-	if err := errors.Join(wrong, alsoWrong); err != nil {
+	number, numberErr := strconv.Atoi(reply[0])
+	now, nowErr := strconv.ParseInt(reply[2], 10, 64)
+	if err := errors.Join(numberErr, nowErr); err != nil {
 		return openBatch{}, fmt.Errorf("open batch %q: %w", batch.Name, err)
 	}
 	c.names.Store(number, batch.Name)
 	if c.caller.OnlyOwn && reply[3] != c.caller.ID {
 		return openBatch{}, foreignBatch(batch)
 	}
-	fixed, err := batch.fixed(reply[1])
+	fixed, err := batch.compareOptions(reply[1])
 	return openBatch{number, fixed.NotAfter, time.UnixMilli(now)}, err
 }
 
-// check is what can be said of a batch without knowing of it.
+// check validates the name and the options.
 func (b Batch) check(d destinations) error {
-	if err := batchName(b.Name); err != nil {
+	if err := checkBatchName(b.Name); err != nil {
 		return err
 	}
 	return invalid(b.Options.problems(d))
 }
 
-// fixed reads the options that the batch has, and compares them with those given.
-func (b Batch) fixed(raw string) (fixed request.Content, err error) {
+// compareOptions decodes the options that the batch has, and compares b's with them.
+func (b Batch) compareOptions(raw string) (fixed request.Content, err error) {
 	if raw != "" {
 		if err := json.Unmarshal([]byte(raw), &fixed); err != nil {
-			return fixed, fmt.Errorf("options of batch %q: %w", b.Name, err)
+			return fixed, fmt.Errorf("decode the options of batch %q: %w", b.Name, err)
 		}
 	}
 	if keys := differences(fixed, b.Options.request().content()); len(keys) > 0 {
@@ -127,8 +127,9 @@ func (b Batch) fixed(raw string) (fixed request.Content, err error) {
 	return fixed, nil
 }
 
-// BatchOptions gives the options that a batch has, or would get. It changes nothing; its
-// errors are those that [Client.EnqueueAll] gives before it reads a row.
+// BatchOptions returns the options that a batch has, or would get if it is new. It
+// changes nothing. Its errors are those that [Client.EnqueueAll] returns before it reads
+// a row.
 func (c *Client) BatchOptions(ctx context.Context, batch Batch) (Options, error) {
 	if err := batch.check(c.destinations); err != nil {
 		return Options{}, err
@@ -150,7 +151,7 @@ func (c *Client) BatchOptions(ctx context.Context, batch Batch) (Options, error)
 	if hash[1] == "cancelled" {
 		return Options{}, &CancelledError{batch.Name}
 	}
-	raw, _ := hash[0].(string) // nil where it has none
-	o, err := batch.fixed(raw)
+	raw, _ := hash[0].(string) // nil if the batch has none
+	o, err := batch.compareOptions(raw)
 	return Options{o.RedirectURL, o.ExpiryMinutes, o.DocumentOptional, o.WorkflowID, o.CallbackURL, o.NotAfter}, err
 }

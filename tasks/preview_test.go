@@ -29,10 +29,10 @@ func TestLook(t *testing.T) {
 		{tasks.Request{ApplicationID: "R-1", Lane: tasks.Interactive}, tasks.Waiting, 1, "", ""}, // promotes nothing
 		{tasks.Request{ApplicationID: "A-1"}, tasks.Queued, 2, "", ""},
 		{tasks.Request{ApplicationID: "A-1", Generation: 1, ExpiryMinutes: 60}, tasks.Created, 1, "", ""},
-		{tasks.Request{ApplicationID: "A-1", Generation: 1, ExpiryMinutes: 61}, tasks.Created, 1, "conflict", "A-1 was asked for before with another expiry_minutes; leave these out, or use another application id"},
-		{tasks.Request{ApplicationID: "A-2", Generation: 2}, tasks.Failed, 1, "generation_gap", "generation 2 of A-2 was not asked for before generation 1 had ended: ask again"},
+		{tasks.Request{ApplicationID: "A-1", Generation: 1, ExpiryMinutes: 61}, tasks.Created, 1, "conflict", "A-1 was requested before with different values of expiry_minutes; omit these keys, or use another application ID"},
+		{tasks.Request{ApplicationID: "A-2", Generation: 2}, tasks.Failed, 1, "generation_gap", "generation 2 of A-2 has not been requested since generation 1 ended: request it again"},
 		{tasks.Request{ApplicationID: "A-9"}, "", 0, "", tasks.ErrNotFound.Error()},
-		{tasks.Request{ApplicationID: "A-9", NotAfter: past}, "", 0, "invalid", "not_after: has passed already"},
+		{tasks.Request{ApplicationID: "A-9", NotAfter: past}, "", 0, "invalid", "not_after: is in the past"},
 		{tasks.Request{ApplicationID: "A-9", Generation: 2}, "", 0, "generation_gap", "A-9 is unknown: its first generation is 1, not 2"},
 		{tasks.Request{}, "", 0, "invalid", "application_id: is required"},
 	} {

@@ -1,0 +1,154 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// reply is the reply of accept.lua: either everything was applied, or nothing.
+type reply struct {
+	applied     bool
+	backlogFull bool
+	stored      []stored // of the first row of each ID, after the script ran
+	room        capacity // if backlogFull
+}
+
+// runAccept runs accept.lua with the first row of each ID.
+func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (reply, error) {
+	args := make([]any, 6, 6+6*len(s.rows))
+	plain := !slices.ContainsFunc(decisions, func(d decision) bool { return d.op != "new" }) &&
+		!slices.ContainsFunc(s.rows, func(r Row) bool { return r.Request.Lane != Bulk || !r.Request.NotAfter.IsZero() })
+	written := append(make([]chunkRow, 0, len(s.written)+len(s.rows)), s.written...)
+	for i, row := range s.rows {
+		d, req := &decisions[i], &row.Request
+		if d.err == nil && !d.retry {
+			written = append(written, chunkRow{row.Number, req.ApplicationID, d.joined})
+		}
+		if s.firsts[i] != i {
+			continue
+		}
+		given := content(s.into, row)
+		if d.op == "next" {
+			given.Row = d.row
+		}
+		content, err := given.AppendJSON(make([]byte, 0, 256))
+		if err != nil {
+			return reply{}, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
+		}
+		if plain {
+			args = append(args, req.ApplicationID, content)
+			continue
+		}
+		due := ""
+		if !req.NotAfter.IsZero() {
+			due = strconv.FormatInt(req.NotAfter.UnixMilli(), 10)
+		}
+		args = append(args, d.op, req.ApplicationID, string(req.Lane[:1]), d.generation, due, content)
+	}
+	args[0], args[1], args[4], args[5] = s.into.batch, "", "", ""
+	if c.limit > 0 {
+		args[4] = c.limit
+	}
+	if plain {
+		args[5] = "plain"
+	}
+	args[2], args[3] = encodeChunk(written)
+	if s.into.chunk != noChunk && !slices.ContainsFunc(decisions, func(d decision) bool { return d.retry }) {
+		args[1] = s.into.chunk // otherwise the last step writes the whole chunk
+	}
+	raw, err := acceptScript.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
+	if err != nil {
+		return reply{}, fmt.Errorf("accept %d requests: %w", len(s.rows), err)
+	}
+	switch raw[0].(int64) {
+	case -1:
+		name, _ := c.nameOf(ctx, s.into.batch) // cached: the batch has just been opened
+		return reply{}, &CancelledError{name}
+	case -2:
+		room, err := parseCapacity(raw)
+		return reply{backlogFull: true, room: room}, err
+	case -3:
+		return reply{}, errDeleted
+	}
+	now, err := parseRecords(raw, s)
+	return reply{applied: raw[0].(int64) > 0, stored: now}, err
+}
+
+// errDeleted can happen to an import that waits for more than a day.
+var errDeleted = errors.New("the batch was deleted because it was empty for a day; import it again")
+
+// parseRecords reads the records in the reply of accept.lua.
+func parseRecords(reply []any, s step) ([]stored, error) {
+	now := make([]stored, len(s.rows))
+	var when time.Time
+	if reply[0].(int64) == 2 {
+		ms, err := strconv.ParseInt(reply[1].(string), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("accept: unexpected time %v", reply[1])
+		}
+		when = time.UnixMilli(ms).UTC()
+	}
+	next := 1
+	for i, row := range s.rows {
+		if s.firsts[i] != i {
+			continue
+		}
+		if !when.IsZero() {
+			now[i].record = firstRecord(s.into, row, when)
+			continue
+		}
+		raw := reply[next].(string)
+		if next++; raw == "" {
+			continue
+		}
+		if r, err := request.Parse(row.Request.ApplicationID, []byte(raw)); err != nil {
+			now[i].err = err
+		} else {
+			now[i].record = &r
+		}
+	}
+	return now, nil
+}
+
+// encodeChunk returns the text of a chunk, which batch.ParseChunk reads, and how many of
+// its rows joined.
+func encodeChunk(rows []chunkRow) (text []byte, joined int) {
+	slices.SortFunc(rows, func(a, b chunkRow) int { return a.number - b.number })
+	for _, r := range rows {
+		text = strconv.AppendInt(text, int64(r.number), 10)
+		text = append(append(append(text, ' '), r.id...), '\n')
+		if r.joined {
+			joined++
+		}
+	}
+	return text, joined
+}
+
+// content returns the stored part of a row.
+func content(into target, row Row) request.Content {
+	c := row.Request.content()
+	c.By = into.by
+	if into.batch != 0 {
+		c.Row = row.Number
+	}
+	return c
+}
+
+// firstRecord returns the record that accept.lua writes for an unknown ID.
+func firstRecord(into target, row Row, when time.Time) *request.Record {
+	r := &request.Record{
+		ApplicationID: row.Request.ApplicationID, State: request.Waiting, Lane: request.Lane(row.Request.Lane),
+		Generation: 1, Run: 1, Batch: into.batch, AcceptedAt: when, ChangedAt: when,
+		Deadline: !row.Request.NotAfter.IsZero(), Content: content(into, row),
+	}
+	if row.Request.Lane == Interactive {
+		r.State, r.Turn = request.Queued, 1
+	}
+	return r
+}
