@@ -59,7 +59,8 @@ func TestBatchExport(t *testing.T) {
 	server := redistest.Start(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s", "FACEKI_BURST=50"}
-	client := tasks.NewClient(server.Client(t), tasks.Config{})
+	rdb := server.Client(t)
+	client := tasks.NewClient(rdb, tasks.Config{})
 	importPeople(t, client, "autumn", 100, 50)
 	importPeople(t, client, "spring", 1, 1234) // 50 of them joined
 	expect := expecter(t, settings)
@@ -85,8 +86,15 @@ func TestBatchExport(t *testing.T) {
 		t.Errorf("before it was begun: %v", got)
 	}
 	start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "some links are made", func() bool { return export()["created"] > 0 })
-	fixture.Eventually(t, "all links are made", func() bool { return export()["created"] == 1234 })
+	ended := func() int64 { return rdb.XLen(t.Context(), resultsKey).Val() }
+	fixture.Eventually(t, "some links are made", func() bool { return ended() > 100 })
+	if got := export(); got["created"] < 100 {
+		t.Errorf("while it is worked on: %v", got)
+	}
+	fixture.Eventually(t, "all links are made", func() bool { return ended() == 1234 })
+	if got := export(); got["created"] != 1234 {
+		t.Errorf("after it was worked on: %v", got)
+	}
 
 	dir := t.TempDir()
 	out := filepath.Join(dir, "spring.ndjson")

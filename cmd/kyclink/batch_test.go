@@ -44,6 +44,16 @@ func statusOf(t testing.TB, settings []string, name string) (b ledger.Batch) {
 	return b
 }
 
+// batchOf is what [statusOf] shows, without a process that asks.
+func batchOf(t testing.TB, rdb redis.UniversalClient, name string) ledger.Batch {
+	t.Helper()
+	b, ok, err := ledger.New(rdb, ledger.Config{Account: "default"}).BatchNamed(t.Context(), name)
+	if err != nil || !ok {
+		t.Fatalf("batch %s is not known: %v", name, err)
+	}
+	return b
+}
+
 func TestBatchCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -109,7 +119,7 @@ func TestWorkersSeeACancelThrough(t *testing.T) {
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	rdb := server.Client(t)
-	importBatch(t, rdb, "spring", 20_000)
+	importBatch(t, rdb, "spring", cancelRows)
 	p := start(t, settings, "batch", "cancel", "spring", "--yes")
 	cancelled := func() int {
 		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "cancelled").Int() // absent is 0
@@ -118,16 +128,16 @@ func TestWorkersSeeACancelThrough(t *testing.T) {
 	fixture.Eventually(t, "some have ended", func() bool { return cancelled() > 0 })
 	p.signal(syscall.SIGKILL)
 	<-p.over
-	if n := cancelled(); n == 20_000 {
+	if n := cancelled(); n == cancelRows {
 		t.Fatal("it was killed too late for this test")
 	}
 	start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "all have ended", func() bool { return cancelled() == 20_000 })
-	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != 20_000 {
+	fixture.Eventually(t, "all have ended", func() bool { return cancelled() == cancelRows })
+	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != cancelRows {
 		t.Errorf("%d events", n)
 	}
 	fixture.Eventually(t, "the cancel is over", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
-	expecter(t, settings)(0, "20000 cancelled; every count is exact", "", "batch", "check", "spring")
+	expecter(t, settings)(0, fmt.Sprintf("%d cancelled; every count is exact", cancelRows), "", "batch", "check", "spring")
 }
 
 // Ten batches of different sizes side by side, with faults, a worker that is
@@ -144,7 +154,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 	total := 0
 	for i := range 10 {
 		name := fmt.Sprintf("b%d", i)
-		sizes[name] = []int{1, 10, 40, 99, 100, 101, 250, 300, 500, 1200}[i]
+		sizes[name] = []int{1, 10, 40, 99, 100, 101, 120, 150, 200, 300}[i]
 		total += sizes[name]
 		importBatch(t, rdb, name, sizes[name])
 	}
@@ -187,7 +197,7 @@ func TestTenBatchesSideBySide(t *testing.T) {
 	over := func(states ...request.State) func() bool {
 		return func() bool {
 			for name := range sizes {
-				b := statusOf(t, settings, name)
+				b := batchOf(t, rdb, name)
 				for _, state := range states {
 					if n := b.Counts[state]; n > 0 && (!cancelled[name] || state != request.Failed) {
 						return false

@@ -41,7 +41,7 @@ func TestAFileInItsLinksOut(t *testing.T) {
 	start(t, settings, "worker", "--simulate")
 	for created := 0; created < bulkRows; {
 		fixture.Eventually(t, fmt.Sprintf("more than %d of %d links are made", created, bulkRows), func() bool {
-			b := statusOf(t, settings, "spring")
+			b := batchOf(t, rdb, "spring")
 			more := b.Counts[request.Created] > created
 			created = b.Counts[request.Created]
 			return more

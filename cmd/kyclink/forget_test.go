@@ -145,7 +145,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s"}
 	client := tasks.NewClient(rdb, tasks.Config{})
 	book := ledger.New(rdb, ledger.Config{Account: "default"})
-	const n = 6000
+	const n = forgotRows
 	importPeople(t, client, "winter", 1, 20)
 	importPeople(t, client, "spring", 1, n)
 	importPeople(t, client, "autumn", n-9, 20) // 10 of spring's, and 10 others

@@ -5,10 +5,15 @@ package main
 import "time"
 
 const (
-	bulkRows   = 1_000_000
-	intakeRows = 100_000
-	stoppedFor = 5 * time.Second
-	awayFor    = 30 * time.Second
+	bulkRows    = 1_000_000
+	intakeRows  = 100_000
+	forgotRows  = 6_000
+	cancelRows  = 20_000
+	stoppedRun  = 30_000
+	replayed    = 3_000
+	everyMoment = true
+	stoppedFor  = 5 * time.Second
+	awayFor     = 30 * time.Second
 )
 
 const (

@@ -53,14 +53,15 @@ func TestRunStopsWhenItsRowsAreRefused(t *testing.T) {
 func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
+	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-*","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
-	importBatch(t, server.Client(t), "spring", 120)
-	importBatch(t, server.Client(t), "autumn", 50)
+	importBatch(t, rdb, "spring", 120)
+	importBatch(t, rdb, "autumn", 50)
 	worker := start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
-	fixture.Eventually(t, "spring is paused", func() bool { return statusOf(t, settings, "spring").Status == ledger.BatchPaused })
+	fixture.Eventually(t, "spring is paused", func() bool { return batchOf(t, rdb, "spring").Status == ledger.BatchPaused })
 	if b := statusOf(t, settings, "spring"); b.Reason != "rows_refused" || !strings.Contains(b.Message, "5002") {
 		t.Errorf("%+v", b)
 	}
@@ -75,7 +76,7 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	if err := sim.SetScript(script); err != nil {
 		t.Fatal(err)
 	}
-	fixture.Eventually(t, "what was being called has ended", func() bool { return statusOf(t, settings, "spring").Counts[request.Calling] == 0 })
+	fixture.Eventually(t, "what was being called has ended", func() bool { return batchOf(t, rdb, "spring").Counts[request.Calling] == 0 })
 	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
 	expect(2, "", `batch "spring" is done`, "batch", "watch", "spring")
 	expect(0, "", "retried", "batch", "retry", "spring")

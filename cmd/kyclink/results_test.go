@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -113,14 +114,15 @@ func printed(p *process) map[string]string {
 // which is said, and publishing again gives the group all of it, with the same ids.
 func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 	t.Parallel()
-	const n = 3000
+	const n = replayed
 	server := redistest.Start(t)
+	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
 	expect(0, "", "", "results", "read", "--group", "crm")
 	witness := start(t, settings, "results", "follow", "--from", "start") // reads everything as it comes
-	enqueue(t, server.Client(t), n)
+	enqueue(t, rdb, n)
 	roomy := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "all are created", func() bool { return len(printed(witness)) == n })
 	roomy.signal(syscall.SIGTERM)
@@ -132,7 +134,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 		}
 		return l
 	}
-	fixture.Eventually(t, "the oldest have gone", func() bool { return status().Length < 1200 })
+	fixture.Eventually(t, "the oldest have gone", func() bool { return rdb.XLen(t.Context(), resultsKey).Val() < 1200 })
 	if l := status(); l.Cap != 1000 || l.Dropped < n-1200 || l.Group != "crm" {
 		t.Errorf("%+v", l)
 	}
@@ -145,7 +147,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 	if got := len(printed(late)); got == 0 || got > 1200 {
 		t.Errorf("%d were left", got)
 	}
-	expect(0, "", "3000 published again", "results", "replay", "--batch", "spring", "--rate", "2000/s")
+	expect(0, "", fmt.Sprint(n, " published again"), "results", "replay", "--batch", "spring", "--rate", "2000/s")
 	fixture.Eventually(t, "the group has all", func() bool { return len(printed(late)) == n })
 	if !maps.Equal(printed(late), printed(witness)) {
 		t.Error("what came again is not what there was")

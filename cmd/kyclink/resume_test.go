@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
@@ -96,36 +97,43 @@ func TestRunStopsSoftly(t *testing.T) {
 // A signal means the same from the first moment on, whatever it interrupts.
 func TestRunStopsSoftlyFromTheStart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	in := write(t, filepath.Join(dir, "in.csv"), people(30_000))
-	for _, redis := range []string{"embedded", "real"} {
-		for i, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			sim, setting := upstream(t, `{}`)
-			settings := []string{setting, "KYCLINK_LOG_LEVEL=info"}
-			if redis == "real" {
-				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
-			}
-			out := filepath.Join(dir, fmt.Sprint(redis, i, ".csv"))
-			for _, moment := range []struct {
-				what string
-				is   func(p *process) bool
-			}{
-				{"it says what it uses", func(p *process) bool { return strings.Contains(p.stderr.String(), "SIMULATED") }},
-				{"the journal is there", func(*process) bool { _, err := os.Stat(out + ".journal"); return err == nil }},
-				{"the worker has started", func(p *process) bool { return strings.Contains(p.stderr.String(), "worker started") }},
-				{"the first link is made", func(*process) bool { return sim.State().Links > 0 }},
-			} {
-				_ = os.Remove(out + ".journal")
-				p := start(t, settings, "run", in, "-o", out, "--simulate")
-				fixture.Eventually(t, moment.what, func() bool { return moment.is(p) })
-				p.signal(signal)
-				code, said := p.exit(), p.stderr.String()
-				if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
-					t.Errorf("%s Redis, %v when %s: exit code %d:\n%s", redis, signal, moment.what, code, said)
+	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(stoppedRun))
+	for i, moment := range []struct {
+		what string
+		is   func(p *process, out string, sim *simulator.Simulator) bool
+	}{
+		{"it says what it uses", func(p *process, _ string, _ *simulator.Simulator) bool {
+			return strings.Contains(p.stderr.String(), "SIMULATED")
+		}},
+		{"the journal is there", func(_ *process, out string, _ *simulator.Simulator) bool {
+			_, err := os.Stat(out + ".journal")
+			return err == nil
+		}},
+		{"the worker has started", func(p *process, _ string, _ *simulator.Simulator) bool {
+			return strings.Contains(p.stderr.String(), "worker started")
+		}},
+		{"the first link is made", func(_ *process, _ string, sim *simulator.Simulator) bool { return sim.State().Links > 0 }},
+	} {
+		for j, redis := range []string{"embedded", "real"} {
+			for k, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+				if !everyMoment && (i+j+k)%2 == 1 {
+					continue // each moment with each Redis, and with each signal
 				}
-				if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {
-					t.Errorf("%s Redis, %v when %s: it says\n%s", redis, signal, moment.what, said)
-				}
+				t.Run(fmt.Sprint(moment.what, ", ", redis, ", ", signal), func(t *testing.T) {
+					t.Parallel()
+					sim, setting := upstream(t, `{}`)
+					out := filepath.Join(t.TempDir(), "links.csv")
+					p := start(t, append(backends(t, setting)[redis], "KYCLINK_LOG_LEVEL=info"), "run", in, "-o", out, "--simulate")
+					fixture.Eventually(t, moment.what, func() bool { return moment.is(p, out, sim) })
+					p.signal(signal)
+					code, said := p.exit(), p.stderr.String()
+					if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
+						t.Errorf("exit code %d:\n%s", code, said)
+					}
+					if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {
+						t.Errorf("it says\n%s", said)
+					}
+				})
 			}
 		}
 	}

@@ -136,7 +136,7 @@ func TestRunThroughMixedFaults(t *testing.T) {
 	sim, setting := upstream(t, mixedFaults)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "links.csv")
-	code, _, stderr := kyclink(t, []string{setting}, "run", write(t, filepath.Join(dir, "in.csv"), people(400)), "-o", out, "--simulate")
+	code, _, stderr := kyclink(t, []string{setting}, "run", write(t, filepath.Join(dir, "in.csv"), people(120)), "-o", out, "--simulate")
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
@@ -149,7 +149,7 @@ func TestRunThroughMixedFaults(t *testing.T) {
 		duplicates += n
 	}
 	got := sim.State()
-	if extra := got.Links - 400; extra <= 0 || extra > duplicates {
+	if extra := got.Links - 120; extra <= 0 || extra > duplicates {
 		t.Errorf("%d links more than rows, %d possible duplicates; faults: %v", extra, duplicates, got.Faults)
 	}
 }

@@ -67,16 +67,16 @@ func TestRunSaysWhatItWaitsFor(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	dir := t.TempDir()
 	in := write(t, filepath.Join(dir, "in.csv"), people(10))
-	code, _, stderr := kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=20s")
+	code, _, stderr := kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=12s")
 	if code != 3 || !strings.Contains(stderr, "\nkyclink: no link is created now: the gate is ") ||
-		!strings.Contains(stderr, "nothing was created for 20s (--patience): the gate is ") || !strings.Contains(stderr, "outage") {
+		!strings.Contains(stderr, "nothing was created for 12s (--patience): the gate is ") || !strings.Contains(stderr, "outage") {
 		t.Errorf("during an outage: exit code %d:\n%s", code, stderr)
 	}
 	if n := strings.Count(stderr, "no link is created now"); n != 1 || strings.Contains(stderr, `"level"`) {
 		t.Errorf("it says %d times that no link is created:\n%s", n, stderr)
 	}
 	expecter(t, settings)(0, "is paused", "", "account", "pause")
-	code, _, stderr = kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=10s")
+	code, _, stderr = kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=3s")
 	if code != 3 || !strings.Contains(stderr, "(--patience): account \"default\" is paused") {
 		t.Errorf("while the account is paused: exit code %d:\n%s", code, stderr)
 	}

@@ -5,10 +5,15 @@ package main
 import "time"
 
 const (
-	bulkRows   = 20_000
-	intakeRows = 3_000
-	stoppedFor = 1500 * time.Millisecond // a worker, by SIGSTOP
-	awayFor    = 5 * time.Second         // Redis
+	bulkRows    = 4_000
+	intakeRows  = 1_500
+	forgotRows  = 2_000 // more than one command forgets before it is killed
+	cancelRows  = 8_000
+	stoppedRun  = 8_000 // more than a run makes before its signal comes
+	replayed    = 1_500
+	everyMoment = false
+	stoppedFor  = 1500 * time.Millisecond // a worker, by SIGSTOP
+	awayFor     = 5 * time.Second         // Redis
 )
 
 const (
