@@ -65,6 +65,15 @@ func (f *Fault) Signal() Signal {
 	return f.row().signal
 }
 
+// ChargedSignal returns what the gate learns from the fault if it is charged to the
+// request: then it is no evidence of an outage.
+func (f *Fault) ChargedSignal() Signal {
+	if signal := f.Signal(); signal != SignalOutage {
+		return signal
+	}
+	return SignalNone
+}
+
 // Chargeable says whether the fault may count against the request's limit of attempts,
 // see KYCLINK_MAX_ATTEMPTS.
 func (f *Fault) Chargeable() bool { return f.row().chargeable }

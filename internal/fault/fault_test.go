@@ -16,6 +16,19 @@ func TestTable_HasACompleteRowForEachKind(t *testing.T) {
 	}
 }
 
+func TestChargedSignal_IsNoEvidenceOfAnOutage(t *testing.T) {
+	for _, kind := range Kinds() {
+		f := &Fault{Kind: kind}
+		want := f.Signal()
+		if want == SignalOutage {
+			want = SignalNone
+		}
+		if got := f.ChargedSignal(); got != want {
+			t.Errorf("%v: %s, want %s", kind, got, want)
+		}
+	}
+}
+
 func TestTable_SignalsWhatTheScopeImplies(t *testing.T) {
 	want := map[Scope][]Signal{
 		ThisRequest: {SignalAlive},

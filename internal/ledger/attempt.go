@@ -30,14 +30,17 @@ var (
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
 func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
-	frozen, err := json.Marshal(ask.Defaults)
+	defaults, err := json.Marshal(ask.Defaults)
 	if err != nil {
 		return attempt.Answer{}, fmt.Errorf("encode the defaults: %w", err)
 	}
 	ref := ask.Ref
-	reply, err := texts(l.commits.run(ctx, "admit", ref.ApplicationID, ref.Generation, ref.Run, ref.Turn,
-		l.process.Load(), l.cfg.Credential, l.upstream, frozen,
-		l.clock.unbroken().Milliseconds(), l.cfg.DeadAfter.Milliseconds(), ask.Nonce, ask.Connected, l.cfg.HoldUnknown))
+	reply, err := texts(l.commits.run(ctx, admitFunction, lua.Args{
+		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
+		"process": l.process.Load(), "credential": l.cfg.Credential, "kind": l.upstream, "defaults": defaults,
+		"unbroken": l.clock.unbroken().Milliseconds(), "dead": l.cfg.DeadAfter.Milliseconds(),
+		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUnknown,
+	}))
 	if err != nil {
 		return attempt.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
 	}
@@ -115,9 +118,11 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 		if err != nil {
 			return "", err
 		}
-		state, err := text(l.commits.run(ctx, "created", r.ApplicationID, r.Generation, run,
-			a.Attempts, l.process.Load(), a.Nonce, l.cfg.Credential, a.At.UnixMilli(), a.Took.Milliseconds(), l.upstream,
-			e.ID, e.At, e.IDJSON, e.Head, e.Tail, link, a.Kept))
+		state, err := text(l.commits.run(ctx, createdFunction, e.Args(lua.Args{
+			"id": r.ApplicationID, "generation": r.Generation, "run": run, "attempt": a.Attempts,
+			"process": l.process.Load(), "nonce": a.Nonce, "credential": l.cfg.Credential, "kind": l.upstream,
+			"began": a.At.UnixMilli(), "latency": a.Took.Milliseconds(), "link": link, "kept": a.Kept,
+		})))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
 		}
@@ -163,19 +168,23 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 		}
 	}
 	if a.Kept {
-		signal = "" // nothing was asked of FaceKi
+		signal = "" // FaceKi was not called
 	}
-	state, err := text(l.commits.run(ctx, "fault", a.ApplicationID, a.Generation, a.Run, a.Attempts,
-		l.process.Load(), a.Nonce, l.cfg.Credential, a.Took.Milliseconds(), string(signal), f.RetryAfter.Milliseconds(),
-		string(next.Action), f.Chargeable() && !a.Kept, f.Uncertain(), next.MaxCharged, next.Delay.Milliseconds(),
-		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, tooLate, kept))
+	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
+		"id": a.ApplicationID, "generation": a.Generation, "run": a.Run, "attempt": a.Attempts,
+		"process": l.process.Load(), "nonce": a.Nonce, "credential": l.cfg.Credential, "latency": a.Took.Milliseconds(),
+		"signal": string(signal), "charged_signal": string(f.ChargedSignal()), "retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
+		"action": string(next.Action), "chargeable": f.Chargeable() && !a.Kept, "uncertain": f.Uncertain(),
+		"max_charged": next.MaxCharged, "delay": next.Delay.Milliseconds(), "held_event_id": uuid.NewString(),
+		"reason": why, "expired_reason": tooLate, "kept": kept,
+	})))
 	if err != nil {
 		return "", fmt.Errorf("record the fault of %s: %w", a.ApplicationID, err)
 	}
 	if state == string(attempt.Stale) {
 		return "", nil
 	}
-	state, paused := strings.CutSuffix(state, " ")
+	state, paused := strings.CutSuffix(state, "+paused")
 	if paused && l.cfg.RowsRefused != nil {
 		name, _ := l.names.Name(ctx, a.Batch) // it is for a person's eyes only
 		l.cfg.RowsRefused(name, f.Error())
@@ -203,10 +212,14 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	}
 	// The gate learns that the call is over, and nothing of FaceKi; a probe that
 	// died was its process'.
-	state, err := text(l.commits.run(ctx, "fault", r.ApplicationID, r.Generation, r.Run, r.Attempts,
-		r.Holder, "", l.cfg.Credential, 0, string(fault.SignalNone), 0,
-		string(attempt.Hold), false, true, 0, 0,
-		e.ID, uuid.NewString(), e.At, e.IDJSON, e.Head, e.Tail, why, why, ""))
+	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempt": r.Attempts,
+		"process": r.Holder, "nonce": "", "credential": l.cfg.Credential, "latency": 0,
+		"signal": string(fault.SignalNone), "charged_signal": string(fault.SignalNone), "retry_after": 0, "message": deadMessage,
+		"action": string(attempt.Hold), "chargeable": false, "uncertain": true,
+		"max_charged": 0, "delay": 0, "held_event_id": uuid.NewString(),
+		"reason": why, "expired_reason": why, "kept": "",
+	})))
 	if err != nil {
 		return "", fmt.Errorf("hold %s: %w", r.ApplicationID, err)
 	}

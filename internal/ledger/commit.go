@@ -12,7 +12,12 @@ import (
 	"github.com/kyclink/kyclink/internal/lua"
 )
 
-var commitScript = scripts.Script("commit.lua")
+var (
+	commitScript    = scripts.Script("commit.lua")
+	admitFunction   = scripts.Function("admit")
+	createdFunction = scripts.Function("created")
+	faultFunction   = scripts.Function("fault")
+)
 
 // commits does in one script what several goroutines ask for: whoever comes while
 // one is on its way goes with the next. Nobody waits for company, and where Redis
@@ -39,7 +44,7 @@ const (
 
 // commit is one transition that is asked for.
 type commit struct {
-	does  string
+	name  string // of its Lua function
 	args  []any
 	reply any
 	err   error
@@ -48,11 +53,15 @@ type commit struct {
 
 var errNotSent = errors.New("what was to be sent together could not be sent")
 
-// run makes one transition: mark, created or fault. It does not return before there
+// run makes one transition. It does not return before there
 // is a reply or there can be none, even where ctx ends: a script that ran after its
 // caller had given up might undo what the caller does next.
-func (c *commits) run(ctx context.Context, does string, args ...any) (any, error) {
-	own := &commit{does: does, args: args, err: errNotSent}
+func (c *commits) run(ctx context.Context, transition *lua.Function, args lua.Args) (any, error) {
+	list, err := transition.List(args)
+	if err != nil {
+		return nil, err
+	}
+	own := &commit{name: transition.Name(), args: list, err: errNotSent}
 	c.mu.Lock()
 	if c.busy && c.took > c.farAway {
 		c.mu.Unlock()
@@ -92,27 +101,27 @@ func (c *commits) send(ctx context.Context, all []*commit) {
 	}
 	args := append(make([]any, 0, n+1), c.expected())
 	for _, s := range all {
-		args = append(append(args, s.does, len(s.args)), s.args...)
+		args = append(append(args, s.name, len(s.args)), s.args...)
 	}
-	replies, err := c.script.Run(ctx, c.rdb, []string{c.tag}, args...).Slice()
+	replies, err := c.script.RunList(ctx, c.rdb, []string{c.tag}, args).Slice()
 	if err == nil && len(replies) != len(all) {
 		err = fmt.Errorf("%d replies for %d", len(replies), len(all))
 	}
 	for i, s := range all {
 		if s.err = err; err == nil {
-			s.reply, s.err = outcome(replies[i])
+			s.reply, s.err = c.outcome(replies[i])
 		}
 	}
 }
 
 // outcome reads what the script says of one transition.
-func outcome(of any) (any, error) {
+func (c *commits) outcome(of any) (any, error) {
 	pair, _ := of.([]any)
 	switch {
 	case len(pair) == 2 && pair[0] == int64(1):
 		return pair[1], nil
 	case len(pair) == 2:
-		return nil, fmt.Errorf("the script failed: %v", pair[1])
+		return nil, fmt.Errorf("the script failed: %s", c.script.Locate(fmt.Sprint(pair[1])))
 	}
 	return nil, fmt.Errorf("unexpected reply %v", of)
 }

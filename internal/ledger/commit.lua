@@ -1,17 +1,23 @@
--- commit does what several handlers ask for, one after the other, each as if it
--- were alone: what one of them fails with stops none of the others.
+-- commit makes several transitions, one after the other, each as if it were alone: the
+-- failure of one stops none of the others.
 --
--- ARGV[1] expected: what the process takes Redis' time for, then for each the name of what is to be done, how many arguments it has, and these
--- Returns for each {1, what it returns} or {0, its error}. Where all fail, as they do
--- in a Redis that cannot be written to, so does this: a client may know what to do.
+-- KEYS[1]: the account's tag
+-- expected_time: what the process expects Redis' time to be, ms; 0: not known
+-- then for each transition: its name, which is that of the file and of the function, the
+--   number of its arguments, and these in the order of the function's parameters
+-- Returns for each {1, what it returned} or {0, its error}. If all fail, as in a Redis
+-- that accepts no writes, the script fails with the last error, which the client may
+-- know how to handle.
 --
 -- uses: clock_step, gate_state, commit_state, admit, created, fault
-expected = tonumber(ARGV[1])
-local does = { admit = admit, created = created, fault = fault }
+local expected_time = unpack(ARGV, 1, 1)
+expected = tonumber(expected_time)
+local transitions = { admit = admit, created = created, fault = fault }
 local replies, failed, why, i = {}, 0, nil, 2
 while i < #ARGV do
-  local last = i + 1 + ARGV[i + 1]
-  local ok, reply = pcall(does[ARGV[i]], unpack(ARGV, i + 2, last))
+  local name, count = unpack(ARGV, i, i + 1)
+  local last = i + 1 + count
+  local ok, reply = pcall(transitions[name], unpack(ARGV, i + 2, last))
   if ok then
     replies[#replies + 1] = { 1, reply }
   else

@@ -45,25 +45,35 @@ func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 	return rdb, &sent
 }
 
-// echoing runs commits whose "admit" returns its argument, and whose "created" fails.
-func echoing(rdb *redis.Client, farAway time.Duration) *commits {
+// stubs are commit.lua and transitions for tests: "admit" returns its argument, and
+// "created" fails.
+func stubs() *lua.Package {
 	commit, err := luaFiles.ReadFile("commit.lua")
 	if err != nil {
 		panic(err)
 	}
-	stubs := fstest.MapFS{"commit.lua": {Data: commit}}
+	files := fstest.MapFS{"commit.lua": {Data: commit}}
 	for name, text := range map[string]string{
-		"admit":        "local function admit(text) redis.call('INCR', KEYS[1]) return text end\n",
-		"created":      "local function created() error('so it is', 0) end\n",
+		"admit":        "local function admit(text)\n  redis.call('INCR', KEYS[1])\n  return text\nend\n",
+		"created":      "local function created(text)\n  error('so it is', 0)\nend\n",
 		"fault":        "local fault\n",
 		"commit_state": "local function store_counts() end\n",
 		"gate_state":   "local function store_gate() end\n",
 		"clock_step":   "local expected\n",
 	} {
-		stubs[name+".lua"] = &fstest.MapFile{Data: []byte(text)}
+		files[name+".lua"] = &fstest.MapFile{Data: []byte(text)}
 	}
+	return lua.NewPackage("test", files)
+}
+
+func echoing(rdb *redis.Client, farAway time.Duration) *commits {
 	unknown := func() int64 { return 0 }
-	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: lua.NewPackage("test", stubs).Script("commit.lua")}
+	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: stubs().Script("commit.lua")}
+}
+
+// runStub runs one of the stubs.
+func runStub(ctx context.Context, c *commits, name string, text any) (any, error) {
+	return c.run(ctx, stubs().Function(name), lua.Args{"text": text})
 }
 
 // together makes transitions in many goroutines, several in each, and holds every
@@ -75,7 +85,7 @@ func together(t *testing.T, c *commits) {
 		all.Go(func() {
 			for j := range 20 {
 				want := fmt.Sprintf("%d.%d", i, j)
-				if got, err := text(c.run(t.Context(), "admit", want)); err != nil || got != want {
+				if got, err := text(runStub(t.Context(), c, "admit", want)); err != nil || got != want {
 					t.Errorf("%s has the reply %q, %v", want, got, err)
 				}
 			}
@@ -102,13 +112,13 @@ func TestTransitionsGoTogether(t *testing.T) {
 func TestTooManyToGoTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
-	c.run(t.Context(), "admit", "x") // so that Redis knows the script
+	runStub(t.Context(), c, "admit", "x") // so that Redis knows the script
 	before := sent.Load()
 	c.busy = true
 	var all sync.WaitGroup
 	for i := range 2 * mostTogether {
 		all.Go(func() {
-			if got, err := text(c.run(t.Context(), "admit", i)); err != nil || got != strconv.Itoa(i) {
+			if got, err := text(runStub(t.Context(), c, "admit", i)); err != nil || got != strconv.Itoa(i) {
 				t.Errorf("%d has the reply %q, %v", i, got, err)
 			}
 		})
@@ -129,11 +139,11 @@ func TestTooManyToGoTogether(t *testing.T) {
 func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
 	c := echoing(rdb, time.Millisecond)
-	c.run(t.Context(), "admit", "1")
+	runStub(t.Context(), c, "admit", "1")
 	c.busy = true // one is on its way, and never comes back
 	reply := make(chan any, 1)
 	go func() {
-		got, _ := c.run(t.Context(), "admit", "2")
+		got, _ := runStub(t.Context(), c, "admit", "2")
 		reply <- got
 	}()
 	select {
@@ -155,7 +165,7 @@ func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
 		var failed atomic.Int64
 		for i := range 32 {
 			all.Go(func() {
-				if _, err := c.run(t.Context(), does[i%len(does)], i); err != nil {
+				if _, err := runStub(t.Context(), c, does[i%len(does)], i); err != nil {
 					failed.Add(1)
 				}
 			})
@@ -183,7 +193,7 @@ func TestTransitionsInAReadOnlyRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := echoing(rdb, time.Minute)
-	if _, err := c.run(t.Context(), "admit", "1"); !redis.HasErrorPrefix(err, "READONLY") {
+	if _, err := runStub(t.Context(), c, "admit", "1"); !redis.HasErrorPrefix(err, "READONLY") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -135,13 +135,16 @@ func (e *Error) RedisError() {}
 func (e *Error) Unwrap() error { return e.err }
 
 // Function is a Lua function that a script calls with arguments from Go.
-type Function struct{ load func() (parameters, error) }
+type Function struct {
+	name string
+	load func() (parameters, error)
+}
 
 var functionLine = regexp.MustCompile(`(?m)^local function (\w+)\(([\w, ]*)\)`)
 
 // Function returns the function that has the name of its file.
 func (p *Package) Function(name string) *Function {
-	return &Function{sync.OnceValues(func() (parameters, error) {
+	return &Function{name, sync.OnceValues(func() (parameters, error) {
 		f, err := p.find(name + ".lua")
 		if err != nil {
 			return parameters{}, err
@@ -155,6 +158,9 @@ func (p *Package) Function(name string) *Function {
 		return parameters{}, fmt.Errorf("%s: no function %s", f.path, name)
 	})}
 }
+
+// Name returns its name.
+func (f *Function) Name() string { return f.name }
 
 // List returns the arguments in the function's order.
 func (f *Function) List(args Args) ([]any, error) {
