@@ -91,3 +91,33 @@ func TestPaths_Exist(t *testing.T) {
 		}
 	}
 }
+
+// TestArchitecture_NamesEveryPackage compares the tables of packages with the module.
+func TestArchitecture_NamesEveryPackage(t *testing.T) {
+	root := Root(t)
+	named := map[string]bool{}
+	for _, p := range Pages(t) {
+		if p.Path != "docs/architecture.md" {
+			continue
+		}
+		for _, c := range p.Code() {
+			named[c.Text] = true
+		}
+	}
+	for _, dir := range []string{"cmd", "internal", "tasks", "worker"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(file string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(file) != ".go" {
+				return err
+			}
+			pkg, err := filepath.Rel(root, filepath.Dir(file))
+			if err == nil && !named[filepath.ToSlash(pkg)] && !strings.Contains(pkg, "testdata") {
+				named[filepath.ToSlash(pkg)] = true // reported once
+				t.Errorf("docs/architecture.md does not name the package %s", pkg)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
