@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,47 +11,40 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 )
 
 func newAccount() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "account",
-		Short: "the account's gate and rate, which all workers share",
-		Long: `account shows and steers what all workers of a FaceKi account share: the gate, which
-closes by itself while FaceKi is down, throttling, refusing the credentials or out
-of credit, and opens by itself; and the rate.`,
+		Short: "Show and control the account's gate and rate",
+		Long: `Show and control what all workers of a FaceKi account share: the rate, and the gate,
+which closes while FaceKi is down, throttles, refuses the credentials or has no credit
+left, and opens again by itself.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: showHelp,
 	}
 	cmd.AddCommand(newAccountStatus(), newAccountPause(), newAccountResume(), newAccountRate())
 	return cmd
-}
-
-// accountStatus is what is shown of an account.
-type accountStatus struct{ ledger.AccountStatus }
-
-func readAccount(ctx context.Context, e *engine) (accountStatus, error) {
-	s, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Status(ctx)
-	return accountStatus{s}, err
 }
 
 func newAccountStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "status",
-		Short:   "show the gate, the rate and what waits",
+		Short:   "Show the gate, the rate and the backlog",
 		Example: "  kyclink account status\n  kyclink account status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withShared(cmd, func(e *engine) error {
-				s, err := readAccount(cmd.Context(), e)
+			return withOperator(cmd, func(op *operator.Operator) error {
+				s, err := op.Account(cmd.Context())
 				if err != nil {
 					return err
 				}
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), s)
 				}
-				return s.print(cmd.OutOrStdout())
+				return printAccount(cmd.OutOrStdout(), s)
 			})
 		},
 	}
@@ -60,54 +52,50 @@ func newAccountStatus() *cobra.Command {
 	return cmd
 }
 
-func (s accountStatus) print(w io.Writer) error {
+func printAccount(w io.Writer, s ledger.AccountStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) {
-		if text := fmt.Sprintf(format, args...); text != "" {
-			fmt.Fprintf(t, "%s\t%s\n", name, text)
-		}
-	}
-	row("account", "%s", s.Account)
-	row("upstream", "%s", s.Upstream)
+	field := fields(t)
+	field("account", s.Account)
+	field("upstream", s.Upstream)
 	gate := s.Gate.State
 	if s.Gate.Reason != "" {
 		gate += " (" + s.Gate.Reason + ")"
 	}
-	row("gate", "%s", gate)
-	row("since", "%s", moment(s.Gate.Since))
-	row("next probe", "%s", moment(s.Gate.NextProbe))
+	field("gate", gate)
+	field("since", moment(s.Gate.Since))
+	field("next probe", moment(s.Gate.NextProbe))
 	if s.Gate.Message != "" {
-		row("last error", "%s: %s", moment(s.Gate.MessageAt), s.Gate.Message)
+		field("last error", fmt.Sprintf("%s: %s", moment(s.Gate.MessageAt), s.Gate.Message))
 	}
 	for _, r := range s.Refused {
-		row("refused credentials", "%s since %s", r.Credential, moment(r.Since))
+		field("refused credentials", fmt.Sprintf("%s since %s", r.Credential, moment(r.Since)))
 	}
 	limit := s.Rate.Limit
 	if s.Rate.Overridden {
-		limit += ", set by hand"
+		limit += ", set by kyclink account rate"
 	}
-	row("rate", "%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used)
-	row("backlog", "%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk)
-	row("workers", "%d, %s out", s.Workers, number(s.Calls, "call"))
+	field("rate", fmt.Sprintf("%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used))
+	field("backlog", fmt.Sprintf("%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk))
+	field("workers", fmt.Sprintf("%d, %s in flight", s.Workers, number(s.Calls, "call")))
 	stream := number(s.Results.Length, "event")
 	if s.Results.Cap > 0 {
-		stream += fmt.Sprintf(", %d at most", s.Results.Cap)
+		stream += fmt.Sprintf(", cap %d", s.Results.Cap)
 	}
 	if s.Results.Group != "" {
 		stream += fmt.Sprintf("; group %s has %d to acknowledge", s.Results.Group, s.Results.Lag)
 	}
-	row("results", "%s", stream)
+	field("results", stream)
 	if s.Intake.Entries > 0 {
-		row("intake", "%d not taken in yet", s.Intake.Entries)
+		field("intake", fmt.Sprintf("%d entries to read", s.Intake.Entries))
 	}
 	if s.Intake.Rejects > 0 {
-		row("rejects", "%d of the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, keyspace.Keys{Account: s.Account}.Rejects())
+		field("rejects", fmt.Sprintf("%d from the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, keyspace.Keys{Account: s.Account}.Rejects()))
 	}
 	if s.PutAside > 0 {
-		row("put aside", "%d that no worker could read: kyclink failed list --aside", s.PutAside)
+		field("quarantined", fmt.Sprintf("%d that no worker could decode: kyclink failed list --quarantined", s.PutAside))
 	}
 	for _, h := range s.History {
-		row("history", "%s %s %s", moment(h.At), h.State, h.Reason)
+		field("history", fmt.Sprintf("%s %s %s", moment(h.At), h.State, h.Reason))
 	}
 	return t.Flush()
 }
@@ -115,8 +103,11 @@ func (s accountStatus) print(w io.Writer) error {
 func newAccountPause() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pause",
-		Short: "stop calling FaceKi, for all workers, until resume",
-		Args:  cobra.NoArgs,
+		Short: "Stop calling FaceKi, in all workers, until \"account resume\"",
+		Long: `Close the account's gate: no worker begins a call until "kyclink account resume". Calls
+in flight are finished, and requests are still accepted.`,
+		Example: "  kyclink account pause",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				if err := e.audit(cmd.Context(), "account.pause"); err != nil {
@@ -125,7 +116,7 @@ func newAccountPause() *cobra.Command {
 				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context()); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls that are out are seen through\n", e.cfg.Account)
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls in flight are finished\n", e.cfg.Account)
 				return err
 			})
 		},
@@ -135,8 +126,11 @@ func newAccountPause() *cobra.Command {
 func newAccountResume() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume",
-		Short: "end a pause; where the gate is closed by itself, probe now",
-		Args:  cobra.NoArgs,
+		Short: "End a pause, or probe a closed gate now",
+		Long: `End a pause. If the gate is closed for another reason, send the next probe now instead
+of waiting for it; the gate opens if that call succeeds.`,
+		Example: "  kyclink account resume",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				if err := e.audit(cmd.Context(), "account.resume"); err != nil {
@@ -145,7 +139,7 @@ func newAccountResume() *cobra.Command {
 				if err := admission.NewAccount(e.rdb, e.cfg.Account).Resume(cmd.Context()); err != nil {
 					return err
 				}
-				s, err := readAccount(cmd.Context(), e)
+				s, err := e.operator().Account(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -160,9 +154,9 @@ func newAccountRate() *cobra.Command {
 	var reset, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rate [N/s|N/m|N/h]",
-		Short: "show the rate, or change it for the whole running fleet",
-		Long: `rate shows the rate in force. With a rate it puts that in force for all workers,
-whatever FACEKI_RATE they start with, until --reset.`,
+		Short: "Show the rate, or change it for all running workers",
+		Long: `Show the rate in force. With an argument, put that rate in force for all workers,
+whatever their FACEKI_RATE is, until "account rate --reset".`,
 		Example: "  kyclink account rate\n  kyclink account rate 20/s\n  kyclink account rate --reset",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -181,7 +175,7 @@ whatever FACEKI_RATE they start with, until --reset.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&reset, "reset", false, "put the workers' own rate in force again")
+	cmd.Flags().BoolVar(&reset, "reset", false, "restore the workers' own FACEKI_RATE")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }
@@ -202,27 +196,17 @@ func changeRate(cmd *cobra.Command, e *engine, rate admission.Rate, reset, asJSO
 	if err != nil {
 		return err
 	}
-	s, err := readAccount(cmd.Context(), e)
+	s, err := e.operator().Account(cmd.Context())
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), s.Rate)
 	}
-	by := "as the workers set it"
+	by := "set by the workers"
 	if s.Rate.Overridden {
-		by = "set by hand; --reset gives it back to the workers"
+		by = "set by kyclink account rate; --reset restores the workers' own"
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, burst %d, %s\n", s.Rate.Limit, s.Rate.Burst, by)
 	return err
-}
-
-// withShared does something with the Redis that all processes share.
-func withShared(cmd *cobra.Command, do func(*engine) error) error {
-	e, err := openShared(cmd.Context())
-	if err != nil {
-		return err
-	}
-	defer e.close()
-	return do(e)
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/api"
-	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// audited is a change as it is printed. One without a key was made on the command
-// line, by whom By says.
-type audited struct {
+// auditEntry is a change as it is printed. One without a key was made by a command, which
+// By ran.
+type auditEntry struct {
 	At        time.Time `json:"at"`
 	Key       string    `json:"key,omitempty"`
 	Name      string    `json:"name,omitempty"`
@@ -35,29 +35,29 @@ func newAudit() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "show what was changed, by which API key or by whom, the newest last",
-		Long: `audit prints each change that was made with an API key or by a command: when, by which
-key or by which user on which host, what, and to what; the request id of a key's is in
-the API's log and was in its answer. An erasure names no ids. The latest million
-changes are kept.`,
+		Short: "Show the audit trail, the newest change last",
+		Long: `Print each change that was made with an API key or by a command: the time, the key or the
+user and host, the action, and its target. The request id of a change by a key is also in
+the API's log and was in its answer. An erasure names no ids. The latest million changes
+are kept.`,
 		Example: "  kyclink audit --since 24h\n  kyclink audit --since 2026-11-23T08:00:00Z --json | jq 'select(.name==\"shop\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				var from time.Time
 				if since != "" {
-					now, err := keyspace.Keys{Account: e.cfg.Account}.Clock(cmd.Context(), e.rdb).Time()
+					now, err := e.operator().Now(cmd.Context())
 					if err != nil {
-						return fmt.Errorf("read the time: %w", err)
+						return err
 					}
-					if from, err = instant(since, now); err != nil {
+					if from, err = operator.ParseTime(since, now); err != nil {
 						return usageError(cmd, fmt.Errorf("--since: %w", err))
 					}
 				}
 				w := bufio.NewWriter(cmd.OutOrStdout())
 				for c, err := range api.NewTrail(e.rdb, e.cfg.Account).Changes(cmd.Context(), from) {
 					if err == nil && asJSON {
-						err = printJSON(w, audited{c.At, c.Key.ID, c.Key.Name, c.By, c.Action, c.Target, c.RequestID})
+						err = printJSON(w, auditEntry{c.At, c.Key.ID, c.Key.Name, c.By, c.Action, c.Target, c.RequestID})
 					} else if err == nil {
 						_, err = fmt.Fprintln(w, auditLine(c))
 					}
@@ -69,13 +69,13 @@ changes are kept.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "only from then on: a time, or an age such as 24h")
+	cmd.Flags().StringVar(&since, "since", "", "only changes at or after a time such as 2026-12-01T00:00:00Z, or an age such as 24h")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	return cmd
 }
 
-// audit records what a command is about to do, to each of the targets. It fails where
-// that cannot be recorded, and then nothing may be done.
+// audit records what a command is about to do to each of the targets. If it fails, the
+// command must not do it.
 func (e *engine) audit(ctx context.Context, action string, targets ...string) error {
 	trail, by := api.NewTrail(e.rdb, e.cfg.Account), whoami()
 	if len(targets) == 0 {
@@ -89,7 +89,7 @@ func (e *engine) audit(ctx context.Context, action string, targets ...string) er
 	return nil
 }
 
-// whoami is user@host. A container's user may have no name.
+// whoami is user@host, with the user's number if it has no name, as in a container.
 func whoami() string {
 	name := fmt.Sprintf("uid %d", os.Getuid())
 	if u, err := user.Current(); err == nil && u.Username != "" {
@@ -102,10 +102,10 @@ func whoami() string {
 	return name + "@" + host
 }
 
-// auditLine starts with columns of a fixed width: a million lines are not aligned
-// in memory.
+// auditLine has columns of a fixed width, so that a million lines need not be held in
+// memory to align them.
 func auditLine(c api.Change) string {
-	by := cmp.Or(c.By, "command line") // as older versions did not say who
+	by := cmp.Or(c.By, "command line") // older versions did not record the user
 	if c.Key.ID != "" {
 		by = c.Key.ID + " " + c.Key.Name
 	}

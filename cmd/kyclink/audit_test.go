@@ -33,7 +33,7 @@ func TestCommandsAreAudited(t *testing.T) {
 	}
 	_, stdout, _ := kyclink(t, settings, "audit", "--json")
 	var got []string
-	for _, line := range ndjsonOf[audited](t, stdout) {
+	for _, line := range ndjsonOf[auditEntry](t, stdout) {
 		if line.By != whoami() || !strings.Contains(line.By, "@") || line.Key != "" {
 			t.Errorf("%+v is not by %s", line, whoami())
 		}
@@ -47,7 +47,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		"links.erase 2 ids", "batches.erase spring",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("audited are\n%s\n\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("auditEntry are\n%s\n\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if _, text, _ := kyclink(t, settings, "audit"); !strings.Contains(text, whoami()) || strings.Contains(text, "A-1") {
 		t.Errorf("audit prints\n%s", text)
@@ -65,7 +65,7 @@ func TestARunIsAudited(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	_, stdout, _ := kyclink(t, settings, "audit", "--json")
-	got := ndjsonOf[audited](t, stdout)
+	got := ndjsonOf[auditEntry](t, stdout)
 	if len(got) != 1 || got[0].By != whoami() || got[0].Action != "batches.run" || !strings.HasPrefix(got[0].Target, "run:links.csv:") {
 		t.Errorf("%+v", got)
 	}

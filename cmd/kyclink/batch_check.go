@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// checked is what check prints.
-type checked struct {
+// checkResult is what check prints as JSON.
+type checkResult struct {
 	Batch   string         `json:"batch"`
 	Rows    int            `json:"rows"`
 	Exact   bool           `json:"exact"`
@@ -23,23 +24,22 @@ func newBatchCheck() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check NAME",
-		Short: "count a batch again, and compare",
-		Long: `check counts a batch's requests again, from its rows and their records, and compares
-that with its counters. They must agree at every moment, also while the batch runs:
-requests that move meanwhile are counted once more, until what is left is exact.
-Where they differ it says so, and exits with 1. It changes nothing. Requests that
-were erased cannot be counted again.`,
+		Short: "Compare a batch's counters with its records",
+		Long: `Count a batch's requests again from its rows and their records, and compare the result
+with the batch's counters. They must always agree, also while the batch is running:
+requests that change meanwhile are counted again until the result is exact. If they
+differ, the exit code is 1. It changes nothing. Erased requests cannot be counted again.`,
 		Example: "  kyclink batch check spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, book *ledger.Ledger, b ledger.Batch) error {
-				c, err := book.Check(cmd.Context(), b.Number)
+			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b ledger.Batch) error {
+				c, err := op.CheckBatch(cmd.Context(), b)
 				if err != nil {
-					return stopped(cmd.Context(), fmt.Errorf("batch %q: %w", b.Batch, err))
+					return stopped(cmd.Context(), err)
 				}
 				differs := c.Differs()
 				if asJSON {
-					err = printJSON(cmd.OutOrStdout(), checked{b.Batch, c.Batch.Rows, len(differs) == 0, differs})
+					err = printJSON(cmd.OutOrStdout(), checkResult{b.Batch, c.Batch.Rows, len(differs) == 0, differs})
 				} else if len(differs) == 0 {
 					_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q: %s; every count is exact\n", b.Batch, counts(c.Batch))
 				}
@@ -47,8 +47,8 @@ were erased cannot be counted again.`,
 					return err
 				}
 				var parts []string
-				for _, what := range slices.Sorted(maps.Keys(differs)) {
-					parts = append(parts, fmt.Sprintf("%s by %+d", what, differs[what]))
+				for _, counter := range slices.Sorted(maps.Keys(differs)) {
+					parts = append(parts, fmt.Sprintf("%s by %+d", counter, differs[counter]))
 				}
 				return fmt.Errorf("the counters of batch %q differ from its rows: %s. Please report this: it is a bug in kyclink, or Redis lost data", b.Batch, strings.Join(parts, ", "))
 			})

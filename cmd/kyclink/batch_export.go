@@ -95,7 +95,7 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 	}
 	return withShared(cmd, func(e *engine) error {
 		book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
-		number, err := batchNumber(cmd.Context(), book, name)
+		number, err := e.operator().BatchNumber(cmd.Context(), name)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -14,12 +14,12 @@ func newBatchList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "list all batches with their counts, those of joined rows included, the oldest first",
+		Short:   "List all batches with their counts, which include joined rows, the oldest first",
 		Example: "  kyclink batch list\n  kyclink batch list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withShared(cmd, func(e *engine) error {
-				batches, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Batches(cmd.Context())
+			return withOperator(cmd, func(op *operator.Operator) error {
+				batches, err := op.Batches(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -32,7 +32,7 @@ func newBatchList() *cobra.Command {
 						continue
 					}
 					all := func(s request.State) int { return b.Counts[s] + b.JoinedCounts[s] }
-					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, stands(b),
+					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, batchStatus(b),
 						number(b.Rows, "row"), all(request.Created), all(request.Failed), b.Open(), moment(b.CreatedAt))
 				}
 				return t.Flush()

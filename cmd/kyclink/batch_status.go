@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -16,15 +17,14 @@ func newBatchStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status NAME",
-		Short: "show how far a batch is",
-		Long: `status shows how many of a batch's requests are in each state, how many ended a
-second lately, and when it will be done at that pace. A batch is done when none of
-its rows waits, is queued or called, not even as another's request that it joined;
-held ones wait for a person.`,
+		Short: "Show the progress of a batch",
+		Long: `Show how many of a batch's requests are in each state, how many ended per second lately,
+and when the batch will be done at this rate. A batch is done when none of its rows is
+waiting, queued or calling, joined rows included; held ones wait for a person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, _ *ledger.Ledger, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b ledger.Batch) error {
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), b)
 				}
@@ -38,9 +38,9 @@ held ones wait for a person.`,
 
 func printBatch(w io.Writer, b ledger.Batch) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, stands(b))
+	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, batchStatus(b))
 	if refused := b.Refused(); refused != "" {
-		fmt.Fprintf(t, "why\t%s\nwhat to do\t%s\n", refused, correct(b))
+		fmt.Fprintf(t, "because\t%s\nwhat to do\t%s\n", refused, refusedAdvice(b))
 	}
 	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
 	for _, state := range append(request.States[:], ledger.Erased) {
@@ -58,22 +58,23 @@ func printBatch(w io.Writer, b ledger.Batch) error {
 	return t.Flush()
 }
 
-// stands is a batch's status, and why it is paused where nobody paused it.
-func stands(b ledger.Batch) string {
+// batchStatus is a batch's status, and why it is paused if no person paused it.
+func batchStatus(b ledger.Batch) string {
 	if b.Refused() == "" {
 		return string(b.Status)
 	}
 	return fmt.Sprintf("%s (%s)", b.Status, b.Reason)
 }
 
-// correct is what can be done with a batch whose calls are refused as wrong.
-func correct(b ledger.Batch) string {
-	return fmt.Sprintf("find out what is wrong with its rows: if it was the workflow or a setting, kyclink batch resume %[1]q "+
-		"and then kyclink batch retry %[1]q; if it is the rows, kyclink batch cancel %[1]q and import them corrected", b.Batch)
+// refusedAdvice is what a person can do about a batch that was paused because its rows
+// are refused.
+func refusedAdvice(b ledger.Batch) string {
+	return fmt.Sprintf("if the workflow or a setting was wrong, correct it, then kyclink batch resume %[1]q "+
+		"and kyclink batch retry %[1]q; if the rows are wrong, kyclink batch cancel %[1]q and import them corrected", b.Batch)
 }
 
-// pacing is a batch's throughput in words, and what is left at it.
-func pacing(b ledger.Batch) string {
+// throughput is a batch's throughput, and how long it will take at that rate.
+func throughput(b ledger.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {
 		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Own())/b.Throughput*float64(time.Second)).Round(time.Second))

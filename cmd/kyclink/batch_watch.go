@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,30 +11,27 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
-
-// watchPause is between two looks.
-const watchPause = time.Second
 
 func newBatchWatch() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "watch NAME",
-		Short: "show how a batch goes on, until it is done",
-		Long: `watch shows a batch's counts, its pace and what is left at it, and the account's gate
-while that is not open: a live line on a terminal, a line now and then elsewhere. It
-ends when nothing of the batch waits, is queued or called any more, not even as
-another's request that a row joined: with exit code 0, or 2 where some of it failed, was cancelled or is held.`,
+		Short: "Show the progress of a batch until it is done",
+		Long: `Show a batch's counts, its throughput, the time that it will take, and the account's gate
+unless that is open: in a live line on a terminal, else in a line now and then. It ends
+when none of the batch's rows is waiting, queued or calling, joined rows included. The
+exit code is 2 if some of them failed, were cancelled or are held.`,
 		Example: "  kyclink batch watch spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(e *engine, book *ledger.Ledger, b ledger.Batch) error {
-				v := newView(os.Stderr, onTerminal())
-				b, err := watch(cmd.Context(), e, book, b, v)
+			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b ledger.Batch) error {
+				v := newBatchView(os.Stderr, onTerminal())
+				b, err := op.WatchBatch(cmd.Context(), b, v.show, func(err error) { v.println(fmt.Sprintf("Redis does not answer: %v", err)) })
 				v.stop()
 				if err != nil {
 					return stopped(cmd.Context(), err)
@@ -49,60 +44,30 @@ another's request that a row joined: with exit code 0, or 2 where some of it fai
 				if err != nil {
 					return err
 				}
-				if linkless(b.Counts)+linkless(b.JoinedCounts) > 0 {
+				if withoutLink(b.Counts)+withoutLink(b.JoinedCounts) > 0 {
 					return &codeError{code: exitNotCreated}
 				}
 				return nil
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON when it is over")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the batch as JSON when it is done")
 	return cmd
 }
 
-// watch shows a batch until it is over, and gives it as it is then. It goes on
-// while Redis is away: that is something to be seen, and no end.
-func watch(ctx context.Context, e *engine, book *ledger.Ledger, b ledger.Batch, v *view) (ledger.Batch, error) {
-	for {
-		gate, err := admission.Read(ctx, e.rdb, book.Keys())
-		if err == nil {
-			v.show(b, gate.Gate)
-		}
-		if b.Over() {
-			return b, nil
-		}
-		select {
-		case <-ctx.Done():
-			return b, ctx.Err()
-		case <-time.After(watchPause):
-		}
-		now, ok, err := book.Batch(ctx, b.Number)
-		switch {
-		case ctx.Err() != nil:
-			return b, ctx.Err()
-		case err != nil:
-			v.say(fmt.Sprintf("Redis cannot be asked: %v", err))
-		case !ok:
-			return b, errors.New("the batch is not there any more")
-		default:
-			b = now
-		}
-	}
+// batchView shows a batch: a bar on a terminal, else a line now and then.
+type batchView struct {
+	out     io.Writer
+	bars    *mpb.Progress // nil without a terminal
+	bar     *mpb.Bar
+	text    string
+	printed time.Time
+	last    string // the status, whose changes are printed at once
+	refused string // why it is paused, which is printed once
 }
 
-// view shows a batch: a bar on a terminal, a line now and then elsewhere.
-type view struct {
-	out  io.Writer
-	bars *mpb.Progress // nil without a terminal
-	bar  *mpb.Bar
-	text string
-	said time.Time
-	last string // what changed since is said at once
-	why  string // it is paused: said once
-}
-
-func newView(out io.Writer, terminal bool) *view {
-	v := &view{out: out}
+func newBatchView(out io.Writer, terminal bool) *batchView {
+	v := &batchView{out: out}
 	if !terminal {
 		return v
 	}
@@ -113,12 +78,12 @@ func newView(out io.Writer, terminal bool) *view {
 	return v
 }
 
-func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
-	now := legible.Text(stands(b) + gateText(gate))
-	text := legible.Text(fmt.Sprintf("%s; %s", counts(b), pacing(b)))
-	if why := b.Refused(); why != v.why {
-		if v.why = why; why != "" {
-			v.say(fmt.Sprintf("batch %q is paused: %s; %s", b.Batch, why, correct(b)))
+func (v *batchView) show(b ledger.Batch, gate operator.Gate) {
+	now := legible.Text(batchStatus(b) + gateText(gate))
+	text := legible.Text(fmt.Sprintf("%s; %s", counts(b), throughput(b)))
+	if refused := b.Refused(); refused != v.refused {
+		if v.refused = refused; refused != "" {
+			v.println(fmt.Sprintf("batch %q is paused: %s; %s", b.Batch, refused, refusedAdvice(b)))
 		}
 	}
 	if v.bar != nil {
@@ -127,31 +92,31 @@ func (v *view) show(b ledger.Batch, gate admission.GateStatus) {
 		v.bar.SetCurrent(int64(b.Rows - b.Open()))
 		return
 	}
-	if now != v.last || time.Since(v.said) >= linePause || b.Over() {
+	if now != v.last || time.Since(v.printed) >= linePause || b.Over() {
 		v.last = now
-		v.say(fmt.Sprintf("batch %q is %s; %s", b.Batch, now, text))
+		v.println(fmt.Sprintf("batch %q is %s; %s", b.Batch, now, text))
 	}
 }
 
-func (v *view) say(text string) {
+func (v *batchView) println(text string) {
 	text = legible.Text(text)
 	if v.bars != nil {
 		_, _ = fmt.Fprintf(v.bars, "kyclink: %s\n", text)
 		return
 	}
-	v.said = time.Now()
+	v.printed = time.Now()
 	fmt.Fprintf(v.out, "kyclink: %s\n", text)
 }
 
-func (v *view) stop() {
+func (v *batchView) stop() {
 	if v.bars != nil {
 		v.bar.Abort(false)
 		v.bars.Wait()
 	}
 }
 
-// gateText says nothing of an open gate.
-func gateText(gate admission.GateStatus) string {
+// gateText describes the gate, unless it is open.
+func gateText(gate operator.Gate) string {
 	if gate.State == "open" {
 		return ""
 	}
@@ -165,12 +130,12 @@ func gateText(gate admission.GateStatus) string {
 	return text
 }
 
-// linkless is how many of the rows that are over have no link.
-func linkless(counts map[request.State]int) int {
+// withoutLink is how many rows ended without a link, or are held.
+func withoutLink(counts map[request.State]int) int {
 	return counts[request.Failed] + counts[request.Cancelled] + counts[request.Held]
 }
 
-// counts says how many rows are in each state.
+// counts is the number of rows in each state.
 func counts(b ledger.Batch) string {
 	parts := make([]string, 0, 2)
 	if own := inStates(b.Counts); own != "" {
@@ -182,7 +147,7 @@ func counts(b ledger.Batch) string {
 	return fmt.Sprintf("%s: %s", number(b.Rows, "row"), strings.Join(parts, ", "))
 }
 
-// inStates leaves out what there is none of.
+// inStates lists the states that have any rows.
 func inStates(counts map[request.State]int) string {
 	var parts []string
 	for _, state := range append(request.States[:], ledger.Erased) {

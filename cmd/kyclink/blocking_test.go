@@ -98,7 +98,7 @@ func TestBlockingReadsUseTheirOwnConnections(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := e.workBesideIntake(ctx, w, nil); err != nil {
+		if err := e.runWorker(ctx, w, nil); err != nil {
 			t.Errorf("the worker: %v", err)
 		}
 	})

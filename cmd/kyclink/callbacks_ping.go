@@ -17,6 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,13 +25,13 @@ func newCallbacksTest() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "test URL",
-		Short: "send a signed ping to a URL, and show what it answers",
-		Long: `test sends an event of type ping to a URL, signed with KYCLINK_CALLBACK_SECRET, in the
-way in which workers deliver callbacks: only to hosts that KYCLINK_CALLBACK_HOSTS
-names and to addresses that are allowed, through KYCLINK_CALLBACK_PROXY, without
-following redirects. It makes one attempt and keeps nothing; Redis is not needed.
+		Short: "Send a signed ping to a URL, and show the answer",
+		Long: `Send an event of type ping to a URL, signed with KYCLINK_CALLBACK_SECRET, as workers
+deliver callbacks: only to hosts that KYCLINK_CALLBACK_HOSTS names and to allowed
+addresses, through KYCLINK_CALLBACK_PROXY, without following redirects. It makes one
+attempt and records nothing; it does not need Redis.
 
-The exit code is 0 where the receiver answered with 2xx, and 1 where it did not.`,
+The exit code is 0 if the receiver answered with 2xx, else 1.`,
 		Example: "  kyclink callbacks test https://shop.example/hooks/kyc\n  kyclink callbacks test https://shop.example/hooks/kyc --json",
 		Args:    one("the URL of a receiver"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,21 +46,21 @@ The exit code is 0 where the receiver answered with 2xx, and 1 where it did not.
 	return cmd
 }
 
-// callbackURL says why a URL is refused as the callback_url of any request.
-func callbackURL(to string) error {
+// checkCallbackURL returns why a URL is refused as the callback_url of any request.
+func checkCallbackURL(to string) error {
 	_, err := tasks.ParseText(func(key string) string {
 		return map[string]string{"application_id": "ping", "callback_url": to}[key]
 	})
 	return err
 }
 
-// pong is the result of a ping.
-type pong struct {
+// pingResult is the result of a ping.
+type pingResult struct {
 	Host      string `json:"host"`
 	EventID   string `json:"event_id"`
 	Delivered bool   `json:"delivered"`
 	TookMS    int64  `json:"took_ms"`
-	lastAnswer
+	operator.Answer
 }
 
 func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
@@ -67,10 +68,10 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	if err != nil || u.Host == "" {
 		return usageError(cmd, errors.New("give the URL of a receiver, such as https://shop.example/hooks/kyc"))
 	}
-	if err := callbackURL(to); err != nil {
+	if err := checkCallbackURL(to); err != nil {
 		return usageError(cmd, err)
 	}
-	newLogger(cfg, os.Stderr) // which warns about misspelt variables
+	newLogger(cfg, os.Stderr) // warns about misspelt variables
 	sender, err := callback.New(cfg.Callback)
 	if err != nil {
 		return err
@@ -85,36 +86,36 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	if s := context.Cause(cmd.Context()); s != nil {
 		return s
 	}
-	p := pong{d.Host, d.EventID, reply.Taken(), time.Since(now).Milliseconds(), lastAnswer{reply.At, reply.Code, reply.Reason, reply.Message, reply.Body}}
+	p := pingResult{d.Host, d.EventID, reply.Taken(), time.Since(now).Milliseconds(), operator.AnswerOf(reply)}
 	if asJSON {
 		if err := printJSON(cmd.OutOrStdout(), p); err != nil {
 			return err
 		}
 	}
-	return p.tell(cmd, asJSON, reply.Final)
+	return p.print(cmd, asJSON, reply.Final)
 }
 
-// tell says what was answered, and what it would mean for a real event.
-func (p pong) tell(cmd *cobra.Command, asJSON, final bool) error {
-	said := ""
+// print shows the answer, and what it would mean for a real event.
+func (p pingResult) print(cmd *cobra.Command, asJSON, final bool) error {
+	body := ""
 	if p.Body != "" {
-		said = fmt.Sprintf("\nit said: %s", p.Body)
+		body = "\nbody: " + p.Body
 	}
 	if p.Delivered {
 		if asJSON {
 			return nil
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s answered with HTTP %d after %d ms: it takes callbacks%s\n", p.Host, p.Status, p.TookMS, said)
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s answered with HTTP %d after %d ms: it accepts callbacks%s\n", p.Host, p.Status, p.TookMS, body)
 		return err
 	}
-	next := "a worker would try again"
+	next := "a worker would retry it"
 	if final {
 		next = "a worker would give it up at once"
 	}
-	return fmt.Errorf("the ping to %s was not delivered: %s; %s%s", p.Host, why(p.Reason, p.Message), next, said)
+	return fmt.Errorf("the ping to %s was not delivered: %s; %s%s", p.Host, reasonText(p.Reason, p.Message), next, body)
 }
 
-// pingBody is an event that is no request's.
+// pingBody is an event that belongs to no request.
 func pingBody(account string, now time.Time) ([]byte, error) {
 	return json.Marshal(struct {
 		Type      string            `json:"type"`
@@ -127,11 +128,10 @@ func newCallbacksSecret() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "generate a secret to sign callbacks with, and print it",
-		Long: `secret prints a new random secret for KYCLINK_CALLBACK_SECRET, which workers sign
-callbacks with and receivers verify them with. It changes nothing. To change secrets:
-let the workers sign with both, "NEW OLD", then change the receivers, then drop the
-old one.`,
+		Short: "Generate a secret to sign callbacks with, and print it",
+		Long: `Print a new random secret for KYCLINK_CALLBACK_SECRET: workers sign callbacks with it,
+and receivers verify them with it. It changes nothing. To rotate a secret, let the
+workers sign with both, "NEW OLD", then change the receivers, then remove the old one.`,
 		Example: "  (umask 077; kyclink callbacks secret > callback.secret)\n  export KYCLINK_CALLBACK_SECRET_FILE=callback.secret",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,7 +147,7 @@ old one.`,
 	return cmd
 }
 
-// randomKey has the bytes that Standard Webhooks suggests.
+// randomKey has as many bytes as Standard Webhooks recommends.
 func randomKey() []byte {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // it never fails

@@ -14,6 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -181,14 +182,14 @@ func TestCallbacksGivenUp(t *testing.T) {
 	fixture.Eventually(t, "3 are given up", func() bool {
 		return len(list("--reason", "forbidden", "--host", "10.0.0.1", "--batch", "spring-0")) == 3
 	})
-	var one deliveryStory
+	var one operator.Delivery
 	if err := json.Unmarshal([]byte(list("P-00001")[0]), &one); err != nil || one.Status != "given_up" || one.Attempts != 1 || one.LastAnswer.Reason != "forbidden" {
 		t.Errorf("%v; listed as %+v", err, one)
 	}
 	if again := list("P-00001", one.EventID, "P-00001", "P-00000"); len(again) != 2 {
 		t.Errorf("named thrice, it is listed so: %v", again)
 	}
-	var two deliveryStory
+	var two operator.Delivery
 	err := json.Unmarshal([]byte(list("P-00002")[0]), &two)
 	givenUp := func(at time.Time) {
 		t.Helper()
@@ -225,7 +226,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
 	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
-	var three deliveryStory
+	var three operator.Delivery
 	fixture.Eventually(t, "it is listed as tried again", func() bool {
 		got := list("--host", "127.0.0.1", "--reason", "receiver_error")
 		return json.Unmarshal([]byte(got[0]), &three) == nil

@@ -1,70 +1,73 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newFailed() *cobra.Command {
-	s := shelf{request.Failed, fault.Ends()}
 	cmd := &cobra.Command{
 		Use:   "failed",
-		Short: "requests that failed: look, try again, or put aside",
-		Long: `A failed request is over: nothing calls FaceKi for it again until a person retries
-it. All of them are kept, however many they are, until their retention is over.`,
+		Short: "Show, retry and hide failed requests",
+		Long: `A failed request has ended: nothing calls FaceKi for it until a person retries it.
+All failed requests are kept until KYCLINK_RETENTION has passed.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: showHelp,
 	}
 	cmd.AddCommand(
-		s.newFailedList(),
+		newFailedList(),
 		newFailedShow(),
-		s.newAct(act{
-			action: "failed.retry", use: "retry", short: "try failed requests again", done: "retried", do: retry, paced: true,
-			long: `retry starts a new run of failed requests: each gets a new end, with an event id of
-its own, and keeps its history. Its not_after is dropped. While the account is
-paused or its gate is closed they wait. What fails again meanwhile is not retried
-by the same command.`,
+		failedList().actionCommand(action[request.Record]{
+			name: "failed.retry", use: "retry", short: "Retry failed requests", verb: "retried", do: (*operator.Operator).Retry,
+			long: `Start a new run of failed requests: each is called again, gets a new end with an event
+id of its own, and keeps its history. Its not_after is removed. While the account is
+paused or its gate is closed, the requests wait. A request that fails again while the
+command runs is not retried a second time.`,
 			example: "  kyclink failed retry A-1001\n  kyclink failed retry --reason workflow_rules --dry-run\n  kyclink failed retry --batch spring --rate 50/s",
 		}),
-		s.newAct(act{
-			action: "failed.drop", use: "drop", short: "hide failed requests from list and --all", done: "hidden", do: hideFailed,
-			long: `drop hides failed requests from list, and from what retry and drop choose without
-an id. They stay failed: show tells of them, and retry ID still retries them.`,
+		failedList().actionCommand(action[request.Record]{
+			name: "failed.drop", use: "drop", short: "Hide failed requests from the list and from --all", verb: "hidden",
+			do: (*operator.Operator).Hide, noRate: true,
+			long: `Hide failed requests from "failed list", and from what "failed retry" and "failed drop"
+select without an id. The requests stay failed: "show" still shows them, and "failed
+retry ID" still retries them.`,
 			example: "  kyclink failed drop A-1001\n  kyclink failed drop --reason invalid_request --before 720h",
 		}),
 	)
 	return cmd
 }
 
-// newFailedList lists what was put aside as well, which is no request that could
-// be named.
-func (s shelf) newFailedList() *cobra.Command {
-	cmd := s.newList("list shows failed requests, but for those that were dropped: they are found by their ids.",
-		"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json")
-	requests := cmd.RunE
-	aside := cmd.Flags().Bool("aside", false, "list the tasks and records instead that no worker could read, the latest first, as lines of JSON")
+func newFailedList() *cobra.Command {
+	cmd := failedList().listCommand("List failed requests, the oldest first",
+		`List failed requests. Hidden ones (see "failed drop") are listed only by their ids.`,
+		"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json\n  kyclink failed list --quarantined")
+	listRequests := cmd.RunE
+	var quarantined bool
+	for _, name := range []string{"quarantined", "aside"} { // the latter is its former name
+		cmd.Flags().BoolVar(&quarantined, name, false, "list instead the tasks and records that no worker could decode, the latest first, as lines of JSON")
+	}
+	_ = cmd.Flags().MarkHidden("aside")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !*aside {
-			return requests(cmd, args)
+		if !quarantined {
+			return listRequests(cmd, args)
 		}
 		for _, name := range []string{"reason", "batch", "since", "before"} {
 			if len(args) > 0 || cmd.Flags().Changed(name) {
-				return usageError(cmd, errors.New("--aside: what was put aside has neither id nor reason to choose it by; give --aside alone"))
+				return usageError(cmd, errors.New("--quarantined lists all entries, which have no id or reason; give no other flag but --json"))
 			}
 		}
-		return withShared(cmd, func(e *engine) error {
-			for poison, err := range e.desk().Aside(cmd.Context()) {
+		return withOperator(cmd, func(op *operator.Operator) error {
+			for entry, err := range op.Quarantined(cmd.Context()) {
+				if err == nil {
+					err = printJSON(cmd.OutOrStdout(), entry)
+				}
 				if err != nil {
 					return stopped(cmd.Context(), err)
-				}
-				if err := printJSON(cmd.OutOrStdout(), poison); err != nil {
-					return err
 				}
 			}
 			return nil
@@ -73,28 +76,23 @@ func (s shelf) newFailedList() *cobra.Command {
 	return cmd
 }
 
-func hideFailed(ctx context.Context, d desk, r request.Record) (now request.Record, ok bool, err error) {
-	ok, err = d.Hide(context.WithoutCancel(ctx), r)
-	return r, ok, err
-}
-
 func newFailedShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "tell a failed request's whole story",
+		Short:   "Show the full history of a failed request",
 		Example: "  kyclink failed show A-1001\n  kyclink failed show A-1001 --json",
 		Args:    one("an application id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withShared(cmd, func(e *engine) error {
-				s, err := readStory(cmd.Context(), e, args[0])
+			return withOperator(cmd, func(op *operator.Operator) error {
+				h, err := op.History(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
-				if request.State(s.Status) != request.Failed {
-					return fmt.Errorf("%s is %s, not failed; its story: kyclink show %s", args[0], s.Status, args[0])
+				if request.State(h.Status) != request.Failed {
+					return fmt.Errorf("%s is %s, not failed; to see its history: kyclink show %s", args[0], h.Status, args[0])
 				}
-				return s.write(cmd.OutOrStdout(), asJSON)
+				return printHistory(cmd.OutOrStdout(), h, asJSON)
 			})
 		},
 	}

@@ -184,7 +184,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, rehearsal bulk.Rehearsal, said string) error {
 	if o.dryRun {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, said)
-		if err := forecast(cmd, e, rehearsal); err != nil {
+		if err := printForecast(cmd, e, rehearsal); err != nil {
 			return err
 		}
 	} else {

@@ -123,16 +123,3 @@ func TestImportCommand(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, p.stderr.String())
 	}
 }
-
-func TestOutlook(t *testing.T) {
-	p := outlook{perSecond: 5, before: 100}
-	if got := p.expired(36_000, map[int]int{0: 18_000, 60: 18_000}, 1440); got != 9000 { // two hours
-		t.Errorf("%d expire", got)
-	}
-	if got := p.after(400).Seconds(); got != 100 {
-		t.Errorf("it takes %v s", got)
-	}
-	if got := p.late(400, 60_000_000_000); got != 200 {
-		t.Errorf("%d are late", got)
-	}
-}

@@ -16,25 +16,25 @@ import (
 func newKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "make, list and revoke the API's keys",
-		Long: `keys are for the HTTP API. Each allows one or more scopes:
+		Short: "Create, list and revoke API keys",
+		Long: `Every request to the HTTP API needs a key. A key has one or more scopes:
 
-  enqueue  ask for links
-  read     see links, batches and the account
+  enqueue  request links
+  read     read links, batches and the account
   operate  pause, resume, cancel, retry
 
-A key without read sees only the links of requests that it made; it can neither repeat
-nor renew a request, or extend a batch, that was made in any other way.
+A key without "read" sees only the links of requests that it made; it can neither repeat
+nor renew other requests, nor extend other batches.
 
-Redis keeps a hash of a key only. What is done with a key is in kyclink audit.`,
+Redis stores only a hash of a key. "kyclink audit" shows what was done with a key.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: showHelp,
 	}
 	cmd.AddCommand(newKeysCreate(), newKeysList(), newKeysRevoke())
 	return cmd
 }
 
-// createdKey is what is shown once.
+// createdKey is a new key as it is printed.
 type createdKey struct {
 	api.Issued
 	Key string `json:"key"`
@@ -48,14 +48,14 @@ func newKeysCreate() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create --scope SCOPES --name NAME",
-		Short: "make a key and print it: this once, and never again",
+		Short: "Create an API key, and print it once",
 		Example: `  kyclink keys create --scope enqueue,read --name shop
   kyclink keys create --scope read,operate --name oncall > oncall.key
   kyclink keys create --scope enqueue --name partner --redirect-host partner.example`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if name == "" || len(scopes) == 0 {
-				return usageError(cmd, errors.New("say who will use it, and what for: --name shop --scope enqueue,read"))
+				return usageError(cmd, errors.New("name the key and its scopes, such as --name shop --scope enqueue,read"))
 			}
 			given := make([]api.Scope, len(scopes))
 			for i, s := range scopes {
@@ -77,7 +77,7 @@ func newKeysCreate() *cobra.Command {
 				if err := e.audit(context.WithoutCancel(cmd.Context()), "keys.create", issued.ID); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: key %s (%s) may %s; keep it safe, it is shown this once\n",
+				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: key %s (%s) may %s; store it now, it cannot be shown again\n",
 					issued.ID, issued.Name, api.ScopeList(issued.Scopes))
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), createdKey{issued, key})
@@ -87,9 +87,9 @@ func newKeysCreate() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "who will use it (required)")
-	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it allows: enqueue, read, operate (required)")
-	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "a host that the key's requests may redirect people to; may be repeated (default: any that KYCLINK_REDIRECT_HOSTS allows)")
+	cmd.Flags().StringVar(&name, "name", "", "name of its user (required)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scopes: enqueue, read, operate (required)")
+	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "host to which the key's requests may redirect persons; may be repeated (default: all that KYCLINK_REDIRECT_HOSTS permits)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }
@@ -98,7 +98,7 @@ func newKeysList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "list all keys, revoked ones as well, the oldest first",
+		Short:   "List all API keys, with revoked ones, the oldest first",
 		Example: "  kyclink keys list\n  kyclink keys list --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -136,7 +136,8 @@ func newKeysList() *cobra.Command {
 func newKeysRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use:     "revoke ID",
-		Short:   "end a key: it is refused everywhere within two seconds",
+		Short:   "Revoke an API key",
+		Long:    "Revoke an API key. All API processes refuse it within two seconds. This cannot be undone.",
 		Example: "  kyclink keys revoke 4f8a1c2e9b07",
 		Args:    one("the id of a key, as kyclink keys list shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -4,54 +4,27 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
-	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/spf13/cobra"
+
 	"github.com/kyclink/kyclink/internal/config"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-func main() { os.Exit(run(os.Args[1:])) }
-
-// Exit codes, which scripts rely on.
-const (
-	exitError       = 1
-	exitNotCreated  = 2 // done, but some row or the request was not created
-	exitWaiting     = 3 // stopped waiting, nothing lost
-	exitUsage       = 64
-	exitInput       = 65
-	exitInterrupted = 128 // plus the signal's number
-)
-
-// codeError says with which code to exit.
-type codeError struct {
-	code int
-	err  error // for people; nil where they have been told already
+func main() {
+	cobra.EnableCommandSorting = false //nolint:reassign // help lists commands in the order of their use
+	os.Exit(run(os.Args[1:]))
 }
 
-func (e *codeError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *codeError) Unwrap() error { return e.err }
-
-// signalError is the cause of a context that a signal ended.
-type signalError struct{ signal syscall.Signal }
-
-func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
-
-// gcPercent trades some 20 MiB for a fifth of an import's or a drain's time, which
-// many small objects make; GOGC overrides it.
+// gcPercent costs some 20 MiB and saves a fifth of the time of an import or a drain,
+// which allocate many small objects. GOGC overrides it.
 const gcPercent = 400
 
 func run(args []string) int {
@@ -73,29 +46,8 @@ func run(args []string) int {
 	return exitCode(err)
 }
 
-// exitCode goes by the type of the error. A codeError was made for this, so that
-// it wins over what it wraps.
-func exitCode(err error) int {
-	if err == nil {
-		return 0
-	}
-	if e, ok := errors.AsType[*codeError](err); ok {
-		return e.code
-	}
-	if e, ok := errors.AsType[*signalError](err); ok {
-		return exitInterrupted + int(e.signal)
-	}
-	if _, ok := errors.AsType[*config.Error](err); ok {
-		return config.ExitCode
-	}
-	if _, ok := errors.AsType[*bulk.InputError](err); ok {
-		return exitInput
-	}
-	return exitError
-}
-
-// withSignals ends the context at the first SIGINT or SIGTERM, whose name is the
-// cause. A second one ends the process at once.
+// withSignals cancels the context at the first SIGINT or SIGTERM, with a signalError as
+// its cause. A second signal ends the process at once.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
@@ -24,6 +26,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	cobra.EnableCommandSorting = false //nolint:reassign // as in main
 	// These tests wait far more than they work.
 	atOnce := flag.Lookup("test.parallel")
 	if atOnce.Value.String() == atOnce.DefValue {

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 // linePause is how often a run that has no terminal says how far it is.
@@ -16,16 +18,16 @@ const linePause = 10 * time.Second
 // progress shows how far a run is: a bar on a terminal, a line now and then
 // elsewhere. Everything else is to be written through it.
 type progress struct {
-	*line
+	*terminal.Line
 	mu   sync.Mutex
 	said time.Time
 	last bulk.Progress
-	pace pace
+	pace forecast.Throughput
 	why  string // nothing is created now, in two or three words
 }
 
-func newProgress(out io.Writer, terminal bool) *progress {
-	return &progress{line: newLine(out, terminal), said: time.Now()}
+func newProgress(out io.Writer, tty bool) *progress {
+	return &progress{Line: terminal.NewLine(out, tty), said: time.Now()}
 }
 
 func (p *progress) report(now bulk.Progress) {
@@ -33,12 +35,12 @@ func (p *progress) report(now bulk.Progress) {
 	defer p.mu.Unlock()
 	p.last = now
 	if now.Imported {
-		p.pace.see(time.Now(), now.Settled())
+		p.pace.Add(time.Now(), now.Settled())
 	}
-	p.draw(p.render)
-	if p.width == nil && time.Since(p.said) >= linePause {
+	p.Draw(p.render)
+	if !p.Draws() && time.Since(p.said) >= linePause {
 		p.said = time.Now()
-		fmt.Fprintf(p.line, "kyclink: %s\n", p.text())
+		fmt.Fprintf(p.Line, "kyclink: %s\n", p.text())
 	}
 }
 
@@ -74,17 +76,17 @@ func (p *progress) text() string {
 
 func (p *progress) render(width int) string {
 	done, total := p.last.Settled(), p.last.Total()
-	after := percent(done, total)
+	after := terminal.Percent(done, total)
 	if speed := p.speed(); speed != "" {
 		after += "  " + speed
 	}
-	return withBar(fmt.Sprintf("%d/%d", done, total), after, done, total, width)
+	return terminal.WithBar(fmt.Sprintf("%d/%d", done, total), after, done, total, width)
 }
 
 // speed is the pace and what is left at it, or why there is none.
 func (p *progress) speed() string {
 	open := p.last.Total() - p.last.Settled()
-	rate := p.pace.perSecond(time.Now(), p.last.Settled())
+	rate := p.pace.Rate(time.Now(), p.last.Settled())
 	switch {
 	case open == 0:
 		return ""
@@ -93,20 +95,8 @@ func (p *progress) speed() string {
 	case rate == 0:
 		return ""
 	}
-	left := time.Duration(float64(open) / rate * float64(time.Second))
-	return fmt.Sprintf("%s  %v left", perTime(rate), roughly(max(left, time.Second)).Round(time.Second))
-}
-
-// perTime writes a rate in the unit that suits it.
-func perTime(perSecond float64) string {
-	switch {
-	case perSecond >= 1:
-		return fmt.Sprintf("%.1f/s", perSecond)
-	case perSecond*60 >= 1:
-		return fmt.Sprintf("%.1f/min", perSecond*60)
-	}
-	return fmt.Sprintf("%.1f/h", perSecond*3600)
+	return rate.String() + "  " + rate.Left(open)
 }
 
 // stop leaves the bar as it is. It may be called again.
-func (p *progress) stop() { p.end(true) }
+func (p *progress) stop() { p.End(true) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func TestProgressIsTrue(t *testing.T) {
@@ -50,12 +51,12 @@ func TestABarFitsItsTerminal(t *testing.T) {
 		for _, width := range []int{20, 40, 80, 200} {
 			p := newProgress(&output{}, false)
 			p.last = bulk.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
-			p.pace.seen = []sample{{time.Now().Add(-10 * time.Second), 599_000}}
+			p.pace.Add(time.Now().Add(-10*time.Second), 599_000)
 			p.why = why
 			var screen output
-			p.line = &line{out: &screen, width: func() int { return width }}
-			p.draw(p.render)
-			text := strings.TrimPrefix(screen.String(), clearLine)
+			p.Line = terminal.NewFixedLine(&screen, width)
+			p.Draw(p.render)
+			text := strings.TrimPrefix(screen.String(), "\r\x1b[K")
 			if n := utf8.RuneCountInString(text); n > width-3 || n < min(width-3, 60) {
 				t.Errorf("on %d columns it draws %d: %q", width, n, text)
 			}
@@ -66,56 +67,6 @@ func TestABarFitsItsTerminal(t *testing.T) {
 			if width >= 80 && !strings.HasSuffix(text, "] 40 %"+want) {
 				t.Errorf("on %d columns it draws %q", width, text)
 			}
-		}
-	}
-}
-
-// What is written comes out whole above the bar, and the bar below it again.
-func TestLinesAreWrittenAboveTheBar(t *testing.T) {
-	t.Parallel()
-	var screen output
-	l := newLine(&screen, true)
-	draw := func(text string) { l.draw(func(int) string { return text }) }
-	fmt.Fprintln(l, "before")
-	draw("1/2")
-	draw("1/2")
-	fmt.Fprintln(l, "a line")
-	draw("2/2")
-	l.end(true)
-	l.end(true)
-	draw("3/2")
-	fmt.Fprintln(l, "after")
-	want := "before\n" + clearLine + "1/2" + clearLine + "a line\n1/2" + clearLine + "2/2" + clearLine + "2/2\nafter\n"
-	if got := screen.String(); got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestPace(t *testing.T) {
-	t.Parallel()
-	var p pace
-	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	second := func(n int) time.Time { return at.Add(time.Duration(n) * time.Second) }
-	for _, c := range []struct {
-		at, n int
-		want  float64
-	}{
-		{0, 1000, 0},         // what was done before a resume is no pace
-		{1, 1005, 0},         // too early
-		{10, 1050, 5},        // since it was first seen
-		{20, 1050, 50. / 19}, // it slows down, the first sample is out
-		{40, 1050, 0},        // nothing moves
-		{50, 1200, 10},       // it moves again
-	} {
-		now := second(c.at)
-		if got := p.perSecond(now, c.n); got < c.want-6 || got > c.want+6 || (got == 0) != (c.want == 0) {
-			t.Errorf("after %d s at %d it is %.1f/s, want about %.1f/s", c.at, c.n, got, c.want)
-		}
-		p.see(now, c.n)
-	}
-	for rate, want := range map[float64]string{20: "20.0/s", 1: "1.0/s", 0.5: "30.0/min", 0.001: "3.6/h"} {
-		if got := perTime(rate); got != want {
-			t.Errorf("%v a second is %q, want %q", rate, got, want)
 		}
 	}
 }

@@ -2,19 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/config"
-	"github.com/kyclink/kyclink/internal/diagnosis"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,12 +22,12 @@ func newRequest() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "request",
-		Short: "enqueue one request",
-		Long: `request asks for one person's link. Asking again for the same application id never
-makes a second link: the answer is what exists.
+		Short: "Enqueue one request",
+		Long: `Request one person's link. Repeating a request for the same application id never
+creates a second link: the answer is what exists.
 
-With --wait it prints the link's URL alone as soon as it exists, and exits with 2
-where none was made, with 3 where it stopped waiting; the request goes on then.`,
+With --wait it prints only the link's URL, as soon as it exists. The exit code is 2 if no
+link was created, and 3 if it stopped waiting; the request continues then.`,
 		Example: `  kyclink request --application-id A-1001 --wait
   kyclink request --application-id A-1001 --redirect-url https://shop.example/done --json`,
 		Args: flagsOnly,
@@ -50,13 +46,13 @@ where none was made, with 3 where it stopped waiting; the request goes on then.`
 		name := strings.ReplaceAll(key, "_", "-")
 		values[key] = cmd.Flags().String(name, "", flagHelp[key])
 	}
-	cmd.Flags().DurationVar(&wait, "wait", 0, "wait for the link, 30s where no time is given")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait for the link, by default for 30s")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the link as JSON")
 	return cmd
 }
 
-// makeRequest asks for a link, and waits for it where wait is more than 0.
+// makeRequest enqueues a request, and waits for its link if wait is not 0.
 func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
 	ctx, client := cmd.Context(), e.producer(nil)
 	if err := e.audit(ctx, "links.request", req.ApplicationID); err != nil {
@@ -72,54 +68,39 @@ func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Dur
 			return err
 		}
 	}
-	answer := unendedLink{Link: link}
+	answer := operator.Link{Link: link}
 	if waited && !link.Status.Ended() {
-		answer.Diagnosis = e.why(ctx, link)
+		answer.Diagnosis = e.operator().Diagnose(ctx, link)
 	}
 	if err := printRequest(cmd.OutOrStdout(), answer, asJSON, waited); err != nil {
 		return err
 	}
-	return answer.ended(waited, wait)
+	return requestError(answer, wait)
 }
 
-// unendedLink is a link with the reason for which it has not come yet.
-type unendedLink struct {
-	tasks.Link
-	Diagnosis string `json:"diagnosis,omitempty"`
-}
-
-// why says why a link does not come; empty where nothing stands in its way.
-func (e *engine) why(ctx context.Context, link tasks.Link) string {
-	s, err := diagnosis.Of(ctx, e.rdb, ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}), link)
-	if err != nil {
-		return "the reason cannot be read: " + err.Error()
-	}
-	return s.Why()
-}
-
-// flagsOnly refuses arguments. The likeliest is a time that --wait, which can do
-// without one, does not take for its own.
+// flagsOnly refuses arguments. The likeliest one is a time after --wait, whose value is
+// optional and needs "=".
 func flagsOnly(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	if _, err := time.ParseDuration(args[0]); err == nil {
-		return fmt.Errorf("%q belongs to no flag: write --wait=%s", args[0], args[0])
+		return fmt.Errorf("unexpected argument %q: write --wait=%s", args[0], args[0])
 	}
-	return fmt.Errorf("%q belongs to no flag: request takes flags only", args[0])
+	return fmt.Errorf("unexpected argument %q: request has flags only", args[0])
 }
 
 var flagHelp = map[string]string{
-	"application_id":    "who it is for: 1 to 128 printable characters without blanks (required)",
-	"redirect_url":      "https URL to go to afterwards",
-	"expiry_minutes":    "the link's life",
-	"document_optional": "true: one document of several, as the person chooses",
-	"workflow_id":       "FaceKi workflow",
+	"application_id":    "the person's id: 1 to 128 printable characters without blanks (required)",
+	"redirect_url":      "https URL to which the person is redirected afterwards",
+	"expiry_minutes":    "lifetime of the link (default KYCLINK_EXPIRY_MINUTES)",
+	"document_optional": "true: the person chooses one of several documents",
+	"workflow_id":       "FaceKi workflow (default FACEKI_WORKFLOW_ID)",
 	"lane":              "interactive or bulk (default interactive)",
-	"callback_url":      "https URL that gets the signed event",
+	"callback_url":      "https URL that receives the signed event",
 	"not_after":         "when to give up, such as 2026-12-01T00:00:00Z",
-	"generation":        "N asks for a new link after generation N-1 has ended",
-	"metadata":          "JSON object that events carry along",
+	"generation":        "N requests a new link after generation N-1 has ended",
+	"metadata":          "JSON object that is repeated in events",
 }
 
 func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Request, error) {
@@ -134,23 +115,7 @@ func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Requ
 	return req, err
 }
 
-// openShared opens an engine over the Redis that all processes share, for a
-// command that makes no links itself.
-func openShared(ctx context.Context) (*engine, error) {
-	cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, Terminal: onTerminal()})
-	if err != nil {
-		return nil, err
-	}
-	if err := checkFiles(0); err != nil {
-		return nil, err
-	}
-	e := &engine{cfg: cfg, log: newLogger(cfg, os.Stderr)}
-	e.rdb, err = e.openRedis(ctx)
-	return e, err
-}
-
-// notAccepted makes a request that cannot be accepted an outcome, not an error
-// of ours.
+// notAccepted gives a request that was refused its exit code.
 func notAccepted(err error) error {
 	if reason := tasks.ReasonOf(err); reason != "" {
 		return &codeError{exitNotCreated, fmt.Errorf("not accepted: %s: %w", reason, err)}
@@ -158,7 +123,7 @@ func notAccepted(err error) error {
 	return err
 }
 
-// waitFor gives the latest that is known of the link where the time is over, too.
+// waitFor returns the link as it is known last, also when the time is over.
 func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link tasks.Link, wait time.Duration) (tasks.Link, error) {
 	if link.Status.Ended() || link.Status == tasks.Held {
 		return link, nil
@@ -166,7 +131,7 @@ func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link 
 	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	now, err := client.Wait(bounded, req.ApplicationID)
-	if now.ApplicationID != "" { // or Wait ended before it learned anything
+	if now.ApplicationID != "" { // else Wait ended before it read anything
 		link = now
 	}
 	switch {
@@ -178,7 +143,7 @@ func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link 
 	return link, err
 }
 
-func printRequest(w io.Writer, link unendedLink, asJSON, waited bool) error {
+func printRequest(w io.Writer, link operator.Link, asJSON, waited bool) error {
 	switch {
 	case asJSON:
 		return printJSON(w, link)
@@ -192,26 +157,21 @@ func printRequest(w io.Writer, link unendedLink, asJSON, waited bool) error {
 	return err
 }
 
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
-
-// ended gives the exit code for what is known of a request.
-func (l unendedLink) ended(waited bool, wait time.Duration) error {
+// requestError gives the exit code for what is known of a request. wait is 0 if it did
+// not wait.
+func requestError(l operator.Link, wait time.Duration) error {
 	switch {
 	case l.Status == tasks.Created:
 		return nil
 	case l.Status.Ended(), l.Status == tasks.Held:
-		return &codeError{exitNotCreated, fmt.Errorf("%s is %s (%s)", l.ApplicationID, l.Status, why(l.Reason, l.Message))}
-	case !waited:
+		return &codeError{exitNotCreated, fmt.Errorf("%s is %s (%s)", l.ApplicationID, l.Status, reasonText(l.Reason, l.Message))}
+	case wait == 0:
 		return nil
 	}
 	reason := ""
 	if l.Diagnosis != "" {
 		reason = ": " + l.Diagnosis
 	}
-	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nNothing is lost: kyclink show %s says how it goes on",
+	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nNothing is lost; to see its progress: kyclink show %s",
 		l.ApplicationID, l.Status, wait, reason, l.ApplicationID)}
 }

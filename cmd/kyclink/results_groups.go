@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// withResults does something with how the results stream is.
+// withResults reads the state of the results stream.
 func withResults(cmd *cobra.Command, do func(ledger.Results) error) error {
-	return withShared(cmd, func(e *engine) error {
-		r, err := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account}).Results(cmd.Context())
+	return withOperator(cmd, func(op *operator.Operator) error {
+		r, err := op.Results(cmd.Context())
 		if err != nil {
 			return stopped(cmd.Context(), err)
 		}
@@ -27,12 +28,12 @@ func newResultsGroups() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "groups",
-		Short: "list who reads the stream, and how far behind they are",
-		Long: `groups shows for each group how many events it was not given yet (lag), how many it
-was given and has not acknowledged (pending), how long the oldest of these has been
-there (behind), and when one of its consumers was heard of last (idle). What a group
-that is live has not acknowledged is kept, below the cap. A group that was idle for 7
-days is not live; one that nobody needs is taken away with
+		Short: "List the groups that read the stream, and how far behind they are",
+		Long: `Show for each group how many events it has not read (lag), how many it has read and not
+acknowledged (pending), the age of the oldest of these (behind), and how long all of its
+consumers have been silent (idle). Events that a live group has not acknowledged are
+kept, while the stream is below its cap. A group that was idle for 7 days is not live.
+To delete a group that nobody needs:
 redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
 		Example: "  kyclink results groups\n  kyclink results groups --json",
 		Args:    cobra.NoArgs,
@@ -73,7 +74,7 @@ func printGroups(w io.Writer, groups []ledger.Group) error {
 	return t.Flush()
 }
 
-// age shows seconds as people read them.
+// age is a number of seconds as a rounded duration.
 func age(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	if d >= time.Minute {
@@ -82,15 +83,14 @@ func age(seconds float64) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// lagging is how far a group is behind, and how full the stream is.
-type lagging struct {
-	Group  string  `json:"group,omitempty"`
-	Lag    int     `json:"lag"` // events that it has not acknowledged
-	Behind float64 `json:"behind_seconds"`
-	Length int     `json:"length"`
-	Cap    int     `json:"cap"`
-	// Dropped is how many events ever went because of the cap.
-	Dropped int `json:"dropped"`
+// groupLag is how far a group is behind, and how full the stream is.
+type groupLag struct {
+	Group   string  `json:"group,omitempty"`
+	Lag     int     `json:"lag"` // events that it has not acknowledged
+	Behind  float64 `json:"behind_seconds"`
+	Length  int     `json:"length"`
+	Cap     int     `json:"cap"`
+	Dropped int     `json:"dropped"` // events that the cap has ever removed
 }
 
 func newResultsLag() *cobra.Command {
@@ -98,11 +98,11 @@ func newResultsLag() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "lag",
-		Short: "print how many events a group has not acknowledged",
-		Long: `lag prints one number: how many events the group has not acknowledged, or, without
---group, the live group that has most of them. It is 0 where nobody reads. As JSON it
-also tells how long the oldest of these events has been there, how full the stream is,
-and how many events ever went because of the cap.`,
+		Short: "Print how many events a group has not acknowledged",
+		Long: `Print one number: how many events the group has not acknowledged, or, without --group,
+the live group that is furthest behind. It is 0 if there is no live group. The JSON also
+has the age of the oldest of these events, the length and the cap of the stream, and how
+many events the cap has ever removed.`,
 		Example: `  kyclink results lag
   [ "$(kyclink results lag --group crm)" -lt 10000 ] || echo "crm is behind"
   kyclink results lag --json | jq '.length / .cap'`,
@@ -120,14 +120,14 @@ and how many events ever went because of the cap.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "kyclink: no live group reads the results stream")
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), lagging{g.Group, g.Unacknowledged(), g.Behind, r.Length, r.Cap, r.Dropped})
+					return printJSON(cmd.OutOrStdout(), groupLag{g.Group, g.Unacknowledged(), g.Behind, r.Length, r.Cap, r.Dropped})
 				}
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), g.Unacknowledged())
 				return err
 			})
 		},
 	}
-	cmd.Flags().StringVar(&group, "group", "", "of this group")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with how full the stream is")
+	cmd.Flags().StringVar(&group, "group", "", "the group (default: the live group that is furthest behind)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with the length of the stream")
 	return cmd
 }

@@ -128,7 +128,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 	roomy.signal(syscall.SIGTERM)
 	roomy.exit()
 	worker := start(t, append(settings, "KYCLINK_RESULTS_CAP=1000"), "worker", "--simulate")
-	status := func() (l lagging) {
+	status := func() (l groupLag) {
 		if err := json.Unmarshal([]byte(expect(0, "", "", "results", "lag", "--json")), &l); err != nil {
 			t.Fatal(err)
 		}

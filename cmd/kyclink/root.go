@@ -18,39 +18,62 @@ import (
 	"github.com/kyclink/kyclink/internal/logging"
 )
 
+// The groups of commands in the root's help.
+const (
+	groupJob       = "job"
+	groupWatch     = "watch"
+	groupRepair    = "repair"
+	groupOperate   = "operate"
+	groupIntegrate = "integrate"
+)
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kyclink",
-		Short: "A KYC link for every person, through FaceKi",
-		Long: `kyclink creates a personal KYC link for each person, through FaceKi's
-rate-limited and sometimes failing API: a file of people in, the same file with
-their links out, or one link at a time as people sign up.
+		Short: "Create KYC links through FaceKi",
+		Long: `kyclink creates a personal KYC link for each person, through FaceKi's rate-limited and
+sometimes failing API: for a file of persons, or for one person at a time.
 
-Settings come from the environment; docs/settings.md lists them. For a trial without
-any, use kyclink run FILE -o OUT --simulate.`,
+Settings are environment variables; docs/settings.md lists them. For a trial without any:
+kyclink run FILE -o OUT --simulate`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if name := emptyFlag(cmd); name != "" {
-				return usageError(cmd, fmt.Errorf("--%s is empty; leave it out where nothing is given", name))
+				return usageError(cmd, fmt.Errorf("--%s is empty; omit it, or give it a value", name))
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: showHelp,
 	}
-	// Whatever people wrote comes out so that it can be seen, and does nothing.
+	// Control characters in what people wrote are printed visibly, and have no effect.
 	root.SetOut(legible.NewWriter(os.Stdout))
 	root.SetErr(legible.NewWriter(os.Stderr))
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newRun(), newWorker(), newRequest(), newShow(), newFailed(), newHeld(), newForget(), newCallbacks(), newImport(), newBatch(), newAccount(), newResults(), newServe(), newKeys(), newAudit(), newSimulator())
-	root.CompletionOptions.HiddenDefaultCmd = true
+	addGroup(root, groupJob, "Do the job:", newRun(), newImport(), newBatch(), newRequest(), newWorker())
+	addGroup(root, groupWatch, "Watch:", newShow(), newAccount(), newAudit())
+	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
+	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
+	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())
+	root.SetHelpCommandGroupID(groupOperate)
+	root.SetCompletionCommandGroupID(groupOperate)
 	checkArgs(root)
 	return root
 }
 
-// checkArgs makes wrong arguments of any command a usage error.
+func addGroup(root *cobra.Command, id, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: id, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = id
+		root.AddCommand(cmd)
+	}
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// checkArgs makes wrong arguments of a command, and of those below it, a usage error.
 func checkArgs(cmd *cobra.Command) {
 	cmd.Args = usageArgs(cmd.Args)
 	for _, sub := range cmd.Commands() {
@@ -58,7 +81,7 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-// usageError is a command line that makes no sense.
+// usageError is an error of the command line.
 func usageError(cmd *cobra.Command, err error) error {
 	return &codeError{exitUsage, fmt.Errorf("%w\nSee %s --help", err, cmd.CommandPath())}
 }
@@ -76,8 +99,8 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// emptyFlag is the name of a flag that was given with nothing in it, as a shell does
-// with a variable that is not set.
+// emptyFlag is the name of a flag whose value is empty, as a shell's is from a variable
+// that is not set.
 func emptyFlag(cmd *cobra.Command) (name string) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		empty := f.Value.String() == ""
@@ -91,7 +114,7 @@ func emptyFlag(cmd *cobra.Command) (name string) {
 	return name
 }
 
-// one wants a single argument, and says what it is where there are none or several.
+// one requires a single argument, and names it if there is none, or more than one.
 func one(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -101,8 +124,8 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
-// fileOutput is standard output as a file is written to it: as it is, but where
-// somebody looks at it.
+// fileOutput is standard output for the content of a file, which is escaped only on a
+// terminal.
 func fileOutput(cmd *cobra.Command) io.Writer {
 	if w, ok := cmd.OutOrStdout().(*legible.Writer); ok && !term.IsTerminal(int(os.Stdout.Fd())) {
 		return w.Unescaped()
@@ -112,8 +135,8 @@ func fileOutput(cmd *cobra.Command) io.Writer {
 
 func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 
-// newLogger makes the logger of a command, which writes to standard error, or
-// to w where something else is drawn there.
+// newLogger makes the logger of a command, which writes to w, and warns about unknown
+// variables.
 func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
 	log := logging.New(cfg.Log, zapcore.AddSync(legible.NewWriter(w)))
 	logging.RedirectRedis(logging.Limited(log))

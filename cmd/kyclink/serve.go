@@ -15,6 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
@@ -24,16 +25,15 @@ import (
 func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "answer HTTP requests: the API",
-		Long: `serve answers HTTP requests at KYCLINK_LISTEN: signups and batches in, links out.
-GET /v1/openapi.yaml describes all of it. Workers make the links; kyclink keys create
-makes the key that every request needs. Health and metrics of the process are at
-KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
+		Short: "Serve the HTTP API",
+		Long: `Serve the HTTP API at KYCLINK_LISTEN; GET /v1/openapi.yaml describes it. Workers create
+the links. Every request needs a key, which "kyclink keys create" creates. Health and
+metrics of the process are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
-With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY it speaks TLS, and reads the files anew when
-they change. Else a proxy in front should.
+With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY it speaks TLS, and reads the files again when
+they change. Otherwise a proxy in front of it should speak TLS.
 
-It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
+On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink serve
   curl http://127.0.0.1:8080/v1/links -H "Authorization: Bearer $KEY" -H 'Prefer: wait=10' \
        --json '{"application_id":"A-1001"}'`,
@@ -48,7 +48,7 @@ It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
 			if err != nil {
 				return err
 			}
-			defer func() { _ = l.Close() }() // it is closed already where it was served
+			defer func() { _ = l.Close() }() // closed already if it was served
 			watched, err := listenOps(cfg.Ops, log)
 			if err != nil {
 				return err
@@ -65,8 +65,7 @@ It stops softly on SIGINT or SIGTERM: requests that came are answered.`,
 	}
 }
 
-// serve answers requests at l, and for the process' health and metrics at watched,
-// which may be nil.
+// serve serves the API at l, and health and metrics at watched, which may be nil.
 func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	var certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	if cfg := e.cfg.API; cfg.TLS() {
@@ -76,41 +75,41 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		}
 		certificate = c.Get
 	} else if !cfg.Loopback() {
-		e.log.Warn("API keys and links go over the network unencrypted: set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
+		e.log.Warn("HTTP is not encrypted: API keys and links cross the network in plain text; set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
 	}
-	connections, err := httpConnections(e.rdb, e.blocking)
+	connections, err := connection.Available(e.rdb, e.blocking)
 	if err != nil {
 		return err
 	}
 	limited := logging.Limited(e.log)
-	l = limit(l, connections, func() {
-		limited.Warn("all HTTP connections are in use; others wait", zap.Int("connections", connections))
+	l = connection.Limit(l, connections, func() {
+		limited.Warn("all HTTP connections are in use; new ones wait", zap.Int("connections", connections))
 	})
-	// What many requests do at the same time goes to Redis together.
-	together := *e
-	together.rdb = pipelined(e.rdb)
+	// Commands of concurrent requests share round trips to Redis.
+	batched := *e
+	batched.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
 	o := e.newOps(e.ledger)
 	a := api.New(api.Config{
-		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: together.producer(nil), Importer: e.producer,
+		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: batched.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
 		},
-		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(together.rdb, e.cfg.Account),
+		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(batched.rdb, e.cfg.Account),
 		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
 	defer e.serveOps(ctx, watched, o, func() error {
 		if ctx.Err() != nil {
-			return errors.New("it is stopping")
+			return errors.New("stopping")
 		}
 		return nil
 	})()
 	return a.Serve(ctx, l, certificate)
 }
 
-// pipelined sends the commands of several goroutines together. The pipeline is
-// rdb's, and ends with it.
+// pipelined is a client that sends the commands of several goroutines together. It ends
+// with rdb.
 func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
 	if auto, ok := rdb.(interface {
 		AutoPipeline() (*redis.AutoPipeliner, error)

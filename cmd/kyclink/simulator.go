@@ -14,12 +14,12 @@ func newSimulator() *cobra.Command {
 	var listen, scriptFile string
 	cmd := &cobra.Command{
 		Use:   "simulator",
-		Short: "run FaceKi's stand-in, for tests and rehearsals",
-		Long: `simulator plays FaceKi, which has no sandbox. It makes links that nobody can open,
-and fails as told: by a script that is given at the start, or put to
-/_simulator/script while it runs. /_simulator/state shows what it saw.
+		Short: "Simulate FaceKi, for tests and trials",
+		Long: `Simulate FaceKi's API, which has no sandbox. The simulator creates links that nobody can
+open, and fails as its script says: give a script with --script, or PUT one to
+/_simulator/script while it runs. GET /_simulator/state shows what it has received.
 
-Whoever can reach its address can script it: keep it on loopback.`,
+Anyone who can reach its address can change its script: keep it on loopback.`,
 		Example: `  kyclink simulator --listen 127.0.0.1:8888
   FACEKI_BASE_URL=http://127.0.0.1:8888 kyclink run people.csv -o links.csv --simulate
   curl -X PUT 127.0.0.1:8888/_simulator/script -d '{"faults":[{"fault":"http_500","probability":0.3}]}'
@@ -42,14 +42,14 @@ Whoever can reach its address can script it: keep it on loopback.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "http://%s\n", listener.Addr())
 			if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is not a loopback address: whoever reaches it can script the simulator and read the application ids; "+
+				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s is not a loopback address: anyone who reaches it can change the script and read the application ids; "+
 					"use --listen 127.0.0.1:%d\n", address, address.Port)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "FaceKi's stand-in listens; its state is at http://%s/_simulator/state\n", listener.Addr())
+			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: simulator is listening; its state is at http://%s/_simulator/state\n", listener.Addr())
 			return simulator.New(cfg).Serve(cmd.Context(), listener)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8888", "address to listen on; port 0 takes a free one, which is printed")
-	cmd.Flags().StringVar(&scriptFile, "script", "", "JSON file that says how it behaves")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8888", "address to listen on; port 0 means a free port, which is printed")
+	cmd.Flags().StringVar(&scriptFile, "script", "", "JSON file with its behaviour")
 	return cmd
 }

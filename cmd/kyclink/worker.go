@@ -19,17 +19,17 @@ func newWorker() *cobra.Command {
 	var simulate bool
 	cmd := &cobra.Command{
 		Use:   "worker",
-		Short: "create the links of requests that are enqueued in Redis",
-		Long: `worker takes requests from Redis, calls FaceKi, and publishes every link in the
-results stream. Run as many as you like; they share the work.
+		Short: "Create the links of requests that are enqueued in Redis",
+		Long: `Take requests from Redis, call FaceKi, publish every link in the results stream, and
+deliver callbacks. Any number of workers share the work.
 
-It also takes in what anybody adds to the stream {kyclink:ACCOUNT}:requests: a field
-for each key of a request, or one field "request" with its JSON. What cannot be
-accepted goes to {kyclink:ACCOUNT}:rejects, with the reason.
+It also accepts requests from the stream {kyclink:ACCOUNT}:requests, whose entries have
+a field for each key of a request, or one field "request" with its JSON. Entries that
+cannot be accepted go to {kyclink:ACCOUNT}:rejects, with the reason.
 
-Its health and metrics are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
+Health and metrics are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
-It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
+On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
   redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001
   curl http://127.0.0.1:9090/metrics`,
@@ -58,10 +58,10 @@ It stops softly on SIGINT or SIGTERM: calls that were sent are seen through.`,
 			}
 			account.worker = w
 			defer e.serveOps(cmd.Context(), l, o, w.Ready)()
-			return e.workBesideIntake(cmd.Context(), w, o.Settled)
+			return e.runWorker(cmd.Context(), w, o.Settled)
 		},
 	}
-	cmd.Flags().BoolVar(&simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
+	cmd.Flags().BoolVar(&simulate, "simulate", false, "create simulated links, by the simulator at FACEKI_BASE_URL, or by one in this process")
 	return cmd
 }
 
@@ -74,15 +74,15 @@ type workerAccount struct {
 // Written returns why Redis did not accept the worker's last heartbeat; nil if it did.
 func (a *workerAccount) Written() error { return a.worker.Heartbeat() }
 
-// workBesideIntake runs a worker and the intake stream's reader, and returns when
-// both are over.
-func (e *engine) workBesideIntake(ctx context.Context, w *worker.Worker, settled func(accepted, rejected int)) error {
-	taking, stop := context.WithCancel(ctx)
+// runWorker runs a worker and the reader of the intake stream, and returns when both
+// have stopped.
+func (e *engine) runWorker(ctx context.Context, w *worker.Worker, settled func(accepted, rejected int)) error {
+	reading, stop := context.WithCancel(ctx)
 	in := intake.New(e.blocking, e.producer(nil), intake.Config{Account: e.cfg.Account, Log: e.log, Limited: logging.Limited(e.log), Settled: settled})
-	var reading sync.WaitGroup
-	reading.Go(func() { in.Run(taking) })
+	var reader sync.WaitGroup
+	reader.Go(func() { in.Run(reading) })
 	err := w.Run(ctx)
 	stop()
-	reading.Wait()
+	reader.Wait()
 	return err
 }

@@ -1,4 +1,5 @@
-package main
+// Package terminal draws the progress of a command on the last line of a terminal.
+package terminal
 
 import (
 	"fmt"
@@ -13,25 +14,34 @@ import (
 	"github.com/kyclink/kyclink/internal/legible"
 )
 
-// line is the last line of a terminal, which is drawn over and over. Everything else
-// is written through it, and stays above. Without a terminal nothing is drawn. It is
+// Line is the last line of a terminal, which is drawn over and over. Everything else
+// is written through it, and stays above. Without a terminal it draws nothing. It is
 // safe for concurrent use.
-type line struct {
+type Line struct {
 	out   io.Writer
 	width func() int // columns; nil without a terminal
 
 	mu    sync.Mutex
-	text  string // that is drawn; "" for none
+	text  string // what is drawn; "" for nothing
 	ended bool
 }
 
-func newLine(out io.Writer, terminal bool) *line {
-	l := &line{out: out}
+// NewLine makes a line that draws only if out is a terminal.
+func NewLine(out io.Writer, terminal bool) *Line {
+	l := &Line{out: out}
 	if terminal {
 		l.width = func() int { return columns(out) }
 	}
 	return l
 }
+
+// NewFixedLine makes a line that draws on out, whatever that is, in so many columns.
+func NewFixedLine(out io.Writer, columns int) *Line {
+	return &Line{out: out, width: func() int { return columns }}
+}
+
+// Draws reports whether there is a terminal.
+func (l *Line) Draws() bool { return l.width != nil }
 
 const usualColumns = 80
 
@@ -50,8 +60,8 @@ const clearLine = "\r\x1b[K"
 // interrupted.
 const caretC = "^C"
 
-// draw shows a text that render makes for a width.
-func (l *line) draw(render func(width int) string) {
+// Draw shows a text that render makes for a width.
+func (l *Line) Draw(render func(width int) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.width == nil || l.ended {
@@ -69,7 +79,7 @@ func (l *line) draw(render func(width int) string) {
 }
 
 // Write writes whole lines above.
-func (l *line) Write(p []byte) (int, error) {
+func (l *Line) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.text != "" {
@@ -83,8 +93,8 @@ func (l *line) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// end leaves what is drawn, or takes it away. It may be called again.
-func (l *line) end(keep bool) {
+// End stops drawing, and keeps or clears what is drawn. It may be called again.
+func (l *Line) End(keep bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if text := l.text; text != "" {
@@ -110,19 +120,19 @@ func bar(done, total, width int) string {
 	return "[" + text + strings.Repeat(" ", inner-utf8.RuneCountInString(text)) + "]"
 }
 
-const mostBar = 40
+const widestBar = 40
 
-// withBar puts a bar between two texts, as wide as there is room.
-func withBar(before, after string, done, total, width int) string {
+// WithBar puts a bar between two texts, as wide as there is room.
+func WithBar(before, after string, done, total, width int) string {
 	room := width - utf8.RuneCountInString(before) - utf8.RuneCountInString(after) - 2
-	if b := bar(done, total, min(room, mostBar)); b != "" {
+	if b := bar(done, total, min(room, widestBar)); b != "" {
 		return before + " " + b + " " + after
 	}
 	return before + "  " + after
 }
 
-// percent is 100 only when all is done.
-func percent(done, total int) string {
+// Percent is 100 only when all is done.
+func Percent(done, total int) string {
 	if total <= 0 {
 		return "0 %"
 	}

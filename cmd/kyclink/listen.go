@@ -11,15 +11,16 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/monitor"
 )
 
-// listenAt takes the address that a variable names, before anything else is done.
+// listenAt listens on the address that a variable sets.
 func listenAt(variable, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is taken by another process, or by another address of this one; free it, or set %s to another address", variable, address, variable)
+		return nil, fmt.Errorf("%s: %s is in use by another process, or by another address of this one; free it, or set %s to another address", variable, address, variable)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen: %w; set it to an address of this host", variable, err)
@@ -27,25 +28,25 @@ func listenAt(variable, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenOps takes the address of health and metrics. There is none, and no error,
-// where nobody chose it and it cannot be had: several workers share a host.
+// listenOps listens on the address of health and metrics. Where the default address is in
+// use it returns nil, without an error: several workers may share a host.
 func listenOps(cfg config.Ops, log *zap.Logger) (net.Listener, error) {
 	l, err := listenAt("KYCLINK_OPS_LISTEN", cfg.Listen)
 	if err != nil && !cfg.Given {
-		log.Warn("this process cannot be asked for its health and metrics", zap.Error(err))
-		return nil, nil //nolint:nilnil // it works without
+		log.Warn("health and metrics are not served", zap.Error(err))
+		return nil, nil //nolint:nilnil // a process works without
 	}
 	return l, err
 }
 
-// serveOps answers for the health and the metrics of this process until it is told to
-// stop. It does nothing without a listener.
+// serveOps serves health and metrics until stop is called. Without a listener it does
+// nothing.
 func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server, ready func() error) (stop func()) {
 	if l == nil {
 		return func() {}
 	}
-	l = limit(l, opsConnections, func() {})
-	e.log.Info("health and metrics", zap.String("ops_address", l.Addr().String()))
+	l = connection.Limit(l, connection.Ops, func() {})
+	e.log.Info("serving health and metrics", zap.String("ops_address", l.Addr().String()))
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { o.Serve(serving, l, ready) })

@@ -12,22 +12,22 @@ import (
 	"golang.org/x/term"
 )
 
-// consent is a person's to something that cannot be undone.
+// consent is a person's consent to what cannot be undone.
 type consent struct{ yes bool }
 
 func (c *consent) flag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask; needed where there is no terminal to ask at")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask; required without a terminal")
 }
 
-// check refuses what nobody could be asked for. It comes before anything is read.
+// check refuses a command that needs consent where there is no terminal to ask on.
 func (c *consent) check(cmd *cobra.Command) error {
 	if c.yes || term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil
 	}
-	return usageError(cmd, fmt.Errorf("%s cannot be undone, and there is no terminal to ask at; give --yes to do it all the same", cmd.CommandPath()))
+	return usageError(cmd, fmt.Errorf("%s cannot be undone, and there is no terminal to ask on; give --yes to do it", cmd.CommandPath()))
 }
 
-// get asks, where --yes was not given. A signal while it asks is a no.
+// get asks, unless --yes was given. A signal while it asks means no.
 func (c *consent) get(cmd *cobra.Command, question string) error {
 	if c.yes {
 		return nil
@@ -35,7 +35,7 @@ func (c *consent) get(cmd *cobra.Command, question string) error {
 	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
 	answered := make(chan string, 1)
 	go func() {
-		answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer is a no
+		answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // no answer means no
 		answered <- strings.ToLower(strings.TrimSpace(answer))
 	}()
 	select {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/config"
+)
+
+// Exit codes, which scripts rely on.
+const (
+	exitError       = 1
+	exitNotCreated  = 2 // done, but some row or the request was not created
+	exitWaiting     = 3 // stopped waiting, nothing lost
+	exitUsage       = 64
+	exitInput       = 65
+	exitInterrupted = 128 // plus the signal's number
+)
+
+// codeError is an error with the exit code for it.
+type codeError struct {
+	code int
+	err  error // nil where everything is printed already
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ signal syscall.Signal }
+
+func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
+
+// exitCode goes by the type of the error. A codeError wins over what it wraps.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*codeError](err); ok {
+		return e.code
+	}
+	if e, ok := errors.AsType[*signalError](err); ok {
+		return exitInterrupted + int(e.signal)
+	}
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return config.ExitCode
+	}
+	if _, ok := errors.AsType[*bulk.InputError](err); ok {
+		return exitInput
+	}
+	return exitError
+}
+
+// stopped replaces an error by the signal that caused it, if one did.
+func stopped(ctx context.Context, err error) error {
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
+		return s
+	}
+	return err
+}
+
+const runAgain = "run the same command again to continue"
+
+// incomplete is the error of a command that can be run again to continue, with what was
+// done before, such as "12 retried".
+func incomplete(ctx context.Context, err error, done string) error {
+	return incompleteHint(ctx, err, done, runAgain)
+}
+
+func incompleteHint(ctx context.Context, err error, done, hint string) error {
+	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; %s", s, done, hint)}
+	}
+	return fmt.Errorf("%w\n%s before that; %s", err, done, hint)
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// failedList is the list of failed requests.
+func failedList() *deadLetters[request.Record] {
+	return requestList(request.Failed, "failed", fault.Ends())
+}
+
+// heldList is the list of held requests.
+func heldList() *deadLetters[request.Record] {
+	return requestList(request.Held, "were held", fault.Holds())
+}
+
+func requestList(state request.State, came string, reasons []fault.Reason) *deadLetters[request.Record] {
+	l := &deadLetters[request.Record]{
+		are: fmt.Sprintf("request is %s", state), noun: fmt.Sprintf("%s request", state), ids: "application ids", came: came, reasons: reasons,
+		changed: fmt.Sprintf("not %s, or no longer so", state),
+	}
+	l.read = func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]request.Record, error], error) {
+		return op.Requests(ctx, state, l.Selection, func(id string, now request.State) {
+			if now == "" {
+				m.unknown++
+				fmt.Fprintf(m.w, "kyclink: %s: no request has this application id\n", id)
+				return
+			}
+			m.skipped++
+			fmt.Fprintf(m.w, "kyclink: skipped %s: it is %s, not %s\n", id, now, state)
+		})
+	}
+	l.show = func(ctx context.Context, op *operator.Operator, r request.Record) (row, error) {
+		link, err := op.Link(ctx, r)
+		return linkRow{link}, err
+	}
+	return l
+}
+
+// linkRow is a request in a list.
+type linkRow struct{ tasks.Link }
+
+func (l linkRow) columns() string {
+	return strings.Join([]string{
+		l.ApplicationID, moment(l.EndedAt), l.Batch,
+		number(l.Attempts, "attempt") + ", " + number(l.PossibleDuplicates, "possible duplicate"), reasonText(l.Reason, l.Message),
+	}, "\t")
+}

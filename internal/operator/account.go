@@ -1,0 +1,26 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/ledger"
+)
+
+// Gate is an account's gate as it is shown.
+type Gate = admission.GateStatus
+
+func (o *Operator) gate(ctx context.Context) (Gate, error) {
+	status, err := admission.Read(ctx, o.rdb, o.ledger.Keys())
+	return status.Gate, err
+}
+
+// Account reads the account's gate, rate, backlog and workers.
+func (o *Operator) Account(ctx context.Context) (ledger.AccountStatus, error) {
+	return o.ledger.Status(ctx)
+}
+
+// Results reads how full the results stream is, and how far behind its groups are.
+func (o *Operator) Results(ctx context.Context) (ledger.Results, error) {
+	return o.ledger.Results(ctx)
+}

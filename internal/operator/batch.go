@@ -1,0 +1,200 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// Batch reads a batch by its name.
+func (o *Operator) Batch(ctx context.Context, name string) (ledger.Batch, error) {
+	number, err := o.BatchNumber(ctx, name)
+	if err != nil {
+		return ledger.Batch{}, err
+	}
+	b, ok, err := o.ledger.Batch(ctx, number)
+	if err == nil && !ok {
+		err = fmt.Errorf("batch %q: its counters are missing in Redis, and it cannot be used any more", name)
+	}
+	return b, err
+}
+
+// suggestions is how many names are offered where one is unknown.
+const suggestions = 5
+
+// BatchNumber is the number of a batch, or an error that names similar batches.
+func (o *Operator) BatchNumber(ctx context.Context, name string) (int, error) {
+	number, known, err := o.ledger.BatchNumber(ctx, name)
+	if err != nil || known {
+		return number, err
+	}
+	names, err := o.ledger.BatchNames(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(names) == 0 {
+		return 0, fmt.Errorf("there is no batch %q in account %q, nor any other", name, o.account)
+	}
+	slices.Sort(names)
+	names = slices.DeleteFunc(names, func(other string) bool { return !similar(name, other) })
+	if len(names) == 0 {
+		return 0, fmt.Errorf("there is no batch %q in account %q; kyclink batch list shows the existing ones", name, o.account)
+	}
+	names = names[:min(len(names), suggestions)]
+	for i, n := range names {
+		names[i] = fmt.Sprintf("%q", n)
+	}
+	return 0, fmt.Errorf("there is no batch %q in account %q; did you mean %s?", name, o.account, strings.Join(names, " or "))
+}
+
+// similar reports whether one name contains the other, or differs from it in one place
+// by at most two bytes.
+func similar(typed, name string) bool {
+	a, b := strings.ToLower(typed), strings.ToLower(name)
+	if len(a) >= 3 && strings.Contains(b, a) || len(b) >= 3 && strings.Contains(a, b) {
+		return true
+	}
+	head := 0
+	for head < min(len(a), len(b)) && a[head] == b[head] {
+		head++
+	}
+	tail := 0
+	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+	return max(len(a), len(b))-head-tail <= min(2, len(b)/2)
+}
+
+// Batches reads all batches, the oldest first.
+func (o *Operator) Batches(ctx context.Context) ([]ledger.Batch, error) {
+	return o.ledger.Batches(ctx)
+}
+
+// Steer pauses or resumes a batch, and returns it as it is then.
+func (o *Operator) Steer(ctx context.Context, b ledger.Batch, control ledger.Control) (ledger.Batch, error) {
+	err := o.ledger.Steer(ctx, b, control)
+	if err == nil {
+		b, _, err = o.ledger.Batch(ctx, b.Number)
+	}
+	return b, err
+}
+
+// CancelBatch cancels a batch, and ends its requests that have no link. It returns how
+// many it ended, also with an error, and the batch as it is then. Workers end the rest
+// if it is interrupted. A batch that is done stays done.
+func (o *Operator) CancelBatch(ctx context.Context, b ledger.Batch) (now ledger.Batch, cancelled int, err error) {
+	now, err = o.Steer(ctx, b, ledger.CancelBatch)
+	if err != nil || now.Status != ledger.BatchCancelled {
+		return now, 0, err
+	}
+	err = o.ledger.CallOff(ctx, b.Number, func(ended int) { cancelled += ended })
+	if err == nil {
+		now, _, err = o.ledger.Batch(ctx, b.Number)
+	}
+	return now, cancelled, err
+}
+
+// ErrPast is the error of [Operator.RefreshBatch] for a not_after that has passed.
+var ErrPast = errors.New("not_after has passed already")
+
+// Expired counts the requests of a batch whose link has expired.
+func (o *Operator) Expired(ctx context.Context, b ledger.Batch) (n int, err error) {
+	err = o.eachExpired(ctx, b, func(page []request.Record) error {
+		n += len(page)
+		return nil
+	})
+	return n, err
+}
+
+// RefreshBatch asks for the next generation of the requests of a batch whose link has
+// expired. It returns how many it asked for, also with an error. notAfter may be zero.
+func (o *Operator) RefreshBatch(ctx context.Context, b ledger.Batch, notAfter time.Time) (refreshed int, err error) {
+	err = o.eachExpired(ctx, b, func(page []request.Record) error {
+		ids, err := o.ledger.Refresh(ctx, b.Number, page, notAfter)
+		refreshed += len(ids)
+		return err
+	})
+	return refreshed, err
+}
+
+// CheckRefresh refuses to refresh a cancelled batch, and a not_after that has passed.
+func (o *Operator) CheckRefresh(ctx context.Context, b ledger.Batch, notAfter time.Time) error {
+	if b.Status == ledger.BatchCancelled {
+		return fmt.Errorf("batch %q is cancelled, and accepts no new generations; ask for single ones with kyclink request --generation", b.Batch)
+	}
+	now, err := o.Now(ctx)
+	if err == nil && !notAfter.IsZero() && !notAfter.After(now) {
+		err = ErrPast
+	}
+	return err
+}
+
+func (o *Operator) eachExpired(ctx context.Context, b ledger.Batch, do func([]request.Record) error) error {
+	now, err := o.Now(ctx)
+	if err != nil {
+		return err
+	}
+	for page, err := range o.ledger.Own(ctx, b.Number) {
+		page = slices.DeleteFunc(page, func(r request.Record) bool { return !ledger.ExpiredAt(r, now) })
+		if err == nil {
+			err = do(page)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckBatch counts a batch again from its rows and their records.
+func (o *Operator) CheckBatch(ctx context.Context, b ledger.Batch) (ledger.Check, error) {
+	c, err := o.ledger.Check(ctx, b.Number)
+	if err != nil {
+		return c, fmt.Errorf("batch %q: %w", b.Batch, err)
+	}
+	return c, nil
+}
+
+// watchInterval is how often [Operator.WatchBatch] reads.
+const watchInterval = time.Second
+
+// ErrBatchErased is the error of [Operator.WatchBatch] for a batch that was erased.
+var ErrBatchErased = errors.New("the batch does not exist any more")
+
+// WatchBatch reads a batch once a second until it is over, and returns it as it is
+// then. It calls show with each reading, and failed with the error of one that Redis
+// does not answer, which it repeats.
+func (o *Operator) WatchBatch(ctx context.Context, b ledger.Batch, show func(ledger.Batch, Gate), failed func(error)) (ledger.Batch, error) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		if gate, err := o.gate(ctx); err == nil {
+			show(b, gate)
+		}
+		if b.Over() {
+			return b, nil
+		}
+		select {
+		case <-ctx.Done():
+			return b, ctx.Err()
+		case <-tick.C:
+		}
+		now, ok, err := o.ledger.Batch(ctx, b.Number)
+		switch {
+		case ctx.Err() != nil:
+			return b, ctx.Err()
+		case err != nil:
+			failed(err)
+		case !ok:
+			return b, ErrBatchErased
+		default:
+			b = now
+		}
+	}
+}

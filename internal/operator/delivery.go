@@ -1,0 +1,172 @@
+package operator
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/hostname"
+	"github.com/kyclink/kyclink/worker"
+)
+
+// Deliveries reads the given-up deliveries that are meant, a page at a time, as they are
+// when they are read; with pending those as well that failed and are tried again. A
+// pending one counts from its last attempt. It calls none for each id of the selection
+// that has no such delivery.
+func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, none func(id string)) (iter.Seq2[[]delivery.Delivery, error], error) {
+	f, err := o.filter(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	pages := o.ledger.Undelivered(ctx, f.since, f.before)
+	switch {
+	case len(s.IDs) > 0:
+		pages = o.namedDeliveries(ctx, s.IDs, pending, none)
+	case pending:
+		pages = concat(pages, o.ledger.Retried(ctx))
+	}
+	return matching(pages, func(d delivery.Delivery) bool {
+		at := d.GivenUpAt
+		if at.IsZero() {
+			at = d.Last.At
+		}
+		return f.matches(d.Batch, d.Last.Reason, at) && toHost(d, s.Host)
+	}), nil
+}
+
+// concat returns the pages of both, one after the other.
+func concat[T any](first, second iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, pages := range []iter.Seq2[T, error]{first, second} {
+			for page, err := range pages {
+				if !yield(page, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// toHost compares hosts by their canonical names, and ports where one is given.
+func toHost(d delivery.Delivery, host string) bool {
+	if host == "" {
+		return true
+	}
+	name, port := splitHost(host)
+	receiver, receiverPort := splitHost(d.Host)
+	return name == receiver && (port == "" || port == receiverPort)
+}
+
+func splitHost(text string) (name, port string) {
+	u := &url.URL{Host: text}
+	name, port = u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(text); err == nil { // IPv6 without brackets
+		name, port = text, ""
+	}
+	if canonical, err := hostname.Canonical(name); err == nil {
+		name = canonical
+	}
+	return name, port
+}
+
+// namedDeliveries reads the deliveries of requests or events whose ids were given, each
+// once.
+func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bool, none func(id string)) iter.Seq2[[]delivery.Delivery, error] {
+	return func(yield func([]delivery.Delivery, error) bool) {
+		seen := map[string]bool{}
+		for _, id := range distinct(ids) {
+			found, err := o.DeliveriesOf(ctx, id)
+			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool {
+				return d.Status != delivery.GivenUp && !(pending && d.Status == delivery.Pending && !d.Last.Taken())
+			})
+			if err == nil && len(found) == 0 {
+				none(id)
+			}
+			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool { return seen[d.EventID] })
+			for _, d := range found {
+				seen[d.EventID] = true
+			}
+			if !yield(found, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// DeliveriesOf reads all deliveries of a request, or the one of an event.
+func (o *Operator) DeliveriesOf(ctx context.Context, id string) ([]delivery.Delivery, error) {
+	found, err := o.ledger.Deliveries(ctx, id)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	return o.ledger.ReadDeliveries(ctx, []string{id})
+}
+
+// RetryDelivery enqueues a given-up delivery again, with the same event id and all of
+// its attempts. changed is false where its task is enqueued already.
+func (o *Operator) RetryDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
+	changed, err = worker.EnqueueCallback(ctx, o.queue, o.account, delivery.Task{
+		EventID: d.EventID, ApplicationID: d.ApplicationID, Host: d.Host, Again: d.Attempts,
+	})
+	return d, changed, err
+}
+
+// HideDelivery removes a given-up delivery from the list; it stays given up. changed is
+// false where it is no longer given up.
+func (o *Operator) HideDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
+	changed, err = o.ledger.WaiveDelivery(ctx, d)
+	d.Dropped = true
+	return d, changed, err
+}
+
+// Delivery is a delivery as it is shown, without what its URL has after the host.
+type Delivery struct {
+	EventID       string    `json:"event_id"`
+	Type          string    `json:"type"`
+	ApplicationID string    `json:"application_id"`
+	Generation    int       `json:"generation"`
+	Run           int       `json:"run"`
+	Batch         string    `json:"batch,omitempty"`
+	Host          string    `json:"host"`
+	Status        string    `json:"status"`
+	CreatedAt     time.Time `json:"created_at"`
+	DeliveredAt   time.Time `json:"delivered_at,omitzero"`
+	GivenUpAt     time.Time `json:"given_up_at,omitzero"`
+	Dropped       bool      `json:"dropped,omitempty"`
+	Attempts      int       `json:"attempts"`
+	NextAttempt   time.Time `json:"next_attempt,omitzero"`
+	LastAnswer    *Answer   `json:"last_answer,omitempty"`
+}
+
+// Answer is what a receiver answered to one attempt.
+type Answer struct {
+	At      time.Time `json:"at"`
+	Status  int       `json:"status,omitempty"` // of HTTP
+	Reason  string    `json:"reason,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Body    string    `json:"body,omitempty"` // its beginning, redacted
+}
+
+// AnswerOf is a receiver's reply as it is shown.
+func AnswerOf(r delivery.Reply) Answer {
+	return Answer{At: r.At, Status: r.Code, Reason: r.Reason, Message: r.Message, Body: r.Body}
+}
+
+// ShowDelivery is a delivery with the name of its batch.
+func (o *Operator) ShowDelivery(ctx context.Context, d delivery.Delivery) (Delivery, error) {
+	batch, err := o.ledger.BatchName(ctx, d.Batch)
+	shown := Delivery{
+		EventID: d.EventID, Type: d.Type, ApplicationID: d.ApplicationID, Generation: d.Generation, Run: d.Run, Batch: batch,
+		Host: d.Host, Status: string(d.Status), CreatedAt: d.CreatedAt, DeliveredAt: d.DeliveredAt, GivenUpAt: d.GivenUpAt,
+		Dropped: d.Dropped, Attempts: d.Attempts, NextAttempt: d.NextAt,
+	}
+	if !d.Last.At.IsZero() {
+		answer := AnswerOf(d.Last)
+		shown.LastAnswer = &answer
+	}
+	return shown, err
+}

@@ -1,0 +1,295 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+const (
+	erasePage = 500
+	// usualCall is how long a call, and recording its answer, take at most with the
+	// default settings.
+	usualCall = 20 * time.Second
+)
+
+// Erased counts what an erasure removed, by kind.
+type Erased struct {
+	Requests    int `json:"requests"`
+	Generations int `json:"generations"`
+	Rows        int `json:"rows"` // of batches, and of what was to be fed, that lost their id
+	Events      int `json:"events"`
+	Tasks       int `json:"tasks"`
+	Quarantined int `json:"put_aside"`
+	Entries     int `json:"entries"` // of the intake stream's rejects and of the audit trail
+}
+
+// Erasure removes requests, and everything in Redis that names them. It may be
+// interrupted and run again.
+type Erasure struct {
+	operator  *Operator
+	inspector *asynq.Inspector
+	ids       []string
+	batch     ledger.Batch // the zero value if ids are given
+
+	quarantined map[string]bool // ids that a quarantined entry names
+	erased      Erased
+	skipped     int           // requests that are being called, or handled
+	wait        time.Duration // until these can be erased
+}
+
+// Erasure prepares to erase requests by their ids, or, if batchName is not empty, what
+// a batch accepted first.
+func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) (*Erasure, error) {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	e := &Erasure{operator: o, inspector: asynq.NewInspectorFromRedisClient(o.rdb), ids: slices.Compact(ids)}
+	if batchName == "" {
+		return e, nil
+	}
+	number, err := o.BatchNumber(ctx, batchName)
+	e.batch = ledger.Batch{Batch: batchName, Number: number}
+	return e, err
+}
+
+// Count returns how many requests are to be erased, and calls unknown for each id that
+// is no request's.
+func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int, err error) {
+	book := e.operator.ledger
+	if e.batch.Number != 0 {
+		b, _, err := book.Batch(ctx, e.batch.Number)
+		return b.Rows - b.Joined - b.Counts[ledger.Erased], err
+	}
+	for page := range slices.Chunk(e.ids, erasePage) {
+		found, err := book.Latest(ctx, page)
+		if err != nil {
+			return 0, err
+		}
+		for i, raw := range found {
+			if raw != nil {
+				total++
+			} else {
+				unknown(page[i])
+			}
+		}
+	}
+	return total, nil
+}
+
+// Erased returns what was erased so far.
+func (e *Erasure) Erased() Erased { return e.erased }
+
+// SkippedError is the error of an erasure that left requests in place, because they are
+// being called, or a worker handles their tasks.
+type SkippedError struct {
+	Requests int
+	Wait     time.Duration // after which to try again
+}
+
+func (e *SkippedError) Error() string {
+	return fmt.Sprintf("%d not erased: being called, or handled by a worker; a call is cancelled as soon as it is answered; run the same command again in %d s",
+		e.Requests, int(math.Ceil(e.Wait.Seconds())))
+}
+
+// Run erases the requests, and then what names them elsewhere. It also removes the
+// latter if an earlier run was interrupted in between, and no record is left. A
+// [SkippedError] means that everything else was erased.
+func (e *Erasure) Run(ctx context.Context) (err error) {
+	book := e.operator.ledger
+	if e.quarantined, err = book.AsideNames(ctx); err != nil {
+		return err
+	}
+	whose := ledger.Whom{Batch: e.batch.Batch}
+	if e.batch.Number != 0 {
+		err = e.eraseBatch(ctx)
+	} else {
+		whose.IDs, err = e.eraseIDs(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.eraseMentions(ctx, whose); err != nil {
+		return err
+	}
+	if e.skipped > 0 {
+		return &SkippedError{e.skipped, e.wait}
+	}
+	return nil
+}
+
+// eraseMentions removes what names requests outside their records.
+func (e *Erasure) eraseMentions(ctx context.Context, whose ledger.Whom) error {
+	book := e.operator.ledger
+	n, err := book.Scrub(ctx)
+	e.erased.Rows += n
+	if err != nil {
+		return err
+	}
+	n, err = book.ForgetEvents(ctx, whose)
+	e.erased.Events += n
+	if err != nil || len(whose.IDs) == 0 {
+		return err
+	}
+	if n, err = book.ForgetAside(ctx, whose.IDs); err == nil {
+		e.erased.Quarantined += n
+		n, err = book.ForgetEntries(ctx, whose.IDs)
+		e.erased.Entries += n
+	}
+	return err
+}
+
+// eraseIDs returns the ids of which no record is left.
+func (e *Erasure) eraseIDs(ctx context.Context) (map[string]bool, error) {
+	gone := map[string]bool{}
+	for page := range slices.Chunk(e.ids, erasePage) {
+		ids, err := e.erase(ctx, page)
+		if err != nil {
+			return gone, err
+		}
+		for _, id := range ids {
+			gone[id] = true
+		}
+	}
+	return gone, nil
+}
+
+// eraseBatch cancels a batch, and erases what it accepted first: by its rows, and then
+// what an interrupted import accepted, which is in no row.
+func (e *Erasure) eraseBatch(ctx context.Context) error {
+	book := e.operator.ledger
+	if err := book.Steer(ctx, e.batch, ledger.CloseBatch); err != nil {
+		return err
+	}
+	if err := book.CallOff(ctx, e.batch.Number, func(int) {}); err != nil {
+		return err
+	}
+	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Accepted(ctx, e.batch.Number)} {
+		for ids, err := range pages {
+			if err == nil {
+				_, err = e.erase(ctx, ids)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		b, _, err := book.Batch(ctx, e.batch.Number)
+		if err != nil {
+			return err
+		}
+		if b.Rows == b.Counts[ledger.Erased]+b.Joined {
+			return book.DropOrder(ctx, e.batch.Number)
+		}
+		if b.Rows == b.Counts[ledger.Erased]+b.Joined+e.skipped {
+			return nil
+		}
+		e.skipped = 0
+	}
+	return nil
+}
+
+func (e *Erasure) rowIDs(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		for page, err := range e.operator.ledger.Own(ctx, e.batch.Number) {
+			ids := make([]string, len(page))
+			for i, r := range page {
+				ids[i] = r.ApplicationID
+			}
+			if !yield(ids, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// erase cancels and erases requests, and returns those of which no record is left.
+func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err error) {
+	busy, err := e.cancel(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return busy[id] })
+	for range len(busy) {
+		e.skip(time.Second)
+	}
+	all, err := e.operator.ledger.Erase(ctx, ids)
+	for _, r := range all {
+		e.erased.Generations += r.Generations
+		e.erased.Rows += r.Rows
+		switch {
+		case r.Erased:
+			e.erased.Requests++
+			gone = append(gone, r.ApplicationID)
+		case r.Broken:
+			return gone, fmt.Errorf("erase %s: it was written by a newer version of kyclink; erase it with that version", r.ApplicationID)
+		case r.State == "":
+			gone = append(gone, r.ApplicationID)
+		default:
+			e.skip(max(time.Second, usualCall-time.Since(r.Since)))
+		}
+	}
+	return gone, err
+}
+
+// skip counts a request that is being called or handled.
+func (e *Erasure) skip(wait time.Duration) {
+	e.skipped++
+	e.wait = max(e.wait, wait)
+}
+
+// cancel cancels what has not ended, and deletes the tasks. A worker handles the tasks
+// of busy ones at this moment.
+func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]bool, err error) {
+	book := e.operator.ledger
+	named := map[string]bool{}
+	for _, id := range ids {
+		if e.quarantined[id] {
+			named[id] = true
+		}
+	}
+	if len(named) > 0 {
+		n, err := book.ForgetAside(ctx, named)
+		if e.erased.Quarantined += n; err != nil {
+			return nil, err
+		}
+	}
+	found, err := book.Headers(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	group, failed := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, r := range found {
+		if !r.State.Ended() {
+			group.Go(func() error {
+				_, err := book.Cancel(failed, r)
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return e.deleteTasks(ctx, found)
+}
+
+// deleteTasks deletes the tasks of requests and of their deliveries.
+func (e *Erasure) deleteTasks(ctx context.Context, found []request.Record) (busy map[string]bool, err error) {
+	busy = map[string]bool{}
+	refs, err := e.deleteTurns(ctx, found, busy)
+	if err == nil {
+		err = e.deleteDeliveries(ctx, found, busy)
+	}
+	if err == nil {
+		err = e.operator.ledger.DropPanics(ctx, refs)
+	}
+	return busy, err
+}

@@ -1,0 +1,98 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/linkview"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Link is a link with the reason for which it does not exist yet.
+type Link struct {
+	tasks.Link
+	Diagnosis string `json:"diagnosis,omitempty"`
+}
+
+// History is everything that is known of a request: the latest generation, the earlier
+// ones, the outcomes of earlier runs, and the deliveries.
+type History struct {
+	Link
+	Raw         string       `json:"raw,omitempty"`         // the request as it was stored, if it could not be handled
+	Generations []tasks.Link `json:"generations,omitempty"` // earlier ones, the latest first
+	Runs        []Run        `json:"history,omitempty"`     // earlier runs of the latest generation, the oldest first
+	Deliveries  []Delivery   `json:"deliveries,omitempty"`  // of all generations, the oldest first
+
+	HasKeptLink bool `json:"-"` // an attempt made a link that is kept until its host is allowed
+}
+
+// Run is how a run of a request ended.
+type Run struct {
+	Run       int       `json:"run"`
+	Status    string    `json:"status"`
+	LinkID    string    `json:"link_id,omitempty"`
+	URL       string    `json:"url,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Reason    string    `json:"reason,omitempty"`
+	Message   string    `json:"message,omitempty"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	LateLink  bool      `json:"late_link,omitempty"` // the link arrived when the run had ended
+}
+
+// Diagnose returns why a link does not exist yet, and "" where nothing prevents it.
+func (o *Operator) Diagnose(ctx context.Context, link tasks.Link) string {
+	s, err := diagnosis.Of(ctx, o.rdb, o.ledger, link)
+	if err != nil {
+		return "the reason cannot be read: " + err.Error()
+	}
+	return s.Why()
+}
+
+// History reads everything that is known of a request.
+func (o *Operator) History(ctx context.Context, id string) (h History, err error) {
+	h.Link.Link, err = tasks.NewClient(o.rdb, tasks.Config{Account: o.account}).Get(ctx, id)
+	if errors.Is(err, tasks.ErrNotFound) {
+		return h, fmt.Errorf("%s: %w in account %q", id, err, o.account)
+	}
+	if err != nil {
+		return h, err
+	}
+	records, err := o.ledger.Story(ctx, id)
+	if err != nil {
+		return h, err
+	}
+	h.add(records)
+	if !h.Status.Ended() {
+		h.Diagnosis = o.Diagnose(ctx, h.Link.Link)
+	}
+	deliveries, err := o.ledger.Deliveries(ctx, id)
+	if err != nil {
+		return h, err
+	}
+	for _, d := range deliveries {
+		shown, err := o.ShowDelivery(ctx, d)
+		if err != nil {
+			return h, err
+		}
+		h.Deliveries = append(h.Deliveries, shown)
+	}
+	return h, nil
+}
+
+// add takes the generations, the latest first.
+func (h *History) add(records []request.Record) {
+	for i, r := range records {
+		if i > 0 {
+			h.Generations = append(h.Generations, linkview.Of(r, h.Batch, time.Now()))
+			continue
+		}
+		h.Raw, h.HasKeptLink = r.Outcome.Raw, r.KeptLink() != ""
+		for _, o := range r.Past {
+			h.Runs = append(h.Runs, Run{o.Run, string(o.Status), o.LinkID, o.URL, o.ExpiresAt, o.Reason, o.Message, o.EndedAt, o.Late})
+		}
+	}
+}

@@ -1,0 +1,100 @@
+// Package operator does what a person asks of an account that runs: it retries and
+// drops failed and held requests and given-up deliveries, cancels and refreshes
+// batches, erases requests, publishes events again, and reads what is known of a
+// request. It neither parses flags nor prints.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/linkview"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// Operator acts on one account.
+type Operator struct {
+	rdb     redis.UniversalClient
+	ledger  *ledger.Ledger
+	queue   *asynq.Client
+	account string
+}
+
+// New makes the operator of an account. It owns no connection: rdb stays open.
+func New(rdb redis.UniversalClient, account string) *Operator {
+	return &Operator{
+		rdb: rdb, ledger: ledger.New(rdb, ledger.Config{Account: account}),
+		queue: asynq.NewClientFromRedisClient(rdb), account: account,
+	}
+}
+
+// Link is a request as it is shown, with the name of its batch.
+func (o *Operator) Link(ctx context.Context, r request.Record) (tasks.Link, error) {
+	batch, err := o.ledger.BatchName(ctx, r.Batch)
+	return linkview.Of(r, batch, time.Now()), err
+}
+
+// Quarantined reads the tasks and records that no worker could decode, the latest
+// first.
+func (o *Operator) Quarantined(ctx context.Context) iter.Seq2[quarantine.Entry, error] {
+	return o.ledger.Aside(ctx)
+}
+
+// Now is the time by Redis' clock, which all processes share.
+func (o *Operator) Now(ctx context.Context) (time.Time, error) {
+	now, err := o.ledger.Keys().Clock(ctx, o.rdb).Time()
+	if err != nil {
+		return now, fmt.Errorf("read the time of Redis: %w", err)
+	}
+	return now, nil
+}
+
+// ParseTime reads a time in RFC 3339, or an age such as 2h, which counts from now.
+func ParseTime(text string, now time.Time) (time.Time, error) {
+	if age, err := time.ParseDuration(text); err == nil && age >= 0 {
+		return now.Add(-age), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("%q is neither a time such as 2026-12-01T00:00:00Z nor an age such as 2h", text)
+	}
+	return t, nil
+}
+
+// atOnce is how many entries are acted on at a time.
+const atOnce = 16
+
+// Each calls do for every entry of the pages, several at a time, and no faster than
+// limit. It notices a cancelled context between two entries: do always gets a context
+// that is not cancelled, so that what was begun is finished and counted.
+func Each[T any](ctx context.Context, pages iter.Seq2[[]T, error], limit *rate.Limiter, do func(context.Context, T) error) error {
+	whole := context.WithoutCancel(ctx)
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		group, failed := errgroup.WithContext(ctx)
+		group.SetLimit(atOnce)
+		for _, entry := range page {
+			if err := limit.Wait(failed); err != nil {
+				break
+			}
+			group.Go(func() error { return do(whole, entry) })
+		}
+		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

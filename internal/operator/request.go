@@ -1,0 +1,36 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/kyclink/kyclink/internal/linktask"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// Retry starts a new run of a failed request, or continues a held one in its run, and
+// enqueues the task of an interactive one; if that fails, the workers' recovery
+// enqueues it. changed is false where the request has changed since it was read, and
+// was left as it is.
+func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
+	now, changed, err = o.ledger.Again(ctx, r)
+	if err == nil && changed && now.State == request.Queued {
+		err = linktask.Enqueue(ctx, o.queue, o.account, now.Lane, now.Ref())
+	}
+	return now, changed, err
+}
+
+// Drop cancels a held request, for good. changed is as with [Operator.Retry].
+func (o *Operator) Drop(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
+	if changed, err = o.ledger.Drop(ctx, r); err != nil || !changed {
+		return r, changed, err
+	}
+	now, _, err = o.ledger.Get(ctx, r.ApplicationID)
+	return now, true, err
+}
+
+// Hide removes a failed request from the list of failed requests; its record stays as
+// it is. changed is as with [Operator.Retry].
+func (o *Operator) Hide(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
+	changed, err = o.ledger.Hide(ctx, r)
+	return r, changed, err
+}

@@ -1,0 +1,149 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// Selection says which entries of a list are meant. Its zero value means all of them;
+// a field that is empty does not restrict it.
+type Selection struct {
+	IDs    []string // application ids; of deliveries event ids as well
+	Host   string   // of deliveries: their receiver's, with or without a port
+	Reason string
+	Batch  string // by name
+	// Since and Before restrict when an entry came to the list; see [ParseTime].
+	// Entries that come later than now are not meant, unless they are named by id, so
+	// that an action on all of them ends.
+	Since, Before string
+}
+
+// String is the selection as flags of a command.
+func (s Selection) String() string {
+	var flags []string
+	for _, f := range [][2]string{{"--host", s.Host}, {"--reason", s.Reason}, {"--batch", s.Batch}, {"--since", s.Since}, {"--before", s.Before}} {
+		if f[1] != "" {
+			flags = append(flags, f[0]+" "+f[1])
+		}
+	}
+	if len(flags) == 0 {
+		return "--all"
+	}
+	return strings.Join(flags, " ")
+}
+
+// Targets are the ids that were given, each once, or else the selection as flags: what
+// the audit trail records.
+func (s Selection) Targets() []string {
+	if len(s.IDs) > 0 {
+		return distinct(s.IDs)
+	}
+	return []string{s.String()}
+}
+
+// distinct returns ids in their order, each once.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		repeated := seen[id]
+		seen[id] = true
+		return repeated
+	})
+}
+
+// filter is a selection with its batch and times resolved.
+type filter struct {
+	Selection
+	batch         int // anyBatch for any
+	since, before time.Time
+}
+
+const anyBatch = -1
+
+func (o *Operator) filter(ctx context.Context, s Selection) (filter, error) {
+	f := filter{Selection: s, batch: anyBatch}
+	now, err := o.Now(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.before = now.Add(time.Millisecond)
+	if s.Since != "" {
+		if f.since, err = ParseTime(s.Since, now); err != nil {
+			return f, fmt.Errorf("since: %w", err)
+		}
+		f.since = f.since.Truncate(time.Millisecond)
+	}
+	if s.Before != "" {
+		if f.before, err = ParseTime(s.Before, now); err != nil {
+			return f, fmt.Errorf("before: %w", err)
+		}
+	}
+	if s.Batch == "" {
+		return f, nil
+	}
+	f.batch, err = o.BatchNumber(ctx, s.Batch)
+	return f, err
+}
+
+// matches compares what requests and deliveries have in common.
+func (f filter) matches(batch int, reason string, at time.Time) bool {
+	return (f.batch == anyBatch || batch == f.batch) && (f.Reason == "" || reason == f.Reason) &&
+		!at.Before(f.since) && (len(f.IDs) > 0 && f.Before == "" || at.Before(f.before))
+}
+
+// matching leaves out of the pages what does not match.
+func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
+		for page, err := range pages {
+			if !yield(slices.DeleteFunc(page, func(entry T) bool { return !matches(entry) }), err) {
+				return
+			}
+		}
+	}
+}
+
+// Requests reads the failed or held requests that are meant, a page at a time, as they
+// are when they are read. It calls other for each id of the selection that is in
+// another state; for an unknown id the state is empty.
+func (o *Operator) Requests(ctx context.Context, state request.State, s Selection, other func(id string, now request.State)) (iter.Seq2[[]request.Record, error], error) {
+	f, err := o.filter(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	pages := o.ledger.Shelved(ctx, state, f.since, f.before)
+	if len(s.IDs) > 0 {
+		pages = o.named(ctx, state, s.IDs, other)
+	}
+	return matching(pages, func(r request.Record) bool { return f.matches(r.Batch, r.Outcome.Reason, r.ChangedAt) }), nil
+}
+
+// readPage is how many requests are read by id at a time.
+const readPage = 500
+
+// named reads the requests whose ids were given and that are in a state.
+func (o *Operator) named(ctx context.Context, state request.State, ids []string, other func(id string, now request.State)) iter.Seq2[[]request.Record, error] {
+	return func(yield func([]request.Record, error) bool) {
+		for page := range slices.Chunk(distinct(ids), readPage) {
+			found, err := o.ledger.Read(ctx, page)
+			states := map[string]request.State{}
+			for _, r := range found {
+				states[r.ApplicationID] = r.State
+			}
+			for _, id := range page {
+				if err == nil && states[id] != state {
+					other(id, states[id])
+				}
+			}
+			found = slices.DeleteFunc(found, func(r request.Record) bool { return r.State != state })
+			if !yield(found, err) || err != nil {
+				return
+			}
+		}
+	}
+}

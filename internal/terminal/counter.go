@@ -1,0 +1,62 @@
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/forecast"
+)
+
+// Counter counts what was done, and shows it on a terminal until it is stopped. It is
+// safe for concurrent use.
+type Counter struct {
+	*Line
+	verb          string // as in "12 retried"
+	mu            sync.Mutex
+	done, skipped int
+	throughput    forecast.Throughput
+	drawn         time.Time
+}
+
+// NewCounter makes a counter of what its verb, such as "retried", says.
+func NewCounter(out io.Writer, terminal bool, verb string) *Counter {
+	return &Counter{Line: NewLine(out, terminal), verb: verb}
+}
+
+// Stop removes the count from the terminal. It may be called again.
+func (c *Counter) Stop() { c.End(false) }
+
+// Counts returns how many were done, and how many skipped.
+func (c *Counter) Counts() (done, skipped int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done, c.skipped
+}
+
+const drawInterval = 100 * time.Millisecond
+
+// Count adds one that was done, or skipped.
+func (c *Counter) Count(done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !done {
+		c.skipped++
+		return
+	}
+	c.done++
+	now := time.Now()
+	c.throughput.Add(now, c.done)
+	if now.Sub(c.drawn) < drawInterval {
+		return
+	}
+	c.drawn = now
+	c.Draw(func(int) string {
+		text := fmt.Sprintf("%d %s", c.done, c.verb)
+		if rate := c.throughput.Rate(now, c.done); rate > 0 {
+			text += "  " + rate.String()
+		}
+		return text
+	})
+}
