@@ -37,8 +37,8 @@ func newAudit() *cobra.Command {
 		Use:   "audit",
 		Short: "Show the audit trail, the newest change last",
 		Long: `Print each change that was made with an API key or by a command: the time, the key or the
-user and host, the action, and its target. The request id of a change by a key is also in
-the API's log and was in its answer. An erasure names no ids. The latest million changes
+user and host, the action, and its target. The request ID of a change by a key is also in
+the API's log and was in its answer. An erasure names no IDs. The latest million changes
 are kept.`,
 		Example: "  kyclink audit --since 24h\n  kyclink audit --since 2026-11-23T08:00:00Z --json | jq 'select(.name==\"shop\")'",
 		Args:    cobra.NoArgs,

@@ -107,7 +107,7 @@ func newBatchRetry() *cobra.Command {
 		Use:   "retry NAME",
 		Short: "Retry failed requests of a batch",
 		Long: `Start a new run of the failed requests of a batch: each is called again, gets a new end
-with an event id of its own, and keeps its history. They come before the batch's other
+with an event ID of its own, and keeps its history. They come before the batch's other
 rows. While the batch or the account is paused, they wait.`,
 		Example: "  kyclink batch retry spring\n  kyclink batch retry spring --reason workflow_rules --rate 50/s",
 		Args:    one("a batch's name"),

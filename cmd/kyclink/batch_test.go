@@ -64,10 +64,10 @@ func TestBatchCommands(t *testing.T) {
 	importBatch(t, server.Client(t), "spring", 40)
 	importBatch(t, server.Client(t), "autumn", 20)
 	expect(1, "", `did you mean "spring"?`, "batch", "status", "sprnig")
-	expect(1, "", "kyclink batch list shows those that there are", "batch", "pause", "xyz")
+	expect(1, "", "kyclink batch list shows the existing ones", "batch", "pause", "xyz")
 	expect(64, "", "give a batch's name", "batch", "watch")
 
-	expect(0, `batch "spring" is paused; 40 wait`, "", "batch", "pause", "spring")
+	expect(0, `batch "spring" is paused; 40 waiting`, "", "batch", "pause", "spring")
 	start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
 	expect(0, `{"batch":"autumn","status":"done","rows":20,`, "", "batch", "watch", "autumn", "--json")
@@ -90,10 +90,10 @@ func TestBatchCommands(t *testing.T) {
 	expect(0, "", "kyclink: 3 retried", "batch", "retry", "spring", "--reason", "invalid_request")
 	expect(0, "", "40 created", "batch", "watch", "spring")
 
-	expect(0, `batch "spring" is done: nothing of it was left to cancel`, "", "batch", "cancel", "spring", "--yes")
-	expect(0, `batch "spring" is done`, "", "batch", "pause", "spring") // it may be steered still
+	expect(0, `batch "spring" is done: there was nothing to cancel`, "", "batch", "cancel", "spring", "--yes")
+	expect(0, `batch "spring" is done`, "", "batch", "pause", "spring") // a done batch can be paused
 	importBatch(t, server.Client(t), "spring", 41)
-	expect(64, "", "there is no terminal to ask at; give --yes", "batch", "cancel", "spring")
+	expect(64, "", "there is no terminal to ask on; give --yes", "batch", "cancel", "spring")
 	expect(0, `batch "spring" is cancelled: 1 cancelled`, "", "batch", "cancel", "spring", "--yes")
 	expect(0, "0 cancelled", "", "batch", "cancel", "spring", "--yes")
 	expect(1, "", "is cancelled", "batch", "resume", "spring")
@@ -112,7 +112,7 @@ func TestBatchCommands(t *testing.T) {
 	expect(1, `"exact":false,"differs":{"created":2}`, "created by +2", "batch", "check", "spring", "--json")
 }
 
-// A cancel that is killed is seen through by the workers.
+// The workers finish a cancel that was killed.
 func TestWorkersSeeACancelThrough(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -22,7 +22,7 @@ func newCallbacks() *cobra.Command {
 		Long: `A callback that is not answered with 2xx is retried: nine attempts over some 21 hours.
 Redirects are not followed. It is given up after the last attempt, or at once if its
 receiver answers with 410, or may not be called. All given-up callbacks are kept as long
-as their requests. ID is an application id, or the id of an event (webhook-id).`,
+as their requests. ID is an application ID, or the ID of an event (webhook-id).`,
 		Args: cobra.NoArgs,
 		RunE: showHelp,
 	}
@@ -30,13 +30,13 @@ as their requests. ID is an application id, or the id of an event (webhook-id).`
 	cmd.AddCommand(newCallbacksShow(), newCallbacksTest(), newCallbacksSecret(),
 		retried.listCommand("List given-up callbacks, the oldest first, then those that are being retried",
 			`List callbacks that were given up, with the receiver's last answer. Hidden ones (see
-"callbacks drop") are listed only by their ids. Then list those that failed and will be
+"callbacks drop") are listed only by their IDs. Then list those that failed and will be
 retried, the next one first.`,
 			"  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json"),
 		deliveryList(false).actionCommand(action[delivery.Delivery]{
 			name: "callbacks.retry", use: "retry", short: "Retry given-up callbacks", verb: "enqueued for a retry",
 			do: (*operator.Operator).RetryDelivery,
-			long: `Let the workers deliver given-up callbacks again, with the same event id and all nine
+			long: `Let the workers deliver given-up callbacks again, with the same event ID and all nine
 attempts. A callback stays in "callbacks list" until a worker begins it.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
 		}),
@@ -44,7 +44,7 @@ attempts. A callback stays in "callbacks list" until a worker begins it.`,
 			name: "callbacks.drop", use: "drop", short: "Hide given-up callbacks from the list and from --all", verb: "hidden",
 			do: (*operator.Operator).HideDelivery,
 			long: `Hide given-up callbacks from "callbacks list", and from what "callbacks retry" and
-"callbacks drop" select without an id. The callbacks stay given up: "callbacks show"
+"callbacks drop" select without an ID. The callbacks stay given up: "callbacks show"
 still shows them, and "callbacks retry ID" still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
 		}),
@@ -56,7 +56,7 @@ still shows them, and "callbacks retry ID" still retries them.`,
 // failed and will be retried.
 func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 	l := &deadLetters[delivery.Delivery]{
-		are: "callback fails", noun: "given-up callback", ids: "ids", came: "were given up, or last tried,", hosts: true,
+		are: "callback fails", noun: "given-up callback", ids: "IDs", came: "were given up, or last tried,", hosts: true,
 		reasons: fault.Undelivered(), changed: "being delivered already, or no longer given up",
 	}
 	none := "no callback was given up"
@@ -109,7 +109,7 @@ func newCallbacksShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show the deliveries of a request or of an event, with the receiver's last answer",
 		Example: "  kyclink callbacks show A-1001\n  kyclink callbacks show 5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11 --json",
-		Args:    one("an application id, or the id of an event"),
+		Args:    one("an application ID, or the ID of an event"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				all, err := op.DeliveriesOf(cmd.Context(), args[0])
@@ -142,7 +142,7 @@ func (d deliveryRow) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
 	field("event", d.EventID+" "+d.Type)
-	field("application id", d.ApplicationID)
+	field("application ID", d.ApplicationID)
 	field("batch", d.Batch)
 	field("generation, run", fmt.Sprintf("%d, %d", d.Generation, d.Run))
 	field("host", d.Host)

@@ -49,9 +49,9 @@ func TestCallbacksTest(t *testing.T) {
 		t.Errorf("%v: %+v", err, p)
 	}
 	status.Store(200)
-	expect(0, "it said: at your service", settings, url)
+	expect(0, "body: at your service", settings, url)
 	status.Store(404)
-	expect(1, "rejected: the receiver answered with HTTP 404; a worker would try again\nit said: at your service", settings, url)
+	expect(1, "rejected: the receiver answered with HTTP 404; a worker would retry it\nbody: at your service", settings, url)
 	status.Store(410)
 	expect(1, "gone: the receiver wants no more callbacks at this URL (HTTP 410); a worker would give it up at once", settings, url)
 	status.Store(302)

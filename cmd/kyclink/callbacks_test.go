@@ -220,9 +220,9 @@ func TestCallbacksGivenUp(t *testing.T) {
 	if left := list(); len(left) != 2 {
 		t.Errorf("after a drop are listed: %v", left)
 	}
-	run("no callback of it was given up", "callbacks", "retry", "P-77777")
+	run("no callback was given up", "callbacks", "retry", "P-77777")
 	run("use one of", "callbacks", "list", "--reason", "bored")
-	run("say which callbacks", "callbacks", "retry")
+	run("say which given-up callbacks", "callbacks", "retry")
 
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
 	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
@@ -235,8 +235,8 @@ func TestCallbacksGivenUp(t *testing.T) {
 		t.Errorf("listed as %+v, last answer %+v", three, three.LastAnswer)
 	}
 	run(", next 20", "callbacks", "list", "P-00010")
-	run("P-00010: no callback of it was given up; its deliveries", "callbacks", "retry", "P-00010")
-	run("P-77777: no callback of it was given up, nor is any tried again; its deliveries", "callbacks", "list", "P-77777")
+	run("P-00010: no callback was given up; to see all of its deliveries", "callbacks", "retry", "P-00010")
+	run("P-77777: no callback was given up, and none is being retried; to see all of its deliveries", "callbacks", "list", "P-77777")
 	run("kyclink: 2 would be hidden", "callbacks", "drop", "--all", "--dry-run")
 	ids := []string{"P-00000", "P-00001", "P-00010"}
 	fixture.Eventually(t, "they are forgotten", func() bool {

@@ -14,8 +14,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What cannot be undone is not done where nobody said yes.
-func TestNothingIsLostWithoutConsent(t *testing.T) {
+func TestConsent_IsRequiredWithoutATerminal(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -24,7 +23,7 @@ func TestNothingIsLostWithoutConsent(t *testing.T) {
 		{"batch", "cancel", "spring"}, {"forget", "--batch", "spring"}, {"forget", "P-0001"}, {"held", "drop", "--all"}, {"held", "drop", "P-0001"},
 	} {
 		code, _, stderr := kyclink(t, settings, args...)
-		if code != exitUsage || !strings.Contains(stderr, "cannot be undone, and there is no terminal to ask at; give --yes") {
+		if code != exitUsage || !strings.Contains(stderr, "cannot be undone, and there is no terminal to ask on; give --yes") {
 			t.Errorf("%v: exit code %d: %s", args, code, stderr)
 		}
 	}

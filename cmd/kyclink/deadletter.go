@@ -28,7 +28,7 @@ type deadLetters[T any] struct {
 	all     bool
 	are     string // "failed", as in "are failed"
 	noun    string // "failed request"
-	ids     string // what ids are called
+	ids     string // what IDs are called
 	came    string // "failed", as in "those that failed since"
 	hosts   bool   // can be selected by host
 	reasons []fault.Reason
@@ -41,7 +41,7 @@ type deadLetters[T any] struct {
 // row is an entry as it is printed: as JSON, or as columns that tabs separate.
 type row interface{ columns() string }
 
-// missing reports ids that were given and are not on the list.
+// missing reports IDs that were given and are not on the list.
 type missing struct {
 	w       io.Writer
 	unknown int // which makes the command fail

@@ -25,7 +25,7 @@ All failed requests are kept until KYCLINK_RETENTION has passed.`,
 		failedList().actionCommand(action[request.Record]{
 			name: "failed.retry", use: "retry", short: "Retry failed requests", verb: "retried", do: (*operator.Operator).Retry,
 			long: `Start a new run of failed requests: each is called again, gets a new end with an event
-id of its own, and keeps its history. Its not_after is removed. While the account is
+ID of its own, and keeps its history. Its not_after is removed. While the account is
 paused or its gate is closed, the requests wait. A request that fails again while the
 command runs is not retried a second time.`,
 			example: "  kyclink failed retry A-1001\n  kyclink failed retry --reason workflow_rules --dry-run\n  kyclink failed retry --batch spring --rate 50/s",
@@ -34,7 +34,7 @@ command runs is not retried a second time.`,
 			name: "failed.drop", use: "drop", short: "Hide failed requests from the list and from --all", verb: "hidden",
 			do: (*operator.Operator).Hide, noRate: true,
 			long: `Hide failed requests from "failed list", and from what "failed retry" and "failed drop"
-select without an id. The requests stay failed: "show" still shows them, and "failed
+select without an ID. The requests stay failed: "show" still shows them, and "failed
 retry ID" still retries them.`,
 			example: "  kyclink failed drop A-1001\n  kyclink failed drop --reason invalid_request --before 720h",
 		}),
@@ -44,7 +44,7 @@ retry ID" still retries them.`,
 
 func newFailedList() *cobra.Command {
 	cmd := failedList().listCommand("List failed requests, the oldest first",
-		`List failed requests. Hidden ones (see "failed drop") are listed only by their ids.`,
+		`List failed requests. Hidden ones (see "failed drop") are listed only by their IDs.`,
 		"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json\n  kyclink failed list --quarantined")
 	listRequests := cmd.RunE
 	var quarantined bool
@@ -58,7 +58,7 @@ func newFailedList() *cobra.Command {
 		}
 		for _, name := range []string{"reason", "batch", "since", "before"} {
 			if len(args) > 0 || cmd.Flags().Changed(name) {
-				return usageError(cmd, errors.New("--quarantined lists all entries, which have no id or reason; give no other flag but --json"))
+				return usageError(cmd, errors.New("--quarantined lists all entries, which have no ID or reason; give no other flag but --json"))
 			}
 		}
 		return withOperator(cmd, func(op *operator.Operator) error {
@@ -82,7 +82,7 @@ func newFailedShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show the full history of a failed request",
 		Example: "  kyclink failed show A-1001\n  kyclink failed show A-1001 --json",
-		Args:    one("an application id"),
+		Args:    one("an application ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				h, err := op.History(cmd.Context(), args[0])

@@ -108,11 +108,11 @@ func TestFailedByFilters(t *testing.T) {
 	expect(64, "", "neither a time", "failed", "list", "--since", "yesterday")
 	expect(64, "", "--batch is empty", "failed", "list", "--batch", "")
 	expect(64, "", `no request is failed for "nonsense"`, "failed", "list", "--reason", "nonsense")
-	expect(64, "", "say which of the failed requests", "failed", "retry", "--rate", "50/s")
-	expect(64, "", "contradict", "failed", "retry", "--all", "F-000010")
+	expect(64, "", "say which failed requests", "failed", "retry", "--rate", "50/s")
+	expect(64, "", "contradicts", "failed", "retry", "--all", "F-000010")
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
 	expect(1, "", "F-9: no request has this application ID", "failed", "retry", "F-9", "F-000001")
-	expect(0, "", "F-000001 is waiting, not failed: it is left as it is\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
+	expect(0, "", "skipped F-000001: it is waiting, not failed\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
 	if got := failedCount(t, book); got != 1199 {
 		t.Errorf("%d are failed", got)
 	}
@@ -129,7 +129,7 @@ func TestFailedByFilters(t *testing.T) {
 	if len(retried) != 1 || retried[0].Run != 2 || retried[0].Status != tasks.Waiting {
 		t.Errorf("retried: %+v", retried)
 	}
-	expect(1, "", "F-000010 is waiting, not failed; its story: kyclink show F-000010", "failed", "show", "F-000010")
+	expect(1, "", "F-000010 is waiting, not failed; to see its history: kyclink show F-000010", "failed", "show", "F-000010")
 	expect(0, "run 1", "", "show", "F-000010")
 	expect(0, "", "599 retried", "failed", "retry", "--batch", "autumn")
 	if got := failedCount(t, book); got != 599 {
@@ -148,7 +148,7 @@ func interruptedRetry(t *testing.T, settings []string, book *ledger.Ledger, n in
 		t.Errorf("exit code %d", code)
 	}
 	first := said(t, p.stderr.String(), "retried")
-	if left := failedCount(t, book); first == 0 || left == 0 || first != n-left || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+	if left := failedCount(t, book); first == 0 || left == 0 || first != n-left || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
 		t.Errorf("%d of %d are left; it says\n%s", left, n, p.stderr.String())
 	}
 	code, _, stderr := kyclink(t, settings, "failed", "retry", "--all")

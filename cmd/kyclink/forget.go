@@ -25,14 +25,14 @@ func newForget() *cobra.Command {
 		Use:   "forget ID... | --batch NAME",
 		Short: "Erase persons, or a batch, from Redis",
 		Long: `Erase requests and everything that names them: their records with all generations and
-links, their tasks, their callbacks, their events in the results stream, their ids in the
+links, their tasks, their callbacks, their events in the results stream, their IDs in the
 rows of batches, quarantined entries, rejects of the intake stream, and entries of the
 audit trail. A request that has not ended is cancelled first. One that is being called is
 skipped and cancelled as soon as its call is answered; run the command again some seconds
 later. Only counters remain, which count the requests as erased.
 
 With --batch it erases what the batch accepted first, cancels the batch, and keeps the
-rows that joined it. An erased id may be requested again; that is a new request.
+rows that joined it. An erased ID may be requested again; that is a new request.
 
 It may be interrupted and run again to continue. It does not erase what is outside Redis:
 exported files, OUT and OUT.journal of kyclink run, what receivers of events have stored,
@@ -57,9 +57,9 @@ and what FaceKi keeps. This cannot be undone; the command asks first, or needs -
 func (o *forgetOptions) check(cmd *cobra.Command) error {
 	switch given := o.batch != ""; {
 	case given && len(o.ids) > 0:
-		return usageError(cmd, errors.New("--batch contradicts application ids; give one of them"))
+		return usageError(cmd, errors.New("--batch contradicts application IDs; give one of them"))
 	case !given && len(o.ids) == 0:
-		return usageError(cmd, errors.New("say what to erase: application ids, or --batch"))
+		return usageError(cmd, errors.New("say what to erase: application IDs, or --batch"))
 	}
 	slices.Sort(o.ids)
 	o.ids = slices.Compact(o.ids)
@@ -76,7 +76,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 		return err
 	}
 	found, err := erasure.Count(ctx, func(id string) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s: no request has this application id; anything else that names it is erased\n", id)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s: no request has this application ID; anything else that names it is erased\n", id)
 	})
 	switch {
 	case err != nil:
@@ -90,7 +90,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 	if err := o.get(cmd, o.question(found)); err != nil {
 		return err
 	}
-	// The audit trail must not keep the ids.
+	// The audit trail must not keep the IDs.
 	action, target := "links.erase", number(len(o.ids), "id")
 	if o.batch != "" {
 		action, target = "batches.erase", o.batch

@@ -96,7 +96,7 @@ func TestForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 put aside, 2 from the rejects and the audit trail", "", "forget", "--yes", "P-0002", "P-0004")
+	expect(0, "erased: 2 requests with 2 generations, 4 rows, 2 events, 1 task, 0 quarantined, 2 from the rejects and the audit trail", "", "forget", "--yes", "P-0002", "P-0004")
 	if left := traces(t, rdb, "P-0002", "P-0004"); len(left) > 0 {
 		t.Errorf("left: %q", left)
 	}
@@ -115,7 +115,7 @@ func TestForget(t *testing.T) {
 	expect(0, "erased: 0 requests", "P-0003: no request has this application ID", "forget", "--yes", "P-0003")
 	conserved(t, book, "autumn", 250)
 
-	// Whoever was forgotten may be asked for anew.
+	// An erased ID may be requested again.
 	link, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0005"})
 	if err != nil || link.Status != tasks.Queued || link.Batch != "" {
 		t.Errorf("%+v, %v", link, err)
@@ -130,8 +130,8 @@ func TestForget(t *testing.T) {
 		link, err := client.Get(t.Context(), "P-0005")
 		return err == nil && link.Status == tasks.Created && link.Attempts == 1
 	})
-	expect(64, "", "say whose data", "forget")
-	expect(64, "", "contradict", "forget", "A", "--batch", "spring")
+	expect(64, "", "say what to erase", "forget")
+	expect(64, "", "contradicts", "forget", "A", "--batch", "spring")
 	expect(1, "", "there is no batch", "forget", "--yes", "--batch", "winter")
 }
 
@@ -213,7 +213,7 @@ func TestForgetWaitsForACall(t *testing.T) {
 	}
 	fixture.Eventually(t, "it is being called", func() bool { return status() == tasks.Status(request.Calling) })
 	code, _, stderr := kyclink(t, settings, "forget", "--yes", "P-0001")
-	if code != 1 || !strings.Contains(stderr, "1 left: being called") || !strings.Contains(stderr, "try again in") {
+	if code != 1 || !strings.Contains(stderr, "1 not erased: being called") || !strings.Contains(stderr, "run the same command again in") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	fixture.Eventually(t, "its call has ended", func() bool { return status().Ended() })

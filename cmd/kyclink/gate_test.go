@@ -171,13 +171,13 @@ func TestAccountCommands(t *testing.T) {
 	}
 	w := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "the worker is there", func() bool { return status(t, settings).Workers == 1 })
-	says(0, "50/s, burst 5, as the workers set it", "rate")
+	says(0, "50/s, burst 5, set by the workers", "rate")
 	says(64, "is no rate", "rate", "fast")
-	says(0, "3/m, burst 5, set by hand", "rate", "3/m")
+	says(0, "3/m, burst 5, set by kyclink account rate", "rate", "3/m")
 	start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "another worker is there", func() bool { return status(t, settings).Workers == 2 })
-	says(0, "3/m, burst 5, set by hand", "rate") // it survives a worker's start
-	says(0, "50/s, burst 5, as the workers set it", "rate", "--reset")
+	says(0, "3/m, burst 5, set by kyclink account rate", "rate") // it survives a worker's start
+	says(0, "50/s, burst 5, set by the workers", "rate", "--reset")
 	says(0, "is paused", "pause")
 	client := enqueue(t, server.Client(t), 20)
 	fixture.Eventually(t, "the workers know", func() bool {

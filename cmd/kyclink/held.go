@@ -14,7 +14,7 @@ func newHeld() *cobra.Command {
 		Long: `A request is held if a link may exist that nobody has received: FaceKi reported that it
 created one, but the answer has no usable link (unusable_answer), or the outcome of a
 call is unknown and KYCLINK_ON_UNKNOWN is hold (unknown_outcome). FaceKi's API cannot
-say; look for the application id in FaceKi's console. Then retry the request, which may
+say; look for the application ID in FaceKi's console. Then retry the request, which may
 create and bill a second link, or drop it.`,
 		Args: cobra.NoArgs,
 		RunE: showHelp,

@@ -91,9 +91,9 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 		t.Errorf("listed: %+v", listed)
 	}
 	expect(0, "unknown_outcome: the connection was lost before FaceKi answered", "", "held", "list", "P-0005")
-	expect(0, "kyclink held retry P-0005 (may make a second link), or kyclink held drop P-0005", "", "show", "P-0005")
-	expect(64, "", "say which of the held requests", "held", "retry")
-	expect(64, "", "say which of the held requests", "held", "drop", "--dry-run")
+	expect(0, "kyclink held retry P-0005 (may create a second link), or kyclink held drop P-0005", "", "show", "P-0005")
+	expect(64, "", "say which held requests", "held", "retry")
+	expect(64, "", "say which held requests", "held", "drop", "--dry-run")
 	expect(64, "", `no request is held for "timeout"; use one of [unknown_outcome unusable_answer]`, "held", "list", "--reason", "timeout")
 
 	expect(0, "P-0015", "kyclink: 2 would be cancelled", "held", "drop", "P-0015", "P-0005", "--dry-run")
@@ -101,7 +101,7 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 	if len(with(dropped, tasks.Cancelled)) != 2 {
 		t.Errorf("dropped: %+v", dropped)
 	}
-	expect(0, "", "P-0005 is cancelled, not held: it is left as it is\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "--yes", "P-0005")
+	expect(0, "", "skipped P-0005: it is cancelled, not held\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "--yes", "P-0005")
 	expect(0, "held", "", "show", "P-0005") // why it was is kept
 	expect(0, "", "kyclink: 0 retried", "held", "retry", "--all", "--before", "2020-01-01T00:00:00Z")
 	// While FaceKi still loses the answers, each retry is one call and one hold more.

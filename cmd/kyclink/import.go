@@ -207,7 +207,7 @@ func brokenOff(ctx context.Context, err error, said string) error {
 		said = " after " + said
 	}
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
-		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to go on", s, said)}
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to continue", s, said)}
 	}
 	_, unusable := errors.AsType[*bulk.InputError](err)
 	_, cancelled := errors.AsType[*tasks.CancelledError](err)
@@ -217,9 +217,9 @@ func brokenOff(ctx context.Context, err error, said string) error {
 	case cancelled:
 		return fmt.Errorf("%w\nIt ended%s", err, said)
 	case unusable:
-		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to go on", err, said)
+		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to continue", err, said)
 	}
-	return fmt.Errorf("%w\nIt ended%s; run the same command again to go on", err, said)
+	return fmt.Errorf("%w\nIt ended%s; run the same command again to continue", err, said)
 }
 
 func describeCounts(c bulk.Counts) string {

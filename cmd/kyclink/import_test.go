@@ -119,7 +119,7 @@ func TestImportCommand(t *testing.T) {
 	}
 	defer w.Close()
 	p.signal(syscall.SIGINT)
-	if code := p.exit(); code != exitInterrupted+int(syscall.SIGINT) || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+	if code := p.exit(); code != exitInterrupted+int(syscall.SIGINT) || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
 		t.Errorf("exit code %d: %s", code, p.stderr.String())
 	}
 }

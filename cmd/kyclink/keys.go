@@ -139,7 +139,7 @@ func newKeysRevoke() *cobra.Command {
 		Short:   "Revoke an API key",
 		Long:    "Revoke an API key. All API processes refuse it within two seconds. This cannot be undone.",
 		Example: "  kyclink keys revoke 4f8a1c2e9b07",
-		Args:    one("the id of a key, as kyclink keys list shows it"),
+		Args:    one("the ID of a key, as kyclink keys list shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withShared(cmd, func(e *engine) error {
 				issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Revoke(cmd.Context(), args[0])
@@ -147,7 +147,7 @@ func newKeysRevoke() *cobra.Command {
 				case errors.Is(err, api.ErrUnknownKey) && issued.ID != "":
 					return fmt.Errorf("key %s (%s) was revoked before, at %s", issued.ID, issued.Name, moment(issued.RevokedAt))
 				case errors.Is(err, api.ErrUnknownKey):
-					return fmt.Errorf("there is no key with this id in account %q; kyclink keys list shows them", e.cfg.Account)
+					return fmt.Errorf("there is no key with this ID in account %q; kyclink keys list shows them", e.cfg.Account)
 				case err != nil:
 					return err
 				}

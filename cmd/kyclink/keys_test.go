@@ -16,7 +16,7 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
-	expect(64, "", "say who will use it", "keys", "create", "--scope", "read")
+	expect(64, "", "name the key and its scopes", "keys", "create", "--scope", "read")
 	expect(64, "", `no scope "admin"`, "keys", "create", "--scope", "read,admin", "--name", "shop")
 	expect(64, "", "printable", "keys", "create", "--scope", "read", "--name", "a\tb")
 	code, stdout, stderr := kyclink(t, settings, "keys", "create", "--scope", "enqueue,read", "--name", "shop")
@@ -34,7 +34,7 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 	}
 	expect(0, "key "+got.ID+" (shop) is revoked", "", "keys", "revoke", got.ID)
 	expect(1, "", "was revoked before", "keys", "revoke", got.ID)
-	expect(1, "", "there is no key with this id", "keys", "revoke", "nobody")
+	expect(1, "", "there is no key with this ID", "keys", "revoke", "nobody")
 	expect(0, `"revoked_at":`, "", "keys", "list", "--json")
 
 	if err := api.NewTrail(server.Client(t), "default").Append(t.Context(), api.Change{Key: got, Action: "links.request", Target: "A-1", RequestID: "r-1"}); err != nil {

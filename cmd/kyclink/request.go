@@ -23,7 +23,7 @@ func newRequest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "request",
 		Short: "Enqueue one request",
-		Long: `Request one person's link. Repeating a request for the same application id never
+		Long: `Request one person's link. Repeating a request for the same application ID never
 creates a second link: the answer is what exists.
 
 With --wait it prints only the link's URL, as soon as it exists. The exit code is 2 if no
@@ -91,7 +91,7 @@ func flagsOnly(_ *cobra.Command, args []string) error {
 }
 
 var flagHelp = map[string]string{
-	"application_id":    "the person's id: 1 to 128 printable characters without blanks (required)",
+	"application_id":    "the person's ID: 1 to 128 printable characters without blanks (required)",
 	"redirect_url":      "https URL to which the person is redirected afterwards",
 	"expiry_minutes":    "lifetime of the link (default KYCLINK_EXPIRY_MINUTES)",
 	"document_optional": "true: the person chooses one of several documents",

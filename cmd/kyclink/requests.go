@@ -24,14 +24,14 @@ func heldList() *deadLetters[request.Record] {
 
 func requestList(state request.State, came string, reasons []fault.Reason) *deadLetters[request.Record] {
 	l := &deadLetters[request.Record]{
-		are: fmt.Sprintf("request is %s", state), noun: fmt.Sprintf("%s request", state), ids: "application ids", came: came, reasons: reasons,
+		are: fmt.Sprintf("request is %s", state), noun: fmt.Sprintf("%s request", state), ids: "application IDs", came: came, reasons: reasons,
 		changed: fmt.Sprintf("not %s, or no longer so", state),
 	}
 	l.read = func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]request.Record, error], error) {
 		return op.Requests(ctx, state, l.Selection, func(id string, now request.State) {
 			if now == "" {
 				m.unknown++
-				fmt.Fprintf(m.w, "kyclink: %s: no request has this application id\n", id)
+				fmt.Fprintf(m.w, "kyclink: %s: no request has this application ID\n", id)
 				return
 			}
 			m.skipped++

@@ -20,7 +20,7 @@ func newResults() *cobra.Command {
 		Short: "Read the stream of events, watch its consumers, and publish events again",
 		Long: `Read the stream in which every end of a request is published once, as lines of JSON. A
 group gets every event at least once: an event is kept until the group has acknowledged
-it, while the stream is below its cap. The id of an event is always the same.`,
+it, while the stream is below its cap. The ID of an event is always the same.`,
 		Args: cobra.NoArgs,
 		RunE: showHelp,
 	}

@@ -43,7 +43,7 @@ continues where it was if the same command is run within an hour.`,
 			return withShared(cmd, func(e *engine) error { return o.run(cmd, e) })
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.Selection.IDs, "id", nil, "only events of this application id; may be repeated")
+	cmd.Flags().StringArrayVar(&o.Selection.IDs, "id", nil, "only events of this application ID; may be repeated")
 	cmd.Flags().StringVar(&o.Selection.Batch, "batch", "", "only events of this batch")
 	cmd.Flags().StringVar(&o.Selection.Since, "since", "", "only ends at or after a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
 	cmd.Flags().StringVar(&o.rate, "rate", "1000/s", "limit")

@@ -52,7 +52,7 @@ func TestResultsAreLinesOfJSON(t *testing.T) {
 	addEvents(t, server.Client(t))
 	golden := read(t, filepath.Join("testdata", "results.ndjson"))
 	for _, args := range [][]string{{"--from", "1h"}, {"--group", "crm"}, {"--group", "erp", "--consumer", "one", "--json", "--from", "start"}} {
-		if out := expect(0, "", "is passed over", append([]string{"results", "read"}, args...)...); out != golden {
+		if out := expect(0, "", "stream entry is no event", append([]string{"results", "read"}, args...)...); out != golden {
 			t.Errorf("%v prints\n%s\nwant\n%s", args, out, golden)
 		}
 	}
@@ -66,7 +66,7 @@ func TestResultsAreLinesOfJSON(t *testing.T) {
 	expect(0, `{"group":"crm","lag":5,"behind_seconds":`, "", "results", "lag", "--json")
 	expect(0, `{"group":"erp","consumers":1,"lag":5,"pending":0,"behind_seconds":`, "", "results", "groups", "--json")
 	expect(1, "", `there is no group "nobody"`, "results", "lag", "--group", "nobody")
-	expect(64, "", "--consumer is one of a group", "results", "follow", "--consumer", "one")
+	expect(64, "", "--consumer needs --group", "results", "follow", "--consumer", "one")
 	expect(64, "", "--from: \"yesterday\" is neither", "results", "read", "--from", "yesterday")
 	expect(64, "", "--group is empty", "results", "read", "--group", "")
 	expect(64, "", "say which events", "results", "replay")
@@ -193,7 +193,7 @@ func TestReplayIsBrokenOffAndGoesOn(t *testing.T) {
 	p := start(t, settings, "results", "replay", "--since", "2026-10-01T00:00:00Z", "--rate", "500/s")
 	fixture.Eventually(t, "some are published", func() bool { return length() >= 600 })
 	p.signal(syscall.SIGINT)
-	if code := p.exit(); code != 130 || !strings.Contains(p.stderr.String(), "published again; run the same command again to go on") {
+	if code := p.exit(); code != 130 || !strings.Contains(p.stderr.String(), "published again; run the same command again to continue") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 	}
 	if length() >= 1900 {

@@ -80,7 +80,7 @@ func TestRunStopsSoftly(t *testing.T) {
 		p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
 		fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
 		p.signal(signal)
-		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to go on") {
+		if got := p.exit(); got != code || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
 			t.Errorf("%v: exit code %d, want %d:\n%s", signal, got, code, p.stderr.String())
 		}
 		if code, _, stderr := kyclink(t, []string{setting}, "run", in, "-o", out, "--simulate"); code != 0 {
@@ -127,7 +127,7 @@ func TestRunStopsSoftlyFromTheStart(t *testing.T) {
 					fixture.Eventually(t, moment.what, func() bool { return moment.is(p, out, sim) })
 					p.signal(signal)
 					code, said := p.exit(), p.stderr.String()
-					if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to go on") {
+					if code != 128+int(signal) || !strings.Contains(said, "; run the same command again to continue") {
 						t.Errorf("exit code %d:\n%s", code, said)
 					}
 					if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {

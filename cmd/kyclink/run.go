@@ -212,7 +212,7 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 	case rowsRefused:
 		return p, refused
 	case impatient:
-		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to go on",
+		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
 			o.patience, following(beside.why(ctx, written.Open)), openCounts(p))}
 	case written.Unfinished():
 		return p, &codeError{code: exitNotCreated}
@@ -300,7 +300,7 @@ func interrupted(ctx context.Context, err error, p bulk.Progress) error {
 	if p.Imported {
 		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
 	}
-	stopped := fmt.Errorf("%w%s; run the same command again to go on", s, far)
+	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
 	if failed, ok := errors.AsType[*bulk.OutputError](err); ok {
 		stopped = errors.Join(failed, stopped)
 	}

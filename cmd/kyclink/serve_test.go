@@ -131,7 +131,7 @@ func TestServeSaysThatItsAddressIsTaken(t *testing.T) {
 	}
 	defer l.Close()
 	code, _, stderr := kyclink(t, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=" + l.Addr().String()}, "serve")
-	if code != exitError || !strings.Contains(stderr, "is taken") {
+	if code != exitError || !strings.Contains(stderr, "is in use") {
 		t.Errorf("%d %s", code, stderr)
 	}
 }

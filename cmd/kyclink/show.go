@@ -17,7 +17,7 @@ func newShow() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show the full history of one request, with its link",
 		Example: "  kyclink show A-1001\n  kyclink show A-1001 --json",
-		Args:    one("an application id"),
+		Args:    one("an application ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				h, err := op.History(cmd.Context(), args[0])
@@ -38,7 +38,7 @@ func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
-	field("application id", h.ApplicationID)
+	field("application ID", h.ApplicationID)
 	field("status", string(h.Status))
 	field("reason", reasonText(h.Reason, h.Message))
 	if h.Status != tasks.Held { // the fields around it say the same
@@ -46,7 +46,7 @@ func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	}
 	field("what to do", advice(h))
 	field("url", h.URL)
-	field("link id", h.LinkID)
+	field("link ID", h.LinkID)
 	expires := moment(h.ExpiresAt)
 	if h.Expired {
 		expires += " (expired)"

@@ -42,7 +42,7 @@ Anyone who can reach its address can change its script: keep it on loopback.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "http://%s\n", listener.Addr())
 			if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s is not a loopback address: anyone who reaches it can change the script and read the application ids; "+
+				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s is not a loopback address: anyone who reaches it can change the script and read the application IDs; "+
 					"use --listen 127.0.0.1:%d\n", address, address.Port)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: simulator is listening; its state is at http://%s/_simulator/state\n", listener.Addr())

@@ -33,7 +33,7 @@ func (j *Job) insist(ctx context.Context, step func() error) error {
 			}
 		}
 		if away := time.Since(since); away >= j.Patience {
-			return fmt.Errorf("nothing could be done with Redis for %v, and the patience is over: %w; run the same command again to go on",
+			return fmt.Errorf("nothing could be done with Redis for %v, and the patience is over: %w; run the same command again to continue",
 				away.Round(time.Second), err)
 		}
 		select {

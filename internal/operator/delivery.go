@@ -15,7 +15,7 @@ import (
 
 // Deliveries reads the given-up deliveries that are meant, a page at a time, as they are
 // when they are read; with pending those as well that failed and are tried again. A
-// pending one counts from its last attempt. It calls none for each id of the selection
+// pending one counts from its last attempt. It calls none for each ID of the selection
 // that has no such delivery.
 func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, none func(id string)) (iter.Seq2[[]delivery.Delivery, error], error) {
 	f, err := o.filter(ctx, s)
@@ -73,7 +73,7 @@ func splitHost(text string) (name, port string) {
 	return name, port
 }
 
-// namedDeliveries reads the deliveries of requests or events whose ids were given, each
+// namedDeliveries reads the deliveries of requests or events whose IDs were given, each
 // once.
 func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bool, none func(id string)) iter.Seq2[[]delivery.Delivery, error] {
 	return func(yield func([]delivery.Delivery, error) bool) {
@@ -106,7 +106,7 @@ func (o *Operator) DeliveriesOf(ctx context.Context, id string) ([]delivery.Deli
 	return o.ledger.ReadDeliveries(ctx, []string{id})
 }
 
-// RetryDelivery enqueues a given-up delivery again, with the same event id and all of
+// RetryDelivery enqueues a given-up delivery again, with the same event ID and all of
 // its attempts. changed is false where its task is enqueued already.
 func (o *Operator) RetryDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
 	changed, err = worker.EnqueueCallback(ctx, o.queue, o.account, delivery.Task{

@@ -26,7 +26,7 @@ const (
 type Erased struct {
 	Requests    int `json:"requests"`
 	Generations int `json:"generations"`
-	Rows        int `json:"rows"` // of batches, and of what was to be fed, that lost their id
+	Rows        int `json:"rows"` // of batches, and of what was to be fed, that lost their ID
 	Events      int `json:"events"`
 	Tasks       int `json:"tasks"`
 	Quarantined int `json:"put_aside"`
@@ -39,15 +39,15 @@ type Erasure struct {
 	operator  *Operator
 	inspector *asynq.Inspector
 	ids       []string
-	batch     ledger.Batch // the zero value if ids are given
+	batch     ledger.Batch // the zero value if IDs are given
 
-	quarantined map[string]bool // ids that a quarantined entry names
+	quarantined map[string]bool // IDs that a quarantined entry names
 	erased      Erased
 	skipped     int           // requests that are being called, or handled
 	wait        time.Duration // until these can be erased
 }
 
-// Erasure prepares to erase requests by their ids, or, if batchName is not empty, what
+// Erasure prepares to erase requests by their IDs, or, if batchName is not empty, what
 // a batch accepted first.
 func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) (*Erasure, error) {
 	ids = slices.Clone(ids)
@@ -61,7 +61,7 @@ func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) 
 	return e, err
 }
 
-// Count returns how many requests are to be erased, and calls unknown for each id that
+// Count returns how many requests are to be erased, and calls unknown for each ID that
 // is no request's.
 func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int, err error) {
 	book := e.operator.ledger
@@ -147,7 +147,7 @@ func (e *Erasure) eraseMentions(ctx context.Context, whose ledger.Whom) error {
 	return err
 }
 
-// eraseIDs returns the ids of which no record is left.
+// eraseIDs returns the IDs of which no record is left.
 func (e *Erasure) eraseIDs(ctx context.Context) (map[string]bool, error) {
 	gone := map[string]bool{}
 	for page := range slices.Chunk(e.ids, erasePage) {

@@ -50,7 +50,7 @@ func (e *Events) Run(ctx context.Context, o *Operator) error {
 // latest is the place after the latest entry of a stream.
 const latest = "$"
 
-// after is the id of the entry after which to begin.
+// after is the ID of the entry after which to begin.
 func (e *Events) after(ctx context.Context, o *Operator) (string, error) {
 	switch {
 	case e.From == "start", e.From == "" && (!e.Follow || e.Group != ""):

@@ -14,12 +14,12 @@ import (
 // Selection says which entries of a list are meant. Its zero value means all of them;
 // a field that is empty does not restrict it.
 type Selection struct {
-	IDs    []string // application ids; of deliveries event ids as well
+	IDs    []string // application IDs; of deliveries event IDs as well
 	Host   string   // of deliveries: their receiver's, with or without a port
 	Reason string
 	Batch  string // by name
 	// Since and Before restrict when an entry came to the list; see [ParseTime].
-	// Entries that come later than now are not meant, unless they are named by id, so
+	// Entries that come later than now are not meant, unless they are named by ID, so
 	// that an action on all of them ends.
 	Since, Before string
 }
@@ -38,7 +38,7 @@ func (s Selection) String() string {
 	return strings.Join(flags, " ")
 }
 
-// Targets are the ids that were given, each once, or else the selection as flags: what
+// Targets are the IDs that were given, each once, or else the selection as flags: what
 // the audit trail records.
 func (s Selection) Targets() []string {
 	if len(s.IDs) > 0 {
@@ -47,7 +47,7 @@ func (s Selection) Targets() []string {
 	return []string{s.String()}
 }
 
-// distinct returns ids in their order, each once.
+// distinct returns IDs in their order, each once.
 func distinct(ids []string) []string {
 	seen := make(map[string]bool, len(ids))
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
@@ -109,8 +109,8 @@ func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq
 }
 
 // Requests reads the failed or held requests that are meant, a page at a time, as they
-// are when they are read. It calls other for each id of the selection that is in
-// another state; for an unknown id the state is empty.
+// are when they are read. It calls other for each ID of the selection that is in
+// another state; for an unknown ID the state is empty.
 func (o *Operator) Requests(ctx context.Context, state request.State, s Selection, other func(id string, now request.State)) (iter.Seq2[[]request.Record, error], error) {
 	f, err := o.filter(ctx, s)
 	if err != nil {
@@ -123,10 +123,10 @@ func (o *Operator) Requests(ctx context.Context, state request.State, s Selectio
 	return matching(pages, func(r request.Record) bool { return f.matches(r.Batch, r.Outcome.Reason, r.ChangedAt) }), nil
 }
 
-// readPage is how many requests are read by id at a time.
+// readPage is how many requests are read by ID at a time.
 const readPage = 500
 
-// named reads the requests whose ids were given and that are in a state.
+// named reads the requests whose IDs were given and that are in a state.
 func (o *Operator) named(ctx context.Context, state request.State, ids []string, other func(id string, now request.State)) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		for page := range slices.Chunk(distinct(ids), readPage) {

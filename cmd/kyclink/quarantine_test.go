@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,9 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// What stands for no request is found by the account's status, and read whole,
-// the latest first.
-func TestWhatWasPutAsideIsFound(t *testing.T) {
+func TestQuarantine_IsCountedAndListed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -25,8 +24,8 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 		}
 		return strings.FieldsFunc(stdout+stderr, func(r rune) bool { return r == '\n' })
 	}
-	if lines := said(0, "account", "status"); strings.Contains(strings.Join(lines, "\n"), "aside") {
-		t.Errorf("it tells of what was put aside: %q", lines)
+	if lines := said(0, "account", "status"); strings.Contains(strings.Join(lines, "\n"), "quarantined") {
+		t.Errorf("it shows an empty quarantine: %q", lines)
 	}
 	if lines := said(0, "failed", "list", "--aside"); len(lines) != 0 {
 		t.Errorf("lists %q", lines)
@@ -38,8 +37,8 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if lines := said(0, "account", "status"); !strings.Contains(strings.Join(lines, "\n"), "250 that no worker could read: kyclink failed list --aside") {
-		t.Errorf("it says nothing of it: %q", lines)
+	if lines := said(0, "account", "status"); !strings.Contains(strings.Join(lines, "\n"), "250 that no worker could decode: kyclink failed list --quarantined") {
+		t.Errorf("account status does not show it: %q", lines)
 	}
 	var status struct {
 		PutAside int `json:"put_aside"`
@@ -47,7 +46,10 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 	if err := json.Unmarshal([]byte(strings.Join(said(0, "account", "status", "--json"), "")), &status); err != nil || status.PutAside != many {
 		t.Errorf("its JSON counts %d, %v", status.PutAside, err)
 	}
-	lines := said(0, "failed", "list", "--aside")
+	if got, want := said(0, "failed", "list", "--aside"), said(0, "failed", "list", "--quarantined"); !slices.Equal(got, want) {
+		t.Errorf("--aside, the former name, lists %d entries and --quarantined %d", len(got), len(want))
+	}
+	lines := said(0, "failed", "list", "--quarantined")
 	if len(lines) != many {
 		t.Fatalf("%d are listed, want %d", len(lines), many)
 	}
@@ -57,5 +59,5 @@ func TestWhatWasPutAsideIsFound(t *testing.T) {
 			t.Fatalf("line %d is %q, %v", i, line, err)
 		}
 	}
-	said(exitUsage, "failed", "list", "--aside", "--reason", "poison")
+	said(exitUsage, "failed", "list", "--quarantined", "--reason", "poison")
 }
