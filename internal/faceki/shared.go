@@ -13,15 +13,13 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var (
-	//go:embed claim.lua
-	claimLua string
-	//go:embed land.lua
-	landLua string
-	//go:embed drop.lua
-	dropLua string
+	claimTokenScript = scripts.Script("claim_token.lua")
+	storeTokenScript = scripts.Script("store_token.lua")
+	dropTokenScript  = scripts.Script("drop_token.lua")
 )
 
 const (
@@ -45,8 +43,6 @@ type Tokens struct {
 	rdb  redis.UniversalClient
 	key  string
 	seal seal
-
-	claim, land, drop *redis.Script
 }
 
 // NewTokens makes a store that uses, and does not close, rdb. cfg is the one
@@ -54,7 +50,6 @@ type Tokens struct {
 func NewTokens(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Tokens {
 	return &Tokens{
 		rdb: rdb, key: keys.Token(cfg.Fingerprint()), seal: newSeal(cfg, "token"),
-		claim: redis.NewScript(claimLua), land: redis.NewScript(landLua), drop: redis.NewScript(dropLua),
 	}
 }
 
@@ -64,7 +59,9 @@ func (t *Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi tok
 // Claim is [Store]'s.
 func (t *Tokens) Claim(ctx context.Context, holder string, lease time.Duration) (Claim, error) {
 	for range 2 {
-		reply, err := t.claim.Run(ctx, t.rdb, []string{t.key}, holder, lease.Milliseconds(), maxStanding.Milliseconds()).StringSlice()
+		reply, err := claimTokenScript.Run(ctx, t.rdb, []string{t.key}, lua.Args{
+			"holder": holder, "lease": lease.Milliseconds(), "max_fault_age": maxStanding.Milliseconds(),
+		}).StringSlice()
 		if err != nil {
 			return Claim{}, fmt.Errorf("look for an access token: %w", err)
 		}
@@ -109,7 +106,10 @@ func (t *Tokens) Land(ctx context.Context, holder string, got Claim) error {
 			left = unsentSpacing
 		}
 	}
-	if err := t.land.Run(ctx, t.rdb, []string{t.key}, holder, what, text, max(left.Milliseconds(), 0)).Err(); err != nil {
+	err := storeTokenScript.Run(ctx, t.rdb, []string{t.key}, lua.Args{
+		"holder": holder, "kind": what, "value": text, "lifetime": max(left.Milliseconds(), 0),
+	}).Err()
+	if err != nil {
 		return fmt.Errorf("keep the access token: %w", err)
 	}
 	return nil
@@ -148,7 +148,7 @@ func (t *Tokens) Accepted(ctx context.Context, token Secret) error {
 }
 
 func (t *Tokens) dropSealed(ctx context.Context, sealed string, spacing time.Duration) (kept bool, err error) {
-	kept, err = t.drop.Run(ctx, t.rdb, []string{t.key}, sealed, spacing.Milliseconds()).Bool()
+	kept, err = dropTokenScript.Run(ctx, t.rdb, []string{t.key}, lua.Args{"token": sealed, "spacing": spacing.Milliseconds()}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("drop the access token: %w", err)
 	}

@@ -24,9 +24,6 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-//go:embed settle.lua
-var settleLua string
-
 // Producer accepts requests.
 type Producer interface {
 	EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error)
@@ -71,8 +68,6 @@ type Intake struct {
 	producer Producer
 	cfg      Config
 	keys     keyspace.Keys
-	settles  *redis.Script
-	reads    *redis.Script
 
 	kept    map[tasks.Lane][]entry // read and not settled, the oldest first
 	ids     map[string]bool        // of these
@@ -88,7 +83,7 @@ func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 		cfg.ClaimAfter = 15 * time.Second
 	}
 	return &Intake{
-		rdb: rdb, producer: producer, cfg: cfg, keys: keyspace.Keys{Account: cfg.Account}, settles: redis.NewScript(settleLua), reads: redis.NewScript(readLua),
+		rdb: rdb, producer: producer, cfg: cfg, keys: keyspace.Keys{Account: cfg.Account},
 		kept: map[tasks.Lane][]entry{}, ids: map[string]bool{},
 	}
 }

@@ -1,49 +1,48 @@
--- read gives entries of the intake stream, as many as fit into a number of bytes and
--- at least one. Of a larger entry it gives the first fields, shortened.
+-- read returns entries of the intake stream, as many as fit into a number of bytes and at
+-- least one. Of a larger entry it returns the first fields, shortened.
 --
--- KEYS[1] the requests   ARGV[1] group   ARGV[2] consumer   ARGV[3] how many entries
--- ARGV[4] bytes of all   ARGV[5] bytes of one entry   ARGV[6] fields and
--- ARGV[7] bytes of each text that are given of a larger one
--- ARGV[8] on: ids of entries that the group has given already; none for new entries
--- Returns for each: {id} where it was deleted, {id, fields}, or {id, fields, bytes}
--- where it is larger. An id after the last one given was not looked at.
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-local count, budget, largest, fields, width = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+-- KEYS[1]: the stream
+-- group, consumer
+-- count: the most entries to return
+-- max_bytes: of all entries
+-- max_entry: bytes of one entry
+-- max_fields, max_text: how many fields of a larger entry are returned, and bytes of each
+--   name and value
+-- rows: id, of entries that the group has delivered already; none for new entries
+-- Returns for each entry {id} if it was deleted, {id, fields}, or {id, fields, bytes} if it
+-- is larger. Ids after the last one returned were not examined.
+local group, consumer, count, max_bytes, max_entry, max_fields, max_text = unpack(ARGV, 1, 7)
+max_fields, max_text = tonumber(max_fields), tonumber(max_text)
 local out, total = {}, 0
 
 local function add(id, flat)
   local size = 0
   for _, text in ipairs(flat) do size = size + #text end
-  if size <= largest then
+  if size <= tonumber(max_entry) then
     total = total + size
     out[#out + 1] = { id, flat }
     return
   end
   local first = {}
-  for i = 1, math.min(#flat, 2 * fields) do first[i] = string.sub(flat[i], 1, width) end
-  total = total + 2 * fields * width
+  for i = 1, math.min(#flat, 2 * max_fields) do first[i] = string.sub(flat[i], 1, max_text) end
+  total = total + 2 * max_fields * max_text
   out[#out + 1] = { id, first, size }
 end
 
-local function next_new()
-  local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '>')
-  if not reply then return false end
-  local entry = reply[1][2][1]
-  add(entry[1], entry[2])
-  return true
-end
+local function full() return #out >= tonumber(count) or total >= tonumber(max_bytes) end
 
-local function next_given(id)
-  local entry = redis.call('XRANGE', stream, id, id)[1]
+if #ARGV == 7 then
+  while not full() do
+    local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+    if not reply then break end
+    local entry = reply[1][2][1]
+    add(entry[1], entry[2])
+  end
+end
+for i = 8, #ARGV do
+  local id = unpack(ARGV, i, i)
+  if full() then break end
+  local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
   if entry then add(id, entry[2]) else out[#out + 1] = { id } end
-  return true
-end
-
-for i = 1, count do
-  if total >= budget then break end
-  local id = ARGV[7 + i]
-  if #ARGV == 7 then
-    if not next_new() then break end
-  elseif not id or not next_given(id) then break end
 end
 return out

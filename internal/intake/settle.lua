@@ -1,25 +1,28 @@
--- settle takes entries off the intake stream that are dealt with, and puts those
--- that could not be accepted among the rejects, once, however often this is done.
+-- settle removes processed entries from the intake stream, and adds those that were
+-- rejected to the rejects, once, however often it runs.
 --
--- KEYS[1] the requests   KEYS[2] the rejects   ARGV[1] group   ARGV[2] how many
--- rejects are kept, about   ARGV[3] in how many bytes, about: the latest of them
--- then for each entry: id, reason or '' for what was accepted, message, original
--- Returns how many were accepted and rejected that nobody had settled before.
+-- KEYS[1]: the stream   KEYS[2]: the rejects
+-- group
+-- max_rejects, max_reject_bytes: how many rejects are kept, the latest ones, and their
+--   memory, both approximate
+-- rows: id, reason ('' for an accepted entry), message, original (the entry as JSON)
+-- Returns {how many accepted, how many rejected entries were not settled before}.
+local group, max_rejects, max_reject_bytes = unpack(ARGV, 1, 3)
 local accepted, rejected = 0, 0
 for i = 4, #ARGV, 4 do
-  local id, reason = ARGV[i], ARGV[i + 1]
-  redis.call('XACK', KEYS[1], ARGV[1], id)
-  if redis.call('XDEL', KEYS[1], id) == 0 then -- it was settled
+  local id, reason, message, original = unpack(ARGV, i, i + 3)
+  redis.call('XACK', KEYS[1], group, id)
+  if redis.call('XDEL', KEYS[1], id) == 0 then -- it was settled before
   elseif reason == '' then accepted = accepted + 1
   else
     rejected = rejected + 1
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*',
-      'reason', reason, 'message', ARGV[i + 2], 'entry', id, 'original', ARGV[i + 3])
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', max_rejects, '*',
+      'reason', reason, 'message', message, 'entry', id, 'original', original)
   end
 end
-local bytes, budget = rejected > 0 and redis.call('MEMORY', 'USAGE', KEYS[2]) or 0, tonumber(ARGV[3])
+local bytes, budget = rejected > 0 and redis.call('MEMORY', 'USAGE', KEYS[2]) or 0, tonumber(max_reject_bytes)
 if bytes > budget then
-  -- Not all at once, where an older version kept more.
+  -- In steps, in case an earlier version kept more.
   redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', math.floor(redis.call('XLEN', KEYS[2]) * budget / bytes), 'LIMIT', 1000)
 end
 return { accepted, rejected }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/lua"
 )
 
 // Bounds of what is read at a time: whoever may add entries may add large ones.
@@ -21,8 +23,10 @@ const (
 	keptText   = 256      // bytes of each name and value
 )
 
-//go:embed read.lua
-var readLua string
+var (
+	readScript   = scripts.Script("read.lua")
+	settleScript = scripts.Script("settle.lua")
+)
 
 // read gives what nobody was given yet, and waits for it where there is nothing.
 func (i *Intake) read(ctx context.Context, count int, block time.Duration) ([]rawEntry, error) {
@@ -66,11 +70,10 @@ func noGroup(err error) bool { return err != nil && strings.Contains(err.Error()
 // gives how many it looked at. The reply is taken as it is: go-redis would make a map of
 // an entry's fields, in which one that is given twice is lost.
 func (i *Intake) fetch(ctx context.Context, count int, ids ...string) (entries []rawEntry, looked int, err error) {
-	args := []any{group, consumer, count, readBytes, maxEntry, keptFields, keptText}
-	for _, id := range ids {
-		args = append(args, id)
-	}
-	reply, err := i.reads.Run(ctx, i.rdb, []string{i.keys.Requests()}, args...).Slice()
+	reply, err := readScript.Run(ctx, i.rdb, []string{i.keys.Requests()}, lua.Args{
+		"group": group, "consumer": consumer, "count": count, "max_bytes": readBytes, "max_entry": maxEntry,
+		"max_fields": keptFields, "max_text": keptText,
+	}, lua.Column("id", ids)).Slice()
 	if noGroup(err) {
 		return nil, 0, i.join(ctx)
 	}
@@ -204,15 +207,17 @@ func (i *Intake) giveBack(ctx context.Context) {
 // settle takes entries off the stream, and keeps those that were rejected.
 func (i *Intake) settle(ctx context.Context, all []outcome) error {
 	for part := range slices.Chunk(all, perAccept) {
-		args := append(make([]any, 0, 3+4*len(part)), group, maxRejects, maxRejectBytes)
+		rows := lua.NewRows("id", "reason", "message", "original")
 		for _, o := range part {
-			args = append(args, o.id, o.reason, o.message, o.original)
+			rows.Add(o.id, o.reason, o.message, o.original)
 			if o.reason != "" {
 				i.cfg.Limited.Warn("an entry of the intake stream is rejected", zap.String("entry", o.id), zap.String("reason", o.reason),
 					zap.String("rejects", i.keys.Rejects()))
 			}
 		}
-		counts, err := i.settles.Run(ctx, i.rdb, []string{i.keys.Requests(), i.keys.Rejects()}, args...).Int64Slice()
+		counts, err := settleScript.Run(ctx, i.rdb, []string{i.keys.Requests(), i.keys.Rejects()}, lua.Args{
+			"group": group, "max_rejects": maxRejects, "max_reject_bytes": maxRejectBytes,
+		}, rows).Int64Slice()
 		if err != nil {
 			return fmt.Errorf("settle entries of the intake stream: %w", err)
 		}
