@@ -116,7 +116,7 @@ func parseRecords(reply []any, s step) ([]stored, error) {
 	return now, nil
 }
 
-// encodeChunk returns the text of a chunk, which batch.ParseChunk reads, and how many of
+// encodeChunk returns the text of a chunk, which order.ParseChunk reads, and how many of
 // its rows joined.
 func encodeChunk(rows []chunkRow) (text []byte, joined int) {
 	slices.SortFunc(rows, func(a, b chunkRow) int { return a.number - b.number })

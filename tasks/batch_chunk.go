@@ -7,8 +7,8 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/order"
 )
 
 // concurrentChunks is the number of chunks that one import writes at a time.
@@ -47,11 +47,11 @@ func (w *chunkWriter) writeAll(ctx context.Context, name string, rows iter.Seq2[
 		if row.Request.Lane == "" {
 			row.Request.Lane = Bulk
 		}
-		for (row.Number-1)/batch.ChunkRows > next.number {
+		for (row.Number-1)/order.ChunkRows > next.number {
 			if err := w.start(ctx, next); err != nil {
 				return err
 			}
-			next = &chunk{number: next.number + 1, results: make([]Result, 0, batch.ChunkRows)}
+			next = &chunk{number: next.number + 1, results: make([]Result, 0, order.ChunkRows)}
 		}
 		last = row.Number
 		next.results = append(next.results, Result{Row: row, Err: err})

@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/linktask"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -53,8 +53,8 @@ func (c *Client) Enqueue(ctx context.Context, req Request) (Link, error) {
 // accepted, and all can be repeated.
 func (c *Client) EnqueueEach(ctx context.Context, reqs []Request) ([]Answer, error) {
 	answers := make([]Answer, len(reqs))
-	for from := 0; from < len(reqs); from += batch.ChunkRows {
-		to := min(from+batch.ChunkRows, len(reqs))
+	for from := 0; from < len(reqs); from += order.ChunkRows {
+		to := min(from+order.ChunkRows, len(reqs))
 		if err := c.enqueueEach(ctx, reqs[from:to], answers[from:to]); err != nil {
 			return nil, err
 		}

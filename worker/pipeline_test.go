@@ -10,6 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -225,7 +226,7 @@ func TestAnotherKindOfAccountIsFatal(t *testing.T) {
 	p := h.start(h.book(), h.faceki)
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "upstream", "real").Err())
 	h.accept("A-1")
-	var wrong *ledger.UpstreamError
+	var wrong *fleet.UpstreamError
 	if err := p.wait(); !errors.As(err, &wrong) {
 		t.Errorf("the worker ends with %v", err)
 	}

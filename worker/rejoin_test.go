@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
@@ -18,7 +19,7 @@ func TestAWorkerEndsWhereItMayNotJoinAnew(t *testing.T) {
 	h.Must(h.Redis.Del(t.Context(), keys...).Err())
 	h.Must(ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account}).Join(t.Context())) // a real one
 	err = w.wait()
-	if refused, ok := errors.AsType[*ledger.UpstreamError](err); !ok || refused.Has != "real" {
+	if refused, ok := errors.AsType[*fleet.UpstreamError](err); !ok || refused.Has != "real" {
 		t.Errorf("it ended with %v", err)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/delivery"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // Leftovers is what the sweep needs of the ledger: bounded sets, page by page.
@@ -40,7 +40,7 @@ type Leftovers interface {
 	// DropEmpty deletes batches of which nothing is left, a part of its way.
 	DropEmpty(ctx context.Context) (dropped int, err error)
 	// TrimResults keeps the results stream within its age and its cap.
-	TrimResults(ctx context.Context) (ledger.Trim, error)
+	TrimResults(ctx context.Context) (results.Trim, error)
 	// Handlers tells which turns have a handler, and whether its process lives.
 	Handlers(ctx context.Context) (alive map[string]bool, err error)
 	// Mended counts what was mended, by kind.

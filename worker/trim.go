@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 const (
@@ -30,12 +30,12 @@ func (s *sweep) trim(ctx context.Context) error {
 // is so.
 type stream struct {
 	warned, alarmed time.Time
-	unsaid          ledger.Trim // what was dropped since it was said: how many, from when on, by whom lost
+	unsaid          results.Trim // what was dropped since it was said: how many, from when on, by whom lost
 	log             *zap.Logger
 	now             func() time.Time
 }
 
-func (s *stream) tell(t ledger.Trim) {
+func (s *stream) tell(t results.Trim) {
 	share := float64(t.Length) / float64(t.Cap)
 	if share < roomAgain && t.Dropped == 0 {
 		s.warned, s.alarmed = time.Time{}, time.Time{}
@@ -44,7 +44,7 @@ func (s *stream) tell(t ledger.Trim) {
 	s.add(t)
 	if gone := s.unsaid; gone.Dropped > 0 && s.due(&s.alarmed) {
 		said = append(said, zap.Int("dropped", gone.Dropped), zap.Time("since", gone.From), zap.Strings("lost_by", gone.Lost))
-		s.unsaid, s.warned = ledger.Trim{}, s.now()
+		s.unsaid, s.warned = results.Trim{}, s.now()
 		if len(gone.Lost) > 0 {
 			s.log.Error("the results stream reached its cap: events went that a group had not acknowledged; "+
 				"let it catch up, then publish them again with kyclink results replay --since", said...)
@@ -61,7 +61,7 @@ func (s *stream) tell(t ledger.Trim) {
 
 // add keeps what was dropped until it is said: whoever reads that is to publish all
 // of it again.
-func (s *stream) add(t ledger.Trim) {
+func (s *stream) add(t results.Trim) {
 	if t.Dropped == 0 {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 func TestTheStreamIsSaidToBeFullInGoodTime(t *testing.T) {
@@ -18,20 +18,20 @@ func TestTheStreamIsSaidToBeFullInGoodTime(t *testing.T) {
 	s := stream{log: zap.New(core), now: func() time.Time { return now }}
 	for i, step := range []struct {
 		after time.Duration
-		trim  ledger.Trim
+		trim  results.Trim
 		want  zapcore.Level
 		says  int // lines
 	}{
-		{0, ledger.Trim{Length: 7999}, 0, 0},
-		{3 * time.Second, ledger.Trim{Length: 8000, Slowest: "crm"}, zap.WarnLevel, 1},
-		{3 * time.Second, ledger.Trim{Length: 9000}, 0, 0},
-		{3 * time.Second, ledger.Trim{Length: 10_000, Dropped: 5, Lost: []string{"crm"}}, zap.ErrorLevel, 1},
-		{3 * time.Second, ledger.Trim{Length: 10_000, Dropped: 7, Lost: []string{"crm"}}, 0, 0},
-		{3 * time.Second, ledger.Trim{Length: 9999}, 0, 0},
-		{time.Hour, ledger.Trim{Length: 10_000, Dropped: 2}, zap.ErrorLevel, 1},
-		{time.Hour, ledger.Trim{Length: 8000}, zap.WarnLevel, 1},
-		{3 * time.Second, ledger.Trim{Length: 7000}, 0, 0},
-		{3 * time.Second, ledger.Trim{Length: 8000}, zap.WarnLevel, 1},
+		{0, results.Trim{Length: 7999}, 0, 0},
+		{3 * time.Second, results.Trim{Length: 8000, Slowest: "crm"}, zap.WarnLevel, 1},
+		{3 * time.Second, results.Trim{Length: 9000}, 0, 0},
+		{3 * time.Second, results.Trim{Length: 10_000, Dropped: 5, Lost: []string{"crm"}}, zap.ErrorLevel, 1},
+		{3 * time.Second, results.Trim{Length: 10_000, Dropped: 7, Lost: []string{"crm"}}, 0, 0},
+		{3 * time.Second, results.Trim{Length: 9999}, 0, 0},
+		{time.Hour, results.Trim{Length: 10_000, Dropped: 2}, zap.ErrorLevel, 1},
+		{time.Hour, results.Trim{Length: 8000}, zap.WarnLevel, 1},
+		{3 * time.Second, results.Trim{Length: 7000}, 0, 0},
+		{3 * time.Second, results.Trim{Length: 8000}, zap.WarnLevel, 1},
 	} {
 		now = now.Add(step.after)
 		step.trim.Cap = 10_000
@@ -54,7 +54,7 @@ func TestAllThatWentIsSaid(t *testing.T) {
 	s := stream{log: zap.New(core), now: func() time.Time { return now }}
 	drop := func(after time.Duration, dropped int, lost ...string) {
 		now = now.Add(after)
-		s.tell(ledger.Trim{Length: 10_000, Cap: 10_000, Dropped: dropped, Lost: lost, From: now.Add(-time.Hour)})
+		s.tell(results.Trim{Length: 10_000, Cap: 10_000, Dropped: dropped, Lost: lost, From: now.Add(-time.Hour)})
 	}
 	drop(0, 5, "crm")
 	logs.TakeAll()
@@ -62,7 +62,7 @@ func TestAllThatWentIsSaid(t *testing.T) {
 	drop(3*time.Second, 1)
 	drop(3*time.Second, 2, "billing", "mail")
 	now = now.Add(3 * time.Second)
-	s.tell(ledger.Trim{Length: 100, Cap: 10_000}) // they caught up: now it may be said, as nothing goes any more
+	s.tell(results.Trim{Length: 100, Cap: 10_000}) // they caught up: now it may be said, as nothing goes any more
 	said := logs.TakeAll()
 	if len(said) != 1 || said[0].Level != zap.ErrorLevel {
 		t.Fatalf("it says %+v", said)

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -75,9 +76,9 @@ func New(rdb redis.UniversalClient, upstream Upstream, cfg Config) *Worker {
 			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", cfg.Account.Rate),
 				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
 		},
-		RowsRefused: func(batch, message string) {
+		RowsRefused: func(name, message string) {
 			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
-				zap.String("batch", batch), zap.Int("in_a_row", ledger.MostRefused), zap.String("message", message))
+				zap.String("batch", name), zap.Int("in_a_row", batch.MostRefused), zap.String("message", message))
 		},
 	})
 	if cfg.Journal == nil {

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/keyspace"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
@@ -52,7 +52,7 @@ func newAccountStatus() *cobra.Command {
 	return cmd
 }
 
-func printAccount(w io.Writer, s ledger.AccountStatus) error {
+func printAccount(w io.Writer, s account.AccountStatus) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
 	field("account", s.Account)

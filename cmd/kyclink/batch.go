@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
@@ -25,7 +25,7 @@ request was accepted elsewhere before.`,
 }
 
 // withBatch calls do with a batch that must exist.
-func withBatch(cmd *cobra.Command, name string, do func(*engine, *operator.Operator, ledger.Batch) error) error {
+func withBatch(cmd *cobra.Command, name string, do func(*engine, *operator.Operator, batch.Batch) error) error {
 	return withShared(cmd, func(e *engine) error {
 		op := e.operator()
 		b, err := op.Batch(cmd.Context(), name)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
@@ -32,7 +32,7 @@ differ, the exit code is 1. It changes nothing. Erased requests cannot be counte
 		Example: "  kyclink batch check spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b batch.Batch) error {
 				c, err := op.CheckBatch(cmd.Context(), b)
 				if err != nil {
 					return stopped(cmd.Context(), err)

@@ -5,23 +5,23 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 func newBatchPause() *cobra.Command {
-	return newBatchSteer("pause", ledger.PauseBatch, "Stop calling FaceKi for a batch, until \"batch resume\"",
+	return newBatchSteer("pause", batch.Pause, "Stop calling FaceKi for a batch, until \"batch resume\"",
 		`Stop calling FaceKi for the requests of a batch at once. Calls in flight are finished. A
 request that is repeated in the interactive lane still gets its link.`)
 }
 
 func newBatchResume() *cobra.Command {
-	return newBatchSteer("resume", ledger.ResumeBatch, "Continue a paused batch", "")
+	return newBatchSteer("resume", batch.Resume, "Continue a paused batch", "")
 }
 
 // newBatchSteer makes a command that changes nothing but the batch itself.
-func newBatchSteer(name string, control ledger.Control, short, long string) *cobra.Command {
+func newBatchSteer(name string, control batch.Control, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:     name + " NAME",
 		Short:   short,
@@ -29,7 +29,7 @@ func newBatchSteer(name string, control ledger.Control, short, long string) *cob
 		Example: "  kyclink batch " + name + " spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b batch.Batch) error {
 				if err := e.audit(cmd.Context(), "batches."+string(control), b.Batch); err != nil {
 					return err
 				}
@@ -63,8 +63,8 @@ If the command is interrupted, the workers end the rest; it can be run again to 
 			if err := consent.check(cmd); err != nil {
 				return err
 			}
-			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b ledger.Batch) error {
-				if open := b.Open() + b.Counts[request.Held]; b.Status != ledger.BatchCancelled && open > 0 { // else nothing is lost
+			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b batch.Batch) error {
+				if open := b.Open() + b.Counts[request.Held]; b.Status != batch.Cancelled && open > 0 { // else nothing is lost
 					question := fmt.Sprintf("Cancel %s of batch %q that have no link, for good?", number(open, "request"), b.Batch)
 					if err := consent.get(cmd, question); err != nil {
 						return err
@@ -81,16 +81,16 @@ If the command is interrupted, the workers end the rest; it can be run again to 
 	return cmd
 }
 
-func cancelBatch(cmd *cobra.Command, op *operator.Operator, b ledger.Batch) error {
+func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error {
 	ctx := cmd.Context()
 	now, cancelled, err := op.CancelBatch(ctx, b)
 	summary := fmt.Sprintf("%d cancelled", cancelled)
 	switch calling := now.Counts[request.Calling]; {
-	case err != nil && now.Status != ledger.BatchCancelled:
+	case err != nil && now.Status != batch.Cancelled:
 		return err
 	case err != nil:
 		return incompleteHint(ctx, err, summary, "none of the others is called any more: workers end them, or "+runAgain)
-	case now.Status != ledger.BatchCancelled:
+	case now.Status != batch.Cancelled:
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s: there was nothing to cancel\n", now.Batch, now.Status)
 		return err
 	case calling > 0:
@@ -113,8 +113,8 @@ rows. While the batch or the account is paused, they wait.`,
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			failed.Batch, a.target = args[0], args[0]
-			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b ledger.Batch) error {
-				if b.Status == ledger.BatchCancelled {
+			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b batch.Batch) error {
+				if b.Status == batch.Cancelled {
 					return fmt.Errorf("batch %q is cancelled; single requests of it can still be retried: kyclink failed retry ID", b.Batch)
 				}
 				return a.run(cmd)

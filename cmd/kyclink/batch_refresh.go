@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
@@ -32,7 +32,7 @@ not refreshed.`,
 					return usageError(cmd, fmt.Errorf("--not-after: %q is not a time such as 2026-12-24T00:00:00Z", notAfter))
 				}
 			}
-			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b batch.Batch) error {
 				err := op.CheckRefresh(cmd.Context(), b, due)
 				switch {
 				case errors.Is(err, operator.ErrPast):

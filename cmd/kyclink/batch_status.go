@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -24,7 +24,7 @@ waiting, queued or calling, joined rows included; held ones wait for a person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b batch.Batch) error {
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), b)
 				}
@@ -36,14 +36,14 @@ waiting, queued or calling, joined rows included; held ones wait for a person.`,
 	return cmd
 }
 
-func printBatch(w io.Writer, b ledger.Batch) error {
+func printBatch(w io.Writer, b batch.Batch) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, batchStatus(b))
 	if refused := b.Refused(); refused != "" {
 		fmt.Fprintf(t, "because\t%s\nwhat to do\t%s\n", refused, refusedAdvice(b))
 	}
 	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
-	for _, state := range append(request.States[:], ledger.Erased) {
+	for _, state := range append(request.States[:], batch.Erased) {
 		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
 	}
 	fmt.Fprintf(t, "  joined\t%d", b.Joined)
@@ -59,7 +59,7 @@ func printBatch(w io.Writer, b ledger.Batch) error {
 }
 
 // batchStatus is a batch's status, and why it is paused if no person paused it.
-func batchStatus(b ledger.Batch) string {
+func batchStatus(b batch.Batch) string {
 	if b.Refused() == "" {
 		return string(b.Status)
 	}
@@ -68,13 +68,13 @@ func batchStatus(b ledger.Batch) string {
 
 // refusedAdvice is what a person can do about a batch that was paused because its rows
 // are refused.
-func refusedAdvice(b ledger.Batch) string {
+func refusedAdvice(b batch.Batch) string {
 	return fmt.Sprintf("if the workflow or a setting was wrong, correct it, then kyclink batch resume %[1]q "+
 		"and kyclink batch retry %[1]q; if the rows are wrong, kyclink batch cancel %[1]q and import them corrected", b.Batch)
 }
 
 // throughput is a batch's throughput, and how long it will take at that rate.
-func throughput(b ledger.Batch) string {
+func throughput(b batch.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {
 		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Own())/b.Throughput*float64(time.Second)).Round(time.Second))

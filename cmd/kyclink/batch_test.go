@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -35,7 +36,7 @@ func importBatch(t testing.TB, rdb redis.UniversalClient, name string, n int) {
 	}
 }
 
-func statusOf(t testing.TB, settings []string, name string) (b ledger.Batch) {
+func statusOf(t testing.TB, settings []string, name string) (b batch.Batch) {
 	t.Helper()
 	code, stdout, stderr := kyclink(t, settings, "batch", "status", name, "--json")
 	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != 0 {
@@ -45,7 +46,7 @@ func statusOf(t testing.TB, settings []string, name string) (b ledger.Batch) {
 }
 
 // batchOf is what [statusOf] shows, without a process that asks.
-func batchOf(t testing.TB, rdb redis.UniversalClient, name string) ledger.Batch {
+func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 	t.Helper()
 	b, ok, err := ledger.New(rdb, ledger.Config{Account: "default"}).BatchNamed(t.Context(), name)
 	if err != nil || !ok {
@@ -71,7 +72,7 @@ func TestBatchCommands(t *testing.T) {
 	start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
 	expect(0, `{"batch":"autumn","status":"done","rows":20,`, "", "batch", "watch", "autumn", "--json")
-	if got := statusOf(t, settings, "spring"); got.Status != ledger.BatchPaused || got.Counts[request.Waiting] != 40 || sim.State().LinkCalls != 20 {
+	if got := statusOf(t, settings, "spring"); got.Status != batch.Paused || got.Counts[request.Waiting] != 40 || sim.State().LinkCalls != 20 {
 		t.Errorf("%+v; %d calls", got, sim.State().LinkCalls)
 	}
 	list := expect(0, `{"batch":"spring","status":"paused","rows":40,"joined":0,"counts":{`, "", "batch", "list", "--json")

@@ -11,7 +11,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
@@ -29,7 +29,7 @@ exit code is 2 if some of them failed, were cancelled or are held.`,
 		Example: "  kyclink batch watch spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b ledger.Batch) error {
+			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b batch.Batch) error {
 				v := newBatchView(os.Stderr, onTerminal())
 				b, err := op.WatchBatch(cmd.Context(), b, v.show, func(err error) { v.println(fmt.Sprintf("Redis does not answer: %v", err)) })
 				v.stop()
@@ -78,7 +78,7 @@ func newBatchView(out io.Writer, terminal bool) *batchView {
 	return v
 }
 
-func (v *batchView) show(b ledger.Batch, gate operator.Gate) {
+func (v *batchView) show(b batch.Batch, gate operator.Gate) {
 	now := legible.Text(batchStatus(b) + gateText(gate))
 	text := legible.Text(fmt.Sprintf("%s; %s", counts(b), throughput(b)))
 	if refused := b.Refused(); refused != v.refused {
@@ -136,7 +136,7 @@ func withoutLink(counts map[request.State]int) int {
 }
 
 // counts is the number of rows in each state.
-func counts(b ledger.Batch) string {
+func counts(b batch.Batch) string {
 	parts := make([]string, 0, 2)
 	if own := inStates(b.Counts); own != "" {
 		parts = append(parts, own)
@@ -150,7 +150,7 @@ func counts(b ledger.Batch) string {
 // inStates lists the states that have any rows.
 func inStates(counts map[request.State]int) string {
 	var parts []string
-	for _, state := range append(request.States[:], ledger.Erased) {
+	for _, state := range append(request.States[:], batch.Erased) {
 		if n := counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}

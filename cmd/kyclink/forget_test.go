@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -53,7 +54,7 @@ func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
 }
 
 // conserved says that a batch has as many rows as it had.
-func conserved(t testing.TB, book *ledger.Ledger, name string, rows int) ledger.Batch {
+func conserved(t testing.TB, book *ledger.Ledger, name string, rows int) batch.Batch {
 	t.Helper()
 	all, err := book.Batches(t.Context())
 	if err != nil {
@@ -65,7 +66,7 @@ func conserved(t testing.TB, book *ledger.Ledger, name string, rows int) ledger.
 		}
 	}
 	t.Fatalf("batch %s has not %d rows: %+v", name, rows, all)
-	return ledger.Batch{}
+	return batch.Batch{}
 }
 
 // Persons in every state are forgotten, whatever names them.
@@ -154,11 +155,11 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	w.kill()
 
 	first := start(t, settings, "forget", "--batch", "spring", "--yes")
-	fixture.Eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[ledger.Erased] > 0 })
+	fixture.Eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[batch.Erased] > 0 })
 	first.kill()
 	expect := expecter(t, settings)
 	b := conserved(t, book, "spring", n)
-	if b.Counts[ledger.Erased] == n-20 {
+	if b.Counts[batch.Erased] == n-20 {
 		t.Log("it was not killed in the middle")
 	}
 	// What the dead worker was calling is judged by another one, and ends.
@@ -166,7 +167,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	fixture.Eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
 	fixture.Eventually(t, "all is erased", func() bool {
 		kyclink(t, settings, "forget", "--batch", "spring", "--yes")
-		return conserved(t, book, "spring", n).Counts[ledger.Erased] == n-20
+		return conserved(t, book, "spring", n).Counts[batch.Erased] == n-20
 	})
 	expect(0, "erased: 0 requests", "", "forget", "--batch", "spring", "--yes")
 	var gone []string
@@ -182,7 +183,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	}()
 	fixture.Eventually(t, "nothing is left of them", func() bool { left = traces(t, rdb, gone...); return len(left) == 0 })
 	b = conserved(t, book, "spring", n)
-	if b.Joined != 20 || b.Counts[ledger.Erased] != n-20 {
+	if b.Joined != 20 || b.Counts[batch.Erased] != n-20 {
 		t.Errorf("%+v", b)
 	}
 	for _, kept := range []string{"P-0001", "P-0020", fmt.Sprintf("P-%04d", n+1)} {
@@ -236,7 +237,7 @@ func TestRetentionOfAWorker(t *testing.T) {
 	importPeople(t, client, "spring", 1, 300)
 	start(t, settings, "worker", "--simulate")
 	begun := time.Now()
-	fixture.Eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[ledger.Erased] == 300 })
+	fixture.Eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[batch.Erased] == 300 })
 	if took := time.Since(begun); took < 2*time.Second {
 		t.Errorf("they are gone after %v", took)
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/stall"
 	"github.com/kyclink/kyclink/tasks"
@@ -30,7 +30,7 @@ func excess(calls []simulator.Call, perSecond, burst float64, t time.Duration) f
 }
 
 // status is what `account status --json` says.
-func status(t testing.TB, settings []string) (s ledger.AccountStatus) {
+func status(t testing.TB, settings []string) (s account.AccountStatus) {
 	t.Helper()
 	code, stdout, stderr := kyclink(t, settings, "account", "status", "--json")
 	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 {

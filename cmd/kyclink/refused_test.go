@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -32,7 +32,7 @@ func TestRunStopsWhenItsRowsAreRefused(t *testing.T) {
 			for _, row := range table(t, out) {
 				counts[row["status"]]++
 			}
-			if calls := sim.State().LinkCalls; counts["failed"] < ledger.MostRefused || counts["failed"] != calls || counts["failed"]+counts["waiting"]+counts["queued"] != 300 {
+			if calls := sim.State().LinkCalls; counts["failed"] < batch.MostRefused || counts["failed"] != calls || counts["failed"]+counts["waiting"]+counts["queued"] != 300 {
 				t.Errorf("%v after %d calls", counts, calls)
 			}
 			script := sim.Script()
@@ -61,7 +61,7 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	importBatch(t, rdb, "autumn", 50)
 	worker := start(t, settings, "worker", "--simulate")
 	expect(0, "created", `batch "autumn" is done`, "batch", "watch", "autumn")
-	fixture.Eventually(t, "spring is paused", func() bool { return batchOf(t, rdb, "spring").Status == ledger.BatchPaused })
+	fixture.Eventually(t, "spring is paused", func() bool { return batchOf(t, rdb, "spring").Status == batch.Paused })
 	if b := statusOf(t, settings, "spring"); b.Reason != "rows_refused" || !strings.Contains(b.Message, "5002") {
 		t.Errorf("%+v", b)
 	}

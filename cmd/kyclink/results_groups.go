@@ -9,12 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // withResults reads the state of the results stream.
-func withResults(cmd *cobra.Command, do func(ledger.Results) error) error {
+func withResults(cmd *cobra.Command, do func(results.Results) error) error {
 	return withOperator(cmd, func(op *operator.Operator) error {
 		r, err := op.Results(cmd.Context())
 		if err != nil {
@@ -38,7 +38,7 @@ redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
 		Example: "  kyclink results groups\n  kyclink results groups --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withResults(cmd, func(r ledger.Results) error {
+			return withResults(cmd, func(r results.Results) error {
 				if !asJSON {
 					return printGroups(cmd.OutOrStdout(), r.Groups)
 				}
@@ -55,7 +55,7 @@ redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
 	return cmd
 }
 
-func printGroups(w io.Writer, groups []ledger.Group) error {
+func printGroups(w io.Writer, groups []results.Group) error {
 	if len(groups) == 0 {
 		return nil
 	}
@@ -108,10 +108,10 @@ many events the cap has ever removed.`,
   kyclink results lag --json | jq '.length / .cap'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withResults(cmd, func(r ledger.Results) error {
+			return withResults(cmd, func(r results.Results) error {
 				g, ok := r.Slowest()
 				if cmd.Flags().Changed("group") {
-					at := slices.IndexFunc(r.Groups, func(g ledger.Group) bool { return g.Group == group })
+					at := slices.IndexFunc(r.Groups, func(g results.Group) bool { return g.Group == group })
 					if at < 0 {
 						return fmt.Errorf("there is no group %q; kyclink results groups lists them", group)
 					}

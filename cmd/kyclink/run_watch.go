@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -138,10 +138,10 @@ func (e *rowsRefusedError) Error() string {
 
 // letGoOn resumes a batch that was paused because its rows were refused as wrong: who
 // runs the same command again has corrected that.
-func (e *engine) letGoOn(ctx context.Context, batch string) error {
-	b, ok, err := e.ledger.BatchNamed(ctx, batch)
+func (e *engine) letGoOn(ctx context.Context, name string) error {
+	b, ok, err := e.ledger.BatchNamed(ctx, name)
 	if ok && b.Refused() != "" {
-		err = e.ledger.Steer(ctx, b, ledger.ResumeBatch)
+		err = e.ledger.Steer(ctx, b, batch.Resume)
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func obstacle(s diagnosis.Snapshot) string {
 	switch {
 	case s.Workers == 0:
 		return "no worker"
-	case s.Batch != nil && s.Batch.Status == ledger.BatchPaused:
+	case s.Batch != nil && s.Batch.Status == batch.Paused:
 		return "batch paused"
 	case closed && s.Gate.Reason == string(fault.Paused):
 		return "account paused"

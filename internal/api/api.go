@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -123,7 +125,7 @@ func (a *API) beat(ctx context.Context) {
 		once, cancel := context.WithTimeout(ctx, beatWithin)
 		err := a.Ledger.Touch(once)
 		cancel()
-		_, emptied := errors.AsType[*ledger.EmptiedError](err)
+		_, emptied := errors.AsType[*fleet.EmptiedError](err)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -162,8 +164,8 @@ func (a *API) routes() []route {
 		{"GET", "/v1/batches", Read, a.listBatches},
 		{"GET", "/v1/batches/{id}", Read, a.getBatch},
 		{"GET", "/v1/batches/{id}/export", Read, a.exportBatch},
-		{"POST", "/v1/batches/{id}/pause", Operate, a.steerBatch(ledger.PauseBatch)},
-		{"POST", "/v1/batches/{id}/resume", Operate, a.steerBatch(ledger.ResumeBatch)},
+		{"POST", "/v1/batches/{id}/pause", Operate, a.steerBatch(batch.Pause)},
+		{"POST", "/v1/batches/{id}/resume", Operate, a.steerBatch(batch.Resume)},
 		{"POST", "/v1/batches/{id}/cancel", Operate, a.cancelBatch},
 		{"POST", "/v1/batches/{id}/retry", Operate, a.retryBatch},
 		{"GET", "/v1/account", Read, a.getAccount},
@@ -221,7 +223,7 @@ func (a *API) health(c *call) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
 	defer cancel()
 	err := a.Ledger.Written()
-	if errors.Is(err, ledger.ErrUnwritten) { // the first of the heartbeats is on its way
+	if errors.Is(err, fleet.ErrUnwritten) { // the first of the heartbeats is on its way
 		err = a.Ledger.Touch(ctx)
 	}
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -70,8 +70,8 @@ func (a *API) listBatches(c *call) error {
 
 // batchPage is a part of the list of batches.
 type batchPage struct {
-	Batches []ledger.Batch `json:"batches"`
-	Next    string         `json:"next,omitempty"` // cursor of what follows
+	Batches []batch.Batch `json:"batches"`
+	Next    string        `json:"next,omitempty"` // cursor of what follows
 }
 
 func cursor(number int) string {
@@ -92,23 +92,23 @@ func (a *API) getBatch(c *call) error {
 }
 
 // batch is the one that the path names.
-func (a *API) batch(ctx context.Context, c *call) (ledger.Batch, error) {
+func (a *API) batch(ctx context.Context, c *call) (batch.Batch, error) {
 	name := c.r.PathValue("id")
 	number, known, err := a.Ledger.BatchNumber(ctx, name)
 	if err != nil {
-		return ledger.Batch{}, err
+		return batch.Batch{}, err
 	}
 	if known {
-		var b ledger.Batch
+		var b batch.Batch
 		if b, known, err = a.Ledger.Batch(ctx, number); err != nil || known {
 			return b, err
 		}
 	}
-	return ledger.Batch{}, notFound(fmt.Sprintf("there is no batch %q", legible.Shorten(name)))
+	return batch.Batch{}, notFound(fmt.Sprintf("there is no batch %q", legible.Shorten(name)))
 }
 
 // steerBatch is what changes nothing but the batch itself.
-func (a *API) steerBatch(control ledger.Control) func(*call) error {
+func (a *API) steerBatch(control batch.Control) func(*call) error {
 	return func(c *call) error {
 		if err := c.noBody(); err != nil {
 			return err
@@ -124,7 +124,7 @@ func (a *API) steerBatch(control ledger.Control) func(*call) error {
 }
 
 // steer gives the batch as it is then.
-func (a *API) steer(ctx context.Context, c *call, control ledger.Control) (ledger.Batch, error) {
+func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.Batch, error) {
 	b, err := a.batch(ctx, c)
 	if err != nil {
 		return b, err
@@ -146,11 +146,11 @@ func (a *API) cancelBatch(c *call) error {
 	}
 	steering, steered := context.WithTimeout(c.r.Context(), a.within)
 	defer steered()
-	b, err := a.steer(steering, c, ledger.CancelBatch)
+	b, err := a.steer(steering, c, batch.Cancel)
 	if err != nil {
 		return err
 	}
-	if b.Status != ledger.BatchCancelled { // it was done
+	if b.Status != batch.Cancelled { // it was done
 		return c.json(http.StatusOK, b)
 	}
 	alive, stop := a.underway(c)
@@ -190,7 +190,7 @@ func (a *API) retryBatch(c *call) error {
 	switch {
 	case err != nil:
 		return err
-	case b.Status == ledger.BatchCancelled:
+	case b.Status == batch.Cancelled:
 		return &tasks.CancelledError{Batch: b.Batch}
 	}
 	if err := a.enter(looking, c, "batches.retry", b.Batch); err != nil {
@@ -207,7 +207,7 @@ func (a *API) retryBatch(c *call) error {
 
 // retry takes what failed until now, so that it ends. A request that was begun is
 // seen through.
-func (a *API) retry(ctx context.Context, b ledger.Batch, reason fault.Reason) (did retried, err error) {
+func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (did retried, err error) {
 	looking, cancel := context.WithTimeout(ctx, a.within)
 	defer cancel()
 	now, err := a.Ledger.Keys().Clock(looking, a.Redis).Time()

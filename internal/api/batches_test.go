@@ -11,18 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (s *harness) batch(id string) ledger.Batch {
+func (s *harness) batch(id string) batch.Batch {
 	s.Helper()
-	return decoded[ledger.Batch](s, s.expect(s.ask("GET", "/v1/batches/"+id, ""), http.StatusOK, ""))
+	return decoded[batch.Batch](s, s.expect(s.ask("GET", "/v1/batches/"+id, ""), http.StatusOK, ""))
 }
 
 func TestABatchIsSent(t *testing.T) {
@@ -60,7 +61,7 @@ func TestABatchIsSent(t *testing.T) {
 	if did.Accepted != 1 || did.Invalid != 1 {
 		t.Errorf("%+v", did)
 	}
-	list := decoded[struct{ Batches []ledger.Batch }](t, s.expect(s.ask("GET", "/v1/batches", ""), http.StatusOK, ""))
+	list := decoded[struct{ Batches []batch.Batch }](t, s.expect(s.ask("GET", "/v1/batches", ""), http.StatusOK, ""))
 	if len(list.Batches) != 2 || list.Batches[0].Batch != "spring/1" {
 		t.Errorf("%+v", list)
 	}
@@ -161,15 +162,15 @@ func TestABatchIsSteered(t *testing.T) {
 	for _, do := range []string{"pause", "resume", "cancel", "retry"} {
 		s.expect(s.ask("POST", "/v1/batches/c/"+do, ""), http.StatusNotFound, "not_found")
 	}
-	steered := func(do string) ledger.Batch {
-		return decoded[ledger.Batch](t, s.expect(s.ask("POST", "/v1/batches/b/"+do, ""), http.StatusOK, ""))
+	steered := func(do string) batch.Batch {
+		return decoded[batch.Batch](t, s.expect(s.ask("POST", "/v1/batches/b/"+do, ""), http.StatusOK, ""))
 	}
-	if b := steered("pause"); b.Status != ledger.BatchPaused {
+	if b := steered("pause"); b.Status != batch.Paused {
 		t.Errorf("%+v", b)
 	}
 	s.work(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}}}, 1000)
 	steered("resume")
-	done := func() bool { return s.batch("b").Status == ledger.BatchDone }
+	done := func() bool { return s.batch("b").Status == batch.Done }
 	s.Eventually("it is done", done)
 	did := func(query string) retried {
 		return decoded[retried](t, s.expect(s.ask("POST", "/v1/batches/b/retry"+query, ""), http.StatusOK, ""))
@@ -187,7 +188,7 @@ func TestABatchIsSteered(t *testing.T) {
 	s.expect(s.ask("POST", "/v1/batches/b/retry?reason=held", ""), http.StatusBadRequest, "invalid")
 	steered("pause")
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\nbad-1\nbad-2\nC-1\nC-2\n", "Content-Type", "text/csv"), http.StatusOK, "")
-	if b := steered("cancel"); b.Status != ledger.BatchCancelled || b.Counts[request.Cancelled] != 2 || b.Counts[request.Failed] != 2 {
+	if b := steered("cancel"); b.Status != batch.Cancelled || b.Counts[request.Cancelled] != 2 || b.Counts[request.Failed] != 2 {
 		t.Errorf("%+v", b)
 	}
 	for _, do := range []string{"pause", "resume", "retry"} {
@@ -307,7 +308,7 @@ func TestTheAccountIsSteered(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	state := func(method, path string) string {
-		a := decoded[ledger.AccountStatus](t, s.expect(s.ask(method, path, ""), http.StatusOK, ""))
+		a := decoded[account.AccountStatus](t, s.expect(s.ask(method, path, ""), http.StatusOK, ""))
 		return a.Gate.State + " " + a.Gate.Reason
 	}
 	if got := []string{state("POST", "/v1/account/pause"), state("GET", "/v1/account"), state("POST", "/v1/account/resume")}; !slices.Equal(got[:2], []string{"closed paused", "closed paused"}) || strings.HasSuffix(got[2], "paused") {

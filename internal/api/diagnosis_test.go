@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 )
 
 // Whoever gets a 202 is told what the link waits for.
@@ -34,7 +34,7 @@ func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
 	s.expect(s.ask("POST", "/v1/batches?batch=spring", "application_id\nB-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
 	b, _, err := s.ledger.BatchNamed(t.Context(), "spring")
 	s.Must(err)
-	s.Must(s.ledger.Steer(t.Context(), b, ledger.PauseBatch))
+	s.Must(s.ledger.Steer(t.Context(), b, batch.Pause))
 	if got := why(`{"application_id":"B-1","lane":"bulk"}`); got != `batch "spring" is paused; kyclink batch resume spring continues it` {
 		t.Errorf("in a paused batch: %q", got)
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -203,8 +203,8 @@ func TestPromotionAnswersAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	b := decoded[ledger.Batch](t, s.expect(s.ask("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
-	if b.Status != ledger.BatchPaused || b.Rows != 250 || b.Counts[request.Created] != 20 || b.Counts[request.Waiting] != 230 {
+	b := decoded[batch.Batch](t, s.expect(s.ask("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
+	if b.Status != batch.Paused || b.Rows != 250 || b.Counts[request.Created] != 20 || b.Counts[request.Waiting] != 230 {
 		t.Errorf("%+v", b)
 	}
 	check, err := s.ledger.Check(t.Context(), 1)

@@ -23,13 +23,22 @@ const everything = "*"
 // stored stands for the packages that describe what Redis keeps.
 const stored = "stored"
 
-// expand replaces [stored] in a list of packages by the packages that it stands for.
+// nouns stands for the packages that read and change one kind of thing that Redis keeps.
+const nouns = "nouns"
+
+// expand replaces [stored] and [nouns] in a list of packages by the packages that they
+// stand for.
 func expand(list []string) []string {
-	if !slices.Contains(list, stored) {
-		return list
+	expanded := slices.Clone(list)
+	if slices.Contains(list, stored) {
+		expanded = append(expanded, "internal/request", "internal/keyspace", "internal/attempt", "internal/batchname",
+			"internal/event", "internal/order", "internal/record", "internal/lua")
 	}
-	return append(slices.Clone(list), "internal/request", "internal/keyspace", "internal/attempt", "internal/delivery",
-		"internal/batch", "internal/batchname", "internal/event", "internal/record", "internal/quarantine", "internal/lua")
+	if slices.Contains(list, nouns) {
+		expanded = append(expanded, "internal/ledger", "internal/account", "internal/batch", "internal/deadletter",
+			"internal/delivery", "internal/erasure", "internal/fleet", "internal/quarantine", "internal/results")
+	}
+	return expanded
 }
 
 // arrows is the import table: what each package may import of ours. A package
@@ -38,20 +47,28 @@ func expand(list []string) []string {
 func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
-		"worker":                    {"tasks", "internal/admission", "internal/linktask", "internal/ledger", "internal/recorder", "internal/failpoint", "internal/fault", stored},
+		"worker":                    {"tasks", "internal/admission", "internal/linktask", nouns, "internal/recorder", "internal/failpoint", "internal/fault", stored},
 		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
-		"internal/ledger":           {"tasks", "internal/fault", stored, "internal/admission"},
+		"internal/ledger":           {"internal/fault", stored, "internal/admission", nouns},
+		"internal/account":          {stored, "internal/admission", "internal/fleet", "internal/quarantine", "internal/results"},
+		"internal/batch":            {"tasks", "internal/fault", stored, "internal/admission"},
+		"internal/deadletter":       {stored, "internal/admission", "internal/delivery"},
+		"internal/delivery":         {"tasks", stored, "internal/admission"},
+		"internal/erasure":          {stored, "internal/admission", "internal/batch", "internal/quarantine"},
+		"internal/fleet":            {stored, "internal/admission"},
+		"internal/quarantine":       {stored},
+		"internal/results":          {"tasks", "internal/fault", stored, "internal/admission", "internal/batch"},
 		"internal/admission":        {"internal/fault", stored},
-		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
-		"internal/bulk":             {"tasks", "internal/linkview", "internal/fault", "internal/legible", stored},
+		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/delivery", "internal/retryafter"},
+		"internal/bulk":             {"tasks", "internal/linkview", "internal/fault", "internal/legible", stored, "internal/batch"},
 		"internal/intake":           {"tasks", "internal/fault", stored},
-		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", "internal/ledger", "internal/legible", stored},
-		"internal/diagnosis":        {"tasks", "internal/admission", "internal/ledger", stored},
-		"internal/monitor":          {"tasks", "internal/fault", "internal/ledger", stored},
+		"internal/api":              {"tasks", "internal/admission", "internal/bulk", "internal/diagnosis", "internal/fault", nouns, "internal/legible", stored},
+		"internal/diagnosis":        {"tasks", "internal/admission", nouns, stored},
+		"internal/monitor":          {"tasks", "internal/fault", nouns, stored},
 		// What commands do.
-		"internal/operator":   {"tasks", "worker", "internal/admission", "internal/diagnosis", "internal/hostname", "internal/ledger", "internal/linktask", "internal/linkview", stored},
+		"internal/operator":   {"tasks", "worker", "internal/admission", "internal/diagnosis", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
 		"internal/connection": {"internal/config"},
 		"internal/forecast":   {},
 		"internal/terminal":   {"internal/forecast", "internal/legible"},
@@ -61,12 +78,10 @@ func arrows() map[string][]string {
 		"internal/linkview":   {"tasks", "internal/request"},
 		"internal/keyspace":   {"internal/request"},
 		"internal/attempt":    {"internal/request"},
-		"internal/delivery":   {},
-		"internal/batch":      {},
 		"internal/batchname":  {"internal/keyspace"},
+		"internal/order":      {},
 		"internal/record":     {"internal/keyspace", "internal/request"},
 		"internal/event":      {"internal/batchname", "internal/fault", "internal/lua", "internal/request"},
-		"internal/quarantine": {},
 		"internal/lua":        {},
 		"internal/recorder":   {"internal/fault", stored},
 		"internal/failpoint":  {},
@@ -83,7 +98,7 @@ func arrows() map[string][]string {
 		"internal/archtest":  {},
 		"internal/doctest":   {},
 		"internal/bench":     {"tasks", "internal/redistest", "internal/stall", "internal/faceki/simulator"},
-		"internal/chaos": {"tasks", stored, "internal/ledger", "internal/admission", "internal/redistest",
+		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
 	}
 }
@@ -92,7 +107,7 @@ func arrows() map[string][]string {
 // fixture, the real servers to test against, and what they put together.
 func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", stored, "tasks"}
-	together := []string{"internal/admission", "internal/ledger", "internal/faceki", "internal/logging"}
+	together := []string{"internal/admission", nouns, "internal/faceki", "internal/logging"}
 	return map[string][]string{
 		"cmd/kyclink":               {"internal/redistest", "internal/stall", "internal/doctest"},
 		"internal/doctest":          {"internal/config"},
@@ -100,7 +115,7 @@ func testArrows() map[string][]string {
 		"tasks":                     {"internal/redistest", "internal/linkview"},
 		"internal/faceki":           servers,
 		"internal/faceki/simulator": {"internal/faceki", "internal/fault", "tasks"},
-		"internal/ledger":           append(servers, "internal/admission"),
+		"internal/ledger":           append(servers, "internal/admission", nouns),
 		"internal/admission":        {"internal/redistest"},
 		"internal/bulk":             append(append(servers, together...), "internal/recorder"),
 		"internal/intake":           servers,

@@ -72,3 +72,15 @@ func (r *Reader) Name(ctx context.Context, number int) (string, error) {
 	r.Store(number, name)
 	return name, nil
 }
+
+// Number returns the number of a batch; ok is false where there is none of that name.
+func (r *Reader) Number(ctx context.Context, name string) (number int, ok bool, err error) {
+	number, err = r.rdb.HGet(ctx, r.keys.Batches(), name).Int()
+	if errors.Is(err, redis.Nil) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read batch %q: %w", name, err)
+	}
+	return number, true, nil
+}

@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/linkview"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -25,7 +25,7 @@ const Erased tasks.Status = "erased"
 // Rows is what a batch's export needs of the ledger.
 type Rows interface {
 	// Order walks through the rows of a batch in the input's order, by pages.
-	Order(ctx context.Context, batch int) iter.Seq2[[]batch.Row, error]
+	Order(ctx context.Context, batch int) iter.Seq2[[]order.Row, error]
 	// Latest reads requests as they are stored; nil for one that is not kept.
 	Latest(ctx context.Context, ids []string) ([][]byte, error)
 }
@@ -109,7 +109,7 @@ func (e *Export) read(ctx context.Context, pages chan<- *page) error {
 }
 
 // fill puts rows into words.
-func (e *Export) fill(ctx context.Context, p *page, lines []batch.Row) error {
+func (e *Export) fill(ctx context.Context, p *page, lines []order.Row) error {
 	ids := make([]string, len(lines))
 	for i, l := range lines {
 		ids[i] = l.ApplicationID

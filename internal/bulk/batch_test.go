@@ -16,21 +16,21 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 // pages is a batch whose pages are as they are.
 type pages struct {
-	order  [][]batch.Row
+	order  [][]order.Row
 	stored map[string]request.Record
 	raw    map[string]string
 	broken error // after the last page
 }
 
-func (p pages) Order(context.Context, int) iter.Seq2[[]batch.Row, error] {
-	return func(yield func([]batch.Row, error) bool) {
+func (p pages) Order(context.Context, int) iter.Seq2[[]order.Row, error] {
+	return func(yield func([]order.Row, error) bool) {
 		for _, page := range p.order {
 			if !yield(page, nil) {
 				return
@@ -73,7 +73,7 @@ func somePages() pages {
 	failed.State = request.Failed
 	failed.Outcome = request.Outcome{Run: 1, Status: request.Failed, Reason: "invalid_request", Message: "an invented message"}
 	return pages{
-		order:  [][]batch.Row{{{Row: 1, ApplicationID: "A-1"}, {Row: 2, ApplicationID: "A-2"}}, {{Row: 3}, {Row: 5, ApplicationID: "A-3"}}, {{Row: 6, ApplicationID: "A-4"}}},
+		order:  [][]order.Row{{{Row: 1, ApplicationID: "A-1"}, {Row: 2, ApplicationID: "A-2"}}, {{Row: 3}, {Row: 5, ApplicationID: "A-3"}}, {{Row: 6, ApplicationID: "A-4"}}},
 		stored: map[string]request.Record{"A-1": waiting, "A-2": created, "A-3": failed},
 		raw:    map[string]string{"A-4": "2 of a newer version " + strings.Repeat("x", 80)},
 	}

@@ -9,8 +9,8 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -114,14 +114,14 @@ func (m *Merge) shown(row Row, a tasks.Answer, lines *places) (link tasks.Link, 
 
 // places are the rows of a batch, as far as they are read and not passed.
 type places struct {
-	next  func() ([]batch.Row, error, bool)
+	next  func() ([]order.Row, error, bool)
 	stop  func()
 	ids   map[int][]string // by row
 	chunk int              // up to which all is read
 	ended bool
 }
 
-func newPlaces(order iter.Seq2[[]batch.Row, error]) *places {
+func newPlaces(order iter.Seq2[[]order.Row, error]) *places {
 	next, stop := iter.Pull2(order)
 	return &places{next: next, stop: stop, ids: map[int][]string{}, chunk: -1}
 }
@@ -134,14 +134,14 @@ func (p *places) upTo(first, last int) error {
 			delete(p.ids, row)
 		}
 	}
-	for !p.ended && p.chunk <= (last-1)/batch.ChunkRows {
+	for !p.ended && p.chunk <= (last-1)/order.ChunkRows {
 		lines, err, ok := p.next()
 		if err != nil {
 			return err
 		}
 		p.ended = !ok
 		for _, l := range lines {
-			p.chunk = max(p.chunk, (l.Row-1)/batch.ChunkRows)
+			p.chunk = max(p.chunk, (l.Row-1)/order.ChunkRows)
 			if l.Row >= first {
 				p.ids[l.Row] = append(p.ids[l.Row], l.ApplicationID)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -51,7 +52,7 @@ func (r *rig) killedImport(full bool) inject {
 		}
 		for range tries {
 			rdb := r.store.client(false)
-			rdb.AddHook(&importer{random: random, left: 2 + random.IntN(killedRows*killedEvery/batch.ChunkRows)})
+			rdb.AddHook(&importer{random: random, left: 2 + random.IntN(killedRows*killedEvery/order.ChunkRows)})
 			p := &producer{client: tasks.NewClient(rdb, cfg), people: r.people, book: r.book}
 			importing, enough := context.WithTimeout(ctx, o.lasts)
 			_ = p.client.EnqueueAll(importing, tasks.Batch{Name: name}, p.sparse(name), func(res tasks.Result) {
@@ -124,7 +125,7 @@ func (r *rig) resumeBatches(ctx context.Context, books *ledger.Ledger) error {
 	all, err := books.Batches(ctx)
 	for _, b := range all {
 		if b.Refused() != "" && err == nil {
-			err = books.Steer(ctx, b, ledger.ResumeBatch)
+			err = books.Steer(ctx, b, batch.Resume)
 		}
 	}
 	return err

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -18,13 +19,13 @@ type Snapshot struct {
 	Workers int // live ones
 	Gate    admission.GateStatus
 	Rate    admission.RateStatus
-	Backlog ledger.Backlog
+	Backlog account.Backlog
 	// Link is the request to explain; nil for the account as a whole.
 	Link *tasks.Link
 	// RetryAt is when the request is retried after a fault; zero if it may be called now.
 	RetryAt time.Time
 	// Batch is the batch to explain, or that of Link; nil if there is none.
-	Batch *ledger.Batch
+	Batch *batch.Batch
 }
 
 // Why returns the first reason that applies, and what to do if a person must act: one
@@ -65,7 +66,7 @@ func (s Snapshot) noWorker() string {
 
 // pausedBatch does not apply to requests in the interactive lane.
 func (s Snapshot) pausedBatch() string {
-	if s.Batch == nil || s.Batch.Status != ledger.BatchPaused || s.Link != nil && s.Link.Lane == tasks.Interactive {
+	if s.Batch == nil || s.Batch.Status != batch.Paused || s.Link != nil && s.Link.Lane == tasks.Interactive {
 		return ""
 	}
 	if refused := s.Batch.Refused(); refused != "" {

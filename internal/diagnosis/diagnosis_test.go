@@ -4,9 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -20,8 +21,8 @@ func TestSnapshot_Why(t *testing.T) {
 	}
 	queued := link(tasks.Link{Status: tasks.Queued})
 	bulk := link(tasks.Link{Status: tasks.Waiting, Lane: tasks.Bulk, Batch: "spring"})
-	paused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.Paused}
-	refused := &ledger.Batch{Batch: "spring", Status: ledger.BatchPaused, Reason: fault.RowsRefused, Message: "redirectUrl is wrong"}
+	paused := &batch.Batch{Batch: "spring", Status: batch.Paused, Reason: fault.Paused}
+	refused := &batch.Batch{Batch: "spring", Status: batch.Paused, Reason: fault.RowsRefused, Message: "redirectUrl is wrong"}
 	down := admission.GateStatus{State: "closed", Reason: "outage", Since: at, NextProbe: at.Add(5 * time.Second)}
 	rate := admission.RateStatus{Limit: "5/s", Burst: 5}
 	for _, tt := range []struct {
@@ -51,11 +52,11 @@ func TestSnapshot_Why(t *testing.T) {
 		{"after a fault", Snapshot{Workers: 1, Rate: rate, RetryAt: at,
 			Link: link(tasks.Link{Status: tasks.Queued, Attempts: 2, Reason: "upstream_error", Message: "FaceKi failed (HTTP 500)"})},
 			"attempt 2 created no link (upstream_error: FaceKi failed (HTTP 500)); the next one is due 2026-11-29T10:00:00Z"},
-		{"turn", Snapshot{Workers: 1, Rate: rate, Backlog: ledger.Backlog{Interactive: 600, Bulk: 100_000}, Link: queued},
+		{"turn", Snapshot{Workers: 1, Rate: rate, Backlog: account.Backlog{Interactive: 600, Bulk: 100_000}, Link: queued},
 			"600 interactive requests wait for their turn at 5/s, which takes about 2m0s"},
-		{"bulk turn", Snapshot{Workers: 1, Rate: rate, Backlog: ledger.Backlog{Interactive: 100, Bulk: 500}, Link: bulk},
+		{"bulk turn", Snapshot{Workers: 1, Rate: rate, Backlog: account.Backlog{Interactive: 100, Bulk: 500}, Link: bulk},
 			"600 requests wait for their turn at 5/s, which takes about 2m0s"},
-		{"short turn", Snapshot{Workers: 1, Rate: rate, Backlog: ledger.Backlog{Interactive: 5}, Link: queued}, ""},
+		{"short turn", Snapshot{Workers: 1, Rate: rate, Backlog: account.Backlog{Interactive: 5}, Link: queued}, ""},
 	} {
 		if got := tt.s.Why(); got != tt.want {
 			t.Errorf("%s:\n got %q\nwant %q", tt.name, got, tt.want)

@@ -29,3 +29,17 @@ func (c Clock) Time() (time.Time, error) {
 	}
 	return time.Unix(parts[0], parts[1]*1000), nil
 }
+
+// Node returns the node of a cluster that has the account's keys, for commands that
+// name no key; rdb itself where that is no cluster.
+func (k Keys) Node(ctx context.Context, rdb redis.UniversalClient) (redis.Cmdable, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return rdb, nil
+	}
+	node, err := cluster.MasterForKey(ctx, k.Tag())
+	if err != nil {
+		return nil, fmt.Errorf("find the node that has the account: %w", err)
+	}
+	return node, nil
+}

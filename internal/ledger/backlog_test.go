@@ -7,6 +7,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -37,11 +39,11 @@ func TestBacklogIsExact(t *testing.T) {
 				h.importInto(rapid.SampledFrom([]string{"spring", "autumn", "winter"}).Draw(rt, "batch"), id.Draw(rt, "id"))
 			},
 			"paused": func(rt *rapid.T) {
-				h.steer("spring", ledger.PauseBatch)
+				h.steer("spring", batch.Pause)
 				if r, known := h.get(id.Draw(rt, "id")); known {
 					h.tryMark(h.ledger, r.Ref())
 				}
-				h.steer("spring", ledger.ResumeBatch)
+				h.steer("spring", batch.Resume)
 			},
 			"sweep": func(*rapid.T) {
 				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
@@ -82,7 +84,7 @@ func TestBacklogIsExact(t *testing.T) {
 
 func (h *harness) expectBacklog() {
 	h.Helper()
-	var want ledger.Backlog
+	var want account.Backlog
 	waiting := map[int]int{}
 	for _, r := range h.records() {
 		switch {

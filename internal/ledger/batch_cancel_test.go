@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -18,7 +18,7 @@ func TestACancelLooksAgain(t *testing.T) {
 	h.enqueueAll("spring", rows(1, 60))
 	refs := h.feedUpTo(h.ledger, 20).Refs
 	failing, succeeding := h.mark(h.ledger, refs[0], attempt.Call), h.mark(h.ledger, refs[1], attempt.Call)
-	h.steer("spring", ledger.CancelBatch)
+	h.steer("spring", batch.Cancel)
 	seen := false
 	canceller := h.overtaken("mget", func() {
 		seen = true
@@ -33,7 +33,7 @@ func TestACancelLooksAgain(t *testing.T) {
 		h.Must(err)
 	})
 	h.Must(canceller.CallOff(t.Context(), h.number("spring"), func(int) {}))
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 60})
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 60})
 	events, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)
 	distinct := map[string]bool{}
@@ -49,7 +49,7 @@ func TestACancelLooksAgain(t *testing.T) {
 // cancelled, goes on when that is over.
 func TestARetryDuringACancelGoesOn(t *testing.T) {
 	h, _ := cancellable(t)
-	h.steer("spring", ledger.CancelBatch)
+	h.steer("spring", batch.Cancel)
 	retried := false
 	canceller := h.overtaken("hset", func() { // it notes that all five chunks are through
 		_, ok, err := h.ledger.Again(t.Context(), h.record("R-2"))
@@ -73,7 +73,7 @@ func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
 	h := newHarness(t)
 	h.enqueueAll("spring", rows(1, 5))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
-	h.steer("spring", ledger.CancelBatch)
+	h.steer("spring", batch.Cancel)
 	if err := h.ledger.CallOff(t.Context(), 1, func(int) {}); err == nil {
 		t.Error("nothing is said of what cannot be read")
 	}
@@ -82,7 +82,7 @@ func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
 	h.Must(h.ledger.CallOff(t.Context(), 1, func(int) {}))
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 5})
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
 }
 
 // Chunks that an import never wrote hide none of those after them.
@@ -93,5 +93,5 @@ func TestACancelReachesChunksAfterGaps(t *testing.T) {
 	h.Must(h.Redis.HDel(t.Context(), h.Keys.Order(1), "1").Err())
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(1), "last", 70).Err())
 	h.callOff("spring")
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 200})
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 200})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
@@ -39,9 +40,9 @@ func (h *harness) step(ref request.Ref, n int) {
 		h.Must(err)
 		ref = h.record(ref.ApplicationID).Ref()
 	} else if n%7 == 0 {
-		h.steer("spring", ledger.PauseBatch)
+		h.steer("spring", batch.Pause)
 		h.mark(h.ledger, ref, attempt.Paused)
-		h.steer("spring", ledger.ResumeBatch)
+		h.steer("spring", batch.Resume)
 		return
 	}
 	a := h.mark(h.ledger, ref, attempt.Call)
@@ -100,7 +101,7 @@ func TestACheckFindsWhatIsNotThere(t *testing.T) {
 		t.Errorf("it differs: %v, want %v", differs, want)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "1", "nonsense").Err())
-	if _, err := h.ledger.Check(t.Context(), 1); err == nil || errors.Is(err, ledger.ErrMoves) {
+	if _, err := h.ledger.Check(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
 		t.Errorf("an order that cannot be read: %v", err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -23,7 +23,7 @@ func (h *harness) number(batch string) int {
 	return number
 }
 
-func (h *harness) batch(name string) ledger.Batch {
+func (h *harness) batch(name string) batch.Batch {
 	h.Helper()
 	got, ok, err := h.ledger.Batch(h.Context(), h.number(name))
 	h.Must(err)
@@ -41,15 +41,15 @@ func (h *harness) batch(name string) ledger.Batch {
 }
 
 // steer may be of a batch that there is not yet, or that is cancelled.
-func (h *harness) steer(name string, c ledger.Control) {
+func (h *harness) steer(name string, c batch.Control) {
 	h.Helper()
 	number := h.number(name)
 	if number == 0 {
 		return
 	}
 	before := h.batch(name).Status
-	err := h.ledger.Steer(h.Context(), ledger.Batch{Number: number, Batch: name}, c)
-	if _, over := errors.AsType[*tasks.CancelledError](err); over && before == ledger.BatchCancelled && c != ledger.CancelBatch {
+	err := h.ledger.Steer(h.Context(), batch.Batch{Number: number, Batch: name}, c)
+	if _, over := errors.AsType[*tasks.CancelledError](err); over && before == batch.Cancelled && c != batch.Cancel {
 		return
 	}
 	h.Must(err)
@@ -58,7 +58,7 @@ func (h *harness) steer(name string, c ledger.Control) {
 func (h *harness) callOff(name string) {
 	h.Helper()
 	if h.number(name) > 0 {
-		h.steer(name, ledger.CancelBatch)
+		h.steer(name, batch.Cancel)
 		h.Must(h.ledger.CallOff(h.Context(), h.number(name), func(int) {}))
 	}
 }
@@ -83,7 +83,7 @@ func (h *harness) importInto(name, id string) {
 	h.Helper()
 	err := h.Client.EnqueueAll(h.Context(), tasks.Batch{Name: name}, tasks.Rows([]tasks.Request{{ApplicationID: id}}),
 		func(r tasks.Result) { h.Must(r.Err) })
-	if _, over := errors.AsType[*tasks.CancelledError](err); over && h.batch(name).Status == ledger.BatchCancelled {
+	if _, over := errors.AsType[*tasks.CancelledError](err); over && h.batch(name).Status == batch.Cancelled {
 		return
 	}
 	h.Must(err)
@@ -93,7 +93,7 @@ func (h *harness) importInto(name, id string) {
 func (h *harness) markPaused(id string) {
 	h.Helper()
 	before, known := h.get(id)
-	h.steer("spring", ledger.PauseBatch)
+	h.steer("spring", batch.Pause)
 	if known {
 		answer := h.tryMark(h.another(), before.Ref())
 		if paused := answer.Admission == attempt.Paused; paused != (before.State == request.Queued) {
@@ -103,10 +103,10 @@ func (h *harness) markPaused(id string) {
 	if len(h.feed()) > 0 {
 		h.Error("a paused batch was fed")
 	}
-	h.steer("spring", ledger.ResumeBatch)
+	h.steer("spring", batch.Resume)
 }
 
-func (h *harness) expectBatch(name string, status ledger.BatchStatus, counts map[request.State]int) {
+func (h *harness) expectBatch(name string, status batch.Status, counts map[request.State]int) {
 	h.Helper()
 	got := h.batch(name)
 	for state, n := range got.Counts {
@@ -123,16 +123,16 @@ func (h *harness) expectBatch(name string, status ledger.BatchStatus, counts map
 func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	h := newHarness(t)
 	h.enqueueAll("spring", rows(1, 300))
-	h.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Waiting: 300})
+	h.expectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 300})
 	refs := h.feedUpTo(h.ledger, 150).Refs
 	called := h.mark(h.ledger, refs[0], attempt.Call)
-	h.steer("spring", ledger.PauseBatch)
-	h.steer("spring", ledger.PauseBatch)
+	h.steer("spring", batch.Pause)
+	h.steer("spring", batch.Pause)
 	for _, ref := range refs[1:100] {
 		h.mark(h.ledger, ref, attempt.Paused)
 		h.mark(h.ledger, ref, attempt.Stale)
 	}
-	h.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 249, request.Queued: 50, request.Calling: 1})
+	h.expectBatch("spring", batch.Paused, map[request.State]int{request.Waiting: 249, request.Queued: 50, request.Calling: 1})
 	if fed := h.feed(); len(fed) != 0 {
 		t.Errorf("%d were fed", len(fed))
 	}
@@ -145,7 +145,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	promoted, _ := h.get("R-300")
 	h.mark(h.ledger, promoted.Ref(), attempt.Call)
 
-	h.steer("spring", ledger.ResumeBatch)
+	h.steer("spring", batch.Resume)
 	fed := h.feedUpTo(h.ledger, 150).Refs
 	back := map[string]bool{}
 	for _, ref := range refs[1:100] {
@@ -158,7 +158,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	}
 	h.mark(h.ledger, fed[0], attempt.Call)
 	h.feed()
-	h.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Queued: 297, request.Calling: 2, request.Created: 1})
+	h.expectBatch("spring", batch.Running, map[request.State]int{request.Queued: 297, request.Calling: 2, request.Created: 1})
 }
 
 // A fault's pause goes on while the batch is paused: whoever resumes it does not
@@ -167,9 +167,9 @@ func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
 	h, a := started(t)
 	_, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
 	h.Must(err)
-	h.steer("spring", ledger.PauseBatch)
+	h.steer("spring", batch.Pause)
 	h.mark(h.ledger, a.Ref(), attempt.Early)
-	h.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Queued: 1})
+	h.expectBatch("spring", batch.Paused, map[request.State]int{request.Queued: 1})
 }
 
 // cancellable is a batch of 400: one created, one failed, one held, two being
@@ -187,7 +187,7 @@ func cancellable(t *testing.T) (*harness, []attempt.Attempt) {
 	h.Must(err)
 	h.fault(calls[1].ApplicationID, fault.BadRequest, attempt.Fail)
 	h.fault(calls[2].ApplicationID, fault.Unusable, attempt.Hold)
-	h.expectBatch("spring", ledger.BatchRunning, map[request.State]int{
+	h.expectBatch("spring", batch.Running, map[request.State]int{
 		request.Created: 1, request.Failed: 1, request.Held: 1, request.Calling: 2, request.Queued: 145, request.Waiting: 250})
 	return h, calls[3:]
 }
@@ -196,7 +196,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 	h, calls := cancellable(t)
 	next, _ := h.get("R-100")
 	events := h.events()
-	h.steer("spring", ledger.CancelBatch)
+	h.steer("spring", batch.Cancel)
 	// At once, before any of it has ended:
 	if fed := h.feed(); len(fed) != 0 {
 		t.Errorf("%d were fed", len(fed))
@@ -214,7 +214,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if total != 396 || h.events()-events != 396 {
 		t.Errorf("%d ended, with %d events", total, h.events()-events)
 	}
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{
 		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
 	if joined, _ := h.get("R-401"); joined.State != request.Queued {
 		t.Errorf("one that joined is %s", joined.State)
@@ -223,7 +223,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 		t.Errorf("%s, %v", state, err)
 	}
 	h.fault(calls[1].ApplicationID, fault.ServerError, attempt.Retry)
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Created: 2, request.Failed: 1, request.Cancelled: 397})
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Created: 2, request.Failed: 1, request.Cancelled: 397})
 	if far, err := h.ledger.Cancelling(t.Context()); err != nil || len(far) != 0 {
 		t.Errorf("%v, %v", far, err)
 	}
@@ -238,9 +238,9 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if refs := h.feed(); !ok || len(refs) != 1 {
 		t.Fatalf("%v; fed %v", ok, refs)
 	}
-	h.steer("spring", ledger.ResumeBatch) // which is refused
-	h.steer("spring", ledger.PauseBatch)
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Created: 2, request.Queued: 1, request.Cancelled: 397})
+	h.steer("spring", batch.Resume) // which is refused
+	h.steer("spring", batch.Pause)
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Created: 2, request.Queued: 1, request.Cancelled: 397})
 	again, _ := h.get("R-2")
 	h.mark(h.ledger, again.Ref(), attempt.Call)
 }
@@ -249,7 +249,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 	h, _ := cancellable(t)
 	h.enqueueAll("other", rows(1001, 1010))
-	h.steer("spring", ledger.CancelBatch)
+	h.steer("spring", batch.Cancel)
 	before := h.events()
 	for n := range 4 {
 		h.brokenOff("spring", n+1)
@@ -263,9 +263,9 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 		go func() { done <- h.ledger.CallOff(context.WithoutCancel(t.Context()), h.number("spring"), func(int) {}) }()
 	}
 	h.Must(errors.Join(<-done, <-done))
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{
 		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
-	h.expectBatch("other", ledger.BatchRunning, map[request.State]int{request.Waiting: 10})
+	h.expectBatch("other", batch.Running, map[request.State]int{request.Waiting: 10})
 	if got := h.events() - before; got != 396 {
 		t.Errorf("%d events", got)
 	}
@@ -285,7 +285,7 @@ func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
 	}
 	h.feedUpTo(h.ledger, 40)
 	h.callOff("spring")
-	h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 500})
+	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 500})
 }
 
 // Each running batch gets its share of the room, whatever its size.
@@ -295,7 +295,7 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	h.feedUpTo(h.ledger, 30)
 	h.enqueueAll("ten", rows(10001, 10010))
 	h.enqueueAll("paused", rows(20001, 20010))
-	h.steer("paused", ledger.PauseBatch)
+	h.steer("paused", batch.Pause)
 	served := map[string]int{}
 	for target := 35; target <= 70; target += 5 {
 		for _, ref := range h.feedUpTo(h.ledger, target).Refs {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/quarantine"
@@ -17,7 +19,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (h *harness) erase(ids ...string) []ledger.Erasure {
+func (h *harness) erase(ids ...string) []erasure.Erasure {
 	h.Helper()
 	all, err := h.ledger.Erase(h.Context(), ids)
 	h.Must(err)
@@ -117,7 +119,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 		t.Errorf("%d ids were taken out of rows, %v", taken, err)
 	}
 	gone := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.ledger.ForgetEvents(t.Context(), ledger.Whom{IDs: gone}); err != nil || n != 5 {
+	if n, err := h.ledger.ForgetEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
 		t.Errorf("%d events went, %v", n, err)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")
@@ -287,7 +289,7 @@ func TestRefresh(t *testing.T) {
 	refresh := func() (refreshed []string) {
 		for page, err := range h.ledger.Own(t.Context(), 1) {
 			h.Must(err)
-			page = slices.DeleteFunc(page, func(r request.Record) bool { return !ledger.ExpiredAt(r, time.Now()) })
+			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, time.Now()) })
 			ids, err := h.ledger.Refresh(t.Context(), 1, page, time.Time{})
 			h.Must(err)
 			refreshed = append(refreshed, ids...)

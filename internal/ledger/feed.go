@@ -26,17 +26,3 @@ type Fed struct {
 	// this one is to.
 	Changes []string
 }
-
-// Trim is what a look at the results stream found and did.
-type Trim struct {
-	// Length is how many events there are now, of Cap at most.
-	Length, Cap int
-	// Aged is how many went because of their age, Dropped how many because of the cap.
-	Aged, Dropped int
-	// From is when the first of those that were dropped came into the stream.
-	From time.Time
-	// Lost names the live groups that had not acknowledged all of what was dropped;
-	// Slowest the one that is furthest behind, empty where none is.
-	Lost    []string
-	Slowest string
-}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -13,7 +13,7 @@ import (
 func TestARowIsFedByItsOwnBatch(t *testing.T) {
 	h := newHarness(t)
 	h.enqueueAll("spring", rows(1, 10))
-	h.steer("spring", ledger.PauseBatch)
+	h.steer("spring", batch.Pause)
 	h.enqueueAll("summer", rows(1, 12))
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1", Lane: tasks.Bulk})
 	h.Must(err)
@@ -27,8 +27,8 @@ func TestARowIsFedByItsOwnBatch(t *testing.T) {
 	if !slices.Equal(fed, []string{"B-1", "R-11", "R-12"}) {
 		t.Errorf("fed %v, want summer's own and the one without a batch", fed)
 	}
-	h.expectBatch("spring", ledger.BatchPaused, map[request.State]int{request.Waiting: 10})
-	h.expectBatch("summer", ledger.BatchRunning, map[request.State]int{request.Queued: 2})
+	h.expectBatch("spring", batch.Paused, map[request.State]int{request.Waiting: 10})
+	h.expectBatch("summer", batch.Running, map[request.State]int{request.Queued: 2})
 }
 
 // A row that only a newer version can read is passed over, and fed once it can be

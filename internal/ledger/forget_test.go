@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -139,7 +140,7 @@ func TestScrubReachesTheEnd(t *testing.T) {
 // A batch that there is not cannot be steered into being.
 func TestSteerOfNoBatch(t *testing.T) {
 	h := newHarness(t)
-	err := h.ledger.Steer(t.Context(), ledger.Batch{Number: 7, Batch: "spring"}, ledger.PauseBatch)
+	err := h.ledger.Steer(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
 	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
 		t.Errorf("got %v", err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -92,7 +92,7 @@ func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 	}})
 	rows := func(yield func(tasks.Row, error) bool) {
 		for i := range n {
-			number := chunk*batch.ChunkRows + i + 1
+			number := chunk*order.ChunkRows + i + 1
 			if !yield(tasks.Row{Number: number, Request: tasks.Request{ApplicationID: fmt.Sprint(name, "-", number)}}, nil) {
 				return
 			}
@@ -138,11 +138,11 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 		h := newHarnessOn(t, own)
 		defer func() { h.Must(h.Redis.FlushDB(t.Context()).Err()) }()
 		chunk := rapid.OneOf(rapid.IntRange(0, 12), rapid.IntRange(0, 300))
-		batch := rapid.SampledFrom([]string{"spring", "autumn"})
+		names := rapid.SampledFrom([]string{"spring", "autumn"})
 		written := map[string]map[int]int{"spring": {}, "autumn": {}} // rows by chunk, at least
 		rt.Repeat(map[string]func(*rapid.T){
 			"import": func(rt *rapid.T) {
-				name, number, rows := batch.Draw(rt, "batch"), chunk.Draw(rt, "chunk"), rapid.IntRange(1, 4).Draw(rt, "rows")
+				name, number, rows := names.Draw(rt, "batch"), chunk.Draw(rt, "chunk"), rapid.IntRange(1, 4).Draw(rt, "rows")
 				k := rapid.SampledFrom([]kill{killNever, killNever, killBefore, killAfter, killWaiting}).Draw(rt, "kill")
 				limit := 0
 				if k == killWaiting {
@@ -154,10 +154,10 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 			},
 			"feed": func(rt *rapid.T) { h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
 			"pause": func(rt *rapid.T) {
-				name := batch.Draw(rt, "batch")
-				h.steer(name, ledger.PauseBatch)
+				name := names.Draw(rt, "batch")
+				h.steer(name, batch.Pause)
 				h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
-				h.steer(name, ledger.ResumeBatch)
+				h.steer(name, batch.Resume)
 			},
 		})
 		h.finishAll()
@@ -191,7 +191,7 @@ func (h *harness) expectOrder(name string, chunks map[int]int) {
 	}
 	for chunk, n := range chunks {
 		for i := range n {
-			if row := chunk*batch.ChunkRows + i + 1; !slices.Contains(rows, row) {
+			if row := chunk*order.ChunkRows + i + 1; !slices.Contains(rows, row) {
 				h.Fatalf("row %d is not in the order of %s: %v", row, name, rows)
 			}
 		}
@@ -205,11 +205,11 @@ func TestAWideGapIsCrossed(t *testing.T) {
 	h.Must(h.importChunk("spring", 0, 1, 0, killNever))
 	h.Must(h.importChunk("spring", 20_000, 1, 0, killNever))
 	h.finishAll()
-	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 2})
+	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 2})
 	h.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
 	h.Must(h.importChunk("spring", 7, 2, 0, killNever))
 	h.finishAll()
-	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
+	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
 }
 
 // A batch of a version that did not keep its last chunk's number has its gaps from
@@ -221,7 +221,7 @@ func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
 	}
 	h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(h.number("spring")), "last").Err())
 	h.finishAll()
-	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 4})
+	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
 	h.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
 }
 
@@ -246,7 +246,7 @@ func TestWhatIsBehindAGapEnds(t *testing.T) {
 			h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 		}
 		h.callOff("spring")
-		h.expectBatch("spring", ledger.BatchCancelled, map[request.State]int{request.Cancelled: 4})
+		h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 4})
 	})
 }
 
@@ -262,7 +262,7 @@ func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
 		h.Must(h.Redis.Del(t.Context(), h.Keys.Again(h.number("spring"))).Err())
 	}
 	h.finishAll()
-	h.expectBatch("spring", ledger.BatchDone, map[request.State]int{request.Created: 10})
+	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 10})
 }
 
 // What comes to be fed, a batch that is new or one that had nothing left, takes its

@@ -7,13 +7,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (h *harness) gauges() ledger.Gauges {
+func (h *harness) gauges() account.Gauges {
 	h.Helper()
 	g, err := h.ledger.Gauges(h.Context())
 	h.Must(err)
@@ -22,7 +23,7 @@ func (h *harness) gauges() ledger.Gauges {
 
 // expectGauges holds what is counted for the account against its records and its
 // events, which are so many of each type.
-func (f *fleet) expectGauges(events map[string]int) {
+func (f *model) expectGauges(events map[string]int) {
 	g, doubts := f.gauges(), 0
 	for _, r := range f.records() {
 		story, err := f.ledger.Story(f.Context(), r.ApplicationID)
@@ -45,7 +46,7 @@ func TestGauges(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 3000, ledger.Config{ResultsAge: 1000 * time.Hour, ResultsCap: 4000})
 	s.trim()
-	for i := range ledger.MostGauged + 10 {
+	for i := range account.MostGauged + 10 {
 		s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
 	}
 	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 2000}).Err())
@@ -54,7 +55,7 @@ func TestGauges(t *testing.T) {
 	}
 	g := s.gauges()
 	r := g.Results
-	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != ledger.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
+	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != account.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
 		t.Errorf("%d of %d, %d groups, the oldest is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
 	}
 	if g := r.Groups[0]; g.Group != "g00" || g.Unacknowledged() != 2500 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -79,7 +80,7 @@ func TestARefusedWorkerChangesNothing(t *testing.T) {
 			before := f.dump()
 			refused := f.process(tt.simulated, fast)
 			err = refused.Join(t.Context())
-			if wrong, ok := errors.AsType[*ledger.UpstreamError](err); !ok || !strings.Contains(wrong.Error(), tt.has) {
+			if wrong, ok := errors.AsType[*fleet.UpstreamError](err); !ok || !strings.Contains(wrong.Error(), tt.has) {
 				t.Errorf("joined: %v", err)
 			}
 			if _, err := refused.ID(t.Context()); err == nil {
@@ -137,7 +138,7 @@ func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 	f.Must(f.Redis.Del(t.Context(), keys...).Err())
 	for _, w := range []*ledger.Ledger{one, other} {
 		err := w.Beat(t.Context(), nil)
-		if _, emptied := errors.AsType[*ledger.EmptiedError](err); !emptied {
+		if _, emptied := errors.AsType[*fleet.EmptiedError](err); !emptied {
 			t.Fatalf("a beat without its ledger: %v", err)
 		}
 		f.Must(w.Join(t.Context()))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
@@ -13,7 +14,7 @@ import (
 )
 
 // expectJoined compares the states of the rows that joined, as any process sees them.
-func (h *harness) expectJoined(batch string, status ledger.BatchStatus, want map[request.State]int) {
+func (h *harness) expectJoined(batch string, status batch.Status, want map[request.State]int) {
 	h.Helper()
 	book := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account})
 	got, _, err := book.Batch(h.Context(), h.number(batch))
@@ -39,7 +40,7 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h.enqueueAll("spring", rows(1, 5))
 	all := append(rows(1, 5), rows(1, 2)...) // two of them twice
 	h.enqueueAll("autumn", all)
-	h.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Waiting: 7})
+	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Waiting: 7})
 	if got := h.batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
 		t.Errorf("%+v", got)
 	}
@@ -53,26 +54,26 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h.mark(h.ledger, refs[2], attempt.Call)
 	h.mark(h.ledger, refs[3], attempt.Call)
 	h.fault(refs[3].ApplicationID, fault.Unusable, attempt.Hold)
-	h.expectJoined("autumn", ledger.BatchRunning, map[request.State]int{request.Created: 4, request.Calling: 1, request.Held: 1, request.Queued: 1})
+	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Created: 4, request.Calling: 1, request.Held: 1, request.Queued: 1})
 	h.fault(refs[2].ApplicationID, fault.BadRequest, attempt.Fail)
 	finish(4)
-	h.expectJoined("autumn", ledger.BatchDone, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
-	h.expectJoined("spring", ledger.BatchDone, map[request.State]int{})
+	h.expectJoined("autumn", batch.Done, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
+	h.expectJoined("spring", batch.Done, map[request.State]int{})
 
 	// What is not kept is erased, and what is retried is open again.
 	h.erase(refs[0].ApplicationID)
 	r, _ := h.get(refs[2].ApplicationID)
 	_, _, err := h.ledger.Again(t.Context(), r)
 	h.Must(err)
-	want := map[request.State]int{ledger.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
-	h.expectJoined("autumn", ledger.BatchRunning, want)
+	want := map[request.State]int{batch.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
+	h.expectJoined("autumn", batch.Running, want)
 	_, err = h.ledger.Scrub(t.Context())
 	h.Must(err)
-	h.expectJoined("autumn", ledger.BatchRunning, want)
+	h.expectJoined("autumn", batch.Running, want)
 
 	h.enqueueAll("winter", append(rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
 	h.callOff("winter")
-	if got := h.batch("winter"); got.Status != ledger.BatchCancelled || !got.Over() || got.Open() != 1 {
+	if got := h.batch("winter"); got.Status != batch.Cancelled || !got.Over() || got.Open() != 1 {
 		t.Errorf("%+v: what it joined is another's", got)
 	}
 }
@@ -87,18 +88,18 @@ func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
 	}
 	h.enqueueAll("spring", rows(1, 1500))
 	want := map[request.State]int{request.Queued: 4}
-	h.expectJoined("spring", ledger.BatchRunning, want)
+	h.expectJoined("spring", batch.Running, want)
 	index := h.Keys.Joined(h.number("spring"))
 	before := h.Redis.HGetAll(t.Context(), index).Val()
 	if len(before) != 3 {
 		t.Errorf("rows joined in the chunks %v", before)
 	}
 	h.Must(h.Redis.Del(t.Context(), index).Err())
-	h.expectJoined("spring", ledger.BatchRunning, want)
+	h.expectJoined("spring", batch.Running, want)
 	if after := h.Redis.HGetAll(t.Context(), index).Val(); !maps.Equal(before, after) {
 		t.Errorf("found %v, which was %v", after, before)
 	}
 	h.enqueueAll("spring", rows(1, 1500))
-	h.expectJoined("spring", ledger.BatchRunning, want)
+	h.expectJoined("spring", batch.Running, want)
 	h.expectCounters()
 }

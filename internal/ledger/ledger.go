@@ -35,29 +35,29 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/batchname"
+	"github.com/kyclink/kyclink/internal/deadletter"
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/event"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 var restoreScript = scripts.Script("restore.lua")
-
-// DeadAfter is how long a worker process must have been silent, while the judge
-// itself reached Redis without a break, before its attempts count as dead.
-const DeadAfter = 15 * time.Second
 
 // Config says whose ledger it is.
 type Config struct {
@@ -96,52 +96,56 @@ type Config struct {
 type Ledger struct {
 	*records
 
-	rdb      redis.UniversalClient
-	keys     keyspace.Keys
-	cfg      Config
-	commits  commits
-	upstream string
+	*deliveries
+	*deadLetters
+	*quarantined
+	*batches
+	*stream
+	*eraser
+	*member
+	*accountReader
 
-	process    atomic.Int64 // this process' number, 0 before Join
-	names      *batchname.Reader
-	events     *event.Encoder
-	rowsJoined sync.Map // *[joinedStates] of batches, by number
-	clock      *clock
-
-	joined  atomic.Pointer[string] // the id of the ledger that was joined
-	touched atomic.Pointer[string] // the id of the ledger that [Ledger.Touch] found last
-	written atomic.Pointer[written]
+	rdb     redis.UniversalClient
+	keys    keyspace.Keys
+	cfg     Config
+	commits commits
+	names   *batchname.Reader
+	events  *event.Encoder
 }
 
-type records = record.Reader
+type (
+	records       = record.Reader
+	deliveries    = delivery.Store
+	deadLetters   = deadletter.Lists
+	quarantined   = quarantine.List
+	batches       = batch.Store
+	stream        = results.Stream
+	eraser        = erasure.Eraser
+	member        = fleet.Member
+	accountReader = account.Reader
+)
 
 // New makes a ledger that uses, and does not close, rdb.
 func New(rdb redis.UniversalClient, cfg Config) *Ledger {
-	if cfg.DeadAfter == 0 {
-		cfg.DeadAfter = DeadAfter
-	}
-	if cfg.GroupIdle == 0 {
-		cfg.GroupIdle = GroupIdle
-	}
 	keys := keyspace.Keys{Account: cfg.Account}
 	names := batchname.NewReader(rdb, keys)
 	l := &Ledger{
 		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(cfg.Account, names),
-		rdb: rdb, keys: keys, cfg: cfg, upstream: "real", clock: newClock(),
+		deliveries: delivery.NewStore(rdb, keys), deadLetters: deadletter.New(rdb, keys), quarantined: quarantine.NewList(rdb, keys),
+		batches: batch.NewStore(rdb, keys),
+		stream:  results.NewStream(rdb, keys, results.Config{Age: cfg.ResultsAge, Cap: cfg.ResultsCap, GroupIdle: cfg.GroupIdle}),
+		eraser:  erasure.New(rdb, keys, cfg.Retention),
+		member: fleet.New(rdb, fleet.Config{
+			Account: cfg.Account, Simulated: cfg.Simulated, Rate: cfg.Rate, Burst: cfg.Burst, RateChanged: cfg.RateChanged, DeadAfter: cfg.DeadAfter,
+		}),
+		accountReader: account.NewReader(rdb, keys),
+		rdb:           rdb, keys: keys, cfg: cfg,
 	}
 	l.commits = commits{
-		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.clock.expected,
+		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.Expected,
 		script: commitScript,
 	}
-	if cfg.Simulated {
-		l.upstream = "simulated"
-	}
 	return l
-}
-
-func (l *Ledger) upstreamError() error {
-	other := map[string]string{"real": "simulated", "simulated": "real"}
-	return &UpstreamError{l.keys.Account, other[l.upstream], l.upstream}
 }
 
 // Restore puts records of a batch back that a journal kept, where Redis did
@@ -191,27 +195,5 @@ func (l *Ledger) holdRestored(ctx context.Context, r request.Record) error {
 	return err
 }
 
-// Tally reads a batch's counters: how many of the requests that it accepted are
-// in each state. All are 0 where there is no such batch.
-func (l *Ledger) Tally(ctx context.Context, batch string) (map[request.State]int, error) {
-	counts := map[request.State]int{}
-	number, err := l.rdb.HGet(ctx, l.keys.Batches(), batch).Int()
-	if errors.Is(err, redis.Nil) {
-		return counts, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read batch %q: %w", batch, err)
-	}
-	values, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read batch %q: %w", batch, err)
-	}
-	for _, state := range request.States {
-		if text := values[string(state)]; text != "" {
-			if counts[state], err = strconv.Atoi(text); err != nil {
-				return nil, fmt.Errorf("batch %q counts %q %s requests", batch, text, state)
-			}
-		}
-	}
-	return counts, nil
-}
+// Keys names the account's keys.
+func (l *Ledger) Keys() keyspace.Keys { return l.keys }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
@@ -318,7 +319,7 @@ func (h *harness) expectShelves(hidden map[string]bool) {
 func (h *harness) expectCounters() {
 	h.Helper()
 	want := map[int]map[string]int{}
-	var waits ledger.Backlog
+	var waits account.Backlog
 	for _, r := range h.records() {
 		switch open := r.State == request.Waiting || r.State == request.Queued; {
 		case open && r.Lane == request.Bulk:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -77,7 +78,7 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 		}
 	}
 	h.enqueueAll("spring", rows(1, 3))
-	h.expectBatch("spring", ledger.BatchRunning, map[request.State]int{request.Waiting: 3})
+	h.expectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 3})
 }
 
 // An account may have had as many batches as there are numbers: those of deleted ones
@@ -105,7 +106,7 @@ func TestNumbersComeAgain(t *testing.T) {
 		t.Errorf("its number is %d", n)
 	}
 	h.finishAll()
-	h.expectBatch("autumn", ledger.BatchDone, map[request.State]int{request.Created: 2})
+	h.expectBatch("autumn", batch.Done, map[request.State]int{request.Created: 2})
 }
 
 // An import whose batch was deleted is told so, and accepts nothing.

@@ -3,10 +3,8 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -65,7 +63,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	}
 	r, unread := request.Parse(id, raw)
 	if r.ApplicationID == "" {
-		return "", l.PutAside(ctx, quarantine.Entry{Task: ref.String(), Why: unread.Error(), Raw: raw})
+		return "", l.quarantined.PutAside(ctx, quarantine.Entry{Task: ref.String(), Why: unread.Error(), Raw: raw})
 	}
 	if r.Generation != ref.Generation || r.Run != ref.Run {
 		return "", nil
@@ -95,7 +93,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 		return "", err
 	}
 	state, err := quarantineScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
-		"id": id, "raw": raw, "turn": ref.Turn, "process": l.process.Load(), "credential": l.cfg.Credential, "nonce": nonce,
+		"id": id, "raw": raw, "turn": ref.Turn, "process": l.Process(), "credential": l.cfg.Credential, "nonce": nonce,
 		"reason": why, "cancelled": cancelled, "kept": rest, "unreadable_sections": unread != nil,
 	})).Text()
 	if err != nil {
@@ -105,65 +103,4 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 		return "", nil
 	}
 	return request.State(state), nil
-}
-
-// PutAside keeps what cannot be understood where a person finds it, see
-// [keyspace.Keys.Poison].
-func (l *Ledger) PutAside(ctx context.Context, p quarantine.Entry) error {
-	p.At = time.Now().UTC()
-	p.Raw = p.Raw[:min(len(p.Raw), quarantine.MaxBytes)]
-	entry, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("encode what is put aside: %w", err)
-	}
-	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.LPush(ctx, l.keys.Poison(), entry)
-		pipe.LTrim(ctx, l.keys.Poison(), 0, quarantine.MaxEntries-1)
-		pipe.HIncrBy(ctx, l.keys.State(), "poison", 1)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("put a poisoned task aside: %w", err)
-	}
-	return nil
-}
-
-// asidePage is how many are read at a time: each may have [quarantine.MaxBytes]
-// bytes.
-const asidePage = 20
-
-// Aside reads what was put aside, the latest first, a page at a time. One may come
-// twice where others are put aside meanwhile.
-func (l *Ledger) Aside(ctx context.Context) iter.Seq2[quarantine.Entry, error] {
-	return func(yield func(quarantine.Entry, error) bool) {
-		for from := int64(0); ; from += asidePage {
-			page, err := l.rdb.LRange(ctx, l.keys.Poison(), from, from+asidePage-1).Result()
-			if err != nil {
-				yield(quarantine.Entry{}, fmt.Errorf("read what was put aside: %w", err))
-				return
-			}
-			for _, entry := range page {
-				var p quarantine.Entry
-				err := json.Unmarshal([]byte(entry), &p)
-				if err != nil {
-					err = fmt.Errorf("read what was put aside: %w", err)
-				}
-				if !yield(p, err) || err != nil {
-					return
-				}
-			}
-			if len(page) < asidePage {
-				return
-			}
-		}
-	}
-}
-
-// CountAside gives how many there are to read.
-func (l *Ledger) CountAside(ctx context.Context) (int, error) {
-	n, err := l.rdb.LLen(ctx, l.keys.Poison()).Result()
-	if err != nil {
-		return 0, fmt.Errorf("count what was put aside: %w", err)
-	}
-	return int(n), nil
 }

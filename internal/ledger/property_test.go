@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -16,10 +17,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// fleet is a model of several workers and people who act on a few requests in
+// model is a model of several workers and people who act on a few requests in
 // any order: workers that hold tasks and attempts for long, lose them, and come
 // back late with an answer.
-type fleet struct {
+type model struct {
 	*harness
 	workers  []*ledger.Ledger
 	refs     []request.Ref             // tasks that were enqueued, never taken away: asynq may run any again
@@ -38,7 +39,7 @@ func TestAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &fleet{harness: newHarnessOn(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &model{harness: newHarnessOn(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.Must(f.Redis.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
@@ -47,11 +48,11 @@ func TestAnyInterleaving(t *testing.T) {
 			f.workers = append(f.workers, w)
 		}
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
-		batch := rapid.SampledFrom([]string{"spring", "autumn"})
+		name := rapid.SampledFrom([]string{"spring", "autumn"})
 		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *ledger.Ledger { return f.workers[n] })
 
 		rt.Repeat(map[string]func(*rapid.T){
-			"import":  func(rt *rapid.T) { f.importInto(batch.Draw(rt, "batch"), id.Draw(rt, "id")) },
+			"import":  func(rt *rapid.T) { f.importInto(name.Draw(rt, "batch"), id.Draw(rt, "id")) },
 			"signup":  func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id")}) },
 			"next":    func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 2}) },
 			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.feed()...) },
@@ -84,11 +85,11 @@ func TestAnyInterleaving(t *testing.T) {
 			},
 			"steer": func(rt *rapid.T) {
 				clear(f.begun)
-				f.steer(batch.Draw(rt, "batch"), rapid.SampledFrom([]ledger.Control{
-					ledger.PauseBatch, ledger.ResumeBatch, ledger.ResumeBatch, ledger.CancelBatch}).Draw(rt, "control"))
+				f.steer(name.Draw(rt, "batch"), rapid.SampledFrom([]batch.Control{
+					batch.Pause, batch.Resume, batch.Resume, batch.Cancel}).Draw(rt, "control"))
 			},
 			"call off": func(rt *rapid.T) {
-				f.callsOff(batch.Draw(rt, "batch"), rapid.IntRange(0, 2).Draw(rt, "broken off after"))
+				f.callsOff(name.Draw(rt, "batch"), rapid.IntRange(0, 2).Draw(rt, "broken off after"))
 			},
 			"drop": func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
 			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
@@ -103,7 +104,7 @@ func TestAnyInterleaving(t *testing.T) {
 	})
 }
 
-func (f *fleet) signup(req tasks.Request) {
+func (f *model) signup(req tasks.Request) {
 	link, err := f.Client.Enqueue(f.Context(), req)
 	over := tasks.ReasonOf(err) == "invalid" && !req.NotAfter.IsZero() && time.Now().After(req.NotAfter) // it was brief
 	if err != nil && !over && tasks.ReasonOf(err) != "generation_gap" {
@@ -115,7 +116,7 @@ func (f *fleet) signup(req tasks.Request) {
 	}
 }
 
-func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) mark(rt *rapid.T, w *ledger.Ledger) {
 	if len(f.refs) == 0 {
 		return
 	}
@@ -148,7 +149,7 @@ func (f *fleet) mark(rt *rapid.T, w *ledger.Ledger) {
 
 // callsOff may be broken off. Once it is through, no run of the batch is left that
 // was begun before and may be called.
-func (f *fleet) callsOff(batch string, pages int) {
+func (f *model) callsOff(batch string, pages int) {
 	number := f.number(batch)
 	if number == 0 {
 		return
@@ -170,7 +171,7 @@ func (f *fleet) callsOff(batch string, pages int) {
 	}
 }
 
-func (f *fleet) drop(id string) {
+func (f *model) drop(id string) {
 	before, ok := f.get(id)
 	if !ok {
 		return
@@ -183,7 +184,7 @@ func (f *fleet) drop(id string) {
 	}
 }
 
-func (f *fleet) hide(id string) {
+func (f *model) hide(id string) {
 	r, ok := f.get(id)
 	if !ok {
 		return
@@ -197,7 +198,7 @@ func (f *fleet) hide(id string) {
 }
 
 // reappear forgets what was hidden as another run, or another generation.
-func (f *fleet) reappear() {
+func (f *model) reappear() {
 	for id := range f.hidden {
 		before := f.numbers[id]
 		if after, _ := f.get(id); before.Run != after.Run || before.Generation != after.Generation {
@@ -207,7 +208,7 @@ func (f *fleet) reappear() {
 }
 
 // poison is of a turn that a worker has, and has or has not marked.
-func (f *fleet) poison(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) poison(rt *rapid.T, w *ledger.Ledger) {
 	if len(f.refs) == 0 {
 		return
 	}
@@ -221,12 +222,12 @@ func (f *fleet) poison(rt *rapid.T, w *ledger.Ledger) {
 	}
 }
 
-func (f *fleet) expireLate() {
+func (f *model) expireLate() {
 	_, _, err := f.ledger.ExpireLate(f.Context(), "")
 	f.Must(err)
 }
 
-func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) answer(rt *rapid.T, w *ledger.Ledger) {
 	if len(f.attempts) == 0 {
 		return
 	}
@@ -241,7 +242,7 @@ func (f *fleet) answer(rt *rapid.T, w *ledger.Ledger) {
 }
 
 // keeps says whether the link is on the record, as outcome or as a late link.
-func (f *fleet) keeps(a attempt.Attempt, made request.Link) bool {
+func (f *model) keeps(a attempt.Attempt, made request.Link) bool {
 	r, _ := f.get(a.ApplicationID)
 	if r.Generation != a.Generation {
 		raw, err := f.Redis.Get(f.Context(), f.Keys.Old(a.ApplicationID, a.Generation)).Bytes()
@@ -257,7 +258,7 @@ func (f *fleet) keeps(a attempt.Attempt, made request.Link) bool {
 	return false
 }
 
-func (f *fleet) faulted(rt *rapid.T) {
+func (f *model) faulted(rt *rapid.T) {
 	if len(f.attempts) == 0 {
 		return
 	}
@@ -274,7 +275,7 @@ func (f *fleet) faulted(rt *rapid.T) {
 	}
 }
 
-func (f *fleet) expectNumbers() {
+func (f *model) expectNumbers() {
 	for _, r := range f.records() {
 		before, ok := f.numbers[r.ApplicationID]
 		if ok && before.Generation == r.Generation &&
@@ -287,7 +288,7 @@ func (f *fleet) expectNumbers() {
 
 // expectEnds reads the whole stream: each run has one end at most, an ended
 // record has that of its run, and the ids of events are its record's.
-func (f *fleet) expectEnds() (kinds map[string]int) {
+func (f *model) expectEnds() (kinds map[string]int) {
 	entries, err := f.Redis.XRange(f.Context(), f.Keys.Results(), "-", "+").Result()
 	f.Must(err)
 	ends, kinds := map[string]tasks.Event{}, map[string]int{}

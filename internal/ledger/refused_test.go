@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
@@ -55,17 +56,17 @@ func (r *refusing) refuse(n int) {
 func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.enqueueAll("spring", rows(1, 100))
-	r.refuse(ledger.MostRefused - 1)
+	r.refuse(batch.MostRefused - 1)
 	r.call(0, "") // a success in between
 	r.refuse(10)
 	r.call(fault.ServerError, attempt.Hold) // says nothing of the rows
-	r.refuse(ledger.MostRefused - 11)
-	if b := r.batch("spring"); b.Status != ledger.BatchRunning || b.Refused() != "" || len(r.paused) > 0 {
-		t.Fatalf("%+v after %d in a row", b, ledger.MostRefused-1)
+	r.refuse(batch.MostRefused - 11)
+	if b := r.batch("spring"); b.Status != batch.Running || b.Refused() != "" || len(r.paused) > 0 {
+		t.Fatalf("%+v after %d in a row", b, batch.MostRefused-1)
 	}
 	r.refuse(1)
 	b := r.batch("spring")
-	if b.Status != ledger.BatchPaused || b.Reason != fault.RowsRefused || !strings.Contains(b.Refused(), "invalid (HTTP 422)") {
+	if b.Status != batch.Paused || b.Reason != fault.RowsRefused || !strings.Contains(b.Refused(), "invalid (HTTP 422)") {
 		t.Errorf("%+v", b)
 	}
 	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
@@ -79,20 +80,20 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 	r.call(0, "")
 	r.succeed("A-1")
 
-	r.steer("spring", ledger.ResumeBatch)
-	if b := r.batch("spring"); b.Status != ledger.BatchRunning || b.Reason != "" || b.Message != "" {
+	r.steer("spring", batch.Resume)
+	if b := r.batch("spring"); b.Status != batch.Running || b.Reason != "" || b.Message != "" {
 		t.Errorf("%+v once it is resumed", b)
 	}
-	r.refuse(ledger.MostRefused - 1)
-	if b := r.batch("spring"); b.Status != ledger.BatchRunning {
+	r.refuse(batch.MostRefused - 1)
+	if b := r.batch("spring"); b.Status != batch.Running {
 		t.Errorf("%+v: the count restarted when it was resumed", b)
 	}
 	r.refuse(1)
-	if b := r.batch("spring"); b.Status != ledger.BatchPaused || len(r.paused) != 2 {
+	if b := r.batch("spring"); b.Status != batch.Paused || len(r.paused) != 2 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 	r.callOff("spring")
-	if b := r.batch("spring"); b.Status != ledger.BatchCancelled || b.Reason != "" {
+	if b := r.batch("spring"); b.Status != batch.Cancelled || b.Reason != "" {
 		t.Errorf("%+v once it is cancelled", b)
 	}
 }
@@ -101,13 +102,13 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 func TestABatchThatAPersonPaused(t *testing.T) {
 	r := newRefusing(t)
 	r.enqueueAll("spring", rows(1, 100))
-	r.refuse(ledger.MostRefused - 1)
+	r.refuse(batch.MostRefused - 1)
 	refs := r.feedUpTo(r.ledger, 1).Refs
 	a := r.mark(r.ledger, refs[0], attempt.Call)
-	r.steer("spring", ledger.PauseBatch)
+	r.steer("spring", batch.Pause)
 	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.Must(err)
-	if b := r.batch("spring"); b.Status != ledger.BatchPaused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
+	if b := r.batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 }

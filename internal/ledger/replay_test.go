@@ -10,8 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -66,7 +66,7 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 
 	first := h.entries(false)
 	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
-	far, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, Name: "all"}, ledger.Replayed{}, noPace)
+	far, err := h.ledger.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
 	h.Must(err)
 	again := h.entries(true)
 	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
@@ -84,16 +84,16 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 	}
 
 	for name, tt := range map[string]struct {
-		which ledger.Replay
+		which results.Replay
 		since time.Time
 		want  int
 	}{
-		"a batch":    {ledger.Replay{Batch: 1}, time.Time{}, 12},
-		"requests":   {ledger.Replay{Batch: -1, IDs: []string{"again", "alone", "waiting", "nobody"}}, time.Time{}, 3},
-		"none since": {ledger.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
-		"all since":  {ledger.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
+		"a batch":    {results.Replay{Batch: 1}, time.Time{}, 12},
+		"requests":   {results.Replay{Batch: -1, IDs: []string{"again", "alone", "waiting", "nobody"}}, time.Time{}, 3},
+		"none since": {results.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
+		"all since":  {results.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
 	} {
-		far, err := h.ledger.Replay(t.Context(), tt.which, ledger.Replayed{Since: tt.since}, noPace)
+		far, err := h.ledger.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
 		if h.Must(err); far.Published != tt.want {
 			t.Errorf("%s: %d were published again, want %d", name, far.Published, tt.want)
 		}
@@ -105,7 +105,7 @@ func TestReplayLeavesOutWhatIsErasedMeanwhile(t *testing.T) {
 	h := newHarness(t)
 	h.importRow("A-1")
 	transitions["cancel"](h, "A-1")
-	far, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: 1}, ledger.Replayed{}, func(int) error {
+	far, err := h.ledger.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
 		h.erase("A-1")
 		return nil
 	})
@@ -123,10 +123,10 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
 	h.callOff("spring")
 	broken := errors.New("broken off")
-	for _, which := range []ledger.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
+	for _, which := range []results.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
 		h.Must(h.Redis.XTrimMaxLen(t.Context(), h.Keys.Results(), 0).Err())
 		left := 11
-		far, err := h.ledger.Replay(t.Context(), which, ledger.Replayed{}, func(int) error {
+		far, err := h.ledger.Replay(t.Context(), which, results.Replayed{}, func(int) error {
 			if left--; left < 0 {
 				return broken
 			}
@@ -156,7 +156,7 @@ func TestReplayedEventsAreRead(t *testing.T) {
 	h := newHarness(t)
 	h.importRow("A-1")
 	transitions["cancel"](h, "A-1")
-	_, err := h.ledger.Replay(t.Context(), ledger.Replay{Batch: -1, IDs: []string{"A-1"}}, ledger.Replayed{}, noPace)
+	_, err := h.ledger.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
 	h.Must(err)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // stream is an account whose results are events of long ago.
@@ -47,7 +48,7 @@ func (s stream) reads(group string, events, acknowledged int) {
 	}
 }
 
-func (s stream) trim() ledger.Trim {
+func (s stream) trim() results.Trim {
 	s.Helper()
 	trim, err := s.ledger.TrimResults(s.Context())
 	s.Must(err)

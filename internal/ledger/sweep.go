@@ -17,7 +17,6 @@ import (
 
 var (
 	overdueTasksScript    = scripts.Script("overdue_tasks.lua")
-	lostCallsScript       = scripts.Script("lost_calls.lua")
 	expiredRequestsScript = scripts.Script("expired_requests.lua")
 	expiredBatchScript    = scripts.Script("expired_batch.lua")
 	requeueNewerScript    = scripts.Script("requeue_newer.lua")
@@ -41,27 +40,6 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 	}
 	refs, err = parseRefs(reply[1:])
 	return refs, reply[0] == strconv.Itoa(sweepPage), err
-}
-
-// Lost names the turns whose call died with its process, so that the caller sees
-// to it that they have their task; whoever takes it judges the attempt. Begin
-// with an empty page; the last one's next is empty.
-func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
-	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"unbroken": l.clock.unbroken().Milliseconds(), "dead": l.cfg.DeadAfter.Milliseconds(), "expected_time": l.clock.expected(),
-		"skip": skip(page), "max": sweepPage,
-	}).StringSlice()
-	if err != nil {
-		return nil, "", fmt.Errorf("look for calls that died: %w", err)
-	}
-	for i := 1; i < len(reply); i += 2 {
-		ref, err := request.ParseRef(reply[i+1])
-		if err != nil {
-			return nil, "", err
-		}
-		lost = append(lost, request.Turn{Lane: request.Lane(reply[i]), Ref: ref})
-	}
-	return lost, reply[0], nil
 }
 
 func skip(page string) string {
@@ -140,43 +118,6 @@ func (l *Ledger) Readable(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("look for records of a newer version: %w", err)
 	}
 	return n, nil
-}
-
-// Handlers tells which turns have a handler, as of its process' last heartbeat:
-// whether that process lives, by the one test for it. One script a process.
-func (l *Ledger) Handlers(ctx context.Context) (alive map[string]bool, err error) {
-	now, err := l.keys.Clock(ctx, l.rdb).Time()
-	if err != nil {
-		return nil, fmt.Errorf("read the time: %w", err)
-	}
-	workers, err := l.rdb.ZRangeWithScores(ctx, l.keys.Workers(), 0, -1).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read the workers: %w", err)
-	}
-	turns := make([]*redis.StringSliceCmd, len(workers))
-	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, w := range workers {
-			turns[i] = pipe.SMembers(ctx, l.keys.Handlers(w.Member.(string)))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read what has a handler: %w", err)
-	}
-	alive = map[string]bool{}
-	unbroken := l.clock.unbroken()
-	if l.clock.stepped(now) {
-		unbroken = 0
-	}
-	for i, w := range workers {
-		// A heartbeat far in the future is from before Redis' clock went back.
-		silent := now.Sub(time.UnixMilli(int64(w.Score))).Abs() > l.cfg.DeadAfter
-		lives := !silent || unbroken < l.cfg.DeadAfter
-		for _, turn := range turns[i].Val() {
-			alive[turn] = alive[turn] || lives
-		}
-	}
-	return alive, nil
 }
 
 // Mended adds to the account's counts of what the sweep mended, by kind, which

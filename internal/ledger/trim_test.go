@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 const aYear = 24 * 365 * time.Hour
@@ -42,7 +43,7 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 	if met == "" || s.first() != 0 {
 		t.Fatalf("met at %q, the first is %d", met, s.first())
 	}
-	longAgo := fmt.Sprint(time.Now().Add(-ledger.GroupIdle - time.Hour).UnixMilli())
+	longAgo := fmt.Sprint(time.Now().Add(-results.GroupIdle - time.Hour).UnixMilli())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), group, longAgo).Err())
 	if trim := s.trim(); trim.Aged < 400 || trim.Slowest != "" {
 		t.Errorf("it keeps what nobody reads: %+v", trim)
@@ -68,7 +69,7 @@ func TestWhoLosesByTheCap(t *testing.T) {
 	s.reads("once", 3000, 100)
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "unread", "0").Err())
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "dead", "0").Err())
-	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), "dead", time.Now().Add(-ledger.GroupIdle-time.Hour).UnixMilli()).Err())
+	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), "dead", time.Now().Add(-results.GroupIdle-time.Hour).UnixMilli()).Err())
 	before, err := s.ledger.Results(t.Context())
 	s.Must(err)
 	if slowest, ok := before.Slowest(); !ok || slowest.Group != "unread" {

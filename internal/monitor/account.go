@@ -7,14 +7,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
-// account collects the metrics of the account at each scrape. Without Redis it
+// accountCollector collects the metrics of the account at each scrape. Without Redis it
 // reports only kyclink_redis_up.
-type account struct {
-	gauges  sharedRead[ledger.Gauges]
+type accountCollector struct {
+	gauges  sharedRead[account.Gauges]
 	written func() error
 	limited *zap.Logger
 	descs   []*prometheus.Desc
@@ -29,9 +30,9 @@ type metric struct {
 	kind prometheus.ValueType
 }
 
-func newAccount(cfg Config) *account {
-	a := &account{limited: cfg.Limited, written: cfg.Account.Written}
-	a.gauges = sharedRead[ledger.Gauges]{within: readWithin, read: cfg.Account.Gauges}
+func newAccount(cfg Config) *accountCollector {
+	a := &accountCollector{limited: cfg.Limited, written: cfg.Account.Written}
+	a.gauges = sharedRead[account.Gauges]{within: readWithin, read: cfg.Account.Gauges}
 	of := prometheus.Labels{"account": cfg.Name}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
 		d := prometheus.NewDesc("kyclink_"+name, help+" The same from every process of the account: aggregate with max.", labels, of)
@@ -63,14 +64,14 @@ func newAccount(cfg Config) *account {
 }
 
 // Describe implements [prometheus.Collector].
-func (a *account) Describe(to chan<- *prometheus.Desc) {
+func (a *accountCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range a.descs {
 		to <- d
 	}
 }
 
 // Collect implements [prometheus.Collector].
-func (a *account) Collect(to chan<- prometheus.Metric) {
+func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	send := func(m metric, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
 	}
@@ -102,7 +103,7 @@ func (a *account) Collect(to chan<- prometheus.Metric) {
 	a.results(g.Results, send)
 }
 
-func (a *account) results(r ledger.Results, send func(metric, float64, ...string)) {
+func (a *accountCollector) results(r results.Results, send func(metric, float64, ...string)) {
 	send(a.entries, float64(r.Length))
 	if r.Cap > 0 {
 		send(a.resultsCap, float64(r.Cap))

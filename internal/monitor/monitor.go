@@ -16,12 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/account"
 )
 
 // Account reads the state of the account.
 type Account interface {
-	Gauges(ctx context.Context) (ledger.Gauges, error)
+	Gauges(ctx context.Context) (account.Gauges, error)
 	// Written returns why Redis refuses writes of this process, without a secret; nil
 	// if it accepts them.
 	Written() error

@@ -20,12 +20,13 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -35,13 +36,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeAccount returns what a test wants.
 type fakeAccount struct {
-	gauges    ledger.Gauges
+	gauges    account.Gauges
 	err       error
 	unwritten error
 	hangs     chan struct{} // until it is closed, even if the context ends
 }
 
-func (a fakeAccount) Gauges(context.Context) (ledger.Gauges, error) {
+func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
 	if a.hangs != nil {
 		<-a.hangs
 	}
@@ -56,10 +57,10 @@ func newServer(a fakeAccount) *Server {
 
 // busy is a server of a process in which everything has happened.
 func busy() *Server {
-	o := newServer(fakeAccount{gauges: ledger.Gauges{
-		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: ledger.Backlog{Interactive: 1, Bulk: 2},
+	o := newServer(fakeAccount{gauges: account.Gauges{
+		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: account.Backlog{Interactive: 1, Bulk: 2},
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
-		Results: ledger.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []ledger.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
+		Results: results.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []results.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
 	o.Admitted(tasks.Interactive, 4*time.Second)
 	o.Admitted(tasks.Bulk, 3*time.Second)

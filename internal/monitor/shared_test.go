@@ -15,16 +15,16 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/account"
 )
 
 // hanging is a Redis that accepts connections and does not answer.
 type hanging struct{ reads atomic.Int32 }
 
-func (h *hanging) Gauges(ctx context.Context) (ledger.Gauges, error) {
+func (h *hanging) Gauges(ctx context.Context) (account.Gauges, error) {
 	h.reads.Add(1)
 	<-ctx.Done()
-	return ledger.Gauges{}, ctx.Err()
+	return account.Gauges{}, ctx.Err()
 }
 
 func (h *hanging) Written() error { return nil }

@@ -3,8 +3,9 @@ package operator
 import (
 	"context"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // Gate is an account's gate as it is shown.
@@ -16,11 +17,11 @@ func (o *Operator) gate(ctx context.Context) (Gate, error) {
 }
 
 // Account reads the account's gate, rate, backlog and workers.
-func (o *Operator) Account(ctx context.Context) (ledger.AccountStatus, error) {
+func (o *Operator) Account(ctx context.Context) (account.AccountStatus, error) {
 	return o.ledger.Status(ctx)
 }
 
 // Results reads how full the results stream is, and how far behind its groups are.
-func (o *Operator) Results(ctx context.Context) (ledger.Results, error) {
+func (o *Operator) Results(ctx context.Context) (results.Results, error) {
 	return o.ledger.Results(ctx)
 }

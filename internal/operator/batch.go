@@ -8,15 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Batch reads a batch by its name.
-func (o *Operator) Batch(ctx context.Context, name string) (ledger.Batch, error) {
+func (o *Operator) Batch(ctx context.Context, name string) (batch.Batch, error) {
 	number, err := o.BatchNumber(ctx, name)
 	if err != nil {
-		return ledger.Batch{}, err
+		return batch.Batch{}, err
 	}
 	b, ok, err := o.ledger.Batch(ctx, number)
 	if err == nil && !ok {
@@ -72,12 +72,12 @@ func similar(typed, name string) bool {
 }
 
 // Batches reads all batches, the oldest first.
-func (o *Operator) Batches(ctx context.Context) ([]ledger.Batch, error) {
+func (o *Operator) Batches(ctx context.Context) ([]batch.Batch, error) {
 	return o.ledger.Batches(ctx)
 }
 
 // Steer pauses or resumes a batch, and returns it as it is then.
-func (o *Operator) Steer(ctx context.Context, b ledger.Batch, control ledger.Control) (ledger.Batch, error) {
+func (o *Operator) Steer(ctx context.Context, b batch.Batch, control batch.Control) (batch.Batch, error) {
 	err := o.ledger.Steer(ctx, b, control)
 	if err == nil {
 		b, _, err = o.ledger.Batch(ctx, b.Number)
@@ -88,9 +88,9 @@ func (o *Operator) Steer(ctx context.Context, b ledger.Batch, control ledger.Con
 // CancelBatch cancels a batch, and ends its requests that have no link. It returns how
 // many it ended, also with an error, and the batch as it is then. Workers end the rest
 // if it is interrupted. A batch that is done stays done.
-func (o *Operator) CancelBatch(ctx context.Context, b ledger.Batch) (now ledger.Batch, cancelled int, err error) {
-	now, err = o.Steer(ctx, b, ledger.CancelBatch)
-	if err != nil || now.Status != ledger.BatchCancelled {
+func (o *Operator) CancelBatch(ctx context.Context, b batch.Batch) (now batch.Batch, cancelled int, err error) {
+	now, err = o.Steer(ctx, b, batch.Cancel)
+	if err != nil || now.Status != batch.Cancelled {
 		return now, 0, err
 	}
 	err = o.ledger.CallOff(ctx, b.Number, func(ended int) { cancelled += ended })
@@ -104,7 +104,7 @@ func (o *Operator) CancelBatch(ctx context.Context, b ledger.Batch) (now ledger.
 var ErrPast = errors.New("not_after has passed already")
 
 // Expired counts the requests of a batch whose link has expired.
-func (o *Operator) Expired(ctx context.Context, b ledger.Batch) (n int, err error) {
+func (o *Operator) Expired(ctx context.Context, b batch.Batch) (n int, err error) {
 	err = o.eachExpired(ctx, b, func(page []request.Record) error {
 		n += len(page)
 		return nil
@@ -114,7 +114,7 @@ func (o *Operator) Expired(ctx context.Context, b ledger.Batch) (n int, err erro
 
 // RefreshBatch asks for the next generation of the requests of a batch whose link has
 // expired. It returns how many it asked for, also with an error. notAfter may be zero.
-func (o *Operator) RefreshBatch(ctx context.Context, b ledger.Batch, notAfter time.Time) (refreshed int, err error) {
+func (o *Operator) RefreshBatch(ctx context.Context, b batch.Batch, notAfter time.Time) (refreshed int, err error) {
 	err = o.eachExpired(ctx, b, func(page []request.Record) error {
 		ids, err := o.ledger.Refresh(ctx, b.Number, page, notAfter)
 		refreshed += len(ids)
@@ -124,8 +124,8 @@ func (o *Operator) RefreshBatch(ctx context.Context, b ledger.Batch, notAfter ti
 }
 
 // CheckRefresh refuses to refresh a cancelled batch, and a not_after that has passed.
-func (o *Operator) CheckRefresh(ctx context.Context, b ledger.Batch, notAfter time.Time) error {
-	if b.Status == ledger.BatchCancelled {
+func (o *Operator) CheckRefresh(ctx context.Context, b batch.Batch, notAfter time.Time) error {
+	if b.Status == batch.Cancelled {
 		return fmt.Errorf("batch %q is cancelled, and accepts no new generations; ask for single ones with kyclink request --generation", b.Batch)
 	}
 	now, err := o.Now(ctx)
@@ -135,13 +135,13 @@ func (o *Operator) CheckRefresh(ctx context.Context, b ledger.Batch, notAfter ti
 	return err
 }
 
-func (o *Operator) eachExpired(ctx context.Context, b ledger.Batch, do func([]request.Record) error) error {
+func (o *Operator) eachExpired(ctx context.Context, b batch.Batch, do func([]request.Record) error) error {
 	now, err := o.Now(ctx)
 	if err != nil {
 		return err
 	}
 	for page, err := range o.ledger.Own(ctx, b.Number) {
-		page = slices.DeleteFunc(page, func(r request.Record) bool { return !ledger.ExpiredAt(r, now) })
+		page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, now) })
 		if err == nil {
 			err = do(page)
 		}
@@ -153,7 +153,7 @@ func (o *Operator) eachExpired(ctx context.Context, b ledger.Batch, do func([]re
 }
 
 // CheckBatch counts a batch again from its rows and their records.
-func (o *Operator) CheckBatch(ctx context.Context, b ledger.Batch) (ledger.Check, error) {
+func (o *Operator) CheckBatch(ctx context.Context, b batch.Batch) (batch.Check, error) {
 	c, err := o.ledger.Check(ctx, b.Number)
 	if err != nil {
 		return c, fmt.Errorf("batch %q: %w", b.Batch, err)
@@ -170,7 +170,7 @@ var ErrBatchErased = errors.New("the batch does not exist any more")
 // WatchBatch reads a batch once a second until it is over, and returns it as it is
 // then. It calls show with each reading, and failed with the error of one that Redis
 // does not answer, which it repeats.
-func (o *Operator) WatchBatch(ctx context.Context, b ledger.Batch, show func(ledger.Batch, Gate), failed func(error)) (ledger.Batch, error) {
+func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batch.Batch, Gate), failed func(error)) (batch.Batch, error) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {

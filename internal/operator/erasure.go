@@ -11,7 +11,8 @@ import (
 	"github.com/hibiken/asynq"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -39,7 +40,7 @@ type Erasure struct {
 	operator  *Operator
 	inspector *asynq.Inspector
 	ids       []string
-	batch     ledger.Batch // the zero value if IDs are given
+	batch     batch.Batch // the zero value if IDs are given
 
 	quarantined map[string]bool // IDs that a quarantined entry names
 	erased      Erased
@@ -57,7 +58,7 @@ func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) 
 		return e, nil
 	}
 	number, err := o.BatchNumber(ctx, batchName)
-	e.batch = ledger.Batch{Batch: batchName, Number: number}
+	e.batch = batch.Batch{Batch: batchName, Number: number}
 	return e, err
 }
 
@@ -67,7 +68,7 @@ func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int
 	book := e.operator.ledger
 	if e.batch.Number != 0 {
 		b, _, err := book.Batch(ctx, e.batch.Number)
-		return b.Rows - b.Joined - b.Counts[ledger.Erased], err
+		return b.Rows - b.Joined - b.Counts[batch.Erased], err
 	}
 	for page := range slices.Chunk(e.ids, erasePage) {
 		found, err := book.Latest(ctx, page)
@@ -108,7 +109,7 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 	if e.quarantined, err = book.AsideNames(ctx); err != nil {
 		return err
 	}
-	whose := ledger.Whom{Batch: e.batch.Batch}
+	whose := erasure.Whom{Batch: e.batch.Batch}
 	if e.batch.Number != 0 {
 		err = e.eraseBatch(ctx)
 	} else {
@@ -127,7 +128,7 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 }
 
 // eraseMentions removes what names requests outside their records.
-func (e *Erasure) eraseMentions(ctx context.Context, whose ledger.Whom) error {
+func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.Whom) error {
 	book := e.operator.ledger
 	n, err := book.Scrub(ctx)
 	e.erased.Rows += n
@@ -166,7 +167,7 @@ func (e *Erasure) eraseIDs(ctx context.Context) (map[string]bool, error) {
 // what an interrupted import accepted, which is in no row.
 func (e *Erasure) eraseBatch(ctx context.Context) error {
 	book := e.operator.ledger
-	if err := book.Steer(ctx, e.batch, ledger.CloseBatch); err != nil {
+	if err := book.Steer(ctx, e.batch, batch.Close); err != nil {
 		return err
 	}
 	if err := book.CallOff(ctx, e.batch.Number, func(int) {}); err != nil {
@@ -185,10 +186,10 @@ func (e *Erasure) eraseBatch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if b.Rows == b.Counts[ledger.Erased]+b.Joined {
+		if b.Rows == b.Counts[batch.Erased]+b.Joined {
 			return book.DropOrder(ctx, e.batch.Number)
 		}
-		if b.Rows == b.Counts[ledger.Erased]+b.Joined+e.skipped {
+		if b.Rows == b.Counts[batch.Erased]+b.Joined+e.skipped {
 			return nil
 		}
 		e.skipped = 0

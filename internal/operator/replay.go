@@ -7,11 +7,11 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // ReplayBurst is how many events a replay publishes at a time.
-const ReplayBurst = ledger.ReplayMost
+const ReplayBurst = results.ReplayMost
 
 // Replay publishes the ends of requests again. It waits while a live group has not
 // acknowledged half of the stream's cap, and continues an interrupted replay of the
@@ -42,7 +42,7 @@ func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, 
 	r.operator, r.shown = o, time.Now()
 	ids := slices.Clone(r.Selection.IDs)
 	slices.Sort(ids)
-	which := ledger.Replay{Batch: -1, IDs: slices.Compact(ids), Name: r.Selection.Since + " " + r.Selection.Batch}
+	which := results.Replay{Batch: -1, IDs: slices.Compact(ids), Name: r.Selection.Since + " " + r.Selection.Batch}
 	if r.Selection.Batch != "" {
 		if which.Batch, err = o.BatchNumber(ctx, r.Selection.Batch); err != nil {
 			return 0, 0, err
@@ -58,7 +58,7 @@ func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, 
 }
 
 // begin finds where to begin.
-func (r *Replay) begin(ctx context.Context, which ledger.Replay) (ledger.Replayed, error) {
+func (r *Replay) begin(ctx context.Context, which results.Replay) (results.Replayed, error) {
 	done, interrupted, err := r.operator.ledger.ReplayedSoFar(ctx, which)
 	if err != nil {
 		return done, err
@@ -67,7 +67,7 @@ func (r *Replay) begin(ctx context.Context, which ledger.Replay) (ledger.Replaye
 		r.Continues(done.Published)
 		return done, nil
 	}
-	done = ledger.Replayed{}
+	done = results.Replayed{}
 	if r.Selection.Since != "" {
 		now, err := r.operator.Now(ctx)
 		if err != nil {

@@ -1,4 +1,4 @@
-package ledger
+package results
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -48,13 +48,13 @@ type Replayed struct {
 
 // ReplayedSoFar is how far a replay was within the last hour, where it was broken
 // off; ok is false where it is over, or was not begun.
-func (l *Ledger) ReplayedSoFar(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
-	text, err := l.rdb.Get(ctx, l.keys.Replay(which.Name)).Result()
+func (s *Stream) ReplayedSoFar(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
+	text, err := s.rdb.Get(ctx, s.keys.Replay(which.Name)).Result()
 	if errors.Is(err, redis.Nil) {
 		return far, false, nil
 	}
 	if err != nil {
-		return far, false, cannotRead("how far the replay was", err)
+		return far, false, readError("how far the replay was", err)
 	}
 	var since int64
 	if _, err := fmt.Sscanf(text, replayFormat, &far.place, &far.Published, &since); err != nil {
@@ -66,9 +66,9 @@ func (l *Ledger) ReplayedSoFar(ctx context.Context, which Replay) (far Replayed,
 
 const replayFormat = "%d %d %d"
 
-func (l *Ledger) keepReplayed(ctx context.Context, which Replay, far Replayed) error {
+func (s *Stream) keepReplayed(ctx context.Context, which Replay, far Replayed) error {
 	text := fmt.Sprintf(replayFormat, far.place, far.Published, far.Since.UnixMilli())
-	if err := l.rdb.Set(ctx, l.keys.Replay(which.Name), text, replayKept).Err(); err != nil {
+	if err := s.rdb.Set(ctx, s.keys.Replay(which.Name), text, replayKept).Err(); err != nil {
 		return fmt.Errorf("keep how far the replay is: %w", err)
 	}
 	return nil
@@ -80,12 +80,12 @@ func (l *Ledger) keepReplayed(ctx context.Context, which Replay, far Replayed) e
 // goes on from far, in pieces; before each one it calls pace with how many come,
 // and ends where that fails. It gives how far it is. What a scan of the
 // keys gives twice is published twice.
-func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace func(n int) error) (Replayed, error) {
-	for page, err := range l.replayPages(ctx, which, far.place) {
+func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace func(n int) error) (Replayed, error) {
+	for page, err := range s.replayPages(ctx, which, far.place) {
 		if err != nil {
 			return far, err
 		}
-		ends, err := l.ends(ctx, page.records, far.Since)
+		ends, err := s.ends(ctx, page.records, far.Since)
 		if err != nil {
 			return far, err
 		}
@@ -97,19 +97,19 @@ func (l *Ledger) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 			for _, e := range part {
 				rows.Add(e.id, e.generation, e.run, e.eventID, e.kind, e.at, e.data)
 			}
-			n, err := replayScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil, rows).Int()
+			n, err := replayScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, nil, rows).Int()
 			if err != nil {
 				return far, fmt.Errorf("publish %d events again: %w", len(part), err)
 			}
 			far.Published += n
 		}
 		if far.place = page.next; len(which.IDs) == 0 {
-			if err := l.keepReplayed(ctx, which, far); err != nil {
+			if err := s.keepReplayed(ctx, which, far); err != nil {
 				return far, err
 			}
 		}
 	}
-	if err := l.rdb.Del(ctx, l.keys.Replay(which.Name)).Err(); err != nil {
+	if err := s.rdb.Del(ctx, s.keys.Replay(which.Name)).Err(); err != nil {
 		return far, fmt.Errorf("forget how far the replay was: %w", err)
 	}
 	return far, ctx.Err()
@@ -121,20 +121,20 @@ type replayPage struct {
 	next    uint64
 }
 
-func (l *Ledger) replayPages(ctx context.Context, which Replay, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) replayPages(ctx context.Context, which Replay, place uint64) iter.Seq2[replayPage, error] {
 	switch {
 	case len(which.IDs) > 0:
-		return l.replayOf(ctx, which.IDs)
+		return s.replayOf(ctx, which.IDs)
 	case which.Batch >= 0:
-		return l.replayBatch(ctx, which.Batch, place)
+		return s.replayBatch(ctx, which.Batch, place)
 	}
-	return l.replayAll(ctx, place)
+	return s.replayAll(ctx, place)
 }
 
-func (l *Ledger) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPage, error] {
+func (s *Stream) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		for part := range slices.Chunk(ids, scanPage) {
-			records, err := l.generations(ctx, part)
+			records, err := s.generations(ctx, part)
 			if !yield(replayPage{records: records}, err) || err != nil {
 				return
 			}
@@ -144,17 +144,17 @@ func (l *Ledger) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPag
 
 // replayBatch goes through the rows of a batch, and leaves out what other batches
 // accepted first.
-func (l *Ledger) replayBatch(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) replayBatch(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
-		for chunks, err := range l.chunks(ctx, number) {
+		for chunks, err := range s.batches.Chunks(ctx, number) {
 			var ids []string
 			next := place
 			for _, c := range chunks {
-				if uint64(c.number) < place { //nolint:gosec // chunks are counted from 0
+				if uint64(c.Number) < place { //nolint:gosec // chunks are counted from 0
 					continue
 				}
-				next = uint64(c.number) + 1 //nolint:gosec // the same
-				for _, line := range batch.ParseChunk(c.text) {
+				next = uint64(c.Number) + 1 //nolint:gosec // the same
+				for _, line := range order.ParseChunk(c.Text) {
 					if line.ApplicationID != "" {
 						ids = append(ids, line.ApplicationID)
 					}
@@ -162,7 +162,7 @@ func (l *Ledger) replayBatch(ctx context.Context, number int, place uint64) iter
 			}
 			var records []request.Record
 			if err == nil && len(ids) > 0 {
-				records, err = l.generations(ctx, ids)
+				records, err = s.generations(ctx, ids)
 			}
 			records = slices.DeleteFunc(records, func(r request.Record) bool { return r.Batch != number })
 			if !yield(replayPage{records, next}, err) || err != nil {
@@ -173,38 +173,38 @@ func (l *Ledger) replayBatch(ctx context.Context, number int, place uint64) iter
 }
 
 // generations reads all generations that are kept of some requests.
-func (l *Ledger) generations(ctx context.Context, ids []string) ([]request.Record, error) {
+func (s *Stream) generations(ctx context.Context, ids []string) ([]request.Record, error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
-		keys[i] = l.keys.Record(id)
+		keys[i] = s.keys.Record(id)
 	}
-	latest, err := l.readKeys(ctx, keys)
+	latest, err := s.readKeys(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
 	var old []string
 	for _, r := range latest {
 		for generation := 1; generation < r.Generation; generation++ {
-			old = append(old, l.keys.Old(r.ApplicationID, generation))
+			old = append(old, s.keys.Old(r.ApplicationID, generation))
 		}
 	}
-	earlier, err := l.readKeys(ctx, old)
+	earlier, err := s.readKeys(ctx, old)
 	return append(earlier, latest...), err
 }
 
 // replayAll goes through all keys.
-func (l *Ledger) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
-		node, err := l.node(ctx)
+		node, err := s.keys.Node(ctx, s.rdb)
 		for err == nil {
 			var keys []string
-			if keys, place, err = node.Scan(ctx, place, l.keys.Tag()+"*", scanPage).Result(); err != nil {
+			if keys, place, err = node.Scan(ctx, place, s.keys.Tag()+"*", scanPage).Result(); err != nil {
 				err = fmt.Errorf("look through the keys: %w", err)
 				break
 			}
-			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := l.whose(key); return !ok })
+			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := s.whose(key); return !ok })
 			var records []request.Record
-			if records, err = l.readKeys(ctx, keys); err != nil {
+			if records, err = s.readKeys(ctx, keys); err != nil {
 				break
 			}
 			if !yield(replayPage{records, place}, nil) || place == 0 {
@@ -216,22 +216,22 @@ func (l *Ledger) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPa
 }
 
 // whose is the application id of a key that holds a generation of a request.
-func (l *Ledger) whose(key string) (id string, ok bool) {
-	if id, ok = strings.CutPrefix(key, l.keys.Record("")); ok {
+func (s *Stream) whose(key string) (id string, ok bool) {
+	if id, ok = strings.CutPrefix(key, s.keys.Record("")); ok {
 		return id, true
 	}
-	rest, ok := strings.CutPrefix(key, l.keys.Tag()+":old:")
+	rest, ok := strings.CutPrefix(key, s.keys.Tag()+":old:")
 	_, id, cut := strings.Cut(rest, ":")
 	return id, ok && cut
 }
 
 // readKeys reads what is kept under keys of requests; what cannot be read had no
 // end that could be told.
-func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]request.Record, error) {
+func (s *Stream) readKeys(ctx context.Context, keys []string) ([]request.Record, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	values, err := l.rdb.MGet(ctx, keys...).Result()
+	values, err := s.rdb.MGet(ctx, keys...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read %d requests: %w", len(keys), err)
 	}
@@ -241,7 +241,7 @@ func (l *Ledger) readKeys(ctx context.Context, keys []string) ([]request.Record,
 		if !ok {
 			continue
 		}
-		id, _ := l.whose(keys[i])
+		id, _ := s.whose(keys[i])
 		if r, err := request.Parse(id, []byte(text)); err == nil {
 			records = append(records, r)
 		}
@@ -254,14 +254,14 @@ var endTypes = map[request.State]string{
 }
 
 // ends are the arguments that publish the ends of generations.
-func (l *Ledger) ends(ctx context.Context, records []request.Record, since time.Time) (ends []replayedEnd, err error) {
+func (s *Stream) ends(ctx context.Context, records []request.Record, since time.Time) (ends []replayedEnd, err error) {
 	for _, r := range records {
 		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
 			if !o.Status.Ended() || o.Late || o.EndedAt.Before(since) {
 				continue
 			}
 			r.Run = o.Run
-			end, err := l.replayed(ctx, r, o)
+			end, err := s.replayed(ctx, r, o)
 			if err != nil {
 				return nil, err
 			}
@@ -280,8 +280,8 @@ type replayedEnd struct {
 }
 
 // replayed returns the event of an end, with the data that the scripts have published.
-func (l *Ledger) replayed(ctx context.Context, r request.Record, o request.Outcome) (end replayedEnd, err error) {
-	e, err := l.events.Parts(ctx, r, o.EndedAt)
+func (s *Stream) replayed(ctx context.Context, r request.Record, o request.Outcome) (end replayedEnd, err error) {
+	e, err := s.events.Parts(ctx, r, o.EndedAt)
 	if err != nil {
 		return end, err
 	}

@@ -1,6 +1,10 @@
-package ledger
+package account
 
 import (
+	"strconv"
+
+	"github.com/kyclink/kyclink/internal/results"
+
 	"context"
 	"fmt"
 
@@ -27,10 +31,10 @@ type Gauges struct {
 	Created, EndedFailed, EndedCancelled, PossibleDuplicates int
 	// Results has the first [MostGauged] groups by name. Where Redis does not know a
 	// group's lag, it is counted to a hundred at most.
-	Results Results
+	Results results.Results
 }
 
-// MostGauged is how many groups [Ledger.Gauges] looks at.
+// MostGauged is how many groups [Reader.Gauges] looks at.
 const MostGauged = 50
 
 // gaugedEvents is how many events are counted for a group. To count is to read them,
@@ -38,8 +42,8 @@ const MostGauged = 50
 const gaugedEvents = 100
 
 // Gauges reads them; nothing is changed by it.
-func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
-	status, err := admission.Read(ctx, l.rdb, l.keys)
+func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
+	status, err := admission.Read(ctx, a.rdb, a.keys)
 	if err != nil {
 		return g, err
 	}
@@ -48,18 +52,18 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 		return g, fmt.Errorf("read the rate: %w", err)
 	}
 	g.Gate, g.Rate = status.Gate, float64(rate.N)/rate.Per.Seconds()
-	if _, g.Backlog, g.Workers, err = l.Account(ctx); err != nil {
+	if _, g.Backlog, g.Workers, err = a.Account(ctx); err != nil {
 		return g, err
 	}
-	if g.Results, err = l.results(ctx, extent{MostGauged, gaugedEvents}); err != nil {
+	if g.Results, err = a.results.Sample(ctx, MostGauged, gaugedEvents); err != nil {
 		return g, err
 	}
 	var held, failed, givenUp, pending *redis.IntCmd
 	var counts *redis.SliceCmd
-	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		held, failed = pipe.ZCard(ctx, l.keys.Shelf(request.Held)), pipe.ZCard(ctx, l.keys.Shelf(request.Failed))
-		givenUp, pending = pipe.ZCard(ctx, l.keys.Undelivered()), pipe.ZCard(ctx, l.keys.Pending())
-		counts = pipe.HMGet(ctx, l.keys.State(), "successes", "ended:created", "ended:failed", "ended:cancelled", "possible_duplicates")
+	_, err = a.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		held, failed = pipe.ZCard(ctx, a.keys.Shelf(request.Held)), pipe.ZCard(ctx, a.keys.Shelf(request.Failed))
+		givenUp, pending = pipe.ZCard(ctx, a.keys.Undelivered()), pipe.ZCard(ctx, a.keys.Pending())
+		counts = pipe.HMGet(ctx, a.keys.State(), "successes", "ended:created", "ended:failed", "ended:cancelled", "possible_duplicates")
 		return nil
 	})
 	if err != nil {
@@ -67,7 +71,14 @@ func (l *Ledger) Gauges(ctx context.Context) (g Gauges, err error) {
 	}
 	g.Held, g.Failed, g.GivenUp, g.Pending = int(held.Val()), int(failed.Val()), int(givenUp.Val()), int(pending.Val())
 	n := counts.Val()
-	g.Created = whole(n[0]) + whole(n[1])
-	g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = whole(n[2]), whole(n[3]), whole(n[4])
+	g.Created = count(n[0]) + count(n[1])
+	g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = count(n[2]), count(n[3]), count(n[4])
 	return g, nil
+}
+
+// count reads a number that is 0 where it is not there.
+func count(value any) int {
+	text, _ := value.(string)
+	n, _ := strconv.Atoi(text)
+	return n
 }

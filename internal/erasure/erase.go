@@ -1,6 +1,15 @@
-package ledger
+// Package erasure erases ended requests and what is kept of them: by age, or because a
+// person asks for it.
+package erasure
 
 import (
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/record"
+
 	"context"
 	"fmt"
 	"math"
@@ -14,6 +23,22 @@ import (
 )
 
 var eraseScript = scripts.Script("erase.lua")
+
+// Eraser erases requests of one account. It is safe for concurrent use.
+type Eraser struct {
+	rdb         redis.UniversalClient
+	keys        keyspace.Keys
+	retention   time.Duration
+	batches     *batch.Store
+	records     *record.Reader
+	quarantined *quarantine.List
+}
+
+// New returns an eraser that uses, and does not close, rdb. retention is how long
+// [Eraser.Retire] keeps an ended request; 0: for ever.
+func New(rdb redis.UniversalClient, keys keyspace.Keys, retention time.Duration) *Eraser {
+	return &Eraser{rdb, keys, retention, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), quarantine.NewList(rdb, keys)}
+}
 
 // eraseRows is how many one script erases: it must not hold Redis for long.
 const eraseRows = 50
@@ -35,17 +60,17 @@ type Erasure struct {
 }
 
 // Erase takes requests away that have ended, whatever is kept of them but the
-// names that other rows have for them, which are [Ledger.Scrub]'s, and their
+// names that other rows have for them, which are [Eraser.Scrub]'s, and their
 // events. It counts them as erased.
-func (l *Ledger) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
-	return l.eraseAll(ctx, ids, true, math.MaxInt64)
+func (er *Eraser) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
+	return er.eraseAll(ctx, ids, true, math.MaxInt64)
 }
 
 // eraseAll erases those that had ended by a time, in ms.
-func (l *Ledger) eraseAll(ctx context.Context, ids []string, force bool, due int64) ([]Erasure, error) {
+func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, due int64) ([]Erasure, error) {
 	all := make([]Erasure, 0, len(ids))
 	for page := range slices.Chunk(ids, eraseRows) {
-		reply, err := eraseScript.Run(ctx, l.rdb, []string{l.keys.Tag()},
+		reply, err := eraseScript.Run(ctx, er.rdb, []string{er.keys.Tag()},
 			lua.Args{"force": force, "ended_by": due}, lua.Column("id", page)).Slice()
 		if err != nil {
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)

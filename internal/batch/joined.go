@@ -1,6 +1,8 @@
-package ledger
+package batch
 
 import (
+	"github.com/kyclink/kyclink/internal/order"
+
 	"cmp"
 	"context"
 	"fmt"
@@ -13,7 +15,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -41,11 +42,11 @@ func noStates() map[request.State]int {
 }
 
 // withJoined adds the states of the rows that joined.
-func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
+func (s *Store) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	if b.Joined == 0 {
 		return b, nil
 	}
-	known, _ := l.rowsJoined.LoadOrStore(b.Number, &joinedStates{})
+	known, _ := s.joined.LoadOrStore(b.Number, &joinedStates{})
 	states := known.(*joinedStates)
 	states.mu.Lock()
 	defer states.mu.Unlock()
@@ -53,14 +54,14 @@ func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
 		return now, nil
 	}
 	began := time.Now()
-	chunks, err := l.joinedChunks(ctx, b)
+	chunks, err := s.joinedChunks(ctx, b)
 	if err != nil {
 		return b, err
 	}
 	counts := noStates()
 	numbers := slices.Sorted(maps.Keys(chunks))
 	for page := range slices.Chunk(numbers, orderPage) {
-		if err := l.countJoined(ctx, b.Number, page, chunks, counts); err != nil {
+		if err := s.countJoined(ctx, b.Number, page, chunks, counts); err != nil {
 			return b, err
 		}
 	}
@@ -76,8 +77,8 @@ func (l *Ledger) withJoined(ctx context.Context, b Batch) (Batch, error) {
 
 // joinedChunks gives how many rows joined of the chunks that have any. A batch that an
 // older version imported is looked through for that once.
-func (l *Ledger) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) {
-	texts, err := l.rdb.HGetAll(ctx, l.keys.Joined(b.Number)).Result()
+func (s *Store) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) {
+	texts, err := s.rdb.HGetAll(ctx, s.keys.Joined(b.Number)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read which rows joined: %w", err)
 	}
@@ -95,19 +96,19 @@ func (l *Ledger) joinedChunks(ctx context.Context, b Batch) (map[int]int, error)
 	}
 	clear(chunks)
 	var fields []any
-	for page, err := range l.chunks(ctx, b.Number) {
+	for page, err := range s.Chunks(ctx, b.Number) {
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range page {
-			if first, _, _ := strings.Cut(c.text, "\n"); first != "0" {
-				chunks[c.number] = whole(first)
-				fields = append(fields, c.number, first)
+			if first, _, _ := strings.Cut(c.Text, "\n"); first != "0" {
+				chunks[c.Number] = whole(first)
+				fields = append(fields, c.Number, first)
 			}
 		}
 	}
-	for some := range slices.Chunk(fields, 2*sweepPage) {
-		if err := l.rdb.HSet(ctx, l.keys.Joined(b.Number), some...).Err(); err != nil {
+	for some := range slices.Chunk(fields, 2*pageSize) {
+		if err := s.rdb.HSet(ctx, s.keys.Joined(b.Number), some...).Err(); err != nil {
 			return nil, fmt.Errorf("keep which rows joined: %w", err)
 		}
 	}
@@ -116,23 +117,23 @@ func (l *Ledger) joinedChunks(ctx context.Context, b Batch) (map[int]int, error)
 
 // countJoined counts the rows of some chunks whose requests are not the batch's own.
 // Those that are not kept any more are erased.
-func (l *Ledger) countJoined(ctx context.Context, number int, numbers []int, joined map[int]int, counts map[request.State]int) error {
+func (s *Store) countJoined(ctx context.Context, number int, numbers []int, joined map[int]int, counts map[request.State]int) error {
 	names := make([]string, len(numbers))
 	for i, n := range numbers {
 		names[i] = strconv.Itoa(n)
 	}
-	texts, err := l.rdb.HMGet(ctx, l.keys.Order(number), names...).Result()
+	texts, err := s.rdb.HMGet(ctx, s.keys.Order(number), names...).Result()
 	if err != nil {
 		return fmt.Errorf("read the order of batch %d: %w", number, err)
 	}
 	headers := make([][]*redis.StringCmd, len(numbers))
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.Ping(ctx) // there may be no id
 		for i, v := range texts {
 			text, _ := v.(string)
-			for _, line := range batch.ParseChunk(text) {
+			for _, line := range order.ParseChunk(text) {
 				if line.ApplicationID != "" {
-					headers[i] = append(headers[i], pipe.GetRange(ctx, l.keys.Record(line.ApplicationID), 0, request.HeaderLen-1))
+					headers[i] = append(headers[i], pipe.GetRange(ctx, s.keys.Record(line.ApplicationID), 0, request.HeaderLen-1))
 				}
 			}
 		}

@@ -1,4 +1,4 @@
-package ledger
+package batch
 
 import (
 	"context"
@@ -24,8 +24,8 @@ const (
 
 // Cancelling are the numbers of cancelled batches whose requests have not all
 // ended, with how far each is: who sees the same again knows that nobody is at it.
-func (l *Ledger) Cancelling(ctx context.Context) (map[int]string, error) {
-	numbers, err := l.rdb.ZRange(ctx, l.keys.Cancelling(), 0, -1).Result()
+func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
+	numbers, err := s.rdb.ZRange(ctx, s.keys.Cancelling(), 0, -1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read which batches are being cancelled: %w", err)
 	}
@@ -33,7 +33,7 @@ func (l *Ledger) Cancelling(ctx context.Context) (map[int]string, error) {
 	for _, text := range numbers {
 		number, err := strconv.Atoi(text)
 		if err == nil {
-			far[number], err = l.rdb.HGet(ctx, l.keys.Batch(number), "calloff").Result()
+			far[number], err = s.rdb.HGet(ctx, s.keys.Batch(number), "calloff").Result()
 		}
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, fmt.Errorf("read batch %s: %w", text, err)
@@ -46,8 +46,8 @@ func (l *Ledger) Cancelling(ctx context.Context) (map[int]string, error) {
 // and held requests now, called ones when their call has. It may be broken off at
 // any point and be called again, also by several at a time: each request has one
 // end. told is called with how many ended since it was called last.
-func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) error {
-	w := calloff{Ledger: l, number: number, told: told}
+func (s *Store) CallOff(ctx context.Context, number int, told func(ended int)) error {
+	w := calloff{Store: s, number: number, told: told}
 	if err := w.prepare(ctx); err != nil || !w.open {
 		return err
 	}
@@ -61,7 +61,7 @@ func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) 
 	if w.unread > 0 {
 		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unread)
 	}
-	if err := finishCancelScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": number, "cursor": after}).Err(); err != nil {
+	if err := finishCancelScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": number, "cursor": after}).Err(); err != nil {
 		return fmt.Errorf("cancel batch %d: %w", number, err)
 	}
 	return nil
@@ -69,7 +69,7 @@ func (l *Ledger) CallOff(ctx context.Context, number int, told func(ended int)) 
 
 // calloff is one walk through a cancelled batch.
 type calloff struct {
-	*Ledger
+	*Store
 	number    int
 	open      bool // not all have ended
 	from      int  // the first chunk that is not known to be through
@@ -105,7 +105,7 @@ func (w *calloff) prepare(ctx context.Context) error {
 // chunks goes through the batch's order, to which nothing is added any more. It
 // gives the number after the last one.
 func (w *calloff) chunks(ctx context.Context) (after int, err error) {
-	last, err := w.lastChunk(ctx, w.number)
+	last, err := w.LastChunk(ctx, w.number)
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +117,7 @@ func (w *calloff) chunks(ctx context.Context) (after int, err error) {
 		}
 		pages := make([][]string, len(chunks))
 		for i, c := range chunks {
-			pages[i] = orderIDs(c.text)
+			pages[i] = orderIDs(c.Text)
 		}
 		if err := w.pages(ctx, pages); err != nil {
 			return 0, err
@@ -148,7 +148,7 @@ func orderIDs(chunk string) []string {
 func (w *calloff) rest(ctx context.Context) error {
 	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		for cursor := uint64(0); ; {
-			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", sweepPage).Result()
+			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", pageSize).Result()
 			if err != nil {
 				return fmt.Errorf("read what is queued: %w", err)
 			}
@@ -164,12 +164,12 @@ func (w *calloff) rest(ctx context.Context) error {
 			}
 		}
 	}
-	for from := int64(0); ; from += sweepPage {
-		ids, err := w.rdb.LRange(ctx, w.keys.Off(w.number), from, from+sweepPage-1).Result()
+	for from := int64(0); ; from += pageSize {
+		ids, err := w.rdb.LRange(ctx, w.keys.Off(w.number), from, from+pageSize-1).Result()
 		if err != nil {
 			return fmt.Errorf("read what was to be fed: %w", err)
 		}
-		if err := w.page(ctx, ids); err != nil || len(ids) < sweepPage {
+		if err := w.page(ctx, ids); err != nil || len(ids) < pageSize {
 			return err
 		}
 	}

@@ -1,16 +1,17 @@
-package ledger
+// Package results reads and trims the results stream, and publishes ends again.
+package results
 
 import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
@@ -18,6 +19,36 @@ import (
 // GroupIdle is for how long no consumer of a group may have been heard of for the
 // group to count as live: what it has not acknowledged is kept.
 const GroupIdle = 7 * 24 * time.Hour
+
+// eventsPage is how many events one command reads.
+const eventsPage = 1000
+
+// Config is how long a stream keeps events.
+type Config struct {
+	// Age and Cap are what [Stream.TrimResults] keeps the stream within; where Age is 0
+	// it is left alone.
+	Age time.Duration
+	Cap int
+	// GroupIdle replaces [GroupIdle] where it is not 0.
+	GroupIdle time.Duration
+}
+
+// Stream is the results stream of one account. It is safe for concurrent use.
+type Stream struct {
+	rdb     redis.UniversalClient
+	keys    keyspace.Keys
+	cfg     Config
+	batches *batch.Store
+	events  *event.Encoder
+}
+
+// NewStream returns a stream that uses, and does not close, rdb.
+func NewStream(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Stream {
+	if cfg.GroupIdle == 0 {
+		cfg.GroupIdle = GroupIdle
+	}
+	return &Stream{rdb, keys, cfg, batch.NewStore(rdb, keys), event.NewEncoder(keys.Account, batchname.NewReader(rdb, keys))}
+}
 
 // extent is how far a look at the results stream goes: through so many groups, the
 // first by name, and through so many events that are counted one by one, where Redis
@@ -86,24 +117,30 @@ func (g Group) Unacknowledged() int { return g.Lag + g.Pending }
 // Results reads how the results stream and its groups are, in the order of their
 // names. It takes the same time however long the stream is, but where events have
 // to be counted.
-func (l *Ledger) Results(ctx context.Context) (Results, error) {
-	return l.results(ctx, extent{math.MaxInt, mostCounted})
+func (s *Stream) Results(ctx context.Context) (Results, error) {
+	return s.results(ctx, extent{math.MaxInt, mostCounted})
 }
 
-func (l *Ledger) results(ctx context.Context, far extent) (r Results, err error) {
-	key := l.keys.Results()
+// Sample reads the first groups by name, at most so many. Where Redis does not know how
+// many events a group has still to be given, it counts at most that many.
+func (s *Stream) Sample(ctx context.Context, groups, events int) (Results, error) {
+	return s.results(ctx, extent{groups, events})
+}
+
+func (s *Stream) results(ctx context.Context, far extent) (r Results, err error) {
+	key := s.keys.Results()
 	var clock keyspace.Clock
 	var length, there *redis.IntCmd
 	var first, last *redis.XMessageSliceCmd
 	var account *redis.SliceCmd
-	if _, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		clock = l.keys.Clock(ctx, pipe)
+	if _, err = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock = s.keys.Clock(ctx, pipe)
 		there, length = pipe.Exists(ctx, key), pipe.XLen(ctx, key)
 		first, last = pipe.XRangeN(ctx, key, "-", "+", 1), pipe.XRevRangeN(ctx, key, "+", "-", 1)
-		account = pipe.HMGet(ctx, l.keys.State(), "results_cap", "results_dropped")
+		account = pipe.HMGet(ctx, s.keys.State(), "results_cap", "results_dropped")
 		return nil
 	}); err != nil {
-		return r, cannotRead("the results stream", err)
+		return r, readError("the results stream", err)
 	}
 	if r.now, err = clock.Time(); err != nil {
 		return r, err
@@ -120,22 +157,15 @@ func (l *Ledger) results(ctx context.Context, far extent) (r Results, err error)
 	if len(last.Val()) > 0 {
 		end = last.Val()[0].ID
 	}
-	if err = l.readGroups(ctx, &r, end, far); err != nil {
-		return r, cannotRead("the groups of the results stream", err)
+	if err = s.readGroups(ctx, &r, end, far); err != nil {
+		return r, readError("the groups of the results stream", err)
 	}
 	return r, nil
 }
 
-// whole reads a number that is 0 where it is not there.
-func whole(value any) int {
-	text, _ := value.(string)
-	n, _ := strconv.Atoi(text)
-	return n
-}
-
-func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far extent) error {
-	key := l.keys.Results()
-	groups, err := l.rdb.XInfoGroups(ctx, key).Result()
+func (s *Stream) readGroups(ctx context.Context, r *Results, end string, far extent) error {
+	key := s.keys.Results()
+	groups, err := s.rdb.XInfoGroups(ctx, key).Result()
 	if err != nil || len(groups) == 0 {
 		return err
 	}
@@ -144,8 +174,8 @@ func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far ext
 	pending := make([]*redis.XPendingExtCmd, len(groups))
 	next := make([]*redis.XMessageSliceCmd, len(groups))
 	var met *redis.MapStringStringCmd
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		met = pipe.HGetAll(ctx, l.keys.Groups())
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		met = pipe.HGetAll(ctx, s.keys.Groups())
 		for i, g := range groups {
 			consumers[i] = pipe.XInfoConsumers(ctx, key, g.Name)
 			pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: g.Name, Start: oldestOf(r.first), End: "+", Count: 1})
@@ -163,7 +193,7 @@ func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far ext
 			g.oldest = next[i].Val()[0].ID
 		}
 		idle := r.idle(consumers[i].Val(), met.Val()[info.Name])
-		g.Idle, g.Live = seconds(idle), idle < l.cfg.GroupIdle
+		g.Idle, g.Live = seconds(idle), idle < s.cfg.GroupIdle
 		if g.oldest != "" {
 			g.Behind = seconds(r.now.Sub(event.EnteredAt(g.oldest)))
 		}
@@ -171,7 +201,7 @@ func (l *Ledger) readGroups(ctx context.Context, r *Results, end string, far ext
 			g.Lag = min(int(info.Lag), r.Length)
 			// What Redis does not know it gives as -1, and before 7 not at all.
 			if g.Lag <= 0 {
-				if g.Lag, err = l.countAfter(ctx, info.LastDeliveredID, end, far.events); err != nil {
+				if g.Lag, err = s.countAfter(ctx, info.LastDeliveredID, end, far.events); err != nil {
 					return err
 				}
 				g.LagAtLeast = g.Lag >= far.events
@@ -211,10 +241,10 @@ func seconds(d time.Duration) float64 {
 	return math.Round(max(d, 0).Seconds()*1000) / 1000
 }
 
-func (l *Ledger) countAfter(ctx context.Context, id, end string, most int) (n int, err error) {
+func (s *Stream) countAfter(ctx context.Context, id, end string, most int) (n int, err error) {
 	for n < most {
 		page := min(eventsPage, most-n)
-		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), "("+id, end, int64(page)).Result()
+		entries, err := s.rdb.XRangeN(ctx, s.keys.Results(), "("+id, end, int64(page)).Result()
 		if err != nil {
 			return n, err
 		}
@@ -226,124 +256,16 @@ func (l *Ledger) countAfter(ctx context.Context, id, end string, most int) (n in
 	return n, nil
 }
 
-const (
-	// trimPiece is how many entries one command takes off, which holds Redis for a
-	// millisecond or two; trimPieces how many commands one call makes: more than
-	// come in between.
-	trimPiece  = 10_000
-	trimPieces = 50
-)
-
-// TrimResults takes off the results stream what is older than the ledger's
-// ResultsAge and what all live groups have acknowledged, and the oldest beyond
-// ResultsCap whether it was acknowledged or not. It does a bounded part at a time.
-// Redis frees whole blocks, so a few more may be left.
-func (l *Ledger) TrimResults(ctx context.Context) (t Trim, err error) {
-	if l.cfg.ResultsAge == 0 {
-		return t, nil
-	}
-	// It does not matter by how many events a group is behind, which may have to be counted.
-	r, err := l.results(ctx, extent{groups: math.MaxInt})
-	if err != nil {
-		return t, err
-	}
-	if err := l.meet(ctx, r); err != nil {
-		return t, err
-	}
-	bound := fmt.Sprintf("%d-0", r.now.Add(-l.cfg.ResultsAge).UnixMilli())
-	var behind float64
-	for _, g := range r.Groups {
-		if g.Live && g.oldest != "" && before(g.oldest, bound) {
-			bound = g.oldest
-		}
-		if g.Live && g.Behind > behind {
-			t.Slowest, behind = g.Group, g.Behind
-		}
-	}
-	key := l.keys.Results()
-	t.Cap = l.cfg.ResultsCap
-	t.Aged, err = pieces(func() (int64, error) { return l.rdb.XTrimMinIDApprox(ctx, key, bound, trimPiece).Result() })
-	if err == nil && r.Length-t.Aged > t.Cap {
-		t.Dropped, err = pieces(func() (int64, error) { return l.rdb.XTrimMaxLenApprox(ctx, key, int64(t.Cap), trimPiece).Result() })
-	}
-	t.Length = r.Length - t.Aged - t.Dropped
-	if err != nil {
-		return t, fmt.Errorf("trim the results stream: %w", err)
-	}
-	if t.Dropped == 0 {
-		return t, nil
-	}
-	return t, l.dropped(ctx, r, &t)
+// whole reads a number that is 0 where it is not there.
+func whole(value any) int {
+	text, _ := value.(string)
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
-// pieces trims until nothing more goes.
-func pieces(trim func() (int64, error)) (total int, err error) {
-	for range trimPieces {
-		n, err := trim()
-		if total += int(n); err != nil || n == 0 {
-			return total, err
-		}
-	}
-	return total, nil
-}
-
-// dropped finds out who lost something, and counts it.
-func (l *Ledger) dropped(ctx context.Context, r Results, t *Trim) error {
-	var left *redis.XMessageSliceCmd
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.HIncrBy(ctx, l.keys.State(), "results_dropped", int64(t.Dropped))
-		left = pipe.XRangeN(ctx, l.keys.Results(), "-", "+", 1)
+func readError(what string, err error) error {
+	if err == nil {
 		return nil
-	}); err != nil {
-		return fmt.Errorf("count what was dropped of the results stream: %w", err)
 	}
-	t.From = event.EnteredAt(r.first)
-	for _, g := range r.Groups {
-		if g.Live && g.oldest != "" && (len(left.Val()) == 0 || before(g.oldest, left.Val()[0].ID)) {
-			t.Lost = append(t.Lost, g.Group)
-		}
-	}
-	return nil
-}
-
-// meet keeps the cap that is in force, for whoever looks, and since when groups
-// are known that have no consumer which could tell.
-func (l *Ledger) meet(ctx context.Context, r Results) error {
-	known, err := l.rdb.HKeys(ctx, l.keys.Groups()).Result()
-	if err != nil {
-		return cannotRead("the groups of the results stream", err)
-	}
-	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		if r.Cap != l.cfg.ResultsCap {
-			pipe.HSet(ctx, l.keys.State(), "results_cap", l.cfg.ResultsCap)
-		}
-		for _, g := range r.Groups {
-			if !slices.Contains(known, g.Group) {
-				pipe.HSetNX(ctx, l.keys.Groups(), g.Group, r.now.UnixMilli())
-			}
-		}
-		for _, name := range known {
-			if !slices.ContainsFunc(r.Groups, func(g Group) bool { return g.Group == name }) {
-				pipe.HDel(ctx, l.keys.Groups(), name)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("keep what is known of the results stream: %w", err)
-	}
-	return nil
-}
-
-// before compares the ids of entries.
-func before(a, b string) bool {
-	split := func(id string) (ms, n uint64) {
-		left, right, _ := strings.Cut(id, "-")
-		ms, _ = strconv.ParseUint(left, 10, 64)
-		n, _ = strconv.ParseUint(right, 10, 64)
-		return ms, n
-	}
-	ams, an := split(a)
-	bms, bn := split(b)
-	return ams < bms || ams == bms && an < bn
+	return fmt.Errorf("read %s: %w", what, err)
 }

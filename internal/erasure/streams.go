@@ -1,4 +1,4 @@
-package ledger
+package erasure
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 // ForgetEntries takes what names one of some application ids out of the rejects of
 // the intake stream and out of the audit trail, and gives how much that was. It
 // reads both once, page by page.
-func (l *Ledger) ForgetEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
+func (er *Eraser) ForgetEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
 	audited := func(e redis.XMessage) bool { return ids[fmt.Sprint(e.Values["target"])] }
 	rejected := func(e redis.XMessage) bool {
 		for id := range ids {
@@ -22,17 +22,17 @@ func (l *Ledger) ForgetEntries(ctx context.Context, ids map[string]bool) (gone i
 		}
 		return false
 	}
-	gone, err = l.forgetEntries(ctx, l.keys.Rejects(), rejected)
+	gone, err = er.forgetEntries(ctx, er.keys.Rejects(), rejected)
 	if err != nil {
 		return gone, err
 	}
-	n, err := l.forgetEntries(ctx, l.keys.Audit(), audited)
+	n, err := er.forgetEntries(ctx, er.keys.Audit(), audited)
 	return gone + n, err
 }
 
-func (l *Ledger) forgetEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
+func (er *Eraser) forgetEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
 	for from := "-"; ; {
-		entries, err := l.rdb.XRangeN(ctx, stream, from, "+", eventsPage).Result()
+		entries, err := er.rdb.XRangeN(ctx, stream, from, "+", eventsPage).Result()
 		if err != nil {
 			return gone, cannotRead(stream, err)
 		}
@@ -44,7 +44,7 @@ func (l *Ledger) forgetEntries(ctx context.Context, stream string, meant func(re
 			from = "(" + e.ID
 		}
 		if len(ids) > 0 {
-			n, err := l.rdb.XDel(ctx, stream, ids...).Result()
+			n, err := er.rdb.XDel(ctx, stream, ids...).Result()
 			if gone += int(n); err != nil {
 				return gone, fmt.Errorf("take entries out of %s: %w", stream, err)
 			}

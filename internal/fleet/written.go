@@ -1,4 +1,4 @@
-package ledger
+package fleet
 
 import (
 	"context"
@@ -27,22 +27,22 @@ type written struct {
 // Touch is the heartbeat of a process that is no worker: a write, which shows
 // whether Redis takes any. It fails with [*EmptiedError], once, where the ledger is
 // not the one of the heartbeat before.
-func (l *Ledger) Touch(ctx context.Context) error {
-	id, err := clientHeartbeatScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).Text()
-	l.written.Store(&written{time.Now(), err})
+func (m *Member) Touch(ctx context.Context) error {
+	id, err := clientHeartbeatScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, nil).Text()
+	m.written.Store(&written{time.Now(), err})
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	if before := l.touched.Swap(&id); before != nil && *before != "" && *before != id {
-		return &EmptiedError{l.keys.Account}
+	if before := m.touched.Swap(&id); before != nil && *before != "" && *before != id {
+		return &EmptiedError{m.keys.Account}
 	}
 	return nil
 }
 
 // Written says, for people and without a secret, why Redis takes no writes of this
 // process; nil while it does, as the last heartbeat tells.
-func (l *Ledger) Written() error {
-	last := l.written.Load()
+func (m *Member) Written() error {
+	last := m.written.Load()
 	if last == nil {
 		return ErrUnwritten
 	}

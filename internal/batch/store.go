@@ -1,4 +1,4 @@
-package ledger
+package batch
 
 import (
 	"cmp"
@@ -8,15 +8,37 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/batchname"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
+
+// pageSize is how many members of a set, or records, are read at a time.
+const pageSize = 200
+
+// Store reads, controls and counts the batches of one account. It is safe for
+// concurrent use.
+type Store struct {
+	rdb     redis.UniversalClient
+	keys    keyspace.Keys
+	names   *batchname.Reader
+	records *record.Reader
+	joined  *sync.Map // *[joinedStates] of batches, by number
+}
+
+// NewStore returns a store that uses, and does not close, rdb.
+func NewStore(rdb redis.UniversalClient, keys keyspace.Keys) *Store {
+	return &Store{rdb, keys, batchname.NewReader(rdb, keys), record.NewReader(rdb, keys), &sync.Map{}}
+}
 
 var (
 	controlBatchScript   = scripts.Script("control_batch.lua")
@@ -24,17 +46,17 @@ var (
 	finishCancelScript   = scripts.Script("finish_cancel.lua")
 )
 
-// BatchStatus is what may become of a batch's requests.
-type BatchStatus string
+// Status is what may become of a batch's requests.
+type Status string
 
 // The statuses. Only a paused or cancelled batch is marked so; a batch is done
 // while none of its rows, joined ones included, waits, is queued or called. What is
 // held waits for a person and not for the batch.
 const (
-	BatchRunning   BatchStatus = "running"
-	BatchPaused    BatchStatus = "paused"
-	BatchCancelled BatchStatus = "cancelled"
-	BatchDone      BatchStatus = "done"
+	Running   Status = "running"
+	Paused    Status = "paused"
+	Cancelled Status = "cancelled"
+	Done      Status = "done"
 )
 
 // Erased counts, beside the states, the requests of a batch that are not kept
@@ -43,8 +65,8 @@ const Erased request.State = "erased"
 
 // Batch is a batch as its counters tell it.
 type Batch struct {
-	Batch  string      `json:"batch"`
-	Status BatchStatus `json:"status"`
+	Batch  string `json:"batch"`
+	Status Status `json:"status"`
 	// Rows is all of Counts and Joined.
 	Rows int `json:"rows"`
 	// Joined is how many rows are requests that were asked for elsewhere before.
@@ -77,7 +99,7 @@ func (b Batch) Own() int { return open(b.Counts) }
 // Over says that nothing more comes of the batch: what joined a cancelled one is not
 // its own.
 func (b Batch) Over() bool {
-	return b.Open() == 0 || b.Status == BatchCancelled && b.Own() == 0
+	return b.Open() == 0 || b.Status == Cancelled && b.Own() == 0
 }
 
 func open(counts map[request.State]int) int {
@@ -93,8 +115,8 @@ func (b Batch) joins(counts map[request.State]int) Batch {
 		b.Joined += n
 	}
 	b.Rows += b.Joined
-	if b.Status == BatchDone && b.Open() > 0 {
-		b.Status = BatchRunning
+	if b.Status == Done && b.Open() > 0 {
+		b.Status = Running
 	}
 	return b
 }
@@ -121,12 +143,12 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 	b.Joined, b.PossibleDuplicates = count("joined"), count("possible_duplicates")
 	b.Rows += b.Joined
 	b.CreatedAt = time.UnixMilli(int64(count("created_at"))).UTC()
-	switch b.Status = BatchStatus(hash["status"]); {
-	case b.Status == BatchCancelled:
+	switch b.Status = Status(hash["status"]); {
+	case b.Status == Cancelled:
 	case b.Open() == 0:
-		b.Status = BatchDone
+		b.Status = Done
 	case b.Status == "":
-		b.Status = BatchRunning
+		b.Status = Running
 	default:
 		b.Reason, b.Message = cmp.Or(fault.Reason(hash["reason"]), fault.Paused), hash["message"]
 	}
@@ -134,10 +156,10 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 }
 
 // BatchNames are the names of all batches.
-func (l *Ledger) BatchNames(ctx context.Context) (names []string, err error) {
+func (s *Store) BatchNames(ctx context.Context) (names []string, err error) {
 	for cursor := uint64(0); ; {
 		var page []string // each name is followed by its number
-		if page, cursor, err = l.rdb.HScan(ctx, l.keys.Batches(), cursor, "", batchesPage).Result(); err != nil {
+		if page, cursor, err = s.rdb.HScan(ctx, s.keys.Batches(), cursor, "", batchesPage).Result(); err != nil {
 			return nil, fmt.Errorf("read the batches: %w", err)
 		}
 		for i := 0; i < len(page); i += 2 {
@@ -154,22 +176,22 @@ func (l *Ledger) BatchNames(ctx context.Context) (names []string, err error) {
 const batchesPage = 500
 
 // Batches reads all batches, in the order in which they were made.
-func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
-	all, _, err := l.BatchesAfter(ctx, 0, math.MaxInt)
+func (s *Store) Batches(ctx context.Context) ([]Batch, error) {
+	all, _, err := s.BatchesAfter(ctx, 0, math.MaxInt)
 	return all, err
 }
 
 // BatchesAfter reads the first batches, at most so many, that were made after the one
 // of a number, 0 for the first of all, in the order in which they were made. more
 // says that there are others after them.
-func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
-	ends, err := l.recentEnds(ctx)
+func (s *Store) BatchesAfter(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
+	ends, err := s.recentEnds(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	batches = []Batch{}
 	for len(batches) < most {
-		page, err := l.numbersFrom(ctx, number+1, batchesPage)
+		page, err := s.NumbersFrom(ctx, number+1, batchesPage)
 		if err != nil {
 			return nil, false, err
 		}
@@ -178,7 +200,7 @@ func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []
 		}
 		page = page[:min(len(page), most-len(batches))]
 		number = page[len(page)-1]
-		read, err := l.readBatches(ctx, page)
+		read, err := s.readBatches(ctx, page)
 		if err != nil {
 			return nil, false, err
 		}
@@ -186,16 +208,16 @@ func (l *Ledger) BatchesAfter(ctx context.Context, number, most int) (batches []
 			batches = append(batches, ends.estimate(b))
 		}
 	}
-	after, err := l.numbersFrom(ctx, number+1, 1)
+	after, err := s.NumbersFrom(ctx, number+1, 1)
 	return batches, len(after) > 0, err
 }
 
 // readBatches leaves out those that are not there any more.
-func (l *Ledger) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
+func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
 	hashes := make([]*redis.MapStringStringCmd, len(numbers))
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, number := range numbers {
-			hashes[i] = pipe.HGetAll(ctx, l.keys.Batch(number))
+			hashes[i] = pipe.HGetAll(ctx, s.keys.Batch(number))
 		}
 		return nil
 	}); err != nil {
@@ -208,7 +230,7 @@ func (l *Ledger) readBatches(ctx context.Context, numbers []int) ([]Batch, error
 		}
 		b, err := parseBatch(number, hashes[i].Val())
 		if err == nil {
-			b, err = l.withJoined(ctx, b)
+			b, err = s.withJoined(ctx, b)
 		}
 		if err != nil {
 			return nil, err
@@ -220,8 +242,8 @@ func (l *Ledger) readBatches(ctx context.Context, numbers []int) ([]Batch, error
 
 // Batch reads one batch, in a time that depends on how many rows joined, and not on how
 // many it has. ok is false where there is none of that number.
-func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err error) {
-	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+func (s *Store) Batch(ctx context.Context, number int) (b Batch, ok bool, err error) {
+	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
 	if err == nil && len(hash) == 0 {
 		return b, false, nil
 	}
@@ -229,19 +251,19 @@ func (l *Ledger) Batch(ctx context.Context, number int) (b Batch, ok bool, err e
 		b, err = parseBatch(number, hash)
 	}
 	if err == nil {
-		b, err = l.withJoined(ctx, b)
+		b, err = s.withJoined(ctx, b)
 	}
 	if err != nil {
 		return b, false, fmt.Errorf("read batch %d: %w", number, err)
 	}
-	ends, err := l.recentEnds(ctx)
+	ends, err := s.recentEnds(ctx)
 	return ends.estimate(b), err == nil, err
 }
 
 // Refused says what to correct: why a batch is paused of which too many calls in a row
 // were refused as wrong. It is empty where it is not.
 func (b Batch) Refused() string {
-	if b.Status != BatchPaused || b.Reason != fault.RowsRefused {
+	if b.Status != Paused || b.Reason != fault.RowsRefused {
 		return ""
 	}
 	return fmt.Sprintf("%d of its calls in a row were refused as wrong, the last one with: %s", MostRefused, b.Message)
@@ -253,12 +275,12 @@ const MostRefused = 20
 
 // BatchNamed reads a batch without its throughput, its ETA and the states of the rows
 // that joined.
-func (l *Ledger) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {
-	number, ok, err := l.BatchNumber(ctx, name)
+func (s *Store) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {
+	number, ok, err := s.BatchNumber(ctx, name)
 	if err != nil || !ok {
 		return b, false, err
 	}
-	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
 	if err != nil {
 		return b, false, fmt.Errorf("read batch %q: %w", name, err)
 	}
@@ -272,28 +294,64 @@ type Control string
 // The controls. Pausing and cancelling hold at once for all that is not being
 // called.
 const (
-	PauseBatch  Control = "pause"
-	ResumeBatch Control = "resume"
-	// CancelBatch leaves a batch of which nothing can be cancelled as it is: done.
-	CancelBatch Control = "cancel"
-	// CloseBatch cancels a batch whatever is left of it, so that it takes no more rows.
-	CloseBatch Control = "close"
+	Pause  Control = "pause"
+	Resume Control = "resume"
+	// Cancel leaves a batch of which nothing can be cancelled as it is: done.
+	Cancel Control = "cancel"
+	// Close cancels a batch whatever is left of it, so that it takes no more rows.
+	Close Control = "close"
 )
 
 // Steer pauses, resumes or cancels a batch; to ask for what is so already
 // changes nothing. While a batch is paused none of its requests is called but
 // those that are in the interactive lane. Of a cancelled one none is called:
-// [Ledger.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
+// [Store.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
 // is cancelled is to be paused or resumed.
-func (l *Ledger) Steer(ctx context.Context, b Batch, c Control) error {
-	reply, err := controlBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
+func (s *Store) Steer(ctx context.Context, b Batch, c Control) error {
+	reply, err := controlBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return fmt.Errorf("batch %q is not there any more", b.Batch)
 	case err != nil:
 		return fmt.Errorf("%s batch %q: %w", c, b.Batch, err)
-	case reply == string(BatchCancelled) && (c == PauseBatch || c == ResumeBatch):
+	case reply == string(Cancelled) && (c == Pause || c == Resume):
 		return &tasks.CancelledError{Batch: b.Batch}
 	}
 	return nil
+}
+
+// Tally reads a batch's counters: how many of the requests that it accepted are
+// in each state. All are 0 where there is no such batch.
+func (s *Store) Tally(ctx context.Context, batch string) (map[request.State]int, error) {
+	counts := map[request.State]int{}
+	number, err := s.rdb.HGet(ctx, s.keys.Batches(), batch).Int()
+	if errors.Is(err, redis.Nil) {
+		return counts, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read batch %q: %w", batch, err)
+	}
+	values, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read batch %q: %w", batch, err)
+	}
+	for _, state := range request.States {
+		if text := values[string(state)]; text != "" {
+			if counts[state], err = strconv.Atoi(text); err != nil {
+				return nil, fmt.Errorf("batch %q counts %q %s requests", batch, text, state)
+			}
+		}
+	}
+	return counts, nil
+}
+
+// BatchNumber is the number that records have of a batch; ok is false where
+// there is none of that name.
+func (s *Store) BatchNumber(ctx context.Context, name string) (number int, ok bool, err error) {
+	return s.names.Number(ctx, name)
+}
+
+// BatchName is a batch's name, "" for none.
+func (s *Store) BatchName(ctx context.Context, number int) (string, error) {
+	return s.names.Name(ctx, number)
 }

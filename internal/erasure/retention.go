@@ -1,4 +1,4 @@
-package ledger
+package erasure
 
 import (
 	"context"
@@ -31,15 +31,15 @@ const (
 // whoever calls it at that interval has everything looked at once an hour; how far
 // it is, is kept in Redis. What other batches' rows still say of what is gone goes
 // afterwards, in the same way.
-func (l *Ledger) Retire(ctx context.Context, interval time.Duration) (erased int, err error) {
-	if l.cfg.Retention == 0 {
+func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased int, err error) {
+	if er.retention == 0 {
 		return 0, nil
 	}
-	node, err := l.node(ctx)
+	node, err := er.keys.Node(ctx, er.rdb)
 	if err != nil {
 		return 0, err
 	}
-	now, err := l.keys.Clock(ctx, l.rdb).Time()
+	now, err := er.keys.Clock(ctx, er.rdb).Time()
 	if err != nil {
 		return 0, err
 	}
@@ -50,18 +50,18 @@ func (l *Ledger) Retire(ctx context.Context, interval time.Duration) (erased int
 	}); err != nil {
 		return 0, fmt.Errorf("count the keys: %w", err)
 	}
-	p, err := l.progress(ctx)
+	p, err := er.progress(ctx)
 	if err != nil {
 		return 0, err
 	}
-	due := now.Add(-l.cfg.Retention).UnixMilli()
+	due := now.Add(-er.retention).UnixMilli()
 	part := interval.Seconds() / retireRound.Seconds() * float64(size.Val()) / retirePage
 	for range min(1+int(part), retireMost) {
 		var keys []string
-		if keys, p.cursor, err = node.Scan(ctx, p.cursor, l.keys.Tag()+"*", retirePage).Result(); err != nil {
+		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", retirePage).Result(); err != nil {
 			return erased, fmt.Errorf("look through the keys: %w", err)
 		}
-		n, err := l.retire(ctx, keys, due)
+		n, err := er.retire(ctx, keys, due)
 		p.dirty = p.dirty || n > 0
 		if erased += n; err != nil {
 			return erased, err
@@ -70,7 +70,7 @@ func (l *Ledger) Retire(ctx context.Context, interval time.Duration) (erased int
 			break
 		}
 	}
-	return erased, l.goOn(ctx, p)
+	return erased, er.goOn(ctx, p)
 }
 
 // progress is how far retention is.
@@ -85,8 +85,8 @@ type progress struct {
 
 const progressFormat = "%d %t %t %d %d"
 
-func (l *Ledger) progress(ctx context.Context) (p progress, err error) {
-	text, err := l.rdb.HGet(ctx, l.keys.State(), "retention").Result()
+func (er *Eraser) progress(ctx context.Context) (p progress, err error) {
+	text, err := er.rdb.HGet(ctx, er.keys.State(), "retention").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return p, fmt.Errorf("read how far retention is: %w", err)
 	}
@@ -99,39 +99,39 @@ func (l *Ledger) progress(ctx context.Context) (p progress, err error) {
 
 // goOn scrubs a little, where there is something to scrub, and keeps how far all
 // of it is.
-func (l *Ledger) goOn(ctx context.Context, p progress) (err error) {
+func (er *Eraser) goOn(ctx context.Context, p progress) (err error) {
 	if !p.scrubs && p.dirty {
 		p.scrubs, p.dirty, p.at = true, false, scrubbing{}
 	}
 	if p.scrubs {
 		var over bool
-		if p.at, over, err = l.scrubOn(ctx, p.at); err != nil {
+		if p.at, over, err = er.scrubOn(ctx, p.at); err != nil {
 			return err
 		}
 		p.scrubs = !over
 	}
 	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.scrubs, p.at.batch, p.at.chunk)
-	if err := l.rdb.HSet(ctx, l.keys.State(), "retention", text).Err(); err != nil {
+	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", text).Err(); err != nil {
 		return fmt.Errorf("keep how far retention is: %w", err)
 	}
 	return nil
 }
 
 // retire erases what is due of some keys.
-func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased int, err error) {
+func (er *Eraser) retire(ctx context.Context, keys []string, due int64) (erased int, err error) {
 	var ids []string
 	old := lua.NewRows("id", "generation")
 	for _, key := range keys {
-		if id, ok := strings.CutPrefix(key, l.keys.Record("")); ok {
+		if id, ok := strings.CutPrefix(key, er.keys.Record("")); ok {
 			ids = append(ids, id)
 			continue
 		}
-		rest, ok := strings.CutPrefix(key, l.keys.Tag()+":old:")
+		rest, ok := strings.CutPrefix(key, er.keys.Tag()+":old:")
 		if generation, id, cut := strings.Cut(rest, ":"); ok && cut {
 			old.Add(id, generation)
 		}
 	}
-	gone, err := l.eraseAll(ctx, ids, false, due)
+	gone, err := er.eraseAll(ctx, ids, false, due)
 	for _, e := range gone {
 		if e.Erased {
 			erased++
@@ -140,7 +140,7 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 	if err != nil || old.Len() == 0 {
 		return erased, err
 	}
-	if err := eraseEarlierScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"ended_by": due}, old).Err(); err != nil {
+	if err := eraseEarlierScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"ended_by": due}, old).Err(); err != nil {
 		return erased, fmt.Errorf("erase earlier generations: %w", err)
 	}
 	return erased, nil
@@ -148,20 +148,20 @@ func (l *Ledger) retire(ctx context.Context, keys []string, due int64) (erased i
 
 // Accepted walks through all keys for the ids of what a batch accepted first, also
 // of what is in no row of it.
-func (l *Ledger) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
+func (er *Eraser) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		node, err := l.node(ctx)
+		node, err := er.keys.Node(ctx, er.rdb)
 		for cursor := uint64(0); err == nil; {
 			var keys, ids []string
-			if keys, cursor, err = node.Scan(ctx, cursor, l.keys.Record("*"), retirePage).Result(); err != nil {
+			if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Record("*"), retirePage).Result(); err != nil {
 				err = fmt.Errorf("look through the keys: %w", err)
 				break
 			}
 			for _, key := range keys {
-				ids = append(ids, strings.TrimPrefix(key, l.keys.Record("")))
+				ids = append(ids, strings.TrimPrefix(key, er.keys.Record("")))
 			}
 			var found []request.Record
-			if found, err = l.Headers(ctx, ids); err != nil {
+			if found, err = er.records.Headers(ctx, ids); err != nil {
 				break
 			}
 			ids = ids[:0]

@@ -1,4 +1,4 @@
-package ledger
+package batch
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 
 var dropBatchScript = scripts.Script("drop_batch.lua")
 
-// numbersFrom are the numbers of the first batches from one on.
-func (l *Ledger) numbersFrom(ctx context.Context, from, most int) ([]int, error) {
-	if err := l.index(ctx); err != nil {
+// NumbersFrom are the numbers of the first batches from one on.
+func (s *Store) NumbersFrom(ctx context.Context, from, most int) ([]int, error) {
+	if err := s.index(ctx); err != nil {
 		return nil, err
 	}
-	texts, err := l.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
-		Key: l.keys.Numbered(), Start: strconv.Itoa(from), Stop: "+inf", ByScore: true, Count: int64(most),
+	texts, err := s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
+		Key: s.keys.Numbered(), Start: strconv.Itoa(from), Stop: "+inf", ByScore: true, Count: int64(most),
 	}).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the batches: %w", err)
@@ -35,8 +35,8 @@ func (l *Ledger) numbersFrom(ctx context.Context, from, most int) ([]int, error)
 	return numbers, nil
 }
 
-// numbers are those of all batches, 0 for what is in none first.
-func (l *Ledger) numbers(ctx context.Context) iter.Seq2[int, error] {
+// Numbers are those of all batches, 0 for what is in none first.
+func (s *Store) Numbers(ctx context.Context) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {
 		for page := []int{0}; len(page) > 0; {
 			for _, number := range page {
@@ -45,7 +45,7 @@ func (l *Ledger) numbers(ctx context.Context) iter.Seq2[int, error] {
 				}
 			}
 			var err error
-			if page, err = l.numbersFrom(ctx, page[len(page)-1]+1, batchesPage); err != nil {
+			if page, err = s.NumbersFrom(ctx, page[len(page)-1]+1, batchesPage); err != nil {
 				yield(0, err)
 				return
 			}
@@ -55,10 +55,10 @@ func (l *Ledger) numbers(ctx context.Context) iter.Seq2[int, error] {
 
 // index numbers the batches of versions that kept no numbers in order. The feeder looks
 // at each once: such a version may have left it behind a gap in its chunks.
-func (l *Ledger) index(ctx context.Context) error {
+func (s *Store) index(ctx context.Context) error {
 	var named, numbered *redis.IntCmd
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		named, numbered = pipe.HLen(ctx, l.keys.Batches()), pipe.ZCard(ctx, l.keys.Numbered())
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		named, numbered = pipe.HLen(ctx, s.keys.Batches()), pipe.ZCard(ctx, s.keys.Numbered())
 		return nil
 	}); err != nil {
 		return fmt.Errorf("count the batches: %w", err)
@@ -67,7 +67,7 @@ func (l *Ledger) index(ctx context.Context) error {
 		return nil
 	}
 	for cursor := uint64(0); ; {
-		page, next, err := l.rdb.HScan(ctx, l.keys.Batches(), cursor, "", batchesPage).Result()
+		page, next, err := s.rdb.HScan(ctx, s.keys.Batches(), cursor, "", batchesPage).Result()
 		if err != nil {
 			return fmt.Errorf("read the batches: %w", err)
 		}
@@ -79,10 +79,10 @@ func (l *Ledger) index(ctx context.Context) error {
 			}
 			members = append(members, redis.Z{Score: float64(number), Member: number})
 		}
-		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			if len(members) > 0 {
-				pipe.ZAddNX(ctx, l.keys.Numbered(), members...)
-				pipe.ZAddNX(ctx, l.keys.Running(), members...)
+				pipe.ZAddNX(ctx, s.keys.Numbered(), members...)
+				pipe.ZAddNX(ctx, s.keys.Running(), members...)
 			}
 			return nil
 		}); err != nil {
@@ -104,12 +104,12 @@ const (
 // or none was ever accepted, and nothing was imported into them for a day. It goes a
 // part of its way through all batches, and gives how many it deleted; another walk
 // begins an hour after the last one.
-func (l *Ledger) DropEmpty(ctx context.Context) (dropped int, err error) {
-	now, err := l.keys.Clock(ctx, l.rdb).Time()
+func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
+	now, err := s.keys.Clock(ctx, s.rdb).Time()
 	if err != nil {
 		return 0, err
 	}
-	text, err := l.rdb.HGet(ctx, l.keys.State(), "emptied").Result()
+	text, err := s.rdb.HGet(ctx, s.keys.State(), "emptied").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, fmt.Errorf("read which batches were looked at: %w", err)
 	}
@@ -122,12 +122,12 @@ func (l *Ledger) DropEmpty(ctx context.Context) (dropped int, err error) {
 	if from == 0 {
 		begun = now.UnixMilli()
 	}
-	numbers, err := l.numbersFrom(ctx, from+1, emptyPage)
+	numbers, err := s.NumbersFrom(ctx, from+1, emptyPage)
 	if err != nil {
 		return 0, err
 	}
 	for _, number := range numbers {
-		gone, err := l.dropIfEmpty(ctx, number, now.Add(-emptyFor))
+		gone, err := s.dropIfEmpty(ctx, number, now.Add(-emptyFor))
 		if err != nil {
 			return dropped, err
 		}
@@ -139,14 +139,14 @@ func (l *Ledger) DropEmpty(ctx context.Context) (dropped int, err error) {
 	if len(numbers) == emptyPage {
 		from = numbers[len(numbers)-1]
 	}
-	if err := l.rdb.HSet(ctx, l.keys.State(), "emptied", fmt.Sprint(from, begun)).Err(); err != nil {
+	if err := s.rdb.HSet(ctx, s.keys.State(), "emptied", fmt.Sprint(from, begun)).Err(); err != nil {
 		return dropped, fmt.Errorf("keep which batches were looked at: %w", err)
 	}
 	return dropped, nil
 }
 
-func (l *Ledger) dropIfEmpty(ctx context.Context, number int, before time.Time) (bool, error) {
-	hash, err := l.rdb.HGetAll(ctx, l.keys.Batch(number)).Result()
+func (s *Store) dropIfEmpty(ctx context.Context, number int, before time.Time) (bool, error) {
+	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
 	if err != nil {
 		return false, fmt.Errorf("read batch %d: %w", number, err)
 	}
@@ -155,7 +155,7 @@ func (l *Ledger) dropIfEmpty(ctx context.Context, number int, before time.Time) 
 		return false, err
 	}
 	if b.Joined > 0 {
-		for lines, err := range l.Order(ctx, number) {
+		for lines, err := range s.Order(ctx, number) {
 			if err != nil {
 				return false, err
 			}
@@ -166,7 +166,7 @@ func (l *Ledger) dropIfEmpty(ctx context.Context, number int, before time.Time) 
 			}
 		}
 	}
-	gone, err := dropBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+	gone, err := dropBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"batch": number, "joined": b.Joined, "unused_since": before.UnixMilli(),
 	}).Bool()
 	if err != nil {

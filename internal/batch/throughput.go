@@ -1,4 +1,4 @@
-package ledger
+package batch
 
 import (
 	"context"
@@ -28,12 +28,12 @@ type recentEnds struct {
 	of   map[string]int // by batch
 }
 
-func (l *Ledger) recentEnds(ctx context.Context) (r recentEnds, err error) {
+func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 	var clock keyspace.Clock
 	var events *redis.XMessageSliceCmd
-	if _, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		clock = l.keys.Clock(ctx, pipe)
-		events = pipe.XRevRangeN(ctx, l.keys.Results(), "+", "-", recentMost)
+	if _, err = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock = s.keys.Clock(ctx, pipe)
+		events = pipe.XRevRangeN(ctx, s.keys.Results(), "+", "-", recentMost)
 		return nil
 	}); err != nil {
 		return r, fmt.Errorf("read the latest events: %w", err)
@@ -69,7 +69,7 @@ func (r recentEnds) estimate(b Batch) Batch {
 	over := max(min(r.over, r.now.Sub(b.CreatedAt)), time.Second)
 	b.Throughput = math.Round(10*float64(r.of[b.Batch])/over.Seconds()) / 10
 	// How fast those go that joined is another batch's.
-	if b.Throughput > 0 && b.Own() > 0 && b.Status == BatchRunning {
+	if b.Throughput > 0 && b.Own() > 0 && b.Status == Running {
 		b.ETA = r.now.Add(time.Duration(float64(b.Own()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
 	}
 	return b

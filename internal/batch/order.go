@@ -1,6 +1,8 @@
-package ledger
+package batch
 
 import (
+	"github.com/kyclink/kyclink/internal/order"
+
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +10,6 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/kyclink/kyclink/internal/batch"
 )
 
 const (
@@ -19,14 +19,14 @@ const (
 	leftOut = 16
 )
 
-// lastChunk is the number of the last chunk of a batch's order, or one after it;
+// LastChunk is the number of the last chunk of a batch's order, or one after it;
 // below 0 where there is none. Chunks come in any order, and some never come: those
 // of an import that was killed.
-func (l *Ledger) lastChunk(ctx context.Context, batch int) (int, error) {
+func (s *Store) LastChunk(ctx context.Context, batch int) (int, error) {
 	var length *redis.IntCmd
 	var last *redis.StringCmd
-	if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		length, last = pipe.HLen(ctx, l.keys.Order(batch)), pipe.HGet(ctx, l.keys.Batch(batch), "last")
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		length, last = pipe.HLen(ctx, s.keys.Order(batch)), pipe.HGet(ctx, s.keys.Batch(batch), "last")
 		return nil
 	}); err != nil && !errors.Is(err, redis.Nil) {
 		return -1, fmt.Errorf("read the order of batch %d: %w", batch, err)
@@ -39,12 +39,12 @@ func (l *Ledger) lastChunk(ctx context.Context, batch int) (int, error) {
 
 // Order walks through the rows of a batch in the input's order, up to 500 at a
 // time. Rows that are imported meanwhile may or may not be among them.
-func (l *Ledger) Order(ctx context.Context, number int) iter.Seq2[[]batch.Row, error] {
-	return func(yield func([]batch.Row, error) bool) {
-		for chunks, err := range l.chunks(ctx, number) {
-			var page []batch.Row
+func (s *Store) Order(ctx context.Context, number int) iter.Seq2[[]order.Row, error] {
+	return func(yield func([]order.Row, error) bool) {
+		for chunks, err := range s.Chunks(ctx, number) {
+			var page []order.Row
 			for _, c := range chunks {
-				page = append(page, batch.ParseChunk(c.text)...)
+				page = append(page, order.ParseChunk(c.Text)...)
 			}
 			if !yield(page, err) || err != nil {
 				return
@@ -53,23 +53,23 @@ func (l *Ledger) Order(ctx context.Context, number int) iter.Seq2[[]batch.Row, e
 	}
 }
 
-// chunk is one of an order.
-type chunk struct {
-	number int
-	text   string
+// Chunk is one of an order.
+type Chunk struct {
+	Number int
+	Text   string
 }
 
-// chunks walks through an order, a few at a time, to the last chunk that there was
+// Chunks walks through an order, a few at a time, to the last chunk that there was
 // when it began.
-func (l *Ledger) chunks(ctx context.Context, batch int) iter.Seq2[[]chunk, error] {
-	return func(yield func([]chunk, error) bool) {
-		last, err := l.lastChunk(ctx, batch)
+func (s *Store) Chunks(ctx context.Context, batch int) iter.Seq2[[]Chunk, error] {
+	return func(yield func([]Chunk, error) bool) {
+		last, err := s.LastChunk(ctx, batch)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		for at := 0; at <= last; at += orderPage {
-			page, err := l.chunksAt(ctx, batch, at, orderPage)
+			page, err := s.chunksAt(ctx, batch, at, orderPage)
 			if (len(page) > 0 || err != nil) && !yield(page, err) || err != nil {
 				return
 			}
@@ -78,20 +78,27 @@ func (l *Ledger) chunks(ctx context.Context, batch int) iter.Seq2[[]chunk, error
 }
 
 // chunksAt reads those of n chunks that are there.
-func (l *Ledger) chunksAt(ctx context.Context, batch, at, n int) ([]chunk, error) {
+func (s *Store) chunksAt(ctx context.Context, batch, at, n int) ([]Chunk, error) {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = strconv.Itoa(at + i)
 	}
-	values, err := l.rdb.HMGet(ctx, l.keys.Order(batch), names...).Result()
+	values, err := s.rdb.HMGet(ctx, s.keys.Order(batch), names...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the order of batch %d: %w", batch, err)
 	}
-	page := make([]chunk, 0, n)
+	page := make([]Chunk, 0, n)
 	for i, v := range values {
 		if text, ok := v.(string); ok {
-			page = append(page, chunk{at + i, text})
+			page = append(page, Chunk{at + i, text})
 		}
 	}
 	return page, nil
+}
+
+// whole reads a number that is 0 where it is not there.
+func whole(value any) int {
+	text, _ := value.(string)
+	n, _ := strconv.Atoi(text)
+	return n
 }

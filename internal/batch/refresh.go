@@ -1,6 +1,8 @@
-package ledger
+package batch
 
 import (
+	"github.com/kyclink/kyclink/internal/order"
+
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -21,12 +22,12 @@ const refreshRows = 100
 
 // Own walks through the requests that a batch accepted first, in the input's
 // order, up to 500 at a time, as they are. What cannot be read is left out.
-func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
+func (s *Store) Own(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
-		for lines, err := range l.Order(ctx, batch) {
+		for lines, err := range s.Order(ctx, batch) {
 			var page []request.Record
 			if err == nil {
-				page, err = l.own(ctx, batch, lines)
+				page, err = s.own(ctx, batch, lines)
 			}
 			if !yield(page, err) || err != nil {
 				return
@@ -35,7 +36,7 @@ func (l *Ledger) Own(ctx context.Context, batch int) iter.Seq2[[]request.Record,
 	}
 }
 
-func (l *Ledger) own(ctx context.Context, batch int, lines []batch.Row) ([]request.Record, error) {
+func (s *Store) own(ctx context.Context, batch int, lines []order.Row) ([]request.Record, error) {
 	var ids []string
 	seen := make(map[string]bool, len(lines)) // rows may repeat one another
 	for _, line := range lines {
@@ -44,7 +45,7 @@ func (l *Ledger) own(ctx context.Context, batch int, lines []batch.Row) ([]reque
 			ids = append(ids, id)
 		}
 	}
-	found, err := l.Headers(ctx, ids)
+	found, err := s.records.Headers(ctx, ids)
 	return slices.DeleteFunc(found, func(r request.Record) bool { return r.Batch != batch }), err
 }
 
@@ -57,7 +58,7 @@ func ExpiredAt(r request.Record, now time.Time) bool {
 // and their links had expired, and gives the ids of those for which it did: others
 // are not as they were any more. The generation stays in its batch and row, waits
 // to be fed, and has a not_after only where one is given.
-func (l *Ledger) Refresh(ctx context.Context, batch int, records []request.Record, notAfter time.Time) (refreshed []string, err error) {
+func (s *Store) Refresh(ctx context.Context, batch int, records []request.Record, notAfter time.Time) (refreshed []string, err error) {
 	due := ""
 	if !notAfter.IsZero() {
 		due = strconv.FormatInt(notAfter.UnixMilli(), 10)
@@ -72,7 +73,7 @@ func (l *Ledger) Refresh(ctx context.Context, batch int, records []request.Recor
 			}
 			rows.Add(r.ApplicationID, r.Generation, r.Run, content)
 		}
-		ids, err := refreshScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"not_after": due, "batch": batch}, rows).StringSlice()
+		ids, err := refreshScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"not_after": due, "batch": batch}, rows).StringSlice()
 		if err != nil {
 			return refreshed, fmt.Errorf("refresh %d requests: %w", len(page), err)
 		}

@@ -1,4 +1,4 @@
-package ledger
+package erasure
 
 import (
 	"bytes"
@@ -27,13 +27,13 @@ const eventsPage = 1000
 // ForgetEvents takes events out of the results stream, and gives how many: of a
 // batch those whose requests are not kept any more. It reads the stream once, page
 // by page, as long as it is now.
-func (l *Ledger) ForgetEvents(ctx context.Context, whom Whom) (gone int, err error) {
-	last, err := l.rdb.XRevRangeN(ctx, l.keys.Results(), "+", "-", 1).Result()
+func (er *Eraser) ForgetEvents(ctx context.Context, whom Whom) (gone int, err error) {
+	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {
 		return 0, cannotRead("the results stream", err)
 	}
 	for from := "-"; ; {
-		entries, err := l.rdb.XRangeN(ctx, l.keys.Results(), from, last[0].ID, eventsPage).Result()
+		entries, err := er.rdb.XRangeN(ctx, er.keys.Results(), from, last[0].ID, eventsPage).Result()
 		if err != nil {
 			return gone, cannotRead("the results stream", err)
 		}
@@ -44,7 +44,7 @@ func (l *Ledger) ForgetEvents(ctx context.Context, whom Whom) (gone int, err err
 			}
 			from = "(" + e.ID
 		}
-		n, err := l.dropEvents(ctx, whom, meant)
+		n, err := er.dropEvents(ctx, whom, meant)
 		if gone += n; err != nil || len(entries) < eventsPage {
 			return gone, err
 		}
@@ -69,13 +69,13 @@ func (w Whom) meant(e redis.XMessage) bool {
 	return strings.Contains(data, `"batch":`) && json.Unmarshal([]byte(data), &of) == nil && of.Batch == w.Batch
 }
 
-func (l *Ledger) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessage) (int, error) {
+func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessage) (int, error) {
 	ids := make([]string, 0, len(meant))
 	kept := make([]*redis.IntCmd, len(meant))
 	if whom.Batch != "" && len(meant) > 0 {
-		if _, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		if _, err := er.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, e := range meant {
-				kept[i] = pipe.Exists(ctx, l.keys.Record(fmt.Sprint(e.Values["application_id"])))
+				kept[i] = pipe.Exists(ctx, er.keys.Record(fmt.Sprint(e.Values["application_id"])))
 			}
 			return nil
 		}); err != nil {
@@ -90,7 +90,7 @@ func (l *Ledger) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessa
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	n, err := l.rdb.XDel(ctx, l.keys.Results(), ids...).Result()
+	n, err := er.rdb.XDel(ctx, er.keys.Results(), ids...).Result()
 	if err != nil {
 		return 0, fmt.Errorf("take events out of the results stream: %w", err)
 	}
@@ -98,9 +98,9 @@ func (l *Ledger) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessa
 }
 
 // AsideNames are the application ids whose tasks were put aside.
-func (l *Ledger) AsideNames(ctx context.Context) (map[string]bool, error) {
+func (er *Eraser) AsideNames(ctx context.Context) (map[string]bool, error) {
 	names := map[string]bool{}
-	_, err := l.eachAside(ctx, func(p quarantine.Entry) bool {
+	_, err := er.quarantined.DropAside(ctx, func(p quarantine.Entry) bool {
 		if ref, err := request.ParseRef(p.Task); err == nil {
 			names[ref.ApplicationID] = true
 		}
@@ -111,8 +111,8 @@ func (l *Ledger) AsideNames(ctx context.Context) (map[string]bool, error) {
 
 // ForgetAside drops what was put aside of some application ids, or names one of
 // them, and gives how much that was.
-func (l *Ledger) ForgetAside(ctx context.Context, ids map[string]bool) (gone int, err error) {
-	return l.eachAside(ctx, func(p quarantine.Entry) bool {
+func (er *Eraser) ForgetAside(ctx context.Context, ids map[string]bool) (gone int, err error) {
+	return er.quarantined.DropAside(ctx, func(p quarantine.Entry) bool {
 		if ref, err := request.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
 			return true
 		}
@@ -123,30 +123,6 @@ func (l *Ledger) ForgetAside(ctx context.Context, ids map[string]bool) (gone int
 		}
 		return false
 	})
-}
-
-// eachAside drops what was put aside where drop says so.
-func (l *Ledger) eachAside(ctx context.Context, drop func(quarantine.Entry) bool) (gone int, err error) {
-	for from := 0; ; from += asidePage {
-		page, err := l.rdb.LRange(ctx, l.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
-		if err != nil {
-			return gone, cannotRead("what was put aside", err)
-		}
-		before := gone
-		for _, entry := range page {
-			var p quarantine.Entry
-			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
-				continue
-			}
-			n, err := l.rdb.LRem(ctx, l.keys.Poison(), 1, entry).Result()
-			if gone += int(n); err != nil {
-				return gone, fmt.Errorf("drop what was put aside: %w", err)
-			}
-		}
-		if from -= gone - before; len(page) < asidePage {
-			return gone, nil
-		}
-	}
 }
 
 // mentions says whether an id is part of what nobody can read: one that goes on
@@ -167,23 +143,23 @@ func mentions(raw []byte, id string) bool {
 
 // DropOrder takes away what a batch keeps in order: none of its requests is kept
 // any more. Its counters stay.
-func (l *Ledger) DropOrder(ctx context.Context, number int) error {
-	if err := l.rdb.Unlink(ctx, l.keys.Order(number), l.keys.Joined(number), l.keys.Again(number), l.keys.Off(number)).Err(); err != nil {
+func (er *Eraser) DropOrder(ctx context.Context, number int) error {
+	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Again(number), er.keys.Off(number)).Err(); err != nil {
 		return fmt.Errorf("drop the order of batch %d: %w", number, err)
 	}
 	return nil
 }
 
 // DropPanics takes away what was counted of the panics of turns.
-func (l *Ledger) DropPanics(ctx context.Context, refs []request.Ref) error {
+func (er *Eraser) DropPanics(ctx context.Context, refs []request.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
 	keys := make([]string, len(refs))
 	for i, ref := range refs {
-		keys[i] = l.keys.Panics(ref)
+		keys[i] = er.keys.Panics(ref)
 	}
-	if err := l.rdb.Del(ctx, keys...).Err(); err != nil {
+	if err := er.rdb.Del(ctx, keys...).Err(); err != nil {
 		return fmt.Errorf("drop what was counted of panics: %w", err)
 	}
 	return nil

@@ -1,6 +1,12 @@
-package ledger
+// Package account reads how an account is: its gate and rate, backlog, workers, results
+// and intake. It changes nothing.
+package account
 
 import (
+	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/results"
+
 	"context"
 	"fmt"
 	"strconv"
@@ -12,8 +18,18 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Keys names the account's keys.
-func (l *Ledger) Keys() keyspace.Keys { return l.keys }
+// Reader reads one account. It is safe for concurrent use.
+type Reader struct {
+	rdb         redis.UniversalClient
+	keys        keyspace.Keys
+	results     *results.Stream
+	quarantined *quarantine.List
+}
+
+// NewReader returns a reader that uses, and does not close, rdb.
+func NewReader(rdb redis.UniversalClient, keys keyspace.Keys) *Reader {
+	return &Reader{rdb, keys, results.NewStream(rdb, keys, results.Config{}), quarantine.NewList(rdb, keys)}
+}
 
 // Backlog is how many requests wait or are queued in each lane.
 type Backlog struct {
@@ -51,26 +67,26 @@ type Intake struct {
 }
 
 // Status reads how things are; nothing is changed by it.
-func (l *Ledger) Status(ctx context.Context) (s AccountStatus, err error) {
-	s.Account = l.keys.Account
-	if s.Status, err = admission.Read(ctx, l.rdb, l.keys); err != nil {
+func (a *Reader) Status(ctx context.Context) (s AccountStatus, err error) {
+	s.Account = a.keys.Account
+	if s.Status, err = admission.Read(ctx, a.rdb, a.keys); err != nil {
 		return s, err
 	}
-	if s.Upstream, s.Backlog, s.Workers, err = l.Account(ctx); err != nil {
+	if s.Upstream, s.Backlog, s.Workers, err = a.Account(ctx); err != nil {
 		return s, err
 	}
-	stream, err := l.Results(ctx)
+	stream, err := a.results.Results(ctx)
 	if err != nil {
 		return s, err
 	}
 	slowest, _ := stream.Slowest()
 	s.Results = StreamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
-	if s.PutAside, err = l.CountAside(ctx); err != nil {
+	if s.PutAside, err = a.quarantined.CountAside(ctx); err != nil {
 		return s, err
 	}
 	var entries, rejects *redis.IntCmd
-	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		entries, rejects = pipe.XLen(ctx, l.keys.Requests()), pipe.XLen(ctx, l.keys.Rejects())
+	_, err = a.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		entries, rejects = pipe.XLen(ctx, a.keys.Requests()), pipe.XLen(ctx, a.keys.Rejects())
 		return nil
 	})
 	if err != nil {
@@ -82,19 +98,19 @@ func (l *Ledger) Status(ctx context.Context) (s AccountStatus, err error) {
 
 // Account reads of which kind the account's links are, "" before the first one,
 // what waits, and how many worker processes live.
-func (l *Ledger) Account(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
-	now, err := l.keys.Clock(ctx, l.rdb).Time()
+func (a *Reader) Account(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
+	now, err := a.keys.Clock(ctx, a.rdb).Time()
 	if err != nil {
 		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)
 	}
-	alive, ahead := now.Add(-l.cfg.DeadAfter).UnixMilli(), now.Add(l.cfg.DeadAfter).UnixMilli()
+	alive, ahead := now.Add(-fleet.DeadAfter).UnixMilli(), now.Add(fleet.DeadAfter).UnixMilli()
 	var fields *redis.SliceCmd
 	var interactive, bulk, living *redis.IntCmd
-	_, err = l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		fields = pipe.HMGet(ctx, l.keys.State(), "upstream", "waiting")
-		interactive = pipe.ZCard(ctx, l.keys.Queued(request.Interactive))
-		bulk = pipe.ZCard(ctx, l.keys.Queued(request.Bulk))
-		living = pipe.ZCount(ctx, l.keys.Workers(), strconv.FormatInt(alive, 10), strconv.FormatInt(ahead, 10))
+	_, err = a.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		fields = pipe.HMGet(ctx, a.keys.State(), "upstream", "waiting")
+		interactive = pipe.ZCard(ctx, a.keys.Queued(request.Interactive))
+		bulk = pipe.ZCard(ctx, a.keys.Queued(request.Bulk))
+		living = pipe.ZCount(ctx, a.keys.Workers(), strconv.FormatInt(alive, 10), strconv.FormatInt(ahead, 10))
 		return nil
 	})
 	if err != nil {

@@ -1,6 +1,8 @@
-package ledger
+package batch
 
 import (
+	"github.com/kyclink/kyclink/internal/order"
+
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +14,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -59,10 +60,10 @@ var ErrMoves = errors.New("the batch changes faster than it can be counted: rows
 // Requests may move meanwhile: those that did are looked at once more, the last of
 // them in the same step as the counters. A difference stays what it is, so that
 // one which is not found again the same is none.
-func (l *Ledger) Check(ctx context.Context, batch int) (c Check, err error) {
+func (s *Store) Check(ctx context.Context, batch int) (c Check, err error) {
 	var before map[string]int
 	for round := range checkRounds {
-		n := count{Ledger: l, batch: batch, seed: maphash.MakeSeed()}
+		n := count{Store: s, batch: batch, seed: maphash.MakeSeed()}
 		if c, err = n.run(ctx); errors.Is(err, ErrMoves) {
 			continue
 		}
@@ -87,7 +88,7 @@ type counted struct {
 
 // count is one round of a check.
 type count struct {
-	*Ledger
+	*Store
 	batch   int
 	seed    maphash.Seed
 	rows    []counted // by id, each once
@@ -141,7 +142,7 @@ func (n *count) run(ctx context.Context) (Check, error) {
 // all looks at every row. What an id's first row found holds for those that
 // repeat it.
 func (n *count) all(ctx context.Context) error {
-	for chunks, err := range n.chunks(ctx, n.batch) {
+	for chunks, err := range n.Chunks(ctx, n.batch) {
 		if err != nil {
 			return err
 		}
@@ -149,11 +150,11 @@ func (n *count) all(ctx context.Context) error {
 		var ids []string
 		for _, c := range chunks {
 			var joined int
-			if _, err := fmt.Sscan(c.text, &joined); err != nil {
-				return fmt.Errorf("batch %d: chunk %d of its order does not say how many rows joined", n.batch, c.number)
+			if _, err := fmt.Sscan(c.Text, &joined); err != nil {
+				return fmt.Errorf("batch %d: chunk %d of its order does not say how many rows joined", n.batch, c.Number)
 			}
 			n.joined += joined
-			for _, line := range batch.ParseChunk(c.text) {
+			for _, line := range order.ParseChunk(c.Text) {
 				if line.ApplicationID != "" {
 					ids = append(ids, line.ApplicationID)
 				}
@@ -230,7 +231,7 @@ func (n *count) find(id uint64) (int, bool) {
 }
 
 func (n *count) look(ctx context.Context, ids []string) error {
-	for page := range slices.Chunk(ids, sweepPage) {
+	for page := range slices.Chunk(ids, pageSize) {
 		rows, err := n.read(ctx, page)
 		if err != nil {
 			return err

@@ -1,0 +1,176 @@
+// Package deadletter lists what waits for a person: requests that failed or are held,
+// and callback deliveries that were given up.
+package deadletter
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+var (
+	dropFailedScript   = scripts.Script("drop_failed.lua")
+	dropDeliveryScript = scripts.Script("drop_delivery.lua")
+)
+
+// Lists reads and shortens the lists of one account. It is safe for concurrent use.
+type Lists struct {
+	rdb        redis.UniversalClient
+	keys       keyspace.Keys
+	records    *record.Reader
+	deliveries *delivery.Store
+}
+
+// New returns lists that use, and do not close, rdb.
+func New(rdb redis.UniversalClient, keys keyspace.Keys) *Lists {
+	return &Lists{rdb, keys, record.NewReader(rdb, keys), delivery.NewStore(rdb, keys)}
+}
+
+// pageSize is how many requests are read at a time.
+const pageSize = 500
+
+// Shelved walks through what failed, or is held, from since on and before
+// before, in the order in which it came there, a page at a time. Requests may
+// come and go meanwhile: none is passed over that stays, and none is given twice.
+// The state is [request.Failed] or [request.Held]; what was hidden is left out.
+func (s *Lists) Shelved(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
+	return func(yield func([]request.Record, error) bool) {
+		last := place{float64(since.UnixMilli()), ""}
+		for {
+			places, err := s.places(ctx, s.keys.Shelf(state), last, before)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(places) == 0 {
+				return
+			}
+			last = places[len(places)-1]
+			ids := make([]string, len(places))
+			for i, p := range places {
+				ids[i] = p.id
+			}
+			found, err := s.records.Read(ctx, ids)
+			page := make([]request.Record, 0, len(found))
+			for _, r := range found {
+				if r.State == state {
+					page = append(page, r)
+				}
+			}
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// place is one of a shelf's: by time, then by id.
+type place struct {
+	at float64 // ms
+	id string
+}
+
+// places are the next ones after last. As many as share its moment may come
+// before them, so that more is read until there are some.
+func (s *Lists) places(ctx context.Context, set string, last place, before time.Time) ([]place, error) {
+	for count := int64(pageSize); ; count *= 2 {
+		found, err := s.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+			Key: set, ByScore: true, Count: count,
+			Start: strconv.FormatFloat(last.at, 'f', 0, 64), Stop: fmt.Sprintf("(%d", before.UnixMilli()),
+		}).Result()
+		if err != nil {
+			return nil, fmt.Errorf("read what waits for a person: %w", err)
+		}
+		places := make([]place, 0, len(found))
+		for _, z := range found {
+			p := place{z.Score, z.Member.(string)}
+			if cmp.Or(cmp.Compare(p.at, last.at), cmp.Compare(p.id, last.id)) > 0 {
+				places = append(places, p)
+			}
+		}
+		if len(places) > 0 || int64(len(found)) < count {
+			return places, nil
+		}
+	}
+}
+
+// Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
+// is. ok is false where it is not there, or failed anew since.
+func (s *Lists) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
+	ok, err = dropFailedScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run,
+	}).Bool()
+	if err != nil {
+		return false, fmt.Errorf("hide %s: %w", r.ApplicationID, err)
+	}
+	return ok, nil
+}
+
+// WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
+// false where it is not there, or was tried again since.
+func (s *Lists) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
+	ok, err = dropDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": d.EventID, "attempts": d.Attempts}).Bool()
+	if err != nil {
+		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
+	}
+	return ok, nil
+}
+
+// Undelivered walks through the deliveries that were given up from since on and
+// before before, in that order, a page at a time. What was dropped is left out.
+func (s *Lists) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
+	return s.walkDeliveries(ctx, s.keys.Undelivered(), since, before, func(d delivery.Delivery) bool {
+		return d.Status == delivery.GivenUp && !d.Dropped
+	})
+}
+
+// Retried walks through the deliveries that were not taken and are tried again, by
+// when that is, a page at a time. What is tried meanwhile may come twice.
+func (s *Lists) Retried(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
+	return s.walkDeliveries(ctx, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d delivery.Delivery) bool {
+		return d.Status == delivery.Pending && !d.Last.Taken()
+	})
+}
+
+func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before time.Time, meant func(delivery.Delivery) bool) iter.Seq2[[]delivery.Delivery, error] {
+	return func(yield func([]delivery.Delivery, error) bool) {
+		last := place{float64(since.UnixMilli()), ""}
+		for {
+			places, err := s.places(ctx, set, last, before)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(places) == 0 {
+				return
+			}
+			last = places[len(places)-1]
+			events := make([]string, len(places))
+			for i, p := range places {
+				events[i] = p.id
+			}
+			found, err := s.deliveries.ReadDeliveries(ctx, events)
+			page := make([]delivery.Delivery, 0, len(found))
+			for _, d := range found {
+				if meant(d) {
+					page = append(page, d)
+				}
+			}
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}

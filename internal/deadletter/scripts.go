@@ -1,0 +1,14 @@
+package deadletter
+
+import (
+	"embed"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/lua"
+)
+
+//go:embed *.lua
+var luaFiles embed.FS
+
+// scripts are the Lua files of the package.
+var scripts = lua.NewPackage("deadletter", luaFiles, admission.Lua)

@@ -1,0 +1,107 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/keyspace"
+)
+
+// List is the list of one account's entries. It is safe for concurrent use.
+type List struct {
+	rdb  redis.UniversalClient
+	keys keyspace.Keys
+}
+
+// NewList returns a list that uses, and does not close, rdb.
+func NewList(rdb redis.UniversalClient, keys keyspace.Keys) *List { return &List{rdb, keys} }
+
+// PutAside keeps what cannot be understood where a person finds it, see
+// [keyspace.Keys.Poison].
+func (s *List) PutAside(ctx context.Context, p Entry) error {
+	p.At = time.Now().UTC()
+	p.Raw = p.Raw[:min(len(p.Raw), MaxBytes)]
+	entry, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode what is put aside: %w", err)
+	}
+	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.LPush(ctx, s.keys.Poison(), entry)
+		pipe.LTrim(ctx, s.keys.Poison(), 0, MaxEntries-1)
+		pipe.HIncrBy(ctx, s.keys.State(), "poison", 1)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put a poisoned task aside: %w", err)
+	}
+	return nil
+}
+
+// asidePage is how many are read at a time: each may have [MaxBytes]
+// bytes.
+const asidePage = 20
+
+// Aside reads what was put aside, the latest first, a page at a time. One may come
+// twice where others are put aside meanwhile.
+func (s *List) Aside(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for from := int64(0); ; from += asidePage {
+			page, err := s.rdb.LRange(ctx, s.keys.Poison(), from, from+asidePage-1).Result()
+			if err != nil {
+				yield(Entry{}, fmt.Errorf("read what was put aside: %w", err))
+				return
+			}
+			for _, entry := range page {
+				var p Entry
+				err := json.Unmarshal([]byte(entry), &p)
+				if err != nil {
+					err = fmt.Errorf("read what was put aside: %w", err)
+				}
+				if !yield(p, err) || err != nil {
+					return
+				}
+			}
+			if len(page) < asidePage {
+				return
+			}
+		}
+	}
+}
+
+// CountAside gives how many there are to read.
+func (s *List) CountAside(ctx context.Context) (int, error) {
+	n, err := s.rdb.LLen(ctx, s.keys.Poison()).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count what was put aside: %w", err)
+	}
+	return int(n), nil
+}
+
+// DropAside drops what was put aside where drop says so.
+func (s *List) DropAside(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
+	for from := 0; ; from += asidePage {
+		page, err := s.rdb.LRange(ctx, s.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
+		if err != nil {
+			return gone, fmt.Errorf("read what was put aside: %w", err)
+		}
+		before := gone
+		for _, entry := range page {
+			var p Entry
+			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
+				continue
+			}
+			n, err := s.rdb.LRem(ctx, s.keys.Poison(), 1, entry).Result()
+			if gone += int(n); err != nil {
+				return gone, fmt.Errorf("drop what was put aside: %w", err)
+			}
+		}
+		if from -= gone - before; len(page) < asidePage {
+			return gone, nil
+		}
+	}
+}

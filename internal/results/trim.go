@@ -1,0 +1,151 @@
+package results
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/event"
+)
+
+// Trim is what a look at the results stream found and did.
+type Trim struct {
+	// Length is how many events there are now, of Cap at most.
+	Length, Cap int
+	// Aged is how many went because of their age, Dropped how many because of the cap.
+	Aged, Dropped int
+	// From is when the first of those that were dropped came into the stream.
+	From time.Time
+	// Lost names the live groups that had not acknowledged all of what was dropped;
+	// Slowest the one that is furthest behind, empty where none is.
+	Lost    []string
+	Slowest string
+}
+
+const (
+	// trimPiece is how many entries one command takes off, which holds Redis for a
+	// millisecond or two; trimPieces how many commands one call makes: more than
+	// come in between.
+	trimPiece  = 10_000
+	trimPieces = 50
+)
+
+// TrimResults takes off the results stream what is older than the ledger's
+// ResultsAge and what all live groups have acknowledged, and the oldest beyond
+// ResultsCap whether it was acknowledged or not. It does a bounded part at a time.
+// Redis frees whole blocks, so a few more may be left.
+func (s *Stream) TrimResults(ctx context.Context) (t Trim, err error) {
+	if s.cfg.Age == 0 {
+		return t, nil
+	}
+	// It does not matter by how many events a group is behind, which may have to be counted.
+	r, err := s.results(ctx, extent{groups: math.MaxInt})
+	if err != nil {
+		return t, err
+	}
+	if err := s.meet(ctx, r); err != nil {
+		return t, err
+	}
+	bound := fmt.Sprintf("%d-0", r.now.Add(-s.cfg.Age).UnixMilli())
+	var behind float64
+	for _, g := range r.Groups {
+		if g.Live && g.oldest != "" && before(g.oldest, bound) {
+			bound = g.oldest
+		}
+		if g.Live && g.Behind > behind {
+			t.Slowest, behind = g.Group, g.Behind
+		}
+	}
+	key := s.keys.Results()
+	t.Cap = s.cfg.Cap
+	t.Aged, err = pieces(func() (int64, error) { return s.rdb.XTrimMinIDApprox(ctx, key, bound, trimPiece).Result() })
+	if err == nil && r.Length-t.Aged > t.Cap {
+		t.Dropped, err = pieces(func() (int64, error) { return s.rdb.XTrimMaxLenApprox(ctx, key, int64(t.Cap), trimPiece).Result() })
+	}
+	t.Length = r.Length - t.Aged - t.Dropped
+	if err != nil {
+		return t, fmt.Errorf("trim the results stream: %w", err)
+	}
+	if t.Dropped == 0 {
+		return t, nil
+	}
+	return t, s.dropped(ctx, r, &t)
+}
+
+// pieces trims until nothing more goes.
+func pieces(trim func() (int64, error)) (total int, err error) {
+	for range trimPieces {
+		n, err := trim()
+		if total += int(n); err != nil || n == 0 {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// dropped finds out who lost something, and counts it.
+func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
+	var left *redis.XMessageSliceCmd
+	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HIncrBy(ctx, s.keys.State(), "results_dropped", int64(t.Dropped))
+		left = pipe.XRangeN(ctx, s.keys.Results(), "-", "+", 1)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("count what was dropped of the results stream: %w", err)
+	}
+	t.From = event.EnteredAt(r.first)
+	for _, g := range r.Groups {
+		if g.Live && g.oldest != "" && (len(left.Val()) == 0 || before(g.oldest, left.Val()[0].ID)) {
+			t.Lost = append(t.Lost, g.Group)
+		}
+	}
+	return nil
+}
+
+// meet keeps the cap that is in force, for whoever looks, and since when groups
+// are known that have no consumer which could tell.
+func (s *Stream) meet(ctx context.Context, r Results) error {
+	known, err := s.rdb.HKeys(ctx, s.keys.Groups()).Result()
+	if err != nil {
+		return readError("the groups of the results stream", err)
+	}
+	_, err = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		if r.Cap != s.cfg.Cap {
+			pipe.HSet(ctx, s.keys.State(), "results_cap", s.cfg.Cap)
+		}
+		for _, g := range r.Groups {
+			if !slices.Contains(known, g.Group) {
+				pipe.HSetNX(ctx, s.keys.Groups(), g.Group, r.now.UnixMilli())
+			}
+		}
+		for _, name := range known {
+			if !slices.ContainsFunc(r.Groups, func(g Group) bool { return g.Group == name }) {
+				pipe.HDel(ctx, s.keys.Groups(), name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("keep what is known of the results stream: %w", err)
+	}
+	return nil
+}
+
+// before compares the ids of entries.
+func before(a, b string) bool {
+	split := func(id string) (ms, n uint64) {
+		left, right, _ := strings.Cut(id, "-")
+		ms, _ = strconv.ParseUint(left, 10, 64)
+		n, _ = strconv.ParseUint(right, 10, 64)
+		return ms, n
+	}
+	ams, an := split(a)
+	bms, bn := split(b)
+	return ams < bms || ams == bms && an < bn
+}
