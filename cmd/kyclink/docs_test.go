@@ -61,11 +61,24 @@ Every command has ` + "`--help`" + `, and ` + "`--json`" + ` if it prints data. 
 func TestCLIReference_MatchesHelp(t *testing.T) {
 	t.Parallel()
 	var page strings.Builder
-	page.WriteString(cliIntro + "\n## Contents\n\n")
-	all := commands(documented())[1:]
-	for _, cmd := range all {
-		depth := strings.Count(cmd.CommandPath(), " ") - 1
-		fmt.Fprintf(&page, "%s- [%s](#%s): %s\n", strings.Repeat("  ", depth), cmd.CommandPath(), strings.ReplaceAll(cmd.CommandPath(), " ", "-"), inMarkdown(cmd.Short))
+	page.WriteString(cliIntro + "\n## Contents\n")
+	root := documented()
+	var all []*cobra.Command
+	for _, group := range root.Groups() {
+		fmt.Fprintf(&page, "\n**%s**\n\n", strings.TrimSuffix(group.Title, ":"))
+		for _, top := range root.Commands() {
+			if top.GroupID != group.ID || top.Hidden || top.Name() == "help" {
+				continue
+			}
+			for _, cmd := range commands(top) {
+				indent := strings.Repeat("  ", strings.Count(cmd.CommandPath(), " ")-1)
+				fmt.Fprintf(&page, "%s- [%s](#%s): %s\n", indent, cmd.CommandPath(), strings.ReplaceAll(cmd.CommandPath(), " ", "-"), inMarkdown(cmd.Short))
+				all = append(all, cmd)
+			}
+		}
+	}
+	if len(all) != len(commands(root))-1 {
+		t.Errorf("%d commands are in a group, of %d", len(all), len(commands(root))-1)
 	}
 	for _, cmd := range all {
 		fmt.Fprintf(&page, "\n## %s\n\n", cmd.CommandPath())
