@@ -55,7 +55,8 @@ func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-*","fault":"code_5002"}]}`)
-	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	// Few are called at once, so that some wait still when the batch is paused.
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_CONCURRENCY=8"}
 	expect := expecter(t, settings)
 	importBatch(t, rdb, "spring", 120)
 	importBatch(t, rdb, "autumn", 50)

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -136,7 +137,8 @@ func TestStepsOfTheClock(t *testing.T) {
 	for name, prepare := range states {
 		for _, step := range []time.Duration{-time.Hour, -5 * time.Minute, -5 * time.Second, 5 * time.Second, 20 * time.Second, 24 * time.Hour} {
 			t.Run(fmt.Sprint(name, " ", step), func(t *testing.T) {
-				everyStep(t, func(t *testing.T, m machine) {
+				t.Parallel()
+				everyStep(t, step, func(t *testing.T, m machine) {
 					s := &stepped{t: t, m: m}
 					m.SetRate(s.now(), Rate{5, time.Second}, 5)
 					prepare(s)
@@ -155,8 +157,11 @@ func TestStepsOfTheClock(t *testing.T) {
 	}
 }
 
-// everyStep leaves miniredis, which is slow, to the differential test.
-func everyStep(t *testing.T, test func(t *testing.T, m machine)) {
+// everyStep leaves miniredis, which is slow, to the differential test, and half of
+// the steps on Redis to test-long.
+func everyStep(t *testing.T, step time.Duration, test func(t *testing.T, m machine)) {
 	t.Run("go", func(t *testing.T) { test(t, NewState()) })
-	t.Run("redis", func(t *testing.T) { test(t, onRedis(t)) })
+	if everyStepOnRedis || slices.Contains([]time.Duration{-time.Hour, -5 * time.Second, 20 * time.Second}, step) {
+		t.Run("redis", func(t *testing.T) { test(t, onRedis(t)) })
+	}
 }

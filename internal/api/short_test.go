@@ -2,4 +2,4 @@
 
 package api
 
-const malformed = 2000 // requests
+const malformed = 800 // requests

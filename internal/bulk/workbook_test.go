@@ -107,23 +107,40 @@ func TestWorkbookCells(t *testing.T) {
 	}
 }
 
-// Large texts and sheets take the library's way through files.
+// Large texts and large sheets take the library's way through files.
 func TestLargeWorkbook(t *testing.T) {
-	const n = 20_000
-	path := workbook(t, func(book *excelize.File) {
+	const n = 3000
+	note := func(i int) string { return fmt.Sprintf("note %d %s", i, strings.Repeat("with some text ", 30)) }
+	texts := workbook(t, func(book *excelize.File) {
 		set(t, book, "Sheet1", map[string]any{"A1": "application_id", "B1": "note"})
 		for i := range n {
-			set(t, book, "Sheet1", map[string]any{fmt.Sprintf("A%d", i+2): fmt.Sprintf("P-%07d", i), fmt.Sprintf("B%d", i+2): fmt.Sprintf("note %d with some text, so that it grows", i)})
+			set(t, book, "Sheet1", map[string]any{fmt.Sprintf("A%d", i+2): fmt.Sprintf("P-%07d", i), fmt.Sprintf("B%d", i+2): note(i)})
 		}
 	})
-	t.Setenv("TMPDIR", t.TempDir())
-	in := open(t, path)
-	all := rows(t, in)
-	if len(all) != n || all[n-1].Request.ApplicationID != fmt.Sprintf("P-%07d", n-1) || !strings.HasPrefix(all[n-1].cells[1], fmt.Sprintf("note %d ", n-1)) {
-		t.Errorf("%d rows, the last %+v", len(all), all[len(all)-1])
+	var sheet strings.Builder
+	row := func(id, note string) {
+		fmt.Fprintf(&sheet, `<row><c t="inlineStr"><is><t>%s</t></is></c><c t="inlineStr"><is><t>%s</t></is></c></row>`, id, note)
 	}
-	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %q, %v", left, err)
+	sheet.WriteString(`<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>`)
+	row("application_id", "note")
+	for i := range n {
+		row(fmt.Sprintf("P-%07d", i), note(i))
+	}
+	sheet.WriteString(`</sheetData></worksheet>`)
+	if least := n * len(note(0)); least < inMemory || sheet.Len() < inMemory {
+		t.Fatalf("%d bytes of texts and a sheet of %d are not large", least, sheet.Len())
+	}
+	small := workbook(t, func(book *excelize.File) { set(t, book, "Sheet1", map[string]any{"A1": "application_id"}) })
+	for name, path := range map[string]string{"texts": texts, "sheet": part(t, small, "xl/worksheets/sheet1.xml", sheet.String())} {
+		t.Setenv("TMPDIR", t.TempDir())
+		in := open(t, path)
+		all := rows(t, in)
+		if len(all) != n || all[n-1].Request.ApplicationID != fmt.Sprintf("P-%07d", n-1) || strings.TrimSpace(all[n-1].cells[1]) != strings.TrimSpace(note(n-1)) {
+			t.Errorf("%s: %d rows, the last %+v", name, len(all), all[len(all)-1])
+		}
+		if left, err := filepath.Glob(filepath.Join(os.TempDir(), "*")); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind: %q, %v", name, left, err)
+		}
 	}
 }
 
