@@ -24,9 +24,13 @@ build: ## build bin/kyclink, a static binary
 demo: build ## the main job: 500 invented people in, their links out, through a simulated FaceKi
 	@deploy/demo.sh bin/kyclink
 
+# Most tests wait more than they work, so two packages for each processor are
+# tested at once.
+PACKAGES_AT_ONCE := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: test
 test: test-needs ## install redis-server if it is missing, and run all tests with the race detector
-	go test -race -timeout=30m ./...
+	go test -race -p $(PACKAGES_AT_ONCE) -timeout=30m ./...
 
 .PHONY: test-long
 test-long: test-needs ## the same, with the long tests and in random order
