@@ -1,170 +1,125 @@
--- accept writes the records of up to 100 requests, and their chunk of a batch.
+-- accept writes the records of up to 100 requests, and their chunk of a batch: either
+-- every row applies, or nothing is changed.
 --
--- ARGV[1] batch number, 0 for none      ARGV[2] chunk number, '' for none
--- ARGV[3] the chunk's lines: row, blank, id      ARGV[4] how many of them joined
--- ARGV[5] how many requests of a lane may wait and be queued, '' for any number
--- ARGV[6] 'plain': all are 'new', in the bulk lane, generation 1, and without
--- not_after, and only id and content follow of each. Else '', and for every
--- request, each id once:
---   op        'new'      the id must be unknown
---             'none'     the id must be unknown: nothing is written
---             'keep'     it must be at this generation: nothing changes
---             'promote'  as keep; where it waits in the bulk lane it is queued in the interactive one
---             'next'     the latest generation must be the one before, and ended
---             'leave'    its record cannot be read by this version: nothing is looked at
---   id, lane ('i' or 'b'), generation, not_after in ms or '', content
+-- KEYS[1]: the account's tag
+-- batch: its number, 0 for none
+-- chunk: its number, '' for none
+-- chunk_rows: the chunk's text, a line "row id" for each row
+-- joined: how many of these rows joined
+-- max_backlog: how many requests of a lane may wait and be queued, '' for any number
+-- rows: op, id (each id once), lane ('i' or 'b'), generation, not_after (ms, or ''),
+--   content. op is what must hold, and is done:
+--   new      the id is unknown, and is accepted
+--   none     the id is unknown, and nothing is written
+--   keep     the request has this generation, and is not changed
+--   promote  the same; if it waits in the bulk lane, it is queued in the interactive lane
+--   next     the latest generation is the one before, and has ended; this one is accepted
+--   leave    this version cannot read the record: nothing is examined
 --
--- Returns {2, now in ms} where all were new, {1, raw record ...} where everything
--- applied, and {0, raw record or '' ...} where something did not: then nothing
--- was changed, and the caller decides anew from what it sees. {-1}: the batch is
--- cancelled, and nothing was changed. {-2, interactive, bulk}: everything applies, and
--- a lane has room for no more than so many; nothing was changed. {-3}: there is no
--- such batch any more.
+-- Returns {2, now in ms} if all were new; {1, record ...} if every row applied;
+-- {0, record or '' ...} if not: the caller decides again from what is stored; {-1}: the
+-- batch is cancelled; {-2, interactive, bulk}: every row applies, and the lanes have room
+-- for no more than so many new requests; {-3}: there is no such batch any more.
 --
--- uses: keys, clock, record, counters, operator_lists, turn, feeding, batch_order, batch_joined
-local batch, chunk = tonumber(ARGV[1]), ARGV[2]
-local FIRST, WIDTH, ID = 6, 6, 2
-local plain = ARGV[6] == 'plain'
-if plain then WIDTH, ID = 2, 1 end
-local rows = (#ARGV - FIRST) / WIDTH
+-- uses: keys, clock, record, counters, operator_lists, turn, feeding, accepting, chunk
+local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+batch = tonumber(batch)
+local refusal = batch_refusal(batch)
+if refusal then return refusal end
 
-if batch > 0 then
-  local is = redis.call('HMGET', batch_key(batch), 'status', 'name')
-  if is[1] == 'cancelled' then return { -1 } end
-  if not is[2] then return { -3 } end
+local rows, keys, all_new = {}, {}, true
+for i = 6, #ARGV, 6 do
+  local op, id, lane, generation, not_after, content = unpack(ARGV, i, i + 5)
+  local n = #rows + 1
+  keys[n] = record_key(id)
+  rows[n] = { op = op, id = id, key = keys[n], lane = lane, gen = tonumber(generation), not_after = not_after, content = content }
+  all_new = all_new and op == 'new'
 end
 
-local ids, keys = {}, {}
-for i = 1, rows do
-  ids[i] = ARGV[FIRST + (i - 1) * WIDTH + ID]
-  keys[i] = record_key(ids[i])
-end
-
-local function see(ok)
-  local out = { ok }
-  for i = 1, rows do out[i + 1] = redis.call('GET', keys[i]) or '' end
-  return out
-end
-
-local function applies(i)
-  local at = FIRST + (i - 1) * WIDTH
-  local op, gen = ARGV[at + 1], tonumber(ARGV[at + 4])
-  if op == 'leave' then return true end
-  local readable, h = pcall(load, ids[i])
+local function applies(row)
+  if row.op == 'leave' then return true end
+  local readable, h = pcall(load, row.id)
   if not readable then return false end
-  if op == 'new' or op == 'none' then return not h end
+  if row.op == 'new' or row.op == 'none' then return not h end
   if not h then return false end
-  if op == 'next' then return h.gen == gen - 1 and ENDED[h.state] end
-  return h.gen == gen
+  if row.op == 'next' then return h.gen == row.gen - 1 and ENDED[h.state] end
+  return h.gen == row.gen
 end
 
-local fresh = true
-for i = 1, plain and 0 or rows do
-  if ARGV[FIRST + (i - 1) * WIDTH + 1] ~= 'new' then fresh = false break end
-end
-if fresh and rows > 0 then
-  if redis.call('EXISTS', unpack(keys)) > 0 then return see(0) end
+if all_new and #rows > 0 then
+  if redis.call('EXISTS', unpack(keys)) > 0 then return stored_records(0, keys) end
 else
-  for i = 1, rows do
-    if not applies(i) then return see(0) end
+  for _, row in ipairs(rows) do
+    if not applies(row) then return stored_records(0, keys) end
   end
 end
 
--- backlog returns how many requests of a lane wait or are queued. In the interactive
--- lane none waits: its requests are queued when they are accepted.
-local function backlog(lane)
-  local n = redis.call('ZCARD', queued_key(lane))
-  if lane == 'b' then n = n + tonumber(redis.call('HGET', account_key(), 'waiting') or '0') end
-  return n
+local function waits_in_bulk(h) return h.lane == 'b' and (h.state == 'w' or h.state == 'q') end
+
+if max_backlog ~= '' then
+  local new = { i = 0, b = 0 }
+  for _, row in ipairs(rows) do
+    if row.op == 'new' or row.op == 'next' then new[row.lane] = new[row.lane] + 1
+    elseif row.op == 'promote' and waits_in_bulk(load(row.id)) then new.i = new.i + 1 end
+  end
+  local full = backlog_refusal(new, max_backlog)
+  if full then return full end
 end
 
--- A promotion is new to its lane as well.
-local most = tonumber(ARGV[5])
-if most then
-  local new = { i = 0, b = plain and rows or 0 }
-  for i = 1, plain and 0 or rows do
-    local at = FIRST + (i - 1) * WIDTH
-    local op, lane = ARGV[at + 1], ARGV[at + 3]
-    if op == 'new' or op == 'next' then new[lane] = new[lane] + 1
-    elseif op == 'promote' then
-      local h = load(ids[i])
-      if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then new.i = new.i + 1 end
-    end
-  end
-  local room, full = {}, false
-  for lane, n in pairs(new) do
-    room[lane] = n > 0 and math.max(0, most - backlog(lane)) or 0
-    full = full or n > room[lane]
-  end
-  if full then return { -2, ms(room.i), ms(room.b) } end
-end
-
--- Most of what is accepted at a time differs in nothing but its content.
-local function new_header(lane, gen, deadline, owner)
-  return header({
-    state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
-    attempts = 0, charged = 0, dups = 0, batch = owner, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
-  })
-end
+-- Most requests that are accepted together have the same header.
 local headers = {}
 local function first_header(lane, deadline)
   local kind = lane .. deadline
-  local known = headers[kind]
-  if not known then
-    known = new_header(lane, 1, deadline, batch)
-    headers[kind] = known
-  end
-  return known
+  headers[kind] = headers[kind] or new_header(lane, 1, deadline, batch)
+  return headers[kind]
 end
 
-local accepted = { w = 0, q = 0 }
-local writes, waiting = {}, {}
-if plain and rows > 0 then
-  local head = first_header('b', '-')
-  for i = 1, rows do
-    writes[2 * i - 1], writes[2 * i] = keys[i], head .. ARGV[FIRST + 2 * i]
-  end
-  waiting, accepted.w = ids, rows
+-- next_header moves the earlier generation away, and returns the header of the next one,
+-- which takes its place in the counters of its batch.
+local function next_header(row, state, deadline)
+  local before = load(row.id)
+  unlist_for_operator(before, row.id)
+  redis.call('RENAME', row.key, old_key(row.gen - 1, row.id))
+  count(before.batch, before.state, -1)
+  count(before.batch, state, 1)
+  if row.lane == 'b' then requeue(before.batch, row.id) end
+  return new_header(row.lane, row.gen, deadline, before.batch)
 end
-for i = 1, plain and 0 or rows do
-  local at = FIRST + (i - 1) * WIDTH
-  local op, lane = ARGV[at + 1], ARGV[at + 3]
-  if op == 'new' or op == 'next' then
-    local gen, due, deadline, state = tonumber(ARGV[at + 4]), ARGV[at + 5], '-', 'w'
-    if due ~= '' then
-      deadline = 'd'
-      redis.call('ZADD', deadlines_key(), due, ids[i])
-    end
-    if lane == 'i' then
-      state = 'q'
-      redis.call('ZADD', queued_key('i'), ms(now), ids[i])
-    end
-    local head
-    if op == 'new' then
-      head = first_header(lane, deadline)
-      accepted[state] = accepted[state] + 1
-      if lane == 'b' then waiting[#waiting + 1] = ids[i] end
-    else
-      -- The generation takes its predecessor's place in the counters of its batch.
-      local before = load(ids[i])
-      local owner = before.batch
-      if due == '' then deadline = 'n' end
-      unlist_for_operator(before, ids[i])
-      redis.call('RENAME', keys[i], old_key(gen - 1, ids[i]))
-      count(owner, before.state, -1)
-      count(owner, state, 1)
-      if lane == 'b' then requeue(owner, ids[i]) end
-      head = new_header(lane, gen, deadline, owner)
-    end
-    writes[#writes + 1] = keys[i]
-    writes[#writes + 1] = head .. ARGV[at + 6]
-  elseif op == 'promote' then
-    local h = load(ids[i])
-    if h.lane == 'b' and (h.state == 'w' or h.state == 'q') then
-      redis.call('ZREM', queued_key('b'), ids[i])
+
+local accepted, writes, waiting = { w = 0, q = 0 }, {}, {}
+local function accept(row)
+  local state, deadline = 'w', '-'
+  if row.not_after ~= '' then
+    deadline = 'd'
+    redis.call('ZADD', deadlines_key(), row.not_after, row.id)
+  elseif row.op == 'next' then
+    deadline = 'n'
+  end
+  if row.lane == 'i' then
+    state = 'q'
+    redis.call('ZADD', queued_key('i'), ms(now), row.id)
+  end
+  local head
+  if row.op == 'next' then
+    head = next_header(row, state, deadline)
+  else
+    head = first_header(row.lane, deadline)
+    accepted[state] = accepted[state] + 1
+    if row.lane == 'b' then waiting[#waiting + 1] = row.id end
+  end
+  writes[#writes + 1] = row.key
+  writes[#writes + 1] = head .. row.content
+end
+
+for _, row in ipairs(rows) do
+  if row.op == 'new' or row.op == 'next' then accept(row)
+  elseif row.op == 'promote' then
+    local h = load(row.id)
+    if waits_in_bulk(h) then
+      redis.call('ZREM', queued_key('b'), row.id)
       h.lane = 'i'
-      enqueue(h, ids[i])
-      save(keys[i], h)
+      enqueue(h, row.id)
+      save(row.key, h)
     end
   end
 end
@@ -172,63 +127,6 @@ if #writes > 0 then redis.call('MSET', unpack(writes)) end
 for state, n in pairs(accepted) do
   if n > 0 then count(batch, state, n) end
 end
-
--- stays says that a row of the chunk is where one of the batch's own requests was
--- accepted: that stays, whatever file is imported next. Other rows of it go.
-local function stays(row, id)
-  local raw = redis.call('GET', record_key(id))
-  if not raw then return false end
-  local readable, h = pcall(parse, raw)
-  return not readable or h.batch == batch and batch_row(raw) == row -- or a newer version's
-end
-
--- merged gives the chunk's lines in the order of their rows, and among them those
--- that stay of its text before: another file, or one whose row is in conflict now,
--- takes nothing out of the batch.
-local function merged(text, before)
-  local sorted, has = {}, {}
-  local function add(row, id)
-    has[id] = true
-    sorted[#sorted + 1] = { row = tonumber(row), at = #sorted, text = row .. ' ' .. id .. '\n' }
-  end
-  for row, id in string.gmatch(text, '(%d+) ([^\n]+)') do add(row, id) end
-  local given = #sorted
-  for row, id in string.gmatch(before, '\n(%d+) ([^\n]+)') do
-    if not has[id] and stays(row, id) then add(row, id) end
-  end
-  if #sorted == given then return text end
-  table.sort(sorted, function(a, b) return a.row < b.row or a.row == b.row and a.at < b.at end)
-  for i, line in ipairs(sorted) do sorted[i] = line.text end
-  return table.concat(sorted)
-end
-
-if chunk ~= '' then
-  -- A chunk that was written before may have been fed already, and one that comes late
-  -- was passed over: what is new and what its old rows were is fed before the rows, and
-  -- one that does not wait is left as it is.
-  local order, counts = order_key(batch), batch_key(batch)
-  local before = redis.call('HGET', order, chunk)
-  local at = redis.call('HMGET', counts, 'cursor', 'last')
-  local value, joined = ARGV[4] .. '\n' .. ARGV[3], tonumber(ARGV[4])
-  if before or tonumber(chunk) < tonumber(at[1] or '0') then
-    for _, id in ipairs(waiting) do requeue(batch, id) end
-  end
-  if before and before ~= value then value = ARGV[4] .. '\n' .. merged(ARGV[3], before) end
-  local last = math.max(tonumber(chunk), tonumber(at[2] or '-1'))
-  redis.call('HSET', counts, 'last', last, 'written', ms(now))
-  if before ~= value then
-    redis.call('HSET', order, chunk, value)
-    if joined > 0 then redis.call('HSET', joined_key(batch), chunk, joined)
-    elseif before then redis.call('HDEL', joined_key(batch), chunk) end
-    if before then
-      joined = joined - tonumber(string.match(before, '^%d+'))
-      for id in string.gmatch(before, '\n%d+ ([^\n]+)') do requeue(batch, id) end
-    end
-    if joined ~= 0 then redis.call('HINCRBY', counts, 'joined', joined) end
-    schedule_feed(batch)
-  end
-else
-  for _, id in ipairs(waiting) do requeue(batch, id) end
-end
-if fresh then return { 2, ms(now) } end
-return see(1)
+store_chunk(batch, chunk, chunk_rows, joined, waiting)
+if all_new then return { 2, ms(now) } end
+return stored_records(1, keys)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/lua"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -19,11 +20,15 @@ type reply struct {
 	room        capacity // if backlogFull
 }
 
-// runAccept runs accept.lua with the first row of each ID.
+// runAccept runs accept.lua with the first row of each ID or, where all of them can only
+// be new bulk requests, accept_new.lua.
 func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (reply, error) {
-	args := make([]any, 6, 6+6*len(s.rows))
+	script, rows := acceptScript, lua.NewRows("op", "id", "lane", "generation", "not_after", "content")
 	plain := !slices.ContainsFunc(decisions, func(d decision) bool { return d.op != "new" }) &&
 		!slices.ContainsFunc(s.rows, func(r Row) bool { return r.Request.Lane != Bulk || !r.Request.NotAfter.IsZero() })
+	if plain {
+		script, rows = acceptNewScript, lua.NewRows("id", "content")
+	}
 	written := append(make([]chunkRow, 0, len(s.written)+len(s.rows)), s.written...)
 	for i, row := range s.rows {
 		d, req := &decisions[i], &row.Request
@@ -42,27 +47,24 @@ func (c *Client) runAccept(ctx context.Context, s step, decisions []decision) (r
 			return reply{}, fmt.Errorf("encode %s: %w", req.ApplicationID, err)
 		}
 		if plain {
-			args = append(args, req.ApplicationID, content)
+			rows.Add(req.ApplicationID, content)
 			continue
 		}
 		due := ""
 		if !req.NotAfter.IsZero() {
 			due = strconv.FormatInt(req.NotAfter.UnixMilli(), 10)
 		}
-		args = append(args, d.op, req.ApplicationID, string(req.Lane[:1]), d.generation, due, content)
+		rows.Add(d.op, req.ApplicationID, string(req.Lane[:1]), d.generation, due, content)
 	}
-	args[0], args[1], args[4], args[5] = s.into.batch, "", "", ""
+	text, joined := encodeChunk(written)
+	args := lua.Args{"batch": s.into.batch, "chunk": "", "chunk_rows": text, "joined": joined, "max_backlog": ""}
 	if c.limit > 0 {
-		args[4] = c.limit
+		args["max_backlog"] = c.limit
 	}
-	if plain {
-		args[5] = "plain"
-	}
-	args[2], args[3] = encodeChunk(written)
 	if s.into.chunk != noChunk && !slices.ContainsFunc(decisions, func(d decision) bool { return d.retry }) {
-		args[1] = s.into.chunk // otherwise the last step writes the whole chunk
+		args["chunk"] = s.into.chunk // otherwise the last step writes the whole chunk
 	}
-	raw, err := acceptScript.Run(ctx, c.rdb, []string{c.keys.Tag()}, args...).Slice()
+	raw, err := script.Run(ctx, c.rdb, []string{c.keys.Tag()}, args, rows).Slice()
 	if err != nil {
 		return reply{}, fmt.Errorf("accept %d requests: %w", len(s.rows), err)
 	}

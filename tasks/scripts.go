@@ -14,6 +14,7 @@ var scripts = lua.NewPackage("tasks", luaFiles)
 
 var (
 	acceptScript              = scripts.Script("accept.lua")
+	acceptNewScript           = scripts.Script("accept_new.lua")
 	openBatchScript           = scripts.Script("open_batch.lua")
 	removeIdleConsumersScript = scripts.Script("remove_idle_consumers.lua")
 )

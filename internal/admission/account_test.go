@@ -35,7 +35,7 @@ func newOnClock(t testing.TB) *onClock {
 
 func (c *onClock) ask(lane request.Lane, id string) string {
 	c.t.Helper()
-	out, err := c.admit.Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, string(lane), "1", "fp", id, "0").StringSlice()
+	out, err := c.admit.RunList(c.t.Context(), c.rdb, []string{c.keys.Tag()}, []any{string(lane), "1", "fp", id, "0"}).StringSlice()
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (c *onClock) ask(lane request.Lane, id string) string {
 
 func (c *onClock) tell(kind Kind, id string) int {
 	c.t.Helper()
-	n, err := c.report.Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, string(kind), id, "1", "fp").Int()
+	n, err := c.report.RunList(c.t.Context(), c.rdb, []string{c.keys.Tag()}, []any{string(kind), id, "1", "fp"}).Int()
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestStatusOfProbeAndRamp(t *testing.T) {
 func (c *onClock) setRate(rate Rate, burst int) (before Rate, beforeBurst int, err error) {
 	c.t.Helper()
 	old, err := Lua.Text("test.lua", "-- uses: worker_rate\nreturn set_rate(ARGV[1], ARGV[2], ARGV[3])").
-		Run(c.t.Context(), c.rdb, []string{c.keys.Tag()}, rate.N, rate.Per.Milliseconds(), burst).Int64Slice()
+		RunList(c.t.Context(), c.rdb, []string{c.keys.Tag()}, []any{rate.N, rate.Per.Milliseconds(), burst}).Int64Slice()
 	if err != nil {
 		return Rate{}, 0, err
 	}

@@ -32,7 +32,7 @@ func (a *Account) Pause(ctx context.Context) error { return a.do(ctx, "pause", p
 func (a *Account) Resume(ctx context.Context) error { return a.do(ctx, "resume", resumeScript) }
 
 func (a *Account) do(ctx context.Context, verb string, script *lua.Script) error {
-	if err := script.Run(ctx, a.rdb, []string{a.keys.Tag()}).Err(); err != nil {
+	if err := script.Run(ctx, a.rdb, []string{a.keys.Tag()}, nil).Err(); err != nil {
 		return fmt.Errorf("%s the account: %w", verb, err)
 	}
 	return nil

@@ -77,8 +77,11 @@ func readParameters(f file) (parameters, error) {
 // readRows reads the loop over the rows, and the columns that its first line unpacks.
 func (p *parameters) readRows(text string) error {
 	loop, row := rowLoop.FindStringSubmatch(text), rowLine.FindStringSubmatch(text)
-	if loop == nil || row == nil {
+	if loop == nil && row == nil {
 		return nil
+	}
+	if loop == nil || row == nil {
+		return fmt.Errorf("%s has a loop over rows without a line that unpacks one, or the reverse", p.path)
 	}
 	p.columns = strings.Split(row[1], ", ")
 	n := len(p.columns)
@@ -92,9 +95,13 @@ func (p *parameters) readRows(text string) error {
 	return nil
 }
 
-// list returns the arguments in the script's order.
-func (p parameters) list(args Args, rows *Rows) ([]any, error) {
-	out := make([]any, len(p.names), len(p.names)+rows.size())
+// list returns the arguments in the script's order, and the rows after them.
+func (p parameters) list(args Args, rows ...*Rows) ([]any, error) {
+	size := len(p.names)
+	for _, r := range rows {
+		size += len(r.values)
+	}
+	out := make([]any, len(p.names), size)
 	for i, name := range p.names {
 		value, ok := args[name]
 		if !ok {
@@ -105,23 +112,16 @@ func (p parameters) list(args Args, rows *Rows) ([]any, error) {
 	if len(args) != len(p.names) {
 		return nil, fmt.Errorf("%s: it takes %v, not all of %v", p.path, p.names, args.names())
 	}
-	if rows == nil && p.columns != nil {
+	if len(rows) == 0 && p.columns != nil {
 		return nil, fmt.Errorf("%s: its rows have the columns %v, which the caller lacks", p.path, p.columns)
 	}
-	if rows == nil {
-		return out, nil
+	for _, r := range rows {
+		if !slices.Equal(r.columns, p.columns) {
+			return nil, fmt.Errorf("%s: its rows have the columns %v, not %v", p.path, p.columns, r.columns)
+		}
+		out = append(out, r.values...)
 	}
-	if !slices.Equal(rows.columns, p.columns) {
-		return nil, fmt.Errorf("%s: its rows have the columns %v, not %v", p.path, p.columns, rows.columns)
-	}
-	return append(out, rows.values...), nil
-}
-
-func (r *Rows) size() int {
-	if r == nil {
-		return 0
-	}
-	return len(r.values)
+	return out, nil
 }
 
 func (a Args) names() []string {

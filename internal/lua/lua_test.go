@@ -47,7 +47,7 @@ func TestScript_CarriesNamedLibrariesOnceAfterThoseTheyUse(t *testing.T) {
 	if got := paths(l.composed); got != want {
 		t.Errorf("composed of %s, want %s", got, want)
 	}
-	if n, err := p.Script("script.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Int(); n != 5 || err != nil {
+	if n, err := p.Script("script.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Int(); n != 5 || err != nil {
 		t.Errorf("returned %d, %v", n, err)
 	}
 }
@@ -64,7 +64,7 @@ func TestScript_FailsOnWrongLibraries(t *testing.T) {
 		"missing": "no Lua file nothing.lua",
 		"absent":  "no Lua file absent.lua",
 	} {
-		err := p.Script(name+".lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err()
+		err := p.Script(name+".lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Err()
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
@@ -85,7 +85,7 @@ func TestRun_NamesFileAndLineOfAnError(t *testing.T) {
 		"call":  "test/failing.lua:5: attempt to perform arithmetic",
 		"redis": "test/redis.lua:3",
 	} {
-		err := p.Script(name+".lua").Run(t.Context(), rdb, nil, nil, nil).Err()
+		err := p.Script(name+".lua").Run(t.Context(), rdb, nil, nil).Err()
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "user_script") {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
@@ -94,7 +94,7 @@ func TestRun_NamesFileAndLineOfAnError(t *testing.T) {
 		}
 	}
 	caught := p.Script("caught.lua")
-	why, err := caught.Run(t.Context(), rdb, nil, nil, nil).Text()
+	why, err := caught.Run(t.Context(), rdb, nil, nil).Text()
 	if got := caught.Locate(why); err != nil || got != "test/failing.lua:2: it fails" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -102,11 +102,11 @@ func TestRun_NamesFileAndLineOfAnError(t *testing.T) {
 
 func TestRun_LeavesOtherErrorsAsTheyAre(t *testing.T) {
 	p := files(map[string]string{"text": "error({ err = 'READONLY no writes' })\n"})
-	err := p.Script("text.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err()
+	err := p.Script("text.lua").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Err()
 	if !redis.HasErrorPrefix(err, "READONLY") {
 		t.Errorf("%v", err)
 	}
-	if err := p.Text("nil.lua", "return nil\n").Run(t.Context(), redistest.Start(t).Client(t), nil, nil, nil).Err(); !errors.Is(err, redis.Nil) {
+	if err := p.Text("nil.lua", "return nil\n").Run(t.Context(), redistest.Start(t).Client(t), nil, nil).Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("%v", err)
 	}
 }
@@ -145,7 +145,7 @@ func TestRun_RefusesOtherNamesWithoutACall(t *testing.T) {
 			return s.Run(t.Context(), nil, nil, Args{"batch": 1, "due": 2, "x": 3}, NewRows("id", "raw")).Err()
 		},
 		"columns [id raw], not [raw id]":           func() error { return s.Run(t.Context(), nil, nil, both, NewRows("raw", "id")).Err() },
-		"columns [id raw], which the caller lacks": func() error { return s.Run(t.Context(), nil, nil, both, nil).Err() },
+		"columns [id raw], which the caller lacks": func() error { return s.Run(t.Context(), nil, nil, both).Err() },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -159,6 +159,7 @@ func TestScript_FailsOnRowsThatDoNotFit(t *testing.T) {
 		strings.Replace(rowScript, "for i = 3", "for i = 2", 1): "does not fit 2 arguments and 2 columns",
 		strings.Replace(rowScript, "#ARGV, 2", "#ARGV, 3", 1):   "does not fit 2 arguments and 2 columns",
 		strings.Replace(rowScript, "i + 1", "i + 2", 1):         "does not fit 2 arguments and 2 columns",
+		"for i = 1, #ARGV do\nend\n":                            "without a line that unpacks one",
 	} {
 		_, err := readParameters(file{"test/x.lua", text})
 		if err == nil || !strings.Contains(err.Error(), want) {

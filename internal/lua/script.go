@@ -49,26 +49,15 @@ func (p *Package) script(path string, find func() (file, error)) *Script {
 	})}
 }
 
-// Run runs the script with its keys, arguments and rows; args and rows are nil where it
-// has none. It fails without a call to Redis where their names are not the script's.
-// A [*Error] names the file and the line at which the script failed.
-func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, values ...any) *redis.Cmd {
+// Run runs the script with its keys, its arguments, nil where it has none, and its rows,
+// where it has any. It fails without a call to Redis where their names are not those of
+// the script. An [*Error] names the file and the line at which the script failed.
+func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args Args, rows ...*Rows) *redis.Cmd {
 	l, err := s.load()
 	if err != nil {
 		return failed(ctx, err)
 	}
-	if len(values) == 0 {
-		return s.RunList(ctx, rdb, keys, values)
-	}
-	args, ok := values[0].(Args)
-	if !ok && values[0] != nil {
-		return s.RunList(ctx, rdb, keys, values)
-	}
-	var rows *Rows
-	if len(values) > 1 && values[1] != nil {
-		rows = values[1].(*Rows)
-	}
-	list, err := l.args.list(args, rows)
+	list, err := l.args.list(args, rows...)
 	if err != nil {
 		return failed(ctx, err)
 	}
@@ -168,5 +157,5 @@ func (f *Function) List(args Args) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.list(args, nil)
+	return p.list(args)
 }

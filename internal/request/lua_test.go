@@ -35,11 +35,11 @@ func TestLuaAgrees(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		got, err := header.Run(t.Context(), rdb, tag, raw).Text()
+		got, err := header.RunList(t.Context(), rdb, tag, []any{raw}).Text()
 		if err != nil || got != string(raw[:request.HeaderLen]) {
 			rt.Fatalf("%v; the header\n%s became\n%s", err, raw[:request.HeaderLen], got)
 		}
-		got, err = whole.Run(t.Context(), rdb, tag, raw).Text()
+		got, err = whole.RunList(t.Context(), rdb, tag, []any{raw}).Text()
 		if err != nil || got != string(raw) {
 			rt.Fatalf("%v; the record\n%s became\n%s", err, raw, got)
 		}
@@ -66,18 +66,18 @@ func TestLuaBeyondAColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = set.Run(t.Context(), rdb, tag, raw, "attempts", 1e6, "charged", 1e6, "dups", 1e6, "seen", 1e11).Err()
+	err = set.RunList(t.Context(), rdb, tag, []any{raw, "attempts", 1e6, "charged", 1e6, "dups", 1e6, "seen", 1e11}).Err()
 	if got := rdb.Get(t.Context(), key).Val(); !errors.Is(err, redis.Nil) || got != string(want) {
 		t.Errorf("%v; counters became\n%s, Go's are\n%s", err, got, want)
 	}
 	for _, name := range []string{"gen", "run", "turn", "batch", "holder", "accepted", "changed"} {
-		err := set.Run(t.Context(), rdb, tag, raw, name, 1e14).Err()
+		err := set.RunList(t.Context(), rdb, tag, []any{raw, name, 1e14}).Err()
 		if got := rdb.Get(t.Context(), key).Val(); err == nil || !strings.Contains(err.Error(), "too large for its column") || got != string(raw) {
 			t.Errorf("%s: %v; the record became %s", name, err, got)
 		}
 	}
 	raw[0] = '2'
-	if err := set.Run(t.Context(), rdb, tag, raw).Err(); err == nil || !strings.Contains(err.Error(), "unknown version") {
+	if err := set.RunList(t.Context(), rdb, tag, []any{raw}).Err(); err == nil || !strings.Contains(err.Error(), "unknown version") {
 		t.Errorf("a record of version 2 was read: %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestTurnsWrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`, "record", "turn").Run(t.Context(), rdb, tag, raw).Text()
+	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`, "record", "turn").RunList(t.Context(), rdb, tag, []any{raw}).Text()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,13 +105,13 @@ func TestBatchesEnd(t *testing.T) {
 	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "last").Int(); err != nil || n != 999_999 {
+	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"last"}).Int(); err != nil || n != 999_999 {
 		t.Errorf("the last batch is %d, %v", n, err)
 	}
-	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "one more").Int(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
+	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"one more"}).Int(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
 		t.Errorf("one more batch got number %d, %v", n, err)
 	}
-	if n, err := open.Run(t.Context(), rdb, []string{keys.Tag()}, "last").Int(); err != nil || n != 999_999 {
+	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"last"}).Int(); err != nil || n != 999_999 {
 		t.Errorf("the last batch is %d afterwards, %v", n, err)
 	}
 	if rdb.HExists(t.Context(), keys.Batches(), "one more").Val() {
