@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/dispatch"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/recovery"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -150,27 +152,27 @@ func TestDispatchedAgain(t *testing.T) {
 	event, err := tasks.ParseEvent(entries[0].Values)
 	h.Must(err)
 	k, queue := h.book(), asynq.NewClientFromRedisClient(h.Redis)
-	dispatch := func() int {
+	enqueued := func() int {
 		open, err := k.OpenDeliveries(t.Context(), []tasks.Event{event})
 		h.Must(err)
 		for _, one := range open {
-			_, err := EnqueueCallback(t.Context(), queue, h.Keys.Account, one)
+			_, err := dispatch.Enqueue(t.Context(), queue, h.Keys.Account, one)
 			h.Must(err)
 		}
 		return len(open)
 	}
-	if n := dispatch(); n != 0 {
+	if n := enqueued(); n != 0 {
 		t.Errorf("what is given up was dispatched %d times", n)
 	}
 	box.mu.Lock()
 	answer = accepted
 	box.mu.Unlock()
 	event.Replay = true
-	if n := dispatch(); n != 1 {
+	if n := enqueued(); n != 1 {
 		t.Errorf("what is given up and published again was dispatched %d times", n)
 	}
 	h.Eventually("it is delivered", func() bool { return h.deliveries("A-1")[0].Status == delivery.Delivered })
-	if n := dispatch(); n != 0 || box.count() != 2 {
+	if n := enqueued(); n != 0 || box.count() != 2 {
 		t.Errorf("what was delivered and is published again was dispatched %d times, and posted %d times in all", n, box.count())
 	}
 	if d := h.deliveries("A-1")[0]; d.Attempts != 2 || !d.GivenUpAt.IsZero() || h.Redis.ZCard(t.Context(), h.Keys.Undelivered()).Val() != 0 {
@@ -193,7 +195,7 @@ func TestCallbackWithoutATask(t *testing.T) {
 	})
 	first.cancel()
 	<-first.over
-	s := h.sweeps()
+	s := h.recovery()
 	if mended := h.pass(s); len(mended) != 0 {
 		t.Errorf("mended where nothing was lost: %v", mended)
 	}
@@ -205,7 +207,7 @@ func TestCallbackWithoutATask(t *testing.T) {
 	asynqTasks, err := h.Redis.Keys(t.Context(), h.asynqKey(request.Callbacks, "*")).Result()
 	h.Must(err)
 	h.Must(h.Redis.Del(t.Context(), asynqTasks...).Err())
-	if mended := h.pass(s); mended[missing] != 1 || pending() != 1 {
+	if mended := h.pass(s); mended[recovery.Missing] != 1 || pending() != 1 {
 		t.Errorf("mended %v; %d are pending", mended, pending())
 	}
 	before := box.count()
@@ -216,95 +218,5 @@ func TestCallbackWithoutATask(t *testing.T) {
 	h.Eventually("it is delivered", func() bool { return h.deliveries("A-1")[0].Status == delivery.Delivered })
 	if box.count() != before+1 || pending() != 0 {
 		t.Errorf("posted %d times more; %d are pending", box.count()-before, pending())
-	}
-}
-
-// One receiver that does not answer holds few handlers, and is not asked in a hot
-// loop; the others do not notice.
-func TestDeadHostCostsLittle(t *testing.T) {
-	s := newHosts()
-	now := time.Now()
-	s.now = func() time.Time { return now }
-	for range 16 {
-		if _, ok := s.enter(t.Context(), "dead"); !ok {
-			t.Fatal("there is no place for the first ones")
-		}
-	}
-	if putOff, ok := s.enter(t.Context(), "dead"); ok || putOff > 2*time.Second {
-		t.Errorf("the seventeenth of a host: %v, put off for %v", ok, putOff)
-	}
-	for range 16 {
-		s.leave("dead", heard{15 * time.Second, false})
-	}
-	in, last, total := 0, time.Duration(0), 1000
-	for range total {
-		putOff, ok := s.enter(t.Context(), "dead")
-		if ok {
-			in++
-			continue
-		}
-		if putOff < time.Second || putOff > 6*time.Minute {
-			t.Fatalf("put off for %v", putOff)
-		}
-		last = max(last, putOff)
-	}
-	if in != 2 || last < 150*time.Second {
-		t.Errorf("%d of %d handlers for a dead host; the longest was put off for %v", in, total, last)
-	}
-	if _, ok := s.enter(t.Context(), "alive"); !ok {
-		t.Error("another host has to wait")
-	}
-	s.leave("dead", heard{})
-	s.enter(t.Context(), "dead")
-	if _, ok := s.enter(t.Context(), "dead"); ok {
-		t.Error("a host that was not asked is not dead any more")
-	}
-	s.leave("dead", heard{time.Millisecond, true})
-	for range 10 {
-		if _, ok := s.enter(t.Context(), "dead"); !ok {
-			t.Fatal("a host that answers again is treated as dead")
-		}
-	}
-	now = now.Add(time.Second)
-	for range 10 {
-		s.leave("dead", heard{}) // as where our own proxy is away
-	}
-	for range 10 {
-		if _, ok := s.enter(t.Context(), "dead"); !ok {
-			t.Fatal("a host that was not asked is treated as dead")
-		}
-	}
-}
-
-// Many attempts that hang at a time are no sign of death while others are answered.
-func TestHostThatHangsNowAndThen(t *testing.T) {
-	s := newHosts()
-	now := time.Now()
-	s.now = func() time.Time { return now }
-	for range 16 {
-		s.enter(t.Context(), "odd")
-	}
-	now = now.Add(14 * time.Second)
-	s.leave("odd", heard{time.Millisecond, true})
-	now = now.Add(time.Second)
-	for range 15 {
-		s.leave("odd", heard{15 * time.Second, false})
-	}
-	for range 16 {
-		if _, ok := s.enter(t.Context(), "odd"); !ok {
-			t.Fatal("it is treated as dead")
-		}
-	}
-}
-
-func TestHostsAreForgotten(t *testing.T) {
-	s := newHosts()
-	for i := range 100 {
-		name := fmt.Sprint(i)
-		s.enter(t.Context(), name)
-		s.leave(name, heard{time.Millisecond, true})
-	}
-	if len(s.known) != 0 {
-		t.Errorf("%d hosts are remembered", len(s.known))
 	}
 }

@@ -37,9 +37,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 
 			const calls = 8
 			for range 2 {
-				w := h.newWorker(h.watchful(), h.faceki, h.cfg)
-				w.sweep.pause = 20 * time.Millisecond
-				h.run(w)
+				h.run(h.newWorker(h.watchful(), h.faceki, h.cfg, func(s *stores) { s.recovery.Pause = 20 * time.Millisecond }))
 			}
 			for i := range calls {
 				h.accept(fmt.Sprint("A-", i))

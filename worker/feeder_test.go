@@ -13,18 +13,20 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/feeder"
+	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 // feeding is a feeder without lanes.
 type feeding struct {
-	*feeder
+	*feeder.Feeder
 	number string // of its process
 	cancel context.CancelFunc
 	over   chan struct{}
 }
 
-func (h *harness) feeds(change func(*feeder)) *feeding {
+func (h *harness) feeds(change func(*feeder.Config)) *feeding {
 	h.Helper()
 	k := h.book()
 	before := h.workers()
@@ -33,18 +35,22 @@ func (h *harness) feeds(change func(*feeder)) *feeding {
 	if len(joined) != 1 {
 		h.Fatalf("%d processes joined, want 1", len(joined))
 	}
-	f := &feeder{
-		source: k, queue: asynq.NewClientFromRedisClient(h.Redis), account: h.Keys.Account,
-		atLeast: 200, rate: func(float64) {}, lease: 2 * time.Second, log: zap.NewNop(), limited: zap.NewNop(),
+	queue := asynq.NewClientFromRedisClient(h.Redis)
+	cfg := feeder.Config{
+		Source: k, AtLeast: 200, RateRead: func(float64) {}, Lease: 2 * time.Second, Log: zap.NewNop(), Limited: zap.NewNop(),
+		Enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
+			return linktask.Enqueue(ctx, queue, h.Keys.Account, lane, turn)
+		},
 	}
 	if change != nil {
-		change(f)
+		change(&cfg)
 	}
+	f := feeder.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &feeding{f, joined[0], cancel, make(chan struct{})}
 	go func() {
 		defer close(g.over)
-		f.run(ctx)
+		f.Run(ctx)
 	}()
 	h.Cleanup(g.stop)
 	return g
@@ -77,8 +83,8 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	h.rate(1)
 	h.batch("row", 450)
 	inForce := make(chan float64, 1)
-	first := h.feeds(func(f *feeder) {
-		f.rate = func(perSecond float64) {
+	first := h.feeds(func(c *feeder.Config) {
+		c.RateRead = func(perSecond float64) {
 			select {
 			case inForce <- perSecond:
 			default:
@@ -97,7 +103,7 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	h.rate(100_000)
 	p := h.joined(h.book(), h.faceki)
 	for i := range 100 {
-		h.Must(p.take(t.Context(), h.record(fmt.Sprintf("row-%d", i)).Ref()))
+		h.Must(p.process(t.Context(), h.record(fmt.Sprintf("row-%d", i)).Ref()))
 	}
 	h.rate(1)
 	h.feeds(nil)
@@ -123,7 +129,7 @@ func TestOneLeads(t *testing.T) {
 	second := h.feeds(nil)
 	h.batch("row", 300)
 	h.Eventually("the lane is filled", func() bool { return h.pending(request.Bulk) == 200 })
-	if _, leads, err := second.feed(t.Context()); err != nil || leads {
+	if _, leads, err := second.Feed(t.Context()); err != nil || leads {
 		t.Errorf("a second one leads: %v, %v", leads, err)
 	}
 	first.stop() // as when it dies: nobody gives a lease back
@@ -135,7 +141,7 @@ func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.InfoLevel)
-	observed := func(f *feeder) { f.log = zap.New(core) }
+	observed := func(c *feeder.Config) { c.Log = zap.New(core) }
 	first := h.feeds(observed)
 	h.feeds(observed)
 	h.Must(h.account().Pause(t.Context()))
@@ -143,7 +149,7 @@ func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
 	first.stop()
 	h.Must(h.account().Resume(t.Context()))
 	h.Eventually("the end is logged by the other", func() bool { return lines.Len() == 2 })
-	if _, _, err := h.feeds(observed).feed(t.Context()); err != nil {
+	if _, _, err := h.feeds(observed).Feed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -153,9 +159,9 @@ func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
 		if age := time.Since(since); !ok || age < 0 || age > time.Minute {
 			t.Errorf("%v is no time of now", fields["since"])
 		}
-		got = append(got, fmt.Sprintf("%s: %s %s %s", line.Level, line.Message, fields["state"], fields["reason"]))
+		got = append(got, fmt.Sprintf("%s: %s %s", line.Level, line.Message, fields["reason"]))
 	}
-	want := []string{"warn: the gate changed closed paused", "info: the gate changed open "}
+	want := []string{"warn: gate closed paused", "info: gate open "}
 	if !slices.Equal(got, want) {
 		t.Errorf("logged %q, want %q", got, want)
 	}

@@ -8,13 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/recovery"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -60,17 +61,13 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 	shaky := redis.NewClient(&redis.Options{Addr: fixture.Redis().Addr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = shaky.Close() })
 	shaky.AddHook(trouble)
-	s := h.sweeps()
-	s.overdue, s.unclaimed = time.Hour, 0
-	for i := range s.queues {
-		s.queues[i] = queue{shaky, asynq.NewInspectorFromRedisClient(shaky), s.queues[i].client, s.queues[i].account, s.queues[i].lane}
-	}
+	s := h.recovery(notOverdue, unclaimedAtOnce, func(c *recovery.Config) { c.Redis = shaky })
 	const most = 20
 	for n := 1; ; n++ {
 		ref := h.accept(fmt.Sprint("A-", n))
 		h.dequeue(request.Interactive)
 		trouble.left.Store(int64(n))
-		_, err := s.pass(t.Context())
+		_, err := s.Pass(t.Context())
 		hit := trouble.left.Load() <= 0
 		if hit != errors.Is(err, errAway) {
 			t.Errorf("command %d was lost: %v, the pass says %v", n, hit, err)
@@ -103,9 +100,7 @@ func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
 	ref := h.accept("A-1")
 	h.Must(h.Redis.Del(t.Context(), h.asynqKey(request.Interactive, "t:"+ref.String())).Err())
 	h.dequeue(request.Interactive)
-	s := h.sweeps()
-	s.unclaimed = 0
-	h.pass(s)
+	h.pass(h.recovery(unclaimedAtOnce))
 	if is := h.taskState(request.Interactive, ref); is != "pending" || len(h.aside()) != 0 {
 		t.Errorf("its task is %q, %v was put aside", is, h.aside())
 	}
@@ -114,7 +109,7 @@ func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
 	h.noTasks()
 }
 
-// slow is a ledger whose process is stopped after it was told who has handlers.
+// slow is a ledger whose process is stopped after it was told which tasks have handlers.
 type slow struct {
 	*book
 	stopped time.Duration
@@ -126,24 +121,24 @@ func (k slow) Handlers(ctx context.Context) (map[string]bool, error) {
 	return alive, err
 }
 
-func TestAProcessThatWasStoppedGivesNothingBack(t *testing.T) {
+func TestRecovery_RequeuesNothingAfterItsProcessWasStopped(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	h.dequeue(request.Interactive)
-	s := h.sweeps()
-	s.overdue, s.unclaimed = time.Hour, 0
-	s.knownFor = 20 * time.Millisecond
-	still := s.left
-	s.left = slow{still.(*book), 2 * s.knownFor}
-	if mended, err := s.pass(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(mended) != 0 {
-		t.Errorf("mended %v, %v", mended, err)
+	k := h.judge()
+	h.Must(k.Join(t.Context()))
+	s := h.recoveryOf(k, notOverdue, unclaimedAtOnce, func(c *recovery.Config) {
+		c.KnownFor = 20 * time.Millisecond
+		c.Handlers = slow{k, 2 * c.KnownFor}
+	})
+	if counts, err := s.Pass(t.Context()); !errors.Is(err, context.DeadlineExceeded) || len(counts) != 0 {
+		t.Errorf("repaired %v, %v", counts, err)
 	}
 	if is := h.taskState(request.Interactive, ref); is != "active" {
 		t.Errorf("its task is %s", is)
 	}
-	s.left, s.knownFor = still, time.Minute
-	h.mends(s)
+	h.repairs(h.recoveryOf(k, notOverdue, unclaimedAtOnce, func(c *recovery.Config) { c.KnownFor = time.Minute }))
 	if is := h.taskState(request.Interactive, ref); is != "pending" {
 		t.Errorf("its task is %s", is)
 	}
@@ -191,23 +186,23 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 			ref := h.accept("A-1")
 			handles := func(k *book) *process {
 				p := h.start(k, upstream)
-				h.Eventually("it has a handler", func() bool { return len(p.pipe.calls.handled()) == 1 })
+				h.Eventually("it has a handler", func() bool { return len(p.handled()) == 1 })
 				return p
 			}
-			first := handles(h.book())
+			handles(h.book())
 			if !tt.paused {
 				h.Eventually("a call is out", func() bool { return out.Load() == 1 })
 			}
-			q := first.sweep.queues[0]
+			q := asynqx.NewQueue(h.Redis, h.Keys.Account, request.Interactive)
 			// The same process may take it up again itself.
 			second := h.book()
 			var busy atomic.Int64
 			second.afterMark = func() error { busy.Add(1); return nil }
 			h.start(second, upstream)
 			h.Eventually("another has had it as well", func() bool {
-				_, err := q.giveBack(t.Context(), ref.String())
+				_, err := q.Requeue(t.Context(), ref.String())
 				h.Must(err)
-				_ = q.run(t.Context(), ref.String()) // it may be anywhere
+				_ = q.Run(t.Context(), ref.String()) // it may be anywhere
 				return busy.Load() > 0
 			})
 			if tt.cancelled {

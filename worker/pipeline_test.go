@@ -22,7 +22,7 @@ func TestALinkIsMadeOnce(t *testing.T) {
 	ref := h.accept("A-1")
 	p := h.joined(h.book(), h.faceki)
 	for range 3 { // asynq hands a task out again where its acknowledgement was lost
-		if err := p.take(t.Context(), ref); err != nil {
+		if err := p.process(t.Context(), ref); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestFaultsOfEachParty(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: tt.fault}}})
 			ref := h.accept("A-1")
-			err := h.joined(h.book(), h.faceki).take(t.Context(), ref)
+			err := h.joined(h.book(), h.faceki).process(t.Context(), ref)
 			delay, again := isLater(err)
 			if again != (tt.state == request.Queued) || delay < tt.delay || err != nil && !again {
 				t.Errorf("the task ends with %v, to come after %s", err, delay)
@@ -85,7 +85,7 @@ func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 		}
 		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)
 	if tries != 3 {
 		t.Errorf("tried %d times", tries)
@@ -96,10 +96,10 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.joined(h.book(), h.faceki)
-	h.Must(p.take(t.Context(), h.accept("A-1")))
+	h.Must(p.process(t.Context(), h.accept("A-1")))
 	h.sim.Revoke()
 	h.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
-	h.Must(p.take(t.Context(), h.accept("A-2")))
+	h.Must(p.process(t.Context(), h.accept("A-2")))
 	h.expect("A-2", request.Created, 2, 0)
 	if got := h.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
@@ -109,7 +109,7 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	// call is made again, with the gate open all the while.
 	h.sim.Revoke()
 	taken := make(chan error)
-	go func() { taken <- p.take(t.Context(), h.accept("A-3")) }()
+	go func() { taken <- p.process(t.Context(), h.accept("A-3")) }()
 	h.Eventually("it was refused", func() bool { return h.sim.State().Faults["unauthorized"] == 2 })
 	h.Eventually("it waits", func() bool { r := h.record("A-3"); return r.State == request.Queued && r.Attempts == 1 })
 	if got := h.sim.State().TokenRequests; got != 2 {
@@ -125,7 +125,7 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	// A fresh one that is refused says that it is not the token.
 	h.Must(h.sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}}))
 	h.ahead.Store(int64(4 * time.Minute))
-	if _, again := isLater(p.take(t.Context(), h.accept("A-4"))); !again {
+	if _, again := isLater(p.process(t.Context(), h.accept("A-4"))); !again {
 		t.Error("it does not come again")
 	}
 	h.expect("A-4", request.Queued, 2, 0)
@@ -138,7 +138,7 @@ func TestNoTokenNoAttempt(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{TokenFault: &simulator.Fault{Name: "http_503", RetryAfter: simulator.Duration(50 * time.Second)}})
 	ref := h.accept("A-1")
-	if delay, again := isLater(h.joined(h.book(), h.faceki).take(t.Context(), ref)); !again || delay < 50*time.Second {
+	if delay, again := isLater(h.joined(h.book(), h.faceki).process(t.Context(), ref)); !again || delay < 50*time.Second {
 		t.Errorf("comes again after %s, FaceKi asked for 50 s", delay)
 	}
 	h.expect("A-1", request.Queued, 0, 0)
@@ -150,24 +150,24 @@ func TestTwoHandlersMakeOneCall(t *testing.T) {
 	ref := h.accept("A-1")
 	p := h.joined(h.book(), h.faceki)
 	first := make(chan error, 1)
-	go func() { first <- p.take(t.Context(), ref) }()
+	go func() { first <- p.process(t.Context(), ref) }()
 	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
-	if delay, again := isLater(p.take(t.Context(), ref)); !again || delay != busyDelay {
+	if delay, again := isLater(p.process(t.Context(), ref)); !again || delay != busyDelay {
 		t.Errorf("the second handler is to look again after %s", delay)
 	}
 	// Another process finds it busy as well.
-	if delay, again := isLater(h.joined(h.book(), h.faceki).take(t.Context(), ref)); !again || delay != busyDelay {
+	if delay, again := isLater(h.joined(h.book(), h.faceki).process(t.Context(), ref)); !again || delay != busyDelay {
 		t.Errorf("the other process is to look again after %s", delay)
 	}
 	h.sim.Release()
 	h.Must(<-first)
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)
 	h.calls("A-1", 1)
 }
 
 // orphan is a request whose process died while it called, and what finds it.
-func (h *harness) orphan(id string) (request.Ref, *lane) {
+func (h *harness) orphan(id string) (request.Ref, *pipeline) {
 	h.Helper()
 	ref := h.accept(id)
 	dead := h.book()
@@ -187,7 +187,7 @@ func TestADeadProcessLeavesDoubt(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref, p := h.orphan("A-1")
-	h.Eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	h.Eventually("it is taken", func() bool { return p.process(t.Context(), ref) == nil })
 	h.expect("A-1", request.Created, 2, 1)
 	h.calls("A-1", 1)
 }
@@ -196,9 +196,9 @@ func TestACancelThatADeadProcessLeft(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref, p := h.orphan("A-1")
-	_, err := p.ledger.Cancel(t.Context(), h.record("A-1"))
+	_, err := p.settle.ends.Cancel(t.Context(), h.record("A-1"))
 	h.Must(err)
-	h.Eventually("it is taken", func() bool { return p.take(t.Context(), ref) == nil })
+	h.Eventually("it is taken", func() bool { return p.process(t.Context(), ref) == nil })
 	h.expect("A-1", request.Cancelled, 1, 1)
 	h.calls("A-1", 0)
 }
@@ -212,11 +212,11 @@ func TestEndsWithoutACall(t *testing.T) {
 	h.Must(err)
 	ref := h.record("A-1").Ref()
 	h.Eventually("its time has passed", func() bool { return time.Now().After(soon.Add(10 * time.Millisecond)) })
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	if r := h.expect("A-1", request.Failed, 0, 0); r.Outcome.Reason != string(fault.NotAfter) {
 		t.Errorf("the reason is %q", r.Outcome.Reason)
 	}
-	h.Must(p.take(t.Context(), request.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
+	h.Must(p.process(t.Context(), request.Ref{ApplicationID: "nobody", Generation: 1, Run: 1}))
 	h.calls("A-1", 0)
 }
 

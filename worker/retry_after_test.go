@@ -16,7 +16,7 @@ func TestARetryAfterOfHoursDoesNotOutlastTheGate(t *testing.T) {
 			{Match: "A-1", Fault: simulator.Fault{Name: fault, RetryAfter: simulator.Duration(3 * time.Hour)}}}})
 		p := h.joined(h.book(), h.faceki)
 		ref := h.accept("A-1")
-		delay, again := isLater(p.take(t.Context(), ref))
+		delay, again := isLater(p.process(t.Context(), ref))
 		if !again || delay > time.Minute {
 			t.Errorf("%s: it is retried (%v) after %v", fault, again, delay)
 		}

@@ -38,9 +38,9 @@ func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
 // A mark was made and its reply was lost: it is given back, unused, and requested again.
 func TestAGrantWithoutAReplyIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(attempt.Answer{Admission: attempt.Granted}, granted)
+		d := newScript(attempt.Answer{Admission: attempt.Granted}, granted)
 		d.takes = 10 * time.Millisecond
-		if err := <-begin(t.Context(), newLane(clocked(d, d.upstream()).pipe), "A-1"); err != nil {
+		if err := <-begin(t.Context(), clocked(d, d.upstream()).pipeline(), "A-1"); err != nil {
 			t.Error(err)
 		}
 		d.expect(t, "0s ready", "0s mark A-1", "10ms back A-1", "10ms mark A-1", "20ms call", "20ms created A-1")

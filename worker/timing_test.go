@@ -6,11 +6,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -59,7 +58,6 @@ func (*away) Expire(context.Context, request.Record) (request.State, error) { re
 func (*away) Cancel(context.Context, request.Record) (request.State, error) { return "", errAway }
 func (l *away) Beat(context.Context, []string) error                        { l.writes++; return l.reached() }
 func (*away) Join(context.Context) error                                    { return nil }
-func (*away) Written() error                                                { return nil }
 func (*away) Leave(context.Context) error                                   { return nil }
 
 func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
@@ -68,28 +66,43 @@ func (*away) Poison(context.Context, request.Ref, string, string) (request.State
 	return request.Failed, nil
 }
 
-func (*away) Feed(context.Context, ledger.Feed) (ledger.Fed, error) { return ledger.Fed{}, nil }
-
 // played is a ledger that a test plays.
 type played interface {
-	Ledger
-	Gate
-	Membership
-	Bin
+	admissions
+	signals
+	releases
+	results
+	ends
+	undecodable
+	asynqx.Store
+	membership
 }
 
-// clocked is a worker whose lanes were never started.
-func clocked(l played, upstream Upstream) *Worker {
+// clock is a worker without servers.
+type clock struct {
+	*wiring
+	member *member
+}
+
+func clocked(l played, upstream Upstream) *clock {
 	cfg := Config{}.withDefaults()
-	w := &Worker{cfg: cfg, members: l, log: cfg.Telemetry.Log, failure: make(chan error, 1)}
-	ending := make(chan struct{})
-	stopping, stop := context.WithCancel(context.Background())
-	w.stop, w.end = stop, func() { close(ending) }
-	w.pipe = &pipeline{
-		ledger: l, gate: l, bin: l, upstream: upstream, calls: newCalls(), log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited, meter: cfg.Telemetry.Meter,
-		policy: policy{base: time.Second, cap: time.Second, random: most}, fatal: w.fail, stopping: stopping, ending: ending,
+	life := lifecycle.New(cfg.Telemetry.Limited)
+	c := &clock{wiring: &wiring{
+		stores: laneStores{l, l, l, l, l, l, l}, upstream: upstream, cfg: cfg, life: life, turns: newTurns(),
+		policy: policy{base: time.Second, cap: time.Second, random: most}, gate: &gate{signals: l, life: life, limited: cfg.Telemetry.Limited},
+	}}
+	c.member = &member{
+		fleet: l, handled: func() []string { return nil }, life: life, log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited,
 	}
-	return w
+	return c
+}
+
+func (c *clock) stop() { c.life.Drain() }
+
+// drain waits for the handlers, as a worker does when it stops.
+func (c *clock) drain() bool {
+	s := &servers{drain: c.cfg.longestCall() + drainMargin, log: logs{c.cfg.Telemetry.Log, c.cfg.Telemetry.Limited}}
+	return s.stop(nil, c.life, c.turns.running.Wait)
 }
 
 func makes(context.Context, attempt.Attempt) (request.Link, *fault.Fault) { return request.Link{}, nil }
@@ -98,7 +111,7 @@ func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{back: time.Now().Add(100*time.Second + 300*time.Millisecond)}
 		w := clocked(l, stub{create: makes})
-		if err := newLane(w.pipe).take(t.Context(), request.Ref{}); err != nil {
+		if err := w.pipeline().process(t.Context(), request.Ref{}); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(l.back); late < 0 || late > time.Second {
@@ -115,11 +128,11 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 		l := &away{back: time.Now().Add(time.Hour)}
 		w := clocked(l, stub{create: makes})
 		over := make(chan error, 1)
-		go func() { over <- newLane(w.pipe).take(t.Context(), request.Ref{}) }()
+		go func() { over <- w.pipeline().process(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		begun := time.Now()
-		if !w.stopLanes(nil) {
+		if !w.drain() {
 			t.Error("a handler is left behind")
 		}
 		if took := time.Since(begun); took != 20*time.Second {
@@ -138,10 +151,10 @@ func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
 			<-goOn
 			return request.Link{}, nil
 		}})
-		go func() { _ = newLane(w.pipe).take(t.Context(), request.Ref{}) }()
+		go func() { _ = w.pipeline().process(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		begun := time.Now()
-		if w.stopLanes(nil) {
+		if w.drain() {
 			t.Error("all are over, it is said")
 		}
 		if took := time.Since(begun); took > 30*time.Second {
@@ -159,7 +172,7 @@ func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
 			return &fault.Fault{Kind: fault.Interrupted}
 		}})
 		over := make(chan error, 1)
-		go func() { over <- newLane(w.pipe).take(t.Context(), request.Ref{}) }()
+		go func() { over <- w.pipeline().process(t.Context(), request.Ref{}) }()
 		synctest.Wait()
 		w.stop()
 		synctest.Wait()
@@ -174,42 +187,9 @@ func TestHeartbeat(t *testing.T) {
 		l := &away{back: time.Now().Add(time.Minute)} // a beat that fails is followed by another
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Second+time.Millisecond)
 		defer cancel()
-		clocked(l, nil).beat(ctx)
+		clocked(l, nil).member.heartbeat(ctx)
 		if l.writes != 300 {
 			t.Errorf("%d beats within 300 s, want 300", l.writes)
 		}
 	})
-}
-
-// trough says what each look of the feeder is to find.
-type trough struct {
-	away
-	leads bool
-	err   error
-	looks int
-}
-
-func (s *trough) Feed(context.Context, ledger.Feed) (ledger.Fed, error) {
-	s.looks++
-	return ledger.Fed{Leads: s.leads}, s.err
-}
-
-func TestThePaceOfTheFeeder(t *testing.T) {
-	for name, tt := range map[string]struct {
-		trough
-		looks int
-	}{
-		"leader":    {trough{leads: true}, 600},
-		"follower":  {trough{}, 60},
-		"in errors": {trough{leads: true, err: errAway}, 60},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
-			defer cancel()
-			(&feeder{source: &tt.trough, rate: func(float64) {}, log: zap.NewNop(), limited: zap.NewNop()}).run(ctx)
-			if tt.trough.looks != tt.looks {
-				t.Errorf("%s: fed %d times within a minute; want %d", name, tt.trough.looks, tt.looks)
-			}
-		})
-	}
 }

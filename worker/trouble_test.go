@@ -34,7 +34,7 @@ func TestTheReplyToAMarkIsLost(t *testing.T) {
 	ref := h.accept("A-1")
 	k := h.book()
 	k.afterMark = times(1)
-	h.Must(h.joined(k, h.faceki).take(t.Context(), ref))
+	h.Must(h.joined(k, h.faceki).process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)
 	h.calls("A-1", 1)
 }
@@ -48,12 +48,12 @@ func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	k.afterMark = func() error { cancel(); return errAway }
 	p := h.joined(k, h.faceki)
-	if _, again := isLater(p.take(ctx, ref)); !again {
+	if _, again := isLater(p.process(ctx, ref)); !again {
 		t.Fatal("it does not come again")
 	}
 	h.expect("A-1", request.Calling, 1, 0)
 	k.afterMark = nil
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)
 	h.calls("A-1", 1)
 }
@@ -64,7 +64,7 @@ func TestTheReplyToARecordIsLost(t *testing.T) {
 	ref := h.accept("A-1")
 	k := h.book()
 	k.afterRecord = times(1)
-	h.Must(h.joined(k, h.faceki).take(t.Context(), ref))
+	h.Must(h.joined(k, h.faceki).process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)
 	h.calls("A-1", 1)
 	if n := h.Redis.XLen(t.Context(), h.Keys.Results()).Val(); n != 1 {
@@ -83,12 +83,12 @@ func TestAPanicInACall(t *testing.T) {
 		}
 		return h.faceki.CreateLink(ctx, a)
 	}})
-	if _, again := isLater(p.take(t.Context(), ref)); !again {
+	if _, again := isLater(p.process(t.Context(), ref)); !again {
 		t.Fatal("it does not come again")
 	}
 	h.expect("A-1", request.Queued, 1, 1)
 	panics = false
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 2, 1)
 }
 
@@ -113,27 +113,26 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	})
 	mustComeAgain := func(ctx context.Context) {
 		t.Helper()
-		if _, again := isLater(p.take(ctx, ref)); !again {
+		if _, again := isLater(p.process(ctx, ref)); !again {
 			t.Fatal("it does not come again")
 		}
 	}
-	real := p.ledger
-	p.ledger = panicking{real}
+	p.record.results = panicking{k}
 	mustComeAgain(t.Context())
-	p.ledger = real
+	p.record.results = k
 	h.expect("A-1", request.Calling, 1, 0)
 
 	noToken = true
 	mustComeAgain(t.Context())
 	noToken = false
 	ctx, cancel := context.WithCancel(t.Context())
-	p.ledger = unreached{real}
+	p.admit.asker.admissions = unreached{}
 	cancel()
 	mustComeAgain(ctx)
-	p.ledger = real
+	p.admit.asker.admissions = k
 	h.expect("A-1", request.Calling, 1, 0)
 
-	h.Must(p.take(t.Context(), ref))
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 2, 1)
 }
 
@@ -156,22 +155,22 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 		}
 		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
-	p.ledger = panicking{k}
-	if _, again := isLater(p.take(t.Context(), ref)); !again {
+	p.record.results = panicking{k}
+	if _, again := isLater(p.process(t.Context(), ref)); !again {
 		t.Fatal("it does not come again")
 	}
-	p.ledger = k
-	h.Must(p.take(t.Context(), ref))
+	p.record.results = k
+	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 3, 1)
 }
 
-type panicking struct{ Ledger }
+type panicking struct{ results }
 
 func (panicking) Created(context.Context, attempt.Attempt, request.Link) (request.State, error) {
 	panic("it cannot be")
 }
 
-type unreached struct{ Ledger }
+type unreached struct{}
 
 func (unreached) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
 	return attempt.Answer{}, errAway
@@ -220,7 +219,7 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	h.Eventually("a call is under way", func() bool { return h.sim.State().InFlight == 1 })
 	srv.Kill()
 	h.sim.Release()
-	h.waitFor(lines, "an answer could not be recorded; trying again")
+	h.waitFor(lines, "recording an answer failed; retrying")
 	srv.Restart(t)
 	h.created("A-1")
 	h.expect("A-1", request.Created, 1, 0)
@@ -241,14 +240,14 @@ func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	srv.Kill()
 	h.Must(h.sim.SetScript(simulator.Script{}))
 	h.sim.Release()
-	h.waitFor(lines, "an answer could not be recorded; trying again")
+	h.waitFor(lines, "recording an answer failed; retrying")
 	begun := time.Now()
 	h.Must(p.stop())
 	t.Logf("stopped within %s", time.Since(begun))
 	srv.Restart(t)
 	h.expect("A-1", request.Calling, 1, 0)
 	heir := h.joined(h.judge(), h.faceki)
-	h.Eventually("it is taken", func() bool { return heir.take(t.Context(), ref) == nil })
+	h.Eventually("it is taken", func() bool { return heir.process(t.Context(), ref) == nil })
 	h.expect("A-1", request.Created, 2, 1)
 }
 

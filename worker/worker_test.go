@@ -10,6 +10,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -106,11 +107,11 @@ func (h *harness) bookOf(credential string) *book {
 	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, Credential: credential})}
 }
 
-// joined is a lane of a process of the fleet, without asynq.
-func (h *harness) joined(k *book, upstream Upstream) *lane {
+// joined is a pipeline of a process of the fleet, without asynq.
+func (h *harness) joined(k part, upstream Upstream) *pipeline {
 	h.Helper()
 	h.Must(k.Join(h.Context()))
-	return newLane(h.newWorker(k, upstream, h.cfg).pipe)
+	return h.newWorker(k, upstream, h.cfg).lanes[request.Interactive]
 }
 
 // process is a worker that runs.
@@ -122,12 +123,24 @@ type process struct {
 	err    error
 }
 
-// newWorker makes a worker with a ledger.
-func (h *harness) newWorker(k interface {
-	Ledger
-	rest
-}, upstream Upstream, cfg Config) *Worker {
-	return newWorker(h.Redis, k, upstream, cfg.withDefaults())
+// part is a ledger whose admissions and results a test may change.
+type part interface {
+	admissions
+	results
+	Join(ctx context.Context) error
+	real() *ledger.Ledger
+}
+
+func (k *book) real() *ledger.Ledger { return k.Ledger }
+
+// newWorker makes a worker with a ledger; change may change its stores.
+func (h *harness) newWorker(k part, upstream Upstream, cfg Config, change ...func(*stores)) *Worker {
+	s := storesOf(k.real())
+	s.lanes.admissions, s.lanes.results = k, k
+	for _, c := range change {
+		c(&s)
+	}
+	return newWorker(h.Redis, s, upstream, cfg.withDefaults())
 }
 
 func (h *harness) start(k *book, upstream Upstream) *process {
@@ -244,11 +257,11 @@ func (s stub) Kept(attempt.Attempt) (request.Link, *fault.Fault) {
 }
 
 func isLater(err error) (time.Duration, bool) {
-	l, ok := err.(*later) //nolint:errorlint // it is never wrapped
+	l, ok := err.(*asynqx.Later) //nolint:errorlint // it is never wrapped
 	if !ok {
 		return 0, false
 	}
-	return l.delay, true
+	return l.Delay, true
 }
 
 func hang(match string) simulator.Script {

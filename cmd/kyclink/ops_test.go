@@ -228,7 +228,7 @@ func TestANearlyFullStreamIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RESULTS_CAP=1000"}, "worker", "--simulate")
-	fixture.Eventually(t, "the log says it", func() bool { return strings.Contains(w.stderr.String(), "the results stream is nearly full") })
+	fixture.Eventually(t, "the log says it", func() bool { return strings.Contains(w.stderr.String(), "results stream nearly full") })
 	s := scrape(t, w.opsURL())
 	s.expect(t, 850, "kyclink_results_entries")
 	s.expect(t, 1000, "kyclink_results_cap")

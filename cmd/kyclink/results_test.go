@@ -139,7 +139,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	fixture.Eventually(t, "it is said", func() bool {
-		return strings.Contains(worker.stderr.String(), "the results stream reached its cap: events went that a group had not acknowledged")
+		return strings.Contains(worker.stderr.String(), "results stream reached its cap and lost events that a group had not acknowledged")
 	})
 
 	late := start(t, settings, "results", "follow", "--group", "crm")

@@ -46,8 +46,9 @@ func expand(list []string) []string {
 // design, made here.
 func arrows() map[string][]string {
 	return map[string][]string{
-		"cmd/kyclink":               {everything, "internal/faceki/simulator"},
-		"worker":                    {"tasks", "internal/admission", "internal/linktask", nouns, "internal/recorder", "internal/failpoint", "internal/fault", stored},
+		"cmd/kyclink": {everything, "internal/faceki/simulator"},
+		"worker": {"tasks", "internal/admission", "internal/asynqx", "internal/dispatch", "internal/failpoint", "internal/fault",
+			"internal/feeder", "internal/lifecycle", "internal/linktask", "internal/recorder", "internal/recovery", nouns, stored},
 		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
@@ -68,22 +69,28 @@ func arrows() map[string][]string {
 		"internal/diagnosis":        {"tasks", "internal/admission", nouns, stored},
 		"internal/monitor":          {"tasks", "internal/fault", nouns, stored},
 		// What commands do.
-		"internal/operator":   {"tasks", "worker", "internal/admission", "internal/diagnosis", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
+		"internal/operator":   {"tasks", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
 		"internal/connection": {"internal/config"},
 		"internal/forecast":   {},
 		"internal/terminal":   {"internal/forecast", "internal/legible"},
 		// What Redis keeps, and the scripts' composition.
-		"internal/request":    {},
-		"internal/linktask":   {"internal/request", "internal/keyspace"},
-		"internal/linkview":   {"tasks", "internal/request"},
-		"internal/keyspace":   {"internal/request"},
-		"internal/attempt":    {"internal/request"},
-		"internal/batchname":  {"internal/keyspace"},
-		"internal/order":      {},
-		"internal/record":     {"internal/keyspace", "internal/request"},
-		"internal/event":      {"internal/batchname", "internal/fault", "internal/lua", "internal/request"},
-		"internal/lua":        {},
-		"internal/recorder":   {"internal/fault", stored},
+		"internal/request":   {},
+		"internal/linktask":  {"internal/request", "internal/keyspace"},
+		"internal/linkview":  {"tasks", "internal/request"},
+		"internal/keyspace":  {"internal/request"},
+		"internal/attempt":   {"internal/request"},
+		"internal/batchname": {"internal/keyspace"},
+		"internal/order":     {},
+		"internal/record":    {"internal/keyspace", "internal/request"},
+		"internal/event":     {"internal/batchname", "internal/fault", "internal/lua", "internal/request"},
+		"internal/lua":       {},
+		"internal/recorder":  {"internal/fault", stored},
+		// What a worker consists of besides its lanes.
+		"internal/asynqx":     {stored, "internal/quarantine"},
+		"internal/dispatch":   {"tasks", "internal/asynqx", "internal/failpoint", "internal/lifecycle", "internal/delivery", stored},
+		"internal/feeder":     {"internal/failpoint", "internal/ledger", stored},
+		"internal/lifecycle":  {"internal/failpoint"},
+		"internal/recovery":   {"internal/asynqx", "internal/delivery", "internal/quarantine", "internal/results", stored},
 		"internal/failpoint":  {},
 		"internal/fault":      {},
 		"internal/retryafter": {},
@@ -125,6 +132,7 @@ func testArrows() map[string][]string {
 		"internal/config":           servers,
 		"internal/logging":          servers,
 		"internal/diagnosis":        {"internal/fault"},
+		"internal/asynqx":           {"internal/linktask"},
 		"internal/monitor":          {"internal/admission", "internal/redistest"},
 	}
 }
@@ -133,7 +141,7 @@ func testArrows() map[string][]string {
 // in tests as well.
 func confined() map[string][]string {
 	return map[string][]string{
-		"github.com/hibiken/asynq":            {"tasks", "worker", "internal/linktask", "cmd/kyclink", "internal/operator", "internal/bench"},
+		"github.com/hibiken/asynq":            {"tasks", "worker", "internal/asynqx", "internal/dispatch", "internal/linktask", "cmd/kyclink", "internal/operator", "internal/bench"},
 		"github.com/prometheus/client_golang": {"internal/monitor"},
 	}
 }
@@ -222,8 +230,8 @@ func TestViolation(t *testing.T) {
 		{"cmd/kyclink", module + "/internal/ledger", []string{everything}, ""},
 		{"cmd/kyclink", module + "/internal/redistest", []string{everything}, "cmd/kyclink imports internal/redistest: no such arrow in the table"},
 		{"worker", "github.com/hibiken/asynq", nil, ""},
-		{"internal/ledger", "github.com/hibiken/asynq", nil, "internal/ledger imports github.com/hibiken/asynq, which only tasks, worker, internal/linktask, cmd/kyclink, internal/operator, internal/bench may"},
-		{"internal/ledger", "github.com/hibiken/asynq/x", nil, "internal/ledger imports github.com/hibiken/asynq/x, which only tasks, worker, internal/linktask, cmd/kyclink, internal/operator, internal/bench may"},
+		{"internal/ledger", "github.com/hibiken/asynq", nil, "internal/ledger imports github.com/hibiken/asynq, which only tasks, worker, internal/asynqx, internal/dispatch, internal/linktask, cmd/kyclink, internal/operator, internal/bench may"},
+		{"internal/ledger", "github.com/hibiken/asynq/x", nil, "internal/ledger imports github.com/hibiken/asynq/x, which only tasks, worker, internal/asynqx, internal/dispatch, internal/linktask, cmd/kyclink, internal/operator, internal/bench may"},
 		{"internal/ledger", "github.com/hibiken/asynqmon", nil, ""},
 	} {
 		if got := violation(tt.from, tt.imported, tt.allowed); got != tt.want {

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/dispatch"
 	"github.com/kyclink/kyclink/internal/hostname"
-	"github.com/kyclink/kyclink/worker"
 )
 
 // Deliveries reads the given-up deliveries that are meant, a page at a time, as they are
@@ -109,7 +109,7 @@ func (o *Operator) DeliveriesOf(ctx context.Context, id string) ([]delivery.Deli
 // RetryDelivery enqueues a given-up delivery again, with the same event ID and all of
 // its attempts. changed is false where its task is enqueued already.
 func (o *Operator) RetryDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
-	changed, err = worker.EnqueueCallback(ctx, o.queue, o.account, delivery.Task{
+	changed, err = dispatch.Enqueue(ctx, o.queue, o.account, delivery.Task{
 		EventID: d.EventID, ApplicationID: d.ApplicationID, Host: d.Host, Again: d.Attempts,
 	})
 	return d, changed, err

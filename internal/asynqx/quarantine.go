@@ -1,0 +1,42 @@
+package asynqx
+
+import (
+	"context"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/quarantine"
+)
+
+const quarantineTimeout = 5 * time.Second
+
+// Store keeps what cannot be decoded for a person.
+type Store interface {
+	PutAside(ctx context.Context, entry quarantine.Entry) error
+}
+
+// Quarantine removes tasks that cannot be decoded from their queue, and keeps them.
+type Quarantine struct {
+	Store Store
+	Pause func() time.Duration // before another try, after an error
+	Log   *zap.Logger
+	// Limited receives errors, which may repeat.
+	Limited *zap.Logger
+}
+
+// Put quarantines the task that ctx belongs to, and returns what its handler returns.
+func (q Quarantine) Put(ctx context.Context, task *asynq.Task, why string) error {
+	id, _ := asynq.GetTaskID(ctx)
+	queue, _ := asynq.GetQueueName(ctx)
+	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), quarantineTimeout)
+	defer cancel()
+	err := q.Store.PutAside(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
+	if err != nil {
+		q.Limited.Warn("quarantining a task failed; retrying", zap.Error(err))
+		return &Later{q.Pause()}
+	}
+	q.Log.Warn("undecodable task quarantined", zap.String("queue", queue), zap.String("task", id), zap.String("why", why))
+	return nil
+}

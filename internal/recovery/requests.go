@@ -1,0 +1,59 @@
+package recovery
+
+import (
+	"context"
+	"time"
+)
+
+// Requests changes requests that wait.
+type Requests interface {
+	// ExpireLate ends waiting requests whose not_after has passed, page by page.
+	ExpireLate(ctx context.Context, page string) (ended int, next string, err error)
+	// Readable lets requests be fed that an older version could not decode.
+	Readable(ctx context.Context) (int, error)
+}
+
+type requests struct{ requests Requests }
+
+func (r *requests) expire(ctx context.Context, counts Counts) error {
+	page := ""
+	for range mostPages {
+		ended, next, err := r.requests.ExpireLate(ctx, page)
+		counts[Expired] += ended
+		if page = next; err != nil || page == "" {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *requests) feedReadable(ctx context.Context, counts Counts) error {
+	n, err := r.requests.Readable(ctx)
+	counts[Readable] += n
+	return err
+}
+
+// Upkeep removes what is no longer kept, a part at a time.
+type Upkeep interface {
+	// Retire erases requests past their retention, a part at each interval.
+	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
+	// DropEmpty deletes batches without rows.
+	DropEmpty(ctx context.Context) (dropped int, err error)
+}
+
+type upkeep struct {
+	upkeep Upkeep
+	pause  time.Duration
+}
+
+func (u *upkeep) retire(ctx context.Context, counts Counts) error {
+	n, err := u.upkeep.Retire(ctx, u.pause)
+	counts[Retired] += n
+	return err
+}
+
+func (u *upkeep) dropEmpty(ctx context.Context, counts Counts) error {
+	n, err := u.upkeep.DropEmpty(ctx)
+	counts[Deleted] += n
+	return err
+}

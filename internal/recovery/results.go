@@ -1,0 +1,95 @@
+package recovery
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/results"
+)
+
+const (
+	nearlyFull  = 0.8 // of the cap
+	roomAgain   = 0.75
+	remindAfter = time.Hour
+)
+
+// Results keeps the results stream within its age and its cap.
+type Results interface {
+	TrimResults(ctx context.Context) (results.Trim, error)
+}
+
+type stream struct {
+	results  Results
+	warnings warnings
+}
+
+// trim trims the results stream, and warns in good time that its cap is near.
+func (s *stream) trim(ctx context.Context, _ Counts) error {
+	t, err := s.results.TrimResults(ctx)
+	if err == nil && t.Cap > 0 {
+		s.warnings.log(t)
+	}
+	return err
+}
+
+// warnings warns that the results stream is nearly full, or has lost events: once, and
+// again every hour while it is so.
+type warnings struct {
+	warned, alarmed time.Time
+	unreported      results.Trim // what was removed since the last line: how many, since when, which groups lost it
+	logger          *zap.Logger
+	now             func() time.Time
+}
+
+func (s *warnings) log(t results.Trim) {
+	share := float64(t.Length) / float64(t.Cap)
+	if share < roomAgain && t.Dropped == 0 {
+		s.warned, s.alarmed = time.Time{}, time.Time{}
+	}
+	fields := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.Slowest)}
+	s.add(t)
+	if removed := s.unreported; removed.Dropped > 0 && s.due(&s.alarmed) {
+		fields = append(fields, zap.Int("dropped", removed.Dropped), zap.Time("since", removed.From), zap.Strings("lost_by", removed.Lost))
+		s.unreported, s.warned = results.Trim{}, s.now()
+		if len(removed.Lost) > 0 {
+			s.logger.Error("results stream reached its cap and lost events that a group had not acknowledged; "+
+				"let the group catch up, then run kyclink results replay --since", fields...)
+			return
+		}
+		s.logger.Warn("results stream reached its cap; acknowledged events were removed before their time", fields...)
+		return
+	}
+	if share >= nearlyFull && s.due(&s.warned) {
+		s.logger.Warn("results stream nearly full; at its cap the oldest events are removed, even if not acknowledged: "+
+			"let its groups catch up, or raise KYCLINK_RESULTS_CAP", fields...)
+	}
+}
+
+// add collects what was removed until it is logged: the reader has to publish all of it
+// again.
+func (s *warnings) add(t results.Trim) {
+	if t.Dropped == 0 {
+		return
+	}
+	if s.unreported.Dropped == 0 {
+		s.unreported.From = t.From
+	}
+	s.unreported.Dropped += t.Dropped
+	for _, group := range t.Lost {
+		if !slices.Contains(s.unreported.Lost, group) {
+			s.unreported.Lost = append(s.unreported.Lost, group)
+		}
+	}
+}
+
+// due says whether it is time for a line, and counts it as logged.
+func (s *warnings) due(logged *time.Time) bool {
+	if !logged.IsZero() && s.now().Sub(*logged) < remindAfter {
+		return false
+	}
+	*logged = s.now()
+	return true
+}

@@ -1,0 +1,308 @@
+package worker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const (
+	// grantLife is how long a grant may be used. FaceKi then sees at most what the rate
+	// allows in a tenth of a second more.
+	grantLife = 100 * time.Millisecond
+	// longestWait is the longest wait before the next query; the grant may be further away.
+	// It is also how far away a grant may be for a connection to be prepared, which would
+	// not stay open for longer.
+	longestWait = time.Second
+	// troublePause keeps a turn that waits after a failed preparation from asking in a
+	// busy loop.
+	troublePause = 100 * time.Millisecond
+	// byRate is the reason of a wait for the rate; every other reason is a closed gate's.
+	byRate = "rate"
+)
+
+// admitter is the stage that waits until a turn may be called. While grants come at once,
+// a few turns of a lane ask at a time. After a denial one turn asks at a time, until a
+// grant comes at once again. The others wait in the order in which they came, and cost
+// Redis nothing.
+type admitter struct {
+	asker    *asker
+	gate     *gate
+	upstream Upstream
+	line     *line
+	limit    *limit
+	release  *releaser
+	retry    *retrier
+	meter    Meter
+}
+
+// line is where the turns of one lane wait to ask.
+type line struct {
+	places    chan struct{} // held by the turns that ask
+	exclusive chan struct{} // held as well by the one turn that asks while grants do not come at once
+	flowing   atomic.Bool   // grants come at once
+}
+
+// mostAsking is how many turns of a lane ask at a time: as many connections are prepared.
+const mostAsking = 8
+
+func newLine() *line {
+	return &line{places: make(chan struct{}, mostAsking), exclusive: make(chan struct{}, 1)}
+}
+
+// admit waits until the turn may be called, or needs no call. The error is what the
+// handler returns. A turn that was released to another process has the answer Wait.
+func (a *admitter) admit(ctx context.Context, turn request.Ref) (attempt.Answer, error) {
+	taken := time.Now()
+	answer, err := a.ask(ctx, turn)
+	switch {
+	case err != nil:
+		return answer, err
+	case answer.Admission == attempt.Wait:
+		return answer, a.release.release(ctx, turn)
+	case answer.Admission == attempt.Call:
+		if answer.Wait > 0 {
+			<-time.After(answer.Wait) // until the moment of the grant, some 20 ms at most
+		}
+		a.meter.Admitted(tasks.Lane(answer.Attempt.Lane), time.Since(taken))
+	}
+	return answer, nil
+}
+
+// ask waits for a place and runs the turn's state machine. It leaves the place in any
+// case: a panic must not stop the lane.
+func (a *admitter) ask(ctx context.Context, turn request.Ref) (attempt.Answer, error) {
+	if !a.gate.life.Acquire(ctx, a.line.places) {
+		return attempt.Answer{}, &asynqx.Later{}
+	}
+	t := &turnAdmission{admitter: a, turn: turn, state: liningUp}
+	defer t.leave()
+	return t.run(ctx)
+}
+
+// admissionState is where a turn is on its way to admission.
+//
+//	liningUp ─▶ preparing ─▶ asking ─▶ decided
+//	   ▲ ▲          │          │ └─▶ connecting ─▶ preparingProbe ─▶ askingAsProbe ─▶ decided
+//	   │ └─ pausing ◀          ▼                          ▲                │
+//	   └────────────────── waiting                        └─ waitingAsProbe ◀
+//
+// A turn that asks or asks as the probe may be denied by the gate (waiting), be chosen to
+// probe (connecting), or be decided. A probe that is denied by the rate keeps its
+// connection (waitingAsProbe). A preparation that fails while the gate is closed pauses.
+type admissionState int
+
+const (
+	liningUp       admissionState = iota // waits for the exclusive place, unless grants come at once
+	preparing                            // gets a token and a connection
+	asking                               // asks the ledger for admission
+	waiting                              // waits until it may ask again
+	pausing                              // waits briefly after a failed preparation
+	connecting                           // was chosen to probe: checks that FaceKi can be reached
+	preparingProbe                       // connected: gets a token
+	askingAsProbe                        // connected: asks for admission
+	waitingAsProbe                       // connected: waits for the rate
+	decided                              // has its answer
+)
+
+// turnAdmission is one turn on its way through the stage.
+type turnAdmission struct {
+	admitter  *admitter
+	turn      request.Ref
+	state     admissionState
+	exclusive bool          // it holds the exclusive place
+	denials   int           // how often it was told to wait
+	nextGrant time.Duration // how far away the next grant was then
+	answer    attempt.Answer
+}
+
+// run goes from state to state. The error is what the handler returns.
+func (t *turnAdmission) run(ctx context.Context) (attempt.Answer, error) {
+	for t.state != decided {
+		next, err := t.step(ctx)
+		if err != nil {
+			return t.answer, err
+		}
+		t.state = next
+	}
+	return t.answer, nil
+}
+
+func (t *turnAdmission) step(ctx context.Context) (admissionState, error) {
+	switch t.state {
+	case preparing, preparingProbe:
+		return t.prepare(ctx)
+	case asking, askingAsProbe:
+		return t.ask(ctx)
+	case waiting:
+		return t.wait(ctx)
+	case pausing:
+		return t.sleep(ctx, troublePause, liningUp)
+	case connecting:
+		return t.connect(ctx)
+	case waitingAsProbe:
+		return t.sleep(ctx, t.answer.Wait, preparingProbe)
+	default:
+		return t.lineUp(ctx)
+	}
+}
+
+// lineUp takes the exclusive place, unless grants come at once. While the gate is closed
+// nothing is asked of FaceKi until this process is chosen to probe; nor while the next
+// grant is further away than a connection stays open.
+func (t *turnAdmission) lineUp(ctx context.Context) (admissionState, error) {
+	a := t.admitter
+	if !t.exclusive && !a.line.flowing.Load() {
+		if t.exclusive = a.gate.life.Acquire(ctx, a.line.exclusive); !t.exclusive {
+			return decided, &asynqx.Later{}
+		}
+	}
+	if t.nextGrant < longestWait && !a.gate.closed.Load() {
+		return preparing, nil
+	}
+	return asking, nil
+}
+
+// prepare gets what a call needs, so that nothing delays it after the grant.
+func (t *turnAdmission) prepare(ctx context.Context) (admissionState, error) {
+	a, probe := t.admitter, t.state == preparingProbe
+	f := a.gate.untilDrain(ctx, a.upstream.Ready)
+	switch {
+	case a.gate.life.Stopped(ctx):
+		return decided, t.stop(ctx, probe)
+	case f != nil:
+		a.line.flowing.Store(false)
+		a.gate.limited.Warn(f.Means(), zap.String("reason", string(f.Reason())), zap.String("message", f.Error()))
+		if a.gate.report(ctx, t.turn, f, probe) {
+			return pausing, nil // the turn can wait here as well as anywhere
+		}
+		return decided, &asynqx.Later{Delay: max(f.RetryAfter, a.retry.policy.pause())}
+	case probe:
+		return askingAsProbe, nil
+	}
+	return asking, nil
+}
+
+// ask asks for admission with a free slot in hand, which only a call keeps.
+func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
+	a, probe := t.admitter, t.state == askingAsProbe
+	if !t.takeSlot(ctx) {
+		return decided, t.stop(ctx, probe)
+	}
+	asked := time.Now()
+	answer, err := a.asker.ask(ctx, t.turn, probe)
+	if err != nil || answer.Admission != attempt.Call {
+		a.limit.putBack()
+	}
+	if t.answer = answer; err != nil {
+		return decided, a.retry.after("admit", t.turn, err)
+	}
+	switch answer.Admission {
+	case attempt.Wait:
+		return t.denied(probe), nil
+	case attempt.Connect:
+		a.line.flowing.Store(false)
+		a.gate.closed.Store(true)
+		return connecting, nil
+	case attempt.Call:
+		t.granted(asked)
+	}
+	return decided, nil
+}
+
+// takeSlot takes a slot of the concurrency limit, unless no call may begin any more.
+func (t *turnAdmission) takeSlot(ctx context.Context) bool {
+	a := t.admitter
+	if !a.limit.take(ctx, a.gate.life.Draining()) {
+		return false
+	}
+	if a.gate.life.Stopped(ctx) {
+		a.limit.putBack()
+		return false
+	}
+	return true
+}
+
+// denied is the answer Wait. Where only the credentials of this process are refused, the
+// turn is released to other processes.
+func (t *turnAdmission) denied(probe bool) admissionState {
+	a := t.admitter
+	t.denials++
+	t.nextGrant = t.answer.Wait
+	a.line.flowing.Store(false)
+	a.gate.closed.Store(t.answer.Reason != byRate)
+	switch {
+	case t.answer.Reason == string(fault.Refused):
+		return decided
+	case probe && t.answer.Reason == byRate:
+		return waitingAsProbe
+	}
+	return waiting
+}
+
+// granted is the answer Call.
+func (t *turnAdmission) granted(asked time.Time) {
+	a := t.admitter
+	if t.exclusive || t.answer.Wait > 0 { // an answer to one of several says nothing new
+		a.line.flowing.Store(t.denials == 0 && !t.answer.Probe && t.answer.Wait == 0)
+	}
+	a.gate.closed.Store(t.answer.Probe)
+	t.answer.Attempt.SendBy = asked.Add(t.answer.Wait + grantLife)
+}
+
+// wait waits until the turn may ask again, alone: no other turn of the lane overtakes it.
+func (t *turnAdmission) wait(ctx context.Context) (admissionState, error) {
+	a, next := t.admitter, time.Now().Add(t.answer.Wait)
+	if !t.exclusive {
+		t.exclusive = a.gate.life.Acquire(ctx, a.line.exclusive)
+	}
+	return t.sleep(ctx, time.Until(next), liningUp)
+}
+
+func (t *turnAdmission) sleep(ctx context.Context, d time.Duration, next admissionState) (admissionState, error) {
+	if !t.admitter.gate.life.Sleep(ctx, d) {
+		return decided, &asynqx.Later{}
+	}
+	return next, nil
+}
+
+// connect begins a probe. If this process cannot connect, perhaps another one can: the
+// turn is released.
+func (t *turnAdmission) connect(ctx context.Context) (admissionState, error) {
+	a := t.admitter
+	f := a.gate.untilDrain(ctx, a.upstream.Connect)
+	if f == nil {
+		t.nextGrant = 0
+		return preparingProbe, nil
+	}
+	a.gate.report(ctx, t.turn, f, true)
+	if a.gate.life.Stopped(ctx) {
+		return decided, &asynqx.Later{}
+	}
+	t.answer.Admission = attempt.Wait
+	return decided, nil
+}
+
+// stop lets the turn run later, elsewhere, and gives up the probe if it was chosen.
+func (t *turnAdmission) stop(ctx context.Context, probe bool) error {
+	if probe {
+		t.admitter.gate.report(ctx, t.turn, &fault.Fault{Kind: fault.Interrupted}, true)
+	}
+	return &asynqx.Later{}
+}
+
+// leave frees the places.
+func (t *turnAdmission) leave() {
+	if t.exclusive {
+		<-t.admitter.line.exclusive
+	}
+	<-t.admitter.line.places
+}

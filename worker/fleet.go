@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/lifecycle"
+)
+
+const (
+	heartbeatPause   = time.Second // calls that hang are detected only at the next one
+	heartbeatTimeout = 3 * time.Second
+	leaveTimeout     = 2 * time.Second
+)
+
+// membership registers a process in the account's fleet.
+type membership interface {
+	// Join registers this process as one of the account's workers, or changes nothing.
+	Join(ctx context.Context) error
+	// Beat says that this process lives, and which tasks it has handlers for. An error
+	// whose method Emptied returns true says that Redis has lost the account.
+	Beat(ctx context.Context, handled []string) error
+	Leave(ctx context.Context) error
+}
+
+// member is this process as a member of the fleet.
+type member struct {
+	fleet   membership
+	written func() error    // why Redis did not accept the last heartbeat
+	handled func() []string // the tasks that have a handler
+	life    *lifecycle.Lifecycle
+	joined  atomic.Bool
+	log     *zap.Logger
+	limited *zap.Logger
+}
+
+// Join makes this process one of the account's workers. Programs that change anything else
+// of the account before [Worker.Run] call it first: if the account is of the other kind,
+// it fails and has changed nothing.
+func (w *Worker) Join(ctx context.Context) error { return w.member.join(ctx) }
+
+// Heartbeat returns why Redis did not accept the worker's last heartbeat; nil if it did.
+// It is safe for concurrent use.
+func (w *Worker) Heartbeat() error { return w.member.written() }
+
+func (m *member) join(ctx context.Context) error {
+	if err := m.fleet.Join(ctx); err != nil {
+		if ctx.Err() != nil {
+			m.leave(ctx) // it may be registered
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("join the fleet: %w", err)
+	}
+	m.joined.Store(true)
+	return nil
+}
+
+func (m *member) leave(ctx context.Context) {
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := m.fleet.Leave(leaving); err != nil {
+		m.log.Warn("leaving the fleet failed", zap.Error(err))
+	}
+}
+
+// heartbeat sends heartbeats until ctx is done.
+func (m *member) heartbeat(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(heartbeatPause):
+		}
+		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+		err := m.fleet.Beat(once, m.handled())
+		if emptied(err) {
+			m.log.Error("Redis lost the account; joining it again", zap.Error(err))
+			err = m.fleet.Join(once)
+		}
+		cancel()
+		if m.life.Fatal(err) {
+			return // the account is of the other kind now
+		}
+		if err != nil && ctx.Err() == nil {
+			m.limited.Warn("heartbeat failed", zap.Error(err))
+		}
+	}
+}
+
+func emptied(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Emptied() bool
+	}](err)
+	return ok && e.Emptied()
+}

@@ -1,0 +1,198 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/dispatch"
+	"github.com/kyclink/kyclink/internal/feeder"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/lifecycle"
+	"github.com/kyclink/kyclink/internal/linktask"
+	"github.com/kyclink/kyclink/internal/recorder"
+	"github.com/kyclink/kyclink/internal/recovery"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// stores are the parts of the ledger that a worker uses, each by the interface of its
+// consumer.
+type stores struct {
+	lanes      laneStores
+	fleet      membership
+	written    func() error
+	feed       feeder.Source
+	opener     dispatch.Opener
+	deliveries dispatch.Deliveries
+	recovery   recovery.Config // with its stores
+}
+
+// laneStores are the parts that the stages of the pipeline use.
+type laneStores struct {
+	admissions  admissions
+	signals     signals
+	releases    releases
+	results     results
+	ends        ends
+	undecodable undecodable
+	quarantine  asynqx.Store
+}
+
+// newStores opens the ledger of the account.
+func newStores(rdb redis.UniversalClient, cfg Config) stores {
+	log := cfg.Telemetry.Log
+	book := ledger.New(rdb, ledger.Config{
+		Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Credential: cfg.Account.Credential,
+		Rate: cfg.Account.Rate, Burst: cfg.Account.Burst, HoldUnknown: cfg.Retry.HoldUncertain,
+		Retention: cfg.Retention.Requests, ResultsAge: cfg.Retention.Results, ResultsCap: cfg.Retention.ResultsCap,
+		RateChanged: func(from admission.Rate, fromBurst int) {
+			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", cfg.Account.Rate),
+				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
+		},
+		RowsRefused: func(name, message string) {
+			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
+				zap.String("batch", name), zap.Int("in_a_row", batch.MostRefused), zap.String("message", message))
+		},
+	})
+	s := storesOf(book)
+	if cfg.Journal != nil {
+		journaled := recorder.New(book, book.Get, cfg.Journal)
+		s.lanes.admissions, s.lanes.results, s.lanes.ends = journaled, journaled, journaled
+	}
+	return s
+}
+
+// storesOf returns the parts of a ledger.
+func storesOf(book *ledger.Ledger) stores {
+	return stores{
+		lanes: laneStores{
+			admissions: book, signals: book, releases: book, results: book, ends: book, undecodable: book, quarantine: book,
+		},
+		fleet: book, written: book.Written, feed: book, opener: book, deliveries: book,
+		recovery: recovery.Config{
+			Handlers: book, Quarantine: book, Turns: book, Deliveries: book, Requests: book, Batches: book, Upkeep: book, Results: book, Counters: book,
+		},
+	}
+}
+
+// newWorker makes a worker; cfg is complete.
+func newWorker(rdb redis.UniversalClient, s stores, upstream Upstream, cfg Config) *Worker {
+	log, limited, account := cfg.Telemetry.Log, cfg.Telemetry.Limited, cfg.Account.Name
+	life := lifecycle.New(limited)
+	queue := asynqx.NewClient(rdb)
+	policy := policy{base: cfg.Retry.BackoffBase, cap: cfg.Retry.BackoffCap, maxCharged: cfg.Retry.MaxAttempts, hold: cfg.Retry.HoldUncertain, random: uniform}
+	wiring := &wiring{
+		stores: s.lanes, upstream: upstream, cfg: cfg, policy: policy, life: life, turns: newTurns(),
+		gate: &gate{signals: s.lanes.signals, life: life, limited: limited},
+		enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
+			return linktask.Enqueue(ctx, queue, account, lane, turn)
+		},
+	}
+	w := &Worker{
+		cfg: cfg, life: life,
+		servers: &servers{rdb: rdb, account: account, drain: cfg.longestCall() + drainMargin, pause: policy.pause, log: logs{log, limited}},
+		lanes:   map[request.Lane]*pipeline{request.Interactive: wiring.pipeline(), request.Bulk: wiring.pipeline()},
+	}
+	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, life: life, log: log, limited: limited}
+	slots := cfg.Calls.Concurrency
+	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots, interactivePoll, 1)
+	w.servers.add(request.Bulk, w.lanes[request.Bulk], slots, bulkPoll, min(mostBulkServers, (slots+slotsPerServer-1)/slotsPerServer))
+
+	feed := feeder.New(feeder.Config{
+		Source: s.feed, Enqueue: wiring.enqueue, AtLeast: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
+	})
+	repair := s.recovery
+	repair.Redis, repair.Account, repair.Enqueue, repair.Leads = rdb, account, wiring.enqueue, feed.Leads
+	repair.EnqueueDelivery = func(ctx context.Context, d delivery.Task) error {
+		_, err := dispatch.Enqueue(ctx, queue, account, d)
+		return err
+	}
+	repair.Log, repair.Limited, repair.Meter = log, limited, cfg.Telemetry.Meter
+	w.background = []func(context.Context){feed.Run, recovery.New(repair).Run, w.servers.watch}
+	if cfg.Callbacks.Poster != nil {
+		w.addCallbacks(rdb, queue, s, wiring)
+	}
+	return w
+}
+
+// addCallbacks lets a worker deliver callbacks.
+func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s stores, wiring *wiring) {
+	t := w.cfg.Telemetry
+	dispatcher := dispatch.NewDispatcher(dispatch.DispatcherConfig{
+		Redis: cmp.Or(w.cfg.Callbacks.Redis, rdb), Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
+	})
+	w.callbacks = dispatch.NewLane(dispatch.LaneConfig{
+		Deliveries: s.deliveries, Poster: w.cfg.Callbacks.Poster, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
+		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Meter: t.Meter,
+	})
+	w.servers.add(request.Callbacks, w.callbacks, dispatch.Concurrency, dispatch.Poll, 1)
+	w.background = append(w.background, func(ctx context.Context) {
+		if err := dispatcher.Run(ctx); err != nil {
+			w.life.Fail(err)
+		}
+	})
+}
+
+// longestCall is the longest that a handler waits for an answer.
+func (c Config) longestCall() time.Duration {
+	if c.Callbacks.Poster == nil {
+		return c.Calls.Timeout
+	}
+	return max(c.Calls.Timeout, c.Callbacks.Poster.Timeout())
+}
+
+// wiring is what the pipelines of a worker share.
+type wiring struct {
+	stores   laneStores
+	upstream Upstream
+	cfg      Config
+	policy   policy
+	life     *lifecycle.Lifecycle
+	turns    *turns
+	gate     *gate
+	enqueue  func(ctx context.Context, lane request.Lane, turn request.Ref) error
+}
+
+// pipeline returns the pipeline of a lane.
+func (w *wiring) pipeline() *pipeline {
+	log, limited, meter := w.cfg.Telemetry.Log, w.cfg.Telemetry.Limited, w.cfg.Telemetry.Meter
+	limit := newLimit(w.cfg.Calls.Auto)
+	retry := &retrier{life: w.life, policy: w.policy, log: log}
+	quarantine := &quarantiner{tasks: w.quarantine(), requests: w.stores.undecodable, retry: retry, log: log}
+	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, meter: meter, log: log, limited: limited}
+	defaults := request.Defaults{ExpiryMinutes: w.cfg.Defaults.ExpiryMinutes, WorkflowID: w.cfg.Defaults.WorkflowID}
+	return &pipeline{
+		turns: w.turns,
+		admit: &admitter{
+			asker: &asker{
+				admissions: w.stores.admissions, results: w.stores.results, turns: w.turns, defaults: defaults, life: w.life, limited: limited,
+			},
+			gate: w.gate, upstream: w.upstream, line: newLine(), limit: limit,
+			release: &releaser{releases: w.stores.releases, enqueue: w.enqueue, life: w.life, retry: retry},
+			retry:   retry, meter: meter,
+		},
+		call:   &caller{upstream: w.upstream, limit: limit, log: log},
+		record: record,
+		settle: &settler{
+			ends: w.stores.ends, upstream: w.upstream, record: record, quarantine: quarantine, retry: retry, log: log, limited: limited,
+		},
+		quarantine: quarantine,
+		log:        log,
+	}
+}
+
+func (w *wiring) quarantine() asynqx.Quarantine {
+	return asynqx.Quarantine{Store: w.stores.quarantine, Pause: w.policy.pause, Log: w.cfg.Telemetry.Log, Limited: w.cfg.Telemetry.Limited}
+}
+
+// uniform returns a duration between 0 and d.
+func uniform(d time.Duration) time.Duration { return rand.N(d + 1) }
