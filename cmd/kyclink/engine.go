@@ -69,6 +69,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	e.closers = append(e.closers, e.faceki.Close)
 	e.ledger = ledger.New(e.rdb, ledger.Config{
 		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated,
+		HoldUnknown: cfg.Work.OnUnknown == config.Hold, // for what a run restores from its journal
 	})
 	return e, nil
 }

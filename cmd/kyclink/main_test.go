@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	// These tests wait far more than they work.
 	atOnce := flag.Lookup("test.parallel")
 	if atOnce.Value.String() == atOnce.DefValue {
-		_ = atOnce.Value.Set(strconv.Itoa(8 * runtime.GOMAXPROCS(0))) // a number is what it takes
+		_ = atOnce.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))) // a number is what it takes
 	}
 	var err error
 	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
