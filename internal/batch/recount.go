@@ -265,7 +265,7 @@ func (n *count) moved(ctx context.Context) ([]string, error) {
 // last reads what moved lately in the same step as the counters.
 func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, lua.Args{
-		"batch": n.batch, "last_event": n.since, "max": movedPage,
+		"batch": n.batch, "last_event": n.since, "ends": againEnd, "max": movedPage,
 		"due_from": n.after.UnixMilli(), "due_until": n.after.Add(soon).UnixMilli(),
 	}, lua.Column("id", moving)).Slice()
 	if err != nil {

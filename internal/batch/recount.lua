@@ -1,17 +1,18 @@
 -- recount reads a batch's counters and, in the same step, the headers of the requests
 -- that may have moved since they were read: those of the rows, and those that are
--- queued, called or have an event since.
+-- queued, called, waiting to be fed again or have an event since.
 --
 -- KEYS[1]: the account's tag
 -- batch: its number
 -- last_event: the last event that is known
 -- due_from, due_until: when a queued request that moved may be due, ms
+-- ends: how much of either end of what is to be fed again is read, where it grows
 -- max: the most members of a set; all requests together may be twice as many
 -- rows: id
 -- Returns {} if there are more, else {the batch's fields and values, id, header, ...}.
 --
--- uses: keys, record
-local batch, last_event, due_from, due_until, max = unpack(ARGV, 1, 5)
+-- uses: keys, record, feeding
+local batch, last_event, due_from, due_until, ends, max = unpack(ARGV, 1, 6)
 max = tonumber(max)
 local ids, known, full = {}, {}, false
 local function add(id)
@@ -24,13 +25,15 @@ local function add_all(members, id_of)
   full = full or #members >= max
   for _, member in ipairs(members) do add(id_of(member)) end
 end
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local id = unpack(ARGV, i, i)
   add(id)
 end
 for lane in pairs(LANE) do
   add_all(redis.call('ZRANGEBYSCORE', queued_key(lane), due_from, due_until, 'LIMIT', 0, max), function(id) return id end)
 end
+for _, id in ipairs(redis.call('LRANGE', requeued_key(batch), 0, ends - 1)) do add(id) end
+for _, id in ipairs(redis.call('LRANGE', requeued_key(batch), -ends, -1)) do add(id) end
 add_all(redis.call('ZRANGE', tag .. ':calls', 0, max - 1), function(call) return string.match(call, '^%S+ (%S+)') end)
 add_all(redis.call('XRANGE', tag .. ':results', '(' .. last_event, '+', 'COUNT', max), function(event)
   for i = 1, #event[2], 2 do
