@@ -64,9 +64,9 @@ chaos: test-needs ## break everything for DURATION (60s) by SEED (any), and chec
 
 # Pages that are generated from the code; tests compare them with it.
 .PHONY: docs
-docs: ## write docs/cli.md, settings.md and states.md again, from the code
+docs: ## write the generated pages of docs again, from the code
 	go test ./internal/doctest -count=1 -run 'PageMatches' -update-docs
-	go test ./cmd/kyclink -count=1 -run '^TestCLIReference' -update-docs
+	go test ./cmd/kyclink -count=1 -run '^Test(CLIReference|GettingStarted)' -update-docs
 
 .PHONY: man
 man: ## write man pages to man/
