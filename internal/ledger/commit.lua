@@ -15,8 +15,7 @@ expected = tonumber(expected_time)
 local transitions = { admit = admit, created = created, fault = fault }
 local replies, failed, why, i = {}, 0, nil, 2
 while i < #ARGV do
-  local name, count = unpack(ARGV, i, i + 1)
-  local last = i + 1 + count
+  local name, last = ARGV[i], i + 1 + ARGV[i + 1]
   local ok, reply = pcall(transitions[name], unpack(ARGV, i + 2, last))
   if ok then
     replies[#replies + 1] = { 1, reply }
