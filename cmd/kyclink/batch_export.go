@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/output"
 )
 
 const spreadsheetHelp = "put ' before cells that a spreadsheet may take for a formula: for a file that people open in one"
@@ -64,15 +66,15 @@ those that programs read.`,
 }
 
 // exportTarget checks where an export goes to, and in which format.
-func exportTarget(out string, format bulk.Format) error {
-	known := slices.Contains([]bulk.Format{"", bulk.CSV, bulk.XLSX, bulk.NDJSON}, format)
+func exportTarget(out string, format input.Format) error {
+	known := slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, format)
 	switch {
 	case !known:
 		return fmt.Errorf("--format is %q; use csv, xlsx or ndjson", format)
-	case out == "" && format == bulk.XLSX:
+	case out == "" && format == input.XLSX:
 		return errors.New("--format xlsx: a workbook is written to a file only: -o OUT")
 	case out != "":
-		return bulk.CheckSheet(out, format)
+		return output.CheckFile(out, format)
 	}
 	return nil
 }
@@ -81,12 +83,12 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 	switch {
 	case o.with != "" && o.format != "":
 		return usageError(cmd, errors.New("--format does not go with --with; the suffix of OUT names the format"))
-	case bulk.Standard(o.out) && o.out != "-" && o.out != "/dev/stdout":
+	case output.IsStandardStream(o.out) && o.out != "-" && o.out != "/dev/stdout":
 		return usageError(cmd, fmt.Errorf("-o %s: leave -o out to write to standard output", o.out))
-	case bulk.Standard(o.out):
+	case output.IsStandardStream(o.out):
 		o.out = ""
 	}
-	if err := exportTarget(o.out, bulk.Format(o.format)); err != nil && o.with == "" {
+	if err := exportTarget(o.out, input.Format(o.format)); err != nil && o.with == "" {
 		return usageError(cmd, err)
 	}
 	reading, err := o.reading(cmd)
@@ -112,15 +114,15 @@ func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.L
 	if err != nil {
 		return err
 	}
-	export := bulk.Export{Rows: book, Batch: number, Format: bulk.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
-	var summary bulk.Summary
+	export := bulk.Export{Ledger: book, Batch: number, Format: input.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
+	var summary output.Counts
 	if o.out == "" {
-		export.Format = cmp.Or(export.Format, bulk.CSV)
+		export.Format = cmp.Or(export.Format, input.CSV)
 		w := bufio.NewWriterSize(fileOutput(cmd), 1<<16)
 		summary, err = export.Write(ctx, w)
 		err = cmp.Or(err, w.Flush())
 	} else {
-		sheet, open := bulk.OpenSheet(o.out, export.Format)
+		sheet, open := output.CreateFile(o.out, export.Format)
 		if open != nil {
 			return open
 		}
@@ -139,21 +141,21 @@ func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.L
 }
 
 // merge writes the rows of the file that was imported.
-func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.Ledger, reading bulk.Reading, batch int, name string) error {
-	in, err := bulk.Open(o.with, reading)
+func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.Ledger, reading input.Options, batch int, name string) error {
+	in, err := input.Open(o.with, reading)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	if _, err := in.Inspect(o.out); err != nil {
+	if _, err := output.Inspect(o.out, in); err != nil {
 		return err
 	}
-	m := bulk.Merge{Input: in, Rows: book, Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
+	m := bulk.Merge{Input: in, Ledger: book, Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
 	merged, err := o.mergeInto(cmd, m)
 	if err != nil {
 		return err
 	}
-	tellExported(cmd.ErrOrStderr(), merged.Summary)
+	tellExported(cmd.ErrOrStderr(), merged.Counts)
 	if merged.Missing > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s, the first of them row %d, %s not in batch %s: is it the file that was imported, and as it was then?\n",
 			number(merged.Missing, "row"), o.with, merged.FirstMissing, verb(merged.Missing, "is", "are"), name)
@@ -164,18 +166,18 @@ func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.L
 func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.Merged, error) {
 	ctx := cmd.Context()
 	if o.out == "" {
-		w, err := bulk.NewStream(fileOutput(cmd), m.Input, o.spreadsheet)
+		w, err := output.NewStream(fileOutput(cmd), m.Input, o.spreadsheet)
 		if err != nil {
 			return bulk.Merged{}, err
 		}
 		merged, err := m.Write(ctx, w.Write)
-		return merged, cmp.Or(err, w.Flush())
+		return merged, cmp.Or(err, w.Commit())
 	}
-	out, err := bulk.Target(o.out)
+	out, err := output.Resolve(o.out)
 	if err != nil {
 		return bulk.Merged{}, err
 	}
-	w, err := bulk.Create(out, m.Input, o.spreadsheet)
+	w, err := output.Create(out, m.Input, o.spreadsheet)
 	if err != nil {
 		return bulk.Merged{}, err
 	}
@@ -187,7 +189,7 @@ func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.M
 }
 
 // tellExported says how many rows have which status.
-func tellExported(w io.Writer, summary bulk.Summary) {
+func tellExported(w io.Writer, summary output.Counts) {
 	total, parts := 0, []string(nil)
 	for status, n := range summary {
 		total += n

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/input"
 )
 
 // Exit codes, which scripts rely on.
@@ -54,7 +54,7 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*config.Error](err); ok {
 		return config.ExitCode
 	}
-	if _, ok := errors.AsType[*bulk.InputError](err); ok {
+	if _, ok := errors.AsType[*input.Error](err); ok {
 		return exitInput
 	}
 	return exitError

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -80,7 +82,7 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return err
 	}
-	in, err := bulk.OpenStream(cmd.Context(), file, reading)
+	in, err := input.OpenStream(cmd.Context(), file, reading)
 	if err != nil {
 		return brokenOff(cmd.Context(), err, "")
 	}
@@ -92,26 +94,26 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 				return err
 			}
 		}
-		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, Again: o.again})
+		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, IgnoreLinks: o.again})
 	})
 }
 
 // target reads the flags.
-func (o *importOptions) target(cmd *cobra.Command, file string) (r bulk.Reading, b tasks.Batch, err error) {
+func (o *importOptions) target(cmd *cobra.Command, file string) (r input.Options, b tasks.Batch, err error) {
 	if r, err = o.reading(cmd); err != nil {
 		return r, b, err
 	}
 	r.Strict = !o.ignoreUnknown
-	switch r.Format = bulk.Format(o.format); {
+	switch r.Format = input.Format(o.format); {
 	case o.batch == "":
 		return r, b, usageError(cmd, errors.New("name the batch: --batch NAME"))
-	case !slices.Contains([]bulk.Format{"", bulk.CSV, bulk.XLSX, bulk.NDJSON}, r.Format):
+	case !slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, r.Format):
 		return r, b, usageError(cmd, fmt.Errorf("--format is %q; use csv, xlsx or ndjson", o.format))
-	case r.Format == "" && file == bulk.Stdin:
+	case r.Format == "" && file == input.Stdin:
 		return r, b, usageError(cmd, errors.New("say what the standard input holds: --format csv or --format ndjson"))
 	}
-	if problem := bulk.UnknownSuffix(o.rejects); problem != "" {
-		return r, b, usageError(cmd, fmt.Errorf("--rejects: %s %s", o.rejects, problem))
+	if err := output.CheckName(o.rejects); err != nil {
+		return r, b, usageError(cmd, fmt.Errorf("--rejects: %w", err))
 	}
 	b = tasks.Batch{Name: o.batch}
 	b.Options, err = o.options(cmd)
@@ -140,7 +142,7 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	ctx := cmd.Context()
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
-	job.Report = bar.report
+	job.OnProgress = bar.report
 	var once sync.Once
 	job.Client = e.producer(func(full *tasks.BacklogError) {
 		once.Do(func() {
@@ -149,23 +151,24 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 		})
 	})
 	told := &told{w: bar}
-	job.Reject = told.tell
-	job.Rounded = func(row bulk.Row) { tellInspection(bar, bulk.Inspection{Rounded: 1, FirstRounded: row}) }
+	job.OnReject = told.tell
+	job.OnRounded = func(row input.Row) { tellInspection(bar, input.Inspection{Rounded: 1, FirstRounded: row}) }
 	over := func() error { return nil }
 	if o.rejects != "" {
 		warnOfReaders(cmd.ErrOrStderr(), o.rejects)
-		rejects, err := bulk.CreateRejects(o.rejects, job.Input, o.spreadsheet)
+		rejects, err := output.CreateRejects(o.rejects, job.Input, o.spreadsheet)
 		if err != nil {
 			return err
 		}
-		job.Reject, job.Whole, over = rejects.Write, true, rejects.Close
+		job.KeepRows, over = true, rejects.Close
+		job.OnReject = func(r bulk.Reject) error { return rejects.Write(r.Input, string(r.Reason), r.Message()) }
 	}
 	var counts bulk.Counts
-	var rehearsal bulk.Rehearsal
+	var dryRun bulk.DryRun
 	var err error
 	if o.dryRun {
-		rehearsal, err = job.Rehearse(ctx)
-		counts = rehearsal.Counts
+		dryRun, err = job.DryRun(ctx)
+		counts = dryRun.Counts
 	} else {
 		counts, err = job.Run(ctx)
 	}
@@ -177,14 +180,14 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	if told.rows > toldRows {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: … and %s more; --rejects FILE writes all of them\n", number(told.rows-toldRows, "row"))
 	}
-	return o.tell(cmd, e, counts, rehearsal, said)
+	return o.tell(cmd, e, counts, dryRun, said)
 }
 
 // tell says what became of the rows, or would have.
-func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, rehearsal bulk.Rehearsal, said string) error {
+func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, dryRun bulk.DryRun, said string) error {
 	if o.dryRun {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, said)
-		if err := printForecast(cmd, e, rehearsal); err != nil {
+		if err := printForecast(cmd, e, dryRun); err != nil {
 			return err
 		}
 	} else {
@@ -209,7 +212,7 @@ func brokenOff(ctx context.Context, err error, said string) error {
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
 		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to continue", s, said)}
 	}
-	_, unusable := errors.AsType[*bulk.InputError](err)
+	_, unusable := errors.AsType[*input.Error](err)
 	_, cancelled := errors.AsType[*tasks.CancelledError](err)
 	switch {
 	case tasks.ReasonOf(err) != "" || said == "":

@@ -15,7 +15,7 @@ import (
 
 // printForecast says how long the rows of a dry run would take, and warns of what
 // would be too late.
-func printForecast(cmd *cobra.Command, e *engine, r bulk.Rehearsal) error {
+func printForecast(cmd *cobra.Command, e *engine, r bulk.DryRun) error {
 	account, err := e.operator().Account(cmd.Context())
 	if err != nil {
 		return err

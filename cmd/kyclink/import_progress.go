@@ -6,6 +6,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/forecast"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
@@ -13,11 +14,11 @@ import (
 // else is to be written through it.
 type fileProgress struct {
 	*terminal.Line
-	in   *bulk.Input
+	in   *input.File
 	pace forecast.Throughput // in KiB
 }
 
-func newFileProgress(out io.Writer, tty bool, in *bulk.Input) *fileProgress {
+func newFileProgress(out io.Writer, tty bool, in *input.File) *fileProgress {
 	return &fileProgress{Line: terminal.NewLine(out, tty), in: in}
 }
 

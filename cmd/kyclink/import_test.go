@@ -87,8 +87,8 @@ func TestImportCommand(t *testing.T) {
 		{"import " + good + " --batch a --map colour=x", exitUsage, `no request has a key "colour"`},
 		{"import " + good + " --batch a --expiry-minutes 0", exitUsage, "--expiry-minutes must be at least 1"},
 		{"import " + stranger + " --batch a", exitInput, `unknown columns "Colour"`},
-		{"import " + filepath.Join(dir, "none.csv") + " --batch a", exitInput, "does not exist"},
-		{"import " + good + " --batch a --rejects " + good, exitError, "is the input file"},
+		{"import " + filepath.Join(dir, "none.csv") + " --batch a", exitInput, "no such file"},
+		{"import " + good + " --batch a --rejects " + good, exitError, "this is the input file"},
 		{"import " + good + " --batch a --dry-run --not-after 2026-01-01T00:00:00Z", exitNotCreated, "2 invalid"},
 		{"import " + good + " --batch a --dry-run", 0, "2 rows, 2 accepted"},
 		{"import " + good + " --batch a --expiry-minutes 90", 0, "2 rows, 2 accepted"},
@@ -96,8 +96,8 @@ func TestImportCommand(t *testing.T) {
 		{"import " + good + " --batch b", 0, "2 joined"},
 		{"import " + good + " --batch a --expiry-minutes 91", exitError, "has different values of expiry_minutes"},
 		{"import " + bad + " --batch a", exitNotCreated, "row 1 at line 2, invalid: expiry_minutes: must be at least 1"},
-		{"import " + bad + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},
-		{"import " + good + " --batch a --rejects /dev/full", exitError, "output file /dev/full cannot be written"},
+		{"import " + bad + " --batch a --rejects /dev/full", exitError, "write /dev/full: no space left on device"},
+		{"import " + good + " --batch a --rejects /dev/full", exitError, "write /dev/full: no space left on device"},
 		{"import " + bad + " --batch a --rejects " + rejects, exitNotCreated, "1 accepted by this batch before, 1 invalid"},
 	} {
 		code, _, stderr := kyclink(t, settings, strings.Fields(c.args)...)

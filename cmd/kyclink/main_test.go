@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	t              testing.TB
 	cmd            *exec.Cmd
-	stdout, stderr output
+	stdout, stderr capture
 	over           chan struct{}
 }
 
@@ -140,20 +140,20 @@ func read(t testing.TB, path string) string {
 	return string(raw)
 }
 
-// output is what a process prints, readable while it runs.
-type output struct {
+// capture is what a process prints, readable while it runs.
+type capture struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
+func (c *capture) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.buf.Write(p)
 }
 
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+func (c *capture) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.buf.String()
 }

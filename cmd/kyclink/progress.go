@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/forecast"
+	"github.com/kyclink/kyclink/internal/job"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
@@ -21,7 +21,7 @@ type progress struct {
 	*terminal.Line
 	mu   sync.Mutex
 	said time.Time
-	last bulk.Progress
+	last job.Progress
 	pace forecast.Throughput
 	why  string // nothing is created now, in two or three words
 }
@@ -30,11 +30,11 @@ func newProgress(out io.Writer, tty bool) *progress {
 	return &progress{Line: terminal.NewLine(out, tty), said: time.Now()}
 }
 
-func (p *progress) report(now bulk.Progress) {
+func (p *progress) report(now job.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = now
-	if now.Imported {
+	if now.AllAccepted {
 		p.pace.Add(time.Now(), now.Settled())
 	}
 	p.Draw(p.render)
@@ -62,10 +62,10 @@ func (p *progress) text() string {
 	if p.last.Rejected > 0 {
 		text += fmt.Sprintf(", %d rejected", p.last.Rejected)
 	}
-	if p.last.Others > 0 {
-		text += fmt.Sprintf(", %d asked for elsewhere", p.last.Others)
+	if p.last.JoinedEnded > 0 {
+		text += fmt.Sprintf(", %d asked for elsewhere", p.last.JoinedEnded)
 	}
-	if !p.last.Imported {
+	if !p.last.AllAccepted {
 		text += fmt.Sprintf("; %s accepted so far", number(p.last.Rows, "row"))
 	}
 	if speed := p.speed(); speed != "" {

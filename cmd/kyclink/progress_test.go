@@ -7,16 +7,16 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/job"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func TestProgressIsTrue(t *testing.T) {
 	t.Parallel()
-	now := bulk.Progress{Rows: 500, All: 500, Imported: true, Rejected: 2, Elsewhere: 1, Others: 3, Counts: map[request.State]int{
+	now := job.Progress{Rows: 500, All: 500, AllAccepted: true, Rejected: 2, JoinedOpen: 1, JoinedEnded: 3, Counts: map[request.State]int{
 		request.Created: 100, request.Failed: 5, request.Held: 1, request.Waiting: 348}}
-	var lines output
+	var lines capture
 	p := newProgress(&lines, false)
 	p.said = time.Time{}
 	p.report(now)
@@ -25,18 +25,18 @@ func TestProgressIsTrue(t *testing.T) {
 		t.Errorf("a line says %q", got)
 	}
 
-	var screen output
+	var screen capture
 	p = newProgress(&screen, true)
 	p.report(now)
 	p.stop() // as an interrupted run does
-	p.report(bulk.Progress{Rows: 500, Imported: true})
+	p.report(job.Progress{Rows: 500, AllAccepted: true})
 	fmt.Fprintln(p, "said when it is over")
 	if got := screen.String(); !strings.Contains(got, "151/500 [===") || !strings.Contains(got, "] 30 %\nsaid when") || strings.Contains(got, "500/500") {
 		t.Errorf("the bar of an interrupted run shows %q", got)
 	}
-	var whole output
+	var whole capture
 	p = newProgress(&whole, true)
-	p.report(bulk.Progress{Rows: 4, All: 4, Imported: true, Rejected: 1, Counts: map[request.State]int{request.Created: 3}})
+	p.report(job.Progress{Rows: 4, All: 4, AllAccepted: true, Rejected: 1, Counts: map[request.State]int{request.Created: 3}})
 	p.stop()
 	if got := whole.String(); !strings.Contains(got, "4/4 [====") || !strings.HasSuffix(got, "] 100 %\n") {
 		t.Errorf("the bar of a run that is done shows %q", got)
@@ -49,11 +49,11 @@ func TestABarFitsItsTerminal(t *testing.T) {
 	t.Parallel()
 	for _, why := range []string{"", "gate closed: limit_reached"} {
 		for _, width := range []int{20, 40, 80, 200} {
-			p := newProgress(&output{}, false)
-			p.last = bulk.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
+			p := newProgress(&capture{}, false)
+			p.last = job.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
 			p.pace.Add(time.Now().Add(-10*time.Second), 599_000)
 			p.why = why
-			var screen output
+			var screen capture
 			p.Line = terminal.NewFixedLine(&screen, width)
 			p.Draw(p.render)
 			text := strings.TrimPrefix(screen.String(), "\r\x1b[K")

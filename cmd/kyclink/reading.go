@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -29,8 +29,8 @@ func (f *readingFlags) add(cmd *cobra.Command) {
 }
 
 // reading checks the flags.
-func (f *readingFlags) reading(cmd *cobra.Command) (r bulk.Reading, err error) {
-	r = bulk.Reading{Encoding: f.encoding, Sheet: f.sheet, Carry: f.carry}
+func (f *readingFlags) reading(cmd *cobra.Command) (r input.Options, err error) {
+	r = input.Options{Encoding: f.encoding, Sheet: f.sheet, Carry: f.carry}
 	if r.Delimiter, err = delimiter(f.delimiter); err != nil {
 		return r, usageError(cmd, err)
 	}
@@ -81,18 +81,18 @@ const shownColumns = 30
 
 // tellMapping says how a file is read: which columns are used as what, and what
 // becomes of the others.
-func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
+func tellMapping(w io.Writer, in *input.File, othersAre string) {
 	var parts []string
-	if style := in.Style(); style != "" {
+	if style := in.Dialect(); style != "" {
 		parts = append(parts, style)
 	}
 	used, others := in.Mapping()
 	var names []string
 	for _, u := range used {
-		if u.Column == u.Key {
+		if u.Name == u.Key {
 			names = append(names, u.Key)
 		} else {
-			names = append(names, fmt.Sprintf("%s (%q)", u.Key, u.Column))
+			names = append(names, fmt.Sprintf("%s (%q)", u.Key, u.Name))
 		}
 	}
 	if len(names) > 0 {
@@ -120,7 +120,7 @@ func tellMapping(w io.Writer, in *bulk.Input, othersAre string) {
 const roundedHint = "looks like a number that a spreadsheet has rounded, so that several people may share it; format the column as text in the spreadsheet and enter the ids again"
 
 // tellInspection warns of what a whole file shows before the work begins.
-func tellInspection(w io.Writer, found bulk.Inspection) {
+func tellInspection(w io.Writer, found input.Inspection) {
 	if found.Rounded == 0 {
 		return
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -64,7 +64,7 @@ func TestExitCodes(t *testing.T) {
 		{redis.ErrClosed, 1},
 		{&codeError{code: exitNotCreated}, 2},
 		{&codeError{exitWaiting, &config.Error{}}, 3}, // what is outermost was meant
-		{&bulk.InputError{}, 65},
+		{&input.Error{}, 65},
 		{&config.Error{}, 78},
 		{&signalError{syscall.SIGINT}, 130},
 		{&signalError{syscall.SIGTERM}, 143},

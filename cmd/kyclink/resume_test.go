@@ -197,7 +197,7 @@ func TestRunOfAnEmptiedRedis(t *testing.T) {
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "row 1, P-0001: what was accepted is not known to Redis any more: was it emptied") {
+	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "row 1, P-0001: Redis no longer knows what was accepted: was it emptied") {
 		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 	}
 }

@@ -18,8 +18,12 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/job"
+	"github.com/kyclink/kyclink/internal/journal"
+	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
@@ -79,7 +83,7 @@ Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
 
 func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	ctx := cmd.Context()
-	var reached bulk.Progress
+	var reached job.Progress
 	var note string
 	defer func() { err = noted(interrupted(ctx, err, reached), note) }()
 	out, err := o.target(cmd)
@@ -94,16 +98,16 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	in, err := bulk.Open(file, reading)
+	in, err := input.Open(file, reading)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	found, err := in.Inspect(out)
+	found, err := output.Inspect(out, in)
 	if err != nil {
 		return err
 	}
-	if err := bulk.Check(out, in); err != nil {
+	if err := output.Check(out, in); err != nil {
 		return err
 	}
 	tellMapping(cmd.ErrOrStderr(), in, "carried over")
@@ -158,34 +162,34 @@ func (c withoutFaults) Write(e zapcore.Entry, fields []zapcore.Field) error {
 }
 
 // finish does the job and writes OUT.
-func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *bulk.Input, bar *progress, out string,
-) (p bulk.Progress, err error) {
-	job, err := o.job(ctx, e, in, bar)
+func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *input.File, bar *progress, out string,
+) (p job.Progress, err error) {
+	j, err := o.job(ctx, e, in, bar)
 	if err != nil {
 		return p, err
 	}
-	survey, err := job.Survey(filepath.Dir(out))
+	scan, err := j.Scan(filepath.Dir(out))
 	if err != nil {
 		return p, err
 	}
-	journal, err := bulk.OpenJournal(out, o.header(e, job, out), o.force)
+	log, err := journal.Open(out, o.header(e, j, out), o.force)
 	if err != nil {
 		return p, err
 	}
-	defer func() { err = errors.Join(err, journal.Close()) }()
-	job.Batch = journal.Batch()
-	if survey.Linked > 0 {
+	defer func() { err = errors.Join(err, log.Close()) }()
+	j.Batch = log.Batch()
+	if scan.Linked > 0 {
 		fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already, and no new one is made; --again makes one for each\n",
-			number(survey.Linked, "row"), verb(survey.Linked, "has", "have"))
+			number(scan.Linked, "row"), verb(scan.Linked, "has", "have"))
 	}
-	w, err := e.newWorker(ctx, workerJournal(e, job, journal), nil)
+	w, err := e.newWorker(ctx, workerJournal(e, j, log), nil)
 	if err != nil {
 		return p, err
 	}
-	if err := o.audit(ctx, e, job.Batch); err != nil {
+	if err := o.audit(ctx, e, j.Batch); err != nil {
 		return p, err
 	}
-	beside, err := newLookout(ctx, e, bar, job.Batch)
+	beside, err := newLookout(ctx, e, bar, j.Batch)
 	if err != nil {
 		return p, err
 	}
@@ -193,21 +197,21 @@ func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, i
 		bar.stop()
 		fmt.Fprintln(bar, "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once")
 	})()
-	if err := e.letGoOn(ctx, job.Batch); err != nil {
+	if err := e.letGoOn(ctx, j.Batch); err != nil {
 		return p, err
 	}
-	p, err = work(ctx, job, w, beside)
+	p, err = work(ctx, j, w, beside)
 	bar.stop()
-	impatient := errors.Is(err, bulk.ErrImpatient)
+	impatient := errors.Is(err, job.ErrImpatient)
 	refused, rowsRefused := errors.AsType[*rowsRefusedError](err)
 	if err != nil && !impatient && !rowsRefused {
 		return p, err
 	}
-	written, err := job.Export(ctx, out)
+	written, err := j.Write(ctx, out)
 	if err != nil {
 		return p, err
 	}
-	o.conclude(cmd.ErrOrStderr(), written, survey, simulatedNote(e.cfg))
+	o.conclude(cmd.ErrOrStderr(), written, scan, simulatedNote(e.cfg))
 	switch {
 	case rowsRefused:
 		return p, refused
@@ -234,44 +238,44 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	switch {
 	case o.out == "":
 		return "", usageError(cmd, errors.New("say where the links go: -o OUT"))
-	case bulk.Standard(o.out):
+	case output.IsStandardStream(o.out):
 		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is whole and has a journal beside it; "+
 			"name one, and print it afterwards", o.out))
-	case bulk.UnknownSuffix(o.out) != "":
-		return "", usageError(cmd, fmt.Errorf("-o: %s %s", o.out, bulk.UnknownSuffix(o.out)))
+	case output.CheckName(o.out) != nil:
+		return "", usageError(cmd, fmt.Errorf("-o: %w", output.CheckName(o.out)))
 	case o.patience <= 0:
 		return "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
 	case strings.ContainsFunc(o.out, unicode.IsControl):
 		return "", usageError(cmd, fmt.Errorf("-o: the path %q holds a line break or another control character; name another OUT", o.out))
 	}
-	return bulk.Target(o.out)
+	return output.Resolve(o.out)
 }
 
 // job gives the job without its journal and batch.
-func (o runOptions) job(ctx context.Context, e *engine, in *bulk.Input, bar *progress) (*bulk.Job, error) {
-	job := &bulk.Job{
-		Input: in, Book: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, Again: o.renew, Spreadsheet: o.spreadsheet,
-		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, Report: bar.report,
-		Retrying: func(held int) {
+func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *progress) (*job.Job, error) {
+	j := &job.Job{
+		Input: in, Ledger: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
+		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, OnProgress: bar.report,
+		OnRetryHeld: func(held int) {
 			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",
 				number(held, "held row"), number(held, "link"))
 		},
-		Trouble: func(err error) {
+		OnRedisError: func(err error) {
 			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
 		},
 	}
-	job.Client = e.producer(job.Full)
+	j.Client = e.producer(j.OnFull)
 	var err error
 	if !e.cfg.EmbeddedRedis() {
-		job.Ledger, err = e.ledger.ID(ctx)
+		j.LedgerID, err = e.ledger.ID(ctx)
 	}
-	return job, err
+	return j, err
 }
 
 // header is what a journal that is begun now belongs to.
-func (o runOptions) header(e *engine, job *bulk.Job, out string) bulk.Header {
-	header := bulk.Header{
-		Upstream: "real", Ledger: cmp.Or(job.Ledger, "embedded"), Account: e.cfg.Account, Batch: bulk.NewBatch(out), BaseURL: e.cfg.FaceKi.BaseURL,
+func (o runOptions) header(e *engine, j *job.Job, out string) journal.Header {
+	header := journal.Header{
+		Upstream: "real", Ledger: cmp.Or(j.LedgerID, "embedded"), Account: e.cfg.Account, Batch: job.NewBatchName(out), BaseURL: e.cfg.FaceKi.BaseURL,
 	}
 	if e.cfg.FaceKi.Simulated {
 		header.Upstream = "simulated"
@@ -281,27 +285,30 @@ func (o runOptions) header(e *engine, job *bulk.Job, out string) bulk.Header {
 
 // workerJournal returns the journal that the job's worker writes to: with the embedded
 // Redis the journal is the record, otherwise the ledger is.
-func workerJournal(e *engine, job *bulk.Job, journal *bulk.Journal) worker.Journal {
+func workerJournal(e *engine, j *job.Job, log *journal.Journal) worker.Journal {
 	if !e.cfg.EmbeddedRedis() {
 		return nil
 	}
-	job.Journal = journal
-	return journal
+	j.Journal = log
+	return log
 }
 
 // interrupted makes of whatever a signal broke off what that means: how far it
 // is, and to run it again. That OUT or its journal failed is said as well.
-func interrupted(ctx context.Context, err error, p bulk.Progress) error {
+func interrupted(ctx context.Context, err error, p job.Progress) error {
 	s, ok := errors.AsType[*signalError](context.Cause(ctx))
 	if _, said := errors.AsType[*codeError](err); !ok || said || err == nil {
 		return err
 	}
 	far := ""
-	if p.Imported {
+	if p.AllAccepted {
 		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
 	}
 	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
-	if failed, ok := errors.AsType[*bulk.OutputError](err); ok {
+	if failed, ok := errors.AsType[*output.Error](err); ok {
+		stopped = errors.Join(failed, stopped)
+	}
+	if failed, ok := errors.AsType[*journal.Error](err); ok {
 		stopped = errors.Join(failed, stopped)
 	}
 	return &codeError{exitInterrupted + int(s.signal), stopped}
@@ -338,25 +345,25 @@ func noted(err error, note string) error {
 
 // conclude says what can be done about rows that have no link of their own, and in
 // the last line what OUT holds.
-func (o runOptions) conclude(w io.Writer, written bulk.Written, survey bulk.Survey, note string) {
-	for _, r := range survey.Repeats {
+func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, note string) {
+	for _, r := range scan.First {
 		fmt.Fprintf(w, "kyclink: %s\n", r)
 	}
-	if more := survey.Repeated - len(survey.Repeats); more > 0 {
+	if more := scan.Duplicates - len(scan.First); more > 0 {
 		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
 	}
-	if n := written.Summary[tasks.Failed]; n > 0 {
+	if n := written.Counts[tasks.Failed]; n > 0 {
 		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed tries such rows again\n")
 	}
-	if n := written.Summary[tasks.Held]; n > 0 {
+	if n := written.Counts[tasks.Held]; n > 0 {
 		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held tries again, which may bill up to %s\n",
 			number(n, "second link"))
 	}
-	text := describe(written.Summary)
+	text := describe(written.Counts)
 	if written.Linked > 0 {
 		text += fmt.Sprintf(" (%d of them had a link before)", written.Linked)
 	}
-	if n := survey.Repeated; n > 0 {
+	if n := scan.Duplicates; n > 0 {
 		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
 	}
 	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
@@ -378,9 +385,9 @@ func verb(n int, one, many string) string {
 	return many
 }
 
-func describe(s bulk.Summary) string {
+func describe(s output.Counts) string {
 	var parts []string
-	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, bulk.Rejected, tasks.Cancelled, tasks.Held,
+	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, column.Rejected, tasks.Cancelled, tasks.Held,
 		tasks.Waiting, tasks.Queued, tasks.Calling} {
 		if n := s[status]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, status))
@@ -392,18 +399,18 @@ func describe(s bulk.Summary) string {
 	return strings.Join(parts, ", ")
 }
 
-func openCounts(p bulk.Progress) string {
+func openCounts(p job.Progress) string {
 	var parts []string
 	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
 		if n := p.Counts[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	if !p.Imported {
+	if !p.AllAccepted {
 		parts = append(parts, "rows that were not accepted, as the backlog is full (KYCLINK_MAX_BACKLOG)")
 	}
-	if p.Elsewhere > 0 {
-		parts = append(parts, fmt.Sprintf("%d that others asked for", p.Elsewhere))
+	if p.JoinedOpen > 0 {
+		parts = append(parts, fmt.Sprintf("%d that others asked for", p.JoinedOpen))
 	}
 	return strings.Join(parts, ", ")
 }

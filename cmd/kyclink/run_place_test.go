@@ -54,7 +54,7 @@ func TestRunInAFolderThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	code, stderr, dir := as(t, 123_457, false, []string{setting})
-	if code != 1 || !strings.Contains(stderr, "links.csv.journal cannot be") || !strings.Contains(stderr, "permission denied") {
+	if code != 1 || !strings.Contains(stderr, "links.csv.journal: it cannot be") || !strings.Contains(stderr, "permission denied") {
 		t.Errorf("exit code %d:\n%s", code, stderr)
 	}
 	if calls := sim.State().LinkCalls; calls != 0 {

@@ -90,12 +90,12 @@ func TestRunNamesRepeats(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, text, says string }{
 		"two people under one id": {"in.csv", "application_id,full_name\nKL-0001,Ann Field\nKL-0001,Bob Reed\n",
-			"kyclink: row 2 has the id of row 1, KL-0001, but another full_name\n"},
+			"kyclink: row 2 has the same id as row 1, KL-0001, but differs in full_name\n"},
 		"ids that were rounded": {"in.csv", "name,application_id\nAnn,4.91702E+12\nBob,4.91702E+12\nCid,4.91702E+12\n",
-			"kyclink: row 2 has the id of row 1, 4.91702E+12, but another name\nkyclink: row 3 has"},
-		"the same row twice":      {"in.csv", "application_id,name\nA-1,Ann\nA-2,Bob\nA-1,Ann\n", "row 3 has the id of row 1, A-1\n"},
-		"another generation":      {"in.csv", "application_id,generation\nA-1,1\nA-2,\nA-2,1\n", "row 3 has the id of row 2, A-2, but another generation\n"},
-		"NDJSON":                  {"in.ndjson", `{"application_id":"A-1","metadata":{"n":1}}` + "\n" + `{"application_id":"A-1"}` + "\n", "row 2 has the id of row 1, A-1"},
+			"kyclink: row 2 has the same id as row 1, 4.91702E+12, but differs in name\nkyclink: row 3 has"},
+		"the same row twice":      {"in.csv", "application_id,name\nA-1,Ann\nA-2,Bob\nA-1,Ann\n", "row 3 has the same id as row 1, A-1\n"},
+		"another generation":      {"in.csv", "application_id,generation\nA-1,1\nA-2,\nA-2,1\n", "row 3 has the same id as row 2, A-2, but differs in generation\n"},
+		"NDJSON":                  {"in.ndjson", `{"application_id":"A-1","metadata":{"n":1}}` + "\n" + `{"application_id":"A-1"}` + "\n", "row 2 has the same id as row 1, A-1"},
 		"more than can be listed": {"in.csv", "application_id\n" + strings.Repeat("A-1\n", 30), ": 30 created; 29 rows have the id of an earlier row and share its link"},
 	} {
 		t.Run(name, func(t *testing.T) {

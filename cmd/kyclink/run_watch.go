@@ -11,9 +11,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/job"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -218,7 +218,7 @@ func (q *quiet) see(at time.Time, obstacle string, why func() string) string {
 
 // work does the job with a worker and a lookout beside it, and returns when all are
 // over.
-func work(ctx context.Context, job *bulk.Job, w interface{ Run(context.Context) error }, beside *lookout) (bulk.Progress, error) {
+func work(ctx context.Context, j *job.Job, w interface{ Run(context.Context) error }, beside *lookout) (job.Progress, error) {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var group sync.WaitGroup
@@ -233,13 +233,13 @@ func work(ctx context.Context, job *bulk.Job, w interface{ Run(context.Context) 
 			stop(hopeless)
 		}
 	})
-	progress, err := job.Work(working)
+	progress, err := j.Work(working)
 	stop(nil)
 	group.Wait()
 	if failed != nil {
 		return progress, failed // which is also why the job ended
 	}
-	if hopeless != nil && !errors.Is(err, bulk.ErrImpatient) {
+	if hopeless != nil && !errors.Is(err, job.ErrImpatient) {
 		return progress, hopeless
 	}
 	return progress, err

@@ -19,7 +19,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -285,7 +285,7 @@ func (c *call) contentType(want ...string) (media, charset string, err error) {
 	if charset = strings.ToLower(params["charset"]); charset == "utf-8" || charset == "utf8" {
 		charset = ""
 	}
-	if err != nil || !slices.Contains(want, media) || (bulk.Reading{Encoding: charset}).Validate() != nil {
+	if err != nil || !slices.Contains(want, media) || (input.Options{Encoding: charset}).Validate() != nil {
 		return "", "", wrongMediaType(given, want...)
 	}
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/input"
 )
 
 // exportBatch writes the rows of a batch with what came of them, while they are
@@ -48,7 +49,7 @@ func (a *API) exportBatch(c *call) error {
 		defer a.exported.end(c.key)
 	}
 	media := csvType + "; charset=utf-8; header=present"
-	if format == bulk.NDJSON {
+	if format == input.NDJSON {
 		media = ndjsonType
 	}
 	c.Header().Set("Content-Type", media)
@@ -58,7 +59,7 @@ func (a *API) exportBatch(c *call) error {
 	}
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
-	export := bulk.Export{Rows: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
+	export := bulk.Export{Ledger: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
 	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{patience}}, 64<<10)
 	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())
@@ -66,10 +67,10 @@ func (a *API) exportBatch(c *call) error {
 
 // exportFormat is the one that is asked for by name, or else the one that is liked
 // best; CSV where both are.
-func exportFormat(name string, accept []string) (bulk.Format, error) {
-	switch bulk.Format(name) {
-	case bulk.CSV, bulk.NDJSON:
-		return bulk.Format(name), nil
+func exportFormat(name string, accept []string) (input.Format, error) {
+	switch input.Format(name) {
+	case input.CSV, input.NDJSON:
+		return input.Format(name), nil
 	case "":
 	default:
 		return "", unreadable("format", "must be csv or ndjson")
@@ -79,9 +80,9 @@ func exportFormat(name string, accept []string) (bulk.Format, error) {
 	case csv == 0 && ndjson == 0:
 		return "", newProblem(http.StatusNotAcceptable, notAcceptable, "There is no such format", "the rows can be had as "+csvType+" and as "+ndjsonType)
 	case ndjson > csv:
-		return bulk.NDJSON, nil
+		return input.NDJSON, nil
 	}
-	return bulk.CSV, nil
+	return input.CSV, nil
 }
 
 // liked is how much a type is wanted, from 0 to 1: what is said of it most

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -139,14 +140,14 @@ func (a *API) postBatch(c *call) error {
 	}
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
-	reading := bulk.Reading{Format: bulk.CSV, Encoding: charset, Strict: true}
+	options := input.Options{Format: input.CSV, Encoding: charset, Strict: true}
 	if media == ndjsonType {
-		reading.Format = bulk.NDJSON
+		options.Format = input.NDJSON
 	}
 	body := &pacedReader{
 		Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), ctx: ctx, control: c.control, pace: pace{firstPatience},
 	}
-	in, err := bulk.ReadStream(body, "(the body)", reading)
+	in, err := input.ReadStream(body, "the body", options)
 	if err != nil {
 		return unusable(cmp.Or(body.err, err))
 	}
@@ -161,7 +162,7 @@ func (a *API) postBatch(c *call) error {
 }
 
 // accept takes the rows in, and answers.
-func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *bulk.Input, body *pacedReader) error {
+func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *input.File, body *pacedReader) error {
 	if err := a.enter(ctx, c, "batches.import", batch.Name); err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call,
 		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
 	}
 	did := imported{Batch: batch.Name, Rejects: []rejected{}}
-	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full).As(c.key.maker()), Reject: func(r bulk.Reject) error {
+	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full).As(c.key.maker()), OnReject: func(r bulk.Reject) error {
 		did.list(r)
 		return nil
 	}}
@@ -193,14 +194,14 @@ func (a *API) known(c *call, batch tasks.Batch) error {
 
 // unusable says what is wrong with a body as a whole.
 func unusable(err error) error {
-	e, ok := errors.AsType[*bulk.InputError](err)
+	e, ok := errors.AsType[*input.Error](err)
 	if _, known := errors.AsType[*problem](err); !ok || known {
 		return err
 	}
 	if tooMuch, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooMuch
 	}
-	return unreadable("", "the body "+e.Problem)
+	return unreadable("", "the body: "+e.Problem)
 }
 
 // brokenOff says how far it came as well. Chunks may have been accepted although no

@@ -1,32 +1,36 @@
+// Package bulk imports files as batches, and exports batches as files.
 package bulk
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
+	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Import is a file that is to be accepted as a batch. The links are made by
-// whichever workers there are.
+// Import accepts the rows of a file as a batch. It makes no links; the workers do.
 type Import struct {
-	Input  *Input
+	Input  *input.File
 	Batch  tasks.Batch
 	Client *tasks.Client
-	// Reject is called for every row that was not accepted, in order. Its error
-	// ends the import.
-	Reject func(Reject) error
-	// Report is called now and then with how far it is.
-	Report func(Counts)
-	// Again accepts rows, too, that have a link already.
-	Again bool
-	// Whole keeps what rows hold until they are accepted, as [Rejects.Write] needs.
-	Whole bool
-	// Rounded is called for the first row whose id [LooksRounded]; it may be nil.
-	Rounded func(Row)
+	// OnReject is called for every row that was not accepted, in order. Its error ends
+	// the import.
+	OnReject func(Reject) error
+	// OnProgress is called repeatedly; it may be nil.
+	OnProgress func(Counts)
+	// IgnoreLinks accepts also rows that have a link already.
+	IgnoreLinks bool
+	// KeepRows sets [Reject.Input].
+	KeepRows bool
+	// OnRounded is called for the first row whose id [input.LooksRounded]; it may be
+	// nil.
+	OnRounded func(input.Row)
 }
 
 // Reject is a row that was not accepted.
@@ -35,29 +39,35 @@ type Reject struct {
 	Line          int
 	ApplicationID string // as far as it could be read
 	Reason        fault.Reason
-	Problems      []tasks.Problem // of columns, by the file's names
-
-	row Row
+	Problems      []tasks.Problem // of columns, by their names in the file
+	Input         input.Row       // the row as it was read, if [Import.KeepRows] is set
 }
 
-// Counts is how many rows of a file there were, and what became of them.
+func (r Reject) String() string {
+	return fmt.Sprintf("row %d at line %d, %s: %s", r.Row, r.Line, r.Reason, r.Message())
+}
+
+// Message describes the problems of the row.
+func (r Reject) Message() string { return (&tasks.InvalidError{Problems: r.Problems}).Error() }
+
+// Counts are numbers of rows of a file by what the import did with them.
 type Counts struct {
 	Rows      int `json:"rows"`
 	Accepted  int `json:"accepted"`  // by this import
 	Again     int `json:"again"`     // by an earlier import of the batch
-	Repeated  int `json:"repeated"`  // another row of the batch has its id
-	Joined    int `json:"joined"`    // another batch, or somebody without one, asked for it
-	Conflicts int `json:"conflicts"` // another content was accepted for its id
-	Refused   int `json:"refused"`   // what it asks for cannot be had now: the generation
+	Repeated  int `json:"repeated"`  // another row of the batch has the same id
+	Joined    int `json:"joined"`    // accepted elsewhere first, in another batch or without one
+	Conflicts int `json:"conflicts"` // accepted before with other content
+	Refused   int `json:"refused"`   // the generation is not available now
 	Invalid   int `json:"invalid"`
-	Linked    int `json:"linked"` // it has a link already, in the file, and is skipped
+	Linked    int `json:"linked"` // skipped, as the file has a link for it
 }
 
 // Rejected is how many rows were not accepted.
 func (c Counts) Rejected() int { return c.Conflicts + c.Refused + c.Invalid }
 
-// count adds a row that was accepted.
-func (c *Counts) count(how tasks.Acceptance) {
+// add counts a row that was accepted.
+func (c *Counts) add(how tasks.Acceptance) {
 	switch how {
 	case tasks.Fresh:
 		c.Accepted++
@@ -70,92 +80,90 @@ func (c *Counts) count(how tasks.Acceptance) {
 	}
 }
 
-// reportRows is after how many rows Report is called.
-const reportRows = 500
+// progressRows is after how many rows OnProgress is called.
+const progressRows = 500
 
-// Run accepts the file's good rows. It gives the counts so far where it fails,
-// too: then the same import can be done again, and goes on where this one
-// stopped.
+// Run accepts the file's good rows. It returns the counts so far also if it fails: the
+// same import can then be run again, and continues where this one stopped.
 func (i *Import) Run(ctx context.Context) (Counts, error) {
-	going, stop := context.WithCancel(ctx)
+	importing, stop := context.WithCancel(ctx)
 	defer stop()
 	var counts Counts
-	var unwritten error
-	owners := newOwners()
-	waiting := make(map[int]Row) // for their result, by number
+	var rejecting error
+	pending := make(map[int]input.Row) // by number, until their results
 	rows := func(yield func(tasks.Row, error) bool) {
-		for row, err := range i.Input.Rows() {
+		for row, err := range i.rows(&counts) {
 			if err != nil {
 				yield(tasks.Row{}, err)
 				return
 			}
-			if i.passOver(&row, owners, &counts) {
-				continue
-			}
-			i.suspect(row)
-			if row.Err != nil { // hundreds of rows are on their way at a time, and what is wrong may be large
+			if row.Err != nil { // hundreds of rows are pending at a time, and an invalid one may be large
 				row.Request = tasks.Request{ApplicationID: legible.Shorten(row.Request.ApplicationID)}
 			}
-			waiting[row.Number] = i.kept(row)
+			pending[row.Number] = i.keep(row)
 			if !yield(tasks.Row{Number: row.Number, Request: row.Request, Validated: row.Err == nil}, row.Err) {
 				return
 			}
 		}
 	}
-	err := i.Client.EnqueueAll(going, i.Batch, rows, func(r tasks.Result) {
-		row := waiting[r.Row.Number]
-		delete(waiting, r.Row.Number)
-		if err := i.add(&counts, r, row); err != nil && unwritten == nil {
-			unwritten = err
+	err := i.Client.EnqueueAll(importing, i.Batch, rows, func(r tasks.Result) {
+		row := pending[r.Row.Number]
+		delete(pending, r.Row.Number)
+		if err := i.add(&counts, r, row); err != nil && rejecting == nil {
+			rejecting = err
 			stop()
 		}
 	})
-	if i.Report != nil {
-		i.Report(counts)
+	if i.OnProgress != nil {
+		i.OnProgress(counts)
 	}
-	if unwritten != nil {
-		return counts, unwritten
+	if rejecting != nil {
+		return counts, rejecting
 	}
-	return counts, whyEnded(ctx, err)
+	return counts, causeOf(ctx, err)
 }
 
-// suspect looks at the id of a row until one is found that looks rounded.
-func (i *Import) suspect(row Row) {
-	if i.Rounded != nil && LooksRounded(row.Request.ApplicationID) {
-		i.Rounded(row)
-		i.Rounded = nil
+// rows gives the rows to accept. It counts those that keep a link and skips them.
+func (i *Import) rows(counts *Counts) iter.Seq2[input.Row, error] {
+	rows := i.Input.RowsWithLinks(false)
+	if i.IgnoreLinks {
+		rows = i.Input.Rows()
+	}
+	return func(yield func(input.Row, error) bool) {
+		for row, err := range rows {
+			if err == nil && row.KeepsLink() {
+				counts.Rows++
+				counts.Linked++
+				continue
+			}
+			if err == nil && i.OnRounded != nil && input.LooksRounded(row.Request.ApplicationID) {
+				i.OnRounded(row)
+				i.OnRounded = nil
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
 	}
 }
 
-func (i *Import) kept(row Row) Row {
-	if i.Whole {
+func (i *Import) keep(row input.Row) input.Row {
+	if i.KeepRows {
 		return row
 	}
-	return Row{Number: row.Number, Line: row.Line}
+	return input.Row{Number: row.Number, Line: row.Line}
 }
 
-// passOver counts a row that has a link, and is not to have another.
-func (i *Import) passOver(row *Row, owners *owners, counts *Counts) bool {
-	if i.Again {
-		return false
-	}
-	if i.Input.keepLink(row, false, owners); row.linked == nil || row.Err != nil {
-		return false
-	}
-	counts.Rows++
-	counts.Linked++
-	return true
-}
-
-func (i *Import) add(counts *Counts, r tasks.Result, row Row) error {
-	if counts.Rows++; counts.Rows%reportRows == 0 && i.Report != nil {
-		i.Report(*counts)
+// add counts the result of a row.
+func (i *Import) add(counts *Counts, r tasks.Result, row input.Row) error {
+	if counts.Rows++; counts.Rows%progressRows == 0 && i.OnProgress != nil {
+		i.OnProgress(*counts)
 	}
 	if r.Err == nil {
-		counts.count(r.Acceptance)
+		counts.add(r.Acceptance)
 		return nil
 	}
-	reject := i.Input.reject(r, row)
+	reject := i.reject(r, row)
 	switch reject.Reason {
 	case fault.Conflict:
 		counts.Conflicts++
@@ -164,13 +172,14 @@ func (i *Import) add(counts *Counts, r tasks.Result, row Row) error {
 	default:
 		counts.Refused++
 	}
-	return i.Reject(reject)
+	return i.OnReject(reject)
 }
 
-// reject tells of a row by the names that the file has for its columns.
-func (in *Input) reject(r tasks.Result, row Row) Reject {
+// reject describes a row that was not accepted, by the names that the file has for
+// its columns.
+func (i *Import) reject(r tasks.Result, row input.Row) Reject {
 	reject := Reject{
-		row: row, Row: row.Number, Line: row.Line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
+		Input: row, Row: row.Number, Line: row.Line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
 	}
 	var (
 		invalid    *tasks.InvalidError
@@ -186,20 +195,22 @@ func (in *Input) reject(r tasks.Result, row Row) Reject {
 			reject.Problems = append(reject.Problems, tasks.Problem{Key: key, Message: "differs from what was accepted for this id before"})
 		}
 	case errors.As(r.Err, &foreign):
-		reject.Problems = []tasks.Problem{{Key: idKey, Message: foreign.Error()}}
+		reject.Problems = []tasks.Problem{{Key: column.ID, Message: foreign.Error()}}
 	case errors.As(r.Err, &unreadable):
-		reject.Problems = []tasks.Problem{{Key: idKey, Message: unreadable.Error()}}
+		reject.Problems = []tasks.Problem{{Key: column.ID, Message: unreadable.Error()}}
 	default:
 		reject.Problems = []tasks.Problem{{Key: "generation", Message: r.Err.Error()}}
 	}
-	for i, p := range reject.Problems {
-		reject.Problems[i].Key = in.Column(p.Key)
+	for k, p := range reject.Problems {
+		reject.Problems[k].Key = i.Input.Name(p.Key)
 	}
 	return reject
 }
 
-func (r Reject) String() string {
-	return fmt.Sprintf("row %d at line %d, %s: %s", r.Row, r.Line, r.Reason, r.message())
+// causeOf returns the cause of ctx's end if it has ended, whatever error that led to.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
-
-func (r Reject) message() string { return (&tasks.InvalidError{Problems: r.Problems}).Error() }

@@ -1,0 +1,195 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/recorder"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// A file with everything in it: what others own, the same person twice in one
+// chunk of 100 and in two, and rows that are refused.
+func TestJob_FinishesAFileWithEveryKindOfRow(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.do(h.job("other", "J-1,,,"))
+	impatient := h.job("other", "J-1,,,", "J-2,,,")
+	impatient.Patience, impatient.OnProgress = 0, nil
+	if _, err := impatient.Work(t.Context()); !errors.Is(err, ErrImpatient) {
+		t.Fatal(err)
+	}
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "S-1"})
+	h.Must(err)
+	h.failed["A-2"] = true
+
+	head := []string{"A-1," + done + ",,", "B-1,http://shop.example,,", "J-1,,,", "A-2,,,", "A-1,,,", "A-1,https://other.example,,", "J-2,,,", "S-1,,bulk,", "J-1," + done + ",,"}
+	tail := []string{"A-1," + done + ",,", "A-1,https://other.example,,", "J-2,,,"}
+	middle, made := filler(10, 210)
+	j := h.job("mine", slices.Concat(head, middle, tail)...)
+	drive, looks := j.OnProgress, 0
+	j.OnProgress = func(p Progress) {
+		if !p.AllAccepted {
+			return
+		}
+		if looks++; looks == 1 && (p.JoinedOpen != 2 || p.Open() != 203+2) {
+			t.Errorf("open at first: %d elsewhere, %d in all", p.JoinedOpen, p.Open())
+		}
+		if looks == 1 {
+			refs := slices.DeleteFunc(h.feed(), func(r request.Ref) bool { return r.ApplicationID == "J-2" })
+			h.finish(refs...)
+			return
+		}
+		if looks == 2 && p.Open() != p.JoinedOpen {
+			t.Errorf("when all of its own have ended: %d elsewhere, %d in all", p.JoinedOpen, p.Open())
+		}
+		if looks == 2 {
+			h.finish(h.get("J-2").Ref(), h.get("S-1").Ref())
+		}
+		drive(p)
+	}
+	p := h.do(j)
+	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Settled() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
+		t.Errorf("in the end: %+v", p)
+	}
+	expect(t, h.write(j), slices.Concat([]string{
+		"A-1 created L-A-1-1 1 0", "B-1 rejected 0 0 invalid", "J-1 created L-J-1-1 1 0", "A-2 failed 1 0 invalid_request",
+		"A-1 created L-A-1-1 1 0", "A-1 rejected L-A-1-1 1 0 conflict", "J-2 created L-J-2-1 1 0", "S-1 created L-S-1-1 1 0", "J-1 rejected L-J-1-1 1 0 conflict",
+	}, made, []string{"A-1 created L-A-1-1 1 0", "A-1 rejected L-A-1-1 1 0 conflict", "J-2 created L-J-2-1 1 0"})...)
+}
+
+func TestJob_WritesTheGenerationThatARowAsksFor(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.do(h.job("spring", "A-1,,,", "A-2,,,"))
+	middle, made := filler(3, 100)
+	j := h.job("autumn", slices.Concat([]string{"A-1,,,1", "A-2,,,2"}, middle, []string{"A-1,,,2", "A-2,,,1", "A-2,,,4", "A-3,,,2"})...)
+	h.do(j)
+	expect(t, h.write(j), slices.Concat([]string{"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-2 1 0"}, made,
+		[]string{"A-1 created L-A-1-2 1 0", "A-2 created L-A-2-1 1 0", "A-2 rejected L-A-2-2 1 0 generation_gap", "A-3 rejected 0 0 generation_gap"})...)
+}
+
+// The embedded Redis is gone with its process: the journal knows what was made,
+// and what was being called.
+func TestJob_ContinuesFromItsJournal(t *testing.T) {
+	t.Parallel()
+	h := newHarnessOn(t, redistest.Start(t))
+	filled, made := filler(5, 230)
+	lines := slices.Concat([]string{"A-1,,,", "A-2,,,", "A-3,,,", "A-4,,,"}, filled)
+
+	log := h.openJournal()
+	h.work = recorder.New(h.ledger, h.ledger.Get, log)
+	first := h.job("run", lines...)
+	first.Journal = log
+	killed := errors.New("killed")
+	ctx, kill := context.WithCancelCause(t.Context())
+	first.OnProgress = func(Progress) {
+		for _, ref := range h.feed() {
+			switch ref.ApplicationID {
+			case "A-2": // being called when it ends
+				h.mark(ref)
+			case "A-3": // to be tried again, with a possible duplicate already
+				_, err := h.work.Fault(t.Context(), h.mark(ref), &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+				h.Must(err)
+			case "A-4": // never called
+			default:
+				h.finish(ref)
+			}
+		}
+		kill(killed)
+	}
+	if _, err := first.Work(ctx); !errors.Is(err, killed) {
+		t.Fatalf("the first run ended with %v", err)
+	}
+	h.closeJournal(log)
+	h.Must(h.Redis.FlushAll(t.Context()).Err())
+
+	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
+	h.Must(h.ledger.Join(t.Context()))
+	log = h.openJournal()
+	defer h.closeJournal(log)
+	h.work = recorder.New(h.ledger, h.ledger.Get, log)
+	second := h.job("run", lines...)
+	second.Journal = log
+	if p := h.do(second); p.Counts[request.Created] != len(lines) || p.JoinedOpen != 0 {
+		t.Errorf("in the end: %+v", p)
+	}
+	for id, n := range h.calls {
+		if again := id == "A-2" || id == "A-3"; (n == 2) != again || n > 2 {
+			t.Errorf("%s was called %d times", id, n)
+		}
+	}
+	expect(t, h.write(second), append([]string{
+		"A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 2 1", "A-3 created L-A-3-1 2 1", "A-4 created L-A-4-1 1 0",
+	}, made...)...)
+}
+
+// What was taken out of the file since is not called any more, nor waited for.
+func TestJob_RestoresOnlyWhatRowsAskFor(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.journal(record("A-1", request.Waiting, 1), record("A-2", request.Waiting, 0), record("A-3", request.Calling, 1), record("A-4", request.Created, 1))
+	log := h.openJournal()
+	defer h.closeJournal(log)
+	j := h.job("run", "A-1,,,", "A-3,http://shop.example,,", "A-4,,,")
+	j.Journal = log
+	p := h.do(j)
+	if p.Total() != 3 || p.Counts[request.Created] != 2 || p.Rejected != 1 {
+		t.Errorf("in the end: %+v", p)
+	}
+	if fmt.Sprint(h.calls) != "map[A-1:1]" {
+		t.Errorf("called: %v", h.calls)
+	}
+	if _, known, err := h.ledger.Get(t.Context(), "A-2"); err != nil || known {
+		t.Errorf("A-2, which no row asks for, is known: %v", err)
+	}
+}
+
+func TestJob_RefusesAChangedInput(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	j := h.job("run", "A-1,,,", "A-2,,,")
+	drive := j.OnProgress
+	j.OnProgress = func(p Progress) {
+		drive(p)
+		h.Must(os.WriteFile(h.in, []byte("application_id\nA-3\n"), 0o600))
+	}
+	h.do(j)
+	var changed *input.Error
+	if _, err := j.Write(t.Context(), h.out); !errors.As(err, &changed) {
+		t.Errorf("the export: %v", err)
+	}
+	if left, err := filepath.Glob(h.out + "*"); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	for _, j.RetryFailed = range []bool{false, true} {
+		if p, err := j.Work(t.Context()); !errors.As(err, &changed) || p.AllAccepted {
+			t.Errorf("the job, once more: %+v, %v", p, err)
+		}
+	}
+}
+
+func TestNewBatchName_IsUniqueAndPrintable(t *testing.T) {
+	for out, want := range map[string]string{
+		"links.csv": "run:links.csv:", "/srv/kyc/Zoë.csv": "run:Zoë.csv:", "two\nlines.csv": "run:out:", "bad\xff.csv": "run:out:",
+		"hidden\u202e.csv": "run:out:", strings.Repeat("x", 200): "run:out:",
+	} {
+		one, other := NewBatchName(out), NewBatchName(out)
+		if !strings.HasPrefix(one, want) || len(one) < len(want)+20 || one == other {
+			t.Errorf("the batches of %q are %q and %q", out, one, other)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package job
+
+import (
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/journal"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/output"
+	"github.com/kyclink/kyclink/internal/recorder"
+	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+const done = "https://shop.example/done"
+
+// harness is one account, whose requests the test itself feeds, calls and ends as
+// a worker would.
+type harness struct {
+	*fixture.Account
+
+	server *redistest.Server
+	ledger *ledger.Ledger
+	work   recorder.Ledger // the ledger, or what wraps it
+	in     string          // the last job's input file
+	out    string
+	failed map[string]bool // whose calls fail for good
+	calls  map[string]int
+}
+
+func newHarness(t *testing.T) *harness { return newHarnessOn(t, fixture.Redis()) }
+
+func newHarnessOn(t *testing.T, server *redistest.Server) *harness {
+	h := &harness{
+		Account: fixture.NewAccountOn(t, server), server: server,
+		out: filepath.Join(t.TempDir(), "out.csv"), failed: map[string]bool{}, calls: map[string]int{},
+	}
+	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.work = h.ledger
+	h.Must(h.ledger.Join(t.Context()))
+	h.open()
+	return h
+}
+
+// open lets calls go at once: when they may is not the matter here.
+func (h *harness) open() {
+	h.Helper()
+	h.Must(h.Redis.HSet(h.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
+}
+
+// job reads rows of application_id, redirect_url, lane and generation.
+func (h *harness) job(batch string, lines ...string) *Job {
+	h.Helper()
+	h.in = file(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
+	return &Job{
+		Input: open(h, h.in), Batch: batch, Client: h.Client, Ledger: h.ledger, Patience: time.Minute,
+		OnProgress: func(p Progress) {
+			if p.AllAccepted {
+				h.finish(h.feed()...)
+			}
+		},
+	}
+}
+
+func (h *harness) feed() []request.Ref {
+	h.Helper()
+	fed, err := h.ledger.Feed(h.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
+	h.Must(err)
+	return fed.Refs
+}
+
+func (h *harness) get(id string) request.Record {
+	h.Helper()
+	r, ok, err := h.ledger.Get(h.Context(), id)
+	if h.Must(err); !ok {
+		h.Fatalf("%s is not known", id)
+	}
+	return r
+}
+
+func (h *harness) mark(ref request.Ref) attempt.Attempt {
+	h.Helper()
+	h.open()
+	answer, err := h.work.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
+	if h.Must(err); answer.Admission != attempt.Call {
+		h.Fatalf("the mark of %v says %s", ref, answer.Admission)
+	}
+	h.calls[ref.ApplicationID]++
+	return answer.Attempt
+}
+
+func (h *harness) finish(refs ...request.Ref) {
+	h.Helper()
+	for _, ref := range refs {
+		a := h.mark(ref)
+		var err error
+		if h.failed[ref.ApplicationID] {
+			_, err = h.work.Fault(h.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail, MaxCharged: 8})
+		} else {
+			id := fmt.Sprintf("L-%s-%d", a.ApplicationID, a.Generation)
+			_, err = h.work.Created(h.Context(), a, request.Link{LinkID: id, URL: "https://simulator.invalid/" + id})
+		}
+		h.Must(err)
+	}
+}
+
+func (h *harness) do(j *Job) Progress {
+	h.Helper()
+	p, err := j.Work(h.Context())
+	h.Must(err)
+	return p
+}
+
+// export gives OUT's rows as "id status link possible-duplicates reason".
+func (h *harness) write(j *Job) []string {
+	h.Helper()
+	summary, err := j.Write(h.Context(), h.out)
+	h.Must(err)
+	table, err := csv.NewReader(strings.NewReader(read(h, h.out))).ReadAll()
+	h.Must(err)
+	column := func(row []string, name string) string { return row[slices.Index(table[0], name)] }
+	var lines []string
+	counts := output.Counts{}
+	for _, row := range table[1:] {
+		reason, _, _ := strings.Cut(column(row, "reason"), ":")
+		counts[tasks.Status(column(row, "status"))]++
+		lines = append(lines, strings.Join(strings.Fields(strings.Join([]string{column(row, "application_id"),
+			column(row, "status"), column(row, "link_id"), column(row, "attempts"), column(row, "possible_duplicates"), reason}, " ")), " "))
+	}
+	if fmt.Sprint(counts) != fmt.Sprint(summary.Counts) {
+		h.Errorf("the summary says %v, OUT holds %v", summary, counts)
+	}
+	return lines
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d rows, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("row %d: got %q, want %q", i+1, got[i], want[i])
+		}
+	}
+}
+
+// filler is rows from from to to, and what is to become of them.
+func filler(from, to int) (rows, want []string) {
+	for i := from; i <= to; i++ {
+		rows = append(rows, fmt.Sprintf("F-%03d,%s,,", i, done))
+		want = append(want, fmt.Sprintf("F-%03d created L-F-%03d-1 1 0", i, i))
+	}
+	return rows, want
+}
+
+func file(t testing.TB, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func open(t testing.TB, path string) *input.File {
+	t.Helper()
+	in, err := input.Open(path, input.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close() })
+	return in
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestMain(m *testing.M) { fixture.Main(m) }
+
+// openJournal opens the journal of the harness's output file.
+func (h *harness) openJournal() *journal.Journal {
+	h.Helper()
+	header := journal.Header{Upstream: "simulated", Account: h.Keys.Account, Batch: "run", Ledger: "embedded"}
+	log, err := journal.Open(h.out, header, false)
+	h.Must(err)
+	return log
+}
+
+func (h *harness) closeJournal(log *journal.Journal) {
+	h.Helper()
+	h.Must(log.Close())
+}
+
+// journal writes records to the journal.
+func (h *harness) journal(records ...request.Record) {
+	h.Helper()
+	log := h.openJournal()
+	for _, r := range records {
+		h.Must(log.Write(h.Context(), r))
+	}
+	h.closeJournal(log)
+}
+
+// record returns a record of generation 1.
+func record(id string, s request.State, attempts int) request.Record {
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	return request.Record{ApplicationID: id, State: s, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: attempts, AcceptedAt: noon, ChangedAt: noon}
+}

@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/recorder"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// recorded are the transitions, each from a request that is queued or calling.
+var transitions = []struct {
+	name   string
+	called bool // it ends an attempt
+	do     func(h *harness, r *recorder.Recorder, a attempt.Attempt) error
+	want   string
+}{
+	{"mark", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+		_, err := r.Mark(h.Context(), attempt.Query{Ref: a.Ref()})
+		return err
+	}, "[A-1 calling 1]"},
+	{"created", true, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+		_, err := r.Created(h.Context(), a, request.Link{LinkID: "L-1", URL: "https://simulator.invalid/L-1"})
+		return err
+	}, "[A-1 created 1]"},
+	{"fault", true, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+		_, err := r.Fault(h.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+		return err
+	}, "[A-1 queued 1]"},
+	{"expire", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+		_, err := r.Expire(h.Context(), a.Record)
+		return err
+	}, "[A-1 failed 0]"},
+	{"cancel", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+		_, err := r.Cancel(h.Context(), a.Record)
+		return err
+	}, "[A-1 cancelled 0]"},
+}
+
+// harness is an account with one request, A-1.
+type harness struct {
+	*fixture.Account
+
+	ledger *ledger.Ledger
+	out    string
+}
+
+// queued returns a harness whose request is about to be called, or is being called.
+func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
+	h := &harness{Account: fixture.NewAccount(t), out: filepath.Join(t.TempDir(), "out.csv")}
+	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.Must(h.ledger.Join(t.Context()))
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Lane: tasks.Bulk})
+	h.Must(err)
+	fed, err := h.ledger.Feed(t.Context(), ledger.Feed{AtLeast: 1, AtMost: 1, Most: 1, Lease: time.Minute})
+	h.Must(err)
+	if called {
+		answer, err := h.ledger.Mark(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
+		if h.Must(err); answer.Admission != attempt.Call {
+			t.Fatalf("the mark says %s", answer.Admission)
+		}
+		return h, answer.Attempt
+	}
+	r, _, err := h.ledger.Get(t.Context(), "A-1")
+	h.Must(err)
+	return h, attempt.NewAttempt(r)
+}
+
+func TestRecorder_WritesEachTransition(t *testing.T) {
+	t.Parallel()
+	for _, c := range transitions {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h, a := queued(t, c.called)
+			journal := openJournal(t, h.out)
+			r := recorder.New(h.ledger, h.ledger.Get, journal)
+			h.Must(c.do(h, r, a))
+			// A stale turn is no transition.
+			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
+			if answer, err := r.Mark(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
+				t.Errorf("a stale mark: %s, %v", answer.Admission, err)
+			}
+			closeJournal(t, journal)
+			journal = openJournal(t, h.out)
+			defer closeJournal(t, journal)
+			if got := show(records(t, journal)); got != c.want {
+				t.Errorf("the journal holds %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A journal that cannot be written ends the worker: after a mark there is no
+// call, after an answer there is no next one.
+func TestRecorder_FailsFatallyWithoutADisk(t *testing.T) {
+	t.Parallel()
+	for _, c := range transitions {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h, a := queued(t, c.called)
+			journal := openJournal(t, h.out)
+			defer closeJournal(t, journal)
+			full := errors.New("disk full")
+			journal.sync = func() error { return full }
+			err := c.do(h, recorder.New(h.ledger, h.ledger.Get, journal), a)
+			var fatal interface{ Fatal() bool }
+			if !errors.Is(err, full) || !errors.As(err, &fatal) || !fatal.Fatal() {
+				t.Errorf("got %v, want a fatal error", err)
+			}
+		})
+	}
+}
