@@ -1,6 +1,6 @@
-// Package callback sends signed callbacks (Standard Webhooks), one attempt at a
-// time, to addresses that are public, or allowed all the same. When to try again is
-// the worker's to decide.
+// Package callback sends signed callbacks (Standard Webhooks) to public addresses, and to
+// private ones that are allowed explicitly. It makes one attempt; the caller decides when
+// to make another.
 package callback
 
 import (
@@ -23,12 +23,11 @@ import (
 )
 
 const (
-	// Timeout is the time that a receiver has to answer, where nothing else is set.
+	// Timeout is the default time that a receiver has to answer.
 	Timeout = 15 * time.Second
 
-	mostRead = 4 << 10 // bytes of an answer's body; reading no more than this costs the connection
-	// mostWait is the longest that a receiver may ask for, which is the longest
-	// pause as well.
+	mostRead = 4 << 10 // bytes of an answer's body; the connection of a longer one is closed
+	// mostWait is the longest Retry-After that is obeyed; it is also the longest pause.
 	mostWait = 12 * time.Hour
 )
 
@@ -44,7 +43,7 @@ type Sender struct {
 	now           func() time.Time
 }
 
-// New makes a sender of a valid config.
+// New returns a sender for a valid configuration.
 func New(cfg Config) (*Sender, error) { return newSender(cfg, net.DefaultResolver) }
 
 func newSender(cfg Config, resolver *net.Resolver) (*Sender, error) {
@@ -59,7 +58,7 @@ func newSender(cfg Config, resolver *net.Resolver) (*Sender, error) {
 	var proxy *url.URL
 	if cfg.Proxy != "" {
 		if proxy, err = url.Parse(string(cfg.Proxy)); err != nil {
-			return nil, errors.New("callback proxy: not a URL") // the error has the text
+			return nil, errors.New("callback proxy: not a URL") // the error contains the text
 		}
 		s.proxied = true
 	}
@@ -80,7 +79,7 @@ func (s *Sender) Close() {
 	s.plain.CloseIdleConnections()
 }
 
-// Timeout is the longest that an attempt takes.
+// Timeout returns the longest that an attempt takes.
 func (s *Sender) Timeout() time.Duration { return s.timeout }
 
 // Post makes one attempt to deliver, within [Sender.Timeout].
@@ -97,7 +96,7 @@ func (s *Sender) post(ctx context.Context, d delivery.Delivery) delivery.Reply {
 	if err != nil {
 		return refusal("its URL cannot be read")
 	}
-	// It was looked at when the request was accepted, by what was set there.
+	// The URL was checked when the request was accepted, with the settings of that process.
 	if problem := s.hooks.Problem(d.URL); problem != "" {
 		return refusal("callback_url " + problem)
 	}
@@ -122,15 +121,15 @@ func (s *Sender) post(ctx context.Context, d delivery.Delivery) delivery.Reply {
 		return s.failure(ctx, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // what could be read of it
-	reply := judge(answer.StatusCode, s.proxied && u.Scheme == "http")
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // as much as could be read
+	reply := replyTo(answer.StatusCode, s.proxied && u.Scheme == "http")
 	reply.RetryAfter = retryafter.Parse(answer.Header.Get("Retry-After"), s.now(), mostWait)
 	reply.Body = s.redact(body, d, req.Header.Get("Webhook-Signature"))
 	return reply
 }
 
-// canonical gives a URL the one spelling of its host, so that what was checked is what
-// is sent to, or is asked of a proxy.
+// canonical replaces the host of a URL by its one canonical spelling, so that the host that
+// was checked is the one that is connected to, or that a proxy is asked for.
 func canonical(u *url.URL) error {
 	host, err := hostname.Canonical(u.Hostname())
 	if err != nil {

@@ -38,8 +38,8 @@ func toDeliver(url string) delivery.Delivery {
 	return delivery.Delivery{EventID: "5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11", URL: url, Body: []byte(body)}
 }
 
-// What is sent is what Standard Webhooks wants, for whoever has either secret.
-func TestSignedPost(t *testing.T) {
+// The request follows Standard Webhooks; a receiver with either secret can verify it.
+func TestSender_PostsSignedEvents(t *testing.T) {
 	var got []*http.Request
 	var bodies [][]byte
 	port := receiver(t, "127.0.0.1:0", func(_ http.ResponseWriter, r *http.Request) {
@@ -81,9 +81,9 @@ func TestSignedPost(t *testing.T) {
 	}
 }
 
-func TestVerdicts(t *testing.T) {
+func TestReplyTo_ClassifiesEachStatus(t *testing.T) {
 	for code := 200; code < 600; code++ {
-		reply := judge(code, false)
+		reply := replyTo(code, false)
 		want, final := fault.Rejected, false
 		switch {
 		case code < 300:
@@ -103,8 +103,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A wait that does not fit into 32 bits is the longest one, not none.
-func TestRetryAfterIsRead(t *testing.T) {
+// A Retry-After above 32 bits counts as the longest one, not as none.
+func TestSender_ReadsRetryAfter(t *testing.T) {
 	var header string
 	port := receiver(t, "127.0.0.1:0", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", header)
@@ -119,7 +119,7 @@ func TestRetryAfterIsRead(t *testing.T) {
 	}
 }
 
-func TestWithoutAnAnswer(t *testing.T) {
+func TestSender_ClassifiesMissingAnswers(t *testing.T) {
 	over := make(chan struct{})
 	hang := receiver(t, "127.0.0.1:0", func(http.ResponseWriter, *http.Request) { <-over })
 	t.Cleanup(func() { close(over) }) // before the receiver is closed
@@ -162,8 +162,8 @@ func TestWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// TLS is checked by the system's roots; here by the test server's.
-func TestHTTPS(t *testing.T) {
+// The roots of the system are replaced by those of the test server.
+func TestSender_VerifiesCertificates(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(server.Close)
 	s := sender(t, Config{AllowCIDRs: loopback}, nil)
@@ -175,15 +175,15 @@ func TestHTTPS(t *testing.T) {
 	}
 }
 
-func TestHostsAreLookedAtAgain(t *testing.T) {
+func TestSender_ChecksTheHostAgain(t *testing.T) {
 	s := sender(t, Config{AllowCIDRs: loopback, Hosts: []string{"shop.example"}}, nil)
 	if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:1/")); reply.Reason != string(fault.Forbidden) || !reply.Final {
 		t.Errorf("got %+v", reply)
 	}
 }
 
-// What a receiver says is kept as far as it helps, and without what it was told.
-func TestAnswersAreRedacted(t *testing.T) {
+// An answer is stored without the secrets that it may echo.
+func TestSender_RedactsAnswers(t *testing.T) {
 	s := sender(t, Config{AllowCIDRs: loopback}, nil)
 	for _, c := range []struct{ said, kept string }{
 		{"no such customer", "no such customer"},
@@ -218,8 +218,8 @@ func TestAnswersAreRedacted(t *testing.T) {
 	}
 }
 
-// A receiver that never stops talking is heard for a moment.
-func TestEndlessAnswer(t *testing.T) {
+// An answer without an end is read up to a limit.
+func TestSender_StopsReadingAnEndlessAnswer(t *testing.T) {
 	port := receiver(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 1000))
@@ -231,7 +231,7 @@ func TestEndlessAnswer(t *testing.T) {
 	}
 }
 
-// proxy stands between; answer is what it says to CONNECT, 200 being its leave.
+// proxy is an HTTP proxy; answer is its status for CONNECT, 200 to connect.
 func proxy(t *testing.T, answer int) (address string) {
 	t.Helper()
 	forward := &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}
@@ -260,8 +260,8 @@ func proxy(t *testing.T, answer int) (address string) {
 	})
 }
 
-// Whatever is a proxy's own failure is no attempt, and the receiver's is one.
-func TestProxy(t *testing.T) {
+// A failure of the proxy is no attempt; a failure of the receiver is one.
+func TestSender_TellsProxyFailuresFromReceiverFailures(t *testing.T) {
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(secure.Close)
 	roots := x509.NewCertPool()
@@ -304,15 +304,15 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// The proxy itself may be anywhere.
-func TestProxyAtAPrivateAddress(t *testing.T) {
+// The address of the proxy is not checked.
+func TestSender_AllowsAProxyAtAPrivateAddress(t *testing.T) {
 	s := sender(t, Config{Proxy: Secret(proxy(t, 407))}, nil)
 	if reply := s.Post(t.Context(), toDeliver("https://shop.example/")); reply.Reason != string(fault.ProxyError) || !strings.Contains(reply.Message, "407") {
 		t.Errorf("got %+v", reply)
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestConfig_NamesEachProblem(t *testing.T) {
 	good := Config{Secret: testSecret + " " + otherSecret, Hosts: []string{"shop.example", "*", "127.0.0.1", "::1", "bücher.example"},
 		AllowCIDRs: []string{"127.0.0.0/8", "fd00::/8"}, Proxy: "http://user:pass@proxy.example:3128"}
 	if problems := good.Validate(); len(problems) > 0 {

@@ -11,25 +11,24 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Config says where callbacks may go, and how.
+// Config says where callbacks may be sent, and how.
 type Config struct {
-	// Secret is what callbacks are signed with: several, the newest first, while
-	// receivers change from one to the other.
+	// Secret contains the signing secrets: several, the newest first, while receivers
+	// change from one to the other.
 	Secret Secret `env:"KYCLINK_CALLBACK_SECRET"`
-	// Hosts are those that callbacks may go to, "*" any; callbacks are off where
-	// there is none.
+	// Hosts are the hosts that callbacks may be sent to, "*" any; with none, callbacks are
+	// off.
 	Hosts []string `env:"KYCLINK_CALLBACK_HOSTS"`
-	// AllowCIDRs are private or loopback ranges that are allowed all the same, where
-	// plain http is allowed too.
+	// AllowCIDRs are private or loopback ranges that are allowed, with plain http as well.
 	AllowCIDRs []string `env:"KYCLINK_CALLBACK_ALLOW_CIDRS"`
-	// Proxy is an HTTP proxy that everything goes through; none where it is empty.
+	// Proxy is the URL of an HTTP proxy for all callbacks; "": none.
 	Proxy Secret `env:"KYCLINK_CALLBACK_PROXY"`
-	// Timeout is for one attempt; 15 s.
+	// Timeout is the longest that an attempt takes; 0 means 15 s.
 	Timeout time.Duration
 }
 
-// Validate gives all problems at once, each with its variable's name. No problem
-// holds a secret.
+// Validate returns all problems at once, each with the name of its variable. No problem
+// contains a secret.
 func (c Config) Validate() []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -64,7 +63,8 @@ func wrongHost(host string) bool {
 	return err != nil
 }
 
-// wrongProxy does not repeat the URL: it may hold a password.
+// wrongProxy says what is wrong with a proxy's URL. It does not repeat the URL, which may
+// contain a password.
 func wrongProxy(proxy string) string {
 	u, err := url.Parse(proxy)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
@@ -73,8 +73,8 @@ func wrongProxy(proxy string) string {
 	return hostname.WrongPort(u)
 }
 
-// Callbacks is what producers need of it. It is valid where [Config.Validate]
-// found nothing.
+// Callbacks returns the part that producers need. It is valid if [Config.Validate] found no
+// problem.
 func (c Config) Callbacks() tasks.Callbacks {
 	hooks := tasks.Callbacks{Hosts: c.Hosts}
 	for _, text := range c.AllowCIDRs {

@@ -22,42 +22,41 @@ const (
 	mostHeader     = 16 << 10 // bytes of an answer
 )
 
-// forbiddenError says that an address is not to be connected to.
+// forbiddenError says that an address must not be connected to.
 type forbiddenError struct{ addr netip.Addr }
 
 func (e *forbiddenError) Error() string {
 	return fmt.Sprintf("%s is private or special", e.addr)
 }
 
-// proxyError is a failure of our own proxy. Its text holds nothing of the URL.
+// proxyError is a failure of kyclink's own proxy. Its text contains no part of the URL.
 type proxyError struct{ what string }
 
 func (e *proxyError) Error() string { return e.what }
 
-// unreachableError is what a proxy says of the receiver.
+// unreachableError says that the proxy could not reach the receiver.
 type unreachableError struct{ code int }
 
 func (e *unreachableError) Error() string {
 	return fmt.Sprintf("the proxy could not reach it (HTTP %d)", e.code)
 }
 
-// guard decides which addresses may be connected to. It is asked with the address
-// that is connected to, after names were resolved, so that a name that changes its
-// address gets nowhere.
+// guard decides which addresses may be connected to. It checks the address of the socket,
+// after the name was resolved, so that a name that changes its address is caught.
 type guard struct {
 	public  *ssrf.Guardian
 	allowed []netip.Prefix
 }
 
-// newGuard refuses what IANA's registries have as special, which a well-kept
-// library generates from them; and the address at which one cloud's machines find
-// their host, which is a public one.
+// newGuard refuses the addresses that IANA's registries list as special, which the library
+// generates from them, and the public address of the hosts of Azure's machines.
 func newGuard(allowed []netip.Prefix) guard {
 	return guard{allowed: allowed, public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
 		ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(netip.AddrFrom4([4]byte{168, 63, 129, 16}), 32)))}
 }
 
-// check says whether a connection may be made, by plain http where plain.
+// check returns an error if the address must not be connected to; plain says that the
+// connection uses plain http.
 func (g guard) check(addr netip.Addr, plain bool) error {
 	addr = addr.Unmap().WithZone("")
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
@@ -69,7 +68,7 @@ func (g guard) check(addr netip.Addr, plain bool) error {
 	return nil
 }
 
-// control is for a [net.Dialer], which calls it before each connect.
+// control returns the Control function of a [net.Dialer], which runs before each connect.
 func (g guard) control(plain bool) func(network, address string, _ syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
@@ -80,8 +79,8 @@ func (g guard) control(plain bool) func(network, address string, _ syscall.RawCo
 	}
 }
 
-// newTransport makes connections to allowed addresses only: to a proxy, where
-// there is one, which must do the same for what it connects to.
+// newTransport returns a transport that connects to allowed addresses only. With a proxy,
+// it connects to the proxy, which must check the addresses that it connects to.
 func newTransport(g guard, resolver *net.Resolver, proxy *url.URL, plain bool) *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTimeout, Resolver: resolver, Control: g.control(plain)}
 	t := &http.Transport{
@@ -117,8 +116,8 @@ func newTransport(g guard, resolver *net.Resolver, proxy *url.URL, plain bool) *
 	return t
 }
 
-// literal refuses a host that is a forbidden address, or one that only a proxy
-// would resolve and that is to be reached by plain http.
+// literal refuses a host that is a forbidden address, and a name over plain http, which
+// only the proxy would resolve.
 func (g guard) literal(u *url.URL) error {
 	addr, err := netip.ParseAddr(u.Hostname())
 	switch {

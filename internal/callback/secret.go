@@ -10,8 +10,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// Secret is the text of KYCLINK_CALLBACK_SECRET. However it is printed, marshalled
-// or logged it reads "[redacted]"; string(s) is the only way to its content.
+// Secret is the text of KYCLINK_CALLBACK_SECRET. Printed, marshalled or logged, it reads
+// "[redacted]"; only string(s) returns its content.
 type Secret string
 
 // Format hides the content from every verb.
@@ -28,10 +28,10 @@ func (s Secret) String() string {
 // MarshalText hides the content.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// each are the secrets, the newest first.
+// each returns the secrets, the newest first.
 func (s Secret) each() []string { return strings.Fields(string(s)) }
 
-// The bytes that Standard Webhooks wants a key to have.
+// The number of bytes that Standard Webhooks requires of a key.
 const leastKey, mostKey = 24, 64
 
 func wrongSecret(secret string) error {
@@ -41,7 +41,7 @@ func wrongSecret(secret string) error {
 	}
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return errors.New("is not whsec_ and base64") // the error has the text
+		return errors.New("is not whsec_ and base64") // the error contains the text
 	}
 	if len(key) < leastKey || len(key) > mostKey {
 		return fmt.Errorf("has %d bytes after base64, must have %d to %d", len(key), leastKey, mostKey)
@@ -49,7 +49,7 @@ func wrongSecret(secret string) error {
 	return nil
 }
 
-// signers sign with all secrets, so that a receiver may have any of them.
+// signers sign with all secrets, so that a receiver may use any of them.
 type signers []*standardwebhooks.Webhook
 
 func newSigners(secret Secret) (signers, error) {
@@ -57,14 +57,15 @@ func newSigners(secret Secret) (signers, error) {
 	for _, one := range secret.each() {
 		signer, err := standardwebhooks.NewWebhook(one)
 		if err != nil {
-			return nil, errors.New("callback secret: not base64") // the error has the text
+			return nil, errors.New("callback secret: not base64") // the error contains the text
 		}
 		all = append(all, signer)
 	}
 	return all, nil
 }
 
-// sign gives the header webhook-signature, the newest secret's first.
+// sign returns the webhook-signature header, which begins with the newest secret's
+// signature.
 func (s signers) sign(id string, at time.Time, body []byte) (string, error) {
 	signatures := make([]string, len(s))
 	for i, signer := range s {

@@ -137,7 +137,7 @@ func post(t *testing.T, s *Sender, url string) delivery.Reply {
 	return s.Post(t.Context(), delivery.Delivery{EventID: "e-1", URL: url, Body: []byte(`{"type":"link.created"}`)})
 }
 
-// forbidden are hosts at which nothing may be connected to, whatever the port.
+// forbidden are hosts that must not be connected to, on any port.
 var forbidden = map[string][]string{
 	"loopback":         {"127.0.0.1", "127.0.0.2", "127.255.255.254", "[::1]", "localhost", "localhost.", "LOCALHOST", "ip6-localhost"},
 	"decimal":          {"2130706433", "3232235521", "2852039166", "017700000001"},
@@ -158,7 +158,7 @@ var forbidden = map[string][]string{
 	"names":            {"loopback.example", "private.example", "both.example", "mapped.example", "nat64.example", "metadata.example", "127.0.0.1.example"},
 }
 
-// Every name that is not listed is one that leads to this machine.
+// Every name that is not listed leads to this machine.
 func evil(name string, _ int) []string {
 	switch name {
 	case "private.example":
@@ -175,7 +175,7 @@ func evil(name string, _ int) []string {
 	return []string{"127.0.0.1"}
 }
 
-func TestForbiddenDestinations(t *testing.T) {
+func TestSender_RefusesForbiddenDestinations(t *testing.T) {
 	trap := newTrap(t, ":0")
 	s := sender(t, Config{}, names(t, evil))
 	open := sender(t, Config{AllowCIDRs: []string{"198.51.100.7/32"}}, names(t, evil)) // where plain http is possible
@@ -209,10 +209,10 @@ func TestForbiddenDestinations(t *testing.T) {
 	}
 }
 
-// Each destination is refused by the dialer itself, whatever was looked at before;
-// and those that lead to this machine would have been connected to, so that the trap
-// is a real one. Odd ways to write an address are names to Go, which knows none such.
-func TestDialerRefusesEachByItself(t *testing.T) {
+// The dialer itself refuses each destination, whatever was checked before. Those that lead
+// to this machine would otherwise be connected to, which the trap would count. Go takes
+// unusual spellings of an address for names, and resolves none of them.
+func TestDialer_RefusesEachForbiddenAddress(t *testing.T) {
 	trap := newTrap(t, ":0")
 	strict := newTransport(newGuard(nil), names(t, evil), nil, false)
 	open := newTransport(newGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}), names(t, evil), nil, false)
@@ -248,7 +248,7 @@ func TestDialerRefusesEachByItself(t *testing.T) {
 	}
 }
 
-func TestPublicAddressesAreAllowed(t *testing.T) {
+func TestGuard_AllowsPublicAddresses(t *testing.T) {
 	for _, addr := range []string{"93.184.216.34", "172.15.255.255", "172.32.0.1", "100.63.255.255", "100.128.0.1", "11.0.0.1", "168.63.129.17",
 		"::ffff:93.184.216.34", "2606:2800:220:1::1", "2a00:1450:4001::1"} {
 		if err := newGuard(nil).check(netip.MustParseAddr(addr), false); err != nil {
@@ -266,9 +266,8 @@ func TestPublicAddressesAreAllowed(t *testing.T) {
 	}
 }
 
-// The address is looked at when it is connected to: what a name led to a moment
-// ago is of no interest.
-func TestRebinding(t *testing.T) {
+// The address is checked when it is connected to, whatever the name resolved to before.
+func TestDialer_ChecksTheAddressItConnectsTo(t *testing.T) {
 	trap := newTrap(t, "127.0.0.1:0")
 	good := receiver(t, "127.0.0.2:"+trap.port, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	s := sender(t, Config{AllowCIDRs: []string{"127.0.0.2/32"}}, names(t, func(_ string, nth int) []string {
@@ -288,7 +287,7 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestSender_FollowsNoRedirects(t *testing.T) {
 	trap := newTrap(t, ":0")
 	for _, code := range []int{301, 302, 303, 307, 308} {
 		for _, to := range []string{"http://127.0.0.1:" + trap.port, "https://127.0.0.1:" + trap.port, "//127.0.0.1:" + trap.port, "/elsewhere"} {

@@ -20,11 +20,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// judge says what a status means, as Standard Webhooks has it: 2xx is taken, 410 is the
-// receiver's last word, and anything else is tried again: a receiver that is being
-// deployed answers with 404, 401 or a redirect for minutes. viaProxy says that the
-// answer may be a proxy's.
-func judge(code int, viaProxy bool) delivery.Reply {
+// replyTo classifies a status as Standard Webhooks specifies: 2xx is delivered, 410 ends the
+// delivery, and anything else is retried, as a receiver that is being deployed answers with
+// 404, 401 or a redirect for minutes. viaProxy says that the answer may be a proxy's.
+func replyTo(code int, viaProxy bool) delivery.Reply {
 	reply := delivery.Reply{Code: code, Message: fmt.Sprintf("the receiver answered with HTTP %d", code)}
 	switch {
 	case code == http.StatusProxyAuthRequired && viaProxy:
@@ -48,8 +47,8 @@ func judge(code int, viaProxy bool) delivery.Reply {
 	return reply
 }
 
-// failure says what it means that there was no answer. The texts of errors are not
-// used: some hold what the receiver wrote, or the URL.
+// failure classifies an attempt without an answer. The texts of errors are not used: some
+// contain what the receiver wrote, or the URL.
 func (s *Sender) failure(ctx context.Context, err error) delivery.Reply {
 	reply := delivery.Reply{Reason: string(fault.Connection), Message: "the connection was lost before an answer came"}
 	var (
@@ -83,20 +82,20 @@ func (s *Sender) failure(ctx context.Context, err error) delivery.Reply {
 	return reply
 }
 
-// mostKept is how many characters of an answer's body are kept.
+// mostKept is how many characters of an answer's body are stored.
 const mostKept = 512
 
 var anySecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/_=-]*`)
 
-// redact gives what may be kept of an answer's body: a receiver may echo what it
-// was sent.
+// redact returns what may be stored of an answer's body, without secrets: a receiver may
+// echo what it was sent.
 func (s *Sender) redact(body []byte, d delivery.Delivery, signature string) string {
 	var event tasks.Event
-	_ = json.Unmarshal(d.Body, &event) // it is ours
+	_ = json.Unmarshal(d.Body, &event) // kyclink wrote it
 	secrets := append(s.secret.each(), strings.Fields(signature)...)
 	secrets = append(secrets, event.Data.URL, event.Data.LinkID, d.URL)
 	if u, err := url.Parse(d.URL); err == nil && u.RequestURI() != "/" {
-		secrets = append(secrets, u.RequestURI(), u.RawQuery) // what only its receiver is to know
+		secrets = append(secrets, u.RequestURI(), u.RawQuery) // secrets of the receiver
 	}
 	text := strings.ToValidUTF8(string(body), "�")
 	for _, secret := range secrets {
