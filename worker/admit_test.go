@@ -34,7 +34,7 @@ var (
 	shut    = wait(time.Second, "outage")
 )
 
-func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
+func TestAdmit_AsksOneAtATimeInTurnAfterADenial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(wait(time.Second, "rate"), granted)
 		d.takes = 10 * time.Millisecond
@@ -62,9 +62,9 @@ func TestOneOfALaneAsksAtATimeInTurn(t *testing.T) {
 	})
 }
 
-// As long as grants come at once, a few ask at a time: a lane that waits for one
-// round trip a call is not faster than that.
-func TestAFewAskAtATimeWhileGrantsComeAtOnce(t *testing.T) {
+// While grants come at once, a few turns ask at a time: otherwise the lane would make one
+// call per round trip.
+func TestAdmit_AsksAFewAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		far := granted
 		far.Wait = 20 * time.Millisecond
@@ -98,9 +98,9 @@ func TestAFewAskAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 	})
 }
 
-// Of those that asked together when the gate closed, the one that is told to
-// connect asks again without waiting for the others, and nobody else overtakes.
-func TestOneThatAskedWithOthersIsChosenToProbe(t *testing.T) {
+// Of the turns that asked together when the gate closed, the one that is chosen to probe
+// asks again without waiting for the others, and no other turn overtakes it.
+func TestAdmit_ProbesWithATurnThatAskedWithOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted, shut, chosen, probe, shut)
 		d.takes = 10 * time.Millisecond
@@ -110,7 +110,7 @@ func TestOneThatAskedWithOthersIsChosenToProbe(t *testing.T) {
 		defer cancel()
 		d.log, d.begun = nil, time.Now()
 		waits := begin(ctx, l, "A-2")
-		<-time.After(5 * time.Millisecond) // so that it waits alone before the other has its answer
+		<-time.After(5 * time.Millisecond) // so that it holds the exclusive place before the other has its answer
 		select {
 		case err := <-begin(ctx, l, "A-3"):
 			if err != nil {
@@ -126,7 +126,7 @@ func TestOneThatAskedWithOthersIsChosenToProbe(t *testing.T) {
 	})
 }
 
-func TestAWaitIsSleptAndAGrantIsHeld(t *testing.T) {
+func TestAdmit_WaitsAsToldAndHoldsAGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := granted
 		held.Wait = 15 * time.Millisecond
@@ -136,17 +136,17 @@ func TestAWaitIsSleptAndAGrantIsHeld(t *testing.T) {
 		if err := <-over; err != nil {
 			t.Error(err)
 		}
-		// Nothing is asked of FaceKi once the gate is known to be shut.
+		// Nothing is asked of FaceKi once the gate is known to be closed.
 		d.expect(t, "0s ready", "0s mark A-1", "710ms ready", "710ms mark A-1",
 			"1.72s mark A-1", "2.73s mark A-1", "2.755s call", "2.755s created A-1")
-		// 100 ms after the moment that was granted, counted from before the question.
+		// 100 ms after the moment of the grant, counted from before the query.
 		if by := d.sent[0].SendBy.Sub(d.begun); by != 2730*time.Millisecond+15*time.Millisecond+100*time.Millisecond {
 			t.Errorf("the call is to be sent within %s", by)
 		}
 	})
 }
 
-func TestAProbeConnectsFirst(t *testing.T) {
+func TestAdmit_ConnectsBeforeAProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(shut, chosen, probe, granted)
 		l := clocked(d, d.upstream()).pipeline()
@@ -164,7 +164,7 @@ func TestAProbeConnectsFirst(t *testing.T) {
 	})
 }
 
-func TestAProbeThatCannotConnect(t *testing.T) {
+func TestAdmit_ReleasesAProbeThatCannotConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(shut, chosen, shut, granted)
 		d.fault = func(what string) *fault.Fault {
@@ -181,8 +181,8 @@ func TestAProbeThatCannotConnect(t *testing.T) {
 	})
 }
 
-// Who must wait for the rate alone keeps its connection.
-func TestAConnectionOutlivesAWaitForTheRate(t *testing.T) {
+// A turn that waits only for the rate keeps its connection.
+func TestAdmit_KeepsTheConnectionOfAProbeWhileItWaitsForTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(chosen, wait(300*time.Millisecond, "rate"), granted)
 		if err := <-begin(t.Context(), clocked(d, d.upstream()).pipeline(), "A-1"); err != nil {
@@ -193,7 +193,7 @@ func TestAConnectionOutlivesAWaitForTheRate(t *testing.T) {
 	})
 }
 
-func TestWhatACallNeedsCannotBeHad(t *testing.T) {
+func TestAdmit_RunsLaterWhenPreparationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(shut, chosen)
 		first := true
@@ -208,21 +208,21 @@ func TestWhatACallNeedsCannotBeHad(t *testing.T) {
 		}
 		l := clocked(d, d.upstream()).pipeline()
 		if delay, again := isLater(<-begin(t.Context(), l, "A-1")); !again || delay != time.Minute {
-			t.Errorf("comes again after %s", delay)
+			t.Errorf("runs again after %s", delay)
 		}
 		d.expect(t, "0s ready", "0s trouble A-1 upstream_unavailable chosen=false")
 
 		d.log, first = nil, false
 		if delay, again := isLater(<-begin(t.Context(), l, "A-2")); !again || delay < time.Second {
-			t.Errorf("comes again after %s", delay)
+			t.Errorf("runs again after %s", delay)
 		}
 		d.expect(t, "0s ready", "0s mark A-2", "1s mark A-2", "1s connect", "1s ready", "1s trouble A-2 upstream_unavailable chosen=true")
 	})
 }
 
-// Nobody connects for credentials that are refused: the turns are left to other
-// processes, and the slots stay taken.
-func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
+// With refused credentials no turn connects: the turns are released to other processes, and
+// their handlers stay busy.
+func TestAdmit_ReleasesTurnsWhenCredentialsAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(wait(time.Second, "refused"))
 		d.fault = func(string) *fault.Fault { return &fault.Fault{Kind: fault.Unauthorized} }
@@ -244,7 +244,7 @@ func TestRefusedCredentialsAreNotTriedByTheNextOne(t *testing.T) {
 	})
 }
 
-func TestACallThatWasPutBackIsAdmittedAgainAtOnce(t *testing.T) {
+func TestPipeline_AdmitsAgainAtOnceWhenACallWasNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted)
 		calls := 0
@@ -264,9 +264,9 @@ func TestACallThatWasPutBackIsAdmittedAgainAtOnce(t *testing.T) {
 	})
 }
 
-// Whatever a handler waits for, it goes at once when the worker stops or the
-// queue has given its task to another, and so does who waits behind it.
-func TestWaitingEndsAtOnce(t *testing.T) {
+// Whatever a handler waits for, it ends at once when the worker drains or the queue has
+// given its task to another process, and so do the handlers behind it.
+func TestAdmit_StopsWaitingAtOnceWhenItStops(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script func() *script
 		last   string // that is done for A-1
@@ -305,7 +305,7 @@ func TestWaitingEndsAtOnce(t *testing.T) {
 						select {
 						case err := <-over:
 							if delay, again := isLater(err); !again || delay > 0 && d.back.IsZero() {
-								t.Errorf("ends with %v, to come after %s", err, delay)
+								t.Errorf("ends with %v, to run after %s", err, delay)
 							}
 						default:
 							t.Fatal("waits on")
@@ -323,22 +323,22 @@ func TestWaitingEndsAtOnce(t *testing.T) {
 	}
 }
 
-func TestNothingIsMarkedOnceTheWorkerStops(t *testing.T) {
+func TestAdmit_AsksNothingOnceTheWorkerDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted)
 		w := clocked(d, d.upstream())
 		w.stop()
 		w.gate.closed.Store(true)
-		for range 30 { // a select among what is ready is a toss
+		for range 30 { // a select between ready cases is random
 			if delay, again := isLater(<-begin(t.Context(), w.pipeline(), "A-1")); !again || delay != 0 {
-				t.Fatalf("comes again after %s", delay)
+				t.Fatalf("runs again after %s", delay)
 			}
 		}
 		d.expect(t)
 	})
 }
 
-func TestAPanicDoesNotStopTheLane(t *testing.T) {
+func TestAdmit_FreesItsPlaceAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted)
 		panics := true
@@ -350,7 +350,7 @@ func TestAPanicDoesNotStopTheLane(t *testing.T) {
 		}
 		l := clocked(d, d.upstream()).pipeline()
 		if _, again := isLater(<-begin(t.Context(), l, "A-1")); !again {
-			t.Error("it does not come again")
+			t.Error("it does not run again")
 		}
 		panics = false
 		over := begin(t.Context(), l, "A-2")
@@ -365,7 +365,7 @@ func TestAPanicDoesNotStopTheLane(t *testing.T) {
 	})
 }
 
-func TestNoMoreCallsAreOutThanTheRateNeeds(t *testing.T) {
+func TestAdmit_KeepsAutoConcurrencyWhenCallsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := granted
 		held.Wait = 10 * time.Millisecond

@@ -20,7 +20,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// postbox answers callbacks as told.
+// postbox is a Poster whose answers the test decides.
 type postbox struct {
 	mu     sync.Mutex
 	answer func(d delivery.Delivery) delivery.Reply
@@ -44,8 +44,8 @@ func (p *postbox) count() int {
 	return len(p.posted)
 }
 
-// mail is a bench whose requests may have a callback URL, and a worker that sends
-// callbacks to a postbox.
+// mail returns a harness whose requests may have a callback URL, and the postbox that its
+// worker sends callbacks to.
 func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*harness, *postbox) {
 	h := newHarness(t, simulator.Script{})
 	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{
@@ -69,7 +69,7 @@ var (
 	proxyDown = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
-func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
+func TestCallbacks_RetryUntilDeliveredOrGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers  []delivery.Reply // the last one for ever
 		status   delivery.Status
@@ -107,9 +107,9 @@ func TestCallbackIsTriedUntilItIsTakenOrGivenUp(t *testing.T) {
 	}
 }
 
-// Every end is delivered, whoever caused it, and by the batch's URL where the
-// request has none; what has none at all is not.
-func TestEveryEndIsDelivered(t *testing.T) {
+// Every end is delivered, whatever caused it, to the batch's URL if the request has none,
+// and not at all if neither has one.
+func TestCallbacks_DeliverEveryEnd(t *testing.T) {
 	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return accepted })
 	late := time.Now().Add(1500 * time.Millisecond)
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
@@ -135,9 +135,9 @@ func TestEveryEndIsDelivered(t *testing.T) {
 	}
 }
 
-// An event may be dispatched as often as it likes: it is delivered once. One that is
-// published again is delivered where it was not.
-func TestDispatchedAgain(t *testing.T) {
+// An event that is dispatched several times is delivered once. One that is replayed is
+// delivered if it was not.
+func TestCallbacks_DeliverOnceHoweverOftenDispatched(t *testing.T) {
 	answer := final
 	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return answer })
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
@@ -180,9 +180,8 @@ func TestDispatchedAgain(t *testing.T) {
 	}
 }
 
-// Redis may lose a callback's task and keep all else: it gets another, where it has
-// none and is not over.
-func TestCallbackWithoutATask(t *testing.T) {
+// A pending delivery whose task Redis lost gets another one.
+func TestCallbacks_AreRecoveredWithoutATask(t *testing.T) {
 	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
 	h.cfg.Callbacks.Pauses = []time.Duration{time.Millisecond, time.Hour}
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
@@ -196,19 +195,19 @@ func TestCallbackWithoutATask(t *testing.T) {
 	first.cancel()
 	<-first.over
 	s := h.recovery()
-	if mended := h.pass(s); len(mended) != 0 {
-		t.Errorf("mended where nothing was lost: %v", mended)
+	if repaired := h.pass(s); len(repaired) != 0 {
+		t.Errorf("repaired when nothing was lost: %v", repaired)
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Pending(), redis.Z{Score: 1, Member: h.deliveries("A-1")[0].EventID}).Err())
-	if mended := h.pass(s); len(mended) != 0 {
-		t.Errorf("mended a task that is put off: %v", mended)
+	if repaired := h.pass(s); len(repaired) != 0 {
+		t.Errorf("repaired a task that is postponed: %v", repaired)
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Pending(), redis.Z{Score: 1, Member: h.deliveries("A-1")[0].EventID}, redis.Z{Score: 1, Member: "of-nothing"}).Err())
 	asynqTasks, err := h.Redis.Keys(t.Context(), h.asynqKey(request.Callbacks, "*")).Result()
 	h.Must(err)
 	h.Must(h.Redis.Del(t.Context(), asynqTasks...).Err())
-	if mended := h.pass(s); mended[recovery.Missing] != 1 || pending() != 1 {
-		t.Errorf("mended %v; %d are pending", mended, pending())
+	if repaired := h.pass(s); repaired[recovery.Missing] != 1 || pending() != 1 {
+		t.Errorf("repaired %v; %d are pending", repaired, pending())
 	}
 	before := box.count()
 	box.mu.Lock()

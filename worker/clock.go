@@ -10,21 +10,20 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
-// clockMost is how far a machine's clock may be off Redis' without a word.
+// clockMost is how far this machine's clock may differ from Redis' without a warning.
 const clockMost = 5 * time.Second
 
-// compareClocks warns where this machine's clock is off. Nothing that is promised
-// goes by it, but asynq's own times do: tasks come back early or late, and leases
-// end so.
+// compareClocks warns if this machine's clock differs from Redis'. No promise depends on it,
+// but asynq's times do: tasks run early or late, and leases end early or late.
 func compareClocks(ctx context.Context, rdb redis.Cmdable, account string, now func() time.Time, log *zap.Logger) {
 	begun := now()
 	theirs, err := keyspace.Keys{Account: account}.Clock(ctx, rdb).Time()
 	took := now().Sub(begun)
 	if err != nil || took > clockMost {
-		return // it is for a word of warning only
+		return // it only serves a warning
 	}
 	if ahead := begun.Add(took / 2).Sub(theirs); ahead.Abs() > clockMost {
-		log.Warn("this machine's clock is off Redis' clock: retries may come late; set it right, as with NTP",
+		log.Warn("this machine's clock differs from Redis' clock: retries may be late; synchronise it, for example with NTP",
 			zap.Duration("ahead_by", ahead.Round(time.Millisecond)))
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// watchful is a process that holds others for dead after a few seconds.
+// watchful is a process that judges others dead after a few seconds.
 func (h *harness) watchful() *book {
 	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: 3 * time.Second})}
 }
 
-// Redis' clock is set while workers call: they live, and none of their calls is taken for
-// dead; what a process left that died before the clock went back is recovered.
-func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
+// Redis' clock is set while workers call: no live call is judged dead, and the request of a
+// process that died before the clock went back is recovered.
+func TestWorker_SurvivesStepsOfRedisClock(t *testing.T) {
 	t.Parallel()
 	for _, step := range []time.Duration{5 * time.Second, 20 * time.Second, 24 * time.Hour, -5 * time.Second, -time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestLiveWorkersSurviveStepsOfRedisClock(t *testing.T) {
 				h.accept(fmt.Sprint("A-", i))
 			}
 			h.Eventually("all are being called", func() bool { return h.sim.State().InFlight == calls })
-			for range 16 { // the workers may judge others afterwards
+			for range 16 { // after which the workers may judge others
 				<-time.After(250 * time.Millisecond)
 				lives()
 			}

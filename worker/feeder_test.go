@@ -77,7 +77,7 @@ func (h *harness) pending(lane request.Lane) int {
 	return info.Pending
 }
 
-func TestTheBulkLaneIsKeptFilled(t *testing.T) {
+func TestFeeder_KeepsTheBulkQueueFilled(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.rate(1)
@@ -113,7 +113,7 @@ func TestTheBulkLaneIsKeptFilled(t *testing.T) {
 	h.Eventually("five seconds of the rate are in the lane", func() bool { return h.pending(request.Bulk) == 400 })
 }
 
-func TestOneLeads(t *testing.T) {
+func TestFeeder_LeadsInOneProcess(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	leader := func() string {
@@ -132,12 +132,12 @@ func TestOneLeads(t *testing.T) {
 	if _, leads, err := second.Feed(t.Context()); err != nil || leads {
 		t.Errorf("a second one leads: %v, %v", leads, err)
 	}
-	first.stop() // as when it dies: nobody gives a lease back
+	first.stop() // as when it dies: the lease is not given back
 	h.Eventually("the second leads", func() bool { return leader() == second.number })
 }
 
-// Whichever process leads, and however many there are, a change is one line.
-func TestEachChangeOfTheGateIsLoggedOnce(t *testing.T) {
+// A change is logged once, however many processes there are.
+func TestFeeder_LogsEachChangeOfTheGateOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.InfoLevel)

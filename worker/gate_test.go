@@ -11,7 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// These are of the whole: FaceKi gets worse, and well again.
+// These tests run whole workers while FaceKi fails and recovers.
 
 func (h *harness) status() admission.Status {
 	h.Helper()
@@ -28,8 +28,8 @@ func (h *harness) closes(reason string) {
 	})
 }
 
-// tally counts the requests prefix-0 to prefix-(n-1) by their states.
-func (h *harness) tally(prefix string, n int) map[request.State]int {
+// count counts the requests prefix-0 to prefix-(n-1) by their states.
+func (h *harness) count(prefix string, n int) map[request.State]int {
 	h.Helper()
 	counts := map[request.State]int{}
 	for i := range n {
@@ -40,10 +40,10 @@ func (h *harness) tally(prefix string, n int) map[request.State]int {
 
 func (h *harness) allCreated(prefix string, n int) {
 	h.Helper()
-	h.Eventually("all have their links", func() bool { return h.sim.State().Links >= n && h.tally(prefix, n)[request.Created] == n })
+	h.Eventually("all have their links", func() bool { return h.sim.State().Links >= n && h.count(prefix, n)[request.Created] == n })
 }
 
-// outage begins with a token and a link in hand, and ends when the gate is closed.
+// outage begins when a token and a link were obtained, and returns when the gate is closed.
 func (h *harness) outage(processes, rows int) (calls int) {
 	h.Helper()
 	h.rate(50)
@@ -63,7 +63,7 @@ func (h *harness) outage(processes, rows int) (calls int) {
 	return calls
 }
 
-func TestAnOutageEndsByItself(t *testing.T) {
+func TestGate_OpensByItselfAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.cfg.Calls.Concurrency = 3
@@ -72,7 +72,7 @@ func TestAnOutageEndsByItself(t *testing.T) {
 	h.outage(1, rows)
 	before := h.sim.State()
 	h.Must(h.sim.SetScript(simulator.Script{}))
-	h.accept("A-2") // meets it closed
+	h.accept("A-2") // after the gate has closed
 	h.created("A-2")
 	h.allCreated("row", rows)
 	h.Must(p.stop())
@@ -88,7 +88,7 @@ func TestAnOutageEndsByItself(t *testing.T) {
 	}
 }
 
-func TestAnOutageCostsProbesOnly(t *testing.T) {
+func TestGate_AllowsOnlyProbesDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.cfg.Calls.Concurrency = 3
@@ -97,7 +97,7 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	const rows = 30
 	calls := h.outage(2, rows)
 	for probe := range 2 {
-		h.Must(h.account().Resume(t.Context())) // a person lets it be probed now
+		h.Must(h.account().Resume(t.Context())) // an operator has it probed now
 		h.Eventually("it is probed", func() bool { return h.sim.State().LinkCalls-1 > calls+probe })
 		waits := k.waits.Load()
 		h.Eventually("they wait on", func() bool { return k.waits.Load() > waits })
@@ -109,14 +109,14 @@ func TestAnOutageCostsProbesOnly(t *testing.T) {
 	if s := h.sim.State(); s.Links != 1 || s.TokenRequests != 1 {
 		t.Errorf("FaceKi saw %+v", s.Counts)
 	}
-	if got := h.tally("row", rows); got[request.Queued] != rows {
+	if got := h.count("row", rows); got[request.Queued] != rows {
 		t.Errorf("%v", got)
 	}
 	h.quickly(one)
 	h.quickly(two)
 }
 
-func TestCredentialsThatAreRefused(t *testing.T) {
+func TestGate_ClosesForRefusedCredentialsOnly(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	k := h.bookOf("wrong")
@@ -151,7 +151,7 @@ func TestCredentialsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestNoCreditFailsNoRequest(t *testing.T) {
+func TestGate_KeepsRequestsWithoutCredit(t *testing.T) {
 	t.Parallel()
 	credit := 7
 	h := newHarness(t, simulator.Script{Credit: &credit})
@@ -161,16 +161,16 @@ func TestNoCreditFailsNoRequest(t *testing.T) {
 	h.batch("row", rows)
 	h.closes("no_credit")
 	h.Eventually("no call is out", func() bool { return h.status().Calls == 0 })
-	if got := h.tally("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || h.sim.State().LinkCalls > credit+h.cfg.Calls.Concurrency+10 {
+	if got := h.count("row", rows); got[request.Created] != credit || got[request.Failed] != 0 || h.sim.State().LinkCalls > credit+h.cfg.Calls.Concurrency+10 {
 		t.Errorf("%v after %d calls", got, h.sim.State().LinkCalls)
 	}
 	h.sim.TopUp(rows)
-	h.Must(h.account().Resume(t.Context())) // a person need not wait for the next probe
+	h.Must(h.account().Resume(t.Context())) // an operator need not wait for the next probe
 	h.allCreated("row", rows)
 	h.Must(p.stop())
 }
 
-func TestAPauseIsAPause(t *testing.T) {
+func TestGate_SendsNothingWhilePaused(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.Must(h.account().Pause(t.Context()))

@@ -86,7 +86,7 @@ func TestLimit_WakesWaitingTurns(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				stopping := make(chan struct{})
 				got := make(chan bool, 2)
-				for range 2 { // all who wait are woken
+				for range 2 { // all waiting turns are woken
 					go func() { got <- s.take(ctx, stopping) }()
 				}
 				s.setRate(1) // nothing changes
@@ -119,7 +119,7 @@ func TestLimit_IsSaturatedWhenHandlersAreTheBottleneck(t *testing.T) {
 		out, handlers int
 		flows         func(look int) bool
 		call          func(*limit)
-		want          []int // looks, ten a minute
+		want          []int // observations, ten a minute
 	}{
 		"all handlers call":             {10, 10, always, answered, []int{10, 21}},
 		"nearly all":                    {8, 10, always, answered, []int{10, 21}},

@@ -52,9 +52,9 @@ func (h *nth) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// An error of Redis, wherever in a pass, is no reason to hold anything against a
-// task; the next pass mends what this one could not.
-func TestAnErrorPutsNoTaskAside(t *testing.T) {
+// After an error of Redis at any command of a pass, no task is quarantined, and the next
+// pass repairs what this one could not.
+func TestRecovery_QuarantinesNothingAfterAnErrorOfRedis(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	trouble := &nth{}
@@ -77,8 +77,8 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 		if is := h.taskState(request.Interactive, ref); is != "pending" {
 			t.Errorf("without command %d its task is %q after another pass", n, is)
 		}
-		if aside := h.aside(); len(aside) != 0 {
-			t.Fatalf("without command %d there was put aside %+v", n, aside)
+		if aside := h.quarantined(); len(aside) != 0 {
+			t.Fatalf("without command %d there was quarantined %+v", n, aside)
 		}
 		h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
 		if !hit {
@@ -93,16 +93,16 @@ func TestAnErrorPutsNoTaskAside(t *testing.T) {
 	}
 }
 
-// asynq takes an id whose task is gone for an empty queue, and leaves it active.
-func TestAnIDWithoutATaskIsTakenAway(t *testing.T) {
+// asynq takes an id without a task for an empty queue, and leaves the id active.
+func TestRecovery_RemovesAnIDWithoutATask(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	h.Must(h.Redis.Del(t.Context(), h.asynqKey(request.Interactive, "t:"+ref.String())).Err())
 	h.dequeue(request.Interactive)
 	h.pass(h.recovery(unclaimedAtOnce))
-	if is := h.taskState(request.Interactive, ref); is != "pending" || len(h.aside()) != 0 {
-		t.Errorf("its task is %q, %v was put aside", is, h.aside())
+	if is := h.taskState(request.Interactive, ref); is != "pending" || len(h.quarantined()) != 0 {
+		t.Errorf("its task is %q, %v was quarantined", is, h.quarantined())
 	}
 	h.start(h.book(), h.faceki)
 	h.created("A-1")
@@ -144,9 +144,9 @@ func TestRecovery_RequeuesNothingAfterItsProcessWasStopped(t *testing.T) {
 	}
 }
 
-// A task that is given back while its handler lives, because a heartbeat was
-// late, has two handlers: it is called by one of them, and ends once.
-func TestAHandlerThatLivesLosesNothing(t *testing.T) {
+// A task that is requeued while its handler lives, because a heartbeat was late, has two
+// handlers: one of them calls, and the request ends once.
+func TestRecovery_CallsOnceWhenALiveHandlersTaskIsRequeued(t *testing.T) {
 	t.Parallel()
 	unavailable := func() *fault.Fault { return &fault.Fault{Kind: fault.Unavailable} }
 	for name, tt := range map[string]struct {
@@ -194,7 +194,7 @@ func TestAHandlerThatLivesLosesNothing(t *testing.T) {
 				h.Eventually("a call is out", func() bool { return out.Load() == 1 })
 			}
 			q := asynqx.NewQueue(h.Redis, h.Keys.Account, request.Interactive)
-			// The same process may take it up again itself.
+			// The same process may take it again itself.
 			second := h.book()
 			var busy atomic.Int64
 			second.afterMark = func() error { busy.Add(1); return nil }

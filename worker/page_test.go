@@ -8,9 +8,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// A 4xx of a proxy or a firewall says nothing of a request: none of them fails, and the
-// gate says what answered.
-func TestAPageOfSomethingElseFailsNoRequest(t *testing.T) {
+// A 4xx of a proxy or a firewall fails no request; the gate says what answered.
+func TestPipeline_FailsNoRequestForAnAnswerThatIsNotFaceKis(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]string{
 		`{"fault":"http_400","envelope":"html"}`:  `HTTP 400: an HTML page titled "Access denied"`,
@@ -33,7 +32,7 @@ func TestAPageOfSomethingElseFailsNoRequest(t *testing.T) {
 			h.batch("row", rows)
 			h.closes("refused")
 			h.Eventually("no call is out", func() bool { return h.status().Calls == 0 })
-			if got := h.tally("row", rows); got[request.Failed] != 0 || got[request.Held] != 0 || got[request.Created] != 0 {
+			if got := h.count("row", rows); got[request.Failed] != 0 || got[request.Held] != 0 || got[request.Created] != 0 {
 				t.Errorf("%v", got)
 			}
 			if gate := h.status().Gate; !strings.Contains(gate.Message, message) || !strings.Contains(gate.Message, "FACEKI_BASE_URL") {
@@ -53,8 +52,8 @@ func TestAPageOfSomethingElseFailsNoRequest(t *testing.T) {
 	}
 }
 
-// A code of 0 in an error says nothing, and the status counts: no request is held.
-func TestCodeZeroInAnErrorIsNoLink(t *testing.T) {
+// With an error status, code 0 in the body is ignored: no request is held.
+func TestPipeline_TakesCodeZeroInAnErrorForNoLink(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{Rules: []simulator.Rule{
 		{Match: "busy-*", Fault: simulator.Fault{Name: "http_503", Envelope: "zero"}, Times: 1},

@@ -16,12 +16,12 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestALinkIsMadeOnce(t *testing.T) {
+func TestPipeline_MakesALinkOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	p := h.joined(h.book(), h.faceki)
-	for range 3 { // asynq hands a task out again where its acknowledgement was lost
+	for range 3 { // asynq runs a task again if its acknowledgement was lost
 		if err := p.process(t.Context(), ref); err != nil {
 			t.Fatal(err)
 		}
@@ -33,14 +33,14 @@ func TestALinkIsMadeOnce(t *testing.T) {
 	}
 }
 
-func TestFaultsOfEachParty(t *testing.T) {
+func TestPipeline_SettlesFaultsByScope(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		fault      simulator.Fault
 		state      request.State
 		reason     fault.Reason
 		duplicates int
-		delay      time.Duration // at least; where it comes again
+		delay      time.Duration // at least, if it runs again
 	}{
 		{simulator.Fault{Name: "code_5002"}, request.Failed, fault.InvalidRequest, 0, 0},
 		{simulator.Fault{Name: "http_500"}, request.Queued, fault.UpstreamError, 1, 0},
@@ -59,7 +59,7 @@ func TestFaultsOfEachParty(t *testing.T) {
 			err := h.joined(h.book(), h.faceki).process(t.Context(), ref)
 			delay, again := isLater(err)
 			if again != (tt.state == request.Queued) || delay < tt.delay || err != nil && !again {
-				t.Errorf("the task ends with %v, to come after %s", err, delay)
+				t.Errorf("the task ends with %v, to run after %s", err, delay)
 			}
 			r := h.expect("A-1", tt.state, 1, tt.duplicates)
 			if r.Outcome.Reason != string(tt.reason) {
@@ -70,8 +70,8 @@ func TestFaultsOfEachParty(t *testing.T) {
 	}
 }
 
-// A call that came too late after its grant is granted again at once.
-func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
+// A call that was not sent in time after its grant is admitted again at once.
+func TestPipeline_CountsNoAttemptForAnInterruptedCall(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -92,21 +92,21 @@ func TestAnInterruptedCallWasNoAttempt(t *testing.T) {
 	}
 }
 
-func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
+func TestPipeline_RenewsARefusedTokenAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.joined(h.book(), h.faceki)
 	h.Must(p.process(t.Context(), h.accept("A-1")))
 	h.sim.Revoke()
-	h.ahead.Store(int64(time.Minute)) // else it would be renewed too soon after the first
+	h.ahead.Store(int64(time.Minute)) // otherwise it would be renewed too soon after the first
 	h.Must(p.process(t.Context(), h.accept("A-2")))
 	h.expect("A-2", request.Created, 2, 0)
 	if got := h.sim.State().TokenRequests; got != 2 {
 		t.Errorf("%d tokens were asked for, want 2", got)
 	}
 
-	// It is revoked soon after: the next one is asked for when that is allowed, and the
-	// call is made again, with the gate open all the while.
+	// It is revoked soon after: the next one is requested when that is allowed, and the call
+	// is repeated, while the gate stays open.
 	h.sim.Revoke()
 	taken := make(chan error)
 	go func() { taken <- p.process(t.Context(), h.accept("A-3")) }()
@@ -122,11 +122,11 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 		t.Errorf("%d tokens were asked for; the gate is %+v", h.sim.State().TokenRequests, s)
 	}
 
-	// A fresh one that is refused says that it is not the token.
+	// If a new token is refused too, the credentials are refused.
 	h.Must(h.sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}}))
 	h.ahead.Store(int64(4 * time.Minute))
 	if _, again := isLater(p.process(t.Context(), h.accept("A-4"))); !again {
-		t.Error("it does not come again")
+		t.Error("it does not run again")
 	}
 	h.expect("A-4", request.Queued, 2, 0)
 	if s := h.status(); h.sim.State().TokenRequests != 4 || s.Gate.Reason != "refused" || !strings.Contains(s.Gate.Message, "HTTP 401") {
@@ -134,17 +134,17 @@ func TestARefusedTokenIsRenewedAtOnce(t *testing.T) {
 	}
 }
 
-func TestNoTokenNoAttempt(t *testing.T) {
+func TestPipeline_CountsNoAttemptWithoutAToken(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{TokenFault: &simulator.Fault{Name: "http_503", RetryAfter: simulator.Duration(50 * time.Second)}})
 	ref := h.accept("A-1")
 	if delay, again := isLater(h.joined(h.book(), h.faceki).process(t.Context(), ref)); !again || delay < 50*time.Second {
-		t.Errorf("comes again after %s, FaceKi asked for 50 s", delay)
+		t.Errorf("runs again after %s, FaceKi asked for 50 s", delay)
 	}
 	h.expect("A-1", request.Queued, 0, 0)
 }
 
-func TestTwoHandlersMakeOneCall(t *testing.T) {
+func TestPipeline_CallsOnceWithTwoHandlers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, hang("*"))
 	ref := h.accept("A-1")
@@ -166,7 +166,8 @@ func TestTwoHandlersMakeOneCall(t *testing.T) {
 	h.calls("A-1", 1)
 }
 
-// orphan is a request whose process died while it called, and what finds it.
+// orphan returns a request whose process died during its call, and a pipeline of another
+// process.
 func (h *harness) orphan(id string) (request.Ref, *pipeline) {
 	h.Helper()
 	ref := h.accept(id)
@@ -178,12 +179,12 @@ func (h *harness) orphan(id string) (request.Ref, *pipeline) {
 	return ref, h.joined(h.judge(), h.faceki)
 }
 
-// judge is a process that soon holds others for dead.
+// judge is a process that judges others dead almost at once.
 func (h *harness) judge() *book {
 	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})}
 }
 
-func TestADeadProcessLeavesDoubt(t *testing.T) {
+func TestPipeline_CountsAPossibleDuplicateAfterADeadProcess(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref, p := h.orphan("A-1")
@@ -192,7 +193,7 @@ func TestADeadProcessLeavesDoubt(t *testing.T) {
 	h.calls("A-1", 1)
 }
 
-func TestACancelThatADeadProcessLeft(t *testing.T) {
+func TestPipeline_CancelsAfterADeadProcess(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref, p := h.orphan("A-1")
@@ -203,7 +204,7 @@ func TestACancelThatADeadProcessLeft(t *testing.T) {
 	h.calls("A-1", 0)
 }
 
-func TestEndsWithoutACall(t *testing.T) {
+func TestPipeline_EndsExpiredAndStaleTurnsWithoutACall(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.joined(h.book(), h.faceki)
@@ -220,7 +221,7 @@ func TestEndsWithoutACall(t *testing.T) {
 	h.calls("A-1", 0)
 }
 
-func TestAnotherKindOfAccountIsFatal(t *testing.T) {
+func TestWorker_EndsWhenTheAccountIsOfTheOtherKind(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.start(h.book(), h.faceki)

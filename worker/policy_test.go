@@ -13,7 +13,7 @@ import (
 
 func most(d time.Duration) time.Duration { return d }
 
-func TestWhatFollowsEachFault(t *testing.T) {
+func TestPolicy_DecidesByTheFault(t *testing.T) {
 	follows := map[fault.Kind]attempt.Action{
 		fault.BadRequest: attempt.Fail, fault.RulesMissing: attempt.Fail,
 		fault.Unusable:    attempt.Hold,
@@ -33,14 +33,14 @@ func TestWhatFollowsEachFault(t *testing.T) {
 		}
 		switch {
 		case next.Action == attempt.Retry && next.Delay != f.RetryAfter:
-			t.Errorf("%v: comes again after %s, FaceKi asked for %s", f, next.Delay, f.RetryAfter)
+			t.Errorf("%v: runs again after %s, FaceKi asked for %s", f, next.Delay, f.RetryAfter)
 		case next.Action == attempt.Requeue && next.Delay != 0:
 			t.Errorf("%v: put back, but waits for %s", f, next.Delay)
 		}
 	}
 }
 
-func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
+func TestPolicy_HoldsUncertainOutcomesOnly(t *testing.T) {
 	retry := policy{base: time.Second, cap: time.Minute, maxCharged: 8, random: most}
 	hold := retry
 	hold.hold = true
@@ -66,7 +66,7 @@ func TestHoldIsForWhatMayHaveMadeALink(t *testing.T) {
 	}
 }
 
-func TestPauses(t *testing.T) {
+func TestPolicy_BacksOffExponentially(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy{
 			base:   time.Duration(rapid.Int64Range(1, math.MaxInt64).Draw(t, "base")),
@@ -90,12 +90,12 @@ func TestPauses(t *testing.T) {
 		}
 		p.random = func(time.Duration) time.Duration { return 0 }
 		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, attempts, false).Delay; got != min(retryAfter, longestRetryAfter) {
-			t.Fatalf("comes again after %s, FaceKi asked for %s", got, retryAfter)
+			t.Fatalf("runs again after %s, FaceKi asked for %s", got, retryAfter)
 		}
 	})
 }
 
-func TestPausesAfterProbes(t *testing.T) {
+func TestPolicy_DoublesPausesAfterUncertainProbes(t *testing.T) {
 	p := policy{base: time.Second, cap: time.Second, random: func(time.Duration) time.Duration { return 0 }}
 	for _, tt := range []struct {
 		kind       fault.Kind
@@ -110,23 +110,23 @@ func TestPausesAfterProbes(t *testing.T) {
 		{fault.Lost, 10, 0, 2560 * time.Second},
 		{fault.Lost, 11, 0, time.Hour},
 		{fault.Lost, math.MaxInt, 0, time.Hour},
-		{fault.Unavailable, math.MaxInt, 0, 5 * time.Second}, // no link can have been made
+		{fault.Unavailable, math.MaxInt, 0, 5 * time.Second}, // no link was made
 		{fault.CreditGone, 10, 0, 5 * time.Second},
 		{fault.TooMany, 1, 50 * time.Second, 50 * time.Second},
 		{fault.TooMany, 20, 2 * time.Hour, time.Minute},
-		{fault.Interrupted, 5, 0, 0}, // it was none
+		{fault.Interrupted, 5, 0, 0}, // no attempt
 	} {
 		f := &fault.Fault{Kind: tt.kind, RetryAfter: tt.retryAfter}
 		if got := p.next(f, tt.attempts, true).Delay; got != tt.want {
-			t.Errorf("%v as attempt %d: the probe's request comes again after %s, want %s", f, tt.attempts, got, tt.want)
+			t.Errorf("%v as attempt %d: the probe's request runs again after %s, want %s", f, tt.attempts, got, tt.want)
 		}
 		if got := p.next(f, tt.attempts, false).Delay; got != min(tt.retryAfter, longestRetryAfter) {
-			t.Errorf("%v as attempt %d: no probe, but comes again after %s", f, tt.attempts, got)
+			t.Errorf("%v as attempt %d: no probe, but runs again after %s", f, tt.attempts, got)
 		}
 	}
 }
 
-func TestPausesAreSpreadEvenly(t *testing.T) {
+func TestPolicy_SpreadsPausesEvenly(t *testing.T) {
 	p := policy{base: time.Second, cap: time.Minute, random: uniform}
 	var quarters [4]int
 	for range 4000 {

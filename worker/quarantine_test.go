@@ -20,7 +20,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func (h *harness) aside() []quarantine.Entry {
+func (h *harness) quarantined() []quarantine.Entry {
 	h.Helper()
 	var all []quarantine.Entry
 	for p, err := range h.book().Aside(context.Background()) {
@@ -30,7 +30,7 @@ func (h *harness) aside() []quarantine.Entry {
 	return all
 }
 
-// noTasks waits until asynq has no task left, in whatever state.
+// noTasks waits until asynq has no task left, in any state.
 func (h *harness) noTasks() {
 	h.Helper()
 	h.Eventually("no task is left", func() bool {
@@ -50,15 +50,15 @@ func (h *harness) noTasks() {
 	}
 }
 
-// taken is what becomes of a turn, in a while: a mark that fails is tried again for
-// as long as its task is the handler's.
+// taken processes a turn with a time limit: a query that fails is retried while the task
+// belongs to the handler.
 func (h *harness) taken(p *pipeline, ref request.Ref) error {
 	ctx, cancel := context.WithTimeout(h.Context(), 5*time.Second)
 	defer cancel()
 	return p.process(ctx, ref)
 }
 
-func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
+func TestQuarantine_KeepsUndecodableTasks(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	queue := h.Keys.Queue(request.Interactive)
@@ -69,14 +69,14 @@ func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 	put(linktask.Type, "nonsense", "an invented payload")
 	put("kyclink:other", "A-9:1:1:1", strings.Repeat("x", quarantine.MaxBytes+1))
 	p := h.start(h.book(), h.faceki)
-	h.Eventually("both are put aside", func() bool { return len(h.aside()) == 2 })
-	for _, a := range h.aside() {
+	h.Eventually("both are quarantined", func() bool { return len(h.quarantined()) == 2 })
+	for _, a := range h.quarantined() {
 		want := quarantine.Entry{At: a.At, Queue: queue, Task: "nonsense", Type: linktask.Type, Why: a.Why, Raw: []byte("an invented payload")}
 		if a.Task != "nonsense" {
 			want.Task, want.Type, want.Raw = "A-9:1:1:1", "kyclink:other", []byte(strings.Repeat("x", quarantine.MaxBytes))
 		}
 		if fmt.Sprint(a) != fmt.Sprint(want) || a.Why == "" || time.Since(a.At).Abs() > time.Minute {
-			t.Errorf("put aside %+v", a)
+			t.Errorf("quarantined %+v", a)
 		}
 	}
 	h.noTasks()
@@ -85,9 +85,8 @@ func TestATaskThatStandsForNoRequestIsPutAside(t *testing.T) {
 	h.Must(p.stop())
 }
 
-// The id says which turn a task stands for; what else it carries is no reason
-// not to make the link.
-func TestAPayloadIsNotLookedAt(t *testing.T) {
+// The id of a task names its turn; its payload is ignored.
+func TestPipeline_IgnoresThePayloadOfATask(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -99,7 +98,7 @@ func TestAPayloadIsNotLookedAt(t *testing.T) {
 	h.created("A-1")
 }
 
-func TestANewerRecordWaitsForANewerWorker(t *testing.T) {
+func TestPipeline_LeavesANewerRecordToANewerWorker(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	core, lines := observer.New(zap.WarnLevel)
@@ -110,21 +109,21 @@ func TestANewerRecordWaitsForANewerWorker(t *testing.T) {
 	before := h.Redis.Get(t.Context(), key).Val()
 	p := h.joined(h.book(), h.faceki)
 	if delay, again := isLater(h.taken(p, ref)); !again || delay != newerDelay {
-		t.Errorf("it comes again after %s", delay)
+		t.Errorf("it runs again after %s", delay)
 	}
 	if after := h.Redis.Get(t.Context(), key).Val(); after != before || lines.Len() != 1 {
 		t.Errorf("the record is %q, was %q; %d warnings", after, before, lines.Len())
 	}
 	h.calls("A-1", 0)
-	h.Must(h.taken(p, h.accept("A-2"))) // the gate knows nothing of it
+	h.Must(h.taken(p, h.accept("A-2"))) // the gate is not affected
 	h.created("A-2")
-	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err()) // as for a newer worker
+	h.Must(h.Redis.SetRange(t.Context(), key, 0, "1").Err()) // as a newer worker would read it
 	h.Must(h.taken(p, ref))
 	h.created("A-1")
 }
 
-// A newer row keeps no other row from being fed, and is fed by a newer version.
-func TestANewerRowIsFedByANewerWorker(t *testing.T) {
+// A row of a newer version delays no other row, and is fed by a newer worker.
+func TestFeeder_LeavesANewerRowToANewerWorker(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.batch("row", 3)
@@ -138,7 +137,7 @@ func TestANewerRowIsFedByANewerWorker(t *testing.T) {
 	h.created("row-1")
 }
 
-func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
+func TestQuarantine_EndsAnUndecodableRequest(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -161,19 +160,19 @@ func TestARecordThatCannotBeReadEndsAsPoison(t *testing.T) {
 	}
 }
 
-func TestARecordWithoutAHeaderIsPutAside(t *testing.T) {
+func TestQuarantine_KeepsARecordWithoutAHeader(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), "1q?garbage", 0).Err())
 	h.Must(h.taken(h.joined(h.book(), h.faceki), ref))
-	all := h.aside()
+	all := h.quarantined()
 	if len(all) != 1 || string(all[0].Raw) != "1q?garbage" || all[0].Task != ref.String() {
-		t.Errorf("put aside %+v", all)
+		t.Errorf("quarantined %+v", all)
 	}
 }
 
-// doomed is a ledger that a request brings down each time.
+// doomed is a ledger that panics for one request.
 type doomed struct {
 	*book
 	id    string
@@ -194,7 +193,7 @@ func (p *doomed) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 	panic("an invented reason")
 }
 
-func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
+func TestQuarantine_EndsARequestThatPanicsEachTime(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]bool{"before its mark": false, "after it": true} {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +205,7 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 			ref := h.accept("A-1")
 			for range mostPanics - 1 {
 				if _, again := isLater(p.process(t.Context(), ref)); !again {
-					t.Fatal("it does not come again")
+					t.Fatal("it does not run again")
 				}
 			}
 			h.Must(p.process(t.Context(), ref))
@@ -220,9 +219,9 @@ func TestARequestThatPanicsEndsAsPoison(t *testing.T) {
 	}
 }
 
-// asynq hands a message out that it cannot read, loses sight of it, and its
-// recoverer stops at it for ever.
-func TestAMessageThatAsynqCannotReadIsPutAside(t *testing.T) {
+// asynq activates a message that it cannot decode, loses track of it, and its recoverer
+// fails at it for ever.
+func TestRecovery_QuarantinesAnUndecodableMessage(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -231,9 +230,9 @@ func TestAMessageThatAsynqCannotReadIsPutAside(t *testing.T) {
 	h.run(h.newWorker(h.book(), h.faceki, h.cfg, func(s *stores) {
 		s.recovery.OverdueAfter, s.recovery.Pause, s.recovery.Unclaimed = 50*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond
 	}))
-	h.Eventually("it is put aside", func() bool { return len(h.aside()) == 1 })
-	if a := h.aside()[0]; a.Task != ref.String() || string(a.Raw) != "\xff\xffgarbage" {
-		t.Errorf("put aside %+v", a)
+	h.Eventually("it is quarantined", func() bool { return len(h.quarantined()) == 1 })
+	if a := h.quarantined()[0]; a.Task != ref.String() || string(a.Raw) != "\xff\xffgarbage" {
+		t.Errorf("quarantined %+v", a)
 	}
 	h.created("A-1") // by a task of its own
 	h.noTasks()

@@ -67,7 +67,7 @@ func (h *harness) pass(r *recovery.Recovery) recovery.Counts {
 	return counts
 }
 
-// silence makes all processes that joined so far dead to those that judge.
+// silence makes all processes that have joined dead to those that judge.
 func (h *harness) silence() {
 	h.Helper()
 	for _, number := range h.workers() {
@@ -75,7 +75,7 @@ func (h *harness) silence() {
 	}
 }
 
-// marked is a call that k makes, and whose answer is never heard of.
+// marked is a call that k makes, and whose answer is lost.
 func (h *harness) marked(k *book, ref request.Ref) {
 	h.Helper()
 	answer, err := k.Mark(h.Context(), attempt.Query{Ref: ref})
@@ -88,9 +88,9 @@ func (h *harness) marked(k *book, ref request.Ref) {
 // repairs passes until something was repaired.
 func (h *harness) repairs(s *recovery.Recovery) recovery.Counts {
 	h.Helper()
-	var mended recovery.Counts
-	h.Eventually("something is mended", func() bool { mended = h.pass(s); return len(mended) > 0 })
-	return mended
+	var repaired recovery.Counts
+	h.Eventually("something is repaired", func() bool { repaired = h.pass(s); return len(repaired) > 0 })
+	return repaired
 }
 
 func (h *harness) asynqKey(lane request.Lane, what string) string {
@@ -101,7 +101,7 @@ func (h *harness) taskState(lane request.Lane, ref request.Ref) string {
 	return h.Redis.HGet(context.Background(), h.asynqKey(lane, "t:"+ref.String()), "state").Val()
 }
 
-// dequeue takes the lane's next task, as asynq does before it begins a handler.
+// dequeue activates the lane's next task, as asynq does before it starts a handler.
 func (h *harness) dequeue(lane request.Lane) {
 	h.Helper()
 	id, err := h.Redis.LMove(h.Context(), h.asynqKey(lane, "pending"), h.asynqKey(lane, "active"), "RIGHT", "LEFT").Result()
@@ -110,7 +110,7 @@ func (h *harness) dequeue(lane request.Lane) {
 	h.Must(h.Redis.ZAdd(h.Context(), h.asynqKey(lane, "lease"), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: id}).Err())
 }
 
-func TestATurnThatIsDueHasATask(t *testing.T) {
+func TestRecovery_GivesEachDueTurnATask(t *testing.T) {
 	t.Parallel()
 	now := func(h *harness, ref request.Ref, state string) {
 		h.Must(h.Redis.ZAdd(t.Context(), h.asynqKey(request.Interactive, state), redis.Z{Score: float64(time.Now().Add(time.Hour).Unix()), Member: ref.String()}).Err())
@@ -118,8 +118,8 @@ func TestATurnThatIsDueHasATask(t *testing.T) {
 		h.Must(h.Redis.HSet(t.Context(), h.asynqKey(request.Interactive, "t:"+ref.String()), "state", state).Err())
 	}
 	for state, tt := range map[string]struct {
-		was    func(*harness, request.Ref)
-		mended recovery.Counts
+		was      func(*harness, request.Ref)
+		repaired recovery.Counts
 	}{
 		"missing": {func(h *harness, ref request.Ref) {
 			h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
@@ -136,13 +136,13 @@ func TestATurnThatIsDueHasATask(t *testing.T) {
 			ref := h.accept("A-1")
 			s := h.recovery()
 			tt.was(h, ref)
-			if got := h.pass(s); !maps.Equal(got, tt.mended) {
-				t.Errorf("mended %v, want %v", got, tt.mended)
+			if got := h.pass(s); !maps.Equal(got, tt.repaired) {
+				t.Errorf("repaired %v, want %v", got, tt.repaired)
 			}
 			if now := h.taskState(request.Interactive, ref); now != "pending" || h.pending(request.Interactive) != 1 {
 				t.Errorf("its task is %s, %d are pending", now, h.pending(request.Interactive))
 			}
-			for kind, n := range tt.mended {
+			for kind, n := range tt.repaired {
 				if got := h.Redis.HGet(t.Context(), h.Keys.State(), "mended:"+kind).Val(); got != fmt.Sprint(n) {
 					t.Errorf("the account counts %q %s", got, kind)
 				}
@@ -154,9 +154,8 @@ func TestATurnThatIsDueHasATask(t *testing.T) {
 	}
 }
 
-// In a long outage, thousands wait; each is looked at now and then, not at every
-// pass.
-func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
+// In a long outage thousands of turns wait; a pass examines only the overdue ones.
+func TestRecovery_ExaminesWaitingTurnsOnlyWhenOverdue(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	h.accept("A-1")
@@ -168,7 +167,7 @@ func TestWhatWaitsIsLookedAtNowAndThen(t *testing.T) {
 	}
 }
 
-func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
+func TestRecovery_RequeuesTheTaskOfADeadHandler(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		beats func(h *harness, k *book, ref request.Ref)
@@ -196,7 +195,7 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 			tt.beats(h, k, ref)
 			if name == "nobody has claimed it" {
 				if got := h.pass(s); len(got) != 0 {
-					t.Errorf("mended %v at the first look", got)
+					t.Errorf("repaired %v at the first look", got)
 				}
 				s = h.recovery(notOverdue, unclaimedAtOnce)
 			}
@@ -205,12 +204,12 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 				h.Must(k.Join(t.Context()))
 				s = h.recoveryOf(k, notOverdue)
 				if got := h.pass(s); len(got) != 0 || h.taskState(request.Interactive, ref) != "active" {
-					t.Errorf("mended %v", got)
+					t.Errorf("repaired %v", got)
 				}
 				return
 			}
 			if got := h.repairs(s); !maps.Equal(got, recovery.Counts{recovery.Orphaned: 1}) || h.taskState(request.Interactive, ref) != "pending" {
-				t.Errorf("mended %v, its task is %s", got, h.taskState(request.Interactive, ref))
+				t.Errorf("repaired %v, its task is %s", got, h.taskState(request.Interactive, ref))
 			}
 			p := h.joined(h.judge(), h.faceki)
 			h.Eventually("it is taken", func() bool { return p.process(t.Context(), ref) == nil })
@@ -220,8 +219,8 @@ func TestATaskWhoseHandlerDiedIsGivenBack(t *testing.T) {
 	}
 }
 
-// Whatever a task stood for that is over meanwhile, nothing of it stays.
-func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
+// No task remains of a request that has ended.
+func TestRecovery_LeavesNoTaskOfEndedRequests(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.joined(h.book(), h.faceki)
@@ -230,7 +229,7 @@ func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
 		h.dequeue(request.Interactive)
 		h.Must(p.process(t.Context(), ref))
 	}
-	for i := range 3 { // as asynq does with a lease that ran out
+	for i := range 3 { // as asynq does with an expired lease
 		id := h.record(fmt.Sprint("A-", i)).Ref().String()
 		h.Must(h.Redis.LRem(t.Context(), h.asynqKey(request.Interactive, "active"), 0, id).Err())
 		h.Must(h.Redis.ZRem(t.Context(), h.asynqKey(request.Interactive, "lease"), id).Err())
@@ -245,8 +244,8 @@ func TestNothingIsLeftOfWhatIsOver(t *testing.T) {
 	h.Eventually("no call is out", func() bool { return h.Redis.Exists(t.Context(), h.Keys.Calls()).Val() == 0 })
 }
 
-// A call whose process died has no task where asynq was faster, or lost it.
-func TestACallThatDiedHasATask(t *testing.T) {
+// The task of a call whose process died may be gone.
+func TestRecovery_EnqueuesATaskForADeadCall(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -255,7 +254,7 @@ func TestACallThatDiedHasATask(t *testing.T) {
 	h.Must(k.Join(t.Context()))
 	h.marked(k, ref)
 	if got := h.pass(h.recoveryOf(k, notOverdue)); len(got) != 0 {
-		t.Errorf("mended %v while its process lives", got)
+		t.Errorf("repaired %v while its process lives", got)
 	}
 	h.silence()
 	h.Eventually("it has a task", func() bool { h.pass(s); return h.taskState(request.Interactive, ref) == "pending" })
@@ -264,8 +263,8 @@ func TestACallThatDiedHasATask(t *testing.T) {
 	h.expect("A-1", request.Created, 2, 1)
 }
 
-// While the gate is closed, and of rows that are not fed as well.
-func TestNotAfterEndsWhatWaits(t *testing.T) {
+// Requests expire while the gate is closed, and before they are fed.
+func TestRecovery_EndsWaitingRequestsPastTheirNotAfter(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "held", Fault: simulator.Fault{Name: "no_url"}}}})
 	soon := time.Now().Add(2 * time.Second)
@@ -296,8 +295,8 @@ func TestNotAfterEndsWhatWaits(t *testing.T) {
 	h.calls("waiting", 0)
 }
 
-// A pause is by Redis' clock: a worker whose own is ahead brings tasks early.
-func TestAPauseIsKeptWhateverClocksSay(t *testing.T) {
+// Pauses follow Redis' clock: a worker whose own clock is ahead runs tasks early.
+func TestPipeline_KeepsAPauseByRedisClock(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		due   time.Duration
@@ -312,13 +311,13 @@ func TestAPauseIsKeptWhateverClocksSay(t *testing.T) {
 			p := h.joined(h.book(), h.faceki)
 			ref := h.accept("A-1")
 			if _, again := isLater(p.process(t.Context(), ref)); !again {
-				t.Fatal("it does not come again")
+				t.Fatal("it does not run again")
 			}
 			due := float64(time.Now().Add(tt.due).UnixMilli())
 			h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Interactive), redis.Z{Score: due, Member: "A-1"}).Err())
 			err := p.process(t.Context(), ref)
 			if delay, again := isLater(err); again != tt.again || delay > tt.due || again && delay < tt.due-2*time.Second {
-				t.Errorf("it ends with %v, to come after %s", err, delay)
+				t.Errorf("it ends with %v, to run after %s", err, delay)
 			}
 			h.expect("A-1", request.Queued, 1, 0)
 			if again := h.Redis.ZScore(t.Context(), h.Keys.Queued(request.Interactive), "A-1").Val(); again != due {
@@ -331,7 +330,7 @@ func TestAPauseIsKeptWhateverClocksSay(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsOffIsNamed(t *testing.T) {
+func TestWorker_WarnsOfAClockThatDiffers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	for ahead, want := range map[time.Duration]string{4 * time.Second: "", 10 * time.Minute: "ahead_by 10m0", -10 * time.Minute: "ahead_by -10m0"} {

@@ -9,8 +9,8 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 )
 
-// A process whose account is another's by the time it joins again must not feed it.
-func TestAWorkerEndsWhereItMayNotJoinAnew(t *testing.T) {
+// A process whose account has become one of the other kind must not feed it.
+func TestWorker_EndsWhenItMayNotJoinAgain(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	w := h.start(h.book(), h.faceki)
 	h.Eventually("it works", w.started.Load)

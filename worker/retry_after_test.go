@@ -7,9 +7,9 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// FaceKi asks a signup to wait for hours, and is well again before: the gate opens after
-// ten minutes at the latest, and the signup must not stay behind it.
-func TestARetryAfterOfHoursDoesNotOutlastTheGate(t *testing.T) {
+// FaceKi asks a signup to wait for hours, and recovers earlier: the gate opens after ten
+// minutes at the latest, and the signup must not wait longer.
+func TestPolicy_LimitsRetryAfterToTheGates(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{"http_429", "http_503"} {
 		h := newHarness(t, simulator.Script{Rules: []simulator.Rule{

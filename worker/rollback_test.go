@@ -11,9 +11,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Redis loses the record of a link that was paid for a moment ago. The process that made
-// it lives, and finds its own fresh mark: the second link is a possible duplicate.
-func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
+// Redis loses the record of a link that was made a moment ago. The process that made it
+// lives, and finds the request in calling: the second link is a possible duplicate.
+func TestWorker_CountsAPossibleDuplicateWhenRedisLostALink(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
 	h := newHarnessOn(t, own, hang("A-*"))
@@ -35,8 +35,8 @@ func TestALinkThatRedisLostIsAPossibleDuplicate(t *testing.T) {
 	h.expect("A-1", request.Created, 2, 1)
 }
 
-// A mark was made and its reply was lost: it is given back, unused, and requested again.
-func TestAGrantWithoutAReplyIsNotUsed(t *testing.T) {
+// A grant whose reply was lost is given back unused, and the turn asks again.
+func TestAdmit_UsesNoGrantWithoutAReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(attempt.Answer{Admission: attempt.Granted}, granted)
 		d.takes = 10 * time.Millisecond

@@ -21,9 +21,9 @@ type script struct {
 	away
 	begun   time.Time
 	answers []attempt.Answer
-	takes   time.Duration                  // a mark
+	takes   time.Duration                  // a query
 	fault   func(what string) *fault.Fault // of Ready, Connect and CreateLink
-	wait    string                         // what goes on until it is broken off
+	wait    string                         // the step that lasts until it is interrupted
 
 	mu     sync.Mutex
 	log    []noted
@@ -51,7 +51,8 @@ func (d *script) note(id, format string, args ...any) {
 
 type idKey struct{}
 
-// named gives the requests to FaceKi, which name none, the id they are made for.
+// named adds the application id to the context of requests to FaceKi, which do not contain
+// it.
 func named(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, idKey{}, id)
 }
@@ -78,7 +79,7 @@ func (d *script) Mark(_ context.Context, ask attempt.Query) (attempt.Answer, err
 	return answer, d.reached()
 }
 
-// together is how many asked at a time at most, since it was last asked.
+// together returns how many asked at a time at most since its last call.
 func (d *script) together() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,8 +134,8 @@ func (d *script) upstream() Upstream {
 	}
 }
 
-// expect compares what was noted, at each instant the requests one after the
-// other: which of several goroutines came first then is the scheduler's choice.
+// expect compares what was noted. At the same instant it sorts by request, as the order of
+// goroutines is the scheduler's choice.
 func (d *script) expect(t *testing.T, want ...string) {
 	t.Helper()
 	d.mu.Lock()

@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
+func TestWorkers_MakeEachLinkOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	const rows = 150
@@ -33,7 +33,7 @@ func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 	}
 }
 
-func TestSoftStop(t *testing.T) {
+func TestWorker_DrainsInFlightCalls(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, hang("A-*"))
 	p := h.start(h.book(), h.faceki)
@@ -56,7 +56,7 @@ func (p *process) stopAfter(do func()) error {
 	return p.stop()
 }
 
-func TestStoppedWhileItWaitsForAToken(t *testing.T) {
+func TestWorker_StopsAtOnceWhileWaitingForAToken(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{TokenFault: &simulator.Fault{Name: "hang"}})
 	p := h.start(h.book(), h.faceki)
@@ -67,7 +67,7 @@ func TestStoppedWhileItWaitsForAToken(t *testing.T) {
 	h.calls("A-1", 0)
 }
 
-// quickly stops a worker that has nothing to see through.
+// quickly stops a worker without calls in flight.
 func (h *harness) quickly(p *process) {
 	h.Helper()
 	begun := time.Now()
@@ -79,7 +79,7 @@ func (h *harness) quickly(p *process) {
 	}
 }
 
-func TestAnIdleWorkerStopsAtOnce(t *testing.T) {
+func TestWorker_StopsAtOnceWhenIdle(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	p := h.start(h.book(), h.faceki)
@@ -88,7 +88,7 @@ func TestAnIdleWorkerStopsAtOnce(t *testing.T) {
 	h.quickly(p)
 }
 
-func TestStoppedBeforeItStarts(t *testing.T) {
+func TestWorker_StopsBeforeItHasStarted(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -96,7 +96,7 @@ func TestStoppedBeforeItStarts(t *testing.T) {
 	h.Must(h.newWorker(h.book(), h.faceki, h.cfg).Run(ctx))
 }
 
-func TestARetryComesByItself(t *testing.T) {
+func TestWorker_RetriesAfterAFault(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_503"}, Times: 1}}})
 	p := h.start(h.book(), h.faceki)
@@ -106,7 +106,7 @@ func TestARetryComesByItself(t *testing.T) {
 	h.Must(p.stop())
 }
 
-func TestBulkNeverHoldsAnInteractiveSlot(t *testing.T) {
+func TestWorker_KeepsInteractiveSlotsFreeOfBulk(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, hang("row-*"))
 	h.cfg.Calls.Concurrency = 2

@@ -14,9 +14,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// These drive a clock of their own, so nothing real is around the worker.
+// These tests control the clock, so nothing real is around the worker.
 
-// away is a ledger in a Redis that cannot be reached, until it is back.
+// away is a ledger in a Redis that cannot be reached until back.
 type away struct {
 	back   time.Time
 	marks  int
@@ -107,7 +107,7 @@ func (c *clock) drain() bool {
 
 func makes(context.Context, attempt.Attempt) (request.Link, *fault.Fault) { return request.Link{}, nil }
 
-func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
+func TestRecord_SucceedsWithinASecondOfRedisBeingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{back: time.Now().Add(100*time.Second + 300*time.Millisecond)}
 		w := clocked(l, stub{create: makes})
@@ -123,7 +123,7 @@ func TestAnAnswerIsRecordedWithinASecondOfRedisBeingBack(t *testing.T) {
 	})
 }
 
-func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
+func TestRecord_IsGivenUpWhenTheProcessEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{back: time.Now().Add(time.Hour)}
 		w := clocked(l, stub{create: makes})
@@ -139,12 +139,12 @@ func TestAnAnswerIsGivenUpWhenTheProcessMustEnd(t *testing.T) {
 			t.Errorf("given up after %s, want 20 s", took)
 		}
 		if _, again := isLater(<-over); !again {
-			t.Error("it does not come again")
+			t.Error("it does not run again")
 		}
 	})
 }
 
-func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
+func TestWorker_EndsWithoutAHandlerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
 		w := clocked(&away{}, stub{create: func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
@@ -164,7 +164,7 @@ func TestAHandlerThatHangsIsLeftBehind(t *testing.T) {
 	})
 }
 
-func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
+func TestAdmit_StopsWaitingForATokenWhenTheWorkerDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{}
 		w := clocked(l, stub{ready: func(ctx context.Context) *fault.Fault {
@@ -177,14 +177,14 @@ func TestAWaitForATokenEndsWithTheWorker(t *testing.T) {
 		w.stop()
 		synctest.Wait()
 		if delay, again := isLater(<-over); !again || delay != 0 || l.marks != 0 {
-			t.Errorf("comes again after %s, %d marks", delay, l.marks)
+			t.Errorf("runs again after %s, %d marks", delay, l.marks)
 		}
 	})
 }
 
-func TestHeartbeat(t *testing.T) {
+func TestMember_SendsAHeartbeatEachSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &away{back: time.Now().Add(time.Minute)} // a beat that fails is followed by another
+		l := &away{back: time.Now().Add(time.Minute)} // a heartbeat that fails is followed by another
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Second+time.Millisecond)
 		defer cancel()
 		clocked(l, nil).member.heartbeat(ctx)

@@ -11,9 +11,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// A token that is refused to the one that was chosen to probe keeps the gate
-// closed for as long as FaceKi asked.
-func TestATokenThatIsThrottledKeepsTheGateClosed(t *testing.T) {
+// If the process that is chosen to probe gets no token, the gate stays closed for as long
+// as FaceKi asked.
+func TestGate_StaysClosedWhileTheTokenIsThrottled(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	k := h.book()

@@ -28,7 +28,7 @@ func times(n int) func() error {
 	}
 }
 
-func TestTheReplyToAMarkIsLost(t *testing.T) {
+func TestAdmit_CallsOnceWhenAReplyIsLost(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -39,8 +39,8 @@ func TestTheReplyToAMarkIsLost(t *testing.T) {
 	h.calls("A-1", 1)
 }
 
-// The queue has taken the task back meanwhile, and hands it out again.
-func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
+// Meanwhile the queue has given the task to another handler.
+func TestAdmit_ReusesItsNonceInTheNextHandler(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -49,7 +49,7 @@ func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
 	k.afterMark = func() error { cancel(); return errAway }
 	p := h.joined(k, h.faceki)
 	if _, again := isLater(p.process(ctx, ref)); !again {
-		t.Fatal("it does not come again")
+		t.Fatal("it does not run again")
 	}
 	h.expect("A-1", request.Calling, 1, 0)
 	k.afterMark = nil
@@ -58,7 +58,7 @@ func TestTheReplyToAMarkIsLostForGood(t *testing.T) {
 	h.calls("A-1", 1)
 }
 
-func TestTheReplyToARecordIsLost(t *testing.T) {
+func TestRecord_PublishesOnceWhenAReplyIsLost(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -72,7 +72,7 @@ func TestTheReplyToARecordIsLost(t *testing.T) {
 	}
 }
 
-func TestAPanicInACall(t *testing.T) {
+func TestCall_CountsAPanicAsUncertain(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -84,7 +84,7 @@ func TestAPanicInACall(t *testing.T) {
 		return h.faceki.CreateLink(ctx, a)
 	}})
 	if _, again := isLater(p.process(t.Context(), ref)); !again {
-		t.Fatal("it does not come again")
+		t.Fatal("it does not run again")
 	}
 	h.expect("A-1", request.Queued, 1, 1)
 	panics = false
@@ -92,9 +92,9 @@ func TestAPanicInACall(t *testing.T) {
 	h.expect("A-1", request.Created, 2, 1)
 }
 
-// What a call brought is lost within this process, which must count it whatever
-// happens before the next mark.
-func TestALostAnswerIsNotForgotten(t *testing.T) {
+// A result is lost within this process, which must count it, whatever happens before the
+// next query.
+func TestPipeline_CountsALostAnswer(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, hang("*"))
 	ref := h.accept("A-1")
@@ -111,24 +111,24 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 			return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 		},
 	})
-	mustComeAgain := func(ctx context.Context) {
+	mustRunAgain := func(ctx context.Context) {
 		t.Helper()
 		if _, again := isLater(p.process(ctx, ref)); !again {
-			t.Fatal("it does not come again")
+			t.Fatal("it does not run again")
 		}
 	}
 	p.record.results = panicking{k}
-	mustComeAgain(t.Context())
+	mustRunAgain(t.Context())
 	p.record.results = k
 	h.expect("A-1", request.Calling, 1, 0)
 
 	noToken = true
-	mustComeAgain(t.Context())
+	mustRunAgain(t.Context())
 	noToken = false
 	ctx, cancel := context.WithCancel(t.Context())
 	p.admit.asker.admissions = unreached{}
 	cancel()
-	mustComeAgain(ctx)
+	mustRunAgain(ctx)
 	p.admit.asker.admissions = k
 	h.expect("A-1", request.Calling, 1, 0)
 
@@ -136,8 +136,8 @@ func TestALostAnswerIsNotForgotten(t *testing.T) {
 	h.expect("A-1", request.Created, 2, 1)
 }
 
-// Once a mark has counted it, it is counted; another mark is another matter.
-func TestALostAnswerIsCountedOnce(t *testing.T) {
+// A lost answer is counted by the next query only.
+func TestPipeline_CountsALostAnswerOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
@@ -157,7 +157,7 @@ func TestALostAnswerIsCountedOnce(t *testing.T) {
 	}})
 	p.record.results = panicking{k}
 	if _, again := isLater(p.process(t.Context(), ref)); !again {
-		t.Fatal("it does not come again")
+		t.Fatal("it does not run again")
 	}
 	p.record.results = k
 	h.Must(p.process(t.Context(), ref))
@@ -176,7 +176,7 @@ func (unreached) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
 	return attempt.Answer{}, errAway
 }
 
-// logged gives a logger, and a channel that gets its messages.
+// logged returns a logger, and a channel that receives its messages.
 func logged() (*zap.Logger, chan string) {
 	lines := make(chan string, 1000)
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(nowhere{}), zap.DebugLevel)
@@ -208,7 +208,7 @@ func (h *harness) waitFor(lines <-chan string, message string) {
 	}
 }
 
-func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
+func TestRecord_RetriesWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	h := newHarnessOn(t, srv, hang("*"))
@@ -227,11 +227,11 @@ func TestAnAnswerInHandWhileRedisIsAway(t *testing.T) {
 	h.Must(p.stop())
 }
 
-func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
+func TestRecord_LeavesAnUncertainOutcomeWhenGivenUp(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	h := newHarnessOn(t, srv, hang("*"))
-	h.cfg.Calls.Timeout = time.Millisecond // the worker's patience; the call has more
+	h.cfg.Calls.Timeout = time.Millisecond // how long the worker drains; the call takes longer
 	var lines chan string
 	h.cfg.Telemetry.Limited, lines = logged()
 	p := h.start(h.book(), h.faceki)
@@ -251,7 +251,7 @@ func TestAnAnswerThatIsGivenUpLeavesDoubt(t *testing.T) {
 	h.expect("A-1", request.Created, 2, 1)
 }
 
-func TestRedisIsAwayAtStart(t *testing.T) {
+func TestWorker_FailsToStartWithoutRedis(t *testing.T) {
 	t.Parallel()
 	srv := redistest.Start(t)
 	h := newHarnessOn(t, srv, simulator.Script{})

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is one account, with everything real around the worker.
+// harness is one account with a real Redis, ledger and simulator around the worker.
 type harness struct {
 	*fixture.Account
 
@@ -63,7 +63,7 @@ func (h *harness) rate(n int) {
 
 func (h *harness) account() *admission.Account { return admission.NewAccount(h.Redis, h.Keys.Account) }
 
-// shop calls the simulator with a secret, of which it knows "hush" to be right.
+// shop returns a client of the simulator with a secret, of which "hush" is valid.
 func (h *harness) shop(secret faceki.Secret) *faceki.Client {
 	c := faceki.New(faceki.Config{
 		ClientID: "shop", ClientSecret: secret, BaseURL: h.url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
@@ -78,7 +78,7 @@ type book struct {
 	*ledger.Ledger
 	afterMark   func() error
 	afterRecord func() error
-	waits       atomic.Int64 // marks that were answered so
+	waits       atomic.Int64 // queries with the answer Wait
 }
 
 func (k *book) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
@@ -102,7 +102,7 @@ func (k *book) Created(ctx context.Context, a attempt.Attempt, made request.Link
 
 func (h *harness) book() *book { return h.bookOf("right") }
 
-// bookOf is one of a process with other credentials.
+// bookOf returns the ledger of a process with other credentials.
 func (h *harness) bookOf(credential string) *book {
 	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, Credential: credential})}
 }
@@ -158,7 +158,7 @@ func (h *harness) run(w *Worker) *process {
 	return p
 }
 
-// stop stops it softly, and gives Run's error.
+// stop drains the worker and returns the error of Run.
 func (p *process) stop() error {
 	p.cancel()
 	return p.wait()
@@ -174,7 +174,7 @@ func (p *process) wait() error {
 	return p.err
 }
 
-// accept accepts an interactive request, and gives its turn.
+// accept accepts an interactive request and returns its turn.
 func (h *harness) accept(id string) request.Ref {
 	h.Helper()
 	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id})
