@@ -214,6 +214,7 @@ func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
 		return connecting, nil
 	case attempt.Call:
 		t.granted(asked)
+	default: // the turn needs no call now
 	}
 	return decided, nil
 }
