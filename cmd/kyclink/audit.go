@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
@@ -55,7 +55,7 @@ are kept.`,
 					}
 				}
 				w := bufio.NewWriter(cmd.OutOrStdout())
-				for c, err := range api.NewTrail(e.rdb, e.cfg.Account).Changes(cmd.Context(), from) {
+				for c, err := range audit.NewTrail(e.rdb, e.cfg.Account).Changes(cmd.Context(), from) {
 					if err == nil && asJSON {
 						err = printJSON(w, auditEntry{c.At, c.Key.ID, c.Key.Name, c.By, c.Action, c.Target, c.RequestID})
 					} else if err == nil {
@@ -77,12 +77,12 @@ are kept.`,
 // audit records what a command is about to do to each of the targets. If it fails, the
 // command must not do it.
 func (e *engine) audit(ctx context.Context, action string, targets ...string) error {
-	trail, by := api.NewTrail(e.rdb, e.cfg.Account), whoami()
+	trail, by := audit.NewTrail(e.rdb, e.cfg.Account), whoami()
 	if len(targets) == 0 {
 		targets = []string{""}
 	}
 	for _, target := range targets {
-		if err := trail.Append(ctx, api.Change{By: by, Action: action, Target: target}); err != nil {
+		if err := trail.Append(ctx, audit.Change{By: by, Action: action, Target: target}); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func whoami() string {
 
 // auditLine has columns of a fixed width, so that a million lines need not be held in
 // memory to align them.
-func auditLine(c api.Change) string {
+func auditLine(c audit.Change) string {
 	by := cmp.Or(c.By, "command line") // older versions did not record the user
 	if c.Key.ID != "" {
 		by = c.Key.ID + " " + c.Key.Name

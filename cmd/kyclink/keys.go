@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/config"
 )
 
@@ -36,7 +36,7 @@ Redis stores only a hash of a key. "kyclink audit" shows what was done with a ke
 
 // createdKey is a new key as it is printed.
 type createdKey struct {
-	api.Issued
+	apikey.Issued
 	Key string `json:"key"`
 }
 
@@ -57,11 +57,11 @@ func newKeysCreate() *cobra.Command {
 			if name == "" || len(scopes) == 0 {
 				return usageError(cmd, errors.New("name the key and its scopes, such as --name shop --scope enqueue,read"))
 			}
-			given := make([]api.Scope, len(scopes))
+			given := make([]apikey.Scope, len(scopes))
 			for i, s := range scopes {
-				given[i] = api.Scope(s)
+				given[i] = apikey.Scope(s)
 			}
-			if err := api.CheckKey(name, given); err != nil {
+			if err := apikey.Check(name, given); err != nil {
 				return usageError(cmd, err)
 			}
 			for _, host := range hosts {
@@ -70,7 +70,7 @@ func newKeysCreate() *cobra.Command {
 				}
 			}
 			return withShared(cmd, func(e *engine) error {
-				key, issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Create(cmd.Context(), name, given, hosts...)
+				key, issued, err := apikey.NewKeyring(e.rdb, e.cfg.Account).Create(cmd.Context(), name, given, hosts...)
 				if err != nil {
 					return err
 				}
@@ -78,7 +78,7 @@ func newKeysCreate() *cobra.Command {
 					return err
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: key %s (%s) may %s; store it now, it cannot be shown again\n",
-					issued.ID, issued.Name, api.ScopeList(issued.Scopes))
+					issued.ID, issued.Name, apikey.JoinScopes(issued.Scopes))
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), createdKey{issued, key})
 				}
@@ -103,7 +103,7 @@ func newKeysList() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
-				keys, err := api.NewKeyring(e.rdb, e.cfg.Account).List(cmd.Context())
+				keys, err := apikey.NewKeyring(e.rdb, e.cfg.Account).List(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -123,7 +123,7 @@ func newKeysList() *cobra.Command {
 					if !k.RevokedAt.IsZero() {
 						state = "revoked " + moment(k.RevokedAt)
 					}
-					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\t%s\n", k.ID, k.Name, api.ScopeList(k.Scopes), moment(k.CreatedAt), state, redirects)
+					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\t%s\n", k.ID, k.Name, apikey.JoinScopes(k.Scopes), moment(k.CreatedAt), state, redirects)
 				}
 				return t.Flush()
 			})
@@ -142,11 +142,11 @@ func newKeysRevoke() *cobra.Command {
 		Args:    one("the ID of a key, as kyclink keys list shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withShared(cmd, func(e *engine) error {
-				issued, err := api.NewKeyring(e.rdb, e.cfg.Account).Revoke(cmd.Context(), args[0])
+				issued, err := apikey.NewKeyring(e.rdb, e.cfg.Account).Revoke(cmd.Context(), args[0])
 				switch {
-				case errors.Is(err, api.ErrUnknownKey) && issued.ID != "":
+				case errors.Is(err, apikey.ErrUnknown) && issued.ID != "":
 					return fmt.Errorf("key %s (%s) was revoked before, at %s", issued.ID, issued.Name, moment(issued.RevokedAt))
-				case errors.Is(err, api.ErrUnknownKey):
+				case errors.Is(err, apikey.ErrUnknown):
 					return fmt.Errorf("there is no key with this ID in account %q; kyclink keys list shows them", e.cfg.Account)
 				case err != nil:
 					return err

@@ -5,7 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -17,12 +18,12 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
 	expect(64, "", "name the key and its scopes", "keys", "create", "--scope", "read")
-	expect(64, "", `no scope "admin"`, "keys", "create", "--scope", "read,admin", "--name", "shop")
+	expect(64, "", `unknown scope "admin"`, "keys", "create", "--scope", "read,admin", "--name", "shop")
 	expect(64, "", "printable", "keys", "create", "--scope", "read", "--name", "a\tb")
 	code, stdout, stderr := kyclink(t, settings, "keys", "create", "--scope", "enqueue,read", "--name", "shop")
 	key := strings.TrimSuffix(stdout, "\n")
-	got, err := api.NewKeyring(server.Client(t), "default").Verify(t.Context(), key)
-	if code != 0 || err != nil || got.Name != "shop" || api.ScopeList(got.Scopes) != "enqueue,read" {
+	got, err := apikey.NewKeyring(server.Client(t), "default").Verify(t.Context(), key)
+	if code != 0 || err != nil || got.Name != "shop" || apikey.JoinScopes(got.Scopes) != "enqueue,read" {
 		t.Fatalf("exit code %d, %v: %+v", code, err, got)
 	}
 	if strings.Contains(stderr, key) || strings.Contains(expect(0, "enqueue,read", "", "keys", "list"), key) {
@@ -37,7 +38,7 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 	expect(1, "", "there is no key with this ID", "keys", "revoke", "nobody")
 	expect(0, `"revoked_at":`, "", "keys", "list", "--json")
 
-	if err := api.NewTrail(server.Client(t), "default").Append(t.Context(), api.Change{Key: got, Action: "links.request", Target: "A-1", RequestID: "r-1"}); err != nil {
+	if err := audit.NewTrail(server.Client(t), "default").Append(t.Context(), audit.Change{Key: got, Action: "links.request", Target: "A-1", RequestID: "r-1"}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(expect(0, "", "", "audit", "--since", "1h")), "\n")

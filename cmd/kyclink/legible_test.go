@@ -87,7 +87,7 @@ func TestNamesCanBeSeen(t *testing.T) {
 	people := peopleFile(t, 1)
 	for _, name := range []string{"a\u202eb", "a\u200bb", "-spring", " spring", "a\u00a0b"} {
 		expect(1, "", "batch: has a name that ", "import", people, "--batch="+name)
-		expect(64, "", "a key's name has 1 to 64 printable characters, but", "keys", "create", "--scope", "read", "--name="+name)
+		expect(64, "", "use 1 to 64 printable characters", "keys", "create", "--scope", "read", "--name="+name)
 		expect(64, "", "--group: the name ", "results", "read", "--group="+name)
 	}
 	expect(0, "", "", "import", people, "--batch", "Frühling 2026")

@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kyclink/kyclink/internal/api"
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -95,7 +97,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
 		},
-		Keys: api.NewKeyring(e.rdb, e.cfg.Account), Audit: api.NewTrail(batched.rdb, e.cfg.Account),
+		Keys: apikey.NewKeyring(e.rdb, e.cfg.Account), Audit: audit.NewTrail(batched.rdb, e.cfg.Account),
 		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))

@@ -191,7 +191,7 @@ func TestServeReadsItsCertificateAnew(t *testing.T) {
 		if got := over(first); got != "200" {
 			t.Fatal(got)
 		}
-		return strings.Contains(s.stderr.String(), "cannot be used")
+		return strings.Contains(s.stderr.String(), "reload of the TLS certificate failed")
 	})
 	second := certify(t, 2, cert, key)
 	fixture.Eventually(t, "the new certificate is used", func() bool { return over(second) == "200" })

@@ -9,11 +9,12 @@ func (a *API) getAccount(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	return a.showAccount(ctx, c)
 }
 
+// showAccount responds with the state of the account.
 func (a *API) showAccount(ctx context.Context, c *call) error {
 	s, err := a.Ledger.Status(ctx)
 	if err != nil {
@@ -28,13 +29,14 @@ func (a *API) resumeAccount(c *call) error {
 	return a.steerAccount(c, "account.resume", a.account.Resume)
 }
 
+// steerAccount applies an operator action and responds with the state of the account.
 func (a *API) steerAccount(c *call, action string, do func(context.Context) error) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	if err := a.enter(ctx, c, action, ""); err != nil {
+	if err := a.record(ctx, c, action, ""); err != nil {
 		return err
 	}
 	if err := do(ctx); err != nil {

@@ -1,6 +1,6 @@
-// Package api is the HTTP API: signups and batches in, links and how things stand
-// out, as openapi.yaml describes it. Every answer that is no success is a problem
-// document (RFC 9457). It neither makes links nor decides anything about them.
+// Package api is the HTTP API that openapi.yaml describes: it accepts requests and
+// batches, and returns links and the state of the account. Every error response is a
+// problem document (RFC 9457). The package does not create links; workers do.
 package api
 
 import (
@@ -18,6 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -28,63 +30,76 @@ import (
 //go:embed openapi.yaml
 var document []byte
 
-// Config is what an API works with. All of it is needed but what has a default.
+// Config configures an [API]. Fields without a documented default are required.
 type Config struct {
-	// Redis is used for looks at the account, and Blocking, which may be the same, for
-	// reads that wait for something to come; they are not closed.
+	// Redis is for short commands. Blocking, by default the same, is for blocking reads.
+	// They are not closed.
 	Redis, Blocking redis.UniversalClient
 
 	Ledger *ledger.Ledger
-	// Client accepts requests one at a time.
+	// Client accepts single requests.
 	Client *tasks.Client
-	// Importer makes a client that accepts batches, and has to heed contexts. onFull is
-	// told where it waits for room in a lane.
+	// Importer returns a client that accepts batches. It must respect contexts. It calls
+	// onFull while it waits because a lane's backlog is full.
 	Importer func(onFull func(*tasks.BacklogError)) *tasks.Client
-	// Dispatch enqueues the task of a turn that a retry began.
+	// Dispatch enqueues the task of a retried request.
 	Dispatch func(ctx context.Context, lane request.Lane, ref request.Ref) error
 	Keys     Keys
 	Audit    Audit
-	// MaxBody is of a batch, in bytes.
+	// MaxBody is the maximum size of a batch in bytes.
 	MaxBody int64
-	// PerSecond is how many requests a key may make; 1000 where 0, of which twice
-	// as many may come at once.
+	// PerSecond is the rate limit of a key in requests per second, with a burst of twice
+	// as many. The default is 1000.
 	PerSecond float64
 	Log       *zap.Logger
-	// Meter is told of every request when it is over; nil: nobody is.
+	// Meter may be nil.
 	Meter Meter
 }
 
-// Meter counts requests, from many goroutines at a time.
+// Keys verifies API keys. It must be safe for concurrent use.
+type Keys interface {
+	// Verify returns the key that was presented, or [apikey.ErrUnknown]. Other errors
+	// mean that the key could not be read.
+	Verify(ctx context.Context, presented string) (apikey.Key, error)
+}
+
+// Audit is the audit trail. It must be safe for concurrent use.
+type Audit interface {
+	// Append returns when the change has been stored.
+	Append(ctx context.Context, c audit.Change) error
+}
+
+// Meter records metrics. It must be safe for concurrent use.
 type Meter interface {
-	// Request is one that was answered with this status, 0 where it was broken off
-	// before. route is a path of openapi.yaml, "" where it is of none, or was refused
-	// before that was looked at.
+	// Request records a finished request. status is 0 if it was aborted before a
+	// response. route is a path of openapi.yaml, or "" if the request matches none or was
+	// refused before it was routed.
 	Request(method, route string, status int, took time.Duration)
-	// Refused is one that had no valid API key; reason is one of [KeyProblems].
+	// Refused records a request without a valid API key; reason is an [apikey.Reason].
 	Refused(reason string)
 }
 
-// API answers HTTP requests. It is safe for concurrent use. [API.Run] has to run
-// beside it.
+// API handles HTTP requests. It is safe for concurrent use. [API.Run] must run
+// meanwhile.
 type API struct {
 	Config
 	mux     *http.ServeMux
 	account *admission.Account
 	stream  *stream
-	// accepting holds as many as accept a request at this moment.
-	accepting chan struct{}
-	limits    *limits
-	refused   *refused
-	uploads   uploads
-	sent      *transfers
-	exported  *transfers
-	snapshots snapshots
-	draining  chan struct{}
+	// accepting is a semaphore: it has one element for each request being accepted.
+	accepting  chan struct{}
+	limits     *limits
+	failedAuth *failedAuth
+	uploads    uploads
+	imports    *transfers
+	exports    *transfers
+	snapshots  snapshots
+	draining   chan struct{}
 
-	roomWithin, within, transferWithin time.Duration
+	backlogTimeout, timeout, transferTimeout time.Duration
 }
 
-// New makes an API.
+// New returns an API.
 func New(cfg Config) *API {
 	if cfg.PerSecond == 0 {
 		cfg.PerSecond = 1000
@@ -92,37 +107,37 @@ func New(cfg Config) *API {
 	keys := cfg.Ledger.Keys()
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(),
-		account:   admission.NewAccount(cfg.Redis, keys.Account),
-		stream:    newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
-		limits:    newLimits(cfg.PerSecond),
-		refused:   newRefused(refusedPerSecond),
-		uploads:   uploads{names: map[string]bool{}},
-		sent:      newTransfers("uploads"),
-		exported:  newTransfers("exports"),
-		accepting: make(chan struct{}, accepters), draining: make(chan struct{}),
-		roomWithin: roomWithin, within: atOnce, transferWithin: transferWithin,
+		account:    admission.NewAccount(cfg.Redis, keys.Account),
+		stream:     newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
+		limits:     newLimits(cfg.PerSecond),
+		failedAuth: newFailedAuth(failedPerSecond),
+		uploads:    uploads{names: map[string]bool{}},
+		imports:    newTransfers("uploads"),
+		exports:    newTransfers("exports"),
+		accepting:  make(chan struct{}, maxAccepting), draining: make(chan struct{}),
+		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transferTimeout,
 	}
-	a.route()
+	a.registerRoutes()
 	return a
 }
 
-// Run reads the results stream until ctx ends: it wakes whoever waits for a link.
+// Run reads the results stream until ctx ends, to wake requests that wait for a link.
 func (a *API) Run(ctx context.Context) {
-	var beating sync.WaitGroup
-	beating.Go(func() { a.beat(ctx) })
-	defer beating.Wait()
+	var heartbeats sync.WaitGroup
+	heartbeats.Go(func() { a.heartbeat(ctx) })
+	defer heartbeats.Wait()
 	a.stream.run(ctx)
 }
 
 const (
-	beatPause  = time.Second
-	beatWithin = 3 * time.Second
+	heartbeatPause   = time.Second
+	heartbeatTimeout = 3 * time.Second
 )
 
-// beat writes heartbeats, which show whether Redis takes writes.
-func (a *API) beat(ctx context.Context) {
+// heartbeat writes heartbeats, which show whether Redis accepts writes.
+func (a *API) heartbeat(ctx context.Context) {
 	for failing := false; ctx.Err() == nil; {
-		once, cancel := context.WithTimeout(ctx, beatWithin)
+		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 		err := a.Ledger.Touch(once)
 		cancel()
 		_, emptied := errors.AsType[*fleet.EmptiedError](err)
@@ -132,57 +147,58 @@ func (a *API) beat(ctx context.Context) {
 		case emptied:
 			a.Log.Error("Redis was emptied", zap.Error(err))
 		case err != nil && !failing:
-			a.Log.Error("Redis takes no writes", zap.Error(err))
+			a.Log.Error("Redis does not accept writes", zap.Error(err))
 		case err == nil && failing:
-			a.Log.Info("Redis takes writes again")
+			a.Log.Info("Redis accepts writes again")
 		}
 		failing = err != nil && !emptied
 		select {
 		case <-ctx.Done():
-		case <-time.After(beatPause):
+		case <-time.After(heartbeatPause):
 		}
 	}
 }
 
-// Drain answers everybody who waits for a link, with what is known by now. It is
-// called once.
+// Drain ends all waits for a link: the requests are answered with the current state.
+// Call it once.
 func (a *API) Drain() { close(a.draining) }
 
-// documentPath can be read without a key.
+// documentPath needs no key.
 const documentPath = "/v1/openapi.yaml"
 
-// anyScope is of routes that need no key.
-const anyScope Scope = ""
+// anyScope is the scope of routes that need no key.
+const anyScope apikey.Scope = ""
 
-// routes are all that there is, but /healthz.
+// routes returns all routes except /healthz.
 func (a *API) routes() []route {
 	return []route{
-		{"POST", "/v1/links", Enqueue, a.postLink},
-		{"GET", "/v1/links/{application_id}", Read, a.getLink},
-		{"DELETE", "/v1/links/{application_id}", Operate, a.deleteLink},
-		{"POST", "/v1/batches", Enqueue, a.postBatch},
-		{"GET", "/v1/batches", Read, a.listBatches},
-		{"GET", "/v1/batches/{id}", Read, a.getBatch},
-		{"GET", "/v1/batches/{id}/export", Read, a.exportBatch},
-		{"POST", "/v1/batches/{id}/pause", Operate, a.steerBatch(batch.Pause)},
-		{"POST", "/v1/batches/{id}/resume", Operate, a.steerBatch(batch.Resume)},
-		{"POST", "/v1/batches/{id}/cancel", Operate, a.cancelBatch},
-		{"POST", "/v1/batches/{id}/retry", Operate, a.retryBatch},
-		{"GET", "/v1/account", Read, a.getAccount},
-		{"POST", "/v1/account/pause", Operate, a.pauseAccount},
-		{"POST", "/v1/account/resume", Operate, a.resumeAccount},
+		{"POST", "/v1/links", apikey.Enqueue, a.postLink},
+		{"GET", "/v1/links/{application_id}", apikey.Read, a.getLink},
+		{"DELETE", "/v1/links/{application_id}", apikey.Operate, a.deleteLink},
+		{"POST", "/v1/batches", apikey.Enqueue, a.postBatch},
+		{"GET", "/v1/batches", apikey.Read, a.listBatches},
+		{"GET", "/v1/batches/{id}", apikey.Read, a.getBatch},
+		{"GET", "/v1/batches/{id}/export", apikey.Read, a.exportBatch},
+		{"POST", "/v1/batches/{id}/pause", apikey.Operate, a.steerBatch(batch.Pause)},
+		{"POST", "/v1/batches/{id}/resume", apikey.Operate, a.steerBatch(batch.Resume)},
+		{"POST", "/v1/batches/{id}/cancel", apikey.Operate, a.cancelBatch},
+		{"POST", "/v1/batches/{id}/retry", apikey.Operate, a.retryBatch},
+		{"GET", "/v1/account", apikey.Read, a.getAccount},
+		{"POST", "/v1/account/pause", apikey.Operate, a.pauseAccount},
+		{"POST", "/v1/account/resume", apikey.Operate, a.resumeAccount},
 		{"GET", documentPath, anyScope, serveDocument},
 	}
 }
 
 type route struct {
 	method, path string
-	scope        Scope
+	scope        apikey.Scope
 	handle       func(*call) error
 }
 
-// route registers the routes, and for each path what says which methods it has.
-func (a *API) route() {
+// registerRoutes registers the routes, and for each path a handler that lists its
+// methods.
+func (a *API) registerRoutes() {
 	allowed := map[string][]string{}
 	for _, r := range a.routes() {
 		a.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, _ *http.Request) {
@@ -211,11 +227,11 @@ func serveDocument(c *call) error {
 		return err
 	}
 	c.Header().Set("Content-Type", "application/yaml")
-	_, _ = c.Write(document) // whoever does not take it has gone
+	_, _ = c.Write(document) // if this fails, the client has gone
 	return nil
 }
 
-// health says whether requests can be answered, to anybody.
+// health reports whether Redis accepts writes. It needs no key.
 func (a *API) health(c *call) error {
 	if m := c.r.Method; m != http.MethodGet && m != http.MethodHead {
 		return notAllowed("GET, HEAD")

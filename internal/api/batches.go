@@ -20,30 +20,30 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// actFor is how long one request acts on a batch's requests, one after the other.
-// There may be a million.
-const actFor = 20 * time.Second
+// actionTimeout limits how long one HTTP request works through the requests of a batch,
+// of which there may be a million.
+const actionTimeout = 20 * time.Second
 
-// retriers is how many requests are tried again at a time.
-const retriers = 16
+// concurrentRetries is the number of requests that are retried at a time.
+const concurrentRetries = 16
 
-// How many batches an answer lists, where nothing else is asked for, and at most.
+// The default and the maximum number of batches on a page.
 const (
-	usualBatches = 100
-	mostBatches  = 1000
+	defaultBatches = 100
+	maxBatches     = 1000
 )
 
-// listBatches gives one page. A cursor is the number of the last batch that was given:
-// numbers only grow, so that no batch is passed over or given twice.
+// listBatches returns one page of batches. The cursor is the number of the last batch on
+// the page. Numbers only increase, so no batch is skipped or repeated.
 func (a *API) listBatches(c *call) error {
 	if err := c.noBody("limit", "cursor"); err != nil {
 		return err
 	}
-	limit, after, query := usualBatches, 0, c.r.URL.Query()
+	limit, after, query := defaultBatches, 0, c.r.URL.Query()
 	if text := query.Get("limit"); text != "" {
 		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > mostBatches {
-			return unreadable("limit", fmt.Sprintf("must be a whole number from 1 to %d", mostBatches))
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxBatches {
+			return malformed("limit", fmt.Sprintf("must be a whole number from 1 to %d", maxBatches))
 		}
 	}
 	if text := query.Get("cursor"); text != "" {
@@ -52,10 +52,10 @@ func (a *API) listBatches(c *call) error {
 			after, err = strconv.Atoi(string(raw))
 		}
 		if err != nil || after < 1 || cursor(after) != text {
-			return unreadable("cursor", "must be the next of an earlier answer")
+			return malformed("cursor", "must be the value of next in an earlier response")
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	batches, more, err := a.Ledger.BatchesAfter(ctx, after, limit)
 	if err != nil {
@@ -68,10 +68,10 @@ func (a *API) listBatches(c *call) error {
 	return c.json(http.StatusOK, page)
 }
 
-// batchPage is a part of the list of batches.
+// batchPage is one page of the list of batches.
 type batchPage struct {
 	Batches []batch.Batch `json:"batches"`
-	Next    string        `json:"next,omitempty"` // cursor of what follows
+	Next    string        `json:"next,omitempty"` // the cursor of the next page
 }
 
 func cursor(number int) string {
@@ -82,7 +82,7 @@ func (a *API) getBatch(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	b, err := a.batch(ctx, c)
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *API) steerBatch(control batch.Control) func(*call) error {
 		if err := c.noBody(); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+		ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 		defer cancel()
 		b, err := a.steer(ctx, c, control)
 		if err != nil {
@@ -129,7 +129,7 @@ func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.
 	if err != nil {
 		return b, err
 	}
-	if err := a.enter(ctx, c, "batches."+string(control), b.Batch); err != nil {
+	if err := a.record(ctx, c, "batches."+string(control), b.Batch); err != nil {
 		return b, err
 	}
 	if err := a.Ledger.Steer(ctx, b, control); err != nil {
@@ -138,98 +138,98 @@ func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.
 	return a.batch(ctx, c)
 }
 
-// cancelBatch holds at once for all that was not called, and ends as many as there
-// is time for; the workers end the rest.
+// cancelBatch cancels a batch. From then on, no request of it is called. It ends as many
+// requests as time allows; the workers end the rest.
 func (a *API) cancelBatch(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	steering, steered := context.WithTimeout(c.r.Context(), a.within)
-	defer steered()
+	steering, cancelSteering := context.WithTimeout(c.r.Context(), a.timeout)
+	defer cancelSteering()
 	b, err := a.steer(steering, c, batch.Cancel)
 	if err != nil {
 		return err
 	}
-	if b.Status != batch.Cancelled { // it was done
+	if b.Status != batch.Cancelled { // the batch is done
 		return c.json(http.StatusOK, b)
 	}
-	alive, stop := a.underway(c)
+	ctx, stop := a.longCall(c)
 	defer stop(nil)
-	ending, over := context.WithTimeout(alive, actFor)
-	defer over()
-	if err := a.Ledger.CallOff(ending, b.Number, func(int) {}); err != nil && (alive.Err() != nil || ending.Err() == nil) {
+	ending, endingDone := context.WithTimeout(ctx, actionTimeout)
+	defer endingDone()
+	if err := a.Ledger.CallOff(ending, b.Number, func(int) {}); err != nil && (ctx.Err() != nil || ending.Err() == nil) {
 		return err
 	}
-	showing, shown := context.WithTimeout(c.r.Context(), a.within)
-	defer shown()
+	showing, cancelShowing := context.WithTimeout(c.r.Context(), a.timeout)
+	defer cancelShowing()
 	if b, err = a.batch(showing, c); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, b)
 }
 
-// retried is what a retry did.
+// retried is the response to a retry.
 type retried struct {
 	Retried int `json:"retried"`
-	// More says that the time was over before all were tried again.
+	// More reports that time ran out before all requests were retried.
 	More bool `json:"more"`
 }
 
-// retryBatch starts a new run of failed requests of a batch.
+// retryBatch starts a new run of the failed requests of a batch.
 func (a *API) retryBatch(c *call) error {
 	if err := c.noBody("reason"); err != nil {
 		return err
 	}
 	reason := fault.Reason(c.r.URL.Query().Get("reason"))
 	if reason != "" && !slices.Contains(fault.Ends(), reason) {
-		return unreadable("reason", fmt.Sprintf("no request fails for it; use one of %v", fault.Ends()))
+		return malformed("reason", fmt.Sprintf("is not a reason for which requests fail; use one of %v", fault.Ends()))
 	}
-	looking, cancel := context.WithTimeout(c.r.Context(), a.within)
+	reading, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	b, err := a.batch(looking, c)
+	b, err := a.batch(reading, c)
 	switch {
 	case err != nil:
 		return err
 	case b.Status == batch.Cancelled:
 		return &tasks.CancelledError{Batch: b.Batch}
 	}
-	if err := a.enter(looking, c, "batches.retry", b.Batch); err != nil {
+	if err := a.record(reading, c, "batches.retry", b.Batch); err != nil {
 		return err
 	}
-	alive, stop := a.underway(c)
+	ctx, stop := a.longCall(c)
 	defer stop(nil)
-	did, err := a.retry(alive, b, reason)
+	did, err := a.retry(ctx, b, reason)
 	if err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, did)
 }
 
-// retry takes what failed until now, so that it ends. A request that was begun is
-// seen through.
+// retry retries the requests that have failed so far. Later failures are left out, so
+// that it ends. It completes the requests that it has begun when time runs out.
 func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (did retried, err error) {
-	looking, cancel := context.WithTimeout(ctx, a.within)
+	reading, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	now, err := a.Ledger.Keys().Clock(looking, a.Redis).Time()
+	now, err := a.Ledger.Keys().Clock(reading, a.Redis).Time()
 	if err != nil {
 		return did, err
 	}
-	going, stop := context.WithTimeout(ctx, actFor)
+	limited, stop := context.WithTimeout(ctx, actionTimeout)
 	defer stop()
 	var n atomic.Int64
-	for page, err := range a.Ledger.Shelved(going, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
+	for page, err := range a.Ledger.Shelved(limited, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
 		if err == nil {
-			group, grouped := errgroup.WithContext(going)
-			group.SetLimit(retriers)
+			group, groupCtx := errgroup.WithContext(limited)
+			group.SetLimit(concurrentRetries)
 			for _, r := range page {
-				if r.Batch != b.Number || reason != "" && r.Outcome.Reason != string(reason) || grouped.Err() != nil {
+				if r.Batch != b.Number || reason != "" && r.Outcome.Reason != string(reason) || groupCtx.Err() != nil {
 					continue
 				}
-				group.Go(func() error { return a.again(ctx, r, &n) })
+				group.Go(func() error { return a.retryRequest(ctx, r, &n) })
 			}
-			err = errors.Join(group.Wait(), going.Err())
+			err = errors.Join(group.Wait(), limited.Err())
 		}
-		did = retried{int(n.Load()), going.Err() != nil}
+		did = retried{int(n.Load()), limited.Err() != nil}
 		if err != nil && !did.More || ctx.Err() != nil {
 			return did, err
 		}
@@ -240,10 +240,10 @@ func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (di
 	return did, nil
 }
 
-// again starts one request anew. Where its task is lost, the sweep of the workers
-// enqueues it.
-func (a *API) again(ctx context.Context, r request.Record, n *atomic.Int64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.within)
+// retryRequest starts a new run of one request. If its task is lost, the recovery of the
+// workers enqueues it.
+func (a *API) retryRequest(ctx context.Context, r request.Record, n *atomic.Int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
 	now, ok, err := a.Ledger.Again(ctx, r)
 	if err == nil && ok {

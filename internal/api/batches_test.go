@@ -286,12 +286,12 @@ func TestABodyIsNotHeldInMemory(t *testing.T) {
 func TestABatchForWhichThereIsNoRoom(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	s.most, s.api.roomWithin = 150, 300*time.Millisecond
+	s.most, s.api.backlogTimeout = 150, 300*time.Millisecond
 	text := new(strings.Builder)
 	_, err := io.Copy(text, rows(400))
 	s.Must(err)
 	a := s.expect(s.ask("POST", "/v1/batches?batch=b", text.String(), "Content-Type", csvType), http.StatusServiceUnavailable, "backlog_full")
-	if p := decoded[problem](t, a); a.Header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "send the same again") {
+	if p := decoded[problem](t, a); a.Header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "send the same body again") {
 		t.Errorf("%v %s", a.Header, a.body)
 	}
 	s.most = 0

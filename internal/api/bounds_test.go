@@ -23,7 +23,7 @@ func TestAnswersToWrongBodiesAreSmall(t *testing.T) {
 	const rows = 30 // several times what fits into an answer
 	a := s.expect(s.ask("POST", "/v1/batches?batch=b", strings.Repeat(row.String(), rows), "Content-Type", ndjsonType), http.StatusOK, "")
 	did := decoded[imported](t, a)
-	if did.Rejected != rows || len(did.Rejects) == 0 || len(a.body) > toldRejectsBytes+1000 {
+	if did.Rejected != rows || len(did.Rejects) == 0 || len(a.body) > maxRejectsBytes+1000 {
 		t.Errorf("%d of %d rejects in %d bytes", len(did.Rejects), did.Rejected, len(a.body))
 	}
 	for _, r := range did.Rejects {

@@ -19,52 +19,53 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 const (
-	maxHeaders = 16 << 10         // bytes, of all
-	maxRequest = 64 << 10         // bytes, of a body that is one request
-	bodyWithin = 10 * time.Second // of such a body
-	// patience is for how long nothing may come, or be taken, of a body that is
-	// streamed; beyond that it has to move at leastPace. An upload begins with
-	// firstPatience and has to earn the rest: it keeps others from its batch.
-	patience      = 30 * time.Second
-	firstPatience = 5 * time.Second
-	leastPace     = 1 << 10 // bytes a second
-	// atOnce is how long an answer that waits for nobody may take, and for how long
-	// Redis may be silent.
-	atOnce = 5 * time.Second
+	maxHeaders  = 16 << 10         // bytes of the URL and all headers
+	maxRequest  = 64 << 10         // bytes of a body with a single request
+	bodyTimeout = 10 * time.Second // for such a body
+	// maxStall is how long a streamed body may stall. On average it must move at
+	// minPace. An upload starts with firstStall only, because it blocks other uploads to
+	// its batch.
+	maxStall   = 30 * time.Second
+	firstStall = 5 * time.Second
+	minPace    = 1 << 10 // bytes per second
+	// shortTimeout limits a response that does not wait for a link, and how long Redis
+	// may take to answer.
+	shortTimeout = 5 * time.Second
 )
 
-// call is one HTTP request, and what answers it. It is for one goroutine.
+// call is one HTTP request and its response. It is not safe for concurrent use.
 type call struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	r       *http.Request
 	id      string
-	key     Key
-	// presented is the key itself, for looking whether it was revoked.
+	key     apikey.Key
+	// presented is the key with its secret, to check later whether it was revoked.
 	presented string
-	unlogged  bool // there is no line for it, or another one
-	status    int  // 0: not answered yet
-	cause     error
+	unlogged  bool  // authenticate logs it, or not at all
+	status    int   // of the response; 0 before it has begun
+	cause     error // for the log
 }
 
 // Unwrap lets an [http.ResponseController] reach the connection.
 func (c *call) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// WriteHeader begins the answer.
+// WriteHeader starts the response.
 func (c *call) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
-		_ = c.control.SetWriteDeadline(time.Now().Add(patience)) // where there is none, there is a test
+		_ = c.control.SetWriteDeadline(time.Now().Add(maxStall)) // test recorders have no deadline
 	}
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Write writes what is little; see [paced] for what is much.
+// Write writes a small response. See [pacedWriter] for large ones.
 func (c *call) Write(p []byte) (int, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)
@@ -72,13 +73,13 @@ func (c *call) Write(p []byte) (int, error) {
 	return c.ResponseWriter.Write(p)
 }
 
-// ServeHTTP answers any request.
+// ServeHTTP implements [http.Handler].
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{ResponseWriter: w, control: http.NewResponseController(w), r: r, id: requestID(r.Header.Get("X-Request-Id"))}
-	defer a.over(c, time.Now())
+	defer a.finish(c, time.Now())
 	c.Header().Set("X-Request-Id", c.id)
 	c.Header().Set("Cache-Control", "no-store")
-	_ = c.control.SetReadDeadline(time.Now().Add(bodyWithin)) // see WriteHeader
+	_ = c.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // see WriteHeader
 	if p := a.admit(c); p != nil {
 		c.fail(p)
 		return
@@ -91,7 +92,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(c, r)
 }
 
-// admit says why a request is not even looked at; nil where it is.
+// admit returns an error if a request must not be routed.
 func (a *API) admit(c *call) error {
 	size := len(c.r.RequestURI)
 	for name, values := range c.r.Header {
@@ -105,10 +106,10 @@ func (a *API) admit(c *call) error {
 	if c.r.URL.Path == "/healthz" {
 		return nil
 	}
-	open := c.r.URL.Path == documentPath && c.reads()
+	open := c.r.URL.Path == documentPath && c.isRead()
 	for _, name := range []string{"Authorization", "Content-Type", "Content-Encoding"} {
-		if len(c.r.Header.Values(name)) > 1 { // a proxy in front may go by another one than we
-			return unreadable(name, "is given twice; send one")
+		if len(c.r.Header.Values(name)) > 1 { // a proxy may use another one than we do
+			return malformed(name, "is given twice; send it once")
 		}
 	}
 	if !open {
@@ -116,20 +117,20 @@ func (a *API) admit(c *call) error {
 			return err
 		}
 	}
-	if clean(c.r.URL.EscapedPath()) {
+	if isClean(c.r.URL.EscapedPath()) {
 		return nil
 	}
 	return noSuchPath()
 }
 
-func (a *API) verify(c *call, presented string) (Key, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+func (a *API) verify(c *call, presented string) (apikey.Key, error) {
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	return a.Keys.Verify(ctx, presented)
 }
 
-// clean says that a path is one that the mux would not send elsewhere.
-func clean(path string) bool {
+// isClean reports whether the mux would not redirect a path.
+func isClean(path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
 	}
@@ -137,37 +138,37 @@ func clean(path string) bool {
 	return !slices.ContainsFunc(parts, func(p string) bool { return p == "" || p == "." || p == ".." })
 }
 
-// requestID is the caller's, if it can be shown everywhere.
+// requestID returns the ID that the client sent if it is safe to log, or a new one.
 func requestID(given string) string {
-	sane := given != "" && len(given) <= 64 && !strings.ContainsFunc(given, func(c rune) bool {
+	safe := given != "" && len(given) <= 64 && !strings.ContainsFunc(given, func(c rune) bool {
 		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-_.:", c)
 	})
-	if sane {
+	if safe {
 		return given
 	}
 	return uuid.NewString()
 }
 
-// over is what follows every request, however it went. What is left of its body
-// gets no more time than a body has.
-func (a *API) over(c *call, began time.Time) {
+// finish runs after every request. It answers a panic, limits the time for the rest of
+// the body, and logs the request.
+func (a *API) finish(c *call, began time.Time) {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // it is compared so in net/http, too
+	if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
 		bug := panicked(p)
 		if c.cause = bug.cause; c.status == 0 {
 			bug.write(c)
 			p = nil
 		}
 	}
-	_ = c.control.SetReadDeadline(time.Now().Add(bodyWithin))
+	_ = c.control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	a.log(c, began)
 	if p != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// log writes one line a request. Neither path nor query are in it: they may name
-// persons.
+// log writes one line per request. It omits path and query, which may contain personal
+// data.
 func (a *API) log(c *call, began time.Time) {
 	took := time.Since(began)
 	if a.Meter != nil {
@@ -188,7 +189,7 @@ func (a *API) log(c *call, began time.Time) {
 		zap.Duration("took", took), zap.String("request_id", c.id), zap.String("key", c.key.Name), zap.Error(c.cause))
 }
 
-// method keeps what somebody made up out of the log.
+// method replaces long, invented methods.
 func method(m string) string {
 	if len(m) > 10 {
 		return "other"
@@ -196,33 +197,33 @@ func method(m string) string {
 	return m
 }
 
-// fail answers with what an error says; nil where it was answered already.
+// fail sends the error response, if err is not nil.
 func (c *call) fail(err error) {
 	if err == nil {
 		return
 	}
 	gone := errors.Is(err, context.Canceled) && c.r.Context().Err() != nil
-	if c.status != 0 || gone { // it is too late to say so, or nobody is there
+	if c.status != 0 || gone { // the response has begun, or the client has gone
 		if c.cause = err; c.status == 0 {
 			c.status = statusGone
 		}
 		panic(http.ErrAbortHandler)
 	}
 	p := problemOf(err)
-	if admitted := c.key.ID != ""; admitted && !c.reads() {
-		p.doubtful()
+	if admitted := c.key.ID != ""; admitted && !c.isRead() {
+		p.markUncertain()
 	}
 	c.cause = p.cause
 	p.write(c)
 }
 
-// reads says that nothing is to be changed.
-func (c *call) reads() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
+// isRead reports whether the request changes nothing.
+func (c *call) isRead() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
 
-// statusGone is logged where the client was gone before there was an answer.
+// statusGone is logged if the client has gone before the response.
 const statusGone = 499
 
-// json answers with a value.
+// json sends a value as JSON.
 func (c *call) json(status int, v any) error {
 	c.encode(status, "application/json", v)
 	return nil
@@ -233,7 +234,7 @@ func (c *call) encode(status int, contentType string, v any) {
 	c.Header().Set("Content-Type", contentType)
 	c.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.WriteHeader(status)
-	_, _ = c.Write(body) // whoever does not take it has gone
+	_, _ = c.Write(body) // if this fails, the client has gone
 }
 
 func encoded(v any) []byte {
@@ -241,17 +242,17 @@ func encoded(v any) []byte {
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(fmt.Sprintf("api: %T cannot be encoded: %v", v, err))
+		panic(fmt.Sprintf("api: encode %T: %v", v, err))
 	}
 	return text.Bytes()
 }
 
-// query gives the values of the query, of which there may be these and no others,
-// each once.
+// query returns the values of the query. It refuses unknown, repeated and empty
+// parameters.
 func (c *call) query(known ...string) (func(key string) string, error) {
 	values, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return nil, unreadable("", "the query cannot be read: "+err.Error())
+		return nil, malformed("", "the query is malformed: "+err.Error())
 	}
 	var problems []tasks.Problem
 	for key, list := range values {
@@ -261,7 +262,7 @@ func (c *call) query(known ...string) (func(key string) string, error) {
 		case len(list) > 1:
 			problems = append(problems, tasks.Problem{Key: key, Message: "is given twice"})
 		case list[0] == "":
-			problems = append(problems, tasks.Problem{Key: key, Message: "is empty; leave it out where nothing is given"})
+			problems = append(problems, tasks.Problem{Key: key, Message: "is empty; omit it"})
 		}
 	}
 	if len(problems) > 0 {
@@ -271,14 +272,14 @@ func (c *call) query(known ...string) (func(key string) string, error) {
 	return values.Get, nil
 }
 
-// onlyQuery is [call.query] where nothing but that is wanted.
+// onlyQuery refuses all query parameters.
 func (c *call) onlyQuery() error {
 	_, err := c.query()
 	return err
 }
 
-// contentType reads the type of the body, and its charset, which must be a known
-// one; empty where it is UTF-8.
+// contentType returns the media type of the body, which must be one of want, and its
+// charset, which is empty for UTF-8.
 func (c *call) contentType(want ...string) (media, charset string, err error) {
 	given := c.r.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(given)
@@ -289,13 +290,13 @@ func (c *call) contentType(want ...string) (media, charset string, err error) {
 		return "", "", wrongMediaType(given, want...)
 	}
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return "", "", newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "The body is of another type",
-			"the body is compressed; send it as it is, without Content-Encoding")
+		return "", "", newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "Unsupported media type",
+			"the body is compressed; send it uncompressed, without Content-Encoding")
 	}
 	return media, charset, nil
 }
 
-// body reads a body that is one request.
+// body reads a body with a single request.
 func (c *call) body() ([]byte, error) {
 	if _, charset, err := c.contentType("application/json"); err != nil {
 		return nil, err
@@ -307,25 +308,24 @@ func (c *call) body() ([]byte, error) {
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(c.ResponseWriter, c.r.Body, maxRequest))
 	if err != nil {
-		return nil, notRead(err)
+		return nil, bodyError(err)
 	}
-	_ = c.control.SetReadDeadline(time.Time{}) // whoever waits for a link is not slow
+	_ = c.control.SetReadDeadline(time.Time{}) // a client that waits for a link is not slow
 	return text, nil
 }
 
-// notRead says why a body could not be read.
-func notRead(err error) error {
+// bodyError converts an error of reading a body.
+func bodyError(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return err
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return tooSlow()
 	}
-	return unreadable("", "the body broke off")
+	return malformed("", "the body is incomplete")
 }
 
-// noBody is [call.query] for requests that need no body; one that is there is
-// left alone.
+// noBody is [call.query] for requests without a body. A body is ignored.
 func (c *call) noBody(known ...string) error {
 	_ = c.control.SetReadDeadline(time.Time{})
 	_, err := c.query(known...)

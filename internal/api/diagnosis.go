@@ -9,17 +9,17 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// unendedLink is a link with the reason for which it has not come yet.
+// unendedLink is a link with the reason why it does not exist yet.
 type unendedLink struct {
 	tasks.Link
 	Diagnosis string `json:"diagnosis,omitempty"`
 }
 
-// snapshotAge is for how long a snapshot of the account serves all answers.
+// snapshotAge is how long a snapshot of the account is used.
 const snapshotAge = time.Second
 
-// snapshots keeps the latest snapshot of the account, so that a thousand answers a
-// second cost Redis no more than one.
+// snapshots caches the latest snapshot of the account, so that many requests cause one
+// read.
 type snapshots struct {
 	mu   sync.Mutex
 	last diagnosis.Snapshot
@@ -37,7 +37,7 @@ func (s *snapshots) get(read func() (diagnosis.Snapshot, error)) (diagnosis.Snap
 	return s.last, s.err
 }
 
-// unended adds why a link does not come; nothing where that cannot be read.
+// unended adds the reason why a link does not exist yet, if it can be read.
 func (a *API) unended(ctx context.Context, link tasks.Link) unendedLink {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

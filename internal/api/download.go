@@ -13,8 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/input"
 )
 
-// exportBatch writes the rows of a batch with what came of them, while they are
-// read.
+// exportBatch streams the rows of a batch with their results.
 func (a *API) exportBatch(c *call) error {
 	if err := c.noBody("format", "expired", "spreadsheet"); err != nil {
 		return err
@@ -32,21 +31,21 @@ func (a *API) exportBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	looking, cancel := context.WithTimeout(c.r.Context(), a.within)
+	reading, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	b, err := a.batch(looking, c)
+	b, err := a.batch(reading, c)
 	if err != nil {
 		return err
 	}
-	now, err := a.Ledger.Keys().Clock(looking, a.Redis).Time()
+	now, err := a.Ledger.Keys().Clock(reading, a.Redis).Time()
 	if err != nil {
 		return err
 	}
 	if c.r.Method != http.MethodHead {
-		if err := a.exported.begin(c.key); err != nil {
+		if err := a.exports.begin(c.key); err != nil {
 			return err
 		}
-		defer a.exported.end(c.key)
+		defer a.exports.end(c.key)
 	}
 	media := csvType + "; charset=utf-8; header=present"
 	if format == input.NDJSON {
@@ -60,34 +59,34 @@ func (a *API) exportBatch(c *call) error {
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
 	export := bulk.Export{Ledger: a.Ledger, Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
-	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{patience}}, 64<<10)
+	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{maxStall}}, 64<<10)
 	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())
 }
 
-// exportFormat is the one that is asked for by name, or else the one that is liked
-// best; CSV where both are.
+// exportFormat returns the format that the query names, or else the one that the Accept
+// headers prefer. CSV wins a tie.
 func exportFormat(name string, accept []string) (input.Format, error) {
 	switch input.Format(name) {
 	case input.CSV, input.NDJSON:
 		return input.Format(name), nil
 	case "":
 	default:
-		return "", unreadable("format", "must be csv or ndjson")
+		return "", malformed("format", "must be csv or ndjson")
 	}
-	csv, ndjson := liked(accept, csvType), liked(accept, ndjsonType)
+	csv, ndjson := preference(accept, csvType), preference(accept, ndjsonType)
 	switch {
 	case csv == 0 && ndjson == 0:
-		return "", newProblem(http.StatusNotAcceptable, notAcceptable, "There is no such format", "the rows can be had as "+csvType+" and as "+ndjsonType)
+		return "", newProblem(http.StatusNotAcceptable, notAcceptable, "Unsupported format", "the formats are "+csvType+" and "+ndjsonType)
 	case ndjson > csv:
 		return input.NDJSON, nil
 	}
 	return input.CSV, nil
 }
 
-// liked is how much a type is wanted, from 0 to 1: what is said of it most
-// precisely counts.
-func liked(accept []string, media string) float64 {
+// preference returns the quality value of a media type, from 0 to 1. The most specific
+// range of the Accept headers counts.
+func preference(accept []string, media string) float64 {
 	if len(accept) == 0 {
 		return 1
 	}
@@ -98,23 +97,23 @@ func liked(accept []string, media string) float64 {
 		if err != nil {
 			continue
 		}
-		precise := 0
+		specificity := 0
 		switch given {
 		case media:
-			precise = 3
+			specificity = 3
 		case kind + "/*":
-			precise = 2
+			specificity = 2
 		case "*/*":
-			precise = 1
+			specificity = 1
 		}
-		if precise <= found {
+		if specificity <= found {
 			continue
 		}
 		quality, err := strconv.ParseFloat(cmp.Or(params["q"], "1"), 64)
 		if err != nil {
 			quality = 1
 		}
-		best, found = quality, precise
+		best, found = quality, specificity
 	}
 	return best
 }

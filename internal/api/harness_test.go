@@ -22,6 +22,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
 
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
@@ -67,13 +69,13 @@ type harness struct {
 // keys are their own names: "enqueue", "read,operate".
 type keys struct{}
 
-func (keys) Verify(_ context.Context, presented string) (Key, error) {
-	k := Key{ID: "id of " + presented, Name: "name of " + presented}
+func (keys) Verify(_ context.Context, presented string) (apikey.Key, error) {
+	k := apikey.Key{ID: "id of " + presented, Name: "name of " + presented}
 	for s := range strings.SplitSeq(presented, ",") {
-		if !slices.Contains(Scopes(), Scope(s)) {
-			return Key{}, ErrUnknownKey
+		if !slices.Contains(apikey.Scopes(), apikey.Scope(s)) {
+			return apikey.Key{}, apikey.ErrUnknown
 		}
-		k.Scopes = append(k.Scopes, Scope(s))
+		k.Scopes = append(k.Scopes, apikey.Scope(s))
 	}
 	return k, nil
 }
@@ -83,10 +85,10 @@ const every = "enqueue,read,operate"
 // trail is an audit trail in memory.
 type trail struct {
 	mu      sync.Mutex
-	changes []Change
+	changes []audit.Change
 }
 
-func (a *trail) Append(_ context.Context, c Change) error {
+func (a *trail) Append(_ context.Context, c audit.Change) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.changes = append(a.changes, c)
@@ -143,7 +145,7 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harne
 		change(&cfg)
 	}
 	s.api = New(cfg)
-	s.api.refused = newRefused(rate.Inf)
+	s.api.failedAuth = newFailedAuth(rate.Inf)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	s.Must(err)
 	s.url = "http://" + l.Addr().String()

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
@@ -100,7 +102,7 @@ func TestMalformedRequests(t *testing.T) {
 	for w := range workers {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(7, uint64(w)))
-			for range malformed / workers {
+			for range malformedRequests / workers {
 				req := mischief(r, s.url).WithContext(t.Context())
 				a := s.do(req)
 				if a.StatusCode < 400 || a.StatusCode >= 500 {
@@ -187,7 +189,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		a, took := send("POST /v1/links HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100", slowly{t.Context().Done()})
-		if a.reason() != "request_timeout" || took < bodyWithin-time.Second || took > 3*bodyWithin {
+		if a.reason() != "request_timeout" || took < bodyTimeout-time.Second || took > 3*bodyTimeout {
 			t.Errorf("a slow body: %s after %v", a.reason(), took)
 		}
 	})
@@ -208,7 +210,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		s.Must(err)
 		defer func() { _ = conn.Close() }()
-		_ = conn.SetReadDeadline(time.Now().Add(3 * headersWithin))
+		_ = conn.SetReadDeadline(time.Now().Add(3 * headerTimeout))
 		_, _ = io.WriteString(conn, "POST /v1/links HTTP/1.1\r\n")
 		if _, err := io.ReadAll(conn); err != nil {
 			t.Errorf("it is kept waiting: %v", err)
@@ -236,7 +238,7 @@ func TestScopes(t *testing.T) {
 	s := open(t)
 	for _, r := range s.api.routes() {
 		path := strings.NewReplacer("{application_id}", "A-1", "{id}", "b").Replace(r.path)
-		for _, scope := range Scopes() {
+		for _, scope := range apikey.Scopes() {
 			a := s.ask(r.method, path, "", "Authorization", "Bearer "+string(scope))
 			if refused := a.StatusCode == http.StatusForbidden; refused != (r.scope != anyScope && scope != r.scope) || a.StatusCode == http.StatusUnauthorized {
 				t.Errorf("%s %s with the scope %s: %d", r.method, path, scope, a.StatusCode)
@@ -319,7 +321,7 @@ func TestPanics(t *testing.T) {
 	s.expect(s.ask("GET", "/v1/account", ""), http.StatusInternalServerError, "internal")
 	s.expect(s.ask("GET", "/healthz", ""), http.StatusOK, "")
 	s = openAt(t, fixture.Redis(), func(c *Config) { c.Audit = panicking{} })
-	for range accepters + 1 {
+	for range maxAccepting + 1 {
 		s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusInternalServerError, "internal")
 	}
 }
@@ -346,7 +348,7 @@ func FuzzBody(f *testing.F) {
 // stuck is a trail that heeds no context.
 type stuck struct{ until chan struct{} }
 
-func (a stuck) Append(context.Context, Change) error {
+func (a stuck) Append(context.Context, audit.Change) error {
 	<-a.until
 	return nil
 }
@@ -356,9 +358,9 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	t.Parallel()
 	hung := stuck{make(chan struct{})}
 	s := openAt(t, fixture.Redis(), func(c *Config) { c.Audit = hung })
-	s.api.within = 50 * time.Millisecond
+	s.api.timeout = 50 * time.Millisecond
 	var all sync.WaitGroup
-	for range 2 * accepters {
+	for range 2 * maxAccepting {
 		all.Go(func() {
 			s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusServiceUnavailable, "unavailable")
 		})
@@ -367,6 +369,6 @@ func TestWhatHangsIsAnswered(t *testing.T) {
 	close(hung.until)
 	s.Eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
 	s.none()
-	s.api.within = atOnce
+	s.api.timeout = shortTimeout
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 }

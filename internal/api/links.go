@@ -13,11 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// postLink accepts one request, and may wait for its link.
+// postLink accepts a request, and waits for its link if the client prefers that.
 func (a *API) postLink(c *call) error {
 	if err := c.onlyQuery(); err != nil {
 		return err
@@ -34,7 +36,7 @@ func (a *API) postLink(c *call) error {
 	defer w.done()
 	before := link.Status
 	if wait > 0 {
-		waited(c.Header(), wait)
+		setPreferenceApplied(c.Header(), wait)
 		if !settled(before) {
 			if link, err = a.await(c, w, link, wait); err != nil {
 				return err
@@ -51,41 +53,40 @@ func (a *API) postLink(c *call) error {
 	return c.json(http.StatusOK, link)
 }
 
-// accepters is how many requests are accepted at a time: of thousands that come at
-// once the first are not to wait for the last, as they would if all took each of
-// several steps together.
-const accepters = 64
+// maxAccepting is the number of requests that are accepted at a time. If thousands arrive
+// at once, the first ones are answered before the last ones begin.
+const maxAccepting = 64
 
-// enqueue accepts the request in body when its turn has come, and gives who waits
-// for it where somebody does. Its time is over when ctx's is, even where what it
-// waits for heeds no context, as commands that are sent together do not: then it
-// may have been accepted, and keeps its turn until that has ended.
+// enqueue accepts the request in body, and returns a waiter for it if waits is set. After
+// the timeout it returns, even if a Redis command that ignores contexts is still running;
+// the request may be accepted then, and keeps its place in the semaphore until that
+// command has ended.
 func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, error) {
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	select {
 	case a.accepting <- struct{}{}:
 	case <-ctx.Done():
 		return tasks.Link{}, nil, ctx.Err()
 	}
-	passedOn := false
+	handedOver := false
 	defer func() {
-		if !passedOn {
+		if !handedOver {
 			<-a.accepting
 		}
 	}()
-	req, err := tasks.ParseRequest(body) // in turn: see accepters
+	req, err := tasks.ParseRequest(body) // within the semaphore, because parsing costs CPU
 	if err != nil {
-		return tasks.Link{}, nil, unacceptable(err)
+		return tasks.Link{}, nil, parseError(err)
 	}
 	var w *waiter
-	if waits { // before it is accepted, so that its event is not missed
-		w = a.stream.wait(req.ApplicationID)
+	if waits { // before accepting, so that no event is missed
+		w = a.stream.subscribe(req.ApplicationID)
 	}
-	change := Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
+	change := audit.Change{Key: c.key, Action: "links.request", Target: req.ApplicationID, RequestID: c.id}
 	accepted := make(chan tasks.Link, 1)
-	passedOn = true
-	if err := heeding(ctx, func() error {
+	handedOver = true
+	if err := runWithContext(ctx, func() error {
 		defer func() { <-a.accepting }()
 		err := a.Audit.Append(ctx, change)
 		if err == nil && ctx.Err() == nil {
@@ -101,52 +102,52 @@ func (a *API) enqueue(c *call, body []byte, waits bool) (tasks.Link, *waiter, er
 	return <-accepted, w, nil
 }
 
-// client acts for the key of a request.
-func (a *API) client(c *call) *tasks.Client { return a.Client.As(c.key.maker()) }
+// client returns a client that acts for the key of a call.
+func (a *API) client(c *call) *tasks.Client { return a.Client.As(caller(c.key)) }
 
-// unacceptable tells a body that cannot be read from one that makes no sense.
-func unacceptable(err error) error {
+// parseError distinguishes a malformed body (400) from an invalid request (422).
+func parseError(err error) error {
 	if e, ok := errors.AsType[*tasks.InvalidError](err); ok && len(e.Problems) > 0 && e.Problems[0].Key == "" {
-		return unreadable("", "the body "+e.Problems[0].Message)
+		return malformed("", "the body "+e.Problems[0].Message)
 	}
 	return err
 }
 
-// settled says that waiting would bring nothing.
+// settled reports whether waiting is pointless.
 func settled(s tasks.Status) bool { return s.Ended() || s == tasks.Held }
 
-// await gives the link as soon as its request has ended or is held, and else what
-// is known when the time is over, or nobody may wait any longer. While Redis is away it
-// waits on; it fails only where the key is revoked.
+// await returns the link when its request has ended or is held, when the wait is over, or
+// when the server drains. It keeps waiting while Redis is away. It fails only if the key
+// is revoked.
 func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) (tasks.Link, error) {
 	ctx := c.r.Context()
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
 	recheck := time.NewTicker(recheckPause)
 	defer recheck.Stop()
 	for last := false; !last; {
 		select {
 		case <-w.woken:
 		case <-recheck.C:
-			if err := a.admitted(ctx, c); err != nil {
+			if err := a.checkKey(ctx, c); err != nil {
 				return link, err
 			}
 			continue
-		case <-over.C:
+		case <-timeout.C:
 			last = true
 		case <-a.draining:
 			last = true
 		case <-ctx.Done():
 			return link, nil
 		}
-		looking, cancel := context.WithTimeout(ctx, time.Second)
-		now, err := look(looking, a.client(c), link.ApplicationID, link.Generation)
+		reading, cancel := context.WithTimeout(ctx, time.Second)
+		now, err := readLink(reading, a.client(c), link.ApplicationID, link.Generation)
 		cancel()
 		if err == nil {
 			link = now
 		} else if !last {
-			again := time.AfterFunc(streamPause, w.wake)
-			defer again.Stop()
+			retry := time.AfterFunc(streamPause, w.wake)
+			defer retry.Stop()
 		}
 		if settled(link.Status) {
 			return link, nil
@@ -155,8 +156,8 @@ func (a *API) await(c *call, w *waiter, link tasks.Link, wait time.Duration) (ta
 	return link, nil
 }
 
-// look reads one generation of a request, the latest where it is 0.
-func look(ctx context.Context, client *tasks.Client, applicationID string, generation int) (tasks.Link, error) {
+// readLink reads a generation of a request, or the latest if generation is 0.
+func readLink(ctx context.Context, client *tasks.Client, applicationID string, generation int) (tasks.Link, error) {
 	answers, err := client.Preview(ctx, []tasks.Request{{ApplicationID: applicationID, Generation: generation}})
 	if err != nil {
 		return tasks.Link{}, err
@@ -170,8 +171,8 @@ func look(ctx context.Context, client *tasks.Client, applicationID string, gener
 	return answers[0].Link, answers[0].Err
 }
 
-// subject reads which generation of which request is meant.
-func (c *call) subject() (applicationID string, generation int, err error) {
+// parseID returns the application ID and the generation that the URL names.
+func (c *call) parseID() (applicationID string, generation int, err error) {
 	if err := c.noBody("generation"); err != nil {
 		return "", 0, err
 	}
@@ -191,15 +192,15 @@ func (c *call) subject() (applicationID string, generation int, err error) {
 	return applicationID, r.Generation, err
 }
 
-// getLink gives what is known of a request.
+// getLink returns the state of a request.
 func (a *API) getLink(c *call) error {
-	id, generation, err := c.subject()
+	id, generation, err := c.parseID()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	link, err := look(ctx, a.Client, id, generation)
+	link, err := readLink(ctx, a.Client, id, generation)
 	if err != nil {
 		return err
 	}
@@ -214,7 +215,7 @@ func (a *API) getLink(c *call) error {
 	return c.json(http.StatusOK, link)
 }
 
-// matches compares as RFC 9110 wants for If-None-Match. Our tags hold no comma.
+// matches compares as RFC 9110 defines for If-None-Match. Our tags contain no comma.
 func matches(headers []string, tag string) bool {
 	for _, header := range headers {
 		for one := range strings.SplitSeq(header, ",") {
@@ -226,24 +227,22 @@ func matches(headers []string, tag string) bool {
 	return false
 }
 
-// cancelTries is how often a cancel looks again, because the request went on in
-// between.
+// cancelTries is how often a cancel is tried if the request changes meanwhile.
 const cancelTries = 5
 
-// deleteLink cancels a request that was not called. One that is being called ends
-// with its answer.
+// deleteLink cancels a request. A request in a call ends with the call's answer.
 func (a *API) deleteLink(c *call) error {
-	id, generation, err := c.subject()
+	id, generation, err := c.parseID()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	link, err := look(ctx, a.Client, id, generation)
+	link, err := readLink(ctx, a.Client, id, generation)
 	if err != nil {
 		return err
 	}
-	if err := a.enter(ctx, c, "links.cancel", id); err != nil {
+	if err := a.record(ctx, c, "links.cancel", id); err != nil {
 		return err
 	}
 	for range cancelTries {
@@ -254,7 +253,7 @@ func (a *API) deleteLink(c *call) error {
 		case !ok:
 			return tasks.ErrNotFound
 		case generation != 0 && r.Generation != generation:
-			return ended(link) // there is a later one
+			return ended(link) // a later generation exists
 		}
 		state, err := a.Ledger.Cancel(ctx, r)
 		if err != nil {
@@ -265,18 +264,19 @@ func (a *API) deleteLink(c *call) error {
 		}
 		return a.cancelled(ctx, c, r, state)
 	}
-	return unavailable(errors.New("the request went on again and again"))
+	return unavailable(errors.New("the request kept changing"))
 }
 
+// cancelled responds with the state of a cancelled request.
 func (a *API) cancelled(ctx context.Context, c *call, r request.Record, state request.State) error {
-	link, err := look(ctx, a.Client, r.ApplicationID, r.Generation)
+	link, err := readLink(ctx, a.Client, r.ApplicationID, r.Generation)
 	if err != nil {
 		return err
 	}
-	if !c.key.Allows(Read) {
+	if !c.key.Allows(apikey.Read) {
 		link.LinkID, link.URL, link.Metadata = "", "", nil
 	}
-	switch state { //nolint:exhaustive // the others are not left by a cancel
+	switch state { //nolint:exhaustive // a cancel leaves no other state
 	case request.Calling:
 		return c.json(http.StatusAccepted, link)
 	case request.Created, request.Failed:
@@ -285,13 +285,18 @@ func (a *API) cancelled(ctx context.Context, c *call, r request.Record, state re
 	return c.json(http.StatusOK, link)
 }
 
-// flag reads a parameter that is true or false.
+// flag parses a boolean parameter.
 func flag(key, value string) (bool, error) {
 	if value == "" {
 		return false, nil
 	}
 	if value != "true" && value != "false" {
-		return false, unreadable(key, "must be true or false")
+		return false, malformed(key, "must be true or false")
 	}
 	return strconv.ParseBool(value)
+}
+
+// caller returns the caller that a key stands for.
+func caller(k apikey.Key) tasks.Caller {
+	return tasks.Caller{ID: k.ID, OnlyOwn: !k.Allows(apikey.Read), RedirectHosts: k.RedirectHosts}
 }

@@ -2,4 +2,4 @@
 
 package api
 
-const malformed = 10_000 // requests
+const malformedRequests = 10_000 // requests

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/kyclink/kyclink/internal/apikey"
 )
 
 func TestTheDocumentIsValid(t *testing.T) {
@@ -32,7 +34,7 @@ func TestTheDocumentIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]Scope{"GET /healthz": anyScope}
+	there := map[string]apikey.Scope{"GET /healthz": anyScope}
 	for _, r := range new(API).routes() {
 		there[r.method+" "+r.path] = r.scope
 	}

@@ -9,17 +9,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// typeBase and a reason are a problem's type. Nothing is to be fetched there.
+// typeBase plus a reason is the type of a problem. It is an identifier, not a page.
 const typeBase = "https://github.com/kyclink/kyclink/problems/"
 
-// Reasons of answers that say nothing of a request for a link; the others are in
-// package fault.
+// The reasons that are not about a request for a link. The others are in package fault.
 const (
 	unauthorizedReason = "unauthorized"
 	forbiddenReason    = "forbidden"
@@ -36,22 +36,22 @@ const (
 	unavailableReason  = "unavailable"
 )
 
-// problem is an answer that is no success: its JSON is the body.
+// problem is an error response. Its JSON is the body.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
 	Detail    string `json:"detail"`
 	RequestID string `json:"request_id,omitempty"`
-	// Errors is all that is wrong with what was sent.
+	// Errors lists all problems of the request.
 	Errors []tasks.Problem `json:"errors,omitempty"`
-	// Keys are those that differ, of a conflict.
+	// Keys are the keys with different values, in a conflict.
 	Keys []string `json:"keys,omitempty"`
-	// Imported is how far an upload came.
+	// Imported counts the rows that an interrupted upload imported.
 	Imported *bulk.Counts `json:"imported,omitempty"`
 
 	retryAfter time.Duration
-	header     [2]string // one more
+	header     [2]string // an additional header
 	cause      error     // for the log
 }
 
@@ -61,100 +61,101 @@ func newProblem(status int, reason, title, detail string) *problem {
 	return &problem{Type: typeBase + reason, Title: title, Status: status, Detail: detail}
 }
 
-// unreadable is a request that could not be taken apart.
-func unreadable(key, message string) *problem {
+// malformed is the response to a request that cannot be parsed.
+func malformed(key, message string) *problem {
 	return invalid(http.StatusBadRequest, []tasks.Problem{{Key: key, Message: message}})
 }
 
 func invalid(status int, problems []tasks.Problem) *problem {
 	err := tasks.NewInvalidError(problems)
-	p := newProblem(status, string(fault.Invalid), "The request is invalid", err.Error())
+	p := newProblem(status, string(fault.Invalid), "Invalid request", err.Error())
 	p.Errors = err.Problems
 	return p
 }
 
 func unauthorized(detail string) *problem {
-	p := newProblem(http.StatusUnauthorized, unauthorizedReason, "An API key is needed", detail)
+	p := newProblem(http.StatusUnauthorized, unauthorizedReason, "API key required", detail)
 	p.header = [2]string{"WWW-Authenticate", `Bearer realm="kyclink"`}
 	return p
 }
 
-func forbidden(k Key, missing Scope) *problem {
-	return newProblem(http.StatusForbidden, forbiddenReason, "The API key does not allow this",
-		fmt.Sprintf("the key %q has no scope %s; use one that has it", k.Name, missing))
+func forbidden(k apikey.Key, missing apikey.Scope) *problem {
+	return newProblem(http.StatusForbidden, forbiddenReason, "Missing scope",
+		fmt.Sprintf("key %q does not have the scope %s; use a key that has it", k.Name, missing))
 }
 
 func noSuchPath() *problem {
-	return newProblem(http.StatusNotFound, notFoundReason, "There is no such path", "there is nothing at this path; /v1/openapi.yaml lists what there is")
+	return newProblem(http.StatusNotFound, notFoundReason, "Path not found", "unknown path; /v1/openapi.yaml lists all paths")
 }
 
 func notFound(detail string) *problem {
-	return newProblem(http.StatusNotFound, notFoundReason, "It is not known", detail)
+	return newProblem(http.StatusNotFound, notFoundReason, "Not found", detail)
 }
 
 func notAllowed(allow string) *problem {
-	p := newProblem(http.StatusMethodNotAllowed, notAllowedReason, "The method is not allowed here", "use "+allow)
+	p := newProblem(http.StatusMethodNotAllowed, notAllowedReason, "Method not allowed", "use "+allow)
 	p.header = [2]string{"Allow", allow}
 	return p
 }
 
 func headersTooLarge() *problem {
-	return newProblem(http.StatusRequestHeaderFieldsTooLarge, headersReason, "The headers are too large",
-		fmt.Sprintf("the URL and the headers have at most %d bytes together", maxHeaders))
+	return newProblem(http.StatusRequestHeaderFieldsTooLarge, headersReason, "Headers too large",
+		fmt.Sprintf("the URL and the headers must not exceed %d bytes together", maxHeaders))
 }
 
 func tooLarge(limit int64) *problem {
-	return newProblem(http.StatusRequestEntityTooLarge, tooLargeReason, "The body is too large",
-		fmt.Sprintf("a body has at most %d bytes here", limit))
+	return newProblem(http.StatusRequestEntityTooLarge, tooLargeReason, "Body too large",
+		fmt.Sprintf("the body must not exceed %d bytes", limit))
 }
 
 func tooSlow() *problem {
-	return newProblem(http.StatusRequestTimeout, slowReason, "The body came too slowly", "the body did not come in time; send it again")
+	return newProblem(http.StatusRequestTimeout, slowReason, "Request timeout", "the body did not arrive in time; send it again")
 }
 
 func tooLong(limit time.Duration) *problem {
-	return newProblem(http.StatusRequestTimeout, slowReason, "It took too long", fmt.Sprintf("it was not over within %v", limit))
+	return newProblem(http.StatusRequestTimeout, slowReason, "Request timeout", fmt.Sprintf("the request did not finish within %v", limit))
 }
 
 func wrongMediaType(got string, want ...string) *problem {
-	said := "no Content-Type was given"
+	given := "the Content-Type is missing"
 	if got != "" {
-		said = fmt.Sprintf("the Content-Type is %q", legible.Shorten(got))
+		given = fmt.Sprintf("the Content-Type is %q", legible.Shorten(got))
 	}
-	return newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "The body is of another type",
-		fmt.Sprintf("%s; send %s, and say so", said, strings.Join(want, " or ")))
+	return newProblem(http.StatusUnsupportedMediaType, mediaTypeReason, "Unsupported media type",
+		fmt.Sprintf("%s; send %s", given, strings.Join(want, " or ")))
 }
 
 func ended(l tasks.Link) *problem {
-	return newProblem(http.StatusConflict, endedReason, "It has ended",
-		fmt.Sprintf("generation %d of %s is %s: there is nothing to cancel", l.Generation, l.ApplicationID, l.Status))
+	return newProblem(http.StatusConflict, endedReason, "Already ended",
+		fmt.Sprintf("generation %d of %s is %s and cannot be cancelled", l.Generation, l.ApplicationID, l.Status))
 }
 
-// unavailable is whatever went wrong with Redis.
+// unavailable is the response to a failure of Redis.
 func unavailable(cause error) *problem {
-	p := newProblem(http.StatusServiceUnavailable, unavailableReason, "It cannot be done now", silent+"; ask again, which never makes a second link")
+	p := newProblem(http.StatusServiceUnavailable, unavailableReason, "Service unavailable", storeFailed+"; send the request again: a repeat never creates a second link")
 	p.retryAfter, p.cause = 2*time.Second, cause
 	return p
 }
 
-const silent = "the store behind this service did not answer as it should"
+const storeFailed = "the store of this service failed or did not answer"
 
-// doubtful says of a change that Redis may have made it without a word.
-func (p *problem) doubtful() {
-	if rest, ok := strings.CutPrefix(p.Detail, silent+"; "); ok {
-		p.Detail = silent + ": it may have been done all the same; " + rest
+// markUncertain adds that Redis may have made the change although it did not confirm it.
+func (p *problem) markUncertain() {
+	if rest, ok := strings.CutPrefix(p.Detail, storeFailed+"; "); ok {
+		p.Detail = storeFailed + "; the change may have been made; " + rest
 	}
 }
 
-// panicked is of a bug. It is called where it was recovered, for the stack's sake.
+// panicked is the response to a bug. Call it where the panic was recovered, because it
+// records the stack.
 func panicked(value any) *problem {
-	p := newProblem(http.StatusInternalServerError, internalReason, "Something is wrong with this service",
-		"this is not the request's fault; its request id leads to a log line that says more")
+	p := newProblem(http.StatusInternalServerError, internalReason, "Internal error",
+		"this service has a bug; the log has the details under the request ID")
 	p.cause = fmt.Errorf("panic: %v\n%s", value, debug.Stack())
 	return p
 }
 
-// problemOf finds the answer to an error. What it does not know is Redis'.
+// problemOf converts an error to a response. An unknown error is a failure of Redis.
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -174,22 +175,22 @@ func problemOf(err error) *problem {
 	return unavailable(err)
 }
 
-// refusal is what stands against a request that is valid in itself; nil where
-// that is not what the error says.
+// refusal returns the response to a valid request that is refused, or nil for other
+// errors.
 func refusal(err error) *problem {
 	if e, ok := errors.AsType[*tasks.CancelledError](err); ok {
-		return newProblem(http.StatusConflict, string(fault.Cancelled), "The batch is cancelled", e.Error())
+		return newProblem(http.StatusConflict, string(fault.Cancelled), "Batch cancelled", e.Error())
 	}
 	reason := tasks.ReasonOf(err)
-	switch fault.Reason(reason) { //nolint:exhaustive // the others are no refusals
+	switch fault.Reason(reason) { //nolint:exhaustive // the others are not refusals
 	case fault.Conflict:
-		p := newProblem(http.StatusConflict, reason, "It conflicts with what was asked for before", err.Error())
+		p := newProblem(http.StatusConflict, reason, "Conflict with an earlier request", err.Error())
 		p.Keys = conflictKeys(err)
 		return p
 	case fault.GenerationGap:
-		return newProblem(http.StatusConflict, reason, "This generation cannot be asked for", err.Error())
+		return newProblem(http.StatusConflict, reason, "Generation not available", err.Error())
 	case fault.BacklogFull:
-		p := newProblem(http.StatusServiceUnavailable, reason, "Too much waits already", err.Error())
+		p := newProblem(http.StatusServiceUnavailable, reason, "Backlog full", err.Error())
 		p.retryAfter = 10 * time.Second
 		return p
 	}
@@ -209,7 +210,7 @@ func conflictKeys(err error) []string {
 	return nil
 }
 
-// write answers with the problem.
+// write sends the response.
 func (p *problem) write(c *call) {
 	h := c.Header()
 	for _, name := range []string{"ETag", "Location", "Preference-Applied", "Content-Disposition"} {
@@ -221,7 +222,7 @@ func (p *problem) write(c *call) {
 	if p.header[0] != "" {
 		h.Set(p.header[0], p.header[1])
 	}
-	told := *p
-	told.RequestID = c.id
-	c.encode(p.Status, "application/problem+json", told)
+	body := *p
+	body.RequestID = c.id
+	c.encode(p.Status, "application/problem+json", body)
 }

@@ -15,26 +15,25 @@ import (
 )
 
 const (
-	headersWithin = 10 * time.Second
-	idleWithin    = 2 * time.Minute
-	// Longer headers than maxHeaders are answered by us up to here, and beyond it
-	// by net/http.
-	mostHeaders = 64 << 10
-	// drainWithin is for uploads and exports that are under way.
-	drainWithin = 20 * time.Second
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// hardMaxHeaders is the limit of net/http. Between maxHeaders and it, the API itself
+	// refuses headers.
+	hardMaxHeaders = 64 << 10
+	// drainTimeout limits uploads and exports that are in progress at a stop.
+	drainTimeout = 20 * time.Second
 )
 
-// Serve answers requests that come through l until ctx ends, and then those that
-// are under way: whoever waits for a link is answered at once, everybody else as
-// soon as may be, within 20 s. certificate is nil where there is no TLS.
+// Serve handles requests from l until ctx ends. It then answers requests that wait for a
+// link, and gives others 20 s to finish. certificate is nil without TLS.
 func (a *API) Serve(ctx context.Context, l net.Listener, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) error {
 	base, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	server := &http.Server{
-		Handler: a, ReadHeaderTimeout: headersWithin, IdleTimeout: idleWithin, MaxHeaderBytes: mostHeaders,
-		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // what clients do wrong is none of ours
+		Handler: a, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: hardMaxHeaders,
+		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // errors of clients are not ours
 		BaseContext: func(net.Listener) context.Context { return base },
-		// OPTIONS * would be answered to whoever asks, without a key.
+		// Otherwise, net/http would answer OPTIONS * without a key.
 		DisableGeneralOptionsHandler: true,
 	}
 	var running sync.WaitGroup
@@ -55,21 +54,21 @@ func (a *API) Serve(ctx context.Context, l net.Listener, certificate func(*tls.C
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	a.Log.Info("stopping: requests that came are answered", zap.Duration("at_most", drainWithin))
+	a.Log.Info("draining requests in progress", zap.Duration("timeout", drainTimeout))
 	a.Drain()
-	draining, cancel := context.WithTimeout(base, drainWithin)
+	draining, cancel := context.WithTimeout(base, drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(draining); err != nil {
-		a.Log.Warn("some requests took too long and are broken off", zap.Error(err))
+		a.Log.Warn("drain timeout: aborting requests in progress", zap.Error(err))
 		abort()
-		_ = server.Close() // only connections that are closed already fail
+		_ = server.Close() // it fails only for closed connections
 	}
 	a.Log.Info("stopped")
 	return nil
 }
 
-// plainListener gives connections on which what net/http answers by itself, to
-// what it cannot read as HTTP, is a problem document, too.
+// plainListener returns connections on which the error responses of net/http itself, to
+// input that is not valid HTTP, are problem documents.
 type plainListener struct{ net.Listener }
 
 func (l plainListener) Accept() (net.Conn, error) {
@@ -82,7 +81,7 @@ func (l plainListener) Accept() (net.Conn, error) {
 
 type plainConn struct{ net.Conn }
 
-// CloseWrite lets net/http say goodbye so that its last answer arrives.
+// CloseWrite lets net/http close the connection so that its last response arrives.
 func (c plainConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -90,21 +89,21 @@ func (c plainConn) CloseWrite() error {
 	return nil
 }
 
-// Write sees such an answer as one write.
+// Write replaces such a response, which net/http writes in one call.
 func (c plainConn) Write(p []byte) (int, error) {
-	status := madeByItself(p)
+	status := ownResponse(p)
 	if status == 0 {
 		return c.Conn.Write(p)
 	}
-	if _, err := c.Conn.Write(bare(status)); err != nil {
+	if _, err := c.Conn.Write(rawResponse(status)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// madeByItself gives the status of an answer that net/http makes by itself, 0 of
-// any other: it begins as none of ours does.
-func madeByItself(answer []byte) int {
+// ownResponse returns the status of a response that net/http creates itself, which starts
+// unlike any of the API, or 0.
+func ownResponse(answer []byte) int {
 	rest, ok := bytes.CutPrefix(answer, []byte("HTTP/1.1 "))
 	line, rest, _ := bytes.Cut(rest, []byte("\r\n"))
 	if !ok || len(line) < 3 {
@@ -118,9 +117,9 @@ func madeByItself(answer []byte) int {
 	return status
 }
 
-// bare is a whole answer to what is no request.
-func bare(status int) []byte {
-	p := unreadable("", "this is no HTTP request that can be read")
+// rawResponse is the complete response to input that is not a request.
+func rawResponse(status int) []byte {
+	p := malformed("", "this is not a valid HTTP request")
 	p.Status = status
 	if status == http.StatusRequestHeaderFieldsTooLarge {
 		p = headersTooLarge()

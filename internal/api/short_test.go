@@ -2,4 +2,4 @@
 
 package api
 
-const malformed = 800 // requests
+const malformedRequests = 800 // requests

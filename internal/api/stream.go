@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	streamBlock = time.Second // a stop is noticed after that at the latest
+	streamBlock = time.Second // how long a stop may take
 	streamPage  = 1000
 	streamPause = 250 * time.Millisecond // after a failure
 )
 
-// stream reads the results stream once for all who wait in this process. It
-// only wakes them: what happened is in the ledger.
+// stream reads the results stream once for all waiting requests of this process. It only
+// wakes them; they read the result from the ledger.
 type stream struct {
 	rdb redis.UniversalClient
 	key string
 	log *zap.Logger
 
 	mu      sync.Mutex
-	waiting map[string]map[*waiter]bool // by application id
+	waiting map[string]map[*waiter]bool // by application ID
 }
 
-// waiter is one who waits.
+// waiter is a request that waits for events of an application ID.
 type waiter struct {
 	stream *stream
 	id     string
@@ -39,10 +39,10 @@ func newStream(rdb redis.UniversalClient, key string, log *zap.Logger) *stream {
 	return &stream{rdb: rdb, key: key, log: log, waiting: map[string]map[*waiter]bool{}}
 }
 
-// wait registers somebody who is woken by every event of an application id that
-// is published from now on, and may be woken without one. Whoever looks at the
-// ledger after this misses nothing. It ends with [waiter.done].
-func (s *stream) wait(applicationID string) *waiter {
+// subscribe returns a waiter that every later event of an application ID wakes. It may
+// also wake without an event. Read the ledger after subscribing to miss nothing. Call
+// [waiter.done] at the end.
+func (s *stream) subscribe(applicationID string) *waiter {
 	w := &waiter{s, applicationID, make(chan struct{}, 1)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +53,7 @@ func (s *stream) wait(applicationID string) *waiter {
 	return w
 }
 
-// done ends the wait; of nobody, it does nothing.
+// done ends the subscription. w may be nil.
 func (w *waiter) done() {
 	if w == nil {
 		return
@@ -66,7 +66,7 @@ func (w *waiter) done() {
 	}
 }
 
-// wake does not block, and twice is as good as once.
+// wake does not block. Several calls may wake the waiter only once.
 func (w *waiter) wake() {
 	select {
 	case w.woken <- struct{}{}:
@@ -92,12 +92,12 @@ func (s *stream) wakeAll() {
 	}
 }
 
-// run reads until ctx ends. After a failure it begins at the end of the stream,
-// and everybody looks for themselves.
+// run reads until ctx ends. After a failure it continues at the end of the stream and
+// wakes all waiters.
 func (s *stream) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the results stream cannot be read; who waits for a link gets it later", zap.Error(err))
+			s.log.Warn("read of the results stream failed; waiting requests are delayed", zap.Error(err))
 			select {
 			case <-ctx.Done():
 			case <-time.After(streamPause):
@@ -114,7 +114,7 @@ func (s *stream) follow(ctx context.Context) error {
 	s.wakeAll()
 	for {
 		streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{s.key, last}, Count: streamPage, Block: streamBlock}).Result()
-		if err != nil && !errors.Is(err, redis.Nil) { // which says that nothing came
+		if err != nil && !errors.Is(err, redis.Nil) { // redis.Nil: no entry arrived
 			return fmt.Errorf("read the results stream: %w", err)
 		}
 		for _, stream := range streams {
@@ -128,7 +128,7 @@ func (s *stream) follow(ctx context.Context) error {
 	}
 }
 
-// end is the id of the last entry.
+// end returns the ID of the last entry.
 func (s *stream) end(ctx context.Context) (string, error) {
 	entries, err := s.rdb.XRevRangeN(ctx, s.key, "+", "-", 1).Result()
 	if err != nil {

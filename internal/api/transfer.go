@@ -11,70 +11,70 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/kyclink/kyclink/internal/apikey"
 )
 
-// How many uploads, and how many exports, one process has at a time.
+// The number of uploads, and of exports, that one process handles at a time.
 const (
-	transfersOfKey = 4
-	transfersOfAll = 32
+	maxTransfersPerKey = 4
+	maxTransfers       = 32
 )
 
-// transferWithin is how long one upload or export may take altogether, however well
-// it moves.
-const transferWithin = time.Hour
+// transferTimeout limits the total time of an upload or export.
+const transferTimeout = time.Hour
 
-// recheckPause is between two looks at what a long call depends on: its key, and Redis.
-// What a process knows of a key is 2 s old at most.
+// recheckPause is the time between two checks of what a long call depends on: its key,
+// and Redis. Keys are cached for at most 2 s.
 const recheckPause = time.Second
 
-// transfers counts the uploads, or exports, that are under way.
+// transfers counts the uploads, or the exports, in progress.
 type transfers struct {
 	what         string
 	perKey, most int
 
 	mu    sync.Mutex
 	all   int
-	ofKey map[string]int // by the key's id, of those that have any
+	byKey map[string]int // by key ID; only keys that have any
 }
 
 func newTransfers(what string) *transfers {
-	return &transfers{what: what, perKey: transfersOfKey, most: transfersOfAll, ofKey: map[string]int{}}
+	return &transfers{what: what, perKey: maxTransfersPerKey, most: maxTransfers, byKey: map[string]int{}}
 }
 
-// begin says why there cannot be one more. [transfers.end] follows where there can.
-func (t *transfers) begin(k Key) error {
+// begin counts one more, or returns why it is refused. [transfers.end] ends it.
+func (t *transfers) begin(k apikey.Key) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var p *problem
 	switch {
-	case t.ofKey[k.ID] >= t.perKey:
+	case t.byKey[k.ID] >= t.perKey:
 		p = newProblem(http.StatusTooManyRequests, rateLimitedReason, "Too many requests",
-			fmt.Sprintf("the key %q may have %d %s at a time; wait until one is over", k.Name, t.perKey, t.what))
+			fmt.Sprintf("key %q may have %d %s at a time; wait until one has finished", k.Name, t.perKey, t.what))
 	case t.all >= t.most:
-		p = newProblem(http.StatusServiceUnavailable, unavailableReason, "It cannot be done now",
-			fmt.Sprintf("this service has %d %s under way, and takes no more at a time; ask again", t.most, t.what))
+		p = newProblem(http.StatusServiceUnavailable, unavailableReason, "Service unavailable",
+			fmt.Sprintf("this service already handles %d %s; try again later", t.most, t.what))
 	default:
 		t.all++
-		t.ofKey[k.ID]++
+		t.byKey[k.ID]++
 		return nil
 	}
 	p.retryAfter = 5 * time.Second
 	return p
 }
 
-func (t *transfers) end(k Key) {
+func (t *transfers) end(k apikey.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all--
-	if t.ofKey[k.ID]--; t.ofKey[k.ID] == 0 {
-		delete(t.ofKey, k.ID)
+	if t.byKey[k.ID]--; t.byKey[k.ID] == 0 {
+		delete(t.byKey, k.ID)
 	}
 }
 
-// underway is the context of a call that goes on for long: it ends when Redis was
-// silent for as long as an answer may take, and when the call's key is revoked.
-// Whoever calls it stops it.
-func (a *API) underway(c *call) (context.Context, context.CancelCauseFunc) {
+// longCall returns the context of a long call. It ends when Redis does not answer within
+// the timeout, and when the key of the call is revoked. The caller must stop it.
+func (a *API) longCall(c *call) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(c.r.Context())
 	go func() {
 		tick := time.NewTicker(recheckPause)
@@ -85,7 +85,7 @@ func (a *API) underway(c *call) (context.Context, context.CancelCauseFunc) {
 			case <-ctx.Done():
 				return
 			}
-			if err := cmp.Or(a.reachable(ctx), a.admitted(ctx, c)); err != nil {
+			if err := cmp.Or(a.checkRedis(ctx), a.checkKey(ctx, c)); err != nil {
 				stop(err)
 				return
 			}
@@ -94,61 +94,60 @@ func (a *API) underway(c *call) (context.Context, context.CancelCauseFunc) {
 	return ctx, stop
 }
 
-// transfer is [API.underway] for a body that is streamed, which has to be over in
-// time.
+// transfer is [API.longCall] with a time limit, for a streamed body.
 func (a *API) transfer(c *call) (context.Context, context.CancelCauseFunc) {
-	ctx, stop := a.underway(c)
-	limit := time.AfterFunc(a.transferWithin, func() { stop(tooLong(a.transferWithin)) })
+	ctx, stop := a.longCall(c)
+	limit := time.AfterFunc(a.transferTimeout, func() { stop(tooLong(a.transferTimeout)) })
 	return ctx, func(cause error) {
 		limit.Stop()
 		stop(cause)
 	}
 }
 
-// reachable fails where Redis says nothing.
-func (a *API) reachable(ctx context.Context) error {
-	looking, cancel := context.WithTimeout(ctx, a.within)
+// checkRedis fails if Redis does not answer.
+func (a *API) checkRedis(ctx context.Context) error {
+	checking, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	if err := a.Redis.Ping(looking).Err(); err != nil && errors.Is(looking.Err(), context.DeadlineExceeded) {
+	if err := a.Redis.Ping(checking).Err(); err != nil && errors.Is(checking.Err(), context.DeadlineExceeded) {
 		return err
 	}
 	return nil
 }
 
-// admitted fails where the call's key is not valid any more.
-func (a *API) admitted(ctx context.Context, c *call) error {
-	looking, cancel := context.WithTimeout(ctx, a.within)
+// checkKey fails if the key of the call has been revoked.
+func (a *API) checkKey(ctx context.Context, c *call) error {
+	checking, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	if _, err := a.Keys.Verify(looking, c.presented); errors.Is(err, ErrUnknownKey) {
-		a.Log.Warn("API key revoked during a request, which is broken off", zap.String("route", c.r.Pattern),
+	if _, err := a.Keys.Verify(checking, c.presented); errors.Is(err, apikey.ErrUnknown) {
+		a.Log.Warn("API key revoked during a request; aborting it", zap.String("route", c.r.Pattern),
 			zap.String("request_id", c.id), zap.String("key", c.key.Name))
-		return unauthorized("the API key was revoked while this went on")
+		return unauthorized("the API key was revoked during the request")
 	}
 	return nil
 }
 
-// pace is what is left of the patience with one end of a connection: it runs out
-// while nothing moves, and comes back with every byte.
+// pace is the remaining time that one direction of a connection may stall. It shrinks
+// while nothing moves and grows with every byte.
 type pace struct{ left time.Duration }
 
-// moved takes what it took off, and adds what it brought.
+// moved subtracts the time that an operation took, and adds time for its bytes.
 func (p *pace) moved(n int, took time.Duration) {
-	p.left = min(patience, p.left-took+time.Duration(n)*time.Second/leastPace)
+	p.left = min(maxStall, p.left-took+time.Duration(n)*time.Second/minPace)
 }
 
-// pacedReader reads a body that is streamed, as long as it moves and ctx has not
-// ended. It waits for the client only: what its caller does in between costs nothing.
+// pacedReader reads a streamed body while it moves and ctx has not ended. Only the time
+// that it waits for the client counts.
 type pacedReader struct {
 	io.Reader
-	ctx     context.Context //nolint:containedctx // of the body's own call
+	ctx     context.Context //nolint:containedctx // the call that owns the body
 	control *http.ResponseController
 	pace    pace
-	err     error // the first, but for the end
+	err     error // the first error other than io.EOF
 }
 
 func (r *pacedReader) Read(p []byte) (int, error) {
 	began := time.Now()
-	stop := interrupting(r.ctx, r.control.SetReadDeadline, began.Add(r.pace.left))
+	stop := setDeadline(r.ctx, r.control.SetReadDeadline, began.Add(r.pace.left))
 	defer stop()
 	if r.ctx.Err() != nil {
 		return 0, r.failed(context.Cause(r.ctx))
@@ -158,11 +157,11 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
-	// net/http ends the call's own context on any failure to read.
+	// net/http cancels the context of the call after any read error.
 	if cause := context.Cause(r.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return n, r.failed(cause)
 	}
-	return n, r.failed(notRead(err))
+	return n, r.failed(bodyError(err))
 }
 
 func (r *pacedReader) failed(err error) error {
@@ -172,17 +171,17 @@ func (r *pacedReader) failed(err error) error {
 	return err
 }
 
-// pacedWriter is the same for an answer.
+// pacedWriter is a pacedReader for responses.
 type pacedWriter struct {
 	io.Writer
-	ctx     context.Context //nolint:containedctx // of the answer's own call
+	ctx     context.Context //nolint:containedctx // the call that owns the response
 	control *http.ResponseController
 	pace    pace
 }
 
 func (w *pacedWriter) Write(p []byte) (int, error) {
 	began := time.Now()
-	stop := interrupting(w.ctx, w.control.SetWriteDeadline, began.Add(w.pace.left))
+	stop := setDeadline(w.ctx, w.control.SetWriteDeadline, began.Add(w.pace.left))
 	defer stop()
 	if w.ctx.Err() != nil {
 		return 0, context.Cause(w.ctx)
@@ -192,8 +191,8 @@ func (w *pacedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// interrupting sets a deadline of a connection, and brings it forward when ctx ends.
-func interrupting(ctx context.Context, set func(time.Time) error, deadline time.Time) (stop func() bool) {
-	_ = set(deadline) // where there is none, there is a test
+// setDeadline sets a deadline of a connection, and moves it to now when ctx ends.
+func setDeadline(ctx context.Context, set func(time.Time) error, deadline time.Time) (stop func() bool) {
+	_ = set(deadline) // test recorders have no deadline
 	return context.AfterFunc(ctx, func() { _ = set(time.Unix(1, 0)) })
 }

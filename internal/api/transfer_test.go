@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
@@ -65,11 +66,11 @@ func (u upload) endless() answer {
 func TestUploadsAtATime(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	s.api.sent.perKey, s.api.sent.most = 2, 3
+	s.api.imports.perKey, s.api.imports.most = 2, 3
 	begin := func(n int, key string) upload {
-		before := s.api.sent.under()
+		before := s.api.imports.under()
 		u := s.upload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
-		s.Eventually("the upload begins", func() bool { return s.api.sent.under() == before+1 })
+		s.Eventually("the upload begins", func() bool { return s.api.imports.under() == before+1 })
 		return u
 	}
 	first := begin(1, every)
@@ -87,7 +88,7 @@ func TestUploadsAtATime(t *testing.T) {
 	first.send("application_id\nB-1\n")
 	first.end()
 	s.expect(<-first.answered, http.StatusOK, "")
-	s.Eventually("the place is free", func() bool { return s.api.sent.under() == 2 })
+	s.Eventually("the place is free", func() bool { return s.api.imports.under() == 2 })
 	s.expect(s.ask("POST", "/v1/batches?batch=6", "application_id\nB-6\n", "Content-Type", csvType), http.StatusOK, "")
 }
 
@@ -102,10 +103,10 @@ func TestExportsAtATime(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
-	s.api.exported.perKey = 1
-	s.Must(s.api.exported.begin(Key{ID: "id of " + every}))
+	s.api.exports.perKey = 1
+	s.Must(s.api.exports.begin(apikey.Key{ID: "id of " + every}))
 	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusTooManyRequests, "rate_limited")
-	s.api.exported.end(Key{ID: "id of " + every})
+	s.api.exports.end(apikey.Key{ID: "id of " + every})
 	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusOK, "")
 }
 
@@ -116,15 +117,15 @@ func TestFewBytesKeepNoName(t *testing.T) {
 	s := open(t)
 	slow := s.upload("/v1/batches?batch=b", every)
 	slow.send("application_id")
-	s.Eventually("it begins", func() bool { return s.api.sent.under() == 1 })
+	s.Eventually("it begins", func() bool { return s.api.imports.under() == 1 })
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(<-slow.answered, http.StatusRequestTimeout, "request_timeout")
 
-	p := pace{firstPatience}
-	if p.moved(len("application_id\nA-1"), 0); p.left > firstPatience+time.Second {
+	p := pace{firstStall}
+	if p.moved(len("application_id\nA-1"), 0); p.left > firstStall+time.Second {
 		t.Errorf("18 bytes are waited for %v", p.left)
 	}
-	if p.moved(1<<20, 0); p.left != patience {
+	if p.moved(1<<20, 0); p.left != maxStall {
 		t.Errorf("after 1 MiB, %v are left", p.left)
 	}
 }
@@ -132,9 +133,9 @@ func TestFewBytesKeepNoName(t *testing.T) {
 func TestAnUploadHasToEnd(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	s.api.transferWithin = 500 * time.Millisecond
+	s.api.transferTimeout = 500 * time.Millisecond
 	a := s.expect(s.upload("/v1/batches?batch=b", every).endless(), http.StatusRequestTimeout, "request_timeout")
-	if !strings.Contains(string(a.body), "to send the same again is to go on") {
+	if !strings.Contains(string(a.body), "send the same body again to continue") {
 		t.Errorf("%s", a.body)
 	}
 }
@@ -145,9 +146,9 @@ type revocable struct {
 	revoked *atomic.Bool
 }
 
-func (r revocable) Verify(ctx context.Context, presented string) (Key, error) {
+func (r revocable) Verify(ctx context.Context, presented string) (apikey.Key, error) {
 	if r.revoked.Load() {
-		return Key{}, ErrUnknownKey
+		return apikey.Key{}, apikey.ErrUnknown
 	}
 	return r.keys.Verify(ctx, presented)
 }
@@ -180,7 +181,7 @@ func TestRevocationReachesWhatIsUnderWay(t *testing.T) {
 	s.Eventually("all have begun", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
-		return s.api.sent.under() == 2 && len(s.api.stream.waiting) == 1
+		return s.api.imports.under() == 2 && len(s.api.stream.waiting) == 1
 	})
 	revoked.Store(true)
 	all.Wait()

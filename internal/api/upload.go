@@ -15,29 +15,29 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// How many of the rows that were not accepted an answer lists, and in how many bytes.
+// The number and the size of the rejected rows that a response lists.
 const (
-	toldRejects      = 100
-	toldRejectsBytes = 256 << 10
+	maxRejects      = 100
+	maxRejectsBytes = 256 << 10
 )
 
-// The types of a batch's body.
+// The media types of a batch.
 const (
 	csvType    = "text/csv"
-	excelType  = "application/vnd.ms-excel" // which Windows gives for a CSV
+	excelType  = "application/vnd.ms-excel" // what Windows sends for a CSV file
 	ndjsonType = "application/x-ndjson"
 )
 
-// imported is what became of an upload.
+// imported is the response to an upload.
 type imported struct {
 	Batch string `json:"batch"`
 	bulk.Counts
 	Rejected int `json:"rejected"`
-	// Rejects are the first of them.
+	// Rejects lists the first rejected rows.
 	Rejects []rejected `json:"rejects"`
 
-	listed int  // bytes of Rejects
-	full   bool // Rejects has no room for the next one
+	size int  // of Rejects, in bytes
+	full bool // Rejects has no space left
 }
 
 type rejected struct {
@@ -48,27 +48,27 @@ type rejected struct {
 	Errors        []tasks.Problem `json:"errors"`
 }
 
-// list adds a row that was not accepted, as long as the answer has room for it.
+// list adds a rejected row if the response has space for it.
 func (i *imported) list(r bulk.Reject) {
-	if i.full || len(i.Rejects) == toldRejects {
+	if i.full || len(i.Rejects) == maxRejects {
 		return
 	}
 	row := rejected{r.Row, r.Line, r.ApplicationID, r.Reason, r.Problems}
 	size := len(encoded(row))
-	if i.full = i.listed+size > toldRejectsBytes; !i.full {
-		i.listed += size
+	if i.full = i.size+size > maxRejectsBytes; !i.full {
+		i.size += size
 		i.Rejects = append(i.Rejects, row)
 	}
 }
 
-// uploads are the batches that are being sent to this process: a name must not be
+// uploads are the batches that are being uploaded to this process. A batch must not be
 // imported from two places at once.
 type uploads struct {
 	mu    sync.Mutex
 	names map[string]bool
 }
 
-// begin says whether nobody else is at it.
+// begin registers an upload. It returns false if there already is one to the batch.
 func (u *uploads) begin(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -85,23 +85,23 @@ func (u *uploads) end(name string) {
 	delete(u.names, name)
 }
 
-// batchDefaults are the keys of a request that a batch can have defaults for.
+// batchDefaults returns the keys for which a batch can have defaults.
 func batchDefaults() []string {
 	return []string{"redirect_url", "expiry_minutes", "document_optional", "workflow_id", "callback_url", "not_after"}
 }
 
-// target reads which batch is meant, and its defaults.
-func (c *call) target() (tasks.Batch, error) {
+// parseBatch returns the batch that the query names, with its defaults.
+func (c *call) parseBatch() (tasks.Batch, error) {
 	value, err := c.query(append(batchDefaults(), "batch")...)
 	if err != nil {
 		return tasks.Batch{}, err
 	}
 	if value("batch") == "" {
-		return tasks.Batch{}, unreadable("batch", "is required: name the batch, as in /v1/batches?batch=spring")
+		return tasks.Batch{}, malformed("batch", "is required, as in /v1/batches?batch=spring")
 	}
 	r, err := tasks.ParseText(func(key string) string {
 		if key == "application_id" {
-			return "-" // nobody's
+			return "-" // a placeholder
 		}
 		return value(key)
 	})
@@ -114,13 +114,13 @@ func (c *call) target() (tasks.Batch, error) {
 	}}, err
 }
 
-// roomWithin is for how long an upload goes on after a lane was found full for the
-// first time. The import in a terminal waits for hours; an HTTP client does not.
-const roomWithin = 20 * time.Second
+// backlogTimeout is how long an upload continues after it first found a backlog full. An
+// import from the command line waits for hours; an HTTP client does not.
+const backlogTimeout = 20 * time.Second
 
-// postBatch accepts the rows of a body while it comes.
+// postBatch accepts the rows of a body while it arrives.
 func (a *API) postBatch(c *call) error {
-	batch, err := c.target()
+	batch, err := c.parseBatch()
 	if err != nil {
 		return err
 	}
@@ -131,11 +131,11 @@ func (a *API) postBatch(c *call) error {
 	if c.r.ContentLength > a.MaxBody {
 		return tooLarge(a.MaxBody)
 	}
-	if err := a.sent.begin(c.key); err != nil {
+	if err := a.imports.begin(c.key); err != nil {
 		return err
 	}
-	defer a.sent.end(c.key)
-	if err := a.known(c, batch); err != nil {
+	defer a.imports.end(c.key)
+	if err := a.checkBatch(c, batch); err != nil {
 		return err
 	}
 	ctx, stop := a.transfer(c)
@@ -145,55 +145,55 @@ func (a *API) postBatch(c *call) error {
 		options.Format = input.NDJSON
 	}
 	body := &pacedReader{
-		Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), ctx: ctx, control: c.control, pace: pace{firstPatience},
+		Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), ctx: ctx, control: c.control, pace: pace{firstStall},
 	}
 	in, err := input.ReadStream(body, "the body", options)
 	if err != nil {
-		return unusable(cmp.Or(body.err, err))
+		return inputError(cmp.Or(body.err, err))
 	}
-	defer func() { _ = in.Close() }() // it has no error
-	// Not before the header is there: a name is not kept from others for nothing.
+	defer func() { _ = in.Close() }() // it returns no error
+	// Only after the header has arrived, so that an idle upload does not block others.
 	if !a.uploads.begin(batch.Name) {
-		return newProblem(http.StatusConflict, string(fault.Conflict), "The batch is being sent",
-			fmt.Sprintf("another request sends rows of batch %q at this moment; wait for its answer", batch.Name))
+		return newProblem(http.StatusConflict, string(fault.Conflict), "Upload in progress",
+			fmt.Sprintf("another request is uploading rows to batch %q; wait for its response", batch.Name))
 	}
 	defer a.uploads.end(batch.Name)
 	return a.accept(ctx, stop, c, batch, in, body)
 }
 
-// accept takes the rows in, and answers.
+// accept accepts the rows and sends the response.
 func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *input.File, body *pacedReader) error {
-	if err := a.enter(ctx, c, "batches.import", batch.Name); err != nil {
+	if err := a.record(ctx, c, "batches.import", batch.Name); err != nil {
 		return err
 	}
 	var once sync.Once
 	full := func(e *tasks.BacklogError) {
-		once.Do(func() { time.AfterFunc(a.roomWithin, func() { stop(e) }) })
+		once.Do(func() { time.AfterFunc(a.backlogTimeout, func() { stop(e) }) })
 	}
-	did := imported{Batch: batch.Name, Rejects: []rejected{}}
-	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full).As(c.key.maker()), OnReject: func(r bulk.Reject) error {
-		did.list(r)
+	response := imported{Batch: batch.Name, Rejects: []rejected{}}
+	job := &bulk.Import{Input: in, Batch: batch, Client: a.Importer(full).As(caller(c.key)), OnReject: func(r bulk.Reject) error {
+		response.list(r)
 		return nil
 	}}
 	var err error
-	if did.Counts, err = job.Run(ctx); err != nil {
-		// A body that cannot be read ends the context as well.
-		return brokenOff(unusable(cmp.Or(body.err, err)), did.Counts)
+	if response.Counts, err = job.Run(ctx); err != nil {
+		// A failed read of the body also ends the context.
+		return interrupted(inputError(cmp.Or(body.err, err)), response.Counts)
 	}
-	did.Rejected = did.Counts.Rejected()
-	return c.json(http.StatusOK, did)
+	response.Rejected = response.Counts.Rejected()
+	return c.json(http.StatusOK, response)
 }
 
-// known refuses a batch that cannot take the rows, before any are read.
-func (a *API) known(c *call, batch tasks.Batch) error {
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.within)
+// checkBatch refuses a batch that cannot accept rows, before any row is read.
+func (a *API) checkBatch(c *call, batch tasks.Batch) error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
 	_, err := a.client(c).BatchOptions(ctx, batch)
 	return err
 }
 
-// unusable says what is wrong with a body as a whole.
-func unusable(err error) error {
+// inputError converts an error about the body as a whole.
+func inputError(err error) error {
 	e, ok := errors.AsType[*input.Error](err)
 	if _, known := errors.AsType[*problem](err); !ok || known {
 		return err
@@ -201,18 +201,18 @@ func unusable(err error) error {
 	if tooMuch, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooMuch
 	}
-	return unreadable("", "the body: "+e.Problem)
+	return malformed("", "the body: "+e.Problem)
 }
 
-// brokenOff says how far it came as well. Chunks may have been accepted although no
-// row was told of: the one before them was not.
-func brokenOff(err error, counts bulk.Counts) error {
+// interrupted adds the counts of an interrupted import. Further rows may have been
+// accepted without being counted.
+func interrupted(err error, counts bulk.Counts) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	p := *problemOf(err)
 	if counts.Rows > 0 || p.Status >= http.StatusInternalServerError {
-		p.Detail += "; rows that were accepted stay so, and to send the same again is to go on"
+		p.Detail += "; accepted rows stay accepted: send the same body again to continue"
 	}
 	if counts.Rows > 0 {
 		p.Imported = &counts

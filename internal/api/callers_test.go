@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
@@ -73,7 +74,7 @@ func TestACancelWithoutReadShowsNoMetadata(t *testing.T) {
 // hosted are keys that may redirect to some hosts only.
 type hosted struct{ hosts []string }
 
-func (h hosted) Verify(ctx context.Context, presented string) (Key, error) {
+func (h hosted) Verify(ctx context.Context, presented string) (apikey.Key, error) {
 	k, err := keys{}.Verify(ctx, presented)
 	k.RedirectHosts = h.hosts
 	return k, err

@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // deaf heeds no context, as commands that are sent together do not.
 type deaf struct{ Audit }
 
-func (d deaf) Append(_ context.Context, c Change) error {
+func (d deaf) Append(_ context.Context, c audit.Change) error {
 	return d.Audit.Append(context.Background(), c)
 }
 
@@ -25,8 +26,8 @@ func (d deaf) Append(_ context.Context, c Change) error {
 func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
-	s := openAt(t, own, func(c *Config) { c.Audit = deaf{NewTrail(c.Redis, c.Ledger.Keys().Account)} })
-	s.api.within = 200 * time.Millisecond
+	s := openAt(t, own, func(c *Config) { c.Audit = deaf{audit.NewTrail(c.Redis, c.Ledger.Keys().Account)} })
+	s.api.timeout = 200 * time.Millisecond
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 
@@ -57,7 +58,7 @@ func TestRedisHangs(t *testing.T) {
 		}
 		text, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if a := (answer{resp, text}); a.reason() != "unavailable" || !strings.Contains(string(text), "to send the same again is to go on") {
+		if a := (answer{resp, text}); a.reason() != "unavailable" || !strings.Contains(string(text), "send the same body again to continue") {
 			t.Errorf("an upload that had begun: %d %s", resp.StatusCode, text)
 		}
 	})
@@ -77,7 +78,7 @@ func TestRedisHangs(t *testing.T) {
 			if took := time.Since(asked); took > 2500*time.Millisecond { // go-redis gives up a read after 3 s
 				t.Errorf("%v took %v", r[:2], took)
 			}
-			doubt := strings.Contains(string(a.body), "may have been done all the same") || strings.Contains(string(a.body), "accepted stay so")
+			doubt := strings.Contains(string(a.body), "the change may have been made") || strings.Contains(string(a.body), "accepted rows stay accepted")
 			if a.StatusCode != http.StatusServiceUnavailable || doubt != (r[0] != "GET") || !strings.Contains(string(a.body), "again") {
 				t.Errorf("%v is answered %d %s", r, a.StatusCode, a.body)
 			}

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// maxWait is the longest that somebody is kept waiting.
+// maxWait is the maximum time that a request waits for its link.
 const maxWait = 30 * time.Second
 
-// preferredWait reads Prefer: wait=N (RFC 7240), at most maxWait; 0 where there is
-// none. What cannot be understood is no preference.
+// preferredWait returns the wait of Prefer: wait=N (RFC 7240), at most maxWait. It is 0
+// without a valid preference.
 func preferredWait(h http.Header) time.Duration {
 	for _, line := range h.Values("Prefer") {
 		for preference := range strings.SplitSeq(line, ",") {
-			preference, _, _ = strings.Cut(preference, ";") // its parameters
+			preference, _, _ = strings.Cut(preference, ";") // without parameters
 			name, value, _ := strings.Cut(preference, "=")
 			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
 				continue
@@ -34,7 +34,7 @@ func preferredWait(h http.Header) time.Duration {
 	return 0
 }
 
-// waited says how long the client was, or would have been, waited for.
-func waited(h http.Header, wait time.Duration) {
+// setPreferenceApplied tells the client the maximum wait that was applied.
+func setPreferenceApplied(h http.Header, wait time.Duration) {
 	h.Set("Preference-Applied", "wait="+strconv.Itoa(int(wait.Seconds())))
 }

@@ -1,4 +1,5 @@
-package api
+// Package audit stores the audit trail of an account: who changed what, and when.
+package audit
 
 import (
 	"context"
@@ -10,41 +11,58 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
 const (
-	// maxTrail is how many changes are kept, the latest: some 100 MB in Redis.
-	maxTrail  = 1_000_000
-	trailPage = 1000
+	// maxChanges is the number of changes that are kept, about 100 MB in Redis.
+	maxChanges = 1_000_000
+	pageSize   = 1000
 )
 
-// Trail is the audit trail of an account, a stream in Redis of a million changes
-// at most. It is safe for concurrent use.
+// Change is one change that somebody made.
+type Change struct {
+	// At is the time on Redis' clock. [Trail.Append] ignores it.
+	At time.Time
+	// Key made the change; zero for a change from the command line.
+	Key apikey.Key
+	// By made the change from the command line, as user@host; empty for an API key.
+	By string
+	// Action is what was done, such as "links.request" or "batches.pause".
+	Action string
+	// Target is an application ID or the name of a batch; empty for the account.
+	Target string
+	// RequestID is the ID of the HTTP request, as in the response and the log.
+	RequestID string
+}
+
+// Trail is the audit trail of an account: a stream in Redis of at most a million
+// changes. It is safe for concurrent use.
 type Trail struct {
 	rdb redis.UniversalClient
 	key string
 }
 
-// NewTrail makes a trail that uses, and does not close, rdb.
+// NewTrail returns a trail that uses rdb and does not close it.
 func NewTrail(rdb redis.UniversalClient, account string) *Trail {
 	return &Trail{rdb: rdb, key: keyspace.Keys{Account: account}.Audit()}
 }
 
-// Append is [Audit]'s Append.
+// Append stores a change.
 func (t *Trail) Append(ctx context.Context, c Change) error {
 	values := []string{"key", c.Key.ID, "name", c.Key.Name, "action", c.Action, "target", c.Target, "request", c.RequestID}
 	if c.By != "" {
 		values = append(values, "by", c.By)
 	}
-	err := t.rdb.XAdd(ctx, &redis.XAddArgs{Stream: t.key, MaxLen: maxTrail, Approx: true, Values: values}).Err()
+	err := t.rdb.XAdd(ctx, &redis.XAddArgs{Stream: t.key, MaxLen: maxChanges, Approx: true, Values: values}).Err()
 	if err != nil {
 		return fmt.Errorf("write the audit trail: %w", err)
 	}
 	return nil
 }
 
-// Changes gives what was changed since then, the newest last. Keys have no scopes.
+// Changes returns the changes since a time, the newest last. Their keys have no scopes.
 func (t *Trail) Changes(ctx context.Context, since time.Time) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		from := "-"
@@ -52,7 +70,7 @@ func (t *Trail) Changes(ctx context.Context, since time.Time) iter.Seq2[Change, 
 			from = strconv.FormatInt(max(0, since.UnixMilli()), 10)
 		}
 		for {
-			entries, err := t.rdb.XRangeN(ctx, t.key, from, "+", trailPage).Result()
+			entries, err := t.rdb.XRangeN(ctx, t.key, from, "+", pageSize).Result()
 			if err != nil {
 				yield(Change{}, fmt.Errorf("read the audit trail: %w", err))
 				return
@@ -63,7 +81,7 @@ func (t *Trail) Changes(ctx context.Context, since time.Time) iter.Seq2[Change, 
 				}
 				from = "(" + e.ID
 			}
-			if len(entries) < trailPage {
+			if len(entries) < pageSize {
 				return
 			}
 		}
@@ -78,7 +96,7 @@ func change(e redis.XMessage) (Change, error) {
 		return Change{}, fmt.Errorf("read entry %s of the audit trail: %w", e.ID, err)
 	}
 	return Change{
-		At: time.UnixMilli(ms).UTC(), Key: Key{ID: field("key"), Name: field("name")}, By: field("by"),
+		At: time.UnixMilli(ms).UTC(), Key: apikey.Key{ID: field("key"), Name: field("name")}, By: field("by"),
 		Action: field("action"), Target: field("target"), RequestID: field("request"),
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/time/rate"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
@@ -37,9 +38,9 @@ func (r *refusals) Refused(reason string) {
 func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
 	t.Parallel()
 	account := redistest.Account()
-	ring := NewKeyring(fixture.Redis().Client(t), account)
-	create := func() (string, Issued) {
-		key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read})
+	ring := apikey.NewKeyring(fixture.Redis().Client(t), account)
+	create := func() (string, apikey.Issued) {
+		key, issued, err := ring.Create(t.Context(), "shop", []apikey.Scope{apikey.Read})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,8 +93,8 @@ func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
 func TestAddressesWithoutAKeyAreSlowedDown(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	s.api.refused = newRefused(rate.Every(time.Hour)) // the first after the burst would wait for an hour
-	for range refusedBurst {
+	s.api.failedAuth = newFailedAuth(rate.Every(time.Hour)) // the first after the burst would wait for an hour
+	for range failedBurst {
 		s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
 	}
 	a := s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusTooManyRequests, "rate_limited")
@@ -102,9 +103,9 @@ func TestAddressesWithoutAKeyAreSlowedDown(t *testing.T) {
 	}
 	s.expect(s.ask("GET", "/v1/account", ""), http.StatusOK, "")
 
-	s.api.refused = newRefused(rate.Every(100 * time.Millisecond))
+	s.api.failedAuth = newFailedAuth(rate.Every(100 * time.Millisecond))
 	began := time.Now()
-	for range refusedBurst + 5 {
+	for range failedBurst + 5 {
 		s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
 	}
 	if took := time.Since(began); took < 400*time.Millisecond {
@@ -114,8 +115,8 @@ func TestAddressesWithoutAKeyAreSlowedDown(t *testing.T) {
 
 func TestAddressesThatAreOne(t *testing.T) {
 	t.Parallel()
-	r := newRefused(1)
-	one := func(a, b string) bool { return r.of(netip.MustParseAddr(a)) == r.of(netip.MustParseAddr(b)) }
+	r := newFailedAuth(1)
+	one := func(a, b string) bool { return r.limiter(netip.MustParseAddr(a)) == r.limiter(netip.MustParseAddr(b)) }
 	if !one("2001:db8::1", "2001:db8::2") || !one("192.0.2.1", "::ffff:192.0.2.1") || !one("fe80::1%eth0", "fe80::2%eth1") {
 		t.Error("one address has two limits")
 	}
@@ -145,4 +146,6 @@ func TestTheDocumentNeedsNoKey(t *testing.T) {
 
 type noKeys struct{}
 
-func (noKeys) Verify(context.Context, string) (Key, error) { return Key{}, ErrUnknownKey }
+func (noKeys) Verify(context.Context, string) (apikey.Key, error) {
+	return apikey.Key{}, apikey.ErrUnknown
+}

@@ -1,4 +1,4 @@
-package api
+package apikey
 
 import (
 	"context"
@@ -19,7 +19,9 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestKeyring(t *testing.T) {
+func TestMain(m *testing.M) { fixture.Main(m) }
+
+func TestKeyring_VerifiesWhatItCreated(t *testing.T) {
 	account := redistest.Account()
 	ring := NewKeyring(fixture.Redis().Client(t), account)
 	key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read, Enqueue, Read})
@@ -40,7 +42,7 @@ func TestKeyring(t *testing.T) {
 		"", "kyclink_", "kyclink__", secret, key[8:], key + "A", key[:len(key)-1], flipped, strings.ToUpper(key), " " + key,
 		"kyclink_" + issued.ID + other[len("kyclink_")+12:], "kyclink_000000000000_" + secret, "kyclink_" + issued.ID, "kyclink_" + issued.ID + "_",
 	} {
-		if got, err := ring.Verify(t.Context(), wrong); !errors.Is(err, ErrUnknownKey) || got.ID != "" {
+		if got, err := ring.Verify(t.Context(), wrong); !errors.Is(err, ErrUnknown) || got.ID != "" {
 			t.Errorf("a wrong key of %d bytes gave %+v, %v", len(wrong), got, err)
 		}
 	}
@@ -50,7 +52,7 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
-	if _, err := NewKeyring(fixture.Redis().Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknownKey) {
+	if _, err := NewKeyring(fixture.Redis().Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknown) {
 		t.Errorf("another account knows it: %v", err)
 	}
 
@@ -89,7 +91,7 @@ func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	return next
 }
 
-func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
+func TestKeyring_ReadsAKeyOnceForConcurrentRequests(t *testing.T) {
 	account := redistest.Account()
 	key, _, err := NewKeyring(fixture.Redis().Client(t), account).Create(t.Context(), "shop", []Scope{Read})
 	if err != nil {
@@ -132,7 +134,7 @@ func TestAKeyIsAskedForOnceByManyRequests(t *testing.T) {
 	})
 }
 
-func TestKeysThatCannotBeMade(t *testing.T) {
+func TestKeyring_RefusesInvalidNamesAndScopes(t *testing.T) {
 	ring := NewKeyring(fixture.Redis().Client(t), redistest.Account())
 	for _, tt := range []struct {
 		name   string
@@ -143,8 +145,8 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 		{strings.Repeat("ä", 65), []Scope{Read}, "1 to 64"},
 		{"a\nb", []Scope{Read}, "printable"},
 		{"a\xff", []Scope{Read}, "printable"},
-		{"shop", nil, "good for nothing"},
-		{"shop", []Scope{Read, "admin"}, `no scope "admin"; the scopes are enqueue,read,operate`},
+		{"shop", nil, "needs a scope"},
+		{"shop", []Scope{Read, "admin"}, `unknown scope "admin"; the scopes are enqueue,read,operate`},
 	} {
 		if _, _, err := ring.Create(t.Context(), tt.name, tt.scopes); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q with %v: %v", tt.name, tt.scopes, err)
@@ -157,7 +159,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 
 // A key that another process revoked is let in for two seconds at most, and one
 // that another process made at once.
-func TestARevokedKeyIsRefusedSoon(t *testing.T) {
+func TestKeyring_RefusesARevokedKeyWithinTwoSeconds(t *testing.T) {
 	account := redistest.Account()
 	here, there := NewKeyring(fixture.Redis().Client(t), account), NewKeyring(fixture.Redis().Client(t), account)
 	now := time.Now()
@@ -168,7 +170,7 @@ func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 	}
 	valid := func(want bool) {
 		t.Helper()
-		if _, err := here.Verify(t.Context(), key); (err == nil) != want || err != nil && !errors.Is(err, ErrUnknownKey) {
+		if _, err := here.Verify(t.Context(), key); (err == nil) != want || err != nil && !errors.Is(err, ErrUnknown) {
 			t.Errorf("it is valid: %v; %v", err == nil, err)
 		}
 	}
@@ -180,10 +182,10 @@ func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 	valid(true)
 	now = now.Add(time.Millisecond)
 	valid(false)
-	if again, err := there.Revoke(t.Context(), issued.ID); !errors.Is(err, ErrUnknownKey) || again.ID != issued.ID {
+	if again, err := there.Revoke(t.Context(), issued.ID); !errors.Is(err, ErrUnknown) || again.ID != issued.ID {
 		t.Errorf("revoked again: %+v, %v", again, err)
 	}
-	if _, err := there.Revoke(t.Context(), "000000000000"); !errors.Is(err, ErrUnknownKey) {
+	if _, err := there.Revoke(t.Context(), "000000000000"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an unknown one: %v", err)
 	}
 	keys, err := here.List(t.Context())
@@ -192,49 +194,7 @@ func TestARevokedKeyIsRefusedSoon(t *testing.T) {
 	}
 	over := fixture.Redis().Client(t)
 	_ = over.Close()
-	if _, err := NewKeyring(over, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknownKey) || strings.Contains(err.Error(), key) {
+	if _, err := NewKeyring(over, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknown) || strings.Contains(err.Error(), key) {
 		t.Errorf("without Redis: %v", err)
-	}
-}
-
-func TestTrail(t *testing.T) {
-	trail := NewTrail(fixture.Redis().Client(t), redistest.Account())
-	const changes = 2*trailPage + 3
-	key := Key{ID: "4f8a1c2e9b07", Name: "shop"}
-	for i := range changes {
-		if err := trail.Append(t.Context(), Change{Key: key, Action: "links.request", Target: fmt.Sprint("A-", i), RequestID: "r"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	read := func(since time.Time) (all []Change) {
-		t.Helper()
-		for c, err := range trail.Changes(t.Context(), since) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, c)
-		}
-		return all
-	}
-	all := read(time.Time{})
-	if len(all) != changes {
-		t.Fatalf("%d changes, want %d", len(all), changes)
-	}
-	for i, c := range all {
-		if c.Key.ID != key.ID || c.Key.Name != key.Name || c.Action != "links.request" || c.Target != fmt.Sprint("A-", i) || c.RequestID != "r" {
-			t.Fatalf("change %d is %+v", i, c)
-		}
-		if time.Since(c.At).Abs() > time.Hour || i > 0 && c.At.Before(all[i-1].At) {
-			t.Fatalf("change %d is of %v", i, c.At)
-		}
-	}
-	at := all[len(all)-1].At
-	for _, c := range read(at) {
-		if c.At.Before(at) {
-			t.Errorf("%+v was before %v", c, at)
-		}
-	}
-	if later := read(at.Add(time.Hour)); len(later) != 0 {
-		t.Errorf("%d are from the future", len(later))
 	}
 }
