@@ -21,7 +21,7 @@ func newAccount() *cobra.Command {
 		Long: `Show and control what all workers of a FaceKi account share: the rate, and the gate,
 which closes while FaceKi is down, throttles, refuses the credentials or has no credit
 left, and opens again by itself.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(newAccountStatus(), newAccountPause(), newAccountResume(), newAccountRate())
@@ -34,7 +34,7 @@ func newAccountStatus() *cobra.Command {
 		Use:     "status",
 		Short:   "Show the gate, the rate and the backlog",
 		Example: "  kyclink account status\n  kyclink account status --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				s, err := op.Account(cmd.Context())
@@ -107,7 +107,7 @@ func newAccountPause() *cobra.Command {
 		Long: `Close the account's gate: no worker begins a call until "kyclink account resume". Calls
 in flight are finished, and requests are still accepted.`,
 		Example: "  kyclink account pause",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				if err := e.audit(cmd.Context(), "account.pause"); err != nil {
@@ -130,7 +130,7 @@ func newAccountResume() *cobra.Command {
 		Long: `End a pause. If the gate is closed for another reason, send the next probe now instead
 of waiting for it; the gate opens if that call succeeds.`,
 		Example: "  kyclink account resume",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				if err := e.audit(cmd.Context(), "account.resume"); err != nil {

@@ -41,7 +41,7 @@ user and host, the action, and its target. The request ID of a change by a key i
 the API's log and was in its answer. An erasure names no IDs. The latest million changes
 are kept.`,
 		Example: "  kyclink audit --since 24h\n  kyclink audit --since 2026-11-23T08:00:00Z --json | jq 'select(.name==\"shop\")'",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				var from time.Time
@@ -69,7 +69,7 @@ are kept.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "only changes at or after a time such as 2026-12-01T00:00:00Z, or an age such as 24h")
+	cmd.Flags().StringVar(&since, "since", "", "only changes at or after `TIME`, such as 2026-12-01T00:00:00Z, or an age such as 24h")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	return cmd
 }

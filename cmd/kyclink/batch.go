@@ -14,7 +14,7 @@ func newBatch() *cobra.Command {
 		Long: `A batch is what was imported under one name. A batch command affects the requests that
 the batch accepted first. It does not affect rows that joined the batch because their
 request was accepted elsewhere before.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(

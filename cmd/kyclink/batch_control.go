@@ -17,7 +17,9 @@ request that is repeated in the interactive lane still gets its link.`)
 }
 
 func newBatchResume() *cobra.Command {
-	return newBatchSteer("resume", batch.Resume, "Continue a paused batch", "")
+	return newBatchSteer("resume", batch.Resume, "Continue a paused batch",
+		`Continue a paused batch. If kyclink paused it because FaceKi refused its rows, correct the
+cause first.`)
 }
 
 // newBatchSteer makes a command that changes nothing but the batch itself.
@@ -121,7 +123,7 @@ rows. While the batch or the account is paused, they wait.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&failed.Reason, "reason", "", "only those with this reason")
+	cmd.Flags().StringVar(&failed.Reason, "reason", "", "only those with `REASON`")
 	a.flags(cmd)
 	return cmd
 }

@@ -16,7 +16,7 @@ func newBatchList() *cobra.Command {
 		Use:     "list",
 		Short:   "List all batches with their counts, which include joined rows, the oldest first",
 		Example: "  kyclink batch list\n  kyclink batch list --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				batches, err := op.Batches(cmd.Context())

@@ -59,7 +59,7 @@ not refreshed.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&notAfter, "not-after", "", "when to give up the new generation, such as 2026-12-24T00:00:00Z")
+	cmd.Flags().StringVar(&notAfter, "not-after", "", "give up the new generation at `TIME`, such as 2026-12-24T00:00:00Z")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print how many requests would be refreshed, and refresh none")
 	return cmd
 }

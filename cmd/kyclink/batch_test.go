@@ -103,7 +103,7 @@ func TestBatchCommands(t *testing.T) {
 	people := peopleFile(t, 1)
 	for _, args := range [][]string{{"import", people, "--batch", "spring"}, {"import", people, "--batch", "spring", "--dry-run"}} {
 		code, _, stderr := kyclink(t, settings, args...)
-		if code != 1 || !strings.Contains(stderr, "import them under another name") || strings.Contains(stderr, "run the same command again") {
+		if code != 1 || !strings.Contains(stderr, "import them into another batch") || strings.Contains(stderr, "run the same command again") {
 			t.Errorf("%v into a cancelled batch: exit code %d, %s", args, code, stderr)
 		}
 	}

@@ -23,16 +23,16 @@ func newCallbacks() *cobra.Command {
 Redirects are not followed. It is given up after the last attempt, or at once if its
 receiver answers with 410, or may not be called. All given-up callbacks are kept as long
 as their requests. ID is an application ID, or the ID of an event (webhook-id).`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
-	retried := deliveryList(true)
-	cmd.AddCommand(newCallbacksShow(), newCallbacksTest(), newCallbacksSecret(),
-		retried.listCommand("List given-up callbacks, the oldest first, then those that are being retried",
+	cmd.AddCommand(
+		deliveryList(true).listCommand("List given-up callbacks, the oldest first, then those that are being retried",
 			`List callbacks that were given up, with the receiver's last answer. Hidden ones (see
 "callbacks drop") are listed only by their IDs. Then list those that failed and will be
 retried, the next one first.`,
 			"  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json"),
+		newCallbacksShow(),
 		deliveryList(false).actionCommand(action[delivery.Delivery]{
 			name: "callbacks.retry", use: "retry", short: "Retry given-up callbacks", verb: "enqueued for a retry",
 			do: (*operator.Operator).RetryDelivery,
@@ -48,6 +48,7 @@ attempts. A callback stays in "callbacks list" until a worker begins it.`,
 still shows them, and "callbacks retry ID" still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
 		}),
+		newCallbacksTest(), newCallbacksSecret(),
 	)
 	return cmd
 }
@@ -124,7 +125,7 @@ func newCallbacksShow() *cobra.Command {
 					if asJSON {
 						err = printJSON(cmd.OutOrStdout(), shown)
 					} else {
-						err = deliveryRow{shown}.print(cmd.OutOrStdout())
+						err = deliveryRow{shown}.write(cmd.OutOrStdout())
 					}
 					if err != nil {
 						return err
@@ -138,7 +139,7 @@ func newCallbacksShow() *cobra.Command {
 	return cmd
 }
 
-func (d deliveryRow) print(w io.Writer) error {
+func (d deliveryRow) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
 	field("event", d.EventID+" "+d.Type)

@@ -133,7 +133,7 @@ func newCallbacksSecret() *cobra.Command {
 and receivers verify them with it. It changes nothing. To rotate a secret, let the
 workers sign with both, "NEW OLD", then change the receivers, then remove the old one.`,
 		Example: "  (umask 077; kyclink callbacks secret > callback.secret)\n  export KYCLINK_CALLBACK_SECRET_FILE=callback.secret",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret := "whsec_" + base64.StdEncoding.EncodeToString(randomKey())
 			if asJSON {

@@ -24,7 +24,7 @@ func (c *consent) check(cmd *cobra.Command) error {
 	if c.yes || term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil
 	}
-	return usageError(cmd, fmt.Errorf("%s cannot be undone, and there is no terminal to ask on; give --yes to do it", cmd.CommandPath()))
+	return usageError(cmd, errors.New("this cannot be undone, and there is no terminal to ask on; give --yes to do it"))
 }
 
 // get asks, unless --yes was given. A signal while it asks means no.

@@ -57,11 +57,11 @@ func (m *missing) err() error {
 
 func (l *deadLetters[T]) flags(cmd *cobra.Command) {
 	if l.hosts {
-		cmd.Flags().StringVar(&l.Host, "host", "", "only those to this host, such as shop.example or shop.example:8443")
+		cmd.Flags().StringVar(&l.Host, "host", "", "only those to `HOST`, such as shop.example or shop.example:8443")
 	}
-	cmd.Flags().StringVar(&l.Reason, "reason", "", "only those with this reason")
-	cmd.Flags().StringVar(&l.Batch, "batch", "", "only those of this batch")
-	when := "only those that " + l.came + " %s a time such as 2026-12-01T00:00:00Z, or an age such as 2h"
+	cmd.Flags().StringVar(&l.Reason, "reason", "", "only those with `REASON`")
+	cmd.Flags().StringVar(&l.Batch, "batch", "", "only those of batch `NAME`")
+	when := "only those that " + l.came + " %s `TIME`, such as 2026-12-01T00:00:00Z, or an age such as 2h"
 	cmd.Flags().StringVar(&l.Since, "since", "", fmt.Sprintf(when, "at or after"))
 	cmd.Flags().StringVar(&l.Before, "before", "", fmt.Sprintf(when, "before"))
 }
@@ -184,10 +184,10 @@ func (a *action[T]) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "list the selected ones, and change nothing")
 	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print each one that is changed, as it is afterwards, as a line of JSON")
 	if !a.noRate {
-		cmd.Flags().StringVar(&a.rate, "rate", "", "limit, such as 50/s (default: no limit)")
+		cmd.Flags().StringVar(&a.rate, "rate", "", "at most `RATE`, such as 50/s (default: no limit)")
 	}
 	if a.final {
-		a.consent.flag(cmd)
+		a.flag(cmd)
 	}
 }
 

@@ -146,7 +146,7 @@ func TestManPages_CoverEveryCommand(t *testing.T) {
 	dir := t.TempDir()
 	if *manDir != "" {
 		dir = *manDir
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // man pages are public
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

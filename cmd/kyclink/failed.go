@@ -16,7 +16,7 @@ func newFailed() *cobra.Command {
 		Short: "Show, retry and hide failed requests",
 		Long: `A failed request has ended: nothing calls FaceKi for it until a person retries it.
 All failed requests are kept until KYCLINK_RETENTION has passed.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(

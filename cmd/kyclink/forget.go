@@ -23,7 +23,7 @@ func newForget() *cobra.Command {
 	o := &forgetOptions{}
 	cmd := &cobra.Command{
 		Use:   "forget ID... | --batch NAME",
-		Short: "Erase persons, or a batch, from Redis",
+		Short: "Erase people's data, or a batch's, from Redis",
 		Long: `Erase requests and everything that names them: their records with all generations and
 links, their tasks, their callbacks, their events in the results stream, their IDs in the
 rows of batches, quarantined entries, rejects of the intake stream, and entries of the
@@ -47,7 +47,7 @@ and what FaceKi keeps. This cannot be undone; the command asks first, or needs -
 			return withShared(cmd, func(e *engine) error { return o.run(cmd, e) })
 		},
 	}
-	cmd.Flags().StringVar(&o.batch, "batch", "", "erase everything that this batch accepted first")
+	cmd.Flags().StringVar(&o.batch, "batch", "", "erase everything that batch `NAME` accepted first")
 	o.flag(cmd)
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print how many requests would be erased, and erase nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased, or would be, as JSON")

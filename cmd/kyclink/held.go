@@ -16,7 +16,7 @@ created one, but the answer has no usable link (unusable_answer), or the outcome
 call is unknown and KYCLINK_ON_UNKNOWN is hold (unknown_outcome). FaceKi's API cannot
 say; look for the application ID in FaceKi's console. Then retry the request, which may
 create and bill a second link, or drop it.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(

@@ -27,7 +27,7 @@ A key without "read" sees only the links of requests that it made; it can neithe
 nor renew other requests, nor extend other batches.
 
 Redis stores only a hash of a key. "kyclink audit" shows what was done with a key.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(newKeysCreate(), newKeysList(), newKeysRevoke())
@@ -48,11 +48,13 @@ func newKeysCreate() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create --scope SCOPES --name NAME",
-		Short: "Create an API key, and print it once",
+		Short: "Create an API key, and print it",
+		Long: `Create an API key with one or more scopes (see "keys"), and print it. It cannot be printed
+again.`,
 		Example: `  kyclink keys create --scope enqueue,read --name shop
   kyclink keys create --scope read,operate --name oncall > oncall.key
   kyclink keys create --scope enqueue --name partner --redirect-host partner.example`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if name == "" || len(scopes) == 0 {
 				return usageError(cmd, errors.New("name the key and its scopes, such as --name shop --scope enqueue,read"))
@@ -87,9 +89,9 @@ func newKeysCreate() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "name of its user (required)")
-	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "scopes: enqueue, read, operate (required)")
-	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "host to which the key's requests may redirect persons; may be repeated (default: all that KYCLINK_REDIRECT_HOSTS permits)")
+	cmd.Flags().StringVar(&name, "name", "", "`NAME` of its user (required)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "`SCOPES`: enqueue, read, operate (required)")
+	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "`HOST` to which the key's requests may redirect people; may be repeated (default: all that KYCLINK_REDIRECT_HOSTS permits)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
 }
@@ -100,7 +102,7 @@ func newKeysList() *cobra.Command {
 		Use:     "list",
 		Short:   "List all API keys, with revoked ones, the oldest first",
 		Example: "  kyclink keys list\n  kyclink keys list --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withShared(cmd, func(e *engine) error {
 				keys, err := apikey.NewKeyring(e.rdb, e.cfg.Account).List(cmd.Context())

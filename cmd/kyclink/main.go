@@ -19,7 +19,7 @@ import (
 var version = "dev"
 
 func main() {
-	cobra.EnableCommandSorting = false //nolint:reassign // help lists commands in the order of their use
+	cobra.EnableCommandSorting = false // help lists commands in the order in which they are added
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -26,7 +26,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	cobra.EnableCommandSorting = false //nolint:reassign // as in main
+	cobra.EnableCommandSorting = false // as in main
 	// These tests wait far more than they work.
 	atOnce := flag.Lookup("test.parallel")
 	if atOnce.Value.String() == atOnce.DefValue {

@@ -91,16 +91,16 @@ func flagsOnly(_ *cobra.Command, args []string) error {
 }
 
 var flagHelp = map[string]string{
-	"application_id":    "the person's ID: 1 to 128 printable characters without blanks (required)",
-	"redirect_url":      "https URL to which the person is redirected afterwards",
-	"expiry_minutes":    "lifetime of the link (default KYCLINK_EXPIRY_MINUTES)",
-	"document_optional": "true: the person chooses one of several documents",
-	"workflow_id":       "FaceKi workflow (default FACEKI_WORKFLOW_ID)",
-	"lane":              "interactive or bulk (default interactive)",
-	"callback_url":      "https URL that receives the signed event",
-	"not_after":         "when to give up, such as 2026-12-01T00:00:00Z",
-	"generation":        "N requests a new link after generation N-1 has ended",
-	"metadata":          "JSON object that is repeated in events",
+	"application_id":    "the person's `ID`: 1 to 128 printable characters without blanks (required)",
+	"redirect_url":      "https `URL` to which the person is redirected afterwards",
+	"expiry_minutes":    "`MINUTES` until the link expires",
+	"document_optional": "let the person choose one of several documents: `true` or false",
+	"workflow_id":       "FaceKi workflow `ID`",
+	"lane":              "`LANE` of the request: interactive (default) or bulk",
+	"callback_url":      "https `URL` that receives the signed event",
+	"not_after":         "give up at `TIME`, such as 2026-12-01T00:00:00Z",
+	"generation":        "request generation `N`, a new link, after generation N-1 has ended",
+	"metadata":          "`JSON` object that is repeated in events",
 }
 
 func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Request, error) {

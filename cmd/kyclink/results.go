@@ -21,7 +21,7 @@ func newResults() *cobra.Command {
 		Long: `Read the stream in which every end of a request is published once, as lines of JSON. A
 group gets every event at least once: an event is kept until the group has acknowledged
 it, while the stream is below its cap. The ID of an event is always the same.`,
-		Args: cobra.NoArgs,
+		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(newResultsFollow(), newResultsRead(), newResultsGroups(), newResultsLag(), newResultsReplay())
@@ -33,7 +33,7 @@ func newResultsFollow() *cobra.Command {
 		Use:   "follow",
 		Short: "Print events as they are published, until it is interrupted",
 		Long: `Print each event as a line of JSON. Without a group it begins with the next event, or
-with --from, and leaves no trace.
+with --from, and nothing is acknowledged.
 
 With --group the events are shared among all consumers of that group, and acknowledged
 once they are written to standard output. A group that does not exist is created, and
@@ -61,7 +61,7 @@ it begins with the oldest event that is kept.`,
 const maxReader = 1024
 
 func eventsCommand(events *operator.Events, cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cobra.NoArgs
+	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkEvents(cmd, events); err != nil {
 			return err
@@ -73,9 +73,9 @@ func eventsCommand(events *operator.Events, cmd *cobra.Command) *cobra.Command {
 			return stopped(cmd.Context(), events.Run(cmd.Context(), op))
 		})
 	}
-	cmd.Flags().StringVar(&events.Group, "group", "", "share the events with all consumers of this group, and acknowledge them")
-	cmd.Flags().StringVar(&events.Consumer, "consumer", "", "name within the group (default: the host's)")
-	cmd.Flags().StringVar(&events.From, "from", "", "where to begin, or where a new group begins: start, now, a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
+	cmd.Flags().StringVar(&events.Group, "group", "", "share the events with all consumers of group `NAME`, and acknowledge them")
+	cmd.Flags().StringVar(&events.Consumer, "consumer", "", "`NAME` within the group (default: the host's)")
+	cmd.Flags().StringVar(&events.From, "from", "", "begin, or let a new group begin, at `TIME`: start, now, a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
 	cmd.Flags().Bool("json", true, "print lines of JSON; there is no other format")
 	return cmd
 }

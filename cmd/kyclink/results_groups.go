@@ -36,7 +36,7 @@ kept, while the stream is below its cap. A group that was idle for 7 days is not
 To delete a group that nobody needs:
 redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
 		Example: "  kyclink results groups\n  kyclink results groups --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withResults(cmd, func(r results.Results) error {
 				if !asJSON {
@@ -106,7 +106,7 @@ many events the cap has ever removed.`,
 		Example: `  kyclink results lag
   [ "$(kyclink results lag --group crm)" -lt 10000 ] || echo "crm is behind"
   kyclink results lag --json | jq '.length / .cap'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withResults(cmd, func(r results.Results) error {
 				g, ok := r.Slowest()
@@ -127,7 +127,7 @@ many events the cap has ever removed.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&group, "group", "", "the group (default: the live group that is furthest behind)")
+	cmd.Flags().StringVar(&group, "group", "", "group `NAME` (default: the live group that is furthest behind)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with the length of the stream")
 	return cmd
 }

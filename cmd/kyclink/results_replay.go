@@ -24,7 +24,7 @@ func newResultsReplay() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay",
 		Short: "Publish events again",
-		Long: `Publish the ends of requests again from their records, with the same event ids and
+		Long: `Publish the ends of requests again from their records, with the same event IDs and
 marked as replayed, so that a consumer can recognise what it had. This restores events
 that the stream's cap removed, or that a receiver lost. It includes ends of earlier runs
 and generations, with today's numbers of attempts. It does not include link.held, which
@@ -35,7 +35,7 @@ continues where it was if the same command is run within an hour.`,
 		Example: `  kyclink results replay --id A-1001
   kyclink results replay --batch spring --rate 200/s
   kyclink results replay --since 2026-12-01T00:00:00Z`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(cmd); err != nil {
 				return err
@@ -43,10 +43,10 @@ continues where it was if the same command is run within an hour.`,
 			return withShared(cmd, func(e *engine) error { return o.run(cmd, e) })
 		},
 	}
-	cmd.Flags().StringArrayVar(&o.Selection.IDs, "id", nil, "only events of this application ID; may be repeated")
-	cmd.Flags().StringVar(&o.Selection.Batch, "batch", "", "only events of this batch")
-	cmd.Flags().StringVar(&o.Selection.Since, "since", "", "only ends at or after a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
-	cmd.Flags().StringVar(&o.rate, "rate", "1000/s", "limit")
+	cmd.Flags().StringArrayVar(&o.Selection.IDs, "id", nil, "only events of application `ID`; may be repeated")
+	cmd.Flags().StringVar(&o.Selection.Batch, "batch", "", "only events of batch `NAME`")
+	cmd.Flags().StringVar(&o.Selection.Since, "since", "", "only ends at or after `TIME`, such as 2026-12-01T00:00:00Z, or an age such as 2h")
+	cmd.Flags().StringVar(&o.rate, "rate", "1000/s", "at most `RATE`")
 	for _, name := range []string{"restart", "anew"} { // the latter is its former name
 		cmd.Flags().BoolVar(&o.Restart, name, false, "begin again, also if an earlier replay was interrupted")
 	}

@@ -52,7 +52,7 @@ func TestResultsAreLinesOfJSON(t *testing.T) {
 	addEvents(t, server.Client(t))
 	golden := read(t, filepath.Join("testdata", "results.ndjson"))
 	for _, args := range [][]string{{"--from", "1h"}, {"--group", "crm"}, {"--group", "erp", "--consumer", "one", "--json", "--from", "start"}} {
-		if out := expect(0, "", "stream entry is no event", append([]string{"results", "read"}, args...)...); out != golden {
+		if out := expect(0, "", "stream entry is not an event", append([]string{"results", "read"}, args...)...); out != golden {
 			t.Errorf("%v prints\n%s\nwant\n%s", args, out, golden)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,14 +33,14 @@ func newRoot() *cobra.Command {
 		Use:   "kyclink",
 		Short: "Create KYC links through FaceKi",
 		Long: `kyclink creates a personal KYC link for each person, through FaceKi's rate-limited and
-sometimes failing API: for a file of persons, or for one person at a time.
+sometimes failing API: for a file of people, or for one person at a time.
 
 Settings are environment variables; docs/settings.md lists them. For a trial without any:
 kyclink run FILE -o OUT --simulate`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          subcommandOnly,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if name := emptyFlag(cmd); name != "" {
 				return usageError(cmd, fmt.Errorf("--%s is empty; omit it, or give it a value", name))
@@ -97,6 +98,27 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// subcommandOnly refuses arguments of a command that only groups others.
+func subcommandOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", args[0])
+	cmd.SuggestionsMinimumDistance = 2
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		text += "; did you mean " + strings.Join(similar, " or ") + "?"
+	}
+	return errors.New(text)
+}
+
+// noArgs refuses arguments.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unexpected argument %q", args[0])
 }
 
 // emptyFlag is the name of a flag whose value is empty, as a shell's is from a variable

@@ -39,7 +39,7 @@ On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink serve
   curl http://127.0.0.1:8080/v1/links -H "Authorization: Bearer $KEY" -H 'Prefer: wait=10' \
        --json '{"application_id":"A-1001"}'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(os.Environ(), config.Needs{Redis: true, API: true, Ops: true, Terminal: onTerminal()})
 			if err != nil {

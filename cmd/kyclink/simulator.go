@@ -24,7 +24,7 @@ Anyone who can reach its address can change its script: keep it on loopback.`,
   FACEKI_BASE_URL=http://127.0.0.1:8888 kyclink run people.csv -o links.csv --simulate
   curl -X PUT 127.0.0.1:8888/_simulator/script -d '{"faults":[{"fault":"http_500","probability":0.3}]}'
   curl 127.0.0.1:8888/_simulator/state`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var cfg simulator.Config
 			if scriptFile != "" {
@@ -49,7 +49,7 @@ Anyone who can reach its address can change its script: keep it on loopback.`,
 			return simulator.New(cfg).Serve(cmd.Context(), listener)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8888", "address to listen on; port 0 means a free port, which is printed")
-	cmd.Flags().StringVar(&scriptFile, "script", "", "JSON file with its behaviour")
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:8888", "`ADDRESS` to listen on; port 0 means a free port, which is printed")
+	cmd.Flags().StringVar(&scriptFile, "script", "", "JSON `FILE` with its behaviour")
 	return cmd
 }

@@ -40,7 +40,7 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		Short:   "Show the version, commit, Go version and platform",
 		Example: "  kyclink version\n  kyclink version --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := readBuild()
 			if asJSON {

@@ -33,7 +33,7 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
   redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001
   curl http://127.0.0.1:9090/metrics`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(os.Environ(), config.Needs{FaceKi: true, Redis: true, Ops: true, Simulate: simulate, Terminal: onTerminal()})
 			if err != nil {

@@ -81,7 +81,8 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 		for _, id := range distinct(ids) {
 			found, err := o.DeliveriesOf(ctx, id)
 			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool {
-				return d.Status != delivery.GivenUp && !(pending && d.Status == delivery.Pending && !d.Last.Taken())
+				retried := pending && d.Status == delivery.Pending && !d.Last.Taken()
+				return d.Status != delivery.GivenUp && !retried
 			})
 			if err == nil && len(found) == 0 {
 				none(id)

@@ -82,11 +82,9 @@ func (e *Erasure) deleteDeliveries(ctx context.Context, found []request.Record, 
 // deleteTask deletes a task if it exists. It reports false where a worker handles the
 // task, which finishes its attempt.
 func (e *Erasure) deleteTask(queue, id string) bool {
-	switch err := e.inspector.DeleteTask(queue, id); {
-	case err == nil:
+	err := e.inspector.DeleteTask(queue, id)
+	if err == nil {
 		e.erased.Tasks++
-		return true
-	default:
-		return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
 	}
+	return err == nil || errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
 }
