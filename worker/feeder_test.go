@@ -94,9 +94,9 @@ func TestFeeder_KeepsTheBulkQueueFilled(t *testing.T) {
 	h.Eventually("the lane is filled", func() bool { return h.pending(request.Bulk) == 200 })
 	h.expect("row-0", request.Queued, 0, 0)
 	h.expect("row-449", request.Waiting, 0, 0)
-	h.Eventually("the rate is told", func() bool { return len(inForce) == 1 })
+	h.Eventually("the rate is read", func() bool { return len(inForce) == 1 })
 	if got := <-inForce; got != 1 {
-		t.Errorf("told of a rate of %g, want 1", got)
+		t.Errorf("the rate read is %g, want 1", got)
 	}
 
 	first.stop()

@@ -77,8 +77,8 @@ func TestRecovery_QuarantinesNothingAfterAnErrorOfRedis(t *testing.T) {
 		if is := h.taskState(request.Interactive, ref); is != "pending" {
 			t.Errorf("without command %d its task is %q after another pass", n, is)
 		}
-		if aside := h.quarantined(); len(aside) != 0 {
-			t.Fatalf("without command %d there was quarantined %+v", n, aside)
+		if kept := h.quarantined(); len(kept) != 0 {
+			t.Fatalf("without command %d, quarantined %+v", n, kept)
 		}
 		h.Must(h.queue.DeleteTask(h.Keys.Queue(request.Interactive), ref.String()))
 		if !hit {

@@ -68,6 +68,7 @@ func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
 	}()
 
 	for renewed := false; ; {
+		// Admit.
 		answer, err := p.admit.admit(ctx, turn)
 		if err != nil {
 			return err
@@ -77,8 +78,13 @@ func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
 		}
 		failpoint.Hit("marked")
 
+		// Call.
 		result := p.call.send(ctx, answer)
+
+		// Record.
 		outcome, err := p.record.result(ctx, result, renewed)
+
+		// Settle.
 		again, err := p.settle.called(turn, outcome, err)
 		if !again {
 			return err

@@ -17,9 +17,24 @@ type Journal interface {
 
 // Ledger has the transitions of a worker.
 type Ledger interface {
+	admissions
+	results
+	ends
+}
+
+// admissions admits attempts.
+type admissions interface {
 	Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
+}
+
+// results records how attempts end.
+type results interface {
 	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
 	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
+}
+
+// ends ends requests without a call.
+type ends interface {
 	Hold(ctx context.Context, r request.Record) (request.State, error)
 	Expire(ctx context.Context, r request.Record) (request.State, error)
 	Cancel(ctx context.Context, r request.Record) (request.State, error)
