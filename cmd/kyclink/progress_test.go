@@ -70,28 +70,3 @@ func TestABarFitsItsTerminal(t *testing.T) {
 		}
 	}
 }
-
-func TestObstaclesAreSaidOnce(t *testing.T) {
-	t.Parallel()
-	var q quiet
-	at, said := time.Now(), []string(nil)
-	pass := func(d time.Duration, obstacle string) {
-		for range int(d / time.Second) {
-			at = at.Add(time.Second)
-			if line := q.see(at, obstacle, func() string { return "the gate is closed" }); line != "" {
-				said = append(said, line)
-			}
-		}
-	}
-	pass(time.Second, "gate closed: outage") // too short to be said
-	pass(20*time.Second, "")
-	for range 5 { // it opens for a moment again and again
-		pass(20*time.Second, "gate closed: outage")
-		pass(2*time.Second, "")
-	}
-	pass(20*time.Second, "")
-	want := "[no link is created now: the gate is closed links are created again, after 1m48s with 5 interruptions]"
-	if fmt.Sprint(said) != want {
-		t.Errorf("it says %q", said)
-	}
-}

@@ -151,7 +151,7 @@ func TestRunRidesOutAnAbsentRedis(t *testing.T) {
 	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(8)), "-o", out, "--simulate")
 	fixture.Eventually(t, "all calls are out", func() bool { return sim.State().LinkCalls == 8 })
 	server.Kill()
-	fixture.Eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis fails; it is tried again") })
+	fixture.Eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis failed; retrying") })
 	server.Restart(t)
 	if code := p.exit(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, p.stderr.String())

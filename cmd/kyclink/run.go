@@ -5,27 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
-	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/job"
 	"github.com/kyclink/kyclink/internal/journal"
 	"github.com/kyclink/kyclink/internal/output"
-	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -90,7 +82,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	reading, err := o.reading(cmd)
+	options, err := o.reading(cmd)
 	if err != nil {
 		return err
 	}
@@ -98,7 +90,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	in, err := input.Open(file, reading)
+	in, err := input.Open(file, options)
 	if err != nil {
 		return err
 	}
@@ -122,110 +114,53 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	announce(bar, e.cfg)
 	note = simulatedNote(e.cfg)
 
-	reached, err = o.finish(ctx, cmd, e, in, bar, out)
+	reached, err = o.work(cmd, e, in, bar, out)
 	return err
 }
 
-// runLogger logs what a person can act on, unless KYCLINK_LOG_LEVEL asks for more: what
-// FaceKi answers, and what the gate makes of it, is in the lines of [lookout].
-func runLogger(cfg config.Config, bar *progress) *zap.Logger {
-	if _, given := os.LookupEnv("KYCLINK_LOG_LEVEL"); given {
-		return newLogger(cfg, zapcore.AddSync(bar))
-	}
-	cfg.Log.Level = "warn"
-	return newLogger(cfg, zapcore.AddSync(bar)).WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return withoutFaults{core} }))
-}
-
-// withoutFaults leaves out warnings that have the reason of a fault, and that the
-// batch is paused as its rows are refused, which the run ends with.
-type withoutFaults struct{ zapcore.Core }
-
-func (c withoutFaults) With(fields []zapcore.Field) zapcore.Core {
-	return withoutFaults{c.Core.With(fields)}
-}
-
-func (c withoutFaults) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
-		return checked.AddCore(e, c)
-	}
-	return checked
-}
-
-func (c withoutFaults) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	has := func(key string) bool {
-		return slices.ContainsFunc(fields, func(f zapcore.Field) bool { return f.Key == key })
-	}
-	if e.Level == zap.WarnLevel && has("reason") || has("in_a_row") {
-		return nil
-	}
-	return c.Core.Write(e, fields)
-}
-
-// finish does the job and writes OUT.
-func (o runOptions) finish(ctx context.Context, cmd *cobra.Command, e *engine, in *input.File, bar *progress, out string,
-) (p job.Progress, err error) {
+// work does the job and reports what the output file holds.
+func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *progress, out string) (job.Progress, error) {
+	ctx := cmd.Context()
 	j, err := o.job(ctx, e, in, bar)
 	if err != nil {
-		return p, err
+		return job.Progress{}, err
 	}
-	scan, err := j.Scan(filepath.Dir(out))
-	if err != nil {
-		return p, err
+	stopNotice := func() bool { return false }
+	run := job.Run{
+		Job: j, Out: out, Header: o.header(e, j, out), Force: o.force,
+		OnScan: func(s job.Scan) {
+			if s.Linked > 0 {
+				fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already and %s it; --again makes new ones\n",
+					number(s.Linked, "row"), verb(s.Linked, "has", "have"), verb(s.Linked, "keeps", "keep"))
+			}
+		},
+		NewWorker: func(ctx context.Context, log *journal.Journal) (job.Worker, error) {
+			w, err := e.newWorker(ctx, workerJournal(e, j, log), nil)
+			if err != nil {
+				return nil, err
+			}
+			stopNotice = context.AfterFunc(ctx, func() {
+				bar.stop()
+				fmt.Fprintln(bar, "kyclink: stopping: draining in-flight calls; interrupt again to end at once")
+			})
+			return w, o.audit(ctx, e, j.Batch)
+		},
+		Watch: job.WatchConfig{
+			Redis: e.rdb, Ledger: e.ledger, Credential: e.cfg.FaceKi.Fingerprint(), OnObstacle: bar.waits,
+			OnMessage: func(message string) { fmt.Fprintf(bar, "kyclink: %s\n", message) },
+		},
 	}
-	log, err := journal.Open(out, o.header(e, j, out), o.force)
-	if err != nil {
-		return p, err
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	j.Batch = log.Batch()
-	if scan.Linked > 0 {
-		fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already, and no new one is made; --again makes one for each\n",
-			number(scan.Linked, "row"), verb(scan.Linked, "has", "have"))
-	}
-	w, err := e.newWorker(ctx, workerJournal(e, j, log), nil)
-	if err != nil {
-		return p, err
-	}
-	if err := o.audit(ctx, e, j.Batch); err != nil {
-		return p, err
-	}
-	beside, err := newLookout(ctx, e, bar, j.Batch)
-	if err != nil {
-		return p, err
-	}
-	defer context.AfterFunc(ctx, func() {
-		bar.stop()
-		fmt.Fprintln(bar, "kyclink: stopping: calls that were sent are finished first; interrupt once more to end at once")
-	})()
-	if err := e.letGoOn(ctx, j.Batch); err != nil {
-		return p, err
-	}
-	p, err = work(ctx, j, w, beside)
+	report, err := run.Do(ctx)
+	stopNotice()
 	bar.stop()
-	impatient := errors.Is(err, job.ErrImpatient)
-	refused, rowsRefused := errors.AsType[*rowsRefusedError](err)
-	if err != nil && !impatient && !rowsRefused {
-		return p, err
-	}
-	written, err := j.Write(ctx, out)
 	if err != nil {
-		return p, err
+		return report.Progress, err
 	}
-	o.conclude(cmd.ErrOrStderr(), written, scan, simulatedNote(e.cfg))
-	switch {
-	case rowsRefused:
-		return p, refused
-	case impatient:
-		return p, &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
-			o.patience, following(beside.why(ctx, written.Open)), openCounts(p))}
-	case written.Unfinished():
-		return p, &codeError{code: exitNotCreated}
-	}
-	return p, nil
+	return report.Progress, o.report(cmd.ErrOrStderr(), report, simulatedNote(e.cfg))
 }
 
-// audit records the run where others use its Redis: after the process has joined the
-// account, as one that is refused must change nothing.
+// audit records the run in a shared Redis. The process has joined the account by then:
+// one that is refused must change nothing.
 func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
 	if e.cfg.EmbeddedRedis() {
 		return nil
@@ -233,7 +168,7 @@ func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
 	return e.audit(ctx, "batches.run", batch)
 }
 
-// target checks the flags, and gives the file that is to be written.
+// target checks the flags, and returns the file to write.
 func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	switch {
 	case o.out == "":
@@ -251,7 +186,7 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	return output.Resolve(o.out)
 }
 
-// job gives the job without its journal and batch.
+// job returns the job without its journal and batch.
 func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *progress) (*job.Job, error) {
 	j := &job.Job{
 		Input: in, Ledger: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
@@ -261,7 +196,7 @@ func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *pro
 				number(held, "held row"), number(held, "link"))
 		},
 		OnRedisError: func(err error) {
-			e.log.Warn("Redis fails; it is tried again", zap.Duration("at_most", o.patience), zap.Error(err))
+			e.log.Warn("Redis failed; retrying", zap.Duration("at_most", o.patience), zap.Error(err))
 		},
 	}
 	j.Client = e.producer(j.OnFull)
@@ -272,7 +207,7 @@ func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *pro
 	return j, err
 }
 
-// header is what a journal that is begun now belongs to.
+// header returns the header of a new journal.
 func (o runOptions) header(e *engine, j *job.Job, out string) journal.Header {
 	header := journal.Header{
 		Upstream: "real", Ledger: cmp.Or(j.LedgerID, "embedded"), Account: e.cfg.Account, Batch: job.NewBatchName(out), BaseURL: e.cfg.FaceKi.BaseURL,
@@ -291,126 +226,4 @@ func workerJournal(e *engine, j *job.Job, log *journal.Journal) worker.Journal {
 	}
 	j.Journal = log
 	return log
-}
-
-// interrupted makes of whatever a signal broke off what that means: how far it
-// is, and to run it again. That OUT or its journal failed is said as well.
-func interrupted(ctx context.Context, err error, p job.Progress) error {
-	s, ok := errors.AsType[*signalError](context.Cause(ctx))
-	if _, said := errors.AsType[*codeError](err); !ok || said || err == nil {
-		return err
-	}
-	far := ""
-	if p.AllAccepted {
-		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
-	}
-	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
-	if failed, ok := errors.AsType[*output.Error](err); ok {
-		stopped = errors.Join(failed, stopped)
-	}
-	if failed, ok := errors.AsType[*journal.Error](err); ok {
-		stopped = errors.Join(failed, stopped)
-	}
-	return &codeError{exitInterrupted + int(s.signal), stopped}
-}
-
-// announce says plainly what stands in for the real thing.
-func announce(w io.Writer, cfg config.Config) {
-	if cfg.EmbeddedRedis() {
-		fmt.Fprintln(w, "kyclink: KYCLINK_REDIS_URL is not set: using an embedded Redis, in this process")
-	}
-	switch {
-	case cfg.InProcess:
-		fmt.Fprintln(w, "kyclink: SIMULATED: links come from a simulator in this process, not from FaceKi")
-	case cfg.FaceKi.Simulated:
-		fmt.Fprintf(w, "kyclink: SIMULATED: links come from the simulator at %s, not from FaceKi\n", cfg.FaceKi.BaseURL)
-	}
-}
-
-// simulatedNote ends the last line of a job whose links are simulated.
-func simulatedNote(cfg config.Config) string {
-	if !cfg.FaceKi.Simulated {
-		return ""
-	}
-	return " (SIMULATED: no link is from FaceKi)"
-}
-
-// noted adds the note to an error that is the last line of a job.
-func noted(err error, note string) error {
-	if err == nil || err.Error() == "" || note == "" {
-		return err
-	}
-	return &codeError{exitCode(err), fmt.Errorf("%w%s", err, note)}
-}
-
-// conclude says what can be done about rows that have no link of their own, and in
-// the last line what OUT holds.
-func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, note string) {
-	for _, r := range scan.First {
-		fmt.Fprintf(w, "kyclink: %s\n", r)
-	}
-	if more := scan.Duplicates - len(scan.First); more > 0 {
-		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
-	}
-	if n := written.Counts[tasks.Failed]; n > 0 {
-		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed tries such rows again\n")
-	}
-	if n := written.Counts[tasks.Held]; n > 0 {
-		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held tries again, which may bill up to %s\n",
-			number(n, "second link"))
-	}
-	text := describe(written.Counts)
-	if written.Linked > 0 {
-		text += fmt.Sprintf(" (%d of them had a link before)", written.Linked)
-	}
-	if n := scan.Duplicates; n > 0 {
-		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
-	}
-	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
-}
-
-// following is why something is so, after the sentence that says what.
-func following(why string) string {
-	if why == "" {
-		return ""
-	}
-	return ": " + why
-}
-
-// verb is one for a single thing, else many.
-func verb(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}
-
-func describe(s output.Counts) string {
-	var parts []string
-	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, column.Rejected, tasks.Cancelled, tasks.Held,
-		tasks.Waiting, tasks.Queued, tasks.Calling} {
-		if n := s[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, status))
-		}
-	}
-	if parts == nil {
-		return "no rows"
-	}
-	return strings.Join(parts, ", ")
-}
-
-func openCounts(p job.Progress) string {
-	var parts []string
-	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
-		if n := p.Counts[state]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, state))
-		}
-	}
-	if !p.AllAccepted {
-		parts = append(parts, "rows that were not accepted, as the backlog is full (KYCLINK_MAX_BACKLOG)")
-	}
-	if p.JoinedOpen > 0 {
-		parts = append(parts, fmt.Sprintf("%d that others asked for", p.JoinedOpen))
-	}
-	return strings.Join(parts, ", ")
 }

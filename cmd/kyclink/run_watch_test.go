@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
@@ -42,19 +41,6 @@ func TestRunWithWrongCredentials(t *testing.T) {
 		script.TokenFault = fault
 		if err := sim.SetScript(script); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// What is answered by something else than FaceKi says nothing of the credentials.
-func TestWhatRefusedDecidesWhatToCheck(t *testing.T) {
-	for kind, want := range map[fault.Kind]string{
-		fault.Unauthorized: "FaceKi refuses the account's credentials or address (HTTP 401): check FACEKI_CLIENT_ID and FACEKI_CLIENT_SECRET, then run the same command again",
-		fault.NotFaceKi:    "something other than FaceKi's API answered, and refused the call (HTTP 401). Correct that, then run the same command again",
-	} {
-		err := &refusedError{(&fault.Fault{Kind: kind, Detail: "HTTP 401"}).Error()}
-		if err.Error() != want {
-			t.Errorf("%v\nwant %s", err, want)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func arrows() map[string][]string {
 		"internal/output":   {"tasks", "internal/column", "internal/input", "internal/workbook"},
 		"internal/journal":  {stored},
 		"internal/job": {"tasks", "internal/column", "internal/input", "internal/output", "internal/journal", "internal/fault",
-			"internal/legible", stored},
+			"internal/admission", "internal/diagnosis", nouns, "internal/legible", stored},
 		"internal/bulk": {"tasks", "internal/column", "internal/input", "internal/output", "internal/linkview", "internal/fault",
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/kyclink/kyclink/internal/column"
+	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/job"
+	"github.com/kyclink/kyclink/internal/journal"
+	"github.com/kyclink/kyclink/internal/output"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// report says what the output file holds, and returns the error that ends the run.
+func (o runOptions) report(w io.Writer, r job.Report, note string) error {
+	o.conclude(w, r.Written, r.Scan, note)
+	switch {
+	case errors.Is(r.Err, job.ErrImpatient):
+		return &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
+			o.patience, following(r.Why), openCounts(r.Progress))}
+	case r.Err != nil:
+		return r.Err
+	case r.Written.Unfinished():
+		return &codeError{code: exitNotCreated}
+	}
+	return nil
+}
+
+// interrupted returns the error of a run that a signal interrupted: how far it is, and
+// to run it again. It includes a failure of the output file or its journal.
+func interrupted(ctx context.Context, err error, p job.Progress) error {
+	s, ok := errors.AsType[*signalError](context.Cause(ctx))
+	if _, said := errors.AsType[*codeError](err); !ok || said || err == nil {
+		return err
+	}
+	far := ""
+	if p.AllAccepted {
+		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
+	}
+	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
+	if failed, ok := errors.AsType[*output.Error](err); ok {
+		stopped = errors.Join(failed, stopped)
+	}
+	if failed, ok := errors.AsType[*journal.Error](err); ok {
+		stopped = errors.Join(failed, stopped)
+	}
+	return &codeError{exitInterrupted + int(s.signal), stopped}
+}
+
+// announce says what replaces Redis or FaceKi.
+func announce(w io.Writer, cfg config.Config) {
+	if cfg.EmbeddedRedis() {
+		fmt.Fprintln(w, "kyclink: KYCLINK_REDIS_URL is not set: using an embedded Redis, in this process")
+	}
+	switch {
+	case cfg.InProcess:
+		fmt.Fprintln(w, "kyclink: SIMULATED: links come from a simulator in this process, not from FaceKi")
+	case cfg.FaceKi.Simulated:
+		fmt.Fprintf(w, "kyclink: SIMULATED: links come from the simulator at %s, not from FaceKi\n", cfg.FaceKi.BaseURL)
+	}
+}
+
+// simulatedNote returns the end of the last line of a job with simulated links.
+func simulatedNote(cfg config.Config) string {
+	if !cfg.FaceKi.Simulated {
+		return ""
+	}
+	return " (SIMULATED: no link is from FaceKi)"
+}
+
+// noted adds a note to the error that is the last line of a job.
+func noted(err error, note string) error {
+	if err == nil || err.Error() == "" || note == "" {
+		return err
+	}
+	return &codeError{exitCode(err), fmt.Errorf("%w%s", err, note)}
+}
+
+// conclude says what can be done about rows without a link of their own, and in the last
+// line what the output file holds.
+func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, note string) {
+	for _, r := range scan.First {
+		fmt.Fprintf(w, "kyclink: %s\n", r)
+	}
+	if more := scan.Duplicates - len(scan.First); more > 0 {
+		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
+	}
+	if n := written.Counts[tasks.Failed]; n > 0 {
+		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed tries such rows again\n")
+	}
+	if n := written.Counts[tasks.Held]; n > 0 {
+		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held tries again, which may bill up to %s\n",
+			number(n, "second link"))
+	}
+	text := describe(written.Counts)
+	if written.Linked > 0 {
+		text += fmt.Sprintf(" (%d of them had a link before)", written.Linked)
+	}
+	if n := scan.Duplicates; n > 0 {
+		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
+	}
+	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
+}
+
+// following returns a reason as the end of a sentence.
+func following(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
+}
+
+// verb returns the form of a verb for n things.
+func verb(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+func describe(s output.Counts) string {
+	var parts []string
+	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, column.Rejected, tasks.Cancelled, tasks.Held,
+		tasks.Waiting, tasks.Queued, tasks.Calling} {
+		if n := s[status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	if parts == nil {
+		return "no rows"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func openCounts(p job.Progress) string {
+	var parts []string
+	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
+		if n := p.Counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if !p.AllAccepted {
+		parts = append(parts, "rows that were not accepted, as the backlog is full (KYCLINK_MAX_BACKLOG)")
+	}
+	if p.JoinedOpen > 0 {
+		parts = append(parts, fmt.Sprintf("%d joined (accepted elsewhere first)", p.JoinedOpen))
+	}
+	return strings.Join(parts, ", ")
+}

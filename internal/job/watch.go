@@ -1,0 +1,190 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// WatchConfig configures what watches a run.
+type WatchConfig struct {
+	Redis      redis.UniversalClient
+	Ledger     *ledger.Ledger
+	Credential string // fingerprint of the account's credentials
+	// OnObstacle is called every second with what prevents new links, in a few words;
+	// "" if nothing does.
+	OnObstacle func(obstacle string)
+	// OnMessage is called when an obstacle persists, and when it is gone.
+	OnMessage func(message string)
+}
+
+// watch finds out why a run gets no links, and ends one that cannot get any.
+type watch struct {
+	WatchConfig
+	batch string
+	begun time.Time // by Redis' clock
+
+	mu      sync.Mutex
+	last    diagnosis.Snapshot
+	notices notices
+}
+
+const watchPause = time.Second // between two diagnoses
+
+func newWatch(ctx context.Context, cfg WatchConfig, batch string) (*watch, error) {
+	now, err := cfg.Ledger.Keys().Clock(ctx, cfg.Redis).Time()
+	if err != nil {
+		return nil, fmt.Errorf("read the time: %w", err)
+	}
+	return &watch{WatchConfig: cfg, batch: batch, begun: now}, nil
+}
+
+// run watches until ctx ends. Its error says why the run cannot continue; other errors
+// are left to the job, which meets and retries them, too.
+func (w *watch) run(ctx context.Context) error {
+	tick := time.NewTicker(watchPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		s, err := w.diagnose(ctx)
+		if err != nil {
+			continue
+		}
+		if err := w.hopeless(ctx, s); err != nil {
+			return err
+		}
+		obstacle := obstacleIn(s)
+		w.OnObstacle(obstacle)
+		if message := w.notices.next(time.Now(), obstacle, s.Why); message != "" {
+			w.OnMessage(message)
+		}
+	}
+}
+
+func (w *watch) diagnose(ctx context.Context) (diagnosis.Snapshot, error) {
+	s, err := diagnosis.Read(ctx, w.Redis, w.Ledger)
+	if err != nil {
+		return s, err
+	}
+	b, ok, err := w.Ledger.BatchNamed(ctx, w.batch)
+	if ok {
+		s.Batch = &b
+	}
+	if err == nil {
+		w.mu.Lock()
+		w.last = s
+		w.mu.Unlock()
+	}
+	return s, err
+}
+
+// hopeless is the error of a run that needs a person. Refused credentials count only
+// before the batch's first link, as later they may be those of a rollout, and only by
+// an answer that came since the run began, as an earlier one may be out of date.
+func (w *watch) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
+	if s.Batch != nil && s.Batch.Refused() != "" {
+		return &RowsRefusedError{s.Batch.Refused(), s.Batch.Counts[request.Waiting] + s.Batch.Counts[request.Queued]}
+	}
+	if s.Gate.State != "closed" && s.Gate.State != "probing" || s.Gate.Reason != string(fault.Refused) {
+		return nil
+	}
+	if s.Batch != nil && s.Batch.Counts[request.Created] > 0 {
+		return nil
+	}
+	status, err := admission.Read(ctx, w.Redis, w.Ledger.Keys())
+	if err != nil {
+		return nil //nolint:nilerr // the next diagnosis reads it again
+	}
+	for _, r := range status.Refused {
+		if r.Credential == w.Credential && !r.MessageAt.Before(w.begun) {
+			return &refusedError{r.Message}
+		}
+	}
+	return nil
+}
+
+// refusedError reports that FaceKi refuses the credentials.
+type refusedError struct{ message string }
+
+func (e *refusedError) Error() string {
+	foreign := fault.Fault{Kind: fault.NotFaceKi}
+	if strings.HasPrefix(e.message, foreign.Means()) { // it says what to check, which is not the credentials
+		return e.message + ". Correct that, then run the same command again"
+	}
+	return cmp.Or(e.message, "FaceKi refuses the account's credentials") +
+		": check FACEKI_CLIENT_ID and FACEKI_CLIENT_SECRET, then run the same command again"
+}
+
+// RowsRefusedError reports that FaceKi refuses one row after the other as wrong.
+type RowsRefusedError struct {
+	why  string
+	open int
+}
+
+func (e *RowsRefusedError) Error() string {
+	open := "1 row was"
+	if e.open != 1 {
+		open = fmt.Sprintf("%d rows were", e.open)
+	}
+	return fmt.Sprintf("stopped, because %s; %s not called. Correct the setting or the rows that are wrong, then run the same command again, "+
+		"with --retry-failed for the rows that failed", e.why, open)
+}
+
+// resumeBatch resumes a batch that was paused because its rows were refused as wrong:
+// the person who runs the command again has corrected that.
+func (w *watch) resumeBatch(ctx context.Context) error {
+	b, ok, err := w.Ledger.BatchNamed(ctx, w.batch)
+	if ok && b.Refused() != "" {
+		err = w.Ledger.Steer(ctx, b, batch.Resume)
+	}
+	return err
+}
+
+// why describes what prevented the link of an open request while there was a worker.
+func (w *watch) why(ctx context.Context, open tasks.Link) string {
+	w.mu.Lock()
+	s := w.last
+	w.mu.Unlock()
+	if s.Account == "" { // there was no diagnosis yet
+		return ""
+	}
+	if open.ApplicationID != "" {
+		if about, err := s.About(ctx, w.Ledger, open); err == nil {
+			s = about
+		}
+	}
+	return s.Why()
+}
+
+// obstacleIn describes what prevents new links, in a few words; "" if nothing does.
+func obstacleIn(s diagnosis.Snapshot) string {
+	closed := s.Gate.State == "closed" || s.Gate.State == "probing"
+	switch {
+	case s.Workers == 0:
+		return "no worker"
+	case s.Batch != nil && s.Batch.Status == batch.Paused:
+		return "batch paused"
+	case closed && s.Gate.Reason == string(fault.Paused):
+		return "account paused"
+	case closed:
+		return strings.TrimSuffix("gate closed: "+s.Gate.Reason, ": ")
+	}
+	return ""
+}
