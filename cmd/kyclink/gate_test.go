@@ -172,7 +172,7 @@ func TestAccountCommands(t *testing.T) {
 	w := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "the worker is there", func() bool { return status(t, settings).Workers == 1 })
 	says(0, "50/s, burst 5, set by the workers", "rate")
-	says(64, "is no rate", "rate", "fast")
+	says(64, "is not a rate", "rate", "fast")
 	says(0, "3/m, burst 5, set by kyclink account rate", "rate", "3/m")
 	start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "another worker is there", func() bool { return status(t, settings).Workers == 2 })

@@ -181,13 +181,13 @@ func TestCommandsAreFew(t *testing.T) {
 	ask := func(lane request.Lane, process string, want Verdict) func() {
 		return func() {
 			t.Helper()
-			if d := m.Admit(now, Ask{Lane: lane, Process: process, Credential: "fp", ID: "A-1"}); d.Verdict != want {
+			if d := m.Admit(now, Query{Lane: lane, Process: process, Credential: "fp", ID: "A-1"}); d.Verdict != want {
 				t.Fatalf("%+v, want %s", d, want)
 			}
 		}
 	}
 	tell := func(kind Kind) func() {
-		return func() { m.Report(now, Report{Kind: kind, ID: "A-1", Process: "1", Credential: "fp", Marked: now}) }
+		return func() { m.Report(now, Report{Kind: kind, ID: "A-1", Process: "1", Credential: "fp", Began: now}) }
 	}
 	m.SetRate(now, Rate{5, time.Second}, 3)
 	ask(request.Bulk, "1", Wait)()

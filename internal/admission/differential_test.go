@@ -20,7 +20,7 @@ type pair struct {
 	calls []Report // grants and orders to connect that nothing was reported of
 }
 
-func (p *pair) admit(rt *rapid.T, ask Ask) {
+func (p *pair) admit(rt *rapid.T, ask Query) {
 	want, got := p.pure.Admit(p.now, ask), p.lua.Admit(p.now, ask)
 	if got != want {
 		rt.Fatalf("%s %+v\nGo:    %+v\nRedis: %+v\nstate %+v", p.now.Sub(start), ask, want, got, p.pure.gate)
@@ -31,7 +31,7 @@ func (p *pair) admit(rt *rapid.T, ask Ask) {
 	switch want.Verdict {
 	case Wait:
 	case Grant, Probe:
-		p.calls = append(p.calls, Report{ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Marked: p.now})
+		p.calls = append(p.calls, Report{ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Began: p.now})
 	case Connect:
 		if rapid.IntRange(0, 3).Draw(rt, "connects") > 0 {
 			ask.Connected = true
@@ -39,7 +39,7 @@ func (p *pair) admit(rt *rapid.T, ask Ask) {
 			p.admit(rt, ask)
 			return
 		}
-		r := Report{Kind: Unconnected, ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Marked: p.now}
+		r := Report{Kind: Unconnected, ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Began: p.now}
 		p.report(r)
 	}
 }
@@ -84,9 +84,9 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 		n++
 		lua.keys.Account = fmt.Sprint("d-", n)
 		p := &pair{NewState(), lua, start, nil}
-		ask := rapid.Custom(func(rt *rapid.T) Ask {
+		ask := rapid.Custom(func(rt *rapid.T) Query {
 			n++
-			return Ask{
+			return Query{
 				Lane:       rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
 				Process:    rapid.SampledFrom([]string{"1", "2", "3"}).Draw(rt, "process"),
 				Credential: rapid.SampledFrom([]string{"old", "new", "new"}).Draw(rt, "credential"),
@@ -106,14 +106,14 @@ func decidesAsGo(t *testing.T, lua *script, histories int) {
 			"time":    func(rt *rapid.T) { p.pass(rt, steps) },
 			"beat": func(rt *rapid.T) {
 				process := rapid.SampledFrom([]string{"1", "2", "3"}).Draw(rt, "process")
-				p.pure.Beat(p.now, process)
-				lua.Beat(p.now, process)
+				p.pure.Heartbeat(p.now, process)
+				lua.Heartbeat(p.now, process)
 			},
 			"watch": func(rt *rapid.T) { // as a fleet does all the time
 				for range rapid.IntRange(1, 30).Draw(rt, "watches") {
 					p.pass(rt, []time.Duration{0, 200 * time.Millisecond, 800 * time.Millisecond})
-					p.pure.Beat(p.now, "1")
-					lua.Beat(p.now, "1")
+					p.pure.Heartbeat(p.now, "1")
+					lua.Heartbeat(p.now, "1")
 					p.pure.Watch(p.now)
 					lua.Watch(p.now)
 				}

@@ -13,7 +13,7 @@ import (
 // story drives a machine with a line of words a step, which read
 //
 //	+DURATION                     time passes
-//	~DURATION                     the same, while process 1 beats and watches
+//	~DURATION                     the same, while process 1 heartbeats and watches
 //	beat PROCESS
 //	ask ID [as PROCESS] [with CREDENTIAL] [bulk] [connected]: VERDICT [REASON] [DURATION]
 //	KIND ID… [RETRY-AFTER]        what came of them
@@ -36,11 +36,11 @@ func (s *story) step(line string) {
 	case strings.HasPrefix(line, "~"):
 		for end := s.now.Add(s.duration(line[1:])); s.now.Before(end); {
 			s.now = s.now.Add(min(100*time.Millisecond, end.Sub(s.now)))
-			s.m.Beat(s.now, "1")
+			s.m.Heartbeat(s.now, "1")
 			s.m.Watch(s.now)
 		}
 	case words[0] == "beat":
-		s.m.Beat(s.now, words[1])
+		s.m.Heartbeat(s.now, words[1])
 	case line == "pause":
 		s.m.Pause(s.now)
 	case line == "resume":
@@ -70,7 +70,7 @@ func (s *story) ask(line string) {
 	s.t.Helper()
 	asked, wanted, _ := strings.Cut(line, ": ")
 	words := strings.Fields(asked)
-	ask := Ask{Lane: request.Interactive, Process: "1", Credential: "new", ID: words[1]}
+	ask := Query{Lane: request.Interactive, Process: "1", Credential: "new", ID: words[1]}
 	for i, w := range words {
 		switch w {
 		case "as":
@@ -95,7 +95,7 @@ func (s *story) ask(line string) {
 	if !slices.Equal(got, want) {
 		s.t.Fatalf("%s after the start: %s, got %v (%s)", s.now.Sub(start), line, got, d.Wait)
 	}
-	s.by[ask.ID] = Report{ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Marked: s.now}
+	s.by[ask.ID] = Report{ID: ask.ID, Process: ask.Process, Credential: ask.Credential, Began: s.now}
 }
 
 func (s *story) report(words []string) {
@@ -133,7 +133,7 @@ func TestStories(t *testing.T) {
 			everywhere(t, func(t *testing.T, m machine) {
 				s := &story{t, m, start, map[string]Report{}}
 				m.SetRate(start, Rate{5, time.Second}, 5)
-				m.Admit(start, Ask{Lane: request.Interactive, Process: "1", Credential: "new", ID: "0"}) // the bucket fills from here
+				m.Admit(start, Query{Lane: request.Interactive, Process: "1", Credential: "new", ID: "0"}) // the bucket fills from here
 				s.now = start.Add(2 * time.Second)
 				for line := range strings.SplitSeq(tt.steps, ";") {
 					s.step(strings.TrimSpace(line))

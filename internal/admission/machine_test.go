@@ -22,9 +22,9 @@ func TestMain(m *testing.M) { fixture.Main(m) }
 
 // machine is the decision, in Go or in Redis, with the time as an argument.
 type machine interface {
-	Admit(now time.Time, ask Ask) Decision
+	Admit(now time.Time, ask Query) Decision
 	Report(now time.Time, r Report)
-	Beat(now time.Time, process string)
+	Heartbeat(now time.Time, process string)
 	Watch(now time.Time)
 	Pause(now time.Time)
 	Resume(now time.Time)
@@ -102,7 +102,7 @@ func (s *script) run(now time.Time, name string, args ...any) []any {
 	return out
 }
 
-func (s *script) Admit(now time.Time, ask Ask) Decision {
+func (s *script) Admit(now time.Time, ask Query) Decision {
 	connected := 0
 	if !ask.Expected.IsZero() {
 		s.expects = ask.Expected.UnixMilli()
@@ -120,12 +120,12 @@ func (s *script) Admit(now time.Time, ask Ask) Decision {
 }
 
 func (s *script) Report(now time.Time, r Report) {
-	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Marked.UnixMilli(),
+	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Began.UnixMilli(),
 		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds(), r.Message)
 }
 
-func (s *script) Beat(now time.Time, process string) { s.run(now, "beat", process) }
-func (s *script) Watch(now time.Time)                { s.run(now, "watch") }
+func (s *script) Heartbeat(now time.Time, process string) { s.run(now, "beat", process) }
+func (s *script) Watch(now time.Time)                     { s.run(now, "watch") }
 
 func (s *script) Pause(now time.Time)  { s.run(now, "pause") }
 func (s *script) Resume(now time.Time) { s.run(now, "resume") }

@@ -21,7 +21,7 @@ func TestStatusTellsTheLastFault(t *testing.T) {
 	}
 	tell := func(kind Kind, message string, marked time.Time) {
 		now = now.Add(time.Second)
-		m.Report(now, Report{Kind: kind, ID: "A-1", Process: "1", Credential: "fp", Marked: marked, Message: message})
+		m.Report(now, Report{Kind: kind, ID: "A-1", Process: "1", Credential: "fp", Began: marked, Message: message})
 	}
 	if g := read().Gate; g.Message != "" || !g.MessageAt.IsZero() {
 		t.Errorf("nothing happened yet: %+v", g)
@@ -45,13 +45,13 @@ func TestStatusTellsTheLastFault(t *testing.T) {
 func TestStatusTellsWhyCredentialsAreRefused(t *testing.T) {
 	m, now := onRedis(t), start
 	report := func(message string) {
-		m.Report(now, Report{Kind: Refused, ID: "A-1", Process: "1", Credential: "fp", Marked: now, Message: message})
+		m.Report(now, Report{Kind: Refused, ID: "A-1", Process: "1", Credential: "fp", Began: now, Message: message})
 	}
 	report("client id is required")
 	refusedAt := now
 	now = now.Add(61 * time.Second)
 	for _, connected := range []bool{false, true} { // the probe of the credentials keeps what was said
-		m.Admit(now, Ask{Lane: request.Bulk, Process: "1", Credential: "fp", ID: "A-1", Connected: connected})
+		m.Admit(now, Query{Lane: request.Bulk, Process: "1", Credential: "fp", ID: "A-1", Connected: connected})
 	}
 	s, err := Read(t.Context(), m.rdb, m.keys)
 	if err != nil {
@@ -60,7 +60,7 @@ func TestStatusTellsWhyCredentialsAreRefused(t *testing.T) {
 	if g := s.Gate; g.Reason != refused || g.Message != "client id is required" || !g.MessageAt.Equal(refusedAt) {
 		t.Errorf("%+v", g)
 	}
-	m.Report(now, Report{Kind: Outage, ID: "A-2", Process: "2", Credential: "other", Marked: now, Message: "HTTP 500"})
+	m.Report(now, Report{Kind: Outage, ID: "A-2", Process: "2", Credential: "other", Began: now, Message: "HTTP 500"})
 	report("client secret is wrong")
 	if s, err = Read(t.Context(), m.rdb, m.keys); err != nil || len(s.Refused) != 1 {
 		t.Fatal(err, s.Refused)

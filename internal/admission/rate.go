@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Rate is N calls per second, minute or hour. The zero value is no rate.
+// Rate is N calls per second, minute or hour. The zero value is not a rate.
 type Rate struct {
 	N   int
 	Per time.Duration // time.Second, time.Minute or time.Hour
 }
 
-// maxN keeps a slot above a few microseconds, the clock's step.
+// maxN keeps the time of a token above a few microseconds, the resolution of the clock.
 const maxN = 100_000
 
 func units() map[string]time.Duration {
@@ -27,12 +27,12 @@ func ParseRate(text string) (Rate, error) {
 	per, known := units()[unit]
 	n, err := strconv.Atoi(number)
 	if err != nil || !known || n < 1 || n > maxN || strconv.Itoa(n) != number {
-		return Rate{}, fmt.Errorf("%q is no rate: give N/s, N/m or N/h, N a whole number from 1 to %d", text, maxN)
+		return Rate{}, fmt.Errorf("%q is not a rate: give N/s, N/m or N/h, with a whole number N from 1 to %d", text, maxN)
 	}
 	return Rate{n, per}, nil
 }
 
-// String gives the rate as [ParseRate] reads it; "" for the zero value.
+// String returns the rate as [ParseRate] reads it; "" for the zero value.
 func (r Rate) String() string {
 	for unit, per := range units() {
 		if r.Per == per {
@@ -41,6 +41,3 @@ func (r Rate) String() string {
 	}
 	return ""
 }
-
-// perSecond is the rate in calls a second.
-func (r Rate) perSecond() float64 { return float64(r.N) / r.Per.Seconds() }

@@ -81,7 +81,7 @@ func arrivals(t *testing.T, m machine) {
 			"ask": func(rt *rapid.T) {
 				lane := rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane")
 				for i := range rapid.IntRange(1, 12).Draw(rt, "n") {
-					d := m.Admit(now, Ask{Lane: lane, Process: fmt.Sprint(i % 4), ID: "A-1"})
+					d := m.Admit(now, Query{Lane: lane, Process: fmt.Sprint(i % 4), ID: "A-1"})
 					if d.Verdict == Grant {
 						sends = append(sends, now.Add(d.Wait))
 					}
@@ -104,7 +104,7 @@ func arrivals(t *testing.T, m machine) {
 // after a fail-over to a server whose clock is behind.
 func TestUnknownLevelIsEmpty(t *testing.T) {
 	everywhere(t, func(t *testing.T, m machine) {
-		ask := Ask{Lane: request.Interactive, Process: "1", ID: "A-1"}
+		ask := Query{Lane: request.Interactive, Process: "1", ID: "A-1"}
 		for _, now := range []time.Time{start, start.Add(-time.Hour)} {
 			if d := m.Admit(now, ask); d.Verdict != Wait {
 				t.Fatalf("at first: %+v", d)
@@ -116,8 +116,8 @@ func TestUnknownLevelIsEmpty(t *testing.T) {
 	})
 }
 
-// waiter is one process' asker of a lane: it asks for the first in its queue.
-type waiter struct {
+// poller is a process in a lane, which asks for the first request in its queue.
+type poller struct {
 	at      time.Time
 	lane    request.Lane
 	process string
@@ -125,12 +125,12 @@ type waiter struct {
 	index   int
 }
 
-type agenda []*waiter
+type agenda []*poller
 
 func (a agenda) Len() int           { return len(a) }
 func (a agenda) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
 func (a agenda) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)        { *a = append(*a, x.(*waiter)) }
+func (a *agenda) Push(x any)        { *a = append(*a, x.(*poller)) }
 func (a *agenda) Pop() any {
 	last := (*a)[len(*a)-1]
 	*a = (*a)[:len(*a)-1]
@@ -156,18 +156,18 @@ type signup struct{ arrived, sent time.Time }
 func (f *fleetRun) run(from, until time.Time) {
 	var a agenda
 	for i := range f.processes {
-		heap.Push(&a, &waiter{at: from, lane: request.Bulk, process: fmt.Sprint(i)})
+		heap.Push(&a, &poller{at: from, lane: request.Bulk, process: fmt.Sprint(i)})
 	}
 	// Each signup asks as a process of its own would: nobody waits before it.
 	for i, s := range f.signups {
-		heap.Push(&a, &waiter{at: s, arrived: s, lane: request.Interactive, process: fmt.Sprint("s", i), index: i})
+		heap.Push(&a, &poller{at: s, arrived: s, lane: request.Interactive, process: fmt.Sprint("s", i), index: i})
 	}
 	for len(a) > 0 && a[0].at.Before(until) {
-		w := heap.Pop(&a).(*waiter)
+		w := heap.Pop(&a).(*poller)
 		if !f.silentFrom.IsZero() && w.process == "0" && !w.at.Before(f.silentFrom) {
 			continue
 		}
-		d := f.m.Admit(w.at, Ask{Lane: w.lane, Process: w.process, ID: "A-1"})
+		d := f.m.Admit(w.at, Query{Lane: w.lane, Process: w.process, ID: "A-1"})
 		f.asks++
 		switch {
 		case d.Verdict == Wait:
@@ -239,7 +239,7 @@ func used(t *testing.T, m machine, rate Rate, burst, processes int, late string)
 	t.Logf("%d of %d sends in %d asks", n, tokens, f.asks)
 	least := tokens * 99 / 100
 	if late == "killed" { // its place in the line is kept for a moment, once
-		least -= int(rate.perSecond() * fresh / 1000)
+		least -= int(rate.perSecond() * waiterTTL / 1000)
 	}
 	if n < least {
 		t.Errorf("%d of %d tokens used, want %d", n, tokens, least)
@@ -311,12 +311,12 @@ func TestRampIsUsed(t *testing.T) {
 	for _, rate := range []Rate{{5, time.Second}, {200, time.Second}} {
 		m := NewState()
 		m.SetRate(start, rate, 5)
-		m.Report(start, Report{Kind: NoCredit, ID: "A-1", Process: "0", Marked: start})
+		m.Report(start, Report{Kind: NoCredit, ID: "A-1", Process: "0", Began: start})
 		opened := start.Add(time.Minute)
 		for _, connected := range []bool{false, true} {
-			m.Admit(opened, Ask{Lane: request.Interactive, Process: "0", ID: "A-1", Connected: connected})
+			m.Admit(opened, Query{Lane: request.Interactive, Process: "0", ID: "A-1", Connected: connected})
 		}
-		m.Report(opened, Report{Kind: Success, ID: "A-1", Process: "0", Marked: opened})
+		m.Report(opened, Report{Kind: Success, ID: "A-1", Process: "0", Began: opened})
 		f := &fleetRun{m: m, processes: 4, late: lateBy(rand.New(rand.NewPCG(5, 6))), roundTrip: 200 * time.Microsecond}
 		f.run(opened, opened.Add(30*time.Second))
 		expectWithin(t, f.sends, rate, 5)

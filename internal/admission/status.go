@@ -10,41 +10,42 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Status is how things are, as "account status" shows it.
+// Status is the state of an account's admission, as "account status" shows it.
 type Status struct {
 	Gate    GateStatus           `json:"gate"`
 	Rate    RateStatus           `json:"rate"`
-	Calls   int                  `json:"calls"` // out now
-	Lines   map[request.Lane]int `json:"lines"` // processes that wait for a token
+	Calls   int                  `json:"calls"` // in flight
+	Lines   map[request.Lane]int `json:"lines"` // processes that wait for a token, by lane
 	Refused []RefusedStatus      `json:"refused,omitempty"`
 	History []HistoryEntry       `json:"history"` // oldest first, the last 50
 }
 
-// GateStatus is the gate's part. State is open, closed, probing or ramping.
+// GateStatus is the state of the gate: open, closed, probing or ramping.
 type GateStatus struct {
 	State  string `json:"state"`
 	Reason string `json:"reason"` // "" while it is open
-	// Since is when it came into this state; a gate that is probed counts from
-	// when it closed. Zero: nothing ever happened.
+	// Since is when the gate came to this state; while it probes, when it closed. It is
+	// zero if the state has never changed.
 	Since time.Time `json:"since,omitzero"`
-	// NextProbe is when the next call may find out how things are.
+	// NextProbe is when the next call may test the gate.
 	NextProbe time.Time `json:"next_probe,omitzero"`
-	// Message is what the last fault that counted for the gate said, and
-	// MessageAt when. Both stay when the gate opens.
+	// Message is the text of the last fault that counted for the gate, and MessageAt its
+	// time. Both stay when the gate opens.
 	Message   string    `json:"message,omitempty"`
 	MessageAt time.Time `json:"message_at,omitzero"`
 }
 
-// RateStatus is the rate's part.
+// RateStatus is the rate limit in force.
 type RateStatus struct {
 	Limit      string  `json:"limit"`
 	Burst      int     `json:"burst"`
-	Overridden bool    `json:"overridden"` // by a person
-	Used       float64 `json:"used"`       // grants a second, over the last 10 s
+	Overridden bool    `json:"overridden"` // by an operator
+	Used       float64 `json:"used"`       // grants per second, over the last 10 s
 }
 
 // RefusedStatus is a credential that FaceKi refuses.
@@ -56,20 +57,42 @@ type RefusedStatus struct {
 	MessageAt  time.Time `json:"message_at,omitzero"`
 }
 
-// HistoryEntry is a change of the gate, or with reason refused of a credential:
-// closed when it was refused, open when it was accepted again.
+// HistoryEntry is a change of the gate or, with the reason refused, of a credential: closed
+// when it was refused, open when it was accepted again.
 type HistoryEntry struct {
 	At     time.Time `json:"at"`
 	State  string    `json:"state"`
 	Reason string    `json:"reason,omitempty"`
 }
 
-// usedOver is how many seconds the used rate is measured over; the script keeps
-// one counter more, that of the second under way.
+// AnswerWithin is how long a call may take, with the recording of its answer. A call that
+// is in flight for longer died with its process.
+const AnswerWithin = 75 * time.Second
+
+// Times of the scripts, in ms.
+const (
+	answerWithin = float64(AnswerWithin / time.Millisecond)
+	rampTime     = 15_000 // from a tenth of the rate to all of it
+	waiterTTL    = 250    // after which a waiting process that was due does not count
+)
+
+// The gate's states, and the reasons that the status names itself.
+const (
+	open    = "open"
+	closed  = "closed"
+	probing = "probing" // closed, while a probe is in flight
+	ramping = "ramping"
+
+	refused = string(fault.Refused)
+	paused  = string(fault.Paused)
+)
+
+// usedOver is over how many seconds the used rate is measured. The script keeps one
+// counter more, that of the present second.
 const usedOver = 10
 
-// Read reads the status, by Redis' clock. It is one round trip, and one more
-// for each credential that is refused; nothing is changed by it.
+// Read reads the status by Redis' clock, in one round trip and one more for each refused
+// credential. It changes nothing.
 func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (Status, error) {
 	var clock keyspace.Clock
 	var hash *redis.MapStringStringCmd
@@ -97,7 +120,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 	s := Status{Gate: f.gate(now), Rate: f.rate(now), Lines: map[request.Lane]int{}}
 	s.Calls = since(calls.Val(), float64(now.UnixMilli())-answerWithin)
 	for lane, line := range lines {
-		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-fresh))
+		s.Lines[lane] = since(line.Val(), float64(now.UnixMilli()-waiterTTL))
 	}
 	if s.History, err = parseHistory(history.Val()); err != nil {
 		return Status{}, err
@@ -111,7 +134,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 		next, _ := r[1].(string)
 		message, _ := r[2].(string)
 		messageAt, _ := r[3].(string)
-		if ok { // else it is forgotten: nobody used it for long
+		if ok { // else it has expired: it was not used for long
 			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next), message, instant(messageAt)})
 		}
 	}
@@ -121,8 +144,8 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 	return s, nil
 }
 
-// refusedAll gives the refusal that stops the account: of the credential that
-// made the last link, or where there is none, of any.
+// refusedAll returns the refusal that stops the account: that of the credential that made
+// the last link or, if there is none, of any.
 func (s Status) refusedAll(good string) RefusedStatus {
 	for _, r := range s.Refused {
 		if good == "" || r.Credential == good {
@@ -141,7 +164,7 @@ func since(members []redis.Z, from float64) (n int) {
 	return n
 }
 
-// fields is the gate's hash.
+// fields are those of the gate's hash.
 type fields map[string]string
 
 func (f fields) number(name string) float64 {
@@ -156,8 +179,8 @@ func (f fields) gate(now time.Time) GateStatus {
 	}
 	ms := float64(now.UnixMilli())
 	switch {
-	case g.State == ramping && ms >= f.number("opened")+rampTakes:
-		g.State, g.Since = open, instant(f["opened"]).Add(rampTakes*time.Millisecond)
+	case g.State == ramping && ms >= f.number("opened")+rampTime:
+		g.State, g.Since = open, instant(f["opened"]).Add(rampTime*time.Millisecond)
 	case g.State == closed && f["prober"] != "" && f.number("by") > ms:
 		g.State = probing
 	case g.State == closed && g.Reason != paused:
@@ -197,7 +220,7 @@ func parseHistory(lines []string) ([]HistoryEntry, error) {
 		at, rest, _ := strings.Cut(line, " ")
 		state, reason, ok := strings.Cut(rest, " ")
 		if !ok || instant(at).IsZero() {
-			return nil, errors.New("the account's history is not as this program writes it")
+			return nil, errors.New("read the history of the gate: it has an unknown format")
 		}
 		out = append(out, HistoryEntry{instant(at), state, reason})
 	}

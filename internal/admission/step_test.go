@@ -12,15 +12,15 @@ import (
 // stepped drives a machine whose clock is set while it runs, with one process that asks
 // every 50 ms and tells what FaceKi would answer.
 type stepped struct {
-	t      *testing.T
-	m      machine
-	true   time.Duration // since the start
-	off    time.Duration // of Redis' clock
-	heard  time.Duration // what the process knows of that, since its last heartbeat
-	beats  time.Duration // when that was
-	out    []Report
-	grants []time.Duration
-	n      int
+	t          *testing.T
+	m          machine
+	true       time.Duration // since the start
+	off        time.Duration // of Redis' clock
+	heard      time.Duration // what the process knows of that, since its last heartbeat
+	heartbeats time.Duration // when that was
+	out        []Report
+	grants     []time.Duration
+	n          int
 }
 
 func (s *stepped) now() time.Time { return start.Add(s.true + s.off) }
@@ -28,22 +28,22 @@ func (s *stepped) now() time.Time { return start.Add(s.true + s.off) }
 // tick passes 50 ms, and asks for one call.
 func (s *stepped) tick() Decision {
 	s.true += 50 * time.Millisecond
-	if s.true-s.beats >= time.Second {
-		s.beats, s.heard = s.true, s.off
-		s.m.Beat(s.now(), "1")
+	if s.true-s.heartbeats >= time.Second {
+		s.heartbeats, s.heard = s.true, s.off
+		s.m.Heartbeat(s.now(), "1")
 	}
 	s.m.Watch(s.now())
 	s.n++
-	return s.ask(Ask{Lane: request.Interactive, Process: "1", Credential: "good", ID: fmt.Sprint("A-", s.n)})
+	return s.ask(Query{Lane: request.Interactive, Process: "1", Credential: "good", ID: fmt.Sprint("A-", s.n)})
 }
 
-func (s *stepped) ask(ask Ask) Decision {
+func (s *stepped) ask(ask Query) Decision {
 	ask.Expected = start.Add(s.true + s.heard)
 	d := s.m.Admit(s.now(), ask)
 	switch d.Verdict {
 	case Grant, Probe:
 		s.grants = append(s.grants, s.true+d.Wait)
-		s.out = append(s.out, Report{ID: ask.ID, Process: "1", Credential: "good", Marked: s.now()})
+		s.out = append(s.out, Report{ID: ask.ID, Process: "1", Credential: "good", Began: s.now()})
 	case Connect:
 		ask.Connected = true
 		return s.ask(ask)
@@ -92,7 +92,7 @@ func (s *stepped) pace(rate, burst float64) {
 }
 
 // TestStepsOfTheClock: whatever state the gate is in when Redis' clock is set, the gate
-// opens as soon as FaceKi is well, closes on an outage and on a hang, and the rate is kept.
+// opens as maxWait as FaceKi is well, closes on an outage and on a hang, and the rate is kept.
 func TestStepsOfTheClock(t *testing.T) {
 	states := map[string]func(s *stepped){
 		"open": func(s *stepped) { s.until("it is open", 10*time.Second, Success, opens) },
@@ -107,7 +107,7 @@ func TestStepsOfTheClock(t *testing.T) {
 		"connecting": func(s *stepped) {
 			s.until("it closes", 10*time.Second, Outage, closes)
 			s.true += 5 * time.Second
-			s.m.Admit(s.now(), Ask{Lane: request.Interactive, Process: "2", Credential: "good", ID: "B-1"})
+			s.m.Admit(s.now(), Query{Lane: request.Interactive, Process: "2", Credential: "good", ID: "B-1"})
 		},
 		"probing": func(s *stepped) {
 			s.until("it closes", 10*time.Second, Outage, closes)

@@ -286,7 +286,7 @@ func TestLoad_RefusesContradictions(t *testing.T) {
 		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
 		"no concurrency":                   {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
 		"too much concurrency":             {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
-		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is no rate`}},
+		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is not a rate`}},
 		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
 		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
 		"no backlog":                       {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},

@@ -1,5 +1,5 @@
-// Package hostname gives each host one spelling, so that what is compared, checked
-// and connected to is the same.
+// Package hostname gives each host one spelling, so that the host that is compared and
+// checked is the one that is connected to.
 package hostname
 
 import (
@@ -14,18 +14,18 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Canonical gives a host's name in lower case and as IDNA has it in ASCII, without
-// the dot at the end, or its address as it is usually written; an IPv4 address in
-// IPv6 is that IPv4 address. Mapping comes first: 169。254。169。254 and ①.1.1.1 are
-// addresses to whoever maps them, as HTTP clients and proxies do.
+// Canonical returns a host name in lower case and in IDNA's ASCII form, without a dot at
+// the end, or an address in its usual form; an IPv4-mapped IPv6 address becomes the IPv4
+// address. IDNA's mapping is applied first: 169。254。169。254 and ①.1.1.1 are addresses to
+// HTTP clients and proxies, which map them.
 //
-// It refuses what is an address to some and a name to others: 2130706433, 0x7f.1 and
-// 0177.0.0.1 are 127.0.0.1 to many a resolver and proxy.
+// It refuses a text that only some programs read as an address: many resolvers and proxies
+// take 2130706433, 0x7f.1 and 0177.0.0.1 for 127.0.0.1.
 func Canonical(host string) (string, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return address(addr)
 	}
-	if strings.ContainsRune(host, utf8.RuneError) { // or what is no UTF-8, which idna takes for it
+	if strings.ContainsRune(host, utf8.RuneError) { // also for invalid UTF-8, which idna accepts
 		return "", errors.New("is not valid UTF-8")
 	}
 	name := strings.ToLower(host)
@@ -51,14 +51,14 @@ func Canonical(host string) (string, error) {
 	}
 	digits, hex := strings.CutPrefix(last, "0x")
 	if strings.Trim(last, "0123456789") == "" || hex && strings.Trim(digits, "0123456789abcdef") == "" {
-		return "", errors.New("is neither a name nor an address as it is usually written")
+		return "", errors.New("is neither a name nor an address in its usual form")
 	}
 	return name, nil
 }
 
 func address(addr netip.Addr) (string, error) {
 	if addr.Zone() != "" {
-		return "", errors.New("is an address with a zone, which means something on one machine only")
+		return "", errors.New("is an address with a zone, which is valid on one machine only")
 	}
 	return addr.Unmap().String(), nil
 }
@@ -67,8 +67,8 @@ func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c > '~' })
 }
 
-// WrongPort says what is wrong with the port of a URL; "" where nothing is, or where
-// it has none.
+// WrongPort describes the problem of a URL's port; "" if there is none, or if the URL has
+// no port.
 func WrongPort(u *url.URL) string {
 	text := u.Port()
 	if text == "" {

@@ -12,39 +12,39 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// parsed reads the request, unless the entry is too large.
+// parsed parses the request, unless the entry is too large.
 func (r rawEntry) parsed() (tasks.Request, error) {
 	if r.size > 0 {
 		return tasks.Request{}, tasks.NewInvalidError([]tasks.Problem{{
-			Message: fmt.Sprintf("the entry has %d bytes, and may have %d; its original is shortened", r.size, maxEntry),
+			Message: fmt.Sprintf("the entry has %d bytes, the limit is %d; its original is shortened", r.size, maxEntry),
 		}})
 	}
 	return Parse(r.fields)
 }
 
-// requestField holds a whole request as JSON.
+// requestField is the field with a whole request as JSON.
 const requestField = "request"
 
-// Field is a field of a stream entry. One that is given twice is there twice.
+// Field is a field of a stream entry, which may have several of one name.
 type Field struct{ Name, Value string }
 
 // rawEntry is an entry of the stream as it was added.
 type rawEntry struct {
 	id     string
 	fields []Field
-	size   int64 // in bytes, where it is too large: fields are the first of it then, shortened
+	size   int64 // in bytes, if it is too large: then fields are the first ones, shortened
 	gone   bool  // it was deleted
 }
 
-// entry is one that is a request.
+// entry is an entry with a valid request.
 type entry struct {
 	rawEntry
 	request tasks.Request
 }
 
-// Parse reads a request from an entry's fields: either a field a key, or the one
-// field "request" with JSON. It is interactive unless it says otherwise. The error
-// is a [*tasks.InvalidError] with all problems.
+// Parse parses a request from the fields of an entry: either one field for each key, or
+// the single field "request" with JSON. The default lane is interactive. The error is a
+// [*tasks.InvalidError] with all problems.
 func Parse(fields []Field) (tasks.Request, error) {
 	req, err := parse(fields)
 	if err == nil && req.Lane == "" {
@@ -57,7 +57,7 @@ func parse(fields []Field) (tasks.Request, error) {
 	if len(fields) == 1 && fields[0].Name == requestField {
 		req, err := tasks.ParseRequest([]byte(fields[0].Value))
 		if invalid, ok := errors.AsType[*tasks.InvalidError](err); ok {
-			for n := range invalid.Problems { // what is wrong with it as a whole
+			for n := range invalid.Problems { // problems of the request as a whole
 				invalid.Problems[n].Key = cmp.Or(invalid.Problems[n].Key, requestField)
 			}
 		}
@@ -94,15 +94,15 @@ func parse(fields []Field) (tasks.Request, error) {
 	return req, err
 }
 
-// outcome is what becomes of an entry; without a reason it was accepted.
+// outcome is the result of an entry; it was accepted if there is no reason.
 type outcome struct {
 	id, reason, message, original string
 }
 
-// rejected is of an entry that cannot be accepted.
+// rejected returns the outcome of an entry that cannot be accepted.
 func rejected(r rawEntry, err error) outcome {
 	reason := tasks.ReasonOf(err)
-	if errors.Is(err, tasks.ErrNotFound) { // an earlier generation that is not kept
+	if errors.Is(err, tasks.ErrNotFound) { // an earlier generation, which is not kept any more
 		reason = string(fault.GenerationGap)
 	}
 	if reason == "" {
@@ -111,8 +111,8 @@ func rejected(r rawEntry, err error) outcome {
 	return outcome{r.id, reason, err.Error(), original(r.fields)}
 }
 
-// original gives fields as a JSON object, in their order. What is not UTF-8 is
-// replaced by U+FFFD.
+// original returns fields as a JSON object, in their order. Invalid UTF-8 is replaced by
+// U+FFFD.
 func original(fields []Field) string {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -120,7 +120,7 @@ func original(fields []Field) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		name, _ := json.Marshal(f.Name) // a string always can be
+		name, _ := json.Marshal(f.Name) // a string cannot fail
 		value, _ := json.Marshal(f.Value)
 		fmt.Fprintf(&b, "%s:%s", name, value)
 	}

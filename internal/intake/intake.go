@@ -1,13 +1,13 @@
-// Package intake takes signups in from a Redis stream, so that whatever can XADD
-// can ask for links: {kyclink:<account>}:requests, read by the workers as one
-// consumer group.
+// Package intake accepts requests from a Redis stream, so that every program that can XADD
+// can request links: {kyclink:<account>}:requests, which the workers read as one consumer
+// group.
 //
-// It is at least once into an acceptance that is idempotent: an entry is
-// acknowledged, and deleted, when its request was accepted or it is among the
-// rejects, in one step each; whoever dies before that leaves it to others. An entry
-// whose lane has no room is kept until there is some. Nothing new is read while an
-// interactive one is kept; bulk ones are set aside for the sake of those behind
-// them, up to a limit. A backlog of any size belongs into a batch.
+// Delivery is at least once, and acceptance is idempotent. An entry is acknowledged and
+// deleted in the step after its request was accepted, or in the step that adds it to the
+// rejects. If a process dies before that, another one claims the entry. An entry whose
+// lane has no room waits in the process. While an interactive entry waits, no new entries
+// are read; bulk entries wait, up to a limit, without stopping those behind them. A large
+// backlog belongs in a batch.
 package intake
 
 import (
@@ -29,35 +29,34 @@ type Producer interface {
 	EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error)
 }
 
-// Config says whose stream it is. Zero values mean the defaults given.
+// Config configures an [Intake]. Zero values mean the defaults that are given.
 type Config struct {
 	Account string
-	// ClaimAfter is how long an entry must have been in the hands of a process that
-	// says nothing of it for others to take it: 15 s. Two that have it do no harm.
+	// ClaimAfter is how long a process must not have touched an entry before others may
+	// claim it: 15 s. Two processes with the same entry do no harm.
 	ClaimAfter time.Duration
 	Log        *zap.Logger
-	Limited    *zap.Logger // one line a kind of trouble, now and then
-	// Settled is told how many entries were accepted, and how many rejected; nil:
-	// nobody is.
+	Limited    *zap.Logger // at most one line per message and interval
+	// Settled is called with the number of accepted and rejected entries. It may be nil.
 	Settled func(accepted, rejected int)
 }
 
 const (
 	group = "kyclink"
-	// consumer is one name for all workers: who is alive is told from how long an
-	// entry was not spoken of, and a name for each would be left behind by each.
+	// consumer is one name for all workers. A dead worker shows in the idle time of its
+	// entries, and no names of dead workers remain.
 	consumer = "worker"
 
 	readBlock  = time.Second
 	perRead    = 500
 	perAccept  = 100
-	keptMost   = 1000 // entries that wait for room in one process
+	keptMost   = 1000 // entries that wait in one process
 	fullPause  = 200 * time.Millisecond
 	leastAway  = 100 * time.Millisecond // pauses while Redis is away
 	mostAway   = 5 * time.Second
-	stepWithin = 10 * time.Second // a step that was begun is seen through
-	// maxRejects is how many rejects are kept, the latest, and maxRejectBytes how much
-	// of Redis' memory they take: a producer that is wrong must not fill it.
+	stepWithin = 10 * time.Second // of a step that is completed during shutdown
+	// maxRejects is how many rejects are kept, the latest ones, and maxRejectBytes their
+	// memory: a faulty producer must not fill Redis.
 	maxRejects     = 100_000
 	maxRejectBytes = 64 << 20
 )
@@ -69,15 +68,15 @@ type Intake struct {
 	cfg      Config
 	keys     keyspace.Keys
 
-	kept    map[tasks.Lane][]entry // read and not settled, the oldest first
+	kept    map[tasks.Lane][]entry // read and not settled, oldest first
 	ids     map[string]bool        // of these
-	singles int                    // so many are accepted one by one, to find out whose fault it is that a step failed
+	singles int                    // how many are accepted one by one, to find the entry that made a step fail
 	claimed time.Time
 	full    bool
 }
 
-// New makes an intake that uses, and does not close, rdb. It takes one connection
-// of rdb's pool for itself while it runs, and several now and then.
+// New returns an intake that uses, and does not close, rdb. While it runs it occupies one
+// connection of rdb's pool, and sometimes several.
 func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 	if cfg.ClaimAfter == 0 {
 		cfg.ClaimAfter = 15 * time.Second
@@ -88,7 +87,7 @@ func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 	}
 }
 
-// Run takes requests in until ctx is done. It waits for a Redis that is away.
+// Run accepts requests until ctx is done. While Redis is unreachable it retries.
 func (i *Intake) Run(ctx context.Context) {
 	for pause := leastAway; ctx.Err() == nil; {
 		err := i.round(ctx)
@@ -99,14 +98,14 @@ func (i *Intake) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		i.cfg.Limited.Warn("the intake stream could not be taken a step further; it is tried again", zap.Error(err))
+		i.cfg.Limited.Warn("intake step failed, retrying", zap.Error(err))
 		sleep(ctx, pause)
 		pause = min(2*pause, mostAway)
 	}
-	i.giveBack(context.WithoutCancel(ctx))
+	i.release(context.WithoutCancel(ctx))
 }
 
-// round claims, takes what is kept a step further, and reads what is new.
+// round claims entries of dead processes, accepts entries that wait, and reads new ones.
 func (i *Intake) round(ctx context.Context) error {
 	if time.Since(i.claimed) >= i.cfg.ClaimAfter/3 {
 		if err := i.claim(ctx); err != nil {
@@ -132,7 +131,7 @@ func (i *Intake) round(ctx context.Context) error {
 	return i.take(ctx, entries)
 }
 
-// take keeps what is a request, and rejects what is none.
+// take keeps the entries that are requests, and rejects the others.
 func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 	var settled []outcome
 	for _, r := range raw {
@@ -148,12 +147,12 @@ func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 		i.kept[req.Lane] = append(i.kept[req.Lane], entry{r, req})
 	}
 	if err := i.settle(ctx, settled); err != nil {
-		return err // what was not kept is claimed
+		return err // the entries that were not kept are claimed later
 	}
 	return i.acceptKept(ctx)
 }
 
-// acceptKept accepts what is kept, as far as there is room.
+// acceptKept accepts the entries that wait, as far as there is room.
 func (i *Intake) acceptKept(ctx context.Context) error {
 	full := false
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
@@ -171,14 +170,14 @@ func (i *Intake) acceptKept(ctx context.Context) error {
 	if full != i.full {
 		i.full = full
 		if full {
-			i.cfg.Limited.Warn("the intake waits: a lane has all the requests waiting that it may have (KYCLINK_MAX_BACKLOG)")
+			i.cfg.Limited.Warn("intake waits: a lane has reached KYCLINK_MAX_BACKLOG")
 		}
 	}
 	return nil
 }
 
-// acceptSome accepts the oldest of a lane, many at a time. left says that there was
-// no room for some.
+// acceptSome accepts the oldest entries of a lane, many at a time. left reports that there
+// was no room for some.
 func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepWithin)
 	defer cancel()
@@ -209,7 +208,7 @@ func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, er
 		}
 	}
 	if err := i.settle(ctx, settled); err != nil {
-		return false, err // all of them are asked for again
+		return false, err // all of them are accepted again
 	}
 	for _, s := range settled {
 		delete(i.ids, s.id)
@@ -218,9 +217,9 @@ func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, er
 	return len(waiting) > 0, nil
 }
 
-// failed finds out whose fault it is that some could not be accepted. It may be
-// one's alone, which can neither be accepted nor refused, as a newer version wrote
-// what is known of it: it is left to whoever claims it, and keeps none of the others.
+// failed handles a step that failed although Redis answers. A single entry may be the
+// cause, if a newer version wrote the record of its request, which can be neither accepted
+// nor rejected: that entry is left for another process, and does not stop the others.
 func (i *Intake) failed(ctx context.Context, lane tasks.Lane, some int, err error) error {
 	if i.rdb.Ping(ctx).Err() != nil {
 		return err
@@ -233,7 +232,7 @@ func (i *Intake) failed(ctx context.Context, lane tasks.Lane, some int, err erro
 	left := i.kept[lane][0]
 	i.kept[lane] = i.kept[lane][1:]
 	delete(i.ids, left.id)
-	return fmt.Errorf("entry %s is left for later: %w", left.id, err)
+	return fmt.Errorf("accept entry %s: %w; it is left for another process", left.id, err)
 }
 
 func isFull(err error) bool {

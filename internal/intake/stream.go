@@ -15,12 +15,12 @@ import (
 	"github.com/kyclink/kyclink/internal/lua"
 )
 
-// Bounds of what is read at a time: whoever may add entries may add large ones.
+// Limits of one read, since producers may add large entries.
 const (
 	readBytes  = 1 << 20
 	maxEntry   = 32 << 10 // bytes of names and values; a larger entry is rejected
-	keptFields = 20       // fields of a larger entry that its reject shows, and
-	keptText   = 256      // bytes of each name and value
+	keptFields = 20       // fields of a larger entry in its reject
+	keptText   = 256      // bytes of each name and value in it
 )
 
 var (
@@ -28,7 +28,7 @@ var (
 	settleScript = scripts.Script("settle.lua")
 )
 
-// read gives what nobody was given yet, and waits for it where there is nothing.
+// read returns new entries, and waits for one if there is none.
 func (i *Intake) read(ctx context.Context, count int, block time.Duration) ([]rawEntry, error) {
 	entries, _, err := i.fetch(ctx, count)
 	if err != nil || len(entries) > 0 {
@@ -41,8 +41,8 @@ func (i *Intake) read(ctx context.Context, count int, block time.Duration) ([]ra
 	return i.byID(ctx, []string{id})
 }
 
-// await gives the id of the next entry once there is one; empty after block. What
-// else the reply says is read by its id, as that heeds its size.
+// await returns the id of the next entry, or "" after block. The entry itself is read by
+// its id, within the limits.
 func (i *Intake) await(ctx context.Context, block time.Duration) (string, error) {
 	streams, err := i.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
 		Group: group, Consumer: consumer, Streams: []string{i.keys.Requests(), ">"}, Count: 1, Block: block,
@@ -63,13 +63,13 @@ func (i *Intake) await(ctx context.Context, block time.Duration) (string, error)
 	return "", nil
 }
 
-// noGroup says that the group is not there; a script says so in the midst of its error.
+// noGroup reports whether the group is missing. In a script's error the code is not first.
 func noGroup(err error) bool { return err != nil && strings.Contains(err.Error(), "NOGROUP") }
 
-// fetch gives entries within the bounds: new ones, or those with the ids, of which it
-// gives how many it looked at. The reply is taken as it is: go-redis would make a map of
-// an entry's fields, in which one that is given twice is lost.
-func (i *Intake) fetch(ctx context.Context, count int, ids ...string) (entries []rawEntry, looked int, err error) {
+// fetch returns entries within the limits: new ones, or those with the ids, and how many
+// of these it examined. It parses the reply itself: go-redis would make a map of an
+// entry's fields, and lose a field that is given twice.
+func (i *Intake) fetch(ctx context.Context, count int, ids ...string) (entries []rawEntry, examined int, err error) {
 	reply, err := readScript.Run(ctx, i.rdb, []string{i.keys.Requests()}, lua.Args{
 		"group": group, "consumer": consumer, "count": count, "max_bytes": readBytes, "max_entry": maxEntry,
 		"max_fields": keptFields, "max_text": keptText,
@@ -90,17 +90,17 @@ func (i *Intake) fetch(ctx context.Context, count int, ids ...string) (entries [
 	return entries, len(reply), nil
 }
 
-// join makes the group, and the stream, where they are not there: from the oldest
-// entry on, as what was settled is deleted.
+// join creates the group and the stream if they are missing. The group starts with the
+// oldest entry, since settled entries are deleted.
 func (i *Intake) join(ctx context.Context) error {
 	err := i.rdb.XGroupCreateMkStream(ctx, i.keys.Requests(), group, "0").Err()
 	if err != nil && !strings.HasPrefix(err.Error(), "BUSYGROUP") {
-		return fmt.Errorf("make the intake stream's group: %w", err)
+		return fmt.Errorf("create the group of the intake stream: %w", err)
 	}
 	return nil
 }
 
-// claim says that what is kept here is not left, and takes what others left.
+// claim touches the entries that wait here, and claims those of dead processes.
 func (i *Intake) claim(ctx context.Context) error {
 	if err := i.touch(ctx, 0); err != nil {
 		return err
@@ -119,14 +119,14 @@ func (i *Intake) claim(ctx context.Context) error {
 			return i.join(ctx)
 		}
 		if err != nil {
-			return fmt.Errorf("claim what was left of the intake stream: %w", err)
+			return fmt.Errorf("claim entries of the intake stream: %w", err)
 		}
 		for len(ids) > 0 {
-			looked, err := i.takeByID(ctx, ids)
+			examined, err := i.takeByID(ctx, ids)
 			if err != nil {
 				return err
 			}
-			ids = ids[looked:]
+			ids = ids[examined:]
 		}
 		if next == "0-0" {
 			return nil
@@ -134,22 +134,22 @@ func (i *Intake) claim(ctx context.Context) error {
 	}
 }
 
-// takeByID takes the first of ids, as many as fit.
-func (i *Intake) takeByID(ctx context.Context, ids []string) (looked int, err error) {
-	entries, looked, err := i.fetch(ctx, len(ids), ids...)
+// takeByID takes the first entries of ids, as many as fit.
+func (i *Intake) takeByID(ctx context.Context, ids []string) (examined int, err error) {
+	entries, examined, err := i.fetch(ctx, len(ids), ids...)
 	if err != nil {
 		return 0, err
 	}
-	if looked == 0 {
+	if examined == 0 {
 		return 0, errReply
 	}
 	if entries, err = i.withoutGone(ctx, entries); err != nil {
 		return 0, err
 	}
-	return looked, i.take(ctx, entries)
+	return examined, i.take(ctx, entries)
 }
 
-// byID reads entries that this process was given.
+// byID reads entries that were delivered to this process.
 func (i *Intake) byID(ctx context.Context, ids []string) ([]rawEntry, error) {
 	entries, _, err := i.fetch(ctx, len(ids), ids...)
 	if err != nil {
@@ -158,8 +158,8 @@ func (i *Intake) byID(ctx context.Context, ids []string) ([]rawEntry, error) {
 	return i.withoutGone(ctx, entries)
 }
 
-// withoutGone leaves out what is not there any more: it was settled, or somebody
-// deleted it. It is acknowledged.
+// withoutGone returns the entries that still exist, and acknowledges the others, which were
+// settled or deleted.
 func (i *Intake) withoutGone(ctx context.Context, entries []rawEntry) ([]rawEntry, error) {
 	var there []rawEntry
 	var gone []outcome
@@ -173,7 +173,7 @@ func (i *Intake) withoutGone(ctx context.Context, entries []rawEntry) ([]rawEntr
 	return there, i.settle(ctx, gone)
 }
 
-// touch says of what is kept for how long nobody spoke of it.
+// touch sets the idle time of the entries that wait here.
 func (i *Intake) touch(ctx context.Context, idle time.Duration) error {
 	var ids []string
 	for _, kept := range i.kept {
@@ -188,30 +188,30 @@ func (i *Intake) touch(ctx context.Context, idle time.Duration) error {
 		}
 		err := i.rdb.Do(ctx, append(args, "IDLE", idle.Milliseconds(), "JUSTID")...).Err()
 		if err != nil && !noGroup(err) {
-			return fmt.Errorf("keep entries of the intake stream: %w", err)
+			return fmt.Errorf("touch entries of the intake stream: %w", err)
 		}
 	}
 	return nil
 }
 
-// giveBack lets others have at once what this process will not accept any more.
-func (i *Intake) giveBack(ctx context.Context) {
+// release lets other processes claim the entries that wait here at once.
+func (i *Intake) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := i.touch(ctx, i.cfg.ClaimAfter); err != nil {
-		i.cfg.Log.Warn("what this worker read of the intake stream and could not accept goes to others a little later",
+		i.cfg.Log.Warn("intake entries not released, other workers claim them later",
 			zap.Duration("after", i.cfg.ClaimAfter), zap.Error(err))
 	}
 }
 
-// settle takes entries off the stream, and keeps those that were rejected.
+// settle removes entries from the stream, and adds those that were rejected to the rejects.
 func (i *Intake) settle(ctx context.Context, all []outcome) error {
 	for part := range slices.Chunk(all, perAccept) {
 		rows := lua.NewRows("id", "reason", "message", "original")
 		for _, o := range part {
 			rows.Add(o.id, o.reason, o.message, o.original)
 			if o.reason != "" {
-				i.cfg.Limited.Warn("an entry of the intake stream is rejected", zap.String("entry", o.id), zap.String("reason", o.reason),
+				i.cfg.Limited.Warn("intake entry rejected", zap.String("entry", o.id), zap.String("reason", o.reason),
 					zap.String("rejects", i.keys.Rejects()))
 			}
 		}
@@ -228,9 +228,9 @@ func (i *Intake) settle(ctx context.Context, all []outcome) error {
 	return nil
 }
 
-var errReply = errors.New("the intake stream: Redis gave a reply of an unknown shape")
+var errReply = errors.New("read the intake stream: unexpected reply from Redis")
 
-// entryOf reads what the script says of one entry.
+// entryOf parses the script's reply for one entry.
 func entryOf(item any) (r rawEntry, err error) {
 	parts, ok := item.([]any)
 	if !ok || len(parts) == 0 {

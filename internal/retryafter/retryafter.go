@@ -1,5 +1,5 @@
-// Package retryafter reads the Retry-After header of an HTTP answer, from
-// FaceKi and from receivers of callbacks alike.
+// Package retryafter parses the Retry-After header of HTTP responses, of FaceKi and of
+// callback receivers.
 package retryafter
 
 import (
@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// seconds is what the header may hold besides a date. Fractions are not standard,
-// and are sent.
+// seconds is the form of the header that is not a date. Fractions are not standard, but
+// some servers send them.
 var seconds = regexp.MustCompile(`^(\d+\.?\d*|\.\d+)$`)
 
-// Parse gives how long the header asks to wait from now on, at most most. It is 0 if
-// the header is absent, cannot be read, is negative or names a time that has passed.
+// Parse returns how long the header asks to wait from now on, limited to most. It returns
+// 0 if the header is absent, invalid or negative, or names a time in the past.
 func Parse(header string, now time.Time, most time.Duration) time.Duration {
 	header = strings.TrimSpace(header)
 	if seconds.MatchString(header) {
