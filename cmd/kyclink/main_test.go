@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,13 +22,8 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	fixture.Crowd()
 	cobra.EnableCommandSorting = false // as in main
-	// These tests wait far more than they work.
-	atOnce := flag.Lookup("test.parallel")
-	if atOnce.Value.String() == atOnce.DefValue {
-		_ = atOnce.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))) // a number is what it takes
-	}
 	var err error
 	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -99,6 +99,7 @@ func encrypted(t *testing.T) (addr string) {
 }
 
 func TestConnect_ExplainsEveryAnswerOfRedis(t *testing.T) {
+	t.Parallel()
 	plain := redistest.Start(t)
 	secured := redistest.Start(t, "--requirepass", "right")
 	fixture.Must(t, secured.Client(t).Do(t.Context(), "AUTH", "right").Err())
