@@ -34,7 +34,7 @@ func notYet() []string {
 // small lists files that are short for a reason.
 func small() map[string]string {
 	return map[string]string{
-		"internal/faceki/peek_other.go":      "one system's part of peek_unix.go",
+		"internal/faceki/socket_other.go":    "one system's part of socket_unix.go",
 		"internal/redistest/orphan_linux.go": "one system's part",
 		"internal/redistest/orphan_other.go": "the other systems' part",
 		"internal/failpoint/off.go":          "on.go as the released program has it",

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// documentedLife is a token's life where the answer gives none.
-	documentedLife = time.Hour
-	maxLife        = 30 * 24 * time.Hour
-	// skew is how long before its end a token is given up, so that it does not
-	// expire on the way; a tenth of a life shorter than that.
+	// defaultLifetime is the lifetime of a token if the answer has none.
+	defaultLifetime = time.Hour
+	maxLifetime     = 30 * 24 * time.Hour
+	// skew is how long before its expiry a token is replaced, so that it does not expire
+	// in transit. Short-lived tokens use a tenth of their lifetime.
 	skew     = 5 * time.Second
 	maxToken = 16 << 10 // bytes
 )
@@ -27,18 +27,18 @@ type tokenRequest struct {
 	ClientSecret string `json:"clientSecret"`
 }
 
-// askToken asks FaceKi for a token, once, and says how long it may be used from
-// the moment of the call on.
-func (c *Client) askToken(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
+// requestToken requests a token from FaceKi once. The duration is how long it may be used,
+// from the start of the call.
+func (c *Client) requestToken(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
 	r := outgoing{
-		connect: c.spares.connect,
+		connect: c.pool.connect,
 		method:  http.MethodPost,
 		path:    tokenPath,
 		body:    tokenRequest{c.cfg.ClientID, string(c.cfg.ClientSecret)},
 	}
 	if c.cfg.Auth == AuthGet {
 		r = outgoing{
-			connect: c.spares.connect,
+			connect: c.pool.connect,
 			method:  http.MethodGet,
 			path:    legacyTokenPath,
 			query:   url.Values{"clientId": {c.cfg.ClientID}, "clientSecret": {string(c.cfg.ClientSecret)}},
@@ -48,11 +48,11 @@ func (c *Client) askToken(ctx context.Context) (Secret, time.Duration, *fault.Fa
 	if f == nil {
 		var life time.Duration
 		var value Secret
-		if value, life, f = granted(a); f == nil {
+		if value, life, f = readTokenAnswer(a); f == nil {
 			return value, life - min(skew, life/10), nil
 		}
 	}
-	// Whatever became of it, no link was asked for.
+	// The request did not ask for a link, so its outcome is never uncertain.
 	if !neverSent(f) && f.Outcome() != fault.NoLink {
 		f.Kind = fault.TokenUnavailable
 	}
@@ -60,12 +60,11 @@ func (c *Client) askToken(ctx context.Context) (Secret, time.Duration, *fault.Fa
 	return "", 0, f
 }
 
-// granted reads the answer to a request for a token. The table of answers is
-// that of a create call, but what is wrong with the request is wrong with the
-// account's credentials here.
-func granted(a answer) (Secret, time.Duration, *fault.Fault) {
+// readTokenAnswer reads the answer to a request for a token. It uses the table of answers
+// of create calls, but a fault of the request is a fault of the credentials here.
+func readTokenAnswer(a answer) (Secret, time.Duration, *fault.Fault) {
 	e := open(a.body)
-	v := judge(a.status, e, false)
+	v := classify(a.status, e, false)
 	if a.broken != 0 && a.status/100 == 2 {
 		v = verdict{a.broken, none, false}
 	}
@@ -91,17 +90,17 @@ func readToken(data json.RawMessage) (Secret, time.Duration, bool) {
 		AccessToken string          `json:"access_token"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(data, &granted) != nil || !headerValue(granted.AccessToken) {
+	if json.Unmarshal(data, &granted) != nil || !isHeaderValue(granted.AccessToken) {
 		return "", 0, false
 	}
-	life := documentedLife
+	life := defaultLifetime
 	if seconds, ok := number(granted.ExpiresIn); ok && seconds > 0 {
-		life = time.Duration(min(seconds, int(maxLife/time.Second))) * time.Second
+		life = time.Duration(min(seconds, int(maxLifetime/time.Second))) * time.Second
 	}
 	return Secret(granted.AccessToken), life, true
 }
 
-// headerValue says whether a token can be sent as it is.
-func headerValue(s string) bool {
+// isHeaderValue reports whether a token can be sent in a header.
+func isHeaderValue(s string) bool {
 	return plain(s, maxToken) && !strings.ContainsFunc(s, func(r rune) bool { return r > '~' })
 }

@@ -10,45 +10,43 @@ import (
 	"github.com/kyclink/kyclink/internal/hostname"
 )
 
-// How the access token is asked for, see [Config.Auth].
+// The ways to request an access token, see [Config.Auth].
 const (
 	AuthPost = "post"
 	AuthGet  = "get"
 )
 
-// How the expiry time is written, see [Config.ExpiryType].
+// The JSON types of the expiry time, see [Config.ExpiryType].
 const (
 	ExpiryNumber = "number"
 	ExpiryString = "string"
 )
 
-// SimulatedHost is the host of simulated links. It can never exist (RFC 2606),
-// so a simulated link cannot pass for a real one.
+// SimulatedHost is the host of simulated links. It cannot exist (RFC 2606), so a
+// simulated link cannot be mistaken for a real one.
 const SimulatedHost = "simulator.invalid"
 
-// Config is what the client needs to know. [Config.Validate] checks it; no zero
-// value but that of Simulated is valid.
+// Config configures a [Client]. Every field except Simulated must be set.
 type Config struct {
 	ClientID     string `env:"FACEKI_CLIENT_ID"`
 	ClientSecret Secret `env:"FACEKI_CLIENT_SECRET"`
 	// BaseURL is https, or http to a loopback address. It may have a path.
 	BaseURL string `env:"FACEKI_BASE_URL, default=https://sdk.faceki.com"`
-	// Auth is AuthPost, or AuthGet for the older generation of the API, which
-	// carries the secret in the URL.
+	// Auth is AuthPost, or AuthGet for the older API, which has the secret in the URL.
 	Auth string `env:"FACEKI_AUTH, default=post"`
-	// ExpiryType is ExpiryNumber or ExpiryString: the vendor's documents differ.
+	// ExpiryType is ExpiryNumber or ExpiryString: the vendor's documentation is inconsistent.
 	ExpiryType string `env:"FACEKI_EXPIRY_TYPE, default=number"`
-	// LinkHosts are the hosts that a real link may be on.
+	// LinkHosts are the allowed hosts of real links.
 	LinkHosts []string `env:"FACEKI_LINK_HOSTS, default=apps.faceki.com"`
-	// Timeout is for one call of CreateLink, and for one request for a token.
+	// Timeout limits one call of CreateLink, and one request for a token.
 	Timeout time.Duration `env:"FACEKI_TIMEOUT, default=15s"`
-	// Simulated says that the upstream is the simulator: then links on
-	// SimulatedHost are accepted, and no others.
+	// Simulated means that the upstream is the simulator: only links on SimulatedHost are
+	// accepted.
 	Simulated bool
 }
 
-// Validate gives all problems at once, each with its variable's name. No
-// problem holds a secret.
+// Validate returns all problems, each with the name of its variable. No problem contains
+// a secret.
 func (c Config) Validate() []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -81,7 +79,8 @@ func (c Config) Validate() []error {
 	return problems
 }
 
-// wrongBaseURL does not repeat the URL: it may hold a password.
+// wrongBaseURL returns what is wrong with a base URL. It does not repeat the URL, which
+// may contain a password.
 func wrongBaseURL(s string) string {
 	u, err := url.Parse(s)
 	switch {
@@ -123,7 +122,7 @@ func wrongLinkHost(host string) string {
 	return ""
 }
 
-// linkHost says whether a link may be on the host.
+// linkHost reports whether links on the host are accepted.
 func (c Config) linkHost(host string) bool {
 	if c.Simulated {
 		return host == SimulatedHost

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// errTooLate says that the moment has passed by which a call was to begin.
+// errTooLate means that the deadline for sending a request has passed.
 var errTooLate = errors.New("too late to be sent")
 
-// conn is a connection to FaceKi, through TLS and a proxy where there is one.
+// conn is a connection to FaceKi, with TLS and through the proxy, if any.
 type conn struct {
 	http  *http.ClientConn
 	raw   *rawConn
-	since time.Time // made, or done with its last request
+	since time.Time // when it was made or last used
 	close *time.Timer
 }
 
-// alive says whether the other side has not closed it, as far as was read.
+// alive reports whether no close by the peer has been read yet.
 func (c *conn) alive() bool { return c.http.Available() == 1 }
 
-// usable looks at the socket as well, before a request is risked: the goroutine
-// that reads from it may not have had its turn since the other side closed it,
-// after the process was stopped for a while for instance. What came unasked
-// (tickets of TLS, or its farewell) is given a moment to be read.
+// usable also checks the socket, before a request is risked: the peer may have closed the
+// connection without the reading goroutine having run since, for example after the
+// process was suspended. It waits a moment for unread data (TLS tickets or a close) to be
+// read.
 func (c *conn) usable() bool {
 	for range 5 {
 		if !c.alive() || c.raw.closedByPeer() {
@@ -39,23 +39,23 @@ func (c *conn) usable() bool {
 	return false
 }
 
-// sending is what is known of one request on its way out.
+// sending is the state of one request while it is written.
 type sending struct {
-	by      time.Time // zero: no limit
+	by      time.Time // the deadline for the first byte; zero for none
 	now     func() time.Time
-	begun   atomic.Bool // what is written from now on belongs to the request
-	sent    atomic.Bool // some of it may have left
-	refused atomic.Bool // nothing did, as it was too late
+	begun   atomic.Bool // everything written from now on belongs to the request
+	sent    atomic.Bool // some bytes may have been sent
+	refused atomic.Bool // nothing was sent, because the deadline had passed
 }
 
-// rawConn is the TCP connection under TLS, where it can be seen what has left.
+// rawConn is the TCP connection below TLS. It records whether anything was sent.
 type rawConn struct {
 	net.Conn
 	sending atomic.Pointer[sending]
 }
 
-// Write refuses a request whose time has passed. This is the last moment at
-// which it can be held back.
+// Write refuses a request whose deadline has passed. This is the last moment at which it
+// can be stopped.
 func (c *rawConn) Write(p []byte) (int, error) {
 	s := c.sending.Load()
 	if s == nil || !s.begun.Load() {
@@ -66,7 +66,7 @@ func (c *rawConn) Write(p []byte) (int, error) {
 		s.refused.Store(true)
 		return 0, errTooLate
 	}
-	s.sent.Store(true) // before it is so: whoever looks meanwhile is in doubt
+	s.sent.Store(true) // set before writing: meanwhile the outcome is uncertain
 	n, err := c.Conn.Write(p)
 	if first && n == 0 && err != nil {
 		s.sent.Store(false)

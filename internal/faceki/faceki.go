@@ -1,9 +1,8 @@
-// Package faceki speaks FaceKi's API: it gets an access token, asks for one
-// link, and says what the answer means. It makes one attempt and decides
-// nothing: no retry, no waiting, no log.
+// Package faceki is a client of FaceKi's API: it obtains an access token, requests a
+// link, and classifies the answer. It makes one attempt. It does not retry or log.
 //
-// The table of answers is in verdict.go, the life of the token in token.go and
-// how the fleet shares it in shared.go, that of the connections in spares.go.
+// wire.go sends every request, verdict.go has the table of answers, token.go obtains the
+// token, redis_store.go shares it with other processes, and pool.go has the connections.
 package faceki
 
 import (
@@ -25,22 +24,22 @@ const (
 	legacyTokenPath = "/auth/api/access-token"
 )
 
-// Client makes links for one account. It is safe for concurrent use.
+// Client creates links for one account. It is safe for concurrent use.
 type Client struct {
 	cfg    Config
 	base   *url.URL
 	now    func() time.Time
-	spares *spares
+	pool   *pool
 	tokens *tokens
 	links  seal
-	place  place
+	target target
 	close  context.CancelFunc
 }
 
-// New makes a client from a valid configuration; it panics for a base URL that
-// [Config.Validate] refuses. now is the clock by which tokens expire. store
-// shares the token with other processes; where nil, it is this client's alone.
-// Close the client when done.
+// New returns a client. The configuration must be valid: New panics for a base URL that
+// [Config.Validate] refuses. now is the clock for the expiry of tokens. store shares the
+// token with other processes; if it is nil, the token is not shared. Close the client
+// when done.
 func New(cfg Config, now func() time.Time, store Store) *Client {
 	base, err := url.Parse(cfg.BaseURL)
 	if err != nil {
@@ -49,45 +48,43 @@ func New(cfg Config, now func() time.Time, store Store) *Client {
 	life, stop := context.WithCancel(context.Background())
 	begin := func() (context.Context, context.CancelFunc) { return context.WithTimeout(life, cfg.Timeout) }
 	c := &Client{cfg: cfg, base: base, now: now, close: stop}
-	c.spares = newSpares(base, begin)
-	c.place = c.spares.place(base)
+	c.pool = newPool(base, begin)
+	c.target = c.pool.target(base)
 	c.links = newSeal(cfg, "link")
 	c.tokens = newTokens(store, now, cfg.Timeout)
-	c.tokens.begin, c.tokens.ask = begin, c.askToken
+	c.tokens.begin, c.tokens.ask = begin, c.requestToken
 	return c
 }
 
-// Close ends a request for a token that is under way, tells the store so, and
-// closes the connections that are not in use. Calls of CreateLink are ended by
-// their own context.
+// Close aborts a request for a token, releases its lease, and closes idle connections.
+// It does not end calls of CreateLink, which have their own contexts.
 func (c *Client) Close() {
 	c.close()
-	c.tokens.settle()
-	c.spares.shut()
+	c.tokens.waitForRefresh()
+	c.pool.closeAll()
 }
 
-// Format keeps the secrets inside out of every print of the client.
+// Format hides the secrets from every print of the client.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi client")) }
 
-// Ready sees to it that a token and a connection are at hand, so that a
-// [Client.CreateLink] that follows within 3 s sends its request without delay.
-// Where they are, it costs next to nothing, so that it can be asked again each
-// time before a grant. It gives the fault that CreateLink would give, within
-// the same time-out; but where a token was refused soon after it was made, it
-// waits until the next one may be asked for, half a minute at most.
+// Ready obtains a token and a connection, so that a [Client.CreateLink] within the next
+// 3 s sends its request without delay. It is cheap if both exist, so call it before every
+// grant. It returns the fault that CreateLink would return, within the same timeout. But
+// if a new token was refused, it waits until the next one may be requested, at most half
+// a minute.
 func (c *Client) Ready(ctx context.Context) *fault.Fault {
 	if _, f := c.token(ctx, recheck); f != nil {
 		return f
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	if err := c.spares.ready(ctx); err != nil {
-		return c.unanswered(ctx, err, false)
+	if err := c.pool.ready(ctx); err != nil {
+		return c.connectionFault(ctx, err, false)
 	}
 	return nil
 }
 
-// token gives one, if need be as soon as it may be asked for.
+// token returns an access token. If necessary, it waits until one may be requested.
 func (c *Client) token(ctx context.Context, within time.Duration) (Secret, *fault.Fault) {
 	for {
 		once, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
@@ -98,27 +95,27 @@ func (c *Client) token(ctx context.Context, within time.Duration) (Secret, *faul
 		select {
 		case <-time.After(min(due, recheck)):
 		case <-ctx.Done():
-			return "", gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, RetryAfter: due,
-				Detail: "the last one was refused; the next one is asked for in " + due.Round(time.Second).String()})
+			return "", waitFault(ctx, &fault.Fault{Kind: fault.TokenUnavailable, RetryAfter: due,
+				Detail: "the last one was refused; the next one is requested in " + due.Round(time.Second).String()})
 		}
 	}
 }
 
-// Connect makes a new connection, through TLS, and sends no request: it tells
-// whether FaceKi can be reached. A call that follows soon uses the connection.
+// Connect makes a new connection, including TLS, and sends no request. It tests whether
+// FaceKi can be reached. A call that follows soon uses the connection.
 func (c *Client) Connect(ctx context.Context) *fault.Fault {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	fresh, err := c.spares.connect(ctx)
+	fresh, err := c.pool.connect(ctx)
 	if err != nil {
-		return c.unanswered(ctx, err, false)
+		return c.connectionFault(ctx, err, false)
 	}
-	c.spares.giveBack(fresh)
+	c.pool.put(fresh)
 	return nil
 }
 
-// linkRequest is the body of a create call. What is not given is left out:
-// FaceKi does not document null.
+// linkRequest is the body of a create call. Unset values are omitted, because FaceKi does
+// not document null.
 type linkRequest struct {
 	ExpiryTime       any    `json:"expiryTime,omitempty"` // minutes, a number or a string
 	ApplicationID    string `json:"applicationId"`
@@ -127,31 +124,29 @@ type linkRequest struct {
 	WorkflowID       string `json:"workflowId,omitempty"`
 }
 
-// CreateLink asks FaceKi once for the attempt's link, with the worker's defaults
-// where the request gives nothing. FaceKi's complaint about a workflow is the
-// request's fault where it names one of its own, else the account's.
+// CreateLink asks FaceKi once for the link of an attempt. An error about a workflow is a
+// fault of the request if the request names a workflow, and of the account otherwise.
 //
-// The call ends within the configured time-out, the wait for a token included.
-// Exactly one request is sent for the link, or none, and none that would begin
-// later than the attempt's SendBy: then the fault is [fault.Interrupted]. With a
-// nil fault the link can be used; otherwise the fault says whether one may exist
-// all the same. A cancelled ctx is [fault.Interrupted] before the request was
-// sent and [fault.Lost] after it. A refused token is dropped and the fault has
-// Renewed set where a newer one may help.
+// The call ends within the configured timeout, which includes the wait for a token. It
+// sends one request for the link, or none. It sends none after the attempt's SendBy; the
+// fault is [fault.Interrupted] then. If the fault is nil, the link can be used.
+// Otherwise, the fault tells whether a link may exist. A cancelled ctx gives
+// [fault.Interrupted] before the request was sent, and [fault.Lost] afterwards. A refused
+// token is discarded; the fault has Renewed set if a new token may help.
 func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (request.Link, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	before := ctx // the request is sent
+	beforeSend := ctx
 	if !attempt.SendBy.IsZero() {
-		before, cancel = context.WithDeadlineCause(ctx, attempt.SendBy, errTooLate)
+		beforeSend, cancel = context.WithDeadlineCause(ctx, attempt.SendBy, errTooLate)
 		defer cancel()
 	}
-	token, f := c.token(before, maxLife)
+	token, f := c.token(beforeSend, maxLifetime)
 	if f != nil {
 		return request.Link{}, f
 	}
 	a, f := c.do(ctx, outgoing{
-		connect: func(context.Context) (*conn, error) { return c.spares.take(before) },
+		connect: func(context.Context) (*conn, error) { return c.pool.take(beforeSend) },
 		sendBy:  attempt.SendBy,
 		method:  http.MethodPost,
 		path:    createPath,
@@ -166,7 +161,7 @@ func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (reque
 	if renew {
 		f.Renewed = c.tokens.refused(ctx, token)
 	} else if f == nil || f.Scope() == fault.ThisRequest {
-		c.tokens.works(ctx, token)
+		c.tokens.markAccepted(ctx, token)
 	}
 	if f != nil && made.LinkID != "" {
 		f.Kept = c.keep(attempt, made)

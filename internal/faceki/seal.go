@@ -8,41 +8,41 @@ import (
 	"encoding/hex"
 )
 
-// Fingerprint names the credentials and what they are sent to, so that old and
-// new ones can be told apart: 16 hexadecimal digits that give neither away. It
-// may be logged.
+// Fingerprint identifies the credentials and the base URL with 16 hexadecimal digits,
+// which reveal neither. It may be logged.
 func (c Config) Fingerprint() string { return hex.EncodeToString(c.derive("fingerprint", 8)) }
 
-// derive makes a key for one purpose from the client secret.
+// derive derives a key for one purpose from the client secret.
 func (c Config) derive(purpose string, length int) []byte {
 	key, err := hkdf.Key(sha256.New, []byte(c.ClientSecret), []byte(c.ClientID+"\n"+c.BaseURL), "kyclink "+purpose, length)
 	if err != nil {
-		panic("faceki: " + err.Error()) // lengths are ours, and small
+		panic("faceki: " + err.Error()) // the lengths are valid
 	}
 	return key
 }
 
-// seal encrypts what leaves the process, with a key that only who knows the
-// client secret has.
+// seal encrypts data that leaves the process, with a key derived from the client secret.
 type seal struct{ aead cipher.AEAD }
 
 func newSeal(c Config, purpose string) seal {
 	block, err := aes.NewCipher(c.derive(purpose, 32))
 	if err != nil {
-		panic("faceki: " + err.Error()) // 32 bytes are a key
+		panic("faceki: " + err.Error()) // 32 bytes are a valid key
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		panic("faceki: " + err.Error()) // AES has blocks of the right size
+		panic("faceki: " + err.Error()) // AES has the right block size
 	}
 	return seal{aead}
 }
 
-// close encrypts; place is where the text will be kept, and it opens nowhere else.
+// close encrypts text for one place, such as a Redis key. It can be decrypted only with
+// the same place.
 func (s seal) close(text Secret, place string) []byte {
-	return s.aead.Seal(nil, nil, []byte(text), []byte(place)) //nolint:gosec // this AEAD makes a random nonce itself
+	return s.aead.Seal(nil, nil, []byte(text), []byte(place)) //nolint:gosec // this AEAD generates a random nonce itself
 }
 
+// open decrypts what close has encrypted.
 func (s seal) open(sealed []byte, place string) (Secret, bool) {
 	text, err := s.aead.Open(nil, nil, sealed, []byte(place))
 	return Secret(text), err == nil

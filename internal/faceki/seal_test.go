@@ -27,7 +27,7 @@ func TestNobodyElseReadsTheToken(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	c := f.process(nil)
 	create(t, c, 0)
-	value := c.tokens.held(time.Hour)
+	value := c.tokens.cached(time.Hour)
 	key := f.keys.Token(f.cfg.Fingerprint())
 	for _, key := range f.rdb.Keys(t.Context(), "*").Val() {
 		dump := key + f.rdb.Dump(t.Context(), key).Val() + fmt.Sprint(f.rdb.HGetAll(t.Context(), key).Val())

@@ -2,9 +2,8 @@ package faceki
 
 import "fmt"
 
-// Secret is text that must never be shown: however it is printed, marshalled or
-// logged, it reads "[redacted]", or nothing where it is empty. string(s) is the
-// only way to its content.
+// Secret is text that must never be displayed: printed, marshalled or logged, it reads
+// "[redacted]", or is empty if the secret is. Only string(s) returns the content.
 type Secret string
 
 // String hides the content.

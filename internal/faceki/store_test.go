@@ -32,12 +32,12 @@ func TestRedisClockGoesBack(t *testing.T) {
 		}
 	}
 	tokens := NewTokens(f.rdb, f.keys, f.cfg)
-	claim, err := tokens.Claim(t.Context(), "x", time.Second)
+	claim, err := tokens.Acquire(t.Context(), "x", time.Second)
 	if err != nil || claim.Token == "" {
 		t.Fatal(err)
 	}
 	f.rdb.HSet(t.Context(), key, "asked", later)
-	if kept, err := tokens.Drop(t.Context(), claim.Token, spacing); kept || err != nil {
+	if kept, err := tokens.Discard(t.Context(), claim.Token, spacing); kept || err != nil {
 		t.Error("a token from the future stays for ever", err)
 	}
 }
@@ -48,22 +48,22 @@ func TestStores(t *testing.T) {
 	embedded := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), DisableIdentity: true})
 	t.Cleanup(func() { _ = embedded.Close() })
 	for name, s := range map[string]Store{
-		"alone": &alone{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg), "embedded": NewTokens(embedded, f.keys, f.cfg),
+		"localStore": &localStore{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg), "embedded": NewTokens(embedded, f.keys, f.cfg),
 	} {
 		ctx := t.Context()
-		claim := func() Claim {
+		claim := func() TokenState {
 			t.Helper()
-			c, err := s.Claim(ctx, "me", time.Minute)
-			if c.Left > time.Minute || (c.Token != "") != (c.Left > 59*time.Second) {
-				t.Errorf("%s: left %v", name, c.Left)
+			c, err := s.Acquire(ctx, "me", time.Minute)
+			if c.ValidFor > time.Minute || (c.Token != "") != (c.ValidFor > 59*time.Second) {
+				t.Errorf("%s: left %v", name, c.ValidFor)
 			}
-			c.Left = 0
+			c.ValidFor = 0
 			if err != nil {
 				t.Error(name, err)
 			}
 			return c
 		}
-		expect := func(want Claim) {
+		expect := func(want TokenState) {
 			t.Helper()
 			if got := claim(); !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: %+v", name, got)
@@ -71,45 +71,45 @@ func TestStores(t *testing.T) {
 		}
 		drop := func(token Secret, spacing time.Duration, want bool) {
 			t.Helper()
-			if kept, err := s.Drop(ctx, token, spacing); kept != want || err != nil {
+			if kept, err := s.Discard(ctx, token, spacing); kept != want || err != nil {
 				t.Error(name, kept, err)
 			}
 		}
 		accepted := func(token Secret) {
-			if err := s.Accepted(ctx, token); err != nil {
+			if err := s.MarkAccepted(ctx, token); err != nil {
 				t.Error(name, err)
 			}
 		}
-		land := func(c Claim) {
-			if err := s.Land(ctx, "me", c); err != nil {
+		land := func(c TokenState) {
+			if err := s.Release(ctx, "me", c); err != nil {
 				t.Error(name, err)
 			}
 		}
 		drop("t", 0, false)
-		expect(Claim{Turn: true})
-		land(Claim{Token: "t", Left: time.Minute})
-		expect(Claim{Token: "t"})
+		expect(TokenState{Refresh: true})
+		land(TokenState{Token: "t", ValidFor: time.Minute})
+		expect(TokenState{Token: "t"})
 		drop("another", 0, false)
 		drop("t", time.Minute, false) // another one is due in a minute
-		if c := claim(); c.Token != "" || c.Turn || c.Due < 50*time.Second || c.Due > time.Minute {
+		if c := claim(); c.Token != "" || c.Refresh || c.NotBefore < 50*time.Second || c.NotBefore > time.Minute {
 			t.Errorf("%s: %+v", name, c)
 		}
-		land(Claim{Token: "u", Left: time.Minute})
+		land(TokenState{Token: "u", ValidFor: time.Minute})
 		accepted("t")
 		drop("u", time.Minute, true) // it replaces one that was refused
-		expect(Claim{Token: "u"})
+		expect(TokenState{Token: "u"})
 		accepted("u")
 		drop("u", 0, false)
 		drop("u", time.Minute, false)
-		expect(Claim{Turn: true})
-		land(Claim{})
-		expect(Claim{Turn: true})
-		land(Claim{Token: "v", Left: time.Minute})
+		expect(TokenState{Refresh: true})
+		land(TokenState{})
+		expect(TokenState{Refresh: true})
+		land(TokenState{Token: "v", ValidFor: time.Minute})
 		drop("v", time.Minute, true)
 		drop("v", 0, false)
-		expect(Claim{Turn: true})
+		expect(TokenState{Refresh: true})
 		refused := &fault.Fault{Kind: fault.Unauthorized, Detail: "access token: HTTP 401"}
-		land(Claim{Fault: refused, Left: 40 * time.Second})
+		land(TokenState{Fault: refused, ValidFor: 40 * time.Second})
 		if c := claim(); c.Token != "" || c.Fault == nil || *c.Fault != *refused || c.Fault == refused {
 			t.Errorf("%s: %+v", name, c.Fault)
 		}
@@ -120,10 +120,10 @@ func TestStoreErrorsAreErrors(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	s := NewTokens(f.rdb, f.keys, f.cfg)
 	f.srv.Stop()
-	_, a := s.Claim(t.Context(), "me", time.Second)
-	b := s.Land(t.Context(), "me", Claim{Token: "t0k3n", Left: time.Second})
-	_, c := s.Drop(t.Context(), "t0k3n", 0)
-	d := s.Accepted(t.Context(), "t0k3n")
+	_, a := s.Acquire(t.Context(), "me", time.Second)
+	b := s.Release(t.Context(), "me", TokenState{Token: "t0k3n", ValidFor: time.Second})
+	_, c := s.Discard(t.Context(), "t0k3n", 0)
+	d := s.MarkAccepted(t.Context(), "t0k3n")
 	if text := errors.Join(a, b, c, d).Error(); a == nil || b == nil || c == nil || d == nil || strings.Contains(text, "t0k3n") {
 		t.Error(a, b, c)
 	}
@@ -139,39 +139,39 @@ func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
 	m.SetTime(now)
 	cfg := config()
 	store := NewTokens(rdb, keyspace.Keys{Account: "back"}, cfg)
-	claim := func() Claim {
+	claim := func() TokenState {
 		t.Helper()
-		c, err := store.Claim(t.Context(), "me", time.Minute)
+		c, err := store.Acquire(t.Context(), "me", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
-	land := func(c Claim) {
+	land := func(c TokenState) {
 		t.Helper()
-		if err := store.Land(t.Context(), "me", c); err != nil {
+		if err := store.Release(t.Context(), "me", c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !claim().Turn {
+	if !claim().Refresh {
 		t.Fatal("it is nobody's turn")
 	}
-	land(Claim{Token: "invented", Left: time.Hour})
+	land(TokenState{Token: "invented", ValidFor: time.Hour})
 	m.SetTime(now.Add(-5 * time.Minute))
-	if c := claim(); c.Token != "invented" || c.Left > time.Hour {
-		t.Errorf("the token has %v left, of an hour", c.Left)
+	if c := claim(); c.Token != "invented" || c.ValidFor > time.Hour {
+		t.Errorf("the token has %v left, of an hour", c.ValidFor)
 	}
 	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	m.SetTime(now)
 	claim()
-	land(Claim{Fault: &fault.Fault{Kind: fault.TokenUnavailable}, Left: 30 * time.Second})
+	land(TokenState{Fault: &fault.Fault{Kind: fault.TokenUnavailable}, ValidFor: 30 * time.Second})
 	if claim().Fault == nil {
 		t.Error("the fault does not stand")
 	}
 	m.SetTime(now.Add(-5 * time.Minute))
-	if c := claim(); !c.Turn {
+	if c := claim(); !c.Refresh {
 		t.Errorf("a fault of before the clock went back stands: %+v", c)
 	}
 }

@@ -14,163 +14,164 @@ import (
 )
 
 const (
-	// spacing is between two requests for a token. FaceKi bills them, so neither
-	// a refused token nor refused credentials may make a storm of them.
+	// spacing is the time between two requests for a token. FaceKi bills them, so refused
+	// tokens or credentials must not cause many requests.
 	spacing = 30 * time.Second
-	// recheck is how long a process uses a token without a look at whether
-	// another one has found it refused.
+	// recheck is how long a process uses a token without checking whether another process
+	// has found it refused.
 	recheck = time.Second
-	// While another process asks, its answer is looked for that often.
+	// The bounds of the pause between two reads while another process requests a token.
 	firstPoll = 25 * time.Millisecond
 	lastPoll  = 400 * time.Millisecond
-	// storing bounds one exchange with the store.
-	storing = 2 * time.Second
+	// storeTimeout limits one store operation.
+	storeTimeout = 2 * time.Second
 )
 
-// Store keeps the one token of an account's credentials for all who share it,
-// and gives one of them at a time the turn to ask for another. Implementations
-// are safe for concurrent use; an error means that the store is out of reach.
+// Store shares the access token of an account between processes, and lets one of them
+// at a time request a new one. Implementations are safe for concurrent use. An error
+// means that the store cannot be reached.
 type Store interface {
-	// Claim tells what is known. Where that is nothing, holder has the turn,
-	// for at most lease, or another one has it and the Claim is empty.
-	Claim(ctx context.Context, holder string, lease time.Duration) (Claim, error)
-	// Land ends holder's turn with a token, a fault that stands, or neither.
-	Land(ctx context.Context, holder string, got Claim) error
-	// Drop gives up a token that was refused, where it is the one that is kept.
-	// Another one is due spacing after it was asked for. A token that replaces a
-	// refused one, and is refused within spacing before any call with it was
-	// accepted, stays: kept.
-	Drop(ctx context.Context, token Secret, spacing time.Duration) (kept bool, err error)
-	// Accepted says that FaceKi accepted a call with the token.
-	Accepted(ctx context.Context, token Secret) error
+	// Acquire returns the stored state. If nothing is stored, it grants holder a lease to
+	// request a token, or returns the zero state if another process has the lease.
+	Acquire(ctx context.Context, holder string, lease time.Duration) (TokenState, error)
+	// Release ends the lease of holder and stores a token, a fault, or neither.
+	Release(ctx context.Context, holder string, got TokenState) error
+	// Discard discards a refused token if it is the stored one. The next one may be
+	// requested spacing after the request for this one. A token that replaced a refused
+	// one, and is refused within spacing before any call with it was accepted, is kept.
+	Discard(ctx context.Context, token Secret, spacing time.Duration) (kept bool, err error)
+	// MarkAccepted records that FaceKi accepted a call with the token.
+	MarkAccepted(ctx context.Context, token Secret) error
 }
 
-// Claim is what is known of an account's token: one of its fields, or nothing.
-type Claim struct {
-	Token Secret
-	Fault *fault.Fault  // of the last request for a token
-	Left  time.Duration // for how long the token or the fault stands
-	Turn  bool          // the caller is to ask
-	Due   time.Duration // none is asked for before: the last one was refused
+// TokenState is the state of an account's token: a token, a fault, a lease, a pause, or
+// nothing.
+type TokenState struct {
+	Token     Secret
+	Fault     *fault.Fault  // of the last request for a token
+	ValidFor  time.Duration // of the token or the fault
+	Refresh   bool          // the caller must request a token
+	NotBefore time.Duration // until the next request, because the last token was refused
 }
 
-// tokens is a process' access to the account's token. It is asked for again
-// only when it has expired or was refused. A request for it that FaceKi got and
-// did not grant is repeated after spacing; until then its fault stands.
+// tokens provides the account's token to a process. It requests a new one only when the
+// token has expired or was refused. If FaceKi refuses a request for a token, the fault is
+// reused for spacing before another request.
 type tokens struct {
-	now     func() time.Time // only differences count: a clock may be off
-	store   Store
-	holder  string
-	lease   time.Duration // longer than a request for a token may take
-	spacing time.Duration
-	begin   func() (context.Context, context.CancelFunc) // what outlives its caller
-	ask     func(context.Context) (Secret, time.Duration, *fault.Fault)
-	one     singleflight.Group
-	flights sync.Mutex // held by the one that is under way
+	now        func() time.Time // only differences are used, since the clock may be wrong
+	store      Store
+	holder     string
+	lease      time.Duration // longer than a request for a token may take
+	spacing    time.Duration
+	begin      func() (context.Context, context.CancelFunc) // a context that outlives the caller
+	ask        func(context.Context) (Secret, time.Duration, *fault.Fault)
+	flight     singleflight.Group
+	refreshing sync.Mutex // held during a refresh
 
-	mu       sync.Mutex
-	value    Secret
-	until    time.Time // given up then
-	lookedAt time.Time // when the store last gave it
-	accepted Secret    // the last that FaceKi accepted, as the store knows
-	landed   bool      // the store knows it
+	mu        sync.Mutex
+	value     Secret
+	until     time.Time // of value
+	checkedAt time.Time // when the store last returned it
+	accepted  Secret    // the last token that was marked as accepted
+	stored    bool      // value is in the store
 }
 
 func newTokens(store Store, now func() time.Time, timeout time.Duration) *tokens {
 	if store == nil {
-		store = &alone{now: now}
+		store = &localStore{now: now}
 	}
 	return &tokens{now: now, store: store, holder: uuid.NewString(), lease: timeout + time.Second, spacing: spacing}
 }
 
-// landing is what a flight brought: a token, or for how long none is asked for.
-type landing struct {
+// refreshed is the result of a refresh: a token, or the time until the next request.
+type refreshed struct {
 	token Secret
 	due   time.Duration
 }
 
-// get gives a token that has not expired and that the store gave within the
-// given time. However many callers wait, one flight is under way; it goes on
-// when they give up. Where due is not 0, no token is asked for before.
+// get returns a token that has not expired and that the store returned within the given
+// time. Concurrent callers share one refresh, which continues when they give up. If due
+// is not 0, no token is requested before.
 func (t *tokens) get(ctx context.Context, within time.Duration) (value Secret, due time.Duration, f *fault.Fault) {
-	if value := t.held(within); value != "" {
+	if value := t.cached(within); value != "" {
 		return value, 0, nil
 	}
 	select {
-	case r := <-t.one.DoChan("", func() (any, error) {
-		// Another flight may have landed since the look above.
-		if value := t.held(within); value != "" {
-			return landing{token: value}, nil
+	case r := <-t.flight.DoChan("", func() (any, error) {
+		// Another refresh may have stored since the look above.
+		if value := t.cached(within); value != "" {
+			return refreshed{token: value}, nil
 		}
-		t.flights.Lock() // which settle waits for
-		defer t.flights.Unlock()
+		t.refreshing.Lock() // waitForRefresh waits for it
+		defer t.refreshing.Unlock()
 		ctx, cancel := t.begin()
 		defer cancel()
-		got, f := t.fly(ctx)
+		got, f := t.refresh(ctx)
 		return got, asError(f)
 	}):
-		got, _ := r.Val.(landing)
+		got, _ := r.Val.(refreshed)
 		if errors.As(r.Err, &f) {
-			return "", 0, repeated(f, f.RetryAfter)
+			return "", 0, copyFault(f, f.RetryAfter)
 		}
 		return got.token, got.due, nil
 	case <-ctx.Done():
-		return "", 0, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"})
+		return "", 0, waitFault(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "no answer in time"})
 	}
 }
 
-// held gives the token that is known without a look at the store, or "".
-func (t *tokens) held(within time.Duration) Secret {
+// cached returns the token that can be used without reading the store, or "".
+func (t *tokens) cached(within time.Duration) Secret {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	if !now.Before(t.until) || now.Sub(t.lookedAt) >= within {
+	if !now.Before(t.until) || now.Sub(t.checkedAt) >= within {
 		return ""
 	}
 	return t.value
 }
 
-// fly looks at the store until it gives something, and asks FaceKi where it is
-// this process' turn.
-func (t *tokens) fly(ctx context.Context) (landing, *fault.Fault) {
+// refresh reads the store until it has a result, and requests a token from FaceKi if this
+// process gets the lease.
+func (t *tokens) refresh(ctx context.Context) (refreshed, *fault.Fault) {
 	for poll := firstPoll; ; poll = min(2*poll, lastPoll) {
 		begun := t.now()
 		known, err := t.claim(ctx)
 		switch {
 		case err != nil:
-			if value := t.held(maxLife); value != "" {
-				return landing{token: value}, nil // as good as before
+			if value := t.cached(maxLifetime); value != "" {
+				return refreshed{token: value}, nil // the store cannot be reached; use the known token
 			}
-			return landing{}, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "Redis, which keeps it, gives none"})
+			return refreshed{}, waitFault(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "Redis, which stores it, cannot be reached"})
 		case known.Token != "":
-			t.hold(known.Token, begun.Add(known.Left), true)
-			return landing{token: known.Token}, nil
+			t.cache(known.Token, begun.Add(known.ValidFor), true)
+			return refreshed{token: known.Token}, nil
 		case known.Fault != nil:
-			return landing{}, known.Fault
-		case known.Turn:
-			value, f := t.renew(ctx)
-			return landing{token: value}, f
-		case known.Due > 0:
-			return landing{due: known.Due}, nil
+			return refreshed{}, known.Fault
+		case known.Refresh:
+			value, f := t.request(ctx)
+			return refreshed{token: value}, f
+		case known.NotBefore > 0:
+			return refreshed{due: known.NotBefore}, nil
 		}
 		select {
 		case <-time.After(poll/2 + rand.N(poll)):
 		case <-ctx.Done():
-			return landing{}, gaveUp(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "another process did not get one in time"})
+			return refreshed{}, waitFault(ctx, &fault.Fault{Kind: fault.TokenUnavailable, Detail: "another process did not obtain it in time"})
 		}
 	}
 }
 
-func (t *tokens) hold(value Secret, until time.Time, landed bool) {
+func (t *tokens) cache(value Secret, until time.Time, stored bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.value, t.until, t.lookedAt, t.landed = value, until, t.now(), landed
+	t.value, t.until, t.checkedAt, t.stored = value, until, t.now(), stored
 }
 
-// renew takes this process' turn.
-func (t *tokens) renew(ctx context.Context) (Secret, *fault.Fault) {
-	if value, until := t.ashore(); value != "" {
-		t.hold(value, until, t.land(ctx, Claim{Token: value, Left: until.Sub(t.now())}))
+// request requests a token and stores the result. If an earlier token could not be stored,
+// it stores that one instead.
+func (t *tokens) request(ctx context.Context) (Secret, *fault.Fault) {
+	if value, until := t.unstored(); value != "" {
+		t.cache(value, until, t.release(ctx, TokenState{Token: value, ValidFor: until.Sub(t.now())}))
 		return value, nil
 	}
 	begun := t.now()
@@ -178,51 +179,51 @@ func (t *tokens) renew(ctx context.Context) (Secret, *fault.Fault) {
 	took := t.now().Sub(begun)
 	switch {
 	case f == nil:
-		t.hold(value, begun.Add(life), t.land(ctx, Claim{Token: value, Left: life - took}))
+		t.cache(value, begun.Add(life), t.release(ctx, TokenState{Token: value, ValidFor: life - took}))
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
-		t.land(ctx, Claim{}) // we broke it off, which says nothing
+		t.release(ctx, TokenState{}) // this process aborted the request
 		f = &fault.Fault{Kind: fault.Interrupted}
 	case neverSent(f):
-		t.land(ctx, Claim{Fault: f})
+		t.release(ctx, TokenState{Fault: f})
 	default:
-		t.land(ctx, Claim{Fault: f, Left: max(t.spacing, f.RetryAfter) - took})
+		t.release(ctx, TokenState{Fault: f, ValidFor: max(t.spacing, f.RetryAfter) - took})
 	}
 	return value, f
 }
 
-// ashore gives a token that the store could not be told of.
-func (t *tokens) ashore() (Secret, time.Time) {
+// unstored returns a valid token that could not be stored.
+func (t *tokens) unstored() (Secret, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.landed || !t.now().Before(t.until) {
+	if t.stored || !t.now().Before(t.until) {
 		return "", time.Time{}
 	}
 	return t.value, t.until
 }
 
-func (t *tokens) claim(ctx context.Context) (Claim, error) {
-	ctx, cancel := context.WithTimeout(ctx, storing)
+func (t *tokens) claim(ctx context.Context) (TokenState, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return t.store.Claim(ctx, t.holder, t.lease)
+	return t.store.Acquire(ctx, t.holder, t.lease)
 }
 
-// land tells the store, also while the process ends: the others wait for it.
-func (t *tokens) land(ctx context.Context, got Claim) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+// release stores the result, even while the process ends, because others wait for it.
+func (t *tokens) release(ctx context.Context, got TokenState) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	return t.store.Land(ctx, t.holder, got) == nil
+	return t.store.Release(ctx, t.holder, got) == nil
 }
 
-// settle waits until a flight that was broken off has told the store so.
-func (t *tokens) settle() {
-	t.flights.Lock()
-	defer t.flights.Unlock()
+// waitForRefresh waits until an aborted refresh has released its lease.
+func (t *tokens) waitForRefresh() {
+	t.refreshing.Lock()
+	defer t.refreshing.Unlock()
 }
 
-// refused says that FaceKi refused the token, and drops it unless it has been
-// dropped or replaced already. It says whether a newer one may help: where a fresh
-// token is refused as the one before was, tokens are not at fault. That one is
-// kept, so that the account's recovery is noticed without asking for another.
+// refused discards a token that FaceKi refused, unless it has been replaced already. It
+// reports whether a new token may help. If a new token is refused like the one before,
+// the account is at fault: the token is kept, so that the account's recovery is noticed
+// without another request for a token.
 func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 	t.mu.Lock()
 	current := t.value == value
@@ -230,10 +231,10 @@ func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 	if !current {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	// Where the store is out of reach the next call finds out.
-	if kept, err := t.store.Drop(ctx, value, t.spacing); kept && err == nil {
+	// If the store cannot be reached, the next call finds out.
+	if kept, err := t.store.Discard(ctx, value, t.spacing); kept && err == nil {
 		return false
 	}
 	t.mu.Lock()
@@ -244,8 +245,8 @@ func (t *tokens) refused(ctx context.Context, value Secret) (renewable bool) {
 	return true
 }
 
-// works says that FaceKi accepted a call with the token; the store is told once.
-func (t *tokens) works(ctx context.Context, value Secret) {
+// markAccepted records that FaceKi accepted a call with the token, once per token.
+func (t *tokens) markAccepted(ctx context.Context, value Secret) {
 	t.mu.Lock()
 	known := t.accepted == value
 	t.accepted = value
@@ -253,33 +254,33 @@ func (t *tokens) works(ctx context.Context, value Secret) {
 	if known {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	_ = t.store.Accepted(ctx, value) // without it, a refusal soon after stops more than it had to
+	_ = t.store.MarkAccepted(ctx, value) // if this fails, a refusal soon after may pause more than necessary
 }
 
-// neverSent says that the request cost nothing and may be repeated at once.
+// neverSent reports whether a request cost nothing and may be repeated at once.
 func neverSent(f *fault.Fault) bool {
 	return f.Kind == fault.NotSent || f.Kind == fault.ConnectTimeout || f.Kind == fault.Interrupted
 }
 
-// gaveUp is the fault of what was waited for in vain: the one given where time
-// ran out, and Interrupted where it was called off or came too late to be sent.
-func gaveUp(ctx context.Context, late *fault.Fault) *fault.Fault {
+// waitFault returns the fault of a wait that ended without a result: late if time ran
+// out, or Interrupted if the wait was cancelled or the send deadline passed.
+func waitFault(ctx context.Context, late *fault.Fault) *fault.Fault {
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(context.Cause(ctx), errTooLate) {
 		return late
 	}
 	return &fault.Fault{Kind: fault.Interrupted}
 }
 
-// repeated gives a fault to one more caller, who may change it.
-func repeated(f *fault.Fault, retryAfter time.Duration) *fault.Fault {
-	again := *f
-	again.RetryAfter = max(retryAfter, 0)
-	return &again
+// copyFault returns a copy for another caller, who may change it.
+func copyFault(f *fault.Fault, retryAfter time.Duration) *fault.Fault {
+	c := *f
+	c.RetryAfter = max(retryAfter, 0)
+	return &c
 }
 
-// asError keeps a nil fault a nil error.
+// asError converts a nil fault to a nil error.
 func asError(f *fault.Fault) error {
 	if f == nil {
 		return nil

@@ -28,7 +28,7 @@ func create(t *testing.T, c *Client, want fault.Kind) *fault.Fault {
 }
 
 // give has the client hold a token that it did not ask for.
-func give(c *Client, value Secret) { c.tokens.hold(value, c.now().Add(time.Hour), true) }
+func give(c *Client, value Secret) { c.tokens.cache(value, c.now().Add(time.Hour), true) }
 
 func TestOneTokenForManyCalls(t *testing.T) {
 	for _, auth := range []string{AuthPost, AuthGet} {
@@ -195,10 +195,10 @@ func TestDroppedTokenIsComparedFirst(t *testing.T) {
 		t.Fatal(f)
 	}
 	now.advance(time.Minute)
-	if !ts.refused(t.Context(), "old") || ts.held(recheck+time.Minute) != "new" {
+	if !ts.refused(t.Context(), "old") || ts.cached(recheck+time.Minute) != "new" {
 		t.Fatal("a refused old token dropped the new one")
 	}
-	if !ts.refused(t.Context(), "new") || ts.held(maxLife) != "" {
+	if !ts.refused(t.Context(), "new") || ts.cached(maxLifetime) != "" {
 		t.Fatal("not dropped")
 	}
 	if !ts.refused(t.Context(), "new") {
@@ -295,10 +295,10 @@ func TestTokenAnswers(t *testing.T) {
 	for body, life := range map[string]time.Duration{
 		tokenAnswer: time.Hour,
 		`{"responseCode":"0","data":{"access_token":"t","expires_in":"60"}}`:      time.Minute,
-		`{"responseCode":0,"data":{"access_token":"t"}}`:                          documentedLife,
-		`{"responseCode":0,"data":{"access_token":"t","expires_in":0}}`:           documentedLife,
-		`{"responseCode":0,"data":{"access_token":"t","expires_in":-1}}`:          documentedLife,
-		`{"responseCode":0,"data":{"access_token":"t","expires_in":99999999999}}`: maxLife,
+		`{"responseCode":0,"data":{"access_token":"t"}}`:                          defaultLifetime,
+		`{"responseCode":0,"data":{"access_token":"t","expires_in":0}}`:           defaultLifetime,
+		`{"responseCode":0,"data":{"access_token":"t","expires_in":-1}}`:          defaultLifetime,
+		`{"responseCode":0,"data":{"access_token":"t","expires_in":99999999999}}`: maxLifetime,
 		`{"responseCode":0,"data":{"access_token":""}}`:                           0,
 		`{"responseCode":0,"data":{"access_token":"a b"}}`:                        0,
 		`{"responseCode":0,"data":{"access_token":"a\r\nX: y"}}`:                  0,
@@ -306,7 +306,7 @@ func TestTokenAnswers(t *testing.T) {
 		`{"responseCode":0,"data":"t"}`:                                           0,
 		`{"data":{"access_token":"t"}}`:                                           0,
 	} {
-		value, got, f := granted(answer{status: 200, body: []byte(body)})
+		value, got, f := readTokenAnswer(answer{status: 200, body: []byte(body)})
 		if got != life || (f == nil) != (life > 0) || (value == "") != (life == 0) {
 			t.Errorf("%s: %v %v", body, got, f)
 		}

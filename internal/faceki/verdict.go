@@ -17,24 +17,23 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// answer is what came back for one request.
+// answer is the response to one request.
 type answer struct {
 	status     int
 	retryAfter time.Duration
 	body       []byte // at most maxBody
-	// broken is why the body was not read to its end: fault.Unreadable or
-	// fault.TimedOut, 0 where it was. A status that says no counts all the same.
+	// broken is why the body is incomplete, or 0. An error status counts anyway.
 	broken fault.Kind
-	// What it says in its own words is quoted without what is private.
-	header  http.Header
-	private private
+	// For the message of the answer, which is redacted.
+	header   http.Header
+	redactor redactor
 }
 
-// envelope is what is read of a body, in any of its shapes. A body that is no
-// JSON object has no codes, and then the HTTP status speaks alone.
+// envelope is the parsed body. A body that is not a JSON object has no codes; only the HTTP
+// status counts then.
 type envelope struct {
-	faceki  bool // it is one that FaceKi answers in
-	success bool // responseCode is there and 0, which no other code says
+	faceki  bool // it has the form of FaceKi's answers
+	success bool // responseCode is 0; a 0 in another key does not count
 	codes   []int
 	data    json.RawMessage
 	url     string
@@ -43,13 +42,13 @@ type envelope struct {
 const (
 	none      = math.MinInt // no code
 	maxShown  = 99999
-	maxNumber = 1 << 53 // up to which a number of JSON is exact
+	maxNumber = 1 << 53 // the largest integer that JSON numbers represent exactly
 	maxLinkID = 512
 	maxURL    = 2048
 )
 
-// keys are those of FaceKi's envelopes; something else that answers may have a
-// message as well, but has others besides.
+// keys are the keys of FaceKi's answers. Other servers may also send a message, but with
+// other keys.
 var keys = []string{"responseCode", "status", "statusCode", "code", "message", "data", "result", "url"}
 
 func open(body []byte) envelope {
@@ -77,8 +76,8 @@ func open(body []byte) envelope {
 	return e
 }
 
-// number reads a whole number, also from a string: both are seen. JSON may write one
-// as 0.0, too.
+// number reads an integer from a number or a string, because FaceKi sends both. 0.0 is an
+// integer, too.
 func number(raw json.RawMessage) (int, bool) {
 	if s, ok := text(raw); ok {
 		n, err := strconv.Atoi(s)
@@ -98,18 +97,18 @@ func text(raw json.RawMessage) (s string, ok bool) {
 	return s, json.Unmarshal(raw, &s) == nil
 }
 
-// verdict is what an answer means.
+// verdict is the meaning of an answer.
 type verdict struct {
-	kind fault.Kind // 0: code 0, which is a success if the link can be used
+	kind fault.Kind // 0 for code 0, a success if the link is usable
 	code int        // the code that decided, or none
-	// renew says that the token was refused, which a new one may mend.
+	// renew reports that the token was refused and a new one may help.
 	renew bool
 }
 
-// judge is the table of answers. A known code wins over the HTTP status, a code
-// that is an HTTP status counts as that inside a 2xx, and any other code means
-// that FaceKi refused the request for a reason of its own.
-func judge(status int, e envelope, ownWorkflow bool) verdict {
+// classify is the table of answers. A known code takes precedence over the HTTP status. In
+// a 2xx answer, a code from 100 to 599 counts as an HTTP status, and any other code means
+// that FaceKi refused the request.
+func classify(status int, e envelope, ownWorkflow bool) verdict {
 	if e.success && status/100 == 2 {
 		return verdict{0, 0, false}
 	}
@@ -136,8 +135,7 @@ func judge(status int, e envelope, ownWorkflow bool) verdict {
 	return verdict{fault.Unreadable, none, false}
 }
 
-// codeKind is the table of FaceKi's own codes, those of 100 to 599 that it
-// documents included.
+// codeKind is the table of FaceKi's codes, including the documented ones from 100 to 599.
 func codeKind(code int, ownWorkflow bool) (kind fault.Kind, known bool) {
 	switch code {
 	case 1:
@@ -160,15 +158,15 @@ func codeKind(code int, ownWorkflow bool) (kind fault.Kind, known bool) {
 	case 8016:
 		return fault.LinkNotMade, true
 	}
-	if code/100 == 50 || code/100 == 80 { // checks of documents and faces
+	if code/100 == 50 || code/100 == 80 { // document and face checks
 		return fault.BadRequest, true
 	}
 	return 0, false
 }
 
-// statusKind is the table of HTTP statuses, for answers without a known code. Of a
-// status that says that the request is wrong, only FaceKi's own is believed: what a
-// proxy, a firewall or a wrong address answers must not fail a million rows.
+// statusKind is the table of HTTP statuses, for answers without a known code. A 4xx status
+// counts against the request only in an answer of FaceKi: the answer of a proxy, a firewall
+// or a wrong address must not fail a million rows.
 func statusKind(status int, faceki bool) fault.Kind {
 	switch status {
 	case 408:
@@ -177,7 +175,7 @@ func statusKind(status int, faceki bool) fault.Kind {
 		return fault.ServerError
 	case 429:
 		return fault.TooMany
-	case 503, 521, 523, 525, 526, 530: // those above 520 are Cloudflare's: the origin was not reached
+	case 503, 521, 523, 525, 526, 530: // those above 520 are from Cloudflare: the origin was not reached
 		return fault.Unavailable
 	}
 	account := status/100 == 3 || slices.Contains([]int{402, 403, 404, 405, 407}, status)
@@ -191,16 +189,16 @@ func statusKind(status int, faceki bool) fault.Kind {
 	case status/100 == 5:
 		return fault.ServerError
 	}
-	return fault.Unreadable // 1xx and 2xx: FaceKi says nothing that is known
+	return fault.Unreadable // 1xx and 2xx without a known code
 }
 
-// created reads the answer to a create call: a link or a fault, or both where the link
-// is to be kept, as only its host is not allowed. renew says that the token was refused.
+// created reads the answer to a create call: a link or a fault, or both if the link must be
+// kept because only its host is not allowed. renew reports that the token was refused.
 func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault.Fault, renew bool) {
 	e := open(a.body)
-	v := judge(a.status, e, ownWorkflow)
+	v := classify(a.status, e, ownWorkflow)
 	if a.broken != 0 && a.status/100 == 2 {
-		v = verdict{a.broken, none, false} // never half an answer for a whole one
+		v = verdict{a.broken, none, false} // an incomplete success is not a success
 	}
 	if v.kind != 0 {
 		return request.Link{}, v.fault(a), v.renew
@@ -212,7 +210,7 @@ func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault
 	v.kind = fault.Unusable
 	f = v.fault(a)
 	if host != "" {
-		f.Detail += ", " + c.strange(a.private.line(host, maxSaid))
+		f.Detail += ", " + c.hostDetail(a.redactor.line(host, maxMessage))
 	}
 	if c.Simulated || host == SimulatedHost {
 		made = request.Link{}
@@ -220,28 +218,28 @@ func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault
 	return made, f, false
 }
 
-// strange says of a link that would be good what is wrong with its host.
-func (c Config) strange(host string) string {
+// hostDetail describes a link whose host is not allowed.
+func (c Config) hostDetail(host string) string {
 	switch {
 	case c.Simulated:
 		return "the link is on the host " + host + ", and simulated ones are on " + SimulatedHost
 	case host == SimulatedHost:
 		return "the link is simulated: FACEKI_BASE_URL is a simulator, which needs --simulate"
 	}
-	return "the link is on the host " + host + ", which FACEKI_LINK_HOSTS does not allow; the link is kept: " +
-		"if the host is FaceKi's, add it, restart the workers, and retry the request"
+	return "the link is on the host " + host + ", which is not in FACEKI_LINK_HOSTS; the link is kept: " +
+		"if the host belongs to FaceKi, add it, restart the workers, and retry the request"
 }
 
-// fault words the verdict. Of an answer that may have brought a link or a token, nothing
-// is kept in its own words: it may be in any of them.
+// fault returns the fault of a verdict. It omits the message of an answer with code 0,
+// because any of its texts may be a link or a token.
 func (v verdict) fault(a answer) *fault.Fault {
 	f := &fault.Fault{Kind: v.kind, Detail: fmt.Sprintf("HTTP %d", a.status), RetryAfter: a.retryAfter}
 	if v.code >= 0 && v.code <= maxShown && (v.code != a.status || a.status/100 == 2) {
 		f.Detail += fmt.Sprintf(", code %d", v.code)
 	}
-	said, foreign := a.said()
-	if said != "" && v.code != 0 {
-		f.Detail += ": " + said
+	text, foreign := a.message()
+	if text != "" && v.code != 0 {
+		f.Detail += ": " + text
 	}
 	if foreign || v.kind == fault.NotFaceKi {
 		f.Detail += "; check FACEKI_BASE_URL and HTTPS_PROXY"
@@ -249,7 +247,7 @@ func (v verdict) fault(a answer) *fault.Fault {
 	return f
 }
 
-// link gives the link of a success, and its host where that alone is not allowed.
+// link returns the link of a success, and its host if only that is not allowed.
 func (c Config) link(status int, e envelope) (made request.Link, host string) {
 	id, _ := text(e.data)
 	if (status != http.StatusOK && status != http.StatusCreated) || !e.success {
@@ -268,7 +266,8 @@ func (c Config) link(status int, e envelope) (made request.Link, host string) {
 	return request.Link{LinkID: id, URL: e.url}, host
 }
 
-// plain says whether s is of 1 to limit bytes, printable and without blanks.
+// plain reports whether s has 1 to limit bytes and only printable characters without
+// spaces.
 func plain(s string, limit int) bool {
 	return s != "" && len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool {
 		return r == unicode.ReplacementChar || unicode.IsSpace(r) || !unicode.IsPrint(r)

@@ -313,8 +313,8 @@ func FuzzAnswer(f *testing.F) {
 		} else {
 			checkDetail(t, fa.Detail, status)
 		}
-		if value, life, fa := granted(a); fa == nil {
-			if value == "" || life < time.Second || life > maxLife {
+		if value, life, fa := readTokenAnswer(a); fa == nil {
+			if value == "" || life < time.Second || life > maxLifetime {
 				t.Fatalf("token for %v", life)
 			}
 		} else {
@@ -326,7 +326,7 @@ func FuzzAnswer(f *testing.F) {
 // checkDetail allows what is short, printable and on one line.
 func checkDetail(t *testing.T, detail string, status int) {
 	t.Helper()
-	if !strings.HasPrefix(detail, fmt.Sprintf("HTTP %d", status)) || len([]rune(detail)) > 2*maxSaid || !utf8.ValidString(detail) ||
+	if !strings.HasPrefix(detail, fmt.Sprintf("HTTP %d", status)) || len([]rune(detail)) > 2*maxMessage || !utf8.ValidString(detail) ||
 		strings.ContainsFunc(detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("detail %q", detail)
 	}

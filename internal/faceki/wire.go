@@ -17,21 +17,21 @@ import (
 	"github.com/kyclink/kyclink/internal/retryafter"
 )
 
-// maxBody is how much of an answer is read, in bytes; a longer one is unreadable.
+// maxBody is the maximum size of an answer in bytes; a longer one is unreadable.
 const maxBody = 64 << 10
 
-// byteOrderMark is what some servers put before JSON.
+// byteOrderMark precedes the JSON of some servers.
 const byteOrderMark = "\ufeff"
 
-// newTransport makes the connections, each for one request at a time: none is
-// repeated or redirected, which would carry the token away. HTTP/2 is left out
-// on purpose: one broken connection would put every call that shares it in doubt.
+// newTransport returns a transport for connections with one request at a time. Nothing
+// retries a request or follows a redirect, which could leak the token. HTTP/2 is off
+// deliberately: one broken connection would make the outcome of all its calls uncertain.
 func newTransport() *http.Transport {
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		OnProxyConnectResponse: refusedByProxy,
+		OnProxyConnectResponse: checkProxyResponse,
 		Protocols:              &http1,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		DisableCompression:     true,
@@ -39,9 +39,9 @@ func newTransport() *http.Transport {
 	}
 }
 
-// outgoing is one request to FaceKi; the zero value of a field leaves it out.
+// outgoing is one request to FaceKi. Fields with zero values are omitted.
 type outgoing struct {
-	// connect gives the connection, which do gives back.
+	// connect returns the connection, which do puts into the pool afterwards.
 	connect func(context.Context) (*conn, error)
 	sendBy  time.Time
 	method  string
@@ -49,37 +49,37 @@ type outgoing struct {
 	query   url.Values
 	body    any
 	token   Secret
-	private []string // what of it must not be in a fault, beside the credentials
+	private []string // texts that must not be in a fault, besides the credentials
 }
 
-// do builds and sends every request of this package, once. The fault is nil
-// where a status came back.
+// do builds and sends every request of this package, once. The fault is nil if a response
+// with a status arrived.
 func (c *Client) do(ctx context.Context, r outgoing) (answer, *fault.Fault) {
-	sending := &sending{by: r.sendBy, now: c.spares.now}
+	sending := &sending{by: r.sendBy, now: c.pool.now}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaderField: func(string, []string) { sending.begun.Store(true) },
 	})
 	req, err := c.build(ctx, r)
 	if err != nil {
-		return answer{}, &fault.Fault{Kind: fault.BadRequest, Detail: "the request cannot be written as HTTP"}
+		return answer{}, &fault.Fault{Kind: fault.BadRequest, Detail: "the request cannot be encoded as HTTP"}
 	}
 	conn, err := r.connect(ctx)
 	if err != nil {
-		return answer{}, c.unanswered(ctx, err, false)
+		return answer{}, c.connectionFault(ctx, err, false)
 	}
-	defer c.spares.giveBack(conn)
+	defer c.pool.put(conn)
 	conn.raw.sending.Store(sending)
 	resp, err := conn.http.RoundTrip(req)
 	if err != nil {
 		if sending.refused.Load() {
 			err = errTooLate
 		}
-		return answer{}, c.unanswered(ctx, err, sending.sent.Load())
+		return answer{}, c.connectionFault(ctx, err, sending.sent.Load())
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{status: resp.StatusCode, header: resp.Header, private: c.private(r), retryAfter: retryafter.Parse(resp.Header.Get("Retry-After"), c.now(), maxRetryAfter)}
+	a := answer{status: resp.StatusCode, header: resp.Header, redactor: c.redactor(r), retryAfter: retryafter.Parse(resp.Header.Get("Retry-After"), c.now(), maxRetryAfter)}
 	if a.status == http.StatusSwitchingProtocols {
-		return a, nil // there is no body, and reading on would obey no deadline
+		return a, nil // it has no body, and reading would ignore deadlines
 	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	a.body = bytes.TrimPrefix(a.body, []byte(byteOrderMark))
@@ -111,9 +111,9 @@ func (c *Client) build(ctx context.Context, r outgoing) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Close = r.token == "" // a request for a token is seldom, and has its own connection
+	req.Close = r.token == "" // requests for a token are rare and use their own connections
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Accept-Encoding", "identity") // without it any encoding may be answered
+	req.Header.Set("Accept-Encoding", "identity") // otherwise, any encoding would be allowed
 	req.Header.Set("User-Agent", "kyclink")
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -124,13 +124,13 @@ func (c *Client) build(ctx context.Context, r outgoing) (*http.Request, error) {
 	return req, nil
 }
 
-// unanswered is the fault of a request that no status came back for. The
-// error's text is dropped: it may hold the URL, and with it the secret.
-func (c *Client) unanswered(ctx context.Context, err error, sent bool) *fault.Fault {
-	f := &fault.Fault{Detail: c.place.cause(err)}
+// connectionFault returns the fault of a request without a response. It omits the text of
+// the error, which may contain the URL and with it the secret.
+func (c *Client) connectionFault(ctx context.Context, err error, sent bool) *fault.Fault {
+	f := &fault.Fault{Detail: c.target.describe(err)}
 	switch {
 	case errors.Is(err, errTooLate):
-		f = &fault.Fault{Kind: fault.Interrupted, Detail: "too late after its grant"}
+		f = &fault.Fault{Kind: fault.Interrupted, Detail: "not sent in time after the grant"}
 	case timedOut(ctx, err) && sent:
 		f.Kind = fault.TimedOut
 	case timedOut(ctx, err):

@@ -82,7 +82,7 @@ func simulated(t *testing.T, cfg simulator.Config, change func(*Config)) (*simul
 	}
 	t.Cleanup(stop)
 	c, _ := client(t, url, change)
-	c.now, c.tokens.now, c.tokens.store.(*alone).now = now.Now, now.Now, now.Now
+	c.now, c.tokens.now, c.tokens.store.(*localStore).now = now.Now, now.Now, now.Now
 	return sim, c, now
 }
 
@@ -330,7 +330,7 @@ func TestTLSVersions(t *testing.T) {
 	for max, kind := range map[uint16]fault.Kind{tls.VersionTLS11: fault.NotSent, tls.VersionTLS12: 0, tls.VersionTLS13: 0} {
 		s.TLS.MinVersion, s.TLS.MaxVersion = tls.VersionTLS10, max
 		c, _ := client(t, s.URL, nil)
-		c.spares.transport.TLSClientConfig.RootCAs = roots
+		c.pool.transport.TLSClientConfig.RootCAs = roots
 		f := c.Ready(t.Context())
 		if (f == nil) != (kind == 0) || f != nil && f.Kind != kind {
 			t.Errorf("up to %s: %+v", tls.VersionName(max), f)

@@ -30,7 +30,7 @@ func TestOnlyItsHostIsWrong(t *testing.T) {
 		}
 	}
 	_, f, _ := config().created(answer{status: 200, body: []byte(elsewhere)}, false)
-	if want := "HTTP 200, code 0, the link is on the host links.faceki.example, which FACEKI_LINK_HOSTS does not allow"; !strings.HasPrefix(f.Detail, want) || strings.Contains(f.Detail, "bdb2") {
+	if want := "HTTP 200, code 0, the link is on the host links.faceki.example, which is not in FACEKI_LINK_HOSTS"; !strings.HasPrefix(f.Detail, want) || strings.Contains(f.Detail, "bdb2") {
 		t.Errorf("%s, want %s", f.Detail, want)
 	}
 	_, f, _ = config().created(answer{status: 200, body: []byte(strings.Replace(elsewhere, "links.faceki.example", SimulatedHost, 1))}, false)

@@ -2,7 +2,7 @@
 
 package faceki
 
-// Elsewhere the goroutine that reads is all there is.
+// Other systems rely on the goroutine that reads from the connection.
 
 func (c *rawConn) closedByPeer() bool { return false }
 

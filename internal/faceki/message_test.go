@@ -39,7 +39,7 @@ func TestDetailQuotesWhatWasAnswered(t *testing.T) {
 		{503, nil, `<!-- x --><html>`, `HTTP 503: an HTML page instead of an answer of FaceKi's API` + check},
 		{302, http.Header{"Location": {"https://login.example/in?secret=s3cr3t-of-shop-7"}}, "", `HTTP 302: a redirect to the host login.example, which is not followed` + check},
 		{307, http.Header{"Location": {"/elsewhere"}}, "", `HTTP 307: a redirect, which is not followed` + check},
-		{500, nil, strings.Repeat("ä", 300), `HTTP 500: "` + strings.Repeat("ä", maxSaid) + `…"`},
+		{500, nil, strings.Repeat("ä", 300), `HTTP 500: "` + strings.Repeat("ä", maxMessage) + `…"`},
 	} {
 		a := answer{status: tt.status, header: tt.header, body: []byte(tt.body)}
 		_, f, _ := config().created(a, false)
@@ -52,7 +52,7 @@ func TestDetailQuotesWhatWasAnswered(t *testing.T) {
 // TestWhatIsQuotedHoldsNothingPrivate: FaceKi may repeat what it got, in any form.
 func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 	const secret, token = "pQ7+x/Zk9 mW&2vLt", "eyJhbGciOi.JIUzI1NiJ9.c2lnbmF0dXJl"
-	p := private{secrets: []string{secret, token}, words: []string{"shop-7", "ärzte 1001"}}
+	p := redactor{secrets: []string{secret, token}, words: []string{"shop-7", "ärzte 1001"}}
 	for text, want := range map[string]string{
 		"client shop-7 is unknown":                         "client [redacted] is unknown",
 		"client SHOP-7":                                    "client [redacted]",
@@ -68,7 +68,7 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 		"a_message_of_only_long_words stays":               "a_message_of_only_long_words stays",
 		base64.StdEncoding.EncodeToString([]byte(secret)):  "[redacted]",
 	} {
-		if got := p.line(text, maxSaid); got != want {
+		if got := p.line(text, maxMessage); got != want {
 			t.Errorf("%q:\n%q, want\n%q", text, got, want)
 		}
 	}
@@ -79,14 +79,14 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 		"no " + secret + ", no":                "no [redacted], no",
 		"id bdb2f0c4-7777-4e4e-9999-aaaa is 9": "id [redacted] is [redacted]",
 	} {
-		if got := p.line(text, maxSaid); got != want {
+		if got := p.line(text, maxMessage); got != want {
 			t.Errorf("%q:\n%q, want\n%q", text, got, want)
 		}
 	}
 	p.words = nil
 	for i := range secret {
-		for j := i + partOfSecret; j <= len(secret); j++ {
-			if got := p.line("x "+secret[i:j]+" y", maxSaid); strings.Contains(got, secret[i:i+partOfSecret]) {
+		for j := i + minLeak; j <= len(secret); j++ {
+			if got := p.line("x "+secret[i:j]+" y", maxMessage); strings.Contains(got, secret[i:i+minLeak]) {
 				t.Errorf("%q gives %q away", got, secret[i:j])
 			}
 		}
@@ -100,11 +100,11 @@ func FuzzSaid(f *testing.F) {
 	f.Add("<html><title>s3cr3t-of-shop-7</title>", "s3cr3t-of-shop-7")
 	f.Add(`{"message":"S3CR3T-of-shop-7\u202e"}`, "s3cr3t-of-shop-7")
 	f.Fuzz(func(t *testing.T, body, secret string) {
-		if len(secret) < partOfSecret || len(secret) > 100 || strings.Trim(secret, "\\u0123456789abcdef") == "" ||
+		if len(secret) < minLeak || len(secret) > 100 || strings.Trim(secret, "\\u0123456789abcdef") == "" ||
 			strings.Contains(ours, secret) {
 			return // what is put in may look like it
 		}
-		a := answer{status: 500, body: []byte(body), private: private{secrets: []string{secret}}}
+		a := answer{status: 500, body: []byte(body), redactor: redactor{secrets: []string{secret}}}
 		_, fa, _ := config().created(a, false)
 		if fa.Kind == fault.NotFaceKi {
 			t.Fatal(fa)

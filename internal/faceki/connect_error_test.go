@@ -29,8 +29,8 @@ import (
 func behind(t *testing.T, proxy string) *Client {
 	t.Helper()
 	c, _ := client(t, "https://sdk.faceki.example", func(c *Config) { c.Simulated = false })
-	c.spares.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "s3cr3t"), Host: proxy})
-	c.place = c.spares.place(c.base)
+	c.pool.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "s3cr3t"), Host: proxy})
+	c.target = c.pool.target(c.base)
 	return c
 }
 
@@ -54,7 +54,7 @@ func TestWhichProxyRefused(t *testing.T) {
 	host := proxy.Listener.Addr().String()
 	const away = ": it cannot reach this host"
 	for code, why := range map[int]string{
-		407: ": it wants a user name and password, which HTTPS_PROXY may hold", 403: ": it does not allow this host",
+		407: ": it requires a user name and password; set them in HTTPS_PROXY", 403: ": it does not allow this host",
 		502: away, 503: away, 504: away, 500: "",
 	} {
 		status = code
@@ -97,8 +97,8 @@ func TestWhyTheCertificateIsRefused(t *testing.T) {
 			defer s.Close()
 			c, _ := client(t, s.URL, nil)
 			if tt.trusted {
-				c.spares.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-				c.spares.transport.TLSClientConfig.RootCAs.AddCert(certificate.Leaf)
+				c.pool.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+				c.pool.transport.TLSClientConfig.RootCAs.AddCert(certificate.Leaf)
 			}
 			unreached(t, c, "the certificate of "+c.base.Host+tt.want)
 		})
@@ -139,23 +139,23 @@ func TestEveryCauseIsNamed(t *testing.T) {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
 	}
 	proxied := func(err error) error { return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} }
-	p := place{host: "sdk.faceki.com", address: "sdk.faceki.com", proxy: "proxy.corp:3128"}
+	p := target{host: "sdk.faceki.com", address: "sdk.faceki.com", proxy: "proxy.corp:3128"}
 	for want, err := range map[string]error{
-		"the name sdk.faceki.com does not exist, as the name server says":                                            &net.DNSError{IsNotFound: true},
-		"the name server did not answer when asked for sdk.faceki.com":                                               &net.DNSError{IsTimeout: true},
+		"the name server reports that sdk.faceki.com does not exist":                                            &net.DNSError{IsNotFound: true},
+		"the name server did not answer for sdk.faceki.com":                                               &net.DNSError{IsTimeout: true},
 		"the name server could not resolve sdk.faceki.com":                                                           &net.DNSError{Err: "server misbehaving"},
-		"the name proxy.corp does not exist, as the name server says":                                                proxied(&net.DNSError{IsNotFound: true}),
+		"the name server reports that proxy.corp does not exist":                                                proxied(&net.DNSError{IsNotFound: true}),
 		"there is no route to sdk.faceki.com":                                                                        dial(syscall.ENETUNREACH),
 		"there is no route to the proxy proxy.corp:3128":                                                             proxied(dial(syscall.EHOSTUNREACH)),
-		"no more files can be opened; raise the limit (ulimit -n, or LimitNOFILE of systemd)":                        dial(syscall.EMFILE),
+		"too many open files; raise the limit (ulimit -n, or LimitNOFILE of systemd)":                        dial(syscall.EMFILE),
 		"this machine has no free port for a connection to sdk.faceki.com":                                           dial(syscall.EADDRNOTAVAIL),
-		"this machine does not allow connections to sdk.faceki.com; look at its firewall":                            dial(syscall.EACCES),
+		"this machine does not allow connections to sdk.faceki.com; check its firewall":                            dial(syscall.EACCES),
 		"sdk.faceki.com reset the connection":                                                                        dial(syscall.ECONNRESET),
 		"no answer from the proxy proxy.corp:3128":                                                                   proxied(dial(syscall.ETIMEDOUT)),
-		"sdk.faceki.com and this program have no TLS version and cipher in common, or it wants a client certificate": tls.AlertError(40),
+		"sdk.faceki.com and this program have no common TLS version or cipher, or it requires a client certificate": tls.AlertError(40),
 		"": errors.New("GET https://sdk.faceki.com/?clientSecret=s3cr3t: something else"),
 	} {
-		if got := p.cause(fmt.Errorf("wrapped: %w", err)); got != want {
+		if got := p.describe(fmt.Errorf("wrapped: %w", err)); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)
 		}
 	}

@@ -242,14 +242,14 @@ func TestFaultsAreSharedAsTheyAre(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	f.asked(1)
-	for _, kind := range keptKinds() {
+	for _, kind := range storedKinds() {
 		given := &fault.Fault{Kind: kind, Detail: "HTTP 500, code 1", RetryAfter: 5 * time.Second}
-		if got := readFault(string(writeFault(given)), 2*time.Second); got.RetryAfter != 3*time.Second || got.Kind != kind || got.Detail != given.Detail {
+		if got := decodeFault(string(encodeFault(given)), 2*time.Second); got.RetryAfter != 3*time.Second || got.Kind != kind || got.Detail != given.Detail {
 			t.Errorf("%+v", got)
 		}
 	}
 	for _, text := range []string{"", "x", `{"kind":"of a later version"}`} {
-		if got := readFault(text, time.Hour); got.Kind != fault.TokenUnavailable || got.RetryAfter != 0 {
+		if got := decodeFault(text, time.Hour); got.Kind != fault.TokenUnavailable || got.RetryAfter != 0 {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -294,7 +294,7 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	// What was granted before can still be sent.
-	held.tokens.lookedAt = held.now().Add(-recheck)
+	held.tokens.checkedAt = held.now().Add(-recheck)
 	if f := held.Ready(t.Context()); f != nil {
 		t.Errorf("%+v", f)
 	}
@@ -315,7 +315,7 @@ func TestTokenThatRedisDidNotLearnOf(t *testing.T) {
 	}
 	create(t, c, 0)
 	f.srv.Restart(t)
-	c.tokens.lookedAt = c.now().Add(-recheck)
+	c.tokens.checkedAt = c.now().Add(-recheck)
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
@@ -326,8 +326,8 @@ func TestTokenThatRedisDidNotLearnOf(t *testing.T) {
 func TestCrashedHolderBlocksNotLong(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	c := f.process(nil)
-	claim, err := NewTokens(f.rdb, f.keys, f.cfg).Claim(t.Context(), "crashed", 700*time.Millisecond)
-	if err != nil || !claim.Turn {
+	claim, err := NewTokens(f.rdb, f.keys, f.cfg).Acquire(t.Context(), "crashed", 700*time.Millisecond)
+	if err != nil || !claim.Refresh {
 		t.Fatal(claim, err)
 	}
 	begun := time.Now()
@@ -339,7 +339,7 @@ func TestCrashedHolderBlocksNotLong(t *testing.T) {
 	}
 	f.asked(1)
 	// Its answer comes too late, and changes nothing.
-	if err := NewTokens(f.rdb, f.keys, f.cfg).Land(t.Context(), "crashed", Claim{}); err != nil {
+	if err := NewTokens(f.rdb, f.keys, f.cfg).Release(t.Context(), "crashed", TokenState{}); err != nil {
 		t.Error(err)
 	}
 	create(t, f.process(nil), 0)
@@ -349,7 +349,7 @@ func TestCrashedHolderBlocksNotLong(t *testing.T) {
 func TestWaitForAnotherEndsInTime(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	c := f.process(nil)
-	if _, err := NewTokens(f.rdb, f.keys, f.cfg).Claim(t.Context(), "another", time.Second); err != nil {
+	if _, err := NewTokens(f.rdb, f.keys, f.cfg).Acquire(t.Context(), "another", time.Second); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

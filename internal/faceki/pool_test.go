@@ -65,8 +65,8 @@ func (s *counting) client(t *testing.T) *Client {
 	t.Helper()
 	c, _ := client(t, s.URL, nil)
 	if s.Certificate() != nil {
-		c.spares.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		c.spares.transport.TLSClientConfig.RootCAs.AddCert(s.Certificate())
+		c.pool.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+		c.pool.transport.TLSClientConfig.RootCAs.AddCert(s.Certificate())
 	}
 	give(c, "t0k3n")
 	return c
@@ -95,7 +95,7 @@ func TestSlowHandshakeCostsNoGrant(t *testing.T) {
 	s := count(t, 200*time.Millisecond, links)
 	c := s.client(t)
 	var all sync.WaitGroup
-	for range maxSpares {
+	for range maxReady {
 		all.Go(func() {
 			if f := c.Ready(t.Context()); f != nil {
 				t.Error(f)
@@ -103,7 +103,7 @@ func TestSlowHandshakeCostsNoGrant(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for range maxSpares { // at once: each needs a connection of its own
+	for range maxReady { // at once: each needs a connection of its own
 		all.Go(func() {
 			if _, f := c.CreateLink(t.Context(), within(100*time.Millisecond)); f != nil {
 				t.Error(f)
@@ -119,7 +119,7 @@ func TestSlowHandshakeCostsNoGrant(t *testing.T) {
 			t.Fatal(f)
 		}
 	}
-	if n := s.made.Load(); n > maxSpares {
+	if n := s.made.Load(); n > maxReady {
 		t.Errorf("%d connections", n)
 	}
 }
@@ -161,16 +161,16 @@ func TestTooLateIsNotSent(t *testing.T) {
 				t.Fatalf("%+v", f)
 			}
 		}
-		if n := len(c.spares.idle); n != 1 {
+		if n := len(c.pool.idle); n != 1 {
 			t.Fatalf("%d connections are left: one was taken in vain", n)
 		}
 		// The process is stopped when all is done but the write itself: the clock
 		// is looked at nowhere later.
-		c.spares.now = func() time.Time { return time.Now().Add(time.Minute) }
+		c.pool.now = func() time.Time { return time.Now().Add(time.Minute) }
 		if f := created(c, within(10*time.Second)); f == nil || f.Kind != fault.Interrupted || f.Detail == "" {
 			t.Fatalf("%+v", f)
 		}
-		c.spares.now = time.Now
+		c.pool.now = time.Now
 		if n := s.calls.Load(); n != 0 {
 			t.Fatalf("%d calls", n)
 		}
@@ -180,7 +180,7 @@ func TestTooLateIsNotSent(t *testing.T) {
 	}
 }
 
-func (s *spares) noneUsable() bool {
+func (s *pool) noneUsable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !slices.ContainsFunc(s.idle, (*conn).usable)
@@ -201,7 +201,7 @@ func TestSpareThatTheServerClosed(t *testing.T) {
 			before := s.calls.Load()
 			// A request that crosses the close is in doubt: on a busy machine it takes a moment.
 			s.CloseClientConnections()
-			fixture.Eventually(t, "no spare connection is usable", c.spares.noneUsable)
+			fixture.Eventually(t, "no spare connection is usable", c.pool.noneUsable)
 			if f := created(c, attemptFor("A", request.Content{})); f != nil {
 				t.Fatalf("%+v", f)
 			}
@@ -278,7 +278,7 @@ func TestFewSpares(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := s.made.Load(); n > maxSpares {
+	if n := s.made.Load(); n > maxReady {
 		t.Fatalf("%d connections", n)
 	}
 	c.Close()
@@ -299,7 +299,7 @@ func TestSparesGrowOldAndAreClosed(t *testing.T) {
 	ready(1)
 	ready(2) // two calls may come now
 	var ahead atomic.Int64
-	c.spares.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	c.pool.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	ahead.Store(int64(readyLimit))
 	give(c, "t0k3n")
 	ready(3)                                                                             // the first two would not last until the call
@@ -362,14 +362,14 @@ func TestProxyIsUsedForSparesToo(t *testing.T) {
 	}))
 	defer proxy.Close()
 	c := s.client(t)
-	c.spares.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
+	c.pool.transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
 	if f := created(c, within(100*time.Millisecond)); f != nil || tunnels.Load() != 1 || s.calls.Load() != 1 {
 		t.Fatal(f, tunnels.Load(), s.calls.Load())
 	}
-	c.spares.now = func() time.Time { return time.Now().Add(time.Minute) }
+	c.pool.now = func() time.Time { return time.Now().Add(time.Minute) }
 	if f := created(c, within(10*time.Second)); f == nil || f.Kind != fault.Interrupted || s.calls.Load() != 1 {
 		t.Fatal(f)
 	}

@@ -7,21 +7,21 @@ import (
 	"syscall"
 )
 
-// closedByPeer says that the other side has closed the connection and that
-// everything before was read.
+// closedByPeer reports whether the peer has closed the connection and everything before
+// that has been read.
 func (c *rawConn) closedByPeer() bool {
 	n, err := c.peek()
 	return n == 0 && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
 }
 
-// unread says that something has come that nobody has read yet.
+// unread reports whether received data has not been read yet.
 func (c *rawConn) unread() bool {
 	n, err := c.peek()
 	return n > 0 && err == nil
 }
 
-// peek looks at what has come without taking it. A reader may be waiting at the
-// same time.
+// peek reads from the socket without consuming data. It does not disturb a concurrent
+// reader.
 func (c *rawConn) peek() (n int, err error) {
 	socket, ok := c.Conn.(syscall.Conn)
 	if !ok {

@@ -13,44 +13,44 @@ import (
 	"unicode/utf8"
 )
 
-// What an answer says in its own words is kept for people: on one line, bounded,
-// without control characters, and without anything that must not be shown.
+// The message of an answer is kept for people: on one line, truncated, and without control
+// characters, secrets and IDs.
 const (
-	maxRead  = 2000 // bytes of a text that are looked at
-	maxSaid  = 200  // characters that are kept
-	maxTitle = 80   // of them where it is a page's title
-	// partOfSecret is how many characters in a row of a secret give it away.
-	partOfSecret = 10
-	hidden       = "[redacted]"
+	maxRead    = 2000 // bytes of a text that are examined
+	maxMessage = 200  // characters of a message
+	maxTitle   = 80   // characters of a page title
+	// minLeak is the number of consecutive characters of a secret that are treated as a leak.
+	minLeak = 10
+	hidden  = "[redacted]"
 )
 
 var (
 	bearers = regexp.MustCompile(`(?i)\b(bearer|basic)\s+\S+`)
 	urls    = regexp.MustCompile(`(?i)\b[a-z][a-z0-9+.-]*://[^\s"'<>]*`)
-	// opaque is what may be a token, a key or an id: long, and with a digit.
+	// opaque matches what may be a token, a key or an ID, if it also has a digit.
 	opaque = regexp.MustCompile(`[A-Za-z0-9+/=_.~%-]{16,}`)
 	title  = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 	login  = regexp.MustCompile(`(?is)<input[^>]+type\s*=\s*["']?password`)
 	markup = regexp.MustCompile(`(?is)^(\xEF\xBB\xBF|\s|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b`)
 )
 
-// private is what must not be in what is kept of one exchange.
-type private struct {
-	secrets []string // nor may parts of them
+// redactor removes private data from the texts of one exchange.
+type redactor struct {
+	secrets []string // parts of them are removed, too
 	words   []string
 }
 
-func (c *Client) private(r outgoing) private {
-	return private{
+func (c *Client) redactor(r outgoing) redactor {
+	return redactor{
 		secrets: []string{string(c.cfg.ClientSecret), string(r.token)},
 		words:   append([]string{c.cfg.ClientID}, r.private...),
 	}
 }
 
-// said describes an answer that brought no link, "" where it says nothing; foreign
-// says that FaceKi's API does not answer so.
-func (a answer) said() (said string, foreign bool) {
-	p := a.private
+// message describes an answer without a link, or returns "". foreign reports that the
+// answer is not from FaceKi's API.
+func (a answer) message() (text string, foreign bool) {
+	p := a.redactor
 	if a.status/100 == 3 {
 		return p.redirect(a.header.Get("Location")), true
 	}
@@ -63,56 +63,56 @@ func (a answer) said() (said string, foreign bool) {
 	var object map[string]json.RawMessage
 	err := json.Unmarshal(a.body, &object)
 	for _, key := range []string{"message", "error_description", "error", "detail", "title"} {
-		if said := p.quoted(words(object[key]), maxSaid); said != "" {
-			return said, false
+		if text := p.quoted(words(object[key]), maxMessage); text != "" {
+			return text, false
 		}
 	}
 	if err == nil || a.status/100 == 2 || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("{")) {
-		return "", false // what is no message may be a link
+		return "", false // other data may be a link
 	}
-	return p.quoted(string(a.body), maxSaid), false
+	return p.quoted(string(a.body), maxMessage), false
 }
 
-// words gives a text, or a list of texts.
+// words returns a string, or a list of strings joined.
 func words(raw json.RawMessage) string {
 	if s, ok := text(raw); ok {
 		return s
 	}
 	var list []string
-	_ = json.Unmarshal(raw, &list) // anything else says nothing
+	_ = json.Unmarshal(raw, &list) // anything else is ignored
 	return strings.Join(list, "; ")
 }
 
-func (p private) redirect(location string) string {
+func (p redactor) redirect(location string) string {
 	u, err := url.Parse(location)
 	if err != nil || u.Hostname() == "" {
 		return "a redirect, which is not followed"
 	}
-	return "a redirect to the host " + p.line(u.Hostname(), maxSaid) + ", which is not followed"
+	return "a redirect to the host " + p.line(u.Hostname(), maxMessage) + ", which is not followed"
 }
 
-func (p private) page(body []byte) string {
+func (p redactor) page(body []byte) string {
 	what := "an HTML page"
 	if login.Match(body) {
 		what = "a login page"
 	}
 	if found := title.FindSubmatch(body); found != nil {
-		if said := p.quoted(html.UnescapeString(string(found[1])), maxTitle); said != "" {
-			what += " titled " + said
+		if text := p.quoted(html.UnescapeString(string(found[1])), maxTitle); text != "" {
+			what += " titled " + text
 		}
 	}
 	return what + " instead of an answer of FaceKi's API"
 }
 
-func (p private) quoted(s string, most int) string {
+func (p redactor) quoted(s string, most int) string {
 	if s = p.line(s, most); s == "" {
 		return ""
 	}
 	return `"` + strings.ReplaceAll(s, `"`, "'") + `"`
 }
 
-// line gives s as it may be shown.
-func (p private) line(s string, most int) string {
+// line returns s on one line, redacted and truncated.
+func (p redactor) line(s string, most int) string {
 	if len(s) > maxRead {
 		s = s[:maxRead]
 	}
@@ -133,9 +133,10 @@ func (p private) line(s string, most int) string {
 
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// redacted looks for everything in the same text before it hides anything: a short id
-// that occurs in a secret must not cut it into parts that are too short to be noticed.
-func (p private) redacted(s string) string {
+// redacted hides private data. It finds all of it before it hides anything: otherwise, a
+// short ID that occurs in a secret could split it into parts that are too short to be
+// found.
+func (p redactor) redacted(s string) string {
 	s = bearers.ReplaceAllString(s, hidden)
 	s = urls.ReplaceAllString(s, "[URL]")
 	hide := make([]bool, len(s)) // by byte
@@ -156,9 +157,9 @@ func (p private) redacted(s string) string {
 	}
 	for _, secret := range p.secrets {
 		known, in := lower(valid(secret)), lower(s)
-		for i := range max(0, len(s)-partOfSecret+1) {
-			if strings.Contains(known, in[i:i+partOfSecret]) {
-				mark(i, i+partOfSecret)
+		for i := range max(0, len(s)-minLeak+1) {
+			if strings.Contains(known, in[i:i+minLeak]) {
+				mark(i, i+minLeak)
 			}
 		}
 	}
@@ -170,8 +171,7 @@ func (p private) redacted(s string) string {
 	return without(s, hide)
 }
 
-// without puts a mark in the place of each run of bytes that is hidden. Of a character
-// that is hidden in part, nothing is left.
+// without replaces each run of hidden bytes. A partly hidden character is hidden.
 func without(s string, hide []bool) string {
 	var out strings.Builder
 	before := false
@@ -188,7 +188,7 @@ func without(s string, hide []bool) string {
 	return out.String()
 }
 
-// lower changes no lengths.
+// lower converts ASCII letters, so that the length stays the same.
 func lower(s string) string {
 	b := []byte(s)
 	for i, c := range b {

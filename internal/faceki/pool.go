@@ -11,39 +11,38 @@ import (
 )
 
 const (
-	// idleLimit is how long a connection waits for a request. Many servers close
-	// an idle one after 5 s. A request that crosses that close is in doubt, which
-	// costs more than a new connection.
+	// idleLimit is how long a connection stays idle. Many servers close an idle connection
+	// after 5 s. A request that crosses that close has an uncertain outcome, which costs
+	// more than a new connection.
 	idleLimit = 4 * time.Second
-	// readyLimit is how long it counts as one that a call may soon take.
+	// readyLimit is how long an idle connection counts as ready for a call.
 	readyLimit = 3 * time.Second
-	// maxSpares is how many connections are made ahead of their calls. More may
-	// be idle, that served a call each.
-	maxSpares = 8
+	// maxReady is the number of connections that are made in advance. More may be idle
+	// after calls.
+	maxReady = 8
 )
 
-// spares keeps the connections that no call is using. They are made before a
-// call is granted, as a grant is worth nothing 100 ms later and a handshake may
-// take longer. Each dial goes on when its caller gives up, so that its
-// connection serves the next one.
-type spares struct {
+// pool has the idle connections. They are made before a call is granted, because a grant
+// expires after 100 ms and a handshake may take longer. A dial continues when its caller
+// gives up, so that the connection serves the next call.
+type pool struct {
 	transport *http.Transport
 	scheme    string
 	address   string // host:port
 	begin     func() (context.Context, context.CancelFunc)
-	now       func() time.Time // of sockets, always real but in tests
+	now       func() time.Time // for sockets: real time, except in tests
 
 	mu       sync.Mutex
-	idle     []*conn // the one used last is at the end
+	idle     []*conn // the most recently used one is last
 	dialing  int
-	expected []time.Time   // calls made ready, not begun yet
-	changed  chan struct{} // closed, and made anew, with each dial that ended
+	expected []time.Time   // when calls were made ready that have not begun
+	changed  chan struct{} // closed and replaced when a dial ends
 	closed   bool
 	dials    sync.WaitGroup
 }
 
-func newSpares(base *url.URL, begin func() (context.Context, context.CancelFunc)) *spares {
-	s := &spares{
+func newPool(base *url.URL, begin func() (context.Context, context.CancelFunc)) *pool {
+	s := &pool{
 		transport: newTransport(),
 		scheme:    base.Scheme,
 		address:   net.JoinHostPort(base.Hostname(), base.Port()),
@@ -66,11 +65,11 @@ func newSpares(base *url.URL, begin func() (context.Context, context.CancelFunc)
 	return s
 }
 
-// rawKey is where a dial leaves the connection that it made.
+// rawKey is the context key under which a dial stores its connection.
 type rawKey struct{}
 
-// connect makes a connection for the caller alone, who gives it back.
-func (s *spares) connect(ctx context.Context) (*conn, error) {
+// connect makes a connection for the caller, who returns it with put.
+func (s *pool) connect(ctx context.Context) (*conn, error) {
 	c := &conn{since: s.now()}
 	var err error
 	if c.http, err = s.transport.NewClientConn(context.WithValue(ctx, rawKey{}, &c.raw), s.scheme, s.address); err != nil {
@@ -80,9 +79,9 @@ func (s *spares) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// take gives a connection on which no request is under way: the one used last
-// that is still good, or the first that is made.
-func (s *spares) take(ctx context.Context) (*conn, error) {
+// take returns a connection without a request: the most recently used one that is usable,
+// or the next one that a dial makes.
+func (s *pool) take(ctx context.Context) (*conn, error) {
 	s.mu.Lock()
 	if len(s.expected) > 0 {
 		s.expected = s.expected[1:]
@@ -110,14 +109,14 @@ func (s *spares) take(ctx context.Context) (*conn, error) {
 			if err != nil {
 				return nil, err
 			}
-			own = nil // another call was faster
+			own = nil // another call has taken the connection
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (s *spares) pop() (*conn, <-chan struct{}) {
+func (s *pool) pop() (*conn, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.idle) == 0 {
@@ -129,14 +128,14 @@ func (s *spares) pop() (*conn, <-chan struct{}) {
 	return c, nil
 }
 
-// ready sees to it that a call that comes soon finds a connection, and so do
-// the others that were made ready and have not begun.
-func (s *spares) ready(ctx context.Context) error {
+// ready ensures that there is a connection for a call that follows soon, and for the other
+// calls that were made ready and have not begun.
+func (s *pool) ready(ctx context.Context) error {
 	s.mu.Lock()
 	s.expected = append(s.expected, s.now())
 	s.mu.Unlock()
 	for {
-		short, found, changed := s.look()
+		short, found, changed := s.check()
 		var own chan error
 		switch {
 		case short:
@@ -154,15 +153,15 @@ func (s *spares) ready(ctx context.Context) error {
 	}
 }
 
-// look says whether one more dial is called for, and whether there is anything
-// to take now.
-func (s *spares) look() (short, found bool, changed <-chan struct{}) {
+// check reports whether another dial is needed, and whether a connection can be taken
+// now.
+func (s *pool) check() (short, found bool, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.expected = slices.DeleteFunc(s.expected, func(at time.Time) bool { return now.Sub(at) > readyLimit })
-	at, enough := 0, max(1, min(len(s.expected), maxSpares))
-	for _, c := range slices.Backward(s.idle) { // no more are looked at than needed: each is a system call
+	at, enough := 0, max(1, min(len(s.expected), maxReady))
+	for _, c := range slices.Backward(s.idle) { // stop early: each check is a system call
 		if at == enough {
 			break
 		}
@@ -173,8 +172,8 @@ func (s *spares) look() (short, found bool, changed <-chan struct{}) {
 	return at+s.dialing < enough, at > 0, s.changed
 }
 
-// dial makes one more idle connection.
-func (s *spares) dial() chan error {
+// dial starts making another idle connection.
+func (s *pool) dial() chan error {
 	done := make(chan error, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +187,7 @@ func (s *spares) dial() chan error {
 		defer cancel()
 		c, err := s.connect(ctx)
 		if err == nil {
-			s.giveBack(c)
+			s.put(c)
 		}
 		done <- err
 		s.mu.Lock()
@@ -200,8 +199,8 @@ func (s *spares) dial() chan error {
 	return done
 }
 
-// giveBack keeps a connection for the next call, if it can serve one.
-func (s *spares) giveBack(c *conn) {
+// put keeps a connection for the next call if it is alive.
+func (s *pool) put(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || !c.alive() {
@@ -213,7 +212,7 @@ func (s *spares) giveBack(c *conn) {
 	s.idle = append(s.idle, c)
 }
 
-func (s *spares) expire(c *conn) {
+func (s *pool) expire(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.idle, c); i >= 0 {
@@ -222,9 +221,9 @@ func (s *spares) expire(c *conn) {
 	}
 }
 
-// shut closes what is idle, and from then on whatever is given back. Dials that
-// are under way end first.
-func (s *spares) shut() {
+// closeAll closes the idle connections, and every connection that is put later. It waits
+// for dials in progress.
+func (s *pool) closeAll() {
 	s.mu.Lock()
 	s.closed = true
 	idle := s.idle
