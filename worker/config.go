@@ -104,6 +104,9 @@ type Callbacks struct {
 	// Redis is the client for reads that block until an event is published, each of
 	// which holds a connection; nil: the worker's own client.
 	Redis redis.UniversalClient
+	// Attempted, if not nil, is called after each attempt to deliver, with the status of the
+	// delivery after it. It must not block.
+	Attempted func(reply Reply, status DeliveryStatus, took time.Duration)
 }
 
 // Journal stores records outside Redis.
@@ -136,9 +139,6 @@ type Meter interface {
 	Admitted(lane tasks.Lane, wait time.Duration)
 	// Attempt records a call that has ended; f is nil if it made a link.
 	Attempt(a Attempt, f *Fault)
-	// Delivery records an attempt to deliver a callback, and the status of the delivery
-	// after it.
-	Delivery(reply Reply, status DeliveryStatus, took time.Duration)
 	// Recovered records what the recovery repaired or removed: n of one kind.
 	Recovered(kind string, n int)
 }
@@ -146,10 +146,9 @@ type Meter interface {
 // noMeter records nothing.
 type noMeter struct{}
 
-func (noMeter) Admitted(tasks.Lane, time.Duration)            {}
-func (noMeter) Attempt(Attempt, *Fault)                       {}
-func (noMeter) Delivery(Reply, DeliveryStatus, time.Duration) {}
-func (noMeter) Recovered(string, int)                         {}
+func (noMeter) Admitted(tasks.Lane, time.Duration) {}
+func (noMeter) Attempt(Attempt, *Fault)            {}
+func (noMeter) Recovered(string, int)              {}
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Calls.Concurrency, 10)
@@ -157,6 +156,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Retry.MaxAttempts, 8)
 	setDefault(&c.Retry.BackoffBase, 2*time.Second)
 	setDefault(&c.Retry.BackoffCap, 10*time.Minute)
+	if c.Callbacks.Attempted == nil {
+		c.Callbacks.Attempted = func(Reply, DeliveryStatus, time.Duration) {}
+	}
 	if c.Callbacks.Pauses == nil {
 		c.Callbacks.Pauses = CallbackPauses()
 	}

@@ -132,7 +132,7 @@ func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s 
 	})
 	w.callbacks = dispatch.NewLane(dispatch.LaneConfig{
 		Deliveries: s.deliveries, Poster: w.cfg.Callbacks.Poster, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
-		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Meter: t.Meter,
+		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted,
 	})
 	w.servers.add(request.Callbacks, w.callbacks, dispatch.Concurrency, dispatch.Poll, 1)
 	w.background = append(w.background, func(ctx context.Context) {

@@ -24,6 +24,7 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/logging"
+	"github.com/kyclink/kyclink/internal/monitor"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
@@ -147,14 +148,14 @@ func (e *engine) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
-// newWorker makes a worker and joins the account. journal and meter may be nil.
-func (e *engine) newWorker(ctx context.Context, journal worker.Journal, meter worker.Meter) (*worker.Worker, error) {
+// newWorker makes a worker and joins the account. journal and metrics may be nil.
+func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics *monitor.Server) (*worker.Worker, error) {
 	work := e.cfg.Work
 	poster, err := e.poster()
 	if err != nil {
 		return nil, err
 	}
-	w := worker.New(e.rdb, e.faceki, worker.Config{
+	cfg := worker.Config{
 		Account: worker.Account{
 			Name: e.cfg.Account, Simulated: e.cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
 			Rate: work.Rate.Rate, Burst: work.Burst,
@@ -165,8 +166,12 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, meter wo
 		Retention: worker.Retention{Requests: e.keptFor(work.Retention), Results: e.keptFor(work.ResultsAge), ResultsCap: work.ResultsCap},
 		Callbacks: worker.Callbacks{Poster: poster, Pauses: paced(worker.CallbackPauses()...), Redis: e.blocking},
 		Journal:   journal,
-		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log), Meter: meter},
-	})
+		Telemetry: worker.Telemetry{Log: e.log, Limited: logging.Limited(e.log)},
+	}
+	if metrics != nil {
+		cfg.Telemetry.Meter, cfg.Callbacks.Attempted = metrics, metrics.Delivery
+	}
+	w := worker.New(e.rdb, e.faceki, cfg)
 	return w, w.Join(ctx)
 }
 

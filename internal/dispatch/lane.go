@@ -44,11 +44,6 @@ type Poster interface {
 	Post(ctx context.Context, d delivery.Delivery) delivery.Reply
 }
 
-// Meter records attempts to deliver.
-type Meter interface {
-	Delivery(reply delivery.Reply, status delivery.Status, took time.Duration)
-}
-
 // LaneConfig configures a [Lane].
 type LaneConfig struct {
 	Deliveries Deliveries
@@ -58,7 +53,8 @@ type LaneConfig struct {
 	Quarantine asynqx.Quarantine
 	// Log receives a line for each attempt; Limited receives messages that may repeat.
 	Log, Limited *zap.Logger
-	Meter        Meter
+	// Attempted is called after each attempt, with the status of the delivery after it.
+	Attempted func(reply delivery.Reply, status delivery.Status, took time.Duration)
 }
 
 // Lane handles the tasks of deliveries in one process.
@@ -188,7 +184,7 @@ func (l *Lane) pause(d delivery.Delivery, reply delivery.Reply) time.Duration {
 // log names the host only: the rest of the URL and the receiver's answer may contain
 // secrets.
 func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.Status, took time.Duration, err error) {
-	l.cfg.Meter.Delivery(reply, status, took)
+	l.cfg.Attempted(reply, status, took)
 	fields := []zap.Field{
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
 		zap.Int("attempt", d.Attempts), zap.Duration("took", took),
