@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/batch"
@@ -37,10 +36,9 @@ type Erased struct {
 // Erasure removes requests, and everything in Redis that names them. It may be
 // interrupted and run again.
 type Erasure struct {
-	operator  *Operator
-	inspector *asynq.Inspector
-	ids       []string
-	batch     batch.Batch // the zero value if IDs are given
+	operator *Operator
+	ids      []string
+	batch    batch.Batch // the zero value if IDs are given
 
 	quarantined map[string]bool // IDs that a quarantined entry names
 	erased      Erased
@@ -53,7 +51,7 @@ type Erasure struct {
 func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) (*Erasure, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
-	e := &Erasure{operator: o, inspector: asynq.NewInspectorFromRedisClient(o.rdb), ids: slices.Compact(ids)}
+	e := &Erasure{operator: o, ids: slices.Compact(ids)}
 	if batchName == "" {
 		return e, nil
 	}

@@ -2,14 +2,8 @@ package operator
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"maps"
-	"slices"
 
-	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
-
+	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -18,34 +12,21 @@ import (
 const earlierTurns = 20
 
 // deleteTurns deletes the tasks that the turns of requests may still have, and returns
-// the turns that have had one.
-func (e *Erasure) deleteTurns(ctx context.Context, found []request.Record, busy map[string]bool) ([]request.Ref, error) {
-	keys := e.operator.ledger.Keys()
-	type task struct {
-		ref  request.Ref
-		lane request.Lane
-	}
-	states := map[task]*redis.StringCmd{}
-	if _, err := e.operator.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, r := range found {
-			for _, ref := range turns(r) {
-				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-					states[task{ref, lane}] = pipe.HGet(ctx, "asynq:{"+keys.Queue(lane)+"}:t:"+ref.String(), "state")
-				}
-			}
-		}
-		return nil
-	}); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("find tasks: %w", err)
-	}
-	refs := map[request.Ref]bool{}
-	for t, state := range states {
-		refs[t.ref] = true
-		if state.Err() == nil && !e.deleteTask(keys.Queue(t.lane), t.ref.String()) {
-			busy[t.ref.ApplicationID] = true
+// these turns.
+func (e *Erasure) deleteTurns(ctx context.Context, found []request.Record, busy map[string]bool) (refs []request.Ref, err error) {
+	var tasks, owners []string
+	for _, r := range found {
+		for _, ref := range turns(r) {
+			refs = append(refs, ref)
+			tasks, owners = append(tasks, ref.String()), append(owners, r.ApplicationID)
 		}
 	}
-	return slices.Collect(maps.Keys(refs)), nil
+	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
+		if err := e.deleteFrom(ctx, lane, tasks, owners, busy); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
 }
 
 // turns are those of a request that may still have a task.
@@ -68,23 +49,31 @@ func (e *Erasure) deleteDeliveries(ctx context.Context, found []request.Record, 
 	if err != nil {
 		return err
 	}
-	queue := e.operator.ledger.Keys().Queue(request.Callbacks)
+	var tasks, owners []string
 	for i, id := range ids {
 		for _, event := range events[i] {
-			if !e.deleteTask(queue, event) {
-				busy[id] = true
-			}
+			tasks, owners = append(tasks, event), append(owners, id)
+		}
+	}
+	return e.deleteFrom(ctx, request.Callbacks, tasks, owners, busy)
+}
+
+// deleteFrom deletes those of the tasks that exist. It marks the owner of a task as busy
+// if a worker handles the task, which finishes its attempt.
+func (e *Erasure) deleteFrom(ctx context.Context, lane request.Lane, tasks, owners []string, busy map[string]bool) error {
+	queue := asynqx.NewQueue(e.operator.rdb, e.operator.account, lane)
+	states, err := queue.States(ctx, tasks)
+	if err != nil {
+		return err
+	}
+	for i, task := range tasks {
+		switch {
+		case states[i] == "":
+		case queue.Delete(task) != nil:
+			busy[owners[i]] = true
+		default:
+			e.erased.Tasks++
 		}
 	}
 	return nil
-}
-
-// deleteTask deletes a task if it exists. It reports false where a worker handles the
-// task, which finishes its attempt.
-func (e *Erasure) deleteTask(queue, id string) bool {
-	err := e.inspector.DeleteTask(queue, id)
-	if err == nil {
-		e.erased.Tasks++
-	}
-	return err == nil || errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
 }
