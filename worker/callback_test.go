@@ -57,7 +57,7 @@ func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*harne
 
 func (h *harness) deliveries(id string) []delivery.Delivery {
 	h.Helper()
-	all, err := h.book().Deliveries(h.Context(), id)
+	all, err := h.book().Deliveries.Of(h.Context(), id)
 	h.Must(err)
 	return all
 }
@@ -118,7 +118,7 @@ func TestCallbacks_DeliverEveryEnd(t *testing.T) {
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "B-1"})
 	h.Must(err)
 	k := h.book()
-	r, _, err := k.Get(t.Context(), "A-3")
+	r, _, err := k.Records.Get(t.Context(), "A-3")
 	h.Must(err)
 	_, err = k.Cancel(t.Context(), r)
 	h.Must(err)
@@ -153,7 +153,7 @@ func TestCallbacks_DeliverOnceHoweverOftenDispatched(t *testing.T) {
 	h.Must(err)
 	k, queue := h.book(), asynq.NewClientFromRedisClient(h.Redis)
 	enqueued := func() int {
-		open, err := k.OpenDeliveries(t.Context(), []tasks.Event{event})
+		open, err := k.Deliveries.OpenDeliveries(t.Context(), []tasks.Event{event})
 		h.Must(err)
 		for _, one := range open {
 			_, err := dispatch.Enqueue(t.Context(), queue, h.Keys.Account, one)

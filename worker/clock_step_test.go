@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 // watchful is a process that judges others dead after a few seconds.
 func (h *harness) watchful() *book {
-	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: 3 * time.Second})}
+	return newBook(storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: 3 * time.Second}}))
 }
 
 // Redis' clock is set while workers call: no live call is judged dead, and the request of a
@@ -32,7 +33,7 @@ func TestWorker_SurvivesStepsOfRedisClock(t *testing.T) {
 			died := h.accept("dead")
 			h.dequeue(request.Interactive)
 			h.marked(dead, died)
-			lives := func() { h.Must(dead.Beat(t.Context(), []string{died.String()})) }
+			lives := func() { h.Must(dead.Fleet.Beat(t.Context(), []string{died.String()})) }
 			lives()
 
 			const calls = 8

@@ -11,8 +11,8 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -175,13 +175,13 @@ func (h *harness) orphan(id string) (request.Ref, *pipeline) {
 	h.Must(dead.Join(h.Context()))
 	_, err := dead.Mark(h.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
-	h.Must(dead.Leave(h.Context()))
+	h.Must(dead.Fleet.Leave(h.Context()))
 	return ref, h.joined(h.judge(), h.faceki)
 }
 
 // judge is a process that judges others dead almost at once.
 func (h *harness) judge() *book {
-	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})}
+	return newBook(storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}}))
 }
 
 func TestPipeline_CountsAPossibleDuplicateAfterADeadProcess(t *testing.T) {

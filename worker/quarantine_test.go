@@ -23,7 +23,7 @@ import (
 func (h *harness) quarantined() []quarantine.Entry {
 	h.Helper()
 	var all []quarantine.Entry
-	for p, err := range h.book().Aside(context.Background()) {
+	for p, err := range h.book().Quarantine.All(context.Background()) {
 		h.Must(err)
 		all = append(all, p)
 	}

@@ -37,7 +37,7 @@ func (h *harness) recovery(change ...func(*recovery.Config)) *recovery.Recovery 
 func (h *harness) recoveryOf(k *book, change ...func(*recovery.Config)) *recovery.Recovery {
 	h.Helper()
 	queue := asynq.NewClientFromRedisClient(h.Redis)
-	cfg := storesOf(k.Ledger).recovery
+	cfg := storesOf(k.Stores).recovery
 	cfg.Redis, cfg.Account, cfg.Leads = h.Redis, h.Keys.Account, func() bool { return true }
 	cfg.Enqueue = func(ctx context.Context, lane request.Lane, turn request.Ref) error {
 		return linktask.Enqueue(ctx, queue, h.Keys.Account, lane, turn)
@@ -173,14 +173,14 @@ func TestRecovery_RequeuesTheTaskOfADeadHandler(t *testing.T) {
 		beats func(h *harness, k *book, ref request.Ref)
 		back  bool
 	}{
-		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Beat(t.Context(), []string{ref.String()})) }, false},
-		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Beat(t.Context(), nil)) }, true},
+		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()})) }, false},
+		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Fleet.Beat(t.Context(), nil)) }, true},
 		"its process was silent": {func(h *harness, k *book, ref request.Ref) {
-			h.Must(k.Beat(t.Context(), []string{ref.String()}))
+			h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()}))
 			h.silence()
 		}, true},
 		"its process left a call": {func(h *harness, k *book, ref request.Ref) {
-			h.Must(k.Beat(t.Context(), []string{ref.String()}))
+			h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()}))
 			h.marked(k, ref)
 			h.silence()
 		}, true},

@@ -15,13 +15,17 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/dispatch"
+	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/feeder"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/recovery"
 	"github.com/kyclink/kyclink/internal/request"
+	resultstream "github.com/kyclink/kyclink/internal/results"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 // stores are the parts of the ledger that a worker uses, each by the interface of its
@@ -50,36 +54,42 @@ type laneStores struct {
 // newStores opens the ledger of the account.
 func newStores(rdb redis.UniversalClient, cfg Config) stores {
 	log := cfg.Telemetry.Log
-	book := ledger.New(rdb, ledger.Config{
-		Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Credential: cfg.Account.Credential,
-		Rate: cfg.Account.Rate, Burst: cfg.Account.Burst, HoldUnknown: cfg.Retry.HoldUncertain,
-		Retention: cfg.Retention.Requests, ResultsAge: cfg.Retention.Results, ResultsCap: cfg.Retention.ResultsCap,
-		RateChanged: func(from admission.Rate, fromBurst int) {
+	book := storage.New(rdb, storage.Config{
+		Fleet: fleet.Config{Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Rate: cfg.Account.Rate, Burst: cfg.Account.Burst, RateChanged: func(from admission.Rate, fromBurst int) {
 			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", cfg.Account.Rate),
 				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
-		},
-		RowsRefused: func(name, message string) {
+		}},
+		Ledger: ledger.Config{Credential: cfg.Account.Credential, HoldUncertain: cfg.Retry.HoldUncertain, RowsRefused: func(name, message string) {
 			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
 				zap.String("batch", name), zap.Int("in_a_row", batch.MostRefused), zap.String("message", message))
-		},
+		}},
+		Results:   resultstream.Config{Age: cfg.Retention.Results, Cap: cfg.Retention.ResultsCap},
+		Retention: cfg.Retention.Requests,
 	})
 	s := storesOf(book)
 	if cfg.Journal != nil {
-		journaled := recorder.New(book, book.Get, cfg.Journal)
+		journaled := recorder.New(book.Requests, book.Records.Get, cfg.Journal)
 		s.lanes.admissions, s.lanes.results, s.lanes.ends = journaled, journaled, journaled
 	}
 	return s
 }
 
-// storesOf returns the parts of a ledger.
-func storesOf(book *ledger.Ledger) stores {
+// storesOf returns the parts of an account's stores.
+func storesOf(book *storage.Stores) stores {
+	requests := book.Requests
 	return stores{
 		lanes: laneStores{
-			admissions: book, signals: book, releases: book, results: book, ends: book, undecodable: book, quarantine: book,
+			admissions: requests, signals: requests, releases: requests, results: requests, ends: requests, undecodable: requests,
+			quarantine: book.Quarantine,
 		},
-		fleet: book, written: book.Written, feed: book, opener: book, deliveries: book,
+		fleet: book.Fleet, written: book.Fleet.Written, feed: requests, opener: book.Deliveries, deliveries: book.Deliveries,
 		recovery: recovery.Config{
-			Handlers: book, Quarantine: book, Turns: book, Deliveries: book, Requests: book, Batches: book, Upkeep: book, Results: book, Counters: book,
+			Handlers: book.Fleet, Quarantine: book.Quarantine, Turns: requests, Deliveries: book.Deliveries, Requests: requests,
+			Batches: book.Batches, Results: book.Results, Counters: requests,
+			Upkeep: struct {
+				*erasure.Eraser
+				*batch.Store
+			}{book.Erasure, book.Batches},
 		},
 	}
 }

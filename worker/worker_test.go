@@ -16,9 +16,11 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -73,9 +75,15 @@ func (h *harness) shop(secret faceki.Secret) *faceki.Client {
 	return c
 }
 
+func newBook(s *storage.Stores) *book { return &book{Ledger: s.Requests, Stores: s} }
+
+// Join registers the process.
+func (k *book) Join(ctx context.Context) error { return k.Fleet.Join(ctx) }
+
 // book is a ledger that can be made to fail.
 type book struct {
 	*ledger.Ledger
+	*storage.Stores
 	afterMark   func() error
 	afterRecord func() error
 	waits       atomic.Int64 // queries with the answer Wait
@@ -104,7 +112,7 @@ func (h *harness) book() *book { return h.bookOf("right") }
 
 // bookOf returns the ledger of a process with other credentials.
 func (h *harness) bookOf(credential string) *book {
-	return &book{Ledger: ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, Credential: credential})}
+	return newBook(storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}, Ledger: ledger.Config{Credential: credential}}))
 }
 
 // joined is a pipeline of a process of the fleet, without asynq.
@@ -128,10 +136,10 @@ type part interface {
 	admissions
 	results
 	Join(ctx context.Context) error
-	real() *ledger.Ledger
+	real() *storage.Stores
 }
 
-func (k *book) real() *ledger.Ledger { return k.Ledger }
+func (k *book) real() *storage.Stores { return k.Stores }
 
 // newWorker makes a worker with a ledger; change may change its stores.
 func (h *harness) newWorker(k part, upstream Upstream, cfg Config, change ...func(*stores)) *Worker {
@@ -194,7 +202,7 @@ func (h *harness) batch(prefix string, n int) {
 
 func (h *harness) record(id string) request.Record {
 	h.Helper()
-	r, ok, err := h.book().Get(context.Background(), id)
+	r, ok, err := h.book().Records.Get(context.Background(), id)
 	h.Must(err)
 	if !ok {
 		h.Fatalf("%s is unknown", id)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/input"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/output"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 const spreadsheetHelp = "put ' before cells that a spreadsheet may take for a formula: for a file that people open in one"
@@ -96,7 +96,7 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return withShared(cmd, func(e *engine) error {
-		book := ledger.New(e.rdb, ledger.Config{Account: e.cfg.Account})
+		book := storage.Of(e.rdb, e.cfg.Account)
 		number, err := e.operator().BatchNumber(cmd.Context(), name)
 		if err != nil {
 			return err
@@ -108,13 +108,13 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 	})
 }
 
-func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.Ledger, number int) error {
+func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *storage.Stores, number int) error {
 	ctx := cmd.Context()
-	now, err := book.Keys().Clock(ctx, e.rdb).Time()
+	now, err := book.Keys.Clock(ctx, e.rdb).Time()
 	if err != nil {
 		return err
 	}
-	export := bulk.Export{Ledger: book, Batch: number, Format: input.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
+	export := bulk.Export{Ledger: book.Rows(), Batch: number, Format: input.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
 	var summary output.Counts
 	if o.out == "" {
 		export.Format = cmp.Or(export.Format, input.CSV)
@@ -141,7 +141,7 @@ func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *ledger.L
 }
 
 // merge writes the rows of the file that was imported.
-func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.Ledger, reading input.Options, batch int, name string) error {
+func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *storage.Stores, reading input.Options, batch int, name string) error {
 	in, err := input.Open(o.with, reading)
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *ledger.L
 	if _, err := output.Inspect(o.out, in); err != nil {
 		return err
 	}
-	m := bulk.Merge{Input: in, Ledger: book, Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
+	m := bulk.Merge{Input: in, Ledger: book.Rows(), Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
 	merged, err := o.mergeInto(cmd, m)
 	if err != nil {
 		return err

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 // A million rows wait: their status is there at once, they are counted again in
@@ -38,9 +38,9 @@ func TestAMillionRowsAreCancelled(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	})
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	if took := timed("status", func() {
-		if _, ok, err := book.Batch(t.Context(), 1); err != nil || !ok {
+		if _, ok, err := book.Batches.Get(t.Context(), 1); err != nil || !ok {
 			t.Error(err)
 		}
 	}); took > 50*time.Millisecond {

@@ -13,9 +13,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -48,7 +48,7 @@ func statusOf(t testing.TB, settings []string, name string) (b batch.Batch) {
 // batchOf is what [statusOf] shows, without a process that asks.
 func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 	t.Helper()
-	b, ok, err := ledger.New(rdb, ledger.Config{Account: "default"}).BatchNamed(t.Context(), name)
+	b, ok, err := storage.Of(rdb, "default").Batches.Named(t.Context(), name)
 	if err != nil || !ok {
 		t.Fatalf("batch %s is not known: %v", name, err)
 	}

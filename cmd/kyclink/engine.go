@@ -21,11 +21,13 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/failpoint"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/monitor"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -37,7 +39,7 @@ type engine struct {
 	rdb redis.UniversalClient
 	// blocking is for reads that wait; the same as rdb if that is embedded.
 	blocking redis.UniversalClient
-	ledger   *ledger.Ledger
+	ledger   *storage.Stores
 	faceki   *faceki.Client
 	closers  []func() // called in reverse
 }
@@ -68,9 +70,9 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	keys := keyspace.Keys{Account: cfg.Account}
 	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
 	e.closers = append(e.closers, e.faceki.Close)
-	e.ledger = ledger.New(e.rdb, ledger.Config{
-		Account: cfg.Account, Simulated: cfg.FaceKi.Simulated,
-		HoldUnknown: cfg.Work.OnUnknown == config.Hold, // for what a run restores from its journal
+	e.ledger = storage.New(e.rdb, storage.Config{
+		Fleet:  fleet.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated},
+		Ledger: ledger.Config{HoldUncertain: cfg.Work.OnUnknown == config.Hold},
 	})
 	return e, nil
 }

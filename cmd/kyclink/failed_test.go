@@ -13,17 +13,17 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // failedRequests are F-000000 and so on: half of the batch spring, half of
 // autumn; every tenth failed for its workflow's rules.
-func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
+func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	t.Helper()
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	batches := map[string][]request.Record{}
 	for i := range n {
@@ -43,7 +43,7 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
 	}
 	for batch, records := range batches {
 		for page := range slices.Chunk(records, 500) {
-			if err := book.Restore(t.Context(), batch, page); err != nil {
+			if err := book.Requests.Restore(t.Context(), batch, page); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -52,10 +52,10 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *ledger.Ledger {
 }
 
 // failedCount is how many of both batches are still failed.
-func failedCount(t testing.TB, book *ledger.Ledger) (n int) {
+func failedCount(t testing.TB, book *storage.Stores) (n int) {
 	t.Helper()
 	for _, batch := range []string{"spring", "autumn"} {
-		counts, err := book.Tally(t.Context(), batch)
+		counts, err := book.Batches.Tally(t.Context(), batch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestFailedByFilters(t *testing.T) {
 
 // interruptedRetry retries all of n, is broken off, says how many it did, and
 // goes on when it is run again.
-func interruptedRetry(t *testing.T, settings []string, book *ledger.Ledger, n int, pace string) {
+func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n int, pace string) {
 	t.Helper()
 	p := start(t, settings, "failed", "retry", "--all", "--rate", pace)
 	fixture.Eventually(t, "some are retried", func() bool { return failedCount(t, book) < n-n/20 })

@@ -12,9 +12,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -54,9 +54,9 @@ func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
 }
 
 // conserved says that a batch has as many rows as it had.
-func conserved(t testing.TB, book *ledger.Ledger, name string, rows int) batch.Batch {
+func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.Batch {
 	t.Helper()
-	all, err := book.Batches(t.Context())
+	all, err := book.Batches.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestForget(t *testing.T) {
 	sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	expect := expecter(t, settings)
 	importPeople(t, client, "spring", 1, 230)
 	importPeople(t, client, "autumn", 1, 250) // 230 joined
@@ -145,7 +145,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s"}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	const n = forgotRows
 	importPeople(t, client, "winter", 1, 20)
 	importPeople(t, client, "spring", 1, n)
@@ -233,7 +233,7 @@ func TestRetentionOfAWorker(t *testing.T) {
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RETENTION=2s"}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	importPeople(t, client, "spring", 1, 300)
 	start(t, settings, "worker", "--simulate")
 	begun := time.Now()
@@ -254,7 +254,7 @@ func TestBatchRefresh(t *testing.T) {
 	rdb := server.Client(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
-	book := ledger.New(rdb, ledger.Config{Account: "default"})
+	book := storage.Of(rdb, "default")
 	client := tasks.NewClient(rdb, tasks.Config{})
 	past := time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
 	var old []request.Record
@@ -270,7 +270,7 @@ func TestBatchRefresh(t *testing.T) {
 		})
 	}
 	for at := 0; at < len(old); at += 500 {
-		if err := book.Restore(t.Context(), "spring", old[at:at+500]); err != nil {
+		if err := book.Requests.Restore(t.Context(), "spring", old[at:at+500]); err != nil {
 			t.Fatal(err)
 		}
 	}

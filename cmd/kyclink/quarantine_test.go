@@ -7,16 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 func TestQuarantine_IsCountedAndListed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
-	book := ledger.New(server.Client(t), ledger.Config{Account: "default"})
+	book := storage.Of(server.Client(t), "default")
 	said := func(want int, args ...string) []string {
 		code, stdout, stderr := kyclink(t, settings, args...)
 		if code != want || code == 0 && stderr != "" {
@@ -32,7 +32,7 @@ func TestQuarantine_IsCountedAndListed(t *testing.T) {
 	}
 	const many = 250
 	for i := range many {
-		err := book.PutAside(t.Context(), quarantine.Entry{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
+		err := book.Quarantine.PutAside(t.Context(), quarantine.Entry{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -189,7 +189,7 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 // job returns the job without its journal and batch.
 func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *progress) (*job.Job, error) {
 	j := &job.Job{
-		Input: in, Ledger: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
+		Input: in, Ledger: e.ledger.Job(), RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
 		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, OnProgress: bar.report,
 		OnRetryHeld: func(held int) {
 			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",
@@ -202,7 +202,7 @@ func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *pro
 	j.Client = e.producer(j.OnFull)
 	var err error
 	if !e.cfg.EmbeddedRedis() {
-		j.LedgerID, err = e.ledger.ID(ctx)
+		j.LedgerID, err = e.ledger.Fleet.ID(ctx)
 	}
 	return j, err
 }

@@ -13,15 +13,17 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 func newServe() *cobra.Command {
@@ -61,7 +63,7 @@ On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
 			}
 			defer e.close()
 			e.warnUnencrypted()
-			e.ledger = ledger.New(e.rdb, ledger.Config{Account: cfg.Account})
+			e.ledger = storage.Of(e.rdb, cfg.Account)
 			return e.serve(cmd.Context(), l, watched)
 		},
 	}
@@ -91,7 +93,10 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	batched := *e
 	batched.rdb = pipelined(e.rdb)
 	queue := asynq.NewClientFromRedisClient(e.rdb)
-	o := e.newOps(e.ledger)
+	o := e.newOps(struct {
+		*account.Reader
+		*fleet.Member
+	}{e.ledger.Account, e.ledger.Fleet})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: batched.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {

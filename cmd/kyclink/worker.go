@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/intake"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -50,13 +50,13 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 			}
 			defer e.close()
 			announce(os.Stderr, e.cfg)
-			account := &workerAccount{Ledger: e.ledger}
-			o := e.newOps(account)
+			watched := &workerAccount{Reader: e.ledger.Account}
+			o := e.newOps(watched)
 			w, err := e.newWorker(cmd.Context(), nil, o)
 			if err != nil {
 				return err
 			}
-			account.worker = w
+			watched.worker = w
 			defer e.serveOps(cmd.Context(), l, o, w.Ready)()
 			return e.runWorker(cmd.Context(), w, o.Settled)
 		},
@@ -67,7 +67,7 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 
 // workerAccount is an account as its worker sees it.
 type workerAccount struct {
-	*ledger.Ledger
+	*account.Reader
 	worker *worker.Worker // set before anything is served
 }
 

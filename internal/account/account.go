@@ -3,10 +3,6 @@
 package account
 
 import (
-	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/quarantine"
-	"github.com/kyclink/kyclink/internal/results"
-
 	"context"
 	"fmt"
 	"strconv"
@@ -14,8 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // Reader reads one account. It is safe for concurrent use.
@@ -72,16 +71,16 @@ func (a *Reader) Status(ctx context.Context) (s AccountStatus, err error) {
 	if s.Status, err = admission.Read(ctx, a.rdb, a.keys); err != nil {
 		return s, err
 	}
-	if s.Upstream, s.Backlog, s.Workers, err = a.Account(ctx); err != nil {
+	if s.Upstream, s.Backlog, s.Workers, err = a.Basics(ctx); err != nil {
 		return s, err
 	}
-	stream, err := a.results.Results(ctx)
+	stream, err := a.results.Status(ctx)
 	if err != nil {
 		return s, err
 	}
 	slowest, _ := stream.Slowest()
 	s.Results = StreamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
-	if s.PutAside, err = a.quarantined.CountAside(ctx); err != nil {
+	if s.PutAside, err = a.quarantined.Len(ctx); err != nil {
 		return s, err
 	}
 	var entries, rejects *redis.IntCmd
@@ -96,9 +95,9 @@ func (a *Reader) Status(ctx context.Context) (s AccountStatus, err error) {
 	return s, nil
 }
 
-// Account reads of which kind the account's links are, "" before the first one,
+// Basics reads of which kind the account's links are, "" before the first one,
 // what waits, and how many worker processes live.
-func (a *Reader) Account(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
+func (a *Reader) Basics(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
 	now, err := a.keys.Clock(ctx, a.rdb).Time()
 	if err != nil {
 		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)

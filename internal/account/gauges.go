@@ -1,17 +1,15 @@
 package account
 
 import (
-	"strconv"
-
-	"github.com/kyclink/kyclink/internal/results"
-
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 )
 
 // Gauges are what is watched of an account all the time. To read them takes as long
@@ -52,7 +50,7 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 		return g, fmt.Errorf("read the rate: %w", err)
 	}
 	g.Gate, g.Rate = status.Gate, float64(rate.N)/rate.Per.Seconds()
-	if _, g.Backlog, g.Workers, err = a.Account(ctx); err != nil {
+	if _, g.Backlog, g.Workers, err = a.Basics(ctx); err != nil {
 		return g, err
 	}
 	if g.Results, err = a.results.Sample(ctx, MostGauged, gaugedEvents); err != nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,7 +36,7 @@ type Config struct {
 	// They are not closed.
 	Redis, Blocking redis.UniversalClient
 
-	Ledger *ledger.Ledger
+	Ledger *storage.Stores
 	// Client accepts single requests.
 	Client *tasks.Client
 	// Importer returns a client that accepts batches. It must respect contexts. It calls
@@ -104,7 +104,7 @@ func New(cfg Config) *API {
 	if cfg.PerSecond == 0 {
 		cfg.PerSecond = 1000
 	}
-	keys := cfg.Ledger.Keys()
+	keys := cfg.Ledger.Keys
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(),
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
@@ -138,7 +138,7 @@ const (
 func (a *API) heartbeat(ctx context.Context) {
 	for failing := false; ctx.Err() == nil; {
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-		err := a.Ledger.Touch(once)
+		err := a.Ledger.Fleet.Touch(once)
 		cancel()
 		_, emptied := errors.AsType[*fleet.EmptiedError](err)
 		switch {
@@ -238,9 +238,9 @@ func (a *API) health(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
 	defer cancel()
-	err := a.Ledger.Written()
+	err := a.Ledger.Fleet.Written()
 	if errors.Is(err, fleet.ErrUnwritten) { // the first of the heartbeats is on its way
-		err = a.Ledger.Touch(ctx)
+		err = a.Ledger.Fleet.Touch(ctx)
 	}
 	if err != nil {
 		return unavailable(err)

@@ -26,7 +26,7 @@ func (d deaf) Append(_ context.Context, c audit.Change) error {
 func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
-	s := openAt(t, own, func(c *Config) { c.Audit = deaf{audit.NewTrail(c.Redis, c.Ledger.Keys().Account)} })
+	s := openAt(t, own, func(c *Config) { c.Audit = deaf{audit.NewTrail(c.Redis, c.Ledger.Keys.Account)} })
 	s.api.timeout = 200 * time.Millisecond
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
@@ -62,7 +62,7 @@ func TestRedisHangs(t *testing.T) {
 			t.Errorf("an upload that had begun: %d %s", resp.StatusCode, text)
 		}
 	})
-	s.Eventually("the upload has begun", func() bool { return s.Redis.Exists(t.Context(), s.ledger.Keys().Record("C-0")).Val() == 1 })
+	s.Eventually("the upload has begun", func() bool { return s.Redis.Exists(t.Context(), s.ledger.Keys.Record("C-0")).Val() == 1 })
 	s.Must(own.Client(t).Do(t.Context(), "CLIENT", "PAUSE", 60_000, "ALL").Err())
 	close(hung)
 	for _, r := range [][]string{

@@ -27,9 +27,10 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -57,7 +58,7 @@ var directions = sync.OnceValues(func() (routers.Router, error) {
 type harness struct {
 	*fixture.Account
 
-	ledger *ledger.Ledger
+	ledger *storage.Stores
 	api    *API
 	url    string
 	trail  *trail
@@ -129,7 +130,7 @@ func open(t testing.TB) *harness { t.Helper(); return openAt(t, fixture.Redis(),
 func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harness {
 	t.Helper()
 	s := &harness{Account: fixture.NewAccountOn(t, server), trail: &trail{}}
-	s.ledger = ledger.New(s.Redis, ledger.Config{Account: s.Keys.Account, Simulated: true})
+	s.ledger = storage.New(s.Redis, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account, Simulated: true}})
 	var log lockedBuffer
 	s.logged(&log)
 	cfg := Config{

@@ -207,7 +207,7 @@ func TestPromotionAnswersAtOnce(t *testing.T) {
 	if b.Status != batch.Paused || b.Rows != 250 || b.Counts[request.Created] != 20 || b.Counts[request.Waiting] != 230 {
 		t.Errorf("%+v", b)
 	}
-	check, err := s.ledger.Check(t.Context(), 1)
+	check, err := s.ledger.Batches.Recount(t.Context(), 1)
 	s.Must(err)
 	if d := check.Differs(); len(d) > 0 {
 		t.Errorf("counted again it differs: %v", d)

@@ -36,7 +36,7 @@ func expand(list []string) []string {
 	}
 	if slices.Contains(list, nouns) {
 		expanded = append(expanded, "internal/ledger", "internal/account", "internal/batch", "internal/deadletter",
-			"internal/delivery", "internal/erasure", "internal/fleet", "internal/quarantine", "internal/results")
+			"internal/delivery", "internal/erasure", "internal/fleet", "internal/quarantine", "internal/results", "internal/storage")
 	}
 	return expanded
 }
@@ -53,6 +53,7 @@ func arrows() map[string][]string {
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
 		"internal/ledger":           {"internal/fault", stored, "internal/admission", nouns},
+		"internal/storage":          {stored, nouns},
 		"internal/account":          {stored, "internal/admission", "internal/fleet", "internal/quarantine", "internal/results"},
 		"internal/batch":            {"tasks", "internal/fault", stored, "internal/admission"},
 		"internal/deadletter":       {stored, "internal/admission", "internal/delivery"},

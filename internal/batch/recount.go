@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"github.com/kyclink/kyclink/internal/order"
-
 	"cmp"
 	"context"
 	"errors"
@@ -15,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -56,11 +55,11 @@ const checkRounds = 5
 // ErrMoves says that a batch changes faster than it can be counted.
 var ErrMoves = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
 
-// Check counts a batch's rows again, page by page, and says how it counts itself.
+// Recount counts a batch's rows again, page by page, and says how it counts itself.
 // Requests may move meanwhile: those that did are looked at once more, the last of
 // them in the same step as the counters. A difference stays what it is, so that
 // one which is not found again the same is none.
-func (s *Store) Check(ctx context.Context, batch int) (c Check, err error) {
+func (s *Store) Recount(ctx context.Context, batch int) (c Check, err error) {
 	var before map[string]int
 	for round := range checkRounds {
 		n := count{Store: s, batch: batch, seed: maphash.MakeSeed()}

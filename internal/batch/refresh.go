@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"github.com/kyclink/kyclink/internal/order"
-
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -20,9 +19,9 @@ var refreshScript = scripts.Script("refresh.lua")
 // refreshRows is how many one script refreshes: it must not hold Redis for long.
 const refreshRows = 100
 
-// Own walks through the requests that a batch accepted first, in the input's
+// Requests walks through the requests that a batch accepted first, in the input's
 // order, up to 500 at a time, as they are. What cannot be read is left out.
-func (s *Store) Own(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
+func (s *Store) Requests(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		for lines, err := range s.Order(ctx, batch) {
 			var page []request.Record

@@ -155,8 +155,8 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 	return b, failed
 }
 
-// BatchNames are the names of all batches.
-func (s *Store) BatchNames(ctx context.Context) (names []string, err error) {
+// Names are the names of all batches.
+func (s *Store) Names(ctx context.Context) (names []string, err error) {
 	for cursor := uint64(0); ; {
 		var page []string // each name is followed by its number
 		if page, cursor, err = s.rdb.HScan(ctx, s.keys.Batches(), cursor, "", batchesPage).Result(); err != nil {
@@ -175,16 +175,16 @@ func (s *Store) BatchNames(ctx context.Context) (names []string, err error) {
 // batchesPage is how many batches are read at a time.
 const batchesPage = 500
 
-// Batches reads all batches, in the order in which they were made.
-func (s *Store) Batches(ctx context.Context) ([]Batch, error) {
-	all, _, err := s.BatchesAfter(ctx, 0, math.MaxInt)
+// All reads all batches, in the order in which they were made.
+func (s *Store) All(ctx context.Context) ([]Batch, error) {
+	all, _, err := s.After(ctx, 0, math.MaxInt)
 	return all, err
 }
 
-// BatchesAfter reads the first batches, at most so many, that were made after the one
+// After reads the first batches, at most so many, that were made after the one
 // of a number, 0 for the first of all, in the order in which they were made. more
 // says that there are others after them.
-func (s *Store) BatchesAfter(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
+func (s *Store) After(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
 	ends, err := s.recentEnds(ctx)
 	if err != nil {
 		return nil, false, err
@@ -240,9 +240,9 @@ func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error)
 	return batches, nil
 }
 
-// Batch reads one batch, in a time that depends on how many rows joined, and not on how
+// Get reads one batch, in a time that depends on how many rows joined, and not on how
 // many it has. ok is false where there is none of that number.
-func (s *Store) Batch(ctx context.Context, number int) (b Batch, ok bool, err error) {
+func (s *Store) Get(ctx context.Context, number int) (b Batch, ok bool, err error) {
 	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
 	if err == nil && len(hash) == 0 {
 		return b, false, nil
@@ -273,10 +273,10 @@ func (b Batch) Refused() string {
 // is paused.
 const MostRefused = 20
 
-// BatchNamed reads a batch without its throughput, its ETA and the states of the rows
+// Named reads a batch without its throughput, its ETA and the states of the rows
 // that joined.
-func (s *Store) BatchNamed(ctx context.Context, name string) (b Batch, ok bool, err error) {
-	number, ok, err := s.BatchNumber(ctx, name)
+func (s *Store) Named(ctx context.Context, name string) (b Batch, ok bool, err error) {
+	number, ok, err := s.Number(ctx, name)
 	if err != nil || !ok {
 		return b, false, err
 	}
@@ -302,12 +302,12 @@ const (
 	Close Control = "close"
 )
 
-// Steer pauses, resumes or cancels a batch; to ask for what is so already
+// Control pauses, resumes or cancels a batch; to ask for what is so already
 // changes nothing. While a batch is paused none of its requests is called but
 // those that are in the interactive lane. Of a cancelled one none is called:
 // [Store.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
 // is cancelled is to be paused or resumed.
-func (s *Store) Steer(ctx context.Context, b Batch, c Control) error {
+func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	reply, err := controlBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
 	switch {
 	case errors.Is(err, redis.Nil):
@@ -345,13 +345,13 @@ func (s *Store) Tally(ctx context.Context, batch string) (map[request.State]int,
 	return counts, nil
 }
 
-// BatchNumber is the number that records have of a batch; ok is false where
+// Number is the number that records have of a batch; ok is false where
 // there is none of that name.
-func (s *Store) BatchNumber(ctx context.Context, name string) (number int, ok bool, err error) {
+func (s *Store) Number(ctx context.Context, name string) (number int, ok bool, err error) {
 	return s.names.Number(ctx, name)
 }
 
-// BatchName is a batch's name, "" for none.
-func (s *Store) BatchName(ctx context.Context, number int) (string, error) {
+// Name is a batch's name, "" for none.
+func (s *Store) Name(ctx context.Context, number int) (string, error) {
 	return s.names.Name(ctx, number)
 }

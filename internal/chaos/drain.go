@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	workers "github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,7 +37,7 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("mend the way to the API: %w", err)
 	}
 	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, hooked), people: r.people, book: r.book}
-	books := ledger.New(r.rdb, ledger.Config{Account: account, Simulated: true})
+	books := storage.New(r.rdb, storage.Config{Fleet: workers.Config{Account: account, Simulated: true}})
 	end, said := time.Now().Add(r.cfg.drain), time.Time{}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

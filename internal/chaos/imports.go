@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/order"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -121,11 +121,11 @@ func (i *importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // resumeBatches is what a person does with batches whose rows were refused as wrong
 // again and again, as those are that are wrong and were retried.
-func (r *rig) resumeBatches(ctx context.Context, books *ledger.Ledger) error {
-	all, err := books.Batches(ctx)
+func (r *rig) resumeBatches(ctx context.Context, books *storage.Stores) error {
+	all, err := books.Batches.All(ctx)
 	for _, b := range all {
 		if b.Refused() != "" && err == nil {
-			err = books.Steer(ctx, b, batch.Resume)
+			err = books.Batches.Control(ctx, b, batch.Resume)
 		}
 	}
 	return err

@@ -12,8 +12,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	workers "github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -202,12 +203,12 @@ func (p *producer) repeats(ctx context.Context) {
 // operate does what a person does: it cancels some, and lets failed and held
 // ones go on.
 func (p *producer) operate(ctx context.Context) {
-	books := ledger.New(p.rdb, ledger.Config{Account: account, Simulated: true})
+	books := storage.New(p.rdb, storage.Config{Fleet: workers.Config{Account: account, Simulated: true}})
 	p.each(ctx, p.pace, func(n int) {
 		id := p.book.any(p.random)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askWithin)
 		defer cancel()
-		r, ok, err := books.Get(ctx, id)
+		r, ok, err := books.Records.Get(ctx, id)
 		if err != nil || !ok {
 			return
 		}
@@ -216,14 +217,14 @@ func (p *producer) operate(ctx context.Context) {
 			p.goOn(ctx, books, r)
 		case n%6 == 0 && !r.State.Ended():
 			p.book.cancel(id)
-			_, _ = books.Cancel(ctx, r) // where it fails, nobody knows
+			_, _ = books.Requests.Cancel(ctx, r) // where it fails, nobody knows
 		}
 	})
 }
 
 // goOn starts another run of a failed request, or lets a held one go on.
-func (p *producer) goOn(ctx context.Context, books *ledger.Ledger, r request.Record) {
-	now, ok, err := books.Again(ctx, r)
+func (p *producer) goOn(ctx context.Context, books *storage.Stores, r request.Record) {
+	now, ok, err := books.Requests.Again(ctx, r)
 	if err == nil && ok && now.Lane == request.Interactive {
 		// Asking again enqueues the task; without it the sweep does.
 		_, _ = p.client.Enqueue(ctx, tasks.Request{ApplicationID: r.ApplicationID})

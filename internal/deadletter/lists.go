@@ -41,11 +41,11 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys) *Lists {
 // pageSize is how many requests are read at a time.
 const pageSize = 500
 
-// Shelved walks through what failed, or is held, from since on and before
+// Requests walks through what failed, or is held, from since on and before
 // before, in the order in which it came there, a page at a time. Requests may
 // come and go meanwhile: none is passed over that stays, and none is given twice.
 // The state is [request.Failed] or [request.Held]; what was hidden is left out.
-func (s *Lists) Shelved(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
+func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
@@ -106,9 +106,9 @@ func (s *Lists) places(ctx context.Context, set string, last place, before time.
 	}
 }
 
-// Hide takes a failed request out of [Ledger.Shelved]; its record stays as it
+// DropRequest takes a failed request out of [Ledger.Shelved]; its record stays as it
 // is. ok is false where it is not there, or failed anew since.
-func (s *Lists) Hide(ctx context.Context, r request.Record) (ok bool, err error) {
+func (s *Lists) DropRequest(ctx context.Context, r request.Record) (ok bool, err error) {
 	ok, err = dropFailedScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run,
 	}).Bool()
@@ -118,9 +118,9 @@ func (s *Lists) Hide(ctx context.Context, r request.Record) (ok bool, err error)
 	return ok, nil
 }
 
-// WaiveDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
+// DropDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
 // false where it is not there, or was tried again since.
-func (s *Lists) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
+func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
 	ok, err = dropDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": d.EventID, "attempts": d.Attempts}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("drop the delivery of %s: %w", d.EventID, err)
@@ -128,17 +128,17 @@ func (s *Lists) WaiveDelivery(ctx context.Context, d delivery.Delivery) (ok bool
 	return ok, nil
 }
 
-// Undelivered walks through the deliveries that were given up from since on and
+// Deliveries walks through the deliveries that were given up from since on and
 // before before, in that order, a page at a time. What was dropped is left out.
-func (s *Lists) Undelivered(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
+func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
 	return s.walkDeliveries(ctx, s.keys.Undelivered(), since, before, func(d delivery.Delivery) bool {
 		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
 
-// Retried walks through the deliveries that were not taken and are tried again, by
+// Retrying walks through the deliveries that were not taken and are tried again, by
 // when that is, a page at a time. What is tried meanwhile may come twice.
-func (s *Lists) Retried(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
+func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
 	return s.walkDeliveries(ctx, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d delivery.Delivery) bool {
 		return d.Status == delivery.Pending && !d.Last.Taken()
 	})
@@ -161,7 +161,7 @@ func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before ti
 			for i, p := range places {
 				events[i] = p.id
 			}
-			found, err := s.deliveries.ReadDeliveries(ctx, events)
+			found, err := s.deliveries.Read(ctx, events)
 			page := make([]delivery.Delivery, 0, len(found))
 			for _, d := range found {
 				if meant(d) {

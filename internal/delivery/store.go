@@ -131,17 +131,17 @@ func (s *Store) StalledDeliveries(ctx context.Context, since time.Duration) (sta
 	return stalled, reply[0] == strconv.Itoa(stalledPage), nil
 }
 
-// Deliveries are those of a request, as they came.
-func (s *Store) Deliveries(ctx context.Context, applicationID string) ([]Delivery, error) {
-	events, err := s.DeliveryEvents(ctx, []string{applicationID})
+// Of are those of a request, as they came.
+func (s *Store) Of(ctx context.Context, applicationID string) ([]Delivery, error) {
+	events, err := s.Events(ctx, []string{applicationID})
 	if err != nil {
 		return nil, err
 	}
-	return s.ReadDeliveries(ctx, events[0])
+	return s.Read(ctx, events[0])
 }
 
-// DeliveryEvents are for each request the ids of its events that have a delivery.
-func (s *Store) DeliveryEvents(ctx context.Context, ids []string) ([][]string, error) {
+// Events are for each request the ids of its events that have a delivery.
+func (s *Store) Events(ctx context.Context, ids []string) ([][]string, error) {
 	looks := make([]*redis.StringSliceCmd, len(ids))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
@@ -158,8 +158,8 @@ func (s *Store) DeliveryEvents(ctx context.Context, ids []string) ([][]string, e
 	return events, nil
 }
 
-// ReadDeliveries reads deliveries by their events; what is not known is left out.
-func (s *Store) ReadDeliveries(ctx context.Context, events []string) ([]Delivery, error) {
+// Read reads deliveries by their events; what is not known is left out.
+func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}

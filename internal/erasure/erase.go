@@ -3,13 +3,6 @@
 package erasure
 
 import (
-	"github.com/redis/go-redis/v9"
-
-	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/keyspace"
-	"github.com/kyclink/kyclink/internal/quarantine"
-	"github.com/kyclink/kyclink/internal/record"
-
 	"context"
 	"fmt"
 	"math"
@@ -18,7 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -60,7 +59,7 @@ type Erasure struct {
 }
 
 // Erase takes requests away that have ended, whatever is kept of them but the
-// names that other rows have for them, which are [Eraser.Scrub]'s, and their
+// names that other rows have for them, which are [Eraser.EraseRows]'s, and their
 // events. It counts them as erased.
 func (er *Eraser) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
 	return er.eraseAll(ctx, ids, true, math.MaxInt64)

@@ -24,10 +24,10 @@ type Whom struct {
 
 const eventsPage = 1000
 
-// ForgetEvents takes events out of the results stream, and gives how many: of a
+// EraseEvents takes events out of the results stream, and gives how many: of a
 // batch those whose requests are not kept any more. It reads the stream once, page
 // by page, as long as it is now.
-func (er *Eraser) ForgetEvents(ctx context.Context, whom Whom) (gone int, err error) {
+func (er *Eraser) EraseEvents(ctx context.Context, whom Whom) (gone int, err error) {
 	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {
 		return 0, cannotRead("the results stream", err)
@@ -97,10 +97,10 @@ func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMess
 	return int(n), nil
 }
 
-// AsideNames are the application ids whose tasks were put aside.
-func (er *Eraser) AsideNames(ctx context.Context) (map[string]bool, error) {
+// QuarantinedIDs are the application ids whose tasks were put aside.
+func (er *Eraser) QuarantinedIDs(ctx context.Context) (map[string]bool, error) {
 	names := map[string]bool{}
-	_, err := er.quarantined.DropAside(ctx, func(p quarantine.Entry) bool {
+	_, err := er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
 		if ref, err := request.ParseRef(p.Task); err == nil {
 			names[ref.ApplicationID] = true
 		}
@@ -109,10 +109,10 @@ func (er *Eraser) AsideNames(ctx context.Context) (map[string]bool, error) {
 	return names, err
 }
 
-// ForgetAside drops what was put aside of some application ids, or names one of
+// EraseQuarantined drops what was put aside of some application ids, or names one of
 // them, and gives how much that was.
-func (er *Eraser) ForgetAside(ctx context.Context, ids map[string]bool) (gone int, err error) {
-	return er.quarantined.DropAside(ctx, func(p quarantine.Entry) bool {
+func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (gone int, err error) {
+	return er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
 		if ref, err := request.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
 			return true
 		}
@@ -141,17 +141,17 @@ func mentions(raw []byte, id string) bool {
 	}
 }
 
-// DropOrder takes away what a batch keeps in order: none of its requests is kept
+// EraseOrder takes away what a batch keeps in order: none of its requests is kept
 // any more. Its counters stay.
-func (er *Eraser) DropOrder(ctx context.Context, number int) error {
+func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
 	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Again(number), er.keys.Off(number)).Err(); err != nil {
 		return fmt.Errorf("drop the order of batch %d: %w", number, err)
 	}
 	return nil
 }
 
-// DropPanics takes away what was counted of the panics of turns.
-func (er *Eraser) DropPanics(ctx context.Context, refs []request.Ref) error {
+// ErasePanics takes away what was counted of the panics of turns.
+func (er *Eraser) ErasePanics(ctx context.Context, refs []request.Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}

@@ -18,10 +18,10 @@ const (
 	unlistRows  = 500 // the same
 )
 
-// Scrub takes the ids of requests that are not kept out of everything that
+// EraseRows takes the ids of requests that are not kept out of everything that
 // batches keep in order or are to be fed, and gives how many it took. It reads
 // all of it, page by page.
-func (er *Eraser) Scrub(ctx context.Context) (taken int, err error) {
+func (er *Eraser) EraseRows(ctx context.Context) (taken int, err error) {
 	for number, err := range er.batches.Numbers(ctx) {
 		if err != nil {
 			return taken, err

@@ -7,10 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ForgetEntries takes what names one of some application ids out of the rejects of
+// EraseEntries takes what names one of some application ids out of the rejects of
 // the intake stream and out of the audit trail, and gives how much that was. It
 // reads both once, page by page.
-func (er *Eraser) ForgetEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
+func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
 	audited := func(e redis.XMessage) bool { return ids[fmt.Sprint(e.Values["target"])] }
 	rejected := func(e redis.XMessage) bool {
 		for id := range ids {

@@ -6,44 +6,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/kyclink/kyclink/internal/lua"
-	"github.com/kyclink/kyclink/internal/request"
 )
-
-var lostCallsScript = scripts.Script("lost_calls.lua")
-
-// lostPage is how many calls one script looks at, which must not hold Redis for long.
-const lostPage = 200
-
-// Lost names the turns whose call died with its process, so that the caller sees
-// to it that they have their task; whoever takes it judges the attempt. Begin
-// with an empty page; the last one's next is empty.
-func (m *Member) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
-	reply, err := lostCallsScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, lua.Args{
-		"unbroken": m.Unbroken().Milliseconds(), "dead": m.cfg.DeadAfter.Milliseconds(), "expected_time": m.clock.expected(),
-		"skip": cursor(page), "max": lostPage,
-	}).StringSlice()
-	if err != nil {
-		return nil, "", fmt.Errorf("look for calls that died: %w", err)
-	}
-	for i := 1; i < len(reply); i += 2 {
-		ref, err := request.ParseRef(reply[i+1])
-		if err != nil {
-			return nil, "", err
-		}
-		lost = append(lost, request.Turn{Lane: request.Lane(reply[i]), Ref: ref})
-	}
-	return lost, reply[0], nil
-}
-
-// cursor is where a walk goes on.
-func cursor(page string) string {
-	if page == "" {
-		return "0"
-	}
-	return page
-}
 
 // Handlers tells which turns have a handler, as of its process' last heartbeat:
 // whether that process lives, by the one test for it. One script a process.

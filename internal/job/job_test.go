@@ -12,11 +12,12 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/input"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -90,7 +91,7 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	lines := slices.Concat([]string{"A-1,,,", "A-2,,,", "A-3,,,", "A-4,,,"}, filled)
 
 	log := h.openJournal()
-	h.work = recorder.New(h.ledger, h.ledger.Get, log)
+	h.work = recorder.New(h.ledger.Requests, h.ledger.Records.Get, log)
 	first := h.job("run", lines...)
 	first.Journal = log
 	killed := errors.New("killed")
@@ -116,12 +117,12 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	h.closeJournal(log)
 	h.Must(h.Redis.FlushAll(t.Context()).Err())
 
-	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
 	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
-	h.Must(h.ledger.Join(t.Context()))
+	h.Must(h.ledger.Fleet.Join(t.Context()))
 	log = h.openJournal()
 	defer h.closeJournal(log)
-	h.work = recorder.New(h.ledger, h.ledger.Get, log)
+	h.work = recorder.New(h.ledger.Requests, h.ledger.Records.Get, log)
 	second := h.job("run", lines...)
 	second.Journal = log
 	if p := h.do(second); p.Counts[request.Created] != len(lines) || p.JoinedOpen != 0 {
@@ -153,7 +154,7 @@ func TestJob_RestoresOnlyWhatRowsAskFor(t *testing.T) {
 	if fmt.Sprint(h.calls) != "map[A-1:1]" {
 		t.Errorf("called: %v", h.calls)
 	}
-	if _, known, err := h.ledger.Get(t.Context(), "A-2"); err != nil || known {
+	if _, known, err := h.ledger.Records.Get(t.Context(), "A-2"); err != nil || known {
 		t.Errorf("A-2, which no row asks for, is known: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/journal"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -20,6 +21,7 @@ import (
 	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -31,7 +33,7 @@ type harness struct {
 	*fixture.Account
 
 	server *redistest.Server
-	ledger *ledger.Ledger
+	ledger *storage.Stores
 	work   recorder.Ledger // the ledger, or what wraps it
 	in     string          // the last job's input file
 	out    string
@@ -46,9 +48,9 @@ func newHarnessOn(t *testing.T, server *redistest.Server) *harness {
 		Account: fixture.NewAccountOn(t, server), server: server,
 		out: filepath.Join(t.TempDir(), "out.csv"), failed: map[string]bool{}, calls: map[string]int{},
 	}
-	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.work = h.ledger
-	h.Must(h.ledger.Join(t.Context()))
+	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.work = h.ledger.Requests
+	h.Must(h.ledger.Fleet.Join(t.Context()))
 	h.open()
 	return h
 }
@@ -64,7 +66,7 @@ func (h *harness) job(batch string, lines ...string) *Job {
 	h.Helper()
 	h.in = file(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
 	return &Job{
-		Input: open(h, h.in), Batch: batch, Client: h.Client, Ledger: h.ledger, Patience: time.Minute,
+		Input: open(h, h.in), Batch: batch, Client: h.Client, Ledger: h.ledger.Job(), Patience: time.Minute,
 		OnProgress: func(p Progress) {
 			if p.AllAccepted {
 				h.finish(h.feed()...)
@@ -75,14 +77,14 @@ func (h *harness) job(batch string, lines ...string) *Job {
 
 func (h *harness) feed() []request.Ref {
 	h.Helper()
-	fed, err := h.ledger.Feed(h.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
+	fed, err := h.ledger.Requests.Feed(h.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
 	h.Must(err)
 	return fed.Refs
 }
 
 func (h *harness) get(id string) request.Record {
 	h.Helper()
-	r, ok, err := h.ledger.Get(h.Context(), id)
+	r, ok, err := h.ledger.Records.Get(h.Context(), id)
 	if h.Must(err); !ok {
 		h.Fatalf("%s is not known", id)
 	}

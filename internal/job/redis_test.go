@@ -11,9 +11,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -58,10 +59,10 @@ func (h *harness) trapped(j *Job) *trap {
 	s := &trap{}
 	rdb.AddHook(s)
 	j.Client = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account})
-	book := ledger.New(rdb, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	j.Ledger = book
+	book := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	j.Ledger = book.Job()
 	var err error
-	j.LedgerID, err = book.ID(h.Context())
+	j.LedgerID, err = book.Fleet.ID(h.Context())
 	h.Must(err)
 	return s
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // WatchConfig configures what watches a run.
 type WatchConfig struct {
 	Redis      redis.UniversalClient
-	Ledger     *ledger.Ledger
+	Ledger     *storage.Stores
 	Credential string // fingerprint of the account's credentials
 	// OnObstacle is called every second with what prevents new links, in a few words;
 	// "" if nothing does.
@@ -45,7 +45,7 @@ type watch struct {
 const watchPause = time.Second // between two diagnoses
 
 func newWatch(ctx context.Context, cfg WatchConfig, batch string) (*watch, error) {
-	now, err := cfg.Ledger.Keys().Clock(ctx, cfg.Redis).Time()
+	now, err := cfg.Ledger.Keys.Clock(ctx, cfg.Redis).Time()
 	if err != nil {
 		return nil, fmt.Errorf("read the time: %w", err)
 	}
@@ -83,7 +83,7 @@ func (w *watch) diagnose(ctx context.Context) (diagnosis.Snapshot, error) {
 	if err != nil {
 		return s, err
 	}
-	b, ok, err := w.Ledger.BatchNamed(ctx, w.batch)
+	b, ok, err := w.Ledger.Batches.Named(ctx, w.batch)
 	if ok {
 		s.Batch = &b
 	}
@@ -108,7 +108,7 @@ func (w *watch) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
 	if s.Batch != nil && s.Batch.Counts[request.Created] > 0 {
 		return nil
 	}
-	status, err := admission.Read(ctx, w.Redis, w.Ledger.Keys())
+	status, err := admission.Read(ctx, w.Redis, w.Ledger.Keys)
 	if err != nil {
 		return nil //nolint:nilerr // the next diagnosis reads it again
 	}
@@ -150,9 +150,9 @@ func (e *RowsRefusedError) Error() string {
 // resumeBatch resumes a batch that was paused because its rows were refused as wrong:
 // the person who runs the command again has corrected that.
 func (w *watch) resumeBatch(ctx context.Context) error {
-	b, ok, err := w.Ledger.BatchNamed(ctx, w.batch)
+	b, ok, err := w.Ledger.Batches.Named(ctx, w.batch)
 	if ok && b.Refused() != "" {
-		err = w.Ledger.Steer(ctx, b, batch.Resume)
+		err = w.Ledger.Batches.Control(ctx, b, batch.Resume)
 	}
 	return err
 }

@@ -9,9 +9,11 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -48,28 +50,28 @@ var transitions = []struct {
 type harness struct {
 	*fixture.Account
 
-	ledger *ledger.Ledger
+	ledger *storage.Stores
 	out    string
 }
 
 // queued returns a harness whose request is about to be called, or is being called.
 func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
 	h := &harness{Account: fixture.NewAccount(t), out: filepath.Join(t.TempDir(), "out.csv")}
-	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.Must(h.ledger.Join(t.Context()))
+	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(h.ledger.Fleet.Join(t.Context()))
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Lane: tasks.Bulk})
 	h.Must(err)
-	fed, err := h.ledger.Feed(t.Context(), ledger.Feed{AtLeast: 1, AtMost: 1, Most: 1, Lease: time.Minute})
+	fed, err := h.ledger.Requests.Feed(t.Context(), ledger.Feed{AtLeast: 1, AtMost: 1, Most: 1, Lease: time.Minute})
 	h.Must(err)
 	if called {
-		answer, err := h.ledger.Mark(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
+		answer, err := h.ledger.Requests.Mark(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
 		if h.Must(err); answer.Admission != attempt.Call {
 			t.Fatalf("the mark says %s", answer.Admission)
 		}
 		return h, answer.Attempt
 	}
-	r, _, err := h.ledger.Get(t.Context(), "A-1")
+	r, _, err := h.ledger.Records.Get(t.Context(), "A-1")
 	h.Must(err)
 	return h, attempt.NewAttempt(r)
 }
@@ -81,7 +83,7 @@ func TestRecorder_WritesEachTransition(t *testing.T) {
 			t.Parallel()
 			h, a := queued(t, c.called)
 			journal := openJournal(t, h.out)
-			r := recorder.New(h.ledger, h.ledger.Get, journal)
+			r := recorder.New(h.ledger.Requests, h.ledger.Records.Get, journal)
 			h.Must(c.do(h, r, a))
 			// A stale turn is no transition.
 			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
@@ -110,7 +112,7 @@ func TestRecorder_FailsFatallyWithoutADisk(t *testing.T) {
 			defer closeJournal(t, journal)
 			full := errors.New("disk full")
 			journal.sync = func() error { return full }
-			err := c.do(h, recorder.New(h.ledger, h.ledger.Get, journal), a)
+			err := c.do(h, recorder.New(h.ledger.Requests, h.ledger.Records.Get, journal), a)
 			var fatal interface{ Fatal() bool }
 			if !errors.Is(err, full) || !errors.As(err, &fatal) || !fatal.Fatal() {
 				t.Errorf("got %v, want a fatal error", err)

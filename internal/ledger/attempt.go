@@ -37,9 +37,9 @@ func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 	ref := ask.Ref
 	reply, err := texts(l.commits.run(ctx, admitFunction, lua.Args{
 		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
-		"process": l.Process(), "credential": l.cfg.Credential, "kind": l.Upstream(), "defaults": defaults,
-		"unbroken": l.Unbroken().Milliseconds(), "dead": l.DeadAfter().Milliseconds(),
-		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUnknown,
+		"process": l.member.Process(), "credential": l.cfg.Credential, "kind": l.member.Upstream(), "defaults": defaults,
+		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(),
+		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUncertain,
 	}))
 	if err != nil {
 		return attempt.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
@@ -50,7 +50,7 @@ func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 		answer.Admission = attempt.Call
 	}
 	if answer.Admission == "upstream" {
-		return attempt.Answer{}, l.UpstreamError()
+		return attempt.Answer{}, l.member.UpstreamError()
 	}
 	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
 		return attempt.Answer{}, fmt.Errorf("mark %s: unexpected wait %q", ref.ApplicationID, reply[2])
@@ -86,7 +86,7 @@ func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, c
 		signal = fault.SignalUnconnected
 	}
 	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"signal": string(signal), "id": ref.ApplicationID, "process": l.Process(), "credential": l.cfg.Credential,
+		"signal": string(signal), "id": ref.ApplicationID, "process": l.member.Process(), "credential": l.cfg.Credential,
 		"retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
 	}).Bool()
 	if err != nil {
@@ -120,7 +120,7 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 		}
 		state, err := text(l.commits.run(ctx, createdFunction, e.Args(lua.Args{
 			"id": r.ApplicationID, "generation": r.Generation, "run": run, "attempt": a.Attempts,
-			"process": l.Process(), "nonce": a.Nonce, "credential": l.cfg.Credential, "kind": l.Upstream(),
+			"process": l.member.Process(), "nonce": a.Nonce, "credential": l.cfg.Credential, "kind": l.member.Upstream(),
 			"began": a.At.UnixMilli(), "latency": a.Took.Milliseconds(), "link": link, "kept": a.Kept,
 		})))
 		if err != nil {
@@ -128,7 +128,7 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 		}
 		switch state {
 		case "upstream":
-			return "", l.UpstreamError()
+			return "", l.member.UpstreamError()
 		case "late", "gone":
 			return "", nil
 		case string(request.Created):
@@ -172,7 +172,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	}
 	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
 		"id": a.ApplicationID, "generation": a.Generation, "run": a.Run, "attempt": a.Attempts,
-		"process": l.Process(), "nonce": a.Nonce, "credential": l.cfg.Credential, "latency": a.Took.Milliseconds(),
+		"process": l.member.Process(), "nonce": a.Nonce, "credential": l.cfg.Credential, "latency": a.Took.Milliseconds(),
 		"signal": string(signal), "charged_signal": string(f.ChargedSignal()), "retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
 		"action": string(next.Action), "chargeable": f.Chargeable() && !a.Kept, "uncertain": f.Uncertain(),
 		"max_charged": next.MaxCharged, "delay": next.Delay.Milliseconds(), "held_event_id": uuid.NewString(),
@@ -341,7 +341,7 @@ func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, 
 // process leads. The caller enqueues the tasks of the turns that it gets.
 func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
 	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"process": l.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.AtLeast, "max_queued": want.AtMost,
+		"process": l.member.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.AtLeast, "max_queued": want.AtMost,
 		"ahead": want.Ahead.Milliseconds(), "max_fed": want.Most,
 	}).Slice()
 	if err != nil {

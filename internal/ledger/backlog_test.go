@@ -9,9 +9,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -47,20 +48,20 @@ func TestBacklogIsExact(t *testing.T) {
 			},
 			"sweep": func(*rapid.T) {
 				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-					_, _, err := h.ledger.Overdue(t.Context(), lane, -time.Second)
+					_, _, err := h.ledger.Requests.Overdue(t.Context(), lane, -time.Second)
 					h.Must(err)
 				}
-				_, _, err := h.ledger.Lost(t.Context(), "")
+				_, _, err := h.ledger.Requests.Lost(t.Context(), "")
 				h.Must(err)
 			},
 			"retire": func(*rapid.T) {
-				keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Millisecond})
-				_, err := keeper.Retire(t.Context(), 0)
+				keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Millisecond})
+				_, err := keeper.Erasure.Retire(t.Context(), 0)
 				h.Must(err)
 			},
 			"restore": func(rt *rapid.T) {
 				restored++
-				h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{{
+				h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{{
 					ApplicationID: fmt.Sprintf("R-%d", restored), Generation: 1, Run: 1, Turn: 1, AcceptedAt: time.UnixMilli(1e12), ChangedAt: time.UnixMilli(1e12),
 					State: rapid.SampledFrom([]request.State{request.Waiting, request.Queued, request.Calling}).Draw(rt, "state"),
 					Lane:  rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
@@ -99,7 +100,7 @@ func (h *harness) expectBacklog() {
 			want.Interactive++
 		}
 	}
-	_, got, _, err := h.ledger.Account(h.Context())
+	_, got, _, err := h.ledger.Account.Basics(h.Context())
 	h.Must(err)
 	if got != want {
 		h.Fatalf("the backlog is %+v, the records say %+v", got, want)

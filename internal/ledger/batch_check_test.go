@@ -14,8 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -51,17 +51,17 @@ func (h *harness) step(ref request.Ref, n int) {
 		h.fault(ref.ApplicationID, fault.Unusable, attempt.Hold)
 	case 1:
 		h.fault(ref.ApplicationID, fault.BadRequest, attempt.Fail)
-		_, _, err := h.ledger.Again(h.Context(), h.record(ref.ApplicationID))
+		_, _, err := h.ledger.Requests.Again(h.Context(), h.record(ref.ApplicationID))
 		h.Must(err)
 	default:
-		_, err := h.ledger.Created(h.Context(), a, link)
+		_, err := h.ledger.Requests.Created(h.Context(), a, link)
 		h.Must(err)
 	}
 }
 
 func (h *harness) check(batch string) map[string]int {
 	h.Helper()
-	c, err := h.ledger.Check(h.Context(), h.number(batch))
+	c, err := h.ledger.Batches.Recount(h.Context(), h.number(batch))
 	h.Must(err)
 	return c.Differs()
 }
@@ -101,7 +101,7 @@ func TestACheckFindsWhatIsNotThere(t *testing.T) {
 		t.Errorf("it differs: %v, want %v", differs, want)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "1", "nonsense").Err())
-	if _, err := h.ledger.Check(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
+	if _, err := h.ledger.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
 		t.Errorf("an order that cannot be read: %v", err)
 	}
 }
@@ -123,7 +123,7 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 			t.Errorf("%s, spring has %d rows, want %d", when, got.Rows, counted)
 		}
 	}
-	_, err := h.ledger.Cancel(t.Context(), h.record("R-4"))
+	_, err := h.ledger.Requests.Cancel(t.Context(), h.record("R-4"))
 	h.Must(err)
 	h.erase("R-4")
 	expect("after one was erased", 10)
@@ -131,7 +131,7 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 	expect("after it was accepted again", 11)
 	h.enqueueAll("spring", []tasks.Request{{ApplicationID: "S-1"}})
 	expect("after another file", 12)
-	h.Must(h.ledger.DropOrder(h.Context(), h.number("summer")))
+	h.Must(h.ledger.Erasure.EraseOrder(h.Context(), h.number("summer")))
 	if differs := h.check("summer"); differs["waiting"] != 2 || len(differs) != 1 {
 		t.Errorf("without its order it differs: %v", differs)
 	}
@@ -147,7 +147,7 @@ func TestPossibleDuplicatesOfABatch(t *testing.T) {
 			t.Errorf("%d are counted after %d", got, n+1)
 		}
 	}
-	_, err := h.ledger.Created(t.Context(), a, link)
+	_, err := h.ledger.Requests.Created(t.Context(), a, link)
 	h.Must(err)
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2})
 	h.Must(err)
@@ -222,7 +222,7 @@ func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
 	other := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = other.Close() })
 	other.AddHook(before{fault})
-	c, err := ledger.New(other, ledger.Config{Account: h.Keys.Account}).Check(t.Context(), h.number("spring"))
+	c, err := storage.Of(other, h.Keys.Account).Batches.Recount(t.Context(), h.number("spring"))
 	if h.Must(err); len(c.Differs()) > 0 || len(refs) == 10 {
 		t.Errorf("it differs: %v after %d calls", c.Differs(), 10-len(refs))
 	}
@@ -244,7 +244,7 @@ func TestACheckHoldsRedisForAMoment(t *testing.T) {
 	rdb := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(held{&most})
-	h.ledger = ledger.New(rdb, ledger.Config{Account: h.Keys.Account})
+	h.ledger = storage.Of(rdb, h.Keys.Account)
 	if differs := h.check("spring"); len(differs) > 0 || most > 3000 {
 		t.Errorf("it differs: %v; %d were read in one step", differs, most)
 	}

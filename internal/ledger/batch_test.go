@@ -18,14 +18,14 @@ import (
 // number is a batch's, 0 where there is none.
 func (h *harness) number(batch string) int {
 	h.Helper()
-	number, _, err := h.ledger.BatchNumber(h.Context(), batch)
+	number, _, err := h.ledger.Batches.Number(h.Context(), batch)
 	h.Must(err)
 	return number
 }
 
 func (h *harness) batch(name string) batch.Batch {
 	h.Helper()
-	got, ok, err := h.ledger.Batch(h.Context(), h.number(name))
+	got, ok, err := h.ledger.Batches.Get(h.Context(), h.number(name))
 	h.Must(err)
 	if !ok {
 		h.Fatalf("there is no batch %q", name)
@@ -48,7 +48,7 @@ func (h *harness) steer(name string, c batch.Control) {
 		return
 	}
 	before := h.batch(name).Status
-	err := h.ledger.Steer(h.Context(), batch.Batch{Number: number, Batch: name}, c)
+	err := h.ledger.Batches.Control(h.Context(), batch.Batch{Number: number, Batch: name}, c)
 	if _, over := errors.AsType[*tasks.CancelledError](err); over && before == batch.Cancelled && c != batch.Cancel {
 		return
 	}
@@ -59,7 +59,7 @@ func (h *harness) callOff(name string) {
 	h.Helper()
 	if h.number(name) > 0 {
 		h.steer(name, batch.Cancel)
-		h.Must(h.ledger.CallOff(h.Context(), h.number(name), func(int) {}))
+		h.Must(h.ledger.Batches.CallOff(h.Context(), h.number(name), func(int) {}))
 	}
 }
 
@@ -68,7 +68,7 @@ func (h *harness) brokenOff(name string, pages int) {
 	h.Helper()
 	ctx, cancel := context.WithCancel(h.Context())
 	defer cancel()
-	err := h.ledger.CallOff(ctx, h.number(name), func(int) {
+	err := h.ledger.Batches.CallOff(ctx, h.number(name), func(int) {
 		if pages--; pages <= 0 {
 			cancel()
 		}
@@ -138,7 +138,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	}
 
 	// What is called is seen through, and who looks at the page is served.
-	_, err := h.ledger.Created(t.Context(), called, link)
+	_, err := h.ledger.Requests.Created(t.Context(), called, link)
 	h.Must(err)
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-300"})
 	h.Must(err)
@@ -165,7 +165,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 // call at once what was to wait.
 func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
 	h, a := started(t)
-	_, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
+	_, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
 	h.Must(err)
 	h.steer("spring", batch.Pause)
 	h.mark(h.ledger, a.Ref(), attempt.Early)
@@ -183,7 +183,7 @@ func cancellable(t *testing.T) (*harness, []attempt.Attempt) {
 	for _, ref := range h.feedUpTo(h.ledger, 150).Refs[:5] {
 		calls = append(calls, h.mark(h.ledger, ref, attempt.Call))
 	}
-	_, err = h.ledger.Created(t.Context(), calls[0], link)
+	_, err = h.ledger.Requests.Created(t.Context(), calls[0], link)
 	h.Must(err)
 	h.fault(calls[1].ApplicationID, fault.BadRequest, attempt.Fail)
 	h.fault(calls[2].ApplicationID, fault.Unusable, attempt.Hold)
@@ -209,7 +209,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 
 	total := 0
 	for range 2 {
-		h.Must(h.ledger.CallOff(t.Context(), h.number("spring"), func(n int) { total += n }))
+		h.Must(h.ledger.Batches.CallOff(t.Context(), h.number("spring"), func(n int) { total += n }))
 	}
 	if total != 396 || h.events()-events != 396 {
 		t.Errorf("%d ended, with %d events", total, h.events()-events)
@@ -219,12 +219,12 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if joined, _ := h.get("R-401"); joined.State != request.Queued {
 		t.Errorf("one that joined is %s", joined.State)
 	}
-	if state, err := h.ledger.Created(t.Context(), calls[0], request.Link{LinkID: "link-2", URL: "https://simulator.invalid/2"}); err != nil || state != request.Created {
+	if state, err := h.ledger.Requests.Created(t.Context(), calls[0], request.Link{LinkID: "link-2", URL: "https://simulator.invalid/2"}); err != nil || state != request.Created {
 		t.Errorf("%s, %v", state, err)
 	}
 	h.fault(calls[1].ApplicationID, fault.ServerError, attempt.Retry)
 	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Created: 2, request.Failed: 1, request.Cancelled: 397})
-	if far, err := h.ledger.Cancelling(t.Context()); err != nil || len(far) != 0 {
+	if far, err := h.ledger.Batches.Cancelling(t.Context()); err != nil || len(far) != 0 {
 		t.Errorf("%v, %v", far, err)
 	}
 
@@ -233,7 +233,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if r.State != request.Failed {
 		t.Fatalf("R-2 is %s", r.State)
 	}
-	_, ok, err := h.ledger.Again(t.Context(), r)
+	_, ok, err := h.ledger.Requests.Again(t.Context(), r)
 	h.Must(err)
 	if refs := h.feed(); !ok || len(refs) != 1 {
 		t.Fatalf("%v; fed %v", ok, refs)
@@ -260,7 +260,9 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 	}
 	done := make(chan error)
 	for range 2 {
-		go func() { done <- h.ledger.CallOff(context.WithoutCancel(t.Context()), h.number("spring"), func(int) {}) }()
+		go func() {
+			done <- h.ledger.Batches.CallOff(context.WithoutCancel(t.Context()), h.number("spring"), func(int) {})
+		}()
 	}
 	h.Must(errors.Join(<-done, <-done))
 	h.expectBatch("spring", batch.Cancelled, map[request.State]int{
@@ -300,7 +302,7 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	for target := 35; target <= 70; target += 5 {
 		for _, ref := range h.feedUpTo(h.ledger, target).Refs {
 			r, _ := h.get(ref.ApplicationID)
-			name, err := h.ledger.BatchName(t.Context(), r.Batch)
+			name, err := h.ledger.Batches.Name(t.Context(), r.Batch)
 			h.Must(err)
 			served[name]++
 		}
@@ -326,7 +328,7 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	// A retry comes before the rest of its batch.
 	a := h.mark(h.ledger, h.record("R-1").Ref(), attempt.Call)
 	h.fault(a.ApplicationID, fault.BadRequest, attempt.Fail)
-	_, _, err := h.ledger.Again(t.Context(), h.record("R-1"))
+	_, _, err := h.ledger.Requests.Again(t.Context(), h.record("R-1"))
 	h.Must(err)
 	if refs := h.feedUpTo(h.ledger, 115).Refs; !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1" }) {
 		t.Errorf("the retry is not among %v", refs)
@@ -349,11 +351,11 @@ func TestBatchesAreListedWithTheirPace(t *testing.T) {
 	h.enqueueAll("autumn", rows(101, 103))
 	for _, ref := range h.feed() {
 		if a := h.mark(h.ledger, ref, attempt.Call); a.Batch == 1 && ref.ApplicationID != "R-20" {
-			_, err := h.ledger.Created(t.Context(), a, link)
+			_, err := h.ledger.Requests.Created(t.Context(), a, link)
 			h.Must(err)
 		}
 	}
-	list, err := h.ledger.Batches(t.Context())
+	list, err := h.ledger.Batches.All(t.Context())
 	h.Must(err)
 	if len(list) != 2 || list[0].Batch != "spring" || list[1].Batch != "autumn" || list[1].Throughput != 0 || !list[1].ETA.IsZero() {
 		t.Fatalf("%+v", list)

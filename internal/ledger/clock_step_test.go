@@ -6,9 +6,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -36,7 +37,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.importRow("A-1")
 			a := h.mark(h.ledger, h.feed()[0], attempt.Call)
 			ref = a.Ref()
-			_, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
+			_, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
 			h.Must(err)
 			h.mark(h.ledger, ref, attempt.Early)
 		})
@@ -48,7 +49,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.Must(err)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Millisecond)
+			refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Millisecond)
 			h.Must(err)
 			if len(refs) == 1 {
 				break
@@ -64,7 +65,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.importRow("A-1")
 			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
 		})
-		h.Must(h.ledger.Beat(t.Context(), nil)) // it lives, and has no handler for it
+		h.Must(h.ledger.Fleet.Beat(t.Context(), nil)) // it lives, and has no handler for it
 		h.mark(h.another(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
@@ -73,7 +74,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.ended("A-1").open(false)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			stalled, _, err := h.ledger.StalledDeliveries(t.Context(), time.Millisecond)
+			stalled, _, err := h.ledger.Deliveries.StalledDeliveries(t.Context(), time.Millisecond)
 			h.Must(err)
 			if len(stalled) == 1 {
 				break
@@ -88,13 +89,13 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		h := back(t, func(h *harness) {
 			h.importRow("A-1")
 			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
-			h.Must(h.ledger.Beat(t.Context(), []string{ref.String()}))
+			h.Must(h.ledger.Fleet.Beat(t.Context(), []string{ref.String()}))
 		})
-		judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second})
-		h.Must(judge.Join(t.Context()))
+		judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second}})
+		h.Must(judge.Fleet.Join(t.Context()))
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			h.Must(judge.Beat(t.Context(), nil))
-			turns, _, err := judge.Lost(t.Context(), "")
+			h.Must(judge.Fleet.Beat(t.Context(), nil))
+			turns, _, err := judge.Requests.Lost(t.Context(), "")
 			h.Must(err)
 			if len(turns) == 1 {
 				break
@@ -103,7 +104,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 				t.Fatal("it lives for ever")
 			}
 		}
-		if _, _, workers, err := h.ledger.Account(t.Context()); err != nil || workers != 1 {
+		if _, _, workers, err := h.ledger.Account.Basics(t.Context()); err != nil || workers != 1 {
 			t.Errorf("%d workers live, %v; want the judge", workers, err)
 		}
 	})
@@ -120,9 +121,9 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
 	look := func() (requests, deliveries int) {
-		refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
+		refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
-		stalled, _, err := h.ledger.StalledDeliveries(t.Context(), time.Minute)
+		stalled, _, err := h.ledger.Deliveries.StalledDeliveries(t.Context(), time.Minute)
 		h.Must(err)
 		return len(refs), len(stalled)
 	}
@@ -147,20 +148,20 @@ func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	const dead = 200 * time.Millisecond
 	h.importRow("A-1")
 	ref := h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
-	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead})
-	h.Must(judge.Join(t.Context()))
+	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead}})
+	h.Must(judge.Fleet.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
-		h.Must(judge.Beat(t.Context(), nil))
+		h.Must(judge.Fleet.Beat(t.Context(), nil))
 	}
-	h.Must(h.ledger.Beat(t.Context(), []string{ref.String()}))
-	h.Must(judge.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{ref.String()}))
+	h.Must(judge.Fleet.Beat(t.Context(), nil))
 	h.Must(clock.Set(5 * time.Second))
-	turns, _, err := judge.Lost(t.Context(), "")
+	turns, _, err := judge.Requests.Lost(t.Context(), "")
 	if h.Must(err); len(turns) > 0 {
 		t.Errorf("%v is lost", turns)
 	}
 	h.mark(judge, ref, attempt.Busy)
-	alive, err := judge.Handlers(t.Context())
+	alive, err := judge.Fleet.Handlers(t.Context())
 	if h.Must(err); len(alive) > 0 && !alive[ref.String()] {
 		t.Error("its handler is dead")
 	}

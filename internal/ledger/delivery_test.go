@@ -42,14 +42,14 @@ func (c courier) open(replay bool) []delivery.Task {
 	c.Helper()
 	event := c.event
 	event.Replay = replay
-	all, err := c.ledger.OpenDeliveries(c.Context(), []tasks.Event{event})
+	all, err := c.ledger.Deliveries.OpenDeliveries(c.Context(), []tasks.Event{event})
 	c.Must(err)
 	return all
 }
 
 func (c courier) begin(again int) (delivery.Delivery, bool) {
 	c.Helper()
-	d, ok, err := c.ledger.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
+	d, ok, err := c.ledger.Deliveries.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
 	c.Must(err)
 	return d, ok
 }
@@ -65,7 +65,7 @@ func (c courier) begun() delivery.Delivery {
 
 func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration) delivery.Status {
 	c.Helper()
-	status, err := c.ledger.EndDelivery(c.Context(), d, r, again)
+	status, err := c.ledger.Deliveries.EndDelivery(c.Context(), d, r, again)
 	c.Must(err)
 	return status
 }
@@ -74,7 +74,7 @@ func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration)
 // held to its status.
 func (c courier) now() delivery.Delivery {
 	c.Helper()
-	all, err := c.ledger.Deliveries(c.Context(), c.event.Data.ApplicationID)
+	all, err := c.ledger.Deliveries.Of(c.Context(), c.event.Data.ApplicationID)
 	c.Must(err)
 	if len(all) != 1 {
 		c.Fatalf("%d deliveries", len(all))
@@ -132,7 +132,7 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
 		t.Errorf("it is %+v", d)
 	}
-	if ok, err := c.ledger.WaiveDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
+	if ok, err := c.ledger.DeadLetters.DropDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
 		t.Errorf("what was taken late was dropped: %v, %v", ok, err)
 	}
 	if c.end(second, oops, 0); c.now().Status != delivery.Delivered {
@@ -177,7 +177,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 		t.Errorf("published again it is dispatched as %+v", again)
 	}
 	waive := func(d delivery.Delivery) bool {
-		ok, err := c.ledger.WaiveDelivery(t.Context(), d)
+		ok, err := c.ledger.DeadLetters.DropDelivery(t.Context(), d)
 		c.Must(err)
 		return ok
 	}
@@ -203,7 +203,7 @@ func TestStalledDeliveries(t *testing.T) {
 	c := newCourier(t)
 	other := c.ended("A-2")
 	stalled := func(since time.Duration) (events []string) {
-		all, more, err := c.ledger.StalledDeliveries(t.Context(), since)
+		all, more, err := c.ledger.Deliveries.StalledDeliveries(t.Context(), since)
 		c.Must(err)
 		if more {
 			t.Error("there are more")

@@ -13,15 +13,16 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 func (h *harness) erase(ids ...string) []erasure.Erasure {
 	h.Helper()
-	all, err := h.ledger.Erase(h.Context(), ids)
+	all, err := h.ledger.Erasure.Erase(h.Context(), ids)
 	h.Must(err)
 	return all
 }
@@ -102,10 +103,10 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 		h.finish([]request.Ref{ref}, "fail")
 	}
 	failed, _ := h.get("E-2")
-	_, _, err = h.ledger.Again(t.Context(), failed) // it stays in what is to be fed
+	_, _, err = h.ledger.Requests.Again(t.Context(), failed) // it stays in what is to be fed
 	h.Must(err)
 	waits, _ := h.get("E-2")
-	_, err = h.ledger.Cancel(t.Context(), waits)
+	_, err = h.ledger.Requests.Cancel(t.Context(), waits)
 	h.Must(err)
 	_, before := h.counts(1)
 
@@ -114,12 +115,12 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	taken, err := h.ledger.Scrub(t.Context())
+	taken, err := h.ledger.Erasure.EraseRows(t.Context())
 	if err != nil || taken != 5 { // four rows of autumn, and the one to be fed again
 		t.Errorf("%d ids were taken out of rows, %v", taken, err)
 	}
 	gone := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.ledger.ForgetEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
+	if n, err := h.ledger.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
 		t.Errorf("%d events went, %v", n, err)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")
@@ -132,7 +133,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 
 	// The rows keep their places, and the ids may be asked for anew.
 	var places []string
-	for page, err := range h.ledger.Order(t.Context(), 1) {
+	for page, err := range h.ledger.Batches.Order(t.Context(), 1) {
 		h.Must(err)
 		for _, line := range page {
 			places = append(places, fmt.Sprint(line.Row, line.ApplicationID))
@@ -178,24 +179,24 @@ func (h *harness) aged(batch string, ago time.Duration, from, n int, states ...r
 		}
 		list = append(list, r)
 	}
-	h.Must(h.ledger.Restore(h.Context(), batch, list))
+	h.Must(h.ledger.Requests.Restore(h.Context(), batch, list))
 }
 
 func TestRetention(t *testing.T) {
 	h := newHarness(t)
-	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Hour})
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
 	h.aged("spring", 2*time.Hour, 1, 1200, request.Created, request.Failed, request.Cancelled, request.Held, request.Waiting)
 	h.aged("spring", 50*time.Minute, 2001, 300, request.Created, request.Failed)
 	// An earlier generation goes by its own end, while the latest one waits.
 	h.aged("spring", 2*time.Hour, 3001, 1, request.Created)
 	r, _ := h.get("G-3001")
-	_, err := h.ledger.Refresh(t.Context(), 1, []request.Record{r}, time.Time{})
+	_, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{r}, time.Time{})
 	h.Must(err)
 	_, before := h.counts(1)
 
 	erased := 0
 	for range 100 { // a thousand keys a time at least: one round is enough
-		n, err := keeper.Retire(t.Context(), 0)
+		n, err := keeper.Erasure.Retire(t.Context(), 0)
 		h.Must(err)
 		erased += n
 	}
@@ -208,11 +209,11 @@ func TestRetention(t *testing.T) {
 	}
 	h.expectCounters()
 	h.expectShelves(nil)
-	story, err := h.ledger.Story(t.Context(), "G-3001")
+	story, err := h.ledger.Records.Story(t.Context(), "G-3001")
 	if err != nil || len(story) != 1 || story[0].Generation != 2 {
 		t.Errorf("of what was refreshed there is %+v, %v", story, err)
 	}
-	if n, err := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account}).Retire(t.Context(), time.Hour); n != 0 || err != nil {
+	if n, err := storage.Of(h.Redis, h.Keys.Account).Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("without a retention: %d, %v", n, err)
 	}
 }
@@ -224,14 +225,14 @@ func TestRetentionScrubsRows(t *testing.T) {
 	h.enqueueAll("autumn", append(rows(101, 350), tasks.Request{ApplicationID: "N-1"}))
 	refs := h.feed()
 	h.finish(refs, "created")
-	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Millisecond})
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Millisecond})
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Results()).Err()) // whose age is another matter
 	ids := make([]string, len(refs))
 	for i, ref := range refs {
 		ids[i] = ref.ApplicationID
 	}
 	for deadline := time.Now().Add(time.Minute); ; {
-		_, err := keeper.Retire(t.Context(), 0)
+		_, err := keeper.Erasure.Retire(t.Context(), 0)
 		h.Must(err)
 		all := fmt.Sprint(h.everything())
 		if !slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(all, id+"\n") || strings.Contains(all, id+" ") }) {
@@ -252,15 +253,15 @@ func TestForgetAside(t *testing.T) {
 		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
 		{Task: "y", Raw: []byte(`{"application_id":"A-10"}`)}, {Task: "z", Raw: []byte(`{"application_id":"A-1"}`)},
 	} {
-		h.Must(h.ledger.PutAside(t.Context(), p))
+		h.Must(h.ledger.Quarantine.PutAside(t.Context(), p))
 	}
-	names, err := h.ledger.AsideNames(t.Context())
+	names, err := h.ledger.Erasure.QuarantinedIDs(t.Context())
 	if err != nil || len(names) != 2 || !names["A-1"] {
 		t.Errorf("%v, %v", names, err)
 	}
-	n, err := h.ledger.ForgetAside(t.Context(), map[string]bool{"A-1": true})
+	n, err := h.ledger.Erasure.EraseQuarantined(t.Context(), map[string]bool{"A-1": true})
 	var left []quarantine.Entry
-	for p, err := range h.ledger.Aside(t.Context()) {
+	for p, err := range h.ledger.Quarantine.All(t.Context()) {
 		h.Must(err)
 		left = append(left, p)
 	}
@@ -279,18 +280,18 @@ func TestRefresh(t *testing.T) {
 		a := h.mark(h.ledger, ref, attempt.Call)
 		a.At = a.At.Add(-2 * time.Minute) // so that a link of one minute has expired
 		if ref.ApplicationID == "R-7" {
-			_, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+			_, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 			h.Must(err)
 			continue
 		}
-		_, err := h.ledger.Created(t.Context(), a, link)
+		_, err := h.ledger.Requests.Created(t.Context(), a, link)
 		h.Must(err)
 	}
 	refresh := func() (refreshed []string) {
-		for page, err := range h.ledger.Own(t.Context(), 1) {
+		for page, err := range h.ledger.Batches.Requests(t.Context(), 1) {
 			h.Must(err)
 			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, time.Now()) })
-			ids, err := h.ledger.Refresh(t.Context(), 1, page, time.Time{})
+			ids, err := h.ledger.Batches.Refresh(t.Context(), 1, page, time.Time{})
 			h.Must(err)
 			refreshed = append(refreshed, ids...)
 		}
@@ -316,12 +317,12 @@ func TestRefresh(t *testing.T) {
 		t.Fatalf("fed %v", fed)
 	}
 	h.finish(fed, "created")
-	story, err := h.ledger.Story(t.Context(), "S-1")
+	story, err := h.ledger.Records.Story(t.Context(), "S-1")
 	if err != nil || len(story) != 2 || story[1].Outcome.URL != link.URL {
 		t.Errorf("%+v, %v", story, err)
 	}
 	soon := time.Now().Add(time.Hour).Truncate(time.Millisecond).UTC()
-	ids, err := h.ledger.Refresh(t.Context(), 1, story[:1], soon)
+	ids, err := h.ledger.Batches.Refresh(t.Context(), 1, story[:1], soon)
 	r, _ = h.get("S-1")
 	if err != nil || len(ids) != 1 || !r.Deadline || !r.Content.NotAfter.Equal(soon) {
 		t.Errorf("%v, %v: %+v", ids, err, r)

@@ -8,8 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -20,8 +21,8 @@ func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
 	h.enqueueAll("spring", rows(1, 2))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
-	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Nanosecond})
-	if n, err := keeper.Retire(t.Context(), time.Hour); n != 0 || err != nil {
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
+	if n, err := keeper.Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("%d went by themselves, %v", n, err)
 	}
 	for _, e := range h.erase("R-1", "R-2") {
@@ -62,14 +63,14 @@ func TestEarlierGenerationsAreKept(t *testing.T) {
 	h.aged("spring", 2*time.Hour, 1, 1, request.Created)
 	h.aged("spring", 50*time.Minute, 2, 1, request.Created)
 	for _, id := range []string{"G-1", "G-2"} {
-		_, err := h.ledger.Refresh(t.Context(), 1, []request.Record{h.record(id)}, time.Time{})
+		_, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{h.record(id)}, time.Time{})
 		h.Must(err)
 	}
-	keeper := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Retention: time.Hour})
-	_, err := keeper.Retire(t.Context(), time.Hour)
+	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
+	_, err := keeper.Erasure.Retire(t.Context(), time.Hour)
 	h.Must(err)
 	for id, want := range map[string]int{"G-1": 1, "G-2": 2} {
-		if story, err := h.ledger.Story(t.Context(), id); err != nil || len(story) != want {
+		if story, err := h.ledger.Records.Story(t.Context(), id); err != nil || len(story) != want {
 			t.Errorf("of %s %d generations are kept, want %d; %v", id, len(story), want, err)
 		}
 	}
@@ -90,15 +91,15 @@ func TestRefreshLooksAgain(t *testing.T) {
 		stale[what] = other
 	}
 	for what, other := range stale {
-		if ids, err := h.ledger.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
+		if ids, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
 			t.Errorf("%s: %v, %v", what, ids, err)
 		}
 	}
-	if ids, err := h.ledger.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := h.ledger.Batches.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("of another batch: %v, %v", ids, err)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("G-1"), 4, "999").Err())
-	if ids, err := h.ledger.Refresh(t.Context(), 1, []request.Record{h.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{h.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("after the last generation: %v, %v", ids, err)
 	}
 	h.expectState("G-1", "created")
@@ -123,7 +124,7 @@ func TestScrubReachesTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{chunks - 7 + fed, 0} {
-		if taken, err := h.ledger.Scrub(t.Context()); err != nil || taken != want {
+		if taken, err := h.ledger.Erasure.EraseRows(t.Context()); err != nil || taken != want {
 			t.Errorf("%d ids were taken, want %d; %v", taken, want, err)
 		}
 	}
@@ -140,7 +141,7 @@ func TestScrubReachesTheEnd(t *testing.T) {
 // A batch that there is not cannot be steered into being.
 func TestSteerOfNoBatch(t *testing.T) {
 	h := newHarness(t)
-	err := h.ledger.Steer(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
+	err := h.ledger.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
 	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
 		t.Errorf("got %v", err)
 	}

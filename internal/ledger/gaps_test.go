@@ -111,7 +111,7 @@ func (h *harness) finishFed(room int) int {
 	refs := h.feedUpTo(h.ledger, room).Refs
 	for _, ref := range refs {
 		if answer := h.tryMark(h.ledger, ref); answer.Admission == attempt.Call {
-			_, err := h.ledger.Created(h.Context(), answer.Attempt, link)
+			_, err := h.ledger.Requests.Created(h.Context(), answer.Attempt, link)
 			h.Must(err)
 		}
 	}
@@ -180,7 +180,7 @@ func (h *harness) expectOrder(name string, chunks map[int]int) {
 		return
 	}
 	var rows []int
-	for page, err := range h.ledger.Order(h.Context(), h.number(name)) {
+	for page, err := range h.ledger.Batches.Order(h.Context(), h.number(name)) {
 		h.Must(err)
 		for _, line := range page {
 			rows = append(rows, line.Row)

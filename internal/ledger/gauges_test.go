@@ -9,14 +9,14 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 func (h *harness) gauges() account.Gauges {
 	h.Helper()
-	g, err := h.ledger.Gauges(h.Context())
+	g, err := h.ledger.Account.Gauges(h.Context())
 	h.Must(err)
 	return g
 }
@@ -26,7 +26,7 @@ func (h *harness) gauges() account.Gauges {
 func (f *model) expectGauges(events map[string]int) {
 	g, doubts := f.gauges(), 0
 	for _, r := range f.records() {
-		story, err := f.ledger.Story(f.Context(), r.ApplicationID)
+		story, err := f.ledger.Records.Story(f.Context(), r.ApplicationID)
 		f.Must(err)
 		for _, generation := range story {
 			doubts += generation.PossibleDuplicates
@@ -44,7 +44,7 @@ func (f *model) expectGauges(events map[string]int) {
 
 func TestGauges(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 3000, ledger.Config{ResultsAge: 1000 * time.Hour, ResultsCap: 4000})
+	s := newStream(t, 3000, results.Config{Age: 1000 * time.Hour, Cap: 4000})
 	s.trim()
 	for i := range account.MostGauged + 10 {
 		s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())

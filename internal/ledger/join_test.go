@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,10 +26,9 @@ func newJoining(t *testing.T) *joining {
 	return &joining{harness: &harness{Account: fixture.NewAccount(t)}}
 }
 
-func (f *joining) process(simulated bool, rate admission.Rate) *ledger.Ledger {
-	return ledger.New(f.Redis, ledger.Config{
-		Account: f.Keys.Account, Simulated: simulated, Rate: rate, Burst: 5,
-		RateChanged: func(from admission.Rate, _ int) { f.changed = append(f.changed, from.String()) },
+func (f *joining) process(simulated bool, rate admission.Rate) *storage.Stores {
+	return storage.New(f.Redis, storage.Config{
+		Fleet: fleet.Config{Account: f.Keys.Account, Simulated: simulated, Rate: rate, Burst: 5, RateChanged: func(from admission.Rate, _ int) { f.changed = append(f.changed, from.String()) }},
 	})
 }
 
@@ -55,13 +54,13 @@ func TestARefusedWorkerChangesNothing(t *testing.T) {
 		simulated bool // who is refused
 		has       string
 	}{
-		"real, before its first link": {func(f *joining) { f.Must(f.process(false, slow).Join(f.Context())) }, true, "is real"},
+		"real, before its first link": {func(f *joining) { f.Must(f.process(false, slow).Fleet.Join(f.Context())) }, true, "is real"},
 		"real, whose worker left": {func(f *joining) {
 			w := f.process(false, slow)
-			f.Must(w.Join(f.Context()))
-			f.Must(w.Leave(f.Context()))
+			f.Must(w.Fleet.Join(f.Context()))
+			f.Must(w.Fleet.Leave(f.Context()))
 		}, true, "is real"},
-		"simulated": {func(f *joining) { f.Must(f.process(true, slow).Join(f.Context())) }, false, "is simulated"},
+		"simulated": {func(f *joining) { f.Must(f.process(true, slow).Fleet.Join(f.Context())) }, false, "is simulated"},
 		"real, of an earlier version": {func(f *joining) {
 			f.Must(f.Redis.HSet(f.Context(), f.Keys.State(), "upstream", "real").Err())
 		}, true, "is real"},
@@ -79,11 +78,11 @@ func TestARefusedWorkerChangesNothing(t *testing.T) {
 			tt.before(f)
 			before := f.dump()
 			refused := f.process(tt.simulated, fast)
-			err = refused.Join(t.Context())
+			err = refused.Fleet.Join(t.Context())
 			if wrong, ok := errors.AsType[*fleet.UpstreamError](err); !ok || !strings.Contains(wrong.Error(), tt.has) {
 				t.Errorf("joined: %v", err)
 			}
-			if _, err := refused.ID(t.Context()); err == nil {
+			if _, err := refused.Fleet.ID(t.Context()); err == nil {
 				t.Error("it may name the ledger")
 			}
 			if after := f.dump(); !maps.Equal(after, before) {
@@ -102,23 +101,23 @@ func TestJoinSetsTheRate(t *testing.T) {
 	f := newJoining(t)
 	_, err := f.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"}) // says nothing of the kind
 	f.Must(err)
-	f.Must(f.process(true, slow).Join(t.Context()))
-	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Upstream != "simulated" || s.Rate.Limit != "5/s" || s.Workers != 1 {
+	f.Must(f.process(true, slow).Fleet.Join(t.Context()))
+	if s, err := f.process(true, slow).Account.Status(t.Context()); err != nil || s.Upstream != "simulated" || s.Rate.Limit != "5/s" || s.Workers != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	f.Must(f.process(true, slow).Join(t.Context()))
+	f.Must(f.process(true, slow).Fleet.Join(t.Context()))
 	if f.changed != nil {
 		t.Errorf("the same rate replaced %v", f.changed)
 	}
-	f.Must(f.process(true, fast).Join(t.Context()))
-	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Rate.Limit != "200/s" || s.Workers != 3 || len(f.changed) != 1 || f.changed[0] != "5/s" {
+	f.Must(f.process(true, fast).Fleet.Join(t.Context()))
+	if s, err := f.process(true, slow).Account.Status(t.Context()); err != nil || s.Rate.Limit != "200/s" || s.Workers != 3 || len(f.changed) != 1 || f.changed[0] != "5/s" {
 		t.Errorf("%+v, %v; replaced %v", s, err, f.changed)
 	}
-	f.Must(ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true}).Join(t.Context())) // has no rate
-	if s, err := f.process(true, slow).Status(t.Context()); err != nil || s.Rate.Limit != "200/s" {
+	f.Must(storage.New(f.Redis, storage.Config{Fleet: fleet.Config{Account: f.Keys.Account, Simulated: true}}).Fleet.Join(t.Context())) // has no rate
+	if s, err := f.process(true, slow).Account.Status(t.Context()); err != nil || s.Rate.Limit != "200/s" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if err := ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true, Rate: fast, Burst: 1}).Join(t.Context()); err == nil {
+	if err := storage.New(f.Redis, storage.Config{Fleet: fleet.Config{Account: f.Keys.Account, Simulated: true, Rate: fast, Burst: 1}}).Fleet.Join(t.Context()); err == nil {
 		t.Error("a burst of 1 was taken")
 	}
 }
@@ -127,30 +126,30 @@ func TestJoinSetsTheRate(t *testing.T) {
 func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 	f := newJoining(t)
 	one, other := f.process(false, slow), f.process(false, slow)
-	for _, w := range []*ledger.Ledger{one, other} {
-		f.Must(w.Join(t.Context()))
-		f.Must(w.Beat(t.Context(), []string{"A-1:1:1:1"}))
+	for _, w := range []*storage.Stores{one, other} {
+		f.Must(w.Fleet.Join(t.Context()))
+		f.Must(w.Fleet.Beat(t.Context(), []string{"A-1:1:1:1"}))
 	}
 	f.Must(f.Redis.Del(t.Context(), f.Keys.Workers()).Err()) // as where the last writes are lost
-	f.Must(one.Beat(t.Context(), nil))
+	f.Must(one.Fleet.Beat(t.Context(), nil))
 	keys, err := f.Redis.Keys(t.Context(), `{kyclink:`+f.Keys.Account+`}*`).Result()
 	f.Must(err)
 	f.Must(f.Redis.Del(t.Context(), keys...).Err())
-	for _, w := range []*ledger.Ledger{one, other} {
-		err := w.Beat(t.Context(), nil)
+	for _, w := range []*storage.Stores{one, other} {
+		err := w.Fleet.Beat(t.Context(), nil)
 		if _, emptied := errors.AsType[*fleet.EmptiedError](err); !emptied {
 			t.Fatalf("a beat without its ledger: %v", err)
 		}
-		f.Must(w.Join(t.Context()))
-		f.Must(w.Beat(t.Context(), nil))
+		f.Must(w.Fleet.Join(t.Context()))
+		f.Must(w.Fleet.Beat(t.Context(), nil))
 	}
-	if s, err := one.Status(t.Context()); err != nil || s.Upstream != "real" || s.Workers != 2 || s.Rate.Limit != "5/s" {
+	if s, err := one.Account.Status(t.Context()); err != nil || s.Upstream != "real" || s.Workers != 2 || s.Rate.Limit != "5/s" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
 
 func TestABeatNeedsAJoin(t *testing.T) {
-	if err := newJoining(t).process(false, slow).Beat(t.Context(), nil); err == nil {
+	if err := newJoining(t).process(false, slow).Fleet.Beat(t.Context(), nil); err == nil {
 		t.Error("a process that did not join beats")
 	}
 }

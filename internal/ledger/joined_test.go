@@ -8,23 +8,23 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // expectJoined compares the states of the rows that joined, as any process sees them.
 func (h *harness) expectJoined(batch string, status batch.Status, want map[request.State]int) {
 	h.Helper()
-	book := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account})
-	got, _, err := book.Batch(h.Context(), h.number(batch))
+	book := storage.Of(h.Redis, h.Keys.Account)
+	got, _, err := book.Batches.Get(h.Context(), h.number(batch))
 	h.Must(err)
 	none := func(_ request.State, n int) bool { return n == 0 }
 	maps.DeleteFunc(got.JoinedCounts, none)
 	if !maps.Equal(got.JoinedCounts, want) || got.Status != status {
 		h.Errorf("batch %s is %s, its joined rows are %v; want %s, %v", batch, got.Status, got.JoinedCounts, status, want)
 	}
-	listed, err := book.Batches(h.Context())
+	listed, err := book.Batches.All(h.Context())
 	h.Must(err)
 	for _, l := range listed {
 		maps.DeleteFunc(l.JoinedCounts, none)
@@ -46,7 +46,7 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	}
 	refs := h.feed()
 	finish := func(i int) {
-		_, err := h.ledger.Created(t.Context(), h.mark(h.ledger, refs[i], attempt.Call), link)
+		_, err := h.ledger.Requests.Created(t.Context(), h.mark(h.ledger, refs[i], attempt.Call), link)
 		h.Must(err)
 	}
 	finish(0)
@@ -63,11 +63,11 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	// What is not kept is erased, and what is retried is open again.
 	h.erase(refs[0].ApplicationID)
 	r, _ := h.get(refs[2].ApplicationID)
-	_, _, err := h.ledger.Again(t.Context(), r)
+	_, _, err := h.ledger.Requests.Again(t.Context(), r)
 	h.Must(err)
 	want := map[request.State]int{batch.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
 	h.expectJoined("autumn", batch.Running, want)
-	_, err = h.ledger.Scrub(t.Context())
+	_, err = h.ledger.Erasure.EraseRows(t.Context())
 	h.Must(err)
 	h.expectJoined("autumn", batch.Running, want)
 

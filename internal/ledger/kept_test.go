@@ -11,7 +11,7 @@ import (
 // keptLink ends an attempt with a link that is kept, as its host is not allowed.
 func (h *harness) keptLink(a attempt.Attempt) request.State {
 	h.Helper()
-	state, err := h.ledger.Fault(h.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, attempt.Next{Action: attempt.Hold})
+	state, err := h.ledger.Requests.Fault(h.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, attempt.Next{Action: attempt.Hold})
 	h.Must(err)
 	return state
 }
@@ -22,19 +22,19 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 	for name, find := range map[string]func(h *harness){
 		"late": func(h *harness) {
 			failed, _ := h.get("B-1")
-			now, ok, err := h.ledger.Again(h.Context(), failed)
+			now, ok, err := h.ledger.Requests.Again(h.Context(), failed)
 			if h.Must(err); !ok || now.State != request.Created {
 				h.Fatalf("%v, %+v", ok, now)
 			}
 		},
 		"kept": func(h *harness) {
 			held, _ := h.get("C-1")
-			_, ok, err := h.ledger.Again(h.Context(), held)
+			_, ok, err := h.ledger.Requests.Again(h.Context(), held)
 			if h.Must(err); !ok {
 				h.Fatal("was not retried")
 			}
 			a := h.mark(h.ledger, h.feed()[0], attempt.Kept)
-			state, err := h.ledger.Created(h.Context(), a, link)
+			state, err := h.ledger.Requests.Created(h.Context(), a, link)
 			if h.Must(err); state != request.Created {
 				h.Fatalf("is %q", state)
 			}
@@ -70,7 +70,7 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 func TestACancelKeepsALinkOnAnotherHost(t *testing.T) {
 	h, a := started(t)
 	r, _ := h.get("A-1")
-	_, err := h.ledger.Cancel(t.Context(), r)
+	_, err := h.ledger.Requests.Cancel(t.Context(), r)
 	h.Must(err)
 	if state := h.keptLink(a); state != request.Cancelled {
 		t.Errorf("is %q", state)

@@ -36,17 +36,10 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/account"
-	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/batchname"
-	"github.com/kyclink/kyclink/internal/deadletter"
-	"github.com/kyclink/kyclink/internal/delivery"
-	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/event"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/keyspace"
@@ -54,103 +47,52 @@ import (
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
-	"github.com/kyclink/kyclink/internal/results"
 )
 
 var restoreScript = scripts.Script("restore.lua")
 
-// Config says whose ledger it is.
+// Config says how this process changes requests.
 type Config struct {
-	// Account is the namespace of one FaceKi account.
-	Account string
-	// Simulated says that links come from a simulator. An account is real or
-	// simulated from its first worker on.
-	Simulated bool
-	// Rate and Burst are put in force by [Ledger.Join]; a zero Rate leaves the
-	// account's as it is.
-	Rate  admission.Rate
-	Burst int
-	// RateChanged is called by [Ledger.Join] when it replaced another rate that a
-	// worker had set; nil: nothing is.
-	RateChanged func(from admission.Rate, fromBurst int)
-	// Credential is the fingerprint of the credentials that this process calls
-	// FaceKi with: what FaceKi refuses is not the account's others.
+	// Credential is the fingerprint of the credentials that this process calls FaceKi
+	// with. What FaceKi refuses to one credential closes the gate for that one only.
 	Credential string
-	// HoldUnknown holds a request for a person, instead of letting it be called
-	// again, where an attempt ended without an answer, as its process did.
-	HoldUnknown bool
-	// Retention is how long an ended request is kept by [Ledger.Retire]; 0: for ever.
-	Retention time.Duration
-	// ResultsAge and ResultsCap are what [Ledger.TrimResults] keeps the results stream
-	// within; where ResultsAge is 0 it is left alone.
-	ResultsAge time.Duration
-	ResultsCap int
-	// RowsRefused is called when a fault pauses its batch, as [MostRefused] of its calls in
-	// a row were refused as wrong; message is the last one's. It may be nil.
+	// HoldUncertain holds a request for a person, instead of retrying it, where an
+	// attempt ended without an answer or its process died.
+	HoldUncertain bool
+	// RowsRefused is called when a fault pauses its batch because as many of its calls in a
+	// row as [github.com/kyclink/kyclink/internal/batch.MostRefused] were refused as invalid; message is the last one's. It
+	// may be nil.
 	RowsRefused func(batch, message string)
-	// DeadAfter and GroupIdle replace [DeadAfter] and [GroupIdle] where they are not 0.
-	DeadAfter, GroupIdle time.Duration
 }
 
-// Ledger is one process' access to the ledger. It is safe for concurrent use.
+// Ledger changes the requests of one account. It is safe for concurrent use.
 type Ledger struct {
-	*records
-
-	*deliveries
-	*deadLetters
-	*quarantined
-	*batches
-	*stream
-	*eraser
-	*member
-	*accountReader
-
-	rdb     redis.UniversalClient
-	keys    keyspace.Keys
-	cfg     Config
-	commits commits
-	names   *batchname.Reader
-	events  *event.Encoder
+	rdb         redis.UniversalClient
+	keys        keyspace.Keys
+	cfg         Config
+	member      *fleet.Member
+	commits     commits
+	records     *record.Reader
+	names       *batchname.Reader
+	events      *event.Encoder
+	quarantined *quarantine.List
 }
 
-type (
-	records       = record.Reader
-	deliveries    = delivery.Store
-	deadLetters   = deadletter.Lists
-	quarantined   = quarantine.List
-	batches       = batch.Store
-	stream        = results.Stream
-	eraser        = erasure.Eraser
-	member        = fleet.Member
-	accountReader = account.Reader
-)
-
-// New makes a ledger that uses, and does not close, rdb.
-func New(rdb redis.UniversalClient, cfg Config) *Ledger {
-	keys := keyspace.Keys{Account: cfg.Account}
+// New returns a ledger of the account of keys, for the process that member describes. It
+// uses, and does not close, rdb.
+func New(rdb redis.UniversalClient, keys keyspace.Keys, member *fleet.Member, cfg Config) *Ledger {
 	names := batchname.NewReader(rdb, keys)
-	l := &Ledger{
-		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(cfg.Account, names),
-		deliveries: delivery.NewStore(rdb, keys), deadLetters: deadletter.New(rdb, keys), quarantined: quarantine.NewList(rdb, keys),
-		batches: batch.NewStore(rdb, keys),
-		stream:  results.NewStream(rdb, keys, results.Config{Age: cfg.ResultsAge, Cap: cfg.ResultsCap, GroupIdle: cfg.GroupIdle}),
-		eraser:  erasure.New(rdb, keys, cfg.Retention),
-		member: fleet.New(rdb, fleet.Config{
-			Account: cfg.Account, Simulated: cfg.Simulated, Rate: cfg.Rate, Burst: cfg.Burst, RateChanged: cfg.RateChanged, DeadAfter: cfg.DeadAfter,
-		}),
-		accountReader: account.NewReader(rdb, keys),
-		rdb:           rdb, keys: keys, cfg: cfg,
+	return &Ledger{
+		rdb: rdb, keys: keys, cfg: cfg, member: member,
+		commits: commits{rdb: rdb, tag: keys.Tag(), farAway: farAway, expected: member.Expected, script: commitScript},
+		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(keys.Account, names),
+		quarantined: quarantine.NewList(rdb, keys),
 	}
-	l.commits = commits{
-		rdb: rdb, tag: l.keys.Tag(), farAway: farAway, expected: l.Expected,
-		script: commitScript,
-	}
-	return l
 }
 
 // Restore puts records of a batch back that a journal kept, where Redis did
 // not. An attempt that was under way is dead and counts as a possible
-// duplicate: its request is held where [Config].HoldUnknown. What has not ended
+// duplicate: its request is held where [Config].HoldUncertain. What has not ended
 // otherwise waits to be fed, or is queued where it is interactive: its task is missing
 // then, as [Ledger.Overdue] says at once.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Record) error {
@@ -158,7 +100,7 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Re
 	var dead []request.Record
 	for _, r := range records {
 		switch {
-		case r.State == request.Calling && l.cfg.HoldUnknown:
+		case r.State == request.Calling && l.cfg.HoldUncertain:
 			dead = append(dead, r)
 		case r.State == request.Calling:
 			r.PossibleDuplicates++
@@ -187,13 +129,10 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Re
 
 // holdRestored passes over what was known already, and is not that attempt.
 func (l *Ledger) holdRestored(ctx context.Context, r request.Record) error {
-	now, ok, err := l.Get(ctx, r.ApplicationID)
+	now, ok, err := l.records.Get(ctx, r.ApplicationID)
 	if err != nil || !ok || now.State != request.Calling || !now.ChangedAt.Equal(r.ChangedAt) {
 		return err
 	}
 	_, err = l.Hold(ctx, now)
 	return err
 }
-
-// Keys names the account's keys.
-func (l *Ledger) Keys() keyspace.Keys { return l.keys }

@@ -14,9 +14,11 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,21 +28,21 @@ func TestMain(m *testing.M) { fixture.Main(m) }
 type harness struct {
 	*fixture.Account
 
-	ledger *ledger.Ledger
+	ledger *storage.Stores
 }
 
 func newHarness(t testing.TB) *harness { return newHarnessOn(t, fixture.Redis()) }
 
 func newHarnessOn(t testing.TB, server *redistest.Server) *harness {
 	h := &harness{Account: fixture.NewAccountOn(t, server)}
-	h.ledger = ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.Must(h.ledger.Join(t.Context()))
+	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(h.ledger.Fleet.Join(t.Context()))
 	return h
 }
 
 func (h *harness) get(id string) (request.Record, bool) {
 	h.Helper()
-	r, ok, err := h.ledger.Get(h.Context(), id)
+	r, ok, err := h.ledger.Records.Get(h.Context(), id)
 	h.Must(err)
 	return r, ok
 }
@@ -56,20 +58,20 @@ func (h *harness) feed() []request.Ref {
 	return h.feedUpTo(h.ledger, 1000).Refs
 }
 
-func (h *harness) feedUpTo(l *ledger.Ledger, target int) ledger.Fed {
+func (h *harness) feedUpTo(l *storage.Stores, target int) ledger.Fed {
 	h.Helper()
-	fed, err := l.Feed(h.Context(), ledger.Feed{AtLeast: target, AtMost: target, Most: 1000, Lease: time.Minute})
+	fed, err := l.Requests.Feed(h.Context(), ledger.Feed{AtLeast: target, AtMost: target, Most: 1000, Lease: time.Minute})
 	h.Must(err)
 	return fed
 }
 
 // tryMark asks with the gate wide open: when a call may go is admission's, and
 // tested there.
-func (h *harness) tryMark(l *ledger.Ledger, ref request.Ref) attempt.Answer {
+func (h *harness) tryMark(l *storage.Stores, ref request.Ref) attempt.Answer {
 	h.Helper()
 	h.Must(h.Redis.Del(h.Context(), h.Keys.Tag()+":gate").Err())
 	h.Must(h.Redis.HSet(h.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
-	answer, err := l.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: attempt.NewNonce()})
+	answer, err := l.Requests.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: attempt.NewNonce()})
 	h.Must(err)
 	if answer.Admission == attempt.Wait || answer.Admission == attempt.Connect {
 		h.Fatalf("the open gate says %s: %s", answer.Admission, answer.Reason)
@@ -103,7 +105,7 @@ func (h *harness) nonce(id string) string {
 
 func (h *harness) fault(id string, kind fault.Kind, follows attempt.Action) {
 	h.Helper()
-	_, err := h.ledger.Fault(h.Context(), h.attempt(id), &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 8})
+	_, err := h.ledger.Requests.Fault(h.Context(), h.attempt(id), &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 8})
 	h.Must(err)
 }
 
@@ -129,46 +131,46 @@ var transitions = map[string]func(h *harness, id string){
 		h.tryMark(h.ledger, r.Ref())
 	},
 	"created": func(h *harness, id string) {
-		_, err := h.ledger.Created(h.Context(), h.attempt(id), link)
+		_, err := h.ledger.Requests.Created(h.Context(), h.attempt(id), link)
 		h.Must(err)
 	},
 	"retry": func(h *harness, id string) { h.fault(id, fault.ServerError, attempt.Retry) },
 	"fail":  func(h *harness, id string) { h.fault(id, fault.BadRequest, attempt.Fail) },
 	"hold":  func(h *harness, id string) { h.fault(id, fault.Unusable, attempt.Hold) },
 	"dead": func(h *harness, id string) {
-		_, err := h.ledger.Hold(h.Context(), h.attempt(id).Record)
+		_, err := h.ledger.Requests.Hold(h.Context(), h.attempt(id).Record)
 		h.Must(err)
 	},
 	"back": func(h *harness, id string) { h.fault(id, fault.Interrupted, attempt.Requeue) },
 	"cancel": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, err := h.ledger.Cancel(h.Context(), r)
+		_, err := h.ledger.Requests.Cancel(h.Context(), r)
 		h.Must(err)
 	},
 	"drop": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		if ok, err := h.ledger.Drop(h.Context(), r); err != nil || ok != (r.State == request.Held) {
+		if ok, err := h.ledger.Requests.Drop(h.Context(), r); err != nil || ok != (r.State == request.Held) {
 			h.Errorf("%s was dropped: %v, %v", r.State, ok, err)
 		}
 	},
 	"expire": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, err := h.ledger.Expire(h.Context(), r)
+		_, err := h.ledger.Requests.Expire(h.Context(), r)
 		h.Must(err)
 	},
 	"poison": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, err := h.ledger.Poison(h.Context(), r.Ref(), "", "an invented reason")
+		_, err := h.ledger.Requests.Poison(h.Context(), r.Ref(), "", "an invented reason")
 		h.Must(err)
 	},
 	"pass": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, next, ok, err := h.ledger.Pass(h.Context(), r.Ref())
+		_, next, ok, err := h.ledger.Requests.Pass(h.Context(), r.Ref())
 		h.Must(err)
 		if now, _ := h.get(id); ok && (next != now.Ref() || next.Turn != r.Turn+1) {
 			h.Errorf("passed on as %v, the record is at %v", next, now.Ref())
@@ -180,13 +182,13 @@ var transitions = map[string]func(h *harness, id string){
 	"refresh": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, err := h.ledger.Refresh(h.Context(), 1, []request.Record{r}, time.Time{})
+		_, err := h.ledger.Batches.Refresh(h.Context(), 1, []request.Record{r}, time.Time{})
 		h.Must(err)
 	},
 	"again": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, _, err := h.ledger.Again(h.Context(), r)
+		_, _, err := h.ledger.Requests.Again(h.Context(), r)
 		h.Must(err)
 	},
 }
@@ -334,14 +336,14 @@ func (h *harness) expectCounters() {
 		story := []request.Record{r}
 		if r.Generation > 1 {
 			var err error
-			story, err = h.ledger.Story(context.Background(), r.ApplicationID)
+			story, err = h.ledger.Records.Story(context.Background(), r.ApplicationID)
 			h.Must(err)
 		}
 		for _, generation := range story {
 			want[r.Batch]["possible_duplicates"] += generation.PossibleDuplicates
 		}
 	}
-	if _, got, _, err := h.ledger.Account(context.Background()); err != nil || got != waits {
+	if _, got, _, err := h.ledger.Account.Basics(context.Background()); err != nil || got != waits {
 		h.Errorf("the backlog is %+v, the records say %+v (%v)", got, waits, err)
 	}
 	for batch := range 3 {
@@ -362,7 +364,7 @@ func (h *harness) expectCounters() {
 func TestID(t *testing.T) {
 	srv := redistest.Start(t)
 	id := func(account string) string {
-		id, err := ledger.New(srv.Client(t), ledger.Config{Account: account}).ID(t.Context())
+		id, err := storage.Of(srv.Client(t), account).Fleet.ID(t.Context())
 		if err != nil || id == "" {
 			t.Fatalf("id %q, %v", id, err)
 		}
@@ -380,7 +382,7 @@ func TestID(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if id, err := ledger.New(srv.Client(t), ledger.Config{Account: "a"}).ID(over); err == nil {
+	if id, err := storage.Of(srv.Client(t), "a").Fleet.ID(over); err == nil {
 		t.Errorf("id %q of a Redis that does not answer", id)
 	}
 }

@@ -6,9 +6,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,9 +26,9 @@ func newLosing(t *testing.T) *losing {
 func (l *losing) keep() { l.Helper(); l.Must(l.server.Snapshot()) }
 func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
-func (l *losing) ask(by *ledger.Ledger, ref request.Ref, nonce string) attempt.Answer {
+func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Answer {
 	l.Helper()
-	answer, err := by.Mark(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
+	answer, err := by.Requests.Mark(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
 	l.Must(err)
 	return answer
 }
@@ -60,7 +60,7 @@ func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
 	ref := l.queued("A-1")
 	a := l.ask(l.ledger, ref, "first").Attempt
 	l.keep()
-	_, err := l.ledger.Created(t.Context(), a, link)
+	_, err := l.ledger.Requests.Created(t.Context(), a, link)
 	l.Must(err)
 	l.lose()
 	if answer := l.ask(l.ledger, ref, "second"); answer.Admission != attempt.Call {
@@ -86,7 +86,7 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 		t.Errorf("asked once more: %s, attempt %d", again.Admission, again.Attempt.Attempts)
 	}
 	putBack := func(a attempt.Attempt) (request.State, error) {
-		return l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
+		return l.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 	}
 	for range 2 { // its reply may be lost, too
 		if state, err := putBack(answer.Attempt); err != nil || state != request.Queued {
@@ -126,13 +126,13 @@ func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
 			if tt.called {
 				b = l.ask(other, ref, "second").Attempt
 			}
-			state, err := l.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+			state, err := l.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 			if err != nil || state != "" {
 				t.Errorf("the fault is of the current attempt: %q, %v", state, err)
 			}
 			l.expect("A-1", tt.attempts, tt.duplicates)
 			if tt.called {
-				state, err := other.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+				state, err := other.Requests.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 				if err != nil || state != request.Queued {
 					t.Errorf("the other's fault: %q, %v", state, err)
 				}
@@ -150,7 +150,7 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 	l.keep()
 	a := l.ask(l.ledger, ref, "first").Attempt
 	l.lose()
-	if state, err := l.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := l.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
 	l.expect("A-1", 1, 0)
@@ -161,7 +161,7 @@ func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
 	h.mark(h.ledger, a.Ref(), attempt.Call) // the first one's handler is gone
-	if state, err := h.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
 	if r, _ := h.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
@@ -185,7 +185,7 @@ func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 		h.Must(h.Redis.ZAdd(t.Context(), calls, member).Err())
 	}
 	old()
-	if lost, _, err := h.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
+	if lost, _, err := h.ledger.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
 		t.Errorf("%v, %v", lost, err)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
@@ -208,7 +208,7 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 	l.keep()
 	l.importRow("A-1")
 	a := l.mark(l.ledger, l.feed()[0], attempt.Call)
-	_, err := l.ledger.Created(t.Context(), a, link)
+	_, err := l.ledger.Requests.Created(t.Context(), a, link)
 	l.Must(err)
 	l.lose()
 	for _, id := range []string{"B-1", "B-2"} {
@@ -216,10 +216,10 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 		l.Must(l.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.Must(r.Err) }))
 	}
 	r, _ := l.get("B-2")
-	_, err = l.ledger.Cancel(t.Context(), r) // without a mark
+	_, err = l.ledger.Requests.Cancel(t.Context(), r) // without a mark
 	l.Must(err)
 	a = l.mark(l.ledger, l.feed()[0], attempt.Call)
-	_, err = l.ledger.Created(t.Context(), a, link)
+	_, err = l.ledger.Requests.Created(t.Context(), a, link)
 	l.Must(err)
 	entries, err := l.Redis.XRange(t.Context(), l.Keys.Results(), "-", "+").Result()
 	l.Must(err)

@@ -11,14 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 func (h *harness) names() []string {
 	h.Helper()
-	all, err := h.ledger.Batches(h.Context())
+	all, err := h.ledger.Batches.All(h.Context())
 	h.Must(err)
 	names := make([]string, len(all))
 	for i, batch := range all {
@@ -37,7 +38,7 @@ func (h *harness) longAgo(batch string) {
 func (h *harness) dropEmpty() int {
 	h.Helper()
 	h.Must(h.Redis.HDel(h.Context(), h.Keys.State(), "emptied").Err()) // an hour has passed
-	n, err := h.ledger.DropEmpty(h.Context())
+	n, err := h.ledger.Batches.DropEmpty(h.Context())
 	h.Must(err)
 	return n
 }
@@ -60,7 +61,7 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 	if n := h.dropEmpty(); n != 1 || !slices.Equal(h.names(), []string{"autumn"}) {
 		t.Errorf("%d were deleted; there are %v, and autumn's rows still name what is erased", n, h.names())
 	}
-	_, err := h.ledger.Scrub(t.Context())
+	_, err := h.ledger.Erasure.EraseRows(t.Context())
 	h.Must(err)
 	h.enqueueAll("autumn", nil) // somebody imports into it
 	if n := h.dropEmpty(); n != 0 {
@@ -167,24 +168,24 @@ func TestNothingReadsAllBatchesAtOnce(t *testing.T) {
 	rdb := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(costly{&found})
-	h.ledger = ledger.New(rdb, ledger.Config{Account: h.Keys.Account, Retention: time.Hour})
+	h.ledger = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
 	names := h.names()
 	if len(names) != n || names[0] != "batch-0" || names[n-1] != fmt.Sprint("batch-", n-1) {
 		t.Errorf("%d batches, from %s to %s", len(names), names[0], names[len(names)-1])
 	}
-	page, more, err := h.ledger.BatchesAfter(t.Context(), 1000, 203)
+	page, more, err := h.ledger.Batches.After(t.Context(), 1000, 203)
 	if h.Must(err); len(page) != 203 || more || page[0].Number != 1001 {
 		t.Errorf("the last page has %d, more: %v", len(page), more)
 	}
-	if page, more, err = h.ledger.BatchesAfter(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
+	if page, more, err = h.ledger.Batches.After(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
 		t.Errorf("the page before the end has %d, more: %v, %v", len(page), more, err)
 	}
-	if names, err := h.ledger.BatchNames(t.Context()); err != nil || len(names) != n {
+	if names, err := h.ledger.Batches.Names(t.Context()); err != nil || len(names) != n {
 		t.Errorf("%d names, %v", len(names), err)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "retention", "0 true true 0 0").Err())
 	for range 20 {
-		_, err := h.ledger.Retire(t.Context(), time.Second)
+		_, err := h.ledger.Erasure.Retire(t.Context(), time.Second)
 		h.Must(err)
 		h.dropEmpty()
 	}

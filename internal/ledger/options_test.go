@@ -63,7 +63,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 	}
 	h.until(due)
 	r, _ := h.get("R-3")
-	if _, ok, err := h.ledger.Again(t.Context(), r); !ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Again(t.Context(), r); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	h.mark(h.ledger, refs[4], attempt.Expired)
@@ -92,7 +92,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 func (h *harness) expireAll() (ended int) {
 	h.Helper()
 	for page := ""; ; {
-		n, next, err := h.ledger.ExpireLate(h.Context(), page)
+		n, next, err := h.ledger.Requests.ExpireLate(h.Context(), page)
 		h.Must(err)
 		if ended += n; next == "" {
 			return ended

@@ -93,7 +93,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 		return "", err
 	}
 	state, err := quarantineScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
-		"id": id, "raw": raw, "turn": ref.Turn, "process": l.Process(), "credential": l.cfg.Credential, "nonce": nonce,
+		"id": id, "raw": raw, "turn": ref.Turn, "process": l.member.Process(), "credential": l.cfg.Credential, "nonce": nonce,
 		"reason": why, "cancelled": cancelled, "kept": rest, "unreadable_sections": unread != nil,
 	})).Text()
 	if err != nil {

@@ -3,8 +3,9 @@ package ledger_test
 import (
 	"testing"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,20 +25,20 @@ func TestPoisonOfACall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, a := started(t)
 			if tt.cancelled {
-				_, err := h.ledger.Cancel(t.Context(), a.Record)
+				_, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
 				h.Must(err)
 			}
-			other := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-			h.Must(other.Join(t.Context()))
+			other := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+			h.Must(other.Fleet.Join(t.Context()))
 			unused := a.Nonce
 			if tt.called {
 				unused = tt.nonce
 			}
-			if state, err := other.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
+			if state, err := other.Requests.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
 				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
 			}
 			h.expectState("A-1", "calling")
-			if state, err := h.ledger.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
+			if state, err := h.ledger.Requests.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
 				t.Errorf("it is %q, %v", state, err)
 			}
 			if r, _ := h.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
@@ -62,11 +63,11 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 	h.Must(err)
 	r, _ := h.get("A-1")
 	earlier := r.Ref()
-	_, _, ok, err := h.ledger.Pass(t.Context(), earlier)
+	_, _, ok, err := h.ledger.Requests.Pass(t.Context(), earlier)
 	if err != nil || !ok {
 		t.Fatal("it could not be passed on:", err)
 	}
-	if state, err := h.ledger.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
+	if state, err := h.ledger.Requests.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("an earlier turn makes it %q, %v", state, err)
 	}
 	h.expectState("A-1", "queued")
@@ -78,7 +79,7 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 		h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), raw, 0).Err())
 	})
 	ref := r.Ref()
-	if state, err := overtaken.Poison(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
+	if state, err := overtaken.Requests.Poison(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("it makes another run %q, %v", state, err)
 	}
 	h.expectState("A-1", "queued")

@@ -11,9 +11,11 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -22,10 +24,10 @@ import (
 // back late with an answer.
 type model struct {
 	*harness
-	workers  []*ledger.Ledger
-	refs     []request.Ref             // tasks that were enqueued, never taken away: asynq may run any again
-	attempts []attempt.Attempt         // calls that were marked, never taken away: any may answer late
-	owners   map[string]*ledger.Ledger // of attempts, by their nonces
+	workers  []*storage.Stores
+	refs     []request.Ref              // tasks that were enqueued, never taken away: asynq may run any again
+	attempts []attempt.Attempt          // calls that were marked, never taken away: any may answer late
+	owners   map[string]*storage.Stores // of attempts, by their nonces
 	links    int
 	numbers  map[string]request.Record
 	hidden   map[string]bool // failed, and dropped by a person since
@@ -39,17 +41,17 @@ func TestAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &model{harness: newHarnessOn(t, own), owners: map[string]*ledger.Ledger{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &model{harness: newHarnessOn(t, own), owners: map[string]*storage.Stores{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.Must(f.Redis.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.ledger)
 		for _, hold := range []bool{false, true} {
-			w := ledger.New(f.Redis, ledger.Config{Account: f.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: hold})
-			f.Must(w.Join(t.Context()))
+			w := storage.New(f.Redis, storage.Config{Fleet: fleet.Config{Account: f.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond}, Ledger: ledger.Config{HoldUncertain: hold}})
+			f.Must(w.Fleet.Join(t.Context()))
 			f.workers = append(f.workers, w)
 		}
 		id := rapid.Map(rapid.IntRange(1, 3), func(n int) string { return fmt.Sprintf("A-%d", n) })
 		name := rapid.SampledFrom([]string{"spring", "autumn"})
-		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *ledger.Ledger { return f.workers[n] })
+		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *storage.Stores { return f.workers[n] })
 
 		rt.Repeat(map[string]func(*rapid.T){
 			"import":  func(rt *rapid.T) { f.importInto(name.Draw(rt, "batch"), id.Draw(rt, "id")) },
@@ -61,7 +63,7 @@ func TestAnyInterleaving(t *testing.T) {
 			"fault":   f.faulted,
 			"cancel": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
-					_, err := f.ledger.Cancel(t.Context(), r)
+					_, err := f.ledger.Requests.Cancel(t.Context(), r)
 					f.Must(err)
 				}
 			},
@@ -75,7 +77,7 @@ func TestAnyInterleaving(t *testing.T) {
 			},
 			"again": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
-					now, changed, err := f.ledger.Again(t.Context(), r)
+					now, changed, err := f.ledger.Requests.Again(t.Context(), r)
 					f.Must(err)
 					f.begun[r.ApplicationID] = f.begun[r.ApplicationID] || changed
 					if changed && now.State == request.Queued {
@@ -116,7 +118,7 @@ func (f *model) signup(req tasks.Request) {
 	}
 }
 
-func (f *model) mark(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 	if len(f.refs) == 0 {
 		return
 	}
@@ -130,7 +132,7 @@ func (f *model) mark(rt *rapid.T, w *ledger.Ledger) {
 		if late := rapid.Bool().Draw(rt, "it answers all the same"); late {
 			f.answer(rt, w)
 		}
-		_, err := w.Hold(f.Context(), answer.Attempt.Record)
+		_, err := w.Requests.Hold(f.Context(), answer.Attempt.Record)
 		f.Must(err)
 		return
 	}
@@ -158,9 +160,9 @@ func (f *model) callsOff(batch string, pages int) {
 		f.brokenOff(batch, pages)
 		return
 	}
-	far, err := f.ledger.Cancelling(f.Context())
+	far, err := f.ledger.Batches.Cancelling(f.Context())
 	f.Must(err)
-	f.Must(f.ledger.CallOff(f.Context(), number, func(int) {}))
+	f.Must(f.ledger.Batches.CallOff(f.Context(), number, func(int) {}))
 	if _, cancelling := far[number]; !cancelling {
 		return
 	}
@@ -176,7 +178,7 @@ func (f *model) drop(id string) {
 	if !ok {
 		return
 	}
-	done, err := f.ledger.Drop(f.Context(), before)
+	done, err := f.ledger.Requests.Drop(f.Context(), before)
 	f.Must(err)
 	after, _ := f.get(id)
 	if held := before.State == request.Held; done != held || held != (after.State != before.State) {
@@ -189,7 +191,7 @@ func (f *model) hide(id string) {
 	if !ok {
 		return
 	}
-	done, err := f.ledger.Hide(f.Context(), r)
+	done, err := f.ledger.DeadLetters.DropRequest(f.Context(), r)
 	f.Must(err)
 	if want := r.State == request.Failed && !f.hidden[id]; done != want {
 		f.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
@@ -208,14 +210,14 @@ func (f *model) reappear() {
 }
 
 // poison is of a turn that a worker has, and has or has not marked.
-func (f *model) poison(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) poison(rt *rapid.T, w *storage.Stores) {
 	if len(f.refs) == 0 {
 		return
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
 	// With the nonce numbers fall, as they do for what was not sent after all.
-	state, err := w.Poison(f.Context(), ref, "", "an invented reason")
+	state, err := w.Requests.Poison(f.Context(), ref, "", "an invented reason")
 	f.Must(err)
 	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
 		f.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
@@ -223,18 +225,18 @@ func (f *model) poison(rt *rapid.T, w *ledger.Ledger) {
 }
 
 func (f *model) expireLate() {
-	_, _, err := f.ledger.ExpireLate(f.Context(), "")
+	_, _, err := f.ledger.Requests.ExpireLate(f.Context(), "")
 	f.Must(err)
 }
 
-func (f *model) answer(rt *rapid.T, w *ledger.Ledger) {
+func (f *model) answer(rt *rapid.T, w *storage.Stores) {
 	if len(f.attempts) == 0 {
 		return
 	}
 	f.links++
 	made := request.Link{LinkID: fmt.Sprint("link-", f.links), URL: fmt.Sprint("https://simulator.invalid/", f.links)}
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
-	_, err := w.Created(f.Context(), a, made)
+	_, err := w.Requests.Created(f.Context(), a, made)
 	f.Must(err)
 	if !f.keeps(a, made) {
 		f.Fatalf("link %s of %s was thrown away", made.LinkID, a.ApplicationID)
@@ -266,7 +268,7 @@ func (f *model) faulted(rt *rapid.T) {
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
 	follows := rapid.SampledFrom([]attempt.Action{attempt.Retry, attempt.Fail, attempt.Hold}).Draw(rt, "follows")
 	before, _ := f.get(a.ApplicationID)
-	_, err := f.owners[a.Nonce].Fault(f.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
+	_, err := f.owners[a.Nonce].Requests.Fault(f.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
 	f.Must(err)
 	current := before.State == request.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
 	after, _ := f.get(a.ApplicationID)

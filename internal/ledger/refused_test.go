@@ -7,8 +7,10 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -20,9 +22,11 @@ type refusing struct {
 
 func newRefusing(t *testing.T) *refusing {
 	r := &refusing{harness: newHarness(t)}
-	r.ledger = ledger.New(r.Redis, ledger.Config{Account: r.Keys.Account, Simulated: true,
-		RowsRefused: func(batch, message string) { r.paused = append(r.paused, batch+": "+message) }})
-	r.Must(r.ledger.Join(t.Context()))
+	r.ledger = storage.New(r.Redis, storage.Config{
+		Fleet:  fleet.Config{Account: r.Keys.Account, Simulated: true},
+		Ledger: ledger.Config{RowsRefused: func(batch, message string) { r.paused = append(r.paused, batch+": "+message) }},
+	})
+	r.Must(r.ledger.Fleet.Join(t.Context()))
 	return r
 }
 
@@ -35,10 +39,10 @@ func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
 	a := r.mark(r.ledger, refs[0], attempt.Call)
 	var err error
 	if kind == 0 {
-		_, err = r.ledger.Created(r.Context(), a, link)
+		_, err = r.ledger.Requests.Created(r.Context(), a, link)
 	} else {
 		var state request.State
-		state, err = r.ledger.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
+		state, err = r.ledger.Requests.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
 		if follows == attempt.Fail && state != request.Failed {
 			r.Errorf("refused, and is %q", state)
 		}
@@ -106,7 +110,7 @@ func TestABatchThatAPersonPaused(t *testing.T) {
 	refs := r.feedUpTo(r.ledger, 1).Refs
 	a := r.mark(r.ledger, refs[0], attempt.Call)
 	r.steer("spring", batch.Pause)
-	_, err := r.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+	_, err := r.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.Must(err)
 	if b := r.batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)

@@ -66,7 +66,7 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 
 	first := h.entries(false)
 	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
-	far, err := h.ledger.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
+	far, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
 	h.Must(err)
 	again := h.entries(true)
 	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
@@ -93,7 +93,7 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 		"none since": {results.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
 		"all since":  {results.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
 	} {
-		far, err := h.ledger.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
+		far, err := h.ledger.Results.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
 		if h.Must(err); far.Published != tt.want {
 			t.Errorf("%s: %d were published again, want %d", name, far.Published, tt.want)
 		}
@@ -105,7 +105,7 @@ func TestReplayLeavesOutWhatIsErasedMeanwhile(t *testing.T) {
 	h := newHarness(t)
 	h.importRow("A-1")
 	transitions["cancel"](h, "A-1")
-	far, err := h.ledger.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
+	far, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
 		h.erase("A-1")
 		return nil
 	})
@@ -126,7 +126,7 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 	for _, which := range []results.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
 		h.Must(h.Redis.XTrimMaxLen(t.Context(), h.Keys.Results(), 0).Err())
 		left := 11
-		far, err := h.ledger.Replay(t.Context(), which, results.Replayed{}, func(int) error {
+		far, err := h.ledger.Results.Replay(t.Context(), which, results.Replayed{}, func(int) error {
 			if left--; left < 0 {
 				return broken
 			}
@@ -135,17 +135,17 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 		if !errors.Is(err, broken) || far.Published == 0 || far.Published > 1200 {
 			t.Fatalf("%+v, %v", far, err)
 		}
-		far, ok, err := h.ledger.ReplayedSoFar(t.Context(), which)
+		far, ok, err := h.ledger.Results.Progress(t.Context(), which)
 		if h.Must(err); !ok || far.Published == 0 {
 			t.Fatalf("it is not known how far it was: %+v", far)
 		}
-		far, err = h.ledger.Replay(t.Context(), which, far, noPace)
+		far, err = h.ledger.Results.Replay(t.Context(), which, far, noPace)
 		h.Must(err)
 		all, err := h.Redis.XLen(t.Context(), h.Keys.Results()).Result()
 		if h.Must(err); len(h.entries(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
 			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(h.entries(true)), all, far)
 		}
-		if _, ok, err := h.ledger.ReplayedSoFar(t.Context(), which); ok || err != nil {
+		if _, ok, err := h.ledger.Results.Progress(t.Context(), which); ok || err != nil {
 			t.Errorf("it is not over: %v, %v", ok, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestReplayedEventsAreRead(t *testing.T) {
 	h := newHarness(t)
 	h.importRow("A-1")
 	transitions["cancel"](h, "A-1")
-	_, err := h.ledger.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
+	_, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
 	h.Must(err)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)

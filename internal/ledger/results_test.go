@@ -8,8 +8,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/results"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 // stream is an account whose results are events of long ago.
@@ -18,10 +19,9 @@ type stream struct {
 	start int64 // ms; event i came i ms after that
 }
 
-func newStream(t testing.TB, events int, cfg ledger.Config) stream {
+func newStream(t testing.TB, events int, cfg results.Config) stream {
 	h := newHarness(t)
-	cfg.Account = h.Keys.Account
-	h.ledger = ledger.New(h.Redis, cfg)
+	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Results: cfg})
 	s := stream{h, time.Now().Add(-240 * time.Hour).UnixMilli()}
 	pipe := h.Redis.Pipeline()
 	for i := range events {
@@ -50,7 +50,7 @@ func (s stream) reads(group string, events, acknowledged int) {
 
 func (s stream) trim() results.Trim {
 	s.Helper()
-	trim, err := s.ledger.TrimResults(s.Context())
+	trim, err := s.ledger.Results.TrimResults(s.Context())
 	s.Must(err)
 	return trim
 }
@@ -94,7 +94,7 @@ func TestResultsAreTrimmedByAge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStream(t, 3000, ledger.Config{ResultsAge: time.Hour, ResultsCap: 10_000, GroupIdle: tt.idle})
+			s := newStream(t, 3000, results.Config{Age: time.Hour, Cap: 10_000, GroupIdle: tt.idle})
 			s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: s.Keys.Results(), Values: []string{"id", "new"}}).Err())
 			tt.prepare(s)
 			trim := s.trim()
@@ -119,7 +119,7 @@ func (s stream) ids(from, to int) []string {
 }
 
 func TestResultsAreCapped(t *testing.T) {
-	s := newStream(t, 5000, ledger.Config{ResultsAge: 24 * 365 * time.Hour, ResultsCap: 2000})
+	s := newStream(t, 5000, results.Config{Age: 24 * 365 * time.Hour, Cap: 2000})
 	s.reads("behind", 1000, 0)
 	s.reads("level", 5000, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "none", "$").Err())
@@ -131,7 +131,7 @@ func TestResultsAreCapped(t *testing.T) {
 		t.Errorf("lost by %v", trim.Lost)
 	}
 	again := s.trim()
-	results, err := s.ledger.Results(t.Context())
+	results, err := s.ledger.Results.Status(t.Context())
 	s.Must(err)
 	if again.Dropped != 0 || results.Dropped != trim.Dropped || results.Cap != 2000 || results.Length != trim.Length {
 		t.Errorf("again: %+v; %+v", again, results)
@@ -139,14 +139,14 @@ func TestResultsAreCapped(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
-	s := newStream(t, 500, ledger.Config{ResultsAge: 24 * 365 * time.Hour, ResultsCap: 2000})
-	if r, err := ledger.New(s.Redis, ledger.Config{Account: "t-none"}).Results(t.Context()); err != nil || len(r.Groups) != 0 || r.Length != 0 {
+	s := newStream(t, 500, results.Config{Age: 24 * 365 * time.Hour, Cap: 2000})
+	if r, err := storage.Of(s.Redis, "t-none").Results.Status(t.Context()); err != nil || len(r.Groups) != 0 || r.Length != 0 {
 		t.Errorf("where there is no stream: %+v, %v", r, err)
 	}
 	s.reads("a", 100, 30)
 	s.reads("b", 500, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "c", s.id(399)).Err())
-	results, err := s.ledger.Results(t.Context())
+	results, err := s.ledger.Results.Status(t.Context())
 	s.Must(err)
 	for i, want := range []struct {
 		group                   string
@@ -165,7 +165,7 @@ func TestGroups(t *testing.T) {
 	}
 	// What was erased makes Redis lose count.
 	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(450)).Err())
-	results, err = s.ledger.Results(t.Context())
+	results, err = s.ledger.Results.Status(t.Context())
 	if s.Must(err); results.Groups[0].Lag != 399 {
 		t.Errorf("after one was erased: %+v", results.Groups[0])
 	}

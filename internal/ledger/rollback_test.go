@@ -8,7 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 // rolledBack is a request whose link Redis has lost: its record is as it was
@@ -19,7 +20,7 @@ func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 	key := h.Keys.Record("A-1")
 	raw, err := h.Redis.Get(t.Context(), key).Result()
 	h.Must(err)
-	_, err = h.ledger.Created(t.Context(), a, link)
+	_, err = h.ledger.Requests.Created(t.Context(), a, link)
 	h.Must(err)
 	changed := fmt.Sprintf("%013d", a.ChangedAt.Add(-age).UnixMilli())
 	h.Must(h.Redis.Set(t.Context(), key, raw[:54]+changed+raw[67:], 0).Err())
@@ -27,10 +28,10 @@ func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 }
 
 // another is another process.
-func (h *harness) another() *ledger.Ledger {
+func (h *harness) another() *storage.Stores {
 	h.Helper()
-	l := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.Must(l.Join(h.Context()))
+	l := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(l.Fleet.Join(h.Context()))
 	return l
 }
 
@@ -40,7 +41,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
-		turns, _, err := h.ledger.Lost(t.Context(), "")
+		turns, _, err := h.ledger.Requests.Lost(t.Context(), "")
 		h.Must(err)
 		return len(turns)
 	}
@@ -48,7 +49,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
-	h.Must(h.ledger.Beat(t.Context(), []string{a.Ref().String()}))
+	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{a.Ref().String()}))
 	other := h.another()
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
@@ -56,7 +57,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	if answer := h.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that has a handler is %s", answer.Admission)
 	}
-	h.Must(h.ledger.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Beat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
@@ -69,7 +70,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 // A call is marked before the heartbeat of its process can tell of its handler.
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
-	h.Must(h.ledger.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Beat(t.Context(), nil))
 	if answer := h.tryMark(h.another(), a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
 	}

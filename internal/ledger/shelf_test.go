@@ -8,8 +8,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,7 +28,7 @@ func (h *harness) fail(n int, when func(i int) time.Time) {
 		}
 	}
 	for page := range slices.Chunk(records, 200) {
-		h.Must(h.ledger.Restore(h.Context(), "spring", page))
+		h.Must(h.ledger.Requests.Restore(h.Context(), "spring", page))
 	}
 }
 
@@ -38,12 +40,12 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 	h.fail(n, func(i int) time.Time { return day.Add(time.Duration(max(0, i-1400)/3) * time.Millisecond) })
 	retry := func(id string) {
 		r, _ := h.get(id)
-		_, _, err := h.ledger.Again(t.Context(), r)
+		_, _, err := h.ledger.Requests.Again(t.Context(), r)
 		h.Must(err)
 	}
 	given, retried := map[string]bool{}, map[string]bool{}
 	last := ""
-	for page, err := range h.ledger.Shelved(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
+	for page, err := range h.ledger.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
 		h.Must(err)
 		for i, r := range page {
 			if given[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
@@ -97,7 +99,7 @@ func TestAWalkKeepsToItsTime(t *testing.T) {
 
 func (h *harness) walk(since, before time.Time) (given int) {
 	h.Helper()
-	for page, err := range h.ledger.Shelved(h.Context(), request.Failed, since, before) {
+	for page, err := range h.ledger.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
 		h.Must(err)
 		given += len(page)
 	}
@@ -117,10 +119,10 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	h, a := started(t)
 	h.fault("A-1", fault.Unusable, attempt.Hold)
 	first, _ := h.get("A-1")
-	if _, ok, err := h.ledger.Again(t.Context(), first); !ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Again(t.Context(), first); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	if ok, err := h.ledger.Drop(t.Context(), first); ok || err != nil {
+	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("one that went on was dropped: %v, %v", ok, err)
 	}
 	h.mark(h.ledger, h.feed()[0], attempt.Call)
@@ -129,16 +131,16 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	if again.Run != a.Run || again.Attempts != 2 || again.PossibleDuplicates != 2 || again.Charged > 1 || len(again.Past) != 1 || again.Past[0].Status != request.Held {
 		t.Errorf("held again it is %+v", again)
 	}
-	if ok, err := h.ledger.Drop(t.Context(), first); ok || err != nil {
+	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("one that is held anew was dropped: %v, %v", ok, err)
 	}
-	if _, ok, err := h.ledger.Again(t.Context(), first); ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Again(t.Context(), first); ok || err != nil {
 		t.Errorf("one that is held anew was retried: %v, %v", ok, err)
 	}
-	if ok, err := h.ledger.Hide(t.Context(), again); ok || err != nil {
+	if ok, err := h.ledger.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {
 		t.Errorf("a held one was hidden: %v, %v", ok, err)
 	}
-	if ok, err := h.ledger.Drop(t.Context(), again); !ok || err != nil {
+	if ok, err := h.ledger.Requests.Drop(t.Context(), again); !ok || err != nil {
 		t.Errorf("it was not dropped: %v, %v", ok, err)
 	}
 	if r, _ := h.get("A-1"); r.State != request.Cancelled || len(r.Past) != 2 {
@@ -163,9 +165,9 @@ func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
 }
 
 // judge is a worker that finds every other process dead, and holds what they called.
-func (h *harness) judge() *ledger.Ledger {
-	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond, HoldUnknown: true})
-	h.Must(judge.Join(h.Context()))
+func (h *harness) judge() *storage.Stores {
+	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond}, Ledger: ledger.Config{HoldUncertain: true}})
+	h.Must(judge.Fleet.Join(h.Context()))
 	// Scripts compare whole milliseconds: the other heartbeats must not be of this one.
 	for began := h.Redis.Time(h.Context()).Val(); h.Redis.Time(h.Context()).Val().Sub(began) < 2*time.Millisecond; {
 	}
@@ -181,7 +183,7 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 	begun, err := h.Redis.Time(t.Context()).Result()
 	h.Must(err)
 	for _, want := range []request.State{request.Held, request.Held} { // the second as after a lost reply
-		if state, err := judge.Hold(t.Context(), dead.Record); err != nil || state != want {
+		if state, err := judge.Requests.Hold(t.Context(), dead.Record); err != nil || state != want {
 			t.Fatalf("%q, %v", state, err)
 		}
 	}
@@ -193,7 +195,7 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	h.mark(judge, a.Ref(), attempt.Stale)
-	if state, err := h.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Errorf("its late link: %q, %v", state, err)
 	}
 	h.expectShelves(nil)
@@ -201,10 +203,10 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 
 func TestACancelWinsOverAHold(t *testing.T) {
 	h, a := started(t)
-	_, err := h.ledger.Cancel(t.Context(), a.Record)
+	_, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
 	h.Must(err)
 	dead := h.mark(h.judge(), a.Ref(), attempt.Cancel)
-	if state, err := h.ledger.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
+	if state, err := h.ledger.Requests.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
 		t.Errorf("%q, %v", state, err)
 	}
 	if r, _ := h.get("A-1"); r.PossibleDuplicates != 1 {
@@ -214,7 +216,7 @@ func TestACancelWinsOverAHold(t *testing.T) {
 
 func TestRestoreHoldsWhatWasCalled(t *testing.T) {
 	h := newHarness(t)
-	held := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, HoldUnknown: true})
+	held := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}, Ledger: ledger.Config{HoldUncertain: true}})
 	calling := request.Record{
 		ApplicationID: "A-1", State: request.Calling, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 3, PossibleDuplicates: 1,
 		AcceptedAt: day, ChangedAt: day, Holder: 7,
@@ -222,7 +224,7 @@ func TestRestoreHoldsWhatWasCalled(t *testing.T) {
 	cancelled := calling
 	cancelled.ApplicationID, cancelled.CancelAsked = "A-2", true
 	for range 2 {
-		h.Must(held.Restore(t.Context(), "spring", []request.Record{calling, cancelled}))
+		h.Must(held.Requests.Restore(t.Context(), "spring", []request.Record{calling, cancelled}))
 	}
 	if r, _ := h.get("A-1"); r.State != request.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
 		t.Errorf("what was being called is %+v", r)

@@ -17,6 +17,7 @@ import (
 
 var (
 	overdueTasksScript    = scripts.Script("overdue_tasks.lua")
+	lostCallsScript       = scripts.Script("lost_calls.lua")
 	expiredRequestsScript = scripts.Script("expired_requests.lua")
 	expiredBatchScript    = scripts.Script("expired_batch.lua")
 	requeueNewerScript    = scripts.Script("requeue_newer.lua")
@@ -40,6 +41,27 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 	}
 	refs, err = parseRefs(reply[1:])
 	return refs, reply[0] == strconv.Itoa(sweepPage), err
+}
+
+// Lost names the turns whose call died with its process, so that the caller sees
+// to it that they have their task; whoever takes it judges the attempt. Begin
+// with an empty page; the last one's next is empty.
+func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
+	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(), "expected_time": l.member.Expected(),
+		"skip": skip(page), "max": sweepPage,
+	}).StringSlice()
+	if err != nil {
+		return nil, "", fmt.Errorf("look for calls that died: %w", err)
+	}
+	for i := 1; i < len(reply); i += 2 {
+		ref, err := request.ParseRef(reply[i+1])
+		if err != nil {
+			return nil, "", err
+		}
+		lost = append(lost, request.Turn{Lane: request.Lane(reply[i]), Ref: ref})
+	}
+	return lost, reply[0], nil
 }
 
 func skip(page string) string {

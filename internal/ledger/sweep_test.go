@@ -13,9 +13,10 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -23,18 +24,18 @@ func TestOverdueTurnsAreNamedAgain(t *testing.T) {
 	h := newHarness(t)
 	h.importRow("A-1")
 	ref := h.feed()[0]
-	if refs, more, err := h.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
+	if refs, more, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
 		t.Fatalf("%v, %v, %v", refs, more, err)
 	}
 	for range 2 {
-		refs, more, err := h.ledger.Overdue(t.Context(), request.Bulk, -time.Second)
+		refs, more, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, -time.Second)
 		if err != nil || len(refs) != 1 || refs[0] != ref || more {
 			t.Fatalf("%v, %v, %v", refs, more, err)
 		}
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
 	for _, want := range []int{1, 0} { // and not again at once
-		if refs, _, err := h.ledger.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
+		if refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
 			t.Errorf("named %v, want %d, %v", refs, want, err)
 		}
 	}
@@ -50,7 +51,7 @@ func TestOverdueCleansItsSet(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1q", 0).Err())
 	set := h.Keys.Queued(request.Interactive)
 	h.Must(h.Redis.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
-	if refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
+	if refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
 		t.Errorf("%v, %v", refs, err)
 	}
 	if left := h.Redis.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
@@ -65,8 +66,8 @@ func TestLostCallsPageByPage(t *testing.T) {
 	for range 2 {
 		h.feedUpTo(h.ledger, 5000)
 	}
-	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})
-	h.Must(judge.Join(t.Context()))
+	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
+	h.Must(judge.Fleet.Join(t.Context()))
 	for n := 1; n <= many; n++ { // as mark does
 		id := fmt.Sprint("R-", n)
 		r, _ := h.get(id)
@@ -82,7 +83,7 @@ func TestLostCallsPageByPage(t *testing.T) {
 	all := func() (lost int) {
 		page := ""
 		for range many {
-			turns, next, err := judge.Lost(t.Context(), page)
+			turns, next, err := judge.Requests.Lost(t.Context(), page)
 			h.Must(err)
 			lost += len(turns)
 			if page = next; page == "" {
@@ -108,7 +109,7 @@ func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
-	if lost, next, err := h.ledger.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
+	if lost, next, err := h.ledger.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
 		t.Errorf("%v, %q, %v", lost, next, err)
 	}
 	if left := h.Redis.ZRange(t.Context(), h.Keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
@@ -135,7 +136,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	sweep := func() (ended int) {
 		page := ""
 		for range many {
-			n, next, err := h.ledger.ExpireLate(t.Context(), page)
+			n, next, err := h.ledger.Requests.ExpireLate(t.Context(), page)
 			h.Must(err)
 			ended += n
 			if page = next; page == "" {
@@ -194,11 +195,11 @@ func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 }
 
 // overtaken is another process' ledger, in the midst of which something happens.
-func (h *harness) overtaken(command string, do func()) *ledger.Ledger {
+func (h *harness) overtaken(command string, do func()) *storage.Stores {
 	rdb := redis.NewClient(h.Redis.Options())
 	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(&after{command: command, do: do})
-	return ledger.New(rdb, ledger.Config{Account: h.Keys.Account, Simulated: true})
+	return storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
 }
 
 // Between the look and the end, a person may have let it go on without a
@@ -216,12 +217,12 @@ func TestALateEndLooksAgain(t *testing.T) {
 	seen := false
 	sweeper := h.overtaken("eval", func() {
 		seen = true
-		_, ok, err := h.ledger.Again(t.Context(), r)
+		_, ok, err := h.ledger.Requests.Again(t.Context(), r)
 		if err != nil || !ok {
 			t.Errorf("it does not go on: %v", err)
 		}
 	})
-	if n, _, err := sweeper.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
+	if n, _, err := sweeper.Requests.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}
 	h.expectState("A-1", "queued")
@@ -235,20 +236,20 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)
 	r, _ := h.get("A-1")
-	h.Must(h.ledger.Beat(t.Context(), []string{r.Ref().String()}))
+	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{r.Ref().String()}))
 	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
 	for _, number := range h.Redis.ZRange(t.Context(), h.Keys.Workers(), 0, -1).Val() {
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
 	}
-	come := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.Must(come.Join(t.Context()))
-	alive, err := come.Handlers(t.Context())
+	come := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(come.Fleet.Join(t.Context()))
+	alive, err := come.Fleet.Handlers(t.Context())
 	h.Must(err)
 	if lives, claimed := alive[r.Ref().String()]; !claimed || !lives {
 		t.Errorf("it is claimed: %v, alive: %v", claimed, lives)
 	}
 	judge := h.judge()
-	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = judge.Handlers(t.Context()) {
+	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = judge.Fleet.Handlers(t.Context()) {
 		h.Must(err)
 		if time.Now().After(deadline) {
 			t.Fatal("nobody holds it for dead")
@@ -262,13 +263,13 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Poison()}, quarantine.MaxEntries).Err())
-	h.Must(h.ledger.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
+	h.Must(h.ledger.Quarantine.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
 	var all []quarantine.Entry
-	for p, err := range h.ledger.Aside(t.Context()) {
+	for p, err := range h.ledger.Quarantine.All(t.Context()) {
 		h.Must(err)
 		all = append(all, p)
 	}
-	if n, err := h.ledger.CountAside(t.Context()); err != nil || n != quarantine.MaxEntries {
+	if n, err := h.ledger.Quarantine.Len(t.Context()); err != nil || n != quarantine.MaxEntries {
 		t.Errorf("%d are to be read, %v", n, err)
 	}
 	if len(all) != quarantine.MaxEntries || all[0].Task != "nonsense" || len(all[0].Raw) != quarantine.MaxBytes {

@@ -30,20 +30,20 @@ func TestTheGateKeepsWhatItIsTold(t *testing.T) {
 	if !granted {
 		t.Error("the gate does not know of the grant")
 	}
-	_, err := h.ledger.Created(t.Context(), h.attempt("A-1"), link)
+	_, err := h.ledger.Requests.Created(t.Context(), h.attempt("A-1"), link)
 	h.Must(err)
 	kept("last", "s")
 
 	h.tryMark(h.ledger, refs[1])
 	h.fault("A-2", fault.ServerError, attempt.Retry)
 	kept("row", "A-2")
-	_, err = h.ledger.Trouble(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
+	_, err = h.ledger.Requests.Trouble(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	h.Must(err)
 	kept("row", "A-2\nA-3")
 
 	h.tryMark(h.ledger, refs[2])
 	h.Must(h.Redis.HSet(t.Context(), gate, "prober", h.attempt("A-3").Holder, "probe", "A-3").Err())
-	_, err = h.ledger.Poison(t.Context(), refs[2], "", "an invented message")
+	_, err = h.ledger.Requests.Poison(t.Context(), refs[2], "", "an invented message")
 	h.Must(err)
 	kept("prober", "")
 }

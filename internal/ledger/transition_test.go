@@ -9,8 +9,9 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -21,7 +22,7 @@ func started(t *testing.T) (*harness, attempt.Attempt) {
 	return h, h.mark(h.ledger, h.feed()[0], attempt.Call)
 }
 
-func (h *harness) mark(l *ledger.Ledger, ref request.Ref, want attempt.Admission) attempt.Attempt {
+func (h *harness) mark(l *storage.Stores, ref request.Ref, want attempt.Admission) attempt.Attempt {
 	h.Helper()
 	answer := h.tryMark(l, ref)
 	if answer.Admission != want {
@@ -36,14 +37,14 @@ func (h *harness) succeed(id string) {
 	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id})
 	h.Must(err)
 	r, _ := h.get(id)
-	_, err = h.ledger.Created(h.Context(), h.mark(h.ledger, r.Ref(), attempt.Call), link)
+	_, err = h.ledger.Requests.Created(h.Context(), h.mark(h.ledger, r.Ref(), attempt.Call), link)
 	h.Must(err)
 }
 
 func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	h, a := started(t)
 	fails := func(kind fault.Kind) request.State {
-		state, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
+		state, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
 		h.Must(err)
 		if state == request.Queued {
 			a = h.mark(h.ledger, a.Ref(), attempt.Call)
@@ -79,9 +80,9 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	h.mark(h.another(), a.Ref(), attempt.Busy)
 
 	// Another process that has reached Redis for long enough judges the silent one.
-	judge := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond})
+	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
 	h.mark(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
-	h.Must(judge.Join(t.Context()))
+	h.Must(judge.Fleet.Join(t.Context()))
 	var verdict attempt.Admission
 	for deadline := time.Now().Add(time.Minute); verdict != attempt.Call; {
 		if time.Now().After(deadline) {
@@ -94,11 +95,11 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 		t.Fatalf("attempts %d, possible duplicates %d; want 2 and 1", r.Attempts, r.PossibleDuplicates)
 	}
 	// The late answer of the first attempt: its fault does not count, its link does.
-	state, err := h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+	state, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	if err != nil || state != "" {
 		t.Errorf("a superseded attempt's fault: %q, %v", state, err)
 	}
-	if state, err := h.ledger.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
 		t.Errorf("a superseded attempt's link: %q, %v", state, err)
 	}
 }
@@ -109,14 +110,14 @@ func TestCancelWhileCallingIsRemembered(t *testing.T) {
 		attempt.Requeue: request.Cancelled, "created": request.Created,
 	} {
 		h, a := started(t)
-		state, err := h.ledger.Cancel(t.Context(), a.Record)
+		state, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
 		if err != nil || state != request.Calling {
 			t.Fatalf("cancel while calling: %q, %v", state, err)
 		}
 		if follows == "created" {
-			state, err = h.ledger.Created(t.Context(), a, link)
+			state, err = h.ledger.Requests.Created(t.Context(), a, link)
 		} else {
-			state, err = h.ledger.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
+			state, err = h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
 		}
 		if err != nil || state != want {
 			t.Errorf("cancelled while calling, then %s: %q, %v; want %q", follows, state, err, want)
@@ -137,7 +138,7 @@ func TestNotAfter(t *testing.T) {
 		ref := h.feed()[0]
 		h.untilPast("A-1")
 		a := h.mark(h.ledger, ref, attempt.Expired)
-		state, err := h.ledger.Expire(t.Context(), a.Record)
+		state, err := h.ledger.Requests.Expire(t.Context(), a.Record)
 		r, _ := h.get("A-1")
 		if err != nil || state != request.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
 			t.Fatalf("%q, %v: %+v", state, err, r)
@@ -155,7 +156,7 @@ func TestNotAfter(t *testing.T) {
 		h.untilPast("A-2")
 		h.fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
 		h.expectState(first.ApplicationID, "failed")
-		_, err := h.ledger.Created(t.Context(), second, link)
+		_, err := h.ledger.Requests.Created(t.Context(), second, link)
 		h.Must(err)
 		h.expectState(second.ApplicationID, "created")
 	})
@@ -199,18 +200,18 @@ func (h *harness) until(at time.Time) {
 
 func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	h, a := started(t)
-	realOne := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account})
-	_, err := h.ledger.Created(t.Context(), a, link)
+	realOne := storage.Of(h.Redis, h.Keys.Account)
+	_, err := h.ledger.Requests.Created(t.Context(), a, link)
 	h.Must(err)
 
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
 	r, _ := h.get("A-2")
-	_, err = realOne.Mark(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
+	_, err = realOne.Requests.Mark(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
 	if err == nil || !strings.Contains(err.Error(), "is simulated") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}
-	if err := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account}).Join(t.Context()); err == nil {
+	if err := storage.Of(h.Redis, h.Keys.Account).Fleet.Join(t.Context()); err == nil {
 		t.Error("a real worker joined a simulated account")
 	}
 }
@@ -218,11 +219,11 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 func TestLateLinksAreKept(t *testing.T) {
 	h, a := started(t)
 	h.fault("A-1", fault.BadRequest, attempt.Fail)
-	if _, err := h.ledger.Created(t.Context(), a, link); err != nil {
+	if _, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time as after a lost reply
-		_, err := h.ledger.Created(t.Context(), a, link)
+		_, err := h.ledger.Requests.Created(t.Context(), a, link)
 		h.Must(err)
 	}
 	r, _ := h.get("A-1")
@@ -262,8 +263,8 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 	if more := h.feedUpTo(h.ledger, 250).Refs; len(more) != 0 {
 		t.Errorf("the lane is full, and %d more were fed", len(more))
 	}
-	other := ledger.New(h.Redis, ledger.Config{Account: h.Keys.Account, Simulated: true})
-	h.Must(other.Join(t.Context()))
+	other := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(other.Fleet.Join(t.Context()))
 	if fed := h.feedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
 		t.Errorf("a second process fed %d, leads %v", len(fed.Refs), fed.Leads)
 	}
@@ -345,7 +346,7 @@ func TestRestore(t *testing.T) {
 	created.ApplicationID, created.State = "A-2", request.Created
 	created.Outcome = request.Outcome{Run: 2, Status: request.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
-		h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{calling, created}))
+		h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{calling, created}))
 	}
 	got, _ := h.get("A-1")
 	if got.State != request.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
@@ -371,8 +372,8 @@ func TestRestoreOfInteractive(t *testing.T) {
 			ApplicationID: "A-1", State: state, Lane: request.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
 			AcceptedAt: time.UnixMilli(1e12).UTC(), ChangedAt: time.UnixMilli(1e12).UTC(),
 		}
-		h.Must(h.ledger.Restore(t.Context(), "spring", []request.Record{r}))
-		refs, _, err := h.ledger.Overdue(t.Context(), request.Interactive, time.Minute)
+		h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{r}))
+		refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
 		if len(refs) != 1 || len(h.feed()) != 0 {
 			t.Fatalf("of one that was %s, %v is overdue", state, refs)

@@ -9,15 +9,16 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/results"
+	"github.com/kyclink/kyclink/internal/storage"
 )
 
 const aYear = 24 * 365 * time.Hour
 
 func TestNothingIsTrimmedWhereNoAgeIsSet(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 500, ledger.Config{ResultsCap: 100})
+	s := newStream(t, 500, results.Config{Cap: 100})
 	if trim := s.trim(); trim.Aged+trim.Dropped != 0 || s.first() != 0 {
 		t.Errorf("%+v, the first is %d", trim, s.first())
 	}
@@ -26,7 +27,7 @@ func TestNothingIsTrimmedWhereNoAgeIsSet(t *testing.T) {
 // One look takes off more than one command does.
 func TestTrimmingKeepsUp(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 25_000, ledger.Config{ResultsAge: time.Hour, ResultsCap: 100_000})
+	s := newStream(t, 25_000, results.Config{Age: time.Hour, Cap: 100_000})
 	if trim := s.trim(); trim.Aged < 24_900 {
 		t.Errorf("%+v", trim)
 	}
@@ -35,7 +36,7 @@ func TestTrimmingKeepsUp(t *testing.T) {
 // A group that has no consumer lives for as long as others since it was first met.
 func TestAGroupThatNobodyReads(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 500, ledger.Config{ResultsAge: time.Hour, ResultsCap: 10_000})
+	s := newStream(t, 500, results.Config{Age: time.Hour, Cap: 10_000})
 	key, group := s.Keys.Results(), "crm"
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
 	s.trim()
@@ -55,7 +56,7 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 	s.trim()
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
 	s.trim()
-	results, err := s.ledger.Results(t.Context())
+	results, err := s.ledger.Results.Status(t.Context())
 	if s.Must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
 		t.Errorf("one that was made anew is not: %+v", results.Groups[0])
 	}
@@ -64,13 +65,13 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 // Who had acknowledged what went, or is not alive, lost nothing; nor does anybody twice.
 func TestWhoLosesByTheCap(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 3000, ledger.Config{ResultsAge: aYear, ResultsCap: 2000})
+	s := newStream(t, 3000, results.Config{Age: aYear, Cap: 2000})
 	key := s.Keys.Results()
 	s.reads("once", 3000, 100)
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "unread", "0").Err())
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "dead", "0").Err())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), "dead", time.Now().Add(-results.GroupIdle-time.Hour).UnixMilli()).Err())
-	before, err := s.ledger.Results(t.Context())
+	before, err := s.ledger.Results.Status(t.Context())
 	s.Must(err)
 	if slowest, ok := before.Slowest(); !ok || slowest.Group != "unread" {
 		t.Errorf("the slowest is %+v", slowest)
@@ -79,7 +80,7 @@ func TestWhoLosesByTheCap(t *testing.T) {
 	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"once", "unread"}) || trim.Slowest == "dead" {
 		t.Errorf("%+v", trim)
 	}
-	after, err := s.ledger.Results(t.Context())
+	after, err := s.ledger.Results.Status(t.Context())
 	s.Must(err)
 	for _, g := range after.Groups {
 		if g.Group == "once" && (g.Behind != 0 || g.Lag != 0) {
@@ -101,7 +102,7 @@ func TestWhoLosesByTheCap(t *testing.T) {
 func TestOneConsumerKeepsAGroup(t *testing.T) {
 	t.Parallel()
 	for _, consumer := range []string{"a", "z"} {
-		s := newStream(t, 10, ledger.Config{ResultsAge: aYear, ResultsCap: 100})
+		s := newStream(t, 10, results.Config{Age: aYear, Cap: 100})
 		key := s.Keys.Results()
 		s.Must(s.Redis.XGroupCreate(t.Context(), key, "crm", "0").Err())
 		read := func(consumer string) {
@@ -118,7 +119,7 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 		}
 		idle := silent()
 		read(consumer)
-		results, err := s.ledger.Results(t.Context())
+		results, err := s.ledger.Results.Status(t.Context())
 		s.Must(err)
 		if got := results.Groups[0].Idle; got >= idle.Seconds() {
 			t.Errorf("%s was heard of, the group %v s ago", consumer, got)
@@ -159,7 +160,7 @@ func (r reads) count(cmd redis.Cmder) {
 // not to count that.
 func TestTrimmingCountsNoEvents(t *testing.T) {
 	t.Parallel()
-	cfg := ledger.Config{ResultsAge: time.Hour, ResultsCap: 100_000}
+	cfg := results.Config{Age: time.Hour, Cap: 100_000}
 	s := newStream(t, 5000, cfg)
 	s.reads("behind", 100, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "slow", "0").Err())
@@ -171,8 +172,7 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	rdb := redis.NewClient(s.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(reads{&entries})
-	cfg.Account = s.Keys.Account
-	trim, err := ledger.New(rdb, cfg).TrimResults(t.Context())
+	trim, err := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account}, Results: cfg}).Results.TrimResults(t.Context())
 	if s.Must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
 		t.Errorf("%d entries were read; %+v", entries, trim)
 	}

@@ -12,16 +12,16 @@ import (
 type Gate = admission.GateStatus
 
 func (o *Operator) gate(ctx context.Context) (Gate, error) {
-	status, err := admission.Read(ctx, o.rdb, o.ledger.Keys())
+	status, err := admission.Read(ctx, o.rdb, o.ledger.Keys)
 	return status.Gate, err
 }
 
 // Account reads the account's gate, rate, backlog and workers.
 func (o *Operator) Account(ctx context.Context) (account.AccountStatus, error) {
-	return o.ledger.Status(ctx)
+	return o.ledger.Account.Status(ctx)
 }
 
 // Results reads how full the results stream is, and how far behind its groups are.
 func (o *Operator) Results(ctx context.Context) (results.Results, error) {
-	return o.ledger.Results(ctx)
+	return o.ledger.Results.Status(ctx)
 }

@@ -65,11 +65,11 @@ func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) 
 func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int, err error) {
 	book := e.operator.ledger
 	if e.batch.Number != 0 {
-		b, _, err := book.Batch(ctx, e.batch.Number)
+		b, _, err := book.Batches.Get(ctx, e.batch.Number)
 		return b.Rows - b.Joined - b.Counts[batch.Erased], err
 	}
 	for page := range slices.Chunk(e.ids, erasePage) {
-		found, err := book.Latest(ctx, page)
+		found, err := book.Records.Latest(ctx, page)
 		if err != nil {
 			return 0, err
 		}
@@ -104,7 +104,7 @@ func (e *SkippedError) Error() string {
 // [SkippedError] means that everything else was erased.
 func (e *Erasure) Run(ctx context.Context) (err error) {
 	book := e.operator.ledger
-	if e.quarantined, err = book.AsideNames(ctx); err != nil {
+	if e.quarantined, err = book.Erasure.QuarantinedIDs(ctx); err != nil {
 		return err
 	}
 	whose := erasure.Whom{Batch: e.batch.Batch}
@@ -128,19 +128,19 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 // eraseMentions removes what names requests outside their records.
 func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.Whom) error {
 	book := e.operator.ledger
-	n, err := book.Scrub(ctx)
+	n, err := book.Erasure.EraseRows(ctx)
 	e.erased.Rows += n
 	if err != nil {
 		return err
 	}
-	n, err = book.ForgetEvents(ctx, whose)
+	n, err = book.Erasure.EraseEvents(ctx, whose)
 	e.erased.Events += n
 	if err != nil || len(whose.IDs) == 0 {
 		return err
 	}
-	if n, err = book.ForgetAside(ctx, whose.IDs); err == nil {
+	if n, err = book.Erasure.EraseQuarantined(ctx, whose.IDs); err == nil {
 		e.erased.Quarantined += n
-		n, err = book.ForgetEntries(ctx, whose.IDs)
+		n, err = book.Erasure.EraseEntries(ctx, whose.IDs)
 		e.erased.Entries += n
 	}
 	return err
@@ -165,13 +165,13 @@ func (e *Erasure) eraseIDs(ctx context.Context) (map[string]bool, error) {
 // what an interrupted import accepted, which is in no row.
 func (e *Erasure) eraseBatch(ctx context.Context) error {
 	book := e.operator.ledger
-	if err := book.Steer(ctx, e.batch, batch.Close); err != nil {
+	if err := book.Batches.Control(ctx, e.batch, batch.Close); err != nil {
 		return err
 	}
-	if err := book.CallOff(ctx, e.batch.Number, func(int) {}); err != nil {
+	if err := book.Batches.CallOff(ctx, e.batch.Number, func(int) {}); err != nil {
 		return err
 	}
-	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Accepted(ctx, e.batch.Number)} {
+	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Erasure.Accepted(ctx, e.batch.Number)} {
 		for ids, err := range pages {
 			if err == nil {
 				_, err = e.erase(ctx, ids)
@@ -180,12 +180,12 @@ func (e *Erasure) eraseBatch(ctx context.Context) error {
 				return err
 			}
 		}
-		b, _, err := book.Batch(ctx, e.batch.Number)
+		b, _, err := book.Batches.Get(ctx, e.batch.Number)
 		if err != nil {
 			return err
 		}
 		if b.Rows == b.Counts[batch.Erased]+b.Joined {
-			return book.DropOrder(ctx, e.batch.Number)
+			return book.Erasure.EraseOrder(ctx, e.batch.Number)
 		}
 		if b.Rows == b.Counts[batch.Erased]+b.Joined+e.skipped {
 			return nil
@@ -197,7 +197,7 @@ func (e *Erasure) eraseBatch(ctx context.Context) error {
 
 func (e *Erasure) rowIDs(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		for page, err := range e.operator.ledger.Own(ctx, e.batch.Number) {
+		for page, err := range e.operator.ledger.Batches.Requests(ctx, e.batch.Number) {
 			ids := make([]string, len(page))
 			for i, r := range page {
 				ids[i] = r.ApplicationID
@@ -219,7 +219,7 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 	for range len(busy) {
 		e.skip(time.Second)
 	}
-	all, err := e.operator.ledger.Erase(ctx, ids)
+	all, err := e.operator.ledger.Erasure.Erase(ctx, ids)
 	for _, r := range all {
 		e.erased.Generations += r.Generations
 		e.erased.Rows += r.Rows
@@ -255,12 +255,12 @@ func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]boo
 		}
 	}
 	if len(named) > 0 {
-		n, err := book.ForgetAside(ctx, named)
+		n, err := book.Erasure.EraseQuarantined(ctx, named)
 		if e.erased.Quarantined += n; err != nil {
 			return nil, err
 		}
 	}
-	found, err := book.Headers(ctx, ids)
+	found, err := book.Records.Headers(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +269,7 @@ func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]boo
 	for _, r := range found {
 		if !r.State.Ended() {
 			group.Go(func() error {
-				_, err := book.Cancel(failed, r)
+				_, err := book.Requests.Cancel(failed, r)
 				return err
 			})
 		}
@@ -288,7 +288,7 @@ func (e *Erasure) deleteTasks(ctx context.Context, found []request.Record) (busy
 		err = e.deleteDeliveries(ctx, found, busy)
 	}
 	if err == nil {
-		err = e.operator.ledger.DropPanics(ctx, refs)
+		err = e.operator.ledger.Erasure.ErasePanics(ctx, refs)
 	}
 	return busy, err
 }

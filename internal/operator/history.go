@@ -61,7 +61,7 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 	if err != nil {
 		return h, err
 	}
-	records, err := o.ledger.Story(ctx, id)
+	records, err := o.ledger.Records.Story(ctx, id)
 	if err != nil {
 		return h, err
 	}
@@ -69,7 +69,7 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 	if !h.Status.Ended() {
 		h.Diagnosis = o.Diagnose(ctx, h.Link.Link)
 	}
-	deliveries, err := o.ledger.Deliveries(ctx, id)
+	deliveries, err := o.ledger.Deliveries.Of(ctx, id)
 	if err != nil {
 		return h, err
 	}

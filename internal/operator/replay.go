@@ -53,13 +53,13 @@ func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, 
 		return 0, 0, err
 	}
 	earlier, r.published = done.Published, done.Published
-	done, err = o.ledger.Replay(ctx, which, done, func(n int) error { return r.pace(ctx, n) })
+	done, err = o.ledger.Results.Replay(ctx, which, done, func(n int) error { return r.pace(ctx, n) })
 	return done.Published, earlier, err
 }
 
 // begin finds where to begin.
 func (r *Replay) begin(ctx context.Context, which results.Replay) (results.Replayed, error) {
-	done, interrupted, err := r.operator.ledger.ReplayedSoFar(ctx, which)
+	done, interrupted, err := r.operator.ledger.Results.Progress(ctx, which)
 	if err != nil {
 		return done, err
 	}
@@ -98,7 +98,7 @@ func (r *Replay) pace(ctx context.Context, n int) error {
 // group has not acknowledged.
 func (r *Replay) waitForGroups(ctx context.Context) error {
 	for waiting := false; time.Since(r.checked) >= groupsInterval; {
-		results, err := r.operator.ledger.Results(ctx)
+		results, err := r.operator.ledger.Results.Status(ctx)
 		if err != nil {
 			return err
 		}

@@ -46,9 +46,9 @@ func (s *List) PutAside(ctx context.Context, p Entry) error {
 // bytes.
 const asidePage = 20
 
-// Aside reads what was put aside, the latest first, a page at a time. One may come
+// All reads what was put aside, the latest first, a page at a time. One may come
 // twice where others are put aside meanwhile.
-func (s *List) Aside(ctx context.Context) iter.Seq2[Entry, error] {
+func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for from := int64(0); ; from += asidePage {
 			page, err := s.rdb.LRange(ctx, s.keys.Poison(), from, from+asidePage-1).Result()
@@ -73,8 +73,8 @@ func (s *List) Aside(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
-// CountAside gives how many there are to read.
-func (s *List) CountAside(ctx context.Context) (int, error) {
+// Len gives how many there are to read.
+func (s *List) Len(ctx context.Context) (int, error) {
 	n, err := s.rdb.LLen(ctx, s.keys.Poison()).Result()
 	if err != nil {
 		return 0, fmt.Errorf("count what was put aside: %w", err)
@@ -82,8 +82,8 @@ func (s *List) CountAside(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// DropAside drops what was put aside where drop says so.
-func (s *List) DropAside(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
+// Drop drops what was put aside where drop says so.
+func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
 	for from := 0; ; from += asidePage {
 		page, err := s.rdb.LRange(ctx, s.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
 		if err != nil {

@@ -46,9 +46,9 @@ type Replayed struct {
 	place uint64
 }
 
-// ReplayedSoFar is how far a replay was within the last hour, where it was broken
+// Progress is how far a replay was within the last hour, where it was broken
 // off; ok is false where it is over, or was not begun.
-func (s *Stream) ReplayedSoFar(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
+func (s *Stream) Progress(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
 	text, err := s.rdb.Get(ctx, s.keys.Replay(which.Name)).Result()
 	if errors.Is(err, redis.Nil) {
 		return far, false, nil

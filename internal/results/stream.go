@@ -114,10 +114,10 @@ func (r Results) Oldest() time.Duration {
 // Unacknowledged is how many events a group has still to acknowledge.
 func (g Group) Unacknowledged() int { return g.Lag + g.Pending }
 
-// Results reads how the results stream and its groups are, in the order of their
+// Status reads how the results stream and its groups are, in the order of their
 // names. It takes the same time however long the stream is, but where events have
 // to be counted.
-func (s *Stream) Results(ctx context.Context) (Results, error) {
+func (s *Stream) Status(ctx context.Context) (Results, error) {
 	return s.results(ctx, extent{math.MaxInt, mostCounted})
 }
 

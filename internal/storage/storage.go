@@ -1,0 +1,108 @@
+// Package storage wires the packages that read and change what Redis keeps of one
+// account.
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/deadletter"
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/erasure"
+	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/ledger"
+	"github.com/kyclink/kyclink/internal/quarantine"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/results"
+)
+
+// Config says whose data it is, and how this process changes it. Its zero value, but for
+// the account, is for a process that makes no links.
+type Config struct {
+	// Fleet names the account.
+	Fleet   fleet.Config
+	Ledger  ledger.Config
+	Results results.Config
+	// Retention is how long an ended request is kept; 0: for ever.
+	Retention time.Duration
+}
+
+// Stores are the stores of one account, one for each kind of thing.
+type Stores struct {
+	Keys        keyspace.Keys
+	Requests    *ledger.Ledger
+	Records     *record.Reader
+	Batches     *batch.Store
+	Deliveries  *delivery.Store
+	DeadLetters *deadletter.Lists
+	Quarantine  *quarantine.List
+	Results     *results.Stream
+	Erasure     *erasure.Eraser
+	Fleet       *fleet.Member
+	Account     *account.Reader
+}
+
+// New returns the stores of an account, which use, and do not close, rdb.
+func New(rdb redis.UniversalClient, cfg Config) *Stores {
+	keys, member := keyspace.Keys{Account: cfg.Fleet.Account}, fleet.New(rdb, cfg.Fleet)
+	return &Stores{
+		Keys:        keys,
+		Requests:    ledger.New(rdb, keys, member, cfg.Ledger),
+		Records:     record.NewReader(rdb, keys),
+		Batches:     batch.NewStore(rdb, keys),
+		Deliveries:  delivery.NewStore(rdb, keys),
+		DeadLetters: deadletter.New(rdb, keys),
+		Quarantine:  quarantine.NewList(rdb, keys),
+		Results:     results.NewStream(rdb, keys, cfg.Results),
+		Erasure:     erasure.New(rdb, keys, cfg.Retention),
+		Fleet:       member,
+		Account:     account.NewReader(rdb, keys),
+	}
+}
+
+// Of returns the stores of an account for a process that makes no links.
+func Of(rdb redis.UniversalClient, account string) *Stores {
+	return New(rdb, Config{Fleet: fleet.Config{Account: account}})
+}
+
+// Rows reads the rows of batches and the requests that they ask for.
+type Rows struct {
+	*batch.Store
+	records *record.Reader
+}
+
+// Rows returns a reader of rows.
+func (s *Stores) Rows() Rows { return Rows{s.Batches, s.Records} }
+
+// Latest is [record.Reader.Latest].
+func (r Rows) Latest(ctx context.Context, ids []string) ([][]byte, error) {
+	return r.records.Latest(ctx, ids)
+}
+
+// Job is what a run of one file needs of the stores.
+type Job struct {
+	*ledger.Ledger
+	stores *Stores
+}
+
+// Job returns what a run of one file needs.
+func (s *Stores) Job() Job { return Job{s.Requests, s} }
+
+// ID is [fleet.Member.ID].
+func (j Job) ID(ctx context.Context) (string, error) { return j.stores.Fleet.ID(ctx) }
+
+// Get is [record.Reader.Get].
+func (j Job) Get(ctx context.Context, applicationID string) (request.Record, bool, error) {
+	return j.stores.Records.Get(ctx, applicationID)
+}
+
+// Tally is [batch.Store.Tally].
+func (j Job) Tally(ctx context.Context, batch string) (map[request.State]int, error) {
+	return j.stores.Batches.Tally(ctx, batch)
+}
