@@ -67,7 +67,7 @@ func TestAKeptLinkIsUsedWhenItsHostIsAllowed(t *testing.T) {
 		change func(*Config)
 		says   string
 	}{
-		"its host is not allowed still": {a, func(c *Config) { c.LinkHosts = []string{"apps.faceki.com"} }, "links.faceki.example, which FACEKI_LINK_HOSTS"},
+		"its host is not allowed still": {a, func(c *Config) { c.LinkHosts = []string{"apps.faceki.com"} }, "links.faceki.example, which is not in FACEKI_LINK_HOSTS"},
 		"another secret":                {a, func(c *Config) { c.ClientSecret = "another" }, "encrypted with another client secret"},
 		"another request":               {other, func(*Config) {}, "encrypted with another"},
 		"another generation":            {later, func(*Config) {}, "encrypted with another"},
