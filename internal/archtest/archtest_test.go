@@ -128,6 +128,7 @@ func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", stored, "tasks"}
 	together := []string{"internal/admission", nouns, "internal/faceki", "internal/logging"}
 	return map[string][]string{
+		"internal/archtest":         {"internal/redistest"},
 		"cmd/kyclink":               {"internal/redistest", "internal/stall", "internal/doctest"},
 		"internal/doctest":          {"internal/config"},
 		"worker":                    append(servers, together...),

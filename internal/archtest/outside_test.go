@@ -1,0 +1,48 @@
+package archtest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/redistest"
+)
+
+// TestOutside_ModuleRunsItsOwnWorker builds a module that imports tasks and worker
+// from outside, and runs it with a real Redis.
+func TestOutside_ModuleRunsItsOwnWorker(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	fixture.Must(t, err)
+	dir := t.TempDir()
+	fixture.Must(t, os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "outside"))))
+	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	fixture.Must(t, err)
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600))
+	server := redistest.Start(t)
+	command := func(name string, args ...string) []byte {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = dir
+		// Nothing is fetched: it needs what this module needs. Without cgo, as the other
+		// programs of the tests are built.
+		cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "REDIS="+server.Addr)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", cmd.Args, err, &stderr)
+		}
+		return out
+	}
+	command("go", "mod", "edit", "-replace=github.com/kyclink/kyclink="+root)
+	program := filepath.Join(dir, "outside")
+	command("go", "build", "-trimpath", "-o", program, ".")
+	const want = "link.created A-1 https://links.example/A-1/1?back=https://shop.example/done 2\n"
+	if got := string(command(program)); got != want {
+		t.Errorf("it prints\n%s\nwant\n%s", got, want)
+	}
+}
