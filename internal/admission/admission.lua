@@ -36,7 +36,7 @@ local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 're
 --
 -- lane: 'interactive' or 'bulk'   process, credential, id: who calls, with which
 -- credentials, for which request   nonce: of this admission request
--- connected: '1' if the process has connected to FaceKi, as it was told
+-- connected: '1' if the process has connected to FaceKi, as it was asked to
 --
 -- It returns a verdict, a wait in ms (as text with three decimals, since a number in a
 -- reply is cut to an integer) and a reason:

@@ -16,7 +16,7 @@ import (
 //	~DURATION                     the same, while process 1 heartbeats and watches
 //	beat PROCESS
 //	ask ID [as PROCESS] [with CREDENTIAL] [bulk] [connected]: VERDICT [REASON] [DURATION]
-//	KIND ID… [RETRY-AFTER]        what came of them
+//	KIND ID… [RETRY-AFTER]        their outcome
 //	KIND ID… in LATENCY
 //	pause, resume                 a person
 //	rate RATE                     a worker starts with it

@@ -5,7 +5,7 @@
 -- overdue_for: ms
 -- max: the most deliveries to read
 -- Returns {how many deliveries it read, event, application id, host, ...}. They are found
--- again after as long.
+-- again after the same time.
 --
 -- uses: clock, delivery
 local overdue_for, max = unpack(ARGV)

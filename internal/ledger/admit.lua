@@ -23,7 +23,7 @@ end
 -- unbroken: for how many ms the process has reached Redis without interruption
 -- dead: after how many ms of silence a process is dead
 -- nonce: of this admission request; it is kept with the grant
--- connected: '1' if the process has connected to FaceKi, as it was told
+-- connected: '1' if the process has connected to FaceKi, as it was asked to
 -- hold_uncertain: '1' to hold a request whose earlier attempt died with its process
 --
 -- Returns {verdict, record, wait in ms, reason}, and the batch's name with a grant:

@@ -20,7 +20,7 @@ end
 -- attempt, process, credential: of the call
 -- nonce: of its grant, '' if it died with its process
 -- latency: of the call, ms
--- signal: what the gate is told; '' if no call was made, since a link was kept before: the
+-- signal: the gate signal; '' if no call was made, since a link was kept before: the
 --   request is queued
 -- charged_signal: the same, if the attempt is charged
 -- retry_after: that FaceKi asked for, ms; 0: none

@@ -6,7 +6,7 @@
 -- overdue_for: ms
 -- max: the most requests to read
 -- Returns {the number of requests that it read, ref ...} of those that are still queued.
--- They are found again after as long; others leave the set.
+-- They are found again after the same time; others leave the set.
 --
 -- uses: keys, clock, readable, turn, retry_pause
 local lane, overdue_for, max = unpack(ARGV)
