@@ -1,36 +1,40 @@
-// Package ledger is what is known of each request, and the only place where
-// that changes: every transition is one script, which moves the record, turns
-// the counters of its batch and publishes the event of an end, all or nothing.
+// Package ledger changes requests. Each transition is one script, which changes the
+// record, moves the counters of its batch and publishes the event of an end, all or
+// nothing. Nothing else changes a request.
 //
 // The table says what each transition (column) makes of a request in each state
-// (row): the state it is in afterwards, with * where an event is published, and
-// - where nothing changes. TestStateTable runs it, cell by cell, from here.
+// (row): the state after it, with * if an event is published, and - if nothing
+// changes. TestStateTable executes it, cell by cell.
 //
-//	          accept  promote next    feed   mark    created  retry   fail    hold  dead  back   cancel     drop       expire  again    pass    poison   paused  calloff    erase   refresh
-//	none      waiting -       -       -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          -       -
-//	waiting   -       queued  -       queued -       created* -       -       -     -     -      cancelled* -          failed* -       -        -        -       cancelled* -       -
-//	queued    -       queued  -       -      calling created* -       -       -     -     -      cancelled* -          failed* -       queued   failed*  waiting cancelled* -       -
-//	calling   -       -       -       -      -       created* queued  failed* held* held* queued -          -          -       -       -        failed*  -       -          -       -
-//	held      -       -       -       -      -       created* -       -       -     -     -      cancelled* cancelled* failed* waiting -        -        -       cancelled* -       -
-//	created   -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          none    waiting
-//	failed    -       -       waiting -      -       -        -       -       -     -     -      -          -          -       waiting -        -        -       -          none    -
-//	cancelled -       -       waiting -      -       -        -       -       -     -     -      -          -          -       -       -        -        -       -          none    -
+//	          accept  promote next    feed   admit   created  retry  fail    hold  lost  requeue cancel     drop       expire  reopen  release quarantine paused  cancelall  erase refresh
+//	none      waiting -       -       -      -       -        -      -       -     -     -       -          -          -       -       -       -          -       -          -     -
+//	waiting   -       queued  -       queued -       created* -      -       -     -     -       cancelled* -          failed* -       -       -          -       cancelled* -     -
+//	queued    -       queued  -       -      calling created* -      -       -     -     -       cancelled* -          failed* -       queued  failed*    waiting cancelled* -     -
+//	calling   -       -       -       -      -       created* queued failed* held* held* queued  -          -          -       -       -       failed*    -       -          -     -
+//	held      -       -       -       -      -       created* -      -       -     -     -       cancelled* cancelled* failed* waiting -       -          -       cancelled* -     -
+//	created   -       -       waiting -      -       -        -      -       -     -     -       -          -          -       -       -       -          -       -          none  waiting
+//	failed    -       -       waiting -      -       -        -      -       -     -     -       -          -          -       waiting -       -          -       -          none  -
+//	cancelled -       -       waiting -      -       -        -      -       -     -     -       -          -          -       -       -       -          -       -          none  -
 //
-// accept, promote and next (a new generation) are the producer's, in package
-// tasks. mark makes an attempt; created, retry, fail, hold, dead and back are how
-// one ends, and the last five count only from the current attempt: dead is one
-// whose process is, where the policy is to hold. A cancel while calling is
-// remembered: created stays created, anything else becomes cancelled. A link that
-// comes when no run is open is kept beside the outcome. A link that could not be used
-// is kept with the hold, encrypted: mark then makes no attempt, and the queued request
-// is created with that link, or held again. again is a person's retry:
-// a new run of a failed request, or a held one that goes on; with a link that is kept
-// beside the outcome, it ends as created without a call; drop is a person's
-// cancel of a held one, and of nothing else. pass leaves a turn to another
-// process, as the next one. poison ends what the program cannot handle. paused is
-// mark where the request's batch is paused, and calloff what ends the requests of
-// a batch that is cancelled as a whole. erase is what retention and forget do, and
-// refresh asks for the next generation of a link of a batch that has expired.
+// accept, promote and next (a new generation) are made by the producer, in package
+// tasks; feed makes a waiting request queued. admit begins an attempt; paused is admit
+// while the request's batch is paused. created, retry, fail, hold, lost and requeue end
+// an attempt, and the last five count only for the current attempt: lost is one whose
+// process died, if the policy is to hold. release gives a turn back, as the next turn, so
+// that another process may take it. quarantine ends a request that this version cannot
+// handle.
+//
+// cancel, expire and drop end a request without a call; drop is an operator's cancel of
+// a held request, and of no other. cancelall ends the requests of a batch that was
+// cancelled as a whole. A cancel while calling is remembered: created stays created, any
+// other end becomes cancelled. reopen is an operator's retry: it starts a new run of a
+// failed request, or continues a held one. erase is made by retention and forget, and
+// refresh asks for the next generation of an expired link of a batch.
+//
+// A link that arrives when no run is open is kept beside the outcome, and reopen then ends
+// the request as created without a call. A link that could not be used is kept with the
+// hold, encrypted: admit then begins no attempt, and the queued request becomes created
+// with that link, or is held again.
 package ledger
 
 import (

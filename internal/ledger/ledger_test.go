@@ -126,7 +126,7 @@ var transitions = map[string]func(h *harness, id string){
 		}
 	},
 	"feed": func(h *harness, _ string) { h.feed() },
-	"mark": func(h *harness, id string) {
+	"admit": func(h *harness, id string) {
 		r, _ := h.get(id)
 		h.tryMark(h.ledger, r.Ref())
 	},
@@ -137,11 +137,11 @@ var transitions = map[string]func(h *harness, id string){
 	"retry": func(h *harness, id string) { h.fault(id, fault.ServerError, attempt.Retry) },
 	"fail":  func(h *harness, id string) { h.fault(id, fault.BadRequest, attempt.Fail) },
 	"hold":  func(h *harness, id string) { h.fault(id, fault.Unusable, attempt.Hold) },
-	"dead": func(h *harness, id string) {
+	"lost": func(h *harness, id string) {
 		_, err := h.ledger.Requests.Hold(h.Context(), h.attempt(id).Record)
 		h.Must(err)
 	},
-	"back": func(h *harness, id string) { h.fault(id, fault.Interrupted, attempt.Requeue) },
+	"requeue": func(h *harness, id string) { h.fault(id, fault.Interrupted, attempt.Requeue) },
 	"cancel": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
@@ -161,13 +161,13 @@ var transitions = map[string]func(h *harness, id string){
 		_, err := h.ledger.Requests.Expire(h.Context(), r)
 		h.Must(err)
 	},
-	"poison": func(h *harness, id string) {
+	"quarantine": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
 		_, err := h.ledger.Requests.Poison(h.Context(), r.Ref(), "", "an invented reason")
 		h.Must(err)
 	},
-	"pass": func(h *harness, id string) {
+	"release": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
 		_, next, ok, err := h.ledger.Requests.Pass(h.Context(), r.Ref())
@@ -176,16 +176,16 @@ var transitions = map[string]func(h *harness, id string){
 			h.Errorf("passed on as %v, the record is at %v", next, now.Ref())
 		}
 	},
-	"paused":  func(h *harness, id string) { h.markPaused(id) },
-	"calloff": func(h *harness, _ string) { h.callOff("spring") },
-	"erase":   func(h *harness, id string) { h.erase(id) },
+	"paused":    func(h *harness, id string) { h.markPaused(id) },
+	"cancelall": func(h *harness, _ string) { h.callOff("spring") },
+	"erase":     func(h *harness, id string) { h.erase(id) },
 	"refresh": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
 		_, err := h.ledger.Batches.Refresh(h.Context(), 1, []request.Record{r}, time.Time{})
 		h.Must(err)
 	},
-	"again": func(h *harness, id string) {
+	"reopen": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
 		_, _, err := h.ledger.Requests.Again(h.Context(), r)
@@ -198,10 +198,10 @@ var paths = map[string][]string{
 	"none":      nil,
 	"waiting":   {"accept"},
 	"queued":    {"accept", "feed"},
-	"calling":   {"accept", "feed", "mark"},
-	"held":      {"accept", "feed", "mark", "hold"},
-	"created":   {"accept", "feed", "mark", "created"},
-	"failed":    {"accept", "feed", "mark", "fail"},
+	"calling":   {"accept", "feed", "admit"},
+	"held":      {"accept", "feed", "admit", "hold"},
+	"created":   {"accept", "feed", "admit", "created"},
+	"failed":    {"accept", "feed", "admit", "fail"},
 	"cancelled": {"accept", "cancel"},
 }
 

@@ -36,18 +36,18 @@ func noPace(int) error { return nil }
 func TestReplayIsWhatWasPublished(t *testing.T) {
 	h := newHarness(t)
 	story := map[string][]string{
-		"created":   {"feed", "mark", "created"},
-		"failed":    {"feed", "mark", "fail"},
+		"created":   {"feed", "admit", "created"},
+		"failed":    {"feed", "admit", "fail"},
 		"cancelled": {"cancel"},
 		"expired":   {"expire"},
-		"poisoned":  {"feed", "poison"},
-		"dropped":   {"feed", "mark", "hold", "drop"},
-		"held":      {"feed", "mark", "hold"}, // no end
+		"poisoned":  {"feed", "quarantine"},
+		"dropped":   {"feed", "admit", "hold", "drop"},
+		"held":      {"feed", "admit", "hold"}, // no end
 		"waiting":   nil,
-		"refreshed": {"feed", "mark", "created", "refresh", "feed", "mark", "created"},
-		"late":      {"feed", "mark", "fail", "created"},
-		"rescued":   {"feed", "mark", "hold", "created"},
-		"again":     {"feed", "mark", "fail", "again", "feed", "mark", "created"},
+		"refreshed": {"feed", "admit", "created", "refresh", "feed", "admit", "created"},
+		"late":      {"feed", "admit", "fail", "created"},
+		"rescued":   {"feed", "admit", "hold", "created"},
+		"again":     {"feed", "admit", "fail", "reopen", "feed", "admit", "created"},
 	}
 	rows := slices.Sorted(maps.Keys(story))
 	requests := make([]tasks.Request, len(rows))
