@@ -10,7 +10,7 @@ import (
 
 // Whatever a command changes is in the audit trail, with who did it where; looks and
 // rehearsals are not, and neither is whose data was erased.
-func TestCommandsAreAudited(t *testing.T) {
+func TestAudit_RecordsCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -55,7 +55,7 @@ func TestCommandsAreAudited(t *testing.T) {
 }
 
 // A run on a Redis that others use is recorded, with the batch that it made.
-func TestARunIsAudited(t *testing.T) {
+func TestAudit_RecordsARun(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, "{}")

@@ -54,7 +54,7 @@ func cells(t testing.TB, text string) []map[string]string {
 
 // A batch is exported before, while and after it is worked on: always all of its
 // rows in their order, those that joined as well.
-func TestBatchExport(t *testing.T) {
+func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, "{}")

@@ -16,7 +16,7 @@ import (
 // A million rows wait: their status is there at once, they are counted again in
 // seconds, and cancelled in a minute, by a command that is killed in the middle
 // and run again. No script holds Redis for long.
-func TestAMillionRowsAreCancelled(t *testing.T) {
+func TestBatchCancel_TakesAMillionRows(t *testing.T) {
 	const many = 1_000_000
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}

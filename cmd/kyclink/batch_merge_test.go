@@ -12,7 +12,7 @@ import (
 )
 
 // Names never go to Redis, and are beside the links all the same.
-func TestBatchExportWithTheImportedFile(t *testing.T) {
+func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{"rules":[{"match":"F-*","fault":"code_5002"}]}`)
@@ -79,7 +79,7 @@ func TestBatchExportWithTheImportedFile(t *testing.T) {
 }
 
 // Rejects are corrected where they are, and imported.
-func TestRejectsAreCorrectedAndImported(t *testing.T) {
+func TestImport_AcceptsCorrectedRejects(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
 	expect := expecter(t, settings)

@@ -55,7 +55,7 @@ func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 	return b
 }
 
-func TestBatchCommands(t *testing.T) {
+func TestBatch_IsSteeredByCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-0000[1-3]","fault":"code_5002"}]}`)
@@ -114,7 +114,7 @@ func TestBatchCommands(t *testing.T) {
 }
 
 // The workers finish a cancel that was killed.
-func TestWorkersSeeACancelThrough(t *testing.T) {
+func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{}`)
@@ -144,7 +144,7 @@ func TestWorkersSeeACancelThrough(t *testing.T) {
 // Ten batches of different sizes side by side, with faults, a worker that is
 // killed, and each steered in the middle: every count is exact, whenever it is
 // looked at.
-func TestTenBatchesSideBySide(t *testing.T) {
+func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"seed":7,"latency":"2ms","max_faults_per_id":2,"faults":[{"fault":"http_500","probability":0.03}],

@@ -70,7 +70,7 @@ func (w *waits) all() string {
 
 // Reads that wait for something to come hold none of the connections on which links
 // are made and requests are accepted.
-func TestBlockingReadsUseTheirOwnConnections(t *testing.T) {
+func TestConnections_OfBlockingReadsAreSeparate(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
 	cfg, err := config.Load([]string{

@@ -17,7 +17,7 @@ import (
 // The bulk job as a whole: a file is imported, killed in the middle and imported
 // again, its links are made by two workers, one of which is killed, and exported:
 // exactly its rows, in their order, each with a link of its own.
-func TestAFileInItsLinksOut(t *testing.T) {
+func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

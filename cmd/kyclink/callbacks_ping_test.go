@@ -14,7 +14,7 @@ import (
 )
 
 // A ping is what a real callback is, to the same addresses only.
-func TestCallbacksTest(t *testing.T) {
+func TestCallbacksTest_ShowsWhatTheReceiverAnswers(t *testing.T) {
 	t.Parallel()
 	var status, asked atomic.Int64
 	event := make(chan tasks.Event, 10)
@@ -73,7 +73,7 @@ func TestCallbacksTest(t *testing.T) {
 	expect(78, "KYCLINK_CALLBACK_SECRET is missing", settings[:2], url)
 }
 
-func TestCallbacksSecret(t *testing.T) {
+func TestCallbacksSecret_PrintsANewSecret(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for range 2 {

@@ -52,7 +52,7 @@ func enqueueHooked(t testing.TB, rdb redis.UniversalClient, url string, from, n 
 
 // A receiver that fails, hangs, and dies for a while gets every event, while
 // workers are killed, and no event again that it took, unless its answer was lost.
-func TestCallbacksThroughTrouble(t *testing.T) {
+func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -132,7 +132,7 @@ func TestCallbacksThroughTrouble(t *testing.T) {
 }
 
 // Receivers and workers change from one secret to the next, one after the other.
-func TestSecretRotation(t *testing.T) {
+func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -163,7 +163,7 @@ func TestSecretRotation(t *testing.T) {
 
 // What is given up is listed, shown, tried again and dropped; and forgotten with its
 // request.
-func TestCallbacksGivenUp(t *testing.T) {
+func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -249,7 +249,7 @@ func TestCallbacksGivenUp(t *testing.T) {
 	}
 }
 
-func TestCallbacksAreRefusedWhereTheyMayNotGo(t *testing.T) {
+func TestCallbacks_AreRefusedToOtherHosts(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for want, settings := range map[string][]string{

@@ -61,7 +61,7 @@ func recordingUpstream(t *testing.T) (*recorded, string) {
 }
 
 // Files that were reported to fail, each through the whole of run.
-func TestReportedFilesInRun(t *testing.T) {
+func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, out string
@@ -132,7 +132,7 @@ func TestReportedFilesInRun(t *testing.T) {
 }
 
 // The same through import, and an export imported again.
-func TestReportedFilesInImport(t *testing.T) {
+func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
 	for i, c := range []struct {
@@ -168,7 +168,7 @@ func TestReportedFilesInImport(t *testing.T) {
 }
 
 // A batch's export is imported again, in every format, and asks for nothing new.
-func TestExportIsImportedAgain(t *testing.T) {
+func TestImport_AcceptsNothingNewFromAnExport(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
 	dir := t.TempDir()

@@ -92,7 +92,7 @@ func startSkewed(t testing.TB, seconds string, settings []string, args ...string
 
 // A worker whose clock is ten minutes off behaves as the others do: what is
 // decided by a time is decided by Redis' clock.
-func TestAClockThatIsOff(t *testing.T) {
+func TestWorker_IgnoresItsOwnClock(t *testing.T) {
 	if _, err := skewed(); err != nil {
 		t.Fatalf("build kyclink on %s with another clock: %v", runtime.Version(), err)
 	}

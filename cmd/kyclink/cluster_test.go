@@ -13,7 +13,7 @@ import (
 // ledgerKey is in the node that has the account's ledger.
 const ledgerKey = "{kyclink:default}"
 
-func TestCluster(t *testing.T) {
+func TestCluster_FailoverLosesLittle(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	sim, faceki := upstream(t, `{"latency":"20ms"}`)

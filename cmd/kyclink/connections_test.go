@@ -29,7 +29,7 @@ func startLimited(t *testing.T, files int, settings []string, args ...string) *p
 
 // More connections than there can be open files take nothing from health, metrics
 // and Redis, and wait until there is room.
-func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
+func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 	t.Parallel()
 	const files, connections = 256, 400
 	p := startLimited(t, files, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
@@ -74,7 +74,7 @@ func TestConnectionsLeaveRoomForTheRest(t *testing.T) {
 	}
 }
 
-func TestTooFewFilesToServe(t *testing.T) {
+func TestServe_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
 	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
 	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 148") {

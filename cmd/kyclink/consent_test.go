@@ -38,7 +38,7 @@ func TestConsent_IsRequiredWithoutATerminal(t *testing.T) {
 	}
 }
 
-func TestConsent(t *testing.T) {
+func TestConfirm_AsksBeforeAnythingIsLost(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "\n": false, "": false, "n\n": false, "yesterday\n": false} {
 		cmd := &cobra.Command{}

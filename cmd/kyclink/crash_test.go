@@ -11,7 +11,7 @@ import (
 
 // What a worker has in hand when it is killed is another's soon: asynq alone
 // would give it back after one to two minutes.
-func TestAKilledWorkersRequestsComeBackSoon(t *testing.T) {
+func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		settings []string

@@ -18,7 +18,7 @@ import (
 
 // There is no cap on how many requests may be failed: memory does not grow with
 // them, and no script holds Redis for long.
-func TestFailedByTheHundredThousand(t *testing.T) {
+func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	const n = 200_000
 	few := redistest.Start(t)
 	failedRequests(t, few.Client(t), n/20)

@@ -79,7 +79,7 @@ func said(t testing.TB, stderr, word string) int {
 	return n
 }
 
-func TestFailedByFilters(t *testing.T) {
+func TestFailed_SelectsByFilters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -157,7 +157,7 @@ func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n i
 	}
 }
 
-func TestFailedRetryIsBrokenOffAndGoesOn(t *testing.T) {
+func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	book := failedRequests(t, server.Client(t), 3000)
@@ -166,7 +166,7 @@ func TestFailedRetryIsBrokenOffAndGoesOn(t *testing.T) {
 
 // Two retry everything at the same time, and others hide some: each request is
 // acted on once.
-func TestFailedRetriesSideBySide(t *testing.T) {
+func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -190,7 +190,7 @@ func TestFailedRetriesSideBySide(t *testing.T) {
 // A retry is a run of its own, with an event of its own, also where it fails at
 // once: the command that retried it leaves it then. There are too few rows for their batch
 // to be paused.
-func TestFailedRetryIsARunOfItsOwn(t *testing.T) {
+func TestFailedRetry_StartsANewRun(t *testing.T) {
 	t.Parallel()
 	const rows = 9
 	server := redistest.Start(t)

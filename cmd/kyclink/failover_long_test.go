@@ -18,7 +18,7 @@ const lag = 300 * time.Millisecond
 
 // A Redis that takes over without what was written last has lost requests, and
 // links: of the others each ends once, and nothing waits for what is forgotten.
-func TestFailoverThatLosesWrites(t *testing.T) {
+func TestFailover_ReportsLostWrites(t *testing.T) {
 	t.Parallel()
 	t.Run("sentinel", func(t *testing.T) {
 		t.Parallel()
@@ -57,7 +57,7 @@ func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fai
 // A Redis that is killed and comes back has what it acknowledged. With everysec
 // only a machine that stops loses the last second: what was written to the file
 // is the system's, not the process'.
-func TestKilledRedisLosesNothing(t *testing.T) {
+func TestRedis_LosesNothingWhenKilled(t *testing.T) {
 	t.Parallel()
 	for _, fsync := range []string{"always", "everysec"} {
 		t.Run(fsync, func(t *testing.T) {

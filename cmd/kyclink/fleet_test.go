@@ -62,7 +62,7 @@ func allCreated(all []tasks.Link) bool {
 	return !slices.ContainsFunc(all, func(l tasks.Link) bool { return l.Status != tasks.Created })
 }
 
-func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
+func TestWorkers_CreateOneLinkEach(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"latency":"5ms"}`)
@@ -90,7 +90,7 @@ func TestTwoWorkersMakeOneLinkEach(t *testing.T) {
 
 // A worker that is killed while it waits was not calling: nobody has to doubt
 // whether it made a link.
-func TestAWorkerKilledWhileItWaits(t *testing.T) {
+func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		script string
@@ -140,7 +140,7 @@ func TestAWorkerKilledWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestRequestAndShow(t *testing.T) {
+func TestRequest_CreatesALinkThatShowPrints(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{"rules":[{"match":"BAD-*","fault":"code_5002"},{"match":"HELD-*","fault":"no_url"}]}`)
@@ -198,7 +198,7 @@ func TestRequestAndShow(t *testing.T) {
 	expect(0, "generation 1", "", "show", "A-1")
 }
 
-func TestSettings(t *testing.T) {
+func TestSettings_ProblemsAreExplainedAtStart(t *testing.T) {
 	t.Parallel()
 	refused := func(name string, settings []string, code int, says ...string) {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +238,7 @@ func TestSettings(t *testing.T) {
 
 // What a whole run prints and stores, at the most talkative level, holds no
 // secret, and links only where they belong.
-func TestNothingLeaks(t *testing.T) {
+func TestOutput_HoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	const id, secret = "invented-client-id", "invented-client-secret"
 	server := redistest.Start(t)

@@ -70,7 +70,7 @@ func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.
 }
 
 // Persons in every state are forgotten, whatever names them.
-func TestForget(t *testing.T) {
+func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -138,7 +138,7 @@ func TestForget(t *testing.T) {
 
 // A batch is forgotten in two goes, the first of which is killed; what joined it
 // elsewhere, and what it joined, is kept.
-func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
+func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -194,7 +194,7 @@ func TestForgetBatchIsKilledAndGoesOn(t *testing.T) {
 }
 
 // What is being called is left, cancelled, and forgotten when its call has ended.
-func TestForgetWaitsForACall(t *testing.T) {
+func TestForget_WaitsForACall(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -226,7 +226,7 @@ func TestForgetWaitsForACall(t *testing.T) {
 }
 
 // Workers let ended requests go by themselves.
-func TestRetentionOfAWorker(t *testing.T) {
+func TestRetention_ErasesEndedRequests(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -248,7 +248,7 @@ func TestRetentionOfAWorker(t *testing.T) {
 }
 
 // The links of a minute expire, and each gets one new generation.
-func TestBatchRefresh(t *testing.T) {
+func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

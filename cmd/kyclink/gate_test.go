@@ -41,7 +41,7 @@ func status(t testing.TB, settings []string) (s account.AccountStatus) {
 
 // A worker that is stopped between its grant and its call must not send the
 // call when it goes on: its token was of another moment.
-func TestAStoppedWorkerSendsNoStaleCall(t *testing.T) {
+func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"latency":"20ms"}`)
@@ -71,7 +71,7 @@ func TestAStoppedWorkerSendsNoStaleCall(t *testing.T) {
 
 // While Redis is away there are no calls without a grant; an answer in hand is
 // recorded when it is back, and nobody is called twice for it.
-func TestRedisGoesAway(t *testing.T) {
+func TestWorker_CallsNobodyWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	sim, setting := upstream(t, `{"latency":"100ms"}`)
@@ -96,7 +96,7 @@ func TestRedisGoesAway(t *testing.T) {
 	}
 }
 
-func TestCredentials(t *testing.T) {
+func TestGate_ClosesOnWrongCredentialsOnly(t *testing.T) {
 	t.Parallel()
 	sim := simulator.New(simulator.Config{ClientID: "invented-id", ClientSecret: "invented-new-secret"})
 	url, stop, err := sim.Start()
@@ -143,7 +143,7 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
-func TestProcessesShareOneToken(t *testing.T) {
+func TestToken_IsSharedByAllProcesses(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{}`)
@@ -157,7 +157,7 @@ func TestProcessesShareOneToken(t *testing.T) {
 	}
 }
 
-func TestAccountCommands(t *testing.T) {
+func TestAccount_IsSteeredByCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{}`)
@@ -199,7 +199,7 @@ func TestAccountCommands(t *testing.T) {
 }
 
 // A person who waits in a bulk batch and comes to the page is called first.
-func TestASignupOvertakesItsBatch(t *testing.T) {
+func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{}`)
@@ -220,7 +220,7 @@ func TestASignupOvertakesItsBatch(t *testing.T) {
 }
 
 // A worker says so where it changes the rate that another had set, and only there.
-func TestOnlyAChangedRateIsLogged(t *testing.T) {
+func TestWorker_LogsOnlyAChangedRate(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{}`)

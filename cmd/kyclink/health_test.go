@@ -13,7 +13,7 @@ import (
 )
 
 // With too few files a process would hang as soon as it is busy.
-func TestTooFewFilesAreRefused(t *testing.T) {
+func TestWorker_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(1))
@@ -26,7 +26,7 @@ func TestTooFewFilesAreRefused(t *testing.T) {
 }
 
 // A Redis that is read and takes no writes is of no use: whoever looks is told.
-func TestHealthFollowsWrites(t *testing.T) {
+func TestHealth_FailsWhenRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -72,7 +72,7 @@ func TestHealthFollowsWrites(t *testing.T) {
 	}
 }
 
-func TestAnEmptiedRedisIsReported(t *testing.T) {
+func TestHealth_ReportsAnEmptiedRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -95,7 +95,7 @@ func TestAnEmptiedRedisIsReported(t *testing.T) {
 	}
 }
 
-func TestAQueuePausedFromOutsideIsReported(t *testing.T) {
+func TestHealth_ReportsAQueuePausedFromOutside(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

@@ -64,7 +64,7 @@ func ndjsonOf[T any](t testing.TB, text string) []T {
 	return out
 }
 
-func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
+func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -124,7 +124,7 @@ func TestHeldIsCalledOnceAndIsAPersons(t *testing.T) {
 }
 
 // A call that died with its worker is not made again.
-func TestAKilledWorkersCallsAreHeld(t *testing.T) {
+func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -184,7 +184,7 @@ func expireLeases(t testing.TB, rdb *redis.Client) {
 
 // What the journal knows to have been called when run was killed is held, and the
 // run ends all the same.
-func TestRunHoldsWhatWasCalled(t *testing.T) {
+func TestRun_HoldsWhatWasCalledWhenKilled(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"50ms","rules":[{"match":"P-0003","fault":"reset_after"}]}`)
 	settings := []string{setting, "KYCLINK_ON_UNKNOWN=hold"}

@@ -26,7 +26,7 @@ func peopleFile(t testing.TB, n int) string {
 }
 
 // An import that is killed at any row and done again accepts each row once.
-func TestKilledImport(t *testing.T) {
+func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -68,7 +68,7 @@ func TestKilledImport(t *testing.T) {
 	}
 }
 
-func TestImportCommand(t *testing.T) {
+func TestImport_ExplainsItsOutcome(t *testing.T) {
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	dir := t.TempDir()

@@ -70,7 +70,7 @@ func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, goo
 
 // Workers are killed again and again while signups come in: each that is one gets
 // one link, and each that is none is among the rejects, once.
-func TestIntakeOutlivesItsWorkers(t *testing.T) {
+func TestIntake_LosesNothingWhenWorkersAreKilled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -148,7 +148,7 @@ func expectOneLinkEach(t *testing.T, rdb *redis.Client, good int) {
 }
 
 // A worker that is stopped softly has accepted or given back all that it took.
-func TestIntakeStopsSoftly(t *testing.T) {
+func TestIntake_ReleasesItsEntriesOnStop(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

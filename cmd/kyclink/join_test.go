@@ -16,7 +16,7 @@ import (
 
 // An account is real or simulated from its first worker on. A process of the other
 // kind ends without having changed anything: no rate, no request, no signup.
-func TestARefusedProcessChangesNothing(t *testing.T) {
+func TestJoin_ChangesNothingWhenRefused(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	server := redistest.Start(t)
@@ -65,7 +65,7 @@ func TestARefusedProcessChangesNothing(t *testing.T) {
 }
 
 // A Redis that answers and cannot be used is explained, not only quoted.
-func TestAFullRedisIsExplained(t *testing.T) {
+func TestJoin_ExplainsAFullRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--maxmemory", "100kb")
 	_, setting := upstream(t, `{}`)

@@ -13,7 +13,7 @@ import (
 
 // A link on a host that is not allowed is paid for: it is kept, encrypted, and used when
 // its host is allowed, without another call.
-func TestALinkOnAnotherHostIsKept(t *testing.T) {
+func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

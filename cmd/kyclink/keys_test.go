@@ -12,7 +12,7 @@ import (
 
 // A key is on standard output once, and nowhere else; what was done with keys is
 // in the audit trail.
-func TestKeysOnTheCommandLine(t *testing.T) {
+func TestKeys_AreManagedByCommands(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}

@@ -12,7 +12,7 @@ import (
 )
 
 // What others wrote does nothing to a terminal, and hides nothing on it.
-func TestNothingHiddenReachesATerminal(t *testing.T) {
+func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -66,7 +66,7 @@ func TestNothingHiddenReachesATerminal(t *testing.T) {
 }
 
 // A file on standard output is what was put in, where nobody looks at it.
-func TestExportsKeepWhatWasWritten(t *testing.T) {
+func TestExport_KeepsHiddenCharacters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -80,7 +80,7 @@ func TestExportsKeepWhatWasWritten(t *testing.T) {
 	}
 }
 
-func TestNamesCanBeSeen(t *testing.T) {
+func TestNames_WithHiddenCharactersAreEscaped(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	expect := expecter(t, []string{"KYCLINK_REDIS_URL=" + server.URL})

@@ -95,7 +95,7 @@ func (s scraped) expect(t testing.TB, want int, name string, labels ...string) {
 }
 
 // What is scraped is what the ledger says, also of calls that died with their process.
-func TestMetricsAreTheLedgers(t *testing.T) {
+func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	t.Parallel()
 	const requests, dying = 60, 10
 	server := redistest.Start(t)
@@ -173,7 +173,7 @@ func TestMetricsAreTheLedgers(t *testing.T) {
 	}
 }
 
-func TestMetricsOfCallbacksAndIntake(t *testing.T) {
+func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -215,7 +215,7 @@ func TestMetricsOfCallbacksAndIntake(t *testing.T) {
 }
 
 // The log and the metric tell in good time that events will go.
-func TestANearlyFullStreamIsSeen(t *testing.T) {
+func TestMetrics_ShowANearlyFullStream(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -236,7 +236,7 @@ func TestANearlyFullStreamIsSeen(t *testing.T) {
 }
 
 // A given address must be had, before anything else is done; a default one need not.
-func TestOpsAddressIsTaken(t *testing.T) {
+func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -268,7 +268,7 @@ func TestOpsAddressIsTaken(t *testing.T) {
 	}
 }
 
-func TestHealthOfAWorker(t *testing.T) {
+func TestHealth_FollowsAWorkersState(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"P-0001","fault":"hang"}]}`)
@@ -308,7 +308,7 @@ func TestHealthOfAWorker(t *testing.T) {
 	}
 }
 
-func TestMetricsOfServe(t *testing.T) {
+func TestMetrics_CountRequestsOfServe(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	s := startServe(t, server.URL)

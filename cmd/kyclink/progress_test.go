@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
-func TestProgressIsTrue(t *testing.T) {
+func TestProgress_AgreesWithTheCounters(t *testing.T) {
 	t.Parallel()
 	now := job.Progress{Rows: 500, All: 500, AllAccepted: true, Rejected: 2, JoinedOpen: 1, JoinedEnded: 3, Counts: map[request.State]int{
 		request.Created: 100, request.Failed: 5, request.Held: 1, request.Waiting: 348}}
@@ -45,7 +45,7 @@ func TestProgressIsTrue(t *testing.T) {
 
 // Nothing that is drawn reaches the last columns of the terminal, where it, or the
 // ^C of an interruption, would break the line.
-func TestABarFitsItsTerminal(t *testing.T) {
+func TestProgress_FitsItsTerminal(t *testing.T) {
 	t.Parallel()
 	for _, why := range []string{"", "gate closed: limit_reached"} {
 		for _, width := range []int{20, 40, 80, 200} {

@@ -10,7 +10,7 @@ import (
 )
 
 // Whoever lets others read what is secret is told.
-func TestReadableFilesAreWarnedOf(t *testing.T) {
+func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 	t.Parallel()
 	redis := "KYCLINK_REDIS_URL=" + redistest.Start(t).URL
 	dir := t.TempDir()
@@ -46,7 +46,7 @@ func TestReadableFilesAreWarnedOf(t *testing.T) {
 	}
 }
 
-func TestOneAddressForTwo(t *testing.T) {
+func TestServe_RefusesOneAddressForTwoListeners(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=:18089", "KYCLINK_OPS_LISTEN=127.0.0.1:18089"}
 	code, _, stderr := kyclink(t, settings, "serve")

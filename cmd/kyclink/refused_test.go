@@ -13,7 +13,7 @@ import (
 
 // run stops where its rows are refused as wrong one after the other, says what FaceKi
 // answered, and goes on when it is run again.
-func TestRunStopsWhenItsRowsAreRefused(t *testing.T) {
+func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for name, settings := range map[string][]string{"embedded": nil, "shared": {"KYCLINK_REDIS_URL=" + server.URL}} {
@@ -50,7 +50,7 @@ func TestRunStopsWhenItsRowsAreRefused(t *testing.T) {
 
 // A fleet pauses the batch, says why wherever the batch is shown, and goes on with
 // others.
-func TestAFleetPausesABatchWhoseRowsAreRefused(t *testing.T) {
+func TestWorkers_PauseABatchWhoseRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

@@ -16,7 +16,7 @@ import (
 )
 
 // Whoever stops waiting is told how things are now, not how they were before.
-func TestWaitThatTimesOutGivesTheLatest(t *testing.T) {
+func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := tasks.NewClient(server.Client(t), tasks.Config{})
@@ -38,7 +38,7 @@ func TestWaitThatTimesOutGivesTheLatest(t *testing.T) {
 }
 
 // A producer needs nothing of what a worker on the same machine has set wrongly.
-func TestProducersIgnoreSettingsOfWorkers(t *testing.T) {
+func TestSettings_OfWorkersAreIgnoredByProducers(t *testing.T) {
 	t.Parallel()
 	settings := []string{
 		"KYCLINK_REDIS_URL=" + redistest.Start(t).URL,
@@ -53,7 +53,7 @@ func TestProducersIgnoreSettingsOfWorkers(t *testing.T) {
 	}
 }
 
-func TestExitCodes(t *testing.T) {
+func TestExitCodes_FollowTheOutcome(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		err  error

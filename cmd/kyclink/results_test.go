@@ -40,7 +40,7 @@ func addEvents(t testing.TB, rdb redis.UniversalClient) {
 	}
 }
 
-func TestResultsAreLinesOfJSON(t *testing.T) {
+func TestResultsRead_PrintsLinesOfJSON(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -76,7 +76,7 @@ func TestResultsAreLinesOfJSON(t *testing.T) {
 	expect(1, "", "no end of A-77 is kept", "results", "replay", "--id", "A-77")
 }
 
-func TestFollowIsStopped(t *testing.T) {
+func TestResultsFollow_StopsOnSignals(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -112,7 +112,7 @@ func printed(p *process) map[string]string {
 
 // More comes than the stream may hold while a group does not read: the oldest go,
 // which is said, and publishing again gives the group all of it, with the same ids.
-func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
+func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	t.Parallel()
 	const n = replayed
 	server := redistest.Start(t)
@@ -155,7 +155,7 @@ func TestReplayBringsBackWhatWentAtTheCap(t *testing.T) {
 }
 
 // What a group has not read stays, however old it is; then it goes.
-func TestUnreadEventsSurviveTrimming(t *testing.T) {
+func TestResults_KeepUnreadEvents(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
@@ -180,7 +180,7 @@ func TestUnreadEventsSurviveTrimming(t *testing.T) {
 }
 
 // Broken off, it goes on where it was; begun anew, it begins again.
-func TestReplayIsBrokenOffAndGoesOn(t *testing.T) {
+func TestResultsReplay_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)

@@ -35,7 +35,7 @@ func journaled(t testing.TB, out string) map[string]string {
 	return states
 }
 
-func TestRunGoesOnAfterKill9(t *testing.T) {
+func TestRun_ContinuesAfterKill9(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"30ms","jitter":"20ms"}`)
 	dir := t.TempDir()
@@ -71,7 +71,7 @@ func TestRunGoesOnAfterKill9(t *testing.T) {
 	}
 }
 
-func TestRunStopsSoftly(t *testing.T) {
+func TestRun_DrainsOnSignals(t *testing.T) {
 	t.Parallel()
 	for signal, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		sim, setting := upstream(t, `{"latency":"30ms"}`)
@@ -95,7 +95,7 @@ func TestRunStopsSoftly(t *testing.T) {
 }
 
 // A signal means the same from the first moment on, whatever it interrupts.
-func TestRunStopsSoftlyFromTheStart(t *testing.T) {
+func TestRun_DrainsOnSignalsFromTheStart(t *testing.T) {
 	t.Parallel()
 	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(stoppedRun))
 	for i, moment := range []struct {
@@ -142,7 +142,7 @@ func TestRunStopsSoftlyFromTheStart(t *testing.T) {
 // Redis is killed in the middle of a run, and comes back with its data. All calls
 // are out by then: a task that is lost on its way to a worker is found again, but
 // only after a minute or two.
-func TestRunRidesOutAnAbsentRedis(t *testing.T) {
+func TestRun_WaitsForAnAbsentRedis(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"1s"}`)
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -167,7 +167,7 @@ func TestRunRidesOutAnAbsentRedis(t *testing.T) {
 }
 
 // What was taken out of FILE since a kill is called no more, nor waited for.
-func TestRunForgetsRowsThatAreGone(t *testing.T) {
+func TestRun_DropsRowsThatLeftTheFile(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"50ms"}`)
 	dir := t.TempDir()
@@ -185,7 +185,7 @@ func TestRunForgetsRowsThatAreGone(t *testing.T) {
 	}
 }
 
-func TestRunOfAnEmptiedRedis(t *testing.T) {
+func TestRun_StopsWhenRedisIsEmptied(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"20ms"}`)
 	server := redistest.Start(t)
@@ -202,7 +202,7 @@ func TestRunOfAnEmptiedRedis(t *testing.T) {
 	}
 }
 
-func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
+func TestRun_RetriesFailedRowsOnRequest(t *testing.T) {
 	t.Parallel()
 	for _, redis := range []string{"embedded", "real"} {
 		t.Run(redis, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestRunRetriesFailedRowsOnRequest(t *testing.T) {
 	}
 }
 
-func TestTwoRunsOfOneOutput(t *testing.T) {
+func TestRun_RefusesASecondRunOfOneOutput(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"50ms"}`)
 	dir := t.TempDir()
@@ -255,7 +255,7 @@ func TestTwoRunsOfOneOutput(t *testing.T) {
 }
 
 // What a file gives the interactive lane is not fed when it is put back.
-func TestRunGoesOnWithInteractiveRows(t *testing.T) {
+func TestRun_ContinuesWithInteractiveRows(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"400ms"}`)
 	dir := t.TempDir()

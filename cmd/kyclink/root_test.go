@@ -14,7 +14,7 @@ import (
 
 // What a shell makes of a variable that is not set is never taken for "nothing given":
 // of no flag of any command, and of no argument.
-func TestNothingEmptyIsTaken(t *testing.T) {
+func TestCommands_RefuseEmptyArguments(t *testing.T) {
 	var commands func(of *cobra.Command) []*cobra.Command
 	commands = func(of *cobra.Command) []*cobra.Command {
 		all := []*cobra.Command{of}

@@ -41,7 +41,7 @@ func as(t *testing.T, uid uint32, own bool, settings []string) (code int, stderr
 
 // A container may give a process any user id, no home, and nothing to write to but
 // the folder that is mounted.
-func TestRunAsAnybody(t *testing.T) {
+func TestRun_WorksForAnyUser(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
 	code, stderr, dir := as(t, 123_456, true, []string{setting})
@@ -50,7 +50,7 @@ func TestRunAsAnybody(t *testing.T) {
 	}
 }
 
-func TestRunInAFolderThatCannotBeWritten(t *testing.T) {
+func TestRun_ExplainsAReadOnlyFolder(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	code, stderr, dir := as(t, 123_457, false, []string{setting})
@@ -67,7 +67,7 @@ func TestRunInAFolderThatCannotBeWritten(t *testing.T) {
 
 // The first interruption finishes the calls that were sent, the second one does not
 // wait for them. What was being called is a possible duplicate then.
-func TestRunIsInterruptedTwice(t *testing.T) {
+func TestRun_StopsAtOnceOnASecondSignal(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"faults":[{"fault":"hang","probability":1}],"max_faults_per_id":1}`)
 	dir := t.TempDir()

@@ -20,7 +20,7 @@ func backends(t *testing.T, settings ...string) map[string][]string {
 
 // A row that was edited after its link was made is in conflict with it, and still
 // shows it: OUT may be the only place where the link is.
-func TestRunShowsTheLinkOfAnEditedRow(t *testing.T) {
+func TestRun_ShowsTheLinkOfAnEditedRow(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	for redis, settings := range backends(t, setting) {
@@ -52,7 +52,7 @@ func TestRunShowsTheLinkOfAnEditedRow(t *testing.T) {
 }
 
 // Held rows are not tried again for --retry-failed: that may cost a second link.
-func TestRunRetriesHeldRowsOnRequest(t *testing.T) {
+func TestRun_RetriesHeldRowsOnRequest(t *testing.T) {
 	t.Parallel()
 	for _, redis := range []string{"embedded", "real"} {
 		sim, setting := upstream(t, `{"rules":[{"match":"P-0002","fault":"no_url"}]}`)
@@ -86,7 +86,7 @@ func TestRunRetriesHeldRowsOnRequest(t *testing.T) {
 	}
 }
 
-func TestRunNamesRepeats(t *testing.T) {
+func TestRun_NamesRepeatedRows(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ file, text, says string }{
 		"two people under one id": {"in.csv", "application_id,full_name\nKL-0001,Ann Field\nKL-0001,Bob Reed\n",
@@ -114,7 +114,7 @@ func TestRunNamesRepeats(t *testing.T) {
 }
 
 // An OUT that is given as FILE: who has a link keeps it, and nothing is paid twice.
-func TestRunOfAnOutSkipsWhoHasALink(t *testing.T) {
+func TestRun_SkipsRowsThatHaveALink(t *testing.T) {
 	t.Parallel()
 	for _, suffix := range []string{".csv", ".ndjson"} {
 		sim, setting := upstream(t, `{"rules":[{"match":"P-0002","fault":"code_5002"}]}`)
@@ -156,7 +156,7 @@ func TestRunOfAnOutSkipsWhoHasALink(t *testing.T) {
 }
 
 // A folder that was renamed, or is mounted elsewhere, goes on where it was.
-func TestRunGoesOnInAFolderThatWasMoved(t *testing.T) {
+func TestRun_ContinuesInAMovedFolder(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	for redis, settings := range backends(t, setting) {

@@ -55,7 +55,7 @@ var bad = [][3]string{ // application_id, redirect_url, reason
 	{"G-0001", "https://other.example/done", "conflict: G-0001 was requested before with different values of redirect_url"},
 }
 
-func TestRunOfANastyFile(t *testing.T) {
+func TestRun_HandlesBadRowsAmongGoodOnes(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	dir := t.TempDir()
@@ -131,7 +131,7 @@ const mixedFaults = `{"seed":7,"max_faults_per_id":3,"faults":[
 	{"fault":"http_500","probability":0.13},{"fault":"http_429","probability":0.01},
 	{"fault":"reset_after","probability":0.08},{"fault":"truncated","probability":0.08}]}`
 
-func TestRunThroughMixedFaults(t *testing.T) {
+func TestRun_SurvivesMixedFaults(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, mixedFaults)
 	dir := t.TempDir()
@@ -155,7 +155,7 @@ func TestRunThroughMixedFaults(t *testing.T) {
 }
 
 // OUT that is a link stays one, and means the file that it leads to.
-func TestRunWritesThroughALink(t *testing.T) {
+func TestRun_WritesThroughASymbolicLink(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
 	dir := t.TempDir()
@@ -177,7 +177,7 @@ func TestRunWritesThroughALink(t *testing.T) {
 	}
 }
 
-func TestRunLosesPatience(t *testing.T) {
+func TestRun_EndsWhenItsPatienceIsOver(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"outage":"http_503"}`)
 	dir := t.TempDir()
@@ -201,7 +201,7 @@ func TestRunLosesPatience(t *testing.T) {
 	}
 }
 
-func TestRunRefuses(t *testing.T) {
+func TestRun_RefusesUnusableArguments(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	in := write(t, filepath.Join(dir, "in.csv"), people(1))
@@ -257,7 +257,7 @@ func lastLine(text string) string {
 	return lines[len(lines)-1]
 }
 
-func TestRunKeepsToItsUpstream(t *testing.T) {
+func TestRun_RefusesAnotherUpstream(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "out.csv")
@@ -280,7 +280,7 @@ func TestRunKeepsToItsUpstream(t *testing.T) {
 
 // A Redis that was emptied does not know which links were made: going on with it
 // would make every one a second time.
-func TestRunKeepsToItsLedger(t *testing.T) {
+func TestRun_RefusesAnotherLedger(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
 	server := redistest.Start(t)

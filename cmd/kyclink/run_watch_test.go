@@ -11,7 +11,7 @@ import (
 
 // Wrong credentials end a run that has no link yet at once, with what FaceKi says,
 // and not when the patience of half an hour is over.
-func TestRunWithWrongCredentials(t *testing.T) {
+func TestRun_StopsOnWrongCredentials(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"token_fault":"http_401"}`)
 	for redis, settings := range backends(t, setting) {
@@ -46,7 +46,7 @@ func TestRunWithWrongCredentials(t *testing.T) {
 }
 
 // A run that stops waiting says what it waits for.
-func TestRunSaysWhatItWaitsFor(t *testing.T) {
+func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, setting := upstream(t, `{"outage":"http_503"}`)

@@ -8,7 +8,7 @@ import (
 
 // What the replica had got is there, the workers go on by themselves, and what
 // it had not got is little: it follows the master at once.
-func TestSentinel(t *testing.T) {
+func TestSentinel_FailoverLosesLittle(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t)
 	sim, faceki := upstream(t, `{"latency":"20ms"}`)

@@ -77,7 +77,7 @@ func (s serving) ask(client *http.Client, method, url, body string, headers ...s
 
 // A signup over HTTP gets the link that a worker made; a stop answers whoever
 // waits; nothing secret is in the log.
-func TestServeAsAWhole(t *testing.T) {
+func TestServe_AcceptsShowsAndExports(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	_, sim := upstream(t, `{}`)
@@ -123,7 +123,7 @@ func TestServeAsAWhole(t *testing.T) {
 	}
 }
 
-func TestServeSaysThatItsAddressIsTaken(t *testing.T) {
+func TestServe_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -164,7 +164,7 @@ func certify(t *testing.T, serial int64, cert, key string) *x509.Certificate {
 	return parsed
 }
 
-func TestServeReadsItsCertificateAnew(t *testing.T) {
+func TestServe_ReloadsItsCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

@@ -9,7 +9,7 @@ import (
 )
 
 // Whoever reaches the simulator can script it: it warns where others can.
-func TestSimulatorWarnsBeyondLoopback(t *testing.T) {
+func TestSimulator_WarnsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	for listen, warns := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "0.0.0.0:0": true, ":0": true} {
 		p := start(t, nil, "simulator", "--listen", listen)

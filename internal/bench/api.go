@@ -41,7 +41,7 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 	settings := []string{"KYCLINK_REDIS_URL=" + r.server.URL, "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_LOG_FORMAT=json"}
 	s := &service{}
 	for range keys {
-		cmd := exec.CommandContext(ctx, r.bench.kyclink, "keys", "create", "--name", "bench", "--scope", "enqueue") //nolint:gosec // ours
+		cmd := exec.CommandContext(ctx, r.suite.kyclink, "keys", "create", "--name", "bench", "--scope", "enqueue") //nolint:gosec // ours
 		cmd.Env = settings
 		key, err := cmd.Output()
 		if err != nil {
@@ -49,7 +49,7 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 		}
 		s.keys = append(s.keys, strings.TrimSpace(string(key)))
 	}
-	if err := r.run(r.bench.kyclink, settings, "serve"); err != nil {
+	if err := r.run(r.suite.kyclink, settings, "serve"); err != nil {
 		return nil, err
 	}
 	s.process = r.processes[len(r.processes)-1]
@@ -96,7 +96,7 @@ func (c *client) post(id string) (int, []byte, error) {
 	return resp.StatusCode, text, err
 }
 
-func apiPost(ctx context.Context, b *bench) ([]figure, error) {
+func apiPost(ctx context.Context, b *suite) ([]figure, error) {
 	r, err := b.open(answering())
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ type answered struct {
 	at time.Time
 }
 
-func apiWait(ctx context.Context, b *bench) ([]figure, error) {
+func apiWait(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{500, 5}
 	r, err := b.open(answering())
 	if err != nil {

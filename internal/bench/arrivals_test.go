@@ -45,7 +45,7 @@ func TestExcess(t *testing.T) {
 }
 
 // The fullest window is the one that trying each of them finds.
-func TestExcessIsThatOfTheFullestWindow(t *testing.T) {
+func TestExcess_IsThatOfTheFullestWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		gaps := rapid.SliceOfN(rapid.Int64Range(0, 400), 1, 60).Draw(t, "gaps")
 		window := time.Duration(rapid.Int64Range(0, 2000).Draw(t, "window")) * time.Millisecond

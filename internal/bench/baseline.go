@@ -34,7 +34,7 @@ const (
 
 const bareTask = "bench:link"
 
-func drainBare(ctx context.Context, b *bench, n, servers int) (work, error) {
+func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return work{}, err

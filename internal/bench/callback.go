@@ -20,7 +20,7 @@ func callbacks() []scenario {
 	}
 }
 
-func withCallbacks(ctx context.Context, b *bench) ([]figure, error) {
+func withCallbacks(ctx context.Context, b *suite) ([]figure, error) {
 	without, _, err := callbackRun(ctx, b, false)
 	if err != nil {
 		return nil, fmt.Errorf("without callbacks: %w", err)
@@ -39,7 +39,7 @@ func withCallbacks(ctx context.Context, b *bench) ([]figure, error) {
 
 // callbackRun works off a backlog, and gives the rate at which links were made and
 // how many callbacks were taken meanwhile.
-func callbackRun(ctx context.Context, b *bench, on bool) (perSecond float64, taken int64, err error) {
+func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, taken int64, err error) {
 	var took atomic.Int64
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)

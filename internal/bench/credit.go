@@ -12,7 +12,7 @@ func credits() []scenario {
 }
 
 // credit takes minutes: for want of credit the gate probes each 1 to 10 minutes.
-func credit(ctx context.Context, b *bench) ([]figure, error) {
+func credit(ctx context.Context, b *suite) ([]figure, error) {
 	l, n := limit{200, 5}, pick(b, 1000, 10_000, 10_000)
 	cfg := answering()
 	paid := n / 2

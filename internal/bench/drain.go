@@ -32,7 +32,7 @@ type work struct {
 	cpu       time.Duration // a thousand links
 }
 
-func drain(ctx context.Context, b *bench) ([]figure, error) {
+func drain(ctx context.Context, b *suite) ([]figure, error) {
 	n := pick(b, 4000, 10_000, 50_000)
 	ours, servers, scripts, err := drainOurs(ctx, b, n)
 	if err != nil {
@@ -59,7 +59,7 @@ func drain(ctx context.Context, b *bench) ([]figure, error) {
 	}, scripts...), nil
 }
 
-func drainOurs(ctx context.Context, b *bench, n int) (w work, servers int, scripts []figure, err error) {
+func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scripts []figure, err error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return w, 0, nil, err
@@ -168,7 +168,7 @@ func p999(stats string) (time.Duration, error) {
 	return time.Duration(us * float64(time.Microsecond)), err
 }
 
-func trips(ctx context.Context, b *bench) ([]figure, error) {
+func trips(ctx context.Context, b *suite) ([]figure, error) {
 	n := pick(b, 2000, 5000, 20_000)
 	bulk, err := countTrips(ctx, b, n, func(r *rig, client *tasks.Client) error { return r.bulk(ctx, client, n) })
 	if err != nil {
@@ -182,7 +182,7 @@ func trips(ctx context.Context, b *bench) ([]figure, error) {
 }
 
 // countTrips counts what n links take, from accepting to recording.
-func countTrips(ctx context.Context, b *bench, n int, accept func(*rig, *tasks.Client) error) (float64, error) {
+func countTrips(ctx context.Context, b *suite, n int, accept func(*rig, *tasks.Client) error) (float64, error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return 0, err

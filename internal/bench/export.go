@@ -22,7 +22,7 @@ func exports() []scenario {
 	}
 }
 
-func export(ctx context.Context, b *bench) ([]figure, error) {
+func export(ctx context.Context, b *suite) ([]figure, error) {
 	n := pick(b, 50_000, 1_000_000, 1_000_000)
 	r, err := b.open(simulator.Config{})
 	if err != nil {
@@ -95,7 +95,7 @@ end`)
 // toEnd runs a command to its end, and gives how long it took and how much memory
 // it had at most, in bytes.
 func (r *rig) toEnd(ctx context.Context, args ...string) (took time.Duration, peak int64, err error) {
-	if err := r.run(r.bench.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, args...); err != nil {
+	if err := r.run(r.suite.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, args...); err != nil {
 		return 0, 0, err
 	}
 	p := r.processes[len(r.processes)-1]

@@ -93,20 +93,20 @@ func median(values []float64) float64 {
 func table(out io.Writer, all []row) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, r := range all {
-		value, target, verdict := number(r.Median), "", ""
+		value, target, mark := number(r.Median), "", ""
 		if least, most := slices.Min(r.Values), slices.Max(r.Values); least < most {
 			value += fmt.Sprintf(" (%s–%s)", number(least), number(most))
 		}
 		if r.Bound != "" {
-			target, verdict = r.Bound+" "+number(r.Target), "ok"
+			target, mark = r.Bound+" "+number(r.Target), "ok"
 		}
 		switch {
 		case r.Broken:
-			verdict = "BROKEN"
+			mark = "BROKEN"
 		case !r.OK:
-			verdict = "MISSED"
+			mark = "MISSED"
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", r.Name, value, r.Unit, target, verdict)
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", r.Name, value, r.Unit, target, mark)
 	}
 	return w.Flush()
 }

@@ -71,7 +71,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestScenariosAreNamedOnce(t *testing.T) {
+func TestScenarios_AreNamedOnce(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, s := range scenarios() {
 		if seen[s.name] || !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(s.name) || s.about == "" || s.within <= 0 {

@@ -19,7 +19,7 @@ type change struct {
 // gate notes what the gate did since a moment, and gives when it first closed
 // after it. It is false where it did not.
 func (r *rig) gate(ctx context.Context, since time.Time) (time.Duration, bool, error) {
-	cmd := exec.CommandContext(ctx, r.bench.kyclink, "account", "status", "--json") //nolint:gosec // the binary under test
+	cmd := exec.CommandContext(ctx, r.suite.kyclink, "account", "status", "--json") //nolint:gosec // the binary under test
 	cmd.Env = []string{"KYCLINK_REDIS_URL=" + r.server.URL}
 	out, err := cmd.Output()
 	if err != nil {
@@ -33,7 +33,7 @@ func (r *rig) gate(ctx context.Context, since time.Time) (time.Duration, bool, e
 	found := false
 	for _, c := range history {
 		after := c.At.Sub(since)
-		r.bench.note("  gate %+.2f s: %s", after.Seconds(), strings.TrimSpace(c.State+" "+c.Reason))
+		r.suite.note("  gate %+.2f s: %s", after.Seconds(), strings.TrimSpace(c.State+" "+c.Reason))
 		if c.State == "closed" && after > 0 && (!found || after < closed) {
 			closed, found = after, true
 		}

@@ -38,7 +38,7 @@ type imported struct {
 	scripts   []figure
 }
 
-func importRows(ctx context.Context, b *bench) ([]figure, error) {
+func importRows(ctx context.Context, b *suite) ([]figure, error) {
 	n := pick(b, 50_000, 1_000_000, 1_000_000)
 	fewer, err := importFile(ctx, b, n/10)
 	if err != nil {
@@ -63,7 +63,7 @@ func importRows(ctx context.Context, b *bench) ([]figure, error) {
 	}, ours.scripts...), nil
 }
 
-func importFile(ctx context.Context, b *bench, n int) (done imported, err error) {
+func importFile(ctx context.Context, b *suite, n int) (done imported, err error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return done, err
@@ -124,7 +124,7 @@ func writePeople(path string, n int) error {
 }
 
 // enqueueBare gives tasks a second, and what one takes of Redis.
-func enqueueBare(ctx context.Context, b *bench, n int) (perSecond, bytes float64, err error) {
+func enqueueBare(ctx context.Context, b *suite, n int) (perSecond, bytes float64, err error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return 0, 0, err

@@ -28,8 +28,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo // this is main
 }
 
-// bench is what scenarios are told.
-type bench struct {
+// suite is what every scenario of one run has in common.
+type suite struct {
 	kyclink string // the binary under test
 	size    int    // of the scenarios
 	notes   io.Writer
@@ -43,18 +43,18 @@ const (
 )
 
 // pick gives the value for the size that is run.
-func pick[T any](b *bench, forShort, forNormal, forLong T) T {
+func pick[T any](b *suite, forShort, forNormal, forLong T) T {
 	return []T{forShort, forNormal, forLong}[b.size]
 }
 
-func (b *bench) note(format string, args ...any) { fmt.Fprintf(b.notes, format+"\n", args...) }
+func (b *suite) note(format string, args ...any) { fmt.Fprintf(b.notes, format+"\n", args...) }
 
 // scenario is one thing that is measured.
 type scenario struct {
 	name, about string
 	repeated    bool          // it is short: run it several times
 	within      time.Duration // besides what the size makes of it, or it is broken
-	run         func(context.Context, *bench) ([]figure, error)
+	run         func(context.Context, *suite) ([]figure, error)
 }
 
 func scenarios() []scenario {
@@ -67,7 +67,7 @@ func run(args []string, out, notes io.Writer) int {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(notes)
-	b := &bench{size: normal, notes: notes}
+	b := &suite{size: normal, notes: notes}
 	flags.StringVar(&b.kyclink, "kyclink", "bin/kyclink", "the `binary` to measure, built without -race")
 	pattern := flags.String("run", "", "run only the scenarios whose names match the `regexp`")
 	reps := flags.Int("reps", 3, "repetitions of the short scenarios")
@@ -120,7 +120,7 @@ func withParent(ctx context.Context) (context.Context, func()) {
 			case <-ctx.Done():
 			case <-tick.C:
 				if os.Getppid() != parent {
-					cancel(errors.New("the process that started the bench ended"))
+					cancel(errors.New("the parent process ended"))
 				}
 			}
 		}
@@ -129,7 +129,7 @@ func withParent(ctx context.Context) (context.Context, func()) {
 }
 
 // runAll runs what matches, and says whether nothing broke.
-func (b *bench) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []row, ok bool) {
+func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []row, ok bool) {
 	ok = true
 	for _, s := range scenarios() {
 		if !match.MatchString(s.name) || ctx.Err() != nil {
@@ -162,7 +162,7 @@ func (b *bench) runAll(ctx context.Context, match *regexp.Regexp, reps int, out 
 	return all, ok && ctx.Err() == nil
 }
 
-func (b *bench) once(ctx context.Context, s scenario) ([]figure, error) {
+func (b *suite) once(ctx context.Context, s scenario) ([]figure, error) {
 	within := s.within + pick(b, 0, 0, 20*time.Minute)
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %v", within))
 	defer cancel()
@@ -177,7 +177,7 @@ func machine(ctx context.Context) string {
 	if err == nil && found != nil {
 		redis = "Redis " + string(found[1])
 	}
-	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, the simulator in the bench's own process",
+	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, the simulator in the same process",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), redis)
 }
 

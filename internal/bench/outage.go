@@ -15,17 +15,17 @@ func outages() []scenario {
 	within := 8 * time.Minute
 	return []scenario{
 		{"outage-503", "4 processes, 200/s, 100,000 waiting, every answer is a 503 for a while", false, within,
-			func(ctx context.Context, b *bench) ([]figure, error) {
+			func(ctx context.Context, b *suite) ([]figure, error) {
 				// Five answers, and a moment for the fleet to see them.
 				return outage(ctx, b, 200*(latency+250*time.Millisecond).Seconds(), failing("http_503"), healed)
 			}},
 		{"outage-hang", "the same, no call is answered for a while", false, within,
-			func(ctx context.Context, b *bench) ([]figure, error) {
+			func(ctx context.Context, b *suite) ([]figure, error) {
 				// Two seconds without an answer; the slots hold what is out till then.
 				return outage(ctx, b, fleetSize*slots, failing("hang"), healed)
 			}},
 		{"outage-refused", "the same, connections are refused for a while", false, within,
-			func(ctx context.Context, b *bench) ([]figure, error) {
+			func(ctx context.Context, b *suite) ([]figure, error) {
 				return outage(ctx, b, 0, refusing, (*upstream).listen)
 			}},
 	}
@@ -49,7 +49,7 @@ func refusing(u *upstream) error {
 // outage takes the upstream down in the middle of a backlog and up again.
 // closing is how many calls the rate and the slots allow, besides the five that
 // tell, until the gate can be closed.
-func outage(ctx context.Context, b *bench, closing float64, down, up func(*upstream) error) ([]figure, error) {
+func outage(ctx context.Context, b *suite, closing float64, down, up func(*upstream) error) ([]figure, error) {
 	l := limit{200, 5}
 	r, err := b.open(answering())
 	if err != nil {

@@ -38,16 +38,16 @@ func rates() []scenario {
 	}
 }
 
-func rate200(ctx context.Context, b *bench) ([]figure, error) {
+func rate200(ctx context.Context, b *suite) ([]figure, error) {
 	return drained(ctx, b, "200/s", limit{200, 5}, pick(b, 3000, 6000, 20_000))
 }
 
-func rate500(ctx context.Context, b *bench) ([]figure, error) {
+func rate500(ctx context.Context, b *suite) ([]figure, error) {
 	return drained(ctx, b, "500/s", limit{500, 5}, pick(b, 5000, 10_000, 50_000))
 }
 
 // drained works off a backlog, and looks at how much of the rate was used.
-func drained(ctx context.Context, b *bench, rate string, l limit, n int) ([]figure, error) {
+func drained(ctx context.Context, b *suite, rate string, l limit, n int) ([]figure, error) {
 	r, err := b.open(answering())
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (r *rig) used(ctx context.Context, l limit, at []time.Time, from, to time.T
 
 // rateKill does not wait for the requests that the killed process had in hand:
 // they come back when its leases run out, after one to two minutes.
-func rateKill(ctx context.Context, b *bench) ([]figure, error) {
+func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 	l, n := limit{200, 5}, pick(b, 3000, 6000, 20_000)
 	r, err := b.open(answering())
 	if err != nil {
@@ -111,7 +111,7 @@ func rateKill(ctx context.Context, b *bench) ([]figure, error) {
 	return r.used(ctx, l, at, from, to, 98)
 }
 
-func rate5(ctx context.Context, b *bench) ([]figure, error) {
+func rate5(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{5, 5}
 	r, err := b.open(answering())
 	if err != nil {
@@ -135,7 +135,7 @@ func rate5(ctx context.Context, b *bench) ([]figure, error) {
 	return r.used(ctx, l, at, at[0].Add(3*time.Second), at[0].Add(took), 98)
 }
 
-func rate1m(ctx context.Context, b *bench) ([]figure, error) {
+func rate1m(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{1.0 / 60, 2}
 	r, err := b.open(answering())
 	if err != nil {

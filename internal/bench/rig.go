@@ -22,7 +22,7 @@ const results = "{kyclink:default}:results"
 // rig is what one repetition of a scenario runs on: a Redis, an upstream and
 // worker processes of its own, all on loopback. It is for one goroutine.
 type rig struct {
-	bench     *bench
+	suite     *suite
 	server    *redistest.Server
 	rdb       *redis.Client
 	client    *tasks.Client
@@ -36,8 +36,8 @@ type rig struct {
 }
 
 // open starts Redis and the upstream. Whoever calls it calls close.
-func (b *bench) open(cfg simulator.Config) (_ *rig, err error) {
-	r := &rig{bench: b, last: "-", stall: stall.New()}
+func (b *suite) open(cfg simulator.Config) (_ *rig, err error) {
+	r := &rig{suite: b, last: "-", stall: stall.New()}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -84,7 +84,7 @@ func (r *rig) workers(n int, settings ...string) error {
 func (r *rig) workersAt(redisURL string, n int, settings ...string) error {
 	settings = append([]string{"KYCLINK_REDIS_URL=" + redisURL, "FACEKI_BASE_URL=" + r.upstream.url(), "KYCLINK_LOG_FORMAT=json"}, settings...)
 	for range n {
-		if err := r.run(r.bench.kyclink, settings, "worker", "--simulate"); err != nil {
+		if err := r.run(r.suite.kyclink, settings, "worker", "--simulate"); err != nil {
 			return err
 		}
 	}
@@ -218,7 +218,7 @@ func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
 		return nil, err
 	}
 	if ended.failed > 0 {
-		r.bench.note("the first request that failed: %s", ended.why)
+		r.suite.note("the first request that failed: %s", ended.why)
 	}
 	at := times(r.upstream.calls())
 	if len(at) == 0 {
@@ -226,7 +226,7 @@ func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
 	}
 	worst := l.worst(at)
 	if worst > 0 {
-		r.bench.note("the bench itself, which notes arrivals, was up to %v late", r.stall.Longest().Round(time.Millisecond))
+		r.suite.note("this process, which notes arrivals, was up to %v late", r.stall.Longest().Round(time.Millisecond))
 	}
 	return []figure{
 		must(atMost("requests that failed", "", float64(ended.failed), 0)),

@@ -17,7 +17,7 @@ import (
 
 func open(t *testing.T) *rig {
 	t.Helper()
-	b := &bench{notes: io.Discard}
+	b := &suite{notes: io.Discard}
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func shell(t *testing.T) string {
 	return path
 }
 
-func TestProcessThatEndsByItselfBreaksTheScenario(t *testing.T) {
+func TestRig_FailsWhenAProcessEndsByItself(t *testing.T) {
 	r := open(t)
 	if err := r.run(shell(t), nil, "-c", "echo what went wrong; exit 3"); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestProcessThatEndsByItselfBreaksTheScenario(t *testing.T) {
 	}
 }
 
-func TestWaitingEndsWithItsTimeAndSaysHowFarItCame(t *testing.T) {
+func TestRig_SaysHowFarAWaitCame(t *testing.T) {
 	r := open(t)
 	why := errors.New("its time was over")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, why)
@@ -56,7 +56,7 @@ func TestWaitingEndsWithItsTimeAndSaysHowFarItCame(t *testing.T) {
 	}
 }
 
-func TestCloseEndsEveryProcess(t *testing.T) {
+func TestRig_CloseEndsEveryProcess(t *testing.T) {
 	r := open(t)
 	for range 3 {
 		if err := r.run(shell(t), nil, "-c", "exec sleep 60"); err != nil {
@@ -71,7 +71,7 @@ func TestCloseEndsEveryProcess(t *testing.T) {
 	}
 }
 
-func TestEventsAreCountedOnce(t *testing.T) {
+func TestRig_CountsEventsOnce(t *testing.T) {
 	r := open(t)
 	add := func(kind, data string) {
 		t.Helper()

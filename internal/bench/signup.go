@@ -16,7 +16,7 @@ func signups() []scenario {
 	}
 }
 
-func signupBulk(ctx context.Context, b *bench) ([]figure, error) {
+func signupBulk(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{50, 5}
 	r, err := b.open(answering())
 	if err != nil {
@@ -40,7 +40,7 @@ func signupBulk(ctx context.Context, b *bench) ([]figure, error) {
 	return append(figures, promised...), err
 }
 
-func signupIdle(ctx context.Context, b *bench) ([]figure, error) {
+func signupIdle(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{500, 5}
 	r, err := b.open(answering())
 	if err != nil {

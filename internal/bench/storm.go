@@ -11,13 +11,13 @@ func storms() []scenario {
 	return []scenario{
 		{"flapping", "4 processes, 200/s, 10 s up and 10 s down", false, 9 * time.Minute, flapping},
 		{"storm", "4 processes at 200/s where FaceKi allows 20/s: 429 with Retry-After", false, 3 * time.Minute,
-			func(ctx context.Context, b *bench) ([]figure, error) { return storm(ctx, b, false) }},
+			func(ctx context.Context, b *suite) ([]figure, error) { return storm(ctx, b, false) }},
 		{"storm-mute", "the same, without Retry-After", false, 3 * time.Minute,
-			func(ctx context.Context, b *bench) ([]figure, error) { return storm(ctx, b, true) }},
+			func(ctx context.Context, b *suite) ([]figure, error) { return storm(ctx, b, true) }},
 	}
 }
 
-func flapping(ctx context.Context, b *bench) ([]figure, error) {
+func flapping(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{200, 5}
 	r, err := b.busy(ctx, answering())
 	if err != nil {
@@ -38,7 +38,7 @@ func flapping(ctx context.Context, b *bench) ([]figure, error) {
 	return r.stormy(ctx, l)
 }
 
-func storm(ctx context.Context, b *bench, mute bool) ([]figure, error) {
+func storm(ctx context.Context, b *suite, mute bool) ([]figure, error) {
 	l := limit{200, 5}
 	cfg := answering()
 	cfg.Script.RateLimit = &simulator.RateLimit{PerSecond: 20, Burst: 5}
@@ -55,7 +55,7 @@ func storm(ctx context.Context, b *bench, mute bool) ([]figure, error) {
 }
 
 // busy is a fleet at 200/s with more to do than it ever can.
-func (b *bench) busy(ctx context.Context, cfg simulator.Config) (_ *rig, err error) {
+func (b *suite) busy(ctx context.Context, cfg simulator.Config) (_ *rig, err error) {
 	r, err := b.open(cfg)
 	if err != nil {
 		return nil, err

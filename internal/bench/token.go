@@ -15,7 +15,7 @@ func tokens() []scenario {
 	}
 }
 
-func tokenStart(ctx context.Context, b *bench) ([]figure, error) {
+func tokenStart(ctx context.Context, b *suite) ([]figure, error) {
 	const processes = 50
 	l := limit{50, 5}
 	r, err := b.open(answering())
@@ -38,7 +38,7 @@ func tokenStart(ctx context.Context, b *bench) ([]figure, error) {
 
 func (r *rig) tokens() float64 { return float64(r.upstream.State().TokenRequests) }
 
-func tokenExpiry(ctx context.Context, b *bench) ([]figure, error) {
+func tokenExpiry(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{50, 5}
 	cfg := answering()
 	cfg.TokenLifetime = 40 * time.Second // above the 30 s that renewals are apart
@@ -67,7 +67,7 @@ func tokenExpiry(ctx context.Context, b *bench) ([]figure, error) {
 	}, figures...), err
 }
 
-func tokenRefused(ctx context.Context, b *bench) ([]figure, error) {
+func tokenRefused(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{50, 5}
 	r, err := b.open(answering())
 	if err != nil {

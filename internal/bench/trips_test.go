@@ -9,7 +9,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestCounterCountsRoundTripsNotCommands(t *testing.T) {
+func TestCounter_CountsRoundTripsNotCommands(t *testing.T) {
 	server := redistest.Start(t)
 	c, err := count(server.Addr)
 	if err != nil {

@@ -18,7 +18,7 @@ func call(t *testing.T, u *upstream) (*http.Response, error) {
 	return resp, err
 }
 
-func TestUpstreamRefusesAndComesBack(t *testing.T) {
+func TestUpstream_RefusesAndComesBack(t *testing.T) {
 	u, err := openUpstream(simulator.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestUpstreamRefusesAndComesBack(t *testing.T) {
 	}
 }
 
-func TestUpstreamCanKeepRetryAfterToItself(t *testing.T) {
+func TestUpstream_OmitsRetryAfter(t *testing.T) {
 	u, err := openUpstream(simulator.Config{Script: simulator.Script{Outage: &simulator.Fault{Name: "http_429"}}})
 	if err != nil {
 		t.Fatal(err)

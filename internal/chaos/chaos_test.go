@@ -13,9 +13,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, ownGoroutines()...) }
 
-// TestShortRun breaks things for a quarter of a minute. The seed is fixed: what
+// TestSuite_FindsNoViolationInAShortRun breaks things for a quarter of a minute. The seed is fixed: what
 // a seed found stays found.
-func TestShortRun(t *testing.T) {
+func TestSuite_FindsNoViolationInAShortRun(t *testing.T) {
 	program := fixture.ProgramFor(t, fixture.Build{Failpoints: true, CallbackPace: 20})
 	dir, err := os.MkdirTemp("", "kyclink-chaos-") //nolint:usetesting // kept where something is wrong
 	if err != nil {
@@ -34,8 +34,8 @@ func TestShortRun(t *testing.T) {
 	}
 }
 
-// TestPlan: a seed makes the same schedule each time, and another seed another.
-func TestPlan(t *testing.T) {
+// TestPlan_FollowsFromItsSeed: a seed makes the same schedule each time, and another seed another.
+func TestPlan_FollowsFromItsSeed(t *testing.T) {
 	kinds := (&fleet{}).kinds(true)
 	text := func(seed uint64) (text string) {
 		for _, o := range plan(seed, kinds, 5*time.Minute, time.Second) {

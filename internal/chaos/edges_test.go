@@ -8,8 +8,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// TestViolationsAtTheEdges doctors what is known of callbacks, the intake and the API.
-func TestViolationsAtTheEdges(t *testing.T) {
+// TestViolations_AtTheEdges doctors what is known of callbacks, the intake and the API.
+func TestViolations_AtTheEdges(t *testing.T) {
 	flawless := func() evidence {
 		e := flawless()
 		e.people.hook = "http://127.0.0.1:1/hooks"

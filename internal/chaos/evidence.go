@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// evidence is everything that the oracle judges by, gathered when nothing moves
+// evidence is everything that the checks need, gathered when nothing moves
 // any more.
 type evidence struct {
 	people   people
@@ -38,7 +38,7 @@ type evidence struct {
 	rejected map[string]bool      // entries
 	promised []promise            // links that the API answered with
 	upset    *upsets
-	forgets  bool // Redis may have lost what it acknowledged last: that is counted, not judged
+	forgets  bool // Redis may have lost what it acknowledged last: that is counted, and no violation
 }
 
 // entry is an event and when Redis took it.

@@ -1,7 +1,7 @@
-// Command chaos is the conservation oracle: it asks for links whose ids it
+// Command chaos checks that nothing is lost or made twice: it asks for links whose ids it
 // knows, through real `kyclink worker` processes, a real Redis and a simulated
 // FaceKi, while a schedule that follows from a seed breaks all of them; then it
-// lets everything drain and judges whether the promises were kept. See make chaos.
+// lets everything drain and checks whether the promises were kept. See make chaos.
 //
 // The exit code is 0 where they were, 1 where they were not; then what it worked
 // on is kept.
@@ -53,7 +53,7 @@ func command(args []string, out, notes io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	ok, err := judge(ctx, cfg, out)
+	ok, err := runOnce(ctx, cfg, out)
 	if err != nil {
 		fmt.Fprintln(notes, "chaos:", err)
 	}
@@ -80,9 +80,9 @@ func ownGoroutines() []goleak.Option {
 	}
 }
 
-// judge runs once, in a folder of its own, which is removed where nothing is
-// wrong, and prints the verdict.
-func judge(ctx context.Context, cfg config, out io.Writer) (ok bool, err error) {
+// runOnce runs the suite in a folder of its own, which is removed if there is no
+// violation, and prints the violations.
+func runOnce(ctx context.Context, cfg config, out io.Writer) (ok bool, err error) {
 	if cfg.kyclink, err = filepath.Abs(cfg.kyclink); err != nil {
 		return false, err
 	}
@@ -95,7 +95,7 @@ func judge(ctx context.Context, cfg config, out io.Writer) (ok bool, err error) 
 		return true, os.RemoveAll(cfg.dir)
 	}
 	if err != nil && len(wrong) == 0 {
-		return false, fmt.Errorf("there is no verdict; what it worked on is in %s: %w", cfg.dir, err)
+		return false, fmt.Errorf("the checks did not run; the files are in %s: %w", cfg.dir, err)
 	}
 	const most = 50
 	for _, text := range wrong[:min(len(wrong), most)] {

@@ -65,7 +65,7 @@ func (r *road) cut(ctx context.Context) error {
 }
 
 // slow lets answers come late. Requests do not: FaceKi would see calls in a
-// crowd that the workers sent one by one, and the rate could not be judged.
+// crowd that the workers sent one by one, and the rate could not be checked.
 func (r *road) slow(ms int) error {
 	return r.add(`{"name":"slow","type":"latency","stream":"downstream","attributes":{"latency":%d,"jitter":%d}}`, ms, ms/2)
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Something else listens at the address for a moment after a cut.
-func TestARoadIsCutWhileItsAddressIsTaken(t *testing.T) {
+func TestRoad_IsCutWhileItsAddressIsTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

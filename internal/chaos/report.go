@@ -35,7 +35,7 @@ func (l limit) worst(calls []simulator.Call) (excess float64, from, to time.Time
 	return excess, from, to
 }
 
-// figures is what the run was, beside its verdict.
+// figures describe a run, beside its violations.
 type figures struct {
 	seed             uint64
 	asking, draining time.Duration

@@ -133,8 +133,8 @@ func (r *rig) kinds() ([]kind, error) {
 	return chosen, nil
 }
 
-// run breaks things while requests come in, lets everything drain, and judges.
-// The verdict is what is wrong; an error means that there is none.
+// run breaks things while requests come in, lets everything drain, and checks.
+// It returns the violations; an error means that the checks did not run.
 func run(ctx context.Context, cfg config, out io.Writer) (wrong []string, err error) {
 	r, err := open(cfg)
 	if err != nil {

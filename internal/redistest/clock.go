@@ -73,13 +73,13 @@ func newClock(dir string) (*Clock, string, error) {
 	return c, library, c.Set(0)
 }
 
-// Set puts the server's clock off by that much from now on.
+// Set moves the server's clock by an offset from the machine's.
 func (c *Clock) Set(offset time.Duration) error {
 	_, err := c.file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(offset)), 0)
 	return err
 }
 
-// Close removes it; the server's clock stays as it was set.
+// Close removes the clock's files; the server's clock stays as it was set.
 func (c *Clock) Close() {
 	_ = c.file.Close()
 	_ = os.RemoveAll(filepath.Dir(c.file.Name())) // a temporary folder that stays is no reason to fail a test

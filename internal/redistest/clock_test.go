@@ -7,7 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestClockMoves(t *testing.T) {
+func TestClock_Moves(t *testing.T) {
 	srv, clock := redistest.StartWithClock(t)
 	rdb := srv.Client(t)
 	for _, offset := range []time.Duration{0, -time.Hour, 24 * time.Hour, 0} {

@@ -19,8 +19,8 @@ const (
 	slots  = 16384
 )
 
-// Cluster is a Redis Cluster of three masters with one replica each, which takes
-// its master's place two or three seconds after that is gone. Its methods are
+// Cluster is a Redis Cluster of three masters with one replica each. A replica is
+// promoted two or three seconds after its master fails. Its methods are
 // for one goroutine at a time.
 type Cluster struct {
 	// URL names the nodes as go-redis' ParseClusterURL reads it.
@@ -179,7 +179,7 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 		t.Fatal(err)
 	}
 	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
-	o.ClusterStateReloadInterval = time.Second // it asks no sooner where a node is gone
+	o.ClusterStateReloadInterval = time.Second // it asks no more often, even if a node is down
 	rdb := redis.NewClusterClient(o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb

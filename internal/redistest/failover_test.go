@@ -33,7 +33,7 @@ func keeps(t *testing.T, rdb redis.UniversalClient, key, want string) {
 	}
 }
 
-func TestSentinelFailsOverAndBack(t *testing.T) {
+func TestSentinel_FailsOverAndBack(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinel(t, "--appendonly", "yes")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -57,7 +57,7 @@ func TestSentinelFailsOverAndBack(t *testing.T) {
 	}
 }
 
-func TestClusterFailsOverAndBack(t *testing.T) {
+func TestCluster_FailsOverAndBack(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -90,7 +90,7 @@ func TestClusterFailsOverAndBack(t *testing.T) {
 }
 
 // What is written after the replica was parted is lost, and nothing else.
-func TestPartedReplicaLosesWrites(t *testing.T) {
+func TestPart_LosesOnlyLaterWrites(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 )
 
 // settleWithin is how long several servers may take to find each other, on a
-// machine that is out of breath.
+// overloaded machine.
 const settleWithin = time.Minute
 
 // ask lets do talk to one server, without retries.
@@ -53,7 +53,7 @@ func part(ctx context.Context, master *Server) error {
 	})
 }
 
-// poll looks until it holds, or ctx ends.
+// poll checks a condition until it holds or ctx ends.
 func poll(ctx context.Context, what string, holds func() bool) error {
 	tick := time.NewTicker(4 * pingInterval)
 	defer tick.Stop()

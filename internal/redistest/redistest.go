@@ -106,7 +106,7 @@ func arguments(dir string, port int, args []string) []string {
 	}, args...)
 }
 
-// launch starts a server whose arguments set makes for a port.
+// launch starts a server on a free port; set chooses its arguments.
 func launch(set func(s *Server, port int) error) (*Server, error) {
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -275,5 +275,5 @@ func (s *Server) end(sig syscall.Signal) {
 	s.process = nil
 }
 
-// Account is a fresh account name, whose keys no other test touches.
+// Account returns a new account name, so that no other test touches its keys.
 func Account() string { return "t-" + uuid.NewString()[:13] }

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-func TestServerIsFoundAgainAfterRestart(t *testing.T) {
+func TestRestart_KeepsTheAddress(t *testing.T) {
 	srv := redistest.Start(t)
 	rdb := srv.Client(t)
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
@@ -23,7 +23,7 @@ func TestServerIsFoundAgainAfterRestart(t *testing.T) {
 	}
 }
 
-func TestKilledServerKeepsWhatItPersisted(t *testing.T) {
+func TestKill_KeepsWhatWasPersisted(t *testing.T) {
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb := srv.Client(t)
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
@@ -36,7 +36,7 @@ func TestKilledServerKeepsWhatItPersisted(t *testing.T) {
 	}
 }
 
-func TestStopIsIdempotentAndCloseRemovesData(t *testing.T) {
+func TestStop_IsIdempotent(t *testing.T) {
 	srv, err := redistest.Launch("--appendonly", "yes")
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestStopIsIdempotentAndCloseRemovesData(t *testing.T) {
 	}
 }
 
-func TestLaunchFailsWithReason(t *testing.T) {
+func TestLaunch_FailsWithAReason(t *testing.T) {
 	t.Run("bad argument", func(t *testing.T) {
 		_, err := redistest.Launch("--no-such-setting", "1")
 		if err == nil || !strings.Contains(err.Error(), "no-such-setting") {
@@ -69,7 +69,7 @@ func TestLaunchFailsWithReason(t *testing.T) {
 	})
 }
 
-func TestAccountsDiffer(t *testing.T) {
+func TestAccount_IsNew(t *testing.T) {
 	if a, b := redistest.Account(), redistest.Account(); a == b || len(a) > 32 {
 		t.Errorf("accounts %q and %q", a, b)
 	}

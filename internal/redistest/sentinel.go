@@ -95,8 +95,8 @@ func launchWatcher(master *Server) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Seconds pass else until the sentinels know each other, and on a machine
-	// that is out of breath for two they would look on for half a minute.
+	// With the defaults, the sentinels need seconds to find each other, and one that
+	// was not scheduled for two seconds does nothing for half a minute (tilt mode).
 	err = watcher.ask(func(rdb *redis.Client) error {
 		return rdb.Do(context.Background(), "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "500", "ASK-PERIOD", "200",
 			"PING-PERIOD", "200", "TILT-TRIGGER", "20000", "TILT-PERIOD", "1000").Err()

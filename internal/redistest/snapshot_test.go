@@ -7,7 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestLastWritesAreLost(t *testing.T) {
+func TestLoseWrites_RestoresTheSnapshot(t *testing.T) {
 	srv := redistest.Start(t)
 	rdb := srv.Client(t)
 	fixture.Must(t, rdb.Set(t.Context(), "k", "before", 0).Err())

@@ -105,7 +105,7 @@ func TestViolations(t *testing.T) {
 }
 
 // What Redis lost is excused, and nothing else.
-func TestUpsetsExcuse(t *testing.T) {
+func TestUpsets_Excuse(t *testing.T) {
 	const id = "p1-1"
 	for name, tt := range map[string]struct {
 		lost   time.Duration // after the first call, for a second

@@ -84,7 +84,7 @@ func (e evidence) forgotten() (found []string) {
 	return found
 }
 
-// end judges the ends of one run of a record.
+// end checks the ends of one run of a record.
 func (e evidence) end(r request.Record, number int, ends []entry) []string {
 	of := spell{r.ApplicationID, r.Generation, number}
 	if len(ends) != 1 {
