@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-const spreadsheetHelp = "put ' before cells that a spreadsheet may take for a formula: for a file that people open in one"
+const spreadsheetHelp = "put ' before cells that a spreadsheet may evaluate as a formula; for files that people open in one"
 
 type batchExportOptions struct {
 	readingFlags
@@ -29,26 +29,26 @@ func newBatchExport() *cobra.Command {
 	var o batchExportOptions
 	cmd := &cobra.Command{
 		Use:   "export NAME",
-		Short: "write a batch's rows with their links",
-		Long: `export writes the rows of a batch in the input's order, with the request's keys and
-then what came of each: status, link_id, url, expires_at, reason, attempts and
-possible_duplicates. It may be run at any time; what is not done yet shows where it
-stands. A row that joined, because it had been asked for elsewhere before, shows what
-its owner made of it. A row whose request is not kept any more is "erased", without
-its application id. Rows that the import rejected are in the file that it wrote.
+		Short: "Write the rows of a batch with their links",
+		Long: `Write the rows of a batch in the input's order, with the request's keys and the columns
+status, link_id, url, expires_at, reason, attempts and possible_duplicates. It may be
+run at any time; a request that has not ended shows its present status. A joined row
+shows the link of the request that was accepted first. A row whose request is no longer
+stored has the status "erased" and no application id. Rows that the import rejected are
+not in the batch, but in the file of its --rejects.
 
-With --with FILE the rows are those of the file that was imported, with all of its
-columns: names and whatever else people need beside the links never go to Redis. A row
-is found by its number and its id, and rows that were rejected say why.
+With --with FILE the rows are those of the imported file, with all of its columns: names
+and other data are never sent to Redis. A row is found by its number and its id; a
+rejected row shows the reason.
 
-OUT is csv, xlsx or ndjson, compressed where it ends in .gz or .zst, and is there only when
-it is whole. Without OUT, or with -o -, the rows go to standard output. With FILE the
-format is FILE's, unless OUT's suffix says otherwise.
+OUT is csv, xlsx or ndjson, compressed if it ends in .gz or .zst; it appears when it is
+complete. Without OUT, or with -o -, the rows go to standard output. With FILE the format
+is FILE's, unless OUT's suffix names another.
 
-Cells are written as they were read. A cell that begins with =, +, -, @ or a tab may
-be run as a formula by the spreadsheet that opens it, and anybody who can sign up may
-have written it: use --spreadsheet for files that people open in one, and not for
-those that programs read.`,
+Cells are written as they were read. A spreadsheet that opens the file may evaluate a
+cell that begins with =, +, -, @ or a tab as a formula, and anybody who can sign up may
+have written it: use --spreadsheet for files that people open in a spreadsheet, and not
+for files that programs read.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
   kyclink batch export spring --with people.csv --spreadsheet -o people-with-links.csv
   kyclink batch export spring -o spring-links.ndjson.zst
@@ -56,23 +56,23 @@ those that programs read.`,
 		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to this file, and not to standard output")
-	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson (default: as OUT's suffix says; csv on standard output)")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to this file instead of standard output")
+	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson (default: by OUT's suffix; csv on standard output)")
 	cmd.Flags().BoolVar(&o.expired, "expired", false, "only rows whose link has expired")
 	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
-	cmd.Flags().StringVar(&o.with, "with", "", "the FILE that was imported: write its rows and columns")
+	cmd.Flags().StringVar(&o.with, "with", "", "the imported file, to write its rows and columns")
 	o.add(cmd)
 	return cmd
 }
 
-// exportTarget checks where an export goes to, and in which format.
+// exportTarget checks the file and the format of an export.
 func exportTarget(out string, format input.Format) error {
 	known := slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, format)
 	switch {
 	case !known:
 		return fmt.Errorf("--format is %q; use csv, xlsx or ndjson", format)
 	case out == "" && format == input.XLSX:
-		return errors.New("--format xlsx: a workbook is written to a file only: -o OUT")
+		return errors.New("--format xlsx: a workbook can only be written to a file; name one with -o OUT")
 	case out != "":
 		return output.CheckFile(out, format)
 	}
@@ -82,16 +82,16 @@ func exportTarget(out string, format input.Format) error {
 func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 	switch {
 	case o.with != "" && o.format != "":
-		return usageError(cmd, errors.New("--format does not go with --with; the suffix of OUT names the format"))
+		return usageError(cmd, errors.New("--format cannot be used with --with; the suffix of OUT names the format"))
 	case output.IsStandardStream(o.out) && o.out != "-" && o.out != "/dev/stdout":
-		return usageError(cmd, fmt.Errorf("-o %s: leave -o out to write to standard output", o.out))
+		return usageError(cmd, fmt.Errorf("-o %s: omit -o to write to standard output", o.out))
 	case output.IsStandardStream(o.out):
 		o.out = ""
 	}
 	if err := exportTarget(o.out, input.Format(o.format)); err != nil && o.with == "" {
 		return usageError(cmd, err)
 	}
-	reading, err := o.reading(cmd)
+	options, err := o.reading(cmd)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 			return err
 		}
 		if o.with != "" {
-			return stopped(cmd.Context(), o.merge(cmd, e, book, reading, number, name))
+			return stopped(cmd.Context(), o.merge(cmd, e, book, options, number, name))
 		}
 		return stopped(cmd.Context(), o.write(cmd, e, book, number))
 	})
@@ -136,13 +136,13 @@ func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *storage.
 	if err != nil {
 		return err
 	}
-	tellExported(cmd.ErrOrStderr(), summary)
+	printCounts(cmd.ErrOrStderr(), summary)
 	return nil
 }
 
-// merge writes the rows of the file that was imported.
-func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *storage.Stores, reading input.Options, batch int, name string) error {
-	in, err := input.Open(o.with, reading)
+// merge writes the rows of the imported file.
+func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *storage.Stores, options input.Options, batch int, name string) error {
+	in, err := input.Open(o.with, options)
 	if err != nil {
 		return err
 	}
@@ -155,9 +155,9 @@ func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *storage.
 	if err != nil {
 		return err
 	}
-	tellExported(cmd.ErrOrStderr(), merged.Counts)
+	printCounts(cmd.ErrOrStderr(), merged.Counts)
 	if merged.Missing > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s, the first of them row %d, %s not in batch %s: is it the file that was imported, and as it was then?\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s, the first of them row %d, %s not in batch %s; check that this is the imported file, unchanged\n",
 			number(merged.Missing, "row"), o.with, merged.FirstMissing, verb(merged.Missing, "is", "are"), name)
 	}
 	return nil
@@ -188,17 +188,17 @@ func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.M
 	return merged, w.Commit()
 }
 
-// tellExported says how many rows have which status.
-func tellExported(w io.Writer, summary output.Counts) {
+// printCounts prints how many rows have which status.
+func printCounts(w io.Writer, summary output.Counts) {
 	total, parts := 0, []string(nil)
 	for status, n := range summary {
 		total += n
 		parts = append(parts, fmt.Sprintf("%d %s", n, status))
 	}
 	slices.Sort(parts)
-	said := "kyclink: " + number(total, "row")
+	text := "kyclink: " + number(total, "row")
 	if total > 0 {
-		said += ": " + strings.Join(parts, ", ")
+		text += ": " + strings.Join(parts, ", ")
 	}
-	fmt.Fprintln(w, said)
+	fmt.Fprintln(w, text)
 }

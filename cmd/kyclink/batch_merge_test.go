@@ -44,7 +44,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 		1:   {"Zoë,A-1,", ",created,", "https://simulator.invalid/"},
 		2:   {"Bob,JOINED,", ",created,", "https://simulator.invalid/"},
 		3:   {"Cid,A-1,", ",created,", "https://simulator.invalid/"},
-		4:   {"Dan,A-1,", ",rejected,", "https://simulator.invalid/", "conflict: A-1 was asked for"},
+		4:   {"Dan,A-1,", ",rejected,", "https://simulator.invalid/", "conflict: A-1 was requested before"},
 		5:   {"Eve,not an id,", ",rejected,,,", "invalid: "},
 		6:   {"=1+1,F-1,", ",failed,,,", "invalid_request"},
 		7:   {"Nobody,,", ",rejected,,,", "invalid: "},
@@ -71,8 +71,8 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 			t.Errorf("a cell may be taken for a formula:\n%s", text)
 		}
 	}
-	expect(64, "", "--format does not go with --with", "batch", "export", "spring", "--with", moved, "--format", "csv")
-	expect(64, "", "leave -o out", "batch", "export", "spring", "-o", "/dev/stderr")
+	expect(64, "", "--format cannot be used with --with", "batch", "export", "spring", "--with", moved, "--format", "csv")
+	expect(64, "", "omit -o", "batch", "export", "spring", "-o", "/dev/stderr")
 	if left, err := filepath.Glob(filepath.Join(dir, ".kyclink*")); err != nil || len(left) > 0 {
 		t.Errorf("%v is left, %v", left, err)
 	}

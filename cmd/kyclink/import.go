@@ -38,23 +38,24 @@ func newImport() *cobra.Command {
 	o := importOptions{values: map[string]*string{}}
 	cmd := &cobra.Command{
 		Use:   "import FILE --batch NAME",
-		Short: "accept a file of people as a batch; workers make the links",
-		Long: `import accepts the rows of FILE, a CSV or .xlsx file whose header names the request's
-keys in any order, or NDJSON; text may be compressed (.gz, .zst). A row that is wrong is
-reported, or written to --rejects as it is with the reason, and the others are accepted.
-Rejects can be corrected and imported: their columns reason and message are ignored.
+		Short: "Accept a file of people as a batch, whose links workers create",
+		Long: `Accept the rows of FILE as a batch. FILE is a CSV or .xlsx file whose header names the
+request's keys in any order, or NDJSON; text may be compressed (.gz, .zst). An invalid
+row is reported, or written with its reason to the file of --rejects, and the others
+are accepted. That file can be corrected and imported.
 
-Names match without regard to case, blanks, _ and -. Which columns are used is printed
-first. One that no request has is an error, unless --ignore-unknown is given; the columns
-of an export are ignored. One that is nearly a key's is an error, unless --carry names it.
+Column names match without regard to case, blanks, _ and -. The columns that are used
+are printed first. An unknown column is an error, unless --ignore-unknown is given; the
+columns of an export are ignored. A column whose name is nearly a key is an error,
+unless --carry names it.
 
-Stopped at any point, even by kill -9, the same command goes on: a row is accepted
-once, whichever way it comes in again, and what an earlier FILE of the batch had stays
-in it. Rows that another batch or a signup asked for are joined: the batch shows them,
-and does not control them.
+If the import is interrupted, even by kill -9, the same command continues it: each row
+is accepted once. The rows of the batch's earlier files stay in it. Rows whose requests
+were accepted elsewhere first, by another batch or a signup, are joined: the batch shows
+them, but does not control them.
 
-Flags that are a request's keys are defaults for the batch's rows. The first import
-fixes them.
+The flags that are keys of a request set defaults for the batch's rows. They cannot be
+changed after the first import.
 Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
   kyclink import export.csv --batch spring --map application_id=CustomerRef --ignore-unknown --dry-run
@@ -63,13 +64,13 @@ Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
-	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson, where FILE's suffix does not say so")
+	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson, if FILE's suffix does not name it")
 	o.add(cmd)
-	cmd.Flags().BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "leave out columns and keys that no request has")
-	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write the rows that are not accepted to this file: FILE's columns and format, with reason and message")
-	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "of --rejects: "+spreadsheetHelp)
-	cmd.Flags().BoolVar(&o.again, "again", false, "accept rows, too, that have a link in FILE already")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything and say what would be, and how long it would take; accept nothing")
+	cmd.Flags().BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "ignore unknown columns and keys")
+	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write rejected rows to this file: FILE's columns and format, with reason and message")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "in the file of --rejects, "+spreadsheetHelp)
+	cmd.Flags().BoolVar(&o.again, "again", false, "accept also rows that have a link in FILE already")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything, and print what the import would do and how long the links would take; accept nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
 	for _, key := range batchOptions() {
 		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default: "+flagHelp[key])
@@ -84,21 +85,21 @@ func (o *importOptions) run(cmd *cobra.Command, file string) error {
 	}
 	in, err := input.OpenStream(cmd.Context(), file, reading)
 	if err != nil {
-		return brokenOff(cmd.Context(), err, "")
+		return importError(cmd.Context(), err, "")
 	}
 	defer func() { _ = in.Close() }()
-	tellMapping(cmd.ErrOrStderr(), in, "ignored")
+	printMapping(cmd.ErrOrStderr(), in, "ignored")
 	return withShared(cmd, func(e *engine) error {
 		if !o.dryRun {
 			if err := e.audit(cmd.Context(), "batches.import", batch.Name); err != nil {
 				return err
 			}
 		}
-		return o.take(cmd, e, &bulk.Import{Input: in, Batch: batch, IgnoreLinks: o.again})
+		return o.execute(cmd, e, &bulk.Import{Input: in, Batch: batch, IgnoreLinks: o.again})
 	})
 }
 
-// target reads the flags.
+// target checks the flags, and returns how to read FILE, and the batch.
 func (o *importOptions) target(cmd *cobra.Command, file string) (r input.Options, b tasks.Batch, err error) {
 	if r, err = o.reading(cmd); err != nil {
 		return r, b, err
@@ -137,8 +138,8 @@ func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
 	}, err
 }
 
-// take does the import, or says what it would do.
-func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) error {
+// execute runs the import, or a dry run of it, and prints the result.
+func (o *importOptions) execute(cmd *cobra.Command, e *engine, job *bulk.Import) error {
 	ctx := cmd.Context()
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
@@ -146,21 +147,21 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 	var once sync.Once
 	job.Client = e.producer(func(full *tasks.BacklogError) {
 		once.Do(func() {
-			fmt.Fprintf(bar, "kyclink: the import waits for room whenever all the %d requests wait that the %s lane may have (KYCLINK_MAX_BACKLOG); "+
-				"stop it at any point, the same command goes on\n", full.Limit, full.Lane)
+			fmt.Fprintf(bar, "kyclink: the import waits while the backlog of the %s lane is full (KYCLINK_MAX_BACKLOG is %d); "+
+				"it may be interrupted, and the same command continues it\n", full.Lane, full.Limit)
 		})
 	})
-	told := &told{w: bar}
-	job.OnReject = told.tell
-	job.OnRounded = func(row input.Row) { tellInspection(bar, input.Inspection{Rounded: 1, FirstRounded: row}) }
-	over := func() error { return nil }
+	rejected := &rejectPrinter{w: bar}
+	job.OnReject = rejected.print
+	job.OnRounded = func(row input.Row) { printInspection(bar, input.Inspection{Rounded: 1, FirstRounded: row}) }
+	closeRejects := func() error { return nil }
 	if o.rejects != "" {
-		warnOfReaders(cmd.ErrOrStderr(), o.rejects)
+		warnIfReadable(cmd.ErrOrStderr(), o.rejects)
 		rejects, err := output.CreateRejects(o.rejects, job.Input, o.spreadsheet)
 		if err != nil {
 			return err
 		}
-		job.KeepRows, over = true, rejects.Close
+		job.KeepRows, closeRejects = true, rejects.Close
 		job.OnReject = func(r bulk.Reject) error { return rejects.Write(r.Input, string(r.Reason), r.Message()) }
 	}
 	var counts bulk.Counts
@@ -173,25 +174,26 @@ func (o *importOptions) take(cmd *cobra.Command, e *engine, job *bulk.Import) er
 		counts, err = job.Run(ctx)
 	}
 	bar.stop()
-	said := describeCounts(counts)
-	if err = cmp.Or(err, over()); err != nil {
-		return brokenOff(ctx, err, said)
+	summary := describeCounts(counts)
+	if err = cmp.Or(err, closeRejects()); err != nil {
+		return importError(ctx, err, summary)
 	}
-	if told.rows > toldRows {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: … and %s more; --rejects FILE writes all of them\n", number(told.rows-toldRows, "row"))
+	if rejected.rows > maxPrinted {
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: … and %s more; --rejects FILE writes all of them\n", number(rejected.rows-maxPrinted, "row"))
 	}
-	return o.tell(cmd, e, counts, dryRun, said)
+	return o.report(cmd, e, counts, dryRun)
 }
 
-// tell says what became of the rows, or would have.
-func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, dryRun bulk.DryRun, said string) error {
+// report prints the counts of an import, or those and the forecast of a dry run.
+func (o *importOptions) report(cmd *cobra.Command, e *engine, counts bulk.Counts, dryRun bulk.DryRun) error {
+	summary := describeCounts(counts)
 	if o.dryRun {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, said)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, summary)
 		if err := printForecast(cmd, e, dryRun); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s: %s\n", o.batch, said)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s: %s\n", o.batch, summary)
 	}
 	if o.asJSON {
 		if err := printJSON(cmd.OutOrStdout(), counts); err != nil {
@@ -204,25 +206,26 @@ func (o *importOptions) tell(cmd *cobra.Command, e *engine, counts bulk.Counts, 
 	return nil
 }
 
-// brokenOff makes of whatever a signal or Redis broke off what that means.
-func brokenOff(ctx context.Context, err error, said string) error {
-	if said != "" {
-		said = " after " + said
+// importError returns the error of an import that a signal, Redis or the file ended,
+// with the summary of what was done before; "" if that is nothing.
+func importError(ctx context.Context, err error, summary string) error {
+	if summary != "" {
+		summary = " after " + summary
 	}
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
-		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to continue", s, said)}
+		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to continue", s, summary)}
 	}
 	_, unusable := errors.AsType[*input.Error](err)
 	_, cancelled := errors.AsType[*tasks.CancelledError](err)
 	switch {
-	case tasks.ReasonOf(err) != "" || said == "":
+	case tasks.ReasonOf(err) != "" || summary == "":
 		return err
 	case cancelled:
-		return fmt.Errorf("%w\nIt ended%s", err, said)
+		return fmt.Errorf("%w\nIt ended%s", err, summary)
 	case unusable:
-		return fmt.Errorf("%w\nIt ended%s; mend the file and run the same command again to continue", err, said)
+		return fmt.Errorf("%w\nIt ended%s; correct the file and run the same command again to continue", err, summary)
 	}
-	return fmt.Errorf("%w\nIt ended%s; run the same command again to continue", err, said)
+	return fmt.Errorf("%w\nIt ended%s; run the same command again to continue", err, summary)
 }
 
 func describeCounts(c bulk.Counts) string {
@@ -232,8 +235,8 @@ func describeCounts(c bulk.Counts) string {
 		what string
 	}{
 		{c.Again, "accepted by this batch before"},
-		{c.Repeated, "duplicates of another row, of this file or one before"},
-		{c.Joined, "joined (asked for elsewhere before)"},
+		{c.Repeated, "duplicates of another row of this file or an earlier one"},
+		{c.Joined, "joined (accepted elsewhere first)"},
 		{c.Conflicts, "in conflict with what was accepted before"},
 		{c.Refused, "refused for their generation"},
 		{c.Invalid, "invalid"},
@@ -246,18 +249,18 @@ func describeCounts(c bulk.Counts) string {
 	return text
 }
 
-// toldRows is how many rows are told of where there is no --rejects.
-const toldRows = 10
+// maxPrinted is how many rejected rows are printed without --rejects.
+const maxPrinted = 10
 
-// told tells of the first rows that were not accepted.
-type told struct {
+// rejectPrinter prints the first rejected rows.
+type rejectPrinter struct {
 	w    *fileProgress
 	rows int
 }
 
-func (t *told) tell(r bulk.Reject) error {
-	if t.rows++; t.rows <= toldRows {
-		fmt.Fprintf(t.w, "kyclink: not accepted: %s\n", r)
+func (p *rejectPrinter) print(r bulk.Reject) error {
+	if p.rows++; p.rows <= maxPrinted {
+		fmt.Fprintf(p.w, "kyclink: not accepted: %s\n", r)
 	}
 	return nil
 }

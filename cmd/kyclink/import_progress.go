@@ -10,8 +10,8 @@ import (
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
-// fileProgress shows on a terminal how much of a file was imported. Everything
-// else is to be written through it.
+// fileProgress shows on a terminal how much of a file is imported. All other output
+// must be written through it.
 type fileProgress struct {
 	*terminal.Line
 	in   *input.File

@@ -12,22 +12,22 @@ import (
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
-// linePause is how often a run that has no terminal says how far it is.
+// linePause is the time between two lines of progress without a terminal.
 const linePause = 10 * time.Second
 
-// progress shows how far a run is: a bar on a terminal, a line now and then
-// elsewhere. Everything else is to be written through it.
+// progress shows the progress of a run: a bar on a terminal, else a line from time to
+// time. All other output must be written through it.
 type progress struct {
 	*terminal.Line
-	mu   sync.Mutex
-	said time.Time
-	last job.Progress
-	pace forecast.Throughput
-	why  string // nothing is created now, in two or three words
+	mu      sync.Mutex
+	printed time.Time // the last line
+	last    job.Progress
+	pace    forecast.Throughput
+	why     string // nothing is created now, in a few words
 }
 
 func newProgress(out io.Writer, tty bool) *progress {
-	return &progress{Line: terminal.NewLine(out, tty), said: time.Now()}
+	return &progress{Line: terminal.NewLine(out, tty), printed: time.Now()}
 }
 
 func (p *progress) report(now job.Progress) {
@@ -38,13 +38,13 @@ func (p *progress) report(now job.Progress) {
 		p.pace.Add(time.Now(), now.Settled())
 	}
 	p.Draw(p.render)
-	if !p.Draws() && time.Since(p.said) >= linePause {
-		p.said = time.Now()
+	if !p.Draws() && time.Since(p.printed) >= linePause {
+		p.printed = time.Now()
 		fmt.Fprintf(p.Line, "kyclink: %s\n", p.text())
 	}
 }
 
-// waits says why nothing is created now; "" where something is.
+// waits sets why nothing is created now; "" if something is.
 func (p *progress) waits(why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +63,7 @@ func (p *progress) text() string {
 		text += fmt.Sprintf(", %d rejected", p.last.Rejected)
 	}
 	if p.last.JoinedEnded > 0 {
-		text += fmt.Sprintf(", %d asked for elsewhere", p.last.JoinedEnded)
+		text += fmt.Sprintf(", %d joined", p.last.JoinedEnded)
 	}
 	if !p.last.AllAccepted {
 		text += fmt.Sprintf("; %s accepted so far", number(p.last.Rows, "row"))
@@ -83,7 +83,7 @@ func (p *progress) render(width int) string {
 	return terminal.WithBar(fmt.Sprintf("%d/%d", done, total), after, done, total, width)
 }
 
-// speed is the pace and what is left at it, or why there is none.
+// speed returns the rate and the time left, or why nothing is created.
 func (p *progress) speed() string {
 	open := p.last.Total() - p.last.Settled()
 	rate := p.pace.Rate(time.Now(), p.last.Settled())
@@ -98,5 +98,5 @@ func (p *progress) speed() string {
 	return rate.String() + "  " + rate.Left(open)
 }
 
-// stop leaves the bar as it is. It may be called again.
+// stop ends the bar and leaves it on the terminal. It may be called repeatedly.
 func (p *progress) stop() { p.End(true) }

@@ -18,10 +18,10 @@ func TestProgress_AgreesWithTheCounters(t *testing.T) {
 		request.Created: 100, request.Failed: 5, request.Held: 1, request.Waiting: 348}}
 	var lines capture
 	p := newProgress(&lines, false)
-	p.said = time.Time{}
+	p.printed = time.Time{}
 	p.report(now)
 	p.stop()
-	if got := lines.String(); got != "kyclink: 151 of 500 done, 5 failed, 1 held, 2 rejected, 3 asked for elsewhere\n" {
+	if got := lines.String(); got != "kyclink: 151 of 500 done, 5 failed, 1 held, 2 rejected, 3 joined\n" {
 		t.Errorf("a line says %q", got)
 	}
 

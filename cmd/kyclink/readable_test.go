@@ -39,7 +39,7 @@ func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := startServe(t, strings.TrimPrefix(redis, "KYCLINK_REDIS_URL="), "KYCLINK_TLS_CERT="+cert, "KYCLINK_TLS_KEY="+key)
-		if log := s.stderr.String(); strings.Contains(log, "other users may read the TLS key") != warned {
+		if log := s.stderr.String(); strings.Contains(log, "other users can read the TLS key") != warned {
 			t.Errorf("mode %v: %s", mode, log)
 		}
 		s.kill()

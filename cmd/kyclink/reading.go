@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,21 +15,21 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// readingFlags say how a file of people is read.
+// readingFlags say how a file of requests is read.
 type readingFlags struct {
 	delimiter, encoding, sheet string
 	columns, carry             []string
 }
 
 func (f *readingFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.delimiter, "delimiter", "", `what is between the cells of a CSV, such as ; or tab (default: as the header shows)`)
-	cmd.Flags().StringVar(&f.encoding, "encoding", "", "the encoding of a text, such as windows-1252 (default: UTF-8, or UTF-16 with a byte order mark)")
+	cmd.Flags().StringVar(&f.delimiter, "delimiter", "", `the character between the cells of a CSV, such as ; or tab (default: detected from the header)`)
+	cmd.Flags().StringVar(&f.encoding, "encoding", "", "the encoding of a text file, such as windows-1252 (default: UTF-8, or UTF-16 with a byte order mark)")
 	cmd.Flags().StringVar(&f.sheet, "sheet", "", "the sheet of an .xlsx file (default: its first)")
-	cmd.Flags().StringArrayVar(&f.columns, "map", nil, "KEY=COLUMN: what FILE calls one of the request's keys; may be repeated")
-	cmd.Flags().StringArrayVar(&f.carry, "carry", nil, "a column that is data although its name is a request's key, or nearly; may be repeated")
+	cmd.Flags().StringArrayVar(&f.columns, "map", nil, "KEY=COLUMN: the column of FILE that holds a key of the request; may be repeated")
+	cmd.Flags().StringArrayVar(&f.carry, "carry", nil, "a column that is data although its name is a key of the request, or nearly; may be repeated")
 }
 
-// reading checks the flags.
+// reading checks the flags, and returns the options.
 func (f *readingFlags) reading(cmd *cobra.Command) (r input.Options, err error) {
 	r = input.Options{Encoding: f.encoding, Sheet: f.sheet, Carry: f.carry}
 	if r.Delimiter, err = delimiter(f.delimiter); err != nil {
@@ -43,7 +44,7 @@ func (f *readingFlags) reading(cmd *cobra.Command) (r input.Options, err error) 
 	return r, nil
 }
 
-// delimiter reads a character that can stand between cells; 0 where none is given.
+// delimiter parses a character that can separate cells; 0 if none is given.
 func delimiter(text string) (byte, error) {
 	switch {
 	case text == "":
@@ -56,7 +57,7 @@ func delimiter(text string) (byte, error) {
 	return text[0], nil
 }
 
-// mapped reads KEY=COLUMN.
+// mapped parses KEY=COLUMN.
 func mapped(pairs []string) (map[string]string, error) {
 	columns, used := make(map[string]string), make(map[string]bool)
 	for _, pair := range pairs {
@@ -76,12 +77,12 @@ func mapped(pairs []string) (map[string]string, error) {
 	return columns, nil
 }
 
-// shownColumns is how many columns that are not used are named.
+// shownColumns is how many unused columns are named.
 const shownColumns = 30
 
-// tellMapping says how a file is read: which columns are used as what, and what
-// becomes of the others.
-func tellMapping(w io.Writer, in *input.File, othersAre string) {
+// printMapping prints how a file is read: which columns are used as which keys, and what
+// happens to the others.
+func printMapping(w io.Writer, in *input.File, othersAre string) {
 	var parts []string
 	if style := in.Dialect(); style != "" {
 		parts = append(parts, style)
@@ -116,11 +117,11 @@ func tellMapping(w io.Writer, in *input.File, othersAre string) {
 	}
 }
 
-// roundedHint says of an id such as 4.91702E+12 what happened to it.
+// roundedHint explains an id such as 4.91702E+12.
 const roundedHint = "looks like a number that a spreadsheet has rounded, so that several people may share it; format the column as text in the spreadsheet and enter the ids again"
 
-// tellInspection warns of what a whole file shows before the work begins.
-func tellInspection(w io.Writer, found input.Inspection) {
+// printInspection warns about rounded ids.
+func printInspection(w io.Writer, found input.Inspection) {
 	if found.Rounded == 0 {
 		return
 	}
@@ -130,4 +131,14 @@ func tellInspection(w io.Writer, found input.Inspection) {
 	}
 	first := found.FirstRounded
 	fmt.Fprintf(w, "kyclink: WARNING: row %d at line %d%s: the id %s %s\n", first.Number, first.Line, more, first.Request.ApplicationID, roundedHint)
+}
+
+// warnIfReadable warns if a file that will hold personal data exists already and other
+// users may read or write it: it keeps its mode.
+func warnIfReadable(w io.Writer, path string) {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	fmt.Fprintf(w, "kyclink: %s exists with mode %04o, and other users may read it; remove it first, or chmod 600 %s\n", path, info.Mode().Perm(), path)
 }

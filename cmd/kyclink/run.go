@@ -34,42 +34,42 @@ func newRun() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "run FILE -o OUT",
-		Short: "the whole job in one process: a file of people in, a file of links out",
-		Long: `run makes a link for every row of FILE, a CSV, .xlsx or NDJSON file, and writes the same
-rows in the same order to OUT, with status, link_id, url, expires_at, reason, attempts
-and possible_duplicates.
+		Short: "Create a link for every row of a file, in one process",
+		Long: `Create a link for every row of FILE, a CSV, .xlsx or NDJSON file, and write the same rows
+in the same order to OUT, with the columns status, link_id, url, expires_at, reason,
+attempts and possible_duplicates.
 
 The header names the request's keys, without regard to case, blanks, _ and -; other
-columns are carried over. Which columns are used is printed before the first call. One
-that is nearly a key's is an error, unless --carry names it.
+columns are carried over. The columns that are used are printed before the first call.
+A column whose name is nearly a key is an error, unless --carry names it.
 
-It keeps OUT.journal. Stopped at any point, even by kill -9, the same command goes
-on where it was, and calls FaceKi for no finished row again. Both files may be moved
-or renamed together. Failed rows are tried again with --retry-failed. A held row may
-have a link that nobody has: --retry-held tries it again, which may cost a second
-one, and says first how many there are.
+The run keeps the journal OUT.journal. If it is interrupted, even by kill -9, the same
+command continues it, and calls FaceKi for no finished row again. OUT and its journal
+may be moved or renamed together. --retry-failed retries failed rows. A held row may
+have a link that only FaceKi's console shows: --retry-held prints how many rows are held
+and retries them, which may bill a second link for each.
 
-FILE may be the OUT of another run: rows with the status created and a URL keep
-their link, unless --again is given. Rows that repeat an id share one link; the
-summary names them.
+FILE may be the OUT of another run: rows with the status created and a URL keep their
+link, unless --again is given. Rows with the same id share one link; the summary names
+them.
 
-Without KYCLINK_REDIS_URL it uses an embedded Redis, in this process. --simulate is
-for a trial: its links come from a simulator, not from FaceKi.
-Exit codes: 0 every row has a link, 2 some have none, 3 it stopped waiting.`,
+Without KYCLINK_REDIS_URL an embedded Redis in this process is used. --simulate is for
+trials: links come from a simulator, not from FaceKi.
+Exit codes: 0 every row has a link, 2 some have none, 3 nothing was created for --patience.`,
 		Example: `  kyclink run people.csv -o links.csv --simulate
   FACEKI_CLIENT_ID=… FACEKI_CLIENT_SECRET_FILE=secret.txt kyclink run people.csv -o links.csv`,
 		Args: one("an input file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required): .csv, .xlsx or .ndjson; FILE's format where it has no suffix")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required): .csv, .xlsx or .ndjson; FILE's format if it has no suffix")
 	o.add(cmd)
-	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "try rows again that failed in an earlier run")
-	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "try rows again that are held: each may make, and bill, a second link")
-	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links for rows, too, that have one in FILE already")
+	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "retry rows that failed in an earlier run")
+	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "retry held rows: each may make, and bill, a second link")
+	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links also for rows that have one in FILE already")
 	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
-	cmd.Flags().BoolVar(&o.force, "force", false, "overwrite OUT although it has no journal: rows may get a second link")
-	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links: by the simulator at FACEKI_BASE_URL, or one in this process")
-	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "give up waiting when nothing was created for this long")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace OUT although it has no journal: rows may get a second link")
+	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links, with the simulator at FACEKI_BASE_URL or one in this process")
+	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "stop waiting when nothing was created for this long")
 	return cmd
 }
 
@@ -102,8 +102,8 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	if err := output.Check(out, in); err != nil {
 		return err
 	}
-	tellMapping(cmd.ErrOrStderr(), in, "carried over")
-	tellInspection(cmd.ErrOrStderr(), found)
+	printMapping(cmd.ErrOrStderr(), in, "carried over")
+	printInspection(cmd.ErrOrStderr(), found)
 	bar := newProgress(os.Stderr, onTerminal())
 	defer bar.stop()
 	e, err := openEngine(ctx, cfg, runLogger(cfg, bar))
@@ -172,9 +172,9 @@ func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
 func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	switch {
 	case o.out == "":
-		return "", usageError(cmd, errors.New("say where the links go: -o OUT"))
+		return "", usageError(cmd, errors.New("name the file for the links: -o OUT"))
 	case output.IsStandardStream(o.out):
-		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is whole and has a journal beside it; "+
+		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is complete and has a journal beside it; "+
 			"name one, and print it afterwards", o.out))
 	case output.CheckName(o.out) != nil:
 		return "", usageError(cmd, fmt.Errorf("-o: %w", output.CheckName(o.out)))
