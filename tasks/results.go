@@ -17,50 +17,49 @@ import (
 	"github.com/kyclink/kyclink/internal/legible"
 )
 
-// ResultsConfig says who reads, and how. Zero values mean the defaults given.
+// ResultsConfig configures [Results]. Zero values mean the documented defaults.
 type ResultsConfig struct {
-	// Account is the namespace of one FaceKi account; "default".
+	// Account is the namespace of one FaceKi account. The default is "default".
 	Account string
-	// Group names those who share the events among them: each event goes to one of
-	// its consumers. It has no default. Every group gets all events.
+	// Group is the name of a consumer group. Every group receives all events; each event
+	// goes to one consumer of the group. It is required.
 	Group string
-	// Consumer names this process within its group; the host's name. No two that
-	// live may have the same, and one that is started again should have the one
-	// that it had: it then begins with what it had not acknowledged.
+	// Consumer is the name of this process in its group. The default is the host name. It
+	// must be unique among running processes. A restarted process should keep its name: it
+	// then starts with the events that it had not acknowledged.
 	Consumer string
-	// From is the id of a stream entry after which a group begins that is not there
-	// yet: "0", the oldest that is kept; "$" is only what comes from now on.
+	// From is the ID of the stream entry after which a new group starts. The default, "0",
+	// starts with the oldest entry; "$" with the next new one.
 	From string
-	// Concurrency is how many calls of the handler may be under way; 10.
+	// Concurrency is the number of concurrent handler calls. The default is 10.
 	Concurrency int
-	// ClaimAfter is how long a consumer must have been silent for its events to go
-	// to others; a minute. A second is the least.
+	// ClaimAfter is how long a consumer must be silent before others take over its events.
+	// The default is a minute, the minimum a second.
 	ClaimAfter time.Duration
-	// OnError is told of what is tried again: a handler that failed, a Redis that is
-	// away; and of entries that are no events and were passed over. It holds
-	// nothing of what an event says but its id, and what the handler's error says.
+	// OnError is called for errors after which reading continues: a failed handler, an
+	// unreachable Redis, and a skipped entry that is not an event. The errors contain the
+	// ID of an event and the handler's error, but nothing else of the event.
 	OnError func(error)
 }
 
 // Results reads the results stream as one consumer of a group.
 //
-// Delivery is at least once: an event is acknowledged after its handler returned
-// nil, and is handed out again where that did not come to pass, because the handler
-// failed, the process died, or the acknowledgement was lost. What must not happen
-// twice is to be made so by [Event].ID, which is the same each time: a unique key in
-// the handler's own database, written in the transaction that does the work.
+// Events are delivered at least once. An event is acknowledged after its handler returned
+// nil. It is delivered again if the handler failed, the process died, or the
+// acknowledgement was lost. To handle an event only once, use [Event].ID, which is the same
+// each time: store it as a unique key in the transaction that does the work.
 //
-// Events come in order to a handler that is called for one after the other by the
-// only consumer of its group, but for those that come again. Elsewhere Generation
-// and Run, and within a run its end, tell which of one request's is the later.
+// Events arrive in order, except repeated ones, if the group has one consumer with a
+// Concurrency of 1. Otherwise, Generation and Run tell which event of a request is later;
+// within a run, the end is the last event.
 type Results struct {
 	rdb    redis.UniversalClient
 	cfg    ResultsConfig
 	stream string
 }
 
-// NewResults makes a reader that uses, and does not close, rdb. It needs one
-// connection of rdb's pool for itself while it runs, and a second now and then.
+// NewResults returns a reader that uses rdb and does not close it. While it runs, it needs
+// one connection of rdb's pool permanently, and another one briefly.
 func NewResults(rdb redis.UniversalClient, cfg ResultsConfig) *Results {
 	if cfg.Account == "" {
 		cfg.Account = "default"
@@ -86,138 +85,137 @@ func NewResults(rdb redis.UniversalClient, cfg ResultsConfig) *Results {
 	}
 }
 
-// Run hands every event to handle, several at a time, until ctx is done. It then
-// takes no more, lets handlers end for up to 10 seconds, acknowledges what they
-// did, and returns nil; what is left is handed out again, to whoever comes first.
-// The context of a handler ends with those 10 seconds, and not with ctx; Run does
-// not return before the last handler has.
+// Run calls handle for every event, several at a time, until ctx ends. It then takes no
+// more events, lets handlers finish for up to 10 seconds, acknowledges their events, and
+// returns nil. Other events are delivered again to any consumer. The context of a handler
+// ends after those 10 seconds, not with ctx. Run returns after the last handler.
 //
-// An event whose handler fails comes again after a second, and then after twice as
-// long each time, up to a minute, to the same process; it keeps no slot meanwhile.
-// While many fail nothing new is taken. A Redis that is away is waited for. Run
-// fails only where there is no group or no consumer to read as.
+// An event whose handler fails is handled again by the same process after a second, then
+// after twice as long each time, up to a minute. It does not count against Concurrency
+// meanwhile. While many events fail, no new ones are taken. Run waits while Redis is
+// unreachable. It fails only if the group or the consumer is missing or invalid.
 func (r *Results) Run(ctx context.Context, handle func(ctx context.Context, e Event) error) error {
 	return r.RunBatches(ctx, 1, func(ctx context.Context, events []Event) error { return handle(ctx, events[0]) })
 }
 
-// RunBatches is [Results.Run] for handlers that are faster with many at a time: up
-// to most, as many as are there. Where handle fails all of them come again, one at
-// a time, so that one that cannot be handled keeps none of the others.
+// RunBatches is [Results.Run] for handlers that are faster with several events: it passes
+// as many as are available, up to most. If handle fails, these events are handled again
+// one at a time, so that one bad event does not block the others.
 func (r *Results) RunBatches(ctx context.Context, most int, handle func(ctx context.Context, events []Event) error) error {
 	return r.run(ctx, most, handle, false)
 }
 
-// Drain is [Results.RunBatches] that ends when the group has nothing more for this
+// Drain is [Results.RunBatches], but returns when the group has no more events for this
 // process.
 func (r *Results) Drain(ctx context.Context, most int, handle func(ctx context.Context, events []Event) error) error {
 	return r.run(ctx, most, handle, true)
 }
 
 const (
-	stopPatience = 10 * time.Second // for handlers and acknowledgements
-	firstPause   = time.Second      // after a handler failed
+	drainTimeout = 10 * time.Second // for handlers and acknowledgements at a stop
+	firstPause   = time.Second      // after a failed handler
 	lastPause    = time.Minute
-	leastInHand  = 256  // events that one process has, so that a few bad ones do not stop it
+	minPending   = 256  // events that one process may have, so that a few bad ones do not stop it
 	maxGroup     = 1024 // bytes of a group's name
-	perCommand   = 500  // entries, so that no command holds Redis for long
+	perCommand   = 500  // entries per command, so that none blocks Redis for long
 )
 
 func (r *Results) run(ctx context.Context, most int, handle func(ctx context.Context, events []Event) error, drain bool) error {
 	if r.cfg.Group == "" || r.cfg.Consumer == "" {
-		return errors.New("results: a group and a consumer are needed to read as; set ResultsConfig.Group and ResultsConfig.Consumer")
+		return errors.New("results: ResultsConfig.Group and ResultsConfig.Consumer must be set")
 	}
 	if problem := legible.WrongName(r.cfg.Group, maxGroup); problem != "" {
-		return fmt.Errorf("results: the group's name %s", problem)
+		return fmt.Errorf("results: group name: %s", problem)
 	}
 	most = max(most, 1)
 	handling, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	s := &session{
 		Results: r, handle: handle, most: most, stopping: ctx, handling: handling,
-		slots: semaphore.NewWeighted(int64(r.cfg.Concurrency)),
-		hand:  newHand(max(leastInHand, 2*r.cfg.Concurrency*most)),
-		acks:  make(chan []string),
+		slots:   semaphore.NewWeighted(int64(r.cfg.Concurrency)),
+		pending: newPending(max(minPending, 2*r.cfg.Concurrency*most)),
+		acks:    make(chan []string),
 	}
-	var keeping, acking sync.WaitGroup
-	keeping.Go(s.keep)
-	acking.Go(s.acknowledge)
+	var heartbeats, acks sync.WaitGroup
+	heartbeats.Go(s.heartbeats)
+	acks.Go(s.acknowledge)
 	s.read(drain)
 
-	over := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		s.handlers.Wait()
 		close(s.acks)
-		acking.Wait()
+		acks.Wait()
 	}()
 	select {
-	case <-over:
+	case <-done:
 	case <-ctx.Done():
 		select {
-		case <-over:
-		case <-time.After(stopPatience):
+		case <-done:
+		case <-time.After(drainTimeout):
 			end()
-			<-over
+			<-done
 		}
 	}
 	end()
-	keeping.Wait()
-	s.giveBack(context.WithoutCancel(ctx))
+	heartbeats.Wait()
+	s.releaseUnhandled(context.WithoutCancel(ctx))
 	return nil
 }
 
-// session is one run of a reader.
+// session is one run of [Results].
 type session struct {
 	*Results
 	handle   func(ctx context.Context, events []Event) error
 	most     int
-	stopping context.Context //nolint:containedctx // of the session: nothing is taken any more
-	handling context.Context //nolint:containedctx // the same: nothing is waited for any more
+	stopping context.Context //nolint:containedctx // once it ends, no more events are taken
+	handling context.Context //nolint:containedctx // once it ends, handlers and acknowledgements are abandoned
 	handlers sync.WaitGroup
 	slots    *semaphore.Weighted
-	hand     *hand
-	last     atomic.Value // string, the entry that was read last; none: nothing was
+	pending  *pending
+	last     atomic.Value // string: the last entry that was read
 	acks     chan []string
 }
 
-// taken is an entry that this process is to handle.
-type taken struct {
+// delivery is an entry that this process handles.
+type delivery struct {
 	entry string
 	event Event
 }
 
-// take starts handling entries, but for those that are in hand already.
+// take starts handling entries that are not pending yet.
 func (s *session) take(entries []redis.XMessage) {
-	var all []taken
-	var passed []string
+	var all []delivery
+	var skipped []string
 	for _, entry := range entries {
-		if !s.hand.add(entry.ID) {
+		if !s.pending.add(entry.ID) {
 			continue
 		}
 		event, err := ParseEvent(entry.Values)
 		switch {
-		case len(entry.Values) == 0: // it is not kept any more
-			passed = append(passed, entry.ID)
+		case len(entry.Values) == 0: // it has been trimmed
+			skipped = append(skipped, entry.ID)
 		case err != nil:
-			s.cfg.OnError(fmt.Errorf("results: entry %s is passed over: %w", entry.ID, err))
-			passed = append(passed, entry.ID)
+			s.cfg.OnError(fmt.Errorf("results: skipped entry %s: %w", entry.ID, err))
+			skipped = append(skipped, entry.ID)
 		default:
-			all = append(all, taken{entry.ID, event})
+			all = append(all, delivery{entry.ID, event})
 		}
 	}
-	if len(passed) > 0 {
-		s.handlers.Go(func() { s.acks <- passed })
+	if len(skipped) > 0 {
+		s.handlers.Go(func() { s.acks <- skipped })
 	}
 	for part := range slices.Chunk(all, s.most) {
 		if s.slots.Acquire(s.stopping, 1) != nil {
 			return
 		}
-		s.handlers.Go(func() { s.see(part) })
+		s.handlers.Go(func() { s.process(part) })
 	}
 }
 
-// see hands events to the handler until it has done them. It begins with a slot.
-func (s *session) see(part []taken) {
+// process calls the handler until it succeeds. The caller has acquired a slot.
+func (s *session) process(part []delivery) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := s.call(part)
 		if err == nil {
@@ -229,19 +227,19 @@ func (s *session) see(part []taken) {
 			return
 		}
 		if len(part) > 1 {
-			s.cfg.OnError(fmt.Errorf("results: %d events could not be handled together, and come again one at a time: %w", len(part), err))
+			s.cfg.OnError(fmt.Errorf("results: handler failed for %d events; retrying one at a time: %w", len(part), err))
 			for i := range part {
 				s.handlers.Go(func() {
 					if s.slots.Acquire(s.stopping, 1) == nil {
-						s.see(part[i : i+1])
+						s.process(part[i : i+1])
 					}
 				})
 			}
 			return
 		}
-		s.cfg.OnError(fmt.Errorf("results: event %s could not be handled, and comes again in %v: %w", part[0].event.ID, pause, err))
+		s.cfg.OnError(fmt.Errorf("results: handler failed for event %s; retrying in %v: %w", part[0].event.ID, pause, err))
 		select {
-		case <-s.stopping.Done(): // whoever comes first gets it
+		case <-s.stopping.Done(): // another consumer gets it
 			return
 		case <-time.After(pause):
 		}
@@ -251,7 +249,7 @@ func (s *session) see(part []taken) {
 	}
 }
 
-func (s *session) call(part []taken) error {
+func (s *session) call(part []delivery) error {
 	defer s.slots.Release(1)
 	events := make([]Event, len(part))
 	for i, t := range part {

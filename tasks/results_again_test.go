@@ -73,11 +73,11 @@ func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 	if first, second := failed[1].Sub(failed[0]), failed[2].Sub(failed[1]); first < time.Second || second < 2*time.Second {
 		t.Errorf("it came again after %v and %v", first, second)
 	}
-	again := told.of("comes again in")
-	if len(again) != 2 || !strings.Contains(again[0], "comes again in 1s: an invented failure") || !strings.Contains(again[1], "comes again in 2s: ") {
+	again := told.of("retrying in")
+	if len(again) != 2 || !strings.Contains(again[0], "retrying in 1s: an invented failure") || !strings.Contains(again[1], "retrying in 2s: ") {
 		t.Errorf("it is told: %q", again)
 	}
-	if len(told.of("is passed over")) != 1 {
+	if len(told.of("skipped entry")) != 1 {
 		t.Errorf("of what is no event it is told: %q", told.told)
 	}
 }

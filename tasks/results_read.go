@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,29 +14,29 @@ import (
 )
 
 const (
-	leastAway = 100 * time.Millisecond // pauses while Redis is away
-	mostAway  = 5 * time.Second
-	forgotten = 24 * time.Hour // after which a consumer that has nothing is taken off the group
-	claimings = 100            // commands of one look for what others left
+	minRetryPause = 100 * time.Millisecond // while Redis is unreachable
+	maxRetryPause = 5 * time.Second
+	idleLimit     = 24 * time.Hour // after which a consumer without pending entries is removed
+	maxClaims     = 100            // commands of one search for abandoned entries
 )
 
-// read takes what is to be handled: first what an earlier process of this name had
-// not acknowledged, then what the dead left, then what is new.
+// read takes entries: first those that an earlier process with this name did not
+// acknowledge, then those of dead consumers, then new ones.
 func (s *session) read(drain bool) {
 	ctx := s.stopping
-	if !s.insist(ctx, s.join) || !s.insist(ctx, s.own) {
+	if !s.retry(ctx, s.join) || !s.retry(ctx, s.own) {
 		return
 	}
 	var claimed time.Time
 	for ctx.Err() == nil {
 		if time.Since(claimed) >= s.cfg.ClaimAfter/3 {
-			if !s.insist(ctx, s.claim) {
+			if !s.retry(ctx, s.claim) {
 				return
 			}
 			claimed = time.Now()
 		}
 		var got int
-		if !s.insist(ctx, func(ctx context.Context) (err error) {
+		if !s.retry(ctx, func(ctx context.Context) (err error) {
 			got, err = s.fresh(ctx, drain)
 			return err
 		}) {
@@ -49,14 +48,14 @@ func (s *session) read(drain bool) {
 	}
 }
 
-// insist tries again while Redis is away. It gives false where ctx ended.
-func (s *session) insist(ctx context.Context, do func(ctx context.Context) error) bool {
-	for pause := leastAway; ; pause = min(2*pause, mostAway) {
+// retry repeats do while Redis is unreachable. It returns false if ctx has ended.
+func (s *session) retry(ctx context.Context, do func(ctx context.Context) error) bool {
+	for pause := minRetryPause; ; pause = min(2*pause, maxRetryPause) {
 		err := do(ctx)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err() == nil
 		}
-		s.cfg.OnError(fmt.Errorf("results: group %s: %w; trying again in %v", s.cfg.Group, err, pause))
+		s.cfg.OnError(fmt.Errorf("results: group %s: %w; retrying in %v", s.cfg.Group, err, pause))
 		select {
 		case <-ctx.Done():
 			return false
@@ -65,7 +64,7 @@ func (s *session) insist(ctx context.Context, do func(ctx context.Context) error
 	}
 }
 
-// join makes the group where it is not there.
+// join creates the group if it does not exist.
 func (s *session) join(ctx context.Context) error {
 	from := s.cfg.From
 	if last, some := s.last.Load().(string); some && from == "$" {
@@ -78,10 +77,10 @@ func (s *session) join(ctx context.Context) error {
 	return nil
 }
 
-// own takes what this consumer was given before and did not acknowledge.
+// own takes the entries that this consumer has not acknowledged.
 func (s *session) own(ctx context.Context) error {
 	for after := "0"; ; {
-		room, err := s.hand.room(ctx, 1)
+		room, err := s.pending.capacity(ctx, 1)
 		if err != nil {
 			return err
 		}
@@ -94,9 +93,9 @@ func (s *session) own(ctx context.Context) error {
 	}
 }
 
-// fresh takes what nobody was given yet, and gives how many there were.
+// fresh takes new entries and returns their number.
 func (s *session) fresh(ctx context.Context, drain bool) (int, error) {
-	room, err := s.hand.room(ctx, s.most)
+	room, err := s.pending.capacity(ctx, s.most)
 	if err != nil {
 		return 0, err
 	}
@@ -122,7 +121,7 @@ func (s *session) group(ctx context.Context, after string, count int, block time
 	case errors.Is(err, redis.Nil) || err == nil && len(streams) == 0:
 		return nil, nil
 	case err != nil && strings.HasPrefix(err.Error(), "NOGROUP"):
-		// Redis lost it, or somebody destroyed it. It begins anew: rather twice than never.
+		// Redis lost the group, or it was destroyed. Start again: twice is better than never.
 		return nil, s.join(ctx)
 	case err != nil:
 		return nil, err
@@ -130,12 +129,12 @@ func (s *session) group(ctx context.Context, after string, count int, block time
 	return streams[0].Messages, nil
 }
 
-// claim takes what consumers were given that were silent for too long since, and
-// also what this one was given in an answer that was lost. Ids are claimed first
-// and read then: an older Redis gives nil for an entry that is not kept any more.
+// claim takes the entries of consumers that have been silent too long, and those that this
+// one received in a lost reply. It claims IDs first and then reads the entries, because
+// older versions of Redis return nil for trimmed entries.
 func (s *session) claim(ctx context.Context) error {
-	for next, i := "0-0", 0; i < claimings; i++ {
-		room, err := s.hand.room(ctx, 1)
+	for next, i := "0-0", 0; i < maxClaims; i++ {
+		room, err := s.pending.capacity(ctx, 1)
 		if err != nil {
 			return err
 		}
@@ -156,11 +155,11 @@ func (s *session) claim(ctx context.Context) error {
 		}
 	}
 	return removeIdleConsumersScript.Run(ctx, s.rdb, []string{s.stream}, lua.Args{
-		"group": s.cfg.Group, "min_idle": forgotten.Milliseconds(),
+		"group": s.cfg.Group, "min_idle": idleLimit.Milliseconds(),
 	}).Err()
 }
 
-// entries reads them by their ids; those that are not kept any more are empty.
+// entries reads entries by ID. Trimmed entries are empty.
 func (s *session) entries(ctx context.Context, ids []string) ([]redis.XMessage, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -185,9 +184,8 @@ func (s *session) entries(ctx context.Context, ids []string) ([]redis.XMessage, 
 	return entries, nil
 }
 
-// keep tells the group, until all handlers are over, that this consumer lives and
-// still has what it has in hand.
-func (s *session) keep() {
+// heartbeats sends heartbeats until all handlers have returned.
+func (s *session) heartbeats() {
 	tick := time.NewTicker(s.cfg.ClaimAfter / 3)
 	defer tick.Stop()
 	for {
@@ -196,29 +194,28 @@ func (s *session) keep() {
 			return
 		case <-tick.C:
 		}
-		if err := s.beat(s.handling); err != nil && s.handling.Err() == nil {
+		if err := s.heartbeat(s.handling); err != nil && s.handling.Err() == nil {
 			s.cfg.OnError(fmt.Errorf("results: group %s: %w", s.cfg.Group, err))
 		}
 	}
 }
 
-// beyond is after every entry that there will be; the largest id of all is how
-// Redis writes ">".
+// beyond is an ID after every entry. The largest possible ID means ">" to Redis.
 const beyond = "18446744073709551615-18446744073709551614"
 
-// beat counts as activity also where the group has nothing, and with a Redis for
-// which a read that gets nothing is none: the stream is trimmed by whether a group
-// lives.
-func (s *session) beat(ctx context.Context) error {
+// heartbeat marks this consumer and its pending entries as active. It reads, because the
+// stream is trimmed only past groups that are not live, and some versions of Redis do not
+// count an empty blocking read as activity.
+func (s *session) heartbeat(ctx context.Context) error {
 	if _, err := s.group(ctx, beyond, 1, -1); err != nil {
 		return err
 	}
 	return s.touch(ctx, 0)
 }
 
-// touch says of what is in hand for how long it has been silent.
+// touch sets the idle time of the pending entries.
 func (s *session) touch(ctx context.Context, idle time.Duration) error {
-	for part := range slices.Chunk(s.hand.list(), perCommand) {
+	for part := range slices.Chunk(s.pending.list(), perCommand) {
 		args := []any{"XCLAIM", s.stream, s.cfg.Group, s.cfg.Consumer, 0}
 		for _, id := range part {
 			args = append(args, id)
@@ -230,16 +227,16 @@ func (s *session) touch(ctx context.Context, idle time.Duration) error {
 	return nil
 }
 
-// giveBack lets others have at once what this process will not handle any more.
-func (s *session) giveBack(ctx context.Context) {
+// releaseUnhandled lets other consumers claim the pending entries at once.
+func (s *session) releaseUnhandled(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readBlock)
 	defer cancel()
 	if err := s.touch(ctx, s.cfg.ClaimAfter); err != nil {
-		s.cfg.OnError(fmt.Errorf("results: group %s: what is not handled goes to others after %v: %w", s.cfg.Group, s.cfg.ClaimAfter, err))
+		s.cfg.OnError(fmt.Errorf("results: group %s: unhandled events go to other consumers after %v: %w", s.cfg.Group, s.cfg.ClaimAfter, err))
 	}
 }
 
-// acknowledge acknowledges what was done, as many at a time as are there.
+// acknowledge acknowledges handled entries, as many as are available per command.
 func (s *session) acknowledge() {
 	for entries := range s.acks {
 		for more := true; more && len(entries) < perCommand; {
@@ -250,69 +247,9 @@ func (s *session) acknowledge() {
 				more = false
 			}
 		}
-		s.insist(s.handling, func(ctx context.Context) error {
+		s.retry(s.handling, func(ctx context.Context) error {
 			return s.rdb.XAck(ctx, s.stream, s.cfg.Group, entries...).Err()
 		})
-		s.hand.drop(entries)
+		s.pending.drop(entries)
 	}
-}
-
-// hand is which entries this process has, up to a limit.
-type hand struct {
-	most  int
-	mu    sync.Mutex
-	ids   map[string]struct{}
-	freed chan struct{}
-}
-
-func newHand(most int) *hand {
-	return &hand{most: most, ids: map[string]struct{}{}, freed: make(chan struct{}, 1)}
-}
-
-// room waits until it takes some more, and gives how many one command may bring.
-func (h *hand) room(ctx context.Context, some int) (int, error) {
-	for {
-		h.mu.Lock()
-		room := h.most - len(h.ids)
-		h.mu.Unlock()
-		if room >= some {
-			return min(room, perCommand), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-h.freed:
-		}
-	}
-}
-
-// add says whether the entry was not in it yet.
-func (h *hand) add(id string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, there := h.ids[id]
-	h.ids[id] = struct{}{}
-	return !there
-}
-
-func (h *hand) drop(ids []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, id := range ids {
-		delete(h.ids, id)
-	}
-	select {
-	case h.freed <- struct{}{}:
-	default:
-	}
-}
-
-func (h *hand) list() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ids := make([]string, 0, len(h.ids))
-	for id := range h.ids {
-		ids = append(ids, id)
-	}
-	return ids
 }
