@@ -141,17 +141,17 @@ func TestEveryCauseIsNamed(t *testing.T) {
 	proxied := func(err error) error { return &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} }
 	p := target{host: "sdk.faceki.com", address: "sdk.faceki.com", proxy: "proxy.corp:3128"}
 	for want, err := range map[string]error{
-		"the name server reports that sdk.faceki.com does not exist":                                            &net.DNSError{IsNotFound: true},
-		"the name server did not answer for sdk.faceki.com":                                               &net.DNSError{IsTimeout: true},
-		"the name server could not resolve sdk.faceki.com":                                                           &net.DNSError{Err: "server misbehaving"},
-		"the name server reports that proxy.corp does not exist":                                                proxied(&net.DNSError{IsNotFound: true}),
-		"there is no route to sdk.faceki.com":                                                                        dial(syscall.ENETUNREACH),
-		"there is no route to the proxy proxy.corp:3128":                                                             proxied(dial(syscall.EHOSTUNREACH)),
-		"too many open files; raise the limit (ulimit -n, or LimitNOFILE of systemd)":                        dial(syscall.EMFILE),
-		"this machine has no free port for a connection to sdk.faceki.com":                                           dial(syscall.EADDRNOTAVAIL),
-		"this machine does not allow connections to sdk.faceki.com; check its firewall":                            dial(syscall.EACCES),
-		"sdk.faceki.com reset the connection":                                                                        dial(syscall.ECONNRESET),
-		"no answer from the proxy proxy.corp:3128":                                                                   proxied(dial(syscall.ETIMEDOUT)),
+		"the name server reports that sdk.faceki.com does not exist":                                                &net.DNSError{IsNotFound: true},
+		"the name server did not answer for sdk.faceki.com":                                                         &net.DNSError{IsTimeout: true},
+		"the name server could not resolve sdk.faceki.com":                                                          &net.DNSError{Err: "server misbehaving"},
+		"the name server reports that proxy.corp does not exist":                                                    proxied(&net.DNSError{IsNotFound: true}),
+		"there is no route to sdk.faceki.com":                                                                       dial(syscall.ENETUNREACH),
+		"there is no route to the proxy proxy.corp:3128":                                                            proxied(dial(syscall.EHOSTUNREACH)),
+		"too many open files; raise the limit (ulimit -n, or LimitNOFILE of systemd)":                               dial(syscall.EMFILE),
+		"this machine has no free port for a connection to sdk.faceki.com":                                          dial(syscall.EADDRNOTAVAIL),
+		"this machine does not allow connections to sdk.faceki.com; check its firewall":                             dial(syscall.EACCES),
+		"sdk.faceki.com reset the connection":                                                                       dial(syscall.ECONNRESET),
+		"no answer from the proxy proxy.corp:3128":                                                                  proxied(dial(syscall.ETIMEDOUT)),
 		"sdk.faceki.com and this program have no common TLS version or cipher, or it requires a client certificate": tls.AlertError(40),
 		"": errors.New("GET https://sdk.faceki.com/?clientSecret=s3cr3t: something else"),
 	} {
