@@ -102,7 +102,7 @@ func TestImport(t *testing.T) {
 	if after := h.record("R-4901"); after.AcceptedAt != before.AcceptedAt || after.Turn != before.Turn {
 		t.Errorf("the second import made %+v of %+v", after, before)
 	}
-	if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != 0 || fmt.Sprint(h.order(1)) != fmt.Sprint(order) {
+	if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != 0 || fmt.Sprint(h.order(1)) != fmt.Sprint(order) {
 		t.Errorf("the second import changed the order, or feeds %d again", n)
 	}
 }
@@ -142,7 +142,7 @@ func TestImportAfterForgetting(t *testing.T) {
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(1), "waiting", -1).Err())
 	h.enqueueAll("spring", rows(1, 2))
 	h.expectCounters(1, "waiting 2")
-	if got := h.Redis.LRange(t.Context(), h.Keys.Again(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
+	if got := h.Redis.LRange(t.Context(), h.Keys.Requeued(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
 		t.Errorf("%v is to be fed again; the feeder may have passed the chunk", got)
 	}
 }
@@ -211,9 +211,9 @@ func TestImportOfRepeats(t *testing.T) {
 		if got := h.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
 			t.Errorf("the chunk is %q", got)
 		}
-		feeds := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val()
+		feeds := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val()
 		h.enqueueAll("spring", given(list))
-		if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != feeds {
+		if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != feeds {
 			t.Errorf("another import feeds %d more", n-feeds)
 		}
 	}
@@ -302,9 +302,9 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 	file(newRow(1, "S-1", nil), newRow(2, "R-1", nil))
 	expect("2", "0\n201 R-201\n202 R-202\n")
 	h.expectCounters(1, "waiting 250")
-	feeds := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val()
+	feeds := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val()
 	h.enqueueAll("spring", given([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
-	if n := h.Redis.LLen(t.Context(), h.Keys.Again(1)).Val(); n != feeds {
+	if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != feeds {
 		t.Errorf("the same file feeds %d more", n-feeds)
 	}
 }

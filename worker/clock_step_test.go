@@ -33,7 +33,7 @@ func TestWorker_SurvivesStepsOfRedisClock(t *testing.T) {
 			died := h.accept("dead")
 			h.dequeue(request.Interactive)
 			h.marked(dead, died)
-			lives := func() { h.Must(dead.Fleet.Beat(t.Context(), []string{died.String()})) }
+			lives := func() { h.Must(dead.Fleet.Heartbeat(t.Context(), []string{died.String()})) }
 			lives()
 
 			const calls = 8

@@ -24,7 +24,7 @@ type membership interface {
 	Join(ctx context.Context) error
 	// Beat says that this process lives, and which tasks it has handlers for. An error
 	// whose method Emptied returns true says that Redis has lost the account.
-	Beat(ctx context.Context, handled []string) error
+	Heartbeat(ctx context.Context, handled []string) error
 	Leave(ctx context.Context) error
 }
 
@@ -77,7 +77,7 @@ func (m *member) heartbeat(ctx context.Context) {
 		case <-time.After(heartbeatPause):
 		}
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-		err := m.fleet.Beat(once, m.handled())
+		err := m.fleet.Heartbeat(once, m.handled())
 		if emptied(err) {
 			m.log.Error("Redis lost the account; joining it again", zap.Error(err))
 			err = m.fleet.Join(once)

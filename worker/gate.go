@@ -18,7 +18,7 @@ import (
 type signals interface {
 	// Trouble reports that a turn could not get a connection or a token; chosen says that
 	// this process was chosen to probe. closed says whether the gate is closed now.
-	Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
+	Report(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
 }
 
 // gate is the account's gate as this process knows it.
@@ -34,7 +34,7 @@ type gate struct {
 func (g *gate) report(ctx context.Context, turn request.Ref, f *fault.Fault, chosen bool) bool {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
-	closed, err := g.signals.Trouble(once, turn, f, chosen)
+	closed, err := g.signals.Report(once, turn, f, chosen)
 	if err != nil {
 		g.limited.Warn("reporting to the gate failed", zap.Error(err))
 		return false
@@ -53,7 +53,7 @@ func (g *gate) untilDrain(ctx context.Context, step func(context.Context) *fault
 // admissions answers queries for admission.
 type admissions interface {
 	// Mark admits a call, and counts its attempt in the same step, or says why not.
-	Mark(ctx context.Context, query attempt.Query) (attempt.Answer, error)
+	Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error)
 }
 
 // asker asks for admission.
@@ -73,7 +73,7 @@ func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (atte
 		query := attempt.Query{Ref: turn, Defaults: a.defaults, Connected: connected, Nonce: a.turns.nonce(turn)}
 		// A draining worker does not interrupt a query: the reply would be lost.
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
-		answer, err := a.admissions.Mark(once, query)
+		answer, err := a.admissions.Admit(once, query)
 		if err == nil && answer.Admission == attempt.Granted {
 			// The moment of that grant may be over: it is not used.
 			_, err = a.results.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
@@ -102,7 +102,7 @@ const releasePause = 5 * time.Second
 // releases gives turns back.
 type releases interface {
 	// Pass gives a turn back as the next one, whose task is to be enqueued.
-	Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error)
+	Release(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error)
 }
 
 // releaser releases turns to other processes where only the credentials of this one are
@@ -118,7 +118,7 @@ type releaser struct {
 func (r *releaser) release(ctx context.Context, turn request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
-	lane, next, ok, err := r.releases.Pass(once, turn)
+	lane, next, ok, err := r.releases.Release(once, turn)
 	failpoint.Hit("passed")
 	if err == nil && ok {
 		err = r.enqueue(once, lane, next)

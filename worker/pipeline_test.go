@@ -173,7 +173,7 @@ func (h *harness) orphan(id string) (request.Ref, *pipeline) {
 	ref := h.accept(id)
 	dead := h.book()
 	h.Must(dead.Join(h.Context()))
-	_, err := dead.Mark(h.Context(), attempt.Query{Ref: ref})
+	_, err := dead.Admit(h.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
 	h.Must(dead.Fleet.Leave(h.Context()))
 	return ref, h.joined(h.judge(), h.faceki)

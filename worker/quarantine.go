@@ -18,7 +18,7 @@ type undecodable interface {
 	// Panicked counts a panic of a turn's handler, in the whole fleet.
 	Panicked(ctx context.Context, ref request.Ref) (int, error)
 	// Poison quarantines a request; nonce is that of a grant that was not used, or "".
-	Poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error)
+	Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error)
 }
 
 // quarantiner removes what cannot be decoded or processed from the queues.
@@ -33,7 +33,7 @@ type quarantiner struct {
 func (q *quarantiner) end(ctx context.Context, turn request.Ref, nonce, message string) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
-	state, err := q.requests.Poison(once, turn, nonce, message)
+	state, err := q.requests.Quarantine(once, turn, nonce, message)
 	switch {
 	case err != nil:
 		return q.retry.after("quarantine", turn, err)

@@ -23,7 +23,7 @@ import (
 func (h *harness) quarantined() []quarantine.Entry {
 	h.Helper()
 	var all []quarantine.Entry
-	for p, err := range h.book().Quarantine.All(context.Background()) {
+	for p, err := range h.book().Stores.Quarantine.All(context.Background()) {
 		h.Must(err)
 		all = append(all, p)
 	}
@@ -180,13 +180,13 @@ type doomed struct {
 	times atomic.Int64
 }
 
-func (p *doomed) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (p *doomed) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	if ask.Ref.ApplicationID != p.id {
-		return p.book.Mark(ctx, ask)
+		return p.book.Admit(ctx, ask)
 	}
 	p.times.Add(1)
 	if p.after {
-		if answer, err := p.book.Mark(ctx, ask); err != nil || answer.Admission == attempt.Busy {
+		if answer, err := p.book.Admit(ctx, ask); err != nil || answer.Admission == attempt.Busy {
 			return answer, err
 		}
 	}

@@ -78,7 +78,7 @@ func (h *harness) silence() {
 // marked is a call that k makes, and whose answer is lost.
 func (h *harness) marked(k *book, ref request.Ref) {
 	h.Helper()
-	answer, err := k.Mark(h.Context(), attempt.Query{Ref: ref})
+	answer, err := k.Admit(h.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
 	if answer.Admission != attempt.Call {
 		h.Fatalf("%s may not be called: %s", ref, answer.Admission)
@@ -173,14 +173,14 @@ func TestRecovery_RequeuesTheTaskOfADeadHandler(t *testing.T) {
 		beats func(h *harness, k *book, ref request.Ref)
 		back  bool
 	}{
-		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()})) }, false},
-		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Fleet.Beat(t.Context(), nil)) }, true},
+		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()})) }, false},
+		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Fleet.Heartbeat(t.Context(), nil)) }, true},
 		"its process was silent": {func(h *harness, k *book, ref request.Ref) {
-			h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()}))
+			h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 			h.silence()
 		}, true},
 		"its process left a call": {func(h *harness, k *book, ref request.Ref) {
-			h.Must(k.Fleet.Beat(t.Context(), []string{ref.String()}))
+			h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 			h.marked(k, ref)
 			h.silence()
 		}, true},

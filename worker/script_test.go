@@ -60,7 +60,7 @@ func named(ctx context.Context, id string) context.Context {
 // name of a request begins with its lane's.
 func laneOf(ref request.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID, "-"); return name }
 
-func (d *script) Mark(_ context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (d *script) Admit(_ context.Context, ask attempt.Query) (attempt.Answer, error) {
 	d.note(ask.Ref.ApplicationID, "mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
 	d.mu.Lock()
 	d.asking[laneOf(ask.Ref)]++
@@ -88,12 +88,12 @@ func (d *script) together() int {
 	return most
 }
 
-func (d *script) Trouble(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
+func (d *script) Report(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
 	d.note(ref.ApplicationID, "trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
 	return f.Scope() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }
 
-func (d *script) Pass(_ context.Context, ref request.Ref) (request.Lane, request.Ref, bool, error) {
+func (d *script) Release(_ context.Context, ref request.Ref) (request.Lane, request.Ref, bool, error) {
 	d.note(ref.ApplicationID, "pass %s", ref.ApplicationID)
 	return "", ref, false, nil
 }

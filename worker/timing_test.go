@@ -30,16 +30,16 @@ func (l *away) reached() error {
 	return nil
 }
 
-func (l *away) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
+func (l *away) Admit(context.Context, attempt.Query) (attempt.Answer, error) {
 	l.marks++
 	return attempt.Answer{Admission: attempt.Call}, nil
 }
 
-func (*away) Pass(context.Context, request.Ref) (request.Lane, request.Ref, bool, error) {
+func (*away) Release(context.Context, request.Ref) (request.Lane, request.Ref, bool, error) {
 	return "", request.Ref{}, false, nil
 }
 
-func (*away) Trouble(context.Context, request.Ref, *fault.Fault, bool) (bool, error) {
+func (*away) Report(context.Context, request.Ref, *fault.Fault, bool) (bool, error) {
 	return false, nil
 }
 
@@ -56,13 +56,13 @@ func (l *away) Fault(context.Context, attempt.Attempt, *fault.Fault, attempt.Nex
 func (*away) Hold(context.Context, request.Record) (request.State, error)   { return "", errAway }
 func (*away) Expire(context.Context, request.Record) (request.State, error) { return "", errAway }
 func (*away) Cancel(context.Context, request.Record) (request.State, error) { return "", errAway }
-func (l *away) Beat(context.Context, []string) error                        { l.writes++; return l.reached() }
+func (l *away) Heartbeat(context.Context, []string) error                        { l.writes++; return l.reached() }
 func (*away) Join(context.Context) error                                    { return nil }
 func (*away) Leave(context.Context) error                                   { return nil }
 
 func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
-func (*away) PutAside(context.Context, quarantine.Entry) error   { return nil }
-func (*away) Poison(context.Context, request.Ref, string, string) (request.State, error) {
+func (*away) Add(context.Context, quarantine.Entry) error   { return nil }
+func (*away) Quarantine(context.Context, request.Ref, string, string) (request.State, error) {
 	return request.Failed, nil
 }
 

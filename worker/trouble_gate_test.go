@@ -19,7 +19,7 @@ func TestGate_StaysClosedWhileTheTokenIsThrottled(t *testing.T) {
 	k := h.book()
 	h.Must(k.Join(t.Context()))
 	for i := range 5 {
-		closed, err := k.Trouble(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
+		closed, err := k.Report(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
 		if h.Must(err); closed != (i == 4) {
 			t.Errorf("after %d troubles the gate is closed: %v", i+1, closed)
 		}
@@ -27,12 +27,12 @@ func TestGate_StaysClosedWhileTheTokenIsThrottled(t *testing.T) {
 	h.closes("outage")
 	h.Must(h.account().Resume(t.Context()))
 	ref := h.accept("A-1")
-	answer, err := k.Mark(t.Context(), attempt.Query{Ref: ref})
+	answer, err := k.Admit(t.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
 	if answer.Admission != attempt.Connect {
 		t.Fatalf("%+v", answer)
 	}
-	_, err = k.Trouble(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
+	_, err = k.Report(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
 	h.Must(err)
 	if wait := time.Until(h.status().Gate.NextProbe); wait < 50*time.Second {
 		t.Errorf("the next probe is in %s, FaceKi asked for a minute", wait)

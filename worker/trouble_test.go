@@ -172,7 +172,7 @@ func (panicking) Created(context.Context, attempt.Attempt, request.Link) (reques
 
 type unreached struct{}
 
-func (unreached) Mark(context.Context, attempt.Query) (attempt.Answer, error) {
+func (unreached) Admit(context.Context, attempt.Query) (attempt.Answer, error) {
 	return attempt.Answer{}, errAway
 }
 

@@ -89,8 +89,8 @@ type book struct {
 	waits       atomic.Int64 // queries with the answer Wait
 }
 
-func (k *book) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
-	answer, err := k.Ledger.Mark(ctx, ask)
+func (k *book) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+	answer, err := k.Ledger.Admit(ctx, ask)
 	if err == nil && answer.Admission == attempt.Wait {
 		k.waits.Add(1)
 	}

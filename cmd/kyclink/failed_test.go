@@ -55,7 +55,7 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 func failedCount(t testing.TB, book *storage.Stores) (n int) {
 	t.Helper()
 	for _, batch := range []string{"spring", "autumn"} {
-		counts, err := book.Batches.Tally(t.Context(), batch)
+		counts, err := book.Batches.Counts(t.Context(), batch)
 		if err != nil {
 			t.Fatal(err)
 		}

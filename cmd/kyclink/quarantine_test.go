@@ -32,7 +32,7 @@ func TestQuarantine_IsCountedAndListed(t *testing.T) {
 	}
 	const many = 250
 	for i := range many {
-		err := book.Quarantine.PutAside(t.Context(), quarantine.Entry{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
+		err := book.Quarantine.Add(t.Context(), quarantine.Entry{Queue: "an invented queue", Task: fmt.Sprint("T-", i), Why: "it is nonsense", Raw: []byte("\x00raw")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -157,7 +157,7 @@ func (a *API) cancelBatch(c *call) error {
 	defer stop(nil)
 	ending, endingDone := context.WithTimeout(ctx, actionTimeout)
 	defer endingDone()
-	if err := a.Ledger.Batches.CallOff(ending, b.Number, func(int) {}); err != nil && (ctx.Err() != nil || ending.Err() == nil) {
+	if err := a.Ledger.Batches.CancelRequests(ending, b.Number, func(int) {}); err != nil && (ctx.Err() != nil || ending.Err() == nil) {
 		return err
 	}
 	showing, cancelShowing := context.WithTimeout(c.r.Context(), a.timeout)
@@ -245,7 +245,7 @@ func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (di
 func (a *API) retryRequest(ctx context.Context, r request.Record, n *atomic.Int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
-	now, ok, err := a.Ledger.Requests.Again(ctx, r)
+	now, ok, err := a.Ledger.Requests.Retry(ctx, r)
 	if err == nil && ok {
 		n.Add(1)
 		if now.State == request.Queued {

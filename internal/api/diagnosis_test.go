@@ -16,7 +16,7 @@ func TestAcceptedSaysWhatItWaitsFor(t *testing.T) {
 	why := func(body string) string {
 		t.Helper()
 		if alive {
-			s.Must(s.ledger.Fleet.Beat(t.Context(), nil))
+			s.Must(s.ledger.Fleet.Heartbeat(t.Context(), nil))
 		}
 		return decoded[unendedLink](t, s.expect(s.ask("POST", "/v1/links", body), http.StatusAccepted, "")).Diagnosis
 	}

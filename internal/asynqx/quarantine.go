@@ -14,7 +14,7 @@ const quarantineTimeout = 5 * time.Second
 
 // Store keeps what cannot be decoded for a person.
 type Store interface {
-	PutAside(ctx context.Context, entry quarantine.Entry) error
+	Add(ctx context.Context, entry quarantine.Entry) error
 }
 
 // Quarantine removes tasks that cannot be decoded from their queue, and keeps them.
@@ -32,7 +32,7 @@ func (q Quarantine) Put(ctx context.Context, task *asynq.Task, why string) error
 	queue, _ := asynq.GetQueueName(ctx)
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), quarantineTimeout)
 	defer cancel()
-	err := q.Store.PutAside(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
+	err := q.Store.Add(once, quarantine.Entry{Queue: queue, Task: id, Type: task.Type(), Why: why, Raw: task.Payload()})
 	if err != nil {
 		q.Limited.Warn("quarantining a task failed; retrying", zap.Error(err))
 		return &Later{q.Pause()}

@@ -42,11 +42,11 @@ func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
 	return far, nil
 }
 
-// CallOff ends what has not ended of a batch that was cancelled: waiting, queued
+// CancelRequests ends what has not ended of a batch that was cancelled: waiting, queued
 // and held requests now, called ones when their call has. It may be broken off at
 // any point and be called again, also by several at a time: each request has one
 // end. told is called with how many ended since it was called last.
-func (s *Store) CallOff(ctx context.Context, number int, told func(ended int)) error {
+func (s *Store) CancelRequests(ctx context.Context, number int, told func(ended int)) error {
 	w := calloff{Store: s, number: number, told: told}
 	if err := w.prepare(ctx); err != nil || !w.open {
 		return err

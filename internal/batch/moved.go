@@ -81,7 +81,7 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 
 // toFeed reads what is to be fed again: once all of it, then where it grows.
 func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
-	key := n.keys.Again(n.batch)
+	key := n.keys.Requeued(n.batch)
 	if n.deep {
 		var head, tail *redis.StringSliceCmd
 		_, err = n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {

@@ -305,7 +305,7 @@ const (
 // Control pauses, resumes or cancels a batch; to ask for what is so already
 // changes nothing. While a batch is paused none of its requests is called but
 // those that are in the interactive lane. Of a cancelled one none is called:
-// [Store.CallOff] ends them. It fails with [*tasks.CancelledError] where a batch that
+// [Store.CancelRequests] ends them. It fails with [*tasks.CancelledError] where a batch that
 // is cancelled is to be paused or resumed.
 func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	reply, err := controlBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
@@ -320,9 +320,9 @@ func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	return nil
 }
 
-// Tally reads a batch's counters: how many of the requests that it accepted are
+// Counts reads a batch's counters: how many of the requests that it accepted are
 // in each state. All are 0 where there is no such batch.
-func (s *Store) Tally(ctx context.Context, batch string) (map[request.State]int, error) {
+func (s *Store) Counts(ctx context.Context, batch string) (map[request.State]int, error) {
 	counts := map[request.State]int{}
 	number, err := s.rdb.HGet(ctx, s.keys.Batches(), batch).Int()
 	if errors.Is(err, redis.Nil) {

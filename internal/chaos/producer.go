@@ -224,7 +224,7 @@ func (p *producer) operate(ctx context.Context) {
 
 // goOn starts another run of a failed request, or lets a held one go on.
 func (p *producer) goOn(ctx context.Context, books *storage.Stores, r request.Record) {
-	now, ok, err := books.Requests.Again(ctx, r)
+	now, ok, err := books.Requests.Retry(ctx, r)
 	if err == nil && ok && now.Lane == request.Interactive {
 		// Asking again enqueues the task; without it the sweep does.
 		_, _ = p.client.Enqueue(ctx, tasks.Request{ApplicationID: r.ApplicationID})

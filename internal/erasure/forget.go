@@ -144,7 +144,7 @@ func mentions(raw []byte, id string) bool {
 // EraseOrder takes away what a batch keeps in order: none of its requests is kept
 // any more. Its counters stay.
 func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
-	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Again(number), er.keys.Off(number)).Err(); err != nil {
+	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.Off(number)).Err(); err != nil {
 		return fmt.Errorf("drop the order of batch %d: %w", number, err)
 	}
 	return nil

@@ -41,7 +41,7 @@ type scrubbing struct{ batch, chunk int }
 // on: at the next batch, where it is through.
 func (er *Eraser) scrub(ctx context.Context, at scrubbing, scripts int) (taken int, next scrubbing, err error) {
 	if at.chunk == 0 {
-		for _, list := range []string{er.keys.Again(at.batch), er.keys.Off(at.batch)} {
+		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.Off(at.batch)} {
 			n, err := er.unlist(ctx, list)
 			if taken += n; err != nil {
 				return taken, at, err

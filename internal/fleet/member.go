@@ -160,7 +160,7 @@ func (m *Member) ID(ctx context.Context) (string, error) {
 
 // Join registers this process as a worker under a number that no other one has,
 // and puts its rate in force. It changes nothing and fails with [*UpstreamError]
-// where the account is of the other kind. Call [Member.Beat] every few seconds
+// where the account is of the other kind. Call [Member.Heartbeat] every few seconds
 // from then on, and Join again after an [*EmptiedError].
 //
 // The number is drawn, not counted: a Redis that lost its last writes would count
@@ -207,11 +207,11 @@ func (m *Member) compareRate(before []string) error {
 	return nil
 }
 
-// Beat says that this process lives, by Redis' clock, and which tasks it has
+// Heartbeat says that this process lives, by Redis' clock, and which tasks it has
 // handlers for. A beat that fails breaks the time in which this process may judge
 // others dead; it fails with [*EmptiedError] where the ledger that this process
 // joined is gone.
-func (m *Member) Beat(ctx context.Context, handled []string) error {
+func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	id := m.joined.Load()
 	if id == nil {
 		return errors.New("heartbeat: this process has not joined the account")

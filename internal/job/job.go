@@ -24,8 +24,8 @@ type Ledger interface {
 	ID(ctx context.Context) (string, error)
 	Restore(ctx context.Context, batch string, records []request.Record) error
 	Get(ctx context.Context, applicationID string) (request.Record, bool, error)
-	Again(ctx context.Context, r request.Record) (request.Record, bool, error)
-	Tally(ctx context.Context, batch string) (map[request.State]int, error)
+	Retry(ctx context.Context, r request.Record) (request.Record, bool, error)
+	Counts(ctx context.Context, batch string) (map[request.State]int, error)
 }
 
 // Job is the work on one file.
@@ -248,7 +248,7 @@ func (j *Job) checkLedger(ctx context.Context) error {
 func settled(l tasks.Link) bool { return l.Status.Ended() || l.Status == tasks.Held }
 
 func (j *Job) report(ctx context.Context, p *Progress) error {
-	counts, err := j.Ledger.Tally(ctx, j.Batch)
+	counts, err := j.Ledger.Counts(ctx, j.Batch)
 	if err != nil {
 		return err
 	}

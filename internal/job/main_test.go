@@ -94,7 +94,7 @@ func (h *harness) get(id string) request.Record {
 func (h *harness) mark(ref request.Ref) attempt.Attempt {
 	h.Helper()
 	h.open()
-	answer, err := h.work.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
+	answer, err := h.work.Admit(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
 	if h.Must(err); answer.Admission != attempt.Call {
 		h.Fatalf("the mark of %v says %s", ref, answer.Admission)
 	}

@@ -58,6 +58,6 @@ func (j *Job) retryRequest(ctx context.Context, l tasks.Link) error {
 	if err != nil || !ok || r.State != request.State(l.Status) || r.Generation != l.Generation {
 		return err
 	}
-	_, _, err = j.Ledger.Again(ctx, r)
+	_, _, err = j.Ledger.Retry(ctx, r)
 	return err
 }

@@ -25,7 +25,7 @@ var transitions = []struct {
 	want   string
 }{
 	{"mark", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
-		_, err := r.Mark(h.Context(), attempt.Query{Ref: a.Ref()})
+		_, err := r.Admit(h.Context(), attempt.Query{Ref: a.Ref()})
 		return err
 	}, "[A-1 calling 1]"},
 	{"created", true, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
@@ -65,7 +65,7 @@ func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
 	fed, err := h.ledger.Requests.Feed(t.Context(), ledger.Feed{AtLeast: 1, AtMost: 1, Most: 1, Lease: time.Minute})
 	h.Must(err)
 	if called {
-		answer, err := h.ledger.Requests.Mark(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
+		answer, err := h.ledger.Requests.Admit(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
 		if h.Must(err); answer.Admission != attempt.Call {
 			t.Fatalf("the mark says %s", answer.Admission)
 		}
@@ -87,7 +87,7 @@ func TestRecorder_WritesEachTransition(t *testing.T) {
 			h.Must(c.do(h, r, a))
 			// A stale turn is no transition.
 			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
-			if answer, err := r.Mark(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
+			if answer, err := r.Admit(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
 				t.Errorf("a stale mark: %s, %v", answer.Admission, err)
 			}
 			closeJournal(t, journal)

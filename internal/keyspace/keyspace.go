@@ -109,8 +109,8 @@ func (k Keys) Order(number int) string { return fmt.Sprintf("%s:order:%d", k.Tag
 // order that have any.
 func (k Keys) Joined(number int) string { return fmt.Sprintf("%s:joined:%d", k.Tag(), number) }
 
-// Again is the list of a batch's requests that are to be fed before its rows.
-func (k Keys) Again(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
+// Requeued is the list of a batch's requests that are to be fed before its rows.
+func (k Keys) Requeued(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
 
 // Queue is the asynq queue of a lane.
 func (k Keys) Queue(l request.Lane) string { return "kyclink:" + k.Account + ":" + string(l) }
@@ -122,9 +122,9 @@ func (k Keys) Cancelling() string { return k.Tag() + ":cancelling" }
 // Off is the list of the requests that waited to be fed again when the batch was cancelled.
 func (k Keys) Off(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), number) }
 
-// Poison is the list of what was put aside, the latest first, as JSON of
+// Quarantine is the list of what was put aside, the latest first, as JSON of
 // [Poison]. It holds [PoisonKept] entries at most.
-func (k Keys) Poison() string { return k.Tag() + ":poison" }
+func (k Keys) Quarantine() string { return k.Tag() + ":poison" }
 
 // Calls is the sorted set of the calls that are out, "process id nonce", by when
 // they were marked; of a process that died until the sweep has seen to it.

@@ -26,10 +26,10 @@ var (
 	releaseScript      = scripts.Script("release.lua")
 )
 
-// Mark asks whether a turn may be called now, and where it may makes that known
+// Admit asks whether a turn may be called now, and where it may makes that known
 // in the same step. It fails with [*UpstreamError] where the account's links are
 // of the other kind.
-func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	defaults, err := json.Marshal(ask.Defaults)
 	if err != nil {
 		return attempt.Answer{}, fmt.Errorf("encode the defaults: %w", err)
@@ -77,10 +77,10 @@ func (l *Ledger) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, e
 	return answer, err
 }
 
-// Trouble tells the gate of a connection or a token that could not be had for a
+// Report tells the gate of a connection or a token that could not be had for a
 // turn; chosen says that this process was told to connect. It gives whether the
 // gate is closed now, for this process' credentials at least.
-func (l *Ledger) Trouble(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
+func (l *Ledger) Report(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	signal := f.Signal()
 	if chosen && signal == fault.SignalOutage {
 		signal = fault.SignalUnconnected
@@ -281,11 +281,11 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, cond
 	return request.State(state), nil
 }
 
-// Again starts a new run of a failed request, or lets a held one go on. It
+// Retry starts a new run of a failed request, or lets a held one go on. It
 // returns the record as it is then; an interactive one is queued, and the
 // caller enqueues its task. A request that has a late link is created with it. ok
 // is false where nothing was changed.
-func (l *Ledger) Again(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
+func (l *Ledger) Retry(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
 	reply, err := l.again(ctx, r, event.Parts{})
 	if err == nil && reply[0] == "late" {
 		var e event.Parts
@@ -321,9 +321,9 @@ func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, 
 	return l.events.FreshParts(ctx, r, now)
 }
 
-// Pass leaves a turn to another process: it becomes the next one, whose task the
+// Release leaves a turn to another process: it becomes the next one, whose task the
 // caller enqueues. ok is false where the turn stands for nothing any more.
-func (l *Ledger) Pass(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
+func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
 	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
 	}).StringSlice()

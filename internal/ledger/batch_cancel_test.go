@@ -25,14 +25,14 @@ func TestACancelLooksAgain(t *testing.T) {
 		_, err := h.ledger.Requests.Cancel(t.Context(), h.record(refs[2].ApplicationID))
 		h.Must(err)
 		h.fault(failing.ApplicationID, fault.BadRequest, attempt.Fail)
-		_, _, err = h.ledger.Requests.Again(t.Context(), h.record(failing.ApplicationID))
+		_, _, err = h.ledger.Requests.Retry(t.Context(), h.record(failing.ApplicationID))
 		h.Must(err)
 		_, err = h.ledger.Requests.Created(t.Context(), succeeding, link)
 		h.Must(err)
 		_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: succeeding.ApplicationID, Generation: 2, Lane: tasks.Bulk})
 		h.Must(err)
 	})
-	h.Must(canceller.Batches.CallOff(t.Context(), h.number("spring"), func(int) {}))
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.number("spring"), func(int) {}))
 	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 60})
 	events, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)
@@ -52,13 +52,13 @@ func TestARetryDuringACancelGoesOn(t *testing.T) {
 	h.steer("spring", batch.Cancel)
 	retried := false
 	canceller := h.overtaken("hset", func() { // it notes that all five chunks are through
-		_, ok, err := h.ledger.Requests.Again(t.Context(), h.record("R-2"))
+		_, ok, err := h.ledger.Requests.Retry(t.Context(), h.record("R-2"))
 		if h.Must(err); !ok || len(h.feed()) != 0 {
 			t.Error("it was not retried, or was fed while the batch is being cancelled")
 		}
 		retried = true
 	})
-	h.Must(canceller.Batches.CallOff(t.Context(), h.number("spring"), func(int) {}))
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.number("spring"), func(int) {}))
 	if !retried {
 		t.Error("it was not retried in between")
 	}
@@ -74,14 +74,14 @@ func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
 	h.enqueueAll("spring", rows(1, 5))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
 	h.steer("spring", batch.Cancel)
-	if err := h.ledger.Batches.CallOff(t.Context(), 1, func(int) {}); err == nil {
+	if err := h.ledger.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
 		t.Error("nothing is said of what cannot be read")
 	}
 	if far, err := h.ledger.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
 		t.Errorf("the cancel is over: %v, %v", far, err)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
-	h.Must(h.ledger.Batches.CallOff(t.Context(), 1, func(int) {}))
+	h.Must(h.ledger.Batches.CancelRequests(t.Context(), 1, func(int) {}))
 	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
 }
 

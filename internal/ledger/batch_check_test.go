@@ -51,7 +51,7 @@ func (h *harness) step(ref request.Ref, n int) {
 		h.fault(ref.ApplicationID, fault.Unusable, attempt.Hold)
 	case 1:
 		h.fault(ref.ApplicationID, fault.BadRequest, attempt.Fail)
-		_, _, err := h.ledger.Requests.Again(h.Context(), h.record(ref.ApplicationID))
+		_, _, err := h.ledger.Requests.Retry(h.Context(), h.record(ref.ApplicationID))
 		h.Must(err)
 	default:
 		_, err := h.ledger.Requests.Created(h.Context(), a, link)
@@ -238,7 +238,7 @@ func TestACheckHoldsRedisForAMoment(t *testing.T) {
 	}
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Running()).Err())
 	for i := 6001; i <= 9000; i++ {
-		h.Must(h.Redis.RPush(t.Context(), h.Keys.Again(1), fmt.Sprint("R-", i)).Err())
+		h.Must(h.Redis.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprint("R-", i)).Err())
 	}
 	most := 0
 	rdb := redis.NewClient(h.Redis.Options())

@@ -59,7 +59,7 @@ func (h *harness) callOff(name string) {
 	h.Helper()
 	if h.number(name) > 0 {
 		h.steer(name, batch.Cancel)
-		h.Must(h.ledger.Batches.CallOff(h.Context(), h.number(name), func(int) {}))
+		h.Must(h.ledger.Batches.CancelRequests(h.Context(), h.number(name), func(int) {}))
 	}
 }
 
@@ -68,7 +68,7 @@ func (h *harness) brokenOff(name string, pages int) {
 	h.Helper()
 	ctx, cancel := context.WithCancel(h.Context())
 	defer cancel()
-	err := h.ledger.Batches.CallOff(ctx, h.number(name), func(int) {
+	err := h.ledger.Batches.CancelRequests(ctx, h.number(name), func(int) {
 		if pages--; pages <= 0 {
 			cancel()
 		}
@@ -209,7 +209,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 
 	total := 0
 	for range 2 {
-		h.Must(h.ledger.Batches.CallOff(t.Context(), h.number("spring"), func(n int) { total += n }))
+		h.Must(h.ledger.Batches.CancelRequests(t.Context(), h.number("spring"), func(n int) { total += n }))
 	}
 	if total != 396 || h.events()-events != 396 {
 		t.Errorf("%d ended, with %d events", total, h.events()-events)
@@ -233,7 +233,7 @@ func TestACancelledBatchEnds(t *testing.T) {
 	if r.State != request.Failed {
 		t.Fatalf("R-2 is %s", r.State)
 	}
-	_, ok, err := h.ledger.Requests.Again(t.Context(), r)
+	_, ok, err := h.ledger.Requests.Retry(t.Context(), r)
 	h.Must(err)
 	if refs := h.feed(); !ok || len(refs) != 1 {
 		t.Fatalf("%v; fed %v", ok, refs)
@@ -261,7 +261,7 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 	done := make(chan error)
 	for range 2 {
 		go func() {
-			done <- h.ledger.Batches.CallOff(context.WithoutCancel(t.Context()), h.number("spring"), func(int) {})
+			done <- h.ledger.Batches.CancelRequests(context.WithoutCancel(t.Context()), h.number("spring"), func(int) {})
 		}()
 	}
 	h.Must(errors.Join(<-done, <-done))
@@ -283,7 +283,7 @@ func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
 		if n > 200 && n <= 300 {
 			continue
 		}
-		h.Must(h.Redis.RPush(t.Context(), h.Keys.Again(1), fmt.Sprint("R-", n)).Err()) // as accept does then
+		h.Must(h.Redis.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprint("R-", n)).Err()) // as accept does then
 	}
 	h.feedUpTo(h.ledger, 40)
 	h.callOff("spring")
@@ -328,7 +328,7 @@ func TestFeedSharesTheRoom(t *testing.T) {
 	// A retry comes before the rest of its batch.
 	a := h.mark(h.ledger, h.record("R-1").Ref(), attempt.Call)
 	h.fault(a.ApplicationID, fault.BadRequest, attempt.Fail)
-	_, _, err := h.ledger.Requests.Again(t.Context(), h.record("R-1"))
+	_, _, err := h.ledger.Requests.Retry(t.Context(), h.record("R-1"))
 	h.Must(err)
 	if refs := h.feedUpTo(h.ledger, 115).Refs; !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1" }) {
 		t.Errorf("the retry is not among %v", refs)

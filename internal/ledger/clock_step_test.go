@@ -65,7 +65,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.importRow("A-1")
 			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
 		})
-		h.Must(h.ledger.Fleet.Beat(t.Context(), nil)) // it lives, and has no handler for it
+		h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil)) // it lives, and has no handler for it
 		h.mark(h.another(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
@@ -89,12 +89,12 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		h := back(t, func(h *harness) {
 			h.importRow("A-1")
 			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
-			h.Must(h.ledger.Fleet.Beat(t.Context(), []string{ref.String()}))
+			h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 		})
 		judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second}})
 		h.Must(judge.Fleet.Join(t.Context()))
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			h.Must(judge.Fleet.Beat(t.Context(), nil))
+			h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
 			turns, _, err := judge.Requests.Lost(t.Context(), "")
 			h.Must(err)
 			if len(turns) == 1 {
@@ -151,10 +151,10 @@ func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead}})
 	h.Must(judge.Fleet.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
-		h.Must(judge.Fleet.Beat(t.Context(), nil))
+		h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
 	}
-	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{ref.String()}))
-	h.Must(judge.Fleet.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
+	h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
 	h.Must(clock.Set(5 * time.Second))
 	turns, _, err := judge.Requests.Lost(t.Context(), "")
 	if h.Must(err); len(turns) > 0 {

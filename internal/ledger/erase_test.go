@@ -103,7 +103,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 		h.finish([]request.Ref{ref}, "fail")
 	}
 	failed, _ := h.get("E-2")
-	_, _, err = h.ledger.Requests.Again(t.Context(), failed) // it stays in what is to be fed
+	_, _, err = h.ledger.Requests.Retry(t.Context(), failed) // it stays in what is to be fed
 	h.Must(err)
 	waits, _ := h.get("E-2")
 	_, err = h.ledger.Requests.Cancel(t.Context(), waits)
@@ -253,7 +253,7 @@ func TestForgetAside(t *testing.T) {
 		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
 		{Task: "y", Raw: []byte(`{"application_id":"A-10"}`)}, {Task: "z", Raw: []byte(`{"application_id":"A-1"}`)},
 	} {
-		h.Must(h.ledger.Quarantine.PutAside(t.Context(), p))
+		h.Must(h.ledger.Quarantine.Add(t.Context(), p))
 	}
 	names, err := h.ledger.Erasure.QuarantinedIDs(t.Context())
 	if err != nil || len(names) != 2 || !names["A-1"] {

@@ -116,9 +116,9 @@ func TestScrubReachesTheEnd(t *testing.T) {
 			pipe.HSet(t.Context(), h.Keys.Order(1), n, fmt.Sprintf("0\n%d00 GONE-%d\n", n, n))
 		}
 		for n := range fed {
-			pipe.RPush(t.Context(), h.Keys.Again(1), fmt.Sprintf("GONE-%d", n))
+			pipe.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprintf("GONE-%d", n))
 		}
-		pipe.RPush(t.Context(), h.Keys.Again(1), "R-1")
+		pipe.RPush(t.Context(), h.Keys.Requeued(1), "R-1")
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -259,7 +259,7 @@ func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
 	h.finishAll()
 	for _, chunk := range []int{3, 1} {
 		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
-		h.Must(h.Redis.Del(t.Context(), h.Keys.Again(h.number("spring"))).Err())
+		h.Must(h.Redis.Del(t.Context(), h.Keys.Requeued(h.number("spring"))).Err())
 	}
 	h.finishAll()
 	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 10})

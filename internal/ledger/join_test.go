@@ -128,20 +128,20 @@ func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 	one, other := f.process(false, slow), f.process(false, slow)
 	for _, w := range []*storage.Stores{one, other} {
 		f.Must(w.Fleet.Join(t.Context()))
-		f.Must(w.Fleet.Beat(t.Context(), []string{"A-1:1:1:1"}))
+		f.Must(w.Fleet.Heartbeat(t.Context(), []string{"A-1:1:1:1"}))
 	}
 	f.Must(f.Redis.Del(t.Context(), f.Keys.Workers()).Err()) // as where the last writes are lost
-	f.Must(one.Fleet.Beat(t.Context(), nil))
+	f.Must(one.Fleet.Heartbeat(t.Context(), nil))
 	keys, err := f.Redis.Keys(t.Context(), `{kyclink:`+f.Keys.Account+`}*`).Result()
 	f.Must(err)
 	f.Must(f.Redis.Del(t.Context(), keys...).Err())
 	for _, w := range []*storage.Stores{one, other} {
-		err := w.Fleet.Beat(t.Context(), nil)
+		err := w.Fleet.Heartbeat(t.Context(), nil)
 		if _, emptied := errors.AsType[*fleet.EmptiedError](err); !emptied {
 			t.Fatalf("a beat without its ledger: %v", err)
 		}
 		f.Must(w.Fleet.Join(t.Context()))
-		f.Must(w.Fleet.Beat(t.Context(), nil))
+		f.Must(w.Fleet.Heartbeat(t.Context(), nil))
 	}
 	if s, err := one.Account.Status(t.Context()); err != nil || s.Upstream != "real" || s.Workers != 2 || s.Rate.Limit != "5/s" {
 		t.Errorf("%+v, %v", s, err)
@@ -149,7 +149,7 @@ func TestABeatNoticesAnEmptiedRedis(t *testing.T) {
 }
 
 func TestABeatNeedsAJoin(t *testing.T) {
-	if err := newJoining(t).process(false, slow).Fleet.Beat(t.Context(), nil); err == nil {
+	if err := newJoining(t).process(false, slow).Fleet.Heartbeat(t.Context(), nil); err == nil {
 		t.Error("a process that did not join beats")
 	}
 }

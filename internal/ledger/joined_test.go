@@ -63,7 +63,7 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	// What is not kept is erased, and what is retried is open again.
 	h.erase(refs[0].ApplicationID)
 	r, _ := h.get(refs[2].ApplicationID)
-	_, _, err := h.ledger.Requests.Again(t.Context(), r)
+	_, _, err := h.ledger.Requests.Retry(t.Context(), r)
 	h.Must(err)
 	want := map[request.State]int{batch.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
 	h.expectJoined("autumn", batch.Running, want)

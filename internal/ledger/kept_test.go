@@ -22,14 +22,14 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 	for name, find := range map[string]func(h *harness){
 		"late": func(h *harness) {
 			failed, _ := h.get("B-1")
-			now, ok, err := h.ledger.Requests.Again(h.Context(), failed)
+			now, ok, err := h.ledger.Requests.Retry(h.Context(), failed)
 			if h.Must(err); !ok || now.State != request.Created {
 				h.Fatalf("%v, %+v", ok, now)
 			}
 		},
 		"kept": func(h *harness) {
 			held, _ := h.get("C-1")
-			_, ok, err := h.ledger.Requests.Again(h.Context(), held)
+			_, ok, err := h.ledger.Requests.Retry(h.Context(), held)
 			if h.Must(err); !ok {
 				h.Fatal("was not retried")
 			}

@@ -54,7 +54,7 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 			}
 			h.lateLink(id)
 			failed, _ := h.get(id)
-			now, ok, err := h.ledger.Requests.Again(t.Context(), failed)
+			now, ok, err := h.ledger.Requests.Retry(t.Context(), failed)
 			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
 				t.Fatalf("%v, %v: %+v", ok, err, now)
 			}
@@ -74,7 +74,7 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 				t.Errorf("the event says\n%s, want\n%s", got, want)
 			}
 			for _, stale := range []request.Record{failed, now} {
-				if _, ok, err := h.ledger.Requests.Again(t.Context(), stale); ok || err != nil {
+				if _, ok, err := h.ledger.Requests.Retry(t.Context(), stale); ok || err != nil {
 					t.Errorf("retried once more: %v, %v", ok, err)
 				}
 			}
@@ -98,7 +98,7 @@ func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "failed", -1).Err())
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "held", 1).Err())
 	r, _ = h.get("A-1")
-	now, ok, err := h.ledger.Requests.Again(t.Context(), r)
+	now, ok, err := h.ledger.Requests.Retry(t.Context(), r)
 	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(h.published("link.created")) != 1 {
 		t.Fatalf("%v, %v: %+v", ok, err, now)
 	}

@@ -71,7 +71,7 @@ func (h *harness) tryMark(l *storage.Stores, ref request.Ref) attempt.Answer {
 	h.Helper()
 	h.Must(h.Redis.Del(h.Context(), h.Keys.Tag()+":gate").Err())
 	h.Must(h.Redis.HSet(h.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
-	answer, err := l.Requests.Mark(h.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: attempt.NewNonce()})
+	answer, err := l.Requests.Admit(h.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: attempt.NewNonce()})
 	h.Must(err)
 	if answer.Admission == attempt.Wait || answer.Admission == attempt.Connect {
 		h.Fatalf("the open gate says %s: %s", answer.Admission, answer.Reason)
@@ -164,13 +164,13 @@ var transitions = map[string]func(h *harness, id string){
 	"quarantine": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, err := h.ledger.Requests.Poison(h.Context(), r.Ref(), "", "an invented reason")
+		_, err := h.ledger.Requests.Quarantine(h.Context(), r.Ref(), "", "an invented reason")
 		h.Must(err)
 	},
 	"release": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, next, ok, err := h.ledger.Requests.Pass(h.Context(), r.Ref())
+		_, next, ok, err := h.ledger.Requests.Release(h.Context(), r.Ref())
 		h.Must(err)
 		if now, _ := h.get(id); ok && (next != now.Ref() || next.Turn != r.Turn+1) {
 			h.Errorf("passed on as %v, the record is at %v", next, now.Ref())
@@ -188,7 +188,7 @@ var transitions = map[string]func(h *harness, id string){
 	"reopen": func(h *harness, id string) {
 		r, _ := h.get(id)
 		r.ApplicationID = id
-		_, _, err := h.ledger.Requests.Again(h.Context(), r)
+		_, _, err := h.ledger.Requests.Retry(h.Context(), r)
 		h.Must(err)
 	},
 }

@@ -28,7 +28,7 @@ func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
 func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Answer {
 	l.Helper()
-	answer, err := by.Requests.Mark(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
+	answer, err := by.Requests.Admit(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
 	l.Must(err)
 	return answer
 }

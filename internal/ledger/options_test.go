@@ -63,7 +63,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 	}
 	h.until(due)
 	r, _ := h.get("R-3")
-	if _, ok, err := h.ledger.Requests.Again(t.Context(), r); !ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Retry(t.Context(), r); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	h.mark(h.ledger, refs[4], attempt.Expired)

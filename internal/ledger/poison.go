@@ -37,13 +37,13 @@ func (l *Ledger) Panicked(ctx context.Context, ref request.Ref) (int, error) {
 	return int(n.Val()), nil
 }
 
-// Poison ends the run of a request that cannot be handled, with what is stored
+// Quarantine ends the run of a request that cannot be handled, with what is stored
 // of it on the outcome. nonce is that of a grant that was not used: without it a call
 // may have followed the mark that is found. A
 // record whose header is broken stands for nothing that could be ended: it is
 // put aside, and stays as it is. It gives the state that the request is in then;
 // "" where the turn stands for nothing any more.
-func (l *Ledger) Poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
+func (l *Ledger) Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	for {
 		state, err := l.poison(ctx, ref, nonce, message)
 		if err != nil || state != "changed" {
@@ -63,7 +63,7 @@ func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message str
 	}
 	r, unread := request.Parse(id, raw)
 	if r.ApplicationID == "" {
-		return "", l.quarantined.PutAside(ctx, quarantine.Entry{Task: ref.String(), Why: unread.Error(), Raw: raw})
+		return "", l.quarantined.Add(ctx, quarantine.Entry{Task: ref.String(), Why: unread.Error(), Raw: raw})
 	}
 	if r.Generation != ref.Generation || r.Run != ref.Run {
 		return "", nil

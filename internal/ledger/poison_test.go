@@ -34,11 +34,11 @@ func TestPoisonOfACall(t *testing.T) {
 			if tt.called {
 				unused = tt.nonce
 			}
-			if state, err := other.Requests.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
+			if state, err := other.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
 				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
 			}
 			h.expectState("A-1", "calling")
-			if state, err := h.ledger.Requests.Poison(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
+			if state, err := h.ledger.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
 				t.Errorf("it is %q, %v", state, err)
 			}
 			if r, _ := h.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
@@ -63,11 +63,11 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 	h.Must(err)
 	r, _ := h.get("A-1")
 	earlier := r.Ref()
-	_, _, ok, err := h.ledger.Requests.Pass(t.Context(), earlier)
+	_, _, ok, err := h.ledger.Requests.Release(t.Context(), earlier)
 	if err != nil || !ok {
 		t.Fatal("it could not be passed on:", err)
 	}
-	if state, err := h.ledger.Requests.Poison(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
+	if state, err := h.ledger.Requests.Quarantine(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("an earlier turn makes it %q, %v", state, err)
 	}
 	h.expectState("A-1", "queued")
@@ -79,7 +79,7 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 		h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), raw, 0).Err())
 	})
 	ref := r.Ref()
-	if state, err := overtaken.Requests.Poison(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
+	if state, err := overtaken.Requests.Quarantine(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("it makes another run %q, %v", state, err)
 	}
 	h.expectState("A-1", "queued")

@@ -77,7 +77,7 @@ func TestAnyInterleaving(t *testing.T) {
 			},
 			"again": func(rt *rapid.T) {
 				if r, ok := f.get(id.Draw(rt, "id")); ok {
-					now, changed, err := f.ledger.Requests.Again(t.Context(), r)
+					now, changed, err := f.ledger.Requests.Retry(t.Context(), r)
 					f.Must(err)
 					f.begun[r.ApplicationID] = f.begun[r.ApplicationID] || changed
 					if changed && now.State == request.Queued {
@@ -162,7 +162,7 @@ func (f *model) callsOff(batch string, pages int) {
 	}
 	far, err := f.ledger.Batches.Cancelling(f.Context())
 	f.Must(err)
-	f.Must(f.ledger.Batches.CallOff(f.Context(), number, func(int) {}))
+	f.Must(f.ledger.Batches.CancelRequests(f.Context(), number, func(int) {}))
 	if _, cancelling := far[number]; !cancelling {
 		return
 	}
@@ -217,7 +217,7 @@ func (f *model) poison(rt *rapid.T, w *storage.Stores) {
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.get(ref.ApplicationID)
 	// With the nonce numbers fall, as they do for what was not sent after all.
-	state, err := w.Requests.Poison(f.Context(), ref, "", "an invented reason")
+	state, err := w.Requests.Quarantine(f.Context(), ref, "", "an invented reason")
 	f.Must(err)
 	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
 		f.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)

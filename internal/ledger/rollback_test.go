@@ -49,7 +49,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
-	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{a.Ref().String()}))
+	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{a.Ref().String()}))
 	other := h.another()
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
@@ -57,7 +57,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	if answer := h.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that has a handler is %s", answer.Admission)
 	}
-	h.Must(h.ledger.Fleet.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
@@ -70,7 +70,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 // A call is marked before the heartbeat of its process can tell of its handler.
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
-	h.Must(h.ledger.Fleet.Beat(t.Context(), nil))
+	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil))
 	if answer := h.tryMark(h.another(), a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
 	}

@@ -40,7 +40,7 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 	h.fail(n, func(i int) time.Time { return day.Add(time.Duration(max(0, i-1400)/3) * time.Millisecond) })
 	retry := func(id string) {
 		r, _ := h.get(id)
-		_, _, err := h.ledger.Requests.Again(t.Context(), r)
+		_, _, err := h.ledger.Requests.Retry(t.Context(), r)
 		h.Must(err)
 	}
 	given, retried := map[string]bool{}, map[string]bool{}
@@ -119,7 +119,7 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	h, a := started(t)
 	h.fault("A-1", fault.Unusable, attempt.Hold)
 	first, _ := h.get("A-1")
-	if _, ok, err := h.ledger.Requests.Again(t.Context(), first); !ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Retry(t.Context(), first); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
@@ -134,7 +134,7 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("one that is held anew was dropped: %v, %v", ok, err)
 	}
-	if _, ok, err := h.ledger.Requests.Again(t.Context(), first); ok || err != nil {
+	if _, ok, err := h.ledger.Requests.Retry(t.Context(), first); ok || err != nil {
 		t.Errorf("one that is held anew was retried: %v, %v", ok, err)
 	}
 	if ok, err := h.ledger.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {

@@ -142,9 +142,9 @@ func (l *Ledger) Readable(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// Mended adds to the account's counts of what the sweep mended, by kind, which
+// CountRepairs adds to the account's counts of what the sweep mended, by kind, which
 // are the fields "mended:<kind>" of [keyspace.Keys.State].
-func (l *Ledger) Mended(ctx context.Context, counts map[string]int) error {
+func (l *Ledger) CountRepairs(ctx context.Context, counts map[string]int) error {
 	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for kind, n := range counts {
 			pipe.HIncrBy(ctx, l.keys.State(), "mended:"+kind, int64(n))

@@ -217,7 +217,7 @@ func TestALateEndLooksAgain(t *testing.T) {
 	seen := false
 	sweeper := h.overtaken("eval", func() {
 		seen = true
-		_, ok, err := h.ledger.Requests.Again(t.Context(), r)
+		_, ok, err := h.ledger.Requests.Retry(t.Context(), r)
 		if err != nil || !ok {
 			t.Errorf("it does not go on: %v", err)
 		}
@@ -236,7 +236,7 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)
 	r, _ := h.get("A-1")
-	h.Must(h.ledger.Fleet.Beat(t.Context(), []string{r.Ref().String()}))
+	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{r.Ref().String()}))
 	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
 	for _, number := range h.Redis.ZRange(t.Context(), h.Keys.Workers(), 0, -1).Val() {
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
@@ -262,8 +262,8 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
 	h := newHarness(t)
-	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Poison()}, quarantine.MaxEntries).Err())
-	h.Must(h.ledger.Quarantine.PutAside(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
+	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Quarantine()}, quarantine.MaxEntries).Err())
+	h.Must(h.ledger.Quarantine.Add(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
 	var all []quarantine.Entry
 	for p, err := range h.ledger.Quarantine.All(t.Context()) {
 		h.Must(err)

@@ -37,13 +37,13 @@ func TestTheGateKeepsWhatItIsTold(t *testing.T) {
 	h.tryMark(h.ledger, refs[1])
 	h.fault("A-2", fault.ServerError, attempt.Retry)
 	kept("row", "A-2")
-	_, err = h.ledger.Requests.Trouble(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
+	_, err = h.ledger.Requests.Report(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	h.Must(err)
 	kept("row", "A-2\nA-3")
 
 	h.tryMark(h.ledger, refs[2])
 	h.Must(h.Redis.HSet(t.Context(), gate, "prober", h.attempt("A-3").Holder, "probe", "A-3").Err())
-	_, err = h.ledger.Requests.Poison(t.Context(), refs[2], "", "an invented message")
+	_, err = h.ledger.Requests.Quarantine(t.Context(), refs[2], "", "an invented message")
 	h.Must(err)
 	kept("prober", "")
 }

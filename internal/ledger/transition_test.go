@@ -207,7 +207,7 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
 	r, _ := h.get("A-2")
-	_, err = realOne.Requests.Mark(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
+	_, err = realOne.Requests.Admit(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
 	if err == nil || !strings.Contains(err.Error(), "is simulated") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}

@@ -93,7 +93,7 @@ func (o *Operator) CancelBatch(ctx context.Context, b batch.Batch) (now batch.Ba
 	if err != nil || now.Status != batch.Cancelled {
 		return now, 0, err
 	}
-	err = o.ledger.Batches.CallOff(ctx, b.Number, func(ended int) { cancelled += ended })
+	err = o.ledger.Batches.CancelRequests(ctx, b.Number, func(ended int) { cancelled += ended })
 	if err == nil {
 		now, _, err = o.ledger.Batches.Get(ctx, b.Number)
 	}

@@ -168,7 +168,7 @@ func (e *Erasure) eraseBatch(ctx context.Context) error {
 	if err := book.Batches.Control(ctx, e.batch, batch.Close); err != nil {
 		return err
 	}
-	if err := book.Batches.CallOff(ctx, e.batch.Number, func(int) {}); err != nil {
+	if err := book.Batches.CancelRequests(ctx, e.batch.Number, func(int) {}); err != nil {
 		return err
 	}
 	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Erasure.Accepted(ctx, e.batch.Number)} {

@@ -12,7 +12,7 @@ import (
 // enqueues it. changed is false where the request has changed since it was read, and
 // was left as it is.
 func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
-	now, changed, err = o.ledger.Requests.Again(ctx, r)
+	now, changed, err = o.ledger.Requests.Retry(ctx, r)
 	if err == nil && changed && now.State == request.Queued {
 		err = linktask.Enqueue(ctx, o.queue, o.account, now.Lane, now.Ref())
 	}

@@ -21,9 +21,9 @@ type List struct {
 // NewList returns a list that uses, and does not close, rdb.
 func NewList(rdb redis.UniversalClient, keys keyspace.Keys) *List { return &List{rdb, keys} }
 
-// PutAside keeps what cannot be understood where a person finds it, see
-// [keyspace.Keys.Poison].
-func (s *List) PutAside(ctx context.Context, p Entry) error {
+// Add keeps what cannot be understood where a person finds it, see
+// [keyspace.Keys.Quarantine].
+func (s *List) Add(ctx context.Context, p Entry) error {
 	p.At = time.Now().UTC()
 	p.Raw = p.Raw[:min(len(p.Raw), MaxBytes)]
 	entry, err := json.Marshal(p)
@@ -31,8 +31,8 @@ func (s *List) PutAside(ctx context.Context, p Entry) error {
 		return fmt.Errorf("encode what is put aside: %w", err)
 	}
 	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.LPush(ctx, s.keys.Poison(), entry)
-		pipe.LTrim(ctx, s.keys.Poison(), 0, MaxEntries-1)
+		pipe.LPush(ctx, s.keys.Quarantine(), entry)
+		pipe.LTrim(ctx, s.keys.Quarantine(), 0, MaxEntries-1)
 		pipe.HIncrBy(ctx, s.keys.State(), "poison", 1)
 		return nil
 	})
@@ -51,7 +51,7 @@ const asidePage = 20
 func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for from := int64(0); ; from += asidePage {
-			page, err := s.rdb.LRange(ctx, s.keys.Poison(), from, from+asidePage-1).Result()
+			page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), from, from+asidePage-1).Result()
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read what was put aside: %w", err))
 				return
@@ -75,7 +75,7 @@ func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 
 // Len gives how many there are to read.
 func (s *List) Len(ctx context.Context) (int, error) {
-	n, err := s.rdb.LLen(ctx, s.keys.Poison()).Result()
+	n, err := s.rdb.LLen(ctx, s.keys.Quarantine()).Result()
 	if err != nil {
 		return 0, fmt.Errorf("count what was put aside: %w", err)
 	}
@@ -85,7 +85,7 @@ func (s *List) Len(ctx context.Context) (int, error) {
 // Drop drops what was put aside where drop says so.
 func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
 	for from := 0; ; from += asidePage {
-		page, err := s.rdb.LRange(ctx, s.keys.Poison(), int64(from), int64(from)+asidePage-1).Result()
+		page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), int64(from), int64(from)+asidePage-1).Result()
 		if err != nil {
 			return gone, fmt.Errorf("read what was put aside: %w", err)
 		}
@@ -95,7 +95,7 @@ func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err e
 			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
 				continue
 			}
-			n, err := s.rdb.LRem(ctx, s.keys.Poison(), 1, entry).Result()
+			n, err := s.rdb.LRem(ctx, s.keys.Quarantine(), 1, entry).Result()
 			if gone += int(n); err != nil {
 				return gone, fmt.Errorf("drop what was put aside: %w", err)
 			}

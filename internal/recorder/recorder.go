@@ -24,7 +24,7 @@ type Ledger interface {
 
 // admissions admits attempts.
 type admissions interface {
-	Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
+	Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
 }
 
 // results records how attempts end.
@@ -54,8 +54,8 @@ func New(ledger Ledger, get func(ctx context.Context, applicationID string) (req
 }
 
 // Mark admits an attempt, and returns when the journal has its record.
-func (r *Recorder) Mark(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
-	answer, err := r.ledger.Mark(ctx, ask)
+func (r *Recorder) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+	answer, err := r.ledger.Admit(ctx, ask)
 	if err == nil && answer.Admission == attempt.Call {
 		err = r.journal.Write(ctx, answer.Attempt.Record)
 	}

@@ -13,7 +13,7 @@ type Batches interface {
 	// Cancelling returns the batches whose cancellation is not finished, and how far it is.
 	Cancelling(ctx context.Context) (far map[int]string, err error)
 	// CallOff continues one, and calls told with the number of requests that it ended.
-	CallOff(ctx context.Context, batch int, told func(ended int)) error
+	CancelRequests(ctx context.Context, batch int, told func(ended int)) error
 }
 
 // batches finishes the cancellation of batches.
@@ -38,7 +38,7 @@ func (b *batches) finishCancelling(ctx context.Context, counts Counts) error {
 		if before, known := b.seen[batch]; !known || before != now {
 			continue
 		}
-		err := b.batches.CallOff(once, batch, func(ended int) { counts[CalledOff] += ended })
+		err := b.batches.CancelRequests(once, batch, func(ended int) { counts[CalledOff] += ended })
 		if err != nil && once.Err() == nil {
 			return err
 		}

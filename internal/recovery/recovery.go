@@ -47,7 +47,7 @@ type Counts map[string]int
 
 // Counters adds to the account's counters of repairs.
 type Counters interface {
-	Mended(ctx context.Context, counts map[string]int) error
+	CountRepairs(ctx context.Context, counts map[string]int) error
 }
 
 // Meter records repairs.
@@ -191,7 +191,7 @@ func (r *Recovery) Pass(ctx context.Context) (Counts, error) {
 		r.meter.Recovered(kind, n)
 	}
 	if len(counts) > 0 {
-		all = append(all, r.counters.Mended(ctx, counts))
+		all = append(all, r.counters.CountRepairs(ctx, counts))
 	}
 	return counts, errors.Join(all...)
 }

@@ -23,7 +23,7 @@ type Handlers interface {
 
 // Quarantine keeps tasks that cannot be decoded for a person.
 type Quarantine interface {
-	PutAside(ctx context.Context, entry quarantine.Entry) error
+	Add(ctx context.Context, entry quarantine.Entry) error
 }
 
 // requeuer returns tasks to their queue.
@@ -46,7 +46,7 @@ func (r *requeuer) requeue(ctx context.Context, q asynqx.Queue, id, kind string,
 	case !task.Readable(id):
 		kind = Quarantined
 		r.log.Warn("undecodable task quarantined", zap.String("task", id), zap.String("queue", q.Name()))
-		if err = r.quarantine.PutAside(ctx, quarantine.Entry{Queue: q.Name(), Task: id, Why: "asynq cannot read the task", Raw: []byte(task.Raw)}); err == nil {
+		if err = r.quarantine.Add(ctx, quarantine.Entry{Queue: q.Name(), Task: id, Why: "asynq cannot read the task", Raw: []byte(task.Raw)}); err == nil {
 			ok, err = q.Remove(ctx, id, task)
 		}
 	default:

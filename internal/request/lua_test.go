@@ -133,7 +133,7 @@ func TestOneSlot(t *testing.T) {
 	}
 	home := slot(keys.Tag())
 	list := []string{keys.State(), keys.Results(), keys.Workers(), keys.Queued(request.Bulk), keys.Deadlines(), keys.Leader(),
-		keys.Batches(), keys.Running(), keys.Batch(1), keys.Order(1), keys.Again(1)}
+		keys.Batches(), keys.Running(), keys.Batch(1), keys.Order(1), keys.Requeued(1)}
 	for _, id := range []string{"A-1", "{A}", "}A{", "{", "}", "{}", "{}{B}", "{kyclink:other}"} {
 		list = append(list, keys.Record(id), keys.Old(id, 1))
 	}
