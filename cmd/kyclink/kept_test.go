@@ -34,7 +34,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 		t.Errorf("the gate says %q", g.Message)
 	}
 	expect := expecter(t, settings)
-	expect(0, "uses the link that is kept, and calls nobody", "", "show", "P-0001")
+	expect(0, "uses the link that was kept, without a call", "", "show", "P-0001")
 	urls := map[string]string{}
 	for _, l := range links(t, client, n) {
 		id := sim.Application(l.ApplicationID).Links[0].LinkID

@@ -246,7 +246,7 @@ func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	nowhere := []string{"KYCLINK_REDIS_URL=redis://127.0.0.1:1/0", "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_OPS_LISTEN=" + taken.Addr().String()}
 	for _, args := range [][]string{{"worker", "--simulate"}, {"serve"}} {
 		code, _, stderr := kyclink(t, nowhere, args...)
-		if code != exitError || !strings.Contains(stderr, "KYCLINK_OPS_LISTEN: "+taken.Addr().String()+" is taken") || !strings.Contains(stderr, "to another address") {
+		if code != exitError || !strings.Contains(stderr, "KYCLINK_OPS_LISTEN: "+taken.Addr().String()+" is in use") || !strings.Contains(stderr, "to another address") {
 			t.Errorf("%v: %d %s", args, code, stderr)
 		}
 	}
@@ -258,7 +258,7 @@ func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	_, setting := upstream(t, `{}`)
 	w := startBinary(t, "/usr/bin/env", []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "-u", "KYCLINK_OPS_LISTEN", binary, "worker", "--simulate")
 	fixture.Eventually(t, "it warns", func() bool {
-		return strings.Contains(w.stderr.String(), `"level":"warn"`) && strings.Contains(w.stderr.String(), "KYCLINK_OPS_LISTEN: 127.0.0.1:9090 is taken")
+		return strings.Contains(w.stderr.String(), `"level":"warn"`) && strings.Contains(w.stderr.String(), "KYCLINK_OPS_LISTEN: 127.0.0.1:9090 is in use")
 	})
 	client := enqueue(t, server.Client(t), 3)
 	fixture.Eventually(t, "it works", func() bool { return allCreated(links(t, client, 3)) })

@@ -13,7 +13,7 @@ func TestSimulator_WarnsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	for listen, warns := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "0.0.0.0:0": true, ":0": true} {
 		p := start(t, nil, "simulator", "--listen", listen)
-		fixture.Eventually(t, "it listens", func() bool { return strings.Contains(p.stderr.String(), "stand-in listens") || over(p) })
+		fixture.Eventually(t, "it listens", func() bool { return strings.Contains(p.stderr.String(), "simulator is listening") || over(p) })
 		if strings.Contains(listen, "::1") && strings.Contains(p.stderr.String(), "cannot assign") {
 			continue // there is no IPv6
 		}

@@ -97,7 +97,7 @@ func TestABatchAsSpreadsheetsSaveIt(t *testing.T) {
 		{"text/csv; charset=klingon", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "klingon"},
 		{"application/json", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "application/json"},
 		{csvType, "application_id,redirect_ulr\nC-1,\n", http.StatusBadRequest, "nearly redirect_url"},
-		{csvType, "application_id,redirect_url\n", http.StatusBadRequest, "a header and no rows"},
+		{csvType, "application_id,redirect_url\n", http.StatusBadRequest, "a header without rows"},
 		{csvType, "application_id,stra\xdfe\nC-1,\n", http.StatusBadRequest, "charset=windows-1252"},
 		{excelType, "PK\x03\x04 and so on", http.StatusBadRequest, "Excel workbook"},
 	} {
