@@ -173,7 +173,9 @@ func TestRecovery_RequeuesTheTaskOfADeadHandler(t *testing.T) {
 		beats func(h *harness, k *book, ref request.Ref)
 		back  bool
 	}{
-		"its process lives":     {func(h *harness, k *book, ref request.Ref) { h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()})) }, false},
+		"its process lives": {func(h *harness, k *book, ref request.Ref) {
+			h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
+		}, false},
 		"nobody has claimed it": {func(h *harness, k *book, _ request.Ref) { h.Must(k.Fleet.Heartbeat(t.Context(), nil)) }, true},
 		"its process was silent": {func(h *harness, k *book, ref request.Ref) {
 			h.Must(k.Fleet.Heartbeat(t.Context(), []string{ref.String()}))

@@ -56,12 +56,12 @@ func (l *away) Fault(context.Context, attempt.Attempt, *fault.Fault, attempt.Nex
 func (*away) Hold(context.Context, request.Record) (request.State, error)   { return "", errAway }
 func (*away) Expire(context.Context, request.Record) (request.State, error) { return "", errAway }
 func (*away) Cancel(context.Context, request.Record) (request.State, error) { return "", errAway }
-func (l *away) Heartbeat(context.Context, []string) error                        { l.writes++; return l.reached() }
+func (l *away) Heartbeat(context.Context, []string) error                   { l.writes++; return l.reached() }
 func (*away) Join(context.Context) error                                    { return nil }
 func (*away) Leave(context.Context) error                                   { return nil }
 
 func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
-func (*away) Add(context.Context, quarantine.Entry) error   { return nil }
+func (*away) Add(context.Context, quarantine.Entry) error        { return nil }
 func (*away) Quarantine(context.Context, request.Ref, string, string) (request.State, error) {
 	return request.Failed, nil
 }

@@ -59,7 +59,7 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 	var held, failed, givenUp, pending *redis.IntCmd
 	var counts *redis.SliceCmd
 	_, err = a.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		held, failed = pipe.ZCard(ctx, a.keys.Shelf(request.Held)), pipe.ZCard(ctx, a.keys.Shelf(request.Failed))
+		held, failed = pipe.ZCard(ctx, a.keys.OperatorList(request.Held)), pipe.ZCard(ctx, a.keys.OperatorList(request.Failed))
 		givenUp, pending = pipe.ZCard(ctx, a.keys.Undelivered()), pipe.ZCard(ctx, a.keys.Pending())
 		counts = pipe.HMGet(ctx, a.keys.State(), "successes", "ended:created", "ended:failed", "ended:cancelled", "possible_duplicates")
 		return nil

@@ -165,11 +165,11 @@ func confined() map[string][]string {
 
 // listed is what `go list` says of a package.
 type listed struct {
-	ImportPath, Dir                    string
+	ImportPath, Dir                                   string
 	Imports, TestImports_FollowTheTable, XTestImports []string
-	GoFiles, TestGoFiles, XTestGoFiles []string
-	IgnoredGoFiles                     []string
-	name                               string
+	GoFiles, TestGoFiles, XTestGoFiles                []string
+	IgnoredGoFiles                                    []string
+	name                                              string
 }
 
 func packages(t *testing.T) []listed {

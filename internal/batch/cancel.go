@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	calloffRows   = 100 // of one script: it must not hold Redis for long
-	calloffChunks = 32  // between two notes of how far it is
-	calloffAtOnce = 4
+	cancelRows        = 100 // of one script: it must not hold Redis for long
+	cancelChunks      = 32  // between two notes of how far it is
+	cancelConcurrency = 4
 )
 
-// Cancelling are the numbers of cancelled batches whose requests have not all
-// ended, with how far each is: who sees the same again knows that nobody is at it.
+// Cancelling returns the numbers of cancelled batches whose requests have not all ended, with
+// the progress of each: if it is the same as before, no process is working on it.
 func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
 	numbers, err := s.rdb.ZRange(ctx, s.keys.Cancelling(), 0, -1).Result()
 	if err != nil {
@@ -42,12 +42,12 @@ func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
 	return far, nil
 }
 
-// CancelRequests ends what has not ended of a batch that was cancelled: waiting, queued
-// and held requests now, called ones when their call has. It may be broken off at
-// any point and be called again, also by several at a time: each request has one
-// end. told is called with how many ended since it was called last.
-func (s *Store) CancelRequests(ctx context.Context, number int, told func(ended int)) error {
-	w := calloff{Store: s, number: number, told: told}
+// CancelRequests ends the requests of a cancelled batch that have not ended: waiting, queued
+// and held ones now, called ones when their call has ended. It may be interrupted at any
+// point and repeated, also by several processes at a time: each request has one end. report
+// is called with the number that ended since the previous call.
+func (s *Store) CancelRequests(ctx context.Context, number int, report func(ended int)) error {
+	w := cancellation{Store: s, number: number, report: report}
 	if err := w.prepare(ctx); err != nil || !w.open {
 		return err
 	}
@@ -67,18 +67,18 @@ func (s *Store) CancelRequests(ctx context.Context, number int, told func(ended 
 	return nil
 }
 
-// calloff is one walk through a cancelled batch.
-type calloff struct {
+// cancellation is one walk through a cancelled batch.
+type cancellation struct {
 	*Store
 	number    int
 	open      bool // not all have ended
 	from      int  // the first chunk that is not known to be through
 	head, why string
 	unread    int
-	told      func(ended int)
+	report    func(ended int)
 }
 
-func (w *calloff) prepare(ctx context.Context) error {
+func (w *cancellation) prepare(ctx context.Context) error {
 	var open *redis.FloatCmd
 	var from *redis.StringCmd
 	_, err := w.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -104,14 +104,14 @@ func (w *calloff) prepare(ctx context.Context) error {
 
 // chunks goes through the batch's order, to which nothing is added any more. It
 // gives the number after the last one.
-func (w *calloff) chunks(ctx context.Context) (after int, err error) {
+func (w *cancellation) chunks(ctx context.Context) (after int, err error) {
 	last, err := w.LastChunk(ctx, w.number)
 	if err != nil {
 		return 0, err
 	}
 	at := w.from
-	for ; at <= last; at += calloffChunks {
-		chunks, err := w.chunksAt(ctx, w.number, at, calloffChunks)
+	for ; at <= last; at += cancelChunks {
+		chunks, err := w.chunksAt(ctx, w.number, at, cancelChunks)
 		if err != nil {
 			return 0, err
 		}
@@ -125,7 +125,7 @@ func (w *calloff) chunks(ctx context.Context) (after int, err error) {
 		if w.unread > 0 {
 			continue // whoever comes next begins before them
 		}
-		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+calloffChunks).Err(); err != nil {
+		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+cancelChunks).Err(); err != nil {
 			return 0, fmt.Errorf("cancel batch %d: %w", w.number, err)
 		}
 	}
@@ -145,7 +145,7 @@ func orderIDs(chunk string) []string {
 
 // rest ends what may be in no chunk: an import that was broken off accepts rows
 // before it writes the chunk that has them all. They are to be fed, or were.
-func (w *calloff) rest(ctx context.Context) error {
+func (w *cancellation) rest(ctx context.Context) error {
 	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		for cursor := uint64(0); ; {
 			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", pageSize).Result()
@@ -175,15 +175,15 @@ func (w *calloff) rest(ctx context.Context) error {
 	}
 }
 
-func (w *calloff) pages(ctx context.Context, pages [][]string) error {
+func (w *cancellation) pages(ctx context.Context, pages [][]string) error {
 	ended := make([]int, len(pages))
 	unread := make([]int, len(pages))
 	group, going := errgroup.WithContext(ctx)
-	group.SetLimit(calloffAtOnce)
+	group.SetLimit(cancelConcurrency)
 	for i, ids := range pages {
 		group.Go(func() (err error) {
 			one := *w
-			one.told, one.unread = func(n int) { ended[i] += n }, 0
+			one.report, one.unread = func(n int) { ended[i] += n }, 0
 			err = one.page(going, ids)
 			unread[i] = one.unread
 			return err
@@ -192,26 +192,26 @@ func (w *calloff) pages(ctx context.Context, pages [][]string) error {
 	err := group.Wait()
 	for i := range pages {
 		w.unread += unread[i]
-		w.told(ended[i])
+		w.report(ended[i])
 	}
 	return err
 }
 
 // page ends requests; those that became another run meanwhile once more.
-func (w *calloff) page(ctx context.Context, ids []string) error {
+func (w *cancellation) page(ctx context.Context, ids []string) error {
 	for len(ids) > 0 {
-		now := ids[:min(len(ids), calloffRows)]
-		ended, again, err := w.script(ctx, now)
+		now := ids[:min(len(ids), cancelRows)]
+		ended, repeat, err := w.script(ctx, now)
 		if err != nil {
 			return err
 		}
-		w.told(ended)
-		ids = append(again, ids[len(now):]...)
+		w.report(ended)
+		ids = append(repeat, ids[len(now):]...)
 	}
 	return nil
 }
 
-func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []string, err error) {
+func (w *cancellation) script(ctx context.Context, ids []string) (ended int, repeat []string, err error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = w.keys.Record(id)
@@ -258,7 +258,7 @@ func (w *calloff) script(ctx context.Context, ids []string) (ended int, again []
 	}
 	n, _ := reply[0].(int64)
 	for _, id := range reply[1:] {
-		again = append(again, fmt.Sprint(id))
+		repeat = append(repeat, fmt.Sprint(id))
 	}
-	return int(n), again, nil
+	return int(n), repeat, nil
 }

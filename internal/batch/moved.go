@@ -15,10 +15,10 @@ import (
 // sets are where requests are that moved: each is queued, called, about to be fed
 // again, or has an event.
 type sets struct {
-	queued [][]string
-	calls  []string
-	again  []string
-	events []redis.XMessage
+	queued   [][]string
+	calls    []string
+	requeued []string
+	events   []redis.XMessage
 }
 
 const (
@@ -27,10 +27,10 @@ const (
 	// for long.
 	movedPage = 1000
 	lastMost  = 2000
-	// againDeep is how much of what is to be fed again is looked at once, and againEnd
+	// requeuedDeep is how much of what is requeued is looked at once, and requeuedEnd
 	// how much of either end of it, where it grows, each time after that.
-	againDeep = 20 * movedPage
-	againEnd  = 250
+	requeuedDeep = 20 * movedPage
+	requeuedEnd  = 250
 	// soon is the most that what is queued now may be due later for its last attempt to
 	// have ended while the counters were read.
 	soon = 10 * time.Second
@@ -66,7 +66,7 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 	}); err != nil {
 		return s, err
 	}
-	if s.again, err = n.toFeed(ctx); err != nil {
+	if s.requeued, err = n.toFeed(ctx); err != nil {
 		return s, err
 	}
 	s.events, err = pages(func(int64) ([]redis.XMessage, error) {
@@ -79,20 +79,20 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 	return s, err
 }
 
-// toFeed reads what is to be fed again: once all of it, then where it grows.
+// toFeed reads what is requeued: once all of it, then where it grows.
 func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
 	key := n.keys.Requeued(n.batch)
 	if n.deep {
 		var head, tail *redis.StringSliceCmd
 		_, err = n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			head, tail = pipe.LRange(ctx, key, 0, againEnd-1), pipe.LRange(ctx, key, -againEnd, -1)
+			head, tail = pipe.LRange(ctx, key, 0, requeuedEnd-1), pipe.LRange(ctx, key, -requeuedEnd, -1)
 			return nil
 		})
 		return append(head.Val(), tail.Val()...), err
 	}
 	n.deep = true
 	return pages(func(from int64) ([]string, error) {
-		if from >= againDeep {
+		if from >= requeuedDeep {
 			return nil, nil
 		}
 		return n.rdb.LRange(ctx, key, -from-movedPage, -from-1).Result()
@@ -101,7 +101,7 @@ func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
 
 // ids are those of the requests that are there, each once.
 func (s sets) ids() []string {
-	ids := slices.Clone(s.again)
+	ids := slices.Clone(s.requeued)
 	for _, e := range s.events {
 		id, _ := e.Values["application_id"].(string)
 		ids = append(ids, id)

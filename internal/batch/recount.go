@@ -19,7 +19,7 @@ import (
 
 var recountScript = scripts.Script("recount.lua")
 
-// Check is a batch's counters beside what its rows say.
+// Check compares a batch's counters with what its rows say.
 type Check struct {
 	Batch   Batch // as its counters tell it
 	Counted map[request.State]int
@@ -29,9 +29,9 @@ type Check struct {
 	PossibleDuplicates int
 }
 
-// Differs names what the counters say otherwise than the rows, and by how much
-// they say more. What was erased cannot be counted again: its row may be there, or
-// be another's by now, and rows that joined or repeat an id are erased as well.
+// Differs returns by how much the counters exceed what the rows say, for each counter that
+// differs. Erased requests cannot be counted: their rows may still be there, or belong to
+// another batch by now, and rows that joined or repeat an id are erased as well.
 func (c Check) Differs() map[string]int {
 	differs := map[string]int{}
 	add := func(what string, more int) {
@@ -49,19 +49,18 @@ func (c Check) Differs() map[string]int {
 	return differs
 }
 
-// checkRounds is how often a batch that moves is counted again.
-const checkRounds = 5
+// recountRounds is how often a batch that changes is counted.
+const recountRounds = 5
 
 // ErrMoves says that a batch changes faster than it can be counted.
 var ErrMoves = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
 
-// Recount counts a batch's rows again, page by page, and says how it counts itself.
-// Requests may move meanwhile: those that did are looked at once more, the last of
-// them in the same step as the counters. A difference stays what it is, so that
-// one which is not found again the same is none.
+// Recount counts a batch's rows page by page, and compares the result with its counters.
+// Requests may move meanwhile: those that did are read once more, the last of them in the
+// same step as the counters. Only a difference that is found twice is reported.
 func (s *Store) Recount(ctx context.Context, batch int) (c Check, err error) {
 	var before map[string]int
-	for round := range checkRounds {
+	for round := range recountRounds {
 		n := count{Store: s, batch: batch, seed: maphash.MakeSeed()}
 		if c, err = n.run(ctx); errors.Is(err, ErrMoves) {
 			continue
@@ -264,7 +263,7 @@ func (n *count) moved(ctx context.Context) ([]string, error) {
 // last reads what moved lately in the same step as the counters.
 func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, lua.Args{
-		"batch": n.batch, "last_event": n.since, "ends": againEnd, "max": movedPage,
+		"batch": n.batch, "last_event": n.since, "ends": requeuedEnd, "max": movedPage,
 		"due_from": n.after.UnixMilli(), "due_until": n.after.Add(soon).UnixMilli(),
 	}, lua.Column("id", moving)).Slice()
 	if err != nil {

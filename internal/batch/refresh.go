@@ -19,8 +19,8 @@ var refreshScript = scripts.Script("refresh.lua")
 // refreshRows is how many one script refreshes: it must not hold Redis for long.
 const refreshRows = 100
 
-// Requests walks through the requests that a batch accepted first, in the input's
-// order, up to 500 at a time, as they are. What cannot be read is left out.
+// Requests iterates over the requests that a batch accepted first, in the input's order, up
+// to 500 at a time. Records that cannot be decoded are left out.
 func (s *Store) Requests(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		for lines, err := range s.Order(ctx, batch) {
@@ -53,10 +53,10 @@ func ExpiredAt(r request.Record, now time.Time) bool {
 	return r.State == request.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
 }
 
-// Refresh asks for the next generation of requests of a batch, as they were read
-// and their links had expired, and gives the ids of those for which it did: others
-// are not as they were any more. The generation stays in its batch and row, waits
-// to be fed, and has a not_after only where one is given.
+// Refresh starts the next generation of requests of a batch whose links had expired when
+// they were read, and returns the ids for which it did; the others have changed since. The
+// new generation keeps its batch and row, waits to be fed, and has a not_after only if one
+// is given.
 func (s *Store) Refresh(ctx context.Context, batch int, records []request.Record, notAfter time.Time) (refreshed []string, err error) {
 	due := ""
 	if !notAfter.IsZero() {

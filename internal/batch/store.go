@@ -46,12 +46,12 @@ var (
 	finishCancelScript   = scripts.Script("finish_cancel.lua")
 )
 
-// Status is what may become of a batch's requests.
+// Status is the status of a batch.
 type Status string
 
-// The statuses. Only a paused or cancelled batch is marked so; a batch is done
-// while none of its rows, joined ones included, waits, is queued or called. What is
-// held waits for a person and not for the batch.
+// The statuses. Only a paused or cancelled batch stores its status. A batch is done if none
+// of its rows, including joined ones, is waiting, queued or calling; held requests wait for
+// an operator and not for the batch.
 const (
 	Running   Status = "running"
 	Paused    Status = "paused"
@@ -59,11 +59,10 @@ const (
 	Done      Status = "done"
 )
 
-// Erased counts, beside the states, the requests of a batch that are not kept
-// any more.
+// Erased is the key of [Batch].Counts for the erased requests of a batch.
 const Erased request.State = "erased"
 
-// Batch is a batch as its counters tell it.
+// Batch is a batch by its counters.
 type Batch struct {
 	Batch  string `json:"batch"`
 	Status Status `json:"status"`
@@ -96,7 +95,7 @@ func (b Batch) Open() int { return b.Own() + open(b.JoinedCounts) }
 // Own is how many of the requests that it accepted do.
 func (b Batch) Own() int { return open(b.Counts) }
 
-// Over says that nothing more comes of the batch: what joined a cancelled one is not
+// Over says that nothing of the batch changes any more. What a cancelled batch joined is not
 // its own.
 func (b Batch) Over() bool {
 	return b.Open() == 0 || b.Status == Cancelled && b.Own() == 0
@@ -106,8 +105,7 @@ func open(counts map[request.State]int) int {
 	return counts[request.Waiting] + counts[request.Queued] + counts[request.Calling]
 }
 
-// joins adds the states of the rows that joined. It may find some that came since the
-// batch was read.
+// joins returns the batch with the states of the rows that joined.
 func (b Batch) joins(counts map[request.State]int) Batch {
 	b.Rows -= b.Joined
 	b.JoinedCounts, b.Joined = counts, 0
@@ -260,8 +258,8 @@ func (s *Store) Get(ctx context.Context, number int) (b Batch, ok bool, err erro
 	return ends.estimate(b), err == nil, err
 }
 
-// Refused says what to correct: why a batch is paused of which too many calls in a row
-// were refused as wrong. It is empty where it is not.
+// Refused says why a batch is paused of which too many calls in a row were refused as
+// invalid; it is empty for any other batch.
 func (b Batch) Refused() string {
 	if b.Status != Paused || b.Reason != fault.RowsRefused {
 		return ""
@@ -288,7 +286,7 @@ func (s *Store) Named(ctx context.Context, name string) (b Batch, ok bool, err e
 	return b, err == nil && len(hash) > 0, err
 }
 
-// Control is what a person wants of a batch as a whole.
+// Control is an operator's command for a batch as a whole.
 type Control string
 
 // The controls. Pausing and cancelling hold at once for all that is not being
@@ -302,11 +300,10 @@ const (
 	Close Control = "close"
 )
 
-// Control pauses, resumes or cancels a batch; to ask for what is so already
-// changes nothing. While a batch is paused none of its requests is called but
-// those that are in the interactive lane. Of a cancelled one none is called:
-// [Store.CancelRequests] ends them. It fails with [*tasks.CancelledError] where a batch that
-// is cancelled is to be paused or resumed.
+// Control pauses, resumes or cancels a batch; a command that changes nothing is accepted.
+// While a batch is paused, only its requests in the interactive lane are called. Of a
+// cancelled batch, none is called: [Store.CancelRequests] ends them. It fails with
+// [*tasks.CancelledError] if a cancelled batch is to be paused or resumed.
 func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	reply, err := controlBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
 	switch {
@@ -320,8 +317,8 @@ func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	return nil
 }
 
-// Counts reads a batch's counters: how many of the requests that it accepted are
-// in each state. All are 0 where there is no such batch.
+// Counts reads a batch's counters: how many of the requests that it accepted are in each
+// state. All are 0 if there is no such batch.
 func (s *Store) Counts(ctx context.Context, batch string) (map[request.State]int, error) {
 	counts := map[request.State]int{}
 	number, err := s.rdb.HGet(ctx, s.keys.Batches(), batch).Int()

@@ -1,5 +1,5 @@
-// Package deadletter lists what waits for a person: requests that failed or are held,
-// and callback deliveries that were given up.
+// Package deadletter lists what waits for an operator: requests that failed or are held, and
+// callback deliveries that were given up.
 package deadletter
 
 import (
@@ -41,15 +41,15 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys) *Lists {
 // pageSize is how many requests are read at a time.
 const pageSize = 500
 
-// Requests walks through what failed, or is held, from since on and before
-// before, in the order in which it came there, a page at a time. Requests may
-// come and go meanwhile: none is passed over that stays, and none is given twice.
-// The state is [request.Failed] or [request.Held]; what was hidden is left out.
+// Requests iterates over the failed or held requests that came to that state from since on
+// and before before, in that order, a page at a time. Requests may come and go meanwhile:
+// none that stays is missed, and none is returned twice. The state is [request.Failed] or
+// [request.Held]; dropped requests are left out.
 func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
-			places, err := s.places(ctx, s.keys.Shelf(state), last, before)
+			places, err := s.places(ctx, s.keys.OperatorList(state), last, before)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -76,14 +76,14 @@ func (s *Lists) Requests(ctx context.Context, state request.State, since, before
 	}
 }
 
-// place is one of a shelf's: by time, then by id.
+// place is a place in a list: by time, then by id.
 type place struct {
 	at float64 // ms
 	id string
 }
 
-// places are the next ones after last. As many as share its moment may come
-// before them, so that more is read until there are some.
+// places returns the next places after last. Any number of them may share the time of last
+// and precede it, so that it reads more until there are some.
 func (s *Lists) places(ctx context.Context, set string, last place, before time.Time) ([]place, error) {
 	for count := int64(pageSize); ; count *= 2 {
 		found, err := s.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
@@ -91,7 +91,7 @@ func (s *Lists) places(ctx context.Context, set string, last place, before time.
 			Start: strconv.FormatFloat(last.at, 'f', 0, 64), Stop: fmt.Sprintf("(%d", before.UnixMilli()),
 		}).Result()
 		if err != nil {
-			return nil, fmt.Errorf("read what waits for a person: %w", err)
+			return nil, fmt.Errorf("read the dead letters: %w", err)
 		}
 		places := make([]place, 0, len(found))
 		for _, z := range found {
@@ -106,20 +106,20 @@ func (s *Lists) places(ctx context.Context, set string, last place, before time.
 	}
 }
 
-// DropRequest takes a failed request out of [Ledger.Shelved]; its record stays as it
-// is. ok is false where it is not there, or failed anew since.
+// DropRequest removes a failed request from [Lists.Requests]; its record does not change. ok
+// is false if it is not there, or failed again since.
 func (s *Lists) DropRequest(ctx context.Context, r request.Record) (ok bool, err error) {
 	ok, err = dropFailedScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run,
 	}).Bool()
 	if err != nil {
-		return false, fmt.Errorf("hide %s: %w", r.ApplicationID, err)
+		return false, fmt.Errorf("drop %s: %w", r.ApplicationID, err)
 	}
 	return ok, nil
 }
 
-// DropDelivery takes a delivery that was given up out of [Ledger.Undelivered]; ok is
-// false where it is not there, or was tried again since.
+// DropDelivery removes a given-up delivery from [Lists.Deliveries]; ok is false if it is not
+// there, or was retried since.
 func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
 	ok, err = dropDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": d.EventID, "attempts": d.Attempts}).Bool()
 	if err != nil {
@@ -128,23 +128,24 @@ func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool,
 	return ok, nil
 }
 
-// Deliveries walks through the deliveries that were given up from since on and
-// before before, in that order, a page at a time. What was dropped is left out.
+// Deliveries iterates over the deliveries that were given up from since on and before before,
+// in that order, a page at a time. Dropped deliveries are left out.
 func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
 	return s.walkDeliveries(ctx, s.keys.Undelivered(), since, before, func(d delivery.Delivery) bool {
 		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
 
-// Retrying walks through the deliveries that were not taken and are tried again, by
-// when that is, a page at a time. What is tried meanwhile may come twice.
+// Retrying iterates over the deliveries that were not accepted and will be retried, by the
+// time of the retry, a page at a time. A delivery that is attempted meanwhile may be returned
+// twice.
 func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
 	return s.walkDeliveries(ctx, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d delivery.Delivery) bool {
 		return d.Status == delivery.Pending && !d.Last.Taken()
 	})
 }
 
-func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before time.Time, meant func(delivery.Delivery) bool) iter.Seq2[[]delivery.Delivery, error] {
+func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before time.Time, wanted func(delivery.Delivery) bool) iter.Seq2[[]delivery.Delivery, error] {
 	return func(yield func([]delivery.Delivery, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
@@ -164,7 +165,7 @@ func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before ti
 			found, err := s.deliveries.Read(ctx, events)
 			page := make([]delivery.Delivery, 0, len(found))
 			for _, d := range found {
-				if meant(d) {
+				if wanted(d) {
 					page = append(page, d)
 				}
 			}

@@ -10,7 +10,7 @@ type Status string
 const (
 	Pending   Status = "pending"
 	Delivered Status = "delivered"
-	GivenUp   Status = "given_up" // for a person to look at
+	GivenUp   Status = "given_up" // until an operator retries or drops it
 )
 
 // Delivery is one event on its way to the callback URL of its request.
@@ -33,7 +33,7 @@ type Delivery struct {
 	GivenUpAt   time.Time // zero where it is not given up
 	Dropped     bool      // a person has seen to it that it is given up
 	Attempts    int       // that were begun
-	Tries       int       // of these since it was made, or taken up again
+	Tries       int       // of these since it was created or restarted
 	Last        Reply     // to the last attempt that had one
 	NextAt      time.Time // of a pending one: when it is tried again; zero where that was not read
 }
@@ -48,7 +48,7 @@ type Task struct {
 	Again int
 }
 
-// Reply is what came of an attempt to deliver.
+// Reply is the result of an attempt to deliver.
 type Reply struct {
 	At time.Time
 	// Code is the HTTP status; 0 where there was no answer.
@@ -68,5 +68,5 @@ type Reply struct {
 	RetryAfter time.Duration
 }
 
-// Taken says that the receiver has it.
+// Taken says that the receiver accepted the event.
 func (r Reply) Taken() bool { return r.Reason == "" }

@@ -35,10 +35,9 @@ type Store struct {
 // NewStore returns a store that uses, and does not close, rdb.
 func NewStore(rdb redis.UniversalClient, keys keyspace.Keys) *Store { return &Store{rdb, keys} }
 
-// OpenDeliveries makes the deliveries of events whose requests have a callback URL,
-// and gives those that are to be tried: not what was delivered, and what was given
-// up only where it is published again. It may be repeated. Give it up to a hundred
-// events at a time.
+// OpenDeliveries creates the deliveries of events whose requests have a callback URL, and
+// returns those to attempt: not the delivered ones, and given-up ones only if the event is a
+// replay. It may be repeated. It takes up to a hundred events at a time.
 func (s *Store) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]Task, error) {
 	rows := lua.NewRows("event_id", "id", "generation", "run", "type", "body")
 	for _, e := range events {
@@ -68,9 +67,8 @@ func (s *Store) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]Tas
 	return open, nil
 }
 
-// BeginDelivery counts an attempt and gives what is to be sent; ok is false where
-// nothing is to be sent any more. One that was given up is taken up again where
-// [Task].Again says so.
+// BeginDelivery counts an attempt and returns what to send; ok is false if nothing is to be
+// sent any more. A given-up delivery is begun again if [Task].Again says so.
 func (s *Store) BeginDelivery(ctx context.Context, of Task) (d Delivery, ok bool, err error) {
 	again := ""
 	if of.Again > 0 {
@@ -91,14 +89,14 @@ func (s *Store) BeginDelivery(ctx context.Context, of Task) (d Delivery, ok bool
 	return d, err == nil, err
 }
 
-// EndDelivery records what came of an attempt, and gives the delivery's status
-// then; empty where it was erased meanwhile. again is after how long it is tried
-// again where it was not taken; it is given up where that is 0.
+// EndDelivery records the reply to an attempt, and returns the delivery's status; empty if it
+// was erased meanwhile. A delivery that was not accepted is retried after again, and given
+// up if that is 0.
 func (s *Store) EndDelivery(ctx context.Context, d Delivery, r Reply, again time.Duration) (Status, error) {
 	what := "again"
 	switch {
 	case r.Taken():
-		what, r.Body = "taken", "" // nobody will look for what went wrong
+		what, r.Body = "taken", "" // no failure to explain
 	case r.NoAttempt:
 		what = "none"
 	case again == 0:
@@ -114,16 +112,15 @@ func (s *Store) EndDelivery(ctx context.Context, d Delivery, r Reply, again time
 	return Status(status), nil
 }
 
-// StalledDeliveries names pending deliveries that nobody has tried though they are due
-// for so long, so that the caller sees to it that they have their task: Redis may
-// have lost that alone. What was named is named again after as long. more says that
-// there are others.
+// StalledDeliveries returns pending deliveries that were due a while ago and that no process
+// has attempted: the caller ensures that they have their task, which Redis may have lost. A
+// returned delivery is returned again after as long. more says that there are others.
 func (s *Store) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []Task, more bool, err error) {
 	reply, err := stalledDeliveriesScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"overdue_for": since.Milliseconds(), "max": stalledPage,
 	}).StringSlice()
 	if err != nil {
-		return nil, false, fmt.Errorf("look for stalled deliveries: %w", err)
+		return nil, false, fmt.Errorf("find stalled deliveries: %w", err)
 	}
 	for i := 1; i+2 < len(reply); i += 3 {
 		stalled = append(stalled, Task{EventID: reply[i], ApplicationID: reply[i+1], Host: reply[i+2]})
@@ -131,7 +128,7 @@ func (s *Store) StalledDeliveries(ctx context.Context, since time.Duration) (sta
 	return stalled, reply[0] == strconv.Itoa(stalledPage), nil
 }
 
-// Of are those of a request, as they came.
+// Of returns the deliveries of a request, oldest first.
 func (s *Store) Of(ctx context.Context, applicationID string) ([]Delivery, error) {
 	events, err := s.Events(ctx, []string{applicationID})
 	if err != nil {
@@ -140,7 +137,7 @@ func (s *Store) Of(ctx context.Context, applicationID string) ([]Delivery, error
 	return s.Read(ctx, events[0])
 }
 
-// Events are for each request the ids of its events that have a delivery.
+// Events returns for each request the ids of its events that have a delivery.
 func (s *Store) Events(ctx context.Context, ids []string) ([][]string, error) {
 	looks := make([]*redis.StringSliceCmd, len(ids))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {

@@ -42,7 +42,7 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys, retention time.Duration)
 // eraseRows is how many one script erases: it must not hold Redis for long.
 const eraseRows = 50
 
-// Erasure is what became of a request that was to be erased.
+// Erasure is the result of erasing a request.
 type Erasure struct {
 	ApplicationID string
 	// State is the one that the request had when it was erased, or has, where it

@@ -15,8 +15,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Whom says whose data is to go: that of some application ids, or all that one
-// batch accepted first.
+// Whom selects the data to erase: of some application ids, or of all that one batch
+// accepted first.
 type Whom struct {
 	IDs   map[string]bool
 	Batch string // a name, where there are no ids
@@ -24,9 +24,9 @@ type Whom struct {
 
 const eventsPage = 1000
 
-// EraseEvents takes events out of the results stream, and gives how many: of a
-// batch those whose requests are not kept any more. It reads the stream once, page
-// by page, as long as it is now.
+// EraseEvents removes events from the results stream, and returns how many: of a batch, those
+// whose requests are not kept any more. It reads the stream once, page by page, up to its
+// present end.
 func (er *Eraser) EraseEvents(ctx context.Context, whom Whom) (gone int, err error) {
 	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {
@@ -79,7 +79,7 @@ func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMess
 			}
 			return nil
 		}); err != nil {
-			return 0, cannotRead("whose events they are", err)
+			return 0, cannotRead("which requests are kept", err)
 		}
 	}
 	for i, e := range meant {
@@ -92,12 +92,12 @@ func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMess
 	}
 	n, err := er.rdb.XDel(ctx, er.keys.Results(), ids...).Result()
 	if err != nil {
-		return 0, fmt.Errorf("take events out of the results stream: %w", err)
+		return 0, fmt.Errorf("remove events from the results stream: %w", err)
 	}
 	return int(n), nil
 }
 
-// QuarantinedIDs are the application ids whose tasks were put aside.
+// QuarantinedIDs returns the application ids of the quarantined tasks.
 func (er *Eraser) QuarantinedIDs(ctx context.Context) (map[string]bool, error) {
 	names := map[string]bool{}
 	_, err := er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
@@ -109,8 +109,8 @@ func (er *Eraser) QuarantinedIDs(ctx context.Context) (map[string]bool, error) {
 	return names, err
 }
 
-// EraseQuarantined drops what was put aside of some application ids, or names one of
-// them, and gives how much that was.
+// EraseQuarantined removes quarantine entries that belong to one of some application ids, or
+// mention one, and returns how many.
 func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (gone int, err error) {
 	return er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
 		if ref, err := request.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
@@ -125,8 +125,8 @@ func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (go
 	})
 }
 
-// mentions says whether an id is part of what nobody can read: one that goes on
-// after it is another. What comes before it may be anything, such as its length.
+// mentions says whether raw contains an id. An id that continues after it is another one;
+// what precedes it may be anything, such as its length.
 func mentions(raw []byte, id string) bool {
 	for {
 		at := bytes.Index(raw, []byte(id))
@@ -141,16 +141,16 @@ func mentions(raw []byte, id string) bool {
 	}
 }
 
-// EraseOrder takes away what a batch keeps in order: none of its requests is kept
-// any more. Its counters stay.
+// EraseOrder removes the order of a batch of which no request is kept any more. Its counters
+// stay.
 func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
 	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.Off(number)).Err(); err != nil {
-		return fmt.Errorf("drop the order of batch %d: %w", number, err)
+		return fmt.Errorf("erase the order of batch %d: %w", number, err)
 	}
 	return nil
 }
 
-// ErasePanics takes away what was counted of the panics of turns.
+// ErasePanics removes the counts of panics of turns.
 func (er *Eraser) ErasePanics(ctx context.Context, refs []request.Ref) error {
 	if len(refs) == 0 {
 		return nil
@@ -160,7 +160,7 @@ func (er *Eraser) ErasePanics(ctx context.Context, refs []request.Ref) error {
 		keys[i] = er.keys.Panics(ref)
 	}
 	if err := er.rdb.Del(ctx, keys...).Err(); err != nil {
-		return fmt.Errorf("drop what was counted of panics: %w", err)
+		return fmt.Errorf("erase the counts of panics: %w", err)
 	}
 	return nil
 }

@@ -26,11 +26,11 @@ const (
 	retireMost  = 50        // pages of one call
 )
 
-// Retire erases ended requests, and earlier generations, whose end is older than
-// the ledger's retention, and gives how many. It goes a part of its way, such that
-// whoever calls it at that interval has everything looked at once an hour; how far
-// it is, is kept in Redis. What other batches' rows still say of what is gone goes
-// afterwards, in the same way.
+// Retire erases ended requests, and earlier generations, whose end is older than the
+// retention, and returns how many. It does a part of the walk, so that a caller that calls
+// it at that interval has every request checked once an hour; the progress is kept in
+// Redis. The rows of other batches that name erased requests are erased afterwards, in the
+// same way.
 func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased int, err error) {
 	if er.retention == 0 {
 		return 0, nil
@@ -59,7 +59,7 @@ func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased in
 	for range min(1+int(part), retireMost) {
 		var keys []string
 		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", retirePage).Result(); err != nil {
-			return erased, fmt.Errorf("look through the keys: %w", err)
+			return erased, fmt.Errorf("scan the keys: %w", err)
 		}
 		n, err := er.retire(ctx, keys, due)
 		p.dirty = p.dirty || n > 0
@@ -70,17 +70,17 @@ func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased in
 			break
 		}
 	}
-	return erased, er.goOn(ctx, p)
+	return erased, er.advance(ctx, p)
 }
 
 // progress is how far retention is.
 type progress struct {
 	cursor uint64
-	// dirty says that something was erased since scrubbing was begun last.
+	// dirty says that something was erased since the rows were last begun.
 	dirty bool
-	// at is where scrubbing is, while it is under way.
-	scrubs bool
-	at     scrubbing
+	// at is where the erasure of rows is.
+	erasing bool
+	at      position
 }
 
 const progressFormat = "%d %t %t %d %d"
@@ -90,27 +90,26 @@ func (er *Eraser) progress(ctx context.Context) (p progress, err error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return p, fmt.Errorf("read how far retention is: %w", err)
 	}
-	// Where it cannot be read it begins anew.
-	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.scrubs, &p.at.batch, &p.at.chunk); err != nil {
+	// If it cannot be read, the walk restarts.
+	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.erasing, &p.at.batch, &p.at.chunk); err != nil {
 		return progress{}, nil //nolint:nilerr // see above
 	}
 	return p, nil
 }
 
-// goOn scrubs a little, where there is something to scrub, and keeps how far all
-// of it is.
-func (er *Eraser) goOn(ctx context.Context, p progress) (err error) {
-	if !p.scrubs && p.dirty {
-		p.scrubs, p.dirty, p.at = true, false, scrubbing{}
+// advance erases rows for a part, if there is something to erase, and stores the progress.
+func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
+	if !p.erasing && p.dirty {
+		p.erasing, p.dirty, p.at = true, false, position{}
 	}
-	if p.scrubs {
+	if p.erasing {
 		var over bool
-		if p.at, over, err = er.scrubOn(ctx, p.at); err != nil {
+		if p.at, over, err = er.eraseRowsOn(ctx, p.at); err != nil {
 			return err
 		}
-		p.scrubs = !over
+		p.erasing = !over
 	}
-	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.scrubs, p.at.batch, p.at.chunk)
+	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.erasing, p.at.batch, p.at.chunk)
 	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", text).Err(); err != nil {
 		return fmt.Errorf("keep how far retention is: %w", err)
 	}
@@ -146,15 +145,15 @@ func (er *Eraser) retire(ctx context.Context, keys []string, due int64) (erased 
 	return erased, nil
 }
 
-// Accepted walks through all keys for the ids of what a batch accepted first, also
-// of what is in no row of it.
+// Accepted scans all keys for the ids of the requests that a batch accepted first, including
+// those that are in no row of it.
 func (er *Eraser) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		node, err := er.keys.Node(ctx, er.rdb)
 		for cursor := uint64(0); err == nil; {
 			var keys, ids []string
 			if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Record("*"), retirePage).Result(); err != nil {
-				err = fmt.Errorf("look through the keys: %w", err)
+				err = fmt.Errorf("scan the keys: %w", err)
 				break
 			}
 			for _, key := range keys {

@@ -14,19 +14,18 @@ var (
 )
 
 const (
-	scrubChunks = 5   // of one script: it must not hold Redis for long
-	unlistRows  = 500 // the same
+	rowChunks    = 5   // of one script: it must not hold Redis for long
+	requeuedRows = 500 // the same
 )
 
-// EraseRows takes the ids of requests that are not kept out of everything that
-// batches keep in order or are to be fed, and gives how many it took. It reads
-// all of it, page by page.
+// EraseRows removes the ids of requests that are not kept from the orders of all batches and
+// from what is requeued, and returns how many. It reads all of it, page by page.
 func (er *Eraser) EraseRows(ctx context.Context) (taken int, err error) {
 	for number, err := range er.batches.Numbers(ctx) {
 		if err != nil {
 			return taken, err
 		}
-		n, _, err := er.scrub(ctx, scrubbing{batch: number}, math.MaxInt)
+		n, _, err := er.eraseFrom(ctx, position{batch: number}, math.MaxInt)
 		if taken += n; err != nil {
 			return taken, err
 		}
@@ -34,15 +33,15 @@ func (er *Eraser) EraseRows(ctx context.Context) (taken int, err error) {
 	return taken, nil
 }
 
-// scrubbing is how far a walk through all batches is: the next chunk of one.
-type scrubbing struct{ batch, chunk int }
+// position is the progress of a walk through all batches: the next chunk of one.
+type position struct{ batch, chunk int }
 
-// scrub goes on through a batch, for that many scripts at most, and gives where to go
-// on: at the next batch, where it is through.
-func (er *Eraser) scrub(ctx context.Context, at scrubbing, scripts int) (taken int, next scrubbing, err error) {
+// eraseFrom continues in a batch, for that many scripts at most, and returns where to
+// continue: at the next batch if this one is done.
+func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (taken int, next position, err error) {
 	if at.chunk == 0 {
 		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.Off(at.batch)} {
-			n, err := er.unlist(ctx, list)
+			n, err := er.eraseRequeued(ctx, list)
 			if taken += n; err != nil {
 				return taken, at, err
 			}
@@ -57,47 +56,47 @@ func (er *Eraser) scrub(ctx context.Context, at scrubbing, scripts int) (taken i
 			return taken, at, nil
 		}
 		rows := lua.NewRows("chunk")
-		for i := range scrubChunks {
+		for i := range rowChunks {
 			rows.Add(at.chunk + i)
 		}
 		n, err := eraseRowsScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"batch": at.batch}, rows).Int()
 		if err != nil {
-			return taken, at, fmt.Errorf("scrub the order of batch %d: %w", at.batch, err)
+			return taken, at, fmt.Errorf("erase rows of the order of batch %d: %w", at.batch, err)
 		}
-		at.chunk += scrubChunks
+		at.chunk += rowChunks
 		taken += n
 	}
-	return taken, scrubbing{batch: at.batch + 1}, nil
+	return taken, position{batch: at.batch + 1}, nil
 }
 
-func (er *Eraser) unlist(ctx context.Context, list string) (taken int, err error) {
-	for passed := 0; ; passed += unlistRows {
-		reply, err := eraseRequeuedScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"list": list, "skip": passed, "max": unlistRows}).Int64Slice()
+func (er *Eraser) eraseRequeued(ctx context.Context, list string) (taken int, err error) {
+	for skipped := 0; ; skipped += requeuedRows {
+		reply, err := eraseRequeuedScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"list": list, "skip": skipped, "max": requeuedRows}).Int64Slice()
 		if err != nil {
-			return taken, fmt.Errorf("take ids out of what is to be fed: %w", err)
+			return taken, fmt.Errorf("erase requeued ids: %w", err)
 		}
 		taken += int(reply[1])
-		if reply[0] < unlistRows {
+		if reply[0] < requeuedRows {
 			return taken, nil
 		}
 	}
 }
 
-// scrubPart is how many scripts one call of [Eraser.scrubOn] runs.
-const scrubPart = 20
+// scriptsPerCall is how many scripts one call of [Eraser.eraseRowsOn] runs.
+const scriptsPerCall = 20
 
-// scrubOn goes a part of the way through all batches, from where it was left.
-// over says that it is at its end.
-func (er *Eraser) scrubOn(ctx context.Context, at scrubbing) (next scrubbing, over bool, err error) {
+// eraseRowsOn does a part of the walk through all batches. over says that it is at its
+// end.
+func (er *Eraser) eraseRowsOn(ctx context.Context, at position) (next position, over bool, err error) {
 	if at.batch > 0 { // 0 is for what is in no batch, and always there
 		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
 		if err != nil || len(numbers) == 0 {
 			return at, err == nil, err
 		}
 		if numbers[0] != at.batch {
-			at = scrubbing{batch: numbers[0]}
+			at = position{batch: numbers[0]}
 		}
 	}
-	_, next, err = er.scrub(ctx, at, scrubPart)
+	_, next, err = er.eraseFrom(ctx, at, scriptsPerCall)
 	return next, false, err
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// EraseEntries takes what names one of some application ids out of the rejects of
-// the intake stream and out of the audit trail, and gives how much that was. It
-// reads both once, page by page.
+// EraseEntries removes entries that name one of some application ids from the rejects of the
+// intake stream and from the audit trail, and returns how many. It reads both once, page by
+// page.
 func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
 	audited := func(e redis.XMessage) bool { return ids[fmt.Sprint(e.Values["target"])] }
 	rejected := func(e redis.XMessage) bool {
@@ -46,7 +46,7 @@ func (er *Eraser) forgetEntries(ctx context.Context, stream string, meant func(r
 		if len(ids) > 0 {
 			n, err := er.rdb.XDel(ctx, stream, ids...).Result()
 			if gone += int(n); err != nil {
-				return gone, fmt.Errorf("take entries out of %s: %w", stream, err)
+				return gone, fmt.Errorf("remove entries from %s: %w", stream, err)
 			}
 		}
 		if len(entries) < eventsPage {

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// clock relates Redis' clock to the monotonic one of this process, by its heartbeats.
-// Either may be set or stand still while the other goes on: then nothing that Redis has
-// the time of says for how long a process was silent.
+// clock relates Redis' clock to the monotonic clock of this process, by its heartbeats.
+// Either may be set, or stop while the other runs; then Redis' times do not tell how long a
+// process was silent.
 type clock struct {
 	mu     sync.Mutex
 	origin time.Time // its monotonic reading is what the other times are counted from
 
 	reached time.Duration // since when Redis was reached without a break; 0: it was not
-	beaten  time.Duration // the last heartbeat
+	last    time.Duration // the last heartbeat
 	// Redis' time is ahead of the monotonic one by so much, in between; 0: not known.
 	least, most time.Duration
 }
@@ -24,8 +24,8 @@ const stepMost = 500 * time.Millisecond
 
 func newClock() *clock { return &clock{origin: time.Now().Add(-time.Nanosecond)} }
 
-// beat notes a heartbeat that was sent and answered then, at Redis' time at.
-func (c *clock) beat(sent, answered time.Time, at time.Time) {
+// heartbeat records a heartbeat that was sent and answered then, at Redis' time at.
+func (c *clock) heartbeat(sent, answered time.Time, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := time.Duration(at.UnixNano())
@@ -36,10 +36,10 @@ func (c *clock) beat(sent, answered time.Time, at time.Time) {
 	if stepped || c.unbrokenAt(now) == 0 {
 		c.reached = now
 	}
-	c.beaten = now
+	c.last = now
 }
 
-// join notes that Redis was reached, which did not tell its time.
+// join records that Redis was reached, without a time of it.
 func (c *clock) join(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,10 +47,10 @@ func (c *clock) join(now time.Time) {
 	if c.unbrokenAt(since) == 0 {
 		c.reached = since
 	}
-	c.beaten = since
+	c.last = since
 }
 
-// lose notes that Redis was not reached.
+// lose records that Redis was not reached.
 func (c *clock) lose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +67,7 @@ func (c *clock) unbroken() time.Duration {
 }
 
 func (c *clock) unbrokenAt(now time.Duration) time.Duration {
-	if c.reached == 0 || now-c.beaten > mostBetween {
+	if c.reached == 0 || now-c.last > mostBetween {
 		return 0
 	}
 	return max(now-c.reached, time.Nanosecond)

@@ -44,7 +44,7 @@ func TestUnbroken(t *testing.T) {
 					}
 					sent := time.Now()
 					<-time.After(b.took)
-					c.beat(sent, time.Now(), time.Now().Add(b.ahead))
+					c.heartbeat(sent, time.Now(), time.Now().Add(b.ahead))
 				}
 				<-time.After(tt.pass)
 				if got := c.unbroken(); got != tt.want {
@@ -64,7 +64,7 @@ func TestExpectedTime(t *testing.T) {
 		redis := func() time.Time { return time.Now().Add(time.Hour) }
 		sent := time.Now()
 		<-time.After(50 * time.Millisecond)
-		c.beat(sent, time.Now(), redis())
+		c.heartbeat(sent, time.Now(), redis())
 		<-time.After(800 * time.Millisecond)
 		if late := time.UnixMilli(c.expected()).Sub(redis()); late < 0 || late > 50*time.Millisecond {
 			t.Errorf("it is off by %v", late)

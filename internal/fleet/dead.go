@@ -8,8 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Handlers tells which turns have a handler, as of its process' last heartbeat:
-// whether that process lives, by the one test for it. One script a process.
+// Handlers returns the turns that had a handler at their process' last heartbeat, and
+// whether that process is alive.
 func (m *Member) Handlers(ctx context.Context) (alive map[string]bool, err error) {
 	now, err := m.keys.Clock(ctx, m.rdb).Time()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package fleet keeps the list of the worker processes of an account: it registers a
-// process, records its heartbeats, and finds what dead processes have left.
+// Package fleet keeps the list of the worker processes of an account: it registers and
+// deregisters a process, records its heartbeats, and tells which processes are alive.
 package fleet
 
 import (
@@ -35,15 +35,14 @@ var (
 const (
 	maxProcess = int64(999_999) // what a record's header has room for
 	forgetDead = time.Hour      // after which a process that died is taken off the list
-	// mostBetween is the most that may be between heartbeats of a process that
-	// judges others: more than a beat that takes its time, and less than what
-	// makes those dead.
+	// mostBetween is the longest pause between heartbeats of a process that decides whether
+	// others are dead: longer than a slow heartbeat, and shorter than what makes others dead.
 	mostBetween = 8 * time.Second
 	leastBurst  = 2 // bulk leaves one token to signups
 )
 
-// DeadAfter is how long a worker process must have been silent, while the judge
-// itself reached Redis without a break, before its attempts count as dead.
+// DeadAfter is how long a worker process must have been silent, while the checking process
+// itself reached Redis without a break, before its attempts count as lost.
 const DeadAfter = 15 * time.Second
 
 // Config describes a process of the fleet.
@@ -140,7 +139,7 @@ func (e *EmptiedError) Error() string {
 		"requests that were accepted before are gone", e.Account)
 }
 
-// Emptied says that the account has to be joined again.
+// Emptied says that the process must join the account again.
 func (*EmptiedError) Emptied() bool { return true }
 
 // ID names this ledger: it is made up when it is first asked for, and another
@@ -207,10 +206,9 @@ func (m *Member) compareRate(before []string) error {
 	return nil
 }
 
-// Heartbeat says that this process lives, by Redis' clock, and which tasks it has
-// handlers for. A beat that fails breaks the time in which this process may judge
-// others dead; it fails with [*EmptiedError] where the ledger that this process
-// joined is gone.
+// Heartbeat records, by Redis' clock, that this process is alive and which turns it has
+// handlers for. If it fails, this process may not hold others for dead for a while. It fails
+// with [*EmptiedError] if the ledger that this process joined is gone.
 func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	id := m.joined.Load()
 	if id == nil {
@@ -232,12 +230,12 @@ func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 		m.clock.lose()
 		return err
 	}
-	m.clock.beat(sent, time.Now(), time.UnixMilli(at))
+	m.clock.heartbeat(sent, time.Now(), time.UnixMilli(at))
 	return nil
 }
 
-// Leave takes this process off the list of workers, after its last attempt, and
-// lets another one lead at once.
+// Leave deregisters this process, after its last attempt, so that another one may lead at
+// once.
 func (m *Member) Leave(ctx context.Context) error {
 	return leaveScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, lua.Args{"process": m.process.Load()}).Err()
 }

@@ -12,7 +12,7 @@ import (
 
 var clientHeartbeatScript = scripts.Script("client_heartbeat.lua")
 
-// ErrUnwritten says that this process has written no heartbeat yet.
+// ErrUnwritten says that this process has sent no heartbeat yet.
 var ErrUnwritten = errors.New("nothing was written to Redis yet")
 
 // writtenWithin is how old the last heartbeat may be: several that are missing.
@@ -24,9 +24,9 @@ type written struct {
 	err error
 }
 
-// Touch is the heartbeat of a process that is no worker: a write, which shows
-// whether Redis takes any. It fails with [*EmptiedError], once, where the ledger is
-// not the one of the heartbeat before.
+// Touch is the heartbeat of a process that is no worker: a write, which shows whether Redis
+// accepts any. It fails with [*EmptiedError], once, if the ledger is not that of the
+// previous heartbeat.
 func (m *Member) Touch(ctx context.Context) error {
 	id, err := clientHeartbeatScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, nil).Text()
 	m.written.Store(&written{time.Now(), err})
@@ -39,8 +39,8 @@ func (m *Member) Touch(ctx context.Context) error {
 	return nil
 }
 
-// Written says, for people and without a secret, why Redis takes no writes of this
-// process; nil while it does, as the last heartbeat tells.
+// Written returns why Redis accepts no writes of this process, for people and without a
+// secret; nil if the last heartbeat succeeded.
 func (m *Member) Written() error {
 	last := m.written.Load()
 	if last == nil {

@@ -8,17 +8,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Clock is a question for the time, whose answer is there once the pipeline is
-// executed that it may be in.
+// Clock is a query of the time, whose answer is there once its pipeline is executed.
 type Clock struct{ cmd *redis.Cmd }
 
-// Clock asks the server that has the account's keys, whose clock the scripts go
-// by. In a cluster a plain TIME asks any node.
+// Clock queries the server that has the account's keys, whose clock the scripts use. In a
+// cluster, a plain TIME would ask any node.
 func (k Keys) Clock(ctx context.Context, rdb redis.Cmdable) Clock {
 	return Clock{rdb.Eval(ctx, "return redis.call('TIME')", []string{k.Tag()})}
 }
 
-// Time is the answer.
+// Time returns the answer.
 func (c Clock) Time() (time.Time, error) {
 	parts, err := c.cmd.Int64Slice()
 	if err == nil && len(parts) != 2 {

@@ -31,17 +31,17 @@ func (k Keys) State() string { return k.Tag() + ":account" }
 // Results is the stream of events.
 func (k Keys) Results() string { return k.Tag() + ":results" }
 
-// Groups is the hash of the groups that read [Keys.Results], by when they were seen
-// first, in ms.
+// Groups is the hash of the groups that read [Keys.Results], by when they were first seen,
+// in ms.
 func (k Keys) Groups() string { return k.Tag() + ":groups" }
 
-// Replay is how far publishing again is that was broken off.
+// Replay is the progress of a replay that was interrupted.
 func (k Keys) Replay(what string) string { return k.Tag() + ":replay:" + what }
 
-// Requests is the stream that signups are added to by whoever has no client of ours.
+// Requests is the stream of signups from systems that use no client of this module.
 func (k Keys) Requests() string { return k.Tag() + ":requests" }
 
-// Rejects is the stream of what came in there and could not be accepted.
+// Rejects is the stream of the entries of [Keys.Requests] that could not be accepted.
 func (k Keys) Rejects() string { return k.Tag() + ":rejects" }
 
 // APIKeys is the hash of API keys by their ids.
@@ -53,39 +53,37 @@ func (k Keys) Audit() string { return k.Tag() + ":audit" }
 // Workers is the sorted set of worker processes by their last heartbeat.
 func (k Keys) Workers() string { return k.Tag() + ":workers" }
 
-// Queued is the sorted set of a lane's requests that were fed or accepted, or
-// wait for another attempt, by the time at which they are due.
+// Queued is the sorted set of a lane's requests that were fed or accepted, or wait for a
+// retry, by when they are due.
 func (k Keys) Queued(l request.Lane) string { return k.Tag() + ":queued:" + string(l) }
 
 // Deadlines is the sorted set of requests that have a not_after of their own.
 func (k Keys) Deadlines() string { return k.Tag() + ":deadlines" }
 
-// Shelf is the sorted set of requests that failed or are held, by when they came
-// there, in ms: what a person is to look through. What a person has dropped is
-// not in it any more. Other states have none.
-func (k Keys) Shelf(s request.State) string { return k.Tag() + ":" + string(s) }
+// OperatorList is the sorted set of requests that failed or are held, by when they came to
+// that state, in ms; dropped ones are not in it. Other states have none.
+func (k Keys) OperatorList(s request.State) string { return k.Tag() + ":" + string(s) }
 
-// Delivery is the hash of the delivery of an event, see [Delivery].
+// Delivery is the hash of the delivery of an event.
 func (k Keys) Delivery(eventID string) string { return k.Tag() + ":delivery:" + eventID }
 
-// Deliveries is the list of the events of a request that have a delivery, as they came.
+// Deliveries is the list of the events of a request that have a delivery, oldest first.
 func (k Keys) Deliveries(applicationID string) string {
 	return k.Tag() + ":deliveries:" + applicationID
 }
 
-// Pending is the sorted set of the events whose delivery is [Pending], by when it is
-// to be tried, in ms.
+// Pending is the sorted set of the events whose delivery is pending, by when the next attempt
+// is due, in ms.
 func (k Keys) Pending() string { return k.Tag() + ":pending" }
 
-// Undelivered is the sorted set of the events whose delivery was given up, by when
-// that was, in ms. What a person has dropped is not in it any more.
+// Undelivered is the sorted set of the events whose delivery was given up, by when that was,
+// in ms; dropped ones are not in it.
 func (k Keys) Undelivered() string { return k.Tag() + ":undelivered" }
 
-// Token is the hash of the access token that is got with the credentials of
-// that fingerprint.
+// Token is the hash of the access token for the credentials with that fingerprint.
 func (k Keys) Token(fingerprint string) string { return k.Tag() + ":token:" + fingerprint }
 
-// Leader holds the number of the worker process that feeds, while its lease lasts.
+// Leader holds the number of the worker process that feeds, until its lease ends.
 func (k Keys) Leader() string { return k.Tag() + ":leader" }
 
 // Batches is the hash of batch numbers by name.
@@ -109,7 +107,7 @@ func (k Keys) Order(number int) string { return fmt.Sprintf("%s:order:%d", k.Tag
 // order that have any.
 func (k Keys) Joined(number int) string { return fmt.Sprintf("%s:joined:%d", k.Tag(), number) }
 
-// Requeued is the list of a batch's requests that are to be fed before its rows.
+// Requeued is the list of a batch's requests that are fed before its rows.
 func (k Keys) Requeued(number int) string { return fmt.Sprintf("%s:again:%d", k.Tag(), number) }
 
 // Queue is the asynq queue of a lane.
@@ -119,24 +117,23 @@ func (k Keys) Queue(l request.Lane) string { return "kyclink:" + k.Account + ":"
 // have not all ended, by the time of the cancellation.
 func (k Keys) Cancelling() string { return k.Tag() + ":cancelling" }
 
-// Off is the list of the requests that waited to be fed again when the batch was cancelled.
+// Off is the list of the requests that were requeued when the batch was cancelled.
 func (k Keys) Off(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), number) }
 
-// Quarantine is the list of what was put aside, the latest first, as JSON of
-// [Poison]. It holds [PoisonKept] entries at most.
+// Quarantine is the list of quarantine entries as JSON, the latest first.
 func (k Keys) Quarantine() string { return k.Tag() + ":poison" }
 
-// Calls is the sorted set of the calls that are out, "process id nonce", by when
-// they were marked; of a process that died until the sweep has seen to it.
+// Calls is the sorted set of the calls in flight, "process id nonce", by when they were
+// admitted; calls of dead processes stay until recovery has handled them.
 func (k Keys) Calls() string { return k.Tag() + ":calls" }
 
-// Handlers is the set of the turns that a worker process has handlers for, as of
-// its last heartbeat.
+// Handlers is the set of the turns that a worker process had handlers for at its last
+// heartbeat.
 func (k Keys) Handlers(process string) string { return k.Tag() + ":handlers:" + process }
 
-// Newer is the set of bulk requests that wait to be fed by a newer version,
-// which wrote their records.
+// Newer is the set of bulk requests whose records a newer version wrote, and which wait for
+// that version to feed them.
 func (k Keys) Newer() string { return k.Tag() + ":newer" }
 
-// Panics counts, for a day, how often a handler of this turn panicked.
+// Panics is the count, kept for a day, of the panics of a turn's handler.
 func (k Keys) Panics(ref request.Ref) string { return fmt.Sprintf("%s:panics:%s", k.Tag(), ref) }

@@ -26,9 +26,9 @@ var (
 	releaseScript      = scripts.Script("release.lua")
 )
 
-// Admit asks whether a turn may be called now, and where it may makes that known
-// in the same step. It fails with [*UpstreamError] where the account's links are
-// of the other kind.
+// Admit decides whether a turn may be called now, and if so records the attempt in the
+// same step. It fails with [*fleet.UpstreamError] if the account's links are of the other
+// kind.
 func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	defaults, err := json.Marshal(ask.Defaults)
 	if err != nil {
@@ -42,7 +42,7 @@ func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, 
 		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUncertain,
 	}))
 	if err != nil {
-		return attempt.Answer{}, fmt.Errorf("mark %s: %w", ref.ApplicationID, err)
+		return attempt.Answer{}, fmt.Errorf("admit %s: %w", ref.ApplicationID, err)
 	}
 	answer := attempt.Answer{Admission: attempt.Admission(reply[0]), Reason: reply[3]}
 	answer.Probe = reply[0] == string(admission.Probe)
@@ -53,7 +53,7 @@ func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, 
 		return attempt.Answer{}, l.member.UpstreamError()
 	}
 	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
-		return attempt.Answer{}, fmt.Errorf("mark %s: unexpected wait %q", ref.ApplicationID, reply[2])
+		return attempt.Answer{}, fmt.Errorf("admit %s: unexpected wait %q", ref.ApplicationID, reply[2])
 	}
 	if reply[1] == "" {
 		return answer, nil
@@ -70,16 +70,16 @@ func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, 
 	if answer.Admission == attempt.Kept {
 		var now int64
 		if now, err = strconv.ParseInt(answer.Reason, 10, 64); err != nil {
-			return answer, fmt.Errorf("mark %s: unexpected time %q", ref.ApplicationID, answer.Reason)
+			return answer, fmt.Errorf("admit %s: unexpected time %q", ref.ApplicationID, answer.Reason)
 		}
 		answer.Attempt.At, answer.Attempt.Kept = time.UnixMilli(now).UTC(), true
 	}
 	return answer, err
 }
 
-// Report tells the gate of a connection or a token that could not be had for a
-// turn; chosen says that this process was told to connect. It gives whether the
-// gate is closed now, for this process' credentials at least.
+// Report reports to the gate that a connection or a token could not be had for a turn;
+// chosen says that this process was chosen to connect. closed says that the gate is closed
+// now, at least for this process' credentials.
 func (l *Ledger) Report(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	signal := f.Signal()
 	if chosen && signal == fault.SignalOutage {
@@ -90,14 +90,14 @@ func (l *Ledger) Report(ctx context.Context, ref request.Ref, f *fault.Fault, ch
 		"retry_after": f.RetryAfter.Milliseconds(), "message": f.Error(),
 	}).Bool()
 	if err != nil {
-		return false, fmt.Errorf("report what befell %s: %w", ref.ApplicationID, err)
+		return false, fmt.Errorf("report the gate signal of %s: %w", ref.ApplicationID, err)
 	}
 	return closed, nil
 }
 
-// Created records the link that an attempt brought. A paid link is never thrown
-// away: it is taken from a superseded attempt as well, and where no run is open
-// it is kept beside the outcome. It returns the state that the request is in.
+// Created records the link that an attempt made. A paid link is never thrown away: it is
+// accepted from a superseded attempt as well, and kept beside the outcome if no run is
+// open. It returns the state of the request.
 func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error) {
 	minutes := a.Content.With(a.Resolved).ExpiryMinutes
 	askedAt := a.At
@@ -142,8 +142,8 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 	}
 }
 
-// Fault records that an attempt brought no link. It returns the state that the
-// request is in now, or "" where another attempt has taken its place.
+// Fault records that an attempt made no link. It returns the state of the request, or "" if
+// another attempt is the current one.
 func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error) {
 	e, err := l.events.Parts(ctx, a.Record, a.Now())
 	if err != nil {
@@ -151,7 +151,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	}
 	reason := f.Reason()
 	if next.Action == attempt.Hold && f.Scope() != fault.Person {
-		reason = fault.UnknownOutcome // which is why it is held, and not tried again
+		reason = fault.UnknownOutcome // the reason for the hold
 	}
 	why, err := event.Why(reason, f.Error())
 	if err != nil {
@@ -186,7 +186,7 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	}
 	state, paused := strings.CutSuffix(state, "+paused")
 	if paused && l.cfg.RowsRefused != nil {
-		name, _ := l.names.Name(ctx, a.Batch) // it is for a person's eyes only
+		name, _ := l.names.Name(ctx, a.Batch) // without it, the message says less
 		l.cfg.RowsRefused(name, f.Error())
 	}
 	return request.State(state), nil
@@ -194,9 +194,8 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 
 const deadMessage = "the process that called FaceKi ended before it had recorded an answer"
 
-// Hold holds a request whose attempt died with its process, for a person. It
-// returns the state that the request is in now, or "" where the attempt was
-// alive and another has taken its place.
+// Hold holds a request whose attempt died with its process. It returns the state of the
+// request, or "" if the attempt was alive and another one is the current one.
 func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := event.Why(fault.UnknownOutcome, deadMessage)
 	if err != nil {
@@ -210,8 +209,8 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	if err != nil {
 		return "", err
 	}
-	// The gate learns that the call is over, and nothing of FaceKi; a probe that
-	// died was its process'.
+	// The gate is informed that the call is over, and of nothing about FaceKi; if it was a
+	// probe, it was the dead process' probe.
 	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempt": r.Attempts,
 		"process": r.Holder, "nonce": "", "credential": l.cfg.Credential, "latency": 0,
@@ -240,8 +239,8 @@ func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, e
 	return l.endRun(ctx, r, "F", why, "")
 }
 
-// Cancel ends a request without a call. One that is being called stays in that
-// state until its call has an answer.
+// Cancel ends a request without a call. A request that is being called keeps its state
+// until the call is answered.
 func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := event.Cancelled()
 	if err != nil {
@@ -250,7 +249,7 @@ func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, e
 	return l.endRun(ctx, r, "X", why, "")
 }
 
-// Drop cancels a request that is held; ok is false where it is not any more.
+// Drop cancels a held request; ok is false if it is not held any more.
 func (l *Ledger) Drop(ctx context.Context, r request.Record) (ok bool, err error) {
 	why, err := event.Cancelled()
 	if err != nil {
@@ -281,16 +280,16 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, cond
 	return request.State(state), nil
 }
 
-// Retry starts a new run of a failed request, or lets a held one go on. It
-// returns the record as it is then; an interactive one is queued, and the
-// caller enqueues its task. A request that has a late link is created with it. ok
-// is false where nothing was changed.
+// Retry starts a new run of a failed request, or continues a held one. It returns the
+// changed record; an interactive request is queued, and the caller enqueues its task. A
+// request that has a link beside its outcome becomes created with it. ok is false if
+// nothing was changed.
 func (l *Ledger) Retry(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
-	reply, err := l.again(ctx, r, event.Parts{})
+	reply, err := l.retry(ctx, r, event.Parts{})
 	if err == nil && reply[0] == "late" {
 		var e event.Parts
-		if e, err = l.lateEvent(ctx, r); err == nil {
-			reply, err = l.again(ctx, r, e)
+		if e, err = l.createdEvent(ctx, r); err == nil {
+			reply, err = l.retry(ctx, r, e)
 		}
 	}
 	if err != nil {
@@ -303,14 +302,14 @@ func (l *Ledger) Retry(ctx context.Context, r request.Record) (now request.Recor
 	return now, err == nil, err
 }
 
-func (l *Ledger) again(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
+func (l *Ledger) retry(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
 	return retryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempts": r.Attempts,
 	})).StringSlice()
 }
 
-// lateEvent is of the end of the run that a retry of r opens.
-func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, error) {
+// createdEvent returns the event of the end of the run that a retry of r opens.
+func (l *Ledger) createdEvent(ctx context.Context, r request.Record) (event.Parts, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
 		return event.Parts{}, err
@@ -321,14 +320,14 @@ func (l *Ledger) lateEvent(ctx context.Context, r request.Record) (event.Parts, 
 	return l.events.FreshParts(ctx, r, now)
 }
 
-// Release leaves a turn to another process: it becomes the next one, whose task the
-// caller enqueues. ok is false where the turn stands for nothing any more.
+// Release gives a turn back, so that another process may take it: it becomes the next
+// turn, whose task the caller enqueues. ok is false if the turn is not the current one.
 func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
 	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
 	}).StringSlice()
 	if err != nil {
-		return "", next, false, fmt.Errorf("pass %s on: %w", ref.ApplicationID, err)
+		return "", next, false, fmt.Errorf("release %s: %w", ref.ApplicationID, err)
 	}
 	if len(reply) == 0 {
 		return "", next, false, nil
@@ -337,8 +336,8 @@ func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lan
 	return request.Lane(reply[0]), next, err == nil, err
 }
 
-// Feed makes waiting bulk requests queued, at most want.Most of them, while this
-// process leads. The caller enqueues the tasks of the turns that it gets.
+// Feed makes waiting bulk requests queued, at most want.Most of them, if this process is
+// the leader. The caller enqueues the tasks of the turns that it returns.
 func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
 	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"process": l.member.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.AtLeast, "max_queued": want.AtMost,

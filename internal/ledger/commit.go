@@ -19,14 +19,15 @@ var (
 	faultFunction   = scripts.Function("fault")
 )
 
-// commits does in one script what several goroutines ask for: whoever comes while
-// one is on its way goes with the next. Nobody waits for company, and where Redis
-// is far away nobody waits for others' round trips either.
+// commits runs transitions that several goroutines ask for in one script: those that are
+// asked for while a script is running go with the next one. A transition never waits for
+// others to join it, and if Redis is far away it does not wait for others' round trips
+// either.
 type commits struct {
 	rdb      redis.UniversalClient
 	script   *lua.Script // commit.lua
 	tag      string
-	farAway  time.Duration // how long others' round trips may take to be waited for
+	farAway  time.Duration // the longest round trip of others to wait for
 	expected func() int64  // what this process takes Redis' time for
 
 	mu      sync.Mutex
@@ -53,9 +54,9 @@ type commit struct {
 
 var errNotSent = errors.New("what was to be sent together could not be sent")
 
-// run makes one transition. It does not return before there
-// is a reply or there can be none, even where ctx ends: a script that ran after its
-// caller had given up might undo what the caller does next.
+// run makes one transition: admit, created or fault. It returns when there is a reply or
+// there can be none, even if ctx ends before: a script that ran after its caller had given
+// up might undo what the caller does next.
 func (c *commits) run(ctx context.Context, transition *lua.Function, args lua.Args) (any, error) {
 	list, err := transition.List(args)
 	if err != nil {

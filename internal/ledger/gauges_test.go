@@ -67,7 +67,7 @@ func TestGauges(t *testing.T) {
 	if g.Gate.State != "open" || g.Rate != 5 {
 		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
 	}
-	for i, key := range []string{s.Keys.Shelf(request.Held), s.Keys.Shelf(request.Failed), s.Keys.Undelivered(), s.Keys.Pending()} {
+	for i, key := range []string{s.Keys.OperatorList(request.Held), s.Keys.OperatorList(request.Failed), s.Keys.Undelivered(), s.Keys.Pending()} {
 		for n := range i + 1 {
 			s.Must(s.Redis.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
 		}

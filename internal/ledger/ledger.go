@@ -94,11 +94,10 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys, member *fleet.Member, cf
 	}
 }
 
-// Restore puts records of a batch back that a journal kept, where Redis did
-// not. An attempt that was under way is dead and counts as a possible
-// duplicate: its request is held where [Config].HoldUncertain. What has not ended
-// otherwise waits to be fed, or is queued where it is interactive: its task is missing
-// then, as [Ledger.Overdue] says at once.
+// Restore puts records of a batch back that a journal kept and Redis did not. An attempt
+// that was in flight is lost and counts as a possible duplicate: its request is held if
+// [Config].HoldUncertain. Any other request that has not ended waits to be fed, or is
+// queued if it is interactive; its task is then missing, and [Ledger.Overdue] returns it.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Record) error {
 	rows := lua.NewRows("id", "raw", "not_after")
 	var dead []request.Record
@@ -131,7 +130,7 @@ func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Re
 	return nil
 }
 
-// holdRestored passes over what was known already, and is not that attempt.
+// holdRestored holds a restored request, unless its current attempt is another one.
 func (l *Ledger) holdRestored(ctx context.Context, r request.Record) error {
 	now, ok, err := l.records.Get(ctx, r.ApplicationID)
 	if err != nil || !ok || now.State != request.Calling || !now.ChangedAt.Equal(r.ChangedAt) {

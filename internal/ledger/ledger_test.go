@@ -303,7 +303,7 @@ func (h *harness) expectShelves(hidden map[string]bool) {
 		}
 	}
 	for state, ids := range want {
-		got, err := h.Redis.ZRangeWithScores(context.Background(), h.Keys.Shelf(state), 0, -1).Result()
+		got, err := h.Redis.ZRangeWithScores(context.Background(), h.Keys.OperatorList(state), 0, -1).Result()
 		h.Must(err)
 		for _, z := range got {
 			id := z.Member.(string)

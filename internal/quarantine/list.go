@@ -21,14 +21,13 @@ type List struct {
 // NewList returns a list that uses, and does not close, rdb.
 func NewList(rdb redis.UniversalClient, keys keyspace.Keys) *List { return &List{rdb, keys} }
 
-// Add keeps what cannot be understood where a person finds it, see
-// [keyspace.Keys.Quarantine].
+// Add adds an entry to the quarantine.
 func (s *List) Add(ctx context.Context, p Entry) error {
 	p.At = time.Now().UTC()
 	p.Raw = p.Raw[:min(len(p.Raw), MaxBytes)]
 	entry, err := json.Marshal(p)
 	if err != nil {
-		return fmt.Errorf("encode what is put aside: %w", err)
+		return fmt.Errorf("encode a quarantine entry: %w", err)
 	}
 	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.LPush(ctx, s.keys.Quarantine(), entry)
@@ -37,57 +36,56 @@ func (s *List) Add(ctx context.Context, p Entry) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("put a poisoned task aside: %w", err)
+		return fmt.Errorf("quarantine a task: %w", err)
 	}
 	return nil
 }
 
-// asidePage is how many are read at a time: each may have [MaxBytes]
-// bytes.
-const asidePage = 20
+// pageSize is how many entries are read at a time: each may have [MaxBytes] bytes.
+const pageSize = 20
 
-// All reads what was put aside, the latest first, a page at a time. One may come
-// twice where others are put aside meanwhile.
+// All iterates over the entries, the latest first. An entry may be returned twice if others
+// are added meanwhile.
 func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for from := int64(0); ; from += asidePage {
-			page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), from, from+asidePage-1).Result()
+		for from := int64(0); ; from += pageSize {
+			page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), from, from+pageSize-1).Result()
 			if err != nil {
-				yield(Entry{}, fmt.Errorf("read what was put aside: %w", err))
+				yield(Entry{}, fmt.Errorf("read the quarantine: %w", err))
 				return
 			}
 			for _, entry := range page {
 				var p Entry
 				err := json.Unmarshal([]byte(entry), &p)
 				if err != nil {
-					err = fmt.Errorf("read what was put aside: %w", err)
+					err = fmt.Errorf("read the quarantine: %w", err)
 				}
 				if !yield(p, err) || err != nil {
 					return
 				}
 			}
-			if len(page) < asidePage {
+			if len(page) < pageSize {
 				return
 			}
 		}
 	}
 }
 
-// Len gives how many there are to read.
+// Len returns the number of entries.
 func (s *List) Len(ctx context.Context) (int, error) {
 	n, err := s.rdb.LLen(ctx, s.keys.Quarantine()).Result()
 	if err != nil {
-		return 0, fmt.Errorf("count what was put aside: %w", err)
+		return 0, fmt.Errorf("count the quarantine: %w", err)
 	}
 	return int(n), nil
 }
 
-// Drop drops what was put aside where drop says so.
+// Drop removes the entries for which drop returns true, and returns how many.
 func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
-	for from := 0; ; from += asidePage {
-		page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), int64(from), int64(from)+asidePage-1).Result()
+	for from := 0; ; from += pageSize {
+		page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), int64(from), int64(from)+pageSize-1).Result()
 		if err != nil {
-			return gone, fmt.Errorf("read what was put aside: %w", err)
+			return gone, fmt.Errorf("read the quarantine: %w", err)
 		}
 		before := gone
 		for _, entry := range page {
@@ -97,10 +95,10 @@ func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err e
 			}
 			n, err := s.rdb.LRem(ctx, s.keys.Quarantine(), 1, entry).Result()
 			if gone += int(n); err != nil {
-				return gone, fmt.Errorf("drop what was put aside: %w", err)
+				return gone, fmt.Errorf("drop a quarantine entry: %w", err)
 			}
 		}
-		if from -= gone - before; len(page) < asidePage {
+		if from -= gone - before; len(page) < pageSize {
 			return gone, nil
 		}
 	}

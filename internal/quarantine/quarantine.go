@@ -4,8 +4,8 @@ package quarantine
 
 import "time"
 
-// Entry is an asynq task, or a record with a broken header, that cannot be decoded and
-// belongs to no request that could be ended.
+// Entry is an asynq task, or a record with a damaged header, that this version cannot decode
+// and that belongs to no request that could be ended.
 type Entry struct {
 	At    time.Time `json:"at"`
 	Queue string    `json:"queue,omitempty"` // the asynq queue that a task came from

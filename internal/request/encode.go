@@ -70,7 +70,7 @@ func (r Record) header() ([]byte, error) {
 		{"run", int64(r.Run), 3, false},
 		{"turn", int64(r.Turn), 4, false},
 		{"attempts", int64(r.Attempts), 5, true},
-		{"spent", int64(r.Charged), 2, true},
+		{"charged", int64(r.Charged), 2, true},
 		{"possible duplicates", int64(r.PossibleDuplicates), 4, true},
 		{"batch", int64(r.Batch), 6, false},
 		{"successes seen", int64(r.Seen), 10, true},

@@ -2,7 +2,7 @@ package request
 
 import "fmt"
 
-// ContentError says that a record's header can be read and what follows cannot.
+// ContentError says that a record's header can be decoded and its content cannot.
 type ContentError struct {
 	ApplicationID string
 	Line          int // from 1

@@ -31,7 +31,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// State is where a request stands. Its text is the public status.
+// State is the state of a request. Its text is the public status.
 type State string
 
 // The states. The last three are ends.
@@ -45,10 +45,10 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// States lists them all.
+// States are all states.
 var States = [...]State{Waiting, Queued, Calling, Held, Created, Failed, Cancelled}
 
-// Ended says whether the state is an end of its run.
+// Ended says that the state is an end of its run.
 func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
 
 // StateOf returns the state that a header's letter stands for, "" for any other letter.
@@ -58,8 +58,7 @@ var stateLetters = map[byte]State{
 	'w': Waiting, 'q': Queued, 'c': Calling, 'h': Held, 'C': Created, 'F': Failed, 'X': Cancelled,
 }
 
-// Lane is the way a request takes: interactive for the person who looks at the
-// page, bulk for everybody else.
+// Lane is interactive for a person who waits at a page, and bulk for everybody else.
 type Lane string
 
 // The lanes.
@@ -68,13 +67,13 @@ const (
 	Bulk        Lane = "bulk"
 )
 
-// Callbacks is the name of the queue of callback deliveries. No request is in it.
+// Callbacks is the queue of callback deliveries. It has no requests.
 const Callbacks Lane = "callback"
 
 var laneLetters = map[byte]Lane{'i': Interactive, 'b': Bulk}
 
-// Content is a request as it was given, without what identifies it. Zero
-// values mean "not given".
+// Content is a request as it was given, without what identifies it. Zero values were not
+// given.
 type Content struct {
 	RedirectURL      string          `json:"redirect_url,omitempty"`
 	ExpiryMinutes    int             `json:"expiry_minutes,omitempty"`
@@ -91,7 +90,7 @@ type Content struct {
 	Row int `json:"row,omitempty"`
 }
 
-// Keys names what was given, as a request calls it.
+// Keys returns the keys of what was given, by their names in a request.
 func (c Content) Keys() []string {
 	var keys []string
 	for _, k := range []struct {
@@ -109,8 +108,8 @@ func (c Content) Keys() []string {
 	return keys
 }
 
-// Defaults are what a worker fills in where a request says nothing: the options of
-// its batch, and its own where these say nothing, either.
+// Defaults are what a worker fills in for what a request does not give: the options of its
+// batch, or else its own.
 type Defaults struct {
 	RedirectURL      string `json:"redirect_url,omitempty"`
 	ExpiryMinutes    int    `json:"expiry_minutes,omitempty"`
@@ -119,7 +118,7 @@ type Defaults struct {
 	CallbackURL      string `json:"callback_url,omitempty"`
 }
 
-// With gives the content with d in the places where nothing was given.
+// With returns the content with d in place of what was not given.
 func (c Content) With(d Defaults) Content {
 	c.RedirectURL = cmp.Or(c.RedirectURL, d.RedirectURL)
 	c.ExpiryMinutes = cmp.Or(c.ExpiryMinutes, d.ExpiryMinutes)
@@ -139,7 +138,7 @@ type Link struct {
 	AskedAt time.Time
 }
 
-// Outcome is what came of a run.
+// Outcome is the outcome of a run.
 type Outcome struct {
 	Run       int       `json:"run,omitempty"`
 	Status    State     `json:"status,omitempty"`
@@ -158,7 +157,7 @@ type Outcome struct {
 	Raw string `json:"raw,omitempty"`
 }
 
-// Record is one generation of a request, read.
+// Record is the record of one generation of a request.
 type Record struct {
 	ApplicationID      string
 	State              State
@@ -166,9 +165,9 @@ type Record struct {
 	CancelAsked        bool
 	Generation         int
 	Run                int
-	Turn               int // grows with each feed, promotion and give-back
+	Turn               int // grows with each feed, promotion and release
 	Attempts           int // calls sent, over all runs of the generation
-	Charged            int // faults held against this run
+	Charged            int // charged attempts of this run
 	PossibleDuplicates int
 	Batch              int // 0: none
 	Seen               int // the account's successes at the previous fault
@@ -265,16 +264,15 @@ func (r *Record) parseLines(raw []byte) error {
 
 func milliseconds(ms int) time.Time { return time.UnixMilli(int64(ms)).UTC() }
 
-// EventID is the id of the event that ends the record's run. It is fixed when
-// the run starts: whoever ends the run publishes the same id.
+// EventID returns the id of the event that ends the record's run. It is fixed when the run
+// starts: every process that ends the run publishes the same id.
 func (r Record) EventID(account string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "kyclink\x00%s\x00%s\x00%d\x00%d\x00%d",
 		account, r.ApplicationID, r.Generation, r.Run, r.AcceptedAt.UnixMilli()))
 }
 
-// Ref is one turn of one run of one generation of a request: what an asynq task
-// stands for. Its text is the task's id, so that a task that exists already
-// really is the same piece of work.
+// Ref is one turn of one run of one generation of a request: the content of an asynq task.
+// Its text is the task's id, so that two tasks with the same id are the same work.
 type Ref struct {
 	ApplicationID string
 	Generation    int
@@ -282,7 +280,7 @@ type Ref struct {
 	Turn          int
 }
 
-// Ref is the turn that the record is at.
+// Ref returns the record's current turn.
 func (r Record) Ref() Ref { return Ref{r.ApplicationID, r.Generation, r.Run, r.Turn} }
 
 // String is application_id:generation:run:turn.
@@ -318,8 +316,8 @@ type Turn struct {
 	Ref  Ref
 }
 
-// KeptLink is the encrypted link of an earlier attempt, as [Outcome].Kept has it; "" where
-// there is none.
+// KeptLink returns the encrypted link of an earlier attempt, see [Outcome].Kept; "" if there
+// is none.
 func (r Record) KeptLink() string {
 	for _, past := range slices.Backward(append(slices.Clone(r.Past), r.Outcome)) {
 		if past.Kept != "" {

@@ -28,8 +28,8 @@ const (
 	scanPage   = 500       // keys, of which most are records
 )
 
-// Replay says which ends are to be published again: those of a batch, those of some
-// requests, or all.
+// Replay says which ends to publish again: those of a batch, those of some requests, or
+// all.
 type Replay struct {
 	Batch int // its number; -1: of all
 	IDs   []string
@@ -37,17 +37,17 @@ type Replay struct {
 	Name string
 }
 
-// Replayed is how far publishing again is, and since when an end must have come to
-// be meant; it is begun with zero values.
+// Replayed is the progress of a replay, and the time since which an end must have happened
+// to be replayed. A replay begins with zero values.
 type Replayed struct {
 	Since     time.Time
 	Published int
-	// place is where to go on: a chunk of the batch, or a cursor of all keys.
+	// place is where to continue: a chunk of the batch, or a cursor of all keys.
 	place uint64
 }
 
-// Progress is how far a replay was within the last hour, where it was broken
-// off; ok is false where it is over, or was not begun.
+// Progress returns the progress of a replay that was interrupted within the last hour; ok is
+// false if it has ended or was not begun.
 func (s *Stream) Progress(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
 	text, err := s.rdb.Get(ctx, s.keys.Replay(which.Name)).Result()
 	if errors.Is(err, redis.Nil) {
@@ -58,7 +58,7 @@ func (s *Stream) Progress(ctx context.Context, which Replay) (far Replayed, ok b
 	}
 	var since int64
 	if _, err := fmt.Sscanf(text, replayFormat, &far.place, &far.Published, &since); err != nil {
-		return far, false, nil //nolint:nilerr // it begins anew
+		return far, false, nil //nolint:nilerr // it restarts
 	}
 	far.Since = time.UnixMilli(since)
 	return far, true, nil
@@ -74,12 +74,11 @@ func (s *Stream) keepReplayed(ctx context.Context, which Replay, far Replayed) e
 	return nil
 }
 
-// Replay publishes ends again, as far as the ledger keeps them: each with the
-// event id and the time that it had, and marked as a replay. Those of earlier runs
-// and generations are among them; the numbers of attempts are those of today. It
-// goes on from far, in pieces; before each one it calls pace with how many come,
-// and ends where that fails. It gives how far it is. What a scan of the
-// keys gives twice is published twice.
+// Replay publishes ends again, as far as the ledger keeps them: each with its event id and
+// time, and marked as a replay. Ends of earlier runs and generations are included; the
+// numbers of attempts are the present ones. It continues from far, in parts; before each
+// part it calls pace with the number of events, and ends if that fails. It returns the
+// progress. An end that a scan of the keys returns twice is published twice.
 func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace func(n int) error) (Replayed, error) {
 	for page, err := range s.replayPages(ctx, which, far.place) {
 		if err != nil {
@@ -99,7 +98,7 @@ func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 			}
 			n, err := replayScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, nil, rows).Int()
 			if err != nil {
-				return far, fmt.Errorf("publish %d events again: %w", len(part), err)
+				return far, fmt.Errorf("replay %d events: %w", len(part), err)
 			}
 			far.Published += n
 		}
@@ -115,7 +114,7 @@ func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 	return far, ctx.Err()
 }
 
-// replayPage is a part of what is looked through, and where the next one begins.
+// replayPage is a part of the requests, and where the next part begins.
 type replayPage struct {
 	records []request.Record
 	next    uint64
@@ -199,10 +198,10 @@ func (s *Stream) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPa
 		for err == nil {
 			var keys []string
 			if keys, place, err = node.Scan(ctx, place, s.keys.Tag()+"*", scanPage).Result(); err != nil {
-				err = fmt.Errorf("look through the keys: %w", err)
+				err = fmt.Errorf("scan the keys: %w", err)
 				break
 			}
-			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := s.whose(key); return !ok })
+			keys = slices.DeleteFunc(keys, func(key string) bool { _, ok := s.requestOf(key); return !ok })
 			var records []request.Record
 			if records, err = s.readKeys(ctx, keys); err != nil {
 				break
@@ -215,8 +214,8 @@ func (s *Stream) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPa
 	}
 }
 
-// whose is the application id of a key that holds a generation of a request.
-func (s *Stream) whose(key string) (id string, ok bool) {
+// requestOf returns the application id of a key that holds a generation of a request.
+func (s *Stream) requestOf(key string) (id string, ok bool) {
 	if id, ok = strings.CutPrefix(key, s.keys.Record("")); ok {
 		return id, true
 	}
@@ -225,8 +224,8 @@ func (s *Stream) whose(key string) (id string, ok bool) {
 	return id, ok && cut
 }
 
-// readKeys reads what is kept under keys of requests; what cannot be read had no
-// end that could be told.
+// readKeys reads what is kept under keys of requests. Records that cannot be decoded have no
+// end that could be replayed.
 func (s *Stream) readKeys(ctx context.Context, keys []string) ([]request.Record, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -241,7 +240,7 @@ func (s *Stream) readKeys(ctx context.Context, keys []string) ([]request.Record,
 		if !ok {
 			continue
 		}
-		id, _ := s.whose(keys[i])
+		id, _ := s.requestOf(keys[i])
 		if r, err := request.Parse(id, []byte(text)); err == nil {
 			records = append(records, r)
 		}

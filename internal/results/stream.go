@@ -1,4 +1,4 @@
-// Package results reads and trims the results stream, and publishes ends again.
+// Package results reads and trims the results stream, and replays events.
 package results
 
 import (
@@ -50,9 +50,8 @@ func NewStream(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Strea
 	return &Stream{rdb, keys, cfg, batch.NewStore(rdb, keys), event.NewEncoder(keys.Account, batchname.NewReader(rdb, keys))}
 }
 
-// extent is how far a look at the results stream goes: through so many groups, the
-// first by name, and through so many events that are counted one by one, where Redis
-// does not know.
+// extent limits what is read of the results stream: the first groups by name, and the events
+// to count one by one if Redis does not know a group's lag.
 type extent struct{ groups, events int }
 
 const mostCounted = 100_000

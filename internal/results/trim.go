@@ -14,7 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/event"
 )
 
-// Trim is what a look at the results stream found and did.
+// Trim is the result of [Stream.TrimResults].
 type Trim struct {
 	// Length is how many events there are now, of Cap at most.
 	Length, Cap int
@@ -36,10 +36,9 @@ const (
 	trimPieces = 50
 )
 
-// TrimResults takes off the results stream what is older than the ledger's
-// ResultsAge and what all live groups have acknowledged, and the oldest beyond
-// ResultsCap whether it was acknowledged or not. It does a bounded part at a time.
-// Redis frees whole blocks, so a few more may be left.
+// TrimResults removes from the stream what is older than [Config].Age and acknowledged by
+// all live groups, and the oldest events beyond [Config].Cap, acknowledged or not. It does a
+// bounded part at a time. Redis frees whole blocks, so that a few more may remain.
 func (s *Stream) TrimResults(ctx context.Context) (t Trim, err error) {
 	if s.cfg.Age == 0 {
 		return t, nil
@@ -89,7 +88,7 @@ func pieces(trim func() (int64, error)) (total int, err error) {
 	return total, nil
 }
 
-// dropped finds out who lost something, and counts it.
+// dropped counts the dropped events, and finds the groups that had not acknowledged them.
 func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
 	var left *redis.XMessageSliceCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -108,8 +107,8 @@ func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
 	return nil
 }
 
-// meet keeps the cap that is in force, for whoever looks, and since when groups
-// are known that have no consumer which could tell.
+// meet stores the cap that is in force, and when a group was first seen: a group without
+// consumers has no other sign of its age.
 func (s *Stream) meet(ctx context.Context, r Results) error {
 	known, err := s.rdb.HKeys(ctx, s.keys.Groups()).Result()
 	if err != nil {

@@ -24,35 +24,35 @@ var (
 )
 
 const (
-	sweepPage  = 200 // looked at by one script: it must not hold Redis for long
-	latePage   = 100 // the same, whole records
-	lateAtOnce = 16
+	recoveryPage = 200 // requests of one script, which must not block Redis for long
+	latePage     = 100 // the same, whole records
+	lateAtOnce   = 16
 )
 
-// Overdue names turns of a lane that nobody has taken up for a while, so that
-// the caller sees to it that they have their task. A turn that was named is
-// named again after as long. more says that there are others.
+// Overdue returns turns of a lane that were due a while ago and that no process has taken:
+// the caller ensures that they have their task. A returned turn is returned again after as
+// long. more says that there are others.
 func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error) {
 	reply, err := overdueTasksScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"lane": string(lane[0]), "overdue_for": since.Milliseconds(), "max": sweepPage,
+		"lane": string(lane[0]), "overdue_for": since.Milliseconds(), "max": recoveryPage,
 	}).StringSlice()
 	if err != nil {
-		return nil, false, fmt.Errorf("look for overdue requests: %w", err)
+		return nil, false, fmt.Errorf("find overdue requests: %w", err)
 	}
 	refs, err = parseRefs(reply[1:])
-	return refs, reply[0] == strconv.Itoa(sweepPage), err
+	return refs, reply[0] == strconv.Itoa(recoveryPage), err
 }
 
-// Lost names the turns whose call died with its process, so that the caller sees
-// to it that they have their task; whoever takes it judges the attempt. Begin
-// with an empty page; the last one's next is empty.
+// Lost returns the turns whose call died with its process: the caller ensures that they
+// have their task, and the process that takes the task decides about the attempt. Begin
+// with an empty page; the last page's next is empty.
 func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
 	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(), "expected_time": l.member.Expected(),
-		"skip": skip(page), "max": sweepPage,
+		"skip": skip(page), "max": recoveryPage,
 	}).StringSlice()
 	if err != nil {
-		return nil, "", fmt.Errorf("look for calls that died: %w", err)
+		return nil, "", fmt.Errorf("find lost calls: %w", err)
 	}
 	for i := 1; i < len(reply); i += 2 {
 		ref, err := request.ParseRef(reply[i+1])
@@ -74,14 +74,14 @@ func skip(page string) string {
 // batchPages are the pages after those of requests with a not_after of their own.
 const batchPages = "batches"
 
-// ExpireLate ends requests whose not_after, or that of their batch, has passed
-// while they waited, were queued or held, a page of them. It gives how many; pages
-// are those of [Ledger.Lost].
+// ExpireLate ends requests that wait, are queued or held although their not_after, or that
+// of their batch, has passed, one page of them, and returns how many. Pages are those of
+// [Ledger.Lost].
 func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
 	if page == batchPages {
 		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).StringSlice()
 		if err != nil {
-			return 0, "", fmt.Errorf("look for batches that are too late: %w", err)
+			return 0, "", fmt.Errorf("find expired batches: %w", err)
 		}
 		if reply[0] != "" {
 			next = batchPages
@@ -91,7 +91,7 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 	}
 	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"skip": skip(page), "max": latePage}).StringSlice()
 	if err != nil {
-		return 0, "", fmt.Errorf("look for requests that are too late: %w", err)
+		return 0, "", fmt.Errorf("find expired requests: %w", err)
 	}
 	if next = reply[0]; next == "" {
 		next = batchPages
@@ -132,18 +132,18 @@ func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request
 	return l.endRun(ctx, r, "F", why, "expired")
 }
 
-// Readable lets bulk requests be fed whose records an older version could not
-// read, and gives how many.
+// Readable requeues bulk requests whose records an older version could not read, and returns
+// how many.
 func (l *Ledger) Readable(ctx context.Context) (int, error) {
-	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": sweepPage}).Int()
+	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": recoveryPage}).Int()
 	if err != nil {
-		return 0, fmt.Errorf("look for records of a newer version: %w", err)
+		return 0, fmt.Errorf("find records of a newer version: %w", err)
 	}
 	return n, nil
 }
 
-// CountRepairs adds to the account's counts of what the sweep mended, by kind, which
-// are the fields "mended:<kind>" of [keyspace.Keys.State].
+// CountRepairs adds to the account's counters of repairs by recovery, by kind. They are the
+// fields "mended:<kind>" of [keyspace.Keys.State].
 func (l *Ledger) CountRepairs(ctx context.Context, counts map[string]int) error {
 	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for kind, n := range counts {

@@ -22,8 +22,8 @@ var quarantineScript = scripts.Script("quarantine.lua")
 // panicsKept is for how long panics of a turn are counted.
 const panicsKept = 24 * time.Hour
 
-// Panicked counts a panic of a turn's handler, in the whole fleet, and gives how
-// many there were within a day.
+// Panicked counts a panic of a turn's handler in the whole fleet, and returns how many there
+// were within a day.
 func (l *Ledger) Panicked(ctx context.Context, ref request.Ref) (int, error) {
 	var n *redis.IntCmd
 	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -37,22 +37,21 @@ func (l *Ledger) Panicked(ctx context.Context, ref request.Ref) (int, error) {
 	return int(n.Val()), nil
 }
 
-// Quarantine ends the run of a request that cannot be handled, with what is stored
-// of it on the outcome. nonce is that of a grant that was not used: without it a call
-// may have followed the mark that is found. A
-// record whose header is broken stands for nothing that could be ended: it is
-// put aside, and stays as it is. It gives the state that the request is in then;
-// "" where the turn stands for nothing any more.
+// Quarantine ends the run of a request that this version cannot handle; the outcome keeps
+// what is stored of it. nonce is that of an unused grant; without it, a call may have
+// followed the recorded attempt. A record whose header is damaged has no run that could be
+// ended: it is added to the quarantine, and stays as it is. Quarantine returns the state of
+// the request; "" if the turn is not the current one.
 func (l *Ledger) Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	for {
-		state, err := l.poison(ctx, ref, nonce, message)
+		state, err := l.quarantine(ctx, ref, nonce, message)
 		if err != nil || state != "changed" {
 			return state, err
 		}
 	}
 }
 
-func (l *Ledger) poison(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
+func (l *Ledger) quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	id := ref.ApplicationID
 	raw, err := l.rdb.Get(ctx, l.keys.Record(id)).Bytes()
 	if errors.Is(err, redis.Nil) {
