@@ -52,7 +52,7 @@ func newAccountStatus() *cobra.Command {
 	return cmd
 }
 
-func printAccount(w io.Writer, s account.AccountStatus) error {
+func printAccount(w io.Writer, s account.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
 	field("account", s.Account)
@@ -91,8 +91,8 @@ func printAccount(w io.Writer, s account.AccountStatus) error {
 	if s.Intake.Rejects > 0 {
 		field("rejects", fmt.Sprintf("%d from the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, keyspace.Keys{Account: s.Account}.Rejects()))
 	}
-	if s.PutAside > 0 {
-		field("quarantined", fmt.Sprintf("%d that no worker could decode: kyclink failed list --quarantined", s.PutAside))
+	if s.Quarantined > 0 {
+		field("quarantined", fmt.Sprintf("%d that no worker could decode: kyclink failed list --quarantined", s.Quarantined))
 	}
 	for _, h := range s.History {
 		field("history", fmt.Sprintf("%s %s %s", moment(h.At), h.State, h.Reason))

@@ -30,7 +30,7 @@ func excess(calls []simulator.Call, perSecond, burst float64, t time.Duration) f
 }
 
 // status is what `account status --json` says.
-func status(t testing.TB, settings []string) (s account.AccountStatus) {
+func status(t testing.TB, settings []string) (s account.Status) {
 	t.Helper()
 	code, stdout, stderr := kyclink(t, settings, "account", "status", "--json")
 	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 {

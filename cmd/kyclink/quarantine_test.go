@@ -41,10 +41,10 @@ func TestQuarantine_IsCountedAndListed(t *testing.T) {
 		t.Errorf("account status does not show it: %q", lines)
 	}
 	var status struct {
-		PutAside int `json:"put_aside"`
+		Quarantined int `json:"put_aside"`
 	}
-	if err := json.Unmarshal([]byte(strings.Join(said(0, "account", "status", "--json"), "")), &status); err != nil || status.PutAside != many {
-		t.Errorf("its JSON counts %d, %v", status.PutAside, err)
+	if err := json.Unmarshal([]byte(strings.Join(said(0, "account", "status", "--json"), "")), &status); err != nil || status.Quarantined != many {
+		t.Errorf("its JSON counts %d, %v", status.Quarantined, err)
 	}
 	if got, want := said(0, "failed", "list", "--aside"), said(0, "failed", "list", "--quarantined"); !slices.Equal(got, want) {
 		t.Errorf("--aside, the former name, lists %d entries and --quarantined %d", len(got), len(want))

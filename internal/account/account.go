@@ -36,17 +36,17 @@ type Backlog struct {
 	Bulk        int `json:"bulk"`
 }
 
-// AccountStatus is what is shown of an account.
-type AccountStatus struct {
+// Status is what is shown of an account.
+type Status struct {
 	Account  string `json:"account"`
 	Upstream string `json:"upstream,omitempty"` // real or simulated; absent before its first link
 	admission.Status
 	Backlog Backlog      `json:"backlog"`
 	Workers int          `json:"workers"`
 	Results StreamStatus `json:"results"`
-	// PutAside is how many tasks and records wait that no worker could read.
-	PutAside int    `json:"put_aside,omitempty"`
-	Intake   Intake `json:"intake,omitzero"`
+	// Quarantined is how many tasks and records wait that no worker could read.
+	Quarantined int    `json:"put_aside,omitempty"`
+	Intake      Intake `json:"intake,omitzero"`
 }
 
 // StreamStatus is how full the results stream is, and how far its slowest live group is
@@ -66,7 +66,7 @@ type Intake struct {
 }
 
 // Status reads how things are; nothing is changed by it.
-func (a *Reader) Status(ctx context.Context) (s AccountStatus, err error) {
+func (a *Reader) Status(ctx context.Context) (s Status, err error) {
 	s.Account = a.keys.Account
 	if s.Status, err = admission.Read(ctx, a.rdb, a.keys); err != nil {
 		return s, err
@@ -80,7 +80,7 @@ func (a *Reader) Status(ctx context.Context) (s AccountStatus, err error) {
 	}
 	slowest, _ := stream.Slowest()
 	s.Results = StreamStatus{stream.Length, stream.Cap, slowest.Group, slowest.Unacknowledged()}
-	if s.PutAside, err = a.quarantined.Len(ctx); err != nil {
+	if s.Quarantined, err = a.quarantined.Len(ctx); err != nil {
 		return s, err
 	}
 	var entries, rejects *redis.IntCmd

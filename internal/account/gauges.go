@@ -17,7 +17,7 @@ import (
 type Gauges struct {
 	Gate admission.GateStatus
 	Rate float64 // that is in force, per second
-	// Backlog and Workers are as in [AccountStatus].
+	// Backlog and Workers are as in [Status].
 	Backlog Backlog
 	Workers int
 	// Held and Failed are how many requests wait for a person, GivenUp how many

@@ -308,7 +308,7 @@ func TestTheAccountIsSteered(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	state := func(method, path string) string {
-		a := decoded[account.AccountStatus](t, s.expect(s.ask(method, path, ""), http.StatusOK, ""))
+		a := decoded[account.Status](t, s.expect(s.ask(method, path, ""), http.StatusOK, ""))
 		return a.Gate.State + " " + a.Gate.Reason
 	}
 	if got := []string{state("POST", "/v1/account/pause"), state("GET", "/v1/account"), state("POST", "/v1/account/resume")}; !slices.Equal(got[:2], []string{"closed paused", "closed paused"}) || strings.HasSuffix(got[2], "paused") {

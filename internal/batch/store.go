@@ -1,3 +1,5 @@
+// Package batch reads, controls and counts batches: their status, their rows in the order of
+// the input, pausing, cancelling and refreshing them, and the recount of their counters.
 package batch
 
 import (

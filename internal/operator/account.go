@@ -17,7 +17,7 @@ func (o *Operator) gate(ctx context.Context) (Gate, error) {
 }
 
 // Account reads the account's gate, rate, backlog and workers.
-func (o *Operator) Account(ctx context.Context) (account.AccountStatus, error) {
+func (o *Operator) Account(ctx context.Context) (account.Status, error) {
 	return o.ledger.Account.Status(ctx)
 }
 

@@ -102,7 +102,7 @@ func (j Job) Get(ctx context.Context, applicationID string) (request.Record, boo
 	return j.stores.Records.Get(ctx, applicationID)
 }
 
-// Tally is [batch.Store.Counts].
+// Counts is [batch.Store.Counts].
 func (j Job) Counts(ctx context.Context, batch string) (map[request.State]int, error) {
 	return j.stores.Batches.Counts(ctx, batch)
 }
