@@ -46,7 +46,7 @@ func upTo(n int) []int {
 	return list
 }
 
-// enqueueAll imports rows and tells of each what was said of it.
+// enqueueAll imports rows and returns the result of each.
 func (h *harness) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []string {
 	h.Helper()
 	var said []string

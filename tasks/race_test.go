@@ -113,7 +113,7 @@ func (script) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	return next
 }
 
-// importOver imports rows over a connection, and tells of each what it found.
+// importOver imports rows over a connection, and returns the result of each.
 func (h *harness) importOver(s script, n int) (told []tasks.Result, err error) {
 	rdb := redis.NewClient(h.Redis.Options())
 	h.Cleanup(func() { _ = rdb.Close() })
@@ -127,9 +127,9 @@ func (h *harness) importOver(s script, n int) (told []tasks.Result, err error) {
 	return told, err
 }
 
-// Nothing is told of the rows after those that failed, though some were accepted:
-// what was told has no gaps.
-func TestNothingIsToldAfterAFailure(t *testing.T) {
+// After rows that failed no results are given, even if some later rows were accepted:
+// the results have no gaps.
+func TestEnqueueAll_GivesNoResultsAfterAFailure(t *testing.T) {
 	h := newHarness(t)
 	var mu sync.Mutex
 	scripts, broken := 0, errors.New("the connection is broken")
@@ -144,7 +144,7 @@ func TestNothingIsToldAfterAFailure(t *testing.T) {
 		return run()
 	}, 1000)
 	if !errors.Is(err, broken) || len(told) > 900 || len(told)%100 != 0 {
-		t.Errorf("told of %d rows, %v", len(told), err)
+		t.Errorf("results of %d rows, %v", len(told), err)
 	}
 	for i, r := range told {
 		if r.Row.Number != i+1 || r.Err != nil {

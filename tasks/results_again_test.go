@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// complaints is what a reader told of.
+// complaints are the errors that a reader reported.
 type complaints struct {
 	mu   sync.Mutex
 	told []string
@@ -113,9 +113,9 @@ func TestResultsThatAreNotKeptAnyMoreArePassedOver(t *testing.T) {
 	}
 }
 
-// Where Redis lost the group it begins anew, or where it was, and what is in hand is
-// not handled twice at a time.
-func TestResultsBeginAnewWhereTheGroupIsLost(t *testing.T) {
+// If Redis lost the group, the reader starts over or continues where it was, and an
+// event in hand is not handled twice at a time.
+func TestResults_StartOverWhenTheGroupIsLost(t *testing.T) {
 	t.Parallel()
 	for _, from := range []string{"0", "$"} {
 		t.Run(from, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // INSERT INTO events (id) VALUES ($1) ON CONFLICT DO NOTHING, and a look at how many
 // rows it made.
 func store(db *bbolt.DB, e tasks.Event) error {
-	return db.Update(func(tx *bbolt.Tx) error { // where it fails, the event comes again
+	return db.Update(func(tx *bbolt.Tx) error { // if it fails, the event is delivered again
 		events, people := tx.Bucket([]byte("events")), tx.Bucket([]byte("people"))
 		if events.Get([]byte(e.ID)) != nil {
 			return nil // it was written before

@@ -138,7 +138,7 @@ func TestResultsComeAgainWhereTheHandlerFails(t *testing.T) {
 	})
 	fixture.Eventually(t, "all are handled", func() bool { return got.count() == 100 && pending(t, rdb, account, "crm") == 0 })
 	if told.count() == 0 {
-		t.Error("nobody was told of the failures")
+		t.Error("the failures were not reported")
 	}
 }
 

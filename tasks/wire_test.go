@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // golden pins what others read: a change here is a change of the contract.
 func golden(t *testing.T, name string, values ...any) {

@@ -20,7 +20,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// opsURL is where a process tells of its health and its metrics.
+// opsURL is the address at which a process serves its health and metrics.
 func (p *process) opsURL() string {
 	p.t.Helper()
 	found := regexp.MustCompile(`"ops_address":"([^"]+)"`)

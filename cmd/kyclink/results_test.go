@@ -179,7 +179,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 	fixture.Eventually(t, "they go when they were read", func() bool { return length() < 100 })
 }
 
-// Broken off, it goes on where it was; begun anew, it begins again.
+// After an interrupt a replay continues; with --restart it begins from the start.
 func TestResultsReplay_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

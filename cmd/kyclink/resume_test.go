@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// journaled is what a journal tells of each id: its last state.
+// journaled returns the last state of each id in a journal.
 func journaled(t testing.TB, out string) map[string]string {
 	t.Helper()
 	states := map[string]string{}

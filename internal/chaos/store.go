@@ -14,7 +14,7 @@ import (
 
 // store is the Redis of a run: one server, or several that fail over.
 type store interface {
-	// settings is how a worker is told of it.
+	// settings are the environment variables with which a worker finds it.
 	settings() []string
 	// client reaches it; a producer's as the workers do, the oracle's own past
 	// every fault between. The caller closes it.

@@ -27,7 +27,7 @@ type upstream struct {
 	wrong []string
 }
 
-// call is what FaceKi is to be told of a request.
+// call is the body of a request to FaceKi.
 type call struct {
 	ApplicationID    string `json:"applicationId"`
 	ExpiryTime       int    `json:"expiryTime"`

@@ -146,7 +146,7 @@ func TestJob_WaitsForAnAbsentRedis(t *testing.T) {
 	}
 }
 
-// A Redis that comes back without its data would have every link made anew.
+// If Redis came back without its data, every link would be created again.
 func TestJob_AcceptsNothingInAnEmptiedRedis(t *testing.T) {
 	t.Parallel()
 	h := newHarnessOn(t, redistest.Start(t)) // keeps nothing

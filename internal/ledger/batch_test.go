@@ -137,7 +137,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 		t.Errorf("%d were fed", len(fed))
 	}
 
-	// What is called is seen through, and who looks at the page is served.
+	// Calls in flight are finished, and interactive requests are served.
 	_, err := h.ledger.Requests.Created(t.Context(), called, link)
 	h.Must(err)
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-300"})

@@ -32,7 +32,7 @@ func (h *harness) fail(n int, when func(i int) time.Time) {
 	}
 }
 
-// Requests are retried, by this walk and by others, and fail anew while it goes
+// Requests are retried, by this walk and by others, and fail again while it goes
 // on; more of them share a moment than a page holds.
 func TestAWalkPassesOverNothing(t *testing.T) {
 	const n = 3000
@@ -132,10 +132,10 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 		t.Errorf("held again it is %+v", again)
 	}
 	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
-		t.Errorf("one that is held anew was dropped: %v, %v", ok, err)
+		t.Errorf("a request that was held again was dropped: %v, %v", ok, err)
 	}
 	if _, ok, err := h.ledger.Requests.Retry(t.Context(), first); ok || err != nil {
-		t.Errorf("one that is held anew was retried: %v, %v", ok, err)
+		t.Errorf("a request that was held again was retried: %v, %v", ok, err)
 	}
 	if ok, err := h.ledger.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {
 		t.Errorf("a held one was hidden: %v, %v", ok, err)

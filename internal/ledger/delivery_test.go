@@ -160,7 +160,7 @@ func TestDeliveryThatWasNoAttempt(t *testing.T) {
 	}
 }
 
-// What was given up is taken up again only by who saw it as it is.
+// A given-up delivery is retried only by a caller that has read its present state.
 func TestDeliveryTakenUpAgain(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
@@ -185,7 +185,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 		t.Error("it cannot be dropped, or twice")
 	}
 	if d, ok := c.begin(2); !ok || d.Attempts != 3 || d.Tries != 1 || d.Dropped || !d.GivenUpAt.IsZero() {
-		t.Errorf("taken up again it is %+v, %v", d, ok)
+		t.Errorf("after a retry it is %+v, %v", d, ok)
 	}
 	if c.now(); waive(seen) {
 		t.Error("what is tried again was dropped")
@@ -195,7 +195,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 	}
 	c.begin(3)
 	if d := c.now(); d.Status != delivery.Pending { // its place is looked at, too
-		t.Errorf("taken up once more it is %+v", d)
+		t.Errorf("after another retry it is %+v", d)
 	}
 }
 

@@ -131,7 +131,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 	h.expectCounters()
 	h.expectShelves(nil)
 
-	// The rows keep their places, and the ids may be asked for anew.
+	// The rows keep their places, and the ids may be requested again.
 	var places []string
 	for page, err := range h.ledger.Batches.Order(t.Context(), 1) {
 		h.Must(err)
@@ -144,7 +144,7 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 	}
 	again, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-1"})
 	if err != nil || again.Generation != 1 || again.Attempts != 0 || again.Batch != "" {
-		t.Errorf("asked for anew: %+v, %v", again, err)
+		t.Errorf("requested again: %+v, %v", again, err)
 	}
 }
 

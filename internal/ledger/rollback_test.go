@@ -67,7 +67,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	}
 }
 
-// A call is marked before the heartbeat of its process can tell of its handler.
+// A call is recorded before a heartbeat of its process can name its handler.
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
 	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil))

@@ -58,7 +58,7 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 	s.trim()
 	results, err := s.ledger.Results.Status(t.Context())
 	if s.Must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
-		t.Errorf("one that was made anew is not: %+v", results.Groups[0])
+		t.Errorf("a group that was created again is not: %+v", results.Groups[0])
 	}
 }
 

@@ -77,7 +77,7 @@ func openFuzzed(t *testing.T, dir, name string, data []byte) *input.File {
 	return in
 }
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // export writes OUT with an invented link for every row that can have one.
 func writeResults(t testing.TB, in *input.File, out string) {

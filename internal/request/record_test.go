@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "rewrite the golden file")
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
