@@ -116,7 +116,7 @@ type slow struct {
 }
 
 func (k slow) Handlers(ctx context.Context) (map[string]bool, error) {
-	alive, err := k.book.Fleet.Handlers(ctx)
+	alive, err := k.Fleet.Handlers(ctx)
 	<-time.After(k.stopped)
 	return alive, err
 }

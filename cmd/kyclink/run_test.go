@@ -112,7 +112,7 @@ func TestRun_HandlesBadRowsAmongGoodOnes(t *testing.T) {
 		t.Error("the line break inside a carried cell was changed")
 	}
 	if got := sim.State(); got.Links != len(urls) || got.SeveralLinks != 0 {
-		t.Errorf("the simulator made %d links for %d people, %d of whom have several", got.Links, len(urls), got.SeveralLinks)
+		t.Errorf("the simulator made %d links for %d people (%d have several)", got.Links, len(urls), got.SeveralLinks)
 	}
 
 	first, calls := read(t, out), sim.State().LinkCalls

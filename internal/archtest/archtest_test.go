@@ -165,17 +165,17 @@ func confined() map[string][]string {
 
 // listed is what `go list` says of a package.
 type listed struct {
-	ImportPath, Dir                                   string
-	Imports, TestImports_FollowTheTable, XTestImports []string
-	GoFiles, TestGoFiles, XTestGoFiles                []string
-	IgnoredGoFiles                                    []string
-	name                                              string
+	ImportPath, Dir                    string
+	Imports, TestImports, XTestImports []string
+	GoFiles, TestGoFiles, XTestGoFiles []string
+	IgnoredGoFiles                     []string
+	name                               string
 }
 
 func packages(t *testing.T) []listed {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-e",
-		"-json=ImportPath,Dir,Imports,TestImports_FollowTheTable,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles", module+"/...")
+		"-json=ImportPath,Dir,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles", module+"/...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -212,7 +212,7 @@ func TestImports_FollowTheTable(t *testing.T) {
 			}
 		}
 		allowed = slices.Concat(allowed, testArrows()[p.name], []string{p.name, "internal/fixture"})
-		for _, imported := range slices.Concat(p.TestImports_FollowTheTable, p.XTestImports) {
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
 			if wrong := violation(p.name, imported, expand(allowed)); wrong != "" {
 				t.Errorf("%s (in a test)", wrong)
 			}

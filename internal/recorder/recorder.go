@@ -53,7 +53,7 @@ func New(ledger Ledger, get func(ctx context.Context, applicationID string) (req
 	return &Recorder{ledger, get, journal}
 }
 
-// Mark admits an attempt, and returns when the journal has its record.
+// Admit admits an attempt, and returns when the journal has its record.
 func (r *Recorder) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
 	answer, err := r.ledger.Admit(ctx, ask)
 	if err == nil && answer.Admission == attempt.Call {
