@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 )
 
-// counter passes connections on to Redis and counts round trips: each time a
-// client sends something after it was answered. What it sends in one go is one
-// trip, however many commands that are. Redis' own counters will not do: they
-// count the commands inside scripts as well, and a pipeline as many.
+// counter is a proxy in front of Redis that counts round trips: a client's first bytes
+// after an answer begin one, however many commands it sends before the next answer.
+// Redis' own counters cannot be used: they also count the commands inside scripts, and
+// each command of a pipeline.
 type counter struct {
 	trips    atomic.Int64
 	listener net.Listener
@@ -88,15 +88,15 @@ func (c *counter) pass(client net.Conn) {
 	both.Wait()
 }
 
-// forward copies from one side to the other, and tells before it does. Where
-// one side ends, so does the other.
-func forward(to, from net.Conn, seen func()) {
+// forward copies from one connection to the other, and calls received before it writes
+// what it read. When one side ends, it closes both.
+func forward(to, from net.Conn, received func()) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			seen()
+			received()
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
