@@ -20,16 +20,6 @@ const (
 	fewestLines   = 20
 )
 
-// notYet lists what does not keep a limit yet. Whoever brings one of these below
-// its limit removes it; nobody adds any.
-func notYet() []string {
-	return []string{
-		// Lines: whoever owns the file.
-		"internal/config/redirect.go", "internal/config/work.go",
-		"internal/request/error.go",
-	}
-}
-
 // small lists files that are short for a reason.
 func small() map[string]string {
 	return map[string]string{
@@ -137,12 +127,8 @@ func typeName(s *ast.ValueSpec) string {
 func TestPackages_ExportFewNames(t *testing.T) {
 	for _, p := range packages(t) {
 		names := exported(p.shape(t))
-		switch over := len(names) > mostExported; {
-		case p.name == "tasks":
-		case over && !slices.Contains(notYet(), p.name):
+		if p.name != "tasks" && len(names) > mostExported {
 			t.Errorf("%s exports %d names; %d are the limit: %s", p.name, len(names), mostExported, strings.Join(names, " "))
-		case !over && slices.Contains(notYet(), p.name):
-			t.Errorf("%s exports %d names: remove it from notYet", p.name, len(names))
 		}
 	}
 }
@@ -164,11 +150,8 @@ func TestWorker_HasSmallStructs(t *testing.T) {
 					return true
 				}
 				name := p.name + "." + spec.Name.Name
-				switch over := structure.Fields.NumFields() > mostFields; {
-				case over && !slices.Contains(notYet(), name):
-					t.Errorf("%s has %d fields; %d are the limit", name, structure.Fields.NumFields(), mostFields)
-				case !over && slices.Contains(notYet(), name):
-					t.Errorf("%s has %d fields: remove it from notYet", name, structure.Fields.NumFields())
+				if n := structure.Fields.NumFields(); n > mostFields {
+					t.Errorf("%s has %d fields; %d are the limit", name, n, mostFields)
 				}
 				return true
 			})
@@ -196,13 +179,11 @@ func TestFiles_AreNeitherLongNorTiny(t *testing.T) {
 				continue
 			}
 			seen[name] = true
-			switch exempt := slices.Contains(notYet(), name); {
-			case over && !exempt:
+			switch {
+			case over:
 				t.Errorf("%s has %d lines; %d are the limit", name, lines, most)
-			case under && !reason && !exempt:
+			case under && !reason:
 				t.Errorf("%s has %d lines: join it with another file, or give a reason in small", name, lines)
-			case !over && !under && exempt:
-				t.Errorf("%s has %d lines: remove it from notYet", name, lines)
 			case !under && reason:
 				t.Errorf("%s has %d lines: remove it from small", name, lines)
 			}
@@ -211,11 +192,6 @@ func TestFiles_AreNeitherLongNorTiny(t *testing.T) {
 	for name := range small() {
 		if !seen[name] {
 			t.Errorf("%s does not exist: remove it from small", name)
-		}
-	}
-	for _, name := range notYet() {
-		if strings.HasSuffix(name, ".go") && !seen[name] {
-			t.Errorf("%s does not exist: remove it from notYet", name)
 		}
 	}
 }
