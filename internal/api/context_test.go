@@ -10,8 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/kyclink/kyclink/internal/audit"
+	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // deaf heeds no context, as commands that are sent together do not.
@@ -26,8 +31,15 @@ func (d deaf) Append(_ context.Context, c audit.Change) error {
 func TestRedisHangs(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
-	s := openAt(t, own, func(c *Config) { c.Audit = deaf{audit.NewTrail(c.Redis, c.Ledger.Keys.Account)} })
-	s.api.timeout = time.Second
+	// Reads of this client last longer than the test: only the API's own limits end them.
+	rdb := redis.NewClient(&redis.Options{Addr: own.Addr, ContextTimeoutEnabled: true, ReadTimeout: 10 * time.Minute})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := openAt(t, own, func(c *Config) {
+		account := c.Ledger.Keys.Account
+		c.Redis, c.Client = rdb, tasks.NewClient(rdb, tasks.Config{Account: account})
+		c.Ledger = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: account, Simulated: true}})
+		c.Audit = deaf{audit.NewTrail(rdb, account)}
+	})
 	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 
@@ -75,7 +87,7 @@ func TestRedisHangs(t *testing.T) {
 		all.Go(func() {
 			asked := time.Now()
 			a := s.ask(r[0], r[1], r[2], r[3:]...)
-			if took := time.Since(asked); took > 9*time.Second { // go-redis gives up after four reads of 3 s each
+			if took := time.Since(asked); took > time.Minute {
 				t.Errorf("%v took %v", r[:2], took)
 			}
 			doubt := strings.Contains(string(a.body), "the change may have been made") || strings.Contains(string(a.body), "accepted rows stay accepted")
@@ -88,7 +100,7 @@ func TestRedisHangs(t *testing.T) {
 	go func() { all.Wait(); close(answered) }()
 	select {
 	case <-answered:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("somebody waits as long as Redis hangs")
 	}
 	own.Stop()
