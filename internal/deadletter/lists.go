@@ -46,10 +46,18 @@ const pageSize = 500
 // none that stays is missed, and none is returned twice. The state is [request.Failed] or
 // [request.Held]; dropped requests are left out.
 func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
-	return func(yield func([]request.Record, error) bool) {
+	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Read, func(r request.Record) bool { return r.State == state })
+}
+
+// walk iterates over the entries of a sorted set from since on and before before, a page at a
+// time. It reads what is listed, and returns what is wanted.
+func walk[T any](ctx context.Context, s *Lists, set string, since, before time.Time,
+	read func(context.Context, []string) ([]T, error), wanted func(T) bool,
+) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
 		for {
-			places, err := s.places(ctx, s.keys.OperatorList(state), last, before)
+			places, err := s.places(ctx, set, last, before)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -62,11 +70,11 @@ func (s *Lists) Requests(ctx context.Context, state request.State, since, before
 			for i, p := range places {
 				ids[i] = p.id
 			}
-			found, err := s.records.Read(ctx, ids)
-			page := make([]request.Record, 0, len(found))
-			for _, r := range found {
-				if r.State == state {
-					page = append(page, r)
+			found, err := read(ctx, ids)
+			page := make([]T, 0, len(found))
+			for _, entry := range found {
+				if wanted(entry) {
+					page = append(page, entry)
 				}
 			}
 			if !yield(page, err) || err != nil {
@@ -131,7 +139,7 @@ func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool,
 // Deliveries iterates over the deliveries that were given up from since on and before before,
 // in that order, a page at a time. Dropped deliveries are left out.
 func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
-	return s.walkDeliveries(ctx, s.keys.Undelivered(), since, before, func(d delivery.Delivery) bool {
+	return walk(ctx, s, s.keys.Undelivered(), since, before, s.deliveries.Read, func(d delivery.Delivery) bool {
 		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
@@ -140,38 +148,7 @@ func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Se
 // time of the retry, a page at a time. A delivery that is attempted meanwhile may be returned
 // twice.
 func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
-	return s.walkDeliveries(ctx, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), func(d delivery.Delivery) bool {
+	return walk(ctx, s, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), s.deliveries.Read, func(d delivery.Delivery) bool {
 		return d.Status == delivery.Pending && !d.Last.Taken()
 	})
-}
-
-func (s *Lists) walkDeliveries(ctx context.Context, set string, since, before time.Time, wanted func(delivery.Delivery) bool) iter.Seq2[[]delivery.Delivery, error] {
-	return func(yield func([]delivery.Delivery, error) bool) {
-		last := place{float64(since.UnixMilli()), ""}
-		for {
-			places, err := s.places(ctx, set, last, before)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if len(places) == 0 {
-				return
-			}
-			last = places[len(places)-1]
-			events := make([]string, len(places))
-			for i, p := range places {
-				events[i] = p.id
-			}
-			found, err := s.deliveries.Read(ctx, events)
-			page := make([]delivery.Delivery, 0, len(found))
-			for _, d := range found {
-				if wanted(d) {
-					page = append(page, d)
-				}
-			}
-			if !yield(page, err) || err != nil {
-				return
-			}
-		}
-	}
 }
