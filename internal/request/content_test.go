@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func TestContentReadsAsMarshalled(t *testing.T) {
+func TestContent_AppendJSONEqualsMarshal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`https://[a-z]{1,9}\.example/[ -~]{0,9}`))
 		c := request.Content{
@@ -37,14 +37,14 @@ func TestContentReadsAsMarshalled(t *testing.T) {
 		}
 		got, err := c.AppendJSON([]byte("before"))
 		if err != nil || !bytes.HasPrefix(got, []byte("before{")) || bytes.ContainsAny(got, "\n\r") {
-			t.Fatalf("%q, %v", got, err)
+			t.Fatalf("AppendJSON returned %q, %v; want one line of JSON after the prefix", got, err)
 		}
 		var a, b any
 		if err := json.Unmarshal(got[len("before"):], &a); err != nil {
-			t.Fatalf("%v: %s", err, got)
+			t.Fatalf("AppendJSON wrote invalid JSON: %v: %s", err, got)
 		}
 		if err := json.Unmarshal(want, &b); err != nil || !reflect.DeepEqual(a, b) {
-			t.Fatalf("%s reads otherwise than %s", got, want)
+			t.Fatalf("AppendJSON wrote %s, json.Marshal %s", got, want)
 		}
 	})
 }

@@ -16,14 +16,12 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// script returns a test's script that uses the libraries.
+// script returns a Lua script that uses the given libraries.
 func script(text string, uses ...string) *lua.Script {
 	return lua.NewPackage("test", fstest.MapFS{}).Text("test.lua", "-- uses: "+strings.Join(uses, ", ")+"\n"+text)
 }
 
-// TestLuaAgrees holds the scripts' reading and writing against Go's, byte by
-// byte: what Lua read and wrote again is what Go wrote.
-func TestLuaAgrees(t *testing.T) {
+func TestLua_WritesRecordsByteForByteAsGoDoes(t *testing.T) {
 	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	header := script(`return header(parse(ARGV[1]))`, "record")
 	whole := script(`
@@ -37,18 +35,18 @@ func TestLuaAgrees(t *testing.T) {
 		}
 		got, err := header.RunList(t.Context(), rdb, tag, []any{raw}).Text()
 		if err != nil || got != string(raw[:request.HeaderLen]) {
-			rt.Fatalf("%v; the header\n%s became\n%s", err, raw[:request.HeaderLen], got)
+			rt.Fatalf("Lua wrote the header\n%s, %v; Go wrote\n%s", got, err, raw[:request.HeaderLen])
 		}
 		got, err = whole.RunList(t.Context(), rdb, tag, []any{raw}).Text()
 		if err != nil || got != string(raw) {
-			rt.Fatalf("%v; the record\n%s became\n%s", err, raw, got)
+			rt.Fatalf("Lua wrote the record\n%s, %v; Go wrote\n%s", got, err, raw)
 		}
 	})
 }
 
-// TestLuaBeyondAColumn counts beyond every column: counters stop, as Go's do,
-// and anything else is an error that leaves the record as it was.
-func TestLuaBeyondAColumn(t *testing.T) {
+// A value that is too wide for its column is capped if it is a counter, as in Go. Any
+// other is an error that leaves the record unchanged.
+func TestLua_CapsCountersAndRefusesOtherValuesThatExceedTheirColumn(t *testing.T) {
 	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
 	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 1e6, 1e6, 1e6, 1e11
@@ -68,21 +66,21 @@ func TestLuaBeyondAColumn(t *testing.T) {
 	}
 	err = set.RunList(t.Context(), rdb, tag, []any{raw, "attempts", 1e6, "charged", 1e6, "dups", 1e6, "seen", 1e11}).Err()
 	if got := rdb.Get(t.Context(), key).Val(); !errors.Is(err, redis.Nil) || got != string(want) {
-		t.Errorf("%v; counters became\n%s, Go's are\n%s", err, got, want)
+		t.Errorf("Lua stored the counters as\n%s, %v; Go writes\n%s", got, err, want)
 	}
 	for _, name := range []string{"gen", "run", "turn", "batch", "holder", "accepted", "changed"} {
 		err := set.RunList(t.Context(), rdb, tag, []any{raw, name, 1e14}).Err()
 		if got := rdb.Get(t.Context(), key).Val(); err == nil || !strings.Contains(err.Error(), "too large for its column") || got != string(raw) {
-			t.Errorf("%s: %v; the record became %s", name, err, got)
+			t.Errorf("%s of 1e14: got error %v and record %s; want an error and the record unchanged", name, err, got)
 		}
 	}
 	raw[0] = '2'
 	if err := set.RunList(t.Context(), rdb, tag, []any{raw}).Err(); err == nil || !strings.Contains(err.Error(), "unknown version") {
-		t.Errorf("a record of version 2 was read: %v", err)
+		t.Errorf("a record of version 2: got %v, want an error that names its version", err)
 	}
 }
 
-func TestTurnsWrap(t *testing.T) {
+func TestTurn_StartsAgainAtZeroAfter9999(t *testing.T) {
 	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
 	r := full()
 	r.Turn = 9999
@@ -95,33 +93,31 @@ func TestTurnsWrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	if now, err := request.Parse("A-1", []byte(got)); err != nil || now.Turn != 0 || now.State != request.Queued {
-		t.Errorf("the turn after 9999 is %d, %v", now.Turn, err)
+		t.Errorf("after turn 9999: got turn %d in state %s, %v; want 0, queued", now.Turn, now.State, err)
 	}
 }
 
-func TestBatchesEnd(t *testing.T) {
+func TestBatchNumber_IsRefusedBeyondTheHighest(t *testing.T) {
 	keys := keyspace.Keys{Account: redistest.Account()}
 	rdb, open := fixture.Redis().Client(t), script(`return batch_number(ARGV[1])`, "batch_number")
 	if err := rdb.HSet(t.Context(), keys.State(), "batches", 999_998).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"last"}).Int(); err != nil || n != 999_999 {
-		t.Errorf("the last batch is %d, %v", n, err)
+		t.Errorf("the last batch got number %d, %v; want 999999", n, err)
 	}
 	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"one more"}).Int(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
 		t.Errorf("one more batch got number %d, %v", n, err)
 	}
 	if n, err := open.RunList(t.Context(), rdb, []string{keys.Tag()}, []any{"last"}).Int(); err != nil || n != 999_999 {
-		t.Errorf("the last batch is %d afterwards, %v", n, err)
+		t.Errorf("after the refusal the last batch has number %d, %v; want 999999", n, err)
 	}
 	if rdb.HExists(t.Context(), keys.Batches(), "one more").Val() {
-		t.Error("a batch that was refused has been named")
+		t.Error("the refused batch is in the list of names")
 	}
 }
 
-// TestOneSlot asks a server which slot each key of an account is in: braces in
-// an id must not move it.
-func TestOneSlot(t *testing.T) {
+func TestKeys_ShareOneClusterSlotWhenIDsContainBraces(t *testing.T) {
 	rdb := redistest.Start(t, "--cluster-enabled", "yes").Client(t)
 	keys := keyspace.Keys{Account: "default"}
 	slot := func(key string) int64 {
@@ -139,7 +135,7 @@ func TestOneSlot(t *testing.T) {
 	}
 	for _, key := range list {
 		if slot(key) != home {
-			t.Errorf("%s is in another slot", key)
+			t.Errorf("key %s is in slot %d, want %d", key, slot(key), home)
 		}
 	}
 }

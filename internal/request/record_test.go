@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { fixture.Main(m) }
 
 func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// full is a record that uses every column and every line, each with a value of
-// its own, so that two that are swapped show up.
+// full returns a record in which every column and every line has a different value,
+// so that a test notices if two are swapped.
 func full() request.Record {
 	option := true
 	return request.Record{
@@ -46,7 +46,7 @@ func full() request.Record {
 	}
 }
 
-func TestRecordBytes(t *testing.T) {
+func TestRecord_EncodesAsGoldenFile(t *testing.T) {
 	waiting := request.Record{
 		ApplicationID: "A-2", State: request.Waiting, Lane: request.Bulk, Generation: 1, Run: 1,
 		AcceptedAt: at(1_790_000_000_123), ChangedAt: at(1_790_000_000_123),
@@ -66,7 +66,7 @@ func TestRecordBytes(t *testing.T) {
 	}
 	want, err := os.ReadFile("testdata/record.golden")
 	if err != nil || got.String() != string(want) {
-		t.Errorf("%v; the stored format is\n%s\nwant\n%s", err, got.String(), want)
+		t.Errorf("the stored format differs from testdata/record.golden (%v): got\n%s\nwant\n%s", err, got.String(), want)
 	}
 }
 
@@ -85,7 +85,7 @@ func drawOutcome(t *rapid.T, label string) request.Outcome {
 	}).Draw(t, label)
 }
 
-// drawRecord draws any record, with its numbers often at their columns' limits.
+// drawRecord draws a record whose numbers are often at the limits of their columns.
 func drawRecord(t *rapid.T) request.Record {
 	number := func(label string, most int) int {
 		return rapid.OneOf(rapid.SampledFrom([]int{0, 1, most - 1, most}), rapid.IntRange(0, most)).Draw(t, label)
@@ -96,7 +96,7 @@ func drawRecord(t *rapid.T) request.Record {
 		Lane:          rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(t, "lane"),
 		CancelAsked:   rapid.Bool().Draw(t, "cancel"), Deadline: rapid.Bool().Draw(t, "deadline"),
 		Generation: number("generation", 999), Run: number("run", 999), Turn: number("turn", 9999),
-		Attempts: number("attempts", 99999), Charged: number("spent", 99), PossibleDuplicates: number("duplicates", 9999),
+		Attempts: number("attempts", 99999), Charged: number("charged", 99), PossibleDuplicates: number("duplicates", 9999),
 		Batch: number("batch", 999999), Seen: number("seen", 9999999999), Holder: number("holder", 999999),
 		AcceptedAt: at(int64(number("accepted", 9999999999999))), ChangedAt: at(int64(number("changed", 9999999999999))),
 		Content: request.Content{
@@ -104,7 +104,7 @@ func drawRecord(t *rapid.T) request.Record {
 			Metadata: rapid.SampledFrom([]json.RawMessage{nil, json.RawMessage(`{"a":"\n"}`)}).Draw(t, "metadata"),
 		},
 	}
-	if rapid.Bool().Draw(t, "frozen") {
+	if rapid.Bool().Draw(t, "resolved") {
 		r.Resolved.ExpiryMinutes = 1440
 	}
 	if rapid.Bool().Draw(t, "outcome") {
@@ -116,7 +116,7 @@ func drawRecord(t *rapid.T) request.Record {
 	return r
 }
 
-func TestEncodeAndParseAgree(t *testing.T) {
+func TestParse_ReturnsEncodedRecord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawRecord(t)
 		raw, err := want.Encode()
@@ -130,7 +130,7 @@ func TestEncodeAndParseAgree(t *testing.T) {
 	})
 }
 
-func TestEncodeBeyondAColumn(t *testing.T) {
+func TestEncode_CapsCountersAndRefusesOtherValuesThatExceedTheirColumn(t *testing.T) {
 	r := full()
 	r.Attempts, r.Charged, r.PossibleDuplicates, r.Seen = 100_000, 100, 10_000, 10_000_000_000
 	raw, err := r.Encode()
@@ -139,7 +139,7 @@ func TestEncodeBeyondAColumn(t *testing.T) {
 	}
 	if got, err := request.Parse("A-1", raw); err != nil || got.Attempts != 99_999 || got.Charged != 99 ||
 		got.PossibleDuplicates != 9999 || got.Seen != 9_999_999_999 || got.Batch != r.Batch {
-		t.Errorf("counters beyond their columns became %+v, %v", got, err)
+		t.Errorf("counters that exceed their columns were read as %+v, %v; want the highest values", got, err)
 	}
 	for name, change := range map[string]func(*request.Record){
 		"generation 1000": func(r *request.Record) { r.Generation = 1000 },
@@ -152,23 +152,23 @@ func TestEncodeBeyondAColumn(t *testing.T) {
 		"no time":         func(r *request.Record) { r.AcceptedAt = time.Time{} },
 		"no state":        func(r *request.Record) { r.State = "" },
 		"no lane":         func(r *request.Record) { r.Lane = "" },
-		// Two that make up for each other's width must not pass.
+		// The header has the right length although both columns are wrong.
 		"wide and narrow": func(r *request.Record) { r.Run, r.ChangedAt = 1000, at(-1) },
 	} {
 		r := full()
 		change(&r)
 		if raw, err := r.Encode(); err == nil {
-			t.Errorf("%s was written as %s", name, raw)
+			t.Errorf("%s: encoded as %s, want an error", name, raw)
 		}
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_RefusesDamagedRecords(t *testing.T) {
 	good, err := full().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(raw []byte) []byte{
+	for want, change := range map[string]func(raw []byte) []byte{
 		"shorter than":    func(raw []byte) []byte { return raw[:request.HeaderLen-1] },
 		"version '2'":     func(raw []byte) []byte { raw[0] = '2'; return raw },
 		"unknown state":   func(raw []byte) []byte { raw[1] = 'z'; return raw },
@@ -181,19 +181,19 @@ func TestParseRefuses(t *testing.T) {
 		"line 1":          func(raw []byte) []byte { raw[request.HeaderLen] = '['; return raw },
 	} {
 		_, err := request.Parse("A-1", change([]byte(string(good))))
-		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "link-1") {
-			t.Errorf("%s: %v", name, err)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "link-1") {
+			t.Errorf("got error %v; want one that contains %q and nothing of the record", err, want)
 		}
 	}
 }
 
-func TestRefs(t *testing.T) {
+func TestParseRef_ReadsOnlyWhatStringWrites(t *testing.T) {
 	if got := full().Ref().String(); got != "A-1:2:3:4" {
-		t.Errorf("a task's id is %s", got)
+		t.Errorf("the id of the task is %s, want A-1:2:3:4", got)
 	}
 	for _, s := range []string{"", "A", ":1:1:1", "A:1:1", "A:1:1:", "A:1:1:-1", "A:1:1:+1", "A:01:1:1", "A:1:1:99999999999", "A:1:1:1 "} {
 		if ref, err := request.ParseRef(s); err == nil {
-			t.Errorf("%q was read as %+v", s, ref)
+			t.Errorf("%q was read as %+v, want an error", s, ref)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -212,7 +212,7 @@ func FuzzParseRef(f *testing.F) {
 	f.Add("urn:x:1:2:3")
 	f.Fuzz(func(t *testing.T, s string) {
 		if ref, err := request.ParseRef(s); err == nil && ref.String() != s {
-			t.Errorf("%q was read as %q", s, ref)
+			t.Errorf("%q was read as a reference that is written %q", s, ref)
 		}
 	})
 }
@@ -232,23 +232,23 @@ func FuzzParse(f *testing.F) {
 		}
 		once, err := r.Encode()
 		if err != nil {
-			t.Fatalf("%+v was read and cannot be written: %v", r, err)
+			t.Fatalf("encode the parsed record %+v: %v", r, err)
 		}
 		again, err := request.Parse("A-1", once)
 		if err != nil {
-			t.Fatalf("%s was written and cannot be read: %v", once, err)
+			t.Fatalf("parse the encoded record %s: %v", once, err)
 		}
 		if twice, err := again.Encode(); err != nil || string(once) != string(twice) {
-			t.Fatalf("%v; written as\n%s\nthen\n%s", err, once, twice)
+			t.Fatalf("the record was encoded as\n%s\nand, parsed again, as\n%s, %v", once, twice, err)
 		}
 	})
 }
 
-// TestEventID pins the id of an end: it must be the same in every version.
-func TestEventID(t *testing.T) {
+// Receivers recognize repeated events by their id, so it must not change between versions.
+func TestEventID_IsStableAndDiffersForEachRun(t *testing.T) {
 	r := full()
 	if got := r.EventID("default").String(); got != "b0886c77-8e64-539d-9d71-734fc184653f" {
-		t.Errorf("the event id is %s", got)
+		t.Errorf("the event id is %s, which differs from that of other versions", got)
 	}
 	ids := map[string]string{}
 	for name, change := range map[string]func(*request.Record){
