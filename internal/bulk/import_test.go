@@ -19,7 +19,7 @@ import (
 // newImport returns an import of a file into an account, and the rows that it rejects.
 func newImport(t *testing.T, h *fixture.Account, name, content string, o input.Options) (*Import, *[]string) {
 	t.Helper()
-	in, err := input.OpenStream(t.Context(), file(t, name, content), o)
+	in, err := input.OpenStream(t.Context(), fixture.File(t, name, content), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +73,13 @@ func TestImport_CountsEveryKindOfRow(t *testing.T) {
 		t.Errorf("imported %+v, %v", counts, err)
 	}
 	goldenFile := filepath.Join("testdata", "rejects.golden")
-	got := read(t, path)
+	got := fixture.Read(t, path)
 	if *update {
 		if err := os.WriteFile(goldenFile, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if want := read(t, goldenFile); got != want {
+	if want := fixture.Read(t, goldenFile); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 
@@ -134,24 +134,6 @@ func TestImport_RefusesOtherOptions(t *testing.T) {
 			t.Errorf("%+v: the batch has %+v", c.options, r.Options)
 		}
 	}
-}
-
-func file(t testing.TB, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }
 
 var update = flag.Bool("update", false, "rewrite the golden files")

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -63,7 +64,7 @@ func TestRows_HaveNumbersLinesAndProblems(t *testing.T) {
 		{"CR alone, as JSON", "a.ndjson", "{\"application_id\":\"A-1\"}\r{\"application_id\":\"A-2\"}\r", []string{"1@1 A-1", "2@2 A-2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in := open(t, file(t, c.file, c.content))
+			in := open(t, fixture.File(t, c.file, c.content))
 			for pass := range 2 {
 				var got []string
 				for _, row := range rows(t, in) {
@@ -99,12 +100,12 @@ func TestRows_HaveTheSameRequestInEachFormat(t *testing.T) {
 		"a.csv":    "metadata,other,document_optional,application_id,lane,expiry_minutes\n\"{\"\"a\"\": 1}\",x,true,A-1,,60\n",
 		"a.ndjson": `{"metadata":{"a": 1},"document_optional":true,"application_id":"A-1","expiry_minutes":60}`,
 	} {
-		in := open(t, file(t, name, content))
+		in := open(t, fixture.File(t, name, content))
 		if got := rows(t, in)[0].Request; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %+v, want %+v", name, got, want)
 		}
 	}
-	in := open(t, file(t, "a.csv", "application_id,lane\nA-1,interactive\n"))
+	in := open(t, fixture.File(t, "a.csv", "application_id,lane\nA-1,interactive\n"))
 	if got := rows(t, in)[0].Request.Lane; got != tasks.Interactive {
 		t.Errorf("a given lane became %q", got)
 	}
@@ -179,7 +180,7 @@ func TestRows_FailWhenTheFileChanges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := open(t, file(t, "a.csv", "application_id\nA-1\nA-2\n"))
+			in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\nA-2\n"))
 			var during, after error
 			for row, err := range in.Rows() {
 				if row.Number == 1 {
@@ -200,8 +201,8 @@ func TestRows_FailWhenTheFileChanges(t *testing.T) {
 }
 
 func TestRows_AreOfTheOpenFileAfterItIsReplaced(t *testing.T) {
-	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
-	if err := os.Rename(file(t, "b.csv", "application_id\nA-2\n"), in.path); err != nil {
+	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n"))
+	if err := os.Rename(fixture.File(t, "b.csv", "application_id\nA-2\n"), in.path); err != nil {
 		t.Fatal(err)
 	}
 	if got := rows(t, in)[0].Request.ApplicationID; got != "A-1" {
@@ -211,7 +212,7 @@ func TestRows_AreOfTheOpenFileAfterItIsReplaced(t *testing.T) {
 
 // A row is never read from what came before a failure of the disk.
 func TestRows_NeverEndInTheMiddleWhenTheDiskFails(t *testing.T) {
-	in := open(t, file(t, "a.csv", "application_id\nA-1\nA-2\n"))
+	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\nA-2\n"))
 	failure := errors.New("disk gone")
 	s := in.scanFrom(&failingReader{text: "application_id\nA-1\nA-", err: failure})
 	var got []string

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // mappingOf shows a file's mapping, or why it is refused.
 func mappingOf(t *testing.T, name, content string, o Options) string {
 	t.Helper()
-	in, err := OpenStream(t.Context(), file(t, name, content), o)
+	in, err := OpenStream(t.Context(), fixture.File(t, name, content), o)
 	if err != nil {
 		return err.Error()[strings.Index(err.Error(), name)+len(name)+2:]
 	}
@@ -89,7 +91,7 @@ func TestRows_MapNDJSONKeys(t *testing.T) {
 		{`{"applicationId":"A-1"}`, Options{Columns: map[string]string{"application_id": "applicationId"}}, "A-1 <nil> <nil>"},
 		{`{"application_id":"A-1","lane":"fast"}`, Options{Carry: []string{"lane"}}, "A-1 <nil> <nil>"},
 	} {
-		in, err := Open(file(t, "a.ndjson", c.line), c.options)
+		in, err := Open(fixture.File(t, "a.ndjson", c.line), c.options)
 		if err != nil {
 			t.Fatal(err)
 		}

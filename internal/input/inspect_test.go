@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // What means nothing in a file's encoding is never passed on.
@@ -19,7 +21,7 @@ func TestInspect_RefusesGarbledText(t *testing.T) {
 		{"a.csv", "application_id,n\nA-1,\x90\n", "shift_jis", "row 1 at line 2, n: has characters that are not valid in the encoding shift_jis; check the encoding of the file"},
 		{"a.csv", "\xff\xfea\x00p\x00p\x00i\x00d\x00,\x00n\x00\n\x00A\x00,\x00\x00\xd8\n\x00", "", "row 1 at line 2, n: has characters that are not valid in the encoding UTF-16; check the encoding of the file"},
 	} {
-		in, err := Open(file(t, c.name, c.content), Options{Encoding: c.encoding})
+		in, err := Open(fixture.File(t, c.name, c.content), Options{Encoding: c.encoding})
 		if err != nil {
 			t.Errorf("%q: %v", c.content, err)
 			continue
@@ -37,7 +39,7 @@ func TestInspect_RefusesGarbledText(t *testing.T) {
 
 func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
 	for cell, want := range map[string]string{"TRUE": "true", "Yes": "true", "1": "true", "False": "false", "no": "false", "0": "false", "": "none"} {
-		in := open(t, file(t, "a.csv", "application_id,document_optional\nA-1,"+cell+"\n"))
+		in := open(t, fixture.File(t, "a.csv", "application_id,document_optional\nA-1,"+cell+"\n"))
 		row := rows(t, in)[0]
 		got := "none"
 		if b := row.Request.DocumentOptional; b != nil {
@@ -56,11 +58,11 @@ func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
 		"A-1\u00a0": "application_id: contains '\\u00a0' (a non-breaking space); use printable characters without spaces",
 		"A-1\u200b": "application_id: contains '\\u200b' (a zero-width space); use printable characters without spaces",
 	} {
-		if got := rows(t, open(t, file(t, "a.csv", "application_id\n"+id+"\n")))[0].Err; fmt.Sprint(got) != want {
+		if got := rows(t, open(t, fixture.File(t, "a.csv", "application_id\n"+id+"\n")))[0].Err; fmt.Sprint(got) != want {
 			t.Errorf("%s: %v", id, got)
 		}
 	}
-	in, err := OpenStream(t.Context(), file(t, "a.csv", "application_id,,\nA-1,,\nA-2,x,\n"), Options{Strict: true})
+	in, err := OpenStream(t.Context(), fixture.File(t, "a.csv", "application_id,,\nA-1,,\nA-2,x,\n"), Options{Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func TestLooksRounded_FindsIDsThatASpreadsheetRounded(t *testing.T) {
 			t.Errorf("%s: %v", id, got)
 		}
 	}
-	in := open(t, file(t, "a.csv", "application_id\nA-1\n4.91702E+12\n1E+12\n"))
+	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n4.91702E+12\n1E+12\n"))
 	if found, err := in.Inspect(anyRow); err != nil || found.Rows != 3 || found.Rounded != 2 || found.FirstRounded.Number != 2 {
 		t.Errorf("found %+v, %v", found, err)
 	}

@@ -10,48 +10,17 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/tasks"
 )
-
-func file(t testing.TB, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 func open(t testing.TB, path string) *File {
 	t.Helper()
 	in, err := Open(path, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = in.Close() })
-	return in
+	return fixture.Opened(t, in, err)
 }
 
-func rows(t testing.TB, in *File) []Row {
-	t.Helper()
-	var all []Row
-	for row, err := range in.Rows() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, row)
-	}
-	return all
-}
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
+func rows(t testing.TB, in *File) []Row { t.Helper(); return fixture.Collect(t, in.Rows()) }
 
 func compressed(t *testing.T, suffix, text string) string {
 	t.Helper()
@@ -83,20 +52,19 @@ func idsOf(all []Row) (list []string) {
 	return list
 }
 
+// openFuzzed opens a file with any content; nil if it is unusable.
 func openFuzzed(t *testing.T, dir, name string, data []byte) *File {
 	t.Helper()
 	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(path, data, 0o600))
 	in, err := Open(path, Options{})
-	if err != nil {
-		if unusable := new(Error); !errors.As(err, &unusable) {
-			t.Fatalf("%T: %v", err, err)
-		}
-		return nil
+	if err == nil {
+		return in
 	}
-	return in
+	if unusable := new(Error); !errors.As(err, &unusable) {
+		t.Fatalf("%T: %v", err, err)
+	}
+	return nil
 }
 
 // checkRows holds for every file: rows are numbered, their lines ascend, and

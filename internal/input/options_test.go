@@ -11,6 +11,8 @@ import (
 
 	unicodes "golang.org/x/text/encoding/unicode"
 
+	"github.com/kyclink/kyclink/internal/fixture"
+
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/japanese"
 )
@@ -25,7 +27,7 @@ func TestOpen_ReadsEachFormatAndCompressionRepeatedly(t *testing.T) {
 		}
 		for _, suffix := range []string{"", ".gz", ".zst", ".GZ"} {
 			t.Run(name+suffix, func(t *testing.T) {
-				path := file(t, name+suffix, compressed(t, strings.ToLower(suffix), text))
+				path := fixture.File(t, name+suffix, compressed(t, strings.ToLower(suffix), text))
 				in := open(t, path)
 				for range 2 {
 					if got := idsOf(rows(t, in)); fmt.Sprint(got) != "[A-1 A-2]" {
@@ -59,7 +61,7 @@ func TestOpen_RefusesTruncatedCompressedFiles(t *testing.T) {
 	for _, suffix := range []string{".gz", ".zst"} {
 		whole := compressed(t, suffix, text)
 		for _, size := range []int{3, 12, len(whole) / 2, len(whole) - 1} {
-			in, err := Open(file(t, "a.csv"+suffix, whole[:size]), Options{})
+			in, err := Open(fixture.File(t, "a.csv"+suffix, whole[:size]), Options{})
 			if err == nil {
 				for _, rowErr := range in.Rows() {
 					err = rowErr
@@ -93,7 +95,7 @@ func TestOpenStream_FollowsOptions(t *testing.T) {
 		{"unknown suffix", "a.txt", "application_id\n", Options{}, "unknown suffix; use .csv, .xlsx, .ndjson or .jsonl, optionally followed by .gz or .zst, or give --format"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in, err := OpenStream(t.Context(), file(t, c.file, c.content), c.options)
+			in, err := OpenStream(t.Context(), fixture.File(t, c.file, c.content), c.options)
 			if err != nil {
 				if !strings.Contains(err.Error(), " "+c.want) {
 					t.Errorf("got %v\nwant %s", err, c.want)
@@ -164,7 +166,7 @@ func TestOpen_DecodesEncodings(t *testing.T) {
 		if err := (Options{Encoding: c.encoding}).Validate(); err != nil {
 			t.Fatal(err)
 		}
-		in, err := Open(file(t, "a.csv", c.content), Options{Encoding: c.encoding})
+		in, err := Open(fixture.File(t, "a.csv", c.content), Options{Encoding: c.encoding})
 		if err != nil {
 			t.Errorf("%s: %v", c.encoding, err)
 			continue
@@ -196,7 +198,7 @@ func TestOpen_ReadsGzipMembersAndIgnoresPadding(t *testing.T) {
 		one + zeros: "[A-1]", one + two: "[A-1 A-2]", one + zeros[:3] + two + zeros: "[A-1 A-2]", one + "x": "", one + zeros + "x": "", one + two[:5]: "",
 		one + strings.Repeat(compressed(t, ".gz", ""), 1000): "[A-1]",
 	} {
-		in, err := Open(file(t, "a.csv.gz", content), Options{})
+		in, err := Open(fixture.File(t, "a.csv.gz", content), Options{})
 		var all []Row
 		if err == nil {
 			for row, rowErr := range in.Rows() {

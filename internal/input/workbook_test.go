@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/xuri/excelize/v2"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // workbook makes a file of what fill does.
@@ -167,26 +169,26 @@ func replacePart(t *testing.T, path, name, content string) string {
 	if err = errors.Join(err, to.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return file(t, "people.xlsx", out.String())
+	return fixture.File(t, "people.xlsx", out.String())
 }
 
 func TestOpen_RefusesUnusableWorkbooks(t *testing.T) {
 	good := newWorkbook(t, func(book *excelize.File) {
 		setCells(t, book, "Sheet1", map[string]any{"A1": "application_id", "A2": "A-1"})
 	})
-	whole := read(t, good)
+	whole := fixture.Read(t, good)
 	const sheet = "xl/worksheets/sheet1.xml"
 	start := `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>application_id</t></is></c></row>`
 	for name, c := range map[string]struct{ path, want string }{
-		"text":            {file(t, "a.xlsx", "application_id\nA-1\n"), "not a readable workbook (damaged, protected by a password, or not .xlsx)"},
-		"half":            {file(t, "a.xlsx", whole[:len(whole)/2]), "not a readable workbook (damaged"},
+		"text":            {fixture.File(t, "a.xlsx", "application_id\nA-1\n"), "not a readable workbook (damaged, protected by a password, or not .xlsx)"},
+		"half":            {fixture.File(t, "a.xlsx", whole[:len(whole)/2]), "not a readable workbook (damaged"},
 		"no sheet":        {replacePart(t, good, sheet, ""), "is empty"},
 		"half a sheet":    {replacePart(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row>`), "is damaged: unexpected EOF"},
 		"a broken tag":    {replacePart(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row><row <</sheetData></worksheet>`), "is damaged: XML syntax error"},
 		"one endless tag": {replacePart(t, good, sheet, start+strings.Repeat(" ", 4<<20+1)), "too large when unpacked"},
 		"much else":       {replacePart(t, good, "xl/media/image1.png", strings.Repeat(" ", 64<<20+1)), "too large when unpacked"},
 		"only its header": {replacePart(t, good, sheet, start+`</sheetData></worksheet>`), "a header without rows"},
-		"compressed":      {file(t, "a.xlsx.gz", compressed(t, ".gz", whole)), "a workbook that is compressed again"},
+		"compressed":      {fixture.File(t, "a.xlsx.gz", compressed(t, ".gz", whole)), "a workbook that is compressed again"},
 	} {
 		in, err := Open(c.path, Options{})
 		if unusable := new(Error); !errors.As(err, &unusable) || !strings.Contains(err.Error(), c.want) {

@@ -3,7 +3,6 @@ package job
 import (
 	"encoding/csv"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,7 +63,7 @@ func (h *harness) open() {
 // job reads rows of application_id, redirect_url, lane and generation.
 func (h *harness) job(batch string, lines ...string) *Job {
 	h.Helper()
-	h.in = file(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
+	h.in = fixture.File(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
 	return &Job{
 		Input: open(h, h.in), Batch: batch, Client: h.Client, Ledger: h.ledger.Job(), Patience: time.Minute,
 		OnProgress: func(p Progress) {
@@ -129,7 +128,7 @@ func (h *harness) write(j *Job) []string {
 	h.Helper()
 	summary, err := j.Write(h.Context(), h.out)
 	h.Must(err)
-	table, err := csv.NewReader(strings.NewReader(read(h, h.out))).ReadAll()
+	table, err := csv.NewReader(strings.NewReader(fixture.Read(h, h.out))).ReadAll()
 	h.Must(err)
 	column := func(row []string, name string) string { return row[slices.Index(table[0], name)] }
 	var lines []string
@@ -167,32 +166,10 @@ func filler(from, to int) (rows, want []string) {
 	return rows, want
 }
 
-func file(t testing.TB, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func open(t testing.TB, path string) *input.File {
 	t.Helper()
 	in, err := input.Open(path, input.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = in.Close() })
-	return in
-}
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
+	return fixture.Opened(t, in, err)
 }
 
 func TestMain(m *testing.M) { fixture.Main(m) }

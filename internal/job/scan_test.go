@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -50,7 +51,7 @@ func TestScan_FindsLinksAndDuplicates(t *testing.T) {
 		{"a.ndjson", `{"application_id":"A-1","metadata":{"n":1}}` + "\n" + `{"application_id":"A-1","metadata":{"n":2}}`, nil,
 			"2 rows, 0 linked, row 2 has the same id as row 1, A-1, but differs in metadata"},
 	} {
-		j := &Job{Input: open(t, file(t, c.name, c.text))}
+		j := &Job{Input: open(t, fixture.File(t, c.name, c.text))}
 		if c.change != nil {
 			c.change(j)
 		}
@@ -70,7 +71,7 @@ func TestJob_KeepsLinksOfTheInput(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	j := h.job("run", "X,,,")
-	j.Input = open(t, file(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
+	j.Input = open(t, fixture.File(t, "in.csv", "application_id,status,url,link_id,attempts,possible_duplicates,expires_at,reason\n"+
 		"A-1,created,https://faceki.example/1,L-1,2,1,2026-12-01T00:00:00Z,\nA-2,failed,,,1,0,,timeout: late\nA-1,rejected,,,0,0,,conflict: x\n"))
 	if _, err := j.Scan(t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -79,8 +80,8 @@ func TestJob_KeepsLinksOfTheInput(t *testing.T) {
 		t.Errorf("in the end %+v", p)
 	}
 	expect(t, h.write(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
-	if !strings.Contains(read(t, h.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || h.calls["A-1"] != 0 {
-		t.Errorf("OUT is\n%s", read(t, h.out))
+	if !strings.Contains(fixture.Read(t, h.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || h.calls["A-1"] != 0 {
+		t.Errorf("OUT is\n%s", fixture.Read(t, h.out))
 	}
 }
 
@@ -94,7 +95,7 @@ func TestJob_RefusesLinksOfOtherContentOrRows(t *testing.T) {
 	for name, input := range map[string]string{"in.csv": text, "in.ndjson": ndjson(text)} {
 		h := newHarness(t)
 		j := h.job("run", "X,,,")
-		j.Input = open(t, file(t, name, input))
+		j.Input = open(t, fixture.File(t, name, input))
 		scan, err := j.Scan(t.TempDir())
 		if err != nil || scan.Linked != 2 {
 			t.Errorf("%s: %+v (%v)", name, scan, err)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
@@ -26,10 +28,10 @@ func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
 		`"frozen":{"workflow_id":"w-1"},"outcome":{"run":3,"status":"created","link_id":"L-1","url":"https://simulator.invalid/L-1"},` +
 		`"past":[{"run":2,"status":"failed","reason":"timeout"}]}}` + "\n" +
 		`{"record":{"application_id":"A-2","state":"calling","lane":"bulk","generation":1,"run":1,"attempts":1,"accepted_at":"2026-11-23T12:00:00Z","changed_at":"2026-11-23T12:00:00Z"}}` + "\n"
-	if got := read(t, out+".journal"); got != want {
+	if got := fixture.Read(t, out+".journal"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := mode(t, out+".journal"); got != 0o600 {
+	if got := fixture.Mode(t, out+".journal"); got != 0o600 {
 		t.Errorf("mode %o", got)
 	}
 	if err := os.Chmod(out+".journal", 0o644); err != nil {
@@ -37,7 +39,7 @@ func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
 	}
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
-	if got := mode(t, out+".journal"); got != 0o600 {
+	if got := fixture.Mode(t, out+".journal"); got != 0o600 {
 		t.Errorf("opened again with mode %o", got)
 	}
 	if got := records(t, j); !reflect.DeepEqual(got[0], full) {
@@ -101,7 +103,7 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 					t.Errorf("it belongs to the batch %q", j.Batch())
 				}
 				closeJournal(t, j)
-				if got := read(t, out+".journal"); got != embeddedLine {
+				if got := fixture.Read(t, out+".journal"); got != embeddedLine {
 					t.Errorf("it holds %q", got)
 				}
 				return
@@ -114,7 +116,7 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 				if _, err := os.Stat(out + ".journal"); err == nil {
 					t.Error("a refused run left a journal")
 				}
-			} else if got := read(t, out+".journal"); got != c.journal {
+			} else if got := fixture.Read(t, out+".journal"); got != c.journal {
 				t.Errorf("a refused run changed the journal to %q", got)
 			}
 		})
@@ -182,7 +184,7 @@ func TestWrite_SharesAnFsync(t *testing.T) {
 		gathered = bytes.Count(j.pending.lines, []byte("\n"))
 		j.mu.Unlock()
 	}
-	if got := strings.Count(read(t, out+".journal"), "\n"); got != 2 {
+	if got := strings.Count(fixture.Read(t, out+".journal"), "\n"); got != 2 {
 		t.Errorf("%d lines written during the first fsync, want the header and one", got)
 	}
 	close(release)
@@ -205,7 +207,7 @@ func TestWrite_ReturnsAfterAnFsync(t *testing.T) {
 	defer closeJournal(t, j)
 	var durable atomic.Pointer[string]
 	j.sync = func() error {
-		text := read(t, out+".journal")
+		text := fixture.Read(t, out+".journal")
 		durable.Store(&text)
 		return nil
 	}

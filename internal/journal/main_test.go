@@ -47,30 +47,10 @@ func otherRun(out string) int {
 func otherRunCommand(t *testing.T, out string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), journalEnv+"="+out)
 	return cmd
-}
-
-func read(t testing.TB, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-func mode(t *testing.T, path string) os.FileMode {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Mode().Perm()
 }
 
 var embedded = Header{Upstream: "simulated", Account: "default", Batch: "run:/out.csv", Ledger: "embedded", BaseURL: "https://simulator.invalid"}
@@ -90,9 +70,7 @@ var full = request.Record{
 func openJournal(t testing.TB, out string) *Journal {
 	t.Helper()
 	j, err := Open(out, embedded, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return j
 }
 
@@ -106,22 +84,13 @@ func closeJournal(t testing.TB, j *Journal) {
 func add(t testing.TB, j *Journal, snapshots ...request.Record) {
 	t.Helper()
 	for _, s := range snapshots {
-		if err := j.Write(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, j.Write(t.Context(), s))
 	}
 }
 
 func records(t testing.TB, j *Journal) []request.Record {
 	t.Helper()
-	var all []request.Record
-	for r, err := range j.Records() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, r)
-	}
-	return all
+	return fixture.Collect(t, j.Records())
 }
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -68,10 +69,10 @@ func TestRecords_SurviveATruncatedLastLine(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	add(t, j, snap("A-1", request.Created, 1))
-	before := len(read(t, out+".journal"))
+	before := len(fixture.Read(t, out+".journal"))
 	add(t, j, full)
 	closeJournal(t, j)
-	whole := read(t, out+".journal")
+	whole := fixture.Read(t, out+".journal")
 	for size := range len(whole) {
 		want := "[A-1 created 1]"
 		if size < before {
@@ -130,7 +131,7 @@ func TestRecords_RefuseAnInvalidLine(t *testing.T) {
 			t.Errorf("%q: got %v", broken, failed)
 		}
 		closeJournal(t, j)
-		if got := read(t, out+".journal"); got != text {
+		if got := fixture.Read(t, out+".journal"); got != text {
 			t.Errorf("%q: the journal was changed", broken)
 		}
 	}

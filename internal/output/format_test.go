@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kyclink/kyclink/internal/column"
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -35,7 +36,7 @@ func TestResults_KeepRequestsThroughEachFormat(t *testing.T) {
 		defer in.Close()
 		table := filepath.Join(dir, "b.csv")
 		writeResults(t, in, table)
-		back := openFuzzed(t, dir, "b.csv", []byte(read(t, table)))
+		back := openFuzzed(t, dir, "b.csv", []byte(fixture.Read(t, table)))
 		defer back.Close()
 		lines := filepath.Join(dir, "c.ndjson")
 		writeResults(t, back, lines)
@@ -48,7 +49,7 @@ func TestResults_KeepRequestsThroughEachFormat(t *testing.T) {
 				rt.Fatalf("as CSV: got %+v, %v; want %+v", row.Request, row.Err, r)
 			}
 		}
-		for i, line := range strings.Split(strings.TrimSpace(read(t, lines)), "\n") {
+		for i, line := range strings.Split(strings.TrimSpace(fixture.Read(t, lines)), "\n") {
 			members, _ := input.Members([]byte(line))
 			kept := make(map[string]json.RawMessage)
 			for _, m := range members {
@@ -123,7 +124,7 @@ func FuzzCarriedCells(f *testing.F) {
 		defer in.Close()
 		out := filepath.Join(dir, "out.csv")
 		writeResults(t, in, out)
-		again := openFuzzed(t, dir, "out.csv", []byte(read(t, out)))
+		again := openFuzzed(t, dir, "out.csv", []byte(fixture.Read(t, out)))
 		defer again.Close()
 		for _, got := range [][]input.Row{rows(t, in), rows(t, again)} {
 			if len(got) != 2 || got[0].Cells[0] != one || got[0].Cells[2] != two || got[1].Cells[0] != two || got[1].Cells[2] != one {
@@ -146,7 +147,7 @@ func FuzzNDJSONResults(f *testing.F) {
 		defer in.Close()
 		out := filepath.Join(dir, "out.ndjson")
 		writeResults(t, in, out)
-		lines := strings.Split(strings.TrimSuffix(read(t, out), "\n"), "\n")
+		lines := strings.Split(strings.TrimSuffix(fixture.Read(t, out), "\n"), "\n")
 		all := rows(t, in)
 		if len(all) == 0 {
 			return

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/input"
 )
 
@@ -45,7 +46,7 @@ func TestResolve_FollowsSymbolicLinks(t *testing.T) {
 }
 
 func TestCheck_RefusesFilesThatCannotBeWritten(t *testing.T) {
-	path := file(t, "a.csv", "application_id,note,note\nA-1,,\n")
+	path := fixture.File(t, "a.csv", "application_id,note,note\nA-1,,\n")
 	dir := filepath.Dir(path)
 	link := filepath.Join(dir, "link.csv")
 	if err := os.Symlink(path, link); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -27,11 +28,11 @@ func TestResults_MatchGoldenFiles(t *testing.T) {
 			writeResults(t, open(t, filepath.Join("testdata", c.in)), out)
 			golden := filepath.Join("testdata", c.golden)
 			if *update {
-				if err := os.WriteFile(golden, []byte(read(t, out)), 0o600); err != nil {
+				if err := os.WriteFile(golden, []byte(fixture.Read(t, out)), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got, want := read(t, out), read(t, golden); got != want {
+			if got, want := fixture.Read(t, out), fixture.Read(t, golden); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
@@ -48,7 +49,7 @@ func TestResults_ReplaceTheFileOnlyOnCommit(t *testing.T) {
 	if err := os.WriteFile(out+".tmp", []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
+	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n"))
 	o, err := Create(out, in, false)
 	if err != nil {
 		t.Fatal(err)
@@ -56,23 +57,23 @@ func TestResults_ReplaceTheFileOnlyOnCommit(t *testing.T) {
 	if err := o.Write(rows(t, in)[0], tasks.Link{Status: tasks.Created}); err != nil {
 		t.Fatal(err)
 	}
-	if got := temporaryFiles(t, dir); len(got) != 1 || mode(t, got[0]) != 0o600 {
+	if got := temporaryFiles(t, dir); len(got) != 1 || fixture.Mode(t, got[0]) != 0o600 {
 		t.Errorf("prepared as %q", got)
 	}
 	if err := o.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, out); got != "before" {
+	if got := fixture.Read(t, out); got != "before" {
 		t.Errorf("after Discard OUT holds %q", got)
 	}
 	writeResults(t, in, out)
-	if got := read(t, out); !strings.HasPrefix(got, "application_id,status,") {
+	if got := fixture.Read(t, out); !strings.HasPrefix(got, "application_id,status,") {
 		t.Errorf("after Commit OUT holds %q", got)
 	}
-	if got := mode(t, out); got != 0o600 {
+	if got := fixture.Mode(t, out); got != 0o600 {
 		t.Errorf("OUT has mode %o", got)
 	}
-	if got := read(t, out+".tmp"); got != "precious" {
+	if got := fixture.Read(t, out+".tmp"); got != "precious" {
 		t.Errorf("another file was written: %q", got)
 	}
 	if left := temporaryFiles(t, dir); len(left) > 0 {
@@ -85,7 +86,7 @@ func TestResults_ReplaceTheFileOnlyOnCommit(t *testing.T) {
 func TestCreate_RemovesFilesOfKilledProcesses(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.csv")
-	in := open(t, file(t, "a.csv", "application_id\nA-1\n"))
+	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n"))
 	begin := func(out string) *Results {
 		t.Helper()
 		o, err := Create(out, in, false)
@@ -107,7 +108,7 @@ func TestCreate_RemovesFilesOfKilledProcesses(t *testing.T) {
 	if got, want := temporaryFiles(t, dir), []string{other, o.file.file.Name()}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
 		t.Errorf("beside OUT lie %q, want %q", got, want)
 	}
-	if got := read(t, victim); got != "mine" {
+	if got := fixture.Read(t, victim); got != "mine" {
 		t.Errorf("what a link pointed to holds %q", got)
 	}
 }
@@ -115,7 +116,7 @@ func TestCreate_RemovesFilesOfKilledProcesses(t *testing.T) {
 func TestResults_LeaveNothingWhenCommitFails(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.csv")
-	o, err := Create(out, open(t, file(t, "a.csv", "application_id\nA-1\n")), false)
+	o, err := Create(out, open(t, fixture.File(t, "a.csv", "application_id\nA-1\n")), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,11 +133,11 @@ func TestResults_LeaveNothingWhenCommitFails(t *testing.T) {
 }
 
 func TestResults_CutALongInvalidLine(t *testing.T) {
-	in := open(t, file(t, "a.ndjson", strings.Repeat("ä愛", 1<<20/4)))
+	in := open(t, fixture.File(t, "a.ndjson", strings.Repeat("ä愛", 1<<20/4)))
 	out := filepath.Join(t.TempDir(), "out.ndjson")
 	writeResults(t, in, out)
 	var got struct{ Input string }
-	if err := json.Unmarshal([]byte(read(t, out)), &got); err != nil {
+	if err := json.Unmarshal([]byte(fixture.Read(t, out)), &got); err != nil {
 		t.Fatal(err)
 	}
 	if len(got.Input) > maxQuoted || len(got.Input) < maxQuoted-4 || slices.Contains([]rune(got.Input), '\ufffd') {
@@ -176,8 +177,8 @@ func TestResults_KeepTheInputsDialect(t *testing.T) {
 				`A-1,,,,,,,,,,x` + first},
 	} {
 		out := filepath.Join(t.TempDir(), c.out)
-		writeResults(t, openInspected(t, file(t, c.name, c.content), out, c.options), out)
-		if got := read(t, out); got != c.want {
+		writeResults(t, openInspected(t, fixture.File(t, c.name, c.content), out, c.options), out)
+		if got := fixture.Read(t, out); got != c.want {
 			t.Errorf("%q to %s:\n got %q\nwant %q", c.content, c.out, got, c.want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/xuri/excelize/v2"
 	"pgregory.net/rapid"
 
+	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/input"
 )
 
@@ -34,7 +35,7 @@ func TestResults_OfAWorkbookKeepCells(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.xlsx")
 	const text = "application_id,n\n00123,=1+1\nA-2,\"a\r\nb, \"\" _x0041_ \"\nA-3,\" Zoë 愛 \"\n"
-	in := openInspected(t, file(t, "a.csv", text), out, input.Options{})
+	in := openInspected(t, fixture.File(t, "a.csv", text), out, input.Options{})
 	writeResults(t, in, out)
 	want := `[["application_id" "n" "status" "link_id" "url" "expires_at" "reason" "attempts" "possible_duplicates"] ` +
 		`["00123" "=1+1" "created" "L-1" "https://simulator.invalid/L-1?a=1&b=2" "2026-11-24T09:00:00Z" "" "1" "0"] ` +
@@ -56,10 +57,10 @@ func TestResults_OfAWorkbookKeepCells(t *testing.T) {
 	if got := fmt.Sprintf("%q", cellsOf(t, filepath.Join(dir, "again.xlsx"))); got != want {
 		t.Errorf("written again: %s", got)
 	}
-	if got := read(t, filepath.Join(dir, "again.csv")); !strings.HasPrefix(got, "\ufeffapplication_id,n,status,") {
+	if got := fixture.Read(t, filepath.Join(dir, "again.csv")); !strings.HasPrefix(got, "\ufeffapplication_id,n,status,") {
 		t.Errorf("as CSV: %q", got)
 	}
-	lines := file(t, "a.ndjson", `{"application_id":"A-1","colour":"red"}`)
+	lines := fixture.File(t, "a.ndjson", `{"application_id":"A-1","colour":"red"}`)
 	writeResults(t, openInspected(t, lines, out, input.Options{}), out)
 	if got := fmt.Sprintf("%q", cellsOf(t, out)); !strings.Contains(got, `"metadata" "colour" "status"`) || !strings.Contains(got, `"red" "created"`) {
 		t.Errorf("of NDJSON: %s", got)
@@ -77,7 +78,7 @@ func TestInspect_RefusesRowsThatAWorkbookCannotHold(t *testing.T) {
 		"application_id,n\nA-1,a\x01b\n":                                    "row 1 does not fit: a workbook cannot hold control characters; write a .csv file",
 		"application_id" + strings.Repeat(",x", 16_380) + "\nA-1\n":         "row 1 does not fit: a sheet holds at most 16384 columns; write a .csv file",
 	} {
-		in := open(t, file(t, "a.csv", content))
+		in := open(t, fixture.File(t, "a.csv", content))
 		_, err := Inspect("out.xlsx", in)
 		refused := new(Error)
 		if want == "" && err != nil || want != "" && (!errors.As(err, &refused) || !strings.HasSuffix(err.Error(), want)) {
@@ -91,7 +92,7 @@ func TestInspect_RefusesRowsThatAWorkbookCannotHold(t *testing.T) {
 	for i := range 1001 {
 		fmt.Fprintf(&many, `{"application_id":"A-1","key %d":1}`+"\n", i)
 	}
-	in := open(t, file(t, "a.ndjson", many.String()))
+	in := open(t, fixture.File(t, "a.ndjson", many.String()))
 	if _, err := Inspect("out.csv", in); err == nil || !strings.Contains(err.Error(), "more than 1000 different keys") {
 		t.Errorf("got %v", err)
 	}
@@ -149,7 +150,7 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 			t.Errorf("by %d bytes: %s", size, got)
 		}
 	}
-	before := read(t, out)
+	before := fixture.Read(t, out)
 	s, err := CreateFile(out, "")
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +159,7 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := temporaryFiles(t, dir)
-	if err := s.Discard(); err != nil || len(killed) != 2 || read(t, out) != before || len(temporaryFiles(t, dir)) > 0 {
+	if err := s.Discard(); err != nil || len(killed) != 2 || fixture.Read(t, out) != before || len(temporaryFiles(t, dir)) > 0 {
 		t.Errorf("%v: beside OUT were %q, and are %q", err, killed, temporaryFiles(t, dir))
 	}
 	for _, left := range killed { // as a killed process leaves it
