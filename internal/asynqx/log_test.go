@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestAsynqsLinesOfAKindHaveOneMessage(t *testing.T) {
+func TestLogger_MovesVaryingTextOfAsynqIntoTheDetail(t *testing.T) {
 	core, lines := observer.New(zap.DebugLevel)
 	log := logger{zap.New(core)}
 	ids := strings.Repeat("A-1:1:1:1 ", 500)
@@ -22,12 +22,12 @@ func TestAsynqsLinesOfAKindHaveOneMessage(t *testing.T) {
 	for _, line := range lines.All() {
 		kinds[line.Message]++
 		if detail := line.ContextMap()["detail"].(string); len(detail) > 310 || !strings.Contains(detail, " ") {
-			t.Errorf("%q has detail %q", line.Message, detail)
+			t.Errorf("%q: got detail %q, want at most 310 bytes of words", line.Message, detail)
 		}
 	}
 	for _, kind := range []string{"asynq: Failed to extend lease for tasks", "asynq: Could not remove task", "asynq: Dequeue error"} {
 		if kinds[kind] != 3 {
-			t.Errorf("%d lines of %q in %v", kinds[kind], kind, kinds)
+			t.Errorf("message %q was logged %d times, want 3; all messages: %v", kind, kinds[kind], kinds)
 		}
 	}
 }

@@ -30,20 +30,20 @@ func newHarness(t *testing.T) *harness {
 	return &harness{a, asynq.NewInspectorFromRedisClient(a.Redis), NewQueue(a.Redis, a.Keys.Account, request.Interactive)}
 }
 
-// noTasks waits until asynq has no task left, in any state.
-func (h *harness) noTasks() {
+// expectNoTasks waits until asynq has no task left, in any state.
+func (h *harness) expectNoTasks() {
 	h.Helper()
 	h.Eventually("no task is left", func() bool {
 		return len(h.Redis.Keys(context.Background(), h.queue.key("t:*")).Val()) == 0
 	})
 	for _, set := range []string{"active", "lease", "retry", "scheduled", "archived", "completed", "pending"} {
 		if h.Redis.Exists(context.Background(), h.queue.key(set)).Val() > 0 {
-			h.Errorf("%s is not empty", set)
+			h.Errorf("asynq's key %s is not empty", set)
 		}
 	}
 }
 
-// serve lets asynq itself hand out the tasks of the queue.
+// serve starts an asynq server that handles the tasks of the queue.
 func (h *harness) serve(handle asynq.HandlerFunc) *asynq.Server {
 	h.Helper()
 	s := asynq.NewServerFromRedisClient(h.Redis, asynq.Config{
@@ -56,9 +56,9 @@ func (h *harness) serve(handle asynq.HandlerFunc) *asynq.Server {
 	return s
 }
 
-// A Queue reads and changes asynq's own keys. Here asynq brings tasks to each state, and
-// runs them after the Queue has changed them: this fails if another version of asynq stores
-// them differently.
+// Queue reads and changes asynq's own keys. In this test asynq itself brings tasks to each
+// state, and runs them after Queue has changed them, so that it fails if another version
+// of asynq stores them differently.
 func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -76,7 +76,7 @@ func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 		_, err := client.Enqueue(asynq.NewTask(linktask.Type, []byte("an invented payload")), append(options, asynq.TaskID(id), asynq.Queue(q.Name()))...)
 		h.Must(err)
 	}
-	// As their ids say. "active" and "gone" are in their handlers still.
+	// The ids name the states. The handlers of "active" and "gone" do not return before release.
 	release := make(chan struct{})
 	s := h.serve(func(ctx context.Context, _ *asynq.Task) error {
 		switch id, _ := asynq.GetTaskID(ctx); id {
@@ -103,12 +103,12 @@ func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 	for is, s := range want {
 		ids, states = append(ids, is+":1:1:1"), append(states, s)
 	}
-	look := func() []string {
+	read := func() []string {
 		got, err := q.States(t.Context(), ids)
 		h.Must(err)
 		return got
 	}
-	h.Eventually("asynq has brought each to its state", func() bool {
+	h.Eventually("each task is in its state", func() bool {
 		for i, id := range ids {
 			if state(id) != states[i] {
 				return false
@@ -116,42 +116,42 @@ func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 		}
 		return true
 	})
-	s.Stop() // takes nothing more
-	if got := look(); !slices.Equal(got, states) {
-		t.Errorf("%v are %v, want %v", ids, got, states)
+	s.Stop() // starts no further task
+	if got := read(); !slices.Equal(got, states) {
+		t.Errorf("states of %v: got %v, want %v", ids, got, states)
 	}
 	sets := func(ids []string, err error) string { h.Must(err); slices.Sort(ids); return fmt.Sprint(ids) }
 	if got := sets(q.Active(t.Context())); got != "[active:1:1:1 gone:1:1:1]" {
-		t.Errorf("active are %s", got)
+		t.Errorf("got active tasks %s", got)
 	}
 	if got := sets(q.Archived(t.Context())); got != "[archived:1:1:1 lost:1:1:1]" {
-		t.Errorf("archived are %s", got)
+		t.Errorf("got archived tasks %s", got)
 	}
 
 	for _, id := range []string{"gone:1:1:1", "lost:1:1:1"} {
 		m, err := q.Message(t.Context(), id)
 		h.Must(err)
 		if !m.Readable(id) || m.Readable("another:1:1:1") || m.Raw == "" {
-			t.Errorf("%s cannot be read: %q", id, m.Raw)
+			t.Errorf("message of %s: got %q, which is not readable or is readable as another task", id, m.Raw)
 		}
 		if ok, err := q.Remove(t.Context(), id, Message{m.State, m.Raw + "x"}); ok || err != nil {
-			t.Errorf("%s was removed although it is another: %v", id, err)
+			t.Errorf("remove %s with another message: got %t, %v; want false", id, ok, err)
 		}
 		if ok, err := q.Remove(t.Context(), id, m); !ok || err != nil || state(id) != "" {
-			t.Errorf("%s is %q, %v", id, state(id), err)
+			t.Errorf("remove %s: got %t, %v, and it is in state %q", id, ok, err, state(id))
 		}
 	}
 	for _, id := range []string{"active:1:1:1", "archived:1:1:1"} {
 		if ok, err := q.Requeue(t.Context(), id); !ok || err != nil {
-			t.Errorf("%s was not requeued: %v", id, err)
+			t.Errorf("requeue %s: got %t, %v; want true", id, ok, err)
 		}
 		if ok, err := q.Requeue(t.Context(), id); ok || err != nil {
-			t.Errorf("%s was requeued twice: %v", id, err)
+			t.Errorf("requeue %s again: got %t, %v; want false", id, ok, err)
 		}
 	}
 	h.Must(q.Run(t.Context(), "retry:1:1:1"))
 	h.Must(q.Run(t.Context(), "scheduled:1:1:1"))
-	h.Must(q.Run(t.Context(), "scheduled:1:1:1")) // pending already, or active
+	h.Must(q.Run(t.Context(), "scheduled:1:1:1")) // it is pending or active now
 	h.Must(q.Run(t.Context(), "nobody:1:1:1"))
 	completed := request.Ref{ApplicationID: "completed", Generation: 1, Run: 1, Turn: 1}
 	h.Must(q.Delete(completed.String()))
@@ -161,7 +161,7 @@ func TestQueue_ReadsAndChangesTasksAsAsynqStoresThem(t *testing.T) {
 	close(release)
 	s.Shutdown()
 	h.serve(func(context.Context, *asynq.Task) error { return nil })
-	h.noTasks()
+	h.expectNoTasks()
 }
 
 func TestMessage_IsReadableWhenAsynqCanDecodeIt(t *testing.T) {
@@ -181,7 +181,7 @@ func TestMessage_IsReadableWhenAsynqCanDecodeIt(t *testing.T) {
 			info, err := h.inspector.GetTaskInfo(q.Name(), id)
 			want := err == nil && info.ID == id
 			if got := (Message{Raw: raw}).Readable(id); got != want {
-				t.Fatalf("%q: readable is %v, asynq says %v", raw, got, err)
+				t.Fatalf("%q: got readable %t, but asynq reads it with error %v", raw, got, err)
 			}
 			if !want {
 				broken++
@@ -189,6 +189,6 @@ func TestMessage_IsReadableWhenAsynqCanDecodeIt(t *testing.T) {
 		}
 	}
 	if broken == 0 {
-		t.Error("asynq could read all of them")
+		t.Error("asynq reads every damaged message, so that the test proves nothing")
 	}
 }

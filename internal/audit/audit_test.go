@@ -33,23 +33,23 @@ func TestTrail_ReturnsChangesInOrder(t *testing.T) {
 	}
 	all := read(time.Time{})
 	if len(all) != changes {
-		t.Fatalf("%d changes, want %d", len(all), changes)
+		t.Fatalf("got %d changes, want %d", len(all), changes)
 	}
 	for i, c := range all {
 		if c.Key.ID != key.ID || c.Key.Name != key.Name || c.Action != "links.request" || c.Target != fmt.Sprint("A-", i) || c.RequestID != "r" {
-			t.Fatalf("change %d is %+v", i, c)
+			t.Fatalf("change %d: got %+v", i, c)
 		}
 		if time.Since(c.At).Abs() > time.Hour || i > 0 && c.At.Before(all[i-1].At) {
-			t.Fatalf("change %d is of %v", i, c.At)
+			t.Fatalf("change %d: got time %v, which is wrong or before that of the previous change", i, c.At)
 		}
 	}
 	at := all[len(all)-1].At
 	for _, c := range read(at) {
 		if c.At.Before(at) {
-			t.Errorf("%+v was before %v", c, at)
+			t.Errorf("changes since %v include %+v", at, c)
 		}
 	}
 	if later := read(at.Add(time.Hour)); len(later) != 0 {
-		t.Errorf("%d are from the future", len(later))
+		t.Errorf("got %d changes since an hour after the last, want none", len(later))
 	}
 }

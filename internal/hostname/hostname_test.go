@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestCanonical(t *testing.T) {
+func TestCanonical_NormalizesHostsAndRefusesInvalidOnes(t *testing.T) {
 	for host, want := range map[string]string{
 		"shop.example": "shop.example", "SHOP.Example.": "shop.example", "my_host-1.internal": "my_host-1.internal", "localhost": "localhost",
 		"Bücher.example": "xn--bcher-kva.example", "xn--bcher-kva.example": "xn--bcher-kva.example", "BÜCHER.EXAMPLE": "xn--bcher-kva.example",
@@ -31,7 +31,7 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// Whatever comes out is ASCII, is its own canonical form, and is no address in disguise.
+// FuzzCanonical checks that the result is ASCII, is its own canonical form, and is no other spelling of an address.
 func FuzzCanonical(f *testing.F) {
 	for _, host := range []string{"shop.example", "169。254。169。254", "①②⑦.0.0.1", "::ffff:1.2.3.4", "Bücher.example.", "xn--a.example"} {
 		f.Add(host)
@@ -42,18 +42,18 @@ func FuzzCanonical(f *testing.F) {
 			return
 		}
 		if again, err := Canonical(got); again != got || err != nil {
-			t.Errorf("%q is %q, and that is %q, %v", host, got, again, err)
+			t.Errorf("%q became %q, which became %q, %v", host, got, again, err)
 		}
 		if strings.ContainsFunc(got, func(c rune) bool { return c <= ' ' || c > '~' || c >= 'A' && c <= 'Z' }) {
-			t.Errorf("%q is %q", host, got)
+			t.Errorf("%q became %q, which contains other characters than lower-case ASCII", host, got)
 		}
 		if addr, err := netip.ParseAddr(got); err == nil && addr.String() != got {
-			t.Errorf("%q is the address %s in another spelling", got, addr)
+			t.Errorf("%q became %q, which is another spelling of %s", host, got, addr)
 		}
 	})
 }
 
-func TestWrongPort(t *testing.T) {
+func TestWrongPort_RefusesPortsOutsideTheRange(t *testing.T) {
 	for text, wrong := range map[string]bool{
 		"https://shop.example": false, "https://shop.example:": false, "https://shop.example:1": false, "https://[::1]:65535/": false,
 		"https://shop.example:0": true, "https://shop.example:65536/": true, "https://shop.example:18446744073709551617/": true,
@@ -63,7 +63,7 @@ func TestWrongPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := WrongPort(u); (got != "") != wrong {
-			t.Errorf("%s: %q", text, got)
+			t.Errorf("%s: got problem %q, want one: %t", text, got, wrong)
 		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// FuzzParse holds that an entry is a request or is refused with a reason that can
-// be shown, and that both ways of writing a request are read alike.
+// FuzzParse checks that an entry is either a valid request, or is rejected with a reason
+// and valid JSON of its fields.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"application_id=A-1", "request={}", `request={"application_id":"A-1","generation":2}`, "application_id=A-1\nlane=bulk\nexpiry_minutes=7",
@@ -31,18 +31,18 @@ func FuzzParse(f *testing.F) {
 		req, err := Parse(fields)
 		if err != nil {
 			if _, invalid := errors.AsType[*tasks.InvalidError](err); !invalid {
-				t.Fatalf("%q: %v is a %T", fields, err, err)
+				t.Fatalf("%q: got error %v of type %T, want an InvalidError", fields, err, err)
 			}
 			if o := rejected(rawEntry{id: "1-1", fields: fields}, err); o.reason != "invalid" || o.message == "" || o.original == "" {
-				t.Fatalf("%q is rejected as %+v", fields, o)
+				t.Fatalf("%q: got rejection %+v, want reason invalid with a message and the original", fields, o)
 			}
 			return
 		}
 		if req.Lane != tasks.Interactive && req.Lane != tasks.Bulk {
-			t.Fatalf("%q has the lane %q", fields, req.Lane)
+			t.Fatalf("%q: got lane %q", fields, req.Lane)
 		}
 		if err := req.Validate(); err != nil {
-			t.Fatalf("%q was taken: %v", fields, err)
+			t.Fatalf("%q was parsed, but is invalid: %v", fields, err)
 		}
 		if len(fields) == 1 && fields[0].Name == requestField {
 			return
@@ -50,7 +50,7 @@ func FuzzParse(f *testing.F) {
 		seen := map[string]bool{}
 		for _, field := range fields {
 			if seen[field.Name] || field.Value == "" {
-				t.Fatalf("%q was taken", fields)
+				t.Fatalf("%q was parsed, although field %q is empty or repeated", fields, field.Name)
 			}
 			seen[field.Name] = true
 		}

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is one account's stream.
+// harness is an account whose request stream an intake reads.
 type harness struct {
 	*fixture.Account
 
@@ -52,7 +52,7 @@ func (h *harness) add(fields ...any) string {
 	return id
 }
 
-// start runs an intake until stop is called, which waits for its end.
+// start runs an intake until the test ends, or until stop is called. Stop waits for it.
 func (h *harness) start(producer intake.Producer, claimAfter time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -66,13 +66,14 @@ func (h *harness) start(producer intake.Producer, claimAfter time.Duration) (sto
 	return stop
 }
 
-// settled says that nothing is left in the stream.
-func (h *harness) settled() bool {
+// streamEmpty reports whether every entry was accepted or rejected.
+func (h *harness) streamEmpty() bool {
 	n, err := h.Redis.XLen(h.Context(), h.Keys.Requests()).Result()
 	h.Must(err)
 	return n == 0
 }
 
+// status returns the lane and status of a request, or "unknown".
 func (h *harness) status(id string) string {
 	link, err := h.Client.Get(h.Context(), id)
 	if errors.Is(err, tasks.ErrNotFound) {
@@ -82,14 +83,14 @@ func (h *harness) status(id string) string {
 	return string(link.Lane) + " " + string(link.Status)
 }
 
-func (h *harness) expect(id, want string) {
+func (h *harness) expectStatus(id, want string) {
 	h.Helper()
 	if got := h.status(id); got != want {
-		h.Errorf("%s is %s, want %s", id, got, want)
+		h.Errorf("status of %s: got %s, want %s", id, got, want)
 	}
 }
 
-// rejects are the fields of each reject by its entry.
+// rejects returns the fields of each reject, by the id of its entry.
 func (h *harness) rejects() map[string]map[string]any {
 	h.Helper()
 	entries, err := h.Redis.XRange(h.Context(), h.Keys.Rejects(), "-", "+").Result()
@@ -105,11 +106,11 @@ func (h *harness) rejects() map[string]map[string]any {
 	return all
 }
 
-func TestEntries(t *testing.T) {
+func TestIntake_AcceptsValidEntriesAndRejectsOthers(t *testing.T) {
 	h := newHarness(t)
 	h.add("application_id", "A-1", "redirect_url", "https://shop.example/done", "metadata", `{"customer":"42"}`)
 	h.add("request", `{"application_id":"A-2","lane":"bulk","expiry_minutes":60}`)
-	h.add("application_id", "A-1") // again: no difference
+	h.add("application_id", "A-1") // a repeat changes nothing
 	type bad struct{ reason, message, original string }
 	want := map[string]bad{}
 	reject := func(reason, message, original string, fields ...any) {
@@ -126,44 +127,43 @@ func TestEntries(t *testing.T) {
 	reject("invalid", "unknown key", `{"a":"1"}`, "a", "1")
 
 	stop := h.start(h.Client, 0)
-	h.Eventually("everything is settled", h.settled)
-	h.expect("A-1", "interactive queued")
-	h.expect("A-2", "bulk waiting")
+	h.Eventually("the stream is empty", h.streamEmpty)
+	h.expectStatus("A-1", "interactive queued")
+	h.expectStatus("A-2", "bulk waiting")
 	for n := 3; n <= 8; n++ {
-		h.expect(fmt.Sprint("A-", n), "unknown")
+		h.expectStatus(fmt.Sprint("A-", n), "unknown")
 	}
 	got := h.rejects()
 	if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
-		t.Errorf("rejected are %v", got)
+		t.Errorf("got rejects %v, want %v", got, want)
 	}
 	for id, w := range want {
 		g := got[id]
 		if g["reason"] != w.reason || !strings.Contains(fmt.Sprint(g["message"]), w.message) || g["original"] != w.original || len(g) != 4 {
-			t.Errorf("entry %s was rejected as %q, want %+v", id, g, w)
+			t.Errorf("entry %s: got reject %q, want %+v", id, g, w)
 		}
 		if !json.Valid([]byte(fmt.Sprint(g["original"]))) {
-			t.Errorf("original is no JSON: %s", g["original"])
+			t.Errorf("entry %s: original is not valid JSON: %s", id, g["original"])
 		}
 	}
 
-	// One that comes later is taken at once, whatever came before.
+	// Earlier rejects do not delay a later entry.
 	h.add("application_id", "A-9")
 	h.Eventually("A-9 is queued", func() bool { return h.status("A-9") == "interactive queued" })
-	h.Eventually("it is settled", h.settled)
+	h.Eventually("the stream is empty again", h.streamEmpty)
 	stop()
 	if pending, err := h.Redis.XPending(t.Context(), h.Keys.Requests(), "kyclink").Result(); err != nil || pending.Count != 0 {
-		t.Errorf("pending are %+v, %v", pending, err)
+		t.Errorf("got pending entries %+v, %v; want none", pending, err)
 	}
 	for _, entry := range h.logs.All() {
 		if text := fmt.Sprint(entry.Message, entry.ContextMap()); strings.Contains(text, "shop.example") || strings.Contains(text, "other.example") {
-			t.Errorf("a log says what an entry holds: %s", text)
+			t.Errorf("a log line contains values of an entry: %s", text)
 		}
 	}
 }
 
-// Whom a dead worker was given goes to another one, and so does what is lost with
-// the group, as Redis came back without it.
-func TestWhatTheDeadLeftIsClaimed(t *testing.T) {
+// An intake also recreates its consumer group, which Redis may have lost.
+func TestIntake_ClaimsEntriesOfDeadWorkers(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.Redis.XGroupCreateMkStream(t.Context(), h.Keys.Requests(), "kyclink", "0").Err())
 	for n := range 3 {
@@ -174,15 +174,15 @@ func TestWhatTheDeadLeftIsClaimed(t *testing.T) {
 		Group: "kyclink", Consumer: "worker", Streams: []string{h.Keys.Requests(), ">"}, Block: -1,
 	}).Result()
 	if h.Must(err); len(read[0].Messages) != 4 {
-		t.Fatalf("the dead was given %v", read)
+		t.Fatalf("the dead worker read %v, want 4 entries", read)
 	}
 	h.Must(h.Redis.XDel(t.Context(), h.Keys.Requests(), gone).Err())
 	h.start(h.Client, 30*time.Millisecond)
-	h.Eventually("all are settled", h.settled)
+	h.Eventually("the stream is empty", h.streamEmpty)
 	for n := range 3 {
-		h.expect(fmt.Sprint("A-", n), "interactive queued")
+		h.expectStatus(fmt.Sprint("A-", n), "interactive queued")
 	}
-	h.expect("A-gone", "unknown")
+	h.expectStatus("A-gone", "unknown")
 	h.Eventually("nothing is pending", func() bool {
 		pending, err := h.Redis.XPending(t.Context(), h.Keys.Requests(), "kyclink").Result()
 		return err == nil && pending.Count == 0
@@ -193,41 +193,39 @@ func TestWhatTheDeadLeftIsClaimed(t *testing.T) {
 	h.Eventually("A-later is queued", func() bool { return h.status("A-later") == "interactive queued" })
 }
 
-// late gives its answers when it is let.
+// late is a producer that withholds its answers until release is closed.
 type late struct {
 	intake.Producer
-	asked, let chan struct{}
+	called, release chan struct{}
 }
 
 func (l late) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error) {
 	answers, err := l.Producer.EnqueueEach(ctx, reqs)
-	close(l.asked)
-	<-l.let
+	close(l.called)
+	<-l.release
 	return answers, err
 }
 
-// A worker that was thought dead, and goes on: what another one rejected meanwhile
-// is not rejected again, nor is what it accepted.
-func TestWhatTwoHaveIsSettledOnce(t *testing.T) {
+// A worker that is only slow is taken for dead, and another one claims its entries.
+func TestIntake_HandlesEntriesOnceWhenTwoWorkersHaveThem(t *testing.T) {
 	h := newHarness(t)
 	h.add("application_id", "A-1")
 	h.add("application_id", "A-2", "generation", "2")
 	slow := late{h.Client, make(chan struct{}), make(chan struct{})}
 	stop := h.start(slow, time.Hour)
-	<-slow.asked
+	<-slow.called
 	h.start(h.Client, time.Nanosecond)
-	h.Eventually("the other one settled both", h.settled)
-	close(slow.let)
+	h.Eventually("the other worker has handled both entries", h.streamEmpty)
+	close(slow.release)
 	stop()
 	if n, err := h.Redis.XLen(t.Context(), h.Keys.Rejects()).Result(); err != nil || n != 1 {
-		t.Errorf("%d were rejected, %v", n, err)
+		t.Errorf("got %d rejects, %v; want 1", n, err)
 	}
-	h.expect("A-1", "interactive queued")
+	h.expectStatus("A-1", "interactive queued")
 }
 
-// While a lane is full its entries wait in the stream; bulk ones do not keep
-// interactive ones behind them.
-func TestIntakeWaitsForRoom(t *testing.T) {
+// The bulk entries are first in the stream, and do not delay the interactive ones.
+func TestIntake_LeavesEntriesInTheStreamWhileTheirLaneIsFull(t *testing.T) {
 	h := newHarness(t)
 	limited := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 2})
 	for n := range 4 {
@@ -240,77 +238,74 @@ func TestIntakeWaitsForRoom(t *testing.T) {
 	h.Eventually("two of each lane are accepted", func() bool {
 		return h.status("A-1") == "interactive queued" && h.status("B-1") == "bulk waiting"
 	})
-	h.Eventually("it said that it waits", func() bool { return h.logs.FilterMessageSnippet("KYCLINK_MAX_BACKLOG").Len() > 0 })
-	h.expect("A-2", "unknown")
-	h.expect("B-2", "unknown")
+	h.Eventually("the log says that the backlog is full", func() bool { return h.logs.FilterMessageSnippet("KYCLINK_MAX_BACKLOG").Len() > 0 })
+	h.expectStatus("A-2", "unknown")
+	h.expectStatus("B-2", "unknown")
 	stop()
 	if n, err := h.Redis.XLen(t.Context(), h.Keys.Requests()).Result(); err != nil || n != 5 || len(h.rejects()) != 0 {
-		t.Errorf("%d are left, %v; rejected are %v", n, err, h.rejects())
+		t.Errorf("%d entries are left, %v, and %v were rejected; want 5 and none", n, err, h.rejects())
 	}
 
-	// Another worker takes at once what this one gave back, when there is room.
+	// The intake released its entries when it stopped: another worker need not wait to claim them.
 	h.start(h.Client, time.Hour)
-	h.Eventually("all are settled", h.settled)
-	h.expect("A-4", "interactive queued")
-	h.expect("B-3", "bulk waiting")
+	h.Eventually("the stream is empty", h.streamEmpty)
+	h.expectStatus("A-4", "interactive queued")
+	h.expectStatus("B-3", "bulk waiting")
 }
 
-// counting counts how often it was asked.
+// counting is a producer that counts its calls.
 type counting struct {
 	intake.Producer
-	asked *atomic.Int64
+	calls *atomic.Int64
 }
 
 func (c counting) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error) {
-	c.asked.Add(1)
+	c.calls.Add(1)
 	return c.Producer.EnqueueEach(ctx, reqs)
 }
 
-// What comes while an interactive entry waits for room is not read by that worker.
-func TestNothingIsReadWhileSignupsWait(t *testing.T) {
+func TestIntake_ReadsNothingWhileInteractiveEntriesWaitForRoom(t *testing.T) {
 	h := newHarness(t)
 	limited := counting{tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 1}), new(atomic.Int64)}
 	h.add("application_id", "A-0")
 	h.add("application_id", "A-1")
 	h.start(limited, time.Hour)
-	h.Eventually("it waits", func() bool { return h.logs.FilterMessageSnippet("KYCLINK_MAX_BACKLOG").Len() > 0 })
+	h.Eventually("the log says that the backlog is full", func() bool { return h.logs.FilterMessageSnippet("KYCLINK_MAX_BACKLOG").Len() > 0 })
 	h.add("application_id", "A-2")
-	before := limited.asked.Load()
-	h.Eventually("it looked for room several times", func() bool { return limited.asked.Load() > before+3 })
+	before := limited.calls.Load()
+	h.Eventually("it has tried again several times", func() bool { return limited.calls.Load() > before+3 })
 	if pending, err := h.Redis.XPending(t.Context(), h.Keys.Requests(), "kyclink").Result(); err != nil || pending.Count != 1 {
-		t.Errorf("%+v was read, %v", pending, err)
+		t.Errorf("got pending entries %+v, %v; want 1", pending, err)
 	}
 }
 
-// flaky fails whenever a request is among those that it is given.
+// flaky is a producer that fails whenever the requests include the one with this id.
 type flaky struct {
 	intake.Producer
-	about string
+	id string
 }
 
 func (f flaky) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.Answer, error) {
-	if slices.ContainsFunc(reqs, func(r tasks.Request) bool { return r.ApplicationID == f.about }) {
+	if slices.ContainsFunc(reqs, func(r tasks.Request) bool { return r.ApplicationID == f.id }) {
 		return nil, errors.New("an invented error")
 	}
 	return f.Producer.EnqueueEach(ctx, reqs)
 }
 
-// One that can be neither accepted nor refused keeps none of the others, and comes
-// again.
-func TestOneThatFailsKeepsNoOther(t *testing.T) {
+func TestIntake_RetriesAFailedEntryWithoutDelayingOthers(t *testing.T) {
 	h := newHarness(t)
 	for n := range 250 {
 		h.add("application_id", fmt.Sprint("A-", n))
 	}
 	stop := h.start(flaky{h.Client, "A-130"}, 0)
-	h.Eventually("all others are queued", func() bool { return h.status("A-249") == "interactive queued" })
+	h.Eventually("the last entry is queued", func() bool { return h.status("A-249") == "interactive queued" })
 	stop()
 	for n := range 250 {
 		if n != 130 {
-			h.expect(fmt.Sprint("A-", n), "interactive queued")
+			h.expectStatus(fmt.Sprint("A-", n), "interactive queued")
 		}
 	}
-	h.expect("A-130", "unknown")
+	h.expectStatus("A-130", "unknown")
 	h.start(h.Client, 20*time.Millisecond)
-	h.Eventually("it is queued as well", func() bool { return h.status("A-130") == "interactive queued" })
+	h.Eventually("A-130 is queued", func() bool { return h.status("A-130") == "interactive queued" })
 }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestText(t *testing.T) {
+func TestText_EscapesHiddenCharacters(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "plain\ttext\n": "plain\ttext\n", "Zoë, Ælfgifu, 王, 🙂": "Zoë, Ælfgifu, 王, 🙂",
 		"\x1b[2J\x07": `\u001b[2J\u0007`, "a\rb": `a\u000db`, "\x7f\u0085\u009b31m": `\u007f\u0085\u009b31m`,
@@ -22,14 +22,13 @@ func TestText(t *testing.T) {
 	}
 }
 
-func TestLine(t *testing.T) {
+func TestLine_EscapesLineBreaksAndTabs(t *testing.T) {
 	if got := Line("a\n\tb\r\u2028c"); got != `a\u000a\u0009b\u000d\u2028c` {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want all four breaks and the tab escaped", got)
 	}
 }
 
-// The result does not depend on how a text is split into writes.
-func TestWriter_KeepsCharactersWhole(t *testing.T) {
+func TestWriter_EscapesCharactersThatAreSplitBetweenWrites(t *testing.T) {
 	const text = "é\u202e王\U000e0041🙂\x1b[m plain\n"
 	for size := 1; size <= len(text); size++ {
 		var out bytes.Buffer
@@ -37,12 +36,12 @@ func TestWriter_KeepsCharactersWhole(t *testing.T) {
 		for rest := []byte(text); len(rest) > 0; {
 			n := min(size, len(rest))
 			if got, err := w.Write(rest[:n]); got != n || err != nil {
-				t.Fatalf("wrote %d of %d, %v", got, n, err)
+				t.Fatalf("wrote %d of %d bytes: %v", got, n, err)
 			}
 			rest = rest[n:]
 		}
 		if out.String() != Text(text) {
-			t.Errorf("in pieces of %d: %q, want %q", size, out.String(), Text(text))
+			t.Errorf("in writes of %d bytes: got %q, want %q", size, out.String(), Text(text))
 		}
 	}
 }
@@ -67,22 +66,22 @@ func FuzzWriterKeepsJSON(f *testing.F) {
 		}
 		var back string
 		if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != text {
-			t.Errorf("%q became %q, %v", text, back, err)
+			t.Errorf("%q was decoded as %q, %v", text, back, err)
 		}
 		if strings.ContainsFunc(out.String(), func(c rune) bool { return c != '\n' && Hidden(c) }) {
-			t.Errorf("%q is written as %q", text, &out)
+			t.Errorf("%q was written as %q, which contains hidden characters", text, &out)
 		}
 	})
 }
 
-func TestWrongName(t *testing.T) {
-	for name, right := range map[string]bool{
+func TestWrongName_AllowsOnlyShortPrintableNames(t *testing.T) {
+	for name, valid := range map[string]bool{
 		"spring": true, "spring 2026": true, "été/2026_(a)": true, "a-b": true, "春": true,
 		"": false, "-x": false, "--all": false, " a": false, "a ": false, "a\tb": false, "a\x1bb": false, "a\u202eb": false, "a\u200bb": false,
 		"a\u00a0b": false, "a\ufffdb": false, "\xff": false, "a\u2028b": false, strings.Repeat("a", 21): false, "a\ue000": false, "\u0301": false, "e\u0301": true,
 	} {
-		if got := WrongName(name, 20); (got == "") != right {
-			t.Errorf("%q: %q", name, got)
+		if got := WrongName(name, 20); (got == "") != valid {
+			t.Errorf("%q: got problem %q, want valid: %t", name, got, valid)
 		}
 	}
 }

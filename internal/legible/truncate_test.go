@@ -14,6 +14,6 @@ func TestTruncate_CountsCharacters(t *testing.T) {
 		}
 	}
 	if got := Shorten(strings.Repeat("ö", 129)); got != strings.Repeat("ö", 128)+"…" {
-		t.Errorf("a name of 129 characters became %q", got)
+		t.Errorf("a text of 129 characters was shortened to %q, want 128 and an ellipsis", got)
 	}
 }

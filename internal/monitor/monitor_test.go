@@ -34,12 +34,12 @@ var update = flag.Bool("update", false, "write the golden file")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeAccount returns what a test wants.
+// fakeAccount returns the given gauges and errors.
 type fakeAccount struct {
 	gauges    account.Gauges
 	err       error
 	unwritten error
-	hangs     chan struct{} // until it is closed, even if the context ends
+	hangs     chan struct{} // Gauges hangs until it is closed, even if the context ends
 }
 
 func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
@@ -55,7 +55,7 @@ func newServer(a fakeAccount) *Server {
 	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
 }
 
-// busy is a server of a process in which everything has happened.
+// busy returns a server with a value for every metric.
 func busy() *Server {
 	o := newServer(fakeAccount{gauges: account.Gauges{
 		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: account.Backlog{Interactive: 1, Bulk: 2},
@@ -68,7 +68,7 @@ func busy() *Server {
 	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
 	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
 	o.Delivery(delivery.Reply{}, delivery.Delivered, 7*time.Second)
-	o.Delivery(delivery.Reply{}, "", time.Second) // it could not be recorded
+	o.Delivery(delivery.Reply{}, "", time.Second) // its outcome could not be recorded
 	o.Delivery(delivery.Reply{Reason: string(fault.ReceiverError)}, delivery.Pending, time.Second)
 	o.Delivery(delivery.Reply{Reason: string(fault.Rejected)}, delivery.GivenUp, time.Second)
 	o.Recovered("orphaned", 2)
@@ -88,7 +88,7 @@ func gather(t *testing.T, o *Server) []*dto.MetricFamily {
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "kyclink_") })
 }
 
-// Dashboards and alerts rely on these names, types and labels.
+// Dashboards and alerts depend on these names, types and labels.
 func TestMetrics_MatchGoldenFile(t *testing.T) {
 	var got strings.Builder
 	for _, f := range gather(t, busy()) {
@@ -109,7 +109,7 @@ func TestMetrics_MatchGoldenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.String() != string(want) {
-		t.Errorf("the metrics differ from %s, which dashboards rely on:\n%s", golden, got.String())
+		t.Errorf("the metrics differ from %s, on which dashboards depend: got\n%s", golden, got.String())
 	}
 }
 
@@ -123,7 +123,7 @@ func TestMetrics_FollowNamingConventions(t *testing.T) {
 	}
 }
 
-func TestMetrics_Values(t *testing.T) {
+func TestMetrics_CountEveryEvent(t *testing.T) {
 	body := scrape(t, busy())
 	for _, want := range []string{
 		`kyclink_build_info{version="v1"} 1`,
@@ -176,18 +176,18 @@ func TestMetrics_Values(t *testing.T) {
 		`go_goroutines `, `process_resident_memory_bytes `,
 	} {
 		if !strings.Contains(body, "\n"+want) {
-			t.Errorf("missing: %s", want)
+			t.Errorf("/metrics lacks %s", want)
 		}
 	}
 	if strings.Contains(body, "paused\"} 1") || strings.Contains(body, `kyclink_attempts_total{lane="bulk",outcome="no_link",reason="paused"`) {
-		t.Error("a call that was not sent is counted as an attempt")
+		t.Error("an interrupted call, which was not sent, is counted as an attempt")
 	}
 	if body := scrape(t, newServer(fakeAccount{})); strings.Contains(body, "kyclink_results_cap") {
-		t.Error("there is a cap that was not set")
+		t.Error("/metrics has kyclink_results_cap, although no cap is set")
 	}
 }
 
-// serve returns the URL of a server.
+// serve runs a server until the end of the test, and returns its URL.
 func serve(t *testing.T, o *Server, ready func() error) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -195,14 +195,14 @@ func serve(t *testing.T, o *Server, ready func() error) string {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	over := make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(ended)
 		o.Serve(ctx, l, ready)
 	}()
 	t.Cleanup(func() {
 		stop()
-		<-over
+		<-ended
 		http.DefaultClient.CloseIdleConnections()
 	})
 	return "http://" + l.Addr().String()
@@ -222,13 +222,13 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func works() error { return nil }
+func alwaysReady() error { return nil }
 
 func scrape(t *testing.T, o *Server) string {
 	t.Helper()
-	status, body := get(t, serve(t, o, works)+"/metrics")
+	status, body := get(t, serve(t, o, alwaysReady)+"/metrics")
 	if status != http.StatusOK {
-		t.Fatalf("%d %s", status, body)
+		t.Fatalf("/metrics: got %d %s", status, body)
 	}
 	return body
 }
@@ -244,14 +244,14 @@ func TestServer_ReportsItsOwnMetricsWithoutRedis(t *testing.T) {
 			began := time.Now()
 			body := scrape(t, o)
 			if took := time.Since(began); took > 3*time.Second {
-				t.Errorf("it took %s", took)
+				t.Errorf("the scrape took %s, want at most 3s", took)
 			}
 			if !strings.Contains(body, "\nkyclink_redis_up 0") || !strings.Contains(body, `kyclink_intake_entries_total{result="accepted"} 3`) ||
 				strings.Contains(body, "kyclink_results_entries") {
-				t.Error(body)
+				t.Errorf("got metrics\n%s\nwant the process's own, kyclink_redis_up 0, and none of the account", body)
 			}
-			if status, text := get(t, serve(t, o, works)+"/readyz"); status != http.StatusServiceUnavailable || text != "no answer from Redis\n" {
-				t.Errorf("%d %s", status, text)
+			if status, text := get(t, serve(t, o, alwaysReady)+"/readyz"); status != http.StatusServiceUnavailable || text != "no answer from Redis\n" {
+				t.Errorf("/readyz: got %d %q, want 503 with the error of Redis", status, text)
 			}
 		})
 	}
@@ -261,36 +261,36 @@ func TestServer_ReportsItsOwnMetricsWithoutRedis(t *testing.T) {
 func TestServer_ReportsRefusedWrites(t *testing.T) {
 	o := newServer(fakeAccount{unwritten: errors.New("writes are refused by Redis (OOM)")})
 	if body := scrape(t, o); !strings.Contains(body, "\nkyclink_redis_up 0") || !strings.Contains(body, "kyclink_results_entries") {
-		t.Error(body)
+		t.Errorf("got metrics\n%s\nwant kyclink_redis_up 0 and those of the account", body)
 	}
-	if status, text := get(t, serve(t, o, works)+"/readyz"); status != http.StatusServiceUnavailable || text != "writes are refused by Redis (OOM)\n" {
-		t.Errorf("%d %s", status, text)
+	if status, text := get(t, serve(t, o, alwaysReady)+"/readyz"); status != http.StatusServiceUnavailable || text != "writes are refused by Redis (OOM)\n" {
+		t.Errorf("/readyz: got %d %q, want 503 with the error of Redis", status, text)
 	}
 }
 
-func TestServer_Health(t *testing.T) {
+func TestServer_IsLiveButNotReadyWhileTheWorkerStops(t *testing.T) {
 	var stopping error
 	url := serve(t, newServer(fakeAccount{}), func() error { return stopping })
 	for _, path := range []string{"/livez", "/readyz"} {
 		if status, text := get(t, url+path); status != http.StatusOK || text != "ok\n" {
-			t.Errorf("%s: %d %s", path, status, text)
+			t.Errorf("%s: got %d %q, want 200", path, status, text)
 		}
 	}
 	stopping = errors.New("the worker is stopping")
 	if status, text := get(t, url+"/readyz"); status != http.StatusServiceUnavailable || text != "the worker is stopping\n" {
-		t.Errorf("%d %s", status, text)
+		t.Errorf("/readyz while the worker stops: got %d %q, want 503 with the reason", status, text)
 	}
 	if status, _ := get(t, url+"/livez"); status != http.StatusOK {
-		t.Errorf("%d", status)
+		t.Errorf("/livez while the worker stops: got %d, want 200", status)
 	}
 	for _, path := range []string{"/", "/metrics/", "/debug/pprof/"} {
 		if status, _ := get(t, url+path); status != http.StatusNotFound {
-			t.Errorf("%s: %d", path, status)
+			t.Errorf("%s: got %d, want 404", path, status)
 		}
 	}
 	resp, err := http.Post(url+"/metrics", "text/plain", nil)
 	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("%v, %v", resp, err)
+		t.Errorf("POST /metrics: got %v, %v; want 405", resp, err)
 	}
 	resp.Body.Close()
 }
@@ -298,11 +298,11 @@ func TestServer_Health(t *testing.T) {
 func TestSharedRead_ReturnsPanicAsError(t *testing.T) {
 	s := sharedRead[int]{within: time.Second, read: func(context.Context) (int, error) { panic("hush") }}
 	if n, err := s.value(); n != 0 || err == nil || strings.Contains(err.Error(), "hush") {
-		t.Errorf("%d, %v", n, err)
+		t.Errorf("got %d, %v; want an error without the panic's text", n, err)
 	}
 }
 
-// TestMetrics_NamedInDocsExist covers the alerts.
+// The page contains the alerts.
 func TestMetrics_NamedInDocsExist(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
 	if err != nil {
@@ -312,15 +312,15 @@ func TestMetrics_NamedInDocsExist(t *testing.T) {
 	for _, f := range gather(t, busy()) {
 		known[f.GetName()] = true
 	}
-	asked := map[string]bool{}
+	named := map[string]bool{}
 	for _, name := range regexp.MustCompile(`kyclink_[a-z_]+`).FindAllString(string(page), -1) {
-		asked[name] = true
+		named[name] = true
 		if !known[name] && !known[regexp.MustCompile(`_(count|sum|bucket)$`).ReplaceAllString(name, "")] {
 			t.Errorf("docs/operations.md names %s, which does not exist", name)
 		}
 	}
-	if len(asked) < 4 {
-		t.Errorf("docs/operations.md names %v only", asked)
+	if len(named) < 4 {
+		t.Errorf("docs/operations.md names only %v, want at least 4 metrics", named)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/internal/account"
 )
 
-// hanging is a Redis that accepts connections and does not answer.
+// hanging is an account whose Redis accepts connections and does not answer.
 type hanging struct{ reads atomic.Int32 }
 
 func (h *hanging) Gauges(ctx context.Context) (account.Gauges, error) {
@@ -29,7 +29,7 @@ func (h *hanging) Gauges(ctx context.Context) (account.Gauges, error) {
 
 func (h *hanging) Written() error { return nil }
 
-// While Redis hangs, one scrape waits for it, and none waits for long.
+// While Redis hangs, one read serves all scrapes, and no scrape waits longer than the limit.
 func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {
 	for path, want := range map[string]struct {
 		answered, status int
@@ -42,7 +42,7 @@ func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				core, logs := observer.New(zap.InfoLevel)
 				var redis hanging
-				handler := New(Config{Name: "default", Account: &redis, Version: "v1", Log: zap.NewNop(), Limited: zap.New(core)}).handler(works)
+				handler := New(Config{Name: "default", Account: &redis, Version: "v1", Log: zap.NewNop(), Limited: zap.New(core)}).handler(alwaysReady)
 				began := time.Now()
 				var all sync.WaitGroup
 				var late, refused atomic.Int32
@@ -56,17 +56,17 @@ func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {
 						case time.Since(began) == want.within && w.Code == want.status:
 							late.Add(1)
 						default:
-							t.Errorf("%d after %s: %s", w.Code, time.Since(began), w.Body)
+							t.Errorf("got %d after %s: %s", w.Code, time.Since(began), w.Body)
 						}
 					})
 				}
 				all.Wait()
 				if n := redis.reads.Load(); n != 1 || int(late.Load()) != want.answered || int(late.Load()+refused.Load()) != 20 {
-					t.Errorf("read %d times for %d scrapes; %d were refused", n, late.Load(), refused.Load())
+					t.Errorf("got %d reads, %d late answers and %d refusals; want 1, %d and the rest of 20", n, late.Load(), refused.Load(), want.answered)
 				}
 				warned := logs.FilterLevelExact(zapcore.WarnLevel).Len() > 0
 				if warned != want.warned || warned && !strings.Contains(logs.All()[0].Message, "read the account") {
-					t.Errorf("logged %+v", logs.All())
+					t.Errorf("got log lines %+v, want a warning: %t", logs.All(), want.warned)
 				}
 			})
 		})
