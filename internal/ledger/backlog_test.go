@@ -37,21 +37,21 @@ func TestBacklogIsExact(t *testing.T) {
 				}
 			},
 			"accept": func(rt *rapid.T) {
-				h.importInto(rapid.SampledFrom([]string{"spring", "autumn", "winter"}).Draw(rt, "batch"), id.Draw(rt, "id"))
+				h.ImportInto(rapid.SampledFrom([]string{"spring", "autumn", "winter"}).Draw(rt, "batch"), id.Draw(rt, "id"))
 			},
 			"paused": func(rt *rapid.T) {
-				h.steer("spring", batch.Pause)
-				if r, known := h.get(id.Draw(rt, "id")); known {
-					h.tryMark(h.ledger, r.Ref())
+				h.Control("spring", batch.Pause)
+				if r, known := h.Get(id.Draw(rt, "id")); known {
+					h.TryAdmit(h.Stores, r.Ref())
 				}
-				h.steer("spring", batch.Resume)
+				h.Control("spring", batch.Resume)
 			},
 			"sweep": func(*rapid.T) {
 				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-					_, _, err := h.ledger.Requests.Overdue(t.Context(), lane, -time.Second)
+					_, _, err := h.Stores.Requests.Overdue(t.Context(), lane, -time.Second)
 					h.Must(err)
 				}
-				_, _, err := h.ledger.Requests.Lost(t.Context(), "")
+				_, _, err := h.Stores.Requests.Lost(t.Context(), "")
 				h.Must(err)
 			},
 			"retire": func(*rapid.T) {
@@ -61,7 +61,7 @@ func TestBacklogIsExact(t *testing.T) {
 			},
 			"restore": func(rt *rapid.T) {
 				restored++
-				h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{{
+				h.Must(h.Stores.Requests.Restore(t.Context(), "spring", []request.Record{{
 					ApplicationID: fmt.Sprintf("R-%d", restored), Generation: 1, Run: 1, Turn: 1, AcceptedAt: time.UnixMilli(1e12), ChangedAt: time.UnixMilli(1e12),
 					State: rapid.SampledFrom([]request.State{request.Waiting, request.Queued, request.Calling}).Draw(rt, "state"),
 					Lane:  rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane"),
@@ -74,8 +74,8 @@ func TestBacklogIsExact(t *testing.T) {
 			}
 			all[column] = func(rt *rapid.T) {
 				subject := id.Draw(rt, "id")
-				if _, known := h.get(subject); known {
-					transitions[column](h, subject)
+				if _, known := h.Get(subject); known {
+					h.Do(subject, column)
 				}
 			}
 		}
@@ -87,7 +87,7 @@ func (h *harness) expectBacklog() {
 	h.Helper()
 	var want account.Backlog
 	waiting := map[int]int{}
-	for _, r := range h.records() {
+	for _, r := range h.Records() {
 		switch {
 		case r.State == request.Waiting && r.Lane == request.Interactive:
 			h.Fatalf("nothing feeds %+v", r)
@@ -100,13 +100,13 @@ func (h *harness) expectBacklog() {
 			want.Interactive++
 		}
 	}
-	_, got, _, err := h.ledger.Account.Basics(h.Context())
+	_, got, _, err := h.Stores.Account.Basics(h.Context())
 	h.Must(err)
 	if got != want {
 		h.Fatalf("the backlog is %+v, the records say %+v", got, want)
 	}
 	for batch := range 4 {
-		if counts, _ := h.counts(batch); counts["waiting"] != waiting[batch] {
+		if counts, _ := h.BatchCounters(batch); counts["waiting"] != waiting[batch] {
 			h.Fatalf("batch %d counts %d that wait, the records say %d", batch, counts["waiting"], waiting[batch])
 		}
 	}

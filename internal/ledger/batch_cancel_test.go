@@ -7,6 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -15,25 +16,25 @@ import (
 // again: each run has one end.
 func TestACancelLooksAgain(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 60))
-	refs := h.feedUpTo(h.ledger, 20).Refs
-	failing, succeeding := h.mark(h.ledger, refs[0], attempt.Call), h.mark(h.ledger, refs[1], attempt.Call)
-	h.steer("spring", batch.Cancel)
+	h.Import("spring", ledgertest.Rows(1, 60))
+	refs := h.FeedUpTo(h.Stores, 20).Refs
+	failing, succeeding := h.Admit(h.Stores, refs[0], attempt.Call), h.Admit(h.Stores, refs[1], attempt.Call)
+	h.Control("spring", batch.Cancel)
 	seen := false
-	canceller := h.overtaken("mget", func() {
+	canceller := h.InterruptedAfter("mget", func() {
 		seen = true
-		_, err := h.ledger.Requests.Cancel(t.Context(), h.record(refs[2].ApplicationID))
+		_, err := h.Stores.Requests.Cancel(t.Context(), h.Record(refs[2].ApplicationID))
 		h.Must(err)
-		h.fault(failing.ApplicationID, fault.BadRequest, attempt.Fail)
-		_, _, err = h.ledger.Requests.Retry(t.Context(), h.record(failing.ApplicationID))
+		h.Fault(failing.ApplicationID, fault.BadRequest, attempt.Fail)
+		_, _, err = h.Stores.Requests.Retry(t.Context(), h.Record(failing.ApplicationID))
 		h.Must(err)
-		_, err = h.ledger.Requests.Created(t.Context(), succeeding, link)
+		_, err = h.Stores.Requests.Created(t.Context(), succeeding, ledgertest.Link())
 		h.Must(err)
 		_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: succeeding.ApplicationID, Generation: 2, Lane: tasks.Bulk})
 		h.Must(err)
 	})
-	h.Must(canceller.Batches.CancelRequests(t.Context(), h.number("spring"), func(int) {}))
-	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 60})
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(int) {}))
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 60})
 	events, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)
 	distinct := map[string]bool{}
@@ -49,49 +50,49 @@ func TestACancelLooksAgain(t *testing.T) {
 // cancelled, goes on when that is over.
 func TestARetryDuringACancelGoesOn(t *testing.T) {
 	h, _ := cancellable(t)
-	h.steer("spring", batch.Cancel)
+	h.Control("spring", batch.Cancel)
 	retried := false
-	canceller := h.overtaken("hset", func() { // it notes that all five chunks are through
-		_, ok, err := h.ledger.Requests.Retry(t.Context(), h.record("R-2"))
-		if h.Must(err); !ok || len(h.feed()) != 0 {
+	canceller := h.InterruptedAfter("hset", func() { // it notes that all five chunks are through
+		_, ok, err := h.Stores.Requests.Retry(t.Context(), h.Record("R-2"))
+		if h.Must(err); !ok || len(h.Feed()) != 0 {
 			t.Error("it was not retried, or was fed while the batch is being cancelled")
 		}
 		retried = true
 	})
-	h.Must(canceller.Batches.CancelRequests(t.Context(), h.number("spring"), func(int) {}))
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(int) {}))
 	if !retried {
 		t.Error("it was not retried in between")
 	}
-	if fed := h.feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
+	if fed := h.Feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
 		t.Errorf("fed %v, want the one that was retried", fed)
 	}
-	h.expectCounters()
+	h.ExpectCounters()
 }
 
 // What a newer version wrote keeps the cancel open, and is ended when it can be read.
 func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 5))
+	h.Import("spring", ledgertest.Rows(1, 5))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
-	h.steer("spring", batch.Cancel)
-	if err := h.ledger.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
+	h.Control("spring", batch.Cancel)
+	if err := h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
 		t.Error("nothing is said of what cannot be read")
 	}
-	if far, err := h.ledger.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
+	if far, err := h.Stores.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
 		t.Errorf("the cancel is over: %v, %v", far, err)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
-	h.Must(h.ledger.Batches.CancelRequests(t.Context(), 1, func(int) {}))
-	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
+	h.Must(h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}))
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
 }
 
 // Chunks that an import never wrote hide none of those after them.
 func TestACancelReachesChunksAfterGaps(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 200))
+	h.Import("spring", ledgertest.Rows(1, 200))
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "70", h.Redis.HGet(t.Context(), h.Keys.Order(1), "1").Val()).Err())
 	h.Must(h.Redis.HDel(t.Context(), h.Keys.Order(1), "1").Err())
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(1), "last", 70).Err())
-	h.callOff("spring")
-	h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 200})
+	h.CancelBatch("spring")
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 200})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -23,7 +24,7 @@ import (
 // over a pause, a retry or a promotion, until ctx ends.
 func (h *harness) drain(ctx context.Context, steps *atomic.Int64) {
 	for n := 0; ctx.Err() == nil; n++ {
-		for i, ref := range h.feedUpTo(h.ledger, 20).Refs {
+		for i, ref := range h.FeedUpTo(h.Stores, 20).Refs {
 			if ctx.Err() != nil {
 				return
 			}
@@ -38,30 +39,30 @@ func (h *harness) step(ref request.Ref, n int) {
 	if n%13 == 0 {
 		_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: ref.ApplicationID})
 		h.Must(err)
-		ref = h.record(ref.ApplicationID).Ref()
+		ref = h.Record(ref.ApplicationID).Ref()
 	} else if n%7 == 0 {
-		h.steer("spring", batch.Pause)
-		h.mark(h.ledger, ref, attempt.Paused)
-		h.steer("spring", batch.Resume)
+		h.Control("spring", batch.Pause)
+		h.Admit(h.Stores, ref, attempt.Paused)
+		h.Control("spring", batch.Resume)
 		return
 	}
-	a := h.mark(h.ledger, ref, attempt.Call)
+	a := h.Admit(h.Stores, ref, attempt.Call)
 	switch n % 5 {
 	case 0:
-		h.fault(ref.ApplicationID, fault.Unusable, attempt.Hold)
+		h.Fault(ref.ApplicationID, fault.Unusable, attempt.Hold)
 	case 1:
-		h.fault(ref.ApplicationID, fault.BadRequest, attempt.Fail)
-		_, _, err := h.ledger.Requests.Retry(h.Context(), h.record(ref.ApplicationID))
+		h.Fault(ref.ApplicationID, fault.BadRequest, attempt.Fail)
+		_, _, err := h.Stores.Requests.Retry(h.Context(), h.Record(ref.ApplicationID))
 		h.Must(err)
 	default:
-		_, err := h.ledger.Requests.Created(h.Context(), a, link)
+		_, err := h.Stores.Requests.Created(h.Context(), a, ledgertest.Link())
 		h.Must(err)
 	}
 }
 
 func (h *harness) check(batch string) map[string]int {
 	h.Helper()
-	c, err := h.ledger.Batches.Recount(h.Context(), h.number(batch))
+	c, err := h.Stores.Batches.Recount(h.Context(), h.BatchNumber(batch))
 	h.Must(err)
 	return c.Differs()
 }
@@ -70,7 +71,7 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-7"})
 	h.Must(err)
-	h.enqueueAll("spring", append(rows(1, 2000), rows(1, 30)...)) // some of them twice
+	h.Import("spring", append(ledgertest.Rows(1, 2000), ledgertest.Rows(1, 30)...)) // some of them twice
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var steps atomic.Int64
@@ -82,7 +83,7 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 		}
 	}
 	for field, n := range map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1} {
-		h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(h.number("spring")), field, int64(n)).Err())
+		h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(h.BatchNumber("spring")), field, int64(n)).Err())
 	}
 	want := map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1}
 	if differs := h.check("spring"); !maps.Equal(differs, want) {
@@ -94,14 +95,14 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 
 func TestACheckFindsWhatIsNotThere(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 250))
+	h.Import("spring", ledgertest.Rows(1, 250))
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Record("R-101"), h.Keys.Record("R-2")).Err())
 	want := map[string]int{"waiting": 2}
 	if differs := h.check("spring"); !maps.Equal(differs, want) {
 		t.Errorf("it differs: %v, want %v", differs, want)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "1", "nonsense").Err())
-	if _, err := h.ledger.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
+	if _, err := h.Stores.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
 		t.Errorf("an order that cannot be read: %v", err)
 	}
 }
@@ -110,8 +111,8 @@ func TestACheckFindsWhatIsNotThere(t *testing.T) {
 // one that it joined, nor where its row is another's by now.
 func TestErasedRowsAreNoDifference(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 10))
-	h.enqueueAll("summer", rows(1, 12))
+	h.Import("spring", ledgertest.Rows(1, 10))
+	h.Import("summer", ledgertest.Rows(1, 12))
 	expect := func(when string, counted int) {
 		t.Helper()
 		for _, batch := range []string{"spring", "summer"} {
@@ -119,19 +120,19 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 				t.Errorf("%s, %s differs: %v", when, batch, differs)
 			}
 		}
-		if got := h.batch("spring"); got.Rows != counted {
+		if got := h.Batch("spring"); got.Rows != counted {
 			t.Errorf("%s, spring has %d rows, want %d", when, got.Rows, counted)
 		}
 	}
-	_, err := h.ledger.Requests.Cancel(t.Context(), h.record("R-4"))
+	_, err := h.Stores.Requests.Cancel(t.Context(), h.Record("R-4"))
 	h.Must(err)
-	h.erase("R-4")
+	h.Erase("R-4")
 	expect("after one was erased", 10)
-	h.enqueueAll("spring", rows(1, 10))
+	h.Import("spring", ledgertest.Rows(1, 10))
 	expect("after it was accepted again", 11)
-	h.enqueueAll("spring", []tasks.Request{{ApplicationID: "S-1"}})
+	h.Import("spring", []tasks.Request{{ApplicationID: "S-1"}})
 	expect("after another file", 12)
-	h.Must(h.ledger.Erasure.EraseOrder(h.Context(), h.number("summer")))
+	h.Must(h.Stores.Erasure.EraseOrder(h.Context(), h.BatchNumber("summer")))
 	if differs := h.check("summer"); differs["waiting"] != 2 || len(differs) != 1 {
 		t.Errorf("without its order it differs: %v", differs)
 	}
@@ -141,17 +142,17 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 func TestPossibleDuplicatesOfABatch(t *testing.T) {
 	h, a := started(t)
 	for n := range 3 {
-		h.fault("A-1", fault.ServerError, attempt.Retry)
-		a = h.mark(h.ledger, a.Ref(), attempt.Call)
-		if got := h.batch("spring").PossibleDuplicates; got != n+1 {
+		h.Fault("A-1", fault.ServerError, attempt.Retry)
+		a = h.Admit(h.Stores, a.Ref(), attempt.Call)
+		if got := h.Batch("spring").PossibleDuplicates; got != n+1 {
 			t.Errorf("%d are counted after %d", got, n+1)
 		}
 	}
-	_, err := h.ledger.Requests.Created(t.Context(), a, link)
+	_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	h.Must(err)
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2})
 	h.Must(err)
-	if got := h.batch("spring").PossibleDuplicates; got != 3 {
+	if got := h.Batch("spring").PossibleDuplicates; got != 3 {
 		t.Errorf("%d are counted after the next generation", got)
 	}
 	if differs := h.check("spring"); len(differs) > 0 {
@@ -212,17 +213,17 @@ func (h before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // A call with an uncertain outcome just before the counters are read is no difference.
 func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 10))
-	refs := h.feed()
+	h.Import("spring", ledgertest.Rows(1, 10))
+	refs := h.Feed()
 	fault := func() {
-		h.mark(h.ledger, refs[0], attempt.Call)
-		h.fault(refs[0].ApplicationID, fault.Lost, attempt.Retry)
+		h.Admit(h.Stores, refs[0], attempt.Call)
+		h.Fault(refs[0].ApplicationID, fault.Lost, attempt.Retry)
 		refs = refs[1:]
 	}
 	other := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = other.Close() })
 	other.AddHook(before{fault})
-	c, err := storage.Of(other, h.Keys.Account).Batches.Recount(t.Context(), h.number("spring"))
+	c, err := storage.Of(other, h.Keys.Account).Batches.Recount(t.Context(), h.BatchNumber("spring"))
 	if h.Must(err); len(c.Differs()) > 0 || len(refs) == 10 {
 		t.Errorf("it differs: %v after %d calls", c.Differs(), 10-len(refs))
 	}
@@ -232,9 +233,9 @@ func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
 // little, and the count is exact.
 func TestACheckHoldsRedisForAMoment(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 9000))
+	h.Import("spring", ledgertest.Rows(1, 9000))
 	for range 6 {
-		h.feedUpTo(h.ledger, 6000)
+		h.FeedUpTo(h.Stores, 6000)
 	}
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Running()).Err())
 	for i := 6001; i <= 9000; i++ {
@@ -244,7 +245,7 @@ func TestACheckHoldsRedisForAMoment(t *testing.T) {
 	rdb := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(held{&most})
-	h.ledger = storage.Of(rdb, h.Keys.Account)
+	h.Stores = storage.Of(rdb, h.Keys.Account)
 	if differs := h.check("spring"); len(differs) > 0 || most > 3000 {
 		t.Errorf("it differs: %v; %d were read in one step", differs, most)
 	}

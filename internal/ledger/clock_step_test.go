@@ -26,22 +26,22 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		return h
 	}
 	t.Run("a leader's lease", func(t *testing.T) {
-		h := back(t, func(h *harness) { h.feed() }) // it leads, and dies
-		if fed := h.feedUpTo(h.another(), 10); !fed.Leads {
+		h := back(t, func(h *harness) { h.Feed() }) // it leads, and dies
+		if fed := h.FeedUpTo(h.AnotherWorker(), 10); !fed.Leads {
 			t.Error("nobody else leads")
 		}
 	})
 	t.Run("a pause after a fault", func(t *testing.T) {
 		var ref request.Ref
 		h := back(t, func(h *harness) {
-			h.importRow("A-1")
-			a := h.mark(h.ledger, h.feed()[0], attempt.Call)
+			h.ImportRow("A-1")
+			a := h.Admit(h.Stores, h.Feed()[0], attempt.Call)
 			ref = a.Ref()
-			_, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
+			_, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Minute})
 			h.Must(err)
-			h.mark(h.ledger, ref, attempt.Early)
+			h.Admit(h.Stores, ref, attempt.Early)
 		})
-		h.mark(h.ledger, ref, attempt.Call)
+		h.Admit(h.Stores, ref, attempt.Call)
 	})
 	t.Run("a turn whose task is missing", func(t *testing.T) {
 		h := back(t, func(h *harness) {
@@ -49,7 +49,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			h.Must(err)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Millisecond)
+			refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, time.Millisecond)
 			h.Must(err)
 			if len(refs) == 1 {
 				break
@@ -62,19 +62,18 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	t.Run("a call that Redis forgot the end of", func(t *testing.T) {
 		var ref request.Ref
 		h := back(t, func(h *harness) {
-			h.importRow("A-1")
-			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
+			h.ImportRow("A-1")
+			ref = h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
 		})
-		h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil)) // it lives, and has no handler for it
-		h.mark(h.another(), ref, attempt.Call)
+		h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil)) // it lives, and has no handler for it
+		h.Admit(h.AnotherWorker(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
 		h := back(t, func(h *harness) {
-			h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
 			h.ended("A-1").open(false)
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			stalled, _, err := h.ledger.Deliveries.StalledDeliveries(t.Context(), time.Millisecond)
+			stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Millisecond)
 			h.Must(err)
 			if len(stalled) == 1 {
 				break
@@ -87,9 +86,9 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	t.Run("a process that died", func(t *testing.T) {
 		var ref request.Ref
 		h := back(t, func(h *harness) {
-			h.importRow("A-1")
-			ref = h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
-			h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
+			h.ImportRow("A-1")
+			ref = h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
+			h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 		})
 		judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second}})
 		h.Must(judge.Fleet.Join(t.Context()))
@@ -104,7 +103,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 				t.Fatal("it lives for ever")
 			}
 		}
-		if _, _, workers, err := h.ledger.Account.Basics(t.Context()); err != nil || workers != 1 {
+		if _, _, workers, err := h.Stores.Account.Basics(t.Context()); err != nil || workers != 1 {
 			t.Errorf("%d workers live, %v; want the judge", workers, err)
 		}
 	})
@@ -115,15 +114,14 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
 	h := newHarnessOn(t, own)
-	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
 	h.Must(clock.Set(0))
 	h.ended("A-1").open(false)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
 	look := func() (requests, deliveries int) {
-		refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
+		refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
-		stalled, _, err := h.ledger.Deliveries.StalledDeliveries(t.Context(), time.Minute)
+		stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Minute)
 		h.Must(err)
 		return len(refs), len(stalled)
 	}
@@ -146,21 +144,21 @@ func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
 	own, clock := redistest.StartWithClock(t)
 	h := newHarnessOn(t, own)
 	const dead = 200 * time.Millisecond
-	h.importRow("A-1")
-	ref := h.mark(h.ledger, h.feed()[0], attempt.Call).Ref()
+	h.ImportRow("A-1")
+	ref := h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
 	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead}})
 	h.Must(judge.Fleet.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
 		h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
 	}
-	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
+	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 	h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
 	h.Must(clock.Set(5 * time.Second))
 	turns, _, err := judge.Requests.Lost(t.Context(), "")
 	if h.Must(err); len(turns) > 0 {
 		t.Errorf("%v is lost", turns)
 	}
-	h.mark(judge, ref, attempt.Busy)
+	h.Admit(judge, ref, attempt.Busy)
 	alive, err := judge.Fleet.Handlers(t.Context())
 	if h.Must(err); len(alive) > 0 && !alive[ref.String()] {
 		t.Error("its handler is dead")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
@@ -28,7 +29,7 @@ func (h *harness) fail(n int, when func(i int) time.Time) {
 		}
 	}
 	for page := range slices.Chunk(records, 200) {
-		h.Must(h.ledger.Requests.Restore(h.Context(), "spring", page))
+		h.Must(h.Stores.Requests.Restore(h.Context(), "spring", page))
 	}
 }
 
@@ -39,13 +40,13 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 	h := newHarness(t)
 	h.fail(n, func(i int) time.Time { return day.Add(time.Duration(max(0, i-1400)/3) * time.Millisecond) })
 	retry := func(id string) {
-		r, _ := h.get(id)
-		_, _, err := h.ledger.Requests.Retry(t.Context(), r)
+		r, _ := h.Get(id)
+		_, _, err := h.Stores.Requests.Retry(t.Context(), r)
 		h.Must(err)
 	}
 	given, retried := map[string]bool{}, map[string]bool{}
 	last := ""
-	for page, err := range h.ledger.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
+	for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
 		h.Must(err)
 		for i, r := range page {
 			if given[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
@@ -64,7 +65,7 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 			}
 		}
 		h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(1), "refused").Err()) // or the batch is paused in the end
-		h.fault(h.mark(h.ledger, h.feedUpTo(h.ledger, 1).Refs[0], attempt.Call).ApplicationID, fault.BadRequest, attempt.Fail)
+		h.Fault(h.Admit(h.Stores, h.FeedUpTo(h.Stores, 1).Refs[0], attempt.Call).ApplicationID, fault.BadRequest, attempt.Fail)
 	}
 	for i := range n {
 		if id := fmt.Sprintf("F-%05d", i); !given[id] && !retried[id] {
@@ -74,8 +75,8 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 	if len(retried) < 100 {
 		t.Errorf("only %d were retried ahead of the walk", len(retried))
 	}
-	h.expectCounters()
-	h.expectShelves(nil)
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
 }
 
 func TestAWalkKeepsToItsTime(t *testing.T) {
@@ -99,7 +100,7 @@ func TestAWalkKeepsToItsTime(t *testing.T) {
 
 func (h *harness) walk(since, before time.Time) (given int) {
 	h.Helper()
-	for page, err := range h.ledger.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
+	for page, err := range h.Stores.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
 		h.Must(err)
 		given += len(page)
 	}
@@ -117,33 +118,33 @@ func TestManyFailAtOneMoment(t *testing.T) {
 // What a person decided of a request as it was says nothing of it as it is now.
 func TestAStaleDecisionIsNone(t *testing.T) {
 	h, a := started(t)
-	h.fault("A-1", fault.Unusable, attempt.Hold)
-	first, _ := h.get("A-1")
-	if _, ok, err := h.ledger.Requests.Retry(t.Context(), first); !ok || err != nil {
+	h.Fault("A-1", fault.Unusable, attempt.Hold)
+	first, _ := h.Get("A-1")
+	if _, ok, err := h.Stores.Requests.Retry(t.Context(), first); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
+	if ok, err := h.Stores.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("one that went on was dropped: %v, %v", ok, err)
 	}
-	h.mark(h.ledger, h.feed()[0], attempt.Call)
-	h.fault("A-1", fault.Unusable, attempt.Hold)
-	again, _ := h.get("A-1")
+	h.Admit(h.Stores, h.Feed()[0], attempt.Call)
+	h.Fault("A-1", fault.Unusable, attempt.Hold)
+	again, _ := h.Get("A-1")
 	if again.Run != a.Run || again.Attempts != 2 || again.PossibleDuplicates != 2 || again.Charged > 1 || len(again.Past) != 1 || again.Past[0].Status != request.Held {
 		t.Errorf("held again it is %+v", again)
 	}
-	if ok, err := h.ledger.Requests.Drop(t.Context(), first); ok || err != nil {
+	if ok, err := h.Stores.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("a request that was held again was dropped: %v, %v", ok, err)
 	}
-	if _, ok, err := h.ledger.Requests.Retry(t.Context(), first); ok || err != nil {
+	if _, ok, err := h.Stores.Requests.Retry(t.Context(), first); ok || err != nil {
 		t.Errorf("a request that was held again was retried: %v, %v", ok, err)
 	}
-	if ok, err := h.ledger.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {
+	if ok, err := h.Stores.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {
 		t.Errorf("a held one was hidden: %v, %v", ok, err)
 	}
-	if ok, err := h.ledger.Requests.Drop(t.Context(), again); !ok || err != nil {
+	if ok, err := h.Stores.Requests.Drop(t.Context(), again); !ok || err != nil {
 		t.Errorf("it was not dropped: %v, %v", ok, err)
 	}
-	if r, _ := h.get("A-1"); r.State != request.Cancelled || len(r.Past) != 2 {
+	if r, _ := h.Get("A-1"); r.State != request.Cancelled || len(r.Past) != 2 {
 		t.Errorf("dropped it is %+v", r)
 	}
 }
@@ -154,7 +155,7 @@ const heldEvent = `{"application_id":"A-1","generation":1,"run":1,"batch":"sprin
 
 func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
 	h, _ := started(t)
-	h.fault("A-1", fault.TimedOut, attempt.Hold)
+	h.Fault("A-1", fault.TimedOut, attempt.Hold)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	if err != nil || len(entries) != 1 || entries[0].Values["type"] != "link.held" || entries[0].Values["data"] != heldEvent {
 		t.Fatalf("%v, %v; want %s", entries, err, heldEvent)
@@ -164,22 +165,12 @@ func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
 	}
 }
 
-// judge is a worker that finds every other process dead, and holds what they called.
-func (h *harness) judge() *storage.Stores {
-	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond}, Ledger: ledger.Config{HoldUncertain: true}})
-	h.Must(judge.Fleet.Join(h.Context()))
-	// Scripts compare whole milliseconds: the other heartbeats must not be of this one.
-	for began := h.Redis.Time(h.Context()).Val(); h.Redis.Time(h.Context()).Val().Sub(began) < 2*time.Millisecond; {
-	}
-	return judge
-}
-
 func TestADeadAttemptIsHeld(t *testing.T) {
 	h, a := started(t)
-	judge := h.judge()
-	dead := h.mark(judge, a.Ref(), attempt.Dead)
-	h.expectState("A-1", "calling") // the judge may die, too
-	dead = h.mark(judge, dead.Ref(), attempt.Dead)
+	judge := h.ImpatientWorker()
+	dead := h.Admit(judge, a.Ref(), attempt.Dead)
+	h.ExpectState("A-1", "calling") // the judge may die, too
+	dead = h.Admit(judge, dead.Ref(), attempt.Dead)
 	begun, err := h.Redis.Time(t.Context()).Result()
 	h.Must(err)
 	for _, want := range []request.State{request.Held, request.Held} { // the second as after a lost reply
@@ -187,29 +178,29 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 			t.Fatalf("%q, %v", state, err)
 		}
 	}
-	r, _ := h.get("A-1")
+	r, _ := h.Get("A-1")
 	if r.Attempts != 1 || r.PossibleDuplicates != 1 || r.Outcome.Reason != "unknown_outcome" || r.Outcome.EndedAt.Before(begun.Truncate(time.Millisecond)) {
 		t.Errorf("held it is %+v", r)
 	}
-	if n := h.events(); n != 1 {
+	if n := h.EventCount(); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	h.mark(judge, a.Ref(), attempt.Stale)
-	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
+	h.Admit(judge, a.Ref(), attempt.Stale)
+	if state, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
 		t.Errorf("its late link: %q, %v", state, err)
 	}
-	h.expectShelves(nil)
+	h.ExpectOperatorLists(nil)
 }
 
 func TestACancelWinsOverAHold(t *testing.T) {
 	h, a := started(t)
-	_, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
+	_, err := h.Stores.Requests.Cancel(t.Context(), a.Record)
 	h.Must(err)
-	dead := h.mark(h.judge(), a.Ref(), attempt.Cancel)
-	if state, err := h.ledger.Requests.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
+	dead := h.Admit(h.ImpatientWorker(), a.Ref(), attempt.Cancel)
+	if state, err := h.Stores.Requests.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
 		t.Errorf("%q, %v", state, err)
 	}
-	if r, _ := h.get("A-1"); r.PossibleDuplicates != 1 {
+	if r, _ := h.Get("A-1"); r.PossibleDuplicates != 1 {
 		t.Errorf("cancelled it is %+v", r)
 	}
 }
@@ -226,16 +217,16 @@ func TestRestoreHoldsWhatWasCalled(t *testing.T) {
 	for range 2 {
 		h.Must(held.Requests.Restore(t.Context(), "spring", []request.Record{calling, cancelled}))
 	}
-	if r, _ := h.get("A-1"); r.State != request.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
+	if r, _ := h.Get("A-1"); r.State != request.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
 		t.Errorf("what was being called is %+v", r)
 	}
-	h.expectState("A-2", "cancelled")
-	if n := h.events(); n != 2 {
+	h.ExpectState("A-2", "cancelled")
+	if n := h.EventCount(); n != 2 {
 		t.Errorf("%d events", n)
 	}
-	if refs := h.feed(); len(refs) != 0 {
+	if refs := h.Feed(); len(refs) != 0 {
 		t.Errorf("fed %v", refs)
 	}
-	h.expectCounters()
-	h.expectShelves(nil)
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
 }

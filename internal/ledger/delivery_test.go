@@ -19,37 +19,27 @@ const destination = "https://Shop.example:8443/hooks?key=1"
 
 func newCourier(t *testing.T) courier {
 	h := newHarness(t)
-	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{Hosts: []string{"*"}}})
 	return h.ended("A-1")
 }
 
-// ended is a request with a callback URL that has its end.
+// ended returns the delivery of a request with a callback URL that was cancelled.
 func (h *harness) ended(id string) courier {
 	h.Helper()
-	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id, Lane: tasks.Bulk, CallbackURL: destination})
-	h.Must(err)
-	transitions["cancel"](h, id)
-	for _, values := range h.entries(false) {
-		if event, err := tasks.ParseEvent(values); err == nil && event.Data.ApplicationID == id {
-			return courier{h, event}
-		}
-	}
-	h.Fatalf("%s has no event", id)
-	return courier{}
+	return courier{h, h.EndWithCallback(id, destination)}
 }
 
 func (c courier) open(replay bool) []delivery.Task {
 	c.Helper()
 	event := c.event
 	event.Replay = replay
-	all, err := c.ledger.Deliveries.OpenDeliveries(c.Context(), []tasks.Event{event})
+	all, err := c.Stores.Deliveries.OpenDeliveries(c.Context(), []tasks.Event{event})
 	c.Must(err)
 	return all
 }
 
 func (c courier) begin(again int) (delivery.Delivery, bool) {
 	c.Helper()
-	d, ok, err := c.ledger.Deliveries.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
+	d, ok, err := c.Stores.Deliveries.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
 	c.Must(err)
 	return d, ok
 }
@@ -65,7 +55,7 @@ func (c courier) begun() delivery.Delivery {
 
 func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration) delivery.Status {
 	c.Helper()
-	status, err := c.ledger.Deliveries.EndDelivery(c.Context(), d, r, again)
+	status, err := c.Stores.Deliveries.EndDelivery(c.Context(), d, r, again)
 	c.Must(err)
 	return status
 }
@@ -74,7 +64,7 @@ func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration)
 // held to its status.
 func (c courier) now() delivery.Delivery {
 	c.Helper()
-	all, err := c.ledger.Deliveries.Of(c.Context(), c.event.Data.ApplicationID)
+	all, err := c.Stores.Deliveries.Of(c.Context(), c.event.Data.ApplicationID)
 	c.Must(err)
 	if len(all) != 1 {
 		c.Fatalf("%d deliveries", len(all))
@@ -132,7 +122,7 @@ func TestDeliveryIsTakenFromAnyAttempt(t *testing.T) {
 	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
 		t.Errorf("it is %+v", d)
 	}
-	if ok, err := c.ledger.DeadLetters.DropDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
+	if ok, err := c.Stores.DeadLetters.DropDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
 		t.Errorf("what was taken late was dropped: %v, %v", ok, err)
 	}
 	if c.end(second, oops, 0); c.now().Status != delivery.Delivered {
@@ -165,7 +155,7 @@ func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
 	retrying := func() (n int) {
-		for page, err := range c.ledger.DeadLetters.Retrying(t.Context()) {
+		for page, err := range c.Stores.DeadLetters.Retrying(t.Context()) {
 			c.Must(err)
 			n += len(page)
 		}
@@ -197,7 +187,7 @@ func TestDeliveryTakenUpAgain(t *testing.T) {
 		t.Errorf("published again it is dispatched as %+v", again)
 	}
 	waive := func(d delivery.Delivery) bool {
-		ok, err := c.ledger.DeadLetters.DropDelivery(t.Context(), d)
+		ok, err := c.Stores.DeadLetters.DropDelivery(t.Context(), d)
 		c.Must(err)
 		return ok
 	}
@@ -223,7 +213,7 @@ func TestStalledDeliveries(t *testing.T) {
 	c := newCourier(t)
 	other := c.ended("A-2")
 	stalled := func(since time.Duration) (events []string) {
-		all, more, err := c.ledger.Deliveries.StalledDeliveries(t.Context(), since)
+		all, more, err := c.Stores.Deliveries.StalledDeliveries(t.Context(), since)
 		c.Must(err)
 		if more {
 			t.Error("there are more")
@@ -262,14 +252,14 @@ func TestErasedDeliveriesLeaveNothing(t *testing.T) {
 	late := c.begun()
 	givenUp.end(givenUp.begun(), oops, 0)
 	delivered.end(delivered.begun(), taken, 0)
-	c.erase("A-1", "A-2", "A-3")
+	c.Erase("A-1", "A-2", "A-3")
 	if status := c.end(late, taken, 0); status != "" {
 		t.Errorf("the end of an attempt finds what was erased %q", status)
 	}
 	if _, ok := c.begin(0); ok || len(c.open(true)) != 0 {
 		t.Error("what was erased is tried again")
 	}
-	for key, value := range c.everything() {
+	for key, value := range c.Dump() {
 		if key == c.Keys.Results() {
 			continue // forget takes it out of there
 		}

@@ -1,10 +1,8 @@
 package ledger_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/erasure"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
@@ -20,42 +19,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (h *harness) erase(ids ...string) []erasure.Erasure {
-	h.Helper()
-	all, err := h.ledger.Erasure.Erase(h.Context(), ids)
-	h.Must(err)
-	return all
-}
-
-// everything is all that Redis keeps of the account, by key.
-func (h *harness) everything() map[string]string {
-	h.Helper()
-	ctx, all := context.Background(), map[string]string{}
-	scan := h.Redis.Scan(ctx, 0, "*"+h.Keys.Account+"*", 1000).Iterator()
-	for scan.Next(ctx) {
-		key := scan.Val()
-		kind, err := h.Redis.Type(ctx, key).Result()
-		h.Must(err)
-		read := map[string]func() (any, error){
-			"string": func() (any, error) { return h.Redis.Get(ctx, key).Result() },
-			"hash":   func() (any, error) { return h.Redis.HGetAll(ctx, key).Result() },
-			"list":   func() (any, error) { return h.Redis.LRange(ctx, key, 0, -1).Result() },
-			"set":    func() (any, error) { return h.Redis.SMembers(ctx, key).Result() },
-			"zset":   func() (any, error) { return h.Redis.ZRange(ctx, key, 0, -1).Result() },
-			"stream": func() (any, error) { return h.Redis.XRange(ctx, key, "-", "+").Result() },
-		}[kind]
-		value, err := read()
-		h.Must(err)
-		all[key] = fmt.Sprint(value)
-	}
-	h.Must(scan.Err())
-	return all
-}
-
 // expectNoTrace looks for ids in every key and value.
 func (h *harness) expectNoTrace(ids ...string) {
 	h.Helper()
-	for key, value := range h.everything() {
+	for key, value := range h.Dump() {
 		for _, id := range ids {
 			if strings.Contains(key, id) || strings.Contains(value, id) {
 				h.Errorf("%s is still in %s: %s", id, key, value)
@@ -64,76 +31,51 @@ func (h *harness) expectNoTrace(ids ...string) {
 	}
 }
 
-// counts are a batch's counters, joined included, and their sum.
-func (h *harness) counts(batch int) (counts map[string]int, rows int) {
-	h.Helper()
-	hash, err := h.Redis.HGetAll(context.Background(), h.Keys.Batch(batch)).Result()
-	h.Must(err)
-	counts = map[string]int{}
-	for _, name := range []string{"waiting", "queued", "calling", "held", "created", "failed", "cancelled", "erased", "joined"} {
-		if hash[name] != "" {
-			counts[name], err = strconv.Atoi(hash[name])
-			h.Must(err)
-		}
-		rows += counts[name]
-	}
-	return counts, rows
-}
-
-// finish gives each request of a lane one of the ends.
-func (h *harness) finish(refs []request.Ref, ends ...string) {
-	h.Helper()
-	for i, ref := range refs {
-		h.mark(h.ledger, ref, attempt.Call)
-		transitions[ends[i%len(ends)]](h, ref.ApplicationID)
-	}
-}
-
 // What is erased leaves nothing but counters: with several generations, failed or
 // not, in several rows and batches, and among what is to be fed again.
 func TestEraseLeavesCountersOnly(t *testing.T) {
 	h := newHarness(t)
 	list := []tasks.Request{{ApplicationID: "N-1"}, {ApplicationID: "E-1"}, {ApplicationID: "E-2"}, {ApplicationID: "E-1"}, {ApplicationID: "E-3"}, {ApplicationID: "N-2"}}
-	h.enqueueAll("spring", list)
-	h.enqueueAll("autumn", append(rows(1, 150), list...))
-	h.finish(h.feed(), "created", "fail", "created")
+	h.Import("spring", list)
+	h.Import("autumn", append(ledgertest.Rows(1, 150), list...))
+	h.Finish(h.Feed(), "created", "fail", "created")
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-2", Generation: 2, Lane: tasks.Bulk})
 	h.Must(err)
-	for _, ref := range h.feed() {
-		h.finish([]request.Ref{ref}, "fail")
+	for _, ref := range h.Feed() {
+		h.Finish([]request.Ref{ref}, "fail")
 	}
-	failed, _ := h.get("E-2")
-	_, _, err = h.ledger.Requests.Retry(t.Context(), failed) // it stays in what is to be fed
+	failed, _ := h.Get("E-2")
+	_, _, err = h.Stores.Requests.Retry(t.Context(), failed) // it stays in what is to be fed
 	h.Must(err)
-	waits, _ := h.get("E-2")
-	_, err = h.ledger.Requests.Cancel(t.Context(), waits)
+	waits, _ := h.Get("E-2")
+	_, err = h.Stores.Requests.Cancel(t.Context(), waits)
 	h.Must(err)
-	_, before := h.counts(1)
+	_, before := h.BatchCounters(1)
 
-	for _, e := range h.erase("E-1", "E-2", "E-3", "E-9") {
+	for _, e := range h.Erase("E-1", "E-2", "E-3", "E-9") {
 		if e.Erased != (e.ApplicationID != "E-9") || e.ApplicationID == "E-2" && e.Generations != 2 || e.ApplicationID == "E-1" && e.Rows != 2 {
 			t.Errorf("%+v", e)
 		}
 	}
-	taken, err := h.ledger.Erasure.EraseRows(t.Context())
+	taken, err := h.Stores.Erasure.EraseRows(t.Context())
 	if err != nil || taken != 5 { // four rows of autumn, and the one to be fed again
 		t.Errorf("%d ids were taken out of rows, %v", taken, err)
 	}
 	gone := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.ledger.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
+	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
 		t.Errorf("%d events went, %v", n, err)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")
-	counts, after := h.counts(1)
+	counts, after := h.BatchCounters(1)
 	if counts["erased"] != 3 || before != after {
 		t.Errorf("%v: %d rows, and %d before", counts, after, before)
 	}
-	h.expectCounters()
-	h.expectShelves(nil)
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
 
 	// The rows keep their places, and the ids may be requested again.
 	var places []string
-	for page, err := range h.ledger.Batches.Order(t.Context(), 1) {
+	for page, err := range h.Stores.Batches.Order(t.Context(), 1) {
 		h.Must(err)
 		for _, line := range page {
 			places = append(places, fmt.Sprint(line.Row, line.ApplicationID))
@@ -149,50 +91,30 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 }
 
 func TestWhatHasNotEndedIsNotErased(t *testing.T) {
-	for state, path := range paths {
+	for state, path := range ledgertest.Paths() {
 		if state == "none" || request.State(state).Ended() {
 			continue
 		}
 		h := newHarness(t)
-		for _, step := range path {
-			transitions[step](h, "A-1")
-		}
-		if e := h.erase("A-1")[0]; e.Erased || e.State != request.State(state) || time.Since(e.Since).Abs() > time.Minute {
+		h.Do("A-1", path...)
+		if e := h.Erase("A-1")[0]; e.Erased || e.State != request.State(state) || time.Since(e.Since).Abs() > time.Minute {
 			t.Errorf("%s: %+v", state, e)
 		}
-		h.expectState("A-1", state)
+		h.ExpectState("A-1", state)
 	}
-}
-
-// aged puts requests into a batch that ended so long ago.
-func (h *harness) aged(batch string, ago time.Duration, from, n int, states ...request.State) {
-	h.Helper()
-	at := time.Now().Add(-ago).Truncate(time.Millisecond)
-	var list []request.Record
-	for i := range n {
-		r := request.Record{
-			ApplicationID: fmt.Sprintf("G-%d", from+i), State: states[i%len(states)], Lane: request.Bulk, Generation: 1, Run: 1,
-			AcceptedAt: at, ChangedAt: at, Content: request.Content{Row: from + i},
-		}
-		if r.State.Ended() {
-			r.Outcome = request.Outcome{Run: 1, Status: r.State, EndedAt: at}
-		}
-		list = append(list, r)
-	}
-	h.Must(h.ledger.Requests.Restore(h.Context(), batch, list))
 }
 
 func TestRetention(t *testing.T) {
 	h := newHarness(t)
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
-	h.aged("spring", 2*time.Hour, 1, 1200, request.Created, request.Failed, request.Cancelled, request.Held, request.Waiting)
-	h.aged("spring", 50*time.Minute, 2001, 300, request.Created, request.Failed)
+	h.RestoreEnded("spring", 2*time.Hour, 1, 1200, request.Created, request.Failed, request.Cancelled, request.Held, request.Waiting)
+	h.RestoreEnded("spring", 50*time.Minute, 2001, 300, request.Created, request.Failed)
 	// An earlier generation goes by its own end, while the latest one waits.
-	h.aged("spring", 2*time.Hour, 3001, 1, request.Created)
-	r, _ := h.get("G-3001")
-	_, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{r}, time.Time{})
+	h.RestoreEnded("spring", 2*time.Hour, 3001, 1, request.Created)
+	r, _ := h.Get("G-3001")
+	_, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{r}, time.Time{})
 	h.Must(err)
-	_, before := h.counts(1)
+	_, before := h.BatchCounters(1)
 
 	erased := 0
 	for range 100 { // a thousand keys a time at least: one round is enough
@@ -200,16 +122,16 @@ func TestRetention(t *testing.T) {
 		h.Must(err)
 		erased += n
 	}
-	counts, after := h.counts(1)
+	counts, after := h.BatchCounters(1)
 	if erased != 720 || counts["erased"] != 720 || before != after {
 		t.Errorf("%d were erased, of %d rows there are %d: %v", erased, before, after, counts)
 	}
 	if counts["created"] != 150 || counts["failed"] != 150 || counts["held"] != 240 || counts["waiting"] != 241 || counts["cancelled"] != 0 {
 		t.Errorf("%v", counts)
 	}
-	h.expectCounters()
-	h.expectShelves(nil)
-	story, err := h.ledger.Records.Story(t.Context(), "G-3001")
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
+	story, err := h.Stores.Records.Story(t.Context(), "G-3001")
 	if err != nil || len(story) != 1 || story[0].Generation != 2 {
 		t.Errorf("of what was refreshed there is %+v, %v", story, err)
 	}
@@ -221,10 +143,10 @@ func TestRetention(t *testing.T) {
 // Rows of other batches forget what is not kept, too.
 func TestRetentionScrubsRows(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 250))
-	h.enqueueAll("autumn", append(rows(101, 350), tasks.Request{ApplicationID: "N-1"}))
-	refs := h.feed()
-	h.finish(refs, "created")
+	h.Import("spring", ledgertest.Rows(1, 250))
+	h.Import("autumn", append(ledgertest.Rows(101, 350), tasks.Request{ApplicationID: "N-1"}))
+	refs := h.Feed()
+	h.Finish(refs, "created")
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Millisecond})
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Results()).Err()) // whose age is another matter
 	ids := make([]string, len(refs))
@@ -234,7 +156,7 @@ func TestRetentionScrubsRows(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); ; {
 		_, err := keeper.Erasure.Retire(t.Context(), 0)
 		h.Must(err)
-		all := fmt.Sprint(h.everything())
+		all := fmt.Sprint(h.Dump())
 		if !slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(all, id+"\n") || strings.Contains(all, id+" ") }) {
 			break
 		}
@@ -242,7 +164,7 @@ func TestRetentionScrubsRows(t *testing.T) {
 			t.Fatalf("left:\n%s", all)
 		}
 	}
-	if counts, _ := h.counts(1); counts["erased"] != 250 {
+	if counts, _ := h.BatchCounters(1); counts["erased"] != 250 {
 		t.Errorf("%v", counts)
 	}
 }
@@ -253,15 +175,15 @@ func TestForgetAside(t *testing.T) {
 		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
 		{Task: "y", Raw: []byte(`{"application_id":"A-10"}`)}, {Task: "z", Raw: []byte(`{"application_id":"A-1"}`)},
 	} {
-		h.Must(h.ledger.Quarantine.Add(t.Context(), p))
+		h.Must(h.Stores.Quarantine.Add(t.Context(), p))
 	}
-	names, err := h.ledger.Erasure.QuarantinedIDs(t.Context())
+	names, err := h.Stores.Erasure.QuarantinedIDs(t.Context())
 	if err != nil || len(names) != 2 || !names["A-1"] {
 		t.Errorf("%v, %v", names, err)
 	}
-	n, err := h.ledger.Erasure.EraseQuarantined(t.Context(), map[string]bool{"A-1": true})
+	n, err := h.Stores.Erasure.EraseQuarantined(t.Context(), map[string]bool{"A-1": true})
 	var left []quarantine.Entry
-	for p, err := range h.ledger.Quarantine.All(t.Context()) {
+	for p, err := range h.Stores.Quarantine.All(t.Context()) {
 		h.Must(err)
 		left = append(left, p)
 	}
@@ -273,25 +195,25 @@ func TestForgetAside(t *testing.T) {
 // Only what has expired is refreshed, once, and stays in its batch and row.
 func TestRefresh(t *testing.T) {
 	h := newHarness(t)
-	list := append(rows(1, 120), tasks.Request{ApplicationID: "S-1", ExpiryMinutes: 1, NotAfter: time.Now().Add(time.Hour)})
-	h.enqueueAll("spring", list)
-	refs := h.feed()
+	list := append(ledgertest.Rows(1, 120), tasks.Request{ApplicationID: "S-1", ExpiryMinutes: 1, NotAfter: time.Now().Add(time.Hour)})
+	h.Import("spring", list)
+	refs := h.Feed()
 	for _, ref := range refs {
-		a := h.mark(h.ledger, ref, attempt.Call)
+		a := h.Admit(h.Stores, ref, attempt.Call)
 		a.At = a.At.Add(-2 * time.Minute) // so that a link of one minute has expired
 		if ref.ApplicationID == "R-7" {
-			_, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+			_, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 			h.Must(err)
 			continue
 		}
-		_, err := h.ledger.Requests.Created(t.Context(), a, link)
+		_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 		h.Must(err)
 	}
 	refresh := func() (refreshed []string) {
-		for page, err := range h.ledger.Batches.Requests(t.Context(), 1) {
+		for page, err := range h.Stores.Batches.Requests(t.Context(), 1) {
 			h.Must(err)
 			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, time.Now()) })
-			ids, err := h.ledger.Batches.Refresh(t.Context(), 1, page, time.Time{})
+			ids, err := h.Stores.Batches.Refresh(t.Context(), 1, page, time.Time{})
 			h.Must(err)
 			refreshed = append(refreshed, ids...)
 		}
@@ -303,27 +225,27 @@ func TestRefresh(t *testing.T) {
 	if got := refresh(); len(got) != 0 {
 		t.Errorf("refreshed %v once more", got)
 	}
-	r, _ := h.get("S-1")
-	if !r.AcceptedAt.After(h.record("R-1").AcceptedAt) {
+	r, _ := h.Get("S-1")
+	if !r.AcceptedAt.After(h.Record("R-1").AcceptedAt) {
 		t.Errorf("it was accepted at %v", r.AcceptedAt)
 	}
 	if r.State != request.Waiting || r.Generation != 2 || r.Run != 1 || r.Attempts != 0 || r.Batch != 1 || r.Content.Row != 121 ||
 		!r.Content.NotAfter.IsZero() || r.Deadline || r.Outcome.URL != "" || r.Content.ExpiryMinutes != 1 {
 		t.Errorf("%+v", r)
 	}
-	h.expectCounters()
-	fed := h.feed()
+	h.ExpectCounters()
+	fed := h.Feed()
 	if len(fed) != 1 || fed[0].ApplicationID != "S-1" {
 		t.Fatalf("fed %v", fed)
 	}
-	h.finish(fed, "created")
-	story, err := h.ledger.Records.Story(t.Context(), "S-1")
-	if err != nil || len(story) != 2 || story[1].Outcome.URL != link.URL {
+	h.Finish(fed, "created")
+	story, err := h.Stores.Records.Story(t.Context(), "S-1")
+	if err != nil || len(story) != 2 || story[1].Outcome.URL != ledgertest.Link().URL {
 		t.Errorf("%+v, %v", story, err)
 	}
 	soon := time.Now().Add(time.Hour).Truncate(time.Millisecond).UTC()
-	ids, err := h.ledger.Batches.Refresh(t.Context(), 1, story[:1], soon)
-	r, _ = h.get("S-1")
+	ids, err := h.Stores.Batches.Refresh(t.Context(), 1, story[:1], soon)
+	r, _ = h.Get("S-1")
 	if err != nil || len(ids) != 1 || !r.Deadline || !r.Content.NotAfter.Equal(soon) {
 		t.Errorf("%v, %v: %+v", ids, err, r)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -18,14 +19,14 @@ import (
 // newer version's record goes in neither case.
 func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 2))
+	h.Import("spring", ledgertest.Rows(1, 2))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
 	if n, err := keeper.Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("%d went by themselves, %v", n, err)
 	}
-	for _, e := range h.erase("R-1", "R-2") {
+	for _, e := range h.Erase("R-1", "R-2") {
 		if !e.Broken || e.Erased != (e.ApplicationID == "R-1") {
 			t.Errorf("%+v", e)
 		}
@@ -40,16 +41,16 @@ func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
 // The gate forgets who is erased, and nobody else.
 func TestTheGateForgets(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 3))
-	h.callOff("spring")
+	h.Import("spring", ledgertest.Rows(1, 3))
+	h.CancelBatch("spring")
 	gate, refused := h.Keys.Tag()+":gate", h.Keys.Tag()+":refused:c1"
 	h.Must(h.Redis.HSet(t.Context(), gate, "probe", "R-2", "refused", "c1", "row", "R-1\nR-2\nR-3").Err())
 	h.Must(h.Redis.HSet(t.Context(), refused, "id", "R-2", "prober", "7").Err())
-	h.erase("R-1") // who is not the probe
+	h.Erase("R-1") // who is not the probe
 	if probe := h.Redis.HGet(t.Context(), gate, "probe").Val() + h.Redis.HGet(t.Context(), refused, "id").Val(); probe != "R-2R-2" {
 		t.Errorf("the probes are %q", probe)
 	}
-	h.erase("R-2")
+	h.Erase("R-2")
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Results(), h.Keys.Order(1)).Err())
 	h.expectNoTrace("R-1", "R-2")
 	if row := h.Redis.HGet(t.Context(), gate, "row").Val(); row != "R-3" {
@@ -60,17 +61,17 @@ func TestTheGateForgets(t *testing.T) {
 // An earlier generation is kept as long as any other end.
 func TestEarlierGenerationsAreKept(t *testing.T) {
 	h := newHarness(t)
-	h.aged("spring", 2*time.Hour, 1, 1, request.Created)
-	h.aged("spring", 50*time.Minute, 2, 1, request.Created)
+	h.RestoreEnded("spring", 2*time.Hour, 1, 1, request.Created)
+	h.RestoreEnded("spring", 50*time.Minute, 2, 1, request.Created)
 	for _, id := range []string{"G-1", "G-2"} {
-		_, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{h.record(id)}, time.Time{})
+		_, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{h.Record(id)}, time.Time{})
 		h.Must(err)
 	}
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
 	_, err := keeper.Erasure.Retire(t.Context(), time.Hour)
 	h.Must(err)
 	for id, want := range map[string]int{"G-1": 1, "G-2": 2} {
-		if story, err := h.ledger.Records.Story(t.Context(), id); err != nil || len(story) != want {
+		if story, err := h.Stores.Records.Story(t.Context(), id); err != nil || len(story) != want {
 			t.Errorf("of %s %d generations are kept, want %d; %v", id, len(story), want, err)
 		}
 	}
@@ -79,8 +80,8 @@ func TestEarlierGenerationsAreKept(t *testing.T) {
 // Refresh is of requests as they were read, and of the batch's own.
 func TestRefreshLooksAgain(t *testing.T) {
 	h := newHarness(t)
-	h.aged("spring", time.Hour, 1, 1, request.Created)
-	r := h.record("G-1")
+	h.RestoreEnded("spring", time.Hour, 1, 1, request.Created)
+	r := h.Record("G-1")
 	stale := map[string]request.Record{"another generation": r, "another run": r}
 	for what, other := range stale {
 		if what == "another run" {
@@ -91,25 +92,25 @@ func TestRefreshLooksAgain(t *testing.T) {
 		stale[what] = other
 	}
 	for what, other := range stale {
-		if ids, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
+		if ids, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
 			t.Errorf("%s: %v, %v", what, ids, err)
 		}
 	}
-	if ids, err := h.ledger.Batches.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := h.Stores.Batches.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("of another batch: %v, %v", ids, err)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("G-1"), 4, "999").Err())
-	if ids, err := h.ledger.Batches.Refresh(t.Context(), 1, []request.Record{h.record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
+	if ids, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{h.Record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
 		t.Errorf("after the last generation: %v, %v", ids, err)
 	}
-	h.expectState("G-1", "created")
+	h.ExpectState("G-1", "created")
 }
 
 // However long a batch and its list of what is to be fed are, and whatever is
 // missing in them, all of it is scrubbed, once.
 func TestScrubReachesTheEnd(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 2))
+	h.Import("spring", ledgertest.Rows(1, 2))
 	const chunks, fed = 10_500, 1200
 	if _, err := h.Redis.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
 		for n := 7; n < chunks; n++ {
@@ -124,14 +125,14 @@ func TestScrubReachesTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{chunks - 7 + fed, 0} {
-		if taken, err := h.ledger.Erasure.EraseRows(t.Context()); err != nil || taken != want {
+		if taken, err := h.Stores.Erasure.EraseRows(t.Context()); err != nil || taken != want {
 			t.Errorf("%d ids were taken, want %d; %v", taken, want, err)
 		}
 	}
 	h.expectNoTrace("GONE-")
 	left := 2
 	for range 20 { // what is blank takes its time
-		left -= len(h.feed())
+		left -= len(h.Feed())
 	}
 	if left != 0 {
 		t.Errorf("%d of the others were not fed", left)
@@ -141,7 +142,7 @@ func TestScrubReachesTheEnd(t *testing.T) {
 // A batch that there is not cannot be steered into being.
 func TestSteerOfNoBatch(t *testing.T) {
 	h := newHarness(t)
-	err := h.ledger.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
+	err := h.Stores.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
 	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
 		t.Errorf("got %v", err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
@@ -105,29 +105,6 @@ func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 	return err
 }
 
-// finishFed feeds once, and makes the links of what was fed.
-func (h *harness) finishFed(room int) int {
-	h.Helper()
-	refs := h.feedUpTo(h.ledger, room).Refs
-	for _, ref := range refs {
-		if answer := h.tryMark(h.ledger, ref); answer.Admission == attempt.Call {
-			_, err := h.ledger.Requests.Created(h.Context(), answer.Attempt, link)
-			h.Must(err)
-		}
-	}
-	return len(refs)
-}
-
-// finishAll goes on until nothing is fed any more.
-func (h *harness) finishAll() {
-	h.Helper()
-	for idle := 0; idle < 20; idle++ {
-		if h.finishFed(1000) > 0 {
-			idle = 0
-		}
-	}
-}
-
 // Whichever chunks of a batch reach Redis, in whatever order, however full the lane
 // is and wherever the importer is killed: each row that is accepted is fed, and what
 // is written of the order is found.
@@ -152,21 +129,21 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 					written[name][number] = max(written[name][number], rows)
 				}
 			},
-			"feed": func(rt *rapid.T) { h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
+			"feed": func(rt *rapid.T) { h.FinishFed(rapid.IntRange(1, 10).Draw(rt, "room")) },
 			"pause": func(rt *rapid.T) {
 				name := names.Draw(rt, "batch")
-				h.steer(name, batch.Pause)
-				h.finishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
-				h.steer(name, batch.Resume)
+				h.Control(name, batch.Pause)
+				h.FinishFed(rapid.IntRange(1, 10).Draw(rt, "room"))
+				h.Control(name, batch.Resume)
 			},
 		})
-		h.finishAll()
-		for _, r := range h.records() {
+		h.FinishAll()
+		for _, r := range h.Records() {
 			if r.State != request.Created {
 				rt.Fatalf("%s of batch %d was accepted as row %d, and is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
 			}
 		}
-		h.expectCounters()
+		h.ExpectCounters()
 		for name, chunks := range written {
 			h.expectOrder(name, chunks)
 		}
@@ -176,11 +153,11 @@ func TestEveryAcceptedRowIsFed(t *testing.T) {
 // expectOrder compares the order of a batch with what must be in it.
 func (h *harness) expectOrder(name string, chunks map[int]int) {
 	h.Helper()
-	if h.number(name) == 0 {
+	if h.BatchNumber(name) == 0 {
 		return
 	}
 	var rows []int
-	for page, err := range h.ledger.Batches.Order(h.Context(), h.number(name)) {
+	for page, err := range h.Stores.Batches.Order(h.Context(), h.BatchNumber(name)) {
 		h.Must(err)
 		for _, line := range page {
 			rows = append(rows, line.Row)
@@ -204,12 +181,12 @@ func TestAWideGapIsCrossed(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.importChunk("spring", 0, 1, 0, killNever))
 	h.Must(h.importChunk("spring", 20_000, 1, 0, killNever))
-	h.finishAll()
-	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 2})
+	h.FinishAll()
+	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 2})
 	h.expectOrder("spring", map[int]int{0: 1, 20_000: 1})
 	h.Must(h.importChunk("spring", 7, 2, 0, killNever))
-	h.finishAll()
-	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
+	h.FinishAll()
+	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
 }
 
 // A batch of a version that did not keep its last chunk's number has its gaps from
@@ -219,9 +196,9 @@ func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
 	for _, chunk := range []int{0, 2, 5, 7} {
 		h.Must(h.importChunk("spring", chunk, 1, 0, killNever))
 	}
-	h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(h.number("spring")), "last").Err())
-	h.finishAll()
-	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
+	h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(h.BatchNumber("spring")), "last").Err())
+	h.FinishAll()
+	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
 	h.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
 }
 
@@ -233,7 +210,7 @@ func TestWhatIsBehindAGapEnds(t *testing.T) {
 		for _, chunk := range []int{3, 700} {
 			h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 		}
-		number := h.number("spring")
+		number := h.BatchNumber("spring")
 		h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(number), "not_after", 1).Err())
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":batch-deadlines", redis.Z{Score: 1, Member: number}).Err())
 		if ended := h.expireAll(); ended != 4 {
@@ -245,8 +222,8 @@ func TestWhatIsBehindAGapEnds(t *testing.T) {
 		for _, chunk := range []int{3, 11_000} {
 			h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 		}
-		h.callOff("spring")
-		h.expectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 4})
+		h.CancelBatch("spring")
+		h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 4})
 	})
 }
 
@@ -256,25 +233,25 @@ func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
 	for _, chunk := range []int{0, 2, 4} {
 		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
 	}
-	h.finishAll()
+	h.FinishAll()
 	for _, chunk := range []int{3, 1} {
 		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
-		h.Must(h.Redis.Del(t.Context(), h.Keys.Requeued(h.number("spring"))).Err())
+		h.Must(h.Redis.Del(t.Context(), h.Keys.Requeued(h.BatchNumber("spring"))).Err())
 	}
-	h.finishAll()
-	h.expectBatch("spring", batch.Done, map[request.State]int{request.Created: 10})
+	h.FinishAll()
+	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 10})
 }
 
 // What comes to be fed, a batch that is new or one that had nothing left, takes its
 // turn after the batches that wait.
 func TestNewRowsTakeTheirTurn(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("autumn", rows(1, 100))
-	h.feedUpTo(h.ledger, 1)
+	h.Import("autumn", ledgertest.Rows(1, 100))
+	h.FeedUpTo(h.Stores, 1)
 	fed := map[string]int{}
 	for i := range 30 {
 		h.Must(h.importChunk(fmt.Sprint("spring-", i), 0, 1, 0, killNever))
-		for _, ref := range h.feedUpTo(h.ledger, i+2).Refs {
+		for _, ref := range h.FeedUpTo(h.Stores, i+2).Refs {
 			fed[ref.ApplicationID[:1]]++
 		}
 	}

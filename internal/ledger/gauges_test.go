@@ -9,24 +9,18 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func (h *harness) gauges() account.Gauges {
-	h.Helper()
-	g, err := h.ledger.Account.Gauges(h.Context())
-	h.Must(err)
-	return g
-}
-
 // expectGauges holds what is counted for the account against its records and its
 // events, which are so many of each type.
 func (f *model) expectGauges(events map[string]int) {
-	g, doubts := f.gauges(), 0
-	for _, r := range f.records() {
-		story, err := f.ledger.Records.Story(f.Context(), r.ApplicationID)
+	g, doubts := f.Gauges(), 0
+	for _, r := range f.Records() {
+		story, err := f.Stores.Records.Story(f.Context(), r.ApplicationID)
 		f.Must(err)
 		for _, generation := range story {
 			doubts += generation.PossibleDuplicates
@@ -44,16 +38,16 @@ func (f *model) expectGauges(events map[string]int) {
 
 func TestGauges(t *testing.T) {
 	t.Parallel()
-	s := newStream(t, 3000, results.Config{Age: 1000 * time.Hour, Cap: 4000})
-	s.trim()
+	s := ledgertest.NewStream(t, 3000, results.Config{Age: 1000 * time.Hour, Cap: 4000})
+	s.Trim()
 	for i := range account.MostGauged + 10 {
 		s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
 	}
 	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 2000}).Err())
 	for i := range 500 {
-		s.Must(s.Redis.XAck(t.Context(), s.Keys.Results(), "g00", s.id(i)).Err())
+		s.Must(s.Redis.XAck(t.Context(), s.Keys.Results(), "g00", s.ID(i)).Err())
 	}
-	g := s.gauges()
+	g := s.Gauges()
 	r := g.Results
 	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != account.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
 		t.Errorf("%d of %d, %d groups, the oldest is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
@@ -74,17 +68,17 @@ func TestGauges(t *testing.T) {
 	}
 	_, err := admission.NewAccount(s.Redis, s.Keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
 	s.Must(err)
-	if g := s.gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
+	if g := s.Gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
 		t.Errorf("%+v", g)
 	}
 	// What was erased makes Redis forget how many there are: it is not found out at
 	// any price.
-	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(2950)).Err())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(2950)).Err())
 	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 930}).Err())
-	if g := s.gauges().Results.Groups[0]; g.Lag != 70-1 || g.LagAtLeast {
+	if g := s.Gauges().Results.Groups[0]; g.Lag != 70-1 || g.LagAtLeast {
 		t.Errorf("%+v", g)
 	}
-	if g := s.gauges().Results.Groups[1]; g.Lag != 100 || !g.LagAtLeast {
+	if g := s.Gauges().Results.Groups[1]; g.Lag != 100 || !g.LagAtLeast {
 		t.Errorf("%+v", g)
 	}
 }

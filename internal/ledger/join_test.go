@@ -18,12 +18,12 @@ var fast = admission.Rate{N: 200, Per: time.Second}
 
 // joining is an account that nobody has joined yet.
 type joining struct {
-	*harness
+	*fixture.Account
 	changed []string // rates that were replaced
 }
 
 func newJoining(t *testing.T) *joining {
-	return &joining{harness: &harness{Account: fixture.NewAccount(t)}}
+	return &joining{Account: fixture.NewAccount(t)}
 }
 
 func (f *joining) process(simulated bool, rate admission.Rate) *storage.Stores {

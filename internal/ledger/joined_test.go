@@ -8,6 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -17,7 +18,7 @@ import (
 func (h *harness) expectJoined(batch string, status batch.Status, want map[request.State]int) {
 	h.Helper()
 	book := storage.Of(h.Redis, h.Keys.Account)
-	got, _, err := book.Batches.Get(h.Context(), h.number(batch))
+	got, _, err := book.Batches.Get(h.Context(), h.BatchNumber(batch))
 	h.Must(err)
 	none := func(_ request.State, n int) bool { return n == 0 }
 	maps.DeleteFunc(got.JoinedCounts, none)
@@ -37,43 +38,43 @@ func (h *harness) expectJoined(batch string, status batch.Status, want map[reque
 // A batch is done when its rows have ended, and those that joined are rows like others.
 func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 5))
-	all := append(rows(1, 5), rows(1, 2)...) // two of them twice
-	h.enqueueAll("autumn", all)
+	h.Import("spring", ledgertest.Rows(1, 5))
+	all := append(ledgertest.Rows(1, 5), ledgertest.Rows(1, 2)...) // two of them twice
+	h.Import("autumn", all)
 	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Waiting: 7})
-	if got := h.batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
+	if got := h.Batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
 		t.Errorf("%+v", got)
 	}
-	refs := h.feed()
+	refs := h.Feed()
 	finish := func(i int) {
-		_, err := h.ledger.Requests.Created(t.Context(), h.mark(h.ledger, refs[i], attempt.Call), link)
+		_, err := h.Stores.Requests.Created(t.Context(), h.Admit(h.Stores, refs[i], attempt.Call), ledgertest.Link())
 		h.Must(err)
 	}
 	finish(0)
 	finish(1)
-	h.mark(h.ledger, refs[2], attempt.Call)
-	h.mark(h.ledger, refs[3], attempt.Call)
-	h.fault(refs[3].ApplicationID, fault.Unusable, attempt.Hold)
+	h.Admit(h.Stores, refs[2], attempt.Call)
+	h.Admit(h.Stores, refs[3], attempt.Call)
+	h.Fault(refs[3].ApplicationID, fault.Unusable, attempt.Hold)
 	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Created: 4, request.Calling: 1, request.Held: 1, request.Queued: 1})
-	h.fault(refs[2].ApplicationID, fault.BadRequest, attempt.Fail)
+	h.Fault(refs[2].ApplicationID, fault.BadRequest, attempt.Fail)
 	finish(4)
 	h.expectJoined("autumn", batch.Done, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
 	h.expectJoined("spring", batch.Done, map[request.State]int{})
 
 	// What is not kept is erased, and what is retried is open again.
-	h.erase(refs[0].ApplicationID)
-	r, _ := h.get(refs[2].ApplicationID)
-	_, _, err := h.ledger.Requests.Retry(t.Context(), r)
+	h.Erase(refs[0].ApplicationID)
+	r, _ := h.Get(refs[2].ApplicationID)
+	_, _, err := h.Stores.Requests.Retry(t.Context(), r)
 	h.Must(err)
 	want := map[request.State]int{batch.Erased: 2, request.Created: 3, request.Waiting: 1, request.Held: 1}
 	h.expectJoined("autumn", batch.Running, want)
-	_, err = h.ledger.Erasure.EraseRows(t.Context())
+	_, err = h.Stores.Erasure.EraseRows(t.Context())
 	h.Must(err)
 	h.expectJoined("autumn", batch.Running, want)
 
-	h.enqueueAll("winter", append(rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
-	h.callOff("winter")
-	if got := h.batch("winter"); got.Status != batch.Cancelled || !got.Over() || got.Open() != 1 {
+	h.Import("winter", append(ledgertest.Rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
+	h.CancelBatch("winter")
+	if got := h.Batch("winter"); got.Status != batch.Cancelled || !got.Over() || got.Open() != 1 {
 		t.Errorf("%+v: what it joined is another's", got)
 	}
 }
@@ -86,10 +87,10 @@ func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
 		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
 		h.Must(err)
 	}
-	h.enqueueAll("spring", rows(1, 1500))
+	h.Import("spring", ledgertest.Rows(1, 1500))
 	want := map[request.State]int{request.Queued: 4}
 	h.expectJoined("spring", batch.Running, want)
-	index := h.Keys.Joined(h.number("spring"))
+	index := h.Keys.Joined(h.BatchNumber("spring"))
 	before := h.Redis.HGetAll(t.Context(), index).Val()
 	if len(before) != 3 {
 		t.Errorf("rows joined in the chunks %v", before)
@@ -99,7 +100,7 @@ func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
 	if after := h.Redis.HGetAll(t.Context(), index).Val(); !maps.Equal(before, after) {
 		t.Errorf("found %v, which was %v", after, before)
 	}
-	h.enqueueAll("spring", rows(1, 1500))
+	h.Import("spring", ledgertest.Rows(1, 1500))
 	h.expectJoined("spring", batch.Running, want)
-	h.expectCounters()
+	h.ExpectCounters()
 }

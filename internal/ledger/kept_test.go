@@ -5,13 +5,14 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 // keptLink ends an attempt with a link that is kept, as its host is not allowed.
 func (h *harness) keptLink(a attempt.Attempt) request.State {
 	h.Helper()
-	state, err := h.ledger.Requests.Fault(h.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, attempt.Next{Action: attempt.Hold})
+	state, err := h.Stores.Requests.Fault(h.Context(), a, &fault.Fault{Kind: fault.Unusable, Kept: "sealed"}, attempt.Next{Action: attempt.Hold})
 	h.Must(err)
 	return state
 }
@@ -21,20 +22,20 @@ func (h *harness) keptLink(a attempt.Attempt) request.State {
 func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 	for name, find := range map[string]func(h *harness){
 		"late": func(h *harness) {
-			failed, _ := h.get("B-1")
-			now, ok, err := h.ledger.Requests.Retry(h.Context(), failed)
+			failed, _ := h.Get("B-1")
+			now, ok, err := h.Stores.Requests.Retry(h.Context(), failed)
 			if h.Must(err); !ok || now.State != request.Created {
 				h.Fatalf("%v, %+v", ok, now)
 			}
 		},
 		"kept": func(h *harness) {
-			held, _ := h.get("C-1")
-			_, ok, err := h.ledger.Requests.Retry(h.Context(), held)
+			held, _ := h.Get("C-1")
+			_, ok, err := h.Stores.Requests.Retry(h.Context(), held)
 			if h.Must(err); !ok {
 				h.Fatal("was not retried")
 			}
-			a := h.mark(h.ledger, h.feed()[0], attempt.Kept)
-			state, err := h.ledger.Requests.Created(h.Context(), a, link)
+			a := h.Admit(h.Stores, h.Feed()[0], attempt.Kept)
+			state, err := h.Stores.Requests.Created(h.Context(), a, ledgertest.Link())
 			if h.Must(err); state != request.Created {
 				h.Fatalf("is %q", state)
 			}
@@ -42,26 +43,26 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
-			h.importInto("spring", "B-1")
-			h.feed()
+			h.ImportInto("spring", "B-1")
+			h.Feed()
 			h.lateLink("B-1")
-			h.importInto("spring", "C-1")
-			if state := h.keptLink(h.mark(h.ledger, h.feed()[0], attempt.Call)); state != request.Held {
+			h.ImportInto("spring", "C-1")
+			if state := h.keptLink(h.Admit(h.Stores, h.Feed()[0], attempt.Call)); state != request.Held {
 				t.Fatalf("is %q", state)
 			}
-			h.importInto("spring", "A-1")
-			a := h.mark(h.ledger, h.feed()[0], attempt.Call)
-			h.fault("A-1", fault.ServerError, attempt.Retry)
+			h.ImportInto("spring", "A-1")
+			a := h.Admit(h.Stores, h.Feed()[0], attempt.Call)
+			h.Fault("A-1", fault.ServerError, attempt.Retry)
 			find(h)
-			h.mark(h.ledger, a.Ref(), attempt.Call)
-			h.fault("A-1", fault.ServerError, attempt.Retry)
-			if r, _ := h.get("A-1"); r.Charged != 0 {
+			h.Admit(h.Stores, a.Ref(), attempt.Call)
+			h.Fault("A-1", fault.ServerError, attempt.Retry)
+			if r, _ := h.Get("A-1"); r.Charged != 0 {
 				t.Errorf("%d faults were held against a request, and FaceKi had answered nobody since", r.Charged)
 			}
-			if ends := len(h.published("link.created")); ends != 1 || h.gauges().Created != ends {
-				t.Errorf("the account counts %d created, of which there are %d events", h.gauges().Created, ends)
+			if ends := len(h.published("link.created")); ends != 1 || h.Gauges().Created != ends {
+				t.Errorf("the account counts %d created, of which there are %d events", h.Gauges().Created, ends)
 			}
-			h.expectCounters()
+			h.ExpectCounters()
 		})
 	}
 }
@@ -69,14 +70,14 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 // A cancel that is asked for during a call does not throw its paid link away.
 func TestACancelKeepsALinkOnAnotherHost(t *testing.T) {
 	h, a := started(t)
-	r, _ := h.get("A-1")
-	_, err := h.ledger.Requests.Cancel(t.Context(), r)
+	r, _ := h.Get("A-1")
+	_, err := h.Stores.Requests.Cancel(t.Context(), r)
 	h.Must(err)
 	if state := h.keptLink(a); state != request.Cancelled {
 		t.Errorf("is %q", state)
 	}
-	if r, _ = h.get("A-1"); r.State != request.Cancelled || r.KeptLink() != "sealed" || r.PossibleDuplicates != 0 {
+	if r, _ = h.Get("A-1"); r.State != request.Cancelled || r.KeptLink() != "sealed" || r.PossibleDuplicates != 0 {
 		t.Errorf("%+v", r)
 	}
-	h.expectCounters()
+	h.ExpectCounters()
 }

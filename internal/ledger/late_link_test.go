@@ -8,6 +8,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -15,12 +16,12 @@ import (
 // lateLink fails a request whose link comes all the same.
 func (h *harness) lateLink(id string) {
 	h.Helper()
-	r, _ := h.get(id)
-	a := h.mark(h.ledger, r.Ref(), attempt.Call)
-	h.fault(id, fault.BadRequest, attempt.Fail)
-	state, err := h.ledger.Requests.Created(h.Context(), a, link)
+	r, _ := h.Get(id)
+	a := h.Admit(h.Stores, r.Ref(), attempt.Call)
+	h.Fault(id, fault.BadRequest, attempt.Fail)
+	state, err := h.Stores.Requests.Created(h.Context(), a, ledgertest.Link())
 	h.Must(err)
-	if r, _ = h.get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
+	if r, _ = h.Get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
 		h.Fatalf("%q; the record is %+v", state, r)
 	}
 }
@@ -43,22 +44,22 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
 		t.Run(string(lane), func(t *testing.T) {
 			h := newHarness(t)
-			h.importRow("B-1")
+			h.ImportRow("B-1")
 			_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Metadata: []byte(`{"customer":"42"}`)})
 			h.Must(err)
 			id, head := "A-1", `{"application_id":"A-1","generation":1,"run":2,`
 			tail := `"attempts":1,"possible_duplicates":0,"metadata":{"customer":"42"}}`
 			if lane == tasks.Bulk {
-				h.feed()
+				h.Feed()
 				id, head, tail = "B-1", `{"application_id":"B-1","generation":1,"run":2,"batch":"spring",`, `"attempts":1,"possible_duplicates":0}`
 			}
 			h.lateLink(id)
-			failed, _ := h.get(id)
-			now, ok, err := h.ledger.Requests.Retry(t.Context(), failed)
-			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != link.URL {
+			failed, _ := h.Get(id)
+			now, ok, err := h.Stores.Requests.Retry(t.Context(), failed)
+			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != ledgertest.Link().URL {
 				t.Fatalf("%v, %v: %+v", ok, err, now)
 			}
-			if o := now.Outcome; o.Run != 2 || o.LinkID != link.LinkID || !o.ExpiresAt.Equal(failed.Past[0].ExpiresAt) || o.Late || time.Since(o.EndedAt) > time.Minute {
+			if o := now.Outcome; o.Run != 2 || o.LinkID != ledgertest.Link().LinkID || !o.ExpiresAt.Equal(failed.Past[0].ExpiresAt) || o.Late || time.Since(o.EndedAt) > time.Minute {
 				t.Errorf("%+v", o)
 			}
 			if len(now.Past) != 2 || now.Past[1].Status != request.Failed {
@@ -74,15 +75,15 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 				t.Errorf("the event says\n%s, want\n%s", got, want)
 			}
 			for _, stale := range []request.Record{failed, now} {
-				if _, ok, err := h.ledger.Requests.Retry(t.Context(), stale); ok || err != nil {
+				if _, ok, err := h.Stores.Requests.Retry(t.Context(), stale); ok || err != nil {
 					t.Errorf("retried once more: %v, %v", ok, err)
 				}
 			}
-			if n := len(h.feed()); n != 0 && lane == tasks.Bulk {
+			if n := len(h.Feed()); n != 0 && lane == tasks.Bulk {
 				t.Errorf("%d turns were fed", n)
 			}
-			h.expectCounters()
-			h.expectShelves(nil)
+			h.ExpectCounters()
+			h.ExpectOperatorLists(nil)
 		})
 	}
 }
@@ -90,19 +91,19 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 // A held request may have a late link of a run before, which an earlier version did not take.
 func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
 	h := newHarness(t)
-	h.importRow("A-1")
-	h.feed()
+	h.ImportRow("A-1")
+	h.Feed()
 	h.lateLink("A-1")
-	r, _ := h.get("A-1")
+	r, _ := h.Get("A-1")
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), heldAs(t, r), 0).Err())
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "failed", -1).Err())
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(r.Batch), "held", 1).Err())
-	r, _ = h.get("A-1")
-	now, ok, err := h.ledger.Requests.Retry(t.Context(), r)
-	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != link.URL || len(h.published("link.created")) != 1 {
+	r, _ = h.Get("A-1")
+	now, ok, err := h.Stores.Requests.Retry(t.Context(), r)
+	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != ledgertest.Link().URL || len(h.published("link.created")) != 1 {
 		t.Fatalf("%v, %v: %+v", ok, err, now)
 	}
-	h.expectCounters()
+	h.ExpectCounters()
 }
 
 // heldAs is the record as it is when its second run is held.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -28,7 +29,7 @@ func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
 func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Answer {
 	l.Helper()
-	answer, err := by.Requests.Admit(l.Context(), attempt.Query{Ref: ref, Defaults: defaults, Nonce: nonce})
+	answer, err := by.Requests.Admit(l.Context(), attempt.Query{Ref: ref, Defaults: ledgertest.Defaults(), Nonce: nonce})
 	l.Must(err)
 	return answer
 }
@@ -38,8 +39,8 @@ func (l *losing) queued(id string) request.Ref {
 	l.Helper()
 	_, err := l.Client.Enqueue(l.Context(), tasks.Request{ApplicationID: id})
 	l.Must(err)
-	r, _ := l.get(id)
-	l.tryMark(l.ledger, request.Ref{ApplicationID: "nobody"}) // opens the gate wide
+	r, _ := l.Get(id)
+	l.TryAdmit(l.Stores, request.Ref{ApplicationID: "nobody"}) // opens the gate wide
 	now, err := l.Redis.Time(l.Context()).Result()
 	l.Must(err)
 	l.until(now.Add(5 * time.Millisecond)) // the bucket fills by Redis' clock
@@ -48,7 +49,7 @@ func (l *losing) queued(id string) request.Ref {
 
 func (l *losing) expect(id string, attempts, duplicates int) {
 	l.Helper()
-	if r, _ := l.get(id); r.Attempts != attempts || r.PossibleDuplicates != duplicates {
+	if r, _ := l.Get(id); r.Attempts != attempts || r.PossibleDuplicates != duplicates {
 		l.Errorf("%s is %s after %d attempts, with %d possible duplicates; want %d and %d",
 			id, r.State, r.Attempts, r.PossibleDuplicates, attempts, duplicates)
 	}
@@ -60,12 +61,12 @@ func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	ref := l.queued("A-1")
-	a := l.ask(l.ledger, ref, "first").Attempt
+	a := l.ask(l.Stores, ref, "first").Attempt
 	l.keep()
-	_, err := l.ledger.Requests.Created(t.Context(), a, link)
+	_, err := l.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	l.Must(err)
 	l.lose()
-	if answer := l.ask(l.ledger, ref, "second"); answer.Admission != attempt.Call {
+	if answer := l.ask(l.Stores, ref, "second"); answer.Admission != attempt.Call {
 		t.Fatalf("the verdict is %s", answer.Admission)
 	}
 	l.expect("A-1", 2, 1)
@@ -76,19 +77,19 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	ref := l.queued("A-1")
-	l.ask(l.ledger, ref, "first")
+	l.ask(l.Stores, ref, "first")
 	l.keep()
 	l.lose()
-	answer := l.ask(l.ledger, ref, "first")
+	answer := l.ask(l.Stores, ref, "first")
 	if answer.Admission != attempt.Granted {
 		t.Fatalf("the verdict is %s, want granted", answer.Admission)
 	}
 	// The first one's connection was slow: it comes after the second's grant was used.
-	if again := l.ask(l.ledger, ref, "first"); again.Admission != attempt.Granted || again.Attempt.Attempts != 1 {
+	if again := l.ask(l.Stores, ref, "first"); again.Admission != attempt.Granted || again.Attempt.Attempts != 1 {
 		t.Errorf("asked once more: %s, attempt %d", again.Admission, again.Attempt.Attempts)
 	}
 	putBack := func(a attempt.Attempt) (request.State, error) {
-		return l.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
+		return l.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 	}
 	for range 2 { // its reply may be lost, too
 		if state, err := putBack(answer.Attempt); err != nil || state != request.Queued {
@@ -96,11 +97,11 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 		}
 	}
 	l.expect("A-1", 0, 0)
-	l.ask(l.ledger, ref, "second")
+	l.ask(l.Stores, ref, "second")
 	if state, err := putBack(answer.Attempt); err != nil || state != "" {
 		t.Errorf("the first grant gives the second one back: %q, %v", state, err)
 	}
-	if r, _ := l.get("A-1"); r.State != request.Calling || r.Attempts != 1 {
+	if r, _ := l.Get("A-1"); r.State != request.Calling || r.Attempts != 1 {
 		t.Errorf("it is %s after %d attempts", r.State, r.Attempts)
 	}
 }
@@ -120,15 +121,15 @@ func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
 			t.Parallel()
 			l := newLosing(t)
 			ref := l.queued("A-1")
-			other := l.another()
+			other := l.AnotherWorker()
 			l.keep()
-			a := l.ask(l.ledger, ref, "first").Attempt
+			a := l.ask(l.Stores, ref, "first").Attempt
 			l.lose()
 			var b attempt.Attempt
 			if tt.called {
 				b = l.ask(other, ref, "second").Attempt
 			}
-			state, err := l.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
+			state, err := l.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 			if err != nil || state != "" {
 				t.Errorf("the fault is of the current attempt: %q, %v", state, err)
 			}
@@ -150,9 +151,9 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 	l := newLosing(t)
 	ref := l.queued("A-1")
 	l.keep()
-	a := l.ask(l.ledger, ref, "first").Attempt
+	a := l.ask(l.Stores, ref, "first").Attempt
 	l.lose()
-	if state, err := l.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := l.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
 	l.expect("A-1", 1, 0)
@@ -162,11 +163,11 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
-	h.mark(h.ledger, a.Ref(), attempt.Call) // the first one's handler is gone
-	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
+	h.Admit(h.Stores, a.Ref(), attempt.Call) // the first one's handler is gone
+	if state, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
 		t.Fatalf("its link: %q, %v", state, err)
 	}
-	if r, _ := h.get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
+	if r, _ := h.Get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
 		t.Errorf("%d attempts, %d possible duplicates; want 2 and 2", r.Attempts, r.PossibleDuplicates)
 	}
 	if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
@@ -187,14 +188,14 @@ func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 		h.Must(h.Redis.ZAdd(t.Context(), calls, member).Err())
 	}
 	old()
-	if lost, _, err := h.ledger.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
+	if lost, _, err := h.Stores.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
 		t.Errorf("%v, %v", lost, err)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
 		t.Fatal("a call that is out was taken away")
 	}
-	a = h.mark(h.ledger, a.Ref(), attempt.Call) // counted as a possible duplicate
-	if r, _ := h.get("A-1"); r.PossibleDuplicates != 1 {
+	a = h.Admit(h.Stores, a.Ref(), attempt.Call) // counted as a possible duplicate
+	if r, _ := h.Get("A-1"); r.PossibleDuplicates != 1 {
 		t.Errorf("%d possible duplicates", r.PossibleDuplicates)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
@@ -208,20 +209,20 @@ func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	l.keep()
-	l.importRow("A-1")
-	a := l.mark(l.ledger, l.feed()[0], attempt.Call)
-	_, err := l.ledger.Requests.Created(t.Context(), a, link)
+	l.ImportRow("A-1")
+	a := l.Admit(l.Stores, l.Feed()[0], attempt.Call)
+	_, err := l.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	l.Must(err)
 	l.lose()
 	for _, id := range []string{"B-1", "B-2"} {
 		rows := tasks.Rows([]tasks.Request{{ApplicationID: id}})
 		l.Must(l.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.Must(r.Err) }))
 	}
-	r, _ := l.get("B-2")
-	_, err = l.ledger.Requests.Cancel(t.Context(), r) // without a mark
+	r, _ := l.Get("B-2")
+	_, err = l.Stores.Requests.Cancel(t.Context(), r) // without a mark
 	l.Must(err)
-	a = l.mark(l.ledger, l.feed()[0], attempt.Call)
-	_, err = l.ledger.Requests.Created(t.Context(), a, link)
+	a = l.Admit(l.Stores, l.Feed()[0], attempt.Call)
+	_, err = l.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	l.Must(err)
 	entries, err := l.Redis.XRange(t.Context(), l.Keys.Results(), "-", "+").Result()
 	l.Must(err)

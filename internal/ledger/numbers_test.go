@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -19,7 +20,7 @@ import (
 
 func (h *harness) names() []string {
 	h.Helper()
-	all, err := h.ledger.Batches.All(h.Context())
+	all, err := h.Stores.Batches.All(h.Context())
 	h.Must(err)
 	names := make([]string, len(all))
 	for i, batch := range all {
@@ -32,13 +33,13 @@ func (h *harness) names() []string {
 func (h *harness) longAgo(batch string) {
 	h.Helper()
 	at := time.Now().Add(-48 * time.Hour).UnixMilli()
-	h.Must(h.Redis.HSet(h.Context(), h.Keys.Batch(h.number(batch)), "written", at, "created_at", at).Err())
+	h.Must(h.Redis.HSet(h.Context(), h.Keys.Batch(h.BatchNumber(batch)), "written", at, "created_at", at).Err())
 }
 
 func (h *harness) dropEmpty() int {
 	h.Helper()
 	h.Must(h.Redis.HDel(h.Context(), h.Keys.State(), "emptied").Err()) // an hour has passed
-	n, err := h.ledger.Batches.DropEmpty(h.Context())
+	n, err := h.Stores.Batches.DropEmpty(h.Context())
 	h.Must(err)
 	return n
 }
@@ -47,23 +48,23 @@ func (h *harness) dropEmpty() int {
 // name is free. One that has a row, or into which something is imported, stays.
 func TestAnEmptyBatchIsDeleted(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 3))
-	h.enqueueAll("autumn", rows(1, 3)) // which joined
-	h.enqueueAll("winter", nil)
+	h.Import("spring", ledgertest.Rows(1, 3))
+	h.Import("autumn", ledgertest.Rows(1, 3)) // which joined
+	h.Import("winter", nil)
 	for _, name := range []string{"spring", "autumn", "winter"} {
 		h.longAgo(name)
 	}
 	if n := h.dropEmpty(); n != 1 || !slices.Equal(h.names(), []string{"spring", "autumn"}) {
 		t.Errorf("%d were deleted; there are %v", n, h.names())
 	}
-	h.callOff("spring")
-	h.erase("R-1", "R-2", "R-3")
+	h.CancelBatch("spring")
+	h.Erase("R-1", "R-2", "R-3")
 	if n := h.dropEmpty(); n != 1 || !slices.Equal(h.names(), []string{"autumn"}) {
 		t.Errorf("%d were deleted; there are %v, and autumn's rows still name what is erased", n, h.names())
 	}
-	_, err := h.ledger.Erasure.EraseRows(t.Context())
+	_, err := h.Stores.Erasure.EraseRows(t.Context())
 	h.Must(err)
-	h.enqueueAll("autumn", nil) // somebody imports into it
+	h.Import("autumn", nil) // somebody imports into it
 	if n := h.dropEmpty(); n != 0 {
 		t.Errorf("%d were deleted while something is imported", n)
 	}
@@ -71,31 +72,31 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 	if n := h.dropEmpty(); n != 1 || len(h.names()) > 0 {
 		t.Errorf("%d were deleted; there are %v", n, h.names())
 	}
-	for key := range h.everything() {
+	for key := range h.Dump() {
 		for _, part := range []string{":batch:1", ":batch:2", ":batch:3", ":order:", ":joined:", ":again:", ":off:"} {
 			if strings.Contains(key, part) {
 				t.Errorf("%s is left", key)
 			}
 		}
 	}
-	h.enqueueAll("spring", rows(1, 3))
-	h.expectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 3})
+	h.Import("spring", ledgertest.Rows(1, 3))
+	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 3})
 }
 
 // An account may have had as many batches as there are numbers: those of deleted ones
 // come again, a day later, and stand for the new ones everywhere.
 func TestNumbersComeAgain(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 2))
-	h.callOff("spring")
-	h.erase("R-1", "R-2")
+	h.Import("spring", ledgertest.Rows(1, 2))
+	h.CancelBatch("spring")
+	h.Erase("R-1", "R-2")
 	h.longAgo("spring")
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "batches", 999_999).Err())
 	if n := h.dropEmpty(); n != 1 {
 		t.Fatalf("%d were deleted", n)
 	}
 	open := func() error {
-		return h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, tasks.Rows(rows(1, 2)), func(r tasks.Result) { h.Must(r.Err) })
+		return h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, tasks.Rows(ledgertest.Rows(1, 2)), func(r tasks.Result) { h.Must(r.Err) })
 	}
 	if err := open(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
 		t.Errorf("a number that was free a moment ago: %v", err)
@@ -103,11 +104,11 @@ func TestNumbersComeAgain(t *testing.T) {
 	free := h.Keys.Tag() + ":free-numbers"
 	h.Must(h.Redis.ZAdd(t.Context(), free, redis.Z{Score: float64(time.Now().Add(-25 * time.Hour).UnixMilli()), Member: 1}).Err())
 	h.Must(open())
-	if n := h.number("autumn"); n != 1 {
+	if n := h.BatchNumber("autumn"); n != 1 {
 		t.Errorf("its number is %d", n)
 	}
-	h.finishAll()
-	h.expectBatch("autumn", batch.Done, map[request.State]int{request.Created: 2})
+	h.FinishAll()
+	h.ExpectBatch("autumn", batch.Done, map[request.State]int{request.Created: 2})
 }
 
 // An import whose batch was deleted is told so, and accepts nothing.
@@ -118,12 +119,12 @@ func TestAnImportIntoADeletedBatch(t *testing.T) {
 		if n := h.dropEmpty(); n != 1 {
 			t.Errorf("%d were deleted", n)
 		}
-		tasks.Rows(rows(1, 2))(yield)
+		tasks.Rows(ledgertest.Rows(1, 2))(yield)
 	}, func(r tasks.Result) { t.Errorf("reported %+v", r) })
 	if err == nil || !strings.Contains(err.Error(), "import it again") {
 		t.Errorf("got %v", err)
 	}
-	if left := h.records(); len(left) > 0 {
+	if left := h.Records(); len(left) > 0 {
 		t.Errorf("accepted %v", left)
 	}
 }
@@ -161,31 +162,31 @@ func TestNothingReadsAllBatchesAtOnce(t *testing.T) {
 	h := newHarness(t)
 	const n = 1203
 	for i := range n {
-		h.enqueueAll(fmt.Sprint("batch-", i), rows(i+1, i+1))
+		h.Import(fmt.Sprint("batch-", i), ledgertest.Rows(i+1, i+1))
 	}
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Numbered()).Err()) // as an older version left it
 	var found []string
 	rdb := redis.NewClient(h.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(costly{&found})
-	h.ledger = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
+	h.Stores = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
 	names := h.names()
 	if len(names) != n || names[0] != "batch-0" || names[n-1] != fmt.Sprint("batch-", n-1) {
 		t.Errorf("%d batches, from %s to %s", len(names), names[0], names[len(names)-1])
 	}
-	page, more, err := h.ledger.Batches.After(t.Context(), 1000, 203)
+	page, more, err := h.Stores.Batches.After(t.Context(), 1000, 203)
 	if h.Must(err); len(page) != 203 || more || page[0].Number != 1001 {
 		t.Errorf("the last page has %d, more: %v", len(page), more)
 	}
-	if page, more, err = h.ledger.Batches.After(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
+	if page, more, err = h.Stores.Batches.After(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
 		t.Errorf("the page before the end has %d, more: %v, %v", len(page), more, err)
 	}
-	if names, err := h.ledger.Batches.Names(t.Context()); err != nil || len(names) != n {
+	if names, err := h.Stores.Batches.Names(t.Context()); err != nil || len(names) != n {
 		t.Errorf("%d names, %v", len(names), err)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "retention", "0 true true 0 0").Err())
 	for range 20 {
-		_, err := h.ledger.Erasure.Retire(t.Context(), time.Second)
+		_, err := h.Stores.Erasure.Retire(t.Context(), time.Second)
 		h.Must(err)
 		h.dropEmpty()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,8 +27,8 @@ func TestOptionsAreFrozen(t *testing.T) {
 		RedirectURL: "https://shop.example/a/b", ExpiryMinutes: 5256000, DocumentOptional: &no, WorkflowID: "flow", NotAfter: time.Now().Add(time.Hour),
 	}, tasks.Request{ApplicationID: "R-1"},
 		tasks.Request{ApplicationID: "R-2", ExpiryMinutes: 30, DocumentOptional: &yes})
-	for _, ref := range h.feed() {
-		r := h.mark(h.ledger, ref, attempt.Call).Record
+	for _, ref := range h.Feed() {
+		r := h.Admit(h.Stores, ref, attempt.Call).Record
 		c := r.Content.With(r.Resolved)
 		wantMinutes, wantOptional := 5256000, false
 		if ref.ApplicationID == "R-2" {
@@ -46,44 +47,44 @@ func TestNotAfterOfABatch(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	due := time.Now().Add(5 * time.Second)
-	list := rows(1, 260)
+	list := ledgertest.Rows(1, 260)
 	list[0].NotAfter = time.Now().Add(time.Hour)
 	h.begin(tasks.Options{NotAfter: due}, list...)
-	refs := h.feedUpTo(h.ledger, 5).Refs
+	refs := h.FeedUpTo(h.Stores, 5).Refs
 	if len(refs) < 5 {
 		t.Fatalf("%d were fed", len(refs))
 	}
 	for _, ref := range refs[1:4] {
-		h.mark(h.ledger, ref, attempt.Call)
+		h.Admit(h.Stores, ref, attempt.Call)
 	}
-	h.fault("R-2", fault.Unusable, attempt.Hold)
-	h.fault("R-3", fault.BadRequest, attempt.Fail)
+	h.Fault("R-2", fault.Unusable, attempt.Hold)
+	h.Fault("R-3", fault.BadRequest, attempt.Fail)
 	if n := h.expireAll(); n != 0 {
 		t.Errorf("%d ended before their time", n)
 	}
 	h.until(due)
-	r, _ := h.get("R-3")
-	if _, ok, err := h.ledger.Requests.Retry(t.Context(), r); !ok || err != nil {
+	r, _ := h.Get("R-3")
+	if _, ok, err := h.Stores.Requests.Retry(t.Context(), r); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	h.mark(h.ledger, refs[4], attempt.Expired)
+	h.Admit(h.Stores, refs[4], attempt.Expired)
 	if n := h.expireAll(); n != 257 { // all but
 		t.Errorf("%d ended", n)
 	}
-	h.expectState("R-1", "queued")
-	h.expectState("R-2", "failed")
-	h.expectState("R-3", "waiting")
-	h.expectState("R-4", "calling")
-	h.expectState("R-260", "failed")
-	h.expectCounters()
-	if r, _ := h.get("R-260"); r.Outcome.Reason != "not_after" {
+	h.ExpectState("R-1", "queued")
+	h.ExpectState("R-2", "failed")
+	h.ExpectState("R-3", "waiting")
+	h.ExpectState("R-4", "calling")
+	h.ExpectState("R-260", "failed")
+	h.ExpectCounters()
+	if r, _ := h.Get("R-260"); r.Outcome.Reason != "not_after" {
 		t.Errorf("R-260 ended because of %q", r.Outcome.Reason)
 	}
-	h.fault("R-4", fault.ServerError, attempt.Retry)
-	h.expectState("R-4", "failed")
+	h.Fault("R-4", fault.ServerError, attempt.Retry)
+	h.ExpectState("R-4", "failed")
 	// What is new is refused as any past date is.
 	var refused error
-	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(rows(1000, 1000)), func(r tasks.Result) { refused = r.Err })
+	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(ledgertest.Rows(1000, 1000)), func(r tasks.Result) { refused = r.Err })
 	if err != nil || tasks.ReasonOf(refused) != "invalid" {
 		t.Errorf("a late row: %v, %v", refused, err)
 	}
@@ -92,7 +93,7 @@ func TestNotAfterOfABatch(t *testing.T) {
 func (h *harness) expireAll() (ended int) {
 	h.Helper()
 	for page := ""; ; {
-		n, next, err := h.ledger.Requests.ExpireLate(h.Context(), page)
+		n, next, err := h.Stores.Requests.ExpireLate(h.Context(), page)
 		h.Must(err)
 		if ended += n; next == "" {
 			return ended
@@ -113,14 +114,14 @@ func lateBatchAgain(t *testing.T, at time.Time) {
 	t.Parallel()
 	h := newHarness(t)
 	due := time.Now().Add(5 * time.Second)
-	h.begin(tasks.Options{NotAfter: due}, rows(1, 3)...)
-	h.mark(h.ledger, h.feed()[0], attempt.Call)
+	h.begin(tasks.Options{NotAfter: due}, ledgertest.Rows(1, 3)...)
+	h.Admit(h.Stores, h.Feed()[0], attempt.Call)
 	h.until(due)
 	if n := h.expireAll(); n != 2 {
 		t.Errorf("%d ended, want the two that are not being called", n)
 	}
-	h.fault("R-1", fault.Unusable, attempt.Hold)
-	h.expectState("R-1", "held")
+	h.Fault("R-1", fault.Unusable, attempt.Hold)
+	h.ExpectState("R-1", "held")
 	deadlines := h.Keys.Tag() + ":batch-deadlines"
 	if again, err := h.Redis.ZScore(t.Context(), deadlines, "1").Result(); err != nil || again < float64(time.Now().Add(30*time.Second).UnixMilli()) {
 		t.Errorf("it is looked through again at %.0f, %v", again, err)
@@ -129,7 +130,7 @@ func lateBatchAgain(t *testing.T, at time.Time) {
 	if n := h.expireAll(); n != 1 {
 		t.Errorf("%d ended, want the one that was held", n)
 	}
-	h.expectState("R-1", "failed")
+	h.ExpectState("R-1", "failed")
 	if n := h.Redis.Exists(t.Context(), deadlines).Val(); n != 0 {
 		t.Error("it is looked through for ever")
 	}

@@ -43,7 +43,7 @@ func TestAnyInterleaving(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := &model{harness: newHarnessOn(t, own), owners: map[string]*storage.Stores{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.Must(f.Redis.FlushDB(t.Context()).Err()) }()
-		f.workers = append(f.workers, f.ledger)
+		f.workers = append(f.workers, f.Stores)
 		for _, hold := range []bool{false, true} {
 			w := storage.New(f.Redis, storage.Config{Fleet: fleet.Config{Account: f.Keys.Account, Simulated: true, DeadAfter: time.Nanosecond}, Ledger: ledger.Config{HoldUncertain: hold}})
 			f.Must(w.Fleet.Join(t.Context()))
@@ -54,16 +54,16 @@ func TestAnyInterleaving(t *testing.T) {
 		worker := rapid.Map(rapid.IntRange(0, len(f.workers)-1), func(n int) *storage.Stores { return f.workers[n] })
 
 		rt.Repeat(map[string]func(*rapid.T){
-			"import":  func(rt *rapid.T) { f.importInto(name.Draw(rt, "batch"), id.Draw(rt, "id")) },
+			"import":  func(rt *rapid.T) { f.ImportInto(name.Draw(rt, "batch"), id.Draw(rt, "id")) },
 			"signup":  func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id")}) },
 			"next":    func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 2}) },
-			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.feed()...) },
+			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.Feed()...) },
 			"mark":    func(rt *rapid.T) { f.mark(rt, worker.Draw(rt, "worker")) },
 			"created": func(rt *rapid.T) { f.answer(rt, worker.Draw(rt, "worker")) },
 			"fault":   f.faulted,
 			"cancel": func(rt *rapid.T) {
-				if r, ok := f.get(id.Draw(rt, "id")); ok {
-					_, err := f.ledger.Requests.Cancel(t.Context(), r)
+				if r, ok := f.Get(id.Draw(rt, "id")); ok {
+					_, err := f.Stores.Requests.Cancel(t.Context(), r)
 					f.Must(err)
 				}
 			},
@@ -71,13 +71,13 @@ func TestAnyInterleaving(t *testing.T) {
 			"late":   func(*rapid.T) { f.expireLate() },
 			"brief": func(rt *rapid.T) {
 				brief := tasks.Request{ApplicationID: id.Draw(rt, "id"), NotAfter: time.Now().Add(3 * time.Millisecond)}
-				if _, ok := f.get(brief.ApplicationID); !ok {
+				if _, ok := f.Get(brief.ApplicationID); !ok {
 					f.signup(brief)
 				}
 			},
 			"again": func(rt *rapid.T) {
-				if r, ok := f.get(id.Draw(rt, "id")); ok {
-					now, changed, err := f.ledger.Requests.Retry(t.Context(), r)
+				if r, ok := f.Get(id.Draw(rt, "id")); ok {
+					now, changed, err := f.Stores.Requests.Retry(t.Context(), r)
 					f.Must(err)
 					f.begun[r.ApplicationID] = f.begun[r.ApplicationID] || changed
 					if changed && now.State == request.Queued {
@@ -87,7 +87,7 @@ func TestAnyInterleaving(t *testing.T) {
 			},
 			"steer": func(rt *rapid.T) {
 				clear(f.begun)
-				f.steer(name.Draw(rt, "batch"), rapid.SampledFrom([]batch.Control{
+				f.Control(name.Draw(rt, "batch"), rapid.SampledFrom([]batch.Control{
 					batch.Pause, batch.Resume, batch.Resume, batch.Cancel}).Draw(rt, "control"))
 			},
 			"call off": func(rt *rapid.T) {
@@ -97,8 +97,8 @@ func TestAnyInterleaving(t *testing.T) {
 			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
 			"": func(*rapid.T) {
 				f.reappear()
-				f.expectCounters()
-				f.expectShelves(f.hidden)
+				f.ExpectCounters()
+				f.ExpectOperatorLists(f.hidden)
 				f.expectNumbers()
 				f.expectGauges(f.expectEnds())
 			},
@@ -113,7 +113,7 @@ func (f *model) signup(req tasks.Request) {
 		f.Fatal(err)
 	}
 	f.begun[req.ApplicationID] = f.begun[req.ApplicationID] || err == nil && req.Generation > 1
-	if r, ok := f.get(req.ApplicationID); ok && link.Status == tasks.Queued {
+	if r, ok := f.Get(req.ApplicationID); ok && link.Status == tasks.Queued {
 		f.refs = append(f.refs, r.Ref())
 	}
 }
@@ -123,10 +123,10 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 		return
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
-	before, _ := f.get(ref.ApplicationID)
-	answer := f.tryMark(w, ref)
+	before, _ := f.Get(ref.ApplicationID)
+	answer := f.TryAdmit(w, ref)
 	if answer.Admission == attempt.Dead {
-		if after, _ := f.get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
+		if after, _ := f.Get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
 			f.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
 		}
 		if late := rapid.Bool().Draw(rt, "it answers all the same"); late {
@@ -152,21 +152,21 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 // callsOff may be broken off. Once it is through, no run of the batch is left that
 // was begun before and may be called.
 func (f *model) callsOff(batch string, pages int) {
-	number := f.number(batch)
+	number := f.BatchNumber(batch)
 	if number == 0 {
 		return
 	}
 	if pages > 0 {
-		f.brokenOff(batch, pages)
+		f.CancelPages(batch, pages)
 		return
 	}
-	far, err := f.ledger.Batches.Cancelling(f.Context())
+	far, err := f.Stores.Batches.Cancelling(f.Context())
 	f.Must(err)
-	f.Must(f.ledger.Batches.CancelRequests(f.Context(), number, func(int) {}))
+	f.Must(f.Stores.Batches.CancelRequests(f.Context(), number, func(int) {}))
 	if _, cancelling := far[number]; !cancelling {
 		return
 	}
-	for _, r := range f.records() {
+	for _, r := range f.Records() {
 		if r.Batch == number && !f.begun[r.ApplicationID] && !r.State.Ended() && (r.State != request.Calling || !r.CancelAsked) {
 			f.Fatalf("%+v is left of a batch that was cancelled", r)
 		}
@@ -174,24 +174,24 @@ func (f *model) callsOff(batch string, pages int) {
 }
 
 func (f *model) drop(id string) {
-	before, ok := f.get(id)
+	before, ok := f.Get(id)
 	if !ok {
 		return
 	}
-	done, err := f.ledger.Requests.Drop(f.Context(), before)
+	done, err := f.Stores.Requests.Drop(f.Context(), before)
 	f.Must(err)
-	after, _ := f.get(id)
+	after, _ := f.Get(id)
 	if held := before.State == request.Held; done != held || held != (after.State != before.State) {
 		f.Fatalf("drop: %v; %+v became %+v", done, before, after)
 	}
 }
 
 func (f *model) hide(id string) {
-	r, ok := f.get(id)
+	r, ok := f.Get(id)
 	if !ok {
 		return
 	}
-	done, err := f.ledger.DeadLetters.DropRequest(f.Context(), r)
+	done, err := f.Stores.DeadLetters.DropRequest(f.Context(), r)
 	f.Must(err)
 	if want := r.State == request.Failed && !f.hidden[id]; done != want {
 		f.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
@@ -203,7 +203,7 @@ func (f *model) hide(id string) {
 func (f *model) reappear() {
 	for id := range f.hidden {
 		before := f.numbers[id]
-		if after, _ := f.get(id); before.Run != after.Run || before.Generation != after.Generation {
+		if after, _ := f.Get(id); before.Run != after.Run || before.Generation != after.Generation {
 			delete(f.hidden, id)
 		}
 	}
@@ -215,17 +215,17 @@ func (f *model) poison(rt *rapid.T, w *storage.Stores) {
 		return
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
-	before, _ := f.get(ref.ApplicationID)
+	before, _ := f.Get(ref.ApplicationID)
 	// With the nonce numbers fall, as they do for what was not sent after all.
 	state, err := w.Requests.Quarantine(f.Context(), ref, "", "an invented reason")
 	f.Must(err)
-	if after, _ := f.get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
+	if after, _ := f.Get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
 		f.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
 	}
 }
 
 func (f *model) expireLate() {
-	_, _, err := f.ledger.Requests.ExpireLate(f.Context(), "")
+	_, _, err := f.Stores.Requests.ExpireLate(f.Context(), "")
 	f.Must(err)
 }
 
@@ -245,7 +245,7 @@ func (f *model) answer(rt *rapid.T, w *storage.Stores) {
 
 // keeps says whether the link is on the record, as outcome or as a late link.
 func (f *model) keeps(a attempt.Attempt, made request.Link) bool {
-	r, _ := f.get(a.ApplicationID)
+	r, _ := f.Get(a.ApplicationID)
 	if r.Generation != a.Generation {
 		raw, err := f.Redis.Get(f.Context(), f.Keys.Old(a.ApplicationID, a.Generation)).Bytes()
 		f.Must(err)
@@ -267,18 +267,18 @@ func (f *model) faulted(rt *rapid.T) {
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
 	kind := rapid.SampledFrom([]fault.Kind{fault.ServerError, fault.Unavailable, fault.BadRequest}).Draw(rt, "kind")
 	follows := rapid.SampledFrom([]attempt.Action{attempt.Retry, attempt.Fail, attempt.Hold}).Draw(rt, "follows")
-	before, _ := f.get(a.ApplicationID)
+	before, _ := f.Get(a.ApplicationID)
 	_, err := f.owners[a.Nonce].Requests.Fault(f.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: follows, MaxCharged: 2})
 	f.Must(err)
 	current := before.State == request.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
-	after, _ := f.get(a.ApplicationID)
+	after, _ := f.Get(a.ApplicationID)
 	if changed := !reflect.DeepEqual(before, after); changed != current {
 		f.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)
 	}
 }
 
 func (f *model) expectNumbers() {
-	for _, r := range f.records() {
+	for _, r := range f.Records() {
 		before, ok := f.numbers[r.ApplicationID]
 		if ok && before.Generation == r.Generation &&
 			(r.Attempts < before.Attempts || r.PossibleDuplicates < before.PossibleDuplicates || r.Run < before.Run) {
@@ -307,7 +307,7 @@ func (f *model) expectEnds() (kinds map[string]int) {
 		}
 		ends[run] = e
 	}
-	for _, r := range f.records() {
+	for _, r := range f.Records() {
 		e, ended := ends[fmt.Sprint(r.ApplicationID, r.Generation, r.Run)]
 		if ended != r.State.Ended() {
 			f.Fatalf("%s is %s, and its run's end is published: %v", r.ApplicationID, r.State, ended)

@@ -25,7 +25,7 @@ func TestPoisonOfACall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, a := started(t)
 			if tt.cancelled {
-				_, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
+				_, err := h.Stores.Requests.Cancel(t.Context(), a.Record)
 				h.Must(err)
 			}
 			other := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
@@ -37,20 +37,20 @@ func TestPoisonOfACall(t *testing.T) {
 			if state, err := other.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
 				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
 			}
-			h.expectState("A-1", "calling")
-			if state, err := h.ledger.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
+			h.ExpectState("A-1", "calling")
+			if state, err := h.Stores.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
 				t.Errorf("it is %q, %v", state, err)
 			}
-			if r, _ := h.get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
+			if r, _ := h.Get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
 				t.Errorf("it is %s after %d attempts, with %d possible duplicates", r.State, r.Attempts, r.PossibleDuplicates)
 			}
 			if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
 				t.Errorf("%d calls are out", n)
 			}
-			if n := h.events(); n != 1 {
+			if n := h.EventCount(); n != 1 {
 				t.Errorf("%d events", n)
 			}
-			h.expectCounters()
+			h.ExpectCounters()
 		})
 	}
 }
@@ -61,18 +61,18 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)
-	r, _ := h.get("A-1")
+	r, _ := h.Get("A-1")
 	earlier := r.Ref()
-	_, _, ok, err := h.ledger.Requests.Release(t.Context(), earlier)
+	_, _, ok, err := h.Stores.Requests.Release(t.Context(), earlier)
 	if err != nil || !ok {
 		t.Fatal("it could not be passed on:", err)
 	}
-	if state, err := h.ledger.Requests.Quarantine(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
+	if state, err := h.Stores.Requests.Quarantine(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("an earlier turn makes it %q, %v", state, err)
 	}
-	h.expectState("A-1", "queued")
-	r, _ = h.get("A-1")
-	overtaken := h.overtaken("get", func() { // another run, whose turn happens to be the same
+	h.ExpectState("A-1", "queued")
+	r, _ = h.Get("A-1")
+	overtaken := h.InterruptedAfter("get", func() { // another run, whose turn happens to be the same
 		r.Run++
 		raw, err := r.Encode()
 		h.Must(err)
@@ -82,6 +82,6 @@ func TestPoisonEndsItsTurnOnly(t *testing.T) {
 	if state, err := overtaken.Requests.Quarantine(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
 		t.Errorf("it makes another run %q, %v", state, err)
 	}
-	h.expectState("A-1", "queued")
-	h.expectCounters()
+	h.ExpectState("A-1", "queued")
+	h.ExpectCounters()
 }

@@ -1,11 +1,9 @@
 package ledger_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/request"
@@ -22,20 +21,20 @@ import (
 
 func TestOverdueTurnsAreNamedAgain(t *testing.T) {
 	h := newHarness(t)
-	h.importRow("A-1")
-	ref := h.feed()[0]
-	if refs, more, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
+	h.ImportRow("A-1")
+	ref := h.Feed()[0]
+	if refs, more, err := h.Stores.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != 0 || more {
 		t.Fatalf("%v, %v, %v", refs, more, err)
 	}
 	for range 2 {
-		refs, more, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, -time.Second)
+		refs, more, err := h.Stores.Requests.Overdue(t.Context(), request.Bulk, -time.Second)
 		if err != nil || len(refs) != 1 || refs[0] != ref || more {
 			t.Fatalf("%v, %v, %v", refs, more, err)
 		}
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Queued(request.Bulk), redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: "A-1"}).Err())
 	for _, want := range []int{1, 0} { // and not again at once
-		if refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
+		if refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Bulk, time.Minute); err != nil || len(refs) != want {
 			t.Errorf("named %v, want %d, %v", refs, want, err)
 		}
 	}
@@ -51,7 +50,7 @@ func TestOverdueCleansItsSet(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1q", 0).Err())
 	set := h.Keys.Queued(request.Interactive)
 	h.Must(h.Redis.ZAdd(t.Context(), set, redis.Z{Member: "nobody"}, redis.Z{Member: "broken"}).Err())
-	if refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
+	if refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, -time.Second); err != nil || len(refs) != 0 {
 		t.Errorf("%v, %v", refs, err)
 	}
 	if left := h.Redis.ZRange(t.Context(), set, 0, -1).Val(); !slices.Equal(left, []string{"newer"}) {
@@ -62,15 +61,15 @@ func TestOverdueCleansItsSet(t *testing.T) {
 func TestLostCallsPageByPage(t *testing.T) {
 	h := newHarness(t)
 	const many = 1200
-	h.enqueueAll("spring", rows(1, many))
+	h.Import("spring", ledgertest.Rows(1, many))
 	for range 2 {
-		h.feedUpTo(h.ledger, 5000)
+		h.FeedUpTo(h.Stores, 5000)
 	}
 	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
 	h.Must(judge.Fleet.Join(t.Context()))
 	for n := 1; n <= many; n++ { // as mark does
 		id := fmt.Sprint("R-", n)
-		r, _ := h.get(id)
+		r, _ := h.Get(id)
 		r.State, r.Holder = request.Calling, 999_998
 		if n%2 == 0 {
 			r.State = request.Created // and its call was not taken off the set
@@ -109,7 +108,7 @@ func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
-	if lost, next, err := h.ledger.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
+	if lost, next, err := h.Stores.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
 		t.Errorf("%v, %q, %v", lost, next, err)
 	}
 	if left := h.Redis.ZRange(t.Context(), h.Keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
@@ -122,21 +121,21 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	h := newHarness(t)
 	at := time.Now().Add(8 * time.Second)
 	const many = 230
-	requests := rows(1, many)
+	requests := ledgertest.Rows(1, many)
 	for i := range requests {
 		requests[i].NotAfter = at
 	}
-	h.enqueueAll("spring", requests)
-	refs := h.feedUpTo(h.ledger, 150).Refs
+	h.Import("spring", requests)
+	refs := h.FeedUpTo(h.Stores, 150).Refs
 	called := refs[:120]
 	for _, ref := range called {
-		h.mark(h.ledger, ref, attempt.Call)
+		h.Admit(h.Stores, ref, attempt.Call)
 	}
 	h.untilPast("R-1")
 	sweep := func() (ended int) {
 		page := ""
 		for range many {
-			n, next, err := h.ledger.Requests.ExpireLate(t.Context(), page)
+			n, next, err := h.Stores.Requests.ExpireLate(t.Context(), page)
 			h.Must(err)
 			ended += n
 			if page = next; page == "" {
@@ -153,53 +152,15 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 	if left := h.Redis.ZCard(t.Context(), h.Keys.Deadlines()).Val(); int(left) != len(called) {
 		t.Errorf("%d deadlines are left, want %d", left, len(called))
 	}
-	h.fault(called[0].ApplicationID, fault.Unavailable, attempt.Retry)
-	h.expectState(called[0].ApplicationID, "failed")
+	h.Fault(called[0].ApplicationID, fault.Unavailable, attempt.Retry)
+	h.ExpectState(called[0].ApplicationID, "failed")
 	if n := sweep(); n != 0 {
 		t.Errorf("%d more have ended", n)
 	}
-	if fed := h.feed(); len(fed) != 0 {
+	if fed := h.Feed(); len(fed) != 0 {
 		t.Errorf("fed %d that have ended", len(fed))
 	}
-	h.expectCounters()
-}
-
-// after is a connection to Redis on which something happens after the first reply
-// to a command, whose name begins so, or to a pipeline with one.
-type after struct {
-	command string
-	once    sync.Once
-	do      func()
-}
-
-func (h *after) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h *after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if strings.HasPrefix(cmd.Name(), h.command) && err == nil {
-			h.once.Do(h.do)
-		}
-		return err
-	}
-}
-
-func (h *after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		if err == nil && slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return strings.HasPrefix(cmd.Name(), h.command) }) {
-			h.once.Do(h.do)
-		}
-		return err
-	}
-}
-
-// overtaken is another process' ledger, in the midst of which something happens.
-func (h *harness) overtaken(command string, do func()) *storage.Stores {
-	rdb := redis.NewClient(h.Redis.Options())
-	h.Cleanup(func() { _ = rdb.Close() })
-	rdb.AddHook(&after{command: command, do: do})
-	return storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.ExpectCounters()
 }
 
 // Between the look and the end, a person may have let it go on without a
@@ -209,15 +170,15 @@ func TestALateEndLooksAgain(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})
 	h.Must(err)
-	r, _ := h.get("A-1")
-	h.mark(h.ledger, r.Ref(), attempt.Call)
-	h.fault("A-1", fault.Unusable, attempt.Hold)
+	r, _ := h.Get("A-1")
+	h.Admit(h.Stores, r.Ref(), attempt.Call)
+	h.Fault("A-1", fault.Unusable, attempt.Hold)
 	h.untilPast("A-1")
-	r, _ = h.get("A-1")
+	r, _ = h.Get("A-1")
 	seen := false
-	sweeper := h.overtaken("eval", func() {
+	sweeper := h.InterruptedAfter("eval", func() {
 		seen = true
-		_, ok, err := h.ledger.Requests.Retry(t.Context(), r)
+		_, ok, err := h.Stores.Requests.Retry(t.Context(), r)
 		if err != nil || !ok {
 			t.Errorf("it does not go on: %v", err)
 		}
@@ -225,8 +186,8 @@ func TestALateEndLooksAgain(t *testing.T) {
 	if n, _, err := sweeper.Requests.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}
-	h.expectState("A-1", "queued")
-	h.expectCounters()
+	h.ExpectState("A-1", "queued")
+	h.ExpectCounters()
 }
 
 // Who has not reached Redis for as long as it takes to be dead knows of nobody
@@ -235,8 +196,8 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)
-	r, _ := h.get("A-1")
-	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{r.Ref().String()}))
+	r, _ := h.Get("A-1")
+	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{r.Ref().String()}))
 	silent := float64(time.Now().Add(-10 * time.Minute).UnixMilli())
 	for _, number := range h.Redis.ZRange(t.Context(), h.Keys.Workers(), 0, -1).Val() {
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
@@ -248,7 +209,7 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	if lives, claimed := alive[r.Ref().String()]; !claimed || !lives {
 		t.Errorf("it is claimed: %v, alive: %v", claimed, lives)
 	}
-	judge := h.judge()
+	judge := h.ImpatientWorker()
 	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = judge.Fleet.Handlers(t.Context()) {
 		h.Must(err)
 		if time.Now().After(deadline) {
@@ -263,13 +224,13 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 func TestWhatIsPutAsideIsBounded(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Quarantine()}, quarantine.MaxEntries).Err())
-	h.Must(h.ledger.Quarantine.Add(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
+	h.Must(h.Stores.Quarantine.Add(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
 	var all []quarantine.Entry
-	for p, err := range h.ledger.Quarantine.All(t.Context()) {
+	for p, err := range h.Stores.Quarantine.All(t.Context()) {
 		h.Must(err)
 		all = append(all, p)
 	}
-	if n, err := h.ledger.Quarantine.Len(t.Context()); err != nil || n != quarantine.MaxEntries {
+	if n, err := h.Stores.Quarantine.Len(t.Context()); err != nil || n != quarantine.MaxEntries {
 		t.Errorf("%d are to be read, %v", n, err)
 	}
 	if len(all) != quarantine.MaxEntries || all[0].Task != "nonsense" || len(all[0].Raw) != quarantine.MaxBytes {

@@ -7,6 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
@@ -22,27 +23,27 @@ type refusing struct {
 
 func newRefusing(t *testing.T) *refusing {
 	r := &refusing{harness: newHarness(t)}
-	r.ledger = storage.New(r.Redis, storage.Config{
+	r.Stores = storage.New(r.Redis, storage.Config{
 		Fleet:  fleet.Config{Account: r.Keys.Account, Simulated: true},
 		Ledger: ledger.Config{RowsRefused: func(batch, message string) { r.paused = append(r.paused, batch+": "+message) }},
 	})
-	r.Must(r.ledger.Fleet.Join(t.Context()))
+	r.Must(r.Stores.Fleet.Join(t.Context()))
 	return r
 }
 
 func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
 	r.Helper()
-	refs := r.feedUpTo(r.ledger, 1).Refs
+	refs := r.FeedUpTo(r.Stores, 1).Refs
 	if len(refs) != 1 {
 		r.Fatalf("%d were fed", len(refs))
 	}
-	a := r.mark(r.ledger, refs[0], attempt.Call)
+	a := r.Admit(r.Stores, refs[0], attempt.Call)
 	var err error
 	if kind == 0 {
-		_, err = r.ledger.Requests.Created(r.Context(), a, link)
+		_, err = r.Stores.Requests.Created(r.Context(), a, ledgertest.Link())
 	} else {
 		var state request.State
-		state, err = r.ledger.Requests.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
+		state, err = r.Stores.Requests.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
 		if follows == attempt.Fail && state != request.Failed {
 			r.Errorf("refused, and is %q", state)
 		}
@@ -59,45 +60,45 @@ func (r *refusing) refuse(n int) {
 
 func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 	r := newRefusing(t)
-	r.enqueueAll("spring", rows(1, 100))
+	r.Import("spring", ledgertest.Rows(1, 100))
 	r.refuse(batch.MostRefused - 1)
 	r.call(0, "") // a success in between
 	r.refuse(10)
 	r.call(fault.ServerError, attempt.Hold) // says nothing of the rows
 	r.refuse(batch.MostRefused - 11)
-	if b := r.batch("spring"); b.Status != batch.Running || b.Refused() != "" || len(r.paused) > 0 {
+	if b := r.Batch("spring"); b.Status != batch.Running || b.Refused() != "" || len(r.paused) > 0 {
 		t.Fatalf("%+v after %d in a row", b, batch.MostRefused-1)
 	}
 	r.refuse(1)
-	b := r.batch("spring")
+	b := r.Batch("spring")
 	if b.Status != batch.Paused || b.Reason != fault.RowsRefused || !strings.Contains(b.Refused(), "invalid (HTTP 422)") {
 		t.Errorf("%+v", b)
 	}
 	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
 		t.Errorf("reported %q", r.paused)
 	}
-	if fed := r.feed(); len(fed) > 0 {
+	if fed := r.Feed(); len(fed) > 0 {
 		t.Errorf("%v was fed", fed)
 	}
 	// Other batches and signups go on.
-	r.enqueueAll("autumn", []tasks.Request{{ApplicationID: "B-1"}})
+	r.Import("autumn", []tasks.Request{{ApplicationID: "B-1"}})
 	r.call(0, "")
 	r.succeed("A-1")
 
-	r.steer("spring", batch.Resume)
-	if b := r.batch("spring"); b.Status != batch.Running || b.Reason != "" || b.Message != "" {
+	r.Control("spring", batch.Resume)
+	if b := r.Batch("spring"); b.Status != batch.Running || b.Reason != "" || b.Message != "" {
 		t.Errorf("%+v once it is resumed", b)
 	}
 	r.refuse(batch.MostRefused - 1)
-	if b := r.batch("spring"); b.Status != batch.Running {
+	if b := r.Batch("spring"); b.Status != batch.Running {
 		t.Errorf("%+v: the count restarted when it was resumed", b)
 	}
 	r.refuse(1)
-	if b := r.batch("spring"); b.Status != batch.Paused || len(r.paused) != 2 {
+	if b := r.Batch("spring"); b.Status != batch.Paused || len(r.paused) != 2 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}
-	r.callOff("spring")
-	if b := r.batch("spring"); b.Status != batch.Cancelled || b.Reason != "" {
+	r.CancelBatch("spring")
+	if b := r.Batch("spring"); b.Status != batch.Cancelled || b.Reason != "" {
 		t.Errorf("%+v once it is cancelled", b)
 	}
 }
@@ -105,14 +106,14 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 // What a person has paused is not another's to resume, and tells its reason.
 func TestABatchThatAPersonPaused(t *testing.T) {
 	r := newRefusing(t)
-	r.enqueueAll("spring", rows(1, 100))
+	r.Import("spring", ledgertest.Rows(1, 100))
 	r.refuse(batch.MostRefused - 1)
-	refs := r.feedUpTo(r.ledger, 1).Refs
-	a := r.mark(r.ledger, refs[0], attempt.Call)
-	r.steer("spring", batch.Pause)
-	_, err := r.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+	refs := r.FeedUpTo(r.Stores, 1).Refs
+	a := r.Admit(r.Stores, refs[0], attempt.Call)
+	r.Control("spring", batch.Pause)
+	_, err := r.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.Must(err)
-	if b := r.batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
+	if b := r.Batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 }

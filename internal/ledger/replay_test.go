@@ -15,21 +15,6 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// entries are the events of the account's stream by their ids; replays says which.
-func (h *harness) entries(replays bool) map[string]map[string]any {
-	h.Helper()
-	all, err := h.Redis.XRange(h.Context(), h.Keys.Results(), "-", "+").Result()
-	h.Must(err)
-	events := map[string]map[string]any{}
-	for _, e := range all {
-		if (e.Values["replay"] == "1") == replays {
-			delete(e.Values, "replay")
-			events[e.Values["id"].(string)] = e.Values
-		}
-	}
-	return events
-}
-
 func noPace(int) error { return nil }
 
 // Every way to an end: what is published again is what was published, to the byte.
@@ -56,19 +41,17 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 	}
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
 	for _, id := range rows {
-		for _, step := range story[id] {
-			transitions[step](h, id)
-		}
+		h.Do(id, story[id]...)
 	}
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "alone"})
 	h.Must(err)
-	transitions["cancel"](h, "alone")
+	h.Do("alone", "cancel")
 
-	first := h.entries(false)
+	first := h.Events(false)
 	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
-	far, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
+	far, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
 	h.Must(err)
-	again := h.entries(true)
+	again := h.Events(true)
 	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
 		t.Errorf("%d were published again, %d are there; there were %d", far.Published, len(again), len(first))
 	}
@@ -93,7 +76,7 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 		"none since": {results.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
 		"all since":  {results.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
 	} {
-		far, err := h.ledger.Results.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
+		far, err := h.Stores.Results.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
 		if h.Must(err); far.Published != tt.want {
 			t.Errorf("%s: %d were published again, want %d", name, far.Published, tt.want)
 		}
@@ -103,13 +86,13 @@ func TestReplayIsWhatWasPublished(t *testing.T) {
 // What was erased in the moment between is not published any more.
 func TestReplayLeavesOutWhatIsErasedMeanwhile(t *testing.T) {
 	h := newHarness(t)
-	h.importRow("A-1")
-	transitions["cancel"](h, "A-1")
-	far, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
-		h.erase("A-1")
+	h.ImportRow("A-1")
+	h.Do("A-1", "cancel")
+	far, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
+		h.Erase("A-1")
 		return nil
 	})
-	if h.Must(err); far.Published != 0 || len(h.entries(true)) != 0 {
+	if h.Must(err); far.Published != 0 || len(h.Events(true)) != 0 {
 		t.Errorf("%+v", far)
 	}
 }
@@ -121,12 +104,12 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 		requests[i] = tasks.Request{ApplicationID: fmt.Sprintf("A-%04d", i)}
 	}
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
-	h.callOff("spring")
+	h.CancelBatch("spring")
 	broken := errors.New("broken off")
 	for _, which := range []results.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
 		h.Must(h.Redis.XTrimMaxLen(t.Context(), h.Keys.Results(), 0).Err())
 		left := 11
-		far, err := h.ledger.Results.Replay(t.Context(), which, results.Replayed{}, func(int) error {
+		far, err := h.Stores.Results.Replay(t.Context(), which, results.Replayed{}, func(int) error {
 			if left--; left < 0 {
 				return broken
 			}
@@ -135,17 +118,17 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 		if !errors.Is(err, broken) || far.Published == 0 || far.Published > 1200 {
 			t.Fatalf("%+v, %v", far, err)
 		}
-		far, ok, err := h.ledger.Results.Progress(t.Context(), which)
+		far, ok, err := h.Stores.Results.Progress(t.Context(), which)
 		if h.Must(err); !ok || far.Published == 0 {
 			t.Fatalf("it is not known how far it was: %+v", far)
 		}
-		far, err = h.ledger.Results.Replay(t.Context(), which, far, noPace)
+		far, err = h.Stores.Results.Replay(t.Context(), which, far, noPace)
 		h.Must(err)
 		all, err := h.Redis.XLen(t.Context(), h.Keys.Results()).Result()
-		if h.Must(err); len(h.entries(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
-			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(h.entries(true)), all, far)
+		if h.Must(err); len(h.Events(true)) != 2500 || far.Published != 2500 || all > 2500+1000 {
+			t.Errorf("%s: %d of 2500 were published, %d entries; it says %+v", which.Name, len(h.Events(true)), all, far)
 		}
-		if _, ok, err := h.ledger.Results.Progress(t.Context(), which); ok || err != nil {
+		if _, ok, err := h.Stores.Results.Progress(t.Context(), which); ok || err != nil {
 			t.Errorf("it is not over: %v, %v", ok, err)
 		}
 	}
@@ -154,9 +137,9 @@ func TestReplayGoesOnWhereItWasBrokenOff(t *testing.T) {
 // An event that was read before it is published again is the same to whoever reads.
 func TestReplayedEventsAreRead(t *testing.T) {
 	h := newHarness(t)
-	h.importRow("A-1")
-	transitions["cancel"](h, "A-1")
-	_, err := h.ledger.Results.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
+	h.ImportRow("A-1")
+	h.Do("A-1", "cancel")
+	_, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
 	h.Must(err)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)
@@ -172,6 +155,6 @@ func TestReplayedEventsAreRead(t *testing.T) {
 }
 
 func (h *harness) acceptedAt(id string) time.Time {
-	r, _ := h.get(id)
+	r, _ := h.Get(id)
 	return r.AcceptedAt
 }

@@ -8,33 +8,16 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-// stream is an account whose results are events of long ago.
-type stream struct {
-	*harness
-	start int64 // ms; event i came i ms after that
-}
+type stream struct{ ledgertest.Stream }
 
 func newStream(t testing.TB, events int, cfg results.Config) stream {
-	h := newHarness(t)
-	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Results: cfg})
-	s := stream{h, time.Now().Add(-240 * time.Hour).UnixMilli()}
-	pipe := h.Redis.Pipeline()
-	for i := range events {
-		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: h.Keys.Results(), ID: s.id(i), Values: []string{
-			"id", fmt.Sprint(i), "type", "link.created", "timestamp", "2026-11-01T00:00:00.000Z", "application_id", "A", "data", "{}",
-		}})
-	}
-	_, err := pipe.Exec(t.Context())
-	h.Must(err)
-	return s
+	return stream{ledgertest.NewStream(t, events, cfg)}
 }
-
-func (s stream) id(i int) string { return fmt.Sprintf("%d-0", s.start+int64(i)) }
 
 // reads lets a group read some events and acknowledge those from one on.
 func (s stream) reads(group string, events, acknowledged int) {
@@ -44,15 +27,8 @@ func (s stream) reads(group string, events, acknowledged int) {
 	_, err := s.Redis.XReadGroup(ctx, &redis.XReadGroupArgs{Group: group, Consumer: "one", Streams: []string{key, ">"}, Count: int64(events)}).Result()
 	s.Must(err)
 	for i := acknowledged; i < events; i++ {
-		s.Must(s.Redis.XAck(ctx, key, group, s.id(i)).Err())
+		s.Must(s.Redis.XAck(ctx, key, group, s.ID(i)).Err())
 	}
-}
-
-func (s stream) trim() results.Trim {
-	s.Helper()
-	trim, err := s.ledger.Results.TrimResults(s.Context())
-	s.Must(err)
-	return trim
 }
 
 // first is the number of the oldest event that is left.
@@ -66,7 +42,7 @@ func (s stream) first() int {
 	var ms int64
 	_, err = fmt.Sscanf(left[0].ID, "%d-", &ms)
 	s.Must(err)
-	return int(ms - s.start)
+	return int(ms - s.Start)
 }
 
 func TestResultsAreTrimmedByAge(t *testing.T) {
@@ -97,7 +73,7 @@ func TestResultsAreTrimmedByAge(t *testing.T) {
 			s := newStream(t, 3000, results.Config{Age: time.Hour, Cap: 10_000, GroupIdle: tt.idle})
 			s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: s.Keys.Results(), Values: []string{"id", "new"}}).Err())
 			tt.prepare(s)
-			trim := s.trim()
+			trim := s.Trim()
 			first := s.first()
 			if trim.Aged > 0 && first > 3000 { // only what is new is left
 				first = 3000
@@ -113,7 +89,7 @@ func TestResultsAreTrimmedByAge(t *testing.T) {
 func (s stream) ids(from, to int) []string {
 	ids := make([]string, 0, to-from)
 	for i := from; i < to; i++ {
-		ids = append(ids, s.id(i))
+		ids = append(ids, s.ID(i))
 	}
 	return ids
 }
@@ -123,15 +99,15 @@ func TestResultsAreCapped(t *testing.T) {
 	s.reads("behind", 1000, 0)
 	s.reads("level", 5000, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "none", "$").Err())
-	trim := s.trim()
-	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.From.UnixMilli() != s.start || trim.Aged != 0 {
+	trim := s.Trim()
+	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.From.UnixMilli() != s.Start || trim.Aged != 0 {
 		t.Errorf("%+v", trim)
 	}
 	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"behind"}) {
 		t.Errorf("lost by %v", trim.Lost)
 	}
-	again := s.trim()
-	results, err := s.ledger.Results.Status(t.Context())
+	again := s.Trim()
+	results, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	if again.Dropped != 0 || results.Dropped != trim.Dropped || results.Cap != 2000 || results.Length != trim.Length {
 		t.Errorf("again: %+v; %+v", again, results)
@@ -145,8 +121,8 @@ func TestGroups(t *testing.T) {
 	}
 	s.reads("a", 100, 30)
 	s.reads("b", 500, 0)
-	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "c", s.id(399)).Err())
-	results, err := s.ledger.Results.Status(t.Context())
+	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "c", s.ID(399)).Err())
+	results, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	for i, want := range []struct {
 		group                   string
@@ -164,8 +140,8 @@ func TestGroups(t *testing.T) {
 		t.Errorf("the slowest is %+v", slowest)
 	}
 	// What was erased makes Redis lose count.
-	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(450)).Err())
-	results, err = s.ledger.Results.Status(t.Context())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(450)).Err())
+	results, err = s.Stores.Results.Status(t.Context())
 	if s.Must(err); results.Groups[0].Lag != 399 {
 		t.Errorf("after one was erased: %+v", results.Groups[0])
 	}

@@ -8,8 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 )
 
 // rolledBack is a request whose link Redis has lost: its record is as it was
@@ -20,19 +19,11 @@ func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 	key := h.Keys.Record("A-1")
 	raw, err := h.Redis.Get(t.Context(), key).Result()
 	h.Must(err)
-	_, err = h.ledger.Requests.Created(t.Context(), a, link)
+	_, err = h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	h.Must(err)
 	changed := fmt.Sprintf("%013d", a.ChangedAt.Add(-age).UnixMilli())
 	h.Must(h.Redis.Set(t.Context(), key, raw[:54]+changed+raw[67:], 0).Err())
 	return h, a
-}
-
-// another is another process.
-func (h *harness) another() *storage.Stores {
-	h.Helper()
-	l := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
-	h.Must(l.Fleet.Join(h.Context()))
-	return l
 }
 
 // The process lives, and has no handler for a call that Redis forgot the end of:
@@ -41,7 +32,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
-		turns, _, err := h.ledger.Requests.Lost(t.Context(), "")
+		turns, _, err := h.Stores.Requests.Lost(t.Context(), "")
 		h.Must(err)
 		return len(turns)
 	}
@@ -49,19 +40,19 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
-	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), []string{a.Ref().String()}))
-	other := h.another()
+	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{a.Ref().String()}))
+	other := h.AnotherWorker()
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
 	}
-	if answer := h.tryMark(other, a.Ref()); answer.Admission != attempt.Busy {
+	if answer := h.TryAdmit(other, a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that has a handler is %s", answer.Admission)
 	}
-	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil))
+	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
-	answer := h.tryMark(other, a.Ref())
+	answer := h.TryAdmit(other, a.Ref())
 	if r := answer.Attempt; answer.Admission != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
 		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Admission, r.Attempts, r.PossibleDuplicates)
 	}
@@ -70,8 +61,8 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 // A call is recorded before a heartbeat of its process can name its handler.
 func TestAFreshCallIsNotTakenUp(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
-	h.Must(h.ledger.Fleet.Heartbeat(t.Context(), nil))
-	if answer := h.tryMark(h.another(), a.Ref()); answer.Admission != attempt.Busy {
+	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
+	if answer := h.TryAdmit(h.AnotherWorker(), a.Ref()); answer.Admission != attempt.Busy {
 		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
 	}
 }

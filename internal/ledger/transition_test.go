@@ -9,26 +9,17 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// started is a bench with one bulk request that is being called.
+// started returns an account whose only request is being called, and that call.
 func started(t *testing.T) (*harness, attempt.Attempt) {
-	h := newHarness(t)
-	h.importRow("A-1")
-	return h, h.mark(h.ledger, h.feed()[0], attempt.Call)
-}
-
-func (h *harness) mark(l *storage.Stores, ref request.Ref, want attempt.Admission) attempt.Attempt {
-	h.Helper()
-	answer := h.tryMark(l, ref)
-	if answer.Admission != want {
-		h.Fatalf("verdict is %q, want %q", answer.Admission, want)
-	}
-	return answer.Attempt
+	h, a := ledgertest.NewCalling(t)
+	return &harness{h}, a
 }
 
 // succeed makes another request's link, which is what blames a fault.
@@ -36,24 +27,24 @@ func (h *harness) succeed(id string) {
 	h.Helper()
 	_, err := h.Client.Enqueue(h.Context(), tasks.Request{ApplicationID: id})
 	h.Must(err)
-	r, _ := h.get(id)
-	_, err = h.ledger.Requests.Created(h.Context(), h.mark(h.ledger, r.Ref(), attempt.Call), link)
+	r, _ := h.Get(id)
+	_, err = h.Stores.Requests.Created(h.Context(), h.Admit(h.Stores, r.Ref(), attempt.Call), ledgertest.Link())
 	h.Must(err)
 }
 
 func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	h, a := started(t)
 	fails := func(kind fault.Kind) request.State {
-		state, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
+		state, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
 		h.Must(err)
 		if state == request.Queued {
-			a = h.mark(h.ledger, a.Ref(), attempt.Call)
+			a = h.Admit(h.Stores, a.Ref(), attempt.Call)
 		}
 		return state
 	}
 	expect := func(spent, dups int) {
 		t.Helper()
-		r, _ := h.get("A-1")
+		r, _ := h.Get("A-1")
 		if r.Charged != spent || r.PossibleDuplicates != dups {
 			t.Fatalf("spent %d, possible duplicates %d; want %d and %d", r.Charged, r.PossibleDuplicates, spent, dups)
 		}
@@ -69,7 +60,7 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	if state := fails(fault.LinkNotMade); state != request.Failed {
 		t.Fatalf("state is %s after the last spent fault, want failed", state)
 	}
-	r, _ := h.get("A-1")
+	r, _ := h.Get("A-1")
 	if r.Attempts != 5 || r.Outcome.Reason != "upstream_error" {
 		t.Errorf("got %d attempts, reason %q", r.Attempts, r.Outcome.Reason)
 	}
@@ -77,29 +68,29 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 
 func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	h, a := started(t)
-	h.mark(h.another(), a.Ref(), attempt.Busy)
+	h.Admit(h.AnotherWorker(), a.Ref(), attempt.Busy)
 
 	// Another process that has reached Redis for long enough judges the silent one.
 	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
-	h.mark(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
+	h.Admit(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
 	h.Must(judge.Fleet.Join(t.Context()))
 	var verdict attempt.Admission
 	for deadline := time.Now().Add(time.Minute); verdict != attempt.Call; {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		verdict = h.tryMark(judge, a.Ref()).Admission
+		verdict = h.TryAdmit(judge, a.Ref()).Admission
 	}
-	r, _ := h.get("A-1")
+	r, _ := h.Get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {
 		t.Fatalf("attempts %d, possible duplicates %d; want 2 and 1", r.Attempts, r.PossibleDuplicates)
 	}
 	// The late answer of the first attempt: its fault does not count, its link does.
-	state, err := h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
+	state, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	if err != nil || state != "" {
 		t.Errorf("a superseded attempt's fault: %q, %v", state, err)
 	}
-	if state, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil || state != request.Created {
+	if state, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
 		t.Errorf("a superseded attempt's link: %q, %v", state, err)
 	}
 }
@@ -110,14 +101,14 @@ func TestCancelWhileCallingIsRemembered(t *testing.T) {
 		attempt.Requeue: request.Cancelled, "created": request.Created,
 	} {
 		h, a := started(t)
-		state, err := h.ledger.Requests.Cancel(t.Context(), a.Record)
+		state, err := h.Stores.Requests.Cancel(t.Context(), a.Record)
 		if err != nil || state != request.Calling {
 			t.Fatalf("cancel while calling: %q, %v", state, err)
 		}
 		if follows == "created" {
-			state, err = h.ledger.Requests.Created(t.Context(), a, link)
+			state, err = h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 		} else {
-			state, err = h.ledger.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
+			state, err = h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: follows, MaxCharged: 8})
 		}
 		if err != nil || state != want {
 			t.Errorf("cancelled while calling, then %s: %q, %v; want %q", follows, state, err, want)
@@ -135,11 +126,11 @@ func TestNotAfter(t *testing.T) {
 		h := newHarness(t)
 		_, err := h.Client.Enqueue(t.Context(), soon("A-1"))
 		h.Must(err)
-		ref := h.feed()[0]
+		ref := h.Feed()[0]
 		h.untilPast("A-1")
-		a := h.mark(h.ledger, ref, attempt.Expired)
-		state, err := h.ledger.Requests.Expire(t.Context(), a.Record)
-		r, _ := h.get("A-1")
+		a := h.Admit(h.Stores, ref, attempt.Expired)
+		state, err := h.Stores.Requests.Expire(t.Context(), a.Record)
+		r, _ := h.Get("A-1")
 		if err != nil || state != request.Failed || r.Outcome.Reason != "not_after" || r.Attempts != 0 {
 			t.Fatalf("%q, %v: %+v", state, err, r)
 		}
@@ -151,14 +142,14 @@ func TestNotAfter(t *testing.T) {
 			_, err := h.Client.Enqueue(t.Context(), soon(id))
 			h.Must(err)
 		}
-		refs := h.feed()
-		first, second := h.mark(h.ledger, refs[0], attempt.Call), h.mark(h.ledger, refs[1], attempt.Call)
+		refs := h.Feed()
+		first, second := h.Admit(h.Stores, refs[0], attempt.Call), h.Admit(h.Stores, refs[1], attempt.Call)
 		h.untilPast("A-2")
-		h.fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
-		h.expectState(first.ApplicationID, "failed")
-		_, err := h.ledger.Requests.Created(t.Context(), second, link)
+		h.Fault(first.ApplicationID, fault.Unavailable, attempt.Retry)
+		h.ExpectState(first.ApplicationID, "failed")
+		_, err := h.Stores.Requests.Created(t.Context(), second, ledgertest.Link())
 		h.Must(err)
-		h.expectState(second.ApplicationID, "created")
+		h.ExpectState(second.ApplicationID, "created")
 	})
 	t.Run("a past one is refused for an unknown id only", func(t *testing.T) {
 		t.Parallel()
@@ -180,7 +171,7 @@ func TestNotAfter(t *testing.T) {
 // untilPast waits until the request's not_after has passed by Redis' clock.
 func (h *harness) untilPast(id string) {
 	h.Helper()
-	r, _ := h.get(id)
+	r, _ := h.Get(id)
 	h.until(r.Content.NotAfter)
 }
 
@@ -201,13 +192,13 @@ func (h *harness) until(at time.Time) {
 func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	h, a := started(t)
 	realOne := storage.Of(h.Redis, h.Keys.Account)
-	_, err := h.ledger.Requests.Created(t.Context(), a, link)
+	_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	h.Must(err)
 
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
-	r, _ := h.get("A-2")
-	_, err = realOne.Requests.Admit(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: defaults})
+	r, _ := h.Get("A-2")
+	_, err = realOne.Requests.Admit(t.Context(), attempt.Query{Ref: r.Ref(), Defaults: ledgertest.Defaults()})
 	if err == nil || !strings.Contains(err.Error(), "is simulated") {
 		t.Errorf("a real mark in a simulated account: %v", err)
 	}
@@ -218,41 +209,28 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 
 func TestLateLinksAreKept(t *testing.T) {
 	h, a := started(t)
-	h.fault("A-1", fault.BadRequest, attempt.Fail)
-	if _, err := h.ledger.Requests.Created(t.Context(), a, link); err != nil {
+	h.Fault("A-1", fault.BadRequest, attempt.Fail)
+	if _, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time as after a lost reply
-		_, err := h.ledger.Requests.Created(t.Context(), a, link)
+		_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 		h.Must(err)
 	}
-	r, _ := h.get("A-1")
-	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != link.URL || r.State != request.Failed {
+	r, _ := h.Get("A-1")
+	if len(r.Past) != 1 || !r.Past[0].Late || r.Past[0].URL != ledgertest.Link().URL || r.State != request.Failed {
 		t.Errorf("record is %+v", r)
 	}
-	if n := h.events(); n != 1 {
+	if n := h.EventCount(); n != 1 {
 		t.Errorf("%d events, want the failure's alone", n)
 	}
 }
 
-func rows(from, to int) []tasks.Request {
-	var out []tasks.Request
-	for n := from; n <= to; n++ {
-		out = append(out, tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
-	}
-	return out
-}
-
-func (h *harness) enqueueAll(batch string, list []tasks.Request) {
-	h.Helper()
-	h.Must(h.Client.EnqueueAll(h.Context(), tasks.Batch{Name: batch}, tasks.Rows(list), func(r tasks.Result) { h.Must(r.Err) }))
-}
-
 func TestFeedIsBoundedAndFair(t *testing.T) {
 	h := newHarness(t)
-	h.enqueueAll("large", rows(1, 950))
-	h.enqueueAll("small", rows(1001, 1010))
-	fed := h.feedUpTo(h.ledger, 250)
+	h.Import("large", ledgertest.Rows(1, 950))
+	h.Import("small", ledgertest.Rows(1001, 1010))
+	fed := h.FeedUpTo(h.Stores, 250)
 	refs, leads := fed.Refs, fed.Leads
 	if !leads || len(refs) < 250 || len(refs) >= 350 {
 		t.Fatalf("fed %d, leads %v", len(refs), leads)
@@ -260,39 +238,39 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 	if !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1010" }) {
 		t.Error("the small batch was not served in the first round")
 	}
-	if more := h.feedUpTo(h.ledger, 250).Refs; len(more) != 0 {
+	if more := h.FeedUpTo(h.Stores, 250).Refs; len(more) != 0 {
 		t.Errorf("the lane is full, and %d more were fed", len(more))
 	}
 	other := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
 	h.Must(other.Fleet.Join(t.Context()))
-	if fed := h.feedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
+	if fed := h.FeedUpTo(other, 10000); fed.Leads || len(fed.Refs) != 0 {
 		t.Errorf("a second process fed %d, leads %v", len(fed.Refs), fed.Leads)
 	}
 	for fed := len(refs); fed < 960; {
-		more := h.feedUpTo(h.ledger, 100000).Refs
+		more := h.FeedUpTo(h.Stores, 100000).Refs
 		if len(more) == 0 {
 			t.Fatalf("only %d of 960 were fed", fed)
 		}
 		fed += len(more)
 	}
-	h.expectCounters()
+	h.ExpectCounters()
 }
 
 // An import that was changed and done again must feed its new rows too, though
 // the feeder has passed their chunk, and lose none of its old ones.
 func TestAnEditedImportLosesNothing(t *testing.T) {
-	edited := rows(1, 150)
+	edited := ledgertest.Rows(1, 150)
 	edited[10].ApplicationID = "NEW-1"
 	edited[120].ApplicationID = "NEW-2"
 	for name, before := range map[string]int{"before it was fed": 0, "in the middle": 1, "afterwards": 1000} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
-			h.enqueueAll("spring", rows(1, 150))
-			refs := h.feedUpTo(h.ledger, before).Refs
-			h.enqueueAll("spring", edited)
-			h.enqueueAll("spring", edited)
+			h.Import("spring", ledgertest.Rows(1, 150))
+			refs := h.FeedUpTo(h.Stores, before).Refs
+			h.Import("spring", edited)
+			h.Import("spring", edited)
 			fed := map[string]bool{}
-			for _, r := range append(refs, h.feed()...) {
+			for _, r := range append(refs, h.Feed()...) {
 				if fed[r.ApplicationID] {
 					t.Errorf("%s was fed twice", r.ApplicationID)
 				}
@@ -301,7 +279,7 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 			if len(fed) != 152 {
 				t.Errorf("fed %d ids, want the 150 and the two new ones", len(fed))
 			}
-			h.expectCounters()
+			h.ExpectCounters()
 		})
 	}
 }
@@ -314,20 +292,20 @@ func TestAShorterChunkLosesNothing(t *testing.T) {
 		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // which then joins
 		h.Must(err)
 	}
-	h.enqueueAll("spring", rows(1, 90))
-	fed := len(h.feedUpTo(h.ledger, 40).Refs)
+	h.Import("spring", ledgertest.Rows(1, 90))
+	fed := len(h.FeedUpTo(h.Stores, 40).Refs)
 	if fed == 0 || fed >= 70 {
 		t.Fatalf("%d were fed", fed)
 	}
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
-		for i, r := range rows(21, 90) {
+		for i, r := range ledgertest.Rows(21, 90) {
 			if !yield(tasks.Row{Number: 21 + i, Request: r}, nil) {
 				return
 			}
 		}
 	}, func(r tasks.Result) { h.Must(r.Err) }))
 	for range 5 {
-		fed += len(h.feed())
+		fed += len(h.Feed())
 	}
 	if fed != 70 {
 		t.Errorf("%d of 70 were fed", fed)
@@ -346,21 +324,21 @@ func TestRestore(t *testing.T) {
 	created.ApplicationID, created.State = "A-2", request.Created
 	created.Outcome = request.Outcome{Run: 2, Status: request.Created, LinkID: "x", URL: "https://simulator.invalid/x"}
 	for range 2 {
-		h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{calling, created}))
+		h.Must(h.Stores.Requests.Restore(t.Context(), "spring", []request.Record{calling, created}))
 	}
-	got, _ := h.get("A-1")
+	got, _ := h.Get("A-1")
 	if got.State != request.Waiting || got.PossibleDuplicates != 2 || got.Attempts != 3 || len(got.Past) != 1 {
 		t.Errorf("what was being called is %+v", got)
 	}
-	refs := h.feed()
+	refs := h.Feed()
 	if len(refs) != 1 || refs[0].ApplicationID != "A-1" {
 		t.Fatalf("fed %v", refs)
 	}
-	h.mark(h.ledger, refs[0], attempt.Expired)
-	if got, _ := h.get("A-2"); got.Outcome.URL != created.Outcome.URL {
+	h.Admit(h.Stores, refs[0], attempt.Expired)
+	if got, _ := h.Get("A-2"); got.Outcome.URL != created.Outcome.URL {
 		t.Errorf("what was created is %+v", got)
 	}
-	h.expectCounters()
+	h.ExpectCounters()
 }
 
 // What a run's file gave the interactive lane is not fed: it goes on as queued, and
@@ -372,14 +350,14 @@ func TestRestoreOfInteractive(t *testing.T) {
 			ApplicationID: "A-1", State: state, Lane: request.Interactive, Generation: 1, Run: 1, Turn: 3, Attempts: 1,
 			AcceptedAt: time.UnixMilli(1e12).UTC(), ChangedAt: time.UnixMilli(1e12).UTC(),
 		}
-		h.Must(h.ledger.Requests.Restore(t.Context(), "spring", []request.Record{r}))
-		refs, _, err := h.ledger.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
+		h.Must(h.Stores.Requests.Restore(t.Context(), "spring", []request.Record{r}))
+		refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
-		if len(refs) != 1 || len(h.feed()) != 0 {
+		if len(refs) != 1 || len(h.Feed()) != 0 {
 			t.Fatalf("of one that was %s, %v is overdue", state, refs)
 		}
-		h.expectCounters()
-		h.mark(h.ledger, refs[0], attempt.Call)
-		h.expectCounters()
+		h.ExpectCounters()
+		h.Admit(h.Stores, refs[0], attempt.Call)
+		h.ExpectCounters()
 	}
 }

@@ -19,7 +19,7 @@ const aYear = 24 * 365 * time.Hour
 func TestNothingIsTrimmedWhereNoAgeIsSet(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 500, results.Config{Cap: 100})
-	if trim := s.trim(); trim.Aged+trim.Dropped != 0 || s.first() != 0 {
+	if trim := s.Trim(); trim.Aged+trim.Dropped != 0 || s.first() != 0 {
 		t.Errorf("%+v, the first is %d", trim, s.first())
 	}
 }
@@ -28,7 +28,7 @@ func TestNothingIsTrimmedWhereNoAgeIsSet(t *testing.T) {
 func TestTrimmingKeepsUp(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 25_000, results.Config{Age: time.Hour, Cap: 100_000})
-	if trim := s.trim(); trim.Aged < 24_900 {
+	if trim := s.Trim(); trim.Aged < 24_900 {
 		t.Errorf("%+v", trim)
 	}
 }
@@ -39,24 +39,24 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 	s := newStream(t, 500, results.Config{Age: time.Hour, Cap: 10_000})
 	key, group := s.Keys.Results(), "crm"
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
-	s.trim()
+	s.Trim()
 	met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val()
 	if met == "" || s.first() != 0 {
 		t.Fatalf("met at %q, the first is %d", met, s.first())
 	}
 	longAgo := fmt.Sprint(time.Now().Add(-results.GroupIdle - time.Hour).UnixMilli())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), group, longAgo).Err())
-	if trim := s.trim(); trim.Aged < 400 || trim.Slowest != "" {
+	if trim := s.Trim(); trim.Aged < 400 || trim.Slowest != "" {
 		t.Errorf("it keeps what nobody reads: %+v", trim)
 	}
 	if met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val(); met != longAgo {
 		t.Errorf("it was met at %s, and now at %s", longAgo, met)
 	}
 	s.Must(s.Redis.XGroupDestroy(t.Context(), key, group).Err())
-	s.trim()
+	s.Trim()
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
-	s.trim()
-	results, err := s.ledger.Results.Status(t.Context())
+	s.Trim()
+	results, err := s.Stores.Results.Status(t.Context())
 	if s.Must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
 		t.Errorf("a group that was created again is not: %+v", results.Groups[0])
 	}
@@ -71,16 +71,16 @@ func TestWhoLosesByTheCap(t *testing.T) {
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "unread", "0").Err())
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, "dead", "0").Err())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), "dead", time.Now().Add(-results.GroupIdle-time.Hour).UnixMilli()).Err())
-	before, err := s.ledger.Results.Status(t.Context())
+	before, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	if slowest, ok := before.Slowest(); !ok || slowest.Group != "unread" {
 		t.Errorf("the slowest is %+v", slowest)
 	}
-	trim := s.trim()
+	trim := s.Trim()
 	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"once", "unread"}) || trim.Slowest == "dead" {
 		t.Errorf("%+v", trim)
 	}
-	after, err := s.ledger.Results.Status(t.Context())
+	after, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	for _, g := range after.Groups {
 		if g.Group == "once" && (g.Behind != 0 || g.Lag != 0) {
@@ -91,9 +91,9 @@ func TestWhoLosesByTheCap(t *testing.T) {
 		}
 	}
 	for i := range 1000 {
-		s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.id(3000 + i), Values: []string{"id", "new"}}).Err())
+		s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.ID(3000 + i), Values: []string{"id", "new"}}).Err())
 	}
-	if trim := s.trim(); trim.Dropped < 900 || !slices.Equal(trim.Lost, []string{"unread"}) {
+	if trim := s.Trim(); trim.Dropped < 900 || !slices.Equal(trim.Lost, []string{"unread"}) {
 		t.Errorf("then %+v", trim)
 	}
 }
@@ -119,7 +119,7 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 		}
 		idle := silent()
 		read(consumer)
-		results, err := s.ledger.Results.Status(t.Context())
+		results, err := s.Stores.Results.Status(t.Context())
 		s.Must(err)
 		if got := results.Groups[0].Idle; got >= idle.Seconds() {
 			t.Errorf("%s was heard of, the group %v s ago", consumer, got)
@@ -164,7 +164,7 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	s := newStream(t, 5000, cfg)
 	s.reads("behind", 100, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "slow", "0").Err())
-	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.id(4000)).Err())
+	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(4000)).Err())
 	if lag := s.Redis.XInfoGroups(t.Context(), s.Keys.Results()).Val()[0].Lag; lag > 0 {
 		t.Fatalf("Redis says that the lag is %d", lag)
 	}
@@ -176,7 +176,7 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	if s.Must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
 		t.Errorf("%d entries were read; %+v", entries, trim)
 	}
-	if trim := s.trim(); trim.Aged != 0 {
+	if trim := s.Trim(); trim.Aged != 0 {
 		t.Errorf("trimmed what no group has acknowledged: %+v", trim)
 	}
 }
