@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -58,8 +57,15 @@ kyclink run FILE -o OUT --simulate`,
 	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
 	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
 	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupOperate)
 	root.SetCompletionCommandGroupID(groupOperate)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // cobra's shows its help for any argument
+			cmd.Args, cmd.RunE = subcommandOnly, showHelp
+		}
+	}
 	checkArgs(root)
 	return root
 }
@@ -105,12 +111,7 @@ func subcommandOnly(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("unknown command %q", args[0])
-	cmd.SuggestionsMinimumDistance = 2
-	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
-		text += "; did you mean " + strings.Join(similar, " or ") + "?"
-	}
-	return errors.New(text)
+	return unknownCommand(cmd, args[0])
 }
 
 // noArgs refuses arguments.
