@@ -19,7 +19,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// refusals is a meter of requests without a valid key.
+// refusals is a meter that records why requests without a valid key are refused.
 type refusals struct {
 	mu      sync.Mutex
 	reasons []string
@@ -33,9 +33,9 @@ func (r *refusals) Refused(reason string) {
 	r.reasons = append(r.reasons, reason)
 }
 
-// Requests without a valid key are counted by what is wrong, and logged with their
-// address and the key's id, now and then; the answers differ in nothing.
-func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
+// The answer is the same for every reason, so that it does not help to guess keys. The
+// log is limited, and contains a key's id but nothing else of it.
+func TestAuthenticate_CountsAndLogsRefusals(t *testing.T) {
 	t.Parallel()
 	account := redistest.Account()
 	ring := apikey.NewKeyring(fixture.Redis().Client(t), account)
@@ -53,97 +53,95 @@ func TestRequestsWithoutAKeyAreCountedAndLogged(t *testing.T) {
 	}
 	core, logged := observer.New(zap.InfoLevel)
 	meter := &refusals{}
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys, c.Meter, c.Log = ring, meter, zap.New(core) })
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Keys, c.Meter, c.Log = ring, meter, zap.New(core) })
 	bodies := map[string]bool{}
 	for _, presented := range []string{"x", "kyclink_zzzzzzzzzzzz_secret", "kyclink_000000000000_" + strings.Repeat("A", 43), valid + "A", revoked} {
-		a := s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+presented, "X-Request-Id", "x"), http.StatusUnauthorized, "unauthorized")
+		a := s.expect(s.send("GET", "/v1/account", "", "Authorization", "Bearer "+presented, "X-Request-Id", "x"), http.StatusUnauthorized, "unauthorized")
 		bodies[string(a.body)] = true
 	}
-	s.expect(s.ask("GET", "/v1/account", "", "Authorization", ""), http.StatusUnauthorized, "unauthorized")
+	s.expect(s.send("GET", "/v1/account", "", "Authorization", ""), http.StatusUnauthorized, "unauthorized")
 	if len(bodies) != 1 {
-		t.Errorf("the answers tell keys apart: %v", bodies)
+		t.Errorf("the answers differ by reason: %v", bodies)
 	}
 	if want := []string{"malformed", "malformed", "unknown", "unknown", "revoked", "missing"}; !slices.Equal(meter.reasons, want) {
-		t.Errorf("counted: %v, want %v", meter.reasons, want)
+		t.Errorf("counted reasons: got %v, want %v", meter.reasons, want)
 	}
 	lines := logged.FilterMessage("request without a valid API key").All()
 	if len(lines) != 6 {
-		t.Fatalf("%d lines", len(lines))
+		t.Fatalf("got %d log lines, want 6", len(lines))
 	}
 	if f := lines[4].ContextMap(); f["key_id"] != gone.ID || f["address"] != "127.0.0.1" || f["reason"] != "revoked" {
-		t.Errorf("logged: %v", f)
+		t.Errorf("got log fields %v, want the id, address and reason of the revoked key", f)
 	}
 	if f := lines[0].ContextMap(); f["key_id"] != "" {
-		t.Errorf("what is no key is logged: %v", f)
+		t.Errorf("got log fields %v, want no id of a malformed key", f)
 	}
 	for range 100 {
-		s.ask("GET", "/v1/account", "", "Authorization", "Bearer x")
+		s.send("GET", "/v1/account", "", "Authorization", "Bearer x")
 	}
 	if n := logged.FilterMessage("request without a valid API key").Len(); n > 60 {
-		t.Errorf("%d lines of 106 requests", n)
+		t.Errorf("got %d log lines of 106 requests, want at most 60", n)
 	}
 	if n := logged.FilterMessage("request").Len(); n != 0 {
-		t.Errorf("and %d lines as for any request", n)
+		t.Errorf("got %d more log lines as for other requests, want none", n)
 	}
-	s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+valid), http.StatusOK, "")
+	s.expect(s.send("GET", "/v1/account", "", "Authorization", "Bearer "+valid), http.StatusOK, "")
 }
 
-// An address that goes on without a valid key is slowed down, and a valid key from it
-// is not.
-func TestAddressesWithoutAKeyAreSlowedDown(t *testing.T) {
+func TestAuthenticate_SlowsDownOnlyInvalidKeysOfAnAddress(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	s.api.failedAuth = newFailedAuth(rate.Every(time.Hour)) // the first after the burst would wait for an hour
 	for range failedBurst {
-		s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
+		s.expect(s.send("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
 	}
-	a := s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusTooManyRequests, "rate_limited")
+	a := s.expect(s.send("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusTooManyRequests, "rate_limited")
 	if a.Header.Get("Retry-After") == "" {
-		t.Error("it does not say when to come again")
+		t.Error("Retry-After is missing")
 	}
-	s.expect(s.ask("GET", "/v1/account", ""), http.StatusOK, "")
+	s.expect(s.send("GET", "/v1/account", ""), http.StatusOK, "")
 
 	s.api.failedAuth = newFailedAuth(rate.Every(100 * time.Millisecond))
 	began := time.Now()
 	for range failedBurst + 5 {
-		s.expect(s.ask("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
+		s.expect(s.send("GET", "/v1/account", "", "Authorization", "Bearer x"), http.StatusUnauthorized, "unauthorized")
 	}
 	if took := time.Since(began); took < 400*time.Millisecond {
-		t.Errorf("5 more than a burst take %v", took)
+		t.Errorf("5 requests beyond the burst took %v, want at least 400ms", took)
 	}
 }
 
-func TestAddressesThatAreOne(t *testing.T) {
+func TestFailedAuth_SharesALimitWithinAnIPv6Network(t *testing.T) {
 	t.Parallel()
 	r := newFailedAuth(1)
-	one := func(a, b string) bool { return r.limiter(netip.MustParseAddr(a)) == r.limiter(netip.MustParseAddr(b)) }
-	if !one("2001:db8::1", "2001:db8::2") || !one("192.0.2.1", "::ffff:192.0.2.1") || !one("fe80::1%eth0", "fe80::2%eth1") {
-		t.Error("one address has two limits")
+	shared := func(a, b string) bool { return r.limiter(netip.MustParseAddr(a)) == r.limiter(netip.MustParseAddr(b)) }
+	if !shared("2001:db8::1", "2001:db8::2") || !shared("192.0.2.1", "::ffff:192.0.2.1") || !shared("fe80::1%eth0", "fe80::2%eth1") {
+		t.Error("addresses of one network, or spellings of one address, have different limits")
 	}
 	differ := 0
 	for _, b := range []string{"192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8:0:1::1"} {
-		if !one("192.0.2.1", b) {
+		if !shared("192.0.2.1", b) {
 			differ++
 		}
 	}
 	if differ < 3 {
-		t.Error("different addresses share a limit")
+		t.Errorf("%d of 4 different addresses have their own limit, want at least 3", differ)
 	}
 }
 
-// The document can be read without a key, and with one that is not valid.
-func TestTheDocumentNeedsNoKey(t *testing.T) {
+func TestOpenAPI_NeedsNoValidKey(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys = noKeys{} })
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Keys = noKeys{} })
 	for _, key := range []string{"", "Bearer x"} {
-		a := s.expect(s.ask("GET", documentPath, "", "Authorization", key), http.StatusOK, "")
+		a := s.expect(s.send("GET", documentPath, "", "Authorization", key), http.StatusOK, "")
 		if string(a.body) != string(document) {
-			t.Errorf("%d bytes", len(a.body))
+			t.Errorf("with Authorization %q: got %d bytes, want openapi.yaml", key, len(a.body))
 		}
-		s.expect(s.ask("POST", documentPath, "", "Authorization", key), http.StatusUnauthorized, "unauthorized")
+		s.expect(s.send("POST", documentPath, "", "Authorization", key), http.StatusUnauthorized, "unauthorized")
 	}
 }
 
+// noKeys accepts no key.
 type noKeys struct{}
 
 func (noKeys) Verify(context.Context, string) (apikey.Key, error) {

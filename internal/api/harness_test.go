@@ -37,24 +37,24 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// described is openapi.yaml, against which everything is held.
-var described = sync.OnceValues(func() (*openapi3.T, error) {
+// openAPI returns the parsed openapi.yaml, against which the harness validates requests and answers.
+var openAPI = sync.OnceValues(func() (*openapi3.T, error) {
 	return openapi3.NewLoader().LoadFromData(document)
 })
 
-// directions find what openapi.yaml says of a request.
-var directions = sync.OnceValues(func() (routers.Router, error) {
-	doc, err := described()
+// openAPIRouter returns a router that finds the operation of a request in openapi.yaml.
+var openAPIRouter = sync.OnceValues(func() (routers.Router, error) {
+	doc, err := openAPI()
 	if err != nil {
 		return nil, err
 	}
 	for _, kind := range []string{csvType, excelType, ndjsonType, "application/yaml"} {
-		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder) // they are described as text
+		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.PlainBodyDecoder) // openapi.yaml describes them as text
 	}
 	return gorillamux.NewRouter(doc)
 })
 
-// harness is one account, with everything real around the API but its keys.
+// harness is an API of one account. Only its keys and its audit trail are replaced by fakes.
 type harness struct {
 	*fixture.Account
 
@@ -63,11 +63,12 @@ type harness struct {
 	url    string
 	trail  *trail
 	http   *http.Client
-	stop   func() // drains
-	most   int    // of a lane's backlog, from the next upload on; 0: any number
+	stop   func() // drains the API
+
+	maxBacklog int // limit of each lane's backlog from the next upload on; 0 means no limit
 }
 
-// keys are their own names: "enqueue", "read,operate".
+// keys accepts keys that are lists of their scopes, such as "read,operate".
 type keys struct{}
 
 func (keys) Verify(_ context.Context, presented string) (apikey.Key, error) {
@@ -81,7 +82,7 @@ func (keys) Verify(_ context.Context, presented string) (apikey.Key, error) {
 	return k, nil
 }
 
-const every = "enqueue,read,operate"
+const allScopes = "enqueue,read,operate"
 
 // trail is an audit trail in memory.
 type trail struct {
@@ -96,7 +97,7 @@ func (a *trail) Append(_ context.Context, c audit.Change) error {
 	return nil
 }
 
-// actions are what is in the trail: action and target.
+// actions returns the action and target of each change.
 func (a *trail) actions() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -124,23 +125,24 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func open(t testing.TB) *harness { t.Helper(); return openAt(t, fixture.Redis(), nil) }
+func newHarness(t testing.TB) *harness { t.Helper(); return newHarnessOn(t, fixture.Redis(), nil) }
 
-// openAt changes the API's Config before it is made.
-func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harness {
+// newHarnessOn starts an API on a Redis server. If change is not nil, it changes the
+// API's Config.
+func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) *harness {
 	t.Helper()
 	s := &harness{Account: fixture.NewAccountOn(t, server), trail: &trail{}}
 	s.ledger = storage.New(s.Redis, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account, Simulated: true}})
 	var log lockedBuffer
-	s.logged(&log)
+	s.expectNoSecrets(&log)
 	cfg := Config{
 		Redis: s.Redis, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
-		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // the sweep does
+		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // recovery dispatches
 		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
 	cfg.Client = s.Client
 	cfg.Importer = func(onFull func(*tasks.BacklogError)) *tasks.Client {
-		return tasks.NewClient(s.Redis, tasks.Config{Account: s.Keys.Account, MaxBacklog: s.most, OnFull: onFull})
+		return tasks.NewClient(s.Redis, tasks.Config{Account: s.Keys.Account, MaxBacklog: s.maxBacklog, OnFull: onFull})
 	}
 	if change != nil {
 		change(&cfg)
@@ -151,12 +153,12 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harne
 	s.Must(err)
 	s.url = "http://" + l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() { over <- s.api.Serve(ctx, l, nil) }()
+	ended := make(chan error, 1)
+	go func() { ended <- s.api.Serve(ctx, l, nil) }()
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		s.http.CloseIdleConnections()
-		s.Must(<-over)
+		s.Must(<-ended)
 	})
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2000
@@ -165,20 +167,20 @@ func openAt(t testing.TB, server *redistest.Server, change func(*Config)) *harne
 	return s
 }
 
-// logged holds, after the test, that no secret is in the log.
-func (s *harness) logged(log *lockedBuffer) {
+// expectNoSecrets checks, after the test, that the log contains no secret.
+func (s *harness) expectNoSecrets(log *lockedBuffer) {
 	s.Cleanup(func() {
 		text := log.String()
 		for _, secret := range []string{"simulator.invalid", "shop.example", "Bearer", "enqueue,read,operate\","} {
-			if strings.Contains(strings.ReplaceAll(text, "name of "+every, ""), secret) {
-				s.Errorf("the log holds %q:\n%s", secret, text[:min(len(text), 3000)])
+			if strings.Contains(strings.ReplaceAll(text, "name of "+allScopes, ""), secret) {
+				s.Errorf("the log contains %q:\n%s", secret, text[:min(len(text), 3000)])
 			}
 		}
 	})
 }
 
-// work runs a worker against a simulator until the end of the test.
-func (s *harness) work(script simulator.Script, perSecond int) *simulator.Simulator {
+// startWorker runs a worker and a simulated FaceKi until the end of the test.
+func (s *harness) startWorker(script simulator.Script, perSecond int) *simulator.Simulator {
 	s.Helper()
 	sim, url := fixture.Upstream(s, simulator.Config{ClientID: "shop", ClientSecret: "hush", Script: script})
 	s.Must(s.Redis.HSet(s.Context(), s.Keys.Tag()+":gate", "n", perSecond, "per", 1000, "burst", max(2, perSecond/10)).Err())
@@ -192,42 +194,44 @@ func (s *harness) work(script simulator.Script, perSecond int) *simulator.Simula
 		Calls:    worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() { over <- w.Run(ctx) }()
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
 	s.Cleanup(func() {
 		cancel()
-		s.Must(<-over)
+		s.Must(<-ended)
 		client.Close()
 	})
 	return sim
 }
 
-// answer is what came back.
+// answer is a response with its body.
 type answer struct {
 	*http.Response
 	body []byte
 }
 
+// reason returns the type of a problem document, or "".
 func (a answer) reason() string {
 	var p problem
 	_ = json.Unmarshal(a.body, &p)
 	return strings.TrimPrefix(p.Type, typeBase)
 }
 
-func decoded[T any](t testing.TB, a answer) (v T) {
+func decode[T any](t testing.TB, a answer) (v T) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, &v); err != nil {
-		t.Fatalf("%d %s: %v", a.StatusCode, a.body, err)
+		t.Fatalf("decode the answer %d %s: %v", a.StatusCode, a.body, err)
 	}
 	return v
 }
 
-// headers are pairs.
-func (s *harness) ask(method, path, body string, headers ...string) answer {
+// send sends a request with a key of all scopes. The headers are pairs of a name and a
+// value; an empty value removes the header.
+func (s *harness) send(method, path, body string, headers ...string) answer {
 	s.Helper()
 	req, err := http.NewRequestWithContext(s.Context(), method, s.url+path, strings.NewReader(body))
 	s.Must(err)
-	req.Header.Set("Authorization", "Bearer "+every)
+	req.Header.Set("Authorization", "Bearer "+allScopes)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -238,10 +242,10 @@ func (s *harness) ask(method, path, body string, headers ...string) answer {
 			req.Header.Set(headers[i], headers[i+1])
 		}
 	}
-	return s.do(req)
+	return s.sendRequest(req)
 }
 
-func (s *harness) do(req *http.Request) answer {
+func (s *harness) sendRequest(req *http.Request) answer {
 	s.Helper()
 	resp, err := s.http.Do(req)
 	if err != nil {
@@ -254,27 +258,26 @@ func (s *harness) do(req *http.Request) answer {
 	return answer{resp, body}
 }
 
-// expect holds that a request is answered so; reason is of a problem.
+// expect ends the test unless the answer has the status and, if it is a problem, the reason.
 func (s *harness) expect(a answer, status int, reason string) answer {
 	s.Helper()
 	if a.StatusCode != status || a.reason() != reason {
-		s.Fatalf("%s %s: %d %s, want %d %s\n%s", a.Request.Method, a.Request.URL, a.StatusCode, a.reason(), status, reason, a.body)
+		s.Fatalf("%s %s: got %d %q, want %d %q\n%s", a.Request.Method, a.Request.URL, a.StatusCode, a.reason(), status, reason, a.body)
 	}
 	return a
 }
 
-// none holds that nothing was accepted.
-func (s *harness) none() {
+// expectNothingAccepted checks that the account has no record of a request.
+func (s *harness) expectNothingAccepted() {
 	s.Helper()
 	found, err := s.Redis.Keys(s.Context(), "{kyclink:"+s.Keys.Account+"}/*").Result()
 	s.Must(err)
 	if len(found) > 0 {
-		s.Errorf("accepted: %v", found[:min(len(found), 10)])
+		s.Errorf("requests were accepted: %v", found[:min(len(found), 10)])
 	}
 }
 
-// validating holds every answer, and every request that was served, against
-// openapi.yaml.
+// validating validates every answer, and every request that succeeded, against openapi.yaml.
 type validating struct {
 	t    testing.TB
 	next http.RoundTripper
@@ -298,32 +301,33 @@ func (v validating) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(got))
 	if problem := violation(r, sent, resp, got); problem != "" {
-		v.t.Errorf("%s %s: %d is not as openapi.yaml says: %s\n%.500s", r.Method, r.URL, resp.StatusCode, problem, got)
+		v.t.Errorf("%s %s: the answer %d violates openapi.yaml: %s\n%.500s", r.Method, r.URL, resp.StatusCode, problem, got)
 	}
 	return resp, nil
 }
 
+// violation returns how a request or its answer violates openapi.yaml, or "".
 func violation(r *http.Request, sent []byte, resp *http.Response, got []byte) string {
 	if id := resp.Header.Get("X-Request-Id"); id == "" {
-		return "it has no X-Request-Id"
+		return "it lacks the header X-Request-Id"
 	}
 	kind := resp.Header.Get("Content-Type")
 	if resp.StatusCode >= 400 && kind != "application/problem+json" {
-		return "it is no problem document, but " + kind
+		return "its type is " + kind + ", want application/problem+json"
 	}
 	if resp.StatusCode >= 400 && r.Method != http.MethodHead {
 		var p problem
 		if json.Unmarshal(got, &p) != nil || p.Status != resp.StatusCode || !strings.HasPrefix(p.Type, typeBase) || p.RequestID != resp.Header.Get("X-Request-Id") {
-			return "it is no problem document"
+			return "its body is not a problem document with the same status and request id"
 		}
 		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusUnauthorized {
-			return "" // it may be of what is not described
+			return "" // openapi.yaml may not describe the path
 		}
 	}
 	if r.Method == http.MethodHead {
-		return "" // it is not described
+		return "" // openapi.yaml does not describe HEAD
 	}
-	router, err := directions()
+	router, err := openAPIRouter()
 	if err != nil {
 		return err.Error()
 	}
@@ -352,10 +356,10 @@ func violation(r *http.Request, sent []byte, resp *http.Response, got []byte) st
 	return ""
 }
 
-// bearer holds that there is a key; whether it is a good one is the API's matter.
+// bearer checks only that there is a key. The API checks whether it is valid.
 func bearer(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 	if !strings.HasPrefix(in.RequestValidationInput.Request.Header.Get("Authorization"), "Bearer ") {
-		return in.NewError(errors.New("there is no key"))
+		return in.NewError(errors.New("the request has no bearer key"))
 	}
 	return nil
 }

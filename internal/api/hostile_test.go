@@ -20,8 +20,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// mischief makes a request of which nothing may come.
-func mischief(r *rand.Rand, base string) *http.Request {
+// malformedRequest returns a request that the API must refuse.
+func malformedRequest(r *rand.Rand, base string) *http.Request {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	junk := func() string {
 		b := make([]byte, r.IntN(200))
@@ -31,17 +31,17 @@ func mischief(r *rand.Rand, base string) *http.Request {
 		return string(b)
 	}
 	good := func() string { return fmt.Sprintf(`{"application_id":"A-%d"}`, r.IntN(1000)) }
-	body, kind, key, method, path := good(), "application/json", every, "POST", "/v1/links"
+	body, kind, key, method, path := good(), "application/json", allScopes, "POST", "/v1/links"
 	switch r.IntN(10) {
 	case 0: // no key, or a bad one
 		key = pick("", "nobody", "enqueue,root", "read", "operate,read", junk())
 	case 1: // broken JSON
 		text := good()
 		body = pick(text[:r.IntN(len(text))], text+pick("x", "{}", "\x00"), "["+text+"]", junk(), "null", `"A-1"`, strings.Repeat("[", 10_000))
-	case 2: // values that make no sense
+	case 2: // wrong values
 		body = fmt.Sprintf(`{"application_id":%s,%q:%s}`, pick(`""`, `"a b"`, "1", "null", `"\u0000"`, `"`+strings.Repeat("x", 129)+`"`),
 			pick("redirect_url", "expiry_minutes", "not_after", "metadata", "lane"), pick(`"http://x"`, "-1", `"yesterday"`, "[]", `"slow"`))
-	case 3: // keys that nobody knows, or twice
+	case 3: // unknown or repeated keys
 		body = fmt.Sprintf(`{"application_id":"A-1",%q:1}`, pick("expiry", "application_id", "APPLICATION_ID", "", "url"))
 	case 4:
 		kind = pick("", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "text/csv", "///", junk())
@@ -51,13 +51,13 @@ func mischief(r *rand.Rand, base string) *http.Request {
 		path = pick("/", "/v1", "/v1/", "/v1/link", "/v1/links/", "/v2/links", "//v1/links", "/v1/../v1/links", "/v1/links/..", "/v1/batches/x/y", "/healthz/", "/v1/links?x=1", "/v1/links?generation=1", "/v1/links?%zz")
 	case 7: // far too large
 		body = `{"application_id":"` + strings.Repeat("x", maxRequest) + `"}`
-	case 8: // a batch that cannot be
+	case 8: // a batch with a wrong name, option, media type or header
 		kind, path = pick("text/csv", "application/x-ndjson", "application/json", ""), "/v1/batches"+pick("", "?batch=", "?batch=%00", "?batch=a&batch=b", "?batch=a&lane=bulk", "?batch=a&expiry_minutes=0", "?batch=a")
 		body = pick("", "name\nx", "application_id,application_id\n", "application_id;x\n", "\"", "\x1f\x8b\x08")
 		if path == "/v1/batches?batch=a" && kind == "application/x-ndjson" {
-			body = "" // its rows would be rejected, and the rest is as it should be
+			body = "" // otherwise the upload succeeds, and only its rows are rejected
 		}
-	case 9: // of what is not there
+	case 9: // an unknown link or batch
 		method, path = pick("GET", "DELETE"), "/v1/links/"+url.PathEscape(pick("..", ".", "A 1", "x/y", junk()+"x"))
 		if r.IntN(2) == 0 {
 			method, path = "POST", "/v1/batches/"+url.PathEscape(junk()+"x")+"/"+pick("pause", "resume", "cancel", "retry", "retry?reason=none", "export")
@@ -93,9 +93,9 @@ func mischief(r *rand.Rand, base string) *http.Request {
 	return req
 }
 
-func TestMalformedRequests(t *testing.T) {
+func TestAPI_RefusesMalformedRequests(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	const workers = 8
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -104,10 +104,10 @@ func TestMalformedRequests(t *testing.T) {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(7, uint64(w)))
 			for range malformedRequests / workers {
-				req := mischief(r, s.url).WithContext(t.Context())
-				a := s.do(req)
+				req := malformedRequest(r, s.url).WithContext(t.Context())
+				a := s.sendRequest(req)
 				if a.StatusCode < 400 || a.StatusCode >= 500 {
-					t.Errorf("%s %s: %d %s", req.Method, req.URL, a.StatusCode, a.body)
+					t.Errorf("%s %s: got %d %s, want a status from 400 to 499", req.Method, req.URL, a.StatusCode, a.body)
 				}
 				mu.Lock()
 				seen[fmt.Sprint(a.StatusCode, " ", a.reason())]++
@@ -116,26 +116,25 @@ func TestMalformedRequests(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.none()
+	s.expectNothingAccepted()
 	for _, want := range []string{"400 invalid", "401 unauthorized", "403 forbidden", "404 not_found", "405 method_not_allowed", "413 too_large", "415 unsupported_media_type", "422 invalid"} {
 		if seen[want] == 0 {
-			t.Errorf("no request was answered %s: %v", want, seen)
+			t.Errorf("no request was answered %s; the answers were %v", want, seen)
 		}
 	}
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "") // it still works
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "") // the API still works
 }
 
-// What is no HTTP at all is answered by a problem document, too.
-func TestWhatIsNoHTTP(t *testing.T) {
+func TestServer_AnswersInvalidHTTPWithProblems(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	addr := strings.TrimPrefix(s.url, "http://")
 	for _, tt := range []struct {
 		sent   string
 		status int
 	}{
 		{"GARBAGE\r\n\r\n", 400},
-		{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 401}, // by us
+		{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 401}, // by the API, not by net/http
 		{"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
 		{"POST /v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n{}  ", 400},
 		{"POST /v1/links HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\n{} ", 400},
@@ -158,18 +157,16 @@ func TestWhatIsNoHTTP(t *testing.T) {
 		}
 		body, _ := io.ReadAll(resp.Body)
 		_ = conn.Close()
-		p := decoded[problem](t, answer{resp, body})
+		p := decode[problem](t, answer{resp, body})
 		if resp.StatusCode != tt.status || p.Status != tt.status || resp.Header.Get("Content-Type") != "application/problem+json" || p.Title == "" {
-			t.Errorf("%.50q: %d %v %s", tt.sent, resp.StatusCode, resp.Header, body)
+			t.Errorf("%.50q: got %d %v %s, want the problem %d", tt.sent, resp.StatusCode, resp.Header, body, tt.status)
 		}
 	}
 }
 
-// Whoever sends a body byte by byte is not waited for long, and a body that is
-// larger than allowed is not read to its end.
-func TestSlowAndEndlessBodies(t *testing.T) {
+func TestServer_EndsSlowAndOversizedRequests(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	send := func(head string, body io.Reader) (answer, time.Duration) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		s.Must(err)
@@ -177,7 +174,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 		began := time.Now()
 		_ = conn.SetDeadline(began.Add(time.Minute))
 		go func() {
-			_, _ = io.Copy(conn, io.MultiReader(strings.NewReader(head+"\r\nHost: a\r\nAuthorization: Bearer "+every+"\r\n\r\n"), body))
+			_, _ = io.Copy(conn, io.MultiReader(strings.NewReader(head+"\r\nHost: a\r\nAuthorization: Bearer "+allScopes+"\r\n\r\n"), body))
 		}()
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
@@ -191,42 +188,42 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	all.Go(func() {
 		a, took := send("POST /v1/links HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100", slowly{t.Context().Done()})
 		if a.reason() != "request_timeout" || took < bodyTimeout-time.Second || took > 3*bodyTimeout {
-			t.Errorf("a slow body: %s after %v", a.reason(), took)
+			t.Errorf("a slow body: got %s after %v, want request_timeout after %v", a.reason(), took, bodyTimeout)
 		}
 	})
 	all.Go(func() {
 		a, _ := send("POST /v1/batches?batch=b HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: 99999999999", strings.NewReader("application_id\n"))
 		if a.reason() != "too_large" {
-			t.Errorf("a body that says that it is too large: %s", a.reason())
+			t.Errorf("a body with a Content-Length that is too large: got %s, want too_large", a.reason())
 		}
 	})
 	all.Go(func() { // 1 MiB is allowed
 		rows := "application_id\n" + strings.Repeat("\n", 2<<20)
 		a, _ := send("POST /v1/batches?batch=b HTTP/1.1\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked", strings.NewReader(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(rows), rows)))
 		if a.reason() != "too_large" {
-			t.Errorf("a body that is too large: %d %s", a.StatusCode, a.reason())
+			t.Errorf("a chunked body that is too large: got %d %s, want too_large", a.StatusCode, a.reason())
 		}
 	})
-	all.Go(func() { // its head does not end
+	all.Go(func() { // its header does not end
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		s.Must(err)
 		defer func() { _ = conn.Close() }()
 		_ = conn.SetReadDeadline(time.Now().Add(3 * headerTimeout))
 		_, _ = io.WriteString(conn, "POST /v1/links HTTP/1.1\r\n")
 		if _, err := io.ReadAll(conn); err != nil {
-			t.Errorf("it is kept waiting: %v", err)
+			t.Errorf("an incomplete header: %v; want the connection closed within %v", err, 3*headerTimeout)
 		}
 	})
 	all.Wait()
-	s.none()
+	s.expectNothingAccepted()
 }
 
-// slowly gives a blank a second.
-type slowly struct{ over <-chan struct{} }
+// slowly is a reader that returns one space each second.
+type slowly struct{ done <-chan struct{} }
 
 func (s slowly) Read(p []byte) (int, error) {
 	select {
-	case <-s.over:
+	case <-s.done:
 		return 0, io.EOF
 	case <-time.After(time.Second):
 		p[0] = ' '
@@ -234,39 +231,38 @@ func (s slowly) Read(p []byte) (int, error) {
 	}
 }
 
-func TestScopes(t *testing.T) {
+func TestRoutes_NeedTheirScope(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	for _, r := range s.api.routes() {
 		path := strings.NewReplacer("{application_id}", "A-1", "{id}", "b").Replace(r.path)
 		for _, scope := range apikey.Scopes() {
-			a := s.ask(r.method, path, "", "Authorization", "Bearer "+string(scope))
+			a := s.send(r.method, path, "", "Authorization", "Bearer "+string(scope))
 			if refused := a.StatusCode == http.StatusForbidden; refused != (r.scope != anyScope && scope != r.scope) || a.StatusCode == http.StatusUnauthorized {
-				t.Errorf("%s %s with the scope %s: %d", r.method, path, scope, a.StatusCode)
+				t.Errorf("%s %s with the scope %s: got %d, want 403 unless the scope is %s", r.method, path, scope, a.StatusCode, r.scope)
 			}
 		}
 		if r.scope == anyScope {
-			s.expect(s.ask(r.method, path, "", "Authorization", ""), http.StatusOK, "")
+			s.expect(s.send(r.method, path, "", "Authorization", ""), http.StatusOK, "")
 			continue
 		}
-		s.expect(s.ask(r.method, path, "", "Authorization", ""), http.StatusUnauthorized, "unauthorized")
-		s.expect(s.ask(r.method, path, "", "Authorization", "Basic "+every), http.StatusUnauthorized, "unauthorized")
+		s.expect(s.send(r.method, path, "", "Authorization", ""), http.StatusUnauthorized, "unauthorized")
+		s.expect(s.send(r.method, path, "", "Authorization", "Basic "+allScopes), http.StatusUnauthorized, "unauthorized")
 	}
-	s.none()
+	s.expectNothingAccepted()
 }
 
-// Where a header that counts once is given twice, two programs may go by different
-// ones: it is refused. What may be a list is one.
-func TestHeadersThatAreGivenTwice(t *testing.T) {
+// Of a repeated header, a proxy and the API might use different values. Prefer may be a list.
+func TestAPI_RefusesRepeatedHeaders(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	for _, tt := range []struct {
 		name, first, second string
 		status              int
 	}{
-		{"Authorization", "Bearer " + every, "Bearer " + every, http.StatusBadRequest},
-		{"Authorization", "Bearer " + every, "Bearer read", http.StatusBadRequest},
-		{"Authorization", "Bearer nobody", "Bearer " + every, http.StatusBadRequest},
+		{"Authorization", "Bearer " + allScopes, "Bearer " + allScopes, http.StatusBadRequest},
+		{"Authorization", "Bearer " + allScopes, "Bearer read", http.StatusBadRequest},
+		{"Authorization", "Bearer nobody", "Bearer " + allScopes, http.StatusBadRequest},
 		{"Content-Type", "application/json", "application/json", http.StatusBadRequest},
 		{"Content-Type", "application/json", "text/csv", http.StatusBadRequest},
 		{"Content-Encoding", "identity", "gzip", http.StatusBadRequest},
@@ -274,24 +270,24 @@ func TestHeadersThatAreGivenTwice(t *testing.T) {
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/v1/links", strings.NewReader(`{"application_id":"A-1"}`))
 		s.Must(err)
-		req.Header.Set("Authorization", "Bearer "+every)
+		req.Header.Set("Authorization", "Bearer "+allScopes)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header[tt.name] = []string{tt.first, tt.second}
-		if a := s.do(req); a.StatusCode != tt.status || tt.status == http.StatusBadRequest && !strings.Contains(string(a.body), tt.name+": is given twice") {
-			t.Errorf("%+v: %d %s", tt, a.StatusCode, a.body)
+		if a := s.sendRequest(req); a.StatusCode != tt.status || tt.status == http.StatusBadRequest && !strings.Contains(string(a.body), tt.name+": is given twice") {
+			t.Errorf("%+v: got %d %s", tt, a.StatusCode, a.body)
 		}
 		if tt.status == http.StatusBadRequest {
-			s.none()
+			s.expectNothingAccepted()
 		}
 	}
 }
 
-// The requests beyond the limit are sent at once: one after the other they might take so
-// long that the limit allows each.
+// The requests beyond the limit are sent at once, because on a slow machine sequential
+// ones might be slow enough for the limit.
 func TestRateLimit_AppliesToEachKey(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.PerSecond = 1 })
-	get := func(key string) answer { return s.ask("GET", "/v1/account", "", "Authorization", "Bearer "+key) }
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.PerSecond = 1 })
+	get := func(key string) answer { return s.send("GET", "/v1/account", "", "Authorization", "Bearer "+key) }
 	s.expect(get("read"), http.StatusOK, "")
 	answers := make([]answer, 60)
 	var all sync.WaitGroup
@@ -301,7 +297,7 @@ func TestRateLimit_AppliesToEachKey(t *testing.T) {
 	all.Wait()
 	refused := slices.IndexFunc(answers, func(a answer) bool { return a.StatusCode != http.StatusOK })
 	if refused < 0 {
-		t.Fatalf("all of %d requests at once are answered with 200", len(answers))
+		t.Fatalf("all of %d concurrent requests got 200, want some 429", len(answers))
 	}
 	if a := s.expect(answers[refused], http.StatusTooManyRequests, "rate_limited"); a.Header.Get("Retry-After") == "" {
 		t.Error("Retry-After is missing")
@@ -309,29 +305,31 @@ func TestRateLimit_AppliesToEachKey(t *testing.T) {
 	s.expect(get("read,operate"), http.StatusOK, "")
 }
 
-func TestRequestIDs(t *testing.T) {
+func TestRequestID_IsKeptOnlyWhenSafe(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	for given, kept := range map[string]bool{"": false, "order-42:a.b_C": true, "a b": false, strings.Repeat("x", 65): false, "<script>": false, strings.Repeat("x", 64): true} {
-		a := s.ask("GET", "/healthz", "", "X-Request-Id", given)
+		a := s.send("GET", "/healthz", "", "X-Request-Id", given)
 		if got := a.Header.Get("X-Request-Id"); (got == given) != kept {
-			t.Errorf("%q becomes %q", given, got)
+			t.Errorf("X-Request-Id %q became %q, want it kept: %t", given, got, kept)
 		}
 	}
 }
 
-// A bug is a problem document, too, and the next request is answered.
-func TestPanics(t *testing.T) {
+// A panic releases its place among the concurrent accepts, so that later requests are
+// answered too.
+func TestAPI_AnswersInternalErrorOnPanic(t *testing.T) {
 	t.Parallel()
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys = panicking{} })
-	s.expect(s.ask("GET", "/v1/account", ""), http.StatusInternalServerError, "internal")
-	s.expect(s.ask("GET", "/healthz", ""), http.StatusOK, "")
-	s = openAt(t, fixture.Redis(), func(c *Config) { c.Audit = panicking{} })
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Keys = panicking{} })
+	s.expect(s.send("GET", "/v1/account", ""), http.StatusInternalServerError, "internal")
+	s.expect(s.send("GET", "/healthz", ""), http.StatusOK, "")
+	s = newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Audit = panicking{} })
 	for range maxAccepting + 1 {
-		s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusInternalServerError, "internal")
+		s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusInternalServerError, "internal")
 	}
 }
 
+// panicking panics in every method, because its interfaces are nil.
 type panicking struct {
 	Keys
 	Audit
@@ -341,40 +339,40 @@ func FuzzBody(f *testing.F) {
 	for _, seed := range []string{`{"application_id":"A-1"}`, `{"application_id":"A-1","metadata":{"a":[1]}}`, "", "{", `{"application_id":"A-1","not_after":"2026-12-01T00:00:00Z"}`, "\xff"} {
 		f.Add([]byte(seed))
 	}
-	s := open(f)
+	s := newHarness(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		s.TB = t
-		a := s.ask("POST", "/v1/links", string(body), "Content-Type", "application/json")
+		a := s.send("POST", "/v1/links", string(body), "Content-Type", "application/json")
 		if a.StatusCode != http.StatusAccepted && (a.StatusCode < 400 || a.StatusCode >= 500) {
-			t.Errorf("%q: %d %s", body, a.StatusCode, a.body)
+			t.Errorf("%q: got %d %s, want 202 or 4xx", body, a.StatusCode, a.body)
 		}
 	})
 }
 
-// stuck is a trail that heeds no context.
-type stuck struct{ until chan struct{} }
+// stuck is an audit trail that ignores its context, and returns when release is closed.
+type stuck struct{ release chan struct{} }
 
 func (a stuck) Append(context.Context, audit.Change) error {
-	<-a.until
+	<-a.release
 	return nil
 }
 
-// What Redis does not take is answered in time, and not accepted after that.
-func TestWhatHangsIsAnswered(t *testing.T) {
+// A request that was answered with an error is not accepted afterwards.
+func TestAPI_AnswersInTimeWhileTheAuditTrailHangs(t *testing.T) {
 	t.Parallel()
 	hung := stuck{make(chan struct{})}
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.Audit = hung })
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Audit = hung })
 	s.api.timeout = 50 * time.Millisecond
 	var all sync.WaitGroup
 	for range 2 * maxAccepting {
 		all.Go(func() {
-			s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusServiceUnavailable, "unavailable")
+			s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusServiceUnavailable, "unavailable")
 		})
 	}
 	all.Wait()
-	close(hung.until)
-	s.Eventually("all turns are given back", func() bool { return len(s.api.accepting) == 0 })
-	s.none()
+	close(hung.release)
+	s.Eventually("no request is being accepted", func() bool { return len(s.api.accepting) == 0 })
+	s.expectNothingAccepted()
 	s.api.timeout = shortTimeout
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 }

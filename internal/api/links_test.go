@@ -16,200 +16,198 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func link(t testing.TB, a answer) tasks.Link { t.Helper(); return decoded[tasks.Link](t, a) }
+func link(t testing.TB, a answer) tasks.Link { t.Helper(); return decode[tasks.Link](t, a) }
 
-func TestALinkIsAskedForOnce(t *testing.T) {
+func TestLinks_RepeatedRequestReturnsTheSameLink(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	const body = `{"application_id":"A-1","redirect_url":"https://shop.example/done","metadata":{"customer":"42"}}`
-	first := s.expect(s.ask("POST", "/v1/links", body), http.StatusAccepted, "")
+	first := s.expect(s.send("POST", "/v1/links", body), http.StatusAccepted, "")
 	if l := link(t, first); l.Status != tasks.Queued || l.Lane != tasks.Interactive || first.Header.Get("Location") != "/v1/links/A-1" {
-		t.Errorf("%+v at %s", l, first.Header.Get("Location"))
+		t.Errorf("got %+v at %s, want it queued at /v1/links/A-1", l, first.Header.Get("Location"))
 	}
-	again := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	again := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 	if l := link(t, again); !reflect.DeepEqual(l, link(t, first)) {
-		t.Errorf("asking again gives %s, before %s", again.body, first.body)
+		t.Errorf("the repeated request got %s, the first one %s", again.body, first.body)
 	}
-	conflict := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","redirect_url":"https://shop.example/other","metadata":{}}`),
+	conflict := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","redirect_url":"https://shop.example/other","metadata":{}}`),
 		http.StatusConflict, "conflict")
-	if p := decoded[problem](t, conflict); !slices.Equal(p.Keys, []string{"redirect_url", "metadata"}) {
+	if p := decode[problem](t, conflict); !slices.Equal(p.Keys, []string{"redirect_url", "metadata"}) {
 		t.Errorf("the conflict names %v", p.Keys)
 	}
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`), http.StatusConflict, "generation_gap")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","generation":2}`), http.StatusConflict, "generation_gap")
 	if n := s.Redis.ZCard(t.Context(), s.Keys.Queued(request.Interactive)).Val(); n != 1 {
-		t.Errorf("%d are queued", n)
+		t.Errorf("%d requests are queued, want 1", n)
 	}
-	if got := s.trail.changes[0]; got.Key.ID != "id of "+every || got.RequestID != first.Header.Get("X-Request-Id") || got.Action+got.Target != "links.requestA-1" {
-		t.Errorf("the trail says %+v", got)
+	if got := s.trail.changes[0]; got.Key.ID != "id of "+allScopes || got.RequestID != first.Header.Get("X-Request-Id") || got.Action+got.Target != "links.requestA-1" {
+		t.Errorf("got change %+v in the audit trail, want links.request A-1 with the key and request id", got)
 	}
 }
 
-func TestWhoWaitsGetsTheLink(t *testing.T) {
+func TestLinks_PreferWaitReturnsTheOutcome(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	sim := s.work(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}, {Match: "odd-*", Fault: simulator.Fault{Name: "no_url"}}}}, 1000)
-	made := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "respond-async, WAIT=\"99\"; foo=bar"), http.StatusCreated, "")
+	s := newHarness(t)
+	sim := s.startWorker(simulator.Script{Rules: []simulator.Rule{{Match: "bad-*", Fault: simulator.Fault{Name: "code_5002"}}, {Match: "odd-*", Fault: simulator.Fault{Name: "no_url"}}}}, 1000)
+	made := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "respond-async, WAIT=\"99\"; foo=bar"), http.StatusCreated, "")
 	if l := link(t, made); l.URL == "" || l.URL != sim.Application("A-1").Links[0].URL || made.Header.Get("Preference-Applied") != "wait=30" {
-		t.Errorf("%+v, %v", l, made.Header)
+		t.Errorf("got %+v with headers %v, want the simulator's URL and wait=30", l, made.Header)
 	}
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=5"), http.StatusOK, "")
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusOK, "")
-	failed := s.expect(s.ask("POST", "/v1/links", `{"application_id":"bad-1"}`, "Prefer", "wait=30"), http.StatusOK, "")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=5"), http.StatusOK, "")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusOK, "")
+	failed := s.expect(s.send("POST", "/v1/links", `{"application_id":"bad-1"}`, "Prefer", "wait=30"), http.StatusOK, "")
 	if l := link(t, failed); l.Status != tasks.Failed || l.Reason != "invalid_request" {
-		t.Errorf("%+v", l)
+		t.Errorf("a request that FaceKi refuses: got %+v, want failed", l)
 	}
-	held := s.expect(s.ask("POST", "/v1/links", `{"application_id":"odd-1"}`, "Prefer", "wait=30"), http.StatusAccepted, "")
+	held := s.expect(s.send("POST", "/v1/links", `{"application_id":"odd-1"}`, "Prefer", "wait=30"), http.StatusAccepted, "")
 	if l := link(t, held); l.Status != tasks.Held {
-		t.Errorf("%+v", l)
+		t.Errorf("an answer without a URL: got %+v, want held", l)
 	}
-	next := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	next := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1","generation":2}`, "Prefer", "wait=30"), http.StatusCreated, "")
 	if l := link(t, next); l.Generation != 2 || l.URL == link(t, made).URL {
-		t.Errorf("%+v", l)
+		t.Errorf("the second generation: got %+v, want another URL", l)
 	}
-	old := s.expect(s.ask("GET", "/v1/links/A-1?generation=1", ""), http.StatusOK, "")
+	old := s.expect(s.send("GET", "/v1/links/A-1?generation=1", ""), http.StatusOK, "")
 	if l := link(t, old); l.URL != link(t, made).URL {
-		t.Errorf("%+v", l)
+		t.Errorf("the first generation: got %+v, want URL %s", l, link(t, made).URL)
 	}
-	s.expect(s.ask("GET", "/v1/links/A-1?generation=3", ""), http.StatusNotFound, "not_found")
+	s.expect(s.send("GET", "/v1/links/A-1?generation=3", ""), http.StatusNotFound, "not_found")
 }
 
-// Without a worker nothing comes: the answer is what is known, after that time.
-func TestWaitingEnds(t *testing.T) {
+// No worker runs, so that the answer is the state after the wait.
+func TestLinks_PreferWaitEndsAfterItsTime(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	began := time.Now()
-	a := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=1"), http.StatusAccepted, "")
+	a := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=1"), http.StatusAccepted, "")
 	if took := time.Since(began); took < time.Second || a.Header.Get("Preference-Applied") != "wait=1" {
-		t.Errorf("after %v: %v", took, a.Header)
+		t.Errorf("got an answer after %v with headers %v, want it after 1s with wait=1", took, a.Header)
 	}
 	for _, prefer := range []string{"wait=0", "wait", "wait=-1", "wait=soon", "handling=lenient", "wait=\""} {
 		began := time.Now()
-		a := s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", prefer), http.StatusAccepted, "")
+		a := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", prefer), http.StatusAccepted, "")
 		if took := time.Since(began); took > 10*time.Second || a.Header.Get("Preference-Applied") != "" {
-			t.Errorf("%s: after %v: %v", prefer, took, a.Header)
+			t.Errorf("Prefer %s: got an answer after %v with headers %v, want it at once", prefer, took, a.Header)
 		}
 	}
 }
 
-func TestADrainAnswersWhoWaits(t *testing.T) {
+func TestDrain_AnswersWaitingClients(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	answered := make(chan answer, 1)
 	go func() {
-		answered <- s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
+		answered <- s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
 	}()
-	s.Eventually("somebody waits", func() bool {
+	s.Eventually("a client waits for the link", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
 		return len(s.api.stream.waiting) == 1
 	})
-	s.Eventually("it is accepted", func() bool { _, err := s.Client.Get(t.Context(), "A-1"); return err == nil })
+	s.Eventually("the request is accepted", func() bool { _, err := s.Client.Get(t.Context(), "A-1"); return err == nil })
 	began := time.Now()
 	s.stop()
 	s.expect(<-answered, http.StatusAccepted, "")
 	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("draining took %v", took)
+		t.Errorf("draining took %v, want at most 10s", took)
 	}
 	if n := len(s.api.stream.waiting); n != 0 {
-		t.Errorf("%d wait still", n)
+		t.Errorf("%d clients are still waiting, want none", n)
 	}
 }
 
-func TestGetWithAnETag(t *testing.T) {
+func TestLinks_GetAnswersNotModifiedUntilTheLinkChanges(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	s.expect(s.ask("GET", "/v1/links/A%2F1", ""), http.StatusNotFound, "not_found")
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A/1"}`), http.StatusAccepted, "")
-	first := s.expect(s.ask("GET", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	s := newHarness(t)
+	s.expect(s.send("GET", "/v1/links/A%2F1", ""), http.StatusNotFound, "not_found")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A/1"}`), http.StatusAccepted, "")
+	first := s.expect(s.send("GET", "/v1/links/A%2F1", ""), http.StatusOK, "")
 	tag := first.Header.Get("ETag")
 	for _, header := range []string{tag, "W/" + tag, `"x", ` + tag, "*"} {
-		a := s.expect(s.ask("GET", "/v1/links/A%2F1", "", "If-None-Match", header), http.StatusNotModified, "")
+		a := s.expect(s.send("GET", "/v1/links/A%2F1", "", "If-None-Match", header), http.StatusNotModified, "")
 		if a.Header.Get("ETag") != tag || len(a.body) > 0 {
-			t.Errorf("%v %q", a.Header, a.body)
+			t.Errorf("If-None-Match %s: got headers %v and body %q, want the ETag and no body", header, a.Header, a.body)
 		}
 	}
-	s.expect(s.ask("HEAD", "/v1/links/A%2F1", ""), http.StatusOK, "")
-	s.expect(s.ask("DELETE", "/v1/links/A%2F1", ""), http.StatusOK, "")
-	if a := s.expect(s.ask("GET", "/v1/links/A%2F1", "", "If-None-Match", tag), http.StatusOK, ""); a.Header.Get("ETag") == tag {
-		t.Error("the tag has not changed")
+	s.expect(s.send("HEAD", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	s.expect(s.send("DELETE", "/v1/links/A%2F1", ""), http.StatusOK, "")
+	if a := s.expect(s.send("GET", "/v1/links/A%2F1", "", "If-None-Match", tag), http.StatusOK, ""); a.Header.Get("ETag") == tag {
+		t.Error("the ETag of the cancelled link is that of the queued one")
 	}
-	s.expect(s.ask("GET", "/v1/links/A%2F1?generation=0", ""), http.StatusBadRequest, "invalid")
-	s.expect(s.ask("GET", "/v1/links/A%2F1?generatoin=1", ""), http.StatusBadRequest, "invalid")
-	s.expect(s.ask("GET", "/v1/links/"+strings.Repeat("x", 129), ""), http.StatusBadRequest, "invalid")
+	s.expect(s.send("GET", "/v1/links/A%2F1?generation=0", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.send("GET", "/v1/links/A%2F1?generatoin=1", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.send("GET", "/v1/links/"+strings.Repeat("x", 129), ""), http.StatusBadRequest, "invalid")
 }
 
-func TestDeleteCancelsWhatWasNotCalled(t *testing.T) {
+func TestLinks_DeleteCancelsUnlessTheCallWasSent(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	s.expect(s.ask("DELETE", "/v1/links/A-1", ""), http.StatusNotFound, "not_found")
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
+	s := newHarness(t)
+	s.expect(s.send("DELETE", "/v1/links/A-1", ""), http.StatusNotFound, "not_found")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 	for range 2 {
-		a := s.expect(s.ask("DELETE", "/v1/links/A-1", ""), http.StatusOK, "")
+		a := s.expect(s.send("DELETE", "/v1/links/A-1", ""), http.StatusOK, "")
 		if l := link(t, a); l.Status != tasks.Cancelled || l.Reason != "cancelled" {
-			t.Errorf("%+v", l)
+			t.Errorf("got %+v, want cancelled", l)
 		}
 	}
-	sim := s.work(simulator.Script{Rules: []simulator.Rule{{Match: "slow-*", Fault: simulator.Fault{Name: "hang"}}}}, 1000)
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"A-2"}`, "Prefer", "wait=30"), http.StatusCreated, "")
-	s.expect(s.ask("DELETE", "/v1/links/A-2", ""), http.StatusConflict, "ended")
-	s.expect(s.ask("POST", "/v1/links", `{"application_id":"slow-1"}`), http.StatusAccepted, "")
-	s.Eventually("it is called", func() bool { return sim.Application("slow-1").Calls > 0 })
-	if l := link(t, s.expect(s.ask("DELETE", "/v1/links/slow-1", ""), http.StatusAccepted, "")); l.Status != tasks.Calling {
-		t.Errorf("%+v", l)
+	sim := s.startWorker(simulator.Script{Rules: []simulator.Rule{{Match: "slow-*", Fault: simulator.Fault{Name: "hang"}}}}, 1000)
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-2"}`, "Prefer", "wait=30"), http.StatusCreated, "")
+	s.expect(s.send("DELETE", "/v1/links/A-2", ""), http.StatusConflict, "ended")
+	s.expect(s.send("POST", "/v1/links", `{"application_id":"slow-1"}`), http.StatusAccepted, "")
+	s.Eventually("the call of slow-1 is sent", func() bool { return sim.Application("slow-1").Calls > 0 })
+	if l := link(t, s.expect(s.send("DELETE", "/v1/links/slow-1", ""), http.StatusAccepted, "")); l.Status != tasks.Calling {
+		t.Errorf("delete while the call is in flight: got %+v, want calling", l)
 	}
 	if n := sim.Application("A-1").Calls; n != 0 {
-		t.Errorf("what was cancelled was called %d times", n)
+		t.Errorf("the cancelled request was called %d times, want 0", n)
 	}
 }
 
-// Many wait at once: each gets its own link.
-func TestManyWait(t *testing.T) {
+func TestLinks_ManyWaitingClientsGetTheirOwnLinks(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	sim := s.work(simulator.Script{}, 2000)
+	s := newHarness(t)
+	sim := s.startWorker(simulator.Script{}, 2000)
 	var all sync.WaitGroup
 	for i := range 300 {
 		all.Go(func() {
 			id := fmt.Sprintf("A-%d", i)
-			a := s.ask("POST", "/v1/links", fmt.Sprintf(`{"application_id":%q}`, id), "Prefer", "wait=30")
+			a := s.send("POST", "/v1/links", fmt.Sprintf(`{"application_id":%q}`, id), "Prefer", "wait=30")
 			if l := link(t, a); a.StatusCode != http.StatusCreated || l.ApplicationID != id || l.URL != sim.Application(id).Links[0].URL {
-				t.Errorf("%s: %d %+v", id, a.StatusCode, l)
+				t.Errorf("%s: got %d %+v, want 201 with its own link", id, a.StatusCode, l)
 			}
 		})
 	}
 	all.Wait()
 }
 
-// Somebody who waits for the link of a row of a batch that is paused behind
-// others gets it at once, and the batch counts it once.
-func TestPromotionAnswersAtOnce(t *testing.T) {
+// The requested rows are behind others of a paused batch, which counts them once.
+func TestLinks_RequestPromotesARowOfAPausedBatch(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	var rows strings.Builder
 	rows.WriteString("application_id\n")
 	for i := range 250 {
 		fmt.Fprintf(&rows, "B-%d\n", i)
 	}
-	s.expect(s.ask("POST", "/v1/batches?batch=spring", rows.String(), "Content-Type", "text/csv"), http.StatusOK, "")
-	s.expect(s.ask("POST", "/v1/batches/spring/pause", ""), http.StatusOK, "")
-	s.work(simulator.Script{}, 1000)
+	s.expect(s.send("POST", "/v1/batches?batch=spring", rows.String(), "Content-Type", "text/csv"), http.StatusOK, "")
+	s.expect(s.send("POST", "/v1/batches/spring/pause", ""), http.StatusOK, "")
+	s.startWorker(simulator.Script{}, 1000)
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			a := s.ask("POST", "/v1/links", fmt.Sprintf(`{"application_id":"B-%d"}`, 200+i), "Prefer", "wait=30")
+			a := s.send("POST", "/v1/links", fmt.Sprintf(`{"application_id":"B-%d"}`, 200+i), "Prefer", "wait=30")
 			if l := link(t, a); a.StatusCode != http.StatusCreated || l.Lane != tasks.Interactive || l.Batch != "spring" {
-				t.Errorf("%d %+v", a.StatusCode, l)
+				t.Errorf("B-%d: got %d %+v, want 201 in the interactive lane", 200+i, a.StatusCode, l)
 			}
 		})
 	}
 	all.Wait()
-	b := decoded[batch.Batch](t, s.expect(s.ask("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
+	b := decode[batch.Batch](t, s.expect(s.send("GET", "/v1/batches/spring", ""), http.StatusOK, ""))
 	if b.Status != batch.Paused || b.Rows != 250 || b.Counts[request.Created] != 20 || b.Counts[request.Waiting] != 230 {
-		t.Errorf("%+v", b)
+		t.Errorf("got batch %+v, want it paused with 20 created and 230 waiting", b)
 	}
 	check, err := s.ledger.Batches.Recount(t.Context(), 1)
 	s.Must(err)
 	if d := check.Differs(); len(d) > 0 {
-		t.Errorf("counted again it differs: %v", d)
+		t.Errorf("the recount differs: %v", d)
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/kyclink/kyclink/internal/apikey"
 )
 
-func TestTheDocumentIsValid(t *testing.T) {
+func TestOpenAPI_IsValid(t *testing.T) {
 	t.Parallel()
-	doc, err := described()
+	doc, err := openAPI()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,21 +22,20 @@ func TestTheDocumentIsValid(t *testing.T) {
 		t.Error(err)
 	}
 	if !strings.HasPrefix(string(document), "openapi: 3.1.") {
-		t.Error("it is another version")
+		t.Error("openapi.yaml does not begin with version 3.1")
 	}
 }
 
-// Every operation says what it is, has a name of its own, and describes what it
-// answers; and the document describes what there is, and nothing else.
-func TestTheDocumentIsWhole(t *testing.T) {
+// Every operation has a summary with its scope, a unique id, one tag, and its answers.
+func TestOpenAPI_DescribesExactlyTheRoutes(t *testing.T) {
 	t.Parallel()
-	doc, err := described()
+	doc, err := openAPI()
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]apikey.Scope{"GET /healthz": anyScope}
+	scopes := map[string]apikey.Scope{"GET /healthz": anyScope}
 	for _, r := range new(API).routes() {
-		there[r.method+" "+r.path] = r.scope
+		scopes[r.method+" "+r.path] = r.scope
 	}
 	names := map[string]bool{}
 	var found []string
@@ -44,15 +43,15 @@ func TestTheDocumentIsWhole(t *testing.T) {
 		for method, op := range item.Operations() {
 			name := method + " " + path
 			found = append(found, name)
-			if scope := there[name]; scope != anyScope && !strings.HasSuffix(op.Summary, "(scope "+string(scope)+")") {
+			if scope := scopes[name]; scope != anyScope && !strings.HasSuffix(op.Summary, "(scope "+string(scope)+")") {
 				t.Errorf("%s needs the scope %s; its summary is %q", name, scope, op.Summary)
 			}
 			if op.Summary == "" || op.OperationID == "" || names[op.OperationID] || len(op.Tags) != 1 {
-				t.Errorf("%s has no summary, tag or name of its own", name)
+				t.Errorf("%s lacks a summary, a unique operation id, or has not exactly one tag", name)
 			}
 			names[op.OperationID] = true
 			if op.Responses.Default() == nil || op.Responses.Len() < 2 {
-				t.Errorf("%s does not say how it is answered", name)
+				t.Errorf("%s lacks the default answer or any other", name)
 			}
 			for _, p := range append(slices.Clone(op.Parameters), item.Parameters...) {
 				if p.Value.Description == "" {
@@ -62,16 +61,16 @@ func TestTheDocumentIsWhole(t *testing.T) {
 		}
 	}
 	slices.Sort(found)
-	if want := slices.Sorted(maps.Keys(there)); !slices.Equal(found, want) {
-		t.Errorf("described:\n%v\nthere are:\n%v", found, want)
+	if want := slices.Sorted(maps.Keys(scopes)); !slices.Equal(found, want) {
+		t.Errorf("openapi.yaml describes\n%v\nthe API has\n%v", found, want)
 	}
 }
 
-func TestTheDocumentIsServed(t *testing.T) {
+func TestOpenAPI_IsServed(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	a := s.expect(s.ask("GET", "/v1/openapi.yaml", ""), http.StatusOK, "")
+	s := newHarness(t)
+	a := s.expect(s.send("GET", "/v1/openapi.yaml", ""), http.StatusOK, "")
 	if string(a.body) != string(document) || a.Header.Get("Content-Type") != "application/yaml" {
-		t.Errorf("%s: %d bytes, want %d", a.Header.Get("Content-Type"), len(a.body), len(document))
+		t.Errorf("got %s with %d bytes, want %d bytes of application/yaml", a.Header.Get("Content-Type"), len(a.body), len(document))
 	}
 }

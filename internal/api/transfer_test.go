@@ -19,13 +19,14 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// upload is a body that is sent in chunks while its answer is waited for.
+// upload is a request whose body is sent in chunks while its answer is awaited.
 type upload struct {
 	conn     net.Conn
 	answered chan answer
 }
 
-func (s *harness) upload(path, key string) upload {
+// startUpload sends the header of an upload.
+func (s *harness) startUpload(path, key string) upload {
 	s.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	s.Must(err)
@@ -50,8 +51,8 @@ func (u upload) send(text string) { _, _ = fmt.Fprintf(u.conn, "%x\r\n%s\r\n", l
 
 func (u upload) end() { _, _ = io.WriteString(u.conn, "0\r\n\r\n") }
 
-// endless sends rows until the answer is there.
-func (u upload) endless() answer {
+// sendUntilAnswered sends rows until the answer arrives.
+func (u upload) sendUntilAnswered() answer {
 	u.send("application_id\n")
 	for n := 0; ; n++ {
 		select {
@@ -63,84 +64,84 @@ func (u upload) endless() answer {
 	}
 }
 
-func TestUploadsAtATime(t *testing.T) {
+func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	s.api.imports.perKey, s.api.imports.most = 2, 3
 	begin := func(n int, key string) upload {
-		before := s.api.imports.under()
-		u := s.upload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
-		s.Eventually("the upload begins", func() bool { return s.api.imports.under() == before+1 })
+		before := s.api.imports.underWay()
+		u := s.startUpload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
+		s.Eventually("the upload begins", func() bool { return s.api.imports.underWay() == before+1 })
 		return u
 	}
-	first := begin(1, every)
-	begin(2, every)
-	full := func(n int, key string, status int, reason string) {
+	first := begin(1, allScopes)
+	begin(2, allScopes)
+	refuse := func(n int, key string, status int, reason string) {
 		t.Helper()
-		a := s.expect(s.ask("POST", fmt.Sprintf("/v1/batches?batch=%d", n), "application_id\nB-1\n", "Content-Type", csvType, "Authorization", "Bearer "+key), status, reason)
+		a := s.expect(s.send("POST", fmt.Sprintf("/v1/batches?batch=%d", n), "application_id\nB-1\n", "Content-Type", csvType, "Authorization", "Bearer "+key), status, reason)
 		if a.Header.Get("Retry-After") == "" {
-			t.Error("it does not say when to come again")
+			t.Error("Retry-After is missing")
 		}
 	}
-	full(3, every, http.StatusTooManyRequests, "rate_limited")
+	refuse(3, allScopes, http.StatusTooManyRequests, "rate_limited")
 	begin(4, "enqueue")
-	full(5, "enqueue", http.StatusServiceUnavailable, "unavailable")
+	refuse(5, "enqueue", http.StatusServiceUnavailable, "unavailable")
 	first.send("application_id\nB-1\n")
 	first.end()
 	s.expect(<-first.answered, http.StatusOK, "")
-	s.Eventually("the place is free", func() bool { return s.api.imports.under() == 2 })
-	s.expect(s.ask("POST", "/v1/batches?batch=6", "application_id\nB-6\n", "Content-Type", csvType), http.StatusOK, "")
+	s.Eventually("the first upload has ended", func() bool { return s.api.imports.underWay() == 2 })
+	s.expect(s.send("POST", "/v1/batches?batch=6", "application_id\nB-6\n", "Content-Type", csvType), http.StatusOK, "")
 }
 
-// under is how many are under way.
-func (t *transfers) under() int {
+// underWay returns the number of transfers under way.
+func (t *transfers) underWay() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.all
 }
 
-func TestExportsAtATime(t *testing.T) {
+func TestExports_AreLimitedPerKey(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
+	s := newHarness(t)
+	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.api.exports.perKey = 1
-	s.Must(s.api.exports.begin(apikey.Key{ID: "id of " + every}))
-	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusTooManyRequests, "rate_limited")
-	s.api.exports.end(apikey.Key{ID: "id of " + every})
-	s.expect(s.ask("GET", "/v1/batches/b/export", ""), http.StatusOK, "")
+	s.Must(s.api.exports.begin(apikey.Key{ID: "id of " + allScopes}))
+	s.expect(s.send("GET", "/v1/batches/b/export", ""), http.StatusTooManyRequests, "rate_limited")
+	s.api.exports.end(apikey.Key{ID: "id of " + allScopes})
+	s.expect(s.send("GET", "/v1/batches/b/export", ""), http.StatusOK, "")
 }
 
-// A few bytes keep a batch's name from others neither before there is a row, nor
-// for long after.
-func TestFewBytesKeepNoName(t *testing.T) {
+// An upload that stalls does not block other uploads to the batch before its first row,
+// and not for long afterwards.
+func TestUpload_EndsWhenItStalls(t *testing.T) {
 	t.Parallel()
-	s := open(t)
-	slow := s.upload("/v1/batches?batch=b", every)
+	s := newHarness(t)
+	slow := s.startUpload("/v1/batches?batch=b", allScopes)
 	slow.send("application_id")
-	s.Eventually("it begins", func() bool { return s.api.imports.under() == 1 })
-	s.expect(s.ask("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
+	s.Eventually("the upload begins", func() bool { return s.api.imports.underWay() == 1 })
+	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(<-slow.answered, http.StatusRequestTimeout, "request_timeout")
 
 	p := pace{firstStall}
 	if p.moved(len("application_id\nA-1"), 0); p.left > firstStall+time.Second {
-		t.Errorf("18 bytes are waited for %v", p.left)
+		t.Errorf("after 18 bytes, a stall may take %v, want at most %v", p.left, firstStall+time.Second)
 	}
 	if p.moved(1<<20, 0); p.left != maxStall {
-		t.Errorf("after 1 MiB, %v are left", p.left)
+		t.Errorf("after 1 MiB, a stall may take %v, want %v", p.left, maxStall)
 	}
 }
 
-func TestAnUploadHasToEnd(t *testing.T) {
+func TestUpload_EndsAfterTheTransferTimeout(t *testing.T) {
 	t.Parallel()
-	s := open(t)
+	s := newHarness(t)
 	s.api.transferTimeout = 500 * time.Millisecond
-	a := s.expect(s.upload("/v1/batches?batch=b", every).endless(), http.StatusRequestTimeout, "request_timeout")
+	a := s.expect(s.startUpload("/v1/batches?batch=b", allScopes).sendUntilAnswered(), http.StatusRequestTimeout, "request_timeout")
 	if !strings.Contains(string(a.body), "send the same body again to continue") {
-		t.Errorf("%s", a.body)
+		t.Errorf("got %s, want advice to send the body again", a.body)
 	}
 }
 
-// revocable are keys of which all can be revoked.
+// revocable accepts the same keys as keys until revoked is true.
 type revocable struct {
 	keys
 	revoked *atomic.Bool
@@ -153,42 +154,41 @@ func (r revocable) Verify(ctx context.Context, presented string) (apikey.Key, er
 	return r.keys.Verify(ctx, presented)
 }
 
-// What a key has begun ends when it is revoked.
-func TestRevocationReachesWhatIsUnderWay(t *testing.T) {
+func TestRevocation_EndsUploadsAndWaitsUnderWay(t *testing.T) {
 	t.Parallel()
 	var revoked atomic.Bool
-	s := openAt(t, fixture.Redis(), func(c *Config) { c.Keys, c.MaxBody = revocable{revoked: &revoked}, 32<<20 })
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) { c.Keys, c.MaxBody = revocable{revoked: &revoked}, 32<<20 })
 	var all sync.WaitGroup
 	all.Go(func() {
-		a := s.upload("/v1/batches?batch=b", every).endless()
+		a := s.startUpload("/v1/batches?batch=b", allScopes).sendUntilAnswered()
 		if a.reason() != "unauthorized" || !strings.Contains(string(a.body), "was revoked") {
-			t.Errorf("an upload ends with %s", a.body)
+			t.Errorf("an active upload ended with %s, want unauthorized", a.body)
 		}
 	})
-	stalled := s.upload("/v1/batches?batch=c", every)
-	stalled.send("application_id\n" + strings.Repeat("\n", 30<<10)) // earns its time
+	stalled := s.startUpload("/v1/batches?batch=c", allScopes)
+	stalled.send("application_id\n" + strings.Repeat("\n", 30<<10)) // enough bytes to be allowed a long stall
 	all.Go(func() {
 		if a := <-stalled.answered; a.reason() != "unauthorized" {
-			t.Errorf("an upload that stands still ends with %s", a.body)
+			t.Errorf("a stalled upload ended with %s, want unauthorized", a.body)
 		}
 	})
 	all.Go(func() {
-		a := s.ask("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
+		a := s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", "wait=30")
 		if a.StatusCode != http.StatusUnauthorized {
-			t.Errorf("a wait ends with %d %s", a.StatusCode, a.body)
+			t.Errorf("a wait ended with %d %s, want 401", a.StatusCode, a.body)
 		}
 	})
-	s.Eventually("all have begun", func() bool {
+	s.Eventually("both uploads and the wait have begun", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
-		return s.api.imports.under() == 2 && len(s.api.stream.waiting) == 1
+		return s.api.imports.underWay() == 2 && len(s.api.stream.waiting) == 1
 	})
 	revoked.Store(true)
 	all.Wait()
 }
 
-// An answer that nobody takes ends with its context.
-func TestAStreamedAnswerIsInterrupted(t *testing.T) {
+// The client does not read the answer, so that a write blocks.
+func TestPacedWriter_EndsABlockedWriteWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended, wrote := errors.New("ended"), make(chan error, 1)
@@ -211,13 +211,13 @@ func TestAStreamedAnswerIsInterrupted(t *testing.T) {
 	if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	stop(ended) // while it is written
+	stop(ended) // while the first write blocks
 	select {
 	case err := <-wrote:
 		if !errors.Is(err, ended) {
-			t.Errorf("it ends with %v", err)
+			t.Errorf("the write after the end failed with %v, want the cause of the context", err)
 		}
 	case <-time.After(time.Minute):
-		t.Error("it goes on")
+		t.Error("the write does not end with its context")
 	}
 }
