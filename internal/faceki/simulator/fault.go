@@ -10,24 +10,23 @@ import (
 	"time"
 )
 
-// fail answers with the fault; link is the link that was made first, if any.
-// It is true for a call that hung without one and was released: it goes on as
-// if there had been no fault.
-func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link success) (goesOn bool) {
+// fail answers with a fault; link is the link made before it, if any. It returns true
+// for a released call that hung without a link, which then proceeds normally.
+func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link success) (proceed bool) {
 	kind, n, _ := f.number()
 	switch kind {
 	case "http":
 		if n == http.StatusTooManyRequests && f.RetryAfter == 0 {
 			f.RetryAfter = Duration(time.Second)
 		}
-		enveloped(w, f, n, n, "statusCode")
+		writeEnvelope(w, f, n, n, "statusCode")
 		return false
 	case "code":
 		status := f.Status
 		if status == 0 {
 			status = http.StatusOK
 		}
-		enveloped(w, f, status, n, "responseCode")
+		writeEnvelope(w, f, status, n, "responseCode")
 		return false
 	}
 	switch f.Name {
@@ -38,7 +37,7 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link s
 		}
 		return r.Context().Err() == nil
 	case "reset_before", "reset_after":
-		reset(w)
+		resetConn(w)
 	case "truncated":
 		truncate(w, link)
 	case "not_json":
@@ -60,7 +59,7 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, f Fault, link s
 	return false
 }
 
-func enveloped(w http.ResponseWriter, f Fault, status, code int, envelope string) {
+func writeEnvelope(w http.ResponseWriter, f Fault, status, code int, envelope string) {
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", seconds(time.Duration(f.RetryAfter)))
 	}
@@ -80,9 +79,9 @@ func enveloped(w http.ResponseWriter, f Fault, status, code int, envelope string
 	case "proxy":
 		writeJSON(w, status, map[string]any{"error": map[string]any{"code": status, "message": message}})
 	case "html":
-		htmlPage(w, status, "<html><head><title>Access denied</title></head><body>"+message+"</body></html>")
+		writeHTML(w, status, "<html><head><title>Access denied</title></head><body>"+message+"</body></html>")
 	case "login":
-		htmlPage(w, status, `<html><head><title>Sign in</title></head><body><form><input type="password"></form></body></html>`)
+		writeHTML(w, status, `<html><head><title>Sign in</title></head><body><form><input type="password"></form></body></html>`)
 	case "message":
 		writeJSON(w, status, map[string]any{"message": message})
 	case "text":
@@ -92,13 +91,13 @@ func enveloped(w http.ResponseWriter, f Fault, status, code int, envelope string
 	}
 }
 
-func htmlPage(w http.ResponseWriter, status int, body string) {
+func writeHTML(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write([]byte(body)) // the caller may be gone
+	_, _ = w.Write([]byte(body)) // the caller may have disconnected
 }
 
-// hang waits for the caller to go, or for a release.
+// hang waits until the caller disconnects or the call is released.
 func (s *Simulator) hang(r *http.Request) (released bool) {
 	s.mu.Lock()
 	release := s.released
@@ -111,8 +110,8 @@ func (s *Simulator) hang(r *http.Request) (released bool) {
 	}
 }
 
-// reset ends the connection with an RST where it is plain TCP, else by closing it.
-func reset(w http.ResponseWriter) {
+// resetConn resets a plain TCP connection with an RST and closes any other.
+func resetConn(w http.ResponseWriter) {
 	hijacker, ok := w.(http.Hijacker)
 	if !ok {
 		panic(http.ErrAbortHandler)
@@ -127,9 +126,10 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// truncate announces a whole answer, sends half of it and closes the connection.
+// truncate announces the full length of the answer, sends half of it and closes the
+// connection.
 func truncate(w http.ResponseWriter, link success) {
-	body, _ := json.Marshal(link) // of strings
+	body, _ := json.Marshal(link) // cannot fail for strings
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body[:len(body)/2])

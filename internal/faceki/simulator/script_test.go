@@ -13,8 +13,8 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// ask calls the handler without a network, as a benchmark and for many calls.
-func ask(sim http.Handler, token, id string) int {
+// callDirectly calls the handler without a network and returns the status.
+func callDirectly(sim http.Handler, token, id string) int {
 	r := httptest.NewRequest("POST", "/kycverify/api/kycverify/kyc-verify-link", strings.NewReader(`{"applicationId":"`+id+`"}`))
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
@@ -22,7 +22,8 @@ func ask(sim http.Handler, token, id string) int {
 	return w.Code
 }
 
-func mix(t testing.TB, script string) (*simulator.Simulator, string) {
+// withScript returns a simulator with a script and a token for it.
+func withScript(t testing.TB, script string) (*simulator.Simulator, string) {
 	t.Helper()
 	s, err := simulator.ParseScript([]byte(script))
 	if err != nil {
@@ -34,16 +35,16 @@ func mix(t testing.TB, script string) (*simulator.Simulator, string) {
 	return sim, tokenIn(w.Body.String())
 }
 
-func TestMixIsRepeatableAndBounded(t *testing.T) {
+func TestScript_FaultsAreRepeatableAndLimited(t *testing.T) {
 	const script = `{"seed":7,"faults":[{"fault":"http_500","probability":0.3},{"fault":"code_8016","probability":0.2}],"max_faults_per_id":2}`
 	run := func(workers int) (map[string]int, simulator.State) {
-		sim, token := mix(t, script)
+		sim, token := withScript(t, script)
 		var wg sync.WaitGroup
 		for w := range workers {
 			wg.Go(func() {
 				for i := w; i < 2000; i += workers {
 					for range 5 {
-						ask(sim, token, fmt.Sprint("id-", i))
+						callDirectly(sim, token, fmt.Sprint("id-", i))
 					}
 				}
 			})
@@ -53,7 +54,7 @@ func TestMixIsRepeatableAndBounded(t *testing.T) {
 		for _, a := range sim.Applications(0, 5000).Applications {
 			faults[a.ApplicationID] = a.Faults
 			if a.Faults > 2 {
-				t.Errorf("%s had %d faults", a.ApplicationID, a.Faults)
+				t.Errorf("%s had %d faults, want at most 2", a.ApplicationID, a.Faults)
 			}
 		}
 		return faults, sim.State()
@@ -62,17 +63,17 @@ func TestMixIsRepeatableAndBounded(t *testing.T) {
 	many, _ := run(8)
 	for id, n := range one {
 		if many[id] != n {
-			t.Fatalf("%s: %d faults, and %d with other interleaving", id, n, many[id])
+			t.Fatalf("%s: got %d faults with one goroutine and %d with eight; want the same", id, n, many[id])
 		}
 	}
 	a, b := float64(state.Faults["http_500"]), float64(state.Faults["code_8016"])
 	if a < 1.3*b || a > 1.7*b {
-		t.Errorf("%v to %v, want 3 to 2", a, b)
+		t.Errorf("got %v http_500 and %v code_8016; want a ratio of 3 to 2", a, b)
 	}
 }
 
-func TestRulesComeFirst(t *testing.T) {
-	sim, token := mix(t, `{"rules":[{"match":"bad-*","fault":"http_400"},{"match":"shy-??","fault":"http_500","times":2}],
+func TestScript_RulesTakePrecedenceOverFaults(t *testing.T) {
+	sim, token := withScript(t, `{"rules":[{"match":"bad-*","fault":"http_400"},{"match":"shy-??","fault":"http_500","times":2}],
 		"faults":[{"fault":"http_418","probability":1}],"max_faults_per_id":4}`)
 	for id, want := range map[string][]int{
 		"bad-a/b": {400, 400, 400, 400, 400},
@@ -80,53 +81,53 @@ func TestRulesComeFirst(t *testing.T) {
 		"shy-001": {418, 418, 418, 418, 200},
 	} {
 		for i, status := range want {
-			if got := ask(sim, token, id); got != status {
-				t.Errorf("%s, call %d: %d, want %d", id, i+1, got, status)
+			if got := callDirectly(sim, token, id); got != status {
+				t.Errorf("call %d for %s: got status %d, want %d", i+1, id, got, status)
 			}
 		}
 	}
 }
 
-func TestScriptErrors(t *testing.T) {
-	for script, says := range map[string]string{
+func TestScript_ReportsErrorsAndIsNotPutIntoEffect(t *testing.T) {
+	for script, want := range map[string]string{
 		`{"latencyy":"1s"}`: `unknown field "latencyy"`,
 		`{"rules":[{"match":"a","fault":"hang","tmies":1}]}`:                                     `unknown field "tmies"`,
 		`{"faults":[{"fault":"hang","probabilty":1}]}`:                                           `unknown field "probabilty"`,
 		`{"outage":{"fault":"hang","x":1}}`:                                                      `unknown field "x"`,
 		`{"outage":"explode"}`:                                                                   `unknown fault "explode"`,
 		`{"outage":"http_99"}`:                                                                   `from 200 to 599`,
-		`{"outage":{"fault":"http_500","envelope":"brown"}}`:                                     `envelope is for`,
-		`{"outage":{"fault":"hang","status":500}}`:                                               `status is for code_<n> only`,
-		`{"outage":{"fault":"reset_after","made":false}}`:                                        `says itself`,
+		`{"outage":{"fault":"http_500","envelope":"brown"}}`:                                     `envelope applies to`,
+		`{"outage":{"fault":"hang","status":500}}`:                                               `status applies to code_<n> only`,
+		`{"outage":{"fault":"reset_after","made":false}}`:                                        `made is not allowed`,
 		`{"outage":{"fault":"foreign_url","host":"apps.faceki.com"}}`:                            `must end in .example`,
-		`{"outage":{"fault":"hang","host":"links.example"}}`:                                     `host is for foreign_url only`,
+		`{"outage":{"fault":"hang","host":"links.example"}}`:                                     `host applies to foreign_url only`,
 		`{"rules":[{"match":"[","fault":"hang"}]}`:                                               `rules[0]: match must be`,
 		`{"rules":[{"fault":"hang"}]}`:                                                           `rules[0]: match must be`,
 		`{"faults":[{"fault":"hang"}]}`:                                                          `faults[0]: probability`,
-		`{"faults":[{"fault":"hang","probability":0.6},{"fault":"http_500","probability":0.6}]}`: `add up to 1.2`,
-		`{"rate_limit":{"per_second":0,"burst":1}}`:                                              `per_second must be above 0`,
-		`{"latency":"fast"}`:                                                                     `"fast" is not a duration`,
-		`{"jitter":"1s"}`:                                                                        `jitter: must not be more`,
+		`{"faults":[{"fault":"hang","probability":0.6},{"fault":"http_500","probability":0.6}]}`: `the sum of the probabilities is 1.2`,
+		`{"rate_limit":{"per_second":0,"burst":1}}`:                                              `per_second must be greater than 0`,
+		`{"latency":"fast"}`:                                                                     `invalid duration "fast"`,
+		`{"jitter":"1s"}`:                                                                        `jitter: must not exceed`,
 		`{"credit":-1}`:                                                                          `credit: must not be negative`,
-		`{} {}`:                                                                                  `text after`,
+		`{} {}`:                                                                                  `unexpected text after`,
 		`{`:                                                                                      `unexpected EOF`,
 	} {
-		if _, err := simulator.ParseScript([]byte(script)); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v, want %s", script, err, says)
+		if _, err := simulator.ParseScript([]byte(script)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("ParseScript(%s): got error %v, want %s", script, err, want)
 		}
 	}
 	u := start(t, simulator.Config{})
 	u.script(`{"credit":1}`)
 	resp, body, _ := u.send("PUT", "/_simulator/script", `{"credit":-1,"outage":"explode"}`)
 	if resp.StatusCode != 400 || !strings.Contains(body, "explode") || !strings.Contains(body, "credit") {
-		t.Fatal(body)
+		t.Fatalf("got %d %s; want 400 with both errors", resp.StatusCode, body)
 	}
 	if s := u.sim.State(); *s.Credit != 1 {
-		t.Fatal("a bad script was taken")
+		t.Fatal("an invalid script was put into effect")
 	}
 }
 
-func TestScriptIsReadAsWritten(t *testing.T) {
+func TestScript_SurvivesEncodingAndDecoding(t *testing.T) {
 	s, err := simulator.ParseScript([]byte(`{"seed":1,"latency":"80ms","rules":[{"match":"x","fault":"code_5003","envelope":"code","times":2}],
 		"faults":[{"fault":"http_500","probability":0.1,"made":true}],"outage":"hang","credit":0}`))
 	if err != nil {
@@ -136,22 +137,22 @@ func TestScriptIsReadAsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := simulator.ParseScript(written)
-	rewritten, _ := json.Marshal(again)
+	decoded, err := simulator.ParseScript(written)
+	rewritten, _ := json.Marshal(decoded)
 	if err != nil || string(rewritten) != string(written) || !strings.Contains(string(written), `"latency":"80ms"`) {
-		t.Fatalf("%v\n%s\n%s", err, written, rewritten)
+		t.Fatalf("error %v; encoded as\n%s\nand after decoding as\n%s", err, written, rewritten)
 	}
 	u := start(t, simulator.Config{})
-	if err := (simulator.Remote{BaseURL: u.url}).SetScript(context.Background(), s); err != nil {
+	if err := (remote{u.url}).setScript(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}
 	_, body, _ := u.send("GET", "/_simulator/script", "")
 	if strings.TrimSpace(body) != string(written) {
-		t.Fatal(body)
+		t.Fatalf("got script %s, want %s", body, written)
 	}
 }
 
-func FuzzScript(f *testing.F) {
+func FuzzParseScript(f *testing.F) {
 	f.Add(`{"rules":[{"match":"bad-*","fault":"code_5002"}],"outage":"http_503"}`)
 	f.Add(`{"faults":[{"fault":"hang","probability":1}],"rate_limit":{"per_second":1,"burst":1}}`)
 	f.Fuzz(func(t *testing.T, script string) {
@@ -164,11 +165,11 @@ func FuzzScript(f *testing.F) {
 }
 
 func BenchmarkCreateLink(b *testing.B) {
-	sim, token := mix(b, `{}`)
+	sim, token := withScript(b, `{}`)
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
 		i++
-		ask(sim, token, fmt.Sprint(i))
+		callDirectly(sim, token, fmt.Sprint(i))
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// upstream is a simulator behind a real server, and a client that holds a token.
+// upstream is a simulator behind a real server, with a client that has a token.
 type upstream struct {
 	t     *testing.T
 	sim   *simulator.Simulator
@@ -89,54 +89,55 @@ func (u *upstream) script(s string) {
 	u.t.Helper()
 	resp, body, err := u.send("PUT", "/_simulator/script", s)
 	if err != nil || resp.StatusCode != 200 {
-		u.t.Fatalf("script %s: %v %s", s, err, body)
+		u.t.Fatalf("set script %s: error %v, answer %s", s, err, body)
 	}
 }
 
+// want asks for a link and fails the test unless the answer is as expected.
 func (u *upstream) want(id string, status int, contains string) {
 	u.t.Helper()
 	resp, body, err := u.create(id)
 	if err != nil || resp.StatusCode != status || !strings.Contains(body, contains) {
-		u.t.Fatalf("%s: %v %v %s; want %d with %s", id, err, resp, body, status, contains)
+		u.t.Fatalf("call for %s: got error %v, answer %v with body %s; want status %d and a body with %q", id, err, resp, body, status, contains)
 	}
 }
 
-func TestLinkIsMadeAndFound(t *testing.T) {
+func TestSimulator_MakesAndListsLinks(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.want("A-1", 200, `"url":"https://simulator.invalid/kycverify/`)
 	u.want("A-1", 200, `"responseCode":0`)
 	u.want("A-2", 200, `"data":"`)
 	ctx := context.Background()
-	remote := simulator.Remote{BaseURL: u.url}
-	a, err := remote.Application(ctx, "A-1")
+	control := remote{u.url}
+	a, err := control.application(ctx, "A-1")
 	if err != nil || len(a.Links) != 2 || a.Calls != 2 || a.Links[0].URL != simulator.LinkPrefix+a.Links[0].LinkID {
-		t.Fatal(a, err)
+		t.Fatalf("application: got %+v, error %v", a, err)
 	}
-	p, err := remote.Applications(ctx, 0, 1)
+	p, err := control.applications(ctx, 0, 1)
 	if err != nil || p.Total != 2 || p.Next != 1 || p.Applications[0].ApplicationID != "A-1" {
-		t.Fatal(p, err)
+		t.Fatalf("first page: got %+v, error %v", p, err)
 	}
-	p, _ = remote.Applications(ctx, p.Next, 10)
+	p, _ = control.applications(ctx, p.Next, 10)
 	if len(p.Applications) != 1 || p.Applications[0].ApplicationID != "A-2" {
-		t.Fatal(p)
+		t.Fatalf("second page: got %+v", p)
 	}
-	s, err := remote.State(ctx)
+	s, err := control.state(ctx)
 	if err != nil || s.Links != 3 || s.LinkCalls != 3 || s.SeveralLinks != 1 || s.ApplicationIDs != 2 || s.InFlight != 0 || s.TokenRequests != 1 {
-		t.Fatalf("%+v %v", s, err)
+		t.Fatalf("state: got %+v, error %v", s, err)
 	}
-	if none := u.sim.Application("never"); none.Calls != 0 || len(none.Links) != 0 || u.sim.State().ApplicationIDs != 2 {
-		t.Fatal(none)
+	if unknown := u.sim.Application("unknown"); unknown.Calls != 0 || len(unknown.Links) != 0 || u.sim.State().ApplicationIDs != 2 {
+		t.Fatalf("unknown application id: got %+v", unknown)
 	}
-	if err := remote.Reset(ctx); err != nil {
+	if err := control.reset(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if s := u.sim.State(); s.Links != 0 || s.ApplicationIDs != 0 {
-		t.Fatalf("%+v after reset", s)
+		t.Fatalf("state after a reset: got %+v", s)
 	}
 	u.want("A-1", 401, "unauthorized")
 }
 
-func TestTokens(t *testing.T) {
+func TestSimulator_AcceptsOnlyValidCredentialsAndTokens(t *testing.T) {
 	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
@@ -156,7 +157,7 @@ func TestTokens(t *testing.T) {
 	} {
 		resp, body, err := u.send(c.method, c.path, c.body)
 		if err != nil || resp.StatusCode != c.status || strings.Contains(body, "hush") {
-			t.Errorf("%s %s %s: %v %d %s", c.method, c.path, c.body, err, resp.StatusCode, body)
+			t.Errorf("%s %s %s: got error %v, status %d, body %s; want status %d without the secret", c.method, c.path, c.body, err, resp.StatusCode, body, c.status)
 		}
 	}
 	u.want("A-1", 200, "url")
@@ -170,11 +171,11 @@ func TestTokens(t *testing.T) {
 	u.sim.Revoke()
 	u.want("A-1", 401, "unauthorized")
 	if s := u.sim.State(); s.TokenRequests != 8 || s.TokensIssued != 4 || s.Faults["unauthorized"] != 6 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("got state %+v", s)
 	}
 }
 
-func TestInvalidBodies(t *testing.T) {
+func TestSimulator_RejectsInvalidBodies(t *testing.T) {
 	u := start(t, simulator.Config{})
 	for _, body := range []string{
 		``, `[]`, `{}`, `{"applicationId":""}`, `{"applicationId":7}`, `{"applicationId":"A","typo":1}`,
@@ -185,7 +186,7 @@ func TestInvalidBodies(t *testing.T) {
 	} {
 		resp, got, err := u.send("POST", "/kycverify/api/kycverify/kyc-verify-link", body)
 		if err != nil || resp.StatusCode != 400 || !strings.Contains(got, `"responseCode":5002`) {
-			t.Errorf("%s: %v %s", body, err, got)
+			t.Errorf("body %s: got error %v, answer %s; want code 5002", body, err, got)
 		}
 	}
 	for _, body := range []string{
@@ -193,12 +194,12 @@ func TestInvalidBodies(t *testing.T) {
 		`{"applicationId":"A","expiryTime":"60","redirect_url":"https://shop.example/x","document_optional":false,"workflowId":"w"}`,
 	} {
 		if resp, got, err := u.send("POST", "/kycverify/api/kycverify/kyc-verify-link", body); err != nil || resp.StatusCode != 200 {
-			t.Errorf("%s: %v %s", body, err, got)
+			t.Errorf("body %s: got error %v, answer %s; want a link", body, err, got)
 		}
 	}
 }
 
-func TestAnswersOfFaults(t *testing.T) {
+func TestSimulator_AnswersWithTheScriptedFault(t *testing.T) {
 	u := start(t, simulator.Config{})
 	for _, c := range []struct {
 		fault, contains string
@@ -234,22 +235,22 @@ func TestAnswersOfFaults(t *testing.T) {
 		u.script(`{"rules":[` + strings.TrimSuffix(string(rule), "}") + "," + fault[1:] + `]}`)
 		u.want(id, c.status, c.contains)
 		if a := u.sim.Application(id); len(a.Links) != c.links || a.Faults != 1 {
-			t.Errorf("%s: %d links, %d faults", c.fault, len(a.Links), a.Faults)
+			t.Errorf("fault %s: got %d links and %d faults, want %d links and 1 fault", c.fault, len(a.Links), a.Faults, c.links)
 		}
 	}
 	if s := u.sim.State(); s.RedirectsFollowed != 0 || s.Faults["http_500"] != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("got state %+v", s)
 	}
 	u.script(`{}`)
 	u.http.CheckRedirect = nil
 	u.script(`{"outage":"redirect"}`)
 	_, _, _ = u.create("A")
 	if s := u.sim.State(); s.RedirectsFollowed != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("got %d followed redirects, want 1", s.RedirectsFollowed)
 	}
 }
 
-func TestBrokenConnections(t *testing.T) {
+func TestSimulator_BreaksConnections(t *testing.T) {
 	u := start(t, simulator.Config{Script: simulator.Script{Rules: []simulator.Rule{
 		{Match: "before", Fault: simulator.Fault{Name: "reset_before"}},
 		{Match: "after", Fault: simulator.Fault{Name: "reset_after"}},
@@ -257,21 +258,21 @@ func TestBrokenConnections(t *testing.T) {
 	}}})
 	for id, links := range map[string]int{"before": 0, "after": 1} {
 		if _, _, err := u.create(id); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%s: %v", id, err)
+			t.Errorf("%s: got error %v, want a connection reset", id, err)
 		}
 		if a := u.sim.Application(id); len(a.Links) != links {
-			t.Errorf("%s: %d links", id, len(a.Links))
+			t.Errorf("%s: got %d links, want %d", id, len(a.Links), links)
 		}
 	}
 	if _, body, err := u.create("half"); !errors.Is(err, io.ErrUnexpectedEOF) || json.Valid([]byte(body)) || body == "" {
-		t.Errorf("half: %v %q", err, body)
+		t.Errorf("half: got error %v, body %q; want half an answer", err, body)
 	}
 	if a := u.sim.Application("half"); len(a.Links) != 1 {
-		t.Errorf("half: %d links", len(a.Links))
+		t.Errorf("half: got %d links, want 1", len(a.Links))
 	}
 }
 
-func TestHangAndRelease(t *testing.T) {
+func TestSimulator_HangsUntilReleased(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"rules":[{"match":"made","fault":"hang","made":true},{"match":"*","fault":"hang"}]}`)
 	answers := make(chan string, 2)
@@ -284,62 +285,62 @@ func TestHangAndRelease(t *testing.T) {
 	fixture.Eventually(t, "both calls hang", func() bool { return u.sim.State().Faults["hang"] == 2 })
 	select {
 	case a := <-answers:
-		t.Fatal("answered", a)
+		t.Fatalf("a hanging call was answered: %s", a)
 	default:
 	}
-	// A call is counted just before it waits: release until both have gone on.
+	// A call is counted just before it hangs, so release until both are answered.
 	for range 2 {
 		for done := false; !done; {
-			if err := (simulator.Remote{BaseURL: u.url}).Release(context.Background()); err != nil {
+			if err := (remote{u.url}).release(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			select {
 			case a := <-answers:
 				if done = true; !strings.Contains(a, "simulator.invalid") {
-					t.Fatal(a)
+					t.Fatalf("released call: got %s, want a link", a)
 				}
 			case <-time.After(time.Millisecond):
 			}
 		}
 	}
 	if s := u.sim.State(); s.Links != 2 || s.InFlight != 0 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("got state %+v; want 2 links and no call in flight", s)
 	}
 }
 
-func TestCallerThatGoesEndsTheHang(t *testing.T) {
+func TestSimulator_StopsHangingWhenTheCallerDisconnects(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"outage":"hang"}`)
 	u.http.Timeout = 20 * time.Millisecond
 	if _, _, err := u.create("A"); err == nil {
-		t.Fatal("answered")
+		t.Fatal("a hanging call was answered")
 	}
 	fixture.Eventually(t, "no call is in flight", func() bool { return u.sim.State().InFlight == 0 })
 	if s := u.sim.State(); s.Links != 0 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("got %d links, want none", s.Links)
 	}
 }
 
-func TestOutageIsForEverything(t *testing.T) {
+func TestSimulator_OutageAlsoFailsTokenRequests(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"outage":{"fault":"http_503","retry_after":"2s"}}`)
 	u.want("A", 503, "503")
 	resp, _, _ := u.send("POST", "/auth/api/generate-token", `{"clientId":"shop","clientSecret":"hush"}`)
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "2" {
-		t.Fatal(resp)
+		t.Fatalf("token request: got %v, want 503 with Retry-After: 2", resp)
 	}
 	u.script(`{"outage":"reset_before"}`)
 	if _, _, err := u.create("A"); !errors.Is(err, syscall.ECONNRESET) {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want a connection reset", err)
 	}
 	u.script(`{"token_fault":"http_500"}`)
 	if resp, _, _ := u.send("GET", "/auth/api/access-token?clientId=a&clientSecret=b", ""); resp.StatusCode != 500 {
-		t.Fatal(resp)
+		t.Fatalf("token request: got %v, want 500", resp)
 	}
 	u.want("A", 200, "url")
 }
 
-func TestRateLimitIsEnforced(t *testing.T) {
+func TestSimulator_EnforcesTheRateLimit(t *testing.T) {
 	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	u := start(t, simulator.Config{Now: func() time.Time { return now }})
 	u.script(`{"rate_limit":{"per_second":0.5,"burst":2}}`)
@@ -347,59 +348,59 @@ func TestRateLimitIsEnforced(t *testing.T) {
 	u.want("B", 200, "url")
 	resp, _, _ := u.create("C")
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "2" {
-		t.Fatal(resp)
+		t.Fatalf("got %v, want 429 with Retry-After: 2", resp)
 	}
 	now = now.Add(2 * time.Second)
 	u.want("C", 200, "url")
 	u.want("C", 429, "too many")
 	if s := u.sim.State(); s.Faults["rate_limited"] != 2 || s.Links != 3 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("got state %+v", s)
 	}
 }
 
-func TestCreditRunsOut(t *testing.T) {
+func TestSimulator_RefusesCallsWithoutCredit(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"credit":2}`)
 	u.want("A", 200, "url")
 	u.want("B", 200, "url")
 	u.want("C", 200, `"responseCode":5003`)
-	remote := simulator.Remote{BaseURL: u.url}
-	if err := remote.TopUp(context.Background(), 1); err != nil {
+	control := remote{u.url}
+	if err := control.topUp(context.Background(), 1); err != nil {
 		t.Fatal(err)
 	}
 	u.want("C", 200, "url")
 	u.want("D", 200, `"responseCode":5003`)
 	if s := u.sim.State(); *s.Credit != 0 || s.Links != 3 || s.Faults["no_credit"] != 2 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("got state %+v", s)
 	}
-	if err := remote.TopUp(context.Background(), 0); err == nil {
-		t.Fatal("topped up by nothing")
+	if err := control.topUp(context.Background(), 0); err == nil {
+		t.Fatal("adding no credit did not fail")
 	}
 }
 
-func TestLatency(t *testing.T) {
+func TestSimulator_DelaysAnswers(t *testing.T) {
 	u := start(t, simulator.Config{})
 	u.script(`{"latency":"30ms","jitter":"5ms"}`)
 	before := time.Now()
 	u.want("A", 200, "url")
 	if took := time.Since(before); took < 25*time.Millisecond {
-		t.Fatal(took)
+		t.Fatalf("the answer took %v, want at least 25ms", took)
 	}
 }
 
-func TestCallsAreRemembered(t *testing.T) {
-	sim, token := mix(t, `{}`)
+func TestSimulator_RemembersTheLatestCalls(t *testing.T) {
+	sim, token := withScript(t, `{}`)
 	for i := range 120 {
-		ask(sim, token, fmt.Sprint(i))
+		callDirectly(sim, token, fmt.Sprint(i))
 	}
 	p := sim.Calls(0, 20)
 	if p.Total != 120 || len(p.Calls) != 20 || p.Calls[0].Number != 71 || p.Calls[0].ApplicationID != "70" || p.Next != 90 {
-		t.Fatalf("%+v", p)
+		t.Fatalf("got page %+v", p)
 	}
 	if p = sim.Calls(p.Next, 100); len(p.Calls) != 30 || p.Calls[29].ApplicationID != "119" || p.Next != 120 {
-		t.Fatalf("%+v", p)
+		t.Fatalf("got page %+v", p)
 	}
 	if p = sim.Calls(120, 100); len(p.Calls) != 0 || p.Next != 120 {
-		t.Fatalf("%+v", p)
+		t.Fatalf("got page %+v", p)
 	}
 }
