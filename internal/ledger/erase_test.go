@@ -7,10 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/erasure"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/quarantine"
@@ -189,67 +186,5 @@ func TestForgetAside(t *testing.T) {
 	}
 	if n != 3 || err != nil || len(left) != 2 || left[0].Task != "y" || left[1].Task != "A-10:1:1:1" {
 		t.Errorf("%d went, %v; left are %+v", n, err, left)
-	}
-}
-
-// Only what has expired is refreshed, once, and stays in its batch and row.
-func TestRefresh(t *testing.T) {
-	h := newHarness(t)
-	list := append(ledgertest.Rows(1, 120), tasks.Request{ApplicationID: "S-1", ExpiryMinutes: 1, NotAfter: time.Now().Add(time.Hour)})
-	h.Import("spring", list)
-	refs := h.Feed()
-	for _, ref := range refs {
-		a := h.Admit(h.Stores, ref, attempt.Call)
-		a.At = a.At.Add(-2 * time.Minute) // so that a link of one minute has expired
-		if ref.ApplicationID == "R-7" {
-			_, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
-			h.Must(err)
-			continue
-		}
-		_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
-		h.Must(err)
-	}
-	refresh := func() (refreshed []string) {
-		for page, err := range h.Stores.Batches.Requests(t.Context(), 1) {
-			h.Must(err)
-			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, time.Now()) })
-			ids, err := h.Stores.Batches.Refresh(t.Context(), 1, page, time.Time{})
-			h.Must(err)
-			refreshed = append(refreshed, ids...)
-		}
-		return refreshed
-	}
-	if got := refresh(); !slices.Equal(got, []string{"S-1"}) {
-		t.Fatalf("refreshed %v", got)
-	}
-	if got := refresh(); len(got) != 0 {
-		t.Errorf("refreshed %v once more", got)
-	}
-	r, _ := h.Get("S-1")
-	if !r.AcceptedAt.After(h.Record("R-1").AcceptedAt) {
-		t.Errorf("it was accepted at %v", r.AcceptedAt)
-	}
-	if r.State != request.Waiting || r.Generation != 2 || r.Run != 1 || r.Attempts != 0 || r.Batch != 1 || r.Content.Row != 121 ||
-		!r.Content.NotAfter.IsZero() || r.Deadline || r.Outcome.URL != "" || r.Content.ExpiryMinutes != 1 {
-		t.Errorf("%+v", r)
-	}
-	h.ExpectCounters()
-	fed := h.Feed()
-	if len(fed) != 1 || fed[0].ApplicationID != "S-1" {
-		t.Fatalf("fed %v", fed)
-	}
-	h.Finish(fed, "created")
-	story, err := h.Stores.Records.Story(t.Context(), "S-1")
-	if err != nil || len(story) != 2 || story[1].Outcome.URL != ledgertest.Link().URL {
-		t.Errorf("%+v, %v", story, err)
-	}
-	soon := time.Now().Add(time.Hour).Truncate(time.Millisecond).UTC()
-	ids, err := h.Stores.Batches.Refresh(t.Context(), 1, story[:1], soon)
-	r, _ = h.Get("S-1")
-	if err != nil || len(ids) != 1 || !r.Deadline || !r.Content.NotAfter.Equal(soon) {
-		t.Errorf("%v, %v: %+v", ids, err, r)
-	}
-	if due, err := h.Redis.ZScore(t.Context(), h.Keys.Deadlines(), "S-1").Result(); err != nil || int64(due) != soon.UnixMilli() {
-		t.Errorf("due %f, %v", due, err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -48,4 +50,50 @@ func TestANewerRowIsFedLater(t *testing.T) {
 	if fed := h.Feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
 		t.Errorf("fed %v", fed)
 	}
+}
+
+// Each running batch gets its share of the room, whatever its size.
+func TestFeedSharesTheRoom(t *testing.T) {
+	h := newHarness(t)
+	h.Import("million", ledgertest.Rows(1, 5000))
+	h.FeedUpTo(h.Stores, 30)
+	h.Import("ten", ledgertest.Rows(10001, 10010))
+	h.Import("paused", ledgertest.Rows(20001, 20010))
+	h.Control("paused", batch.Pause)
+	served := map[string]int{}
+	for target := 35; target <= 70; target += 5 {
+		for _, ref := range h.FeedUpTo(h.Stores, target).Refs {
+			r, _ := h.Get(ref.ApplicationID)
+			name, err := h.Stores.Batches.Name(t.Context(), r.Batch)
+			h.Must(err)
+			served[name]++
+		}
+	}
+	// Of forty, ten are its: in its share of the time they are all in.
+	if served["ten"] != 10 || served["million"] != 30 || served["paused"] != 0 {
+		t.Errorf("served %v", served)
+	}
+	h.ExpectCounters()
+
+	// Also of the room of one call.
+	h.Import("half", ledgertest.Rows(30001, 31000))
+	half := 0
+	for _, ref := range h.FeedUpTo(h.Stores, 110).Refs {
+		if r, _ := h.Get(ref.ApplicationID); r.Batch == h.BatchNumber("half") {
+			half++
+		}
+	}
+	if half < 13 || half > 27 {
+		t.Errorf("%d of 40 are the newest batch's", half)
+	}
+
+	// A retry comes before the rest of its batch.
+	a := h.Admit(h.Stores, h.Record("R-1").Ref(), attempt.Call)
+	h.Fault(a.ApplicationID, fault.BadRequest, attempt.Fail)
+	_, _, err := h.Stores.Requests.Retry(t.Context(), h.Record("R-1"))
+	h.Must(err)
+	if refs := h.FeedUpTo(h.Stores, 115).Refs; !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1" }) {
+		t.Errorf("the retry is not among %v", refs)
+	}
+	h.ExpectCounters()
 }

@@ -7,12 +7,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 // What cannot be read goes where a person asks for it, and never by itself; a
@@ -77,35 +75,6 @@ func TestEarlierGenerationsAreKept(t *testing.T) {
 	}
 }
 
-// Refresh is of requests as they were read, and of the batch's own.
-func TestRefreshLooksAgain(t *testing.T) {
-	h := newHarness(t)
-	h.RestoreEnded("spring", time.Hour, 1, 1, request.Created)
-	r := h.Record("G-1")
-	stale := map[string]request.Record{"another generation": r, "another run": r}
-	for what, other := range stale {
-		if what == "another run" {
-			other.Run++
-		} else {
-			other.Generation++
-		}
-		stale[what] = other
-	}
-	for what, other := range stale {
-		if ids, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{other}, time.Time{}); err != nil || len(ids) != 0 {
-			t.Errorf("%s: %v, %v", what, ids, err)
-		}
-	}
-	if ids, err := h.Stores.Batches.Refresh(t.Context(), 2, []request.Record{r}, time.Time{}); err != nil || len(ids) != 0 {
-		t.Errorf("of another batch: %v, %v", ids, err)
-	}
-	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("G-1"), 4, "999").Err())
-	if ids, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{h.Record("G-1")}, time.Time{}); err != nil || len(ids) != 0 {
-		t.Errorf("after the last generation: %v, %v", ids, err)
-	}
-	h.ExpectState("G-1", "created")
-}
-
 // However long a batch and its list of what is to be fed are, and whatever is
 // missing in them, all of it is scrubbed, once.
 func TestScrubReachesTheEnd(t *testing.T) {
@@ -136,14 +105,5 @@ func TestScrubReachesTheEnd(t *testing.T) {
 	}
 	if left != 0 {
 		t.Errorf("%d of the others were not fed", left)
-	}
-}
-
-// A batch that there is not cannot be steered into being.
-func TestSteerOfNoBatch(t *testing.T) {
-	h := newHarness(t)
-	err := h.Stores.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
-	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
-		t.Errorf("got %v", err)
 	}
 }

@@ -1,12 +1,10 @@
-package ledger_test
+package batch_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/batch"
@@ -16,56 +14,89 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
+// What became another run, or ended, between the look and the end is looked at
+// again: each run has one end.
+func TestACancelLooksAgain(t *testing.T) {
 	h := newHarness(t)
-	h.Import("spring", ledgertest.Rows(1, 300))
-	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 300})
-	refs := h.FeedUpTo(h.Stores, 150).Refs
-	called := h.Admit(h.Stores, refs[0], attempt.Call)
-	h.Control("spring", batch.Pause)
-	h.Control("spring", batch.Pause)
-	for _, ref := range refs[1:100] {
-		h.Admit(h.Stores, ref, attempt.Paused)
-		h.Admit(h.Stores, ref, attempt.Stale)
-	}
-	h.ExpectBatch("spring", batch.Paused, map[request.State]int{request.Waiting: 249, request.Queued: 50, request.Calling: 1})
-	if fed := h.Feed(); len(fed) != 0 {
-		t.Errorf("%d were fed", len(fed))
-	}
-
-	// Calls in flight are finished, and interactive requests are served.
-	_, err := h.Stores.Requests.Created(t.Context(), called, ledgertest.Link())
+	h.Import("spring", ledgertest.Rows(1, 60))
+	refs := h.FeedUpTo(h.Stores, 20).Refs
+	failing, succeeding := h.Admit(h.Stores, refs[0], attempt.Call), h.Admit(h.Stores, refs[1], attempt.Call)
+	h.Control("spring", batch.Cancel)
+	seen := false
+	canceller := h.InterruptedAfter("mget", func() {
+		seen = true
+		_, err := h.Stores.Requests.Cancel(t.Context(), h.Record(refs[2].ApplicationID))
+		h.Must(err)
+		h.Fault(failing.ApplicationID, fault.BadRequest, attempt.Fail)
+		_, _, err = h.Stores.Requests.Retry(t.Context(), h.Record(failing.ApplicationID))
+		h.Must(err)
+		_, err = h.Stores.Requests.Created(t.Context(), succeeding, ledgertest.Link())
+		h.Must(err)
+		_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: succeeding.ApplicationID, Generation: 2, Lane: tasks.Bulk})
+		h.Must(err)
+	})
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(int) {}))
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 60})
+	events, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)
-	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-300"})
-	h.Must(err)
-	promoted, _ := h.Get("R-300")
-	h.Admit(h.Stores, promoted.Ref(), attempt.Call)
-
-	h.Control("spring", batch.Resume)
-	fed := h.FeedUpTo(h.Stores, 150).Refs
-	back := map[string]bool{}
-	for _, ref := range refs[1:100] {
-		back[ref.ApplicationID] = true
+	distinct := map[string]bool{}
+	for _, e := range events {
+		distinct[fmt.Sprint(e.Values["id"])] = true
 	}
-	for _, ref := range fed[:99] {
-		if !back[ref.ApplicationID] {
-			t.Errorf("%s came before what was put back", ref.ApplicationID)
-		}
+	if !seen || len(events) != 62 || len(distinct) != 62 {
+		t.Errorf("%d events with %d ids, want 62", len(events), len(distinct))
 	}
-	h.Admit(h.Stores, fed[0], attempt.Call)
-	h.Feed()
-	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Queued: 297, request.Calling: 2, request.Created: 1})
 }
 
-// A fault's pause goes on while the batch is paused: whoever resumes it does not
-// call at once what was to wait.
-func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
-	h, a := started(t)
-	_, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
-	h.Must(err)
-	h.Control("spring", batch.Pause)
-	h.Admit(h.Stores, a.Ref(), attempt.Early)
-	h.ExpectBatch("spring", batch.Paused, map[request.State]int{request.Queued: 1})
+// What is retried while a batch is being cancelled, after its turn to be
+// cancelled, goes on when that is over.
+func TestARetryDuringACancelGoesOn(t *testing.T) {
+	h, _ := cancellable(t)
+	h.Control("spring", batch.Cancel)
+	retried := false
+	canceller := h.InterruptedAfter("hset", func() { // it notes that all five chunks are through
+		_, ok, err := h.Stores.Requests.Retry(t.Context(), h.Record("R-2"))
+		if h.Must(err); !ok || len(h.Feed()) != 0 {
+			t.Error("it was not retried, or was fed while the batch is being cancelled")
+		}
+		retried = true
+	})
+	h.Must(canceller.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(int) {}))
+	if !retried {
+		t.Error("it was not retried in between")
+	}
+	if fed := h.Feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
+		t.Errorf("fed %v, want the one that was retried", fed)
+	}
+	h.ExpectCounters()
+}
+
+// What a newer version wrote keeps the cancel open, and is ended when it can be read.
+func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
+	h := newHarness(t)
+	h.Import("spring", ledgertest.Rows(1, 5))
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
+	h.Control("spring", batch.Cancel)
+	if err := h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
+		t.Error("nothing is said of what cannot be read")
+	}
+	if far, err := h.Stores.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
+		t.Errorf("the cancel is over: %v, %v", far, err)
+	}
+	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
+	h.Must(h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}))
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
+}
+
+// Chunks that an import never wrote hide none of those after them.
+func TestACancelReachesChunksAfterGaps(t *testing.T) {
+	h := newHarness(t)
+	h.Import("spring", ledgertest.Rows(1, 200))
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "70", h.Redis.HGet(t.Context(), h.Keys.Order(1), "1").Val()).Err())
+	h.Must(h.Redis.HDel(t.Context(), h.Keys.Order(1), "1").Err())
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(1), "last", 70).Err())
+	h.CancelBatch("spring")
+	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 200})
 }
 
 // cancellable is a batch of 400: one created, one failed, one held, two being
@@ -184,74 +215,4 @@ func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
 	h.FeedUpTo(h.Stores, 40)
 	h.CancelBatch("spring")
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 500})
-}
-
-// Each running batch gets its share of the room, whatever its size.
-func TestFeedSharesTheRoom(t *testing.T) {
-	h := newHarness(t)
-	h.Import("million", ledgertest.Rows(1, 5000))
-	h.FeedUpTo(h.Stores, 30)
-	h.Import("ten", ledgertest.Rows(10001, 10010))
-	h.Import("paused", ledgertest.Rows(20001, 20010))
-	h.Control("paused", batch.Pause)
-	served := map[string]int{}
-	for target := 35; target <= 70; target += 5 {
-		for _, ref := range h.FeedUpTo(h.Stores, target).Refs {
-			r, _ := h.Get(ref.ApplicationID)
-			name, err := h.Stores.Batches.Name(t.Context(), r.Batch)
-			h.Must(err)
-			served[name]++
-		}
-	}
-	// Of forty, ten are its: in its share of the time they are all in.
-	if served["ten"] != 10 || served["million"] != 30 || served["paused"] != 0 {
-		t.Errorf("served %v", served)
-	}
-	h.ExpectCounters()
-
-	// Also of the room of one call.
-	h.Import("half", ledgertest.Rows(30001, 31000))
-	half := 0
-	for _, ref := range h.FeedUpTo(h.Stores, 110).Refs {
-		if r, _ := h.Get(ref.ApplicationID); r.Batch == h.BatchNumber("half") {
-			half++
-		}
-	}
-	if half < 13 || half > 27 {
-		t.Errorf("%d of 40 are the newest batch's", half)
-	}
-
-	// A retry comes before the rest of its batch.
-	a := h.Admit(h.Stores, h.Record("R-1").Ref(), attempt.Call)
-	h.Fault(a.ApplicationID, fault.BadRequest, attempt.Fail)
-	_, _, err := h.Stores.Requests.Retry(t.Context(), h.Record("R-1"))
-	h.Must(err)
-	if refs := h.FeedUpTo(h.Stores, 115).Refs; !slices.ContainsFunc(refs, func(r request.Ref) bool { return r.ApplicationID == "R-1" }) {
-		t.Errorf("the retry is not among %v", refs)
-	}
-	h.ExpectCounters()
-}
-
-func TestBatchesAreListedWithTheirPace(t *testing.T) {
-	h := newHarness(t)
-	h.Import("spring", ledgertest.Rows(1, 20))
-	h.Import("autumn", ledgertest.Rows(101, 103))
-	for _, ref := range h.Feed() {
-		if a := h.Admit(h.Stores, ref, attempt.Call); a.Batch == 1 && ref.ApplicationID != "R-20" {
-			_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
-			h.Must(err)
-		}
-	}
-	list, err := h.Stores.Batches.All(t.Context())
-	h.Must(err)
-	if len(list) != 2 || list[0].Batch != "spring" || list[1].Batch != "autumn" || list[1].Throughput != 0 || !list[1].ETA.IsZero() {
-		t.Fatalf("%+v", list)
-	}
-	spring := list[0]
-	if spring.Throughput <= 0 || spring.Throughput > 19 || spring.ETA.Before(time.Now().Add(-2*time.Second)) || spring.ETA.After(time.Now().Add(time.Minute)) {
-		t.Errorf("%+v", spring)
-	}
-	if old := time.Since(spring.CreatedAt); old < 0 || old > time.Minute {
-		t.Errorf("it was made at %v", spring.CreatedAt)
-	}
 }

@@ -1,4 +1,4 @@
-package ledger_test
+package batch_test
 
 import (
 	"context"

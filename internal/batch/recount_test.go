@@ -1,4 +1,4 @@
-package ledger_test
+package batch_test
 
 import (
 	"context"
@@ -140,7 +140,7 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 
 // Doubt is counted on the batch, over all generations.
 func TestPossibleDuplicatesOfABatch(t *testing.T) {
-	h, a := started(t)
+	h, a := newCalling(t)
 	for n := range 3 {
 		h.Fault("A-1", fault.ServerError, attempt.Retry)
 		a = h.Admit(h.Stores, a.Ref(), attempt.Call)
