@@ -1,15 +1,12 @@
-package ledger_test
+package erasure_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
@@ -56,54 +53,25 @@ func TestTheGateForgets(t *testing.T) {
 	}
 }
 
-// An earlier generation is kept as long as any other end.
-func TestEarlierGenerationsAreKept(t *testing.T) {
+func TestForgetAside(t *testing.T) {
 	h := newHarness(t)
-	h.RestoreEnded("spring", 2*time.Hour, 1, 1, request.Created)
-	h.RestoreEnded("spring", 50*time.Minute, 2, 1, request.Created)
-	for _, id := range []string{"G-1", "G-2"} {
-		_, err := h.Stores.Batches.Refresh(t.Context(), 1, []request.Record{h.Record(id)}, time.Time{})
+	for _, p := range []quarantine.Entry{
+		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
+		{Task: "y", Raw: []byte(`{"application_id":"A-10"}`)}, {Task: "z", Raw: []byte(`{"application_id":"A-1"}`)},
+	} {
+		h.Must(h.Stores.Quarantine.Add(t.Context(), p))
+	}
+	names, err := h.Stores.Erasure.QuarantinedIDs(t.Context())
+	if err != nil || len(names) != 2 || !names["A-1"] {
+		t.Errorf("%v, %v", names, err)
+	}
+	n, err := h.Stores.Erasure.EraseQuarantined(t.Context(), map[string]bool{"A-1": true})
+	var left []quarantine.Entry
+	for p, err := range h.Stores.Quarantine.All(t.Context()) {
 		h.Must(err)
+		left = append(left, p)
 	}
-	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
-	_, err := keeper.Erasure.Retire(t.Context(), time.Hour)
-	h.Must(err)
-	for id, want := range map[string]int{"G-1": 1, "G-2": 2} {
-		if story, err := h.Stores.Records.Story(t.Context(), id); err != nil || len(story) != want {
-			t.Errorf("of %s %d generations are kept, want %d; %v", id, len(story), want, err)
-		}
-	}
-}
-
-// However long a batch and its list of what is to be fed are, and whatever is
-// missing in them, all of it is scrubbed, once.
-func TestScrubReachesTheEnd(t *testing.T) {
-	h := newHarness(t)
-	h.Import("spring", ledgertest.Rows(1, 2))
-	const chunks, fed = 10_500, 1200
-	if _, err := h.Redis.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
-		for n := 7; n < chunks; n++ {
-			pipe.HSet(t.Context(), h.Keys.Order(1), n, fmt.Sprintf("0\n%d00 GONE-%d\n", n, n))
-		}
-		for n := range fed {
-			pipe.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprintf("GONE-%d", n))
-		}
-		pipe.RPush(t.Context(), h.Keys.Requeued(1), "R-1")
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []int{chunks - 7 + fed, 0} {
-		if taken, err := h.Stores.Erasure.EraseRows(t.Context()); err != nil || taken != want {
-			t.Errorf("%d ids were taken, want %d; %v", taken, want, err)
-		}
-	}
-	h.expectNoTrace("GONE-")
-	left := 2
-	for range 20 { // what is blank takes its time
-		left -= len(h.Feed())
-	}
-	if left != 0 {
-		t.Errorf("%d of the others were not fed", left)
+	if n != 3 || err != nil || len(left) != 2 || left[0].Task != "y" || left[1].Task != "A-10:1:1:1" {
+		t.Errorf("%d went, %v; left are %+v", n, err, left)
 	}
 }

@@ -1,0 +1,99 @@
+package erasure_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/erasure"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// expectNoTrace looks for ids in every key and value.
+func (h *harness) expectNoTrace(ids ...string) {
+	h.Helper()
+	for key, value := range h.Dump() {
+		for _, id := range ids {
+			if strings.Contains(key, id) || strings.Contains(value, id) {
+				h.Errorf("%s is still in %s: %s", id, key, value)
+			}
+		}
+	}
+}
+
+// What is erased leaves nothing but counters: with several generations, failed or
+// not, in several rows and batches, and among what is to be fed again.
+func TestEraseLeavesCountersOnly(t *testing.T) {
+	h := newHarness(t)
+	list := []tasks.Request{{ApplicationID: "N-1"}, {ApplicationID: "E-1"}, {ApplicationID: "E-2"}, {ApplicationID: "E-1"}, {ApplicationID: "E-3"}, {ApplicationID: "N-2"}}
+	h.Import("spring", list)
+	h.Import("autumn", append(ledgertest.Rows(1, 150), list...))
+	h.Finish(h.Feed(), "created", "fail", "created")
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-2", Generation: 2, Lane: tasks.Bulk})
+	h.Must(err)
+	for _, ref := range h.Feed() {
+		h.Finish([]request.Ref{ref}, "fail")
+	}
+	failed, _ := h.Get("E-2")
+	_, _, err = h.Stores.Requests.Retry(t.Context(), failed) // it stays in what is to be fed
+	h.Must(err)
+	waits, _ := h.Get("E-2")
+	_, err = h.Stores.Requests.Cancel(t.Context(), waits)
+	h.Must(err)
+	_, before := h.BatchCounters(1)
+
+	for _, e := range h.Erase("E-1", "E-2", "E-3", "E-9") {
+		if e.Erased != (e.ApplicationID != "E-9") || e.ApplicationID == "E-2" && e.Generations != 2 || e.ApplicationID == "E-1" && e.Rows != 2 {
+			t.Errorf("%+v", e)
+		}
+	}
+	taken, err := h.Stores.Erasure.EraseRows(t.Context())
+	if err != nil || taken != 5 { // four rows of autumn, and the one to be fed again
+		t.Errorf("%d ids were taken out of rows, %v", taken, err)
+	}
+	gone := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
+	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
+		t.Errorf("%d events went, %v", n, err)
+	}
+	h.expectNoTrace("E-1", "E-2", "E-3")
+	counts, after := h.BatchCounters(1)
+	if counts["erased"] != 3 || before != after {
+		t.Errorf("%v: %d rows, and %d before", counts, after, before)
+	}
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
+
+	// The rows keep their places, and the ids may be requested again.
+	var places []string
+	for page, err := range h.Stores.Batches.Order(t.Context(), 1) {
+		h.Must(err)
+		for _, line := range page {
+			places = append(places, fmt.Sprint(line.Row, line.ApplicationID))
+		}
+	}
+	if want := []string{"1N-1", "2", "3", "4", "5", "6N-2"}; !slices.Equal(places, want) {
+		t.Errorf("the rows are %v, want %v", places, want)
+	}
+	again, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-1"})
+	if err != nil || again.Generation != 1 || again.Attempts != 0 || again.Batch != "" {
+		t.Errorf("requested again: %+v, %v", again, err)
+	}
+}
+
+func TestWhatHasNotEndedIsNotErased(t *testing.T) {
+	for state, path := range ledgertest.Paths() {
+		if state == "none" || request.State(state).Ended() {
+			continue
+		}
+		h := newHarness(t)
+		h.Do("A-1", path...)
+		if e := h.Erase("A-1")[0]; e.Erased || e.State != request.State(state) || time.Since(e.Since).Abs() > time.Minute {
+			t.Errorf("%s: %+v", state, e)
+		}
+		h.ExpectState("A-1", state)
+	}
+}
