@@ -1,4 +1,4 @@
-package ledger_test
+package results_test
 
 import (
 	"context"
