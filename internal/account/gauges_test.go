@@ -1,4 +1,4 @@
-package ledger_test
+package account_test
 
 import (
 	"fmt"
@@ -12,29 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
-	"github.com/kyclink/kyclink/tasks"
 )
-
-// expectGauges holds what is counted for the account against its records and its
-// events, which are so many of each type.
-func (f *model) expectGauges(events map[string]int) {
-	g, doubts := f.Gauges(), 0
-	for _, r := range f.Records() {
-		story, err := f.Stores.Records.Story(f.Context(), r.ApplicationID)
-		f.Must(err)
-		for _, generation := range story {
-			doubts += generation.PossibleDuplicates
-		}
-	}
-	if g.PossibleDuplicates != doubts {
-		f.Fatalf("the account counts %d possible duplicates, its records %d", g.PossibleDuplicates, doubts)
-	}
-	for kind, n := range map[string]int{tasks.EventCreated: g.Created, tasks.EventFailed: g.EndedFailed, tasks.EventCancelled: g.EndedCancelled} {
-		if n != events[kind] {
-			f.Fatalf("the account counts %d ends of %s, of which there are %d events", n, kind, events[kind])
-		}
-	}
-}
 
 func TestGauges(t *testing.T) {
 	t.Parallel()
