@@ -1,4 +1,4 @@
-package ledger_test
+package fleet_test
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package ledger_test
+package fleet_test
 
 import (
 	"testing"
@@ -70,7 +70,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
 		h := back(t, func(h *harness) {
-			h.ended("A-1").open(false)
+			h.openDelivery("A-1")
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
 			stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Millisecond)
@@ -115,7 +115,7 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	own, clock := redistest.StartWithClock(t)
 	h := newHarnessOn(t, own)
 	h.Must(clock.Set(0))
-	h.ended("A-1").open(false)
+	h.openDelivery("A-1")
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
 	look := func() (requests, deliveries int) {
