@@ -150,26 +150,6 @@ func TestDeliveryThatWasNoAttempt(t *testing.T) {
 	}
 }
 
-// A delivery that is pending without a failed attempt is not one that is being retried.
-func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
-	c := newCourier(t)
-	c.open(false)
-	retrying := func() (n int) {
-		for page, err := range c.Stores.DeadLetters.Retrying(t.Context()) {
-			c.Must(err)
-			n += len(page)
-		}
-		return n
-	}
-	if n := retrying(); n != 0 {
-		t.Errorf("%d deliveries are listed before the first attempt", n)
-	}
-	c.end(c.begun(), oops, time.Minute)
-	if n := retrying(); n != 1 {
-		t.Errorf("%d deliveries are listed after a failed attempt, want 1", n)
-	}
-}
-
 // A given-up delivery is retried only by a caller that has read its present state.
 func TestDeliveryTakenUpAgain(t *testing.T) {
 	c := newCourier(t)

@@ -1,0 +1,141 @@
+package deadletter_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/delivery"
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// day is when the requests of these tests failed.
+var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+// fail puts n failed requests on the shelf; when gives each its moment.
+func (h *harness) fail(n int, when func(i int) time.Time) {
+	h.Helper()
+	records := make([]request.Record, n)
+	for i := range records {
+		records[i] = request.Record{
+			ApplicationID: fmt.Sprintf("F-%05d", i), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
+			AcceptedAt: day, ChangedAt: when(i), Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: "invalid_request"},
+		}
+	}
+	for page := range slices.Chunk(records, 200) {
+		h.Must(h.Stores.Requests.Restore(h.Context(), "spring", page))
+	}
+}
+
+// Requests are retried, by this walk and by others, and fail again while it goes
+// on; more of them share a moment than a page holds.
+func TestAWalkPassesOverNothing(t *testing.T) {
+	const n = 3000
+	h := newHarness(t)
+	h.fail(n, func(i int) time.Time { return day.Add(time.Duration(max(0, i-1400)/3) * time.Millisecond) })
+	retry := func(id string) {
+		r, _ := h.Get(id)
+		_, _, err := h.Stores.Requests.Retry(t.Context(), r)
+		h.Must(err)
+	}
+	given, retried := map[string]bool{}, map[string]bool{}
+	last := ""
+	for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
+		h.Must(err)
+		for i, r := range page {
+			if given[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
+				t.Fatalf("%s is given after %s; before: %v, retried before: %v", r.ApplicationID, last, given[r.ApplicationID], retried[r.ApplicationID])
+			}
+			given[r.ApplicationID], last = true, r.ApplicationID
+			if i%3 == 0 {
+				retry(r.ApplicationID)
+			}
+		}
+		for i := len(given) + 7; i < n && i < len(given)+700; i += 50 { // somebody else's, ahead of this walk
+			id := fmt.Sprintf("F-%05d", i)
+			if !retried[id] {
+				retry(id)
+				retried[id] = true
+			}
+		}
+		h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(1), "refused").Err()) // or the batch is paused in the end
+		h.Fault(h.Admit(h.Stores, h.FeedUpTo(h.Stores, 1).Refs[0], attempt.Call).ApplicationID, fault.BadRequest, attempt.Fail)
+	}
+	for i := range n {
+		if id := fmt.Sprintf("F-%05d", i); !given[id] && !retried[id] {
+			t.Errorf("%s was passed over", id)
+		}
+	}
+	if len(retried) < 100 {
+		t.Errorf("only %d were retried ahead of the walk", len(retried))
+	}
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
+}
+
+func TestAWalkKeepsToItsTime(t *testing.T) {
+	h := newHarness(t)
+	h.fail(10, func(i int) time.Time { return day.Add(time.Duration(i) * time.Second) })
+	for _, tt := range []struct {
+		since, before time.Time
+		want          int
+	}{
+		{time.Time{}, day.Add(time.Hour), 10},
+		{day.Add(3 * time.Second), day.Add(time.Hour), 7},
+		{day.Add(3*time.Second + time.Millisecond), day.Add(time.Hour), 6},
+		{day.Add(3 * time.Second), day.Add(5 * time.Second), 2},
+		{day.Add(5 * time.Second), day.Add(5 * time.Second), 0},
+	} {
+		if got := h.walk(tt.since, tt.before); got != tt.want {
+			t.Errorf("%d from %v to %v, want %d", got, tt.since, tt.before, tt.want)
+		}
+	}
+}
+
+func (h *harness) walk(since, before time.Time) (given int) {
+	h.Helper()
+	for page, err := range h.Stores.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
+		h.Must(err)
+		given += len(page)
+	}
+	return given
+}
+
+func TestManyFailAtOneMoment(t *testing.T) {
+	h := newHarness(t)
+	h.fail(1700, func(i int) time.Time { return day.Add(time.Duration(i/1600) * time.Second) })
+	if got := h.walk(time.Time{}, day.Add(time.Hour)); got != 1700 {
+		t.Errorf("%d of 1700 are given", got)
+	}
+}
+
+// A delivery that is pending without a failed attempt is not one that is being retried.
+func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
+	h := newHarness(t)
+	event := h.EndWithCallback("A-1", "https://shop.example/hooks")
+	_, err := h.Stores.Deliveries.OpenDeliveries(t.Context(), []tasks.Event{event})
+	h.Must(err)
+	retrying := func() (n int) {
+		for page, err := range h.Stores.DeadLetters.Retrying(t.Context()) {
+			h.Must(err)
+			n += len(page)
+		}
+		return n
+	}
+	if n := retrying(); n != 0 {
+		t.Errorf("%d deliveries are listed before the first attempt", n)
+	}
+	d, ok, err := h.Stores.Deliveries.BeginDelivery(t.Context(), delivery.Task{EventID: event.ID})
+	if h.Must(err); !ok {
+		t.Fatal("no attempt may be made")
+	}
+	_, err = h.Stores.Deliveries.EndDelivery(t.Context(), d, delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500"}, time.Minute)
+	h.Must(err)
+	if n := retrying(); n != 1 {
+		t.Errorf("%d deliveries are listed after a failed attempt, want 1", n)
+	}
+}

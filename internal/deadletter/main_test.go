@@ -1,0 +1,15 @@
+package deadletter_test
+
+import (
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+)
+
+func TestMain(m *testing.M) { fixture.Main(m) }
+
+// harness is an account with what only the tests of dead letters do to it.
+type harness struct{ *ledgertest.Harness }
+
+func newHarness(t testing.TB) *harness { return &harness{ledgertest.New(t)} }
