@@ -6,8 +6,8 @@
 // outcome. This package reads the status and does what operators do.
 //
 // A reference model of the scripts in pure Go, in the files model_*_test.go, is used by
-// the tests only. Both pass the same tests, and TestLuaDecidesAsGo holds the decisions of
-// one against those of the other, whatever happened before.
+// the tests only. Both pass the same tests, and TestLua_DecidesAsTheModel compares their
+// decisions over random sequences of calls.
 //
 // # The rate limit
 //

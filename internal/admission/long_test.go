@@ -2,4 +2,7 @@
 
 package admission
 
-const everyStepOnRedis = true
+const (
+	everyStepOnRedis = true
+	delayTokens      = 2000 // tokens for which the delay of interactive calls is checked
+)

@@ -5,23 +5,23 @@ import (
 	"slices"
 )
 
-// bucket is the state of the rate limit. Times are µs since 1970, as floats, so that each
-// operation is the one of Lua.
+// bucket is the token bucket of the rate limit. Times are µs since 1970. They are floats, as
+// in Lua, so that both calculate alike.
 type bucket struct {
 	level     float64
-	at        float64   // the time of the level; 0: never
-	held      []float64 // grants in the future, in order; level still has their tokens
+	at        float64   // the time of the level; 0 if there is none yet
+	held      []float64 // times of grants in the future, in order; level includes their tokens
 	burst     float64
-	tokenTime float64 // of one token
+	tokenTime float64 // in which one token is refilled
 }
 
 func (b *bucket) refilled(level, elapsed float64) float64 {
 	return min(b.burst, level+elapsed/b.tokenTime)
 }
 
-// settle brings the level to the present: refilled, and without the grants whose time has
-// come. After a step of the clock the time to refill for is not known: then the bucket is
-// empty, and the tokens of held grants are owed.
+// settle brings the level up to date: it refills the bucket and takes the tokens of the
+// grants whose time has come. After a step of the clock the elapsed time is unknown; then
+// the bucket is empty, less the tokens of all held grants.
 func (b *bucket) settle(now float64, jumpedAhead bool) {
 	if b.at == 0 || b.at > now || jumpedAhead {
 		b.level, b.at, b.held = min(0, b.level)-float64(len(b.held)), now, nil
@@ -39,11 +39,11 @@ func (b *bucket) settle(now float64, jumpedAhead bool) {
 	b.level, b.at, b.held = b.refilled(level, now-at), now, rest
 }
 
-// maxAhead is how far in the future a grant may lie.
+// maxAhead returns how far in the future a grant may lie.
 func (b *bucket) maxAhead() float64 { return min(20_000, max(5_000, b.tokenTime)) }
 
-// earliestGrant returns the first time from now on at which the level is goal, after at
-// least from of the held grants, and the number of held grants before it.
+// earliestGrant returns the first time from now on at which the level reaches goal, and the
+// number of held grants before that time, which is at least from.
 func (b *bucket) earliestGrant(goal float64, from int) (float64, int) {
 	level, at := b.level, b.at
 	for i := 0; ; i++ {
@@ -73,7 +73,7 @@ func (b *bucket) fits(i int, level, at, s float64) bool {
 	return true
 }
 
-// takeToken takes the token of time s, after i held grants.
+// takeToken takes a token at time s, after i held grants.
 func (b *bucket) takeToken(s float64, i int) {
 	if s <= b.at {
 		b.level--

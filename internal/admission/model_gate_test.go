@@ -11,21 +11,25 @@ import (
 
 // The gate's times, in ms.
 const (
-	connectWithin = 10_000                                          // for the process that was chosen to probe
-	rampAfter     = 10_000                                          // for closures of more than this
-	silenceLeast  = 2_000                                           // of FaceKi, after which calls that hang are an outage
-	silenceMost   = 60_000                                          // the same, however slow FaceKi usually is
-	maxUnobserved = 1_000                                           // without an observation, after which the silence is measured from the start
-	observeEvery  = 200                                             // how often an observation is stored
-	retryMost     = float64(fault.MaxRetryAfter / time.Millisecond) // 1 s being the least
+	connectWithin = 10_000 // how long a process that is to probe may take to connect
+	rampAfter     = 10_000 // how long the gate is closed at least before it ramps
+	minSilence    = 2_000  // how long FaceKi is silent before hanging calls count as an outage
+	maxSilence    = 60_000 // the same if FaceKi is usually slow
+	maxUnobserved = 1_000  // after this time without an observation, the silence is measured again from 0
+	observeEvery  = 200    // how often an observation is stored
+
+	minRetryAfter = 1_000
+	maxRetryAfter = float64(fault.MaxRetryAfter / time.Millisecond)
 )
 
 const (
-	rowFaults, windowFaults, window = 5, 14, 20
-	hangingCalls                    = 5
+	faultsInARow    = 5 // close the gate, if they are of different requests
+	outcomeWindow   = 20
+	faultsInWindow  = 14 // of outcomeWindow outcomes, close the gate
+	minHangingCalls = 5
 )
 
-// The reasons for which the gate is closed, besides those that the status needs.
+// The reasons for which the gate is closed, besides those that status.go names.
 const (
 	outage       = string(fault.Outage)
 	throttled    = string(fault.Throttled)
@@ -33,9 +37,11 @@ const (
 	limitReached = string(fault.LimitReached)
 )
 
-// cause is a reason to be closed: the first pause before a probe, the longest, and the
-// rank: a reason of a higher rank replaces one of a lower rank.
-type cause struct{ first, most, rank float64 }
+// cause describes a reason for which the gate is closed.
+type cause struct {
+	firstPause, maxPause float64 // before a probe
+	rank                 float64 // a reason of a higher rank replaces one of a lower rank
+}
 
 func causeOf(reason string) cause {
 	switch reason {
@@ -48,51 +54,51 @@ func causeOf(reason string) cause {
 	}
 }
 
-// gate is the account's gate. Times are ms since 1970.
+// gate is the state of the gate. Times are ms since 1970.
 type gate struct {
 	state, reason string // open, closed or ramping
-	under         string // the reason under an operator's pause
+	under         string // the reason that applies again after an operator's pause
 	since         float64
-	closed        float64 // when it last closed
-	opened        float64 // when it last opened
-	next, pause   float64 // the next probe, and the pause before it
-	prober, probe string  // process and id
-	sent          bool    // the probe was sent, and is not only connecting
-	by            float64 // when the probe is given up
-	throttles     float64 // a quarter less for each success since
-	row           []string
-	last          string // the last outcomes: s or f
-	answered      float64
-	usual         float64          // p99 of the latency
-	asked         float64          // when an interactive call was last denied by the closed gate
+	closed        float64          // when it last closed
+	opened        float64          // when it last opened
+	next, pause   float64          // the time of the next probe, and the pause before it
+	prober, probe string           // the process that probes, and the id of its request
+	sent          bool             // the probe was sent; otherwise, its process is connecting
+	by            float64          // when the probe is given up
+	throttles     float64          // number of 429s, less a quarter for each success since
+	row           []string         // ids of the requests with faults since the last success
+	last          string           // the last outcomes: s for a success, f for a fault
+	answered      float64          // when FaceKi last answered
+	usual         float64          // the 99th percentile of the latency
+	asked         float64          // when the closed gate last denied an interactive call
 	looked        float64          // when the gate was last observed
-	calls         map[call]float64 // in flight, by when they began
+	calls         map[call]float64 // the calls in flight, and when they began
 }
 
-// call is a call in flight, or one that died with its process.
+// call is a call in flight, or a call whose process died.
 type call struct{ process, id string }
 
-// Change is a change of the gate, or of a credential (reason refused).
+// Change is a change of the gate or, with the reason refused, of a credential.
 type Change struct {
 	At     float64
 	State  string
 	Reason string
 }
 
-func (s *State) recordChange(c Change) {
-	s.history = append(s.history, c)
-	s.history = s.history[max(0, len(s.history)-50):]
+func (m *Model) recordChange(c Change) {
+	m.history = append(m.history, c)
+	m.history = m.history[max(0, len(m.history)-50):]
 }
 
-func (s *State) changeState(state, reason string, at float64) {
-	if s.gate.state == state && s.gate.reason == reason {
+func (m *Model) changeState(state, reason string, at float64) {
+	if m.gate.state == state && m.gate.reason == reason {
 		return
 	}
-	s.gate.state, s.gate.reason, s.gate.since = state, reason, at
-	s.recordChange(Change{at, state, reason})
+	m.gate.state, m.gate.reason, m.gate.since = state, reason, at
+	m.recordChange(Change{at, state, reason})
 }
 
-// closeReason is why FaceKi is not called, also under an operator's pause.
+// closeReason returns why FaceKi must not be called, apart from an operator's pause.
 func (g *gate) closeReason() string {
 	if g.reason == paused {
 		return g.under
@@ -102,82 +108,84 @@ func (g *gate) closeReason() string {
 
 func (g *gate) clearProbe() { g.prober, g.probe, g.sent, g.by = "", "", false, 0 }
 
-// closeGate closes for at least wait. Under an operator's pause it is stored for later.
-func (s *State) closeGate(reason string, wait, pause float64) {
-	g := &s.gate
+// closeGate closes the gate for at least wait ms. During an operator's pause, the reason is
+// stored for later.
+func (m *Model) closeGate(reason string, wait, pause float64) {
+	g := &m.gate
 	if g.closeReason() == "" {
-		g.closed = s.now
+		g.closed = m.now
 	}
-	g.pause, g.next = pause, max(g.next, s.now+wait)
+	g.pause, g.next = pause, max(g.next, m.now+wait)
 	if g.reason == paused {
 		g.under = reason
 	} else {
-		s.changeState(closed, reason, s.now)
+		m.changeState(closed, reason, m.now)
 	}
 }
 
-func (s *State) openGate() {
-	g := &s.gate
+func (m *Model) openGate() {
+	g := &m.gate
 	state := open
-	if s.now-g.closed > rampAfter && s.rate.perSecond() >= 2 {
+	if m.now-g.closed > rampAfter && m.rate.perSecond() >= 2 {
 		state = ramping
 	}
-	g.opened, g.answered, g.row, g.last, g.pause, g.next = s.now, s.now, nil, "", 0, 0
-	s.changeState(state, "", s.now)
+	g.opened, g.answered, g.row, g.last, g.pause, g.next = m.now, m.now, nil, "", 0, 0
+	m.changeState(state, "", m.now)
 }
 
-// fail closes the gate, or keeps it closed, for a reason. probed: the probe found it.
-// least: for how long FaceKi asked, or 0.
-func (s *State) fail(reason string, probed bool, least float64) {
-	g := &s.gate
+// fail closes the gate, or keeps it closed, for a reason. fromProbe reports that the probe
+// found the reason. wait is the Retry-After in ms, or 0.
+func (m *Model) fail(reason string, fromProbe bool, wait float64) {
+	g := &m.gate
 	current := g.closeReason()
-	now, then := causeOf(reason), causeOf(current)
-	longer := min(then.most, g.pause*2)
-	first := now.first
-	if least > 0 {
-		first = least
+	cause, currentCause := causeOf(reason), causeOf(current)
+	longerPause := min(currentCause.maxPause, g.pause*2)
+	pause := cause.firstPause
+	if wait > 0 {
+		pause = wait
 	}
 	switch {
 	case current == "":
-		s.closeGate(reason, first, first)
-	case probed && now.rank >= then.rank:
-		if least == 0 && reason == current {
-			first = longer
+		m.closeGate(reason, pause, pause)
+	case fromProbe && cause.rank >= currentCause.rank:
+		if wait == 0 && reason == current {
+			pause = longerPause
 		}
-		s.closeGate(reason, first, first)
-	case probed:
-		s.closeGate(current, max(longer, least), longer)
-	case now.rank > then.rank:
-		s.closeGate(reason, now.first, now.first)
-	case least > 0:
-		g.next = max(g.next, s.now+least)
+		m.closeGate(reason, pause, pause)
+	case fromProbe:
+		m.closeGate(current, max(longerPause, wait), longerPause)
+	case cause.rank > currentCause.rank:
+		m.closeGate(reason, cause.firstPause, cause.firstPause)
+	case wait > 0:
+		g.next = max(g.next, m.now+wait)
 	}
 }
 
-// throttled: the pause doubles with each 429, and four successes undo one, so that a
-// limit below the rate is found and a single 429 costs a second. Further 429s of calls
-// that were in flight when the gate closed do not count.
-func (s *State) throttled(probed bool, retryAfter float64) {
-	g := &s.gate
-	if probed || g.closeReason() == "" {
+// throttled closes the gate after a 429. Without a Retry-After, the pause doubles with each
+// 429, and four successes undo one doubling: a single 429 costs a second, and a limit below
+// the rate leads to longer pauses. Further 429s of calls that were in flight when the gate
+// closed do not count.
+func (m *Model) throttled(fromProbe bool, retryAfter float64) {
+	g := &m.gate
+	if fromProbe || g.closeReason() == "" {
 		g.throttles++
 	}
 	c := causeOf(throttled)
-	wait := min(c.most, c.first*math.Exp2(min(10, max(0, math.Floor(g.throttles)-1))))
+	wait := min(c.maxPause, c.firstPause*math.Exp2(min(10, max(0, math.Floor(g.throttles)-1))))
 	if retryAfter > 0 {
-		wait = min(retryMost, max(1_000, retryAfter))
+		wait = min(maxRetryAfter, max(minRetryAfter, retryAfter))
 	}
-	s.fail(throttled, probed, wait)
+	m.fail(throttled, fromProbe, wait)
 }
 
-// countOutcome keeps the last 20 outcomes, and the ids of the faults in a row.
-func (s *State) countOutcome(good bool, id string) {
-	g := &s.gate
+// countOutcome records an outcome, and closes the gate if the faults show an outage.
+func (m *Model) countOutcome(good bool, id string) {
+	g := &m.gate
 	if good {
-		g.last, g.row = tail(g.last+"s"), nil
+		g.last, g.row = lastOutcomes(g.last+"s"), nil
 		return
 	}
-	g.last = tail(g.last + "f")
+	g.last = lastOutcomes(g.last + "f")
 	if !slices.Contains(g.row, id) {
 		g.row = append(g.row, id)
 	}
@@ -187,78 +195,79 @@ func (s *State) countOutcome(good bool, id string) {
 			faults++
 		}
 	}
-	if len(g.row) >= rowFaults || faults >= windowFaults {
-		s.fail(outage, false, 0)
+	if len(g.row) >= faultsInARow || faults >= faultsInWindow {
+		m.fail(outage, false, 0)
 	}
 }
 
-func tail(last string) string { return last[max(0, len(last)-window):] }
+func lastOutcomes(all string) string { return all[max(0, len(all)-outcomeWindow):] }
 
-// observe restarts the measurement of FaceKi's silence if nobody observed the gate for a
-// while, as when Redis was away: answers could not be recorded either.
-func (s *State) observe() {
-	g := &s.gate
-	if s.now-g.looked > maxUnobserved {
-		g.answered = max(g.answered, s.now)
+// observe measures FaceKi's silence from now on if no process observed the gate for a while,
+// for example because Redis was unavailable: answers could not be recorded either.
+func (m *Model) observe() {
+	g := &m.gate
+	if m.now-g.looked > maxUnobserved {
+		g.answered = max(g.answered, m.now)
 	}
-	if s.now-g.looked >= observeEvery {
-		g.looked = s.now
+	if m.now-g.looked >= observeEvery {
+		g.looked = m.now
 	}
 }
 
-// callsHang reports whether calls are in flight and FaceKi is silent. A call that began
-// before the gate opened, or longer ago than a call may take, died with its process. So
-// may have a call whose process has had no heartbeat since the answer was due. A
-// heartbeat in the future was stored before the clock went back.
-func (s *State) callsHang() bool {
-	g := &s.gate
-	silence := max(silenceLeast, min(silenceMost, 4*g.usual))
-	if g.closeReason() != "" || s.now-g.answered <= silence {
+// callsHang reports whether calls are in flight that FaceKi does not answer. It ignores
+// calls that began before the gate opened or longer ago than a call can take, and calls
+// whose process has had no heartbeat since the answer was due: that process may be dead. A
+// heartbeat in the future does not count, because it was stored before the clock went back.
+func (m *Model) callsHang() bool {
+	g := &m.gate
+	silence := max(minSilence, min(maxSilence, 4*g.usual))
+	if g.closeReason() != "" || m.now-g.answered <= silence {
 		return false
 	}
-	hang := 0
+	hanging := 0
 	for c, began := range g.calls {
-		beat := s.heartbeats[c.process]
-		if began >= max(g.opened, s.now-answerWithin) && began < s.now-silence && beat >= began+silence && beat <= s.now {
-			hang++
+		heartbeat := m.heartbeats[c.process]
+		if began >= max(g.opened, m.now-answerWithin) && began < m.now-silence &&
+			heartbeat >= began+silence && heartbeat <= m.now {
+			hanging++
 		}
 	}
-	return hang >= hangingCalls
+	return hanging >= minHangingCalls
 }
 
-// probeGate chooses the process that probes a closed gate, and lets its one call pass.
-func (s *State) probeGate(ask Query) Decision {
-	g := &s.gate
-	chosen := g.prober == ask.Process && !g.sent && g.prober != ""
-	busy := g.prober != "" && g.by > s.now
-	if ask.Lane == request.Interactive {
-		g.asked = s.now
+// probeGate chooses the process that probes a closed gate, and admits its one call.
+func (m *Model) probeGate(query Query) Decision {
+	g := &m.gate
+	chosen := g.prober == query.Process && !g.sent && g.prober != ""
+	busy := g.prober != "" && g.by > m.now
+	if query.Lane == request.Interactive {
+		g.asked = m.now
 	}
-	if !chosen || !ask.Connected {
+	if !chosen || !query.Connected {
 		switch {
-		case chosen && busy && g.probe == ask.ID:
+		case chosen && busy && g.probe == query.ID:
 			return Decision{Connect, 0, g.reason}
 		case busy:
 			return Decision{Wait, millis(maxWait), g.reason}
-		case s.now < g.next:
-			return Decision{Wait, millis(min(maxWait, g.next-s.now)), g.reason}
-		case ask.Lane == request.Bulk && s.now-g.asked < maxWait+waiterTTL:
+		case m.now < g.next:
+			return Decision{Wait, millis(min(maxWait, g.next-m.now)), g.reason}
+		case query.Lane == request.Bulk && m.now-g.asked < maxWait+waiterTTL:
 			return Decision{Wait, millis(maxWait), g.reason}
 		}
 	}
-	s.settle()
-	b := &s.bucket
+	m.settle()
+	b := &m.bucket
 	moment, i := b.earliestGrant(1, 0)
-	if moment-s.us > b.maxAhead() {
-		return Decision{Wait, millis(min(maxWait, max(1, (moment-s.us-b.maxAhead())/1000))), g.reason}
+	if moment-m.us > b.maxAhead() {
+		return Decision{Wait, millis(min(maxWait, max(1, (moment-m.us-b.maxAhead())/1000))), g.reason}
 	}
-	g.prober, g.probe = ask.Process, ask.ID
-	if chosen && ask.Connected {
-		g.sent, g.by = true, s.now+answerWithin
+	g.prober, g.probe = query.Process, query.ID
+	if chosen && query.Connected {
+		g.sent, g.by = true, m.now+answerWithin
 		b.takeToken(moment, i)
-		return Decision{Probe, micros(moment - s.us), g.reason}
+		return Decision{Probe, micros(moment - m.us), g.reason}
 	}
-	g.sent, g.by = false, s.now+connectWithin
+	g.sent, g.by = false, m.now+connectWithin
 	return Decision{Connect, 0, g.reason}
 }
 
@@ -266,28 +275,28 @@ func (g *gate) isProbe(r Report) bool {
 	return g.prober != "" && g.prober == r.Process && g.probe == r.ID
 }
 
-// concludeProbe takes the outcome of the probe, or of its connect.
-func (s *State) concludeProbe(kind Kind, retryAfter float64) {
-	g := &s.gate
+// concludeProbe records the outcome of the probe, or of the attempt to connect before it.
+func (m *Model) concludeProbe(signal Signal, retryAfter float64) {
+	g := &m.gate
 	g.clearProbe()
-	switch kind {
+	switch signal {
 	case Success, Alive:
-		s.openGate()
+		m.openGate()
 	case Throttle:
-		s.throttled(true, retryAfter)
+		m.throttled(true, retryAfter)
 	case None:
-		g.next = s.now + g.pause
-	case Back, Refused:
-		g.next = s.now
+		g.next = m.now + g.pause
+	case Unused, Refused:
+		g.next = m.now
 	case NoCredit, LimitReached:
-		s.fail(string(kind), true, 0)
+		m.fail(string(signal), true, 0)
 	default:
-		s.fail(outage, true, 0)
+		m.fail(outage, true, 0)
 	}
 }
 
-// learnLatency moves the estimate of the p99 up by a twentieth for a slower answer, and
-// down for a faster one by as little as keeps one answer in a hundred above it.
+// learnLatency updates the estimate of the 99th percentile: a slower answer raises it by up
+// to 5 %, and a faster one lowers it by 0.05 %, so that one answer in a hundred is slower.
 func (g *gate) learnLatency(latency float64) {
 	switch {
 	case latency <= 0:

@@ -2,63 +2,63 @@ package admission
 
 // The pauses before a refused credential is tried again, in ms.
 const (
-	refusedFirst = 60_000
-	refusedMax   = 600_000
+	firstRefusedPause = 60_000
+	maxRefusedPause   = 600_000
 )
 
-// refusal is the state of a credential that FaceKi refuses, with its own probe.
+// refusal is the state of a credential that FaceKi refuses. Each has its own probe.
 type refusal struct {
 	since, pause, next float64
-	prober, id         string
+	prober, id         string  // the process that probes, and the id of its request
 	by                 float64 // when the probe is given up
 }
 
-// refusal returns the state of a refused credential; nil if it is not refused. A time
-// further ahead than possible was stored before the clock went back.
-func (s *State) refusal(credential string) *refusal {
-	kept := s.refused[credential]
-	if kept == nil {
+// refusal returns the state of a refused credential, or nil if it is not refused. It corrects
+// times that are further ahead than possible: they were stored before the clock went back.
+func (m *Model) refusal(credential string) *refusal {
+	stored := m.refused[credential]
+	if stored == nil {
 		return nil
 	}
-	r := *kept
-	r.since = min(r.since, s.now)
-	if r.next > s.now+r.pause {
-		r.next = s.now
+	r := *stored
+	r.since = min(r.since, m.now)
+	if r.next > m.now+r.pause {
+		r.next = m.now
 	}
-	if r.by > s.now+answerWithin {
+	if r.by > m.now+answerWithin {
 		r.by = 0
 	}
 	return &r
 }
 
-// updateRefusal changes a credential's state after a call with it. Only a success that
-// was sent after the refusal ends it.
-func (s *State) updateRefusal(r Report, began float64) {
-	held := s.refusal(r.Credential)
-	if held == nil {
-		cleared := s.cleared[r.Credential]
-		if r.Kind == Refused && (cleared <= began || cleared > s.now) {
-			s.refused[r.Credential] = &refusal{since: s.now, pause: refusedFirst, next: s.now + refusedFirst}
-			s.recordChange(Change{s.now, closed, refused})
+// updateRefusal updates the state of a credential after a call with it. Only the success of
+// a call that was sent after the refusal ends the refusal.
+func (m *Model) updateRefusal(r Report, began float64) {
+	known := m.refusal(r.Credential)
+	if known == nil {
+		cleared := m.cleared[r.Credential]
+		if r.Signal == Refused && (cleared <= began || cleared > m.now) {
+			m.refused[r.Credential] = &refusal{since: m.now, pause: firstRefusedPause, next: m.now + firstRefusedPause}
+			m.recordChange(Change{m.now, closed, refused})
 		}
 		return
 	}
-	if good := r.Kind == Success || r.Kind == Alive; good && began >= held.since {
-		delete(s.refused, r.Credential)
-		s.cleared[r.Credential] = s.now
-		s.recordChange(Change{s.now, open, refused})
+	if good := r.Signal == Success || r.Signal == Alive; good && began >= known.since {
+		delete(m.refused, r.Credential)
+		m.cleared[r.Credential] = m.now
+		m.recordChange(Change{m.now, open, refused})
 		return
 	}
-	if held.prober != r.Process || held.id != r.ID {
+	if known.prober != r.Process || known.id != r.ID {
 		return
 	}
-	if r.Kind == Refused {
-		held.pause = min(refusedMax, held.pause*2)
+	if r.Signal == Refused {
+		known.pause = min(maxRefusedPause, known.pause*2)
 	}
-	held.next = s.now + held.pause
-	if r.Kind == Back {
-		held.next = s.now
+	known.next = m.now + known.pause
+	if r.Signal == Unused {
+		known.next = m.now
 	}
-	held.prober, held.id, held.by = "", "", 0
-	s.refused[r.Credential] = held
+	known.prober, known.id, known.by = "", "", 0
+	m.refused[r.Credential] = known
 }

@@ -9,22 +9,22 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// maxWait is after how many ms a process that waits asks again at the latest.
+// maxWait is the longest wait, in ms, between two queries of a waiting process.
 const maxWait = 1000
 
-// waiter is a process that waits for a token, by when it may get it, ms.
+// waiter is a process that waits for a token.
 type waiter struct {
 	process string
-	due     float64
+	due     float64 // when it may get a token, in ms
 }
 
 // waiters are the processes that wait in a lane, in order.
 type waiters struct {
 	all   []waiter
-	until float64 // all are stale after this
+	until float64 // after this time, all are stale
 }
 
-// current returns the waiters that count, and removes the others.
+// current removes the stale waiters and returns the others.
 func (w *waiters) current(now float64) []waiter {
 	if w.until < now {
 		return nil
@@ -55,49 +55,49 @@ func (w *waitersByLane) of(lane request.Lane) *waiters {
 	return &w.interactive
 }
 
-// admitByRate takes a token, or lists the process as waiting.
-func (s *State) admitByRate(ask Query) Decision {
-	b := &s.bucket
-	s.settle()
+// admitByRate takes a token, or adds the process to the waiters.
+func (m *Model) admitByRate(query Query) Decision {
+	b := &m.bucket
+	m.settle()
 	need, from := 1.0, 0
-	if ask.Lane == request.Bulk {
-		need, from = 2+float64(len(s.waiters.interactive.current(s.now))), len(b.held)
+	if query.Lane == request.Bulk {
+		need, from = 2+float64(len(m.waiters.interactive.current(m.now))), len(b.held)
 	}
-	lane := s.waiters.of(ask.Lane)
+	lane := m.waiters.of(query.Lane)
 	place, own := 0, waiter{}
-	for _, e := range lane.current(s.now) {
-		if e.process == ask.Process {
+	for _, e := range lane.current(m.now) {
+		if e.process == query.Process {
 			own = e
 			break
 		}
 		place++
 	}
-	// A process that asks before others gets only what they leave, unless the bucket is
-	// full: a token that nobody takes is lost.
+	// A process must leave a token for each process before it, unless the bucket is full:
+	// then a token that is not taken is lost.
 	goal := max(need, min(need+float64(place), b.burst))
 	moment, i := b.earliestGrant(goal, from)
-	if goal <= b.burst && moment-s.us <= b.maxAhead() {
+	if goal <= b.burst && moment-m.us <= b.maxAhead() {
 		if own.due != 0 {
-			lane.remove(ask.Process)
+			lane.remove(query.Process)
 		}
 		b.takeToken(moment, i)
-		return Decision{Verdict: Grant, Wait: micros(moment - s.us)}
+		return Decision{Verdict: Grant, Wait: micros(moment - m.us)}
 	}
 	due := moment + (need+float64(place)-goal)*b.tokenTime
-	wait := min(maxWait, max(1, (due-s.us-b.maxAhead())/1000))
+	wait := min(maxWait, max(1, (due-m.us-b.maxAhead())/1000))
 	next := math.Ceil(due / 1000)
-	if own.due != 0 { // it keeps its place
-		next = max(own.due, math.Ceil(s.now+wait))
+	if own.due != 0 { // the process keeps its place
+		next = max(own.due, math.Ceil(m.now+wait))
 	}
 	if next != own.due {
-		lane.add(waiter{ask.Process, next})
+		lane.add(waiter{query.Process, next})
 	}
 	return Decision{Wait, millis(wait), "rate"}
 }
 
 func micros(us float64) time.Duration { return time.Duration(math.Round(us)) * time.Microsecond }
 
-// millis rounds as %.3f does in the script.
+// millis rounds as %.3f does in Lua.
 func millis(ms float64) time.Duration {
 	return time.Duration(math.RoundToEven(ms*1000)) * time.Microsecond
 }

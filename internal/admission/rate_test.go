@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-func TestParseRate(t *testing.T) {
+func TestParseRate_AcceptsAWholeNumberPerUnit(t *testing.T) {
 	for _, tt := range []struct {
 		text string
 		want Rate
@@ -24,7 +24,7 @@ func TestParseRate(t *testing.T) {
 	} {
 		got, err := ParseRate(tt.text)
 		if got != tt.want || (err == nil) != (tt.want != Rate{}) {
-			t.Errorf("%q: %v, %v", tt.text, got, err)
+			t.Errorf("ParseRate(%q) = %v, %v; want %v", tt.text, got, err, tt.want)
 		}
 	}
 }
@@ -35,14 +35,14 @@ func FuzzParseRate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if r, err := ParseRate(text); err == nil && r.String() != text {
-			t.Errorf("%q reads as %v", text, r)
+			t.Errorf("ParseRate(%q) = %v, which is written differently", text, r)
 		}
 	})
 }
 
-// expectWithin is a bound on the sends that does not know how they came about: a
-// full bucket at the highest rate, from which each takes one.
-func expectWithin(t testing.TB, sends []time.Time, rate Rate, burst int) {
+// checkSends checks that a full bucket at this rate has a token for each send. It knows
+// nothing of how the sends were granted.
+func checkSends(t testing.TB, sends []time.Time, rate Rate, burst int) {
 	t.Helper()
 	sends = slices.SortedFunc(slices.Values(sends), time.Time.Compare)
 	level := float64(burst)
@@ -51,21 +51,21 @@ func expectWithin(t testing.TB, sends []time.Time, rate Rate, burst int) {
 			level = min(float64(burst), level+s.Sub(sends[i-1]).Seconds()*rate.perSecond())
 		}
 		if level--; level < -1e-6 {
-			t.Fatalf("send %d, %s after the first: more than %v with burst %d allow", i, s.Sub(sends[0]), rate, burst)
+			t.Fatalf("send %d, %s after the first: more sends than a rate of %v with burst %d allows", i, s.Sub(sends[0]), rate, burst)
 		}
 	}
 }
 
-// TestAnyArrivalsStayWithinRate: asks in any pattern, by waiters that obey or do
-// not, under rates that change.
-func TestAnyArrivalsStayWithinRate(t *testing.T) {
-	// miniredis is left to TestLuaDecidesAsGo: it takes seconds here.
-	for name, m := range map[string]machine{"go": NewState(), "redis": onRedis(t)} {
-		t.Run(name, func(t *testing.T) { arrivals(t, m) })
+// TestRate_IsNeverExceededByRandomQueries queries at random times, by processes that wait as
+// told or do not, while the rate changes. TestLua_DecidesAsTheModel covers miniredis, which
+// is slow.
+func TestRate_IsNeverExceededByRandomQueries(t *testing.T) {
+	for name, d := range map[string]decider{"model": NewModel(), "redis": onRedis(t)} {
+		t.Run(name, func(t *testing.T) { queryAtRandom(t, d) })
 	}
 }
 
-func arrivals(t *testing.T, m machine) {
+func queryAtRandom(t *testing.T, decider decider) {
 	var now time.Time
 	next := start
 	rapid.Check(t, func(rt *rapid.T) {
@@ -75,17 +75,17 @@ func arrivals(t *testing.T, m machine) {
 		fastest := slices.MaxFunc(rates, func(a, b Rate) int { return int(a.perSecond() - b.perSecond()) })
 		next = next.Add(24 * time.Hour)
 		now = next
-		m.SetRate(now, rates[0], burst)
+		decider.SetRate(now, rates[0], burst)
 		var sends []time.Time
 		rt.Repeat(map[string]func(*rapid.T){
-			"ask": func(rt *rapid.T) {
+			"queries": func(rt *rapid.T) {
 				lane := rapid.SampledFrom([]request.Lane{request.Interactive, request.Bulk}).Draw(rt, "lane")
-				for i := range rapid.IntRange(1, 12).Draw(rt, "n") {
-					d := m.Admit(now, Query{Lane: lane, Process: fmt.Sprint(i % 4), ID: "A-1"})
+				for i := range rapid.IntRange(1, 12).Draw(rt, "count") {
+					d := decider.Admit(now, Query{Lane: lane, Process: fmt.Sprint(i % 4), ID: "A-1"})
 					if d.Verdict == Grant {
 						sends = append(sends, now.Add(d.Wait))
 					}
-					if rapid.Bool().Draw(rt, "obey") {
+					if rapid.Bool().Draw(rt, "waits") {
 						now = now.Add(d.Wait)
 					}
 				}
@@ -93,88 +93,88 @@ func arrivals(t *testing.T, m machine) {
 			"time": func(rt *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 40_000).Draw(rt, "us")) * time.Microsecond)
 			},
-			"rate": func(rt *rapid.T) { m.OverrideRate(now, rapid.SampledFrom(rates).Draw(rt, "rate")) },
+			"rate": func(rt *rapid.T) { decider.OverrideRate(now, rapid.SampledFrom(rates).Draw(rt, "rate")) },
 		})
-		m.ResetRate(now)
-		expectWithin(t, sends, fastest, burst)
+		decider.ResetRate(now)
+		checkSends(t, sends, fastest, burst)
 	})
 }
 
-// TestUnknownLevelIsEmpty: state that is missing, or dated in the future as
-// after a fail-over to a server whose clock is behind.
-func TestUnknownLevelIsEmpty(t *testing.T) {
-	everywhere(t, func(t *testing.T, m machine) {
-		ask := Query{Lane: request.Interactive, Process: "1", ID: "A-1"}
+// TestBucket_StartsEmptyWhenItsLevelIsUnknown tests state that is missing, or dated in the
+// future, as after a failover to a server whose clock is behind.
+func TestBucket_StartsEmptyWhenItsLevelIsUnknown(t *testing.T) {
+	onEachDecider(t, func(t *testing.T, decider decider) {
+		query := Query{Lane: request.Interactive, Process: "1", ID: "A-1"}
 		for _, now := range []time.Time{start, start.Add(-time.Hour)} {
-			if d := m.Admit(now, ask); d.Verdict != Wait {
-				t.Fatalf("at first: %+v", d)
+			if d := decider.Admit(now, query); d.Verdict != Wait {
+				t.Fatalf("the first decision is %+v, want wait", d)
 			}
-			if d := m.Admit(now.Add(time.Minute), ask); d.Verdict != Grant || d.Wait != 0 {
-				t.Fatalf("a minute later: %+v", d)
+			if d := decider.Admit(now.Add(time.Minute), query); d.Verdict != Grant || d.Wait != 0 {
+				t.Fatalf("the decision a minute later is %+v, want a grant without a wait", d)
 			}
 		}
 	})
 }
 
-// poller is a process in a lane, which asks for the first request in its queue.
+// poller is a process that queries a call in its lane.
 type poller struct {
-	at      time.Time
+	at      time.Time // of its next query
 	lane    request.Lane
 	process string
-	arrived time.Time
-	index   int
 }
 
-type agenda []*poller
+// pollers is a heap of pollers by the time of their next query.
+type pollers []*poller
 
-func (a agenda) Len() int           { return len(a) }
-func (a agenda) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
-func (a agenda) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)        { *a = append(*a, x.(*poller)) }
-func (a *agenda) Pop() any {
-	last := (*a)[len(*a)-1]
-	*a = (*a)[:len(*a)-1]
+func (p pollers) Len() int           { return len(p) }
+func (p pollers) Less(i, j int) bool { return p[i].at.Before(p[j].at) }
+func (p pollers) Swap(i, j int)      { p[i], p[j] = p[j], p[i] }
+func (p *pollers) Push(x any)        { *p = append(*p, x.(*poller)) }
+func (p *pollers) Pop() any {
+	last := (*p)[len(*p)-1]
+	*p = (*p)[:len(*p)-1]
 	return last
 }
 
-// fleetRun is processes with a bulk backlog that never ends, whose waiters ask
-// when they are told, or late, and signups that come now and then.
+// fleetRun simulates processes with an endless bulk backlog, and interactive requests that
+// arrive at given times.
 type fleetRun struct {
-	m          machine
-	processes  int
-	late       func() time.Duration
-	signups    []time.Time
-	roundTrip  time.Duration
-	sends      []time.Time
-	waited     []signup
-	asks       int
-	silentFrom time.Time // process 0 is killed then, where it is set
+	decider   decider
+	processes int
+	delay     func() time.Duration // how late a waiting process queries again
+	arrivals  []time.Time          // of interactive requests
+	roundTrip time.Duration
+	killedAt  time.Time // when process 0 is killed, or the zero time
+
+	// Results.
+	sends    []time.Time
+	answered []time.Time // sends of interactive requests
+	queries  int
 }
 
-type signup struct{ arrived, sent time.Time }
-
 func (f *fleetRun) run(from, until time.Time) {
-	var a agenda
+	var a pollers
 	for i := range f.processes {
 		heap.Push(&a, &poller{at: from, lane: request.Bulk, process: fmt.Sprint(i)})
 	}
-	// Each signup asks as a process of its own would: nobody waits before it.
-	for i, s := range f.signups {
-		heap.Push(&a, &poller{at: s, arrived: s, lane: request.Interactive, process: fmt.Sprint("s", i), index: i})
+	// Each interactive request is queried by a process of its own, so that none waits for
+	// another in its process.
+	for i, at := range f.arrivals {
+		heap.Push(&a, &poller{at: at, lane: request.Interactive, process: fmt.Sprint("s", i)})
 	}
 	for len(a) > 0 && a[0].at.Before(until) {
 		w := heap.Pop(&a).(*poller)
-		if !f.silentFrom.IsZero() && w.process == "0" && !w.at.Before(f.silentFrom) {
+		if !f.killedAt.IsZero() && w.process == "0" && !w.at.Before(f.killedAt) {
 			continue
 		}
-		d := f.m.Admit(w.at, Query{Lane: w.lane, Process: w.process, ID: "A-1"})
-		f.asks++
+		d := f.decider.Admit(w.at, Query{Lane: w.lane, Process: w.process, ID: "A-1"})
+		f.queries++
 		switch {
 		case d.Verdict == Wait:
-			w.at = w.at.Add(d.Wait + f.late())
+			w.at = w.at.Add(d.Wait + f.delay())
 		case w.lane == request.Interactive:
 			f.sends = append(f.sends, w.at.Add(d.Wait))
-			f.waited = append(f.waited, signup{w.arrived, w.at.Add(d.Wait)})
+			f.answered = append(f.answered, w.at.Add(d.Wait))
 			continue
 		default:
 			f.sends = append(f.sends, w.at.Add(d.Wait))
@@ -184,142 +184,145 @@ func (f *fleetRun) run(from, until time.Time) {
 	}
 }
 
-func punctual() time.Duration { return 0 }
+func noDelay() time.Duration { return 0 }
 
-// lateBy is 1 to 5 ms, in the microseconds of Redis' clock.
-func lateBy(r *rand.Rand) func() time.Duration {
+// randomDelay returns delays from 1 to 5 ms, in whole microseconds like Redis' clock.
+func randomDelay(r *rand.Rand) func() time.Duration {
 	return func() time.Duration { return time.Duration(1000+r.IntN(4000)) * time.Microsecond }
 }
 
-// TestRateIsUsed: with a backlog no token is lost, however late timers are, and
-// also when a process is killed.
-func TestRateIsUsed(t *testing.T) {
+// TestRate_IsUsedUpByABacklog checks that less than 1 % of the tokens is lost, with late
+// timers and when a process is killed.
+func TestRate_IsUsedUpByABacklog(t *testing.T) {
 	for _, rate := range []Rate{{5, time.Second}, {200, time.Second}, {500, time.Second}, {1, time.Minute}} {
 		for _, burst := range []int{2, 5} {
 			for _, processes := range []int{1, 2, 4} {
 				cases := []string{"punctual", "late"}
-				if processes > 1 { // else nobody would be left
+				if processes > 1 { // one must be left
 					cases = append(cases, "killed")
 				}
-				for _, late := range cases {
-					t.Run(fmt.Sprint(rate, " burst ", burst, " by ", processes, " ", late), func(t *testing.T) {
-						used(t, NewState(), rate, burst, processes, late)
+				for _, name := range cases {
+					t.Run(fmt.Sprint(rate, " burst ", burst, " processes ", processes, " ", name), func(t *testing.T) {
+						checkUse(t, NewModel(), rate, burst, processes, name)
 					})
 				}
 			}
 		}
 	}
-	t.Run("redis, one", func(t *testing.T) { used(t, onRedis(t), Rate{500, time.Second}, 2, 1, "late") })
-	t.Run("redis, four", func(t *testing.T) { used(t, onRedis(t), Rate{200, time.Second}, 2, 4, "late") })
+	t.Run("redis, one process", func(t *testing.T) { checkUse(t, onRedis(t), Rate{500, time.Second}, 2, 1, "late") })
+	t.Run("redis, four processes", func(t *testing.T) { checkUse(t, onRedis(t), Rate{200, time.Second}, 2, 4, "late") })
 }
 
-func used(t *testing.T, m machine, rate Rate, burst, processes int, late string) {
+// checkUse runs a fleet that is "punctual", "late", or late and loses a process ("killed").
+func checkUse(t *testing.T, d decider, rate Rate, burst, processes int, name string) {
 	tokens := 400
-	if rate.Per == time.Minute { // and many asks for each
+	if rate.Per == time.Minute { // with many queries for each
 		tokens = 100
 	}
 	takes := time.Duration(tokens) * rate.Per / time.Duration(rate.N)
 	warm := start.Add(takes / 10)
-	f := &fleetRun{m: m, processes: processes, late: punctual, roundTrip: 200 * time.Microsecond}
-	if late != "punctual" {
-		f.late = lateBy(rand.New(rand.NewPCG(1, 2)))
+	f := &fleetRun{decider: d, processes: processes, delay: noDelay, roundTrip: 200 * time.Microsecond}
+	if name != "punctual" {
+		f.delay = randomDelay(rand.New(rand.NewPCG(1, 2)))
 	}
-	if late == "killed" {
-		f.silentFrom = warm
+	if name == "killed" {
+		f.killedAt = warm
 	}
-	f.m.SetRate(start, rate, burst)
+	f.decider.SetRate(start, rate, burst)
 	f.run(start, warm.Add(takes))
-	expectWithin(t, f.sends, rate, burst)
+	checkSends(t, f.sends, rate, burst)
 	n := 0
 	for _, s := range f.sends {
 		if !s.Before(warm) && s.Before(warm.Add(takes)) {
 			n++
 		}
 	}
-	t.Logf("%d of %d sends in %d asks", n, tokens, f.asks)
+	t.Logf("%d of %d tokens used in %d queries", n, tokens, f.queries)
 	least := tokens * 99 / 100
-	if late == "killed" { // its place in the line is kept for a moment, once
+	if name == "killed" { // the place of the dead process is kept for waiterTTL, once
 		least -= int(rate.perSecond() * waiterTTL / 1000)
 	}
 	if n < least {
-		t.Errorf("%d of %d tokens used, want %d", n, tokens, least)
+		t.Errorf("%d of %d tokens used, want at least %d", n, tokens, least)
 	}
 }
 
-// TestSignupsWaitOneSlot: behind a bulk backlog that takes all it can, each
-// signup is sent one slot after those before it at the latest, and one after it
-// came: what a queue of its lane alone would need at the rate. Where a slot is
-// shorter than a grant may lie ahead, that much later.
-func TestSignupsWaitOneSlot(t *testing.T) {
+// TestRate_DelaysInteractiveCallsByAtMostOneSlot checks that each interactive call, despite a
+// bulk backlog, is sent at most one slot (the time of one token) after its arrival and after
+// the interactive calls before it. That is how long it would take if there were no bulk
+// calls. If a slot is shorter than the time that a grant may lie ahead, it may be sent later
+// by that time.
+func TestRate_DelaysInteractiveCallsByAtMostOneSlot(t *testing.T) {
 	for _, rate := range []Rate{{5, time.Second}, {50, time.Second}, {200, time.Second}, {500, time.Second}, {6, time.Minute}} {
 		for _, burst := range []int{2, 5} {
 			for _, late := range []bool{false, true} {
 				t.Run(fmt.Sprint(rate, " burst ", burst, " late ", late), func(t *testing.T) {
-					signups(t, NewState(), rate, burst, late, 2000)
+					t.Parallel()
+					checkInteractiveDelay(t, NewModel(), rate, burst, late, delayTokens)
 				})
 			}
 		}
 	}
-	t.Run("redis", func(t *testing.T) { signups(t, onRedis(t), Rate{50, time.Second}, 2, true, 500) })
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		checkInteractiveDelay(t, onRedis(t), Rate{50, time.Second}, 2, true, 500)
+	})
 }
 
-func signups(t *testing.T, m machine, rate Rate, burst int, late bool, n int) {
+func checkInteractiveDelay(t *testing.T, d decider, rate Rate, burst int, late bool, tokens int) {
 	random := rand.New(rand.NewPCG(3, 4))
 	slot := rate.Per / time.Duration(rate.N)
-	f := &fleetRun{m: m, processes: 4, late: punctual, roundTrip: 200 * time.Microsecond}
+	f := &fleetRun{decider: d, processes: 4, delay: noDelay, roundTrip: 200 * time.Microsecond}
 	if late {
-		f.late = lateBy(random)
+		f.delay = randomDelay(random)
 	}
-	for at := start.Add(5 * slot); len(f.signups) < n/4; { // half the rate, in clumps
+	for at := start.Add(5 * slot); len(f.arrivals) < tokens/4; { // half the rate, one to three at once
 		at = at.Add(time.Duration(random.Int64N(int64(8 * slot))).Truncate(time.Microsecond))
 		for range 1 + random.IntN(3) {
-			f.signups = append(f.signups, at)
+			f.arrivals = append(f.arrivals, at)
 		}
 	}
-	f.m.SetRate(start, rate, burst)
-	f.run(start, f.signups[len(f.signups)-1].Add(10*slot))
-	expectWithin(t, f.sends, rate, burst)
-	if len(f.waited) < len(f.signups) {
-		t.Fatalf("%d of %d signups sent", len(f.waited), len(f.signups))
+	f.decider.SetRate(start, rate, burst)
+	f.run(start, f.arrivals[len(f.arrivals)-1].Add(10*slot))
+	checkSends(t, f.sends, rate, burst)
+	if len(f.answered) < len(f.arrivals) {
+		t.Fatalf("%d of %d interactive calls sent", len(f.answered), len(f.arrivals))
 	}
-	sent := make([]time.Time, len(f.waited))
-	for i, w := range f.waited {
-		sent[i] = w.sent
-	}
-	slices.SortFunc(sent, time.Time.Compare)
-	var done time.Time
+	sent := slices.SortedFunc(slices.Values(f.answered), time.Time.Compare)
+	var due time.Time // when the call must be sent
 	worst := time.Duration(0)
-	for i, arrived := range f.signups {
-		if done.Before(arrived) {
-			done = arrived
+	for i, arrived := range f.arrivals {
+		if due.Before(arrived) {
+			due = arrived
 		}
-		done = done.Add(slot)
-		worst = max(worst, sent[i].Sub(done))
+		due = due.Add(slot)
+		worst = max(worst, sent[i].Sub(due))
 	}
-	allowed := 10 * time.Microsecond // moments are rounded up to one
+	allowed := 10 * time.Microsecond // times are rounded up
 	if slot < 5*time.Millisecond {
 		allowed = 6 * time.Millisecond
 	}
-	t.Logf("at most %s after its slot", worst)
+	t.Logf("at most %s late", worst)
 	if worst > allowed {
-		t.Errorf("a signup was sent %s after its slot; %s are allowed", worst, allowed)
+		t.Errorf("an interactive call was sent %s late, want at most %s", worst, allowed)
 	}
 }
 
-// TestRampIsUsed: from a tenth of the rate to all of it in 15 s, and no less.
-func TestRampIsUsed(t *testing.T) {
+// TestRamp_GrowsFromATenthToTheWholeRate checks that the rate grows within 15 s, and that a
+// backlog uses it up.
+func TestRamp_GrowsFromATenthToTheWholeRate(t *testing.T) {
 	for _, rate := range []Rate{{5, time.Second}, {200, time.Second}} {
-		m := NewState()
+		m := NewModel()
 		m.SetRate(start, rate, 5)
-		m.Report(start, Report{Kind: NoCredit, ID: "A-1", Process: "0", Began: start})
+		m.Report(start, Report{Signal: NoCredit, ID: "A-1", Process: "0", Began: start})
 		opened := start.Add(time.Minute)
 		for _, connected := range []bool{false, true} {
 			m.Admit(opened, Query{Lane: request.Interactive, Process: "0", ID: "A-1", Connected: connected})
 		}
-		m.Report(opened, Report{Kind: Success, ID: "A-1", Process: "0", Began: opened})
-		f := &fleetRun{m: m, processes: 4, late: lateBy(rand.New(rand.NewPCG(5, 6))), roundTrip: 200 * time.Microsecond}
+		m.Report(opened, Report{Signal: Success, ID: "A-1", Process: "0", Began: opened})
+		f := &fleetRun{decider: m, processes: 4, delay: randomDelay(rand.New(rand.NewPCG(5, 6))), roundTrip: 200 * time.Microsecond}
 		f.run(opened, opened.Add(30*time.Second))
-		expectWithin(t, f.sends, rate, 5)
+		checkSends(t, f.sends, rate, 5)
 		for _, part := range []struct{ from, to, least, most float64 }{{0, 15, 0.5, 0.6}, {1, 2, 0, 0.3}, {5, 10, 0.5, 0.6}, {15, 20, 0.96, 1.04}, {20, 30, 0.98, 1.02}} {
 			n := 0.0
 			for _, s := range f.sends {
@@ -328,7 +331,7 @@ func TestRampIsUsed(t *testing.T) {
 				}
 			}
 			if used := n / (part.to - part.from) / rate.perSecond(); used < part.least || used > part.most {
-				t.Errorf("%v, from %v to %v s: %.2f of the rate", rate, part.from, part.to, used)
+				t.Errorf("%v, from %v to %v s: %.2f of the rate is used, want %.2f to %.2f", rate, part.from, part.to, used, part.least, part.most)
 			}
 		}
 	}

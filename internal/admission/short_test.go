@@ -2,4 +2,7 @@
 
 package admission
 
-const everyStepOnRedis = false
+const (
+	everyStepOnRedis = false
+	delayTokens      = 600 // tokens for which the delay of interactive calls is checked
+)

@@ -20,9 +20,10 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// machine is the decision, in Go or in Redis, with the time as an argument.
-type machine interface {
-	Admit(now time.Time, ask Query) Decision
+// decider is an implementation of admission: the model in Go, or the scripts in Redis. The
+// time is an argument of each method.
+type decider interface {
+	Admit(now time.Time, query Query) Decision
 	Report(now time.Time, r Report)
 	Heartbeat(now time.Time, process string)
 	Watch(now time.Time)
@@ -34,21 +35,21 @@ type machine interface {
 	changes() []Change
 }
 
-func (s *State) changes() []Change { return s.history }
+func (s *Model) changes() []Change { return s.history }
 
-// script is the decision in Redis. Its clock is the test's.
-type script struct {
-	t    testing.TB
-	rdb  *redis.Client
-	keys keyspace.Keys
-	lua  map[string]*lua.Script
-	// expects is what the process that asks takes the time for, in ms.
-	expects int64
+// scripts decides with the scripts of the package, on the test's clock.
+type scripts struct {
+	t      testing.TB
+	rdb    *redis.Client
+	keys   keyspace.Keys
+	byName map[string]*lua.Script
+	// expected is the time of Redis that the asking process expects, in ms, or 0.
+	expected int64
 }
 
-// clocked are the scripts of the package with the clock of a test: the last three
-// arguments are what the process expects Redis' time to be (ms), and the clock.
-func clocked(t testing.TB) map[string]*lua.Script {
+// withTestClock returns the scripts of the package with the clock of a test. Their last
+// three arguments are the time that the process expects (ms), and the clock (s and µs).
+func withTestClock(t testing.TB) map[string]*lua.Script {
 	files := fstest.MapFS{}
 	for name, replace := range map[string][2]string{
 		"clock.lua":      {"redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }"},
@@ -56,7 +57,7 @@ func clocked(t testing.TB) map[string]*lua.Script {
 	} {
 		text, err := os.ReadFile(filepath.Join("..", "lua", name))
 		if err != nil || strings.Count(string(text), replace[0]) != 1 {
-			t.Fatalf("%s has its clock in another way than this test replaces: %v", name, err)
+			t.Fatalf("replace the clock in %s: it does not contain %q once: %v", name, replace[0], err)
 		}
 		files[name] = &fstest.MapFile{Data: []byte(strings.Replace(string(text), replace[0], replace[1], 1))}
 	}
@@ -64,9 +65,9 @@ func clocked(t testing.TB) map[string]*lua.Script {
 	return map[string]*lua.Script{
 		"pause": all.Script("pause.lua"), "resume": all.Script("resume.lua"),
 		"override": all.Script("override_rate.lua"), "reset": all.Script("reset_rate.lua"),
-		"set":   all.Text("set.lua", "-- uses: worker_rate\nreturn set_rate(ARGV[1], ARGV[2], ARGV[3])"),
-		"watch": all.Text("watch.lua", "-- uses: gate_state, watch\nwatch() return changes"),
-		"beat":  all.Text("beat.lua", "-- uses: keys, clock\nredis.call('ZADD', tag .. ':workers', ms(now), ARGV[1]) return {}"),
+		"set":       all.Text("set.lua", "-- uses: worker_rate\nreturn set_rate(ARGV[1], ARGV[2], ARGV[3])"),
+		"watch":     all.Text("watch.lua", "-- uses: gate_state, watch\nwatch() return changes"),
+		"heartbeat": all.Text("heartbeat.lua", "-- uses: keys, clock\nredis.call('ZADD', tag .. ':workers', ms(now), ARGV[1]) return {}"),
 		"admit": all.Text("admit.lua", `-- uses: gate_state, admission
 			local lane, process, credential, id, connected = unpack(ARGV)
 			local answer = { admit_call(lane, process, credential, id, 'nonce', connected) }
@@ -80,38 +81,38 @@ func clocked(t testing.TB) map[string]*lua.Script {
 	}
 }
 
-func onRedis(t testing.TB) *script {
-	return &script{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, clocked(t), 0}
+func onRedis(t testing.TB) *scripts {
+	return &scripts{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, withTestClock(t), 0}
 }
 
-func onMiniredis(t testing.TB) *script {
+func onMiniredis(t testing.TB) *scripts {
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &script{t, rdb, keyspace.Keys{Account: redistest.Account()}, clocked(t), 0}
+	return &scripts{t, rdb, keyspace.Keys{Account: redistest.Account()}, withTestClock(t), 0}
 }
 
-func (s *script) run(now time.Time, name string, args ...any) []any {
+func (s *scripts) run(now time.Time, name string, args ...any) []any {
 	s.t.Helper()
 	us := now.UnixMicro()
-	args = append(args, s.expects, us/1_000_000, us%1_000_000)
-	cmd := s.lua[name].RunList(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args)
+	args = append(args, s.expected, us/1_000_000, us%1_000_000)
+	cmd := s.byName[name].RunList(s.t.Context(), s.rdb, []string{s.keys.Tag()}, args)
 	if err := cmd.Err(); err != nil {
-		s.t.Fatalf("%s %v: %v", name, args, err)
+		s.t.Fatalf("script %s with %v: %v", name, args, err)
 	}
-	out, _ := cmd.Val().([]any) // pause and resume return a text
+	out, _ := cmd.Val().([]any) // pause and resume return a string
 	return out
 }
 
-func (s *script) Admit(now time.Time, ask Query) Decision {
+func (s *scripts) Admit(now time.Time, query Query) Decision {
 	connected := 0
-	if !ask.Expected.IsZero() {
-		s.expects = ask.Expected.UnixMilli()
-		defer func() { s.expects = 0 }()
+	if !query.Expected.IsZero() {
+		s.expected = query.Expected.UnixMilli()
+		defer func() { s.expected = 0 }()
 	}
-	if ask.Connected {
+	if query.Connected {
 		connected = 1
 	}
-	out := s.run(now, "admit", string(ask.Lane), ask.Process, ask.Credential, ask.ID, connected)
+	out := s.run(now, "admit", string(query.Lane), query.Process, query.Credential, query.ID, connected)
 	wait, err := strconv.ParseFloat(out[1].(string), 64)
 	if err != nil {
 		s.t.Fatal(err)
@@ -119,28 +120,28 @@ func (s *script) Admit(now time.Time, ask Query) Decision {
 	return Decision{Verdict(out[0].(string)), millis(wait), out[2].(string)}
 }
 
-func (s *script) Report(now time.Time, r Report) {
-	s.run(now, "report", string(r.Kind), r.ID, r.Process, r.Credential, r.Began.UnixMilli(),
+func (s *scripts) Report(now time.Time, r Report) {
+	s.run(now, "report", string(r.Signal), r.ID, r.Process, r.Credential, r.Began.UnixMilli(),
 		r.RetryAfter.Milliseconds(), r.Latency.Milliseconds(), r.Message)
 }
 
-func (s *script) Heartbeat(now time.Time, process string) { s.run(now, "beat", process) }
-func (s *script) Watch(now time.Time)                     { s.run(now, "watch") }
+func (s *scripts) Heartbeat(now time.Time, process string) { s.run(now, "heartbeat", process) }
+func (s *scripts) Watch(now time.Time)                     { s.run(now, "watch") }
 
-func (s *script) Pause(now time.Time)  { s.run(now, "pause") }
-func (s *script) Resume(now time.Time) { s.run(now, "resume") }
+func (s *scripts) Pause(now time.Time)  { s.run(now, "pause") }
+func (s *scripts) Resume(now time.Time) { s.run(now, "resume") }
 
-func (s *script) SetRate(now time.Time, rate Rate, burst int) {
+func (s *scripts) SetRate(now time.Time, rate Rate, burst int) {
 	s.run(now, "set", rate.N, rate.Per.Milliseconds(), burst)
 }
 
-func (s *script) OverrideRate(now time.Time, rate Rate) {
+func (s *scripts) OverrideRate(now time.Time, rate Rate) {
 	s.run(now, "override", rate.N, rate.Per.Milliseconds())
 }
 
-func (s *script) ResetRate(now time.Time) { s.run(now, "reset") }
+func (s *scripts) ResetRate(now time.Time) { s.run(now, "reset") }
 
-func (s *script) changes() []Change {
+func (s *scripts) changes() []Change {
 	lines, err := s.rdb.LRange(s.t.Context(), s.keys.Tag()+":history", 0, -1).Result()
 	if err != nil {
 		s.t.Fatal(err)
@@ -157,9 +158,9 @@ func (s *script) changes() []Change {
 	return out
 }
 
-// everywhere runs a test on each machine.
-func everywhere(t *testing.T, test func(t *testing.T, m machine)) {
-	t.Run("go", func(t *testing.T) { test(t, NewState()) })
+// onEachDecider runs a test with each implementation.
+func onEachDecider(t *testing.T, test func(t *testing.T, m decider)) {
+	t.Run("model", func(t *testing.T) { test(t, NewModel()) })
 	t.Run("redis", func(t *testing.T) { test(t, onRedis(t)) })
 	t.Run("miniredis", func(t *testing.T) { test(t, onMiniredis(t)) })
 }
