@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +15,7 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-const spreadsheetHelp = "put ' before cells that a spreadsheet may evaluate as a formula; for files that people open in one"
+const spreadsheetHelp = "prefix ' to cells that a spreadsheet may evaluate as a formula; for files that people open in a spreadsheet"
 
 type batchExportOptions struct {
 	readingFlags
@@ -29,26 +27,27 @@ func newBatchExport() *cobra.Command {
 	var o batchExportOptions
 	cmd := &cobra.Command{
 		Use:   "export NAME",
-		Short: "Write the rows of a batch with their links",
-		Long: `Write the rows of a batch in the input's order, with the request's keys and the columns
-status, link_id, url, expires_at, reason, attempts and possible_duplicates. It may be
-run at any time; a request that has not ended shows its present status. A joined row
-shows the link of the request that was accepted first. A row whose request is no longer
-stored has the status "erased" and no application id. Rows that the import rejected are
-not in the batch, but in the file of its --rejects.
+		Short: "Export the rows of a batch with their links",
+		Long: `Write the rows of a batch in the input's order, with the keys of the request and the
+columns status, link_id, url, expires_at, reason, attempts and possible_duplicates. An
+export is possible at any time: a request that has not ended shows its current status.
 
-With --with FILE the rows are those of the imported file, with all of its columns: names
-and other data are never sent to Redis. A row is found by its number and its id; a
-rejected row shows the reason.
+A joined row shows the link of the request that was accepted first. A row whose request
+is no longer stored has the status "erased" and no application ID. Rows that the import
+rejected are not in the batch, but in the import's --rejects file.
 
-OUT is csv, xlsx or ndjson, compressed if it ends in .gz or .zst; it appears when it is
-complete. Without OUT, or with -o -, the rows go to standard output. With FILE the format
-is FILE's, unless OUT's suffix names another.
+With --with FILE, write the rows of the imported file with all of its columns: names and
+other data are never sent to Redis. Rows are matched by their number and ID. A rejected
+row shows the reason.
 
-Cells are written as they were read. A spreadsheet that opens the file may evaluate a
-cell that begins with =, +, -, @ or a tab as a formula, and anybody who can sign up may
-have written it: use --spreadsheet for files that people open in a spreadsheet, and not
-for files that programs read.`,
+OUT is csv, xlsx or ndjson, and compressed if it ends in .gz or .zst. It appears when it
+is complete. Without -o, or with -o -, the rows are written to standard output. With
+--with, the format is FILE's unless OUT's suffix names another.
+
+Cells are written as they were read. A spreadsheet may evaluate a cell that begins with
+=, +, -, @ or a tab as a formula, and anyone who can sign up may have written it. Use
+--spreadsheet for files that people open in a spreadsheet, but not for files that
+programs read.`,
 		Example: `  kyclink batch export spring -o spring-links.csv
   kyclink batch export spring --with people.csv --spreadsheet -o people-with-links.csv
   kyclink batch export spring -o spring-links.ndjson.zst
@@ -56,23 +55,22 @@ for files that programs read.`,
 		Args: one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to this file instead of standard output")
-	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson (default: by OUT's suffix; csv on standard output)")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to the file `OUT` (default: standard output)")
+	cmd.Flags().StringVar(&o.format, "format", "", "`FORMAT` of OUT: csv, xlsx or ndjson (default: by OUT's suffix; csv on standard output)")
 	cmd.Flags().BoolVar(&o.expired, "expired", false, "only rows whose link has expired")
 	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
-	cmd.Flags().StringVar(&o.with, "with", "", "the imported file, to write its rows and columns")
+	cmd.Flags().StringVar(&o.with, "with", "", "write the rows and columns of `FILE`, from which the batch was imported")
 	o.add(cmd)
 	return cmd
 }
 
-// exportTarget checks the file and the format of an export.
-func exportTarget(out string, format input.Format) error {
-	known := slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, format)
+// checkTarget checks the file and the format of an export.
+func checkTarget(out string, format input.Format) error {
 	switch {
-	case !known:
+	case !slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, format):
 		return fmt.Errorf("--format is %q; use csv, xlsx or ndjson", format)
 	case out == "" && format == input.XLSX:
-		return errors.New("--format xlsx: a workbook can only be written to a file; name one with -o OUT")
+		return errors.New("--format xlsx: a workbook cannot be written to standard output; name a file with -o OUT")
 	case out != "":
 		return output.CheckFile(out, format)
 	}
@@ -88,7 +86,7 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 	case output.IsStandardStream(o.out):
 		o.out = ""
 	}
-	if err := exportTarget(o.out, input.Format(o.format)); err != nil && o.with == "" {
+	if err := checkTarget(o.out, input.Format(o.format)); err != nil && o.with == "" {
 		return usageError(cmd, err)
 	}
 	options, err := o.reading(cmd)
@@ -96,102 +94,58 @@ func (o *batchExportOptions) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return withShared(cmd, func(e *engine) error {
-		book := storage.Of(e.rdb, e.cfg.Account)
 		number, err := e.operator().BatchNumber(cmd.Context(), name)
 		if err != nil {
 			return err
 		}
-		if o.with != "" {
-			return stopped(cmd.Context(), o.merge(cmd, e, book, options, number, name))
+		rows := storage.Of(e.rdb, e.cfg.Account).Rows()
+		if o.with == "" {
+			return stopped(cmd.Context(), o.export(cmd, e, bulk.Export{Ledger: rows, Batch: number}))
 		}
-		return stopped(cmd.Context(), o.write(cmd, e, book, number))
+		return stopped(cmd.Context(), o.merge(cmd, bulk.Merge{Ledger: rows, Client: e.producer(nil), Batch: number, Name: name}, options))
 	})
 }
 
-func (o *batchExportOptions) write(cmd *cobra.Command, e *engine, book *storage.Stores, number int) error {
-	ctx := cmd.Context()
-	now, err := book.Keys.Clock(ctx, e.rdb).Time()
+// export writes the rows of the batch.
+func (o *batchExportOptions) export(cmd *cobra.Command, e *engine, export bulk.Export) (err error) {
+	if export.Now, err = e.operator().Now(cmd.Context()); err != nil {
+		return err
+	}
+	export.Format, export.Expired, export.Spreadsheet = input.Format(o.format), o.expired, o.spreadsheet
+	counts, err := export.WriteFile(cmd.Context(), o.out, fileOutput(cmd))
 	if err != nil {
 		return err
 	}
-	export := bulk.Export{Ledger: book.Rows(), Batch: number, Format: input.Format(o.format), Expired: o.expired, Now: now, Spreadsheet: o.spreadsheet}
-	var summary output.Counts
-	if o.out == "" {
-		export.Format = cmp.Or(export.Format, input.CSV)
-		w := bufio.NewWriterSize(fileOutput(cmd), 1<<16)
-		summary, err = export.Write(ctx, w)
-		err = cmp.Or(err, w.Flush())
-	} else {
-		sheet, open := output.CreateFile(o.out, export.Format)
-		if open != nil {
-			return open
-		}
-		export.Format = sheet.Format
-		if summary, err = export.Write(ctx, sheet); err == nil {
-			err = sheet.Commit()
-		} else {
-			err = errors.Join(err, sheet.Discard())
-		}
-	}
-	if err != nil {
-		return err
-	}
-	printCounts(cmd.ErrOrStderr(), summary)
+	printCounts(cmd.ErrOrStderr(), counts)
 	return nil
 }
 
 // merge writes the rows of the imported file.
-func (o *batchExportOptions) merge(cmd *cobra.Command, e *engine, book *storage.Stores, options input.Options, batch int, name string) error {
-	in, err := input.Open(o.with, options)
-	if err != nil {
+func (o *batchExportOptions) merge(cmd *cobra.Command, m bulk.Merge, options input.Options) (err error) {
+	if m.Input, err = input.Open(o.with, options); err != nil {
 		return err
 	}
-	defer func() { _ = in.Close() }()
-	if _, err := output.Inspect(o.out, in); err != nil {
+	defer func() { _ = m.Input.Close() }()
+	if _, err := output.Inspect(o.out, m.Input); err != nil {
 		return err
 	}
-	m := bulk.Merge{Input: in, Ledger: book.Rows(), Client: e.producer(nil), Batch: batch, Name: name, Expired: o.expired}
-	merged, err := o.mergeInto(cmd, m)
+	m.Expired, m.Spreadsheet = o.expired, o.spreadsheet
+	merged, err := m.WriteFile(cmd.Context(), o.out, fileOutput(cmd))
 	if err != nil {
 		return err
 	}
 	printCounts(cmd.ErrOrStderr(), merged.Counts)
 	if merged.Missing > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s, the first of them row %d, %s not in batch %s; check that this is the imported file, unchanged\n",
-			number(merged.Missing, "row"), o.with, merged.FirstMissing, verb(merged.Missing, "is", "are"), name)
+		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: WARNING: %s of %s (the first is row %d) %s not in batch %s; check that this is the imported file, unchanged\n",
+			number(merged.Missing, "row"), o.with, merged.FirstMissing, verb(merged.Missing, "is", "are"), m.Name)
 	}
 	return nil
 }
 
-func (o *batchExportOptions) mergeInto(cmd *cobra.Command, m bulk.Merge) (bulk.Merged, error) {
-	ctx := cmd.Context()
-	if o.out == "" {
-		w, err := output.NewStream(fileOutput(cmd), m.Input, o.spreadsheet)
-		if err != nil {
-			return bulk.Merged{}, err
-		}
-		merged, err := m.Write(ctx, w.Write)
-		return merged, cmp.Or(err, w.Commit())
-	}
-	out, err := output.Resolve(o.out)
-	if err != nil {
-		return bulk.Merged{}, err
-	}
-	w, err := output.Create(out, m.Input, o.spreadsheet)
-	if err != nil {
-		return bulk.Merged{}, err
-	}
-	merged, err := m.Write(ctx, w.Write)
-	if err != nil {
-		return merged, errors.Join(err, w.Discard())
-	}
-	return merged, w.Commit()
-}
-
-// printCounts prints how many rows have which status.
-func printCounts(w io.Writer, summary output.Counts) {
+// printCounts prints the number of rows with each status.
+func printCounts(w io.Writer, counts output.Counts) {
 	total, parts := 0, []string(nil)
-	for status, n := range summary {
+	for status, n := range counts {
 		total += n
 		parts = append(parts, fmt.Sprintf("%d %s", n, status))
 	}

@@ -59,7 +59,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 
 	// The same file with rows in another order, and one that was never imported.
 	moved := write(t, filepath.Join(dir, "moved.csv"), "Application ID,Name\nNEW,New\n=A-2,Last\nA-1,Zoë\n")
-	stdout := expect(0, "", "1 row of "+moved+", the first of them row 1, is not in batch spring", "batch", "export", "spring", "--with", moved, "-o", "/dev/stdout")
+	stdout := expect(0, "", "1 row of "+moved+" (the first is row 1) is not in batch spring", "batch", "export", "spring", "--with", moved, "-o", "/dev/stdout")
 	for _, part := range []string{"NEW,New,rejected,,,,", `has no row 1 with this id`, "=A-2,Last,created,", "A-1,Zoë,created,"} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("without %q:\n%s", part, stdout)

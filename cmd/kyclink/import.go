@@ -1,14 +1,11 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +20,13 @@ type importOptions struct {
 	ignoreUnknown  bool
 	rejects        string
 	dryRun, asJSON bool
-	again          bool // make links for rows that have one
+	again          bool // also accept rows that have a link
 	spreadsheet    bool
 	values         map[string]*string // batch options, by key
 	readingFlags
 }
 
-// batchOptions are the keys of a request that a batch can have defaults for.
+// batchOptions returns the keys of a request for which a batch can have defaults.
 func batchOptions() []string {
 	return []string{"redirect_url", "expiry_minutes", "document_optional", "workflow_id", "callback_url", "not_after"}
 }
@@ -38,39 +35,42 @@ func newImport() *cobra.Command {
 	o := importOptions{values: map[string]*string{}}
 	cmd := &cobra.Command{
 		Use:   "import FILE --batch NAME",
-		Short: "Accept a file of people as a batch, whose links workers create",
-		Long: `Accept the rows of FILE as a batch. FILE is a CSV or .xlsx file whose header names the
-request's keys in any order, or NDJSON; text may be compressed (.gz, .zst). An invalid
-row is reported, or written with its reason to the file of --rejects, and the others
-are accepted. That file can be corrected and imported.
+		Short: "Import a file of people as a batch, whose links workers create",
+		Long: `Import the rows of FILE as a batch. Workers create the links.
 
-Column names match without regard to case, blanks, _ and -. The columns that are used
-are printed first. An unknown column is an error, unless --ignore-unknown is given; the
-columns of an export are ignored. A column whose name is nearly a key is an error,
-unless --carry names it.
+FILE is a CSV or .xlsx file whose header names the keys of a request in any order, or an
+NDJSON file. CSV and NDJSON may be compressed (.gz, .zst). Invalid rows do not stop the
+import: each is reported, or written with the reason to the --rejects file, which can be
+corrected and imported.
 
-If the import is interrupted, even by kill -9, the same command continues it: each row
-is accepted once. The rows of the batch's earlier files stay in it. Rows whose requests
-were accepted elsewhere first, by another batch or a signup, are joined: the batch shows
-them, but does not control them.
+Column names match regardless of case, spaces, _ and -. The columns in use are printed
+first. An unknown column is an error unless --ignore-unknown is given; columns that an
+export adds are ignored. A column whose name resembles a key is an error unless --carry
+names it.
 
-The flags that are keys of a request set defaults for the batch's rows. They cannot be
-changed after the first import.
-Exit codes: 0 every row is accepted, 2 some are not, 65 FILE cannot be used.`,
+To continue an interrupted import, even after kill -9, run the same command again: each
+row is accepted once. Rows of files that were imported earlier stay in the batch. Rows
+whose requests were accepted elsewhere first, by another batch or a signup, are joined:
+the batch shows them, but does not control them.
+
+Flags that are named after a request's keys set defaults for the batch's rows. They
+cannot be changed after the first import.
+
+Exit codes: 0 all rows were accepted, 2 some were not, 65 FILE cannot be used.`,
 		Example: `  kyclink import people.csv --batch spring --rejects rejects.csv
   kyclink import export.csv --batch spring --map application_id=CustomerRef --ignore-unknown --dry-run
   zstd -dc people.ndjson.zst | kyclink import - --format ndjson --batch spring --expiry-minutes 10080`,
-		Args: one("an input file, or - for the standard input"),
+		Args: one("an input file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVar(&o.batch, "batch", "", "the batch's name (required)")
-	cmd.Flags().StringVar(&o.format, "format", "", "csv, xlsx or ndjson, if FILE's suffix does not name it")
+	cmd.Flags().StringVar(&o.batch, "batch", "", "`NAME` of the batch (required)")
+	cmd.Flags().StringVar(&o.format, "format", "", "`FORMAT` of FILE: csv, xlsx or ndjson (default: by its suffix)")
 	o.add(cmd)
 	cmd.Flags().BoolVar(&o.ignoreUnknown, "ignore-unknown", false, "ignore unknown columns and keys")
-	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write rejected rows to this file: FILE's columns and format, with reason and message")
-	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "in the file of --rejects, "+spreadsheetHelp)
-	cmd.Flags().BoolVar(&o.again, "again", false, "accept also rows that have a link in FILE already")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check everything, and print what the import would do and how long the links would take; accept nothing")
+	cmd.Flags().StringVar(&o.rejects, "rejects", "", "write rows that are not accepted to `FILE`, in the input's columns and format, with reason and message")
+	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, "in the --rejects file, "+spreadsheetHelp)
+	cmd.Flags().BoolVar(&o.again, "again", false, "also accept rows that already have a link in FILE")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check the rows, and print what the import would do and how long the links would take; change nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
 	for _, key := range batchOptions() {
 		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default: "+flagHelp[key])
@@ -107,11 +107,11 @@ func (o *importOptions) target(cmd *cobra.Command, file string) (r input.Options
 	r.Strict = !o.ignoreUnknown
 	switch r.Format = input.Format(o.format); {
 	case o.batch == "":
-		return r, b, usageError(cmd, errors.New("name the batch: --batch NAME"))
+		return r, b, usageError(cmd, errors.New("--batch is required; name the batch with --batch NAME"))
 	case !slices.Contains([]input.Format{"", input.CSV, input.XLSX, input.NDJSON}, r.Format):
 		return r, b, usageError(cmd, fmt.Errorf("--format is %q; use csv, xlsx or ndjson", o.format))
 	case r.Format == "" && file == input.Stdin:
-		return r, b, usageError(cmd, errors.New("say what the standard input holds: --format csv or --format ndjson"))
+		return r, b, usageError(cmd, errors.New("the format of standard input is unknown; give --format csv or --format ndjson"))
 	}
 	if err := output.CheckName(o.rejects); err != nil {
 		return r, b, usageError(cmd, fmt.Errorf("--rejects: %w", err))
@@ -121,13 +121,13 @@ func (o *importOptions) target(cmd *cobra.Command, file string) (r input.Options
 	return r, b, err
 }
 
-// options reads the batch's defaults.
+// options returns the batch's defaults, which are validated like those of a request.
 func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
-	values, none, nobody := map[string]*string{}, "", "-"
+	values, empty, anyID := map[string]*string{}, "", "-"
 	for _, key := range tasks.Keys() {
-		values[key] = &none
+		values[key] = &empty
 	}
-	values["application_id"] = &nobody
+	values["application_id"] = &anyID
 	for key, value := range o.values {
 		values[key] = value
 	}
@@ -139,128 +139,51 @@ func (o *importOptions) options(cmd *cobra.Command) (tasks.Options, error) {
 }
 
 // execute runs the import, or a dry run of it, and prints the result.
-func (o *importOptions) execute(cmd *cobra.Command, e *engine, job *bulk.Import) error {
-	ctx := cmd.Context()
+func (o *importOptions) execute(cmd *cobra.Command, e *engine, job *bulk.Import) (err error) {
 	bar := newFileProgress(os.Stderr, onTerminal(), job.Input)
 	defer bar.stop()
-	job.OnProgress = bar.report
-	var once sync.Once
-	job.Client = e.producer(func(full *tasks.BacklogError) {
-		once.Do(func() {
-			fmt.Fprintf(bar, "kyclink: the import waits while the backlog of the %s lane is full (KYCLINK_MAX_BACKLOG is %d); "+
-				"it may be interrupted, and the same command continues it\n", full.Lane, full.Limit)
-		})
-	})
-	rejected := &rejectPrinter{w: bar}
-	job.OnReject = rejected.print
+	rejects := &rejectPrinter{w: bar}
+	job.Client, job.OnProgress, job.OnReject = e.producer(warnOnceFull(bar)), bar.report, rejects.print
 	job.OnRounded = func(row input.Row) { printInspection(bar, input.Inspection{Rounded: 1, FirstRounded: row}) }
-	closeRejects := func() error { return nil }
 	if o.rejects != "" {
 		warnIfReadable(cmd.ErrOrStderr(), o.rejects)
-		rejects, err := output.CreateRejects(o.rejects, job.Input, o.spreadsheet)
-		if err != nil {
+		if job.Rejects, err = output.CreateRejects(o.rejects, job.Input, o.spreadsheet); err != nil {
 			return err
 		}
-		job.KeepRows, closeRejects = true, rejects.Close
-		job.OnReject = func(r bulk.Reject) error { return rejects.Write(r.Input, string(r.Reason), r.Message()) }
 	}
-	var counts bulk.Counts
-	var dryRun bulk.DryRun
-	var err error
+	var result bulk.DryRun
 	if o.dryRun {
-		dryRun, err = job.DryRun(ctx)
-		counts = dryRun.Counts
+		result, err = job.DryRun(cmd.Context())
 	} else {
-		counts, err = job.Run(ctx)
+		result.Counts, err = job.Run(cmd.Context())
 	}
 	bar.stop()
-	summary := describeCounts(counts)
-	if err = cmp.Or(err, closeRejects()); err != nil {
-		return importError(ctx, err, summary)
+	if err != nil {
+		return importError(cmd.Context(), err, describeCounts(result.Counts))
 	}
-	if rejected.rows > maxPrinted {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: … and %s more; --rejects FILE writes all of them\n", number(rejected.rows-maxPrinted, "row"))
-	}
-	return o.report(cmd, e, counts, dryRun)
+	rejects.printRest(cmd.ErrOrStderr())
+	return o.report(cmd, e, result)
 }
 
-// report prints the counts of an import, or those and the forecast of a dry run.
-func (o *importOptions) report(cmd *cobra.Command, e *engine, counts bulk.Counts, dryRun bulk.DryRun) error {
-	summary := describeCounts(counts)
+// report prints the counts of an import, and the forecast of a dry run.
+func (o *importOptions) report(cmd *cobra.Command, e *engine, result bulk.DryRun) error {
+	what := ""
 	if o.dryRun {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s, dry run: %s\n", o.batch, summary)
-		if err := printForecast(cmd, e, dryRun); err != nil {
+		what = ", dry run"
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s%s: %s\n", o.batch, what, describeCounts(result.Counts))
+	if o.dryRun {
+		if err := forecastImport(cmd, e.operator(), result); err != nil {
 			return err
 		}
-	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: batch %s: %s\n", o.batch, summary)
 	}
 	if o.asJSON {
-		if err := printJSON(cmd.OutOrStdout(), counts); err != nil {
+		if err := printJSON(cmd.OutOrStdout(), result.Counts); err != nil {
 			return err
 		}
 	}
-	if counts.Rejected() > 0 {
+	if result.Counts.Rejected() > 0 {
 		return &codeError{code: exitNotCreated}
-	}
-	return nil
-}
-
-// importError returns the error of an import that a signal, Redis or the file ended,
-// with the summary of what was done before; "" if that is nothing.
-func importError(ctx context.Context, err error, summary string) error {
-	if summary != "" {
-		summary = " after " + summary
-	}
-	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
-		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w%s; run the same command again to continue", s, summary)}
-	}
-	_, unusable := errors.AsType[*input.Error](err)
-	_, cancelled := errors.AsType[*tasks.CancelledError](err)
-	switch {
-	case tasks.ReasonOf(err) != "" || summary == "":
-		return err
-	case cancelled:
-		return fmt.Errorf("%w\nIt ended%s", err, summary)
-	case unusable:
-		return fmt.Errorf("%w\nIt ended%s; correct the file and run the same command again to continue", err, summary)
-	}
-	return fmt.Errorf("%w\nIt ended%s; run the same command again to continue", err, summary)
-}
-
-func describeCounts(c bulk.Counts) string {
-	text := fmt.Sprintf("%s, %d accepted", number(c.Rows, "row"), c.Accepted)
-	for _, part := range []struct {
-		n    int
-		what string
-	}{
-		{c.Again, "accepted by this batch before"},
-		{c.Repeated, "duplicates of another row of this file or an earlier one"},
-		{c.Joined, "joined (accepted elsewhere first)"},
-		{c.Conflicts, "in conflict with what was accepted before"},
-		{c.Refused, "refused for their generation"},
-		{c.Invalid, "invalid"},
-		{c.Linked, "skipped, as they have a link in FILE already (--again accepts them)"},
-	} {
-		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.what)
-		}
-	}
-	return text
-}
-
-// maxPrinted is how many rejected rows are printed without --rejects.
-const maxPrinted = 10
-
-// rejectPrinter prints the first rejected rows.
-type rejectPrinter struct {
-	w    *fileProgress
-	rows int
-}
-
-func (p *rejectPrinter) print(r bulk.Reject) error {
-	if p.rows++; p.rows <= maxPrinted {
-		fmt.Fprintf(p.w, "kyclink: not accepted: %s\n", r)
 	}
 	return nil
 }

@@ -2,58 +2,57 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/forecast"
+	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// printForecast says how long the rows of a dry run would take, and warns of what
-// would be too late.
-func printForecast(cmd *cobra.Command, e *engine, r bulk.DryRun) error {
-	account, err := e.operator().Account(cmd.Context())
-	if err != nil {
-		return err
+// forecastImport prints how long the links of a dry run's rows would take, and warns of
+// links that would be too late.
+func forecastImport(cmd *cobra.Command, op *operator.Operator, r bulk.DryRun) error {
+	planned := operator.Planned{
+		Rows: r.Counts.Accepted, Expiries: r.Expiries, DefaultExpiry: r.Options.ExpiryMinutes, NotAfter: r.Options.NotAfter,
 	}
-	rate, err := admission.ParseRate(account.Rate.Limit)
-	if err != nil {
-		return fmt.Errorf("the account's rate: %w", err)
-	}
-	w, rows := cmd.ErrOrStderr(), r.Counts.Accepted
-	f := forecast.Forecast{PerSecond: float64(rate.N) / rate.Per.Seconds(), Before: account.Backlog.Interactive + account.Backlog.Bulk}
-	took := f.Duration(rows)
-	fmt.Fprintf(w, "kyclink: at the account's rate of %s the %d new links would be made in about %s", account.Rate.Limit, rows, forecast.Round(took))
-	if f.Before > 0 {
-		fmt.Fprintf(w, ", with the %d that wait already", f.Before)
-	}
-	fmt.Fprintf(w, ": by %s\n", time.Now().Add(took).UTC().Format(time.RFC3339))
-	if account.Gate.State == "closed" {
-		fmt.Fprintf(w, "kyclink: WARNING: the account's gate is closed (%s); nothing is made until it opens\n", account.Gate.Reason)
-	}
-	byDefault := r.Options.ExpiryMinutes
-	if byDefault == 0 {
+	if planned.DefaultExpiry == 0 {
 		work, err := config.LoadWork(os.Environ())
 		if err != nil {
 			return err
 		}
-		byDefault = work.ExpiryMinutes
+		planned.DefaultExpiry = work.ExpiryMinutes
 	}
-	if n := f.Expired(rows, r.Expiries, byDefault); n > 0 {
-		fmt.Fprintf(w, "kyclink: WARNING: %d of the links (%.0f %%) would expire before the batch's last one is made; give more expiry_minutes, or import it in parts\n",
-			n, share(n, rows))
+	f, err := op.Forecast(cmd.Context(), planned)
+	if err != nil {
+		return err
 	}
-	if due := r.Options.NotAfter; !due.IsZero() {
-		if n := f.Late(rows, time.Until(due)); n > 0 {
-			fmt.Fprintf(w, "kyclink: WARNING: %d of the rows (%.0f %%) would have no link by the batch's not_after, %s, and end as failed\n",
-				n, share(n, rows), due.Format(time.RFC3339))
-		}
-	}
+	printForecast(cmd.ErrOrStderr(), planned, f)
 	return nil
 }
 
+func printForecast(w io.Writer, planned operator.Planned, f operator.Forecast) {
+	before := ""
+	if f.Backlog > 0 {
+		before = fmt.Sprintf(", after the %d in the backlog", f.Backlog)
+	}
+	fmt.Fprintf(w, "kyclink: at the account's rate of %s, %s would take about %s%s; done by %s\n",
+		f.Rate, number(planned.Rows, "new link"), forecast.Round(f.Duration), before, moment(f.Done))
+	if f.Gate.State == "closed" {
+		fmt.Fprintf(w, "kyclink: WARNING: the account's gate is closed (%s); no link is created until it opens\n", f.Gate.Reason)
+	}
+	if n := f.Expired; n > 0 {
+		fmt.Fprintf(w, "kyclink: WARNING: %s (%.0f %%) would expire before the batch's last one is created; increase expiry_minutes, or import the file in parts\n",
+			number(n, "link"), share(n, planned.Rows))
+	}
+	if n := f.Late; n > 0 {
+		fmt.Fprintf(w, "kyclink: WARNING: %s (%.0f %%) would fail, with no link by the batch's not_after (%s); import the file in parts, or use a later not_after\n",
+			number(n, "row"), share(n, planned.Rows), moment(planned.NotAfter))
+	}
+}
+
+// share returns n of all as a percentage.
 func share(n, of int) float64 { return 100 * float64(n) / float64(of) }

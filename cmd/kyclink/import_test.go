@@ -82,7 +82,7 @@ func TestImport_ExplainsItsOutcome(t *testing.T) {
 		stderr string
 	}{
 		{"import " + good, exitUsage, "name the batch"},
-		{"import - --batch a", exitUsage, "say what the standard input holds"},
+		{"import - --batch a", exitUsage, "the format of standard input is unknown"},
 		{"import " + good + " --batch a --delimiter ab", exitUsage, "use one character"},
 		{"import " + good + " --batch a --map colour=x", exitUsage, `no request has a key "colour"`},
 		{"import " + good + " --batch a --expiry-minutes 0", exitUsage, "--expiry-minutes must be at least 1"},

@@ -65,7 +65,7 @@ func arrows() map[string][]string {
 		"internal/admission":        {"internal/fault", stored},
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/delivery", "internal/retryafter"},
 		// What commands do.
-		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
+		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/forecast", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
 		"internal/connection": {"internal/config"},
 		"internal/forecast":   {},
 		"internal/terminal":   {"internal/forecast", "internal/legible"},

@@ -29,7 +29,7 @@ func (i *Import) DryRun(ctx context.Context) (DryRun, error) {
 	d := DryRun{Expiries: make(map[int]int)}
 	var err error
 	if d.Options, err = i.Client.BatchOptions(ctx, i.Batch); err != nil {
-		return d, err
+		return d, i.closeRejects(err)
 	}
 	duplicates := input.NewDuplicates("")
 	defer duplicates.Close()
@@ -50,7 +50,7 @@ func (i *Import) DryRun(ctx context.Context) (DryRun, error) {
 	if i.OnProgress != nil {
 		i.OnProgress(d.Counts)
 	}
-	return d, causeOf(ctx, err)
+	return d, i.closeRejects(causeOf(ctx, err))
 }
 
 func (i *Import) checkRows(ctx context.Context, d *DryRun, duplicates *input.Duplicates) error {

@@ -2,6 +2,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,8 +28,9 @@ type Import struct {
 	OnProgress func(Counts)
 	// IgnoreLinks accepts also rows that have a link already.
 	IgnoreLinks bool
-	// KeepRows sets [Reject.Input].
-	KeepRows bool
+	// Rejects is the file for the rows that are not accepted, which the import completes
+	// and closes. OnReject is not called then. It may be nil.
+	Rejects *output.Rejects
 	// OnRounded is called for the first row whose id [input.LooksRounded]; it may be
 	// nil.
 	OnRounded func(input.Row)
@@ -40,7 +43,6 @@ type Reject struct {
 	ApplicationID string // as far as it could be read
 	Reason        fault.Reason
 	Problems      []tasks.Problem // of columns, by their names in the file
-	Input         input.Row       // the row as it was read, if [Import.KeepRows] is set
 }
 
 func (r Reject) String() string {
@@ -117,10 +119,16 @@ func (i *Import) Run(ctx context.Context) (Counts, error) {
 	if i.OnProgress != nil {
 		i.OnProgress(counts)
 	}
-	if rejecting != nil {
-		return counts, rejecting
+	return counts, i.closeRejects(cmp.Or(rejecting, causeOf(ctx, err)))
+}
+
+// closeRejects completes the file of rejected rows, and returns the error that ended the
+// import, or else the file's.
+func (i *Import) closeRejects(err error) error {
+	if i.Rejects == nil {
+		return err
 	}
-	return counts, causeOf(ctx, err)
+	return cmp.Or(err, i.Rejects.Close())
 }
 
 // rows gives the rows to accept. It counts those that keep a link and skips them.
@@ -147,8 +155,9 @@ func (i *Import) rows(counts *Counts) iter.Seq2[input.Row, error] {
 	}
 }
 
+// keep returns what is needed of a row until its result is known.
 func (i *Import) keep(row input.Row) input.Row {
-	if i.KeepRows {
+	if i.Rejects != nil {
 		return row
 	}
 	return input.Row{Number: row.Number, Line: row.Line}
@@ -172,6 +181,9 @@ func (i *Import) add(counts *Counts, r tasks.Result, row input.Row) error {
 	default:
 		counts.Refused++
 	}
+	if i.Rejects != nil {
+		return i.Rejects.Write(row, string(reject.Reason), reject.Message())
+	}
 	return i.OnReject(reject)
 }
 
@@ -179,7 +191,7 @@ func (i *Import) add(counts *Counts, r tasks.Result, row input.Row) error {
 // its columns.
 func (i *Import) reject(r tasks.Result, row input.Row) Reject {
 	reject := Reject{
-		Input: row, Row: row.Number, Line: row.Line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
+		Row: row.Number, Line: row.Line, ApplicationID: r.Row.Request.ApplicationID, Reason: fault.Reason(tasks.ReasonOf(r.Err)),
 	}
 	var (
 		invalid    *tasks.InvalidError

@@ -64,12 +64,9 @@ func TestImport_CountsEveryKindOfRow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rejects.csv")
 	i, _ = newImport(t, h, "a.csv", mixedFile, options)
 	rejects, err := output.CreateRejects(path, i.Input, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i.OnReject, i.KeepRows = func(r Reject) error { return rejects.Write(r.Input, string(r.Reason), r.Message()) }, true
-	counts, err := i.Run(t.Context())
-	if err = errors.Join(err, rejects.Close()); err != nil || counts != want {
+	fixture.Must(t, err)
+	i.Rejects = rejects
+	if counts, err := i.Run(t.Context()); err != nil || counts != want {
 		t.Errorf("imported %+v, %v", counts, err)
 	}
 	goldenFile := filepath.Join("testdata", "rejects.golden")

@@ -25,6 +25,8 @@ type Merge struct {
 	Name   string
 	// Expired writes only rows whose link has expired.
 	Expired bool
+	// Spreadsheet escapes cells of a CSV that a spreadsheet may evaluate.
+	Spreadsheet bool
 }
 
 // Merged is what a merge wrote.
