@@ -23,7 +23,7 @@ func TestFailover_ReportsLostWrites(t *testing.T) {
 	t.Run("sentinel", func(t *testing.T) {
 		t.Parallel()
 		s := redistest.StartSentinel(t)
-		losing(t, "sentinel", s.URL, s.Client(t), s.Part, s.Failover)
+		losing(t, "sentinel", s.URL, s.Client(t), s.StopReplication, s.Failover)
 	})
 	for name, key := range map[string]string{
 		"the ledger": ledgerKey, "the interactive lane": "asynq:{kyclink:default:interactive}", "the bulk lane": "asynq:{kyclink:default:bulk}",
@@ -32,7 +32,7 @@ func TestFailover_ReportsLostWrites(t *testing.T) {
 			t.Parallel()
 			c := redistest.StartCluster(t)
 			losing(t, "cluster", c.URL, c.Client(t),
-				func(ctx context.Context) error { return c.Part(ctx, key) },
+				func(ctx context.Context) error { return c.StopReplication(ctx, key) },
 				func(ctx context.Context) error { return c.Failover(ctx, key) })
 		})
 	}
@@ -67,7 +67,7 @@ func TestRedis_LosesNothingWhenKilled(t *testing.T) {
 			_, workers := fleetOf(t, "single", server.URL, faceki)
 			r := failover(t, workers, server.Client(t), sim, 900, func(context.Context) error {
 				server.Kill()
-				return server.Again()
+				return server.Relaunch()
 			})
 			if r.Missing != 0 || r.Uncounted != 0 {
 				t.Errorf("%+v", r)

@@ -22,7 +22,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	fixture.Crowd()
+	fixture.RaiseParallelism()
 	cobra.EnableCommandSorting = false // as in main
 	var err error
 	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {

@@ -12,7 +12,7 @@ import (
 // topology is several servers of which one takes another's place.
 type topology interface {
 	fail(ctx context.Context, chance uint64) error // kills a master, and returns when it is replaced
-	Return(ctx context.Context) error              // brings it back, as a replica
+	Rejoin(ctx context.Context) error              // brings it back, as a replica
 	Close()
 }
 
@@ -106,7 +106,7 @@ func (s *several) heal(ctx context.Context) error {
 		return nil
 	}
 	s.gone = false
-	return s.Return(ctx)
+	return s.Rejoin(ctx)
 }
 
 func (*several) forgets() bool { return true }

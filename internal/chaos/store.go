@@ -119,7 +119,7 @@ func (s *single) heal(ctx context.Context) error {
 		return err
 	}
 	if s.rdb.Ping(ctx).Err() != nil {
-		if err := s.server.Again(); err != nil {
+		if err := s.server.Relaunch(); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (s *single) kinds() []kind {
 func (s *single) crash(_ context.Context, o occasion) error {
 	s.server.Kill()
 	o.wait()
-	return s.server.Again()
+	return s.server.Relaunch()
 }
 
 // load crashes it and lets it read its file so slowly that clients hear of it.
@@ -184,7 +184,7 @@ func (s *single) load(_ context.Context, o occasion) error {
 		return err
 	}
 	defer func() { _ = os.WriteFile(s.extra, nil, 0o600) }() // heal does it again
-	return s.server.Again()
+	return s.server.Relaunch()
 }
 
 func (s *single) largest() string {

@@ -112,7 +112,7 @@ func (s *single) lose(_ context.Context, o occasion) error {
 	if err := os.Truncate(file, kept.Size()); err != nil {
 		return err
 	}
-	return s.server.Again()
+	return s.server.Relaunch()
 }
 
 // excused is how many calls for an id were admitted by what Redis has lost, at the most.

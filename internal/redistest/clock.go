@@ -14,11 +14,11 @@ import (
 //go:embed shim/clock.c
 var clockShim []byte
 
-// Clock moves the wall clock of one server, and of nothing else on the machine.
+// Clock shifts the wall clock of one server process.
 type Clock struct{ file *os.File }
 
-// StartWithClock is [Start] of a server whose clock the test moves. It needs the C
-// compiler that the race detector needs.
+// StartWithClock is [Start] for a server whose clock the test controls. It needs a C
+// compiler, as the race detector does.
 func StartWithClock(t testing.TB, args ...string) (*Server, *Clock) {
 	t.Helper()
 	s, c, err := LaunchWithClock(args...)
@@ -30,7 +30,7 @@ func StartWithClock(t testing.TB, args ...string) (*Server, *Clock) {
 	return s, c
 }
 
-// LaunchWithClock is [StartWithClock] without a test: whoever calls it closes both.
+// LaunchWithClock is [StartWithClock] without a test. The caller closes both.
 func LaunchWithClock(args ...string) (*Server, *Clock, error) {
 	dir, err := os.MkdirTemp("", "redistest-clock-")
 	if err != nil {
@@ -63,7 +63,7 @@ func newClock(dir string) (*Clock, string, error) {
 	}
 	out, err := exec.Command(compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl").CombinedOutput()
 	if err != nil {
-		return nil, "", fmt.Errorf("compile the clock with %s (%w): run make test, which installs it\n%s", compiler, err, out)
+		return nil, "", fmt.Errorf("compile the clock with %s: %w; install it with make test-needs\n%s", compiler, err, out)
 	}
 	file, err := os.Create(filepath.Join(dir, "offset"))
 	if err != nil {
@@ -73,14 +73,14 @@ func newClock(dir string) (*Clock, string, error) {
 	return c, library, c.Set(0)
 }
 
-// Set moves the server's clock by an offset from the machine's.
+// Set sets the offset of the server's clock from that of the machine.
 func (c *Clock) Set(offset time.Duration) error {
 	_, err := c.file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(offset)), 0)
 	return err
 }
 
-// Close removes the clock's files; the server's clock stays as it was set.
+// Close removes the clock's files. The server keeps its current offset.
 func (c *Clock) Close() {
 	_ = c.file.Close()
-	_ = os.RemoveAll(filepath.Dir(c.file.Name())) // a temporary folder that stays is no reason to fail a test
+	_ = os.RemoveAll(filepath.Dir(c.file.Name())) // a leftover temporary directory does no harm
 }

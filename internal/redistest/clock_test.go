@@ -7,7 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestClock_Moves(t *testing.T) {
+func TestClock_ShiftsTheServersTime(t *testing.T) {
 	srv, clock := redistest.StartWithClock(t)
 	rdb := srv.Client(t)
 	for _, offset := range []time.Duration{0, -time.Hour, 24 * time.Hour, 0} {
@@ -24,7 +24,7 @@ func TestClock_Moves(t *testing.T) {
 		}
 		for what, at := range map[string]time.Time{"TIME": now, "TIME in a script": time.Unix(script, 0)} {
 			if off := time.Until(at) - offset; off.Abs() > 30*time.Second {
-				t.Errorf("set %v off, %s is %v off", offset, what, time.Until(at))
+				t.Errorf("%s: got an offset of %v, want %v", what, time.Until(at), offset)
 			}
 		}
 	}

@@ -20,14 +20,14 @@ const (
 )
 
 // Cluster is a Redis Cluster of three masters with one replica each. A replica is
-// promoted two or three seconds after its master fails. Its methods are
-// for one goroutine at a time.
+// promoted two or three seconds after its master fails. A Cluster is not safe for
+// concurrent use.
 type Cluster struct {
-	// URL names the nodes as go-redis' ParseClusterURL reads it.
+	// URL contains the addresses of the nodes, in the form of redis.ParseClusterURL.
 	URL string
 
 	nodes []*node
-	gone  *node // the master that was killed
+	down  *node // the killed master, if any
 }
 
 type node struct {
@@ -36,11 +36,11 @@ type node struct {
 	id      string
 }
 
-// StartCluster runs it until the end of the test. The arguments are those of all
-// nodes.
+// StartCluster runs a cluster until the end of the test. All nodes have the same
+// arguments.
 func StartCluster(t testing.TB, args ...string) *Cluster {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), settleWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), formTimeout)
 	defer cancel()
 	c, err := LaunchCluster(ctx, args...)
 	if err != nil {
@@ -50,8 +50,7 @@ func StartCluster(t testing.TB, args ...string) *Cluster {
 	return c
 }
 
-// LaunchCluster is [StartCluster] without a test: whoever calls it calls
-// [Cluster.Close].
+// LaunchCluster is [StartCluster] without a test. The caller calls [Cluster.Close].
 func LaunchCluster(ctx context.Context, args ...string) (_ *Cluster, err error) {
 	c := &Cluster{}
 	defer func() {
@@ -75,16 +74,16 @@ func LaunchCluster(ctx context.Context, args ...string) (_ *Cluster, err error) 
 func launchNode(args []string) (*node, error) {
 	n := &node{}
 	server, err := launch(func(s *Server, port int) (err error) {
-		// The bus' usual port, 10000 above, may be none at all.
+		// The default bus port, 10,000 above the node's, may be out of range.
 		if n.busPort, err = FreePort(); err != nil {
 			return err
 		}
 		s.args = append([]string{
 			"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", s.dir, "--save", "", "--appendonly", "no", "--loglevel", "warning",
 			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(n.busPort), "--cluster-node-timeout", "1500",
-			// A replica takes over however long it was cut off.
+			// A replica may take over regardless of how long it was disconnected.
 			"--cluster-replica-validity-factor", "0",
-			// Its master's only one, a replica must not wander off to another.
+			// Each master keeps its only replica.
 			"--cluster-allow-replica-migration", "no",
 			"--repl-diskless-sync-delay", "0",
 		}, args...)
@@ -94,11 +93,11 @@ func launchNode(args []string) (*node, error) {
 	return n, err
 }
 
-// form makes a cluster of the nodes: the first ones are masters, the others
-// their replicas.
+// form joins the nodes to a cluster. The first ones become masters, the others their
+// replicas.
 func (c *Cluster) form(ctx context.Context) error {
 	for i, n := range c.nodes {
-		err := n.ask(func(rdb *redis.Client) (err error) {
+		err := n.query(func(rdb *redis.Client) (err error) {
 			if n.id, err = rdb.ClusterMyID(ctx).Result(); err != nil {
 				return err
 			}
@@ -118,7 +117,7 @@ func (c *Cluster) form(ctx context.Context) error {
 			return fmt.Errorf("set up a node: %w", err)
 		}
 	}
-	if err := c.settled(ctx, shards); err != nil {
+	if err := c.awaitHealthy(ctx, shards); err != nil {
 		return err
 	}
 	var replicating errgroup.Group
@@ -128,23 +127,23 @@ func (c *Cluster) form(ctx context.Context) error {
 	if err := replicating.Wait(); err != nil {
 		return err
 	}
-	return c.settled(ctx, len(c.nodes))
+	return c.awaitHealthy(ctx, len(c.nodes))
 }
 
 func (n *node) replicate(ctx context.Context, master *node) error {
-	err := n.ask(func(rdb *redis.Client) error { return rdb.ClusterReplicate(ctx, master.id).Err() })
+	err := n.query(func(rdb *redis.Client) error { return rdb.ClusterReplicate(ctx, master.id).Err() })
 	if err != nil {
 		return fmt.Errorf("make a replica: %w", err)
 	}
-	return poll(ctx, "a replica has what its master has", func() bool { return linked(n.Server) })
+	return poll(ctx, "a replica is in sync with its master", func() bool { return inSync(n.Server) })
 }
 
-// settled waits until every node that is there says that all slots are served,
-// by so many nodes, replicas included.
-func (c *Cluster) settled(ctx context.Context, serving int) error {
-	return poll(ctx, "the cluster is whole", func() bool {
+// awaitHealthy waits until every running node reports that all slots are served, by the
+// given number of masters and replicas.
+func (c *Cluster) awaitHealthy(ctx context.Context, serving int) error {
+	return poll(ctx, "the cluster is healthy", func() bool {
 		for _, n := range c.nodes {
-			if n != c.gone && !n.settled(ctx, len(c.nodes), serving) {
+			if n != c.down && !n.healthy(ctx, len(c.nodes), serving) {
 				return false
 			}
 		}
@@ -152,14 +151,14 @@ func (c *Cluster) settled(ctx context.Context, serving int) error {
 	})
 }
 
-func (n *node) settled(ctx context.Context, nodes, serving int) bool {
+func (n *node) healthy(ctx context.Context, nodes, serving int) bool {
 	var info string
 	seen := map[string]bool{}
-	err := n.ask(func(rdb *redis.Client) (err error) {
+	err := n.query(func(rdb *redis.Client) (err error) {
 		if info, err = rdb.ClusterInfo(ctx).Result(); err != nil {
 			return err
 		}
-		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS names dead nodes, too
+		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS also lists failed nodes
 		for _, r := range ranges {
 			for _, at := range r.Nodes {
 				seen[at.ID] = true
@@ -171,7 +170,7 @@ func (n *node) settled(ctx context.Context, nodes, serving int) bool {
 		strings.Contains(info, "cluster_slots_ok:"+strconv.Itoa(slots)) && strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(nodes))
 }
 
-// Client is a new client of the cluster, closed at the end of the test.
+// Client returns a new client of the cluster. It is closed at the end of the test.
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	t.Helper()
 	o, err := redis.ParseClusterURL(c.URL)
@@ -179,74 +178,74 @@ func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 		t.Fatal(err)
 	}
 	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
-	o.ClusterStateReloadInterval = time.Second // it asks no more often, even if a node is down
+	o.ClusterStateReloadInterval = time.Second // also the minimum interval while a node is down
 	rdb := redis.NewClusterClient(o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
 
-// Part lets the replica of a key's node get nothing any more of what is written,
-// so that the next failover of it loses it.
-func (c *Cluster) Part(ctx context.Context, key string) error {
+// StopReplication stops replication from the master of a key's slot, so that its next
+// failover loses later writes.
+func (c *Cluster) StopReplication(ctx context.Context, key string) error {
 	master, err := c.owner(ctx, key)
 	if err != nil {
 		return err
 	}
-	return part(ctx, master.Server)
+	return stopReplication(ctx, master.Server)
 }
 
-// Failover kills the node that has a key's slot, and waits until its replica has
-// taken its place and every node knows.
+// Failover kills the master of a key's slot, and waits until its replica has been promoted
+// and the cluster is healthy.
 func (c *Cluster) Failover(ctx context.Context, key string) error {
-	if c.gone != nil {
-		return errors.New("the last node that was killed has not been brought back")
+	if c.down != nil {
+		return errors.New("the killed node has not rejoined yet")
 	}
 	master, err := c.owner(ctx, key)
 	if err != nil {
 		return err
 	}
 	master.Kill()
-	c.gone = master
-	err = poll(ctx, "another node has the slot", func() bool {
+	c.down = master
+	err = poll(ctx, "another node is the master of the slot", func() bool {
 		now, err := c.owner(ctx, key)
 		return err == nil && now != master && role(now.Server) == "master"
 	})
 	if err != nil {
 		return err
 	}
-	return c.settled(ctx, len(c.nodes)-1)
+	return c.awaitHealthy(ctx, len(c.nodes)-1)
 }
 
-// Return starts the node that was killed again, and waits until it is a replica
-// that has what its master has.
-func (c *Cluster) Return(ctx context.Context) error {
-	back := c.gone
-	if back == nil {
-		return errors.New("no node was killed")
+// Rejoin restarts the killed node, and waits until it is a replica in sync with its
+// master.
+func (c *Cluster) Rejoin(ctx context.Context) error {
+	node := c.down
+	if node == nil {
+		return errors.New("no node is down")
 	}
-	if err := back.Again(); err != nil {
+	if err := node.Relaunch(); err != nil {
 		return err
 	}
-	c.gone = nil
-	if err := poll(ctx, "the node is a replica", func() bool { return linked(back.Server) }); err != nil {
+	c.down = nil
+	if err := poll(ctx, "the node is a replica in sync", func() bool { return inSync(node.Server) }); err != nil {
 		return err
 	}
-	return c.settled(ctx, len(c.nodes))
+	return c.awaitHealthy(ctx, len(c.nodes))
 }
 
-// owner asks a node that is there for the master of a key's slot.
+// owner returns the master of a key's slot, according to a running node.
 func (c *Cluster) owner(ctx context.Context, key string) (*node, error) {
-	asked := c.nodes[0]
-	if asked == c.gone {
-		asked = c.nodes[1]
+	running := c.nodes[0]
+	if running == c.down {
+		running = c.nodes[1]
 	}
 	var owner *node
-	err := asked.ask(func(rdb *redis.Client) error {
+	err := running.query(func(rdb *redis.Client) error {
 		slot, err := rdb.ClusterKeySlot(ctx, key).Result()
 		if err != nil {
 			return err
 		}
-		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS names dead nodes, too
+		ranges, err := rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // CLUSTER SHARDS also lists failed nodes
 		for _, r := range ranges {
 			for _, n := range c.nodes {
 				if r.Start <= int(slot) && int(slot) <= r.End && len(r.Nodes) > 0 && n.id == r.Nodes[0].ID {
@@ -257,12 +256,12 @@ func (c *Cluster) owner(ctx context.Context, key string) (*node, error) {
 		return err
 	})
 	if err == nil && owner == nil {
-		err = fmt.Errorf("no node has the slot of %s", key)
+		err = fmt.Errorf("no node serves the slot of %s", key)
 	}
 	return owner, err
 }
 
-// Close ends all nodes and removes their data.
+// Close kills all nodes and removes their data.
 func (c *Cluster) Close() {
 	for _, n := range c.nodes {
 		n.Kill()

@@ -12,9 +12,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// keeps says that what was written before is there, and that a client that was
-// there before can write.
-func keeps(t *testing.T, rdb redis.UniversalClient, key, want string) {
+// expectValue waits until an existing client reads the value, and writes it again.
+func expectValue(t *testing.T, rdb redis.UniversalClient, key, want string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -25,8 +24,8 @@ func keeps(t *testing.T, rdb redis.UniversalClient, key, want string) {
 			break
 		}
 	}
-	if got != want { // the one write at a quiet time has long reached the replica
-		t.Fatalf("%s: %q, %v; want %q", key, got, err, want)
+	if got != want { // the write had reached the replica long before the failover
+		t.Fatalf("value of %s: got %q, error %v; want %q", key, got, err, want)
 	}
 	if err := rdb.Set(ctx, key, want, 0).Err(); err != nil {
 		t.Fatal(err)
@@ -42,18 +41,18 @@ func TestSentinel_FailsOverAndBack(t *testing.T) {
 	fixture.Must(t, rdb.Set(ctx, "k", "v", 0).Err())
 	fixture.Must(t, rdb.Do(ctx, "WAIT", 1, 0).Err())
 	for range 2 {
-		begun := time.Now()
+		start := time.Now()
 		fixture.Must(t, s.Failover(ctx))
-		t.Logf("failover took %v", time.Since(begun))
-		keeps(t, rdb, "k", "v")
+		t.Logf("failover took %v", time.Since(start))
+		expectValue(t, rdb, "k", "v")
 		if err := s.Failover(ctx); err == nil {
-			t.Error("a second master was killed before the first came back")
+			t.Error("Failover did not fail before the killed master rejoined")
 		}
-		fixture.Must(t, s.Return(ctx))
+		fixture.Must(t, s.Rejoin(ctx))
 	}
-	keeps(t, rdb, "k", "v")
-	if err := s.Return(ctx); err == nil {
-		t.Error("a master returned that was not gone")
+	expectValue(t, rdb, "k", "v")
+	if err := s.Rejoin(ctx); err == nil {
+		t.Error("Rejoin did not fail while no master was down")
 	}
 }
 
@@ -63,53 +62,52 @@ func TestCluster_FailsOverAndBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	rdb := c.Client(t)
-	for _, key := range []string{"a", "b", "c"} { // in three nodes
+	for _, key := range []string{"a", "b", "c"} { // on three nodes
 		fixture.Must(t, rdb.Set(ctx, key, "v", 0).Err())
 	}
 	fixture.Must(t, rdb.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
 		if n := master.DBSize(ctx).Val(); n != 1 {
-			t.Errorf("%d keys in a node", n)
+			t.Errorf("got %d keys on a node, want 1", n)
 		}
 		return master.Do(ctx, "WAIT", 1, 0).Err()
 	}))
 	for range 2 {
-		begun := time.Now()
+		start := time.Now()
 		fixture.Must(t, c.Failover(ctx, "b"))
-		t.Logf("failover took %v", time.Since(begun))
+		t.Logf("failover took %v", time.Since(start))
 		for _, key := range []string{"a", "b", "c"} {
-			keeps(t, rdb, key, "v")
+			expectValue(t, rdb, key, "v")
 		}
 		if err := c.Failover(ctx, "b"); err == nil {
-			t.Error("a second node was killed before the first came back")
+			t.Error("Failover did not fail before the killed node rejoined")
 		}
-		fixture.Must(t, c.Return(ctx))
+		fixture.Must(t, c.Rejoin(ctx))
 	}
-	if err := c.Return(ctx); err == nil {
-		t.Error("a node returned that was not gone")
+	if err := c.Rejoin(ctx); err == nil {
+		t.Error("Rejoin did not fail while no node was down")
 	}
 }
 
-// What is written after the replica was parted is lost, and nothing else.
-func TestPart_LosesOnlyLaterWrites(t *testing.T) {
+func TestFailover_LosesOnlyWritesAfterReplicationStopped(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, c := redistest.StartSentinel(t), redistest.StartCluster(t)
 	for name, of := range map[string]struct {
-		rdb            redis.UniversalClient
-		part, failover func() error
+		rdb                       redis.UniversalClient
+		stopReplication, failover func() error
 	}{
-		"sentinel": {s.Client(t), func() error { return s.Part(ctx) }, func() error { return s.Failover(ctx) }},
-		"cluster":  {c.Client(t), func() error { return c.Part(ctx, "{k}") }, func() error { return c.Failover(ctx, "{k}") }},
+		"sentinel": {s.Client(t), func() error { return s.StopReplication(ctx) }, func() error { return s.Failover(ctx) }},
+		"cluster":  {c.Client(t), func() error { return c.StopReplication(ctx, "{k}") }, func() error { return c.Failover(ctx, "{k}") }},
 	} {
 		fixture.Must(t, of.rdb.Set(ctx, "{k}before", "v", 0).Err())
 		fixture.Must(t, of.rdb.Do(ctx, "WAIT", 1, 0).Err())
-		fixture.Must(t, of.part())
+		fixture.Must(t, of.stopReplication())
 		fixture.Must(t, of.rdb.Set(ctx, "{k}after", "v", 0).Err())
 		fixture.Must(t, of.failover())
-		keeps(t, of.rdb, "{k}before", "v")
+		expectValue(t, of.rdb, "{k}before", "v")
 		if n, err := of.rdb.Exists(ctx, "{k}after").Result(); n != 0 || err != nil {
-			t.Errorf("%s: what was written after the parting is there (%v)", name, err)
+			t.Errorf("%s: a write after replication stopped: got %d keys, error %v; want it lost", name, n, err)
 		}
 	}
 }

@@ -9,20 +9,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// settleWithin is how long several servers may take to find each other, on a
+// formTimeout is the maximum time in which several servers form a group. It allows for an
 // overloaded machine.
-const settleWithin = time.Minute
+const formTimeout = time.Minute
 
-// ask lets do talk to one server, without retries.
-func (s *Server) ask(do func(*redis.Client) error) error {
+// query calls do with a client of the server that does not retry.
+func (s *Server) query(do func(*redis.Client) error) error {
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true})
 	defer func() { _ = rdb.Close() }()
 	return do(rdb)
 }
 
-// replication is what a server says of its part, "" where it does not answer.
+// replication returns the replication section of INFO, or "" if the server does not answer.
 func replication(s *Server) (text string) {
-	_ = s.ask(func(rdb *redis.Client) (err error) {
+	_ = s.query(func(rdb *redis.Client) (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		text, err = rdb.Info(ctx, "replication").Result()
@@ -37,31 +37,31 @@ func role(s *Server) string {
 	return name
 }
 
-// linked says that a replica has what its master has.
-func linked(s *Server) bool {
+// inSync reports whether the server is a replica in sync with its master.
+func inSync(s *Server) bool {
 	text := replication(s)
 	return strings.Contains(text, "role:slave") && strings.Contains(text, "master_link_status:up")
 }
 
-// part lets a master's replicas get nothing any more of what is written.
-func part(ctx context.Context, master *Server) error {
-	return master.ask(func(rdb *redis.Client) error {
+// stopReplication denies replication to a master's replicas and disconnects them.
+func stopReplication(ctx context.Context, master *Server) error {
+	return master.query(func(rdb *redis.Client) error {
 		if err := rdb.Do(ctx, "ACL", "SETUSER", "default", "-psync", "-sync").Err(); err != nil {
-			return fmt.Errorf("forbid replication: %w", err)
+			return fmt.Errorf("deny replication: %w", err)
 		}
 		return rdb.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err()
 	})
 }
 
-// poll checks a condition until it holds or ctx ends.
-func poll(ctx context.Context, what string, holds func() bool) error {
+// poll waits until a condition holds or ctx ends.
+func poll(ctx context.Context, condition string, holds func() bool) error {
 	tick := time.NewTicker(4 * pingInterval)
 	defer tick.Stop()
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("never came true: %s: %w", what, context.Cause(ctx))
+			return fmt.Errorf("wait until %s: %w", condition, context.Cause(ctx))
 		}
 	}
 	return nil

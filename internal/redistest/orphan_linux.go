@@ -5,6 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithUs lets the process end when the thread that started it does, so that
-// nothing is left where a test binary is killed.
-func dieWithUs(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// killWithParent makes the kernel kill the process when the thread that started it ends, so
+// that a killed test binary leaves no server behind.
+func killWithParent(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}

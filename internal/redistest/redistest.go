@@ -1,15 +1,15 @@
 // Package redistest runs real redis-server processes for tests, each on a free
-// loopback port, without persistence unless asked for.
+// loopback port, by default without persistence.
 //
 // A test that stops, kills or reconfigures its server starts its own:
 //
 //	srv := redistest.Start(t)
 //	rdb := srv.Client(t)
 //
-// [StartSentinel] and [StartCluster] start several that fail over. On Linux all
-// end with the test binary, even where that is killed.
+// [StartSentinel] and [StartCluster] start groups of servers that fail over. On Linux,
+// all servers end with the test binary, even if it is killed.
 //
-// The other tests of a package share one: see package fixture.
+// Other tests of a package share a server; see package fixture.
 package redistest
 
 import (
@@ -34,33 +34,33 @@ import (
 )
 
 const (
-	portTries    = 5
-	readyWithin  = time.Minute
+	portAttempts = 5
+	startTimeout = time.Minute
 	pingInterval = 5 * time.Millisecond
 )
 
-// errExited says that the server ended before it answered, as it does where
-// another process took the port in between.
-var errExited = errors.New("redis-server ended before it was ready")
+// errExited means that the server exited before it was ready, for example because
+// another process has taken its port.
+var errExited = errors.New("redis-server exited before it was ready")
 
-// Server is one redis-server. Its methods are for one goroutine at a time; Addr
-// and URL never change, so that clients find it again after [Server.Restart].
+// Server is one redis-server. It is not safe for concurrent use. Addr and URL never
+// change, so clients reconnect after [Server.Restart].
 type Server struct {
 	// Addr is "127.0.0.1:port".
 	Addr string
-	// URL is Addr as go-redis' ParseURL reads it.
+	// URL contains Addr, in the form of redis.ParseURL.
 	URL string
 
 	binary  string
 	args    []string
-	env     []string // its environment; nil: ours
+	env     []string // environment; nil: that of this process
 	dir     string
 	process *os.Process
 	exited  chan struct{}
 	output  *output
 }
 
-// output keeps what the server wrote, for the message of a failed start.
+// output is the output of a server, for the error of a failed start.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -78,9 +78,9 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// Start runs a server until the end of the test. The arguments are those of
-// redis-server and win over the defaults, such as "--appendonly", "yes". Where
-// redis-server is not installed the test fails: skipping would prove nothing.
+// Start runs a server until the end of the test. The arguments of redis-server, such as
+// "--appendonly", "yes", override the defaults. The test fails if redis-server is not
+// installed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s, err := Launch(args...)
@@ -91,7 +91,7 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// Launch is [Start] without a test: whoever calls it calls [Server.Close].
+// Launch is [Start] without a test. The caller calls [Server.Close].
 func Launch(args ...string) (*Server, error) {
 	return launch(func(s *Server, port int) error {
 		s.args = arguments(s.dir, port, args)
@@ -106,25 +106,25 @@ func arguments(dir string, port int, args []string) []string {
 	}, args...)
 }
 
-// launch starts a server on a free port; set chooses its arguments.
-func launch(set func(s *Server, port int) error) (*Server, error) {
+// launch starts a server on a free port. configure sets its arguments.
+func launch(configure func(s *Server, port int) error) (*Server, error) {
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
-		return nil, fmt.Errorf("redis-server cannot be found (%w): run make test, which installs redis-server", err)
+		return nil, fmt.Errorf("find redis-server: %w; install it with make test-needs", err)
 	}
 	dir, err := os.MkdirTemp("", "redistest-")
 	if err != nil {
 		return nil, err
 	}
-	for range portTries {
+	for range portAttempts {
 		s := &Server{binary: binary, dir: dir}
-		port, taken := FreePort()
-		if err = taken; err != nil {
+		var port int
+		if port, err = FreePort(); err != nil {
 			break
 		}
 		s.Addr = "127.0.0.1:" + strconv.Itoa(port)
 		s.URL = "redis://" + s.Addr + "/0"
-		if err = set(s, port); err != nil {
+		if err = configure(s, port); err != nil {
 			break
 		}
 		if err = s.start(); err == nil {
@@ -137,14 +137,13 @@ func launch(set func(s *Server, port int) error) (*Server, error) {
 	return nil, errors.Join(err, os.RemoveAll(dir))
 }
 
-// FreePort picks a loopback port that is free now, for a server that may stop
-// listening and listen there again. It is none of those from which a system takes
-// the near ends of its connections: one of these could hold it in between. Another
-// process may still take it before it is used; then try again.
+// FreePort returns a loopback port that is free now, for a server that may stop listening
+// and listen again. It is not an ephemeral port, which an outgoing connection could occupy
+// meanwhile. Another process may still take it first; then try again.
 func FreePort() (int, error) {
-	const lowest, beyond = 12_000, 32_768
+	const lowest, ephemeral = 12_000, 32_768
 	for {
-		port := lowest + rand.IntN(beyond-lowest)
+		port := lowest + rand.IntN(ephemeral-lowest)
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		switch {
 		case err == nil:
@@ -165,21 +164,21 @@ func (s *Server) start() error {
 		return fmt.Errorf("start redis-server: %w", err)
 	}
 	s.process, s.exited = cmd.Process, exited
-	if err := s.ready(); err != nil {
-		s.end(syscall.SIGKILL)
+	if err := s.awaitReady(); err != nil {
+		s.terminate(syscall.SIGKILL)
 		return fmt.Errorf("%w: %s", err, strings.TrimSpace(s.output.String()))
 	}
 	return nil
 }
 
-// run starts a process and tells when it has ended, however it did.
+// run starts a process. The channel is closed when it has exited.
 func run(cmd *exec.Cmd) (exited chan struct{}, err error) {
-	dieWithUs(cmd)
+	killWithParent(cmd)
 	exited = make(chan struct{})
 	started := make(chan error)
 	go func() {
 		defer close(exited)
-		runtime.LockOSThread() // it dies with the thread that started it
+		runtime.LockOSThread() // the process ends with the thread that started it
 		err := cmd.Start()
 		started <- err
 		if err == nil {
@@ -189,9 +188,9 @@ func run(cmd *exec.Cmd) (exited chan struct{}, err error) {
 	return exited, <-started
 }
 
-// ready asks until the server answers that it has loaded its data.
-func (s *Server) ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+// awaitReady waits until the server has loaded its data and answers.
+func (s *Server) awaitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	tick := time.NewTicker(pingInterval)
 	defer tick.Stop()
@@ -200,18 +199,18 @@ func (s *Server) ready() error {
 		case <-s.exited:
 			return errExited
 		case <-ctx.Done():
-			return fmt.Errorf("redis-server was not ready within %s", readyWithin)
+			return fmt.Errorf("redis-server was not ready within %s", startTimeout)
 		case <-tick.C:
-			if s.answers(ctx) {
+			if s.ready(ctx) {
 				return nil
 			}
 		}
 	}
 }
 
-// answers speaks the protocol itself: a client would retry and log each of the
-// refusals that are expected here.
-func (s *Server) answers(ctx context.Context) bool {
+// ready reports whether the server answers a PING. It does not use a client, which would
+// retry and log the expected errors.
+func (s *Server) ready(ctx context.Context) bool {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", s.Addr)
 	if err != nil {
@@ -226,11 +225,11 @@ func (s *Server) answers(ctx context.Context) bool {
 	}
 	answer := make([]byte, 64)
 	n, err := conn.Read(answer)
-	// With a password (--requirepass) the refusal is a sign of life, too.
+	// A server with a password (--requirepass) answers with NOAUTH.
 	return err == nil && (bytes.HasPrefix(answer[:n], []byte("+PONG")) || bytes.HasPrefix(answer[:n], []byte("-NOAUTH")))
 }
 
-// Client is a new client of the server, closed at the end of the test.
+// Client returns a new client of the server. It is closed at the end of the test.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true})
@@ -238,42 +237,42 @@ func (s *Server) Client(t testing.TB) *redis.Client {
 	return rdb
 }
 
-// Stop ends the server as an operator does; what it was told to persist is on
-// disk. It does nothing where the server does not run.
-func (s *Server) Stop() { s.end(syscall.SIGTERM) }
+// Stop shuts the server down, which persists its data if persistence is enabled. It does
+// nothing if the server is not running.
+func (s *Server) Stop() { s.terminate(syscall.SIGTERM) }
 
-// Kill ends the server at once, as a crash does.
-func (s *Server) Kill() { s.end(syscall.SIGKILL) }
+// Kill kills the server, like a crash.
+func (s *Server) Kill() { s.terminate(syscall.SIGKILL) }
 
-// Restart starts a stopped server again, or stops and starts a running one,
-// with the same port, arguments and data directory.
+// Restart stops the server if it is running and starts it with the same port, arguments
+// and data directory.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
-	if err := s.Again(); err != nil {
+	if err := s.Relaunch(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Again is [Server.Restart] without a test.
-func (s *Server) Again() error {
+// Relaunch is [Server.Restart] without a test.
+func (s *Server) Relaunch() error {
 	s.Stop()
 	return s.start()
 }
 
-// Close stops the server for good and removes its data.
+// Close stops the server and removes its data.
 func (s *Server) Close() {
 	s.Stop()
-	_ = os.RemoveAll(s.dir) // a temporary folder that stays is no reason to fail a test
+	_ = os.RemoveAll(s.dir) // a leftover temporary directory does no harm
 }
 
-func (s *Server) end(sig syscall.Signal) {
+func (s *Server) terminate(sig syscall.Signal) {
 	if s.process == nil {
 		return
 	}
-	_ = s.process.Signal(sig) // an error says that it has ended by itself
+	_ = s.process.Signal(sig) // fails if it has already exited
 	<-s.exited
 	s.process = nil
 }
 
-// Account returns a new account name, so that no other test touches its keys.
+// Account returns a unique account name, so that tests do not share keys.
 func Account() string { return "t-" + uuid.NewString()[:13] }

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-func TestRestart_KeepsTheAddress(t *testing.T) {
+func TestServer_KeepsItsAddressWhenRestarted(t *testing.T) {
 	srv := redistest.Start(t)
 	rdb := srv.Client(t)
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
@@ -19,11 +19,11 @@ func TestRestart_KeepsTheAddress(t *testing.T) {
 	}
 	srv.Restart(t)
 	if n, err := rdb.Exists(t.Context(), "k").Result(); err != nil || n != 0 {
-		t.Errorf("after a restart without persistence: %d keys, %v; want 0", n, err)
+		t.Errorf("keys after a restart without persistence: got %d, error %v; want 0", n, err)
 	}
 }
 
-func TestKill_KeepsWhatWasPersisted(t *testing.T) {
+func TestServer_KeepsPersistedDataWhenKilled(t *testing.T) {
 	srv := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	rdb := srv.Client(t)
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
@@ -32,11 +32,11 @@ func TestKill_KeepsWhatWasPersisted(t *testing.T) {
 	srv.Kill()
 	srv.Restart(t)
 	if v, err := rdb.Get(t.Context(), "k").Result(); err != nil || v != "v" {
-		t.Errorf("after a kill with appendonly: %q, %v; want v", v, err)
+		t.Errorf("value after a kill with appendonly: got %q, error %v; want v", v, err)
 	}
 }
 
-func TestStop_IsIdempotent(t *testing.T) {
+func TestServer_CanBeStoppedTwiceAndRemovesItsData(t *testing.T) {
 	srv, err := redistest.Launch("--appendonly", "yes")
 	if err != nil {
 		t.Fatal(err)
@@ -49,28 +49,28 @@ func TestStop_IsIdempotent(t *testing.T) {
 	srv.Stop()
 	srv.Close()
 	if _, err := os.Stat(dir["dir"]); !os.IsNotExist(err) {
-		t.Errorf("data folder %s: %v; want it removed", dir["dir"], err)
+		t.Errorf("data directory %s: got error %v, want it removed", dir["dir"], err)
 	}
 }
 
-func TestLaunch_FailsWithAReason(t *testing.T) {
+func TestLaunch_ReportsWhyItFails(t *testing.T) {
 	t.Run("bad argument", func(t *testing.T) {
 		_, err := redistest.Launch("--no-such-setting", "1")
 		if err == nil || !strings.Contains(err.Error(), "no-such-setting") {
-			t.Errorf("got %v; want what the server said", err)
+			t.Errorf("got error %v, want the output of the server", err)
 		}
 	})
 	t.Run("no binary", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
 		_, err := redistest.Launch()
-		if err == nil || !strings.Contains(err.Error(), "run make test, which installs redis-server") {
-			t.Errorf("got %v; want the advice", err)
+		if err == nil || !strings.Contains(err.Error(), "install it with make test-needs") {
+			t.Errorf("got error %v, want how to install redis-server", err)
 		}
 	})
 }
 
-func TestAccount_IsNew(t *testing.T) {
+func TestAccount_IsUnique(t *testing.T) {
 	if a, b := redistest.Account(), redistest.Account(); a == b || len(a) > 32 {
-		t.Errorf("accounts %q and %q", a, b)
+		t.Errorf("got accounts %q and %q, want two short different ones", a, b)
 	}
 }

@@ -16,27 +16,26 @@ import (
 
 const (
 	masterName = "kyclink"
-	watchers   = 3
+	sentinels  = 3
 	quorum     = 2
 )
 
-// Sentinel is a master, its replica, and three sentinels that make the replica
-// the master about two seconds after it is gone. Its methods are for one
-// goroutine at a time.
+// Sentinel is a master with one replica, and three sentinels that promote the replica
+// about two seconds after the master fails. A Sentinel is not safe for concurrent use.
 type Sentinel struct {
-	// URL names the sentinels as go-redis' ParseFailoverURL reads it.
+	// URL contains the addresses of the sentinels, in the form of redis.ParseFailoverURL.
 	URL string
 
-	nodes    []*Server // either may be the master
-	watchers []*Server
-	gone     *Server // the master that was killed
+	nodes     []*Server // either may be the master
+	sentinels []*Server
+	down      *Server // the killed master, if any
 }
 
-// StartSentinel runs them until the end of the test. The arguments are those of
+// StartSentinel runs the servers until the end of the test. The arguments are those of
 // the master and the replica.
 func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), settleWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), formTimeout)
 	defer cancel()
 	s, err := LaunchSentinel(ctx, args...)
 	if err != nil {
@@ -46,8 +45,7 @@ func StartSentinel(t testing.TB, args ...string) *Sentinel {
 	return s
 }
 
-// LaunchSentinel is [StartSentinel] without a test: whoever calls it calls
-// [Sentinel.Close].
+// LaunchSentinel is [StartSentinel] without a test. The caller calls [Sentinel.Close].
 func LaunchSentinel(ctx context.Context, args ...string) (_ *Sentinel, err error) {
 	s := &Sentinel{}
 	defer func() {
@@ -62,28 +60,27 @@ func LaunchSentinel(ctx context.Context, args ...string) (_ *Sentinel, err error
 		}
 		s.nodes = append(s.nodes, node)
 	}
-	if err := follow(ctx, s.nodes[1], s.nodes[0]); err != nil {
+	if err := replicate(ctx, s.nodes[1], s.nodes[0]); err != nil {
 		return nil, err
 	}
 	query := url.Values{"master_name": {masterName}}
-	for range watchers {
-		watcher, err := launchWatcher(s.nodes[0])
+	for range sentinels {
+		sentinel, err := launchSentinel(s.nodes[0])
 		if err != nil {
 			return nil, err
 		}
-		s.watchers = append(s.watchers, watcher)
-		query.Add("addr", watcher.Addr)
+		s.sentinels = append(s.sentinels, sentinel)
+		query.Add("addr", sentinel.Addr)
 	}
-	s.URL = "redis://" + s.watchers[0].Addr + "/0?" + query.Encode()
-	return s, s.agreed(ctx, s.nodes[0])
+	s.URL = "redis://" + s.sentinels[0].Addr + "/0?" + query.Encode()
+	return s, s.awaitAgreement(ctx, s.nodes[0])
 }
 
-// launchWatcher starts a sentinel. Its file is its own: it writes there what it
-// learns.
-func launchWatcher(master *Server) (*Server, error) {
+// launchSentinel starts one sentinel.
+func launchSentinel(master *Server) (*Server, error) {
 	host, port, _ := strings.Cut(master.Addr, ":")
-	watcher, err := launch(func(s *Server, own int) error {
-		file := filepath.Join(s.dir, "sentinel.conf")
+	sentinel, err := launch(func(s *Server, own int) error {
+		file := filepath.Join(s.dir, "sentinel.conf") // the sentinel rewrites it
 		s.args = []string{file, "--sentinel"}
 		return os.WriteFile(file, []byte(strings.Join([]string{
 			"bind 127.0.0.1", "port " + strconv.Itoa(own), "dir " + s.dir, "loglevel warning",
@@ -95,20 +92,20 @@ func launchWatcher(master *Server) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// With the defaults, the sentinels need seconds to find each other, and one that
-	// was not scheduled for two seconds does nothing for half a minute (tilt mode).
-	err = watcher.ask(func(rdb *redis.Client) error {
+	// With the default intervals, sentinels take seconds to discover each other, and a
+	// sentinel that is not scheduled for two seconds pauses for 30 s (TILT mode).
+	err = sentinel.query(func(rdb *redis.Client) error {
 		return rdb.Do(context.Background(), "SENTINEL", "DEBUG", "PUBLISH-PERIOD", "200", "INFO-PERIOD", "500", "ASK-PERIOD", "200",
 			"PING-PERIOD", "200", "TILT-TRIGGER", "20000", "TILT-PERIOD", "1000").Err()
 	})
 	if err != nil {
-		watcher.Close()
-		return nil, fmt.Errorf("set up a sentinel: %w", err)
+		sentinel.Close()
+		return nil, fmt.Errorf("configure a sentinel: %w", err)
 	}
-	return watcher, nil
+	return sentinel, nil
 }
 
-// Client is a new client that goes where the master is, closed at the end of the
+// Client returns a new client that follows the master. It is closed at the end of the
 // test.
 func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	t.Helper()
@@ -122,73 +119,72 @@ func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	return rdb
 }
 
-// Part lets the replica get nothing any more of what is written, so that the next
-// failover loses it.
-func (s *Sentinel) Part(ctx context.Context) error {
-	master, _ := s.parts()
-	return part(ctx, master)
+// StopReplication stops replication to the replica, so that the next failover loses later
+// writes.
+func (s *Sentinel) StopReplication(ctx context.Context) error {
+	master, _ := s.roles()
+	return stopReplication(ctx, master)
 }
 
-func (s *Sentinel) parts() (master, replica *Server) {
+func (s *Sentinel) roles() (master, replica *Server) {
 	if role(s.nodes[0]) == "master" {
 		return s.nodes[0], s.nodes[1]
 	}
 	return s.nodes[1], s.nodes[0]
 }
 
-// Failover kills the master and waits until the replica has taken its place and
-// all sentinels say so.
+// Failover kills the master, and waits until the replica has been promoted and all
+// sentinels agree.
 func (s *Sentinel) Failover(ctx context.Context) error {
-	if s.gone != nil {
-		return errors.New("the last master that was killed has not been brought back")
+	if s.down != nil {
+		return errors.New("the killed master has not rejoined yet")
 	}
-	master, replica := s.parts()
+	master, replica := s.roles()
 	master.Kill()
-	s.gone = master
-	return s.agreed(ctx, replica)
+	s.down = master
+	return s.awaitAgreement(ctx, replica)
 }
 
-// Return starts the master that was killed as the replica of the one that took
-// its place, and waits until it has what that one has.
-func (s *Sentinel) Return(ctx context.Context) error {
-	back := s.gone
-	if back == nil {
-		return errors.New("no master was killed")
+// Rejoin restarts the killed server as a replica of the new master, and waits until it is
+// in sync.
+func (s *Sentinel) Rejoin(ctx context.Context) error {
+	replica := s.down
+	if replica == nil {
+		return errors.New("no master is down")
 	}
 	master := s.nodes[0]
-	if master == back {
+	if master == replica {
 		master = s.nodes[1]
 	}
-	if err := back.Again(); err != nil {
+	if err := replica.Relaunch(); err != nil {
 		return err
 	}
-	s.gone = nil
-	return follow(ctx, back, master)
+	s.down = nil
+	return replicate(ctx, replica, master)
 }
 
-// Close ends all of them and removes their data.
+// Close kills all servers and removes their data.
 func (s *Sentinel) Close() {
-	for _, server := range append(s.watchers, s.nodes...) {
+	for _, server := range append(s.sentinels, s.nodes...) {
 		server.Kill()
 		server.Close()
 	}
 }
 
-func follow(ctx context.Context, replica, master *Server) error {
+func replicate(ctx context.Context, replica, master *Server) error {
 	host, port, _ := strings.Cut(master.Addr, ":")
-	err := replica.ask(func(rdb *redis.Client) error { return rdb.ReplicaOf(ctx, host, port).Err() })
+	err := replica.query(func(rdb *redis.Client) error { return rdb.ReplicaOf(ctx, host, port).Err() })
 	if err != nil {
 		return fmt.Errorf("make a replica: %w", err)
 	}
-	return poll(ctx, "the replica has what the master has", func() bool { return linked(replica) })
+	return poll(ctx, "the replica is in sync with its master", func() bool { return inSync(replica) })
 }
 
-// agreed waits until every sentinel takes a server for the master, and knows
-// enough to replace it.
-func (s *Sentinel) agreed(ctx context.Context, master *Server) error {
+// awaitAgreement waits until every sentinel monitors the master and is able to replace it.
+func (s *Sentinel) awaitAgreement(ctx context.Context, master *Server) error {
 	return poll(ctx, "the sentinels agree on the master", func() bool {
-		for _, watcher := range s.watchers {
-			if !watches(ctx, watcher, master, s.gone == nil) {
+		for _, sentinel := range s.sentinels {
+			if !monitors(ctx, sentinel, master, s.down == nil) {
 				return false
 			}
 		}
@@ -196,12 +192,12 @@ func (s *Sentinel) agreed(ctx context.Context, master *Server) error {
 	})
 }
 
-// watches says whether a sentinel takes a server for the master, knows the other
-// sentinels and, where there should be one, a replica.
-func watches(ctx context.Context, watcher, master *Server, replica bool) (ok bool) {
-	_ = watcher.ask(func(rdb *redis.Client) error {
+// monitors reports whether a sentinel considers the server a healthy master, and knows the
+// other sentinels and, if expected, a replica.
+func monitors(ctx context.Context, sentinel, master *Server, replica bool) (ok bool) {
+	_ = sentinel.query(func(rdb *redis.Client) error {
 		known, err := redis.NewSentinelClient(rdb.Options()).Master(ctx, masterName).Result()
-		ok = err == nil && known["ip"]+":"+known["port"] == master.Addr && known["num-other-sentinels"] == strconv.Itoa(watchers-1) &&
+		ok = err == nil && known["ip"]+":"+known["port"] == master.Addr && known["num-other-sentinels"] == strconv.Itoa(sentinels-1) &&
 			known["flags"] == "master" && (!replica || known["num-slaves"] == "1")
 		return err
 	})

@@ -9,26 +9,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Snapshot keeps the data as they are now for [Server.LoseWrites]. The server must not
-// have been started with an append-only file.
+// Snapshot saves the current data for [Server.LoseWrites]. It does not work with an
+// append-only file.
 func (s *Server) Snapshot() error {
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	err := s.ask(func(rdb *redis.Client) error { return rdb.Save(ctx).Err() })
+	err := s.query(func(rdb *redis.Client) error { return rdb.Save(ctx).Err() })
 	if err != nil {
 		return fmt.Errorf("save a snapshot: %w", err)
 	}
 	return copyFile(s.file("dump.rdb"), s.file("snapshot.rdb"))
 }
 
-// LoseWrites kills the server and starts it again from the latest [Server.Snapshot],
-// as where a machine is lost and its disk's last writes with it.
+// LoseWrites kills the server and restarts it from the latest [Server.Snapshot], as if a
+// machine failed before its last writes reached the disk.
 func (s *Server) LoseWrites() error {
 	s.Kill()
 	if err := copyFile(s.file("snapshot.rdb"), s.file("dump.rdb")); err != nil {
 		return err
 	}
-	return s.Again()
+	return s.Relaunch()
 }
 
 func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }

@@ -7,7 +7,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-func TestLoseWrites_RestoresTheSnapshot(t *testing.T) {
+func TestServer_LosesWritesAfterTheSnapshot(t *testing.T) {
 	srv := redistest.Start(t)
 	rdb := srv.Client(t)
 	fixture.Must(t, rdb.Set(t.Context(), "k", "before", 0).Err())
@@ -15,6 +15,6 @@ func TestLoseWrites_RestoresTheSnapshot(t *testing.T) {
 	fixture.Must(t, rdb.Set(t.Context(), "k", "after", 0).Err())
 	fixture.Must(t, srv.LoseWrites())
 	if v, err := rdb.Get(t.Context(), "k").Result(); err != nil || v != "before" {
-		t.Errorf("after its last writes were lost: %q, %v; want before", v, err)
+		t.Errorf("value after LoseWrites: got %q, error %v; want before", v, err)
 	}
 }

@@ -1,6 +1,5 @@
-// Package stall measures how late this process is scheduled. Tests and benchmarks that
-// judge when calls arrive need it: on a busy machine, evenly spaced calls arrive in
-// bursts.
+// Package stall measures the scheduling delay of this process. Tests and benchmarks that
+// check arrival times use it: on a busy machine, evenly spaced calls arrive in bursts.
 package stall
 
 import (
@@ -8,9 +7,9 @@ import (
 	"time"
 )
 
-const tick = 5 * time.Millisecond
+const interval = 5 * time.Millisecond
 
-// Watch measures until it is closed. It is safe for concurrent use.
+// Watch measures scheduling delays until it is closed. It is safe for concurrent use.
 type Watch struct {
 	stop    chan struct{}
 	once    sync.Once
@@ -27,7 +26,7 @@ func New() *Watch {
 }
 
 func (w *Watch) run() {
-	ticker := time.NewTicker(tick)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for last := time.Now(); ; {
 		select {
@@ -36,7 +35,7 @@ func (w *Watch) run() {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		w.record(now.Sub(last) - tick)
+		w.record(now.Sub(last) - interval)
 		last = now
 	}
 }
@@ -54,7 +53,7 @@ func (w *Watch) Longest() time.Duration {
 	return w.longest
 }
 
-// Close ends the watch. It may be called more than once.
+// Close stops the watch. It may be called more than once.
 func (w *Watch) Close() {
 	w.once.Do(func() { close(w.stop) })
 	w.ended.Wait()

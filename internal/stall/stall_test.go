@@ -9,14 +9,14 @@ import (
 func TestWatch_RecordsTheLongestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := New()
-		<-time.After(time.Second) // of the bubble's clock
-		if late := w.Longest(); late != 0 {
-			t.Errorf("%v late", late)
+		<-time.After(time.Second) // on the synthetic clock
+		if delay := w.Longest(); delay != 0 {
+			t.Errorf("longest delay without any: got %v, want 0", delay)
 		}
 		w.record(30 * time.Millisecond)
 		w.record(20 * time.Millisecond)
-		if late := w.Longest(); late != 30*time.Millisecond {
-			t.Errorf("%v late", late)
+		if delay := w.Longest(); delay != 30*time.Millisecond {
+			t.Errorf("longest delay of 30ms and 20ms: got %v", delay)
 		}
 		w.Close()
 		w.Close()

@@ -1,6 +1,6 @@
-// Moves the wall clock of the process that preloads it by as many nanoseconds as the
-// file named by REDISTEST_CLOCK holds, an int64 that may change at any time. The
-// monotonic clock stays as it is.
+// Shifts the wall clock of a process that preloads this library. The file named by
+// REDISTEST_CLOCK contains the offset in nanoseconds, an int64 that may change at any time.
+// The monotonic clock is unchanged.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
