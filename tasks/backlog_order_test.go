@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// accepted is how many requests there are, and the last row among them.
+// accepted returns the number of records, and the highest row number among them.
 func (h *harness) accepted() (n, last int) {
 	h.Helper()
 	keys, err := h.Redis.Keys(context.Background(), h.Keys.Tag()+"/*").Result()
@@ -21,24 +21,24 @@ func (h *harness) accepted() (n, last int) {
 	return n, last
 }
 
-// The room of a lane goes to the rows of an import in their order: what waits for it
-// is not kept waiting by rows that come after.
-func TestAnImportTakesItsRoomInOrder(t *testing.T) {
+// While the backlog is full, the accepted rows are always the first rows of the file.
+func TestEnqueueAll_AcceptsRowsInOrderAsRoomIsMade(t *testing.T) {
+	t.Parallel()
 	const most, rows = 100, 800
 	h := newHarness(t)
-	var one sync.Mutex
+	var mu sync.Mutex
 	full := 0
 	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: most, OnFull: func(*tasks.BacklogError) {
-		one.Lock()
-		defer one.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if full++; full > 20 {
-			h.endSome(rows)
+			h.cancelWaiting(rows)
 			return
 		}
 		if n, last := h.accepted(); n != last {
-			t.Errorf("%d rows were accepted, and row %d is among them", n, last)
+			t.Errorf("%d rows are accepted, and row %d is among them", n, last)
 		}
-		h.endSome(37)
+		h.cancelWaiting(37)
 	}})
 	reqs := make([]tasks.Request, rows)
 	for i := range reqs {
@@ -46,12 +46,12 @@ func TestAnImportTakesItsRoomInOrder(t *testing.T) {
 	}
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(reqs), func(r tasks.Result) { h.Must(r.Err) }))
 	if n, _ := h.accepted(); n != rows || full == 0 {
-		t.Errorf("%d rows were accepted; it waited %d times", n, full)
+		t.Errorf("%d rows were accepted after %d waits, want %d rows and at least one wait", n, full, rows)
 	}
 }
 
-// A row whose record cannot be read is refused, and no other row is.
-func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
+func TestEnqueueAll_RefusesOnlyTheRowOfAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(h *harness, key string){
 		"newer":  func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 0, "2").Err()) },
 		"header": func(h *harness, key string) { h.Must(h.Redis.SetRange(t.Context(), key, 4, "xyz").Err()) },
@@ -75,17 +75,17 @@ func TestAnUnreadableRecordFailsNoOtherRow(t *testing.T) {
 					return
 				}
 				if refused++; r.Row.Request.ApplicationID != "R-150" || tasks.ReasonOf(r.Err) != "conflict" {
-					t.Errorf("row %d: %v", r.Row.Number, r.Err)
+					t.Errorf("row %d: got %v, want only R-150 refused", r.Row.Number, r.Err)
 				}
 			}))
 			if h.expectCounters(1, "waiting 898"); refused != 2 {
-				t.Errorf("%d rows were refused", refused)
+				t.Errorf("%d rows were refused, want 2", refused)
 			}
-			h.refuse(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot decode the stored request")
+			h.expectRefusal(tasks.Request{ApplicationID: "R-150"}, "conflict", "cannot decode the stored request")
 			answers, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "R-150"}, {ApplicationID: "R-1"}})
 			h.Must(err)
 			if tasks.ReasonOf(answers[0].Err) != "conflict" || answers[1].Link.Status != tasks.Waiting {
-				t.Errorf("looked, and got %+v", answers)
+				t.Errorf("preview: got %+v, want a conflict and a waiting link", answers)
 			}
 		})
 	}

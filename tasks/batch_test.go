@@ -16,7 +16,7 @@ import (
 
 func ignore(tasks.Result) {}
 
-// rows has the numbers given, the id of number n being R-n.
+// rows returns rows with these numbers; row n has the id R-n.
 func rows(numbers ...int) iter.Seq2[tasks.Row, error] {
 	return func(yield func(tasks.Row, error) bool) {
 		for _, n := range numbers {
@@ -27,8 +27,8 @@ func rows(numbers ...int) iter.Seq2[tasks.Row, error] {
 	}
 }
 
-// given is rows with numbers of their own.
-func given(list []tasks.Row) iter.Seq2[tasks.Row, error] {
+// rowsOf returns a sequence of these rows.
+func rowsOf(list []tasks.Row) iter.Seq2[tasks.Row, error] {
 	return func(yield func(tasks.Row, error) bool) {
 		for _, row := range list {
 			if !yield(row, nil) {
@@ -38,7 +38,8 @@ func given(list []tasks.Row) iter.Seq2[tasks.Row, error] {
 	}
 }
 
-func upTo(n int) []int {
+// oneTo returns the numbers from 1 to n.
+func oneTo(n int) []int {
 	list := make([]int, n)
 	for i := range list {
 		list[i] = i + 1
@@ -46,34 +47,35 @@ func upTo(n int) []int {
 	return list
 }
 
-// enqueueAll imports rows and returns the result of each.
-func (h *harness) enqueueAll(batch string, list iter.Seq2[tasks.Row, error]) []string {
+// importRows imports rows and returns the result of each as "number:status/batch/generation" or "number:reason".
+func (h *harness) importRows(batch string, list iter.Seq2[tasks.Row, error]) []string {
 	h.Helper()
-	var said []string
+	var results []string
 	last := 0
 	h.Must(h.Client.EnqueueAll(h.Context(), tasks.Batch{Name: batch}, list, func(r tasks.Result) {
 		row, link, err := r.Row, r.Link, r.Err
 		if row.Number <= last || err == nil && link.ApplicationID != row.Request.ApplicationID {
-			h.Errorf("row %d after row %d: %+v", row.Number, last, link)
+			h.Errorf("got the result %+v of row %d (%s) after that of row %d", link, row.Number, row.Request.ApplicationID, last)
 		}
 		last = row.Number
-		what := fmt.Sprintf("%s/%s/%d", link.Status, link.Batch, link.Generation)
+		outcome := fmt.Sprintf("%s/%s/%d", link.Status, link.Batch, link.Generation)
 		if err != nil {
-			what = tasks.ReasonOf(err)
+			outcome = tasks.ReasonOf(err)
 		}
-		said = append(said, fmt.Sprintf("%d:%s", row.Number, what))
+		results = append(results, fmt.Sprintf("%d:%s", row.Number, outcome))
 	}))
-	return said
+	return results
 }
 
-func (h *harness) expectSaid(got []string, want string) {
+func (h *harness) expectResults(got []string, want string) {
 	h.Helper()
 	if strings.Join(got, " ") != want {
-		h.Errorf("said of the rows\n%v, want\n%s", strings.Join(got, " "), want)
+		h.Errorf("got results\n%s, want\n%s", strings.Join(got, " "), want)
 	}
 }
 
-func (h *harness) order(batch int) map[string]string {
+// chunks returns the stored list of a batch's rows by the number of each chunk.
+func (h *harness) chunks(batch int) map[string]string {
 	return h.Redis.HGetAll(h.Context(), h.Keys.Order(batch)).Val()
 }
 
@@ -85,34 +87,36 @@ func newRow(number int, id string, change func(*tasks.Request)) tasks.Row {
 	return row
 }
 
-func TestImport(t *testing.T) {
+func TestEnqueueAll_ChangesNothingWhenRepeated(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	if got := h.enqueueAll("spring", rows(upTo(5000)...)); len(got) != 5000 || got[4999] != "5000:waiting/spring/1" {
-		t.Errorf("said of %d rows, of the last %s", len(got), got[len(got)-1])
+	if got := h.importRows("spring", rows(oneTo(5000)...)); len(got) != 5000 || got[4999] != "5000:waiting/spring/1" {
+		t.Errorf("got %d results, the last one %s", len(got), got[len(got)-1])
 	}
 	h.expectCounters(1, "waiting 5000")
-	if order := h.order(1); len(order) != 50 || !strings.HasPrefix(order["49"], "0\n4901 R-4901\n4902 R-4902\n") {
-		t.Errorf("%d chunks, the last is %s", len(order), order["49"])
+	if order := h.chunks(1); len(order) != 50 || !strings.HasPrefix(order["49"], "0\n4901 R-4901\n4902 R-4902\n") {
+		t.Errorf("got %d chunks, the last one %s", len(order), order["49"])
 	}
 	h.expectTasks("")
-	// Again: nothing changes, and nothing is to be fed again.
-	before, order := h.record("R-4901"), h.order(1)
-	h.enqueueAll("spring", rows(upTo(5000)...))
+	// The second import changes nothing, and feeds nothing again.
+	before, order := h.record("R-4901"), h.chunks(1)
+	h.importRows("spring", rows(oneTo(5000)...))
 	h.expectCounters(1, "waiting 5000")
 	if after := h.record("R-4901"); after.AcceptedAt != before.AcceptedAt || after.Turn != before.Turn {
-		t.Errorf("the second import made %+v of %+v", after, before)
+		t.Errorf("the second import changed %+v to %+v", before, after)
 	}
-	if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != 0 || fmt.Sprint(h.order(1)) != fmt.Sprint(order) {
-		t.Errorf("the second import changed the order, or feeds %d again", n)
+	if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != 0 || fmt.Sprint(h.chunks(1)) != fmt.Sprint(order) {
+		t.Errorf("the second import changed the list of rows, or feeds %d again", n)
 	}
 }
 
-func TestImportResumed(t *testing.T) {
+func TestEnqueueAll_ContinuesAnInterruptedImport(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	h.enqueueAll("winter", rows(7, 150, 151))
+	h.importRows("winter", rows(7, 150, 151))
 	broken := errors.New("the disk is broken")
 	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
-		for row := range rows(upTo(120)...) {
+		for row := range rows(oneTo(120)...) {
 			if !yield(row, nil) {
 				return
 			}
@@ -124,61 +128,64 @@ func TestImportResumed(t *testing.T) {
 	}
 	h.expectCounters(2, "waiting 99, joined 1")
 	for range 2 {
-		h.enqueueAll("spring", rows(upTo(250)...))
+		h.importRows("spring", rows(oneTo(250)...))
 		h.expectCounters(2, "waiting 247, joined 3")
 		h.expectCounters(1, "waiting 3")
 	}
-	// A chunk that another row joins, and one that a joined row leaves.
-	h.enqueueAll("spring", rows(slices.DeleteFunc(upTo(250), func(n int) bool { return n == 151 })...))
+	// A joined row is removed from its chunk, and added again.
+	h.importRows("spring", rows(slices.DeleteFunc(oneTo(250), func(n int) bool { return n == 151 })...))
 	h.expectCounters(2, "waiting 247, joined 2")
-	h.enqueueAll("spring", rows(upTo(250)...))
+	h.importRows("spring", rows(oneTo(250)...))
 	h.expectCounters(2, "waiting 247, joined 3")
 }
 
-func TestImportAfterForgetting(t *testing.T) {
+func TestEnqueueAll_FeedsARowAgainWhenItsRecordWasErased(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1, 2))
+	h.importRows("spring", rows(1, 2))
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Record("R-1")).Err())
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(1), "waiting", -1).Err())
-	h.enqueueAll("spring", rows(1, 2))
+	h.importRows("spring", rows(1, 2))
 	h.expectCounters(1, "waiting 2")
 	if got := h.Redis.LRange(t.Context(), h.Keys.Requeued(1), 0, -1).Val(); fmt.Sprint(got) != "[R-1]" {
-		t.Errorf("%v is to be fed again; the feeder may have passed the chunk", got)
+		t.Errorf("got %v to be fed again, want [R-1], whose chunk the feeder may have passed", got)
 	}
 }
 
-func TestImportOfNothing(t *testing.T) {
+func TestEnqueueAll_StoresEmptyChunksForMissingRows(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	h.expectSaid(h.enqueueAll("spring", rows()), "")
+	h.expectResults(h.importRows("spring", rows()), "")
 	h.expectCounters(1, "")
-	if order := h.order(1); fmt.Sprint(order) != "map[0:0\n]" {
-		t.Errorf("the order is %q", order)
+	if order := h.chunks(1); fmt.Sprint(order) != "map[0:0\n]" {
+		t.Errorf("got chunks %q", order)
 	}
-	// Numbers that rejected rows leave out are chunks that feeding passes over.
-	h.expectSaid(h.enqueueAll("gaps", rows(3, 100, 101, 350)),
+	// The numbers of rejected rows are missing; feeding skips chunks without rows.
+	h.expectResults(h.importRows("gaps", rows(3, 100, 101, 350)),
 		"3:waiting/gaps/1 100:waiting/gaps/1 101:waiting/gaps/1 350:waiting/gaps/1")
-	if order := h.order(2); fmt.Sprint(order) != "map[0:0\n3 R-3\n100 R-100\n 1:0\n101 R-101\n 2:0\n 3:0\n350 R-350\n]" {
-		t.Errorf("the order is %q", order)
+	if order := h.chunks(2); fmt.Sprint(order) != "map[0:0\n3 R-3\n100 R-100\n 1:0\n101 R-101\n 2:0\n 3:0\n350 R-350\n]" {
+		t.Errorf("got chunks %q", order)
 	}
 }
 
-func TestImportRefuses(t *testing.T) {
+func TestEnqueueAll_RefusesInvalidNamesAndRowNumbers(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	for _, name := range []string{"", "a\nb", "\xff", strings.Repeat("x", 4097)} {
 		if err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, rows(1), ignore); tasks.ReasonOf(err) != "invalid" {
-			t.Errorf("batch %q: %v", name, err)
+			t.Errorf("batch %.20q: got %v, want invalid", name, err)
 		}
 	}
 	for _, numbers := range [][]int{{0}, {-1}, {1, 1}, {2, 1}} {
 		if err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(numbers...), ignore); err == nil {
-			t.Errorf("rows %v were imported", numbers)
+			t.Errorf("rows with the numbers %v were imported, want an error", numbers)
 		}
 	}
-	h.enqueueAll(strings.Repeat("/päth to", 400), rows(1))
+	h.importRows(strings.Repeat("/päth to", 400), rows(1))
 	srv := newHarness(t)
 	h.Must(srv.Redis.Close())
 	if err := srv.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, rows(), ignore); err == nil {
-		t.Error("imported without Redis")
+		t.Error("an import with a closed connection: got no error")
 	}
 }
 
@@ -188,19 +195,20 @@ func generation2(r *tasks.Request)   { r.Generation = 2 }
 func expiryWrong(r *tasks.Request)   { r.ExpiryMinutes = -1 }
 func interactive60(r *tasks.Request) { r.ExpiryMinutes, r.Lane = 60, tasks.Interactive }
 
-func TestImportOfRepeats(t *testing.T) {
+func TestEnqueueAll_HandlesRepeatsWithinTheFileAndOfOtherRequests(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	h.enqueue(tasks.Request{ApplicationID: "K-1", ExpiryMinutes: 60, Lane: tasks.Bulk})
 	h.enqueue(tasks.Request{ApplicationID: "K-2", ExpiryMinutes: 60, Lane: tasks.Bulk})
-	h.become("K-2", request.Created)
+	h.setState("K-2", request.Created)
 	list := []tasks.Row{
 		newRow(1, "A", expiryWrong), newRow(2, "A", expiry60), newRow(3, "A", nil), newRow(4, "A", func(r *tasks.Request) { r.WorkflowID = "w" }),
-		newRow(5, "B", generation2), newRow(6, "B", interactive60), newRow(7, "B", expiry60), // the first is refused, not invalid
-		newRow(8, "C", nil), newRow(9, "C", interactive), newRow(10, "C", interactive), // a repeat promotes
+		newRow(5, "B", generation2), newRow(6, "B", interactive60), newRow(7, "B", expiry60), // the first one is refused
+		newRow(8, "C", nil), newRow(9, "C", interactive), newRow(10, "C", interactive), // the repeat promotes
 		newRow(11, "K-1", func(r *tasks.Request) { r.WorkflowID = "w" }), newRow(12, "K-1", expiry60), newRow(13, "K-1", interactive),
 		newRow(14, "K-2", nil), newRow(15, "K-2", generation2), newRow(16, "K-2", func(r *tasks.Request) { r.Generation = 1; r.ExpiryMinutes = 61 }),
 	}
-	h.expectSaid(h.enqueueAll("spring", given(list)),
+	h.expectResults(h.importRows("spring", rowsOf(list)),
 		"1:invalid 2:waiting/spring/1 3:waiting/spring/1 4:conflict "+
 			"5:generation_gap 6:queued/spring/1 7:queued/spring/1 8:waiting/spring/1 9:queued/spring/1 10:queued/spring/1 "+
 			"11:conflict 12:waiting//1 13:queued//1 14:created//1 15:waiting//2 16:conflict")
@@ -208,21 +216,21 @@ func TestImportOfRepeats(t *testing.T) {
 		h.expectCounters(1, "waiting 1, queued 2, joined 4")
 		h.expectCounters(0, "waiting 1, queued 1")
 		h.expectTasks("B:1:1:1 C:1:1:1 K-1:1:1:1")
-		if got := h.order(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
-			t.Errorf("the chunk is %q", got)
+		if got := h.chunks(1)["0"]; got != "4\n2 A\n3 A\n6 B\n7 B\n8 C\n9 C\n10 C\n12 K-1\n13 K-1\n14 K-2\n15 K-2\n" {
+			t.Errorf("got chunk %q", got)
 		}
 		feeds := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val()
-		h.enqueueAll("spring", given(list))
+		h.importRows("spring", rowsOf(list))
 		if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != feeds {
-			t.Errorf("another import feeds %d more", n-feeds)
+			t.Errorf("another import feeds %d more, want none", n-feeds)
 		}
 	}
 }
 
-// TestImportCounts imports random files in random order again and again: the
-// rows that were accepted are always the counters' sum, with the rows that
-// joined, less the repeats of the batch's own.
-func TestImportCounts(t *testing.T) {
+// Random files are imported repeatedly in random order. A batch counts each request that
+// it was the first to accept once as waiting, and each row of another's request as joined.
+func TestEnqueueAll_KeepsCountersOfRandomImports(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHarness(t)
 		owner, files := map[string]string{}, map[string][]tasks.Row{}
@@ -236,7 +244,7 @@ func TestImportCounts(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 4).Draw(rt, "imports") {
 			batch := rapid.SampledFrom([]string{"spring", "summer"}).Draw(rt, "batch")
-			h.enqueueAll(batch, given(files[batch]))
+			h.importRows(batch, rowsOf(files[batch]))
 			joined, own := 0, 0
 			for _, row := range files[batch] {
 				id := row.Request.ApplicationID
@@ -261,37 +269,38 @@ func TestImportCounts(t *testing.T) {
 				}
 			}
 			if fmt.Sprint(counts) != fmt.Sprint(want) {
-				rt.Fatalf("%s counts %v, want %v", batch, counts, want)
+				rt.Fatalf("batch %s counts %v waiting and joined, want %v", batch, counts, want)
 			}
 		}
 	})
 }
 
-// What a batch accepted stays among its rows, whatever file is imported under its
-// name next: a shorter one, one with a changed row, or another.
-func TestAnotherFileTakesNoRowAway(t *testing.T) {
+// Accepted rows stay in the list of the batch when a shorter, a changed or another file
+// is imported under its name.
+func TestEnqueueAll_KeepsAcceptedRowsWhenTheFileChanges(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	h.enqueue(tasks.Request{ApplicationID: "R-3"})
-	h.enqueueAll("spring", rows(upTo(250)...))
+	h.importRows("spring", rows(oneTo(250)...))
 	file := func(list ...tasks.Row) {
 		t.Helper()
-		for range 2 { // the second time nothing changes
-			h.enqueueAll("spring", given(list))
+		for range 2 { // the second import changes nothing
+			h.importRows("spring", rowsOf(list))
 		}
 	}
 	expect := func(chunk, want string) {
 		t.Helper()
-		if got := h.order(1)[chunk]; !strings.HasPrefix(got, want) {
-			t.Errorf("chunk %s is %.60q, want %q", chunk, got, want)
+		if got := h.chunks(1)[chunk]; !strings.HasPrefix(got, want) {
+			t.Errorf("chunk %s: got %.60q, want %q", chunk, got, want)
 		}
 	}
-	// A shorter file, in which a row has changed, and one that joined is gone.
+	// A shorter file, in which a row has changed and a joined one is missing.
 	file(newRow(1, "R-1", nil), newRow(2, "R-2", expiry60), newRow(4, "R-4", nil))
 	expect("0", "0\n1 R-1\n2 R-2\n4 R-4\n5 R-5\n")
 	// Another file.
 	file(newRow(1, "S-1", nil), newRow(2, "R-1", nil))
 	expect("0", "0\n1 S-1\n2 R-1\n2 R-2\n4 R-4\n5 R-5\n")
-	// R-1 is in another row than the one that it was accepted as, which comes back.
+	// R-1 moves to another row than the one that it was accepted as, and back.
 	file(newRow(1, "R-1", nil))
 	expect("0", "0\n1 R-1\n1 S-1\n2 R-2\n4 R-4\n")
 	file(newRow(1, "S-1", nil), newRow(101, "R-1", nil))
@@ -303,17 +312,19 @@ func TestAnotherFileTakesNoRowAway(t *testing.T) {
 	expect("2", "0\n201 R-201\n202 R-202\n")
 	h.expectCounters(1, "waiting 250")
 	feeds := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val()
-	h.enqueueAll("spring", given([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
+	h.importRows("spring", rowsOf([]tasks.Row{newRow(1, "S-1", nil), newRow(2, "R-1", nil)}))
 	if n := h.Redis.LLen(t.Context(), h.Keys.Requeued(1)).Val(); n != feeds {
-		t.Errorf("the same file feeds %d more", n-feeds)
+		t.Errorf("the same file feeds %d more rows, want none", n-feeds)
 	}
 }
 
-// What was validated before depends on the client as well, and only on that.
-func TestValidatedRows(t *testing.T) {
+// For rows that are marked as validated, only what depends on the client is checked:
+// here, that callbacks are off.
+func TestEnqueueAll_ChecksOnlyClientLimitsOfValidatedRows(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	wrong := func(validated bool) []string {
-		return h.enqueueAll("spring", func(yield func(tasks.Row, error) bool) {
+	results := func(validated bool) []string {
+		return h.importRows("spring", func(yield func(tasks.Row, error) bool) {
 			for i, r := range []tasks.Request{
 				{ApplicationID: "V-1"}, {ApplicationID: "V-2", CallbackURL: "https://shop.example/hooks"}, {ApplicationID: "V-3", WorkflowID: "a b"},
 			} {
@@ -323,10 +334,10 @@ func TestValidatedRows(t *testing.T) {
 			}
 		})
 	}
-	if got := fmt.Sprint(wrong(false)); got != "[1:waiting/spring/1 2:invalid 3:invalid]" {
-		t.Error(got)
+	if got := fmt.Sprint(results(false)); got != "[1:waiting/spring/1 2:invalid 3:invalid]" {
+		t.Errorf("rows that were not validated: got %s", got)
 	}
-	if got := fmt.Sprint(wrong(true)); got != "[1:waiting/spring/1 2:invalid 3:waiting/spring/1]" {
-		t.Error(got)
+	if got := fmt.Sprint(results(true)); got != "[1:waiting/spring/1 2:invalid 3:waiting/spring/1]" {
+		t.Errorf("rows that were validated: got %s", got)
 	}
 }

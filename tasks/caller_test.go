@@ -10,30 +10,30 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// A maker that sees only its own gets nothing of what others asked for, and the same
-// answer whether it guesses right or wrong.
-func TestMakersSeeOnlyTheirOwn(t *testing.T) {
+// The answer is the same whether the caller guesses the content of another's request
+// right or wrong.
+func TestCaller_OnlyOwnSeesNoRequestsOfOthers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	shop := h.Client.As(tasks.Caller{ID: "k1", OnlyOwn: true})
 	partner := h.Client.As(tasks.Caller{ID: "k2", OnlyOwn: true})
-	desk := h.Client.As(tasks.Caller{ID: "k3"})
+	operator := h.Client.As(tasks.Caller{ID: "k3"})
 	first := tasks.Request{ApplicationID: "A-1", RedirectURL: "https://shop.example/1", Metadata: []byte(`{"a":1}`)}
 	_, err := shop.Enqueue(t.Context(), first)
 	h.Must(err)
-	h.enqueue(tasks.Request{ApplicationID: "A-2"}) // as records of earlier versions are: nobody's
+	h.enqueue(tasks.Request{ApplicationID: "A-2"}) // without a caller, as in records of earlier versions
 
 	refused := func(by *tasks.Client, req tasks.Request, keys ...string) {
 		t.Helper()
 		link, err := by.Enqueue(t.Context(), req)
 		e, ok := errors.AsType[*tasks.ForeignError](err)
 		if !ok || link.ApplicationID != "" || !slices.Equal(e.Keys, keys) || tasks.ReasonOf(err) != "conflict" {
-			t.Errorf("%+v: %+v, %v", req, link, err)
+			t.Errorf("enqueue %+v: got %+v, %v; want a ForeignError with the keys %v", req, link, err, keys)
 		}
 		answers, err := by.Preview(t.Context(), []tasks.Request{req})
 		h.Must(err)
 		if _, ok := errors.AsType[*tasks.ForeignError](answers[0].Err); !ok {
-			t.Errorf("a look gives %+v", answers[0])
+			t.Errorf("preview %+v: got %+v, want a ForeignError", req, answers[0])
 		}
 	}
 	wrong := first
@@ -45,59 +45,59 @@ func TestMakersSeeOnlyTheirOwn(t *testing.T) {
 	refused(partner, tasks.Request{ApplicationID: "A-2"}, "application_id")
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 3}, "application_id")
 
-	h.become("A-1", request.Created)
+	h.setState("A-1", request.Created)
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 2}, "application_id")
-	if _, err := desk.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2}); err != nil {
-		t.Errorf("whoever sees everything cannot ask for the next generation: %v", err)
+	if _, err := operator.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2}); err != nil {
+		t.Errorf("a caller that sees all requests cannot request the next generation: %v", err)
 	}
 	if link, err := shop.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 1}); err != nil || link.Generation != 1 {
-		t.Errorf("its own earlier generation: %+v, %v", link, err)
+		t.Errorf("the caller's own earlier generation: got %+v, %v", link, err)
 	}
-	refused(shop, tasks.Request{ApplicationID: "A-1"}, "application_id") // the latest is another's
+	refused(shop, tasks.Request{ApplicationID: "A-1"}, "application_id") // the latest generation is another caller's
 	refused(partner, tasks.Request{ApplicationID: "A-1", Generation: 1}, "application_id")
 }
 
-// Batches belong to whoever began them, and their rows to whoever sent them.
-func TestMakersOfBatches(t *testing.T) {
+// A batch belongs to the caller that created it, and a row to the caller that sent it.
+func TestCaller_OnlyOwnCannotExtendBatchesOfOthers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	shop := h.Client.As(tasks.Caller{ID: "k1", OnlyOwn: true})
 	partner := h.Client.As(tasks.Caller{ID: "k2", OnlyOwn: true})
 	options := tasks.Options{RedirectURL: "https://shop.example/1"}
-	said := func(by *tasks.Client, batch tasks.Batch) (results []tasks.Result, err error) {
+	importAs := func(by *tasks.Client, batch tasks.Batch) (results []tasks.Result, err error) {
 		err = by.EnqueueAll(t.Context(), batch, rows(1, 2), func(r tasks.Result) { results = append(results, r) })
 		return results, err
 	}
-	for _, how := range []tasks.Acceptance{tasks.Fresh, tasks.Earlier} {
-		got, err := said(shop, tasks.Batch{Name: "spring", Options: options})
-		if err != nil || got[0].Err != nil || got[0].Acceptance != how {
-			t.Errorf("%+v, %v", got, err)
+	for _, want := range []tasks.Acceptance{tasks.Fresh, tasks.Earlier} {
+		got, err := importAs(shop, tasks.Batch{Name: "spring", Options: options})
+		if err != nil || got[0].Err != nil || got[0].Acceptance != want {
+			t.Errorf("the caller's own batch: got %+v, %v; want rows that are %s", got, err, want)
 		}
 	}
 	for _, o := range []tasks.Options{options, {RedirectURL: "https://shop.example/2"}} {
-		got, err := said(partner, tasks.Batch{Name: "spring", Options: o})
+		got, err := importAs(partner, tasks.Batch{Name: "spring", Options: o})
 		e, ok := errors.AsType[*tasks.ForeignError](err)
 		if !ok || len(got) > 0 || !slices.Equal(e.Keys, []string{"batch", "redirect_url"}) {
-			t.Errorf("another's batch: %+v, %v", got, err)
+			t.Errorf("another caller's batch: got %+v, %v; want a ForeignError", got, err)
 		}
 	}
-	got, err := said(partner, tasks.Batch{Name: "summer"})
+	got, err := importAs(partner, tasks.Batch{Name: "summer"})
 	h.Must(err)
 	for _, r := range got {
 		if _, ok := errors.AsType[*tasks.ForeignError](r.Err); !ok {
-			t.Errorf("another's row: %+v", r)
+			t.Errorf("another caller's row: got %+v, want a ForeignError", r)
 		}
 	}
-	got, err = said(h.Client, tasks.Batch{Name: "spring", Options: options})
+	got, err = importAs(h.Client, tasks.Batch{Name: "spring", Options: options})
 	if err != nil || got[0].Acceptance != tasks.Earlier {
-		t.Errorf("whoever may do everything: %+v, %v", got, err)
+		t.Errorf("a client without a caller: got %+v, %v; want rows that are %s", got, err, tasks.Earlier)
 	}
 	if by := h.record(got[0].Row.Request.ApplicationID).Content; by.By != "k1" || by.Row != 1 {
-		t.Errorf("the record has %+v", by)
+		t.Errorf("got record content %+v, want caller k1 and row 1", by)
 	}
 }
 
-func TestRedirectHosts(t *testing.T) {
+func TestRedirectHosts_OfClientAndCallerBothApply(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	shop := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, RedirectHosts: []string{"Shop.example.", "partner.example"}})
@@ -128,11 +128,11 @@ func TestRedirectHosts(t *testing.T) {
 		h.Must(err)
 		row := tasks.Row{Number: 1, Request: req, Validated: true}
 		var inBatch error
-		h.Must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, given([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
-		asDefault := tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: "d" + req.ApplicationID, Options: tasks.Options{RedirectURL: tt.url}}, given(nil), ignore)
+		h.Must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, rowsOf([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
+		asDefault := tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: "d" + req.ApplicationID, Options: tasks.Options{RedirectURL: tt.url}}, rowsOf(nil), ignore)
 		for _, err := range []error{answers[0].Err, inBatch, asDefault} {
 			if (err == nil) != (tt.says == "") || err != nil && (!strings.Contains(err.Error(), "redirect_url: "+tt.says) || tasks.ReasonOf(err) != "invalid") {
-				t.Errorf("%s: %v, want %q", tt.url, err, tt.says)
+				t.Errorf("%s: got %v, want problem %q", tt.url, err, tt.says)
 			}
 		}
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestDestination(t *testing.T) {
+func TestCallbacks_AllowOnlyConfiguredHosts(t *testing.T) {
+	t.Parallel()
 	named := tasks.Callbacks{Hosts: []string{"Shop.example", "10.1.2.3"}}
 	idna := tasks.Callbacks{Hosts: []string{"bücher.example", "xn--caf-dma.example", "2001:DB8:0::1"}}
 	anywhere := tasks.Callbacks{Hosts: []string{"*"}}
@@ -32,22 +33,23 @@ func TestDestination(t *testing.T) {
 		{idna, "https://café.example/", ""},
 		{idna, "https://[2001:db8::1]/", ""},
 		{idna, "https://bucher.example/", "must not go to bucher.example"},
-		{named, "https://１０.１.２.３/", ""}, // the same address
+		{named, "https://１０.１.２.３/", ""}, // 10.1.2.3 in full-width characters
 		{anywhere, "https://evil.example/", ""},
 		{anywhere, "http://127.0.0.1/", "must start with https://"},
 		{local, "http://127.0.0.1:8080/", ""},
 		{local, "http://[::ffff:127.0.0.1]:8080/", ""},
-		{local, "http://localhost:8080/", ""}, // its address is looked at later
+		{local, "http://localhost:8080/", ""}, // its address is checked when it is resolved
 		{local, "http://10.0.0.1/", "must start with https://"},
 	} {
 		got := c.hooks.Problem(c.url)
 		if c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
-			t.Errorf("%s by %+v: %q, want %q", c.url, c.hooks, got, c.want)
+			t.Errorf("%s with %+v: got problem %q, want %q", c.url, c.hooks, got, c.want)
 		}
 	}
 }
 
-func TestCallbackURL(t *testing.T) {
+func TestCallbacks_RefuseInvalidURLs(t *testing.T) {
+	t.Parallel()
 	hooks := tasks.Callbacks{Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	for url, want := range map[string]string{
 		"https://shop.example/hooks":           "",
@@ -79,7 +81,7 @@ func TestCallbackURL(t *testing.T) {
 			got = strings.TrimPrefix(err.Error(), "callback_url: ")
 		}
 		if want == "" && got != "" || !strings.HasPrefix(got, want) {
-			t.Errorf("%s: %q, want %q", url, got, want)
+			t.Errorf("%s: got problem %q, want %q", url, got, want)
 		}
 	}
 }

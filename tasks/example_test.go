@@ -11,7 +11,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// exampleRedis is a Redis with an account that nobody used before.
+// exampleRedis returns a client of a Redis server, and an unused account.
 func exampleRedis() (redis.UniversalClient, tasks.Config) {
 	return redis.NewClient(&redis.Options{Addr: fixture.Redis().Addr}), tasks.Config{Account: redistest.Account()}
 }
@@ -30,11 +30,11 @@ func ExampleClient_Enqueue() {
 	link, err := client.Enqueue(ctx, request)
 	fmt.Println(link.ApplicationID, link.Status, err)
 
-	// Asking again, also from another process, gives what exists.
+	// A repeat, also from another process, returns the same link.
 	link, err = client.Enqueue(ctx, request)
 	fmt.Println(link.ApplicationID, link.Status, err)
 
-	// Other content under the same id is a conflict.
+	// Other content with the same id is a conflict.
 	request.RedirectURL = "https://shop.example/other"
 	_, err = client.Enqueue(ctx, request)
 	fmt.Println(tasks.ReasonOf(err))
@@ -64,8 +64,8 @@ func ExampleClient_EnqueueEach() {
 	// <nil>
 }
 
-// What a refusal means, and that something else went wrong, is told apart by the
-// word that stands for them everywhere.
+// A refusal has a reason, which is the same word in results, events and the HTTP API.
+// Other errors have none.
 func ExampleReasonOf() {
 	fmt.Println(tasks.ReasonOf(&tasks.BacklogError{Lane: tasks.Interactive, Limit: 1000}))
 	fmt.Println(tasks.ReasonOf(&tasks.ConflictError{ApplicationID: "A-1", Keys: []string{"redirect_url"}}))
@@ -83,18 +83,18 @@ func ExampleClient_EnqueueAll() {
 
 	people := []tasks.Request{{ApplicationID: "A-1"}, {ApplicationID: "A-2", ExpiryMinutes: -5}, {ApplicationID: "A-1"}}
 	batch := tasks.Batch{Name: "spring", Options: tasks.Options{RedirectURL: "https://shop.example/done"}}
-	tell := func(r tasks.Result) {
+	show := func(r tasks.Result) {
 		if r.Err != nil {
 			fmt.Println(r.Row.Number, tasks.ReasonOf(r.Err), r.Err)
 			return
 		}
 		fmt.Println(r.Row.Number, r.Acceptance, r.Link.Status, r.Link.Batch)
 	}
-	err := client.EnqueueAll(context.Background(), batch, tasks.Rows(people), tell)
+	err := client.EnqueueAll(context.Background(), batch, tasks.Rows(people), show)
 	fmt.Println(err)
 
-	// Another import of the same changes nothing.
-	err = client.EnqueueAll(context.Background(), batch, tasks.Rows(people[:1]), tell)
+	// Another import of the same rows changes nothing.
+	err = client.EnqueueAll(context.Background(), batch, tasks.Rows(people[:1]), show)
 	fmt.Println(err)
 	// Output:
 	// 1 fresh waiting spring

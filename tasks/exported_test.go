@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// TestPackage_ExportsNoInternalTypes ensures that other modules can use everything that
-// the package exports.
+// Other modules can use everything that the package exports.
 func TestPackage_ExportsNoInternalTypes(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
@@ -40,7 +39,7 @@ func TestPackage_ExportsNoInternalTypes(t *testing.T) {
 			ast.Inspect(exported, func(n ast.Node) bool {
 				if s, ok := n.(*ast.SelectorExpr); ok {
 					if pkg, ok := s.X.(*ast.Ident); ok && internal[pkg.Name] {
-						t.Errorf("%s: %s.%s is exported", fset.Position(n.Pos()), pkg.Name, s.Sel.Name)
+						t.Errorf("%s: an exported signature or type uses %s.%s", fset.Position(n.Pos()), pkg.Name, s.Sel.Name)
 					}
 				}
 				return true
@@ -48,7 +47,7 @@ func TestPackage_ExportsNoInternalTypes(t *testing.T) {
 		}
 	}
 	if checked < 80 {
-		t.Errorf("only %d exported types and signatures were found", checked)
+		t.Errorf("found only %d exported types and signatures, want at least 80", checked)
 	}
 }
 

@@ -10,14 +10,15 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestLook(t *testing.T) {
+func TestPreview_ReturnsWhatEnqueueWouldReturnWithoutChanges(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	h.enqueueAll("spring", rows(1))
+	h.importRows("spring", rows(1))
 	h.enqueue(tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60})
-	h.become("A-1", request.Created)
+	h.setState("A-1", request.Created)
 	h.enqueue(tasks.Request{ApplicationID: "A-1", Generation: 2})
 	h.enqueue(tasks.Request{ApplicationID: "A-2"})
-	h.become("A-2", request.Failed)
+	h.setState("A-2", request.Failed)
 	past := time.Now().Add(-time.Hour)
 	for i, c := range []struct {
 		req         tasks.Request
@@ -44,33 +45,35 @@ func TestLook(t *testing.T) {
 			text = got.Err.Error()
 		}
 		if got.Link.Status != c.status || got.Link.Generation != c.generation || tasks.ReasonOf(got.Err) != c.reason || text != c.err {
-			t.Errorf("%d: %+v", i, got)
+			t.Errorf("case %d, %+v: got %+v", i, c.req, got)
 		}
 	}
 	h.expectCounters(1, "waiting 1")
-	// One that cannot be read is not one that is unknown.
+	// A record that cannot be read is an error, not an unknown request.
 	h.Must(h.Redis.LPush(t.Context(), h.Keys.Record("A-8"), "x").Err())
 	if got, err := h.Client.Preview(t.Context(), []tasks.Request{{ApplicationID: "A-9"}, {ApplicationID: "A-8"}}); err == nil {
-		t.Errorf("what cannot be read gave %+v", got)
+		t.Errorf("a record that cannot be read: got %+v, want an error", got)
 	}
 	if got, err := h.Client.Preview(t.Context(), nil); err != nil || len(got) != 0 {
-		t.Errorf("nothing gave %+v, %v", got, err)
+		t.Errorf("no requests: got %+v, %v; want neither answers nor an error", got, err)
 	}
 }
 
-func TestGet(t *testing.T) {
+func TestGet_ReturnsRequestsOfOtherClients(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	if _, err := h.Client.Get(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
-		t.Errorf("an unknown id: %v", err)
+		t.Errorf("get an unknown id: got %v, want ErrNotFound", err)
 	}
-	h.enqueueAll("spring", rows(1))
+	h.importRows("spring", rows(1))
 	other := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account})
 	if link, err := other.Get(t.Context(), "R-1"); err != nil || link.Batch != "spring" || link.Lane != tasks.Bulk {
-		t.Errorf("%+v, %v", link, err)
+		t.Errorf("got %+v, %v; want lane bulk and batch spring", link, err)
 	}
 }
 
-func TestWait(t *testing.T) {
+func TestWait_ReturnsWhenTheRequestEndsOrIsHeld(t *testing.T) {
+	t.Parallel()
 	for _, state := range []request.State{request.Created, request.Failed, request.Cancelled, request.Held} {
 		t.Run(string(state), func(t *testing.T) {
 			h := newHarness(t)
@@ -84,22 +87,23 @@ func TestWait(t *testing.T) {
 				}
 				got <- link
 			}()
-			h.become("A-2", state) // somebody else's event
-			h.become("A-1", state)
+			h.setState("A-2", state) // an event of another request
+			h.setState("A-1", state)
 			if link := <-got; string(link.Status) != string(state) {
-				t.Errorf("waited for %+v", link)
+				t.Errorf("got %+v, want %s", link, state)
 			}
 			if link, err := h.Client.Wait(t.Context(), "A-1"); err != nil || string(link.Status) != string(state) {
-				t.Errorf("%+v, %v afterwards", link, err)
+				t.Errorf("wait again: got %+v, %v; want %s at once", link, err, state)
 			}
 		})
 	}
 }
 
-func TestWaitEnds(t *testing.T) {
+func TestWait_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	if _, err := h.Client.Wait(t.Context(), "A-1"); !errors.Is(err, tasks.ErrNotFound) {
-		t.Errorf("waited for an unknown id: %v", err)
+		t.Errorf("wait for an unknown id: got %v, want ErrNotFound", err)
 	}
 	h.enqueue(tasks.Request{ApplicationID: "A-1"})
 	for range 20 {
@@ -107,12 +111,12 @@ func TestWaitEnds(t *testing.T) {
 		link, err := h.Client.Wait(ctx, "A-1")
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || link.Status != "" && link.Status != tasks.Queued {
-			t.Fatalf("%+v, %v", link, err)
+			t.Fatalf("wait with a timeout: got %+v, %v; want context.DeadlineExceeded", link, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := h.Client.Wait(ctx, "A-1"); !errors.Is(err, context.Canceled) {
-		t.Errorf("waited with a context that had ended: %v", err)
+		t.Errorf("wait with a cancelled context: got %v, want context.Canceled", err)
 	}
 }

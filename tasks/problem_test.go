@@ -10,9 +10,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// An error is small, however much is wrong with a request, and names what is wrong
-// with the keys that a request has first.
-func TestProblemsAreBounded(t *testing.T) {
+// Problems of known keys come first.
+func TestInvalidError_IsSmallHoweverLargeTheRequestIs(t *testing.T) {
 	t.Parallel()
 	var members strings.Builder
 	for i := range 50 {
@@ -21,26 +20,25 @@ func TestProblemsAreBounded(t *testing.T) {
 	_, err := tasks.ParseRequest([]byte("{" + members.String() + `"application_id":"A 1","expiry_minutes":"x"}`))
 	invalid, ok := errors.AsType[*tasks.InvalidError](err)
 	if !ok || len(invalid.Problems) != tasks.MaxProblems+1 {
-		t.Fatalf("%d problems, want %d and how many more", len(invalid.Problems), tasks.MaxProblems)
+		t.Fatalf("got error %v, want %d problems and a count of the others", err, tasks.MaxProblems)
 	}
 	if got := invalid.Problems[0].Key + invalid.Problems[1].Key; got != "expiry_minutesapplication_id" {
-		t.Errorf("the first problems are of %q", got)
+		t.Errorf("the first two problems are of %q, want expiry_minutes and application_id", got)
 	}
 	if last := invalid.Problems[tasks.MaxProblems]; last != (tasks.Problem{Message: "and 32 more"}) {
 		t.Errorf("the last problem is %+v", last)
 	}
 	for _, p := range invalid.Problems {
 		if n := utf8.RuneCountInString(p.Key); n > 129 || n == 129 && !strings.HasSuffix(p.Key, "…") || !utf8.ValidString(p.Key) {
-			t.Errorf("a name of %d characters is echoed", n)
+			t.Errorf("an error contains a key of %d characters, want at most 128 and an ellipsis", n)
 		}
 	}
 	if n := len(err.Error()); n > 20_000 {
-		t.Errorf("the error has %d bytes", n)
+		t.Errorf("the error has %d bytes, want at most 20000", n)
 	}
 }
 
-// What is kept of a request is small, also where it was written with blanks.
-func TestBlanksOfMetadataAreNotKept(t *testing.T) {
+func TestParse_RemovesBlanksOfMetadata(t *testing.T) {
 	t.Parallel()
 	long := "{" + strings.Repeat(" ", 1<<20) + `"customer":"42"}`
 	fromText, err := parseText(map[string]string{"application_id": "A-1", "metadata": long})
@@ -53,7 +51,7 @@ func TestBlanksOfMetadataAreNotKept(t *testing.T) {
 	}
 	for _, r := range []tasks.Request{fromText, fromJSON} {
 		if string(r.Metadata) != `{"customer":"42"}` || cap(r.Metadata) > 100 {
-			t.Errorf("%d bytes of metadata in %d", len(r.Metadata), cap(r.Metadata))
+			t.Errorf("got %d bytes of metadata with capacity %d, want 17 without blanks", len(r.Metadata), cap(r.Metadata))
 		}
 	}
 }

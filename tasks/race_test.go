@@ -14,9 +14,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// overtaken is a client in the midst of whose accepting something happens: after
-// it saw what is known of a request, and before it acts on that.
-func (h *harness) overtaken(do func()) *tasks.Client {
+// interruptedClient returns a client that calls do after its first script, which reads a
+// request, and before the next one, which changes it.
+func (h *harness) interruptedClient(do func()) *tasks.Client {
 	rdb := redis.NewClient(h.Redis.Options())
 	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(&afterScript{do: do})
@@ -44,63 +44,66 @@ func (h *afterScript) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	return next
 }
 
-// What another changes between the look and the step is looked at again.
-func TestAcceptLooksAgain(t *testing.T) {
-	t.Run("the run goes on", func(t *testing.T) {
+func TestEnqueue_ReadsTheRequestAgainWhenItChanges(t *testing.T) {
+	t.Parallel()
+	t.Run("the run was retried", func(t *testing.T) {
 		h := newHarness(t)
 		h.enqueue(tasks.Request{ApplicationID: "A"})
-		h.become("A", request.Failed)
-		_, err := h.overtaken(func() { h.become("A", request.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
+		h.setState("A", request.Failed)
+		_, err := h.interruptedClient(func() { h.setState("A", request.Queued) }).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
 		if tasks.ReasonOf(err) != "generation_gap" || h.record("A").Generation != 1 {
-			t.Errorf("got %v; A is %+v", err, h.record("A"))
+			t.Errorf("got %v, and the record %+v; want generation_gap and generation 1", err, h.record("A"))
 		}
 	})
-	t.Run("the generation has come and ended", func(t *testing.T) {
+	t.Run("the generation was requested and has ended", func(t *testing.T) {
 		h := newHarness(t)
 		h.enqueue(tasks.Request{ApplicationID: "A"})
-		h.become("A", request.Failed)
-		link, err := h.overtaken(func() {
+		h.setState("A", request.Failed)
+		link, err := h.interruptedClient(func() {
 			h.enqueue(tasks.Request{ApplicationID: "A", Generation: 2})
-			h.become("A", request.Created)
+			h.setState("A", request.Created)
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", Generation: 2})
 		if err != nil || link.Status != tasks.Created || link.Generation != 2 {
-			t.Errorf("got %+v, %v", link, err)
+			t.Errorf("got %+v, %v; want the created second generation", link, err)
 		}
 		if raw := h.Redis.Get(t.Context(), h.Keys.Old("A", 1)).Val(); len(raw) < 2 || raw[1] != 'F' {
-			t.Errorf("the first generation is %.20q", raw)
+			t.Errorf("the record of the first generation is %.20q, want it failed", raw)
 		}
 	})
-	t.Run("what it is compared with is another", func(t *testing.T) {
+	t.Run("the next generation was requested", func(t *testing.T) {
 		h := newHarness(t)
 		h.enqueue(tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
-		h.become("A", request.Created)
-		_, err := h.overtaken(func() {
+		h.setState("A", request.Created)
+		_, err := h.interruptedClient(func() {
 			h.enqueue(tasks.Request{ApplicationID: "A", Generation: 2, ExpiryMinutes: 90})
 		}).Enqueue(t.Context(), tasks.Request{ApplicationID: "A", ExpiryMinutes: 60})
 		if tasks.ReasonOf(err) != "conflict" {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a conflict", err)
 		}
 	})
 }
 
-// A new generation is not held to the not_after of its batch, as a retry is not.
-func TestTheNextGenerationHasNoNotAfterOfItsBatch(t *testing.T) {
+// The not_after of a batch applies to its rows, not to their later generations, and not
+// to retries either.
+func TestEnqueue_NextGenerationIgnoresTheNotAfterOfItsBatch(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	batch := tasks.Batch{Name: "spring", Options: tasks.Options{NotAfter: time.Now().Add(time.Hour)}}
 	h.Must(h.Client.EnqueueAll(t.Context(), batch, rows(1), ignore))
-	h.become("R-1", request.Created)
+	h.setState("R-1", request.Created)
 	h.enqueue(tasks.Request{ApplicationID: "R-1", Generation: 2, Lane: tasks.Bulk})
-	if held := h.Redis.GetRange(t.Context(), h.Keys.Record("R-1"), request.HeaderLen-1, request.HeaderLen-1).Val(); held != "n" {
-		t.Errorf("the column of its not_after is %q", held)
+	if column := h.Redis.GetRange(t.Context(), h.Keys.Record("R-1"), request.HeaderLen-1, request.HeaderLen-1).Val(); column != "n" {
+		t.Errorf("the not_after flag of the record is %q, want n", column)
 	}
 }
 
-// script is a connection on which scripts run as the function says.
-type script func(run func() error) error
+// scriptHook is a Redis hook that is called in place of each script, with a function
+// that runs it.
+type scriptHook func(run func() error) error
 
-func (script) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (scriptHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (s script) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (s scriptHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if !strings.HasPrefix(cmd.Name(), "eval") {
 			return next(ctx, cmd)
@@ -109,31 +112,31 @@ func (s script) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (script) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (scriptHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-// importOver imports rows over a connection, and returns the result of each.
-func (h *harness) importOver(s script, n int) (told []tasks.Result, err error) {
+// importThrough imports n rows with a client that has the hook, and returns their results.
+func (h *harness) importThrough(s scriptHook, n int) (results []tasks.Result, err error) {
 	rdb := redis.NewClient(h.Redis.Options())
 	h.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(s)
 	begun := h.Redis.Time(h.Context()).Val()
 	err = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account}).EnqueueAll(h.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
-		for h.Redis.Time(h.Context()).Val().Sub(begun) < 5*time.Millisecond { // the batch was made before
-		}
-		rows(upTo(n)...)(yield)
-	}, func(r tasks.Result) { told = append(told, r) })
-	return told, err
+		// The rows are not accepted in the same millisecond as the batch.
+		h.Eventually("Redis's clock is later", func() bool { return h.Redis.Time(h.Context()).Val().Sub(begun) >= 5*time.Millisecond })
+		rows(oneTo(n)...)(yield)
+	}, func(r tasks.Result) { results = append(results, r) })
+	return results, err
 }
 
-// After rows that failed no results are given, even if some later rows were accepted:
-// the results have no gaps.
+// Later rows may have been accepted, but results without a gap are easier to continue.
 func TestEnqueueAll_GivesNoResultsAfterAFailure(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	var mu sync.Mutex
 	scripts, broken := 0, errors.New("the connection is broken")
-	told, err := h.importOver(func(run func() error) error {
+	results, err := h.importThrough(func(run func() error) error {
 		mu.Lock()
 		scripts++
 		fails := scripts == 4
@@ -143,28 +146,29 @@ func TestEnqueueAll_GivesNoResultsAfterAFailure(t *testing.T) {
 		}
 		return run()
 	}, 1000)
-	if !errors.Is(err, broken) || len(told) > 900 || len(told)%100 != 0 {
-		t.Errorf("results of %d rows, %v", len(told), err)
+	if !errors.Is(err, broken) || len(results) > 900 || len(results)%100 != 0 {
+		t.Errorf("got %d results, %v; want at most 900, of whole chunks, and the error of the connection", len(results), err)
 	}
-	for i, r := range told {
+	for i, r := range results {
 		if r.Row.Number != i+1 || r.Err != nil {
-			t.Fatalf("told %d. of row %d: %v", i+1, r.Row.Number, r.Err)
+			t.Fatalf("result %d is of row %d: %v", i+1, r.Row.Number, r.Err)
 		}
 	}
 }
 
-// Where the reply to a script is lost, and it is run again, its rows are this
-// import's all the same.
-func TestALostReplyMakesNoRowAnOlderOne(t *testing.T) {
+// A script whose reply was lost is run again. The second run finds the rows of the first
+// one, which are still rows of this import.
+func TestEnqueueAll_ReportsRowsAsFreshWhenAReplyWasLost(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
-	told, err := h.importOver(func(run func() error) error {
-		_ = run() // whose reply is lost
+	results, err := h.importThrough(func(run func() error) error {
+		_ = run() // its reply is lost
 		return run()
 	}, 300)
 	h.Must(err)
-	for _, r := range told {
+	for _, r := range results {
 		if r.Acceptance != tasks.Fresh || r.Err != nil {
-			t.Fatalf("row %d is %s, %v", r.Row.Number, r.Acceptance, r.Err)
+			t.Fatalf("row %d is %s, %v; want it %s", r.Row.Number, r.Acceptance, r.Err, tasks.Fresh)
 		}
 	}
 	h.expectCounters(1, "waiting 300")

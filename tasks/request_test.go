@@ -15,13 +15,13 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// failer is a test, or rapid's.
+// failer is a *testing.T or a *rapid.T.
 type failer interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// problems gives the keys that an error names, in its order.
+// problems returns the text of an InvalidError, or "" without an error.
 func problems(t failer, err error) string {
 	t.Helper()
 	if err == nil {
@@ -29,7 +29,7 @@ func problems(t failer, err error) string {
 	}
 	invalid, ok := errors.AsType[*tasks.InvalidError](err)
 	if !ok {
-		t.Fatalf("%v (%T) is no InvalidError", err, err)
+		t.Fatalf("got error %v of type %T, want an InvalidError", err, err)
 	}
 	return invalid.Error()
 }
@@ -45,9 +45,10 @@ func long(n int) string { return strings.Repeat("x", n) }
 
 func metadata(n int) string { return `"metadata":{"a":"` + long(n-len(`{"a":""}`)) + `"}` }
 
-// TestParseRequest goes over every field and both sides of every limit. An
-// empty text means that the request is good.
-func TestParseRequest(t *testing.T) {
+// The cases cover every field and both sides of every limit. An empty text means that
+// the request is valid.
+func TestParseRequest_ReportsEveryProblem(t *testing.T) {
+	t.Parallel()
 	named := func(c, name string) [2]string {
 		return [2]string{id("A" + c), fmt.Sprintf("application_id: contains %q (%s); use printable characters without spaces", []rune(c)[0], name)}
 	}
@@ -146,7 +147,7 @@ func TestParseRequest(t *testing.T) {
 				"zz: unknown key; b: unknown key; a: unknown key; " +
 				"redirect_url: must start with https://; lane: must be interactive or bulk; callback_url: must start with https://"},
 	} {
-		for range 3 { // maps are walked another way each time
+		for range 3 { // the order of maps differs each time
 			if _, err := tasks.ParseRequest([]byte(c[0])); problems(t, err) != c[1] {
 				t.Errorf("%.100s\n got %v\nwant %s", c[0], err, c[1])
 			}
@@ -154,7 +155,7 @@ func TestParseRequest(t *testing.T) {
 	}
 	for _, text := range []string{`{"application_id":"A-1",}`, `{,}`, `{1:2}`, `{"a" 1}`, `{"a":}`, `{"a":01}`, `{"a":NaN}`, `{"a":'x'}`} {
 		if _, err := tasks.ParseRequest([]byte(text)); !strings.HasPrefix(problems(t, err), "is not valid JSON: ") {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("%s: got %v, want an error of JSON syntax", text, err)
 		}
 	}
 }
@@ -163,7 +164,8 @@ func parseText(values map[string]string) (tasks.Request, error) {
 	return tasks.ParseText(func(key string) string { return values[key] })
 }
 
-func TestParseText(t *testing.T) {
+func TestParseText_ReportsWhatIsWrongOnlyAsText(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ key, value, problem string }{
 		{"expiry_minutes", "+5", "must be a whole number"}, {"expiry_minutes", "007", "must be a whole number"},
 		{"expiry_minutes", " 5", "must be a whole number"}, {"expiry_minutes", "-0", "must be at least 1"},
@@ -172,27 +174,28 @@ func TestParseText(t *testing.T) {
 		{"workflow_id", "\xff", "is not valid UTF-8"},
 	} {
 		if _, err := parseText(map[string]string{"application_id": "A-1", c.key: c.value}); problems(t, err) != c.key+": "+c.problem {
-			t.Errorf("%s=%q: %v, want %s", c.key, c.value, err, c.problem)
+			t.Errorf("%s=%q: got %v, want %s", c.key, c.value, err, c.problem)
 		}
 	}
 	if _, err := parseText(map[string]string{"application_id": "A-1", "colour": "red", "lane": ""}); err != nil {
-		t.Errorf("unknown and empty texts: %v", err)
+		t.Errorf("with an unknown and an empty text: got %v, want both ignored", err)
 	}
 }
 
-// TestValidateByHand checks what only a Go caller can get wrong.
-func TestValidateByHand(t *testing.T) {
+// No parser returns such a request, but a Go program can build it.
+func TestValidate_RefusesValuesThatParsersDoNotReturn(t *testing.T) {
+	t.Parallel()
 	late := time.Date(9999, 12, 31, 23, 59, 0, 0, time.FixedZone("", -3600))
 	r := tasks.Request{ApplicationID: "\xff", ExpiryMinutes: -1, Generation: -1, NotAfter: late, Metadata: json.RawMessage("{\"\xff\":1}")}
 	want := "application_id: is not valid UTF-8; expiry_minutes: must be from 1 to 5256000; " +
 		"not_after: must be between the years 2000 and 9999; generation: must be from 1 to 999; metadata: is not valid UTF-8"
 	if err := r.Validate(); problems(t, err) != want {
-		t.Errorf("%v\nwant %s", err, want)
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 
-// TestParsersAgree reads the same values as text and as JSON.
-func TestParsersAgree(t *testing.T) {
+func TestParseText_AgreesWithParseRequest(t *testing.T) {
+	t.Parallel()
 	values := map[string]*rapid.Generator[string]{
 		"application_id":    rapid.OneOf(rapid.StringN(1, 140, -1), rapid.StringMatching(`[A-Z0-9-]{1,130}`)),
 		"redirect_url":      rapid.OneOf(rapid.SampledFrom([]string{"https://a.example", "http://a.example", "https://a.example/ b"}), rapid.StringN(1, 20, -1)),
@@ -235,7 +238,7 @@ func expectSame(t failer, a, b tasks.Request) {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)
 	if err1 != nil || err2 != nil || string(x) != string(y) {
-		t.Fatalf("%v, %v: %s is not %s", err1, err2, x, y)
+		t.Fatalf("the requests differ: %s, %v and %s, %v", x, err1, y, err2)
 	}
 }
 
@@ -248,12 +251,12 @@ func FuzzParseRequest(f *testing.F) {
 		if err != nil {
 			again := problems(t, err)
 			if _, err := tasks.ParseRequest(data); problems(t, err) != again {
-				t.Fatalf("%s, then %v", again, err)
+				t.Fatalf("parsed twice: got %s, then %v", again, err)
 			}
 			return
 		}
 		if !json.Valid(data) {
-			t.Fatalf("%q was accepted and is no JSON", data)
+			t.Fatalf("%q was parsed, but is not valid JSON", data)
 		}
 		raw, err := json.Marshal(r)
 		if err != nil {
@@ -261,7 +264,7 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		again, err := tasks.ParseRequest(raw)
 		if err != nil {
-			t.Fatalf("%s was accepted, its own JSON is not: %v", raw, err)
+			t.Fatalf("parse the JSON of the parsed request, %s: %v", raw, err)
 		}
 		expectSame(t, r, again)
 	})
@@ -284,7 +287,7 @@ func FuzzParseText(f *testing.F) {
 		}
 		again, err := tasks.ParseRequest(raw)
 		if err != nil {
-			t.Fatalf("%s was accepted, its own JSON is not: %v", raw, err)
+			t.Fatalf("parse the JSON of the parsed request, %s: %v", raw, err)
 		}
 		expectSame(t, r, again)
 	})

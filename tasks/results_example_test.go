@@ -14,15 +14,14 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// store writes what an event says, once, however often the event comes: its id is a
-// key of the database, written in the transaction that does the work. In SQL that is
-// INSERT INTO events (id) VALUES ($1) ON CONFLICT DO NOTHING, and a look at how many
-// rows it made.
+// store handles an event once, even if it is delivered several times: the transaction
+// that does the work also stores the event's id as a key. In SQL, that is INSERT INTO
+// events (id) VALUES ($1) ON CONFLICT DO NOTHING, and a check of how many rows it inserted.
 func store(db *bbolt.DB, e tasks.Event) error {
 	return db.Update(func(tx *bbolt.Tx) error { // if it fails, the event is delivered again
 		events, people := tx.Bucket([]byte("events")), tx.Bucket([]byte("people"))
 		if events.Get([]byte(e.ID)) != nil {
-			return nil // it was written before
+			return nil // it was handled before
 		}
 		if err := events.Put([]byte(e.ID), []byte(e.Type)); err != nil {
 			return err
@@ -32,19 +31,19 @@ func store(db *bbolt.DB, e tasks.Event) error {
 	})
 }
 
-// A handler that may be called twice for one event, and writes it once.
+// A handler may be called twice for an event, and stores it once.
 func ExampleResults() {
 	rdb, config := exampleRedis() // redis.NewClient(…), tasks.Config{}
 	defer rdb.Close()
 	db := exampleDatabase()
 	defer db.Close()
-	exampleEvents(rdb, config.Account, "A-1001", "A-1002", "A-1001") // one came twice, as after a lost acknowledgement
+	exampleEvents(rdb, config.Account, "A-1001", "A-1002", "A-1001") // one is repeated, as after a lost acknowledgement
 
 	results := tasks.NewResults(rdb, tasks.ResultsConfig{
 		Account: config.Account, Group: "crm", Consumer: "crm-1",
 		OnError: func(err error) { fmt.Println(err) },
 	})
-	// A service calls Run, which ends with its context; Drain ends when nothing is left.
+	// A service calls Run, which ends with its context; Drain ends when no event is left.
 	err := results.Drain(context.Background(), 1, func(_ context.Context, events []tasks.Event) error {
 		return store(db, events[0])
 	})
@@ -71,7 +70,7 @@ func exampleDatabase() *bbolt.DB {
 	}
 	db, err := bbolt.Open(filepath.Join(dir, "people.db"), 0o600, nil)
 	if err == nil {
-		err = os.RemoveAll(dir) // it is open, and goes with this program
+		err = os.RemoveAll(dir) // the open file exists until it is closed
 	}
 	if err == nil {
 		err = db.Update(func(tx *bbolt.Tx) error {
@@ -86,7 +85,7 @@ func exampleDatabase() *bbolt.DB {
 	return db
 }
 
-// exampleEvents stand for those that workers publish.
+// exampleEvents publishes events, as workers do.
 func exampleEvents(rdb redis.UniversalClient, account string, ids ...string) {
 	for _, id := range ids {
 		err := rdb.XAdd(context.Background(), &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{

@@ -12,8 +12,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// consumer starts a process that reads results.
-func consumer(t *testing.T, binary, account, name string, settings ...string) *exec.Cmd {
+// startConsumer starts a process that reads results.
+func startConsumer(t *testing.T, binary, account, name string, settings ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary)
 	cmd.Env = append([]string{"REDIS=" + fixture.Redis().Addr, "ACCOUNT=" + account, "CONSUMER=" + name}, settings...)
@@ -28,11 +28,11 @@ func consumer(t *testing.T, binary, account, name string, settings ...string) *e
 	return cmd
 }
 
-// A consumer is killed with events in hand: the others get every one of them,
-// soon after they were silent for as long as is set, and not before.
-func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
+// A slow consumer keeps its events. After it is killed, another one claims them as soon
+// as it was silent for ClaimAfter, and each is handled once.
+func TestResults_ClaimEventsOfAKilledConsumer(t *testing.T) {
 	t.Parallel()
-	const claimAfter = 5 * time.Second // as testdata/consumer has it
+	const claimAfter = 5 * time.Second // the ClaimAfter of testdata/consumer
 	binary := filepath.Join(t.TempDir(), "consumer")
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -46,30 +46,30 @@ func TestAKilledConsumersEventsAreClaimed(t *testing.T) {
 		}
 		return n
 	}
-	dying := consumer(t, binary, account, "one", "HANG=1")
-	fixture.Eventually(t, "the first has its hands full", func() bool { return count("hung") == 20 && pending(t, rdb, account, "crm") >= 256 })
-	consumer(t, binary, account, "two")
+	dying := startConsumer(t, binary, account, "one", "HANG=1")
+	fixture.Eventually(t, "the first consumer has read all that it can", func() bool { return count("hung") == 20 && pending(t, rdb, account, "crm") >= 256 })
+	startConsumer(t, binary, account, "two")
 	taken := pending(t, rdb, account, "crm")
-	fixture.Eventually(t, "the second has the others", func() bool { return count("done") >= 500-taken })
-	// While the first lives, what it has is its own, however long it takes.
+	fixture.Eventually(t, "the second consumer has handled the others", func() bool { return count("done") >= 500-taken })
+	// While the first consumer lives, the second one claims nothing, however long it takes.
 	longer := time.Now().Add(claimAfter * 5 / 4)
-	fixture.Eventually(t, "the first lives longer", func() bool { return count("done") > 500-256 || time.Now().After(longer) })
+	fixture.Eventually(t, "the first consumer has lived longer than ClaimAfter", func() bool { return count("done") > 500-256 || time.Now().After(longer) })
 	if done := count("done"); done > 500-256 {
-		t.Fatalf("%d are done, although the first lives", done)
+		t.Fatalf("%d events are handled while the first consumer lives, want at most %d", done, 500-256)
 	}
 	killed := time.Now()
 	if err := dying.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	fixture.Eventually(t, "every event is handled", func() bool { return count("done") == 500 })
-	t.Logf("%v after it was killed", time.Since(killed).Round(100*time.Millisecond))
+	t.Logf("every event was handled %v after the kill", time.Since(killed).Round(100*time.Millisecond))
 	fixture.Eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
 	if took := time.Since(killed); took < claimAfter/2 || took > 5*claimAfter {
-		t.Errorf("it took %v; a consumer is dead after %v", took, claimAfter)
+		t.Errorf("the events were claimed after %v, want about %v", took, claimAfter)
 	}
 	for id, times := range rdb.HGetAll(t.Context(), account+":done").Val() {
 		if times != "1" {
-			t.Errorf("event %s was handled %s times", id, times)
+			t.Errorf("event %s was handled %s times, want once", id, times)
 		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 	newSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
 )
 
-// signed is a callback as the specification has it, made without the library.
+// signed returns the headers of a callback, signed as the specification says, without using this package.
 func signed(id string, at time.Time, body string, secrets ...string) http.Header {
 	var signatures []string
 	for _, secret := range secrets {
@@ -31,7 +31,8 @@ func signed(id string, at time.Time, body string, secrets ...string) http.Header
 	return http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {fmt.Sprint(at.Unix())}, "Webhook-Signature": {strings.Join(signatures, " ")}}
 }
 
-func TestVerifyCallback(t *testing.T) {
+func TestVerifyCallback_RefusesAnythingNotSignedRecentlyWithTheSecret(t *testing.T) {
+	t.Parallel()
 	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001","generation":1,"run":1,"attempts":1,"possible_duplicates":0}}`
 	now := time.Now()
 	good := signed("e-1", now, body, newSecret, oldSecret)
@@ -62,48 +63,55 @@ func TestVerifyCallback(t *testing.T) {
 		}
 	}
 	if _, err := tasks.VerifyCallback([]string{"whsec_?secret?"}, good, []byte(body), nil); err == nil || strings.Contains(err.Error(), "?secret?") {
-		t.Errorf("a broken secret gave %v", err)
+		t.Errorf("a malformed secret: got %v, want an error without the secret", err)
 	}
 }
 
-// A secret that somebody forgot to fill in lets nobody in.
-func TestAnEmptySecretVerifiesNothing(t *testing.T) {
+// An empty secret is probably a mistake, and anybody can sign with it.
+func TestVerifyCallback_RefusesAnEmptySecret(t *testing.T) {
+	t.Parallel()
 	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
 	for _, secret := range []string{"", "whsec_"} {
 		forged := signed("e-1", time.Now(), body, secret)
 		if e, err := tasks.VerifyCallback([]string{secret}, forged, []byte(body), nil); err == nil || e.ID != "" {
-			t.Errorf("with the secret %q: %+v, %v", secret, e, err)
+			t.Errorf("with the secret %q: got %+v, %v; want an error", secret, e, err)
 		}
 	}
 }
 
-// unsure is a memory that cannot be asked.
-type unsure struct{}
+// brokenCache is a replay cache that fails.
+type brokenCache struct{}
 
-func (unsure) Add(string, time.Time) (bool, error) { return true, errors.New("an invented failure") }
+func (brokenCache) Add(string, time.Time) (bool, error) {
+	return true, errors.New("an invented failure")
+}
 
-func TestVerifyCallbackGivesNoEventInDoubt(t *testing.T) {
+func TestVerifyCallback_ReturnsNoEventWithAnError(t *testing.T) {
+	t.Parallel()
 	const body = `{"type":"link.created"}`
 	header := signed("e-1", time.Now(), body, newSecret)
-	e, err := tasks.VerifyCallback([]string{newSecret}, header, []byte(body), unsure{})
+	e, err := tasks.VerifyCallback([]string{newSecret}, header, []byte(body), brokenCache{})
 	if e.ID != "" || err == nil || errors.Is(err, tasks.ErrReplayed) || !strings.Contains(err.Error(), "an invented failure") {
-		t.Errorf("where it is not known whether it is a replay: %+v, %v", e, err)
+		t.Errorf("with a replay cache that fails: got %+v, %v; want its error and no event", e, err)
 	}
 	const broken = `{"type":"link.created",`
 	e, err = tasks.VerifyCallback([]string{newSecret}, signed("e-1", time.Now(), broken, newSecret), []byte(broken), nil)
 	if e.ID != "" || e.Type != "" || err == nil {
-		t.Errorf("of no event: %+v, %v", e, err)
+		t.Errorf("a body that is not an event: got %+v, %v; want an error and no event", e, err)
 	}
 }
 
+// changed returns a copy of headers with one value changed.
 func changed(h http.Header, key, value string) http.Header {
 	h = h.Clone()
 	h.Set(key, value)
 	return h
 }
 
-// A recorded message is refused; the event that is delivered once more is not.
-func TestReplayedCallback(t *testing.T) {
+// A message that was recorded and sent again is refused. A new delivery of the same
+// event, which has another timestamp, is not.
+func TestVerifyCallback_RefusesReplays(t *testing.T) {
+	t.Parallel()
 	const body = `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
 	now, seen := time.Now(), &tasks.MemoryReplayCache{}
 	for i, c := range []struct {
@@ -116,7 +124,7 @@ func TestReplayedCallback(t *testing.T) {
 		{signed("e-1", now.Add(5*time.Second), body, newSecret), nil},
 		{signed("e-2", now, body, newSecret), nil},
 		{signed("e-1", now, body, oldSecret), tasks.ErrInvalidSignature},
-		{signed("e-1", now, body, newSecret), tasks.ErrReplayed}, // also after others
+		{signed("e-1", now, body, newSecret), tasks.ErrReplayed}, // also after other messages
 	} {
 		if _, err := tasks.VerifyCallback([]string{newSecret}, c.header, []byte(body), seen); !errors.Is(err, c.want) {
 			t.Errorf("message %d: got %v, want %v", i, err, c.want)
@@ -124,18 +132,19 @@ func TestReplayedCallback(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestMemoryReplayCache_ForgetsTheOldestWhenFull(t *testing.T) {
+	t.Parallel()
 	m, until := &tasks.MemoryReplayCache{}, time.Now().Add(time.Minute)
 	first := func(key string) bool { ok, _ := m.Add(key, until); return ok }
 	for i := range tasks.MaxReplayCache + 1 {
 		if !first(fmt.Sprint(i)) {
-			t.Fatalf("message %d is new", i)
+			t.Fatalf("message %d: got a replay, want it new", i)
 		}
 	}
 	if first("1") || first(fmt.Sprint(tasks.MaxReplayCache)) {
-		t.Error("a message that was seen is new")
+		t.Error("a remembered message: got it new, want a replay")
 	}
 	if !first("0") {
-		t.Error("the oldest message is remembered beyond the most")
+		t.Error("the oldest message: got a replay, want it forgotten")
 	}
 }

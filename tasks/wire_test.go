@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden pins what others read: a change here is a change of the contract.
-func golden(t *testing.T, name string, values ...any) {
+// expectGolden compares values with a golden file. A difference breaks programs that read them.
+func expectGolden(t *testing.T, name string, values ...any) {
 	t.Helper()
 	var got bytes.Buffer
 	for _, v := range values {
@@ -36,7 +36,7 @@ func golden(t *testing.T, name string, values ...any) {
 	}
 	want, err := os.ReadFile(file)
 	if err != nil || got.String() != string(want) {
-		t.Errorf("%v; %s reads\n%s\nwant\n%s", err, name, got.String(), want)
+		t.Errorf("the JSON differs from %s (%v): got\n%s\nwant\n%s", file, err, got.String(), want)
 	}
 }
 
@@ -50,14 +50,15 @@ var (
 	}
 )
 
-func TestRequestJSON(t *testing.T) {
-	golden(t, "request", everything, tasks.Request{ApplicationID: "A-1001"})
+func TestRequest_JSONMatchesGoldenFileAndKeys(t *testing.T) {
+	t.Parallel()
+	expectGolden(t, "request", everything, tasks.Request{ApplicationID: "A-1001"})
 	raw, err := json.Marshal(everything)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := tasks.ParseRequest(raw); err != nil || !reflect.DeepEqual(got, everything) {
-		t.Errorf("%s was read as %+v, %v", raw, got, err)
+		t.Errorf("%s was parsed as %+v, %v", raw, got, err)
 	}
 	var keys []string
 	for field := range reflect.TypeFor[tasks.Request]().Fields() {
@@ -65,11 +66,12 @@ func TestRequestJSON(t *testing.T) {
 		keys = append(keys, key)
 	}
 	if !reflect.DeepEqual(tasks.Keys(), keys) {
-		t.Errorf("the keys are %v, those of the JSON %v", tasks.Keys(), keys)
+		t.Errorf("Keys returned %v, want those of the JSON, %v", tasks.Keys(), keys)
 	}
 }
 
-func TestLinkJSON(t *testing.T) {
+func TestLink_JSONMatchesGoldenFileAndPackageLinkview(t *testing.T) {
+	t.Parallel()
 	r := request.Record{
 		ApplicationID: "A-1001", State: request.Created, Lane: request.Bulk, Generation: 2, Run: 3, Turn: 4, Attempts: 5,
 		PossibleDuplicates: 1, Batch: 7, AcceptedAt: accepted, ChangedAt: accepted.Add(time.Minute),
@@ -90,20 +92,20 @@ func TestLinkJSON(t *testing.T) {
 	links := []any{}
 	for _, i := range []input{
 		{r, "spring", accepted.Add(time.Hour - 1)},
-		{r, "spring", accepted.Add(time.Hour)}, // expired from that moment on
+		{r, "spring", accepted.Add(time.Hour)}, // the link expires at this time
 		{failed, "spring", accepted},
 		{waiting, "", accepted},
 	} {
 		link := tasks.LinkOf(i.record, i.batch, i.now)
 		if same := linkview.Of(i.record, i.batch, i.now); !reflect.DeepEqual(link, same) {
-			t.Errorf("package linkview has %+v, package tasks %+v", same, link)
+			t.Errorf("package linkview returns %+v, package tasks %+v", same, link)
 		}
 		links = append(links, link)
 	}
-	golden(t, "link", links...)
+	expectGolden(t, "link", links...)
 }
 
-// entry is an entry of the results stream as the ledger writes it.
+// entry returns an entry of the results stream as the ledger's scripts write it.
 func entry() map[string]any {
 	return map[string]any{
 		"id": "b0886c77-8e64-539d-9d71-734fc184653f", "type": "link.created", "timestamp": "2026-11-23T10:00:00.123Z",
@@ -113,34 +115,36 @@ func entry() map[string]any {
 	}
 }
 
-func TestEventJSON(t *testing.T) {
+func TestParseEvent_MatchesGoldenFile(t *testing.T) {
+	t.Parallel()
 	created, err := tasks.ParseEvent(entry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if created.ID != "b0886c77-8e64-539d-9d71-734fc184653f" || created.Replay {
-		t.Errorf("the event is %+v", created)
+		t.Errorf("got event %+v, want no replay with the id of the entry", created)
 	}
 	failed := entry()
 	failed["type"], failed["replay"] = "link.failed", "1"
 	failed["later"] = "a field of a later version"
 	failed["data"] = `{"application_id":"A-1001","generation":1,"run":1,"reason":"timeout","message":"no answer","attempts":8,"possible_duplicates":8,"later":{}}`
-	again, err := tasks.ParseEvent(failed)
-	if err != nil || !again.Replay {
-		t.Errorf("the event is %+v, %v", again, err)
+	replayed, err := tasks.ParseEvent(failed)
+	if err != nil || !replayed.Replay {
+		t.Errorf("got event %+v, %v; want a replay", replayed, err)
 	}
 	held := entry()
 	held["type"] = "link.held"
 	held["data"] = `{"application_id":"A-1001","generation":1,"run":1,"batch":"spring","reason":"unknown_outcome",` +
 		`"message":"FaceKi did not answer in time","attempts":1,"possible_duplicates":1}`
-	parked, err := tasks.ParseEvent(held)
+	parsed, err := tasks.ParseEvent(held)
 	if err != nil {
 		t.Error(err)
 	}
-	golden(t, "event", created, again, parked)
+	expectGolden(t, "event", created, replayed, parsed)
 }
 
-func TestParseEventRefuses(t *testing.T) {
+func TestParseEvent_RefusesMissingAndWrongFields(t *testing.T) {
+	t.Parallel()
 	for field, values := range map[string][]any{
 		"id": {nil, ""}, "type": {nil, "", 1}, "timestamp": {nil, "", "yesterday"}, "data": {nil, "", "[]", `{"attempts":"x","url":"https://kyc.example/secret"}`},
 	} {
@@ -148,7 +152,7 @@ func TestParseEventRefuses(t *testing.T) {
 			values := entry()
 			values[field] = v
 			if e, err := tasks.ParseEvent(values); err == nil || strings.Contains(err.Error(), "secret") {
-				t.Errorf("%s=%v was read as %+v, %v", field, v, e, err)
+				t.Errorf("%s=%v: got %+v, %v; want an error without the data", field, v, e, err)
 			}
 		}
 	}
@@ -172,10 +176,10 @@ func FuzzParseEvent(f *testing.F) {
 		}
 		again, err := read(string(once))
 		if err != nil {
-			t.Fatalf("%s was written and cannot be read: %v", once, err)
+			t.Fatalf("parse the encoded data %s: %v", once, err)
 		}
 		if twice, err := json.Marshal(again.Data); err != nil || string(once) != string(twice) {
-			t.Fatalf("%v; written as\n%s\nthen\n%s", err, once, twice)
+			t.Fatalf("the data was encoded as\n%s\nand, parsed again, as\n%s, %v", once, twice, err)
 		}
 	})
 }

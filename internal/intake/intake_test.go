@@ -107,6 +107,7 @@ func (h *harness) rejects() map[string]map[string]any {
 }
 
 func TestIntake_AcceptsValidEntriesAndRejectsOthers(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	h.add("application_id", "A-1", "redirect_url", "https://shop.example/done", "metadata", `{"customer":"42"}`)
 	h.add("request", `{"application_id":"A-2","lane":"bulk","expiry_minutes":60}`)
@@ -164,6 +165,7 @@ func TestIntake_AcceptsValidEntriesAndRejectsOthers(t *testing.T) {
 
 // An intake also recreates its consumer group, which Redis may have lost.
 func TestIntake_ClaimsEntriesOfDeadWorkers(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	h.Must(h.Redis.XGroupCreateMkStream(t.Context(), h.Keys.Requests(), "kyclink", "0").Err())
 	for n := range 3 {
@@ -208,6 +210,7 @@ func (l late) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.An
 
 // A worker that is only slow is taken for dead, and another one claims its entries.
 func TestIntake_HandlesEntriesOnceWhenTwoWorkersHaveThem(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	h.add("application_id", "A-1")
 	h.add("application_id", "A-2", "generation", "2")
@@ -226,6 +229,7 @@ func TestIntake_HandlesEntriesOnceWhenTwoWorkersHaveThem(t *testing.T) {
 
 // The bulk entries are first in the stream, and do not delay the interactive ones.
 func TestIntake_LeavesEntriesInTheStreamWhileTheirLaneIsFull(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	limited := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 2})
 	for n := range 4 {
@@ -265,6 +269,7 @@ func (c counting) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]task
 }
 
 func TestIntake_ReadsNothingWhileInteractiveEntriesWaitForRoom(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	limited := counting{tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 1}), new(atomic.Int64)}
 	h.add("application_id", "A-0")
@@ -293,6 +298,7 @@ func (f flaky) EnqueueEach(ctx context.Context, reqs []tasks.Request) ([]tasks.A
 }
 
 func TestIntake_RetriesAFailedEntryWithoutDelayingOthers(t *testing.T) {
+	t.Parallel()
 	h := newHarness(t)
 	for n := range 250 {
 		h.add("application_id", fmt.Sprint("A-", n))

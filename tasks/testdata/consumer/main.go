@@ -1,6 +1,6 @@
-// Command consumer reads results as one of a group, for a test that kills it. It
-// counts each event that it was handed in a hash; one that has HANG set never
-// comes to an end with what it was handed.
+// Command consumer reads results as one consumer of a group, for a test that kills it.
+// It counts how often it handled each event in a hash. If HANG is set, its handlers do
+// not return.
 package main
 
 import (

@@ -17,44 +17,45 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// complaints are the errors that a reader reported.
-type complaints struct {
-	mu   sync.Mutex
-	told []string
+// reportedErrors are the errors that a reader reported.
+type reportedErrors struct {
+	mu    sync.Mutex
+	texts []string
 }
 
-func (c *complaints) add(err error) {
+func (c *reportedErrors) add(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told = append(c.told, err.Error())
+	c.texts = append(c.texts, err.Error())
 }
 
-func (c *complaints) of(what string) (told []string) {
+// containing returns the errors that contain a text.
+func (c *reportedErrors) containing(part string) (found []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, text := range c.told {
-		if strings.Contains(text, what) {
-			told = append(told, text)
+	for _, text := range c.texts {
+		if strings.Contains(text, part) {
+			found = append(found, text)
 		}
 	}
-	return told
+	return found
 }
 
-// What cannot be handled waits longer each time and holds nobody up; what is no
-// event is passed over.
-func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
+// An event whose handler fails is retried after a growing delay while others are handled,
+// and an entry that is not an event is skipped.
+func TestResults_RetryAFailedEventWithoutDelayingOthers(t *testing.T) {
 	t.Parallel()
 	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: keyspace.Keys{Account: account}.Results(), Values: []string{"no", "event"}}).Err(); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, rdb, account, 20)
-	var got seen
-	var told complaints
+	var got handled
+	var reported reportedErrors
 	var failed []time.Time
-	var others []int // were handled, each time
-	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Concurrency: 1, OnError: told.add})
-	reading(t, func(ctx context.Context) error {
+	var others []int // number of handled events at each failure
+	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Concurrency: 1, OnError: reported.add})
+	runReader(t, func(ctx context.Context) error {
 		return r.Run(ctx, func(_ context.Context, e tasks.Event) error {
 			if e.Data.ApplicationID == "A-1" {
 				if failed = append(failed, time.Now()); len(failed) < 3 {
@@ -68,22 +69,22 @@ func TestResultsThatCannotBeHandledHoldNobodyUp(t *testing.T) {
 	})
 	fixture.Eventually(t, "all are handled and acknowledged", func() bool { return got.count() == 20 && pending(t, rdb, account, "crm") == 0 })
 	if !slices.Equal(others, []int{0, 19}) {
-		t.Errorf("others that were handled when one failed: %v", others)
+		t.Errorf("events that were handled before each failure: got %v, want [0 19]", others)
 	}
 	if first, second := failed[1].Sub(failed[0]), failed[2].Sub(failed[1]); first < time.Second || second < 2*time.Second {
-		t.Errorf("it came again after %v and %v", first, second)
+		t.Errorf("the event was retried after %v and %v, want at least 1s and 2s", first, second)
 	}
-	again := told.of("retrying in")
-	if len(again) != 2 || !strings.Contains(again[0], "retrying in 1s: an invented failure") || !strings.Contains(again[1], "retrying in 2s: ") {
-		t.Errorf("it is told: %q", again)
+	retries := reported.containing("retrying in")
+	if len(retries) != 2 || !strings.Contains(retries[0], "retrying in 1s: an invented failure") || !strings.Contains(retries[1], "retrying in 2s: ") {
+		t.Errorf("got reported retries %q", retries)
 	}
-	if len(told.of("skipped entry")) != 1 {
-		t.Errorf("of what is no event it is told: %q", told.told)
+	if len(reported.containing("skipped entry")) != 1 {
+		t.Errorf("got reported errors %q, want one skipped entry", reported.texts)
 	}
 }
 
-// A consumer that is started again has what it had, but for what is not kept any more.
-func TestResultsThatAreNotKeptAnyMoreArePassedOver(t *testing.T) {
+// A restarted consumer handles the events that it had read before, except deleted ones.
+func TestResults_SkipPendingEventsThatWereDeleted(t *testing.T) {
 	t.Parallel()
 	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	key := keyspace.Keys{Account: account}.Results()
@@ -98,24 +99,24 @@ func TestResultsThatAreNotKeptAnyMoreArePassedOver(t *testing.T) {
 	if err := rdb.XDel(t.Context(), key, read[0].Messages[3].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	var got seen
-	var told complaints
-	// Who is silent for a nanosecond is not dead.
-	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", ClaimAfter: 1, OnError: told.add})
+	var got handled
+	var reported reportedErrors
+	// The consumer does not take itself for dead, although it was silent for longer than ClaimAfter.
+	r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", ClaimAfter: 1, OnError: reported.add})
 	if err := r.Drain(t.Context(), 1000, func(_ context.Context, events []tasks.Event) error {
 		got.add(events...)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got.count() != 599 || pending(t, rdb, account, "crm") != 0 || len(told.told) > 0 {
-		t.Errorf("%d were handled, %d are pending; it is told: %q", got.count(), pending(t, rdb, account, "crm"), told.told)
+	if got.count() != 599 || pending(t, rdb, account, "crm") != 0 || len(reported.texts) > 0 {
+		t.Errorf("%d events were handled, %d are pending, and the reported errors are %q; want 599 and none", got.count(), pending(t, rdb, account, "crm"), reported.texts)
 	}
 }
 
-// If Redis lost the group, the reader starts over or continues where it was, and an
-// event in hand is not handled twice at a time.
-func TestResults_StartOverWhenTheGroupIsLost(t *testing.T) {
+// If Redis lost the group, the reader creates it again, and does not begin an event that
+// it is still handling.
+func TestResults_CreateALostGroupAgain(t *testing.T) {
 	t.Parallel()
 	for _, from := range []string{"0", "$"} {
 		t.Run(from, func(t *testing.T) {
@@ -127,9 +128,9 @@ func TestResults_StartOverWhenTheGroupIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			finish := make(chan struct{})
-			var begun seen
+			var begun handled
 			r := tasks.NewResults(rdb, tasks.ResultsConfig{Account: account, Group: "crm", Consumer: "one", From: from, Concurrency: 30, ClaimAfter: time.Second})
-			reading(t, func(ctx context.Context) error {
+			runReader(t, func(ctx context.Context) error {
 				return r.Run(ctx, func(ctx context.Context, e tasks.Event) error {
 					begun.add(e)
 					select {
@@ -139,38 +140,37 @@ func TestResults_StartOverWhenTheGroupIsLost(t *testing.T) {
 					return ctx.Err()
 				})
 			})
-			fixture.Eventually(t, "it has ten in hand", func() bool { return begun.count() == 10 })
+			fixture.Eventually(t, "ten events are being handled", func() bool { return begun.count() == 10 })
 			if _, err := rdb.TxPipelined(t.Context(), func(pipe redis.Pipeliner) error {
 				pipe.XGroupDestroy(t.Context(), key, "crm")
-				for i := range 12 { // of which ten are once more what it has
-					pipe.XAdd(t.Context(), published(account, i+1))
+				for i := range 12 { // ten of these are being handled
+					pipe.XAdd(t.Context(), eventEntry(account, i+1))
 				}
 				return nil
 			}); err != nil {
 				t.Fatal(err)
 			}
-			fixture.Eventually(t, "the others are begun", func() bool { return begun.count() == 12 })
+			fixture.Eventually(t, "the two new events are being handled", func() bool { return begun.count() == 12 })
 			close(finish)
-			fixture.Eventually(t, "all are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
+			fixture.Eventually(t, "all events are acknowledged", func() bool { return pending(t, rdb, account, "crm") == 0 })
 			for i := range 12 {
 				want := 2
 				if i >= 10 {
 					want = 1
 				}
 				if n := begun.times(eventID(i + 1)); n != want {
-					t.Errorf("event %d was handed out %d times, want %d", i+1, n, want)
+					t.Errorf("event %d was handled %d times, want %d", i+1, n, want)
 				}
 			}
 		})
 	}
 }
 
-// A handler has ten seconds to end, and none is left behind.
-func TestResultsWaitForTheirHandlers(t *testing.T) {
+func TestResults_GiveHandlersTenSecondsToEnd(t *testing.T) {
 	t.Parallel()
 	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 1)
-	begun, over := make(chan struct{}), false
+	begun, returned := make(chan struct{}), false
 	var lasted time.Duration
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -183,16 +183,16 @@ func TestResultsWaitForTheirHandlers(t *testing.T) {
 		since := time.Now()
 		<-ctx.Done()
 		lasted = time.Since(since)
-		<-time.After(100 * time.Millisecond) // it tidies up
-		over = true
+		<-time.After(100 * time.Millisecond) // the handler returns only some time after its context ends
+		returned = true
 		return ctx.Err()
 	}); err != nil {
 		t.Error(err)
 	}
-	if !over || lasted < 10*time.Second-10*time.Millisecond {
-		t.Errorf("over: %t, after %v", over, lasted)
+	if !returned || lasted < 10*time.Second-10*time.Millisecond {
+		t.Errorf("the handler had returned: %t, its context ended after %v; want true and 10s", returned, lasted)
 	}
 	if n := pending(t, rdb, account, "crm"); n != 1 {
-		t.Errorf("%d are pending", n)
+		t.Errorf("%d events are pending, want 1", n)
 	}
 }
