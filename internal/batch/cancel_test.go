@@ -14,9 +14,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What became another run, or ended, between the look and the end is looked at
-// again: each run has one end.
-func TestACancelLooksAgain(t *testing.T) {
+// A request that starts another run, or ends, after it was read is read again: each run
+// has one end.
+func TestCancelRequests_ReadsAgainWhatChangedMeanwhile(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 60))
 	refs := h.FeedUpTo(h.Stores, 20).Refs
@@ -44,52 +44,53 @@ func TestACancelLooksAgain(t *testing.T) {
 		distinct[fmt.Sprint(e.Values["id"])] = true
 	}
 	if !seen || len(events) != 62 || len(distinct) != 62 {
-		t.Errorf("%d events with %d ids, want 62", len(events), len(distinct))
+		t.Errorf("%d events with %d different ids were published, want 62", len(events), len(distinct))
 	}
 }
 
-// What is retried while a batch is being cancelled, after its turn to be
-// cancelled, goes on when that is over.
-func TestARetryDuringACancelGoesOn(t *testing.T) {
+// A request that is retried while its batch is being cancelled, after it was cancelled
+// itself, is fed once the batch is cancelled.
+func TestCancelRequests_LeavesRequestsThatAreRetriedMeanwhile(t *testing.T) {
 	h, _ := cancellable(t)
 	h.Control("spring", batch.Cancel)
 	retried := false
-	canceller := h.InterruptedAfter("hset", func() { // it notes that all five chunks are through
+	canceller := h.InterruptedAfter("hset", func() { // it records that all five chunks are done
 		_, ok, err := h.Stores.Requests.Retry(t.Context(), h.Record("R-2"))
 		if h.Must(err); !ok || len(h.Feed()) != 0 {
-			t.Error("it was not retried, or was fed while the batch is being cancelled")
+			t.Error("the request was not retried, or was fed while its batch was being cancelled")
 		}
 		retried = true
 	})
 	h.Must(canceller.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(int) {}))
 	if !retried {
-		t.Error("it was not retried in between")
+		t.Error("the request was not retried during the cancellation")
 	}
 	if fed := h.Feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {
-		t.Errorf("fed %v, want the one that was retried", fed)
+		t.Errorf("%v were fed, want only the retried request", fed)
 	}
 	h.ExpectCounters()
 }
 
-// What a newer version wrote keeps the cancel open, and is ended when it can be read.
-func TestACancelComesBackToWhatItCannotRead(t *testing.T) {
+// A record of a newer version keeps the cancellation open, and is ended once it can be
+// read.
+func TestCancelRequests_StaysOpenForRecordsOfANewerVersion(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 5))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
 	h.Control("spring", batch.Cancel)
 	if err := h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}); err == nil {
-		t.Error("nothing is said of what cannot be read")
+		t.Error("an unreadable record was not reported")
 	}
 	if far, err := h.Stores.Batches.Cancelling(t.Context()); err != nil || len(far) != 1 {
-		t.Errorf("the cancel is over: %v, %v", far, err)
+		t.Errorf("%v is still being cancelled, want the batch; %v", far, err)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
 	h.Must(h.Stores.Batches.CancelRequests(t.Context(), 1, func(int) {}))
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
 }
 
-// Chunks that an import never wrote hide none of those after them.
-func TestACancelReachesChunksAfterGaps(t *testing.T) {
+// Chunks that an import never wrote do not hide the chunks after them.
+func TestCancelRequests_ReachesChunksAfterMissingOnes(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 200))
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "70", h.Redis.HGet(t.Context(), h.Keys.Order(1), "1").Val()).Err())
@@ -99,8 +100,9 @@ func TestACancelReachesChunksAfterGaps(t *testing.T) {
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 200})
 }
 
-// cancellable is a batch of 400: one created, one failed, one held, two being
-// called, 145 queued and 250 waiting; and one that joined it.
+// cancellable returns an account with a batch of 400 requests: one is created, one
+// failed, one held, two are being called, 145 queued and 250 waiting. One more row
+// joined the batch. It returns the two calls in flight.
 func cancellable(t *testing.T) (*harness, []attempt.Attempt) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-401"})
@@ -119,19 +121,19 @@ func cancellable(t *testing.T) (*harness, []attempt.Attempt) {
 	return h, calls[3:]
 }
 
-func TestACancelledBatchEnds(t *testing.T) {
+func TestCancel_EndsTheBatch(t *testing.T) {
 	h, calls := cancellable(t)
 	next, _ := h.Get("R-100")
 	events := h.EventCount()
 	h.Control("spring", batch.Cancel)
-	// At once, before any of it has ended:
+	// Before any of its requests has ended:
 	if fed := h.Feed(); len(fed) != 0 {
-		t.Errorf("%d were fed", len(fed))
+		t.Errorf("%d requests of a cancelled batch were fed", len(fed))
 	}
 	h.Admit(h.Stores, next.Ref(), attempt.Cancel)
 	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(ledgertest.Rows(402, 410)), func(r tasks.Result) { t.Error(r) })
 	if over, ok := errors.AsType[*tasks.CancelledError](err); !ok || over.Batch != "spring" {
-		t.Errorf("rows are added to a cancelled batch: %v", err)
+		t.Errorf("an import into a cancelled batch returned %v", err)
 	}
 
 	total := 0
@@ -139,31 +141,31 @@ func TestACancelledBatchEnds(t *testing.T) {
 		h.Must(h.Stores.Batches.CancelRequests(t.Context(), h.BatchNumber("spring"), func(n int) { total += n }))
 	}
 	if total != 396 || h.EventCount()-events != 396 {
-		t.Errorf("%d ended, with %d events", total, h.EventCount()-events)
+		t.Errorf("%d requests ended, with %d events; want 396 of each", total, h.EventCount()-events)
 	}
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{
 		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
 	if joined, _ := h.Get("R-401"); joined.State != request.Queued {
-		t.Errorf("one that joined is %s", joined.State)
+		t.Errorf("the row that joined is %s", joined.State)
 	}
 	if state, err := h.Stores.Requests.Created(t.Context(), calls[0], request.Link{LinkID: "link-2", URL: "https://simulator.invalid/2"}); err != nil || state != request.Created {
-		t.Errorf("%s, %v", state, err)
+		t.Errorf("a link that came after the cancellation makes its request %s, %v", state, err)
 	}
 	h.Fault(calls[1].ApplicationID, fault.ServerError, attempt.Retry)
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Created: 2, request.Failed: 1, request.Cancelled: 397})
 	if far, err := h.Stores.Batches.Cancelling(t.Context()); err != nil || len(far) != 0 {
-		t.Errorf("%v, %v", far, err)
+		t.Errorf("%v is still being cancelled, %v", far, err)
 	}
 
-	// A single request of it can be tried again.
+	// One of its requests can be retried.
 	r, _ := h.Get("R-2")
 	if r.State != request.Failed {
-		t.Fatalf("R-2 is %s", r.State)
+		t.Fatalf("R-2 is %s, want failed", r.State)
 	}
 	_, ok, err := h.Stores.Requests.Retry(t.Context(), r)
 	h.Must(err)
 	if refs := h.Feed(); !ok || len(refs) != 1 {
-		t.Fatalf("%v; fed %v", ok, refs)
+		t.Fatalf("retried: %v; %v were fed", ok, refs)
 	}
 	h.Control("spring", batch.Resume) // which is refused
 	h.Control("spring", batch.Pause)
@@ -172,8 +174,9 @@ func TestACancelledBatchEnds(t *testing.T) {
 	h.Admit(h.Stores, again.Ref(), attempt.Call)
 }
 
-// Broken off after each of its steps in turn, and done by two side by side.
-func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
+// A cancellation that is interrupted after each of its pages is finished by two
+// processes at once.
+func TestCancelRequests_ContinuesAfterAnInterruption(t *testing.T) {
 	h, _ := cancellable(t)
 	h.Import("other", ledgertest.Rows(1001, 1010))
 	h.Control("spring", batch.Cancel)
@@ -183,7 +186,7 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 		h.ExpectCounters()
 	}
 	if h.EventCount() == before {
-		t.Error("nothing ended before it was broken off")
+		t.Error("no request ended before the interruption")
 	}
 	done := make(chan error)
 	for range 2 {
@@ -196,13 +199,13 @@ func TestACancelIsBrokenOffAndGoesOn(t *testing.T) {
 		request.Created: 1, request.Failed: 1, request.Calling: 2, request.Cancelled: 396})
 	h.ExpectBatch("other", batch.Running, map[request.State]int{request.Waiting: 10})
 	if got := h.EventCount() - before; got != 396 {
-		t.Errorf("%d events", got)
+		t.Errorf("%d events were published, want 396", got)
 	}
 }
 
-// An import that was killed may have accepted rows of a chunk that it never
-// wrote, and leave gaps: they are called off all the same.
-func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
+// An import that was killed may have accepted rows of a chunk that it never wrote, and
+// may have left gaps. These rows are cancelled too.
+func TestCancelRequests_FindsRowsWithoutAChunk(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 500))
 	h.Must(h.Redis.HDel(t.Context(), h.Keys.Order(1), "1", "3").Err())
@@ -210,7 +213,7 @@ func TestACancelFindsRowsWithoutAChunk(t *testing.T) {
 		if n > 200 && n <= 300 {
 			continue
 		}
-		h.Must(h.Redis.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprint("R-", n)).Err()) // as accept does then
+		h.Must(h.Redis.RPush(t.Context(), h.Keys.Requeued(1), fmt.Sprint("R-", n)).Err()) // as accept does
 	}
 	h.FeedUpTo(h.Stores, 40)
 	h.CancelBatch("spring")

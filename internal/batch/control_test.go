@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
+func TestPause_KeepsRequestsUntilResume(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 300))
 	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 300})
@@ -26,7 +26,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	}
 	h.ExpectBatch("spring", batch.Paused, map[request.State]int{request.Waiting: 249, request.Queued: 50, request.Calling: 1})
 	if fed := h.Feed(); len(fed) != 0 {
-		t.Errorf("%d were fed", len(fed))
+		t.Errorf("%d requests of a paused batch were fed", len(fed))
 	}
 
 	// Calls in flight are finished, and interactive requests are served.
@@ -45,7 +45,7 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	}
 	for _, ref := range fed[:99] {
 		if !back[ref.ApplicationID] {
-			t.Errorf("%s came before what was put back", ref.ApplicationID)
+			t.Errorf("%s was fed before the requests that were fed before the pause", ref.ApplicationID)
 		}
 	}
 	h.Admit(h.Stores, fed[0], attempt.Call)
@@ -53,9 +53,9 @@ func TestAPausedBatchWaitsAndGoesOnWhereItWas(t *testing.T) {
 	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Queued: 297, request.Calling: 2, request.Created: 1})
 }
 
-// A fault's pause goes on while the batch is paused: whoever resumes it does not
-// call at once what was to wait.
-func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
+// A delay after a fault continues while the batch is paused, so that resuming the batch
+// does not call a request early.
+func TestPause_KeepsDelaysAfterFaults(t *testing.T) {
 	h, a := newCalling(t)
 	_, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8, Delay: time.Hour})
 	h.Must(err)
@@ -64,11 +64,11 @@ func TestAPausedBatchKeepsPausesAfterFaults(t *testing.T) {
 	h.ExpectBatch("spring", batch.Paused, map[request.State]int{request.Queued: 1})
 }
 
-// A batch that there is not cannot be steered into being.
-func TestSteerOfNoBatch(t *testing.T) {
+// Pausing a batch that does not exist does not create it.
+func TestControl_RefusesABatchThatDoesNotExist(t *testing.T) {
 	h := newHarness(t)
 	err := h.Stores.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
 	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
-		t.Errorf("got %v", err)
+		t.Errorf("pausing it returned %v, and may have created it", err)
 	}
 }

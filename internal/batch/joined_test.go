@@ -14,7 +14,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// expectJoined compares the states of the rows that joined, as any process sees them.
+// expectJoined compares the status of a batch and the states of its joined rows, as any
+// process reads them.
 func (h *harness) expectJoined(batch string, status batch.Status, want map[request.State]int) {
 	h.Helper()
 	book := storage.Of(h.Redis, h.Keys.Account)
@@ -30,20 +31,20 @@ func (h *harness) expectJoined(batch string, status batch.Status, want map[reque
 	for _, l := range listed {
 		maps.DeleteFunc(l.JoinedCounts, none)
 		if l.Batch == batch && (!maps.Equal(l.JoinedCounts, want) || l.Status != status) {
-			h.Errorf("the list says %s, %v", l.Status, l.JoinedCounts)
+			h.Errorf("batch %s is listed as %s with the joined rows %v", batch, l.Status, l.JoinedCounts)
 		}
 	}
 }
 
-// A batch is done when its rows have ended, and those that joined are rows like others.
-func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
+// A batch is done when all its rows have ended, joined rows included.
+func TestBatch_IsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 5))
 	all := append(ledgertest.Rows(1, 5), ledgertest.Rows(1, 2)...) // two of them twice
 	h.Import("autumn", all)
 	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Waiting: 7})
 	if got := h.Batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
-		t.Errorf("%+v", got)
+		t.Errorf("the batch is %+v", got)
 	}
 	refs := h.Feed()
 	finish := func(i int) {
@@ -61,7 +62,7 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h.expectJoined("autumn", batch.Done, map[request.State]int{request.Created: 5, request.Failed: 1, request.Held: 1})
 	h.expectJoined("spring", batch.Done, map[request.State]int{})
 
-	// What is not kept is erased, and what is retried is open again.
+	// An erased request counts as erased, and a retried one is open again.
 	h.Erase(refs[0].ApplicationID)
 	r, _ := h.Get(refs[2].ApplicationID)
 	_, _, err := h.Stores.Requests.Retry(t.Context(), r)
@@ -75,13 +76,13 @@ func TestABatchIsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	h.Import("winter", append(ledgertest.Rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
 	h.CancelBatch("winter")
 	if got := h.Batch("winter"); got.Status != batch.Cancelled || !got.Over() || got.Open() != 1 {
-		t.Errorf("%+v: what it joined is another's", got)
+		t.Errorf("the cancelled batch is %+v, want the joined row left open", got)
 	}
 }
 
-// Rows that joined are found among many that did not, also in a batch that an older
-// version imported, and in chunks that were imported again.
-func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
+// Joined rows are found among many others, also in a batch that an older version
+// imported, and in chunks that were imported again.
+func TestBatch_FindsJoinedRowsAmongOthers(t *testing.T) {
 	h := newHarness(t)
 	for _, n := range []int{1, 450, 451, 1200} {
 		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)})
@@ -93,12 +94,12 @@ func TestJoinedRowsAreFoundAmongOthers(t *testing.T) {
 	index := h.Keys.Joined(h.BatchNumber("spring"))
 	before := h.Redis.HGetAll(t.Context(), index).Val()
 	if len(before) != 3 {
-		t.Errorf("rows joined in the chunks %v", before)
+		t.Errorf("the index of joined rows names the chunks %v, want 3", before)
 	}
 	h.Must(h.Redis.Del(t.Context(), index).Err())
 	h.expectJoined("spring", batch.Running, want)
 	if after := h.Redis.HGetAll(t.Context(), index).Val(); !maps.Equal(before, after) {
-		t.Errorf("found %v, which was %v", after, before)
+		t.Errorf("the index was rebuilt as %v, want %v", after, before)
 	}
 	h.Import("spring", ledgertest.Rows(1, 1500))
 	h.expectJoined("spring", batch.Running, want)

@@ -18,6 +18,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
+// names returns the names of all batches.
 func (h *harness) names() []string {
 	h.Helper()
 	all, err := h.Stores.Batches.All(h.Context())
@@ -29,24 +30,26 @@ func (h *harness) names() []string {
 	return names
 }
 
-// longAgo makes as if nothing was imported into a batch for two days.
+// longAgo makes a batch look as if nothing was imported into it for two days.
 func (h *harness) longAgo(batch string) {
 	h.Helper()
 	at := time.Now().Add(-48 * time.Hour).UnixMilli()
 	h.Must(h.Redis.HSet(h.Context(), h.Keys.Batch(h.BatchNumber(batch)), "written", at, "created_at", at).Err())
 }
 
+// dropEmpty deletes the batches without rows, as if an hour had passed since the last
+// time.
 func (h *harness) dropEmpty() int {
 	h.Helper()
-	h.Must(h.Redis.HDel(h.Context(), h.Keys.State(), "emptied").Err()) // an hour has passed
+	h.Must(h.Redis.HDel(h.Context(), h.Keys.State(), "emptied").Err()) // as an hour later
 	n, err := h.Stores.Batches.DropEmpty(h.Context())
 	h.Must(err)
 	return n
 }
 
-// A batch of which nothing is left is deleted, with everything that names it, and its
-// name is free. One that has a row, or into which something is imported, stays.
-func TestAnEmptyBatchIsDeleted(t *testing.T) {
+// A batch without rows is deleted with everything that names it, and its name is free.
+// A batch that has a row, or into which something is being imported, is kept.
+func TestDropEmpty_DeletesBatchesWithoutRows(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 3))
 	h.Import("autumn", ledgertest.Rows(1, 3)) // which joined
@@ -55,27 +58,27 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 		h.longAgo(name)
 	}
 	if n := h.dropEmpty(); n != 1 || !slices.Equal(h.names(), []string{"spring", "autumn"}) {
-		t.Errorf("%d were deleted; there are %v", n, h.names())
+		t.Errorf("%d batches were deleted, %v are left", n, h.names())
 	}
 	h.CancelBatch("spring")
 	h.Erase("R-1", "R-2", "R-3")
 	if n := h.dropEmpty(); n != 1 || !slices.Equal(h.names(), []string{"autumn"}) {
-		t.Errorf("%d were deleted; there are %v, and autumn's rows still name what is erased", n, h.names())
+		t.Errorf("%d batches were deleted, %v are left; want autumn, whose rows still name erased requests", n, h.names())
 	}
 	_, err := h.Stores.Erasure.EraseRows(t.Context())
 	h.Must(err)
-	h.Import("autumn", nil) // somebody imports into it
+	h.Import("autumn", nil) // an import into it begins
 	if n := h.dropEmpty(); n != 0 {
-		t.Errorf("%d were deleted while something is imported", n)
+		t.Errorf("%d batches were deleted during an import", n)
 	}
 	h.longAgo("autumn")
 	if n := h.dropEmpty(); n != 1 || len(h.names()) > 0 {
-		t.Errorf("%d were deleted; there are %v", n, h.names())
+		t.Errorf("%d batches were deleted, %v are left", n, h.names())
 	}
 	for key := range h.Dump() {
 		for _, part := range []string{":batch:1", ":batch:2", ":batch:3", ":order:", ":joined:", ":again:", ":off:"} {
 			if strings.Contains(key, part) {
-				t.Errorf("%s is left", key)
+				t.Errorf("key %s was not deleted", key)
 			}
 		}
 	}
@@ -83,9 +86,9 @@ func TestAnEmptyBatchIsDeleted(t *testing.T) {
 	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 3})
 }
 
-// An account may have had as many batches as there are numbers: those of deleted ones
-// come again, a day later, and stand for the new ones everywhere.
-func TestNumbersComeAgain(t *testing.T) {
+// When an account has had as many batches as there are numbers, the numbers of deleted
+// batches are used again after a day, and mean the new batches everywhere.
+func TestDropEmpty_FreesNumbersForLaterBatches(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 2))
 	h.CancelBatch("spring")
@@ -93,50 +96,50 @@ func TestNumbersComeAgain(t *testing.T) {
 	h.longAgo("spring")
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "batches", 999_999).Err())
 	if n := h.dropEmpty(); n != 1 {
-		t.Fatalf("%d were deleted", n)
+		t.Fatalf("%d batches were deleted", n)
 	}
 	open := func() error {
 		return h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, tasks.Rows(ledgertest.Rows(1, 2)), func(r tasks.Result) { h.Must(r.Err) })
 	}
 	if err := open(); err == nil || !strings.Contains(err.Error(), "999999 batches") {
-		t.Errorf("a number that was free a moment ago: %v", err)
+		t.Errorf("a number that was freed a moment ago was used: %v", err)
 	}
 	free := h.Keys.Tag() + ":free-numbers"
 	h.Must(h.Redis.ZAdd(t.Context(), free, redis.Z{Score: float64(time.Now().Add(-25 * time.Hour).UnixMilli()), Member: 1}).Err())
 	h.Must(open())
 	if n := h.BatchNumber("autumn"); n != 1 {
-		t.Errorf("its number is %d", n)
+		t.Errorf("the number of the new batch is %d, want 1", n)
 	}
 	h.FinishAll()
 	h.ExpectBatch("autumn", batch.Done, map[request.State]int{request.Created: 2})
 }
 
-// An import whose batch was deleted is told so, and accepts nothing.
-func TestAnImportIntoADeletedBatch(t *testing.T) {
+// An import whose batch was deleted meanwhile fails, and accepts nothing.
+func TestImport_FailsWhenItsBatchIsDeleted(t *testing.T) {
 	h := newHarness(t)
 	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, func(yield func(tasks.Row, error) bool) {
 		h.longAgo("spring")
 		if n := h.dropEmpty(); n != 1 {
-			t.Errorf("%d were deleted", n)
+			t.Errorf("%d batches were deleted", n)
 		}
 		tasks.Rows(ledgertest.Rows(1, 2))(yield)
-	}, func(r tasks.Result) { t.Errorf("reported %+v", r) })
+	}, func(r tasks.Result) { t.Errorf("row %+v was reported", r) })
 	if err == nil || !strings.Contains(err.Error(), "import it again") {
-		t.Errorf("got %v", err)
+		t.Errorf("the import returned %v", err)
 	}
 	if left := h.Records(); len(left) > 0 {
-		t.Errorf("accepted %v", left)
+		t.Errorf("%v were accepted", left)
 	}
 }
 
-// costly notes commands that read something of all batches.
+// costly is a hook that records the commands that read something of all batches.
 type costly struct{ found *[]string }
 
 func (costly) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (c costly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.note(cmd)
+		c.record(cmd)
 		return next(ctx, cmd)
 	}
 }
@@ -144,21 +147,21 @@ func (c costly) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (c costly) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
-			c.note(cmd)
+			c.record(cmd)
 		}
 		return next(ctx, cmds)
 	}
 }
 
-func (c costly) note(cmd redis.Cmder) {
+func (c costly) record(cmd redis.Cmder) {
 	if args := cmd.Args(); len(args) > 1 && strings.HasSuffix(fmt.Sprint(args[1]), ":batches") && slices.Contains([]string{"hvals", "hkeys", "hgetall"}, cmd.Name()) {
 		*c.found = append(*c.found, cmd.String())
 	}
 }
 
-// No pass of recovery, no page of the list and no unknown name reads all batches by
-// one command; batches of an older version are found all the same, and in their order.
-func TestNothingReadsAllBatchesAtOnce(t *testing.T) {
+// No step of recovery, no page of the list and no unknown name reads all batches with
+// one command. Batches of an older version are found too, in their order.
+func TestBatches_AreNeverReadAllAtOnce(t *testing.T) {
 	h := newHarness(t)
 	const n = 1203
 	for i := range n {
@@ -176,10 +179,10 @@ func TestNothingReadsAllBatchesAtOnce(t *testing.T) {
 	}
 	page, more, err := h.Stores.Batches.After(t.Context(), 1000, 203)
 	if h.Must(err); len(page) != 203 || more || page[0].Number != 1001 {
-		t.Errorf("the last page has %d, more: %v", len(page), more)
+		t.Errorf("the last page has %d batches, more: %v", len(page), more)
 	}
 	if page, more, err = h.Stores.Batches.After(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
-		t.Errorf("the page before the end has %d, more: %v, %v", len(page), more, err)
+		t.Errorf("the page before the end has %d batches, more: %v, %v", len(page), more, err)
 	}
 	if names, err := h.Stores.Batches.Names(t.Context()); err != nil || len(names) != n {
 		t.Errorf("%d names, %v", len(names), err)

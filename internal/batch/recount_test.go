@@ -20,8 +20,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// drain takes a batch's requests one after the other to all kinds of ends, some
-// over a pause, a retry or a promotion, until ctx ends.
+// drain brings the requests of batch spring to all kinds of ends until ctx ends, some of
+// them after a pause, a retry or a promotion.
 func (h *harness) drain(ctx context.Context, steps *atomic.Int64) {
 	for n := 0; ctx.Err() == nil; n++ {
 		for i, ref := range h.FeedUpTo(h.Stores, 20).Refs {
@@ -34,6 +34,7 @@ func (h *harness) drain(ctx context.Context, steps *atomic.Int64) {
 	}
 }
 
+// step calls and ends one request, or pauses its batch, depending on n.
 func (h *harness) step(ref request.Ref, n int) {
 	h.Helper()
 	if n%13 == 0 {
@@ -60,6 +61,7 @@ func (h *harness) step(ref request.Ref, n int) {
 	}
 }
 
+// check recounts a batch, and returns by how much its counters differ.
 func (h *harness) check(batch string) map[string]int {
 	h.Helper()
 	c, err := h.Stores.Batches.Recount(h.Context(), h.BatchNumber(batch))
@@ -67,11 +69,11 @@ func (h *harness) check(batch string) map[string]int {
 	return c.Differs()
 }
 
-func TestABatchIsCountedWhileItMoves(t *testing.T) {
+func TestRecount_IsExactWhileRequestsMove(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "R-7"})
 	h.Must(err)
-	h.Import("spring", append(ledgertest.Rows(1, 2000), ledgertest.Rows(1, 30)...)) // some of them twice
+	h.Import("spring", append(ledgertest.Rows(1, 2000), ledgertest.Rows(1, 30)...)) // 30 rows twice
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var steps atomic.Int64
@@ -79,7 +81,7 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 	draining.Go(func() { h.drain(ctx, &steps) })
 	for steps.Load() < 300 {
 		if differs := h.check("spring"); len(differs) > 0 {
-			t.Fatalf("it differs: %v", differs)
+			t.Fatalf("the counters differ by %v", differs)
 		}
 	}
 	for field, n := range map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1} {
@@ -87,29 +89,29 @@ func TestABatchIsCountedWhileItMoves(t *testing.T) {
 	}
 	want := map[string]int{"waiting": 1, "created": -1, "possible_duplicates": 3, "joined": 1}
 	if differs := h.check("spring"); !maps.Equal(differs, want) {
-		t.Errorf("it differs: %v, want %v", differs, want)
+		t.Errorf("the counters differ by %v, want %v", differs, want)
 	}
 	cancel()
 	draining.Wait()
 }
 
-func TestACheckFindsWhatIsNotThere(t *testing.T) {
+func TestRecount_FindsMissingRecords(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 250))
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Record("R-101"), h.Keys.Record("R-2")).Err())
 	want := map[string]int{"waiting": 2}
 	if differs := h.check("spring"); !maps.Equal(differs, want) {
-		t.Errorf("it differs: %v, want %v", differs, want)
+		t.Errorf("the counters differ by %v, want %v", differs, want)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "1", "nonsense").Err())
 	if _, err := h.Stores.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
-		t.Errorf("an order that cannot be read: %v", err)
+		t.Errorf("an unreadable order returned %v", err)
 	}
 }
 
-// What was erased is no difference: neither in the batch that accepted it, nor in
-// one that it joined, nor where its row is another's by now.
-func TestErasedRowsAreNoDifference(t *testing.T) {
+// An erased request makes no difference: neither in the batch that accepted it, nor in
+// one that it joined, nor where its row has been given to another request.
+func TestRecount_AllowsForErasedRows(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 10))
 	h.Import("summer", ledgertest.Rows(1, 12))
@@ -117,7 +119,7 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 		t.Helper()
 		for _, batch := range []string{"spring", "summer"} {
 			if differs := h.check(batch); len(differs) > 0 {
-				t.Errorf("%s, %s differs: %v", when, batch, differs)
+				t.Errorf("%s, the counters of %s differ by %v", when, batch, differs)
 			}
 		}
 		if got := h.Batch("spring"); got.Rows != counted {
@@ -134,18 +136,18 @@ func TestErasedRowsAreNoDifference(t *testing.T) {
 	expect("after another file", 12)
 	h.Must(h.Stores.Erasure.EraseOrder(h.Context(), h.BatchNumber("summer")))
 	if differs := h.check("summer"); differs["waiting"] != 2 || len(differs) != 1 {
-		t.Errorf("without its order it differs: %v", differs)
+		t.Errorf("without its order, the counters differ by %v", differs)
 	}
 }
 
-// Doubt is counted on the batch, over all generations.
-func TestPossibleDuplicatesOfABatch(t *testing.T) {
+// The possible duplicates of a batch are counted over all generations of its requests.
+func TestBatch_CountsPossibleDuplicatesOfAllGenerations(t *testing.T) {
 	h, a := newCalling(t)
 	for n := range 3 {
 		h.Fault("A-1", fault.ServerError, attempt.Retry)
 		a = h.Admit(h.Stores, a.Ref(), attempt.Call)
 		if got := h.Batch("spring").PossibleDuplicates; got != n+1 {
-			t.Errorf("%d are counted after %d", got, n+1)
+			t.Errorf("%d possible duplicates are counted, want %d", got, n+1)
 		}
 	}
 	_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
@@ -153,14 +155,15 @@ func TestPossibleDuplicatesOfABatch(t *testing.T) {
 	_, err = h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Generation: 2})
 	h.Must(err)
 	if got := h.Batch("spring").PossibleDuplicates; got != 3 {
-		t.Errorf("%d are counted after the next generation", got)
+		t.Errorf("%d possible duplicates are counted after the next generation, want 3", got)
 	}
 	if differs := h.check("spring"); len(differs) > 0 {
-		t.Errorf("it differs: %v", fmt.Sprint(differs))
+		t.Errorf("the counters differ by %v", differs)
 	}
 }
 
-// held notes how much one transaction reads, for which Redis is held.
+// held is a hook that records how much one transaction reads at most. Redis serves
+// nobody else meanwhile.
 type held struct{ most *int }
 
 func (held) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -187,7 +190,7 @@ func (h held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// before does something before each step that reads the counters of a batch.
+// before is a hook that calls do before each step that reads the counters of a batch.
 type before struct{ do func() }
 
 func (before) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -210,8 +213,9 @@ func (h before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// A call with an uncertain outcome just before the counters are read is no difference.
-func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
+// A call whose outcome becomes uncertain just before the counters are read makes no
+// difference.
+func TestRecount_CountsAPossibleDuplicateOfTheLastMoment(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 10))
 	refs := h.Feed()
@@ -225,13 +229,13 @@ func TestAPossibleDuplicateAtTheLastMomentIsCounted(t *testing.T) {
 	other.AddHook(before{fault})
 	c, err := storage.Of(other, h.Keys.Account).Batches.Recount(t.Context(), h.BatchNumber("spring"))
 	if h.Must(err); len(c.Differs()) > 0 || len(refs) == 10 {
-		t.Errorf("it differs: %v after %d calls", c.Differs(), 10-len(refs))
+		t.Errorf("the counters differ by %v after %d calls", c.Differs(), 10-len(refs))
 	}
 }
 
-// However much is queued, to be fed again or has ended: what is read in one step is
-// little, and the count is exact.
-func TestACheckHoldsRedisForAMoment(t *testing.T) {
+// However many requests are queued, requeued or ended, one step reads few of them, and
+// the count is exact.
+func TestRecount_ReadsLittleAtATime(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 9000))
 	for range 6 {
@@ -247,10 +251,10 @@ func TestACheckHoldsRedisForAMoment(t *testing.T) {
 	rdb.AddHook(held{&most})
 	h.Stores = storage.Of(rdb, h.Keys.Account)
 	if differs := h.check("spring"); len(differs) > 0 || most > 3000 {
-		t.Errorf("it differs: %v; %d were read in one step", differs, most)
+		t.Errorf("the counters differ by %v; %d values were read in one step", differs, most)
 	}
 	h.Must(h.Redis.HIncrBy(t.Context(), h.Keys.Batch(1), "queued", 1).Err())
 	if differs := h.check("spring"); !maps.Equal(differs, map[string]int{"queued": 1}) {
-		t.Errorf("it differs: %v", differs)
+		t.Errorf("the counters differ by %v", differs)
 	}
 }
