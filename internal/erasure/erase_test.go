@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// expectNoTrace looks for ids in every key and value.
+// expectNoTrace fails the test if a key or value of the account contains one of the ids.
 func (h *harness) expectNoTrace(ids ...string) {
 	h.Helper()
 	for key, value := range h.Dump() {
@@ -25,9 +25,9 @@ func (h *harness) expectNoTrace(ids ...string) {
 	}
 }
 
-// What is erased leaves nothing but counters: with several generations, failed or
-// not, in several rows and batches, and among what is to be fed again.
-func TestEraseLeavesCountersOnly(t *testing.T) {
+// An erased request leaves only counters, whether it has several generations, failed or
+// not, stands in several rows and batches, or is listed to be fed again.
+func TestErase_LeavesOnlyCounters(t *testing.T) {
 	h := newHarness(t)
 	list := []tasks.Request{{ApplicationID: "N-1"}, {ApplicationID: "E-1"}, {ApplicationID: "E-2"}, {ApplicationID: "E-1"}, {ApplicationID: "E-3"}, {ApplicationID: "N-2"}}
 	h.Import("spring", list)
@@ -39,52 +39,52 @@ func TestEraseLeavesCountersOnly(t *testing.T) {
 		h.Finish([]request.Ref{ref}, "fail")
 	}
 	failed, _ := h.Get("E-2")
-	_, _, err = h.Stores.Requests.Retry(t.Context(), failed) // it stays in what is to be fed
+	_, _, err = h.Stores.Requests.Retry(t.Context(), failed) // it stays in the list of requeued requests
 	h.Must(err)
-	waits, _ := h.Get("E-2")
-	_, err = h.Stores.Requests.Cancel(t.Context(), waits)
+	waiting, _ := h.Get("E-2")
+	_, err = h.Stores.Requests.Cancel(t.Context(), waiting)
 	h.Must(err)
 	_, before := h.BatchCounters(1)
 
 	for _, e := range h.Erase("E-1", "E-2", "E-3", "E-9") {
 		if e.Erased != (e.ApplicationID != "E-9") || e.ApplicationID == "E-2" && e.Generations != 2 || e.ApplicationID == "E-1" && e.Rows != 2 {
-			t.Errorf("%+v", e)
+			t.Errorf("the erasure is %+v", e)
 		}
 	}
-	taken, err := h.Stores.Erasure.EraseRows(t.Context())
-	if err != nil || taken != 5 { // four rows of autumn, and the one to be fed again
-		t.Errorf("%d ids were taken out of rows, %v", taken, err)
+	n, err := h.Stores.Erasure.EraseRows(t.Context())
+	if err != nil || n != 5 { // four rows of autumn, and the requeued one
+		t.Errorf("%d ids were erased from rows, %v; want 5", n, err)
 	}
-	gone := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: gone}); err != nil || n != 5 {
-		t.Errorf("%d events went, %v", n, err)
+	erased := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
+	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: erased}); err != nil || n != 5 {
+		t.Errorf("%d events were erased, %v; want 5", n, err)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")
 	counts, after := h.BatchCounters(1)
 	if counts["erased"] != 3 || before != after {
-		t.Errorf("%v: %d rows, and %d before", counts, after, before)
+		t.Errorf("the counters are %v: %d rows, and %d before", counts, after, before)
 	}
 	h.ExpectCounters()
 	h.ExpectOperatorLists(nil)
 
-	// The rows keep their places, and the ids may be requested again.
-	var places []string
+	// The other rows keep their numbers, and the ids can be requested again.
+	var numbered []string
 	for page, err := range h.Stores.Batches.Order(t.Context(), 1) {
 		h.Must(err)
-		for _, line := range page {
-			places = append(places, fmt.Sprint(line.Row, line.ApplicationID))
+		for _, row := range page {
+			numbered = append(numbered, fmt.Sprint(row.Row, row.ApplicationID))
 		}
 	}
-	if want := []string{"1N-1", "2", "3", "4", "5", "6N-2"}; !slices.Equal(places, want) {
-		t.Errorf("the rows are %v, want %v", places, want)
+	if want := []string{"1N-1", "2", "3", "4", "5", "6N-2"}; !slices.Equal(numbered, want) {
+		t.Errorf("the rows are %v, want %v", numbered, want)
 	}
 	again, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "E-1"})
 	if err != nil || again.Generation != 1 || again.Attempts != 0 || again.Batch != "" {
-		t.Errorf("requested again: %+v, %v", again, err)
+		t.Errorf("a new request of an erased id is %+v, %v", again, err)
 	}
 }
 
-func TestWhatHasNotEndedIsNotErased(t *testing.T) {
+func TestErase_RefusesRequestsThatHaveNotEnded(t *testing.T) {
 	for state, path := range ledgertest.Paths() {
 		if state == "none" || request.State(state).Ended() {
 			continue
@@ -92,7 +92,7 @@ func TestWhatHasNotEndedIsNotErased(t *testing.T) {
 		h := newHarness(t)
 		h.Do("A-1", path...)
 		if e := h.Erase("A-1")[0]; e.Erased || e.State != request.State(state) || time.Since(e.Since).Abs() > time.Minute {
-			t.Errorf("%s: %+v", state, e)
+			t.Errorf("the erasure of a request that is %s is %+v", state, e)
 		}
 		h.ExpectState("A-1", state)
 	}

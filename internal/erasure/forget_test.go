@@ -10,50 +10,50 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-// What cannot be read goes where a person asks for it, and never by itself; a
-// newer version's record goes in neither case.
-func TestWhatCannotBeReadIsErasedByForceOnly(t *testing.T) {
+// An unreadable record is erased on request, and never by retention. A record of a newer
+// version is erased in neither case.
+func TestErase_RemovesUnreadableRecordsWhichRetentionKeeps(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 2))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
 	if n, err := keeper.Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
-		t.Errorf("%d went by themselves, %v", n, err)
+		t.Errorf("retention erased %d records, %v", n, err)
 	}
 	for _, e := range h.Erase("R-1", "R-2") {
 		if !e.Broken || e.Erased != (e.ApplicationID == "R-1") {
-			t.Errorf("%+v", e)
+			t.Errorf("the erasure is %+v", e)
 		}
 	}
 	for id, kept := range map[string]int64{"R-1": 0, "R-2": 1} {
 		if n := h.Redis.Exists(t.Context(), h.Keys.Record(id)).Val(); n != kept {
-			t.Errorf("of %s %d records are kept", id, n)
+			t.Errorf("%s has %d records", id, n)
 		}
 	}
 }
 
-// The gate forgets who is erased, and nobody else.
-func TestTheGateForgets(t *testing.T) {
+// An erased request is removed from the gate, other requests are not.
+func TestErase_RemovesTheRequestFromTheGate(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 3))
 	h.CancelBatch("spring")
 	gate, refused := h.Keys.Tag()+":gate", h.Keys.Tag()+":refused:c1"
 	h.Must(h.Redis.HSet(t.Context(), gate, "probe", "R-2", "refused", "c1", "row", "R-1\nR-2\nR-3").Err())
 	h.Must(h.Redis.HSet(t.Context(), refused, "id", "R-2", "prober", "7").Err())
-	h.Erase("R-1") // who is not the probe
+	h.Erase("R-1") // which is not the probe
 	if probe := h.Redis.HGet(t.Context(), gate, "probe").Val() + h.Redis.HGet(t.Context(), refused, "id").Val(); probe != "R-2R-2" {
-		t.Errorf("the probes are %q", probe)
+		t.Errorf("the probes are %q, want R-2 twice", probe)
 	}
 	h.Erase("R-2")
 	h.Must(h.Redis.Del(t.Context(), h.Keys.Results(), h.Keys.Order(1)).Err())
 	h.expectNoTrace("R-1", "R-2")
 	if row := h.Redis.HGet(t.Context(), gate, "row").Val(); row != "R-3" {
-		t.Errorf("the gate's row of faults is %q", row)
+		t.Errorf("the gate's row of faults is %q, want R-3", row)
 	}
 }
 
-func TestForgetAside(t *testing.T) {
+func TestEraseQuarantined_RemovesEntriesThatNameTheRequest(t *testing.T) {
 	h := newHarness(t)
 	for _, p := range []quarantine.Entry{
 		{Task: "A-1:1:1:1", Why: "asynq cannot read the task"}, {Task: "A-10:1:1:1"}, {Task: "x", Raw: []byte("\n.A-1:1:1:1\x00")},
@@ -63,7 +63,7 @@ func TestForgetAside(t *testing.T) {
 	}
 	names, err := h.Stores.Erasure.QuarantinedIDs(t.Context())
 	if err != nil || len(names) != 2 || !names["A-1"] {
-		t.Errorf("%v, %v", names, err)
+		t.Errorf("the quarantine names %v, %v", names, err)
 	}
 	n, err := h.Stores.Erasure.EraseQuarantined(t.Context(), map[string]bool{"A-1": true})
 	var left []quarantine.Entry
@@ -72,6 +72,6 @@ func TestForgetAside(t *testing.T) {
 		left = append(left, p)
 	}
 	if n != 3 || err != nil || len(left) != 2 || left[0].Task != "y" || left[1].Task != "A-10:1:1:1" {
-		t.Errorf("%d went, %v; left are %+v", n, err, left)
+		t.Errorf("%d entries were erased, %v; %+v are left", n, err, left)
 	}
 }
