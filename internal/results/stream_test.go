@@ -13,13 +13,14 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
+// stream is a stream of old results with what these tests do to it.
 type stream struct{ ledgertest.Stream }
 
 func newStream(t testing.TB, events int, cfg results.Config) stream {
 	return stream{ledgertest.NewStream(t, events, cfg)}
 }
 
-// reads lets a group read some events and acknowledge those from one on.
+// reads creates a group, which reads some events and acknowledges those from one on.
 func (s stream) reads(group string, events, acknowledged int) {
 	s.Helper()
 	ctx, key := s.Context(), s.Keys.Results()
@@ -31,7 +32,7 @@ func (s stream) reads(group string, events, acknowledged int) {
 	}
 }
 
-// first is the number of the oldest event that is left.
+// first returns the number of the oldest event in the stream, -1 if it is empty.
 func (s stream) first() int {
 	s.Helper()
 	left, err := s.Redis.XRangeN(s.Context(), s.Keys.Results(), "-", "+", 1).Result()
@@ -45,13 +46,13 @@ func (s stream) first() int {
 	return int(ms - s.Start)
 }
 
-func TestResultsAreTrimmedByAge(t *testing.T) {
-	const block = 100 // Redis frees so many at a time, at most
+func TestTrim_DropsOldEventsThatGroupsHaveAcknowledged(t *testing.T) {
+	const block = 100 // most entries that Redis frees at a time
 	for name, tt := range map[string]struct {
 		prepare func(s stream)
 		idle    time.Duration
-		least   int // the oldest event that may be the first; all before are gone
-		most    int
+		least   int // the oldest event in the stream is this one or a later one,
+		most    int // up to this one
 	}{
 		"nobody reads": {func(stream) {}, 0, 3000 - block, 3000},
 		"a group has not been given all": {func(s stream) {
@@ -75,17 +76,17 @@ func TestResultsAreTrimmedByAge(t *testing.T) {
 			tt.prepare(s)
 			trim := s.Trim()
 			first := s.first()
-			if trim.Aged > 0 && first > 3000 { // only what is new is left
+			if trim.Aged > 0 && first > 3000 { // only the new event is left
 				first = 3000
 			}
 			if first < tt.least || first > tt.most || trim.Dropped != 0 || trim.Length != int(s.Redis.XLen(t.Context(), s.Keys.Results()).Val()) {
-				t.Errorf("the first is %d, want %d to %d; %+v", first, tt.least, tt.most, trim)
+				t.Errorf("the oldest event is %d, want %d to %d; trimmed %+v", first, tt.least, tt.most, trim)
 			}
 		})
 	}
 }
 
-// ids are the ids of the events from one on and before another.
+// ids returns the ids of the events from one on and before another.
 func (s stream) ids(from, to int) []string {
 	ids := make([]string, 0, to-from)
 	for i := from; i < to; i++ {
@@ -94,30 +95,30 @@ func (s stream) ids(from, to int) []string {
 	return ids
 }
 
-func TestResultsAreCapped(t *testing.T) {
+func TestTrim_DropsEventsBeyondTheCap(t *testing.T) {
 	s := newStream(t, 5000, results.Config{Age: 24 * 365 * time.Hour, Cap: 2000})
 	s.reads("behind", 1000, 0)
 	s.reads("level", 5000, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "none", "$").Err())
 	trim := s.Trim()
 	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.From.UnixMilli() != s.Start || trim.Aged != 0 {
-		t.Errorf("%+v", trim)
+		t.Errorf("trimmed %+v", trim)
 	}
 	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"behind"}) {
-		t.Errorf("lost by %v", trim.Lost)
+		t.Errorf("the groups that lost events are %v, want behind", trim.Lost)
 	}
 	again := s.Trim()
 	results, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	if again.Dropped != 0 || results.Dropped != trim.Dropped || results.Cap != 2000 || results.Length != trim.Length {
-		t.Errorf("again: %+v; %+v", again, results)
+		t.Errorf("trimmed again %+v; the status is %+v", again, results)
 	}
 }
 
-func TestGroups(t *testing.T) {
+func TestStatus_ReportsEachGroup(t *testing.T) {
 	s := newStream(t, 500, results.Config{Age: 24 * 365 * time.Hour, Cap: 2000})
 	if r, err := storage.Of(s.Redis, "t-none").Results.Status(t.Context()); err != nil || len(r.Groups) != 0 || r.Length != 0 {
-		t.Errorf("where there is no stream: %+v, %v", r, err)
+		t.Errorf("the status of an account without a stream is %+v, %v", r, err)
 	}
 	s.reads("a", 100, 30)
 	s.reads("b", 500, 0)
@@ -130,19 +131,19 @@ func TestGroups(t *testing.T) {
 	}{{"a", 1, 400, 30}, {"b", 1, 0, 0}, {"c", 0, 100, 0}} {
 		g := results.Groups[i]
 		if g.Group != want.group || g.Consumers != want.consumers || g.Lag != want.lag || g.Pending != want.pending || !g.Live || g.Idle > 60 {
-			t.Errorf("%+v, want %+v", g, want)
+			t.Errorf("the group is %+v, want %+v", g, want)
 		}
 		if late := g.Behind > 239*3600; late != (want.lag+want.pending > 0) {
-			t.Errorf("%s is %v s behind", g.Group, g.Behind)
+			t.Errorf("group %s is %v s behind", g.Group, g.Behind)
 		}
 	}
 	if slowest, ok := results.Slowest(); !ok || slowest.Group != "a" || slowest.Unacknowledged() != 430 {
-		t.Errorf("the slowest is %+v", slowest)
+		t.Errorf("the slowest group is %+v", slowest)
 	}
-	// What was erased makes Redis lose count.
+	// After an event was deleted, Redis does not know the lag.
 	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(450)).Err())
 	results, err = s.Stores.Results.Status(t.Context())
 	if s.Must(err); results.Groups[0].Lag != 399 {
-		t.Errorf("after one was erased: %+v", results.Groups[0])
+		t.Errorf("after an event was deleted, the group is %+v", results.Groups[0])
 	}
 }

@@ -16,41 +16,42 @@ import (
 
 const aYear = 24 * 365 * time.Hour
 
-func TestNothingIsTrimmedWhereNoAgeIsSet(t *testing.T) {
+func TestTrim_DropsNothingWithoutAnAge(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 500, results.Config{Cap: 100})
 	if trim := s.Trim(); trim.Aged+trim.Dropped != 0 || s.first() != 0 {
-		t.Errorf("%+v, the first is %d", trim, s.first())
+		t.Errorf("trimmed %+v, the oldest event is %d", trim, s.first())
 	}
 }
 
-// One look takes off more than one command does.
-func TestTrimmingKeepsUp(t *testing.T) {
+// One call deletes more events than one command does.
+func TestTrim_DropsManyEventsInOneCall(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 25_000, results.Config{Age: time.Hour, Cap: 100_000})
 	if trim := s.Trim(); trim.Aged < 24_900 {
-		t.Errorf("%+v", trim)
+		t.Errorf("trimmed %+v", trim)
 	}
 }
 
-// A group that has no consumer lives for as long as others since it was first met.
-func TestAGroupThatNobodyReads(t *testing.T) {
+// A group without consumers counts as live for as long as other groups do, from when it
+// was first found.
+func TestTrim_IgnoresAGroupThatHasHadNoConsumerForLong(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 500, results.Config{Age: time.Hour, Cap: 10_000})
 	key, group := s.Keys.Results(), "crm"
 	s.Must(s.Redis.XGroupCreate(t.Context(), key, group, "0").Err())
 	s.Trim()
-	met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val()
-	if met == "" || s.first() != 0 {
-		t.Fatalf("met at %q, the first is %d", met, s.first())
+	found := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val()
+	if found == "" || s.first() != 0 {
+		t.Fatalf("the group was found at %q, the oldest event is %d", found, s.first())
 	}
 	longAgo := fmt.Sprint(time.Now().Add(-results.GroupIdle - time.Hour).UnixMilli())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), group, longAgo).Err())
 	if trim := s.Trim(); trim.Aged < 400 || trim.Slowest != "" {
-		t.Errorf("it keeps what nobody reads: %+v", trim)
+		t.Errorf("the group without consumers keeps its events: trimmed %+v", trim)
 	}
-	if met := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val(); met != longAgo {
-		t.Errorf("it was met at %s, and now at %s", longAgo, met)
+	if found := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val(); found != longAgo {
+		t.Errorf("the group was found at %s, and now at %s", longAgo, found)
 	}
 	s.Must(s.Redis.XGroupDestroy(t.Context(), key, group).Err())
 	s.Trim()
@@ -58,12 +59,13 @@ func TestAGroupThatNobodyReads(t *testing.T) {
 	s.Trim()
 	results, err := s.Stores.Results.Status(t.Context())
 	if s.Must(err); !results.Groups[0].Live || results.Groups[0].Idle > 3600 {
-		t.Errorf("a group that was created again is not: %+v", results.Groups[0])
+		t.Errorf("a group that was created again is not live: %+v", results.Groups[0])
 	}
 }
 
-// Who had acknowledged what went, or is not alive, lost nothing; nor does anybody twice.
-func TestWhoLosesByTheCap(t *testing.T) {
+// A group that has acknowledged the dropped events, or is not live, loses nothing. No
+// group loses the same events twice.
+func TestTrim_NamesGroupsThatLoseEventsToTheCap(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, 3000, results.Config{Age: aYear, Cap: 2000})
 	key := s.Keys.Results()
@@ -74,32 +76,32 @@ func TestWhoLosesByTheCap(t *testing.T) {
 	before, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	if slowest, ok := before.Slowest(); !ok || slowest.Group != "unread" {
-		t.Errorf("the slowest is %+v", slowest)
+		t.Errorf("the slowest group is %+v", slowest)
 	}
 	trim := s.Trim()
 	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"once", "unread"}) || trim.Slowest == "dead" {
-		t.Errorf("%+v", trim)
+		t.Errorf("trimmed %+v", trim)
 	}
 	after, err := s.Stores.Results.Status(t.Context())
 	s.Must(err)
 	for _, g := range after.Groups {
 		if g.Group == "once" && (g.Behind != 0 || g.Lag != 0) {
-			t.Errorf("what went holds it back: %+v", g)
+			t.Errorf("dropped events keep a group behind: %+v", g)
 		}
 		if g.Group == "unread" && g.Lag != after.Length {
-			t.Errorf("of %d events it has not read %d", after.Length, g.Lag)
+			t.Errorf("the stream has %d events, the lag of unread is %d", after.Length, g.Lag)
 		}
 	}
 	for i := range 1000 {
 		s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.ID(3000 + i), Values: []string{"id", "new"}}).Err())
 	}
 	if trim := s.Trim(); trim.Dropped < 900 || !slices.Equal(trim.Lost, []string{"unread"}) {
-		t.Errorf("then %+v", trim)
+		t.Errorf("trimmed %+v the second time", trim)
 	}
 }
 
-// A group is heard of when one of its consumers is, whichever.
-func TestOneConsumerKeepsAGroup(t *testing.T) {
+// A group is as idle as the consumer that read last, whichever it is.
+func TestStatus_TakesTheIdleTimeOfTheLastActiveConsumer(t *testing.T) {
 	t.Parallel()
 	for _, consumer := range []string{"a", "z"} {
 		s := newStream(t, 10, results.Config{Age: aYear, Cap: 100})
@@ -110,24 +112,24 @@ func TestOneConsumerKeepsAGroup(t *testing.T) {
 		}
 		read("a")
 		read("z")
-		silent := func() time.Duration {
+		leastIdle := func() time.Duration {
 			of := s.Redis.XInfoConsumers(t.Context(), key, "crm").Val()
 			return min(of[0].Idle, of[1].Idle)
 		}
-		for silent() < 500*time.Millisecond { // as long as Redis takes, which counts it
+		for leastIdle() < 500*time.Millisecond { // Redis counts the idle time
 			<-time.After(10 * time.Millisecond)
 		}
-		idle := silent()
+		idle := leastIdle()
 		read(consumer)
 		results, err := s.Stores.Results.Status(t.Context())
 		s.Must(err)
 		if got := results.Groups[0].Idle; got >= idle.Seconds() {
-			t.Errorf("%s was heard of, the group %v s ago", consumer, got)
+			t.Errorf("consumer %s has just read, but the group is idle for %v s", consumer, got)
 		}
 	}
 }
 
-// reads counts the entries that commands read of streams.
+// reads is a hook that counts the entries of streams that commands read.
 type reads struct{ entries *int }
 
 func (reads) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -156,9 +158,9 @@ func (r reads) count(cmd redis.Cmder) {
 	}
 }
 
-// Redis does not know how far a group is behind an event that was erased. To trim is
-// not to count that.
-func TestTrimmingCountsNoEvents(t *testing.T) {
+// After an event was deleted, Redis does not know the lag of a group. Trimming does not
+// count the events to find it out.
+func TestTrim_DoesNotCountTheLagOfGroups(t *testing.T) {
 	t.Parallel()
 	cfg := results.Config{Age: time.Hour, Cap: 100_000}
 	s := newStream(t, 5000, cfg)
@@ -166,7 +168,7 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "slow", "0").Err())
 	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(4000)).Err())
 	if lag := s.Redis.XInfoGroups(t.Context(), s.Keys.Results()).Val()[0].Lag; lag > 0 {
-		t.Fatalf("Redis says that the lag is %d", lag)
+		t.Fatalf("Redis reports a lag of %d, want none", lag)
 	}
 	entries := 0
 	rdb := redis.NewClient(s.Redis.Options())
@@ -174,9 +176,9 @@ func TestTrimmingCountsNoEvents(t *testing.T) {
 	rdb.AddHook(reads{&entries})
 	trim, err := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account}, Results: cfg}).Results.TrimResults(t.Context())
 	if s.Must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
-		t.Errorf("%d entries were read; %+v", entries, trim)
+		t.Errorf("%d entries were read, want at most 10; trimmed %+v", entries, trim)
 	}
 	if trim := s.Trim(); trim.Aged != 0 {
-		t.Errorf("trimmed what no group has acknowledged: %+v", trim)
+		t.Errorf("events that no group has acknowledged were trimmed: %+v", trim)
 	}
 }
