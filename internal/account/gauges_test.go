@@ -14,7 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/results"
 )
 
-func TestGauges(t *testing.T) {
+func TestGauges_ReportTheStoredAccount(t *testing.T) {
 	t.Parallel()
 	s := ledgertest.NewStream(t, 3000, results.Config{Age: 1000 * time.Hour, Cap: 4000})
 	s.Trim()
@@ -28,16 +28,16 @@ func TestGauges(t *testing.T) {
 	g := s.Gauges()
 	r := g.Results
 	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != account.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
-		t.Errorf("%d of %d, %d groups, the oldest is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
+		t.Errorf("the stream has %d of %d events and %d groups, its oldest event is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
 	}
 	if g := r.Groups[0]; g.Group != "g00" || g.Unacknowledged() != 2500 {
-		t.Errorf("%+v", g)
+		t.Errorf("the gauges are %+v", g)
 	}
 	if g := r.Groups[1]; g.Group != "g01" || g.Unacknowledged() != 3000 {
-		t.Errorf("%+v", g)
+		t.Errorf("the gauges are %+v", g)
 	}
 	if g.Gate.State != "open" || g.Rate != 5 {
-		t.Errorf("%+v, %v/s", g.Gate, g.Rate)
+		t.Errorf("the gate is %+v, the rate %v/s", g.Gate, g.Rate)
 	}
 	for i, key := range []string{s.Keys.OperatorList(request.Held), s.Keys.OperatorList(request.Failed), s.Keys.Undelivered(), s.Keys.Pending()} {
 		for n := range i + 1 {
@@ -47,16 +47,16 @@ func TestGauges(t *testing.T) {
 	_, err := admission.NewAccount(s.Redis, s.Keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
 	s.Must(err)
 	if g := s.Gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
-		t.Errorf("%+v", g)
+		t.Errorf("the gauges are %+v", g)
 	}
-	// What was erased makes Redis forget how many there are: it is not found out at
-	// any price.
+	// After an event was deleted, Redis does not know the lag of a group. Only a few
+	// events are counted to find it out.
 	s.Must(s.Redis.XDel(t.Context(), s.Keys.Results(), s.ID(2950)).Err())
 	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 930}).Err())
 	if g := s.Gauges().Results.Groups[0]; g.Lag != 70-1 || g.LagAtLeast {
-		t.Errorf("%+v", g)
+		t.Errorf("the gauges are %+v", g)
 	}
 	if g := s.Gauges().Results.Groups[1]; g.Lag != 100 || !g.LagAtLeast {
-		t.Errorf("%+v", g)
+		t.Errorf("the gauges are %+v", g)
 	}
 }
