@@ -13,8 +13,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What was stored before Redis' clock went back by an hour holds nothing up for as long.
-func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
+// Times that were stored before Redis' clock went back by an hour delay nothing by an
+// hour.
+func TestClockStep_BackDelaysNothing(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
 	back := func(t *testing.T, do func(h *harness)) *harness {
@@ -26,9 +27,9 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 		return h
 	}
 	t.Run("a leader's lease", func(t *testing.T) {
-		h := back(t, func(h *harness) { h.Feed() }) // it leads, and dies
+		h := back(t, func(h *harness) { h.Feed() }) // it leads, and stops
 		if fed := h.FeedUpTo(h.AnotherWorker(), 10); !fed.Leads {
-			t.Error("nobody else leads")
+			t.Error("no other worker takes the lead")
 		}
 	})
 	t.Run("a pause after a fault", func(t *testing.T) {
@@ -55,17 +56,17 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("nobody looks for it")
+				t.Fatal("it is not found")
 			}
 		}
 	})
-	t.Run("a call that Redis forgot the end of", func(t *testing.T) {
+	t.Run("a call whose end Redis lost", func(t *testing.T) {
 		var ref request.Ref
 		h := back(t, func(h *harness) {
 			h.ImportRow("A-1")
 			ref = h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
 		})
-		h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil)) // it lives, and has no handler for it
+		h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil)) // it is alive, and has no handler for the call
 		h.Admit(h.AnotherWorker(), ref, attempt.Call)
 	})
 	t.Run("a delivery whose task is missing", func(t *testing.T) {
@@ -79,7 +80,7 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("nobody looks for it")
+				t.Fatal("it is not found")
 			}
 		}
 	})
@@ -90,27 +91,28 @@ func TestWhatIsStoredWhenRedisClockGoesBack(t *testing.T) {
 			ref = h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
 			h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 		})
-		judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second}})
-		h.Must(judge.Fleet.Join(t.Context()))
+		observer := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Second}})
+		h.Must(observer.Fleet.Join(t.Context()))
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
-			turns, _, err := judge.Requests.Lost(t.Context(), "")
+			h.Must(observer.Fleet.Heartbeat(t.Context(), nil))
+			turns, _, err := observer.Requests.Lost(t.Context(), "")
 			h.Must(err)
 			if len(turns) == 1 {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("it lives for ever")
+				t.Fatal("the worker stays alive")
 			}
 		}
 		if _, _, workers, err := h.Stores.Account.Basics(t.Context()); err != nil || workers != 1 {
-			t.Errorf("%d workers live, %v; want the judge", workers, err)
+			t.Errorf("%d workers are alive, %v; want the observer only", workers, err)
 		}
 	})
 }
 
-// What was looked at while Redis' clock was a day ahead is looked at again when it is not.
-func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
+// Requests and deliveries that were checked while Redis' clock was a day ahead are checked
+// again when it is right again.
+func TestClockStep_AheadDelaysNothingOnceCorrected(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
 	h := newHarnessOn(t, own)
@@ -118,7 +120,7 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 	h.openDelivery("A-1")
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-2"})
 	h.Must(err)
-	look := func() (requests, deliveries int) {
+	due := func() (requests, deliveries int) {
 		refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
 		stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Minute)
@@ -126,41 +128,41 @@ func TestWhatIsStoredWhileRedisClockIsAhead(t *testing.T) {
 		return len(refs), len(stalled)
 	}
 	h.Must(clock.Set(24 * time.Hour))
-	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
+	if requests, deliveries := due(); requests != 1 || deliveries != 1 {
 		t.Fatalf("%d requests and %d deliveries are due a day later", requests, deliveries)
 	}
 	h.Must(clock.Set(0))
-	look() // they are due from now on
+	due() // both will be due two minutes from now
 	h.Must(clock.Set(2 * time.Minute))
-	if requests, deliveries := look(); requests != 1 || deliveries != 1 {
-		t.Errorf("%d requests and %d deliveries are due; want one of each", requests, deliveries)
+	if requests, deliveries := due(); requests != 1 || deliveries != 1 {
+		t.Errorf("%d requests and %d deliveries are due two minutes later, want one of each", requests, deliveries)
 	}
 }
 
-// A judge that has heard of a process a moment before Redis' clock goes forward takes it
-// for dead in none of the ways, although it has not noticed the step by a heartbeat yet.
-func TestNobodyIsJudgedByAClockThatWentForward(t *testing.T) {
+// A worker whose heartbeat came just before Redis' clock went forward is not dead to
+// another worker, which has not noticed the step by a heartbeat of its own yet.
+func TestClockStep_ForwardMakesNoWorkerDead(t *testing.T) {
 	t.Parallel()
 	own, clock := redistest.StartWithClock(t)
 	h := newHarnessOn(t, own)
 	const dead = 200 * time.Millisecond
 	h.ImportRow("A-1")
 	ref := h.Admit(h.Stores, h.Feed()[0], attempt.Call).Ref()
-	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead}})
-	h.Must(judge.Fleet.Join(t.Context()))
+	observer := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: dead}})
+	h.Must(observer.Fleet.Join(t.Context()))
 	for begun := time.Now(); time.Since(begun) < 2*dead; {
-		h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
+		h.Must(observer.Fleet.Heartbeat(t.Context(), nil))
 	}
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
-	h.Must(judge.Fleet.Heartbeat(t.Context(), nil))
+	h.Must(observer.Fleet.Heartbeat(t.Context(), nil))
 	h.Must(clock.Set(5 * time.Second))
-	turns, _, err := judge.Requests.Lost(t.Context(), "")
+	turns, _, err := observer.Requests.Lost(t.Context(), "")
 	if h.Must(err); len(turns) > 0 {
-		t.Errorf("%v is lost", turns)
+		t.Errorf("the calls %v are lost", turns)
 	}
-	h.Admit(judge, ref, attempt.Busy)
-	alive, err := judge.Fleet.Handlers(t.Context())
+	h.Admit(observer, ref, attempt.Busy)
+	alive, err := observer.Fleet.Handlers(t.Context())
 	if h.Must(err); len(alive) > 0 && !alive[ref.String()] {
-		t.Error("its handler is dead")
+		t.Error("the handler of the call is dead")
 	}
 }

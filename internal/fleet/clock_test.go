@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A break in reaching Redis, and a step of its clock against the monotonic one, restart
-// the time in which a process may judge others dead.
-func TestUnbroken(t *testing.T) {
+// The time for which a worker has reached Redis without a break, before which it finds no
+// other worker dead, restarts after a failed or late heartbeat and after a step of Redis'
+// clock.
+func TestClock_RestartsUnbrokenTimeAfterBreaksAndSteps(t *testing.T) {
 	type beat struct {
 		after time.Duration // the previous one
 		ahead time.Duration // of Redis' clock
@@ -25,9 +26,9 @@ func TestUnbroken(t *testing.T) {
 		"the first":                   {[]beat{second}, 0, time.Nanosecond},
 		"one a second":                {[]beat{second, second, second, second}, time.Second, 4 * time.Second},
 		"one failed":                  {[]beat{second, second, {after: time.Second, lost: true}}, 0, 0},
-		"one failed, and on":          {[]beat{second, {after: time.Second, lost: true}, second, second}, 0, time.Second},
+		"one failed, then more":       {[]beat{second, {after: time.Second, lost: true}, second, second}, 0, time.Second},
 		"stopped for a while":         {[]beat{second, second}, mostBetween + 1, 0},
-		"stopped, and on":             {[]beat{second, second, {after: mostBetween + 1}, second}, 0, time.Second},
+		"stopped, then more":          {[]beat{second, second, {after: mostBetween + 1}, second}, 0, time.Second},
 		"the clock is set ahead":      {[]beat{second, second, {after: time.Second, ahead: 20 * time.Second}, {after: time.Second, ahead: 20 * time.Second}}, 0, time.Second},
 		"the clock is set back":       {[]beat{second, second, {after: time.Second, ahead: -time.Hour}, {after: time.Second, ahead: -time.Hour}}, 0, time.Second},
 		"the clock is corrected":      {[]beat{second, {after: time.Second, ahead: stepMost}, {after: time.Second}}, 0, 2 * time.Second},
@@ -55,11 +56,11 @@ func TestUnbroken(t *testing.T) {
 	}
 }
 
-func TestExpectedTime(t *testing.T) {
+func TestClock_ExpectsTheTimeOfRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClock()
 		if at := c.expected(); at != 0 || c.stepped(time.Now()) {
-			t.Errorf("before a heartbeat: %d", at)
+			t.Errorf("the expected time before a heartbeat is %d", at)
 		}
 		redis := func() time.Time { return time.Now().Add(time.Hour) }
 		sent := time.Now()
@@ -67,11 +68,11 @@ func TestExpectedTime(t *testing.T) {
 		c.heartbeat(sent, time.Now(), redis())
 		<-time.After(800 * time.Millisecond)
 		if late := time.UnixMilli(c.expected()).Sub(redis()); late < 0 || late > 50*time.Millisecond {
-			t.Errorf("it is off by %v", late)
+			t.Errorf("the expected time is off by %v", late)
 		}
 		for off, want := range map[time.Duration]bool{0: false, -time.Second: true, 20 * time.Second: true} {
 			if c.stepped(redis().Add(off)) != want {
-				t.Errorf("%v off: %v", off, !want)
+				t.Errorf("a clock that is off by %v has stepped: %v", off, !want)
 			}
 		}
 	})

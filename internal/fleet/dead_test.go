@@ -11,9 +11,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Who has not reached Redis for as long as it takes to be dead knows of nobody
-// that it is.
-func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
+// A worker that has reached Redis for less than DeadAfter finds no other worker dead.
+func TestHandlers_AreAliveToAWorkerThatHasJustJoined(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)
@@ -23,21 +22,21 @@ func TestWhoHasJustComeHoldsNobodyForDead(t *testing.T) {
 	for _, number := range h.Redis.ZRange(t.Context(), h.Keys.Workers(), 0, -1).Val() {
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Workers(), redis.Z{Score: silent, Member: number}).Err())
 	}
-	come := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
-	h.Must(come.Fleet.Join(t.Context()))
-	alive, err := come.Fleet.Handlers(t.Context())
+	joined := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	h.Must(joined.Fleet.Join(t.Context()))
+	alive, err := joined.Fleet.Handlers(t.Context())
 	h.Must(err)
 	if lives, claimed := alive[r.Ref().String()]; !claimed || !lives {
-		t.Errorf("it is claimed: %v, alive: %v", claimed, lives)
+		t.Errorf("to the worker that has just joined the turn has a handler: %v, which is alive: %v", claimed, lives)
 	}
-	judge := h.ImpatientWorker()
-	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = judge.Fleet.Handlers(t.Context()) {
+	observer := h.ImpatientWorker()
+	for deadline := time.Now().Add(time.Minute); alive[r.Ref().String()]; alive, err = observer.Fleet.Handlers(t.Context()) {
 		h.Must(err)
 		if time.Now().After(deadline) {
-			t.Fatal("nobody holds it for dead")
+			t.Fatal("the silent worker stays alive")
 		}
 	}
 	if lives, claimed := alive[r.Ref().String()]; !claimed || lives {
-		t.Errorf("to who was there it is claimed: %v, alive: %v", claimed, lives)
+		t.Errorf("to the other worker the turn has a handler: %v, which is alive: %v", claimed, lives)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-func TestID(t *testing.T) {
+func TestID_NamesAnAccountUntilRedisIsEmptied(t *testing.T) {
 	srv := redistest.Start(t)
 	id := func(account string) string {
 		id, err := storage.Of(srv.Client(t), account).Fleet.ID(t.Context())
@@ -19,17 +19,17 @@ func TestID(t *testing.T) {
 	}
 	first := id("a")
 	if again, other := id("a"), id("b"); again != first || other == first {
-		t.Errorf("%s, then %s, and %s of another account", first, again, other)
+		t.Errorf("the id is %s, then %s; that of another account is %s", first, again, other)
 	}
 	if err := srv.Client(t).FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if emptied := id("a"); emptied == first {
-		t.Error("a Redis that was emptied is taken for the one before")
+		t.Error("the id is the same after Redis was emptied")
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if id, err := storage.Of(srv.Client(t), "a").Fleet.ID(over); err == nil {
-		t.Errorf("id %q of a Redis that does not answer", id)
+		t.Errorf("the id is %q although Redis was not asked", id)
 	}
 }
