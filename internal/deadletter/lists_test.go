@@ -16,7 +16,7 @@ import (
 // day is when the requests of these tests failed.
 var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
-// fail puts n failed requests on the shelf; when gives each its moment.
+// fail restores n failed requests; when returns the time at which each failed.
 func (h *harness) fail(n int, when func(i int) time.Time) {
 	h.Helper()
 	records := make([]request.Record, n)
@@ -31,9 +31,9 @@ func (h *harness) fail(n int, when func(i int) time.Time) {
 	}
 }
 
-// Requests are retried, by this walk and by others, and fail again while it goes
-// on; more of them share a moment than a page holds.
-func TestAWalkPassesOverNothing(t *testing.T) {
+// No request is skipped while requests are retried, by the reader of the list and by
+// others, and fail again. More requests failed at one moment than a page holds.
+func TestRequests_SkipsNothingWhileRequestsAreRetried(t *testing.T) {
 	const n = 3000
 	h := newHarness(t)
 	h.fail(n, func(i int) time.Time { return day.Add(time.Duration(max(0, i-1400)/3) * time.Millisecond) })
@@ -42,42 +42,42 @@ func TestAWalkPassesOverNothing(t *testing.T) {
 		_, _, err := h.Stores.Requests.Retry(t.Context(), r)
 		h.Must(err)
 	}
-	given, retried := map[string]bool{}, map[string]bool{}
+	listed, retried := map[string]bool{}, map[string]bool{}
 	last := ""
 	for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
 		h.Must(err)
 		for i, r := range page {
-			if given[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
-				t.Fatalf("%s is given after %s; before: %v, retried before: %v", r.ApplicationID, last, given[r.ApplicationID], retried[r.ApplicationID])
+			if listed[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
+				t.Fatalf("%s is listed after %s; listed before: %v, retried before: %v", r.ApplicationID, last, listed[r.ApplicationID], retried[r.ApplicationID])
 			}
-			given[r.ApplicationID], last = true, r.ApplicationID
+			listed[r.ApplicationID], last = true, r.ApplicationID
 			if i%3 == 0 {
 				retry(r.ApplicationID)
 			}
 		}
-		for i := len(given) + 7; i < n && i < len(given)+700; i += 50 { // somebody else's, ahead of this walk
+		for i := len(listed) + 7; i < n && i < len(listed)+700; i += 50 { // by others, ahead of the list
 			id := fmt.Sprintf("F-%05d", i)
 			if !retried[id] {
 				retry(id)
 				retried[id] = true
 			}
 		}
-		h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(1), "refused").Err()) // or the batch is paused in the end
+		h.Must(h.Redis.HDel(t.Context(), h.Keys.Batch(1), "refused").Err()) // or the batch would be paused in the end
 		h.Fault(h.Admit(h.Stores, h.FeedUpTo(h.Stores, 1).Refs[0], attempt.Call).ApplicationID, fault.BadRequest, attempt.Fail)
 	}
 	for i := range n {
-		if id := fmt.Sprintf("F-%05d", i); !given[id] && !retried[id] {
-			t.Errorf("%s was passed over", id)
+		if id := fmt.Sprintf("F-%05d", i); !listed[id] && !retried[id] {
+			t.Errorf("%s was skipped", id)
 		}
 	}
 	if len(retried) < 100 {
-		t.Errorf("only %d were retried ahead of the walk", len(retried))
+		t.Errorf("only %d requests were retried ahead of the list, want 100", len(retried))
 	}
 	h.ExpectCounters()
 	h.ExpectOperatorLists(nil)
 }
 
-func TestAWalkKeepsToItsTime(t *testing.T) {
+func TestRequests_ListsThePeriod(t *testing.T) {
 	h := newHarness(t)
 	h.fail(10, func(i int) time.Time { return day.Add(time.Duration(i) * time.Second) })
 	for _, tt := range []struct {
@@ -91,25 +91,26 @@ func TestAWalkKeepsToItsTime(t *testing.T) {
 		{day.Add(5 * time.Second), day.Add(5 * time.Second), 0},
 	} {
 		if got := h.walk(tt.since, tt.before); got != tt.want {
-			t.Errorf("%d from %v to %v, want %d", got, tt.since, tt.before, tt.want)
+			t.Errorf("%d requests are listed from %v to %v, want %d", got, tt.since, tt.before, tt.want)
 		}
 	}
 }
 
-func (h *harness) walk(since, before time.Time) (given int) {
+// walk returns how many failed requests of a period are listed.
+func (h *harness) walk(since, before time.Time) (listed int) {
 	h.Helper()
 	for page, err := range h.Stores.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
 		h.Must(err)
-		given += len(page)
+		listed += len(page)
 	}
-	return given
+	return listed
 }
 
-func TestManyFailAtOneMoment(t *testing.T) {
+func TestRequests_ListsAllThatFailedAtOneMoment(t *testing.T) {
 	h := newHarness(t)
 	h.fail(1700, func(i int) time.Time { return day.Add(time.Duration(i/1600) * time.Second) })
 	if got := h.walk(time.Time{}, day.Add(time.Hour)); got != 1700 {
-		t.Errorf("%d of 1700 are given", got)
+		t.Errorf("%d of 1700 requests are listed", got)
 	}
 }
 
@@ -131,7 +132,7 @@ func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
 	}
 	d, ok, err := h.Stores.Deliveries.BeginDelivery(t.Context(), delivery.Task{EventID: event.ID})
 	if h.Must(err); !ok {
-		t.Fatal("no attempt may be made")
+		t.Fatal("no attempt is allowed")
 	}
 	_, err = h.Stores.Deliveries.EndDelivery(t.Context(), d, delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500"}, time.Minute)
 	h.Must(err)
