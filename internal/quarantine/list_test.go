@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/quarantine"
 )
 
-func TestWhatIsPutAsideIsBounded(t *testing.T) {
+func TestAdd_KeepsABoundedNumberOfEntries(t *testing.T) {
 	h := ledgertest.New(t)
 	h.Must(h.Redis.Eval(t.Context(), "for i = 1, ARGV[1] do redis.call('LPUSH', KEYS[1], '{}') end return 1", []string{h.Keys.Quarantine()}, quarantine.MaxEntries).Err())
 	h.Must(h.Stores.Quarantine.Add(t.Context(), quarantine.Entry{Task: "nonsense", Why: "it is", Raw: []byte(strings.Repeat("x", quarantine.MaxBytes+1))}))
@@ -18,12 +18,12 @@ func TestWhatIsPutAsideIsBounded(t *testing.T) {
 		all = append(all, p)
 	}
 	if n, err := h.Stores.Quarantine.Len(t.Context()); err != nil || n != quarantine.MaxEntries {
-		t.Errorf("%d are to be read, %v", n, err)
+		t.Errorf("the length is %d, %v", n, err)
 	}
 	if len(all) != quarantine.MaxEntries || all[0].Task != "nonsense" || len(all[0].Raw) != quarantine.MaxBytes {
-		t.Errorf("%d are kept, the last is %s", len(all), all[0].Task)
+		t.Errorf("%d entries are kept, the newest is %s", len(all), all[0].Task)
 	}
 	if n := h.Redis.HGet(t.Context(), h.Keys.State(), "poison").Val(); n != "1" {
-		t.Errorf("%s are counted", n)
+		t.Errorf("%s entries are counted, want 1", n)
 	}
 }
