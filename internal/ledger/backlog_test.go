@@ -16,13 +16,13 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// TestBacklogIsExact holds that what the account counts as waiting is what its
+// TestBacklog_EqualsTheRecordsAfterEveryTransition holds that what the account counts as waiting is what its
 // records say, and the batches' counters too, through every transition of the state
 // table and everything that puts records back or takes them away.
-func TestBacklogIsExact(t *testing.T) {
+func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 	t.Parallel()
 	columns, _ := stateTable(t)
-	own := redistest.Start(t) // as in TestAnyInterleaving
+	own := redistest.Start(t) // as in TestLedger_KeepsItsInvariantsInAnyInterleaving
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHarnessOn(t, own)
 		defer func() { h.Must(h.Redis.FlushDB(t.Context()).Err()) }()

@@ -97,7 +97,7 @@ func together(t *testing.T, c *commits) {
 	}
 }
 
-func TestTransitionsGoTogether(t *testing.T) {
+func TestCommit_SendsTransitionsTogether(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	together(t, echoing(rdb, time.Minute)) // Redis does not know the script yet
 	if n := sent.Load(); n > 640/4 {
@@ -109,7 +109,7 @@ func TestTransitionsGoTogether(t *testing.T) {
 }
 
 // More than may go together wait for the next one.
-func TestTooManyToGoTogether(t *testing.T) {
+func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
 	runStub(t.Context(), c, "admit", "x") // so that Redis knows the script
@@ -136,7 +136,7 @@ func TestTooManyToGoTogether(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
+func TestCommit_DoesNotWaitForASlowRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
 	c := echoing(rdb, time.Millisecond)
 	runStub(t.Context(), c, "admit", "1")
@@ -157,7 +157,7 @@ func TestNobodyWaitsForAnothersLongRoundTrip(t *testing.T) {
 }
 
 // Redis fails for one transition, or for all of them: each has its own error.
-func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
+func TestCommit_ReturnsTheErrorOfEachTransition(t *testing.T) {
 	rdb, _ := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
 	failures := func(does ...string) int64 {
@@ -187,7 +187,7 @@ func TestTransitionsThatGoTogetherFailAlone(t *testing.T) {
 
 // A Redis that cannot be written to says so as it says it to anybody: clients look
 // for its other half then.
-func TestTransitionsInAReadOnlyRedis(t *testing.T) {
+func TestCommit_ReturnsREADONLYFromAReplica(t *testing.T) {
 	rdb, _ := dialing(t, 0)
 	if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 )
 
 // Rows that joined are fed by their own batch alone, or by none.
-func TestARowIsFedByItsOwnBatch(t *testing.T) {
+func TestFeed_FeedsAJoinedRowWithItsOwnBatchOnly(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 10))
 	h.Control("spring", batch.Pause)
@@ -36,7 +36,7 @@ func TestARowIsFedByItsOwnBatch(t *testing.T) {
 
 // A row that only a newer version can read is passed over, and fed once it can be
 // read.
-func TestANewerRowIsFedLater(t *testing.T) {
+func TestFeed_FeedsARowOfANewerVersionOnceItIsReadable(t *testing.T) {
 	h := newHarness(t)
 	h.Import("spring", ledgertest.Rows(1, 3))
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
@@ -53,7 +53,7 @@ func TestANewerRowIsFedLater(t *testing.T) {
 }
 
 // Each running batch gets its share of the room, whatever its size.
-func TestFeedSharesTheRoom(t *testing.T) {
+func TestFeed_SharesTheRoomAmongBatches(t *testing.T) {
 	h := newHarness(t)
 	h.Import("million", ledgertest.Rows(1, 5000))
 	h.FeedUpTo(h.Stores, 30)

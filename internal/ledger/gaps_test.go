@@ -108,7 +108,7 @@ func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 // Whichever chunks of a batch reach Redis, in whatever order, however full the lane
 // is and wherever the importer is killed: each row that is accepted is fed, and what
 // is written of the order is found.
-func TestEveryAcceptedRowIsFed(t *testing.T) {
+func TestFeed_FeedsEveryAcceptedRow(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {
@@ -177,7 +177,7 @@ func (h *harness) expectOrder(name string, chunks map[int]int) {
 
 // A gap that is wider than one script looks at is crossed all the same, in scripts
 // that each look at a bounded part of it.
-func TestAWideGapIsCrossed(t *testing.T) {
+func TestFeed_CrossesAWideGap(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.importChunk("spring", 0, 1, 0, killNever))
 	h.Must(h.importChunk("spring", 20_000, 1, 0, killNever))
@@ -191,7 +191,7 @@ func TestAWideGapIsCrossed(t *testing.T) {
 
 // A batch of a version that did not keep its last chunk's number has its gaps from
 // the chunks that were on their way when its import was killed.
-func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
+func TestFeed_CrossesAGapOfAnOlderVersion(t *testing.T) {
 	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 5, 7} {
 		h.Must(h.importChunk("spring", chunk, 1, 0, killNever))
@@ -203,7 +203,7 @@ func TestAGapOfAnOlderVersionIsCrossed(t *testing.T) {
 }
 
 // What has a gap before it ends in time, and when its batch is cancelled.
-func TestWhatIsBehindAGapEnds(t *testing.T) {
+func TestBatch_EndsRowsBehindAGap(t *testing.T) {
 	t.Run("not_after", func(t *testing.T) {
 		h := newHarness(t)
 		h.begin(tasks.Options{NotAfter: time.Now().Add(time.Hour)})
@@ -228,7 +228,7 @@ func TestWhatIsBehindAGapEnds(t *testing.T) {
 }
 
 // A producer of a version that does not say so fills a gap after it was passed over.
-func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
+func TestFeed_FeedsAGapThatAnOlderVersionFills(t *testing.T) {
 	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 4} {
 		h.Must(h.importChunk("spring", chunk, 2, 0, killNever))
@@ -244,7 +244,7 @@ func TestAGapThatAnOlderVersionFillsIsFed(t *testing.T) {
 
 // What comes to be fed, a batch that is new or one that had nothing left, takes its
 // turn after the batches that wait.
-func TestNewRowsTakeTheirTurn(t *testing.T) {
+func TestFeed_FeedsNewBatchesAfterWaitingOnes(t *testing.T) {
 	h := newHarness(t)
 	h.Import("autumn", ledgertest.Rows(1, 100))
 	h.FeedUpTo(h.Stores, 1)

@@ -17,7 +17,7 @@ import (
 var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
 // What a person decided of a request as it was says nothing of it as it is now.
-func TestAStaleDecisionIsNone(t *testing.T) {
+func TestOperatorAction_IgnoresARequestThatHasChanged(t *testing.T) {
 	h, a := started(t)
 	h.Fault("A-1", fault.Unusable, attempt.Hold)
 	first, _ := h.Get("A-1")
@@ -54,7 +54,7 @@ func TestAStaleDecisionIsNone(t *testing.T) {
 const heldEvent = `{"application_id":"A-1","generation":1,"run":1,"batch":"spring","reason":"unknown_outcome",` +
 	`"message":"FaceKi did not answer in time","attempts":1,"possible_duplicates":1}`
 
-func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
+func TestFault_HoldsAnUncertainOutcome(t *testing.T) {
 	h, _ := started(t)
 	h.Fault("A-1", fault.TimedOut, attempt.Hold)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
@@ -66,7 +66,7 @@ func TestWhatMayHaveMadeALinkIsHeld(t *testing.T) {
 	}
 }
 
-func TestADeadAttemptIsHeld(t *testing.T) {
+func TestHold_HoldsTheCallOfADeadWorker(t *testing.T) {
 	h, a := started(t)
 	judge := h.ImpatientWorker()
 	dead := h.Admit(judge, a.Ref(), attempt.Dead)
@@ -93,7 +93,7 @@ func TestADeadAttemptIsHeld(t *testing.T) {
 	h.ExpectOperatorLists(nil)
 }
 
-func TestACancelWinsOverAHold(t *testing.T) {
+func TestCancel_WinsOverAHold(t *testing.T) {
 	h, a := started(t)
 	_, err := h.Stores.Requests.Cancel(t.Context(), a.Record)
 	h.Must(err)
@@ -106,7 +106,7 @@ func TestACancelWinsOverAHold(t *testing.T) {
 	}
 }
 
-func TestRestoreHoldsWhatWasCalled(t *testing.T) {
+func TestRestore_HoldsRequestsThatWereBeingCalled(t *testing.T) {
 	h := newHarness(t)
 	held := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}, Ledger: ledger.Config{HoldUncertain: true}})
 	calling := request.Record{

@@ -19,7 +19,7 @@ func (h *harness) keptLink(a attempt.Attempt) request.State {
 
 // A link that is found in the records, and not made by a call now, says nothing of FaceKi:
 // the faults of others in an outage are not held against them.
-func TestALinkWithoutACallBlamesNobody(t *testing.T) {
+func TestStoredLink_ChargesNoFaults(t *testing.T) {
 	for name, find := range map[string]func(h *harness){
 		"late": func(h *harness) {
 			failed, _ := h.Get("B-1")
@@ -68,7 +68,7 @@ func TestALinkWithoutACallBlamesNobody(t *testing.T) {
 }
 
 // A cancel that is asked for during a call does not throw its paid link away.
-func TestACancelKeepsALinkOnAnotherHost(t *testing.T) {
+func TestCancel_KeepsALinkOnAnotherHost(t *testing.T) {
 	h, a := started(t)
 	r, _ := h.Get("A-1")
 	_, err := h.Stores.Requests.Cancel(t.Context(), r)

@@ -40,7 +40,7 @@ func (h *harness) published(kind string) (of []redis.XMessage) {
 
 // A retry of a request that has a late link pays for no second one: its new run ends
 // with that link, and the event says so.
-func TestARetryTakesTheLateLink(t *testing.T) {
+func TestRetry_EndsWithTheLateLink(t *testing.T) {
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
 		t.Run(string(lane), func(t *testing.T) {
 			h := newHarness(t)
@@ -89,7 +89,7 @@ func TestARetryTakesTheLateLink(t *testing.T) {
 }
 
 // A held request may have a late link of a run before, which an earlier version did not take.
-func TestARetryOfAHeldRequestTakesTheLateLink(t *testing.T) {
+func TestRetry_EndsAHeldRequestWithItsLateLink(t *testing.T) {
 	h := newHarness(t)
 	h.ImportRow("A-1")
 	h.Feed()

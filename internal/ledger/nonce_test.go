@@ -57,7 +57,7 @@ func (l *losing) expect(id string, attempts, duplicates int) {
 
 // A link was made and recorded, and Redis lost that: the process finds the mark of its
 // own, a moment old, and must not take it for one that no call followed.
-func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
+func TestAdmit_CountsACallWhoseLinkRedisLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	ref := l.queued("A-1")
@@ -73,7 +73,7 @@ func TestACallWhoseLinkRedisLostIsAPossibleDuplicate(t *testing.T) {
 }
 
 // A grant whose reply was lost is known by its nonce, however old it is.
-func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
+func TestAdmit_RepeatsAGrantWhoseReplyWasLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	ref := l.queued("A-1")
@@ -108,7 +108,7 @@ func TestAGrantWithoutAReplyIsGivenBack(t *testing.T) {
 
 // Redis lost the mark itself: the fault counts all the same, as nobody else knows of
 // the call, and whatever call of that number is out now keeps its own outcome.
-func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
+func TestFault_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		called               bool // by another process, by then
@@ -146,7 +146,7 @@ func TestACallWhoseMarkRedisLostIsCounted(t *testing.T) {
 }
 
 // A link of a call whose mark Redis lost says that there was one.
-func TestALinkWhoseMarkRedisLost(t *testing.T) {
+func TestCreated_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	ref := l.queued("A-1")
@@ -160,7 +160,7 @@ func TestALinkWhoseMarkRedisLost(t *testing.T) {
 }
 
 // A link ends a run while another call of it is out, which may make one as well.
-func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
+func TestCreated_CountsAnotherCallInFlightAsPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
 	h.Admit(h.Stores, a.Ref(), attempt.Call) // the first one's handler is gone
@@ -176,7 +176,7 @@ func TestACallThatAnotherCallsLinkEndsIsAPossibleDuplicate(t *testing.T) {
 }
 
 // Members that an earlier version wrote have no nonce.
-func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
+func TestCalls_OfAnEarlierVersionAreFound(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
 	calls := h.Keys.Calls()
@@ -205,7 +205,7 @@ func TestCallsOfAnEarlierVersionAreFound(t *testing.T) {
 
 // A batch's number is another batch's after Redis lost its last writes: events name the
 // one that the request is in.
-func TestABatchWhoseNumberRedisGaveAgain(t *testing.T) {
+func TestEvent_NamesTheBatchOfAReusedNumber(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
 	l.keep()

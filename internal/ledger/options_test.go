@@ -20,7 +20,7 @@ func (h *harness) begin(o tasks.Options, list ...tasks.Request) {
 
 // What a request gives goes before its batch's options, and these before the
 // worker's defaults; all are frozen at the first call.
-func TestOptionsAreFrozen(t *testing.T) {
+func TestAdmit_ResolvesSettingsAtTheFirstCall(t *testing.T) {
 	yes, no := true, false
 	h := newHarness(t)
 	h.begin(tasks.Options{
@@ -43,7 +43,7 @@ func TestOptionsAreFrozen(t *testing.T) {
 
 // The not_after of a batch ends what waits, is queued or held, page by page, and
 // nothing that has one of its own or that a person let go on.
-func TestNotAfterOfABatch(t *testing.T) {
+func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	due := time.Now().Add(5 * time.Second)
@@ -104,7 +104,7 @@ func (h *harness) expireAll() (ended int) {
 
 // What was being called when its batch was looked through, and is held now, is too
 // late all the same.
-func TestALateBatchIsLookedThroughAgain(t *testing.T) {
+func TestExpireLate_ReadsALateBatchAgain(t *testing.T) {
 	t.Parallel()
 	t.Run("when that time has come", func(t *testing.T) { lateBatchAgain(t, time.Unix(0, 0)) })
 	t.Run("when Redis' clock, which was a day ahead, is right again", func(t *testing.T) { lateBatchAgain(t, time.Now().Add(24*time.Hour)) })

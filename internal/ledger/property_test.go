@@ -34,10 +34,10 @@ type model struct {
 	begun    map[string]bool // by a person, as another run or generation, since a batch was steered
 }
 
-// TestAnyInterleaving keeps, whatever happens in whatever order: one end per
+// TestLedger_KeepsItsInvariantsInAnyInterleaving keeps, whatever happens in whatever order: one end per
 // run and one event per end, counters equal to the records, numbers that never
 // fall, and no answer that is lost.
-func TestAnyInterleaving(t *testing.T) {
+func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
 	rapid.Check(t, func(rt *rapid.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 // What becomes of a call whose handler cannot go on.
-func TestPoisonOfACall(t *testing.T) {
+func TestQuarantine_EndsTheCallOfItsTurn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		called, cancelled bool
 		nonce             string
@@ -57,7 +57,7 @@ func TestPoisonOfACall(t *testing.T) {
 
 // A turn that cannot be handled ends neither a later turn of its request nor what
 // the request became between the look and the end.
-func TestPoisonEndsItsTurnOnly(t *testing.T) {
+func TestQuarantine_EndsItsTurnOnly(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
 	h.Must(err)

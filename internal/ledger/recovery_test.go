@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-func TestOverdueTurnsAreNamedAgain(t *testing.T) {
+func TestOverdue_NamesATurnAgainLater(t *testing.T) {
 	h := newHarness(t)
 	h.ImportRow("A-1")
 	ref := h.Feed()[0]
@@ -40,7 +40,7 @@ func TestOverdueTurnsAreNamedAgain(t *testing.T) {
 
 // What left the state without leaving the set leaves it now; what a newer version
 // wrote stays.
-func TestOverdueCleansItsSet(t *testing.T) {
+func TestOverdue_RemovesRequestsThatAreNotQueued(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "newer"})
 	h.Must(err)
@@ -56,7 +56,7 @@ func TestOverdueCleansItsSet(t *testing.T) {
 	}
 }
 
-func TestLostCallsPageByPage(t *testing.T) {
+func TestLost_FindsCallsPageByPage(t *testing.T) {
 	h := newHarness(t)
 	const many = 1200
 	h.Import("spring", ledgertest.Rows(1, many))
@@ -101,7 +101,7 @@ func TestLostCallsPageByPage(t *testing.T) {
 
 // A call whose record nobody can read is nobody's, and would count as one that
 // has no answer for ever; one of a newer version is.
-func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
+func TestLost_RemovesCallsWithoutAReadableRecord(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
@@ -114,7 +114,7 @@ func TestACallThatNobodyCanReadIsNotOut(t *testing.T) {
 	}
 }
 
-func TestLatePagesPassWhatIsCalled(t *testing.T) {
+func TestExpireLate_PassesRequestsThatAreBeingCalled(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	at := time.Now().Add(8 * time.Second)
@@ -163,7 +163,7 @@ func TestLatePagesPassWhatIsCalled(t *testing.T) {
 
 // Between the look and the end, a person may have let it go on without a
 // not_after.
-func TestALateEndLooksAgain(t *testing.T) {
+func TestExpireLate_LeavesARequestThatIsRetriedMeanwhile(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", NotAfter: time.Now().Add(5 * time.Second)})

@@ -58,7 +58,7 @@ func (r *refusing) refuse(n int) {
 	}
 }
 
-func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
+func TestBatch_IsPausedWhenItsRowsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.Import("spring", ledgertest.Rows(1, 100))
 	r.refuse(batch.MostRefused - 1)
@@ -104,7 +104,7 @@ func TestABatchIsPausedWhenItsCallsAreRefused(t *testing.T) {
 }
 
 // What a person has paused is not another's to resume, and tells its reason.
-func TestABatchThatAPersonPaused(t *testing.T) {
+func TestBatch_KeepsThePauseOfAPersonWhenItsRowsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.Import("spring", ledgertest.Rows(1, 100))
 	r.refuse(batch.MostRefused - 1)

@@ -28,7 +28,7 @@ func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 
 // The process lives, and has no handler for a call that Redis forgot the end of:
 // nobody must wait for it.
-func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
+func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
@@ -59,7 +59,7 @@ func TestACallThatRedisForgotIsTakenUp(t *testing.T) {
 }
 
 // A call is recorded before a heartbeat of its process can name its handler.
-func TestAFreshCallIsNotTakenUp(t *testing.T) {
+func TestAdmit_WaitsForAFreshCall(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
 	if answer := h.TryAdmit(h.AnotherWorker(), a.Ref()); answer.Admission != attempt.Busy {

@@ -10,7 +10,7 @@ import (
 )
 
 // What a transition tells the gate is kept with it.
-func TestTheGateKeepsWhatItIsTold(t *testing.T) {
+func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 	h := newHarness(t)
 	gate := h.Keys.Tag() + ":gate"
 	for _, id := range []string{"A-1", "A-2", "A-3"} {

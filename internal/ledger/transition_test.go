@@ -32,7 +32,7 @@ func (h *harness) succeed(id string) {
 	h.Must(err)
 }
 
-func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
+func TestFault_IsChargedOnlyAfterAnotherRequestSucceeds(t *testing.T) {
 	h, a := started(t)
 	fails := func(kind fault.Kind) request.State {
 		state, err := h.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: kind}, attempt.Next{Action: attempt.Retry, MaxCharged: 2})
@@ -66,7 +66,7 @@ func TestFaultsAreSpentWhenAnotherSucceeds(t *testing.T) {
 	}
 }
 
-func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
+func TestAdmit_CountsADeadAttemptAsPossibleDuplicate(t *testing.T) {
 	h, a := started(t)
 	h.Admit(h.AnotherWorker(), a.Ref(), attempt.Busy)
 
@@ -95,7 +95,7 @@ func TestADeadAttemptIsAPossibleDuplicate(t *testing.T) {
 	}
 }
 
-func TestCancelWhileCallingIsRemembered(t *testing.T) {
+func TestCancel_IsRememberedDuringACall(t *testing.T) {
 	for follows, want := range map[attempt.Action]request.State{
 		attempt.Retry: request.Cancelled, attempt.Fail: request.Cancelled, attempt.Hold: request.Cancelled,
 		attempt.Requeue: request.Cancelled, "created": request.Created,
@@ -116,7 +116,7 @@ func TestCancelWhileCallingIsRemembered(t *testing.T) {
 	}
 }
 
-func TestNotAfter(t *testing.T) {
+func TestNotAfter_EndsRequestsThatAreNotBeingCalled(t *testing.T) {
 	t.Parallel()
 	soon := func(id string) tasks.Request {
 		return tasks.Request{ApplicationID: id, Lane: tasks.Bulk, NotAfter: time.Now().Add(5 * time.Second)}
@@ -189,7 +189,7 @@ func (h *harness) until(at time.Time) {
 	}
 }
 
-func TestAnAccountHasOneKindOfLinks(t *testing.T) {
+func TestAccount_HasOneKindOfLinks(t *testing.T) {
 	h, a := started(t)
 	realOne := storage.Of(h.Redis, h.Keys.Account)
 	_, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
@@ -207,7 +207,7 @@ func TestAnAccountHasOneKindOfLinks(t *testing.T) {
 	}
 }
 
-func TestLateLinksAreKept(t *testing.T) {
+func TestCreated_KeepsALateLink(t *testing.T) {
 	h, a := started(t)
 	h.Fault("A-1", fault.BadRequest, attempt.Fail)
 	if _, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil {
@@ -226,7 +226,7 @@ func TestLateLinksAreKept(t *testing.T) {
 	}
 }
 
-func TestFeedIsBoundedAndFair(t *testing.T) {
+func TestFeed_IsBoundedAndFair(t *testing.T) {
 	h := newHarness(t)
 	h.Import("large", ledgertest.Rows(1, 950))
 	h.Import("small", ledgertest.Rows(1001, 1010))
@@ -258,7 +258,7 @@ func TestFeedIsBoundedAndFair(t *testing.T) {
 
 // An import that was changed and done again must feed its new rows too, though
 // the feeder has passed their chunk, and lose none of its old ones.
-func TestAnEditedImportLosesNothing(t *testing.T) {
+func TestFeed_FeedsNewRowsOfAnEditedImport(t *testing.T) {
 	edited := ledgertest.Rows(1, 150)
 	edited[10].ApplicationID = "NEW-1"
 	edited[120].ApplicationID = "NEW-2"
@@ -286,7 +286,7 @@ func TestAnEditedImportLosesNothing(t *testing.T) {
 
 // Where rows leave a chunk that was fed in part, those after them are fed all the
 // same.
-func TestAShorterChunkLosesNothing(t *testing.T) {
+func TestFeed_FeedsTheRestOfAShortenedChunk(t *testing.T) {
 	h := newHarness(t)
 	for n := 1; n <= 20; n++ {
 		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: fmt.Sprint("R-", n)}) // which then joins
@@ -312,7 +312,7 @@ func TestAShorterChunkLosesNothing(t *testing.T) {
 	}
 }
 
-func TestRestore(t *testing.T) {
+func TestRestore_CountsTheCallInFlight(t *testing.T) {
 	h := newHarness(t)
 	base := request.Record{
 		Lane: request.Bulk, Generation: 1, Run: 2, Attempts: 3, PossibleDuplicates: 1, AcceptedAt: time.UnixMilli(1e12).UTC(),
@@ -343,7 +343,7 @@ func TestRestore(t *testing.T) {
 
 // What a run's file gave the interactive lane is not fed: it goes on as queued, and
 // is overdue, so that the sweep sees to its task.
-func TestRestoreOfInteractive(t *testing.T) {
+func TestRestore_QueuesInteractiveRequests(t *testing.T) {
 	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
 		h := newHarness(t)
 		r := request.Record{
