@@ -67,6 +67,7 @@ func arrows() map[string][]string {
 		// What commands do.
 		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/forecast", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
 		"internal/connection": {"internal/config"},
+		"internal/embedded":   {},
 		"internal/forecast":   {},
 		"internal/terminal":   {"internal/forecast", "internal/legible"},
 		// Files: their columns, reading, writing; the whole job on one; batches.
