@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func TestAPI_Validates(t *testing.T) {
+func TestAPI_RefusesInvalidSettingsWhereAnAPIRuns(t *testing.T) {
 	t.Parallel()
 	base := []string{"KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0"}
 	for _, tt := range []struct {
 		set  []string
-		want string // a problem begins so; "": none
+		want string // the beginning of a problem, or "" for none
 	}{
 		{nil, ""},
 		{[]string{"KYCLINK_LISTEN=:8080", "KYCLINK_MAX_BODY=500MiB"}, ""},
@@ -28,16 +28,16 @@ func TestAPI_Validates(t *testing.T) {
 		c, err := Load(append(tt.set, base...), Needs{Redis: true, API: true})
 		switch {
 		case tt.want == "" && (err != nil || c.API.Listen == "" || c.API.MaxBody == 0):
-			t.Errorf("%v: %+v, %v", tt.set, c.API, err)
+			t.Errorf("%v: got %+v, %v; want no error", tt.set, c.API, err)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("%v: %v", tt.set, err)
+			t.Errorf("%v: got error %v, want one that contains %q", tt.set, err, tt.want)
 		}
 		if _, err := Load(append(tt.set, base...), Needs{Redis: true}); err != nil {
-			t.Errorf("%v is read by a command without an API: %v", tt.set, err)
+			t.Errorf("%v in a command without an API: got error %v, want it ignored", tt.set, err)
 		}
 	}
 	c, err := Load(append(base, "KYCLINK_MAX_BODY=3MiB"), Needs{API: true})
 	if err != nil || c.API.MaxBody != 3<<20 || !c.API.Loopback() || c.API.TLS() {
-		t.Errorf("%+v, %v", c.API, err)
+		t.Errorf("got %+v, %v; want 3 MiB on a loopback address without TLS", c.API, err)
 	}
 }

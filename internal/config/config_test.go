@@ -33,6 +33,7 @@ func environ(variables map[string]string) []string {
 	return list
 }
 
+// file returns the path of a new file with the content.
 func file(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "value")
@@ -65,7 +66,7 @@ func TestLoad_Defaults(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
 	if !c.EmbeddedRedis() {
-		t.Error("no Redis is named, but it is not the embedded one")
+		t.Error("EmbeddedRedis is false, although no Redis is set")
 	}
 }
 
@@ -138,7 +139,7 @@ func TestLoad_ChoosesUpstreamAndRedisSeparately(t *testing.T) {
 		}
 		if c.EmbeddedRedis() != tt.embedded || c.FaceKi.Simulated != tt.simulated || c.InProcess != tt.inProcess ||
 			c.FaceKi.BaseURL != tt.baseURL {
-			t.Errorf("%s: embedded %v, simulated %v, in process %v, base URL %q; want %+v",
+			t.Errorf("%s: got embedded %v, simulated %v, in process %v, base URL %q; want %+v",
 				name, c.EmbeddedRedis(), c.FaceKi.Simulated, c.InProcess, c.FaceKi.BaseURL, tt)
 		}
 	}
@@ -159,7 +160,7 @@ func TestLoad_RateFollowsUpstream(t *testing.T) {
 	} {
 		c, err := config.Load(environ(tt.set), config.Needs{FaceKi: true, Simulate: tt.simulate})
 		if err != nil || c.Work.Rate != tt.want || c.Work.Burst != 5 {
-			t.Errorf("%s: %v, burst %d, %v; want %v", name, c.Work.Rate, c.Work.Burst, err, tt.want)
+			t.Errorf("%s: got %v, burst %d, %v; want %v", name, c.Work.Rate, c.Work.Burst, err, tt.want)
 		}
 	}
 }
@@ -177,7 +178,7 @@ func TestLoad_RefusesMissingCredentials(t *testing.T) {
 		problems := problemsOf(t, err)
 		if len(problems) != 2 || !strings.HasPrefix(problems[0], "FACEKI_CLIENT_ID is missing") ||
 			!strings.HasPrefix(problems[1], "FACEKI_CLIENT_SECRET is missing") || !strings.Contains(problems[0], "--simulate") {
-			t.Errorf("%s: %q", name, problems)
+			t.Errorf("%s: got problems %q, want a missing id and secret", name, problems)
 		}
 	}
 }
@@ -197,10 +198,10 @@ func TestLoad_ReadsValuesFromFiles(t *testing.T) {
 		t.Errorf("got %q, %q, %q", c.FaceKi.ClientID, string(c.FaceKi.ClientSecret), string(c.Redis.URL))
 	}
 	if c.Callback.Proxy != "http://user:password@proxy.example:3128" {
-		t.Errorf("the proxy is %q", string(c.Callback.Proxy))
+		t.Errorf("got proxy %q", string(c.Callback.Proxy))
 	}
 	if c.FaceKi.Simulated {
-		t.Error("credentials from files are credentials, but the simulator was chosen")
+		t.Error("the simulator was selected, although files have credentials")
 	}
 }
 
@@ -217,12 +218,11 @@ func TestLoad_LogFormatFollowsTerminal(t *testing.T) {
 	} {
 		c, err := config.Load(tt.set, config.Needs{Terminal: tt.terminal})
 		if err != nil || c.Log.Format != tt.want {
-			t.Errorf("%v, terminal %v: %q, %v; want %q", tt.set, tt.terminal, c.Log.Format, err, tt.want)
+			t.Errorf("%v, terminal %v: got %q, %v; want %q", tt.set, tt.terminal, c.Log.Format, err, tt.want)
 		}
 	}
 }
 
-// Every variable is set to an empty value, and each is named once.
 func TestLoad_RefusesEmptyValues(t *testing.T) {
 	for _, name := range []string{
 		"KYCLINK_REDIS_URL", "KYCLINK_REDIS_URL_FILE", "KYCLINK_REDIS_MODE", "KYCLINK_REDIS_ALLOW_EVICTION", "KYCLINK_REDIS_ALLOW_SKIP_VERIFY", "KYCLINK_ACCOUNT",
@@ -234,16 +234,17 @@ func TestLoad_RefusesEmptyValues(t *testing.T) {
 	} {
 		_, err := config.Load([]string{name + "="}, config.Needs{FaceKi: true, Simulate: true})
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.HasPrefix(problems[0], name+" is empty; ") {
-			t.Errorf("%s: %q", name, problems)
+			t.Errorf("%s: got problems %q, want one", name, problems)
 		}
 	}
 }
 
+// problemsOf returns the problems of a config.Error.
 func problemsOf(t *testing.T, err error) []string {
 	t.Helper()
 	var e *config.Error
 	if err != nil && !errors.As(err, &e) {
-		t.Fatalf("error %v is a %T", err, err)
+		t.Fatalf("got error %v of type %T, want a config.Error", err, err)
 	}
 	if e == nil {
 		return nil
@@ -264,32 +265,32 @@ func TestLoad_RefusesContradictions(t *testing.T) {
 		"empty id and a secret": {map[string]string{"FACEKI_CLIENT_ID": "", "FACEKI_CLIENT_SECRET": "x"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_ID is empty"}},
 		"value and file": {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET": "x", "FACEKI_CLIENT_SECRET_FILE": secret}, config.Needs{FaceKi: true},
 			[]string{"FACEKI_CLIENT_SECRET_FILE and FACEKI_CLIENT_SECRET are both set"}},
-		"no such file":                     {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
-		"empty file":                       {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
-		"mode without URL":                 {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
-		"Redis needed":                     {nil, config.Needs{FaceKi: true, Simulate: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
-		"plain http":                       {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
-		"simulate FaceKi":                  {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"simulated link host":              {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_LINK_HOSTS holds"}},
-		"timeout too long":                 {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
-		"simulate FaceKi.":                 {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
-		"not quite FaceKi":                 {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
-		"callbacks that nobody could sign": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true, Simulate: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
-		"a ping needs hosts":               {nil, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_HOSTS is missing"}},
-		"a ping is signed":                 {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
-		"a producer signs nothing":         {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{}, nil},
-		"port of FaceKi":                   {map[string]string{"FACEKI_BASE_URL": "https://x.example:65536"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL names port 65536; ports are from 1 to 65535"}},
-		"port of the proxy":                {map[string]string{"KYCLINK_CALLBACK_PROXY": "http://x.example:99999"}, config.Needs{}, []string{"KYCLINK_CALLBACK_PROXY names port 99999; ports are"}},
-		"port of Redis":                    {map[string]string{"KYCLINK_REDIS_URL": "redis://user:66666@x.example:70000/0"}, config.Needs{}, []string{"KYCLINK_REDIS_URL names port 70000; ports are"}},
-		"hold":                             {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true, Simulate: true}, nil},
-		"neither":                          {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
-		"no concurrency":                   {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
-		"too much concurrency":             {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
-		"no rate":                          {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is not a rate`}},
-		"burst too small":                  {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
-		"mode and URL":                     {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
-		"no backlog":                       {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},
-		"endless backlog":                  {map[string]string{"KYCLINK_MAX_BACKLOG": "none"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "none"; use a number from 1 to 1000000000, or unset it for no limit`}},
+		"no such file":               {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": secret + "-not"}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE cannot be read"}},
+		"empty file":                 {map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, "\n")}, config.Needs{FaceKi: true}, []string{"FACEKI_CLIENT_SECRET_FILE names "}},
+		"mode without URL":           {map[string]string{"KYCLINK_REDIS_MODE": "cluster"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_REDIS_MODE is "cluster" without`}},
+		"Redis needed":               {nil, config.Needs{FaceKi: true, Simulate: true, Redis: true}, []string{"KYCLINK_REDIS_URL is missing"}},
+		"plain http":                 {map[string]string{"FACEKI_BASE_URL": "http://x.example"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is plain http"}},
+		"simulate FaceKi":            {map[string]string{"FACEKI_BASE_URL": "https://sdk.faceki.com"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"simulated link host":        {map[string]string{"FACEKI_LINK_HOSTS": "simulator.invalid"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_LINK_HOSTS holds"}},
+		"timeout too long":           {map[string]string{"FACEKI_TIMEOUT": "61s"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_TIMEOUT is 1m1s; use at most 1m0s"}},
+		"simulate FaceKi.":           {map[string]string{"FACEKI_BASE_URL": "https://SDK.FaceKi.com.:443/"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL is FaceKi itself"}},
+		"not quite FaceKi":           {map[string]string{"FACEKI_BASE_URL": "https://notfaceki.com"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"callbacks without a secret": {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{FaceKi: true, Simulate: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
+		"test without hosts":         {nil, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_HOSTS is missing"}},
+		"test without secret":        {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{Callbacks: true}, []string{"KYCLINK_CALLBACK_SECRET is missing"}},
+		"hosts in a producer":        {map[string]string{"KYCLINK_CALLBACK_HOSTS": "*"}, config.Needs{}, nil},
+		"port of FaceKi":             {map[string]string{"FACEKI_BASE_URL": "https://x.example:65536"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BASE_URL names port 65536; ports are from 1 to 65535"}},
+		"port of the proxy":          {map[string]string{"KYCLINK_CALLBACK_PROXY": "http://x.example:99999"}, config.Needs{}, []string{"KYCLINK_CALLBACK_PROXY names port 99999; ports are"}},
+		"port of Redis":              {map[string]string{"KYCLINK_REDIS_URL": "redis://user:66666@x.example:70000/0"}, config.Needs{}, []string{"KYCLINK_REDIS_URL names port 70000; ports are"}},
+		"hold":                       {map[string]string{"KYCLINK_ON_UNKNOWN": "hold"}, config.Needs{FaceKi: true, Simulate: true}, nil},
+		"neither":                    {map[string]string{"KYCLINK_ON_UNKNOWN": "Retry"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_ON_UNKNOWN is "Retry"; use retry, which`}},
+		"no concurrency":             {map[string]string{"KYCLINK_CONCURRENCY": "0"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "0"; use auto, or a number from 1 to 1000`}},
+		"too much concurrency":       {map[string]string{"KYCLINK_CONCURRENCY": "1001"}, config.Needs{FaceKi: true, Simulate: true}, []string{`KYCLINK_CONCURRENCY is "1001"; use auto, or a number from 1 to 1000`}},
+		"no rate":                    {map[string]string{"FACEKI_RATE": "5"}, config.Needs{FaceKi: true, Simulate: true}, []string{`FACEKI_RATE is wrong: "5" is not a rate`}},
+		"burst too small":            {map[string]string{"FACEKI_BURST": "1"}, config.Needs{FaceKi: true, Simulate: true}, []string{"FACEKI_BURST is 1; use a number from 2 to 10000"}},
+		"mode and URL":               {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "h:6379"}, config.Needs{}, []string{`KYCLINK_REDIS_MODE is "ring"`, "KYCLINK_REDIS_URL cannot be read"}},
+		"no backlog":                 {map[string]string{"KYCLINK_MAX_BACKLOG": "0"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "0"; use a number from 1 to 1000000000, or unset it for no limit`}},
+		"endless backlog":            {map[string]string{"KYCLINK_MAX_BACKLOG": "none"}, config.Needs{}, []string{`KYCLINK_MAX_BACKLOG is "none"; use a number from 1 to 1000000000, or unset it for no limit`}},
 		"mode, and a URL that some mode reads": {map[string]string{"KYCLINK_REDIS_MODE": "ring", "KYCLINK_REDIS_URL": "redis://h:1?master_name=m"}, config.Needs{},
 			[]string{`KYCLINK_REDIS_MODE is "ring"`}},
 		"auto":                {map[string]string{"KYCLINK_CONCURRENCY": "auto"}, config.Needs{FaceKi: true, Simulate: true}, nil},
@@ -323,11 +324,11 @@ func TestLoad_ListsAllProblemsAtOnce(t *testing.T) {
 		"KYCLINK_CALLBACK_PROXY": "https://user:hunter2@proxy.example",
 	}), config.Needs{FaceKi: true, Redis: true})
 	if len(problemsOf(t, err)) != 26 {
-		t.Errorf("%d problems, want 26", len(problemsOf(t, err)))
+		t.Errorf("got %d problems, want 26", len(problemsOf(t, err)))
 	}
 	got := err.Error() + "\n"
 	if strings.Contains(got, "hunter2") {
-		t.Errorf("a secret is shown:\n%s", got)
+		t.Errorf("the error contains a secret:\n%s", got)
 	}
 	golden := filepath.Join("testdata", "bad.golden")
 	if *update {
@@ -358,19 +359,18 @@ func TestLoad_IgnoresFaceKiInProducers(t *testing.T) {
 		maps.Copy(set, forWorkers)
 		c, err := config.Load(environ(set), config.Needs{Redis: true})
 		if err != nil || c.Redis.URL == "" || c.Account != "default" {
-			t.Errorf("%v: %+v, %v", forWorkers, c, err)
+			t.Errorf("%v in a producer: got %+v, %v; want no error", forWorkers, c, err)
 		}
 		if _, err := config.Load(environ(set), config.Needs{Redis: true, FaceKi: true}); err == nil {
-			t.Errorf("%v: a worker would start", forWorkers)
+			t.Errorf("%v in a worker: got no error", forWorkers)
 		}
 	}
 }
 
-// A call must be answered, and the answer recorded, before the gate counts the call as
-// dead.
+// A call must be answered, and its outcome recorded, before the gate takes its worker for dead.
 func TestMaxTimeout_IsShorterThanTheGateWaits(t *testing.T) {
 	const recording = 10 * time.Second
 	if config.MaxTimeout+recording > admission.AnswerWithin {
-		t.Errorf("a call may take %v, and the gate counts it as dead after %v", config.MaxTimeout, admission.AnswerWithin)
+		t.Errorf("a call may take %v, but the gate gives up on it after %v", config.MaxTimeout, admission.AnswerWithin)
 	}
 }

@@ -35,11 +35,11 @@ func TestUnknown_IgnoresKubernetesServices(t *testing.T) {
 		"FACEKI_SIMULATOR_PORT_53_UDP=udp://10.0.0.1:53",
 	})
 	if len(got) > 0 {
-		t.Errorf("taken for misspelt: %q", got)
+		t.Errorf("got %q as misspelt, want none", got)
 	}
 }
 
-// What an editor or a shell adds to a secret is named, and the secret is not.
+// The problem names what an editor or a shell added to the secret, without the secret.
 func TestLoad_ExplainsFlawsOfSecrets(t *testing.T) {
 	for content, says := range map[string]string{
 		"\xef\xbb\xbfhunter2\n": "begins with a byte order mark",
@@ -69,18 +69,18 @@ func TestLoad_ExplainsFlawsOfSecrets(t *testing.T) {
 			_, err := config.Load(environ(map[string]string{"FACEKI_CLIENT_ID": "x", variable: value}), config.Needs{FaceKi: true})
 			problems := problemsOf(t, err)
 			if len(problems) != 1 || !strings.HasPrefix(problems[0], variable+" ") || !strings.Contains(problems[0], says) || strings.Contains(problems[0], "hunter") {
-				t.Errorf("%s=%q: %q, want %q", variable, content, problems, says)
+				t.Errorf("%s=%q: got problems %q, want %q", variable, content, problems, says)
 			}
 		}
 	}
 	for _, content := range []string{"hunter2\r\n\n", `hun"ter2"`, `"`} {
 		c, err := config.Load(environ(map[string]string{"FACEKI_CLIENT_ID": "x", "FACEKI_CLIENT_SECRET_FILE": file(t, content)}), config.Needs{FaceKi: true})
 		if err != nil || c.FaceKi.ClientSecret == "" {
-			t.Errorf("%q: %v", content, err)
+			t.Errorf("%q: got error %v, want it accepted", content, err)
 		}
 	}
 	secrets := hookSecret + "\n" + hookSecret + "\n"
 	if _, err := config.Load(environ(map[string]string{"KYCLINK_CALLBACK_SECRET_FILE": file(t, secrets)}), config.Needs{}); err != nil {
-		t.Errorf("one secret a line: %v", err)
+		t.Errorf("one secret in each line: got error %v, want them accepted", err)
 	}
 }

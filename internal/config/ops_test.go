@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func TestOps_Validates(t *testing.T) {
+func TestOps_RefusesInvalidSettingsWhereHealthIsServed(t *testing.T) {
 	t.Parallel()
 	base := []string{"KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0"}
 	for _, tt := range []struct {
 		set   []string
-		want  string // a problem begins so; "": none
+		want  string // the beginning of a problem, or "" for none
 		given bool
 	}{
 		{nil, "", false},
@@ -23,12 +23,12 @@ func TestOps_Validates(t *testing.T) {
 		c, err := Load(append(tt.set, base...), Needs{Redis: true, Ops: true})
 		switch {
 		case tt.want == "" && (err != nil || c.Ops.Listen == "" || c.Ops.Given != tt.given):
-			t.Errorf("%v: %+v, %v", tt.set, c.Ops, err)
+			t.Errorf("%v: got %+v, %v; want no error and given %t", tt.set, c.Ops, err, tt.given)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("%v: %v", tt.set, err)
+			t.Errorf("%v: got error %v, want one that contains %q", tt.set, err, tt.want)
 		}
 		if c, err := Load(append(tt.set, base...), Needs{Redis: true}); err != nil && !strings.Contains(tt.want, "empty") || c.Ops.Listen != "" {
-			t.Errorf("%v is read by a command without health: %+v, %v", tt.set, c.Ops, err)
+			t.Errorf("%v in a command that serves no health: got %+v, %v; want it ignored", tt.set, c.Ops, err)
 		}
 	}
 }

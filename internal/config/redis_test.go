@@ -30,7 +30,8 @@ func connect(t *testing.T, r config.Redis, log *zap.Logger) (redis.UniversalClie
 	return rdb, err
 }
 
-func TestConnect(t *testing.T) {
+func TestConnect_ReturnsAWorkingClient(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t)
 	rdb, err := connect(t, config.Redis{URL: faceki.Secret(srv.URL)}, zap.NewNop())
 	if err != nil {
@@ -41,8 +42,7 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// Every node of a cluster is checked. A node that is away does not matter if another
-// one has replaced it.
+// A node that is down is ignored if another one has replaced it.
 func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)
@@ -53,12 +53,12 @@ func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	}
 	nodes, ok := rdb.(*redis.ClusterClient)
 	if !ok {
-		t.Fatalf("the client is a %T", rdb)
+		t.Fatalf("got a client of type %T, want a ClusterClient", rdb)
 	}
 	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Error(err)
 	}
-	evicts := func(each func(context.Context, func(context.Context, *redis.Client) error) error, policy string) {
+	setPolicy := func(each func(context.Context, func(context.Context, *redis.Client) error) error, policy string) {
 		t.Helper()
 		if err := each(t.Context(), func(ctx context.Context, node *redis.Client) error {
 			return node.ConfigSet(ctx, "maxmemory-policy", policy).Err()
@@ -69,15 +69,15 @@ func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	for name, each := range map[string]func(context.Context, func(context.Context, *redis.Client) error) error{
 		"masters": nodes.ForEachMaster, "replicas": nodes.ForEachSlave,
 	} {
-		evicts(each, "allkeys-lru")
+		setPolicy(each, "allkeys-lru")
 		if _, err := connect(t, r, zap.NewNop()); len(problemsOf(t, err)) != 1 {
-			t.Errorf("%s that evict: %v", name, err)
+			t.Errorf("%s that evict: got %v, want one problem", name, err)
 		}
-		evicts(each, "noeviction")
+		setPolicy(each, "noeviction")
 	}
 
-	// The existing client finds the node that took over, and a new client connects
-	// without the one that is gone.
+	// The existing client finds the new master, and a new client connects although one
+	// node is down.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := cluster.Failover(ctx, "k"); err != nil {
@@ -87,14 +87,14 @@ func TestConnect_ChecksEveryNodeOfACluster(t *testing.T) {
 	for ctx.Err() == nil && rdb.Set(ctx, "k", "v", 0).Err() != nil {
 	}
 	if took := time.Since(failedOver); took > 15*time.Second {
-		t.Errorf("the client needed %v to find the new master", took)
+		t.Errorf("the client needed %v to find the new master, want at most 15s", took)
 	}
 	if _, err := connect(t, r, zap.NewNop()); err != nil {
-		t.Errorf("with a node away: %v", err)
+		t.Errorf("with a node that is down: %v", err)
 	}
 }
 
-func TestConnect_ThroughSentinels(t *testing.T) {
+func TestConnect_ChecksTheMasterBehindSentinels(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t)
 	r := config.Redis{URL: faceki.Secret(sentinel.URL), Mode: config.Sentinel}
@@ -106,7 +106,7 @@ func TestConnect_ThroughSentinels(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := connect(t, r, zap.NewNop()); len(problemsOf(t, err)) != 1 {
-		t.Errorf("an evicting master: %v", err)
+		t.Errorf("a master that evicts: got %v, want one problem", err)
 	}
 }
 
@@ -121,18 +121,19 @@ func TestRedis_RefusesReadingFromReplicas(t *testing.T) {
 		{Mode: config.Cluster, URL: "redis://h:6379?route_by_latency=true"},
 	} {
 		if problems := r.Validate(); len(problems) != 1 || !strings.Contains(problems[0].Error(), "KYCLINK_REDIS_URL") {
-			t.Errorf("%s: %v", string(r.URL), problems)
+			t.Errorf("%s: got problems %v, want one of KYCLINK_REDIS_URL", string(r.URL), problems)
 		}
 	}
 }
 
 func TestConnect_RefusesEvictionUnlessAllowed(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t, "--maxmemory-policy", "volatile-ttl")
 	r := config.Redis{URL: faceki.Secret(srv.URL)}
 	_, err := connect(t, r, zap.NewNop())
 	problems := problemsOf(t, err)
 	if len(problems) != 1 {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got error %v, want one problem", err)
 	}
 	for _, part := range []string{srv.Addr, "maxmemory-policy volatile-ttl", "set it to noeviction", "KYCLINK_REDIS_ALLOW_EVICTION=true"} {
 		if !strings.Contains(problems[0], part) {
@@ -146,13 +147,14 @@ func TestConnect_RefusesEvictionUnlessAllowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if warned := logs.FilterLevelExact(zapcore.WarnLevel).FilterField(zap.String("maxmemory_policy", "volatile-ttl")); warned.Len() != 1 {
-		t.Errorf("log: %v", logs.All())
+		t.Errorf("got log lines %v, want one warning with the policy", logs.All())
 	}
 }
 
-// Many providers forbid CONFIG, which must not matter. If INFO is forbidden too, the
-// error says what to do.
-func TestConnect_WithForbiddenCommands(t *testing.T) {
+// Many providers forbid CONFIG, which is not needed. If INFO is forbidden too, the error
+// says what to do.
+func TestConnect_NeedsInfoButNotConfig(t *testing.T) {
+	t.Parallel()
 	srv := redistest.Start(t, "--rename-command", "CONFIG", "")
 	if _, err := connect(t, config.Redis{URL: faceki.Secret(srv.URL)}, zap.NewNop()); err != nil {
 		t.Errorf("without CONFIG: %v", err)
@@ -168,19 +170,20 @@ func TestConnect_WithForbiddenCommands(t *testing.T) {
 	}
 	r.AllowEviction = true
 	if _, err := connect(t, r, zap.NewNop()); err != nil {
-		t.Errorf("without INFO, overridden: %v", err)
+		t.Errorf("without INFO, and eviction allowed: %v", err)
 	}
 }
 
 func TestConnect_FailsWithin5s(t *testing.T) {
+	t.Parallel()
 	secured := redistest.Start(t, "--requirepass", "right")
 	gone := redistest.Start(t)
 	gone.Stop()
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = mute.Close() })
+	t.Cleanup(func() { _ = silent.Close() })
 	for name, tt := range map[string]struct {
 		addr string
 		mode config.Mode
@@ -189,7 +192,7 @@ func TestConnect_FailsWithin5s(t *testing.T) {
 		"away":           {gone.Addr, config.Single, "cannot be reached: dial tcp " + gone.Addr + ": connect: connection refused; check that it runs"},
 		"cluster away":   {gone.Addr, config.Cluster, "connection refused"},
 		"sentinel away":  {gone.Addr, config.Sentinel, "cannot be reached"},
-		"never answers":  {mute.Addr().String(), config.Single, "no answer within 4s"},
+		"never answers":  {silent.Addr().String(), config.Single, "no answer within 4s"},
 		"wrong password": {secured.Addr, config.Single, "was given a wrong user or password"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,16 +204,16 @@ func TestConnect_FailsWithin5s(t *testing.T) {
 			begin := time.Now()
 			_, err := config.Connect(context.WithoutCancel(t.Context()), config.Redis{URL: faceki.Secret(url), Mode: tt.mode}, zap.NewNop())
 			if took := time.Since(begin); took > 5*time.Second {
-				t.Errorf("took %s", took)
+				t.Errorf("Connect took %s, want at most 5s", took)
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "Redis at "+tt.addr+" (KYCLINK_REDIS_URL)") {
 				t.Errorf("got %v\nwant %s", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("the password is shown: %v", err)
+				t.Errorf("the error contains the password: %v", err)
 			}
 			if e := (*config.Error)(nil); errors.As(err, &e) {
-				t.Errorf("%v is no matter of settings alone", err)
+				t.Errorf("got an error of the settings, %v, although the settings are valid", err)
 			}
 		})
 	}

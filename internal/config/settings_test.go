@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestSettings_ListEveryEnvTag compares the table with the env tags of all packages.
+// The env tags are those of all packages.
 func TestSettings_ListEveryEnvTag(t *testing.T) {
 	t.Parallel()
 	tags := envTags(t)
@@ -25,14 +25,14 @@ func TestSettings_ListEveryEnvTag(t *testing.T) {
 			t.Errorf("%s has no text or no group", s.Name)
 		}
 		if value, ok := tags[s.Name]; !ok {
-			t.Errorf("%s is listed, and no struct has it as an env tag", s.Name)
+			t.Errorf("%s is listed, but no struct has it as an env tag", s.Name)
 		} else if value != "" && !strings.HasPrefix(s.Default, value) {
-			t.Errorf("the default of %s is listed as %q, and its env tag has %q", s.Name, s.Default, value)
+			t.Errorf("the default of %s is listed as %q, but its env tag has %q", s.Name, s.Default, value)
 		}
 	}
 	for name := range tags {
 		if !listed[name] {
-			t.Errorf("%s is an env tag, and not listed", name)
+			t.Errorf("%s is an env tag, but not listed", name)
 		}
 	}
 }
@@ -69,7 +69,7 @@ func envTags(t *testing.T) map[string]string {
 		}
 	}
 	if len(tags) < 20 {
-		t.Fatalf("found %d env tags only", len(tags))
+		t.Fatalf("found only %d env tags, want at least 20", len(tags))
 	}
 	return tags
 }

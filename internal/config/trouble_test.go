@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -25,7 +24,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// loading is a Redis that needs an hour to load its data.
+// loading starts a Redis that takes an hour to load its data.
 func loading(t *testing.T) (addr string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +46,7 @@ func loading(t *testing.T) (addr string) {
 	return fmt.Sprint("127.0.0.1:", port)
 }
 
-// unsaved is a Redis that could not write its snapshot.
+// unsaved starts a Redis whose last snapshot failed.
 func unsaved(t *testing.T) (addr string) {
 	t.Helper()
 	gone := filepath.Join(t.TempDir(), "gone")
@@ -56,17 +55,15 @@ func unsaved(t *testing.T) (addr string) {
 	rdb := srv.Client(t)
 	fixture.Must(t, os.Remove(gone))
 	fixture.Must(t, rdb.ConfigSet(t.Context(), "save", "3600 1").Err())
-	t.Cleanup(func() { fixture.Must(t, rdb.ConfigSet(context.Background(), "save", "").Err()) }) // else it does not end
+	t.Cleanup(func() { fixture.Must(t, rdb.ConfigSet(context.Background(), "save", "").Err()) }) // otherwise SHUTDOWN fails
 	fixture.Must(t, rdb.BgSave(t.Context()).Err())
-	for until := time.Now().Add(time.Minute); !strings.Contains(rdb.Info(t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err"); {
-		if time.Now().After(until) {
-			t.Fatal("the snapshot does not fail")
-		}
-	}
+	fixture.Eventually(t, "the snapshot fails", func() bool {
+		return strings.Contains(rdb.Info(t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err")
+	})
 	return srv.Addr
 }
 
-// encrypted is a Redis that accepts TLS only, with a certificate that is not trusted.
+// encrypted starts a Redis that accepts only TLS, with a certificate that is not trusted.
 func encrypted(t *testing.T) (addr string) {
 	t.Helper()
 	web := httptest.NewTLSServer(nil)
@@ -90,11 +87,7 @@ func encrypted(t *testing.T) (addr string) {
 	addr = fmt.Sprint("127.0.0.1:", port)
 	rdb := redis.NewClient(&redis.Options{Addr: addr, TLSConfig: &tls.Config{InsecureSkipVerify: true}})
 	defer func() { _ = rdb.Close() }()
-	for until := time.Now().Add(time.Minute); rdb.Ping(t.Context()).Err() != nil; {
-		if time.Now().After(until) {
-			t.Fatal("the encrypted Redis does not start")
-		}
-	}
+	fixture.Eventually(t, "the encrypted Redis answers", func() bool { return rdb.Ping(t.Context()).Err() == nil })
 	return addr
 }
 
@@ -110,9 +103,8 @@ func TestConnect_ExplainsEveryAnswerOfRedis(t *testing.T) {
 	replica := redistest.Start(t, "--replicaof", strings.ReplaceAll(plain.Addr, ":", " "))
 	forbidden := plain.Client(t)
 	fixture.Must(t, forbidden.Do(t.Context(), "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "-ping").Err())
-	cluster := redistest.StartCluster(t)
-	node, err := url.Parse(cluster.URL)
-	fixture.Must(t, err)
+	node := redistest.Start(t, "--cluster-enabled", "yes")
+	fixture.Must(t, node.Client(t).ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	web := httptest.NewServer(nil)
 	t.Cleanup(web.Close)
 	encrypted := encrypted(t)
@@ -126,41 +118,44 @@ func TestConnect_ExplainsEveryAnswerOfRedis(t *testing.T) {
 		want    string
 		setting bool
 	}{
-		"database":            {"redis://" + plain.Addr + "/99", "", "does not have that database", true},
-		"loading":             {"redis://" + loading(t), "", "still loading", false},
-		"cannot save":         {"redis://" + unsaved(t), "", "cannot save its data to disk", false},
-		"too many clients":    {"redis://" + crowded.Addr, "", "maxclients", false},
-		"no cluster":          {"redis://" + plain.Addr, config.Cluster, "is not a cluster; unset KYCLINK_REDIS_MODE", true},
-		"a cluster's node":    {"redis://" + node.Host, "", "KYCLINK_REDIS_MODE=cluster", true},
-		"no password":         {"redis://" + secured.Addr, "", "wants a password", false},
-		"wrong password":      {"redis://:wrong@" + secured.Addr, "", "wrong user or password", false},
-		"forbidden":           {"redis://mute:pw@" + plain.Addr, "", "does not allow its user", false},
-		"a sentinel":          {"redis://" + watcher.Host, "", "is a sentinel", true},
-		"a sentinel's db":     {"redis://" + watcher.Host + "/1", "", "is a sentinel", true},
-		"no sentinel":         {"redis://" + plain.Addr + "?master_name=m", config.Sentinel, "is not a sentinel", true},
-		"unknown master":      {"redis://" + watcher.Host + "?master_name=nobody", config.Sentinel, `master_name "nobody"`, true},
-		"a replica":           {"redis://" + replica.Addr, "", "is a replica", true},
-		"a cluster sentinels": {"redis://" + watcher.Host, config.Cluster, "sentinel", true},
-		"a web server":        {"redis://" + web.Listener.Addr().String(), "", "is not a Redis server, by its answer", false},
-		"TLS only":            {"redis://" + encrypted, "", "should start with rediss:// (TLS)", false},
-		"no TLS":              {"rediss://" + plain.Addr, "", "should start with redis:// (without TLS)", false},
-		"an unknown CA":       {"rediss://" + encrypted, "", "certificate that cannot be verified", false},
+		"database":                   {"redis://" + plain.Addr + "/99", "", "does not have that database", true},
+		"loading":                    {"redis://" + loading(t), "", "still loading", false},
+		"cannot save":                {"redis://" + unsaved(t), "", "cannot save its data to disk", false},
+		"too many clients":           {"redis://" + crowded.Addr, "", "maxclients", false},
+		"no cluster":                 {"redis://" + plain.Addr, config.Cluster, "is not a cluster; unset KYCLINK_REDIS_MODE", true},
+		"a cluster's node":           {"redis://" + node.Addr, "", "KYCLINK_REDIS_MODE=cluster", true},
+		"no password":                {"redis://" + secured.Addr, "", "wants a password", false},
+		"wrong password":             {"redis://:wrong@" + secured.Addr, "", "wrong user or password", false},
+		"forbidden":                  {"redis://mute:pw@" + plain.Addr, "", "does not allow its user", false},
+		"a sentinel":                 {"redis://" + watcher.Host, "", "is a sentinel", true},
+		"a sentinel's db":            {"redis://" + watcher.Host + "/1", "", "is a sentinel", true},
+		"no sentinel":                {"redis://" + plain.Addr + "?master_name=m", config.Sentinel, "is not a sentinel", true},
+		"unknown master":             {"redis://" + watcher.Host + "?master_name=nobody", config.Sentinel, `master_name "nobody"`, true},
+		"a replica":                  {"redis://" + replica.Addr, "", "is a replica", true},
+		"a sentinel in mode cluster": {"redis://" + watcher.Host, config.Cluster, "sentinel", true},
+		"a web server":               {"redis://" + web.Listener.Addr().String(), "", "is not a Redis server, by its answer", false},
+		"TLS only":                   {"redis://" + encrypted, "", "should start with rediss:// (TLS)", false},
+		"no TLS":                     {"rediss://" + plain.Addr, "", "should start with redis:// (without TLS)", false},
+		"an unknown CA":              {"rediss://" + encrypted, "", "certificate that cannot be verified", false},
 	} {
 		mode := tt.mode
 		if mode == "" {
 			mode = config.Single
 		}
-		_, err := connect(t, config.Redis{URL: faceki.Secret(tt.url), Mode: mode}, zap.NewNop())
-		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "check that it runs") {
-			t.Errorf("%s: %v", name, err)
-		}
-		if _, setting := errors.AsType[*config.Error](err); setting != tt.setting {
-			t.Errorf("%s: a settings error: %v, want %v", name, setting, tt.setting)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := connect(t, config.Redis{URL: faceki.Secret(tt.url), Mode: mode}, zap.NewNop())
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "check that it runs") {
+				t.Errorf("got error %v, want one that contains %q", err, tt.want)
+			}
+			if _, setting := errors.AsType[*config.Error](err); setting != tt.setting {
+				t.Errorf("got error of the settings: %t, want %t", setting, tt.setting)
+			}
+		})
 	}
 }
 
-func TestRedis_RefusesURLs(t *testing.T) {
+func TestRedis_RefusesSmallPoolsAndUnverifiedTLS(t *testing.T) {
 	for name, tt := range map[string]struct {
 		redis config.Redis
 		want  string // "" if it is accepted
@@ -179,12 +174,12 @@ func TestRedis_RefusesURLs(t *testing.T) {
 			continue
 		}
 		if len(problems) != 1 || tt.want == "" || !strings.Contains(problems[0].Error(), tt.want) || !strings.HasPrefix(problems[0].Error(), "KYCLINK_REDIS_URL ") {
-			t.Errorf("%s: %q", name, problems)
+			t.Errorf("%s: got problems %q, want %q", name, problems, tt.want)
 		}
 	}
 }
 
-func TestRedis_Unencrypted(t *testing.T) {
+func TestRedis_UnencryptedReturnsARemoteHostWithoutTLS(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://10.0.0.1:1": "10.0.0.1", "redis://:pw@redis:6379": "redis", "redis://127.0.0.1:1": "", "redis://localhost:1": "",
 		"redis://[::1]:1": "", "rediss://redis:1": "", "unix:///run/redis.sock": "", "": "",
@@ -195,7 +190,7 @@ func TestRedis_Unencrypted(t *testing.T) {
 			mode = config.Cluster
 		}
 		if got := (config.Redis{URL: faceki.Secret(url), Mode: mode}).Unencrypted(); got != want {
-			t.Errorf("%s: %q, want %q", url, got, want)
+			t.Errorf("%s: got %q, want %q", url, got, want)
 		}
 	}
 }
