@@ -25,8 +25,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
-// behind has the client use a proxy, whose password must not be shown.
-func behind(t *testing.T, proxy string) *Client {
+// clientBehind returns a client that uses a proxy with a password.
+func clientBehind(t *testing.T, proxy string) *Client {
 	t.Helper()
 	c, _ := client(t, "https://sdk.faceki.example", func(c *Config) { c.Simulated = false })
 	c.pool.transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", User: url.UserPassword("user", "s3cr3t"), Host: proxy})
@@ -34,59 +34,59 @@ func behind(t *testing.T, proxy string) *Client {
 	return c
 }
 
-func unreached(t *testing.T, c *Client, want string) {
+// expectNotSent checks that a connect fails with this detail, which does not show a secret.
+func expectNotSent(t *testing.T, c *Client, want string) {
 	t.Helper()
 	f := c.Connect(t.Context())
 	if f == nil || f.Kind != fault.NotSent || !strings.HasPrefix(f.Detail, want) || strings.Contains(f.Detail, "s3cr3t") {
-		t.Errorf("%v\nwant %q", f, want)
+		t.Errorf("fault %v\nwant one that begins with %q", f, want)
 	}
 }
 
-func TestWhichProxyRefused(t *testing.T) {
+func TestConnect_NamesTheProxyThatRefuses(t *testing.T) {
 	var status int
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Host != "sdk.faceki.example:443" {
-			t.Errorf("the proxy got %s %s", r.Method, r.Host)
+			t.Errorf("the proxy received %s %s", r.Method, r.Host)
 		}
 		http.Error(w, "no", status)
 	}))
 	defer proxy.Close()
 	host := proxy.Listener.Addr().String()
-	const away = ": it cannot reach this host"
+	const unreachable = ": it cannot reach this host"
 	for code, why := range map[int]string{
 		407: ": it requires a user name and password; set them in HTTPS_PROXY", 403: ": it does not allow this host",
-		502: away, 503: away, 504: away, 500: "",
+		502: unreachable, 503: unreachable, 504: unreachable, 500: "",
 	} {
 		status = code
-		f := behind(t, host).Connect(t.Context())
+		f := clientBehind(t, host).Connect(t.Context())
 		if want := fmt.Sprintf("the proxy %s answered HTTP %d%s", host, code, why); f == nil || f.Kind != fault.NotSent || f.Detail != want {
-			t.Errorf("%v\nwant %q", f, want)
+			t.Errorf("HTTP %d: fault %v\nwant %q", code, f, want)
 		}
 	}
 }
 
-func TestProxyIsDown(t *testing.T) {
+func TestConnect_NamesTheProxyThatIsDown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = l.Close()
 	host := l.Addr().String()
-	unreached(t, behind(t, host), "the proxy "+host+" refused the connection")
+	expectNotSent(t, clientBehind(t, host), "the proxy "+host+" refused the connection")
 }
 
-// TestWhyTheCertificateIsRefused meets real servers with certificates of all kinds.
-func TestWhyTheCertificateIsRefused(t *testing.T) {
+func TestConnect_SaysWhyACertificateIsNotTrusted(t *testing.T) {
 	now := time.Now()
 	for name, tt := range map[string]struct {
 		change  func(*x509.Certificate)
 		trusted bool
 		want    string
 	}{
-		"private": {nil, false, ` is issued by "Corp\u001b CA", which this machine does not trust`},
-		"expired": {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(-2*time.Hour), now.Add(-time.Hour) }, true, " has expired or is not valid yet"},
-		"early":   {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(time.Hour), now.Add(2*time.Hour) }, true, " has expired or is not valid yet"},
-		"other":   {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, true, " is for another name than 127.0.0.1"},
+		"unknown authority": {nil, false, ` is issued by "Corp\u001b CA", which this machine does not trust`},
+		"expired":           {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(-2*time.Hour), now.Add(-time.Hour) }, true, " has expired or is not valid yet"},
+		"not valid yet":     {func(c *x509.Certificate) { c.NotBefore, c.NotAfter = now.Add(time.Hour), now.Add(2*time.Hour) }, true, " has expired or is not valid yet"},
+		"another name":      {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, true, " is for another name than 127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			certificate := selfSigned(t, tt.change)
@@ -100,13 +100,13 @@ func TestWhyTheCertificateIsRefused(t *testing.T) {
 				c.pool.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 				c.pool.transport.TLSClientConfig.RootCAs.AddCert(certificate.Leaf)
 			}
-			unreached(t, c, "the certificate of "+c.base.Host+tt.want)
+			expectNotSent(t, c, "the certificate of "+c.base.Host+tt.want)
 		})
 	}
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	c, _ := client(t, "https://"+plain.Listener.Addr().String(), nil)
-	unreached(t, c, c.base.Host+" does not speak TLS")
+	expectNotSent(t, c, c.base.Host+" does not speak TLS")
 }
 
 func selfSigned(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
@@ -133,8 +133,8 @@ func selfSigned(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// TestEveryCauseIsNamed is of those that a test cannot bring about.
-func TestEveryCauseIsNamed(t *testing.T) {
+// TestTarget_DescribesEachCause tests the causes that a test cannot produce.
+func TestTarget_DescribesEachCause(t *testing.T) {
 	dial := func(err error) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
 	}
@@ -156,7 +156,7 @@ func TestEveryCauseIsNamed(t *testing.T) {
 		"": errors.New("GET https://sdk.faceki.com/?clientSecret=s3cr3t: something else"),
 	} {
 		if got := p.describe(fmt.Errorf("wrapped: %w", err)); got != want {
-			t.Errorf("%v: %q, want %q", err, got, want)
+			t.Errorf("describe(%v) = %q, want %q", err, got, want)
 		}
 	}
 }

@@ -9,9 +9,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
-// TestDetailQuotesWhatWasAnswered gives what people read of an answer, in full.
-func TestDetailQuotesWhatWasAnswered(t *testing.T) {
-	const check = "; check FACEKI_BASE_URL and HTTPS_PROXY"
+func TestDetail_DescribesEachAnswer(t *testing.T) {
+	const checkSettings = "; check FACEKI_BASE_URL and HTTPS_PROXY"
 	for _, tt := range []struct {
 		status int
 		header http.Header
@@ -26,31 +25,32 @@ func TestDetailQuotesWhatWasAnswered(t *testing.T) {
 		{500, nil, `{"message":"cut o`, `HTTP 500`},
 		{502, nil, "upstream connect error", `HTTP 502: "upstream connect error"`},
 		{200, nil, "a-link-in-plain-text", `HTTP 200`},
-		{400, nil, "", "HTTP 400" + check},
-		{403, nil, "error code: 1020", `HTTP 403: "error code: 1020"` + check},
-		{400, nil, `{"error":"blocked"}`, `HTTP 400: "blocked"` + check},
-		{400, nil, `{"title":"Bad Request","detail":"too long"}`, `HTTP 400: "too long"` + check},
-		{403, nil, "\n<!DOCTYPE HTML>\n<html><head><title>Attention &amp;\n Required!</title>", `HTTP 403: an HTML page titled "Attention & Required!" instead of an answer of FaceKi's API` + check},
-		{200, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + check},
-		{200, nil, `<html><title>Sign in</title><input name="p" type="password">`, `HTTP 200: a login page titled "Sign in" instead of an answer of FaceKi's API` + check},
-		{200, http.Header{"Content-Type": {"Text/HTML"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + check},
+		{400, nil, "", "HTTP 400" + checkSettings},
+		{403, nil, "error code: 1020", `HTTP 403: "error code: 1020"` + checkSettings},
+		{400, nil, `{"error":"blocked"}`, `HTTP 400: "blocked"` + checkSettings},
+		{400, nil, `{"title":"Bad Request","detail":"too long"}`, `HTTP 400: "too long"` + checkSettings},
+		{403, nil, "\n<!DOCTYPE HTML>\n<html><head><title>Attention &amp;\n Required!</title>", `HTTP 403: an HTML page titled "Attention & Required!" instead of an answer of FaceKi's API` + checkSettings},
+		{200, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + checkSettings},
+		{200, nil, `<html><title>Sign in</title><input name="p" type="password">`, `HTTP 200: a login page titled "Sign in" instead of an answer of FaceKi's API` + checkSettings},
+		{200, http.Header{"Content-Type": {"Text/HTML"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + checkSettings},
 		{502, http.Header{"Content-Encoding": {"gzip"}}, "\x1f\x8b\x08", `HTTP 502: an answer with the Content-Encoding "gzip", which was not asked for`},
 		{200, nil, `{"responseCode":0,"data":{"id":"l1nk"},"message":"the link is l1nk"}`, `HTTP 200, code 0`},
-		{503, nil, `<!-- x --><html>`, `HTTP 503: an HTML page instead of an answer of FaceKi's API` + check},
-		{302, http.Header{"Location": {"https://login.example/in?secret=s3cr3t-of-shop-7"}}, "", `HTTP 302: a redirect to the host login.example, which is not followed` + check},
-		{307, http.Header{"Location": {"/elsewhere"}}, "", `HTTP 307: a redirect, which is not followed` + check},
+		{503, nil, `<!-- x --><html>`, `HTTP 503: an HTML page instead of an answer of FaceKi's API` + checkSettings},
+		{302, http.Header{"Location": {"https://login.example/in?secret=s3cr3t-of-shop-7"}}, "", `HTTP 302: a redirect to the host login.example, which is not followed` + checkSettings},
+		{307, http.Header{"Location": {"/elsewhere"}}, "", `HTTP 307: a redirect, which is not followed` + checkSettings},
 		{500, nil, strings.Repeat("ä", 300), `HTTP 500: "` + strings.Repeat("ä", maxMessage) + `…"`},
 	} {
 		a := answer{status: tt.status, header: tt.header, body: []byte(tt.body)}
 		_, f, _ := config().created(a, false)
 		if f == nil || f.Detail != tt.want {
-			t.Errorf("HTTP %d %q:\n%v\nwant %s", tt.status, tt.body, f, tt.want)
+			t.Errorf("HTTP %d with %q: fault\n%v\nwant\n%s", tt.status, tt.body, f, tt.want)
 		}
 	}
 }
 
-// TestWhatIsQuotedHoldsNothingPrivate: FaceKi may repeat what it got, in any form.
-func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
+// TestRedactor_HidesWhatAMessageRepeats checks that quoted messages hide what FaceKi received
+// from the client, in any encoding.
+func TestRedactor_HidesWhatAMessageRepeats(t *testing.T) {
 	const secret, token = "pQ7+x/Zk9 mW&2vLt", "eyJhbGciOi.JIUzI1NiJ9.c2lnbmF0dXJl"
 	p := redactor{secrets: []string{secret, token}, words: []string{"shop-7", "ärzte 1001"}}
 	for text, want := range map[string]string{
@@ -69,10 +69,10 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 		base64.StdEncoding.EncodeToString([]byte(secret)):  "[redacted]",
 	} {
 		if got := p.line(text, maxMessage); got != want {
-			t.Errorf("%q:\n%q, want\n%q", text, got, want)
+			t.Errorf("line(%q) =\n%q, want\n%q", text, got, want)
 		}
 	}
-	// A short word that occurs in a secret does not cut it into parts that are shown.
+	// A short word that occurs in a secret does not split the secret into visible parts.
 	p.words = []string{"9", "J", "-4"}
 	for text, want := range map[string]string{
 		"the token is " + token:                "the token is [redacted]",
@@ -80,38 +80,38 @@ func TestWhatIsQuotedHoldsNothingPrivate(t *testing.T) {
 		"id bdb2f0c4-7777-4e4e-9999-aaaa is 9": "id [redacted] is [redacted]",
 	} {
 		if got := p.line(text, maxMessage); got != want {
-			t.Errorf("%q:\n%q, want\n%q", text, got, want)
+			t.Errorf("line(%q) =\n%q, want\n%q", text, got, want)
 		}
 	}
 	p.words = nil
 	for i := range secret {
 		for j := i + minLeak; j <= len(secret); j++ {
 			if got := p.line("x "+secret[i:j]+" y", maxMessage); strings.Contains(got, secret[i:i+minLeak]) {
-				t.Errorf("%q gives %q away", got, secret[i:j])
+				t.Errorf("%q shows a part of %q", got, secret[i:j])
 			}
 		}
 	}
 }
 
-func FuzzSaid(f *testing.F) {
-	const ours = "[redacted] instead of an answer of FaceKi's API"
+func FuzzDetail(f *testing.F) {
+	const ownText = "[redacted] instead of an answer of FaceKi's API"
 	f.Add("s3cr3t-of-shop-7 is wrong", "s3cr3t-of-shop-7")
 	f.Add("0", "0000000\xff")
 	f.Add("<html><title>s3cr3t-of-shop-7</title>", "s3cr3t-of-shop-7")
 	f.Add(`{"message":"S3CR3T-of-shop-7\u202e"}`, "s3cr3t-of-shop-7")
 	f.Fuzz(func(t *testing.T, body, secret string) {
 		if len(secret) < minLeak || len(secret) > 100 || strings.Trim(secret, "\\u0123456789abcdef") == "" ||
-			strings.Contains(ours, secret) {
-			return // what is put in may look like it
+			strings.Contains(ownText, secret) {
+			return // the secret may equal text of the client
 		}
 		a := answer{status: 500, body: []byte(body), redactor: redactor{secrets: []string{secret}}}
 		_, fa, _ := config().created(a, false)
 		if fa.Kind == fault.NotFaceKi {
-			t.Fatal(fa)
+			t.Fatalf("HTTP 500 is not from FaceKi: %v", fa)
 		}
 		checkDetail(t, fa.Detail, 500)
 		if _, quoted, _ := strings.Cut(fa.Detail, `"`); strings.Contains(quoted, secret) {
-			t.Fatalf("%q gives %q away", fa.Detail, secret)
+			t.Fatalf("detail %q shows the secret %q", fa.Detail, secret)
 		}
 	})
 }

@@ -23,18 +23,18 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// counting is a server with its connections and create calls counted.
-type counting struct {
+// countingServer counts its connections and the requests that it receives.
+type countingServer struct {
 	*httptest.Server
-	made, calls atomic.Int32
-	open        sync.Map // net.Conn -> http.ConnState
+	connections, calls atomic.Int32
+	states             sync.Map // net.Conn -> http.ConnState
 }
 
-// count starts the server, over TLS where handshake is not 0: each handshake
+// startCounting starts a server. If handshake is not 0, it uses TLS, and each handshake
 // takes that long.
-func count(t *testing.T, handshake time.Duration, create http.HandlerFunc) *counting {
+func startCounting(t *testing.T, handshake time.Duration, create http.HandlerFunc) *countingServer {
 	t.Helper()
-	s := &counting{}
+	s := &countingServer{}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.calls.Add(1)
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -43,9 +43,9 @@ func count(t *testing.T, handshake time.Duration, create http.HandlerFunc) *coun
 	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	s.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		if state == http.StateNew {
-			s.made.Add(1)
+			s.connections.Add(1)
 		}
-		s.open.Store(c, state)
+		s.states.Store(c, state)
 	}
 	if handshake == 0 {
 		s.Start()
@@ -60,20 +60,20 @@ func count(t *testing.T, handshake time.Duration, create http.HandlerFunc) *coun
 	return s
 }
 
-// client is one that holds a token.
-func (s *counting) client(t *testing.T) *Client {
+// client returns a client that has a token.
+func (s *countingServer) client(t *testing.T) *Client {
 	t.Helper()
 	c, _ := client(t, s.URL, nil)
 	if s.Certificate() != nil {
 		c.pool.transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 		c.pool.transport.TLSClientConfig.RootCAs.AddCert(s.Certificate())
 	}
-	give(c, "t0k3n")
+	setToken(c, "t0k3n")
 	return c
 }
 
-func (s *counting) idle() (n int) {
-	s.open.Range(func(_, state any) bool {
+func (s *countingServer) idle() (n int) {
+	s.states.Range(func(_, state any) bool {
 		if state == http.StateNew || state == http.StateIdle {
 			n++
 		}
@@ -82,17 +82,17 @@ func (s *counting) idle() (n int) {
 	return n
 }
 
-// within is an attempt that was granted now.
-func within(d time.Duration) attempt.Attempt {
+// attemptWithin returns an attempt that must be sent within d from now.
+func attemptWithin(d time.Duration) attempt.Attempt {
 	a := attemptFor("A", request.Content{})
 	a.SendBy = time.Now().Add(d)
 	return a
 }
 
-func links(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, linkAnswer) }
+func answerWithLink(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, linkAnswer) }
 
-func TestSlowHandshakeCostsNoGrant(t *testing.T) {
-	s := count(t, 200*time.Millisecond, links)
+func TestReady_KeepsSlowHandshakesOutOfTheGrant(t *testing.T) {
+	s := startCounting(t, 200*time.Millisecond, answerWithLink)
 	c := s.client(t)
 	var all sync.WaitGroup
 	for range maxReady {
@@ -103,9 +103,9 @@ func TestSlowHandshakeCostsNoGrant(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for range maxReady { // at once: each needs a connection of its own
+	for range maxReady { // concurrently: each needs its own connection
 		all.Go(func() {
-			if _, f := c.CreateLink(t.Context(), within(100*time.Millisecond)); f != nil {
+			if _, f := c.CreateLink(t.Context(), attemptWithin(100*time.Millisecond)); f != nil {
 				t.Error(f)
 			}
 		})
@@ -115,157 +115,158 @@ func TestSlowHandshakeCostsNoGrant(t *testing.T) {
 		if f := c.Ready(t.Context()); f != nil {
 			t.Fatal(f)
 		}
-		if _, f := c.CreateLink(t.Context(), within(100*time.Millisecond)); f != nil {
+		if _, f := c.CreateLink(t.Context(), attemptWithin(100*time.Millisecond)); f != nil {
 			t.Fatal(f)
 		}
 	}
-	if n := s.made.Load(); n > maxReady {
-		t.Errorf("%d connections", n)
+	if n := s.connections.Load(); n > maxReady {
+		t.Errorf("%d connections, want at most %d", n, maxReady)
 	}
 }
 
-func TestDialThatCameTooLateServesTheNextCall(t *testing.T) {
-	s := count(t, 200*time.Millisecond, links)
+func TestPool_UsesAConnectionThatCameTooLateForTheNextCall(t *testing.T) {
+	s := startCounting(t, 200*time.Millisecond, answerWithLink)
 	c := s.client(t)
-	f := created(c, within(50*time.Millisecond))
+	f := createFault(c, attemptWithin(50*time.Millisecond))
 	if f == nil || f.Kind != fault.Interrupted || s.calls.Load() != 0 {
-		t.Fatalf("%+v, %d calls", f, s.calls.Load())
+		t.Fatalf("fault %+v and %d calls, want an interrupted attempt without a call", f, s.calls.Load())
 	}
-	if f := created(c, attemptFor("A", request.Content{})); f != nil {
+	if f := createFault(c, attemptFor("A", request.Content{})); f != nil {
 		t.Fatal(f)
 	}
-	if n := s.made.Load(); n > 2 {
-		t.Errorf("%d connections", n)
+	if n := s.connections.Load(); n > 2 {
+		t.Errorf("%d connections, want at most 2", n)
 	}
 }
 
-func created(c *Client, a attempt.Attempt) *fault.Fault {
+// createFault calls CreateLink, and returns its fault.
+func createFault(c *Client, a attempt.Attempt) *fault.Fault {
 	_, f := c.CreateLink(context.Background(), a)
 	return f
 }
 
-func TestTooLateIsNotSent(t *testing.T) {
+func TestCreateLink_SendsNothingAfterItsDeadline(t *testing.T) {
 	for _, handshake := range []time.Duration{0, time.Millisecond} {
-		s := count(t, handshake, links)
+		s := startCounting(t, handshake, answerWithLink)
 		c := s.client(t)
 		if f := c.Ready(t.Context()); f != nil {
 			t.Fatal(f)
 		}
-		if f := created(c, within(-time.Nanosecond)); f == nil || f.Kind != fault.Interrupted {
-			t.Fatalf("%+v", f)
+		if f := createFault(c, attemptWithin(-time.Nanosecond)); f == nil || f.Kind != fault.Interrupted {
+			t.Fatalf("after the deadline: %+v, want an interrupted attempt", f)
 		}
-		calledOff, cancel := context.WithCancel(t.Context())
+		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		for range 10 {
-			if _, f := c.CreateLink(calledOff, within(time.Second)); f == nil || f.Kind != fault.Interrupted {
-				t.Fatalf("%+v", f)
+			if _, f := c.CreateLink(cancelled, attemptWithin(time.Second)); f == nil || f.Kind != fault.Interrupted {
+				t.Fatalf("cancelled: %+v, want an interrupted attempt", f)
 			}
 		}
 		if n := len(c.pool.idle); n != 1 {
-			t.Fatalf("%d connections are left: one was taken in vain", n)
+			t.Fatalf("%d idle connections, want 1: an attempt that is not sent must not use one", n)
 		}
-		// The process is stopped when all is done but the write itself: the clock
-		// is looked at nowhere later.
+		// The process is suspended just before the write: the clock is read for the last
+		// time there.
 		c.pool.now = func() time.Time { return time.Now().Add(time.Minute) }
-		if f := created(c, within(10*time.Second)); f == nil || f.Kind != fault.Interrupted || f.Detail == "" {
-			t.Fatalf("%+v", f)
+		if f := createFault(c, attemptWithin(10*time.Second)); f == nil || f.Kind != fault.Interrupted || f.Detail == "" {
+			t.Fatalf("written after the deadline: %+v, want an interrupted attempt with a detail", f)
 		}
 		c.pool.now = time.Now
 		if n := s.calls.Load(); n != 0 {
-			t.Fatalf("%d calls", n)
+			t.Fatalf("%d calls, want none", n)
 		}
-		if f := created(c, within(10*time.Second)); f != nil {
+		if f := createFault(c, attemptWithin(10*time.Second)); f != nil {
 			t.Fatal(f)
 		}
 	}
 }
 
+// noneUsable reports whether no idle connection can be used.
 func (s *pool) noneUsable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !slices.ContainsFunc(s.idle, (*conn).usable)
 }
 
-// One second late at night: a spare was made, then nobody called for a while.
-func TestSpareThatTheServerClosed(t *testing.T) {
+func TestCreateLink_SendsOnceAfterTheServerClosedIdleConnections(t *testing.T) {
 	for _, handshake := range []time.Duration{0, time.Millisecond} {
-		s := count(t, handshake, links)
+		s := startCounting(t, handshake, answerWithLink)
 		c := s.client(t)
 		for range 20 {
 			if f := c.Connect(t.Context()); f != nil {
 				t.Fatal(f)
 			}
-			if f := created(c, attemptFor("A", request.Content{})); f != nil {
+			if f := createFault(c, attemptFor("A", request.Content{})); f != nil {
 				t.Fatal(f)
 			}
 			before := s.calls.Load()
-			// A request that crosses the close is in doubt: on a busy machine it takes a moment.
+			// On a busy machine the client notices the close late; a request before that has an
+			// uncertain outcome.
 			s.CloseClientConnections()
-			fixture.Eventually(t, "no spare connection is usable", c.pool.noneUsable)
-			if f := created(c, attemptFor("A", request.Content{})); f != nil {
-				t.Fatalf("%+v", f)
+			fixture.Eventually(t, "no idle connection is usable", c.pool.noneUsable)
+			if f := createFault(c, attemptFor("A", request.Content{})); f != nil {
+				t.Fatal(f)
 			}
 			if n := s.calls.Load() - before; n != 1 {
-				t.Fatalf("sent %d times", n)
+				t.Fatalf("sent %d times, want once", n)
 			}
 		}
 	}
 }
 
-// Where the goroutine that reads has not seen the end yet, the socket has.
-func TestSocketKnowsOfTheEndFirst(t *testing.T) {
+// TestRawConn_DetectsACloseBeforeItIsRead also checks that unread data is detected.
+func TestRawConn_DetectsACloseBeforeItIsRead(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	ours, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	local, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ours.Close() }()
-	theirs, err := l.Accept()
+	defer func() { _ = local.Close() }()
+	peer, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := &rawConn{Conn: ours}
+	raw := &rawConn{Conn: local}
 	if raw.closedByPeer() || raw.unread() {
-		t.Fatal("nothing has come yet")
+		t.Fatal("a new connection is closed or has unread data")
 	}
-	_, _ = theirs.Write([]byte("x"))
+	_, _ = peer.Write([]byte("x"))
 	fixture.Eventually(t, "the socket has unread data", raw.unread)
 	if raw.closedByPeer() {
-		t.Fatal("open")
+		t.Fatal("a connection with unread data counts as closed")
 	}
 	_, _ = raw.Read(make([]byte, 1))
-	_ = theirs.Close()
+	_ = peer.Close()
 	fixture.Eventually(t, "the socket is closed by its peer", raw.closedByPeer)
 }
 
-// Where the kernel took nothing, nothing was sent.
-func TestWriteThatFailsAtOnceSentNothing(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer func() { _ = theirs.Close() }()
+func TestRawConn_RecordsWhetherAnythingWasSent(t *testing.T) {
+	local, peer := net.Pipe()
+	defer func() { _ = peer.Close() }()
 	s := &sending{now: time.Now}
 	s.begun.Store(true)
-	raw := &rawConn{Conn: ours}
+	raw := &rawConn{Conn: local}
 	raw.sending.Store(s)
-	go func() { _, _ = io.ReadFull(theirs, make([]byte, 1)) }()
+	go func() { _, _ = io.ReadFull(peer, make([]byte, 1)) }()
 	if _, err := raw.Write([]byte("x")); err != nil || !s.sent.Load() {
-		t.Error("one byte is one too many", err)
+		t.Errorf("after one byte: sent %v (%v), want true", s.sent.Load(), err)
 	}
-	_ = ours.Close()
+	_ = local.Close()
 	if _, err := raw.Write([]byte("x")); err == nil || !s.sent.Load() {
-		t.Error("what was sent before stays sent", err)
+		t.Errorf("after a failed write that follows another: sent %v (%v), want true", s.sent.Load(), err)
 	}
 	s.sent.Store(false)
 	if _, err := raw.Write([]byte("x")); err == nil || s.sent.Load() {
-		t.Error("sent on a closed connection", err)
+		t.Errorf("after a failed first write: sent %v (%v), want false", s.sent.Load(), err)
 	}
 }
 
-func TestFewSpares(t *testing.T) {
-	s := count(t, time.Millisecond, links)
+func TestReady_LimitsTheConnectionsMadeInAdvance(t *testing.T) {
+	s := startCounting(t, time.Millisecond, answerWithLink)
 	c := s.client(t)
 	var all sync.WaitGroup
 	for range 50 {
@@ -278,87 +279,87 @@ func TestFewSpares(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := s.made.Load(); n > maxReady {
-		t.Fatalf("%d connections", n)
+	if n := s.connections.Load(); n > maxReady {
+		t.Fatalf("%d connections, want at most %d", n, maxReady)
 	}
 	c.Close()
 	fixture.Eventually(t, "no connection is idle", func() bool { return s.idle() == 0 })
 }
 
-func TestSparesGrowOldAndAreClosed(t *testing.T) {
+func TestPool_ReplacesAndClosesOldConnections(t *testing.T) {
 	t.Parallel() // it waits for idleLimit
-	s := count(t, 0, links)
+	s := startCounting(t, 0, answerWithLink)
 	c := s.client(t)
-	ready := func(made int32) {
+	ready := func(connections int32) {
 		t.Helper()
 		if f := c.Ready(t.Context()); f != nil {
 			t.Error(f)
 		}
-		fixture.Eventually(t, "the connection is made", func() bool { return s.made.Load() == made })
+		fixture.Eventually(t, "the connection is made", func() bool { return s.connections.Load() == connections })
 	}
 	ready(1)
-	ready(2) // two calls may come now
+	ready(2) // two calls are expected now
 	var ahead atomic.Int64
 	c.pool.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	ahead.Store(int64(readyLimit))
-	give(c, "t0k3n")
-	ready(3)                                                                             // the first two would not last until the call
+	setToken(c, "t0k3n")
+	ready(3)                                                                             // the first two may be closed before the call
 	fixture.Eventually(t, "no connection is idle", func() bool { return s.idle() == 0 }) // after idleLimit
 }
 
-func TestConnect(t *testing.T) {
-	s := count(t, time.Millisecond, links)
+func TestConnect_MakesAConnectionWithoutARequest(t *testing.T) {
+	s := startCounting(t, time.Millisecond, answerWithLink)
 	c := s.client(t)
 	for i := range int32(3) {
-		if f := c.Connect(t.Context()); f != nil || s.made.Load() != i+1 {
-			t.Fatal(f, s.made.Load())
+		if f := c.Connect(t.Context()); f != nil || s.connections.Load() != i+1 {
+			t.Fatalf("fault %v, %d connections, want %d", f, s.connections.Load(), i+1)
 		}
 	}
 	if n := s.calls.Load(); n != 0 {
-		t.Fatalf("%d calls", n)
+		t.Fatalf("%d calls, want none", n)
 	}
-	if f := created(c, attemptFor("A", request.Content{})); f != nil || s.made.Load() != 3 {
-		t.Errorf("%+v on connection %d", f, s.made.Load())
+	if f := createFault(c, attemptFor("A", request.Content{})); f != nil || s.connections.Load() != 3 {
+		t.Errorf("fault %+v, %d connections, want none and 3", f, s.connections.Load())
 	}
 	s.Close()
 	if f := c.Connect(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != c.base.Host+" refused the connection" {
-		t.Errorf("%+v", f)
+		t.Errorf("without a server: %+v", f)
 	}
-	give(c, "t0k3n")
-	fixture.Eventually(t, "nothing can be sent", func() bool {
+	setToken(c, "t0k3n")
+	fixture.Eventually(t, "Ready finds no server", func() bool {
 		f := c.Ready(t.Context())
 		return f != nil && f.Kind == fault.NotSent
 	})
-	c, _ = client(t, "https://"+deaf(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })
-	give(c, "t0k3n")
+	c, _ = client(t, "https://"+silentServer(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	setToken(c, "t0k3n")
 	for _, f := range []*fault.Fault{c.Connect(t.Context()), c.Ready(t.Context())} {
 		if f == nil || f.Kind != fault.ConnectTimeout {
-			t.Errorf("%+v", f)
+			t.Errorf("with a silent server: %+v, want a timeout", f)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if f := c.Ready(ctx); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("%+v", f)
+		t.Errorf("cancelled: %+v, want an interruption", f)
 	}
 }
 
-func TestProxyIsUsedForSparesToo(t *testing.T) {
-	s := count(t, time.Millisecond, links)
+func TestPool_ConnectsThroughTheProxy(t *testing.T) {
+	s := startCounting(t, time.Millisecond, answerWithLink)
 	var tunnels atomic.Int32
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tunnels.Add(1)
-		there, err := net.Dial("tcp", r.Host)
+		server, err := net.Dial("tcp", r.Host)
 		if err != nil {
 			return
 		}
-		here, read, err := http.NewResponseController(w).Hijack()
+		client, reader, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
-		_, _ = io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { _, _ = io.Copy(there, read); _ = there.Close() }()
-		go func() { _, _ = io.Copy(here, there); _ = here.Close() }()
+		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { _, _ = io.Copy(server, reader); _ = server.Close() }()
+		go func() { _, _ = io.Copy(client, server); _ = client.Close() }()
 	}))
 	defer proxy.Close()
 	c := s.client(t)
@@ -366,11 +367,11 @@ func TestProxyIsUsedForSparesToo(t *testing.T) {
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
-	if f := created(c, within(100*time.Millisecond)); f != nil || tunnels.Load() != 1 || s.calls.Load() != 1 {
-		t.Fatal(f, tunnels.Load(), s.calls.Load())
+	if f := createFault(c, attemptWithin(100*time.Millisecond)); f != nil || tunnels.Load() != 1 || s.calls.Load() != 1 {
+		t.Fatalf("fault %v, %d tunnels, %d calls, want none, 1 and 1", f, tunnels.Load(), s.calls.Load())
 	}
 	c.pool.now = func() time.Time { return time.Now().Add(time.Minute) }
-	if f := created(c, within(10*time.Second)); f == nil || f.Kind != fault.Interrupted || s.calls.Load() != 1 {
-		t.Fatal(f)
+	if f := createFault(c, attemptWithin(10*time.Second)); f == nil || f.Kind != fault.Interrupted || s.calls.Load() != 1 {
+		t.Fatalf("written after the deadline: fault %v, %d calls, want an interruption and 1", f, s.calls.Load())
 	}
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// fleet is what processes of one account share: a Redis and a FaceKi, both on
-// real time.
+// fleet is the Redis and the simulated FaceKi that the processes of one account share, both
+// in real time.
 type fleet struct {
 	t    *testing.T
 	srv  *redistest.Server
@@ -32,14 +32,14 @@ type fleet struct {
 	cfg  Config
 	keys keyspace.Keys
 
-	processes int
+	clientCount int
 }
 
 func newFleet(t *testing.T, cfg simulator.Config) *fleet {
 	t.Helper()
 	t.Parallel() // they wait for real time
 	f := &fleet{t: t, srv: redistest.Start(t), sim: simulator.New(cfg), cfg: config(), keys: keyspace.Keys{Account: "shop"}}
-	f.rdb = f.client()
+	f.rdb = f.redisClient()
 	url, stop, err := f.sim.Start()
 	if err != nil {
 		t.Fatal(err)
@@ -49,52 +49,53 @@ func newFleet(t *testing.T, cfg simulator.Config) *fleet {
 	return f
 }
 
-// client gives up on a Redis that is away sooner than those of redistest. Its pool is
-// large whatever the machine: go-redis dials once a second only when it failed as
-// often as the pool is large, which is 10 with one processor.
-func (f *fleet) client() *redis.Client {
+// redisClient returns a client that gives up sooner than those of redistest when Redis is
+// unavailable. Its pool is large on every machine: after as many failed dials as the pool
+// has connections, go-redis would dial only once a second.
+func (f *fleet) redisClient() *redis.Client {
 	rdb := redis.NewClient(&redis.Options{Addr: f.srv.Addr, ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, PoolSize: 100})
 	f.t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
 
-// process is a client as another process would have it, whose clock is off.
-func (f *fleet) process(change func(*Config)) *Client {
+// client returns the client of another process, whose clock may be wrong by 10 minutes.
+func (f *fleet) client(change func(*Config)) *Client {
 	cfg := f.cfg
 	if change != nil {
 		change(&cfg)
 	}
-	f.processes++
-	off := time.Duration(f.processes%3-1) * 10 * time.Minute
-	c := New(cfg, func() time.Time { return time.Now().Add(off) }, NewTokens(f.client(), f.keys, cfg))
+	f.clientCount++
+	offset := time.Duration(f.clientCount%3-1) * 10 * time.Minute
+	c := New(cfg, func() time.Time { return time.Now().Add(offset) }, NewTokens(f.redisClient(), f.keys, cfg))
 	f.t.Cleanup(c.Close)
 	return c
 }
 
-func (f *fleet) script(s simulator.Script) {
+func (f *fleet) setScript(s simulator.Script) {
 	f.t.Helper()
 	if err := f.sim.SetScript(s); err != nil {
 		f.t.Fatal(err)
 	}
 }
 
-func (f *fleet) asked(want int) {
+func (f *fleet) expectTokenRequests(want int) {
 	f.t.Helper()
 	if n := f.sim.State().TokenRequests; n != want {
 		f.t.Errorf("%d token requests, want %d", n, want)
 	}
 }
 
-// many are processes that all do the same at once.
-func (f *fleet) many(n int) []*Client {
+// clients returns the clients of n processes.
+func (f *fleet) clients(n int) []*Client {
 	cs := make([]*Client, n)
 	for i := range cs {
-		cs[i] = f.process(nil)
+		cs[i] = f.client(nil)
 	}
 	return cs
 }
 
-func together(cs []*Client, do func(*Client)) {
+// concurrently calls do for all clients at once, and waits.
+func concurrently(cs []*Client, do func(*Client)) {
 	var all sync.WaitGroup
 	for _, c := range cs {
 		all.Go(func() { do(c) })
@@ -102,101 +103,102 @@ func together(cs []*Client, do func(*Client)) {
 	all.Wait()
 }
 
-func TestFiftyProcessesStartAtOnce(t *testing.T) {
+func TestTokens_AreRequestedOnceWhenFiftyProcessesStart(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	together(f.many(50), func(c *Client) {
+	concurrently(f.clients(50), func(c *Client) {
 		if f := c.Ready(t.Context()); f != nil {
 			t.Error(f)
 		}
-		if f := created(c, attemptFor("A", request.Content{})); f != nil {
+		if f := createFault(c, attemptFor("A", request.Content{})); f != nil {
 			t.Error(f)
 		}
 	})
-	f.asked(1)
+	f.expectTokenRequests(1)
 }
 
-// The token lasts ten seconds, less the skew: nine. A call that takes longer than the
-// skew is refused, as it should be, so that a busy machine needs a long one.
-func TestTokenExpiresUnderLoad(t *testing.T) {
+// TestTokens_AreReplacedBeforeTheyExpire uses a token for nine seconds: its lifetime less the
+// skew. A shorter lifetime has a shorter skew, which a call could exceed on a busy machine.
+func TestTokens_AreReplacedBeforeTheyExpire(t *testing.T) {
 	f := newFleet(t, simulator.Config{TokenLifetime: 10 * time.Second})
 	begun := time.Now()
-	together(f.many(8), func(c *Client) {
-		for ; time.Since(begun) < 11*time.Second; <-time.After(5 * time.Millisecond) {
-			if f := created(c, attemptFor("A", request.Content{})); f != nil {
+	concurrently(f.clients(8), func(c *Client) {
+		for ; time.Since(begun) < 11*time.Second; <-time.After(20 * time.Millisecond) {
+			if f := createFault(c, attemptFor("A", request.Content{})); f != nil {
 				t.Error(f)
 			}
 		}
 	})
-	f.asked(2)
+	f.expectTokenRequests(2)
 	if s := f.sim.State(); s.Faults["unauthorized"] != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d calls with an expired token, want none", s.Faults["unauthorized"])
 	}
 }
 
-// A minute is 2 s here.
-func TestEveryTokenRefusedForAMinute(t *testing.T) {
+// TestTokens_AreRequestedSeldomWhileAllAreRefused uses a spacing of 1 s instead of 30 s.
+func TestTokens_AreRequestedSeldomWhileAllAreRefused(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	cs := f.many(8)
+	cs := f.clients(8)
 	for _, c := range cs {
 		c.tokens.spacing = time.Second
 	}
-	f.script(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}})
+	f.setScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}})
 	begun := time.Now()
-	together(cs, func(c *Client) {
+	concurrently(cs, func(c *Client) {
 		for time.Since(begun) < 2*time.Second {
 			c.Ready(t.Context())
-			if f := created(c, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Unauthorized {
-				t.Errorf("%+v", f)
+			if f := createFault(c, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Unauthorized {
+				t.Errorf("fault %+v, want unauthorized", f)
 			}
 		}
 	})
-	if n := f.sim.State().TokenRequests; n < 2 || n > 3 {
-		t.Errorf("%d token requests", n)
+	most := 1 + int(time.Since(begun)/time.Second) // 3, or more on a busy machine
+	if n := f.sim.State().TokenRequests; n < 2 || n > most {
+		t.Errorf("%d token requests, want 2 to %d", n, most)
 	}
 }
 
-// A token that is revoked right after it was made is replaced once for all, when that
-// is allowed, again and again.
-func TestATokenThatIsRevokedSoonIsReplacedForAll(t *testing.T) {
+// TestTokens_AreReplacedOnceForAllWhenRevokedWithinTheSpacing revokes two tokens in a row soon
+// after they were requested. Each is replaced when the spacing is over.
+func TestTokens_AreReplacedOnceForAllWhenRevokedWithinTheSpacing(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	cs := f.many(5)
+	cs := f.clients(5)
 	for _, c := range cs {
 		c.tokens.spacing = time.Second
 		create(t, c, 0)
 	}
 	for n := 2; n <= 3; n++ {
 		f.sim.Revoke()
-		together(cs, func(c *Client) {
+		concurrently(cs, func(c *Client) {
 			if f := create(t, c, fault.Unauthorized); !f.Renewed {
-				t.Error("not to be renewed")
+				t.Errorf("fault %+v does not say that the token is renewed", f)
 			}
 			if f := c.Ready(t.Context()); f != nil {
 				t.Error(f)
 			}
 			create(t, c, 0)
 		})
-		f.asked(n)
+		f.expectTokenRequests(n)
 	}
 }
 
-func TestRefusedTokenIsReplacedForAll(t *testing.T) {
+func TestTokens_AreReplacedOnceForAllWhenRefused(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	cs := f.many(5)
+	cs := f.clients(5)
 	for _, c := range cs {
 		c.tokens.spacing = 100 * time.Millisecond
 		create(t, c, 0)
 	}
 	<-time.After(cs[0].tokens.spacing)
 	f.sim.Revoke()
-	together(cs, func(c *Client) {
+	concurrently(cs, func(c *Client) {
 		if f := create(t, c, fault.Unauthorized); !f.Renewed {
-			t.Error("not renewed")
+			t.Errorf("fault %+v does not say that the token is renewed", f)
 		}
 		create(t, c, 0)
 	})
-	f.asked(2)
+	f.expectTokenRequests(2)
 
-	// Who looks at Redis within a second does not even try the old one.
+	// A process that reads Redis, which each does once a second, does not use the old token.
 	<-time.After(cs[0].tokens.spacing)
 	f.sim.Revoke()
 	create(t, cs[0], fault.Unauthorized)
@@ -208,110 +210,116 @@ func TestRefusedTokenIsReplacedForAll(t *testing.T) {
 		}
 		create(t, c, 0)
 	}
-	f.asked(3)
+	f.expectTokenRequests(3)
 	if n := f.sim.State().Faults["unauthorized"]; n != refused {
-		t.Errorf("%d calls with a token that was known to be refused", n-refused)
+		t.Errorf("%d calls with a token that is known to be refused, want none", n-refused)
 	}
 }
 
-func TestRefusedCredentialsAreTriedOnceByTheFleet(t *testing.T) {
+// TestTokens_AreRequestedOncePerSpacingWithRefusedCredentials ends the spacing in Redis, so
+// that it does not depend on the speed of the machine.
+func TestTokens_AreRequestedOncePerSpacingWithRefusedCredentials(t *testing.T) {
 	f := newFleet(t, simulator.Config{ClientSecret: "another"})
-	cs := f.many(10)
-	for _, c := range cs {
-		c.tokens.spacing = 500 * time.Millisecond
-	}
-	refuse := func(c *Client) {
+	cs := f.clients(10)
+	expectRefusal := func(c *Client) {
 		if f := c.Ready(t.Context()); f == nil || f.Kind != fault.Unauthorized || f.Detail != `access token: HTTP 401: "invalid client credentials"` {
-			t.Errorf("%+v", f)
+			t.Errorf("fault %+v, want refused credentials", f)
 		}
 	}
-	together(cs, refuse)
-	together(cs, refuse)
-	f.asked(1)
-	<-time.After(cs[0].tokens.spacing)
-	together(cs, refuse)
-	f.asked(2)
+	concurrently(cs, expectRefusal)
+	concurrently(cs, expectRefusal)
+	f.expectTokenRequests(1)
+	key := f.keys.Token(f.cfg.Fingerprint())
+	until, err := f.rdb.HGet(t.Context(), key, "retry").Int64()
+	if left := time.Until(time.UnixMilli(until)); err != nil || left <= 0 || left > spacing {
+		t.Errorf("the fault is reused for %v (%v), want at most %v", left, err, spacing)
+	}
+	if err := f.rdb.HSet(t.Context(), key, "retry", time.Now().Add(-time.Millisecond).UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	concurrently(cs, expectRefusal)
+	f.expectTokenRequests(2)
 }
 
-func TestFaultsAreSharedAsTheyAre(t *testing.T) {
+func TestTokens_ShareTheFaultOfARequest(t *testing.T) {
 	f := newFleet(t, simulator.Config{Script: simulator.Script{
 		TokenFault: &simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(time.Minute)}}})
-	cs := f.many(2)
+	cs := f.clients(2)
 	create(t, cs[0], fault.TooMany)
 	if f := create(t, cs[1], fault.TooMany); f.RetryAfter < 50*time.Second || f.RetryAfter > time.Minute {
-		t.Errorf("%+v", f)
+		t.Errorf("fault %+v, want the rest of a minute as RetryAfter", f)
 	}
-	f.asked(1)
+	f.expectTokenRequests(1)
 	for _, kind := range storedKinds() {
-		given := &fault.Fault{Kind: kind, Detail: "HTTP 500, code 1", RetryAfter: 5 * time.Second}
-		if got := decodeFault(string(encodeFault(given)), 2*time.Second); got.RetryAfter != 3*time.Second || got.Kind != kind || got.Detail != given.Detail {
-			t.Errorf("%+v", got)
+		stored := &fault.Fault{Kind: kind, Detail: "HTTP 500, code 1", RetryAfter: 5 * time.Second}
+		if got := decodeFault(string(encodeFault(stored)), 2*time.Second); got.RetryAfter != 3*time.Second || got.Kind != kind || got.Detail != stored.Detail {
+			t.Errorf("decoded %+v, want %+v with RetryAfter reduced by 2s", got, stored)
 		}
 	}
 	for _, text := range []string{"", "x", `{"kind":"of a later version"}`} {
 		if got := decodeFault(text, time.Hour); got.Kind != fault.TokenUnavailable || got.RetryAfter != 0 {
-			t.Errorf("%+v", got)
+			t.Errorf("decoded %+v from %q, want an unavailable token", got, text)
 		}
 	}
 }
 
-func TestUnreachableServerIsFoundOutByOne(t *testing.T) {
+func TestTokens_ShareTheFaultOfAnUntrustedServer(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	var tried atomic.Int32
+	var connections atomic.Int32
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	s.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		if state == http.StateNew {
-			tried.Add(1)
+			connections.Add(1)
 		}
 	}
-	s.StartTLS() // with a certificate that nobody trusts
+	s.StartTLS() // with a certificate that this machine does not trust
 	defer s.Close()
 	f.cfg.BaseURL = s.URL
-	together(f.many(10), func(c *Client) {
+	concurrently(f.clients(10), func(c *Client) {
 		if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || !strings.Contains(f.Detail, "which this machine does not trust") {
-			t.Errorf("%+v", f)
+			t.Errorf("fault %+v, want an untrusted certificate", f)
 		}
 	})
-	if n := tried.Load(); n != 1 {
-		t.Errorf("tried %d times", n)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
 	}
 }
 
-func TestRedisAway(t *testing.T) {
+func TestClient_SendsNothingWithoutRedisUnlessItHasAToken(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	held := f.process(nil)
-	create(t, held, 0)
+	withToken := f.client(nil)
+	create(t, withToken, 0)
 	f.srv.Stop()
-	c := f.process(nil)
+	c := f.client(nil)
 	for range 3 {
 		if f := c.Ready(t.Context()); f == nil || f.Kind != fault.TokenUnavailable {
-			t.Errorf("%+v", f)
+			t.Errorf("fault %+v, want an unavailable token", f)
 		}
 		create(t, c, fault.TokenUnavailable)
 	}
 	if s := f.sim.State(); s.TokenRequests != 1 || s.LinkCalls != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d token requests and %d create calls, want 1 and 1", s.TokenRequests, s.LinkCalls)
 	}
-	// What was granted before can still be sent.
-	held.tokens.checkedAt = held.now().Add(-recheck)
-	if f := held.Ready(t.Context()); f != nil {
-		t.Errorf("%+v", f)
+	// A process that has a token still uses it.
+	withToken.tokens.checkedAt = withToken.now().Add(-recheck)
+	if f := withToken.Ready(t.Context()); f != nil {
+		t.Error(f)
 	}
-	create(t, held, 0)
+	create(t, withToken, 0)
 	f.srv.Restart(t)
-	create(t, c, 0) // Redis has forgotten everything
-	f.asked(2)
+	create(t, c, 0) // Redis has lost the token
+	f.expectTokenRequests(2)
 }
 
-// The one who asks gets a token while Redis goes: it tells the others later.
-func TestTokenThatRedisDidNotLearnOf(t *testing.T) {
+// TestTokens_AreStoredLaterWhenRedisWasUnavailable stops Redis while a token is requested.
+func TestTokens_AreStoredLaterWhenRedisWasUnavailable(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	c := f.process(nil)
-	ask := c.tokens.ask
+	c := f.client(nil)
+	request := c.tokens.ask
 	c.tokens.ask = func(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
 		defer f.srv.Stop()
-		return ask(ctx)
+		return request(ctx)
 	}
 	create(t, c, 0)
 	f.srv.Restart(t)
@@ -319,79 +327,80 @@ func TestTokenThatRedisDidNotLearnOf(t *testing.T) {
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
-	create(t, f.process(nil), 0)
-	f.asked(1)
+	create(t, f.client(nil), 0)
+	f.expectTokenRequests(1)
 }
 
-func TestCrashedHolderBlocksNotLong(t *testing.T) {
+func TestTokens_AreRequestedWhenTheLeaseOfADeadProcessEnds(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	c := f.process(nil)
-	claim, err := NewTokens(f.rdb, f.keys, f.cfg).Acquire(t.Context(), "crashed", 700*time.Millisecond)
-	if err != nil || !claim.Refresh {
-		t.Fatal(claim, err)
+	c := f.client(nil)
+	state, err := NewTokens(f.rdb, f.keys, f.cfg).Acquire(t.Context(), "crashed", 700*time.Millisecond)
+	if err != nil || !state.Refresh {
+		t.Fatalf("Acquire = %+v, %v; want the lease", state, err)
 	}
 	begun := time.Now()
 	if f := c.Ready(t.Context()); f != nil {
 		t.Fatal(f)
 	}
 	if took := time.Since(begun); took < 600*time.Millisecond {
-		t.Errorf("after %v", took)
+		t.Errorf("Ready returned after %v, want to wait for the end of the lease", took)
 	}
-	f.asked(1)
-	// Its answer comes too late, and changes nothing.
+	f.expectTokenRequests(1)
+	// A late result of the dead process is ignored.
 	if err := NewTokens(f.rdb, f.keys, f.cfg).Release(t.Context(), "crashed", TokenState{}); err != nil {
 		t.Error(err)
 	}
-	create(t, f.process(nil), 0)
-	f.asked(1)
+	create(t, f.client(nil), 0)
+	f.expectTokenRequests(1)
 }
 
-func TestWaitForAnotherEndsInTime(t *testing.T) {
+func TestClient_EndsTheWaitForAnotherProcessInTime(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	c := f.process(nil)
+	c := f.client(nil)
 	if _, err := NewTokens(f.rdb, f.keys, f.cfg).Acquire(t.Context(), "another", time.Second); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if f := c.Ready(ctx); f == nil || f.Kind != fault.TokenUnavailable {
-		t.Errorf("%+v", f)
+		t.Errorf("Ready: %+v, want an unavailable token", f)
 	}
-	if f := created(c, within(20*time.Millisecond)); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("%+v", f)
+	if f := createFault(c, attemptWithin(20*time.Millisecond)); f == nil || f.Kind != fault.Interrupted {
+		t.Errorf("CreateLink: %+v, want an interrupted attempt", f)
 	}
-	f.asked(0)
+	f.expectTokenRequests(0)
 }
 
-// A process that stops while it asks lets the others ask at once.
-func TestStoppedHolderHandsItsTurnOn(t *testing.T) {
+// TestClose_ReleasesTheLease closes a client during its request for a token. Another process
+// then requests one at once.
+func TestClose_ReleasesTheLease(t *testing.T) {
 	f := newFleet(t, simulator.Config{Script: simulator.Script{TokenFault: &simulator.Fault{Name: "hang"}}})
-	leaving := f.process(nil)
+	closing := f.client(nil)
 	var all sync.WaitGroup
 	all.Go(func() {
-		if f := leaving.Ready(t.Context()); f == nil || f.Kind != fault.Interrupted {
-			t.Errorf("%+v", f)
+		if f := closing.Ready(t.Context()); f == nil || f.Kind != fault.Interrupted {
+			t.Errorf("fault %+v of the closed client, want an interruption", f)
 		}
 	})
 	fixture.Eventually(t, "a token is requested", func() bool { return f.sim.State().TokenRequests == 1 })
-	f.script(simulator.Script{})
-	leaving.Close()
+	f.setScript(simulator.Script{})
+	closing.Close()
 	all.Wait()
 	begun := time.Now()
-	create(t, f.process(nil), 0)
+	create(t, f.client(nil), 0)
 	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("after %v", took)
+		t.Errorf("the other process needed %v, want at most 2s", took)
 	}
-	f.asked(2)
+	f.expectTokenRequests(2)
 }
 
-func TestOldAndNewCredentialsSideBySide(t *testing.T) {
+func TestTokens_AreSeparateForOldAndNewCredentials(t *testing.T) {
 	f := newFleet(t, simulator.Config{ClientSecret: "new"})
-	old := f.process(func(c *Config) { c.ClientSecret = "old" })
-	fresh := f.process(func(c *Config) { c.ClientSecret = "new" })
+	old := f.client(func(c *Config) { c.ClientSecret = "old" })
+	current := f.client(func(c *Config) { c.ClientSecret = "new" })
 	for range 3 {
 		create(t, old, fault.Unauthorized)
-		create(t, fresh, 0)
+		create(t, current, 0)
 	}
-	f.asked(2)
+	f.expectTokenRequests(2)
 }

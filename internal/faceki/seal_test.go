@@ -10,22 +10,22 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
-func TestFingerprint(t *testing.T) {
+func TestFingerprint_DiffersByCredentialsAndBaseURL(t *testing.T) {
 	seen := map[string]bool{}
 	for _, change := range []func(*Config){func(*Config) {}, func(c *Config) { c.ClientID += "x" }, func(c *Config) { c.ClientSecret += "x" },
 		func(c *Config) { c.BaseURL += "/x" }} {
 		c := config()
 		change(&c)
 		if p := c.Fingerprint(); len(p) != 16 || p != c.Fingerprint() || seen[p] {
-			t.Error(p)
+			t.Errorf("fingerprint %q is not 16 digits, not stable, or the same for another configuration", p)
 		}
 		seen[c.Fingerprint()] = true
 	}
 }
 
-func TestNobodyElseReadsTheToken(t *testing.T) {
+func TestTokens_AreEncryptedInRedis(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	c := f.process(nil)
+	c := f.client(nil)
 	create(t, c, 0)
 	value := c.tokens.cached(time.Hour)
 	key := f.keys.Token(f.cfg.Fingerprint())
@@ -33,46 +33,46 @@ func TestNobodyElseReadsTheToken(t *testing.T) {
 		dump := key + f.rdb.Dump(t.Context(), key).Val() + fmt.Sprint(f.rdb.HGetAll(t.Context(), key).Val())
 		for _, leak := range []string{string(value), strings.TrimPrefix(string(value), "simulated-")[:8], string(f.cfg.ClientSecret), f.cfg.ClientID} {
 			if strings.Contains(dump, leak) {
-				t.Errorf("%s holds %q", key, leak)
+				t.Errorf("%s contains %q", key, leak)
 			}
 		}
 	}
 	if ttl := f.rdb.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > 3*time.Hour {
-		t.Errorf("kept for %v", ttl)
+		t.Errorf("the token is kept for %v, want at most 3h", ttl)
 	}
 
 	sealed := []byte(f.rdb.HGet(t.Context(), key, "token").Val())
 	other := f.cfg
 	other.ClientSecret = "guessed"
 	if _, ok := newSeal(other, "token").open(sealed, key); ok {
-		t.Error("another secret opens it")
+		t.Error("another client secret decrypts the token")
 	}
 	if _, ok := newSeal(f.cfg, "token").open(sealed, key+"x"); ok {
-		t.Error("it opens elsewhere")
+		t.Error("the token is decrypted for another key")
 	}
 	if got, ok := newSeal(f.cfg, "token").open(sealed, key); !ok || got != value {
-		t.Error("it does not open")
+		t.Error("the token is not decrypted")
 	}
-	if shown := fmt.Sprintf("%v %+v %#v", c, c.tokens.store, c.tokens.store); strings.Contains(shown, string(value)) || strings.Contains(shown, "0x") {
-		t.Error(shown)
+	if printed := fmt.Sprintf("%v %+v %#v", c, c.tokens.store, c.tokens.store); strings.Contains(printed, string(value)) || strings.Contains(printed, "0x") {
+		t.Errorf("the client or the store prints its content: %s", printed)
 	}
 }
 
-func TestWhatCannotBeDecryptedCountsAsAbsent(t *testing.T) {
+func TestTokens_AreReplacedWhenTheyCannotBeDecrypted(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
-	create(t, f.process(nil), 0)
+	create(t, f.client(nil), 0)
 	key := f.keys.Token(f.cfg.Fingerprint())
-	spoil := func(asked time.Time) {
-		if err := f.rdb.HSet(t.Context(), key, "token", "spoilt", "asked", asked.UnixMilli(), "until", time.Now().Add(time.Hour).UnixMilli()).Err(); err != nil {
+	damage := func(requested time.Time) {
+		if err := f.rdb.HSet(t.Context(), key, "token", "damaged", "asked", requested.UnixMilli(), "until", time.Now().Add(time.Hour).UnixMilli()).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	spoil(time.Now())
-	create(t, f.process(nil), fault.TokenUnavailable) // too soon
-	f.asked(1)
-	spoil(time.Now().Add(-spacing))
-	create(t, f.process(nil), 0)
-	f.asked(2)
-	create(t, f.process(nil), 0)
-	f.asked(2)
+	damage(time.Now())
+	create(t, f.client(nil), fault.TokenUnavailable) // too soon after the last request
+	f.expectTokenRequests(1)
+	damage(time.Now().Add(-spacing))
+	create(t, f.client(nil), 0)
+	f.expectTokenRequests(2)
+	create(t, f.client(nil), 0)
+	f.expectTokenRequests(2)
 }

@@ -16,107 +16,109 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// After a failover Redis' clock may be behind what was written before.
-func TestRedisClockGoesBack(t *testing.T) {
+// TestTokens_IgnoreTimesAheadOfRedisClock tests times that were written before a failover to
+// a server whose clock is behind.
+func TestTokens_IgnoreTimesAheadOfRedisClock(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	key := f.keys.Token(f.cfg.Fingerprint())
-	later := time.Now().Add(24 * time.Hour).UnixMilli()
+	ahead := time.Now().Add(24 * time.Hour).UnixMilli()
 	for name, fields := range map[string][]any{
-		"turn":  {"holder", "gone", "lease", later},
-		"fault": {"fault", "{}", "retry", later, "asked", later},
+		"lease": {"holder", "gone", "lease", ahead},
+		"fault": {"fault", "{}", "retry", ahead, "asked", ahead},
 	} {
 		f.rdb.Del(t.Context(), key)
 		f.rdb.HSet(t.Context(), key, fields...)
-		if f := created(f.process(nil), attemptFor("A", request.Content{})); f != nil {
-			t.Errorf("%s: %+v", name, f)
+		if f := createFault(f.client(nil), attemptFor("A", request.Content{})); f != nil {
+			t.Errorf("with a %s ahead: %+v", name, f)
 		}
 	}
 	tokens := NewTokens(f.rdb, f.keys, f.cfg)
-	claim, err := tokens.Acquire(t.Context(), "x", time.Second)
-	if err != nil || claim.Token == "" {
-		t.Fatal(err)
+	state, err := tokens.Acquire(t.Context(), "x", time.Second)
+	if err != nil || state.Token == "" {
+		t.Fatalf("Acquire = %+v, %v; want a token", state, err)
 	}
-	f.rdb.HSet(t.Context(), key, "asked", later)
-	if kept, err := tokens.Discard(t.Context(), claim.Token, spacing); kept || err != nil {
-		t.Error("a token from the future stays for ever", err)
+	f.rdb.HSet(t.Context(), key, "asked", ahead)
+	if kept, err := tokens.Discard(t.Context(), state.Token, spacing); kept || err != nil {
+		t.Errorf("Discard of a token from the future = %v, %v; want false", kept, err)
 	}
 }
 
-// All stores answer the same; the embedded one is what runs where no Redis is.
-func TestStores(t *testing.T) {
+// TestStore_BehavesAlikeInAllImplementations includes the embedded Redis, which runs where no
+// server is configured.
+func TestStore_BehavesAlikeInAllImplementations(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	embedded := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), DisableIdentity: true})
 	t.Cleanup(func() { _ = embedded.Close() })
 	for name, s := range map[string]Store{
-		"localStore": &localStore{now: time.Now}, "shared": NewTokens(f.rdb, f.keys, f.cfg), "embedded": NewTokens(embedded, f.keys, f.cfg),
+		"local": &localStore{now: time.Now}, "Redis": NewTokens(f.rdb, f.keys, f.cfg), "embedded Redis": NewTokens(embedded, f.keys, f.cfg),
 	} {
 		ctx := t.Context()
-		claim := func() TokenState {
+		acquire := func() TokenState {
 			t.Helper()
 			c, err := s.Acquire(ctx, "me", time.Minute)
 			if c.ValidFor > time.Minute || (c.Token != "") != (c.ValidFor > 59*time.Second) {
-				t.Errorf("%s: left %v", name, c.ValidFor)
+				t.Errorf("%s: the token is valid for %v, want nearly a minute", name, c.ValidFor)
 			}
 			c.ValidFor = 0
 			if err != nil {
-				t.Error(name, err)
+				t.Errorf("%s: Acquire: %v", name, err)
 			}
 			return c
 		}
 		expect := func(want TokenState) {
 			t.Helper()
-			if got := claim(); !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: %+v", name, got)
+			if got := acquire(); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: Acquire = %+v, want %+v", name, got, want)
 			}
 		}
-		drop := func(token Secret, spacing time.Duration, want bool) {
+		discard := func(token Secret, spacing time.Duration, want bool) {
 			t.Helper()
 			if kept, err := s.Discard(ctx, token, spacing); kept != want || err != nil {
-				t.Error(name, kept, err)
+				t.Errorf("%s: Discard = %v, %v; want %v", name, kept, err, want)
 			}
 		}
-		accepted := func(token Secret) {
+		markAccepted := func(token Secret) {
 			if err := s.MarkAccepted(ctx, token); err != nil {
-				t.Error(name, err)
+				t.Errorf("%s: MarkAccepted: %v", name, err)
 			}
 		}
-		land := func(c TokenState) {
+		release := func(c TokenState) {
 			if err := s.Release(ctx, "me", c); err != nil {
-				t.Error(name, err)
+				t.Errorf("%s: Release: %v", name, err)
 			}
 		}
-		drop("t", 0, false)
+		discard("t", 0, false)
 		expect(TokenState{Refresh: true})
-		land(TokenState{Token: "t", ValidFor: time.Minute})
+		release(TokenState{Token: "t", ValidFor: time.Minute})
 		expect(TokenState{Token: "t"})
-		drop("another", 0, false)
-		drop("t", time.Minute, false) // another one is due in a minute
-		if c := claim(); c.Token != "" || c.Refresh || c.NotBefore < 50*time.Second || c.NotBefore > time.Minute {
-			t.Errorf("%s: %+v", name, c)
+		discard("another", 0, false)
+		discard("t", time.Minute, false) // the next token may be requested in a minute
+		if c := acquire(); c.Token != "" || c.Refresh || c.NotBefore < 50*time.Second || c.NotBefore > time.Minute {
+			t.Errorf("%s: Acquire = %+v, want a pause of nearly a minute", name, c)
 		}
-		land(TokenState{Token: "u", ValidFor: time.Minute})
-		accepted("t")
-		drop("u", time.Minute, true) // it replaces one that was refused
+		release(TokenState{Token: "u", ValidFor: time.Minute})
+		markAccepted("t")
+		discard("u", time.Minute, true) // kept: it replaced a refused token
 		expect(TokenState{Token: "u"})
-		accepted("u")
-		drop("u", 0, false)
-		drop("u", time.Minute, false)
+		markAccepted("u")
+		discard("u", 0, false)
+		discard("u", time.Minute, false)
 		expect(TokenState{Refresh: true})
-		land(TokenState{})
+		release(TokenState{})
 		expect(TokenState{Refresh: true})
-		land(TokenState{Token: "v", ValidFor: time.Minute})
-		drop("v", time.Minute, true)
-		drop("v", 0, false)
+		release(TokenState{Token: "v", ValidFor: time.Minute})
+		discard("v", time.Minute, true)
+		discard("v", 0, false)
 		expect(TokenState{Refresh: true})
 		refused := &fault.Fault{Kind: fault.Unauthorized, Detail: "access token: HTTP 401"}
-		land(TokenState{Fault: refused, ValidFor: 40 * time.Second})
-		if c := claim(); c.Token != "" || c.Fault == nil || *c.Fault != *refused || c.Fault == refused {
-			t.Errorf("%s: %+v", name, c.Fault)
+		release(TokenState{Fault: refused, ValidFor: 40 * time.Second})
+		if c := acquire(); c.Token != "" || c.Fault == nil || *c.Fault != *refused || c.Fault == refused {
+			t.Errorf("%s: Acquire = %+v, want a copy of the fault", name, c)
 		}
 	}
 }
 
-func TestStoreErrorsAreErrors(t *testing.T) {
+func TestTokens_ReturnErrorsWithoutRedis(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	s := NewTokens(f.rdb, f.keys, f.cfg)
 	f.srv.Stop()
@@ -125,13 +127,13 @@ func TestStoreErrorsAreErrors(t *testing.T) {
 	_, c := s.Discard(t.Context(), "t0k3n", 0)
 	d := s.MarkAccepted(t.Context(), "t0k3n")
 	if text := errors.Join(a, b, c, d).Error(); a == nil || b == nil || c == nil || d == nil || strings.Contains(text, "t0k3n") {
-		t.Error(a, b, c)
+		t.Errorf("errors %v, %v, %v, %v; want four without the token", a, b, c, d)
 	}
 }
 
-// The clock goes back by minutes: a token has no more left than it had, and a fault that
-// was to stand for seconds does not stand for minutes.
-func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
+// TestTokens_AreNotValidForLongerAfterRedisClockWentBack also checks that a stored fault is
+// not reused for longer.
+func TestTokens_AreNotValidForLongerAfterRedisClockWentBack(t *testing.T) {
 	m := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
@@ -139,7 +141,7 @@ func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
 	m.SetTime(now)
 	cfg := config()
 	store := NewTokens(rdb, keyspace.Keys{Account: "back"}, cfg)
-	claim := func() TokenState {
+	acquire := func() TokenState {
 		t.Helper()
 		c, err := store.Acquire(t.Context(), "me", time.Minute)
 		if err != nil {
@@ -147,31 +149,31 @@ func TestNothingStandsLongerWhenRedisClockGoesBack(t *testing.T) {
 		}
 		return c
 	}
-	land := func(c TokenState) {
+	release := func(c TokenState) {
 		t.Helper()
 		if err := store.Release(t.Context(), "me", c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !claim().Refresh {
-		t.Fatal("it is nobody's turn")
+	if !acquire().Refresh {
+		t.Fatal("the process does not get the lease")
 	}
-	land(TokenState{Token: "invented", ValidFor: time.Hour})
+	release(TokenState{Token: "invented", ValidFor: time.Hour})
 	m.SetTime(now.Add(-5 * time.Minute))
-	if c := claim(); c.Token != "invented" || c.ValidFor > time.Hour {
-		t.Errorf("the token has %v left, of an hour", c.ValidFor)
+	if c := acquire(); c.Token != "invented" || c.ValidFor > time.Hour {
+		t.Errorf("the token is valid for %v, want at most an hour", c.ValidFor)
 	}
 	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	m.SetTime(now)
-	claim()
-	land(TokenState{Fault: &fault.Fault{Kind: fault.TokenUnavailable}, ValidFor: 30 * time.Second})
-	if claim().Fault == nil {
-		t.Error("the fault does not stand")
+	acquire()
+	release(TokenState{Fault: &fault.Fault{Kind: fault.TokenUnavailable}, ValidFor: 30 * time.Second})
+	if acquire().Fault == nil {
+		t.Error("the fault is not reused")
 	}
 	m.SetTime(now.Add(-5 * time.Minute))
-	if c := claim(); !c.Refresh {
-		t.Errorf("a fault of before the clock went back stands: %+v", c)
+	if c := acquire(); !c.Refresh {
+		t.Errorf("Acquire = %+v after the clock went back, want a refresh instead of the fault", c)
 	}
 }

@@ -17,23 +17,23 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+// create calls CreateLink, and expects a fault of the kind, or a link if want is 0.
 func create(t *testing.T, c *Client, want fault.Kind) *fault.Fault {
 	t.Helper()
 	_, f := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{ExpiryMinutes: 5}))
 	if (f == nil) != (want == 0) || f != nil && f.Kind != want {
-		t.Helper()
-		t.Fatalf("%+v, want kind %d", f, want)
+		t.Fatalf("fault %+v, want kind %d", f, want)
 	}
 	return f
 }
 
-// give has the client hold a token that it did not ask for.
-func give(c *Client, value Secret) { c.tokens.cache(value, c.now().Add(time.Hour), true) }
+// setToken gives the client a token that it has not requested.
+func setToken(c *Client, value Secret) { c.tokens.cache(value, c.now().Add(time.Hour), true) }
 
-func TestOneTokenForManyCalls(t *testing.T) {
+func TestCreateLink_UsesOneTokenUntilItExpires(t *testing.T) {
 	for _, auth := range []string{AuthPost, AuthGet} {
 		sim, c, now := simulated(t, simulator.Config{ClientID: "shop-7", ClientSecret: "s3cr3t-of-shop-7"}, func(c *Config) { c.Auth = auth })
-		many := func() {
+		createMany := func() {
 			var wg sync.WaitGroup
 			for range 50 {
 				wg.Go(func() {
@@ -44,69 +44,70 @@ func TestOneTokenForManyCalls(t *testing.T) {
 			}
 			wg.Wait()
 		}
-		many()
+		createMany()
 		now.advance(59 * time.Minute)
-		many()
+		createMany()
 		if n := sim.State().TokenRequests; n != 1 {
-			t.Fatalf("%s: %d token requests", auth, n)
+			t.Fatalf("%s: %d token requests, want 1", auth, n)
 		}
 		now.advance(time.Minute - skew)
-		many()
+		createMany()
 		if n := sim.State().TokenRequests; n != 2 {
-			t.Fatalf("%s: %d token requests after it expired", auth, n)
+			t.Fatalf("%s: %d token requests after the token expired, want 2", auth, n)
 		}
 		if s := sim.State(); s.Faults["unauthorized"] != 0 {
-			t.Fatalf("%+v", s)
+			t.Fatalf("%s: %d calls with an expired token, want none", auth, s.Faults["unauthorized"])
 		}
 	}
 }
 
-func TestShortLivedTokens(t *testing.T) {
+func TestCreateLink_UsesNineTenthsOfAShortLifetime(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{TokenLifetime: 10 * time.Second}, nil)
 	for range 5 {
 		create(t, c, 0)
 		now.advance(9 * time.Second)
 	}
 	if n := sim.State().TokenRequests; n != 5 {
-		t.Fatal(n)
+		t.Fatalf("%d token requests, want 5", n)
 	}
 }
 
-func TestRefusedTokenIsRenewedOnce(t *testing.T) {
+func TestCreateLink_RenewsARefusedTokenWithoutAnotherCall(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{}, nil)
 	create(t, c, 0)
 	now.advance(spacing)
 	sim.Revoke()
 	if f := create(t, c, fault.Unauthorized); !f.Renewed {
-		t.Fatal("not renewed")
+		t.Fatalf("fault %+v does not say that the token is renewed", f)
 	}
 	if n := sim.State().LinkCalls; n != 2 {
-		t.Fatalf("%d create calls: the client sent another by itself", n)
+		t.Fatalf("%d create calls, want 2: the client must not repeat one", n)
 	}
 	create(t, c, 0)
 }
 
-// Another system may use the same credentials, so that a token is revoked soon after
-// it was made. The next one is asked for as soon as that is allowed, and calls go on.
-func TestATokenThatIsRevokedSoonIsReplacedWhenDue(t *testing.T) {
+// TestReady_WaitsUntilARevokedTokenMayBeReplaced revokes tokens soon after they were
+// requested, as happens if another system uses the same credentials.
+func TestReady_WaitsUntilARevokedTokenMayBeReplaced(t *testing.T) {
+	t.Parallel() // it waits for real time
 	sim, c, now := simulated(t, simulator.Config{}, nil)
 	create(t, c, 0)
 	for n := 1; n <= 3; n++ {
 		now.advance(5 * time.Second)
 		sim.Revoke()
 		if f := create(t, c, fault.Unauthorized); !f.Renewed {
-			t.Fatal("a token that FaceKi had accepted is not the credentials' fault")
+			t.Fatalf("fault %+v does not say that the token is renewed, although FaceKi had accepted it", f)
 		}
 		ready := make(chan *fault.Fault)
 		go func() { ready <- c.Ready(t.Context()) }()
 		now.advance(spacing - 5*time.Second - time.Millisecond)
 		select {
 		case f := <-ready:
-			t.Fatalf("ready before a token was due: %+v", f)
-		case <-time.After(recheck + recheck/2): // it has looked again
+			t.Fatalf("Ready returned %+v before the next token is due", f)
+		case <-time.After(recheck + recheck/2): // until it has checked again
 		}
 		if got := sim.State().TokenRequests; got != n {
-			t.Fatalf("%d token requests", got)
+			t.Fatalf("%d token requests, want %d", got, n)
 		}
 		now.advance(time.Millisecond)
 		if f := <-ready; f != nil {
@@ -114,14 +115,15 @@ func TestATokenThatIsRevokedSoonIsReplacedWhenDue(t *testing.T) {
 		}
 		create(t, c, 0)
 		if got := sim.State().TokenRequests; got != n+1 {
-			t.Fatalf("%d token requests", got)
+			t.Fatalf("%d token requests, want %d", got, n+1)
 		}
 	}
 }
 
-// Only a fresh token that is refused as the one before was says that it is not the
-// token. It is kept, so that the account's recovery is noticed without another.
-func TestAFreshTokenThatIsRefusedIsTheAccounts(t *testing.T) {
+// TestCreateLink_KeepsATokenThatIsRefusedLikeTheOneBefore checks that the second refusal in a
+// row counts against the account. The token is kept, so that the account's recovery is
+// noticed without another request for a token.
+func TestCreateLink_KeepsATokenThatIsRefusedLikeTheOneBefore(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{}, nil)
 	sim.Revoke()
 	if f := c.Ready(t.Context()); f != nil {
@@ -129,7 +131,7 @@ func TestAFreshTokenThatIsRefusedIsTheAccounts(t *testing.T) {
 	}
 	sim.Revoke()
 	if f := create(t, c, fault.Unauthorized); !f.Renewed {
-		t.Fatal("the first token was revoked, as it seems")
+		t.Fatalf("fault %+v of the first token does not say that it is renewed", f)
 	}
 	now.advance(spacing)
 	if f := c.Ready(t.Context()); f != nil {
@@ -138,20 +140,20 @@ func TestAFreshTokenThatIsRefusedIsTheAccounts(t *testing.T) {
 	sim.Revoke()
 	for range 3 {
 		if f := create(t, c, fault.Unauthorized); f.Renewed {
-			t.Fatal("tokens are not at fault")
+			t.Fatalf("fault %+v says that the token is renewed, want it kept", f)
 		}
 	}
 	if n := sim.State().TokenRequests; n != 2 {
-		t.Fatal(n)
+		t.Fatalf("%d token requests, want 2", n)
 	}
 	now.advance(spacing)
 	if f := create(t, c, fault.Unauthorized); !f.Renewed {
-		t.Fatal("not renewed later")
+		t.Fatalf("fault %+v after the spacing does not say that the token is renewed", f)
 	}
 	create(t, c, 0)
 }
 
-func TestCreateLinkDoesNotWaitForATokenThatIsNotDue(t *testing.T) {
+func TestCreateLink_DoesNotWaitForATokenBeyondItsDeadline(t *testing.T) {
 	sim, c, _ := simulated(t, simulator.Config{}, nil)
 	create(t, c, 0)
 	sim.Revoke()
@@ -159,34 +161,34 @@ func TestCreateLinkDoesNotWaitForATokenThatIsNotDue(t *testing.T) {
 	a := attemptFor("A-1001", request.Content{})
 	a.SendBy = time.Now().Add(100 * time.Millisecond)
 	if _, f := c.CreateLink(t.Context(), a); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("%+v", f)
+		t.Errorf("CreateLink: %+v, want an interrupted attempt", f)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if f := c.Ready(ctx); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("%+v", f)
+		t.Errorf("Ready: %+v, want an interruption", f)
 	}
 }
 
-func TestRecoveryIsNoticedWithoutANewToken(t *testing.T) {
+func TestCreateLink_NoticesTheAccountsRecoveryWithoutANewToken(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{}, nil)
-	set := func(s simulator.Script) {
+	setScript := func(s simulator.Script) {
 		if err := sim.SetScript(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "code_1"}}}})
+	setScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "code_1"}}}})
 	create(t, c, fault.Unauthorized)
 	now.advance(spacing)
 	create(t, c, fault.Unauthorized)
-	set(simulator.Script{})
+	setScript(simulator.Script{})
 	create(t, c, 0)
 	if n := sim.State().TokenRequests; n != 2 {
-		t.Fatal(n)
+		t.Fatalf("%d token requests, want 2", n)
 	}
 }
 
-func TestDroppedTokenIsComparedFirst(t *testing.T) {
+func TestTokens_DiscardOnlyTheRefusedToken(t *testing.T) {
 	now := newClock()
 	ts := newTokens(nil, now.Now, time.Second)
 	ts.begin = func() (context.Context, context.CancelFunc) { return t.Context(), func() {} }
@@ -196,38 +198,39 @@ func TestDroppedTokenIsComparedFirst(t *testing.T) {
 	}
 	now.advance(time.Minute)
 	if !ts.refused(t.Context(), "old") || ts.cached(recheck+time.Minute) != "new" {
-		t.Fatal("a refused old token dropped the new one")
+		t.Fatal("the refusal of an old token discards the new one, or renewing does not help")
 	}
 	if !ts.refused(t.Context(), "new") || ts.cached(maxLifetime) != "" {
-		t.Fatal("not dropped")
+		t.Fatal("a refused token is not discarded, or renewing does not help")
 	}
 	if !ts.refused(t.Context(), "new") {
-		t.Fatal("dropped by another call: renewing helps this one too")
+		t.Fatal("renewing does not help after another call discarded the token")
 	}
 }
 
-func TestRefusedCredentials(t *testing.T) {
+func TestCreateLink_RequestsOneTokenPerSpacingWithRefusedCredentials(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{ClientSecret: "another"}, nil)
 	for range 5 {
 		f := create(t, c, fault.Unauthorized)
 		if f.Renewed || f.Detail != `access token: HTTP 401: "invalid client credentials"` {
-			t.Fatalf("%+v", f)
+			t.Fatalf("fault %+v, want refused credentials", f)
 		}
 	}
 	now.advance(spacing - time.Nanosecond)
 	create(t, c, fault.Unauthorized)
 	if n := sim.State().TokenRequests; n != 1 {
-		t.Fatalf("%d token requests", n)
+		t.Fatalf("%d token requests within the spacing, want 1", n)
 	}
 	now.advance(time.Nanosecond)
 	create(t, c, fault.Unauthorized)
 	if s := sim.State(); s.TokenRequests != 2 || s.LinkCalls != 0 {
-		t.Fatalf("%+v", s)
+		t.Fatalf("%d token requests and %d create calls, want 2 and 0", s.TokenRequests, s.LinkCalls)
 	}
 }
 
-func TestFaultsOfTheTokenEndpoint(t *testing.T) {
-	sim, c, now := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = 200 * time.Millisecond })
+// TestCreateLink_ReturnsTheFaultOfTheTokenEndpoint also checks that a fault is reused instead
+// of a second request, and that no create call is sent.
+func TestCreateLink_ReturnsTheFaultOfTheTokenEndpoint(t *testing.T) {
 	for name, kind := range map[string]fault.Kind{
 		"http_400": fault.Unauthorized, "http_401": fault.Unauthorized, "http_403": fault.Unauthorized, "http_404": fault.Unauthorized,
 		"http_422": fault.Unauthorized, "redirect": fault.NotFaceKi, "code_1": fault.Unauthorized, "code_5003": fault.CreditGone,
@@ -235,51 +238,55 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 		"hang": fault.TokenUnavailable, "reset_before": fault.TokenUnavailable, "truncated": fault.TokenUnavailable,
 		"not_json": fault.TokenUnavailable, "no_data": fault.TokenUnavailable, "too_long": fault.TokenUnavailable,
 	} {
-		now.advance(spacing)
-		if err := sim.SetScript(simulator.Script{TokenFault: &simulator.Fault{Name: name}}); err != nil {
-			t.Fatal(err)
-		}
-		before := sim.State()
-		for range 2 {
-			_, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{}))
-			if f == nil || f.Kind != kind || f.Outcome() != fault.NoLink {
-				t.Errorf("%s: %+v", name, f)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			timeout := time.Minute
+			if name == "hang" {
+				timeout = 200 * time.Millisecond
 			}
-		}
-		if s := sim.State(); s.LinkCalls != 0 || s.TokenRequests != before.TokenRequests+1 {
-			t.Errorf("%s: %+v", name, s)
-		}
+			script := simulator.Script{TokenFault: &simulator.Fault{Name: name}}
+			sim, c, _ := simulated(t, simulator.Config{Script: script}, func(c *Config) { c.Timeout = timeout })
+			for range 2 {
+				_, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{}))
+				if f == nil || f.Kind != kind || f.Outcome() != fault.NoLink {
+					t.Errorf("fault %+v, want kind %d and certainly no link", f, kind)
+				}
+			}
+			if s := sim.State(); s.LinkCalls != 0 || s.TokenRequests != 1 {
+				t.Errorf("%d create calls and %d token requests, want 0 and 1", s.LinkCalls, s.TokenRequests)
+			}
+		})
 	}
 }
 
-func TestTokenIsThrottledAsAsked(t *testing.T) {
+func TestCreateLink_ReturnsTheRestOfTheTokenEndpointsRetryAfter(t *testing.T) {
 	sim, c, now := simulated(t, simulator.Config{Script: simulator.Script{
 		TokenFault: &simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(time.Minute)}}}, nil)
 	create(t, c, fault.TooMany)
 	now.advance(40 * time.Second)
 	if f := create(t, c, fault.TooMany); f.RetryAfter != 20*time.Second {
-		t.Fatalf("%+v", f)
+		t.Fatalf("fault %+v, want 20s as RetryAfter", f)
 	}
 	if n := sim.State().TokenRequests; n != 1 {
-		t.Fatal(n)
+		t.Fatalf("%d token requests, want 1", n)
 	}
 }
 
-func TestUnreachableServerIsAskedAgainAtOnce(t *testing.T) {
-	c, _ := client(t, "http://"+deaf(t), func(c *Config) { c.BaseURL = "http://127.0.0.1:1" })
+func TestCreateLink_RequestsATokenAgainAtOnceIfTheFirstRequestWasNotSent(t *testing.T) {
+	c, _ := client(t, "http://"+silentServer(t), func(c *Config) { c.BaseURL = "http://127.0.0.1:1" })
 	create(t, c, fault.NotSent)
-	var asked atomic.Int32
+	var requests atomic.Int32
 	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
-		asked.Add(1)
+		requests.Add(1)
 		return "", 0, &fault.Fault{Kind: fault.NotSent}
 	}
 	create(t, c, fault.NotSent)
-	if asked.Load() != 1 {
-		t.Fatal("not asked")
+	if n := requests.Load(); n != 1 {
+		t.Fatalf("%d more token requests, want 1", n)
 	}
 }
 
-func TestCallersDoNotShareAFault(t *testing.T) {
+func TestReady_ReturnsItsOwnCopyOfAFault(t *testing.T) {
 	c, _ := client(t, "http://127.0.0.1:1", nil)
 	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
 		return "", 0, &fault.Fault{Kind: fault.Unauthorized}
@@ -287,11 +294,11 @@ func TestCallersDoNotShareAFault(t *testing.T) {
 	a, b := c.Ready(t.Context()), c.Ready(t.Context())
 	a.Renewed = true
 	if a == b || b.Renewed || c.Ready(t.Context()).Renewed {
-		t.Fatal("shared")
+		t.Fatal("a change of one returned fault changes another")
 	}
 }
 
-func TestTokenAnswers(t *testing.T) {
+func TestReadTokenAnswer_ReturnsTheTokenAndItsLifetime(t *testing.T) {
 	for body, life := range map[string]time.Duration{
 		tokenAnswer: time.Hour,
 		`{"responseCode":"0","data":{"access_token":"t","expires_in":"60"}}`:      time.Minute,
@@ -308,13 +315,15 @@ func TestTokenAnswers(t *testing.T) {
 	} {
 		value, got, f := readTokenAnswer(answer{status: 200, body: []byte(body)})
 		if got != life || (f == nil) != (life > 0) || (value == "") != (life == 0) {
-			t.Errorf("%s: %v %v", body, got, f)
+			t.Errorf("%s: token %q for %v, fault %v; want a token for %v", body, string(value), got, f, life)
 		}
 	}
 }
 
-// FaceKi's error bodies may echo what they got.
-func TestNoSecretInAnyFault(t *testing.T) {
+// TestFault_ContainsNothingThatTheAnswerRepeats lets the server repeat the whole request in
+// its answer, with every status.
+func TestFault_ContainsNothingThatTheAnswerRepeats(t *testing.T) {
+	t.Parallel() // it takes long
 	var status atomic.Int32
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -329,17 +338,17 @@ func TestNoSecretInAnyFault(t *testing.T) {
 		for st := 200; st < 600; st++ {
 			status.Store(int32(st))
 			c, _ := client(t, s.URL, func(c *Config) { c.Auth = auth })
-			asked := c.Ready(t.Context())
-			give(c, "t0k3n")
-			_, called := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{}))
-			for _, f := range []*fault.Fault{asked, called} {
+			ofToken := c.Ready(t.Context())
+			setToken(c, "t0k3n")
+			_, ofCall := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{}))
+			for _, f := range []*fault.Fault{ofToken, ofCall} {
 				if f == nil {
-					t.Fatal("no fault")
+					t.Fatalf("HTTP %d is not a fault", st)
 				}
 				text := fmt.Sprintf("%v %+v %#v", f, f, *f)
 				for _, leak := range []string{"s3cr3t", "t0k3n", "shop-7", "A-1001", "Bearer"} {
 					if strings.Contains(text, leak) {
-						t.Fatalf("HTTP %d: %s", st, text)
+						t.Fatalf("HTTP %d: the fault contains %q: %s", st, leak, text)
 					}
 				}
 			}

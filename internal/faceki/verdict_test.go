@@ -12,6 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+// config returns a valid configuration.
 func config() Config {
 	return Config{
 		ClientID: "shop-7", ClientSecret: "s3cr3t-of-shop-7", BaseURL: "https://sdk.faceki.com", Auth: AuthPost,
@@ -19,15 +20,15 @@ func config() Config {
 	}
 }
 
-// statuses is the verdict on every HTTP status that comes without a known code, in
-// one of FaceKi's envelopes and without.
+// statuses has the fault for every HTTP status without a known code: in an answer of FaceKi,
+// and in the answer of another server.
 var statuses = []struct {
 	from, to     int
 	kind         fault.Kind
-	party        fault.Scope
+	scope        fault.Scope
 	outcome      fault.Outcome
-	foreign      fault.Kind
-	foreignParty fault.Scope
+	foreignKind  fault.Kind
+	foreignScope fault.Scope
 }{
 	{100, 199, fault.Unreadable, fault.FaceKi, fault.Uncertain, fault.Unreadable, fault.FaceKi},
 	{200, 299, fault.Unreadable, fault.FaceKi, fault.Uncertain, fault.Unreadable, fault.FaceKi},
@@ -56,7 +57,7 @@ var statuses = []struct {
 	{531, 599, fault.ServerError, fault.FaceKi, fault.Uncertain, fault.ServerError, fault.FaceKi},
 }
 
-// bodies are the envelopes of a code.
+// bodies are FaceKi's answers with a code, by where the code is.
 var bodies = map[string]string{
 	"responseCode": `{"responseCode":%d,"message":"m"}`,
 	"a string":     `{"responseCode":"%d"}`,
@@ -65,7 +66,7 @@ var bodies = map[string]string{
 	"both":         `{"responseCode":null,"code":"no number","statusCode":%d,"data":"text"}`,
 }
 
-// Bodies without a code: of FaceKi, and of something else.
+// Bodies without a code: of FaceKi, and of other servers.
 var (
 	codeless = []string{`{"message":"m"}`, `{"status":false,"message":["a","b"],"data":{}}`, `{"status":false,"code":0}`,
 		`{"status":false,"code":"0","message":"m","result":null}`, `{"status":false,"statusCode":0,"message":"m"}`}
@@ -77,66 +78,68 @@ var (
 		`{"message":""}`, `{"message":{"a":1}}`}
 )
 
-func TestVerdictOnEveryStatus(t *testing.T) {
+func TestCreated_ClassifiesEveryStatus(t *testing.T) {
+	t.Parallel() // it takes long
 	next := 100
 	for _, row := range statuses {
 		if row.from != next {
-			t.Fatalf("the table has a gap before %d", row.from)
+			t.Fatalf("the table begins a row with %d, want %d", row.from, next)
 		}
 		next = row.to + 1
 		for status := row.from; status <= row.to; status++ {
 			for _, body := range codeless {
-				checkVerdict(t, status, body, row.kind, row.party, row.outcome)
+				checkFault(t, status, body, row.kind, row.scope, row.outcome)
 			}
 			for _, body := range foreign {
-				checkVerdict(t, status, body, row.foreign, row.foreignParty, row.outcome)
+				checkFault(t, status, body, row.foreignKind, row.foreignScope, row.outcome)
 			}
-			if status/100 != 2 { // 0 is a success of a 2xx alone
-				checkVerdict(t, status, `{"responseCode":0,"data":"bdb2-77","url":"https://apps.faceki.com/k/1"}`, row.kind, row.party, row.outcome)
+			if status/100 != 2 { // code 0 is a success only with a 2xx status
+				checkFault(t, status, `{"responseCode":0,"data":"bdb2-77","url":"https://apps.faceki.com/k/1"}`, row.kind, row.scope, row.outcome)
 			}
 			checkEmbedded(t, status, row.kind)
 		}
 	}
 	if next != 600 {
-		t.Fatalf("the table ends at %d", next-1)
+		t.Fatalf("the table ends at %d, want 599", next-1)
 	}
 }
 
-func checkVerdict(t *testing.T, status int, body string, kind fault.Kind, party fault.Scope, outcome fault.Outcome) {
+func checkFault(t *testing.T, status int, body string, kind fault.Kind, scope fault.Scope, outcome fault.Outcome) {
 	t.Helper()
 	made, f, renew := config().created(answer{status: status, body: []byte(body)}, false)
-	if f == nil || f.Kind != kind || f.Scope() != party || f.Outcome() != outcome || made != (request.Link{}) {
-		t.Fatalf("HTTP %d with %q: %+v", status, body, f)
+	if f == nil || f.Kind != kind || f.Scope() != scope || f.Outcome() != outcome || made != (request.Link{}) {
+		t.Fatalf("HTTP %d with %q: link %+v, fault %+v; want kind %d, scope %v and outcome %v", status, body, made, f, kind, scope, outcome)
 	}
 	if renew != (status == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP %d", status)) || strings.Contains(f.Detail, "code 0") {
-		t.Fatalf("HTTP %d: renew %v, %q", status, renew, f.Detail)
+		t.Fatalf("HTTP %d with %q: renew %v, detail %q", status, body, renew, f.Detail)
 	}
 }
 
-// checkEmbedded puts the status as a code into a 2xx, where it means the same,
-// and beside other statuses, where it counts only if it is a code of FaceKi.
+// checkEmbedded uses the status as a code: with a 2xx status, it means the same as the
+// status; with another status, it counts only if it is also a code of FaceKi.
 func checkEmbedded(t *testing.T, code int, kind fault.Kind) {
 	t.Helper()
 	for name, body := range bodies {
 		a := answer{status: 200, body: fmt.Appendf(nil, body, code)}
 		_, f, renew := config().created(a, true)
 		if f == nil || f.Kind != kind || renew != (code == 401) || !strings.HasPrefix(f.Detail, fmt.Sprintf("HTTP 200, code %d", code)) {
-			t.Fatalf("code %d in %s inside a 200: %+v, renew %v", code, name, f, renew)
+			t.Fatalf("code %d in %s with HTTP 200: %+v, renew %v; want kind %d", code, name, f, renew, kind)
 		}
 		if code == 400 || code == 500 {
 			continue
 		}
 		a.status = 403
 		if _, f, _ = config().created(a, true); f.Kind != fault.Unauthorized {
-			t.Fatalf("code %d in %s inside a 403: %+v", code, name, f)
+			t.Fatalf("code %d in %s with HTTP 403: %+v, want unauthorized", code, name, f)
 		}
 	}
 }
 
-func TestVerdictOnEveryKnownCode(t *testing.T) {
+func TestCreated_ClassifiesEveryKnownCode(t *testing.T) {
+	t.Parallel() // it takes long
 	type row struct {
 		code    int
-		own     bool
+		own     bool // the request names a workflow
 		kind    fault.Kind
 		outcome fault.Outcome
 	}
@@ -169,38 +172,38 @@ func TestVerdictOnEveryKnownCode(t *testing.T) {
 		for name, body := range bodies {
 			for status := 100; status <= 599; status++ {
 				if !named[r.code] && status%50 != 0 {
-					continue // for time's sake
+					continue // to save time
 				}
 				a := answer{status: status, body: fmt.Appendf(nil, body, r.code)}
 				_, f, renew := config().created(a, r.own)
 				if f == nil || f.Kind != r.kind || f.Outcome() != r.outcome || renew != (r.code == 1) {
-					t.Fatalf("code %d in %s, HTTP %d: %+v, renew %v", r.code, name, status, f, renew)
+					t.Fatalf("code %d in %s with HTTP %d: %+v, renew %v; want kind %d and outcome %v", r.code, name, status, f, renew, r.kind, r.outcome)
 				}
 			}
 		}
 	}
 }
 
-func TestVerdictOnUnknownCodes(t *testing.T) {
+func TestCreated_ClassifiesUnknownCodesByStatus(t *testing.T) {
 	for _, code := range []int{2, 99, 600, 999, 1001, 4999, 5100, 7000, 7999, 8100, 123456, -1} {
 		for name, body := range bodies {
 			a := answer{status: 200, body: fmt.Appendf(nil, body, code)}
 			_, f, _ := config().created(a, true)
 			if f.Kind != fault.BadRequest {
-				t.Errorf("code %d in %s: %+v", code, name, f)
+				t.Errorf("code %d in %s with HTTP 200: %+v, want a bad request", code, name, f)
 			}
 			if shown := strings.Contains(f.Detail, "code"); shown != (code >= 0 && code < 100000) {
-				t.Errorf("code %d: %q", code, f.Detail)
+				t.Errorf("code %d: detail %q, which has or lacks the code", code, f.Detail)
 			}
 			a.status = 502
 			if _, f, _ = config().created(a, true); f.Kind != fault.ServerError {
-				t.Errorf("code %d in %s, HTTP 502: %+v", code, name, f)
+				t.Errorf("code %d in %s with HTTP 502: %+v, want a server error", code, name, f)
 			}
 		}
 	}
 }
 
-func TestFirstKnownCodeDecides(t *testing.T) {
+func TestCreated_UsesTheFirstKnownCode(t *testing.T) {
 	for body, kind := range map[string]fault.Kind{
 		`{"statusCode":422,"code":5003}`:             fault.CreditGone,
 		`{"statusCode":5003,"code":9999}`:            fault.CreditGone,
@@ -215,25 +218,25 @@ func TestFirstKnownCodeDecides(t *testing.T) {
 		`{"responseCode":1e300}`:                     fault.Unreadable,
 	} {
 		if _, f, _ := config().created(answer{status: 200, body: []byte(body)}, false); f.Kind != kind {
-			t.Errorf("%s: %+v", body, f)
+			t.Errorf("%s: %+v, want kind %d", body, f, kind)
 		}
 	}
 }
 
-func TestSuccess(t *testing.T) {
+func TestCreated_ReturnsTheLinkOfASuccess(t *testing.T) {
 	want := request.Link{LinkID: "bdb2-77", URL: "https://apps.faceki.com/kycverify/bdb2-77"}
 	for _, status := range []int{200, 201} {
 		for _, code := range []string{`0`, `"0"`, `0.0`, `0e0`} {
 			body := `{"responseCode":` + code + `,"data":"bdb2-77","url":"https://apps.faceki.com/kycverify/bdb2-77","more":[1]}`
 			made, f, _ := config().created(answer{status: status, body: []byte(body)}, false)
 			if f != nil || made != want {
-				t.Errorf("HTTP %d with code %s: %+v", status, code, f)
+				t.Errorf("HTTP %d with code %s: link %+v, fault %+v; want %+v", status, code, made, f, want)
 			}
 		}
 	}
 }
 
-func TestCodeZeroThatIsNoSuccess(t *testing.T) {
+func TestCreated_RejectsASuccessWithoutAUsableLink(t *testing.T) {
 	const id = `"data":"bdb2-77"`
 	for _, body := range []string{
 		`{"responseCode":0}`,
@@ -254,24 +257,24 @@ func TestCodeZeroThatIsNoSuccess(t *testing.T) {
 	} {
 		_, f, _ := config().created(answer{status: 200, body: []byte(body)}, false)
 		if f == nil || f.Kind != fault.Unusable {
-			t.Errorf("%s: %+v", body, f)
+			t.Errorf("%s: %+v, want an unusable link", body, f)
 		}
 	}
 	good := `{"responseCode":0,` + id + `,"url":"https://apps.faceki.com/k/1"}`
 	for _, status := range []int{202, 204, 299} {
 		if _, f, _ := config().created(answer{status: status, body: []byte(good)}, false); f == nil || f.Kind != fault.Unusable {
-			t.Errorf("HTTP %d: %+v", status, f)
+			t.Errorf("HTTP %d: %+v, want an unusable link", status, f)
 		}
 	}
 	if _, f, _ := config().created(answer{status: 200, body: []byte(good), broken: fault.TimedOut}, false); f == nil || f.Kind != fault.TimedOut {
-		t.Errorf("broken off: %+v", f)
+		t.Errorf("incomplete answer: %+v, want a timeout", f)
 	}
 }
 
-func TestSimulatedAndRealLinksNeverMix(t *testing.T) {
+func TestCreated_AcceptsOnlySimulatedLinksFromTheSimulator(t *testing.T) {
 	simulated := config()
 	simulated.Simulated = true
-	simulated.LinkHosts = []string{"apps.faceki.com", "simulator.invalid"} // Validate refuses it
+	simulated.LinkHosts = []string{"apps.faceki.com", "simulator.invalid"} // Validate rejects this
 	for url, ok := range map[string]bool{
 		"https://simulator.invalid/kycverify/1": true,
 		"https://apps.faceki.com/kycverify/1":   false,
@@ -279,15 +282,15 @@ func TestSimulatedAndRealLinksNeverMix(t *testing.T) {
 	} {
 		body := []byte(`{"responseCode":0,"data":"1","url":"` + url + `"}`)
 		if _, f, _ := simulated.created(answer{status: 200, body: body}, false); (f == nil) != ok {
-			t.Errorf("%s simulated: %v", url, f)
+			t.Errorf("%s: fault %v, want a link: %v", url, f, ok)
 		}
 	}
 }
 
-func TestRetryAfterOfAThrottle(t *testing.T) {
+func TestCreated_ReturnsRetryAfter(t *testing.T) {
 	_, f, _ := config().created(answer{status: 429, retryAfter: time.Minute}, false)
 	if f.RetryAfter != time.Minute {
-		t.Error(f)
+		t.Errorf("fault %+v, want a minute as RetryAfter", f)
 	}
 }
 
@@ -308,14 +311,14 @@ func FuzzAnswer(f *testing.F) {
 		made, fa, _ := config().created(a, own)
 		if fa == nil {
 			if made.LinkID == "" || !strings.HasPrefix(strings.ToLower(made.URL), "https://apps.faceki.com") || strings.ContainsAny(made.URL+made.LinkID, " \n\r\t") {
-				t.Fatalf("a link that cannot be used: %+v", made)
+				t.Fatalf("unusable link: %+v", made)
 			}
 		} else {
 			checkDetail(t, fa.Detail, status)
 		}
 		if value, life, fa := readTokenAnswer(a); fa == nil {
 			if value == "" || life < time.Second || life > maxLifetime {
-				t.Fatalf("token for %v", life)
+				t.Fatalf("token %q with a lifetime of %v", string(value), life)
 			}
 		} else {
 			checkDetail(t, fa.Detail, status)
@@ -323,11 +326,11 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// checkDetail allows what is short, printable and on one line.
+// checkDetail checks that a detail is short, printable and on one line.
 func checkDetail(t *testing.T, detail string, status int) {
 	t.Helper()
 	if !strings.HasPrefix(detail, fmt.Sprintf("HTTP %d", status)) || len([]rune(detail)) > 2*maxMessage || !utf8.ValidString(detail) ||
 		strings.ContainsFunc(detail, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		t.Fatalf("detail %q", detail)
+		t.Fatalf("detail %q is too long, not printable or not on one line, or has the wrong status", detail)
 	}
 }

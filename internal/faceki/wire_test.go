@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// clock is a clock that the test moves.
+// clock is a clock that the test sets.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -56,7 +56,7 @@ func attemptFor(id string, content request.Content) attempt.Attempt {
 	return attempt.NewAttempt(request.Record{ApplicationID: id, Content: content})
 }
 
-// client talks to the base URL as to a simulator.
+// client returns a client that treats the server at the base URL as a simulator.
 func client(t *testing.T, baseURL string, change func(*Config)) (*Client, *clock) {
 	t.Helper()
 	cfg := config()
@@ -70,7 +70,7 @@ func client(t *testing.T, baseURL string, change func(*Config)) (*Client, *clock
 	return c, now
 }
 
-// simulated starts a simulator on the client's clock.
+// simulated starts a simulator, and returns a client with the same clock.
 func simulated(t *testing.T, cfg simulator.Config, change func(*Config)) (*simulator.Simulator, *Client, *clock) {
 	t.Helper()
 	now := newClock()
@@ -89,20 +89,20 @@ func simulated(t *testing.T, cfg simulator.Config, change func(*Config)) (*simul
 const tokenAnswer = `{"responseCode":0,"data":{"access_token":"t0k3n","expires_in":3600,"token_type":"Bearer"}}`
 const linkAnswer = `{"responseCode":0,"data":"l1nk","url":"https://simulator.invalid/kycverify/l1nk"}`
 
-// server grants tokens and hands create calls to the handler.
+// server starts a server that grants tokens and passes create calls to the handler.
 func server(t *testing.T, create http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	grant := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, tokenAnswer) }
-	mux.HandleFunc(tokenPath, grant)
-	mux.HandleFunc(legacyTokenPath, grant)
+	answerWithToken := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, tokenAnswer) }
+	mux.HandleFunc(tokenPath, answerWithToken)
+	mux.HandleFunc(legacyTokenPath, answerWithToken)
 	mux.HandleFunc(createPath, create)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
 }
 
-func TestRequestsOnTheWire(t *testing.T) {
+func TestCreateLink_SendsTheRequestsOfTheGoldenFiles(t *testing.T) {
 	yes := true
 	full := request.Content{RedirectURL: "https://shop.example/done?a=1&b=<2>", ExpiryMinutes: 1440, DocumentOptional: &yes,
 		WorkflowID: "wf-3", CallbackURL: "https://shop.example/hook", Metadata: json.RawMessage(`{"customer":"42"}`)}
@@ -110,22 +110,22 @@ func TestRequestsOnTheWire(t *testing.T) {
 		change  func(*Config)
 		content request.Content
 	}{
-		"least":  {nil, request.Content{}},
-		"full":   {nil, full},
-		"string": {func(c *Config) { c.ExpiryType = ExpiryString }, full},
-		"legacy": {func(c *Config) { c.Auth, c.ClientID, c.BaseURL = AuthGet, "shop&7", c.BaseURL+"/prefix/" }, request.Content{ExpiryMinutes: 1}},
+		"minimal":               {nil, request.Content{}},
+		"full":                  {nil, full},
+		"expiry as string":      {func(c *Config) { c.ExpiryType = ExpiryString }, full},
+		"legacy authentication": {func(c *Config) { c.Auth, c.ClientID, c.BaseURL = AuthGet, "shop&7", c.BaseURL+"/prefix/" }, request.Content{ExpiryMinutes: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var seen strings.Builder
+			var received strings.Builder
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
-				fmt.Fprintf(&seen, "%s %s\n", r.Method, r.RequestURI)
+				fmt.Fprintf(&received, "%s %s\n", r.Method, r.RequestURI)
 				for _, key := range []string{"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Length", "Content-Type", "Idempotency-Key", "User-Agent"} {
 					for _, value := range r.Header.Values(key) {
-						fmt.Fprintf(&seen, "%s: %s\n", key, value)
+						fmt.Fprintf(&received, "%s: %s\n", key, value)
 					}
 				}
-				fmt.Fprintf(&seen, "\n%s\n\n", body)
+				fmt.Fprintf(&received, "\n%s\n\n", body)
 				if strings.Contains(r.URL.Path, "/auth/") {
 					_, _ = io.WriteString(w, tokenAnswer)
 				} else {
@@ -136,26 +136,25 @@ func TestRequestsOnTheWire(t *testing.T) {
 			kyc, _ := client(t, s.URL, c.change)
 			made, f := kyc.CreateLink(t.Context(), attemptFor("A-1001", c.content))
 			if f != nil || made.LinkID != "l1nk" {
-				t.Fatal(made, f)
+				t.Fatalf("link %+v, fault %v", made, f)
 			}
-			golden(t, name, strings.TrimSpace(seen.String())+"\n")
+			golden(t, strings.ReplaceAll(name, " ", "_"), strings.TrimSpace(received.String())+"\n")
 		})
 	}
 }
 
-// Some servers put a byte order mark before JSON; a link behind one is paid for too.
-func TestAByteOrderMarkBeforeTheAnswer(t *testing.T) {
+func TestCreateLink_IgnoresAByteOrderMarkBeforeTheAnswer(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "\ufeff"+map[bool]string{true: tokenAnswer, false: linkAnswer}[r.URL.Path == tokenPath])
 	}))
 	defer s.Close()
 	c, _ := client(t, s.URL, nil)
 	if made, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f != nil || made.LinkID != "l1nk" {
-		t.Errorf("%+v, %v", made, f)
+		t.Errorf("link %+v, fault %v", made, f)
 	}
 }
 
-func TestDefaultsAreSentAndTheirFaultsAreTheAccounts(t *testing.T) {
+func TestCreateLink_SendsDefaultsAndReportsTheirFaultsForTheAccount(t *testing.T) {
 	var sent string
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -164,23 +163,24 @@ func TestDefaultsAreSentAndTheirFaultsAreTheAccounts(t *testing.T) {
 	})
 	c, _ := client(t, s.URL, nil)
 	defaults := request.Defaults{ExpiryMinutes: 9, WorkflowID: "wf-default"}
-	for _, content := range []struct {
-		given request.Content
-		kind  fault.Kind
-		sent  string
+	for _, tt := range []struct {
+		content request.Content
+		kind    fault.Kind
+		sent    string
 	}{
 		{request.Content{}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
 		{request.Content{WorkflowID: "wf-own", ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
 	} {
-		a := attemptFor("A", content.given)
+		a := attemptFor("A", tt.content)
 		a.Resolved = defaults
 		_, f := c.CreateLink(t.Context(), a)
-		if f == nil || f.Kind != content.kind || sent != content.sent {
-			t.Errorf("%+v after %s", f, sent)
+		if f == nil || f.Kind != tt.kind || sent != tt.sent {
+			t.Errorf("sent %s, fault %+v; want %s and kind %d", sent, f, tt.sent, tt.kind)
 		}
 	}
 }
 
+// golden compares with a golden file, or writes it with -update.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name+".golden")
@@ -191,11 +191,11 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(file)
 	if err != nil || got != string(want) {
-		t.Errorf("%v; sent\n%s\nwant\n%s", err, got, want)
+		t.Errorf("%s: %v; sent\n%s\nwant\n%s", file, err, got, want)
 	}
 }
 
-func TestFaultsOfTheSimulator(t *testing.T) {
+func TestCreateLink_ClassifiesTheFaultsOfTheSimulator(t *testing.T) {
 	sim, c, _ := simulated(t, simulator.Config{}, func(c *Config) { c.Timeout = time.Second })
 	for name, kind := range map[string]fault.Kind{
 		"reset_before": fault.Lost, "reset_after": fault.Lost, "truncated": fault.Unreadable, "not_json": fault.Unreadable,
@@ -208,29 +208,29 @@ func TestFaultsOfTheSimulator(t *testing.T) {
 		before := sim.State().LinkCalls
 		made, f := c.CreateLink(t.Context(), attemptFor(name, request.Content{}))
 		if f == nil || f.Kind != kind || made != (request.Link{}) {
-			t.Errorf("%s: %+v", name, f)
+			t.Errorf("%s: link %+v, fault %+v; want kind %d", name, made, f, kind)
 		}
 		if n := sim.State().LinkCalls - before; n != 1 {
-			t.Errorf("%s: %d calls, want exactly one", name, n)
+			t.Errorf("%s: %d create calls, want 1", name, n)
 		}
 	}
 	if err := sim.SetScript(simulator.Script{Rules: []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_429", RetryAfter: simulator.Duration(3 * time.Second)}}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, f := c.CreateLink(t.Context(), attemptFor("slow", request.Content{})); f == nil || f.Kind != fault.TooMany || f.RetryAfter != 3*time.Second {
-		t.Errorf("%+v", f)
+		t.Errorf("http_429: %+v, want 3s as RetryAfter", f)
 	}
 	if s := sim.State(); s.RedirectsFollowed != 0 || s.TokenRequests != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("%d redirects followed and %d token requests, want 0 and 1", s.RedirectsFollowed, s.TokenRequests)
 	}
 }
 
-// A kept connection that breaks after the request was written is where Go's
-// transport would repeat an idempotent request by itself.
-func TestNothingIsSentTwice(t *testing.T) {
+// TestClient_SendsNoRequestTwice breaks a reused connection after the request was written. In
+// that case Go's transport would repeat an idempotent request.
+func TestClient_SendsNoRequestTwice(t *testing.T) {
 	var mu sync.Mutex
 	calls := map[string]int{}
-	breaks := func(w http.ResponseWriter, r *http.Request, answer string) {
+	answerOnce := func(w http.ResponseWriter, r *http.Request, answer string) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		mu.Lock()
 		calls[r.URL.Path]++
@@ -243,9 +243,9 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == createPath {
-			breaks(w, r, linkAnswer)
+			answerOnce(w, r, linkAnswer)
 		} else {
-			breaks(w, r, tokenAnswer)
+			answerOnce(w, r, tokenAnswer)
 		}
 	}))
 	defer s.Close()
@@ -254,22 +254,22 @@ func TestNothingIsSentTwice(t *testing.T) {
 		t.Fatal(f)
 	}
 	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Lost {
-		t.Fatal(f)
+		t.Fatalf("broken create call: %v, want a lost answer", f)
 	}
 	now.advance(2 * time.Hour)
 	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.TokenUnavailable {
-		t.Fatal(f)
+		t.Fatalf("broken request for a token: %v, want an unavailable token", f)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if calls[createPath] != 2 || calls[legacyTokenPath] != 2 {
-		t.Fatal(calls)
+		t.Fatalf("requests by path: %v, want 2 each", calls)
 	}
 }
 
-func TestNotSent(t *testing.T) {
+func TestClient_SaysWhyNothingWasSent(t *testing.T) {
 	create := func(c *Client) *fault.Fault {
-		give(c, "t0k3n")
+		setToken(c, "t0k3n")
 		_, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{}))
 		return f
 	}
@@ -277,44 +277,44 @@ func TestNotSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := l.Addr().String()
+	unused := l.Addr().String()
 	_ = l.Close()
-	c, _ := client(t, "http://"+free, nil)
-	if f := create(c); f.Kind != fault.NotSent || f.Detail != free+" refused the connection" {
-		t.Errorf("refused: %+v", f)
+	c, _ := client(t, "http://"+unused, nil)
+	if f := create(c); f.Kind != fault.NotSent || f.Detail != unused+" refused the connection" {
+		t.Errorf("create call without a server: %+v", f)
 	}
-	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != free+" refused the connection" {
-		t.Errorf("a token is at hand, a connection is not: %+v", f)
+	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != unused+" refused the connection" {
+		t.Errorf("connection without a server: %+v", f)
 	}
-	give(c, "")
-	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "access token: "+free+" refused the connection" {
-		t.Errorf("token: %+v", f)
+	setToken(c, "")
+	if f := c.Ready(t.Context()); f == nil || f.Kind != fault.NotSent || f.Detail != "access token: "+unused+" refused the connection" {
+		t.Errorf("token without a server: %+v", f)
 	}
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	s.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	defer s.Close()
 	c, _ = client(t, s.URL, nil)
 	if f := create(c); f.Kind != fault.NotSent || !strings.Contains(f.Detail, "which this machine does not trust") {
-		t.Errorf("certificate: %+v", f)
+		t.Errorf("untrusted certificate: %+v", f)
 	}
-	c, _ = client(t, "https://"+deaf(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	c, _ = client(t, "https://"+silentServer(t), func(c *Config) { c.Timeout = 50 * time.Millisecond })
 	if f := create(c); f.Kind != fault.ConnectTimeout {
-		t.Errorf("no TLS handshake: %+v", f)
+		t.Errorf("silent server: %+v, want a timeout", f)
 	}
 }
 
-// deaf is the address of a server that accepts and then says nothing.
-func deaf(t *testing.T) string {
+// silentServer returns the address of a server that accepts connections and sends nothing.
+func silentServer(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String() // the kernel accepts for it
+	return l.Addr().String() // the kernel accepts the connections
 }
 
-func TestTLSVersions(t *testing.T) {
+func TestReady_RequiresTLS12AndUsesHTTP1(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 {
 			w.WriteHeader(http.StatusTeapot)
@@ -333,12 +333,12 @@ func TestTLSVersions(t *testing.T) {
 		c.pool.transport.TLSClientConfig.RootCAs = roots
 		f := c.Ready(t.Context())
 		if (f == nil) != (kind == 0) || f != nil && f.Kind != kind {
-			t.Errorf("up to %s: %+v", tls.VersionName(max), f)
+			t.Errorf("server with at most %s: %+v, want kind %d", tls.VersionName(max), f, kind)
 		}
 	}
 }
 
-func TestCalledOff(t *testing.T) {
+func TestCreateLink_ReportsWhetherACancelledCallWasSent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -347,18 +347,18 @@ func TestCalledOff(t *testing.T) {
 	})
 	c, _ := client(t, s.URL, nil)
 	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Lost {
-		t.Errorf("after sending: %+v", f)
+		t.Errorf("cancelled after sending: %+v, want a lost answer", f)
 	}
 	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("before sending: %+v", f)
+		t.Errorf("cancelled before sending: %+v, want an interruption", f)
 	}
 	c, _ = client(t, s.URL, nil)
 	if _, f := c.CreateLink(ctx, attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Interrupted {
-		t.Errorf("before a token: %+v", f)
+		t.Errorf("cancelled before the request for a token: %+v, want an interruption", f)
 	}
 }
 
-func TestBodyThatStops(t *testing.T) {
+func TestCreateLink_TimesOutWhenTheBodyStops(t *testing.T) {
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, linkAnswer[:20])
 		_ = http.NewResponseController(w).Flush()
@@ -367,11 +367,11 @@ func TestBodyThatStops(t *testing.T) {
 	})
 	c, _ := client(t, s.URL, func(c *Config) { c.Timeout = 100 * time.Millisecond })
 	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.TimedOut {
-		t.Errorf("%+v", f)
+		t.Errorf("fault %+v, want a timeout", f)
 	}
 }
 
-func TestSwitchedProtocolIsNotReadOn(t *testing.T) {
+func TestCreateLink_DoesNotReadAfterASwitchOfProtocols(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
 	s := server(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -384,12 +384,11 @@ func TestSwitchedProtocolIsNotReadOn(t *testing.T) {
 	})
 	c, _ := client(t, s.URL, nil)
 	if _, f := c.CreateLink(t.Context(), attemptFor("A", request.Content{})); f == nil || f.Kind != fault.Unreadable {
-		t.Errorf("%+v", f)
+		t.Errorf("fault %+v, want an unreadable answer", f)
 	}
 }
 
-// A server that is not HTTP at all must not get its text into a fault.
-func TestNoTextOfTheServerIsKept(t *testing.T) {
+func TestFault_OmitsTheTextOfAServerWithoutHTTP(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -412,7 +411,7 @@ func TestNoTextOfTheServerIsKept(t *testing.T) {
 		c, _ := client(t, "http://"+l.Addr().String(), func(c *Config) { c.Auth = auth })
 		_, f := c.CreateLink(t.Context(), attemptFor("A-1001", request.Content{}))
 		if f == nil || f.Kind != fault.TokenUnavailable || strings.Contains(f.Error(), "s3cr3t") || strings.Contains(f.Error(), "shop") {
-			t.Errorf("%s: %v", auth, f)
+			t.Errorf("%s: fault %v, want an unavailable token without the text of the server", auth, f)
 		}
 	}
 }
