@@ -1,135 +1,127 @@
-// Package diagnosis explains in one sentence why a request has no link yet, from a
-// snapshot of the account. It changes nothing.
+// Package diagnosis says whether people get their links and, if not, why, whether that
+// clears by itself, and what to do.
+//
+// [Account], [Request] and [Batch] are pure functions of a [Snapshot], which [Reader] reads
+// from Redis. Nothing in the package changes the account.
 package diagnosis
 
-import (
-	"fmt"
-	"strings"
-	"time"
+import "time"
 
-	"github.com/kyclink/kyclink/internal/account"
-	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/batch"
-	"github.com/kyclink/kyclink/tasks"
+// State says whether links are created, and who must act if not.
+type State string
+
+// The states.
+const (
+	Flowing State = "flowing" // links are created
+	Idle    State = "idle"    // there is nothing to do
+	Waiting State = "waiting" // requests wait, and continue without anyone's help
+	Stuck   State = "stuck"   // a person must act
 )
 
-// Snapshot is the state that a diagnosis is made from.
-type Snapshot struct {
-	Account string
-	Workers int // live ones
-	Gate    admission.GateStatus
-	Rate    admission.RateStatus
-	Backlog account.Backlog
-	// Link is the request to explain; nil for the account as a whole.
-	Link *tasks.Link
-	// RetryAt is when the request is retried after a fault; zero if it may be called now.
-	RetryAt time.Time
-	// Batch is the batch to explain, or that of Link; nil if there is none.
-	Batch *batch.Batch
+// Code identifies a situation. Codes do not change, so that alerts can rely on them.
+type Code string
+
+// The codes. A code always has the same state, except for [ResultsUnread] and the codes of
+// a [Request].
+const (
+	LinksCreated       Code = "flowing"
+	NothingToDo        Code = "idle"
+	Ended              Code = "ended"
+	RateLimited        Code = "rate_limited"
+	ConcurrencyLimited Code = "concurrency_limited"
+	Ramping            Code = "ramping"
+	Calling            Code = "calling"
+	InQueue            Code = "in_queue"
+
+	FaceKiOutage      Code = "outage"
+	FaceKiThrottles   Code = "throttled"
+	RetryScheduled    Code = "retry_scheduled"
+	CallbacksRetrying Code = "callbacks_retrying"
+	GateClosed        Code = "gate_closed"
+
+	RedisFull          Code = "redis_full"
+	RedisWriteFails    Code = "redis_write_fails"
+	RedisReadOnly      Code = "redis_read_only"
+	RedisMemory        Code = "redis_memory"
+	NoWorker           Code = "no_worker"
+	AccountPaused      Code = "account_paused"
+	CredentialsRefused Code = "credentials_refused"
+	NoCredit           Code = "no_credit"
+	LimitReached       Code = "limit_reached"
+	BatchPaused        Code = "batch_paused"
+	RowsRefused        Code = "rows_refused"
+	NoProgress         Code = "no_progress"
+	Held               Code = "held"
+	CallbacksGivenUp   Code = "callbacks_given_up"
+	ResultsUnread      Code = "results_unread"
+	ResultsNearCap     Code = "results_near_cap"
+	Quarantined        Code = "quarantined"
+	FailedRequests     Code = "failed_requests"
+	IntakeRejects      Code = "intake_rejects"
+	DeadlineNear       Code = "not_after"
+)
+
+// Codes returns all codes of an account, for metrics.
+func Codes() []Code {
+	return []Code{
+		LinksCreated, NothingToDo, RateLimited, ConcurrencyLimited, Ramping,
+		FaceKiOutage, FaceKiThrottles, RetryScheduled, CallbacksRetrying, GateClosed,
+		RedisFull, RedisWriteFails, RedisReadOnly, NoWorker, AccountPaused, CredentialsRefused, NoCredit, LimitReached,
+		BatchPaused, RowsRefused, NoProgress, Held, CallbacksGivenUp, ResultsUnread, ResultsNearCap, Quarantined,
+	}
 }
 
-// Why returns the first reason that applies, and what to do if a person must act: one
-// sentence without a capital letter and a full stop. It is empty if nothing prevents
-// the link, or if the request has ended.
-func (s Snapshot) Why() string {
-	if s.Link != nil && s.Link.Status.Ended() {
-		return ""
-	}
-	for _, reason := range []func() string{s.held, s.calling, s.noWorker, s.pausedBatch, s.gate, s.retry, s.turn} {
-		if text := reason(); text != "" {
-			return text
+// Finding is one situation.
+type Finding struct {
+	State State `json:"state"`
+	Code  Code  `json:"code"`
+	// Text is one sentence for people, which begins with the cause. It contains no secret.
+	Text string `json:"text"`
+	// Next is what a person does, with the command; "" if nothing.
+	Next string `json:"next,omitempty"`
+	// ClearsAt is when the situation is expected to clear or to be tested next; zero if that
+	// is not known.
+	ClearsAt time.Time `json:"clears_at,omitzero"`
+}
+
+// MaxFindings is how many further findings a [Diagnosis] has at most.
+const MaxFindings = 3
+
+// Diagnosis is the situation that matters most, and others beside it.
+type Diagnosis struct {
+	Finding
+	// Findings are at most [MaxFindings] others, those that need a person first. More is the
+	// number of those left out.
+	Findings []Finding `json:"findings,omitempty"`
+	More     int       `json:"more,omitempty"`
+}
+
+// rule returns a finding if its situation applies. It begins with what prevents the most
+// links.
+type rule func(Snapshot) (Finding, bool)
+
+// first returns the finding of the first rule that applies.
+func first(s Snapshot, rules []rule) (Finding, bool) {
+	for _, r := range rules {
+		if f, ok := r(s); ok {
+			return f, true
 		}
 	}
-	return ""
+	return Finding{}, false
 }
 
-func (s Snapshot) held() string {
-	if s.Link == nil || s.Link.Status != tasks.Held {
-		return ""
+// with adds further findings, those that need a person first.
+func (d Diagnosis) with(findings []Finding) Diagnosis {
+	for _, state := range []State{Stuck, Waiting, Flowing, Idle} {
+		for _, f := range findings {
+			switch {
+			case f.State != state || f.Code == d.Code:
+			case len(d.Findings) < MaxFindings:
+				d.Findings = append(d.Findings, f)
+			default:
+				d.More++
+			}
+		}
 	}
-	return fmt.Sprintf("it is held for an operator%s; kyclink show %s shows what to do", because(s.Link.Reason, s.Link.Message), s.Link.ApplicationID)
+	return d
 }
-
-func (s Snapshot) calling() string {
-	if s.Link == nil || s.Link.Status != tasks.Calling || s.Workers == 0 {
-		return ""
-	}
-	return "its call was sent, and FaceKi has not answered yet"
-}
-
-func (s Snapshot) noWorker() string {
-	if s.Workers > 0 {
-		return ""
-	}
-	return fmt.Sprintf("no worker is running for account %q; start one with kyclink worker", s.Account)
-}
-
-// pausedBatch does not apply to requests in the interactive lane.
-func (s Snapshot) pausedBatch() string {
-	if s.Batch == nil || s.Batch.Status != batch.Paused || s.Link != nil && s.Link.Lane == tasks.Interactive {
-		return ""
-	}
-	if refused := s.Batch.Refused(); refused != "" {
-		return fmt.Sprintf("batch %q is paused: %s; correct that, then kyclink batch resume %s continues it", s.Batch.Batch, refused, s.Batch.Batch)
-	}
-	return fmt.Sprintf("batch %q is paused; kyclink batch resume %s continues it", s.Batch.Batch, s.Batch.Batch)
-}
-
-func (s Snapshot) gate() string {
-	g := s.Gate
-	switch {
-	case g.State == "" || g.State == "open":
-		return ""
-	case g.Reason == "paused":
-		return fmt.Sprintf("account %q is paused%s; kyclink account resume continues it", s.Account, since(g.Since))
-	case g.State == "ramping":
-		return fmt.Sprintf("the gate is open again%s, and the rate is rising to %s", since(g.Since), s.Rate.Limit)
-	}
-	text := fmt.Sprintf("the gate is %s%s%s", g.State, since(g.Since), because(g.Reason, g.Message))
-	if !g.NextProbe.IsZero() {
-		text += ", next probe " + moment(g.NextProbe)
-	}
-	return text
-}
-
-func (s Snapshot) retry() string {
-	if s.Link == nil || s.RetryAt.IsZero() {
-		return ""
-	}
-	return fmt.Sprintf("attempt %d created no link%s; the next one is due %s", s.Link.Attempts, because(s.Link.Reason, s.Link.Message), moment(s.RetryAt))
-}
-
-// turn applies if the backlog takes more than a second at the rate limit.
-func (s Snapshot) turn() string {
-	lane, waits := "", s.Backlog.Interactive+s.Backlog.Bulk
-	if s.Link != nil && s.Link.Lane == tasks.Interactive { // bulk requests do not delay it
-		lane, waits = "interactive ", s.Backlog.Interactive
-	}
-	rate, err := admission.ParseRate(s.Rate.Limit)
-	if err != nil {
-		return ""
-	}
-	takes := time.Duration(waits) * rate.Per / time.Duration(rate.N)
-	if takes <= time.Second {
-		return ""
-	}
-	return fmt.Sprintf("%d %srequests wait for their turn at %s, which takes about %v", waits, lane, s.Rate.Limit, takes.Round(time.Second))
-}
-
-// because returns a reason with its message, in parentheses.
-func because(reason, message string) string {
-	text := strings.Trim(reason+": "+message, ": ")
-	if text == "" {
-		return ""
-	}
-	return " (" + text + ")"
-}
-
-func since(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return " since " + moment(t)
-}
-
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,252 @@
+package diagnosis
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/fault"
+)
+
+// blockers are the situations in which no link is created, or hardly any.
+var blockers = []rule{redisFull, redisWriteFails, redisReadOnly, noWorker, gateClosed, allPaused, retriesOnly, noProgress}
+
+// Account diagnoses the account as a whole.
+func Account(s Snapshot) Diagnosis {
+	if f, ok := first(s, blockers); ok {
+		return Diagnosis{Finding: f}.with(s.beside())
+	}
+	if s.backlog() > 0 || s.Calls > 0 {
+		f, _ := first(s, []rule{ramping, concurrencyLimited, rateLimited, created})
+		return Diagnosis{Finding: f}.with(s.beside())
+	}
+	others := s.beside()
+	for _, state := range []State{Stuck, Waiting} {
+		for _, f := range others {
+			if f.State == state {
+				return Diagnosis{Finding: f}.with(others)
+			}
+		}
+	}
+	f, _ := nothingToDo(s)
+	return Diagnosis{Finding: f}.with(others)
+}
+
+func (s Snapshot) backlog() int { return s.Interactive.Backlog() + s.Bulk.Backlog() }
+
+// wait returns "; 12 requests wait", or nothing if none does.
+func (s Snapshot) wait() string {
+	switch n := s.backlog(); n {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 request waits"
+	default:
+		return "; " + count(n, "request") + " wait"
+	}
+}
+
+// nearlyFull is the share of Redis' memory from which it is reported, and full that from
+// which Redis counts as full: it refuses a write that would exceed its limit.
+const (
+	nearlyFull = 0.85
+	full       = 0.995
+)
+
+func (r Redis) share() float64 {
+	if r.Max == 0 {
+		return 0
+	}
+	return float64(r.Used) / float64(r.Max)
+}
+
+func (r Redis) usage() string {
+	return fmt.Sprintf("%s of %s", humanize.IBytes(uint64(r.Used)), humanize.IBytes(uint64(r.Max))) //nolint:gosec // sizes are not negative
+}
+
+func redisFull(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Stuck, Code: RedisFull,
+		Text: fmt.Sprintf("Redis is full (%s used): it refuses writes, so that no request is accepted and no call is made%s.", s.Redis.usage(), s.wait()),
+		Next: "raise Redis' maxmemory; calls continue by themselves then",
+	}, s.Redis.share() >= full && !s.Redis.Evicts
+}
+
+func redisWriteFails(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Stuck, Code: RedisWriteFails,
+		Text: fmt.Sprintf("Redis cannot write to its disk (%s) and refuses changes%s.", s.Redis.WriteError, s.wait()),
+		Next: "look at Redis' log and free space on its disk",
+	}, s.Redis.WriteError != ""
+}
+
+func redisReadOnly(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Stuck, Code: RedisReadOnly,
+		Text: "Redis is a read-only replica, so that no request is accepted and no call is made.",
+		Next: "let KYCLINK_REDIS_URL name the primary, or use KYCLINK_REDIS_MODE=sentinel",
+	}, s.Redis.Replica
+}
+
+func noWorker(s Snapshot) (Finding, bool) {
+	seen := ""
+	if !s.LastHeartbeat.IsZero() {
+		seen = "; the last one was heard of " + s.ago(s.LastHeartbeat) + " ago"
+	}
+	what := s.wait()
+	if s.backlog() == 0 {
+		if s.Intake.Entries > 0 {
+			what = "; intake entries to read: " + humanize.Comma(int64(s.Intake.Entries))
+		} else if s.Deliveries.Pending > 0 {
+			what = "; callbacks to send: " + humanize.Comma(int64(s.Deliveries.Pending))
+		}
+	}
+	return Finding{
+		State: Stuck, Code: NoWorker,
+		Text: fmt.Sprintf("No worker is running for account %q%s%s.", s.Account, what, seen),
+		Next: "start one: kyclink worker",
+	}, s.Workers == 0 && what != ""
+}
+
+// gateClosed applies while the gate is closed or a probe tests it.
+func gateClosed(s Snapshot) (Finding, bool) {
+	if s.Gate.State != "closed" && s.Gate.State != "probing" {
+		return Finding{}, false
+	}
+	since, why, wait := s.since(s.Gate.Since), because(s.Gate.Message), s.wait()
+	probe := s.at("the next probe is", s.Gate.NextProbe)
+	if s.Gate.State == "probing" {
+		probe = "; a probe is in flight"
+	}
+	f := Finding{State: Stuck, ClearsAt: s.Gate.NextProbe}
+	switch fault.Reason(s.Gate.Reason) {
+	case fault.Paused:
+		f.Code, f.Text = AccountPaused, fmt.Sprintf("An operator paused the account%s.", wait)
+		if !s.Gate.Since.IsZero() {
+			f.Text = fmt.Sprintf("An operator paused the account at %s%s.", s.clock(s.Gate.Since), wait)
+		}
+		f.Next = "kyclink account resume"
+	case fault.Refused: // the message says what is refused, which may not be the credentials
+		cause := cmp.Or(s.Gate.Message, "FaceKi refuses the account's credentials")
+		f.Code, f.Text = CredentialsRefused, fmt.Sprintf("%s%s%s%s.", cause, since, probe, wait)
+		f.Next = "check FACEKI_CLIENT_ID, FACEKI_CLIENT_SECRET and FACEKI_BASE_URL, and start the workers with the right ones"
+	case fault.NoCredit:
+		f.Code, f.Text = NoCredit, fmt.Sprintf("The FaceKi account has had no credit left%s%s%s%s.", since, why, probe, wait)
+		f.Next = "add credit at FaceKi; calls continue by themselves then"
+	case fault.LimitReached:
+		f.Code, f.Text = LimitReached, fmt.Sprintf("The FaceKi account has been at its limit of links%s%s%s%s.", since, why, probe, wait)
+		f.Next = "ask FaceKi for a higher limit; calls continue by themselves then"
+	case fault.Throttled:
+		f.State, f.Code = Waiting, FaceKiThrottles
+		f.Text = fmt.Sprintf("FaceKi has throttled the account (429)%s%s%s%s.", since, why, s.at("calls continue", s.Gate.NextProbe), wait)
+	case fault.Outage:
+		f.State, f.Code = Waiting, FaceKiOutage
+		f.Text = fmt.Sprintf("FaceKi has been failing%s%s; only probes are sent%s%s.", since, why, probe, wait)
+	default:
+		f.State, f.Code = Waiting, GateClosed
+		f.Text = fmt.Sprintf("The gate has been closed%s (%s)%s%s.", since, s.Gate.Reason, probe, wait)
+	}
+	return f, true
+}
+
+// allPaused applies if every request that waits belongs to a paused batch.
+func allPaused(s Snapshot) (Finding, bool) {
+	waiting := 0
+	for _, b := range s.Paused.First {
+		waiting += b.Own()
+	}
+	f, ok := s.paused()
+	return f, ok && s.Interactive.Backlog() == 0 && s.Calls == 0 && waiting >= s.Bulk.Backlog()
+}
+
+// paused names the paused batch of which the most requests wait.
+func (s Snapshot) paused() (Finding, bool) {
+	waiting, b := 0, batch.Batch{}
+	for _, p := range s.Paused.First {
+		if waiting += p.Own(); p.Own() > b.Own() {
+			b = p
+		}
+	}
+	f := Finding{State: Stuck, Code: BatchPaused, Next: fmt.Sprintf("kyclink batch resume %q", b.Batch)}
+	if b.Refused() != "" {
+		f.Code = RowsRefused
+		f.Text = fmt.Sprintf("Batch %q was paused because %s", b.Batch, b.Refused())
+		f.Next = fmt.Sprintf("correct the setting or the rows, then kyclink batch resume %q", b.Batch)
+	} else {
+		f.Text = fmt.Sprintf("Batch %q is paused by an operator", b.Batch)
+	}
+	if s.Paused.Batches > 1 {
+		f.Text = fmt.Sprintf("%s batches are paused. The largest: %s", humanize.Comma(int64(s.Paused.Batches)), f.Text)
+	}
+	f.Text += Snapshot{Bulk: Lane{Waiting: waiting}}.wait() + "."
+	return f, waiting > 0
+}
+
+// retriesOnly applies if nothing may be called before the next retry is due.
+func retriesOnly(s Snapshot) (Finding, bool) {
+	next := s.Interactive.NextDue
+	if next.IsZero() || !s.Bulk.NextDue.IsZero() && s.Bulk.NextDue.Before(next) {
+		next = s.Bulk.NextDue
+	}
+	waits := s.Interactive.Queued + s.Bulk.Queued
+	return Finding{
+		State: Waiting, Code: RetryScheduled, ClearsAt: next,
+		Text: fmt.Sprintf("%s wait for a retry after a failed attempt%s.", count(waits, "request"), s.at("the next one is due", next)),
+	}, !next.IsZero() && s.Calls == 0 && s.Bulk.Waiting == 0 && s.Interactive.Due+s.Bulk.Due == 0
+}
+
+// stalled is how long requests may be due without a call before that is a finding.
+const stalled = 15 * time.Second
+
+func noProgress(s Snapshot) (Finding, bool) {
+	oldest := s.Interactive.Oldest
+	if oldest.IsZero() || !s.Bulk.Oldest.IsZero() && s.Bulk.Oldest.Before(oldest) {
+		oldest = s.Bulk.Oldest
+	}
+	return Finding{
+		State: Stuck, Code: NoProgress,
+		Text: fmt.Sprintf("%s may be called, the oldest was accepted %s ago, and %s no call.", count(s.Interactive.Due+s.Bulk.Due, "request"), s.ago(oldest), counted(s.Workers, "worker makes", "workers make")),
+		Next: "look at the workers' logs, and restart the workers",
+	}, s.Gate.State != "ramping" && s.Interactive.Due+s.Bulk.Due > 0 && s.Calls == 0 && s.Rate.Used == 0 && s.takes(1) < stalled && !oldest.IsZero() && s.At.Sub(oldest) > stalled
+}
+
+func ramping(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Flowing, Code: Ramping,
+		Text: fmt.Sprintf("FaceKi works again%s: the rate of calls rises to %s%s.", s.since(s.Gate.Since), s.Rate.Limit, s.wait()),
+	}, s.Gate.State == "ramping"
+}
+
+// concurrencyLimited applies if there is a backlog and no process waits for a grant, so
+// that something else than the rate limits the calls.
+func concurrencyLimited(s Snapshot) (Finding, bool) {
+	return Finding{
+		State: Flowing, Code: ConcurrencyLimited,
+		Text: fmt.Sprintf("Calls are made at %.1f/s of the allowed %s, because no more than %d are in flight at once%s.",
+			s.Rate.Used, s.Rate.Limit, s.Calls, s.wait()),
+		Next: "raise KYCLINK_CONCURRENCY, or start more workers",
+	}, s.Asking == 0 && s.Calls > 0 && s.Rate.Used < 0.8*s.perSecond() && s.Interactive.Due+s.Bulk.Due > s.Calls && s.takes(s.backlog()) > 2*time.Second
+}
+
+func rateLimited(s Snapshot) (Finding, bool) {
+	takes := s.takes(s.backlog())
+	return Finding{
+		State: Flowing, Code: RateLimited, ClearsAt: s.At.Add(takes).Truncate(time.Second),
+		Text: fmt.Sprintf("Links are created at the allowed rate of %s; the backlog of %s takes %s.", s.Rate.Limit, count(s.backlog(), "request"), about(takes)),
+	}, takes > time.Second
+}
+
+func created(s Snapshot) (Finding, bool) {
+	return Finding{State: Flowing, Code: LinksCreated, Text: fmt.Sprintf("Links are created as requests arrive; %s in flight.", count(s.Calls, "call"))}, true
+}
+
+func nothingToDo(s Snapshot) (Finding, bool) {
+	f := Finding{State: Idle, Code: NothingToDo, Text: "Nothing waits: every accepted request has ended."}
+	if s.Workers == 0 {
+		f.Text, f.Next = fmt.Sprintf("Nothing waits, and no worker is running for account %q.", s.Account), "before the next request, start a worker: kyclink worker"
+	}
+	return f, true
+}
