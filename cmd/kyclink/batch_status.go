@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -24,16 +25,29 @@ waiting, queued or calling, joined rows included; held ones wait for a person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b batch.Batch) error {
-				if asJSON {
-					return printJSON(cmd.OutOrStdout(), b)
+			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b batch.Batch) error {
+				d, err := op.DiagnoseBatch(cmd.Context(), b)
+				if err != nil {
+					return err
 				}
-				return printBatch(cmd.OutOrStdout(), b)
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), diagnosedBatch{b, d})
+				}
+				if err := printBatch(cmd.OutOrStdout(), b); err != nil {
+					return err
+				}
+				return printDiagnosis(cmd.OutOrStdout(), d)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
 	return cmd
+}
+
+// diagnosedBatch is a batch with what keeps it from its links.
+type diagnosedBatch struct {
+	batch.Batch
+	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
 }
 
 func printBatch(w io.Writer, b batch.Batch) error {

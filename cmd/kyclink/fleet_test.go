@@ -154,9 +154,9 @@ func TestRequest_CreatesALinkThatShowPrints(t *testing.T) {
 		return gotOut
 	}
 	expect(0, "A-1 queued\n", "", "request", "--application-id", "A-1")
-	expect(3, "", `A-1 is still queued after 100ms: no worker is running for account "default"`, "request", "--application-id", "A-1", "--wait=100ms")
-	expect(0, "no worker is running", "", "show", "A-1")
-	expect(0, `"diagnosis":"no worker is running`, "", "show", "A-1", "--json")
+	expect(3, "", `A-1 is still queued after 100ms: No worker is running for account "default"; 1 request waits. What to do: start one: kyclink worker.`, "request", "--application-id", "A-1", "--wait=100ms")
+	expect(0, "No worker is running", "", "show", "A-1")
+	expect(0, `"diagnosis":{"state":"stuck","code":"no_worker"`, "", "show", "A-1", "--json")
 	expect(1, "", "no request has this application ID", "show", "A-9")
 	start(t, settings, "worker", "--simulate")
 

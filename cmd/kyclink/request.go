@@ -70,7 +70,9 @@ func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Dur
 	}
 	answer := operator.Link{Link: link}
 	if waited && !link.Status.Ended() {
-		answer.Diagnosis = e.operator().Diagnose(ctx, link)
+		if d, err := e.operator().Diagnose(ctx, link); err == nil {
+			answer.Diagnosis = &d
+		}
 	}
 	if err := printRequest(cmd.OutOrStdout(), answer, asJSON, waited); err != nil {
 		return err
@@ -169,8 +171,8 @@ func requestError(l operator.Link, wait time.Duration) error {
 		return nil
 	}
 	reason := ""
-	if l.Diagnosis != "" {
-		reason = ": " + l.Diagnosis
+	if l.Diagnosis != nil {
+		reason = ": " + l.Diagnosis.String()
 	}
 	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nNothing is lost; to see its progress: kyclink show %s",
 		l.ApplicationID, l.Status, wait, reason, l.ApplicationID)}

@@ -53,7 +53,7 @@ kyclink run FILE -o OUT --simulate`,
 	root.SetErr(legible.NewWriter(os.Stderr))
 	root.SetFlagErrorFunc(usageError)
 	addGroup(root, groupJob, "Do the job:", newRun(), newImport(), newBatch(), newRequest(), newWorker())
-	addGroup(root, groupWatch, "Watch:", newShow(), newAccount(), newAudit())
+	addGroup(root, groupWatch, "Watch:", newStatus(), newShow(), newAccount(), newAudit())
 	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
 	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
 	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())

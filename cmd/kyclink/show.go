@@ -41,10 +41,12 @@ func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	field("application ID", h.ApplicationID)
 	field("status", string(h.Status))
 	field("reason", reasonText(h.Reason, h.Message))
-	if h.Status != tasks.Held { // the fields around it say the same
-		field("waits because", h.Diagnosis)
+	todo := advice(h)
+	if h.Diagnosis != nil && h.Status != tasks.Held { // of a held one, the fields around it say the same
+		field("why no link", h.Diagnosis.Text)
+		todo = h.Diagnosis.Next
 	}
-	field("what to do", advice(h))
+	field("what to do", todo)
 	field("url", h.URL)
 	field("link ID", h.LinkID)
 	expires := moment(h.ExpiresAt)

@@ -183,6 +183,7 @@ func (a *API) routes() []route {
 		{"POST", "/v1/batches/{id}/resume", apikey.Operate, a.steerBatch(batch.Resume)},
 		{"POST", "/v1/batches/{id}/cancel", apikey.Operate, a.cancelBatch},
 		{"POST", "/v1/batches/{id}/retry", apikey.Operate, a.retryBatch},
+		{"GET", "/v1/status", apikey.Read, a.getStatus},
 		{"GET", "/v1/account", apikey.Read, a.getAccount},
 		{"POST", "/v1/account/pause", apikey.Operate, a.pauseAccount},
 		{"POST", "/v1/account/resume", apikey.Operate, a.resumeAccount},

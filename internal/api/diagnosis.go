@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // unendedLink is a link with the reason why it does not exist yet.
 type unendedLink struct {
 	tasks.Link
-	Diagnosis string `json:"diagnosis,omitempty"`
+	Diagnosis *diagnosis.Diagnosis `json:"diagnosis,omitempty"`
 }
 
 // snapshotAge is how long a snapshot of the account is used.
@@ -41,12 +42,40 @@ func (s *snapshots) get(read func() (diagnosis.Snapshot, error)) (diagnosis.Snap
 func (a *API) unended(ctx context.Context, link tasks.Link) unendedLink {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	now, err := a.snapshots.get(func() (diagnosis.Snapshot, error) { return diagnosis.Read(ctx, a.Redis, a.Ledger) })
-	if err == nil {
-		now, err = now.About(ctx, a.Ledger, link)
-	}
+	now, err := a.snapshot(ctx)
 	if err != nil {
 		return unendedLink{Link: link}
 	}
-	return unendedLink{link, now.Why()}
+	state, err := a.reader().Request(ctx, now, link)
+	if err != nil {
+		return unendedLink{Link: link}
+	}
+	d := diagnosis.Request(now, state)
+	return unendedLink{link, &d}
+}
+
+func (a *API) reader() *diagnosis.Reader { return diagnosis.NewReader(a.Redis, a.Ledger) }
+
+func (a *API) snapshot(ctx context.Context) (diagnosis.Snapshot, error) {
+	return a.snapshots.get(func() (diagnosis.Snapshot, error) { return a.reader().Snapshot(ctx) })
+}
+
+// status is the diagnosis of the account.
+type status struct {
+	Account string `json:"account"`
+	diagnosis.Diagnosis
+}
+
+// getStatus responds with the diagnosis of the account.
+func (a *API) getStatus(c *call) error {
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
+	defer cancel()
+	now, err := a.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, status{now.Account, diagnosis.Account(now)})
 }

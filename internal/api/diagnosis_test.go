@@ -17,24 +17,24 @@ func TestAccepted_SaysWhatTheLinkWaitsFor(t *testing.T) {
 		if alive {
 			s.Must(s.ledger.Fleet.Heartbeat(t.Context(), nil))
 		}
-		return decode[unendedLink](t, s.expect(s.send("POST", "/v1/links", body), http.StatusAccepted, "")).Diagnosis
+		return decode[unendedLink](t, s.expect(s.send("POST", "/v1/links", body), http.StatusAccepted, "")).Diagnosis.Text
 	}
 	const body = `{"application_id":"A-1"}`
-	if got := diagnosis(body); !strings.HasPrefix(got, "no worker is running for account") {
+	if got := diagnosis(body); !strings.HasPrefix(got, "No worker is running for account") {
 		t.Errorf("without a worker: got %q", got)
 	}
 	s.Must(s.ledger.Fleet.Join(t.Context()))
 	alive = true
 	s.Must(s.api.account.Pause(t.Context()))
-	s.Eventually("the answer names the pause", func() bool { return strings.Contains(diagnosis(body), "is paused since") })
+	s.Eventually("the answer names the pause", func() bool { return strings.Contains(diagnosis(body), "An operator paused the account") })
 	s.Must(s.api.account.Resume(t.Context()))
-	s.Eventually("the answer names nothing", func() bool { return diagnosis(body) == "" })
+	s.Eventually("it is about to be called", func() bool { return diagnosis(body) == "The request is about to be called." })
 
 	s.expect(s.send("POST", "/v1/batches?batch=spring", "application_id\nB-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
 	b, _, err := s.ledger.Batches.Named(t.Context(), "spring")
 	s.Must(err)
 	s.Must(s.ledger.Batches.Control(t.Context(), b, batch.Pause))
-	if got := diagnosis(`{"application_id":"B-1","lane":"bulk"}`); got != `batch "spring" is paused; kyclink batch resume spring continues it` {
+	if got := diagnosis(`{"application_id":"B-1","lane":"bulk"}`); got != `Batch "spring" is paused by an operator; 1 request waits.` {
 		t.Errorf("in a paused batch: got %q", got)
 	}
 }

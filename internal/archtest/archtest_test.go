@@ -82,7 +82,7 @@ func arrows() map[string][]string {
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},
 		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/fault", nouns, "internal/legible", stored},
-		"internal/diagnosis": {"tasks", "internal/admission", nouns, stored},
+		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
 		"internal/monitor":   {"tasks", "internal/fault", nouns, stored},
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":   {},

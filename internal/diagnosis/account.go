@@ -111,12 +111,19 @@ func noWorker(s Snapshot) (Finding, bool) {
 	}, s.Workers == 0 && what != ""
 }
 
+// messageAge is how long before the closure of the gate the fault happened that caused it.
+const messageAge = 10 * time.Second
+
 // gateClosed applies while the gate is closed or a probe tests it.
 func gateClosed(s Snapshot) (Finding, bool) {
 	if s.Gate.State != "closed" && s.Gate.State != "probing" {
 		return Finding{}, false
 	}
-	since, why, wait := s.since(s.Gate.Since), because(s.Gate.Message), s.wait()
+	since, wait, message := s.since(s.Gate.Since), s.wait(), s.Gate.Message
+	if !s.Gate.MessageAt.IsZero() && s.Gate.MessageAt.Before(s.Gate.Since.Add(-messageAge)) { // of an earlier closure
+		message = ""
+	}
+	why := because(message)
 	probe := s.at("the next probe is", s.Gate.NextProbe)
 	if s.Gate.State == "probing" {
 		probe = "; a probe is in flight"
@@ -130,7 +137,7 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		}
 		f.Next = "kyclink account resume"
 	case fault.Refused: // the message says what is refused, which may not be the credentials
-		cause := cmp.Or(s.Gate.Message, "FaceKi refuses the account's credentials")
+		cause := cmp.Or(message, "FaceKi refuses the account's credentials")
 		f.Code, f.Text = CredentialsRefused, fmt.Sprintf("%s%s%s%s.", cause, since, probe, wait)
 		f.Next = "check FACEKI_CLIENT_ID, FACEKI_CLIENT_SECRET and FACEKI_BASE_URL, and start the workers with the right ones"
 	case fault.NoCredit:

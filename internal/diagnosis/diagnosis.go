@@ -84,6 +84,14 @@ type Finding struct {
 	ClearsAt time.Time `json:"clears_at,omitzero"`
 }
 
+// String returns the text with what to do.
+func (f Finding) String() string {
+	if f.Next == "" {
+		return f.Text
+	}
+	return f.Text + " What to do: " + f.Next + "."
+}
+
 // MaxFindings is how many further findings a [Diagnosis] has at most.
 const MaxFindings = 3
 

@@ -121,6 +121,7 @@ var accounts = []struct {
 	{"an outage, and a probe", with(onlyBacklog, gate("probing", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and nothing waits", with(gate("closed", fault.Outage, "no connection to FaceKi"))},
 	{"an outage since yesterday", with(onlyBacklog, gate("closed", fault.Outage, ""), set(func(s *Snapshot) { s.Gate.Since = now.Add(-20 * time.Hour) }))},
+	{"an outage without an answer, after an earlier one with", with(onlyBacklog, gate("closed", fault.Outage, "code 5003"), set(func(s *Snapshot) { s.Gate.MessageAt = now.Add(-20 * time.Minute) }))},
 	{"throttled", with(onlyBacklog, gate("closed", fault.Throttled, ""))},
 	{"wrong credentials", with(onlyBacklog, gate("closed", fault.Refused, "FaceKi refuses the credentials (HTTP 401)"))},
 	{"wrong credentials, one request waits", with(interactiveQueued, gate("closed", fault.Refused, ""))},

@@ -65,7 +65,8 @@ func (r *Reader) counts(ctx context.Context, s *Snapshot) error {
 	var state *redis.MapStringStringCmd
 	var workers *redis.ZSliceCmd
 	n := map[*int]*redis.IntCmd{}
-	_, err := r.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	// Not in a transaction: a full Redis refuses one that has a script.
+	_, err := r.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = keys.Clock(ctx, pipe)
 		state = pipe.HGetAll(ctx, keys.State())
 		workers = pipe.ZRangeWithScores(ctx, keys.Workers(), 0, -1)

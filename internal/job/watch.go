@@ -31,6 +31,20 @@ type WatchConfig struct {
 	OnMessage func(message string)
 }
 
+// situation is what a watch read last.
+type situation struct {
+	diagnosis.Snapshot
+	accepted *batch.Batch // nil before the first row was accepted
+}
+
+// why describes what prevents links, in one sentence.
+func (s situation) why() string {
+	if s.accepted == nil {
+		return diagnosis.Account(s.Snapshot).String()
+	}
+	return diagnosis.Batch(s.Snapshot, *s.accepted).String()
+}
+
 // watch finds out why a run gets no links, and ends one that cannot get any.
 type watch struct {
 	WatchConfig
@@ -38,7 +52,7 @@ type watch struct {
 	begun time.Time // by Redis' clock
 
 	mu      sync.Mutex
-	last    diagnosis.Snapshot
+	last    situation
 	notices notices
 }
 
@@ -72,20 +86,19 @@ func (w *watch) run(ctx context.Context) error {
 		}
 		obstacle := obstacleIn(s)
 		w.OnObstacle(obstacle)
-		if message := w.notices.next(time.Now(), obstacle, s.Why); message != "" {
+		if message := w.notices.next(time.Now(), obstacle, s.why); message != "" {
 			w.OnMessage(message)
 		}
 	}
 }
 
-func (w *watch) diagnose(ctx context.Context) (diagnosis.Snapshot, error) {
-	s, err := diagnosis.Read(ctx, w.Redis, w.Ledger)
-	if err != nil {
+func (w *watch) diagnose(ctx context.Context) (s situation, err error) {
+	if s.Snapshot, err = w.reader().Snapshot(ctx); err != nil {
 		return s, err
 	}
 	b, ok, err := w.Ledger.Batches.Named(ctx, w.batch)
 	if ok {
-		s.Batch = &b
+		s.accepted = &b
 	}
 	if err == nil {
 		w.mu.Lock()
@@ -98,14 +111,14 @@ func (w *watch) diagnose(ctx context.Context) (diagnosis.Snapshot, error) {
 // hopeless is the error of a run that needs a person. Refused credentials count only
 // before the batch's first link, as later they may be those of a rollout, and only by
 // an answer that came since the run began, as an earlier one may be out of date.
-func (w *watch) hopeless(ctx context.Context, s diagnosis.Snapshot) error {
-	if s.Batch != nil && s.Batch.Refused() != "" {
-		return &RowsRefusedError{s.Batch.Refused(), s.Batch.Counts[request.Waiting] + s.Batch.Counts[request.Queued]}
+func (w *watch) hopeless(ctx context.Context, s situation) error {
+	if s.accepted != nil && s.accepted.Refused() != "" {
+		return &RowsRefusedError{s.accepted.Refused(), s.accepted.Counts[request.Waiting] + s.accepted.Counts[request.Queued]}
 	}
 	if s.Gate.State != "closed" && s.Gate.State != "probing" || s.Gate.Reason != string(fault.Refused) {
 		return nil
 	}
-	if s.Batch != nil && s.Batch.Counts[request.Created] > 0 {
+	if s.accepted != nil && s.accepted.Counts[request.Created] > 0 {
 		return nil
 	}
 	status, err := admission.Read(ctx, w.Redis, w.Ledger.Keys)
@@ -166,20 +179,22 @@ func (w *watch) why(ctx context.Context, open tasks.Link) string {
 		return ""
 	}
 	if open.ApplicationID != "" {
-		if about, err := s.About(ctx, w.Ledger, open); err == nil {
-			s = about
+		if state, err := w.reader().Request(ctx, s.Snapshot, open); err == nil {
+			return diagnosis.Request(s.Snapshot, state).String()
 		}
 	}
-	return s.Why()
+	return s.why()
 }
 
+func (w *watch) reader() *diagnosis.Reader { return diagnosis.NewReader(w.Redis, w.Ledger) }
+
 // obstacleIn describes what prevents new links, in a few words; "" if nothing does.
-func obstacleIn(s diagnosis.Snapshot) string {
+func obstacleIn(s situation) string {
 	closed := s.Gate.State == "closed" || s.Gate.State == "probing"
 	switch {
 	case s.Workers == 0:
 		return "no worker"
-	case s.Batch != nil && s.Batch.Status == batch.Paused:
+	case s.accepted != nil && s.accepted.Status == batch.Paused:
 		return "batch paused"
 	case closed && s.Gate.Reason == string(fault.Paused):
 		return "account paused"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
@@ -15,7 +16,7 @@ import (
 // Link is a link with the reason for which it does not exist yet.
 type Link struct {
 	tasks.Link
-	Diagnosis string `json:"diagnosis,omitempty"`
+	Diagnosis *diagnosis.Diagnosis `json:"diagnosis,omitempty"` // of an open request
 }
 
 // History is everything that is known of a request: the latest generation, the earlier
@@ -43,14 +44,29 @@ type Run struct {
 	LateLink  bool      `json:"late_link,omitempty"` // the link arrived when the run had ended
 }
 
-// Diagnose returns why a link does not exist yet, and "" where nothing prevents it.
-func (o *Operator) Diagnose(ctx context.Context, link tasks.Link) string {
-	s, err := diagnosis.Of(ctx, o.rdb, o.ledger, link)
-	if err != nil {
-		return "the reason cannot be read: " + err.Error()
-	}
-	return s.Why()
+// Status diagnoses the account.
+func (o *Operator) Status(ctx context.Context) (diagnosis.Diagnosis, error) {
+	now, err := o.diagnoses().Snapshot(ctx)
+	return diagnosis.Account(now), err
 }
+
+// Diagnose says why a link does not exist yet.
+func (o *Operator) Diagnose(ctx context.Context, link tasks.Link) (diagnosis.Diagnosis, error) {
+	now, err := o.diagnoses().Snapshot(ctx)
+	if err != nil {
+		return diagnosis.Diagnosis{}, err
+	}
+	state, err := o.diagnoses().Request(ctx, now, link)
+	return diagnosis.Request(now, state), err
+}
+
+// DiagnoseBatch says whether a batch gets its links.
+func (o *Operator) DiagnoseBatch(ctx context.Context, b batch.Batch) (diagnosis.Diagnosis, error) {
+	now, err := o.diagnoses().Snapshot(ctx)
+	return diagnosis.Batch(now, b), err
+}
+
+func (o *Operator) diagnoses() *diagnosis.Reader { return diagnosis.NewReader(o.rdb, o.ledger) }
 
 // History reads everything that is known of a request.
 func (o *Operator) History(ctx context.Context, id string) (h History, err error) {
@@ -67,7 +83,11 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 	}
 	h.add(records)
 	if !h.Status.Ended() {
-		h.Diagnosis = o.Diagnose(ctx, h.Link.Link)
+		d, err := o.Diagnose(ctx, h.Link.Link)
+		if err != nil {
+			return h, fmt.Errorf("diagnose %s: %w", id, err)
+		}
+		h.Diagnosis = &d
 	}
 	deliveries, err := o.ledger.Deliveries.Of(ctx, id)
 	if err != nil {
