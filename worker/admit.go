@@ -36,7 +36,7 @@ const (
 type admitter struct {
 	asker    *asker
 	gate     *gate
-	upstream Upstream
+	upstream upstream
 	line     *line
 	limit    *limit
 	release  *releaser
@@ -174,7 +174,7 @@ func (t *turnAdmission) lineUp(ctx context.Context) (admissionState, error) {
 // prepare gets what a call needs, so that nothing delays it after the grant.
 func (t *turnAdmission) prepare(ctx context.Context) (admissionState, error) {
 	a, probe := t.admitter, t.state == preparingProbe
-	f := a.gate.untilDrain(ctx, a.upstream.Ready)
+	f := a.gate.untilDrain(ctx, a.upstream.ready)
 	switch {
 	case a.gate.life.Stopped(ctx):
 		return decided, t.stop(ctx, probe)
@@ -279,7 +279,7 @@ func (t *turnAdmission) sleep(ctx context.Context, d time.Duration, next admissi
 // turn is released.
 func (t *turnAdmission) connect(ctx context.Context) (admissionState, error) {
 	a := t.admitter
-	f := a.gate.untilDrain(ctx, a.upstream.Connect)
+	f := a.gate.untilDrain(ctx, a.upstream.connect)
 	if f == nil {
 		t.nextGrant = 0
 		return preparingProbe, nil

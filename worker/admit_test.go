@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -167,9 +166,9 @@ func TestAdmit_ConnectsBeforeAProbe(t *testing.T) {
 func TestAdmit_ReleasesAProbeThatCannotConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(shut, chosen, shut, granted)
-		d.fault = func(what string) *fault.Fault {
+		d.fault = func(what string) *Fault {
 			if what == "connect" {
-				return &fault.Fault{Kind: fault.NotSent}
+				return &Fault{Kind: NotSent}
 			}
 			return nil
 		}
@@ -197,12 +196,12 @@ func TestAdmit_RunsLaterWhenPreparationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(shut, chosen)
 		first := true
-		d.fault = func(what string) *fault.Fault {
+		d.fault = func(what string) *Fault {
 			switch {
 			case what == "ready" && first:
-				return &fault.Fault{Kind: fault.TokenUnavailable, RetryAfter: time.Minute}
+				return &Fault{Kind: TokenUnavailable, RetryAfter: time.Minute}
 			case what == "ready" && len(d.asks) > 0: // it has connected
-				return &fault.Fault{Kind: fault.TokenUnavailable}
+				return &Fault{Kind: TokenUnavailable}
 			}
 			return nil
 		}
@@ -225,7 +224,7 @@ func TestAdmit_RunsLaterWhenPreparationFails(t *testing.T) {
 func TestAdmit_ReleasesTurnsWhenCredentialsAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(wait(time.Second, "refused"))
-		d.fault = func(string) *fault.Fault { return &fault.Fault{Kind: fault.Unauthorized} }
+		d.fault = func(string) *Fault { return &Fault{Kind: Unauthorized} }
 		w := clocked(d, d.upstream())
 		l := w.pipeline()
 		first, second := begin(t.Context(), l, "A-1"), begin(t.Context(), l, "A-2")
@@ -248,12 +247,12 @@ func TestPipeline_AdmitsAgainAtOnceWhenACallWasNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted)
 		calls := 0
-		d.fault = func(what string) *fault.Fault {
+		d.fault = func(what string) *Fault {
 			if what != "call" {
 				return nil
 			}
 			if calls++; calls == 1 {
-				return &fault.Fault{Kind: fault.Interrupted}
+				return &Fault{Kind: Interrupted}
 			}
 			return nil
 		}
@@ -283,7 +282,7 @@ func TestAdmit_StopsWaitingAtOnceWhenItStops(t *testing.T) {
 					d := tt.script()
 					upstream := d.upstream().(stub)
 					if d.wait == "chosen" { // connected, then waits for the token
-						upstream.ready = func(ctx context.Context) *fault.Fault {
+						upstream.ready = func(ctx context.Context) *Fault {
 							if len(d.asks) > 0 {
 								<-ctx.Done()
 							}
@@ -342,7 +341,7 @@ func TestAdmit_FreesItsPlaceAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newScript(granted)
 		panics := true
-		d.fault = func(string) *fault.Fault {
+		d.fault = func(string) *Fault {
 			if panics {
 				panic("it cannot be")
 			}
@@ -372,7 +371,7 @@ func TestAdmit_KeepsAutoConcurrencyWhenCallsHang(t *testing.T) {
 		d := newScript(held)
 		upstream := d.upstream().(stub)
 		out, most := 0, 0
-		upstream.create = func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
+		upstream.create = func(context.Context, Attempt) (Link, *Fault) {
 			d.mu.Lock()
 			out++
 			most = max(most, out)
@@ -381,7 +380,7 @@ func TestAdmit_KeepsAutoConcurrencyWhenCallsHang(t *testing.T) {
 			d.mu.Lock()
 			out--
 			d.mu.Unlock()
-			return request.Link{}, &fault.Fault{Kind: fault.TimedOut}
+			return Link{}, &Fault{Kind: TimedOut}
 		}
 		w := clocked(d, upstream)
 		w.cfg.Calls.Auto = true

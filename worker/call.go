@@ -15,7 +15,7 @@ import (
 
 // caller is the stage that sends calls.
 type caller struct {
-	upstream Upstream
+	upstream upstream
 	limit    *limit
 	log      *zap.Logger
 }
@@ -50,5 +50,5 @@ func (c *caller) createLink(ctx context.Context, a attempt.Attempt) (link reques
 			link, f = request.Link{}, &fault.Fault{Kind: fault.Unreadable, Detail: "the program failed during the call"}
 		}
 	}()
-	return c.upstream.CreateLink(ctx, a)
+	return c.upstream.createLink(ctx, a)
 }

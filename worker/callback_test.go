@@ -23,11 +23,11 @@ import (
 // postbox is a Poster whose answers the test decides.
 type postbox struct {
 	mu     sync.Mutex
-	answer func(d delivery.Delivery) delivery.Reply
-	posted []delivery.Delivery
+	answer func(d Delivery) Reply
+	posted []Delivery
 }
 
-func (p *postbox) Post(_ context.Context, d delivery.Delivery) delivery.Reply {
+func (p *postbox) Post(_ context.Context, d Delivery) Reply {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.posted = append(p.posted, d)
@@ -46,7 +46,7 @@ func (p *postbox) count() int {
 
 // mail returns a harness whose requests may have a callback URL, and the postbox that its
 // worker sends callbacks to.
-func mail(t *testing.T, answer func(d delivery.Delivery) delivery.Reply) (*harness, *postbox) {
+func mail(t *testing.T, answer func(d Delivery) Reply) (*harness, *postbox) {
 	h := newHarness(t, simulator.Script{})
 	h.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
@@ -63,29 +63,29 @@ func (h *harness) deliveries(id string) []delivery.Delivery {
 }
 
 var (
-	accepted  = delivery.Reply{Code: 200}
-	failing   = delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
-	final     = delivery.Reply{Code: 404, Reason: "rejected", Message: "HTTP 404", Final: true}
-	proxyDown = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+	accepted  = Reply{Code: 200}
+	failing   = Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	final     = Reply{Code: 404, Reason: "rejected", Message: "HTTP 404", Final: true}
+	proxyDown = Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
 func TestCallbacks_RetryUntilDeliveredOrGivenUp(t *testing.T) {
 	for name, c := range map[string]struct {
-		answers  []delivery.Reply // the last one for ever
+		answers  []Reply // the last one for ever
 		status   delivery.Status
 		attempts int
 		posts    int
 	}{
-		"at once":                           {[]delivery.Reply{accepted}, delivery.Delivered, 1, 1},
-		"after a failure":                   {[]delivery.Reply{failing, accepted}, delivery.Delivered, 2, 2},
-		"never":                             {[]delivery.Reply{failing}, delivery.GivenUp, 3, 3}, // there are two pauses
-		"it says no":                        {[]delivery.Reply{failing, final}, delivery.GivenUp, 2, 2},
-		"our own proxy's failures are none": {[]delivery.Reply{proxyDown, proxyDown, proxyDown, proxyDown, accepted}, delivery.Delivered, 1, 5},
+		"at once":                           {[]Reply{accepted}, delivery.Delivered, 1, 1},
+		"after a failure":                   {[]Reply{failing, accepted}, delivery.Delivered, 2, 2},
+		"never":                             {[]Reply{failing}, delivery.GivenUp, 3, 3}, // there are two pauses
+		"it says no":                        {[]Reply{failing, final}, delivery.GivenUp, 2, 2},
+		"our own proxy's failures are none": {[]Reply{proxyDown, proxyDown, proxyDown, proxyDown, accepted}, delivery.Delivered, 1, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := 0
-			h, box := mail(t, func(delivery.Delivery) delivery.Reply { n++; return c.answers[min(n, len(c.answers))-1] })
+			h, box := mail(t, func(Delivery) Reply { n++; return c.answers[min(n, len(c.answers))-1] })
 			_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://Shop.example:8443/hooks?key=1"})
 			h.Must(err)
 			h.start(h.book(), h.faceki)
@@ -110,7 +110,7 @@ func TestCallbacks_RetryUntilDeliveredOrGivenUp(t *testing.T) {
 // Every end is delivered, whatever caused it, to the batch's URL if the request has none,
 // and not at all if neither has one.
 func TestCallbacks_DeliverEveryEnd(t *testing.T) {
-	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return accepted })
+	h, box := mail(t, func(Delivery) Reply { return accepted })
 	late := time.Now().Add(1500 * time.Millisecond)
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring", Options: tasks.Options{CallbackURL: "https://batch.example/"}}, tasks.Rows([]tasks.Request{
 		{ApplicationID: "A-1"}, {ApplicationID: "A-2", CallbackURL: "https://own.example/", NotAfter: late}, {ApplicationID: "A-3"},
@@ -127,9 +127,9 @@ func TestCallbacks_DeliverEveryEnd(t *testing.T) {
 	h.Eventually("all are delivered", func() bool { return box.count() == 3 })
 	got := map[string]string{}
 	for _, d := range box.posted {
-		got[d.ApplicationID] = d.Type + " to " + d.Host
+		got[d.ApplicationID] = d.Type + " to " + d.URL
 	}
-	want := map[string]string{"A-1": "link.created to batch.example", "A-2": "link.failed to own.example", "A-3": "link.cancelled to batch.example"}
+	want := map[string]string{"A-1": "link.created to https://batch.example/", "A-2": "link.failed to https://own.example/", "A-3": "link.cancelled to https://batch.example/"}
 	if fmt.Sprint(got) != fmt.Sprint(want) || len(h.deliveries("B-1")) != 0 {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -139,7 +139,7 @@ func TestCallbacks_DeliverEveryEnd(t *testing.T) {
 // delivered if it was not.
 func TestCallbacks_DeliverOnceHoweverOftenDispatched(t *testing.T) {
 	answer := final
-	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return answer })
+	h, box := mail(t, func(Delivery) Reply { return answer })
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
 	h.Must(err)
 	h.start(h.book(), h.faceki)
@@ -182,7 +182,7 @@ func TestCallbacks_DeliverOnceHoweverOftenDispatched(t *testing.T) {
 
 // A pending delivery whose task Redis lost gets another one.
 func TestCallbacks_AreRecoveredWithoutATask(t *testing.T) {
-	h, box := mail(t, func(delivery.Delivery) delivery.Reply { return failing })
+	h, box := mail(t, func(Delivery) Reply { return failing })
 	h.cfg.Callbacks.Pauses = []time.Duration{time.Millisecond, time.Hour}
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", CallbackURL: "https://shop.example/"})
 	h.Must(err)
@@ -211,7 +211,7 @@ func TestCallbacks_AreRecoveredWithoutATask(t *testing.T) {
 	}
 	before := box.count()
 	box.mu.Lock()
-	box.answer = func(delivery.Delivery) delivery.Reply { return accepted }
+	box.answer = func(Delivery) Reply { return accepted }
 	box.mu.Unlock()
 	h.start(h.book(), h.faceki)
 	h.Eventually("it is delivered", func() bool { return h.deliveries("A-1")[0].Status == delivery.Delivered })

@@ -7,8 +7,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -49,7 +47,10 @@ type Account struct {
 }
 
 // Rate is a number of calls per second, minute or hour.
-type Rate = admission.Rate
+type Rate struct {
+	N   int           // from 1 to 100000
+	Per time.Duration // time.Second, time.Minute or time.Hour
+}
 
 // Defaults are the settings of requests that do not set their own. The ones in force at
 // the first call of a request are stored with it.
@@ -104,21 +105,20 @@ type Callbacks struct {
 	// Redis is the client for reads that block until an event is published, each of
 	// which holds a connection; nil: the worker's own client.
 	Redis redis.UniversalClient
-	// Attempted, if not nil, is called after each attempt to deliver, with the status of the
-	// delivery after it. It must not block.
-	Attempted func(reply Reply, status DeliveryStatus, took time.Duration)
+	// Attempted, if not nil, is called after each attempt to deliver. The result is
+	// "delivered", "retried" or "given_up"; reason is that of the [Reply]. It must not block.
+	Attempted func(result, reason string, took time.Duration)
 }
 
-// Journal stores records outside Redis.
+// Journal stores the records of requests outside Redis.
 type Journal interface {
-	// Write stores the record of a request. The worker calls it before it sends a call
-	// and after each transition, and goes on when Write has returned. It retries an
-	// error, unless the error has a method Fatal that returns true, which ends the worker.
-	Write(ctx context.Context, r Record) error
+	// Write stores a record, which is a JSON object on one line. Its keys application_id and
+	// generation identify it, and it replaces the earlier record of the same generation. The
+	// worker calls Write before it sends a call and after each transition, and continues when
+	// Write has returned. It retries an error, unless the error has a method Fatal that
+	// returns true, which ends the worker.
+	Write(ctx context.Context, record []byte) error
 }
-
-// Record is what Redis stores about one request.
-type Record = request.Record
 
 // Telemetry receives logs and metrics.
 type Telemetry struct {
@@ -137,8 +137,10 @@ type Meter interface {
 	// Admitted records a call that was admitted, and how long its request waited in
 	// this process.
 	Admitted(lane tasks.Lane, wait time.Duration)
-	// Attempt records a call that has ended; f is nil if it made a link.
-	Attempt(a Attempt, f *Fault)
+	// Attempt records a call that was sent and has ended. The outcome is "created",
+	// "no_link", or "unknown" if a link may have been made; reason is that of the fault, ""
+	// if a link was made.
+	Attempt(lane tasks.Lane, outcome, reason string, took time.Duration)
 	// Recovered records what the recovery repaired or removed: n of one kind.
 	Recovered(kind string, n int)
 }
@@ -146,9 +148,9 @@ type Meter interface {
 // noMeter records nothing.
 type noMeter struct{}
 
-func (noMeter) Admitted(tasks.Lane, time.Duration) {}
-func (noMeter) Attempt(Attempt, *Fault)            {}
-func (noMeter) Recovered(string, int)              {}
+func (noMeter) Admitted(tasks.Lane, time.Duration)                {}
+func (noMeter) Attempt(tasks.Lane, string, string, time.Duration) {}
+func (noMeter) Recovered(string, int)                             {}
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Calls.Concurrency, 10)
@@ -157,7 +159,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Retry.BackoffBase, 2*time.Second)
 	setDefault(&c.Retry.BackoffCap, 10*time.Minute)
 	if c.Callbacks.Attempted == nil {
-		c.Callbacks.Attempted = func(Reply, DeliveryStatus, time.Duration) {}
+		c.Callbacks.Attempted = func(string, string, time.Duration) {}
 	}
 	if c.Callbacks.Pauses == nil {
 		c.Callbacks.Pauses = CallbackPauses()

@@ -11,9 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/asynqx"
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/recovery"
 	"github.com/kyclink/kyclink/internal/request"
@@ -148,10 +146,10 @@ func TestRecovery_RequeuesNothingAfterItsProcessWasStopped(t *testing.T) {
 // handlers: one of them calls, and the request ends once.
 func TestRecovery_CallsOnceWhenALiveHandlersTaskIsRequeued(t *testing.T) {
 	t.Parallel()
-	unavailable := func() *fault.Fault { return &fault.Fault{Kind: fault.Unavailable} }
+	unavailable := func() *Fault { return &Fault{Kind: Unavailable} }
 	for name, tt := range map[string]struct {
-		first     func() *fault.Fault // answer
-		paused    bool                // the handlers wait for the gate
+		first     func() *Fault // answer
+		paused    bool          // the handlers wait for the gate
 		cancelled bool
 		state     request.State
 		calls     int64
@@ -168,7 +166,7 @@ func TestRecovery_CallsOnceWhenALiveHandlersTaskIsRequeued(t *testing.T) {
 			h := newHarness(t, simulator.Script{})
 			var calls, out atomic.Int64
 			answer := make(chan struct{})
-			upstream := stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+			upstream := stub{create: func(_ context.Context, a Attempt) (Link, *Fault) {
 				if out.Add(1) > 1 {
 					t.Error("two calls are out")
 				}
@@ -176,9 +174,9 @@ func TestRecovery_CallsOnceWhenALiveHandlersTaskIsRequeued(t *testing.T) {
 				n := calls.Add(1)
 				<-answer
 				if n == 1 && tt.first != nil {
-					return request.Link{}, tt.first()
+					return Link{}, tt.first()
 				}
-				return request.Link{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
+				return Link{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
 			}}
 			if tt.paused {
 				h.Must(h.account().Pause(t.Context()))

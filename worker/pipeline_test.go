@@ -76,14 +76,14 @@ func TestPipeline_CountsNoAttemptForAnInterruptedCall(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	tries := 0
-	p := h.joined(h.book(), stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
-		if a.Attempts != 1 {
-			t.Errorf("attempt %d", a.Attempts)
+	p := h.joined(h.book(), stub{create: func(_ context.Context, a Attempt) (Link, *Fault) {
+		if a.Number != 1 {
+			t.Errorf("attempt %d", a.Number)
 		}
 		if tries++; tries < 3 {
-			return request.Link{}, &fault.Fault{Kind: fault.Interrupted}
+			return Link{}, &Fault{Kind: Interrupted}
 		}
-		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		return Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
 	h.Must(p.process(t.Context(), ref))
 	h.expect("A-1", request.Created, 1, 0)

@@ -10,6 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // results records how attempts end. Both methods return the state of the request after
@@ -93,9 +94,21 @@ func (r *resultRecorder) kept(ctx context.Context, a attempt.Attempt, link reque
 	return nil
 }
 
-// logAttempt logs and meters an attempt.
+// count records the metrics of an attempt, unless its call was not sent.
+func (r *resultRecorder) count(a attempt.Attempt, f *fault.Fault) {
+	outcome, reason := fault.LabelCreated, ""
+	if f != nil {
+		if f.Scope() == fault.Ourselves {
+			return
+		}
+		outcome, reason = f.Outcome().Label(), string(f.Reason())
+	}
+	r.meter.Attempt(tasks.Lane(a.Lane), outcome, reason, a.Took)
+}
+
+// logAttempt logs and counts an attempt.
 func (r *resultRecorder) logAttempt(a attempt.Attempt, state request.State, f *fault.Fault, err error) {
-	r.meter.Attempt(a, f)
+	r.count(a, f)
 	if f == nil && err == nil && !r.log.Core().Enabled(zap.DebugLevel) {
 		return
 	}

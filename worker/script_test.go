@@ -21,14 +21,14 @@ type script struct {
 	away
 	begun   time.Time
 	answers []attempt.Answer
-	takes   time.Duration                  // a query
-	fault   func(what string) *fault.Fault // of Ready, Connect and CreateLink
-	wait    string                         // the step that lasts until it is interrupted
+	takes   time.Duration            // a query
+	fault   func(what string) *Fault // of Ready, Connect and CreateLink
+	wait    string                   // the step that lasts until it is interrupted
 
 	mu     sync.Mutex
 	log    []noted
 	asks   []attempt.Query
-	sent   []attempt.Attempt
+	sent   []Attempt
 	asking map[string]int // by lane
 	most   int            // that asked at a time
 }
@@ -108,12 +108,12 @@ func (d *script) Created(_ context.Context, a attempt.Attempt, _ request.Link) (
 	return request.Created, nil
 }
 
-func (d *script) do(ctx context.Context, what string) *fault.Fault {
+func (d *script) do(ctx context.Context, what string) *Fault {
 	id, _ := ctx.Value(idKey{}).(string)
 	d.note(id, "%s", what)
 	if what == d.wait {
 		<-ctx.Done()
-		return &fault.Fault{Kind: fault.Interrupted}
+		return &Fault{Kind: Interrupted}
 	}
 	if d.fault != nil {
 		return d.fault(what)
@@ -123,13 +123,13 @@ func (d *script) do(ctx context.Context, what string) *fault.Fault {
 
 func (d *script) upstream() Upstream {
 	return stub{
-		ready:   func(ctx context.Context) *fault.Fault { return d.do(ctx, "ready") },
-		connect: func(ctx context.Context) *fault.Fault { return d.do(ctx, "connect") },
-		create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+		ready:   func(ctx context.Context) *Fault { return d.do(ctx, "ready") },
+		connect: func(ctx context.Context) *Fault { return d.do(ctx, "connect") },
+		create: func(ctx context.Context, a Attempt) (Link, *Fault) {
 			d.mu.Lock()
 			d.sent = append(d.sent, a)
 			d.mu.Unlock()
-			return request.Link{}, d.do(ctx, "call")
+			return Link{}, d.do(ctx, "call")
 		},
 	}
 }

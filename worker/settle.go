@@ -9,7 +9,6 @@ import (
 	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/failpoint"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/lifecycle"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -30,7 +29,7 @@ type ends interface {
 // settler is the stage that decides what happens to a task.
 type settler struct {
 	ends       ends
-	upstream   Upstream // for links that are kept
+	upstream   upstream // for links that are kept
 	record     *resultRecorder
 	quarantine *quarantiner
 	retry      *retrier
@@ -104,10 +103,7 @@ func (s *settler) hold(ctx context.Context, a attempt.Attempt) error {
 // useKept ends a request with the link that an earlier attempt made. FaceKi is not called,
 // as that would make a second link.
 func (s *settler) useKept(ctx context.Context, a attempt.Attempt) error {
-	link, f := request.Link{}, &fault.Fault{Kind: fault.Unusable, Kept: a.KeptLink()}
-	if keeper, ok := s.upstream.(Keeper); ok {
-		link, f = keeper.Kept(a)
-	}
+	link, f := s.upstream.kept(a)
 	return s.record.kept(ctx, a, link, f)
 }
 

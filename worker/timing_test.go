@@ -84,11 +84,11 @@ type clock struct {
 	member *member
 }
 
-func clocked(l played, upstream Upstream) *clock {
+func clocked(l played, links Upstream) *clock {
 	cfg := Config{}.withDefaults()
 	life := lifecycle.New(cfg.Telemetry.Limited)
 	c := &clock{wiring: &wiring{
-		stores: laneStores{l, l, l, l, l, l, l}, upstream: upstream, cfg: cfg, life: life, turns: newTurns(),
+		stores: laneStores{l, l, l, l, l, l, l}, upstream: upstream{links}, cfg: cfg, life: life, turns: newTurns(),
 		policy: policy{base: time.Second, cap: time.Second, random: most}, gate: &gate{signals: l, life: life, limited: cfg.Telemetry.Limited},
 	}}
 	c.member = &member{
@@ -105,7 +105,7 @@ func (c *clock) drain() bool {
 	return s.stop(nil, c.life, c.turns.running.Wait)
 }
 
-func makes(context.Context, attempt.Attempt) (request.Link, *fault.Fault) { return request.Link{}, nil }
+func makes(context.Context, Attempt) (Link, *Fault) { return Link{}, nil }
 
 func TestRecord_SucceedsWithinASecondOfRedisBeingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -147,9 +147,9 @@ func TestRecord_IsGivenUpWhenTheProcessEnds(t *testing.T) {
 func TestWorker_EndsWithoutAHandlerThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		w := clocked(&away{}, stub{create: func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
+		w := clocked(&away{}, stub{create: func(context.Context, Attempt) (Link, *Fault) {
 			<-goOn
-			return request.Link{}, nil
+			return Link{}, nil
 		}})
 		go func() { _ = w.pipeline().process(t.Context(), request.Ref{}) }()
 		synctest.Wait()
@@ -167,9 +167,9 @@ func TestWorker_EndsWithoutAHandlerThatHangs(t *testing.T) {
 func TestAdmit_StopsWaitingForATokenWhenTheWorkerDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &away{}
-		w := clocked(l, stub{ready: func(ctx context.Context) *fault.Fault {
+		w := clocked(l, stub{ready: func(ctx context.Context) *Fault {
 			<-ctx.Done()
-			return &fault.Fault{Kind: fault.Interrupted}
+			return &Fault{Kind: Interrupted}
 		}})
 		over := make(chan error, 1)
 		go func() { over <- w.pipeline().process(t.Context(), request.Ref{}) }()

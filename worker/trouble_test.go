@@ -11,7 +11,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -77,7 +76,7 @@ func TestCall_CountsAPanicAsUncertain(t *testing.T) {
 	h := newHarness(t, simulator.Script{})
 	ref := h.accept("A-1")
 	panics := true
-	p := h.joined(h.book(), stub{create: func(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+	p := h.joined(h.book(), stub{create: func(ctx context.Context, a Attempt) (Link, *Fault) {
 		if panics {
 			panic("https://simulator.invalid/secret")
 		}
@@ -101,14 +100,14 @@ func TestPipeline_CountsALostAnswer(t *testing.T) {
 	k := h.book()
 	noToken := false
 	p := h.joined(k, stub{
-		ready: func(context.Context) *fault.Fault {
+		ready: func(context.Context) *Fault {
 			if noToken {
-				return &fault.Fault{Kind: fault.TokenUnavailable}
+				return &Fault{Kind: TokenUnavailable}
 			}
 			return nil
 		},
-		create: func(context.Context, attempt.Attempt) (request.Link, *fault.Fault) {
-			return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		create: func(context.Context, Attempt) (Link, *Fault) {
+			return Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 		},
 	})
 	mustRunAgain := func(ctx context.Context) {
@@ -149,11 +148,11 @@ func TestPipeline_CountsALostAnswerOnce(t *testing.T) {
 		}
 		return nil
 	}
-	p := h.joined(k, stub{create: func(_ context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
-		if a.Attempts == 2 {
-			return request.Link{}, &fault.Fault{Kind: fault.Unauthorized, Renewed: true}
+	p := h.joined(k, stub{create: func(_ context.Context, a Attempt) (Link, *Fault) {
+		if a.Number == 2 {
+			return Link{}, &Fault{Kind: Unauthorized, Renewed: true}
 		}
-		return request.Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
+		return Link{LinkID: "link-1", URL: "https://simulator.invalid/kycverify/link-1"}, nil
 	}})
 	p.record.results = panicking{k}
 	if _, again := isLater(p.process(t.Context(), ref)); !again {

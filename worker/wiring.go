@@ -55,8 +55,8 @@ type laneStores struct {
 func newStores(rdb redis.UniversalClient, cfg Config) stores {
 	log := cfg.Telemetry.Log
 	book := storage.New(rdb, storage.Config{
-		Fleet: fleet.Config{Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Rate: cfg.Account.Rate, Burst: cfg.Account.Burst, RateChanged: func(from admission.Rate, fromBurst int) {
-			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", cfg.Account.Rate),
+		Fleet: fleet.Config{Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Rate: admission.Rate(cfg.Account.Rate), Burst: cfg.Account.Burst, RateChanged: func(from admission.Rate, fromBurst int) {
+			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", admission.Rate(cfg.Account.Rate)),
 				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
 		}},
 		Ledger: ledger.Config{Credential: cfg.Account.Credential, HoldUncertain: cfg.Retry.HoldUncertain, RowsRefused: func(name, message string) {
@@ -95,13 +95,13 @@ func storesOf(book *storage.Stores) stores {
 }
 
 // newWorker makes a worker; cfg is complete.
-func newWorker(rdb redis.UniversalClient, s stores, upstream Upstream, cfg Config) *Worker {
+func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) *Worker {
 	log, limited, account := cfg.Telemetry.Log, cfg.Telemetry.Limited, cfg.Account.Name
 	life := lifecycle.New(limited)
 	queue := asynqx.NewClient(rdb)
 	policy := policy{base: cfg.Retry.BackoffBase, cap: cfg.Retry.BackoffCap, maxCharged: cfg.Retry.MaxAttempts, hold: cfg.Retry.HoldUncertain, random: uniform}
 	wiring := &wiring{
-		stores: s.lanes, upstream: upstream, cfg: cfg, policy: policy, life: life, turns: newTurns(),
+		stores: s.lanes, upstream: upstream{links}, cfg: cfg, policy: policy, life: life, turns: newTurns(),
 		gate: &gate{signals: s.lanes.signals, life: life, limited: limited},
 		enqueue: func(ctx context.Context, lane request.Lane, turn request.Ref) error {
 			return linktask.Enqueue(ctx, queue, account, lane, turn)
@@ -141,7 +141,7 @@ func (w *Worker) addCallbacks(rdb redis.UniversalClient, queue *asynq.Client, s 
 		Redis: cmp.Or(w.cfg.Callbacks.Redis, rdb), Account: w.cfg.Account.Name, Opener: s.opener, Queue: queue, Limited: t.Limited,
 	})
 	w.callbacks = dispatch.NewLane(dispatch.LaneConfig{
-		Deliveries: s.deliveries, Poster: w.cfg.Callbacks.Poster, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
+		Deliveries: s.deliveries, Poster: poster{w.cfg.Callbacks.Poster}, Pauses: w.cfg.Callbacks.Pauses, Lifecycle: w.life,
 		Quarantine: wiring.quarantine(), Log: t.Log, Limited: t.Limited, Attempted: w.cfg.Callbacks.Attempted,
 	})
 	w.servers.add(request.Callbacks, w.callbacks, dispatch.Concurrency, dispatch.Poll, 1)
@@ -163,7 +163,7 @@ func (c Config) longestCall() time.Duration {
 // wiring is what the pipelines of a worker share.
 type wiring struct {
 	stores   laneStores
-	upstream Upstream
+	upstream upstream
 	cfg      Config
 	policy   policy
 	life     *lifecycle.Lifecycle

@@ -14,7 +14,6 @@ import (
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
-	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -32,7 +31,7 @@ type harness struct {
 
 	queue  *asynq.Inspector
 	sim    *simulator.Simulator
-	faceki *faceki.Client
+	faceki facekiUpstream
 	url    string       // of the simulator
 	ahead  atomic.Int64 // of the clock by which tokens expire
 	cfg    Config
@@ -65,14 +64,14 @@ func (h *harness) rate(n int) {
 
 func (h *harness) account() *admission.Account { return admission.NewAccount(h.Redis, h.Keys.Account) }
 
-// shop returns a client of the simulator with a secret, of which "hush" is valid.
-func (h *harness) shop(secret faceki.Secret) *faceki.Client {
+// shop returns an upstream that uses the simulator with a secret, of which "hush" is valid.
+func (h *harness) shop(secret faceki.Secret) facekiUpstream {
 	c := faceki.New(faceki.Config{
 		ClientID: "shop", ClientSecret: secret, BaseURL: h.url, Auth: faceki.AuthPost, ExpiryType: faceki.ExpiryNumber,
 		Timeout: h.cfg.Calls.Timeout, Simulated: true,
 	}, func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }, nil)
 	h.Cleanup(c.Close)
-	return c
+	return facekiUpstream{c}
 }
 
 func newBook(s *storage.Stores) *book { return &book{Ledger: s.Requests, Stores: s} }
@@ -237,31 +236,31 @@ func (h *harness) calls(id string, want int) {
 
 // stub is an upstream that a test plays.
 type stub struct {
-	ready   func(context.Context) *fault.Fault
-	connect func(context.Context) *fault.Fault
-	create  func(context.Context, attempt.Attempt) (request.Link, *fault.Fault)
+	ready   func(context.Context) *Fault
+	connect func(context.Context) *Fault
+	create  func(context.Context, Attempt) (Link, *Fault)
 }
 
-func (s stub) Ready(ctx context.Context) *fault.Fault {
+func (s stub) Ready(ctx context.Context) *Fault {
 	if s.ready == nil {
 		return nil
 	}
 	return s.ready(ctx)
 }
 
-func (s stub) Connect(ctx context.Context) *fault.Fault {
+func (s stub) Connect(ctx context.Context) *Fault {
 	if s.connect == nil {
 		return nil
 	}
 	return s.connect(ctx)
 }
 
-func (s stub) CreateLink(ctx context.Context, a attempt.Attempt) (request.Link, *fault.Fault) {
+func (s stub) CreateLink(ctx context.Context, a Attempt) (Link, *Fault) {
 	return s.create(ctx, a)
 }
 
-func (s stub) Kept(attempt.Attempt) (request.Link, *fault.Fault) {
-	return request.Link{}, &fault.Fault{Kind: fault.Unusable}
+func (s stub) Kept(Attempt) (Link, *Fault) {
+	return Link{}, &Fault{Kind: Unusable}
 }
 
 func isLater(err error) (time.Duration, bool) {

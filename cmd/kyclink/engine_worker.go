@@ -12,6 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/embedded"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/internal/monitor"
+	"github.com/kyclink/kyclink/internal/wiring"
 	"github.com/kyclink/kyclink/worker"
 )
 
@@ -25,7 +26,7 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 	cfg := worker.Config{
 		Account: worker.Account{
 			Name: e.cfg.Account, Simulated: e.cfg.FaceKi.Simulated, Credential: e.cfg.FaceKi.Fingerprint(),
-			Rate: work.Rate.Rate, Burst: work.Burst,
+			Rate: worker.Rate(work.Rate.Rate), Burst: work.Burst,
 		},
 		Defaults:  worker.Defaults{ExpiryMinutes: work.ExpiryMinutes, WorkflowID: work.WorkflowID},
 		Calls:     worker.Calls{Concurrency: slotsOf(work), Auto: work.Concurrency == config.Auto, Timeout: e.cfg.FaceKi.Timeout},
@@ -38,7 +39,7 @@ func (e *engine) newWorker(ctx context.Context, journal worker.Journal, metrics 
 	if metrics != nil {
 		cfg.Telemetry.Meter, cfg.Callbacks.Attempted = metrics, metrics.Delivery
 	}
-	w := worker.New(e.rdb, e.faceki, cfg)
+	w := worker.New(e.rdb, wiring.NewUpstream(e.faceki), cfg)
 	return w, w.Join(ctx)
 }
 
@@ -54,7 +55,7 @@ func (e *engine) poster() (worker.Poster, error) {
 		return nil, err
 	}
 	e.closers = append(e.closers, sender.Close)
-	return sender, nil
+	return wiring.NewPoster(sender), nil
 }
 
 // minCallbackTimeout is how long a receiver may take to answer, whatever callbackPace is.

@@ -31,6 +31,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/internal/wiring"
 	"github.com/kyclink/kyclink/tasks"
 	"github.com/kyclink/kyclink/worker"
 )
@@ -188,7 +189,7 @@ func (s *harness) startWorker(script simulator.Script, perSecond int) *simulator
 		BaseURL: url, ClientID: "shop", ClientSecret: "hush", Simulated: true, Timeout: 10 * time.Second,
 	}
 	client := faceki.New(cfg, time.Now, faceki.NewTokens(s.Redis, s.Keys, cfg))
-	w := worker.New(s.Redis, client, worker.Config{
+	w := worker.New(s.Redis, wiring.NewUpstream(client), worker.Config{
 		Account:  worker.Account{Name: s.Keys.Account, Simulated: true},
 		Defaults: worker.Defaults{ExpiryMinutes: 60},
 		Calls:    worker.Calls{Concurrency: 64, Timeout: 10 * time.Second},

@@ -70,6 +70,7 @@ func arrows() map[string][]string {
 		"internal/embedded":   {},
 		"internal/forecast":   {},
 		"internal/terminal":   {"internal/forecast", "internal/legible"},
+		"internal/wiring":     {"internal/callback", "internal/delivery", "internal/faceki", "internal/fault", "worker"},
 		// Files: their columns, reading, writing; the whole job on one; batches.
 		"internal/column":   {"tasks", "internal/fault"},
 		"internal/workbook": {},
@@ -97,7 +98,7 @@ func arrows() map[string][]string {
 		"internal/record":    {"internal/keyspace", "internal/request"},
 		"internal/event":     {"internal/batchname", "internal/fault", "internal/lua", "internal/request"},
 		"internal/lua":       {},
-		"internal/recorder":  {"internal/fault", stored},
+		"internal/recorder":  {"internal/fault", "internal/ledger", stored},
 		// What a worker consists of besides its lanes.
 		"internal/asynqx":     {stored, "internal/quarantine"},
 		"internal/dispatch":   {"tasks", "internal/asynqx", "internal/failpoint", "internal/lifecycle", "internal/delivery", stored},
@@ -155,7 +156,7 @@ func testArrows() map[string][]string {
 		"internal/intake":           servers,
 		"internal/apikey":           {"internal/redistest"},
 		"internal/audit":            {"internal/redistest"},
-		"internal/api":              append(append(servers, together...), "worker"),
+		"internal/api":              append(append(servers, together...), "internal/wiring", "worker"),
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},
 		"internal/lua":              {"internal/redistest"},
 		"internal/config":           servers,

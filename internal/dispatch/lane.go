@@ -53,8 +53,9 @@ type LaneConfig struct {
 	Quarantine asynqx.Quarantine
 	// Log receives a line for each attempt; Limited receives messages that may repeat.
 	Log, Limited *zap.Logger
-	// Attempted is called after each attempt, with the status of the delivery after it.
-	Attempted func(reply delivery.Reply, status delivery.Status, took time.Duration)
+	// Attempted is called after each attempt. The result is "delivered", "retried" or
+	// "given_up"; reason is that of the reply.
+	Attempted func(result, reason string, took time.Duration)
 }
 
 // Lane handles the tasks of deliveries in one process.
@@ -184,7 +185,7 @@ func (l *Lane) pause(d delivery.Delivery, reply delivery.Reply) time.Duration {
 // log names the host only: the rest of the URL and the receiver's answer may contain
 // secrets.
 func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.Status, took time.Duration, err error) {
-	l.cfg.Attempted(reply, status, took)
+	l.cfg.Attempted(resultOf(reply, status), reply.Reason, took)
 	fields := []zap.Field{
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
 		zap.Int("attempt", d.Attempts), zap.Duration("took", took),
@@ -204,6 +205,17 @@ func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.St
 	case !reply.Taken() && status == delivery.Pending:
 		l.cfg.Limited.Warn("callback failed; retrying", fields...)
 	}
+}
+
+// resultOf returns the result of an attempt, after which the delivery has the status.
+func resultOf(reply delivery.Reply, status delivery.Status) string {
+	switch {
+	case reply.Taken():
+		return "delivered"
+	case status == delivery.GivenUp:
+		return "given_up"
+	}
+	return "retried"
 }
 
 // random returns a duration between 0 and d.

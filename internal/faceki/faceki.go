@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -124,21 +123,37 @@ type linkRequest struct {
 	WorkflowID       string `json:"workflowId,omitempty"`
 }
 
-// CreateLink asks FaceKi once for the link of an attempt. An error about a workflow is a
-// fault of the request if the request names a workflow, and of the account otherwise.
+// Call is a call that creates a link. Zero settings are left to FaceKi.
+type Call struct {
+	ApplicationID    string
+	Generation       int
+	RedirectURL      string
+	ExpiryMinutes    int
+	DocumentOptional *bool
+	WorkflowID       string
+	// OwnWorkflow says that the request itself names the workflow. An error about the
+	// workflow is a fault of the request then, and of the account otherwise.
+	OwnWorkflow bool
+	// AdmittedAt is when the call was admitted; a link that is kept was requested then.
+	AdmittedAt time.Time
+	// SendBy is the time after which the call is not sent; zero: there is no limit.
+	SendBy time.Time
+}
+
+// CreateLink asks FaceKi once for a link.
 //
 // The call ends within the configured timeout, which includes the wait for a token. It
-// sends one request for the link, or none. It sends none after the attempt's SendBy; the
-// fault is [fault.Interrupted] then. If the fault is nil, the link can be used.
+// sends one request for the link, or none. It sends none after call.SendBy; the fault is
+// [fault.Interrupted] then. If the fault is nil, the link can be used.
 // Otherwise, the fault tells whether a link may exist. A cancelled ctx gives
 // [fault.Interrupted] before the request was sent, and [fault.Lost] afterwards. A refused
 // token is discarded; the fault has Renewed set if a new token may help.
-func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (request.Link, *fault.Fault) {
+func (c *Client) CreateLink(ctx context.Context, call Call) (request.Link, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	beforeSend := ctx
-	if !attempt.SendBy.IsZero() {
-		beforeSend, cancel = context.WithDeadlineCause(ctx, attempt.SendBy, errTooLate)
+	if !call.SendBy.IsZero() {
+		beforeSend, cancel = context.WithDeadlineCause(ctx, call.SendBy, errTooLate)
 		defer cancel()
 	}
 	token, f := c.token(beforeSend, maxLifetime)
@@ -147,42 +162,42 @@ func (c *Client) CreateLink(ctx context.Context, attempt attempt.Attempt) (reque
 	}
 	a, f := c.do(ctx, outgoing{
 		connect: func(context.Context) (*conn, error) { return c.pool.take(beforeSend) },
-		sendBy:  attempt.SendBy,
+		sendBy:  call.SendBy,
 		method:  http.MethodPost,
 		path:    createPath,
 		token:   token,
-		body:    c.linkRequest(attempt.ApplicationID, attempt.Content.With(attempt.Resolved)),
-		private: []string{attempt.ApplicationID},
+		body:    c.linkRequest(call),
+		private: []string{call.ApplicationID},
 	})
 	if f != nil {
 		return request.Link{}, f
 	}
-	made, f, renew := c.cfg.created(a, attempt.Content.WorkflowID != "")
+	made, f, renew := c.cfg.created(a, call.OwnWorkflow)
 	if renew {
 		f.Renewed = c.tokens.refused(ctx, token)
 	} else if f == nil || f.Scope() == fault.ThisRequest {
 		c.tokens.markAccepted(ctx, token)
 	}
 	if f != nil && made.LinkID != "" {
-		f.Kept = c.keep(attempt, made)
+		f.Kept = c.keep(call, made)
 		made = request.Link{}
 	}
 	return made, f
 }
 
-func (c *Client) linkRequest(applicationID string, content request.Content) linkRequest {
+func (c *Client) linkRequest(call Call) linkRequest {
 	r := linkRequest{
-		ApplicationID:    applicationID,
-		RedirectURL:      content.RedirectURL,
-		DocumentOptional: content.DocumentOptional,
-		WorkflowID:       content.WorkflowID,
+		ApplicationID:    call.ApplicationID,
+		RedirectURL:      call.RedirectURL,
+		DocumentOptional: call.DocumentOptional,
+		WorkflowID:       call.WorkflowID,
 	}
 	switch {
-	case content.ExpiryMinutes == 0:
+	case call.ExpiryMinutes == 0:
 	case c.cfg.ExpiryType == ExpiryString:
-		r.ExpiryTime = fmt.Sprint(content.ExpiryMinutes)
+		r.ExpiryTime = fmt.Sprint(call.ExpiryMinutes)
 	default:
-		r.ExpiryTime = content.ExpiryMinutes
+		r.ExpiryTime = call.ExpiryMinutes
 	}
 	return r
 }

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -21,23 +20,23 @@ type keptLink struct {
 }
 
 // sealContext binds the encrypted link to its request.
-func sealContext(r request.Record) string {
-	return fmt.Sprintf("%s\n%d", r.ApplicationID, r.Generation)
+func sealContext(applicationID string, generation int) string {
+	return fmt.Sprintf("%s\n%d", applicationID, generation)
 }
 
 // keep encrypts a link for the record.
-func (c *Client) keep(a attempt.Attempt, made request.Link) string {
-	text, _ := json.Marshal(keptLink{made.LinkID, made.URL, a.At.UnixMilli()}) // strings and a number
-	return base64.StdEncoding.EncodeToString(c.links.close(Secret(text), sealContext(a.Record)))
+func (c *Client) keep(call Call, made request.Link) string {
+	text, _ := json.Marshal(keptLink{made.LinkID, made.URL, call.AdmittedAt.UnixMilli()}) // strings and a number
+	return base64.StdEncoding.EncodeToString(c.links.close(Secret(text), sealContext(call.ApplicationID, call.Generation)))
 }
 
-// Kept returns the kept link of the request if its host is allowed now. Otherwise, the
-// fault tells why the link cannot be used, and keeps it. Kept sends no request.
-func (c *Client) Kept(a attempt.Attempt) (request.Link, *fault.Fault) {
-	f := &fault.Fault{Kind: fault.Unusable, Kept: a.KeptLink()}
+// Kept decrypts the kept link of a request, and returns it if its host is allowed now.
+// Otherwise, the fault says why the link cannot be used, and keeps it. Kept sends nothing.
+func (c *Client) Kept(applicationID string, generation int, kept string) (request.Link, *fault.Fault) {
+	f := &fault.Fault{Kind: fault.Unusable, Kept: kept}
 	var link keptLink
 	sealed, err := base64.StdEncoding.DecodeString(f.Kept)
-	text, ok := c.links.open(sealed, sealContext(a.Record))
+	text, ok := c.links.open(sealed, sealContext(applicationID, generation))
 	if err != nil || !ok || json.Unmarshal([]byte(text), &link) != nil {
 		f.Detail = "the kept link is encrypted with another client secret, client id or FACEKI_BASE_URL: " +
 			"run a worker with those settings, or drop the request"
@@ -48,7 +47,7 @@ func (c *Client) Kept(a attempt.Attempt) (request.Link, *fault.Fault) {
 		f.Detail = c.cfg.hostDetail(redactor{}.line(link.host(), maxMessage))
 		return request.Link{}, f
 	}
-	return request.Link{LinkID: link.ID, URL: link.URL, AskedAt: time.UnixMilli(link.At).UTC()}, nil
+	return request.Link{LinkID: link.ID, URL: link.URL, RequestedAt: time.UnixMilli(link.At).UTC()}, nil
 }
 
 func (k keptLink) host() string {

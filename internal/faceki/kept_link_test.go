@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -45,27 +44,30 @@ func TestKept_ReturnsTheLinkOnceItsHostIsAllowed(t *testing.T) {
 	s := server(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(otherHostAnswer)) })
 	creator, _ := client(t, s.URL, func(c *Config) { c.Simulated = false })
 	requestedAt := time.UnixMilli(1_800_000_000_000).UTC()
-	a := attempt.Attempt{Record: request.Record{ApplicationID: "A-1001", Generation: 2}, At: requestedAt}
-	made, f := creator.CreateLink(t.Context(), a)
+	made, f := creator.CreateLink(t.Context(), Call{ApplicationID: "A-1001", Generation: 2, AdmittedAt: requestedAt})
 	if f == nil || made != (request.Link{}) || f.Kept == "" || strings.Contains(f.Kept, "bdb2") {
 		t.Fatalf("link %+v, fault %+v; want a fault with the encrypted link", made, f)
 	}
-	a.Past = []request.Outcome{{Status: request.Held, Kept: f.Kept}, {Status: request.Held}}
-	kept := func(a attempt.Attempt, change func(*Config)) (request.Link, *fault.Fault) {
+	type of struct {
+		id         string
+		generation int
+		kept       string
+	}
+	a := of{"A-1001", 2, f.Kept}
+	kept := func(a of, change func(*Config)) (request.Link, *fault.Fault) {
 		c, _ := client(t, s.URL, func(c *Config) {
 			c.Simulated, c.LinkHosts = false, []string{"apps.faceki.com", "Links.Faceki.Example"}
 			change(c)
 		})
-		return c.Kept(a)
+		return c.Kept(a.id, a.generation, a.kept)
 	}
-	if made, f := kept(a, func(*Config) {}); f != nil || made != (request.Link{LinkID: "bdb2-77", URL: "https://links.faceki.example/kycverify/bdb2-77", AskedAt: requestedAt}) {
+	if made, f := kept(a, func(*Config) {}); f != nil || made != (request.Link{LinkID: "bdb2-77", URL: "https://links.faceki.example/kycverify/bdb2-77", RequestedAt: requestedAt}) {
 		t.Errorf("with its host allowed: link %+v, fault %+v", made, f)
 	}
 	otherRequest, nextGeneration, damaged := a, a, a
-	otherRequest.ApplicationID, nextGeneration.Generation = "A-1002", 3
-	damaged.Past = []request.Outcome{{Kept: "no base64"}}
+	otherRequest.id, nextGeneration.generation, damaged.kept = "A-1002", 3, "no base64"
 	for name, tt := range map[string]struct {
-		a      attempt.Attempt
+		a      of
 		change func(*Config)
 		detail string
 	}{
@@ -76,7 +78,7 @@ func TestKept_ReturnsTheLinkOnceItsHostIsAllowed(t *testing.T) {
 		"not base64":                    {damaged, func(*Config) {}, "encrypted with another"},
 	} {
 		made, f := kept(tt.a, tt.change)
-		if f == nil || f.Kind != fault.Unusable || f.Kept != tt.a.KeptLink() || made != (request.Link{}) || !strings.Contains(f.Detail, tt.detail) {
+		if f == nil || f.Kind != fault.Unusable || f.Kept != tt.a.kept || made != (request.Link{}) || !strings.Contains(f.Detail, tt.detail) {
 			t.Errorf("%s: link %+v, fault %+v; want a fault with %q that keeps the link", name, made, f, tt.detail)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
@@ -83,7 +82,7 @@ func (s *countingServer) idle() (n int) {
 }
 
 // attemptWithin returns an attempt that must be sent within d from now.
-func attemptWithin(d time.Duration) attempt.Attempt {
+func attemptWithin(d time.Duration) Call {
 	a := attemptFor("A", request.Content{})
 	a.SendBy = time.Now().Add(d)
 	return a
@@ -140,7 +139,7 @@ func TestPool_UsesAConnectionThatCameTooLateForTheNextCall(t *testing.T) {
 }
 
 // createFault calls CreateLink, and returns its fault.
-func createFault(c *Client, a attempt.Attempt) *fault.Fault {
+func createFault(c *Client, a Call) *fault.Fault {
 	_, f := c.CreateLink(context.Background(), a)
 	return f
 }

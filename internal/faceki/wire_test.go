@@ -21,7 +21,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/fixture"
@@ -52,8 +51,11 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func attemptFor(id string, content request.Content) attempt.Attempt {
-	return attempt.NewAttempt(request.Record{ApplicationID: id, Content: content})
+func attemptFor(id string, content request.Content) Call {
+	return Call{
+		ApplicationID: id, RedirectURL: content.RedirectURL, ExpiryMinutes: content.ExpiryMinutes, DocumentOptional: content.DocumentOptional,
+		WorkflowID: content.WorkflowID, OwnWorkflow: content.WorkflowID != "",
+	}
 }
 
 // client returns a client that treats the server at the base URL as a simulator.
@@ -162,18 +164,16 @@ func TestCreateLink_SendsDefaultsAndReportsTheirFaultsForTheAccount(t *testing.T
 		_, _ = io.WriteString(w, `{"responseCode":5001}`)
 	})
 	c, _ := client(t, s.URL, nil)
-	defaults := request.Defaults{ExpiryMinutes: 9, WorkflowID: "wf-default"}
 	for _, tt := range []struct {
-		content request.Content
-		kind    fault.Kind
-		sent    string
+		call Call
+		kind fault.Kind
+		sent string
 	}{
-		{request.Content{}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
-		{request.Content{WorkflowID: "wf-own", ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
+		{Call{ExpiryMinutes: 9, WorkflowID: "wf-default"}, fault.AccountRules, `{"expiryTime":9,"applicationId":"A","workflowId":"wf-default"}`},
+		{Call{WorkflowID: "wf-own", OwnWorkflow: true, ExpiryMinutes: 2}, fault.RulesMissing, `{"expiryTime":2,"applicationId":"A","workflowId":"wf-own"}`},
 	} {
-		a := attemptFor("A", tt.content)
-		a.Resolved = defaults
-		_, f := c.CreateLink(t.Context(), a)
+		tt.call.ApplicationID = "A"
+		_, f := c.CreateLink(t.Context(), tt.call)
 		if f == nil || f.Kind != tt.kind || sent != tt.sent {
 			t.Errorf("sent %s, fault %+v; want %s and kind %d", sent, f, tt.sent, tt.kind)
 		}

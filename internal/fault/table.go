@@ -36,6 +36,12 @@ const (
 // String returns the outcome for people and logs.
 func (o Outcome) String() string { return [...]string{"", "no link", "unknown"}[o] }
 
+// LabelCreated is the label of a call that made a link, see [Outcome.Label].
+const LabelCreated = "created"
+
+// Label returns the outcome as a metric label.
+func (o Outcome) Label() string { return [...]string{"", "no_link", "unknown"}[o] }
+
 // Signal is what the outcome of an attempt tells the gate.
 type Signal string
 

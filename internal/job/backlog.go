@@ -31,7 +31,7 @@ func (j *Job) OnFull(e *tasks.BacklogError) {
 		return
 	}
 	w.polled = time.Now()
-	counts, err := j.Ledger.Counts(w.ctx, j.Batch)
+	counts, err := j.Stores.Batches.Counts(w.ctx, j.Batch)
 	if err != nil {
 		return // the next row fails as well
 	}

@@ -16,24 +16,16 @@ import (
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/journal"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
 )
-
-// Ledger is what a job needs of the ledger.
-type Ledger interface {
-	ID(ctx context.Context) (string, error)
-	Restore(ctx context.Context, batch string, records []request.Record) error
-	Get(ctx context.Context, applicationID string) (request.Record, bool, error)
-	Retry(ctx context.Context, r request.Record) (request.Record, bool, error)
-	Counts(ctx context.Context, batch string) (map[request.State]int, error)
-}
 
 // Job is the work on one file.
 type Job struct {
 	Input  *input.File
 	Batch  string
 	Client *tasks.Client
-	Ledger Ledger
+	Stores *storage.Stores
 	// LedgerID is the id of the ledger that the job was begun with: with another one
 	// nothing is accepted, as every link would be made again. Empty for the embedded
 	// Redis.
@@ -238,7 +230,7 @@ func (j *Job) checkLedger(ctx context.Context) error {
 	if j.LedgerID == "" {
 		return nil
 	}
-	id, err := j.Ledger.ID(ctx)
+	id, err := j.Stores.Fleet.ID(ctx)
 	if err == nil && id != j.LedgerID {
 		err = fmt.Errorf("batch %q: %w", j.Batch, errDataLost)
 	}
@@ -248,7 +240,7 @@ func (j *Job) checkLedger(ctx context.Context) error {
 func settled(l tasks.Link) bool { return l.Status.Ended() || l.Status == tasks.Held }
 
 func (j *Job) report(ctx context.Context, p *Progress) error {
-	counts, err := j.Ledger.Counts(ctx, j.Batch)
+	counts, err := j.Stores.Batches.Counts(ctx, j.Batch)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package job
 
 import (
+	"context"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -17,7 +19,6 @@ import (
 	"github.com/kyclink/kyclink/internal/journal"
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/output"
-	"github.com/kyclink/kyclink/internal/recorder"
 	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -33,11 +34,18 @@ type harness struct {
 
 	server *redistest.Server
 	ledger *storage.Stores
-	work   recorder.Ledger // the ledger, or what wraps it
-	in     string          // the last job's input file
+	work   transitions // of the ledger, or of what wraps it
+	in     string      // the last job's input file
 	out    string
 	failed map[string]bool // whose calls fail for good
 	calls  map[string]int
+}
+
+// transitions are the transitions of a worker that the harness makes.
+type transitions interface {
+	Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error)
+	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
+	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
 }
 
 func newHarness(t *testing.T) *harness { return newHarnessOn(t, fixture.Redis()) }
@@ -65,7 +73,7 @@ func (h *harness) job(batch string, lines ...string) *Job {
 	h.Helper()
 	h.in = fixture.File(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
 	return &Job{
-		Input: open(h, h.in), Batch: batch, Client: h.Client, Ledger: h.ledger.Job(), Patience: time.Minute,
+		Input: open(h, h.in), Batch: batch, Client: h.Client, Stores: h.ledger, Patience: time.Minute,
 		OnProgress: func(p Progress) {
 			if p.AllAccepted {
 				h.finish(h.feed()...)
@@ -193,7 +201,9 @@ func (h *harness) journal(records ...request.Record) {
 	h.Helper()
 	log := h.openJournal()
 	for _, r := range records {
-		h.Must(log.Write(h.Context(), r))
+		raw, err := json.Marshal(r.Snapshot())
+		h.Must(err)
+		h.Must(log.Write(h.Context(), raw))
 	}
 	h.closeJournal(log)
 }

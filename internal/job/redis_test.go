@@ -60,7 +60,7 @@ func (h *harness) trapped(j *Job) *trap {
 	rdb.AddHook(s)
 	j.Client = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account})
 	book := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
-	j.Ledger = book.Job()
+	j.Stores = book
 	var err error
 	j.LedgerID, err = book.Fleet.ID(h.Context())
 	h.Must(err)

@@ -16,7 +16,7 @@ func (j *Job) restore(ctx context.Context) error {
 		page   []request.Record
 	)
 	flush := func() error {
-		err := j.withRetries(ctx, func() error { return j.Ledger.Restore(ctx, j.Batch, page) })
+		err := j.withRetries(ctx, func() error { return j.Stores.Requests.Restore(ctx, j.Batch, page) })
 		page = page[:0]
 		return err
 	}

@@ -54,10 +54,10 @@ func (j *Job) eachLink(ctx context.Context, states map[tasks.Status]bool, do fun
 // still in the same state. If it is interactive, its task is enqueued when its row is
 // accepted.
 func (j *Job) retryRequest(ctx context.Context, l tasks.Link) error {
-	r, ok, err := j.Ledger.Get(ctx, l.ApplicationID)
+	r, ok, err := j.Stores.Records.Get(ctx, l.ApplicationID)
 	if err != nil || !ok || r.State != request.State(l.Status) || r.Generation != l.Generation {
 		return err
 	}
-	_, _, err = j.Ledger.Retry(ctx, r)
+	_, _, err = j.Stores.Requests.Retry(ctx, r)
 	return err
 }

@@ -22,7 +22,7 @@ import (
 // WatchConfig configures what watches a run.
 type WatchConfig struct {
 	Redis      redis.UniversalClient
-	Ledger     *storage.Stores
+	Stores     *storage.Stores
 	Credential string // fingerprint of the account's credentials
 	// OnObstacle is called every second with what prevents new links, in a few words;
 	// "" if nothing does.
@@ -59,7 +59,7 @@ type watch struct {
 const watchPause = time.Second // between two diagnoses
 
 func newWatch(ctx context.Context, cfg WatchConfig, batch string) (*watch, error) {
-	now, err := cfg.Ledger.Keys.Clock(ctx, cfg.Redis).Time()
+	now, err := cfg.Stores.Keys.Clock(ctx, cfg.Redis).Time()
 	if err != nil {
 		return nil, fmt.Errorf("read the time: %w", err)
 	}
@@ -96,7 +96,7 @@ func (w *watch) diagnose(ctx context.Context) (s situation, err error) {
 	if s.Snapshot, err = w.reader().Snapshot(ctx); err != nil {
 		return s, err
 	}
-	b, ok, err := w.Ledger.Batches.Named(ctx, w.batch)
+	b, ok, err := w.Stores.Batches.Named(ctx, w.batch)
 	if ok {
 		s.accepted = &b
 	}
@@ -121,7 +121,7 @@ func (w *watch) hopeless(ctx context.Context, s situation) error {
 	if s.accepted != nil && s.accepted.Counts[request.Created] > 0 {
 		return nil
 	}
-	status, err := admission.Read(ctx, w.Redis, w.Ledger.Keys)
+	status, err := admission.Read(ctx, w.Redis, w.Stores.Keys)
 	if err != nil {
 		return nil //nolint:nilerr // the next diagnosis reads it again
 	}
@@ -163,9 +163,9 @@ func (e *RowsRefusedError) Error() string {
 // resumeBatch resumes a batch that was paused because its rows were refused as wrong:
 // the person who runs the command again has corrected that.
 func (w *watch) resumeBatch(ctx context.Context) error {
-	b, ok, err := w.Ledger.Batches.Named(ctx, w.batch)
+	b, ok, err := w.Stores.Batches.Named(ctx, w.batch)
 	if ok && b.Refused() != "" {
-		err = w.Ledger.Batches.Control(ctx, b, batch.Resume)
+		err = w.Stores.Batches.Control(ctx, b, batch.Resume)
 	}
 	return err
 }
@@ -186,7 +186,7 @@ func (w *watch) why(ctx context.Context, open tasks.Link) string {
 	return s.why()
 }
 
-func (w *watch) reader() *diagnosis.Reader { return diagnosis.NewReader(w.Redis, w.Ledger) }
+func (w *watch) reader() *diagnosis.Reader { return diagnosis.NewReader(w.Redis, w.Stores) }
 
 // obstacleIn describes what prevents new links, in a few words; "" if nothing does.
 func obstacleIn(s situation) string {

@@ -16,8 +16,6 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
-
-	"github.com/kyclink/kyclink/internal/request"
 )
 
 const version = 1
@@ -232,22 +230,18 @@ func (j *Journal) compare(first []byte, want Header) error {
 	return nil
 }
 
-// Write adds the record of a request and returns when it is on the disk; one fsync
-// serves all callers that wait. If ctx ends first, the record may still be written.
+// Write adds a record, a [request.Snapshot] as JSON, and returns when it is on the disk;
+// one fsync serves all callers that wait. If ctx ends first, the record may still be written.
 // After a failed write each Write fails with an [*Error], as the content on disk is
 // unknown. It is safe for concurrent use.
-func (j *Journal) Write(ctx context.Context, r request.Record) error {
-	data, err := json.Marshal(entry{Record: newSnapshot(r)})
-	if err != nil {
-		return j.newError("a record cannot be encoded", err)
-	}
+func (j *Journal) Write(ctx context.Context, record []byte) error {
 	j.mu.Lock()
 	if err := j.unusable(); err != nil {
 		j.mu.Unlock()
 		return err
 	}
 	g := j.pending
-	g.lines = append(append(g.lines, data...), '\n')
+	g.lines = append(append(append(g.lines, `{"record":`...), record...), "}\n"...)
 	select {
 	case j.wake <- struct{}{}:
 	default:

@@ -231,13 +231,13 @@ func TestWrite_FailsForGoodAfterAFailure(t *testing.T) {
 	failure := errors.New("disk full")
 	j.sync = func() error { return failure }
 	for range 2 { // the second does not even try: what the disk holds is unknown
-		if err := j.Write(t.Context(), calling("A-1")); !errors.Is(err, failure) {
+		if err := j.Write(t.Context(), encode(calling("A-1"))); !errors.Is(err, failure) {
 			t.Errorf("got %v", err)
 		}
 		j.sync = func() error { return nil }
 	}
 	closeJournal(t, j)
-	if err := j.Write(t.Context(), calling("A-1")); !errors.Is(err, os.ErrClosed) {
+	if err := j.Write(t.Context(), encode(calling("A-1"))); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -252,7 +252,7 @@ func TestWrite_ReturnsWhenItsContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error)
-	go func() { got <- j.Write(ctx, calling("A-1")) }()
+	go func() { got <- j.Write(ctx, encode(calling("A-1"))) }()
 	<-entered
 	cancel()
 	if err := <-got; !errors.Is(err, context.Canceled) {
@@ -268,7 +268,7 @@ func TestClose_WritesPendingRecords(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 100 {
-		_ = j.Write(ctx, calling(fmt.Sprintf("A-%d", i)))
+		_ = j.Write(ctx, encode(calling(fmt.Sprintf("A-%d", i))))
 	}
 	closeJournal(t, j)
 	j = openJournal(t, out)

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +35,7 @@ func otherRun(out string) int {
 	}
 	ctx := context.Background()
 	for _, s := range []request.Record{snap("A-1", request.Created, 1), calling("A-2")} {
-		if err := j.Write(ctx, s); err != nil {
+		if err := j.Write(ctx, encode(s)); err != nil {
 			fmt.Println(err)
 			return 1
 		}
@@ -84,13 +85,22 @@ func closeJournal(t testing.TB, j *Journal) {
 func add(t testing.TB, j *Journal, snapshots ...request.Record) {
 	t.Helper()
 	for _, s := range snapshots {
-		fixture.Must(t, j.Write(t.Context(), s))
+		fixture.Must(t, j.Write(t.Context(), encode(s)))
 	}
 }
 
 func records(t testing.TB, j *Journal) []request.Record {
 	t.Helper()
 	return fixture.Collect(t, j.Records())
+}
+
+// encode returns a record as a worker gives it to a journal.
+func encode(r request.Record) []byte {
+	raw, err := json.Marshal(r.Snapshot())
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

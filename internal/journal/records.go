@@ -14,6 +14,15 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
+// headerStart is how a journal begins.
+const headerStart = `{"journal":`
+
+// entry is one line of a journal: exactly one of its members is set.
+type entry struct {
+	Header *Header           `json:"journal,omitempty"`
+	Record *request.Snapshot `json:"record,omitempty"`
+}
+
 // generation is one generation of a request.
 type generation struct {
 	applicationID string
@@ -71,7 +80,7 @@ func readSnapshot(raw []byte) (request.Record, error) {
 	if l.Header != nil || l.Record == nil || l.Record.ApplicationID == "" || l.Record.Generation < 1 {
 		return request.Record{}, errors.New("not a record of a request")
 	}
-	r := l.Record.record()
+	r := l.Record.Record()
 	_, err := r.Encode()
 	return r, err
 }

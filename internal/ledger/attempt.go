@@ -101,8 +101,8 @@ func (l *Ledger) Report(ctx context.Context, ref request.Ref, f *fault.Fault, ch
 func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error) {
 	minutes := a.Content.With(a.Resolved).ExpiryMinutes
 	askedAt := a.At
-	if !made.AskedAt.IsZero() {
-		askedAt = made.AskedAt
+	if !made.RequestedAt.IsZero() {
+		askedAt = made.RequestedAt
 	}
 	link, err := event.Members(
 		event.Pair("link_id", made.LinkID),

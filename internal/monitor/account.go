@@ -82,7 +82,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	send(a.up, oneIf(a.written() == nil))
-	send(a.ended, float64(g.Created), created)
+	send(a.ended, float64(g.Created), fault.LabelCreated)
 	send(a.ended, float64(g.EndedFailed), "failed")
 	send(a.ended, float64(g.EndedCancelled), "cancelled")
 	send(a.possibleDuplicates, float64(g.PossibleDuplicates))

@@ -1,13 +1,12 @@
 package monitor
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
@@ -21,10 +20,7 @@ type Metrics struct {
 	posts                 prometheus.Histogram
 }
 
-const (
-	created = "created"
-	none    = "none"
-)
+const none = "none"
 
 func newMetrics() *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -62,14 +58,14 @@ func newMetrics() *Metrics {
 func (m *Metrics) initialise() {
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		m.waits.WithLabelValues(string(lane))
-		m.attempts.WithLabelValues(string(lane), created, none)
+		m.attempts.WithLabelValues(string(lane), fault.LabelCreated, none)
 		for _, kind := range fault.Kinds() {
 			if f := (&fault.Fault{Kind: kind}); f.Scope() != fault.Ourselves {
-				m.attempts.WithLabelValues(string(lane), outcomeOf(f), string(f.Reason()))
+				m.attempts.WithLabelValues(string(lane), f.Outcome().Label(), string(f.Reason()))
 			}
 		}
 	}
-	for _, outcome := range []string{created, outcomes[fault.NoLink], outcomes[fault.Uncertain]} {
+	for _, outcome := range []string{fault.LabelCreated, fault.NoLink.Label(), fault.Uncertain.Label()} {
 		m.calls.WithLabelValues(outcome)
 	}
 	m.deliveries.WithLabelValues("delivered", none)
@@ -84,40 +80,20 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.deliveries, m.posts, m.entries, m.recovered, m.requests, m.unauthorized, m.answers}
 }
 
-// outcomes are the labels of the outcomes of calls without a link.
-var outcomes = [...]string{fault.NoLink: "no_link", fault.Uncertain: "unknown"}
-
-func outcomeOf(f *fault.Fault) string { return outcomes[f.Outcome()] }
-
 // Admitted records that a call was admitted, so long after its task was taken.
 func (m *Metrics) Admitted(lane tasks.Lane, after time.Duration) {
 	m.waits.WithLabelValues(string(lane)).Observe(after.Seconds())
 }
 
-// Attempt records the end of an attempt; f is nil if it created a link. A call that was
-// not sent is not counted.
-func (m *Metrics) Attempt(a attempt.Attempt, f *fault.Fault) {
-	outcome, reason := created, none
-	if f != nil {
-		if f.Scope() == fault.Ourselves {
-			return
-		}
-		outcome, reason = outcomeOf(f), string(f.Reason())
-	}
-	m.attempts.WithLabelValues(string(a.Lane), outcome, reason).Inc()
-	m.calls.WithLabelValues(outcome).Observe(a.Took.Seconds())
+// Attempt records a call that was sent and has ended. reason is "" if it created a link.
+func (m *Metrics) Attempt(lane tasks.Lane, outcome, reason string, took time.Duration) {
+	m.attempts.WithLabelValues(string(lane), outcome, cmp.Or(reason, none)).Inc()
+	m.calls.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
-// Delivery records an attempt to deliver a callback.
-func (m *Metrics) Delivery(reply delivery.Reply, status delivery.Status, took time.Duration) {
-	result, reason := "retried", reply.Reason
-	switch {
-	case reply.Taken():
-		result, reason = "delivered", none
-	case status == delivery.GivenUp:
-		result = "given_up"
-	}
-	m.deliveries.WithLabelValues(result, reason).Inc()
+// Delivery records an attempt to deliver a callback. reason is "" if it was delivered.
+func (m *Metrics) Delivery(result, reason string, took time.Duration) {
+	m.deliveries.WithLabelValues(result, cmp.Or(reason, none)).Inc()
 	m.posts.Observe(took.Seconds())
 }
 

@@ -22,10 +22,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
-	"github.com/kyclink/kyclink/internal/attempt"
-	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -64,13 +61,12 @@ func busy() *Server {
 	}})
 	o.Admitted(tasks.Interactive, 4*time.Second)
 	o.Admitted(tasks.Bulk, 3*time.Second)
-	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}, nil)
-	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: 5 * time.Second}, &fault.Fault{Kind: fault.Lost})
-	o.Attempt(attempt.Attempt{Record: request.Record{Lane: request.Bulk}}, &fault.Fault{Kind: fault.Interrupted})
-	o.Delivery(delivery.Reply{}, delivery.Delivered, 7*time.Second)
-	o.Delivery(delivery.Reply{}, "", time.Second) // its outcome could not be recorded
-	o.Delivery(delivery.Reply{Reason: string(fault.ReceiverError)}, delivery.Pending, time.Second)
-	o.Delivery(delivery.Reply{Reason: string(fault.Rejected)}, delivery.GivenUp, time.Second)
+	o.Attempt(tasks.Bulk, fault.LabelCreated, "", time.Second)
+	o.Attempt(tasks.Bulk, fault.Uncertain.Label(), string(fault.Connection), 5*time.Second)
+	o.Delivery("delivered", "", 7*time.Second)
+	o.Delivery("delivered", "", time.Second)
+	o.Delivery("retried", string(fault.ReceiverError), time.Second)
+	o.Delivery("given_up", string(fault.Rejected), time.Second)
 	o.Recovered("orphaned", 2)
 	o.Settled(3, 1)
 	o.Request("POST", "/v1/links", 201, 2*time.Second)
@@ -327,10 +323,9 @@ func TestMetrics_NamedInDocsExist(t *testing.T) {
 // BenchmarkAttempt measures the metrics of one request.
 func BenchmarkAttempt(b *testing.B) {
 	m := newMetrics()
-	a := attempt.Attempt{Record: request.Record{Lane: request.Bulk}, Took: time.Second}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Admitted(tasks.Lane(a.Lane), a.Took)
-		m.Attempt(a, nil)
+		m.Admitted(tasks.Bulk, time.Second)
+		m.Attempt(tasks.Bulk, fault.LabelCreated, "", time.Second)
 	}
 }

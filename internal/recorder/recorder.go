@@ -4,60 +4,39 @@ package recorder
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Journal stores records outside Redis.
 type Journal interface {
-	Write(ctx context.Context, r request.Record) error
+	// Write stores a record, a [request.Snapshot] as JSON.
+	Write(ctx context.Context, record []byte) error
 }
 
-// Ledger has the transitions of a worker.
-type Ledger interface {
-	admissions
-	results
-	ends
-}
-
-// admissions admits attempts.
-type admissions interface {
-	Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error)
-}
-
-// results records how attempts end.
-type results interface {
-	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
-	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
-}
-
-// ends ends requests without a call.
-type ends interface {
-	Hold(ctx context.Context, r request.Record) (request.State, error)
-	Expire(ctx context.Context, r request.Record) (request.State, error)
-	Cancel(ctx context.Context, r request.Record) (request.State, error)
-}
-
-// Recorder is a [Ledger] that writes each record to the journal when it has changed:
-// before a call is sent, and before the worker goes on after it.
+// Recorder makes the transitions of a ledger, and writes each record to the journal when it
+// has changed: before a call is sent, and before the worker continues after it.
 type Recorder struct {
-	ledger  Ledger
+	ledger  *ledger.Ledger
 	get     func(ctx context.Context, applicationID string) (request.Record, bool, error)
 	journal Journal
 }
 
-// New wraps a ledger; get reads a record of it.
-func New(ledger Ledger, get func(ctx context.Context, applicationID string) (request.Record, bool, error), journal Journal) *Recorder {
+// New returns a recorder of a ledger; get reads one of its records.
+func New(ledger *ledger.Ledger, get func(ctx context.Context, applicationID string) (request.Record, bool, error), journal Journal) *Recorder {
 	return &Recorder{ledger, get, journal}
 }
 
 // Admit admits an attempt, and returns when the journal has its record.
-func (r *Recorder) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
-	answer, err := r.ledger.Admit(ctx, ask)
+func (r *Recorder) Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error) {
+	answer, err := r.ledger.Admit(ctx, query)
 	if err == nil && answer.Admission == attempt.Call {
-		err = r.journal.Write(ctx, answer.Attempt.Record)
+		err = r.write(ctx, answer.Attempt.Record)
 	}
 	return answer, err
 }
@@ -102,5 +81,29 @@ func (r *Recorder) keep(ctx context.Context, applicationID string, err error) er
 	if err != nil || !ok {
 		return err
 	}
-	return r.journal.Write(ctx, now)
+	return r.write(ctx, now)
 }
+
+func (r *Recorder) write(ctx context.Context, rec request.Record) error {
+	snapshot, err := json.Marshal(rec.Snapshot())
+	if err != nil {
+		return &encodingError{rec.ApplicationID, err}
+	}
+	return r.journal.Write(ctx, snapshot)
+}
+
+// encodingError reports a record that cannot be encoded. A repetition would not help: it
+// ends the worker.
+type encodingError struct {
+	applicationID string
+	err           error
+}
+
+func (e *encodingError) Error() string {
+	return fmt.Sprintf("encode the record of %s for the journal: %v", e.applicationID, e.err)
+}
+
+func (e *encodingError) Unwrap() error { return e.err }
+
+// Fatal reports that a worker that meets this error must end.
+func (*encodingError) Fatal() bool { return true }

@@ -133,9 +133,9 @@ func (c Content) With(d Defaults) Content {
 type Link struct {
 	LinkID string
 	URL    string
-	// AskedAt is when it was asked for, by Redis' clock, where that is not the attempt
+	// RequestedAt is when a kept link was requested, by Redis' clock; zero: by the attempt
 	// at hand.
-	AskedAt time.Time
+	RequestedAt time.Time
 }
 
 // Outcome is the outcome of a run.

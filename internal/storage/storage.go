@@ -18,7 +18,6 @@ import (
 	"github.com/kyclink/kyclink/internal/ledger"
 	"github.com/kyclink/kyclink/internal/quarantine"
 	"github.com/kyclink/kyclink/internal/record"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
 )
 
@@ -83,26 +82,4 @@ func (s *Stores) Rows() Rows { return Rows{s.Batches, s.Records} }
 // Latest is [record.Reader.Latest].
 func (r Rows) Latest(ctx context.Context, ids []string) ([][]byte, error) {
 	return r.records.Latest(ctx, ids)
-}
-
-// Job is what a run of one file needs of the stores.
-type Job struct {
-	*ledger.Ledger
-	stores *Stores
-}
-
-// Job returns what a run of one file needs.
-func (s *Stores) Job() Job { return Job{s.Requests, s} }
-
-// ID is [fleet.Member.ID].
-func (j Job) ID(ctx context.Context) (string, error) { return j.stores.Fleet.ID(ctx) }
-
-// Get is [record.Reader.Get].
-func (j Job) Get(ctx context.Context, applicationID string) (request.Record, bool, error) {
-	return j.stores.Records.Get(ctx, applicationID)
-}
-
-// Counts is [batch.Store.Counts].
-func (j Job) Counts(ctx context.Context, batch string) (map[request.State]int, error) {
-	return j.stores.Batches.Counts(ctx, batch)
 }

@@ -29,10 +29,10 @@ func (upstream) CreateLink(ctx context.Context, a worker.Attempt) (worker.Link, 
 	switch {
 	case ctx.Err() != nil || !a.SendBy.IsZero() && time.Now().After(a.SendBy):
 		return worker.Link{}, &worker.Fault{Kind: worker.Interrupted}
-	case a.Attempts == 1:
+	case a.Number == 1:
 		return worker.Link{}, &worker.Fault{Kind: worker.Unavailable, Detail: "busy"}
 	}
-	url := fmt.Sprintf("https://links.example/%s/%d?back=%s", a.ApplicationID, a.Generation, a.Content.With(a.Resolved).RedirectURL)
+	url := fmt.Sprintf("https://links.example/%s/%d?back=%s", a.ApplicationID, a.Generation, a.Settings.RedirectURL)
 	return worker.Link{LinkID: "id-" + a.ApplicationID, URL: url}, nil
 }
 
