@@ -60,15 +60,15 @@ func newLine() *line {
 
 // admit waits until the turn may be called, or needs no call. The error is what the
 // handler returns. A turn that was released to another process has the answer Wait.
-func (a *admitter) admit(ctx context.Context, turn request.Ref) (attempt.Answer, error) {
+func (a *admitter) admit(ctx context.Context, turn request.Ref) (attempt.Decision, error) {
 	taken := time.Now()
 	answer, err := a.ask(ctx, turn)
 	switch {
 	case err != nil:
 		return answer, err
-	case answer.Admission == attempt.Wait:
+	case answer.Verdict == attempt.Wait:
 		return answer, a.release.release(ctx, turn)
-	case answer.Admission == attempt.Call:
+	case answer.Verdict == attempt.Call:
 		if answer.Wait > 0 {
 			<-time.After(answer.Wait) // until the moment of the grant, some 20 ms at most
 		}
@@ -79,9 +79,9 @@ func (a *admitter) admit(ctx context.Context, turn request.Ref) (attempt.Answer,
 
 // ask waits for a place and runs the turn's state machine. It leaves the place in any
 // case: a panic must not stop the lane.
-func (a *admitter) ask(ctx context.Context, turn request.Ref) (attempt.Answer, error) {
+func (a *admitter) ask(ctx context.Context, turn request.Ref) (attempt.Decision, error) {
 	if !a.gate.life.Acquire(ctx, a.line.places) {
-		return attempt.Answer{}, &asynqx.Later{}
+		return attempt.Decision{}, &asynqx.Later{}
 	}
 	t := &turnAdmission{admitter: a, turn: turn, state: liningUp}
 	defer t.leave()
@@ -121,11 +121,11 @@ type turnAdmission struct {
 	exclusive bool          // it holds the exclusive place
 	denials   int           // how often it was told to wait
 	nextGrant time.Duration // how far away the next grant was then
-	answer    attempt.Answer
+	answer    attempt.Decision
 }
 
 // run goes from state to state. The error is what the handler returns.
-func (t *turnAdmission) run(ctx context.Context) (attempt.Answer, error) {
+func (t *turnAdmission) run(ctx context.Context) (attempt.Decision, error) {
 	for t.state != decided {
 		next, err := t.step(ctx)
 		if err != nil {
@@ -199,13 +199,13 @@ func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
 	}
 	asked := time.Now()
 	answer, err := a.asker.ask(ctx, t.turn, probe)
-	if err != nil || answer.Admission != attempt.Call {
+	if err != nil || answer.Verdict != attempt.Call {
 		a.limit.putBack()
 	}
 	if t.answer = answer; err != nil {
 		return decided, a.retry.after("admit", t.turn, err)
 	}
-	switch answer.Admission {
+	switch answer.Verdict {
 	case attempt.Wait:
 		return t.denied(probe), nil
 	case attempt.Connect:
@@ -288,7 +288,7 @@ func (t *turnAdmission) connect(ctx context.Context) (admissionState, error) {
 	if a.gate.life.Stopped(ctx) {
 		return decided, &asynqx.Later{}
 	}
-	t.answer.Admission = attempt.Wait
+	t.answer.Verdict = attempt.Wait
 	return decided, nil
 }
 

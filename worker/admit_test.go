@@ -22,14 +22,14 @@ func begin(ctx context.Context, l *pipeline, id string) <-chan error {
 	return over
 }
 
-func wait(d time.Duration, reason string) attempt.Answer {
-	return attempt.Answer{Admission: attempt.Wait, Wait: d, Reason: reason}
+func wait(d time.Duration, reason string) attempt.Decision {
+	return attempt.Decision{Verdict: attempt.Wait, Wait: d, Reason: reason}
 }
 
 var (
-	granted = attempt.Answer{Admission: attempt.Call}
-	probe   = attempt.Answer{Admission: attempt.Call, Probe: true, Reason: "outage"}
-	chosen  = attempt.Answer{Admission: attempt.Connect, Reason: "outage"}
+	granted = attempt.Decision{Verdict: attempt.Call}
+	probe   = attempt.Decision{Verdict: attempt.Call, Probe: true, Reason: "outage"}
+	chosen  = attempt.Decision{Verdict: attempt.Connect, Reason: "outage"}
 	shut    = wait(time.Second, "outage")
 )
 
@@ -68,15 +68,15 @@ func TestAdmit_AsksAFewAtATimeWhileGrantsComeAtOnce(t *testing.T) {
 		far := granted
 		far.Wait = 20 * time.Millisecond
 		for name, tt := range map[string]struct {
-			answers      []attempt.Answer
+			answers      []attempt.Decision
 			first, later bool // several ask at a time: of ten, and of ten that come later
 		}{
-			"at once":                  {[]attempt.Answer{granted}, true, true},
-			"once denied":              {[]attempt.Answer{wait(time.Second, "rate"), granted}, true, true},
-			"the gate is shut":         {[]attempt.Answer{shut}, false, false},
-			"denied later":             {[]attempt.Answer{granted, granted, granted, granted, granted, shut}, true, false},
-			"held to be sent in time":  {[]attempt.Answer{far}, false, false},
-			"each waits for its grant": {slices.Repeat([]attempt.Answer{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
+			"at once":                  {[]attempt.Decision{granted}, true, true},
+			"once denied":              {[]attempt.Decision{wait(time.Second, "rate"), granted}, true, true},
+			"the gate is shut":         {[]attempt.Decision{shut}, false, false},
+			"denied later":             {[]attempt.Decision{granted, granted, granted, granted, granted, shut}, true, false},
+			"held to be sent in time":  {[]attempt.Decision{far}, false, false},
+			"each waits for its grant": {slices.Repeat([]attempt.Decision{wait(100*time.Millisecond, "rate"), granted}, 30), false, false},
 		} {
 			d := newScript(tt.answers...)
 			d.takes = 10 * time.Millisecond

@@ -29,7 +29,7 @@ type result struct {
 }
 
 // send sends the one call of an attempt.
-func (c *caller) send(ctx context.Context, answer attempt.Answer) result {
+func (c *caller) send(ctx context.Context, answer attempt.Decision) result {
 	r := result{attempt: answer.Attempt, probe: answer.Probe}
 	begun := time.Now()
 	// A call in flight is finished: interrupting it would make its outcome uncertain.

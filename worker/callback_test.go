@@ -57,7 +57,7 @@ func mail(t *testing.T, answer func(d Delivery) Reply) (*harness, *postbox) {
 
 func (h *harness) deliveries(id string) []delivery.Delivery {
 	h.Helper()
-	all, err := h.book().Deliveries.Of(h.Context(), id)
+	all, err := h.book().Deliveries.ForRequest(h.Context(), id)
 	h.Must(err)
 	return all
 }
@@ -153,7 +153,7 @@ func TestCallbacks_DeliverOnceHoweverOftenDispatched(t *testing.T) {
 	h.Must(err)
 	k, queue := h.book(), asynq.NewClientFromRedisClient(h.Redis)
 	enqueued := func() int {
-		open, err := k.Deliveries.OpenDeliveries(t.Context(), []tasks.Event{event})
+		open, err := k.Deliveries.Open(t.Context(), []tasks.Event{event})
 		h.Must(err)
 		for _, one := range open {
 			_, err := dispatch.Enqueue(t.Context(), queue, h.Keys.Account, one)

@@ -18,7 +18,7 @@ import (
 type signals interface {
 	// Trouble reports that a turn could not get a connection or a token; chosen says that
 	// this process was chosen to probe. closed says whether the gate is closed now.
-	Report(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
+	ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
 }
 
 // gate is the account's gate as this process knows it.
@@ -34,7 +34,7 @@ type gate struct {
 func (g *gate) report(ctx context.Context, turn request.Ref, f *fault.Fault, chosen bool) bool {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
-	closed, err := g.signals.Report(once, turn, f, chosen)
+	closed, err := g.signals.ReportSignal(once, turn, f, chosen)
 	if err != nil {
 		g.limited.Warn("reporting to the gate failed", zap.Error(err))
 		return false
@@ -53,7 +53,7 @@ func (g *gate) untilDrain(ctx context.Context, step func(context.Context) *fault
 // admissions answers queries for admission.
 type admissions interface {
 	// Mark admits a call, and counts its attempt in the same step, or says why not.
-	Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error)
+	Admit(ctx context.Context, query attempt.Query) (attempt.Decision, error)
 }
 
 // asker asks for admission.
@@ -68,20 +68,20 @@ type asker struct {
 
 // ask tries again while Redis is away. If a grant was made and its reply was lost, only
 // this process knows, by the nonce, that no call followed.
-func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (attempt.Answer, error) {
+func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (attempt.Decision, error) {
 	for {
 		query := attempt.Query{Ref: turn, Defaults: a.defaults, Connected: connected, Nonce: a.turns.nonce(turn)}
 		// A draining worker does not interrupt a query: the reply would be lost.
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 		answer, err := a.admissions.Admit(once, query)
-		if err == nil && answer.Admission == attempt.Granted {
+		if err == nil && answer.Verdict == attempt.Granted {
 			// The moment of that grant may be over: it is not used.
 			_, err = a.results.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 		}
 		cancel()
 		if err == nil {
 			a.turns.answered(turn)
-			if answer.Admission == attempt.Granted {
+			if answer.Verdict == attempt.Granted {
 				continue
 			}
 		}
@@ -90,7 +90,7 @@ func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (atte
 		}
 		a.limited.Warn("admission query failed; retrying", zap.Error(err))
 		if !a.life.Sleep(ctx, lifecycle.PersistPause) {
-			return attempt.Answer{}, err
+			return attempt.Decision{}, err
 		}
 	}
 }

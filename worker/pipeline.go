@@ -73,7 +73,7 @@ func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
 		if err != nil {
 			return err
 		}
-		if answer.Admission != attempt.Call {
+		if answer.Verdict != attempt.Call {
 			return p.settle.uncalled(ctx, turn, answer)
 		}
 		failpoint.Hit("marked")

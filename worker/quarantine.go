@@ -15,8 +15,8 @@ const mostPanics = 3
 
 // undecodable ends requests that cannot be processed.
 type undecodable interface {
-	// Panicked counts a panic of a turn's handler, in the whole fleet.
-	Panicked(ctx context.Context, ref request.Ref) (int, error)
+	// CountPanic counts a panic of a turn's handler, in the whole fleet.
+	CountPanic(ctx context.Context, ref request.Ref) (int, error)
 	// Poison quarantines a request; nonce is that of a grant that was not used, or "".
 	Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error)
 }
@@ -49,7 +49,7 @@ func (q *quarantiner) end(ctx context.Context, turn request.Ref, nonce, message 
 func (q *quarantiner) panicked(ctx context.Context, turn request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
-	n, err := q.requests.Panicked(once, turn)
+	n, err := q.requests.CountPanic(once, turn)
 	if err != nil {
 		return q.retry.after("count a panic", turn, err)
 	}

@@ -180,13 +180,13 @@ type doomed struct {
 	times atomic.Int64
 }
 
-func (p *doomed) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (p *doomed) Admit(ctx context.Context, ask attempt.Query) (attempt.Decision, error) {
 	if ask.Ref.ApplicationID != p.id {
 		return p.book.Admit(ctx, ask)
 	}
 	p.times.Add(1)
 	if p.after {
-		if answer, err := p.book.Admit(ctx, ask); err != nil || answer.Admission == attempt.Busy {
+		if answer, err := p.book.Admit(ctx, ask); err != nil || answer.Verdict == attempt.Busy {
 			return answer, err
 		}
 	}

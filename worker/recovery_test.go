@@ -80,8 +80,8 @@ func (h *harness) marked(k *book, ref request.Ref) {
 	h.Helper()
 	answer, err := k.Admit(h.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
-	if answer.Admission != attempt.Call {
-		h.Fatalf("%s may not be called: %s", ref, answer.Admission)
+	if answer.Verdict != attempt.Call {
+		h.Fatalf("%s may not be called: %s", ref, answer.Verdict)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestWorker_CountsAPossibleDuplicateWhenRedisLostALink(t *testing.T) {
 // A grant whose reply was lost is given back unused, and the turn asks again.
 func TestAdmit_UsesNoGrantWithoutAReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newScript(attempt.Answer{Admission: attempt.Granted}, granted)
+		d := newScript(attempt.Decision{Verdict: attempt.Granted}, granted)
 		d.takes = 10 * time.Millisecond
 		if err := <-begin(t.Context(), clocked(d, d.upstream()).pipeline(), "A-1"); err != nil {
 			t.Error(err)

@@ -20,7 +20,7 @@ import (
 type script struct {
 	away
 	begun   time.Time
-	answers []attempt.Answer
+	answers []attempt.Decision
 	takes   time.Duration            // a query
 	fault   func(what string) *Fault // of Ready, Connect and CreateLink
 	wait    string                   // the step that lasts until it is interrupted
@@ -33,7 +33,7 @@ type script struct {
 	most   int            // that asked at a time
 }
 
-func newScript(answers ...attempt.Answer) *script {
+func newScript(answers ...attempt.Decision) *script {
 	return &script{begun: time.Now(), answers: answers, asking: map[string]int{}}
 }
 
@@ -60,7 +60,7 @@ func named(ctx context.Context, id string) context.Context {
 // name of a request begins with its lane's.
 func laneOf(ref request.Ref) string { name, _, _ := strings.Cut(ref.ApplicationID, "-"); return name }
 
-func (d *script) Admit(_ context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (d *script) Admit(_ context.Context, ask attempt.Query) (attempt.Decision, error) {
 	d.note(ask.Ref.ApplicationID, "mark %s%s", ask.Ref.ApplicationID, map[bool]string{true: " connected"}[ask.Connected])
 	d.mu.Lock()
 	d.asking[laneOf(ask.Ref)]++
@@ -88,7 +88,7 @@ func (d *script) together() int {
 	return most
 }
 
-func (d *script) Report(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
+func (d *script) ReportSignal(_ context.Context, ref request.Ref, f *fault.Fault, chosen bool) (bool, error) {
 	d.note(ref.ApplicationID, "trouble %s %s chosen=%v", ref.ApplicationID, f.Reason(), chosen)
 	return f.Scope() == fault.Account || chosen && f.Kind == fault.NotSent, nil
 }

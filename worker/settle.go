@@ -52,9 +52,9 @@ func (s *settler) called(turn request.Ref, o outcome, err error) (again bool, _ 
 }
 
 // uncalled settles a turn that is not to be called now.
-func (s *settler) uncalled(ctx context.Context, turn request.Ref, answer attempt.Answer) error {
+func (s *settler) uncalled(ctx context.Context, turn request.Ref, answer attempt.Decision) error {
 	a := answer.Attempt
-	switch answer.Admission {
+	switch answer.Verdict {
 	case attempt.Busy:
 		return &asynqx.Later{Delay: busyDelay}
 	case attempt.Early:

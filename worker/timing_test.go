@@ -30,16 +30,16 @@ func (l *away) reached() error {
 	return nil
 }
 
-func (l *away) Admit(context.Context, attempt.Query) (attempt.Answer, error) {
+func (l *away) Admit(context.Context, attempt.Query) (attempt.Decision, error) {
 	l.marks++
-	return attempt.Answer{Admission: attempt.Call}, nil
+	return attempt.Decision{Verdict: attempt.Call}, nil
 }
 
 func (*away) Release(context.Context, request.Ref) (request.Lane, request.Ref, bool, error) {
 	return "", request.Ref{}, false, nil
 }
 
-func (*away) Report(context.Context, request.Ref, *fault.Fault, bool) (bool, error) {
+func (*away) ReportSignal(context.Context, request.Ref, *fault.Fault, bool) (bool, error) {
 	return false, nil
 }
 
@@ -60,8 +60,8 @@ func (l *away) Heartbeat(context.Context, []string) error                   { l.
 func (*away) Join(context.Context) error                                    { return nil }
 func (*away) Leave(context.Context) error                                   { return nil }
 
-func (*away) Panicked(context.Context, request.Ref) (int, error) { return 1, nil }
-func (*away) Add(context.Context, quarantine.Entry) error        { return nil }
+func (*away) CountPanic(context.Context, request.Ref) (int, error) { return 1, nil }
+func (*away) Add(context.Context, quarantine.Entry) error          { return nil }
 func (*away) Quarantine(context.Context, request.Ref, string, string) (request.State, error) {
 	return request.Failed, nil
 }

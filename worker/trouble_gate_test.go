@@ -19,7 +19,7 @@ func TestGate_StaysClosedWhileTheTokenIsThrottled(t *testing.T) {
 	k := h.book()
 	h.Must(k.Join(t.Context()))
 	for i := range 5 {
-		closed, err := k.Report(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
+		closed, err := k.ReportSignal(t.Context(), request.Ref{ApplicationID: fmt.Sprintf("B-%d", i)}, &fault.Fault{Kind: fault.NotSent}, false)
 		if h.Must(err); closed != (i == 4) {
 			t.Errorf("after %d troubles the gate is closed: %v", i+1, closed)
 		}
@@ -29,10 +29,10 @@ func TestGate_StaysClosedWhileTheTokenIsThrottled(t *testing.T) {
 	ref := h.accept("A-1")
 	answer, err := k.Admit(t.Context(), attempt.Query{Ref: ref})
 	h.Must(err)
-	if answer.Admission != attempt.Connect {
+	if answer.Verdict != attempt.Connect {
 		t.Fatalf("%+v", answer)
 	}
-	_, err = k.Report(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
+	_, err = k.ReportSignal(t.Context(), ref, &fault.Fault{Kind: fault.TooMany, RetryAfter: time.Minute}, true)
 	h.Must(err)
 	if wait := time.Until(h.status().Gate.NextProbe); wait < 50*time.Second {
 		t.Errorf("the next probe is in %s, FaceKi asked for a minute", wait)

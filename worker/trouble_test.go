@@ -171,8 +171,8 @@ func (panicking) Created(context.Context, attempt.Attempt, request.Link) (reques
 
 type unreached struct{}
 
-func (unreached) Admit(context.Context, attempt.Query) (attempt.Answer, error) {
-	return attempt.Answer{}, errAway
+func (unreached) Admit(context.Context, attempt.Query) (attempt.Decision, error) {
+	return attempt.Decision{}, errAway
 }
 
 // logged returns a logger, and a channel that receives its messages.

@@ -61,7 +61,7 @@ func newStores(rdb redis.UniversalClient, cfg Config) stores {
 		}},
 		Ledger: ledger.Config{Credential: cfg.Account.Credential, HoldUncertain: cfg.Retry.HoldUncertain, RowsRefused: func(name, message string) {
 			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
-				zap.String("batch", name), zap.Int("in_a_row", batch.MostRefused), zap.String("message", message))
+				zap.String("batch", name), zap.Int("in_a_row", batch.MaxRefused), zap.String("message", message))
 		}},
 		Results:   resultstream.Config{Age: cfg.Retention.Results, Cap: cfg.Retention.ResultsCap},
 		Retention: cfg.Retention.Requests,
@@ -82,7 +82,7 @@ func storesOf(book *storage.Stores) stores {
 			admissions: requests, signals: requests, releases: requests, results: requests, ends: requests, undecodable: requests,
 			quarantine: book.Quarantine,
 		},
-		fleet: book.Fleet, written: book.Fleet.Written, feed: requests, opener: book.Deliveries, deliveries: book.Deliveries,
+		fleet: book.Fleet, written: book.Fleet.WriteError, feed: requests, opener: book.Deliveries, deliveries: book.Deliveries,
 		recovery: recovery.Config{
 			Handlers: book.Fleet, Quarantine: book.Quarantine, Turns: requests, Deliveries: book.Deliveries, Requests: requests,
 			Batches: book.Batches, Results: book.Results, Counters: requests,
@@ -118,7 +118,7 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 	w.servers.add(request.Bulk, w.lanes[request.Bulk], slots, bulkPoll, min(mostBulkServers, (slots+slotsPerServer-1)/slotsPerServer))
 
 	feed := feeder.New(feeder.Config{
-		Source: s.feed, Enqueue: wiring.enqueue, AtLeast: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
+		Source: s.feed, Enqueue: wiring.enqueue, MinQueued: 2 * slots, RateRead: w.setRate, Log: log, Limited: limited,
 	})
 	repair := s.recovery
 	repair.Redis, repair.Account, repair.Enqueue, repair.Leads = rdb, account, wiring.enqueue, feed.Leads

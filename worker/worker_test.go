@@ -88,9 +88,9 @@ type book struct {
 	waits       atomic.Int64 // queries with the answer Wait
 }
 
-func (k *book) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (k *book) Admit(ctx context.Context, ask attempt.Query) (attempt.Decision, error) {
 	answer, err := k.Ledger.Admit(ctx, ask)
-	if err == nil && answer.Admission == attempt.Wait {
+	if err == nil && answer.Verdict == attempt.Wait {
 		k.waits.Add(1)
 	}
 	if err == nil && k.afterMark != nil {

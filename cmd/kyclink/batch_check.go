@@ -37,7 +37,7 @@ differ, the exit code is 1. It changes nothing. Erased requests cannot be counte
 				if err != nil {
 					return stopped(cmd.Context(), err)
 				}
-				differs := c.Differs()
+				differs := c.Differences()
 				if asJSON {
 					err = printJSON(cmd.OutOrStdout(), checkResult{b.Batch, c.Batch.Rows, len(differs) == 0, differs})
 				} else if len(differs) == 0 {

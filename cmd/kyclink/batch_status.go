@@ -53,7 +53,7 @@ type diagnosedBatch struct {
 func printBatch(w io.Writer, b batch.Batch) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, batchStatus(b))
-	if refused := b.Refused(); refused != "" {
+	if refused := b.RefusedMessage(); refused != "" {
 		fmt.Fprintf(t, "because\t%s\nwhat to do\t%s\n", refused, refusedAdvice(b))
 	}
 	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
@@ -74,7 +74,7 @@ func printBatch(w io.Writer, b batch.Batch) error {
 
 // batchStatus is a batch's status, and why it is paused if no person paused it.
 func batchStatus(b batch.Batch) string {
-	if b.Refused() == "" {
+	if b.RefusedMessage() == "" {
 		return string(b.Status)
 	}
 	return fmt.Sprintf("%s (%s)", b.Status, b.Reason)
@@ -91,7 +91,7 @@ func refusedAdvice(b batch.Batch) string {
 func throughput(b batch.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {
-		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.Own())/b.Throughput*float64(time.Second)).Round(time.Second))
+		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.OpenOwn())/b.Throughput*float64(time.Second)).Round(time.Second))
 	}
 	return text
 }

@@ -48,7 +48,7 @@ func statusOf(t testing.TB, settings []string, name string) (b batch.Batch) {
 // batchOf is what [statusOf] shows, without a process that asks.
 func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 	t.Helper()
-	b, ok, err := storage.Of(rdb, "default").Batches.Named(t.Context(), name)
+	b, ok, err := storage.Of(rdb, "default").Batches.ByName(t.Context(), name)
 	if err != nil || !ok {
 		t.Fatalf("batch %s is not known: %v", name, err)
 	}

@@ -81,7 +81,7 @@ func newBatchView(out io.Writer, terminal bool) *batchView {
 func (v *batchView) show(b batch.Batch, gate operator.Gate) {
 	now := legible.Text(batchStatus(b) + gateText(gate))
 	text := legible.Text(fmt.Sprintf("%s; %s", counts(b), throughput(b)))
-	if refused := b.Refused(); refused != v.refused {
+	if refused := b.RefusedMessage(); refused != v.refused {
 		if v.refused = refused; refused != "" {
 			v.println(fmt.Sprintf("batch %q is paused: %s; %s", b.Batch, refused, refusedAdvice(b)))
 		}
@@ -92,7 +92,7 @@ func (v *batchView) show(b batch.Batch, gate operator.Gate) {
 		v.bar.SetCurrent(int64(b.Rows - b.Open()))
 		return
 	}
-	if now != v.last || time.Since(v.printed) >= linePause || b.Over() {
+	if now != v.last || time.Since(v.printed) >= linePause || b.Finished() {
 		v.last = now
 		v.println(fmt.Sprintf("batch %q is %s; %s", b.Batch, now, text))
 	}

@@ -86,7 +86,7 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	if s := context.Cause(cmd.Context()); s != nil {
 		return s
 	}
-	p := pingResult{d.Host, d.EventID, reply.Taken(), time.Since(now).Milliseconds(), operator.AnswerOf(reply)}
+	p := pingResult{d.Host, d.EventID, reply.Accepted(), time.Since(now).Milliseconds(), operator.AnswerOf(reply)}
 	if asJSON {
 		if err := printJSON(cmd.OutOrStdout(), p); err != nil {
 			return err

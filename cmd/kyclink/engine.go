@@ -31,7 +31,7 @@ type engine struct {
 	rdb redis.UniversalClient
 	// blocking is for reads that wait. It is rdb if Redis is embedded.
 	blocking redis.UniversalClient
-	ledger   *storage.Stores
+	stores   *storage.Stores
 	faceki   *faceki.Client
 	closers  []func()
 }
@@ -62,7 +62,7 @@ func openEngine(ctx context.Context, cfg config.Config, log *zap.Logger) (_ *eng
 	keys := keyspace.Keys{Account: cfg.Account}
 	e.faceki = faceki.New(e.cfg.FaceKi, time.Now, faceki.NewTokens(e.rdb, keys, e.cfg.FaceKi))
 	e.closers = append(e.closers, e.faceki.Close)
-	e.ledger = storage.New(e.rdb, storage.Config{
+	e.stores = storage.New(e.rdb, storage.Config{
 		Fleet:  fleet.Config{Account: cfg.Account, Simulated: cfg.FaceKi.Simulated},
 		Ledger: ledger.Config{HoldUncertain: cfg.Work.OnUnknown == config.Hold},
 	})

@@ -32,7 +32,7 @@ func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 			for _, row := range table(t, out) {
 				counts[row["status"]]++
 			}
-			if calls := sim.State().LinkCalls; counts["failed"] < batch.MostRefused || counts["failed"] != calls || counts["failed"]+counts["waiting"]+counts["queued"] != 300 {
+			if calls := sim.State().LinkCalls; counts["failed"] < batch.MaxRefused || counts["failed"] != calls || counts["failed"]+counts["waiting"]+counts["queued"] != 300 {
 				t.Errorf("%v after %d calls", counts, calls)
 			}
 			script := sim.Script()

@@ -14,7 +14,7 @@ import (
 )
 
 // withResults reads the state of the results stream.
-func withResults(cmd *cobra.Command, do func(results.Results) error) error {
+func withResults(cmd *cobra.Command, do func(results.Status) error) error {
 	return withOperator(cmd, func(op *operator.Operator) error {
 		r, err := op.Results(cmd.Context())
 		if err != nil {
@@ -38,7 +38,7 @@ redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
 		Example: "  kyclink results groups\n  kyclink results groups --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withResults(cmd, func(r results.Results) error {
+			return withResults(cmd, func(r results.Status) error {
 				if !asJSON {
 					return printGroups(cmd.OutOrStdout(), r.Groups)
 				}
@@ -108,7 +108,7 @@ many events the cap has ever removed.`,
   kyclink results lag --json | jq '.length / .cap'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withResults(cmd, func(r results.Results) error {
+			return withResults(cmd, func(r results.Status) error {
 				g, ok := r.Slowest()
 				if cmd.Flags().Changed("group") {
 					at := slices.IndexFunc(r.Groups, func(g results.Group) bool { return g.Group == group })

@@ -146,7 +146,7 @@ func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *pro
 			return w, o.audit(ctx, e, j.Batch)
 		},
 		Watch: job.WatchConfig{
-			Redis: e.rdb, Stores: e.ledger, Credential: e.cfg.FaceKi.Fingerprint(), OnObstacle: bar.waits,
+			Redis: e.rdb, Stores: e.stores, Credential: e.cfg.FaceKi.Fingerprint(), OnObstacle: bar.waits,
 			OnMessage: func(message string) { fmt.Fprintf(bar, "kyclink: %s\n", message) },
 		},
 	}
@@ -189,7 +189,7 @@ func (o runOptions) target(cmd *cobra.Command) (string, error) {
 // job returns the job without its journal and batch.
 func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *progress) (*job.Job, error) {
 	j := &job.Job{
-		Input: in, Stores: e.ledger, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
+		Input: in, Stores: e.stores, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
 		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, OnProgress: bar.report,
 		OnRetryHeld: func(held int) {
 			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",
@@ -202,7 +202,7 @@ func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *pro
 	j.Client = e.producer(j.OnFull)
 	var err error
 	if !e.cfg.EmbeddedRedis() {
-		j.LedgerID, err = e.ledger.Fleet.ID(ctx)
+		j.LedgerID, err = e.stores.Fleet.ID(ctx)
 	}
 	return j, err
 }

@@ -63,7 +63,7 @@ On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
 			}
 			defer e.close()
 			e.warnUnencrypted()
-			e.ledger = storage.Of(e.rdb, cfg.Account)
+			e.stores = storage.Of(e.rdb, cfg.Account)
 			return e.serve(cmd.Context(), l, watched)
 		},
 	}
@@ -96,9 +96,9 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	o := e.newOps(struct {
 		*account.Reader
 		*fleet.Member
-	}{e.ledger.Account, e.ledger.Fleet})
+	}{e.stores.Account, e.stores.Fleet})
 	a := api.New(api.Config{
-		Redis: e.rdb, Blocking: e.blocking, Ledger: e.ledger, Client: batched.producer(nil), Importer: e.producer,
+		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
 		},

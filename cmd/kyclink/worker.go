@@ -50,7 +50,7 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 			}
 			defer e.close()
 			announce(os.Stderr, e.cfg)
-			watched := &workerAccount{Reader: e.ledger.Account}
+			watched := &workerAccount{Reader: e.stores.Account}
 			o := e.newOps(watched)
 			w, err := e.newWorker(cmd.Context(), nil, o)
 			if err != nil {
@@ -72,7 +72,7 @@ type workerAccount struct {
 }
 
 // Written returns why Redis did not accept the worker's last heartbeat; nil if it did.
-func (a *workerAccount) Written() error { return a.worker.Heartbeat() }
+func (a *workerAccount) WriteError() error { return a.worker.Heartbeat() }
 
 // runWorker runs a worker and the reader of the intake stream, and returns when both
 // have stopped.

@@ -71,7 +71,7 @@ func (a *Reader) Status(ctx context.Context) (s Status, err error) {
 	if s.Status, err = admission.Read(ctx, a.rdb, a.keys); err != nil {
 		return s, err
 	}
-	if s.Upstream, s.Backlog, s.Workers, err = a.Basics(ctx); err != nil {
+	if s.Upstream, s.Backlog, s.Workers, err = a.Summary(ctx); err != nil {
 		return s, err
 	}
 	stream, err := a.results.Status(ctx)
@@ -97,7 +97,7 @@ func (a *Reader) Status(ctx context.Context) (s Status, err error) {
 
 // Basics reads of which kind the account's links are, "" before the first one,
 // what waits, and how many worker processes live.
-func (a *Reader) Basics(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
+func (a *Reader) Summary(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
 	now, err := a.keys.Clock(ctx, a.rdb).Time()
 	if err != nil {
 		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)

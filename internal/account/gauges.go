@@ -29,15 +29,15 @@ type Gauges struct {
 	Created, EndedFailed, EndedCancelled, PossibleDuplicates int
 	// Results has the first [MostGauged] groups by name. Where Redis does not know a
 	// group's lag, it is counted to a hundred at most.
-	Results results.Results
+	Results results.Status
 }
 
 // MostGauged is how many groups [Reader.Gauges] looks at.
-const MostGauged = 50
+const MaxGaugedGroups = 50
 
 // gaugedEvents is how many events are counted for a group. To count is to read them,
 // for each group, at each scrape of each process: a thousand were 20 MB a scrape.
-const gaugedEvents = 100
+const maxGaugedEvents = 100
 
 // Gauges reads them; nothing is changed by it.
 func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
@@ -50,10 +50,10 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 		return g, fmt.Errorf("read the rate: %w", err)
 	}
 	g.Gate, g.Rate = status.Gate, float64(rate.N)/rate.Per.Seconds()
-	if _, g.Backlog, g.Workers, err = a.Basics(ctx); err != nil {
+	if _, g.Backlog, g.Workers, err = a.Summary(ctx); err != nil {
 		return g, err
 	}
-	if g.Results, err = a.results.Sample(ctx, MostGauged, gaugedEvents); err != nil {
+	if g.Results, err = a.results.Sample(ctx, MaxGaugedGroups, maxGaugedEvents); err != nil {
 		return g, err
 	}
 	var held, failed, givenUp, pending *redis.IntCmd
@@ -69,13 +69,13 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 	}
 	g.Held, g.Failed, g.GivenUp, g.Pending = int(held.Val()), int(failed.Val()), int(givenUp.Val()), int(pending.Val())
 	n := counts.Val()
-	g.Created = count(n[0]) + count(n[1])
-	g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = count(n[2]), count(n[3]), count(n[4])
+	g.Created = parseCount(n[0]) + parseCount(n[1])
+	g.EndedFailed, g.EndedCancelled, g.PossibleDuplicates = parseCount(n[2]), parseCount(n[3]), parseCount(n[4])
 	return g, nil
 }
 
 // count reads a number that is 0 where it is not there.
-func count(value any) int {
+func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)
 	return n

@@ -18,7 +18,7 @@ func TestGauges_ReportTheStoredAccount(t *testing.T) {
 	t.Parallel()
 	s := ledgertest.NewStream(t, 3000, results.Config{Age: 1000 * time.Hour, Cap: 4000})
 	s.Trim()
-	for i := range account.MostGauged + 10 {
+	for i := range account.MaxGaugedGroups + 10 {
 		s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), fmt.Sprintf("g%02d", i), "0").Err())
 	}
 	s.Must(s.Redis.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "g00", Consumer: "one", Streams: []string{s.Keys.Results(), ">"}, Count: 2000}).Err())
@@ -27,7 +27,7 @@ func TestGauges_ReportTheStoredAccount(t *testing.T) {
 	}
 	g := s.Gauges()
 	r := g.Results
-	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != account.MostGauged || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
+	if r.Length != 3000 || r.Cap != 4000 || len(r.Groups) != account.MaxGaugedGroups || r.Oldest() < 239*time.Hour || r.Oldest() > 241*time.Hour {
 		t.Errorf("the stream has %d of %d events and %d groups, its oldest event is %s old", r.Length, r.Cap, len(r.Groups), r.Oldest())
 	}
 	if g := r.Groups[0]; g.Group != "g00" || g.Unacknowledged() != 2500 {

@@ -16,7 +16,7 @@ func (a *API) getAccount(c *call) error {
 
 // showAccount responds with the state of the account.
 func (a *API) showAccount(ctx context.Context, c *call) error {
-	s, err := a.Ledger.Account.Status(ctx)
+	s, err := a.Stores.Account.Status(ctx)
 	if err != nil {
 		return err
 	}

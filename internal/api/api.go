@@ -36,7 +36,7 @@ type Config struct {
 	// They are not closed.
 	Redis, Blocking redis.UniversalClient
 
-	Ledger *storage.Stores
+	Stores *storage.Stores
 	// Client accepts single requests.
 	Client *tasks.Client
 	// Importer returns a client that accepts batches. It must respect contexts. It calls
@@ -104,7 +104,7 @@ func New(cfg Config) *API {
 	if cfg.PerSecond == 0 {
 		cfg.PerSecond = 1000
 	}
-	keys := cfg.Ledger.Keys
+	keys := cfg.Stores.Keys
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(),
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
@@ -138,7 +138,7 @@ const (
 func (a *API) heartbeat(ctx context.Context) {
 	for failing := false; ctx.Err() == nil; {
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-		err := a.Ledger.Fleet.Touch(once)
+		err := a.Stores.Fleet.ClientHeartbeat(once)
 		cancel()
 		_, emptied := errors.AsType[*fleet.EmptiedError](err)
 		switch {
@@ -239,9 +239,9 @@ func (a *API) health(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
 	defer cancel()
-	err := a.Ledger.Fleet.Written()
-	if errors.Is(err, fleet.ErrUnwritten) { // the first of the heartbeats is on its way
-		err = a.Ledger.Fleet.Touch(ctx)
+	err := a.Stores.Fleet.WriteError()
+	if errors.Is(err, fleet.ErrNoHeartbeat) { // the first of the heartbeats is on its way
+		err = a.Stores.Fleet.ClientHeartbeat(ctx)
 	}
 	if err != nil {
 		return unavailable(err)

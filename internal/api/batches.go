@@ -57,7 +57,7 @@ func (a *API) listBatches(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	batches, more, err := a.Ledger.Batches.After(ctx, after, limit)
+	batches, more, err := a.Stores.Batches.After(ctx, after, limit)
 	if err != nil {
 		return err
 	}
@@ -94,13 +94,13 @@ func (a *API) getBatch(c *call) error {
 // batch is the one that the path names.
 func (a *API) batch(ctx context.Context, c *call) (batch.Batch, error) {
 	name := c.r.PathValue("id")
-	number, known, err := a.Ledger.Batches.Number(ctx, name)
+	number, known, err := a.Stores.Batches.Number(ctx, name)
 	if err != nil {
 		return batch.Batch{}, err
 	}
 	if known {
 		var b batch.Batch
-		if b, known, err = a.Ledger.Batches.Get(ctx, number); err != nil || known {
+		if b, known, err = a.Stores.Batches.Get(ctx, number); err != nil || known {
 			return b, err
 		}
 	}
@@ -132,7 +132,7 @@ func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.
 	if err := a.record(ctx, c, "batches."+string(control), b.Batch); err != nil {
 		return b, err
 	}
-	if err := a.Ledger.Batches.Control(ctx, b, control); err != nil {
+	if err := a.Stores.Batches.Control(ctx, b, control); err != nil {
 		return b, err
 	}
 	return a.batch(ctx, c)
@@ -157,7 +157,7 @@ func (a *API) cancelBatch(c *call) error {
 	defer stop(nil)
 	ending, endingDone := context.WithTimeout(ctx, actionTimeout)
 	defer endingDone()
-	if err := a.Ledger.Batches.CancelRequests(ending, b.Number, func(int) {}); err != nil && (ctx.Err() != nil || ending.Err() == nil) {
+	if err := a.Stores.Batches.CancelRequests(ending, b.Number, func(int) {}); err != nil && (ctx.Err() != nil || ending.Err() == nil) {
 		return err
 	}
 	showing, cancelShowing := context.WithTimeout(c.r.Context(), a.timeout)
@@ -210,14 +210,14 @@ func (a *API) retryBatch(c *call) error {
 func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (did retried, err error) {
 	reading, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	now, err := a.Ledger.Keys.Clock(reading, a.Redis).Time()
+	now, err := a.Stores.Keys.Clock(reading, a.Redis).Time()
 	if err != nil {
 		return did, err
 	}
 	limited, stop := context.WithTimeout(ctx, actionTimeout)
 	defer stop()
 	var n atomic.Int64
-	for page, err := range a.Ledger.DeadLetters.Requests(limited, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
+	for page, err := range a.Stores.DeadLetters.Requests(limited, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
 		if err == nil {
 			group, groupCtx := errgroup.WithContext(limited)
 			group.SetLimit(concurrentRetries)
@@ -245,7 +245,7 @@ func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (di
 func (a *API) retryRequest(ctx context.Context, r request.Record, n *atomic.Int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()
-	now, ok, err := a.Ledger.Requests.Retry(ctx, r)
+	now, ok, err := a.Stores.Requests.Retry(ctx, r)
 	if err == nil && ok {
 		n.Add(1)
 		if now.State == request.Queued {

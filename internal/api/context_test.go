@@ -34,9 +34,9 @@ func TestAPI_AnswersInTimeWhileRedisHangs(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: own.Addr, ContextTimeoutEnabled: true, ReadTimeout: 10 * time.Minute})
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := newHarnessOn(t, own, func(c *Config) {
-		account := c.Ledger.Keys.Account
+		account := c.Stores.Keys.Account
 		c.Redis, c.Client = rdb, tasks.NewClient(rdb, tasks.Config{Account: account})
-		c.Ledger = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: account, Simulated: true}})
+		c.Stores = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: account, Simulated: true}})
 		c.Audit = uncancellable{audit.NewTrail(rdb, account)}
 	})
 	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", csvType), http.StatusOK, "")

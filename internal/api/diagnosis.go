@@ -54,7 +54,7 @@ func (a *API) unended(ctx context.Context, link tasks.Link) unendedLink {
 	return unendedLink{link, &d}
 }
 
-func (a *API) reader() *diagnosis.Reader { return diagnosis.NewReader(a.Redis, a.Ledger) }
+func (a *API) reader() *diagnosis.Reader { return diagnosis.NewReader(a.Redis, a.Stores) }
 
 func (a *API) snapshot(ctx context.Context) (diagnosis.Snapshot, error) {
 	return a.snapshots.get(func() (diagnosis.Snapshot, error) { return a.reader().Snapshot(ctx) })

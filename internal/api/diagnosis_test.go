@@ -31,7 +31,7 @@ func TestAccepted_SaysWhatTheLinkWaitsFor(t *testing.T) {
 	s.Eventually("it is about to be called", func() bool { return diagnosis(body) == "The request is about to be called." })
 
 	s.expect(s.send("POST", "/v1/batches?batch=spring", "application_id\nB-1\n", "Content-Type", "text/csv"), http.StatusOK, "")
-	b, _, err := s.ledger.Batches.Named(t.Context(), "spring")
+	b, _, err := s.ledger.Batches.ByName(t.Context(), "spring")
 	s.Must(err)
 	s.Must(s.ledger.Batches.Control(t.Context(), b, batch.Pause))
 	if got := diagnosis(`{"application_id":"B-1","lane":"bulk"}`); got != `Batch "spring" is paused by an operator; 1 request waits.` {

@@ -37,7 +37,7 @@ func (a *API) exportBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	now, err := a.Ledger.Keys.Clock(reading, a.Redis).Time()
+	now, err := a.Stores.Keys.Clock(reading, a.Redis).Time()
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (a *API) exportBatch(c *call) error {
 	}
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
-	export := bulk.Export{Ledger: a.Ledger.Rows(), Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
+	export := bulk.Export{Ledger: a.Stores.Rows(), Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
 	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{maxStall}}, 64<<10)
 	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())

@@ -137,7 +137,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) 
 	var log lockedBuffer
 	s.expectNoSecrets(&log)
 	cfg := Config{
-		Redis: s.Redis, Ledger: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
+		Redis: s.Redis, Stores: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
 		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // recovery dispatches
 		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}

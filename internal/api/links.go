@@ -246,7 +246,7 @@ func (a *API) deleteLink(c *call) error {
 		return err
 	}
 	for range cancelTries {
-		r, ok, err := a.Ledger.Records.Get(ctx, id)
+		r, ok, err := a.Stores.Records.Get(ctx, id)
 		switch {
 		case err != nil:
 			return err
@@ -255,7 +255,7 @@ func (a *API) deleteLink(c *call) error {
 		case generation != 0 && r.Generation != generation:
 			return ended(link) // a later generation exists
 		}
-		state, err := a.Ledger.Requests.Cancel(ctx, r)
+		state, err := a.Stores.Requests.Cancel(ctx, r)
 		if err != nil {
 			return err
 		}

@@ -207,7 +207,7 @@ func TestLinks_RequestPromotesARowOfAPausedBatch(t *testing.T) {
 	}
 	check, err := s.ledger.Batches.Recount(t.Context(), 1)
 	s.Must(err)
-	if d := check.Differs(); len(d) > 0 {
+	if d := check.Differences(); len(d) > 0 {
 		t.Errorf("the recount differs: %v", d)
 	}
 }

@@ -10,44 +10,44 @@ import (
 // Action is what happens to a request after a fault.
 type Action string
 
-// The actions. Retry ends the request all the same where too many faults
-// were held against it.
+// The actions. A retry fails the request instead if its charged attempts have reached the
+// limit.
 const (
 	Retry   Action = "retry"
 	Fail    Action = "fail"
 	Hold    Action = "hold"
-	Requeue Action = "back" // it was not sent after all, and was no attempt
+	Requeue Action = "back" // the call was not sent: this was no attempt
 )
 
-// Next is the engine's decision after a fault.
+// Next is the decision of the retry policy after a fault.
 type Next struct {
 	Action     Action
-	MaxCharged int           // faults held against a request that end it
-	Delay      time.Duration // before another attempt
+	MaxCharged int           // the number of charged attempts that fails the request
+	Delay      time.Duration // before the next attempt
 }
 
-// Attempt is one call that a worker marked and is about to send.
+// Attempt is one call to FaceKi, from its grant on.
 type Attempt struct {
-	request.Record               // as it is from the mark on
-	Nonce          string        // of the [Query] that it was granted to
-	At             time.Time     // of the mark, by Redis' clock
-	SendBy         time.Time     // the call may not begin later, by this machine's monotonic clock; zero: no limit
-	Took           time.Duration // by the call, once it is over
-	Kept           bool          // it is no call: an earlier one brought a link that is kept
-	sent           time.Time     // the moment of the mark, by the same clock
+	request.Record               // as stored with the grant
+	Nonce          string        // of the [Query] that was granted
+	At             time.Time     // of the grant, by Redis' clock
+	SendBy         time.Time     // the latest time to send the call, by the local monotonic clock; zero: no limit
+	Took           time.Duration // the duration of the finished call
+	Kept           bool          // no call is made: an earlier attempt brought a link, which is kept
+	granted        time.Time     // when the grant arrived, by the local monotonic clock
 }
 
-// NewAttempt is an attempt that was marked just now.
+// NewAttempt returns an attempt that was granted just now.
 func NewAttempt(r request.Record) Attempt {
-	return Attempt{Record: r, At: r.ChangedAt, sent: time.Now()}
+	return Attempt{Record: r, At: r.ChangedAt, granted: time.Now()}
 }
 
-// Now is the time by Redis' clock: a worker's own clock may be off.
-func (a Attempt) Now() time.Time { return a.At.Add(time.Since(a.sent)) }
+// Now returns the present time by Redis' clock, since the worker's own clock may be wrong.
+func (a Attempt) Now() time.Time { return a.At.Add(time.Since(a.granted)) }
 
-// CallOf gives the application id of a member of the account's set of calls, also of one that an
-// earlier version wrote, without a nonce.
-func CallOf(member string) string {
+// ApplicationIDOfCall returns the application id in a member of the account's set of calls,
+// "process id nonce". Earlier versions wrote no nonce.
+func ApplicationIDOfCall(member string) string {
 	_, rest, _ := strings.Cut(member, " ")
 	id, _, _ := strings.Cut(rest, " ")
 	return id

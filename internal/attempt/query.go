@@ -1,5 +1,5 @@
-// Package attempt describes calls to FaceKi: the query for admission that comes before
-// each, its answer, and the decision after a fault.
+// Package attempt describes calls to FaceKi: the admission query before each call, the
+// decision on it, and the action after a fault.
 package attempt
 
 import (
@@ -10,58 +10,58 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// NewNonce makes one for an [Query].
+// NewNonce returns a random nonce for a [Query].
 func NewNonce() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
-// Query asks for admission of one call.
+// Query is a request for admission of one call.
 type Query struct {
 	Ref      request.Ref
-	Defaults request.Defaults // for what the request does not give
-	// Nonce is made for this request, and kept with what it is granted: that is how a
-	// grant whose reply was lost is told from one that a call followed.
+	Defaults request.Defaults // for settings that the request does not specify
+	// Nonce identifies this query and is stored with its grant. It distinguishes a grant
+	// whose reply was lost from a grant that a call followed.
 	Nonce string
-	// Connected answers [Connect]: the connection is there.
+	// Connected reports that the process has connected to FaceKi after [Connect].
 	Connected bool
 }
 
-// Answer is the decision on a [Query].
-type Answer struct {
-	Admission Admission
-	// Attempt is the call that was marked; for other verdicts its Record is the
-	// request as it is, if it is known at all.
+// Decision is the reply to a [Query].
+type Decision struct {
+	Verdict Verdict
+	// Attempt is the granted call. For other verdicts only its Record is set: the stored
+	// request, if it exists.
 	Attempt Attempt
-	// Wait is for how long to hold the call, or after how long to ask again.
+	// Wait is the delay before sending the call, or before the next query.
 	Wait time.Duration
-	// Reason is why it waits: "rate", or why the gate is closed.
+	// Reason is why the request waits: "rate", or the reason of the closed gate.
 	Reason string
-	// Probe says that this call is the fleet's one probe.
+	// Probe reports that this call is the fleet's only probe.
 	Probe bool
 }
 
-// Admission says what may be done with a turn.
-type Admission string
+// Verdict says what to do with a turn.
+type Verdict string
 
-// The admissions.
+// The verdicts.
 const (
-	Call    Admission = "call"    // it is marked: send it after Wait
-	Granted Admission = "granted" // it was marked before, and the reply was lost: give it back, and ask with another nonce
-	Wait    Admission = "wait"    // ask again after Wait
-	Connect Admission = "connect" // this process is to probe: connect, then ask again
-	Kept    Admission = "kept"    // an earlier attempt brought a link that is kept: use that, or hold the request
-	Stale   Admission = "stale"   // the task stands for nothing any more
-	Busy    Admission = "busy"    // an earlier attempt may still be alive: look again later
-	Expired Admission = "expired" // its not_after has passed: end it
-	Dead    Admission = "dead"    // an earlier attempt is, and what it made is for a person to find out: hold it
-	Cancel  Admission = "cancel"  // it was cancelled while an attempt was out that died: end it
+	Call    Verdict = "call"    // send the call after Wait
+	Granted Verdict = "granted" // this query was granted before and the reply was lost: release the grant, and query with another nonce
+	Wait    Verdict = "wait"    // query again after Wait
+	Connect Verdict = "connect" // this process probes: connect, then query again
+	Kept    Verdict = "kept"    // an earlier attempt brought a link that is kept: use it, or hold the request
+	Stale   Verdict = "stale"   // the turn is not the request's current one: drop the task
+	Busy    Verdict = "busy"    // an earlier attempt may still be in progress: query again later
+	Expired Verdict = "expired" // its not_after has passed: fail the request
+	Dead    Verdict = "dead"    // an earlier attempt died with an uncertain outcome: hold the request
+	Cancel  Verdict = "cancel"  // cancelled during an attempt that died: cancel the request
 )
 
-// Paused says that the batch of the turn is paused: the request waits again,
-// ahead of the other rows of its batch, and its task is stale.
-const Paused Admission = "paused"
+// Paused says that the batch is paused. The request waits again, before the other rows of
+// its batch, and its task is stale.
+const Paused Verdict = "paused"
 
-// Further answers for a turn that is not to be called now.
+// Further verdicts for a turn that must not be called now.
 const (
-	Early      Admission = "early"  // its pause is not over by Redis' clock: not before Wait
-	Newer      Admission = "newer"  // a newer version wrote its record: leave it to a newer worker
-	Quarantine Admission = "poison" // its record cannot be read by any version: put it aside
+	Early      Verdict = "early"  // its retry pause ends after Wait
+	Newer      Verdict = "newer"  // a newer version wrote its record: release the turn
+	Quarantine Verdict = "poison" // no version can read its record: quarantine the request
 )

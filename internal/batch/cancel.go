@@ -18,7 +18,7 @@ import (
 
 const (
 	cancelRows        = 100 // of one script: it must not hold Redis for long
-	cancelChunks      = 32  // between two notes of how far it is
+	progressChunks    = 32  // between two notes of how far it is
 	cancelConcurrency = 4
 )
 
@@ -48,18 +48,18 @@ func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
 // is called with the number that ended since the previous call.
 func (s *Store) CancelRequests(ctx context.Context, number int, report func(ended int)) error {
 	w := cancellation{Store: s, number: number, report: report}
-	if err := w.prepare(ctx); err != nil || !w.open {
+	if err := w.prepare(ctx); err != nil || !w.pending {
 		return err
 	}
-	after, err := w.chunks(ctx)
+	after, err := w.cancelChunks(ctx)
 	if err != nil {
 		return err
 	}
-	if err := w.rest(ctx); err != nil {
+	if err := w.cancelRest(ctx); err != nil {
 		return err
 	}
-	if w.unread > 0 {
-		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unread)
+	if w.unreadable > 0 {
+		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unreadable)
 	}
 	if err := finishCancelScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": number, "cursor": after}).Err(); err != nil {
 		return fmt.Errorf("cancel batch %d: %w", number, err)
@@ -70,12 +70,12 @@ func (s *Store) CancelRequests(ctx context.Context, number int, report func(ende
 // cancellation is one walk through a cancelled batch.
 type cancellation struct {
 	*Store
-	number    int
-	open      bool // not all have ended
-	from      int  // the first chunk that is not known to be through
-	head, why string
-	unread    int
-	report    func(ended int)
+	number       int
+	pending      bool // not all have ended
+	from         int  // the first chunk that is not known to be through
+	head, reason string
+	unreadable   int
+	report       func(ended int)
 }
 
 func (w *cancellation) prepare(ctx context.Context) error {
@@ -89,7 +89,7 @@ func (w *cancellation) prepare(ctx context.Context) error {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("cancel batch %d: %w", w.number, err)
 	}
-	w.open = open.Err() == nil
+	w.pending = open.Err() == nil
 	_, _ = fmt.Sscan(from.Val(), &w.from) // 0 where it has not begun
 	name, err := w.names.Name(ctx, w.number)
 	if err != nil {
@@ -98,20 +98,20 @@ func (w *cancellation) prepare(ctx context.Context) error {
 	if w.head, err = event.Head(name); err != nil {
 		return err
 	}
-	w.why, err = event.Cancelled()
+	w.reason, err = event.Cancelled()
 	return err
 }
 
 // chunks goes through the batch's order, to which nothing is added any more. It
 // gives the number after the last one.
-func (w *cancellation) chunks(ctx context.Context) (after int, err error) {
+func (w *cancellation) cancelChunks(ctx context.Context) (after int, err error) {
 	last, err := w.LastChunk(ctx, w.number)
 	if err != nil {
 		return 0, err
 	}
 	at := w.from
-	for ; at <= last; at += cancelChunks {
-		chunks, err := w.chunksAt(ctx, w.number, at, cancelChunks)
+	for ; at <= last; at += progressChunks {
+		chunks, err := w.chunksAt(ctx, w.number, at, progressChunks)
 		if err != nil {
 			return 0, err
 		}
@@ -119,13 +119,13 @@ func (w *cancellation) chunks(ctx context.Context) (after int, err error) {
 		for i, c := range chunks {
 			pages[i] = orderIDs(c.Text)
 		}
-		if err := w.pages(ctx, pages); err != nil {
+		if err := w.cancelPages(ctx, pages); err != nil {
 			return 0, err
 		}
-		if w.unread > 0 {
+		if w.unreadable > 0 {
 			continue // whoever comes next begins before them
 		}
-		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+cancelChunks).Err(); err != nil {
+		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+progressChunks).Err(); err != nil {
 			return 0, fmt.Errorf("cancel batch %d: %w", w.number, err)
 		}
 	}
@@ -145,7 +145,7 @@ func orderIDs(chunk string) []string {
 
 // rest ends what may be in no chunk: an import that was broken off accepts rows
 // before it writes the chunk that has them all. They are to be fed, or were.
-func (w *cancellation) rest(ctx context.Context) error {
+func (w *cancellation) cancelRest(ctx context.Context) error {
 	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		for cursor := uint64(0); ; {
 			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", pageSize).Result()
@@ -156,7 +156,7 @@ func (w *cancellation) rest(ctx context.Context) error {
 			for i := 0; i < len(members); i += 2 { // each with its score
 				ids = append(ids, members[i])
 			}
-			if err := w.page(ctx, ids); err != nil {
+			if err := w.cancelPage(ctx, ids); err != nil {
 				return err
 			}
 			if cursor = next; cursor == 0 {
@@ -165,17 +165,17 @@ func (w *cancellation) rest(ctx context.Context) error {
 		}
 	}
 	for from := int64(0); ; from += pageSize {
-		ids, err := w.rdb.LRange(ctx, w.keys.Off(w.number), from, from+pageSize-1).Result()
+		ids, err := w.rdb.LRange(ctx, w.keys.CancelledRequeued(w.number), from, from+pageSize-1).Result()
 		if err != nil {
 			return fmt.Errorf("read what was to be fed: %w", err)
 		}
-		if err := w.page(ctx, ids); err != nil || len(ids) < pageSize {
+		if err := w.cancelPage(ctx, ids); err != nil || len(ids) < pageSize {
 			return err
 		}
 	}
 }
 
-func (w *cancellation) pages(ctx context.Context, pages [][]string) error {
+func (w *cancellation) cancelPages(ctx context.Context, pages [][]string) error {
 	ended := make([]int, len(pages))
 	unread := make([]int, len(pages))
 	group, going := errgroup.WithContext(ctx)
@@ -183,25 +183,25 @@ func (w *cancellation) pages(ctx context.Context, pages [][]string) error {
 	for i, ids := range pages {
 		group.Go(func() (err error) {
 			one := *w
-			one.report, one.unread = func(n int) { ended[i] += n }, 0
-			err = one.page(going, ids)
-			unread[i] = one.unread
+			one.report, one.unreadable = func(n int) { ended[i] += n }, 0
+			err = one.cancelPage(going, ids)
+			unread[i] = one.unreadable
 			return err
 		})
 	}
 	err := group.Wait()
 	for i := range pages {
-		w.unread += unread[i]
+		w.unreadable += unread[i]
 		w.report(ended[i])
 	}
 	return err
 }
 
 // page ends requests; those that became another run meanwhile once more.
-func (w *cancellation) page(ctx context.Context, ids []string) error {
+func (w *cancellation) cancelPage(ctx context.Context, ids []string) error {
 	for len(ids) > 0 {
 		now := ids[:min(len(ids), cancelRows)]
-		ended, repeat, err := w.script(ctx, now)
+		ended, repeat, err := w.runScript(ctx, now)
 		if err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (w *cancellation) page(ctx context.Context, ids []string) error {
 	return nil
 }
 
-func (w *cancellation) script(ctx context.Context, ids []string) (ended int, repeat []string, err error) {
+func (w *cancellation) runScript(ctx context.Context, ids []string) (ended int, repeat []string, err error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = w.keys.Record(id)
@@ -237,7 +237,7 @@ func (w *cancellation) script(ctx context.Context, ids []string) (ended int, rep
 		r, err := request.ParseHeader(ids[i], []byte(raw))
 		switch {
 		case err != nil:
-			w.unread++ // and it may be another batch's
+			w.unreadable++ // and it may be another batch's
 		case r.Batch != w.number || r.State.Ended():
 		default:
 			idJSON, tail, err := event.Request(r)
@@ -251,7 +251,7 @@ func (w *cancellation) script(ctx context.Context, ids []string) (ended int, rep
 		return 0, nil, nil
 	}
 	reply, err := cancelRequestsScript.Run(ctx, w.rdb, []string{w.keys.Tag()}, lua.Args{
-		"batch": w.number, "at": event.Timestamp(at), "head": w.head, "reason": w.why,
+		"batch": w.number, "at": event.Timestamp(at), "head": w.head, "reason": w.reason,
 	}, rows).Slice()
 	if err != nil {
 		return 0, nil, fmt.Errorf("cancel %d requests: %w", len(ids), err)

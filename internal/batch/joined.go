@@ -23,7 +23,7 @@ import (
 // pieces of some hundred, so what was counted holds for joinedShare times as long as it
 // took: a thousand rows are counted whenever somebody looks, a million at most every
 // minute. A count is of one moment only as far as nothing moves while it is made.
-const joinedShare = 20
+const joinedCacheFactor = 20
 
 // joinedStates is what was counted of a batch, and until when it holds. Whoever asks
 // while it is counted waits for that count.
@@ -50,7 +50,7 @@ func (s *Store) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	states := known.(*joinedStates)
 	states.mu.Lock()
 	defer states.mu.Unlock()
-	if now := b.joins(maps.Clone(states.counts)); now.Joined == b.Joined && time.Now().Before(states.until) {
+	if now := b.withJoinedCounts(maps.Clone(states.counts)); now.Joined == b.Joined && time.Now().Before(states.until) {
 		return now, nil
 	}
 	began := time.Now()
@@ -71,8 +71,8 @@ func (s *Store) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	}
 	// Where the batch was forgotten, the rows are erased with their order.
 	counts[Erased] += max(0, b.Joined-counted)
-	states.counts, states.until = counts, time.Now().Add(joinedShare*time.Since(began))
-	return b.joins(maps.Clone(counts)), nil
+	states.counts, states.until = counts, time.Now().Add(joinedCacheFactor*time.Since(began))
+	return b.withJoinedCounts(maps.Clone(counts)), nil
 }
 
 // joinedChunks gives how many rows joined of the chunks that have any. A batch that an
@@ -88,7 +88,7 @@ func (s *Store) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) 
 		if err != nil {
 			return nil, fmt.Errorf("chunk %q has rows that joined", text)
 		}
-		chunks[number] = whole(joined)
+		chunks[number] = parseCount(joined)
 		sum += chunks[number]
 	}
 	if sum >= b.Joined {
@@ -102,7 +102,7 @@ func (s *Store) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) 
 		}
 		for _, c := range page {
 			if first, _, _ := strings.Cut(c.Text, "\n"); first != "0" {
-				chunks[c.Number] = whole(first)
+				chunks[c.Number] = parseCount(first)
 				fields = append(fields, c.Number, first)
 			}
 		}
@@ -144,7 +144,7 @@ func (s *Store) countJoined(ctx context.Context, number int, numbers []int, join
 	for i, n := range numbers {
 		left := joined[n]
 		for _, header := range headers[i] {
-			if state := elsewhere(header.Val(), number); state != "" && left > 0 {
+			if state := joinedState(header.Val(), number); state != "" && left > 0 {
 				counts[state]++
 				left--
 			}
@@ -156,7 +156,7 @@ func (s *Store) countJoined(ctx context.Context, number int, numbers []int, join
 
 // elsewhere is the state of a request that is not the batch's own, "" for others. One
 // that only a newer version can read has not ended as far as anybody can say.
-func elsewhere(header string, batch int) request.State {
+func joinedState(header string, batch int) request.State {
 	if header == "" {
 		return ""
 	}

@@ -43,7 +43,7 @@ func TestBatch_IsDoneWhenItsJoinedRowsAre(t *testing.T) {
 	all := append(ledgertest.Rows(1, 5), ledgertest.Rows(1, 2)...) // two of them twice
 	h.Import("autumn", all)
 	h.expectJoined("autumn", batch.Running, map[request.State]int{request.Waiting: 7})
-	if got := h.Batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.Own() != 0 || !got.ETA.IsZero() {
+	if got := h.Batch("autumn"); got.Rows != 7 || got.Open() != 7 || got.OpenOwn() != 0 || !got.ETA.IsZero() {
 		t.Errorf("the batch is %+v", got)
 	}
 	refs := h.Feed()
@@ -75,7 +75,7 @@ func TestBatch_IsDoneWhenItsJoinedRowsAre(t *testing.T) {
 
 	h.Import("winter", append(ledgertest.Rows(1, 5), tasks.Request{ApplicationID: "W-1"}))
 	h.CancelBatch("winter")
-	if got := h.Batch("winter"); got.Status != batch.Cancelled || !got.Over() || got.Open() != 1 {
+	if got := h.Batch("winter"); got.Status != batch.Cancelled || !got.Finished() || got.Open() != 1 {
 		t.Errorf("the cancelled batch is %+v, want the joined row left open", got)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // sets are where requests are that moved: each is queued, called, about to be fed
 // again, or has an event.
-type sets struct {
+type movedSets struct {
 	queued   [][]string
 	calls    []string
 	requeued []string
@@ -25,15 +25,15 @@ const (
 	// movedPage is how many members of a set one command reads, and lastMost how many
 	// requests are looked at in the step that reads the counters: more would hold Redis
 	// for long.
-	movedPage = 1000
-	lastMost  = 2000
+	movedPage        = 1000
+	maxFinalRequests = 2000
 	// requeuedDeep is how much of what is requeued is looked at once, and requeuedEnd
 	// how much of either end of it, where it grows, each time after that.
-	requeuedDeep = 20 * movedPage
-	requeuedEnd  = 250
+	maxRequeued = 20 * movedPage
+	requeuedEnd = 250
 	// soon is the most that what is queued now may be due later for its last attempt to
 	// have ended while the counters were read.
-	soon = 10 * time.Second
+	dueSoon = 10 * time.Second
 )
 
 // pages reads a set page by page.
@@ -47,9 +47,9 @@ func pages[T any](read func(from int64) ([]T, error)) (all []T, err error) {
 }
 
 // movedSets reads where requests are that moved since the last look.
-func (n *count) movedSets(ctx context.Context) (s sets, err error) {
-	after := strconv.FormatInt(n.after.UnixMilli(), 10)
-	if n.after, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
+func (n *recount) readMovedSets(ctx context.Context) (s movedSets, err error) {
+	after := strconv.FormatInt(n.movedAfter.UnixMilli(), 10)
+	if n.movedAfter, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
 		return s, err
 	}
 	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
@@ -66,13 +66,13 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 	}); err != nil {
 		return s, err
 	}
-	if s.requeued, err = n.toFeed(ctx); err != nil {
+	if s.requeued, err = n.readRequeued(ctx); err != nil {
 		return s, err
 	}
 	s.events, err = pages(func(int64) ([]redis.XMessage, error) {
-		events, err := n.rdb.XRangeN(ctx, n.keys.Results(), "("+n.since, "+", movedPage).Result()
+		events, err := n.rdb.XRangeN(ctx, n.keys.Results(), "("+n.lastEvent, "+", movedPage).Result()
 		if len(events) > 0 {
-			n.since = events[len(events)-1].ID
+			n.lastEvent = events[len(events)-1].ID
 		}
 		return events, err
 	})
@@ -80,9 +80,9 @@ func (n *count) movedSets(ctx context.Context) (s sets, err error) {
 }
 
 // toFeed reads what is requeued: once all of it, then where it grows.
-func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
+func (n *recount) readRequeued(ctx context.Context) (ids []string, err error) {
 	key := n.keys.Requeued(n.batch)
-	if n.deep {
+	if n.requeuedRead {
 		var head, tail *redis.StringSliceCmd
 		_, err = n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			head, tail = pipe.LRange(ctx, key, 0, requeuedEnd-1), pipe.LRange(ctx, key, -requeuedEnd, -1)
@@ -90,9 +90,9 @@ func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
 		})
 		return append(head.Val(), tail.Val()...), err
 	}
-	n.deep = true
+	n.requeuedRead = true
 	return pages(func(from int64) ([]string, error) {
-		if from >= requeuedDeep {
+		if from >= maxRequeued {
 			return nil, nil
 		}
 		return n.rdb.LRange(ctx, key, -from-movedPage, -from-1).Result()
@@ -100,14 +100,14 @@ func (n *count) toFeed(ctx context.Context) (ids []string, err error) {
 }
 
 // ids are those of the requests that are there, each once.
-func (s sets) ids() []string {
+func (s movedSets) ids() []string {
 	ids := slices.Clone(s.requeued)
 	for _, e := range s.events {
 		id, _ := e.Values["application_id"].(string)
 		ids = append(ids, id)
 	}
 	for _, call := range s.calls {
-		ids = append(ids, attempt.CallOf(call))
+		ids = append(ids, attempt.ApplicationIDOfCall(call))
 	}
 	ids = append(ids, slices.Concat(s.queued...)...)
 	slices.Sort(ids)

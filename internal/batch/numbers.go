@@ -95,9 +95,9 @@ func (s *Store) index(ctx context.Context) error {
 }
 
 const (
-	emptyRound = time.Hour      // between two walks through all batches
-	emptyPage  = 100            // that one call looks at
-	emptyFor   = 24 * time.Hour // for which nothing was imported
+	emptyInterval = time.Hour      // between two walks through all batches
+	emptyPage     = 100            // that one call looks at
+	emptyFor      = 24 * time.Hour // for which nothing was imported
 )
 
 // DropEmpty deletes batches of which nothing is left: all of their rows were erased,
@@ -116,7 +116,7 @@ func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
 	var from int
 	var begun int64
 	_, _ = fmt.Sscan(text, &from, &begun) // it starts over if that cannot be read
-	if since := now.Sub(time.UnixMilli(begun)); from == 0 && since >= 0 && since < emptyRound {
+	if since := now.Sub(time.UnixMilli(begun)); from == 0 && since >= 0 && since < emptyInterval {
 		return 0, nil
 	}
 	if from == 0 {

@@ -189,7 +189,7 @@ func TestBatches_AreNeverReadAllAtOnce(t *testing.T) {
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.State(), "retention", "0 true true 0 0").Err())
 	for range 20 {
-		_, err := h.Stores.Erasure.Retire(t.Context(), time.Second)
+		_, err := h.Stores.Erasure.EraseExpired(t.Context(), time.Second)
 		h.Must(err)
 		h.dropEmpty()
 	}

@@ -16,7 +16,7 @@ const (
 	orderPage = 5 // chunks that are read at a time
 	// leftOut is how many chunks a version may have left out that did not keep the
 	// number of the last one: more than an import has on its way.
-	leftOut = 16
+	maxMissing = 16
 )
 
 // LastChunk is the number of the last chunk of a batch's order, or one after it;
@@ -34,7 +34,7 @@ func (s *Store) LastChunk(ctx context.Context, batch int) (int, error) {
 	if length.Val() == 0 {
 		return -1, nil
 	}
-	return max(whole(last.Val()), int(length.Val())-1+leftOut), nil
+	return max(parseCount(last.Val()), int(length.Val())-1+maxMissing), nil
 }
 
 // Order walks through the rows of a batch in the input's order, up to 500 at a
@@ -97,7 +97,7 @@ func (s *Store) chunksAt(ctx context.Context, batch, at, n int) ([]Chunk, error)
 }
 
 // whole reads a number that is 0 where it is not there.
-func whole(value any) int {
+func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)
 	return n

@@ -20,7 +20,7 @@ import (
 var recountScript = scripts.Script("recount.lua")
 
 // Check compares a batch's counters with what its rows say.
-type Check struct {
+type Recount struct {
 	Batch   Batch // as its counters tell it
 	Counted map[request.State]int
 	Joined  int
@@ -32,7 +32,7 @@ type Check struct {
 // Differs returns by how much the counters exceed what the rows say, for each counter that
 // differs. Erased requests cannot be counted: their rows may still be there, or belong to
 // another batch by now, and rows that joined or repeat an id are erased as well.
-func (c Check) Differs() map[string]int {
+func (c Recount) Differences() map[string]int {
 	differs := map[string]int{}
 	add := func(what string, more int) {
 		if more != 0 {
@@ -50,81 +50,81 @@ func (c Check) Differs() map[string]int {
 }
 
 // recountRounds is how often a batch that changes is counted.
-const recountRounds = 5
+const maxRecounts = 5
 
 // ErrMoves says that a batch changes faster than it can be counted.
-var ErrMoves = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
+var ErrChanging = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
 
 // Recount counts a batch's rows page by page, and compares the result with its counters.
 // Requests may move meanwhile: those that did are read once more, the last of them in the
 // same step as the counters. Only a difference that is found twice is reported.
-func (s *Store) Recount(ctx context.Context, batch int) (c Check, err error) {
+func (s *Store) Recount(ctx context.Context, batch int) (c Recount, err error) {
 	var before map[string]int
-	for round := range recountRounds {
-		n := count{Store: s, batch: batch, seed: maphash.MakeSeed()}
-		if c, err = n.run(ctx); errors.Is(err, ErrMoves) {
+	for round := range maxRecounts {
+		n := recount{Store: s, batch: batch, seed: maphash.MakeSeed()}
+		if c, err = n.run(ctx); errors.Is(err, ErrChanging) {
 			continue
 		}
 		if err != nil {
 			return c, err
 		}
-		differs := c.Differs()
+		differs := c.Differences()
 		if len(differs) == 0 || round > 0 && before != nil && maps.Equal(differs, before) {
 			return c, nil
 		}
 		before = differs
 	}
-	return c, ErrMoves
+	return c, ErrChanging
 }
 
 // counted is one request of a batch: 16 bytes, so that a million may be kept.
-type counted struct {
+type countedRequest struct {
 	id    uint64 // its hash
 	dups  uint32 // of all generations
 	state byte   // its letter, 0 where it has no record or is another batch's
 }
 
 // count is one round of a check.
-type count struct {
+type recount struct {
 	*Store
-	batch   int
-	seed    maphash.Seed
-	rows    []counted // by id, each once
-	joined  int
-	ordered bool      // it has its order: that of a forgotten batch is dropped
-	since   string    // the last event that is known
-	after   time.Time // by Redis' clock: what moved before that is known
-	deep    bool      // all that is to be fed again is known
+	batch        int
+	seed         maphash.Seed
+	rows         []countedRequest // by id, each once
+	joined       int
+	ordered      bool      // it has its order: that of a forgotten batch is dropped
+	lastEvent    string    // the last event that is known
+	movedAfter   time.Time // by Redis' clock: what moved before that is known
+	requeuedRead bool      // all that is to be fed again is known
 }
 
-func (n *count) run(ctx context.Context) (Check, error) {
+func (n *recount) run(ctx context.Context) (Recount, error) {
 	var err error
-	if n.since, err = n.lastEvent(ctx); err != nil {
-		return Check{}, err
+	if n.lastEvent, err = n.readLastEvent(ctx); err != nil {
+		return Recount{}, err
 	}
-	if n.after, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
-		return Check{}, err
+	if n.movedAfter, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
+		return Recount{}, err
 	}
-	if err := n.all(ctx); err != nil {
-		return Check{}, err
+	if err := n.readRows(ctx); err != nil {
+		return Recount{}, err
 	}
 	var moving []string
 	for range 5 { // each time fewer have moved since the last
-		if moving, err = n.moved(ctx); err != nil {
-			return Check{}, err
+		if moving, err = n.movedIDs(ctx); err != nil {
+			return Recount{}, err
 		}
-		if err := n.look(ctx, moving); err != nil {
-			return Check{}, err
+		if err := n.reread(ctx, moving); err != nil {
+			return Recount{}, err
 		}
 	}
-	if len(moving) > lastMost {
-		return Check{}, ErrMoves
+	if len(moving) > maxFinalRequests {
+		return Recount{}, ErrChanging
 	}
-	b, err := n.last(ctx, moving)
+	b, err := n.finish(ctx, moving)
 	if err != nil {
-		return Check{}, err
+		return Recount{}, err
 	}
-	c := Check{Batch: b, Counted: map[request.State]int{}, Joined: n.joined}
+	c := Recount{Batch: b, Counted: map[request.State]int{}, Joined: n.joined}
 	if !n.ordered {
 		c.Joined = b.Joined
 	}
@@ -139,7 +139,7 @@ func (n *count) run(ctx context.Context) (Check, error) {
 
 // all looks at every row. What an id's first row found holds for those that
 // repeat it.
-func (n *count) all(ctx context.Context) error {
+func (n *recount) readRows(ctx context.Context) error {
 	for chunks, err := range n.Chunks(ctx, n.batch) {
 		if err != nil {
 			return err
@@ -164,15 +164,15 @@ func (n *count) all(ctx context.Context) error {
 		}
 		n.rows = append(n.rows, rows...)
 	}
-	slices.SortFunc(n.rows, func(a, b counted) int { return cmp.Compare(a.id, b.id) })
-	n.rows = slices.CompactFunc(n.rows, func(a, b counted) bool { return a.id == b.id })
+	slices.SortFunc(n.rows, func(a, b countedRequest) int { return cmp.Compare(a.id, b.id) })
+	n.rows = slices.CompactFunc(n.rows, func(a, b countedRequest) bool { return a.id == b.id })
 	return nil
 }
 
-func (n *count) hash(id string) uint64 { return maphash.String(n.seed, id) }
+func (n *recount) hash(id string) uint64 { return maphash.String(n.seed, id) }
 
 // read gives requests as they are now.
-func (n *count) read(ctx context.Context, ids []string) ([]counted, error) {
+func (n *recount) read(ctx context.Context, ids []string) ([]countedRequest, error) {
 	headers := make([]*redis.StringCmd, len(ids))
 	if _, err := n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
@@ -186,11 +186,11 @@ func (n *count) read(ctx context.Context, ids []string) ([]counted, error) {
 	for i, header := range headers {
 		texts[i] = header.Val()
 	}
-	return n.understand(ctx, ids, texts)
+	return n.parseHeaders(ctx, ids, texts)
 }
 
-func (n *count) understand(ctx context.Context, ids, headers []string) ([]counted, error) {
-	rows := make([]counted, len(ids))
+func (n *recount) parseHeaders(ctx context.Context, ids, headers []string) ([]countedRequest, error) {
+	rows := make([]countedRequest, len(ids))
 	for i, id := range ids {
 		rows[i].id = n.hash(id)
 		if headers[i] == "" {
@@ -218,30 +218,30 @@ func (n *count) understand(ctx context.Context, ids, headers []string) ([]counte
 }
 
 // know keeps what is known of a request now, if it is one of the batch's rows.
-func (n *count) know(now counted) {
+func (n *recount) update(now countedRequest) {
 	if i, found := n.find(now.id); found {
 		n.rows[i] = now
 	}
 }
 
-func (n *count) find(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(n.rows, id, func(r counted, id uint64) int { return cmp.Compare(r.id, id) })
+func (n *recount) find(id uint64) (int, bool) {
+	return slices.BinarySearchFunc(n.rows, id, func(r countedRequest, id uint64) int { return cmp.Compare(r.id, id) })
 }
 
-func (n *count) look(ctx context.Context, ids []string) error {
+func (n *recount) reread(ctx context.Context, ids []string) error {
 	for page := range slices.Chunk(ids, pageSize) {
 		rows, err := n.read(ctx, page)
 		if err != nil {
 			return err
 		}
 		for _, r := range rows {
-			n.know(r)
+			n.update(r)
 		}
 	}
 	return nil
 }
 
-func (n *count) lastEvent(ctx context.Context) (string, error) {
+func (n *recount) readLastEvent(ctx context.Context) (string, error) {
 	last, err := n.rdb.XRevRangeN(ctx, n.keys.Results(), "+", "-", 1).Result()
 	if err != nil {
 		return "", fmt.Errorf("read the latest event: %w", err)
@@ -252,8 +252,8 @@ func (n *count) lastEvent(ctx context.Context) (string, error) {
 	return last[0].ID, nil
 }
 
-func (n *count) moved(ctx context.Context) ([]string, error) {
-	s, err := n.movedSets(ctx)
+func (n *recount) movedIDs(ctx context.Context) ([]string, error) {
+	s, err := n.readMovedSets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read what moves: %w", err)
 	}
@@ -261,16 +261,16 @@ func (n *count) moved(ctx context.Context) ([]string, error) {
 }
 
 // last reads what moved lately in the same step as the counters.
-func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
+func (n *recount) finish(ctx context.Context, moving []string) (Batch, error) {
 	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, lua.Args{
-		"batch": n.batch, "last_event": n.since, "ends": requeuedEnd, "max": movedPage,
-		"due_from": n.after.UnixMilli(), "due_until": n.after.Add(soon).UnixMilli(),
+		"batch": n.batch, "last_event": n.lastEvent, "ends": requeuedEnd, "max": movedPage,
+		"due_from": n.movedAfter.UnixMilli(), "due_until": n.movedAfter.Add(dueSoon).UnixMilli(),
 	}, lua.Column("id", moving)).Slice()
 	if err != nil {
 		return Batch{}, fmt.Errorf("read batch %d: %w", n.batch, err)
 	}
 	if len(reply) == 0 {
-		return Batch{}, ErrMoves
+		return Batch{}, ErrChanging
 	}
 	hash := map[string]string{}
 	for pair := range slices.Chunk(reply[0].([]any), 2) {
@@ -280,12 +280,12 @@ func (n *count) last(ctx context.Context, moving []string) (Batch, error) {
 	for pair := range slices.Chunk(reply[1:], 2) {
 		ids, headers = append(ids, pair[0].(string)), append(headers, pair[1].(string))
 	}
-	rows, err := n.understand(ctx, ids, headers)
+	rows, err := n.parseHeaders(ctx, ids, headers)
 	if err != nil {
 		return Batch{}, err
 	}
 	for _, r := range rows {
-		n.know(r)
+		n.update(r)
 	}
 	return parseBatch(n.batch, hash)
 }

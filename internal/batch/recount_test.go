@@ -66,7 +66,7 @@ func (h *harness) check(batch string) map[string]int {
 	h.Helper()
 	c, err := h.Stores.Batches.Recount(h.Context(), h.BatchNumber(batch))
 	h.Must(err)
-	return c.Differs()
+	return c.Differences()
 }
 
 func TestRecount_IsExactWhileRequestsMove(t *testing.T) {
@@ -104,7 +104,7 @@ func TestRecount_FindsMissingRecords(t *testing.T) {
 		t.Errorf("the counters differ by %v, want %v", differs, want)
 	}
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(1), "1", "nonsense").Err())
-	if _, err := h.Stores.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrMoves) {
+	if _, err := h.Stores.Batches.Recount(t.Context(), 1); err == nil || errors.Is(err, batch.ErrChanging) {
 		t.Errorf("an unreadable order returned %v", err)
 	}
 }
@@ -228,8 +228,8 @@ func TestRecount_CountsAPossibleDuplicateOfTheLastMoment(t *testing.T) {
 	t.Cleanup(func() { _ = other.Close() })
 	other.AddHook(before{fault})
 	c, err := storage.Of(other, h.Keys.Account).Batches.Recount(t.Context(), h.BatchNumber("spring"))
-	if h.Must(err); len(c.Differs()) > 0 || len(refs) == 10 {
-		t.Errorf("the counters differ by %v after %d calls", c.Differs(), 10-len(refs))
+	if h.Must(err); len(c.Differences()) > 0 || len(refs) == 10 {
+		t.Errorf("the counters differ by %v after %d calls", c.Differences(), 10-len(refs))
 	}
 }
 

@@ -49,7 +49,7 @@ func (s *Store) own(ctx context.Context, batch int, lines []order.Row) ([]reques
 }
 
 // ExpiredAt says whether a request has a link, and that has expired.
-func ExpiredAt(r request.Record, now time.Time) bool {
+func LinkExpired(r request.Record, now time.Time) bool {
 	return r.State == request.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
 }
 

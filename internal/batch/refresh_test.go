@@ -34,7 +34,7 @@ func TestRefresh_StartsANewGenerationOfExpiredLinksOnly(t *testing.T) {
 	refresh := func() (refreshed []string) {
 		for page, err := range h.Stores.Batches.Requests(t.Context(), 1) {
 			h.Must(err)
-			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, time.Now()) })
+			page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.LinkExpired(r, time.Now()) })
 			ids, err := h.Stores.Batches.Refresh(t.Context(), 1, page, time.Time{})
 			h.Must(err)
 			refreshed = append(refreshed, ids...)
@@ -61,7 +61,7 @@ func TestRefresh_StartsANewGenerationOfExpiredLinksOnly(t *testing.T) {
 		t.Fatalf("%v were fed, want S-1", fed)
 	}
 	h.Finish(fed, "created")
-	story, err := h.Stores.Records.Story(t.Context(), "S-1")
+	story, err := h.Stores.Records.History(t.Context(), "S-1")
 	if err != nil || len(story) != 2 || story[1].Outcome.URL != ledgertest.Link().URL {
 		t.Errorf("the generations are %+v, %v", story, err)
 	}

@@ -92,15 +92,15 @@ type Batch struct {
 }
 
 // Open is how many of its rows wait, are queued or called, also of those that joined.
-func (b Batch) Open() int { return b.Own() + open(b.JoinedCounts) }
+func (b Batch) Open() int { return b.OpenOwn() + open(b.JoinedCounts) }
 
 // Own is how many of the requests that it accepted do.
-func (b Batch) Own() int { return open(b.Counts) }
+func (b Batch) OpenOwn() int { return open(b.Counts) }
 
 // Over says that nothing of the batch changes any more. What a cancelled batch joined is not
 // its own.
-func (b Batch) Over() bool {
-	return b.Open() == 0 || b.Status == Cancelled && b.Own() == 0
+func (b Batch) Finished() bool {
+	return b.Open() == 0 || b.Status == Cancelled && b.OpenOwn() == 0
 }
 
 func open(counts map[request.State]int) int {
@@ -108,7 +108,7 @@ func open(counts map[request.State]int) int {
 }
 
 // joins returns the batch with the states of the rows that joined.
-func (b Batch) joins(counts map[request.State]int) Batch {
+func (b Batch) withJoinedCounts(counts map[request.State]int) Batch {
 	b.Rows -= b.Joined
 	b.JoinedCounts, b.Joined = counts, 0
 	for _, n := range counts {
@@ -262,20 +262,20 @@ func (s *Store) Get(ctx context.Context, number int) (b Batch, ok bool, err erro
 
 // Refused says why a batch is paused of which too many calls in a row were refused as
 // invalid; it is empty for any other batch.
-func (b Batch) Refused() string {
+func (b Batch) RefusedMessage() string {
 	if b.Status != Paused || b.Reason != fault.RowsRefused {
 		return ""
 	}
-	return fmt.Sprintf("%d of its calls in a row were refused as wrong, the last one with: %s", MostRefused, b.Message)
+	return fmt.Sprintf("%d of its calls in a row were refused as wrong, the last one with: %s", MaxRefused, b.Message)
 }
 
 // MostRefused is how many calls of a batch may be refused as wrong in a row before it
 // is paused.
-const MostRefused = 20
+const MaxRefused = 20
 
 // Named reads a batch without its throughput, its ETA and the states of the rows
 // that joined.
-func (s *Store) Named(ctx context.Context, name string) (b Batch, ok bool, err error) {
+func (s *Store) ByName(ctx context.Context, name string) (b Batch, ok bool, err error) {
 	number, ok, err := s.Number(ctx, name)
 	if err != nil || !ok {
 		return b, false, err

@@ -17,15 +17,15 @@ import (
 // throughput is measured. The events are there anyway: to keep a count of its own
 // would cost something with every link.
 const (
-	recentMost = 1000
-	recentFor  = time.Minute
+	maxRecent    = 1000
+	recentPeriod = time.Minute
 )
 
 // recentEnds are the ends that calls brought lately.
 type recentEnds struct {
-	now  time.Time // by Redis' clock
-	over time.Duration
-	of   map[string]int // by batch
+	now     time.Time // by Redis' clock
+	period  time.Duration
+	byBatch map[string]int // by batch
 }
 
 func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
@@ -33,7 +33,7 @@ func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 	var events *redis.XMessageSliceCmd
 	if _, err = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = s.keys.Clock(ctx, pipe)
-		events = pipe.XRevRangeN(ctx, s.keys.Results(), "+", "-", recentMost)
+		events = pipe.XRevRangeN(ctx, s.keys.Results(), "+", "-", maxRecent)
 		return nil
 	}); err != nil {
 		return r, fmt.Errorf("read the latest events: %w", err)
@@ -41,14 +41,14 @@ func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 	if r.now, err = clock.Time(); err != nil {
 		return r, err
 	}
-	r.of, r.over = map[string]int{}, recentFor
+	r.byBatch, r.period = map[string]int{}, recentPeriod
 	for _, e := range events.Val() {
 		at := event.EnteredAt(e.ID)
-		if r.now.Sub(at) > recentFor {
+		if r.now.Sub(at) > recentPeriod {
 			return r, nil
 		}
-		if len(events.Val()) == recentMost {
-			r.over = r.now.Sub(at)
+		if len(events.Val()) == maxRecent {
+			r.period = r.now.Sub(at)
 		}
 		kind, _ := e.Values["type"].(string)
 		if e.Values["replay"] != nil || kind != "link.created" && kind != "link.failed" {
@@ -57,7 +57,7 @@ func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 		var data struct{ Batch string }
 		text, _ := e.Values["data"].(string)
 		if json.Unmarshal([]byte(text), &data) == nil {
-			r.of[data.Batch]++
+			r.byBatch[data.Batch]++
 		}
 	}
 	return r, nil
@@ -66,11 +66,11 @@ func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 // estimate says how fast a batch goes, and when it will be done. A batch that is
 // younger than a minute is measured over its age.
 func (r recentEnds) estimate(b Batch) Batch {
-	over := max(min(r.over, r.now.Sub(b.CreatedAt)), time.Second)
-	b.Throughput = math.Round(10*float64(r.of[b.Batch])/over.Seconds()) / 10
+	over := max(min(r.period, r.now.Sub(b.CreatedAt)), time.Second)
+	b.Throughput = math.Round(10*float64(r.byBatch[b.Batch])/over.Seconds()) / 10
 	// How fast those go that joined is another batch's.
-	if b.Throughput > 0 && b.Own() > 0 && b.Status == Running {
-		b.ETA = r.now.Add(time.Duration(float64(b.Own()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
+	if b.Throughput > 0 && b.OpenOwn() > 0 && b.Status == Running {
+		b.ETA = r.now.Add(time.Duration(float64(b.OpenOwn()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
 	}
 	return b
 }

@@ -48,7 +48,7 @@ func TestSender_PostsSignedEvents(t *testing.T) {
 	})
 	s := sender(t, Config{AllowCIDRs: loopback, Secret: testSecret + " " + otherSecret}, nil)
 	for range 2 {
-		if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port+"/hooks?a=b")); !reply.Taken() || reply.Code != 200 || reply.At.IsZero() {
+		if reply := s.Post(t.Context(), toDeliver("http://127.0.0.1:"+port+"/hooks?a=b")); !reply.Accepted() || reply.Code != 200 || reply.At.IsZero() {
 			t.Fatalf("got %+v", reply)
 		}
 	}
@@ -170,7 +170,7 @@ func TestSender_VerifiesCertificates(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	s.secure.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots}
-	if reply := s.Post(t.Context(), toDeliver(server.URL)); !reply.Taken() {
+	if reply := s.Post(t.Context(), toDeliver(server.URL)); !reply.Accepted() {
 		t.Errorf("got %+v", reply)
 	}
 }
@@ -226,7 +226,7 @@ func TestSender_StopsReadingAnEndlessAnswer(t *testing.T) {
 		}
 	})
 	reply := sender(t, Config{AllowCIDRs: loopback}, nil).Post(t.Context(), toDeliver("http://127.0.0.1:"+port))
-	if !reply.Taken() || len(reply.Body) > mostKept+len("…") {
+	if !reply.Accepted() || len(reply.Body) > mostKept+len("…") {
 		t.Errorf("got %+v", reply)
 	}
 }

@@ -200,7 +200,7 @@ func TestSender_RefusesForbiddenDestinations(t *testing.T) {
 		`https://shop.example\@127.0.0.1:%s/`, "//127.0.0.1:%s/", "https:127.0.0.1:%s", "https://①②⑦.⓪.⓪.①:%s/", "https://127。0。0。1:%s/",
 	} {
 		tried++
-		if reply := post(t, s, fmt.Sprintf(url, trap.port)); reply.Taken() {
+		if reply := post(t, s, fmt.Sprintf(url, trap.port)); reply.Accepted() {
 			t.Errorf("%s: got %+v", url, reply)
 		}
 	}

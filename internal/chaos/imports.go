@@ -124,7 +124,7 @@ func (i *importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (r *rig) resumeBatches(ctx context.Context, books *storage.Stores) error {
 	all, err := books.Batches.All(ctx)
 	for _, b := range all {
-		if b.Refused() != "" && err == nil {
+		if b.RefusedMessage() != "" && err == nil {
 			err = books.Batches.Control(ctx, b, batch.Resume)
 		}
 	}

@@ -149,6 +149,6 @@ func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Se
 // twice.
 func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
 	return walk(ctx, s, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), s.deliveries.Read, func(d delivery.Delivery) bool {
-		return d.Status == delivery.Pending && !d.Last.Taken()
+		return d.Status == delivery.Pending && !d.Last.Accepted()
 	})
 }

@@ -118,7 +118,7 @@ func TestRequests_ListsAllThatFailedAtOneMoment(t *testing.T) {
 func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
 	h := newHarness(t)
 	event := h.EndWithCallback("A-1", "https://shop.example/hooks")
-	_, err := h.Stores.Deliveries.OpenDeliveries(t.Context(), []tasks.Event{event})
+	_, err := h.Stores.Deliveries.Open(t.Context(), []tasks.Event{event})
 	h.Must(err)
 	retrying := func() (n int) {
 		for page, err := range h.Stores.DeadLetters.Retrying(t.Context()) {
@@ -130,11 +130,11 @@ func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
 	if n := retrying(); n != 0 {
 		t.Errorf("%d deliveries are listed before the first attempt", n)
 	}
-	d, ok, err := h.Stores.Deliveries.BeginDelivery(t.Context(), delivery.Task{EventID: event.ID})
+	d, ok, err := h.Stores.Deliveries.Begin(t.Context(), delivery.Task{EventID: event.ID})
 	if h.Must(err); !ok {
 		t.Fatal("no attempt is allowed")
 	}
-	_, err = h.Stores.Deliveries.EndDelivery(t.Context(), d, delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500"}, time.Minute)
+	_, err = h.Stores.Deliveries.End(t.Context(), d, delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500"}, time.Minute)
 	h.Must(err)
 	if n := retrying(); n != 1 {
 		t.Errorf("%d deliveries are listed after a failed attempt, want 1", n)

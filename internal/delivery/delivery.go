@@ -45,7 +45,7 @@ type Task struct {
 	Host          string
 	// Again is the attempts after which a delivery was given up that is to be tried
 	// again; 0 for any other.
-	Again int
+	RestartAfter int
 }
 
 // Reply is the result of an attempt to deliver.
@@ -69,4 +69,4 @@ type Reply struct {
 }
 
 // Taken says that the receiver accepted the event.
-func (r Reply) Taken() bool { return r.Reason == "" }
+func (r Reply) Accepted() bool { return r.Reason == "" }

@@ -34,7 +34,7 @@ func (c courier) open(replay bool) []delivery.Task {
 	c.Helper()
 	event := c.event
 	event.Replay = replay
-	all, err := c.Stores.Deliveries.OpenDeliveries(c.Context(), []tasks.Event{event})
+	all, err := c.Stores.Deliveries.Open(c.Context(), []tasks.Event{event})
 	c.Must(err)
 	return all
 }
@@ -42,7 +42,7 @@ func (c courier) open(replay bool) []delivery.Task {
 // begin begins an attempt, as a task does that read the delivery after again attempts.
 func (c courier) begin(again int) (delivery.Delivery, bool) {
 	c.Helper()
-	d, ok, err := c.Stores.Deliveries.BeginDelivery(c.Context(), delivery.Task{EventID: c.event.ID, Again: again})
+	d, ok, err := c.Stores.Deliveries.Begin(c.Context(), delivery.Task{EventID: c.event.ID, RestartAfter: again})
 	c.Must(err)
 	return d, ok
 }
@@ -61,7 +61,7 @@ func (c courier) begun() delivery.Delivery {
 // none.
 func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration) delivery.Status {
 	c.Helper()
-	status, err := c.Stores.Deliveries.EndDelivery(c.Context(), d, r, again)
+	status, err := c.Stores.Deliveries.End(c.Context(), d, r, again)
 	c.Must(err)
 	return status
 }
@@ -70,7 +70,7 @@ func (c courier) end(d delivery.Delivery, r delivery.Reply, again time.Duration)
 // deliveries with its status.
 func (c courier) now() delivery.Delivery {
 	c.Helper()
-	all, err := c.Stores.Deliveries.Of(c.Context(), c.event.Data.ApplicationID)
+	all, err := c.Stores.Deliveries.ForRequest(c.Context(), c.event.Data.ApplicationID)
 	c.Must(err)
 	if len(all) != 1 {
 		c.Fatalf("there are %d deliveries, want 1", len(all))
@@ -98,7 +98,7 @@ func TestOpenDeliveries_OpensAnEventOnce(t *testing.T) {
 		t.Fatalf("the tasks are %+v", first)
 	}
 	c.begun()
-	if again := c.open(false); len(again) != 1 || again[0].Again != 0 {
+	if again := c.open(false); len(again) != 1 || again[0].RestartAfter != 0 {
 		t.Errorf("the tasks of the event opened again are %+v", again)
 	}
 	if d := c.now(); d.Attempts != 1 || d.Status != delivery.Pending || d.Type != tasks.EventCancelled || d.URL != destination {
@@ -169,7 +169,7 @@ func TestBeginDelivery_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
 		t.Error("a delivery is retried by a caller that read it with fewer attempts")
 	}
 	seen := c.now()
-	if again := c.open(true); len(again) != 1 || again[0].Again != 2 {
+	if again := c.open(true); len(again) != 1 || again[0].RestartAfter != 2 {
 		t.Errorf("the tasks of the replayed event are %+v", again)
 	}
 	drop := func(d delivery.Delivery) bool {
@@ -199,13 +199,13 @@ func TestStalledDeliveries_NamesDeliveriesWithoutATask(t *testing.T) {
 	c := newCourier(t)
 	other := c.ended("A-2")
 	stalled := func(since time.Duration) (events []string) {
-		all, more, err := c.Stores.Deliveries.StalledDeliveries(t.Context(), since)
+		all, more, err := c.Stores.Deliveries.Stalled(t.Context(), since)
 		c.Must(err)
 		if more {
 			t.Error("there are more pages")
 		}
 		for _, d := range all {
-			if d.Host != "shop.example:8443" || d.Again != 0 {
+			if d.Host != "shop.example:8443" || d.RestartAfter != 0 {
 				t.Errorf("the task is %+v", d)
 			}
 			events = append(events, d.ApplicationID+" "+d.EventID)

@@ -38,7 +38,7 @@ func NewStore(rdb redis.UniversalClient, keys keyspace.Keys) *Store { return &St
 // OpenDeliveries creates the deliveries of events whose requests have a callback URL, and
 // returns those to attempt: not the delivered ones, and given-up ones only if the event is a
 // replay. It may be repeated. It takes up to a hundred events at a time.
-func (s *Store) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]Task, error) {
+func (s *Store) Open(ctx context.Context, events []tasks.Event) ([]Task, error) {
 	rows := lua.NewRows("event_id", "id", "generation", "run", "type", "body")
 	for _, e := range events {
 		body, err := json.Marshal(e)
@@ -56,7 +56,7 @@ func (s *Store) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]Tas
 		d := Task{EventID: e.ID, ApplicationID: e.Data.ApplicationID, Host: reply[3*i+1]}
 		switch status := Status(reply[3*i]); {
 		case status == GivenUp && e.Replay:
-			if d.Again, err = strconv.Atoi(reply[3*i+2]); err != nil {
+			if d.RestartAfter, err = strconv.Atoi(reply[3*i+2]); err != nil {
 				return nil, fmt.Errorf("delivery of %s: %w", e.ID, err)
 			}
 			open = append(open, d)
@@ -69,10 +69,10 @@ func (s *Store) OpenDeliveries(ctx context.Context, events []tasks.Event) ([]Tas
 
 // BeginDelivery counts an attempt and returns what to send; ok is false if nothing is to be
 // sent any more. A given-up delivery is begun again if [Task].Again says so.
-func (s *Store) BeginDelivery(ctx context.Context, of Task) (d Delivery, ok bool, err error) {
+func (s *Store) Begin(ctx context.Context, of Task) (d Delivery, ok bool, err error) {
 	again := ""
-	if of.Again > 0 {
-		again = strconv.Itoa(of.Again)
+	if of.RestartAfter > 0 {
+		again = strconv.Itoa(of.RestartAfter)
 	}
 	reply, err := beginDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": of.EventID, "restart": again}).StringSlice()
 	if err != nil {
@@ -85,17 +85,17 @@ func (s *Store) BeginDelivery(ctx context.Context, of Task) (d Delivery, ok bool
 	for i := 1; i+1 < len(reply); i += 2 {
 		fields[reply[i]] = reply[i+1]
 	}
-	d, err = readDelivery(of.EventID, fields)
+	d, err = parseDelivery(of.EventID, fields)
 	return d, err == nil, err
 }
 
 // EndDelivery records the reply to an attempt, and returns the delivery's status; empty if it
 // was erased meanwhile. A delivery that was not accepted is retried after again, and given
 // up if that is 0.
-func (s *Store) EndDelivery(ctx context.Context, d Delivery, r Reply, again time.Duration) (Status, error) {
+func (s *Store) End(ctx context.Context, d Delivery, r Reply, again time.Duration) (Status, error) {
 	what := "again"
 	switch {
-	case r.Taken():
+	case r.Accepted():
 		what, r.Body = "taken", "" // no failure to explain
 	case r.NoAttempt:
 		what = "none"
@@ -115,7 +115,7 @@ func (s *Store) EndDelivery(ctx context.Context, d Delivery, r Reply, again time
 // StalledDeliveries returns pending deliveries that were due a while ago and that no process
 // has attempted: the caller ensures that they have their task, which Redis may have lost. A
 // returned delivery is returned again after as long. more says that there are others.
-func (s *Store) StalledDeliveries(ctx context.Context, since time.Duration) (stalled []Task, more bool, err error) {
+func (s *Store) Stalled(ctx context.Context, since time.Duration) (stalled []Task, more bool, err error) {
 	reply, err := stalledDeliveriesScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"overdue_for": since.Milliseconds(), "max": stalledPage,
 	}).StringSlice()
@@ -129,8 +129,8 @@ func (s *Store) StalledDeliveries(ctx context.Context, since time.Duration) (sta
 }
 
 // Of returns the deliveries of a request, oldest first.
-func (s *Store) Of(ctx context.Context, applicationID string) ([]Delivery, error) {
-	events, err := s.Events(ctx, []string{applicationID})
+func (s *Store) ForRequest(ctx context.Context, applicationID string) ([]Delivery, error) {
+	events, err := s.EventIDs(ctx, []string{applicationID})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (s *Store) Of(ctx context.Context, applicationID string) ([]Delivery, error
 }
 
 // Events returns for each request the ids of its events that have a delivery.
-func (s *Store) Events(ctx context.Context, ids []string) ([][]string, error) {
+func (s *Store) EventIDs(ctx context.Context, ids []string) ([][]string, error) {
 	looks := make([]*redis.StringSliceCmd, len(ids))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
@@ -176,7 +176,7 @@ func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 		if len(look.Val()) == 0 {
 			continue
 		}
-		d, err := readDelivery(events[i], look.Val())
+		d, err := parseDelivery(events[i], look.Val())
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +188,7 @@ func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 	return found, nil
 }
 
-func readDelivery(event string, fields map[string]string) (Delivery, error) {
+func parseDelivery(event string, fields map[string]string) (Delivery, error) {
 	var failed error
 	number := func(name string) int {
 		if fields[name] == "" {

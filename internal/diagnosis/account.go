@@ -163,7 +163,7 @@ func gateClosed(s Snapshot) (Finding, bool) {
 func allPaused(s Snapshot) (Finding, bool) {
 	waiting := 0
 	for _, b := range s.Paused.First {
-		waiting += b.Own()
+		waiting += b.OpenOwn()
 	}
 	f, ok := s.paused()
 	return f, ok && s.Interactive.Backlog() == 0 && s.Calls == 0 && waiting >= s.Bulk.Backlog()
@@ -173,14 +173,14 @@ func allPaused(s Snapshot) (Finding, bool) {
 func (s Snapshot) paused() (Finding, bool) {
 	waiting, b := 0, batch.Batch{}
 	for _, p := range s.Paused.First {
-		if waiting += p.Own(); p.Own() > b.Own() {
+		if waiting += p.OpenOwn(); p.OpenOwn() > b.OpenOwn() {
 			b = p
 		}
 	}
 	f := Finding{State: Stuck, Code: BatchPaused, Next: fmt.Sprintf("kyclink batch resume %q", b.Batch)}
-	if b.Refused() != "" {
+	if b.RefusedMessage() != "" {
 		f.Code = RowsRefused
-		f.Text = fmt.Sprintf("Batch %q was paused because %s", b.Batch, b.Refused())
+		f.Text = fmt.Sprintf("Batch %q was paused because %s", b.Batch, b.RefusedMessage())
 		f.Next = fmt.Sprintf("correct the setting or the rows, then kyclink batch resume %q", b.Batch)
 	} else {
 		f.Text = fmt.Sprintf("Batch %q is paused by an operator", b.Batch)

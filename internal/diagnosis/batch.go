@@ -37,7 +37,7 @@ func (s Snapshot) openBatch(b batch.Batch) Finding {
 	if f, ok := first(own, []rule{redisFull, redisWriteFails, redisReadOnly, noWorker}); ok {
 		return f
 	}
-	if b.Status == batch.Paused && b.Own() > 0 {
+	if b.Status == batch.Paused && b.OpenOwn() > 0 {
 		own.Paused = Paused{Batches: 1, First: []batch.Batch{b}}
 		f, _ := own.paused()
 		return f

@@ -221,7 +221,7 @@ func (r *Reader) deliveries(ctx context.Context, s *Snapshot) error {
 	}
 	var last time.Time
 	for _, d := range read { // some are attempted for the first time
-		if d.Last.At.IsZero() || d.Last.Taken() {
+		if d.Last.At.IsZero() || d.Last.Accepted() {
 			continue
 		}
 		s.Deliveries.Retrying++
@@ -262,7 +262,7 @@ func (r *Reader) Request(ctx context.Context, s Snapshot, link tasks.Link) (Requ
 	if link.Batch == "" {
 		return q, nil
 	}
-	b, ok, err := r.stores.Batches.Named(ctx, link.Batch)
+	b, ok, err := r.stores.Batches.ByName(ctx, link.Batch)
 	if ok {
 		q.Batch = &b
 	}

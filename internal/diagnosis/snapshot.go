@@ -27,7 +27,7 @@ type Snapshot struct {
 
 	Held, Failed, Quarantined int
 	Deliveries                Deliveries
-	Results                   results.Results
+	Results                   results.Status
 	Intake                    Intake
 	Redis                     Redis
 }

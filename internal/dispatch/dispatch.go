@@ -37,9 +37,9 @@ const (
 
 // Opener creates the deliveries of events.
 type Opener interface {
-	// OpenDeliveries creates the deliveries of the events whose requests have a callback
+	// Open creates the deliveries of the events whose requests have a callback
 	// URL, and returns the ones to attempt. Repeating it changes nothing.
-	OpenDeliveries(ctx context.Context, events []tasks.Event) ([]delivery.Task, error)
+	Open(ctx context.Context, events []tasks.Event) ([]delivery.Task, error)
 }
 
 // payload is the payload of a delivery's task, whose id is the event's.
@@ -51,7 +51,7 @@ type payload struct {
 
 // Enqueue enqueues the task of a delivery. fresh is false if the task exists already.
 func Enqueue(ctx context.Context, queue *asynq.Client, account string, d delivery.Task) (fresh bool, err error) {
-	content, err := json.Marshal(payload{d.ApplicationID, d.Host, d.Again})
+	content, err := json.Marshal(payload{d.ApplicationID, d.Host, d.RestartAfter})
 	if err != nil {
 		return false, fmt.Errorf("encode the callback of %s: %w", d.EventID, err)
 	}
@@ -108,7 +108,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 // dispatch may be interrupted anywhere: the events are then read again, and what was done
 // is found done.
 func (d *Dispatcher) dispatch(ctx context.Context, events []tasks.Event) error {
-	opened, err := d.opener.OpenDeliveries(ctx, events)
+	opened, err := d.opener.Open(ctx, events)
 	if err != nil {
 		return err
 	}

@@ -31,11 +31,11 @@ const (
 
 // Deliveries records attempts to deliver.
 type Deliveries interface {
-	// BeginDelivery counts an attempt; ok is false if none is to be made.
-	BeginDelivery(ctx context.Context, of delivery.Task) (d delivery.Delivery, ok bool, err error)
-	// EndDelivery records the outcome; again is the delay before the next attempt, 0 if
+	// Begin counts an attempt; ok is false if none is to be made.
+	Begin(ctx context.Context, of delivery.Task) (d delivery.Delivery, ok bool, err error)
+	// End records the outcome; again is the delay before the next attempt, 0 if
 	// the delivery is given up.
-	EndDelivery(ctx context.Context, d delivery.Delivery, r delivery.Reply, again time.Duration) (delivery.Status, error)
+	End(ctx context.Context, d delivery.Delivery, r delivery.Reply, again time.Duration) (delivery.Status, error)
 }
 
 // Poster sends callbacks.
@@ -133,13 +133,13 @@ func (l *Lane) ProcessTask(ctx context.Context, task *asynq.Task) (err error) {
 	}
 	var seen contact
 	defer func() { l.hosts.leave(content.Host, seen) }()
-	seen, err = l.attempt(ctx, delivery.Task{EventID: event, ApplicationID: content.ApplicationID, Host: content.Host, Again: content.Again})
+	seen, err = l.attempt(ctx, delivery.Task{EventID: event, ApplicationID: content.ApplicationID, Host: content.Host, RestartAfter: content.Again})
 	return err
 }
 
 // attempt makes one attempt, and returns what it showed about the receiver.
 func (l *Lane) attempt(ctx context.Context, of delivery.Task) (_ contact, err error) {
-	d, ok, err := l.cfg.Deliveries.BeginDelivery(ctx, of)
+	d, ok, err := l.cfg.Deliveries.Begin(ctx, of)
 	if err != nil {
 		l.cfg.Limited.Warn("beginning a delivery failed; retrying", zap.Error(err))
 		return contact{}, &asynqx.Later{Delay: time.Second + random(4*time.Second)}
@@ -159,7 +159,7 @@ func (l *Lane) attempt(ctx context.Context, of delivery.Task) (_ contact, err er
 	}
 	var status delivery.Status
 	err = l.cfg.Lifecycle.Persist(ctx, func(ctx context.Context) (err error) {
-		status, err = l.cfg.Deliveries.EndDelivery(ctx, d, reply, again)
+		status, err = l.cfg.Deliveries.End(ctx, d, reply, again)
 		return err
 	})
 	l.log(d, reply, status, took, err)
@@ -190,7 +190,7 @@ func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.St
 		zap.String("event", d.EventID), zap.String("application_id", d.ApplicationID), zap.String("host", d.Host), zap.String("status", string(status)),
 		zap.Int("attempt", d.Attempts), zap.Duration("took", took),
 	}
-	if !reply.Taken() {
+	if !reply.Accepted() {
 		fields = append(fields, zap.String("reason", reply.Reason), zap.String("message", reply.Message))
 	}
 	if err != nil {
@@ -202,7 +202,7 @@ func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.St
 	switch {
 	case status == delivery.GivenUp:
 		l.cfg.Limited.Warn("callback given up; kyclink callbacks list shows all of them", fields...)
-	case !reply.Taken() && status == delivery.Pending:
+	case !reply.Accepted() && status == delivery.Pending:
 		l.cfg.Limited.Warn("callback failed; retrying", fields...)
 	}
 }
@@ -210,7 +210,7 @@ func (l *Lane) log(d delivery.Delivery, reply delivery.Reply, status delivery.St
 // resultOf returns the result of an attempt, after which the delivery has the status.
 func resultOf(reply delivery.Reply, status delivery.Status) string {
 	switch {
-	case reply.Taken():
+	case reply.Accepted():
 		return "delivered"
 	case status == delivery.GivenUp:
 		return "given_up"

@@ -51,7 +51,7 @@ type Erasure struct {
 	Erased bool
 	// Broken says that its record cannot be read by this version. An older or
 	// damaged one is erased by force only, and no counter knows of it.
-	Broken bool
+	Unreadable bool
 	// Since is when it came to its state, where it was not erased.
 	Since       time.Time
 	Generations int // that went
@@ -94,7 +94,7 @@ func readErasure(id string, reply []any) (Erasure, error) {
 	switch {
 	case state == "-":
 	case state == "newer" || state == "poison":
-		e.Broken, e.Erased = true, generations > 0
+		e.Unreadable, e.Erased = true, generations > 0
 	case strings.HasPrefix(state, "="):
 		since, err := strconv.ParseInt(fmt.Sprint(reply[3]), 10, 64)
 		if err != nil {

@@ -56,7 +56,7 @@ func TestErase_LeavesOnlyCounters(t *testing.T) {
 		t.Errorf("%d ids were erased from rows, %v; want 5", n, err)
 	}
 	erased := map[string]bool{"E-1": true, "E-2": true, "E-3": true}
-	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.Whom{IDs: erased}); err != nil || n != 5 {
+	if n, err := h.Stores.Erasure.EraseEvents(t.Context(), erasure.EventFilter{IDs: erased}); err != nil || n != 5 {
 		t.Errorf("%d events were erased, %v; want 5", n, err)
 	}
 	h.expectNoTrace("E-1", "E-2", "E-3")

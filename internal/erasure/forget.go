@@ -17,7 +17,7 @@ import (
 
 // Whom selects the data to erase: of some application ids, or of all that one batch
 // accepted first.
-type Whom struct {
+type EventFilter struct {
 	IDs   map[string]bool
 	Batch string // a name, where there are no ids
 }
@@ -27,19 +27,19 @@ const eventsPage = 1000
 // EraseEvents removes events from the results stream, and returns how many: of a batch, those
 // whose requests are not kept any more. It reads the stream once, page by page, up to its
 // present end.
-func (er *Eraser) EraseEvents(ctx context.Context, whom Whom) (gone int, err error) {
+func (er *Eraser) EraseEvents(ctx context.Context, whom EventFilter) (gone int, err error) {
 	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {
-		return 0, cannotRead("the results stream", err)
+		return 0, readError("the results stream", err)
 	}
 	for from := "-"; ; {
 		entries, err := er.rdb.XRangeN(ctx, er.keys.Results(), from, last[0].ID, eventsPage).Result()
 		if err != nil {
-			return gone, cannotRead("the results stream", err)
+			return gone, readError("the results stream", err)
 		}
 		var meant []redis.XMessage
 		for _, e := range entries {
-			if whom.meant(e) {
+			if whom.matches(e) {
 				meant = append(meant, e)
 			}
 			from = "(" + e.ID
@@ -51,14 +51,14 @@ func (er *Eraser) EraseEvents(ctx context.Context, whom Whom) (gone int, err err
 	}
 }
 
-func cannotRead(what string, err error) error {
+func readError(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-func (w Whom) meant(e redis.XMessage) bool {
+func (w EventFilter) matches(e redis.XMessage) bool {
 	if w.Batch == "" {
 		return w.IDs[fmt.Sprint(e.Values["application_id"])]
 	}
@@ -69,7 +69,7 @@ func (w Whom) meant(e redis.XMessage) bool {
 	return strings.Contains(data, `"batch":`) && json.Unmarshal([]byte(data), &of) == nil && of.Batch == w.Batch
 }
 
-func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMessage) (int, error) {
+func (er *Eraser) dropEvents(ctx context.Context, whom EventFilter, meant []redis.XMessage) (int, error) {
 	ids := make([]string, 0, len(meant))
 	kept := make([]*redis.IntCmd, len(meant))
 	if whom.Batch != "" && len(meant) > 0 {
@@ -79,7 +79,7 @@ func (er *Eraser) dropEvents(ctx context.Context, whom Whom, meant []redis.XMess
 			}
 			return nil
 		}); err != nil {
-			return 0, cannotRead("which requests are kept", err)
+			return 0, readError("which requests are kept", err)
 		}
 	}
 	for i, e := range meant {
@@ -144,7 +144,7 @@ func mentions(raw []byte, id string) bool {
 // EraseOrder removes the order of a batch of which no request is kept any more. Its counters
 // stay.
 func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
-	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.Off(number)).Err(); err != nil {
+	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.CancelledRequeued(number)).Err(); err != nil {
 		return fmt.Errorf("erase the order of batch %d: %w", number, err)
 	}
 	return nil

@@ -18,11 +18,11 @@ func TestErase_RemovesUnreadableRecordsWhichRetentionKeeps(t *testing.T) {
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-1"), 1, "?").Err())
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "2").Err())
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Nanosecond})
-	if n, err := keeper.Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
+	if n, err := keeper.Erasure.EraseExpired(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("retention erased %d records, %v", n, err)
 	}
 	for _, e := range h.Erase("R-1", "R-2") {
-		if !e.Broken || e.Erased != (e.ApplicationID == "R-1") {
+		if !e.Unreadable || e.Erased != (e.ApplicationID == "R-1") {
 			t.Errorf("the erasure is %+v", e)
 		}
 	}

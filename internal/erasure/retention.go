@@ -21,9 +21,9 @@ var eraseEarlierScript = scripts.Script("erase_earlier.lua")
 // a command more in every end, and one more place that names a person. The walk
 // costs a header a record and hour.
 const (
-	retireRound = time.Hour // for one walk through all keys
-	retirePage  = 1000      // keys that are looked at by one command
-	retireMost  = 50        // pages of one call
+	retentionRound = time.Hour // for one walk through all keys
+	scanPage       = 1000      // keys that are looked at by one command
+	maxScans       = 50        // pages of one call
 )
 
 // Retire erases ended requests, and earlier generations, whose end is older than the
@@ -31,7 +31,7 @@ const (
 // it at that interval has every request checked once an hour; the progress is kept in
 // Redis. The rows of other batches that name erased requests are erased afterwards, in the
 // same way.
-func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased int, err error) {
+func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error) {
 	if er.retention == 0 {
 		return 0, nil
 	}
@@ -55,13 +55,13 @@ func (er *Eraser) Retire(ctx context.Context, interval time.Duration) (erased in
 		return 0, err
 	}
 	due := now.Add(-er.retention).UnixMilli()
-	part := interval.Seconds() / retireRound.Seconds() * float64(size.Val()) / retirePage
-	for range min(1+int(part), retireMost) {
+	part := interval.Seconds() / retentionRound.Seconds() * float64(size.Val()) / scanPage
+	for range min(1+int(part), maxScans) {
 		var keys []string
-		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", retirePage).Result(); err != nil {
+		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
 			return erased, fmt.Errorf("scan the keys: %w", err)
 		}
-		n, err := er.retire(ctx, keys, due)
+		n, err := er.eraseKeys(ctx, keys, due)
 		p.dirty = p.dirty || n > 0
 		if erased += n; err != nil {
 			return erased, err
@@ -104,7 +104,7 @@ func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
 	}
 	if p.erasing {
 		var over bool
-		if p.at, over, err = er.eraseRowsOn(ctx, p.at); err != nil {
+		if p.at, over, err = er.continueRows(ctx, p.at); err != nil {
 			return err
 		}
 		p.erasing = !over
@@ -117,7 +117,7 @@ func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
 }
 
 // retire erases what is due of some keys.
-func (er *Eraser) retire(ctx context.Context, keys []string, due int64) (erased int, err error) {
+func (er *Eraser) eraseKeys(ctx context.Context, keys []string, due int64) (erased int, err error) {
 	var ids []string
 	old := lua.NewRows("id", "generation")
 	for _, key := range keys {
@@ -147,12 +147,12 @@ func (er *Eraser) retire(ctx context.Context, keys []string, due int64) (erased 
 
 // Accepted scans all keys for the ids of the requests that a batch accepted first, including
 // those that are in no row of it.
-func (er *Eraser) Accepted(ctx context.Context, batch int) iter.Seq2[[]string, error] {
+func (er *Eraser) AcceptedIDs(ctx context.Context, batch int) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		node, err := er.keys.Node(ctx, er.rdb)
 		for cursor := uint64(0); err == nil; {
 			var keys, ids []string
-			if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Record("*"), retirePage).Result(); err != nil {
+			if keys, cursor, err = node.Scan(ctx, cursor, er.keys.Record("*"), scanPage).Result(); err != nil {
 				err = fmt.Errorf("scan the keys: %w", err)
 				break
 			}

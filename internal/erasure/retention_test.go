@@ -30,7 +30,7 @@ func TestRetire_ErasesRequestsThatEndedLongAgo(t *testing.T) {
 
 	erased := 0
 	for range 100 { // each time a thousand keys at least, so that one round is enough
-		n, err := keeper.Erasure.Retire(t.Context(), 0)
+		n, err := keeper.Erasure.EraseExpired(t.Context(), 0)
 		h.Must(err)
 		erased += n
 	}
@@ -43,11 +43,11 @@ func TestRetire_ErasesRequestsThatEndedLongAgo(t *testing.T) {
 	}
 	h.ExpectCounters()
 	h.ExpectOperatorLists(nil)
-	story, err := h.Stores.Records.Story(t.Context(), "G-3001")
+	story, err := h.Stores.Records.History(t.Context(), "G-3001")
 	if err != nil || len(story) != 1 || story[0].Generation != 2 {
 		t.Errorf("the generations of the refreshed request are %+v, %v; want the second only", story, err)
 	}
-	if n, err := storage.Of(h.Redis, h.Keys.Account).Erasure.Retire(t.Context(), time.Hour); n != 0 || err != nil {
+	if n, err := storage.Of(h.Redis, h.Keys.Account).Erasure.EraseExpired(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Errorf("%d requests were erased without a retention, %v", n, err)
 	}
 }
@@ -66,7 +66,7 @@ func TestRetire_ErasesRowsOfOtherBatches(t *testing.T) {
 		ids[i] = ref.ApplicationID
 	}
 	for deadline := time.Now().Add(time.Minute); ; {
-		_, err := keeper.Erasure.Retire(t.Context(), 0)
+		_, err := keeper.Erasure.EraseExpired(t.Context(), 0)
 		h.Must(err)
 		all := fmt.Sprint(h.Dump())
 		if !slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(all, id+"\n") || strings.Contains(all, id+" ") }) {
@@ -91,10 +91,10 @@ func TestRetire_KeepsAnEarlierGenerationByItsOwnEnd(t *testing.T) {
 		h.Must(err)
 	}
 	keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Hour})
-	_, err := keeper.Erasure.Retire(t.Context(), time.Hour)
+	_, err := keeper.Erasure.EraseExpired(t.Context(), time.Hour)
 	h.Must(err)
 	for id, want := range map[string]int{"G-1": 1, "G-2": 2} {
-		if story, err := h.Stores.Records.Story(t.Context(), id); err != nil || len(story) != want {
+		if story, err := h.Stores.Records.History(t.Context(), id); err != nil || len(story) != want {
 			t.Errorf("%s has %d generations, want %d; %v", id, len(story), want, err)
 		}
 	}

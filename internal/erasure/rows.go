@@ -40,7 +40,7 @@ type position struct{ batch, chunk int }
 // continue: at the next batch if this one is done.
 func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (taken int, next position, err error) {
 	if at.chunk == 0 {
-		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.Off(at.batch)} {
+		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.CancelledRequeued(at.batch)} {
 			n, err := er.eraseRequeued(ctx, list)
 			if taken += n; err != nil {
 				return taken, at, err
@@ -87,7 +87,7 @@ const scriptsPerCall = 20
 
 // eraseRowsOn does a part of the walk through all batches. over says that it is at its
 // end.
-func (er *Eraser) eraseRowsOn(ctx context.Context, at position) (next position, over bool, err error) {
+func (er *Eraser) continueRows(ctx context.Context, at position) (next position, over bool, err error) {
 	if at.batch > 0 { // 0 is for what is in no batch, and always there
 		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
 		if err != nil || len(numbers) == 0 {

@@ -22,19 +22,19 @@ func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (gone i
 		}
 		return false
 	}
-	gone, err = er.forgetEntries(ctx, er.keys.Rejects(), rejected)
+	gone, err = er.eraseEntries(ctx, er.keys.Rejects(), rejected)
 	if err != nil {
 		return gone, err
 	}
-	n, err := er.forgetEntries(ctx, er.keys.Audit(), audited)
+	n, err := er.eraseEntries(ctx, er.keys.Audit(), audited)
 	return gone + n, err
 }
 
-func (er *Eraser) forgetEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
+func (er *Eraser) eraseEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
 	for from := "-"; ; {
 		entries, err := er.rdb.XRangeN(ctx, stream, from, "+", eventsPage).Result()
 		if err != nil {
-			return gone, cannotRead(stream, err)
+			return gone, readError(stream, err)
 		}
 		var ids []string
 		for _, e := range entries {

@@ -111,7 +111,7 @@ func Members(list ...Member) (string, error) {
 }
 
 // Why encodes why a request ended without a link, or is held.
-func Why(reason fault.Reason, message string) (string, error) {
+func Reason(reason fault.Reason, message string) (string, error) {
 	return Members(Pair("reason", string(reason)), Pair("message", message))
 }
 

@@ -22,7 +22,7 @@ import (
 type Source interface {
 	// Feed does so while this process leads, and returns the turns whose tasks are to be
 	// enqueued.
-	Feed(ctx context.Context, want ledger.Feed) (ledger.Fed, error)
+	Feed(ctx context.Context, want ledger.FeedTarget) (ledger.FeedResult, error)
 }
 
 const (
@@ -41,8 +41,8 @@ type Config struct {
 	Source Source
 	// Enqueue enqueues the task of a turn.
 	Enqueue func(ctx context.Context, lane request.Lane, turn request.Ref) error
-	// AtLeast is the number of requests that the queue should hold, however low the rate is.
-	AtLeast int
+	// MinQueued is the number of requests that the queue should hold, however low the rate is.
+	MinQueued int
 	// RateRead is called with the rate in force, per second, each time that it was read.
 	RateRead func(perSecond float64)
 	// Lease is how long a process leads after its last call of Feed; 0 means 5 s.
@@ -97,8 +97,8 @@ func (f *Feeder) Run(ctx context.Context) {
 func (f *Feeder) Feed(ctx context.Context) (fed int, leads bool, err error) {
 	once, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	result, err := f.cfg.Source.Feed(once, ledger.Feed{
-		AtLeast: f.cfg.AtLeast, AtMost: mostQueued, Ahead: ahead, Most: mostPerCall, Lease: f.cfg.Lease,
+	result, err := f.cfg.Source.Feed(once, ledger.FeedTarget{
+		MinQueued: f.cfg.MinQueued, MaxQueued: mostQueued, Ahead: ahead, MaxFed: mostPerCall, Lease: f.cfg.Lease,
 	})
 	if err != nil {
 		return 0, false, err
@@ -107,7 +107,7 @@ func (f *Feeder) Feed(ctx context.Context) (fed int, leads bool, err error) {
 		failpoint.Hit("fed")
 	}
 	f.cfg.RateRead(result.PerSecond)
-	for _, change := range result.Changes {
+	for _, change := range result.GateChanges {
 		f.logChange(change)
 	}
 	return len(result.Refs), result.Leads, f.enqueue(once, result.Refs)

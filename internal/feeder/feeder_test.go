@@ -19,9 +19,9 @@ type source struct {
 	calls int
 }
 
-func (s *source) Feed(context.Context, ledger.Feed) (ledger.Fed, error) {
+func (s *source) Feed(context.Context, ledger.FeedTarget) (ledger.FeedResult, error) {
 	s.calls++
-	return ledger.Fed{Leads: s.leads}, s.err
+	return ledger.FeedResult{Leads: s.leads}, s.err
 }
 
 func TestFeeder_FeedsMoreOftenWhenItLeads(t *testing.T) {

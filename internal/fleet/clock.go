@@ -20,7 +20,7 @@ type clock struct {
 
 // stepMost is by how much the two clocks may move against each other, as they do while
 // one of them is corrected.
-const stepMost = 500 * time.Millisecond
+const maxDrift = 500 * time.Millisecond
 
 func newClock() *clock { return &clock{origin: time.Now().Add(-time.Nanosecond)} }
 
@@ -30,7 +30,7 @@ func (c *clock) heartbeat(sent, answered time.Time, at time.Time) {
 	defer c.mu.Unlock()
 	since := time.Duration(at.UnixNano())
 	least, most := since-answered.Sub(c.origin), since-sent.Sub(c.origin)
-	stepped := c.most != 0 && (least > c.most+stepMost || most < c.least-stepMost)
+	stepped := c.most != 0 && (least > c.most+maxDrift || most < c.least-maxDrift)
 	c.least, c.most = least, most
 	now := answered.Sub(c.origin)
 	if stepped || c.unbrokenAt(now) == 0 {
@@ -67,7 +67,7 @@ func (c *clock) unbroken() time.Duration {
 }
 
 func (c *clock) unbrokenAt(now time.Duration) time.Duration {
-	if c.reached == 0 || now-c.last > mostBetween {
+	if c.reached == 0 || now-c.last > maxPause {
 		return 0
 	}
 	return max(now-c.reached, time.Nanosecond)
@@ -87,5 +87,5 @@ func (c *clock) expected() int64 {
 // stepped says that Redis' time is not what this process takes it for.
 func (c *clock) stepped(at time.Time) bool {
 	expected := c.expected()
-	return expected != 0 && time.UnixMilli(expected).Sub(at).Abs() > stepMost
+	return expected != 0 && time.UnixMilli(expected).Sub(at).Abs() > maxDrift
 }

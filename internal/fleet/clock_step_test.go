@@ -74,7 +74,7 @@ func TestClockStep_BackDelaysNothing(t *testing.T) {
 			h.openDelivery("A-1")
 		})
 		for deadline := time.Now().Add(2 * time.Minute); ; {
-			stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Millisecond)
+			stalled, _, err := h.Stores.Deliveries.Stalled(t.Context(), time.Millisecond)
 			h.Must(err)
 			if len(stalled) == 1 {
 				break
@@ -95,7 +95,7 @@ func TestClockStep_BackDelaysNothing(t *testing.T) {
 		h.Must(observer.Fleet.Join(t.Context()))
 		for deadline := time.Now().Add(2 * time.Minute); ; {
 			h.Must(observer.Fleet.Heartbeat(t.Context(), nil))
-			turns, _, err := observer.Requests.Lost(t.Context(), "")
+			turns, _, err := observer.Requests.LostCalls(t.Context(), "")
 			h.Must(err)
 			if len(turns) == 1 {
 				break
@@ -104,7 +104,7 @@ func TestClockStep_BackDelaysNothing(t *testing.T) {
 				t.Fatal("the worker stays alive")
 			}
 		}
-		if _, _, workers, err := h.Stores.Account.Basics(t.Context()); err != nil || workers != 1 {
+		if _, _, workers, err := h.Stores.Account.Summary(t.Context()); err != nil || workers != 1 {
 			t.Errorf("%d workers are alive, %v; want the observer only", workers, err)
 		}
 	})
@@ -123,7 +123,7 @@ func TestClockStep_AheadDelaysNothingOnceCorrected(t *testing.T) {
 	due := func() (requests, deliveries int) {
 		refs, _, err := h.Stores.Requests.Overdue(t.Context(), request.Interactive, time.Minute)
 		h.Must(err)
-		stalled, _, err := h.Stores.Deliveries.StalledDeliveries(t.Context(), time.Minute)
+		stalled, _, err := h.Stores.Deliveries.Stalled(t.Context(), time.Minute)
 		h.Must(err)
 		return len(refs), len(stalled)
 	}
@@ -156,7 +156,7 @@ func TestClockStep_ForwardMakesNoWorkerDead(t *testing.T) {
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), []string{ref.String()}))
 	h.Must(observer.Fleet.Heartbeat(t.Context(), nil))
 	h.Must(clock.Set(5 * time.Second))
-	turns, _, err := observer.Requests.Lost(t.Context(), "")
+	turns, _, err := observer.Requests.LostCalls(t.Context(), "")
 	if h.Must(err); len(turns) > 0 {
 		t.Errorf("the calls %v are lost", turns)
 	}

@@ -27,11 +27,11 @@ func TestClock_RestartsUnbrokenTimeAfterBreaksAndSteps(t *testing.T) {
 		"one a second":                {[]beat{second, second, second, second}, time.Second, 4 * time.Second},
 		"one failed":                  {[]beat{second, second, {after: time.Second, lost: true}}, 0, 0},
 		"one failed, then more":       {[]beat{second, {after: time.Second, lost: true}, second, second}, 0, time.Second},
-		"stopped for a while":         {[]beat{second, second}, mostBetween + 1, 0},
-		"stopped, then more":          {[]beat{second, second, {after: mostBetween + 1}, second}, 0, time.Second},
+		"stopped for a while":         {[]beat{second, second}, maxPause + 1, 0},
+		"stopped, then more":          {[]beat{second, second, {after: maxPause + 1}, second}, 0, time.Second},
 		"the clock is set ahead":      {[]beat{second, second, {after: time.Second, ahead: 20 * time.Second}, {after: time.Second, ahead: 20 * time.Second}}, 0, time.Second},
 		"the clock is set back":       {[]beat{second, second, {after: time.Second, ahead: -time.Hour}, {after: time.Second, ahead: -time.Hour}}, 0, time.Second},
-		"the clock is corrected":      {[]beat{second, {after: time.Second, ahead: stepMost}, {after: time.Second}}, 0, 2 * time.Second},
+		"the clock is corrected":      {[]beat{second, {after: time.Second, ahead: maxDrift}, {after: time.Second}}, 0, 2 * time.Second},
 		"a slow heartbeat is no step": {[]beat{second, {after: time.Second, took: 3 * time.Second}, {after: time.Second, took: time.Second}}, 0, 6 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,6 +24,6 @@ func newHarnessOn(t testing.TB, server *redistest.Server) *harness {
 func (h *harness) openDelivery(id string) {
 	h.Helper()
 	event := h.EndWithCallback(id, "https://shop.example/hooks")
-	_, err := h.Stores.Deliveries.OpenDeliveries(h.Context(), []tasks.Event{event})
+	_, err := h.Stores.Deliveries.Open(h.Context(), []tasks.Event{event})
 	h.Must(err)
 }

@@ -33,12 +33,12 @@ var (
 )
 
 const (
-	maxProcess = int64(999_999) // what a record's header has room for
-	forgetDead = time.Hour      // after which a process that died is taken off the list
+	maxProcess  = int64(999_999) // what a record's header has room for
+	forgetAfter = time.Hour      // after which a process that died is taken off the list
 	// mostBetween is the longest pause between heartbeats of a process that decides whether
 	// others are dead: longer than a slow heartbeat, and shorter than what makes others dead.
-	mostBetween = 8 * time.Second
-	leastBurst  = 2 // bulk leaves one token to signups
+	maxPause = 8 * time.Second
+	minBurst = 2 // bulk leaves one token to signups
 )
 
 // DeadAfter is how long a worker process must have been silent, while the checking process
@@ -72,10 +72,10 @@ type Member struct {
 	upstream string
 	clock    *clock
 
-	process atomic.Int64           // this process' number, 0 before Join
-	joined  atomic.Pointer[string] // the id of the ledger that was joined
-	touched atomic.Pointer[string] // the id of the ledger that [Member.Touch] found last
-	written atomic.Pointer[written]
+	process       atomic.Int64           // this process' number, 0 before Join
+	joined        atomic.Pointer[string] // the id of the ledger that was joined
+	clientLedger  atomic.Pointer[string] // the id of the ledger that [Member.Touch] found last
+	lastHeartbeat atomic.Pointer[heartbeatResult]
 }
 
 // New returns a member that has not joined, and that uses, and does not close, rdb.
@@ -165,8 +165,8 @@ func (m *Member) ID(ctx context.Context) (string, error) {
 // The number is drawn, not counted: a Redis that lost its last writes would count
 // on from an earlier one, and give a number that a living process has.
 func (m *Member) Join(ctx context.Context) error {
-	if m.cfg.Rate != (admission.Rate{}) && m.cfg.Burst < leastBurst {
-		return fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give %d or more", m.cfg.Burst, leastBurst)
+	if m.cfg.Rate != (admission.Rate{}) && m.cfg.Burst < minBurst {
+		return fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give %d or more", m.cfg.Burst, minBurst)
 	}
 	for {
 		number := rand.N(maxProcess) + 1
@@ -182,7 +182,7 @@ func (m *Member) Join(ctx context.Context) error {
 		case reply[0] == "joined":
 			m.process.Store(number)
 			m.joined.Store(&reply[1])
-			m.written.Store(&written{at: time.Now()})
+			m.lastHeartbeat.Store(&heartbeatResult{at: time.Now()})
 			m.clock.join(time.Now())
 			return m.compareRate(reply[2:])
 		}
@@ -216,8 +216,8 @@ func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	}
 	sent := time.Now()
 	at, err := heartbeatScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, lua.Args{
-		"process": m.process.Load(), "forget_after": forgetDead.Milliseconds(),
-		"handlers_ttl": (m.cfg.DeadAfter + mostBetween).Milliseconds(), "ledger_id": *id,
+		"process": m.process.Load(), "forget_after": forgetAfter.Milliseconds(),
+		"handlers_ttl": (m.cfg.DeadAfter + maxPause).Milliseconds(), "ledger_id": *id,
 	}, lua.Column("turn", handled)).Int64()
 	switch {
 	case err != nil:
@@ -225,7 +225,7 @@ func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	case at == 0:
 		err = &EmptiedError{m.keys.Account}
 	}
-	m.written.Store(&written{time.Now(), err})
+	m.lastHeartbeat.Store(&heartbeatResult{time.Now(), err})
 	if err != nil {
 		m.clock.lose()
 		return err

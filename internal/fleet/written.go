@@ -13,13 +13,13 @@ import (
 var clientHeartbeatScript = scripts.Script("client_heartbeat.lua")
 
 // ErrUnwritten says that this process has sent no heartbeat yet.
-var ErrUnwritten = errors.New("nothing was written to Redis yet")
+var ErrNoHeartbeat = errors.New("nothing was written to Redis yet")
 
 // writtenWithin is how old the last heartbeat may be: several that are missing.
-const writtenWithin = 10 * time.Second
+const maxHeartbeatAge = 10 * time.Second
 
 // written is the last heartbeat.
-type written struct {
+type heartbeatResult struct {
 	at  time.Time
 	err error
 }
@@ -27,13 +27,13 @@ type written struct {
 // Touch is the heartbeat of a process that is no worker: a write, which shows whether Redis
 // accepts any. It fails with [*EmptiedError], once, if the ledger is not that of the
 // previous heartbeat.
-func (m *Member) Touch(ctx context.Context) error {
+func (m *Member) ClientHeartbeat(ctx context.Context) error {
 	id, err := clientHeartbeatScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, nil).Text()
-	m.written.Store(&written{time.Now(), err})
+	m.lastHeartbeat.Store(&heartbeatResult{time.Now(), err})
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	if before := m.touched.Swap(&id); before != nil && *before != "" && *before != id {
+	if before := m.clientLedger.Swap(&id); before != nil && *before != "" && *before != id {
 		return &EmptiedError{m.keys.Account}
 	}
 	return nil
@@ -41,10 +41,10 @@ func (m *Member) Touch(ctx context.Context) error {
 
 // Written returns why Redis accepts no writes of this process, for people and without a
 // secret; nil if the last heartbeat succeeded.
-func (m *Member) Written() error {
-	last := m.written.Load()
+func (m *Member) WriteError() error {
+	last := m.lastHeartbeat.Load()
 	if last == nil {
-		return ErrUnwritten
+		return ErrNoHeartbeat
 	}
 	refused, answered := errors.AsType[redis.Error](last.err)
 	_, emptied := errors.AsType[*EmptiedError](last.err)
@@ -54,7 +54,7 @@ func (m *Member) Written() error {
 	case answered:
 		code, _, _ := strings.Cut(refused.Error(), " ")
 		return fmt.Errorf("writes are refused by Redis (%s)", code)
-	case last.err != nil || time.Since(last.at) > writtenWithin:
+	case last.err != nil || time.Since(last.at) > maxHeartbeatAge:
 		return errors.New("no answer from Redis")
 	}
 	return nil

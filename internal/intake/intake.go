@@ -47,14 +47,14 @@ const (
 	// entries, and no names of dead workers remain.
 	consumer = "worker"
 
-	readBlock  = time.Second
-	perRead    = 500
-	perAccept  = 100
-	keptMost   = 1000 // entries that wait in one process
-	fullPause  = 200 * time.Millisecond
-	leastAway  = 100 * time.Millisecond // pauses while Redis is away
-	mostAway   = 5 * time.Second
-	stepWithin = 10 * time.Second // of a step that is completed during shutdown
+	readBlock     = time.Second
+	perRead       = 500
+	perAccept     = 100
+	maxWaiting    = 1000 // entries that wait in one process
+	fullPause     = 200 * time.Millisecond
+	minRetryPause = 100 * time.Millisecond // pauses while Redis is away
+	maxRetryPause = 5 * time.Second
+	stepTimeout   = 10 * time.Second // of a step that is completed during shutdown
 	// maxRejects is how many rejects are kept, the latest ones, and maxRejectBytes their
 	// memory: a faulty producer must not fill Redis.
 	maxRejects     = 100_000
@@ -68,7 +68,7 @@ type Intake struct {
 	cfg      Config
 	keys     keyspace.Keys
 
-	kept    map[tasks.Lane][]entry // read and not settled, oldest first
+	waiting map[tasks.Lane][]entry // read and not settled, oldest first
 	ids     map[string]bool        // of these
 	singles int                    // how many are accepted one by one, to find the entry that made a step fail
 	claimed time.Time
@@ -83,16 +83,16 @@ func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 	}
 	return &Intake{
 		rdb: rdb, producer: producer, cfg: cfg, keys: keyspace.Keys{Account: cfg.Account},
-		kept: map[tasks.Lane][]entry{}, ids: map[string]bool{},
+		waiting: map[tasks.Lane][]entry{}, ids: map[string]bool{},
 	}
 }
 
 // Run accepts requests until ctx is done. While Redis is unreachable it retries.
 func (i *Intake) Run(ctx context.Context) {
-	for pause := leastAway; ctx.Err() == nil; {
+	for pause := minRetryPause; ctx.Err() == nil; {
 		err := i.round(ctx)
 		if err == nil {
-			pause = leastAway
+			pause = minRetryPause
 			continue
 		}
 		if ctx.Err() != nil {
@@ -100,7 +100,7 @@ func (i *Intake) Run(ctx context.Context) {
 		}
 		i.cfg.Limited.Warn("intake step failed, retrying", zap.Error(err))
 		sleep(ctx, pause)
-		pause = min(2*pause, mostAway)
+		pause = min(2*pause, maxRetryPause)
 	}
 	i.release(context.WithoutCancel(ctx))
 }
@@ -113,14 +113,14 @@ func (i *Intake) round(ctx context.Context) error {
 		}
 		i.claimed = time.Now()
 	}
-	if err := i.acceptKept(ctx); err != nil {
+	if err := i.acceptWaiting(ctx); err != nil {
 		return err
 	}
-	room, block := keptMost-len(i.ids), readBlock
+	room, block := maxWaiting-len(i.ids), readBlock
 	if len(i.ids) > 0 {
 		block = fullPause
 	}
-	if room <= 0 || len(i.kept[tasks.Interactive]) > 0 {
+	if room <= 0 || len(i.waiting[tasks.Interactive]) > 0 {
 		sleep(ctx, fullPause)
 		return nil
 	}
@@ -144,19 +144,19 @@ func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 			continue
 		}
 		i.ids[r.id] = true
-		i.kept[req.Lane] = append(i.kept[req.Lane], entry{r, req})
+		i.waiting[req.Lane] = append(i.waiting[req.Lane], entry{r, req})
 	}
 	if err := i.settle(ctx, settled); err != nil {
 		return err // the entries that were not kept are claimed later
 	}
-	return i.acceptKept(ctx)
+	return i.acceptWaiting(ctx)
 }
 
 // acceptKept accepts the entries that wait, as far as there is room.
-func (i *Intake) acceptKept(ctx context.Context) error {
+func (i *Intake) acceptWaiting(ctx context.Context) error {
 	full := false
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
-		for len(i.kept[lane]) > 0 && ctx.Err() == nil {
+		for len(i.waiting[lane]) > 0 && ctx.Err() == nil {
 			left, err := i.acceptSome(ctx, lane)
 			if err != nil {
 				return err
@@ -179,9 +179,9 @@ func (i *Intake) acceptKept(ctx context.Context) error {
 // acceptSome accepts the oldest entries of a lane, many at a time. left reports that there
 // was no room for some.
 func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
 	defer cancel()
-	kept := i.kept[lane]
+	kept := i.waiting[lane]
 	some := kept[:min(len(kept), perAccept)]
 	if i.singles > 0 {
 		some = some[:1]
@@ -213,7 +213,7 @@ func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, er
 	for _, s := range settled {
 		delete(i.ids, s.id)
 	}
-	i.kept[lane] = append(waiting, kept[len(some):]...)
+	i.waiting[lane] = append(waiting, kept[len(some):]...)
 	return len(waiting) > 0, nil
 }
 
@@ -229,8 +229,8 @@ func (i *Intake) failed(ctx context.Context, lane tasks.Lane, some int, err erro
 		return nil
 	}
 	i.singles = 0
-	left := i.kept[lane][0]
-	i.kept[lane] = i.kept[lane][1:]
+	left := i.waiting[lane][0]
+	i.waiting[lane] = i.waiting[lane][1:]
 	delete(i.ids, left.id)
 	return fmt.Errorf("accept entry %s: %w; it is left for another process", left.id, err)
 }

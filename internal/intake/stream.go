@@ -106,7 +106,7 @@ func (i *Intake) claim(ctx context.Context) error {
 		return err
 	}
 	for next := "0-0"; ; {
-		room := keptMost - len(i.ids)
+		room := maxWaiting - len(i.ids)
 		if room <= 0 {
 			return nil
 		}
@@ -176,7 +176,7 @@ func (i *Intake) withoutGone(ctx context.Context, entries []rawEntry) ([]rawEntr
 // touch sets the idle time of the entries that wait here.
 func (i *Intake) touch(ctx context.Context, idle time.Duration) error {
 	var ids []string
-	for _, kept := range i.kept {
+	for _, kept := range i.waiting {
 		for _, e := range kept {
 			ids = append(ids, e.id)
 		}

@@ -43,7 +43,7 @@ type harness struct {
 
 // transitions are the transitions of a worker that the harness makes.
 type transitions interface {
-	Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error)
+	Admit(ctx context.Context, query attempt.Query) (attempt.Decision, error)
 	Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error)
 	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
 }
@@ -84,7 +84,7 @@ func (h *harness) job(batch string, lines ...string) *Job {
 
 func (h *harness) feed() []request.Ref {
 	h.Helper()
-	fed, err := h.ledger.Requests.Feed(h.Context(), ledger.Feed{AtLeast: 1000, AtMost: 1000, Most: 1000, Lease: time.Minute})
+	fed, err := h.ledger.Requests.Feed(h.Context(), ledger.FeedTarget{MinQueued: 1000, MaxQueued: 1000, MaxFed: 1000, Lease: time.Minute})
 	h.Must(err)
 	return fed.Refs
 }
@@ -102,8 +102,8 @@ func (h *harness) mark(ref request.Ref) attempt.Attempt {
 	h.Helper()
 	h.open()
 	answer, err := h.work.Admit(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
-	if h.Must(err); answer.Admission != attempt.Call {
-		h.Fatalf("the mark of %v says %s", ref, answer.Admission)
+	if h.Must(err); answer.Verdict != attempt.Call {
+		h.Fatalf("the mark of %v says %s", ref, answer.Verdict)
 	}
 	h.calls[ref.ApplicationID]++
 	return answer.Attempt

@@ -96,7 +96,7 @@ func (w *watch) diagnose(ctx context.Context) (s situation, err error) {
 	if s.Snapshot, err = w.reader().Snapshot(ctx); err != nil {
 		return s, err
 	}
-	b, ok, err := w.Stores.Batches.Named(ctx, w.batch)
+	b, ok, err := w.Stores.Batches.ByName(ctx, w.batch)
 	if ok {
 		s.accepted = &b
 	}
@@ -112,8 +112,8 @@ func (w *watch) diagnose(ctx context.Context) (s situation, err error) {
 // before the batch's first link, as later they may be those of a rollout, and only by
 // an answer that came since the run began, as an earlier one may be out of date.
 func (w *watch) hopeless(ctx context.Context, s situation) error {
-	if s.accepted != nil && s.accepted.Refused() != "" {
-		return &RowsRefusedError{s.accepted.Refused(), s.accepted.Counts[request.Waiting] + s.accepted.Counts[request.Queued]}
+	if s.accepted != nil && s.accepted.RefusedMessage() != "" {
+		return &RowsRefusedError{s.accepted.RefusedMessage(), s.accepted.Counts[request.Waiting] + s.accepted.Counts[request.Queued]}
 	}
 	if s.Gate.State != "closed" && s.Gate.State != "probing" || s.Gate.Reason != string(fault.Refused) {
 		return nil
@@ -163,8 +163,8 @@ func (e *RowsRefusedError) Error() string {
 // resumeBatch resumes a batch that was paused because its rows were refused as wrong:
 // the person who runs the command again has corrected that.
 func (w *watch) resumeBatch(ctx context.Context) error {
-	b, ok, err := w.Stores.Batches.Named(ctx, w.batch)
-	if ok && b.Refused() != "" {
+	b, ok, err := w.Stores.Batches.ByName(ctx, w.batch)
+	if ok && b.RefusedMessage() != "" {
 		err = w.Stores.Batches.Control(ctx, b, batch.Resume)
 	}
 	return err

@@ -62,12 +62,12 @@ func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
 	h.Must(h.Redis.HSet(t.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1", Lane: tasks.Bulk})
 	h.Must(err)
-	fed, err := h.ledger.Requests.Feed(t.Context(), ledger.Feed{AtLeast: 1, AtMost: 1, Most: 1, Lease: time.Minute})
+	fed, err := h.ledger.Requests.Feed(t.Context(), ledger.FeedTarget{MinQueued: 1, MaxQueued: 1, MaxFed: 1, Lease: time.Minute})
 	h.Must(err)
 	if called {
 		answer, err := h.ledger.Requests.Admit(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
-		if h.Must(err); answer.Admission != attempt.Call {
-			t.Fatalf("the mark says %s", answer.Admission)
+		if h.Must(err); answer.Verdict != attempt.Call {
+			t.Fatalf("the mark says %s", answer.Verdict)
 		}
 		return h, answer.Attempt
 	}
@@ -87,8 +87,8 @@ func TestRecorder_WritesEachTransition(t *testing.T) {
 			h.Must(c.do(h, r, a))
 			// A stale turn is no transition.
 			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
-			if answer, err := r.Admit(t.Context(), stale); answer.Admission != attempt.Stale || err != nil {
-				t.Errorf("a stale mark: %s, %v", answer.Admission, err)
+			if answer, err := r.Admit(t.Context(), stale); answer.Verdict != attempt.Stale || err != nil {
+				t.Errorf("a stale mark: %s, %v", answer.Verdict, err)
 			}
 			closeJournal(t, journal)
 			journal = openJournal(t, h.out)

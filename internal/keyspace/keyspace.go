@@ -118,7 +118,7 @@ func (k Keys) Queue(l request.Lane) string { return "kyclink:" + k.Account + ":"
 func (k Keys) Cancelling() string { return k.Tag() + ":cancelling" }
 
 // Off is the list of the requests that were requeued when the batch was cancelled.
-func (k Keys) Off(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), number) }
+func (k Keys) CancelledRequeued(number int) string { return fmt.Sprintf("%s:off:%d", k.Tag(), number) }
 
 // Quarantine is the list of quarantine entries as JSON, the latest first.
 func (k Keys) Quarantine() string { return k.Tag() + ":poison" }

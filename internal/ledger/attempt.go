@@ -29,10 +29,10 @@ var (
 // Admit decides whether a turn may be called now, and if so records the attempt in the
 // same step. It fails with [*fleet.UpstreamError] if the account's links are of the other
 // kind.
-func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, error) {
+func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Decision, error) {
 	defaults, err := json.Marshal(ask.Defaults)
 	if err != nil {
-		return attempt.Answer{}, fmt.Errorf("encode the defaults: %w", err)
+		return attempt.Decision{}, fmt.Errorf("encode the defaults: %w", err)
 	}
 	ref := ask.Ref
 	reply, err := texts(l.commits.run(ctx, admitFunction, lua.Args{
@@ -42,32 +42,32 @@ func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, 
 		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUncertain,
 	}))
 	if err != nil {
-		return attempt.Answer{}, fmt.Errorf("admit %s: %w", ref.ApplicationID, err)
+		return attempt.Decision{}, fmt.Errorf("admit %s: %w", ref.ApplicationID, err)
 	}
-	answer := attempt.Answer{Admission: attempt.Admission(reply[0]), Reason: reply[3]}
+	answer := attempt.Decision{Verdict: attempt.Verdict(reply[0]), Reason: reply[3]}
 	answer.Probe = reply[0] == string(admission.Probe)
 	if answer.Probe || reply[0] == string(admission.Grant) {
-		answer.Admission = attempt.Call
+		answer.Verdict = attempt.Call
 	}
-	if answer.Admission == "upstream" {
-		return attempt.Answer{}, l.member.UpstreamError()
+	if answer.Verdict == "upstream" {
+		return attempt.Decision{}, l.member.UpstreamError()
 	}
 	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
-		return attempt.Answer{}, fmt.Errorf("admit %s: unexpected wait %q", ref.ApplicationID, reply[2])
+		return attempt.Decision{}, fmt.Errorf("admit %s: unexpected wait %q", ref.ApplicationID, reply[2])
 	}
 	if reply[1] == "" {
 		return answer, nil
 	}
 	r, err := request.Parse(ref.ApplicationID, []byte(reply[1]))
 	if _, ok := errors.AsType[*request.ContentError](err); ok {
-		return attempt.Answer{Admission: attempt.Quarantine, Attempt: attempt.Attempt{Nonce: ask.Nonce}}, nil
+		return attempt.Decision{Verdict: attempt.Quarantine, Attempt: attempt.Attempt{Nonce: ask.Nonce}}, nil
 	}
-	if answer.Admission == attempt.Call {
+	if answer.Verdict == attempt.Call {
 		l.names.Store(r.Batch, reply[4])
 	}
 	answer.Attempt = attempt.NewAttempt(r)
 	answer.Attempt.Nonce = ask.Nonce
-	if answer.Admission == attempt.Kept {
+	if answer.Verdict == attempt.Kept {
 		var now int64
 		if now, err = strconv.ParseInt(answer.Reason, 10, 64); err != nil {
 			return answer, fmt.Errorf("admit %s: unexpected time %q", ref.ApplicationID, answer.Reason)
@@ -80,7 +80,7 @@ func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Answer, 
 // Report reports to the gate that a connection or a token could not be had for a turn;
 // chosen says that this process was chosen to connect. closed says that the gate is closed
 // now, at least for this process' credentials.
-func (l *Ledger) Report(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
+func (l *Ledger) ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	signal := f.Signal()
 	if chosen && signal == fault.SignalOutage {
 		signal = fault.SignalUnconnected
@@ -153,11 +153,11 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	if next.Action == attempt.Hold && f.Scope() != fault.Person {
 		reason = fault.UnknownOutcome // the reason for the hold
 	}
-	why, err := event.Why(reason, f.Error())
+	why, err := event.Reason(reason, f.Error())
 	if err != nil {
 		return "", err
 	}
-	tooLate, err := event.Why(fault.NotAfter, notAfterMessage)
+	tooLate, err := event.Reason(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}
@@ -192,12 +192,12 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	return request.State(state), nil
 }
 
-const deadMessage = "the process that called FaceKi ended before it had recorded an answer"
+const deadProcessMessage = "the process that called FaceKi ended before it had recorded an answer"
 
 // Hold holds a request whose attempt died with its process. It returns the state of the
 // request, or "" if the attempt was alive and another one is the current one.
 func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, error) {
-	why, err := event.Why(fault.UnknownOutcome, deadMessage)
+	why, err := event.Reason(fault.UnknownOutcome, deadProcessMessage)
 	if err != nil {
 		return "", err
 	}
@@ -214,7 +214,7 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempt": r.Attempts,
 		"process": r.Holder, "nonce": "", "credential": l.cfg.Credential, "latency": 0,
-		"signal": string(fault.SignalNone), "charged_signal": string(fault.SignalNone), "retry_after": 0, "message": deadMessage,
+		"signal": string(fault.SignalNone), "charged_signal": string(fault.SignalNone), "retry_after": 0, "message": deadProcessMessage,
 		"action": string(attempt.Hold), "chargeable": false, "uncertain": true,
 		"max_charged": 0, "delay": 0, "held_event_id": uuid.NewString(),
 		"reason": why, "expired_reason": why, "kept": "",
@@ -232,7 +232,7 @@ const notAfterMessage = "its not_after passed before a link was made"
 
 // Expire ends a request whose not_after has passed, without a call.
 func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, error) {
-	why, err := event.Why(fault.NotAfter, notAfterMessage)
+	why, err := event.Reason(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}
@@ -338,27 +338,27 @@ func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lan
 
 // Feed makes waiting bulk requests queued, at most want.Most of them, if this process is
 // the leader. The caller enqueues the tasks of the turns that it returns.
-func (l *Ledger) Feed(ctx context.Context, want Feed) (Fed, error) {
+func (l *Ledger) Feed(ctx context.Context, want FeedTarget) (FeedResult, error) {
 	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"process": l.member.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.AtLeast, "max_queued": want.AtMost,
-		"ahead": want.Ahead.Milliseconds(), "max_fed": want.Most,
+		"process": l.member.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.MinQueued, "max_queued": want.MaxQueued,
+		"ahead": want.Ahead.Milliseconds(), "max_fed": want.MaxFed,
 	}).Slice()
 	if err != nil {
-		return Fed{}, fmt.Errorf("feed: %w", err)
+		return FeedResult{}, fmt.Errorf("feed: %w", err)
 	}
 	changed, _ := values[3].(int64)
 	reply := make([]string, len(values))
 	for i, v := range values {
 		reply[i] = fmt.Sprint(v)
 	}
-	fed := Fed{Leads: reply[0] == "lead"}
+	fed := FeedResult{Leads: reply[0] == "lead"}
 	n, errN := strconv.ParseFloat(reply[1], 64)
 	per, errPer := strconv.ParseFloat(reply[2], 64)
 	if errN != nil || errPer != nil || per == 0 {
-		return Fed{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
+		return FeedResult{}, fmt.Errorf("feed: unexpected rate %q per %q ms", reply[1], reply[2])
 	}
 	fed.PerSecond = n / per * 1000
-	fed.Changes = reply[4 : 4+changed]
+	fed.GateChanges = reply[4 : 4+changed]
 	fed.Refs, err = parseRefs(reply[4+changed:])
 	return fed, err
 }

@@ -51,12 +51,12 @@ func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 					_, _, err := h.Stores.Requests.Overdue(t.Context(), lane, -time.Second)
 					h.Must(err)
 				}
-				_, _, err := h.Stores.Requests.Lost(t.Context(), "")
+				_, _, err := h.Stores.Requests.LostCalls(t.Context(), "")
 				h.Must(err)
 			},
 			"retire": func(*rapid.T) {
 				keeper := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account}, Retention: time.Millisecond})
-				_, err := keeper.Erasure.Retire(t.Context(), 0)
+				_, err := keeper.Erasure.EraseExpired(t.Context(), 0)
 				h.Must(err)
 			},
 			"restore": func(rt *rapid.T) {
@@ -100,7 +100,7 @@ func (h *harness) expectBacklog() {
 			want.Interactive++
 		}
 	}
-	_, got, _, err := h.Stores.Account.Basics(h.Context())
+	_, got, _, err := h.Stores.Account.Summary(h.Context())
 	h.Must(err)
 	if got != want {
 		h.Fatalf("the backlog is %+v, the records say %+v", got, want)

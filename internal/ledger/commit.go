@@ -23,33 +23,33 @@ var (
 // asked for while a script is running go with the next one. A transition never waits for
 // others to join it, and if Redis is far away it does not wait for others' round trips
 // either.
-type commits struct {
-	rdb      redis.UniversalClient
-	script   *lua.Script // commit.lua
-	tag      string
-	farAway  time.Duration // the longest round trip of others to wait for
-	expected func() int64  // what this process takes Redis' time for
+type committer struct {
+	rdb           redis.UniversalClient
+	script        *lua.Script // commit.lua
+	tag           string
+	maxSharedTrip time.Duration // the longest round trip of others to wait for
+	expected      func() int64  // what this process takes Redis' time for
 
-	mu      sync.Mutex
-	busy    bool
-	waiting []*commit
-	took    time.Duration // the last round trip
+	mu       sync.Mutex
+	busy     bool
+	waiting  []*transition
+	lastTrip time.Duration // the last round trip
 }
 
 const (
 	// farAway is the usual one: a grant is worth nothing 100 ms after it was asked for.
-	farAway = 5 * time.Millisecond
+	defaultMaxSharedTrip = 5 * time.Millisecond
 	// mostTogether is how many go together: a script that is long holds up the others.
-	mostTogether = 32
+	maxTransitions = 32
 )
 
 // commit is one transition that is asked for.
-type commit struct {
+type transition struct {
 	name  string // of its Lua function
 	args  []any
 	reply any
 	err   error
-	lead  chan bool // true: send what is waiting; false: the reply is there
+	sends chan bool // true: send what is waiting; false: the reply is there
 }
 
 var errNotSent = errors.New("what was to be sent together could not be sent")
@@ -57,29 +57,29 @@ var errNotSent = errors.New("what was to be sent together could not be sent")
 // run makes one transition: admit, created or fault. It returns when there is a reply or
 // there can be none, even if ctx ends before: a script that ran after its caller had given
 // up might undo what the caller does next.
-func (c *commits) run(ctx context.Context, transition *lua.Function, args lua.Args) (any, error) {
-	list, err := transition.List(args)
+func (c *committer) run(ctx context.Context, function *lua.Function, args lua.Args) (any, error) {
+	list, err := function.List(args)
 	if err != nil {
 		return nil, err
 	}
-	own := &commit{name: transition.Name(), args: list, err: errNotSent}
+	own := &transition{name: function.Name(), args: list, err: errNotSent}
 	c.mu.Lock()
-	if c.busy && c.took > c.farAway {
+	if c.busy && c.lastTrip > c.maxSharedTrip {
 		c.mu.Unlock()
-		c.send(ctx, []*commit{own})
+		c.send(ctx, []*transition{own})
 		return own.reply, own.err
 	}
 	if c.busy {
-		own.lead = make(chan bool, 1)
+		own.sends = make(chan bool, 1)
 		c.waiting = append(c.waiting, own)
 		c.mu.Unlock()
-		if lead := <-own.lead; !lead {
+		if lead := <-own.sends; !lead {
 			return own.reply, own.err
 		}
 		c.mu.Lock()
 	}
 	c.busy = true
-	n := min(len(c.waiting), mostTogether-1)
+	n := min(len(c.waiting), maxTransitions-1)
 	others := c.waiting[:n:n]
 	c.waiting = c.waiting[n:]
 	c.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *commits) run(ctx context.Context, transition *lua.Function, args lua.Ar
 	defer c.next(time.Now())
 	defer func() {
 		for _, o := range others {
-			o.lead <- false
+			o.sends <- false
 		}
 	}()
 	c.send(ctx, append(others, own))
@@ -95,7 +95,7 @@ func (c *commits) run(ctx context.Context, transition *lua.Function, args lua.Ar
 }
 
 // send runs the script for all of them, and gives each its reply.
-func (c *commits) send(ctx context.Context, all []*commit) {
+func (c *committer) send(ctx context.Context, all []*transition) {
 	n := 0
 	for _, s := range all {
 		n += 2 + len(s.args)
@@ -116,7 +116,7 @@ func (c *commits) send(ctx context.Context, all []*commit) {
 }
 
 // outcome reads what the script says of one transition.
-func (c *commits) outcome(of any) (any, error) {
+func (c *committer) outcome(of any) (any, error) {
 	pair, _ := of.([]any)
 	switch {
 	case len(pair) == 2 && pair[0] == int64(1):
@@ -128,12 +128,12 @@ func (c *commits) outcome(of any) (any, error) {
 }
 
 // next lets the first of those that came meanwhile send them all.
-func (c *commits) next(began time.Time) {
+func (c *committer) next(began time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.took = time.Since(began)
+	c.lastTrip = time.Since(began)
 	if c.busy = len(c.waiting) > 0; c.busy {
-		c.waiting[0].lead <- true
+		c.waiting[0].sends <- true
 		c.waiting = c.waiting[1:]
 	}
 }

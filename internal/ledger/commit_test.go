@@ -66,19 +66,19 @@ func stubs() *lua.Package {
 	return lua.NewPackage("test", files)
 }
 
-func echoing(rdb *redis.Client, farAway time.Duration) *commits {
+func echoing(rdb *redis.Client, farAway time.Duration) *committer {
 	unknown := func() int64 { return 0 }
-	return &commits{rdb: rdb, tag: "k", farAway: farAway, expected: unknown, script: stubs().Script("commit.lua")}
+	return &committer{rdb: rdb, tag: "k", maxSharedTrip: farAway, expected: unknown, script: stubs().Script("commit.lua")}
 }
 
 // runStub runs one of the stubs.
-func runStub(ctx context.Context, c *commits, name string, text any) (any, error) {
+func runStub(ctx context.Context, c *committer, name string, text any) (any, error) {
 	return c.run(ctx, stubs().Function(name), lua.Args{"text": text})
 }
 
 // together makes transitions in many goroutines, several in each, and holds every
 // one to its own reply.
-func together(t *testing.T, c *commits) {
+func together(t *testing.T, c *committer) {
 	t.Helper()
 	var all sync.WaitGroup
 	for i := range 32 {
@@ -116,14 +116,14 @@ func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	before := sent.Load()
 	c.busy = true
 	var all sync.WaitGroup
-	for i := range 2 * mostTogether {
+	for i := range 2 * maxTransitions {
 		all.Go(func() {
 			if got, err := text(runStub(t.Context(), c, "admit", i)); err != nil || got != strconv.Itoa(i) {
 				t.Errorf("%d has the reply %q, %v", i, got, err)
 			}
 		})
 	}
-	for waiting := 0; waiting < 2*mostTogether; {
+	for waiting := 0; waiting < 2*maxTransitions; {
 		c.mu.Lock()
 		waiting = len(c.waiting)
 		c.mu.Unlock()
@@ -132,7 +132,7 @@ func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	c.next(time.Now())
 	all.Wait()
 	if n := sent.Load() - before; n != 2 {
-		t.Errorf("%d transitions took %d round trips", 2*mostTogether, n)
+		t.Errorf("%d transitions took %d round trips", 2*maxTransitions, n)
 	}
 }
 

@@ -9,20 +9,20 @@ import (
 var feedScript = scripts.Script("feed.lua")
 
 // Feed is how the bulk lane is to be filled.
-type Feed struct {
-	AtLeast int           // fed requests that it should hold
-	AtMost  int           // however high the rate is
-	Ahead   time.Duration // of the rate, between the two
-	Most    int           // of one call
-	Lease   time.Duration // for which this process leads then
+type FeedTarget struct {
+	MinQueued int           // fed requests that it should hold
+	MaxQueued int           // however high the rate is
+	Ahead     time.Duration // of the rate, between the two
+	MaxFed    int           // of one call
+	Lease     time.Duration // for which this process leads then
 }
 
 // Fed is what was fed.
-type Fed struct {
+type FeedResult struct {
 	Leads     bool          // else another process feeds
 	Refs      []request.Ref // turns whose tasks are to be enqueued
 	PerSecond float64       // the rate in force
 	// Changes of the gate, "ms state reason", which no process has logged yet:
 	// this one is to.
-	Changes []string
+	GateChanges []string
 }

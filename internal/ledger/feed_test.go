@@ -44,7 +44,7 @@ func TestFeed_FeedsARowOfANewerVersionOnceItIsReadable(t *testing.T) {
 		t.Errorf("fed %d, want the other two", fed)
 	}
 	h.Must(h.Redis.SetRange(t.Context(), h.Keys.Record("R-2"), 0, "1").Err())
-	if n, err := h.Stores.Requests.Readable(t.Context()); n != 1 || err != nil {
+	if n, err := h.Stores.Requests.RequeueNewer(t.Context()); n != 1 || err != nil {
 		t.Errorf("%d can be read now, %v", n, err)
 	}
 	if fed := h.Feed(); len(fed) != 1 || fed[0].ApplicationID != "R-2" {

@@ -75,7 +75,7 @@ type Ledger struct {
 	keys        keyspace.Keys
 	cfg         Config
 	member      *fleet.Member
-	commits     commits
+	commits     committer
 	records     *record.Reader
 	names       *batchname.Reader
 	events      *event.Encoder
@@ -88,7 +88,7 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys, member *fleet.Member, cf
 	names := batchname.NewReader(rdb, keys)
 	return &Ledger{
 		rdb: rdb, keys: keys, cfg: cfg, member: member,
-		commits: commits{rdb: rdb, tag: keys.Tag(), farAway: farAway, expected: member.Expected, script: commitScript},
+		commits: committer{rdb: rdb, tag: keys.Tag(), maxSharedTrip: defaultMaxSharedTrip, expected: member.Expected, script: commitScript},
 		records: record.NewReader(rdb, keys), names: names, events: event.NewEncoder(keys.Account, names),
 		quarantined: quarantine.NewList(rdb, keys),
 	}

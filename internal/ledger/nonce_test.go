@@ -27,7 +27,7 @@ func newLosing(t *testing.T) *losing {
 func (l *losing) keep() { l.Helper(); l.Must(l.server.Snapshot()) }
 func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
-func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Answer {
+func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Decision {
 	l.Helper()
 	answer, err := by.Requests.Admit(l.Context(), attempt.Query{Ref: ref, Defaults: ledgertest.Defaults(), Nonce: nonce})
 	l.Must(err)
@@ -66,8 +66,8 @@ func TestAdmit_CountsACallWhoseLinkRedisLost(t *testing.T) {
 	_, err := l.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
 	l.Must(err)
 	l.lose()
-	if answer := l.ask(l.Stores, ref, "second"); answer.Admission != attempt.Call {
-		t.Fatalf("the verdict is %s", answer.Admission)
+	if answer := l.ask(l.Stores, ref, "second"); answer.Verdict != attempt.Call {
+		t.Fatalf("the verdict is %s", answer.Verdict)
 	}
 	l.expect("A-1", 2, 1)
 }
@@ -81,12 +81,12 @@ func TestAdmit_RepeatsAGrantWhoseReplyWasLost(t *testing.T) {
 	l.keep()
 	l.lose()
 	answer := l.ask(l.Stores, ref, "first")
-	if answer.Admission != attempt.Granted {
-		t.Fatalf("the verdict is %s, want granted", answer.Admission)
+	if answer.Verdict != attempt.Granted {
+		t.Fatalf("the verdict is %s, want granted", answer.Verdict)
 	}
 	// The first one's connection was slow: it comes after the second's grant was used.
-	if again := l.ask(l.Stores, ref, "first"); again.Admission != attempt.Granted || again.Attempt.Attempts != 1 {
-		t.Errorf("asked once more: %s, attempt %d", again.Admission, again.Attempt.Attempts)
+	if again := l.ask(l.Stores, ref, "first"); again.Verdict != attempt.Granted || again.Attempt.Attempts != 1 {
+		t.Errorf("asked once more: %s, attempt %d", again.Verdict, again.Attempt.Attempts)
 	}
 	putBack := func(a attempt.Attempt) (request.State, error) {
 		return l.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
@@ -188,7 +188,7 @@ func TestCalls_OfAnEarlierVersionAreFound(t *testing.T) {
 		h.Must(h.Redis.ZAdd(t.Context(), calls, member).Err())
 	}
 	old()
-	if lost, _, err := h.Stores.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 {
+	if lost, _, err := h.Stores.Requests.LostCalls(t.Context(), ""); err != nil || len(lost) != 0 {
 		t.Errorf("%v, %v", lost, err)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {

@@ -93,7 +93,7 @@ func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 func (h *harness) expireAll() (ended int) {
 	h.Helper()
 	for page := ""; ; {
-		n, next, err := h.Stores.Requests.ExpireLate(h.Context(), page)
+		n, next, err := h.Stores.Requests.ExpireDue(h.Context(), page)
 		h.Must(err)
 		if ended += n; next == "" {
 			return ended

@@ -125,7 +125,7 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.Get(ref.ApplicationID)
 	answer := f.TryAdmit(w, ref)
-	if answer.Admission == attempt.Dead {
+	if answer.Verdict == attempt.Dead {
 		if after, _ := f.Get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
 			f.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
 		}
@@ -136,7 +136,7 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 		f.Must(err)
 		return
 	}
-	if a := answer.Attempt; answer.Admission == attempt.Call {
+	if a := answer.Attempt; answer.Verdict == attempt.Call {
 		superseded := 0
 		if before.State == request.Calling {
 			superseded = 1
@@ -225,7 +225,7 @@ func (f *model) poison(rt *rapid.T, w *storage.Stores) {
 }
 
 func (f *model) expireLate() {
-	_, _, err := f.Stores.Requests.ExpireLate(f.Context(), "")
+	_, _, err := f.Stores.Requests.ExpireDue(f.Context(), "")
 	f.Must(err)
 }
 
@@ -324,7 +324,7 @@ func (f *model) expectEnds() (kinds map[string]int) {
 func (f *model) expectGauges(events map[string]int) {
 	g, doubts := f.Gauges(), 0
 	for _, r := range f.Records() {
-		story, err := f.Stores.Records.Story(f.Context(), r.ApplicationID)
+		story, err := f.Stores.Records.History(f.Context(), r.ApplicationID)
 		f.Must(err)
 		for _, generation := range story {
 			doubts += generation.PossibleDuplicates

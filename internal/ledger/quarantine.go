@@ -22,9 +22,9 @@ var quarantineScript = scripts.Script("quarantine.lua")
 // panicsKept is for how long panics of a turn are counted.
 const panicsKept = 24 * time.Hour
 
-// Panicked counts a panic of a turn's handler in the whole fleet, and returns how many there
+// CountPanic counts a panic of a turn's handler in the whole fleet, and returns how many there
 // were within a day.
-func (l *Ledger) Panicked(ctx context.Context, ref request.Ref) (int, error) {
+func (l *Ledger) CountPanic(ctx context.Context, ref request.Ref) (int, error) {
 	var n *redis.IntCmd
 	_, err := l.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		n = pipe.Incr(ctx, l.keys.Panics(ref))
@@ -79,7 +79,7 @@ func (l *Ledger) quarantine(ctx context.Context, ref request.Ref, nonce, message
 	if err != nil {
 		return "", err
 	}
-	why, err := event.Why(fault.Quarantined, message)
+	why, err := event.Reason(fault.Quarantined, message)
 	if err != nil {
 		return "", err
 	}

@@ -24,9 +24,9 @@ var (
 )
 
 const (
-	recoveryPage = 200 // requests of one script, which must not block Redis for long
-	latePage     = 100 // the same, whole records
-	lateAtOnce   = 16
+	recoveryPage      = 200 // requests of one script, which must not block Redis for long
+	expiredPage       = 100 // the same, whole records
+	expireConcurrency = 16
 )
 
 // Overdue returns turns of a lane that were due a while ago and that no process has taken:
@@ -46,7 +46,7 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 // Lost returns the turns whose call died with its process: the caller ensures that they
 // have their task, and the process that takes the task decides about the attempt. Begin
 // with an empty page; the last page's next is empty.
-func (l *Ledger) Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
+func (l *Ledger) LostCalls(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
 	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(), "expected_time": l.member.Expected(),
 		"skip": skip(page), "max": recoveryPage,
@@ -77,7 +77,7 @@ const batchPages = "batches"
 // ExpireLate ends requests that wait, are queued or held although their not_after, or that
 // of their batch, has passed, one page of them, and returns how many. Pages are those of
 // [Ledger.Lost].
-func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next string, err error) {
+func (l *Ledger) ExpireDue(ctx context.Context, page string) (ended int, next string, err error) {
 	if page == batchPages {
 		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).StringSlice()
 		if err != nil {
@@ -86,28 +86,28 @@ func (l *Ledger) ExpireLate(ctx context.Context, page string) (ended int, next s
 		if reply[0] != "" {
 			next = batchPages
 		}
-		ended, err = l.expireAll(ctx, reply)
+		ended, err = l.expirePage(ctx, reply)
 		return ended, next, err
 	}
-	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"skip": skip(page), "max": latePage}).StringSlice()
+	reply, err := expiredRequestsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"skip": skip(page), "max": expiredPage}).StringSlice()
 	if err != nil {
 		return 0, "", fmt.Errorf("find expired requests: %w", err)
 	}
 	if next = reply[0]; next == "" {
 		next = batchPages
 	}
-	ended, err = l.expireAll(ctx, reply)
+	ended, err = l.expirePage(ctx, reply)
 	return ended, next, err
 }
 
 // expireAll ends requests that a script gave after something else.
-func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err error) {
+func (l *Ledger) expirePage(ctx context.Context, reply []string) (ended int, err error) {
 	states := make([]request.State, len(reply)/2)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(lateAtOnce)
+	group.SetLimit(expireConcurrency)
 	for i := range states {
 		group.Go(func() (err error) {
-			states[i], err = l.expireLate(ctx, reply[1+2*i], []byte(reply[2+2*i]))
+			states[i], err = l.expireDue(ctx, reply[1+2*i], []byte(reply[2+2*i]))
 			return err
 		})
 	}
@@ -120,12 +120,12 @@ func (l *Ledger) expireAll(ctx context.Context, reply []string) (ended int, err 
 	return ended, err
 }
 
-func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request.State, error) {
+func (l *Ledger) expireDue(ctx context.Context, id string, raw []byte) (request.State, error) {
 	r, err := request.ParseHeader(id, raw)
 	if err != nil {
 		return "", err
 	}
-	why, err := event.Why(fault.NotAfter, notAfterMessage)
+	why, err := event.Reason(fault.NotAfter, notAfterMessage)
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +134,7 @@ func (l *Ledger) expireLate(ctx context.Context, id string, raw []byte) (request
 
 // Readable requeues bulk requests whose records an older version could not read, and returns
 // how many.
-func (l *Ledger) Readable(ctx context.Context) (int, error) {
+func (l *Ledger) RequeueNewer(ctx context.Context) (int, error) {
 	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": recoveryPage}).Int()
 	if err != nil {
 		return 0, fmt.Errorf("find records of a newer version: %w", err)

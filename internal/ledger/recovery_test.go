@@ -80,7 +80,7 @@ func TestLost_FindsCallsPageByPage(t *testing.T) {
 	all := func() (lost int) {
 		page := ""
 		for range many {
-			turns, next, err := judge.Requests.Lost(t.Context(), page)
+			turns, next, err := judge.Requests.LostCalls(t.Context(), page)
 			h.Must(err)
 			lost += len(turns)
 			if page = next; page == "" {
@@ -106,7 +106,7 @@ func TestLost_RemovesCallsWithoutAReadableRecord(t *testing.T) {
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("broken"), "1c", 0).Err())
 	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("newer"), "2", 0).Err())
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Calls(), redis.Z{Member: "7 broken"}, redis.Z{Member: "7 newer"}, redis.Z{Member: "7 nobody"}).Err())
-	if lost, next, err := h.Stores.Requests.Lost(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
+	if lost, next, err := h.Stores.Requests.LostCalls(t.Context(), ""); err != nil || len(lost) != 0 || next != "" {
 		t.Errorf("%v, %q, %v", lost, next, err)
 	}
 	if left := h.Redis.ZRange(t.Context(), h.Keys.Calls(), 0, -1).Val(); !slices.Equal(left, []string{"7 newer"}) {
@@ -133,7 +133,7 @@ func TestExpireLate_PassesRequestsThatAreBeingCalled(t *testing.T) {
 	sweep := func() (ended int) {
 		page := ""
 		for range many {
-			n, next, err := h.Stores.Requests.ExpireLate(t.Context(), page)
+			n, next, err := h.Stores.Requests.ExpireDue(t.Context(), page)
 			h.Must(err)
 			ended += n
 			if page = next; page == "" {
@@ -181,7 +181,7 @@ func TestExpireLate_LeavesARequestThatIsRetriedMeanwhile(t *testing.T) {
 			t.Errorf("it does not go on: %v", err)
 		}
 	})
-	if n, _, err := sweeper.Requests.ExpireLate(t.Context(), ""); err != nil || n != 0 || !seen {
+	if n, _, err := sweeper.Requests.ExpireDue(t.Context(), ""); err != nil || n != 0 || !seen {
 		t.Errorf("%d have ended, %v", n, err)
 	}
 	h.ExpectState("A-1", "queued")

@@ -61,17 +61,17 @@ func (r *refusing) refuse(n int) {
 func TestBatch_IsPausedWhenItsRowsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.Import("spring", ledgertest.Rows(1, 100))
-	r.refuse(batch.MostRefused - 1)
+	r.refuse(batch.MaxRefused - 1)
 	r.call(0, "") // a success in between
 	r.refuse(10)
 	r.call(fault.ServerError, attempt.Hold) // says nothing of the rows
-	r.refuse(batch.MostRefused - 11)
-	if b := r.Batch("spring"); b.Status != batch.Running || b.Refused() != "" || len(r.paused) > 0 {
-		t.Fatalf("%+v after %d in a row", b, batch.MostRefused-1)
+	r.refuse(batch.MaxRefused - 11)
+	if b := r.Batch("spring"); b.Status != batch.Running || b.RefusedMessage() != "" || len(r.paused) > 0 {
+		t.Fatalf("%+v after %d in a row", b, batch.MaxRefused-1)
 	}
 	r.refuse(1)
 	b := r.Batch("spring")
-	if b.Status != batch.Paused || b.Reason != fault.RowsRefused || !strings.Contains(b.Refused(), "invalid (HTTP 422)") {
+	if b.Status != batch.Paused || b.Reason != fault.RowsRefused || !strings.Contains(b.RefusedMessage(), "invalid (HTTP 422)") {
 		t.Errorf("%+v", b)
 	}
 	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
@@ -89,7 +89,7 @@ func TestBatch_IsPausedWhenItsRowsAreRefused(t *testing.T) {
 	if b := r.Batch("spring"); b.Status != batch.Running || b.Reason != "" || b.Message != "" {
 		t.Errorf("%+v once it is resumed", b)
 	}
-	r.refuse(batch.MostRefused - 1)
+	r.refuse(batch.MaxRefused - 1)
 	if b := r.Batch("spring"); b.Status != batch.Running {
 		t.Errorf("%+v: the count restarted when it was resumed", b)
 	}
@@ -107,13 +107,13 @@ func TestBatch_IsPausedWhenItsRowsAreRefused(t *testing.T) {
 func TestBatch_KeepsThePauseOfAPersonWhenItsRowsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.Import("spring", ledgertest.Rows(1, 100))
-	r.refuse(batch.MostRefused - 1)
+	r.refuse(batch.MaxRefused - 1)
 	refs := r.FeedUpTo(r.Stores, 1).Refs
 	a := r.Admit(r.Stores, refs[0], attempt.Call)
 	r.Control("spring", batch.Pause)
 	_, err := r.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.Must(err)
-	if b := r.Batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.Refused() != "" || len(r.paused) > 0 {
+	if b := r.Batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.RefusedMessage() != "" || len(r.paused) > 0 {
 		t.Errorf("%+v, reported %q", b, r.paused)
 	}
 }

@@ -32,7 +32,7 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
-		turns, _, err := h.Stores.Requests.Lost(t.Context(), "")
+		turns, _, err := h.Stores.Requests.LostCalls(t.Context(), "")
 		h.Must(err)
 		return len(turns)
 	}
@@ -45,16 +45,16 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 	if n := lost(); n != 0 {
 		t.Errorf("a call that has a handler is lost")
 	}
-	if answer := h.TryAdmit(other, a.Ref()); answer.Admission != attempt.Busy {
-		t.Errorf("a call that has a handler is %s", answer.Admission)
+	if answer := h.TryAdmit(other, a.Ref()); answer.Verdict != attempt.Busy {
+		t.Errorf("a call that has a handler is %s", answer.Verdict)
 	}
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
 	if n := lost(); n != 1 {
 		t.Errorf("%d calls are lost, want 1", n)
 	}
 	answer := h.TryAdmit(other, a.Ref())
-	if r := answer.Attempt; answer.Admission != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
-		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Admission, r.Attempts, r.PossibleDuplicates)
+	if r := answer.Attempt; answer.Verdict != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
+		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
 	}
 }
 
@@ -62,7 +62,7 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 func TestAdmit_WaitsForAFreshCall(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
-	if answer := h.TryAdmit(h.AnotherWorker(), a.Ref()); answer.Admission != attempt.Busy {
-		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Admission)
+	if answer := h.TryAdmit(h.AnotherWorker(), a.Ref()); answer.Verdict != attempt.Busy {
+		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Verdict)
 	}
 }

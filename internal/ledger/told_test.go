@@ -38,7 +38,7 @@ func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 	h.TryAdmit(h.Stores, refs[1])
 	h.Fault("A-2", fault.ServerError, attempt.Retry)
 	kept("row", "A-2")
-	_, err = h.Stores.Requests.Report(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
+	_, err = h.Stores.Requests.ReportSignal(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	h.Must(err)
 	kept("row", "A-2\nA-3")
 

@@ -74,12 +74,12 @@ func TestAdmit_CountsADeadAttemptAsPossibleDuplicate(t *testing.T) {
 	judge := storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true, DeadAfter: time.Millisecond}})
 	h.Admit(judge, a.Ref(), attempt.Busy) // it has not reached Redis at all yet
 	h.Must(judge.Fleet.Join(t.Context()))
-	var verdict attempt.Admission
+	var verdict attempt.Verdict
 	for deadline := time.Now().Add(time.Minute); verdict != attempt.Call; {
 		if time.Now().After(deadline) {
 			t.Fatalf("verdict is still %q", verdict)
 		}
-		verdict = h.TryAdmit(judge, a.Ref()).Admission
+		verdict = h.TryAdmit(judge, a.Ref()).Verdict
 	}
 	r, _ := h.Get("A-1")
 	if r.Attempts != 2 || r.PossibleDuplicates != 1 {

@@ -31,7 +31,7 @@ type metric struct {
 }
 
 func newAccount(cfg Config) *accountCollector {
-	a := &accountCollector{limited: cfg.Limited, written: cfg.Account.Written}
+	a := &accountCollector{limited: cfg.Limited, written: cfg.Account.WriteError}
 	a.gauges = sharedRead[account.Gauges]{within: readWithin, read: cfg.Account.Gauges}
 	of := prometheus.Labels{"account": cfg.Name}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
@@ -103,7 +103,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	a.results(g.Results, send)
 }
 
-func (a *accountCollector) results(r results.Results, send func(metric, float64, ...string)) {
+func (a *accountCollector) results(r results.Status, send func(metric, float64, ...string)) {
 	send(a.entries, float64(r.Length))
 	if r.Cap > 0 {
 		send(a.resultsCap, float64(r.Cap))

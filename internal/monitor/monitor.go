@@ -22,9 +22,9 @@ import (
 // Account reads the state of the account.
 type Account interface {
 	Gauges(ctx context.Context) (account.Gauges, error)
-	// Written returns why Redis refuses writes of this process, without a secret; nil
+	// WriteError returns why Redis refuses writes of this process, without a secret; nil
 	// if it accepts them.
-	Written() error
+	WriteError() error
 }
 
 // Config configures a [Server].
@@ -59,7 +59,7 @@ type Server struct {
 
 // New makes a server, and the metrics that it shows.
 func New(cfg Config) *Server {
-	s := &Server{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.Written, log: cfg.Log}
+	s := &Server{Metrics: newMetrics(), registry: prometheus.NewRegistry(), written: cfg.Account.WriteError, log: cfg.Log}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kyclink_build_info", Help: "Always 1; its label is the version of kyclink.", ConstLabels: prometheus.Labels{"version": cfg.Version},
 	})

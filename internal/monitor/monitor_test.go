@@ -46,7 +46,7 @@ func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
 	return a.gauges, a.err
 }
 
-func (a fakeAccount) Written() error { return a.unwritten }
+func (a fakeAccount) WriteError() error { return a.unwritten }
 
 func newServer(a fakeAccount) *Server {
 	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
@@ -57,7 +57,7 @@ func busy() *Server {
 	o := newServer(fakeAccount{gauges: account.Gauges{
 		Gate: admission.GateStatus{State: "closed", Reason: "outage"}, Rate: 5, Workers: 2, Backlog: account.Backlog{Interactive: 1, Bulk: 2},
 		Held: 3, Failed: 4, GivenUp: 5, Pending: 6, Created: 7, EndedFailed: 8, EndedCancelled: 9, PossibleDuplicates: 10,
-		Results: results.Results{Length: 900, Cap: 1000, Dropped: 11, Groups: []results.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
+		Results: results.Status{Length: 900, Cap: 1000, Dropped: 11, Groups: []results.Group{{Group: "crm", Lag: 12, Pending: 13, Behind: 14.5}, {Group: "\xff"}, {Group: "\xfe"}}},
 	}})
 	o.Admitted(tasks.Interactive, 4*time.Second)
 	o.Admitted(tasks.Bulk, 3*time.Second)

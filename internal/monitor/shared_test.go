@@ -27,7 +27,7 @@ func (h *hanging) Gauges(ctx context.Context) (account.Gauges, error) {
 	return account.Gauges{}, ctx.Err()
 }
 
-func (h *hanging) Written() error { return nil }
+func (h *hanging) WriteError() error { return nil }
 
 // While Redis hangs, one read serves all scrapes, and no scrape waits longer than the limit.
 func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {

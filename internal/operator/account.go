@@ -12,16 +12,16 @@ import (
 type Gate = admission.GateStatus
 
 func (o *Operator) gate(ctx context.Context) (Gate, error) {
-	status, err := admission.Read(ctx, o.rdb, o.ledger.Keys)
+	status, err := admission.Read(ctx, o.rdb, o.stores.Keys)
 	return status.Gate, err
 }
 
 // Account reads the account's gate, rate, backlog and workers.
 func (o *Operator) Account(ctx context.Context) (account.Status, error) {
-	return o.ledger.Account.Status(ctx)
+	return o.stores.Account.Status(ctx)
 }
 
 // Results reads how full the results stream is, and how far behind its groups are.
-func (o *Operator) Results(ctx context.Context) (results.Results, error) {
-	return o.ledger.Results.Status(ctx)
+func (o *Operator) Results(ctx context.Context) (results.Status, error) {
+	return o.stores.Results.Status(ctx)
 }

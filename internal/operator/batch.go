@@ -18,7 +18,7 @@ func (o *Operator) Batch(ctx context.Context, name string) (batch.Batch, error) 
 	if err != nil {
 		return batch.Batch{}, err
 	}
-	b, ok, err := o.ledger.Batches.Get(ctx, number)
+	b, ok, err := o.stores.Batches.Get(ctx, number)
 	if err == nil && !ok {
 		err = fmt.Errorf("batch %q: its counters are missing in Redis, and it cannot be used any more", name)
 	}
@@ -30,11 +30,11 @@ const suggestions = 5
 
 // BatchNumber is the number of a batch, or an error that names similar batches.
 func (o *Operator) BatchNumber(ctx context.Context, name string) (int, error) {
-	number, known, err := o.ledger.Batches.Number(ctx, name)
+	number, known, err := o.stores.Batches.Number(ctx, name)
 	if err != nil || known {
 		return number, err
 	}
-	names, err := o.ledger.Batches.Names(ctx)
+	names, err := o.stores.Batches.Names(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -73,14 +73,14 @@ func similar(typed, name string) bool {
 
 // Batches reads all batches, the oldest first.
 func (o *Operator) Batches(ctx context.Context) ([]batch.Batch, error) {
-	return o.ledger.Batches.All(ctx)
+	return o.stores.Batches.All(ctx)
 }
 
 // Steer pauses or resumes a batch, and returns it as it is then.
 func (o *Operator) Steer(ctx context.Context, b batch.Batch, control batch.Control) (batch.Batch, error) {
-	err := o.ledger.Batches.Control(ctx, b, control)
+	err := o.stores.Batches.Control(ctx, b, control)
 	if err == nil {
-		b, _, err = o.ledger.Batches.Get(ctx, b.Number)
+		b, _, err = o.stores.Batches.Get(ctx, b.Number)
 	}
 	return b, err
 }
@@ -93,9 +93,9 @@ func (o *Operator) CancelBatch(ctx context.Context, b batch.Batch) (now batch.Ba
 	if err != nil || now.Status != batch.Cancelled {
 		return now, 0, err
 	}
-	err = o.ledger.Batches.CancelRequests(ctx, b.Number, func(ended int) { cancelled += ended })
+	err = o.stores.Batches.CancelRequests(ctx, b.Number, func(ended int) { cancelled += ended })
 	if err == nil {
-		now, _, err = o.ledger.Batches.Get(ctx, b.Number)
+		now, _, err = o.stores.Batches.Get(ctx, b.Number)
 	}
 	return now, cancelled, err
 }
@@ -116,7 +116,7 @@ func (o *Operator) Expired(ctx context.Context, b batch.Batch) (n int, err error
 // expired. It returns how many it asked for, also with an error. notAfter may be zero.
 func (o *Operator) RefreshBatch(ctx context.Context, b batch.Batch, notAfter time.Time) (refreshed int, err error) {
 	err = o.eachExpired(ctx, b, func(page []request.Record) error {
-		ids, err := o.ledger.Batches.Refresh(ctx, b.Number, page, notAfter)
+		ids, err := o.stores.Batches.Refresh(ctx, b.Number, page, notAfter)
 		refreshed += len(ids)
 		return err
 	})
@@ -140,8 +140,8 @@ func (o *Operator) eachExpired(ctx context.Context, b batch.Batch, do func([]req
 	if err != nil {
 		return err
 	}
-	for page, err := range o.ledger.Batches.Requests(ctx, b.Number) {
-		page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.ExpiredAt(r, now) })
+	for page, err := range o.stores.Batches.Requests(ctx, b.Number) {
+		page = slices.DeleteFunc(page, func(r request.Record) bool { return !batch.LinkExpired(r, now) })
 		if err == nil {
 			err = do(page)
 		}
@@ -153,8 +153,8 @@ func (o *Operator) eachExpired(ctx context.Context, b batch.Batch, do func([]req
 }
 
 // CheckBatch counts a batch again from its rows and their records.
-func (o *Operator) CheckBatch(ctx context.Context, b batch.Batch) (batch.Check, error) {
-	c, err := o.ledger.Batches.Recount(ctx, b.Number)
+func (o *Operator) CheckBatch(ctx context.Context, b batch.Batch) (batch.Recount, error) {
+	c, err := o.stores.Batches.Recount(ctx, b.Number)
 	if err != nil {
 		return c, fmt.Errorf("batch %q: %w", b.Batch, err)
 	}
@@ -177,7 +177,7 @@ func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batc
 		if gate, err := o.gate(ctx); err == nil {
 			show(b, gate)
 		}
-		if b.Over() {
+		if b.Finished() {
 			return b, nil
 		}
 		select {
@@ -185,7 +185,7 @@ func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batc
 			return b, ctx.Err()
 		case <-tick.C:
 		}
-		now, ok, err := o.ledger.Batches.Get(ctx, b.Number)
+		now, ok, err := o.stores.Batches.Get(ctx, b.Number)
 		switch {
 		case ctx.Err() != nil:
 			return b, ctx.Err()

@@ -22,12 +22,12 @@ func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, no
 	if err != nil {
 		return nil, err
 	}
-	pages := o.ledger.DeadLetters.Deliveries(ctx, f.since, f.before)
+	pages := o.stores.DeadLetters.Deliveries(ctx, f.since, f.before)
 	switch {
 	case len(s.IDs) > 0:
 		pages = o.namedDeliveries(ctx, s.IDs, pending, none)
 	case pending:
-		pages = concat(pages, o.ledger.DeadLetters.Retrying(ctx))
+		pages = concat(pages, o.stores.DeadLetters.Retrying(ctx))
 	}
 	return matching(pages, func(d delivery.Delivery) bool {
 		at := d.GivenUpAt
@@ -81,7 +81,7 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 		for _, id := range distinct(ids) {
 			found, err := o.DeliveriesOf(ctx, id)
 			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool {
-				retried := pending && d.Status == delivery.Pending && !d.Last.Taken()
+				retried := pending && d.Status == delivery.Pending && !d.Last.Accepted()
 				return d.Status != delivery.GivenUp && !retried
 			})
 			if err == nil && len(found) == 0 {
@@ -100,18 +100,18 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 
 // DeliveriesOf reads all deliveries of a request, or the one of an event.
 func (o *Operator) DeliveriesOf(ctx context.Context, id string) ([]delivery.Delivery, error) {
-	found, err := o.ledger.Deliveries.Of(ctx, id)
+	found, err := o.stores.Deliveries.ForRequest(ctx, id)
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
-	return o.ledger.Deliveries.Read(ctx, []string{id})
+	return o.stores.Deliveries.Read(ctx, []string{id})
 }
 
 // RetryDelivery enqueues a given-up delivery again, with the same event ID and all of
 // its attempts. changed is false where its task is enqueued already.
 func (o *Operator) RetryDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
 	changed, err = dispatch.Enqueue(ctx, o.queue, o.account, delivery.Task{
-		EventID: d.EventID, ApplicationID: d.ApplicationID, Host: d.Host, Again: d.Attempts,
+		EventID: d.EventID, ApplicationID: d.ApplicationID, Host: d.Host, RestartAfter: d.Attempts,
 	})
 	return d, changed, err
 }
@@ -119,7 +119,7 @@ func (o *Operator) RetryDelivery(ctx context.Context, d delivery.Delivery) (now 
 // HideDelivery removes a given-up delivery from the list; it stays given up. changed is
 // false where it is no longer given up.
 func (o *Operator) HideDelivery(ctx context.Context, d delivery.Delivery) (now delivery.Delivery, changed bool, err error) {
-	changed, err = o.ledger.DeadLetters.DropDelivery(ctx, d)
+	changed, err = o.stores.DeadLetters.DropDelivery(ctx, d)
 	d.Dropped = true
 	return d, changed, err
 }
@@ -159,7 +159,7 @@ func AnswerOf(r delivery.Reply) Answer {
 
 // ShowDelivery is a delivery with the name of its batch.
 func (o *Operator) ShowDelivery(ctx context.Context, d delivery.Delivery) (Delivery, error) {
-	batch, err := o.ledger.Batches.Name(ctx, d.Batch)
+	batch, err := o.stores.Batches.Name(ctx, d.Batch)
 	shown := Delivery{
 		EventID: d.EventID, Type: d.Type, ApplicationID: d.ApplicationID, Generation: d.Generation, Run: d.Run, Batch: batch,
 		Host: d.Host, Status: string(d.Status), CreatedAt: d.CreatedAt, DeliveredAt: d.DeliveredAt, GivenUpAt: d.GivenUpAt,

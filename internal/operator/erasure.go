@@ -63,7 +63,7 @@ func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) 
 // Count returns how many requests are to be erased, and calls unknown for each ID that
 // is no request's.
 func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int, err error) {
-	book := e.operator.ledger
+	book := e.operator.stores
 	if e.batch.Number != 0 {
 		b, _, err := book.Batches.Get(ctx, e.batch.Number)
 		return b.Rows - b.Joined - b.Counts[batch.Erased], err
@@ -103,11 +103,11 @@ func (e *SkippedError) Error() string {
 // latter if an earlier run was interrupted in between, and no record is left. A
 // [SkippedError] means that everything else was erased.
 func (e *Erasure) Run(ctx context.Context) (err error) {
-	book := e.operator.ledger
+	book := e.operator.stores
 	if e.quarantined, err = book.Erasure.QuarantinedIDs(ctx); err != nil {
 		return err
 	}
-	whose := erasure.Whom{Batch: e.batch.Batch}
+	whose := erasure.EventFilter{Batch: e.batch.Batch}
 	if e.batch.Number != 0 {
 		err = e.eraseBatch(ctx)
 	} else {
@@ -126,8 +126,8 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 }
 
 // eraseMentions removes what names requests outside their records.
-func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.Whom) error {
-	book := e.operator.ledger
+func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.EventFilter) error {
+	book := e.operator.stores
 	n, err := book.Erasure.EraseRows(ctx)
 	e.erased.Rows += n
 	if err != nil {
@@ -164,14 +164,14 @@ func (e *Erasure) eraseIDs(ctx context.Context) (map[string]bool, error) {
 // eraseBatch cancels a batch, and erases what it accepted first: by its rows, and then
 // what an interrupted import accepted, which is in no row.
 func (e *Erasure) eraseBatch(ctx context.Context) error {
-	book := e.operator.ledger
+	book := e.operator.stores
 	if err := book.Batches.Control(ctx, e.batch, batch.Close); err != nil {
 		return err
 	}
 	if err := book.Batches.CancelRequests(ctx, e.batch.Number, func(int) {}); err != nil {
 		return err
 	}
-	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Erasure.Accepted(ctx, e.batch.Number)} {
+	for _, pages := range []iter.Seq2[[]string, error]{e.rowIDs(ctx), book.Erasure.AcceptedIDs(ctx, e.batch.Number)} {
 		for ids, err := range pages {
 			if err == nil {
 				_, err = e.erase(ctx, ids)
@@ -197,7 +197,7 @@ func (e *Erasure) eraseBatch(ctx context.Context) error {
 
 func (e *Erasure) rowIDs(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		for page, err := range e.operator.ledger.Batches.Requests(ctx, e.batch.Number) {
+		for page, err := range e.operator.stores.Batches.Requests(ctx, e.batch.Number) {
 			ids := make([]string, len(page))
 			for i, r := range page {
 				ids[i] = r.ApplicationID
@@ -219,7 +219,7 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 	for range len(busy) {
 		e.skip(time.Second)
 	}
-	all, err := e.operator.ledger.Erasure.Erase(ctx, ids)
+	all, err := e.operator.stores.Erasure.Erase(ctx, ids)
 	for _, r := range all {
 		e.erased.Generations += r.Generations
 		e.erased.Rows += r.Rows
@@ -227,7 +227,7 @@ func (e *Erasure) erase(ctx context.Context, ids []string) (gone []string, err e
 		case r.Erased:
 			e.erased.Requests++
 			gone = append(gone, r.ApplicationID)
-		case r.Broken:
+		case r.Unreadable:
 			return gone, fmt.Errorf("erase %s: it was written by a newer version of kyclink; erase it with that version", r.ApplicationID)
 		case r.State == "":
 			gone = append(gone, r.ApplicationID)
@@ -247,7 +247,7 @@ func (e *Erasure) skip(wait time.Duration) {
 // cancel cancels what has not ended, and deletes the tasks. A worker handles the tasks
 // of busy ones at this moment.
 func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]bool, err error) {
-	book := e.operator.ledger
+	book := e.operator.stores
 	named := map[string]bool{}
 	for _, id := range ids {
 		if e.quarantined[id] {
@@ -288,7 +288,7 @@ func (e *Erasure) deleteTasks(ctx context.Context, found []request.Record) (busy
 		err = e.deleteDeliveries(ctx, found, busy)
 	}
 	if err == nil {
-		err = e.operator.ledger.Erasure.ErasePanics(ctx, refs)
+		err = e.operator.stores.Erasure.ErasePanics(ctx, refs)
 	}
 	return busy, err
 }

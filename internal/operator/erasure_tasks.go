@@ -45,7 +45,7 @@ func (e *Erasure) deleteDeliveries(ctx context.Context, found []request.Record, 
 	for i, r := range found {
 		ids[i] = r.ApplicationID
 	}
-	events, err := e.operator.ledger.Deliveries.Events(ctx, ids)
+	events, err := e.operator.stores.Deliveries.EventIDs(ctx, ids)
 	if err != nil {
 		return err
 	}

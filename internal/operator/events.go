@@ -109,7 +109,7 @@ func (e *Events) readGroup(ctx context.Context, o *Operator, after string) error
 
 // readPlain reads without a group. With Follow it repeats what Redis does not answer.
 func (e *Events) readPlain(ctx context.Context, o *Operator, after string) error {
-	key := o.ledger.Keys.Results()
+	key := o.stores.Keys.Results()
 	if after == latest {
 		last, err := o.rdb.XRevRangeN(ctx, key, "+", "-", 1).Result()
 		if err != nil {

@@ -66,7 +66,7 @@ func (o *Operator) DiagnoseBatch(ctx context.Context, b batch.Batch) (diagnosis.
 	return diagnosis.Batch(now, b), err
 }
 
-func (o *Operator) diagnoses() *diagnosis.Reader { return diagnosis.NewReader(o.rdb, o.ledger) }
+func (o *Operator) diagnoses() *diagnosis.Reader { return diagnosis.NewReader(o.rdb, o.stores) }
 
 // History reads everything that is known of a request.
 func (o *Operator) History(ctx context.Context, id string) (h History, err error) {
@@ -77,7 +77,7 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 	if err != nil {
 		return h, err
 	}
-	records, err := o.ledger.Records.Story(ctx, id)
+	records, err := o.stores.Records.History(ctx, id)
 	if err != nil {
 		return h, err
 	}
@@ -89,7 +89,7 @@ func (o *Operator) History(ctx context.Context, id string) (h History, err error
 		}
 		h.Diagnosis = &d
 	}
-	deliveries, err := o.ledger.Deliveries.Of(ctx, id)
+	deliveries, err := o.stores.Deliveries.ForRequest(ctx, id)
 	if err != nil {
 		return h, err
 	}

@@ -26,7 +26,7 @@ import (
 // Operator acts on one account.
 type Operator struct {
 	rdb     redis.UniversalClient
-	ledger  *storage.Stores
+	stores  *storage.Stores
 	queue   *asynq.Client
 	account string
 }
@@ -34,26 +34,26 @@ type Operator struct {
 // New makes the operator of an account. It owns no connection: rdb stays open.
 func New(rdb redis.UniversalClient, account string) *Operator {
 	return &Operator{
-		rdb: rdb, ledger: storage.Of(rdb, account),
+		rdb: rdb, stores: storage.Of(rdb, account),
 		queue: asynq.NewClientFromRedisClient(rdb), account: account,
 	}
 }
 
 // Link is a request as it is shown, with the name of its batch.
 func (o *Operator) Link(ctx context.Context, r request.Record) (tasks.Link, error) {
-	batch, err := o.ledger.Batches.Name(ctx, r.Batch)
+	batch, err := o.stores.Batches.Name(ctx, r.Batch)
 	return linkview.Of(r, batch, time.Now()), err
 }
 
 // Quarantined reads the tasks and records that no worker could decode, the latest
 // first.
 func (o *Operator) Quarantined(ctx context.Context) iter.Seq2[quarantine.Entry, error] {
-	return o.ledger.Quarantine.All(ctx)
+	return o.stores.Quarantine.All(ctx)
 }
 
 // Now is the time by Redis' clock, which all processes share.
 func (o *Operator) Now(ctx context.Context) (time.Time, error) {
-	now, err := o.ledger.Keys.Clock(ctx, o.rdb).Time()
+	now, err := o.stores.Keys.Clock(ctx, o.rdb).Time()
 	if err != nil {
 		return now, fmt.Errorf("read the time of Redis: %w", err)
 	}

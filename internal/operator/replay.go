@@ -11,7 +11,7 @@ import (
 )
 
 // ReplayBurst is how many events a replay publishes at a time.
-const ReplayBurst = results.ReplayMost
+const ReplayBurst = results.MaxReplayed
 
 // Replay publishes the ends of requests again. It waits while a live group has not
 // acknowledged half of the stream's cap, and continues an interrupted replay of the
@@ -42,7 +42,7 @@ func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, 
 	r.operator, r.shown = o, time.Now()
 	ids := slices.Clone(r.Selection.IDs)
 	slices.Sort(ids)
-	which := results.Replay{Batch: -1, IDs: slices.Compact(ids), Name: r.Selection.Since + " " + r.Selection.Batch}
+	which := results.ReplaySelection{Batch: -1, IDs: slices.Compact(ids), Name: r.Selection.Since + " " + r.Selection.Batch}
 	if r.Selection.Batch != "" {
 		if which.Batch, err = o.BatchNumber(ctx, r.Selection.Batch); err != nil {
 			return 0, 0, err
@@ -53,13 +53,13 @@ func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, 
 		return 0, 0, err
 	}
 	earlier, r.published = done.Published, done.Published
-	done, err = o.ledger.Results.Replay(ctx, which, done, func(n int) error { return r.pace(ctx, n) })
+	done, err = o.stores.Results.Replay(ctx, which, done, func(n int) error { return r.pace(ctx, n) })
 	return done.Published, earlier, err
 }
 
 // begin finds where to begin.
-func (r *Replay) begin(ctx context.Context, which results.Replay) (results.Replayed, error) {
-	done, interrupted, err := r.operator.ledger.Results.Progress(ctx, which)
+func (r *Replay) begin(ctx context.Context, which results.ReplaySelection) (results.ReplayProgress, error) {
+	done, interrupted, err := r.operator.stores.Results.Progress(ctx, which)
 	if err != nil {
 		return done, err
 	}
@@ -67,7 +67,7 @@ func (r *Replay) begin(ctx context.Context, which results.Replay) (results.Repla
 		r.Continues(done.Published)
 		return done, nil
 	}
-	done = results.Replayed{}
+	done = results.ReplayProgress{}
 	if r.Selection.Since != "" {
 		now, err := r.operator.Now(ctx)
 		if err != nil {
@@ -98,7 +98,7 @@ func (r *Replay) pace(ctx context.Context, n int) error {
 // group has not acknowledged.
 func (r *Replay) waitForGroups(ctx context.Context) error {
 	for waiting := false; time.Since(r.checked) >= groupsInterval; {
-		results, err := r.operator.ledger.Results.Status(ctx)
+		results, err := r.operator.stores.Results.Status(ctx)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 // enqueues it. changed is false where the request has changed since it was read, and
 // was left as it is.
 func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
-	now, changed, err = o.ledger.Requests.Retry(ctx, r)
+	now, changed, err = o.stores.Requests.Retry(ctx, r)
 	if err == nil && changed && now.State == request.Queued {
 		err = linktask.Enqueue(ctx, o.queue, o.account, now.Lane, now.Ref())
 	}
@@ -21,16 +21,16 @@ func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Rec
 
 // Drop cancels a held request, for good. changed is as with [Operator.Retry].
 func (o *Operator) Drop(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
-	if changed, err = o.ledger.Requests.Drop(ctx, r); err != nil || !changed {
+	if changed, err = o.stores.Requests.Drop(ctx, r); err != nil || !changed {
 		return r, changed, err
 	}
-	now, _, err = o.ledger.Records.Get(ctx, r.ApplicationID)
+	now, _, err = o.stores.Records.Get(ctx, r.ApplicationID)
 	return now, true, err
 }
 
 // Hide removes a failed request from the list of failed requests; its record stays as
 // it is. changed is as with [Operator.Retry].
 func (o *Operator) Hide(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
-	changed, err = o.ledger.DeadLetters.DropRequest(ctx, r)
+	changed, err = o.stores.DeadLetters.DropRequest(ctx, r)
 	return r, changed, err
 }

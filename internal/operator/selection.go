@@ -116,7 +116,7 @@ func (o *Operator) Requests(ctx context.Context, state request.State, s Selectio
 	if err != nil {
 		return nil, err
 	}
-	pages := o.ledger.DeadLetters.Requests(ctx, state, f.since, f.before)
+	pages := o.stores.DeadLetters.Requests(ctx, state, f.since, f.before)
 	if len(s.IDs) > 0 {
 		pages = o.named(ctx, state, s.IDs, other)
 	}
@@ -130,7 +130,7 @@ const readPage = 500
 func (o *Operator) named(ctx context.Context, state request.State, ids []string, other func(id string, now request.State)) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		for page := range slices.Chunk(distinct(ids), readPage) {
-			found, err := o.ledger.Records.Read(ctx, page)
+			found, err := o.stores.Records.Read(ctx, page)
 			states := map[string]request.State{}
 			for _, r := range found {
 				states[r.ApplicationID] = r.State

@@ -38,7 +38,7 @@ func (d *Reader) Get(ctx context.Context, applicationID string) (r request.Recor
 }
 
 // Story reads all generations of a request that are kept, the latest first.
-func (d *Reader) Story(ctx context.Context, applicationID string) ([]request.Record, error) {
+func (d *Reader) History(ctx context.Context, applicationID string) ([]request.Record, error) {
 	latest, ok, err := d.Get(ctx, applicationID)
 	if err != nil || !ok {
 		return nil, err

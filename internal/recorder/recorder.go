@@ -33,9 +33,9 @@ func New(ledger *ledger.Ledger, get func(ctx context.Context, applicationID stri
 }
 
 // Admit admits an attempt, and returns when the journal has its record.
-func (r *Recorder) Admit(ctx context.Context, query attempt.Query) (attempt.Answer, error) {
+func (r *Recorder) Admit(ctx context.Context, query attempt.Query) (attempt.Decision, error) {
 	answer, err := r.ledger.Admit(ctx, query)
-	if err == nil && answer.Admission == attempt.Call {
+	if err == nil && answer.Verdict == attempt.Call {
 		err = r.write(ctx, answer.Attempt.Record)
 	}
 	return answer, err

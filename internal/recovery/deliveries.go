@@ -15,9 +15,9 @@ const (
 
 // Deliveries names deliveries that may have lost their task.
 type Deliveries interface {
-	// StalledDeliveries returns pending deliveries that have been due since long; more
+	// Stalled returns pending deliveries that have been due since long; more
 	// says that there are others.
-	StalledDeliveries(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error)
+	Stalled(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error)
 }
 
 // deliveries sees to it that each pending delivery has a task. In a cluster, the node of
@@ -33,7 +33,7 @@ type deliveries struct {
 // may be busy.
 func (d *deliveries) enqueueStalled(ctx context.Context, counts Counts) error {
 	for range mostStalledPages {
-		stalled, more, err := d.deliveries.StalledDeliveries(ctx, d.stalledAfter)
+		stalled, more, err := d.deliveries.Stalled(ctx, d.stalledAfter)
 		if err != nil {
 			return err
 		}

@@ -7,10 +7,10 @@ import (
 
 // Requests changes requests that wait.
 type Requests interface {
-	// ExpireLate ends waiting requests whose not_after has passed, page by page.
-	ExpireLate(ctx context.Context, page string) (ended int, next string, err error)
-	// Readable lets requests be fed that an older version could not decode.
-	Readable(ctx context.Context) (int, error)
+	// ExpireDue ends waiting requests whose not_after has passed, page by page.
+	ExpireDue(ctx context.Context, page string) (ended int, next string, err error)
+	// RequeueNewer lets requests be fed that an older version could not decode.
+	RequeueNewer(ctx context.Context) (int, error)
 }
 
 type requests struct{ requests Requests }
@@ -18,7 +18,7 @@ type requests struct{ requests Requests }
 func (r *requests) expire(ctx context.Context, counts Counts) error {
 	page := ""
 	for range mostPages {
-		ended, next, err := r.requests.ExpireLate(ctx, page)
+		ended, next, err := r.requests.ExpireDue(ctx, page)
 		counts[Expired] += ended
 		if page = next; err != nil || page == "" {
 			return err
@@ -28,15 +28,15 @@ func (r *requests) expire(ctx context.Context, counts Counts) error {
 }
 
 func (r *requests) feedReadable(ctx context.Context, counts Counts) error {
-	n, err := r.requests.Readable(ctx)
+	n, err := r.requests.RequeueNewer(ctx)
 	counts[Readable] += n
 	return err
 }
 
 // Upkeep removes what is no longer kept, a part at a time.
 type Upkeep interface {
-	// Retire erases requests past their retention, a part at each interval.
-	Retire(ctx context.Context, interval time.Duration) (erased int, err error)
+	// EraseExpired erases requests past their retention, a part at each interval.
+	EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error)
 	// DropEmpty deletes batches without rows.
 	DropEmpty(ctx context.Context) (dropped int, err error)
 }
@@ -47,7 +47,7 @@ type upkeep struct {
 }
 
 func (u *upkeep) retire(ctx context.Context, counts Counts) error {
-	n, err := u.upkeep.Retire(ctx, u.pause)
+	n, err := u.upkeep.EraseExpired(ctx, u.pause)
 	counts[Retired] += n
 	return err
 }

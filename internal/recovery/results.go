@@ -18,7 +18,7 @@ const (
 
 // Results keeps the results stream within its age and its cap.
 type Results interface {
-	TrimResults(ctx context.Context) (results.Trim, error)
+	Trim(ctx context.Context) (results.Trimmed, error)
 }
 
 type stream struct {
@@ -28,7 +28,7 @@ type stream struct {
 
 // trim trims the results stream, and warns in good time that its cap is near.
 func (s *stream) trim(ctx context.Context, _ Counts) error {
-	t, err := s.results.TrimResults(ctx)
+	t, err := s.results.Trim(ctx)
 	if err == nil && t.Cap > 0 {
 		s.warnings.log(t)
 	}
@@ -39,22 +39,22 @@ func (s *stream) trim(ctx context.Context, _ Counts) error {
 // again every hour while it is so.
 type warnings struct {
 	warned, alarmed time.Time
-	unreported      results.Trim // what was removed since the last line: how many, since when, which groups lost it
+	unreported      results.Trimmed // what was removed since the last line: how many, since when, which groups lost it
 	logger          *zap.Logger
 	now             func() time.Time
 }
 
-func (s *warnings) log(t results.Trim) {
+func (s *warnings) log(t results.Trimmed) {
 	share := float64(t.Length) / float64(t.Cap)
 	if share < roomAgain && t.Dropped == 0 {
 		s.warned, s.alarmed = time.Time{}, time.Time{}
 	}
-	fields := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.Slowest)}
+	fields := []zap.Field{zap.Int("events", t.Length), zap.Int("cap", t.Cap), zap.String("slowest_group", t.SlowestGroup)}
 	s.add(t)
 	if removed := s.unreported; removed.Dropped > 0 && s.due(&s.alarmed) {
-		fields = append(fields, zap.Int("dropped", removed.Dropped), zap.Time("since", removed.From), zap.Strings("lost_by", removed.Lost))
-		s.unreported, s.warned = results.Trim{}, s.now()
-		if len(removed.Lost) > 0 {
+		fields = append(fields, zap.Int("dropped", removed.Dropped), zap.Time("since", removed.DroppedFrom), zap.Strings("lost_by", removed.LosingGroups))
+		s.unreported, s.warned = results.Trimmed{}, s.now()
+		if len(removed.LosingGroups) > 0 {
 			s.logger.Error("results stream reached its cap and lost events that a group had not acknowledged; "+
 				"let the group catch up, then run kyclink results replay --since", fields...)
 			return
@@ -70,17 +70,17 @@ func (s *warnings) log(t results.Trim) {
 
 // add collects what was removed until it is logged: the reader has to publish all of it
 // again.
-func (s *warnings) add(t results.Trim) {
+func (s *warnings) add(t results.Trimmed) {
 	if t.Dropped == 0 {
 		return
 	}
 	if s.unreported.Dropped == 0 {
-		s.unreported.From = t.From
+		s.unreported.DroppedFrom = t.DroppedFrom
 	}
 	s.unreported.Dropped += t.Dropped
-	for _, group := range t.Lost {
-		if !slices.Contains(s.unreported.Lost, group) {
-			s.unreported.Lost = append(s.unreported.Lost, group)
+	for _, group := range t.LosingGroups {
+		if !slices.Contains(s.unreported.LosingGroups, group) {
+			s.unreported.LosingGroups = append(s.unreported.LosingGroups, group)
 		}
 	}
 }

@@ -18,20 +18,20 @@ func TestResults_WarnsInGoodTimeThatTheStreamIsNearlyFull(t *testing.T) {
 	s := warnings{logger: zap.New(core), now: func() time.Time { return now }}
 	for i, step := range []struct {
 		after time.Duration
-		trim  results.Trim
+		trim  results.Trimmed
 		want  zapcore.Level
 		lines int // lines
 	}{
-		{0, results.Trim{Length: 7999}, 0, 0},
-		{3 * time.Second, results.Trim{Length: 8000, Slowest: "crm"}, zap.WarnLevel, 1},
-		{3 * time.Second, results.Trim{Length: 9000}, 0, 0},
-		{3 * time.Second, results.Trim{Length: 10_000, Dropped: 5, Lost: []string{"crm"}}, zap.ErrorLevel, 1},
-		{3 * time.Second, results.Trim{Length: 10_000, Dropped: 7, Lost: []string{"crm"}}, 0, 0},
-		{3 * time.Second, results.Trim{Length: 9999}, 0, 0},
-		{time.Hour, results.Trim{Length: 10_000, Dropped: 2}, zap.ErrorLevel, 1},
-		{time.Hour, results.Trim{Length: 8000}, zap.WarnLevel, 1},
-		{3 * time.Second, results.Trim{Length: 7000}, 0, 0},
-		{3 * time.Second, results.Trim{Length: 8000}, zap.WarnLevel, 1},
+		{0, results.Trimmed{Length: 7999}, 0, 0},
+		{3 * time.Second, results.Trimmed{Length: 8000, SlowestGroup: "crm"}, zap.WarnLevel, 1},
+		{3 * time.Second, results.Trimmed{Length: 9000}, 0, 0},
+		{3 * time.Second, results.Trimmed{Length: 10_000, Dropped: 5, LosingGroups: []string{"crm"}}, zap.ErrorLevel, 1},
+		{3 * time.Second, results.Trimmed{Length: 10_000, Dropped: 7, LosingGroups: []string{"crm"}}, 0, 0},
+		{3 * time.Second, results.Trimmed{Length: 9999}, 0, 0},
+		{time.Hour, results.Trimmed{Length: 10_000, Dropped: 2}, zap.ErrorLevel, 1},
+		{time.Hour, results.Trimmed{Length: 8000}, zap.WarnLevel, 1},
+		{3 * time.Second, results.Trimmed{Length: 7000}, 0, 0},
+		{3 * time.Second, results.Trimmed{Length: 8000}, zap.WarnLevel, 1},
 	} {
 		now = now.Add(step.after)
 		step.trim.Cap = 10_000
@@ -54,7 +54,7 @@ func TestResults_LogsAllRemovedEvents(t *testing.T) {
 	s := warnings{logger: zap.New(core), now: func() time.Time { return now }}
 	drop := func(after time.Duration, dropped int, lost ...string) {
 		now = now.Add(after)
-		s.log(results.Trim{Length: 10_000, Cap: 10_000, Dropped: dropped, Lost: lost, From: now.Add(-time.Hour)})
+		s.log(results.Trimmed{Length: 10_000, Cap: 10_000, Dropped: dropped, LosingGroups: lost, DroppedFrom: now.Add(-time.Hour)})
 	}
 	drop(0, 5, "crm")
 	logs.TakeAll()
@@ -62,7 +62,7 @@ func TestResults_LogsAllRemovedEvents(t *testing.T) {
 	drop(3*time.Second, 1)
 	drop(3*time.Second, 2, "billing", "mail")
 	now = now.Add(3 * time.Second)
-	s.log(results.Trim{Length: 100, Cap: 10_000}) // the groups caught up: the rest is logged now, as no event is removed any more
+	s.log(results.Trimmed{Length: 100, Cap: 10_000}) // the groups caught up: the rest is logged now, as no event is removed any more
 	lines := logs.TakeAll()
 	if len(lines) != 1 || lines[0].Level != zap.ErrorLevel {
 		t.Fatalf("it logs %+v", lines)

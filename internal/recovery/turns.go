@@ -21,7 +21,7 @@ type Turns interface {
 	// there are others.
 	Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error)
 	// Lost returns the turns whose call died with its process, page by page.
-	Lost(ctx context.Context, page string) (lost []request.Turn, next string, err error)
+	LostCalls(ctx context.Context, page string) (lost []request.Turn, next string, err error)
 }
 
 // turns sees to it that each turn has a task.
@@ -36,7 +36,7 @@ type turns struct {
 func (t *turns) lost(ctx context.Context, counts Counts) error {
 	page := ""
 	for range mostPages {
-		lost, next, err := t.turns.Lost(ctx, page)
+		lost, next, err := t.turns.LostCalls(ctx, page)
 		if err != nil {
 			return err
 		}

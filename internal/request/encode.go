@@ -6,9 +6,8 @@ import (
 	"math"
 )
 
-// Encode writes the record in the format that [Parse] reads, as the scripts do:
-// counters stop at what their column holds, and any other number that has no
-// place in its column is an error.
+// Encode encodes the record in the format that [Parse] reads. Like the scripts, it caps
+// counters at the width of their columns, and fails for any other number that is too large.
 func (r Record) Encode() ([]byte, error) {
 	raw, err := r.header()
 	if err != nil {
@@ -43,11 +42,11 @@ func empty(row any) bool { return row == Defaults{} || row == Outcome{} }
 func (r Record) header() ([]byte, error) {
 	state, ok := letter(stateLetters, r.State)
 	if !ok {
-		return nil, fmt.Errorf("no state %q", r.State)
+		return nil, fmt.Errorf("unknown state %q", r.State)
 	}
 	lane, ok := letter(laneLetters, r.Lane)
 	if !ok {
-		return nil, fmt.Errorf("no lane %q", r.Lane)
+		return nil, fmt.Errorf("unknown lane %q", r.Lane)
 	}
 	flag, deadline := byte('-'), byte('-')
 	if r.CancelAsked {

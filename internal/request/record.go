@@ -1,18 +1,18 @@
-// Package request is what Redis keeps of one request: its state, the format of
-// its record and the reference that an asynq task carries. The producer's accept
-// script writes records, and every transition of the ledger changes them.
+// Package request defines the stored form of a request: its state, the format of its
+// record, and the reference in its asynq task. The producer's accept script creates
+// records, and the ledger's transitions change them.
 //
 // A record is one string: a fixed-width ASCII header, which scripts change in
 // place, then lines of JSON.
 //
 //	header    state, lane, numbers and times; the columns are in lua/record.lua
-//	content   the request as it was given, without id, generation and lane; never changes
+//	content   the request as given, without id, generation and lane; never changes
 //	resolved  the settings that were fixed at the first call
-//	outcome   the link, or why there is none
-//	past …    one line for each earlier run's outcome, and for each link that came too late
+//	outcome   the link, or the reason why there is none
+//	past …    one line for each outcome of an earlier run, and for each late link
 //
-// Trailing empty lines are not written, so a waiting request costs its content
-// and the header. The latest generation of an application id is at
+// Trailing empty lines are omitted, so that a waiting request takes only its header and
+// content. The latest generation of an application id is at
 // [github.com/kyclink/kyclink/internal/keyspace.Keys.Record]; when the next one is
 // accepted, it moves to Keys.Old.
 package request
@@ -48,17 +48,18 @@ const (
 // States are all states.
 var States = [...]State{Waiting, Queued, Calling, Held, Created, Failed, Cancelled}
 
-// Ended says that the state is an end of its run.
+// Ended reports whether the state ends a run.
 func (s State) Ended() bool { return s == Created || s == Failed || s == Cancelled }
 
-// StateOf returns the state that a header's letter stands for, "" for any other letter.
+// StateOf returns the state for a letter of a header; "" for an unknown letter.
 func StateOf(letter byte) State { return stateLetters[letter] }
 
 var stateLetters = map[byte]State{
 	'w': Waiting, 'q': Queued, 'c': Calling, 'h': Held, 'C': Created, 'F': Failed, 'X': Cancelled,
 }
 
-// Lane is interactive for a person who waits at a page, and bulk for everybody else.
+// Lane is the priority class of a request: interactive if a person waits for the link, bulk
+// otherwise.
 type Lane string
 
 // The lanes.
@@ -67,13 +68,12 @@ const (
 	Bulk        Lane = "bulk"
 )
 
-// Callbacks is the queue of callback deliveries. It has no requests.
+// Callbacks names the asynq queue of callback deliveries. No request has this lane.
 const Callbacks Lane = "callback"
 
 var laneLetters = map[byte]Lane{'i': Interactive, 'b': Bulk}
 
-// Content is a request as it was given, without what identifies it. Zero values were not
-// given.
+// Content is a request as given, without its identity. A zero value means not given.
 type Content struct {
 	RedirectURL      string          `json:"redirect_url,omitempty"`
 	ExpiryMinutes    int             `json:"expiry_minutes,omitempty"`
@@ -82,15 +82,15 @@ type Content struct {
 	CallbackURL      string          `json:"callback_url,omitempty"`
 	NotAfter         time.Time       `json:"not_after,omitzero"`
 	Metadata         json.RawMessage `json:"metadata,omitempty"`
-	// By is the id of the API key that made the request; empty for every other
-	// entry point, and in records of earlier versions.
+	// By is the id of the API key that was used; empty for other entry points and in
+	// records of earlier versions.
 	By string `json:"by,omitempty"`
-	// Row is the row of its batch that asked for it first, from 1. It stays the last
-	// key: scripts find it there.
+	// Row is the row of its batch with which the request was accepted, from 1. It must
+	// remain the last key, where scripts look for it.
 	Row int `json:"row,omitempty"`
 }
 
-// Keys returns the keys of what was given, by their names in a request.
+// Keys returns the JSON keys of the values that were given.
 func (c Content) Keys() []string {
 	var keys []string
 	for _, k := range []struct {
@@ -108,8 +108,8 @@ func (c Content) Keys() []string {
 	return keys
 }
 
-// Defaults are what a worker fills in for what a request does not give: the options of its
-// batch, or else its own.
+// Defaults are settings for requests that do not specify them: the options of the batch,
+// else those of the worker.
 type Defaults struct {
 	RedirectURL      string `json:"redirect_url,omitempty"`
 	ExpiryMinutes    int    `json:"expiry_minutes,omitempty"`
@@ -118,7 +118,7 @@ type Defaults struct {
 	CallbackURL      string `json:"callback_url,omitempty"`
 }
 
-// With returns the content with d in place of what was not given.
+// With returns the content with the defaults for values that were not given.
 func (c Content) With(d Defaults) Content {
 	c.RedirectURL = cmp.Or(c.RedirectURL, d.RedirectURL)
 	c.ExpiryMinutes = cmp.Or(c.ExpiryMinutes, d.ExpiryMinutes)
@@ -128,7 +128,7 @@ func (c Content) With(d Defaults) Content {
 	return c
 }
 
-// Link is a link as FaceKi made it. Both fields are secrets: their bearer can
+// Link is a link that FaceKi created. LinkID and URL are secrets: anyone who has them can
 // start the person's verification.
 type Link struct {
 	LinkID string
@@ -148,12 +148,12 @@ type Outcome struct {
 	Reason    string    `json:"reason,omitempty"`
 	Message   string    `json:"message,omitempty"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
-	// Late marks a link that came when no run was open any more.
+	// Late marks a link that arrived when no run was open.
 	Late bool `json:"late_link,omitempty"`
-	// Kept is a link that could not be used, encrypted: whoever has the client secret
-	// can read it.
+	// Kept is a link that could not be used, encrypted with a key derived from the client
+	// secret.
 	Kept string `json:"kept,omitempty"`
-	// Raw is the request as it was stored, where it could not be handled.
+	// Raw is the stored content of a quarantined request.
 	Raw string `json:"raw,omitempty"`
 }
 
@@ -165,17 +165,17 @@ type Record struct {
 	CancelAsked        bool
 	Generation         int
 	Run                int
-	Turn               int // grows with each feed, promotion and release
+	Turn               int // incremented by each feed, promotion and release
 	Attempts           int // calls sent, over all runs of the generation
 	Charged            int // charged attempts of this run
 	PossibleDuplicates int
 	Batch              int // 0: none
-	Seen               int // the account's successes at the previous fault
+	Seen               int // the account's successes at the latest fault, plus 1; 0: no fault
 	AcceptedAt         time.Time
 	ChangedAt          time.Time
-	Holder             int  // the worker process that calls
-	Deadline           bool // has a not_after of its own in force
-	NoDeadline         bool // a person dropped it, and its batch's
+	Holder             int  // the worker process that makes the call
+	Deadline           bool // the request's own not_after applies
+	NoDeadline         bool // no not_after applies, since an operator retried the request
 	Content            Content
 	Resolved           Defaults
 	Outcome            Outcome
@@ -185,13 +185,13 @@ type Record struct {
 // HeaderLen is the header's length in bytes.
 const HeaderLen = 74
 
-// Version is a record's first byte. Programs and scripts fail on a record of
-// another version before they change anything. Within a version the columns are
-// fixed, and unknown keys of the JSON lines are left alone.
+// Version is the first byte of a record. Programs and scripts fail on a record of another
+// version before they change anything. Within a version the columns are fixed, and unknown
+// JSON keys are preserved.
 const Version = '1'
 
-// Parse reads a record. It fails for one that a newer version wrote. With a
-// [*ContentError] it gives what the header says.
+// Parse parses a record. It fails if another version wrote it. With a [*ContentError] it
+// also returns the fields of the header.
 func Parse(applicationID string, raw []byte) (Record, error) {
 	bad := func(what string) (Record, error) {
 		return Record{}, fmt.Errorf("record of %q: %s", applicationID, what)
@@ -217,7 +217,7 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	number := func(width int) int {
 		n, err := strconv.ParseUint(string(raw[at:at+width]), 10, 63)
 		if err != nil {
-			failed = fmt.Sprintf("column %d is no number", at+1)
+			failed = fmt.Sprintf("column %d is not a number", at+1)
 		}
 		at += width
 		return int(n)
@@ -264,15 +264,15 @@ func (r *Record) parseLines(raw []byte) error {
 
 func milliseconds(ms int) time.Time { return time.UnixMilli(int64(ms)).UTC() }
 
-// EventID returns the id of the event that ends the record's run. It is fixed when the run
-// starts: every process that ends the run publishes the same id.
+// EventID returns the id of the event that ends the record's run. It depends only on values
+// that are fixed when the run starts, so that every process publishes the same id.
 func (r Record) EventID(account string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "kyclink\x00%s\x00%s\x00%d\x00%d\x00%d",
 		account, r.ApplicationID, r.Generation, r.Run, r.AcceptedAt.UnixMilli()))
 }
 
-// Ref is one turn of one run of one generation of a request: the content of an asynq task.
-// Its text is the task's id, so that two tasks with the same id are the same work.
+// Ref identifies one turn of a request. Its text is the id of the turn's asynq task, so
+// that asynq refuses a second task for the same turn.
 type Ref struct {
 	ApplicationID string
 	Generation    int
@@ -283,12 +283,12 @@ type Ref struct {
 // Ref returns the record's current turn.
 func (r Record) Ref() Ref { return Ref{r.ApplicationID, r.Generation, r.Run, r.Turn} }
 
-// String is application_id:generation:run:turn.
+// String returns application_id:generation:run:turn.
 func (r Ref) String() string {
 	return fmt.Sprintf("%s:%d:%d:%d", r.ApplicationID, r.Generation, r.Run, r.Turn)
 }
 
-// ParseRef reads what [Ref.String] wrote. The application id may contain colons.
+// ParseRef parses the text of [Ref.String]. The application id may contain colons.
 func ParseRef(s string) (Ref, error) {
 	var n [3]int
 	rest := s
@@ -304,20 +304,19 @@ func ParseRef(s string) (Ref, error) {
 		n[i], rest = int(v), rest[:cut]
 	}
 	ref := Ref{rest, n[0], n[1], n[2]}
-	if ref.String() != s { // zeros in front
+	if ref.String() != s { // leading zeros
 		return Ref{}, fmt.Errorf("task id %q is not application_id:generation:run:turn", s)
 	}
 	return ref, nil
 }
 
-// Turn is a turn with the lane that its task belongs to.
+// Turn is a turn and the lane of its task.
 type Turn struct {
 	Lane Lane
 	Ref  Ref
 }
 
-// KeptLink returns the encrypted link of an earlier attempt, see [Outcome].Kept; "" if there
-// is none.
+// KeptLink returns the latest encrypted link, see [Outcome].Kept; "" if there is none.
 func (r Record) KeptLink() string {
 	for _, past := range slices.Backward(append(slices.Clone(r.Past), r.Outcome)) {
 		if past.Kept != "" {
@@ -327,7 +326,7 @@ func (r Record) KeptLink() string {
 	return ""
 }
 
-// ParseHeader is [Parse] for a record whose content need not be decodable.
+// ParseHeader is [Parse] without the error for content that cannot be decoded.
 func ParseHeader(applicationID string, raw []byte) (Record, error) {
 	r, err := Parse(applicationID, raw)
 	if _, ok := errors.AsType[*ContentError](err); ok {
@@ -336,7 +335,7 @@ func ParseHeader(applicationID string, raw []byte) (Record, error) {
 	return r, err
 }
 
-// ContentError says that a record's header can be decoded and its content cannot.
+// ContentError reports that a record's header can be decoded and its content cannot.
 type ContentError struct {
 	ApplicationID string
 	Line          int // from 1

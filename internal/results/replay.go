@@ -21,16 +21,16 @@ import (
 var replayScript = scripts.Script("replay.lua")
 
 // ReplayMost is how many ends are published at a time, by one script.
-const ReplayMost = 100
+const MaxReplayed = 100
 
 const (
-	replayKept = time.Hour // how long it is known how far it was
-	scanPage   = 500       // keys, of which most are records
+	progressTTL = time.Hour // how long it is known how far it was
+	scanPage    = 500       // keys, of which most are records
 )
 
 // Replay says which ends to publish again: those of a batch, those of some requests, or
 // all.
-type Replay struct {
+type ReplaySelection struct {
 	Batch int // its number; -1: of all
 	IDs   []string
 	// Name is what is kept under how far it is.
@@ -39,7 +39,7 @@ type Replay struct {
 
 // Replayed is the progress of a replay, and the time since which an end must have happened
 // to be replayed. A replay begins with zero values.
-type Replayed struct {
+type ReplayProgress struct {
 	Since     time.Time
 	Published int
 	// place is where to continue: a chunk of the batch, or a cursor of all keys.
@@ -48,7 +48,7 @@ type Replayed struct {
 
 // Progress returns the progress of a replay that was interrupted within the last hour; ok is
 // false if it has ended or was not begun.
-func (s *Stream) Progress(ctx context.Context, which Replay) (far Replayed, ok bool, err error) {
+func (s *Stream) Progress(ctx context.Context, which ReplaySelection) (far ReplayProgress, ok bool, err error) {
 	text, err := s.rdb.Get(ctx, s.keys.Replay(which.Name)).Result()
 	if errors.Is(err, redis.Nil) {
 		return far, false, nil
@@ -66,9 +66,9 @@ func (s *Stream) Progress(ctx context.Context, which Replay) (far Replayed, ok b
 
 const replayFormat = "%d %d %d"
 
-func (s *Stream) keepReplayed(ctx context.Context, which Replay, far Replayed) error {
+func (s *Stream) saveProgress(ctx context.Context, which ReplaySelection, far ReplayProgress) error {
 	text := fmt.Sprintf(replayFormat, far.place, far.Published, far.Since.UnixMilli())
-	if err := s.rdb.Set(ctx, s.keys.Replay(which.Name), text, replayKept).Err(); err != nil {
+	if err := s.rdb.Set(ctx, s.keys.Replay(which.Name), text, progressTTL).Err(); err != nil {
 		return fmt.Errorf("keep how far the replay is: %w", err)
 	}
 	return nil
@@ -79,16 +79,16 @@ func (s *Stream) keepReplayed(ctx context.Context, which Replay, far Replayed) e
 // numbers of attempts are the present ones. It continues from far, in parts; before each
 // part it calls pace with the number of events, and ends if that fails. It returns the
 // progress. An end that a scan of the keys returns twice is published twice.
-func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace func(n int) error) (Replayed, error) {
-	for page, err := range s.replayPages(ctx, which, far.place) {
+func (s *Stream) Replay(ctx context.Context, which ReplaySelection, far ReplayProgress, pace func(n int) error) (ReplayProgress, error) {
+	for page, err := range s.pages(ctx, which, far.place) {
 		if err != nil {
 			return far, err
 		}
-		ends, err := s.ends(ctx, page.records, far.Since)
+		ends, err := s.endEvents(ctx, page.records, far.Since)
 		if err != nil {
 			return far, err
 		}
-		for part := range slices.Chunk(ends, ReplayMost) {
+		for part := range slices.Chunk(ends, MaxReplayed) {
 			if err := pace(len(part)); err != nil {
 				return far, err
 			}
@@ -103,7 +103,7 @@ func (s *Stream) Replay(ctx context.Context, which Replay, far Replayed, pace fu
 			far.Published += n
 		}
 		if far.place = page.next; len(which.IDs) == 0 {
-			if err := s.keepReplayed(ctx, which, far); err != nil {
+			if err := s.saveProgress(ctx, which, far); err != nil {
 				return far, err
 			}
 		}
@@ -120,17 +120,17 @@ type replayPage struct {
 	next    uint64
 }
 
-func (s *Stream) replayPages(ctx context.Context, which Replay, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) pages(ctx context.Context, which ReplaySelection, place uint64) iter.Seq2[replayPage, error] {
 	switch {
 	case len(which.IDs) > 0:
-		return s.replayOf(ctx, which.IDs)
+		return s.requestPages(ctx, which.IDs)
 	case which.Batch >= 0:
-		return s.replayBatch(ctx, which.Batch, place)
+		return s.batchPages(ctx, which.Batch, place)
 	}
-	return s.replayAll(ctx, place)
+	return s.accountPages(ctx, place)
 }
 
-func (s *Stream) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPage, error] {
+func (s *Stream) requestPages(ctx context.Context, ids []string) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		for part := range slices.Chunk(ids, scanPage) {
 			records, err := s.generations(ctx, part)
@@ -143,7 +143,7 @@ func (s *Stream) replayOf(ctx context.Context, ids []string) iter.Seq2[replayPag
 
 // replayBatch goes through the rows of a batch, and leaves out what other batches
 // accepted first.
-func (s *Stream) replayBatch(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) batchPages(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		for chunks, err := range s.batches.Chunks(ctx, number) {
 			var ids []string
@@ -192,7 +192,7 @@ func (s *Stream) generations(ctx context.Context, ids []string) ([]request.Recor
 }
 
 // replayAll goes through all keys.
-func (s *Stream) replayAll(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) accountPages(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		node, err := s.keys.Node(ctx, s.rdb)
 		for err == nil {
@@ -253,14 +253,14 @@ var endTypes = map[request.State]string{
 }
 
 // ends are the arguments that publish the ends of generations.
-func (s *Stream) ends(ctx context.Context, records []request.Record, since time.Time) (ends []replayedEnd, err error) {
+func (s *Stream) endEvents(ctx context.Context, records []request.Record, since time.Time) (ends []endEvent, err error) {
 	for _, r := range records {
 		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
 			if !o.Status.Ended() || o.Late || o.EndedAt.Before(since) {
 				continue
 			}
 			r.Run = o.Run
-			end, err := s.replayed(ctx, r, o)
+			end, err := s.endEvent(ctx, r, o)
 			if err != nil {
 				return nil, err
 			}
@@ -271,7 +271,7 @@ func (s *Stream) ends(ctx context.Context, records []request.Record, since time.
 }
 
 // replayedEnd is the event of an end.
-type replayedEnd struct {
+type endEvent struct {
 	id              string
 	generation, run int
 	eventID, kind   string
@@ -279,7 +279,7 @@ type replayedEnd struct {
 }
 
 // replayed returns the event of an end, with the data that the scripts have published.
-func (s *Stream) replayed(ctx context.Context, r request.Record, o request.Outcome) (end replayedEnd, err error) {
+func (s *Stream) endEvent(ctx context.Context, r request.Record, o request.Outcome) (end endEvent, err error) {
 	e, err := s.events.Parts(ctx, r, o.EndedAt)
 	if err != nil {
 		return end, err
@@ -299,5 +299,5 @@ func (s *Stream) replayed(ctx context.Context, r request.Record, o request.Outco
 	}
 	data := fmt.Sprintf(`{"application_id":%s,"generation":%d,"run":%d%s%s,"attempts":%d,"possible_duplicates":%d%s}`,
 		e.IDJSON, r.Generation, r.Run, e.Head, middle, r.Attempts, r.PossibleDuplicates, e.Tail)
-	return replayedEnd{r.ApplicationID, r.Generation, r.Run, e.ID, endTypes[o.Status], e.At, data}, nil
+	return endEvent{r.ApplicationID, r.Generation, r.Run, e.ID, endTypes[o.Status], e.At, data}, nil
 }

@@ -50,7 +50,7 @@ func TestReplay_PublishesTheSameEvents(t *testing.T) {
 
 	first := h.Events(false)
 	maps.DeleteFunc(first, func(_ string, e map[string]any) bool { return e["type"] == tasks.EventHeld })
-	far, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: -1, Name: "all"}, results.Replayed{}, noPace)
+	far, err := h.Stores.Results.Replay(t.Context(), results.ReplaySelection{Batch: -1, Name: "all"}, results.ReplayProgress{}, noPace)
 	h.Must(err)
 	again := h.Events(true)
 	if far.Published != len(first) || len(again) != len(first) || len(first) != 13 {
@@ -68,16 +68,16 @@ func TestReplay_PublishesTheSameEvents(t *testing.T) {
 	}
 
 	for name, tt := range map[string]struct {
-		which results.Replay
+		which results.ReplaySelection
 		since time.Time
 		want  int
 	}{
-		"a batch":    {results.Replay{Batch: 1}, time.Time{}, 12},
-		"requests":   {results.Replay{Batch: -1, IDs: []string{"again", "alone", "waiting", "nobody"}}, time.Time{}, 3},
-		"none since": {results.Replay{Batch: -1}, time.Now().Add(time.Minute), 0},
-		"all since":  {results.Replay{Batch: -1}, time.Now().Add(-time.Hour), 13},
+		"a batch":    {results.ReplaySelection{Batch: 1}, time.Time{}, 12},
+		"requests":   {results.ReplaySelection{Batch: -1, IDs: []string{"again", "alone", "waiting", "nobody"}}, time.Time{}, 3},
+		"none since": {results.ReplaySelection{Batch: -1}, time.Now().Add(time.Minute), 0},
+		"all since":  {results.ReplaySelection{Batch: -1}, time.Now().Add(-time.Hour), 13},
 	} {
-		far, err := h.Stores.Results.Replay(t.Context(), tt.which, results.Replayed{Since: tt.since}, noPace)
+		far, err := h.Stores.Results.Replay(t.Context(), tt.which, results.ReplayProgress{Since: tt.since}, noPace)
 		if h.Must(err); far.Published != tt.want {
 			t.Errorf("%s: %d events were replayed, want %d", name, far.Published, tt.want)
 		}
@@ -89,7 +89,7 @@ func TestReplay_LeavesOutRequestsErasedMeanwhile(t *testing.T) {
 	h := newHarness(t)
 	h.ImportRow("A-1")
 	h.Do("A-1", "cancel")
-	far, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: 1}, results.Replayed{}, func(int) error {
+	far, err := h.Stores.Results.Replay(t.Context(), results.ReplaySelection{Batch: 1}, results.ReplayProgress{}, func(int) error {
 		h.Erase("A-1")
 		return nil
 	})
@@ -107,10 +107,10 @@ func TestReplay_ContinuesAfterAnInterruption(t *testing.T) {
 	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(requests), func(r tasks.Result) { h.Must(r.Err) }))
 	h.CancelBatch("spring")
 	interrupted := errors.New("interrupted")
-	for _, which := range []results.Replay{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
+	for _, which := range []results.ReplaySelection{{Batch: 1, Name: "batch:spring"}, {Batch: -1, Name: "since:1h"}} {
 		h.Must(h.Redis.XTrimMaxLen(t.Context(), h.Keys.Results(), 0).Err())
 		left := 11
-		far, err := h.Stores.Results.Replay(t.Context(), which, results.Replayed{}, func(int) error {
+		far, err := h.Stores.Results.Replay(t.Context(), which, results.ReplayProgress{}, func(int) error {
 			if left--; left < 0 {
 				return interrupted
 			}
@@ -140,7 +140,7 @@ func TestReplay_KeepsEventIDs(t *testing.T) {
 	h := newHarness(t)
 	h.ImportRow("A-1")
 	h.Do("A-1", "cancel")
-	_, err := h.Stores.Results.Replay(t.Context(), results.Replay{Batch: -1, IDs: []string{"A-1"}}, results.Replayed{}, noPace)
+	_, err := h.Stores.Results.Replay(t.Context(), results.ReplaySelection{Batch: -1, IDs: []string{"A-1"}}, results.ReplayProgress{}, noPace)
 	h.Must(err)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	h.Must(err)

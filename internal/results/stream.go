@@ -52,9 +52,9 @@ func NewStream(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Strea
 
 // extent limits what is read of the results stream: the first groups by name, and the events
 // to count one by one if Redis does not know a group's lag.
-type extent struct{ groups, events int }
+type limits struct{ groups, events int }
 
-const mostCounted = 100_000
+const maxCounted = 100_000
 
 // Group is one that reads the results stream.
 type Group struct {
@@ -78,7 +78,7 @@ type Group struct {
 }
 
 // Results is the results stream as a whole.
-type Results struct {
+type Status struct {
 	Length int `json:"length"`
 	// Cap is what the workers keep it below; 0 where none has looked yet.
 	Cap int `json:"cap"`
@@ -92,7 +92,7 @@ type Results struct {
 
 // Slowest is the live group that has most to acknowledge; ok is false where there
 // is none.
-func (r Results) Slowest() (slowest Group, ok bool) {
+func (r Status) Slowest() (slowest Group, ok bool) {
 	for _, g := range r.Groups {
 		if g.Live && (!ok || g.Unacknowledged() > slowest.Unacknowledged()) {
 			slowest, ok = g, true
@@ -103,7 +103,7 @@ func (r Results) Slowest() (slowest Group, ok bool) {
 
 // Oldest is how long ago the oldest event that is left came into the stream, by
 // Redis' clock; 0 where there is none.
-func (r Results) Oldest() time.Duration {
+func (r Status) Oldest() time.Duration {
 	if r.first == "" {
 		return 0
 	}
@@ -116,17 +116,17 @@ func (g Group) Unacknowledged() int { return g.Lag + g.Pending }
 // Status reads how the results stream and its groups are, in the order of their
 // names. It takes the same time however long the stream is, but where events have
 // to be counted.
-func (s *Stream) Status(ctx context.Context) (Results, error) {
-	return s.results(ctx, extent{math.MaxInt, mostCounted})
+func (s *Stream) Status(ctx context.Context) (Status, error) {
+	return s.read(ctx, limits{math.MaxInt, maxCounted})
 }
 
 // Sample reads the first groups by name, at most so many. Where Redis does not know how
 // many events a group has still to be given, it counts at most that many.
-func (s *Stream) Sample(ctx context.Context, groups, events int) (Results, error) {
-	return s.results(ctx, extent{groups, events})
+func (s *Stream) Sample(ctx context.Context, groups, events int) (Status, error) {
+	return s.read(ctx, limits{groups, events})
 }
 
-func (s *Stream) results(ctx context.Context, far extent) (r Results, err error) {
+func (s *Stream) read(ctx context.Context, far limits) (r Status, err error) {
 	key := s.keys.Results()
 	var clock keyspace.Clock
 	var length, there *redis.IntCmd
@@ -145,7 +145,7 @@ func (s *Stream) results(ctx context.Context, far extent) (r Results, err error)
 		return r, err
 	}
 	r.Length = int(length.Val())
-	r.Cap, r.Dropped = whole(account.Val()[0]), whole(account.Val()[1])
+	r.Cap, r.Dropped = parseCount(account.Val()[0]), parseCount(account.Val()[1])
 	if there.Val() == 0 {
 		return r, nil
 	}
@@ -162,7 +162,7 @@ func (s *Stream) results(ctx context.Context, far extent) (r Results, err error)
 	return r, nil
 }
 
-func (s *Stream) readGroups(ctx context.Context, r *Results, end string, far extent) error {
+func (s *Stream) readGroups(ctx context.Context, r *Status, end string, far limits) error {
 	key := s.keys.Results()
 	groups, err := s.rdb.XInfoGroups(ctx, key).Result()
 	if err != nil || len(groups) == 0 {
@@ -177,7 +177,7 @@ func (s *Stream) readGroups(ctx context.Context, r *Results, end string, far ext
 		met = pipe.HGetAll(ctx, s.keys.Groups())
 		for i, g := range groups {
 			consumers[i] = pipe.XInfoConsumers(ctx, key, g.Name)
-			pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: g.Name, Start: oldestOf(r.first), End: "+", Count: 1})
+			pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: g.Name, Start: startFrom(r.first), End: "+", Count: 1})
 			next[i] = pipe.XRangeN(ctx, key, "("+g.LastDeliveredID, "+", 1)
 		}
 		return nil
@@ -212,7 +212,7 @@ func (s *Stream) readGroups(ctx context.Context, r *Results, end string, far ext
 }
 
 // oldestOf is where to begin: what was pending may not be kept any more.
-func oldestOf(id string) string {
+func startFrom(id string) string {
 	if id == "" {
 		return "-"
 	}
@@ -221,7 +221,7 @@ func oldestOf(id string) string {
 
 // idle is since when no consumer was heard of. A group that has none was met by
 // the workers at some time.
-func (r Results) idle(consumers []redis.XInfoConsumer, met string) time.Duration {
+func (r Status) idle(consumers []redis.XInfoConsumer, met string) time.Duration {
 	if len(consumers) == 0 {
 		at, err := strconv.ParseInt(met, 10, 64)
 		if err != nil {
@@ -256,7 +256,7 @@ func (s *Stream) countAfter(ctx context.Context, id, end string, most int) (n in
 }
 
 // whole reads a number that is 0 where it is not there.
-func whole(value any) int {
+func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)
 	return n

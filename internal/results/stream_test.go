@@ -101,11 +101,11 @@ func TestTrim_DropsEventsBeyondTheCap(t *testing.T) {
 	s.reads("level", 5000, 0)
 	s.Must(s.Redis.XGroupCreate(t.Context(), s.Keys.Results(), "none", "$").Err())
 	trim := s.Trim()
-	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.From.UnixMilli() != s.Start || trim.Aged != 0 {
+	if trim.Dropped < 2900 || trim.Length < 2000 || trim.Length > 2100 || trim.DroppedFrom.UnixMilli() != s.Start || trim.Aged != 0 {
 		t.Errorf("trimmed %+v", trim)
 	}
-	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"behind"}) {
-		t.Errorf("the groups that lost events are %v, want behind", trim.Lost)
+	if slices.Sort(trim.LosingGroups); !slices.Equal(trim.LosingGroups, []string{"behind"}) {
+		t.Errorf("the groups that lost events are %v, want behind", trim.LosingGroups)
 	}
 	again := s.Trim()
 	results, err := s.Stores.Results.Status(t.Context())

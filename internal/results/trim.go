@@ -15,40 +15,40 @@ import (
 )
 
 // Trim is the result of [Stream.TrimResults].
-type Trim struct {
+type Trimmed struct {
 	// Length is how many events there are now, of Cap at most.
 	Length, Cap int
 	// Aged is how many went because of their age, Dropped how many because of the cap.
 	Aged, Dropped int
 	// From is when the first of those that were dropped came into the stream.
-	From time.Time
+	DroppedFrom time.Time
 	// Lost names the live groups that had not acknowledged all of what was dropped;
 	// Slowest the one that is furthest behind, empty where none is.
-	Lost    []string
-	Slowest string
+	LosingGroups []string
+	SlowestGroup string
 }
 
 const (
 	// trimPiece is how many entries one command takes off, which holds Redis for a
 	// millisecond or two; trimPieces how many commands one call makes: more than
 	// come in between.
-	trimPiece  = 10_000
-	trimPieces = 50
+	trimPart     = 10_000
+	maxTrimParts = 50
 )
 
 // TrimResults removes from the stream what is older than [Config].Age and acknowledged by
 // all live groups, and the oldest events beyond [Config].Cap, acknowledged or not. It does a
 // bounded part at a time. Redis frees whole blocks, so that a few more may remain.
-func (s *Stream) TrimResults(ctx context.Context) (t Trim, err error) {
+func (s *Stream) Trim(ctx context.Context) (t Trimmed, err error) {
 	if s.cfg.Age == 0 {
 		return t, nil
 	}
 	// It does not matter by how many events a group is behind, which may have to be counted.
-	r, err := s.results(ctx, extent{groups: math.MaxInt})
+	r, err := s.read(ctx, limits{groups: math.MaxInt})
 	if err != nil {
 		return t, err
 	}
-	if err := s.meet(ctx, r); err != nil {
+	if err := s.recordGroups(ctx, r); err != nil {
 		return t, err
 	}
 	bound := fmt.Sprintf("%d-0", r.now.Add(-s.cfg.Age).UnixMilli())
@@ -58,14 +58,14 @@ func (s *Stream) TrimResults(ctx context.Context) (t Trim, err error) {
 			bound = g.oldest
 		}
 		if g.Live && g.Behind > behind {
-			t.Slowest, behind = g.Group, g.Behind
+			t.SlowestGroup, behind = g.Group, g.Behind
 		}
 	}
 	key := s.keys.Results()
 	t.Cap = s.cfg.Cap
-	t.Aged, err = pieces(func() (int64, error) { return s.rdb.XTrimMinIDApprox(ctx, key, bound, trimPiece).Result() })
+	t.Aged, err = trimInParts(func() (int64, error) { return s.rdb.XTrimMinIDApprox(ctx, key, bound, trimPart).Result() })
 	if err == nil && r.Length-t.Aged > t.Cap {
-		t.Dropped, err = pieces(func() (int64, error) { return s.rdb.XTrimMaxLenApprox(ctx, key, int64(t.Cap), trimPiece).Result() })
+		t.Dropped, err = trimInParts(func() (int64, error) { return s.rdb.XTrimMaxLenApprox(ctx, key, int64(t.Cap), trimPart).Result() })
 	}
 	t.Length = r.Length - t.Aged - t.Dropped
 	if err != nil {
@@ -74,12 +74,12 @@ func (s *Stream) TrimResults(ctx context.Context) (t Trim, err error) {
 	if t.Dropped == 0 {
 		return t, nil
 	}
-	return t, s.dropped(ctx, r, &t)
+	return t, s.countDropped(ctx, r, &t)
 }
 
 // pieces trims until nothing more goes.
-func pieces(trim func() (int64, error)) (total int, err error) {
-	for range trimPieces {
+func trimInParts(trim func() (int64, error)) (total int, err error) {
+	for range maxTrimParts {
 		n, err := trim()
 		if total += int(n); err != nil || n == 0 {
 			return total, err
@@ -89,7 +89,7 @@ func pieces(trim func() (int64, error)) (total int, err error) {
 }
 
 // dropped counts the dropped events, and finds the groups that had not acknowledged them.
-func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
+func (s *Stream) countDropped(ctx context.Context, r Status, t *Trimmed) error {
 	var left *redis.XMessageSliceCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.HIncrBy(ctx, s.keys.State(), "results_dropped", int64(t.Dropped))
@@ -98,10 +98,10 @@ func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
 	}); err != nil {
 		return fmt.Errorf("count what was dropped of the results stream: %w", err)
 	}
-	t.From = event.EnteredAt(r.first)
+	t.DroppedFrom = event.EnteredAt(r.first)
 	for _, g := range r.Groups {
 		if g.Live && g.oldest != "" && (len(left.Val()) == 0 || before(g.oldest, left.Val()[0].ID)) {
-			t.Lost = append(t.Lost, g.Group)
+			t.LosingGroups = append(t.LosingGroups, g.Group)
 		}
 	}
 	return nil
@@ -109,7 +109,7 @@ func (s *Stream) dropped(ctx context.Context, r Results, t *Trim) error {
 
 // meet stores the cap that is in force, and when a group was first seen: a group without
 // consumers has no other sign of its age.
-func (s *Stream) meet(ctx context.Context, r Results) error {
+func (s *Stream) recordGroups(ctx context.Context, r Status) error {
 	known, err := s.rdb.HKeys(ctx, s.keys.Groups()).Result()
 	if err != nil {
 		return readError("the groups of the results stream", err)

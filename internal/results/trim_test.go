@@ -47,7 +47,7 @@ func TestTrim_IgnoresAGroupThatHasHadNoConsumerForLong(t *testing.T) {
 	}
 	longAgo := fmt.Sprint(time.Now().Add(-results.GroupIdle - time.Hour).UnixMilli())
 	s.Must(s.Redis.HSet(t.Context(), s.Keys.Groups(), group, longAgo).Err())
-	if trim := s.Trim(); trim.Aged < 400 || trim.Slowest != "" {
+	if trim := s.Trim(); trim.Aged < 400 || trim.SlowestGroup != "" {
 		t.Errorf("the group without consumers keeps its events: trimmed %+v", trim)
 	}
 	if found := s.Redis.HGet(t.Context(), s.Keys.Groups(), group).Val(); found != longAgo {
@@ -79,7 +79,7 @@ func TestTrim_NamesGroupsThatLoseEventsToTheCap(t *testing.T) {
 		t.Errorf("the slowest group is %+v", slowest)
 	}
 	trim := s.Trim()
-	if slices.Sort(trim.Lost); !slices.Equal(trim.Lost, []string{"once", "unread"}) || trim.Slowest == "dead" {
+	if slices.Sort(trim.LosingGroups); !slices.Equal(trim.LosingGroups, []string{"once", "unread"}) || trim.SlowestGroup == "dead" {
 		t.Errorf("trimmed %+v", trim)
 	}
 	after, err := s.Stores.Results.Status(t.Context())
@@ -95,7 +95,7 @@ func TestTrim_NamesGroupsThatLoseEventsToTheCap(t *testing.T) {
 	for i := range 1000 {
 		s.Must(s.Redis.XAdd(t.Context(), &redis.XAddArgs{Stream: key, ID: s.ID(3000 + i), Values: []string{"id", "new"}}).Err())
 	}
-	if trim := s.Trim(); trim.Dropped < 900 || !slices.Equal(trim.Lost, []string{"unread"}) {
+	if trim := s.Trim(); trim.Dropped < 900 || !slices.Equal(trim.LosingGroups, []string{"unread"}) {
 		t.Errorf("trimmed %+v the second time", trim)
 	}
 }
@@ -174,8 +174,8 @@ func TestTrim_DoesNotCountTheLagOfGroups(t *testing.T) {
 	rdb := redis.NewClient(s.Redis.Options())
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(reads{&entries})
-	trim, err := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account}, Results: cfg}).Results.TrimResults(t.Context())
-	if s.Must(err); entries > 10 || trim.Slowest == "" || trim.Length != 4999 {
+	trim, err := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: s.Keys.Account}, Results: cfg}).Results.Trim(t.Context())
+	if s.Must(err); entries > 10 || trim.SlowestGroup == "" || trim.Length != 4999 {
 		t.Errorf("%d entries were read, want at most 10; trimmed %+v", entries, trim)
 	}
 	if trim := s.Trim(); trim.Aged != 0 {
