@@ -4,15 +4,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // Whatever a command changes is in the audit trail, with who did it where; looks and
 // rehearsals are not, and neither is whose data was erased.
 func TestAudit_RecordsCommands(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	people := peopleFile(t, 2)
 	for _, args := range [][]string{
@@ -57,7 +55,7 @@ func TestAudit_RecordsCommands(t *testing.T) {
 // A run on a Redis that others use is recorded, with the batch that it made.
 func TestAudit_RecordsARun(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	out := filepath.Join(t.TempDir(), "links.csv")

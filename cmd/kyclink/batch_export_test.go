@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -56,7 +55,7 @@ func cells(t testing.TB, text string) []map[string]string {
 // rows in their order, those that joined as well.
 func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s", "FACEKI_BURST=50"}
 	rdb := server.Client(t)

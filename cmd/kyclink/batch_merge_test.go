@@ -7,14 +7,13 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Names never go to Redis, and are beside the links all the same.
 func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{"rules":[{"match":"F-*","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
@@ -81,7 +80,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 // Rejects are corrected where they are, and imported.
 func TestImport_AcceptsCorrectedRejects(t *testing.T) {
 	t.Parallel()
-	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
+	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}
 	expect := expecter(t, settings)
 	dir := t.TempDir()
 	for batch, c := range map[string]struct{ file, text, rejects, wrong, right string }{

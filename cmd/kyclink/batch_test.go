@@ -13,7 +13,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -57,7 +56,7 @@ func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 
 func TestBatch_IsSteeredByCommands(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-0000[1-3]","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
@@ -116,7 +115,7 @@ func TestBatch_IsSteeredByCommands(t *testing.T) {
 // The workers finish a cancel that was killed.
 func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	rdb := server.Client(t)
@@ -146,7 +145,7 @@ func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 // looked at.
 func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{"seed":7,"latency":"2ms","max_faults_per_id":2,"faults":[{"fault":"http_500","probability":0.03}],
 		"rules":[{"match":"*7","fault":"code_5002"},{"match":"*9","fault":"no_url"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=400/s"}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // waits are the commands of a client that wait for something to come, by what they
@@ -74,7 +73,7 @@ func TestConnections_OfBlockingReadsAreSeparate(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
 	cfg, err := config.Load([]string{
-		"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, setting, "KYCLINK_CALLBACK_HOSTS=shop.example",
+		"KYCLINK_REDIS_URL=" + newRedis(t).URL, setting, "KYCLINK_CALLBACK_HOSTS=shop.example",
 		"KYCLINK_CALLBACK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
 	}, config.Needs{FaceKi: true, Redis: true, API: true, Simulate: true})
 	if err != nil {

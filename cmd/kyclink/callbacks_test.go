@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,6 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/operator"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,7 +24,7 @@ const (
 	newSecret = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh"
 )
 
-func hooked(setting string, server *redistest.Server, secrets string) []string {
+func hooked(setting string, server *database, secrets string) []string {
 	return []string{
 		setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_CALLBACK_HOSTS=*",
 		"KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=" + secrets,
@@ -54,12 +54,15 @@ func enqueueHooked(t testing.TB, rdb redis.UniversalClient, url string, from, n 
 // workers are killed, and no event again that it took, unless its answer was lost.
 func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := append(hooked(setting, server, newSecret+" "+oldSecret), "KYCLINK_LOG_LEVEL=debug")
 	receiver := newReceiver(t, 0.2, 0.05, oldSecret)
 	enqueueHooked(t, rdb, receiver.url(), 0, hookedRequests)
+	// With the pauses of the other tests, the last retries take minutes.
+	program := fixture.ProgramFor(t, fixture.Build{CallbackPace: 4000})
+	worker := func() *process { return startBinary(t, program, settings, "worker", "--simulate") }
 
 	begun := time.Now()
 	took := func(n int, deadline time.Time) {
@@ -69,15 +72,15 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 		t.Logf("%v: %d events came", time.Since(begun).Round(time.Second), receiver.events())
 	}
 	var lost []time.Time
-	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
-	logs := workers
+	workers := []*process{worker(), worker()}
+	logs := slices.Clone(workers)
 	for kill := range workerKills {
 		at := hookedRequests * (kill + 1) / (workerKills + 2)
 		took(at, time.Now().Add(callbacksEnd))
 		victim := rand.N(len(workers))
 		workers[victim].kill()
 		lost = append(lost, time.Now())
-		workers[victim] = start(t, settings, "worker", "--simulate")
+		workers[victim] = worker()
 		logs = append(logs, workers[victim])
 	}
 	receiver.die()
@@ -134,7 +137,7 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 // Receivers and workers change from one secret to the next, one after the other.
 func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	receiver := newReceiver(t, 0, 0, oldSecret)
@@ -165,7 +168,7 @@ func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 // request.
 func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := hooked(setting, server, newSecret)
@@ -251,7 +254,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 
 func TestCallbacks_AreRefusedToOtherHosts(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	for want, settings := range map[string][]string{
 		"callbacks are off":               {},
 		"must not go to evil.example":     {"KYCLINK_CALLBACK_HOSTS=shop.example"},

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // recorded is a FaceKi that keeps what it is sent.
@@ -134,7 +132,7 @@ func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 // The same through import, and an export imported again.
 func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 	t.Parallel()
-	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
+	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}
 	for i, c := range []struct {
 		name   string
 		args   []string
@@ -170,7 +168,7 @@ func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 // A batch's export is imported again, in every format, and asks for nothing new.
 func TestImport_AcceptsNothingNewFromAnExport(t *testing.T) {
 	t.Parallel()
-	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}
+	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}
 	dir := t.TempDir()
 	in := write(t, filepath.Join(dir, "in.csv"), "application_id,expiry_minutes,document_optional,metadata\nA-1,60,yes,\"{\"\"a\"\":1}\"\nA-2,,,\n")
 	if code, _, stderr := kyclink(t, settings, "import", in, "--batch", "spring"); code != 0 {

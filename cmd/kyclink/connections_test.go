@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // startLimited is start with a limit of open files.
@@ -32,7 +31,7 @@ func startLimited(t *testing.T, files int, settings []string, args ...string) *p
 func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 	t.Parallel()
 	const files, connections = 256, 400
-	p := startLimited(t, files, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
+	p := startLimited(t, files, []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
 	var addr, watched string
 	fixture.Eventually(t, "it listens", func() bool {
 		log := p.stderr.String()
@@ -76,7 +75,7 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 
 func TestServe_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
-	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
+	p := startLimited(t, 100, []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "serve")
 	if code := p.exit(); code != 78 || !strings.Contains(p.stderr.String(), "ulimit -n is 100, and serve needs at least 148") {
 		t.Errorf("%d %s", code, p.stderr.String())
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -26,7 +25,7 @@ func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := redistest.Start(t)
+			server := newRedis(t)
 			sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
 			settings := append([]string{setting, "KYCLINK_REDIS_URL=" + server.URL}, c.settings...)
 			rdb := server.Client(t)

@@ -13,7 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -81,7 +80,7 @@ func said(t testing.TB, stderr, word string) int {
 
 func TestFailed_SelectsByFilters(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	book := failedRequests(t, server.Client(t), 1200)
 	expect := expecter(t, settings)
@@ -159,7 +158,7 @@ func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n i
 
 func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	book := failedRequests(t, server.Client(t), 3000)
 	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, book, 3000, "500/s")
 }
@@ -168,7 +167,7 @@ func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 // acted on once.
 func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	book := failedRequests(t, server.Client(t), 3000)
 	commands := []*process{
@@ -193,7 +192,7 @@ func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 func TestFailedRetry_StartsANewRun(t *testing.T) {
 	t.Parallel()
 	const rows = 9
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"P-*","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}

@@ -64,7 +64,7 @@ func allCreated(all []tasks.Link) bool {
 
 func TestWorkers_CreateOneLinkEach(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{"latency":"5ms"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	client := enqueue(t, server.Client(t), 1000)
@@ -105,7 +105,7 @@ func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := redistest.Start(t)
+			server := newRedis(t)
 			sim, setting := upstream(t, c.script)
 			settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 			client := enqueue(t, server.Client(t), 20)
@@ -142,7 +142,7 @@ func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 
 func TestRequest_CreatesALinkThatShowPrints(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{"rules":[{"match":"BAD-*","fault":"code_5002"},{"match":"HELD-*","fault":"no_url"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := func(code int, stdout, stderr string, args ...string) string {
@@ -241,7 +241,7 @@ func TestSettings_ProblemsAreExplainedAtStart(t *testing.T) {
 func TestOutput_HoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	const id, secret = "invented-client-id", "invented-client-secret"
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, mixedFaults)
 	settings := []string{setting, "KYCLINK_LOG_LEVEL=debug", "FACEKI_CLIENT_ID=" + id, "FACEKI_CLIENT_SECRET=" + secret}
 	dir := t.TempDir()

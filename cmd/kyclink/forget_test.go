@@ -12,7 +12,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -72,7 +71,7 @@ func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.
 // Persons in every state are forgotten, whatever names them.
 func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
@@ -140,7 +139,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 // elsewhere, and what it joined, is kept.
 func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s"}
@@ -196,10 +195,10 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 // What is being called is left, cancelled, and forgotten when its call has ended.
 func TestForget_WaitsForACall(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
-	_, setting := upstream(t, `{"latency":"2s"}`)
-	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
+	sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
+	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_TIMEOUT=1m"}
 	client := tasks.NewClient(rdb, tasks.Config{})
 	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0001"}); err != nil {
 		t.Fatal(err)
@@ -217,6 +216,7 @@ func TestForget_WaitsForACall(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, "1 not erased: being called") || !strings.Contains(stderr, "run the same command again in") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+	sim.Release()
 	fixture.Eventually(t, "its call has ended", func() bool { return status().Ended() })
 	fixture.Eventually(t, "it is forgotten", func() bool {
 		code, _, _ := kyclink(t, settings, "forget", "--yes", "P-0001")
@@ -228,7 +228,7 @@ func TestForget_WaitsForACall(t *testing.T) {
 // Workers let ended requests go by themselves.
 func TestRetention_ErasesEndedRequests(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RETENTION=2s"}
@@ -250,7 +250,7 @@ func TestRetention_ErasesEndedRequests(t *testing.T) {
 // The links of a minute expire, and each gets one new generation.
 func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}

@@ -43,7 +43,7 @@ func status(t testing.TB, settings []string) (s account.Status) {
 // call when it goes on: its token was of another moment.
 func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{"latency":"20ms"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=100/s", "FACEKI_BURST=5"}
 	client := enqueue(t, server.Client(t), 400)
@@ -109,7 +109,7 @@ func TestGate_ClosesOnWrongCredentialsOnly(t *testing.T) {
 	}
 	t.Run("wrong ones close the gate, and right ones open it", func(t *testing.T) {
 		t.Parallel()
-		server := redistest.Start(t)
+		server := newRedis(t)
 		client := enqueue(t, server.Client(t), 20)
 		wrong := start(t, with(server.URL, "invented-wrong-secret"), "worker", "--simulate")
 		fixture.Eventually(t, "the gate says so", func() bool {
@@ -132,7 +132,7 @@ func TestGate_ClosesOnWrongCredentialsOnly(t *testing.T) {
 	})
 	t.Run("old ones beside new ones stop nobody", func(t *testing.T) {
 		t.Parallel()
-		server := redistest.Start(t)
+		server := newRedis(t)
 		client := enqueue(t, server.Client(t), 200)
 		start(t, with(server.URL, "invented-old-secret"), "worker", "--simulate")
 		start(t, with(server.URL, "invented-new-secret"), "worker", "--simulate")
@@ -145,7 +145,7 @@ func TestGate_ClosesOnWrongCredentialsOnly(t *testing.T) {
 
 func TestToken_IsSharedByAllProcesses(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{}`)
 	client := enqueue(t, server.Client(t), 200)
 	for range 8 {
@@ -159,7 +159,7 @@ func TestToken_IsSharedByAllProcesses(t *testing.T) {
 
 func TestAccount_IsSteeredByCommands(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	sim, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=50/s", "FACEKI_BURST=5"}
 	says := func(code int, want string, args ...string) {
@@ -201,7 +201,7 @@ func TestAccount_IsSteeredByCommands(t *testing.T) {
 // A person who waits in a bulk batch and comes to the page is called first.
 func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=20/s", "FACEKI_BURST=2"}
 	client := enqueue(t, server.Client(t), 1000)
@@ -222,7 +222,7 @@ func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 // A worker says so where it changes the rate that another had set, and only there.
 func TestWorker_LogsOnlyAChangedRate(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	for _, at := range []struct{ rate, before string }{{"100/s", ""}, {"100/s", ""}, {"90/s", "100/s"}} {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/doctest"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // TestGettingStarted_PrintsWhatThePageShows runs the commands of
@@ -35,7 +34,7 @@ func TestGettingStarted_PrintsWhatThePageShows(t *testing.T) {
 				text = strings.Replace(text, code.Text, printed, 1)
 			}
 		case strings.Contains(code.Text, "redis-server"):
-			s.env = append(s.env, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
+			s.env = append(s.env, "KYCLINK_REDIS_URL="+newRedis(t).URL)
 			worker := prepare(t, binary, nil, "worker", "--simulate")
 			worker.cmd.Env = s.env
 			worker.begin()

@@ -15,7 +15,7 @@ import (
 // With too few files a process would hang as soon as it is busy.
 func TestWorker_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(1))
 	for _, command := range []string{"worker --simulate", "run " + in + " -o " + in + ".out.csv --simulate", "serve", "request --application-id A-1"} {
 		p := startBinary(t, "/bin/sh", []string{"KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_LISTEN=127.0.0.1:0"}, "-c", "ulimit -n 24; exec "+binary+" "+command)
@@ -97,7 +97,7 @@ func TestHealth_ReportsAnEmptiedRedis(t *testing.T) {
 
 func TestHealth_ReportsAQueuePausedFromOutside(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "worker", "--simulate")

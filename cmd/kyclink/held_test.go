@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -66,7 +65,7 @@ func ndjsonOf[T any](t testing.TB, text string) []T {
 
 func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, lostAnswers)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold"}
@@ -126,7 +125,7 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 // A call that died with its worker is not made again.
 func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"latency":"300ms"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ON_UNKNOWN=hold"}

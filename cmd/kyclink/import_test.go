@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // peopleFile has that many rows.
@@ -27,7 +26,8 @@ func peopleFile(t testing.TB, n int) string {
 
 // An import that is killed at any row and done again accepts each row once.
 func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
-	server := redistest.Start(t)
+	t.Parallel()
+	server := newRedis(t)
 	rdb := server.Client(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	const n = 20_000
@@ -69,7 +69,8 @@ func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 }
 
 func TestImport_ExplainsItsOutcome(t *testing.T) {
-	server := redistest.Start(t)
+	t.Parallel()
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	dir := t.TempDir()
 	good := write(t, filepath.Join(dir, "good.csv"), "application_id\nA-1\nA-2\n")

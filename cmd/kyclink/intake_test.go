@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -72,7 +71,7 @@ func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, goo
 // one link, and each that is none is among the rejects, once.
 func TestIntake_LosesNothingWhenWorkersAreKilled(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"latency":"5ms"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
@@ -150,7 +149,7 @@ func expectOneLinkEach(t *testing.T, rdb *redis.Client, good int) {
 // A worker that is stopped softly has accepted or given back all that it took.
 func TestIntake_ReleasesItsEntriesOnStop(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_MAX_BACKLOG=1"}

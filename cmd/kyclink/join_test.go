@@ -19,7 +19,7 @@ import (
 func TestJoin_ChangesNothingWhenRefused(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb, keys := server.Client(t), keyspace.Keys{Account: "default"}
 	shared := []string{"KYCLINK_REDIS_URL=" + server.URL, setting}
 	first := start(t, append(shared, "FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented-too", "FACEKI_RATE=5/s", "FACEKI_BURST=5"), "worker")

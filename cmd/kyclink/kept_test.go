@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -15,7 +14,7 @@ import (
 // its host is allowed, without another call.
 func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"foreign_url","host":"links.faceki.example"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_CLIENT_ID=invented-id", "FACEKI_CLIENT_SECRET=invented-secret"}

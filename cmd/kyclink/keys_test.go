@@ -7,14 +7,13 @@ import (
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // A key is on standard output once, and nowhere else; what was done with keys is
 // in the audit trail.
 func TestKeys_AreManagedByCommands(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
 	expect(64, "", "name the key and its scopes", "keys", "create", "--scope", "read")

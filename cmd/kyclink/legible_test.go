@@ -7,14 +7,13 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // What others wrote does nothing to a terminal, and hides nothing on it.
 func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	const evil = "\u009b2J\u202egnp\u200b\u007f"
 	rdb := server.Client(t)
@@ -68,7 +67,7 @@ func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 // A file on standard output is what was put in, where nobody looks at it.
 func TestExport_KeepsHiddenCharacters(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	const odd = "\u202eZo\u200bë"
 	people := write(t, filepath.Join(t.TempDir(), "people.csv"), "application_id,metadata\nA-1,\"{\"\"name\"\":\"\""+odd+"\"\"}\"\n")
@@ -82,7 +81,7 @@ func TestExport_KeepsHiddenCharacters(t *testing.T) {
 
 func TestNames_WithHiddenCharactersAreEscaped(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	expect := expecter(t, []string{"KYCLINK_REDIS_URL=" + server.URL})
 	people := peopleFile(t, 1)
 	for _, name := range []string{"a\u202eb", "a\u200bb", "-spring", " spring", "a\u00a0b"} {

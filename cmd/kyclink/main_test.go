@@ -2,36 +2,95 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // binary is kyclink as it is released, but failed callbacks are retried 400 times
 // sooner.
 var binary string
 
+// sharedRedis are the servers of [newRedis], and databases counts what newRedis
+// returned. A single server would be short of processor time where the machine is busy.
+var (
+	sharedRedis [4]*redistest.Server
+	databases   atomic.Int64
+)
+
+// mostDatabases is how many databases a server has: enough for every test of the package,
+// repeated a hundred times.
+const mostDatabases = 4_000
+
 func TestMain(m *testing.M) {
-	fixture.RaiseParallelism()
 	cobra.EnableCommandSorting = false // as in main
-	var err error
-	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
+	code, err := runTests(m)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		code = 1
 	}
-	code := m.Run()
-	_ = os.RemoveAll(filepath.Dir(binary))
 	os.Exit(code)
+}
+
+func runTests(m *testing.M) (code int, err error) {
+	fixture.RaiseParallelism(8) // most tests wait, for a dead worker to be noticed or for a retry
+	if binary, err = fixture.Program(fixture.Build{CallbackPace: 400}); err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.RemoveAll(filepath.Dir(binary)) }()
+	for i := range sharedRedis {
+		if sharedRedis[i], err = redistest.Launch("--databases", strconv.Itoa(mostDatabases)); err != nil {
+			return 0, err
+		}
+		defer sharedRedis[i].Close()
+	}
+	return m.Run(), nil
+}
+
+// database is an empty database of a Redis server that the tests share. A test that
+// stops, empties, configures or measures its server starts one with package redistest.
+type database struct {
+	URL string
+}
+
+// newRedis returns a database that no other test uses.
+func newRedis(t testing.TB) *database {
+	t.Helper()
+	n := int(databases.Add(1))
+	server, number := sharedRedis[n%len(sharedRedis)], n/len(sharedRedis)
+	if number >= mostDatabases {
+		t.Fatal("all databases are in use")
+	}
+	d := &database{URL: fmt.Sprintf("redis://%s/%d", server.Addr, number)}
+	rdb := d.Client(t)
+	t.Cleanup(func() { _ = rdb.FlushDBAsync(context.Background()).Err() })
+	return d
+}
+
+// Client returns a client of the database, which is closed at the end of the test.
+func (d *database) Client(t testing.TB) *redis.Client {
+	t.Helper()
+	o, err := redis.ParseURL(d.URL)
+	fixture.Must(t, err)
+	o.ContextTimeoutEnabled = true
+	rdb := redis.NewClient(o)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
 }
 
 // process is a kyclink that a test started, and ends with it.

@@ -98,7 +98,7 @@ func (s scraped) expect(t testing.TB, want int, name string, labels ...string) {
 func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	t.Parallel()
 	const requests, dying = 60, 10
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
 	settings := append(hooked(setting, server, newSecret), "FACEKI_CLIENT_ID=shop-client", "FACEKI_CLIENT_SECRET=hush-hush-hush",
@@ -175,7 +175,7 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 
 func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{"rules":[{"match":"P-00003","fault":"code_5002"}]}`)
 	good := newReceiver(t, 0, 0, newSecret)
@@ -217,7 +217,7 @@ func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 // The log and the metric tell in good time that events will go.
 func TestMetrics_ShowANearlyFullStream(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	pipe := rdb.Pipeline()
@@ -254,7 +254,7 @@ func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	if err == nil {
 		defer byDefault.Close()
 	}
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{}`)
 	w := startBinary(t, "/usr/bin/env", []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "-u", "KYCLINK_OPS_LISTEN", binary, "worker", "--simulate")
 	fixture.Eventually(t, "it warns", func() bool {

@@ -8,13 +8,12 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/quarantine"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
 func TestQuarantine_IsCountedAndListed(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	book := storage.Of(server.Client(t), "default")
 	said := func(want int, args ...string) []string {

@@ -5,14 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // Whoever lets others read what is secret is told.
 func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 	t.Parallel()
-	redis := "KYCLINK_REDIS_URL=" + redistest.Start(t).URL
+	redis := "KYCLINK_REDIS_URL=" + newRedis(t).URL
 	dir := t.TempDir()
 	people, rejects := filepath.Join(dir, "people.csv"), filepath.Join(dir, "rejects.csv")
 	write := func(path, text string, mode os.FileMode) {
@@ -48,7 +46,7 @@ func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 
 func TestServe_RefusesOneAddressForTwoListeners(t *testing.T) {
 	t.Parallel()
-	settings := []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=:18089", "KYCLINK_OPS_LISTEN=127.0.0.1:18089"}
+	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=:18089", "KYCLINK_OPS_LISTEN=127.0.0.1:18089"}
 	code, _, stderr := kyclink(t, settings, "serve")
 	if code != 78 || !strings.Contains(stderr, `KYCLINK_OPS_LISTEN is "127.0.0.1:18089", which KYCLINK_LISTEN (":18089") uses already`) {
 		t.Errorf("%d %s", code, stderr)

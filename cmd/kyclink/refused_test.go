@@ -7,7 +7,6 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -15,7 +14,7 @@ import (
 // answered, and goes on when it is run again.
 func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	for name, settings := range map[string][]string{"embedded": nil, "shared": {"KYCLINK_REDIS_URL=" + server.URL}} {
 		t.Run(name, func(t *testing.T) {
 			sim, setting := upstream(t, `{"rules":[{"match":"P-*","fault":"code_5002"}]}`)
@@ -52,7 +51,7 @@ func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 // others.
 func TestWorkers_PauseABatchWhoseRowsAreRefused(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-*","fault":"code_5002"}]}`)
 	// Few are called at once, so that some wait still when the batch is paused.

@@ -11,14 +11,13 @@ import (
 
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/input"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // Whoever stops waiting is told how things are now, not how they were before.
 func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	client := tasks.NewClient(server.Client(t), tasks.Config{})
 	req := tasks.Request{ApplicationID: "A-1"}
 	now, err := client.Enqueue(t.Context(), req)
@@ -27,7 +26,7 @@ func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 	}
 	before := now
 	before.Status = tasks.Waiting
-	got, err := waitFor(t.Context(), client, req, before, time.Second)
+	got, err := waitFor(t.Context(), client, req, before, 5*time.Second)
 	if err != nil || got.Status != tasks.Queued {
 		t.Errorf("%s is %s, %v; want %s", got.ApplicationID, got.Status, err, tasks.Queued)
 	}
@@ -41,7 +40,7 @@ func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 func TestSettings_OfWorkersAreIgnoredByProducers(t *testing.T) {
 	t.Parallel()
 	settings := []string{
-		"KYCLINK_REDIS_URL=" + redistest.Start(t).URL,
+		"KYCLINK_REDIS_URL=" + newRedis(t).URL,
 		"FACEKI_TIMEOUT=abc", "KYCLINK_CONCURRENCY=many", "FACEKI_CLIENT_SECRET_FILE=/nowhere/secret", "FACEKI_BURST=",
 	}
 	for _, args := range [][]string{

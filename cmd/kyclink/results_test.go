@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -42,7 +41,7 @@ func addEvents(t testing.TB, rdb redis.UniversalClient) {
 
 func TestResultsRead_PrintsLinesOfJSON(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
 	expect(0, "0\n", "no live group", "results", "lag")
@@ -78,7 +77,7 @@ func TestResultsRead_PrintsLinesOfJSON(t *testing.T) {
 
 func TestResultsFollow_StopsOnSignals(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	plain := start(t, settings, "results", "follow", "--from", "start")
 	group := start(t, settings, "results", "follow", "--group", "crm", "--consumer", "one")
@@ -115,7 +114,7 @@ func printed(p *process) map[string]string {
 func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	t.Parallel()
 	const n = replayed
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
@@ -157,7 +156,7 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 // What a group has not read stays, however old it is; then it goes.
 func TestResults_KeepUnreadEvents(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
@@ -182,7 +181,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 // After an interrupt a replay continues; with --restart it begins from the start.
 func TestResultsReplay_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	rdb := server.Client(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	failedRequests(t, rdb, 2000)

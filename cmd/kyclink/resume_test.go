@@ -210,7 +210,7 @@ func TestRun_RetriesFailedRowsOnRequest(t *testing.T) {
 			sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
 			settings := []string{setting}
 			if redis == "real" {
-				settings = append(settings, "KYCLINK_REDIS_URL="+redistest.Start(t).URL)
+				settings = append(settings, "KYCLINK_REDIS_URL="+newRedis(t).URL)
 			}
 			dir := t.TempDir()
 			in, out := write(t, filepath.Join(dir, "in.csv"), people(5)), filepath.Join(dir, "links.csv")

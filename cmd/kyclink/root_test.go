@@ -15,6 +15,7 @@ import (
 // What a shell makes of a variable that is not set is never taken for "nothing given":
 // of no flag of any command, and of no argument.
 func TestCommands_RefuseEmptyArguments(t *testing.T) {
+	t.Parallel()
 	var commands func(of *cobra.Command) []*cobra.Command
 	commands = func(of *cobra.Command) []*cobra.Command {
 		all := []*cobra.Command{of}

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // backends are the settings of both kinds of Redis.
@@ -14,7 +12,7 @@ func backends(t *testing.T, settings ...string) map[string][]string {
 	t.Helper()
 	return map[string][]string{
 		"embedded": settings,
-		"real":     append([]string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL}, settings...),
+		"real":     append([]string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}, settings...),
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // Wrong credentials end a run that has no link yet at once, with what FaceKi says,
@@ -48,7 +46,7 @@ func TestRun_StopsOnWrongCredentials(t *testing.T) {
 // A run that stops waiting says what it waits for.
 func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, setting := upstream(t, `{"outage":"http_503"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	dir := t.TempDir()

@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fixture"
-	"github.com/kyclink/kyclink/internal/redistest"
 )
 
 // serving is a kyclink serve, and a key for it.
@@ -79,7 +78,7 @@ func (s serving) ask(client *http.Client, method, url, body string, headers ...s
 // waits; nothing secret is in the log.
 func TestServe_AcceptsShowsAndExports(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := newRedis(t)
 	_, sim := upstream(t, `{}`)
 	s := startServe(t, server.URL)
 	links := "http://" + s.addr + "/v1/links"
@@ -130,7 +129,7 @@ func TestServe_ExplainsThatItsAddressIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	code, _, stderr := kyclink(t, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=" + l.Addr().String()}, "serve")
+	code, _, stderr := kyclink(t, []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=" + l.Addr().String()}, "serve")
 	if code != exitError || !strings.Contains(stderr, "is in use") {
 		t.Errorf("%d %s", code, stderr)
 	}
@@ -169,7 +168,7 @@ func TestServe_ReloadsItsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	first := certify(t, 1, cert, key)
-	s := startServe(t, redistest.Start(t).URL, "KYCLINK_TLS_CERT="+cert, "KYCLINK_TLS_KEY="+key)
+	s := startServe(t, newRedis(t).URL, "KYCLINK_TLS_CERT="+cert, "KYCLINK_TLS_KEY="+key)
 	// over gives the status of a request on a connection of its own, by which
 	// certificate, and by which version of HTTP.
 	over := func(trusted *x509.Certificate) string {
@@ -199,7 +198,7 @@ func TestServe_ReloadsItsCertificate(t *testing.T) {
 		t.Error("the old one is still used")
 	}
 	_ = os.Remove(cert)
-	code, _, stderr := kyclink(t, []string{"KYCLINK_REDIS_URL=" + redistest.Start(t).URL, "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_TLS_CERT=" + cert, "KYCLINK_TLS_KEY=" + key}, "serve")
+	code, _, stderr := kyclink(t, []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL, "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_TLS_CERT=" + cert, "KYCLINK_TLS_KEY=" + key}, "serve")
 	if code != exitError || !strings.Contains(stderr, "KYCLINK_TLS_CERT") {
 		t.Errorf("%d %s", code, stderr)
 	}
