@@ -169,11 +169,16 @@ func TestRun_WaitsForAnAbsentRedis(t *testing.T) {
 // What was taken out of FILE since a kill is called no more, nor waited for.
 func TestRun_DropsRowsThatLeftTheFile(t *testing.T) {
 	t.Parallel()
+	const slots = 8
 	sim, setting := upstream(t, `{"latency":"50ms"}`)
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	p := start(t, []string{setting, fmt.Sprint("KYCLINK_CONCURRENCY=", slots)}, "run", in, "-o", out, "--simulate")
 	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
+	script := sim.Script()
+	script.Rules = []simulator.Rule{{Match: "P-*", Fault: simulator.Fault{Name: "hang"}}}
+	fixture.Must(t, sim.SetScript(script))
+	fixture.Eventually(t, "all its calls hang", func() bool { return sim.State().Faults["hang"] == slots })
 	p.kill()
 	calls := sim.State().LinkCalls
 	write(t, in, "application_id\nN-1\n")
