@@ -3,8 +3,15 @@ package tasks_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
@@ -131,4 +138,51 @@ func ExampleParseEvent() {
 	})
 	fmt.Println(event.Type == tasks.EventFailed, event.Data.ApplicationID, event.Data.Reason, err)
 	// Output: true A-1001 timeout <nil>
+}
+
+func ExampleVerifyCallback() {
+	// The value of KYCLINK_CALLBACK_SECRET; several while it is replaced.
+	secrets := []string{"whsec_YW4gaW52ZW50ZWQgc2VjcmV0IG9mIGFuIGV4YW1wbGU="}
+	cache := &tasks.MemoryReplayCache{}
+	receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "the body cannot be read", http.StatusBadRequest)
+			return
+		}
+		event, err := tasks.VerifyCallback(secrets, r.Header, body, cache)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Println(event.ID, event.Type, event.Data.ApplicationID) // store it, by its ID
+		w.WriteHeader(http.StatusNoContent)
+	})
+
+	// What kyclink sends.
+	const id, body = "e-1", `{"type":"link.created","timestamp":"2026-11-23T10:00:00Z","data":{"application_id":"A-1001"}}`
+	hook, err := standardwebhooks.NewWebhook(secrets[0])
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	now := time.Now()
+	signature, err := hook.Sign(id, now, []byte(body))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, sent := range []string{body, strings.Replace(body, "A-1001", "A-1002", 1)} {
+		request := httptest.NewRequest(http.MethodPost, "/hooks/kyc", strings.NewReader(sent))
+		request.Header.Set("Webhook-Id", id)
+		request.Header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
+		request.Header.Set("Webhook-Signature", signature)
+		answer := httptest.NewRecorder()
+		receiver.ServeHTTP(answer, request)
+		fmt.Println(answer.Code)
+	}
+	// Output:
+	// e-1 link.created A-1001
+	// 204
+	// 400
 }

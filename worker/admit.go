@@ -19,11 +19,10 @@ const (
 	// allows in a tenth of a second more.
 	grantLife = 100 * time.Millisecond
 	// longestWait is the longest wait before the next query; the grant may be further away.
-	// It is also how far away a grant may be for a connection to be prepared, which would
-	// not stay open for longer.
+	// A connection is prepared only for a grant that is nearer than this, as it would not
+	// stay open for longer.
 	longestWait = time.Second
-	// troublePause keeps a turn that waits after a failed preparation from asking in a
-	// busy loop.
+	// troublePause is the pause after a failed preparation, which prevents a busy loop.
 	troublePause = 100 * time.Millisecond
 	// byRate is the reason of a wait for the rate; every other reason is a closed gate's.
 	byRate = "rate"
@@ -119,8 +118,8 @@ type turnAdmission struct {
 	turn      request.Ref
 	state     admissionState
 	exclusive bool          // it holds the exclusive place
-	denials   int           // how often it was told to wait
-	nextGrant time.Duration // how far away the next grant was then
+	denials   int           // how often it was denied
+	nextGrant time.Duration // how far away the next grant was at the last denial
 	answer    attempt.Decision
 }
 
@@ -182,7 +181,7 @@ func (t *turnAdmission) prepare(ctx context.Context) (admissionState, error) {
 		a.line.flowing.Store(false)
 		a.gate.limited.Warn(f.Means(), zap.String("reason", string(f.Reason())), zap.String("message", f.Error()))
 		if a.gate.report(ctx, t.turn, f, probe) {
-			return pausing, nil // the turn can wait here as well as anywhere
+			return pausing, nil // the gate is closed: the turn waits here
 		}
 		return decided, &asynqx.Later{Delay: max(f.RetryAfter, a.retry.policy.pause())}
 	case probe:
@@ -191,7 +190,8 @@ func (t *turnAdmission) prepare(ctx context.Context) (admissionState, error) {
 	return asking, nil
 }
 
-// ask asks for admission with a free slot in hand, which only a call keeps.
+// ask takes a slot of the concurrency limit and asks for admission. Only a call keeps the
+// slot.
 func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
 	a, probe := t.admitter, t.state == askingAsProbe
 	if !t.takeSlot(ctx) {
@@ -219,7 +219,8 @@ func (t *turnAdmission) ask(ctx context.Context) (admissionState, error) {
 	return decided, nil
 }
 
-// takeSlot takes a slot of the concurrency limit, unless no call may begin any more.
+// takeSlot takes a slot of the concurrency limit. It returns false if no more calls may
+// begin.
 func (t *turnAdmission) takeSlot(ctx context.Context) bool {
 	a := t.admitter
 	if !a.limit.take(ctx, a.gate.life.Draining()) {
@@ -232,7 +233,7 @@ func (t *turnAdmission) takeSlot(ctx context.Context) bool {
 	return true
 }
 
-// denied is the answer Wait. Where only the credentials of this process are refused, the
+// denied handles the answer Wait. If only the credentials of this process are refused, the
 // turn is released to other processes.
 func (t *turnAdmission) denied(probe bool) admissionState {
 	a := t.admitter
@@ -249,10 +250,10 @@ func (t *turnAdmission) denied(probe bool) admissionState {
 	return waiting
 }
 
-// granted is the answer Call.
+// granted handles the answer Call.
 func (t *turnAdmission) granted(asked time.Time) {
 	a := t.admitter
-	if t.exclusive || t.answer.Wait > 0 { // an answer to one of several says nothing new
+	if t.exclusive || t.answer.Wait > 0 { // with several turns asking, a grant at once is no news
 		a.line.flowing.Store(t.denials == 0 && !t.answer.Probe && t.answer.Wait == 0)
 	}
 	a.gate.closed.Store(t.answer.Probe)
@@ -275,8 +276,8 @@ func (t *turnAdmission) sleep(ctx context.Context, d time.Duration, next admissi
 	return next, nil
 }
 
-// connect begins a probe. If this process cannot connect, perhaps another one can: the
-// turn is released.
+// connect begins a probe. If this process cannot connect, the turn is released, because
+// another process may be able to.
 func (t *turnAdmission) connect(ctx context.Context) (admissionState, error) {
 	a := t.admitter
 	f := a.gate.untilDrain(ctx, a.upstream.connect)
@@ -292,7 +293,8 @@ func (t *turnAdmission) connect(ctx context.Context) (admissionState, error) {
 	return decided, nil
 }
 
-// stop lets the turn run later, elsewhere, and gives up the probe if it was chosen.
+// stop lets the turn run later in another process. If this one was chosen to probe, it
+// gives the probe up.
 func (t *turnAdmission) stop(ctx context.Context, probe bool) error {
 	if probe {
 		t.admitter.gate.report(ctx, t.turn, &fault.Fault{Kind: fault.Interrupted}, true)

@@ -22,9 +22,10 @@ const (
 type membership interface {
 	// Join registers this process as one of the account's workers, or changes nothing.
 	Join(ctx context.Context) error
-	// Beat says that this process lives, and which tasks it has handlers for. An error
-	// whose method Emptied returns true says that Redis has lost the account.
+	// Heartbeat reports that this process lives, and which tasks it has handlers for. An
+	// error whose method Emptied returns true means that Redis has lost the account.
 	Heartbeat(ctx context.Context, handled []string) error
+	// Leave deregisters this process.
 	Leave(ctx context.Context) error
 }
 
@@ -84,7 +85,7 @@ func (m *member) heartbeat(ctx context.Context) {
 		}
 		cancel()
 		if m.life.Fatal(err) {
-			return // the account is of the other kind now
+			return // the account is now of the other kind
 		}
 		if err != nil && ctx.Err() == nil {
 			m.limited.Warn("heartbeat failed", zap.Error(err))

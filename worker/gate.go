@@ -14,23 +14,23 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// signals receives gate signals of what is no call.
+// signals receives gate signals that do not come from calls.
 type signals interface {
-	// Trouble reports that a turn could not get a connection or a token; chosen says that
+	// ReportSignal reports that a turn could not get a connection or a token; chosen says that
 	// this process was chosen to probe. closed says whether the gate is closed now.
 	ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error)
 }
 
-// gate is the account's gate as this process knows it.
+// gate is what this process knows about the account's gate.
 type gate struct {
 	signals signals
-	closed  atomic.Bool // when this process last asked or reported
+	closed  atomic.Bool // as of the last query or report of this process
 	life    *lifecycle.Lifecycle
 	limited *zap.Logger
 }
 
 // report reports a fault and returns whether the gate is closed. An error is only logged:
-// what follows asks Redis anyway.
+// the next query reaches Redis anyway.
 func (g *gate) report(ctx context.Context, turn request.Ref, f *fault.Fault, chosen bool) bool {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
@@ -52,7 +52,7 @@ func (g *gate) untilDrain(ctx context.Context, step func(context.Context) *fault
 
 // admissions answers queries for admission.
 type admissions interface {
-	// Mark admits a call, and counts its attempt in the same step, or says why not.
+	// Admit admits a call, and counts its attempt in the same step, or says why not.
 	Admit(ctx context.Context, query attempt.Query) (attempt.Decision, error)
 }
 
@@ -66,7 +66,7 @@ type asker struct {
 	limited    *zap.Logger
 }
 
-// ask tries again while Redis is away. If a grant was made and its reply was lost, only
+// ask retries while Redis is unreachable. If a grant was made and its reply was lost, only
 // this process knows, by the nonce, that no call followed.
 func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (attempt.Decision, error) {
 	for {
@@ -75,7 +75,7 @@ func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (atte
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 		answer, err := a.admissions.Admit(once, query)
 		if err == nil && answer.Verdict == attempt.Granted {
-			// The moment of that grant may be over: it is not used.
+			// That grant may have expired: it is not used.
 			_, err = a.results.Fault(once, answer.Attempt, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 		}
 		cancel()
@@ -95,13 +95,13 @@ func (a *asker) ask(ctx context.Context, turn request.Ref, connected bool) (atte
 	}
 }
 
-// releasePause is how long a handler stays busy after it released a turn: a process that
-// cannot call must not take one task after the other.
+// releasePause is how long a handler stays busy after it released a turn, so that a process
+// that cannot call does not take one task after another.
 const releasePause = 5 * time.Second
 
-// releases gives turns back.
+// releases releases turns to other processes.
 type releases interface {
-	// Pass gives a turn back as the next one, whose task is to be enqueued.
+	// Release replaces a turn by the next one, whose task is to be enqueued.
 	Release(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error)
 }
 

@@ -23,16 +23,16 @@ type limit struct {
 	load     load
 }
 
-// load is what was observed since a grant had to be waited for.
+// load is the load since a turn last had to wait for a grant.
 type load struct {
 	since       time.Time
 	inFlight, n int  // calls in flight, summed over n observations
-	answered    bool // a call was, so that it is no hang that keeps them in flight
+	answered    bool // some call was answered, so that the calls in flight do not just hang
 }
 
 const (
 	leastSlots     = 4
-	firstLatency   = time.Second // until a call was answered
+	firstLatency   = time.Second // assumed until a call is answered
 	saturatedAfter = time.Minute
 	saturatedShare = 0.8 // of the handlers; the rest of their time is spent on Redis
 )
@@ -70,7 +70,7 @@ func (l *limit) take(ctx context.Context, stopping <-chan struct{}) bool {
 	}
 }
 
-// putBack gives up a slot that take counted and no call used.
+// putBack frees a slot that take counted and no call used.
 func (l *limit) putBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,9 +100,9 @@ func (l *limit) setRate(perSecond float64) {
 	}
 }
 
-// saturated is called every second or more often. It says, at most once a minute, that
-// the number of handlers and not the rate is what limits the lane: grants came at once all
-// the time, and nearly all handlers had a call in flight, and calls were answered.
+// saturated is called every second or more often. It reports, at most once a minute, that
+// the number of handlers and not the rate limits the lane: for a minute every grant came at
+// once, nearly all handlers had a call in flight, and calls were answered.
 func (l *limit) saturated(now time.Time, handlers int, flowing bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,7 @@ type pipeline struct {
 	log        *zap.Logger
 }
 
-// busyDelay is the delay before a turn is examined again that another handler has.
+// busyDelay is the delay before the task of a turn that another handler has runs again.
 const busyDelay = 5 * time.Second
 
 // ProcessTask handles the turn that the task names. It returns nil if the task has done

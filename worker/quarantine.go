@@ -17,7 +17,8 @@ const mostPanics = 3
 type undecodable interface {
 	// CountPanic counts a panic of a turn's handler, in the whole fleet.
 	CountPanic(ctx context.Context, ref request.Ref) (int, error)
-	// Poison quarantines a request; nonce is that of a grant that was not used, or "".
+	// Quarantine ends a request that cannot be processed. nonce is that of a grant that was
+	// not used, or "".
 	Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error)
 }
 
@@ -29,7 +30,7 @@ type quarantiner struct {
 	log      *zap.Logger
 }
 
-// end quarantines a request.
+// end quarantines the request of a turn.
 func (q *quarantiner) end(ctx context.Context, turn request.Ref, nonce, message string) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
@@ -44,8 +45,8 @@ func (q *quarantiner) end(ctx context.Context, turn request.Ref, nonce, message 
 	return nil
 }
 
-// panicked settles a turn whose handler panicked: its task runs again, but not for ever. A
-// call may have been sent since its admission.
+// panicked settles a turn whose handler panicked: its task runs again, up to [mostPanics]
+// times. A call may have been sent since its admission.
 func (q *quarantiner) panicked(ctx context.Context, turn request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()

@@ -30,12 +30,12 @@ type resultRecorder struct {
 	limited *zap.Logger
 }
 
-// outcome says what is to be done with a turn after its call.
+// outcome is what happens to a turn after its call.
 type outcome struct {
-	ended   bool          // nothing
-	atOnce  bool          // admit it again
-	renewed bool          // with a new access token
-	after   time.Duration // run its task again after this
+	ended   bool          // nothing: the task is done
+	atOnce  bool          // it is admitted again at once
+	renewed bool          // the same, with a new access token
+	after   time.Duration // otherwise its task runs again after this delay
 }
 
 // result records the link or the fault of a call; renewed says that this turn has renewed
@@ -55,7 +55,7 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 	decision := r.policy.next(c.fault, c.attempt.Attempts, c.probe)
 	renew := c.fault.Renewed && !renewed
 	if renew {
-		decision.Delay = 0 // a new token is all that is missing
+		decision.Delay = 0 // only a new token is missing
 	}
 	err := r.life.Persist(ctx, func(ctx context.Context) (err error) {
 		state, err = r.results.Fault(ctx, c.attempt, c.fault, decision)

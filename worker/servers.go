@@ -39,7 +39,7 @@ type servers struct {
 	log     logs
 }
 
-// logs are the loggers of a component: limited receives what may repeat.
+// logs are the loggers of a component. limited receives messages that may repeat.
 type logs struct{ log, limited *zap.Logger }
 
 // laneServer is an asynq server and the lane that it hands tasks to.
@@ -71,10 +71,10 @@ func (s *servers) start() (started []laneServer, err error) {
 	return started, nil
 }
 
-// stop waits until all handlers have ended. asynq goes on after its time-out while a
-// handler may still run, so the handlers are waited for as well: first for as long as a
-// call and its recording may take, then, with unrecorded answers given up, for as long as
-// one try to record them. It returns whether all have ended.
+// stop waits until all handlers have ended, and returns whether they have. asynq's own
+// shutdown returns after its timeout although a handler may still run, so stop also waits
+// for the handlers: first as long as a call and its recording may take; then, when
+// unrecorded answers are given up, as long as one attempt to record them may take.
 func (s *servers) stop(started []laneServer, life *lifecycle.Lifecycle, handlers func()) bool {
 	ended := make(chan struct{})
 	go func() {
@@ -101,8 +101,8 @@ func (s *servers) stop(started []laneServer, life *lifecycle.Lifecycle, handlers
 	}
 }
 
-// watch warns of queues that were paused with asynq's own tools: asynq takes nothing from
-// them, and says nothing.
+// watch warns about queues that were paused with asynq's own tools: asynq takes nothing from
+// them, and does not report it.
 func (s *servers) watch(ctx context.Context) {
 	for {
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	mostEarly  = 5 * time.Second  // of a turn whose task is kept although it is early
-	newerDelay = 30 * time.Second // of a turn that only a newer version can process
+	mostEarly  = 5 * time.Second  // the longest remainder of a pause for which a task is kept
+	newerDelay = 30 * time.Second // before the task of a turn that only a newer version can process runs again
 )
 
 // ends ends requests without a call. Each method returns the state of the request after it.
@@ -37,8 +37,8 @@ type settler struct {
 	limited    *zap.Logger
 }
 
-// called settles a turn after its call. again says that the request is to be admitted
-// again at once; otherwise the handler returns the error.
+// called settles a turn after its call. If again is true, the request is admitted again at
+// once; otherwise the handler returns the error.
 func (s *settler) called(turn request.Ref, o outcome, err error) (again bool, _ error) {
 	switch {
 	case err != nil:
@@ -51,7 +51,7 @@ func (s *settler) called(turn request.Ref, o outcome, err error) (again bool, _ 
 	return false, &asynqx.Later{Delay: o.after}
 }
 
-// uncalled settles a turn that is not to be called now.
+// uncalled settles a turn that was not admitted.
 func (s *settler) uncalled(ctx context.Context, turn request.Ref, answer attempt.Decision) error {
 	a := answer.Attempt
 	switch answer.Verdict {
@@ -80,9 +80,9 @@ func (s *settler) uncalled(ctx context.Context, turn request.Ref, answer attempt
 	}
 }
 
-// early settles a turn whose pause is not over by Redis' clock, because the clock of some
-// worker is ahead. A short remainder is waited out; otherwise the task ends, because that clock
-// would run it again and again, and the recovery enqueues it when it is due.
+// early settles a turn whose pause is not over by Redis' clock: the clock of some worker is
+// ahead. The task runs again after a short remainder. Otherwise it ends, as a worker with
+// that clock would run it again and again; recovery enqueues it when it is due.
 func early(wait time.Duration) error {
 	if wait > mostEarly {
 		return nil

@@ -7,9 +7,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// turns are the turns that this process handles: asynq may run a task again while its
-// first handler still runs. They keep the nonce of a query that has had no reply, also for
-// the next handler: the call may have been granted.
+// turns holds the turns that this process handles, because asynq may run a task again while
+// its first handler still runs. It keeps the nonce of a query without a reply for the next
+// handler, because the call may have been granted.
 type turns struct {
 	mu      sync.Mutex
 	open    map[request.Ref]*turn
@@ -40,8 +40,8 @@ func (ts *turns) take(ref request.Ref) bool {
 	return true
 }
 
-// nonce returns the nonce of the turn's next query, which stays the same until a reply
-// has come.
+// nonce returns the nonce of the turn's next query. It stays the same until a reply has
+// arrived.
 func (ts *turns) nonce(ref request.Ref) string {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -52,7 +52,7 @@ func (ts *turns) nonce(ref request.Ref) string {
 	return t.nonce
 }
 
-// answered says that the reply to the query has come.
+// answered records that the reply to the turn's query has arrived.
 func (ts *turns) answered(ref request.Ref) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -72,7 +72,7 @@ func (ts *turns) handled() []request.Ref {
 	return refs
 }
 
-// release ends what take began.
+// release ends the handling of a turn that take returned true for.
 func (ts *turns) release(ref request.Ref) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

@@ -35,7 +35,7 @@ func (p *progress) report(now job.Progress) {
 	defer p.mu.Unlock()
 	p.last = now
 	if now.AllAccepted {
-		p.pace.Add(time.Now(), now.Settled())
+		p.pace.Add(time.Now(), now.Finished())
 	}
 	p.Draw(p.render)
 	if !p.Draws() && time.Since(p.printed) >= linePause {
@@ -52,7 +52,7 @@ func (p *progress) waits(why string) {
 }
 
 func (p *progress) text() string {
-	text := fmt.Sprintf("%d of %d done", p.last.Settled(), p.last.Total())
+	text := fmt.Sprintf("%d of %d done", p.last.Finished(), p.last.Total())
 	if n := p.last.Counts[request.Failed]; n > 0 {
 		text += fmt.Sprintf(", %d failed", n)
 	}
@@ -75,7 +75,7 @@ func (p *progress) text() string {
 }
 
 func (p *progress) render(width int) string {
-	done, total := p.last.Settled(), p.last.Total()
+	done, total := p.last.Finished(), p.last.Total()
 	after := terminal.Percent(done, total)
 	if speed := p.speed(); speed != "" {
 		after += "  " + speed
@@ -85,8 +85,8 @@ func (p *progress) render(width int) string {
 
 // speed returns the rate and the time left, or why nothing is created.
 func (p *progress) speed() string {
-	open := p.last.Total() - p.last.Settled()
-	rate := p.pace.Rate(time.Now(), p.last.Settled())
+	open := p.last.Total() - p.last.Finished()
+	rate := p.pace.Rate(time.Now(), p.last.Finished())
 	switch {
 	case open == 0:
 		return ""

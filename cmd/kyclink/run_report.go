@@ -41,7 +41,7 @@ func interrupted(ctx context.Context, err error, p job.Progress) error {
 	}
 	far := ""
 	if p.AllAccepted {
-		far = fmt.Sprintf(" with %d of %d done", p.Settled(), p.Total())
+		far = fmt.Sprintf(" with %d of %d done", p.Finished(), p.Total())
 	}
 	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
 	if failed, ok := errors.AsType[*output.Error](err); ok {

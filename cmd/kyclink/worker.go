@@ -58,7 +58,7 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 			}
 			watched.worker = w
 			defer e.serveOps(cmd.Context(), l, o, w.Ready)()
-			return e.runWorker(cmd.Context(), w, o.Settled)
+			return e.runWorker(cmd.Context(), w, o.Entries)
 		},
 	}
 	cmd.Flags().BoolVar(&simulate, "simulate", false, "create simulated links, by the simulator at FACEKI_BASE_URL, or by one in this process")

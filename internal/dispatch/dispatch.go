@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// group is the consumer group of the dispatcher. Nobody takes this name for their own
-	// readers by accident, which would take events from it.
+	// group is the consumer group of the dispatcher. The prefix keeps other readers from
+	// choosing the same name, which would take events from it.
 	group          = "kyclink:callbacks"
 	taskType       = "kyclink:callback"
 	taskTimeout    = 24 * time.Hour // asynq's; a handler has its own, of seconds
@@ -105,8 +105,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return d.results.RunBatches(ctx, batchSize, d.dispatch)
 }
 
-// dispatch may be interrupted anywhere: the events are then read again, and what was done
-// is found done.
+// dispatch may be interrupted anywhere: the events are then read again, and the repeated
+// steps change nothing.
 func (d *Dispatcher) dispatch(ctx context.Context, events []tasks.Event) error {
 	opened, err := d.opener.Open(ctx, events)
 	if err != nil {

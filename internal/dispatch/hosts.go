@@ -99,7 +99,7 @@ func (s *hosts) postpone(h *host) time.Duration {
 	return h.next.Sub(now)
 }
 
-// contact is what an attempt showed about its receiver; zero if it did not reach for it.
+// contact is what an attempt showed about its receiver; zero if it did not contact it.
 type contact struct {
 	took     time.Duration
 	answered bool // with any status
@@ -116,7 +116,7 @@ func (s *hosts) leave(name string, of contact) {
 		switch now := s.now(); {
 		case of.answered:
 			h.failed, h.answered = 0, now
-		case now.Add(-of.took).After(h.answered): // otherwise it lives, and some of its answers are lost
+		case now.Add(-of.took).After(h.answered): // otherwise the receiver is alive, and only some answers are lost
 			h.failed++
 		}
 	}

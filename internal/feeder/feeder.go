@@ -18,9 +18,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Source makes waiting bulk requests queued.
+// Source moves waiting bulk requests to the queue.
 type Source interface {
-	// Feed does so while this process leads, and returns the turns whose tasks are to be
+	// Feed moves requests if this process leads, and returns the turns whose tasks are to be
 	// enqueued.
 	Feed(ctx context.Context, want ledger.FeedTarget) (ledger.FeedResult, error)
 }

@@ -81,8 +81,8 @@ func (p Progress) Open() int {
 	return p.Counts[request.Waiting] + p.Counts[request.Queued] + p.Counts[request.Calling] + p.JoinedOpen
 }
 
-// Settled is how many rows need nothing more.
-func (p Progress) Settled() int { return max(0, p.Rows-p.Open()) }
+// Finished is the number of rows that need no more work.
+func (p Progress) Finished() int { return max(0, p.Rows-p.Open()) }
 
 // Total is how many rows there are, as far as known.
 func (p Progress) Total() int { return max(p.All, p.Rows) }

@@ -62,7 +62,7 @@ func TestJob_FinishesAFileWithEveryKindOfRow(t *testing.T) {
 		drive(p)
 	}
 	p := h.do(j)
-	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Settled() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
+	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Finished() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
 		t.Errorf("in the end: %+v", p)
 	}
 	expect(t, h.write(j), slices.Concat([]string{

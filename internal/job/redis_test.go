@@ -134,7 +134,7 @@ func TestJob_WaitsForAnAbsentRedis(t *testing.T) {
 			if troubles != 1 {
 				t.Errorf("Redis was away and back %d times", troubles)
 			}
-			if p.Rows != 250 || p.Rejected != 0 || p.Total() != 250 || p.Settled() != 250 {
+			if p.Rows != 250 || p.Rejected != 0 || p.Total() != 250 || p.Finished() != 250 {
 				t.Errorf("in the end: %+v", p)
 			}
 			want := slices.Clone(made)

@@ -22,13 +22,13 @@ func TestProgress_CountsRows(t *testing.T) {
 	}
 	drive := j.OnProgress
 	j.OnProgress = func(p Progress) {
-		if p.Settled() > 4 || p.Total() != 4 || p.AllAccepted && p.Open() > 0 && p.Settled() != 3 {
-			t.Errorf("%d of %d at %+v", p.Settled(), p.Total(), p)
+		if p.Finished() > 4 || p.Total() != 4 || p.AllAccepted && p.Open() > 0 && p.Finished() != 3 {
+			t.Errorf("%d of %d at %+v", p.Finished(), p.Total(), p)
 		}
 		drive(p)
 	}
-	if p := h.do(j); p.Settled() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
-		t.Errorf("in the end %d of %d at %+v", p.Settled(), p.Total(), p)
+	if p := h.do(j); p.Finished() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
+		t.Errorf("in the end %d of %d at %+v", p.Finished(), p.Total(), p)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestJob_KeepsLinksOfTheInput(t *testing.T) {
 	if _, err := j.Scan(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if p := h.do(j); p.Settled() != 3 || p.Rejected != 1 {
+	if p := h.do(j); p.Finished() != 3 || p.Rejected != 1 {
 		t.Errorf("in the end %+v", p)
 	}
 	expect(t, h.write(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
@@ -100,7 +100,7 @@ func TestJob_RefusesLinksOfOtherContentOrRows(t *testing.T) {
 		if err != nil || scan.Linked != 2 {
 			t.Errorf("%s: %+v (%v)", name, scan, err)
 		}
-		if p := h.do(j); p.Settled() != 4 || p.Rejected != 2 {
+		if p := h.do(j); p.Finished() != 4 || p.Rejected != 2 {
 			t.Errorf("%s: in the end %+v", name, p)
 		}
 		expect(t, h.write(j), "A-1 created L-1 0 0", "A-2 rejected L-2 0 0 invalid", "A-3 rejected 0 0 invalid", "A-1 created L-1 0 0")

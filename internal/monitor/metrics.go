@@ -100,8 +100,8 @@ func (m *Metrics) Delivery(result, reason string, took time.Duration) {
 // Recovered records what recovery repaired, by kind.
 func (m *Metrics) Recovered(kind string, n int) { m.recovered.WithLabelValues(kind).Add(float64(n)) }
 
-// Settled records handled entries of the intake stream.
-func (m *Metrics) Settled(accepted, rejected int) {
+// Entries records handled entries of the intake stream.
+func (m *Metrics) Entries(accepted, rejected int) {
 	m.entries.WithLabelValues("accepted").Add(float64(accepted))
 	m.entries.WithLabelValues("rejected").Add(float64(rejected))
 }

@@ -68,7 +68,7 @@ func busy() *Server {
 	o.Delivery("retried", string(fault.ReceiverError), time.Second)
 	o.Delivery("given_up", string(fault.Rejected), time.Second)
 	o.Recovered("orphaned", 2)
-	o.Settled(3, 1)
+	o.Entries(3, 1)
 	o.Request("POST", "/v1/links", 201, 2*time.Second)
 	o.Request("BREW", "", 0, time.Second)
 	o.Refused("revoked")
@@ -236,7 +236,7 @@ func TestServer_ReportsItsOwnMetricsWithoutRedis(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newServer(a)
-			o.Settled(3, 1)
+			o.Entries(3, 1)
 			began := time.Now()
 			body := scrape(t, o)
 			if took := time.Since(began); took > 3*time.Second {

@@ -10,17 +10,17 @@ import (
 
 const (
 	defaultStalledAfter = 10 * time.Minute // longer than a busy receiver postpones a callback
-	mostStalledPages    = 10               // a dead receiver may have many more, none of them lost
+	mostStalledPages    = 10               // a dead receiver may have many more, which are not lost
 )
 
 // Deliveries names deliveries that may have lost their task.
 type Deliveries interface {
-	// Stalled returns pending deliveries that have been due since long; more
-	// says that there are others.
+	// Stalled returns pending deliveries that are long overdue; more says that
+	// there are others.
 	Stalled(ctx context.Context, since time.Duration) (stalled []delivery.Task, more bool, err error)
 }
 
-// deliveries sees to it that each pending delivery has a task. In a cluster, the node of
+// deliveries ensures that each pending delivery has a task. In a cluster, the node of
 // a task may fail and lose it while the delivery is kept.
 type deliveries struct {
 	deliveries   Deliveries

@@ -1,11 +1,11 @@
-// Package recovery finds what dead workers and lost tasks left, repairs it, and ends or
-// removes what has waited or was kept long enough.
+// Package recovery finds and repairs what dead workers and lost tasks have left behind. It
+// also ends requests that have waited too long, and removes data past its retention.
 //
 // A task is orphaned when no live process has a handler for it. It returns to its queue,
 // and its next handler asks the ledger what may be done: if the turn is stale, the task
 // ends; if its attempt died, the request is called again or held. The recovery itself
-// changes no request but those past their not_after, and those of a batch whose
-// cancellation stopped halfway.
+// changes only requests past their not_after, and those of a batch whose cancellation
+// stopped halfway.
 package recovery
 
 import (
@@ -39,7 +39,7 @@ const (
 	Retired     = "retired"    // a request past its retention: erased
 	Deleted     = "deleted"    // a batch without rows: deleted
 	Readable    = "readable"   // a request that an older version could not decode: fed
-	CalledOff   = "called_off" // a request of a cancelled batch: ended
+	Cancelled   = "called_off" // a request of a cancelled batch: ended
 )
 
 // Counts counts repairs by kind.
@@ -55,7 +55,7 @@ type Meter interface {
 	Recovered(kind string, n int)
 }
 
-// Config configures a [Recovery]. The durations may be 0; they then have the value given.
+// Config configures a [Recovery]. A duration of 0 means the default, which its comment gives.
 type Config struct {
 	Redis   redis.UniversalClient
 	Account string
@@ -87,7 +87,7 @@ type Config struct {
 	Meter        Meter
 }
 
-// Recovery repairs. The leader runs it; two at a time would do no harm.
+// Recovery repairs. The leader runs it; two at a time do no harm.
 type Recovery struct {
 	leads    func() bool
 	pause    time.Duration
@@ -99,7 +99,7 @@ type Recovery struct {
 	log      logs
 }
 
-// logs receive what was repaired, and errors, which may repeat.
+// logs are the loggers: one for repairs, one for errors, which may repeat.
 type logs struct{ repaired, limited *zap.Logger }
 
 // step examines one kind of things and counts what it repaired.

@@ -26,7 +26,7 @@ type stream struct {
 	warnings warnings
 }
 
-// trim trims the results stream, and warns in good time that its cap is near.
+// trim trims the results stream, and warns before it reaches its cap.
 func (s *stream) trim(ctx context.Context, _ Counts) error {
 	t, err := s.results.Trim(ctx)
 	if err == nil && t.Cap > 0 {
@@ -68,7 +68,7 @@ func (s *warnings) log(t results.Trimmed) {
 	}
 }
 
-// add collects what was removed until it is logged: the reader has to publish all of it
+// add accumulates what was removed until it is logged, because all of it has to be published
 // again.
 func (s *warnings) add(t results.Trimmed) {
 	if t.Dropped == 0 {
@@ -85,7 +85,7 @@ func (s *warnings) add(t results.Trimmed) {
 	}
 }
 
-// due says whether it is time for a line, and counts it as logged.
+// due says whether a log line is due, and counts it as logged.
 func (s *warnings) due(logged *time.Time) bool {
 	if !logged.IsZero() && s.now().Sub(*logged) < remindAfter {
 		return false

@@ -84,7 +84,7 @@ type orphans struct {
 	seen      map[string]time.Time // active tasks that no process has a handler for, since when
 }
 
-// forget forgets what earlier passes saw.
+// forget discards the state of earlier passes.
 func (o *orphans) forget() { o.seen = nil }
 
 // requeue requeues tasks while the list of handlers is valid: a process that was stopped
@@ -106,10 +106,10 @@ func (o *orphans) requeue(ctx context.Context, counts Counts) error {
 	return errors.Join(all...)
 }
 
-// requeueIn requeues a task at once if its process is known and dead, and otherwise when
-// no heartbeat has named it for a while, pass after pass; still collects the tasks to
-// examine again. A handler that lives all the same finds out when it asks for admission,
-// and loses nothing.
+// requeueIn requeues a task at once if its process is known to be dead, and otherwise when no
+// heartbeat has named it for several passes; still collects the tasks to examine again. If
+// the handler lives after all, its next query for admission shows that the turn is busy or
+// stale, and nothing is lost.
 func (o *orphans) requeueIn(ctx context.Context, q asynqx.Queue, alive map[string]bool, still map[string]time.Time, counts Counts) error {
 	ids, err := q.Active(ctx)
 	if err != nil {

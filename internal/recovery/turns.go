@@ -17,14 +17,14 @@ const (
 
 // Turns names turns that may have lost their task.
 type Turns interface {
-	// Overdue returns queued turns that no handler has taken since long; more says that
+	// Overdue returns queued turns that no handler has taken for a long time; more says that
 	// there are others.
 	Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error)
 	// Lost returns the turns whose call died with its process, page by page.
 	LostCalls(ctx context.Context, page string) (lost []request.Turn, next string, err error)
 }
 
-// turns sees to it that each turn has a task.
+// turns ensures that each turn has a task.
 type turns struct {
 	turns   Turns
 	queues  []asynqx.Queue
@@ -72,7 +72,7 @@ func (t *turns) overdueOf(ctx context.Context, q asynqx.Queue, counts Counts) er
 	return nil
 }
 
-// repair sees to it that turns have a task that will run. Active tasks are left to
+// repair ensures that turns have a task that will run. It leaves active tasks to
 // [orphans].
 func (t *turns) repair(ctx context.Context, q asynqx.Queue, refs []request.Ref, counts Counts) error {
 	ids := make([]string, len(refs))
