@@ -3,6 +3,7 @@ package lua
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,16 +12,17 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-var update = flag.Bool("update", false, "write the golden file")
+var update = flag.Bool("update", false, "write the golden files")
 
-// TestComposedScripts_MatchGolden holds what each script carries, and what it takes,
-// against testdata/composed.golden: a change of a script that makes another one longer
-// is seen there. Redis compiles each of them.
+// testdata/composed.golden lists what each script carries and takes, and the files of
+// testdata/composed are the composed scripts, without comments: a change of a library
+// shows there in every script that it changes. Redis compiles each of them.
 func TestComposedScripts_MatchGolden(t *testing.T) {
 	root := filepath.Join("..", "..")
 	admission := NewPackage("admission", os.DirFS(filepath.Join(root, "internal", "admission")))
 	rdb := redistest.Start(t).Client(t)
-	var golden strings.Builder
+	var overview strings.Builder
+	golden := map[string]string{} // by path in testdata
 	for _, s := range sources(t) {
 		if s.library {
 			continue
@@ -43,23 +45,86 @@ func TestComposedScripts_MatchGolden(t *testing.T) {
 		}
 		libraries := strings.TrimSuffix(paths(l.composed), l.files[len(l.files)-1].path)
 		libraries = strings.ReplaceAll(strings.TrimSpace(libraries), ".lua", "")
-		fmt.Fprintf(&golden, "%s\n  arguments: %s\n", s.path(), strings.Join(l.args.names, ", "))
+		fmt.Fprintf(&overview, "%s\n  arguments: %s\n", s.path(), strings.Join(l.args.names, ", "))
 		if l.args.columns != nil {
-			fmt.Fprintf(&golden, "  rows: %s\n", strings.Join(l.args.columns, ", "))
+			fmt.Fprintf(&overview, "  rows: %s\n", strings.Join(l.args.columns, ", "))
 		}
-		fmt.Fprintf(&golden, "  libraries: %s\n  local names: %d\n", libraries, len(whole.declared))
+		fmt.Fprintf(&overview, "  libraries: %s\n  local names: %d\n", libraries, len(whole.declared))
+		golden["composed/"+filepath.Base(s.directory)+"/"+s.name+".lua"] = program(l.composed)
 	}
-	path := filepath.Join("testdata", "composed.golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(golden.String()), 0o600); err != nil {
-			t.Fatal(err)
+	golden["composed.golden"] = overview.String()
+	compareGolden(t, golden)
+}
+
+// program returns a composed script without comments and blank lines. The path of each
+// file stands before its lines.
+func program(c composed) string {
+	var text strings.Builder
+	for _, f := range c.files {
+		fmt.Fprintf(&text, "-- %s\n", f.path)
+		for line := range strings.Lines(f.text) {
+			if code := strings.TrimSpace(line); code != "" && !strings.HasPrefix(code, "--") {
+				text.WriteString(line)
+			}
 		}
 	}
-	want, err := os.ReadFile(path)
+	return text.String()
+}
+
+// compareGolden compares files of testdata with what they must contain, or writes them
+// with -update. No other file may be in testdata.
+func compareGolden(t *testing.T, want map[string]string) {
+	t.Helper()
+	if *update && !t.Failed() {
+		writeGolden(t, want)
+	}
+	const advice = "; if that is right, write it with go test ./internal/lua -update"
+	found := map[string]bool{}
+	err := fs.WalkDir(os.DirFS("testdata"), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		found[path] = true
+		got, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(path)))
+		if text, ok := want[path]; !ok {
+			t.Errorf("testdata/%s belongs to no script%s", path, advice)
+		} else if text != string(got) {
+			t.Errorf("testdata/%s differs from line %d on%s", path, differs(text, string(got)), advice)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := golden.String(); got != string(want) {
-		t.Errorf("scripts are composed of\n%s\nnot of\n%s\nWrite it with go test ./internal/lua -update", got, want)
+	for path := range want {
+		if !found[path] {
+			t.Errorf("testdata/%s is missing%s", path, advice)
+		}
 	}
+}
+
+func writeGolden(t *testing.T, files map[string]string) {
+	t.Helper()
+	if err := os.RemoveAll("testdata"); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range files {
+		path = filepath.Join("testdata", filepath.FromSlash(path))
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// differs returns the first line in which two texts differ.
+func differs(a, b string) int {
+	lines, others := strings.Split(a, "\n"), strings.Split(b, "\n")
+	n := 0
+	for n < len(lines) && n < len(others) && lines[n] == others[n] {
+		n++
+	}
+	return n + 1
 }

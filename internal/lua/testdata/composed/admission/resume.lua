@@ -1,0 +1,201 @@
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- admission/gate_state.lua
+local us = clock[1] * 1000000 + clock[2]
+local second = math.floor(us / 1000000)
+local GATE = tag .. ':gate'
+local WAITER_TTL, MAX_HISTORY = 250, 50
+local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+local RAMP_TIME, RAMP_AFTER = 15000, 10000
+local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
+local USED = 'used:' .. second % 11
+local gate, dirty, changes = {}, {}, {}
+local function set(name, value)
+  if gate[name] ~= value then gate[name], dirty[name] = value, true end
+end
+local function read_fields(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do
+    local text, default = values[i], DEFAULT[name]
+    if default then gate[name] = tonumber(text or default)
+    elseif name == 'state' then gate[name] = text or 'open'
+    else gate[name] = text or '' end
+  end
+end
+local function require_fields(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(gate, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then read_fields(missing) end
+  setmetatable(gate, { __index = function(_, name)
+    setmetatable(gate, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(DEFAULT) do rest[#rest + 1] = number end
+    missing = {}
+    for _, other in ipairs(rest) do
+      if gate[other] == nil then missing[#missing + 1] = other end
+    end
+    if #missing > 0 then read_fields(missing) end
+    return gate[name]
+  end })
+end
+local function store_gate()
+  local args = {}
+  for name in pairs(dirty) do
+    local value = gate[name]
+    if type(value) == 'number' then value = string.format('%.17g', value) end
+    args[#args + 1], args[#args + 2] = name, value
+  end
+  if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
+end
+local function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':history', -MAX_HISTORY, -1)
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_HISTORY, -1)
+  changes[#changes + 1] = { ms(at), state, reason }
+end
+local function change_state(state, reason, at)
+  if gate.state == state and gate.reason == reason then return end
+  set('state', state) set('reason', reason) set('since', at)
+  record_change(state, reason, at)
+end
+-- admission/calls.lua
+local CALLS = tag .. ':calls'
+local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
+end
+local function remove_call(process, id, nonce, began)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call_name(process, id, nonce))
+    return
+  end
+  local prefix = call_name(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(began), ms(began))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
+-- admission/gate_begin.lua
+local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
+local function shift_times(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if gate[name] > 0 then set(name, math.min(gate[name] - by, now + (FURTHEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local ahead = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #ahead, 2 do redis.call('ZADD', CALLS, ms(math.min(ahead[i + 1] - by, now)), ahead[i]) end
+  for credential in string.gmatch(gate.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
+local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local function begin(fields)
+  require_fields(fields)
+  local ahead = math.max(gate.looked, gate.answered) - now
+  if ahead > 0 then shift_times(ahead) end
+  if gate.state == 'ramping' and now >= gate.opened + RAMP_TIME then
+    change_state('open', '', gate.opened + RAMP_TIME)
+  end
+end
+-- admission/gate.lua
+local function close_reason()
+  if gate.reason == 'paused' then return gate.under end
+  return gate.reason
+end
+local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+local function close_gate(reason, wait, pause)
+  if close_reason() == '' then set('closed', now) end
+  set('pause', pause or wait)
+  set('next', math.max(gate.next, now + wait))
+  if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
+end
+local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
+local function fail(reason, from_probe, wait)
+  local current = close_reason()
+  if current == '' then
+    close_gate(reason, wait or FIRST_PAUSE[reason])
+  elseif from_probe and RANK[reason] >= RANK[current] then
+    close_gate(reason, wait or (reason == current and longer_pause(reason)) or FIRST_PAUSE[reason])
+  elseif from_probe then
+    local pause = longer_pause(current)
+    close_gate(current, math.max(pause, wait or 0), pause)
+  elseif RANK[reason] > RANK[current] then
+    close_gate(reason, FIRST_PAUSE[reason])
+  elseif wait then
+    set('next', math.max(gate.next, now + wait))
+  end
+end
+-- admission/refusal.lua
+local function refusal_key(credential) return tag .. ':refused:' .. credential end
+local function remove_refusal(credential)
+  local rest = {}
+  for other in string.gmatch(gate.refused, '%S+') do
+    if other ~= credential then rest[#rest + 1] = other end
+  end
+  set('refused', table.concat(rest, ' '))
+end
+local function refusal(credential)
+  if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
+  local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
+  if v[1] then
+    local since, pause, next, by = tonumber(v[1]), tonumber(v[2]), tonumber(v[3]), tonumber(v[6])
+    if next > now + pause then next = now end -- further ahead than possible: the clock went back
+    if by > now + ANSWER_TIMEOUT then by = 0 end
+    return { since = math.min(since, now), pause = pause, next = next, prober = v[4], id = v[5], by = by }
+  end
+  remove_refusal(credential)
+end
+local function store_refusal(credential, r)
+  redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
+    'prober', r.prober, 'id', r.id, 'by', ms(r.by))
+  if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
+  redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+end
+-- admission/resume.lua
+begin(COMMON_FIELDS)
+if gate.reason == 'paused' then
+  local under = gate.under
+  set('under', '')
+  change_state(under == '' and 'open' or 'closed', under, now)
+end
+if gate.reason ~= '' then
+  clear_probe()
+  set('next', now)
+  set('pause', FIRST_PAUSE[gate.reason] / 2) -- it doubles after the next probe
+end
+for credential in string.gmatch(gate.refused, '%S+') do
+  local r = refusal(credential)
+  if r then
+    r.prober, r.id, r.by = '', '', 0
+    r.next, r.pause = now, REFUSED_PAUSE.first / 2
+    store_refusal(credential, r)
+  end
+end
+store_gate()
+return 'ok'

@@ -1,0 +1,156 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/readable.lua
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+local function load_readable(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/operator_lists.lua
+local LISTED = { F = true, h = true }
+local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+local function list_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
+end
+local function unlist_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
+end
+-- lua/outcome.lua
+local function publish(kind, id, event, at, h, id_json, head, middle, tail)
+  redis.call('XADD', tag .. ':results', '*',
+    'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
+      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+end
+local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
+local function with_earlier(earlier, outcome)
+  if earlier == '' then return outcome end
+  return earlier .. '\n' .. outcome
+end
+local function conclude(id, key, raw, h, state, e, fields, counts)
+  if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
+  unlist_for_operator(h, id)
+  if state ~= 'h' and h.deadline == 'd' then
+    redis.call('ZREM', deadlines_key(), id)
+    h.deadline = '-'
+  end
+  local content, resolved, before, earlier = sections(raw)
+  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  move(h, state, counts)
+  if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
+  list_for_operator(h, id)
+  h.flag = '-'
+  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+    .. ',"ended_at":"' .. e.at .. '"}'
+  write(key, h, content, resolved, outcome, earlier)
+  publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
+end
+-- batch/cancel_requests.lua
+local batch, at, head, reason = unpack(ARGV, 1, 4)
+batch = tonumber(batch)
+local ended, out, counts = 0, { 0 }, {}
+for i = 5, #ARGV, 6 do
+  local id, generation, run, event_id, id_json, tail = unpack(ARGV, i, i + 5)
+  local key = record_key(id)
+  local raw = redis.call('GET', key)
+  local h = raw and not unreadable(raw) and parse(raw)
+  if not h or h.batch ~= batch or ENDED[h.state] then -- nothing to do
+  elseif h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then
+    out[#out + 1] = id
+  elseif h.state == 'c' then
+    h.flag = 'x'
+    save(key, h)
+  else
+    conclude(id, key, raw, h, 'X', {
+      event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = reason,
+    }, reason, counts)
+    ended = ended + 1
+  end
+end
+for state, n in pairs(counts) do count(batch, state, n) end
+out[1] = ended
+return out

@@ -1,0 +1,56 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/feeding.lua
+local function running_key() return tag .. ':running' end
+local function requeued_key(batch) return tag .. ':again:' .. batch end
+local last_served
+local function schedule_feed(batch)
+  last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', last_served, batch)
+end
+local function requeue(batch, id)
+  redis.call('RPUSH', requeued_key(batch), id)
+  schedule_feed(batch)
+end
+-- lua/batch_names.lua
+local function batch_names_key() return tag .. ':batches' end
+local function numbered_key() return tag .. ':numbered' end
+local function free_numbers_key() return tag .. ':free-numbers' end
+-- lua/batch_order.lua
+local function order_key(batch) return tag .. ':order:' .. batch end
+-- lua/batch_joined.lua
+local function joined_key(batch) return tag .. ':joined:' .. batch end
+-- lua/batch_deadlines.lua
+local function batch_deadlines_key() return tag .. ':batch-deadlines' end
+-- lua/batch_stop.lua
+local function stop_field(batch) return 'batch:' .. batch end
+-- lua/batch_cancel.lua
+local function cancelling_key() return tag .. ':cancelling' end
+local function cancelled_key(batch) return tag .. ':off:' .. batch end
+-- batch/drop_batch.lua
+local batch, joined, unused_since = unpack(ARGV)
+local key = batch_key(batch)
+local name = redis.call('HGET', key, 'name')
+if not name then return 0 end
+for _, n in ipairs(redis.call('HMGET', key, 'waiting', 'queued', 'calling', 'held', 'created', 'failed', 'cancelled')) do
+  if tonumber(n or '0') ~= 0 then return 0 end
+end
+local at = redis.call('HMGET', key, 'joined', 'written', 'created_at')
+if (at[1] or '0') ~= joined or tonumber(at[2] or at[3] or '0') > tonumber(unused_since) then return 0 end
+if redis.call('HGET', batch_names_key(), name) == batch then redis.call('HDEL', batch_names_key(), name) end
+for _, key in ipairs({ numbered_key(), running_key(), cancelling_key(), batch_deadlines_key() }) do redis.call('ZREM', key, batch) end
+redis.call('HDEL', account_key(), stop_field(batch))
+redis.call('UNLINK', key, order_key(batch), joined_key(batch), requeued_key(batch), cancelled_key(batch))
+redis.call('ZADD', free_numbers_key(), ms(now), batch)
+return 1

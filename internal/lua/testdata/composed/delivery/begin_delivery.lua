@@ -1,0 +1,37 @@
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/delivery.lua
+local function delivery_key(event) return tag .. ':delivery:' .. event end
+local function deliveries_key(id) return tag .. ':deliveries:' .. id end
+local function pending_key() return tag .. ':pending' end
+local function undelivered_key() return tag .. ':undelivered' end
+-- delivery/begin_delivery.lua
+local event_id, restart = unpack(ARGV)
+local key = delivery_key(event_id)
+local known = redis.call('HMGET', key, 'status', 'attempts')
+local status = known[1]
+if not status then return { 'none' } end
+if status == 'given_up' and restart ~= '' and restart == known[2] then
+  status = 'pending'
+  redis.call('HSET', key, 'status', status, 'tries', 0)
+  redis.call('HDEL', key, 'given_up_at', 'dropped')
+  redis.call('ZREM', undelivered_key(), event_id)
+end
+if status ~= 'pending' then return { status } end
+redis.call('ZADD', pending_key(), ms(now), event_id)
+redis.call('HINCRBY', key, 'attempts', 1)
+redis.call('HINCRBY', key, 'tries', 1)
+local out = redis.call('HGETALL', key)
+table.insert(out, 1, status)
+return out

@@ -1,0 +1,109 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/delivery.lua
+local function delivery_key(event) return tag .. ':delivery:' .. event end
+local function deliveries_key(id) return tag .. ':deliveries:' .. id end
+local function pending_key() return tag .. ':pending' end
+local function undelivered_key() return tag .. ':undelivered' end
+-- delivery/open_deliveries.lua
+local function url_of(json)
+  if not string.find(json, '"callback_url"', 1, true) then return nil end
+  local ok, all = pcall(cjson.decode, json)
+  return ok and all.callback_url
+end
+local function callback_url(id, gen)
+  local raw = redis.call('GET', record_key(id))
+  if not raw or #raw < HEADER then return nil end
+  local h = parse(raw)
+  if h.gen ~= gen then
+    raw = redis.call('GET', old_key(gen, id))
+    if not raw then return nil end
+    h = parse(raw)
+  end
+  local content, resolved = sections(raw)
+  local url = url_of(content) or url_of(resolved)
+  if not url and h.batch > 0 then url = url_of(redis.call('HGET', batch_key(h.batch), 'options') or '') end
+  return url, h.batch
+end
+local out = {}
+for i = 1, #ARGV, 6 do
+  local event_id, id, generation, run, type, body = unpack(ARGV, i, i + 5)
+  local key = delivery_key(event_id)
+  local known = redis.call('HMGET', key, 'status', 'host', 'attempts')
+  local status, host, attempts = known[1] or '', known[2] or '', known[3] or '0'
+  if status == '' then
+    local url, batch = callback_url(id, tonumber(generation))
+    if url then
+      status, host = 'pending', string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
+      redis.call('HSET', key, 'application_id', id, 'generation', generation, 'run', run, 'type', type,
+        'body', body, 'batch', batch, 'url', url, 'host', host, 'status', status, 'created_at', ms(now),
+        'attempts', 0, 'tries', 0)
+      redis.call('RPUSH', deliveries_key(id), event_id)
+      redis.call('ZADD', pending_key(), ms(now), event_id)
+    end
+  end
+  out[#out + 1], out[#out + 2], out[#out + 3] = status, host, attempts
+end
+return out

@@ -1,0 +1,184 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/readable.lua
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+local function load_readable(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/operator_lists.lua
+local LISTED = { F = true, h = true }
+local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+local function list_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
+end
+local function unlist_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
+end
+-- lua/batch_order.lua
+local function order_key(batch) return tag .. ':order:' .. batch end
+-- lua/delivery.lua
+local function delivery_key(event) return tag .. ':delivery:' .. event end
+local function deliveries_key(id) return tag .. ':deliveries:' .. id end
+local function pending_key() return tag .. ':pending' end
+local function undelivered_key() return tag .. ':undelivered' end
+-- erasure/erase.lua
+local force, ended_by = unpack(ARGV, 1, 2)
+local function erase_row(batch, row, id)
+  local order, n = order_key(batch), math.floor((row - 1) / 100)
+  local text, removed = redis.call('HGET', order, n), 0
+  if not text then return 0 end
+  local needle = ' ' .. id .. '\n'
+  local at = string.find(text, needle, 1, true)
+  while at do
+    text = string.sub(text, 1, at - 1) .. string.sub(text, at + #needle - 1)
+    removed = removed + 1
+    at = string.find(text, needle, at, true)
+  end
+  if removed > 0 then redis.call('HSET', order, n, text) end
+  return removed
+end
+local function erase_from_gate(id)
+  local fields = redis.call('HMGET', tag .. ':gate', 'probe', 'row', 'refused')
+  if fields[1] == id then redis.call('HSET', tag .. ':gate', 'prober', '', 'probe', '', 'sent', 0, 'by', 0) end
+  for credential in string.gmatch(fields[3] or '', '%S+') do
+    local key = tag .. ':refused:' .. credential
+    if redis.call('HGET', key, 'id') == id then redis.call('HSET', key, 'prober', '', 'id', '', 'by', 0) end
+  end
+  if not fields[2] or not string.find('\n' .. fields[2] .. '\n', '\n' .. id .. '\n', 1, true) then return end
+  local others = {}
+  for other in string.gmatch(fields[2], '[^\n]+') do
+    if other ~= id then others[#others + 1] = other end
+  end
+  redis.call('HSET', tag .. ':gate', 'row', table.concat(others, '\n'))
+end
+local function erase_generations(id, gen)
+  local keys = {}
+  for g = 1, gen - 1 do keys[g] = old_key(g, id) end
+  if #keys == 0 then return 0 end
+  return redis.call('DEL', unpack(keys))
+end
+local function erase_deliveries(id)
+  for _, event in ipairs(redis.call('LRANGE', deliveries_key(id), 0, -1)) do
+    redis.call('DEL', delivery_key(event))
+    redis.call('ZREM', undelivered_key(), event)
+    redis.call('ZREM', pending_key(), event)
+  end
+  redis.call('DEL', deliveries_key(id))
+end
+local function erase(id, h)
+  local row = batch_row(redis.call('GET', record_key(id)))
+  redis.call('DEL', record_key(id))
+  local generations = 1 + erase_generations(id, h.gen)
+  count(h.batch, h.state, -1)
+  redis.call('HINCRBY', batch_key(h.batch), 'erased', 1)
+  unlist_for_operator(h, id)
+  redis.call('ZREM', queued_key('i'), id)
+  redis.call('ZREM', queued_key('b'), id)
+  redis.call('ZREM', deadlines_key(), id)
+  redis.call('SREM', tag .. ':newer', id)
+  erase_from_gate(id)
+  erase_deliveries(id)
+  return generations, row and erase_row(h.batch, tonumber(row), id) or 0
+end
+local out = {}
+for i = 3, #ARGV do
+  local id = unpack(ARGV, i, i)
+  local h, why = load_readable(id)
+  local state, generations, rows, at = why or '-', 0, 0, '0'
+  if why == 'poison' and force == '1' then
+    generations = redis.call('DEL', record_key(id))
+    erase_deliveries(id)
+  elseif h and ENDED[h.state] and h.changed <= tonumber(ended_by) then
+    state = NAME[h.state]
+    generations, rows = erase(id, h)
+  elseif h then
+    state, at = '=' .. NAME[h.state], ms(h.changed)
+  end
+  out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = state, generations, rows, at
+end
+return out

@@ -1,0 +1,15 @@
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- faceki/drop_token.lua
+local token, spacing = unpack(ARGV)
+local stored, requested, replaces = unpack(redis.call('HMGET', KEYS[1], 'token', 'asked', 'replaces'))
+if not stored or stored ~= token then return 0 end
+local asked = tonumber(requested or 0) or 0
+local young = now >= asked and now < asked + spacing
+if young and replaces then return 1 end
+redis.call('HDEL', KEYS[1], 'token', 'until', 'due')
+redis.call('HSET', KEYS[1], 'replaces', '1')
+if young then redis.call('HSET', KEYS[1], 'due', ms(asked + spacing)) end
+return 0

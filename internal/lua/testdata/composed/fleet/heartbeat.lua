@@ -1,0 +1,30 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- fleet/heartbeat.lua
+local process, forget_after, handlers_ttl, ledger_id = unpack(ARGV, 1, 4)
+if redis.call('HGET', account_key(), 'id') ~= ledger_id then return 0 end
+local workers, handlers = tag .. ':workers', tag .. ':handlers:' .. process
+redis.call('ZADD', workers, ms(now), process)
+redis.call('ZREMRANGEBYSCORE', workers, 1, ms(now - forget_after))
+redis.call('DEL', handlers)
+local turns = {}
+for i = 5, #ARGV do
+  local turn = unpack(ARGV, i, i)
+  turns[#turns + 1] = turn
+end
+for i = 1, #turns, 1000 do
+  redis.call('SADD', handlers, unpack(turns, i, math.min(i + 999, #turns)))
+end
+if #turns > 0 then redis.call('PEXPIRE', handlers, handlers_ttl) end
+return now

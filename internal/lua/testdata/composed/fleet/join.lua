@@ -1,0 +1,269 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/upstream_kind.lua
+local function conflicting_kind(kind)
+  local has = redis.call('HGET', account_key(), 'upstream')
+  if has then return has ~= kind and has end
+  local joined = redis.call('HEXISTS', tag .. ':gate', 'set:n') == 1 or redis.call('EXISTS', tag .. ':workers') == 1
+  return joined and kind == 'simulated' and 'unknown'
+end
+-- admission/gate_state.lua
+local us = clock[1] * 1000000 + clock[2]
+local second = math.floor(us / 1000000)
+local GATE = tag .. ':gate'
+local WAITER_TTL, MAX_HISTORY = 250, 50
+local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+local RAMP_TIME, RAMP_AFTER = 15000, 10000
+local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
+local USED = 'used:' .. second % 11
+local gate, dirty, changes = {}, {}, {}
+local function set(name, value)
+  if gate[name] ~= value then gate[name], dirty[name] = value, true end
+end
+local function read_fields(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do
+    local text, default = values[i], DEFAULT[name]
+    if default then gate[name] = tonumber(text or default)
+    elseif name == 'state' then gate[name] = text or 'open'
+    else gate[name] = text or '' end
+  end
+end
+local function require_fields(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(gate, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then read_fields(missing) end
+  setmetatable(gate, { __index = function(_, name)
+    setmetatable(gate, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(DEFAULT) do rest[#rest + 1] = number end
+    missing = {}
+    for _, other in ipairs(rest) do
+      if gate[other] == nil then missing[#missing + 1] = other end
+    end
+    if #missing > 0 then read_fields(missing) end
+    return gate[name]
+  end })
+end
+local function store_gate()
+  local args = {}
+  for name in pairs(dirty) do
+    local value = gate[name]
+    if type(value) == 'number' then value = string.format('%.17g', value) end
+    args[#args + 1], args[#args + 2] = name, value
+  end
+  if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
+end
+local function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':history', -MAX_HISTORY, -1)
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_HISTORY, -1)
+  changes[#changes + 1] = { ms(at), state, reason }
+end
+local function change_state(state, reason, at)
+  if gate.state == state and gate.reason == reason then return end
+  set('state', state) set('reason', reason) set('since', at)
+  record_change(state, reason, at)
+end
+-- admission/calls.lua
+local CALLS = tag .. ':calls'
+local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
+end
+local function remove_call(process, id, nonce, began)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call_name(process, id, nonce))
+    return
+  end
+  local prefix = call_name(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(began), ms(began))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
+-- admission/gate_begin.lua
+local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
+local function shift_times(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if gate[name] > 0 then set(name, math.min(gate[name] - by, now + (FURTHEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local ahead = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #ahead, 2 do redis.call('ZADD', CALLS, ms(math.min(ahead[i + 1] - by, now)), ahead[i]) end
+  for credential in string.gmatch(gate.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
+local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local function begin(fields)
+  require_fields(fields)
+  local ahead = math.max(gate.looked, gate.answered) - now
+  if ahead > 0 then shift_times(ahead) end
+  if gate.state == 'ramping' and now >= gate.opened + RAMP_TIME then
+    change_state('open', '', gate.opened + RAMP_TIME)
+  end
+end
+-- lua/clock_step.lua
+local expected, MAX_DRIFT = 0, 500
+local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
+local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
+-- admission/rate.lua
+local function token_time()
+  local part = 1
+  if gate.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - gate.opened) / RAMP_TIME) end
+  return gate.per * 1000 / (gate.n * part)
+end
+local function max_ahead() return math.min(20000, math.max(5000, token_time())) end
+local function held_grants()
+  local out = {}
+  for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
+  return out
+end
+local function set_held_grants(times)
+  local out = {}
+  for i, at in ipairs(times) do out[i] = ms(at) end
+  set('held', table.concat(out, ' '))
+end
+local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
+local function settle_bucket()
+  if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
+    set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
+    return
+  end
+  local per, level, at, rest = token_time(), gate.level, gate.at, {}
+  for _, s in ipairs(held_grants()) do
+    if s <= us then level, at = refilled(level, s - at, per) - 1, s else rest[#rest + 1] = s end
+  end
+  set('level', refilled(level, us - at, per))
+  set('at', us)
+  set_held_grants(rest)
+end
+local function fits(times, i, level, at, s, per)
+  level, at = refilled(level, s - at, per) - 1, s
+  for j = i + 1, #times do
+    level, at = refilled(level, times[j] - at, per) - 1, times[j]
+    if level < 0 then return false end
+  end
+  return true
+end
+local function earliest_grant(goal, times, from)
+  local per, level, at = token_time(), gate.level, gate.at
+  for i = 0, #times do
+    if i > 0 then level, at = refilled(level, times[i] - at, per) - 1, times[i] end
+    if i >= from then
+      local s = at + math.ceil(math.max(0, goal - level) * per)
+      if i == #times then return s, i end
+      if s <= times[i + 1] and fits(times, i, level, at, s, per) then return s, i end
+    end
+  end
+end
+local function take_token(s, i, times)
+  if s <= us then
+    set('level', gate.level - 1)
+  else
+    table.insert(times, i + 1, s)
+    set_held_grants(times)
+  end
+  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
+  if tonumber(sec) ~= second then count = 0 end
+  set(USED, string.format('%.0f %d', second, count + 1))
+  return (s - us) / 1000
+end
+local function waiters_key(lane) return tag .. ':line:' .. lane end
+local function waiters(lane)
+  local out, stale = {}, false
+  if gate['line:' .. lane] < now then return out end
+  local entries = redis.call('ZRANGE', waiters_key(lane), 0, -1, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    local due = tonumber(entries[i + 1])
+    if due + WAITER_TTL >= now then out[#out + 1] = { entries[i], due } else stale = true end
+  end
+  if stale then redis.call('ZREMRANGEBYSCORE', waiters_key(lane), '-inf', '(' .. ms(now - WAITER_TTL)) end
+  return out
+end
+local function add_waiter(lane, process, due)
+  redis.call('ZADD', waiters_key(lane), ms(due), process)
+  set('line:' .. lane, math.max(gate['line:' .. lane], due + WAITER_TTL))
+end
+local function admit_by_rate(lane, process)
+  settle_bucket()
+  local need, times, from, place, own = 1, held_grants(), 0, 0, nil
+  if lane == 'bulk' then need, from = 2 + #waiters('interactive'), #times end
+  for _, waiter in ipairs(waiters(lane)) do
+    if waiter[1] == process then own = waiter[2] break end
+    place = place + 1
+  end
+  local goal = math.max(need, math.min(need + place, gate.burst))
+  local s, i = earliest_grant(goal, times, from)
+  if goal <= gate.burst and s - us <= max_ahead() then
+    if own then redis.call('ZREM', waiters_key(lane), process) end
+    return 'grant', take_token(s, i, times), ''
+  end
+  local due = s + (need + place - goal) * token_time()
+  local wait = math.min(MAX_WAIT, math.max(1, (due - us - max_ahead()) / 1000))
+  local listed = own and math.max(own, math.ceil(now + wait)) or math.ceil(due / 1000)
+  if listed ~= own then add_waiter(lane, process, listed) end
+  return 'wait', wait, 'rate'
+end
+-- admission/rate_settings.lua
+local function change_rate(n, per, burst)
+  begin(COMMON_FIELDS)
+  settle_bucket()
+  local old = { ms(gate.n), ms(gate.per), ms(gate.burst) }
+  set('n', n) set('per', per) set('burst', burst or gate.burst)
+  dirty.n, dirty.per, dirty.burst = true, true, true -- stored also if they equal the defaults
+  set('level', math.min(gate.level, gate.burst))
+  redis.call('DEL', waiters_key('interactive'), waiters_key('bulk'))
+  set('line:interactive', 0) set('line:bulk', 0)
+  store_gate()
+  return old
+end
+-- admission/worker_rate.lua
+local function set_rate(n, per, burst)
+  n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
+  local before = redis.call('HMGET', GATE, 'set:n', 'set:per')
+  redis.call('HSET', GATE, 'set:n', ms(n), 'set:per', ms(per))
+  local override = redis.call('HMGET', GATE, 'over:n', 'over:per')
+  if override[1] then n, per = tonumber(override[1]), tonumber(override[2]) end
+  local old = change_rate(n, per, burst)
+  return { before[1] or '0', before[2] or '0', before[1] and old[3] or '0' }
+end
+-- fleet/join.lua
+local process, kind, ledger_id, n, per, burst = unpack(ARGV)
+local workers = tag .. ':workers'
+local conflict = conflicting_kind(kind)
+if conflict then return { 'upstream', conflict } end
+if redis.call('ZSCORE', workers, process) then return { 'taken' } end
+redis.call('HSET', account_key(), 'upstream', kind)
+redis.call('HSETNX', account_key(), 'id', ledger_id)
+redis.call('ZADD', workers, ms(now), process)
+local before = { '0', '0', '0' }
+if n ~= '0' then before = set_rate(n, per, burst) end
+return { 'joined', redis.call('HGET', account_key(), 'id'), unpack(before) }

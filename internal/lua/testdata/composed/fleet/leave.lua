@@ -1,0 +1,15 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- fleet/leave.lua
+local process = unpack(ARGV)
+redis.call('ZREM', tag .. ':workers', process)
+redis.call('DEL', tag .. ':handlers:' .. process)
+if redis.call('GET', tag .. ':leader') == process then redis.call('DEL', tag .. ':leader') end
+return 'ok'

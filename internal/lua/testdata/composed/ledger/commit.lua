@@ -1,0 +1,862 @@
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/clock_step.lua
+local expected, MAX_DRIFT = 0, 500
+local function clock_stepped() return expected > 0 and math.abs(now - expected) > MAX_DRIFT end
+local function clock_jumped_ahead() return expected > 0 and now - expected > MAX_DRIFT end
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- admission/gate_state.lua
+local us = clock[1] * 1000000 + clock[2]
+local second = math.floor(us / 1000000)
+local GATE = tag .. ':gate'
+local WAITER_TTL, MAX_HISTORY = 250, 50
+local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+local RAMP_TIME, RAMP_AFTER = 15000, 10000
+local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
+local USED = 'used:' .. second % 11
+local gate, dirty, changes = {}, {}, {}
+local function set(name, value)
+  if gate[name] ~= value then gate[name], dirty[name] = value, true end
+end
+local function read_fields(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do
+    local text, default = values[i], DEFAULT[name]
+    if default then gate[name] = tonumber(text or default)
+    elseif name == 'state' then gate[name] = text or 'open'
+    else gate[name] = text or '' end
+  end
+end
+local function require_fields(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(gate, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then read_fields(missing) end
+  setmetatable(gate, { __index = function(_, name)
+    setmetatable(gate, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(DEFAULT) do rest[#rest + 1] = number end
+    missing = {}
+    for _, other in ipairs(rest) do
+      if gate[other] == nil then missing[#missing + 1] = other end
+    end
+    if #missing > 0 then read_fields(missing) end
+    return gate[name]
+  end })
+end
+local function store_gate()
+  local args = {}
+  for name in pairs(dirty) do
+    local value = gate[name]
+    if type(value) == 'number' then value = string.format('%.17g', value) end
+    args[#args + 1], args[#args + 2] = name, value
+  end
+  if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
+end
+local function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':history', -MAX_HISTORY, -1)
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_HISTORY, -1)
+  changes[#changes + 1] = { ms(at), state, reason }
+end
+local function change_state(state, reason, at)
+  if gate.state == state and gate.reason == reason then return end
+  set('state', state) set('reason', reason) set('since', at)
+  record_change(state, reason, at)
+end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/batch_stop.lua
+local function stop_field(batch) return 'batch:' .. batch end
+-- ledger/commit_state.lua
+local infos, kind, counts_of = {}, nil, {}
+local function batch_info(batch)
+  local known = infos[batch]
+  if not known then
+    local own = redis.call('HMGET', batch_key(batch), 'options', 'not_after', 'name')
+    known = { stop = redis.call('HGET', account_key(), stop_field(batch)), options = own[1], not_after = own[2], name = own[3] or '' }
+    infos[batch] = known
+  end
+  return known
+end
+local function link_kind()
+  if kind == nil then kind = redis.call('HGET', account_key(), 'upstream') end
+  return kind
+end
+local function set_link_kind(first)
+  redis.call('HSET', account_key(), 'upstream', first)
+  kind = first
+end
+local function batch_counts(batch)
+  counts_of[batch] = counts_of[batch] or {}
+  return counts_of[batch]
+end
+local function store_counts()
+  for batch, states in pairs(counts_of) do
+    for state, n in pairs(states) do
+      if n ~= 0 then count(batch, state, n) end
+    end
+  end
+end
+local MAX_REFUSED = 20
+local function count_refused(batch, message)
+  local key = batch_key(batch)
+  local at = redis.call('HMGET', key, 'refused', 'refused_at', 'created', 'status')
+  local created = ms(tonumber(at[3] or '0') + (batch_counts(batch).C or 0))
+  local n = at[2] == created and tonumber(at[1] or '0') + 1 or 1
+  redis.call('HSET', key, 'refused', n, 'refused_at', created)
+  if n < MAX_REFUSED or at[4] then return false end
+  redis.call('HSET', key, 'status', 'paused', 'reason', 'rows_refused', 'message', message)
+  redis.call('HSET', account_key(), stop_field(batch), 'paused')
+  batch_info(batch).stop = 'paused'
+  return true
+end
+-- lua/readable.lua
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+local function load_readable(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end
+-- lua/deadline.lua
+local function expired(h, id, batch_not_after)
+  local due = false
+  if h.deadline == 'd' then due = redis.call('ZSCORE', deadlines_key(), id)
+  elseif h.deadline == '-' and h.batch > 0 then due = batch_not_after end
+  return due and tonumber(due) <= now
+end
+-- lua/retry_pause.lua
+local MAX_RETRY_PAUSE = 3660000
+local function in_retry_pause(h, due)
+  return due > now and h.changed <= now and due <= h.changed + MAX_RETRY_PAUSE
+end
+-- lua/feeding.lua
+local function running_key() return tag .. ':running' end
+local function requeued_key(batch) return tag .. ':again:' .. batch end
+local last_served
+local function schedule_feed(batch)
+  last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', last_served, batch)
+end
+local function requeue(batch, id)
+  redis.call('RPUSH', requeued_key(batch), id)
+  schedule_feed(batch)
+end
+-- lua/duplicates.lua
+local function count_possible_duplicates(batch, n)
+  redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
+  redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
+end
+-- lua/uncertain.lua
+local function count_uncertain(h)
+  h.dups = h.dups + 1
+  count_possible_duplicates(h.batch, 1)
+end
+-- lua/turn.lua
+local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
+local function enqueue(h, id)
+  move(h, 'q')
+  next_turn(h)
+  redis.call('ZADD', queued_key(h.lane), ms(now), id)
+end
+-- lua/liveness.lua
+local function attempt_is_over(h, id, unbroken, dead)
+  if clock_stepped() then unbroken = 0 end
+  local heartbeat = tonumber(redis.call('ZSCORE', tag .. ':workers', h.holder) or 0)
+  if math.abs(now - heartbeat) > dead then return unbroken >= dead end
+  return math.abs(heartbeat - h.changed) > dead
+    and redis.call('SISMEMBER', tag .. ':handlers:' .. h.holder, turn_ref(id, h)) == 0
+end
+-- admission/calls.lua
+local CALLS = tag .. ':calls'
+local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
+end
+local function remove_call(process, id, nonce, began)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call_name(process, id, nonce))
+    return
+  end
+  local prefix = call_name(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(began), ms(began))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
+-- admission/gate_begin.lua
+local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
+local function shift_times(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if gate[name] > 0 then set(name, math.min(gate[name] - by, now + (FURTHEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local ahead = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #ahead, 2 do redis.call('ZADD', CALLS, ms(math.min(ahead[i + 1] - by, now)), ahead[i]) end
+  for credential in string.gmatch(gate.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
+local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local function begin(fields)
+  require_fields(fields)
+  local ahead = math.max(gate.looked, gate.answered) - now
+  if ahead > 0 then shift_times(ahead) end
+  if gate.state == 'ramping' and now >= gate.opened + RAMP_TIME then
+    change_state('open', '', gate.opened + RAMP_TIME)
+  end
+end
+-- admission/rate.lua
+local function token_time()
+  local part = 1
+  if gate.state == 'ramping' then part = 0.1 + 0.9 * math.min(1, math.max(0, now - gate.opened) / RAMP_TIME) end
+  return gate.per * 1000 / (gate.n * part)
+end
+local function max_ahead() return math.min(20000, math.max(5000, token_time())) end
+local function held_grants()
+  local out = {}
+  for at in string.gmatch(gate.held, '%d+') do out[#out + 1] = tonumber(at) end
+  return out
+end
+local function set_held_grants(times)
+  local out = {}
+  for i, at in ipairs(times) do out[i] = ms(at) end
+  set('held', table.concat(out, ' '))
+end
+local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
+local function settle_bucket()
+  if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
+    set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
+    return
+  end
+  local per, level, at, rest = token_time(), gate.level, gate.at, {}
+  for _, s in ipairs(held_grants()) do
+    if s <= us then level, at = refilled(level, s - at, per) - 1, s else rest[#rest + 1] = s end
+  end
+  set('level', refilled(level, us - at, per))
+  set('at', us)
+  set_held_grants(rest)
+end
+local function fits(times, i, level, at, s, per)
+  level, at = refilled(level, s - at, per) - 1, s
+  for j = i + 1, #times do
+    level, at = refilled(level, times[j] - at, per) - 1, times[j]
+    if level < 0 then return false end
+  end
+  return true
+end
+local function earliest_grant(goal, times, from)
+  local per, level, at = token_time(), gate.level, gate.at
+  for i = 0, #times do
+    if i > 0 then level, at = refilled(level, times[i] - at, per) - 1, times[i] end
+    if i >= from then
+      local s = at + math.ceil(math.max(0, goal - level) * per)
+      if i == #times then return s, i end
+      if s <= times[i + 1] and fits(times, i, level, at, s, per) then return s, i end
+    end
+  end
+end
+local function take_token(s, i, times)
+  if s <= us then
+    set('level', gate.level - 1)
+  else
+    table.insert(times, i + 1, s)
+    set_held_grants(times)
+  end
+  local sec, count = string.match(gate[USED], '(%d+) (%d+)')
+  if tonumber(sec) ~= second then count = 0 end
+  set(USED, string.format('%.0f %d', second, count + 1))
+  return (s - us) / 1000
+end
+local function waiters_key(lane) return tag .. ':line:' .. lane end
+local function waiters(lane)
+  local out, stale = {}, false
+  if gate['line:' .. lane] < now then return out end
+  local entries = redis.call('ZRANGE', waiters_key(lane), 0, -1, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    local due = tonumber(entries[i + 1])
+    if due + WAITER_TTL >= now then out[#out + 1] = { entries[i], due } else stale = true end
+  end
+  if stale then redis.call('ZREMRANGEBYSCORE', waiters_key(lane), '-inf', '(' .. ms(now - WAITER_TTL)) end
+  return out
+end
+local function add_waiter(lane, process, due)
+  redis.call('ZADD', waiters_key(lane), ms(due), process)
+  set('line:' .. lane, math.max(gate['line:' .. lane], due + WAITER_TTL))
+end
+local function admit_by_rate(lane, process)
+  settle_bucket()
+  local need, times, from, place, own = 1, held_grants(), 0, 0, nil
+  if lane == 'bulk' then need, from = 2 + #waiters('interactive'), #times end
+  for _, waiter in ipairs(waiters(lane)) do
+    if waiter[1] == process then own = waiter[2] break end
+    place = place + 1
+  end
+  local goal = math.max(need, math.min(need + place, gate.burst))
+  local s, i = earliest_grant(goal, times, from)
+  if goal <= gate.burst and s - us <= max_ahead() then
+    if own then redis.call('ZREM', waiters_key(lane), process) end
+    return 'grant', take_token(s, i, times), ''
+  end
+  local due = s + (need + place - goal) * token_time()
+  local wait = math.min(MAX_WAIT, math.max(1, (due - us - max_ahead()) / 1000))
+  local listed = own and math.max(own, math.ceil(now + wait)) or math.ceil(due / 1000)
+  if listed ~= own then add_waiter(lane, process, listed) end
+  return 'wait', wait, 'rate'
+end
+-- admission/gate.lua
+local function close_reason()
+  if gate.reason == 'paused' then return gate.under end
+  return gate.reason
+end
+local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+local function close_gate(reason, wait, pause)
+  if close_reason() == '' then set('closed', now) end
+  set('pause', pause or wait)
+  set('next', math.max(gate.next, now + wait))
+  if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
+end
+local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
+local function fail(reason, from_probe, wait)
+  local current = close_reason()
+  if current == '' then
+    close_gate(reason, wait or FIRST_PAUSE[reason])
+  elseif from_probe and RANK[reason] >= RANK[current] then
+    close_gate(reason, wait or (reason == current and longer_pause(reason)) or FIRST_PAUSE[reason])
+  elseif from_probe then
+    local pause = longer_pause(current)
+    close_gate(current, math.max(pause, wait or 0), pause)
+  elseif RANK[reason] > RANK[current] then
+    close_gate(reason, FIRST_PAUSE[reason])
+  elseif wait then
+    set('next', math.max(gate.next, now + wait))
+  end
+end
+-- admission/gate_silence.lua
+local function observe()
+  if now - gate.looked > MAX_UNOBSERVED then set('answered', math.max(gate.answered, now)) end
+  if now - gate.looked >= OBSERVE_EVERY then set('looked', now) end
+end
+local function calls_hang()
+  local silence = math.max(2000, math.min(60000, 4 * gate.usual))
+  if close_reason() ~= '' or now - gate.answered <= silence then return false end
+  local from, to = ms(math.max(gate.opened, now - ANSWER_TIMEOUT)), '(' .. ms(now - silence)
+  if redis.call('ZCOUNT', CALLS, from, to) < 5 then return false end
+  local calls, heartbeats, hang = redis.call('ZRANGEBYSCORE', CALLS, from, to, 'WITHSCORES'), {}, 0
+  for i = 1, #calls, 2 do
+    local process = string.match(calls[i], '^%S+')
+    if not heartbeats[process] then
+      heartbeats[process] = tonumber(redis.call('ZSCORE', tag .. ':workers', process) or 0)
+      if heartbeats[process] > now then heartbeats[process] = 0 end
+    end
+    if heartbeats[process] >= calls[i + 1] + silence then hang = hang + 1 end
+  end
+  return hang >= 5
+end
+-- admission/gate_probe.lua
+local function probe_gate(lane, process, id, connected)
+  local chosen = gate.prober == process and gate.sent == 0
+  local busy = gate.prober ~= '' and gate.by > now
+  if lane == 'interactive' then set('asked', now) end
+  if not (chosen and connected) then
+    if chosen and busy and gate.probe == id then return 'connect', 0, gate.reason end
+    if busy then return 'wait', MAX_WAIT, gate.reason end
+    if now < gate.next then return 'wait', math.min(MAX_WAIT, gate.next - now), gate.reason end
+    if lane == 'bulk' and now - gate.asked < MAX_WAIT + WAITER_TTL then return 'wait', MAX_WAIT, gate.reason end
+  end
+  settle_bucket()
+  local times = held_grants()
+  local s, i = earliest_grant(1, times, 0)
+  if s - us > max_ahead() then
+    return 'wait', math.min(MAX_WAIT, math.max(1, (s - us - max_ahead()) / 1000)), gate.reason
+  end
+  set('prober', process) set('probe', id)
+  if chosen and connected then
+    set('sent', 1) set('by', now + ANSWER_TIMEOUT)
+    return 'probe', take_token(s, i, times), gate.reason
+  end
+  set('sent', 0) set('by', now + CONNECT_TIMEOUT)
+  return 'connect', 0, gate.reason
+end
+-- admission/refusal.lua
+local function refusal_key(credential) return tag .. ':refused:' .. credential end
+local function remove_refusal(credential)
+  local rest = {}
+  for other in string.gmatch(gate.refused, '%S+') do
+    if other ~= credential then rest[#rest + 1] = other end
+  end
+  set('refused', table.concat(rest, ' '))
+end
+local function refusal(credential)
+  if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
+  local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
+  if v[1] then
+    local since, pause, next, by = tonumber(v[1]), tonumber(v[2]), tonumber(v[3]), tonumber(v[6])
+    if next > now + pause then next = now end -- further ahead than possible: the clock went back
+    if by > now + ANSWER_TIMEOUT then by = 0 end
+    return { since = math.min(since, now), pause = pause, next = next, prober = v[4], id = v[5], by = by }
+  end
+  remove_refusal(credential)
+end
+local function store_refusal(credential, r)
+  redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
+    'prober', r.prober, 'id', r.id, 'by', ms(r.by))
+  if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
+  redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+end
+-- admission/admission.lua
+local function decide(lane, process, credential, id, nonce, connected)
+  if gate.reason == 'paused' then return 'wait', MAX_WAIT, 'paused' end
+  observe()
+  if calls_hang() then fail('outage', false) end
+  local r = refusal(credential)
+  if r and now < r.next then return 'wait', math.min(MAX_WAIT, r.next - now), 'refused' end
+  local own = r and r.prober == process and r.id == id
+  if r and r.by > now and not (own and r.by <= now + CONNECT_TIMEOUT) then return 'wait', MAX_WAIT, 'refused' end
+  if r and not (own and connected) then
+    r.prober, r.id, r.by = process, id, now + CONNECT_TIMEOUT
+    store_refusal(credential, r)
+    return 'connect', 0, 'refused'
+  end
+  local verdict, wait, reason
+  if gate.state == 'closed' then
+    verdict, wait, reason = probe_gate(lane, process, id, connected)
+  else
+    verdict, wait, reason = admit_by_rate(lane, process)
+  end
+  if verdict ~= 'grant' and verdict ~= 'probe' then return verdict, wait, reason end
+  redis.call('ZADD', CALLS, ms(now), call_name(process, id, nonce))
+  if not r then return verdict, wait, reason end
+  r.prober, r.id, r.by = process, id, now + ANSWER_TIMEOUT
+  store_refusal(credential, r)
+  return 'probe', wait, 'refused'
+end
+local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n', 'per', 'burst', 'level', 'at', 'held',
+  'line:interactive', 'line:bulk', USED }
+local function admit_call(lane, process, credential, id, nonce, connected)
+  begin(ADMISSION_FIELDS)
+  local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
+  return verdict, string.format('%.3f', wait), reason
+end
+-- admission/gate_outcomes.lua
+local function open_gate()
+  local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
+  set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
+  change_state(ramp and 'ramping' or 'open', '', now)
+end
+local function throttled(from_probe, retry_after)
+  if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
+  local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
+  if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
+  fail('throttled', from_probe, wait)
+end
+local function count_outcome(good, id)
+  set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
+  if good then set('row', '') return end
+  local row = {}
+  for other in string.gmatch(gate.row, '[^\n]+') do
+    row[#row + 1] = other
+    if other == id then id = nil end
+  end
+  row[#row + 1] = id
+  set('row', table.concat(row, '\n'))
+  local _, faults = string.gsub(gate.last, 'f', '')
+  if #row >= 5 or faults >= 14 then fail('outage', false) end
+end
+local function learn_latency(latency)
+  if latency <= 0 then return end
+  if gate.usual == 0 then set('usual', latency)
+  elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
+  else set('usual', gate.usual * 0.9995) end
+end
+local function is_probe(id, process)
+  return gate.prober ~= '' and gate.prober == process and gate.probe == id
+end
+local function conclude_probe(signal, retry_after)
+  clear_probe()
+  if signal == 'success' or signal == 'alive' then open_gate()
+  elseif signal == 'throttle' then throttled(true, retry_after)
+  elseif signal == 'none' then set('next', now + gate.pause)
+  elseif signal == 'back' or signal == 'refused' then set('next', now)
+  elseif signal == 'unconnected' then fail('outage', true)
+  else fail(signal, true) end
+end
+-- admission/refusal_outcomes.lua
+local function add_refusal(credential, began, message)
+  local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
+  if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
+  redis.call('DEL', refusal_key(credential))
+  store_refusal(credential, { since = now, pause = REFUSED_PAUSE.first, next = now + REFUSED_PAUSE.first, prober = '', id = '', by = 0, message = message })
+  set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
+  record_change('closed', 'refused', now)
+end
+local function update_refusal(signal, id, process, credential, began, message)
+  local r = refusal(credential)
+  if not r then
+    if signal == 'refused' then add_refusal(credential, began, message) end
+    return
+  end
+  local good = signal == 'success' or signal == 'alive'
+  if good and began >= r.since then
+    remove_refusal(credential)
+    redis.call('DEL', refusal_key(credential))
+    redis.call('HSET', refusal_key(credential), 'cleared', ms(now))
+    redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+    record_change('open', 'refused', now)
+  elseif r.prober == process and r.id == id then
+    if signal == 'refused' then
+      r.pause = math.min(REFUSED_PAUSE.max, r.pause * 2)
+      r.message = message
+    end
+    r.next = signal == 'back' and now or now + r.pause
+    r.prober, r.id, r.by = '', '', 0
+    store_refusal(credential, r)
+  end
+end
+-- admission/signals.lua
+local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
+local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
+local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
+local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+  began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
+  begin(SIGNAL_FIELDS)
+  if nonce then remove_call(process, id, nonce, began) end
+  if not NO_ANSWER[signal] then set('answered', now) end
+  if signal == 'success' or signal == 'alive' then
+    learn_latency(latency)
+    set('throttles', math.max(0, gate.throttles - 0.25))
+    set('good', credential) -- only for the status
+  end
+  if not WITH_MESSAGE[signal] or message == '' then message = nil end
+  update_refusal(signal, id, process, credential, began, message)
+  if message and (began >= gate.opened or is_probe(id, process)) then
+    gate.message, gate.message_at, dirty.message, dirty.message_at = message, now, true, true
+  end
+  if is_probe(id, process) then
+    conclude_probe(signal, retry_after)
+  elseif began >= gate.opened then
+    if signal == 'throttle' then throttled(false, retry_after)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
+    elseif signal == 'outage' then count_outcome(false, id)
+    elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
+  end
+end
+-- ledger/admit.lua
+local function resolved_settings(h, defaults)
+  local options = h.batch > 0 and batch_info(h.batch).options
+  if not options then return defaults end
+  local all = cjson.decode(defaults)
+  for key, value in pairs(cjson.decode(options)) do all[key] = value end
+  all.not_after = nil -- it is read from the batch each time
+  return cjson.encode(all)
+end
+local function admit(id, generation, run, turn, process, credential, kind, defaults, unbroken, dead, nonce, connected,
+    hold_uncertain)
+  local key = record_key(id)
+  local raw = redis.call('GET', key)
+  if not raw then return { 'stale', '', '0', '' } end
+  local why = unreadable(raw)
+  if why then return { why, '', '0', '' } end
+  local h = parse(raw)
+  if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
+  if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
+  local has, batch = link_kind(), batch_info(h.batch)
+  if has and has ~= kind then return { 'upstream', raw, '0', '' } end
+  local own = h.state == 'c' and h.holder == tonumber(process)
+  if own and is_granted(process, id, nonce) then return { 'granted', raw, '0', '' } end
+  if h.state == 'c' then
+    local over = own or attempt_is_over(h, id, tonumber(unbroken), tonumber(dead))
+    if not over then return { 'busy', raw, '0', '' } end
+    if hold_uncertain == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
+    count_uncertain(h)
+    report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
+    move(h, 'q', batch_counts(h.batch))
+  elseif h.attempts > 0 then
+    local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
+    if due >= now + 1000 and in_retry_pause(h, due) then return { 'early', raw, ms(due - now), '' } end
+  end
+  local verdict, wait, reason = 'expired', '0', ''
+  if h.flag == 'x' then verdict = 'cancel'
+  elseif expired(h, id, batch.not_after) then -- also if its batch is paused
+  elseif batch.stop == 'cancelled' then verdict = 'cancel'
+  elseif batch.stop == 'paused' and h.lane == 'b' then verdict = 'paused'
+  elseif h.attempts > 0 and string.find(select(4, sections(raw)), ',"kept":"', 1, true) then
+    verdict, reason = 'kept', ms(now)
+  else
+    verdict, wait, reason = admit_call(LANE[h.lane], process, credential, id, nonce, connected)
+  end
+  local content, resolved, outcome, earlier = sections(raw)
+  if verdict == 'grant' or verdict == 'probe' then
+    move(h, 'c', batch_counts(h.batch))
+    h.attempts, h.holder = h.attempts + 1, tonumber(process)
+    redis.call('ZREM', queued_key(h.lane), id)
+    if resolved == '' then
+      return { verdict, write(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
+    end
+  elseif verdict == 'paused' then
+    move(h, 'w', batch_counts(h.batch))
+    redis.call('ZREM', queued_key('b'), id)
+    redis.call('LPUSH', requeued_key(h.batch), id)
+  elseif string.sub(raw, 1, HEADER) == header(h) then
+    return { verdict, raw, wait, reason }
+  else -- an attempt that died was requeued
+    redis.call('ZADD', queued_key(h.lane), ms(now), id)
+  end
+  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
+end
+-- lua/operator_lists.lua
+local LISTED = { F = true, h = true }
+local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+local function list_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
+end
+local function unlist_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
+end
+-- lua/outcome.lua
+local function publish(kind, id, event, at, h, id_json, head, middle, tail)
+  redis.call('XADD', tag .. ':results', '*',
+    'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
+      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+end
+local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
+local function with_earlier(earlier, outcome)
+  if earlier == '' then return outcome end
+  return earlier .. '\n' .. outcome
+end
+local function conclude(id, key, raw, h, state, e, fields, counts)
+  if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
+  unlist_for_operator(h, id)
+  if state ~= 'h' and h.deadline == 'd' then
+    redis.call('ZREM', deadlines_key(), id)
+    h.deadline = '-'
+  end
+  local content, resolved, before, earlier = sections(raw)
+  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  move(h, state, counts)
+  if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
+  list_for_operator(h, id)
+  h.flag = '-'
+  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+    .. ',"ended_at":"' .. e.at .. '"}'
+  write(key, h, content, resolved, outcome, earlier)
+  publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
+end
+-- ledger/created.lua
+local function created(id, generation, run, attempt, process, nonce, credential, began, latency, kind,
+    event_id, at, id_json, head, tail, link, kept)
+  generation, run = tonumber(generation), tonumber(run)
+  local key = record_key(id)
+  local raw = redis.call('GET', key)
+  if not raw then return 'gone' end
+  local h = parse(raw)
+  if h.gen ~= generation then
+    key = old_key(generation, id)
+    raw = redis.call('GET', key)
+    if not raw then return 'gone' end
+    h = parse(raw)
+  end
+  local has = link_kind()
+  if has and has ~= kind then return 'upstream' end
+  if not has then set_link_kind(kind) end
+  if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
+  if kept ~= '1' then report('success', id, process, nonce, credential, began, 0, latency) end
+  if ENDED[h.state] then
+    local content, resolved, outcome, earlier = sections(raw)
+    if string.find(raw, link, HEADER + 1, true) then return NAME[h.state] == 'created' and 'created' or 'late' end
+    earlier = with_earlier(earlier, '{"run":' .. run .. ',"status":"created"' .. link .. ',"ended_at":"' .. at .. '","late_link":true}')
+    write(key, h, content, resolved, outcome, earlier)
+    return 'late'
+  end
+  if h.state == 'c' and (h.holder ~= tonumber(process) or h.attempts ~= tonumber(attempt)) then
+    remove_call(ms(h.holder), id, '', h.changed)
+    count_uncertain(h)
+  end
+  if tonumber(attempt) > h.attempts then h.attempts = tonumber(attempt) end -- Redis lost its start
+  redis.call('HINCRBY', account_key(), kept == '1' and 'ended:created' or 'successes', 1)
+  conclude(id, key, raw, h, 'C', {
+    event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = link,
+  }, link, batch_counts(h.batch))
+  return 'created'
+end
+-- ledger/fault.lua
+local function record_lost_start(key, h, attempt, uncertain)
+  local calling = h.state == 'c' and h.attempts == attempt -- another call of that number
+  if ENDED[h.state] or not calling and attempt <= h.attempts then return end
+  if uncertain == '1' then count_uncertain(h) end
+  if h.state ~= 'c' then h.attempts = attempt end
+  save(key, h)
+end
+local function fault(id, generation, run, attempt, process, nonce, credential, latency, signal, charged_signal,
+    retry_after, message, action, chargeable, uncertain, max_charged, delay, event_id, held_event_id, at, id_json,
+    head, tail, reason, expired_reason, kept)
+  local key = record_key(id)
+  local raw = redis.call('GET', key)
+  if not raw then return 'stale' end
+  local h = parse(raw)
+  if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 'stale' end
+  local unsent, attempt = action == 'back', tonumber(attempt)
+  local current = h.attempts == attempt
+  if h.state == 'c' then current = current and h.holder == tonumber(process) end
+  if unsent and h.state == 'c' then current = current and is_granted(process, id, nonce) end
+  if not current then
+    if unsent and h.state == 'q' and h.attempts == attempt - 1 then return NAME.q end -- recorded before
+    if not unsent then record_lost_start(key, h, attempt, uncertain) end
+    return 'stale'
+  end
+  if h.state ~= 'c' and not (h.state == 'q' and signal == '') then return NAME[h.state] end
+  local began = h.changed
+  if uncertain == '1' then count_uncertain(h) end
+  local successes = tonumber(redis.call('HGET', account_key(), 'successes') or '0')
+  if unsent then
+    h.attempts = h.attempts - 1
+  elseif chargeable == '1' then
+    if h.charged > 0 or (h.seen > 0 and successes + 1 > h.seen) then
+      h.charged = h.charged + 1
+      signal = charged_signal
+    end
+    h.seen = successes + 1
+  end
+  if signal ~= '' then report(signal, id, process, nonce, credential, began, retry_after, latency, message) end
+  local state, fields = 'q', reason
+  if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
+  elseif action == 'fail' then state = 'F'
+  elseif action == 'hold' then state = 'h'
+  elseif expired(h, id, batch_info(h.batch).not_after) then state, fields = 'F', expired_reason
+  elseif not unsent and h.charged >= tonumber(max_charged) then state = 'F' end
+  if state == 'q' and unsent then
+    move(h, 'q', batch_counts(h.batch))
+    redis.call('ZADD', queued_key(h.lane), ms(now), id)
+    save(key, h)
+    return NAME.q
+  elseif state == 'q' then
+    move(h, 'q', batch_counts(h.batch))
+    redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
+    local content, resolved, _, earlier = sections(raw)
+    write(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
+    return NAME.q
+  end
+  conclude(id, key, raw, h, state, {
+    event = state == 'h' and held_event_id or event_id, at = at, id_json = id_json,
+    head = head, tail = tail, middle = fields,
+  }, fields .. kept, batch_counts(h.batch))
+  if action == 'fail' and h.batch > 0 and count_refused(h.batch, message) then return NAME[state] .. '+paused' end
+  return NAME[state]
+end
+-- ledger/commit.lua
+local expected_time = unpack(ARGV, 1, 1)
+expected = tonumber(expected_time)
+local transitions = { admit = admit, created = created, fault = fault }
+local replies, failed, why, i = {}, 0, nil, 2
+while i < #ARGV do
+  local name, last = ARGV[i], i + 1 + ARGV[i + 1]
+  local ok, reply = pcall(transitions[name], unpack(ARGV, i + 2, last))
+  if ok then
+    replies[#replies + 1] = { 1, reply }
+  else
+    failed, why = failed + 1, reply
+    replies[#replies + 1] = { 0, type(reply) == 'table' and reply.err or reply }
+  end
+  i = last + 1
+end
+store_gate()
+store_counts()
+if failed == #replies then error(why, 0) end
+return replies

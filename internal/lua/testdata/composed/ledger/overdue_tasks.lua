@@ -1,0 +1,131 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/readable.lua
+local COLUMNS = '^1[wqchCFX][ib][%-x]' .. string.rep('%d', 69) .. '[%-dn]'
+local function unreadable(raw)
+  if string.sub(raw, 1, 1) ~= '1' then return 'newer' end
+  if not string.find(raw, COLUMNS) then return 'poison' end
+end
+local function load_readable(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if raw == '' then return nil end
+  local why = unreadable(raw)
+  if why then return nil, why end
+  return parse(raw)
+end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/turn.lua
+local function turn_ref(id, h) return id .. ':' .. h.gen .. ':' .. h.run .. ':' .. h.turn end
+local function next_turn(h) h.turn = (h.turn + 1) % 10000 end
+local function enqueue(h, id)
+  move(h, 'q')
+  next_turn(h)
+  redis.call('ZADD', queued_key(h.lane), ms(now), id)
+end
+-- lua/retry_pause.lua
+local MAX_RETRY_PAUSE = 3660000
+local function in_retry_pause(h, due)
+  return due > now and h.changed <= now and due <= h.changed + MAX_RETRY_PAUSE
+end
+-- ledger/overdue_tasks.lua
+local lane, overdue_for, max = unpack(ARGV)
+local queued = queued_key(lane)
+local ahead = redis.call('ZCOUNT', queued, '(' .. ms(now), '+inf')
+if ahead > 0 then
+  local from = now % math.max(1, ahead - max + 1)
+  local page = redis.call('ZRANGEBYSCORE', queued, '(' .. ms(now), '+inf', 'WITHSCORES', 'LIMIT', ms(from), max)
+  for i = 1, #page, 2 do
+    local h = load_readable(page[i])
+    if h and not in_retry_pause(h, tonumber(page[i + 1])) then redis.call('ZADD', queued, ms(now), page[i]) end
+  end
+end
+local ids = redis.call('ZRANGEBYSCORE', queued, '-inf', ms(now - overdue_for), 'LIMIT', 0, max)
+local out = { ms(#ids) }
+for _, id in ipairs(ids) do
+  local h, why = load_readable(id)
+  if h and h.state == 'q' and h.lane == lane then
+    redis.call('ZADD', queued, ms(now), id)
+    out[#out + 1] = turn_ref(id, h)
+  elseif why == 'newer' then
+    redis.call('ZADD', queued, ms(now), id)
+  else
+    redis.call('ZREM', queued, id)
+  end
+end
+return out

@@ -1,0 +1,419 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/duplicates.lua
+local function count_possible_duplicates(batch, n)
+  redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
+  redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
+end
+-- lua/uncertain.lua
+local function count_uncertain(h)
+  h.dups = h.dups + 1
+  count_possible_duplicates(h.batch, 1)
+end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/operator_lists.lua
+local LISTED = { F = true, h = true }
+local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+local function list_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
+end
+local function unlist_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
+end
+-- lua/outcome.lua
+local function publish(kind, id, event, at, h, id_json, head, middle, tail)
+  redis.call('XADD', tag .. ':results', '*',
+    'id', event, 'type', kind, 'timestamp', at, 'application_id', id,
+    'data', '{"application_id":' .. id_json .. ',"generation":' .. h.gen .. ',"run":' .. h.run .. head
+      .. middle .. ',"attempts":' .. h.attempts .. ',"possible_duplicates":' .. h.dups .. tail .. '}')
+end
+local EVENT_TYPE = { C = 'link.created', F = 'link.failed', X = 'link.cancelled', h = 'link.held' }
+local function with_earlier(earlier, outcome)
+  if earlier == '' then return outcome end
+  return earlier .. '\n' .. outcome
+end
+local function conclude(id, key, raw, h, state, e, fields, counts)
+  if h.state == 'q' then redis.call('ZREM', queued_key(h.lane), id) end
+  unlist_for_operator(h, id)
+  if state ~= 'h' and h.deadline == 'd' then
+    redis.call('ZREM', deadlines_key(), id)
+    h.deadline = '-'
+  end
+  local content, resolved, before, earlier = sections(raw)
+  if h.state == 'h' and before ~= '' then earlier = with_earlier(earlier, before) end
+  move(h, state, counts)
+  if state == 'F' or state == 'X' then redis.call('HINCRBY', account_key(), 'ended:' .. NAME[state], 1) end
+  list_for_operator(h, id)
+  h.flag = '-'
+  local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
+    .. ',"ended_at":"' .. e.at .. '"}'
+  write(key, h, content, resolved, outcome, earlier)
+  publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
+end
+-- admission/gate_state.lua
+local us = clock[1] * 1000000 + clock[2]
+local second = math.floor(us / 1000000)
+local GATE = tag .. ':gate'
+local WAITER_TTL, MAX_HISTORY = 250, 50
+local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
+local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
+local RAMP_TIME, RAMP_AFTER = 15000, 10000
+local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
+local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
+local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
+local RANK = { outage = 1, throttled = 1, no_credit = 2, limit_reached = 2 }
+local DEFAULT = { n = 5, per = 1000, burst = 5, level = 0, at = 0, since = 0, closed = 0, opened = 0, next = 0, pause = 0,
+  sent = 0, by = 0, throttles = 0, answered = 0, looked = 0, usual = 0, ['line:interactive'] = 0, ['line:bulk'] = 0, asked = 0 }
+local USED = 'used:' .. second % 11
+local gate, dirty, changes = {}, {}, {}
+local function set(name, value)
+  if gate[name] ~= value then gate[name], dirty[name] = value, true end
+end
+local function read_fields(names)
+  local values = redis.call('HMGET', GATE, unpack(names))
+  for i, name in ipairs(names) do
+    local text, default = values[i], DEFAULT[name]
+    if default then gate[name] = tonumber(text or default)
+    elseif name == 'state' then gate[name] = text or 'open'
+    else gate[name] = text or '' end
+  end
+end
+local function require_fields(names)
+  local missing = {}
+  for _, name in ipairs(names) do
+    if rawget(gate, name) == nil then missing[#missing + 1] = name end
+  end
+  if #missing > 0 then read_fields(missing) end
+  setmetatable(gate, { __index = function(_, name)
+    setmetatable(gate, nil)
+    local rest = { USED, 'held', 'under', 'prober', 'probe', 'row', 'last', 'refused', 'good' }
+    for number in pairs(DEFAULT) do rest[#rest + 1] = number end
+    missing = {}
+    for _, other in ipairs(rest) do
+      if gate[other] == nil then missing[#missing + 1] = other end
+    end
+    if #missing > 0 then read_fields(missing) end
+    return gate[name]
+  end })
+end
+local function store_gate()
+  local args = {}
+  for name in pairs(dirty) do
+    local value = gate[name]
+    if type(value) == 'number' then value = string.format('%.17g', value) end
+    args[#args + 1], args[#args + 2] = name, value
+  end
+  if #args > 0 then redis.call('HSET', GATE, unpack(args)) end
+  dirty = {}
+end
+local function record_change(state, reason, at)
+  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':history', -MAX_HISTORY, -1)
+  redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_HISTORY, -1)
+  changes[#changes + 1] = { ms(at), state, reason }
+end
+local function change_state(state, reason, at)
+  if gate.state == state and gate.reason == reason then return end
+  set('state', state) set('reason', reason) set('since', at)
+  record_change(state, reason, at)
+end
+-- admission/calls.lua
+local CALLS = tag .. ':calls'
+local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
+local function is_granted(process, id, nonce)
+  return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
+end
+local function remove_call(process, id, nonce, began)
+  if nonce ~= '' then
+    redis.call('ZREM', CALLS, call_name(process, id, nonce))
+    return
+  end
+  local prefix = call_name(process, id, '')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', CALLS, ms(began), ms(began))) do
+    if string.sub(member .. ' ', 1, #prefix) == prefix then redis.call('ZREM', CALLS, member) end
+  end
+end
+-- admission/gate_begin.lua
+local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
+local function shift_times(by)
+  for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do
+    if gate[name] > 0 then set(name, math.min(gate[name] - by, now + (FURTHEST[name] or 0))) end
+  end
+  for _, lane in ipairs({ 'interactive', 'bulk' }) do
+    redis.call('DEL', tag .. ':line:' .. lane)
+    set('line:' .. lane, 0)
+  end
+  local ahead = redis.call('ZRANGEBYSCORE', CALLS, '(' .. ms(now), '+inf', 'WITHSCORES')
+  for i = 1, #ahead, 2 do redis.call('ZADD', CALLS, ms(math.min(ahead[i + 1] - by, now)), ahead[i]) end
+  for credential in string.gmatch(gate.refused, '%S+') do
+    local key = tag .. ':refused:' .. credential
+    for i, at in ipairs(redis.call('HMGET', key, 'since', 'next', 'by')) do
+      if at and tonumber(at) > 0 then redis.call('HSET', key, ({ 'since', 'next', 'by' })[i], ms(at - by)) end
+    end
+  end
+end
+local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
+local function begin(fields)
+  require_fields(fields)
+  local ahead = math.max(gate.looked, gate.answered) - now
+  if ahead > 0 then shift_times(ahead) end
+  if gate.state == 'ramping' and now >= gate.opened + RAMP_TIME then
+    change_state('open', '', gate.opened + RAMP_TIME)
+  end
+end
+-- admission/gate.lua
+local function close_reason()
+  if gate.reason == 'paused' then return gate.under end
+  return gate.reason
+end
+local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
+local function close_gate(reason, wait, pause)
+  if close_reason() == '' then set('closed', now) end
+  set('pause', pause or wait)
+  set('next', math.max(gate.next, now + wait))
+  if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
+end
+local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
+local function fail(reason, from_probe, wait)
+  local current = close_reason()
+  if current == '' then
+    close_gate(reason, wait or FIRST_PAUSE[reason])
+  elseif from_probe and RANK[reason] >= RANK[current] then
+    close_gate(reason, wait or (reason == current and longer_pause(reason)) or FIRST_PAUSE[reason])
+  elseif from_probe then
+    local pause = longer_pause(current)
+    close_gate(current, math.max(pause, wait or 0), pause)
+  elseif RANK[reason] > RANK[current] then
+    close_gate(reason, FIRST_PAUSE[reason])
+  elseif wait then
+    set('next', math.max(gate.next, now + wait))
+  end
+end
+-- admission/gate_outcomes.lua
+local function open_gate()
+  local ramp = now - gate.closed > RAMP_AFTER and gate.n * 1000 >= 2 * gate.per
+  set('opened', now) set('answered', now) set('row', '') set('last', '') set('pause', 0) set('next', 0)
+  change_state(ramp and 'ramping' or 'open', '', now)
+end
+local function throttled(from_probe, retry_after)
+  if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
+  local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
+  if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
+  fail('throttled', from_probe, wait)
+end
+local function count_outcome(good, id)
+  set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
+  if good then set('row', '') return end
+  local row = {}
+  for other in string.gmatch(gate.row, '[^\n]+') do
+    row[#row + 1] = other
+    if other == id then id = nil end
+  end
+  row[#row + 1] = id
+  set('row', table.concat(row, '\n'))
+  local _, faults = string.gsub(gate.last, 'f', '')
+  if #row >= 5 or faults >= 14 then fail('outage', false) end
+end
+local function learn_latency(latency)
+  if latency <= 0 then return end
+  if gate.usual == 0 then set('usual', latency)
+  elseif latency > gate.usual then set('usual', math.min(latency, gate.usual * 1.05))
+  else set('usual', gate.usual * 0.9995) end
+end
+local function is_probe(id, process)
+  return gate.prober ~= '' and gate.prober == process and gate.probe == id
+end
+local function conclude_probe(signal, retry_after)
+  clear_probe()
+  if signal == 'success' or signal == 'alive' then open_gate()
+  elseif signal == 'throttle' then throttled(true, retry_after)
+  elseif signal == 'none' then set('next', now + gate.pause)
+  elseif signal == 'back' or signal == 'refused' then set('next', now)
+  elseif signal == 'unconnected' then fail('outage', true)
+  else fail(signal, true) end
+end
+-- admission/refusal.lua
+local function refusal_key(credential) return tag .. ':refused:' .. credential end
+local function remove_refusal(credential)
+  local rest = {}
+  for other in string.gmatch(gate.refused, '%S+') do
+    if other ~= credential then rest[#rest + 1] = other end
+  end
+  set('refused', table.concat(rest, ' '))
+end
+local function refusal(credential)
+  if not string.find(' ' .. gate.refused .. ' ', ' ' .. credential .. ' ', 1, true) then return nil end
+  local v = redis.call('HMGET', refusal_key(credential), 'since', 'pause', 'next', 'prober', 'id', 'by')
+  if v[1] then
+    local since, pause, next, by = tonumber(v[1]), tonumber(v[2]), tonumber(v[3]), tonumber(v[6])
+    if next > now + pause then next = now end -- further ahead than possible: the clock went back
+    if by > now + ANSWER_TIMEOUT then by = 0 end
+    return { since = math.min(since, now), pause = pause, next = next, prober = v[4], id = v[5], by = by }
+  end
+  remove_refusal(credential)
+end
+local function store_refusal(credential, r)
+  redis.call('HSET', refusal_key(credential), 'since', ms(r.since), 'pause', ms(r.pause), 'next', ms(r.next),
+    'prober', r.prober, 'id', r.id, 'by', ms(r.by))
+  if r.message then redis.call('HSET', refusal_key(credential), 'message', r.message, 'message_at', ms(now)) end
+  redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+end
+-- admission/refusal_outcomes.lua
+local function add_refusal(credential, began, message)
+  local cleared = redis.call('HGET', refusal_key(credential), 'cleared')
+  if cleared and tonumber(cleared) > began and tonumber(cleared) <= now then return end
+  redis.call('DEL', refusal_key(credential))
+  store_refusal(credential, { since = now, pause = REFUSED_PAUSE.first, next = now + REFUSED_PAUSE.first, prober = '', id = '', by = 0, message = message })
+  set('refused', gate.refused == '' and credential or gate.refused .. ' ' .. credential)
+  record_change('closed', 'refused', now)
+end
+local function update_refusal(signal, id, process, credential, began, message)
+  local r = refusal(credential)
+  if not r then
+    if signal == 'refused' then add_refusal(credential, began, message) end
+    return
+  end
+  local good = signal == 'success' or signal == 'alive'
+  if good and began >= r.since then
+    remove_refusal(credential)
+    redis.call('DEL', refusal_key(credential))
+    redis.call('HSET', refusal_key(credential), 'cleared', ms(now))
+    redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
+    record_change('open', 'refused', now)
+  elseif r.prober == process and r.id == id then
+    if signal == 'refused' then
+      r.pause = math.min(REFUSED_PAUSE.max, r.pause * 2)
+      r.message = message
+    end
+    r.next = signal == 'back' and now or now + r.pause
+    r.prober, r.id, r.by = '', '', 0
+    store_refusal(credential, r)
+  end
+end
+-- admission/signals.lua
+local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
+local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
+local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
+local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+  began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
+  begin(SIGNAL_FIELDS)
+  if nonce then remove_call(process, id, nonce, began) end
+  if not NO_ANSWER[signal] then set('answered', now) end
+  if signal == 'success' or signal == 'alive' then
+    learn_latency(latency)
+    set('throttles', math.max(0, gate.throttles - 0.25))
+    set('good', credential) -- only for the status
+  end
+  if not WITH_MESSAGE[signal] or message == '' then message = nil end
+  update_refusal(signal, id, process, credential, began, message)
+  if message and (began >= gate.opened or is_probe(id, process)) then
+    gate.message, gate.message_at, dirty.message, dirty.message_at = message, now, true, true
+  end
+  if is_probe(id, process) then
+    conclude_probe(signal, retry_after)
+  elseif began >= gate.opened then
+    if signal == 'throttle' then throttled(false, retry_after)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
+    elseif signal == 'outage' then count_outcome(false, id)
+    elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
+  end
+end
+-- ledger/quarantine.lua
+local id, raw, turn, process, credential, nonce, event_id, at, id_json, head, tail, reason, cancelled, kept,
+  unreadable_sections = unpack(ARGV)
+local key = record_key(id)
+if redis.call('GET', key) ~= raw then return 'changed' end
+local h = parse(raw)
+if h.turn ~= tonumber(turn) or h.state ~= 'q' and h.state ~= 'c' then return ENDED[h.state] and NAME[h.state] or 'stale' end
+if h.state == 'c' then
+  if h.holder ~= tonumber(process) then return 'busy' end
+  local unsent = is_granted(process, id, nonce)
+  if unsent then h.attempts = h.attempts - 1 else count_uncertain(h) end
+  report(unsent and 'back' or 'none', id, process, unsent and nonce or '', credential, h.changed, 0, 0)
+  store_gate()
+end
+local state, why = 'F', reason
+if h.flag == 'x' then state, why = 'X', cancelled end
+if unreadable_sections == '1' then raw = string.sub(raw, 1, HEADER) .. '{}' end
+conclude(id, key, raw, h, state, {
+  event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = why,
+}, why .. kept)
+return NAME[state]

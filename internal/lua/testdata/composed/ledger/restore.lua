@@ -1,0 +1,165 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- lua/operator_lists.lua
+local LISTED = { F = true, h = true }
+local function operator_list_key(state) return tag .. ':' .. NAME[state] end
+local function list_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZADD', operator_list_key(h.state), ms(h.changed), id) end
+end
+local function unlist_for_operator(h, id)
+  if LISTED[h.state] then redis.call('ZREM', operator_list_key(h.state), id) end
+end
+-- lua/feeding.lua
+local function running_key() return tag .. ':running' end
+local function requeued_key(batch) return tag .. ':again:' .. batch end
+local last_served
+local function schedule_feed(batch)
+  last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', last_served, batch)
+end
+local function requeue(batch, id)
+  redis.call('RPUSH', requeued_key(batch), id)
+  schedule_feed(batch)
+end
+-- lua/batch_names.lua
+local function batch_names_key() return tag .. ':batches' end
+local function numbered_key() return tag .. ':numbered' end
+local function free_numbers_key() return tag .. ':free-numbers' end
+-- lua/batch_number.lua
+local function new_number()
+  if tonumber(redis.call('HGET', account_key(), 'batches') or '0') < 999999 then
+    return redis.call('HINCRBY', account_key(), 'batches', 1)
+  end
+  local free = redis.call('ZRANGEBYSCORE', free_numbers_key(), '-inf', ms(now - 86400000), 'LIMIT', 0, 1)[1]
+  if not free then
+    error('the account has 999999 batches, the most that it can have; forget some: they are deleted within a day, and their numbers are free a day later', 0)
+  end
+  redis.call('ZREM', free_numbers_key(), free)
+  return tonumber(free)
+end
+local function batch_number(name)
+  local number = redis.call('HGET', batch_names_key(), name)
+  if not number then
+    number = new_number()
+    redis.call('HSET', batch_names_key(), name, number)
+    redis.call('ZADD', numbered_key(), number, number)
+    redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+  end
+  return tonumber(number)
+end
+-- lua/duplicates.lua
+local function count_possible_duplicates(batch, n)
+  redis.call('HINCRBY', batch_key(batch), 'possible_duplicates', n)
+  redis.call('HINCRBY', account_key(), 'possible_duplicates', n)
+end
+-- ledger/restore.lua
+local batch = unpack(ARGV, 1, 1)
+local number, restored = batch_number(batch), 0
+local function count_duplicates(h)
+  if h.dups > 0 then count_possible_duplicates(number, h.dups) end
+end
+local function restore(id, h, raw, not_after)
+  local latest = load(id)
+  if latest and latest.gen == h.gen then return end
+  restored = restored + 1
+  if latest and latest.gen > h.gen then
+    if redis.call('SETNX', old_key(h.gen, id), raw) == 1 then count_duplicates(h) end
+    return
+  end
+  if latest then
+    unlist_for_operator(latest, id)
+    redis.call('RENAME', record_key(id), old_key(latest.gen, id))
+    count(number, latest.state, -1)
+  end
+  redis.call('SET', record_key(id), raw)
+  count(number, h.state, 1)
+  count_duplicates(h)
+  list_for_operator(h, id)
+  if h.deadline == 'd' then redis.call('ZADD', deadlines_key(), not_after, id) end
+  if h.state == 'w' then requeue(number, id) end
+  if h.state == 'q' then redis.call('ZADD', queued_key(h.lane), 0, id) end
+end
+for i = 2, #ARGV, 3 do
+  local id, raw, not_after = unpack(ARGV, i, i + 2)
+  local h = parse(raw)
+  h.batch = number
+  restore(id, h, header(h) .. string.sub(raw, HEADER + 1), not_after)
+end
+return restored

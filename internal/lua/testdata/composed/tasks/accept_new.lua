@@ -1,0 +1,200 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/record.lua
+local HEADER = 74
+local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
+local ENDED = { C = true, F = true, X = true }
+local function parse(raw)
+  if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
+  local function n(i, j) return tonumber(string.sub(raw, i, j)) end
+  return {
+    state = string.sub(raw, 2, 2), lane = string.sub(raw, 3, 3), flag = string.sub(raw, 4, 4),
+    gen = n(5, 7), run = n(8, 10), turn = n(11, 14), attempts = n(15, 19), charged = n(20, 21),
+    dups = n(22, 25), batch = n(26, 31), seen = n(32, 41), accepted = n(42, 54), changed = n(55, 67),
+    holder = n(68, 73), deadline = string.sub(raw, 74, 74),
+  }
+end
+local function header(h)
+  local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
+    h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
+    math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
+  if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
+  return raw
+end
+local function load(id)
+  local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
+  if #raw < HEADER then return nil end
+  return parse(raw)
+end
+local function save(key, h)
+  local columns = header(h)
+  redis.call('SETRANGE', key, 0, columns)
+  return columns
+end
+local function sections(raw)
+  local out, from = {}, HEADER + 1
+  while #out < 3 do
+    local cut = string.find(raw, '\n', from, true)
+    if not cut then break end
+    out[#out + 1] = string.sub(raw, from, cut - 1)
+    from = cut + 1
+  end
+  out[#out + 1] = string.sub(raw, from)
+  return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
+end
+local function write(key, h, content, resolved, outcome, earlier)
+  local raw = header(h) .. content
+  if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
+  elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
+  elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
+  redis.call('SET', key, raw)
+  return raw
+end
+local function batch_row(raw) return string.match(sections(raw), '"row":(%d+)}$') end
+-- lua/counters.lua
+local function count(batch, state, n)
+  redis.call('HINCRBY', batch_key(batch), NAME[state], n)
+  if state == 'w' then redis.call('HINCRBY', account_key(), 'waiting', n) end
+end
+local function move(h, state, counts)
+  if counts then
+    counts[h.state] = (counts[h.state] or 0) - 1
+    counts[state] = (counts[state] or 0) + 1
+  elseif h.state ~= state then
+    count(h.batch, h.state, -1)
+    count(h.batch, state, 1)
+  end
+  h.state, h.changed = state, now
+end
+-- tasks/accepting.lua
+local function batch_refusal(batch)
+  if batch == 0 then return nil end
+  local is = redis.call('HMGET', batch_key(batch), 'status', 'name')
+  if is[1] == 'cancelled' then return { -1 } end
+  if not is[2] then return { -3 } end
+end
+local function backlog(lane)
+  local n = redis.call('ZCARD', queued_key(lane))
+  if lane == 'b' then n = n + tonumber(redis.call('HGET', account_key(), 'waiting') or '0') end
+  return n
+end
+local function backlog_refusal(new, max)
+  max = tonumber(max)
+  if not max then return nil end
+  local room, full = {}, false
+  for lane, n in pairs(new) do
+    room[lane] = n > 0 and math.max(0, max - backlog(lane)) or 0
+    full = full or n > room[lane]
+  end
+  if full then return { -2, ms(room.i), ms(room.b) } end
+end
+local function new_header(lane, gen, deadline, batch)
+  return header({
+    state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
+    attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
+  })
+end
+local function stored_records(ok, keys)
+  local out = { ok }
+  for i, key in ipairs(keys) do out[i + 1] = redis.call('GET', key) or '' end
+  return out
+end
+-- lua/feeding.lua
+local function running_key() return tag .. ':running' end
+local function requeued_key(batch) return tag .. ':again:' .. batch end
+local last_served
+local function schedule_feed(batch)
+  last_served = last_served or redis.call('HGET', account_key(), 'served') or '0'
+  redis.call('ZADD', running_key(), 'NX', last_served, batch)
+end
+local function requeue(batch, id)
+  redis.call('RPUSH', requeued_key(batch), id)
+  schedule_feed(batch)
+end
+-- lua/batch_order.lua
+local function order_key(batch) return tag .. ':order:' .. batch end
+-- lua/batch_joined.lua
+local function joined_key(batch) return tag .. ':joined:' .. batch end
+-- tasks/chunk.lua
+local function row_stays(batch, row, id)
+  local raw = redis.call('GET', record_key(id))
+  if not raw then return false end
+  local readable, h = pcall(parse, raw)
+  return not readable or h.batch == batch and batch_row(raw) == row -- or it is a newer version's
+end
+local function merged_rows(batch, text, before)
+  local sorted, has = {}, {}
+  local function add(row, id)
+    has[id] = true
+    sorted[#sorted + 1] = { row = tonumber(row), at = #sorted, text = row .. ' ' .. id .. '\n' }
+  end
+  for row, id in string.gmatch(text, '(%d+) ([^\n]+)') do add(row, id) end
+  local given = #sorted
+  for row, id in string.gmatch(before, '\n(%d+) ([^\n]+)') do
+    if not has[id] and row_stays(batch, row, id) then add(row, id) end
+  end
+  if #sorted == given then return text end
+  table.sort(sorted, function(a, b) return a.row < b.row or a.row == b.row and a.at < b.at end)
+  for i, row in ipairs(sorted) do sorted[i] = row.text end
+  return table.concat(sorted)
+end
+local function store_chunk(batch, chunk, text, joined, waiting)
+  if chunk == '' then
+    for _, id in ipairs(waiting) do requeue(batch, id) end
+    return
+  end
+  local order, key = order_key(batch), batch_key(batch)
+  local before = redis.call('HGET', order, chunk)
+  local at = redis.call('HMGET', key, 'cursor', 'last')
+  local value = joined .. '\n' .. text
+  if before or tonumber(chunk) < tonumber(at[1] or '0') then
+    for _, id in ipairs(waiting) do requeue(batch, id) end
+  end
+  if before and before ~= value then value = joined .. '\n' .. merged_rows(batch, text, before) end
+  local last = math.max(tonumber(chunk), tonumber(at[2] or '-1'))
+  redis.call('HSET', key, 'last', last, 'written', ms(now))
+  if before == value then return end
+  redis.call('HSET', order, chunk, value)
+  joined = tonumber(joined)
+  if joined > 0 then redis.call('HSET', joined_key(batch), chunk, joined)
+  elseif before then redis.call('HDEL', joined_key(batch), chunk) end
+  if before then
+    joined = joined - tonumber(string.match(before, '^%d+'))
+    for id in string.gmatch(before, '\n%d+ ([^\n]+)') do requeue(batch, id) end
+  end
+  if joined ~= 0 then redis.call('HINCRBY', key, 'joined', joined) end
+  schedule_feed(batch)
+end
+-- tasks/accept_new.lua
+local batch, chunk, chunk_rows, joined, max_backlog = unpack(ARGV, 1, 5)
+batch = tonumber(batch)
+local refusal = batch_refusal(batch)
+if refusal then return refusal end
+local ids, keys, writes = {}, {}, {}
+local head = new_header('b', 1, '-', batch)
+for i = 6, #ARGV, 2 do
+  local id, content = unpack(ARGV, i, i + 1)
+  local n = #ids + 1
+  ids[n], keys[n] = id, record_key(id)
+  writes[2 * n - 1], writes[2 * n] = keys[n], head .. content
+end
+if #keys > 0 and redis.call('EXISTS', unpack(keys)) > 0 then return stored_records(0, keys) end
+local full = backlog_refusal({ i = 0, b = #ids }, max_backlog)
+if full then return full end
+if #ids > 0 then
+  redis.call('MSET', unpack(writes))
+  count(batch, 'w', #ids)
+end
+store_chunk(batch, chunk, chunk_rows, joined, ids)
+return { 2, ms(now) }

@@ -1,0 +1,54 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/batch_names.lua
+local function batch_names_key() return tag .. ':batches' end
+local function numbered_key() return tag .. ':numbered' end
+local function free_numbers_key() return tag .. ':free-numbers' end
+-- lua/batch_number.lua
+local function new_number()
+  if tonumber(redis.call('HGET', account_key(), 'batches') or '0') < 999999 then
+    return redis.call('HINCRBY', account_key(), 'batches', 1)
+  end
+  local free = redis.call('ZRANGEBYSCORE', free_numbers_key(), '-inf', ms(now - 86400000), 'LIMIT', 0, 1)[1]
+  if not free then
+    error('the account has 999999 batches, the most that it can have; forget some: they are deleted within a day, and their numbers are free a day later', 0)
+  end
+  redis.call('ZREM', free_numbers_key(), free)
+  return tonumber(free)
+end
+local function batch_number(name)
+  local number = redis.call('HGET', batch_names_key(), name)
+  if not number then
+    number = new_number()
+    redis.call('HSET', batch_names_key(), name, number)
+    redis.call('ZADD', numbered_key(), number, number)
+    redis.call('HSET', batch_key(number), 'name', name, 'created_at', ms(now), 'cursor', 0)
+  end
+  return tonumber(number)
+end
+-- lua/batch_deadlines.lua
+local function batch_deadlines_key() return tag .. ':batch-deadlines' end
+-- tasks/open_batch.lua
+local name, options, not_after, api_key = unpack(ARGV)
+local fresh = redis.call('HEXISTS', batch_names_key(), name) == 0
+local number = batch_number(name)
+if fresh and options ~= '{}' then redis.call('HSET', batch_key(number), 'options', options) end
+if fresh and not_after ~= '' then
+  redis.call('HSET', batch_key(number), 'not_after', not_after)
+  redis.call('ZADD', batch_deadlines_key(), not_after, number)
+end
+if fresh and api_key ~= '' then redis.call('HSET', batch_key(number), 'by', api_key) end
+local made = redis.call('HMGET', batch_key(number), 'options', 'by')
+redis.call('HSET', batch_key(number), 'written', ms(now))
+return { ms(number), made[1] or '', ms(now), made[2] or '' }
