@@ -69,6 +69,6 @@ func TestControl_RefusesABatchThatDoesNotExist(t *testing.T) {
 	h := newHarness(t)
 	err := h.Stores.Batches.Control(t.Context(), batch.Batch{Number: 7, Batch: "spring"}, batch.Pause)
 	if err == nil || tasks.ReasonOf(err) != "" || h.Redis.Exists(t.Context(), h.Keys.Batch(7)).Val() != 0 {
-		t.Errorf("pausing it returned %v, and may have created it", err)
+		t.Errorf("pausing a batch that does not exist returned %v, and may have created it", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is an account with what only the tests of batches do to it.
+// harness is an account with the helpers of the tests of batches.
 type harness struct{ *ledgertest.Harness }
 
 func newHarness(t testing.TB) *harness { return &harness{ledgertest.New(t)} }

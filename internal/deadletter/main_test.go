@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is an account with what only the tests of dead letters do to it.
+// harness is an account with the helpers of the tests of dead letters.
 type harness struct{ *ledgertest.Harness }
 
 func newHarness(t testing.TB) *harness { return &harness{ledgertest.New(t)} }

@@ -86,9 +86,9 @@ func (c courier) now() delivery.Delivery {
 }
 
 var (
-	taken   = delivery.Reply{Code: 204}
-	oops    = delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
-	noProxy = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
+	accepted = delivery.Reply{Code: 204}
+	failed   = delivery.Reply{Code: 500, Reason: "receiver_error", Message: "HTTP 500", Body: "oops"}
+	noProxy  = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
 func TestOpenDeliveries_OpensAnEventOnce(t *testing.T) {
@@ -110,19 +110,19 @@ func TestEndDelivery_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
 	first, second := c.begun(), c.begun()
-	if c.end(first, oops, time.Minute); c.now().Last.Code != 0 {
+	if c.end(first, failed, time.Minute); c.now().Last.Code != 0 {
 		t.Error("a failure of an earlier attempt was recorded")
 	}
-	if c.end(first, oops, 0); c.now().Status != delivery.Pending {
-		t.Error("an earlier attempt gave it up")
+	if c.end(first, failed, 0); c.now().Status != delivery.Pending {
+		t.Error("the failure of an earlier attempt gave the delivery up")
 	}
-	if c.end(second, oops, 0); c.now().Status != delivery.GivenUp {
+	if c.end(second, failed, 0); c.now().Status != delivery.GivenUp {
 		t.Error("the last attempt did not give the delivery up")
 	}
-	if status := c.end(second, oops, time.Minute); status != delivery.GivenUp || c.now().Status != delivery.GivenUp {
+	if status := c.end(second, failed, time.Minute); status != delivery.GivenUp || c.now().Status != delivery.GivenUp {
 		t.Errorf("the end of its last attempt, repeated, makes the delivery %s", status)
 	}
-	if status := c.end(first, taken, 0); status != delivery.Delivered {
+	if status := c.end(first, accepted, 0); status != delivery.Delivered {
 		t.Errorf("the late success of an earlier attempt makes the delivery %s", status)
 	}
 	if d := c.now(); d.DeliveredAt.IsZero() || !d.GivenUpAt.IsZero() || d.Last.Code != 204 || d.Last.Body != "" {
@@ -131,7 +131,7 @@ func TestEndDelivery_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
 	if ok, err := c.Stores.DeadLetters.DropDelivery(t.Context(), second); ok || err != nil || c.now().Dropped {
 		t.Errorf("a delivery that succeeded late was dropped: %v, %v", ok, err)
 	}
-	if c.end(second, oops, 0); c.now().Status != delivery.Delivered {
+	if c.end(second, failed, 0); c.now().Status != delivery.Delivered {
 		t.Error("a failure after the success was recorded")
 	}
 	if c.end(second, delivery.Reply{Code: 200}, 0); c.now().Last.Code != 204 {
@@ -160,8 +160,8 @@ func TestEndDelivery_DoesNotCountAnAttemptThatWasNotMade(t *testing.T) {
 func TestBeginDelivery_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
-	c.end(c.begun(), oops, time.Minute)
-	c.end(c.begun(), oops, 0)
+	c.end(c.begun(), failed, time.Minute)
+	c.end(c.begun(), failed, 0)
 	if _, ok := c.begin(0); ok || len(c.open(false)) != 0 {
 		t.Error("a given-up delivery is attempted again without a retry")
 	}
@@ -186,7 +186,7 @@ func TestBeginDelivery_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
 	if c.now(); drop(seen) {
 		t.Error("a delivery that is being retried was dropped")
 	}
-	if c.end(c.now(), oops, 0); drop(seen) || c.now().Dropped {
+	if c.end(c.now(), failed, 0); drop(seen) || c.now().Dropped {
 		t.Error("a delivery was dropped by a caller that read it with fewer attempts")
 	}
 	c.begin(3)
@@ -214,7 +214,7 @@ func TestStalledDeliveries_NamesDeliveriesWithoutATask(t *testing.T) {
 	}
 	c.open(false)
 	other.open(false)
-	c.end(c.begun(), oops, time.Hour)
+	c.end(c.begun(), failed, time.Hour)
 	if got := stalled(time.Minute); len(got) != 0 {
 		t.Errorf("deliveries that were just opened are stalled: %v", got)
 	}
@@ -225,7 +225,7 @@ func TestStalledDeliveries_NamesDeliveriesWithoutATask(t *testing.T) {
 		t.Errorf("two hours later, %v are stalled", got)
 	}
 	if got := stalled(-30 * time.Minute); len(got) != 2 {
-		t.Errorf("named once, they are stalled again only after as long: %v", got)
+		t.Errorf("deliveries that were just named are stalled: %v", got)
 	}
 }
 
@@ -236,10 +236,10 @@ func TestErase_LeavesNothingOfDeliveries(t *testing.T) {
 		one.open(false)
 	}
 	late := c.begun()
-	givenUp.end(givenUp.begun(), oops, 0)
-	delivered.end(delivered.begun(), taken, 0)
+	givenUp.end(givenUp.begun(), failed, 0)
+	delivered.end(delivered.begun(), accepted, 0)
 	c.Erase("A-1", "A-2", "A-3")
-	if status := c.end(late, taken, 0); status != "" {
+	if status := c.end(late, accepted, 0); status != "" {
 		t.Errorf("the end of an attempt finds an erased delivery %q", status)
 	}
 	if _, ok := c.begin(0); ok || len(c.open(true)) != 0 {

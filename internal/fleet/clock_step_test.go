@@ -56,7 +56,7 @@ func TestClockStep_BackDelaysNothing(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("it is not found")
+				t.Fatal("its missing task is not found")
 			}
 		}
 	})
@@ -80,7 +80,7 @@ func TestClockStep_BackDelaysNothing(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("it is not found")
+				t.Fatal("its missing task is not found")
 			}
 		}
 	})

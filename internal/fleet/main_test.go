@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is an account with what only the tests of the fleet do to it.
+// harness is an account with the helpers of the tests of the fleet.
 type harness struct{ *ledgertest.Harness }
 
 func newHarness(t testing.TB) *harness { return &harness{ledgertest.New(t)} }

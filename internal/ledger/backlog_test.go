@@ -16,9 +16,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// TestBacklog_EqualsTheRecordsAfterEveryTransition holds that what the account counts as waiting is what its
-// records say, and the batches' counters too, through every transition of the state
-// table and everything that puts records back or takes them away.
+// The backlog that the account counts, and the batches' counters, equal the records after
+// every transition of the state table, and after everything that restores or removes
+// records.
 func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 	t.Parallel()
 	columns, _ := stateTable(t)
@@ -30,7 +30,7 @@ func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 		restored := 0
 		all := map[string]func(*rapid.T){
 			"": func(*rapid.T) { h.expectBacklog() },
-			"again interactive": func(rt *rapid.T) {
+			"enqueue generation 3": func(rt *rapid.T) {
 				_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 3})
 				if err != nil && tasks.ReasonOf(err) != "generation_gap" {
 					t.Fatal(err)
@@ -46,7 +46,7 @@ func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 				}
 				h.Control("spring", batch.Resume)
 			},
-			"sweep": func(*rapid.T) {
+			"recover": func(*rapid.T) {
 				for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 					_, _, err := h.Stores.Requests.Overdue(t.Context(), lane, -time.Second)
 					h.Must(err)
@@ -83,6 +83,8 @@ func TestBacklog_EqualsTheRecordsAfterEveryTransition(t *testing.T) {
 	})
 }
 
+// expectBacklog compares the backlog and the waiting requests of each batch with the
+// records.
 func (h *harness) expectBacklog() {
 	h.Helper()
 	var want account.Backlog
@@ -90,7 +92,7 @@ func (h *harness) expectBacklog() {
 	for _, r := range h.Records() {
 		switch {
 		case r.State == request.Waiting && r.Lane == request.Interactive:
-			h.Fatalf("nothing feeds %+v", r)
+			h.Fatalf("%+v is waiting, but only the bulk lane is fed", r)
 		case r.State == request.Waiting:
 			waiting[r.Batch]++
 			want.Bulk++
@@ -103,11 +105,11 @@ func (h *harness) expectBacklog() {
 	_, got, _, err := h.Stores.Account.Summary(h.Context())
 	h.Must(err)
 	if got != want {
-		h.Fatalf("the backlog is %+v, the records say %+v", got, want)
+		h.Fatalf("the backlog is %+v, the records have %+v", got, want)
 	}
 	for batch := range 4 {
 		if counts, _ := h.BatchCounters(batch); counts["waiting"] != waiting[batch] {
-			h.Fatalf("batch %d counts %d that wait, the records say %d", batch, counts["waiting"], waiting[batch])
+			h.Fatalf("batch %d counts %d waiting requests, the records have %d", batch, counts["waiting"], waiting[batch])
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// slowConn counts what is sent, and is as far away as it is told.
+// slowConn is a connection that counts what is sent, and delays it by away.
 type slowConn struct {
 	net.Conn
 	sent *atomic.Int64
@@ -31,6 +31,8 @@ func (c *slowConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// dialing returns a client of a new Redis server, whose commands take away to get there,
+// and the number of writes to its connections.
 func dialing(t *testing.T, away time.Duration) (*redis.Client, *atomic.Int64) {
 	t.Helper()
 	var sent atomic.Int64
@@ -55,7 +57,7 @@ func stubs() *lua.Package {
 	files := fstest.MapFS{"commit.lua": {Data: commit}}
 	for name, text := range map[string]string{
 		"admit":        "local function admit(text)\n  redis.call('INCR', KEYS[1])\n  return text\nend\n",
-		"created":      "local function created(text)\n  error('so it is', 0)\nend\n",
+		"created":      "local function created(text)\n  error('an invented error', 0)\nend\n",
 		"fault":        "local fault\n",
 		"commit_state": "local function store_counts() end\n",
 		"gate_state":   "local function store_gate() end\n",
@@ -66,6 +68,7 @@ func stubs() *lua.Package {
 	return lua.NewPackage("test", files)
 }
 
+// echoing returns commits that run the stubs.
 func echoing(rdb *redis.Client, farAway time.Duration) *committer {
 	unknown := func() int64 { return 0 }
 	return &committer{rdb: rdb, tag: "k", maxSharedTrip: farAway, expected: unknown, script: stubs().Script("commit.lua")}
@@ -76,8 +79,8 @@ func runStub(ctx context.Context, c *committer, name string, text any) (any, err
 	return c.run(ctx, stubs().Function(name), lua.Args{"text": text})
 }
 
-// together makes transitions in many goroutines, several in each, and holds every
-// one to its own reply.
+// together runs transitions in many goroutines, several in each, and compares the reply
+// of each with its argument.
 func together(t *testing.T, c *committer) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -86,14 +89,14 @@ func together(t *testing.T, c *committer) {
 			for j := range 20 {
 				want := fmt.Sprintf("%d.%d", i, j)
 				if got, err := text(runStub(t.Context(), c, "admit", want)); err != nil || got != want {
-					t.Errorf("%s has the reply %q, %v", want, got, err)
+					t.Errorf("the reply to %s is %q, %v", want, got, err)
 				}
 			}
 		})
 	}
 	all.Wait()
 	if c.busy || len(c.waiting) > 0 {
-		t.Errorf("%d are left, busy %v", len(c.waiting), c.busy)
+		t.Errorf("%d transitions are left, busy: %v", len(c.waiting), c.busy)
 	}
 }
 
@@ -108,7 +111,7 @@ func TestCommit_SendsTransitionsTogether(t *testing.T) {
 	}
 }
 
-// More than may go together wait for the next one.
+// Transitions beyond the limit of one round trip wait for the next one.
 func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	rdb, sent := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
@@ -119,7 +122,7 @@ func TestCommit_LimitsTheTransitionsOfOneRoundTrip(t *testing.T) {
 	for i := range 2 * maxTransitions {
 		all.Go(func() {
 			if got, err := text(runStub(t.Context(), c, "admit", i)); err != nil || got != strconv.Itoa(i) {
-				t.Errorf("%d has the reply %q, %v", i, got, err)
+				t.Errorf("the reply to %d is %q, %v", i, got, err)
 			}
 		})
 	}
@@ -140,7 +143,7 @@ func TestCommit_DoesNotWaitForASlowRoundTrip(t *testing.T) {
 	rdb, _ := dialing(t, 3*time.Millisecond)
 	c := echoing(rdb, time.Millisecond)
 	runStub(t.Context(), c, "admit", "1")
-	c.busy = true // one is on its way, and never comes back
+	c.busy = true // a round trip is on its way, and never ends
 	reply := make(chan any, 1)
 	go func() {
 		got, _ := runStub(t.Context(), c, "admit", "2")
@@ -152,11 +155,11 @@ func TestCommit_DoesNotWaitForASlowRoundTrip(t *testing.T) {
 			t.Errorf("the reply is %v", got)
 		}
 	case <-time.After(time.Minute):
-		t.Error("it waits")
+		t.Error("the transition waits for the other one's round trip")
 	}
 }
 
-// Redis fails for one transition, or for all of them: each has its own error.
+// Whether Redis fails one transition or all of a round trip, each returns its own error.
 func TestCommit_ReturnsTheErrorOfEachTransition(t *testing.T) {
 	rdb, _ := dialing(t, time.Millisecond)
 	c := echoing(rdb, time.Minute)
@@ -174,19 +177,19 @@ func TestCommit_ReturnsTheErrorOfEachTransition(t *testing.T) {
 		return failed.Load()
 	}
 	if n := failures("admit", "created"); n != 16 {
-		t.Errorf("%d of 16 failed", n)
+		t.Errorf("%d transitions failed, want 16", n)
 	}
 	if n := failures("created"); n != 32 {
-		t.Errorf("%d of 32 failed", n)
+		t.Errorf("%d transitions failed, want 32", n)
 	}
 	_ = rdb.Close()
 	if n := failures("admit"); n != 32 {
-		t.Errorf("%d of 32 failed", n)
+		t.Errorf("%d transitions failed, want 32", n)
 	}
 }
 
-// A Redis that cannot be written to says so as it says it to anybody: clients look
-// for its other half then.
+// The READONLY error of a replica reaches the client unchanged, which looks for the
+// primary then.
 func TestCommit_ReturnsREADONLYFromAReplica(t *testing.T) {
 	rdb, _ := dialing(t, 0)
 	if err := rdb.ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {

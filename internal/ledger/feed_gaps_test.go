@@ -23,7 +23,7 @@ import (
 
 var errKilled = errors.New("the importer was killed")
 
-// kill is what happens to an importer at one chunk.
+// kill says when an importer is killed at one chunk.
 type kill string
 
 const (
@@ -33,8 +33,8 @@ const (
 	killWaiting kill = "while it waits for room in the lane"
 )
 
-// importer is a producer's connection that lets only one chunk of a batch reach
-// Redis: those before it, which have no rows, are taken as accepted.
+// importer is a hook of a producer's connection that lets only one chunk of a batch reach
+// Redis. The chunks before it, which have no rows, count as accepted.
 type importer struct {
 	only int
 	kill kill
@@ -65,7 +65,8 @@ func (i importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// acceptedChunk is the number of the chunk that an accept script writes, -1 for none.
+// acceptedChunk returns the number of the chunk that an accept script writes, -1 if it
+// writes none.
 func acceptedChunk(cmd redis.Cmder) (int, bool) {
 	args := cmd.Args()
 	if !strings.HasPrefix(cmd.Name(), "eval") || len(args) < 6 {
@@ -80,7 +81,7 @@ func acceptedChunk(cmd redis.Cmder) (int, bool) {
 	return -1, true
 }
 
-// importChunk imports the first rows of one chunk of a batch.
+// importChunk imports the first n rows of one chunk of a batch.
 func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 	rdb := redis.NewClient(h.Redis.Options())
 	defer func() { _ = rdb.Close() }()
@@ -88,7 +89,7 @@ func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 	ctx, cancel := context.WithCancelCause(h.Context())
 	defer cancel(nil)
 	client := tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account, MaxBacklog: limit, OnFull: func(*tasks.BacklogError) {
-		cancel(errKilled) // no room comes while one waits for it here
+		cancel(errKilled) // no room is made while the importer waits for it
 	}})
 	rows := func(yield func(tasks.Row, error) bool) {
 		for i := range n {
@@ -105,18 +106,18 @@ func (h *harness) importChunk(name string, chunk, n, limit int, k kill) error {
 	return err
 }
 
-// Whichever chunks of a batch reach Redis, in whatever order, however full the lane
-// is and wherever the importer is killed: each row that is accepted is fed, and what
-// is written of the order is found.
+// Each accepted row is fed, and each row in the order of a batch is found, whichever
+// chunks of the batch reach Redis, in whatever order, however full the lane is and
+// wherever the importer is killed.
 func TestFeed_FeedsEveryAcceptedRow(t *testing.T) {
 	t.Parallel()
-	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
+	own := redistest.Start(t) // finding an account's requests scans all keys of a server
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHarnessOn(t, own)
 		defer func() { h.Must(h.Redis.FlushDB(t.Context()).Err()) }()
 		chunk := rapid.OneOf(rapid.IntRange(0, 12), rapid.IntRange(0, 300))
 		names := rapid.SampledFrom([]string{"spring", "autumn"})
-		written := map[string]map[int]int{"spring": {}, "autumn": {}} // rows by chunk, at least
+		written := map[string]map[int]int{"spring": {}, "autumn": {}} // the least number of rows by chunk
 		rt.Repeat(map[string]func(*rapid.T){
 			"import": func(rt *rapid.T) {
 				name, number, rows := names.Draw(rt, "batch"), chunk.Draw(rt, "chunk"), rapid.IntRange(1, 4).Draw(rt, "rows")
@@ -140,7 +141,7 @@ func TestFeed_FeedsEveryAcceptedRow(t *testing.T) {
 		h.FinishAll()
 		for _, r := range h.Records() {
 			if r.State != request.Created {
-				rt.Fatalf("%s of batch %d was accepted as row %d, and is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
+				rt.Fatalf("%s of batch %d was accepted as row %d, but is %s", r.ApplicationID, r.Batch, r.Content.Row, r.State)
 			}
 		}
 		h.ExpectCounters()
@@ -150,7 +151,8 @@ func TestFeed_FeedsEveryAcceptedRow(t *testing.T) {
 	})
 }
 
-// expectOrder compares the order of a batch with what must be in it.
+// expectOrder fails the test unless the order of a batch is sorted and has the first rows
+// of the given chunks.
 func (h *harness) expectOrder(name string, chunks map[int]int) {
 	h.Helper()
 	if h.BatchNumber(name) == 0 {
@@ -159,8 +161,8 @@ func (h *harness) expectOrder(name string, chunks map[int]int) {
 	var rows []int
 	for page, err := range h.Stores.Batches.Order(h.Context(), h.BatchNumber(name)) {
 		h.Must(err)
-		for _, line := range page {
-			rows = append(rows, line.Row)
+		for _, entry := range page {
+			rows = append(rows, entry.Row)
 		}
 	}
 	if !slices.IsSortedFunc(rows, cmp.Compare[int]) {
@@ -175,8 +177,8 @@ func (h *harness) expectOrder(name string, chunks map[int]int) {
 	}
 }
 
-// A gap that is wider than one script looks at is crossed all the same, in scripts
-// that each look at a bounded part of it.
+// A gap that is wider than one script checks is crossed by several scripts, which each
+// check a bounded part of it.
 func TestFeed_CrossesAWideGap(t *testing.T) {
 	h := newHarness(t)
 	h.Must(h.importChunk("spring", 0, 1, 0, killNever))
@@ -189,8 +191,8 @@ func TestFeed_CrossesAWideGap(t *testing.T) {
 	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 4})
 }
 
-// A batch of a version that did not keep its last chunk's number has its gaps from
-// the chunks that were on their way when its import was killed.
+// A batch of a version that did not store the number of its last chunk has gaps where
+// chunks were on their way when its import was killed. They are crossed, too.
 func TestFeed_CrossesAGapOfAnOlderVersion(t *testing.T) {
 	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 5, 7} {
@@ -202,7 +204,7 @@ func TestFeed_CrossesAGapOfAnOlderVersion(t *testing.T) {
 	h.expectOrder("spring", map[int]int{0: 1, 2: 1, 5: 1, 7: 1})
 }
 
-// What has a gap before it ends in time, and when its batch is cancelled.
+// Rows after a gap end when their batch reaches its not_after, and when it is cancelled.
 func TestBatch_EndsRowsBehindAGap(t *testing.T) {
 	t.Run("not_after", func(t *testing.T) {
 		h := newHarness(t)
@@ -214,7 +216,7 @@ func TestBatch_EndsRowsBehindAGap(t *testing.T) {
 		h.Must(h.Redis.HSet(t.Context(), h.Keys.Batch(number), "not_after", 1).Err())
 		h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":batch-deadlines", redis.Z{Score: 1, Member: number}).Err())
 		if ended := h.expireAll(); ended != 4 {
-			t.Errorf("%d ended", ended)
+			t.Errorf("%d requests ended, want 4", ended)
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
@@ -227,7 +229,8 @@ func TestBatch_EndsRowsBehindAGap(t *testing.T) {
 	})
 }
 
-// A producer of a version that does not say so fills a gap after it was passed over.
+// A producer of an older version, which does not report it, fills a gap that the feeder
+// has passed.
 func TestFeed_FeedsAGapThatAnOlderVersionFills(t *testing.T) {
 	h := newHarness(t)
 	for _, chunk := range []int{0, 2, 4} {
@@ -242,8 +245,7 @@ func TestFeed_FeedsAGapThatAnOlderVersionFills(t *testing.T) {
 	h.ExpectBatch("spring", batch.Done, map[request.State]int{request.Created: 10})
 }
 
-// What comes to be fed, a batch that is new or one that had nothing left, takes its
-// turn after the batches that wait.
+// A batch that is new, or had nothing left to feed, is fed after the batches that wait.
 func TestFeed_FeedsNewBatchesAfterWaitingOnes(t *testing.T) {
 	h := newHarness(t)
 	h.Import("autumn", ledgertest.Rows(1, 100))
@@ -256,6 +258,6 @@ func TestFeed_FeedsNewBatchesAfterWaitingOnes(t *testing.T) {
 		}
 	}
 	if fed["R"] < 5 {
-		t.Errorf("fed %v: the batch that waits has to wait while others come", fed)
+		t.Errorf("%v were fed: the waiting batch is kept waiting by new ones", fed)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 var day = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 
-// What a person decided of a request as it was says nothing of it as it is now.
+// An operator action does nothing to a request that has changed since it was read.
 func TestOperatorAction_IgnoresARequestThatHasChanged(t *testing.T) {
 	h, a := started(t)
 	h.Fault("A-1", fault.Unusable, attempt.Hold)
@@ -25,13 +25,13 @@ func TestOperatorAction_IgnoresARequestThatHasChanged(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	if ok, err := h.Stores.Requests.Drop(t.Context(), first); ok || err != nil {
-		t.Errorf("one that went on was dropped: %v, %v", ok, err)
+		t.Errorf("a retried request was dropped: %v, %v", ok, err)
 	}
 	h.Admit(h.Stores, h.Feed()[0], attempt.Call)
 	h.Fault("A-1", fault.Unusable, attempt.Hold)
 	again, _ := h.Get("A-1")
 	if again.Run != a.Run || again.Attempts != 2 || again.PossibleDuplicates != 2 || again.Charged > 1 || len(again.Past) != 1 || again.Past[0].Status != request.Held {
-		t.Errorf("held again it is %+v", again)
+		t.Errorf("the request held again is %+v", again)
 	}
 	if ok, err := h.Stores.Requests.Drop(t.Context(), first); ok || err != nil {
 		t.Errorf("a request that was held again was dropped: %v, %v", ok, err)
@@ -40,17 +40,17 @@ func TestOperatorAction_IgnoresARequestThatHasChanged(t *testing.T) {
 		t.Errorf("a request that was held again was retried: %v, %v", ok, err)
 	}
 	if ok, err := h.Stores.DeadLetters.DropRequest(t.Context(), again); ok || err != nil {
-		t.Errorf("a held one was hidden: %v, %v", ok, err)
+		t.Errorf("a held request was dropped from the failed ones: %v, %v", ok, err)
 	}
 	if ok, err := h.Stores.Requests.Drop(t.Context(), again); !ok || err != nil {
-		t.Errorf("it was not dropped: %v, %v", ok, err)
+		t.Errorf("the held request was not dropped: %v, %v", ok, err)
 	}
 	if r, _ := h.Get("A-1"); r.State != request.Cancelled || len(r.Past) != 2 {
-		t.Errorf("dropped it is %+v", r)
+		t.Errorf("the dropped request is %+v", r)
 	}
 }
 
-// heldEvent pins what others read of a request that is held.
+// heldEvent is the data of the event of a held request.
 const heldEvent = `{"application_id":"A-1","generation":1,"run":1,"batch":"spring","reason":"unknown_outcome",` +
 	`"message":"FaceKi did not answer in time","attempts":1,"possible_duplicates":1}`
 
@@ -59,7 +59,7 @@ func TestFault_HoldsAnUncertainOutcome(t *testing.T) {
 	h.Fault("A-1", fault.TimedOut, attempt.Hold)
 	entries, err := h.Redis.XRange(t.Context(), h.Keys.Results(), "-", "+").Result()
 	if err != nil || len(entries) != 1 || entries[0].Values["type"] != "link.held" || entries[0].Values["data"] != heldEvent {
-		t.Fatalf("%v, %v; want %s", entries, err, heldEvent)
+		t.Fatalf("the events are %v, %v; want %s", entries, err, heldEvent)
 	}
 	if e, err := tasks.ParseEvent(entries[0].Values); err != nil || e.Data.Reason != "unknown_outcome" {
 		t.Errorf("the event is %+v, %v", e, err)
@@ -68,27 +68,27 @@ func TestFault_HoldsAnUncertainOutcome(t *testing.T) {
 
 func TestHold_HoldsTheCallOfADeadWorker(t *testing.T) {
 	h, a := started(t)
-	judge := h.ImpatientWorker()
-	dead := h.Admit(judge, a.Ref(), attempt.Dead)
-	h.ExpectState("A-1", "calling") // the judge may die, too
-	dead = h.Admit(judge, dead.Ref(), attempt.Dead)
+	observer := h.ImpatientWorker()
+	dead := h.Admit(observer, a.Ref(), attempt.Dead)
+	h.ExpectState("A-1", "calling") // the observer may die, too
+	dead = h.Admit(observer, dead.Ref(), attempt.Dead)
 	begun, err := h.Redis.Time(t.Context()).Result()
 	h.Must(err)
-	for _, want := range []request.State{request.Held, request.Held} { // the second as after a lost reply
-		if state, err := judge.Requests.Hold(t.Context(), dead.Record); err != nil || state != want {
-			t.Fatalf("%q, %v", state, err)
+	for _, want := range []request.State{request.Held, request.Held} { // the second time as after a lost reply
+		if state, err := observer.Requests.Hold(t.Context(), dead.Record); err != nil || state != want {
+			t.Fatalf("the held request is %q, %v", state, err)
 		}
 	}
 	r, _ := h.Get("A-1")
 	if r.Attempts != 1 || r.PossibleDuplicates != 1 || r.Outcome.Reason != "unknown_outcome" || r.Outcome.EndedAt.Before(begun.Truncate(time.Millisecond)) {
-		t.Errorf("held it is %+v", r)
+		t.Errorf("the held request is %+v", r)
 	}
 	if n := h.EventCount(); n != 1 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events were published", n)
 	}
-	h.Admit(judge, a.Ref(), attempt.Stale)
+	h.Admit(observer, a.Ref(), attempt.Stale)
 	if state, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
-		t.Errorf("its late link: %q, %v", state, err)
+		t.Errorf("a late link makes the request %q, %v", state, err)
 	}
 	h.ExpectOperatorLists(nil)
 }
@@ -99,10 +99,10 @@ func TestCancel_WinsOverAHold(t *testing.T) {
 	h.Must(err)
 	dead := h.Admit(h.ImpatientWorker(), a.Ref(), attempt.Cancel)
 	if state, err := h.Stores.Requests.Cancel(t.Context(), dead.Record); err != nil || state != request.Cancelled {
-		t.Errorf("%q, %v", state, err)
+		t.Errorf("the cancelled request is %q, %v", state, err)
 	}
 	if r, _ := h.Get("A-1"); r.PossibleDuplicates != 1 {
-		t.Errorf("cancelled it is %+v", r)
+		t.Errorf("the cancelled request is %+v", r)
 	}
 }
 
@@ -119,14 +119,14 @@ func TestRestore_HoldsRequestsThatWereBeingCalled(t *testing.T) {
 		h.Must(held.Requests.Restore(t.Context(), "spring", []request.Record{calling, cancelled}))
 	}
 	if r, _ := h.Get("A-1"); r.State != request.Held || r.PossibleDuplicates != 2 || r.Attempts != 3 {
-		t.Errorf("what was being called is %+v", r)
+		t.Errorf("the restored request is %+v", r)
 	}
 	h.ExpectState("A-2", "cancelled")
 	if n := h.EventCount(); n != 2 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events were published", n)
 	}
 	if refs := h.Feed(); len(refs) != 0 {
-		t.Errorf("fed %v", refs)
+		t.Errorf("%v were fed", refs)
 	}
 	h.ExpectCounters()
 	h.ExpectOperatorLists(nil)

@@ -17,27 +17,27 @@ func (h *harness) keptLink(a attempt.Attempt) request.State {
 	return state
 }
 
-// A link that is found in the records, and not made by a call now, says nothing of FaceKi:
-// the faults of others in an outage are not held against them.
+// A stored link that ends a request without a call proves nothing about FaceKi: the
+// faults of other requests during an outage are not charged.
 func TestStoredLink_ChargesNoFaults(t *testing.T) {
 	for name, find := range map[string]func(h *harness){
 		"late": func(h *harness) {
 			failed, _ := h.Get("B-1")
 			now, ok, err := h.Stores.Requests.Retry(h.Context(), failed)
 			if h.Must(err); !ok || now.State != request.Created {
-				h.Fatalf("%v, %+v", ok, now)
+				h.Fatalf("retried: %v; the request is %+v", ok, now)
 			}
 		},
 		"kept": func(h *harness) {
 			held, _ := h.Get("C-1")
 			_, ok, err := h.Stores.Requests.Retry(h.Context(), held)
 			if h.Must(err); !ok {
-				h.Fatal("was not retried")
+				h.Fatal("the request was not retried")
 			}
 			a := h.Admit(h.Stores, h.Feed()[0], attempt.Kept)
 			state, err := h.Stores.Requests.Created(h.Context(), a, ledgertest.Link())
 			if h.Must(err); state != request.Created {
-				h.Fatalf("is %q", state)
+				h.Fatalf("the request is %q", state)
 			}
 		},
 	} {
@@ -48,7 +48,7 @@ func TestStoredLink_ChargesNoFaults(t *testing.T) {
 			h.lateLink("B-1")
 			h.ImportInto("spring", "C-1")
 			if state := h.keptLink(h.Admit(h.Stores, h.Feed()[0], attempt.Call)); state != request.Held {
-				t.Fatalf("is %q", state)
+				t.Fatalf("the request is %q", state)
 			}
 			h.ImportInto("spring", "A-1")
 			a := h.Admit(h.Stores, h.Feed()[0], attempt.Call)
@@ -57,27 +57,27 @@ func TestStoredLink_ChargesNoFaults(t *testing.T) {
 			h.Admit(h.Stores, a.Ref(), attempt.Call)
 			h.Fault("A-1", fault.ServerError, attempt.Retry)
 			if r, _ := h.Get("A-1"); r.Charged != 0 {
-				t.Errorf("%d faults were held against a request, and FaceKi had answered nobody since", r.Charged)
+				t.Errorf("%d faults were charged, although FaceKi has answered no request since", r.Charged)
 			}
 			if ends := len(h.published("link.created")); ends != 1 || h.Gauges().Created != ends {
-				t.Errorf("the account counts %d created, of which there are %d events", h.Gauges().Created, ends)
+				t.Errorf("the account counts %d created requests, and has %d events of them", h.Gauges().Created, ends)
 			}
 			h.ExpectCounters()
 		})
 	}
 }
 
-// A cancel that is asked for during a call does not throw its paid link away.
+// Cancelling a request during a call does not discard the paid link of the call.
 func TestCancel_KeepsALinkOnAnotherHost(t *testing.T) {
 	h, a := started(t)
 	r, _ := h.Get("A-1")
 	_, err := h.Stores.Requests.Cancel(t.Context(), r)
 	h.Must(err)
 	if state := h.keptLink(a); state != request.Cancelled {
-		t.Errorf("is %q", state)
+		t.Errorf("the request is %q", state)
 	}
 	if r, _ = h.Get("A-1"); r.State != request.Cancelled || r.KeptLink() != "sealed" || r.PossibleDuplicates != 0 {
-		t.Errorf("%+v", r)
+		t.Errorf("the request is %+v", r)
 	}
 	h.ExpectCounters()
 }

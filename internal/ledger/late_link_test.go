@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// lateLink fails a request whose link comes all the same.
+// lateLink fails a request, whose call returns a link afterwards.
 func (h *harness) lateLink(id string) {
 	h.Helper()
 	r, _ := h.Get(id)
@@ -22,10 +22,11 @@ func (h *harness) lateLink(id string) {
 	state, err := h.Stores.Requests.Created(h.Context(), a, ledgertest.Link())
 	h.Must(err)
 	if r, _ = h.Get(id); state != "" || r.State != request.Failed || len(r.Past) != 1 || !r.Past[0].Late {
-		h.Fatalf("%q; the record is %+v", state, r)
+		h.Fatalf("the late link makes the request %q; the record is %+v", state, r)
 	}
 }
 
+// published returns the events of a type.
 func (h *harness) published(kind string) (of []redis.XMessage) {
 	h.Helper()
 	entries, err := h.Redis.XRange(h.Context(), h.Keys.Results(), "-", "+").Result()
@@ -38,8 +39,8 @@ func (h *harness) published(kind string) (of []redis.XMessage) {
 	return of
 }
 
-// A retry of a request that has a late link pays for no second one: its new run ends
-// with that link, and the event says so.
+// Retrying a request that has a late link does not pay for a second one: the new run ends
+// with that link, which its event has.
 func TestRetry_EndsWithTheLateLink(t *testing.T) {
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
 		t.Run(string(lane), func(t *testing.T) {
@@ -57,26 +58,26 @@ func TestRetry_EndsWithTheLateLink(t *testing.T) {
 			failed, _ := h.Get(id)
 			now, ok, err := h.Stores.Requests.Retry(t.Context(), failed)
 			if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Attempts != 1 || now.Outcome.URL != ledgertest.Link().URL {
-				t.Fatalf("%v, %v: %+v", ok, err, now)
+				t.Fatalf("retried: %v, %v; the request is %+v", ok, err, now)
 			}
 			if o := now.Outcome; o.Run != 2 || o.LinkID != ledgertest.Link().LinkID || !o.ExpiresAt.Equal(failed.Past[0].ExpiresAt) || o.Late || time.Since(o.EndedAt) > time.Minute {
-				t.Errorf("%+v", o)
+				t.Errorf("the outcome is %+v", o)
 			}
 			if len(now.Past) != 2 || now.Past[1].Status != request.Failed {
-				t.Errorf("what was before: %+v", now.Past)
+				t.Errorf("the earlier outcomes are %+v", now.Past)
 			}
 			created := h.published("link.created")
 			if len(created) != 1 || created[0].Values["id"] != now.EventID(h.Keys.Account).String() {
-				t.Fatalf("%v", created)
+				t.Fatalf("the events are %v", created)
 			}
 			expires := `"expires_at":"` + failed.Past[0].ExpiresAt.Format("2006-01-02T15:04:05.000Z") + `",`
 			want := head + `"link_id":"link-1","url":"https://simulator.invalid/kycverify/link-1",` + expires + tail
 			if got := created[0].Values["data"]; got != want {
-				t.Errorf("the event says\n%s, want\n%s", got, want)
+				t.Errorf("the data of the event is\n%s, want\n%s", got, want)
 			}
 			for _, stale := range []request.Record{failed, now} {
 				if _, ok, err := h.Stores.Requests.Retry(t.Context(), stale); ok || err != nil {
-					t.Errorf("retried once more: %v, %v", ok, err)
+					t.Errorf("a retry of a stale record succeeds: %v, %v", ok, err)
 				}
 			}
 			if n := len(h.Feed()); n != 0 && lane == tasks.Bulk {
@@ -88,7 +89,8 @@ func TestRetry_EndsWithTheLateLink(t *testing.T) {
 	}
 }
 
-// A held request may have a late link of a run before, which an earlier version did not take.
+// A held request may have a late link of an earlier run, which an older version did not
+// use. Retrying it ends it with that link.
 func TestRetry_EndsAHeldRequestWithItsLateLink(t *testing.T) {
 	h := newHarness(t)
 	h.ImportRow("A-1")
@@ -101,12 +103,12 @@ func TestRetry_EndsAHeldRequestWithItsLateLink(t *testing.T) {
 	r, _ = h.Get("A-1")
 	now, ok, err := h.Stores.Requests.Retry(t.Context(), r)
 	if err != nil || !ok || now.State != request.Created || now.Run != 2 || now.Outcome.URL != ledgertest.Link().URL || len(h.published("link.created")) != 1 {
-		t.Fatalf("%v, %v: %+v", ok, err, now)
+		t.Fatalf("retried: %v, %v; the request is %+v", ok, err, now)
 	}
 	h.ExpectCounters()
 }
 
-// heldAs is the record as it is when its second run is held.
+// heldAs returns a failed request's record as it is when its second run is held.
 func heldAs(t *testing.T, r request.Record) []byte {
 	t.Helper()
 	r.Past = append(r.Past, r.Outcome)

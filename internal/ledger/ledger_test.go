@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { fixture.Main(m) }
 
-// harness is an account with what only the tests of transitions do to it.
+// harness is an account with the helpers of the tests of transitions.
 type harness struct{ *ledgertest.Harness }
 
 func newHarness(t testing.TB) *harness { return &harness{ledgertest.New(t)} }
@@ -65,7 +65,7 @@ func TestStateTable(t *testing.T) {
 				}
 				h.ExpectState("A-1", state)
 				if got := h.EventCount() - events; (got == 1) != publishes || got > 1 {
-					t.Errorf("published %d events, the table says %q", got, want)
+					t.Errorf("%d events were published, the table has %q", got, want)
 				}
 				h.ExpectCounters()
 				h.ExpectOperatorLists(nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// losing is a bench whose Redis loses its last writes: those since keep.
+// losing is an account of a Redis that can lose its last writes: those since keep.
 type losing struct {
 	*harness
 	server *redistest.Server
@@ -27,6 +27,7 @@ func newLosing(t *testing.T) *losing {
 func (l *losing) keep() { l.Helper(); l.Must(l.server.Snapshot()) }
 func (l *losing) lose() { l.Helper(); l.Must(l.server.LoseWrites()) }
 
+// ask asks for the admission of a turn, with a nonce.
 func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.Decision {
 	l.Helper()
 	answer, err := by.Requests.Admit(l.Context(), attempt.Query{Ref: ref, Defaults: ledgertest.Defaults(), Nonce: nonce})
@@ -34,19 +35,20 @@ func (l *losing) ask(by *storage.Stores, ref request.Ref, nonce string) attempt.
 	return answer
 }
 
-// queued is a signup whose call may be sent as soon as it is asked for.
+// queued returns the turn of a new interactive request, whose call is granted at once.
 func (l *losing) queued(id string) request.Ref {
 	l.Helper()
 	_, err := l.Client.Enqueue(l.Context(), tasks.Request{ApplicationID: id})
 	l.Must(err)
 	r, _ := l.Get(id)
-	l.TryAdmit(l.Stores, request.Ref{ApplicationID: "nobody"}) // opens the gate wide
+	l.TryAdmit(l.Stores, request.Ref{ApplicationID: "nobody"}) // opens the gate and raises the rate
 	now, err := l.Redis.Time(l.Context()).Result()
 	l.Must(err)
-	l.until(now.Add(5 * time.Millisecond)) // the bucket fills by Redis' clock
+	l.until(now.Add(5 * time.Millisecond)) // the token bucket fills by Redis' clock
 	return r.Ref()
 }
 
+// expect compares the attempts and the possible duplicates of a request.
 func (l *losing) expect(id string, attempts, duplicates int) {
 	l.Helper()
 	if r, _ := l.Get(id); r.Attempts != attempts || r.PossibleDuplicates != duplicates {
@@ -55,8 +57,8 @@ func (l *losing) expect(id string, attempts, duplicates int) {
 	}
 }
 
-// A link was made and recorded, and Redis lost that: the process finds the mark of its
-// own, a moment old, and must not take it for one that no call followed.
+// Redis lost that a call made a link: the process finds its own recent grant, and must
+// not conclude that no call followed it.
 func TestAdmit_CountsACallWhoseLinkRedisLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
@@ -67,12 +69,12 @@ func TestAdmit_CountsACallWhoseLinkRedisLost(t *testing.T) {
 	l.Must(err)
 	l.lose()
 	if answer := l.ask(l.Stores, ref, "second"); answer.Verdict != attempt.Call {
-		t.Fatalf("the verdict is %s", answer.Verdict)
+		t.Fatalf("the admission is %s, want call", answer.Verdict)
 	}
 	l.expect("A-1", 2, 1)
 }
 
-// A grant whose reply was lost is known by its nonce, however old it is.
+// A grant whose reply was lost is recognised by its nonce, however old it is.
 func TestAdmit_RepeatsAGrantWhoseReplyWasLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
@@ -82,40 +84,40 @@ func TestAdmit_RepeatsAGrantWhoseReplyWasLost(t *testing.T) {
 	l.lose()
 	answer := l.ask(l.Stores, ref, "first")
 	if answer.Verdict != attempt.Granted {
-		t.Fatalf("the verdict is %s, want granted", answer.Verdict)
+		t.Fatalf("the admission is %s, want granted", answer.Verdict)
 	}
-	// The first one's connection was slow: it comes after the second's grant was used.
+	// The first query's connection was slow: it arrives after the second's grant was used.
 	if again := l.ask(l.Stores, ref, "first"); again.Verdict != attempt.Granted || again.Attempt.Attempts != 1 {
-		t.Errorf("asked once more: %s, attempt %d", again.Verdict, again.Attempt.Attempts)
+		t.Errorf("the repeated query is answered %s, attempt %d", again.Verdict, again.Attempt.Attempts)
 	}
-	putBack := func(a attempt.Attempt) (request.State, error) {
+	requeue := func(a attempt.Attempt) (request.State, error) {
 		return l.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.Interrupted}, attempt.Next{Action: attempt.Requeue})
 	}
-	for range 2 { // its reply may be lost, too
-		if state, err := putBack(answer.Attempt); err != nil || state != request.Queued {
-			t.Errorf("given back: %q, %v", state, err)
+	for range 2 { // the second time as after a lost reply
+		if state, err := requeue(answer.Attempt); err != nil || state != request.Queued {
+			t.Errorf("the requeued request is %q, %v", state, err)
 		}
 	}
 	l.expect("A-1", 0, 0)
 	l.ask(l.Stores, ref, "second")
-	if state, err := putBack(answer.Attempt); err != nil || state != "" {
-		t.Errorf("the first grant gives the second one back: %q, %v", state, err)
+	if state, err := requeue(answer.Attempt); err != nil || state != "" {
+		t.Errorf("the first grant requeues the call of the second: %q, %v", state, err)
 	}
 	if r, _ := l.Get("A-1"); r.State != request.Calling || r.Attempts != 1 {
-		t.Errorf("it is %s after %d attempts", r.State, r.Attempts)
+		t.Errorf("the request is %s after %d attempts", r.State, r.Attempts)
 	}
 }
 
-// Redis lost the mark itself: the fault counts all the same, as nobody else knows of
-// the call, and whatever call of that number is out now keeps its own outcome.
+// Redis lost the grant itself: the fault counts, as nothing else proves the call, and
+// another call in flight with the same number keeps its own outcome.
 func TestFault_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		called               bool // by another process, by then
+		called               bool // another process has called the request meanwhile
 		attempts, duplicates int
 	}{
-		"nobody calls by then":          {false, 1, 1},
-		"another process calls by then": {true, 1, 1},
+		"no process has called meanwhile":      {false, 1, 1},
+		"another process has called meanwhile": {true, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,13 +133,13 @@ func TestFault_CountsACallWhoseGrantRedisLost(t *testing.T) {
 			}
 			state, err := l.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 			if err != nil || state != "" {
-				t.Errorf("the fault is of the current attempt: %q, %v", state, err)
+				t.Errorf("the fault ends the current attempt: %q, %v", state, err)
 			}
 			l.expect("A-1", tt.attempts, tt.duplicates)
 			if tt.called {
 				state, err := other.Requests.Fault(t.Context(), b, &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 				if err != nil || state != request.Queued {
-					t.Errorf("the other's fault: %q, %v", state, err)
+					t.Errorf("the other call's fault makes the request %q, %v", state, err)
 				}
 				l.expect("A-1", 1, 2)
 			}
@@ -145,7 +147,7 @@ func TestFault_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	}
 }
 
-// A link of a call whose mark Redis lost says that there was one.
+// The link of a call whose grant Redis lost proves the call.
 func TestCreated_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
@@ -154,28 +156,28 @@ func TestCreated_CountsACallWhoseGrantRedisLost(t *testing.T) {
 	a := l.ask(l.Stores, ref, "first").Attempt
 	l.lose()
 	if state, err := l.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
-		t.Fatalf("its link: %q, %v", state, err)
+		t.Fatalf("the link makes the request %q, %v", state, err)
 	}
 	l.expect("A-1", 1, 0)
 }
 
-// A link ends a run while another call of it is out, which may make one as well.
+// A link ends a run while another of its calls is in flight, which may make a link, too.
 func TestCreated_CountsAnotherCallInFlightAsPossibleDuplicate(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
-	h.Admit(h.Stores, a.Ref(), attempt.Call) // the first one's handler is gone
+	h.Admit(h.Stores, a.Ref(), attempt.Call) // the handler of the first call is gone
 	if state, err := h.Stores.Requests.Created(t.Context(), a, ledgertest.Link()); err != nil || state != request.Created {
-		t.Fatalf("its link: %q, %v", state, err)
+		t.Fatalf("the link makes the request %q, %v", state, err)
 	}
 	if r, _ := h.Get("A-1"); r.Attempts != 2 || r.PossibleDuplicates != 2 {
 		t.Errorf("%d attempts, %d possible duplicates; want 2 and 2", r.Attempts, r.PossibleDuplicates)
 	}
 	if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
-		t.Errorf("%d calls are out", n)
+		t.Errorf("%d calls are in flight, want none", n)
 	}
 }
 
-// Members that an earlier version wrote have no nonce.
+// The calls that an earlier version stored have no nonce.
 func TestCalls_OfAnEarlierVersionAreFound(t *testing.T) {
 	t.Parallel()
 	h, a := started(t)
@@ -189,22 +191,22 @@ func TestCalls_OfAnEarlierVersionAreFound(t *testing.T) {
 	}
 	old()
 	if lost, _, err := h.Stores.Requests.LostCalls(t.Context(), ""); err != nil || len(lost) != 0 {
-		t.Errorf("%v, %v", lost, err)
+		t.Errorf("the calls %v are lost, %v", lost, err)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
-		t.Fatal("a call that is out was taken away")
+		t.Fatal("a call in flight was removed")
 	}
 	a = h.Admit(h.Stores, a.Ref(), attempt.Call) // counted as a possible duplicate
 	if r, _ := h.Get("A-1"); r.PossibleDuplicates != 1 {
-		t.Errorf("%d possible duplicates", r.PossibleDuplicates)
+		t.Errorf("%d possible duplicates are counted, want 1", r.PossibleDuplicates)
 	}
 	if n := h.Redis.ZCard(t.Context(), calls).Val(); n != 1 {
-		t.Errorf("%d calls are out, want one", n)
+		t.Errorf("%d calls are in flight, want one", n)
 	}
 }
 
-// A batch's number is another batch's after Redis lost its last writes: events name the
-// one that the request is in.
+// After Redis lost its last writes, the number of a batch is given to another batch.
+// Events name the batch of their request.
 func TestEvent_NamesTheBatchOfAReusedNumber(t *testing.T) {
 	t.Parallel()
 	l := newLosing(t)
@@ -219,7 +221,7 @@ func TestEvent_NamesTheBatchOfAReusedNumber(t *testing.T) {
 		l.Must(l.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "autumn"}, rows, func(r tasks.Result) { l.Must(r.Err) }))
 	}
 	r, _ := l.Get("B-2")
-	_, err = l.Stores.Requests.Cancel(t.Context(), r) // without a mark
+	_, err = l.Stores.Requests.Cancel(t.Context(), r) // without a call
 	l.Must(err)
 	a = l.Admit(l.Stores, l.Feed()[0], attempt.Call)
 	_, err = l.Stores.Requests.Created(t.Context(), a, ledgertest.Link())
@@ -227,11 +229,11 @@ func TestEvent_NamesTheBatchOfAReusedNumber(t *testing.T) {
 	entries, err := l.Redis.XRange(t.Context(), l.Keys.Results(), "-", "+").Result()
 	l.Must(err)
 	if len(entries) != 2 {
-		t.Fatalf("%d events", len(entries))
+		t.Fatalf("%d events were published, want 2", len(entries))
 	}
 	for _, entry := range entries {
 		if e, err := tasks.ParseEvent(entry.Values); err != nil || e.Data.Batch != "autumn" {
-			t.Errorf("the event of %s is of batch %q, %v", e.Data.ApplicationID, e.Data.Batch, err)
+			t.Errorf("the event of %s names batch %q, %v", e.Data.ApplicationID, e.Data.Batch, err)
 		}
 	}
 }

@@ -12,14 +12,15 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
+// begin imports requests into batch spring with options.
 func (h *harness) begin(o tasks.Options, list ...tasks.Request) {
 	h.Helper()
 	batch := tasks.Batch{Name: "spring", Options: o}
 	h.Must(h.Client.EnqueueAll(h.Context(), batch, tasks.Rows(list), func(r tasks.Result) { h.Must(r.Err) }))
 }
 
-// What a request gives goes before its batch's options, and these before the
-// worker's defaults; all are frozen at the first call.
+// A request's own settings take precedence over its batch's options, and these over the
+// worker's defaults. All are resolved at the first call.
 func TestAdmit_ResolvesSettingsAtTheFirstCall(t *testing.T) {
 	yes, no := true, false
 	h := newHarness(t)
@@ -41,8 +42,8 @@ func TestAdmit_ResolvesSettingsAtTheFirstCall(t *testing.T) {
 	}
 }
 
-// The not_after of a batch ends what waits, is queued or held, page by page, and
-// nothing that has one of its own or that a person let go on.
+// The not_after of a batch ends its waiting, queued and held requests, page by page, but
+// none that has a not_after of its own or that a person has retried.
 func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -52,7 +53,7 @@ func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	h.begin(tasks.Options{NotAfter: due}, list...)
 	refs := h.FeedUpTo(h.Stores, 5).Refs
 	if len(refs) < 5 {
-		t.Fatalf("%d were fed", len(refs))
+		t.Fatalf("%d requests were fed, want 5", len(refs))
 	}
 	for _, ref := range refs[1:4] {
 		h.Admit(h.Stores, ref, attempt.Call)
@@ -60,7 +61,7 @@ func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	h.Fault("R-2", fault.Unusable, attempt.Hold)
 	h.Fault("R-3", fault.BadRequest, attempt.Fail)
 	if n := h.expireAll(); n != 0 {
-		t.Errorf("%d ended before their time", n)
+		t.Errorf("%d requests ended before their not_after", n)
 	}
 	h.until(due)
 	r, _ := h.Get("R-3")
@@ -69,7 +70,7 @@ func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	}
 	h.Admit(h.Stores, refs[4], attempt.Expired)
 	if n := h.expireAll(); n != 257 { // all but
-		t.Errorf("%d ended", n)
+		t.Errorf("%d requests ended, want 257", n)
 	}
 	h.ExpectState("R-1", "queued")
 	h.ExpectState("R-2", "failed")
@@ -82,14 +83,15 @@ func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
 	}
 	h.Fault("R-4", fault.ServerError, attempt.Retry)
 	h.ExpectState("R-4", "failed")
-	// What is new is refused as any past date is.
+	// A new row is rejected, as with any not_after in the past.
 	var refused error
 	err := h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows(ledgertest.Rows(1000, 1000)), func(r tasks.Result) { refused = r.Err })
 	if err != nil || tasks.ReasonOf(refused) != "invalid" {
-		t.Errorf("a late row: %v, %v", refused, err)
+		t.Errorf("a late row is rejected with %v, %v", refused, err)
 	}
 }
 
+// expireAll ends all late requests, and returns their number.
 func (h *harness) expireAll() (ended int) {
 	h.Helper()
 	for page := ""; ; {
@@ -102,14 +104,15 @@ func (h *harness) expireAll() (ended int) {
 	}
 }
 
-// What was being called when its batch was looked through, and is held now, is too
-// late all the same.
+// A request that was being called when the requests of its late batch ended, and is held
+// afterwards, ends the next time.
 func TestExpireLate_ReadsALateBatchAgain(t *testing.T) {
 	t.Parallel()
 	t.Run("when that time has come", func(t *testing.T) { lateBatchAgain(t, time.Unix(0, 0)) })
 	t.Run("when Redis' clock, which was a day ahead, is right again", func(t *testing.T) { lateBatchAgain(t, time.Now().Add(24*time.Hour)) })
 }
 
+// lateBatchAgain sets the time of the next pass to at.
 func lateBatchAgain(t *testing.T, at time.Time) {
 	t.Parallel()
 	h := newHarness(t)
@@ -118,20 +121,20 @@ func lateBatchAgain(t *testing.T, at time.Time) {
 	h.Admit(h.Stores, h.Feed()[0], attempt.Call)
 	h.until(due)
 	if n := h.expireAll(); n != 2 {
-		t.Errorf("%d ended, want the two that are not being called", n)
+		t.Errorf("%d requests ended, want the two that are not being called", n)
 	}
 	h.Fault("R-1", fault.Unusable, attempt.Hold)
 	h.ExpectState("R-1", "held")
 	deadlines := h.Keys.Tag() + ":batch-deadlines"
 	if again, err := h.Redis.ZScore(t.Context(), deadlines, "1").Result(); err != nil || again < float64(time.Now().Add(30*time.Second).UnixMilli()) {
-		t.Errorf("it is looked through again at %.0f, %v", again, err)
+		t.Errorf("the next pass is at %.0f, %v", again, err)
 	}
 	h.Must(h.Redis.ZAdd(t.Context(), deadlines, redis.Z{Member: "1", Score: float64(at.UnixMilli())}).Err())
 	if n := h.expireAll(); n != 1 {
-		t.Errorf("%d ended, want the one that was held", n)
+		t.Errorf("%d requests ended, want the held one", n)
 	}
 	h.ExpectState("R-1", "failed")
 	if n := h.Redis.Exists(t.Context(), deadlines).Val(); n != 0 {
-		t.Error("it is looked through for ever")
+		t.Error("the batch is still due for a pass")
 	}
 }

@@ -19,29 +19,27 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// model is a model of several workers and people who act on a few requests in
-// any order: workers that hold tasks and attempts for long, lose them, and come
-// back late with an answer.
+// model is several workers, producers and operators that act on a few requests in any
+// order. Its workers hold tasks and attempts for long, lose them, and answer late.
 type model struct {
 	*harness
 	workers  []*storage.Stores
-	refs     []request.Ref              // tasks that were enqueued, never taken away: asynq may run any again
-	attempts []attempt.Attempt          // calls that were marked, never taken away: any may answer late
-	owners   map[string]*storage.Stores // of attempts, by their nonces
+	refs     []request.Ref              // all turns that were ever enqueued: asynq may run each again
+	attempts []attempt.Attempt          // all calls that were ever granted: each may answer late
+	owners   map[string]*storage.Stores // of attempts, by nonce
 	links    int
-	numbers  map[string]request.Record
-	hidden   map[string]bool // failed, and dropped by a person since
-	begun    map[string]bool // by a person, as another run or generation, since a batch was steered
+	records  map[string]request.Record // as they were after the previous step
+	dropped  map[string]bool           // failed, then dropped by an operator
+	begun    map[string]bool           // a new run or generation that a person began since the last batch control
 }
 
-// TestLedger_KeepsItsInvariantsInAnyInterleaving keeps, whatever happens in whatever order: one end per
-// run and one event per end, counters equal to the records, numbers that never
-// fall, and no answer that is lost.
+// In any interleaving, each run has one end and each end one event, the counters equal the
+// records, attempts and possible duplicates never decrease, and no link is lost.
 func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 	t.Parallel()
-	own := redistest.Start(t) // to look for an account's requests is to walk over all that a server has
+	own := redistest.Start(t) // finding an account's requests scans all keys of a server
 	rapid.Check(t, func(rt *rapid.T) {
-		f := &model{harness: newHarnessOn(t, own), owners: map[string]*storage.Stores{}, numbers: map[string]request.Record{}, hidden: map[string]bool{}, begun: map[string]bool{}}
+		f := &model{harness: newHarnessOn(t, own), owners: map[string]*storage.Stores{}, records: map[string]request.Record{}, dropped: map[string]bool{}, begun: map[string]bool{}}
 		defer func() { f.Must(f.Redis.FlushDB(t.Context()).Err()) }()
 		f.workers = append(f.workers, f.Stores)
 		for _, hold := range []bool{false, true} {
@@ -58,7 +56,7 @@ func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 			"signup":  func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id")}) },
 			"next":    func(rt *rapid.T) { f.signup(tasks.Request{ApplicationID: id.Draw(rt, "id"), Generation: 2}) },
 			"feed":    func(rt *rapid.T) { f.refs = append(f.refs, f.Feed()...) },
-			"mark":    func(rt *rapid.T) { f.mark(rt, worker.Draw(rt, "worker")) },
+			"admit":   func(rt *rapid.T) { f.admit(rt, worker.Draw(rt, "worker")) },
 			"created": func(rt *rapid.T) { f.answer(rt, worker.Draw(rt, "worker")) },
 			"fault":   f.faulted,
 			"cancel": func(rt *rapid.T) {
@@ -67,15 +65,15 @@ func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 					f.Must(err)
 				}
 			},
-			"poison": func(rt *rapid.T) { f.poison(rt, worker.Draw(rt, "worker")) },
-			"late":   func(*rapid.T) { f.expireLate() },
-			"brief": func(rt *rapid.T) {
-				brief := tasks.Request{ApplicationID: id.Draw(rt, "id"), NotAfter: time.Now().Add(3 * time.Millisecond)}
-				if _, ok := f.Get(brief.ApplicationID); !ok {
-					f.signup(brief)
+			"quarantine": func(rt *rapid.T) { f.quarantine(rt, worker.Draw(rt, "worker")) },
+			"late":       func(*rapid.T) { f.expireLate() },
+			"signup with a short not_after": func(rt *rapid.T) {
+				req := tasks.Request{ApplicationID: id.Draw(rt, "id"), NotAfter: time.Now().Add(3 * time.Millisecond)}
+				if _, ok := f.Get(req.ApplicationID); !ok {
+					f.signup(req)
 				}
 			},
-			"again": func(rt *rapid.T) {
+			"retry": func(rt *rapid.T) {
 				if r, ok := f.Get(id.Draw(rt, "id")); ok {
 					now, changed, err := f.Stores.Requests.Retry(t.Context(), r)
 					f.Must(err)
@@ -85,21 +83,21 @@ func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 					}
 				}
 			},
-			"steer": func(rt *rapid.T) {
+			"control": func(rt *rapid.T) {
 				clear(f.begun)
 				f.Control(name.Draw(rt, "batch"), rapid.SampledFrom([]batch.Control{
 					batch.Pause, batch.Resume, batch.Resume, batch.Cancel}).Draw(rt, "control"))
 			},
-			"call off": func(rt *rapid.T) {
-				f.callsOff(name.Draw(rt, "batch"), rapid.IntRange(0, 2).Draw(rt, "broken off after"))
+			"cancel batch": func(rt *rapid.T) {
+				f.cancelBatch(name.Draw(rt, "batch"), rapid.IntRange(0, 2).Draw(rt, "pages"))
 			},
-			"drop": func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
-			"hide": func(rt *rapid.T) { f.hide(id.Draw(rt, "id")) },
+			"drop":        func(rt *rapid.T) { f.drop(id.Draw(rt, "id")) },
+			"drop failed": func(rt *rapid.T) { f.dropFailed(id.Draw(rt, "id")) },
 			"": func(*rapid.T) {
-				f.reappear()
+				f.listAgain()
 				f.ExpectCounters()
-				f.ExpectOperatorLists(f.hidden)
-				f.expectNumbers()
+				f.ExpectOperatorLists(f.dropped)
+				f.expectGrowingNumbers()
 				f.expectGauges(f.expectEnds())
 			},
 		})
@@ -108,8 +106,8 @@ func TestLedger_KeepsItsInvariantsInAnyInterleaving(t *testing.T) {
 
 func (f *model) signup(req tasks.Request) {
 	link, err := f.Client.Enqueue(f.Context(), req)
-	over := tasks.ReasonOf(err) == "invalid" && !req.NotAfter.IsZero() && time.Now().After(req.NotAfter) // it was brief
-	if err != nil && !over && tasks.ReasonOf(err) != "generation_gap" {
+	late := tasks.ReasonOf(err) == "invalid" && !req.NotAfter.IsZero() && time.Now().After(req.NotAfter) // its not_after has passed meanwhile
+	if err != nil && !late && tasks.ReasonOf(err) != "generation_gap" {
 		f.Fatal(err)
 	}
 	f.begun[req.ApplicationID] = f.begun[req.ApplicationID] || err == nil && req.Generation > 1
@@ -118,7 +116,7 @@ func (f *model) signup(req tasks.Request) {
 	}
 }
 
-func (f *model) mark(rt *rapid.T, w *storage.Stores) {
+func (f *model) admit(rt *rapid.T, w *storage.Stores) {
 	if len(f.refs) == 0 {
 		return
 	}
@@ -127,9 +125,9 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 	answer := f.TryAdmit(w, ref)
 	if answer.Verdict == attempt.Dead {
 		if after, _ := f.Get(ref.ApplicationID); !reflect.DeepEqual(before, after) {
-			f.Fatalf("that its attempt is dead changed %+v to %+v", before, after)
+			f.Fatalf("finding its attempt dead changed %+v to %+v", before, after)
 		}
-		if late := rapid.Bool().Draw(rt, "it answers all the same"); late {
+		if answers := rapid.Bool().Draw(rt, "the dead attempt answers"); answers {
 			f.answer(rt, w)
 		}
 		_, err := w.Requests.Hold(f.Context(), answer.Attempt.Record)
@@ -142,16 +140,16 @@ func (f *model) mark(rt *rapid.T, w *storage.Stores) {
 			superseded = 1
 		}
 		if a.Attempts != before.Attempts+1 || a.PossibleDuplicates != before.PossibleDuplicates+superseded {
-			f.Fatalf("mark made %+v of %+v", a.Record, before)
+			f.Fatalf("admission changed\n%+v to\n%+v", a.Record, before)
 		}
 		f.attempts = append(f.attempts, a)
 		f.owners[a.Nonce] = w
 	}
 }
 
-// callsOff may be broken off. Once it is through, no run of the batch is left that
-// was begun before and may be called.
-func (f *model) callsOff(batch string, pages int) {
+// cancelBatch cancels the requests of a batch, or only some pages of them. When all are
+// cancelled, no run that began before the batch was cancelled may still be called.
+func (f *model) cancelBatch(batch string, pages int) {
 	number := f.BatchNumber(batch)
 	if number == 0 {
 		return
@@ -168,7 +166,7 @@ func (f *model) callsOff(batch string, pages int) {
 	}
 	for _, r := range f.Records() {
 		if r.Batch == number && !f.begun[r.ApplicationID] && !r.State.Ended() && (r.State != request.Calling || !r.CancelAsked) {
-			f.Fatalf("%+v is left of a batch that was cancelled", r)
+			f.Fatalf("%+v is left in a cancelled batch", r)
 		}
 	}
 }
@@ -182,45 +180,45 @@ func (f *model) drop(id string) {
 	f.Must(err)
 	after, _ := f.Get(id)
 	if held := before.State == request.Held; done != held || held != (after.State != before.State) {
-		f.Fatalf("drop: %v; %+v became %+v", done, before, after)
+		f.Fatalf("dropped: %v; %+v became %+v", done, before, after)
 	}
 }
 
-func (f *model) hide(id string) {
+func (f *model) dropFailed(id string) {
 	r, ok := f.Get(id)
 	if !ok {
 		return
 	}
 	done, err := f.Stores.DeadLetters.DropRequest(f.Context(), r)
 	f.Must(err)
-	if want := r.State == request.Failed && !f.hidden[id]; done != want {
-		f.Fatalf("hidden: %v; it was %s, and hidden before: %v", done, r.State, f.hidden[id])
+	if want := r.State == request.Failed && !f.dropped[id]; done != want {
+		f.Fatalf("dropped from the failed requests: %v; the request was %s, and dropped before: %v", done, r.State, f.dropped[id])
 	}
-	f.hidden[id] = f.hidden[id] || done
+	f.dropped[id] = f.dropped[id] || done
 }
 
-// reappear forgets what was hidden as another run, or another generation.
-func (f *model) reappear() {
-	for id := range f.hidden {
-		before := f.numbers[id]
+// listAgain forgets that a request was dropped once it has another run or generation.
+func (f *model) listAgain() {
+	for id := range f.dropped {
+		before := f.records[id]
 		if after, _ := f.Get(id); before.Run != after.Run || before.Generation != after.Generation {
-			delete(f.hidden, id)
+			delete(f.dropped, id)
 		}
 	}
 }
 
-// poison is of a turn that a worker has, and has or has not marked.
-func (f *model) poison(rt *rapid.T, w *storage.Stores) {
+// quarantine ends a turn that a worker has, whether its call was granted or not.
+func (f *model) quarantine(rt *rapid.T, w *storage.Stores) {
 	if len(f.refs) == 0 {
 		return
 	}
 	ref := rapid.SampledFrom(f.refs).Draw(rt, "ref")
 	before, _ := f.Get(ref.ApplicationID)
-	// With the nonce numbers fall, as they do for what was not sent after all.
+	// With the nonce the numbers would decrease, as for a call that was not sent.
 	state, err := w.Requests.Quarantine(f.Context(), ref, "", "an invented reason")
 	f.Must(err)
 	if after, _ := f.Get(ref.ApplicationID); state == "" && !reflect.DeepEqual(before, after) {
-		f.Fatalf("%v stands for nothing, and changed %+v to %+v", ref, before, after)
+		f.Fatalf("the stale turn %v changed %+v to %+v", ref, before, after)
 	}
 }
 
@@ -238,13 +236,13 @@ func (f *model) answer(rt *rapid.T, w *storage.Stores) {
 	a := rapid.SampledFrom(f.attempts).Draw(rt, "attempt")
 	_, err := w.Requests.Created(f.Context(), a, made)
 	f.Must(err)
-	if !f.keeps(a, made) {
-		f.Fatalf("link %s of %s was thrown away", made.LinkID, a.ApplicationID)
+	if !f.hasLink(a, made) {
+		f.Fatalf("link %s of %s was lost", made.LinkID, a.ApplicationID)
 	}
 }
 
-// keeps says whether the link is on the record, as outcome or as a late link.
-func (f *model) keeps(a attempt.Attempt, made request.Link) bool {
+// hasLink reports whether a record has the link, as outcome or as a late link.
+func (f *model) hasLink(a attempt.Attempt, made request.Link) bool {
 	r, _ := f.Get(a.ApplicationID)
 	if r.Generation != a.Generation {
 		raw, err := f.Redis.Get(f.Context(), f.Keys.Old(a.ApplicationID, a.Generation)).Bytes()
@@ -273,23 +271,24 @@ func (f *model) faulted(rt *rapid.T) {
 	current := before.State == request.Calling && before.Generation == a.Generation && before.Run == a.Run && before.Attempts == a.Attempts
 	after, _ := f.Get(a.ApplicationID)
 	if changed := !reflect.DeepEqual(before, after); changed != current {
-		f.Fatalf("a fault of the current attempt: %v; it changed %+v to %+v", current, before, after)
+		f.Fatalf("a fault of the current attempt (%v) changed %+v to %+v", current, before, after)
 	}
 }
 
-func (f *model) expectNumbers() {
+func (f *model) expectGrowingNumbers() {
 	for _, r := range f.Records() {
-		before, ok := f.numbers[r.ApplicationID]
+		before, ok := f.records[r.ApplicationID]
 		if ok && before.Generation == r.Generation &&
 			(r.Attempts < before.Attempts || r.PossibleDuplicates < before.PossibleDuplicates || r.Run < before.Run) {
-			f.Fatalf("numbers of %s fell: %+v then %+v", r.ApplicationID, before, r)
+			f.Fatalf("the numbers of %s decreased: %+v, then %+v", r.ApplicationID, before, r)
 		}
-		f.numbers[r.ApplicationID] = r
+		f.records[r.ApplicationID] = r
 	}
 }
 
-// expectEnds reads the whole stream: each run has one end at most, an ended
-// record has that of its run, and the ids of events are its record's.
+// expectEnds reads the whole stream: each run has at most one end, each ended record has
+// the end of its run, and its event has the record's event id. It returns the number of
+// events of each type.
 func (f *model) expectEnds() (kinds map[string]int) {
 	entries, err := f.Redis.XRange(f.Context(), f.Keys.Results(), "-", "+").Result()
 	f.Must(err)
@@ -310,7 +309,7 @@ func (f *model) expectEnds() (kinds map[string]int) {
 	for _, r := range f.Records() {
 		e, ended := ends[fmt.Sprint(r.ApplicationID, r.Generation, r.Run)]
 		if ended != r.State.Ended() {
-			f.Fatalf("%s is %s, and its run's end is published: %v", r.ApplicationID, r.State, ended)
+			f.Fatalf("%s is %s, and the end of its run is published: %v", r.ApplicationID, r.State, ended)
 		}
 		if ended && (e.ID != r.EventID(f.Keys.Account).String() || e.Type != "link."+string(r.State)) {
 			f.Fatalf("%s is %s, its event is %+v", r.ApplicationID, r.State, e)
@@ -319,23 +318,23 @@ func (f *model) expectEnds() (kinds map[string]int) {
 	return kinds
 }
 
-// expectGauges holds what is counted for the account against its records and its
-// events, which are so many of each type.
+// expectGauges compares the counters of the account with its records, and with the number
+// of events of each type.
 func (f *model) expectGauges(events map[string]int) {
-	g, doubts := f.Gauges(), 0
+	g, duplicates := f.Gauges(), 0
 	for _, r := range f.Records() {
 		story, err := f.Stores.Records.History(f.Context(), r.ApplicationID)
 		f.Must(err)
 		for _, generation := range story {
-			doubts += generation.PossibleDuplicates
+			duplicates += generation.PossibleDuplicates
 		}
 	}
-	if g.PossibleDuplicates != doubts {
-		f.Fatalf("the account counts %d possible duplicates, its records %d", g.PossibleDuplicates, doubts)
+	if g.PossibleDuplicates != duplicates {
+		f.Fatalf("the account counts %d possible duplicates, its records have %d", g.PossibleDuplicates, duplicates)
 	}
 	for kind, n := range map[string]int{tasks.EventCreated: g.Created, tasks.EventFailed: g.EndedFailed, tasks.EventCancelled: g.EndedCancelled} {
 		if n != events[kind] {
-			f.Fatalf("the account counts %d ends of %s, of which there are %d events", n, kind, events[kind])
+			f.Fatalf("the account counts %d ends of type %s, and has %d events of them", n, kind, events[kind])
 		}
 	}
 }

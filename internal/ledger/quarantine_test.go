@@ -9,18 +9,19 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What becomes of a call whose handler cannot go on.
+// Quarantining a turn that is being called ends its call, which counts as sent unless its
+// nonce proves that it was not.
 func TestQuarantine_EndsTheCallOfItsTurn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		called, cancelled bool
 		nonce             string
 		state             request.State
-		attempts, doubts  int
+		attempts, dups    int
 	}{
-		"it may have been sent":      {called: true, state: request.Failed, attempts: 1, doubts: 1},
-		"it was not sent":            {state: request.Failed},
-		"the nonce is another's":     {called: true, nonce: "another", state: request.Failed, attempts: 1, doubts: 1},
-		"it was cancelled meanwhile": {called: true, cancelled: true, state: request.Cancelled, attempts: 1, doubts: 1},
+		"it may have been sent":        {called: true, state: request.Failed, attempts: 1, dups: 1},
+		"it was not sent":              {state: request.Failed},
+		"the nonce is of another call": {called: true, nonce: "another", state: request.Failed, attempts: 1, dups: 1},
+		"it was cancelled meanwhile":   {called: true, cancelled: true, state: request.Cancelled, attempts: 1, dups: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, a := started(t)
@@ -35,28 +36,28 @@ func TestQuarantine_EndsTheCallOfItsTurn(t *testing.T) {
 				unused = tt.nonce
 			}
 			if state, err := other.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != "busy" {
-				t.Errorf("another process that cannot handle it finds it %q, %v", state, err)
+				t.Errorf("to another process the quarantined request is %q, %v; want busy", state, err)
 			}
 			h.ExpectState("A-1", "calling")
 			if state, err := h.Stores.Requests.Quarantine(t.Context(), a.Ref(), unused, "an invented message"); err != nil || state != tt.state {
-				t.Errorf("it is %q, %v", state, err)
+				t.Errorf("the quarantined request is %q, %v", state, err)
 			}
-			if r, _ := h.Get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.doubts {
-				t.Errorf("it is %s after %d attempts, with %d possible duplicates", r.State, r.Attempts, r.PossibleDuplicates)
+			if r, _ := h.Get("A-1"); r.State != tt.state || r.Attempts != tt.attempts || r.PossibleDuplicates != tt.dups {
+				t.Errorf("the request is %s after %d attempts, with %d possible duplicates", r.State, r.Attempts, r.PossibleDuplicates)
 			}
 			if n := h.Redis.ZCard(t.Context(), h.Keys.Calls()).Val(); n != 0 {
-				t.Errorf("%d calls are out", n)
+				t.Errorf("%d calls are in flight, want none", n)
 			}
 			if n := h.EventCount(); n != 1 {
-				t.Errorf("%d events", n)
+				t.Errorf("%d events were published, want 1", n)
 			}
 			h.ExpectCounters()
 		})
 	}
 }
 
-// A turn that cannot be handled ends neither a later turn of its request nor what
-// the request became between the look and the end.
+// Quarantining a turn ends neither a later turn of its request, nor a run that began after
+// the record was read.
 func TestQuarantine_EndsItsTurnOnly(t *testing.T) {
 	h := newHarness(t)
 	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
@@ -65,22 +66,22 @@ func TestQuarantine_EndsItsTurnOnly(t *testing.T) {
 	earlier := r.Ref()
 	_, _, ok, err := h.Stores.Requests.Release(t.Context(), earlier)
 	if err != nil || !ok {
-		t.Fatal("it could not be passed on:", err)
+		t.Fatal("the turn was not released:", err)
 	}
 	if state, err := h.Stores.Requests.Quarantine(t.Context(), earlier, "", "an invented message"); err != nil || state != "" {
-		t.Errorf("an earlier turn makes it %q, %v", state, err)
+		t.Errorf("quarantining an earlier turn makes the request %q, %v", state, err)
 	}
 	h.ExpectState("A-1", "queued")
 	r, _ = h.Get("A-1")
-	overtaken := h.InterruptedAfter("get", func() { // another run, whose turn happens to be the same
+	interrupted := h.InterruptedAfter("get", func() { // another run, whose turn happens to be the same
 		r.Run++
 		raw, err := r.Encode()
 		h.Must(err)
 		h.Must(h.Redis.Set(t.Context(), h.Keys.Record("A-1"), raw, 0).Err())
 	})
 	ref := r.Ref()
-	if state, err := overtaken.Requests.Quarantine(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
-		t.Errorf("it makes another run %q, %v", state, err)
+	if state, err := interrupted.Requests.Quarantine(t.Context(), ref, "", "an invented message"); err != nil || state != "" {
+		t.Errorf("quarantining a turn of an earlier run makes the request %q, %v", state, err)
 	}
 	h.ExpectState("A-1", "queued")
 	h.ExpectCounters()

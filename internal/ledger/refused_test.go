@@ -15,10 +15,11 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// refusing feeds a batch one by one and lets FaceKi refuse each call as wrong.
+// refusing feeds a batch one request at a time, and lets FaceKi refuse each call as
+// invalid.
 type refusing struct {
 	*harness
-	paused []string // what was told
+	paused []string // what RowsRefused was called with
 }
 
 func newRefusing(t *testing.T) *refusing {
@@ -31,11 +32,12 @@ func newRefusing(t *testing.T) *refusing {
 	return r
 }
 
+// call feeds one request, and ends its call with a fault, or with a link if kind is 0.
 func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
 	r.Helper()
 	refs := r.FeedUpTo(r.Stores, 1).Refs
 	if len(refs) != 1 {
-		r.Fatalf("%d were fed", len(refs))
+		r.Fatalf("%d requests were fed, want 1", len(refs))
 	}
 	a := r.Admit(r.Stores, refs[0], attempt.Call)
 	var err error
@@ -45,12 +47,13 @@ func (r *refusing) call(kind fault.Kind, follows attempt.Action) {
 		var state request.State
 		state, err = r.Stores.Requests.Fault(r.Context(), a, &fault.Fault{Kind: kind, Detail: "HTTP 422"}, attempt.Next{Action: follows, MaxCharged: 8})
 		if follows == attempt.Fail && state != request.Failed {
-			r.Errorf("refused, and is %q", state)
+			r.Errorf("a refused request is %q, want failed", state)
 		}
 	}
 	r.Must(err)
 }
 
+// refuse lets FaceKi refuse the next n calls.
 func (r *refusing) refuse(n int) {
 	r.Helper()
 	for range n {
@@ -64,46 +67,46 @@ func TestBatch_IsPausedWhenItsRowsAreRefused(t *testing.T) {
 	r.refuse(batch.MaxRefused - 1)
 	r.call(0, "") // a success in between
 	r.refuse(10)
-	r.call(fault.ServerError, attempt.Hold) // says nothing of the rows
+	r.call(fault.ServerError, attempt.Hold) // does not prove anything about the rows
 	r.refuse(batch.MaxRefused - 11)
 	if b := r.Batch("spring"); b.Status != batch.Running || b.RefusedMessage() != "" || len(r.paused) > 0 {
-		t.Fatalf("%+v after %d in a row", b, batch.MaxRefused-1)
+		t.Fatalf("the batch is %+v after %d refused rows in a row", b, batch.MaxRefused-1)
 	}
 	r.refuse(1)
 	b := r.Batch("spring")
 	if b.Status != batch.Paused || b.Reason != fault.RowsRefused || !strings.Contains(b.RefusedMessage(), "invalid (HTTP 422)") {
-		t.Errorf("%+v", b)
+		t.Errorf("the batch is %+v", b)
 	}
 	if len(r.paused) != 1 || !strings.HasPrefix(r.paused[0], "spring: FaceKi refused") {
-		t.Errorf("reported %q", r.paused)
+		t.Errorf("the reported batches are %q", r.paused)
 	}
 	if fed := r.Feed(); len(fed) > 0 {
-		t.Errorf("%v was fed", fed)
+		t.Errorf("%v were fed from a paused batch", fed)
 	}
-	// Other batches and signups go on.
+	// Other batches and interactive requests continue.
 	r.Import("autumn", []tasks.Request{{ApplicationID: "B-1"}})
 	r.call(0, "")
 	r.succeed("A-1")
 
 	r.Control("spring", batch.Resume)
 	if b := r.Batch("spring"); b.Status != batch.Running || b.Reason != "" || b.Message != "" {
-		t.Errorf("%+v once it is resumed", b)
+		t.Errorf("the resumed batch is %+v", b)
 	}
 	r.refuse(batch.MaxRefused - 1)
 	if b := r.Batch("spring"); b.Status != batch.Running {
-		t.Errorf("%+v: the count restarted when it was resumed", b)
+		t.Errorf("the batch is %+v, although the count restarted when it was resumed", b)
 	}
 	r.refuse(1)
 	if b := r.Batch("spring"); b.Status != batch.Paused || len(r.paused) != 2 {
-		t.Errorf("%+v, reported %q", b, r.paused)
+		t.Errorf("the batch is %+v, the reported batches are %q", b, r.paused)
 	}
 	r.CancelBatch("spring")
 	if b := r.Batch("spring"); b.Status != batch.Cancelled || b.Reason != "" {
-		t.Errorf("%+v once it is cancelled", b)
+		t.Errorf("the cancelled batch is %+v", b)
 	}
 }
 
-// What a person has paused is not another's to resume, and tells its reason.
+// A batch that a person has paused keeps that reason when its rows are refused.
 func TestBatch_KeepsThePauseOfAPersonWhenItsRowsAreRefused(t *testing.T) {
 	r := newRefusing(t)
 	r.Import("spring", ledgertest.Rows(1, 100))
@@ -114,6 +117,6 @@ func TestBatch_KeepsThePauseOfAPersonWhenItsRowsAreRefused(t *testing.T) {
 	_, err := r.Stores.Requests.Fault(t.Context(), a, &fault.Fault{Kind: fault.BadRequest}, attempt.Next{Action: attempt.Fail})
 	r.Must(err)
 	if b := r.Batch("spring"); b.Status != batch.Paused || b.Reason != fault.Paused || b.RefusedMessage() != "" || len(r.paused) > 0 {
-		t.Errorf("%+v, reported %q", b, r.paused)
+		t.Errorf("the batch is %+v, the reported batches are %q", b, r.paused)
 	}
 }

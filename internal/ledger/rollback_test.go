@@ -11,8 +11,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 )
 
-// rolledBack is a request whose link Redis has lost: its record is as it was
-// when the call was marked, so long ago.
+// rolledBack returns a request whose link Redis has lost, and the call of that link: the
+// record is as it was when the call was granted, as long ago as age.
 func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 	t.Helper()
 	h, a := started(t)
@@ -26,9 +26,9 @@ func rolledBack(t *testing.T, age time.Duration) (*harness, attempt.Attempt) {
 	return h, a
 }
 
-// The process lives, and has no handler for a call that Redis forgot the end of:
-// nobody must wait for it.
-func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
+// A call whose end Redis lost is lost as soon as its worker, which is alive, has no handler
+// for it.
+func TestLostCalls_FindsACallWhoseEndRedisLost(t *testing.T) {
 	h, a := rolledBack(t, time.Minute)
 	lost := func() int {
 		t.Helper()
@@ -36,7 +36,7 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 		h.Must(err)
 		return len(turns)
 	}
-	// Created took it off the set of calls; a Redis that lost that has it still.
+	// Created removed the call from the set; a Redis that lost that write still has it.
 	h.Must(h.Redis.ZAdd(t.Context(), h.Keys.Tag()+":calls", redis.Z{
 		Score: float64(a.ChangedAt.UnixMilli()), Member: fmt.Sprintf("%d A-1", a.Holder),
 	}).Err())
@@ -46,7 +46,7 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 		t.Errorf("a call that has a handler is lost")
 	}
 	if answer := h.TryAdmit(other, a.Ref()); answer.Verdict != attempt.Busy {
-		t.Errorf("a call that has a handler is %s", answer.Verdict)
+		t.Errorf("the admission of a call that has a handler is %s, want busy", answer.Verdict)
 	}
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
 	if n := lost(); n != 1 {
@@ -54,15 +54,15 @@ func TestLost_FindsACallWhoseEndRedisLost(t *testing.T) {
 	}
 	answer := h.TryAdmit(other, a.Ref())
 	if r := answer.Attempt; answer.Verdict != attempt.Call || r.Attempts != 2 || r.PossibleDuplicates != 1 {
-		t.Errorf("%s, attempts %d, possible duplicates %d; want a call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
+		t.Errorf("the admission is %s, attempts %d, possible duplicates %d; want call, 2, 1", answer.Verdict, r.Attempts, r.PossibleDuplicates)
 	}
 }
 
-// A call is recorded before a heartbeat of its process can name its handler.
+// A call is recorded before a heartbeat of its worker can name its handler.
 func TestAdmit_WaitsForAFreshCall(t *testing.T) {
 	h, a := rolledBack(t, 10*time.Second)
 	h.Must(h.Stores.Fleet.Heartbeat(t.Context(), nil))
 	if answer := h.TryAdmit(h.AnotherWorker(), a.Ref()); answer.Verdict != attempt.Busy {
-		t.Errorf("a call that was marked 10 s before a heartbeat is %s", answer.Verdict)
+		t.Errorf("the admission of a call that was granted 10 s before a heartbeat is %s, want busy", answer.Verdict)
 	}
 }

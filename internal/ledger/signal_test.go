@@ -9,7 +9,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 )
 
-// What a transition tells the gate is kept with it.
+// Each transition stores its signal in the gate.
 func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 	h := newHarness(t)
 	gate := h.Keys.Tag() + ":gate"
@@ -17,7 +17,7 @@ func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 		h.ImportRow(id)
 	}
 	refs := h.Feed()
-	kept := func(field, want string) {
+	stored := func(field, want string) {
 		t.Helper()
 		if got := h.Redis.HGet(t.Context(), gate, field).Val(); got != want {
 			t.Errorf("the gate's %s is %q, want %q", field, got, want)
@@ -29,22 +29,22 @@ func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 		granted = granted || strings.HasPrefix(field, "used:")
 	}
 	if !granted {
-		t.Error("the gate does not know of the grant")
+		t.Error("the gate does not have the grant")
 	}
 	_, err := h.Stores.Requests.Created(t.Context(), h.Attempt("A-1"), ledgertest.Link())
 	h.Must(err)
-	kept("last", "s")
+	stored("last", "s")
 
 	h.TryAdmit(h.Stores, refs[1])
 	h.Fault("A-2", fault.ServerError, attempt.Retry)
-	kept("row", "A-2")
+	stored("row", "A-2")
 	_, err = h.Stores.Requests.ReportSignal(t.Context(), refs[2], &fault.Fault{Kind: fault.NotSent}, false)
 	h.Must(err)
-	kept("row", "A-2\nA-3")
+	stored("row", "A-2\nA-3")
 
 	h.TryAdmit(h.Stores, refs[2])
 	h.Must(h.Redis.HSet(t.Context(), gate, "prober", h.Attempt("A-3").Holder, "probe", "A-3").Err())
 	_, err = h.Stores.Requests.Quarantine(t.Context(), refs[2], "", "an invented message")
 	h.Must(err)
-	kept("prober", "")
+	stored("prober", "")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-// stream is a stream of old results with what these tests do to it.
+// stream is a stream of old results with the helpers of these tests.
 type stream struct{ ledgertest.Stream }
 
 func newStream(t testing.TB, events int, cfg results.Config) stream {
