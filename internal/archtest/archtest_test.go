@@ -131,7 +131,7 @@ func arrows() map[string][]string {
 func testArrows() map[string][]string {
 	servers := []string{"internal/redistest", "internal/faceki/simulator", "internal/fault", stored, "tasks"}
 	together := []string{"internal/admission", nouns, "internal/faceki", "internal/logging"}
-	noun := append(servers, "internal/admission", nouns, "internal/fixture/ledgertest")
+	noun := slices.Concat(servers, []string{"internal/admission", nouns, "internal/fixture/ledgertest"})
 	return map[string][]string{
 		"internal/archtest":         {"internal/redistest"},
 		"cmd/kyclink":               {"internal/redistest", "internal/stall", "internal/doctest"},
