@@ -53,6 +53,32 @@ func (s *Store) Order(ctx context.Context, number int) iter.Seq2[[]order.Row, er
 	}
 }
 
+// OrderAfter returns some rows of a batch that follow a row, 0 for the first ones, and the
+// row after which the next call continues, 0 if there are no more. It may return none
+// although there are more.
+func (s *Store) OrderAfter(ctx context.Context, number, row int) (rows []order.Row, next int, err error) {
+	last, err := s.LastChunk(ctx, number)
+	if err != nil {
+		return nil, 0, err
+	}
+	chunk := row / order.ChunkRows
+	chunks, err := s.chunksAt(ctx, number, chunk, orderPage)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, c := range chunks {
+		for _, r := range order.ParseChunk(c.Text) {
+			if r.Row > row {
+				rows = append(rows, r)
+			}
+		}
+	}
+	if chunk += orderPage; chunk > last {
+		return rows, 0, nil
+	}
+	return rows, chunk * order.ChunkRows, nil
+}
+
 // Chunk is one of an order.
 type Chunk struct {
 	Number int

@@ -1,0 +1,44 @@
+package search
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"strings"
+)
+
+// encode makes a cursor of a place, which is usable with the same filter only.
+func encode(place string, f Filter) string {
+	if place == "" {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(sum(f) + place))
+}
+
+// decode returns the place of a cursor.
+func decode(cursor string, f Filter) (place string, err error) {
+	if cursor == "" {
+		return "", nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return "", &CursorError{"is not one that was returned by this list"}
+	}
+	place, ok := strings.CutPrefix(string(raw), sum(f))
+	if !ok {
+		return "", &CursorError{"belongs to another filter: repeat the filter of the first page, or begin without a cursor"}
+	}
+	return place, nil
+}
+
+// sum identifies a filter.
+func sum(f Filter) string {
+	text, err := json.Marshal(f)
+	if err != nil {
+		panic(fmt.Sprintf("encode a filter: %v", err)) // it has only strings, a number and times
+	}
+	h := fnv.New32a()
+	_, _ = h.Write(text)
+	return fmt.Sprintf("%08x", h.Sum32())
+}

@@ -1,0 +1,170 @@
+package search
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
+)
+
+// timelineStep is how many entries of a timeline are read at a time.
+const timelineStep = 500
+
+// timeline is a sorted set of requests by time, in ms, which is read from the newest on. A
+// place is the time and the ID of the entry before it.
+type timeline struct {
+	rdb           redis.Cmdable
+	key           string
+	since, before time.Time
+}
+
+func (t timeline) step(ctx context.Context, from string) (step, error) {
+	last, newest := place{}, "+inf"
+	switch {
+	case from != "":
+		var err error
+		if last, err = parsePlace(from); err != nil {
+			return step{}, err
+		}
+		newest = strconv.FormatInt(last.at, 10)
+	case !t.before.IsZero():
+		newest = "(" + strconv.FormatInt(t.before.UnixMilli(), 10)
+	}
+	oldest := "-inf"
+	if !t.since.IsZero() {
+		oldest = strconv.FormatInt(t.since.UnixMilli(), 10)
+	}
+	// Any number of entries may share the time of the last one and precede the place.
+	for count := int64(timelineStep); ; count *= 2 {
+		found, err := t.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: t.key, ByScore: true, Rev: true, Start: oldest, Stop: newest, Count: count}).Result()
+		if err != nil {
+			return step{}, fmt.Errorf("read the list of requests: %w", err)
+		}
+		entries := make([]entry, 0, len(found))
+		for _, z := range found {
+			p := place{int64(z.Score), z.Member.(string)}
+			if from == "" || p.compare(last) < 0 {
+				entries = append(entries, entry{p.id, p.String()})
+			}
+		}
+		end := int64(len(found)) < count
+		if len(entries) == 0 && !end {
+			continue
+		}
+		s := step{entries: entries, end: end, next: from}
+		if len(entries) > 0 {
+			s.next = entries[len(entries)-1].after
+		}
+		return s, nil
+	}
+}
+
+// place is a place in a timeline.
+type place struct {
+	at int64 // ms
+	id string
+}
+
+func (p place) String() string { return fmt.Sprintf("%d %s", p.at, p.id) }
+
+func (p place) compare(q place) int { return cmp.Or(cmp.Compare(p.at, q.at), cmp.Compare(p.id, q.id)) }
+
+func parsePlace(text string) (place, error) {
+	at, id, ok := strings.Cut(text, " ")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil {
+		return place{}, &CursorError{"is damaged"}
+	}
+	return place{ms, id}, nil
+}
+
+// rows are the rows of a batch in the input's order. A place is the row before it.
+type rows struct {
+	batches *batch.Store
+	number  int
+}
+
+func (b rows) step(ctx context.Context, from string) (step, error) {
+	after := 0
+	if from != "" {
+		var err error
+		if after, err = strconv.Atoi(from); err != nil || after < 0 {
+			return step{}, &CursorError{"is damaged"}
+		}
+	}
+	page, next, err := b.batches.OrderAfter(ctx, b.number, after)
+	if err != nil {
+		return step{}, err
+	}
+	s := step{next: strconv.Itoa(next), end: next == 0}
+	for _, row := range page {
+		if row.ApplicationID != "" {
+			s.entries = append(s.entries, entry{row.ApplicationID, strconv.Itoa(row.Row)})
+		}
+	}
+	return s, nil
+}
+
+// How many keys one step of a walk visits: more of them if few are read.
+const (
+	walkStep       = 1000
+	prefixWalkStep = 5000
+)
+
+// walk is a walk through all keys. A place is the cursor of a step, and the ID after which
+// its entries continue.
+type walk struct {
+	rdb    redis.UniversalClient
+	keys   keyspace.Keys
+	prefix string
+}
+
+func (w walk) step(ctx context.Context, from string) (step, error) {
+	cursor, after := uint64(0), ""
+	if from != "" {
+		number, id, _ := strings.Cut(from, " ")
+		var err error
+		if cursor, err = strconv.ParseUint(number, 10, 64); err != nil {
+			return step{}, &CursorError{"is damaged"}
+		}
+		after = id
+	}
+	node, err := w.keys.Node(ctx, w.rdb)
+	if err != nil {
+		return step{}, err
+	}
+	start := w.keys.Record("")
+	visited := walkStep
+	if w.prefix != "" {
+		visited = prefixWalkStep
+	}
+	found, next, err := node.Scan(ctx, cursor, escape(start+w.prefix)+"*", int64(visited)).Result()
+	if err != nil {
+		return step{}, fmt.Errorf("walk through the requests: %w", err)
+	}
+	ids := make([]string, 0, len(found))
+	for _, key := range found {
+		if id := strings.TrimPrefix(key, start); id > after {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	s := step{next: fmt.Sprintf("%d ", next), end: next == 0, visited: visited}
+	for _, id := range slices.Compact(ids) {
+		s.entries = append(s.entries, entry{id, fmt.Sprintf("%d %s", cursor, id)})
+	}
+	return s, nil
+}
+
+// escape quotes the characters that have a meaning in a pattern of Redis.
+func escape(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
+}

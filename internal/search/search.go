@@ -1,0 +1,182 @@
+// Package search lists requests by what they are, a page at a time, newest first where an
+// index permits that.
+//
+// No index names every request: with a million of them it would cost more memory than their
+// records save. A search therefore reads the narrowest list that contains all that match
+// (the failed or held requests, a lane's queue, a batch) or, if there is none, walks through
+// the keys. A page reads a bounded number of requests and may have fewer than asked for, or
+// none, although others follow: [Page.Next] says so.
+package search
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/record"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// MaxLimit is the most requests of a page.
+const MaxLimit = 500
+
+// What a page reads at most, about: requests, and keys that are not read. Both keep a page
+// well under 50 ms.
+const (
+	mostExamined = 5_000
+	mostVisited  = 100_000
+)
+
+// Filter says which requests are wanted; a zero field does not matter. Since and Before are
+// about the time at which a request came to its present state.
+type Filter struct {
+	Status        request.State `json:"status,omitempty"`
+	Reason        string        `json:"reason,omitempty"`
+	Lane          request.Lane  `json:"lane,omitempty"`
+	Batch         int           `json:"batch,omitempty"` // its number
+	Since, Before time.Time     `json:",omitzero"`
+	IDPrefix      string        `json:"id_prefix,omitempty"`
+}
+
+func (f Filter) matches(r request.Record) bool {
+	return (f.Status == "" || r.State == f.Status) &&
+		(f.Reason == "" || r.Outcome.Reason == f.Reason) &&
+		(f.Lane == "" || r.Lane == f.Lane) &&
+		(f.Batch == 0 || r.Batch == f.Batch) &&
+		(f.Since.IsZero() || !r.ChangedAt.Before(f.Since)) &&
+		(f.Before.IsZero() || r.ChangedAt.Before(f.Before)) &&
+		strings.HasPrefix(r.ApplicationID, f.IDPrefix)
+}
+
+// Page is a part of the requests that match.
+type Page struct {
+	Records []request.Record
+	// Next continues after this page; "" if there is nothing more.
+	Next string
+	// Examined is how many requests were read.
+	Examined int
+	// Unreadable is how many of these no version of this program can decode; they are in no
+	// page.
+	Unreadable int
+}
+
+// Searcher searches the requests of one account. It is safe for concurrent use.
+type Searcher struct {
+	rdb     redis.UniversalClient
+	keys    keyspace.Keys
+	batches *batch.Store
+	records *record.Reader
+}
+
+// New returns a searcher that uses, and does not close, rdb.
+func New(rdb redis.UniversalClient, keys keyspace.Keys) *Searcher {
+	return &Searcher{rdb, keys, batch.NewStore(rdb, keys), record.NewReader(rdb, keys)}
+}
+
+// Page returns the requests that match, at most limit of them, from cursor on: "" for the
+// first page, then [Page.Next]. A request that does not change meanwhile is on exactly one
+// of the pages, except that a walk through the keys may return one twice while Redis resizes
+// its table. It fails with [*CursorError] if the cursor is not one of this filter.
+func (s *Searcher) Page(ctx context.Context, f Filter, cursor string, limit int) (Page, error) {
+	from, err := decode(cursor, f)
+	if err != nil {
+		return Page{}, err
+	}
+	limit = min(max(limit, 1), MaxLimit)
+	var p Page
+	list, visited := s.list(f), 0
+	for {
+		step, err := list.step(ctx, from)
+		if err != nil {
+			return p, err
+		}
+		for part := step.entries; len(part) > 0; {
+			n := min(len(part), limit)
+			full, err := s.add(ctx, &p, f, part[:n], limit)
+			if err != nil || full != "" {
+				p.Next = encode(full, f)
+				return p, err
+			}
+			part = part[n:]
+		}
+		if step.end {
+			return p, nil
+		}
+		visited += step.visited
+		if from = step.next; p.Examined >= mostExamined || visited >= mostVisited {
+			p.Next = encode(from, f)
+			return p, nil
+		}
+	}
+}
+
+// add reads entries and adds those that match. If the page is full, it returns the place
+// after its last request.
+func (s *Searcher) add(ctx context.Context, p *Page, f Filter, entries []entry, limit int) (full string, err error) {
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.id
+	}
+	stored, err := s.records.Latest(ctx, ids)
+	if err != nil {
+		return "", err
+	}
+	for i, raw := range stored {
+		p.Examined++
+		if raw == nil { // it was erased
+			continue
+		}
+		r, err := request.Parse(ids[i], raw)
+		if err != nil {
+			p.Unreadable++
+			continue
+		}
+		if !f.matches(r) {
+			continue
+		}
+		if p.Records = append(p.Records, r); len(p.Records) == limit {
+			return entries[i].after, nil
+		}
+	}
+	return "", nil
+}
+
+// list is what a search reads, in steps.
+type list interface {
+	// step returns the entries from a place on; "" is the first place.
+	step(ctx context.Context, from string) (step, error)
+}
+
+type step struct {
+	entries []entry
+	next    string // the place after all entries
+	end     bool   // there is nothing after them
+	visited int    // keys that were looked at
+}
+
+// entry is a request in a list.
+type entry struct {
+	id    string
+	after string // the place after it
+}
+
+// list returns the narrowest list that has all requests that match.
+func (s *Searcher) list(f Filter) list {
+	switch {
+	case f.Status == request.Failed || f.Status == request.Held:
+		return timeline{s.rdb, s.keys.OperatorList(f.Status), f.Since, f.Before}
+	case f.Batch != 0:
+		return rows{s.batches, f.Batch}
+	}
+	return walk{s.rdb, s.keys, f.IDPrefix}
+}
+
+// CursorError says that a cursor cannot be used.
+type CursorError struct{ why string }
+
+func (e *CursorError) Error() string { return fmt.Sprintf("the cursor %s", e.why) }
