@@ -44,7 +44,7 @@ func (t timeline) step(ctx context.Context, from string) (step, error) {
 	}
 	// Any number of entries may share the time of the last one and precede the place.
 	for count := int64(timelineStep); ; count *= 2 {
-		found, err := t.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: t.key, ByScore: true, Rev: true, Start: oldest, Stop: newest, Count: count}).Result()
+		found, err := t.rdb.ZRevRangeByScoreWithScores(ctx, t.key, &redis.ZRangeBy{Min: oldest, Max: newest, Count: count}).Result()
 		if err != nil {
 			return step{}, fmt.Errorf("read the list of requests: %w", err)
 		}

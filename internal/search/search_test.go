@@ -1,0 +1,138 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kyclink/kyclink/internal/fixture"
+	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+func TestMain(m *testing.M) { fixture.Main(m) }
+
+// various is an account with requests in all states, some of them in batches.
+func various(t *testing.T) (*ledgertest.Harness, []request.Record) {
+	h := ledgertest.New(t)
+	paths, ids := ledgertest.Paths(), []string{}
+	states := []string{}
+	for state := range paths {
+		states = append(states, state)
+	}
+	slices.Sort(states)
+	for i := range 60 {
+		id := fmt.Sprintf("A-%02d", i)
+		if i%7 == 0 {
+			id = fmt.Sprintf("x*[%d]", i)
+		}
+		h.Do(id, paths[states[i%len(states)]]...)
+		ids = append(ids, id)
+	}
+	for _, name := range []string{"one", "two"} {
+		var rows []tasks.Request
+		for i := range 250 {
+			id := fmt.Sprintf("%s-%03d", name, i)
+			rows, ids = append(rows, tasks.Request{ApplicationID: id}), append(ids, id)
+		}
+		h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: name}, tasks.Rows(rows), func(r tasks.Result) { h.Must(r.Err) }))
+	}
+	all, err := h.Stores.Records.Read(t.Context(), ids)
+	h.Must(err)
+	return h, all
+}
+
+// collect returns the IDs of all pages.
+func collect(t rapid.TB, h *ledgertest.Harness, f Filter, limit func() int) (ids []string) {
+	s := New(h.Redis, h.Keys)
+	for cursor := ""; ; {
+		p, err := s.Page(h.Context(), f, cursor, limit())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.Records {
+			ids = append(ids, r.ApplicationID)
+		}
+		if cursor = p.Next; cursor == "" {
+			return ids
+		}
+	}
+}
+
+func TestPage_ReturnsEachMatchOnce(t *testing.T) {
+	h, all := various(t)
+	times := []time.Time{{}}
+	for _, r := range all {
+		times = append(times, r.ChangedAt)
+	}
+	batches := []int{0, 0, h.BatchNumber("one"), h.BatchNumber("two")}
+	rapid.Check(t, func(t *rapid.T) {
+		f := Filter{
+			Status:   rapid.SampledFrom(append([]request.State{"", ""}, request.States[:]...)).Draw(t, "status"),
+			Reason:   rapid.SampledFrom([]string{"", "", "", "upstream_error", "unknown_outcome", "no such reason"}).Draw(t, "reason"),
+			Lane:     rapid.SampledFrom([]request.Lane{"", "", request.Interactive, request.Bulk}).Draw(t, "lane"),
+			Batch:    rapid.SampledFrom(batches).Draw(t, "batch"),
+			Since:    rapid.SampledFrom(times).Draw(t, "since"),
+			Before:   rapid.SampledFrom(times).Draw(t, "before"),
+			IDPrefix: rapid.SampledFrom([]string{"", "", "A-", "A-1", "x*[", "one-0", "?"}).Draw(t, "prefix"),
+		}
+		var want []string
+		for _, r := range all {
+			if f.matches(r) {
+				want = append(want, r.ApplicationID)
+			}
+		}
+		got := collect(t, h, f, func() int { return rapid.IntRange(1, 100).Draw(t, "limit") })
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%+v: got %d %v, want %d %v", f, len(got), got, len(want), want)
+		}
+	})
+}
+
+func TestPage_HasTheNewestFailureFirst(t *testing.T) {
+	h := ledgertest.New(t)
+	for _, id := range []string{"A-1", "A-2", "A-3"} { // entries of the same time are sorted by ID as well
+		h.Do(id, ledgertest.Paths()["failed"]...)
+	}
+	if got := collect(t, h, Filter{Status: request.Failed}, func() int { return 2 }); !slices.Equal(got, []string{"A-3", "A-2", "A-1"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestPage_HasTheRowsOfABatchInOrder(t *testing.T) {
+	h, _ := various(t)
+	got := collect(t, h, Filter{Batch: h.BatchNumber("one")}, func() int { return 7 })
+	if len(got) != 250 || !slices.IsSorted(got) {
+		t.Errorf("got %d rows: %v", len(got), got)
+	}
+}
+
+func TestPage_RefusesACursorOfAnotherFilter(t *testing.T) {
+	h, _ := various(t)
+	s := New(h.Redis, h.Keys)
+	first, err := s.Page(t.Context(), Filter{Status: request.Waiting}, "", 5)
+	h.Must(err)
+	for _, c := range []struct {
+		cursor string
+		Filter
+	}{
+		{first.Next, Filter{Status: request.Failed}},
+		{"", Filter{}},
+		{"nonsense!", Filter{}},
+		{encode("nonsense", Filter{}), Filter{}},
+		{encode("-1", Filter{Batch: 1}), Filter{Batch: 1}},
+		{encode("then A-1", Filter{Status: request.Held}), Filter{Status: request.Held}},
+	} {
+		_, err := s.Page(t.Context(), c.Filter, c.cursor, 5)
+		if _, refused := errors.AsType[*CursorError](err); refused != (c.cursor != "") {
+			t.Errorf("%q with %+v: %v", c.cursor, c.Filter, err)
+		}
+	}
+}
