@@ -173,6 +173,7 @@ const anyScope apikey.Scope = ""
 func (a *API) routes() []route {
 	return []route{
 		{"POST", "/v1/links", apikey.Enqueue, a.postLink},
+		{"GET", "/v1/links", apikey.Read, a.listLinks},
 		{"GET", "/v1/links/{application_id}", apikey.Read, a.getLink},
 		{"DELETE", "/v1/links/{application_id}", apikey.Operate, a.deleteLink},
 		{"POST", "/v1/batches", apikey.Enqueue, a.postBatch},

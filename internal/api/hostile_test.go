@@ -46,7 +46,7 @@ func malformedRequest(r *rand.Rand, base string) *http.Request {
 	case 4:
 		kind = pick("", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "text/csv", "///", junk())
 	case 5:
-		method = pick("PUT", "PATCH", "GET", "DELETE", "OPTIONS", "TRACE", "BREW", "post")
+		method = pick("PUT", "PATCH", "LINK", "DELETE", "OPTIONS", "TRACE", "BREW", "post")
 	case 6:
 		path = pick("/", "/v1", "/v1/", "/v1/link", "/v1/links/", "/v2/links", "//v1/links", "/v1/../v1/links", "/v1/links/..", "/v1/batches/x/y", "/healthz/", "/v1/links?x=1", "/v1/links?generation=1", "/v1/links?%zz")
 	case 7: // far too large

@@ -82,7 +82,8 @@ func arrows() map[string][]string {
 		"internal/bulk": {"tasks", "internal/column", "internal/input", "internal/output", "internal/linkview", "internal/fault",
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},
-		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/fault", nouns, "internal/legible", stored},
+		"internal/search":    {nouns, stored},
+		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", stored},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
 		"internal/monitor":   {"tasks", "internal/fault", nouns, stored},
 		// What Redis keeps, and the scripts' composition.
@@ -147,6 +148,7 @@ func testArrows() map[string][]string {
 		"internal/delivery":         noun,
 		"internal/erasure":          noun,
 		"internal/fleet":            noun,
+		"internal/search":           noun,
 		"internal/quarantine":       noun,
 		"internal/results":          noun,
 		"internal/admission":        {"internal/redistest"},
