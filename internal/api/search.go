@@ -47,7 +47,7 @@ func (a *API) listLinks(c *call) error {
 	if err != nil {
 		return err
 	}
-	page, err := search.New(a.Redis, a.Ledger.Keys).Page(ctx, f, query.Get("cursor"), limit)
+	page, err := search.New(a.Redis, a.Stores.Keys).Page(ctx, f, query.Get("cursor"), limit)
 	if refused, ok := errors.AsType[*search.CursorError](err); ok {
 		return malformed("cursor", refused.Error())
 	}
@@ -78,7 +78,7 @@ func (a *API) searchFilter(ctx context.Context, value func(string) string) (f se
 		}
 	}
 	if name := value("batch"); name != "" {
-		number, ok, err := a.Ledger.Batches.Number(ctx, name)
+		number, ok, err := a.Stores.Batches.Number(ctx, name)
 		if err != nil {
 			return f, err
 		}
@@ -104,7 +104,7 @@ func (a *API) linksOf(ctx context.Context, records []request.Record) ([]tasks.Li
 	links := make([]tasks.Link, 0, len(records))
 	for _, r := range records {
 		if _, ok := names[r.Batch]; !ok {
-			name, err := a.Ledger.Batches.Name(ctx, r.Batch)
+			name, err := a.Stores.Batches.Name(ctx, r.Batch)
 			if err != nil {
 				return nil, err
 			}
