@@ -18,9 +18,9 @@ func newAccount() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "account",
 		Short: "Show and control the account's gate and rate",
-		Long: `Show and control what all workers of a FaceKi account share: the rate, and the gate,
-which closes while FaceKi is down, throttles, refuses the credentials or has no credit
-left, and opens again by itself.`,
+		Long: `Show and control what all workers of a FaceKi account share: its rate and its gate. The
+gate closes while FaceKi is down, throttles, refuses the credentials or has no credit
+left, so that no worker calls it, and opens by itself.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
@@ -48,20 +48,17 @@ func newAccountStatus() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
+// printAccount prints the status of the account, a line for each value.
 func printAccount(w io.Writer, s account.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)
 	field("account", s.Account)
 	field("upstream", s.Upstream)
-	gate := s.Gate.State
-	if s.Gate.Reason != "" {
-		gate += " (" + s.Gate.Reason + ")"
-	}
-	field("gate", gate)
+	field("gate", gateState(s.Gate))
 	field("since", moment(s.Gate.Since))
 	field("next probe", moment(s.Gate.NextProbe))
 	if s.Gate.Message != "" {
@@ -100,12 +97,20 @@ func printAccount(w io.Writer, s account.Status) error {
 	return t.Flush()
 }
 
+// gateState returns the state of the gate, with its reason if it has one.
+func gateState(g operator.Gate) string {
+	if g.Reason == "" {
+		return g.State
+	}
+	return g.State + " (" + g.Reason + ")"
+}
+
 func newAccountPause() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pause",
-		Short: "Stop calling FaceKi, in all workers, until \"account resume\"",
-		Long: `Close the account's gate: no worker begins a call until "kyclink account resume". Calls
-in flight are finished, and requests are still accepted.`,
+		Short: "Stop calling FaceKi in all workers until \"account resume\"",
+		Long: `Close the account's gate: no worker starts a call until "kyclink account resume". Calls
+in flight finish, and requests are still accepted.`,
 		Example: "  kyclink account pause",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,7 +121,7 @@ in flight are finished, and requests are still accepted.`,
 				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context()); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls in flight are finished\n", e.cfg.Account)
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls in flight will finish\n", e.cfg.Account)
 				return err
 			})
 		},
@@ -127,8 +132,8 @@ func newAccountResume() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resume",
 		Short: "End a pause, or probe a closed gate now",
-		Long: `End a pause. If the gate is closed for another reason, send the next probe now instead
-of waiting for it; the gate opens if that call succeeds.`,
+		Long: `End a pause. If the gate is closed for another reason, send the next probe now. The gate
+opens if that call succeeds.`,
 		Example: "  kyclink account resume",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -143,7 +148,7 @@ of waiting for it; the gate opens if that call succeeds.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "account %s: the gate is %s %s\n", e.cfg.Account, s.Gate.State, s.Gate.Reason)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "account %s: the gate is %s\n", e.cfg.Account, gateState(s.Gate))
 				return err
 			})
 		},
@@ -155,13 +160,13 @@ func newAccountRate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rate [N/s|N/m|N/h]",
 		Short: "Show the rate, or change it for all running workers",
-		Long: `Show the rate in force. With an argument, put that rate in force for all workers,
-whatever their FACEKI_RATE is, until "account rate --reset".`,
+		Long: `Show the current rate. With an argument, set the rate of all workers. It overrides their
+FACEKI_RATE until "account rate --reset".`,
 		Example: "  kyclink account rate\n  kyclink account rate 20/s\n  kyclink account rate --reset",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reset && len(args) > 0 {
-				return usageError(cmd, errors.New("give a rate or --reset, not both"))
+				return usageError(cmd, errors.New("a rate and --reset exclude each other; give one of them"))
 			}
 			var rate admission.Rate
 			if len(args) > 0 {
@@ -175,11 +180,12 @@ whatever their FACEKI_RATE is, until "account rate --reset".`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&reset, "reset", false, "restore the workers' own FACEKI_RATE")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&reset, "reset", false, "return to the workers' FACEKI_RATE")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
+// changeRate overrides or resets the rate, if asked to, and prints the current one.
 func changeRate(cmd *cobra.Command, e *engine, rate admission.Rate, reset, asJSON bool) error {
 	account := admission.NewAccount(e.rdb, e.cfg.Account)
 	var err error
@@ -205,7 +211,7 @@ func changeRate(cmd *cobra.Command, e *engine, rate admission.Rate, reset, asJSO
 	}
 	by := "set by the workers"
 	if s.Rate.Overridden {
-		by = "set by kyclink account rate; --reset restores the workers' own"
+		by = "set by kyclink account rate; --reset returns to the workers' FACEKI_RATE"
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, burst %d, %s\n", s.Rate.Limit, s.Rate.Burst, by)
 	return err

@@ -16,8 +16,8 @@ import (
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// auditEntry is a change as it is printed. One without a key was made by a command, which
-// By ran.
+// auditEntry is a change as it is printed in JSON. A change without a key was made by a
+// command that By ran.
 type auditEntry struct {
 	At        time.Time `json:"at"`
 	Key       string    `json:"key,omitempty"`
@@ -35,11 +35,11 @@ func newAudit() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Show the audit trail, the newest change last",
+		Short: "Show the audit trail, oldest change first",
 		Long: `Print each change that was made with an API key or by a command: the time, the key or the
-user and host, the action, and its target. The request ID of a change by a key is also in
-the API's log and was in its answer. An erasure names no IDs. The latest million changes
-are kept.`,
+user and host, the action and its target. The request ID of a change by a key is also in
+the API's log and in its response. Entries of erasures contain no application IDs. The
+latest million changes are kept.`,
 		Example: "  kyclink audit --since 24h\n  kyclink audit --since 2026-11-23T08:00:00Z --json | jq 'select(.name==\"shop\")'",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,8 +74,8 @@ are kept.`,
 	return cmd
 }
 
-// audit records what a command is about to do to each of the targets. If it fails, the
-// command must not do it.
+// audit records what a command is about to do to each of the targets. If recording fails,
+// the command must not continue.
 func (e *engine) audit(ctx context.Context, action string, targets ...string) error {
 	trail, by := audit.NewTrail(e.rdb, e.cfg.Account), whoami()
 	if len(targets) == 0 {
@@ -89,7 +89,7 @@ func (e *engine) audit(ctx context.Context, action string, targets ...string) er
 	return nil
 }
 
-// whoami is user@host, with the user's number if it has no name, as in a container.
+// whoami returns user@host, with the user's ID if the user has no name, as in a container.
 func whoami() string {
 	name := fmt.Sprintf("uid %d", os.Getuid())
 	if u, err := user.Current(); err == nil && u.Username != "" {
@@ -102,8 +102,8 @@ func whoami() string {
 	return name + "@" + host
 }
 
-// auditLine has columns of a fixed width, so that a million lines need not be held in
-// memory to align them.
+// auditLine formats a change in columns of a fixed width: to align a million lines, all of
+// them would have to be in memory.
 func auditLine(c audit.Change) string {
 	by := cmp.Or(c.By, "command line") // older versions did not record the user
 	if c.Key.ID != "" {

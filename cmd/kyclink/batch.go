@@ -11,9 +11,9 @@ func newBatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "batch",
 		Short: "Show, control and export batches",
-		Long: `A batch is what was imported under one name. A batch command affects the requests that
-the batch accepted first. It does not affect rows that joined the batch because their
-request was accepted elsewhere before.`,
+		Long: `Show, control and export batches. A batch consists of the rows that were imported under
+one name. Its commands affect the requests that the batch accepted first. They do not
+affect rows that joined the batch because their request was accepted elsewhere before.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
@@ -24,7 +24,7 @@ request was accepted elsewhere before.`,
 	return cmd
 }
 
-// withBatch calls do with a batch that must exist.
+// withBatch calls do with a batch, and fails if there is none of this name.
 func withBatch(cmd *cobra.Command, name string, do func(*engine, *operator.Operator, batch.Batch) error) error {
 	return withShared(cmd, func(e *engine) error {
 		op := e.operator()

@@ -12,12 +12,12 @@ import (
 	"github.com/kyclink/kyclink/internal/operator"
 )
 
-// checkResult is what check prints as JSON.
+// checkResult is the result of a check in JSON.
 type checkResult struct {
 	Batch   string         `json:"batch"`
 	Rows    int            `json:"rows"`
 	Exact   bool           `json:"exact"`
-	Differs map[string]int `json:"differs,omitempty"` // by how much the counters say more
+	Differs map[string]int `json:"differs,omitempty"` // by how much each counter exceeds the recount
 }
 
 func newBatchCheck() *cobra.Command {
@@ -25,10 +25,11 @@ func newBatchCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check NAME",
 		Short: "Compare a batch's counters with its records",
-		Long: `Count a batch's requests again from its rows and their records, and compare the result
-with the batch's counters. They must always agree, also while the batch is running:
-requests that change meanwhile are counted again until the result is exact. If they
-differ, the exit code is 1. It changes nothing. Erased requests cannot be counted again.`,
+		Long: `Recount a batch's requests from its rows and their records, and compare the result with
+the batch's counters. The two must always agree, even while the batch is running:
+requests that change meanwhile are recounted until the result is exact. Erased requests
+cannot be recounted. The command changes nothing. The exit code is 1 if the counters
+differ.`,
 		Example: "  kyclink batch check spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,6 +55,6 @@ differ, the exit code is 1. It changes nothing. Erased requests cannot be counte
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

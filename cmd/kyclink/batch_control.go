@@ -11,19 +11,19 @@ import (
 )
 
 func newBatchPause() *cobra.Command {
-	return newBatchSteer("pause", batch.Pause, "Stop calling FaceKi for a batch, until \"batch resume\"",
-		`Stop calling FaceKi for the requests of a batch at once. Calls in flight are finished. A
+	return newBatchControl("pause", batch.Pause, "Stop calling FaceKi for a batch until \"batch resume\"",
+		`Stop calling FaceKi for the requests of a batch at once. Calls in flight finish. A
 request that is repeated in the interactive lane still gets its link.`)
 }
 
 func newBatchResume() *cobra.Command {
-	return newBatchSteer("resume", batch.Resume, "Continue a paused batch",
-		`Continue a paused batch. If kyclink paused it because FaceKi refused its rows, correct the
-cause first.`)
+	return newBatchControl("resume", batch.Resume, "Continue a paused batch",
+		`Continue a paused batch. If kyclink paused the batch because FaceKi refused its rows,
+correct the cause first.`)
 }
 
-// newBatchSteer makes a command that changes nothing but the batch itself.
-func newBatchSteer(name string, control batch.Control, short, long string) *cobra.Command {
+// newBatchControl returns a command that changes only the batch itself.
+func newBatchControl(name string, control batch.Control, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:     name + " NAME",
 		Short:   short,
@@ -53,12 +53,14 @@ func newBatchCancel() *cobra.Command {
 		Use:   "cancel NAME",
 		Short: "Cancel all requests of a batch that have no link",
 		Long: `End the requests of a batch that are waiting, queued or held as cancelled, with the event
-link.cancelled. No call begins from now on. A request that is being called ends when the
-call is answered; a link that it creates is kept. A cancelled batch cannot be resumed and
-accepts no more rows. A batch that is done stays done. This cannot be undone; the command
-asks first, or needs --yes.
+link.cancelled. No further call is started. A request that is being called ends when the
+call is answered; a link that the call creates is kept. A cancelled batch cannot be
+resumed, and accepts no more rows. A batch that is done stays done.
 
-If the command is interrupted, the workers end the rest; it can be run again to continue.`,
+This cannot be undone: the command asks for confirmation unless --yes is given.
+
+If the command is interrupted, the workers cancel the remaining requests. To continue it,
+run it again.`,
 		Example: "  kyclink batch cancel spring\n  kyclink batch cancel spring --yes",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,8 +68,8 @@ If the command is interrupted, the workers end the rest; it can be run again to 
 				return err
 			}
 			return withBatch(cmd, args[0], func(e *engine, op *operator.Operator, b batch.Batch) error {
-				if open := b.Open() + b.Counts[request.Held]; b.Status != batch.Cancelled && open > 0 { // else nothing is lost
-					question := fmt.Sprintf("Cancel %s of batch %q that have no link, for good?", number(open, "request"), b.Batch)
+				if open := b.Open() + b.Counts[request.Held]; b.Status != batch.Cancelled && open > 0 { // otherwise there is nothing to lose
+					question := fmt.Sprintf("Cancel %s without a link of batch %q? This cannot be undone.", number(open, "request"), b.Batch)
 					if err := consent.get(cmd, question); err != nil {
 						return err
 					}
@@ -83,6 +85,7 @@ If the command is interrupted, the workers end the rest; it can be run again to 
 	return cmd
 }
 
+// cancelBatch cancels a batch, and prints how many requests it cancelled.
 func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error {
 	ctx := cmd.Context()
 	now, cancelled, err := op.CancelBatch(ctx, b)
@@ -91,12 +94,12 @@ func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error
 	case err != nil && now.Status != batch.Cancelled:
 		return err
 	case err != nil:
-		return incompleteHint(ctx, err, summary, "none of the others is called any more: workers end them, or "+runAgain)
+		return incompleteHint(ctx, err, summary, "workers cancel the others, without a further call; to do it now, run the same command again")
 	case now.Status != batch.Cancelled:
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s: there was nothing to cancel\n", now.Batch, now.Status)
 		return err
 	case calling > 0:
-		summary += fmt.Sprintf("; %d are being called, and end when the call is answered", calling)
+		summary += fmt.Sprintf("; %d being called, which end when the call is answered", calling)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is cancelled: %s\n", now.Batch, summary)
 	return err
@@ -108,8 +111,8 @@ func newBatchRetry() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retry NAME",
 		Short: "Retry failed requests of a batch",
-		Long: `Start a new run of the failed requests of a batch: each is called again, gets a new end
-with an event ID of its own, and keeps its history. They come before the batch's other
+		Long: `Start a new run of the failed requests of a batch. Each is called again and ends with a
+new event; its history is kept. Retried requests take precedence over the batch's other
 rows. While the batch or the account is paused, they wait.`,
 		Example: "  kyclink batch retry spring\n  kyclink batch retry spring --reason workflow_rules --rate 50/s",
 		Args:    one("a batch's name"),
@@ -117,7 +120,7 @@ rows. While the batch or the account is paused, they wait.`,
 			failed.Batch, a.target = args[0], args[0]
 			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b batch.Batch) error {
 				if b.Status == batch.Cancelled {
-					return fmt.Errorf("batch %q is cancelled; single requests of it can still be retried: kyclink failed retry ID", b.Batch)
+					return fmt.Errorf("batch %q is cancelled; to retry single requests of it: kyclink failed retry ID", b.Batch)
 				}
 				return a.run(cmd)
 			})

@@ -14,7 +14,8 @@ func newBatchList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List all batches with their counts, which include joined rows, the oldest first",
+		Short:   "List all batches with their counts, oldest first",
+		Long:    "List all batches with their counts, oldest first. The counts include joined rows.",
 		Example: "  kyclink batch list\n  kyclink batch list --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -16,12 +16,12 @@ func newBatchRefresh() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "refresh NAME",
-		Short: "Request new links where those of a batch have expired",
-		Long: `Request the next generation for each request of a batch whose link has expired, and for
-no other; running it again requests nothing twice. The new generation stays in the batch
-and in its row, is fed before the batch's other rows, and has the settings of the first
-one, without its not_after unless --not-after is given. Rows that joined the batch are
-not refreshed.`,
+		Short: "Request new links for those of a batch that have expired",
+		Long: `Request the next generation for each request of a batch whose link has expired. Running
+the command again requests nothing twice. The new generation stays in the batch and its
+row, takes precedence over the batch's other rows, and has the settings of the first one.
+It has no not_after unless --not-after is given. Rows that joined the batch are not
+refreshed.`,
 		Example: "  kyclink batch refresh spring --dry-run\n  kyclink batch refresh spring --not-after 2026-12-24T00:00:00Z",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ not refreshed.`,
 				err := op.CheckRefresh(cmd.Context(), b, due)
 				switch {
 				case errors.Is(err, operator.ErrPast):
-					return usageError(cmd, errors.New("--not-after has passed already"))
+					return usageError(cmd, errors.New("--not-after is in the past"))
 				case err != nil:
 					return err
 				case dryRun:
@@ -59,7 +59,7 @@ not refreshed.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&notAfter, "not-after", "", "give up the new generation at `TIME`, such as 2026-12-24T00:00:00Z")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print how many requests would be refreshed, and refresh none")
+	cmd.Flags().StringVar(&notAfter, "not-after", "", "give up on the new links at `TIME`, such as 2026-12-24T00:00:00Z")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print how many requests would be refreshed, and change nothing")
 	return cmd
 }

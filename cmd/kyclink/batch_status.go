@@ -19,9 +19,10 @@ func newBatchStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status NAME",
 		Short: "Show the progress of a batch",
-		Long: `Show how many of a batch's requests are in each state, how many ended per second lately,
-and when the batch will be done at this rate. A batch is done when none of its rows is
-waiting, queued or calling, joined rows included; held ones wait for a person.`,
+		Long: `Show how many of a batch's requests are in each state, how many ended per second
+recently, and when the batch will be done at this rate. A batch is done when none of its
+rows, joined rows included, is waiting, queued or calling. Held rows need a decision by a
+person.`,
 		Example: "  kyclink batch status spring\n  kyclink batch status spring --json",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,16 +41,17 @@ waiting, queued or calling, joined rows included; held ones wait for a person.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
-// diagnosedBatch is a batch with what keeps it from its links.
+// diagnosedBatch is a batch with the diagnosis of why links are missing, in JSON.
 type diagnosedBatch struct {
 	batch.Batch
 	Diagnosis diagnosis.Diagnosis `json:"diagnosis"`
 }
 
+// printBatch prints the status of a batch, a line for each value.
 func printBatch(w io.Writer, b batch.Batch) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, batchStatus(b))
@@ -72,7 +74,7 @@ func printBatch(w io.Writer, b batch.Batch) error {
 	return t.Flush()
 }
 
-// batchStatus is a batch's status, and why it is paused if no person paused it.
+// batchStatus returns a batch's status, with the reason if kyclink paused the batch.
 func batchStatus(b batch.Batch) string {
 	if b.RefusedMessage() == "" {
 		return string(b.Status)
@@ -80,14 +82,14 @@ func batchStatus(b batch.Batch) string {
 	return fmt.Sprintf("%s (%s)", b.Status, b.Reason)
 }
 
-// refusedAdvice is what a person can do about a batch that was paused because its rows
-// are refused.
+// refusedAdvice returns what a person can do about a batch that was paused because its
+// rows are refused.
 func refusedAdvice(b batch.Batch) string {
 	return fmt.Sprintf("if the workflow or a setting was wrong, correct it, then kyclink batch resume %[1]q "+
 		"and kyclink batch retry %[1]q; if the rows are wrong, kyclink batch cancel %[1]q and import them corrected", b.Batch)
 }
 
-// throughput is a batch's throughput, and how long it will take at that rate.
+// throughput returns a batch's throughput, and how long the batch will take at that rate.
 func throughput(b batch.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {

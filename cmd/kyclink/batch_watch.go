@@ -22,10 +22,12 @@ func newBatchWatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch NAME",
 		Short: "Show the progress of a batch until it is done",
-		Long: `Show a batch's counts, its throughput, the time that it will take, and the account's gate
-unless that is open: in a live line on a terminal, else in a line now and then. It ends
-when none of the batch's rows is waiting, queued or calling, joined rows included. The
-exit code is 2 if some of them failed, were cancelled or are held.`,
+		Long: `Show a batch's counts, its throughput, the time left, and the account's gate unless that
+is open: in a progress bar on a terminal, otherwise in a line every 10 seconds and at
+changes. The command ends when none of the batch's rows, joined rows included, is
+waiting, queued or calling.
+
+Exit codes: 0 every row has a link, 2 some rows failed, were cancelled or are held.`,
 		Example: "  kyclink batch watch spring",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,19 +53,19 @@ exit code is 2 if some of them failed, were cancelled or are held.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the batch as JSON when it is done")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the batch as JSON at the end")
 	return cmd
 }
 
-// batchView shows a batch: a bar on a terminal, else a line now and then.
+// batchView shows the progress of a batch: a bar on a terminal, otherwise lines.
 type batchView struct {
 	out     io.Writer
 	bars    *mpb.Progress // nil without a terminal
 	bar     *mpb.Bar
 	text    string
 	printed time.Time
-	last    string // the status, whose changes are printed at once
-	refused string // why it is paused, which is printed once
+	last    string // the status that was printed last; changes are printed at once
+	refused string // why the batch is paused, which is printed once
 }
 
 func newBatchView(out io.Writer, terminal bool) *batchView {
@@ -115,27 +117,24 @@ func (v *batchView) stop() {
 	}
 }
 
-// gateText describes the gate, unless it is open.
+// gateText describes the gate unless it is open.
 func gateText(gate operator.Gate) string {
 	if gate.State == "open" {
 		return ""
 	}
-	text := ", the gate is " + gate.State
-	if gate.Reason != "" {
-		text += " (" + gate.Reason + ")"
-	}
+	text := ", the gate is " + gateState(gate)
 	if !gate.NextProbe.IsZero() {
 		text += ", next probe " + moment(gate.NextProbe)
 	}
 	return text
 }
 
-// withoutLink is how many rows ended without a link, or are held.
+// withoutLink returns how many rows ended without a link, or are held.
 func withoutLink(counts map[request.State]int) int {
 	return counts[request.Failed] + counts[request.Cancelled] + counts[request.Held]
 }
 
-// counts is the number of rows in each state.
+// counts returns the number of rows in each state.
 func counts(b batch.Batch) string {
 	parts := make([]string, 0, 2)
 	if own := inStates(b.Counts); own != "" {
@@ -147,7 +146,7 @@ func counts(b batch.Batch) string {
 	return fmt.Sprintf("%s: %s", number(b.Rows, "row"), strings.Join(parts, ", "))
 }
 
-// inStates lists the states that have any rows.
+// inStates lists the states that have rows.
 func inStates(counts map[request.State]int) string {
 	var parts []string
 	for _, state := range append(request.States[:], batch.Erased) {

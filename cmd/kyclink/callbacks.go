@@ -18,34 +18,38 @@ import (
 func newCallbacks() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "callbacks",
-		Short: "Show and retry callbacks that were not delivered, and test a receiver",
-		Long: `A callback that is not answered with 2xx is retried: nine attempts over some 21 hours.
-Redirects are not followed. It is given up after the last attempt, or at once if its
-receiver answers with 410, or may not be called. All given-up callbacks are kept as long
-as their requests. ID is an application ID, or the ID of an event (webhook-id).`,
+		Short: "Show and retry undelivered callbacks, and test a receiver",
+		Long: `Show and retry callbacks that were not delivered, and test a receiver.
+
+A callback that is not answered with 2xx is retried: nine attempts over about 21 hours.
+Redirects are not followed. A callback is given up after the last attempt, or at once if
+its receiver answers with 410 or must not be called. Given-up callbacks are kept as long
+as their requests.
+
+ID is an application ID, or the ID of an event (webhook-id).`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(
-		deliveryList(true).listCommand("List given-up callbacks, the oldest first, then those that are being retried",
-			`List callbacks that were given up, with the receiver's last answer. Hidden ones (see
-"callbacks drop") are listed only by their IDs. Then list those that failed and will be
-retried, the next one first.`,
+		deliveryList(true).listCommand("List given-up callbacks, and those that are being retried",
+			`List callbacks that were given up, oldest first, with the receiver's last answer; then
+those that failed and will be retried, next one first. Callbacks that are hidden (see
+"callbacks drop") are listed only if their IDs are given.`,
 			"  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json"),
 		newCallbacksShow(),
 		deliveryList(false).actionCommand(action[delivery.Delivery]{
 			name: "callbacks.retry", use: "retry", short: "Retry given-up callbacks", verb: "enqueued for a retry",
 			do: (*operator.Operator).RetryDelivery,
-			long: `Let the workers deliver given-up callbacks again, with the same event ID and all nine
-attempts. A callback stays in "callbacks list" until a worker begins it.`,
+			long: `Let the workers deliver given-up callbacks again, with the same event ID and nine new
+attempts. A callback stays in "callbacks list" until a worker starts to deliver it.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
 		}),
 		deliveryList(false).actionCommand(action[delivery.Delivery]{
 			name: "callbacks.drop", use: "drop", short: "Hide given-up callbacks from the list and from --all", verb: "hidden",
 			do: (*operator.Operator).HideDelivery,
 			long: `Hide given-up callbacks from "callbacks list", and from what "callbacks retry" and
-"callbacks drop" select without an ID. The callbacks stay given up: "callbacks show"
-still shows them, and "callbacks retry ID" still retries them.`,
+"callbacks drop" select without IDs. The callbacks stay given up: "callbacks show" still
+shows them, and "callbacks retry ID" still retries them.`,
 			example: "  kyclink callbacks drop A-1001\n  kyclink callbacks drop --reason rejected --before 720h",
 		}),
 		newCallbacksTest(), newCallbacksSecret(),
@@ -53,8 +57,8 @@ still shows them, and "callbacks retry ID" still retries them.`,
 	return cmd
 }
 
-// deliveryList is the list of given-up deliveries, with pending also of those that
-// failed and will be retried.
+// deliveryList returns the list of given-up deliveries. With pending, it includes
+// deliveries that failed and will be retried.
 func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 	l := &deadLetters[delivery.Delivery]{
 		are: "callback fails", noun: "given-up callback", ids: "IDs", came: "were given up, or last tried,", hosts: true,
@@ -85,7 +89,7 @@ func (d deliveryRow) columns() string {
 	return strings.Join([]string{d.EventID, d.ApplicationID, d.Type, d.Host, d.Batch, d.status()}, "\t")
 }
 
-// status is where a delivery stands, in a line.
+// status describes the status of a delivery, with its attempts and its last answer.
 func (d deliveryRow) status() string {
 	text := d.Status
 	switch {
@@ -108,14 +112,14 @@ func newCallbacksShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show the deliveries of a request or of an event, with the receiver's last answer",
+		Short:   "Show the callbacks of a request or an event, with the receiver's last answer",
 		Example: "  kyclink callbacks show A-1001\n  kyclink callbacks show 5f0c7ee8-52a9-5f3e-8f0a-0d1f8c3b6f11 --json",
 		Args:    one("an application ID, or the ID of an event"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withOperator(cmd, func(op *operator.Operator) error {
 				all, err := op.DeliveriesOf(cmd.Context(), args[0])
 				if err == nil && len(all) == 0 {
-					err = fmt.Errorf("there is no callback of %s", args[0])
+					err = fmt.Errorf("no callback of %s is stored; give an application ID or an event ID", args[0])
 				}
 				for _, d := range all {
 					var shown operator.Delivery
@@ -139,6 +143,7 @@ func newCallbacksShow() *cobra.Command {
 	return cmd
 }
 
+// write prints a delivery, a line for each value.
 func (d deliveryRow) write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := fields(t)

@@ -26,12 +26,12 @@ func newCallbacksTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test URL",
 		Short: "Send a signed ping to a URL, and show the answer",
-		Long: `Send an event of type ping to a URL, signed with KYCLINK_CALLBACK_SECRET, as workers
-deliver callbacks: only to hosts that KYCLINK_CALLBACK_HOSTS names and to allowed
-addresses, through KYCLINK_CALLBACK_PROXY, without following redirects. It makes one
-attempt and records nothing; it does not need Redis.
+		Long: `Send an event of type ping to a URL, signed with KYCLINK_CALLBACK_SECRET. It is sent as
+workers deliver callbacks: only to hosts in KYCLINK_CALLBACK_HOSTS and to allowed
+addresses, through KYCLINK_CALLBACK_PROXY, and without following redirects. The command
+makes one attempt, records nothing and does not need Redis.
 
-The exit code is 0 if the receiver answered with 2xx, else 1.`,
+Exit codes: 0 the receiver answered with 2xx, 1 it did not.`,
 		Example: "  kyclink callbacks test https://shop.example/hooks/kyc\n  kyclink callbacks test https://shop.example/hooks/kyc --json",
 		Args:    one("the URL of a receiver"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +46,7 @@ The exit code is 0 if the receiver answered with 2xx, else 1.`,
 	return cmd
 }
 
-// checkCallbackURL returns why a URL is refused as the callback_url of any request.
+// checkCallbackURL returns why no request may have this callback_url.
 func checkCallbackURL(to string) error {
 	_, err := tasks.ParseText(func(key string) string {
 		return map[string]string{"application_id": "ping", "callback_url": to}[key]
@@ -71,7 +71,7 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	if err := checkCallbackURL(to); err != nil {
 		return usageError(cmd, err)
 	}
-	newLogger(cfg, os.Stderr) // warns about misspelt variables
+	newLogger(cfg, os.Stderr) // warns of misspelt variables
 	sender, err := callback.New(cfg.Callback)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	return p.print(cmd, asJSON, reply.Final)
 }
 
-// print shows the answer, and what it would mean for a real event.
+// print shows the answer, and what a worker would do about it.
 func (p pingResult) print(cmd *cobra.Command, asJSON, final bool) error {
 	body := ""
 	if p.Body != "" {
@@ -115,7 +115,7 @@ func (p pingResult) print(cmd *cobra.Command, asJSON, final bool) error {
 	return fmt.Errorf("the ping to %s was not delivered: %s; %s%s", p.Host, reasonText(p.Reason, p.Message), next, body)
 }
 
-// pingBody is an event that belongs to no request.
+// pingBody returns an event that belongs to no request.
 func pingBody(account string, now time.Time) ([]byte, error) {
 	return json.Marshal(struct {
 		Type      string            `json:"type"`
@@ -128,10 +128,12 @@ func newCallbacksSecret() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "Generate a secret to sign callbacks with, and print it",
+		Short: "Generate a secret for signing callbacks",
 		Long: `Print a new random secret for KYCLINK_CALLBACK_SECRET: workers sign callbacks with it,
-and receivers verify them with it. It changes nothing. To rotate a secret, let the
-workers sign with both, "NEW OLD", then change the receivers, then remove the old one.`,
+and receivers verify them with it. The command changes no setting.
+
+To rotate the secret, let the workers sign with both ("NEW OLD"), then change the
+receivers, then remove the old one.`,
 		Example: "  (umask 077; kyclink callbacks secret > callback.secret)\n  export KYCLINK_CALLBACK_SECRET_FILE=callback.secret",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -143,11 +145,11 @@ workers sign with both, "NEW OLD", then change the receivers, then remove the ol
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
-// randomKey has as many bytes as Standard Webhooks recommends.
+// randomKey returns a key with as many bytes as Standard Webhooks recommends.
 func randomKey() []byte {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // it never fails

@@ -225,7 +225,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	}
 	run("no callback was given up", "callbacks", "retry", "P-77777")
 	run("use one of", "callbacks", "list", "--reason", "bored")
-	run("say which given-up callbacks", "callbacks", "retry")
+	run("no given-up callback is selected", "callbacks", "retry")
 
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
 	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })

@@ -82,7 +82,7 @@ func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 		{name: "header-near-miss", out: "o.csv", sent: 2, bodies: "https://shop.example/done",
 			stderr: []string{`redirect_url ("Redirect_URL")`, `expiry_minutes ("expiry minutes")`}},
 		{name: "sci-notation", out: "o.csv", sent: 1, stderr: []string{
-			"row 1 at line 2 (and 2 more rows like it): the id 4.91702E+12 looks like a number that a spreadsheet has rounded",
+			"row 1 at line 2 (and 2 more rows like it): the ID 4.91702E+12 looks like a number that a spreadsheet has rounded",
 			"row 2 has the same id as row 1", "row 3 has the same id as row 1"}},
 		{name: "semicolon", out: "o.csv", sent: 2, bodies: "https://shop.example/done", stderr: []string{"separated by ';'"}, file: []string{"KL-0002;https://shop.example/done;Ömer Lund;created;"}},
 		{name: "semicolon", out: "o.xlsx", sent: 2, bodies: "https://shop.example/done"},
@@ -144,7 +144,7 @@ func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 		{"excel-bool", nil, 0, []string{"2 rows, 2 accepted"}},
 		{"header-near-miss", nil, 0, []string{"2 rows, 2 accepted", `redirect_url ("Redirect_URL")`}},
 		{"gzip-trailing-garbage", []string{"--ignore-unknown"}, 0, []string{"accepted"}},
-		{"sci-notation", []string{"--ignore-unknown"}, 0, []string{"3 rows, 1 accepted, 2 duplicates", "the id 4.91702E+12 looks like a number"}},
+		{"sci-notation", []string{"--ignore-unknown"}, 0, []string{"3 rows, 1 accepted, 2 duplicates", "the ID 4.91702E+12 looks like a number"}},
 		{"semicolon", []string{"--ignore-unknown"}, 0, []string{"2 rows, 2 accepted", "separated by ';'"}},
 		{"sep-line", []string{"--ignore-unknown", "--delimiter", ";"}, 0, []string{"2 rows, 2 accepted", "separated by ';'"}},
 		{"trailing-empty-columns", nil, 0, []string{"2 rows, 2 accepted"}},

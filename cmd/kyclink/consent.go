@@ -12,14 +12,14 @@ import (
 	"golang.org/x/term"
 )
 
-// consent is a person's consent to what cannot be undone.
+// consent asks a person to confirm what cannot be undone.
 type consent struct{ yes bool }
 
 func (c *consent) flag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask; required without a terminal")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask for confirmation; required without a terminal")
 }
 
-// check refuses a command that needs consent where there is no terminal to ask on.
+// check refuses a command that needs confirmation if there is no terminal to ask on.
 func (c *consent) check(cmd *cobra.Command) error {
 	if c.yes || term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil
@@ -27,7 +27,7 @@ func (c *consent) check(cmd *cobra.Command) error {
 	return usageError(cmd, errors.New("this cannot be undone, and there is no terminal to ask on; give --yes to do it"))
 }
 
-// get asks, unless --yes was given. A signal while it asks means no.
+// get asks for confirmation unless --yes is given. A signal means no.
 func (c *consent) get(cmd *cobra.Command, question string) error {
 	if c.yes {
 		return nil

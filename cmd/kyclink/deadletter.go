@@ -21,16 +21,16 @@ import (
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
-// deadLetters is a list of entries that wait for a person: failed requests, held
-// requests, or given-up deliveries. The commands of each list are made from it.
+// deadLetters is a list of entries that need a decision by a person: failed requests,
+// held requests, or given-up deliveries. It has the commands of the list.
 type deadLetters[T any] struct {
 	operator.Selection
 	all     bool
-	are     string // "failed", as in "are failed"
-	noun    string // "failed request"
-	ids     string // what IDs are called
-	came    string // "failed", as in "those that failed since"
-	hosts   bool   // can be selected by host
+	are     string // as in "no request is failed for REASON"
+	noun    string // such as "failed request"
+	ids     string // such as "application IDs"
+	came    string // as in "only those that failed before TIME"
+	hosts   bool   // entries can be selected by host
 	reasons []fault.Reason
 	changed string // why an entry of the list was skipped
 
@@ -38,13 +38,13 @@ type deadLetters[T any] struct {
 	show func(ctx context.Context, op *operator.Operator, entry T) (row, error)
 }
 
-// row is an entry as it is printed: as JSON, or as columns that tabs separate.
+// row is an entry as it is printed: as JSON, or as columns separated by tabs.
 type row interface{ columns() string }
 
-// missing reports IDs that were given and are not on the list.
+// missing reports given IDs that are not on the list.
 type missing struct {
 	w       io.Writer
-	unknown int // which makes the command fail
+	unknown int // if any, the command fails
 	skipped int
 }
 
@@ -55,6 +55,7 @@ func (m *missing) err() error {
 	return &codeError{code: exitError}
 }
 
+// flags adds the flags that select entries.
 func (l *deadLetters[T]) flags(cmd *cobra.Command) {
 	if l.hosts {
 		cmd.Flags().StringVar(&l.Host, "host", "", "only those to `HOST`, such as shop.example or shop.example:8443")
@@ -66,7 +67,7 @@ func (l *deadLetters[T]) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.Before, "before", "", fmt.Sprintf(when, "before"))
 }
 
-// check refuses flags that make no sense, before anything is read.
+// check refuses wrong flags before anything is read.
 func (l *deadLetters[T]) check(cmd *cobra.Command) error {
 	if l.Reason != "" && !slices.Contains(l.reasons, fault.Reason(l.Reason)) {
 		return usageError(cmd, fmt.Errorf("--reason: no %s for %q; use one of %v", l.are, l.Reason, l.reasons))
@@ -76,23 +77,23 @@ func (l *deadLetters[T]) check(cmd *cobra.Command) error {
 			return usageError(cmd, fmt.Errorf("--%s: %w", flag, err))
 		}
 	}
-	if cmd.Flags().Lookup("all") == nil { // the command shows, or names a batch
+	if cmd.Flags().Lookup("all") == nil { // the command only lists, or has a batch as its argument
 		return nil
 	}
 	switch given := l.String() != "--all" || len(l.IDs) > 0; {
 	case l.all && len(l.IDs) > 0:
-		return usageError(cmd, fmt.Errorf("--all contradicts %s; give one of them", l.ids))
+		return usageError(cmd, fmt.Errorf("--all and %s exclude each other; give one of them", l.ids))
 	case !given && !l.all:
 		host := ""
 		if l.hosts {
 			host = "--host, "
 		}
-		return usageError(cmd, fmt.Errorf("say which %ss: %s, %s--reason, --batch, --since, --before, or --all", l.noun, l.ids, host))
+		return usageError(cmd, fmt.Errorf("no %s is selected; give %s, %s--reason, --batch, --since, --before, or --all", l.noun, l.ids, host))
 	}
 	return nil
 }
 
-// listCommand makes the command that shows the list.
+// listCommand returns the command that prints the list.
 func (l *deadLetters[T]) listCommand(short, long, example string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -149,20 +150,20 @@ func (l *deadLetters[T]) print(cmd *cobra.Command, op *operator.Operator, asJSON
 type action[T any] struct {
 	*deadLetters[T]
 	consent
-	name                      string // in the audit trail
+	name                      string // for the audit trail
 	use, short, long, example string
 	verb                      string // as in "12 retried"
 	noRate                    bool   // has no --rate
-	final                     bool   // cannot be undone: a person is asked first
-	// do leaves an entry as it is that has changed since it was read.
+	final                     bool   // cannot be undone, and needs confirmation
+	// do changes an entry, unless it has changed since it was read.
 	do func(op *operator.Operator, ctx context.Context, entry T) (now T, changed bool, err error)
 
 	dryRun, asJSON bool
 	rate           string
-	target         string // in the audit trail, where it is not the selection
+	target         string // for the audit trail, if it is not the selection
 }
 
-// actionCommand makes the command of an action.
+// actionCommand returns the command of an action.
 func (l *deadLetters[T]) actionCommand(a action[T]) *cobra.Command {
 	a.deadLetters = l
 	cmd := &cobra.Command{
@@ -179,10 +180,10 @@ func (l *deadLetters[T]) actionCommand(a action[T]) *cobra.Command {
 	return cmd
 }
 
-// flags are those of the action itself.
+// flags adds the flags of the action itself.
 func (a *action[T]) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "list the selected ones, and change nothing")
-	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print each one that is changed, as it is afterwards, as a line of JSON")
+	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "list what is selected, and change nothing")
+	cmd.Flags().BoolVar(&a.asJSON, "json", false, "print each changed one, as it is after the change, as a line of JSON")
 	if !a.noRate {
 		cmd.Flags().StringVar(&a.rate, "rate", "", "at most `RATE`, such as 50/s (default: no limit)")
 	}
@@ -232,7 +233,7 @@ func (a *action[T]) run(cmd *cobra.Command) error {
 	})
 }
 
-// ask asks for consent, unless nothing is selected.
+// ask asks for confirmation unless nothing is selected.
 func (a *action[T]) ask(cmd *cobra.Command, op *operator.Operator) error {
 	if a.yes {
 		return nil
@@ -251,11 +252,11 @@ func (a *action[T]) ask(cmd *cobra.Command, op *operator.Operator) error {
 	if n == 0 {
 		return nil
 	}
-	return a.get(cmd, fmt.Sprintf("%s will be %s, for good. Continue?", number(n, a.noun), a.verb))
+	return a.get(cmd, fmt.Sprintf("%s will be %s. This cannot be undone. Continue?", number(n, a.noun), a.verb))
 }
 
-// apply acts on the selected entries, and prints last how many it changed, also if it
-// was interrupted.
+// apply changes the selected entries, and prints at the end how many it changed, even if
+// it is interrupted.
 func (a *action[T]) apply(cmd *cobra.Command, op *operator.Operator, limit *rate.Limiter) error {
 	ctx := cmd.Context()
 	counter := terminal.NewCounter(os.Stderr, onTerminal() && !a.asJSON, a.verb)

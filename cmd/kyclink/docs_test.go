@@ -87,7 +87,7 @@ func TestCLIReference_MatchesHelp(t *testing.T) {
 		} else {
 			page.WriteString(inMarkdown(strings.ToUpper(cmd.Short[:1])+cmd.Short[1:]) + ".\n")
 		}
-		if cmd.Runnable() {
+		if cmd.Runnable() && !cmd.HasSubCommands() {
 			page.WriteString("\n```text\n" + cmd.UseLine() + "\n```\n")
 		}
 		if cmd.Example != "" {

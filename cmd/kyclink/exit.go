@@ -13,8 +13,8 @@ import (
 // Exit codes, which scripts rely on.
 const (
 	exitError       = 1
-	exitNotCreated  = 2 // done, but some row or the request was not created
-	exitWaiting     = 3 // stopped waiting, nothing lost
+	exitNotCreated  = 2 // done, but some row or the request has no link
+	exitWaiting     = 3 // stopped waiting; nothing is lost
 	exitUsage       = 64
 	exitInput       = 65
 	exitInterrupted = 128 // plus the signal's number
@@ -23,7 +23,7 @@ const (
 // codeError is an error with the exit code for it.
 type codeError struct {
 	code int
-	err  error // nil where everything is printed already
+	err  error // nil if everything has been printed
 }
 
 func (e *codeError) Error() string {
@@ -35,12 +35,13 @@ func (e *codeError) Error() string {
 
 func (e *codeError) Unwrap() error { return e.err }
 
-// signalError is the cause of a context that a signal ended.
+// signalError is the cause of a context that a signal cancelled.
 type signalError struct{ signal syscall.Signal }
 
 func (e *signalError) Error() string { return "stopped by " + e.signal.String() }
 
-// exitCode goes by the type of the error. A codeError wins over what it wraps.
+// exitCode returns the exit code for an error, by its type. A codeError takes precedence
+// over the error that it wraps.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -60,7 +61,7 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// stopped replaces an error by the signal that caused it, if one did.
+// stopped returns the signal that caused an error, if one did, or else the error.
 func stopped(ctx context.Context, err error) error {
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
 		return s
@@ -70,12 +71,13 @@ func stopped(ctx context.Context, err error) error {
 
 const runAgain = "run the same command again to continue"
 
-// incomplete is the error of a command that can be run again to continue, with what was
-// done before, such as "12 retried".
+// incomplete returns the error of a command that can be run again to continue. done says
+// what it did before, such as "12 retried".
 func incomplete(ctx context.Context, err error, done string) error {
 	return incompleteHint(ctx, err, done, runAgain)
 }
 
+// incompleteHint is incomplete with another hint how to continue.
 func incompleteHint(ctx context.Context, err error, done, hint string) error {
 	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok {
 		return &codeError{exitInterrupted + int(s.signal), fmt.Errorf("%w: %s; %s", s, done, hint)}

@@ -14,8 +14,8 @@ func newFailed() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "failed",
 		Short: "Show, retry and hide failed requests",
-		Long: `A failed request has ended: nothing calls FaceKi for it until a person retries it.
-All failed requests are kept until KYCLINK_RETENTION has passed.`,
+		Long: `Show, retry and hide failed requests. A failed request has ended: FaceKi is not called
+for it again until a person retries it. Failed requests are kept for KYCLINK_RETENTION.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
@@ -24,18 +24,18 @@ All failed requests are kept until KYCLINK_RETENTION has passed.`,
 		newFailedShow(),
 		failedList().actionCommand(action[request.Record]{
 			name: "failed.retry", use: "retry", short: "Retry failed requests", verb: "retried", do: (*operator.Operator).Retry,
-			long: `Start a new run of failed requests: each is called again, gets a new end with an event
-ID of its own, and keeps its history. Its not_after is removed. While the account is
-paused or its gate is closed, the requests wait. A request that fails again while the
-command runs is not retried a second time.`,
+			long: `Start a new run of failed requests. Each is called again and ends with a new event; its
+history is kept, and its not_after is removed. While the account is paused or its gate is
+closed, the requests wait. A request that fails again while the command runs is not
+retried a second time.`,
 			example: "  kyclink failed retry A-1001\n  kyclink failed retry --reason workflow_rules --dry-run\n  kyclink failed retry --batch spring --rate 50/s",
 		}),
 		failedList().actionCommand(action[request.Record]{
 			name: "failed.drop", use: "drop", short: "Hide failed requests from the list and from --all", verb: "hidden",
 			do: (*operator.Operator).Hide, noRate: true,
 			long: `Hide failed requests from "failed list", and from what "failed retry" and "failed drop"
-select without an ID. The requests stay failed: "show" still shows them, and "failed
-retry ID" still retries them.`,
+select without IDs. The requests stay failed: "show" still shows them, and "failed retry
+ID" still retries them.`,
 			example: "  kyclink failed drop A-1001\n  kyclink failed drop --reason invalid_request --before 720h",
 		}),
 	)
@@ -43,13 +43,14 @@ retry ID" still retries them.`,
 }
 
 func newFailedList() *cobra.Command {
-	cmd := failedList().listCommand("List failed requests, the oldest first",
-		`List failed requests. Hidden ones (see "failed drop") are listed only by their IDs.`,
+	cmd := failedList().listCommand("List failed requests, oldest first",
+		`List failed requests, oldest first. Requests that are hidden (see "failed drop") are
+listed only if their IDs are given.`,
 		"  kyclink failed list\n  kyclink failed list --batch spring --reason workflow_rules\n  kyclink failed list --since 24h --json\n  kyclink failed list --quarantined")
 	listRequests := cmd.RunE
 	var quarantined bool
 	for _, name := range []string{"quarantined", "aside"} { // the latter is its former name
-		cmd.Flags().BoolVar(&quarantined, name, false, "list instead the tasks and records that no worker could decode, the latest first, as lines of JSON")
+		cmd.Flags().BoolVar(&quarantined, name, false, "list tasks and records that no worker could decode instead, latest first, as lines of JSON")
 	}
 	_ = cmd.Flags().MarkHidden("aside")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -58,7 +59,7 @@ func newFailedList() *cobra.Command {
 		}
 		for _, name := range []string{"reason", "batch", "since", "before"} {
 			if len(args) > 0 || cmd.Flags().Changed(name) {
-				return usageError(cmd, errors.New("--quarantined lists all entries, which have no ID or reason; give no other flag but --json"))
+				return usageError(cmd, errors.New("--quarantined lists all entries, which have no IDs or reasons; omit IDs and all flags but --json"))
 			}
 		}
 		return withOperator(cmd, func(op *operator.Operator) error {
@@ -80,7 +81,7 @@ func newFailedShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show the full history of a failed request",
+		Short:   "Show the history of a failed request",
 		Example: "  kyclink failed show A-1001\n  kyclink failed show A-1001 --json",
 		Args:    one("an application ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,12 +91,12 @@ func newFailedShow() *cobra.Command {
 					return err
 				}
 				if request.State(h.Status) != request.Failed {
-					return fmt.Errorf("%s is %s, not failed; to see its history: kyclink show %s", args[0], h.Status, args[0])
+					return fmt.Errorf("%s is %s, not failed; to show its history: kyclink show %s", args[0], h.Status, args[0])
 				}
 				return printHistory(cmd.OutOrStdout(), h, asJSON)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

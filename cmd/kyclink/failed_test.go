@@ -107,8 +107,8 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(64, "", "neither a time", "failed", "list", "--since", "yesterday")
 	expect(64, "", "--batch is empty", "failed", "list", "--batch", "")
 	expect(64, "", `no request is failed for "nonsense"`, "failed", "list", "--reason", "nonsense")
-	expect(64, "", "say which failed requests", "failed", "retry", "--rate", "50/s")
-	expect(64, "", "contradicts", "failed", "retry", "--all", "F-000010")
+	expect(64, "", "no failed request is selected", "failed", "retry", "--rate", "50/s")
+	expect(64, "", "exclude each other", "failed", "retry", "--all", "F-000010")
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
 	expect(1, "", "F-9: no request has this application ID", "failed", "retry", "F-9", "F-000001")
 	expect(0, "", "skipped F-000001: it is waiting, not failed\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
@@ -128,7 +128,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	if len(retried) != 1 || retried[0].Run != 2 || retried[0].Status != tasks.Waiting {
 		t.Errorf("retried: %+v", retried)
 	}
-	expect(1, "", "F-000010 is waiting, not failed; to see its history: kyclink show F-000010", "failed", "show", "F-000010")
+	expect(1, "", "F-000010 is waiting, not failed; to show its history: kyclink show F-000010", "failed", "show", "F-000010")
 	expect(0, "run 1", "", "show", "F-000010")
 	expect(0, "", "599 retried", "failed", "retry", "--batch", "autumn")
 	if got := failedCount(t, book); got != 599 {

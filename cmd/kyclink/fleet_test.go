@@ -176,7 +176,7 @@ func TestRequest_CreatesALinkThatShowPrints(t *testing.T) {
 	expect(64, "", "--redirect-url must start with https://", "request", "--application-id", "a b", "--redirect-url", "http://shop.example/")
 	expect(64, "", "--application-id is required", "request")
 	expect(64, "", "write --wait=5s", "request", "--application-id", "A-1", "--wait", "5s")
-	expect(64, "", "request has flags only", "request", "A-1")
+	expect(64, "", "give the person's ID with --application-id", "request", "A-1")
 	if stdout := expect(2, "", "BAD-1 is failed (invalid_request", "request", "--application-id", "BAD-1", "--wait"); stdout != "" {
 		t.Errorf("standard output is %q", stdout)
 	}

@@ -23,20 +23,25 @@ func newForget() *cobra.Command {
 	o := &forgetOptions{}
 	cmd := &cobra.Command{
 		Use:   "forget ID... | --batch NAME",
-		Short: "Erase people's data, or a batch's, from Redis",
-		Long: `Erase requests and everything that names them: their records with all generations and
-links, their tasks, their callbacks, their events in the results stream, their IDs in the
-rows of batches, quarantined entries, rejects of the intake stream, and entries of the
-audit trail. A request that has not ended is cancelled first. One that is being called is
-skipped and cancelled as soon as its call is answered; run the command again some seconds
-later. Only counters remain, which count the requests as erased.
+		Short: "Erase the data of people, or of a batch, from Redis",
+		Long: `Erase requests and everything that names them: records with all generations and links,
+tasks, callbacks, events in the results stream, IDs in the rows of batches, quarantined
+entries, rejects of the intake stream, and entries of the audit trail. Only counters
+remain, which count the requests as erased. An erased ID may be requested again, as a new
+request.
 
-With --batch it erases what the batch accepted first, cancels the batch, and keeps the
-rows that joined it. An erased ID may be requested again; that is a new request.
+A request that has not ended is cancelled first. A request that is being called is
+skipped, and cancelled when its call is answered: run the command again a few seconds
+later.
 
-It may be interrupted and run again to continue. It does not erase what is outside Redis:
-exported files, OUT and OUT.journal of kyclink run, what receivers of events have stored,
-and what FaceKi keeps. This cannot be undone; the command asks first, or needs --yes.`,
+With --batch, erase what the batch accepted first, cancel the batch, and keep the rows
+that joined it.
+
+The command does not erase what is outside Redis: exported files, OUT and OUT.journal of
+"kyclink run", what receivers of events have stored, and what FaceKi keeps.
+
+This cannot be undone: the command asks for confirmation unless --yes is given. To
+continue after an interruption, run it again.`,
 		Example: "  kyclink forget A-1001 A-1002\n  kyclink forget --batch spring --dry-run\n  kyclink forget --batch spring --yes --json",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,17 +54,17 @@ and what FaceKi keeps. This cannot be undone; the command asks first, or needs -
 	}
 	cmd.Flags().StringVar(&o.batch, "batch", "", "erase everything that batch `NAME` accepted first")
 	o.flag(cmd)
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print how many requests would be erased, and erase nothing")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what was erased, or would be, as JSON")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print how many requests would be erased, and change nothing")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print what is erased, or would be, as JSON")
 	return cmd
 }
 
 func (o *forgetOptions) check(cmd *cobra.Command) error {
 	switch given := o.batch != ""; {
 	case given && len(o.ids) > 0:
-		return usageError(cmd, errors.New("--batch contradicts application IDs; give one of them"))
+		return usageError(cmd, errors.New("--batch and application IDs exclude each other; give one of them"))
 	case !given && len(o.ids) == 0:
-		return usageError(cmd, errors.New("say what to erase: application IDs, or --batch"))
+		return usageError(cmd, errors.New("nothing is selected; give application IDs, or --batch NAME"))
 	}
 	slices.Sort(o.ids)
 	o.ids = slices.Compact(o.ids)
@@ -114,6 +119,7 @@ func (o *forgetOptions) run(cmd *cobra.Command, e *engine) error {
 	return err
 }
 
+// question returns what is asked before the erasure.
 func (o *forgetOptions) question(found int) string {
 	of := strings.Join(o.ids[:min(len(o.ids), 5)], ", ")
 	if len(o.ids) > 5 {
@@ -122,9 +128,10 @@ func (o *forgetOptions) question(found int) string {
 	if o.batch != "" {
 		of = fmt.Sprintf("batch %q", o.batch)
 	}
-	return fmt.Sprintf("Erase %s of %s, for good?", number(found, "request"), of)
+	return fmt.Sprintf("Erase %s of %s? This cannot be undone.", number(found, "request"), of)
 }
 
+// describeErased lists what was erased.
 func describeErased(n operator.Erased) string {
 	return fmt.Sprintf("%s with %s, %s, %s, %s, %d quarantined, %d from the rejects and the audit trail",
 		number(n.Requests, "request"), number(n.Generations, "generation"), number(n.Rows, "row"), number(n.Events, "event"),

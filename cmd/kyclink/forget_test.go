@@ -130,8 +130,8 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 		link, err := client.Get(t.Context(), "P-0005")
 		return err == nil && link.Status == tasks.Created && link.Attempts == 1
 	})
-	expect(64, "", "say what to erase", "forget")
-	expect(64, "", "contradicts", "forget", "A", "--batch", "spring")
+	expect(64, "", "nothing is selected", "forget")
+	expect(64, "", "exclude each other", "forget", "A", "--batch", "spring")
 	expect(1, "", "there is no batch", "forget", "--yes", "--batch", "winter")
 }
 

@@ -10,30 +10,34 @@ import (
 func newHeld() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "held",
-		Short: "Show, retry and cancel requests that wait for a person",
-		Long: `A request is held if a link may exist that nobody has received: FaceKi reported that it
-created one, but the answer has no usable link (unusable_answer), or the outcome of a
-call is unknown and KYCLINK_ON_UNKNOWN is hold (unknown_outcome). FaceKi's API cannot
-say; look for the application ID in FaceKi's console. Then retry the request, which may
-create and bill a second link, or drop it.`,
+		Short: "Show, retry and cancel held requests",
+		Long: `Show, retry and cancel requests that need a decision by a person.
+
+A request is held if a link may exist that nobody has received: FaceKi reported that it
+created one, but its answer has no usable link (unusable_answer); or the outcome of a
+call is unknown, and KYCLINK_ON_UNKNOWN is hold (unknown_outcome). FaceKi's API cannot
+tell whether the link exists: look for the application ID in FaceKi's console. Then
+retry the request, which may create and bill a second link, or drop it.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
 	cmd.AddCommand(
-		heldList().listCommand("List held requests, the oldest first", "",
+		heldList().listCommand("List held requests, oldest first", "",
 			"  kyclink held list\n  kyclink held list --reason unknown_outcome --since 24h --json"),
 		heldList().actionCommand(action[request.Record]{
 			name: "held.retry", use: "retry", short: "Retry held requests", verb: "retried", do: (*operator.Operator).Retry,
-			long: `Continue held requests in the same run: they are called again, which may create and
-bill a second link. Attempts and possible duplicates keep counting. While the account is
-paused or its gate is closed, the requests wait.`,
+			long: `Continue held requests in the same run. Each is called again, which may create and bill a
+second link; attempts and possible duplicates add up. While the account is paused or its
+gate is closed, the requests wait.`,
 			example: "  kyclink held retry A-1001\n  kyclink held retry --batch spring --dry-run\n  kyclink held retry --all --rate 50/s",
 		}),
 		heldList().actionCommand(action[request.Record]{
 			name: "held.drop", use: "drop", short: "Cancel held requests", verb: "cancelled",
 			do: (*operator.Operator).Drop, noRate: true, final: true,
 			long: `Cancel held requests, with the event link.cancelled. A link that still arrives is kept
-in the record. This cannot be undone; the command asks first, or needs --yes.`,
+in the record.
+
+This cannot be undone: the command asks for confirmation unless --yes is given.`,
 			example: "  kyclink held drop A-1001 A-1002\n  kyclink held drop --reason unusable_answer --before 72h --yes",
 		}),
 	)

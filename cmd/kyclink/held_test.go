@@ -91,8 +91,8 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	}
 	expect(0, "unknown_outcome: the connection was lost before FaceKi answered", "", "held", "list", "P-0005")
 	expect(0, "kyclink held retry P-0005 (may create a second link), or kyclink held drop P-0005", "", "show", "P-0005")
-	expect(64, "", "say which held requests", "held", "retry")
-	expect(64, "", "say which held requests", "held", "drop", "--dry-run")
+	expect(64, "", "no held request is selected", "held", "retry")
+	expect(64, "", "no held request is selected", "held", "drop", "--dry-run")
 	expect(64, "", `no request is held for "timeout"; use one of [unknown_outcome unusable_answer]`, "held", "list", "--reason", "timeout")
 
 	expect(0, "P-0015", "kyclink: 2 would be cancelled", "held", "drop", "P-0015", "P-0005", "--dry-run")

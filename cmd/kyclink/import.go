@@ -73,7 +73,7 @@ Exit codes: 0 all rows were accepted, 2 some were not, 65 FILE cannot be used.`,
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check the rows, and print what the import would do and how long the links would take; change nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
 	for _, key := range batchOptions() {
-		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default: "+flagHelp[key])
+		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default of the rows: "+flagHelp[key])
 	}
 	return cmd
 }

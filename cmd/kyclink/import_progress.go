@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
-// fileProgress shows on a terminal how much of a file is imported. All other output
+// fileProgress shows on a terminal how much of a file has been imported. All other output
 // must be written through it.
 type fileProgress struct {
 	*terminal.Line
@@ -22,7 +22,7 @@ func newFileProgress(out io.Writer, tty bool, in *input.File) *fileProgress {
 	return &fileProgress{Line: terminal.NewLine(out, tty), in: in}
 }
 
-// kib is the unit of the shares of a file.
+// kib is the unit of progress.
 const kib = 1 << 10
 
 func (p *fileProgress) report(counts bulk.Counts) {
@@ -32,7 +32,7 @@ func (p *fileProgress) report(counts bulk.Counts) {
 	rate := p.pace.Rate(time.Now(), done)
 	p.Draw(func(width int) string {
 		rows := number(counts.Rows, "row")
-		if total == 0 { // of a pipe nobody knows the size
+		if total == 0 { // the size of a pipe is unknown
 			return rows
 		}
 		after := terminal.Percent(done, total)
@@ -43,5 +43,5 @@ func (p *fileProgress) report(counts bulk.Counts) {
 	})
 }
 
-// stop leaves the bar as it is. It may be called again.
+// stop ends the bar, and leaves it on the terminal. It may be called repeatedly.
 func (p *fileProgress) stop() { p.End(true) }

@@ -82,10 +82,10 @@ func TestImport_ExplainsItsOutcome(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"import " + good, exitUsage, "name the batch"},
+		{"import " + good, exitUsage, "--batch is required"},
 		{"import - --batch a", exitUsage, "the format of standard input is unknown"},
 		{"import " + good + " --batch a --delimiter ab", exitUsage, "use one character"},
-		{"import " + good + " --batch a --map colour=x", exitUsage, `no request has a key "colour"`},
+		{"import " + good + " --batch a --map colour=x", exitUsage, `a request has no key "colour"`},
 		{"import " + good + " --batch a --expiry-minutes 0", exitUsage, "--expiry-minutes must be at least 1"},
 		{"import " + stranger + " --batch a", exitInput, `unknown columns "Colour"`},
 		{"import " + filepath.Join(dir, "none.csv") + " --batch a", exitInput, "no such file"},

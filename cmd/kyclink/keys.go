@@ -17,16 +17,17 @@ func newKeys() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Create, list and revoke API keys",
-		Long: `Every request to the HTTP API needs a key. A key has one or more scopes:
+		Long: `Create, list and revoke API keys. Every request to the HTTP API needs a key. A key has
+one or more scopes:
 
   enqueue  request links
   read     read links, batches and the account
   operate  pause, resume, cancel, retry
 
-A key without "read" sees only the links of requests that it made; it can neither repeat
+A key without "read" sees only the links of requests that it made. It can neither repeat
 nor renew other requests, nor extend other batches.
 
-Redis stores only a hash of a key. "kyclink audit" shows what was done with a key.`,
+Redis stores only the hash of a key. "kyclink audit" shows what was done with a key.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
@@ -34,7 +35,7 @@ Redis stores only a hash of a key. "kyclink audit" shows what was done with a ke
 	return cmd
 }
 
-// createdKey is a new key as it is printed.
+// createdKey is a new key as it is printed in JSON.
 type createdKey struct {
 	apikey.Issued
 	Key string `json:"key"`
@@ -48,16 +49,16 @@ func newKeysCreate() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create --scope SCOPES --name NAME",
-		Short: "Create an API key, and print it",
-		Long: `Create an API key with one or more scopes (see "keys"), and print it. It cannot be printed
-again.`,
+		Short: "Create an API key and print it",
+		Long: `Create an API key with one or more scopes (see "kyclink keys --help"), and print it. It
+cannot be shown again.`,
 		Example: `  kyclink keys create --scope enqueue,read --name shop
   kyclink keys create --scope read,operate --name oncall > oncall.key
   kyclink keys create --scope enqueue --name partner --redirect-host partner.example`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if name == "" || len(scopes) == 0 {
-				return usageError(cmd, errors.New("name the key and its scopes, such as --name shop --scope enqueue,read"))
+				return usageError(cmd, errors.New("--name and --scope are required, such as --name shop --scope enqueue,read"))
 			}
 			given := make([]apikey.Scope, len(scopes))
 			for i, s := range scopes {
@@ -89,10 +90,10 @@ again.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "`NAME` of its user (required)")
-	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "`SCOPES`: enqueue, read, operate (required)")
-	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "`HOST` to which the key's requests may redirect people; may be repeated (default: all that KYCLINK_REDIRECT_HOSTS permits)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().StringVar(&name, "name", "", "`NAME` of the key's user (required)")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "`SCOPES` of the key: enqueue, read, operate; separated by commas (required)")
+	cmd.Flags().StringSliceVar(&hosts, "redirect-host", nil, "`HOST` to which the key's requests may redirect people; may be repeated (default: all hosts that KYCLINK_REDIRECT_HOSTS permits)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
@@ -100,7 +101,7 @@ func newKeysList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List all API keys, with revoked ones, the oldest first",
+		Short:   "List all API keys, including revoked ones, oldest first",
 		Example: "  kyclink keys list\n  kyclink keys list --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,9 +148,9 @@ func newKeysRevoke() *cobra.Command {
 				issued, err := apikey.NewKeyring(e.rdb, e.cfg.Account).Revoke(cmd.Context(), args[0])
 				switch {
 				case errors.Is(err, apikey.ErrUnknown) && issued.ID != "":
-					return fmt.Errorf("key %s (%s) was revoked before, at %s", issued.ID, issued.Name, moment(issued.RevokedAt))
+					return fmt.Errorf("key %s (%s) is already revoked, since %s", issued.ID, issued.Name, moment(issued.RevokedAt))
 				case errors.Is(err, apikey.ErrUnknown):
-					return fmt.Errorf("there is no key with this ID in account %q; kyclink keys list shows them", e.cfg.Account)
+					return fmt.Errorf("no key of account %q has this ID; to list the keys: kyclink keys list", e.cfg.Account)
 				case err != nil:
 					return err
 				}

@@ -16,7 +16,7 @@ func TestKeys_AreManagedByCommands(t *testing.T) {
 	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
-	expect(64, "", "name the key and its scopes", "keys", "create", "--scope", "read")
+	expect(64, "", "--name and --scope are required", "keys", "create", "--scope", "read")
 	expect(64, "", `unknown scope "admin"`, "keys", "create", "--scope", "read,admin", "--name", "shop")
 	expect(64, "", "printable", "keys", "create", "--scope", "read", "--name", "a\tb")
 	code, stdout, stderr := kyclink(t, settings, "keys", "create", "--scope", "enqueue,read", "--name", "shop")
@@ -33,8 +33,8 @@ func TestKeys_AreManagedByCommands(t *testing.T) {
 		t.Errorf("%v: %+v", err, made.Issued)
 	}
 	expect(0, "key "+got.ID+" (shop) is revoked", "", "keys", "revoke", got.ID)
-	expect(1, "", "was revoked before", "keys", "revoke", got.ID)
-	expect(1, "", "there is no key with this ID", "keys", "revoke", "nobody")
+	expect(1, "", "is already revoked", "keys", "revoke", got.ID)
+	expect(1, "", "has this ID; to list the keys: kyclink keys list", "keys", "revoke", "nobody")
 	expect(0, `"revoked_at":`, "", "keys", "list", "--json")
 
 	if err := audit.NewTrail(server.Client(t), "default").Append(t.Context(), audit.Change{Key: got, Action: "links.request", Target: "A-1", RequestID: "r-1"}); err != nil {

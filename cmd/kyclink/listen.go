@@ -20,27 +20,26 @@ import (
 func listenAt(variable, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is in use by another process, or by another address of this one; free it, or set %s to another address", variable, address, variable)
+		return nil, fmt.Errorf("%s: %s is in use; set %s to another address, or stop the process that uses it", variable, address, variable)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: cannot listen: %w; set it to an address of this host", variable, err)
+		return nil, fmt.Errorf("%s: %w; set it to an address of this host", variable, err)
 	}
 	return l, nil
 }
 
-// listenOps listens on the address of health and metrics. Where the default address is in
-// use it returns nil, without an error: several workers may share a host.
+// listenOps listens on the address of health and metrics. If the default address is in
+// use, it returns nil without an error: several workers may share a host.
 func listenOps(cfg config.Ops, log *zap.Logger) (net.Listener, error) {
 	l, err := listenAt("KYCLINK_OPS_LISTEN", cfg.Listen)
 	if err != nil && !cfg.Given {
 		log.Warn("health and metrics are not served", zap.Error(err))
-		return nil, nil //nolint:nilnil // a process works without
+		return nil, nil //nolint:nilnil // a process works without it
 	}
 	return l, err
 }
 
-// serveOps serves health and metrics until stop is called. Without a listener it does
-// nothing.
+// serveOps serves health and metrics until stop is called. If l is nil, it does nothing.
 func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server, ready func() error) (stop func()) {
 	if l == nil {
 		return func() {}
@@ -56,7 +55,7 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server
 	}
 }
 
-// newOps returns the health and metrics of this process, which works for an account.
+// newOps returns the server of health and metrics of this process.
 func (e *engine) newOps(account monitor.Account) *monitor.Server {
 	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: account, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
 }

@@ -1,5 +1,5 @@
-// Command kyclink turns "this person needs a KYC link" into "here is the link",
-// through FaceKi's API. See README.md, or kyclink --help.
+// Command kyclink creates KYC links for people, through FaceKi's API. See README.md, or
+// kyclink --help.
 package main
 
 import (
@@ -23,8 +23,8 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// gcPercent costs some 20 MiB and saves a fifth of the time of an import or a drain,
-// which allocate many small objects. GOGC overrides it.
+// gcPercent is the default of GOGC. It costs about 20 MiB, and saves a fifth of the time
+// of an import or a drain, which allocate many small objects.
 const gcPercent = 400
 
 func run(args []string) int {
@@ -46,8 +46,8 @@ func run(args []string) int {
 	return exitCode(err)
 }
 
-// withSignals cancels the context at the first SIGINT or SIGTERM, with a signalError as
-// its cause. A second signal ends the process at once.
+// withSignals returns a context that the first SIGINT or SIGTERM cancels, with a
+// signalError as the cause. A second signal ends the process at once.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)

@@ -15,15 +15,15 @@ import (
 // linePause is the time between two lines of progress without a terminal.
 const linePause = 10 * time.Second
 
-// progress shows the progress of a run: a bar on a terminal, else a line from time to
-// time. All other output must be written through it.
+// progress shows the progress of a run: a bar on a terminal, otherwise a line every
+// linePause. All other output must be written through it.
 type progress struct {
 	*terminal.Line
 	mu      sync.Mutex
 	printed time.Time // the last line
 	last    job.Progress
 	pace    forecast.Throughput
-	why     string // nothing is created now, in a few words
+	why     string // why no link is created now, in a few words
 }
 
 func newProgress(out io.Writer, tty bool) *progress {
@@ -44,7 +44,7 @@ func (p *progress) report(now job.Progress) {
 	}
 }
 
-// waits sets why nothing is created now; "" if something is.
+// waits sets why no link is created now; "" if links are created.
 func (p *progress) waits(why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +83,7 @@ func (p *progress) render(width int) string {
 	return terminal.WithBar(fmt.Sprintf("%d/%d", done, total), after, done, total, width)
 }
 
-// speed returns the rate and the time left, or why nothing is created.
+// speed returns the rate and the time left, or why no link is created.
 func (p *progress) speed() string {
 	open := p.last.Total() - p.last.Finished()
 	rate := p.pace.Rate(time.Now(), p.last.Finished())
@@ -98,5 +98,5 @@ func (p *progress) speed() string {
 	return rate.String() + "  " + rate.Left(open)
 }
 
-// stop ends the bar and leaves it on the terminal. It may be called repeatedly.
+// stop ends the bar, and leaves it on the terminal. It may be called repeatedly.
 func (p *progress) stop() { p.End(true) }

@@ -25,7 +25,7 @@ func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 	for mode, warned := range map[os.FileMode]bool{0o666: true, 0o640: true, 0o600: false} {
 		write(rejects, "", mode)
 		code, _, stderr := kyclink(t, []string{redis}, "import", people, "--batch", "b", "--rejects", rejects)
-		if code != 0 || strings.Contains(stderr, "other users may read it") != warned {
+		if code != 0 || strings.Contains(stderr, "other users may access it") != warned {
 			t.Errorf("mode %v: %d %s", mode, code, stderr)
 		}
 	}

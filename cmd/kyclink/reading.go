@@ -15,18 +15,18 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// readingFlags say how a file of requests is read.
+// readingFlags are the flags for how a file of requests is read.
 type readingFlags struct {
 	delimiter, encoding, sheet string
 	columns, carry             []string
 }
 
 func (f *readingFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.delimiter, "delimiter", "", `the character between the cells of a CSV, such as ; or tab (default: detected from the header)`)
-	cmd.Flags().StringVar(&f.encoding, "encoding", "", "the encoding of a text file, such as windows-1252 (default: UTF-8, or UTF-16 with a byte order mark)")
-	cmd.Flags().StringVar(&f.sheet, "sheet", "", "the sheet of an .xlsx file (default: its first)")
-	cmd.Flags().StringArrayVar(&f.columns, "map", nil, "KEY=COLUMN: the column of FILE that holds a key of the request; may be repeated")
-	cmd.Flags().StringArrayVar(&f.carry, "carry", nil, "a column that is data although its name is a key of the request, or nearly; may be repeated")
+	cmd.Flags().StringVar(&f.delimiter, "delimiter", "", "`CHARACTER` between the cells of a CSV file, such as ; or tab (default: detected from the header)")
+	cmd.Flags().StringVar(&f.encoding, "encoding", "", "`ENCODING` of a text file, such as windows-1252 (default: UTF-8, or UTF-16 with a byte order mark)")
+	cmd.Flags().StringVar(&f.sheet, "sheet", "", "`NAME` of the sheet of an .xlsx file (default: the first sheet)")
+	cmd.Flags().StringArrayVar(&f.columns, "map", nil, "take the request's KEY from COLUMN of FILE, as `KEY=COLUMN`; may be repeated")
+	cmd.Flags().StringArrayVar(&f.carry, "carry", nil, "carry over `COLUMN` as data, although its name is or resembles a key of a request; may be repeated")
 }
 
 // reading checks the flags, and returns the options.
@@ -66,7 +66,7 @@ func mapped(pairs []string) (map[string]string, error) {
 		case !ok || column == "":
 			return nil, fmt.Errorf("--map is %q; write KEY=COLUMN, such as application_id=CustomerRef", pair)
 		case !slices.Contains(tasks.Keys(), key):
-			return nil, fmt.Errorf("--map %s: no request has a key %q; the keys are %s", pair, key, strings.Join(tasks.Keys(), ", "))
+			return nil, fmt.Errorf("--map %s: a request has no key %q; its keys are %s", pair, key, strings.Join(tasks.Keys(), ", "))
 		case columns[key] != "":
 			return nil, fmt.Errorf("--map: %s is mapped twice", key)
 		case used[column]:
@@ -77,10 +77,10 @@ func mapped(pairs []string) (map[string]string, error) {
 	return columns, nil
 }
 
-// shownColumns is how many unused columns are named.
+// shownColumns is how many unused columns are listed.
 const shownColumns = 30
 
-// printMapping prints how a file is read: which columns are used as which keys, and what
+// printMapping prints how a file is read: the columns that are used as keys, and what
 // happens to the others.
 func printMapping(w io.Writer, in *input.File, othersAre string) {
 	var parts []string
@@ -117,10 +117,10 @@ func printMapping(w io.Writer, in *input.File, othersAre string) {
 	}
 }
 
-// roundedHint explains an id such as 4.91702E+12.
-const roundedHint = "looks like a number that a spreadsheet has rounded, so that several people may share it; format the column as text in the spreadsheet and enter the ids again"
+// roundedHint explains an ID such as 4.91702E+12.
+const roundedHint = "looks like a number that a spreadsheet has rounded, so that several people may share it; format the column as text in the spreadsheet and enter the IDs again"
 
-// printInspection warns about rounded ids.
+// printInspection warns of rounded IDs.
 func printInspection(w io.Writer, found input.Inspection) {
 	if found.Rounded == 0 {
 		return
@@ -130,15 +130,15 @@ func printInspection(w io.Writer, found input.Inspection) {
 		more = fmt.Sprintf(" (and %s like it)", number(found.Rounded-1, "more row"))
 	}
 	first := found.FirstRounded
-	fmt.Fprintf(w, "kyclink: WARNING: row %d at line %d%s: the id %s %s\n", first.Number, first.Line, more, first.Request.ApplicationID, roundedHint)
+	fmt.Fprintf(w, "kyclink: WARNING: row %d at line %d%s: the ID %s %s\n", first.Number, first.Line, more, first.Request.ApplicationID, roundedHint)
 }
 
-// warnIfReadable warns if a file that will hold personal data exists already and other
-// users may read or write it: it keeps its mode.
+// warnIfReadable warns if a file for personal data already exists, and other users may
+// read or write it: it keeps its mode.
 func warnIfReadable(w io.Writer, path string) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
 		return
 	}
-	fmt.Fprintf(w, "kyclink: %s exists with mode %04o, and other users may read it; remove it first, or chmod 600 %s\n", path, info.Mode().Perm(), path)
+	fmt.Fprintf(w, "kyclink: WARNING: %s already exists with mode %04o, so that other users may access it; remove it first, or run chmod 600 %s\n", path, info.Mode().Perm(), path)
 }

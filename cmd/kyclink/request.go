@@ -22,18 +22,20 @@ func newRequest() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "request",
-		Short: "Enqueue one request",
-		Long: `Request one person's link. Repeating a request for the same application ID never
-creates a second link: the answer is what exists.
+		Short: "Request a link for one person",
+		Long: `Request a link for one person; a worker creates it. Repeating a request with the same
+application ID never creates a second link, but shows the existing request.
 
-With --wait it prints only the link's URL, as soon as it exists. The exit code is 2 if no
-link was created, and 3 if it stopped waiting; the request continues then.`,
+With --wait, print only the URL, as soon as the link exists.
+
+Exit codes: 0 the request was accepted or, with --wait, the link was created; 2 no link
+was created; 3 the link does not exist yet after --wait, and the request continues.`,
 		Example: `  kyclink request --application-id A-1001 --wait
   kyclink request --application-id A-1001 --redirect-url https://shop.example/done --json`,
 		Args: flagsOnly,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("wait") && wait <= 0 {
-				return usageError(cmd, errors.New("--wait: give a positive time, such as 30s"))
+				return usageError(cmd, errors.New("--wait must be a positive duration, such as 30s"))
 			}
 			req, err := requestFromFlags(cmd, values)
 			if err != nil {
@@ -46,13 +48,13 @@ link was created, and 3 if it stopped waiting; the request continues then.`,
 		name := strings.ReplaceAll(key, "_", "-")
 		values[key] = cmd.Flags().String(name, "", flagHelp[key])
 	}
-	cmd.Flags().DurationVar(&wait, "wait", 0, "wait for the link, by default for 30s")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait for the link, for 30s or the given `DURATION`")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "30s"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the link as JSON")
 	return cmd
 }
 
-// makeRequest enqueues a request, and waits for its link if wait is not 0.
+// makeRequest enqueues a request, and waits for its link unless wait is 0.
 func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Duration, asJSON bool) error {
 	ctx, client := cmd.Context(), e.producer(nil)
 	if err := e.audit(ctx, "links.request", req.ApplicationID); err != nil {
@@ -80,31 +82,33 @@ func makeRequest(cmd *cobra.Command, e *engine, req tasks.Request, wait time.Dur
 	return requestError(answer, wait)
 }
 
-// flagsOnly refuses arguments. The likeliest one is a time after --wait, whose value is
-// optional and needs "=".
+// flagsOnly refuses arguments. The most likely one is a duration after --wait, whose value
+// is optional and needs "=".
 func flagsOnly(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	if _, err := time.ParseDuration(args[0]); err == nil {
-		return fmt.Errorf("unexpected argument %q: write --wait=%s", args[0], args[0])
+		return fmt.Errorf("unexpected argument %q; write --wait=%s", args[0], args[0])
 	}
-	return fmt.Errorf("unexpected argument %q: request has flags only", args[0])
+	return fmt.Errorf("unexpected argument %q; give the person's ID with --application-id", args[0])
 }
 
+// flagHelp describes the flags for the keys of a request.
 var flagHelp = map[string]string{
-	"application_id":    "the person's `ID`: 1 to 128 printable characters without blanks (required)",
-	"redirect_url":      "https `URL` to which the person is redirected afterwards",
-	"expiry_minutes":    "`MINUTES` until the link expires",
-	"document_optional": "let the person choose one of several documents: `true` or false",
-	"workflow_id":       "FaceKi workflow `ID`",
+	"application_id":    "`ID` of the person: 1 to 128 printable characters without spaces (required)",
+	"redirect_url":      "redirect the person to this https `URL` afterwards",
+	"expiry_minutes":    "let the link expire after `MINUTES`",
+	"document_optional": "let the person choose one of several documents: `BOOL` is true or false",
+	"workflow_id":       "use the FaceKi workflow with this `ID`",
 	"lane":              "`LANE` of the request: interactive (default) or bulk",
-	"callback_url":      "https `URL` that receives the signed event",
-	"not_after":         "give up at `TIME`, such as 2026-12-01T00:00:00Z",
-	"generation":        "request generation `N`, a new link, after generation N-1 has ended",
-	"metadata":          "`JSON` object that is repeated in events",
+	"callback_url":      "send the signed event to this https `URL`",
+	"not_after":         "give up if there is no link at `TIME`, such as 2026-12-01T00:00:00Z",
+	"generation":        "request a new link, as generation `N`, after generation N-1 has ended",
+	"metadata":          "`JSON` object that is included in events",
 }
 
+// requestFromFlags parses the values of flags, by key.
 func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Request, error) {
 	req, err := tasks.ParseText(func(key string) string { return *values[key] })
 	if invalid, ok := errors.AsType[*tasks.InvalidError](err); ok {
@@ -117,7 +121,7 @@ func requestFromFlags(cmd *cobra.Command, values map[string]*string) (tasks.Requ
 	return req, err
 }
 
-// notAccepted gives a request that was refused its exit code.
+// notAccepted adds the exit code to the error of a request that was refused.
 func notAccepted(err error) error {
 	if reason := tasks.ReasonOf(err); reason != "" {
 		return &codeError{exitNotCreated, fmt.Errorf("not accepted: %s: %w", reason, err)}
@@ -125,7 +129,8 @@ func notAccepted(err error) error {
 	return err
 }
 
-// waitFor returns the link as it is known last, also when the time is over.
+// waitFor returns the link when the request has ended or is held, or as it is known when
+// the time is over.
 func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link tasks.Link, wait time.Duration) (tasks.Link, error) {
 	if link.Status.Ended() || link.Status == tasks.Held {
 		return link, nil
@@ -133,7 +138,7 @@ func waitFor(ctx context.Context, client *tasks.Client, req tasks.Request, link 
 	bounded, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	now, err := client.Wait(bounded, req.ApplicationID)
-	if now.ApplicationID != "" { // else Wait ended before it read anything
+	if now.ApplicationID != "" { // empty if Wait ended before it read anything
 		link = now
 	}
 	switch {
@@ -150,7 +155,7 @@ func printRequest(w io.Writer, link operator.Link, asJSON, waited bool) error {
 	case asJSON:
 		return printJSON(w, link)
 	case waited && link.Status != tasks.Created:
-		return nil // standard output is for the URL alone
+		return nil // standard output has nothing but the URL
 	case waited:
 		_, err := fmt.Fprintln(w, link.URL)
 		return err
@@ -159,8 +164,8 @@ func printRequest(w io.Writer, link operator.Link, asJSON, waited bool) error {
 	return err
 }
 
-// requestError gives the exit code for what is known of a request. wait is 0 if it did
-// not wait.
+// requestError returns an error with the exit code for the status of a request. wait is 0
+// if the command did not wait.
 func requestError(l operator.Link, wait time.Duration) error {
 	switch {
 	case l.Status == tasks.Created:
@@ -174,6 +179,6 @@ func requestError(l operator.Link, wait time.Duration) error {
 	if l.Diagnosis != nil {
 		reason = ": " + l.Diagnosis.String()
 	}
-	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nNothing is lost; to see its progress: kyclink show %s",
+	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nThe request continues; to show its progress: kyclink show %s",
 		l.ApplicationID, l.Status, wait, reason, l.ApplicationID)}
 }

@@ -17,10 +17,12 @@ import (
 func newResults() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "results",
-		Short: "Read the stream of events, watch its consumers, and publish events again",
-		Long: `Read the stream in which every end of a request is published once, as lines of JSON. A
-group gets every event at least once: an event is kept until the group has acknowledged
-it, while the stream is below its cap. The ID of an event is always the same.`,
+		Short: "Read the results stream, show its consumers, and replay events",
+		Long: `Read the results stream, show its consumers, and publish events again.
+
+The end of each request is published once in the stream, as a line of JSON. A consumer
+group gets each event at least once: an event is kept until the group has acknowledged
+it, as long as the stream is below its cap. The ID of an event never changes.`,
 		Args: subcommandOnly,
 		RunE: showHelp,
 	}
@@ -31,15 +33,15 @@ it, while the stream is below its cap. The ID of an event is always the same.`,
 func newResultsFollow() *cobra.Command {
 	return eventsCommand(&operator.Events{Follow: true}, &cobra.Command{
 		Use:   "follow",
-		Short: "Print events as they are published, until it is interrupted",
-		Long: `Print each event as a line of JSON. Without a group it begins with the next event, or
-with --from, and nothing is acknowledged.
+		Short: "Print events as they are published, until interrupted",
+		Long: `Print each event as a line of JSON. Without --group, begin with the next event or at
+--from, and acknowledge nothing.
 
-With --group the events are shared among all consumers of that group, and acknowledged
-once they are written to standard output. A group that does not exist is created, and
-begins with the oldest event that is kept, or with --from. Give a consumer the same name
-each time: it begins with what it had not acknowledged. Events of a consumer that was
-silent for a minute go to the others.`,
+With --group, events are shared among all consumers of the group, and acknowledged when
+they have been written to standard output. A group that does not exist is created, and
+begins with the oldest stored event or at --from. Give a consumer the same name each
+time: it begins with the events that it has not acknowledged. Events of a consumer that
+has been silent for a minute go to the others.`,
 		Example: `  kyclink results follow
   kyclink results follow --from 1h | jq -r 'select(.type == "link.created") | .data.url'
   kyclink results follow --group crm --consumer "$HOSTNAME" >> events.ndjson`,
@@ -49,15 +51,15 @@ silent for a minute go to the others.`,
 func newResultsRead() *cobra.Command {
 	return eventsCommand(&operator.Events{}, &cobra.Command{
 		Use:   "read",
-		Short: "Print the existing events, and end",
-		Long: `Print events as "results follow" does, and end when there are no more. Without a group
-it begins with the oldest event that is kept.`,
+		Short: "Print the stored events and exit",
+		Long: `Print events as "results follow" does, and exit when there are no more. Without --group,
+begin with the oldest stored event.`,
 		Example: `  kyclink results read --from 2026-12-01T00:00:00Z > december.ndjson
   kyclink results read --group crm >> events.ndjson`,
 	})
 }
 
-// maxReader is how many bytes a group's or a consumer's name may have.
+// maxReader is the maximum length of a group's or a consumer's name, in bytes.
 const maxReader = 1024
 
 func eventsCommand(events *operator.Events, cmd *cobra.Command) *cobra.Command {
@@ -73,10 +75,10 @@ func eventsCommand(events *operator.Events, cmd *cobra.Command) *cobra.Command {
 			return stopped(cmd.Context(), events.Run(cmd.Context(), op))
 		})
 	}
-	cmd.Flags().StringVar(&events.Group, "group", "", "share the events with all consumers of group `NAME`, and acknowledge them")
-	cmd.Flags().StringVar(&events.Consumer, "consumer", "", "`NAME` within the group (default: the host's)")
-	cmd.Flags().StringVar(&events.From, "from", "", "begin, or let a new group begin, at `TIME`: start, now, a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
-	cmd.Flags().Bool("json", true, "print lines of JSON; there is no other format")
+	cmd.Flags().StringVar(&events.Group, "group", "", "read as a consumer of group `NAME`, and acknowledge the events")
+	cmd.Flags().StringVar(&events.Consumer, "consumer", "", "`NAME` of the consumer within the group (default: the host name)")
+	cmd.Flags().StringVar(&events.From, "from", "", "begin at `TIME`, or let a new group begin there: start, now, a time such as 2026-12-01T00:00:00Z, or an age such as 2h")
+	cmd.Flags().Bool("json", true, "print events as lines of JSON, the only format")
 	return cmd
 }
 
@@ -98,7 +100,7 @@ func checkEvents(cmd *cobra.Command, e *operator.Events) error {
 	return nil
 }
 
-// eventLine is an event as it is printed.
+// eventLine is an event as it is printed in JSON.
 type eventLine struct {
 	ID     string `json:"id"`
 	Replay bool   `json:"replay,omitempty"`

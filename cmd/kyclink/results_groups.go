@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/results"
 )
 
-// withResults reads the state of the results stream.
+// withResults calls do with the state of the results stream.
 func withResults(cmd *cobra.Command, do func(results.Status) error) error {
 	return withOperator(cmd, func(op *operator.Operator) error {
 		r, err := op.Results(cmd.Context())
@@ -28,13 +28,16 @@ func newResultsGroups() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "groups",
-		Short: "List the groups that read the stream, and how far behind they are",
-		Long: `Show for each group how many events it has not read (lag), how many it has read and not
-acknowledged (pending), the age of the oldest of these (behind), and how long all of its
-consumers have been silent (idle). Events that a live group has not acknowledged are
-kept, while the stream is below its cap. A group that was idle for 7 days is not live.
-To delete a group that nobody needs:
-redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP.`,
+		Short: "List consumer groups with their lag",
+		Long: `Show for each consumer group how many events it has not read (lag), how many it has read
+but not acknowledged (pending), the age of the oldest of these (behind), and how long all
+of its consumers have been silent (idle).
+
+Events that a live group has not acknowledged are kept, as long as the stream is below
+its cap. A group is no longer live after 7 days without activity. To delete a group that
+nobody needs:
+
+  redis-cli XGROUP DESTROY '{kyclink:default}:results' GROUP`,
 		Example: "  kyclink results groups\n  kyclink results groups --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +77,7 @@ func printGroups(w io.Writer, groups []results.Group) error {
 	return t.Flush()
 }
 
-// age is a number of seconds as a rounded duration.
+// age formats a number of seconds as a rounded duration.
 func age(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	if d >= time.Minute {
@@ -83,14 +86,14 @@ func age(seconds float64) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
-// groupLag is how far a group is behind, and how full the stream is.
+// groupLag is the lag of a group and the size of the stream, in JSON.
 type groupLag struct {
 	Group   string  `json:"group,omitempty"`
-	Lag     int     `json:"lag"` // events that it has not acknowledged
+	Lag     int     `json:"lag"` // events that are not acknowledged
 	Behind  float64 `json:"behind_seconds"`
 	Length  int     `json:"length"`
 	Cap     int     `json:"cap"`
-	Dropped int     `json:"dropped"` // events that the cap has ever removed
+	Dropped int     `json:"dropped"` // events that the cap has removed so far
 }
 
 func newResultsLag() *cobra.Command {
@@ -99,10 +102,11 @@ func newResultsLag() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lag",
 		Short: "Print how many events a group has not acknowledged",
-		Long: `Print one number: how many events the group has not acknowledged, or, without --group,
-the live group that is furthest behind. It is 0 if there is no live group. The JSON also
-has the age of the oldest of these events, the length and the cap of the stream, and how
-many events the cap has ever removed.`,
+		Long: `Print the number of events that a group has not acknowledged; without --group, that of
+the live group that is furthest behind. The number is 0 if there is no live group.
+
+With --json, also print the age of the oldest of these events, the length and the cap of
+the stream, and how many events the cap has removed so far.`,
 		Example: `  kyclink results lag
   [ "$(kyclink results lag --group crm)" -lt 10000 ] || echo "crm is behind"
   kyclink results lag --json | jq '.length / .cap'`,
@@ -113,7 +117,7 @@ many events the cap has ever removed.`,
 				if cmd.Flags().Changed("group") {
 					at := slices.IndexFunc(r.Groups, func(g results.Group) bool { return g.Group == group })
 					if at < 0 {
-						return fmt.Errorf("there is no group %q; kyclink results groups lists them", group)
+						return fmt.Errorf("there is no group %q; to list the groups: kyclink results groups", group)
 					}
 					g = r.Groups[at]
 				} else if !ok {
@@ -127,7 +131,7 @@ many events the cap has ever removed.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&group, "group", "", "group `NAME` (default: the live group that is furthest behind)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with the length of the stream")
+	cmd.Flags().StringVar(&group, "group", "", "the lag of group `NAME` (default: the live group that is furthest behind)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON, with the length of the stream")
 	return cmd
 }

@@ -68,7 +68,7 @@ func TestResultsRead_PrintsLinesOfJSON(t *testing.T) {
 	expect(64, "", "--consumer needs --group", "results", "follow", "--consumer", "one")
 	expect(64, "", "--from: \"yesterday\" is neither", "results", "read", "--from", "yesterday")
 	expect(64, "", "--group is empty", "results", "read", "--group", "")
-	expect(64, "", "say which events", "results", "replay")
+	expect(64, "", "nothing is selected", "results", "replay")
 	expect(64, "", "contradict", "results", "replay", "--id", "A-1001", "--batch", "spring")
 	expect(64, "", "--since", "results", "replay", "--since", "yesterday")
 	expect(1, "", `there is no batch "winter"`, "results", "replay", "--batch", "winter")

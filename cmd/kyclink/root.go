@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,24 +32,25 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kyclink",
 		Short: "Create KYC links through FaceKi",
-		Long: `kyclink creates a personal KYC link for each person, through FaceKi's rate-limited and
-sometimes failing API: for a file of people, or for one person at a time.
+		Long: `kyclink creates personal KYC links through FaceKi's API, which limits the rate of calls
+and sometimes fails: for a file of people, or for one person at a time.
 
-Settings are environment variables; docs/settings.md lists them. For a trial without any:
-kyclink run FILE -o OUT --simulate`,
+Settings are environment variables; docs/settings.md lists them. A trial needs none:
+
+  kyclink run FILE -o OUT --simulate`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          subcommandOnly,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if name := emptyFlag(cmd); name != "" {
-				return usageError(cmd, fmt.Errorf("--%s is empty; omit it, or give it a value", name))
+				return usageError(cmd, fmt.Errorf("--%s is empty; give it a value, or omit it", name))
 			}
 			return nil
 		},
 		RunE: showHelp,
 	}
-	// Control characters in what people wrote are printed visibly, and have no effect.
+	// Control characters in the data of others are printed escaped, and have no effect.
 	root.SetOut(legible.NewWriter(os.Stdout))
 	root.SetErr(legible.NewWriter(os.Stderr))
 	root.SetFlagErrorFunc(usageError)
@@ -57,6 +59,8 @@ kyclink run FILE -o OUT --simulate`,
 	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
 	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
 	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())
+	// A command that only groups subcommands is not used without one.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupOperate)
 	root.SetCompletionCommandGroupID(groupOperate)
@@ -80,7 +84,7 @@ func addGroup(root *cobra.Command, id, title string, commands ...*cobra.Command)
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// checkArgs makes wrong arguments of a command, and of those below it, a usage error.
+// checkArgs makes wrong arguments of a command and its subcommands a usage error.
 func checkArgs(cmd *cobra.Command) {
 	cmd.Args = usageArgs(cmd.Args)
 	for _, sub := range cmd.Commands() {
@@ -88,11 +92,12 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-// usageError is an error of the command line.
+// usageError returns an error of the command line, which refers to the command's help.
 func usageError(cmd *cobra.Command, err error) error {
 	return &codeError{exitUsage, fmt.Errorf("%w\nSee %s --help", err, cmd.CommandPath())}
 }
 
+// usageArgs makes the errors of check usage errors, and refuses empty arguments.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
@@ -106,7 +111,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// subcommandOnly refuses arguments of a command that only groups others.
+// subcommandOnly refuses arguments of a command that only groups subcommands.
 func subcommandOnly(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -122,8 +127,8 @@ func noArgs(_ *cobra.Command, args []string) error {
 	return fmt.Errorf("unexpected argument %q", args[0])
 }
 
-// emptyFlag is the name of a flag whose value is empty, as a shell's is from a variable
-// that is not set.
+// emptyFlag returns the name of a flag whose value is empty, such as --batch "$BATCH" if
+// the variable is not set.
 func emptyFlag(cmd *cobra.Command) (name string) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		empty := f.Value.String() == ""
@@ -137,7 +142,7 @@ func emptyFlag(cmd *cobra.Command) (name string) {
 	return name
 }
 
-// one requires a single argument, and names it if there is none, or more than one.
+// one requires a single argument, which its error describes.
 func one(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -147,8 +152,8 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
-// fileOutput is standard output for the content of a file, which is escaped only on a
-// terminal.
+// fileOutput returns standard output for the content of a file: control characters are
+// escaped only on a terminal.
 func fileOutput(cmd *cobra.Command) io.Writer {
 	if w, ok := cmd.OutOrStdout().(*legible.Writer); ok && !term.IsTerminal(int(os.Stdout.Fd())) {
 		return w.Unescaped()
@@ -158,8 +163,8 @@ func fileOutput(cmd *cobra.Command) io.Writer {
 
 func onTerminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
 
-// newLogger makes the logger of a command, which writes to w, and warns about unknown
-// variables.
+// newLogger returns the logger of a command, which writes to w. It warns of unknown
+// environment variables.
 func newLogger(cfg config.Config, w zapcore.WriteSyncer) *zap.Logger {
 	log := logging.New(cfg.Log, zapcore.AddSync(legible.NewWriter(w)))
 	logging.RedirectRedis(logging.Limited(log))

@@ -35,41 +35,45 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run FILE -o OUT",
 		Short: "Create a link for every row of a file, in one process",
-		Long: `Create a link for every row of FILE, a CSV, .xlsx or NDJSON file, and write the same rows
-in the same order to OUT, with the columns status, link_id, url, expires_at, reason,
+		Long: `Create a link for every row of FILE, which is a CSV, .xlsx or NDJSON file. Write the same
+rows in the same order to OUT, with the columns status, link_id, url, expires_at, reason,
 attempts and possible_duplicates.
 
-The header names the request's keys, without regard to case, blanks, _ and -; other
-columns are carried over. The columns that are used are printed before the first call.
-A column whose name is nearly a key is an error, unless --carry names it.
+The header names the keys of a request, regardless of case, spaces, _ and -. Other
+columns are carried over. The columns in use are printed before the first call. A column
+whose name resembles a key is an error unless --carry names it.
 
-The run keeps the journal OUT.journal. If it is interrupted, even by kill -9, the same
-command continues it, and calls FaceKi for no finished row again. OUT and its journal
-may be moved or renamed together. --retry-failed retries failed rows. A held row may
-have a link that only FaceKi's console shows: --retry-held prints how many rows are held
-and retries them, which may bill a second link for each.
+To continue an interrupted run, even after kill -9, run the same command again: FaceKi is
+not called again for rows that are finished. This needs the journal, OUT.journal; move or
+rename the two files together.
+
+Failed rows are retried with --retry-failed. A held row may have a link that only
+FaceKi's console shows; --retry-held retries held rows, which may bill a second link for
+each.
 
 FILE may be the OUT of another run: rows with the status created and a URL keep their
-link, unless --again is given. Rows with the same id share one link; the summary names
+link unless --again is given. Rows with the same ID share one link; the summary lists
 them.
 
-Without KYCLINK_REDIS_URL an embedded Redis in this process is used. --simulate is for
-trials: links come from a simulator, not from FaceKi.
-Exit codes: 0 every row has a link, 2 some have none, 3 nothing was created for --patience.`,
+Without KYCLINK_REDIS_URL, the run uses an embedded Redis in this process. With
+--simulate, for trials, links come from a simulator instead of FaceKi.
+
+Exit codes: 0 every row has a link, 2 some rows have none, 3 no link was created for the
+time of --patience.`,
 		Example: `  kyclink run people.csv -o links.csv --simulate
   FACEKI_CLIENT_ID=… FACEKI_CLIENT_SECRET_FILE=secret.txt kyclink run people.csv -o links.csv`,
 		Args: one("an input file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
-	cmd.Flags().StringVarP(&o.out, "output", "o", "", "file to write (required): .csv, .xlsx or .ndjson; FILE's format if it has no suffix")
+	cmd.Flags().StringVarP(&o.out, "output", "o", "", "write to the file `OUT` (required): .csv, .xlsx or .ndjson; in FILE's format if it has no suffix")
 	o.add(cmd)
 	cmd.Flags().BoolVar(&o.retryFailed, "retry-failed", false, "retry rows that failed in an earlier run")
-	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "retry held rows: each may make, and bill, a second link")
-	cmd.Flags().BoolVar(&o.renew, "again", false, "make new links also for rows that have one in FILE already")
+	cmd.Flags().BoolVar(&o.retryHeld, "retry-held", false, "retry held rows; each may create and bill a second link")
+	cmd.Flags().BoolVar(&o.renew, "again", false, "also create new links for rows that already have one in FILE")
 	cmd.Flags().BoolVar(&o.spreadsheet, "spreadsheet", false, spreadsheetHelp)
-	cmd.Flags().BoolVar(&o.force, "force", false, "replace OUT although it has no journal: rows may get a second link")
-	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "make simulated links, with the simulator at FACEKI_BASE_URL or one in this process")
-	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "stop waiting when nothing was created for this long")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace OUT even if it has no journal; rows may get a second link")
+	cmd.Flags().BoolVar(&o.simulate, "simulate", false, "create simulated links, with the simulator at FACEKI_BASE_URL or one in this process")
+	cmd.Flags().DurationVar(&o.patience, "patience", 30*time.Minute, "stop waiting if no link is created for this `DURATION`")
 	return cmd
 }
 
@@ -118,7 +122,7 @@ func (o runOptions) run(cmd *cobra.Command, file string) (err error) {
 	return err
 }
 
-// work does the job and reports what the output file holds.
+// work runs the job and reports what the output file contains.
 func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *progress, out string) (job.Progress, error) {
 	ctx := cmd.Context()
 	j, err := o.job(ctx, e, in, bar)
@@ -130,7 +134,7 @@ func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *pro
 		Job: j, Out: out, Header: o.header(e, j, out), Force: o.force,
 		OnScan: func(s job.Scan) {
 			if s.Linked > 0 {
-				fmt.Fprintf(bar, "kyclink: %s of FILE %s a link already and %s it; --again makes new ones\n",
+				fmt.Fprintf(bar, "kyclink: %s of FILE already %s a link and %s it; --again creates new ones\n",
 					number(s.Linked, "row"), verb(s.Linked, "has", "have"), verb(s.Linked, "keeps", "keep"))
 			}
 		},
@@ -141,7 +145,7 @@ func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *pro
 			}
 			stopNotice = context.AfterFunc(ctx, func() {
 				bar.stop()
-				fmt.Fprintln(bar, "kyclink: stopping: draining in-flight calls; interrupt again to end at once")
+				fmt.Fprintln(bar, "kyclink: stopping: draining in-flight calls; interrupt again to stop at once")
 			})
 			return w, o.audit(ctx, e, j.Batch)
 		},
@@ -159,8 +163,8 @@ func (o runOptions) work(cmd *cobra.Command, e *engine, in *input.File, bar *pro
 	return report.Progress, o.report(cmd.ErrOrStderr(), report, simulatedNote(e.cfg))
 }
 
-// audit records the run in a shared Redis. The process has joined the account by then:
-// one that is refused must change nothing.
+// audit records the run in a shared Redis. It is called when the process has joined the
+// account: a process that is refused must change nothing.
 func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
 	if e.cfg.EmbeddedRedis() {
 		return nil
@@ -172,16 +176,16 @@ func (o runOptions) audit(ctx context.Context, e *engine, batch string) error {
 func (o runOptions) target(cmd *cobra.Command) (string, error) {
 	switch {
 	case o.out == "":
-		return "", usageError(cmd, errors.New("name the file for the links: -o OUT"))
+		return "", usageError(cmd, errors.New("-o is required; name the file for the links with -o OUT"))
 	case output.IsStandardStream(o.out):
-		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, as it is replaced when it is complete and has a journal beside it; "+
-			"name one, and print it afterwards", o.out))
+		return "", usageError(cmd, fmt.Errorf("-o %s: OUT must be a file, because it is replaced when it is complete and has a journal beside it; "+
+			"name a file, and print it afterwards", o.out))
 	case output.CheckName(o.out) != nil:
 		return "", usageError(cmd, fmt.Errorf("-o: %w", output.CheckName(o.out)))
 	case o.patience <= 0:
-		return "", usageError(cmd, errors.New("--patience: give a positive time, such as 30m"))
+		return "", usageError(cmd, errors.New("--patience must be a positive duration, such as 30m"))
 	case strings.ContainsFunc(o.out, unicode.IsControl):
-		return "", usageError(cmd, fmt.Errorf("-o: the path %q holds a line break or another control character; name another OUT", o.out))
+		return "", usageError(cmd, fmt.Errorf("-o: the path %q contains a line break or another control character; name another file", o.out))
 	}
 	return output.Resolve(o.out)
 }
@@ -192,7 +196,7 @@ func (o runOptions) job(ctx context.Context, e *engine, in *input.File, bar *pro
 		Input: in, Stores: e.stores, RetryFailed: o.retryFailed, RetryHeld: o.retryHeld, IgnoreLinks: o.renew, Spreadsheet: o.spreadsheet,
 		Simulated: e.cfg.FaceKi.Simulated, Patience: o.patience, OnProgress: bar.report,
 		OnRetryHeld: func(held int) {
-			fmt.Fprintf(bar, "kyclink: --retry-held: %s; up to %s more may be made and billed\n",
+			fmt.Fprintf(bar, "kyclink: --retry-held: retrying %s; up to %s more may be created and billed\n",
 				number(held, "held row"), number(held, "link"))
 		},
 		OnRedisError: func(err error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/kyclink/kyclink/internal/config"
 )
 
-// runLogger logs what a person can act on, unless KYCLINK_LOG_LEVEL asks for more. What
-// FaceKi answers, and how the gate reacts, is in the messages of the run's watch.
+// runLogger returns a logger of what a person can act on, unless KYCLINK_LOG_LEVEL is set.
+// The messages of the run's watch say what FaceKi answers and how the gate reacts.
 func runLogger(cfg config.Config, bar *progress) *zap.Logger {
 	if _, given := os.LookupEnv("KYCLINK_LOG_LEVEL"); given {
 		return newLogger(cfg, zapcore.AddSync(bar))
@@ -20,8 +20,8 @@ func runLogger(cfg config.Config, bar *progress) *zap.Logger {
 	return newLogger(cfg, zapcore.AddSync(bar)).WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return withoutFaults{core} }))
 }
 
-// withoutFaults drops warnings with the reason of a fault, and the message that the
-// batch is paused because its rows are refused, which is also the run's error.
+// withoutFaults drops warnings with the reason of a fault, and the message that the batch
+// is paused because its rows are refused, which is the run's error too.
 type withoutFaults struct{ zapcore.Core }
 
 func (c withoutFaults) With(fields []zapcore.Field) zapcore.Core {

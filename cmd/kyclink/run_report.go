@@ -17,12 +17,12 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// report says what the output file holds, and returns the error that ends the run.
+// report prints what the output file contains, and returns the error that ends the run.
 func (o runOptions) report(w io.Writer, r job.Report, note string) error {
 	o.conclude(w, r.Written, r.Scan, note)
 	switch {
 	case errors.Is(r.Err, job.ErrImpatient):
-		return &codeError{exitWaiting, fmt.Errorf("nothing was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
+		return &codeError{exitWaiting, fmt.Errorf("no link was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
 			o.patience, following(r.Why), openCounts(r.Progress))}
 	case r.Err != nil:
 		return r.Err
@@ -32,8 +32,8 @@ func (o runOptions) report(w io.Writer, r job.Report, note string) error {
 	return nil
 }
 
-// interrupted returns the error of a run that a signal interrupted: how far it is, and
-// to run it again. It includes a failure of the output file or its journal.
+// interrupted returns the error of a run that a signal interrupted: how far it came, and
+// how to continue it. It includes a failure of the output file or its journal.
 func interrupted(ctx context.Context, err error, p job.Progress) error {
 	s, ok := errors.AsType[*signalError](context.Cause(ctx))
 	if _, said := errors.AsType[*codeError](err); !ok || said || err == nil {
@@ -53,7 +53,7 @@ func interrupted(ctx context.Context, err error, p job.Progress) error {
 	return &codeError{exitInterrupted + int(s.signal), stopped}
 }
 
-// announce says what replaces Redis or FaceKi.
+// announce prints what is used instead of Redis or FaceKi, if anything.
 func announce(w io.Writer, cfg config.Config) {
 	if cfg.EmbeddedRedis() {
 		fmt.Fprintln(w, "kyclink: KYCLINK_REDIS_URL is not set: using an embedded Redis, in this process")
@@ -82,8 +82,8 @@ func noted(err error, note string) error {
 	return &codeError{exitCode(err), fmt.Errorf("%w%s", err, note)}
 }
 
-// conclude says what can be done about rows without a link of their own, and in the last
-// line what the output file holds.
+// conclude prints what can be done about rows without a link of their own and, in the last
+// line, what the output file contains.
 func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, note string) {
 	for _, r := range scan.First {
 		fmt.Fprintf(w, "kyclink: %s\n", r)
@@ -92,15 +92,15 @@ func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, no
 		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
 	}
 	if n := written.Counts[tasks.Failed]; n > 0 {
-		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed tries such rows again\n")
+		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed retries failed rows\n")
 	}
 	if n := written.Counts[tasks.Held]; n > 0 {
-		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held tries again, which may bill up to %s\n",
+		fmt.Fprintf(w, "kyclink: a held row may have a link that only FaceKi's console shows; --retry-held retries held rows, which may bill up to %s\n",
 			number(n, "second link"))
 	}
 	text := describe(written.Counts)
 	if written.Linked > 0 {
-		text += fmt.Sprintf(" (%d of them had a link before)", written.Linked)
+		text += fmt.Sprintf(" (%d of them already had a link)", written.Linked)
 	}
 	if n := scan.Duplicates; n > 0 {
 		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
@@ -108,7 +108,7 @@ func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, no
 	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
 }
 
-// following returns a reason as the end of a sentence.
+// following returns a reason as the continuation of a sentence.
 func following(why string) string {
 	if why == "" {
 		return ""
@@ -116,7 +116,7 @@ func following(why string) string {
 	return ": " + why
 }
 
-// verb returns the form of a verb for n things.
+// verb returns the form of a verb for the number n.
 func verb(n int, one, many string) string {
 	if n == 1 {
 		return one
@@ -124,6 +124,7 @@ func verb(n int, one, many string) string {
 	return many
 }
 
+// describe lists how many rows have each status.
 func describe(s output.Counts) string {
 	var parts []string
 	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, column.Rejected, tasks.Cancelled, tasks.Held,
@@ -138,6 +139,7 @@ func describe(s output.Counts) string {
 	return strings.Join(parts, ", ")
 }
 
+// openCounts lists how many rows are in each state that is not an end.
 func openCounts(p job.Progress) string {
 	var parts []string
 	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
@@ -146,7 +148,7 @@ func openCounts(p job.Progress) string {
 		}
 	}
 	if !p.AllAccepted {
-		parts = append(parts, "rows that were not accepted, as the backlog is full (KYCLINK_MAX_BACKLOG)")
+		parts = append(parts, "rows that are not accepted yet, because the backlog is full (KYCLINK_MAX_BACKLOG)")
 	}
 	if p.JoinedOpen > 0 {
 		parts = append(parts, fmt.Sprintf("%d joined (accepted elsewhere first)", p.JoinedOpen))

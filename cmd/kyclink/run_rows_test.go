@@ -76,11 +76,11 @@ func TestRun_RetriesHeldRowsOnRequest(t *testing.T) {
 		if calls := sim.State().LinkCalls - before; calls != 0 {
 			t.Errorf("%s Redis: %d calls without --retry-held", redis, calls)
 		}
-		run(0, "created", "--retry-held: 1 held row; up to 1 link more may be made and billed", "--retry-held")
+		run(0, "created", "--retry-held: retrying 1 held row; up to 1 link more may be created and billed", "--retry-held")
 		if calls := sim.State().LinkCalls - before; calls != 1 || table(t, out)[1]["possible_duplicates"] != "1" {
 			t.Errorf("%s Redis: %d calls, row %v", redis, calls, table(t, out)[1])
 		}
-		run(0, "created", "--retry-held: 0 held rows", "--retry-held")
+		run(0, "created", "--retry-held: retrying 0 held rows", "--retry-held")
 	}
 }
 
@@ -133,7 +133,7 @@ func TestRun_SkipsRowsThatHaveALink(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := sim.State().LinkCalls
-		run(0, "3 created (2 of them had a link before)", links, out)
+		run(0, "3 created (2 of them already had a link)", links, out)
 		if calls := sim.State().LinkCalls - before; calls != 1 {
 			t.Errorf("%s: %d calls for the one row without a link", suffix, calls)
 		}

@@ -219,7 +219,7 @@ func TestRun_RefusesUnusableArguments(t *testing.T) {
 	}{
 		"no output":            {[]string{"run", in}, 64, "-o OUT"},
 		"no input":             {[]string{"run", "-o", out}, 64, "an input file"},
-		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" holds a line break`},
+		"an OUT of two lines":  {[]string{"run", in, "-o", filepath.Join(dir, "two\nlines.csv")}, 64, `two\nlines.csv" contains a line break`},
 		"standard output":      {[]string{"run", in, "-o", "/dev/stdout"}, 64, "-o /dev/stdout: OUT must be a file"},
 		"a pipe":               {[]string{"run", in, "-o", pipe, "--simulate"}, 1, "not a regular file"},
 		"FILE that is a pipe":  {[]string{"run", pipe, "-o", out, "--simulate"}, 65, "not a regular file"},

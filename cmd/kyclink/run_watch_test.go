@@ -53,7 +53,7 @@ func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	in := write(t, filepath.Join(dir, "in.csv"), people(10))
 	code, _, stderr := kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=12s")
 	if code != 3 || !strings.Contains(stderr, "\nkyclink: no link is created now: the gate is ") ||
-		!strings.Contains(stderr, "nothing was created for 12s (--patience): the gate is ") || !strings.Contains(stderr, "outage") {
+		!strings.Contains(stderr, "no link was created for 12s (--patience): the gate is ") || !strings.Contains(stderr, "outage") {
 		t.Errorf("during an outage: exit code %d:\n%s", code, stderr)
 	}
 	if n := strings.Count(stderr, "no link is created now"); n != 1 || strings.Contains(stderr, `"level"`) {

@@ -31,13 +31,13 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve the HTTP API",
 		Long: `Serve the HTTP API at KYCLINK_LISTEN; GET /v1/openapi.yaml describes it. Workers create
-the links. Every request needs a key, which "kyclink keys create" creates. Health and
-metrics of the process are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
+the links. Every request needs an API key: see "kyclink keys create". Health and metrics
+of the process are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
-With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY it speaks TLS, and reads the files again when
-they change. Otherwise a proxy in front of it should speak TLS.
+With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, the server uses TLS, and reloads the files
+when they change. Without them, put a proxy that uses TLS in front of it.
 
-On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
+On SIGINT or SIGTERM, the server answers the requests that it has received, and stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink serve
   curl http://127.0.0.1:8080/v1/links -H "Authorization: Bearer $KEY" -H 'Prefer: wait=10' \
        --json '{"application_id":"A-1001"}'`,
@@ -52,7 +52,7 @@ On SIGINT or SIGTERM it answers the requests that it has received, and stops.`,
 			if err != nil {
 				return err
 			}
-			defer func() { _ = l.Close() }() // closed already if it was served
+			defer func() { _ = l.Close() }() // closed already after it was served
 			watched, err := listenOps(cfg.Ops, log)
 			if err != nil {
 				return err
@@ -79,7 +79,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		}
 		certificate = c.Get
 	} else if !cfg.Loopback() {
-		e.log.Warn("HTTP is not encrypted: API keys and links cross the network in plain text; set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or let a proxy in front speak TLS")
+		e.log.Warn("HTTP is not encrypted: API keys and links cross the network in plain text; set KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, or put a proxy that uses TLS in front")
 	}
 	connections, err := connection.Available(e.rdb, e.blocking)
 	if err != nil {
@@ -87,7 +87,7 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	}
 	limited := logging.Limited(e.log)
 	l = connection.Limit(l, connections, func() {
-		limited.Warn("all HTTP connections are in use; new ones wait", zap.Int("connections", connections))
+		limited.Warn("all HTTP connections are in use; new connections wait", zap.Int("connections", connections))
 	})
 	// Commands of concurrent requests share round trips to Redis.
 	batched := *e
@@ -115,8 +115,8 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	return a.Serve(ctx, l, certificate)
 }
 
-// pipelined is a client that sends the commands of several goroutines together. It ends
-// with rdb.
+// pipelined returns a client that sends the commands of several goroutines together. It is
+// closed with rdb.
 func pipelined(rdb redis.UniversalClient) redis.UniversalClient {
 	if auto, ok := rdb.(interface {
 		AutoPipeline() (*redis.AutoPipeliner, error)

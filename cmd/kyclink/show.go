@@ -15,7 +15,7 @@ func newShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show the full history of one request, with its link",
+		Short:   "Show the history of a request, with its link",
 		Example: "  kyclink show A-1001\n  kyclink show A-1001 --json",
 		Args:    one("an application ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,10 +28,11 @@ func newShow() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
 
+// printHistory prints what is stored of a request, a line for each value.
 func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, h)
@@ -42,7 +43,7 @@ func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	field("status", string(h.Status))
 	field("reason", reasonText(h.Reason, h.Message))
 	todo := advice(h)
-	if h.Diagnosis != nil && h.Status != tasks.Held { // of a held one, the fields around it say the same
+	if h.Diagnosis != nil && h.Status != tasks.Held { // for a held one, the other fields say the same
 		field("why no link", h.Diagnosis.Text)
 		todo = h.Diagnosis.Next
 	}
@@ -79,11 +80,11 @@ func printHistory(w io.Writer, h operator.History, asJSON bool) error {
 	return t.Flush()
 }
 
-// advice is what a person can do about a held or failed request.
+// advice returns what a person can do about a held or failed request.
 func advice(h operator.History) string {
 	switch h.Status {
 	case tasks.Held:
-		retry := "may create a second link"
+		retry := "may create and bill a second link"
 		if h.HasKeptLink {
 			retry = "uses the link that was kept, without a call"
 		}

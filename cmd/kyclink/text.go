@@ -13,7 +13,8 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// fields writes names and values in two columns, and leaves out empty values.
+// fields returns a function that writes a name and its value in two columns, unless the
+// value is empty.
 func fields(w io.Writer) func(name, value string) {
 	return func(name, value string) {
 		if value != "" {
@@ -22,7 +23,7 @@ func fields(w io.Writer) func(name, value string) {
 	}
 }
 
-// number is a number of things, in the singular or the plural.
+// number returns a number with a noun in the singular or the plural.
 func number(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -30,7 +31,7 @@ func number(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// moment is a time in RFC 3339, "" for the zero time.
+// moment formats a time in RFC 3339; the zero time is empty.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -38,7 +39,7 @@ func moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// reasonText is a reason with its message, if there is one.
+// reasonText returns a reason with its message, if it has one.
 func reasonText(reason, message string) string {
 	if reason == "" || message == "" {
 		return reason

@@ -19,17 +19,19 @@ func newWorker() *cobra.Command {
 	var simulate bool
 	cmd := &cobra.Command{
 		Use:   "worker",
-		Short: "Create the links of requests that are enqueued in Redis",
-		Long: `Take requests from Redis, call FaceKi, publish every link in the results stream, and
-deliver callbacks. Any number of workers share the work.
+		Short: "Create links for the requests in Redis",
+		Long: `Take requests from Redis, call FaceKi, publish each link in the results stream, and
+deliver callbacks. Any number of workers can share the work.
 
-It also accepts requests from the stream {kyclink:ACCOUNT}:requests, whose entries have
-a field for each key of a request, or one field "request" with its JSON. Entries that
-cannot be accepted go to {kyclink:ACCOUNT}:rejects, with the reason.
+A worker also accepts requests from the intake stream {kyclink:ACCOUNT}:requests. An
+entry has a field for each key of the request, or one field "request" with the request as
+JSON. Entries that cannot be accepted are moved to {kyclink:ACCOUNT}:rejects, with the
+reason.
 
 Health and metrics are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
 
-On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stops.`,
+On SIGINT or SIGTERM, the worker starts no more calls, finishes those in flight, and
+stops.`,
 		Example: `  KYCLINK_REDIS_URL=redis://127.0.0.1:6379/0 kyclink worker --simulate
   redis-cli XADD '{kyclink:default}:requests' '*' application_id A-1001
   curl http://127.0.0.1:9090/metrics`,
@@ -61,17 +63,17 @@ On SIGINT or SIGTERM it begins no more calls, finishes those in flight, and stop
 			return e.runWorker(cmd.Context(), w, o.Entries)
 		},
 	}
-	cmd.Flags().BoolVar(&simulate, "simulate", false, "create simulated links, by the simulator at FACEKI_BASE_URL, or by one in this process")
+	cmd.Flags().BoolVar(&simulate, "simulate", false, "create simulated links, with the simulator at FACEKI_BASE_URL or one in this process")
 	return cmd
 }
 
-// workerAccount is an account as its worker sees it.
+// workerAccount is the account whose health a worker serves.
 type workerAccount struct {
 	*account.Reader
 	worker *worker.Worker // set before anything is served
 }
 
-// Written returns why Redis did not accept the worker's last heartbeat; nil if it did.
+// WriteError returns the error of the worker's last heartbeat, or nil if Redis accepted it.
 func (a *workerAccount) WriteError() error { return a.worker.Heartbeat() }
 
 // runWorker runs a worker and the reader of the intake stream, and returns when both
