@@ -65,7 +65,7 @@ func TestBatch_IsSteeredByCommands(t *testing.T) {
 	importBatch(t, server.Client(t), "autumn", 20)
 	expect(1, "", `did you mean "spring"?`, "batch", "status", "sprnig")
 	expect(1, "", "kyclink batch list shows the existing ones", "batch", "pause", "xyz")
-	expect(64, "", "give a batch's name", "batch", "watch")
+	expect(64, "", "an argument is missing; give a batch's name", "batch", "watch")
 
 	expect(0, `batch "spring" is paused; 40 waiting`, "", "batch", "pause", "spring")
 	start(t, settings, "worker", "--simulate")
@@ -80,7 +80,7 @@ func TestBatch_IsSteeredByCommands(t *testing.T) {
 	}
 	expect(0, `batch "spring" is running`, "", "batch", "resume", "spring")
 	expect(2, "  failed             3", `batch "spring" is done; 40 rows: 37 created, 3 failed`, "batch", "watch", "spring")
-	expect(64, "", `no request is failed for "nonsense"`, "batch", "retry", "spring", "--reason", "nonsense")
+	expect(64, "", `no request is failed with reason "nonsense"`, "batch", "retry", "spring", "--reason", "nonsense")
 	expect(0, "", "3 would be retried", "batch", "retry", "spring", "--dry-run")
 	script := sim.Script()
 	script.Rules = nil

@@ -106,7 +106,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(1, "", `there is no batch "winter"`, "failed", "list", "--batch", "winter")
 	expect(64, "", "neither a time", "failed", "list", "--since", "yesterday")
 	expect(64, "", "--batch is empty", "failed", "list", "--batch", "")
-	expect(64, "", `no request is failed for "nonsense"`, "failed", "list", "--reason", "nonsense")
+	expect(64, "", `no request is failed with reason "nonsense"`, "failed", "list", "--reason", "nonsense")
 	expect(64, "", "no failed request is selected", "failed", "retry", "--rate", "50/s")
 	expect(64, "", "exclude each other", "failed", "retry", "--all", "F-000010")
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")

@@ -93,7 +93,7 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	expect(0, "kyclink held retry P-0005 (may create a second link), or kyclink held drop P-0005", "", "show", "P-0005")
 	expect(64, "", "no held request is selected", "held", "retry")
 	expect(64, "", "no held request is selected", "held", "drop", "--dry-run")
-	expect(64, "", `no request is held for "timeout"; use one of [unknown_outcome unusable_answer]`, "held", "list", "--reason", "timeout")
+	expect(64, "", `no request is held with reason "timeout"; use one of unknown_outcome, unusable_answer`, "held", "list", "--reason", "timeout")
 
 	expect(0, "P-0015", "kyclink: 2 would be cancelled", "held", "drop", "P-0015", "P-0005", "--dry-run")
 	dropped := ndjson(t, expect(0, "{", "kyclink: 2 cancelled", "held", "drop", "--yes", "P-0015", "P-0005", "--json"))

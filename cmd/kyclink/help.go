@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newHelp returns the help command. Unlike cobra's own, it fails for an unknown command.
@@ -45,13 +46,35 @@ their purpose.`,
 	}
 }
 
-// unknownCommand is the error of a name that no command below parent has, with the names
-// that are similar.
+// unknownCommand returns the error of a name that no command below parent has, with
+// similar names.
 func unknownCommand(parent *cobra.Command, name string) error {
 	text := fmt.Sprintf("unknown command %q", name)
-	parent.SuggestionsMinimumDistance = 2
-	if similar := parent.SuggestionsFor(name); len(similar) > 0 {
-		text += "; did you mean " + strings.Join(similar, " or ") + "?"
+	return errors.New(text + suggestion(parent, name, ""))
+}
+
+// flagError returns a usage error. That of an unknown flag has the names of similar ones.
+func flagError(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedShortnames() != "" {
+		return usageError(cmd, err)
 	}
-	return errors.New(text)
+	flags := &cobra.Command{} // cobra compares names of commands
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			flags.AddCommand(&cobra.Command{Use: f.Name, RunE: showHelp})
+		}
+	})
+	name := unknown.GetSpecifiedName()
+	return usageError(cmd, fmt.Errorf("unknown flag --%s%s", name, suggestion(flags, name, "--")))
+}
+
+// suggestion returns the names of commands below parent that are similar to a name.
+func suggestion(parent *cobra.Command, name, prefix string) string {
+	parent.SuggestionsMinimumDistance = 2
+	similar := parent.SuggestionsFor(name)
+	if len(similar) == 0 {
+		return ""
+	}
+	return "; did you mean " + prefix + strings.Join(similar, " or "+prefix) + "?"
 }

@@ -6,11 +6,13 @@ import (
 	"testing"
 )
 
-func TestHelp_FailsForAnUnknownCommand(t *testing.T) {
+func TestCommands_ExplainTypingErrors(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"help nonsense", "unknown command \"nonsense\"\nSee kyclink --help"},
 		{"help bathc", "unknown command \"bathc\"; did you mean batch?\nSee kyclink --help"},
 		{"help batch exprot spring", "unknown command \"exprot\"; did you mean export?\nSee kyclink batch --help"},
+		{"run people.csv --simulte", "unknown flag --simulte; did you mean --simulate?\nSee kyclink run --help"},
+		{"batch status spring 2026", "unexpected argument \"2026\"; give only a batch's name, in quotes if it contains spaces\nSee kyclink batch status --help"},
 		{"completion bahs", "unknown command \"bahs\"; did you mean bash?\nSee kyclink completion --help"},
 	} {
 		root := newRoot()

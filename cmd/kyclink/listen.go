@@ -16,14 +16,14 @@ import (
 	"github.com/kyclink/kyclink/internal/monitor"
 )
 
-// listenAt listens on the address that a variable sets.
-func listenAt(variable, address string) (net.Listener, error) {
+// listenAt listens on the address of a setting, which is a variable or a flag.
+func listenAt(setting, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is in use; set %s to another address, or stop the process that uses it", variable, address, variable)
+		return nil, fmt.Errorf("%s: %s is in use; set %s to another address, or stop the process that uses it", setting, address, setting)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; set it to an address of this host", variable, err)
+		return nil, fmt.Errorf("%s: %w; set it to an address of this host", setting, err)
 	}
 	return l, nil
 }

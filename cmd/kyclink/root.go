@@ -53,7 +53,7 @@ Settings are environment variables; docs/settings.md lists them. A trial needs n
 	// Control characters in the data of others are printed escaped, and have no effect.
 	root.SetOut(legible.NewWriter(os.Stdout))
 	root.SetErr(legible.NewWriter(os.Stderr))
-	root.SetFlagErrorFunc(usageError)
+	root.SetFlagErrorFunc(flagError)
 	addGroup(root, groupJob, "Do the job:", newRun(), newImport(), newBatch(), newRequest(), newWorker())
 	addGroup(root, groupWatch, "Watch:", newStatus(), newShow(), newAccount(), newAudit())
 	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
@@ -145,8 +145,11 @@ func emptyFlag(cmd *cobra.Command) (name string) {
 // one requires a single argument, which its error describes.
 func one(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return errors.New("give " + what)
+		switch {
+		case len(args) == 0:
+			return errors.New("an argument is missing; give " + what)
+		case len(args) > 1:
+			return fmt.Errorf("unexpected argument %q; give only %s, in quotes if it contains spaces", args[1], what)
 		}
 		return nil
 	}

@@ -91,6 +91,9 @@ func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, no
 	if more := scan.Duplicates - len(scan.First); more > 0 {
 		fmt.Fprintf(w, "kyclink: … and %s more\n", number(more, "row"))
 	}
+	if n := written.Counts[column.Rejected]; n > 0 {
+		fmt.Fprintf(w, "kyclink: the column reason says why a row was rejected; correct such rows in FILE, and run the same command again\n")
+	}
 	if n := written.Counts[tasks.Failed]; n > 0 {
 		fmt.Fprintf(w, "kyclink: the column reason says why a row failed; --retry-failed retries failed rows\n")
 	}

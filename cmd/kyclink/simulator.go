@@ -36,9 +36,9 @@ Anyone who can reach the simulator can change its script: keep it on a loopback 
 					return usageError(cmd, fmt.Errorf("--script: %w", err))
 				}
 			}
-			listener, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", listen)
+			listener, err := listenAt("--listen", listen)
 			if err != nil {
-				return fmt.Errorf("listen on %s (--listen): %w", listen, err)
+				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "http://%s\n", listener.Addr())
 			if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
