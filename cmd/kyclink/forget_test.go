@@ -279,7 +279,7 @@ func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	expect := expecter(t, settings)
 	expect(0, "1000 would be refreshed", "", "batch", "refresh", "spring", "--dry-run")
 	expect(0, "0 refreshed", "", "batch", "refresh", "other")
-	expect(64, "", "passed already", "batch", "refresh", "spring", "--not-after", "2020-01-01T00:00:00Z")
+	expect(64, "", "is in the past", "batch", "refresh", "spring", "--not-after", "2020-01-01T00:00:00Z")
 	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")

@@ -90,7 +90,7 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 		t.Errorf("listed: %+v", listed)
 	}
 	expect(0, "unknown_outcome: the connection was lost before FaceKi answered", "", "held", "list", "P-0005")
-	expect(0, "kyclink held retry P-0005 (may create a second link), or kyclink held drop P-0005", "", "show", "P-0005")
+	expect(0, "kyclink held retry P-0005 (may create and bill a second link), or kyclink held drop P-0005", "", "show", "P-0005")
 	expect(64, "", "no held request is selected", "held", "retry")
 	expect(64, "", "no held request is selected", "held", "drop", "--dry-run")
 	expect(64, "", `no request is held with reason "timeout"; use one of unknown_outcome, unusable_answer`, "held", "list", "--reason", "timeout")

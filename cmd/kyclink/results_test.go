@@ -69,10 +69,10 @@ func TestResultsRead_PrintsLinesOfJSON(t *testing.T) {
 	expect(64, "", "--from: \"yesterday\" is neither", "results", "read", "--from", "yesterday")
 	expect(64, "", "--group is empty", "results", "read", "--group", "")
 	expect(64, "", "nothing is selected", "results", "replay")
-	expect(64, "", "contradict", "results", "replay", "--id", "A-1001", "--batch", "spring")
+	expect(64, "", "exclude each other", "results", "replay", "--id", "A-1001", "--batch", "spring")
 	expect(64, "", "--since", "results", "replay", "--since", "yesterday")
 	expect(1, "", `there is no batch "winter"`, "results", "replay", "--batch", "winter")
-	expect(1, "", "no end of A-77 is kept", "results", "replay", "--id", "A-77")
+	expect(1, "", "no ended request with ID A-77 is stored", "results", "replay", "--id", "A-77")
 }
 
 func TestResultsFollow_StopsOnSignals(t *testing.T) {

@@ -116,7 +116,7 @@ func following(why string) string {
 	if why == "" {
 		return ""
 	}
-	return ": " + why
+	return ": " + strings.TrimSuffix(why, ".")
 }
 
 // verb returns the form of a verb for the number n.

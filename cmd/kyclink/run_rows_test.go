@@ -64,7 +64,7 @@ func TestRun_RetriesHeldRowsOnRequest(t *testing.T) {
 				t.Fatalf("%s Redis: exit code %d, row %v\n%s", redis, code, row, stderr)
 			}
 		}
-		run(2, "held", "--retry-held tries again, which may bill up to 1 second link")
+		run(2, "held", "--retry-held retries held rows, which may bill up to 1 second link")
 		script := sim.Script()
 		script.Rules = nil
 		if err := sim.SetScript(script); err != nil {
