@@ -52,8 +52,8 @@ func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	dir := t.TempDir()
 	in := write(t, filepath.Join(dir, "in.csv"), people(10))
 	code, _, stderr := kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=12s")
-	if code != 3 || !strings.Contains(stderr, "\nkyclink: no link is created now: the gate is ") ||
-		!strings.Contains(stderr, "no link was created for 12s (--patience): the gate is ") || !strings.Contains(stderr, "outage") {
+	if code != 3 || !strings.Contains(stderr, "\nkyclink: no link is created now: FaceKi has been failing since ") ||
+		!strings.Contains(stderr, "no link was created for 12s (--patience): FaceKi has been failing since ") || !strings.Contains(stderr, "outage") {
 		t.Errorf("during an outage: exit code %d:\n%s", code, stderr)
 	}
 	if n := strings.Count(stderr, "no link is created now"); n != 1 || strings.Contains(stderr, `"level"`) {
@@ -61,7 +61,7 @@ func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	}
 	expecter(t, settings)(0, "is paused", "", "account", "pause")
 	code, _, stderr = kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=3s")
-	if code != 3 || !strings.Contains(stderr, "(--patience): account \"default\" is paused") {
+	if code != 3 || !strings.Contains(stderr, "(--patience): An operator paused the account") {
 		t.Errorf("while the account is paused: exit code %d:\n%s", code, stderr)
 	}
 }
