@@ -17,8 +17,8 @@ import (
 // delayedPoll is how often a server looks for delayed tasks that are due.
 const delayedPoll = time.Second
 
-// Later is what a handler returns when its task must run again. It is no failure: asynq's
-// own retry counter and archive are not used.
+// Later is the error that a handler returns when its task must run again. It is not a
+// failure: asynq's own retry counter and archive are not used.
 type Later struct{ Delay time.Duration }
 
 func (*Later) Error() string { return "run the task again later" }
@@ -32,9 +32,9 @@ func (l *Later) wholeSeconds() time.Duration {
 	return l.Delay + time.Second - 1
 }
 
-// NewClient returns a client that sends the commands of several goroutines together: the
-// feeder enqueues hundreds of tasks at a time, each of which would be a round trip. It
-// ends with rdb.
+// NewClient returns a client that sends the commands of several goroutines together, as
+// otherwise each of the hundreds of tasks that the feeder enqueues would cost a round trip.
+// It uses rdb, and need not be closed.
 func NewClient(rdb redis.UniversalClient) *asynq.Client {
 	if auto, ok := rdb.(interface {
 		AutoPipeline() (*redis.AutoPipeliner, error)

@@ -12,7 +12,7 @@ import (
 
 const quarantineTimeout = 5 * time.Second
 
-// Store keeps what cannot be decoded for a person.
+// Store keeps tasks that cannot be decoded, for a person to examine.
 type Store interface {
 	Add(ctx context.Context, entry quarantine.Entry) error
 }
@@ -20,7 +20,7 @@ type Store interface {
 // Quarantine removes tasks that cannot be decoded from their queue, and keeps them.
 type Quarantine struct {
 	Store Store
-	Pause func() time.Duration // before another try, after an error
+	Pause func() time.Duration // before the next attempt after an error
 	Log   *zap.Logger
 	// Limited receives errors, which may repeat.
 	Limited *zap.Logger

@@ -62,7 +62,7 @@ func (q Queue) States(ctx context.Context, ids []string) ([]string, error) {
 	return states, nil
 }
 
-// Active returns the ids of the tasks that a handler has, or had.
+// Active returns the ids of the tasks that a handler has, or had when its process died.
 func (q Queue) Active(ctx context.Context) ([]string, error) {
 	const page = 1000
 	var all []string
@@ -102,8 +102,8 @@ func (q Queue) Message(ctx context.Context, id string) (m Message, err error) {
 	return m, nil
 }
 
-// Readable says whether asynq can decode the message as that of the task. It is decoded
-// as asynq does it, with the type that asynq has registered; if there is no such type,
+// Readable reports whether asynq can decode the message as that of the task. It decodes the
+// message as asynq does, with the type that asynq has registered. If there is no such type,
 // every message counts as readable.
 func (m Message) Readable(id string) bool {
 	kind, err := protoregistry.GlobalTypes.FindMessageByName("asynq.TaskMessage")
@@ -118,7 +118,7 @@ func (m Message) Readable(id string) bool {
 	return field == nil || decoded.Get(field).String() == id
 }
 
-// Requeue makes an active or archived task pending, before the others. ok is false if the
+// Requeue makes an active or archived task pending, ahead of the others. ok is false if the
 // task is neither.
 func (q Queue) Requeue(ctx context.Context, id string) (ok bool, err error) {
 	const script = `

@@ -9,7 +9,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// DryRun is what an import would do.
+// DryRun is the predicted result of an import.
 type DryRun struct {
 	Counts Counts
 	// Options are those that the batch has, or would get.

@@ -19,9 +19,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Ledger is what an export needs of the ledger.
+// Ledger reads the rows of batches and their requests.
 type Ledger interface {
-	// Order gives the rows of a batch in the input's order, by pages.
+	// Order returns the rows of a batch in the input's order, by pages.
 	Order(ctx context.Context, batch int) iter.Seq2[[]order.Row, error]
 	// Latest returns requests as they are stored; nil for one that is not stored.
 	Latest(ctx context.Context, ids []string) ([][]byte, error)

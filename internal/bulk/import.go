@@ -65,7 +65,7 @@ type Counts struct {
 	Linked    int `json:"linked"` // skipped, as the file has a link for it
 }
 
-// Rejected is how many rows were not accepted.
+// Rejected returns the number of rows that were not accepted.
 func (c Counts) Rejected() int { return c.Conflicts + c.Refused + c.Invalid }
 
 // add counts a row that was accepted.
@@ -82,11 +82,11 @@ func (c *Counts) add(how tasks.Acceptance) {
 	}
 }
 
-// progressRows is after how many rows OnProgress is called.
+// progressRows is the number of rows between two calls of OnProgress.
 const progressRows = 500
 
-// Run accepts the file's good rows. It returns the counts so far also if it fails: the
-// same import can then be run again, and continues where this one stopped.
+// Run accepts the file's valid rows. It also returns the counts if it fails: the same import
+// can then be run again, and continues where this one stopped.
 func (i *Import) Run(ctx context.Context) (Counts, error) {
 	importing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -155,7 +155,7 @@ func (i *Import) rows(counts *Counts) iter.Seq2[input.Row, error] {
 	}
 }
 
-// keep returns what is needed of a row until its result is known.
+// keep returns the part of a row that is needed until its result is known.
 func (i *Import) keep(row input.Row) input.Row {
 	if i.Rejects != nil {
 		return row

@@ -29,7 +29,7 @@ type Merge struct {
 	Spreadsheet bool
 }
 
-// Merged is what a merge wrote.
+// Merged is the result of a merge.
 type Merged struct {
 	output.Counts
 	// Missing is how many rows of the file are not in the batch; FirstMissing is the

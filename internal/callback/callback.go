@@ -121,7 +121,7 @@ func (s *Sender) post(ctx context.Context, d delivery.Delivery) delivery.Reply {
 		return s.failure(ctx, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // as much as could be read
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, mostRead)) // an error truncates it
 	reply := replyTo(answer.StatusCode, s.proxied && u.Scheme == "http")
 	reply.RetryAfter = retryafter.Parse(answer.Header.Get("Retry-After"), s.now(), mostWait)
 	reply.Body = s.redact(body, d, req.Header.Get("Webhook-Signature"))

@@ -11,7 +11,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Config says where callbacks may be sent, and how.
+// Config configures where callbacks may be sent, and how.
 type Config struct {
 	// Secret contains the signing secrets: several, the newest first, while receivers
 	// change from one to the other.

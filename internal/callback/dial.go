@@ -22,7 +22,7 @@ const (
 	mostHeader     = 16 << 10 // bytes of an answer
 )
 
-// forbiddenError says that an address must not be connected to.
+// forbiddenError reports an address that must not be connected to.
 type forbiddenError struct{ addr netip.Addr }
 
 func (e *forbiddenError) Error() string {
@@ -34,7 +34,7 @@ type proxyError struct{ what string }
 
 func (e *proxyError) Error() string { return e.what }
 
-// unreachableError says that the proxy could not reach the receiver.
+// unreachableError reports that the proxy could not reach the receiver.
 type unreachableError struct{ code int }
 
 func (e *unreachableError) Error() string {

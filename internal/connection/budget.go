@@ -14,10 +14,10 @@ import (
 const (
 	// Ops is how many connections for health and metrics there are at a time.
 	Ops = 32
-	// otherFiles is for what else a process opens: standard streams, listeners, logs,
-	// certificates, name servers.
+	// otherFiles is the number of other files of a process: standard streams, listeners,
+	// logs, certificates, name servers.
 	otherFiles = 32
-	// clusterNodes is to how many servers of a cluster there may be connections.
+	// clusterNodes is the number of servers of a cluster that a process connects to.
 	clusterNodes = 6
 	// fewest is how many HTTP connections the API needs to start, and most how many it
 	// accepts whatever the limit of open files: each also costs memory.

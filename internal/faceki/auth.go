@@ -63,7 +63,7 @@ func (c *Client) requestToken(ctx context.Context) (Secret, time.Duration, *faul
 // readTokenAnswer reads the answer to a request for a token. It uses the table of answers
 // of create calls, but a fault of the request is a fault of the credentials here.
 func readTokenAnswer(a answer) (Secret, time.Duration, *fault.Fault) {
-	e := open(a.body)
+	e := parseEnvelope(a.body)
 	v := classify(a.status, e, false)
 	if a.broken != 0 && a.status/100 == 2 {
 		v = verdict{a.broken, none, false}

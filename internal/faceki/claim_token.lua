@@ -1,29 +1,29 @@
--- claim_token reads the account's access token, or gives the caller the turn to request
+-- claim_token returns the account's access token, or gives the caller the lease to request
 -- one. All times are Redis': a worker's clock may be wrong.
 --
 -- KEYS[1]: a hash: token (encrypted) and until; fault and retry; asked; holder and lease;
 --   due: no token is requested before, since the last one was refused; replaces: '1' from
 --   then on until a call with a later token was accepted
 -- holder: the caller
--- lease: for how many ms it has the turn
--- max_fault_age: for how many ms a fault may stand
--- Returns {'token', token, ms left}, {'fault', text, ms since it was requested}, {'turn'}:
+-- lease: for how many ms the caller has the lease
+-- max_fault_age: for how many ms a fault may be reused
+-- Returns {'token', token, ms left}, {'fault', text, ms since it was requested}, {'lease'}:
 -- the caller requests a token, {'wait'}: another process requests one, or {'due', ms
 -- until a token may be requested}.
 --
 -- uses: clock
 local holder, lease, max_fault_age = unpack(ARGV)
 local token = redis.call('HMGET', KEYS[1], 'token', 'until', 'fault', 'retry', 'asked', 'holder', 'lease', 'due', 'replaces')
-local value, valid_until, fault, fault_until, asked, other, leased_until, due, replaces = unpack(token)
+local value, valid_until, fault, fault_until, asked, other_holder, leased_until, due, replaces = unpack(token)
 local function left(time) return (tonumber(time or 0) or 0) - now end
 
--- If the clock went back since the request, no more time is left than there was then.
+-- If the clock went back since the request, the remaining time is reduced by that step.
 local ahead = math.max(0, left(asked))
 if value and left(valid_until) - ahead > 0 then return { 'token', value, ms(left(valid_until) - ahead) } end
 if fault and ahead == 0 and left(fault_until) > 0 and left(fault_until) <= tonumber(max_fault_age) then
   return { 'fault', fault, ms(-left(asked)) }
 end
-if other and other ~= holder and left(leased_until) > 0 and left(leased_until) <= tonumber(lease) then return { 'wait' } end
+if other_holder and other_holder ~= holder and left(leased_until) > 0 and left(leased_until) <= tonumber(lease) then return { 'wait' } end
 
 if due and left(due) > 0 and left(due) <= tonumber(max_fault_age) then
   return { 'due', ms(left(due)) }
@@ -33,4 +33,4 @@ redis.call('DEL', KEYS[1])
 if replaces then redis.call('HSET', KEYS[1], 'replaces', replaces) end
 redis.call('HSET', KEYS[1], 'holder', holder, 'lease', ms(now + lease), 'asked', ms(now))
 redis.call('PEXPIRE', KEYS[1], lease + 3600000)
-return { 'turn' }
+return { 'lease' }

@@ -68,9 +68,9 @@ func (c *Client) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("FaceKi cli
 
 // Ready obtains a token and a connection, so that a [Client.CreateLink] within the next
 // 3 s sends its request without delay. It is cheap if both exist, so call it before every
-// grant. It returns the fault that CreateLink would return, within the same timeout. But
-// if a new token was refused, it waits until the next one may be requested, at most half
-// a minute.
+// grant. It returns the fault that CreateLink would return, within the same timeout. If a
+// token was refused soon after it was requested, Ready waits until the next one may be
+// requested, at most half a minute.
 func (c *Client) Ready(ctx context.Context) *fault.Fault {
 	if _, f := c.token(ctx, recheck); f != nil {
 		return f

@@ -27,7 +27,7 @@ func sealContext(applicationID string, generation int) string {
 // keep encrypts a link for the record.
 func (c *Client) keep(call Call, made request.Link) string {
 	text, _ := json.Marshal(keptLink{made.LinkID, made.URL, call.AdmittedAt.UnixMilli()}) // strings and a number
-	return base64.StdEncoding.EncodeToString(c.links.close(Secret(text), sealContext(call.ApplicationID, call.Generation)))
+	return base64.StdEncoding.EncodeToString(c.links.encrypt(Secret(text), sealContext(call.ApplicationID, call.Generation)))
 }
 
 // Kept decrypts the kept link of a request, and returns it if its host is allowed now.
@@ -36,7 +36,7 @@ func (c *Client) Kept(applicationID string, generation int, kept string) (reques
 	f := &fault.Fault{Kind: fault.Unusable, Kept: kept}
 	var link keptLink
 	sealed, err := base64.StdEncoding.DecodeString(f.Kept)
-	text, ok := c.links.open(sealed, sealContext(applicationID, generation))
+	text, ok := c.links.decrypt(sealed, sealContext(applicationID, generation))
 	if err != nil || !ok || json.Unmarshal([]byte(text), &link) != nil {
 		f.Detail = "the kept link is encrypted with another client secret, client id or FACEKI_BASE_URL: " +
 			"run a worker with those settings, or drop the request"

@@ -19,51 +19,51 @@ type localStore struct {
 	replaces    bool      // the token replaces a refused one, and no call with it has been accepted
 }
 
-func (a *localStore) Acquire(context.Context, string, time.Duration) (TokenState, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
-	if now.Before(a.validUntil) {
-		known := a.state
-		known.ValidFor = a.validUntil.Sub(now)
+func (s *localStore) Acquire(context.Context, string, time.Duration) (TokenState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if now.Before(s.validUntil) {
+		known := s.state
+		known.ValidFor = s.validUntil.Sub(now)
 		if known.Fault != nil {
-			known.Fault = copyFault(known.Fault, known.Fault.RetryAfter-now.Sub(a.requestedAt))
+			known.Fault = copyFault(known.Fault, known.Fault.RetryAfter-now.Sub(s.requestedAt))
 		}
 		return known, nil
 	}
-	if due := a.notBefore.Sub(now); due > 0 {
+	if due := s.notBefore.Sub(now); due > 0 {
 		return TokenState{NotBefore: due}, nil
 	}
-	a.state, a.requestedAt = TokenState{}, now
+	s.state, s.requestedAt = TokenState{}, now
 	return TokenState{Refresh: true}, nil
 }
 
-func (a *localStore) Release(_ context.Context, _ string, got TokenState) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.state, a.validUntil = got, a.now().Add(got.ValidFor)
+func (s *localStore) Release(_ context.Context, _ string, got TokenState) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.validUntil = got, s.now().Add(got.ValidFor)
 	return nil
 }
 
-func (a *localStore) Discard(_ context.Context, token Secret, spacing time.Duration) (kept bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.state.Token != token {
+func (s *localStore) Discard(_ context.Context, token Secret, spacing time.Duration) (kept bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Token != token {
 		return false, nil
 	}
-	due := a.requestedAt.Add(spacing)
-	if a.replaces && a.now().Before(due) {
+	due := s.requestedAt.Add(spacing)
+	if s.replaces && s.now().Before(due) {
 		return true, nil
 	}
-	a.state, a.validUntil, a.notBefore, a.replaces = TokenState{}, time.Time{}, due, true
+	s.state, s.validUntil, s.notBefore, s.replaces = TokenState{}, time.Time{}, due, true
 	return false, nil
 }
 
-func (a *localStore) MarkAccepted(_ context.Context, token Secret) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.state.Token == token {
-		a.replaces = false
+func (s *localStore) MarkAccepted(_ context.Context, token Secret) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Token == token {
+		s.replaces = false
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (s *pool) connect(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// take returns a connection without a request: the most recently used one that is usable,
+// take returns a connection that no request uses: the most recently used one that is usable,
 // or the next one that a dial makes.
 func (s *pool) take(ctx context.Context) (*conn, error) {
 	s.mu.Lock()

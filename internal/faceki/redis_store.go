@@ -64,7 +64,7 @@ func (t *Tokens) Acquire(ctx context.Context, holder string, lease time.Duration
 			return TokenState{}, fmt.Errorf("read the access token: %w", err)
 		}
 		switch reply[0] {
-		case "turn":
+		case "lease":
 			return TokenState{Refresh: true}, nil
 		case "due":
 			due, err := milliseconds(reply[1])
@@ -74,7 +74,7 @@ func (t *Tokens) Acquire(ctx context.Context, holder string, lease time.Duration
 			return TokenState{Fault: decodeFault(reply[1], age)}, err
 		case "token":
 			left, err := milliseconds(reply[2])
-			if token, ok := t.seal.open([]byte(reply[1]), t.key); ok {
+			if token, ok := t.seal.decrypt([]byte(reply[1]), t.key); ok {
 				return TokenState{Token: token, ValidFor: left}, err
 			}
 			if kept, err := t.discardSealed(ctx, reply[1], spacing); kept || err != nil {
@@ -97,7 +97,7 @@ func (t *Tokens) Release(ctx context.Context, holder string, got TokenState) err
 	what, text, left := "token", []byte(nil), got.ValidFor
 	switch {
 	case got.Token != "":
-		text = t.seal.close(got.Token, t.key)
+		text = t.seal.encrypt(got.Token, t.key)
 	case got.Fault != nil:
 		what, text = "fault", encodeFault(got.Fault)
 		if neverSent(got.Fault) {
@@ -123,7 +123,7 @@ func (t *Tokens) Discard(ctx context.Context, token Secret, spacing time.Duratio
 		return false, fmt.Errorf("discard the access token: %w", err)
 	}
 	// Each encryption of a token gives another text, so compare the decrypted tokens.
-	if current, ok := t.seal.open([]byte(sealed), t.key); !ok || current != token {
+	if current, ok := t.seal.decrypt([]byte(sealed), t.key); !ok || current != token {
 		return false, nil
 	}
 	return t.discardSealed(ctx, sealed, spacing)
@@ -136,7 +136,7 @@ func (t *Tokens) MarkAccepted(ctx context.Context, token Secret) error {
 		return fmt.Errorf("read the access token: %w", err)
 	}
 	sealed, _ := kept[0].(string)
-	if current, ok := t.seal.open([]byte(sealed), t.key); !ok || current != token || kept[1] == nil {
+	if current, ok := t.seal.decrypt([]byte(sealed), t.key); !ok || current != token || kept[1] == nil {
 		return nil
 	}
 	if err := t.rdb.HDel(ctx, t.key, "replaces").Err(); err != nil {

@@ -36,14 +36,14 @@ func newSeal(c Config, purpose string) seal {
 	return seal{aead}
 }
 
-// close encrypts text for one place, such as a Redis key. It can be decrypted only with
+// encrypt encrypts text for one place, such as a Redis key. It can be decrypted only with
 // the same place.
-func (s seal) close(text Secret, place string) []byte {
+func (s seal) encrypt(text Secret, place string) []byte {
 	return s.aead.Seal(nil, nil, []byte(text), []byte(place)) //nolint:gosec // this AEAD generates a random nonce itself
 }
 
-// open decrypts what close has encrypted.
-func (s seal) open(sealed []byte, place string) (Secret, bool) {
+// decrypt decrypts what encrypt returned.
+func (s seal) decrypt(sealed []byte, place string) (Secret, bool) {
 	text, err := s.aead.Open(nil, nil, sealed, []byte(place))
 	return Secret(text), err == nil
 }

@@ -44,13 +44,13 @@ func TestTokens_AreEncryptedInRedis(t *testing.T) {
 	sealed := []byte(f.rdb.HGet(t.Context(), key, "token").Val())
 	other := f.cfg
 	other.ClientSecret = "guessed"
-	if _, ok := newSeal(other, "token").open(sealed, key); ok {
+	if _, ok := newSeal(other, "token").decrypt(sealed, key); ok {
 		t.Error("another client secret decrypts the token")
 	}
-	if _, ok := newSeal(f.cfg, "token").open(sealed, key+"x"); ok {
+	if _, ok := newSeal(f.cfg, "token").decrypt(sealed, key+"x"); ok {
 		t.Error("the token is decrypted for another key")
 	}
-	if got, ok := newSeal(f.cfg, "token").open(sealed, key); !ok || got != value {
+	if got, ok := newSeal(f.cfg, "token").decrypt(sealed, key); !ok || got != value {
 		t.Error("the token is not decrypted")
 	}
 	if printed := fmt.Sprintf("%v %+v %#v", c, c.tokens.store, c.tokens.store); strings.Contains(printed, string(value)) || strings.Contains(printed, "0x") {

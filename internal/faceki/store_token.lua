@@ -1,11 +1,12 @@
--- store_token ends a turn: it stores the token or the fault that the request brought.
+-- store_token ends a lease, and stores the result of the request: a token, a fault, or
+-- neither.
 --
 -- KEYS[1]: as for claim_token
 -- holder: the caller
 -- kind: 'token' or 'fault'
 -- value: the encrypted token, or the fault; '' for neither
 -- lifetime: for how many ms it is valid
--- Returns 1, or 0 if another process has the turn by now.
+-- Returns 1, or 0 if another process has the lease by now.
 --
 -- uses: clock
 local holder, kind, value, lifetime = unpack(ARGV)

@@ -98,7 +98,7 @@ func (t *tokens) get(ctx context.Context, within time.Duration) (value Secret, d
 	}
 	select {
 	case r := <-t.flight.DoChan("", func() (any, error) {
-		// Another refresh may have stored since the look above.
+		// Another refresh may have stored a token since the check above.
 		if value := t.cached(within); value != "" {
 			return refreshed{token: value}, nil
 		}

@@ -51,7 +51,7 @@ const (
 // other keys.
 var keys = []string{"responseCode", "status", "statusCode", "code", "message", "data", "result", "url"}
 
-func open(body []byte) envelope {
+func parseEnvelope(body []byte) envelope {
 	var e envelope
 	var object map[string]json.RawMessage
 	if json.Unmarshal(body, &object) != nil {
@@ -107,7 +107,8 @@ type verdict struct {
 
 // classify is the table of answers. A known code takes precedence over the HTTP status. In
 // a 2xx answer, a code from 100 to 599 counts as an HTTP status, and any other code means
-// that FaceKi refused the request.
+// that FaceKi refused the request. ownWorkflow says that the request itself names its
+// workflow, which is then at fault for a workflow without rules.
 func classify(status int, e envelope, ownWorkflow bool) verdict {
 	if e.success && status/100 == 2 {
 		return verdict{0, 0, false}
@@ -195,7 +196,7 @@ func statusKind(status int, faceki bool) fault.Kind {
 // created reads the answer to a create call: a link or a fault, or both if the link must be
 // kept because only its host is not allowed. renew reports that the token was refused.
 func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault.Fault, renew bool) {
-	e := open(a.body)
+	e := parseEnvelope(a.body)
 	v := classify(a.status, e, ownWorkflow)
 	if a.broken != 0 && a.status/100 == 2 {
 		v = verdict{a.broken, none, false} // an incomplete success is not a success

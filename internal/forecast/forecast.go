@@ -1,4 +1,4 @@
-// Package forecast says how fast something progresses, and when it will be done.
+// Package forecast estimates how fast something progresses, and when it will be done.
 package forecast
 
 import (
@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Forecast is the rate at which links are made, and how many others come first.
+// Forecast is the rate at which links are made, and the number of links that come first.
 type Forecast struct {
 	PerSecond float64
 	Before    int
 }
 
-// Duration is how long it takes until so many rows have their links.
+// Duration returns how long it takes until this many rows have their links.
 func (f Forecast) Duration(rows int) time.Duration {
 	return time.Duration(float64(f.Before+rows) / f.PerSecond * float64(time.Second))
 }
 
-// Expired is how many of the rows' links expire before the last one is made. The rows
+// Expired returns how many of the rows' links expire before the last one is made. The rows
 // of each expiry, in minutes, are assumed to be spread evenly; those of expiry 0 have
 // the default.
 func (f Forecast) Expired(rows int, expiries map[int]int, byDefault int) int {
@@ -31,12 +31,12 @@ func (f Forecast) Expired(rows int, expiries map[int]int, byDefault int) int {
 	return int(early)
 }
 
-// Late is how many of the rows have no link after some time.
+// Late returns how many of the rows have no link after some time.
 func (f Forecast) Late(rows int, after time.Duration) int {
 	return min(rows, max(0, rows+f.Before-int(after.Seconds()*f.PerSecond)))
 }
 
-// Round drops from a duration what is too exact for a forecast.
+// Round rounds a duration to the accuracy of a forecast.
 func Round(d time.Duration) time.Duration {
 	switch {
 	case d > time.Hour:

@@ -20,8 +20,8 @@ type sample struct {
 const (
 	shortWindow = 15 * time.Second // the usual window
 	longWindow  = time.Minute      // if nothing grew within the usual one
-	warmUp      = 2 * time.Second  // until a rate is known
-	stalled     = 4                // times the usual pause: then nothing grows
+	warmUp      = 2 * time.Second  // before the first rate is known
+	stalled     = 4                // usual pauses without growth after which the rate is 0
 )
 
 // Add takes a sample.
@@ -38,7 +38,7 @@ func (t *Throughput) Add(at time.Time, n int) {
 	t.samples = append(t.samples, sample{at, n})
 }
 
-// Rate is 0 where nothing grows, or it is not known yet.
+// Rate returns the rate; 0 if nothing grows, or if the rate is not yet known.
 func (t *Throughput) Rate(now time.Time, n int) Rate {
 	for _, window := range []time.Duration{shortWindow, longWindow} {
 		for _, s := range t.samples {
@@ -73,7 +73,7 @@ func (r Rate) String() string {
 	return fmt.Sprintf("%.1f/h", float64(r)*3600)
 }
 
-// Left is how long n more take at the rate, at least a second, in words.
+// Left returns how long n more take at the rate, at least a second, in words.
 func (r Rate) Left(n int) string {
 	left := time.Duration(float64(n) / float64(r) * float64(time.Second))
 	return fmt.Sprintf("%v left", Round(max(left, time.Second)).Round(time.Second))

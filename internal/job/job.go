@@ -1,7 +1,6 @@
-// Package job does the whole work on one file in one process: it accepts every row,
-// waits until their requests have ended, and writes the rows with their links. It
-// continues from the journal of an interrupted run, and waits for a Redis that is
-// away.
+// Package job does the whole work on one file in one process: it accepts every row, waits
+// until the requests have ended, and writes the rows with their links. It continues from
+// the journal of an interrupted run, and waits while Redis is unreachable.
 //
 // It makes no links itself; a worker in the same process does.
 package job
@@ -26,8 +25,8 @@ type Job struct {
 	Batch  string
 	Client *tasks.Client
 	Stores *storage.Stores
-	// LedgerID is the id of the ledger that the job was begun with: with another one
-	// nothing is accepted, as every link would be made again. Empty for the embedded
+	// LedgerID is the id of the ledger that the job was begun with. With another ledger
+	// nothing is accepted, as every link would be made again. It is empty for the embedded
 	// Redis.
 	LedgerID string
 	// Journal is what the ledger is restored from; nil if it needs no restoring.
@@ -60,7 +59,7 @@ type Job struct {
 	full      error        // why rows were not accepted, if that ended the job
 }
 
-// Progress is how far a job is.
+// Progress is the progress of a job.
 type Progress struct {
 	Rows        int // accepted or rejected so far; all rows once AllAccepted
 	All         int // rows of the file; 0 if unknown
@@ -71,12 +70,12 @@ type Progress struct {
 	JoinedEnded int                   // requests of other batches or signups that have ended or are held
 }
 
-// Done is how many requests have ended or are held.
+// Done is the number of requests that have ended or are held.
 func (p Progress) Done() int {
 	return p.Counts[request.Created] + p.Counts[request.Failed] + p.Counts[request.Cancelled] + p.Counts[request.Held] + p.JoinedEnded
 }
 
-// Open is how many requests the job still waits for.
+// Open is the number of requests that the job still waits for.
 func (p Progress) Open() int {
 	return p.Counts[request.Waiting] + p.Counts[request.Queued] + p.Counts[request.Calling] + p.JoinedOpen
 }
@@ -84,7 +83,7 @@ func (p Progress) Open() int {
 // Finished is the number of rows that need no more work.
 func (p Progress) Finished() int { return max(0, p.Rows-p.Open()) }
 
-// Total is how many rows there are, as far as known.
+// Total is the number of rows that are known so far.
 func (p Progress) Total() int { return max(p.All, p.Rows) }
 
 // ErrImpatient reports that no link was created for the job's patience.
@@ -173,7 +172,7 @@ type joined struct {
 
 func (o joined) count(p *Progress) { p.JoinedOpen, p.JoinedEnded = len(o.open), o.ended.len() }
 
-// accept accepts every good row, from the first one.
+// accept accepts every valid row, from the first one.
 func (j *Job) accept(ctx context.Context, p *Progress) (joined, error) {
 	o := joined{map[string]tasks.Request{}, newIDs()}
 	p.Rows, p.Rejected, p.All = 0, 0, j.rows
@@ -212,7 +211,7 @@ func (j *Job) accept(ctx context.Context, p *Progress) (joined, error) {
 		}
 		if time.Since(reported) > pollPause {
 			o.count(p)
-			_ = j.report(ctx, p) // if Redis fails it, it fails the next rows as well
+			_ = j.report(ctx, p) // if Redis is unreachable, the next rows fail as well
 			reported = time.Now()
 		}
 	})
@@ -259,7 +258,7 @@ func (j *Job) await(ctx context.Context, p *Progress, o joined) error {
 		if err := j.withRetries(ctx, func() error { return j.poll(ctx, p, o) }); err != nil {
 			return err
 		}
-		since = since.Add(time.Since(begun)) // while Redis is away no link can be seen
+		since = since.Add(time.Since(begun)) // no link can be seen while Redis is unreachable
 		if p.Open() == 0 {
 			return nil
 		}

@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	noticeAfter = 2 * time.Second  // how long an obstacle persists before it is a message
-	clearAfter  = 15 * time.Second // how long there is none before that is a message
+	noticeAfter = 2 * time.Second  // how long an obstacle lasts before it is reported
+	clearAfter  = 15 * time.Second // how long it must be gone before that is reported
 )
 
-// notices makes one message of an obstacle, however often it comes and goes.
+// notices reports an obstacle once, however often it comes and goes.
 type notices struct {
 	current        string    // obstacle
 	since, cleared time.Time // when the obstacle came, and when it went
 	notified       string    // the obstacle of the last message
-	times          int       // that it came
+	times          int       // how often it came
 }
 
 // next returns the message that is due, or "".

@@ -45,7 +45,7 @@ func (j *Job) withRetries(ctx context.Context, step func() error) error {
 	}
 }
 
-// isPermanent reports whether an error stays, however long the job waits for Redis.
+// isPermanent reports whether waiting for Redis does not help.
 func isPermanent(err error) bool {
 	if _, ok := errors.AsType[*input.Error](err); ok {
 		return true

@@ -7,9 +7,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// restore restores the requests of the journal that a good row asks for: a link for
-// any other would be billed although nobody wants it. Existing links are restored for
-// wrong rows too, and shown with them.
+// restore restores the requests of the journal that a valid row asks for: a link for any
+// other would be billed although nobody wants it. Existing links are restored for invalid
+// rows as well, and shown with them.
 func (j *Job) restore(ctx context.Context) error {
 	var (
 		wanted *wantedIDs
@@ -39,8 +39,8 @@ func (j *Job) restore(ctx context.Context) error {
 	return flush()
 }
 
-// wantedIDs are the ids of good rows, and of rows that are wrong or have a link in
-// the input.
+// wantedIDs returns the ids of valid rows, and those of rows that are invalid or have a link
+// in the input.
 type wantedIDs struct{ good, other ids }
 
 func (j *Job) wantedIDs(ctx context.Context) (*wantedIDs, error) {

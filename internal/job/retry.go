@@ -8,8 +8,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// retry starts what [Job.RetryFailed] and [Job.RetryHeld] ask for. It goes through the
-// rows, not through the batch: requests that no good row asks for stay as they are.
+// retry starts the runs that [Job.RetryFailed] and [Job.RetryHeld] ask for. It goes through
+// the rows, not through the batch: requests that no valid row asks for stay as they are.
 func (j *Job) retry(ctx context.Context) error {
 	states := map[tasks.Status]bool{tasks.Failed: j.RetryFailed, tasks.Held: j.RetryHeld}
 	if j.RetryHeld && j.OnRetryHeld != nil {

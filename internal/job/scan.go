@@ -11,7 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/legible"
 )
 
-// Scan is what the rows of a file show before any of them is accepted.
+// Scan is what the rows of a file show before any row is accepted.
 type Scan struct {
 	Rows int
 	// Linked is how many rows have a link already: the input is an output file of

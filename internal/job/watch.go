@@ -19,7 +19,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// WatchConfig configures what watches a run.
+// WatchConfig configures the watch of a run.
 type WatchConfig struct {
 	Redis      redis.UniversalClient
 	Stores     *storage.Stores
@@ -108,7 +108,7 @@ func (w *watch) diagnose(ctx context.Context) (s situation, err error) {
 	return s, err
 }
 
-// hopeless is the error of a run that needs a person. Refused credentials count only
+// hopeless returns the error of a run that cannot continue without a person. Refused credentials count only
 // before the batch's first link, as later they may be those of a rollout, and only by
 // an answer that came since the run began, as an earlier one may be out of date.
 func (w *watch) hopeless(ctx context.Context, s situation) error {

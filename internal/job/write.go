@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Written is what the output file holds.
+// Written describes the contents of the output file.
 type Written struct {
 	output.Counts
 	// Linked is how many rows had a link in the input, and were not accepted.
@@ -23,7 +23,7 @@ type Written struct {
 }
 
 // Write reads the input once more and writes every row to out with its link, in
-// constant memory. Like [Job.Work] it waits for a Redis that is away, and returns the
+// constant memory. Like [Job.Work] it waits while Redis is unreachable, and returns the
 // cause of ctx's end if that comes first; then out is as before.
 func (j *Job) Write(ctx context.Context, out string) (Written, error) {
 	written, err := j.write(ctx, out)
@@ -68,8 +68,8 @@ func (j *Job) write(ctx context.Context, out string) (Written, error) {
 	return written, nil
 }
 
-// lookUp returns the link of each row. For a wrong row it is that of its id, as far
-// as the id could be read.
+// lookUp returns the link of each row. For an invalid row it is the link of its id, if the
+// id could be read.
 func (j *Job) lookUp(ctx context.Context, page []input.Row) ([]tasks.Answer, error) {
 	reqs := make([]tasks.Request, len(page))
 	for i, row := range page {

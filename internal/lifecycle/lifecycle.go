@@ -1,6 +1,6 @@
-// Package lifecycle ends a worker in two steps. While it drains, no call begins, and
-// calls in flight are finished and recorded. When it ends, answers that are not recorded
-// yet are given up.
+// Package lifecycle stops a worker in two steps. While it drains, no call begins, and calls
+// in flight are finished and recorded. When it ends, answers that are not yet recorded are
+// given up.
 package lifecycle
 
 import (
@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// PersistTimeout is the time for one try to write to Redis.
+	// PersistTimeout limits one attempt to write to Redis.
 	PersistTimeout = 5 * time.Second
-	// PersistPause is the pause between two tries.
+	// PersistPause is the pause between two attempts.
 	PersistPause = time.Second
 )
 
-// Lifecycle is where a worker is between its start and its end. It is safe for concurrent
+// Lifecycle is the state of a worker: running, draining or ended. It is safe for concurrent
 // use.
 type Lifecycle struct {
 	draining context.Context //nolint:containedctx // its end is an event, which several goroutines wait for
@@ -31,7 +31,7 @@ type Lifecycle struct {
 	limited  *zap.Logger
 }
 
-// New returns the lifecycle of a worker that runs.
+// New returns the lifecycle of a running worker.
 func New(limited *zap.Logger) *Lifecycle {
 	l := &Lifecycle{failure: make(chan error, 1), limited: limited}
 	l.draining, l.drain = context.WithCancel(context.Background())
@@ -39,13 +39,13 @@ func New(limited *zap.Logger) *Lifecycle {
 	return l
 }
 
-// Drain lets no call begin any more.
+// Drain stops new calls from beginning.
 func (l *Lifecycle) Drain() { l.drain() }
 
-// End gives up what is not recorded yet.
+// End gives up answers that are not yet recorded.
 func (l *Lifecycle) End() { l.end() }
 
-// Fail ends the worker with an error; only the first counts.
+// Fail ends the worker with an error. Only the first error counts.
 func (l *Lifecycle) Fail(err error) {
 	select {
 	case l.failure <- err:
@@ -56,10 +56,10 @@ func (l *Lifecycle) Fail(err error) {
 // Failure receives the error that ends the worker.
 func (l *Lifecycle) Failure() <-chan error { return l.failure }
 
-// Draining is closed when no call may begin any more.
+// Draining returns a channel that is closed when no more calls may begin.
 func (l *Lifecycle) Draining() <-chan struct{} { return l.draining.Done() }
 
-// Stopped says that no call may begin for ctx any more: the worker drains, or the queue
+// Stopped reports whether no more calls may begin for ctx: the worker drains, or the queue
 // has given the task to another process.
 func (l *Lifecycle) Stopped(ctx context.Context) bool {
 	return l.draining.Err() != nil || ctx.Err() != nil
@@ -79,8 +79,8 @@ func (l *Lifecycle) Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Acquire takes one of a few places, first come first served. It returns false when
-// [Lifecycle.Stopped] becomes true first.
+// Acquire takes a place of a channel with a few places, first come, first served. It returns
+// false if [Lifecycle.Stopped] becomes true first.
 func (l *Lifecycle) Acquire(ctx context.Context, places chan<- struct{}) bool {
 	select {
 	case places <- struct{}{}:
@@ -99,8 +99,8 @@ func (l *Lifecycle) UntilDrain(ctx context.Context) (context.Context, context.Ca
 	return ctx, func() { stop(); cancel() }
 }
 
-// Fatal says whether an error ends the worker, as nothing that it does can be right after
-// it, for example because the account is of the other kind. If so, it ends the worker.
+// Fatal reports whether an error is fatal, for example because the account is of the other
+// kind, and ends the worker if it is.
 func (l *Lifecycle) Fatal(err error) bool {
 	var fatal interface{ Fatal() bool }
 	if errors.As(err, &fatal) && fatal.Fatal() {
@@ -110,8 +110,8 @@ func (l *Lifecycle) Fatal(err error) bool {
 	return false
 }
 
-// Persist records an answer. While Redis cannot be reached it tries again at least every
-// second, until the worker ends: the answer may be a paid link.
+// Persist records an answer. While Redis is unreachable it retries at least every second
+// until the worker ends, because the answer may be a paid link.
 func (l *Lifecycle) Persist(ctx context.Context, record func(context.Context) error) error {
 	for {
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), PersistTimeout)

@@ -53,8 +53,8 @@ func newMetrics() *Metrics {
 	return m
 }
 
-// initialise creates the series at 0, so that the first event of a kind shows as an
-// increase.
+// initialise creates the series with the value 0, so that the first event of a kind shows
+// as an increase.
 func (m *Metrics) initialise() {
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 		m.waits.WithLabelValues(string(lane))
@@ -80,7 +80,7 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.attempts, m.calls, m.waits, m.deliveries, m.posts, m.entries, m.recovered, m.requests, m.unauthorized, m.answers}
 }
 
-// Admitted records that a call was admitted, so long after its task was taken.
+// Admitted records that a call was admitted, and how long after its task was taken.
 func (m *Metrics) Admitted(lane tasks.Lane, after time.Duration) {
 	m.waits.WithLabelValues(string(lane)).Observe(after.Seconds())
 }

@@ -20,7 +20,7 @@ func (o *Operator) Batch(ctx context.Context, name string) (batch.Batch, error) 
 	}
 	b, ok, err := o.stores.Batches.Get(ctx, number)
 	if err == nil && !ok {
-		err = fmt.Errorf("batch %q: its counters are missing in Redis, and it cannot be used any more", name)
+		err = fmt.Errorf("batch %q: its counters are missing in Redis, so that it can no longer be used", name)
 	}
 	return b, err
 }
@@ -28,7 +28,7 @@ func (o *Operator) Batch(ctx context.Context, name string) (batch.Batch, error) 
 // suggestions is how many names are offered where one is unknown.
 const suggestions = 5
 
-// BatchNumber is the number of a batch, or an error that names similar batches.
+// BatchNumber returns the number of a batch, or an error that names similar batches.
 func (o *Operator) BatchNumber(ctx context.Context, name string) (int, error) {
 	number, known, err := o.stores.Batches.Number(ctx, name)
 	if err != nil || known {
@@ -76,7 +76,7 @@ func (o *Operator) Batches(ctx context.Context) ([]batch.Batch, error) {
 	return o.stores.Batches.All(ctx)
 }
 
-// Steer pauses or resumes a batch, and returns it as it is then.
+// Steer pauses or resumes a batch, and returns its new state.
 func (o *Operator) Steer(ctx context.Context, b batch.Batch, control batch.Control) (batch.Batch, error) {
 	err := o.stores.Batches.Control(ctx, b, control)
 	if err == nil {
@@ -85,9 +85,9 @@ func (o *Operator) Steer(ctx context.Context, b batch.Batch, control batch.Contr
 	return b, err
 }
 
-// CancelBatch cancels a batch, and ends its requests that have no link. It returns how
-// many it ended, also with an error, and the batch as it is then. Workers end the rest
-// if it is interrupted. A batch that is done stays done.
+// CancelBatch cancels a batch, and ends its requests that have no link. It returns how many
+// requests it ended, also with an error, and the batch's new state. If it is interrupted,
+// workers end the rest. A batch that is done stays done.
 func (o *Operator) CancelBatch(ctx context.Context, b batch.Batch) (now batch.Batch, cancelled int, err error) {
 	now, err = o.Steer(ctx, b, batch.Cancel)
 	if err != nil || now.Status != batch.Cancelled {
@@ -112,8 +112,8 @@ func (o *Operator) Expired(ctx context.Context, b batch.Batch) (n int, err error
 	return n, err
 }
 
-// RefreshBatch asks for the next generation of the requests of a batch whose link has
-// expired. It returns how many it asked for, also with an error. notAfter may be zero.
+// RefreshBatch requests the next generation of each request of a batch whose link has
+// expired. It returns how many it requested, also with an error. notAfter may be zero.
 func (o *Operator) RefreshBatch(ctx context.Context, b batch.Batch, notAfter time.Time) (refreshed int, err error) {
 	err = o.eachExpired(ctx, b, func(page []request.Record) error {
 		ids, err := o.stores.Batches.Refresh(ctx, b.Number, page, notAfter)
@@ -165,11 +165,11 @@ func (o *Operator) CheckBatch(ctx context.Context, b batch.Batch) (batch.Recount
 const watchInterval = time.Second
 
 // ErrBatchErased is the error of [Operator.WatchBatch] for a batch that was erased.
-var ErrBatchErased = errors.New("the batch does not exist any more")
+var ErrBatchErased = errors.New("the batch no longer exists")
 
-// WatchBatch reads a batch once a second until it is over, and returns it as it is
-// then. It calls show with each reading, and failed with the error of one that Redis
-// does not answer, which it repeats.
+// WatchBatch reads a batch once a second until it is done or cancelled, and returns it. It
+// calls show with each reading, and failed with the error of each reading that fails, which
+// it repeats.
 func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batch.Batch, Gate), failed func(error)) (batch.Batch, error) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()

@@ -13,9 +13,9 @@ import (
 	"github.com/kyclink/kyclink/internal/hostname"
 )
 
-// Deliveries reads the given-up deliveries that are meant, a page at a time, as they are
-// when they are read; with pending those as well that failed and are tried again. A
-// pending one counts from its last attempt. It calls none for each ID of the selection
+// Deliveries reads the selected deliveries that are given up, a page at a time, in their
+// state at the time of reading; with pending, also those that failed and will be retried. A
+// pending delivery counts from its last attempt. It calls none for each ID of the selection
 // that has no such delivery.
 func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, none func(id string)) (iter.Seq2[[]delivery.Delivery, error], error) {
 	f, err := o.filter(ctx, s)
@@ -124,7 +124,7 @@ func (o *Operator) HideDelivery(ctx context.Context, d delivery.Delivery) (now d
 	return d, changed, err
 }
 
-// Delivery is a delivery as it is shown, without what its URL has after the host.
+// Delivery is the public form of a delivery: its URL only up to the host.
 type Delivery struct {
 	EventID       string    `json:"event_id"`
 	Type          string    `json:"type"`
@@ -143,7 +143,7 @@ type Delivery struct {
 	LastAnswer    *Answer   `json:"last_answer,omitempty"`
 }
 
-// Answer is what a receiver answered to one attempt.
+// Answer is the receiver's answer to one attempt.
 type Answer struct {
 	At      time.Time `json:"at"`
 	Status  int       `json:"status,omitempty"` // of HTTP
@@ -152,12 +152,12 @@ type Answer struct {
 	Body    string    `json:"body,omitempty"` // its beginning, redacted
 }
 
-// AnswerOf is a receiver's reply as it is shown.
+// AnswerOf returns the public form of a receiver's reply.
 func AnswerOf(r delivery.Reply) Answer {
 	return Answer{At: r.At, Status: r.Code, Reason: r.Reason, Message: r.Message, Body: r.Body}
 }
 
-// ShowDelivery is a delivery with the name of its batch.
+// ShowDelivery returns the public form of a delivery, with the name of its batch.
 func (o *Operator) ShowDelivery(ctx context.Context, d delivery.Delivery) (Delivery, error) {
 	batch, err := o.stores.Batches.Name(ctx, d.Batch)
 	shown := Delivery{

@@ -33,8 +33,8 @@ type Erased struct {
 	Entries     int `json:"entries"` // of the intake stream's rejects and of the audit trail
 }
 
-// Erasure removes requests, and everything in Redis that names them. It may be
-// interrupted and run again.
+// Erasure removes requests, and everything in Redis that names them. It may be interrupted
+// and repeated.
 type Erasure struct {
 	operator *Operator
 	ids      []string
@@ -46,8 +46,8 @@ type Erasure struct {
 	wait        time.Duration // until these can be erased
 }
 
-// Erasure prepares to erase requests by their IDs, or, if batchName is not empty, what
-// a batch accepted first.
+// Erasure prepares to erase requests by their IDs or, if batchName is not empty, the
+// requests that a batch accepted first.
 func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) (*Erasure, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
@@ -60,8 +60,8 @@ func (o *Operator) Erasure(ctx context.Context, ids []string, batchName string) 
 	return e, err
 }
 
-// Count returns how many requests are to be erased, and calls unknown for each ID that
-// is no request's.
+// Count returns how many requests are to be erased, and calls unknown for each ID without a
+// request.
 func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int, err error) {
 	book := e.operator.stores
 	if e.batch.Number != 0 {
@@ -87,8 +87,8 @@ func (e *Erasure) Count(ctx context.Context, unknown func(id string)) (total int
 // Erased returns what was erased so far.
 func (e *Erasure) Erased() Erased { return e.erased }
 
-// SkippedError is the error of an erasure that left requests in place, because they are
-// being called, or a worker handles their tasks.
+// SkippedError reports that an erasure left requests in place, because a call is in flight
+// or a worker handles their tasks.
 type SkippedError struct {
 	Requests int
 	Wait     time.Duration // after which to try again
@@ -99,9 +99,9 @@ func (e *SkippedError) Error() string {
 		e.Requests, int(math.Ceil(e.Wait.Seconds())))
 }
 
-// Run erases the requests, and then what names them elsewhere. It also removes the
-// latter if an earlier run was interrupted in between, and no record is left. A
-// [SkippedError] means that everything else was erased.
+// Run erases the requests, and then every mention of them elsewhere. It removes the mentions
+// even if an earlier, interrupted run has already erased the records. A [SkippedError] means
+// that everything else was erased.
 func (e *Erasure) Run(ctx context.Context) (err error) {
 	book := e.operator.stores
 	if e.quarantined, err = book.Erasure.QuarantinedIDs(ctx); err != nil {
@@ -125,7 +125,7 @@ func (e *Erasure) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// eraseMentions removes what names requests outside their records.
+// eraseMentions removes mentions of requests outside their records.
 func (e *Erasure) eraseMentions(ctx context.Context, whose erasure.EventFilter) error {
 	book := e.operator.stores
 	n, err := book.Erasure.EraseRows(ctx)
@@ -244,8 +244,8 @@ func (e *Erasure) skip(wait time.Duration) {
 	e.wait = max(e.wait, wait)
 }
 
-// cancel cancels what has not ended, and deletes the tasks. A worker handles the tasks
-// of busy ones at this moment.
+// cancel cancels the requests that have not ended, and deletes their tasks. A worker is
+// handling the tasks of the busy ones.
 func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]bool, err error) {
 	book := e.operator.stores
 	named := map[string]bool{}

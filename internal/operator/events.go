@@ -14,17 +14,17 @@ import (
 
 // Events reads the results stream, in pages, with or without a group.
 type Events struct {
-	// Group shares the events with all who read as this group, and acknowledges them
-	// once Print has returned; empty to read without a group.
+	// Group shares the events among all readers of this group, and acknowledges them when
+	// Print has returned; empty to read without a group.
 	Group    string
 	Consumer string // name within the group; by default the host's
 	// From is where to begin, or where a new group does: "start", "now", or see
 	// [ParseTime]. Empty means now if Follow is set and there is no group, else start.
 	From   string
-	Follow bool // continue when there is nothing more
+	Follow bool // wait for more events at the end
 
 	Print func([]tasks.Event) error // its error ends the reading
-	Warn  func(error)               // reports what does not end it
+	Warn  func(error)               // reports errors that do not end the reading
 }
 
 const (
@@ -33,7 +33,7 @@ const (
 	readBlock     = time.Second // how long a read waits for events
 )
 
-// Run reads until there is nothing more, or, with Follow, until ctx ends.
+// Run reads to the end of the stream or, with Follow, until ctx ends.
 func (e *Events) Run(ctx context.Context, o *Operator) error {
 	after, err := e.after(ctx, o)
 	if err != nil {
@@ -69,7 +69,7 @@ func (e *Events) after(ctx context.Context, o *Operator) (string, error) {
 	return fmt.Sprintf("%d-%d", max(from.UnixMilli()-1, 0), uint64(math.MaxUint64)), nil
 }
 
-// printError is the error of Print.
+// printError is an error of Print.
 type printError struct{ err error }
 
 func (e *printError) Error() string {
@@ -107,7 +107,7 @@ func (e *Events) readGroup(ctx context.Context, o *Operator, after string) error
 	return err
 }
 
-// readPlain reads without a group. With Follow it repeats what Redis does not answer.
+// readPlain reads without a group. With Follow it repeats reads that fail.
 func (e *Events) readPlain(ctx context.Context, o *Operator, after string) error {
 	key := o.stores.Keys.Results()
 	if after == latest {

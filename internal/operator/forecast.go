@@ -18,7 +18,7 @@ type Planned struct {
 	NotAfter      time.Time // zero if the batch has none
 }
 
-// Forecast is what is expected of planned rows at the account's present rate.
+// Forecast is the expected result of planned rows at the account's current rate.
 type Forecast struct {
 	Rate     string // such as "10/s"
 	Gate     Gate

@@ -19,7 +19,7 @@ type Link struct {
 	Diagnosis *diagnosis.Diagnosis `json:"diagnosis,omitempty"` // of an open request
 }
 
-// History is everything that is known of a request: the latest generation, the earlier
+// History is everything that is known about a request: the latest generation, the earlier
 // ones, the outcomes of earlier runs, and the deliveries.
 type History struct {
 	Link
@@ -44,13 +44,13 @@ type Run struct {
 	LateLink  bool      `json:"late_link,omitempty"` // the link arrived when the run had ended
 }
 
-// Status diagnoses the account.
+// Status returns the diagnosis of the account.
 func (o *Operator) Status(ctx context.Context) (diagnosis.Diagnosis, error) {
 	now, err := o.diagnoses().Snapshot(ctx)
 	return diagnosis.Account(now), err
 }
 
-// Diagnose says why a link does not exist yet.
+// Diagnose returns the reason why a link does not exist yet.
 func (o *Operator) Diagnose(ctx context.Context, link tasks.Link) (diagnosis.Diagnosis, error) {
 	now, err := o.diagnoses().Snapshot(ctx)
 	if err != nil {
@@ -60,7 +60,7 @@ func (o *Operator) Diagnose(ctx context.Context, link tasks.Link) (diagnosis.Dia
 	return diagnosis.Request(now, state), err
 }
 
-// DiagnoseBatch says whether a batch gets its links.
+// DiagnoseBatch reports whether a batch gets its links.
 func (o *Operator) DiagnoseBatch(ctx context.Context, b batch.Batch) (diagnosis.Diagnosis, error) {
 	now, err := o.diagnoses().Snapshot(ctx)
 	return diagnosis.Batch(now, b), err
@@ -68,7 +68,7 @@ func (o *Operator) DiagnoseBatch(ctx context.Context, b batch.Batch) (diagnosis.
 
 func (o *Operator) diagnoses() *diagnosis.Reader { return diagnosis.NewReader(o.rdb, o.stores) }
 
-// History reads everything that is known of a request.
+// History reads everything that is known about a request.
 func (o *Operator) History(ctx context.Context, id string) (h History, err error) {
 	h.Link.Link, err = tasks.NewClient(o.rdb, tasks.Config{Account: o.account}).Get(ctx, id)
 	if errors.Is(err, tasks.ErrNotFound) {

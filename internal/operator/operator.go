@@ -1,7 +1,7 @@
-// Package operator does what a person asks of an account that runs: it retries and
-// drops failed and held requests and given-up deliveries, cancels and refreshes
-// batches, erases requests, publishes events again, and reads what is known of a
-// request. It neither parses flags nor prints.
+// Package operator carries out operator actions on an account: it retries and drops failed
+// and held requests and given-up deliveries, cancels and refreshes batches, erases
+// requests, publishes events again, and reads the history of a request. It neither parses
+// flags nor prints.
 package operator
 
 import (
@@ -31,7 +31,7 @@ type Operator struct {
 	account string
 }
 
-// New makes the operator of an account. It owns no connection: rdb stays open.
+// New returns an operator of an account, which uses rdb and does not close it.
 func New(rdb redis.UniversalClient, account string) *Operator {
 	return &Operator{
 		rdb: rdb, stores: storage.Of(rdb, account),
@@ -39,19 +39,18 @@ func New(rdb redis.UniversalClient, account string) *Operator {
 	}
 }
 
-// Link is a request as it is shown, with the name of its batch.
+// Link returns the public form of a request, with the name of its batch.
 func (o *Operator) Link(ctx context.Context, r request.Record) (tasks.Link, error) {
 	batch, err := o.stores.Batches.Name(ctx, r.Batch)
 	return linkview.Of(r, batch, time.Now()), err
 }
 
-// Quarantined reads the tasks and records that no worker could decode, the latest
-// first.
+// Quarantined reads the tasks and records that no worker could decode, the latest first.
 func (o *Operator) Quarantined(ctx context.Context) iter.Seq2[quarantine.Entry, error] {
 	return o.stores.Quarantine.All(ctx)
 }
 
-// Now is the time by Redis' clock, which all processes share.
+// Now returns the time of Redis' clock, which all processes share.
 func (o *Operator) Now(ctx context.Context) (time.Time, error) {
 	now, err := o.stores.Keys.Clock(ctx, o.rdb).Time()
 	if err != nil {
@@ -60,7 +59,7 @@ func (o *Operator) Now(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// ParseTime reads a time in RFC 3339, or an age such as 2h, which counts from now.
+// ParseTime parses a time in RFC 3339, or an age such as 2h, which is subtracted from now.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	if age, err := time.ParseDuration(text); err == nil && age >= 0 {
 		return now.Add(-age), nil
@@ -72,12 +71,12 @@ func ParseTime(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// atOnce is how many entries are acted on at a time.
+// atOnce is the number of entries that are processed at a time.
 const atOnce = 16
 
-// Each calls do for every entry of the pages, several at a time, and no faster than
-// limit. It notices a cancelled context between two entries: do always gets a context
-// that is not cancelled, so that what was begun is finished and counted.
+// Each calls do for every entry of the pages, several at a time, and no faster than limit.
+// It checks ctx between two entries only: do gets a context that is never cancelled, so that
+// an entry that was begun is finished and counted.
 func Each[T any](ctx context.Context, pages iter.Seq2[[]T, error], limit *rate.Limiter, do func(context.Context, T) error) error {
 	whole := context.WithoutCancel(ctx)
 	for page, err := range pages {

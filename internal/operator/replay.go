@@ -23,7 +23,7 @@ type Replay struct {
 	Restart   bool          // begin again, also if an earlier replay was interrupted
 
 	Continues func(published int)                    // called if it continues an earlier replay
-	Progress  func(published int)                    // called now and then
+	Progress  func(published int)                    // called repeatedly
 	Waiting   func(group string, unacknowledged int) // called when it begins to wait for a group
 
 	operator       *Operator
@@ -36,8 +36,8 @@ const (
 	groupsInterval   = time.Second // between readings of the groups
 )
 
-// Run publishes, and returns how many events were published, also with an error, and
-// how many of them by an earlier replay that it continues.
+// Run publishes the events. It returns how many were published, also with an error, and how
+// many of them by the earlier replay that it continues.
 func (r *Replay) Run(ctx context.Context, o *Operator) (published, earlier int, err error) {
 	r.operator, r.shown = o, time.Now()
 	ids := slices.Clone(r.Selection.IDs)
@@ -94,7 +94,7 @@ func (r *Replay) pace(ctx context.Context, n int) error {
 	return ctx.Err()
 }
 
-// waitForGroups waits while more events might push some out of the stream that a live
+// waitForGroups waits while more events could push events out of the stream that a live
 // group has not acknowledged.
 func (r *Replay) waitForGroups(ctx context.Context) error {
 	for waiting := false; time.Since(r.checked) >= groupsInterval; {

@@ -9,8 +9,8 @@ import (
 
 // Retry starts a new run of a failed request, or continues a held one in its run, and
 // enqueues the task of an interactive one; if that fails, the workers' recovery
-// enqueues it. changed is false where the request has changed since it was read, and
-// was left as it is.
+// enqueues it. changed is false if the request has changed since it was read; it is left
+// as it is then.
 func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
 	now, changed, err = o.stores.Requests.Retry(ctx, r)
 	if err == nil && changed && now.State == request.Queued {
@@ -19,7 +19,7 @@ func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Rec
 	return now, changed, err
 }
 
-// Drop cancels a held request, for good. changed is as with [Operator.Retry].
+// Drop cancels a held request permanently. changed is as with [Operator.Retry].
 func (o *Operator) Drop(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
 	if changed, err = o.stores.Requests.Drop(ctx, r); err != nil || !changed {
 		return r, changed, err

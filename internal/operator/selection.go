@@ -11,20 +11,20 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Selection says which entries of a list are meant. Its zero value means all of them;
-// a field that is empty does not restrict it.
+// Selection selects entries of a list. Its zero value selects all of them; an empty field
+// does not restrict it.
 type Selection struct {
 	IDs    []string // application IDs; of deliveries event IDs as well
 	Host   string   // of deliveries: their receiver's, with or without a port
 	Reason string
 	Batch  string // by name
-	// Since and Before restrict when an entry came to the list; see [ParseTime].
-	// Entries that come later than now are not meant, unless they are named by ID, so
-	// that an action on all of them ends.
+	// Since and Before restrict the time at which an entry was added to the list; see
+	// [ParseTime]. Entries that are added after now are not selected, unless they are named
+	// by ID, so that an action on all entries ends.
 	Since, Before string
 }
 
-// String is the selection as flags of a command.
+// String returns the selection as flags of a command.
 func (s Selection) String() string {
 	var flags []string
 	for _, f := range [][2]string{{"--host", s.Host}, {"--reason", s.Reason}, {"--batch", s.Batch}, {"--since", s.Since}, {"--before", s.Before}} {
@@ -38,8 +38,8 @@ func (s Selection) String() string {
 	return strings.Join(flags, " ")
 }
 
-// Targets are the IDs that were given, each once, or else the selection as flags: what
-// the audit trail records.
+// Targets returns what the audit trail records: the given IDs, each once, or else the
+// selection as flags.
 func (s Selection) Targets() []string {
 	if len(s.IDs) > 0 {
 		return distinct(s.IDs)
@@ -47,7 +47,7 @@ func (s Selection) Targets() []string {
 	return []string{s.String()}
 }
 
-// distinct returns IDs in their order, each once.
+// distinct returns each ID once, in the given order.
 func distinct(ids []string) []string {
 	seen := make(map[string]bool, len(ids))
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
@@ -91,13 +91,13 @@ func (o *Operator) filter(ctx context.Context, s Selection) (filter, error) {
 	return f, err
 }
 
-// matches compares what requests and deliveries have in common.
+// matches compares the properties that requests and deliveries have in common.
 func (f filter) matches(batch int, reason string, at time.Time) bool {
 	return (f.batch == anyBatch || batch == f.batch) && (f.Reason == "" || reason == f.Reason) &&
 		!at.Before(f.since) && (len(f.IDs) > 0 && f.Before == "" || at.Before(f.before))
 }
 
-// matching leaves out of the pages what does not match.
+// matching removes entries that do not match from the pages.
 func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		for page, err := range pages {
@@ -108,9 +108,9 @@ func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq
 	}
 }
 
-// Requests reads the failed or held requests that are meant, a page at a time, as they
-// are when they are read. It calls other for each ID of the selection that is in
-// another state; for an unknown ID the state is empty.
+// Requests reads the selected failed or held requests, a page at a time, in their state at
+// the time of reading. It calls other for each ID of the selection that is in another state;
+// for an unknown ID the state is empty.
 func (o *Operator) Requests(ctx context.Context, state request.State, s Selection, other func(id string, now request.State)) (iter.Seq2[[]request.Record, error], error) {
 	f, err := o.filter(ctx, s)
 	if err != nil {

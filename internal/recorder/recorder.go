@@ -71,8 +71,8 @@ func (r *Recorder) Cancel(ctx context.Context, rec request.Record) (request.Stat
 	return state, r.keep(ctx, rec.ApplicationID, err)
 }
 
-// keep writes the record as it is now. Another attempt of the same request may have
-// changed it since; the journal then gets the newer state.
+// keep writes the current record. Another attempt of the same request may have changed it
+// since; the journal then gets the newer state.
 func (r *Recorder) keep(ctx context.Context, applicationID string, err error) error {
 	if err != nil {
 		return err

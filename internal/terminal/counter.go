@@ -20,15 +20,15 @@ type Counter struct {
 	drawn         time.Time
 }
 
-// NewCounter makes a counter of what its verb, such as "retried", says.
+// NewCounter returns a counter, whose verb, such as "retried", says what is counted.
 func NewCounter(out io.Writer, terminal bool, verb string) *Counter {
 	return &Counter{Line: NewLine(out, terminal), verb: verb}
 }
 
-// Stop removes the count from the terminal. It may be called again.
+// Stop removes the count from the terminal. It may be called several times.
 func (c *Counter) Stop() { c.End(false) }
 
-// Counts returns how many were done, and how many skipped.
+// Counts returns the numbers of entries done and skipped.
 func (c *Counter) Counts() (done, skipped int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Counter) Counts() (done, skipped int) {
 
 const drawInterval = 100 * time.Millisecond
 
-// Count adds one that was done, or skipped.
+// Count adds an entry that was done or skipped.
 func (c *Counter) Count(done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

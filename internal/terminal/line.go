@@ -14,8 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/legible"
 )
 
-// Line is the last line of a terminal, which is drawn over and over. Everything else
-// is written through it, and stays above. Without a terminal it draws nothing. It is
+// Line is the last line of a terminal, which is drawn repeatedly. All other output is written
+// through it, and stays above. Without a terminal it draws nothing. It is
 // safe for concurrent use.
 type Line struct {
 	out   io.Writer
@@ -26,7 +26,7 @@ type Line struct {
 	ended bool
 }
 
-// NewLine makes a line that draws only if out is a terminal.
+// NewLine returns a line that draws only if out is a terminal.
 func NewLine(out io.Writer, terminal bool) *Line {
 	l := &Line{out: out}
 	if terminal {
@@ -35,7 +35,7 @@ func NewLine(out io.Writer, terminal bool) *Line {
 	return l
 }
 
-// NewFixedLine makes a line that draws on out, whatever that is, in so many columns.
+// NewFixedLine returns a line that draws on any writer, in a fixed number of columns.
 func NewFixedLine(out io.Writer, columns int) *Line {
 	return &Line{out: out, width: func() int { return columns }}
 }
@@ -60,7 +60,7 @@ const clearLine = "\r\x1b[K"
 // interrupted.
 const caretC = "^C"
 
-// Draw shows a text that render makes for a width.
+// Draw shows the text that render returns for a width.
 func (l *Line) Draw(render func(width int) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +93,7 @@ func (l *Line) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// End stops drawing, and keeps or clears what is drawn. It may be called again.
+// End stops drawing, and keeps or clears the line. It may be called several times.
 func (l *Line) End(keep bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +106,7 @@ func (l *Line) End(keep bool) {
 	l.text, l.ended = "", true
 }
 
-// bar shows a share in a number of columns.
+// bar returns a bar of this many columns that shows a share.
 func bar(done, total, width int) string {
 	inner := width - 2
 	if inner < 3 || total <= 0 {
@@ -122,7 +122,7 @@ func bar(done, total, width int) string {
 
 const widestBar = 40
 
-// WithBar puts a bar between two texts, as wide as there is room.
+// WithBar puts a bar between two texts, as wide as the width allows.
 func WithBar(before, after string, done, total, width int) string {
 	room := width - utf8.RuneCountInString(before) - utf8.RuneCountInString(after) - 2
 	if b := bar(done, total, min(room, widestBar)); b != "" {
@@ -131,7 +131,7 @@ func WithBar(before, after string, done, total, width int) string {
 	return before + "  " + after
 }
 
-// Percent is 100 only when all is done.
+// Percent returns a percentage, which is 100 only when everything is done.
 func Percent(done, total int) string {
 	if total <= 0 {
 		return "0 %"
