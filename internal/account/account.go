@@ -1,4 +1,4 @@
-// Package account reads how an account is: its gate and rate, backlog, workers, results
+// Package account reads the status of an account: gate and rate, backlog, workers, results
 // and intake. It changes nothing.
 package account
 
@@ -30,13 +30,13 @@ func NewReader(rdb redis.UniversalClient, keys keyspace.Keys) *Reader {
 	return &Reader{rdb, keys, results.NewStream(rdb, keys, results.Config{}), quarantine.NewList(rdb, keys)}
 }
 
-// Backlog is how many requests wait or are queued in each lane.
+// Backlog is the number of waiting and queued requests of each lane.
 type Backlog struct {
 	Interactive int `json:"interactive"`
 	Bulk        int `json:"bulk"`
 }
 
-// Status is what is shown of an account.
+// Status is the status of an account, as "account status" shows it.
 type Status struct {
 	Account  string `json:"account"`
 	Upstream string `json:"upstream,omitempty"` // real or simulated; absent before its first link
@@ -44,13 +44,13 @@ type Status struct {
 	Backlog Backlog      `json:"backlog"`
 	Workers int          `json:"workers"`
 	Results StreamStatus `json:"results"`
-	// Quarantined is how many tasks and records wait that no worker could read.
+	// Quarantined is the number of quarantined tasks and records.
 	Quarantined int    `json:"put_aside,omitempty"`
 	Intake      Intake `json:"intake,omitzero"`
 }
 
-// StreamStatus is how full the results stream is, and how far its slowest live group is
-// behind, in events.
+// StreamStatus is the fill of the results stream, and the number of events that its slowest
+// live group has not acknowledged.
 type StreamStatus struct {
 	Length int    `json:"length"`
 	Cap    int    `json:"cap"` // 0 before the first worker
@@ -58,14 +58,13 @@ type StreamStatus struct {
 	Lag    int    `json:"lag"`
 }
 
-// Intake is how much is in the intake stream, and how many of its entries were
-// rejected and are kept.
+// Intake is the number of entries in the intake stream, and of the rejects that are kept.
 type Intake struct {
 	Entries int `json:"entries"`
 	Rejects int `json:"rejects"`
 }
 
-// Status reads how things are; nothing is changed by it.
+// Status reads the status.
 func (a *Reader) Status(ctx context.Context) (s Status, err error) {
 	s.Account = a.keys.Account
 	if s.Status, err = admission.Read(ctx, a.rdb, a.keys); err != nil {
@@ -95,9 +94,9 @@ func (a *Reader) Status(ctx context.Context) (s Status, err error) {
 	return s, nil
 }
 
-// Basics reads of which kind the account's links are, "" before the first one,
-// what waits, and how many worker processes live.
-func (a *Reader) Summary(ctx context.Context) (upstream string, waits Backlog, workers int, err error) {
+// Summary reads the kind of the account's links ("" before the first one), the backlog, and
+// the number of live worker processes.
+func (a *Reader) Summary(ctx context.Context) (upstream string, backlog Backlog, workers int, err error) {
 	now, err := a.keys.Clock(ctx, a.rdb).Time()
 	if err != nil {
 		return "", Backlog{}, 0, fmt.Errorf("read the time: %w", err)

@@ -12,34 +12,34 @@ import (
 	"github.com/kyclink/kyclink/internal/results"
 )
 
-// Gauges are what is watched of an account all the time. To read them takes as long
-// however much there is of anything.
+// Gauges are the metrics of an account. The time to read them does not depend on the number
+// of requests.
 type Gauges struct {
 	Gate admission.GateStatus
-	Rate float64 // that is in force, per second
+	Rate float64 // in force, per second
 	// Backlog and Workers are as in [Status].
 	Backlog Backlog
 	Workers int
-	// Held and Failed are how many requests wait for a person, GivenUp how many
-	// callbacks do; Pending is how many callbacks are on their way.
+	// Held, Failed and GivenUp are the numbers of requests and deliveries that wait for an
+	// operator; Pending is the number of deliveries in progress.
 	Held, Failed, GivenUp, Pending int
-	// Created, EndedFailed and EndedCancelled are how many runs ever came to that
-	// end, and PossibleDuplicates how many attempts ever did that may have made a
-	// link nobody knows of: both since the version that began to count them.
+	// Created, EndedFailed and EndedCancelled count the runs with that end, and
+	// PossibleDuplicates the possible duplicates, since the first version that counted
+	// them.
 	Created, EndedFailed, EndedCancelled, PossibleDuplicates int
-	// Results has the first [MostGauged] groups by name. Where Redis does not know a
-	// group's lag, it is counted to a hundred at most.
+	// Results has the first [MaxGaugedGroups] groups by name. If Redis does not know a
+	// group's lag, at most a hundred events are counted.
 	Results results.Status
 }
 
-// MostGauged is how many groups [Reader.Gauges] looks at.
+// MaxGaugedGroups is the number of groups that [Reader.Gauges] reads.
 const MaxGaugedGroups = 50
 
-// gaugedEvents is how many events are counted for a group. To count is to read them,
-// for each group, at each scrape of each process: a thousand were 20 MB a scrape.
+// maxGaugedEvents is the number of events that are counted for a group. Counting reads them,
+// for each group, at each scrape of each process: with a thousand, a scrape read 20 MB.
 const maxGaugedEvents = 100
 
-// Gauges reads them; nothing is changed by it.
+// Gauges reads the gauges.
 func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 	status, err := admission.Read(ctx, a.rdb, a.keys)
 	if err != nil {
@@ -74,7 +74,7 @@ func (a *Reader) Gauges(ctx context.Context) (g Gauges, err error) {
 	return g, nil
 }
 
-// count reads a number that is 0 where it is not there.
+// parseCount parses a number; an absent one is 0.
 func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)

@@ -17,35 +17,35 @@ import (
 )
 
 const (
-	cancelRows        = 100 // of one script: it must not hold Redis for long
-	progressChunks    = 32  // between two notes of how far it is
+	cancelRows        = 100 // requests of one script, which must not block Redis for long
+	progressChunks    = 32  // chunks between two updates of the progress
 	cancelConcurrency = 4
 )
 
-// Cancelling returns the numbers of cancelled batches whose requests have not all ended, with
-// the progress of each: if it is the same as before, no process is working on it.
+// Cancelling returns the cancelled batches whose requests have not all ended, with the
+// progress of each. If the progress of a batch does not change, no process works on it.
 func (s *Store) Cancelling(ctx context.Context) (map[int]string, error) {
 	numbers, err := s.rdb.ZRange(ctx, s.keys.Cancelling(), 0, -1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read which batches are being cancelled: %w", err)
+		return nil, fmt.Errorf("read the batches that are being cancelled: %w", err)
 	}
-	far := map[int]string{}
+	progress := map[int]string{}
 	for _, text := range numbers {
 		number, err := strconv.Atoi(text)
 		if err == nil {
-			far[number], err = s.rdb.HGet(ctx, s.keys.Batch(number), "calloff").Result()
+			progress[number], err = s.rdb.HGet(ctx, s.keys.Batch(number), "calloff").Result()
 		}
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return nil, fmt.Errorf("read batch %s: %w", text, err)
 		}
 	}
-	return far, nil
+	return progress, nil
 }
 
-// CancelRequests ends the requests of a cancelled batch that have not ended: waiting, queued
-// and held ones now, called ones when their call has ended. It may be interrupted at any
-// point and repeated, also by several processes at a time: each request has one end. report
-// is called with the number that ended since the previous call.
+// CancelRequests ends the open requests of a cancelled batch: waiting, queued and held ones
+// at once, called ones when their call has ended. It may be interrupted at any point and
+// repeated, also by several processes at a time: each request ends once. It calls report
+// with the number of requests that ended since the previous report.
 func (s *Store) CancelRequests(ctx context.Context, number int, report func(ended int)) error {
 	w := cancellation{Store: s, number: number, report: report}
 	if err := w.prepare(ctx); err != nil || !w.pending {
@@ -59,7 +59,7 @@ func (s *Store) CancelRequests(ctx context.Context, number int, report func(ende
 		return err
 	}
 	if w.unreadable > 0 {
-		return fmt.Errorf("%d requests of the batch were written by a newer version of kyclink, or are damaged; they are not called, and a newer version can end them", w.unreadable)
+		return fmt.Errorf("cancel the batch: the records of %d requests are damaged or were written by a newer version of kyclink; they are not called, and a newer version can end them", w.unreadable)
 	}
 	if err := finishCancelScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": number, "cursor": after}).Err(); err != nil {
 		return fmt.Errorf("cancel batch %d: %w", number, err)
@@ -67,12 +67,12 @@ func (s *Store) CancelRequests(ctx context.Context, number int, report func(ende
 	return nil
 }
 
-// cancellation is one walk through a cancelled batch.
+// cancellation is one pass over the requests of a cancelled batch.
 type cancellation struct {
 	*Store
 	number       int
-	pending      bool // not all have ended
-	from         int  // the first chunk that is not known to be through
+	pending      bool // some requests may not have ended
+	from         int  // the first chunk that may have open requests
 	head, reason string
 	unreadable   int
 	report       func(ended int)
@@ -90,7 +90,7 @@ func (w *cancellation) prepare(ctx context.Context) error {
 		return fmt.Errorf("cancel batch %d: %w", w.number, err)
 	}
 	w.pending = open.Err() == nil
-	_, _ = fmt.Sscan(from.Val(), &w.from) // 0 where it has not begun
+	_, _ = fmt.Sscan(from.Val(), &w.from) // 0 at first
 	name, err := w.names.Name(ctx, w.number)
 	if err != nil {
 		return err
@@ -102,8 +102,8 @@ func (w *cancellation) prepare(ctx context.Context) error {
 	return err
 }
 
-// chunks goes through the batch's order, to which nothing is added any more. It
-// gives the number after the last one.
+// chunks cancels the rows of the batch's chunks, to which nothing is added any more. It
+// returns the number after the last chunk.
 func (w *cancellation) cancelChunks(ctx context.Context) (after int, err error) {
 	last, err := w.LastChunk(ctx, w.number)
 	if err != nil {
@@ -123,7 +123,7 @@ func (w *cancellation) cancelChunks(ctx context.Context) (after int, err error) 
 			return 0, err
 		}
 		if w.unreadable > 0 {
-			continue // whoever comes next begins before them
+			continue // the next pass begins with this chunk
 		}
 		if err := w.rdb.HSet(ctx, w.keys.Batch(w.number), "calloff", at+progressChunks).Err(); err != nil {
 			return 0, fmt.Errorf("cancel batch %d: %w", w.number, err)
@@ -132,7 +132,7 @@ func (w *cancellation) cancelChunks(ctx context.Context) (after int, err error) 
 	return at, nil
 }
 
-// orderIDs are the ids of a chunk: after its first line, each is "row id".
+// orderIDs returns the ids of a chunk. After the first line, each line is "row id".
 func orderIDs(chunk string) []string {
 	var ids []string
 	for line := range strings.SplitSeq(chunk, "\n") {
@@ -143,17 +143,17 @@ func orderIDs(chunk string) []string {
 	return ids
 }
 
-// rest ends what may be in no chunk: an import that was broken off accepts rows
-// before it writes the chunk that has them all. They are to be fed, or were.
+// cancelRest ends requests that may be in no chunk, since an interrupted import may have
+// accepted rows without writing their chunk. They are queued or requeued.
 func (w *cancellation) cancelRest(ctx context.Context) error {
 	for _, lane := range []request.Lane{request.Bulk, request.Interactive} {
 		for cursor := uint64(0); ; {
 			members, next, err := w.rdb.ZScan(ctx, w.keys.Queued(lane), cursor, "", pageSize).Result()
 			if err != nil {
-				return fmt.Errorf("read what is queued: %w", err)
+				return fmt.Errorf("read the queued requests: %w", err)
 			}
 			ids := make([]string, 0, len(members)/2)
-			for i := 0; i < len(members); i += 2 { // each with its score
+			for i := 0; i < len(members); i += 2 { // each is followed by its score
 				ids = append(ids, members[i])
 			}
 			if err := w.cancelPage(ctx, ids); err != nil {
@@ -167,7 +167,7 @@ func (w *cancellation) cancelRest(ctx context.Context) error {
 	for from := int64(0); ; from += pageSize {
 		ids, err := w.rdb.LRange(ctx, w.keys.CancelledRequeued(w.number), from, from+pageSize-1).Result()
 		if err != nil {
-			return fmt.Errorf("read what was to be fed: %w", err)
+			return fmt.Errorf("read the requeued requests: %w", err)
 		}
 		if err := w.cancelPage(ctx, ids); err != nil || len(ids) < pageSize {
 			return err
@@ -178,13 +178,13 @@ func (w *cancellation) cancelRest(ctx context.Context) error {
 func (w *cancellation) cancelPages(ctx context.Context, pages [][]string) error {
 	ended := make([]int, len(pages))
 	unread := make([]int, len(pages))
-	group, going := errgroup.WithContext(ctx)
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cancelConcurrency)
 	for i, ids := range pages {
 		group.Go(func() (err error) {
 			one := *w
 			one.report, one.unreadable = func(n int) { ended[i] += n }, 0
-			err = one.cancelPage(going, ids)
+			err = one.cancelPage(ctx, ids)
 			unread[i] = one.unreadable
 			return err
 		})
@@ -197,7 +197,7 @@ func (w *cancellation) cancelPages(ctx context.Context, pages [][]string) error 
 	return err
 }
 
-// page ends requests; those that became another run meanwhile once more.
+// cancelPage ends requests. It repeats the step for those whose run has changed meanwhile.
 func (w *cancellation) cancelPage(ctx context.Context, ids []string) error {
 	for len(ids) > 0 {
 		now := ids[:min(len(ids), cancelRows)]
@@ -237,7 +237,7 @@ func (w *cancellation) runScript(ctx context.Context, ids []string) (ended int, 
 		r, err := request.ParseHeader(ids[i], []byte(raw))
 		switch {
 		case err != nil:
-			w.unreadable++ // and it may be another batch's
+			w.unreadable++ // perhaps of another batch
 		case r.Batch != w.number || r.State.Ended():
 		default:
 			idJSON, tail, err := event.Request(r)

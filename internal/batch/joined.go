@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"github.com/kyclink/kyclink/internal/order"
-
 	"cmp"
 	"context"
 	"fmt"
@@ -15,18 +13,19 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// The requests that rows of a batch joined are another's, and no transition of theirs
-// knows of the batch: to count them is to look at each. That costs a header a row, in
-// pieces of some hundred, so what was counted holds for joinedShare times as long as it
-// took: a thousand rows are counted whenever somebody looks, a million at most every
-// minute. A count is of one moment only as far as nothing moves while it is made.
+// joinedCacheFactor limits the cost of counting the states of joined rows. Their requests
+// belong to other batches, whose transitions do not know of this one, so that counting reads
+// the header of each request. A result is therefore cached for this many times the duration
+// of the count: a thousand rows are counted for every reader, a million at most once a
+// minute. Requests may change state during the count.
 const joinedCacheFactor = 20
 
-// joinedStates is what was counted of a batch, and until when it holds. Whoever asks
-// while it is counted waits for that count.
+// joinedStates caches the states of the joined rows of a batch. A reader waits for a count
+// that is in progress.
 type joinedStates struct {
 	mu     sync.Mutex
 	counts map[request.State]int
@@ -41,7 +40,7 @@ func noStates() map[request.State]int {
 	return counts
 }
 
-// withJoined adds the states of the rows that joined.
+// withJoined adds the states of the joined rows to b.
 func (s *Store) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	if b.Joined == 0 {
 		return b, nil
@@ -69,24 +68,24 @@ func (s *Store) withJoined(ctx context.Context, b Batch) (Batch, error) {
 	for _, n := range counts {
 		counted += n
 	}
-	// Where the batch was forgotten, the rows are erased with their order.
+	// The order of a forgotten batch is erased, and its rows with it.
 	counts[Erased] += max(0, b.Joined-counted)
 	states.counts, states.until = counts, time.Now().Add(joinedCacheFactor*time.Since(began))
 	return b.withJoinedCounts(maps.Clone(counts)), nil
 }
 
-// joinedChunks gives how many rows joined of the chunks that have any. A batch that an
-// older version imported is looked through for that once.
+// joinedChunks returns the number of joined rows of each chunk that has any. For a batch that
+// an older version imported, it reads all chunks once and stores the numbers.
 func (s *Store) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) {
 	texts, err := s.rdb.HGetAll(ctx, s.keys.Joined(b.Number)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read which rows joined: %w", err)
+		return nil, fmt.Errorf("read the joined rows: %w", err)
 	}
 	chunks, sum := make(map[int]int, len(texts)), 0
 	for text, joined := range texts {
 		number, err := strconv.Atoi(text)
 		if err != nil {
-			return nil, fmt.Errorf("chunk %q has rows that joined", text)
+			return nil, fmt.Errorf("read the joined rows: %q is not a chunk number", text)
 		}
 		chunks[number] = parseCount(joined)
 		sum += chunks[number]
@@ -107,16 +106,16 @@ func (s *Store) joinedChunks(ctx context.Context, b Batch) (map[int]int, error) 
 			}
 		}
 	}
-	for some := range slices.Chunk(fields, 2*pageSize) {
-		if err := s.rdb.HSet(ctx, s.keys.Joined(b.Number), some...).Err(); err != nil {
-			return nil, fmt.Errorf("keep which rows joined: %w", err)
+	for part := range slices.Chunk(fields, 2*pageSize) {
+		if err := s.rdb.HSet(ctx, s.keys.Joined(b.Number), part...).Err(); err != nil {
+			return nil, fmt.Errorf("store the joined rows: %w", err)
 		}
 	}
 	return chunks, nil
 }
 
-// countJoined counts the rows of some chunks whose requests are not the batch's own.
-// Those that are not kept any more are erased.
+// countJoined counts the states of the joined rows of some chunks. Rows whose record no
+// longer exists count as erased.
 func (s *Store) countJoined(ctx context.Context, number int, numbers []int, joined map[int]int, counts map[request.State]int) error {
 	names := make([]string, len(numbers))
 	for i, n := range numbers {
@@ -128,18 +127,18 @@ func (s *Store) countJoined(ctx context.Context, number int, numbers []int, join
 	}
 	headers := make([][]*redis.StringCmd, len(numbers))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.Ping(ctx) // there may be no id
+		pipe.Ping(ctx) // an empty pipeline is an error
 		for i, v := range texts {
 			text, _ := v.(string)
-			for _, line := range order.ParseChunk(text) {
-				if line.ApplicationID != "" {
-					headers[i] = append(headers[i], pipe.GetRange(ctx, s.keys.Record(line.ApplicationID), 0, request.HeaderLen-1))
+			for _, row := range order.ParseChunk(text) {
+				if row.ApplicationID != "" {
+					headers[i] = append(headers[i], pipe.GetRange(ctx, s.keys.Record(row.ApplicationID), 0, request.HeaderLen-1))
 				}
 			}
 		}
 		return nil
 	}); err != nil {
-		return fmt.Errorf("read which states rows joined in: %w", err)
+		return fmt.Errorf("read the states of joined rows: %w", err)
 	}
 	for i, n := range numbers {
 		left := joined[n]
@@ -154,8 +153,8 @@ func (s *Store) countJoined(ctx context.Context, number int, numbers []int, join
 	return nil
 }
 
-// elsewhere is the state of a request that is not the batch's own, "" for others. One
-// that only a newer version can read has not ended as far as anybody can say.
+// joinedState returns the state of a request that belongs to another batch, "" for the
+// batch's own. An unreadable record counts as waiting, since it may not have ended.
 func joinedState(header string, batch int) request.State {
 	if header == "" {
 		return ""

@@ -12,8 +12,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// sets are where requests are that moved: each is queued, called, about to be fed
-// again, or has an event.
+// movedSets are the requests that may have changed state: those that are queued, called or
+// requeued, or have a new event.
 type movedSets struct {
 	queued   [][]string
 	calls    []string
@@ -22,17 +22,17 @@ type movedSets struct {
 }
 
 const (
-	// movedPage is how many members of a set one command reads, and lastMost how many
-	// requests are looked at in the step that reads the counters: more would hold Redis
-	// for long.
+	// movedPage is the number of members of a set that one command reads, and
+	// maxFinalRequests the number of requests in the step that reads the counters: more
+	// would block Redis for too long.
 	movedPage        = 1000
 	maxFinalRequests = 2000
-	// requeuedDeep is how much of what is requeued is looked at once, and requeuedEnd
-	// how much of either end of it, where it grows, each time after that.
+	// maxRequeued is the number of requeued requests that are read at first, and
+	// requeuedEnd the number at either end of their list, where it grows, later.
 	maxRequeued = 20 * movedPage
 	requeuedEnd = 250
-	// soon is the most that what is queued now may be due later for its last attempt to
-	// have ended while the counters were read.
+	// dueSoon limits the due times of queued requests in the final step: a request whose
+	// attempt failed a moment ago is due within this time.
 	dueSoon = 10 * time.Second
 )
 
@@ -46,7 +46,7 @@ func pages[T any](read func(from int64) ([]T, error)) (all []T, err error) {
 	}
 }
 
-// movedSets reads where requests are that moved since the last look.
+// readMovedSets reads the requests that may have changed state since the previous read.
 func (n *recount) readMovedSets(ctx context.Context) (s movedSets, err error) {
 	after := strconv.FormatInt(n.movedAfter.UnixMilli(), 10)
 	if n.movedAfter, err = n.keys.Clock(ctx, n.rdb).Time(); err != nil {
@@ -79,7 +79,7 @@ func (n *recount) readMovedSets(ctx context.Context) (s movedSets, err error) {
 	return s, err
 }
 
-// toFeed reads what is requeued: once all of it, then where it grows.
+// readRequeued reads the requeued requests: all of them at first, then both ends of the list.
 func (n *recount) readRequeued(ctx context.Context) (ids []string, err error) {
 	key := n.keys.Requeued(n.batch)
 	if n.requeuedRead {
@@ -99,7 +99,7 @@ func (n *recount) readRequeued(ctx context.Context) (ids []string, err error) {
 	})
 }
 
-// ids are those of the requests that are there, each once.
+// ids returns the ids of the requests, each once.
 func (s movedSets) ids() []string {
 	ids := slices.Clone(s.requeued)
 	for _, e := range s.events {

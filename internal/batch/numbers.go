@@ -15,13 +15,13 @@ import (
 
 var dropBatchScript = scripts.Script("drop_batch.lua")
 
-// NumbersFrom are the numbers of the first batches from one on.
-func (s *Store) NumbersFrom(ctx context.Context, from, most int) ([]int, error) {
+// NumbersFrom returns the numbers of at most limit batches, from a number on, in order.
+func (s *Store) NumbersFrom(ctx context.Context, from, limit int) ([]int, error) {
 	if err := s.index(ctx); err != nil {
 		return nil, err
 	}
 	texts, err := s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
-		Key: s.keys.Numbered(), Start: strconv.Itoa(from), Stop: "+inf", ByScore: true, Count: int64(most),
+		Key: s.keys.Numbered(), Start: strconv.Itoa(from), Stop: "+inf", ByScore: true, Count: int64(limit),
 	}).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the batches: %w", err)
@@ -35,7 +35,8 @@ func (s *Store) NumbersFrom(ctx context.Context, from, most int) ([]int, error) 
 	return numbers, nil
 }
 
-// Numbers are those of all batches, 0 for what is in none first.
+// Numbers iterates over the numbers of all batches. The first is 0, for requests without a
+// batch.
 func (s *Store) Numbers(ctx context.Context) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {
 		for page := []int{0}; len(page) > 0; {
@@ -53,8 +54,8 @@ func (s *Store) Numbers(ctx context.Context) iter.Seq2[int, error] {
 	}
 }
 
-// index numbers the batches of versions that kept no numbers in order. The feeder looks
-// at each once: such a version may have left it behind a gap in its chunks.
+// index adds the batches of older versions, which had no index of numbers. It also has the
+// feeder serve each once, since such a version may have stopped at a missing chunk.
 func (s *Store) index(ctx context.Context) error {
 	var named, numbered *redis.IntCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -86,7 +87,7 @@ func (s *Store) index(ctx context.Context) error {
 			}
 			return nil
 		}); err != nil {
-			return fmt.Errorf("number the batches: %w", err)
+			return fmt.Errorf("index the batches: %w", err)
 		}
 		if cursor = next; cursor == 0 {
 			return nil
@@ -95,15 +96,14 @@ func (s *Store) index(ctx context.Context) error {
 }
 
 const (
-	emptyInterval = time.Hour      // between two walks through all batches
-	emptyPage     = 100            // that one call looks at
-	emptyFor      = 24 * time.Hour // for which nothing was imported
+	emptyInterval = time.Hour      // between two passes over all batches
+	emptyPage     = 100            // batches that one call examines
+	emptyFor      = 24 * time.Hour // minimum time since the last import
 )
 
-// DropEmpty deletes batches of which nothing is left: all of their rows were erased,
-// or none was ever accepted, and nothing was imported into them for a day. It goes a
-// part of its way through all batches, and gives how many it deleted; another walk
-// begins an hour after the last one.
+// DropEmpty deletes empty batches, whose rows were all erased or never accepted, if nothing
+// was imported into them for a day. Each call examines some of the batches and returns the
+// number that it deleted; a pass over all of them begins an hour after the previous one.
 func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
 	now, err := s.keys.Clock(ctx, s.rdb).Time()
 	if err != nil {
@@ -111,11 +111,11 @@ func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
 	}
 	text, err := s.rdb.HGet(ctx, s.keys.State(), "emptied").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return 0, fmt.Errorf("read which batches were looked at: %w", err)
+		return 0, fmt.Errorf("read the progress of deleting empty batches: %w", err)
 	}
 	var from int
 	var begun int64
-	_, _ = fmt.Sscan(text, &from, &begun) // it starts over if that cannot be read
+	_, _ = fmt.Sscan(text, &from, &begun) // an unreadable progress starts over
 	if since := now.Sub(time.UnixMilli(begun)); from == 0 && since >= 0 && since < emptyInterval {
 		return 0, nil
 	}
@@ -140,7 +140,7 @@ func (s *Store) DropEmpty(ctx context.Context) (dropped int, err error) {
 		from = numbers[len(numbers)-1]
 	}
 	if err := s.rdb.HSet(ctx, s.keys.State(), "emptied", fmt.Sprint(from, begun)).Err(); err != nil {
-		return dropped, fmt.Errorf("keep which batches were looked at: %w", err)
+		return dropped, fmt.Errorf("store the progress of deleting empty batches: %w", err)
 	}
 	return dropped, nil
 }
@@ -155,12 +155,12 @@ func (s *Store) dropIfEmpty(ctx context.Context, number int, before time.Time) (
 		return false, err
 	}
 	if b.Joined > 0 {
-		for lines, err := range s.Order(ctx, number) {
+		for rows, err := range s.Order(ctx, number) {
 			if err != nil {
 				return false, err
 			}
-			for _, line := range lines {
-				if line.ApplicationID != "" {
+			for _, row := range rows {
+				if row.ApplicationID != "" {
 					return false, nil
 				}
 			}
@@ -170,7 +170,7 @@ func (s *Store) dropIfEmpty(ctx context.Context, number int, before time.Time) (
 		"batch": number, "joined": b.Joined, "unused_since": before.UnixMilli(),
 	}).Bool()
 	if err != nil {
-		return false, fmt.Errorf("delete batch %d, of which nothing is left: %w", number, err)
+		return false, fmt.Errorf("delete the empty batch %d: %w", number, err)
 	}
 	return gone, nil
 }

@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"github.com/kyclink/kyclink/internal/order"
-
 	"context"
 	"errors"
 	"fmt"
@@ -10,18 +8,20 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/order"
 )
 
 const (
-	orderPage = 5 // chunks that are read at a time
-	// leftOut is how many chunks a version may have left out that did not keep the
-	// number of the last one: more than an import has on its way.
+	orderPage = 5 // chunks in one read
+	// maxMissing is the number of chunks that may be missing in a batch of an older
+	// version, which did not store the number of the last one. An import writes fewer
+	// chunks at a time.
 	maxMissing = 16
 )
 
-// LastChunk is the number of the last chunk of a batch's order, or one after it;
-// below 0 where there is none. Chunks come in any order, and some never come: those
-// of an import that was killed.
+// LastChunk returns the number of the last chunk of a batch, or a higher one; -1 if it has
+// no chunks. Chunks are written in any order, and those of a killed import may be missing.
 func (s *Store) LastChunk(ctx context.Context, batch int) (int, error) {
 	var length *redis.IntCmd
 	var last *redis.StringCmd
@@ -37,8 +37,8 @@ func (s *Store) LastChunk(ctx context.Context, batch int) (int, error) {
 	return max(parseCount(last.Val()), int(length.Val())-1+maxMissing), nil
 }
 
-// Order walks through the rows of a batch in the input's order, up to 500 at a
-// time. Rows that are imported meanwhile may or may not be among them.
+// Order iterates over the rows of a batch in input order, up to 500 at a time. Rows that are
+// imported during the iteration may or may not be included.
 func (s *Store) Order(ctx context.Context, number int) iter.Seq2[[]order.Row, error] {
 	return func(yield func([]order.Row, error) bool) {
 		for chunks, err := range s.Chunks(ctx, number) {
@@ -79,14 +79,14 @@ func (s *Store) OrderAfter(ctx context.Context, number, row int) (rows []order.R
 	return rows, chunk * order.ChunkRows, nil
 }
 
-// Chunk is one of an order.
+// Chunk is a chunk of a batch's order, see [order.ParseChunk].
 type Chunk struct {
 	Number int
 	Text   string
 }
 
-// Chunks walks through an order, a few at a time, to the last chunk that there was
-// when it began.
+// Chunks iterates over the chunks of a batch, a few at a time, up to the last chunk at the
+// beginning of the iteration.
 func (s *Store) Chunks(ctx context.Context, batch int) iter.Seq2[[]Chunk, error] {
 	return func(yield func([]Chunk, error) bool) {
 		last, err := s.LastChunk(ctx, batch)
@@ -103,7 +103,7 @@ func (s *Store) Chunks(ctx context.Context, batch int) iter.Seq2[[]Chunk, error]
 	}
 }
 
-// chunksAt reads those of n chunks that are there.
+// chunksAt reads n chunks from a number on. Missing chunks are omitted.
 func (s *Store) chunksAt(ctx context.Context, batch, at, n int) ([]Chunk, error) {
 	names := make([]string, n)
 	for i := range names {
@@ -122,7 +122,7 @@ func (s *Store) chunksAt(ctx context.Context, batch, at, n int) ([]Chunk, error)
 	return page, nil
 }
 
-// whole reads a number that is 0 where it is not there.
+// parseCount parses a number; an absent one is 0.
 func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)

@@ -19,19 +19,20 @@ import (
 
 var recountScript = scripts.Script("recount.lua")
 
-// Check compares a batch's counters with what its rows say.
+// Recount compares a batch's counters with the records of its rows.
 type Recount struct {
-	Batch   Batch // as its counters tell it
+	Batch   Batch // by its counters
 	Counted map[request.State]int
 	Joined  int
-	// PossibleDuplicates is what the records say, which is less than the counter
-	// where requests were erased.
+	// PossibleDuplicates is the sum over the records, which is less than the counter if
+	// requests were erased.
 	PossibleDuplicates int
 }
 
-// Differs returns by how much the counters exceed what the rows say, for each counter that
-// differs. Erased requests cannot be counted: their rows may still be there, or belong to
-// another batch by now, and rows that joined or repeat an id are erased as well.
+// Differences returns, for each counter that is wrong, by how much it exceeds the count.
+// Erased requests are not compared, since they cannot be counted: their rows may still
+// exist, their ids may belong to another batch by now, and the rows of joined and repeated
+// ids are erased as well.
 func (c Recount) Differences() map[string]int {
 	differs := map[string]int{}
 	add := func(what string, more int) {
@@ -49,15 +50,15 @@ func (c Recount) Differences() map[string]int {
 	return differs
 }
 
-// recountRounds is how often a batch that changes is counted.
+// maxRecounts is how often a batch that changes is counted.
 const maxRecounts = 5
 
-// ErrMoves says that a batch changes faster than it can be counted.
-var ErrChanging = errors.New("the batch changes faster than it can be counted: rows are being imported, or a great many retried or cancelled; check it again later")
+// ErrChanging says that a batch changes faster than it can be counted.
+var ErrChanging = errors.New("the batch changes faster than it can be counted: rows are being imported, or many requests retried or cancelled; check it again later")
 
 // Recount counts a batch's rows page by page, and compares the result with its counters.
-// Requests may move meanwhile: those that did are read once more, the last of them in the
-// same step as the counters. Only a difference that is found twice is reported.
+// Requests that change state meanwhile are read again, the last of them in the same step as
+// the counters. Only a difference that is found twice is reported.
 func (s *Store) Recount(ctx context.Context, batch int) (c Recount, err error) {
 	var before map[string]int
 	for round := range maxRecounts {
@@ -77,14 +78,14 @@ func (s *Store) Recount(ctx context.Context, batch int) (c Recount, err error) {
 	return c, ErrChanging
 }
 
-// counted is one request of a batch: 16 bytes, so that a million may be kept.
+// countedRequest is one request of a batch, in 16 bytes, since a batch may have a million.
 type countedRequest struct {
-	id    uint64 // its hash
-	dups  uint32 // of all generations
-	state byte   // its letter, 0 where it has no record or is another batch's
+	id    uint64 // hash of the application id
+	dups  uint32 // possible duplicates of all generations
+	state byte   // the state's letter; 0 if it has no record or belongs to another batch
 }
 
-// count is one round of a check.
+// recount is one count of a batch.
 type recount struct {
 	*Store
 	batch        int
@@ -109,7 +110,7 @@ func (n *recount) run(ctx context.Context) (Recount, error) {
 		return Recount{}, err
 	}
 	var moving []string
-	for range 5 { // each time fewer have moved since the last
+	for range 5 { // each pass takes less time, so that fewer requests move
 		if moving, err = n.movedIDs(ctx); err != nil {
 			return Recount{}, err
 		}
@@ -137,8 +138,7 @@ func (n *recount) run(ctx context.Context) (Recount, error) {
 	return c, nil
 }
 
-// all looks at every row. What an id's first row found holds for those that
-// repeat it.
+// readRows reads every row. Rows that repeat an id count once.
 func (n *recount) readRows(ctx context.Context) error {
 	for chunks, err := range n.Chunks(ctx, n.batch) {
 		if err != nil {
@@ -149,12 +149,12 @@ func (n *recount) readRows(ctx context.Context) error {
 		for _, c := range chunks {
 			var joined int
 			if _, err := fmt.Sscan(c.Text, &joined); err != nil {
-				return fmt.Errorf("batch %d: chunk %d of its order does not say how many rows joined", n.batch, c.Number)
+				return fmt.Errorf("read batch %d: chunk %d has no number of joined rows", n.batch, c.Number)
 			}
 			n.joined += joined
-			for _, line := range order.ParseChunk(c.Text) {
-				if line.ApplicationID != "" {
-					ids = append(ids, line.ApplicationID)
+			for _, row := range order.ParseChunk(c.Text) {
+				if row.ApplicationID != "" {
+					ids = append(ids, row.ApplicationID)
 				}
 			}
 		}
@@ -171,7 +171,7 @@ func (n *recount) readRows(ctx context.Context) error {
 
 func (n *recount) hash(id string) uint64 { return maphash.String(n.seed, id) }
 
-// read gives requests as they are now.
+// read reads the present state of requests.
 func (n *recount) read(ctx context.Context, ids []string) ([]countedRequest, error) {
 	headers := make([]*redis.StringCmd, len(ids))
 	if _, err := n.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -209,7 +209,7 @@ func (n *recount) parseHeaders(ctx context.Context, ids, headers []string) ([]co
 			if err != nil {
 				return nil, fmt.Errorf("read generation %d of %s: %w", generation, id, err)
 			}
-			if r, err := request.Parse(id, []byte(old)); err == nil { // else it is not kept
+			if r, err := request.Parse(id, []byte(old)); err == nil { // else it does not exist
 				rows[i].dups += uint32(r.PossibleDuplicates) //nolint:gosec // four digits
 			}
 		}
@@ -217,7 +217,7 @@ func (n *recount) parseHeaders(ctx context.Context, ids, headers []string) ([]co
 	return rows, nil
 }
 
-// know keeps what is known of a request now, if it is one of the batch's rows.
+// update stores the present state of a request, if it is one of the batch's rows.
 func (n *recount) update(now countedRequest) {
 	if i, found := n.find(now.id); found {
 		n.rows[i] = now
@@ -255,12 +255,12 @@ func (n *recount) readLastEvent(ctx context.Context) (string, error) {
 func (n *recount) movedIDs(ctx context.Context) ([]string, error) {
 	s, err := n.readMovedSets(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read what moves: %w", err)
+		return nil, fmt.Errorf("read the requests that moved: %w", err)
 	}
 	return s.ids(), nil
 }
 
-// last reads what moved lately in the same step as the counters.
+// finish reads the requests that moved last in the same step as the counters.
 func (n *recount) finish(ctx context.Context, moving []string) (Batch, error) {
 	reply, err := recountScript.Run(ctx, n.rdb, []string{n.keys.Tag()}, lua.Args{
 		"batch": n.batch, "last_event": n.lastEvent, "ends": requeuedEnd, "max": movedPage,

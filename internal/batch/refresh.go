@@ -16,17 +16,17 @@ import (
 
 var refreshScript = scripts.Script("refresh.lua")
 
-// refreshRows is how many one script refreshes: it must not hold Redis for long.
+// refreshRows is the number of requests of one script, which must not block Redis for long.
 const refreshRows = 100
 
-// Requests iterates over the requests that a batch accepted first, in the input's order, up
-// to 500 at a time. Records that cannot be decoded are left out.
+// Requests iterates over the batch's own requests (not joined ones) in input order, up to
+// 500 at a time. Records that cannot be decoded are omitted.
 func (s *Store) Requests(ctx context.Context, batch int) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
-		for lines, err := range s.Order(ctx, batch) {
+		for rows, err := range s.Order(ctx, batch) {
 			var page []request.Record
 			if err == nil {
-				page, err = s.own(ctx, batch, lines)
+				page, err = s.own(ctx, batch, rows)
 			}
 			if !yield(page, err) || err != nil {
 				return
@@ -35,11 +35,11 @@ func (s *Store) Requests(ctx context.Context, batch int) iter.Seq2[[]request.Rec
 	}
 }
 
-func (s *Store) own(ctx context.Context, batch int, lines []order.Row) ([]request.Record, error) {
+func (s *Store) own(ctx context.Context, batch int, rows []order.Row) ([]request.Record, error) {
 	var ids []string
-	seen := make(map[string]bool, len(lines)) // rows may repeat one another
-	for _, line := range lines {
-		if id := line.ApplicationID; id != "" && !seen[id] {
+	seen := make(map[string]bool, len(rows)) // rows may repeat an id
+	for _, row := range rows {
+		if id := row.ApplicationID; id != "" && !seen[id] {
 			seen[id] = true
 			ids = append(ids, id)
 		}
@@ -48,15 +48,14 @@ func (s *Store) own(ctx context.Context, batch int, lines []order.Row) ([]reques
 	return slices.DeleteFunc(found, func(r request.Record) bool { return r.Batch != batch }), err
 }
 
-// ExpiredAt says whether a request has a link, and that has expired.
+// LinkExpired reports whether a request has a link that has expired.
 func LinkExpired(r request.Record, now time.Time) bool {
 	return r.State == request.Created && !r.Outcome.ExpiresAt.IsZero() && !now.Before(r.Outcome.ExpiresAt)
 }
 
-// Refresh starts the next generation of requests of a batch whose links had expired when
-// they were read, and returns the ids for which it did; the others have changed since. The
-// new generation keeps its batch and row, waits to be fed, and has a not_after only if one
-// is given.
+// Refresh starts the next generation of requests whose links have expired, and returns their
+// ids. Requests that have changed since they were read are omitted. The new generation keeps
+// its batch and row, waits to be fed, and has a not_after only if one is given.
 func (s *Store) Refresh(ctx context.Context, batch int, records []request.Record, notAfter time.Time) (refreshed []string, err error) {
 	due := ""
 	if !notAfter.IsZero() {

@@ -24,7 +24,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// pageSize is how many members of a set, or records, are read at a time.
+// pageSize is the number of set members or records in one read.
 const pageSize = 200
 
 // Store reads, controls and counts the batches of one account. It is safe for
@@ -51,9 +51,9 @@ var (
 // Status is the status of a batch.
 type Status string
 
-// The statuses. Only a paused or cancelled batch stores its status. A batch is done if none
-// of its rows, including joined ones, is waiting, queued or calling; held requests wait for
-// an operator and not for the batch.
+// The statuses. Only paused and cancelled are stored. A batch is done if none of its rows,
+// including joined ones, is waiting, queued or calling. Held requests do not count: they wait
+// for an operator.
 const (
 	Running   Status = "running"
 	Paused    Status = "paused"
@@ -64,41 +64,42 @@ const (
 // Erased is the key of [Batch].Counts for the erased requests of a batch.
 const Erased request.State = "erased"
 
-// Batch is a batch by its counters.
+// Batch is the status and the counters of a batch.
 type Batch struct {
 	Batch  string `json:"batch"`
 	Status Status `json:"status"`
-	// Rows is all of Counts and Joined.
+	// Rows is the sum of Counts and Joined.
 	Rows int `json:"rows"`
-	// Joined is how many rows are requests that were asked for elsewhere before.
+	// Joined is the number of rows whose request was accepted elsewhere first.
 	Joined int                   `json:"joined"`
 	Counts map[request.State]int `json:"counts"` // all states, and Erased
-	// JoinedCounts are the states of the requests that Joined rows ask for.
+	// JoinedCounts are the states of the joined rows.
 	JoinedCounts map[request.State]int `json:"joined_counts"`
-	// PossibleDuplicates counts, over all generations, and never falls.
+	// PossibleDuplicates counts those of all generations and never falls.
 	PossibleDuplicates int `json:"possible_duplicates"`
-	// Throughput is the batch's ends a second that calls brought, over the last
-	// minute or the account's last thousand events, whichever is less.
+	// Throughput is the number of ends per second that calls brought, over the last minute
+	// or the account's last thousand events, whichever is shorter.
 	Throughput float64 `json:"throughput"`
-	// ETA is when it is done at that throughput; zero where it has none, or is not
-	// running.
+	// ETA is the estimated end at that throughput; zero if there is none, or the batch is
+	// not running.
 	ETA       time.Time `json:"eta,omitzero"`
 	CreatedAt time.Time `json:"created_at"`
-	// Reason is why it is paused: [fault.Paused] by a person, or [fault.RowsRefused], and
-	// then Message is what FaceKi said of the last row.
+	// Reason is why the batch is paused: [fault.Paused] (by an operator), or
+	// [fault.RowsRefused] with FaceKi's last message in Message.
 	Reason  fault.Reason `json:"reason,omitempty"`
 	Message string       `json:"message,omitempty"`
 	Number  int          `json:"-"`
 }
 
-// Open is how many of its rows wait, are queued or called, also of those that joined.
+// Open returns the number of rows, including joined ones, that are waiting, queued or
+// calling.
 func (b Batch) Open() int { return b.OpenOwn() + open(b.JoinedCounts) }
 
-// Own is how many of the requests that it accepted do.
+// OpenOwn is [Batch.Open] without joined rows.
 func (b Batch) OpenOwn() int { return open(b.Counts) }
 
-// Over says that nothing of the batch changes any more. What a cancelled batch joined is not
-// its own.
+// Finished reports whether no row of the batch changes any more. The joined rows of a
+// cancelled batch do not count: they are not cancelled with it.
 func (b Batch) Finished() bool {
 	return b.Open() == 0 || b.Status == Cancelled && b.OpenOwn() == 0
 }
@@ -107,7 +108,7 @@ func open(counts map[request.State]int) int {
 	return counts[request.Waiting] + counts[request.Queued] + counts[request.Calling]
 }
 
-// joins returns the batch with the states of the rows that joined.
+// withJoinedCounts returns the batch with the states of its joined rows.
 func (b Batch) withJoinedCounts(counts map[request.State]int) Batch {
 	b.Rows -= b.Joined
 	b.JoinedCounts, b.Joined = counts, 0
@@ -121,8 +122,8 @@ func (b Batch) withJoinedCounts(counts map[request.State]int) Batch {
 	return b
 }
 
-// parseBatch reads a batch's hash. Throughput, ETA and the states of joined rows are
-// left zero.
+// parseBatch parses a batch's hash. Throughput, ETA and the states of joined rows remain
+// zero.
 func parseBatch(number int, hash map[string]string) (Batch, error) {
 	b := Batch{Number: number, Batch: hash["name"], Counts: map[request.State]int{}, JoinedCounts: noStates()}
 	var failed error
@@ -132,7 +133,7 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 		}
 		n, err := strconv.Atoi(hash[field])
 		if err != nil {
-			failed = fmt.Errorf("batch %q: %q is no count of %s", b.Batch, hash[field], field)
+			failed = fmt.Errorf("batch %q: %q is not a count of %s", b.Batch, hash[field], field)
 		}
 		return n
 	}
@@ -155,7 +156,7 @@ func parseBatch(number int, hash map[string]string) (Batch, error) {
 	return b, failed
 }
 
-// Names are the names of all batches.
+// Names returns the names of all batches, sorted.
 func (s *Store) Names(ctx context.Context) (names []string, err error) {
 	for cursor := uint64(0); ; {
 		var page []string // each name is followed by its number
@@ -172,25 +173,24 @@ func (s *Store) Names(ctx context.Context) (names []string, err error) {
 	}
 }
 
-// batchesPage is how many batches are read at a time.
+// batchesPage is the number of batches in one read.
 const batchesPage = 500
 
-// All reads all batches, in the order in which they were made.
+// All reads all batches in the order of their creation.
 func (s *Store) All(ctx context.Context) ([]Batch, error) {
 	all, _, err := s.After(ctx, 0, math.MaxInt)
 	return all, err
 }
 
-// After reads the first batches, at most so many, that were made after the one
-// of a number, 0 for the first of all, in the order in which they were made. more
-// says that there are others after them.
-func (s *Store) After(ctx context.Context, number, most int) (batches []Batch, more bool, err error) {
+// After reads at most limit batches, in the order of their creation, from the one after a
+// number; 0 for the first. more reports that there are others after them.
+func (s *Store) After(ctx context.Context, number, limit int) (batches []Batch, more bool, err error) {
 	ends, err := s.recentEnds(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	batches = []Batch{}
-	for len(batches) < most {
+	for len(batches) < limit {
 		page, err := s.NumbersFrom(ctx, number+1, batchesPage)
 		if err != nil {
 			return nil, false, err
@@ -198,7 +198,7 @@ func (s *Store) After(ctx context.Context, number, most int) (batches []Batch, m
 		if len(page) == 0 {
 			return batches, false, nil
 		}
-		page = page[:min(len(page), most-len(batches))]
+		page = page[:min(len(page), limit-len(batches))]
 		number = page[len(page)-1]
 		read, err := s.readBatches(ctx, page)
 		if err != nil {
@@ -212,7 +212,7 @@ func (s *Store) After(ctx context.Context, number, most int) (batches []Batch, m
 	return batches, len(after) > 0, err
 }
 
-// readBatches leaves out those that are not there any more.
+// readBatches reads batches. Those that no longer exist are omitted.
 func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
 	hashes := make([]*redis.MapStringStringCmd, len(numbers))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -240,8 +240,8 @@ func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error)
 	return batches, nil
 }
 
-// Get reads one batch, in a time that depends on how many rows joined, and not on how
-// many it has. ok is false where there is none of that number.
+// Get reads a batch by its number; ok is false if there is none. The time depends on the
+// number of joined rows, and not on the number of all rows.
 func (s *Store) Get(ctx context.Context, number int) (b Batch, ok bool, err error) {
 	hash, err := s.rdb.HGetAll(ctx, s.keys.Batch(number)).Result()
 	if err == nil && len(hash) == 0 {
@@ -260,8 +260,8 @@ func (s *Store) Get(ctx context.Context, number int) (b Batch, ok bool, err erro
 	return ends.estimate(b), err == nil, err
 }
 
-// Refused says why a batch is paused of which too many calls in a row were refused as
-// invalid; it is empty for any other batch.
+// RefusedMessage explains why a batch paused itself after too many refused calls in a row;
+// it is empty for any other batch.
 func (b Batch) RefusedMessage() string {
 	if b.Status != Paused || b.Reason != fault.RowsRefused {
 		return ""
@@ -269,12 +269,12 @@ func (b Batch) RefusedMessage() string {
 	return fmt.Sprintf("%d of its calls in a row were refused as wrong, the last one with: %s", MaxRefused, b.Message)
 }
 
-// MostRefused is how many calls of a batch may be refused as wrong in a row before it
-// is paused.
+// MaxRefused is the number of calls of a batch in a row that FaceKi refuses as invalid before
+// the batch is paused.
 const MaxRefused = 20
 
-// Named reads a batch without its throughput, its ETA and the states of the rows
-// that joined.
+// ByName reads a batch by its name, without its throughput, ETA and the states of joined
+// rows; ok is false if there is none.
 func (s *Store) ByName(ctx context.Context, name string) (b Batch, ok bool, err error) {
 	number, ok, err := s.Number(ctx, name)
 	if err != nil || !ok {
@@ -291,26 +291,26 @@ func (s *Store) ByName(ctx context.Context, name string) (b Batch, ok bool, err 
 // Control is an operator's command for a batch as a whole.
 type Control string
 
-// The controls. Pausing and cancelling hold at once for all that is not being
+// The controls. Pause and Cancel take effect at once for all requests that are not being
 // called.
 const (
 	Pause  Control = "pause"
 	Resume Control = "resume"
-	// Cancel leaves a batch of which nothing can be cancelled as it is: done.
+	// Cancel does not change a batch that is done.
 	Cancel Control = "cancel"
-	// Close cancels a batch whatever is left of it, so that it takes no more rows.
+	// Close cancels also a batch that is done, so that it accepts no more rows.
 	Close Control = "close"
 )
 
-// Control pauses, resumes or cancels a batch; a command that changes nothing is accepted.
-// While a batch is paused, only its requests in the interactive lane are called. Of a
-// cancelled batch, none is called: [Store.CancelRequests] ends them. It fails with
-// [*tasks.CancelledError] if a cancelled batch is to be paused or resumed.
+// Control pauses, resumes or cancels a batch. A command that changes nothing is not an
+// error. While a batch is paused, only its interactive requests are called. The requests of a
+// cancelled batch are not called; [Store.CancelRequests] ends them. Pausing or resuming a
+// cancelled batch fails with [*tasks.CancelledError].
 func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	reply, err := controlBatchScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"batch": b.Number, "command": string(c)}).Text()
 	switch {
 	case errors.Is(err, redis.Nil):
-		return fmt.Errorf("batch %q is not there any more", b.Batch)
+		return fmt.Errorf("batch %q no longer exists", b.Batch)
 	case err != nil:
 		return fmt.Errorf("%s batch %q: %w", c, b.Batch, err)
 	case reply == string(Cancelled) && (c == Pause || c == Resume):
@@ -319,8 +319,8 @@ func (s *Store) Control(ctx context.Context, b Batch, c Control) error {
 	return nil
 }
 
-// Counts reads a batch's counters: how many of the requests that it accepted are in each
-// state. All are 0 if there is no such batch.
+// Counts returns the number of the batch's own requests in each state. All are 0 if there is
+// no such batch.
 func (s *Store) Counts(ctx context.Context, batch string) (map[request.State]int, error) {
 	counts := map[request.State]int{}
 	number, err := s.rdb.HGet(ctx, s.keys.Batches(), batch).Int()
@@ -337,20 +337,20 @@ func (s *Store) Counts(ctx context.Context, batch string) (map[request.State]int
 	for _, state := range request.States {
 		if text := values[string(state)]; text != "" {
 			if counts[state], err = strconv.Atoi(text); err != nil {
-				return nil, fmt.Errorf("batch %q counts %q %s requests", batch, text, state)
+				return nil, fmt.Errorf("batch %q: %q is not a count of %s", batch, text, state)
 			}
 		}
 	}
 	return counts, nil
 }
 
-// Number is the number that records have of a batch; ok is false where
-// there is none of that name.
+// Number returns the number of a batch, which its records hold; ok is false if there is no
+// batch of that name.
 func (s *Store) Number(ctx context.Context, name string) (number int, ok bool, err error) {
 	return s.names.Number(ctx, name)
 }
 
-// Name is a batch's name, "" for none.
+// Name returns the name of a batch; "" if there is none of that number.
 func (s *Store) Name(ctx context.Context, number int) (string, error) {
 	return s.names.Name(ctx, number)
 }

@@ -13,15 +13,14 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
-// recentMost and recentFor are of how many events, and how old at most,
-// throughput is measured. The events are there anyway: to keep a count of its own
-// would cost something with every link.
+// Throughput is measured over at most maxRecent events of the last recentPeriod. Reading the
+// stream costs nothing per link, unlike a counter.
 const (
 	maxRecent    = 1000
 	recentPeriod = time.Minute
 )
 
-// recentEnds are the ends that calls brought lately.
+// recentEnds counts the recent ends that calls brought.
 type recentEnds struct {
 	now     time.Time // by Redis' clock
 	period  time.Duration
@@ -63,12 +62,12 @@ func (s *Store) recentEnds(ctx context.Context) (r recentEnds, err error) {
 	return r, nil
 }
 
-// estimate says how fast a batch goes, and when it will be done. A batch that is
-// younger than a minute is measured over its age.
+// estimate sets the throughput and the ETA of a batch. A batch that is younger than a minute
+// is measured over its age.
 func (r recentEnds) estimate(b Batch) Batch {
-	over := max(min(r.period, r.now.Sub(b.CreatedAt)), time.Second)
-	b.Throughput = math.Round(10*float64(r.byBatch[b.Batch])/over.Seconds()) / 10
-	// How fast those go that joined is another batch's.
+	period := max(min(r.period, r.now.Sub(b.CreatedAt)), time.Second)
+	b.Throughput = math.Round(10*float64(r.byBatch[b.Batch])/period.Seconds()) / 10
+	// Joined rows have the throughput of their own batches.
 	if b.Throughput > 0 && b.OpenOwn() > 0 && b.Status == Running {
 		b.ETA = r.now.Add(time.Duration(float64(b.OpenOwn()) / b.Throughput * float64(time.Second))).Truncate(time.Second)
 	}

@@ -13,12 +13,12 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
-// lifetime is how long a batch's name is cached. The number of a deleted batch is
-// given to another one after a day at the earliest.
+// lifetime is how long a name is cached. The number of a deleted batch is not reused for at
+// least a day.
 const lifetime = time.Hour
 
-// Cache holds the names of batches by number. It is safe for concurrent use, and its
-// zero value is ready.
+// Cache caches batch names by number. It is safe for concurrent use, and its zero value is
+// ready to use.
 type Cache struct{ known sync.Map }
 
 type entry struct {
@@ -43,7 +43,7 @@ func (c *Cache) Store(number int, name string) {
 // Delete removes a name from the cache.
 func (c *Cache) Delete(number int) { c.known.Delete(number) }
 
-// Reader reads names from Redis where its cache does not have them.
+// Reader reads batch names from Redis, through a cache.
 type Reader struct {
 	Cache
 
@@ -56,8 +56,8 @@ func NewReader(rdb redis.Cmdable, keys keyspace.Keys) *Reader {
 	return &Reader{rdb: rdb, keys: keys}
 }
 
-// Name returns the name of a batch; "" for number 0, which stands for no batch, and
-// for a batch that does not exist.
+// Name returns the name of a batch; "" for number 0, which means no batch, and for a batch
+// that does not exist.
 func (r *Reader) Name(ctx context.Context, number int) (string, error) {
 	if number == 0 {
 		return "", nil
@@ -73,7 +73,7 @@ func (r *Reader) Name(ctx context.Context, number int) (string, error) {
 	return name, nil
 }
 
-// Number returns the number of a batch; ok is false where there is none of that name.
+// Number returns the number of a batch; ok is false if there is no batch of that name.
 func (r *Reader) Number(ctx context.Context, name string) (number int, ok bool, err error) {
 	number, err = r.rdb.HGet(ctx, r.keys.Batches(), name).Int()
 	if errors.Is(err, redis.Nil) {

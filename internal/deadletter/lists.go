@@ -1,5 +1,5 @@
-// Package deadletter lists what waits for an operator: requests that failed or are held, and
-// callback deliveries that were given up.
+// Package deadletter lists failed and held requests and given-up callback deliveries, which
+// wait for an operator.
 package deadletter
 
 import (
@@ -25,7 +25,7 @@ var (
 	dropDeliveryScript = scripts.Script("drop_delivery.lua")
 )
 
-// Lists reads and shortens the lists of one account. It is safe for concurrent use.
+// Lists are the lists of one account. They are safe for concurrent use.
 type Lists struct {
 	rdb        redis.UniversalClient
 	keys       keyspace.Keys
@@ -38,19 +38,19 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys) *Lists {
 	return &Lists{rdb, keys, record.NewReader(rdb, keys), delivery.NewStore(rdb, keys)}
 }
 
-// pageSize is how many requests are read at a time.
+// pageSize is the number of entries in one read.
 const pageSize = 500
 
-// Requests iterates over the failed or held requests that came to that state from since on
-// and before before, in that order, a page at a time. Requests may come and go meanwhile:
-// none that stays is missed, and none is returned twice. The state is [request.Failed] or
-// [request.Held]; dropped requests are left out.
+// Requests iterates over failed or held requests, a page at a time, by the time at which they
+// came to that state: from since on, and earlier than before. Requests may be added and
+// removed during the iteration: it returns every other one once. The state is
+// [request.Failed] or [request.Held]; dropped requests are omitted.
 func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
 	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Read, func(r request.Record) bool { return r.State == state })
 }
 
-// walk iterates over the entries of a sorted set from since on and before before, a page at a
-// time. It reads what is listed, and returns what is wanted.
+// walk iterates over the members of a sorted set with times from since on and earlier than
+// before, a page at a time. It reads the members, and returns those that are wanted.
 func walk[T any](ctx context.Context, s *Lists, set string, since, before time.Time,
 	read func(context.Context, []string) ([]T, error), wanted func(T) bool,
 ) iter.Seq2[[]T, error] {
@@ -84,14 +84,14 @@ func walk[T any](ctx context.Context, s *Lists, set string, since, before time.T
 	}
 }
 
-// place is a place in a list: by time, then by id.
+// place is a position in a list, which is sorted by time, then by id.
 type place struct {
 	at float64 // ms
 	id string
 }
 
-// places returns the next places after last. Any number of them may share the time of last
-// and precede it, so that it reads more until there are some.
+// places returns the next places after last. Since any number of places may have the same
+// time as last and precede it, the function reads more until it finds one.
 func (s *Lists) places(ctx context.Context, set string, last place, before time.Time) ([]place, error) {
 	for count := int64(pageSize); ; count *= 2 {
 		found, err := s.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
@@ -114,8 +114,8 @@ func (s *Lists) places(ctx context.Context, set string, last place, before time.
 	}
 }
 
-// DropRequest removes a failed request from [Lists.Requests]; its record does not change. ok
-// is false if it is not there, or failed again since.
+// DropRequest removes a failed request from the list; its record does not change. ok is false
+// if the request is not in the list, or has another run.
 func (s *Lists) DropRequest(ctx context.Context, r request.Record) (ok bool, err error) {
 	ok, err = dropFailedScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run,
@@ -126,8 +126,8 @@ func (s *Lists) DropRequest(ctx context.Context, r request.Record) (ok bool, err
 	return ok, nil
 }
 
-// DropDelivery removes a given-up delivery from [Lists.Deliveries]; ok is false if it is not
-// there, or was retried since.
+// DropDelivery removes a given-up delivery from the list; ok is false if it is not in the
+// list, or was retried meanwhile.
 func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool, err error) {
 	ok, err = dropDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": d.EventID, "attempts": d.Attempts}).Bool()
 	if err != nil {
@@ -136,17 +136,17 @@ func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool,
 	return ok, nil
 }
 
-// Deliveries iterates over the deliveries that were given up from since on and before before,
-// in that order, a page at a time. Dropped deliveries are left out.
+// Deliveries iterates over given-up deliveries, a page at a time, by the time at which they
+// were given up: from since on, and earlier than before. Dropped deliveries are omitted.
 func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
 	return walk(ctx, s, s.keys.Undelivered(), since, before, s.deliveries.Read, func(d delivery.Delivery) bool {
 		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
 
-// Retrying iterates over the deliveries that were not accepted and will be retried, by the
-// time of the retry, a page at a time. A delivery that is attempted meanwhile may be returned
-// twice.
+// Retrying iterates over the deliveries that were not accepted and will be retried, a page at
+// a time, by the time of the retry. A delivery that is attempted during the iteration may be
+// returned twice.
 func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
 	return walk(ctx, s, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), s.deliveries.Read, func(d delivery.Delivery) bool {
 		return d.Status == delivery.Pending && !d.Last.Accepted()

@@ -3,7 +3,7 @@ package delivery
 
 import "time"
 
-// Status is where a delivery stands.
+// Status is the status of a delivery.
 type Status string
 
 // The statuses of deliveries.
@@ -13,7 +13,7 @@ const (
 	GivenUp   Status = "given_up" // until an operator retries or drops it
 )
 
-// Delivery is one event on its way to the callback URL of its request.
+// Delivery is the delivery of one event to the callback URL of its request.
 type Delivery struct {
 	EventID       string
 	ApplicationID string
@@ -21,21 +21,21 @@ type Delivery struct {
 	Run           int
 	Type          string // of the event
 	Batch         int    // 0: none
-	// URL and Body are kept until it is delivered. The body, and what the URL has
-	// after its host, are secrets.
+	// URL and Body are kept until the event is delivered. The body, and the part of the
+	// URL after the host, are secrets.
 	URL  string
-	Host string // of the URL, with its port where it has one
+	Host string // of the URL, with the port if it has one
 	Body []byte
 
 	Status      Status
 	CreatedAt   time.Time
-	DeliveredAt time.Time // zero: not yet
-	GivenUpAt   time.Time // zero where it is not given up
-	Dropped     bool      // a person has seen to it that it is given up
-	Attempts    int       // that were begun
-	Tries       int       // of these since it was created or restarted
-	Last        Reply     // to the last attempt that had one
-	NextAt      time.Time // of a pending one: when it is tried again; zero where that was not read
+	DeliveredAt time.Time // zero if it is not delivered
+	GivenUpAt   time.Time // zero if it is not given up
+	Dropped     bool      // an operator dropped it after it was given up
+	Attempts    int       // attempts that were begun
+	Tries       int       // attempts since it was created or restarted
+	Last        Reply     // result of the latest attempt that has one
+	NextAt      time.Time // next attempt of a pending delivery; zero if it was not read
 }
 
 // Task is the content of a delivery's asynq task.
@@ -43,30 +43,31 @@ type Task struct {
 	EventID       string
 	ApplicationID string
 	Host          string
-	// Again is the attempts after which a delivery was given up that is to be tried
-	// again; 0 for any other.
+	// RestartAfter is set to restart a given-up delivery: the number of attempts after
+	// which it was given up. It is 0 for any other task.
 	RestartAfter int
 }
 
-// Reply is the result of an attempt to deliver.
+// Reply is the result of one attempt to deliver.
 type Reply struct {
 	At time.Time
-	// Code is the HTTP status; 0 where there was no answer.
+	// Code is the HTTP status; 0 if there was no answer.
 	Code int
-	// Reason is the public word for why it was not taken; empty where it was.
+	// Reason is the public reason of a failure; empty if the event was accepted.
 	Reason string
-	// Message is for people; it holds nothing that the receiver wrote.
+	// Message is for people, and contains nothing that the receiver wrote.
 	Message string
-	// Body is the beginning of what the receiver wrote, without what is secret. It
-	// is for the person who looks at the delivery, and for no log.
+	// Body is the beginning of the receiver's answer, without secrets. It is shown with
+	// the delivery, and never logged.
 	Body string
-	// Final says that trying again would be of no use.
+	// Final reports that a retry cannot succeed.
 	Final bool
-	// NoAttempt says that the receiver has nothing to do with it.
+	// NoAttempt reports that the failure was not the receiver's, and does not count as an
+	// attempt.
 	NoAttempt bool
-	// RetryAfter is how long the receiver asked to wait; 0 where it did not.
+	// RetryAfter is the pause that the receiver asked for; 0 if none.
 	RetryAfter time.Duration
 }
 
-// Taken says that the receiver accepted the event.
+// Accepted reports whether the receiver accepted the event.
 func (r Reply) Accepted() bool { return r.Reason == "" }

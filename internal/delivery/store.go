@@ -22,8 +22,8 @@ var (
 	stalledDeliveriesScript = scripts.Script("stalled_deliveries.lua")
 )
 
-// stalledPage is how many deliveries one script looks at, which must not hold Redis
-// for long.
+// stalledPage is the number of deliveries of one script, which must not block Redis for
+// long.
 const stalledPage = 200
 
 // Store reads and changes the deliveries of one account. It is safe for concurrent use.
@@ -35,9 +35,9 @@ type Store struct {
 // NewStore returns a store that uses, and does not close, rdb.
 func NewStore(rdb redis.UniversalClient, keys keyspace.Keys) *Store { return &Store{rdb, keys} }
 
-// OpenDeliveries creates the deliveries of events whose requests have a callback URL, and
-// returns those to attempt: not the delivered ones, and given-up ones only if the event is a
-// replay. It may be repeated. It takes up to a hundred events at a time.
+// Open creates the deliveries of events whose requests have a callback URL, and returns those
+// to attempt: not delivered ones, and given-up ones only if the event is a replay. It may be
+// repeated. It accepts up to a hundred events.
 func (s *Store) Open(ctx context.Context, events []tasks.Event) ([]Task, error) {
 	rows := lua.NewRows("event_id", "id", "generation", "run", "type", "body")
 	for _, e := range events {
@@ -49,7 +49,7 @@ func (s *Store) Open(ctx context.Context, events []tasks.Event) ([]Task, error) 
 	}
 	reply, err := openDeliveriesScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, nil, rows).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("open the deliveries of %d events: %w", len(events), err)
+		return nil, fmt.Errorf("create the deliveries of %d events: %w", len(events), err)
 	}
 	var open []Task
 	for i, e := range events {
@@ -67,16 +67,16 @@ func (s *Store) Open(ctx context.Context, events []tasks.Event) ([]Task, error) 
 	return open, nil
 }
 
-// BeginDelivery counts an attempt and returns what to send; ok is false if nothing is to be
-// sent any more. A given-up delivery is begun again if [Task].Again says so.
-func (s *Store) Begin(ctx context.Context, of Task) (d Delivery, ok bool, err error) {
-	again := ""
-	if of.RestartAfter > 0 {
-		again = strconv.Itoa(of.RestartAfter)
+// Begin counts an attempt and returns the delivery; ok is false if nothing must be sent any
+// more. A given-up delivery is restarted if task.RestartAfter is set.
+func (s *Store) Begin(ctx context.Context, task Task) (d Delivery, ok bool, err error) {
+	restart := ""
+	if task.RestartAfter > 0 {
+		restart = strconv.Itoa(task.RestartAfter)
 	}
-	reply, err := beginDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": of.EventID, "restart": again}).StringSlice()
+	reply, err := beginDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"event_id": task.EventID, "restart": restart}).StringSlice()
 	if err != nil {
-		return d, false, fmt.Errorf("begin to deliver %s: %w", of.EventID, err)
+		return d, false, fmt.Errorf("begin the delivery of %s: %w", task.EventID, err)
 	}
 	if len(reply) == 1 {
 		return d, false, nil
@@ -85,26 +85,26 @@ func (s *Store) Begin(ctx context.Context, of Task) (d Delivery, ok bool, err er
 	for i := 1; i+1 < len(reply); i += 2 {
 		fields[reply[i]] = reply[i+1]
 	}
-	d, err = parseDelivery(of.EventID, fields)
+	d, err = parseDelivery(task.EventID, fields)
 	return d, err == nil, err
 }
 
-// EndDelivery records the reply to an attempt, and returns the delivery's status; empty if it
-// was erased meanwhile. A delivery that was not accepted is retried after again, and given
-// up if that is 0.
-func (s *Store) End(ctx context.Context, d Delivery, r Reply, again time.Duration) (Status, error) {
-	what := "again"
+// End records the reply to an attempt, and returns the delivery's status; empty if it was
+// erased meanwhile. A delivery that was not accepted is retried after a pause, or given up
+// if retryAfter is 0.
+func (s *Store) End(ctx context.Context, d Delivery, r Reply, retryAfter time.Duration) (Status, error) {
+	outcome := "again"
 	switch {
 	case r.Accepted():
-		what, r.Body = "taken", "" // no failure to explain
+		outcome, r.Body = "taken", "" // the body is kept only for failures
 	case r.NoAttempt:
-		what = "none"
-	case again == 0:
-		what = "give_up"
+		outcome = "none"
+	case retryAfter == 0:
+		outcome = "give_up"
 	}
 	status, err := recordDeliveryScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
-		"event_id": d.EventID, "attempt": d.Attempts, "outcome": what, "code": r.Code, "reason": r.Reason, "message": r.Message,
-		"answer": r.Body, "retry_after": again.Milliseconds(),
+		"event_id": d.EventID, "attempt": d.Attempts, "outcome": outcome, "code": r.Code, "reason": r.Reason, "message": r.Message,
+		"answer": r.Body, "retry_after": retryAfter.Milliseconds(),
 	}).Text()
 	if err != nil {
 		return "", fmt.Errorf("record the delivery of %s: %w", d.EventID, err)
@@ -112,12 +112,12 @@ func (s *Store) End(ctx context.Context, d Delivery, r Reply, again time.Duratio
 	return Status(status), nil
 }
 
-// StalledDeliveries returns pending deliveries that were due a while ago and that no process
-// has attempted: the caller ensures that they have their task, which Redis may have lost. A
-// returned delivery is returned again after as long. more says that there are others.
-func (s *Store) Stalled(ctx context.Context, since time.Duration) (stalled []Task, more bool, err error) {
+// Stalled returns pending deliveries that are overdue by a duration without an attempt. The
+// caller ensures that they have their task, which Redis may have lost. A returned delivery
+// is returned again after the same duration. more reports that there are others.
+func (s *Store) Stalled(ctx context.Context, overdue time.Duration) (stalled []Task, more bool, err error) {
 	reply, err := stalledDeliveriesScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
-		"overdue_for": since.Milliseconds(), "max": stalledPage,
+		"overdue_for": overdue.Milliseconds(), "max": stalledPage,
 	}).StringSlice()
 	if err != nil {
 		return nil, false, fmt.Errorf("find stalled deliveries: %w", err)
@@ -128,7 +128,7 @@ func (s *Store) Stalled(ctx context.Context, since time.Duration) (stalled []Tas
 	return stalled, reply[0] == strconv.Itoa(stalledPage), nil
 }
 
-// Of returns the deliveries of a request, oldest first.
+// ForRequest returns the deliveries of a request, oldest first.
 func (s *Store) ForRequest(ctx context.Context, applicationID string) ([]Delivery, error) {
 	events, err := s.EventIDs(ctx, []string{applicationID})
 	if err != nil {
@@ -137,34 +137,34 @@ func (s *Store) ForRequest(ctx context.Context, applicationID string) ([]Deliver
 	return s.Read(ctx, events[0])
 }
 
-// Events returns for each request the ids of its events that have a delivery.
+// EventIDs returns for each request the ids of its events that have a delivery.
 func (s *Store) EventIDs(ctx context.Context, ids []string) ([][]string, error) {
-	looks := make([]*redis.StringSliceCmd, len(ids))
+	lists := make([]*redis.StringSliceCmd, len(ids))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, id := range ids {
-			looks[i] = pipe.LRange(ctx, s.keys.Deliveries(id), 0, -1)
+			lists[i] = pipe.LRange(ctx, s.keys.Deliveries(id), 0, -1)
 		}
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read the deliveries of %d requests: %w", len(ids), err)
 	}
 	events := make([][]string, len(ids))
-	for i, look := range looks {
-		events[i] = look.Val()
+	for i, list := range lists {
+		events[i] = list.Val()
 	}
 	return events, nil
 }
 
-// Read reads deliveries by their events; what is not known is left out.
+// Read reads deliveries by their events. Events without a delivery are omitted.
 func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
-	looks := make([]*redis.MapStringStringCmd, len(events))
+	hashes := make([]*redis.MapStringStringCmd, len(events))
 	var next *redis.FloatSliceCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, event := range events {
-			looks[i] = pipe.HGetAll(ctx, s.keys.Delivery(event))
+			hashes[i] = pipe.HGetAll(ctx, s.keys.Delivery(event))
 		}
 		next = pipe.ZMScore(ctx, s.keys.Pending(), events...)
 		return nil
@@ -172,11 +172,11 @@ func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 		return nil, fmt.Errorf("read %d deliveries: %w", len(events), err)
 	}
 	var found []Delivery
-	for i, look := range looks {
-		if len(look.Val()) == 0 {
+	for i, hash := range hashes {
+		if len(hash.Val()) == 0 {
 			continue
 		}
-		d, err := parseDelivery(events[i], look.Val())
+		d, err := parseDelivery(events[i], hash.Val())
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +198,7 @@ func parseDelivery(event string, fields map[string]string) (Delivery, error) {
 		failed = errors.Join(failed, err)
 		return n
 	}
-	when := func(name string) time.Time {
+	instant := func(name string) time.Time {
 		if n := number(name); n > 0 {
 			return time.UnixMilli(int64(n)).UTC()
 		}
@@ -207,9 +207,9 @@ func parseDelivery(event string, fields map[string]string) (Delivery, error) {
 	d := Delivery{
 		EventID: event, ApplicationID: fields["application_id"], Generation: number("generation"), Run: number("run"),
 		Type: fields["type"], Batch: number("batch"), URL: fields["url"], Host: fields["host"], Body: []byte(fields["body"]),
-		Status: Status(fields["status"]), CreatedAt: when("created_at"), DeliveredAt: when("delivered_at"),
-		GivenUpAt: when("given_up_at"), Dropped: fields["dropped"] != "", Attempts: number("attempts"), Tries: number("tries"),
-		Last: Reply{At: when("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},
+		Status: Status(fields["status"]), CreatedAt: instant("created_at"), DeliveredAt: instant("delivered_at"),
+		GivenUpAt: instant("given_up_at"), Dropped: fields["dropped"] != "", Attempts: number("attempts"), Tries: number("tries"),
+		Last: Reply{At: instant("at"), Code: number("code"), Reason: fields["reason"], Message: fields["message"], Body: fields["answer"]},
 	}
 	if failed != nil {
 		return d, fmt.Errorf("delivery of %s: %w", event, failed)

@@ -1,5 +1,5 @@
-// Package erasure erases ended requests and what is kept of them: by age, or because a
-// person asks for it.
+// Package erasure erases ended requests and everything that is kept about them: after the
+// retention period, or on an operator's request (forget).
 package erasure
 
 import (
@@ -34,43 +34,42 @@ type Eraser struct {
 }
 
 // New returns an eraser that uses, and does not close, rdb. retention is how long
-// [Eraser.Retire] keeps an ended request; 0: for ever.
+// [Eraser.EraseExpired] keeps an ended request; 0: forever.
 func New(rdb redis.UniversalClient, keys keyspace.Keys, retention time.Duration) *Eraser {
 	return &Eraser{rdb, keys, retention, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), quarantine.NewList(rdb, keys)}
 }
 
-// eraseRows is how many one script erases: it must not hold Redis for long.
+// eraseRows is the number of requests of one script, which must not block Redis for long.
 const eraseRows = 50
 
-// Erasure is the result of erasing a request.
+// Erasure is the result for one request.
 type Erasure struct {
 	ApplicationID string
-	// State is the one that the request had when it was erased, or has, where it
-	// was not; empty where there is none.
+	// State is the state of the request, before it was erased if it was; empty if there
+	// is none.
 	State  request.State
 	Erased bool
-	// Broken says that its record cannot be read by this version. An older or
-	// damaged one is erased by force only, and no counter knows of it.
+	// Unreadable reports that this version cannot read the record. A damaged record is
+	// erased only by force, and no counter includes it.
 	Unreadable bool
-	// Since is when it came to its state, where it was not erased.
+	// Since is when the request came to its state, if it was not erased.
 	Since       time.Time
-	Generations int // that went
-	Rows        int // of its batch that lost its id
+	Generations int // erased ones
+	Rows        int // rows of its batch that lost the id
 }
 
-// Erase takes requests away that have ended, whatever is kept of them but the
-// names that other rows have for them, which are [Eraser.EraseRows]'s, and their
-// events. It counts them as erased.
+// Erase erases ended requests, except their ids in other rows (see [Eraser.EraseRows]) and
+// their events (see [Eraser.EraseEvents]). It counts them as erased.
 func (er *Eraser) Erase(ctx context.Context, ids []string) ([]Erasure, error) {
 	return er.eraseAll(ctx, ids, true, math.MaxInt64)
 }
 
-// eraseAll erases those that had ended by a time, in ms.
-func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, due int64) ([]Erasure, error) {
+// eraseAll erases the requests that ended by a time, in ms.
+func (er *Eraser) eraseAll(ctx context.Context, ids []string, force bool, endedBy int64) ([]Erasure, error) {
 	all := make([]Erasure, 0, len(ids))
 	for page := range slices.Chunk(ids, eraseRows) {
 		reply, err := eraseScript.Run(ctx, er.rdb, []string{er.keys.Tag()},
-			lua.Args{"force": force, "ended_by": due}, lua.Column("id", page)).Slice()
+			lua.Args{"force": force, "ended_by": endedBy}, lua.Column("id", page)).Slice()
 		if err != nil {
 			return all, fmt.Errorf("erase %d requests: %w", len(page), err)
 		}

@@ -15,19 +15,18 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Whom selects the data to erase: of some application ids, or of all that one batch
-// accepted first.
+// EventFilter selects events by application ids or by a batch.
 type EventFilter struct {
 	IDs   map[string]bool
-	Batch string // a name, where there are no ids
+	Batch string // name; used if there are no IDs
 }
 
 const eventsPage = 1000
 
-// EraseEvents removes events from the results stream, and returns how many: of a batch, those
-// whose requests are not kept any more. It reads the stream once, page by page, up to its
-// present end.
-func (er *Eraser) EraseEvents(ctx context.Context, whom EventFilter) (gone int, err error) {
+// EraseEvents removes events from the results stream, and returns their number. Events of a
+// batch are removed only if their requests have no record. It reads the stream once, page by
+// page, up to its present end.
+func (er *Eraser) EraseEvents(ctx context.Context, filter EventFilter) (erased int, err error) {
 	last, err := er.rdb.XRevRangeN(ctx, er.keys.Results(), "+", "-", 1).Result()
 	if err != nil || len(last) == 0 {
 		return 0, readError("the results stream", err)
@@ -35,18 +34,18 @@ func (er *Eraser) EraseEvents(ctx context.Context, whom EventFilter) (gone int, 
 	for from := "-"; ; {
 		entries, err := er.rdb.XRangeN(ctx, er.keys.Results(), from, last[0].ID, eventsPage).Result()
 		if err != nil {
-			return gone, readError("the results stream", err)
+			return erased, readError("the results stream", err)
 		}
-		var meant []redis.XMessage
+		var matching []redis.XMessage
 		for _, e := range entries {
-			if whom.matches(e) {
-				meant = append(meant, e)
+			if filter.matches(e) {
+				matching = append(matching, e)
 			}
 			from = "(" + e.ID
 		}
-		n, err := er.dropEvents(ctx, whom, meant)
-		if gone += n; err != nil || len(entries) < eventsPage {
-			return gone, err
+		n, err := er.dropEvents(ctx, filter, matching)
+		if erased += n; err != nil || len(entries) < eventsPage {
+			return erased, err
 		}
 	}
 }
@@ -58,31 +57,31 @@ func readError(what string, err error) error {
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-func (w EventFilter) matches(e redis.XMessage) bool {
-	if w.Batch == "" {
-		return w.IDs[fmt.Sprint(e.Values["application_id"])]
+func (f EventFilter) matches(e redis.XMessage) bool {
+	if f.Batch == "" {
+		return f.IDs[fmt.Sprint(e.Values["application_id"])]
 	}
 	data, _ := e.Values["data"].(string)
-	var of struct {
+	var decoded struct {
 		Batch string `json:"batch"`
 	}
-	return strings.Contains(data, `"batch":`) && json.Unmarshal([]byte(data), &of) == nil && of.Batch == w.Batch
+	return strings.Contains(data, `"batch":`) && json.Unmarshal([]byte(data), &decoded) == nil && decoded.Batch == f.Batch
 }
 
-func (er *Eraser) dropEvents(ctx context.Context, whom EventFilter, meant []redis.XMessage) (int, error) {
-	ids := make([]string, 0, len(meant))
-	kept := make([]*redis.IntCmd, len(meant))
-	if whom.Batch != "" && len(meant) > 0 {
+func (er *Eraser) dropEvents(ctx context.Context, filter EventFilter, events []redis.XMessage) (int, error) {
+	ids := make([]string, 0, len(events))
+	kept := make([]*redis.IntCmd, len(events))
+	if filter.Batch != "" && len(events) > 0 {
 		if _, err := er.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-			for i, e := range meant {
+			for i, e := range events {
 				kept[i] = pipe.Exists(ctx, er.keys.Record(fmt.Sprint(e.Values["application_id"])))
 			}
 			return nil
 		}); err != nil {
-			return 0, readError("which requests are kept", err)
+			return 0, readError("the records of erased events", err)
 		}
 	}
-	for i, e := range meant {
+	for i, e := range events {
 		if kept[i] == nil || kept[i].Val() == 0 {
 			ids = append(ids, e.ID)
 		}
@@ -99,25 +98,25 @@ func (er *Eraser) dropEvents(ctx context.Context, whom EventFilter, meant []redi
 
 // QuarantinedIDs returns the application ids of the quarantined tasks.
 func (er *Eraser) QuarantinedIDs(ctx context.Context) (map[string]bool, error) {
-	names := map[string]bool{}
-	_, err := er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
-		if ref, err := request.ParseRef(p.Task); err == nil {
-			names[ref.ApplicationID] = true
+	ids := map[string]bool{}
+	_, err := er.quarantined.Drop(ctx, func(e quarantine.Entry) bool {
+		if ref, err := request.ParseRef(e.Task); err == nil {
+			ids[ref.ApplicationID] = true
 		}
 		return false
 	})
-	return names, err
+	return ids, err
 }
 
-// EraseQuarantined removes quarantine entries that belong to one of some application ids, or
-// mention one, and returns how many.
-func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (gone int, err error) {
-	return er.quarantined.Drop(ctx, func(p quarantine.Entry) bool {
-		if ref, err := request.ParseRef(p.Task); err == nil && ids[ref.ApplicationID] {
+// EraseQuarantined removes quarantine entries that mention one of the application ids, and
+// returns their number.
+func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (erased int, err error) {
+	return er.quarantined.Drop(ctx, func(e quarantine.Entry) bool {
+		if ref, err := request.ParseRef(e.Task); err == nil && ids[ref.ApplicationID] {
 			return true
 		}
 		for id := range ids {
-			if mentions([]byte(p.Task), id) || mentions([]byte(p.Why), id) || mentions(p.Raw, id) {
+			if mentions([]byte(e.Task), id) || mentions([]byte(e.Why), id) || mentions(e.Raw, id) {
 				return true
 			}
 		}
@@ -125,8 +124,8 @@ func (er *Eraser) EraseQuarantined(ctx context.Context, ids map[string]bool) (go
 	})
 }
 
-// mentions says whether raw contains an id. An id that continues after it is another one;
-// what precedes it may be anything, such as its length.
+// mentions reports whether raw contains an id. A longer id that begins with it is another
+// id; any text may precede it, such as its length.
 func mentions(raw []byte, id string) bool {
 	for {
 		at := bytes.Index(raw, []byte(id))
@@ -141,8 +140,8 @@ func mentions(raw []byte, id string) bool {
 	}
 }
 
-// EraseOrder removes the order of a batch of which no request is kept any more. Its counters
-// stay.
+// EraseOrder removes the rows of a batch whose requests were all erased. Its counters
+// remain.
 func (er *Eraser) EraseOrder(ctx context.Context, number int) error {
 	if err := er.rdb.Unlink(ctx, er.keys.Order(number), er.keys.Joined(number), er.keys.Requeued(number), er.keys.CancelledRequeued(number)).Err(); err != nil {
 		return fmt.Errorf("erase the order of batch %d: %w", number, err)

@@ -16,21 +16,20 @@ import (
 
 var eraseEarlierScript = scripts.Script("erase_earlier.lua")
 
-// Ended records are found by walking through all keys, a little at a time, and
-// not by an index: with a million ended requests a sorted set would cost 100 MB,
-// a command more in every end, and one more place that names a person. The walk
-// costs a header a record and hour.
+// Retention finds ended records by scanning all keys in small parts. An index would cost
+// 100 MB for a million ended requests, one more command for every end, and one more place
+// that names a person. The scan reads one header per record and hour.
 const (
-	retentionRound = time.Hour // for one walk through all keys
-	scanPage       = 1000      // keys that are looked at by one command
-	maxScans       = 50        // pages of one call
+	retentionRound = time.Hour // duration of one scan of all keys
+	scanPage       = 1000      // keys of one command
+	maxScans       = 50        // commands of one call
 )
 
-// Retire erases ended requests, and earlier generations, whose end is older than the
-// retention, and returns how many. It does a part of the walk, so that a caller that calls
-// it at that interval has every request checked once an hour; the progress is kept in
-// Redis. The rows of other batches that name erased requests are erased afterwards, in the
-// same way.
+// EraseExpired erases ended requests, and earlier generations, whose end is older than the
+// retention, and returns the number of erased requests. Each call scans a part of the keys,
+// so that calls at the given interval examine every request once an hour. The progress is
+// stored in Redis. Rows of other batches with ids of erased requests are erased afterwards,
+// in the same way.
 func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (erased int, err error) {
 	if er.retention == 0 {
 		return 0, nil
@@ -54,14 +53,14 @@ func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (era
 	if err != nil {
 		return 0, err
 	}
-	due := now.Add(-er.retention).UnixMilli()
+	endedBy := now.Add(-er.retention).UnixMilli()
 	part := interval.Seconds() / retentionRound.Seconds() * float64(size.Val()) / scanPage
 	for range min(1+int(part), maxScans) {
 		var keys []string
 		if keys, p.cursor, err = node.Scan(ctx, p.cursor, er.keys.Tag()+"*", scanPage).Result(); err != nil {
 			return erased, fmt.Errorf("scan the keys: %w", err)
 		}
-		n, err := er.eraseKeys(ctx, keys, due)
+		n, err := er.eraseKeys(ctx, keys, endedBy)
 		p.dirty = p.dirty || n > 0
 		if erased += n; err != nil {
 			return erased, err
@@ -73,12 +72,12 @@ func (er *Eraser) EraseExpired(ctx context.Context, interval time.Duration) (era
 	return erased, er.advance(ctx, p)
 }
 
-// progress is how far retention is.
+// progress is the progress of retention.
 type progress struct {
 	cursor uint64
-	// dirty says that something was erased since the rows were last begun.
+	// dirty reports that a request was erased since the latest erasure of rows began.
 	dirty bool
-	// at is where the erasure of rows is.
+	// erasing reports that an erasure of rows is in progress, at the position at.
 	erasing bool
 	at      position
 }
@@ -88,16 +87,16 @@ const progressFormat = "%d %t %t %d %d"
 func (er *Eraser) progress(ctx context.Context) (p progress, err error) {
 	text, err := er.rdb.HGet(ctx, er.keys.State(), "retention").Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return p, fmt.Errorf("read how far retention is: %w", err)
+		return p, fmt.Errorf("read the progress of retention: %w", err)
 	}
-	// If it cannot be read, the walk restarts.
+	// An unreadable progress restarts the scan.
 	if _, err := fmt.Sscanf(text, progressFormat, &p.cursor, &p.dirty, &p.erasing, &p.at.batch, &p.at.chunk); err != nil {
 		return progress{}, nil //nolint:nilerr // see above
 	}
 	return p, nil
 }
 
-// advance erases rows for a part, if there is something to erase, and stores the progress.
+// advance erases a part of the rows, if there is anything to erase, and stores the progress.
 func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
 	if !p.erasing && p.dirty {
 		p.erasing, p.dirty, p.at = true, false, position{}
@@ -111,13 +110,13 @@ func (er *Eraser) advance(ctx context.Context, p progress) (err error) {
 	}
 	text := fmt.Sprintf(progressFormat, p.cursor, p.dirty, p.erasing, p.at.batch, p.at.chunk)
 	if err := er.rdb.HSet(ctx, er.keys.State(), "retention", text).Err(); err != nil {
-		return fmt.Errorf("keep how far retention is: %w", err)
+		return fmt.Errorf("store the progress of retention: %w", err)
 	}
 	return nil
 }
 
-// retire erases what is due of some keys.
-func (er *Eraser) eraseKeys(ctx context.Context, keys []string, due int64) (erased int, err error) {
+// eraseKeys erases the records of some keys that ended by a time, in ms.
+func (er *Eraser) eraseKeys(ctx context.Context, keys []string, endedBy int64) (erased int, err error) {
 	var ids []string
 	old := lua.NewRows("id", "generation")
 	for _, key := range keys {
@@ -130,8 +129,8 @@ func (er *Eraser) eraseKeys(ctx context.Context, keys []string, due int64) (eras
 			old.Add(id, generation)
 		}
 	}
-	gone, err := er.eraseAll(ctx, ids, false, due)
-	for _, e := range gone {
+	results, err := er.eraseAll(ctx, ids, false, endedBy)
+	for _, e := range results {
 		if e.Erased {
 			erased++
 		}
@@ -139,14 +138,14 @@ func (er *Eraser) eraseKeys(ctx context.Context, keys []string, due int64) (eras
 	if err != nil || old.Len() == 0 {
 		return erased, err
 	}
-	if err := eraseEarlierScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"ended_by": due}, old).Err(); err != nil {
+	if err := eraseEarlierScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"ended_by": endedBy}, old).Err(); err != nil {
 		return erased, fmt.Errorf("erase earlier generations: %w", err)
 	}
 	return erased, nil
 }
 
-// Accepted scans all keys for the ids of the requests that a batch accepted first, including
-// those that are in no row of it.
+// AcceptedIDs scans all keys for the ids of a batch's own requests, including those without
+// a row.
 func (er *Eraser) AcceptedIDs(ctx context.Context, batch int) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		node, err := er.keys.Node(ctx, er.rdb)

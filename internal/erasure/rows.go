@@ -14,46 +14,46 @@ var (
 )
 
 const (
-	rowChunks    = 5   // of one script: it must not hold Redis for long
-	requeuedRows = 500 // the same
+	rowChunks    = 5   // chunks of one script, which must not block Redis for long
+	requeuedRows = 500 // requeued ids of one script
 )
 
-// EraseRows removes the ids of requests that are not kept from the orders of all batches and
-// from what is requeued, and returns how many. It reads all of it, page by page.
-func (er *Eraser) EraseRows(ctx context.Context) (taken int, err error) {
+// EraseRows removes the ids of requests without a record from the rows and the requeued lists
+// of all batches, and returns their number. It reads all of them, page by page.
+func (er *Eraser) EraseRows(ctx context.Context) (erased int, err error) {
 	for number, err := range er.batches.Numbers(ctx) {
 		if err != nil {
-			return taken, err
+			return erased, err
 		}
 		n, _, err := er.eraseFrom(ctx, position{batch: number}, math.MaxInt)
-		if taken += n; err != nil {
-			return taken, err
+		if erased += n; err != nil {
+			return erased, err
 		}
 	}
-	return taken, nil
+	return erased, nil
 }
 
-// position is the progress of a walk through all batches: the next chunk of one.
+// position is the progress of a pass over all batches: the next chunk of a batch.
 type position struct{ batch, chunk int }
 
-// eraseFrom continues in a batch, for that many scripts at most, and returns where to
-// continue: at the next batch if this one is done.
-func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (taken int, next position, err error) {
+// eraseFrom erases rows of a batch from a position on, with at most so many scripts. It
+// returns the next position, in the next batch if this one is done.
+func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (erased int, next position, err error) {
 	if at.chunk == 0 {
 		for _, list := range []string{er.keys.Requeued(at.batch), er.keys.CancelledRequeued(at.batch)} {
 			n, err := er.eraseRequeued(ctx, list)
-			if taken += n; err != nil {
-				return taken, at, err
+			if erased += n; err != nil {
+				return erased, at, err
 			}
 		}
 	}
 	last, err := er.batches.LastChunk(ctx, at.batch)
 	if err != nil {
-		return taken, at, err
+		return erased, at, err
 	}
 	for ; at.chunk <= last; scripts-- {
 		if scripts == 0 {
-			return taken, at, nil
+			return erased, at, nil
 		}
 		rows := lua.NewRows("chunk")
 		for i := range rowChunks {
@@ -61,34 +61,33 @@ func (er *Eraser) eraseFrom(ctx context.Context, at position, scripts int) (take
 		}
 		n, err := eraseRowsScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"batch": at.batch}, rows).Int()
 		if err != nil {
-			return taken, at, fmt.Errorf("erase rows of the order of batch %d: %w", at.batch, err)
+			return erased, at, fmt.Errorf("erase rows of batch %d: %w", at.batch, err)
 		}
 		at.chunk += rowChunks
-		taken += n
+		erased += n
 	}
-	return taken, position{batch: at.batch + 1}, nil
+	return erased, position{batch: at.batch + 1}, nil
 }
 
-func (er *Eraser) eraseRequeued(ctx context.Context, list string) (taken int, err error) {
+func (er *Eraser) eraseRequeued(ctx context.Context, list string) (erased int, err error) {
 	for skipped := 0; ; skipped += requeuedRows {
 		reply, err := eraseRequeuedScript.Run(ctx, er.rdb, []string{er.keys.Tag()}, lua.Args{"list": list, "skip": skipped, "max": requeuedRows}).Int64Slice()
 		if err != nil {
-			return taken, fmt.Errorf("erase requeued ids: %w", err)
+			return erased, fmt.Errorf("erase requeued ids: %w", err)
 		}
-		taken += int(reply[1])
+		erased += int(reply[1])
 		if reply[0] < requeuedRows {
-			return taken, nil
+			return erased, nil
 		}
 	}
 }
 
-// scriptsPerCall is how many scripts one call of [Eraser.eraseRowsOn] runs.
+// scriptsPerCall is the number of scripts in one call of [Eraser.continueRows].
 const scriptsPerCall = 20
 
-// eraseRowsOn does a part of the walk through all batches. over says that it is at its
-// end.
+// continueRows does a part of a pass over all batches. over reports its end.
 func (er *Eraser) continueRows(ctx context.Context, at position) (next position, over bool, err error) {
-	if at.batch > 0 { // 0 is for what is in no batch, and always there
+	if at.batch > 0 { // 0 is for requests without a batch, and always exists
 		numbers, err := er.batches.NumbersFrom(ctx, at.batch, 1)
 		if err != nil || len(numbers) == 0 {
 			return at, err == nil, err

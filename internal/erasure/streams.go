@@ -7,10 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// EraseEntries removes entries that name one of some application ids from the rejects of the
-// intake stream and from the audit trail, and returns how many. It reads both once, page by
-// page.
-func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (gone int, err error) {
+// EraseEntries removes entries that mention one of the application ids from the rejects of
+// the intake stream and from the audit trail, and returns their number. It reads both once,
+// page by page.
+func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (erased int, err error) {
 	audited := func(e redis.XMessage) bool { return ids[fmt.Sprint(e.Values["target"])] }
 	rejected := func(e redis.XMessage) bool {
 		for id := range ids {
@@ -22,35 +22,35 @@ func (er *Eraser) EraseEntries(ctx context.Context, ids map[string]bool) (gone i
 		}
 		return false
 	}
-	gone, err = er.eraseEntries(ctx, er.keys.Rejects(), rejected)
+	erased, err = er.eraseEntries(ctx, er.keys.Rejects(), rejected)
 	if err != nil {
-		return gone, err
+		return erased, err
 	}
 	n, err := er.eraseEntries(ctx, er.keys.Audit(), audited)
-	return gone + n, err
+	return erased + n, err
 }
 
-func (er *Eraser) eraseEntries(ctx context.Context, stream string, meant func(redis.XMessage) bool) (gone int, err error) {
+func (er *Eraser) eraseEntries(ctx context.Context, stream string, matches func(redis.XMessage) bool) (erased int, err error) {
 	for from := "-"; ; {
 		entries, err := er.rdb.XRangeN(ctx, stream, from, "+", eventsPage).Result()
 		if err != nil {
-			return gone, readError(stream, err)
+			return erased, readError(stream, err)
 		}
 		var ids []string
 		for _, e := range entries {
-			if meant(e) {
+			if matches(e) {
 				ids = append(ids, e.ID)
 			}
 			from = "(" + e.ID
 		}
 		if len(ids) > 0 {
 			n, err := er.rdb.XDel(ctx, stream, ids...).Result()
-			if gone += int(n); err != nil {
-				return gone, fmt.Errorf("remove entries from %s: %w", stream, err)
+			if erased += int(n); err != nil {
+				return erased, fmt.Errorf("remove entries from %s: %w", stream, err)
 			}
 		}
 		if len(entries) < eventsPage {
-			return gone, nil
+			return erased, nil
 		}
 	}
 }

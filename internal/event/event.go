@@ -1,6 +1,5 @@
-// Package event encodes the parts of an event that its caller knows. A script joins
-// them with the numbers that only the script knows, and publishes the event in the
-// step that changes the request.
+// Package event encodes the parts of an event that Go knows. The script that ends a request
+// adds the numbers that only it knows, and publishes the event in the same step.
 package event
 
 import (
@@ -15,17 +14,16 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// Parts are what a script needs from its caller to publish the event of a request.
+// Parts are the parts of an event that the caller of a script provides.
 type Parts struct {
 	ID     string
 	At     string // RFC 3339 with milliseconds
 	IDJSON string // the application id as JSON
-	// Head and Tail are JSON members that each start with a comma: the batch and the
-	// metadata.
+	// Head (the batch) and Tail (the metadata) are JSON members that begin with a comma.
 	Head, Tail string
 }
 
-// Args adds the parts to the arguments of a script, and returns these.
+// Args adds the parts to the arguments of a script, and returns the arguments.
 func (p Parts) Args(args lua.Args) lua.Args {
 	args["event_id"], args["at"], args["id_json"], args["head"], args["tail"] = p.ID, p.At, p.IDJSON, p.Head, p.Tail
 	return args
@@ -37,12 +35,12 @@ type Encoder struct {
 	names   *batchname.Reader
 }
 
-// NewEncoder returns an encoder that reads the names of batches by names.
+// NewEncoder returns an encoder that looks up batch names in names.
 func NewEncoder(account string, names *batchname.Reader) *Encoder {
 	return &Encoder{account: account, names: names}
 }
 
-// Parts returns the parts of the event that ends the run of r at a time.
+// Parts returns the parts of the event for an end of r's run at a time.
 func (e *Encoder) Parts(ctx context.Context, r request.Record, at time.Time) (Parts, error) {
 	head := ""
 	if r.Batch != 0 {
@@ -58,19 +56,19 @@ func (e *Encoder) Parts(ctx context.Context, r request.Record, at time.Time) (Pa
 	return Parts{r.EventID(e.account).String(), Timestamp(at), idJSON, head, tail}, err
 }
 
-// FreshParts is [Encoder.Parts] with the batch's name as Redis has it now. It is for a
-// request that this process was not admitted to call: a Redis that lost its last writes
-// may have given the batch's number to another batch since the name was cached.
+// FreshParts is [Encoder.Parts] with the batch name read from Redis. It is for a request
+// that this process was not admitted to call: a Redis that lost its last writes may have
+// given the batch's number to another batch since the name was cached.
 func (e *Encoder) FreshParts(ctx context.Context, r request.Record, at time.Time) (Parts, error) {
 	e.names.Delete(r.Batch)
 	return e.Parts(ctx, r, at)
 }
 
-// Head returns the member that names an event's batch.
+// Head returns the JSON member with an event's batch.
 func Head(batch string) (string, error) { return Members(Pair("batch", batch)) }
 
-// Request returns a request's id as JSON, and the member that has its metadata, empty
-// where there is none.
+// Request returns a request's id as JSON, and the JSON member with its metadata; "" if it
+// has none.
 func Request(r request.Record) (idJSON, tail string, err error) {
 	id, err := json.Marshal(r.ApplicationID)
 	if err != nil {
@@ -82,7 +80,7 @@ func Request(r request.Record) (idJSON, tail string, err error) {
 	return string(id), tail, err
 }
 
-// Timestamp formats a time as events have it.
+// Timestamp formats a time for events: RFC 3339 in UTC, with milliseconds.
 func Timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // Member is a member of a JSON object.
@@ -91,10 +89,10 @@ type Member struct {
 	value any
 }
 
-// Pair makes a member.
+// Pair returns a member.
 func Pair(key string, value any) Member { return Member{key, value} }
 
-// Members encodes members, each with a comma before it.
+// Members encodes members, each preceded by a comma.
 func Members(list ...Member) (string, error) {
 	var out []byte
 	for _, m := range list {
@@ -110,18 +108,18 @@ func Members(list ...Member) (string, error) {
 	return string(out), nil
 }
 
-// Why encodes why a request ended without a link, or is held.
+// Reason encodes the reason and message of an end without a link, or of a hold.
 func Reason(reason fault.Reason, message string) (string, error) {
 	return Members(Pair("reason", string(reason)), Pair("message", message))
 }
 
-// Cancelled encodes why a cancelled request ended.
+// Cancelled encodes the reason of a cancelled request.
 func Cancelled() (string, error) {
 	return Members(Pair("reason", string(fault.Cancelled)))
 }
 
-// EnteredAt returns when an entry came into its stream, by the entry's id; the zero
-// time where that is no id of an entry.
+// EnteredAt returns the time in the id of a stream entry; the zero time if it is not an
+// entry id.
 func EnteredAt(id string) time.Time {
 	var ms, n int64
 	if _, err := fmt.Sscanf(id, "%d-%d", &ms, &n); err != nil {

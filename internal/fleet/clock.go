@@ -5,26 +5,27 @@ import (
 	"time"
 )
 
-// clock relates Redis' clock to the monotonic clock of this process, by its heartbeats.
-// Either may be set, or stop while the other runs; then Redis' times do not tell how long a
-// process was silent.
+// clock compares Redis' clock with the monotonic clock of this process at each heartbeat.
+// Redis' clock may be set, and either clock may stop while the other runs; then Redis' times
+// do not show how long a process was silent.
 type clock struct {
 	mu     sync.Mutex
-	origin time.Time // its monotonic reading is what the other times are counted from
+	origin time.Time // the zero of the monotonic times below
 
-	reached time.Duration // since when Redis was reached without a break; 0: it was not
+	reached time.Duration // since when Redis was reached without interruption; 0: it is not reached
 	last    time.Duration // the last heartbeat
-	// Redis' time is ahead of the monotonic one by so much, in between; 0: not known.
+	// Redis' time is ahead of the monotonic time by at least least and at most most;
+	// 0: not known.
 	least, most time.Duration
 }
 
-// stepMost is by how much the two clocks may move against each other, as they do while
-// one of them is corrected.
+// maxDrift is the largest difference between the two clocks that does not count as a step.
+// Clocks drift while one of them is corrected.
 const maxDrift = 500 * time.Millisecond
 
 func newClock() *clock { return &clock{origin: time.Now().Add(-time.Nanosecond)} }
 
-// heartbeat records a heartbeat that was sent and answered then, at Redis' time at.
+// heartbeat records a heartbeat with its times of sending and answer, and Redis' time.
 func (c *clock) heartbeat(sent, answered time.Time, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,7 +40,7 @@ func (c *clock) heartbeat(sent, answered time.Time, at time.Time) {
 	c.last = now
 }
 
-// join records that Redis was reached, without a time of it.
+// join records that Redis was reached, without Redis' time.
 func (c *clock) join(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,9 +58,9 @@ func (c *clock) lose() {
 	c.reached = 0
 }
 
-// unbroken is for how long this process has reached Redis without a break or a step of
-// a clock. A process that was stopped for a while, perhaps with all others and Redis
-// itself, has not, although no heartbeat failed.
+// unbroken returns for how long this process has reached Redis without an interruption or a
+// clock step. A process that was stopped for a while, perhaps together with all others and
+// Redis, was interrupted, although no heartbeat failed.
 func (c *clock) unbroken() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,8 +74,8 @@ func (c *clock) unbrokenAt(now time.Duration) time.Duration {
 	return max(now-c.reached, time.Nanosecond)
 }
 
-// expected is what this process takes Redis' time for now, in ms as scripts get it, at
-// the latest; 0 before its first heartbeat.
+// expected returns the latest time that Redis' clock should show now, in ms; 0 before the
+// first heartbeat.
 func (c *clock) expected() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +85,7 @@ func (c *clock) expected() int64 {
 	return (c.most + time.Since(c.origin)).Milliseconds()
 }
 
-// stepped says that Redis' time is not what this process takes it for.
+// stepped reports whether Redis' clock has stepped, given its time.
 func (c *clock) stepped(at time.Time) bool {
 	expected := c.expected()
 	return expected != 0 && time.UnixMilli(expected).Sub(at).Abs() > maxDrift

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Handlers returns the turns that had a handler at their process' last heartbeat, and
+// Handlers returns the turns with a handler at the last heartbeat of their process, and
 // whether that process is alive.
 func (m *Member) Handlers(ctx context.Context) (alive map[string]bool, err error) {
 	now, err := m.keys.Clock(ctx, m.rdb).Time()
@@ -27,7 +27,7 @@ func (m *Member) Handlers(ctx context.Context) (alive map[string]bool, err error
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read what has a handler: %w", err)
+		return nil, fmt.Errorf("read the turns with handlers: %w", err)
 	}
 	alive = map[string]bool{}
 	unbroken := m.clock.unbroken()
@@ -35,7 +35,7 @@ func (m *Member) Handlers(ctx context.Context) (alive map[string]bool, err error
 		unbroken = 0
 	}
 	for i, w := range workers {
-		// A heartbeat far in the future is from before Redis' clock went back.
+		// A heartbeat far in the future was stored before Redis' clock went back.
 		silent := now.Sub(time.UnixMilli(int64(w.Score))).Abs() > m.cfg.DeadAfter
 		lives := !silent || unbroken < m.cfg.DeadAfter
 		for _, turn := range turns[i].Val() {

@@ -1,48 +1,42 @@
-// Package fleet keeps the list of the worker processes of an account: it registers and
-// deregisters a process, records its heartbeats, and tells which processes are alive.
+// Package fleet maintains the list of an account's worker processes: it registers and
+// deregisters a process, records its heartbeats, and determines which processes are alive.
 package fleet
 
 import (
-	"sync/atomic"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/kyclink/kyclink/internal/keyspace"
-
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/lua"
 )
 
 var (
 	heartbeatScript = scripts.Script("heartbeat.lua")
+	joinScript      = scripts.Script("join.lua")
 	leaveScript     = scripts.Script("leave.lua")
-)
-
-var (
-	joinScript     = scripts.Script("join.lua")
-	ledgerIDScript = scripts.Script("ledger_id.lua")
+	ledgerIDScript  = scripts.Script("ledger_id.lua")
 )
 
 const (
-	maxProcess  = int64(999_999) // what a record's header has room for
-	forgetAfter = time.Hour      // after which a process that died is taken off the list
-	// mostBetween is the longest pause between heartbeats of a process that decides whether
-	// others are dead: longer than a slow heartbeat, and shorter than what makes others dead.
+	maxProcess  = int64(999_999) // the largest number that fits into a record's header
+	forgetAfter = time.Hour      // after which a dead process is removed from the list
+	// mostBetween is the longest pause between two heartbeats that does not count as an
+	// interruption: longer than a slow heartbeat, and shorter than DeadAfter.
 	maxPause = 8 * time.Second
-	minBurst = 2 // bulk leaves one token to signups
+	minBurst = 2 // bulk calls leave one token for interactive ones
 )
 
-// DeadAfter is how long a worker process must have been silent, while the checking process
-// itself reached Redis without a break, before its attempts count as lost.
+// DeadAfter is the time without a heartbeat after which a worker process counts as dead. The
+// process that checks this must itself have reached Redis without interruption for as long.
 const DeadAfter = 15 * time.Second
 
 // Config describes a process of the fleet.
@@ -52,19 +46,18 @@ type Config struct {
 	// Simulated says that links come from a simulator. An account is real or
 	// simulated from its first worker on.
 	Simulated bool
-	// Rate and Burst are put in force by [Member.Join]; a zero Rate leaves the
-	// account's as it is.
+	// Rate and Burst are set by [Member.Join]; a zero Rate does not change those of the
+	// account.
 	Rate  admission.Rate
 	Burst int
-	// RateChanged is called by [Member.Join] when it replaced another rate that a
-	// worker had set; it may be nil.
+	// RateChanged is called when [Member.Join] has replaced a different rate of another
+	// worker; it may be nil.
 	RateChanged func(from admission.Rate, fromBurst int)
-	// DeadAfter replaces [DeadAfter] where it is not 0.
+	// DeadAfter replaces [DeadAfter] if it is not 0.
 	DeadAfter time.Duration
 }
 
-// Member is this process as the account's workers know it. It is safe for concurrent
-// use.
+// Member is this process as a member of the fleet. It is safe for concurrent use.
 type Member struct {
 	rdb      redis.UniversalClient
 	keys     keyspace.Keys
@@ -73,8 +66,8 @@ type Member struct {
 	clock    *clock
 
 	process       atomic.Int64           // this process' number, 0 before Join
-	joined        atomic.Pointer[string] // the id of the ledger that was joined
-	clientLedger  atomic.Pointer[string] // the id of the ledger that [Member.Touch] found last
+	joined        atomic.Pointer[string] // id of the ledger that the process joined
+	clientLedger  atomic.Pointer[string] // id of the ledger at the latest [Member.ClientHeartbeat]
 	lastHeartbeat atomic.Pointer[heartbeatResult]
 }
 
@@ -93,30 +86,30 @@ func New(rdb redis.UniversalClient, cfg Config) *Member {
 // Process returns this process' number, 0 before [Member.Join].
 func (m *Member) Process() int64 { return m.process.Load() }
 
-// Upstream returns of which kind this process' links are: real or simulated.
+// Upstream returns the kind of this process' links: real or simulated.
 func (m *Member) Upstream() string { return m.upstream }
 
-// UpstreamError returns the error of a process whose account is of the other kind.
+// UpstreamError returns the error for an account of the other kind.
 func (m *Member) UpstreamError() error {
 	other := map[string]string{"real": "simulated", "simulated": "real"}
 	return &UpstreamError{m.keys.Account, other[m.upstream], m.upstream}
 }
 
-// DeadAfter returns how long another process must have been silent to count as dead.
+// DeadAfter returns the time without a heartbeat after which a process counts as dead.
 func (m *Member) DeadAfter() time.Duration { return m.cfg.DeadAfter }
 
-// Unbroken returns for how long this process has reached Redis without a break or a
-// step of a clock. Only after [Member.DeadAfter] may it hold others for dead.
+// Unbroken returns for how long this process has reached Redis without an interruption or a
+// clock step. It must be at least [Member.DeadAfter] before other processes count as dead.
 func (m *Member) Unbroken() time.Duration { return m.clock.unbroken() }
 
-// Expected returns what this process takes Redis' time for, in ms; 0 before its first
+// Expected returns the time that Redis' clock should show now, in ms; 0 before the first
 // heartbeat.
 func (m *Member) Expected() int64 { return m.clock.expected() }
 
-// UpstreamError says that the account is of the other kind.
+// UpstreamError reports that the account is of the other kind.
 type UpstreamError struct {
 	Account string
-	Has     string // real, simulated, or unknown: it may be real
+	Has     string // real, simulated, or unknown (perhaps real)
 	Asked   string
 }
 
@@ -128,10 +121,10 @@ func (e *UpstreamError) Error() string {
 	return fmt.Sprintf("account %q %s, and this process is %s; set KYCLINK_ACCOUNT to another name", e.Account, is, e.Asked)
 }
 
-// Fatal says that a worker that meets this error must end.
+// Fatal reports that a worker with this error must exit.
 func (*UpstreamError) Fatal() bool { return true }
 
-// EmptiedError says that Redis no longer has the ledger that this process joined.
+// EmptiedError reports that Redis no longer has the ledger that this process joined.
 type EmptiedError struct{ Account string }
 
 func (e *EmptiedError) Error() string {
@@ -139,13 +132,12 @@ func (e *EmptiedError) Error() string {
 		"requests that were accepted before are gone", e.Account)
 }
 
-// Emptied says that the process must join the account again.
+// Emptied reports that the process must join the account again.
 func (*EmptiedError) Emptied() bool { return true }
 
-// ID names this ledger: it is made up when it is first asked for, and another
-// one where Redis was emptied since, or is another Redis. A Redis that was
-// restored from a backup keeps it. It fails with [*UpstreamError] where the
-// account is of the other kind.
+// ID returns the ledger's id, a random one that is created at first use. It changes when
+// Redis was emptied or replaced, and is kept when Redis was restored from a backup. ID fails
+// with [*UpstreamError] if the account is of the other kind.
 func (m *Member) ID(ctx context.Context) (string, error) {
 	reply, err := ledgerIDScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, lua.Args{"new_id": uuid.NewString(), "kind": m.upstream}).StringSlice()
 	if err != nil {
@@ -157,16 +149,16 @@ func (m *Member) ID(ctx context.Context) (string, error) {
 	return reply[1], nil
 }
 
-// Join registers this process as a worker under a number that no other one has,
-// and puts its rate in force. It changes nothing and fails with [*UpstreamError]
-// where the account is of the other kind. Call [Member.Heartbeat] every few seconds
-// from then on, and Join again after an [*EmptiedError].
+// Join registers this process as a worker under a unique number, and sets the account's rate.
+// If the account is of the other kind, it changes nothing and fails with [*UpstreamError].
+// Call [Member.Heartbeat] every few seconds afterwards, and Join again after an
+// [*EmptiedError].
 //
-// The number is drawn, not counted: a Redis that lost its last writes would count
-// on from an earlier one, and give a number that a living process has.
+// The number is random: a counter in a Redis that lost its last writes could return the
+// number of a live process.
 func (m *Member) Join(ctx context.Context) error {
 	if m.cfg.Rate != (admission.Rate{}) && m.cfg.Burst < minBurst {
-		return fmt.Errorf("a burst of %d is too small: bulk would have to leave the only token; give %d or more", m.cfg.Burst, minBurst)
+		return fmt.Errorf("a burst of %d is too small, since bulk calls always leave one token; set %d or more", m.cfg.Burst, minBurst)
 	}
 	for {
 		number := rand.N(maxProcess) + 1
@@ -189,13 +181,13 @@ func (m *Member) Join(ctx context.Context) error {
 	}
 }
 
-// compareRate reports the rate that another worker had set, if it was another one.
+// compareRate reports the previous rate of another worker, if it differs.
 func (m *Member) compareRate(before []string) error {
 	var values [3]int
 	for i, text := range before {
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return fmt.Errorf("register the worker: the rate before: %w", err)
+			return fmt.Errorf("register the worker: parse the previous rate: %w", err)
 		}
 		values[i] = n
 	}
@@ -206,9 +198,9 @@ func (m *Member) compareRate(before []string) error {
 	return nil
 }
 
-// Heartbeat records, by Redis' clock, that this process is alive and which turns it has
-// handlers for. If it fails, this process may not hold others for dead for a while. It fails
-// with [*EmptiedError] if the ledger that this process joined is gone.
+// Heartbeat records that this process is alive, and the turns that it has handlers for. After
+// a failure, no other process counts as dead for a while. It fails with [*EmptiedError] if
+// Redis no longer has the ledger that this process joined.
 func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	id := m.joined.Load()
 	if id == nil {
@@ -234,8 +226,8 @@ func (m *Member) Heartbeat(ctx context.Context, handled []string) error {
 	return nil
 }
 
-// Leave deregisters this process, after its last attempt, so that another one may lead at
-// once.
+// Leave deregisters this process after its last attempt, so that another one can take over
+// the feeding at once.
 func (m *Member) Leave(ctx context.Context) error {
 	return leaveScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, lua.Args{"process": m.process.Load()}).Err()
 }

@@ -12,21 +12,21 @@ import (
 
 var clientHeartbeatScript = scripts.Script("client_heartbeat.lua")
 
-// ErrUnwritten says that this process has sent no heartbeat yet.
-var ErrNoHeartbeat = errors.New("nothing was written to Redis yet")
+// ErrNoHeartbeat says that this process has sent no heartbeat yet.
+var ErrNoHeartbeat = errors.New("no heartbeat was sent to Redis yet")
 
-// writtenWithin is how old the last heartbeat may be: several that are missing.
+// writtenWithin is the age at which the latest heartbeat counts as failed.
 const maxHeartbeatAge = 10 * time.Second
 
-// written is the last heartbeat.
+// written is the result of a heartbeat.
 type heartbeatResult struct {
 	at  time.Time
 	err error
 }
 
-// Touch is the heartbeat of a process that is no worker: a write, which shows whether Redis
-// accepts any. It fails with [*EmptiedError], once, if the ledger is not that of the
-// previous heartbeat.
+// ClientHeartbeat is the heartbeat of a process that is not a worker: a write, which shows
+// whether Redis accepts writes. It fails once with [*EmptiedError] if the ledger has changed
+// since the previous heartbeat.
 func (m *Member) ClientHeartbeat(ctx context.Context) error {
 	id, err := clientHeartbeatScript.Run(ctx, m.rdb, []string{m.keys.Tag()}, nil).Text()
 	m.lastHeartbeat.Store(&heartbeatResult{time.Now(), err})
@@ -39,8 +39,8 @@ func (m *Member) ClientHeartbeat(ctx context.Context) error {
 	return nil
 }
 
-// Written returns why Redis accepts no writes of this process, for people and without a
-// secret; nil if the last heartbeat succeeded.
+// WriteError returns why Redis does not accept writes of this process, for people and without
+// secrets; nil if the latest heartbeat succeeded.
 func (m *Member) WriteError() error {
 	last := m.lastHeartbeat.Load()
 	if last == nil {
@@ -50,7 +50,7 @@ func (m *Member) WriteError() error {
 	_, emptied := errors.AsType[*EmptiedError](last.err)
 	switch {
 	case emptied:
-		return errors.New("the account's data is gone from Redis")
+		return errors.New("Redis has lost the account's data")
 	case answered:
 		code, _, _ := strings.Cut(refused.Error(), " ")
 		return fmt.Errorf("writes are refused by Redis (%s)", code)

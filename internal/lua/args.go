@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// Args are the arguments of a script by name. A value is text, bytes, a number, a
-// bool, which scripts see as '1' or '0', or what go-redis encodes.
+// Args are the arguments of a script by name. A value is of any type that go-redis encodes; a
+// bool becomes '1' or '0'.
 type Args map[string]any
 
-// Rows are the arguments that a script takes several times.
+// Rows are the repeated arguments of a script.
 type Rows struct {
 	columns []string
 	values  []any
 }
 
-// NewRows returns no rows of the given columns, which are the script's, in its order.
+// NewRows returns empty rows with the script's columns, in its order.
 func NewRows(columns ...string) *Rows { return &Rows{columns: columns} }
 
-// Column returns rows of one column.
+// Column returns rows with one column.
 func Column[T any](name string, values []T) *Rows {
 	r := &Rows{columns: []string{name}, values: make([]any, len(values))}
 	for i, v := range values {
@@ -30,7 +30,7 @@ func Column[T any](name string, values []T) *Rows {
 	return r
 }
 
-// Add adds a row: one value for each column. It panics where their number differs.
+// Add adds a row with one value for each column. It panics if their number differs.
 func (r *Rows) Add(values ...any) {
 	if len(values) != len(r.columns) {
 		panic(fmt.Sprintf("%d values for the columns %v", len(values), r.columns))
@@ -41,7 +41,7 @@ func (r *Rows) Add(values ...any) {
 // Len returns the number of rows.
 func (r *Rows) Len() int { return len(r.values) / len(r.columns) }
 
-// parameters are the names of what a script or a function of one takes.
+// parameters are the parameters of a script or of one of its functions.
 type parameters struct {
 	path    string
 	names   []string
@@ -54,7 +54,7 @@ var (
 	rowLine  = regexp.MustCompile(`(?m)^ +local (\w+(?:, \w+)*) = unpack\(ARGV, i, i(?: \+ (\d+))?\)$`)
 )
 
-// continued is a comma after which a list of names may go on in another line.
+// continued matches a comma after which a list of names may continue in the next line.
 var continued = regexp.MustCompile(`,\s+`)
 
 // readParameters reads the lines in which a script unpacks its arguments.
@@ -68,20 +68,20 @@ func readParameters(f file) (parameters, error) {
 	for _, m := range args {
 		p.names = strings.Split(m[1], ", ")
 		if m[2] != "" && m[2] != strconv.Itoa(len(p.names)) {
-			return p, fmt.Errorf("%s unpacks %s arguments and names %d", f.path, m[2], len(p.names))
+			return p, fmt.Errorf("%s unpacks %s arguments but names %d", f.path, m[2], len(p.names))
 		}
 	}
 	return p, p.readRows(text)
 }
 
-// readRows reads the loop over the rows, and the columns that its first line unpacks.
+// readRows parses the loop over the rows, and the columns that its first line unpacks.
 func (p *parameters) readRows(text string) error {
 	loop, row := rowLoop.FindStringSubmatch(text), rowLine.FindStringSubmatch(text)
 	if loop == nil && row == nil {
 		return nil
 	}
 	if loop == nil || row == nil {
-		return fmt.Errorf("%s has a loop over rows without a line that unpacks one, or the reverse", p.path)
+		return fmt.Errorf("%s must have both a loop over rows and a line that unpacks a row", p.path)
 	}
 	p.columns = strings.Split(row[1], ", ")
 	n := len(p.columns)
@@ -95,7 +95,7 @@ func (p *parameters) readRows(text string) error {
 	return nil
 }
 
-// list returns the arguments in the script's order, and the rows after them.
+// list returns the arguments in the script's order, followed by the rows.
 func (p parameters) list(args Args, rows ...*Rows) ([]any, error) {
 	size := len(p.names)
 	for _, r := range rows {
@@ -110,10 +110,10 @@ func (p parameters) list(args Args, rows ...*Rows) ([]any, error) {
 		out[i] = value
 	}
 	if len(args) != len(p.names) {
-		return nil, fmt.Errorf("%s: it takes %v, not all of %v", p.path, p.names, args.names())
+		return nil, fmt.Errorf("%s: unknown arguments: it takes %v and got %v", p.path, p.names, args.names())
 	}
 	if len(rows) == 0 && p.columns != nil {
-		return nil, fmt.Errorf("%s: its rows have the columns %v, which the caller lacks", p.path, p.columns)
+		return nil, fmt.Errorf("%s: rows with the columns %v are missing", p.path, p.columns)
 	}
 	for _, r := range rows {
 		if !slices.Equal(r.columns, p.columns) {

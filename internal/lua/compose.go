@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// composed is a script with the libraries before it.
+// composed is a script with its libraries before it.
 type composed struct {
 	files []file
 	text  string
@@ -16,7 +16,7 @@ type composed struct {
 
 var usesLine = regexp.MustCompile(`(?m)^-- uses: (.+)$`)
 
-// uses returns the names of the libraries that a file names.
+// uses returns the libraries in the "uses" lines of a file.
 func uses(text string) []string {
 	var names []string
 	for _, line := range usesLine.FindAllStringSubmatch(text, -1) {
@@ -25,13 +25,13 @@ func uses(text string) []string {
 	return names
 }
 
-// compose puts the libraries of a script before it, each after those that it uses.
+// compose puts the libraries of a script before it, each after the libraries that it uses.
 func (p *Package) compose(script file) (composed, error) {
 	var c composed
 	var add func(f file, users []string) error
 	add = func(f file, users []string) error {
 		if slices.Contains(users, f.path) {
-			return fmt.Errorf("%s uses itself, by %s", f.path, strings.Join(users, ", "))
+			return fmt.Errorf("%s uses itself through %s", f.path, strings.Join(users, ", "))
 		}
 		if slices.Contains(c.files, f) {
 			return nil

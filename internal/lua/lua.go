@@ -1,5 +1,5 @@
-// Package lua composes the Lua scripts that run in Redis, gives them their arguments
-// by name, and translates positions in their errors to files.
+// Package lua composes the Lua scripts that run in Redis, passes their arguments by name, and
+// translates positions in their errors to files.
 //
 // A script is a file beside the Go package that runs it. A library is a file that
 // consists of local declarations only. A comment line names the libraries that a
@@ -7,25 +7,24 @@
 //
 //	-- uses: keys, record, outcome
 //
-// Composing puts these libraries, and those that they use, before the script, each
-// whole and once, a library after those that it uses. Redis creates every function of
-// a script on each run, so that libraries are small and a script carries only those
-// that it names. TestLibrariesAreNamed fails on a library that is named in vain or
-// used without being named.
+// Composing puts these libraries, and those that they use, before the script: each one whole
+// and once, after the libraries that it uses. Since Redis creates every function of a script
+// on each run, libraries are small, and a script includes only those that it names.
+// TestLibrariesAreNamed fails for a library that is named but not used, or the reverse.
 //
-// A script unpacks its arguments in one line, from which this package reads their
-// names and their order:
+// A script unpacks its arguments in one line, from which this package takes their names and
+// order:
 //
 //	local id, generation, run = unpack(ARGV)
 //
-// A script that has a varying number of rows after its arguments unpacks each row in
-// such a line as well:
+// A script with a variable number of rows after its arguments unpacks each row in the same
+// way:
 //
 //	local batch = unpack(ARGV, 1, 1)
 //	for i = 2, #ARGV, 3 do
 //	  local id, record, not_after = unpack(ARGV, i, i + 2)
 //
-// The callers pass [Args] and [Rows] with the same names.
+// Callers pass [Args] and [Rows] with the same names.
 package lua
 
 import (
@@ -44,9 +43,9 @@ type Package struct {
 	imported []*Package
 }
 
-// NewPackage returns the scripts and libraries in files, which may use the libraries
-// of package lua and of the imported packages. The name is shown in error positions. A
-// file that stands beside a script is preferred to an imported one of the same name.
+// NewPackage returns the scripts and libraries in files, which may use the libraries of
+// package lua and of the imported packages. The name appears in error positions. A file
+// beside a script takes precedence over an imported one of the same name.
 func NewPackage(name string, files fs.FS, imported ...*Package) *Package {
 	return &Package{name, files, append(imported, &Package{name: "lua", files: libraries})}
 }
@@ -57,7 +56,7 @@ type file struct {
 	text string
 }
 
-// find returns a file of the package or, by the same name, of an imported one.
+// find returns a file of the package or else of an imported package.
 func (p *Package) find(name string) (file, error) {
 	text, err := fs.ReadFile(p.files, name)
 	if err == nil {

@@ -60,7 +60,7 @@ func TestScript_FailsOnWrongLibraries(t *testing.T) {
 		"missing": "-- uses: nothing\nreturn 1\n",
 	})
 	for name, want := range map[string]string{
-		"circle":  "test/a.lua uses itself, by test/circle.lua, test/a.lua, test/b.lua",
+		"circle":  "test/a.lua uses itself through test/circle.lua, test/a.lua, test/b.lua",
 		"missing": "no Lua file nothing.lua",
 		"absent":  "no Lua file absent.lua",
 	} {
@@ -141,11 +141,11 @@ func TestRun_RefusesOtherNamesWithoutACall(t *testing.T) {
 	both := Args{"batch": 1, "due": 2}
 	for want, run := range map[string]func() error{
 		"argument due is missing": func() error { return s.Run(t.Context(), nil, nil, Args{"batch": 1}, NewRows("id", "raw")).Err() },
-		"it takes [batch due], not all of": func() error {
+		"unknown arguments: it takes [batch due] and got": func() error {
 			return s.Run(t.Context(), nil, nil, Args{"batch": 1, "due": 2, "x": 3}, NewRows("id", "raw")).Err()
 		},
 		"columns [id raw], not [raw id]":           func() error { return s.Run(t.Context(), nil, nil, both, NewRows("raw", "id")).Err() },
-		"columns [id raw], which the caller lacks": func() error { return s.Run(t.Context(), nil, nil, both).Err() },
+		"rows with the columns [id raw] are missing": func() error { return s.Run(t.Context(), nil, nil, both).Err() },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -155,11 +155,11 @@ func TestRun_RefusesOtherNamesWithoutACall(t *testing.T) {
 
 func TestScript_FailsOnRowsThatDoNotFit(t *testing.T) {
 	for text, want := range map[string]string{
-		strings.Replace(rowScript, "1, 2)", "1, 3)", 1):         "unpacks 3 arguments and names 2",
+		strings.Replace(rowScript, "1, 2)", "1, 3)", 1):         "unpacks 3 arguments but names 2",
 		strings.Replace(rowScript, "for i = 3", "for i = 2", 1): "does not fit 2 arguments and 2 columns",
 		strings.Replace(rowScript, "#ARGV, 2", "#ARGV, 3", 1):   "does not fit 2 arguments and 2 columns",
 		strings.Replace(rowScript, "i + 1", "i + 2", 1):         "does not fit 2 arguments and 2 columns",
-		"for i = 1, #ARGV do\nend\n":                            "without a line that unpacks one",
+		"for i = 1, #ARGV do\nend\n":                            "must have both a loop over rows",
 	} {
 		_, err := readParameters(file{"test/x.lua", text})
 		if err == nil || !strings.Contains(err.Error(), want) {

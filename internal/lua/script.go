@@ -17,19 +17,19 @@ type Script struct {
 	load func() (*loaded, error) // composes at the first call
 }
 
-// loaded is a script that was composed.
+// loaded is a composed script that is ready to run.
 type loaded struct {
 	composed
 	redis *redis.Script
 }
 
-// Script returns the script in a file of the package. It is composed when it is used
-// first, so that a process composes only what it runs.
+// Script returns the script in a file of the package. It is composed at its first use, so
+// that a process composes only the scripts that it runs.
 func (p *Package) Script(name string) *Script {
 	return p.script(p.name+"/"+name, func() (file, error) { return p.find(name) })
 }
 
-// Text returns a script that a test has written, by the name that errors show.
+// Text returns a script with the given text, for tests. The name appears in errors.
 func (p *Package) Text(name, text string) *Script {
 	f := file{p.name + "/" + name, text}
 	return p.script(f.path, func() (file, error) { return f, nil })
@@ -49,9 +49,9 @@ func (p *Package) script(path string, find func() (file, error)) *Script {
 	})}
 }
 
-// Run runs the script with its keys, its arguments, nil where it has none, and its rows,
-// where it has any. It fails without a call to Redis where their names are not those of
-// the script. An [*Error] names the file and the line at which the script failed.
+// Run runs the script with its keys, arguments (nil if it has none) and rows. If their names
+// are not those of the script, it fails without a call to Redis. An [*Error] contains the
+// file and the line at which the script failed.
 func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args Args, rows ...*Rows) *redis.Cmd {
 	l, err := s.load()
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, arg
 	return s.RunList(ctx, rdb, keys, list)
 }
 
-// RunList runs the script with arguments that are in its order already.
+// RunList runs the script with arguments in the script's order.
 func (s *Script) RunList(ctx context.Context, rdb redis.Scripter, keys []string, list []any) *redis.Cmd {
 	l, err := s.load()
 	if err != nil {
@@ -85,8 +85,8 @@ func failed(ctx context.Context, err error) *redis.Cmd {
 	return cmd
 }
 
-// Locate replaces positions in the composed script by those in its files, in an error's
-// text that the script itself has caught and returned.
+// Locate replaces positions in the composed script with those in its files, in the text of an
+// error that the script caught and returned.
 func (s *Script) Locate(text string) string {
 	l, err := s.load()
 	if err != nil {
@@ -110,7 +110,7 @@ func (c composed) locate(text string) string {
 	})
 }
 
-// Error is an error of Redis whose positions are those in the script's files.
+// Error is an error of Redis with positions in the script's files.
 type Error struct {
 	text string
 	err  error
@@ -118,12 +118,12 @@ type Error struct {
 
 func (e *Error) Error() string { return e.text }
 
-// RedisError marks it as an answer of Redis, see [redis.Error].
+// RedisError marks the error as a reply of Redis, see [redis.Error].
 func (e *Error) RedisError() {}
 
 func (e *Error) Unwrap() error { return e.err }
 
-// Function is a Lua function that a script calls with arguments from Go.
+// Function is a Lua function that a script calls with arguments that Go passes.
 type Function struct {
 	name string
 	load func() (parameters, error)
@@ -131,7 +131,7 @@ type Function struct {
 
 var functionLine = regexp.MustCompile(`(?m)^local function (\w+)\(([\w, ]*)\)`)
 
-// Function returns the function that has the name of its file.
+// Function returns the function with the same name as its file.
 func (p *Package) Function(name string) *Function {
 	return &Function{name, sync.OnceValues(func() (parameters, error) {
 		f, err := p.find(name + ".lua")
@@ -148,7 +148,7 @@ func (p *Package) Function(name string) *Function {
 	})}
 }
 
-// Name returns its name.
+// Name returns the function's name.
 func (f *Function) Name() string { return f.name }
 
 // List returns the arguments in the function's order.

@@ -1,4 +1,4 @@
-// Package order reads the order of a batch: its rows as the input has them, in chunks.
+// Package order parses the order of a batch: its rows in input order, in chunks.
 package order
 
 import (
@@ -8,16 +8,16 @@ import (
 
 // Row is a row of a batch.
 type Row struct {
-	Row int // of the input, from 1
-	// ApplicationID is empty where the request was erased.
+	Row int // number in the input, from 1
+	// ApplicationID is empty if the request was erased.
 	ApplicationID string
 }
 
-// ChunkRows is how many row numbers of the input one chunk spans.
+// ChunkRows is the number of input rows that one chunk spans.
 const ChunkRows = 100
 
-// ParseChunk reads a chunk: how many of its rows joined, then a line for each row,
-// "row id", or "row" alone where the request was erased. Other rows are left out.
+// ParseChunk returns the rows of a chunk. Its first line is the number of joined rows; then
+// each accepted row has a line "row id", or "row" if its request was erased.
 func ParseChunk(chunk string) []Row {
 	rows := make([]Row, 0, ChunkRows)
 	_, rest, _ := strings.Cut(chunk, "\n")

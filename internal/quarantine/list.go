@@ -21,11 +21,11 @@ type List struct {
 // NewList returns a list that uses, and does not close, rdb.
 func NewList(rdb redis.UniversalClient, keys keyspace.Keys) *List { return &List{rdb, keys} }
 
-// Add adds an entry to the quarantine.
-func (s *List) Add(ctx context.Context, p Entry) error {
-	p.At = time.Now().UTC()
-	p.Raw = p.Raw[:min(len(p.Raw), MaxBytes)]
-	entry, err := json.Marshal(p)
+// Add adds an entry.
+func (s *List) Add(ctx context.Context, e Entry) error {
+	e.At = time.Now().UTC()
+	e.Raw = e.Raw[:min(len(e.Raw), MaxBytes)]
+	entry, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode a quarantine entry: %w", err)
 	}
@@ -41,11 +41,11 @@ func (s *List) Add(ctx context.Context, p Entry) error {
 	return nil
 }
 
-// pageSize is how many entries are read at a time: each may have [MaxBytes] bytes.
+// pageSize is the number of entries in one read. Each may have [MaxBytes] bytes.
 const pageSize = 20
 
-// All iterates over the entries, the latest first. An entry may be returned twice if others
-// are added meanwhile.
+// All iterates over the entries, the latest first. It may return an entry twice if others
+// are added during the iteration.
 func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for from := int64(0); ; from += pageSize {
@@ -55,12 +55,12 @@ func (s *List) All(ctx context.Context) iter.Seq2[Entry, error] {
 				return
 			}
 			for _, entry := range page {
-				var p Entry
-				err := json.Unmarshal([]byte(entry), &p)
+				var e Entry
+				err := json.Unmarshal([]byte(entry), &e)
 				if err != nil {
 					err = fmt.Errorf("read the quarantine: %w", err)
 				}
-				if !yield(p, err) || err != nil {
+				if !yield(e, err) || err != nil {
 					return
 				}
 			}
@@ -80,26 +80,26 @@ func (s *List) Len(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// Drop removes the entries for which drop returns true, and returns how many.
-func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (gone int, err error) {
+// Drop removes the entries for which drop returns true, and returns their number.
+func (s *List) Drop(ctx context.Context, drop func(Entry) bool) (dropped int, err error) {
 	for from := 0; ; from += pageSize {
 		page, err := s.rdb.LRange(ctx, s.keys.Quarantine(), int64(from), int64(from)+pageSize-1).Result()
 		if err != nil {
-			return gone, fmt.Errorf("read the quarantine: %w", err)
+			return dropped, fmt.Errorf("read the quarantine: %w", err)
 		}
-		before := gone
+		before := dropped
 		for _, entry := range page {
-			var p Entry
-			if json.Unmarshal([]byte(entry), &p) != nil || !drop(p) {
+			var e Entry
+			if json.Unmarshal([]byte(entry), &e) != nil || !drop(e) {
 				continue
 			}
 			n, err := s.rdb.LRem(ctx, s.keys.Quarantine(), 1, entry).Result()
-			if gone += int(n); err != nil {
-				return gone, fmt.Errorf("drop a quarantine entry: %w", err)
+			if dropped += int(n); err != nil {
+				return dropped, fmt.Errorf("drop a quarantine entry: %w", err)
 			}
 		}
-		if from -= gone - before; len(page) < pageSize {
-			return gone, nil
+		if from -= dropped - before; len(page) < pageSize {
+			return dropped, nil
 		}
 	}
 }

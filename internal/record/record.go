@@ -24,7 +24,7 @@ func NewReader(rdb redis.Cmdable, keys keyspace.Keys) *Reader {
 	return &Reader{rdb: rdb, keys: keys}
 }
 
-// Get reads the latest generation of a request; ok is false where it is unknown.
+// Get reads the latest generation of a request; ok is false if there is none.
 func (d *Reader) Get(ctx context.Context, applicationID string) (r request.Record, ok bool, err error) {
 	raw, err := d.rdb.Get(ctx, d.keys.Record(applicationID)).Bytes()
 	if errors.Is(err, redis.Nil) {
@@ -37,13 +37,13 @@ func (d *Reader) Get(ctx context.Context, applicationID string) (r request.Recor
 	return r, err == nil, err
 }
 
-// Story reads all generations of a request that are kept, the latest first.
+// History reads all stored generations of a request, the latest first.
 func (d *Reader) History(ctx context.Context, applicationID string) ([]request.Record, error) {
 	latest, ok, err := d.Get(ctx, applicationID)
 	if err != nil || !ok {
 		return nil, err
 	}
-	story := []request.Record{latest}
+	history := []request.Record{latest}
 	for generation := latest.Generation - 1; generation > 0; generation-- {
 		raw, err := d.rdb.Get(ctx, d.keys.Old(applicationID, generation)).Bytes()
 		if errors.Is(err, redis.Nil) {
@@ -56,13 +56,13 @@ func (d *Reader) History(ctx context.Context, applicationID string) ([]request.R
 		if err != nil {
 			return nil, err
 		}
-		story = append(story, r)
+		history = append(history, r)
 	}
-	return story, nil
+	return history, nil
 }
 
-// Latest reads the latest generations of requests as they are stored, in the order of
-// ids; nil for one that is not kept.
+// Latest reads the latest generations of requests in their stored form, in the order of
+// ids; nil for a request without a record.
 func (d *Reader) Latest(ctx context.Context, ids []string) ([][]byte, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -84,18 +84,18 @@ func (d *Reader) Latest(ctx context.Context, ids []string) ([][]byte, error) {
 	return records, nil
 }
 
-// Read reads the latest generations of requests; what is not kept is left out.
+// Read reads the latest generations of requests. Requests without a record are omitted.
 func (d *Reader) Read(ctx context.Context, ids []string) ([]request.Record, error) {
 	return d.parsed(ctx, ids, request.Parse)
 }
 
-// Headers reads the latest generations of requests, also those of which only the header
-// can be decoded; what is not kept, or cannot be decoded at all, is left out.
+// Headers is [Reader.Read] for callers that need only headers: a record whose content
+// cannot be decoded is included, and one whose header cannot be decoded is omitted.
 func (d *Reader) Headers(ctx context.Context, ids []string) ([]request.Record, error) {
 	return d.parsed(ctx, ids, func(id string, raw []byte) (request.Record, error) {
 		r, err := request.ParseHeader(id, raw)
 		if err != nil {
-			return request.Record{}, nil //nolint:nilerr // it is left out
+			return request.Record{}, nil //nolint:nilerr // it is omitted
 		}
 		return r, nil
 	})
@@ -122,8 +122,8 @@ func (d *Reader) parsed(ctx context.Context, ids []string, parse func(id string,
 	return found, nil
 }
 
-// RetryAt returns when a queued request that had a fault may be called again; the zero
-// time where that is now, or where the request is not queued.
+// RetryAt returns the end of a queued request's pause after a fault; the zero time if the
+// request may be called now, or is not queued.
 func (d *Reader) RetryAt(ctx context.Context, lane request.Lane, applicationID string) (time.Time, error) {
 	var clock keyspace.Clock
 	var score *redis.FloatCmd
@@ -136,7 +136,7 @@ func (d *Reader) RetryAt(ctx context.Context, lane request.Lane, applicationID s
 		return time.Time{}, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read when %s is due: %w", applicationID, err)
+		return time.Time{}, fmt.Errorf("read the retry time of %s: %w", applicationID, err)
 	}
 	now, err := clock.Time()
 	at := time.UnixMilli(int64(score.Val())).UTC()

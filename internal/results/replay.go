@@ -20,77 +20,76 @@ import (
 
 var replayScript = scripts.Script("replay.lua")
 
-// ReplayMost is how many ends are published at a time, by one script.
+// MaxReplayed is the number of events that one script publishes.
 const MaxReplayed = 100
 
 const (
-	progressTTL = time.Hour // how long it is known how far it was
-	scanPage    = 500       // keys, of which most are records
+	progressTTL = time.Hour // how long the progress of an interrupted replay is kept
+	scanPage    = 500       // keys of one scan, most of which are records
 )
 
-// Replay says which ends to publish again: those of a batch, those of some requests, or
+// ReplaySelection selects the ends to publish again: those of a batch, of some requests, or
 // all.
 type ReplaySelection struct {
-	Batch int // its number; -1: of all
+	Batch int // number; -1: all batches
 	IDs   []string
-	// Name is what is kept under how far it is.
+	// Name is the name under which the progress is stored.
 	Name string
 }
 
-// Replayed is the progress of a replay, and the time since which an end must have happened
-// to be replayed. A replay begins with zero values.
+// ReplayProgress is the progress of a replay, which begins with the zero value.
 type ReplayProgress struct {
-	Since     time.Time
-	Published int
-	// place is where to continue: a chunk of the batch, or a cursor of all keys.
+	Since     time.Time // earlier ends are not replayed
+	Published int       // events so far
+	// place is where to continue: a chunk of the batch, or the cursor of a scan.
 	place uint64
 }
 
 // Progress returns the progress of a replay that was interrupted within the last hour; ok is
-// false if it has ended or was not begun.
-func (s *Stream) Progress(ctx context.Context, which ReplaySelection) (far ReplayProgress, ok bool, err error) {
-	text, err := s.rdb.Get(ctx, s.keys.Replay(which.Name)).Result()
+// false if there is none.
+func (s *Stream) Progress(ctx context.Context, selection ReplaySelection) (p ReplayProgress, ok bool, err error) {
+	text, err := s.rdb.Get(ctx, s.keys.Replay(selection.Name)).Result()
 	if errors.Is(err, redis.Nil) {
-		return far, false, nil
+		return p, false, nil
 	}
 	if err != nil {
-		return far, false, readError("how far the replay was", err)
+		return p, false, readError("the progress of the replay", err)
 	}
 	var since int64
-	if _, err := fmt.Sscanf(text, replayFormat, &far.place, &far.Published, &since); err != nil {
-		return far, false, nil //nolint:nilerr // it restarts
+	if _, err := fmt.Sscanf(text, replayFormat, &p.place, &p.Published, &since); err != nil {
+		return p, false, nil //nolint:nilerr // the replay restarts
 	}
-	far.Since = time.UnixMilli(since)
-	return far, true, nil
+	p.Since = time.UnixMilli(since)
+	return p, true, nil
 }
 
 const replayFormat = "%d %d %d"
 
-func (s *Stream) saveProgress(ctx context.Context, which ReplaySelection, far ReplayProgress) error {
-	text := fmt.Sprintf(replayFormat, far.place, far.Published, far.Since.UnixMilli())
-	if err := s.rdb.Set(ctx, s.keys.Replay(which.Name), text, progressTTL).Err(); err != nil {
-		return fmt.Errorf("keep how far the replay is: %w", err)
+func (s *Stream) saveProgress(ctx context.Context, selection ReplaySelection, p ReplayProgress) error {
+	text := fmt.Sprintf(replayFormat, p.place, p.Published, p.Since.UnixMilli())
+	if err := s.rdb.Set(ctx, s.keys.Replay(selection.Name), text, progressTTL).Err(); err != nil {
+		return fmt.Errorf("store the progress of the replay: %w", err)
 	}
 	return nil
 }
 
-// Replay publishes ends again, as far as the ledger keeps them: each with its event id and
-// time, and marked as a replay. Ends of earlier runs and generations are included; the
-// numbers of attempts are the present ones. It continues from far, in parts; before each
-// part it calls pace with the number of events, and ends if that fails. It returns the
+// Replay publishes the selected ends again, as far as their records exist: each with its
+// event id and time, and marked as a replay. Ends of earlier runs and generations are
+// included, with the present numbers of attempts. It continues from p in parts: before each
+// part it calls pace with the number of events, and stops if that fails. It returns the
 // progress. An end that a scan of the keys returns twice is published twice.
-func (s *Stream) Replay(ctx context.Context, which ReplaySelection, far ReplayProgress, pace func(n int) error) (ReplayProgress, error) {
-	for page, err := range s.pages(ctx, which, far.place) {
+func (s *Stream) Replay(ctx context.Context, selection ReplaySelection, p ReplayProgress, pace func(n int) error) (ReplayProgress, error) {
+	for page, err := range s.pages(ctx, selection, p.place) {
 		if err != nil {
-			return far, err
+			return p, err
 		}
-		ends, err := s.endEvents(ctx, page.records, far.Since)
+		ends, err := s.endEvents(ctx, page.records, p.Since)
 		if err != nil {
-			return far, err
+			return p, err
 		}
 		for part := range slices.Chunk(ends, MaxReplayed) {
 			if err := pace(len(part)); err != nil {
-				return far, err
+				return p, err
 			}
 			rows := lua.NewRows("id", "generation", "run", "event_id", "type", "at", "data")
 			for _, e := range part {
@@ -98,34 +97,34 @@ func (s *Stream) Replay(ctx context.Context, which ReplaySelection, far ReplayPr
 			}
 			n, err := replayScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, nil, rows).Int()
 			if err != nil {
-				return far, fmt.Errorf("replay %d events: %w", len(part), err)
+				return p, fmt.Errorf("replay %d events: %w", len(part), err)
 			}
-			far.Published += n
+			p.Published += n
 		}
-		if far.place = page.next; len(which.IDs) == 0 {
-			if err := s.saveProgress(ctx, which, far); err != nil {
-				return far, err
+		if p.place = page.next; len(selection.IDs) == 0 {
+			if err := s.saveProgress(ctx, selection, p); err != nil {
+				return p, err
 			}
 		}
 	}
-	if err := s.rdb.Del(ctx, s.keys.Replay(which.Name)).Err(); err != nil {
-		return far, fmt.Errorf("forget how far the replay was: %w", err)
+	if err := s.rdb.Del(ctx, s.keys.Replay(selection.Name)).Err(); err != nil {
+		return p, fmt.Errorf("delete the progress of the replay: %w", err)
 	}
-	return far, ctx.Err()
+	return p, ctx.Err()
 }
 
-// replayPage is a part of the requests, and where the next part begins.
+// replayPage is a part of the requests, and the place of the next part.
 type replayPage struct {
 	records []request.Record
 	next    uint64
 }
 
-func (s *Stream) pages(ctx context.Context, which ReplaySelection, place uint64) iter.Seq2[replayPage, error] {
+func (s *Stream) pages(ctx context.Context, selection ReplaySelection, place uint64) iter.Seq2[replayPage, error] {
 	switch {
-	case len(which.IDs) > 0:
-		return s.requestPages(ctx, which.IDs)
-	case which.Batch >= 0:
-		return s.batchPages(ctx, which.Batch, place)
+	case len(selection.IDs) > 0:
+		return s.requestPages(ctx, selection.IDs)
+	case selection.Batch >= 0:
+		return s.batchPages(ctx, selection.Batch, place)
 	}
 	return s.accountPages(ctx, place)
 }
@@ -141,8 +140,7 @@ func (s *Stream) requestPages(ctx context.Context, ids []string) iter.Seq2[repla
 	}
 }
 
-// replayBatch goes through the rows of a batch, and leaves out what other batches
-// accepted first.
+// batchPages iterates over the batch's own requests, without joined ones.
 func (s *Stream) batchPages(ctx context.Context, number int, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		for chunks, err := range s.batches.Chunks(ctx, number) {
@@ -153,9 +151,9 @@ func (s *Stream) batchPages(ctx context.Context, number int, place uint64) iter.
 					continue
 				}
 				next = uint64(c.Number) + 1 //nolint:gosec // the same
-				for _, line := range order.ParseChunk(c.Text) {
-					if line.ApplicationID != "" {
-						ids = append(ids, line.ApplicationID)
+				for _, row := range order.ParseChunk(c.Text) {
+					if row.ApplicationID != "" {
+						ids = append(ids, row.ApplicationID)
 					}
 				}
 			}
@@ -171,7 +169,7 @@ func (s *Stream) batchPages(ctx context.Context, number int, place uint64) iter.
 	}
 }
 
-// generations reads all generations that are kept of some requests.
+// generations reads all stored generations of some requests.
 func (s *Stream) generations(ctx context.Context, ids []string) ([]request.Record, error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
@@ -191,7 +189,7 @@ func (s *Stream) generations(ctx context.Context, ids []string) ([]request.Recor
 	return append(earlier, latest...), err
 }
 
-// replayAll goes through all keys.
+// accountPages iterates over all requests of the account.
 func (s *Stream) accountPages(ctx context.Context, place uint64) iter.Seq2[replayPage, error] {
 	return func(yield func(replayPage, error) bool) {
 		node, err := s.keys.Node(ctx, s.rdb)
@@ -224,8 +222,8 @@ func (s *Stream) requestOf(key string) (id string, ok bool) {
 	return id, ok && cut
 }
 
-// readKeys reads what is kept under keys of requests. Records that cannot be decoded have no
-// end that could be replayed.
+// readKeys reads the records with some keys. Records that cannot be decoded are omitted, since
+// their ends cannot be replayed.
 func (s *Stream) readKeys(ctx context.Context, keys []string) ([]request.Record, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -252,7 +250,7 @@ var endTypes = map[request.State]string{
 	request.Created: tasks.EventCreated, request.Failed: tasks.EventFailed, request.Cancelled: tasks.EventCancelled,
 }
 
-// ends are the arguments that publish the ends of generations.
+// endEvents returns the events of the ends of some generations, from a time on.
 func (s *Stream) endEvents(ctx context.Context, records []request.Record, since time.Time) (ends []endEvent, err error) {
 	for _, r := range records {
 		for _, o := range append(slices.Clone(r.Past), r.Outcome) {
@@ -270,7 +268,7 @@ func (s *Stream) endEvents(ctx context.Context, records []request.Record, since 
 	return ends, nil
 }
 
-// replayedEnd is the event of an end.
+// endEvent is the event of an end.
 type endEvent struct {
 	id              string
 	generation, run int
@@ -278,7 +276,7 @@ type endEvent struct {
 	at, data        string
 }
 
-// replayed returns the event of an end, with the data that the scripts have published.
+// endEvent returns the event of an end, with the same data as when it was first published.
 func (s *Stream) endEvent(ctx context.Context, r request.Record, o request.Outcome) (end endEvent, err error) {
 	e, err := s.events.Parts(ctx, r, o.EndedAt)
 	if err != nil {

@@ -16,20 +16,19 @@ import (
 	"github.com/kyclink/kyclink/internal/keyspace"
 )
 
-// GroupIdle is for how long no consumer of a group may have been heard of for the
-// group to count as live: what it has not acknowledged is kept.
+// GroupIdle is the idle time after which a consumer group no longer counts as live. Events
+// that a live group has not acknowledged are kept.
 const GroupIdle = 7 * 24 * time.Hour
 
-// eventsPage is how many events one command reads.
+// eventsPage is the number of events that one command reads.
 const eventsPage = 1000
 
-// Config is how long a stream keeps events.
+// Config configures how long a [Stream] keeps events.
 type Config struct {
-	// Age and Cap are what [Stream.TrimResults] keeps the stream within; where Age is 0
-	// it is left alone.
+	// Age and Cap are the limits for [Stream.Trim]; with Age 0 it removes nothing.
 	Age time.Duration
 	Cap int
-	// GroupIdle replaces [GroupIdle] where it is not 0.
+	// GroupIdle replaces [GroupIdle] if it is not 0.
 	GroupIdle time.Duration
 }
 
@@ -50,48 +49,48 @@ func NewStream(rdb redis.UniversalClient, keys keyspace.Keys, cfg Config) *Strea
 	return &Stream{rdb, keys, cfg, batch.NewStore(rdb, keys), event.NewEncoder(keys.Account, batchname.NewReader(rdb, keys))}
 }
 
-// extent limits what is read of the results stream: the first groups by name, and the events
-// to count one by one if Redis does not know a group's lag.
+// limits are the numbers of groups to read, in the order of their names, and of events to
+// count if Redis does not know a group's lag.
 type limits struct{ groups, events int }
 
 const maxCounted = 100_000
 
-// Group is one that reads the results stream.
+// Group is a consumer group of the results stream.
 type Group struct {
 	Group     string `json:"group"`
 	Consumers int    `json:"consumers"`
-	// Lag is how many events it was not given yet. With a Redis before 7, or after
-	// events were erased, they are counted, to a hundred thousand at most; then
-	// LagAtLeast.
+	// Lag is the number of events that were not yet delivered to the group. With a Redis
+	// before 7, or after events were erased, they are counted, up to a hundred thousand;
+	// LagAtLeast reports that there may be more.
 	Lag        int  `json:"lag"`
 	LagAtLeast bool `json:"lag_at_least,omitempty"`
-	// Pending is how many it was given and has not acknowledged.
+	// Pending is the number of delivered events that it has not acknowledged.
 	Pending int `json:"pending"`
-	// Behind is how long ago the oldest event that it has not acknowledged came into
-	// the stream, and Idle how long ago one of its consumers was heard of, in seconds.
+	// Behind is the age of the oldest event that it has not acknowledged, and Idle the
+	// time since the last command of its consumers, in seconds.
 	Behind float64 `json:"behind_seconds"`
 	Idle   float64 `json:"idle_seconds"`
-	// Live says that what it has not acknowledged is kept.
+	// Live reports that the events that it has not acknowledged are kept.
 	Live bool `json:"live"`
 
-	oldest string // the entry that it has not acknowledged, "" where there is none
+	oldest string // id of the oldest event that it has not acknowledged, or ""
 }
 
-// Results is the results stream as a whole.
+// Status is the status of the results stream and its groups.
 type Status struct {
 	Length int `json:"length"`
-	// Cap is what the workers keep it below; 0 where none has looked yet.
+	// Cap is the largest number of events that workers keep; 0 before the first trim.
 	Cap int `json:"cap"`
-	// Dropped is how many events ever went because of the cap.
+	// Dropped counts all events that were removed because of the cap.
 	Dropped int     `json:"dropped"`
 	Groups  []Group `json:"groups"`
 
 	now   time.Time // by Redis' clock
-	first string    // entry
+	first string    // id of the first event
 }
 
-// Slowest is the live group that has most to acknowledge; ok is false where there
-// is none.
+// Slowest returns the live group with the most events to acknowledge; ok is false if there
+// is no live group.
 func (r Status) Slowest() (slowest Group, ok bool) {
 	for _, g := range r.Groups {
 		if g.Live && (!ok || g.Unacknowledged() > slowest.Unacknowledged()) {
@@ -101,8 +100,7 @@ func (r Status) Slowest() (slowest Group, ok bool) {
 	return slowest, ok
 }
 
-// Oldest is how long ago the oldest event that is left came into the stream, by
-// Redis' clock; 0 where there is none.
+// Oldest returns the age of the oldest event in the stream; 0 if there is none.
 func (r Status) Oldest() time.Duration {
 	if r.first == "" {
 		return 0
@@ -110,23 +108,22 @@ func (r Status) Oldest() time.Duration {
 	return max(0, r.now.Sub(event.EnteredAt(r.first)))
 }
 
-// Unacknowledged is how many events a group has still to acknowledge.
+// Unacknowledged returns the number of events that the group has not acknowledged.
 func (g Group) Unacknowledged() int { return g.Lag + g.Pending }
 
-// Status reads how the results stream and its groups are, in the order of their
-// names. It takes the same time however long the stream is, but where events have
-// to be counted.
+// Status reads the status of the stream and of its groups, in the order of their names. The
+// time does not depend on the length of the stream, unless events must be counted.
 func (s *Stream) Status(ctx context.Context) (Status, error) {
 	return s.read(ctx, limits{math.MaxInt, maxCounted})
 }
 
-// Sample reads the first groups by name, at most so many. Where Redis does not know how
-// many events a group has still to be given, it counts at most that many.
+// Sample is [Stream.Status] with the first groups only. If Redis does not know the lag of a
+// group, it counts at most the given number of events.
 func (s *Stream) Sample(ctx context.Context, groups, events int) (Status, error) {
 	return s.read(ctx, limits{groups, events})
 }
 
-func (s *Stream) read(ctx context.Context, far limits) (r Status, err error) {
+func (s *Stream) read(ctx context.Context, limit limits) (r Status, err error) {
 	key := s.keys.Results()
 	var clock keyspace.Clock
 	var length, there *redis.IntCmd
@@ -156,25 +153,25 @@ func (s *Stream) read(ctx context.Context, far limits) (r Status, err error) {
 	if len(last.Val()) > 0 {
 		end = last.Val()[0].ID
 	}
-	if err = s.readGroups(ctx, &r, end, far); err != nil {
+	if err = s.readGroups(ctx, &r, end, limit); err != nil {
 		return r, readError("the groups of the results stream", err)
 	}
 	return r, nil
 }
 
-func (s *Stream) readGroups(ctx context.Context, r *Status, end string, far limits) error {
+func (s *Stream) readGroups(ctx context.Context, r *Status, end string, limit limits) error {
 	key := s.keys.Results()
 	groups, err := s.rdb.XInfoGroups(ctx, key).Result()
 	if err != nil || len(groups) == 0 {
 		return err
 	}
-	groups = groups[:min(len(groups), far.groups)]
+	groups = groups[:min(len(groups), limit.groups)]
 	consumers := make([]*redis.XInfoConsumersCmd, len(groups))
 	pending := make([]*redis.XPendingExtCmd, len(groups))
 	next := make([]*redis.XMessageSliceCmd, len(groups))
-	var met *redis.MapStringStringCmd
+	var firstSeen *redis.MapStringStringCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		met = pipe.HGetAll(ctx, s.keys.Groups())
+		firstSeen = pipe.HGetAll(ctx, s.keys.Groups())
 		for i, g := range groups {
 			consumers[i] = pipe.XInfoConsumers(ctx, key, g.Name)
 			pending[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: g.Name, Start: startFrom(r.first), End: "+", Count: 1})
@@ -191,19 +188,19 @@ func (s *Stream) readGroups(ctx context.Context, r *Status, end string, far limi
 		} else if len(next[i].Val()) > 0 {
 			g.oldest = next[i].Val()[0].ID
 		}
-		idle := r.idle(consumers[i].Val(), met.Val()[info.Name])
+		idle := r.idle(consumers[i].Val(), firstSeen.Val()[info.Name])
 		g.Idle, g.Live = seconds(idle), idle < s.cfg.GroupIdle
 		if g.oldest != "" {
 			g.Behind = seconds(r.now.Sub(event.EnteredAt(g.oldest)))
 		}
 		if len(next[i].Val()) > 0 {
 			g.Lag = min(int(info.Lag), r.Length)
-			// What Redis does not know it gives as -1, and before 7 not at all.
+			// An unknown lag is -1; Redis before 7 returns none.
 			if g.Lag <= 0 {
-				if g.Lag, err = s.countAfter(ctx, info.LastDeliveredID, end, far.events); err != nil {
+				if g.Lag, err = s.countAfter(ctx, info.LastDeliveredID, end, limit.events); err != nil {
 					return err
 				}
-				g.LagAtLeast = g.Lag >= far.events
+				g.LagAtLeast = g.Lag >= limit.events
 			}
 		}
 		r.Groups = append(r.Groups, g)
@@ -211,7 +208,7 @@ func (s *Stream) readGroups(ctx context.Context, r *Status, end string, far limi
 	return nil
 }
 
-// oldestOf is where to begin: what was pending may not be kept any more.
+// startFrom returns the id from which to read pending events: older ones were trimmed.
 func startFrom(id string) string {
 	if id == "" {
 		return "-"
@@ -219,11 +216,11 @@ func startFrom(id string) string {
 	return id
 }
 
-// idle is since when no consumer was heard of. A group that has none was met by
-// the workers at some time.
-func (r Status) idle(consumers []redis.XInfoConsumer, met string) time.Duration {
+// idle returns the time since the last command of a group's consumers or, without consumers,
+// since a worker first saw the group.
+func (r Status) idle(consumers []redis.XInfoConsumer, firstSeen string) time.Duration {
 	if len(consumers) == 0 {
-		at, err := strconv.ParseInt(met, 10, 64)
+		at, err := strconv.ParseInt(firstSeen, 10, 64)
 		if err != nil {
 			return 0
 		}
@@ -255,7 +252,7 @@ func (s *Stream) countAfter(ctx context.Context, id, end string, most int) (n in
 	return n, nil
 }
 
-// whole reads a number that is 0 where it is not there.
+// parseCount parses a number; an absent one is 0.
 func parseCount(value any) int {
 	text, _ := value.(string)
 	n, _ := strconv.Atoi(text)

@@ -14,36 +14,37 @@ import (
 	"github.com/kyclink/kyclink/internal/event"
 )
 
-// Trim is the result of [Stream.TrimResults].
+// Trimmed is the result of [Stream.Trim].
 type Trimmed struct {
-	// Length is how many events there are now, of Cap at most.
+	// Length is the number of events in the stream, and Cap their limit.
 	Length, Cap int
-	// Aged is how many went because of their age, Dropped how many because of the cap.
+	// Aged is the number of events that were removed because of their age, Dropped the
+	// number that were removed because of the cap.
 	Aged, Dropped int
-	// From is when the first of those that were dropped came into the stream.
+	// DroppedFrom is the time of the first dropped event.
 	DroppedFrom time.Time
-	// Lost names the live groups that had not acknowledged all of what was dropped;
-	// Slowest the one that is furthest behind, empty where none is.
+	// LosingGroups are the live groups that had not acknowledged all dropped events;
+	// SlowestGroup is the live group with the oldest unacknowledged event, or empty.
 	LosingGroups []string
 	SlowestGroup string
 }
 
 const (
-	// trimPiece is how many entries one command takes off, which holds Redis for a
-	// millisecond or two; trimPieces how many commands one call makes: more than
-	// come in between.
+	// trimPart is the number of entries that one command removes, within a millisecond or
+	// two. maxTrimParts is the number of commands in one call, which removes more than is
+	// added between two calls.
 	trimPart     = 10_000
 	maxTrimParts = 50
 )
 
-// TrimResults removes from the stream what is older than [Config].Age and acknowledged by
-// all live groups, and the oldest events beyond [Config].Cap, acknowledged or not. It does a
-// bounded part at a time. Redis frees whole blocks, so that a few more may remain.
+// Trim removes events that are older than [Config].Age and acknowledged by all live groups,
+// and the oldest events beyond [Config].Cap, acknowledged or not. Each call removes a limited
+// number. Redis frees whole blocks, so that a few more events may remain.
 func (s *Stream) Trim(ctx context.Context) (t Trimmed, err error) {
 	if s.cfg.Age == 0 {
 		return t, nil
 	}
-	// It does not matter by how many events a group is behind, which may have to be counted.
+	// The lag of groups is not needed, so that no events are counted.
 	r, err := s.read(ctx, limits{groups: math.MaxInt})
 	if err != nil {
 		return t, err
@@ -77,7 +78,7 @@ func (s *Stream) Trim(ctx context.Context) (t Trimmed, err error) {
 	return t, s.countDropped(ctx, r, &t)
 }
 
-// pieces trims until nothing more goes.
+// trimInParts trims until nothing more is removed, or the limit is reached.
 func trimInParts(trim func() (int64, error)) (total int, err error) {
 	for range maxTrimParts {
 		n, err := trim()
@@ -88,7 +89,8 @@ func trimInParts(trim func() (int64, error)) (total int, err error) {
 	return total, nil
 }
 
-// dropped counts the dropped events, and finds the groups that had not acknowledged them.
+// countDropped counts the dropped events, and finds the groups that had not acknowledged
+// them.
 func (s *Stream) countDropped(ctx context.Context, r Status, t *Trimmed) error {
 	var left *redis.XMessageSliceCmd
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -96,7 +98,7 @@ func (s *Stream) countDropped(ctx context.Context, r Status, t *Trimmed) error {
 		left = pipe.XRangeN(ctx, s.keys.Results(), "-", "+", 1)
 		return nil
 	}); err != nil {
-		return fmt.Errorf("count what was dropped of the results stream: %w", err)
+		return fmt.Errorf("count the dropped events of the results stream: %w", err)
 	}
 	t.DroppedFrom = event.EnteredAt(r.first)
 	for _, g := range r.Groups {
@@ -107,8 +109,8 @@ func (s *Stream) countDropped(ctx context.Context, r Status, t *Trimmed) error {
 	return nil
 }
 
-// meet stores the cap that is in force, and when a group was first seen: a group without
-// consumers has no other sign of its age.
+// recordGroups stores the cap in force, and the time at which each group was first seen,
+// which is the only known age of a group without consumers.
 func (s *Stream) recordGroups(ctx context.Context, r Status) error {
 	known, err := s.rdb.HKeys(ctx, s.keys.Groups()).Result()
 	if err != nil {
@@ -131,7 +133,7 @@ func (s *Stream) recordGroups(ctx context.Context, r Status) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("keep what is known of the results stream: %w", err)
+		return fmt.Errorf("store the cap and the groups of the results stream: %w", err)
 	}
 	return nil
 }

@@ -1,5 +1,4 @@
-// Package storage wires the packages that read and change what Redis keeps of one
-// account.
+// Package storage wires the packages that read and change the data of one account in Redis.
 package storage
 
 import (
@@ -21,18 +20,18 @@ import (
 	"github.com/kyclink/kyclink/internal/results"
 )
 
-// Config says whose data it is, and how this process changes it. Its zero value, but for
-// the account, is for a process that makes no links.
+// Config configures [New]. All fields except the account may be zero in a process that makes
+// no links.
 type Config struct {
-	// Fleet names the account.
+	// Fleet contains the account.
 	Fleet   fleet.Config
 	Ledger  ledger.Config
 	Results results.Config
-	// Retention is how long an ended request is kept; 0: for ever.
+	// Retention is how long an ended request is kept; 0: forever.
 	Retention time.Duration
 }
 
-// Stores are the stores of one account, one for each kind of thing.
+// Stores are the stores of one account, one for each kind of data.
 type Stores struct {
 	Keys        keyspace.Keys
 	Requests    *ledger.Ledger
@@ -70,13 +69,13 @@ func Of(rdb redis.UniversalClient, account string) *Stores {
 	return New(rdb, Config{Fleet: fleet.Config{Account: account}})
 }
 
-// Rows reads the rows of batches and the requests that they ask for.
+// Rows reads the rows of batches and their requests.
 type Rows struct {
 	*batch.Store
 	records *record.Reader
 }
 
-// Rows returns a reader of rows.
+// Rows returns a [Rows] of these stores.
 func (s *Stores) Rows() Rows { return Rows{s.Batches, s.Records} }
 
 // Latest is [record.Reader.Latest].
