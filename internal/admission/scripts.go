@@ -9,9 +9,9 @@ import (
 //go:embed *.lua
 var luaFiles embed.FS
 
-// Lua is the decision in Redis, as libraries for the scripts of other packages:
-// admission.lua admits a call, signals.lua takes its outcome, watch.lua looks for calls
-// that hang, and worker_rate.lua sets the rate of a worker that joins.
+// Lua contains the decision as libraries for the scripts of other packages: admission.lua
+// admits a call, signals.lua processes its outcome, watch.lua detects calls that hang, and
+// worker_rate.lua sets the rate of a worker that joins.
 var Lua = lua.NewPackage("admission", luaFiles)
 
 var (

@@ -37,7 +37,7 @@ type Config struct {
 	ClaimAfter time.Duration
 	Log        *zap.Logger
 	Limited    *zap.Logger // at most one line per message and interval
-	// Settled is called with the number of accepted and rejected entries. It may be nil.
+	// Settled is called with the numbers of accepted and rejected entries. It may be nil.
 	Settled func(accepted, rejected int)
 }
 

@@ -26,60 +26,60 @@ var (
 	releaseScript      = scripts.Script("release.lua")
 )
 
-// Admit decides whether a turn may be called now, and if so records the attempt in the
-// same step. It fails with [*fleet.UpstreamError] if the account's links are of the other
+// Admit decides whether a turn may be called now and, if so, records the attempt in the same
+// step. It fails with [*fleet.UpstreamError] if the account's links are of the other
 // kind.
-func (l *Ledger) Admit(ctx context.Context, ask attempt.Query) (attempt.Decision, error) {
-	defaults, err := json.Marshal(ask.Defaults)
+func (l *Ledger) Admit(ctx context.Context, query attempt.Query) (attempt.Decision, error) {
+	defaults, err := json.Marshal(query.Defaults)
 	if err != nil {
 		return attempt.Decision{}, fmt.Errorf("encode the defaults: %w", err)
 	}
-	ref := ask.Ref
+	ref := query.Ref
 	reply, err := texts(l.commits.run(ctx, admitFunction, lua.Args{
 		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
 		"process": l.member.Process(), "credential": l.cfg.Credential, "kind": l.member.Upstream(), "defaults": defaults,
 		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(),
-		"nonce": ask.Nonce, "connected": ask.Connected, "hold_uncertain": l.cfg.HoldUncertain,
+		"nonce": query.Nonce, "connected": query.Connected, "hold_uncertain": l.cfg.HoldUncertain,
 	}))
 	if err != nil {
 		return attempt.Decision{}, fmt.Errorf("admit %s: %w", ref.ApplicationID, err)
 	}
-	answer := attempt.Decision{Verdict: attempt.Verdict(reply[0]), Reason: reply[3]}
-	answer.Probe = reply[0] == string(admission.Probe)
-	if answer.Probe || reply[0] == string(admission.Grant) {
-		answer.Verdict = attempt.Call
+	decision := attempt.Decision{Verdict: attempt.Verdict(reply[0]), Reason: reply[3]}
+	decision.Probe = reply[0] == string(admission.Probe)
+	if decision.Probe || reply[0] == string(admission.Grant) {
+		decision.Verdict = attempt.Call
 	}
-	if answer.Verdict == "upstream" {
+	if decision.Verdict == "upstream" {
 		return attempt.Decision{}, l.member.UpstreamError()
 	}
-	if answer.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
+	if decision.Wait, err = time.ParseDuration(reply[2] + "ms"); err != nil {
 		return attempt.Decision{}, fmt.Errorf("admit %s: unexpected wait %q", ref.ApplicationID, reply[2])
 	}
 	if reply[1] == "" {
-		return answer, nil
+		return decision, nil
 	}
 	r, err := request.Parse(ref.ApplicationID, []byte(reply[1]))
 	if _, ok := errors.AsType[*request.ContentError](err); ok {
-		return attempt.Decision{Verdict: attempt.Quarantine, Attempt: attempt.Attempt{Nonce: ask.Nonce}}, nil
+		return attempt.Decision{Verdict: attempt.Quarantine, Attempt: attempt.Attempt{Nonce: query.Nonce}}, nil
 	}
-	if answer.Verdict == attempt.Call {
+	if decision.Verdict == attempt.Call {
 		l.names.Store(r.Batch, reply[4])
 	}
-	answer.Attempt = attempt.NewAttempt(r)
-	answer.Attempt.Nonce = ask.Nonce
-	if answer.Verdict == attempt.Kept {
+	decision.Attempt = attempt.NewAttempt(r)
+	decision.Attempt.Nonce = query.Nonce
+	if decision.Verdict == attempt.Kept {
 		var now int64
-		if now, err = strconv.ParseInt(answer.Reason, 10, 64); err != nil {
-			return answer, fmt.Errorf("admit %s: unexpected time %q", ref.ApplicationID, answer.Reason)
+		if now, err = strconv.ParseInt(decision.Reason, 10, 64); err != nil {
+			return decision, fmt.Errorf("admit %s: unexpected time %q", ref.ApplicationID, decision.Reason)
 		}
-		answer.Attempt.At, answer.Attempt.Kept = time.UnixMilli(now).UTC(), true
+		decision.Attempt.At, decision.Attempt.Kept = time.UnixMilli(now).UTC(), true
 	}
-	return answer, err
+	return decision, err
 }
 
-// Report reports to the gate that a connection or a token could not be had for a turn;
-// chosen says that this process was chosen to connect. closed says that the gate is closed
-// now, at least for this process' credentials.
+// ReportSignal reports to the gate that a connection or a token was not available for a turn;
+// chosen says that this process was chosen to probe. closed reports whether the gate is
+// closed now, at least for this process' credentials.
 func (l *Ledger) ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	signal := f.Signal()
 	if chosen && signal == fault.SignalOutage {
@@ -95,19 +95,19 @@ func (l *Ledger) ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fau
 	return closed, nil
 }
 
-// Created records the link that an attempt made. A paid link is never thrown away: it is
-// accepted from a superseded attempt as well, and kept beside the outcome if no run is
-// open. It returns the state of the request.
-func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Link) (request.State, error) {
+// Created records the link of an attempt. A paid link is never discarded: a link of a
+// superseded attempt is accepted as well, and kept beside the outcome if no run is open. It
+// returns the state of the request.
+func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, link request.Link) (request.State, error) {
 	minutes := a.Content.With(a.Resolved).ExpiryMinutes
-	askedAt := a.At
-	if !made.RequestedAt.IsZero() {
-		askedAt = made.RequestedAt
+	requestedAt := a.At
+	if !link.RequestedAt.IsZero() {
+		requestedAt = link.RequestedAt
 	}
-	link, err := event.Members(
-		event.Pair("link_id", made.LinkID),
-		event.Pair("url", made.URL),
-		event.Pair("expires_at", askedAt.Add(time.Duration(minutes)*time.Minute)),
+	fields, err := event.Members(
+		event.Pair("link_id", link.LinkID),
+		event.Pair("url", link.URL),
+		event.Pair("expires_at", requestedAt.Add(time.Duration(minutes)*time.Minute)),
 	)
 	if err != nil {
 		return "", err
@@ -121,7 +121,7 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 		state, err := text(l.commits.run(ctx, createdFunction, e.Args(lua.Args{
 			"id": r.ApplicationID, "generation": r.Generation, "run": run, "attempt": a.Attempts,
 			"process": l.member.Process(), "nonce": a.Nonce, "credential": l.cfg.Credential, "kind": l.member.Upstream(),
-			"began": a.At.UnixMilli(), "latency": a.Took.Milliseconds(), "link": link, "kept": a.Kept,
+			"began": a.At.UnixMilli(), "latency": a.Took.Milliseconds(), "link": fields, "kept": a.Kept,
 		})))
 		if err != nil {
 			return "", fmt.Errorf("record the link of %s: %w", r.ApplicationID, err)
@@ -134,7 +134,7 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 		case string(request.Created):
 			return request.Created, nil
 		}
-		// Another run has been opened meanwhile: this link ends that one.
+		// Another run was opened meanwhile: the link ends that run.
 		if _, err := fmt.Sscanf(state, "run:%d", &run); err != nil {
 			return "", fmt.Errorf("record the link of %s: unexpected reply %q", r.ApplicationID, state)
 		}
@@ -142,8 +142,8 @@ func (l *Ledger) Created(ctx context.Context, a attempt.Attempt, made request.Li
 	}
 }
 
-// Fault records that an attempt made no link. It returns the state of the request, or "" if
-// another attempt is the current one.
+// Fault records an attempt without a link. It returns the state of the request, or "" if the
+// attempt is not the current one.
 func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error) {
 	e, err := l.events.Parts(ctx, a.Record, a.Now())
 	if err != nil {
@@ -192,10 +192,10 @@ func (l *Ledger) Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, n
 	return request.State(state), nil
 }
 
-const deadProcessMessage = "the process that called FaceKi ended before it had recorded an answer"
+const deadProcessMessage = "the process that called FaceKi ended before it recorded an answer"
 
 // Hold holds a request whose attempt died with its process. It returns the state of the
-// request, or "" if the attempt was alive and another one is the current one.
+// request, or "" if the attempt is not the current one.
 func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := event.Reason(fault.UnknownOutcome, deadProcessMessage)
 	if err != nil {
@@ -209,8 +209,8 @@ func (l *Ledger) Hold(ctx context.Context, r request.Record) (request.State, err
 	if err != nil {
 		return "", err
 	}
-	// The gate is informed that the call is over, and of nothing about FaceKi; if it was a
-	// probe, it was the dead process' probe.
+	// The signal says only that the call is over, and nothing about FaceKi. A probe was the
+	// dead process' probe.
 	state, err := text(l.commits.run(ctx, faultFunction, e.Args(lua.Args{
 		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempt": r.Attempts,
 		"process": r.Holder, "nonce": "", "credential": l.cfg.Credential, "latency": 0,
@@ -239,8 +239,8 @@ func (l *Ledger) Expire(ctx context.Context, r request.Record) (request.State, e
 	return l.endRun(ctx, r, "F", why, "")
 }
 
-// Cancel ends a request without a call. A request that is being called keeps its state
-// until the call is answered.
+// Cancel ends a request without a call. A request in a call keeps its state until the call
+// has ended.
 func (l *Ledger) Cancel(ctx context.Context, r request.Record) (request.State, error) {
 	why, err := event.Cancelled()
 	if err != nil {
@@ -308,7 +308,7 @@ func (l *Ledger) retry(ctx context.Context, r request.Record, e event.Parts) ([]
 	})).StringSlice()
 }
 
-// createdEvent returns the event of the end of the run that a retry of r opens.
+// createdEvent returns the event for the end of the run that a retry of r would open.
 func (l *Ledger) createdEvent(ctx context.Context, r request.Record) (event.Parts, error) {
 	now, err := l.keys.Clock(ctx, l.rdb).Time()
 	if err != nil {
@@ -320,8 +320,8 @@ func (l *Ledger) createdEvent(ctx context.Context, r request.Record) (event.Part
 	return l.events.FreshParts(ctx, r, now)
 }
 
-// Release gives a turn back, so that another process may take it: it becomes the next
-// turn, whose task the caller enqueues. ok is false if the turn is not the current one.
+// Release releases a turn to other processes. The request gets its next turn, whose task the
+// caller enqueues. ok is false if the turn is not the current one.
 func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lane, next request.Ref, ok bool, err error) {
 	reply, err := releaseScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"id": ref.ApplicationID, "generation": ref.Generation, "run": ref.Run, "turn": ref.Turn,
@@ -336,12 +336,12 @@ func (l *Ledger) Release(ctx context.Context, ref request.Ref) (lane request.Lan
 	return request.Lane(reply[0]), next, err == nil, err
 }
 
-// Feed makes waiting bulk requests queued, at most want.Most of them, if this process is
-// the leader. The caller enqueues the tasks of the turns that it returns.
-func (l *Ledger) Feed(ctx context.Context, want FeedTarget) (FeedResult, error) {
+// Feed moves waiting bulk requests to queued, at most target.MaxFed, if this process is the
+// leader. The caller enqueues the tasks of the returned turns.
+func (l *Ledger) Feed(ctx context.Context, target FeedTarget) (FeedResult, error) {
 	values, err := feedScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
-		"process": l.member.Process(), "lease": want.Lease.Milliseconds(), "min_queued": want.MinQueued, "max_queued": want.MaxQueued,
-		"ahead": want.Ahead.Milliseconds(), "max_fed": want.MaxFed,
+		"process": l.member.Process(), "lease": target.Lease.Milliseconds(), "min_queued": target.MinQueued, "max_queued": target.MaxQueued,
+		"ahead": target.Ahead.Milliseconds(), "max_fed": target.MaxFed,
 	}).Slice()
 	if err != nil {
 		return FeedResult{}, fmt.Errorf("feed: %w", err)

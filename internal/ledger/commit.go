@@ -19,10 +19,10 @@ var (
 	faultFunction   = scripts.Function("fault")
 )
 
-// commits runs transitions that several goroutines ask for in one script: those that are
-// asked for while a script is running go with the next one. A transition never waits for
-// others to join it, and if Redis is far away it does not wait for others' round trips
-// either.
+// committer runs the transitions of several goroutines in one script. Transitions that arrive
+// while a script is running are sent together with the next one. A transition never waits for
+// others to join it. If round trips to Redis are slow, it does not wait for the round trip of
+// others either.
 type committer struct {
 	rdb           redis.UniversalClient
 	script        *lua.Script // commit.lua
@@ -43,20 +43,20 @@ const (
 	maxTransitions = 32
 )
 
-// commit is one transition that is asked for.
+// transition is one transition that a goroutine waits for.
 type transition struct {
-	name  string // of its Lua function
+	name  string // of the Lua function
 	args  []any
 	reply any
 	err   error
-	sends chan bool // true: send what is waiting; false: the reply is there
+	sends chan bool // true: send all that wait; false: the reply has arrived
 }
 
-var errNotSent = errors.New("what was to be sent together could not be sent")
+var errNotSent = errors.New("the transitions were not sent")
 
-// run makes one transition: admit, created or fault. It returns when there is a reply or
-// there can be none, even if ctx ends before: a script that ran after its caller had given
-// up might undo what the caller does next.
+// run runs one transition: admit, created or fault. It returns when the reply has arrived or
+// cannot arrive any more, even if ctx ends before: a script that ran after its caller had
+// returned could undo the caller's next step.
 func (c *committer) run(ctx context.Context, function *lua.Function, args lua.Args) (any, error) {
 	list, err := function.List(args)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *committer) run(ctx context.Context, function *lua.Function, args lua.Ar
 	return own.reply, own.err
 }
 
-// send runs the script for all of them, and gives each its reply.
+// send runs the script for all transitions, and sets their replies.
 func (c *committer) send(ctx context.Context, all []*transition) {
 	n := 0
 	for _, s := range all {
@@ -106,7 +106,7 @@ func (c *committer) send(ctx context.Context, all []*transition) {
 	}
 	replies, err := c.script.RunList(ctx, c.rdb, []string{c.tag}, args).Slice()
 	if err == nil && len(replies) != len(all) {
-		err = fmt.Errorf("%d replies for %d", len(replies), len(all))
+		err = fmt.Errorf("%d replies for %d transitions", len(replies), len(all))
 	}
 	for i, s := range all {
 		if s.err = err; err == nil {
@@ -115,7 +115,7 @@ func (c *committer) send(ctx context.Context, all []*transition) {
 	}
 }
 
-// outcome reads what the script says of one transition.
+// outcome parses the reply for one transition.
 func (c *committer) outcome(of any) (any, error) {
 	pair, _ := of.([]any)
 	switch {
@@ -127,7 +127,7 @@ func (c *committer) outcome(of any) (any, error) {
 	return nil, fmt.Errorf("unexpected reply %v", of)
 }
 
-// next lets the first of those that came meanwhile send them all.
+// next lets the first waiting transition send all that wait.
 func (c *committer) next(began time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,7 +138,7 @@ func (c *committer) next(began time.Time) {
 	}
 }
 
-// text and texts read a reply.
+// text and texts convert a reply.
 func text(reply any, err error) (string, error) {
 	if err != nil {
 		return "", err

@@ -8,7 +8,8 @@ import (
 
 var feedScript = scripts.Script("feed.lua")
 
-// Feed is how the bulk lane is to be filled.
+// FeedTarget says how many requests the bulk queue should hold, and for how long the feeding
+// process leads.
 type FeedTarget struct {
 	MinQueued int           // fed requests that it should hold
 	MaxQueued int           // however high the rate is
@@ -17,12 +18,12 @@ type FeedTarget struct {
 	Lease     time.Duration // for which this process leads then
 }
 
-// Fed is what was fed.
+// FeedResult is the result of [Ledger.Feed].
 type FeedResult struct {
 	Leads     bool          // else another process feeds
 	Refs      []request.Ref // turns whose tasks are to be enqueued
 	PerSecond float64       // the rate in force
-	// Changes of the gate, "ms state reason", which no process has logged yet:
-	// this one is to.
+	// GateChanges are changes of the gate, "ms state reason", that no process has logged
+	// yet. The caller logs them.
 	GateChanges []string
 }

@@ -16,24 +16,23 @@
 //	failed    -       -       waiting -      -       -        -      -       -     -     -       -          -          -       waiting -       -          -       -          none  -
 //	cancelled -       -       waiting -      -       -        -      -       -     -     -       -          -          -       -       -       -          -       -          none  -
 //
-// accept, promote and next (a new generation) are made by the producer, in package
-// tasks; feed makes a waiting request queued. admit begins an attempt; paused is admit
-// while the request's batch is paused. created, retry, fail, hold, lost and requeue end
-// an attempt, and the last five count only for the current attempt: lost is one whose
-// process died, if the policy is to hold. release gives a turn back, as the next turn, so
-// that another process may take it. quarantine ends a request that this version cannot
-// handle.
+// accept, promote and next (a new generation) are transitions of the producer, in package
+// tasks. feed makes a waiting request queued. admit begins an attempt; paused is admit while
+// the request's batch is paused. created, retry, fail, hold, lost and requeue end an attempt.
+// The last five count only for the current attempt; lost is that of a dead process, if the
+// policy is to hold. release releases a turn, so that another process may take the next one.
+// quarantine ends a request that this version cannot process.
 //
 // cancel, expire and drop end a request without a call; drop is an operator's cancel of
 // a held request, and of no other. cancelall ends the requests of a batch that was
-// cancelled as a whole. A cancel while calling is remembered: created stays created, any
+// cancelled as a whole. A cancel during a call is stored: created stays created, and any
 // other end becomes cancelled. reopen is an operator's retry: it starts a new run of a
 // failed request, or continues a held one. erase is made by retention and forget, and
 // refresh asks for the next generation of an expired link of a batch.
 //
 // A link that arrives when no run is open is kept beside the outcome, and reopen then ends
 // the request as created without a call. A link that could not be used is kept with the
-// hold, encrypted: admit then begins no attempt, and the queued request becomes created
+// hold, encrypted: after a retry, admit begins no attempt, and the request becomes created
 // with that link, or is held again.
 package ledger
 
@@ -55,13 +54,13 @@ import (
 
 var restoreScript = scripts.Script("restore.lua")
 
-// Config says how this process changes requests.
+// Config configures a [Ledger].
 type Config struct {
-	// Credential is the fingerprint of the credentials that this process calls FaceKi
-	// with. What FaceKi refuses to one credential closes the gate for that one only.
+	// Credential is the fingerprint of the credentials with which this process calls
+	// FaceKi. If FaceKi refuses credentials, only calls with them stop.
 	Credential string
-	// HoldUncertain holds a request for a person, instead of retrying it, where an
-	// attempt ended without an answer or its process died.
+	// HoldUncertain holds a request for an operator, instead of retrying it, after an
+	// attempt with an uncertain outcome.
 	HoldUncertain bool
 	// RowsRefused is called when a fault pauses its batch because as many of its calls in a
 	// row as [github.com/kyclink/kyclink/internal/batch.MostRefused] were refused as invalid; message is the last one's. It
@@ -82,8 +81,8 @@ type Ledger struct {
 	quarantined *quarantine.List
 }
 
-// New returns a ledger of the account of keys, for the process that member describes. It
-// uses, and does not close, rdb.
+// New returns the ledger of an account for the process that member represents. It uses, and
+// does not close, rdb.
 func New(rdb redis.UniversalClient, keys keyspace.Keys, member *fleet.Member, cfg Config) *Ledger {
 	names := batchname.NewReader(rdb, keys)
 	return &Ledger{
@@ -94,10 +93,10 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys, member *fleet.Member, cf
 	}
 }
 
-// Restore puts records of a batch back that a journal kept and Redis did not. An attempt
-// that was in flight is lost and counts as a possible duplicate: its request is held if
-// [Config].HoldUncertain. Any other request that has not ended waits to be fed, or is
-// queued if it is interactive; its task is then missing, and [Ledger.Overdue] returns it.
+// Restore restores records of a batch that a journal kept and Redis lost. An attempt in
+// flight is lost and counts as a possible duplicate: its request is held if
+// [Config].HoldUncertain is set. Any other request that has not ended waits to be fed or, if
+// it is interactive, is queued without a task, and [Ledger.Overdue] returns it.
 func (l *Ledger) Restore(ctx context.Context, batch string, records []request.Record) error {
 	rows := lua.NewRows("id", "raw", "not_after")
 	var dead []request.Record

@@ -19,7 +19,7 @@ import (
 
 var quarantineScript = scripts.Script("quarantine.lua")
 
-// panicsKept is for how long panics of a turn are counted.
+// panicsKept is how long the count of a turn's panics is kept.
 const panicsKept = 24 * time.Hour
 
 // CountPanic counts a panic of a turn's handler in the whole fleet, and returns how many there
@@ -37,11 +37,11 @@ func (l *Ledger) CountPanic(ctx context.Context, ref request.Ref) (int, error) {
 	return int(n.Val()), nil
 }
 
-// Quarantine ends the run of a request that this version cannot handle; the outcome keeps
-// what is stored of it. nonce is that of an unused grant; without it, a call may have
-// followed the recorded attempt. A record whose header is damaged has no run that could be
-// ended: it is added to the quarantine, and stays as it is. Quarantine returns the state of
-// the request; "" if the turn is not the current one.
+// Quarantine ends the run of a request that this version cannot process, and keeps its stored
+// content in the outcome. nonce is that of an unused grant; without it, a call may have
+// followed the recorded attempt. A record with a damaged header has no run that could be
+// ended: it is added to the quarantine and not changed. Quarantine returns the state of the
+// request; "" if the turn is not the current one.
 func (l *Ledger) Quarantine(ctx context.Context, ref request.Ref, nonce, message string) (request.State, error) {
 	for {
 		state, err := l.quarantine(ctx, ref, nonce, message)

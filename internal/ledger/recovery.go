@@ -25,13 +25,13 @@ var (
 
 const (
 	recoveryPage      = 200 // requests of one script, which must not block Redis for long
-	expiredPage       = 100 // the same, whole records
+	expiredPage       = 100 // the same for whole records
 	expireConcurrency = 16
 )
 
-// Overdue returns turns of a lane that were due a while ago and that no process has taken:
-// the caller ensures that they have their task. A returned turn is returned again after as
-// long. more says that there are others.
+// Overdue returns turns of a lane that are overdue by a duration without being taken. The
+// caller ensures that they have their task. A returned turn is returned again after the same
+// duration. more reports that there are others.
 func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Duration) (refs []request.Ref, more bool, err error) {
 	reply, err := overdueTasksScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"lane": string(lane[0]), "overdue_for": since.Milliseconds(), "max": recoveryPage,
@@ -43,9 +43,9 @@ func (l *Ledger) Overdue(ctx context.Context, lane request.Lane, since time.Dura
 	return refs, reply[0] == strconv.Itoa(recoveryPage), err
 }
 
-// Lost returns the turns whose call died with its process: the caller ensures that they
-// have their task, and the process that takes the task decides about the attempt. Begin
-// with an empty page; the last page's next is empty.
+// LostCalls returns the turns whose call died with its process, a page at a time. The caller
+// ensures that they have their task; the process that takes the task decides about the
+// attempt. The first page is "", and next is "" after the last page.
 func (l *Ledger) LostCalls(ctx context.Context, page string) (lost []request.Turn, next string, err error) {
 	reply, err := lostCallsScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"unbroken": l.member.Unbroken().Milliseconds(), "dead": l.member.DeadAfter().Milliseconds(), "expected_time": l.member.Expected(),
@@ -71,12 +71,12 @@ func skip(page string) string {
 	return page
 }
 
-// batchPages are the pages after those of requests with a not_after of their own.
+// batchPages names the pages of batches, which follow the pages of requests with their own
+// not_after.
 const batchPages = "batches"
 
-// ExpireLate ends requests that wait, are queued or held although their not_after, or that
-// of their batch, has passed, one page of them, and returns how many. Pages are those of
-// [Ledger.Lost].
+// ExpireDue ends waiting, queued and held requests whose not_after, or that of their batch,
+// has passed, a page at a time as in [Ledger.LostCalls]. It returns their number.
 func (l *Ledger) ExpireDue(ctx context.Context, page string) (ended int, next string, err error) {
 	if page == batchPages {
 		reply, err := expiredBatchScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, nil).StringSlice()
@@ -100,7 +100,7 @@ func (l *Ledger) ExpireDue(ctx context.Context, page string) (ended int, next st
 	return ended, next, err
 }
 
-// expireAll ends requests that a script gave after something else.
+// expirePage ends the requests (id, record, ...) after the first element of a reply.
 func (l *Ledger) expirePage(ctx context.Context, reply []string) (ended int, err error) {
 	states := make([]request.State, len(reply)/2)
 	group, ctx := errgroup.WithContext(ctx)
@@ -132,8 +132,8 @@ func (l *Ledger) expireDue(ctx context.Context, id string, raw []byte) (request.
 	return l.endRun(ctx, r, "F", why, "expired")
 }
 
-// Readable requeues bulk requests whose records an older version could not read, and returns
-// how many.
+// RequeueNewer requeues bulk requests whose records an older version could not read, and
+// returns their number.
 func (l *Ledger) RequeueNewer(ctx context.Context) (int, error) {
 	n, err := requeueNewerScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{"max": recoveryPage}).Int()
 	if err != nil {
@@ -152,7 +152,7 @@ func (l *Ledger) CountRepairs(ctx context.Context, counts map[string]int) error 
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("count what was mended: %w", err)
+		return fmt.Errorf("count the repairs: %w", err)
 	}
 	return nil
 }

@@ -144,7 +144,7 @@ func TestRun_RefusesOtherNamesWithoutACall(t *testing.T) {
 		"unknown arguments: it takes [batch due] and got": func() error {
 			return s.Run(t.Context(), nil, nil, Args{"batch": 1, "due": 2, "x": 3}, NewRows("id", "raw")).Err()
 		},
-		"columns [id raw], not [raw id]":           func() error { return s.Run(t.Context(), nil, nil, both, NewRows("raw", "id")).Err() },
+		"columns [id raw], not [raw id]":             func() error { return s.Run(t.Context(), nil, nil, both, NewRows("raw", "id")).Err() },
 		"rows with the columns [id raw] are missing": func() error { return s.Run(t.Context(), nil, nil, both).Err() },
 	} {
 		if err := run(); err == nil || !strings.Contains(err.Error(), want) {
