@@ -102,7 +102,7 @@ func (w *cancellation) prepare(ctx context.Context) error {
 	return err
 }
 
-// chunks cancels the rows of the batch's chunks, to which nothing is added any more. It
+// cancelChunks cancels the rows of the batch's chunks, to which nothing is added any more. It
 // returns the number after the last chunk.
 func (w *cancellation) cancelChunks(ctx context.Context) (after int, err error) {
 	last, err := w.LastChunk(ctx, w.number)

@@ -29,7 +29,7 @@ var (
 const (
 	maxProcess  = int64(999_999) // the largest number that fits into a record's header
 	forgetAfter = time.Hour      // after which a dead process is removed from the list
-	// mostBetween is the longest pause between two heartbeats that does not count as an
+	// maxPause is the longest pause between two heartbeats that does not count as an
 	// interruption: longer than a slow heartbeat, and shorter than DeadAfter.
 	maxPause = 8 * time.Second
 	minBurst = 2 // bulk calls leave one token for interactive ones

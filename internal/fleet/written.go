@@ -15,10 +15,10 @@ var clientHeartbeatScript = scripts.Script("client_heartbeat.lua")
 // ErrNoHeartbeat says that this process has sent no heartbeat yet.
 var ErrNoHeartbeat = errors.New("no heartbeat was sent to Redis yet")
 
-// writtenWithin is the age at which the latest heartbeat counts as failed.
+// maxHeartbeatAge is the age at which the latest heartbeat counts as failed.
 const maxHeartbeatAge = 10 * time.Second
 
-// written is the result of a heartbeat.
+// heartbeatResult is the result of a heartbeat.
 type heartbeatResult struct {
 	at  time.Time
 	err error

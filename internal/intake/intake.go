@@ -152,7 +152,7 @@ func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 	return i.acceptWaiting(ctx)
 }
 
-// acceptKept accepts the entries that wait, as far as there is room.
+// acceptWaiting accepts the waiting entries, as far as there is room.
 func (i *Intake) acceptWaiting(ctx context.Context) error {
 	full := false
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {

@@ -37,9 +37,10 @@ type committer struct {
 }
 
 const (
-	// farAway is the usual one: a grant is worth nothing 100 ms after it was asked for.
+	// defaultMaxSharedTrip is short, since a grant expires 100 ms after its query.
 	defaultMaxSharedTrip = 5 * time.Millisecond
-	// mostTogether is how many go together: a script that is long holds up the others.
+	// maxTransitions is the number of transitions in one script, which must not block
+	// Redis for long.
 	maxTransitions = 32
 )
 

@@ -62,9 +62,9 @@ type Config struct {
 	// HoldUncertain holds a request for an operator, instead of retrying it, after an
 	// attempt with an uncertain outcome.
 	HoldUncertain bool
-	// RowsRefused is called when a fault pauses its batch because as many of its calls in a
-	// row as [github.com/kyclink/kyclink/internal/batch.MostRefused] were refused as invalid; message is the last one's. It
-	// may be nil.
+	// RowsRefused is called when a fault pauses its batch, since too many of the batch's
+	// calls in a row were refused as invalid; message is that of the last one. It may be
+	// nil.
 	RowsRefused func(batch, message string)
 }
 
