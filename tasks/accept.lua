@@ -38,7 +38,7 @@ end
 
 local function applies(row)
   if row.op == 'leave' then return true end
-  local readable, h = pcall(load, row.id)
+  local readable, h = pcall(load_header, row.id)
   if not readable then return false end
   if row.op == 'new' or row.op == 'none' then return not h end
   if not h then return false end
@@ -60,7 +60,7 @@ if max_backlog ~= '' then
   local new = { i = 0, b = 0 }
   for _, row in ipairs(rows) do
     if row.op == 'new' or row.op == 'next' then new[row.lane] = new[row.lane] + 1
-    elseif row.op == 'promote' and waits_in_bulk(load(row.id)) then new.i = new.i + 1 end
+    elseif row.op == 'promote' and waits_in_bulk(load_header(row.id)) then new.i = new.i + 1 end
   end
   local full = backlog_refusal(new, max_backlog)
   if full then return full end
@@ -77,7 +77,7 @@ end
 -- next_header moves the earlier generation away, and returns the header of the next one,
 -- which takes its place in the counters of its batch.
 local function next_header(row, state, deadline)
-  local before = load(row.id)
+  local before = load_header(row.id)
   unlist_for_operator(before, row.id)
   redis.call('RENAME', row.key, old_key(row.gen - 1, row.id))
   count(before.batch, before.state, -1)
@@ -114,12 +114,12 @@ end
 for _, row in ipairs(rows) do
   if row.op == 'new' or row.op == 'next' then accept(row)
   elseif row.op == 'promote' then
-    local h = load(row.id)
+    local h = load_header(row.id)
     if waits_in_bulk(h) then
       redis.call('ZREM', queued_key('b'), row.id)
       h.lane = 'i'
       enqueue(h, row.id)
-      save(row.key, h)
+      save_header(row.key, h)
     end
   end
 end

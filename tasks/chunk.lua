@@ -7,7 +7,7 @@
 local function row_stays(batch, row, id)
   local raw = redis.call('GET', record_key(id))
   if not raw then return false end
-  local readable, h = pcall(parse, raw)
+  local readable, h = pcall(parse_header, raw)
   return not readable or h.batch == batch and batch_row(raw) == row -- or it is a newer version's
 end
 

@@ -30,7 +30,7 @@ func newOnClock(t testing.TB) *onClock {
 	return &onClock{
 		t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()},
 		Lua.Text("test.lua", "-- uses: gate_state, admission\nlocal decision = { admit_call(ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'nonce', ARGV[5]) } store_gate() return decision"),
-		Lua.Text("test.lua", "-- uses: clock, gate_state, signals\nreport(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store_gate() return #changes"),
+		Lua.Text("test.lua", "-- uses: clock, gate_state, signals\nreport_signal(ARGV[1], ARGV[2], ARGV[3], 'nonce', ARGV[4], now, 0, 50) store_gate() return #changes"),
 	}
 }
 

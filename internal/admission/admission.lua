@@ -5,7 +5,7 @@
 local function decide(lane, process, credential, id, nonce, connected)
   if gate.reason == 'paused' then return 'wait', MAX_WAIT, 'paused' end
   observe()
-  if calls_hang() then fail('outage', false) end
+  if calls_hang() then close_for('outage', false) end
   local r = refusal(credential)
   if r and now < r.next then return 'wait', math.min(MAX_WAIT, r.next - now), 'refused' end
   local own = r and r.prober == process and r.id == id
@@ -47,7 +47,7 @@ local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 're
 --            'unconnected', within 10 s
 --   wait     ask again after the wait, at most 1000 ms
 local function admit_call(lane, process, credential, id, nonce, connected)
-  begin(ADMISSION_FIELDS)
+  read_gate(ADMISSION_FIELDS)
   local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
   return verdict, string.format('%.3f', wait), reason
 end

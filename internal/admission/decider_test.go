@@ -75,7 +75,7 @@ func withTestClock(t testing.TB) map[string]*lua.Script {
 			return answer`),
 		"report": all.Text("report.lua", `-- uses: gate_state, signals
 			local signal, id, process, credential, began, retry_after, latency, message = unpack(ARGV)
-			report(signal, id, process, 'nonce', credential, began, retry_after, latency, message)
+			report_signal(signal, id, process, 'nonce', credential, began, retry_after, latency, message)
 			store_gate()
 			return changes`),
 	}

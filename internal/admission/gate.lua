@@ -21,9 +21,9 @@ end
 
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
 
--- fail closes the gate, or keeps it closed, for a reason. from_probe: the probe found it.
+-- close_for closes the gate, or keeps it closed, for a reason. from_probe: the probe found it.
 -- wait: the ms for which FaceKi asked, or nil.
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])

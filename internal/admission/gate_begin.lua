@@ -25,12 +25,12 @@ local function shift_times(by)
   end
 end
 
--- The fields that begin itself needs.
+-- The fields that read_gate itself needs.
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
 
--- begin reads the named fields of the gate, which include COMMON_FIELDS, corrects the
+-- read_gate reads the named fields of the gate, which include COMMON_FIELDS, corrects the
 -- times if the clock went back, and ends a ramp whose time is over.
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end

@@ -14,7 +14,7 @@ local function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
-  fail('throttled', from_probe, wait)
+  close_for('throttled', from_probe, wait)
 end
 
 -- count_outcome keeps the last 20 outcomes, and the ids of the faults in a row.
@@ -29,7 +29,7 @@ local function count_outcome(good, id)
   row[#row + 1] = id
   set('row', table.concat(row, '\n'))
   local _, faults = string.gsub(gate.last, 'f', '')
-  if #row >= 5 or faults >= 14 then fail('outage', false) end
+  if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
 
 -- learn_latency moves the estimate of the p99 up by a twentieth for a slower answer, and
@@ -52,6 +52,6 @@ local function conclude_probe(signal, retry_after)
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then fail('outage', true)
-  else fail(signal, true) end
+  elseif signal == 'unconnected' then close_for('outage', true)
+  else close_for(signal, true) end
 end

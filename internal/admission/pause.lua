@@ -3,7 +3,7 @@
 -- KEYS[1]: the account's tag. Returns 'ok'.
 --
 -- uses: clock, gate_state, gate_begin, rate, gate
-begin(COMMON_FIELDS)
+read_gate(COMMON_FIELDS)
 if gate.reason ~= 'paused' then
   settle_bucket()
   set('under', gate.reason)

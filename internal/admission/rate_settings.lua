@@ -5,7 +5,7 @@
 -- change_rate refills at the old rate until now, and returns the old rate. The waiting
 -- processes are listed again, at the new rate, when they ask.
 local function change_rate(n, per, burst)
-  begin(COMMON_FIELDS)
+  read_gate(COMMON_FIELDS)
   settle_bucket()
   local old = { ms(gate.n), ms(gate.per), ms(gate.burst) }
   set('n', n) set('per', per) set('burst', burst or gate.burst)

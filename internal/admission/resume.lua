@@ -4,7 +4,7 @@
 -- KEYS[1]: the account's tag. Returns 'ok'.
 --
 -- uses: clock, gate_state, gate_begin, gate, refusal
-begin(COMMON_FIELDS)
+read_gate(COMMON_FIELDS)
 if gate.reason == 'paused' then
   local under = gate.under
   set('under', '')

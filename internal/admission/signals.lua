@@ -11,15 +11,15 @@ local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true 
 -- Their messages are stored for the status. No script reads them.
 local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
 
--- report takes the outcome of a grant or of a connect. The caller stores the gate at
+-- report_signal processes the outcome of a grant or of a connect. The caller stores the gate at
 -- its end, see store_gate.
 --
 -- signal, id, process, credential   nonce: the grant's; '' if it is not known, nil for a
 -- connect   began: when the attempt began, ms   retry_after: of a throttle, ms
 -- latency: of an answer, ms   message: the fault's, or nil
-local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
-  begin(SIGNAL_FIELDS)
+  read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
   if not NO_ANSWER[signal] then set('answered', now) end
   if signal == 'success' or signal == 'alive' then
@@ -36,7 +36,7 @@ local function report(signal, id, process, nonce, credential, began, retry_after
     conclude_probe(signal, retry_after)
   elseif began >= gate.opened then
     if signal == 'throttle' then throttled(false, retry_after)
-    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
     elseif signal == 'outage' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end

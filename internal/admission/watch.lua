@@ -8,9 +8,9 @@ local WATCH_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'n', 'p
 -- watch returns the rate in force, n and per, and the changes of the gate that no process
 -- has logged yet.
 local function watch()
-  begin(WATCH_FIELDS)
+  read_gate(WATCH_FIELDS)
   observe()
-  if gate.state ~= 'closed' and calls_hang() then fail('outage', false) end
+  if gate.state ~= 'closed' and calls_hang() then close_for('outage', false) end
   store_gate()
   return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_HISTORY) or {}
 end

@@ -24,7 +24,7 @@ for i = 3, #ARGV, 4 do
       h.deadline = 'd'
       redis.call('ZADD', deadlines_key(), not_after, id)
     end
-    write(record_key(id), h, content, '', '', '')
+    write_record(record_key(id), h, content, '', '', '')
     requeue(batch, id)
     out[#out + 1] = id
   end

@@ -7,6 +7,6 @@
 --
 -- uses: record, operator_lists
 local id, generation, run = unpack(ARGV)
-local h = load(id)
+local h = load_header(id)
 if not h or h.state ~= 'F' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 0 end
 return redis.call('ZREM', operator_list_key('F'), id)

@@ -16,11 +16,11 @@ end
 local function callback_url(id, gen)
   local raw = redis.call('GET', record_key(id))
   if not raw or #raw < HEADER then return nil end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= gen then
     raw = redis.call('GET', old_key(gen, id))
     if not raw then return nil end
-    h = parse(raw)
+    h = parse_header(raw)
   end
   local content, resolved = sections(raw)
   local url = url_of(content) or url_of(resolved)

@@ -12,7 +12,7 @@ for i = 2, #ARGV, 2 do
   local id, generation = unpack(ARGV, i, i + 1)
   local key = old_key(generation, id)
   local raw = redis.call('GETRANGE', key, 0, HEADER - 1)
-  local h = raw ~= '' and not unreadable(raw) and parse(raw)
+  local h = raw ~= '' and not unreadable(raw) and parse_header(raw)
   if h and ENDED[h.state] and h.changed <= tonumber(ended_by) then removed = removed + redis.call('DEL', key) end
 end
 return removed

@@ -49,7 +49,7 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   if not raw then return { 'stale', '', '0', '' } end
   local why = unreadable(raw)
   if why then return { why, '', '0', '' } end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
 
@@ -67,7 +67,7 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     -- The outcome of the attempt is uncertain: it died with its process, or Redis lost
     -- its outcome.
     count_uncertain(h)
-    report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
+    report_signal('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', batch_counts(h.batch))
   elseif h.attempts > 0 then
     -- asynq forwards a task by the clock of whichever worker checks first, which may be
@@ -93,16 +93,16 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     h.attempts, h.holder = h.attempts + 1, tonumber(process)
     redis.call('ZREM', queued_key(h.lane), id)
     if resolved == '' then
-      return { verdict, write(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
+      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
     end
   elseif verdict == 'paused' then
     move(h, 'w', batch_counts(h.batch))
     redis.call('ZREM', queued_key('b'), id)
     redis.call('LPUSH', requeued_key(h.batch), id)
-  elseif string.sub(raw, 1, HEADER) == header(h) then
+  elseif string.sub(raw, 1, HEADER) == format_header(h) then
     return { verdict, raw, wait, reason }
   else -- an attempt that died was requeued
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
   end
-  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
+  return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
 end

@@ -23,25 +23,25 @@ local function created(id, generation, run, attempt, process, nonce, credential,
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'gone' end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= generation then
     key = old_key(generation, id)
     raw = redis.call('GET', key)
     if not raw then return 'gone' end
-    h = parse(raw)
+    h = parse_header(raw)
   end
   local has = link_kind()
   if has and has ~= kind then return 'upstream' end
   if not has then set_link_kind(kind) end
 
   if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
-  if kept ~= '1' then report('success', id, process, nonce, credential, began, 0, latency) end
+  if kept ~= '1' then report_signal('success', id, process, nonce, credential, began, 0, latency) end
 
   if ENDED[h.state] then
     local content, resolved, outcome, earlier = sections(raw)
     if string.find(raw, link, HEADER + 1, true) then return NAME[h.state] == 'created' and 'created' or 'late' end
     earlier = with_earlier(earlier, '{"run":' .. run .. ',"status":"created"' .. link .. ',"ended_at":"' .. at .. '","late_link":true}')
-    write(key, h, content, resolved, outcome, earlier)
+    write_record(key, h, content, resolved, outcome, earlier)
     return 'late'
   end
 

@@ -15,7 +15,7 @@ local id, generation, run, state, condition, event_id, at, id_json, head, tail, 
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return 'stale' end
-local h = parse(raw)
+local h = parse_header(raw)
 if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 'stale' end
 if condition == 'expired' then
   if not expired(h, id, redis.call('HGET', batch_key(h.batch), 'not_after')) then return 'stale' end
@@ -26,7 +26,7 @@ if ENDED[h.state] then return NAME[h.state] end
 if h.state == 'c' then
   if state == 'X' then
     h.flag = 'x'
-    save(key, h)
+    save_header(key, h)
   end
   return NAME.c
 end

@@ -13,7 +13,7 @@ local out, kept = { '' }, tonumber(skip)
 for _, id in ipairs(due) do
   local raw = redis.call('GET', record_key(id))
   local why = raw and unreadable(raw)
-  local h = raw and not why and parse(raw)
+  local h = raw and not why and parse_header(raw)
   if not why and not (h and h.deadline == 'd') then
     redis.call('ZREM', deadlines_key(), id)
   elseif not h or h.state == 'c' then

@@ -9,7 +9,7 @@ local function record_lost_start(key, h, attempt, uncertain)
   if ENDED[h.state] or not calling and attempt <= h.attempts then return end
   if uncertain == '1' then count_uncertain(h) end
   if h.state ~= 'c' then h.attempts = attempt end
-  save(key, h)
+  save_header(key, h)
 end
 
 -- fault records that the current attempt brought no link. The caller has classified the
@@ -45,7 +45,7 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'stale' end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 'stale' end
   local unsent, attempt = action == 'back', tonumber(attempt)
   local current = h.attempts == attempt
@@ -74,7 +74,7 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
     h.seen = successes + 1
   end
 
-  if signal ~= '' then report(signal, id, process, nonce, credential, began, retry_after, latency, message) end
+  if signal ~= '' then report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message) end
 
   local state, fields = 'q', reason
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
@@ -86,13 +86,13 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
   if state == 'q' and unsent then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
-    save(key, h)
+    save_header(key, h)
     return NAME.q
   elseif state == 'q' then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
     local content, resolved, _, earlier = sections(raw)
-    write(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
+    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
     return NAME.q
   end
   conclude(id, key, raw, h, state, {

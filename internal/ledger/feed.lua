@@ -43,7 +43,7 @@ local function feed(batch, id)
   h.state, h.changed = 'q', now
   next_turn(h)
   redis.call('ZADD', queued_key('b'), ms(now), id)
-  save(record_key(id), h)
+  save_header(record_key(id), h)
   out[#out + 1] = turn_ref(id, h)
   return 1
 end

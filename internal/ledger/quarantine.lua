@@ -19,13 +19,13 @@ local id, raw, turn, process, credential, nonce, event_id, at, id_json, head, ta
   unreadable_sections = unpack(ARGV)
 local key = record_key(id)
 if redis.call('GET', key) ~= raw then return 'changed' end
-local h = parse(raw)
+local h = parse_header(raw)
 if h.turn ~= tonumber(turn) or h.state ~= 'q' and h.state ~= 'c' then return ENDED[h.state] and NAME[h.state] or 'stale' end
 if h.state == 'c' then
   if h.holder ~= tonumber(process) then return 'busy' end
   local unsent = is_granted(process, id, nonce)
   if unsent then h.attempts = h.attempts - 1 else count_uncertain(h) end
-  report(unsent and 'back' or 'none', id, process, unsent and nonce or '', credential, h.changed, 0, 0)
+  report_signal(unsent and 'back' or 'none', id, process, unsent and nonce or '', credential, h.changed, 0, 0)
   store_gate()
 end
 local state, why = 'F', reason

@@ -8,10 +8,10 @@
 --
 -- uses: keys, record, turn
 local id, generation, run, turn = unpack(ARGV)
-local h = load(id)
+local h = load_header(id)
 if not h or h.state ~= 'q' or h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then
   return {}
 end
 enqueue(h, id)
-save(record_key(id), h)
+save_header(record_key(id), h)
 return { LANE[h.lane], turn_ref(id, h) }

@@ -10,6 +10,6 @@
 --
 -- uses: clock, gate_state, gate_closed, signals
 local signal, id, process, credential, retry_after, message = unpack(ARGV)
-report(signal, id, process, nil, credential, now, retry_after, 0, message)
+report_signal(signal, id, process, nil, credential, now, retry_after, 0, message)
 store_gate()
-return is_closed(credential) and 1 or 0
+return gate_is_closed(credential) and 1 or 0

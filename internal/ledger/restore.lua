@@ -16,7 +16,7 @@ local function count_duplicates(h)
 end
 
 local function restore(id, h, raw, not_after)
-  local latest = load(id)
+  local latest = load_header(id)
   if latest and latest.gen == h.gen then return end
   restored = restored + 1
   if latest and latest.gen > h.gen then
@@ -39,8 +39,8 @@ end
 
 for i = 2, #ARGV, 3 do
   local id, raw, not_after = unpack(ARGV, i, i + 2)
-  local h = parse(raw)
+  local h = parse_header(raw)
   h.batch = number
-  restore(id, h, header(h) .. string.sub(raw, HEADER + 1), not_after)
+  restore(id, h, format_header(h) .. string.sub(raw, HEADER + 1), not_after)
 end
 return restored

@@ -18,7 +18,7 @@ local id, generation, run, attempts, event_id, at, id_json, head, tail = unpack(
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return { 'stale', '', '' } end
-local h = parse(raw)
+local h = parse_header(raw)
 if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.attempts ~= tonumber(attempts) or h.run >= 999 then
   return { 'stale', raw, '' }
 end
@@ -37,7 +37,7 @@ if h.state == 'F' then h.run = h.run + 1 end
 h.charged, h.seen, h.flag = 0, 0, '-'
 if link then
   redis.call('HINCRBY', account_key(), 'ended:created', 1)
-  conclude(id, key, header(h) .. content .. '\n' .. resolved .. '\n\n' .. earlier, h, 'C', {
+  conclude(id, key, format_header(h) .. content .. '\n' .. resolved .. '\n\n' .. earlier, h, 'C', {
     event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = link,
   }, link)
   return { NAME.C, redis.call('GET', key), '1' }
@@ -50,4 +50,4 @@ else
   move(h, 'w')
   requeue(h.batch, id)
 end
-return { NAME[h.state], write(key, h, content, resolved, '', earlier), '1' }
+return { NAME[h.state], write_record(key, h, content, resolved, '', earlier), '1' }

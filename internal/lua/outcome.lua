@@ -44,6 +44,6 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
-  write(key, h, content, resolved, outcome, earlier)
+  write_record(key, h, content, resolved, outcome, earlier)
   publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end

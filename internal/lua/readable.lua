@@ -11,11 +11,11 @@ local function unreadable(raw)
   if not string.find(raw, COLUMNS) then return 'poison' end
 end
 
--- load_readable is load for records that may be unreadable: then it returns nil and why.
+-- load_readable is load_header for records that may be unreadable: then it returns nil and why.
 local function load_readable(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if raw == '' then return nil end
   local why = unreadable(raw)
   if why then return nil, why end
-  return parse(raw)
+  return parse_header(raw)
 end

@@ -18,9 +18,9 @@ local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
 
--- parse reads a header. It fails on a record of another version, before the script
+-- parse_header parses a header. It fails on a record of another version, before the script
 -- changes anything.
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -31,10 +31,10 @@ local function parse(raw)
   }
 end
 
--- header formats the columns. Counters stop at the end of their columns, and turns wrap.
+-- format_header formats the columns. Counters stop at the end of their columns, and turns wrap.
 -- Processes have numbers below a million. A generation, run or batch that would be too
 -- large is refused before.
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
@@ -42,16 +42,16 @@ local function header(h)
   return raw
 end
 
--- load reads the header of an id's latest generation, or nil.
-local function load(id)
+-- load_header reads the header of an id's latest generation, or nil.
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
 
--- save writes a header over the one that is stored.
-local function save(key, h)
-  local columns = header(h)
+-- save_header writes a header over the one that is stored.
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -70,9 +70,9 @@ local function sections(raw)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
 
--- write stores and returns a whole record. Empty sections at the end are left out.
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+-- write_record stores and returns a whole record. Empty sections at the end are left out.
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end

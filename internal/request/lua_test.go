@@ -23,10 +23,10 @@ func script(text string, uses ...string) *lua.Script {
 
 func TestLua_WritesRecordsByteForByteAsGoDoes(t *testing.T) {
 	rdb, tag := fixture.Redis().Client(t), []string{keyspace.Keys{Account: redistest.Account()}.Tag()}
-	header := script(`return header(parse(ARGV[1]))`, "record")
+	header := script(`return format_header(parse_header(ARGV[1]))`, "record")
 	whole := script(`
 		local content, resolved, outcome, earlier = sections(ARGV[1])
-		write(tag .. '/A-1', parse(ARGV[1]), content, resolved, outcome, earlier)
+		write_record(tag .. '/A-1', parse_header(ARGV[1]), content, resolved, outcome, earlier)
 		return redis.call('GET', tag .. '/A-1')`, "keys", "record")
 	rapid.Check(t, func(rt *rapid.T) {
 		raw, err := drawRecord(rt).Encode()
@@ -57,9 +57,9 @@ func TestLua_CapsCountersAndRefusesOtherValuesThatExceedTheirColumn(t *testing.T
 	key := tag[0] + "/A-1"
 	set := script(`
 		redis.call('SET', tag .. '/A-1', ARGV[1])
-		local h = load('A-1')
+		local h = load_header('A-1')
 		for i = 2, #ARGV, 2 do h[ARGV[i]] = tonumber(ARGV[i + 1]) end
-		save(tag .. '/A-1', h)`, "keys", "record")
+		save_header(tag .. '/A-1', h)`, "keys", "record")
 	raw, err := full().Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestTurn_StartsAgainAtZeroAfter9999(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := script(`local h = parse(ARGV[1]) enqueue(h, 'A-1') return header(h)`, "record", "turn").RunList(t.Context(), rdb, tag, []any{raw}).Text()
+	got, err := script(`local h = parse_header(ARGV[1]) enqueue(h, 'A-1') return format_header(h)`, "record", "turn").RunList(t.Context(), rdb, tag, []any{raw}).Text()
 	if err != nil {
 		t.Fatal(err)
 	}

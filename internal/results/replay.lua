@@ -9,7 +9,7 @@ local published = 0
 for i = 1, #ARGV, 7 do
   local id, generation, run, event_id, type, at, data = unpack(ARGV, i, i + 6)
   generation, run = tonumber(generation), tonumber(run)
-  local h = load(id)
+  local h = load_header(id)
   local kept = h and h.gen == generation and (h.run > run or h.run == run and ENDED[h.state])
     or h and h.gen > generation and redis.call('EXISTS', old_key(generation, id)) == 1
   if kept then
