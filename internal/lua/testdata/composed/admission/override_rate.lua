@@ -115,7 +115,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -227,7 +227,7 @@ local function admit_by_rate(lane, process)
 end
 -- admission/rate_settings.lua
 local function change_rate(n, per, burst)
-  begin(COMMON_FIELDS)
+  read_gate(COMMON_FIELDS)
   settle_bucket()
   local old = { ms(gate.n), ms(gate.per), ms(gate.burst) }
   set('n', n) set('per', per) set('burst', burst or gate.burst)

@@ -115,7 +115,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -238,7 +238,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -254,7 +254,7 @@ local function fail(reason, from_probe, wait)
   end
 end
 -- admission/pause.lua
-begin(COMMON_FIELDS)
+read_gate(COMMON_FIELDS)
 if gate.reason ~= 'paused' then
   settle_bucket()
   set('under', gate.reason)

@@ -11,7 +11,7 @@ local function deadlines_key() return tag .. ':deadlines' end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -21,20 +21,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -49,8 +49,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -69,7 +69,7 @@ local function load_readable(id)
   if raw == '' then return nil end
   local why = unreadable(raw)
   if why then return nil, why end
-  return parse(raw)
+  return parse_header(raw)
 end
 -- lua/clock.lua
 local clock = redis.call('TIME')
@@ -126,7 +126,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
-  write(key, h, content, resolved, outcome, earlier)
+  write_record(key, h, content, resolved, outcome, earlier)
   publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
 -- batch/cancel_requests.lua
@@ -137,13 +137,13 @@ for i = 5, #ARGV, 6 do
   local id, generation, run, event_id, id_json, tail = unpack(ARGV, i, i + 5)
   local key = record_key(id)
   local raw = redis.call('GET', key)
-  local h = raw and not unreadable(raw) and parse(raw)
+  local h = raw and not unreadable(raw) and parse_header(raw)
   if not h or h.batch ~= batch or ENDED[h.state] then -- nothing to do
   elseif h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then
     out[#out + 1] = id
   elseif h.state == 'c' then
     h.flag = 'x'
-    save(key, h)
+    save_header(key, h)
   else
     conclude(id, key, raw, h, 'X', {
       event = event_id, at = at, id_json = id_json, head = head, tail = tail, middle = reason,

@@ -87,7 +87,7 @@ end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -97,20 +97,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -125,8 +125,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -205,7 +205,7 @@ local function load_readable(id)
   if raw == '' then return nil end
   local why = unreadable(raw)
   if why then return nil, why end
-  return parse(raw)
+  return parse_header(raw)
 end
 -- lua/deadline.lua
 local function expired(h, id, batch_not_after)
@@ -293,7 +293,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -412,7 +412,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -503,7 +503,7 @@ end
 local function decide(lane, process, credential, id, nonce, connected)
   if gate.reason == 'paused' then return 'wait', MAX_WAIT, 'paused' end
   observe()
-  if calls_hang() then fail('outage', false) end
+  if calls_hang() then close_for('outage', false) end
   local r = refusal(credential)
   if r and now < r.next then return 'wait', math.min(MAX_WAIT, r.next - now), 'refused' end
   local own = r and r.prober == process and r.id == id
@@ -529,7 +529,7 @@ end
 local ADMISSION_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'refused', 'n', 'per', 'burst', 'level', 'at', 'held',
   'line:interactive', 'line:bulk', USED }
 local function admit_call(lane, process, credential, id, nonce, connected)
-  begin(ADMISSION_FIELDS)
+  read_gate(ADMISSION_FIELDS)
   local verdict, wait, reason = decide(lane, process, credential, id, nonce, tonumber(connected) == 1)
   return verdict, string.format('%.3f', wait), reason
 end
@@ -543,7 +543,7 @@ local function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
-  fail('throttled', from_probe, wait)
+  close_for('throttled', from_probe, wait)
 end
 local function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
@@ -556,7 +556,7 @@ local function count_outcome(good, id)
   row[#row + 1] = id
   set('row', table.concat(row, '\n'))
   local _, faults = string.gsub(gate.last, 'f', '')
-  if #row >= 5 or faults >= 14 then fail('outage', false) end
+  if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
 local function learn_latency(latency)
   if latency <= 0 then return end
@@ -573,8 +573,8 @@ local function conclude_probe(signal, retry_after)
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then fail('outage', true)
-  else fail(signal, true) end
+  elseif signal == 'unconnected' then close_for('outage', true)
+  else close_for(signal, true) end
 end
 -- admission/refusal_outcomes.lua
 local function add_refusal(credential, began, message)
@@ -612,9 +612,9 @@ end
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
 local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
-local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
-  begin(SIGNAL_FIELDS)
+  read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
   if not NO_ANSWER[signal] then set('answered', now) end
   if signal == 'success' or signal == 'alive' then
@@ -631,7 +631,7 @@ local function report(signal, id, process, nonce, credential, began, retry_after
     conclude_probe(signal, retry_after)
   elseif began >= gate.opened then
     if signal == 'throttle' then throttled(false, retry_after)
-    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
     elseif signal == 'outage' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
@@ -653,7 +653,7 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
   if not raw then return { 'stale', '', '0', '' } end
   local why = unreadable(raw)
   if why then return { why, '', '0', '' } end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) or h.turn ~= tonumber(turn) then return { 'stale', raw, '0', '' } end
   if h.state ~= 'q' and h.state ~= 'c' then return { 'stale', raw, '0', '' } end
   local has, batch = link_kind(), batch_info(h.batch)
@@ -665,7 +665,7 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     if not over then return { 'busy', raw, '0', '' } end
     if hold_uncertain == '1' and h.flag ~= 'x' then return { 'dead', raw, '0', '' } end
     count_uncertain(h)
-    report('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
+    report_signal('none', id, ms(h.holder), '', credential, h.changed, 0, 0)
     move(h, 'q', batch_counts(h.batch))
   elseif h.attempts > 0 then
     local due = tonumber(redis.call('ZSCORE', queued_key(h.lane), id) or 0)
@@ -687,18 +687,18 @@ local function admit(id, generation, run, turn, process, credential, kind, defau
     h.attempts, h.holder = h.attempts + 1, tonumber(process)
     redis.call('ZREM', queued_key(h.lane), id)
     if resolved == '' then
-      return { verdict, write(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
+      return { verdict, write_record(key, h, content, resolved_settings(h, defaults), outcome, earlier), wait, reason, batch.name }
     end
   elseif verdict == 'paused' then
     move(h, 'w', batch_counts(h.batch))
     redis.call('ZREM', queued_key('b'), id)
     redis.call('LPUSH', requeued_key(h.batch), id)
-  elseif string.sub(raw, 1, HEADER) == header(h) then
+  elseif string.sub(raw, 1, HEADER) == format_header(h) then
     return { verdict, raw, wait, reason }
   else -- an attempt that died was requeued
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
   end
-  return { verdict, save(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
+  return { verdict, save_header(key, h) .. string.sub(raw, HEADER + 1), wait, reason, batch.name }
 end
 -- lua/operator_lists.lua
 local LISTED = { F = true, h = true }
@@ -736,7 +736,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
-  write(key, h, content, resolved, outcome, earlier)
+  write_record(key, h, content, resolved, outcome, earlier)
   publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
 -- ledger/created.lua
@@ -746,23 +746,23 @@ local function created(id, generation, run, attempt, process, nonce, credential,
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'gone' end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= generation then
     key = old_key(generation, id)
     raw = redis.call('GET', key)
     if not raw then return 'gone' end
-    h = parse(raw)
+    h = parse_header(raw)
   end
   local has = link_kind()
   if has and has ~= kind then return 'upstream' end
   if not has then set_link_kind(kind) end
   if h.run ~= run and not ENDED[h.state] then return 'run:' .. h.run end
-  if kept ~= '1' then report('success', id, process, nonce, credential, began, 0, latency) end
+  if kept ~= '1' then report_signal('success', id, process, nonce, credential, began, 0, latency) end
   if ENDED[h.state] then
     local content, resolved, outcome, earlier = sections(raw)
     if string.find(raw, link, HEADER + 1, true) then return NAME[h.state] == 'created' and 'created' or 'late' end
     earlier = with_earlier(earlier, '{"run":' .. run .. ',"status":"created"' .. link .. ',"ended_at":"' .. at .. '","late_link":true}')
-    write(key, h, content, resolved, outcome, earlier)
+    write_record(key, h, content, resolved, outcome, earlier)
     return 'late'
   end
   if h.state == 'c' and (h.holder ~= tonumber(process) or h.attempts ~= tonumber(attempt)) then
@@ -782,7 +782,7 @@ local function record_lost_start(key, h, attempt, uncertain)
   if ENDED[h.state] or not calling and attempt <= h.attempts then return end
   if uncertain == '1' then count_uncertain(h) end
   if h.state ~= 'c' then h.attempts = attempt end
-  save(key, h)
+  save_header(key, h)
 end
 local function fault(id, generation, run, attempt, process, nonce, credential, latency, signal, charged_signal,
     retry_after, message, action, chargeable, uncertain, max_charged, delay, event_id, held_event_id, at, id_json,
@@ -790,7 +790,7 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
   local key = record_key(id)
   local raw = redis.call('GET', key)
   if not raw then return 'stale' end
-  local h = parse(raw)
+  local h = parse_header(raw)
   if h.gen ~= tonumber(generation) or h.run ~= tonumber(run) then return 'stale' end
   local unsent, attempt = action == 'back', tonumber(attempt)
   local current = h.attempts == attempt
@@ -814,7 +814,7 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
     end
     h.seen = successes + 1
   end
-  if signal ~= '' then report(signal, id, process, nonce, credential, began, retry_after, latency, message) end
+  if signal ~= '' then report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message) end
   local state, fields = 'q', reason
   if h.flag == 'x' then state, fields = 'X', ',"reason":"cancelled"'
   elseif action == 'fail' then state = 'F'
@@ -824,13 +824,13 @@ local function fault(id, generation, run, attempt, process, nonce, credential, l
   if state == 'q' and unsent then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now), id)
-    save(key, h)
+    save_header(key, h)
     return NAME.q
   elseif state == 'q' then
     move(h, 'q', batch_counts(h.batch))
     redis.call('ZADD', queued_key(h.lane), ms(now + tonumber(delay)), id)
     local content, resolved, _, earlier = sections(raw)
-    write(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
+    write_record(key, h, content, resolved, '{"run":' .. h.run .. fields .. '}', earlier)
     return NAME.q
   end
   conclude(id, key, raw, h, state, {

@@ -15,7 +15,7 @@ local function ms(n) return string.format('%.0f', n) end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -25,20 +25,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -53,8 +53,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -73,7 +73,7 @@ local function load_readable(id)
   if raw == '' then return nil end
   local why = unreadable(raw)
   if why then return nil, why end
-  return parse(raw)
+  return parse_header(raw)
 end
 -- lua/counters.lua
 local function count(batch, state, n)
@@ -239,7 +239,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -260,7 +260,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -299,9 +299,9 @@ end
 -- admission/watch.lua
 local WATCH_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'n', 'per' }
 local function watch()
-  begin(WATCH_FIELDS)
+  read_gate(WATCH_FIELDS)
   observe()
-  if gate.state ~= 'closed' and calls_hang() then fail('outage', false) end
+  if gate.state ~= 'closed' and calls_hang() then close_for('outage', false) end
   store_gate()
   return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_HISTORY) or {}
 end
@@ -331,7 +331,7 @@ local function feed(batch, id)
   h.state, h.changed = 'q', now
   next_turn(h)
   redis.call('ZADD', queued_key('b'), ms(now), id)
-  save(record_key(id), h)
+  save_header(record_key(id), h)
   out[#out + 1] = turn_ref(id, h)
   return 1
 end

@@ -15,7 +15,7 @@ local function ms(n) return string.format('%.0f', n) end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -25,20 +25,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -53,8 +53,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -73,7 +73,7 @@ local function load_readable(id)
   if raw == '' then return nil end
   local why = unreadable(raw)
   if why then return nil, why end
-  return parse(raw)
+  return parse_header(raw)
 end
 -- lua/counters.lua
 local function count(batch, state, n)

@@ -11,7 +11,7 @@ local function deadlines_key() return tag .. ':deadlines' end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -21,20 +21,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -49,8 +49,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -123,7 +123,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   h.flag = '-'
   local outcome = '{"run":' .. h.run .. ',"status":"' .. NAME[state] .. '"' .. fields
     .. ',"ended_at":"' .. e.at .. '"}'
-  write(key, h, content, resolved, outcome, earlier)
+  write_record(key, h, content, resolved, outcome, earlier)
   publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
 -- admission/gate_state.lua
@@ -230,7 +230,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -251,7 +251,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -276,7 +276,7 @@ local function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
-  fail('throttled', from_probe, wait)
+  close_for('throttled', from_probe, wait)
 end
 local function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
@@ -289,7 +289,7 @@ local function count_outcome(good, id)
   row[#row + 1] = id
   set('row', table.concat(row, '\n'))
   local _, faults = string.gsub(gate.last, 'f', '')
-  if #row >= 5 or faults >= 14 then fail('outage', false) end
+  if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
 local function learn_latency(latency)
   if latency <= 0 then return end
@@ -306,8 +306,8 @@ local function conclude_probe(signal, retry_after)
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then fail('outage', true)
-  else fail(signal, true) end
+  elseif signal == 'unconnected' then close_for('outage', true)
+  else close_for(signal, true) end
 end
 -- admission/refusal.lua
 local function refusal_key(credential) return tag .. ':refused:' .. credential end
@@ -371,9 +371,9 @@ end
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
 local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
-local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
-  begin(SIGNAL_FIELDS)
+  read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
   if not NO_ANSWER[signal] then set('answered', now) end
   if signal == 'success' or signal == 'alive' then
@@ -390,7 +390,7 @@ local function report(signal, id, process, nonce, credential, began, retry_after
     conclude_probe(signal, retry_after)
   elseif began >= gate.opened then
     if signal == 'throttle' then throttled(false, retry_after)
-    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
     elseif signal == 'outage' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
@@ -401,13 +401,13 @@ local id, raw, turn, process, credential, nonce, event_id, at, id_json, head, ta
   unreadable_sections = unpack(ARGV)
 local key = record_key(id)
 if redis.call('GET', key) ~= raw then return 'changed' end
-local h = parse(raw)
+local h = parse_header(raw)
 if h.turn ~= tonumber(turn) or h.state ~= 'q' and h.state ~= 'c' then return ENDED[h.state] and NAME[h.state] or 'stale' end
 if h.state == 'c' then
   if h.holder ~= tonumber(process) then return 'busy' end
   local unsent = is_granted(process, id, nonce)
   if unsent then h.attempts = h.attempts - 1 else count_uncertain(h) end
-  report(unsent and 'back' or 'none', id, process, unsent and nonce or '', credential, h.changed, 0, 0)
+  report_signal(unsent and 'back' or 'none', id, process, unsent and nonce or '', credential, h.changed, 0, 0)
   store_gate()
 end
 local state, why = 'F', reason

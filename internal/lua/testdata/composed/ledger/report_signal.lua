@@ -115,7 +115,7 @@ local function shift_times(by)
   end
 end
 local COMMON_FIELDS = { 'state', 'reason', 'looked', 'answered' }
-local function begin(fields)
+local function read_gate(fields)
   require_fields(fields)
   local ahead = math.max(gate.looked, gate.answered) - now
   if ahead > 0 then shift_times(ahead) end
@@ -150,8 +150,8 @@ local function store_refusal(credential, r)
   redis.call('PEXPIRE', refusal_key(credential), REFUSAL_TTL)
 end
 -- admission/gate_closed.lua
-local function is_closed(credential)
-  begin(COMMON_FIELDS)
+local function gate_is_closed(credential)
+  read_gate(COMMON_FIELDS)
   return gate.state == 'closed' or refusal(credential) ~= nil
 end
 -- admission/gate.lua
@@ -167,7 +167,7 @@ local function close_gate(reason, wait, pause)
   if gate.reason == 'paused' then set('under', reason) else change_state('closed', reason, now) end
 end
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
-local function fail(reason, from_probe, wait)
+local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then
     close_gate(reason, wait or FIRST_PAUSE[reason])
@@ -192,7 +192,7 @@ local function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
   if retry_after > 0 then wait = math.min(600000, math.max(1000, retry_after)) end
-  fail('throttled', from_probe, wait)
+  close_for('throttled', from_probe, wait)
 end
 local function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
@@ -205,7 +205,7 @@ local function count_outcome(good, id)
   row[#row + 1] = id
   set('row', table.concat(row, '\n'))
   local _, faults = string.gsub(gate.last, 'f', '')
-  if #row >= 5 or faults >= 14 then fail('outage', false) end
+  if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
 local function learn_latency(latency)
   if latency <= 0 then return end
@@ -222,8 +222,8 @@ local function conclude_probe(signal, retry_after)
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then fail('outage', true)
-  else fail(signal, true) end
+  elseif signal == 'unconnected' then close_for('outage', true)
+  else close_for(signal, true) end
 end
 -- admission/refusal_outcomes.lua
 local function add_refusal(credential, began, message)
@@ -261,9 +261,9 @@ end
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
 local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
-local function report(signal, id, process, nonce, credential, began, retry_after, latency, message)
+local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
-  begin(SIGNAL_FIELDS)
+  read_gate(SIGNAL_FIELDS)
   if nonce then remove_call(process, id, nonce, began) end
   if not NO_ANSWER[signal] then set('answered', now) end
   if signal == 'success' or signal == 'alive' then
@@ -280,7 +280,7 @@ local function report(signal, id, process, nonce, credential, began, retry_after
     conclude_probe(signal, retry_after)
   elseif began >= gate.opened then
     if signal == 'throttle' then throttled(false, retry_after)
-    elseif signal == 'no_credit' or signal == 'limit_reached' then fail(signal, false)
+    elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
     elseif signal == 'outage' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
@@ -288,6 +288,6 @@ local function report(signal, id, process, nonce, credential, began, retry_after
 end
 -- ledger/report_signal.lua
 local signal, id, process, credential, retry_after, message = unpack(ARGV)
-report(signal, id, process, nil, credential, now, retry_after, 0, message)
+report_signal(signal, id, process, nil, credential, now, retry_after, 0, message)
 store_gate()
-return is_closed(credential) and 1 or 0
+return gate_is_closed(credential) and 1 or 0

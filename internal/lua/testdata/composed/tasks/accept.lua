@@ -15,7 +15,7 @@ local function ms(n) return string.format('%.0f', n) end
 local HEADER = 74
 local NAME = { w = 'waiting', q = 'queued', c = 'calling', h = 'held', C = 'created', F = 'failed', X = 'cancelled' }
 local ENDED = { C = true, F = true, X = true }
-local function parse(raw)
+local function parse_header(raw)
   if string.sub(raw, 1, 1) ~= '1' then error('record of an unknown version', 0) end
   local function n(i, j) return tonumber(string.sub(raw, i, j)) end
   return {
@@ -25,20 +25,20 @@ local function parse(raw)
     holder = n(68, 73), deadline = string.sub(raw, 74, 74),
   }
 end
-local function header(h)
+local function format_header(h)
   local raw = string.format('1%s%s%s%03d%03d%04d%05d%02d%04d%06d%010d%013.0f%013.0f%06d%s',
     h.state, h.lane, h.flag, h.gen, h.run, h.turn, math.min(h.attempts, 99999), math.min(h.charged, 99),
     math.min(h.dups, 9999), h.batch, math.min(h.seen, 9999999999), h.accepted, h.changed, h.holder, h.deadline)
   if #raw ~= HEADER then error('a number is too large for its column in the header ' .. raw, 0) end
   return raw
 end
-local function load(id)
+local function load_header(id)
   local raw = redis.call('GETRANGE', record_key(id), 0, HEADER - 1)
   if #raw < HEADER then return nil end
-  return parse(raw)
+  return parse_header(raw)
 end
-local function save(key, h)
-  local columns = header(h)
+local function save_header(key, h)
+  local columns = format_header(h)
   redis.call('SETRANGE', key, 0, columns)
   return columns
 end
@@ -53,8 +53,8 @@ local function sections(raw)
   out[#out + 1] = string.sub(raw, from)
   return out[1] or '', out[2] or '', out[3] or '', out[4] or ''
 end
-local function write(key, h, content, resolved, outcome, earlier)
-  local raw = header(h) .. content
+local function write_record(key, h, content, resolved, outcome, earlier)
+  local raw = format_header(h) .. content
   if earlier ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome .. '\n' .. earlier
   elseif outcome ~= '' then raw = raw .. '\n' .. resolved .. '\n' .. outcome
   elseif resolved ~= '' then raw = raw .. '\n' .. resolved end
@@ -129,7 +129,7 @@ local function backlog_refusal(new, max)
   if full then return { -2, ms(room.i), ms(room.b) } end
 end
 local function new_header(lane, gen, deadline, batch)
-  return header({
+  return format_header({
     state = lane == 'i' and 'q' or 'w', lane = lane, flag = '-', gen = gen, run = 1, turn = lane == 'i' and 1 or 0,
     attempts = 0, charged = 0, dups = 0, batch = batch, seen = 0, accepted = now, changed = now, holder = 0, deadline = deadline,
   })
@@ -147,7 +147,7 @@ local function joined_key(batch) return tag .. ':joined:' .. batch end
 local function row_stays(batch, row, id)
   local raw = redis.call('GET', record_key(id))
   if not raw then return false end
-  local readable, h = pcall(parse, raw)
+  local readable, h = pcall(parse_header, raw)
   return not readable or h.batch == batch and batch_row(raw) == row -- or it is a newer version's
 end
 local function merged_rows(batch, text, before)
@@ -208,7 +208,7 @@ for i = 6, #ARGV, 6 do
 end
 local function applies(row)
   if row.op == 'leave' then return true end
-  local readable, h = pcall(load, row.id)
+  local readable, h = pcall(load_header, row.id)
   if not readable then return false end
   if row.op == 'new' or row.op == 'none' then return not h end
   if not h then return false end
@@ -227,7 +227,7 @@ if max_backlog ~= '' then
   local new = { i = 0, b = 0 }
   for _, row in ipairs(rows) do
     if row.op == 'new' or row.op == 'next' then new[row.lane] = new[row.lane] + 1
-    elseif row.op == 'promote' and waits_in_bulk(load(row.id)) then new.i = new.i + 1 end
+    elseif row.op == 'promote' and waits_in_bulk(load_header(row.id)) then new.i = new.i + 1 end
   end
   local full = backlog_refusal(new, max_backlog)
   if full then return full end
@@ -239,7 +239,7 @@ local function first_header(lane, deadline)
   return headers[kind]
 end
 local function next_header(row, state, deadline)
-  local before = load(row.id)
+  local before = load_header(row.id)
   unlist_for_operator(before, row.id)
   redis.call('RENAME', row.key, old_key(row.gen - 1, row.id))
   count(before.batch, before.state, -1)
@@ -274,12 +274,12 @@ end
 for _, row in ipairs(rows) do
   if row.op == 'new' or row.op == 'next' then accept(row)
   elseif row.op == 'promote' then
-    local h = load(row.id)
+    local h = load_header(row.id)
     if waits_in_bulk(h) then
       redis.call('ZREM', queued_key('b'), row.id)
       h.lane = 'i'
       enqueue(h, row.id)
-      save(row.key, h)
+      save_header(row.key, h)
     end
   end
 end
