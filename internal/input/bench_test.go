@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// BenchmarkRows reads plain CSV, as most imports do.
+// BenchmarkRows reads plain CSV, the format of most imports.
 func BenchmarkRows(b *testing.B) {
 	const n = 20_000
 	var text strings.Builder
@@ -32,7 +32,7 @@ func BenchmarkRows(b *testing.B) {
 			rows++
 		}
 		if rows != n {
-			b.Fatalf("%d rows", rows)
+			b.Fatalf("got %d rows, want %d", rows, n)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 )
 
 func TestRows_HaveNumbersLinesAndProblems(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", maxRow)
 	for _, c := range []struct {
 		name, file, content string
@@ -68,17 +69,17 @@ func TestRows_HaveNumbersLinesAndProblems(t *testing.T) {
 			for pass := range 2 {
 				var got []string
 				for _, row := range rows(t, in) {
-					says := row.Request.ApplicationID
+					text := row.Request.ApplicationID
 					if row.Err != nil {
-						says = row.Err.Error()
+						text = row.Err.Error()
 						if invalid := new(tasks.InvalidError); !errors.As(row.Err, &invalid) {
-							t.Errorf("row %d: %T is no InvalidError", row.Number, row.Err)
+							t.Errorf("row %d: got error of type %T, want an InvalidError", row.Number, row.Err)
 						}
 					}
-					got = append(got, fmt.Sprintf("%d@%d %s", row.Number, row.Line, says))
+					got = append(got, fmt.Sprintf("%d@%d %s", row.Number, row.Line, text))
 				}
 				if !reflect.DeepEqual(got, c.want) {
-					t.Fatalf("pass %d:\n got %.300q\nwant %.300q", pass+1, got, c.want)
+					t.Fatalf("reading %d:\n got %.300q\nwant %.300q", pass+1, got, c.want)
 				}
 			}
 		})
@@ -94,6 +95,7 @@ func rowsFrom(from, n int, id string) []string {
 }
 
 func TestRows_HaveTheSameRequestInEachFormat(t *testing.T) {
+	t.Parallel()
 	yes := true
 	want := tasks.Request{ApplicationID: "A-1", ExpiryMinutes: 60, DocumentOptional: &yes, Lane: tasks.Bulk, Metadata: []byte(`{"a": 1}`)}
 	for name, content := range map[string]string{
@@ -107,11 +109,12 @@ func TestRows_HaveTheSameRequestInEachFormat(t *testing.T) {
 	}
 	in := open(t, fixture.File(t, "a.csv", "application_id,lane\nA-1,interactive\n"))
 	if got := rows(t, in)[0].Request.Lane; got != tasks.Interactive {
-		t.Errorf("a given lane became %q", got)
+		t.Errorf("got lane %q, want interactive", got)
 	}
 }
 
 func TestOpen_RefusesUnusableFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dir.csv"), 0o700); err != nil {
 		t.Fatal(err)
@@ -153,7 +156,7 @@ func TestOpen_RefusesUnusableFiles(t *testing.T) {
 		in, err := Open(path, Options{})
 		var unusable *Error
 		if !errors.As(err, &unusable) {
-			t.Errorf("%s: got %v, %v", c.name, in, err)
+			t.Errorf("%s: got %v, %v; want an Error", c.name, in, err)
 			continue
 		}
 		if want := "open " + path + ": " + c.want; err.Error() != want {
@@ -163,6 +166,7 @@ func TestOpen_RefusesUnusableFiles(t *testing.T) {
 }
 
 func TestRows_FailWhenTheFileChanges(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(t *testing.T, path string){
 		"grown": func(t *testing.T, path string) {
 			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -193,7 +197,7 @@ func TestRows_FailWhenTheFileChanges(t *testing.T) {
 			}
 			for _, err := range []error{during, after} {
 				if unusable := new(Error); !errors.As(err, &unusable) || !strings.Contains(err.Error(), "was changed") {
-					t.Errorf("got %v", err)
+					t.Errorf("got %v, want an error that says that the file was changed", err)
 				}
 			}
 		})
@@ -201,17 +205,19 @@ func TestRows_FailWhenTheFileChanges(t *testing.T) {
 }
 
 func TestRows_AreOfTheOpenFileAfterItIsReplaced(t *testing.T) {
+	t.Parallel()
 	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n"))
 	if err := os.Rename(fixture.File(t, "b.csv", "application_id\nA-2\n"), in.path); err != nil {
 		t.Fatal(err)
 	}
 	if got := rows(t, in)[0].Request.ApplicationID; got != "A-1" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want A-1 of the opened file", got)
 	}
 }
 
-// A row is never read from what came before a failure of the disk.
+// The text before the failure looks like a whole row.
 func TestRows_NeverEndInTheMiddleWhenTheDiskFails(t *testing.T) {
+	t.Parallel()
 	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\nA-2\n"))
 	failure := errors.New("disk gone")
 	s := in.scanFrom(&failingReader{text: "application_id\nA-1\nA-", err: failure})
@@ -221,10 +227,11 @@ func TestRows_NeverEndInTheMiddleWhenTheDiskFails(t *testing.T) {
 	}
 	want := []string{"application_id\n", "A-1\n"}
 	if !errors.Is(s.Err(), failure) || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %q, %v", got, s.Err())
+		t.Errorf("got rows %q, %v; want %q and the failure", got, s.Err(), want)
 	}
 }
 
+// failingReader returns a text and then an error.
 type failingReader struct {
 	text string
 	err  error

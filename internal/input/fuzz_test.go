@@ -14,7 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/column"
 )
 
-// What csv.Reader reads as a whole, rows read one by one give too.
+// FuzzCSV checks that rows which are read one by one equal those of csv.Reader.
 func FuzzCSV(f *testing.F) {
 	for _, s := range []string{
 		"A-1,x\nA-2,\"y\"\n", "\"a\r\nb\",c\r\n", "\"\"\"\",\n\n", "a\"b,c\nd,e", "\"open\na,b\n", "\"a\"\r\r\n", "\"a\"\r", "a\r\r\nb", ",\"\",\n\"\"",
@@ -28,7 +28,7 @@ func FuzzCSV(f *testing.F) {
 			defer in.Close()
 			checkRows(t, in)
 		}
-		data = withLF(data) // csv.Reader knows no CR alone
+		data = withLF(data) // csv.Reader does not accept CR alone as a line break
 		in := openFuzzed(t, dir, "b.csv", data)
 		if in == nil {
 			return
@@ -47,7 +47,7 @@ func FuzzCSV(f *testing.F) {
 		}
 		for i := range want {
 			if !s.row() {
-				t.Fatalf("%d rows, want %d", i, len(want))
+				t.Fatalf("got %d rows, want %d", i, len(want))
 			}
 			got, err := parseRecord(s.Bytes(), ',')
 			for k := range got {
@@ -59,12 +59,12 @@ func FuzzCSV(f *testing.F) {
 			}
 		}
 		if s.row() {
-			t.Fatalf("one more row: %q", s.Text())
+			t.Fatalf("got another row %q, want %d", s.Text(), len(want))
 		}
 	})
 }
 
-// withLF makes LF of each CR that stands alone.
+// withLF replaces each CR without a LF by a LF.
 func withLF(data []byte) []byte {
 	crlf := []byte("\r\n")
 	parts := bytes.Split(data, crlf)
@@ -74,7 +74,7 @@ func withLF(data []byte) []byte {
 	return bytes.Join(parts, crlf)
 }
 
-// A text reads the same whichever its line breaks are.
+// FuzzLineBreaks checks that a text gives the same rows with each kind of line break.
 func FuzzLineBreaks(f *testing.F) {
 	for _, s := range []string{"A-1,x\nA-2,\"y\"\n", "\n\nA-1,\n", "A-1,\"\"\"\n\"\nA-2,\"\n", "A-1,\"\n" + strings.Repeat("x", 2000) + "\nA-2"} {
 		f.Add(s)
@@ -96,14 +96,13 @@ func FuzzLineBreaks(f *testing.F) {
 		}
 		for _, other := range all[1:] {
 			if !slices.Equal(all[0], other) {
-				t.Fatalf("%q\nreads %q\nand   %q", text, all[0], other)
+				t.Fatalf("%q:\nwith LF    %q\nwith others %q", text, all[0], other)
 			}
 		}
 	})
 }
 
-// Whatever a header is, each key has one column of the delimiter's cells, or the
-// file is refused.
+// FuzzHeader checks that each key has exactly one column, or that the file is refused.
 func FuzzHeader(f *testing.F) {
 	for _, s := range []string{"application_id", "sep=;\nApplication ID;x", "\"sep=|\"\r\nappId|\"a|b\"", "redirect_ulr,application-id", "\ufeffapplicationId\t\t", "application_id,application_id", "a;b\x00", "\"application_id\nx\""} {
 		f.Add([]byte(s))
@@ -116,15 +115,15 @@ func FuzzHeader(f *testing.F) {
 		}
 		defer in.Close()
 		if _, ok := in.keys.column(column.ID); !ok {
-			t.Fatalf("%q: no id among %q", header, in.columns)
+			t.Fatalf("%q: no column of %q is the id", header, in.columns)
 		}
 		if in.sepLine && !isDelimiter(in.delimiter) || !in.sepLine && !strings.ContainsRune(delimiters, rune(in.delimiter)) {
-			t.Fatalf("%q: split by %q", header, in.delimiter)
+			t.Fatalf("%q: got delimiter %q", header, in.delimiter)
 		}
 		taken := make(map[int]bool)
 		for _, c := range in.keys {
 			if taken[c.column] || column.Key(in.columns[c.column]) != c.key {
-				t.Fatalf("%q: %q is %s", header, in.columns[c.column], c.key)
+				t.Fatalf("%q: column %q is the key %s, or has two keys", header, in.columns[c.column], c.key)
 			}
 			taken[c.column] = true
 		}
@@ -132,7 +131,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// Text in UTF-16 reads as the same text in UTF-8 does.
+// FuzzUTF16 checks that text in UTF-16 gives the same rows as in UTF-8.
 func FuzzUTF16(f *testing.F) {
 	f.Add("A-1,Zoë 愛 😀\r\n", true)
 	f.Add("\n\"\U0010ffff\",\"\n\"", false)
@@ -152,7 +151,7 @@ func FuzzUTF16(f *testing.F) {
 		}
 		a, b := openFuzzed(t, dir, "a.csv", []byte(text)), openFuzzed(t, dir, "b.csv", wide)
 		if (a == nil) != (b == nil) {
-			t.Fatalf("%q: %v and %v", text, a, b)
+			t.Fatalf("%q: UTF-8 was opened as %v, UTF-16 as %v", text, a, b)
 		}
 		if a == nil {
 			return
@@ -161,7 +160,7 @@ func FuzzUTF16(f *testing.F) {
 		defer b.Close()
 		x, y := rows(t, a), rows(t, b)
 		if !slices.EqualFunc(x, y, func(a, b Row) bool { return slices.Equal(a.Cells, b.Cells) && a.Line == b.Line }) {
-			t.Fatalf("%q:\n%+v\n%+v", text, x, y)
+			t.Fatalf("%q:\nin UTF-8  %+v\nin UTF-16 %+v", text, x, y)
 		}
 	})
 }

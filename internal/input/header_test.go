@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// mappingOf shows a file's mapping, or why it is refused.
+// mappingOf returns a file's mapping as text, or the error that refuses it.
 func mappingOf(t *testing.T, name, content string, o Options) string {
 	t.Helper()
 	in, err := OpenStream(t.Context(), fixture.File(t, name, content), o)
@@ -21,6 +21,7 @@ func mappingOf(t *testing.T, name, content string, o Options) string {
 }
 
 func TestOpenStream_MapsColumnNames(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		header  string
 		options Options
@@ -61,8 +62,9 @@ func TestOpenStream_MapsColumnNames(t *testing.T) {
 	}
 }
 
-// A body of an HTTP request has no flags that a message could name.
+// The body of an HTTP request has no flags.
 func TestReadStream_NamesNoFlagsInErrors(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]string{
 		"application_id,redirect_ulr": `open the body: column "redirect_ulr" is nearly redirect_url; write redirect_url if that is meant`,
 		"application_id,Colour":       `open the body: unknown columns "Colour"; remove them (the keys are`,
@@ -76,6 +78,7 @@ func TestReadStream_NamesNoFlagsInErrors(t *testing.T) {
 }
 
 func TestRows_MapNDJSONKeys(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		line    string
 		options Options

@@ -9,8 +9,9 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// What means nothing in a file's encoding is never passed on.
+// Text that is invalid in a file's encoding is not passed on.
 func TestInspect_RefusesGarbledText(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, content, encoding, want string }{
 		{"a.csv", "application_id,n\nA-1,ok\nA-2,Zo\xebk\nA-3,\xa3ukasz\n", "", "row 2 at line 3, column n is not valid UTF-8; the file is probably windows-1250: read it with --encoding windows-1250, or save it as UTF-8 (and 1 more such row)"},
 		{"a.csv", "application_id,n,m\nA-1,\xeb,\xe4\n", "", "row 1 at line 2, column n, m is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"},
@@ -38,6 +39,7 @@ func TestInspect_RefusesGarbledText(t *testing.T) {
 }
 
 func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
+	t.Parallel()
 	for cell, want := range map[string]string{"TRUE": "true", "Yes": "true", "1": "true", "False": "false", "no": "false", "0": "false", "": "none"} {
 		in := open(t, fixture.File(t, "a.csv", "application_id,document_optional\nA-1,"+cell+"\n"))
 		row := rows(t, in)[0]
@@ -46,7 +48,7 @@ func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
 			got = fmt.Sprint(*b)
 		}
 		if got != want || row.Err != nil {
-			t.Errorf("%q: %s, %v", cell, got, row.Err)
+			t.Errorf("%q: got %s, %v; want %s", cell, got, row.Err, want)
 		}
 	}
 	for id, want := range map[string]string{
@@ -59,7 +61,7 @@ func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
 		"A-1\u200b": "application_id: contains '\\u200b' (a zero-width space); use printable characters without spaces",
 	} {
 		if got := rows(t, open(t, fixture.File(t, "a.csv", "application_id\n"+id+"\n")))[0].Err; fmt.Sprint(got) != want {
-			t.Errorf("%s: %v", id, got)
+			t.Errorf("%s: got %v, want %s", id, got, want)
 		}
 	}
 	in, err := OpenStream(t.Context(), fixture.File(t, "a.csv", "application_id,,\nA-1,,\nA-2,x,\n"), Options{Strict: true})
@@ -73,21 +75,23 @@ func TestRows_UnderstandCellsOfSpreadsheets(t *testing.T) {
 }
 
 func TestLooksRounded_FindsIDsThatASpreadsheetRounded(t *testing.T) {
+	t.Parallel()
 	for id, want := range map[string]bool{
 		"4.91702E+12": true, "4,91702E+12": true, "1E+12": true, "4.9e15": true, "4.91702E+12x": false, "1E5": false, "12E34": false, "E+1": false,
 		"4.E+": false, "A-1": false, "": false, "491702000000": false, "4E+1+1": false,
 	} {
 		if got := LooksRounded(id); got != want {
-			t.Errorf("%s: %v", id, got)
+			t.Errorf("%s: got rounded %t, want %t", id, got, want)
 		}
 	}
 	in := open(t, fixture.File(t, "a.csv", "application_id\nA-1\n4.91702E+12\n1E+12\n"))
 	if found, err := in.Inspect(anyRow); err != nil || found.Rows != 3 || found.Rounded != 2 || found.FirstRounded.Number != 2 {
-		t.Errorf("found %+v, %v", found, err)
+		t.Errorf("got %+v, %v; want 3 rows, 2 rounded from row 2 on", found, err)
 	}
 }
 
 func TestDuplicates_SpillToFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := NewDuplicates(dir)
 	defer r.Close()
@@ -101,13 +105,13 @@ func TestDuplicates_SpillToFiles(t *testing.T) {
 	err := r.Each(func(d Duplicate) {
 		found[d.Label]++
 		if d.First != (d.Row-1)%ids+1 {
-			t.Errorf("row %d repeats row %d", d.Row, d.First)
+			t.Errorf("row %d repeats row %d, want row %d", d.Row, d.First, (d.Row-1)%ids+1)
 		}
 	})
 	if err != nil || found['f'] != ids || found['a'] != ids || r.buckets[0].file == nil {
-		t.Errorf("found %v, %v", found, err)
+		t.Errorf("got duplicates %v by label, %v, and the first bucket's file %v; want %d of each and a file", found, err, r.buckets[0].file, ids)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("%v is left, %v", left, err)
+		t.Errorf("files %v are left behind, %v", left, err)
 	}
 }

@@ -17,9 +17,8 @@ import (
 	"golang.org/x/text/encoding/japanese"
 )
 
-// Every format in every wrapping gives the same rows, however often a file is
-// read.
 func TestOpen_ReadsEachFormatAndCompressionRepeatedly(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"a.csv", "a.ndjson"} {
 		text := "\ufeffapplication_id\r\nA-1\r\nA-2"
 		if name == "a.ndjson" {
@@ -40,14 +39,14 @@ func TestOpen_ReadsEachFormatAndCompressionRepeatedly(t *testing.T) {
 				}
 				defer once.Close()
 				if got := idsOf(rows(t, once)); fmt.Sprint(got) != "[A-1 A-2]" {
-					t.Errorf("as a stream: %v", got)
+					t.Errorf("as a stream: got %v", got)
 				}
 				if read, size := once.Size(); read != size || size == 0 {
-					t.Errorf("%d of %d bytes were read", read, size)
+					t.Errorf("%d of %d bytes were read, want all", read, size)
 				}
 				for _, err := range once.Rows() {
 					if unusable := new(Error); !errors.As(err, &unusable) {
-						t.Errorf("a stream was read again: %v", err)
+						t.Errorf("reading the stream again: got %v, want an Error", err)
 					}
 				}
 			})
@@ -55,8 +54,9 @@ func TestOpen_ReadsEachFormatAndCompressionRepeatedly(t *testing.T) {
 	}
 }
 
-// Half a compressed file is an error, and never taken for a shorter one.
+// A truncated file is not taken for a shorter one.
 func TestOpen_RefusesTruncatedCompressedFiles(t *testing.T) {
+	t.Parallel()
 	text := "application_id\n" + strings.Join(strings.Split(fmt.Sprint(make([]int, 5000)), " "), "\n")
 	for _, suffix := range []string{".gz", ".zst"} {
 		whole := compressed(t, suffix, text)
@@ -69,13 +69,14 @@ func TestOpen_RefusesTruncatedCompressedFiles(t *testing.T) {
 				_ = in.Close()
 			}
 			if unusable := new(Error); !errors.As(err, &unusable) {
-				t.Errorf("%s cut at %d of %d: %v", suffix, size, len(whole), err)
+				t.Errorf("%s truncated to %d of %d bytes: got %v, want an Error", suffix, size, len(whole), err)
 			}
 		}
 	}
 }
 
 func TestOpenStream_FollowsOptions(t *testing.T) {
+	t.Parallel()
 	ref := map[string]string{"application_id": "Ref", "redirect_url": "application_id"}
 	for _, c := range []struct {
 		name, file, content string
@@ -87,9 +88,9 @@ func TestOpenStream_FollowsOptions(t *testing.T) {
 		{"mapped", "a.csv", "application_id,Ref\nhttps://shop.example/,A-1\n", Options{Columns: ref, Strict: true}, "[A-1]"},
 		{"mapped NDJSON", "a.ndjson", `{"application_id":"https://shop.example/","Ref":"A-1"}`, Options{Columns: ref}, "[A-1]"},
 		{"a format that is given", "a.txt", "application_id\nA-1\n", Options{Format: CSV}, "[A-1]"},
-		{"a stranger", "a.csv", "application_id,Colour,Size\n", Options{Strict: true}, `unknown columns "Colour", "Size"; map them with --map KEY=COLUMN, or drop them with --ignore-unknown`},
+		{"an unknown column", "a.csv", "application_id,Colour,Size\n", Options{Strict: true}, `unknown columns "Colour", "Size"; map them with --map KEY=COLUMN, or drop them with --ignore-unknown`},
 		{"no such column", "a.csv", "application_id,Reference\n", Options{Columns: ref}, `no column "Ref" to map to application_id; columns found: "application_id", "Reference"`},
-		{"both", "a.csv", "Ref,application_id\n", Options{Columns: map[string]string{"application_id": "Ref"}}, `column "application_id" means application_id, but "Ref" is mapped to it; rename or remove one`},
+		{"mapped and named", "a.csv", "Ref,application_id\n", Options{Columns: map[string]string{"application_id": "Ref"}}, `column "application_id" means application_id, but "Ref" is mapped to it; rename or remove one`},
 		{"twice", "a.csv", "Ref,Ref\n", Options{Columns: map[string]string{"application_id": "Ref"}}, "two columns are named Ref; rename or remove one"},
 		{"another delimiter", "a.csv", "application_id;lane\n", Options{Delimiter: ',', Strict: true}, "no column application_id; the first line must name the columns, including application_id, separated by commas"},
 		{"unknown suffix", "a.txt", "application_id\n", Options{}, "unknown suffix; use .csv, .xlsx, .ndjson or .jsonl, optionally followed by .gz or .zst, or give --format"},
@@ -110,8 +111,9 @@ func TestOpenStream_FollowsOptions(t *testing.T) {
 	}
 }
 
-// A pipe that nobody writes to does not hold an import that is stopped.
+// Nobody writes to the pipe any more, or closes it.
 func TestOpenStream_EndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -119,10 +121,10 @@ func TestOpenStream_EndsWithItsContext(t *testing.T) {
 	defer w.Close()
 	defer r.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	why := errors.New("stopped")
+	cause := errors.New("stopped")
 	go func() {
 		_, _ = w.WriteString("application_id\nA-1\n")
-		cancel(why)
+		cancel(cause)
 	}()
 	in := &File{path: "pipe", format: CSV, file: r, stream: true, ctx: ctx}
 	if in, err = in.start(); err == nil {
@@ -130,12 +132,13 @@ func TestOpenStream_EndsWithItsContext(t *testing.T) {
 			err = rowErr
 		}
 	}
-	if !errors.Is(err, why) {
-		t.Errorf("got %v", err)
+	if !errors.Is(err, cause) {
+		t.Errorf("got %v, want the cause of the context", err)
 	}
 }
 
 func TestOpen_DecodesEncodings(t *testing.T) {
+	t.Parallel()
 	const text = "application_id,full_name\r\nA-1,Zoë Łukasz\r\nA-2,\"a\r\nb\"\r\n"
 	encode := func(e interface{ Bytes([]byte) ([]byte, error) }, text string) string {
 		t.Helper()
@@ -168,7 +171,7 @@ func TestOpen_DecodesEncodings(t *testing.T) {
 		}
 		in, err := Open(fixture.File(t, "a.csv", c.content), Options{Encoding: c.encoding})
 		if err != nil {
-			t.Errorf("%s: %v", c.encoding, err)
+			t.Errorf("open in encoding %q: %v", c.encoding, err)
 			continue
 		}
 		for range 2 {
@@ -177,21 +180,22 @@ func TestOpen_DecodesEncodings(t *testing.T) {
 				got = append(got, fmt.Sprintf("%q", row.Cells))
 			}
 			if strings.Join(got, " ") != c.want || in.mark != c.mark {
-				t.Errorf("%s: got %s, mark %v; want %s", c.encoding, got, in.mark, c.want)
+				t.Errorf("encoding %q: got %s, byte order mark %t; want %s, %t", c.encoding, got, in.mark, c.want, c.mark)
 			}
 		}
 		_ = in.Close()
 	}
 	for _, name := range []string{"utf-7", "klingon", "iso-2022-kr"} {
 		if err := (Options{Encoding: name}).Validate(); err == nil {
-			t.Errorf("%s is accepted", name)
+			t.Errorf("encoding %s was accepted, want an error", name)
 		}
 	}
 }
 
-// Zeros after the end of a gzip file are what a tape fills it up with; members may
-// follow each other; anything else is damage.
+// Tapes pad a gzip file with zeros, and gzip files may be concatenated. Anything else
+// after the end is an error.
 func TestOpen_ReadsGzipMembersAndIgnoresPadding(t *testing.T) {
+	t.Parallel()
 	one, two := compressed(t, ".gz", "application_id\nA-1\n"), compressed(t, ".gz", "A-2\n")
 	zeros := string(bytes.Repeat([]byte{0}, 70_000))
 	for content, want := range map[string]string{
@@ -209,7 +213,7 @@ func TestOpen_ReadsGzipMembersAndIgnoresPadding(t *testing.T) {
 			_ = in.Close()
 		}
 		if got := fmt.Sprint(idsOf(all)); (err == nil) != (want != "") || err == nil && got != want {
-			t.Errorf("%d bytes: %s, %v; want %q", len(content), got, err, want)
+			t.Errorf("%d bytes: got %s, %v; want %q", len(content), got, err, want)
 		}
 	}
 }

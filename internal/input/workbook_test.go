@@ -5,18 +5,20 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/xuri/excelize/v2"
 
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// workbook makes a file of what fill does.
+// newWorkbook creates a workbook that fill fills, and returns its path.
 func newWorkbook(t testing.TB, fill func(*excelize.File)) string {
 	t.Helper()
 	book := excelize.NewFile()
@@ -37,7 +39,7 @@ func setCells(t testing.TB, book *excelize.File, sheet string, cells map[string]
 	}
 }
 
-// style lets a cell be displayed by a number format.
+// setStyle sets the number format in which a cell is displayed.
 func setStyle(t testing.TB, book *excelize.File, at string, s excelize.Style) {
 	t.Helper()
 	id, err := book.NewStyle(&s)
@@ -49,9 +51,10 @@ func setStyle(t testing.TB, book *excelize.File, at string, s excelize.Style) {
 	}
 }
 
-// Cells read as they are displayed, rows have the sheet's numbers, and what a
-// workbook loses of ids is said.
+// Rows have the numbers of the sheet, and a warning says that ids stored as numbers may
+// have lost digits.
 func TestOpen_ReadsCellsOfAWorkbookAsDisplayed(t *testing.T) {
+	t.Parallel()
 	zeros, day := "00000", "yyyy-mm-dd"
 	path := newWorkbook(t, func(book *excelize.File) {
 		setCells(t, book, "Sheet1", map[string]any{
@@ -89,10 +92,10 @@ func TestOpen_ReadsCellsOfAWorkbookAsDisplayed(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(in.Warnings()); !strings.Contains(got, "2 sheets") || !strings.Contains(got, "application ids stored as numbers in the sheet: 1;") {
-		t.Errorf("warned of %s", got)
+		t.Errorf("got warnings %s", got)
 	}
 	if used, _ := in.Mapping(); fmt.Sprint(keysOf(used)) != "[{application_id Application ID} {expiry_minutes Expiry minutes} {document_optional document_optional}]" {
-		t.Errorf("used %v", used)
+		t.Errorf("got columns %v", used)
 	}
 	other, err := OpenStream(t.Context(), path, Options{Sheet: "other"})
 	if err != nil {
@@ -100,17 +103,17 @@ func TestOpen_ReadsCellsOfAWorkbookAsDisplayed(t *testing.T) {
 	}
 	defer other.Close()
 	if got := fmt.Sprint(idsOf(rows(t, other))); got != "[B-1]" || len(other.Warnings()) > 0 {
-		t.Errorf("the other sheet has %s, %v", got, other.Warnings())
+		t.Errorf("the other sheet: got %s and warnings %v, want B-1 and none", got, other.Warnings())
 	}
 	if _, err := Open(path, Options{Sheet: "none"}); err == nil || !strings.Contains(err.Error(), `no sheet "none"; the workbook has "Sheet1", "Other"`) {
-		t.Errorf("got %v", err)
+		t.Errorf("a sheet that does not exist: got %v", err)
 	}
 }
 
-// Large texts and large sheets take the library's way through files.
+// Excelize unpacks texts and sheets of more than 1 MiB to files.
 func TestOpen_ReadsALargeWorkbookThroughTemporaryFiles(t *testing.T) {
-	const n = 3000
-	note := func(i int) string { return fmt.Sprintf("note %d %s", i, strings.Repeat("with some text ", 30)) }
+	const n = 300
+	note := func(i int) string { return fmt.Sprintf("note %d %s", i, strings.Repeat("with some text ", 300)) }
 	texts := newWorkbook(t, func(book *excelize.File) {
 		setCells(t, book, "Sheet1", map[string]any{"A1": "application_id", "B1": "note"})
 		for i := range n {
@@ -127,8 +130,8 @@ func TestOpen_ReadsALargeWorkbookThroughTemporaryFiles(t *testing.T) {
 		row(fmt.Sprintf("P-%07d", i), note(i))
 	}
 	sheet.WriteString(`</sheetData></worksheet>`)
-	if least := n * len(note(0)); least < 1<<20 || sheet.Len() < 1<<20 {
-		t.Fatalf("%d bytes of texts and a sheet of %d are not large", least, sheet.Len())
+	if size := n * len(note(0)); size < 1<<20 || sheet.Len() < 1<<20 {
+		t.Fatalf("texts of %d bytes and a sheet of %d are too small for this test", size, sheet.Len())
 	}
 	small := newWorkbook(t, func(book *excelize.File) { setCells(t, book, "Sheet1", map[string]any{"A1": "application_id"}) })
 	for name, path := range map[string]string{"texts": texts, "sheet": replacePart(t, small, "xl/worksheets/sheet1.xml", sheet.String())} {
@@ -136,15 +139,15 @@ func TestOpen_ReadsALargeWorkbookThroughTemporaryFiles(t *testing.T) {
 		in := open(t, path)
 		all := rows(t, in)
 		if len(all) != n || all[n-1].Request.ApplicationID != fmt.Sprintf("P-%07d", n-1) || strings.TrimSpace(all[n-1].Cells[1]) != strings.TrimSpace(note(n-1)) {
-			t.Errorf("%s: %d rows, the last %+v", name, len(all), all[len(all)-1])
+			t.Errorf("%s: got %d rows, the last one %.200v", name, len(all), all[len(all)-1])
 		}
 		if left, err := filepath.Glob(filepath.Join(os.TempDir(), "*")); err != nil || len(left) > 0 {
-			t.Errorf("%s: left behind: %q, %v", name, left, err)
+			t.Errorf("%s: files %q are left behind, %v", name, left, err)
 		}
 	}
 }
 
-// part replaces a part of a workbook.
+// replacePart returns the path of a copy of a workbook in which a part is replaced.
 func replacePart(t *testing.T, path, name, content string) string {
 	t.Helper()
 	from, err := zip.OpenReader(path)
@@ -154,6 +157,7 @@ func replacePart(t *testing.T, path, name, content string) string {
 	defer from.Close()
 	var out bytes.Buffer
 	to := zip.NewWriter(&out)
+	to.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 	for _, f := range from.File {
 		if f.Name == name {
 			continue
@@ -173,6 +177,7 @@ func replacePart(t *testing.T, path, name, content string) string {
 }
 
 func TestOpen_RefusesUnusableWorkbooks(t *testing.T) {
+	t.Parallel()
 	good := newWorkbook(t, func(book *excelize.File) {
 		setCells(t, book, "Sheet1", map[string]any{"A1": "application_id", "A2": "A-1"})
 	})
@@ -181,12 +186,12 @@ func TestOpen_RefusesUnusableWorkbooks(t *testing.T) {
 	start := `<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>application_id</t></is></c></row>`
 	for name, c := range map[string]struct{ path, want string }{
 		"text":            {fixture.File(t, "a.xlsx", "application_id\nA-1\n"), "not a readable workbook (damaged, protected by a password, or not .xlsx)"},
-		"half":            {fixture.File(t, "a.xlsx", whole[:len(whole)/2]), "not a readable workbook (damaged"},
+		"truncated":       {fixture.File(t, "a.xlsx", whole[:len(whole)/2]), "not a readable workbook (damaged"},
 		"no sheet":        {replacePart(t, good, sheet, ""), "is empty"},
-		"half a sheet":    {replacePart(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row>`), "is damaged: unexpected EOF"},
+		"truncated sheet": {replacePart(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row>`), "is damaged: unexpected EOF"},
 		"a broken tag":    {replacePart(t, good, sheet, start+`<row r="2"><c r="A2" t="inlineStr"><is><t>A-1</t></is></c></row><row <</sheetData></worksheet>`), "is damaged: XML syntax error"},
-		"one endless tag": {replacePart(t, good, sheet, start+strings.Repeat(" ", 4<<20+1)), "too large when unpacked"},
-		"much else":       {replacePart(t, good, "xl/media/image1.png", strings.Repeat(" ", 64<<20+1)), "too large when unpacked"},
+		"one large tag":   {replacePart(t, good, sheet, start+strings.Repeat(" ", 4<<20+1)), "too large when unpacked"},
+		"a large image":   {replacePart(t, good, "xl/media/image1.png", strings.Repeat(" ", 64<<20+1)), "too large when unpacked"},
 		"only its header": {replacePart(t, good, sheet, start+`</sheetData></worksheet>`), "a header without rows"},
 		"compressed":      {fixture.File(t, "a.xlsx.gz", compressed(t, ".gz", whole)), "a workbook that is compressed again"},
 	} {
@@ -197,7 +202,7 @@ func TestOpen_RefusesUnusableWorkbooks(t *testing.T) {
 	}
 }
 
-// Whatever a sheet's XML is, its rows are read or the file is refused.
+// FuzzSheet checks that a sheet with any XML is read or refused.
 func FuzzSheet(f *testing.F) {
 	good := newWorkbook(f, func(book *excelize.File) { setCells(f, book, "Sheet1", map[string]any{"A1": "application_id"}) })
 	seeds := map[string]string{
@@ -213,10 +218,10 @@ func FuzzSheet(f *testing.F) {
 		in, err := Open(replacePart(t, good, "xl/worksheets/sheet1.xml", start+cells+`</sheetData></worksheet>`), Options{})
 		if err != nil {
 			if unusable := new(Error); !errors.As(err, &unusable) {
-				t.Fatalf("%T: %v", err, err)
+				t.Fatalf("got error %v of type %T, want an Error", err, err)
 			}
 			if want := seeds[cells]; want != "" && want != "refused" {
-				t.Fatalf("%s: %v", cells, err)
+				t.Fatalf("%s: got error %v, want %s", cells, err, want)
 			}
 			return
 		}
@@ -228,7 +233,7 @@ func FuzzSheet(f *testing.F) {
 				got = append(got, fmt.Sprintf("%s@%d", row.Request.ApplicationID, row.Line))
 			}
 			if strings.Join(got, " ") != want {
-				t.Fatalf("%s: %q, want %q", cells, got, want)
+				t.Fatalf("%s: got %q, want %q", cells, got, want)
 			}
 		}
 	})

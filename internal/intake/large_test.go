@@ -51,7 +51,7 @@ func TestIntake_RejectsEntriesThatAreTooLarge(t *testing.T) {
 func TestIntake_BoundsTheMemoryOfRejects(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	const entries = 4000
+	const entries = 2600 // 79 MiB
 	wrong := strings.Repeat("x", 31<<10)
 	for range entries / 100 {
 		_, err := h.Redis.Pipelined(t.Context(), func(p redis.Pipeliner) error {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	add(t, j, full, calling("A-2"))
@@ -32,7 +33,7 @@ func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if got := fixture.Mode(t, out+".journal"); got != 0o600 {
-		t.Errorf("mode %o", got)
+		t.Errorf("got mode %o, want 600", got)
 	}
 	if err := os.Chmod(out+".journal", 0o644); err != nil {
 		t.Fatal(err)
@@ -40,7 +41,7 @@ func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
 	if got := fixture.Mode(t, out+".journal"); got != 0o600 {
-		t.Errorf("opened again with mode %o", got)
+		t.Errorf("opened again: got mode %o, want 600", got)
 	}
 	if got := records(t, j); !reflect.DeepEqual(got[0], full) {
 		t.Errorf("read back:\n got %+v\nwant %+v", got[0], full)
@@ -48,6 +49,7 @@ func TestJournal_KeepsItsFormatAndMode(t *testing.T) {
 }
 
 func TestOpen_RefusesForeignJournals(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, journal, out string
 		change             func(*Header)
@@ -55,7 +57,7 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 		want               string
 	}{
 		{name: "fresh", journal: "-", out: "-"},
-		{name: "going on", journal: embeddedLine, out: "rows"},
+		{name: "continued", journal: embeddedLine, out: "rows"},
 		{name: "another base URL", journal: embeddedLine, change: func(h *Header) { h.BaseURL = "https://other.example" }},
 		{name: "upstream", journal: embeddedLine, change: func(h *Header) { h.Upstream = "real" },
 			want: `it was begun with the upstream "simulated", and this run has "real"; continue as it was begun, or name another output`},
@@ -63,7 +65,7 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 			want: `it was begun with the account "default", and this run has "b"; continue as it was begun, or name another output`},
 		{name: "OUT was moved", journal: embeddedLine, change: func(h *Header) { h.Batch = "run:out.csv:new" }},
 		{name: "no batch", journal: strings.Replace(embeddedLine, `"batch":"run:/out.csv",`, "", 1), want: "it names no batch"},
-		{name: "a real Redis, in spite of force", journal: embeddedLine, change: func(h *Header) { h.Ledger = "an-id" }, force: true,
+		{name: "a real Redis, forced", journal: embeddedLine, change: func(h *Header) { h.Ledger = "an-id" }, force: true,
 			want: `it belongs to another ledger ("embedded", and this run has "an-id")`},
 		{name: "another or emptied Redis", journal: strings.Replace(embeddedLine, `"ledger":"embedded"`, `"ledger":"an-id"`, 1),
 			change: func(h *Header) { h.Ledger = "another-id" },
@@ -73,11 +75,11 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 		{name: "no ledger", journal: strings.Replace(embeddedLine, `"ledger":"embedded",`, "", 1), want: `it belongs to another ledger`},
 		{name: "version", journal: strings.Replace(embeddedLine, `"version":1`, `"version":2`, 1),
 			want: "it has version 2, and this program reads version 1; continue with the program that began it"},
-		{name: "something else", journal: "dear diary\n", want: "not a journal of kyclink; move it away, or name another output"},
-		{name: "something else, no line break", journal: "dear diary", want: "not a journal of kyclink; move it away, or name another output"},
-		{name: "OUT without it", journal: "-", out: "rows", want: "it exists without its journal"},
-		{name: "OUT with an empty one", journal: "", out: "rows", want: "it exists without its journal"},
-		{name: "OUT without it, forced", journal: "-", out: "rows", force: true},
+		{name: "another file", journal: "dear diary\n", want: "not a journal of kyclink; move it away, or name another output"},
+		{name: "another file, no line break", journal: "dear diary", want: "not a journal of kyclink; move it away, or name another output"},
+		{name: "OUT without a journal", journal: "-", out: "rows", want: "it exists without its journal"},
+		{name: "OUT with an empty journal", journal: "", out: "rows", want: "it exists without its journal"},
+		{name: "OUT without a journal, forced", journal: "-", out: "rows", force: true},
 		{name: "empty", journal: "", out: "-"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,11 +102,11 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 					t.Fatal(err)
 				}
 				if j.Batch() != embedded.Batch {
-					t.Errorf("it belongs to the batch %q", j.Batch())
+					t.Errorf("got batch %q, want %q", j.Batch(), embedded.Batch)
 				}
 				closeJournal(t, j)
 				if got := fixture.Read(t, out+".journal"); got != embeddedLine {
-					t.Errorf("it holds %q", got)
+					t.Errorf("got journal %q, want only its header", got)
 				}
 				return
 			}
@@ -123,9 +125,9 @@ func TestOpen_RefusesForeignJournals(t *testing.T) {
 	}
 }
 
-// Another process has OUT: refused. It is killed: OUT is free at once, and what
-// it appended is there.
+// After the other process is killed, OUT can be opened at once, and has its records.
 func TestOpen_ExcludesOtherProcesses(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	other := otherRunCommand(t, out)
 	stdout, err := other.StdoutPipe()
@@ -138,12 +140,12 @@ func TestOpen_ExcludesOtherProcesses(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if said, _ := bufio.NewReader(stdout).ReadString('\n'); said != "ready\n" {
-		t.Fatalf("the other run says %q", said)
+	if line, _ := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the other run printed %q, want ready", line)
 	}
 	_, err = Open(out, embedded, false)
 	if err == nil || err.Error() != "open "+out+": another run is writing it; wait for that run or stop it" {
-		t.Errorf("two runs at once: %v", err)
+		t.Errorf("while the other run has OUT: got %v", err)
 	}
 	if err := other.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -152,15 +154,16 @@ func TestOpen_ExcludesOtherProcesses(t *testing.T) {
 	j := openJournal(t, out)
 	defer closeJournal(t, j)
 	if got := show(records(t, j)); got != "[A-1 created 1, A-2 calling 1]" {
-		t.Errorf("after the kill: %s", got)
+		t.Errorf("after the kill: got records %s", got)
 	}
-	if said, err := otherRunCommand(t, out).Output(); err == nil || !strings.Contains(string(said), "another run is writing it") {
-		t.Errorf("the other way round: %q, %v", said, err)
+	if text, err := otherRunCommand(t, out).Output(); err == nil || !strings.Contains(string(text), "another run is writing it") {
+		t.Errorf("another run while this process has OUT: got %q, %v", text, err)
 	}
 }
 
-// While one fsync runs, all others gather for the next.
+// Records that are written during an fsync share the next one.
 func TestWrite_SharesAnFsync(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	var syncs atomic.Int32
@@ -179,29 +182,30 @@ func TestWrite_SharesAnFsync(t *testing.T) {
 	for i := range n {
 		appends.Go(func() { add(t, j, calling(fmt.Sprintf("A-%d", i))) })
 	}
-	for gathered := 0; gathered < n; {
+	fixture.Eventually(t, "all records are pending", func() bool {
 		j.mu.Lock()
-		gathered = bytes.Count(j.pending.lines, []byte("\n"))
-		j.mu.Unlock()
-	}
+		defer j.mu.Unlock()
+		return bytes.Count(j.pending.lines, []byte("\n")) == n
+	})
 	if got := strings.Count(fixture.Read(t, out+".journal"), "\n"); got != 2 {
-		t.Errorf("%d lines written during the first fsync, want the header and one", got)
+		t.Errorf("%d lines were written during the first fsync, want the header and one", got)
 	}
 	close(release)
 	appends.Wait()
 	if got := syncs.Load(); got != 2 {
-		t.Errorf("%d fsyncs for %d records, want 2", got, n+1)
+		t.Errorf("got %d fsyncs for %d records, want 2", got, n+1)
 	}
 	closeJournal(t, j)
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
 	if got := len(records(t, j)); got != n+1 {
-		t.Errorf("%d records read back, want %d", got, n+1)
+		t.Errorf("got %d records after reopening, want %d", got, n+1)
 	}
 }
 
-// A record whose Append has returned was on the disk at an fsync.
+// The file contains a record at an fsync that ends before its Write returns.
 func TestWrite_ReturnsAfterAnFsync(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	defer closeJournal(t, j)
@@ -218,7 +222,7 @@ func TestWrite_ReturnsAfterAnFsync(t *testing.T) {
 				id := fmt.Sprintf("A-%d-%d", i, k)
 				add(t, j, calling(id))
 				if !strings.Contains(*durable.Load(), `"`+id+`"`) {
-					t.Errorf("%s returned before its fsync", id)
+					t.Errorf("the write of %s returned before an fsync", id)
 				}
 			}
 		})
@@ -227,22 +231,24 @@ func TestWrite_ReturnsAfterAnFsync(t *testing.T) {
 }
 
 func TestWrite_FailsForGoodAfterAFailure(t *testing.T) {
+	t.Parallel()
 	j := openJournal(t, filepath.Join(t.TempDir(), "out.csv"))
 	failure := errors.New("disk full")
 	j.sync = func() error { return failure }
-	for range 2 { // the second does not even try: what the disk holds is unknown
+	for range 2 { // the second write does not call fsync: the content of the disk is unknown
 		if err := j.Write(t.Context(), encode(calling("A-1"))); !errors.Is(err, failure) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want the failure of the first write", err)
 		}
 		j.sync = func() error { return nil }
 	}
 	closeJournal(t, j)
 	if err := j.Write(t.Context(), encode(calling("A-1"))); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("write after Close: got %v, want os.ErrClosed", err)
 	}
 }
 
 func TestWrite_ReturnsWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
 	j := openJournal(t, filepath.Join(t.TempDir(), "out.csv"))
 	entered, release := make(chan struct{}), make(chan struct{})
 	j.sync = func() error {
@@ -256,13 +262,14 @@ func TestWrite_ReturnsWhenItsContextEnds(t *testing.T) {
 	<-entered
 	cancel()
 	if err := <-got; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 	close(release)
 	closeJournal(t, j)
 }
 
 func TestClose_WritesPendingRecords(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -274,6 +281,6 @@ func TestClose_WritesPendingRecords(t *testing.T) {
 	j = openJournal(t, out)
 	defer closeJournal(t, j)
 	if got := len(records(t, j)); got != 100 {
-		t.Errorf("%d records, want 100", got)
+		t.Errorf("got %d records, want 100", got)
 	}
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// recorded are the transitions, each from a request that is queued or calling.
+// transitions are those that the recorder writes, each from a request that is queued or calling.
 var transitions = []struct {
 	name   string
-	called bool // it ends an attempt
+	called bool // the transition ends an attempt
 	do     func(h *harness, r *recorder.Recorder, a attempt.Attempt) error
 	want   string
 }{
-	{"mark", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
+	{"admit", false, func(h *harness, r *recorder.Recorder, a attempt.Attempt) error {
 		_, err := r.Admit(h.Context(), attempt.Query{Ref: a.Ref()})
 		return err
 	}, "[A-1 calling 1]"},
@@ -54,7 +54,7 @@ type harness struct {
 	out    string
 }
 
-// queued returns a harness whose request is about to be called, or is being called.
+// queued returns a harness whose request is queued or, if called, calling.
 func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
 	h := &harness{Account: fixture.NewAccount(t), out: filepath.Join(t.TempDir(), "out.csv")}
 	h.ledger = storage.New(h.Redis, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
@@ -67,7 +67,7 @@ func queued(t *testing.T, called bool) (*harness, attempt.Attempt) {
 	if called {
 		answer, err := h.ledger.Requests.Admit(t.Context(), attempt.Query{Ref: fed.Refs[0], Defaults: request.Defaults{ExpiryMinutes: 60}})
 		if h.Must(err); answer.Verdict != attempt.Call {
-			t.Fatalf("the mark says %s", answer.Verdict)
+			t.Fatalf("got admission %s, want call", answer.Verdict)
 		}
 		return h, answer.Attempt
 	}
@@ -85,23 +85,23 @@ func TestRecorder_WritesEachTransition(t *testing.T) {
 			journal := openJournal(t, h.out)
 			r := recorder.New(h.ledger.Requests, h.ledger.Records.Get, journal)
 			h.Must(c.do(h, r, a))
-			// A stale turn is no transition.
+			// A stale turn causes no transition.
 			stale := attempt.Query{Ref: request.Ref{ApplicationID: "A-9", Generation: 1, Run: 1}}
 			if answer, err := r.Admit(t.Context(), stale); answer.Verdict != attempt.Stale || err != nil {
-				t.Errorf("a stale mark: %s, %v", answer.Verdict, err)
+				t.Errorf("admit a stale turn: got %s, %v", answer.Verdict, err)
 			}
 			closeJournal(t, journal)
 			journal = openJournal(t, h.out)
 			defer closeJournal(t, journal)
 			if got := show(records(t, journal)); got != c.want {
-				t.Errorf("the journal holds %s, want %s", got, c.want)
+				t.Errorf("got journal %s, want %s", got, c.want)
 			}
 		})
 	}
 }
 
-// A journal that cannot be written ends the worker: after a mark there is no
-// call, after an answer there is no next one.
+// If the journal cannot be written, the worker must end: it sends no call that it could
+// not record, and none after an outcome that it could not record.
 func TestRecorder_FailsFatallyWithoutADisk(t *testing.T) {
 	t.Parallel()
 	for _, c := range transitions {

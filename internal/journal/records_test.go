@@ -14,6 +14,7 @@ import (
 )
 
 func TestRecords_AreTheLatestOfEachGeneration(t *testing.T) {
+	t.Parallel()
 	second := calling("A-1")
 	second.Generation = 2
 	for _, c := range []struct {
@@ -35,7 +36,7 @@ func TestRecords_AreTheLatestOfEachGeneration(t *testing.T) {
 			j := openJournal(t, out)
 			add(t, j, c.snapshots...)
 			if got := records(t, j); len(got) != 0 {
-				t.Errorf("what was appended since is given as well: %v", got)
+				t.Errorf("Records returned %v, want only those from before Open", got)
 			}
 			closeJournal(t, j)
 			j = openJournal(t, out)
@@ -47,6 +48,7 @@ func TestRecords_AreTheLatestOfEachGeneration(t *testing.T) {
 	}
 }
 
+// show formats records as "[id:generation state attempts, ...]".
 func show(all []request.Record) string {
 	parts := make([]string, len(all))
 	for i, r := range all {
@@ -59,13 +61,14 @@ func show(all []request.Record) string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-// goodLine is A-1, created.
+// goodLine is the line of request A-1 with a link.
 const goodLine = `{"record":{"application_id":"A-1","state":"created","lane":"bulk","generation":1,"run":1,"attempts":1,` +
 	`"accepted_at":"2026-11-23T12:00:00Z","changed_at":"2026-11-23T12:00:00Z"}}` + "\n"
 
-// A run is killed while it writes: whatever is there of its last line, the
-// next run has everything before it, and goes on.
+// A process may be killed while it writes a line. Wherever the line ends, the next one
+// has everything before it, and can append.
 func TestRecords_SurviveATruncatedLastLine(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	j := openJournal(t, out)
 	add(t, j, snap("A-1", request.Created, 1))
@@ -83,20 +86,21 @@ func TestRecords_SurviveATruncatedLastLine(t *testing.T) {
 		}
 		j := openJournal(t, out)
 		if got := show(records(t, j)); got != want {
-			t.Fatalf("cut at %d: got %s, want %s", size, got, want)
+			t.Fatalf("truncated to %d bytes: got %s, want %s", size, got, want)
 		}
 		add(t, j, snap("A-9", request.Created, 1))
 		closeJournal(t, j)
 		j = openJournal(t, out)
 		want = strings.TrimPrefix(strings.Replace(want, "]", ", A-9 created 1]", 1), "[, ")
 		if got := show(records(t, j)); strings.TrimPrefix(got, "[") != strings.TrimPrefix(want, "[") {
-			t.Fatalf("cut at %d and gone on: got %s, want %s", size, got, want)
+			t.Fatalf("truncated to %d bytes and continued: got %s, want %s", size, got, want)
 		}
 		closeJournal(t, j)
 	}
 }
 
 func TestRecords_SurviveALongTruncatedLastLine(t *testing.T) {
+	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out.csv")
 	text := embeddedLine + goodLine + strings.Repeat("x", 200_000)
 	if err := os.WriteFile(out+".journal", []byte(text), 0o600); err != nil {
@@ -105,11 +109,12 @@ func TestRecords_SurviveALongTruncatedLastLine(t *testing.T) {
 	j := openJournal(t, out)
 	defer closeJournal(t, j)
 	if got := show(records(t, j)); got != "[A-1 created 1]" {
-		t.Errorf("got %s", got)
+		t.Errorf("got %s, want [A-1 created 1]", got)
 	}
 }
 
 func TestRecords_RefuseAnInvalidLine(t *testing.T) {
+	t.Parallel()
 	change := func(old, by string) string { return strings.Replace(strings.TrimSuffix(goodLine, "\n"), old, by, 1) }
 	for _, broken := range []string{
 		"", "{", "null", "{}", "\x00\x00", `{"record":null}`, `{"record":{"application_id":"A-1"}}`, `{"journal":{}}`,
@@ -128,7 +133,7 @@ func TestRecords_RefuseAnInvalidLine(t *testing.T) {
 		}
 		var trouble *Error
 		if !errors.As(failed, &trouble) || !strings.Contains(failed.Error(), "line 3 is invalid: ") {
-			t.Errorf("%q: got %v", broken, failed)
+			t.Errorf("%q: got %v, want an error of line 3", broken, failed)
 		}
 		closeJournal(t, j)
 		if got := fixture.Read(t, out+".journal"); got != text {
@@ -137,13 +142,14 @@ func TestRecords_RefuseAnInvalidLine(t *testing.T) {
 	}
 }
 
-// full has every member set that the journal keeps, so that none is forgotten.
+// In full, every field is set that the journal stores.
 func TestSnapshot_KeepsAllFields(t *testing.T) {
+	t.Parallel()
 	notKept := map[string]bool{"CancelAsked": true, "Turn": true, "Batch": true, "Seen": true, "Holder": true, "NoDeadline": true}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != notKept[name] {
-			t.Errorf("request.Record.%s: is the journal to keep it?", name)
+			t.Errorf("request.Record.%s is new: set it in full if the journal stores it, or add it to the list", name)
 		}
 	}
 }
@@ -169,7 +175,7 @@ func FuzzJournal(f *testing.F) {
 				return
 			}
 			if raw, err := r.Encode(); err != nil || r.ApplicationID == "" {
-				t.Fatalf("%+v cannot be put back: %q, %v", r, raw, err)
+				t.Fatalf("record %+v was read, but cannot be encoded: %q, %v", r, raw, err)
 			}
 		}
 	})
