@@ -26,12 +26,12 @@ func TestKeyring_VerifiesWhatItCreated(t *testing.T) {
 	ring := NewKeyring(fixture.Redis().Client(t), account)
 	key, issued, err := ring.Create(t.Context(), "shop", []Scope{Read, Enqueue, Read})
 	if err != nil || !regexp.MustCompile(`^kyclink_[0-9a-f]{12}_[A-Za-z0-9_-]{43}$`).MatchString(key) {
-		t.Fatalf("%v, %v", len(key), err)
+		t.Fatalf("Create: got a key of %d bytes in another form, %v", len(key), err)
 	}
 	if !slices.Equal(issued.Scopes, []Scope{Enqueue, Read}) || !strings.HasPrefix(key, "kyclink_"+issued.ID+"_") {
-		t.Errorf("issued %+v", issued)
+		t.Errorf("got issued key %+v", issued)
 	}
-	// Another key's secret under this id, and all that is near the right one.
+	// Among the wrong keys are this id with another key's secret, and small changes of the right key.
 	other, _, err := ring.Create(t.Context(), "other", []Scope{Operate})
 	if err != nil {
 		t.Fatal(err)
@@ -43,38 +43,38 @@ func TestKeyring_VerifiesWhatItCreated(t *testing.T) {
 		"kyclink_" + issued.ID + other[len("kyclink_")+12:], "kyclink_000000000000_" + secret, "kyclink_" + issued.ID, "kyclink_" + issued.ID + "_",
 	} {
 		if got, err := ring.Verify(t.Context(), wrong); !errors.Is(err, ErrUnknown) || got.ID != "" {
-			t.Errorf("a wrong key of %d bytes gave %+v, %v", len(wrong), got, err)
+			t.Errorf("verify a wrong key of %d bytes: got %+v, %v; want ErrUnknown", len(wrong), got, err)
 		}
 	}
-	for range 2 { // from Redis, then from what is remembered
+	for range 2 { // from Redis, then from the cache
 		got, err := ring.Verify(t.Context(), key)
 		if err != nil || got.ID != issued.ID || got.Name != "shop" || !got.Allows(Enqueue) || got.Allows(Operate) {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("verify: got %+v, %v", got, err)
 		}
 	}
 	if _, err := NewKeyring(fixture.Redis().Client(t), redistest.Account()).Verify(t.Context(), key); !errors.Is(err, ErrUnknown) {
-		t.Errorf("another account knows it: %v", err)
+		t.Errorf("verify in another account: got %v, want ErrUnknown", err)
 	}
 
-	// What is in Redis does not hold it.
+	// Redis does not contain the key's secret.
 	kept, err := fixture.Redis().Client(t).HGetAll(t.Context(), "{kyclink:"+account+"}:api-keys").Result()
 	if err != nil || len(kept) != 2 {
-		t.Fatalf("%v, %v", len(kept), err)
+		t.Fatalf("got %d stored keys, %v; want 2", len(kept), err)
 	}
 	if strings.Contains(fmt.Sprint(kept), secret) {
-		t.Error("the key is kept as it is")
+		t.Error("Redis contains the secret of the key")
 	}
 }
 
-// asked answers the commands of a client in place of Redis, one after a second.
-type asked struct {
-	value string
-	times atomic.Int32
+// fakeRedis is a hook that answers each command in place of Redis, after a second.
+type fakeRedis struct {
+	value    string
+	commands atomic.Int32
 }
 
-func (a *asked) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+func (a *fakeRedis) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		a.times.Add(1)
+		a.commands.Add(1)
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
@@ -85,9 +85,9 @@ func (a *asked) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (*asked) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*fakeRedis) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (*asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (*fakeRedis) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
@@ -102,10 +102,10 @@ func TestKeyring_ReadsAKeyOnceForConcurrentRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		answer := &asked{value: kept[0]}
-		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // a name would be looked up, in a bubble
+		fake := &fakeRedis{value: kept[0]}
+		rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) // a host name would need a DNS lookup, which synctest cannot run
 		defer rdb.Close()
-		rdb.AddHook(answer)
+		rdb.AddHook(fake)
 		ring := NewKeyring(rdb, account)
 		gone, cancel := context.WithCancel(t.Context())
 		first := make(chan error, 1)
@@ -118,18 +118,18 @@ func TestKeyring_ReadsAKeyOnceForConcurrentRequests(t *testing.T) {
 		for range 1000 {
 			verified.Go(func() {
 				if got, err := ring.Verify(t.Context(), key); err != nil || got.Name != "shop" {
-					t.Errorf("%+v, %v", got, err)
+					t.Errorf("verify: got %+v, %v", got, err)
 				}
 			})
 		}
 		synctest.Wait()
 		cancel()
 		if err := <-first; !errors.Is(err, context.Canceled) {
-			t.Errorf("whoever has gone gets %v", err)
+			t.Errorf("the cancelled request got %v, want context.Canceled", err)
 		}
 		verified.Wait()
-		if n := answer.times.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+		if n := fake.commands.Load(); n != 1 {
+			t.Errorf("Redis got %d commands, want 1", n)
 		}
 	})
 }
@@ -149,16 +149,15 @@ func TestKeyring_RefusesInvalidNamesAndScopes(t *testing.T) {
 		{"shop", []Scope{Read, "admin"}, `unknown scope "admin"; the scopes are enqueue,read,operate`},
 	} {
 		if _, _, err := ring.Create(t.Context(), tt.name, tt.scopes); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%q with %v: %v", tt.name, tt.scopes, err)
+			t.Errorf("name %q with scopes %v: got %v, want %q", tt.name, tt.scopes, err, tt.want)
 		}
 	}
 	if keys, err := ring.List(t.Context()); err != nil || len(keys) != 0 {
-		t.Errorf("%v, %v", keys, err)
+		t.Errorf("got keys %v, %v; want none", keys, err)
 	}
 }
 
-// A key that another process revoked is let in for two seconds at most, and one
-// that another process made at once.
+// Another process creates and revokes the key. A new key is valid at once.
 func TestKeyring_RefusesARevokedKeyWithinTwoSeconds(t *testing.T) {
 	account := redistest.Account()
 	here, there := NewKeyring(fixture.Redis().Client(t), account), NewKeyring(fixture.Redis().Client(t), account)
@@ -171,30 +170,30 @@ func TestKeyring_RefusesARevokedKeyWithinTwoSeconds(t *testing.T) {
 	valid := func(want bool) {
 		t.Helper()
 		if _, err := here.Verify(t.Context(), key); (err == nil) != want || err != nil && !errors.Is(err, ErrUnknown) {
-			t.Errorf("it is valid: %v; %v", err == nil, err)
+			t.Errorf("got valid %t, %v; want %t", err == nil, err, want)
 		}
 	}
 	valid(true)
 	if revoked, err := there.Revoke(t.Context(), issued.ID); err != nil || revoked.RevokedAt.IsZero() {
-		t.Fatalf("%+v, %v", revoked, err)
+		t.Fatalf("revoke: got %+v, %v", revoked, err)
 	}
 	now = now.Add(2*time.Second - time.Millisecond)
 	valid(true)
 	now = now.Add(time.Millisecond)
 	valid(false)
 	if again, err := there.Revoke(t.Context(), issued.ID); !errors.Is(err, ErrUnknown) || again.ID != issued.ID {
-		t.Errorf("revoked again: %+v, %v", again, err)
+		t.Errorf("revoke again: got %+v, %v; want ErrUnknown", again, err)
 	}
 	if _, err := there.Revoke(t.Context(), "000000000000"); !errors.Is(err, ErrUnknown) {
-		t.Errorf("an unknown one: %v", err)
+		t.Errorf("revoke an unknown key: got %v, want ErrUnknown", err)
 	}
 	keys, err := here.List(t.Context())
 	if err != nil || len(keys) != 1 || keys[0].RevokedAt.IsZero() || keys[0].Name != "shop" {
-		t.Errorf("listed: %+v, %v", keys, err)
+		t.Errorf("list: got %+v, %v; want one revoked key", keys, err)
 	}
-	over := fixture.Redis().Client(t)
-	_ = over.Close()
-	if _, err := NewKeyring(over, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknown) || strings.Contains(err.Error(), key) {
-		t.Errorf("without Redis: %v", err)
+	closed := fixture.Redis().Client(t)
+	_ = closed.Close()
+	if _, err := NewKeyring(closed, account).Verify(t.Context(), key); err == nil || errors.Is(err, ErrUnknown) || strings.Contains(err.Error(), key) {
+		t.Errorf("verify without Redis: got %v, want an error without the key that is not ErrUnknown", err)
 	}
 }

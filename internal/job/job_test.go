@@ -21,8 +21,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// A file with everything in it: what others own, the same person twice in one
-// chunk of 100 and in two, and rows that are refused.
+// The file has requests of other batches, ids that are repeated within a chunk of 100
+// rows and in another one, and rows that are refused.
 func TestJob_FinishesAFileWithEveryKindOfRow(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -40,30 +40,30 @@ func TestJob_FinishesAFileWithEveryKindOfRow(t *testing.T) {
 	tail := []string{"A-1," + done + ",,", "A-1,https://other.example,,", "J-2,,,"}
 	middle, made := filler(10, 210)
 	j := h.job("mine", slices.Concat(head, middle, tail)...)
-	drive, looks := j.OnProgress, 0
+	drive, polls := j.OnProgress, 0
 	j.OnProgress = func(p Progress) {
 		if !p.AllAccepted {
 			return
 		}
-		if looks++; looks == 1 && (p.JoinedOpen != 2 || p.Open() != 203+2) {
-			t.Errorf("open at first: %d elsewhere, %d in all", p.JoinedOpen, p.Open())
+		if polls++; polls == 1 && (p.JoinedOpen != 2 || p.Open() != 203+2) {
+			t.Errorf("at first: got %d joined and %d open requests, want 2 and 205", p.JoinedOpen, p.Open())
 		}
-		if looks == 1 {
+		if polls == 1 {
 			refs := slices.DeleteFunc(h.feed(), func(r request.Ref) bool { return r.ApplicationID == "J-2" })
 			h.finish(refs...)
 			return
 		}
-		if looks == 2 && p.Open() != p.JoinedOpen {
-			t.Errorf("when all of its own have ended: %d elsewhere, %d in all", p.JoinedOpen, p.Open())
+		if polls == 2 && p.Open() != p.JoinedOpen {
+			t.Errorf("when all of the job's own have ended: got %d joined and %d open requests, want them equal", p.JoinedOpen, p.Open())
 		}
-		if looks == 2 {
+		if polls == 2 {
 			h.finish(h.get("J-2").Ref(), h.get("S-1").Ref())
 		}
 		drive(p)
 	}
 	p := h.do(j)
 	if p.Rows != 213 || p.Rejected != 4 || p.Done() != 203+3 || p.Finished() != p.Total() || p.Counts[request.Failed] != 1 || p.Open() != 0 {
-		t.Errorf("in the end: %+v", p)
+		t.Errorf("got progress %+v at the end", p)
 	}
 	expect(t, h.write(j), slices.Concat([]string{
 		"A-1 created L-A-1-1 1 0", "B-1 rejected 0 0 invalid", "J-1 created L-J-1-1 1 0", "A-2 failed 1 0 invalid_request",
@@ -82,8 +82,8 @@ func TestJob_WritesTheGenerationThatARowAsksFor(t *testing.T) {
 		[]string{"A-1 created L-A-1-2 1 0", "A-2 created L-A-2-1 1 0", "A-2 rejected L-A-2-2 1 0 generation_gap", "A-3 rejected 0 0 generation_gap"})...)
 }
 
-// The embedded Redis is gone with its process: the journal knows what was made,
-// and what was being called.
+// The embedded Redis ends with its process. The journal has the links, and the calls that
+// were in flight.
 func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	t.Parallel()
 	h := newHarnessOn(t, redistest.Start(t))
@@ -99,9 +99,9 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	first.OnProgress = func(Progress) {
 		for _, ref := range h.feed() {
 			switch ref.ApplicationID {
-			case "A-2": // being called when it ends
+			case "A-2": // calling when the job is killed
 				h.mark(ref)
-			case "A-3": // to be tried again, with a possible duplicate already
+			case "A-3": // waiting for a retry, with a possible duplicate
 				_, err := h.work.Fault(t.Context(), h.mark(ref), &fault.Fault{Kind: fault.ServerError}, attempt.Next{Action: attempt.Retry, MaxCharged: 8})
 				h.Must(err)
 			case "A-4": // never called
@@ -112,7 +112,7 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 		kill(killed)
 	}
 	if _, err := first.Work(ctx); !errors.Is(err, killed) {
-		t.Fatalf("the first run ended with %v", err)
+		t.Fatalf("the first job ended with %v, want its cause", err)
 	}
 	h.closeJournal(log)
 	h.Must(h.Redis.FlushAll(t.Context()).Err())
@@ -126,11 +126,11 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	second := h.job("run", lines...)
 	second.Journal = log
 	if p := h.do(second); p.Counts[request.Created] != len(lines) || p.JoinedOpen != 0 {
-		t.Errorf("in the end: %+v", p)
+		t.Errorf("got progress %+v at the end", p)
 	}
 	for id, n := range h.calls {
 		if again := id == "A-2" || id == "A-3"; (n == 2) != again || n > 2 {
-			t.Errorf("%s was called %d times", id, n)
+			t.Errorf("%s was called %d times, want twice only for A-2 and A-3", id, n)
 		}
 	}
 	expect(t, h.write(second), append([]string{
@@ -138,7 +138,7 @@ func TestJob_ContinuesFromItsJournal(t *testing.T) {
 	}, made...)...)
 }
 
-// What was taken out of the file since is not called any more, nor waited for.
+// Rows that were removed from the file are neither called nor awaited.
 func TestJob_RestoresOnlyWhatRowsAskFor(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -149,13 +149,13 @@ func TestJob_RestoresOnlyWhatRowsAskFor(t *testing.T) {
 	j.Journal = log
 	p := h.do(j)
 	if p.Total() != 3 || p.Counts[request.Created] != 2 || p.Rejected != 1 {
-		t.Errorf("in the end: %+v", p)
+		t.Errorf("got progress %+v at the end", p)
 	}
 	if fmt.Sprint(h.calls) != "map[A-1:1]" {
-		t.Errorf("called: %v", h.calls)
+		t.Errorf("got calls %v, want one of A-1", h.calls)
 	}
 	if _, known, err := h.ledger.Records.Get(t.Context(), "A-2"); err != nil || known {
-		t.Errorf("A-2, which no row asks for, is known: %v", err)
+		t.Errorf("A-2, which no row requests, is known: %t, %v", known, err)
 	}
 }
 
@@ -171,14 +171,14 @@ func TestJob_RefusesAChangedInput(t *testing.T) {
 	h.do(j)
 	var changed *input.Error
 	if _, err := j.Write(t.Context(), h.out); !errors.As(err, &changed) {
-		t.Errorf("the export: %v", err)
+		t.Errorf("Write: got %v, want an input.Error", err)
 	}
 	if left, err := filepath.Glob(h.out + "*"); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
+		t.Errorf("Write left the files %v, %v", left, err)
 	}
 	for _, j.RetryFailed = range []bool{false, true} {
 		if p, err := j.Work(t.Context()); !errors.As(err, &changed) || p.AllAccepted {
-			t.Errorf("the job, once more: %+v, %v", p, err)
+			t.Errorf("Work again: got %+v, %v; want an input.Error", p, err)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func TestNewBatchName_IsUniqueAndPrintable(t *testing.T) {
 	} {
 		one, other := NewBatchName(out), NewBatchName(out)
 		if !strings.HasPrefix(one, want) || len(one) < len(want)+20 || one == other {
-			t.Errorf("the batches of %q are %q and %q", out, one, other)
+			t.Errorf("batch names of %q: got %q and %q, want them to begin with %q and to differ", out, one, other, want)
 		}
 	}
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Whatever a stop interrupts, it is what the job ends with.
+// The context is cancelled before each round trip in turn.
 func TestJob_EndsWithTheCauseOfItsContext(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	filled, _ := filler(1, 250)
 	h.journal(record("F-001", request.Waiting, 0))
-	for _, part := range []string{"work", "export"} {
+	for _, part := range []string{"work", "write"} {
 		n := 1
 		for ; ; n++ {
 			j := h.job("run", filled...)
@@ -44,16 +44,16 @@ func TestJob_EndsWithTheCauseOfItsContext(t *testing.T) {
 				h.Must(err)
 				break
 			}
-			if err != cause { //nolint:errorlint // it and nothing else
+			if err != cause { //nolint:errorlint // the error itself, not one that wraps it
 				t.Errorf("%s: got %v, want %v", part, err, cause)
 			}
 		}
 		if n < 3 {
-			t.Errorf("%s takes %d round trips only", part, n)
+			t.Errorf("%s takes only %d round trips, want at least 3", part, n)
 		}
 		left, err := filepath.Glob(filepath.Join(filepath.Dir(h.out), ".kyclink-*"))
 		if h.Must(err); len(left) > 0 {
-			t.Errorf("it left %q", left)
+			t.Errorf("%s left the files %q", part, left)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func TestJob_FailsWhenNothingIsCreated(t *testing.T) {
 	j.Patience, j.OnProgress = 0, nil
 	p, err := j.Work(t.Context())
 	if !errors.Is(err, ErrImpatient) || p.Open() != 2 {
-		t.Fatalf("%+v, %v", p, err)
+		t.Fatalf("got %+v, %v; want ErrImpatient with 2 open requests", p, err)
 	}
 	expect(t, h.write(j), "A-1 waiting 0 0", "A-2 waiting 0 0")
 	j.Patience, j.OnProgress = time.Minute, drive
@@ -74,8 +74,8 @@ func TestJob_FailsWhenNothingIsCreated(t *testing.T) {
 	expect(t, h.write(j), "A-1 created L-A-1-1 1 0", "A-2 created L-A-2-1 1 0")
 }
 
-// What others asked for is progress as well: one of it ends at every look, and
-// the job waits for longer than it would for nothing.
+// Other producers requested the rows. One of them ends at each poll, which counts as
+// progress, so that the job waits for longer than its patience.
 func TestJob_WaitsForJoinedRequests(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -95,8 +95,8 @@ func TestJob_WaitsForJoinedRequests(t *testing.T) {
 	h.do(j)
 }
 
-// A job of more rows than may wait takes what there is room for, and gives up when
-// nothing comes of it; OUT then says of the others why they were not accepted.
+// The job accepts as many rows as the backlog allows, and gives up when none of them
+// ends. OUT then says why the others were not accepted.
 func TestJob_WaitsForRoomInTheBacklog(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -106,18 +106,18 @@ func TestJob_WaitsForRoomInTheBacklog(t *testing.T) {
 	j.Client = tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 2, OnFull: j.OnFull})
 	p, err := j.Work(t.Context())
 	if !errors.Is(err, ErrImpatient) || p.Open() != 2 || p.AllAccepted {
-		t.Fatalf("it ended with %v at %+v", err, p)
+		t.Fatalf("got %v with %+v, want ErrImpatient with 2 open requests", err, p)
 	}
 	summary, err := j.Write(t.Context(), h.out)
 	if err != nil || summary.Counts[tasks.Waiting] != 2 || summary.Counts[column.Rejected] != 3 {
-		t.Errorf("OUT has %v, %v", summary, err)
+		t.Errorf("got summary %v, %v; want 2 waiting and 3 rejected", summary, err)
 	}
 	out, err := os.ReadFile(h.out)
 	if h.Must(err); strings.Count(string(out), "backlog_full: the backlog of the bulk lane is full (KYCLINK_MAX_BACKLOG is 2)") != 3 {
-		t.Errorf("OUT is\n%s", out)
+		t.Errorf("got OUT\n%s\nwant backlog_full in 3 rows", out)
 	}
 
-	// While something comes of it, it waits however long that takes.
+	// While requests end, the job waits for room.
 	j = h.job("spring", rows...)
 	j.Patience = time.Minute
 	driven := tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: 2, OnFull: func(full *tasks.BacklogError) {
@@ -126,6 +126,6 @@ func TestJob_WaitsForRoomInTheBacklog(t *testing.T) {
 	}})
 	j.Client = driven
 	if p, err := j.Work(t.Context()); err != nil || p.Counts["created"] != 5 {
-		t.Errorf("it ended with %v at %+v", err, p)
+		t.Errorf("got %v with %+v, want 5 created", err, p)
 	}
 }

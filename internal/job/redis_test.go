@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// trap does something before the n-th round trip from when it was set.
+// trap is a Redis hook that calls do before the n-th round trip after it was set.
 type trap struct {
 	left atomic.Int64
 	do   func()
@@ -51,7 +51,7 @@ func (s *trap) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 }
 
-// trapped gives the job a connection of its own, with a trap in it.
+// trapped gives the job its own connection with a trap.
 func (h *harness) trapped(j *Job) *trap {
 	h.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: h.server.Addr, MaxRetries: -1, DialerRetries: 1})
@@ -59,83 +59,82 @@ func (h *harness) trapped(j *Job) *trap {
 	s := &trap{}
 	rdb.AddHook(s)
 	j.Client = tasks.NewClient(rdb, tasks.Config{Account: h.Keys.Account})
-	book := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
-	j.Stores = book
+	stores := storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: h.Keys.Account, Simulated: true}})
+	j.Stores = stores
 	var err error
-	j.LedgerID, err = book.Fleet.ID(h.Context())
+	j.LedgerID, err = stores.Fleet.ID(h.Context())
 	h.Must(err)
 	return s
 }
 
-// durable is a harness with a Redis of its own, which keeps everything when it is
-// killed: what it wrote is the kernel's.
-func durable(t *testing.T) *harness {
+// newDurableHarness returns a harness with its own Redis, which loses nothing when it is
+// killed, because the kernel has what it wrote.
+func newDurableHarness(t *testing.T) *harness {
 	return newHarnessOn(t, redistest.Start(t, "--appendonly", "yes", "--appendfsync", "no"))
 }
 
-// Redis goes away in the middle of each step, and comes back when the job has
-// noticed.
+// Redis is killed during each step, and restarted when the job reports the error.
 func TestJob_WaitsForAnAbsentRedis(t *testing.T) {
 	t.Parallel()
 	filled, made := filler(1, 250)
 	for _, c := range []struct {
 		step string
 		at   int // round trip
-		when func(h *harness, j *Job, spring func())
+		when func(h *harness, j *Job, setTrap func())
 	}{
-		{"restore", 1, func(h *harness, j *Job, spring func()) {
+		{"restore", 1, func(h *harness, j *Job, setTrap func()) {
 			known := record("F-001", request.Waiting, 0)
 			known.Content.RedirectURL = done
 			h.journal(known)
 			j.Journal = h.openJournal()
 			h.Cleanup(func() { h.closeJournal(j.Journal) })
-			spring()
+			setTrap()
 		}},
-		{"retry: look", 2, func(h *harness, j *Job, spring func()) { j.RetryFailed = true; spring() }},
-		{"retry: start", 3, func(h *harness, j *Job, spring func()) {
+		{"retry: read", 2, func(h *harness, j *Job, setTrap func()) { j.RetryFailed = true; setTrap() }},
+		{"retry: start", 3, func(h *harness, j *Job, setTrap func()) {
 			h.failed["F-001"] = true
 			h.do(h.job("run", filled[0]))
 			h.failed = nil
 			j.RetryFailed = true
-			spring()
+			setTrap()
 		}},
-		{"accept", 6, func(_ *harness, _ *Job, spring func()) { spring() }},
-		{"await", 1, func(_ *harness, j *Job, spring func()) {
-			drive, looks := j.OnProgress, 0
+		{"accept", 6, func(_ *harness, _ *Job, setTrap func()) { setTrap() }},
+		{"await", 1, func(_ *harness, j *Job, setTrap func()) {
+			drive, polls := j.OnProgress, 0
 			j.OnProgress = func(p Progress) {
-				if looks++; looks == 1 {
-					spring()
+				if polls++; polls == 1 {
+					setTrap()
 					return
 				}
 				drive(p)
 			}
 		}},
-		{"export", 2, nil},
+		{"write", 2, nil},
 	} {
 		t.Run(c.step, func(t *testing.T) {
 			t.Parallel()
-			h := durable(t)
+			h := newDurableHarness(t)
 			j := h.job("run", filled...)
 			s := h.trapped(j)
-			troubles := 0
+			reported := 0
 			j.OnRedisError = func(error) {
-				troubles++
+				reported++
 				h.server.Restart(t)
 			}
-			spring := func() { s.set(c.at, h.server.Kill) }
+			setTrap := func() { s.set(c.at, h.server.Kill) }
 			if c.when != nil {
-				c.when(h, j, spring)
+				c.when(h, j, setTrap)
 			}
 			p := h.do(j)
 			if c.when == nil {
-				spring()
+				setTrap()
 			}
 			got := h.write(j)
-			if troubles != 1 {
-				t.Errorf("Redis was away and back %d times", troubles)
+			if reported != 1 {
+				t.Errorf("the job reported %d errors of Redis, want 1", reported)
 			}
 			if p.Rows != 250 || p.Rejected != 0 || p.Total() != 250 || p.Finished() != 250 {
-				t.Errorf("in the end: %+v", p)
+				t.Errorf("got progress %+v at the end, want 250 rows finished", p)
 			}
 			want := slices.Clone(made)
 			if strings.HasPrefix(c.step, "retry: ") && h.calls["F-001"] == 2 {
@@ -149,7 +148,7 @@ func TestJob_WaitsForAnAbsentRedis(t *testing.T) {
 // If Redis came back without its data, every link would be created again.
 func TestJob_AcceptsNothingInAnEmptiedRedis(t *testing.T) {
 	t.Parallel()
-	h := newHarnessOn(t, redistest.Start(t)) // keeps nothing
+	h := newHarnessOn(t, redistest.Start(t)) // loses its data when it is killed
 	filled, _ := filler(1, 250)
 	j := h.job("run", filled...)
 	s := h.trapped(j)
@@ -160,7 +159,7 @@ func TestJob_AcceptsNothingInAnEmptiedRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := h.Redis.Exists(t.Context(), h.Keys.Record("F-001")).Result(); err != nil || n != 0 {
-		t.Errorf("the emptied Redis was given a row: %d, %v", n, err)
+		t.Errorf("the emptied Redis has %d records of F-001, %v; want none", n, err)
 	}
 }
 
@@ -171,13 +170,13 @@ func TestJob_FailsWhenRedisStaysAway(t *testing.T) {
 	h.trapped(j)
 	j.Patience = time.Millisecond
 	h.server.Kill()
-	begun := time.Now()
+	began := time.Now()
 	_, err := j.Work(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "Redis failed for") || !strings.Contains(err.Error(), "run the same command again") {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("got error %v", err)
 	}
-	if took := time.Since(begun); took < pollPause {
-		t.Errorf("it tried once more after %v", took)
+	if took := time.Since(began); took < pollPause {
+		t.Errorf("the job ended after %v, want it to pause for %v and try again", took, pollPause)
 	}
 }
 
@@ -189,6 +188,6 @@ func TestJob_WritesNothingWhenRedisWasEmptied(t *testing.T) {
 	h.Must(h.Redis.FlushAll(t.Context()).Err())
 	_, err := j.Write(t.Context(), h.out)
 	if err == nil || !strings.HasPrefix(err.Error(), "row 1, A-1: Redis no longer knows what was accepted: was it emptied") {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("got error %v", err)
 	}
 }

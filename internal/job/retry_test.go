@@ -21,7 +21,7 @@ func TestJob_RetriesFailedRows(t *testing.T) {
 	h.finish(h.get("I-1").Ref())
 	h.failed = nil
 
-	// A-2 is in the file no more; A-3 is refused, G-1 asks for another generation.
+	// A-2 is no longer in the file, A-3 is refused, and G-1 requests another generation.
 	lines := []string{"A-1," + done + ",,", "A-1,,,", "N-1,,,", "A-3,https://other.example,,", "C-1,,,", "G-1,,,2", "G-2,,,1", "I-1,,interactive,"}
 	j := h.job("run", lines...)
 	h.do(j)
@@ -35,7 +35,7 @@ func TestJob_RetriesFailedRows(t *testing.T) {
 		if r := h.get("I-1"); p.AllAccepted && r.State == request.Queued {
 			task := "asynq:{" + h.Keys.Queue(request.Interactive) + "}:t:" + r.Ref().String()
 			if n, err := h.Redis.Exists(t.Context(), task).Result(); err != nil || n != 1 {
-				t.Errorf("an interactive row that is tried again has no task: %v", err)
+				t.Errorf("a retried interactive row has no task: %v", err)
 			}
 			h.finish(r.Ref())
 		}
@@ -46,13 +46,12 @@ func TestJob_RetriesFailedRows(t *testing.T) {
 		"C-1 created L-C-1-1 1 0", "G-1 created L-G-1-2 1 0", "G-2 created L-G-2-1 2 0", "I-1 created L-I-1-1 2 0")
 	for _, id := range []string{"A-2", "A-3"} {
 		if r := h.get(id); r.State != request.Failed || r.Run != 1 {
-			t.Errorf("%s, which no row asks for, is %s in run %d", id, r.State, r.Run)
+			t.Errorf("%s, which no row requests, is %s in run %d; want failed in run 1", id, r.State, r.Run)
 		}
 	}
 }
 
-// A row means its own generation: neither the one before nor the one after is
-// tried again for it.
+// Only the generation that a row requests is retried, not the one before or after it.
 func TestJob_RetriesNoOtherGeneration(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -68,6 +67,6 @@ func TestJob_RetriesNoOtherGeneration(t *testing.T) {
 	expect(t, retry("A-1,,,2"), "A-1 failed 1 0 invalid_request")
 	expect(t, retry("A-1,,,1"), "A-1 failed 1 0 invalid_request")
 	if h.calls["A-1"] != 2 {
-		t.Errorf("called %d times, once for each generation is right", h.calls["A-1"])
+		t.Errorf("A-1 was called %d times, want once for each of 2 generations", h.calls["A-1"])
 	}
 }

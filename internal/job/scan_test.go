@@ -10,25 +10,24 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// What the batch accepted for rows that were edited since is no part of how far the
-// file is.
+// Requests of rows that were changed in the file do not count.
 func TestProgress_CountsRows(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.do(h.job("run", "A-1,,,", "A-2,,,", "A-3,,,"))
 	j := h.job("run", "A-1,"+done+",,", "B-2,,,", "B-2,,,", "A-3,,,") // the first is in conflict
 	if s, err := j.Scan(t.TempDir()); err != nil || s.Rows != 4 || s.Duplicates != 1 {
-		t.Errorf("the survey says %+v, %v", s, err)
+		t.Errorf("Scan: got %+v, %v; want 4 rows with 1 duplicate", s, err)
 	}
 	drive := j.OnProgress
 	j.OnProgress = func(p Progress) {
 		if p.Finished() > 4 || p.Total() != 4 || p.AllAccepted && p.Open() > 0 && p.Finished() != 3 {
-			t.Errorf("%d of %d at %+v", p.Finished(), p.Total(), p)
+			t.Errorf("got %d of %d rows finished, progress %+v", p.Finished(), p.Total(), p)
 		}
 		drive(p)
 	}
 	if p := h.do(j); p.Finished() != 4 || p.Total() != 4 || p.Counts[request.Created] != 4 {
-		t.Errorf("in the end %d of %d at %+v", p.Finished(), p.Total(), p)
+		t.Errorf("at the end: got %d of %d rows finished, progress %+v; want 4 of 4 created", p.Finished(), p.Total(), p)
 	}
 }
 
@@ -44,7 +43,7 @@ func TestScan_FindsLinksAndDuplicates(t *testing.T) {
 		{"a.csv", own + "A-1,Ann,created,https://faceki.example/1,1\n", func(j *Job) { j.IgnoreLinks = true }, "1 rows, 0 linked"},
 		{"a.csv", own + "A-1,Ann,created,https://simulator.invalid/1,1\n", nil, "1 rows, 0 linked"},
 		{"a.csv", own + "A-1,Ann,created,https://simulator.invalid/1,1\n", func(j *Job) { j.Simulated = true }, "1 rows, 1 linked"},
-		{"a.csv", "application_id,status,url\nA-1,created,https://crm.example/1\n", nil, "1 rows, 0 linked"}, // somebody else's
+		{"a.csv", "application_id,status,url\nA-1,created,https://crm.example/1\n", nil, "1 rows, 0 linked"}, // the columns of another program
 		{"a.csv", own + "A-1,Ann,rejected,https://faceki.example/1,1\nA-2,Bob,created,,\n", nil, "2 rows, 0 linked"},
 		{"a.csv", "application_id,name\nA-1,Ann\nA-2,Bob\nA-1,Cid\nA-1,Ann\n", nil,
 			"4 rows, 0 linked, row 3 has the same id as row 1, A-1, but differs in name, row 4 has the same id as row 1, A-1"},
@@ -61,7 +60,7 @@ func TestScan_FindsLinksAndDuplicates(t *testing.T) {
 			got += ", " + r.String()
 		}
 		if err != nil || got != c.want || s.Duplicates != len(s.First) {
-			t.Errorf("%s: %s, %v", c.text, got, err)
+			t.Errorf("%s: got %s, %v; want %s", c.text, got, err, c.want)
 		}
 	}
 }
@@ -77,16 +76,16 @@ func TestJob_KeepsLinksOfTheInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p := h.do(j); p.Finished() != 3 || p.Rejected != 1 {
-		t.Errorf("in the end %+v", p)
+		t.Errorf("got progress %+v at the end, want 3 rows finished and 1 rejected", p)
 	}
 	expect(t, h.write(j), "A-1 created L-1 2 1", "A-2 created L-A-2-1 1 0", "A-1 rejected 0 0 invalid")
 	if !strings.Contains(fixture.Read(t, h.out), "https://faceki.example/1,2026-12-01T00:00:00Z,,2,1\n") || h.calls["A-1"] != 0 {
-		t.Errorf("OUT is\n%s", fixture.Read(t, h.out))
+		t.Errorf("got OUT\n%s\nand %d calls of A-1, want its link and no call", fixture.Read(t, h.out), h.calls["A-1"])
 	}
 }
 
-// A row that was refused with the link that exists is not paid for in the next run,
-// and a row that was copied with the link of another person does not get that link.
+// A row that was rejected with an existing link gets no second one, and a copied row does
+// not get the link of another person.
 func TestJob_RefusesLinksOfOtherContentOrRows(t *testing.T) {
 	t.Parallel()
 	const text = "application_id,status,link_id,url,reason\n" +
@@ -98,19 +97,19 @@ func TestJob_RefusesLinksOfOtherContentOrRows(t *testing.T) {
 		j.Input = open(t, fixture.File(t, name, input))
 		scan, err := j.Scan(t.TempDir())
 		if err != nil || scan.Linked != 2 {
-			t.Errorf("%s: %+v (%v)", name, scan, err)
+			t.Errorf("%s: got scan %+v, %v; want 2 linked", name, scan, err)
 		}
 		if p := h.do(j); p.Finished() != 4 || p.Rejected != 2 {
-			t.Errorf("%s: in the end %+v", name, p)
+			t.Errorf("%s: got progress %+v at the end, want 4 rows finished and 2 rejected", name, p)
 		}
 		expect(t, h.write(j), "A-1 created L-1 0 0", "A-2 rejected L-2 0 0 invalid", "A-3 rejected 0 0 invalid", "A-1 created L-1 0 0")
 		if len(h.calls) != 0 {
-			t.Errorf("%s: calls %v", name, h.calls)
+			t.Errorf("%s: got calls %v, want none", name, h.calls)
 		}
 	}
 }
 
-// ndjson writes the rows of a CSV without quotes as objects.
+// ndjson converts a CSV without quotes to NDJSON.
 func ndjson(text string) string {
 	var b strings.Builder
 	lines := strings.Split(strings.TrimSpace(text), "\n")

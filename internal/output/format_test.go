@@ -19,7 +19,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// A file goes from one format to the other and back, and asks for the same.
+// The requests are converted to the other format and back.
 func TestResults_KeepRequestsThroughEachFormat(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -95,14 +95,14 @@ func drawRequest(t *rapid.T) tasks.Request {
 }
 
 func TestAppendValue_KnowsAllKeys(t *testing.T) {
-	// typed knows the keys that are no strings; a new one has to be added there.
+	// typed lists the keys that are not strings, and a new key may have to be added there.
 	const known = "[application_id redirect_url expiry_minutes document_optional workflow_id lane callback_url not_after generation metadata]"
 	if got := fmt.Sprint(tasks.Keys()); got != known {
-		t.Errorf("a request has the keys %s; typed() was written for %s", got, known)
+		t.Errorf("a request has the keys %s, but typed was written for %s", got, known)
 	}
 }
 
-// Carried cells come through reading, writing and reading again as they are.
+// FuzzCarriedCells checks that other columns have the same cells after reading, writing and reading again.
 func FuzzCarriedCells(f *testing.F) {
 	f.Add("a", "b\r\nc")
 	f.Add("\r\n", "\"\n\r\r\n\"")
@@ -153,11 +153,11 @@ func FuzzNDJSONResults(f *testing.F) {
 			return
 		}
 		if len(lines) != len(all) {
-			t.Fatalf("%d lines for %d rows", len(lines), len(all))
+			t.Fatalf("got %d lines for %d rows", len(lines), len(all))
 		}
 		for _, line := range lines {
 			if _, ok := input.Members([]byte(line)); !ok {
-				t.Fatalf("%q is no JSON object", line)
+				t.Fatalf("got line %q, want a JSON object", line)
 			}
 		}
 	})

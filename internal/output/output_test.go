@@ -30,18 +30,18 @@ func TestResolve_FollowsSymbolicLinks(t *testing.T) {
 		"is.csv": "is.csv", "absent": "absent", "link": "is.csv", "chain": "is.csv", "new": "deep/not-yet.csv", "up": "deep/x.csv", "none/x.csv": "none/x.csv",
 	} {
 		if got, err := Resolve(filepath.Join(dir, name)); err != nil || got != filepath.Join(dir, want) {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
 		}
 	}
 	for _, name := range []string{"round", "lost"} {
 		var refused *Error
 		if got, err := Resolve(filepath.Join(dir, name)); !errors.As(err, &refused) {
-			t.Errorf("%s: %q, %v", name, got, err)
+			t.Errorf("%s: got %q, %v; want an Error", name, got, err)
 		}
 	}
 	t.Chdir(dir)
 	if got, err := Resolve("link"); err != nil || got != "is.csv" {
-		t.Errorf("a relative one: %q, %v", got, err)
+		t.Errorf("a relative link: got %q, %v; want is.csv", got, err)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestCheck_RefusesFilesThatCannotBeWritten(t *testing.T) {
 		err := Check(out, in)
 		if want == "" {
 			if err != nil {
-				t.Errorf("%s: %v", out, err)
+				t.Errorf("%s: got %v, want no error", out, err)
 			}
 			continue
 		}
@@ -76,7 +76,7 @@ func TestCheck_RefusesFilesThatCannotBeWritten(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %s", out, err, want)
 		}
 		if _, err := Create(out, in, false); err == nil {
-			t.Errorf("%s: created all the same", out)
+			t.Errorf("%s: Create returned no error", out)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func TestCheckName_RefusesOtherSuffixes(t *testing.T) {
 		"out.txt": "files that end in .txt", "links.2026": "files that end in .2026", "out.csv.gz": "the rows cannot be compressed",
 	} {
 		if err := CheckName(name); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), "write "+name+": "+want) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
 	}
 	for _, c := range []struct {
@@ -101,7 +101,7 @@ func TestCheckName_RefusesOtherSuffixes(t *testing.T) {
 		{"out.csv", input.NDJSON, "the name ends like csv, but --format is ndjson"}, {"out.xlsx.gz", "", "a workbook is compressed already"}, {"out.zst", input.XLSX, "a workbook is compressed already"},
 	} {
 		if err := CheckFile(c.name, c.format); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s, %s: %v", c.name, c.format, err)
+			t.Errorf("%s in format %q: got %v, want %q", c.name, c.format, err, c.want)
 		}
 	}
 }

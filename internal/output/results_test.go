@@ -45,7 +45,7 @@ func TestResults_ReplaceTheFileOnlyOnCommit(t *testing.T) {
 	if err := os.WriteFile(out, []byte("before"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// A person's own file beside it is nobody's to touch.
+	// Another file with a similar name is not touched.
 	if err := os.WriteFile(out+".tmp", []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -58,31 +58,31 @@ func TestResults_ReplaceTheFileOnlyOnCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := temporaryFiles(t, dir); len(got) != 1 || fixture.Mode(t, got[0]) != 0o600 {
-		t.Errorf("prepared as %q", got)
+		t.Errorf("got temporary files %q, want one with mode 600", got)
 	}
 	if err := o.Discard(); err != nil {
 		t.Fatal(err)
 	}
 	if got := fixture.Read(t, out); got != "before" {
-		t.Errorf("after Discard OUT holds %q", got)
+		t.Errorf("after Discard, OUT contains %q", got)
 	}
 	writeResults(t, in, out)
 	if got := fixture.Read(t, out); !strings.HasPrefix(got, "application_id,status,") {
-		t.Errorf("after Commit OUT holds %q", got)
+		t.Errorf("after Commit, OUT contains %q", got)
 	}
 	if got := fixture.Mode(t, out); got != 0o600 {
-		t.Errorf("OUT has mode %o", got)
+		t.Errorf("OUT has mode %o, want 600", got)
 	}
 	if got := fixture.Read(t, out+".tmp"); got != "precious" {
-		t.Errorf("another file was written: %q", got)
+		t.Errorf("the other file contains %q, want it unchanged", got)
 	}
 	if left := temporaryFiles(t, dir); len(left) > 0 {
-		t.Errorf("left over: %q", left)
+		t.Errorf("temporary files %q are left behind", left)
 	}
 }
 
-// What a killed run left is removed by the next run of the same OUT, not
-// followed; another OUT's is left to that one.
+// The next process that writes the same OUT removes the file. It does not follow a link
+// in its place, and leaves the files of other outputs.
 func TestCreate_RemovesFilesOfKilledProcesses(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.csv")
@@ -106,10 +106,10 @@ func TestCreate_RemovesFilesOfKilledProcesses(t *testing.T) {
 	}
 	o := begin(out)
 	if got, want := temporaryFiles(t, dir), []string{other, o.file.file.Name()}; !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-		t.Errorf("beside OUT lie %q, want %q", got, want)
+		t.Errorf("got temporary files %q, want %q", got, want)
 	}
 	if got := fixture.Read(t, victim); got != "mine" {
-		t.Errorf("what a link pointed to holds %q", got)
+		t.Errorf("the target of the link contains %q, want it unchanged", got)
 	}
 }
 
@@ -125,10 +125,10 @@ func TestResults_LeaveNothingWhenCommitFails(t *testing.T) {
 	}
 	var failed *Error
 	if err := o.Commit(); !errors.As(err, &failed) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an Error", err)
 	}
 	if left := temporaryFiles(t, dir); len(left) > 0 {
-		t.Errorf("left over: %q", left)
+		t.Errorf("temporary files %q are left behind", left)
 	}
 }
 
@@ -141,12 +141,11 @@ func TestResults_CutALongInvalidLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(got.Input) > maxQuoted || len(got.Input) < maxQuoted-4 || slices.Contains([]rune(got.Input), '\ufffd') {
-		t.Errorf("%d bytes shown: …%q", len(got.Input), got.Input[len(got.Input)-12:])
+		t.Errorf("got %d bytes of the line, which end in %q; want at most %d, cut between characters", len(got.Input), got.Input[max(0, len(got.Input)-12):], maxQuoted)
 	}
 }
 
-// OUT is written as the input is, where the format is the same, and loses nothing
-// where it is another.
+// OUT has the dialect of an input of the same format, and loses nothing in another one.
 func TestResults_KeepTheInputsDialect(t *testing.T) {
 	const end = "status,link_id,url,expires_at,reason,attempts,possible_duplicates\n"
 	const first = ",created,L-1,https://simulator.invalid/L-1?a=1&b=2,2026-11-24T09:00:00Z,,1,0\n"

@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/input"
 )
 
-// cellsOf reads a sheet as the library gives it.
+// cellsOf returns the cells of the first sheet of a workbook.
 func cellsOf(t testing.TB, path string) [][]string {
 	t.Helper()
 	book, err := excelize.OpenFile(path)
@@ -46,31 +46,31 @@ func TestResults_OfAWorkbookKeepCells(t *testing.T) {
 	}
 	again := openInspected(t, out, filepath.Join(dir, "again"), input.Options{})
 	if got := fmt.Sprint(idsOf(rows(t, again))); got != "[00123 A-2 A-3]" || len(again.Warnings()) > 0 {
-		t.Errorf("read again: %s, %v", got, again.Warnings())
+		t.Errorf("read again: got %s and warnings %v", got, again.Warnings())
 	}
-	for _, name := range []string{"again", "again.csv"} { // of a workbook's own format, and as CSV that Excel reads
+	for _, name := range []string{"again", "again.csv"} { // in the format of the input, and as CSV for Excel
 		writeResults(t, again, filepath.Join(dir, name))
 	}
 	if err := os.Rename(filepath.Join(dir, "again"), filepath.Join(dir, "again.xlsx")); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprintf("%q", cellsOf(t, filepath.Join(dir, "again.xlsx"))); got != want {
-		t.Errorf("written again: %s", got)
+		t.Errorf("written again: got %s", got)
 	}
 	if got := fixture.Read(t, filepath.Join(dir, "again.csv")); !strings.HasPrefix(got, "\ufeffapplication_id,n,status,") {
-		t.Errorf("as CSV: %q", got)
+		t.Errorf("written as CSV: got %q", got)
 	}
 	lines := fixture.File(t, "a.ndjson", `{"application_id":"A-1","colour":"red"}`)
 	writeResults(t, openInspected(t, lines, out, input.Options{}), out)
 	if got := fmt.Sprintf("%q", cellsOf(t, out)); !strings.Contains(got, `"metadata" "colour" "status"`) || !strings.Contains(got, `"red" "created"`) {
-		t.Errorf("of NDJSON: %s", got)
+		t.Errorf("written from NDJSON: got %s", got)
 	}
 	if left := temporaryFiles(t, dir); len(left) > 0 {
-		t.Errorf("left over: %q", left)
+		t.Errorf("temporary files %q are left behind", left)
 	}
 }
 
-// What a workbook cannot hold is refused before any link is paid for.
+// The rows are refused before any link is created.
 func TestInspect_RefusesRowsThatAWorkbookCannotHold(t *testing.T) {
 	for content, want := range map[string]string{
 		"application_id,n\nA-1,\nA-2," + strings.Repeat("x", 32_768) + "\n": "row 2 does not fit: a cell holds at most 32767 characters; write a .csv file",
@@ -85,7 +85,7 @@ func TestInspect_RefusesRowsThatAWorkbookCannotHold(t *testing.T) {
 			t.Errorf("%.30q…: got %v\nwant %s", content, err, want)
 		}
 		if _, err := Inspect("out.csv", in); err != nil {
-			t.Errorf("%.30q… as CSV: %v", content, err)
+			t.Errorf("%.30q… as CSV: got %v, want no error", content, err)
 		}
 	}
 	var many strings.Builder
@@ -94,14 +94,13 @@ func TestInspect_RefusesRowsThatAWorkbookCannotHold(t *testing.T) {
 	}
 	in := open(t, fixture.File(t, "a.ndjson", many.String()))
 	if _, err := Inspect("out.csv", in); err == nil || !strings.Contains(err.Error(), "more than 1000 different keys") {
-		t.Errorf("got %v", err)
+		t.Errorf("1001 keys as CSV: got %v", err)
 	}
 	if _, err := Inspect("out.ndjson", in); err != nil {
-		t.Error(err)
+		t.Errorf("1001 keys as NDJSON: got %v, want no error", err)
 	}
 }
 
-// Cells come through a workbook as they are.
 func TestFile_KeepsCellsThroughAWorkbook(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -128,7 +127,7 @@ func TestFile_KeepsCellsThroughAWorkbook(t *testing.T) {
 	})
 }
 
-// An export is a workbook, however it is written to it, or not there.
+// A record may be split between writes in any way, and OUT is unchanged before Commit.
 func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.xlsx")
@@ -147,7 +146,7 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprintf("%q", cellsOf(t, out)); got != `[["application_id" "note" "attempts"] ["007" "a\nb" "3"] ["=1" "" "0"]]` {
-			t.Errorf("by %d bytes: %s", size, got)
+			t.Errorf("in writes of %d bytes: got %s", size, got)
 		}
 	}
 	before := fixture.Read(t, out)
@@ -160,9 +159,9 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 	}
 	killed := temporaryFiles(t, dir)
 	if err := s.Discard(); err != nil || len(killed) != 2 || fixture.Read(t, out) != before || len(temporaryFiles(t, dir)) > 0 {
-		t.Errorf("%v: beside OUT were %q, and are %q", err, killed, temporaryFiles(t, dir))
+		t.Errorf("discard: %v; got %q as temporary files before, and %q after it", err, killed, temporaryFiles(t, dir))
 	}
-	for _, left := range killed { // as a killed process leaves it
+	for _, left := range killed { // as a killed process leaves them
 		if err := errors.Join(os.MkdirAll(left, 0o700), os.WriteFile(filepath.Join(left, "excelize-1"), nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +170,7 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 		err = s.Discard()
 	}
 	if err != nil || len(temporaryFiles(t, dir)) > 0 {
-		t.Errorf("%v: beside OUT are %q", err, temporaryFiles(t, dir))
+		t.Errorf("create and discard: %v; temporary files %q are left behind", err, temporaryFiles(t, dir))
 	}
 }
 
@@ -179,7 +178,7 @@ func TestFile_OfAWorkbookAppearsOnCommit(t *testing.T) {
 func record(cells ...string) []byte {
 	var line bytes.Buffer
 	w := csv.NewWriter(&line)
-	_ = w.Write(cells) // into memory: it cannot fail
+	_ = w.Write(cells) // a write to memory cannot fail
 	w.Flush()
 	return line.Bytes()
 }
