@@ -105,7 +105,7 @@ func TestRedirectHosts_OfClientAndCallerBothApply(t *testing.T) {
 	for _, tt := range []struct {
 		by   *tasks.Client
 		url  string
-		says string // the problem
+		want string // the beginning of the problem, or "" for none
 	}{
 		{h.Client, "https://any.example/", ""},
 		{shop, "https://SHOP.example:8443/x", ""},
@@ -131,8 +131,8 @@ func TestRedirectHosts_OfClientAndCallerBothApply(t *testing.T) {
 		h.Must(tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: req.ApplicationID}, rowsOf([]tasks.Row{row}), func(r tasks.Result) { inBatch = r.Err }))
 		asDefault := tt.by.EnqueueAll(t.Context(), tasks.Batch{Name: "d" + req.ApplicationID, Options: tasks.Options{RedirectURL: tt.url}}, rowsOf(nil), ignore)
 		for _, err := range []error{answers[0].Err, inBatch, asDefault} {
-			if (err == nil) != (tt.says == "") || err != nil && (!strings.Contains(err.Error(), "redirect_url: "+tt.says) || tasks.ReasonOf(err) != "invalid") {
-				t.Errorf("%s: got %v, want problem %q", tt.url, err, tt.says)
+			if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), "redirect_url: "+tt.want) || tasks.ReasonOf(err) != "invalid") {
+				t.Errorf("%s: got %v, want problem %q", tt.url, err, tt.want)
 			}
 		}
 	}

@@ -92,7 +92,7 @@ func TestBatches_UploadReadsWhatSpreadsheetsSave(t *testing.T) {
 	for _, tt := range []struct {
 		kind, body string
 		status     int
-		says       string
+		want       string
 	}{
 		{"text/csv; charset=klingon", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "klingon"},
 		{"application/json", "application_id\nC-1\n", http.StatusUnsupportedMediaType, "application/json"},
@@ -102,8 +102,8 @@ func TestBatches_UploadReadsWhatSpreadsheetsSave(t *testing.T) {
 		{excelType, "PK\x03\x04 and so on", http.StatusBadRequest, "Excel workbook"},
 	} {
 		a := s.send("POST", "/v1/batches?batch=c", tt.body, "Content-Type", tt.kind)
-		if a.StatusCode != tt.status || !strings.Contains(string(a.body), tt.says) {
-			t.Errorf("%s %q: got %d %s, want %d and %q", tt.kind, tt.body, a.StatusCode, a.body, tt.status, tt.says)
+		if a.StatusCode != tt.status || !strings.Contains(string(a.body), tt.want) {
+			t.Errorf("%s %q: got %d %s, want %d and %q", tt.kind, tt.body, a.StatusCode, a.body, tt.status, tt.want)
 		}
 	}
 	s.expect(s.send("POST", "/v1/links", `{"application_id":"C-1"}`, "Content-Type", "application/json; charset=utf8"), http.StatusAccepted, "")

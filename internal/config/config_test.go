@@ -128,9 +128,9 @@ func TestLoad_ChoosesUpstreamAndRedisSeparately(t *testing.T) {
 		"both":               {with(map[string]string{"KYCLINK_REDIS_URL": redisURL}), false, false, false, false, "https://sdk.faceki.com"},
 		"--simulate":         {nil, true, true, true, true, ""},
 		"--simulate, Redis":  {map[string]string{"KYCLINK_REDIS_URL": redisURL}, true, false, true, true, ""},
-		"--simulate over":    {credentials, true, true, true, true, ""},
+		"--simulate, FaceKi": {credentials, true, true, true, true, ""},
 		"--simulate at":      {map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}, true, true, true, false, "http://localhost:9"},
-		"a URL is not asked": {with(map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}), false, true, false, false, "http://localhost:9"},
+		"a URL of FaceKi":    {with(map[string]string{"FACEKI_BASE_URL": "http://localhost:9"}), false, true, false, false, "http://localhost:9"},
 	} {
 		c, err := config.Load(environ(tt.set), config.Needs{FaceKi: true, Simulate: tt.simulate})
 		if err != nil {

@@ -41,7 +41,7 @@ func TestUnknown_IgnoresKubernetesServices(t *testing.T) {
 
 // The problem names what an editor or a shell added to the secret, without the secret.
 func TestLoad_ExplainsFlawsOfSecrets(t *testing.T) {
-	for content, says := range map[string]string{
+	for content, want := range map[string]string{
 		"\xef\xbb\xbfhunter2\n": "begins with a byte order mark",
 		"\xff\xfeh\x00u\x00":    "is in UTF-16",
 		"\xfe\xff\x00h\x00u":    "is in UTF-16",
@@ -61,15 +61,15 @@ func TestLoad_ExplainsFlawsOfSecrets(t *testing.T) {
 			switch {
 			case variable == "FACEKI_CLIENT_SECRET_FILE":
 				value = file(t, content)
-			case says == "is in UTF-16":
+			case want == "is in UTF-16":
 				continue
 			default:
 				value = strings.TrimRight(value, "\n")
 			}
 			_, err := config.Load(environ(map[string]string{"FACEKI_CLIENT_ID": "x", variable: value}), config.Needs{FaceKi: true})
 			problems := problemsOf(t, err)
-			if len(problems) != 1 || !strings.HasPrefix(problems[0], variable+" ") || !strings.Contains(problems[0], says) || strings.Contains(problems[0], "hunter") {
-				t.Errorf("%s=%q: got problems %q, want %q", variable, content, problems, says)
+			if len(problems) != 1 || !strings.HasPrefix(problems[0], variable+" ") || !strings.Contains(problems[0], want) || strings.Contains(problems[0], "hunter") {
+				t.Errorf("%s=%q: got problems %q, want %q", variable, content, problems, want)
 			}
 		}
 	}

@@ -111,7 +111,7 @@ func TestOpenStream_FollowsOptions(t *testing.T) {
 	}
 }
 
-// Nobody writes to the pipe any more, or closes it.
+// The pipe stays open, but nothing more is written to it.
 func TestOpenStream_EndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()

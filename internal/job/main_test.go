@@ -27,7 +27,7 @@ import (
 
 const done = "https://shop.example/done"
 
-// harness is one account, whose requests the test itself feeds, calls and ends as
+// harness is an account whose requests the test itself feeds, calls and ends, as
 // a worker would.
 type harness struct {
 	*fixture.Account
@@ -37,7 +37,7 @@ type harness struct {
 	work   transitions // of the ledger, or of what wraps it
 	in     string      // the last job's input file
 	out    string
-	failed map[string]bool // whose calls fail for good
+	failed map[string]bool // ids whose calls fail without a retry
 	calls  map[string]int
 }
 
@@ -62,13 +62,13 @@ func newHarnessOn(t *testing.T, server *redistest.Server) *harness {
 	return h
 }
 
-// open lets calls go at once: when they may is not the matter here.
+// open sets a rate that admits every call at once.
 func (h *harness) open() {
 	h.Helper()
 	h.Must(h.Redis.HSet(h.Context(), h.Keys.Tag()+":gate", "n", 100_000, "per", 1000, "burst", 1000).Err())
 }
 
-// job reads rows of application_id, redirect_url, lane and generation.
+// job returns a job of rows with application_id, redirect_url, lane and generation.
 func (h *harness) job(batch string, lines ...string) *Job {
 	h.Helper()
 	h.in = fixture.File(h, "in.csv", "application_id,redirect_url,lane,generation\n"+strings.Join(lines, "\n")+"\n")
@@ -93,7 +93,7 @@ func (h *harness) get(id string) request.Record {
 	h.Helper()
 	r, ok, err := h.ledger.Records.Get(h.Context(), id)
 	if h.Must(err); !ok {
-		h.Fatalf("%s is not known", id)
+		h.Fatalf("%s has no record", id)
 	}
 	return r
 }
@@ -103,7 +103,7 @@ func (h *harness) mark(ref request.Ref) attempt.Attempt {
 	h.open()
 	answer, err := h.work.Admit(h.Context(), attempt.Query{Ref: ref, Defaults: request.Defaults{ExpiryMinutes: 60}})
 	if h.Must(err); answer.Verdict != attempt.Call {
-		h.Fatalf("the mark of %v says %s", ref, answer.Verdict)
+		h.Fatalf("admit %v: got %s, want call", ref, answer.Verdict)
 	}
 	h.calls[ref.ApplicationID]++
 	return answer.Attempt
@@ -131,7 +131,7 @@ func (h *harness) do(j *Job) Progress {
 	return p
 }
 
-// export gives OUT's rows as "id status link possible-duplicates reason".
+// write writes OUT and returns its rows as "id status link attempts possible-duplicates reason".
 func (h *harness) write(j *Job) []string {
 	h.Helper()
 	summary, err := j.Write(h.Context(), h.out)
@@ -148,7 +148,7 @@ func (h *harness) write(j *Job) []string {
 			column(row, "status"), column(row, "link_id"), column(row, "attempts"), column(row, "possible_duplicates"), reason}, " ")), " "))
 	}
 	if fmt.Sprint(counts) != fmt.Sprint(summary.Counts) {
-		h.Errorf("the summary says %v, OUT holds %v", summary, counts)
+		h.Errorf("got summary %v, but OUT has %v", summary, counts)
 	}
 	return lines
 }
@@ -156,7 +156,7 @@ func (h *harness) write(j *Job) []string {
 func expect(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("%d rows, want %d", len(got), len(want))
+		t.Fatalf("got %d rows, want %d", len(got), len(want))
 	}
 	for i := range want {
 		if got[i] != want[i] {
@@ -165,7 +165,7 @@ func expect(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// filler is rows from from to to, and what is to become of them.
+// filler returns the rows from one number to another, and their rows in OUT.
 func filler(from, to int) (rows, want []string) {
 	for i := from; i <= to; i++ {
 		rows = append(rows, fmt.Sprintf("F-%03d,%s,,", i, done))

@@ -14,8 +14,7 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// journalEnv makes the test binary another run: it opens the journal of the
-// OUT named by it, and reports on stdout.
+// journalEnv names an OUT whose journal the test binary opens as another process.
 const journalEnv = "KYCLINK_TEST_JOURNAL"
 
 func TestMain(m *testing.M) {
@@ -25,8 +24,8 @@ func TestMain(m *testing.M) {
 	fixture.Main(m)
 }
 
-// otherRun appends a link and a call without an answer, says so, and waits to
-// be killed, or for the end of its input.
+// otherRun appends a link and a call without an answer, prints "ready", and waits to be
+// killed, or for the end of its input.
 func otherRun(out string) int {
 	j, err := Open(out, embedded, false)
 	if err != nil {
