@@ -16,6 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/dispatch"
 	"github.com/kyclink/kyclink/internal/erasure"
+	"github.com/kyclink/kyclink/internal/failpoint"
 	"github.com/kyclink/kyclink/internal/feeder"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/ledger"
@@ -58,7 +59,7 @@ func newStores(rdb redis.UniversalClient, cfg Config) stores {
 		Fleet: fleet.Config{Account: cfg.Account.Name, Simulated: cfg.Account.Simulated, Rate: admission.Rate(cfg.Account.Rate), Burst: cfg.Account.Burst, RateChanged: func(from admission.Rate, fromBurst int) {
 			log.Info("account rate changed", zap.Stringer("from", from), zap.Stringer("to", admission.Rate(cfg.Account.Rate)),
 				zap.Int("from_burst", fromBurst), zap.Int("to_burst", cfg.Account.Burst))
-		}},
+		}, DeadAfter: failpoint.Shorten(fleet.DeadAfter)},
 		Ledger: ledger.Config{Credential: cfg.Account.Credential, HoldUncertain: cfg.Retry.HoldUncertain, RowsRefused: func(name, message string) {
 			log.Error("batch paused: its calls are refused as invalid; correct the rows, then run kyclink batch resume",
 				zap.String("batch", name), zap.Int("in_a_row", batch.MaxRefused), zap.String("message", message))
@@ -85,7 +86,7 @@ func storesOf(book *storage.Stores) stores {
 		fleet: book.Fleet, written: book.Fleet.WriteError, feed: requests, opener: book.Deliveries, deliveries: book.Deliveries,
 		recovery: recovery.Config{
 			Handlers: book.Fleet, Quarantine: book.Quarantine, Turns: requests, Deliveries: book.Deliveries, Requests: requests,
-			Batches: book.Batches, Results: book.Results, Counters: requests,
+			Batches: book.Batches, Results: book.Results, Counters: requests, OverdueAfter: failpoint.Shorten(recovery.OverdueAfter),
 			Upkeep: struct {
 				*erasure.Eraser
 				*batch.Store

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -28,6 +29,20 @@ func Hit(name string) {
 
 // Watch makes asynq's acknowledgements through the client a point named "ack".
 func Watch(rdb redis.UniversalClient) { rdb.AddHook(hook{}) }
+
+// Shorten returns d divided by KYCLINK_FAILPOINT_PACE, if it is set.
+func Shorten(d time.Duration) time.Duration {
+	text := os.Getenv("KYCLINK_FAILPOINT_PACE")
+	if text == "" {
+		return d
+	}
+	pace, err := strconv.Atoi(text)
+	if err != nil || pace < 1 {
+		fmt.Fprintf(os.Stderr, "parse KYCLINK_FAILPOINT_PACE: %q is not a positive number\n", text)
+		os.Exit(1)
+	}
+	return d / time.Duration(pace)
+}
 
 type point struct {
 	name, action string

@@ -108,7 +108,7 @@ type step func(ctx context.Context, counts Counts) error
 // New returns a recovery.
 func New(cfg Config) *Recovery {
 	setDefault(&cfg.Pause, defaultPause)
-	setDefault(&cfg.OverdueAfter, defaultOverdueAfter)
+	setDefault(&cfg.OverdueAfter, OverdueAfter)
 	setDefault(&cfg.StalledAfter, defaultStalledAfter)
 	setDefault(&cfg.KnownFor, defaultKnownFor)
 	setDefault(&cfg.Unclaimed, defaultUnclaimed)

@@ -10,10 +10,10 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-const (
-	defaultOverdueAfter = 30 * time.Second
-	repairedAtOnce      = 32
-)
+// OverdueAfter is the default time after which a queued turn is examined.
+const OverdueAfter = 30 * time.Second
+
+const repairedAtOnce = 32
 
 // Turns names turns that may have lost their task.
 type Turns interface {
