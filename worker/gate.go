@@ -119,7 +119,7 @@ func (r *releaser) release(ctx context.Context, turn request.Ref) error {
 	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), lifecycle.PersistTimeout)
 	defer cancel()
 	lane, next, ok, err := r.releases.Release(once, turn)
-	failpoint.Hit("passed")
+	failpoint.Hit("released")
 	if err == nil && ok {
 		err = r.enqueue(once, lane, next)
 	}

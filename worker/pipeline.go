@@ -76,7 +76,7 @@ func (p *pipeline) process(ctx context.Context, turn request.Ref) (err error) {
 		if answer.Verdict != attempt.Call {
 			return p.settle.uncalled(ctx, turn, answer)
 		}
-		failpoint.Hit("marked")
+		failpoint.Hit("admitted")
 
 		// Call.
 		result := p.call.send(ctx, answer)

@@ -17,28 +17,28 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// drain ends all faults and waits until every request has ended and nothing is
-// left of the work. It gives what is stuck where that does not come about.
+// drain ends all faults, and waits until every request has ended and no work is left. After
+// its timeout, it returns what has not ended.
 func (r *rig) drain(ctx context.Context) ([]string, error) {
-	if err := r.store.heal(ctx); err != nil {
-		return nil, fmt.Errorf("mend Redis: %w", err)
+	if err := r.store.restore(ctx); err != nil {
+		return nil, fmt.Errorf("restore Redis: %w", err)
 	}
-	if err := r.road.clear(ctx); err != nil {
-		return nil, fmt.Errorf("mend the way to FaceKi: %w", err)
+	if err := r.proxy.reset(ctx); err != nil {
+		return nil, fmt.Errorf("restore the proxy to FaceKi: %w", err)
 	}
-	if err := r.wellAgain(); err != nil {
+	if err := r.restoreUpstream(); err != nil {
 		return nil, err
 	}
-	if err := r.fleet.heal(); err != nil {
+	if err := r.fleet.restore(); err != nil {
 		return nil, err
 	}
 	r.receiver.fail("")
-	if err := r.front.heal(ctx); err != nil {
-		return nil, fmt.Errorf("mend the way to the API: %w", err)
+	if err := r.apiServer.restore(ctx); err != nil {
+		return nil, fmt.Errorf("restore the API server: %w", err)
 	}
-	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, hooked), people: r.people, book: r.book}
-	books := storage.New(r.rdb, storage.Config{Fleet: workers.Config{Account: account, Simulated: true}})
-	end, said := time.Now().Add(r.cfg.drain), time.Time{}
+	p := &producer{rdb: r.rdb, client: tasks.NewClient(r.rdb, producerConfig), generator: r.generator, journal: r.journal}
+	stores := storage.New(r.rdb, storage.Config{Fleet: workers.Config{Account: account, Simulated: true}})
+	end, lastReport := time.Now().Add(r.cfg.drain), time.Time{}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -50,34 +50,34 @@ func (r *rig) drain(ctx context.Context) ([]string, error) {
 		for _, id := range sortedIDs(records) {
 			latest := records[id][0]
 			if latest.State == request.Held {
-				p.goOn(ctx, books, latest)
+				p.retry(ctx, stores, latest)
 			}
 			if !latest.State.Ended() {
-				open = append(open, fmt.Sprintf("%s has not ended: %s in the %s lane since %s, %d attempts, %d spent", id, latest.State, latest.Lane,
+				open = append(open, fmt.Sprintf("%s has not ended: %s in the %s lane since %s, %d attempts, %d charged", id, latest.State, latest.Lane,
 					latest.ChangedAt.Format(time.TimeOnly), latest.Attempts, latest.Charged))
 			}
 		}
-		left, err := r.left(ctx)
+		leftovers, err := r.leftovers(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if len(open)+len(left) == 0 {
+		if len(open)+len(leftovers) == 0 {
 			if open, err = r.undelivered(ctx); err != nil || len(open) == 0 {
 				return nil, err
 			}
 		}
-		if said.IsZero() {
-			r.resume(ctx) // whoever sees a closed gate before a well FaceKi does so
+		if lastReport.IsZero() {
+			r.resume(ctx) // a gate may still be closed
 		}
-		if time.Since(said) > 10*time.Second {
-			said = time.Now()
-			if err := r.resumeBatches(ctx, books); err != nil {
+		if time.Since(lastReport) > 10*time.Second {
+			lastReport = time.Now()
+			if err := r.resumeBatches(ctx, stores); err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(r.cfg.notes, "draining: %d requests have not ended; left over: %s\n", len(open), strings.Join(left[:min(len(left), 4)], "; "))
+			fmt.Fprintf(r.cfg.notes, "draining: %d requests have not ended; remaining: %s\n", len(open), strings.Join(leftovers[:min(len(leftovers), 4)], "; "))
 		}
 		if time.Now().After(end) {
-			return slices.Concat([]string{fmt.Sprintf("not drained within %v", r.cfg.drain)}, open), nil
+			return slices.Concat([]string{fmt.Sprintf("requests have not ended within %v", r.cfg.drain)}, open), nil
 		}
 		select {
 		case <-ctx.Done():
@@ -92,7 +92,7 @@ var (
 	uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 )
 
-// leaks is promise 7, as far as logs and Redis go.
+// leaks checks that logs and Redis contain no secrets, and logs no links (promise 7).
 func (r *rig) leaks(e evidence) (found []string, err error) {
 	links := map[string]string{}
 	for id, app := range e.issued {
@@ -104,8 +104,8 @@ func (r *rig) leaks(e evidence) (found []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	secrets := []string{clientSecret, strings.TrimPrefix(callbackSecret, "whsec_"), r.front.key}
-	for _, file := range slices.Concat(logs, r.store.written()) {
+	secrets := []string{clientSecret, strings.TrimPrefix(callbackSecret, "whsec_"), r.apiServer.key}
+	for _, file := range slices.Concat(logs, r.store.dataFiles()) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
@@ -113,18 +113,18 @@ func (r *rig) leaks(e evidence) (found []string, err error) {
 		name := filepath.Base(file)
 		for _, secret := range secrets {
 			if bytes.Contains(text, []byte(secret)) {
-				found = append(found, fmt.Sprintf("%s holds a secret that begins with %.8s", name, secret))
+				found = append(found, fmt.Sprintf("%s contains a secret that begins with %.8s", name, secret))
 			}
 		}
 		if token.Match(text) {
-			found = append(found, fmt.Sprintf("%s holds an access token", name))
+			found = append(found, fmt.Sprintf("%s contains an access token", name))
 		}
 		if !slices.Contains(logs, file) {
-			continue // Redis holds the links
+			continue // Redis contains the links
 		}
 		for _, id := range uuids.FindAll(text, -1) {
-			if of, is := links[string(id)]; is {
-				found = append(found, fmt.Sprintf("%s holds a link of %s", name, of))
+			if application, ok := links[string(id)]; ok {
+				found = append(found, fmt.Sprintf("%s contains a link of %s", name, application))
 			}
 		}
 	}

@@ -17,38 +17,37 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// evidence is everything that the checks need, gathered when nothing moves
-// any more.
+// evidence is the input of all checks. It is gathered after all processes have stopped.
 type evidence struct {
-	people   people
-	asked    map[string]person
-	records  map[string][]request.Record // all generations, the latest first
-	events   []entry
-	issued   map[string]simulator.Application
-	calls    []simulator.Call
-	batches  map[int]batchCounts
-	left     []string      // what should be gone
-	limit    limit         // of FaceKi's account
-	late     time.Duration // by which a call's arrival may be noted too late
-	noticed  []string      // what was found wrong on the way
-	crashes  []crash
-	injected map[string]int
-	taken    map[string]time.Time // events by the receiver of callbacks
-	entries  map[string]put       // of the intake stream
-	rejected map[string]bool      // entries
-	promised []promise            // links that the API answered with
-	upset    *upsets
-	forgets  bool // Redis may have lost what it acknowledged last: that is counted, and no violation
+	generator   generator
+	requested   map[string]history
+	records     map[string][]request.Record // all generations, latest first
+	events      []timedEvent
+	issued      map[string]simulator.Application
+	calls       []simulator.Call
+	batches     map[int]batchCounts
+	leftovers   []string      // work that should not exist any more
+	limit       limit         // of FaceKi's account
+	delay       time.Duration // maximum delay with which an arrival is recorded
+	problems    []string      // found while the run was in progress
+	crashes     []crash
+	injected    map[string]int
+	received    map[string]time.Time   // events by the callback receiver
+	entries     map[string]intakeEntry // added to the intake stream
+	rejected    map[string]bool        // intake entries
+	apiLinks    []apiLink              // links in answers of the API
+	disruptions *disruptions
+	losesWrites bool // Redis may have lost acknowledged writes, which is counted and not a violation
 }
 
-// entry is an event and when Redis took it.
-type entry struct {
+// timedEvent is an event and the time when Redis stored it.
+type timedEvent struct {
 	at time.Time
 	tasks.Event
-	vague bool // Redis' clock may have been off then
+	inexact bool // Redis' clock may have been wrong
 }
 
-// batchCounts is a batch with the counters that Redis has of it.
+// batchCounts is the name and the stored counters of a batch.
 type batchCounts struct {
 	name   string
 	counts map[request.State]int
@@ -61,18 +60,18 @@ type limit struct {
 
 func (r *rig) gather(ctx context.Context) (evidence, error) {
 	e := evidence{
-		people: r.people, asked: map[string]person{}, issued: map[string]simulator.Application{},
-		limit: limit{r.cfg.rate, r.cfg.burst}, late: r.stall.Longest(), crashes: r.fleet.crashes,
-		forgets: r.store.forgets(), upset: r.store.upsets(),
+		generator: r.generator, requested: map[string]history{}, issued: map[string]simulator.Application{},
+		limit: limit{r.cfg.rate, r.cfg.burst}, delay: r.stall.Longest(), crashes: r.fleet.crashes,
+		losesWrites: r.store.losesWrites(), disruptions: r.store.disruptions(),
 	}
-	for _, id := range r.book.all() {
-		e.asked[id] = *r.book.people[id]
+	for _, id := range r.journal.all() {
+		e.requested[id] = *r.journal.histories[id]
 		e.issued[id] = r.upstream.Application(id)
 	}
 	e.calls = r.upstream.Calls(0, r.upstream.State().LinkCalls).Calls
-	e.noticed = slices.Concat(r.book.wrong, r.upstream.wrong)
+	e.problems = slices.Concat(r.journal.problems, r.upstream.problems)
 	if n := r.upstream.State().RedirectsFollowed; n > 0 {
-		e.noticed = append(e.noticed, fmt.Sprintf("%d redirects were followed, which carries the token away", n))
+		e.problems = append(e.problems, fmt.Sprintf("%d redirects were followed, which may leak the token", n))
 	}
 	var err error
 	if e.records, err = r.records(ctx); err != nil {
@@ -87,14 +86,14 @@ func (r *rig) gather(ctx context.Context) (evidence, error) {
 	if e.rejected, err = r.rejected(ctx); err != nil {
 		return e, err
 	}
-	e.taken, e.entries, e.promised = r.receiver.taken, r.entries.all, r.book.promised
-	e.noticed = append(e.noticed, r.receiver.wrong...)
-	e.left, err = r.left(ctx)
+	e.received, e.entries, e.apiLinks = r.receiver.received, r.entries.all, r.journal.apiLinks
+	e.problems = append(e.problems, r.receiver.problems...)
+	e.leftovers, err = r.leftovers(ctx)
 	return e, err
 }
 
-// keys lists what is stored under a pattern, on whichever server.
-func (r *rig) keys(ctx context.Context, pattern string) ([]string, error) {
+// scanKeys returns all keys that match a pattern, from all masters.
+func (r *rig) scanKeys(ctx context.Context, pattern string) ([]string, error) {
 	scan := func(rdb redis.Cmdable) ([]string, error) {
 		var found []string
 		iter := rdb.Scan(ctx, 0, pattern, 5000).Iterator()
@@ -124,13 +123,13 @@ func (r *rig) keys(ctx context.Context, pattern string) ([]string, error) {
 	return slices.Compact(all), err
 }
 
-// records reads every record that there is, also of ids that nobody asked for.
+// records reads all records, including those of unknown ids.
 func (r *rig) records(ctx context.Context) (map[string][]request.Record, error) {
-	latest, err := r.keys(ctx, r.tag.Tag()+"/*")
+	latest, err := r.scanKeys(ctx, r.keys.Tag()+"/*")
 	if err != nil {
 		return nil, err
 	}
-	old, err := r.keys(ctx, r.tag.Tag()+":old:*")
+	old, err := r.scanKeys(ctx, r.keys.Tag()+":old:*")
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +147,8 @@ func (r *rig) records(ctx context.Context) (map[string][]request.Record, error) 
 				return nil, err
 			}
 			for i, key := range page {
-				id := strings.TrimPrefix(key, r.tag.Tag()+"/")
-				if rest, isOld := strings.CutPrefix(key, r.tag.Tag()+":old:"); isOld {
+				id := strings.TrimPrefix(key, r.keys.Tag()+"/")
+				if rest, isOld := strings.CutPrefix(key, r.keys.Tag()+":old:"); isOld {
 					_, id, _ = strings.Cut(rest, ":")
 				}
 				one, err := request.Parse(id, []byte(values[i].Val()))
@@ -166,11 +165,11 @@ func (r *rig) records(ctx context.Context) (map[string][]request.Record, error) 
 	return all, nil
 }
 
-func (r *rig) events(ctx context.Context) ([]entry, error) {
+func (r *rig) events(ctx context.Context) ([]timedEvent, error) {
 	const page = 5000
-	var all []entry
+	var all []timedEvent
 	for from := "-"; ; {
-		entries, err := r.rdb.XRangeN(ctx, r.tag.Results(), from, "+", page).Result()
+		entries, err := r.rdb.XRangeN(ctx, r.keys.Results(), from, "+", page).Result()
 		if err != nil {
 			return nil, fmt.Errorf("read the results stream: %w", err)
 		}
@@ -185,7 +184,7 @@ func (r *rig) events(ctx context.Context) ([]entry, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, r.dated(time.UnixMilli(ms), event))
+			all = append(all, r.timed(time.UnixMilli(ms), event))
 		}
 		if len(entries) < page {
 			return all, nil
@@ -193,29 +192,29 @@ func (r *rig) events(ctx context.Context) ([]entry, error) {
 	}
 }
 
-// dated is an event that Redis took at that time, by its clock. Entries of a stream never
-// go back: where the clock did, the event's own time is better.
-func (r *rig) dated(at time.Time, event tasks.Event) entry {
-	upset := r.store.upsets()
-	if upset.moved() {
-		at = event.Timestamp.Add(time.Second) // it is cut down to one
+// timed returns an event with the time of its stream entry. The time of stream entries never
+// decreases, so if the clock was set back, the timestamp of the event is more accurate.
+func (r *rig) timed(at time.Time, event tasks.Event) timedEvent {
+	disruptions := r.store.disruptions()
+	if disruptions.clockShifted() {
+		at = event.Timestamp.Add(time.Second) // it is truncated to a second
 	}
-	return entry{at, event, upset.wrongClock(event.Timestamp)}
+	return timedEvent{at, event, disruptions.clockShiftedAt(event.Timestamp)}
 }
 
 func (r *rig) batches(ctx context.Context) (map[int]batchCounts, error) {
-	names, err := r.rdb.HGetAll(ctx, r.tag.Batches()).Result()
+	names, err := r.rdb.HGetAll(ctx, r.keys.Batches()).Result()
 	if err != nil {
 		return nil, err
 	}
-	names[""] = "0" // what is in no batch is counted there
+	names[""] = "0" // requests without a batch
 	all := map[int]batchCounts{}
 	for name, text := range names {
 		number, err := strconv.Atoi(text)
 		if err != nil {
 			return nil, err
 		}
-		values, err := r.rdb.HGetAll(ctx, r.tag.Batch(number)).Result()
+		values, err := r.rdb.HGetAll(ctx, r.keys.Batch(number)).Result()
 		if err != nil {
 			return nil, err
 		}
@@ -232,12 +231,12 @@ func (r *rig) batches(ctx context.Context) (map[int]batchCounts, error) {
 	return all, nil
 }
 
-// left names what should be gone when all has ended: sets of what is under way,
-// and asynq's tasks in whatever state.
-func (r *rig) left(ctx context.Context) ([]string, error) {
-	var left []string
+// leftovers describes what must not exist after all requests have ended: asynq tasks, and
+// members of the sets of requests in progress.
+func (r *rig) leftovers(ctx context.Context) ([]string, error) {
+	var leftovers []string
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-		tasks, err := r.keys(ctx, "asynq:{"+r.tag.Queue(lane)+"}:t:*")
+		tasks, err := r.scanKeys(ctx, "asynq:{"+r.keys.Queue(lane)+"}:t:*")
 		if err != nil {
 			return nil, err
 		}
@@ -247,17 +246,16 @@ func (r *rig) left(ctx context.Context) ([]string, error) {
 				return nil, err
 			}
 			if err == nil {
-				left = append(left, fmt.Sprintf("the task %s is %s", key, state))
+				leftovers = append(leftovers, fmt.Sprintf("the task %s is %s", key, state))
 			}
 		}
 		for _, set := range []string{"pending", "active", "scheduled", "retry", "archived", "completed", "lease"} {
-			if left, err = r.holds(ctx, left, "asynq:{"+r.tag.Queue(lane)+"}:"+set); err != nil {
+			if leftovers, err = r.appendMembers(ctx, leftovers, "asynq:{"+r.keys.Queue(lane)+"}:"+set); err != nil {
 				return nil, err
 			}
 		}
-		// What stands in the line before the rate is stale in a moment, and the
-		// next to ask drops it: that is no leftover.
-		if left, err = r.holds(ctx, left, r.tag.Queued(lane)); err != nil {
+		// Turns that wait for admission expire by themselves, so they are not checked.
+		if leftovers, err = r.appendMembers(ctx, leftovers, r.keys.Queued(lane)); err != nil {
 			return nil, err
 		}
 	}
@@ -265,33 +263,33 @@ func (r *rig) left(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	left = append(left, entries...)
-	for _, key := range []string{r.tag.Pending(), r.tag.Tag() + ":calls", r.tag.Deadlines(), r.tag.Running()} {
-		if left, err = r.holds(ctx, left, key); err != nil {
+	leftovers = append(leftovers, entries...)
+	for _, key := range []string{r.keys.Pending(), r.keys.Tag() + ":calls", r.keys.Deadlines(), r.keys.Running()} {
+		if leftovers, err = r.appendMembers(ctx, leftovers, key); err != nil {
 			return nil, err
 		}
 	}
-	return left, nil
+	return leftovers, nil
 }
 
-// holds adds what a list or a sorted set still holds.
-func (r *rig) holds(ctx context.Context, left []string, key string) ([]string, error) {
-	const few = 5
+// appendMembers appends a description of the members of a list or sorted set.
+func (r *rig) appendMembers(ctx context.Context, leftovers []string, key string) ([]string, error) {
+	const limit = 5
 	kind, err := r.rdb.Type(ctx, key).Result()
 	if err != nil {
-		return left, err
+		return leftovers, err
 	}
 	var some []string
 	switch kind {
 	case "list":
-		some, err = r.rdb.LRange(ctx, key, 0, few-1).Result()
+		some, err = r.rdb.LRange(ctx, key, 0, limit-1).Result()
 	case "zset":
-		some, err = r.rdb.ZRange(ctx, key, 0, few-1).Result()
+		some, err = r.rdb.ZRange(ctx, key, 0, limit-1).Result()
 	}
 	if err == nil && len(some) > 0 {
-		left = append(left, fmt.Sprintf("%s still holds %s", key, strings.Join(some, ", ")))
+		leftovers = append(leftovers, fmt.Sprintf("%s still contains %s", key, strings.Join(some, ", ")))
 	}
-	return left, err
+	return leftovers, err
 }
 
 func sortedIDs[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

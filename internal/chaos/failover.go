@@ -9,27 +9,27 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// topology is several servers of which one takes another's place.
+// topology is a group of Redis servers with failover.
 type topology interface {
-	fail(ctx context.Context, chance uint64) error // kills a master, and returns when it is replaced
-	Rejoin(ctx context.Context) error              // brings it back, as a replica
+	fail(ctx context.Context, random uint64) error // kills a master and waits for its replacement
+	Rejoin(ctx context.Context) error              // restarts the killed server as a replica
 	Close()
 }
 
-// several is a Redis that fails over. What was acknowledged a moment before may
-// be lost by it. Clients go where it sends them, so that there is no road to it.
-type several struct {
+// replicated is a Redis with failover, which may lose the latest acknowledged writes.
+// Clients connect to the addresses that it announces, so there is no proxy.
+type replicated struct {
 	topology
 	mode, url string
 	connect   func() redis.UniversalClient
-	gone      bool
+	down      bool
 }
 
-// settleWithin is how long several servers may take to find each other.
-const settleWithin = 2 * time.Minute
+// formTimeout is the maximum time in which the servers form a group or fail over.
+const formTimeout = 2 * time.Minute
 
-func openSentinel() (*several, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
+func openSentinel() (*replicated, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), formTimeout)
 	defer cancel()
 	s, err := redistest.LaunchSentinel(ctx, "--appendonly", "yes")
 	if err != nil {
@@ -41,7 +41,7 @@ func openSentinel() (*several, error) {
 		return nil, err
 	}
 	o.ContextTimeoutEnabled, o.DialerRetries = true, 1
-	return &several{
+	return &replicated{
 		topology: sentinel{s}, mode: "sentinel", url: s.URL,
 		connect: func() redis.UniversalClient { return redis.NewFailoverClient(o) },
 	}, nil
@@ -51,8 +51,8 @@ type sentinel struct{ *redistest.Sentinel }
 
 func (s sentinel) fail(ctx context.Context, _ uint64) error { return s.Failover(ctx) }
 
-func openCluster() (*several, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
+func openCluster() (*replicated, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), formTimeout)
 	defer cancel()
 	c, err := redistest.LaunchCluster(ctx, "--appendonly", "yes")
 	if err != nil {
@@ -64,7 +64,7 @@ func openCluster() (*several, error) {
 		return nil, err
 	}
 	o.ContextTimeoutEnabled, o.DialerRetries, o.ClusterStateReloadInterval = true, 1, time.Second
-	return &several{
+	return &replicated{
 		topology: cluster{c}, mode: "cluster", url: c.URL,
 		connect: func() redis.UniversalClient { return redis.NewClusterClient(o) },
 	}, nil
@@ -72,47 +72,47 @@ func openCluster() (*several, error) {
 
 type cluster struct{ *redistest.Cluster }
 
-// fail takes the node that has the ledger, or that of a lane's queue.
-func (c cluster) fail(ctx context.Context, chance uint64) error {
+// fail kills the master of the ledger's keys or of a lane's queue.
+func (c cluster) fail(ctx context.Context, random uint64) error {
 	keys := []string{
 		"{kyclink:" + account + "}", "asynq:{kyclink:" + account + ":interactive}", "asynq:{kyclink:" + account + ":bulk}",
 	}
-	return c.Failover(ctx, keys[chance%uint64(len(keys))])
+	return c.Failover(ctx, keys[random%uint64(len(keys))])
 }
 
-func (s *several) settings() []string {
+func (s *replicated) settings() []string {
 	return []string{"KYCLINK_REDIS_MODE=" + s.mode, "KYCLINK_REDIS_URL=" + s.url}
 }
 
-func (s *several) client(bool) redis.UniversalClient { return s.connect() }
+func (s *replicated) client(bool) redis.UniversalClient { return s.connect() }
 
-func (s *several) kinds() []kind {
+func (s *replicated) kinds() []kind {
 	return []kind{{"redis-failover", "redis", time.Second, 4 * time.Second, s.failOver}}
 }
 
-func (s *several) failOver(ctx context.Context, o occasion) error {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+func (s *replicated) failOver(ctx context.Context, o injection) error {
+	ctx, cancel := context.WithTimeout(ctx, formTimeout)
 	defer cancel()
-	s.gone = true
-	if err := s.fail(ctx, o.chance); err != nil {
+	s.down = true
+	if err := s.fail(ctx, o.random); err != nil {
 		return err
 	}
 	o.wait()
-	return s.heal(ctx)
+	return s.restore(ctx)
 }
 
-func (s *several) heal(ctx context.Context) error {
-	if !s.gone {
+func (s *replicated) restore(ctx context.Context) error {
+	if !s.down {
 		return nil
 	}
-	s.gone = false
+	s.down = false
 	return s.Rejoin(ctx)
 }
 
-func (*several) forgets() bool { return true }
+func (*replicated) losesWrites() bool { return true }
 
-func (*several) upsets() *upsets { return &upsets{} }
+func (*replicated) disruptions() *disruptions { return &disruptions{} }
 
-func (*several) written() []string { return nil }
+func (*replicated) dataFiles() []string { return nil }
 
-func (s *several) close() { s.Close() }
+func (s *replicated) close() { s.Close() }

@@ -8,8 +8,8 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// script is how FaceKi behaves where nothing is done to it. Some requests are
-// wrong in themselves, whatever happens.
+// script returns FaceKi's behavior without injected faults. It always refuses some requests
+// as invalid.
 func script(seed uint64) simulator.Script {
 	return simulator.Script{
 		Seed: seed, Latency: simulator.Duration(20 * time.Millisecond), Jitter: simulator.Duration(15 * time.Millisecond),
@@ -17,11 +17,11 @@ func script(seed uint64) simulator.Script {
 	}
 }
 
-// upstreamKinds is what can be done to FaceKi, and on the way to it.
+// upstreamKinds returns the faults of FaceKi and of the connections to it.
 func (r *rig) upstreamKinds(long bool) []kind {
 	const group, net = "faceki", "faceki-net"
 	sec := time.Second
-	answering := func(name string, probability float64) inject {
+	answering := func(name string, probability float64) injectFunc {
 		return r.scripted(func(s *simulator.Script) {
 			s.Faults = []simulator.Chance{{Fault: simulator.Fault{Name: name}, Probability: probability}}
 		}, name == "redirect")
@@ -43,30 +43,30 @@ func (r *rig) upstreamKinds(long bool) []kind {
 			s.RateLimit = &simulator.RateLimit{PerSecond: r.cfg.rate / 2, Burst: 5}
 		}, false)},
 		kind{"faceki-no-credit", group, 2 * sec, 4 * sec, r.scripted(func(s *simulator.Script) { credit := 5; s.Credit = &credit }, true)},
-		kind{"faceki-cut", net, aBit, aBit, func(ctx context.Context, _ occasion) error { return r.road.cut(ctx) }},
-		kind{"faceki-slow", net, 2 * sec, 4 * sec, r.blocked(func() error { return r.road.slow(400) })},
-		kind{"faceki-hole", net, 2 * sec, 6 * sec, r.blocked(r.road.swallow)},
+		kind{"faceki-cut", net, moment, moment, func(ctx context.Context, _ injection) error { return r.proxy.disconnect(ctx) }},
+		kind{"faceki-slow", net, 2 * sec, 4 * sec, r.blocked(func() error { return r.proxy.addLatency(400) })},
+		kind{"faceki-hole", net, 2 * sec, 6 * sec, r.blocked(r.proxy.blackhole)},
 	)
 	if long {
 		kinds = append(kinds,
 			kind{"faceki-redirect", group, sec, 2 * sec, answering("redirect", 0.2)},
-			kind{"faceki-no-token", group, 2 * sec, 4 * sec, r.tokenless},
-			kind{"faceki-revoke", group, aBit, aBit, func(context.Context, occasion) error { r.upstream.Revoke(); return nil }})
+			kind{"faceki-no-token", group, 2 * sec, 4 * sec, r.refuseTokens},
+			kind{"faceki-revoke", group, moment, moment, func(context.Context, injection) error { r.upstream.Revoke(); return nil }})
 	}
 	return kinds
 }
 
-// scripted changes FaceKi for a while. Where a person had to mend it, such as by
-// topping up, that person lets the fleet try at once afterwards.
-func (r *rig) scripted(change func(*simulator.Script), person bool) inject {
-	return func(ctx context.Context, o occasion) error {
+// scripted changes FaceKi's script for the duration of a fault. After a fault that an
+// operator has to fix, such as a lack of credit, it opens the gate immediately.
+func (r *rig) scripted(change func(*simulator.Script), operator bool) injectFunc {
+	return func(ctx context.Context, o injection) error {
 		s := script(r.cfg.seed)
 		change(&s)
 		if err := r.upstream.SetScript(s); err != nil {
 			return err
 		}
 		o.wait()
-		if err := r.wellAgain(); err != nil || !person {
+		if err := r.restoreUpstream(); err != nil || !operator {
 			return err
 		}
 		r.resume(ctx)
@@ -74,8 +74,8 @@ func (r *rig) scripted(change func(*simulator.Script), person bool) inject {
 	}
 }
 
-// tokenless refuses new tokens for a while, and the old ones.
-func (r *rig) tokenless(_ context.Context, o occasion) error {
+// refuseTokens refuses existing tokens and token requests.
+func (r *rig) refuseTokens(_ context.Context, o injection) error {
 	s := script(r.cfg.seed)
 	s.TokenFault = &simulator.Fault{Name: "http_500"}
 	if err := r.upstream.SetScript(s); err != nil {
@@ -83,28 +83,30 @@ func (r *rig) tokenless(_ context.Context, o occasion) error {
 	}
 	r.upstream.Revoke()
 	o.wait()
-	return r.wellAgain()
+	return r.restoreUpstream()
 }
 
-func (r *rig) wellAgain() error {
+// restoreUpstream ends all faults of FaceKi.
+func (r *rig) restoreUpstream() error {
 	r.upstream.Release()
 	return r.upstream.SetScript(script(r.cfg.seed))
 }
 
-// resume is what a person does who knows that FaceKi is well.
+// resume opens the gate, as an operator does after an outage of FaceKi.
 func (r *rig) resume(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	// Redis may be away: then the gate's own pauses have to do.
+	// If Redis is unavailable, the gate opens later by itself.
 	_ = admission.NewAccount(r.rdb, account).Resume(ctx)
 }
 
-func (r *rig) blocked(begin func() error) inject {
-	return func(ctx context.Context, o occasion) error {
+// blocked applies a fault of the proxy to FaceKi.
+func (r *rig) blocked(begin func() error) injectFunc {
+	return func(ctx context.Context, o injection) error {
 		if err := begin(); err != nil {
 			return err
 		}
 		o.wait()
-		return r.road.clear(ctx)
+		return r.proxy.reset(ctx)
 	}
 }

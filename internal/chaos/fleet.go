@@ -9,37 +9,36 @@ import (
 	"time"
 )
 
-// fleet is the workers of a run: a fixed number of places, each with a process
-// that is started again whenever it ends.
+// fleet is a fixed number of workers. A worker that ends is replaced by a new one.
 type fleet struct {
 	program  string
 	dir      string
 	settings []string
-	inFlight func(context.Context) []string // ids whose tasks some worker has
+	inFlight func(context.Context) []string // application ids of all active tasks
 
-	mu         sync.Mutex
-	places     []*process
-	started    int
-	complaints []string
-	crashes    []crash
-	closing    bool
-	watching   sync.WaitGroup
+	mu       sync.Mutex
+	members  []*process
+	started  int
+	problems []string
+	crashes  []crash
+	closing  bool
+	watching sync.WaitGroup
 }
 
-// crash is a worker's sudden end, and what was under way in the fleet then.
+// crash is the sudden end of a worker, with the application ids in flight in the fleet.
 type crash struct {
 	at  time.Time
 	ids []string
 }
 
 const (
-	restartAfter = 500 * time.Millisecond
-	stopPatience = 40 * time.Second // the soft stop's own, and some
+	restartDelay = 500 * time.Millisecond
+	stopTimeout  = 40 * time.Second // more than a graceful stop takes
 )
 
 func (f *fleet) open(n int) error {
-	f.places = make([]*process, n)
-	for i := range f.places {
+	f.members = make([]*process, n)
+	for i := range f.members {
 		if _, err := f.start(i, "", nil); err != nil {
 			return err
 		}
@@ -47,14 +46,14 @@ func (f *fleet) open(n int) error {
 	return nil
 }
 
-// start puts a new process in a place, and sees to it that one follows. It gives
-// the one that was there; where that is not the one that is to be followed,
-// somebody else has the place, and nothing is started.
-func (f *fleet) start(place int, failpoint string, after *process) (before *process, err error) {
+// start starts a worker at an index, and watches it. It returns the previous worker there.
+// If expected is not nil and not the previous worker, it does nothing, because the worker
+// has been replaced already.
+func (f *fleet) start(index int, failpoint string, expected *process) (before *process, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before = f.places[place]
-	if f.closing || after != nil && before != after {
+	before = f.members[index]
+	if f.closing || expected != nil && before != expected {
 		return before, nil
 	}
 	f.started++
@@ -62,40 +61,41 @@ func (f *fleet) start(place int, failpoint string, after *process) (before *proc
 	if err != nil {
 		return before, err
 	}
-	f.places[place] = p
-	f.watching.Go(func() { f.watch(place, p) })
+	f.members[index] = p
+	f.watching.Go(func() { f.watch(index, p) })
 	return before, nil
 }
 
-func (f *fleet) watch(place int, p *process) {
-	<-p.over
+// watch records how a worker ends, and replaces it.
+func (f *fleet) watch(index int, p *process) {
+	<-p.exited
 	at := time.Now()
-	complaint := p.complaint()
+	problem := p.problem()
 	p.mu.Lock()
 	sudden := !p.stopped
 	p.mu.Unlock()
 	if sudden {
-		f.note(at)
+		f.recordCrash(at)
 	}
 	f.mu.Lock()
-	if complaint != "" {
-		f.complaints = append(f.complaints, complaint)
+	if problem != "" {
+		f.problems = append(f.problems, problem)
 	}
-	gone := f.places[place] != p || f.closing // somebody else has the place
+	replaced := f.members[index] != p || f.closing
 	f.mu.Unlock()
-	if gone {
+	if replaced {
 		return
 	}
-	time.Sleep(restartAfter) //nolint:forbidigo // as whoever runs the workers does
-	if _, err := f.start(place, "", p); err != nil {
+	time.Sleep(restartDelay) //nolint:forbidigo // as a process supervisor does
+	if _, err := f.start(index, "", p); err != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.complaints = append(f.complaints, err.Error())
+		f.problems = append(f.problems, err.Error())
 	}
 }
 
-// note remembers what a sudden end may have interrupted.
-func (f *fleet) note(at time.Time) {
+// recordCrash records the requests that a sudden end may have interrupted.
+func (f *fleet) recordCrash(at time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	ids := f.inFlight(ctx)
@@ -104,16 +104,16 @@ func (f *fleet) note(at time.Time) {
 	f.crashes = append(f.crashes, crash{at, ids})
 }
 
-func (f *fleet) at(place int) *process {
+func (f *fleet) at(index int) *process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.places[place%len(f.places)]
+	return f.members[index%len(f.members)]
 }
 
-// replace stops the process of a place softly and starts another one at once.
-func (f *fleet) replace(place int, failpoint string) error {
-	place %= len(f.places)
-	old, err := f.start(place, failpoint, nil)
+// replace starts a new worker at an index and stops the old one gracefully.
+func (f *fleet) replace(index int, failpoint string) error {
+	index %= len(f.members)
+	old, err := f.start(index, failpoint, nil)
 	if err != nil {
 		return err
 	}
@@ -121,20 +121,20 @@ func (f *fleet) replace(place int, failpoint string) error {
 	old.signal(syscall.SIGTERM)
 	f.watching.Go(func() {
 		select {
-		case <-old.over:
-		case <-time.After(stopPatience):
-			complaint := old.stop(0)
+		case <-old.exited:
+		case <-time.After(stopTimeout):
+			problem := old.stop(0)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.complaints = append(f.complaints, complaint)
+			f.problems = append(f.problems, problem)
 		}
 	})
 	return nil
 }
 
-// heal puts a process in every place that nothing is done to any more.
-func (f *fleet) heal() error {
-	for i := range f.places {
+// restore replaces all workers that have failpoints, and continues frozen ones.
+func (f *fleet) restore() error {
+	for i := range f.members {
 		p := f.at(i)
 		p.signal(syscall.SIGCONT)
 		if p.armed {
@@ -146,57 +146,57 @@ func (f *fleet) heal() error {
 	return nil
 }
 
-// close stops all processes softly and gives everything that was wrong with
-// the end of any.
+// close stops all workers gracefully. It returns the problems with all workers that have
+// ended.
 func (f *fleet) close() []string {
 	f.mu.Lock()
 	f.closing = true
-	places := slices.Clone(f.places)
+	members := slices.Clone(f.members)
 	f.mu.Unlock()
 	var stopping sync.WaitGroup
-	for _, p := range places {
+	for _, p := range members {
 		if p != nil {
 			stopping.Go(func() {
-				if complaint := p.stop(stopPatience); complaint != "" {
+				if problem := p.stop(stopTimeout); problem != "" {
 					f.mu.Lock()
 					defer f.mu.Unlock()
-					f.complaints = append(f.complaints, complaint)
+					f.problems = append(f.problems, problem)
 				}
 			})
 		}
 	}
 	stopping.Wait()
 	f.watching.Wait()
-	slices.Sort(f.complaints)
-	return slices.Compact(f.complaints)
+	slices.Sort(f.problems)
+	return slices.Compact(f.problems)
 }
 
 func (f *fleet) kinds(long bool) []kind {
 	const group = "fleet"
 	sec := time.Second
 	kinds := []kind{
-		{"kill", group, aBit, aBit, f.kill},
-		{"term", group, aBit, aBit, func(_ context.Context, o occasion) error { return f.replace(o.pick(1<<16), "") }},
+		{"kill", group, moment, moment, f.kill},
+		{"term", group, moment, moment, func(_ context.Context, o injection) error { return f.replace(o.pick(1<<16), "") }},
 		{"stop", group, 2 * sec, 6 * sec, f.freeze},
 	}
 	if long {
-		kinds = append(kinds, kind{"stop-45s", "frozen", 45 * sec, 45 * sec, f.freeze})
+		kinds = append(kinds, kind{"stop-45s", "freeze", 45 * sec, 45 * sec, f.freeze})
 	}
 	for _, p := range []struct {
 		name, action string
-		hits         int // the most that are waited for
+		hits         int // maximum number of the hit at which the failpoint acts
 	}{
 		{"taken", "kill", 100},
-		{"marked", "kill", 50},
+		{"admitted", "kill", 50},
 		{"called", "kill", 50},
 		{"recorded", "kill", 50},
-		{"passed", "kill", 1},
+		{"released", "kill", 1},
 		{"fed", "kill", 2},
 		{"dispatched", "kill", 40},
 		{"joined", "kill", 1},
 		{"stopping", "kill", 1},
 		{"called", "panic", 20},
-		{"marked", "panic", 20},
+		{"admitted", "panic", 20},
 		{"ack", "error", 20},
 		{"ack", "lost", 20},
 	} {
@@ -204,19 +204,19 @@ func (f *fleet) kinds(long bool) []kind {
 		if p.action != "kill" {
 			name += "-" + p.action
 		}
-		kinds = append(kinds, kind{name, group, 2 * sec, 4 * sec, func(_ context.Context, o occasion) error {
+		kinds = append(kinds, kind{name, group, 2 * sec, 4 * sec, func(_ context.Context, o injection) error {
 			return f.arm(o, fmt.Sprintf("%s:%d:%s", p.name, 1+o.pick(p.hits), p.action))
 		}})
 	}
 	return kinds
 }
 
-func (f *fleet) kill(_ context.Context, o occasion) error {
+func (f *fleet) kill(_ context.Context, o injection) error {
 	f.at(o.pick(1 << 16)).signal(syscall.SIGKILL)
 	return nil
 }
 
-func (f *fleet) freeze(_ context.Context, o occasion) error {
+func (f *fleet) freeze(_ context.Context, o injection) error {
 	p := f.at(o.pick(1 << 16))
 	p.signal(syscall.SIGSTOP)
 	o.wait()
@@ -224,16 +224,16 @@ func (f *fleet) freeze(_ context.Context, o occasion) error {
 	return nil
 }
 
-// arm replaces all processes by ones that break at a point, as nobody can say
-// which of them leads, and leaves them so until the occasion is over.
-func (f *fleet) arm(o occasion, failpoint string) error {
-	for i := range f.places {
+// arm replaces all workers by ones with a failpoint for the duration of the fault. All of
+// them need it, because any may be the one that feeds or dispatches.
+func (f *fleet) arm(o injection, failpoint string) error {
+	for i := range f.members {
 		if err := f.replace(i, failpoint); err != nil {
 			return err
 		}
 	}
 	o.wait()
-	for i := range f.places {
+	for i := range f.members {
 		if f.at(i).armed {
 			if err := f.replace(i, ""); err != nil {
 				return err

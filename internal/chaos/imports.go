@@ -17,8 +17,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// importKinds is what can be done to imports. Whatever of their rows was accepted has
-// to end, though nobody may ever import the rest.
+// importKinds returns the faults of imports. Every accepted row must end, even if the import
+// is never completed.
 func (r *rig) importKinds() []kind {
 	const sec = time.Second
 	return []kind{
@@ -29,19 +29,19 @@ func (r *rig) importKinds() []kind {
 
 const (
 	killedRows  = 90
-	killedEvery = 30 // rows of the input to one that is asked for: an order of 27 chunks
+	killedEvery = 30 // distance of the rows in the input, which has 27 chunks
 )
 
 var errKilled = errors.New("the importer was killed")
 
-// killedImport imports a batch whose chunks come to Redis in any order, and kills the
-// importer after some of them, in two cases of three for good. Where the lane is nearly
-// full, rows of a chunk are accepted a few at a time.
-func (r *rig) killedImport(full bool) inject {
-	return func(ctx context.Context, o occasion) error {
-		random := rand.New(rand.NewPCG(r.cfg.seed, o.chance))
+// killedImport imports a batch whose chunks reach Redis in random order, and stops the
+// import after some of them. One import in three is repeated once. If full is set, the
+// backlog is nearly full, so that the rows of a chunk are accepted a few at a time.
+func (r *rig) killedImport(full bool) injectFunc {
+	return func(ctx context.Context, o injection) error {
+		random := rand.New(rand.NewPCG(r.cfg.seed, o.random))
 		name := fmt.Sprintf("killed-%d", o.at.Milliseconds())
-		cfg := hooked
+		cfg := producerConfig
 		cfg.Account = account
 		if full {
 			cfg.MaxBacklog = 20 + random.IntN(200)
@@ -52,41 +52,42 @@ func (r *rig) killedImport(full bool) inject {
 		}
 		for range tries {
 			rdb := r.store.client(false)
-			rdb.AddHook(&importer{random: random, left: 2 + random.IntN(killedRows*killedEvery/order.ChunkRows)})
-			p := &producer{client: tasks.NewClient(rdb, cfg), people: r.people, book: r.book}
-			importing, enough := context.WithTimeout(ctx, o.lasts)
-			_ = p.client.EnqueueAll(importing, tasks.Batch{Name: name}, p.sparse(name), func(res tasks.Result) {
+			rdb.AddHook(&importer{random: random, remaining: 2 + random.IntN(killedRows*killedEvery/order.ChunkRows)})
+			p := &producer{client: tasks.NewClient(rdb, cfg), generator: r.generator, journal: r.journal}
+			importing, stop := context.WithTimeout(ctx, o.duration)
+			_ = p.client.EnqueueAll(importing, tasks.Batch{Name: name}, p.sparseRows(name), func(res tasks.Result) {
 				if res.Err != nil {
-					p.refused(res.Row.Request, res.Err)
+					p.rejects(res.Row.Request, res.Err)
 					return
 				}
-				p.book.acknowledge(res.Link.ApplicationID, res.Link.Generation)
-			}) // killed, out of time, or without a Redis
-			enough()
+				p.journal.acknowledge(res.Link.ApplicationID, res.Link.Generation)
+			}) // fails if it is killed, times out or cannot reach Redis
+			stop()
 			_ = rdb.Close()
 		}
 		return nil
 	}
 }
 
-func (p *producer) sparse(batch string) func(yield func(tasks.Row, error) bool) {
+// sparseRows returns rows whose numbers have large gaps.
+func (p *producer) sparseRows(batch string) func(yield func(tasks.Row, error) bool) {
 	return func(yield func(tasks.Row, error) bool) {
 		for i := range killedRows {
 			id := fmt.Sprintf("%s%s%d", batch, kindOf(i), i)
-			p.book.ask(id, 1)
-			if !yield(tasks.Row{Number: 1 + i*killedEvery, Request: p.people.request(id)}, nil) {
+			p.journal.addRequest(id, 1)
+			if !yield(tasks.Row{Number: 1 + i*killedEvery, Request: p.generator.request(id)}, nil) {
 				return
 			}
 		}
 	}
 }
 
-// importer is a connection on which the scripts that accept chunks overtake one
-// another, until the process is killed.
+// importer is a Redis hook that delays scripts randomly, so that their order changes, and
+// fails all scripts after the simulated end of the process.
 type importer struct {
-	mu     sync.Mutex
-	random *rand.Rand
-	left   int // scripts before that
+	mu        sync.Mutex
+	random    *rand.Rand
+	remaining int // scripts until the simulated end
 }
 
 func (*importer) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -101,16 +102,16 @@ func (i *importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		i.mu.Lock()
-		held := time.Duration(i.random.IntN(40)) * time.Millisecond
+		delay := time.Duration(i.random.IntN(40)) * time.Millisecond
 		i.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(held):
+		case <-time.After(delay):
 		}
 		i.mu.Lock()
-		i.left--
-		killed := i.left < 0
+		i.remaining--
+		killed := i.remaining < 0
 		i.mu.Unlock()
 		if killed {
 			return errKilled
@@ -119,13 +120,13 @@ func (i *importer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// resumeBatches is what a person does with batches whose rows were refused as wrong
-// again and again, as those are that are wrong and were retried.
-func (r *rig) resumeBatches(ctx context.Context, books *storage.Stores) error {
-	all, err := books.Batches.All(ctx)
+// resumeBatches resumes batches that were paused because FaceKi refused several of their
+// rows in succession, as an operator does.
+func (r *rig) resumeBatches(ctx context.Context, stores *storage.Stores) error {
+	all, err := stores.Batches.All(ctx)
 	for _, b := range all {
 		if b.RefusedMessage() != "" && err == nil {
-			err = books.Batches.Control(ctx, b, batch.Resume)
+			err = stores.Batches.Control(ctx, b, batch.Resume)
 		}
 	}
 	return err

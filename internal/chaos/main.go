@@ -1,10 +1,10 @@
-// Command chaos checks that nothing is lost or made twice: it asks for links whose ids it
-// knows, through real `kyclink worker` processes, a real Redis and a simulated
-// FaceKi, while a schedule that follows from a seed breaks all of them; then it
-// lets everything drain and checks whether the promises were kept. See make chaos.
+// Command chaos is the fault suite. It requests links through real `kyclink worker` and
+// `kyclink serve` processes, a real Redis and a simulated FaceKi, while it injects faults
+// into all of them on a schedule derived from a seed. Then it stops the faults, waits until
+// all requests have ended, and checks that every promise was kept. See make chaos.
 //
-// The exit code is 0 where they were, 1 where they were not; then what it worked
-// on is kept.
+// The exit code is 0 if there is no violation, and 1 otherwise. In the latter case, the
+// data and logs are kept.
 package main
 
 import (
@@ -32,16 +32,16 @@ func command(args []string, out, notes io.Writer) int {
 	cfg := config{notes: notes}
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(notes)
-	flags.Uint64Var(&cfg.seed, "seed", 0, "of the schedule and the requests; drawn where 0")
-	flags.DurationVar(&cfg.duration, "duration", time.Minute, "for how long things are broken")
-	flags.DurationVar(&cfg.drain, "drain", 6*time.Minute, "how long it may take until all has ended then")
-	flags.DurationVar(&cfg.gap, "gap", 1500*time.Millisecond, "between two faults, about")
-	only := flags.String("only", "", "only these `kinds` or groups of faults, separated by commas")
-	flags.StringVar(&cfg.redis, "redis", "single", "the Redis: single, sentinel or cluster")
-	flags.StringVar(&cfg.kyclink, "kyclink", "bin/kyclink-failpoint", "the `binary` to test, built with the tag failpoint and without -race")
-	flags.IntVar(&cfg.workers, "workers", 3, "worker processes")
-	flags.Float64Var(&cfg.rate, "rate", 60, "calls a second that FaceKi allows")
-	flags.IntVar(&cfg.burst, "burst", 10, "and at once")
+	flags.Uint64Var(&cfg.seed, "seed", 0, "seed of the schedule and the requests; 0: random")
+	flags.DurationVar(&cfg.duration, "duration", time.Minute, "time during which faults are injected")
+	flags.DurationVar(&cfg.drain, "drain", 6*time.Minute, "maximum time afterwards until all requests have ended")
+	flags.DurationVar(&cfg.gap, "gap", 1500*time.Millisecond, "average time between two faults")
+	only := flags.String("only", "", "inject only these `kinds` or groups of faults, separated by commas")
+	flags.StringVar(&cfg.redis, "redis", "single", "Redis topology: single, sentinel or cluster")
+	flags.StringVar(&cfg.kyclink, "kyclink", "bin/kyclink-failpoint", "`binary` to test, built with the tag failpoint and without -race")
+	flags.IntVar(&cfg.workers, "workers", 3, "number of worker processes")
+	flags.Float64Var(&cfg.rate, "rate", 60, "calls per second that FaceKi allows")
+	flags.IntVar(&cfg.burst, "burst", 10, "burst of calls that FaceKi allows")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return 2
 	}
@@ -62,16 +62,16 @@ func command(args []string, out, notes io.Writer) int {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	stop()
-	if err := goleak.Find(ownGoroutines()...); err != nil {
+	if err := goleak.Find(foreignGoroutines()...); err != nil {
 		fmt.Fprintln(notes, "chaos:", err)
 		return 1
 	}
 	return 0
 }
 
-// ownGoroutines leaves out what is not ours to end: the watch for signals, and
-// the proxy's, which leaves those of a link behind that it cut with data in it.
-func ownGoroutines() []goleak.Option {
+// foreignGoroutines excludes goroutines that this program cannot stop: the signal handler,
+// and those that toxiproxy leaks when it closes a link with data in transit.
+func foreignGoroutines() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreTopFunction("os/signal.loop"), goleak.IgnoreTopFunction("os/signal.signal_recv"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
@@ -80,8 +80,8 @@ func ownGoroutines() []goleak.Option {
 	}
 }
 
-// runOnce runs the suite in a folder of its own, which is removed if there is no
-// violation, and prints the violations.
+// runOnce runs the suite in a new directory, which it removes if there is no violation, and
+// prints the violations.
 func runOnce(ctx context.Context, cfg config, out io.Writer) (ok bool, err error) {
 	if cfg.kyclink, err = filepath.Abs(cfg.kyclink); err != nil {
 		return false, err
@@ -89,18 +89,18 @@ func runOnce(ctx context.Context, cfg config, out io.Writer) (ok bool, err error
 	if cfg.dir, err = os.MkdirTemp("", "kyclink-chaos-"); err != nil {
 		return false, err
 	}
-	wrong, err := run(ctx, cfg, out)
-	if err == nil && len(wrong) == 0 {
-		fmt.Fprintf(out, "\nnothing is wrong\n")
+	violations, err := run(ctx, cfg, out)
+	if err == nil && len(violations) == 0 {
+		fmt.Fprintf(out, "\nno violations\n")
 		return true, os.RemoveAll(cfg.dir)
 	}
-	if err != nil && len(wrong) == 0 {
-		return false, fmt.Errorf("the checks did not run; the files are in %s: %w", cfg.dir, err)
+	if err != nil && len(violations) == 0 {
+		return false, fmt.Errorf("the checks did not run; data and logs are in %s: %w", cfg.dir, err)
 	}
-	const most = 50
-	for _, text := range wrong[:min(len(wrong), most)] {
-		fmt.Fprintln(out, "WRONG:", text)
+	const limit = 50
+	for _, text := range violations[:min(len(violations), limit)] {
+		fmt.Fprintln(out, "VIOLATION:", text)
 	}
-	fmt.Fprintf(out, "\n%d things are wrong with seed %d; Redis' files and the workers' logs are in %s\n", len(wrong), cfg.seed, cfg.dir)
+	fmt.Fprintf(out, "\n%d violations with seed %d; data and logs are in %s\n", len(violations), cfg.seed, cfg.dir)
 	return false, err
 }

@@ -13,38 +13,38 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// callbackSecret is looked for in what must not have it, without its prefix.
+// callbackSecret must not appear in logs or in Redis, even without its prefix.
 const callbackSecret = "whsec_Y2hhb3MgY2FsbGJhY2sgc2VjcmV0IDNmOWQyYzcx"
 
-// receiver takes callbacks in this process, and fails as it is told.
+// receiver receives callbacks and can fail in several ways.
 type receiver struct {
 	addr   string
 	server *http.Server
 	ended  sync.WaitGroup
 
-	mu    sync.Mutex
-	fault string               // see answer; "" for none
-	well  chan struct{}        // closed when the present fault is over
-	taken map[string]time.Time // of each event: when it was first answered with 2xx
-	wrong []string
+	mu        sync.Mutex
+	fault     string               // as in [receiver.answer]; "": none
+	recovered chan struct{}        // closed when the current fault ends
+	received  map[string]time.Time // first successful answer by event id
+	problems  []string
 }
 
 func openReceiver() (*receiver, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("start the receiver of callbacks: %w", err)
+		return nil, fmt.Errorf("start the callback receiver: %w", err)
 	}
-	r := &receiver{addr: l.Addr().String(), taken: map[string]time.Time{}, well: make(chan struct{})}
+	r := &receiver{addr: l.Addr().String(), received: map[string]time.Time{}, recovered: make(chan struct{})}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
-	r.ended.Go(func() { _ = r.server.Serve(l) }) // ends by Close, and nothing else ends it
+	r.ended.Go(func() { _ = r.server.Serve(l) }) // always returns an error after Close
 	return r, nil
 }
 
-const hookPath = "/hooks/chaos"
+const callbackPath = "/hooks/chaos"
 
-func (r *receiver) url() string { return "http://" + r.addr + hookPath }
+func (r *receiver) url() string { return "http://" + r.addr + callbackPath }
 
-// settings let workers and producers use it.
+// settings returns the environment variables that permit callbacks to the receiver.
 func (r *receiver) settings() []string {
 	return []string{"KYCLINK_CALLBACK_HOSTS=127.0.0.1", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=" + callbackSecret}
 }
@@ -52,23 +52,23 @@ func (r *receiver) settings() []string {
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
-		return // the sender broke off
+		return // the sender disconnected
 	}
 	event, err := tasks.VerifyCallback([]string{callbackSecret}, req.Header, body, nil)
 	switch {
-	case req.URL.Path != hookPath:
-		r.complain("a redirect was followed to %s", req.URL.Path)
+	case req.URL.Path != callbackPath:
+		r.addProblem("a redirect was followed to %s", req.URL.Path)
 	case err != nil:
-		r.complain("a callback cannot be verified: %v", err)
+		r.addProblem("verify a callback: %v", err)
 	default:
 		r.answer(w, req, event.ID)
 	}
 }
 
-// answer fails half of the time while there is a fault.
+// answer answers a callback. During a fault, half of the answers fail.
 func (r *receiver) answer(w http.ResponseWriter, req *http.Request, event string) {
 	r.mu.Lock()
-	fault, well := r.fault, r.well
+	fault, recovered := r.fault, r.recovered
 	r.mu.Unlock()
 	if rand.IntN(2) == 0 {
 		fault = ""
@@ -88,49 +88,49 @@ func (r *receiver) answer(w http.ResponseWriter, req *http.Request, event string
 		w.WriteHeader(http.StatusTooManyRequests)
 	case "hang":
 		select {
-		case <-well:
+		case <-recovered:
 		case <-req.Context().Done():
 		}
 		panic(http.ErrAbortHandler)
 	case "cut":
 		panic(http.ErrAbortHandler)
-	case "lost": // it has it, and the sender does not learn that
-		r.take(event)
+	case "lost": // received, but the sender gets no answer
+		r.receive(event)
 		panic(http.ErrAbortHandler)
 	default:
-		r.take(event)
+		r.receive(event)
 		w.WriteHeader(http.StatusNoContent)
 	}
 }
 
-func (r *receiver) take(event string) {
+func (r *receiver) receive(event string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.taken[event].IsZero() {
-		r.taken[event] = time.Now()
+	if r.received[event].IsZero() {
+		r.received[event] = time.Now()
 	}
 }
 
-func (r *receiver) complain(format string, args ...any) {
+func (r *receiver) addProblem(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
+	r.problems = append(r.problems, fmt.Sprintf(format, args...))
 }
 
-// fail begins a fault, or ends all with "".
+// fail starts a fault; "" ends it.
 func (r *receiver) fail(fault string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fault = fault; fault == "" {
-		close(r.well)
-		r.well = make(chan struct{})
+		close(r.recovered)
+		r.recovered = make(chan struct{})
 	}
 }
 
 func (r *receiver) kinds() []kind {
 	var kinds []kind
 	for _, fault := range []string{"404", "401", "500", "302", "429", "hang", "cut", "lost"} {
-		kinds = append(kinds, kind{"receiver-" + fault, "receiver", time.Second, 4 * time.Second, func(_ context.Context, o occasion) error {
+		kinds = append(kinds, kind{"receiver-" + fault, "receiver", time.Second, 4 * time.Second, func(_ context.Context, o injection) error {
 			r.fail(fault)
 			o.wait()
 			r.fail("")
@@ -146,25 +146,25 @@ func (r *receiver) close() {
 	r.ended.Wait()
 }
 
-// delivered is that every event of a request with a callback was taken at least
-// once, and that nothing else was.
-func (e evidence) delivered() (found []string) {
+// checkCallbacks checks that every event of a request with a callback URL was received at
+// least once, and no others.
+func (e evidence) checkCallbacks() (found []string) {
 	events := map[string]bool{}
 	for _, event := range e.events {
 		events[event.ID] = true
-		if e.people.request(event.Data.ApplicationID).CallbackURL != "" && e.taken[event.ID].IsZero() {
-			found = append(found, fmt.Sprintf("%s of %s (%s) was never taken by its receiver", event.Type, event.Data.ApplicationID, event.ID))
+		if e.generator.request(event.Data.ApplicationID).CallbackURL != "" && e.received[event.ID].IsZero() {
+			found = append(found, fmt.Sprintf("%s of %s (event %s) was never received by its callback URL", event.Type, event.Data.ApplicationID, event.ID))
 		}
 	}
-	for _, id := range sortedIDs(e.taken) {
-		if !events[id] && !e.lost(e.taken[id]) {
-			found = append(found, fmt.Sprintf("event %s was delivered, and there is none", id))
+	for _, id := range sortedIDs(e.received) {
+		if !events[id] && !e.mayBeLost(e.received[id]) {
+			found = append(found, fmt.Sprintf("event %s was delivered, but it does not exist", id))
 		}
 	}
 	return found
 }
 
-// undelivered names events that their receiver has not taken yet.
+// undelivered describes events whose callback has not been received yet.
 func (r *rig) undelivered(ctx context.Context) ([]string, error) {
 	events, err := r.events(ctx)
 	if err != nil {
@@ -172,5 +172,5 @@ func (r *rig) undelivered(ctx context.Context) ([]string, error) {
 	}
 	r.receiver.mu.Lock()
 	defer r.receiver.mu.Unlock()
-	return evidence{people: r.people, events: events, taken: r.receiver.taken, forgets: true}.delivered(), nil
+	return evidence{generator: r.generator, events: events, received: r.receiver.received, losesWrites: true}.checkCallbacks(), nil
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// worst is by how many calls the fullest window, however long and wherever it
-// begins, is over the limit, and which one that is.
+// worst returns the window, of any length, with the most calls over the limit, and their
+// number.
 func (l limit) worst(calls []simulator.Call) (excess float64, from, to time.Time) {
 	at := make([]time.Time, len(calls))
 	for i, c := range calls {
 		at[i] = c.At
 	}
 	slices.SortFunc(at, time.Time.Compare)
-	// The number of calls of a window less what the rate allows in it is a
-	// difference of two values of: calls until then less rate times then.
+	// Let level(t) be the number of calls until t, minus the rate multiplied by t. The excess
+	// of a window is the difference of the levels at its ends.
 	excess = -float64(l.burst)
 	lowest, first := 0.0, 0
 	for i, t := range at {
@@ -35,15 +35,15 @@ func (l limit) worst(calls []simulator.Call) (excess float64, from, to time.Time
 	return excess, from, to
 }
 
-// figures describe a run, beside its violations.
+// figures summarize a run.
 type figures struct {
-	seed             uint64
-	asking, draining time.Duration
-	evidence         evidence
-	state            simulator.State
+	seed                uint64
+	injecting, draining time.Duration
+	evidence            evidence
+	state               simulator.State
 }
 
-// table prints the figures as docs/benchmarks.md has them.
+// table prints the figures that docs/benchmarks.md contains.
 func (f figures) table(out io.Writer) {
 	e := f.evidence
 	accepted, generations, runs, known := 0, 0, 0, 0
@@ -59,26 +59,26 @@ func (f figures) table(out io.Writer) {
 	for _, event := range e.events {
 		ends[event.Type]++
 	}
-	recorded, unknown := 0, 0
-	for id := range e.asked {
+	recorded, notCounted := 0, 0
+	for id := range e.requested {
 		links, possible, _ := e.recorded(id)
 		recorded += len(links)
-		unknown += max(0, len(e.issued[id].Links)-len(links)-possible)
+		notCounted += max(0, len(e.issued[id].Links)-len(links)-possible)
 	}
 	row := func(what, format string, args ...any) {
 		fmt.Fprintf(out, "| %s | %s |\n", what, fmt.Sprintf(format, args...))
 	}
-	fmt.Fprintf(out, "\n| seed %d, %v of faults, drained after %v more | |\n| --- | --- |\n", f.seed, f.asking.Round(time.Second), f.draining.Round(time.Second))
-	row("requests accepted; their generations; their runs", "%d; %d; %d", accepted, generations, runs)
-	row("ends: created, failed, cancelled; held in between", "%d, %d, %d; %d",
+	fmt.Fprintf(out, "\n| seed %d, %v of faults, all requests ended %v later | |\n| --- | --- |\n", f.seed, f.injecting.Round(time.Second), f.draining.Round(time.Second))
+	row("requests accepted; generations; runs", "%d; %d; %d", accepted, generations, runs)
+	row("ends: created, failed, cancelled; held meanwhile", "%d, %d, %d; %d",
 		ends[tasks.EventCreated], ends[tasks.EventFailed], ends[tasks.EventCancelled], ends[tasks.EventHeld])
 	row("calls; links issued; links recorded", "%d; %d; %d", f.state.LinkCalls, f.state.Links, recorded)
-	row("links beyond the recorded ones; possible duplicates counted", "%d; %d", f.state.Links-recorded, known)
-	row("duplicates unknown", "%d", unknown)
-	row("callbacks taken; intake entries, of them rejected; links that the API gave", "%d; %d, %d; %d",
-		len(e.taken), len(e.entries), len(e.rejected), len(e.promised))
-	if e.forgets || len(e.upset.losses) > 0 {
-		row("acknowledged requests that Redis lost", "%d", len(e.forgotten()))
+	row("links issued but not recorded; possible duplicates counted", "%d; %d", f.state.Links-recorded, known)
+	row("duplicates not counted", "%d", notCounted)
+	row("callbacks received; intake entries, of them rejected; links returned by the API", "%d; %d, %d; %d",
+		len(e.received), len(e.entries), len(e.rejected), len(e.apiLinks))
+	if e.losesWrites || len(e.disruptions.losses) > 0 {
+		row("acknowledged requests lost by Redis", "%d", len(e.lostRequests()))
 	}
 	n := 0
 	for _, times := range e.injected {
@@ -86,18 +86,18 @@ func (f figures) table(out io.Writer) {
 	}
 	row("faults injected", "%d of %d kinds", n, len(e.injected))
 	if median, longest, crashes := e.recovery(); crashes > 0 {
-		row("sudden ends of workers; until the last request that was under way had its link: median, longest", "%d; %v, %v",
+		row("sudden ends of workers; time until the last request in flight had its link: median, longest", "%d; %v, %v",
 			crashes, median.Round(100*time.Millisecond), longest.Round(100*time.Millisecond))
 	}
 	var names []string
 	for _, name := range sortedIDs(e.injected) {
 		names = append(names, fmt.Sprintf("%s %d", name, e.injected[name]))
 	}
-	fmt.Fprintf(out, "\nfaults: %s\nanswers that were no success: %s\n", strings.Join(names, ", "), text(f.state.Faults))
+	fmt.Fprintf(out, "\nfaults: %s\nunsuccessful answers: %s\n", strings.Join(names, ", "), text(f.state.Faults))
 }
 
-// recovery is how long it took from each sudden end of a worker until the last
-// request that any worker had then got its link, if it got one.
+// recovery returns the times from the sudden ends of workers until the last request that was
+// in flight then had its link.
 func (e evidence) recovery() (median, longest time.Duration, crashes int) {
 	made := map[string][]time.Time{}
 	for _, event := range e.events {

@@ -17,46 +17,48 @@ import (
 	"github.com/kyclink/kyclink/internal/stall"
 )
 
-// config is one run.
+// config holds the options of a run.
 type config struct {
 	seed     uint64
-	duration time.Duration // of faults
-	drain    time.Duration // for which it is waited at most afterwards
-	gap      time.Duration // between two faults, about
-	only     []string      // kinds; all where empty
-	redis    string        // single, sentinel, cluster
-	kyclink  string        // the program, built with the tag failpoint
-	dir      string        // for everything that is left behind
+	duration time.Duration // time during which faults are injected
+	drain    time.Duration // maximum time until all requests have ended afterwards
+	gap      time.Duration // average time between two faults
+	only     []string      // names or groups of faults; empty: all
+	redis    string        // single, sentinel or cluster
+	kyclink  string        // path of the program, built with the tag failpoint
+	dir      string        // for data and logs
 	workers  int
-	rate     float64 // that FaceKi allows, per second
+	rate     float64 // calls per second that FaceKi allows
 	burst    int
-	notes    io.Writer
+	pace     int       // divisor of the recovery times of workers; 0: no change
+	notes    io.Writer // for progress messages
 }
 
-// The credentials are looked for in what must not have them.
+// clientSecret must not appear in logs or in Redis.
 const clientSecret = "chaos-secret-3f9d2c71"
 
-// rig is what a run works on.
+// rig holds the processes, servers and records of a run.
 type rig struct {
-	cfg      config
-	tag      keyspace.Keys
-	people   people
-	book     *book
-	store    store
-	rdb      redis.UniversalClient // the oracle's own
-	upstream *upstream
-	road     *road // to FaceKi
-	fleet    *fleet
-	receiver *receiver
-	front    *front
-	entries  entries
-	stall    *stall.Watch
-	closers  []func()
+	cfg       config
+	keys      keyspace.Keys
+	generator generator
+	journal   *journal
+	store     store
+	rdb       redis.UniversalClient // bypasses all faults
+	upstream  *upstream
+	proxy     *proxy // between workers and FaceKi
+	fleet     *fleet
+	receiver  *receiver
+	apiServer *apiServer
+	entries   entries
+	stall     *stall.Watch
+	closers   []func()
 }
 
+// open starts everything except workers and the API server.
 func open(cfg config) (_ *rig, err error) {
-	r := &rig{cfg: cfg, tag: keyspace.Keys{Account: account}, book: newBook(), stall: stall.New(),
-		people: people{seed: cfg.seed, began: time.Now().UTC().Truncate(time.Second)}}
+	r := &rig{cfg: cfg, keys: keyspace.Keys{Account: account}, journal: newJournal(), stall: stall.New(),
+		generator: generator{seed: cfg.seed, began: time.Now().UTC().Truncate(time.Second)}}
 	r.closers = append(r.closers, r.stall.Close)
 	defer func() {
 		if err != nil {
@@ -73,22 +75,25 @@ func open(cfg config) (_ *rig, err error) {
 		return nil, err
 	}
 	r.closers = append(r.closers, r.receiver.close)
-	r.people.hook = r.receiver.url()
-	asked := func(id string) (call, bool) { return r.people.call(id), r.book.knows(id) }
-	if r.upstream, err = openUpstream(simulator.Config{Script: script(cfg.seed), ClientSecret: clientSecret}, asked); err != nil {
+	r.generator.callbackURL = r.receiver.url()
+	requested := func(id string) (call, bool) { return r.generator.call(id), r.journal.knows(id) }
+	if r.upstream, err = openUpstream(simulator.Config{Script: script(cfg.seed), ClientSecret: clientSecret}, requested); err != nil {
 		return nil, err
 	}
 	r.closers = append(r.closers, r.upstream.close)
-	if r.road, err = build("FaceKi", r.upstream.addr); err != nil {
+	if r.proxy, err = newProxy("FaceKi", r.upstream.addr); err != nil {
 		return nil, err
 	}
-	r.closers = append(r.closers, r.road.close)
+	r.closers = append(r.closers, r.proxy.close)
 	r.fleet = &fleet{program: cfg.kyclink, dir: cfg.dir, inFlight: r.inFlight, settings: append([]string{
-		"FACEKI_BASE_URL=http://" + r.road.addr(), "FACEKI_CLIENT_ID=chaos", "FACEKI_CLIENT_SECRET=" + clientSecret,
+		"FACEKI_BASE_URL=http://" + r.proxy.addr(), "FACEKI_CLIENT_ID=chaos", "FACEKI_CLIENT_SECRET=" + clientSecret,
 		fmt.Sprintf("FACEKI_RATE=%g/s", cfg.rate), fmt.Sprintf("FACEKI_BURST=%d", cfg.burst), "FACEKI_TIMEOUT=4s",
 		"FACEKI_WORKFLOW_ID=" + defaultWorkflow, fmt.Sprintf("KYCLINK_EXPIRY_MINUTES=%d", defaultExpiry),
 		"KYCLINK_LOG_FORMAT=json", "KYCLINK_LOG_LEVEL=debug",
 	}, slices.Concat(r.store.settings(), r.receiver.settings())...)}
+	if cfg.pace > 0 {
+		r.fleet.settings = append(r.fleet.settings, fmt.Sprintf("KYCLINK_FAILPOINT_PACE=%d", cfg.pace))
+	}
 	return r, nil
 }
 
@@ -98,10 +103,10 @@ func (r *rig) close() {
 	}
 }
 
-// inFlight gives the ids whose tasks some worker has.
+// inFlight returns the application ids of all active tasks.
 func (r *rig) inFlight(ctx context.Context) (ids []string) {
 	for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
-		active, _ := r.rdb.LRange(ctx, "asynq:{"+r.tag.Queue(lane)+"}:active", 0, -1).Result() // without Redis it is not known
+		active, _ := r.rdb.LRange(ctx, "asynq:{"+r.keys.Queue(lane)+"}:active", 0, -1).Result() // unknown if Redis is unavailable
 		for _, task := range active {
 			if ref, err := request.ParseRef(task); err == nil {
 				ids = append(ids, ref.ApplicationID)
@@ -111,11 +116,11 @@ func (r *rig) inFlight(ctx context.Context) (ids []string) {
 	return ids
 }
 
-// kinds is what can be broken, or what of that was asked for.
+// kinds returns the kinds of faults to inject: all, or those selected.
 func (r *rig) kinds() ([]kind, error) {
 	long := r.cfg.duration >= 3*time.Minute
 	all := slices.Concat(r.store.kinds(), r.fleet.kinds(long || len(r.cfg.only) > 0), r.upstreamKinds(long || len(r.cfg.only) > 0),
-		r.receiver.kinds(), r.intakeKinds(), r.front.kinds(), r.importKinds())
+		r.receiver.kinds(), r.intakeKinds(), r.apiServer.kinds(), r.importKinds())
 	if len(r.cfg.only) == 0 {
 		return all, nil
 	}
@@ -128,25 +133,25 @@ func (r *rig) kinds() ([]kind, error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, fmt.Errorf("there are no faults %v; there are %v", r.cfg.only, names)
+		return nil, fmt.Errorf("unknown faults %v; use some of %v", r.cfg.only, names)
 	}
 	return chosen, nil
 }
 
-// run breaks things while requests come in, lets everything drain, and checks.
-// It returns the violations; an error means that the checks did not run.
-func run(ctx context.Context, cfg config, out io.Writer) (wrong []string, err error) {
+// run injects faults while requests arrive, waits until all requests have ended, and checks
+// the promises. It returns the violations. An error means that the checks did not run.
+func run(ctx context.Context, cfg config, out io.Writer) (violations []string, err error) {
 	r, err := open(cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
-	if r.front, err = openFront(ctx, cfg.kyclink, cfg.dir, slices.Concat(r.store.settings(), r.receiver.settings(), []string{
+	if r.apiServer, err = openAPIServer(ctx, cfg.kyclink, cfg.dir, slices.Concat(r.store.settings(), r.receiver.settings(), []string{
 		"KYCLINK_OPS_LISTEN=127.0.0.1:0", "KYCLINK_LOG_FORMAT=json"})); err != nil {
 		return nil, err
 	}
-	served := sync.OnceValue(r.front.close)
-	defer served()
+	stopAPIServer := sync.OnceValue(r.apiServer.close)
+	defer stopAPIServer()
 	kinds, err := r.kinds()
 	if err != nil {
 		return nil, err
@@ -167,40 +172,41 @@ func run(ctx context.Context, cfg config, out io.Writer) (wrong []string, err er
 	}()
 	f := figures{seed: cfg.seed}
 	began := time.Now()
-	injected, err := r.shake(ctx, schedule)
+	injected, err := r.injectFaults(ctx, schedule)
 	if err != nil {
 		return nil, err
 	}
-	f.asking, began = time.Since(began), time.Now()
+	f.injecting, began = time.Since(began), time.Now()
 	stuck, err := r.drain(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f.draining = time.Since(began)
-	wrong = slices.Concat(r.fleet.close(), served())
+	violations = slices.Concat(r.fleet.close(), stopAPIServer())
 	ended = true
 	if f.evidence, err = r.gather(ctx); err != nil {
-		return wrong, err
+		return violations, err
 	}
 	f.evidence.injected, f.state = injected, r.upstream.State()
-	wrong = slices.Concat(wrong, stuck, f.evidence.violations())
+	violations = slices.Concat(violations, stuck, f.evidence.violations())
 	leaks, err := r.leaks(f.evidence)
 	f.table(out)
-	return append(wrong, leaks...), err
+	return append(violations, leaks...), err
 }
 
-// shake lets requests come in while the schedule is followed.
-func (r *rig) shake(ctx context.Context, schedule []occasion) (map[string]int, error) {
-	asking, enough := context.WithTimeout(ctx, r.cfg.duration)
-	defer enough()
+// injectFaults runs the producers while it injects the faults of the schedule. It returns
+// the number of faults of each kind.
+func (r *rig) injectFaults(ctx context.Context, schedule []injection) (map[string]int, error) {
+	producing, stop := context.WithTimeout(ctx, r.cfg.duration)
+	defer stop()
 	produced := make(chan struct{})
 	go func() {
 		defer close(produced)
-		r.produce(asking, 0.6*r.cfg.rate)
+		r.produce(producing, 0.6*r.cfg.rate)
 	}()
 	injected, err := follow(ctx, schedule, r.cfg.notes)
 	if err != nil {
-		enough()
+		stop()
 	}
 	<-produced
 	return injected, errors.Join(err, ctx.Err())

@@ -11,57 +11,57 @@ import (
 	"time"
 )
 
-// kind is one way to break things. Two of one group never happen at a time.
+// kind is a kind of fault. Two faults of the same group are never injected simultaneously.
 type kind struct {
-	name, group string
-	least, most time.Duration // how long it lasts
-	do          inject
+	name, group       string
+	shortest, longest time.Duration
+	do                injectFunc
 }
 
-// rare says that FaceKi's refusal of the credentials follows, which is a pause of
-// a minute at least, or that it lasts as long by itself: a run would be nothing
-// else if such a kind came as often as the others.
+// rare reports whether faults of the kind take about a minute: workers are frozen for that
+// long, or pause because FaceKi refuses the credentials. They are injected less often than
+// others, or they would dominate a run.
 func (k kind) rare() bool {
-	return k.group == "frozen" || k.name == "faceki-redirect" || k.name == "faceki-revoke" || k.name == "faceki-no-token"
+	return k.group == "freeze" || k.name == "faceki-redirect" || k.name == "faceki-revoke" || k.name == "faceki-no-token"
 }
 
-// inject breaks something, waits for as long as the occasion lasts, and mends it.
-type inject func(ctx context.Context, o occasion) error
+// injectFunc starts a fault, waits for its duration, and ends it.
+type injectFunc func(ctx context.Context, o injection) error
 
-// occasion is one fault of the schedule.
-type occasion struct {
-	kind   kind
-	at     time.Duration // after the start
-	lasts  time.Duration
-	chance uint64          // what else is to be drawn
-	over   <-chan struct{} // closed when the run is broken off
+// injection is one fault of the schedule.
+type injection struct {
+	kind     kind
+	at       time.Duration // since the start of the schedule
+	duration time.Duration
+	random   uint64          // for further random choices
+	canceled <-chan struct{} // closed if the run is canceled
 }
 
-func (o occasion) wait() { o.pause(o.lasts) }
+func (o injection) wait() { o.pause(o.duration) }
 
-// pause ends early where the run is broken off.
-func (o occasion) pause(d time.Duration) {
+// pause waits, but returns immediately if the run is canceled.
+func (o injection) pause(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-o.over:
+	case <-o.canceled:
 	}
 }
 
-// pick gives a number from 0 to n-1.
-func (o occasion) pick(n int) int { return int(o.chance % uint64(n)) } //nolint:gosec // n is a small count
+// pick returns a random number from 0 to n-1.
+func (o injection) pick(n int) int { return int(o.random % uint64(n)) } //nolint:gosec // n is a small count
 
-func (o occasion) String() string {
-	return fmt.Sprintf("%7.2fs  %-16s for %.1fs", o.at.Seconds(), o.kind.name, o.lasts.Seconds())
+func (o injection) String() string {
+	return fmt.Sprintf("%7.2fs  %-16s for %.1fs", o.at.Seconds(), o.kind.name, o.duration.Seconds())
 }
 
-// plan makes the schedule of a seed: each kind has its turn before one comes
-// again. The same seed, kinds and duration make the same schedule.
-func plan(seed uint64, kinds []kind, duration, gap time.Duration) []occasion {
+// plan returns the schedule for a seed. Every kind is used once before any is repeated. The
+// same seed, kinds and durations result in the same schedule.
+func plan(seed uint64, kinds []kind, duration, gap time.Duration) []injection {
 	random := rand.New(rand.NewPCG(seed, 1))
 	between := func(a, b time.Duration) time.Duration { return a + time.Duration(random.Int64N(int64(b-a)+1)) }
-	var schedule []occasion
+	var schedule []injection
 	var deck []kind
 	often := slices.DeleteFunc(slices.Clone(kinds), kind.rare)
 	free := map[string]time.Duration{}
@@ -74,28 +74,28 @@ func plan(seed uint64, kinds []kind, duration, gap time.Duration) []occasion {
 			round++
 			random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 		}
-		o := occasion{kind: deck[0], lasts: between(deck[0].least, deck[0].most), chance: random.Uint64()}
+		o := injection{kind: deck[0], duration: between(deck[0].shortest, deck[0].longest), random: random.Uint64()}
 		deck = deck[1:]
 		o.at = max(now, free[o.kind.group])
-		free[o.kind.group] = o.at + o.lasts + gap/4
+		free[o.kind.group] = o.at + o.duration + gap/4
 		if o.at < duration {
 			schedule = append(schedule, o)
 		}
 	}
-	slices.SortStableFunc(schedule, func(a, b occasion) int { return cmp.Compare(a.at, b.at) })
+	slices.SortStableFunc(schedule, func(a, b injection) int { return cmp.Compare(a.at, b.at) })
 	return schedule
 }
 
-// follow injects the schedule's faults and returns when all of them are over.
-// The faults of a group wait for each other, should one take longer than planned.
-func follow(ctx context.Context, schedule []occasion, notes io.Writer) (map[string]int, error) {
+// follow injects the faults of the schedule and returns when all have ended. If a fault
+// takes longer than planned, the next one of its group waits.
+func follow(ctx context.Context, schedule []injection, notes io.Writer) (map[string]int, error) {
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
 	injected, groups := map[string]int{}, map[string]*sync.Mutex{}
 	began := time.Now()
 	for _, o := range schedule {
-		o.over = ctx.Done()
+		o.canceled = ctx.Done()
 		o.pause(o.at - time.Since(began))
 		if ctx.Err() != nil {
 			break
@@ -114,7 +114,7 @@ func follow(ctx context.Context, schedule []occasion, notes io.Writer) (map[stri
 			defer mu.Unlock()
 			fmt.Fprintf(notes, "%s  %s: took %v\n", time.Now().UTC().Format("15:04:05.000"), o, time.Since(began).Round(time.Millisecond))
 			if err != nil && failed == nil {
-				failed = fmt.Errorf("the fault %s could not be injected: %w", o.kind.name, err)
+				failed = fmt.Errorf("inject fault %s: %w", o.kind.name, err)
 			}
 		})
 	}

@@ -12,27 +12,27 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// store is the Redis of a run: one server, or several that fail over.
+// store is the Redis of a run: one server, or several with failover.
 type store interface {
-	// settings are the environment variables with which a worker finds it.
+	// settings returns the environment variables that connect a process to it.
 	settings() []string
-	// client reaches it; a producer's as the workers do, the oracle's own past
-	// every fault between. The caller closes it.
-	client(producer bool) redis.UniversalClient
-	// kinds is what can be done to it.
+	// client returns a client, which the caller closes. A faulty client connects through the
+	// proxy, as workers do.
+	client(faulty bool) redis.UniversalClient
+	// kinds returns the faults that can be injected into it.
 	kinds() []kind
-	// forgets says that what it acknowledged last may be lost by that.
-	forgets() bool
-	// upsets is what it did that explains what no worker can mend.
-	upsets() *upsets
-	// heal makes it whole again, whatever was done to it.
-	heal(ctx context.Context) error
-	// written lists the files that hold what was ever written to it.
-	written() []string
+	// losesWrites reports whether these faults may lose acknowledged writes at any time.
+	losesWrites() bool
+	// disruptions returns the periods in which it lost writes or had a wrong clock.
+	disruptions() *disruptions
+	// restore ends all faults.
+	restore(ctx context.Context) error
+	// dataFiles returns the files that contain everything ever written to it.
+	dataFiles() []string
 	close()
 }
 
-// openStore starts what -redis names, with its data below dir.
+// openStore starts the topology named by -redis, with its data in dir.
 func openStore(name, dir string) (store, error) {
 	switch name {
 	case "single":
@@ -42,20 +42,20 @@ func openStore(name, dir string) (store, error) {
 	case "cluster":
 		return openCluster()
 	default:
-		return nil, fmt.Errorf("there is no Redis %q; use single, sentinel or cluster", name)
+		return nil, fmt.Errorf("unknown Redis topology %q; use single, sentinel or cluster", name)
 	}
 }
 
-// single is one redis-server that loses nothing that it acknowledged, unless it is made
-// to, behind a road of its own.
+// single is one redis-server behind a proxy. It loses acknowledged writes only in
+// [single.lose].
 type single struct {
-	server *redistest.Server
-	clock  *redistest.Clock
-	upset  upsets
-	road   *road
-	rdb    *redis.Client // past the road
-	dir    string
-	extra  string // a file of settings that the server reads as it starts
+	server    *redistest.Server
+	clock     *redistest.Clock
+	disrupted disruptions
+	proxy     *proxy
+	rdb       *redis.Client // bypasses the proxy
+	dir       string
+	extra     string // configuration file that the server reads when it starts
 }
 
 func openSingle(dir string) (_ *single, err error) {
@@ -72,7 +72,7 @@ func openSingle(dir string) (_ *single, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.road, err = build("redis", s.server.Addr); err != nil {
+	if s.proxy, err = newProxy("redis", s.server.Addr); err != nil {
 		s.server.Close()
 		s.clock.Close()
 		return nil, err
@@ -82,36 +82,37 @@ func openSingle(dir string) (_ *single, err error) {
 }
 
 func (s *single) settings() []string {
-	return []string{"KYCLINK_REDIS_URL=redis://" + s.road.addr() + "/0"}
+	return []string{"KYCLINK_REDIS_URL=redis://" + s.proxy.addr() + "/0"}
 }
 
-func (s *single) client(producer bool) redis.UniversalClient {
+func (s *single) client(faulty bool) redis.UniversalClient {
 	addr := s.server.Addr
-	if producer {
-		addr = s.road.addr()
+	if faulty {
+		addr = s.proxy.addr()
 	}
 	return redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 }
 
-func (*single) forgets() bool { return false }
+func (*single) losesWrites() bool { return false }
 
-func (s *single) upsets() *upsets { return &s.upset }
+func (s *single) disruptions() *disruptions { return &s.disrupted }
 
-func (s *single) written() []string {
-	files, _ := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*")) // the pattern is a good one
+func (s *single) dataFiles() []string {
+	files, _ := filepath.Glob(filepath.Join(s.dir, "appendonlydir", "*")) // the pattern is valid
 	return files
 }
 
 func (s *single) close() {
 	_ = s.rdb.Close()
-	s.road.close()
-	s.server.Stop() // its folder is the run's
+	s.proxy.close()
+	s.server.Stop() // its data is in the directory of the run
 	s.clock.Close()
 }
 
-const aBit = 100 * time.Millisecond
+// moment is the planned duration of a fault that has none of its own.
+const moment = 100 * time.Millisecond
 
-func (s *single) heal(ctx context.Context) error {
+func (s *single) restore(ctx context.Context) error {
 	if err := os.WriteFile(s.extra, nil, 0o600); err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (s *single) heal(ctx context.Context) error {
 	if err := s.rdb.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
 		return err
 	}
-	return s.road.clear(ctx)
+	return s.proxy.reset(ctx)
 }
 
 func (s *single) kinds() []kind {
@@ -143,7 +144,7 @@ func (s *single) kinds() []kind {
 		{"redis-oom", redis, sec, 3 * sec, s.during(
 			func(ctx context.Context) error { return s.rdb.ConfigSet(ctx, "maxmemory", "1").Err() },
 			func(ctx context.Context) error { return s.rdb.ConfigSet(ctx, "maxmemory", "0").Err() })},
-		// With a master that cannot be reached it only refuses to write: nothing is lost.
+		// A replica of an unreachable master only refuses writes, and loses nothing.
 		{"redis-readonly", redis, sec, 3 * sec, s.during(
 			func(ctx context.Context) error { return s.rdb.Do(ctx, "REPLICAOF", "127.0.0.1", "1").Err() },
 			func(ctx context.Context) error { return s.rdb.Do(ctx, "REPLICAOF", "NO", "ONE").Err() })},
@@ -153,43 +154,44 @@ func (s *single) kinds() []kind {
 			func(ctx context.Context) error {
 				return s.rdb.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err()
 			})},
-		{"redis-cut", net, aBit, aBit, s.during(s.road.cut, s.road.clear)},
-		{"redis-slow", net, sec, 4 * sec, s.during(func(context.Context) error { return s.road.slow(200) }, s.road.clear)},
-		{"redis-hole", net, 2 * sec, 8 * sec, s.during(func(context.Context) error { return s.road.swallow() }, s.road.clear)},
+		{"redis-cut", net, moment, moment, s.during(s.proxy.disconnect, s.proxy.reset)},
+		{"redis-slow", net, sec, 4 * sec, s.during(func(context.Context) error { return s.proxy.addLatency(200) }, s.proxy.reset)},
+		{"redis-hole", net, 2 * sec, 8 * sec, s.during(func(context.Context) error { return s.proxy.blackhole() }, s.proxy.reset)},
 	}
 }
 
-// crash ends the server as a crash does, and starts it again after a while.
-func (s *single) crash(_ context.Context, o occasion) error {
+// crash kills the server and restarts it at the end of the fault.
+func (s *single) crash(_ context.Context, o injection) error {
 	s.server.Kill()
 	o.wait()
 	return s.server.Relaunch()
 }
 
-// load crashes it and lets it read its file so slowly that clients hear of it.
-func (s *single) load(_ context.Context, o occasion) error {
+// load kills the server and slows its restart down, so that clients receive LOADING errors.
+func (s *single) load(_ context.Context, o injection) error {
 	info, err := os.Stat(s.largest())
 	if err != nil {
 		return err
 	}
-	// A command in the file takes some 100 bytes or more; the delay is in
-	// microseconds each, and a negative one comes with that many commands only.
+	// A command in the file takes at least about 100 bytes. The delay is in microseconds per
+	// command; a negative delay -n is one microsecond per n commands.
 	commands := max(int(info.Size()/100), 1)
-	delay := int(o.lasts.Microseconds()) / commands
+	delay := int(o.duration.Microseconds()) / commands
 	if delay < 100 {
-		delay = -max(commands*100/int(o.lasts.Microseconds()), 1)
+		delay = -max(commands*100/int(o.duration.Microseconds()), 1)
 	}
 	s.server.Kill()
 	if err := os.WriteFile(s.extra, fmt.Appendf(nil, "key-load-delay %d\n", delay), 0o600); err != nil {
 		return err
 	}
-	defer func() { _ = os.WriteFile(s.extra, nil, 0o600) }() // heal does it again
+	defer func() { _ = os.WriteFile(s.extra, nil, 0o600) }() // restore repeats it
 	return s.server.Relaunch()
 }
 
+// largest returns the largest data file.
 func (s *single) largest() string {
 	largest, size := "", int64(-1)
-	for _, file := range s.written() {
+	for _, file := range s.dataFiles() {
 		if info, err := os.Stat(file); err == nil && info.Size() > size {
 			largest, size = file, info.Size()
 		}
@@ -197,8 +199,8 @@ func (s *single) largest() string {
 	return largest
 }
 
-func (s *single) during(begin, end func(context.Context) error) inject {
-	return func(ctx context.Context, o occasion) error {
+func (s *single) during(begin, end func(context.Context) error) injectFunc {
+	return func(ctx context.Context, o injection) error {
 		if err := begin(ctx); err != nil {
 			return err
 		}
@@ -207,9 +209,9 @@ func (s *single) during(begin, end func(context.Context) error) inject {
 	}
 }
 
-func (s *single) repeatedly(pause time.Duration, do func(context.Context) error) inject {
-	return func(ctx context.Context, o occasion) error {
-		end := time.Now().Add(o.lasts)
+func (s *single) repeatedly(pause time.Duration, do func(context.Context) error) injectFunc {
+	return func(ctx context.Context, o injection) error {
+		end := time.Now().Add(o.duration)
 		for time.Now().Before(end) {
 			if err := do(ctx); err != nil {
 				return err

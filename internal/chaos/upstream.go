@@ -14,17 +14,16 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// upstream is a simulated FaceKi in this process, which also looks at what is
-// asked of it.
+// upstream is a simulated FaceKi in this process that also checks the content of calls.
 type upstream struct {
 	*simulator.Simulator
-	addr   string
-	asked  func(id string) (call, bool) // what a call for an id must say
-	server *http.Server
-	ended  sync.WaitGroup
+	addr      string
+	requested func(id string) (call, bool) // returns the expected call, if the id was requested
+	server    *http.Server
+	ended     sync.WaitGroup
 
-	mu    sync.Mutex
-	wrong []string
+	mu       sync.Mutex
+	problems []string
 }
 
 // call is the body of a request to FaceKi.
@@ -36,16 +35,16 @@ type call struct {
 	WorkflowID       string `json:"workflowId"`
 }
 
-func openUpstream(cfg simulator.Config, asked func(string) (call, bool)) (*upstream, error) {
+func openUpstream(cfg simulator.Config, requested func(string) (call, bool)) (*upstream, error) {
 	cfg.KeepCalls = 2_000_000
-	u := &upstream{Simulator: simulator.New(cfg), asked: asked}
+	u := &upstream{Simulator: simulator.New(cfg), requested: requested}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start the simulator: %w", err)
 	}
 	u.addr = l.Addr().String()
 	u.server = &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
-	u.ended.Go(func() { _ = u.server.Serve(l) }) // ends by Close, and nothing else ends it
+	u.ended.Go(func() { _ = u.server.Serve(l) }) // always returns an error after Close
 	return u, nil
 }
 
@@ -53,29 +52,30 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/kyc-verify-link") {
 		body, err := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		if err == nil { // else the caller broke off
+		if err == nil { // otherwise the caller disconnected
 			u.compare(body)
 		}
 	}
 	u.Simulator.ServeHTTP(w, r)
 }
 
+// compare records a problem if a call is not as expected.
 func (u *upstream) compare(body []byte) {
 	var got call
 	problem := ""
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&got); err != nil {
-		problem = fmt.Sprintf("FaceKi was sent what is no call: %v", err)
-	} else if want, ok := u.asked(got.ApplicationID); !ok {
-		problem = fmt.Sprintf("FaceKi was called for %s, which nobody asked for", got.ApplicationID)
+		problem = fmt.Sprintf("FaceKi received an invalid call: %v", err)
+	} else if want, ok := u.requested(got.ApplicationID); !ok {
+		problem = fmt.Sprintf("FaceKi was called for %s, which was never requested", got.ApplicationID)
 	} else if text(got) != text(want) {
 		problem = fmt.Sprintf("FaceKi was called for %s with %s instead of %s", got.ApplicationID, text(got), text(want))
 	}
 	if problem != "" {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.wrong = append(u.wrong, problem)
+		u.problems = append(u.problems, problem)
 	}
 }
 

@@ -11,139 +11,137 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// flawless is evidence that nothing is wrong with: one request, whose first
-// call's answer was lost and whose second made the link.
-func flawless() evidence {
-	who := people{seed: 7, began: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+// validEvidence returns evidence without violations: one request, whose first call got no
+// answer and whose second call made the link.
+func validEvidence() evidence {
+	g := generator{seed: 7, began: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	const id = "p1-1"
-	req, end := who.request(id), who.began.Add(time.Minute)
+	req, end := g.request(id), g.began.Add(time.Minute)
 	link := func(n int) simulator.Link {
 		link := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 		return simulator.Link{LinkID: link, URL: simulator.LinkPrefix + link}
 	}
 	r := request.Record{
-		ApplicationID: id, State: request.Created, Lane: request.Interactive, Generation: 1, Run: 1, Attempts: 2, PossibleDuplicates: 1, AcceptedAt: who.began,
+		ApplicationID: id, State: request.Created, Lane: request.Interactive, Generation: 1, Run: 1, Attempts: 2, PossibleDuplicates: 1, AcceptedAt: g.began,
 		Content: request.Content{RedirectURL: req.RedirectURL, ExpiryMinutes: req.ExpiryMinutes, DocumentOptional: req.DocumentOptional,
 			WorkflowID: req.WorkflowID, NotAfter: req.NotAfter, Metadata: req.Metadata},
 		Outcome: request.Outcome{Run: 1, Status: request.Created, LinkID: link(2).LinkID, URL: link(2).URL},
 	}
 	event := tasks.Event{ID: r.EventID(account).String(), Type: tasks.EventCreated, Timestamp: end, Data: tasks.EventData{
 		ApplicationID: id, Generation: 1, Run: 1, LinkID: r.Outcome.LinkID, URL: r.Outcome.URL, Attempts: 2, PossibleDuplicates: 1,
-		ExpiresAt: end.Add(time.Duration(who.call(id).ExpiryTime) * time.Minute), Metadata: req.Metadata,
+		ExpiresAt: end.Add(time.Duration(g.call(id).ExpiryTime) * time.Minute), Metadata: req.Metadata,
 	}}
 	return evidence{
-		people: who, asked: map[string]person{id: {acknowledged: 1, asked: 1}}, records: map[string][]request.Record{id: {r}}, events: []entry{{at: end, Event: event}},
-		issued:  map[string]simulator.Application{id: {ApplicationID: id, Calls: 2, Links: []simulator.Link{link(1), link(2)}}},
-		calls:   []simulator.Call{{Number: 1, At: end.Add(-2 * time.Second), ApplicationID: id}, {Number: 2, At: end.Add(-time.Second), ApplicationID: id}},
-		batches: map[int]batchCounts{0: {"", map[request.State]int{request.Created: 1}}},
-		limit:   limit{1, 2},
-		upset:   &upsets{},
+		generator: g, requested: map[string]history{id: {acknowledged: 1, requested: 1}}, records: map[string][]request.Record{id: {r}}, events: []timedEvent{{at: end, Event: event}},
+		issued:      map[string]simulator.Application{id: {ApplicationID: id, Calls: 2, Links: []simulator.Link{link(1), link(2)}}},
+		calls:       []simulator.Call{{Number: 1, At: end.Add(-2 * time.Second), ApplicationID: id}, {Number: 2, At: end.Add(-time.Second), ApplicationID: id}},
+		batches:     map[int]batchCounts{0: {"", map[request.State]int{request.Created: 1}}},
+		limit:       limit{1, 2},
+		disruptions: &disruptions{},
 	}
 }
 
-// TestViolations doctors the evidence in every way that the oracle is to notice.
-func TestViolations(t *testing.T) {
+func TestViolations_AreFoundInChangedEvidence(t *testing.T) {
 	const id = "p1-1"
-	if found := flawless().violations(); len(found) > 0 {
-		t.Fatalf("flawless evidence: %q", found)
+	if found := validEvidence().violations(); len(found) > 0 {
+		t.Fatalf("valid evidence: got violations %q", found)
 	}
-	change := func(e *evidence, do func(*request.Record)) { do(&e.records[id][0]) }
+	changeRecord := func(e *evidence, do func(*request.Record)) { do(&e.records[id][0]) }
 	for _, tt := range []struct {
 		name   string
-		doctor func(*evidence)
+		change func(*evidence)
 		want   string
 	}{
-		{"lost", func(e *evidence) { delete(e.records, id); e.events = nil }, "acknowledged and is lost"},
-		{"lost generation", func(e *evidence) { e.asked[id] = person{acknowledged: 2, asked: 2} }, "generation 2 of p1-1 was acknowledged and is lost"},
-		{"stranger", func(e *evidence) { delete(e.asked, id) }, "nobody asked for it"},
+		{"lost request", func(e *evidence) { delete(e.records, id); e.events = nil }, "acknowledged but is lost"},
+		{"lost generation", func(e *evidence) { e.requested[id] = history{acknowledged: 2, requested: 2} }, "generation 2 of p1-1 was acknowledged but is lost"},
+		{"unknown request", func(e *evidence) { delete(e.requested, id) }, "was never requested"},
 		{"no end", func(e *evidence) { e.events = nil }, "has 0 ends"},
 		{"two ends", func(e *evidence) { e.events = append(e.events, e.events[0]) }, "has 2 ends"},
-		{"end of no run", func(e *evidence) { e.events = append(e.events, e.events[0]); e.events[1].Data.Run = 2 }, "no such run"},
-		{"event id", func(e *evidence) { e.events[0].ID = "another" }, "has the id another"},
-		{"type", func(e *evidence) { e.events[0].Type = tasks.EventFailed }, "its record created"},
-		{"numbers", func(e *evidence) { e.events[0].Data.Attempts++ }, "its event says 3 attempts"},
-		{"batch", func(e *evidence) { e.events[0].Data.Batch = "x" }, `of batch "x"`},
-		{"metadata", func(e *evidence) { e.events[0].Data.Metadata = []byte(`{"x":1}`) }, "carries the metadata"},
-		{"life", func(e *evidence) { e.events[0].Data.ExpiresAt = e.people.began }, "its link lives for"},
-		{"cancelled by nobody", func(e *evidence) {
+		{"end of an unknown run", func(e *evidence) { e.events = append(e.events, e.events[0]); e.events[1].Data.Run = 2 }, "no such run"},
+		{"event id of another event", func(e *evidence) { e.events[0].ID = "another" }, "has the id another"},
+		{"event type", func(e *evidence) { e.events[0].Type = tasks.EventFailed }, "its record is created"},
+		{"counts in the event", func(e *evidence) { e.events[0].Data.Attempts++ }, "its event has 3 attempts"},
+		{"batch in the event", func(e *evidence) { e.events[0].Data.Batch = "x" }, `has batch "x"`},
+		{"metadata in the event", func(e *evidence) { e.events[0].Data.Metadata = []byte(`{"x":1}`) }, "its event has metadata"},
+		{"lifetime of the link", func(e *evidence) { e.events[0].Data.ExpiresAt = e.generator.began }, "its link expires after"},
+		{"unrequested cancellation", func(e *evidence) {
 			e.events[0].Type = tasks.EventCancelled
-			change(e, func(r *request.Record) { r.State = request.Cancelled })
-		}, "nobody asked for that"},
-		{"failed too soon", func(e *evidence) {
+			changeRecord(e, func(r *request.Record) { r.State = request.Cancelled })
+		}, "without a request to cancel it"},
+		{"failure with too few attempts", func(e *evidence) {
 			e.events[0].Type, e.events[0].Data.Reason = tasks.EventFailed, "timeout"
-			change(e, func(r *request.Record) { r.State, r.Charged = request.Failed, 7 })
-		}, "with 7 spent attempts"},
-		{"content", func(e *evidence) { change(e, func(r *request.Record) { r.Content.ExpiryMinutes += 5 }) }, "the record of p1-1, generation 1, says"},
-		{"foreign link", func(e *evidence) { e.issued[id] = simulator.Application{Calls: 2} }, "never issued for it"},
-		{"doubt dropped", func(e *evidence) {
-			change(e, func(r *request.Record) { r.PossibleDuplicates = 0 })
+			changeRecord(e, func(r *request.Record) { r.State, r.Charged = request.Failed, 7 })
+		}, "with 7 charged attempts"},
+		{"content of the record", func(e *evidence) { changeRecord(e, func(r *request.Record) { r.Content.ExpiryMinutes += 5 }) }, "the record of p1-1, generation 1, contains"},
+		{"link of another request", func(e *evidence) { e.issued[id] = simulator.Application{Calls: 2} }, "was not issued for it"},
+		{"possible duplicate not counted", func(e *evidence) {
+			changeRecord(e, func(r *request.Record) { r.PossibleDuplicates = 0 })
 			e.events[0].Data.PossibleDuplicates = 0
-		}, "only 0 possible duplicates"},
+		}, "0 counted as possible duplicates"},
 		{"call not counted", func(e *evidence) {
-			change(e, func(r *request.Record) { r.Attempts = 1 })
-		}, "was called 2 times, and counts 1 attempts"},
-		{"called again", func(e *evidence) {
+			changeRecord(e, func(r *request.Record) { r.Attempts = 1 })
+		}, "had 2 calls, but counts 1 attempts"},
+		{"call after the link", func(e *evidence) {
 			e.calls = append(e.calls, simulator.Call{At: e.events[0].at.Add(time.Second), ApplicationID: id})
-		}, "called again 1s after"},
-		{"counter", func(e *evidence) { e.batches[0].counts[request.Waiting] = 1 }, "counts 1 waiting requests, and has 0"},
+		}, "arrived 1s after"},
+		{"batch counter", func(e *evidence) { e.batches[0].counts[request.Waiting] = 1 }, "counts 1 waiting requests, but has 0"},
 		{"rate", func(e *evidence) {
 			for range 3 {
 				e.calls = append(e.calls, simulator.Call{At: e.calls[0].At, ApplicationID: id})
 			}
 		}, "calls more than 1/s"},
-		{"left over", func(e *evidence) { e.left = []string{"a task"} }, "a task"},
-		{"noticed", func(e *evidence) { e.noticed = []string{"a wrong call"} }, "a wrong call"},
+		{"remaining work", func(e *evidence) { e.leftovers = []string{"a task"} }, "a task"},
+		{"problem during the run", func(e *evidence) { e.problems = []string{"an unexpected call"} }, "an unexpected call"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := flawless()
-			tt.doctor(&e)
+			e := validEvidence()
+			tt.change(&e)
 			if found := strings.Join(e.violations(), "\n"); !strings.Contains(found, tt.want) {
-				t.Errorf("got %q, want something with %q", found, tt.want)
+				t.Errorf("got violations %q, want one that contains %q", found, tt.want)
 			}
 		})
 	}
 }
 
-// What Redis lost is excused, and nothing else.
-func TestUpsets_Excuse(t *testing.T) {
+func TestDisruptions_ExcuseOnlyViolationsOfTheirTime(t *testing.T) {
 	const id = "p1-1"
 	for name, tt := range map[string]struct {
-		lost   time.Duration // after the first call, for a second
-		doctor func(*evidence)
-		wrong  bool
+		lost   time.Duration // start of a loss of one second, since the first call
+		change func(*evidence)
+		want   bool
 	}{
-		"a call of that time is not counted":    {0, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, false},
-		"a call of another time is not counted": {time.Hour, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, true},
-		"a request of that time is lost": {0, func(e *evidence) {
-			p := e.asked[id]
-			p.at = e.calls[0].At
-			e.asked[id] = p
+		"uncounted call during a loss":   {0, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, false},
+		"uncounted call at another time": {time.Hour, func(e *evidence) { e.records[id][0].Attempts = 1; e.events[0].Data.Attempts = 1 }, true},
+		"lost request during a loss": {0, func(e *evidence) {
+			p := e.requested[id]
+			p.acknowledgedAt = e.calls[0].At
+			e.requested[id] = p
 			delete(e.records, id)
 			e.events, e.batches = nil, nil
 		}, false},
-		"a request of another time is lost": {time.Hour, func(e *evidence) {
-			p := e.asked[id]
-			p.at = e.calls[0].At
-			e.asked[id] = p
+		"lost request at another time": {time.Hour, func(e *evidence) {
+			p := e.requested[id]
+			p.acknowledgedAt = e.calls[0].At
+			e.requested[id] = p
 			delete(e.records, id)
 			e.events, e.batches = nil, nil
 		}, true},
-		"a burst more in that time": {0, func(e *evidence) {
+		"additional burst during a loss": {0, func(e *evidence) {
 			e.calls = append(e.calls, e.calls[0], e.calls[0])
 			e.records[id][0].Attempts, e.events[0].Data.Attempts = 4, 4
 		}, false},
-		"a burst more in another time": {time.Hour, func(e *evidence) {
+		"additional burst at another time": {time.Hour, func(e *evidence) {
 			e.calls = append(e.calls, e.calls[0], e.calls[0])
 			e.records[id][0].Attempts, e.events[0].Data.Attempts = 4, 4
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := flawless()
+			e := validEvidence()
 			from := e.calls[0].At.Add(tt.lost)
-			e.upset.lost(span{from: from, to: from.Add(time.Second)})
-			tt.doctor(&e)
-			if found := e.violations(); (len(found) > 0) != tt.wrong {
-				t.Errorf("found %q", found)
+			e.disruptions.addLoss(period{from: from, to: from.Add(time.Second)})
+			tt.change(&e)
+			if found := e.violations(); (len(found) > 0) != tt.want {
+				t.Errorf("got violations %q, want any: %v", found, tt.want)
 			}
 		})
 	}

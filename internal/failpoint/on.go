@@ -17,9 +17,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Hit marks a step at which a process may be ended.
+// Hit kills the process or panics if the named failpoint is set for this hit.
 func Hit(name string) {
-	switch at(name) {
+	switch action(name) {
 	case "kill":
 		kill()
 	case "panic":
@@ -27,7 +27,7 @@ func Hit(name string) {
 	}
 }
 
-// Watch makes asynq's acknowledgements through the client a point named "ack".
+// Watch makes asynq's acknowledgements through the client hits of the failpoint "ack".
 func Watch(rdb redis.UniversalClient) { rdb.AddHook(hook{}) }
 
 // Shorten returns d divided by KYCLINK_FAILPOINT_PACE, if it is set.
@@ -46,12 +46,12 @@ func Shorten(d time.Duration) time.Duration {
 
 type point struct {
 	name, action string
-	hit          int64 // the hit at which it acts, from 1
+	hit          int64 // number of the hit at which the failpoint acts, from 1
 	hits         atomic.Int64
 }
 
-// armed reads the points from the environment, once.
-var armed = sync.OnceValue(func() []*point {
+// configured returns the failpoints that are set in the environment.
+var configured = sync.OnceValue(func() []*point {
 	points, err := parse(os.Getenv("KYCLINK_FAILPOINT"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -72,16 +72,16 @@ func parse(list string) ([]*point, error) {
 			hit, _ = strconv.ParseInt(parts[1], 10, 64)
 		}
 		if hit < 1 || len(parts) > 4 {
-			return nil, fmt.Errorf("KYCLINK_FAILPOINT contains %q; use name:hit or name:hit:action", text)
+			return nil, fmt.Errorf("parse KYCLINK_FAILPOINT: invalid failpoint %q; use name:hit or name:hit:action", text)
 		}
 		points = append(points, &point{name: parts[0], action: parts[2], hit: hit})
 	}
 	return points, nil
 }
 
-// at counts a hit, and returns the action if it is the armed one.
-func at(name string) string {
-	for _, p := range armed() {
+// action counts a hit of a failpoint, and returns the action for this hit, if any.
+func action(name string) string {
+	for _, p := range configured() {
 		if p.name == name && p.hits.Add(1) == p.hit {
 			fmt.Fprintf(os.Stderr, "failpoint %s: %s\n", name, p.action)
 			return p.action
@@ -90,13 +90,13 @@ func at(name string) string {
 	return ""
 }
 
-// kill does not return, because the signal cannot be caught.
+// kill kills the process and does not return.
 func kill() {
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 	select {}
 }
 
-// hook makes commands of asynq fail.
+// hook makes asynq's acknowledgements fail.
 type hook struct{}
 
 func (hook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -110,7 +110,7 @@ func (hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if !acknowledges(cmd.Args()) {
 			return next(ctx, cmd)
 		}
-		switch at("ack") {
+		switch action("ack") {
 		case "kill":
 			kill()
 		case "error":
@@ -119,7 +119,7 @@ func (hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		case "lost":
 			_ = next(ctx, cmd)
-			err := errors.New("failpoint ack: the reply is lost")
+			err := errors.New("failpoint ack: reply lost")
 			cmd.SetErr(err)
 			return err
 		}
@@ -127,8 +127,8 @@ func (hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// acknowledges reports whether a command is asynq's "done": a script with five keys,
-// the first of which is a queue's list of active tasks.
+// acknowledges reports whether a command runs asynq's script "done": it has five keys, the
+// first of which is a queue's list of active tasks.
 func acknowledges(args []any) bool {
 	if len(args) < 4 {
 		return false
