@@ -29,14 +29,14 @@ func apis() []scenario {
 	}
 }
 
-// service is a kyclink serve of a rig.
+// service is a `kyclink serve` process.
 type service struct {
 	*process
 	addr string
 	keys []string
 }
 
-// serve starts one, and makes keys for it.
+// serve starts a service and creates API keys for it.
 func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 	settings := []string{"KYCLINK_REDIS_URL=" + r.server.URL, "KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_LOG_FORMAT=json"}
 	s := &service{}
@@ -45,7 +45,7 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 		cmd.Env = settings
 		key, err := cmd.Output()
 		if err != nil {
-			return nil, fmt.Errorf("make a key: %w", err)
+			return nil, fmt.Errorf("create an API key: %w", err)
 		}
 		s.keys = append(s.keys, strings.TrimSpace(string(key)))
 	}
@@ -54,7 +54,7 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 	}
 	s.process = r.processes[len(r.processes)-1]
 	address := regexp.MustCompile(`"address":"([^"]+)"`)
-	return s, r.until(ctx, "it listens", func() bool {
+	return s, r.waitUntil(ctx, "the service listens", func() bool {
 		log, err := os.ReadFile(s.log)
 		found := address.FindSubmatch(log)
 		if err == nil && found != nil {
@@ -64,8 +64,8 @@ func (r *rig) serve(ctx context.Context, keys int) (*service, error) {
 	})
 }
 
-// client is one connection, which costs less than net/http's: it shares the
-// processors with what is measured.
+// client is a connection that needs less processor time than net/http's, because it shares
+// the processors with the measured processes.
 type client struct {
 	conn   net.Conn
 	answer *bufio.Reader
@@ -81,7 +81,7 @@ func (s *service) connect(ctx context.Context, number int, headers string) (*cli
 		s.keys[number%len(s.keys)], headers)}, nil
 }
 
-// post asks for a link and gives the status and the body.
+// post requests a link and returns the status and the body.
 func (c *client) post(id string) (int, []byte, error) {
 	body := `{"application_id":"` + id + `","redirect_url":"https://shop.example/done"}`
 	if _, err := fmt.Fprintf(c.conn, "%sContent-Length: %d\r\n\r\n%s", c.head, len(body), body); err != nil {
@@ -92,7 +92,7 @@ func (c *client) post(id string) (int, []byte, error) {
 		return 0, nil, err
 	}
 	text, err := io.ReadAll(resp.Body)
-	_ = resp.Body.Close() // it was read
+	_ = resp.Body.Close() // it has been read
 	return resp.StatusCode, text, err
 }
 
@@ -122,7 +122,7 @@ func apiPost(ctx context.Context, b *suite) ([]figure, error) {
 				at := time.Now()
 				status, body, err := c.post(fmt.Sprintf("P-%d-%d", i, n))
 				if err != nil || status != http.StatusAccepted {
-					return fmt.Errorf("answered %d %s: %w", status, body, err)
+					return fmt.Errorf("status %d: %s: %w", status, body, err)
 				}
 				took[i] = append(took[i], time.Since(at))
 			}
@@ -143,13 +143,13 @@ func apiPost(ctx context.Context, b *suite) ([]figure, error) {
 		atLeast("requests accepted", "/s", float64(len(all))/seconds, 5000),
 		info("answer, p50", "ms", milliseconds(percentile(all, 50))),
 		atMost("answer, p99", "ms", milliseconds(percentile(all, 99)), 50),
-		info("processor of the service, a request", "µs", cpu.Seconds()/float64(len(all))*1e6),
+		info("processor time of the service per request", "µs", cpu.Seconds()/float64(len(all))*1e6),
 		info("peak memory of the service", "MiB", float64(peak)/(1<<20)),
 	}, nil
 }
 
-// answered is when somebody who waited got a link.
-type answered struct {
+// answer is the time when a waiting client received its link.
+type answer struct {
 	id string
 	at time.Time
 }
@@ -168,10 +168,10 @@ func apiWait(ctx context.Context, b *suite) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.one(ctx, "warm-up"); err != nil {
+	if err := r.enqueueOne(ctx, "warm-up"); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 1); err != nil {
+	if err := r.waitForCalls(ctx, 1); err != nil {
 		return nil, err
 	}
 	waiting := pick(b, 500, 2000, 2000)
@@ -182,7 +182,7 @@ func apiWait(ctx context.Context, b *suite) ([]figure, error) {
 		}
 		defer func() { _ = clients[i].conn.Close() }()
 	}
-	got := make([]answered, waiting)
+	got := make([]answer, waiting)
 	var group errgroup.Group
 	began := time.Now()
 	for i, c := range clients {
@@ -194,32 +194,32 @@ func apiWait(ctx context.Context, b *suite) ([]figure, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	figures, err := r.added(l, began, got)
+	figures, err := r.addedTime(l, began, got)
 	if err != nil {
 		return nil, err
 	}
 	figures = append(figures, atMost("peak memory of the service", "MiB", float64(peakOf(s.cmd.Process.Pid))/(1<<20), 200))
-	promised, err := r.promises(ctx, l)
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
 
-// wait fails where the link is not there, or another's.
-func (c *client) wait(id string) (answered, error) {
+// wait requests a link, and fails if the answer does not contain it.
+func (c *client) wait(id string) (answer, error) {
 	status, body, err := c.post(id)
 	at := time.Now()
 	var link tasks.Link
 	if err = errors.Join(err, json.Unmarshal(bytes.TrimSpace(body), &link)); err != nil {
-		return answered{}, fmt.Errorf("%s: answered %d %s: %w", id, status, body, err)
+		return answer{}, fmt.Errorf("%s: status %d: %s: %w", id, status, body, err)
 	}
 	if status != http.StatusCreated || link.ApplicationID != id || link.URL == "" {
-		return answered{}, fmt.Errorf("%s was answered %d and is %s", id, status, link.Status)
+		return answer{}, fmt.Errorf("%s: status %d, and the request is %s; want a link", id, status, link.Status)
 	}
-	return answered{id, at}, nil
+	return answer{id, at}, nil
 }
 
-// added is what came on top of FaceKi's own time: from its answer to the client,
-// and from the moment at which the rate allowed the call.
-func (r *rig) added(l limit, began time.Time, got []answered) ([]figure, error) {
+// addedTime measures the time in addition to FaceKi's latency: from its answer until that
+// to the client, and from the time at which the rate permitted the call.
+func (r *rig) addedTime(l limit, began time.Time, got []answer) ([]figure, error) {
 	called := map[string]time.Time{}
 	var order []string
 	for _, call := range r.upstream.calls() {
@@ -241,12 +241,12 @@ func (r *rig) added(l limit, began time.Time, got []answered) ([]figure, error) 
 		all = append(all, at[id].Sub(allowed)-latency)
 	}
 	if len(order) != len(got) {
-		return nil, fmt.Errorf("%d were called, %d waited", len(order), len(got))
+		return nil, fmt.Errorf("%d requests were called, but %d clients waited", len(order), len(got))
 	}
 	return []figure{
 		info("from FaceKi's answer to the client, p50", "ms", milliseconds(percentile(after, 50))),
 		info("from FaceKi's answer to the client, p99", "ms", milliseconds(percentile(after, 99))),
-		info("added to latency and rate, p50", "ms", milliseconds(percentile(all, 50))),
-		atMost("added to latency and rate, p99", "ms", milliseconds(percentile(all, 99)), 100),
+		info("added to latency and rate limit, p50", "ms", milliseconds(percentile(all, 50))),
+		atMost("added to latency and rate limit, p99", "ms", milliseconds(percentile(all, 99)), 100),
 	}, nil
 }

@@ -9,24 +9,23 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// grace is how long a grant may be on its way: what FaceKi sees may be bunched
-// by that much, see promise 4 of the design.
+// grace is the validity of a grant: calls may arrive this much later, and so in bursts
+// (promise 4).
 const grace = 100 * time.Millisecond
 
-// limit is what an account is allowed.
+// limit is the rate limit of an account.
 type limit struct {
 	perSecond float64
 	burst     int
 }
 
-// windows are the lengths over which the limit is looked at.
+// windows returns the lengths of the windows in which the limit is checked.
 func windows() []time.Duration {
 	return []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second, 10 * time.Second}
 }
 
-// excess is by how many calls the fullest window of that length, wherever it
-// begins, is over the limit; negative where every window is under it. The
-// arrivals are sorted.
+// excess returns the number of calls over the limit in the fullest window of the given
+// length; it is negative if all windows are below the limit. The arrivals must be sorted.
 func (l limit) excess(at []time.Time, window time.Duration) float64 {
 	fullest, first := 0, 0
 	for last := range at {
@@ -38,7 +37,7 @@ func (l limit) excess(at []time.Time, window time.Duration) float64 {
 	return float64(fullest) - l.perSecond*(window+grace).Seconds() - float64(l.burst)
 }
 
-// worst is the largest excess over all windows, and over the whole time.
+// worst returns the largest excess in all windows and in the whole run.
 func (l limit) worst(at []time.Time) float64 {
 	worst := math.Inf(-1)
 	lengths := windows()
@@ -51,23 +50,23 @@ func (l limit) worst(at []time.Time) float64 {
 	return worst
 }
 
-// share is which part of the rate was used between two moments, in percent.
+// share returns the percentage of the rate used in a period.
 func (l limit) share(at []time.Time, from, to time.Time) float64 {
 	return 100 * float64(between(at, from, to)) / (l.perSecond * to.Sub(from).Seconds())
 }
 
-// between counts the arrivals from one moment until before another.
+// between counts the arrivals from one time until before another.
 func between(at []time.Time, from, to time.Time) int {
 	first, _ := slices.BinarySearchFunc(at, from, time.Time.Compare)
 	last, _ := slices.BinarySearchFunc(at, to, time.Time.Compare)
 	return max(0, last-first)
 }
 
-// back is the percentage of the rate at which an outage is over.
-const back = 95
+// recoveredShare is the percentage of the rate at which an outage is over.
+const recoveredShare = 95
 
-// recovered is how long after a moment the first window begins in which so much
-// of the rate was used again. It is false where there is none.
+// recovered returns the time until the first window in which recoveredShare of the rate was
+// used, or false if there is none.
 func (l limit) recovered(at []time.Time, since time.Time, window time.Duration) (time.Duration, bool) {
 	if len(at) == 0 {
 		return 0, false
@@ -75,19 +74,17 @@ func (l limit) recovered(at []time.Time, since time.Time, window time.Duration) 
 	const step = 100 * time.Millisecond
 	end := at[len(at)-1].Add(step)
 	for begin := since; !begin.Add(window).After(end); begin = begin.Add(step) {
-		if l.share(at, begin, begin.Add(window)) >= back {
+		if l.share(at, begin, begin.Add(window)) >= recoveredShare {
 			return begin.Sub(since), true
 		}
 	}
 	return 0, false
 }
 
-var errTooFew = errors.New("too few calls arrived to say anything")
+var errTooFew = errors.New("too few calls for a measurement")
 
-// steady is the time between the start of a run, when processes come up one by
-// one, and its end, when they run out of work: some seconds after the first
-// arrival until all but a few percent have arrived. A run that is over sooner
-// than that is taken whole.
+// steady returns the period in which all processes run and have work: from lead after the
+// first arrival until 97 % have arrived. For a shorter run it returns the whole run.
 func steady(at []time.Time, lead time.Duration) (from, to time.Time, err error) {
 	if len(at) < 10 {
 		return from, to, errTooFew
@@ -102,8 +99,7 @@ func steady(at []time.Time, lead time.Duration) (from, to time.Time, err error) 
 	return from, to, nil
 }
 
-// times gives the moments of calls, sorted: a call may be noted a moment after
-// one that arrived later.
+// times returns the sorted times of calls, which may be recorded out of order.
 func times(calls []simulator.Call) []time.Time {
 	at := make([]time.Time, len(calls))
 	for i, c := range calls {
@@ -113,12 +109,12 @@ func times(calls []simulator.Call) []time.Time {
 	return at
 }
 
-// percentile is the smallest sample that at least p percent are not above.
+// percentile returns the smallest sample that is not less than p percent of the samples.
 func percentile(samples []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(samples))
 	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// milliseconds is for figures.
+// milliseconds returns a duration as the value of a figure.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func start() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
-// every gives n arrivals, evenly spread.
+// every returns n evenly spaced arrivals.
 func every(d time.Duration, n int) []time.Time {
 	at := make([]time.Time, n)
 	for i := range at {
@@ -23,7 +23,7 @@ func every(d time.Duration, n int) []time.Time {
 	return at
 }
 
-func TestExcess(t *testing.T) {
+func TestExcess_CountsCallsOverTheLimit(t *testing.T) {
 	l := limit{perSecond: 10, burst: 5}
 	for _, tt := range []struct {
 		name   string
@@ -35,7 +35,7 @@ func TestExcess(t *testing.T) {
 		{"at the rate", every(100*time.Millisecond, 50), time.Second, 11 - 16}, // both ends are inside
 		{"all at once", every(0, 20), time.Second, 20 - 16},
 		{"twice the rate", every(50*time.Millisecond, 1000), 10 * time.Second, 201 - 106},
-		{"a crowd in the middle", append(every(time.Second, 5), every(time.Millisecond, 9)...), 200 * time.Millisecond, 10 - 8},
+		{"a burst in the middle", append(every(time.Second, 5), every(time.Millisecond, 9)...), 200 * time.Millisecond, 10 - 8},
 	} {
 		slices.SortFunc(tt.at, time.Time.Compare)
 		if got := l.excess(tt.at, tt.window); math.Abs(got-tt.want) > 1e-9 {
@@ -44,7 +44,6 @@ func TestExcess(t *testing.T) {
 	}
 }
 
-// The fullest window is the one that trying each of them finds.
 func TestExcess_IsThatOfTheFullestWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		gaps := rapid.SliceOfN(rapid.Int64Range(0, 400), 1, 60).Draw(t, "gaps")
@@ -72,32 +71,31 @@ func TestExcess_IsThatOfTheFullestWindow(t *testing.T) {
 	})
 }
 
-// What a bucket grants is never over its limit, and one call more is noticed.
-func TestWorstOfABucket(t *testing.T) {
+func TestWorst_AllowsATokenBucketButNotMore(t *testing.T) {
 	l := limit{perSecond: 20, burst: 5}
 	at := append(every(0, 5), every(50*time.Millisecond, 1000)...)
 	slices.SortFunc(at, time.Time.Compare)
 	if got := l.worst(at); got > 0 {
-		t.Errorf("a bucket is %g over its own limit", got)
+		t.Errorf("worst excess of a token bucket: got %g, want at most 0", got)
 	}
 	if got := l.worst(every(45*time.Millisecond, 1000)); got <= 0 {
-		t.Errorf("a tenth too many is %g over the limit", got)
+		t.Errorf("worst excess of 11 %% over the rate: got %g, want more than 0", got)
 	}
 }
 
-func TestShare(t *testing.T) {
+func TestShare_IsThePercentageOfTheRate(t *testing.T) {
 	l := limit{perSecond: 10}
 	at := every(100*time.Millisecond, 100)
 	for _, tt := range []struct{ from, to, want float64 }{{0, 10, 100}, {5, 6, 100}, {5, 15, 50}, {-10, 0, 0}, {20, 30, 0}} {
 		from := start().Add(time.Duration(tt.from * float64(time.Second)))
 		to := start().Add(time.Duration(tt.to * float64(time.Second)))
 		if got := l.share(at, from, to); math.Abs(got-tt.want) > 1e-9 {
-			t.Errorf("from %g to %g: %g %%, want %g", tt.from, tt.to, got, tt.want)
+			t.Errorf("share from %g to %g s: got %g %%, want %g", tt.from, tt.to, got, tt.want)
 		}
 	}
 }
 
-func TestRecovered(t *testing.T) {
+func TestRecovered_FindsTheFirstFullWindow(t *testing.T) {
 	l := limit{perSecond: 10}
 	slow := every(time.Second, 7) // 0 … 6 s
 	var at []time.Time
@@ -106,46 +104,46 @@ func TestRecovered(t *testing.T) {
 		at = append(at, a.Add(7*time.Second))
 	}
 	if got, ok := l.recovered(at, start(), 5*time.Second); !ok || got < 6500*time.Millisecond || got > 7*time.Second {
-		t.Errorf("recovered after %v, %v; want just before 7 s", got, ok)
+		t.Errorf("recovered: got %v, %v; want just before 7 s", got, ok)
 	}
 	if got, ok := l.recovered(slow, start(), 5*time.Second); ok {
-		t.Errorf("a tenth of the rate is enough after %v", got)
+		t.Errorf("recovered at a tenth of the rate after %v, want false", got)
 	}
 	if _, ok := l.recovered(nil, start(), time.Second); ok {
-		t.Error("nothing is enough")
+		t.Error("recovered without arrivals, want false")
 	}
 	if _, ok := l.recovered(every(100*time.Millisecond, 20), start(), 5*time.Second); ok {
-		t.Error("two seconds are taken for five")
+		t.Error("recovered in a run shorter than the window, want false")
 	}
 }
 
-func TestSteady(t *testing.T) {
+func TestSteady_OmitsStartAndEnd(t *testing.T) {
 	at := every(10*time.Millisecond, 1000)
 	from, to, err := steady(at, 3*time.Second)
 	if err != nil || from != start().Add(3*time.Second) || to != at[970] {
-		t.Errorf("from %v to %v, %v", from.Sub(start()), to.Sub(start()), err)
+		t.Errorf("steady period: got %v to %v, error %v", from.Sub(start()), to.Sub(start()), err)
 	}
 	if from, to, err = steady(every(time.Millisecond, 100), 3*time.Second); err != nil || from != start() || to.Sub(from) != 99*time.Millisecond {
-		t.Errorf("of a short run: from %v to %v, %v", from.Sub(start()), to.Sub(start()), err)
+		t.Errorf("steady period of a short run: got %v to %v, error %v; want the whole run", from.Sub(start()), to.Sub(start()), err)
 	}
 	for _, few := range [][]time.Time{nil, every(time.Second, 3), every(0, 50)} {
 		if _, _, err := steady(few, time.Second); err == nil {
-			t.Errorf("%d arrivals say nothing, but were taken", len(few))
+			t.Errorf("steady period of %d arrivals: got no error", len(few))
 		}
 	}
 }
 
-func TestPercentile(t *testing.T) {
+func TestPercentile_ReturnsASample(t *testing.T) {
 	var samples []time.Duration
 	for i := 200; i >= 1; i-- {
 		samples = append(samples, time.Duration(i))
 	}
 	for p, want := range map[float64]time.Duration{0: 1, 50: 100, 99: 198, 99.9: 200, 100: 200} {
 		if got := percentile(samples, p); got != want {
-			t.Errorf("p%g is %d, want %d", p, got, want)
+			t.Errorf("p%g: got %d, want %d", p, got, want)
 		}
 	}
 	if got := percentile(samples[:1], 50); got != 200 {
-		t.Errorf("of one sample: %d", got)
+		t.Errorf("p50 of one sample: got %d, want 200", got)
 	}
 }

@@ -21,11 +21,11 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// baselineArg makes this program a process that does the same work with asynq
-// alone, so that the processor time of the two can be compared.
+// baselineArg makes this program do the same work with asynq alone, in a process whose
+// processor time can be compared with kyclink's.
 const baselineArg = "-as-bare-asynq"
 
-// What that process is told in its environment.
+// Environment variables of that process.
 const (
 	bareRedis    = "BENCH_REDIS"
 	bareUpstream = "BENCH_UPSTREAM"
@@ -43,7 +43,7 @@ func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
 	queue := asynq.NewClientFromRedisClient(r.rdb)
 	group, filling := errgroup.WithContext(ctx)
 	group.SetLimit(64)
-	for row := range people(0, n) {
+	for row := range requests(0, n) {
 		group.Go(func() error {
 			_, err := queue.EnqueueContext(filling, asynq.NewTask(bareTask, []byte(row.Request.ApplicationID)))
 			return err
@@ -62,14 +62,14 @@ func drainBare(ctx context.Context, b *suite, n, servers int) (work, error) {
 	if err != nil {
 		return work{}, err
 	}
-	if err := r.until(ctx, "bare asynq has made all links", func() bool { return r.upstream.State().Links >= n }); err != nil {
+	if err := r.waitUntil(ctx, "bare asynq has made all links", func() bool { return r.upstream.State().Links >= n }); err != nil {
 		return work{}, err
 	}
-	return r.worked(n)
+	return r.measureWork(n)
 }
 
-// baseline is asynq as it is shipped, with a handler that makes the same call.
-// It ends on SIGTERM.
+// baseline runs asynq with its default settings and a handler that sends the same call. It
+// ends on SIGTERM.
 func baseline(notes io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -83,7 +83,7 @@ func baseline(notes io.Writer) int {
 func serveBare(ctx context.Context) error {
 	servers, err := strconv.Atoi(os.Getenv(bareServers))
 	if err != nil || servers < 1 {
-		return fmt.Errorf("%s is %q", bareServers, os.Getenv(bareServers))
+		return fmt.Errorf("invalid %s: %q", bareServers, os.Getenv(bareServers))
 	}
 	c := &caller{url: os.Getenv(bareUpstream), http: &http.Client{
 		Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: drainSlots},
@@ -104,7 +104,7 @@ func serveBare(ctx context.Context) error {
 	return nil
 }
 
-// caller makes links without any of kyclink.
+// caller requests links from FaceKi without kyclink.
 type caller struct {
 	url   string
 	token string
@@ -122,7 +122,7 @@ func (c *caller) authenticate(ctx context.Context) error {
 	return err
 }
 
-// ProcessTask makes the link of one application id, which is the payload.
+// ProcessTask requests a link for the application id in the payload.
 func (c *caller) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	var link struct {
 		URL string `json:"url"`
@@ -132,7 +132,7 @@ func (c *caller) ProcessTask(ctx context.Context, task *asynq.Task) error {
 		return err
 	}
 	if link.URL == "" {
-		return errors.New("no link")
+		return errors.New("the answer contains no link")
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (c *caller) post(ctx context.Context, path string, body, answer any) error 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", resp.StatusCode)
+		return fmt.Errorf("unexpected status %d", resp.StatusCode)
 	}
 	return json.NewDecoder(resp.Body).Decode(answer)
 }

@@ -16,7 +16,7 @@ import (
 
 func callbacks() []scenario {
 	return []scenario{
-		{"callbacks", "4 processes, 200/s, 6,000 waiting, without callbacks and with them: half of them to a receiver that takes 100 ms, half to one that never answers", false, 4 * time.Minute, withCallbacks},
+		{"callbacks", "4 processes, 200/s, 6,000 waiting requests, without and with callbacks: half of them to a receiver that takes 100 ms, half to one that never answers", false, 4 * time.Minute, withCallbacks},
 	}
 }
 
@@ -33,13 +33,13 @@ func withCallbacks(ctx context.Context, b *suite) ([]figure, error) {
 		atLeast("links/s with callbacks against without", "×", with/without, 0.95),
 		info("links/s without callbacks", "", without),
 		info("links/s with callbacks", "", with),
-		info("callbacks taken by then", "", float64(taken)),
+		info("callbacks received by then", "", float64(taken)),
 	}, nil
 }
 
-// callbackRun works off a backlog, and gives the rate at which links were made and
-// how many callbacks were taken meanwhile.
-func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, taken int64, err error) {
+// callbackRun drains a backlog. It returns the rate of links and the number of callbacks
+// received meanwhile.
+func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, received int64, err error) {
 	var took atomic.Int64
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -51,7 +51,7 @@ func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, tak
 	}))
 	defer slow.Close()
 	dead := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-		_, _ = io.Copy(io.Discard, req.Body) // or nobody would notice that its sender is gone
+		_, _ = io.Copy(io.Discard, req.Body) // so that the server detects a disconnected sender
 		<-req.Context().Done()
 	}))
 	defer dead.Close()
@@ -59,7 +59,7 @@ func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, tak
 	if err != nil {
 		return 0, 0, err
 	}
-	defer r.close() // before the receivers, which wait for whoever calls them
+	defer r.close() // before the receivers, which wait for their callers
 	with := settings("200/s", 5, slots)
 	n := pick(b, 3000, 6000, 20_000)
 	urls := []string{"", ""}
@@ -69,14 +69,14 @@ func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, tak
 			"KYCLINK_CALLBACK_SECRET=whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcyEh")
 	}
 	for i, url := range urls {
-		if err := r.bulkTo(ctx, fmt.Sprintf("bench-%d", i), url, n/2); err != nil {
+		if err := r.enqueueBatch(ctx, fmt.Sprintf("bench-%d", i), url, n/2); err != nil {
 			return 0, 0, err
 		}
 	}
 	if err := r.workers(fleetSize, with...); err != nil {
 		return 0, 0, err
 	}
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return 0, 0, err
 	}
 	at := times(r.upstream.calls())
@@ -93,20 +93,20 @@ func callbackRun(ctx context.Context, b *suite, on bool) (perSecond float64, tak
 	return float64(made) / to.Sub(from).Seconds(), took.Load(), nil
 }
 
-// bulkTo accepts n more requests, whose callbacks go to url; none where it is empty.
-func (r *rig) bulkTo(ctx context.Context, batch, url string, n int) error {
+// enqueueBatch enqueues a batch of n requests with a callback URL, if it is not empty.
+func (r *rig) enqueueBatch(ctx context.Context, batch, url string, n int) error {
 	client := tasks.NewClient(r.rdb, tasks.Config{Callbacks: tasks.Callbacks{
 		Hosts: []string{"*"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	var refused error
 	rows := func(yield func(tasks.Row) bool) {
-		for row := range people(r.accepted, n) {
+		for row := range requests(r.accepted, n) {
 			row.Number -= r.accepted
 			if !yield(row) {
 				return
 			}
 		}
 	}
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch, Options: tasks.Options{CallbackURL: url}}, read(rows), func(result tasks.Result) {
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: batch, Options: tasks.Options{CallbackURL: url}}, asSource(rows), func(result tasks.Result) {
 		refused = errors.Join(refused, result.Err)
 	})
 	r.accepted += n

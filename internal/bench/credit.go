@@ -7,11 +7,11 @@ import (
 
 func credits() []scenario {
 	return []scenario{
-		{"credit", "4 processes, 200/s, credit runs out in the middle; topped up after a while", false, 10 * time.Minute, credit},
+		{"credit", "4 processes, 200/s, credit runs out halfway and is topped up after 10 s", false, 10 * time.Minute, credit},
 	}
 }
 
-// credit takes minutes: for want of credit the gate probes each 1 to 10 minutes.
+// credit takes minutes, because without credit the gate probes only every 1 to 10 minutes.
 func credit(ctx context.Context, b *suite) ([]figure, error) {
 	l, n := limit{200, 5}, pick(b, 1000, 10_000, 10_000)
 	cfg := answering()
@@ -28,24 +28,24 @@ func credit(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.until(ctx, "the credit has run out", func() bool { return r.upstream.State().Faults["no_credit"] > 0 }); err != nil {
+	if err := r.waitUntil(ctx, "the credit has run out", func() bool { return r.upstream.State().Faults["no_credit"] > 0 }); err != nil {
 		return nil, err
 	}
-	if err := r.pass(ctx, 10*time.Second); err != nil {
+	if err := r.sleep(ctx, 10*time.Second); err != nil {
 		return nil, err
 	}
 	refused := r.upstream.State().Faults["no_credit"]
 	r.upstream.TopUp(2 * n)
 	topped := time.Now()
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return nil, err
 	}
 	figures := []figure{
-		// What is out when the first one is told so may be told the same.
-		atMost("calls refused for want of credit", "", float64(refused), fleetSize*slots),
-		atLeast("links, without anyone's help", "", float64(r.ended.created), float64(n)),
-		info("from the top-up until all are done", "s", time.Since(topped).Seconds()),
+		// Calls in flight at the first refusal may be refused, too.
+		atMost("calls refused for lack of credit", "", float64(refused), fleetSize*slots),
+		atLeast("links, without an operator action", "", float64(r.outcomes.created), float64(n)),
+		info("from the top-up until all requests ended", "s", time.Since(topped).Seconds()),
 	}
-	promised, err := r.promises(ctx, l)
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }

@@ -21,15 +21,15 @@ const drainSlots = 32
 
 func drains() []scenario {
 	return []scenario{
-		{"drain", "1 process, FaceKi answers at once, no limit in the way, beside bare asynq", true, 4 * time.Minute, drain},
-		{"trips", "client round trips a link, what asynq's pollers and the import need included", false, 3 * time.Minute, trips},
+		{"drain", "1 process, FaceKi answers immediately, no rate limit; compared with bare asynq", true, 4 * time.Minute, drain},
+		{"trips", "client round trips per link, including asynq's polling and the import", false, 3 * time.Minute, trips},
 	}
 }
 
-// work is what working off a backlog took.
+// work is the result of draining a backlog.
 type work struct {
-	perSecond float64       // links
-	cpu       time.Duration // a thousand links
+	perSecond float64       // links per second
+	cpu       time.Duration // processor time per thousand links
 }
 
 func drain(ctx context.Context, b *suite) ([]figure, error) {
@@ -51,11 +51,11 @@ func drain(ctx context.Context, b *suite) ([]figure, error) {
 	return append([]figure{
 		info("links", "1/s", ours.perSecond),
 		info("bare asynq, one server", "1/s", bare.perSecond),
-		atLeast("against bare asynq as shipped", "×", ours.perSecond/bare.perSecond, 0.75),
+		atLeast("relative to bare asynq with default settings", "×", ours.perSecond/bare.perSecond, 0.75),
 		info("asynq servers of the lane", "", float64(servers)),
-		atLeast("against bare asynq with as many servers", "×", ours.perSecond/same.perSecond, 0.5),
+		atLeast("relative to bare asynq with as many servers", "×", ours.perSecond/same.perSecond, 0.5),
 		info("processor time for 1,000 links", "s", ours.cpu.Seconds()),
-		atMost("of it, against bare asynq as shipped", "×", ours.cpu.Seconds()/bare.cpu.Seconds(), 1.3),
+		atMost("processor time relative to bare asynq with default settings", "×", ours.cpu.Seconds()/bare.cpu.Seconds(), 1.3),
 	}, scripts...), nil
 }
 
@@ -65,7 +65,7 @@ func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scrip
 		return w, 0, nil, err
 	}
 	defer r.close()
-	// Lower, and what scripts call is logged as well, which slows them down.
+	// With a lower threshold, commands within scripts are logged, too, which slows them down.
 	const slow = 3 * time.Millisecond
 	for setting, value := range map[string]string{
 		"slowlog-log-slower-than": strconv.FormatInt(slow.Microseconds(), 10), "slowlog-max-len": "100000",
@@ -81,27 +81,28 @@ func drainOurs(ctx context.Context, b *suite, n int) (w work, servers int, scrip
 	if err := r.workers(1, settings("100000/s", 1000, drainSlots)...); err != nil {
 		return w, 0, nil, err
 	}
-	if err := r.arrivals(ctx, n/2); err != nil {
+	if err := r.waitForCalls(ctx, n/2); err != nil {
 		return w, 0, nil, err
 	}
 	if servers, err = laneServers(r.rdb, "kyclink:default:bulk"); err != nil {
 		return w, 0, nil, err
 	}
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return w, 0, nil, err
 	}
-	if r.ended.failed > 0 {
-		return w, 0, nil, fmt.Errorf("%d requests failed: %s", r.ended.failed, r.ended.why)
+	if r.outcomes.failed > 0 {
+		return w, 0, nil, fmt.Errorf("%d requests failed: %s", r.outcomes.failed, r.outcomes.why)
 	}
-	if w, err = r.worked(n); err != nil {
+	if w, err = r.measureWork(n); err != nil {
 		return w, 0, nil, err
 	}
 	scripts, err = r.scripts(ctx)
 	return w, servers, scripts, err
 }
 
-// worked looks at the middle of the run, and at the process' whole life.
-func (r *rig) worked(n int) (work, error) {
+// measureWork measures the rate in the middle of the run, and the processor time of the
+// whole process.
+func (r *rig) measureWork(n int) (work, error) {
 	cpu, _, err := r.processes[0].stop(time.Minute)
 	if err != nil {
 		return work{}, err
@@ -114,7 +115,7 @@ func (r *rig) worked(n int) (work, error) {
 	}, nil
 }
 
-// laneServers counts the asynq servers that take from a queue.
+// laneServers counts the asynq servers of a queue.
 func laneServers(rdb redis.UniversalClient, queue string) (int, error) {
 	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
 	if err != nil {
@@ -129,14 +130,13 @@ func laneServers(rdb redis.UniversalClient, queue string) (int, error) {
 	return n, nil
 }
 
-// scripts is how long Redis was held by scripts: the import's, the feeder's,
-// asynq's and those of each link.
+// scripts returns how long scripts blocked Redis: those of kyclink and of asynq.
 func (r *rig) scripts(ctx context.Context) ([]figure, error) {
 	stats, err := r.rdb.Info(ctx, "latencystats").Result()
 	if err != nil {
 		return nil, err
 	}
-	most, err := p999(stats)
+	most, err := parseP999(stats)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +158,11 @@ func (r *rig) scripts(ctx context.Context) ([]figure, error) {
 
 var latencyOfScripts = regexp.MustCompile(`latency_percentiles_usec_evalsha:p99\.9=([0-9.]+)`)
 
-// p999 reads INFO latencystats.
-func p999(stats string) (time.Duration, error) {
+// parseP999 parses INFO latencystats.
+func parseP999(stats string) (time.Duration, error) {
 	found := latencyOfScripts.FindStringSubmatch(stats)
 	if found == nil {
-		return 0, fmt.Errorf("Redis says nothing of scripts in %q", stats) //nolint:staticcheck // a name
+		return 0, fmt.Errorf("no latency of EVALSHA in %q", stats)
 	}
 	us, err := strconv.ParseFloat(found[1], 64)
 	return time.Duration(us * float64(time.Microsecond)), err
@@ -181,14 +181,14 @@ func trips(ctx context.Context, b *suite) ([]figure, error) {
 	}, err
 }
 
-// countTrips counts what n links take, from accepting to recording.
+// countTrips counts the round trips per link, from accepting to recording.
 func countTrips(ctx context.Context, b *suite, n int, accept func(*rig, *tasks.Client) error) (float64, error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
-	c, err := count(r.server.Addr)
+	c, err := startCounter(r.server.Addr)
 	if err != nil {
 		return 0, err
 	}
@@ -201,17 +201,17 @@ func countTrips(ctx context.Context, b *suite, n int, accept func(*rig, *tasks.C
 	if err := r.workersAt("redis://"+c.addr()+"/0", 1, settings("100000/s", 1000, drainSlots)...); err != nil {
 		return 0, err
 	}
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return 0, err
 	}
 	return float64(c.trips.Load()) / float64(n), nil
 }
 
-// interactive accepts n requests of the lane, several at a time.
+// interactive enqueues n interactive requests concurrently.
 func (r *rig) interactive(ctx context.Context, client *tasks.Client, n int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
-	for row := range people(r.accepted, n) {
+	for row := range requests(r.accepted, n) {
 		group.Go(func() error {
 			_, err := client.Enqueue(ctx, row.Request)
 			return err

@@ -18,7 +18,7 @@ import (
 
 func exports() []scenario {
 	return []scenario{
-		{"export", "kyclink batch export of rows that all have their link, as CSV", true, 10 * time.Minute, export},
+		{"export", "kyclink batch export of a batch whose rows all have a link, as CSV", true, 10 * time.Minute, export},
 	}
 }
 
@@ -44,7 +44,7 @@ func export(ctx context.Context, b *suite) ([]figure, error) {
 		return nil, err
 	}
 	out := filepath.Join(r.dir, "out.csv")
-	took, peak, err := r.toEnd(ctx, "batch", "export", "bench", "-o", out)
+	took, peak, err := r.runToEnd(ctx, "batch", "export", "bench", "-o", out)
 	if err != nil {
 		return nil, err
 	}
@@ -62,15 +62,15 @@ func export(ctx context.Context, b *suite) ([]figure, error) {
 	}
 	return []figure{
 		must(atLeast("rows", "", float64(lines-1), float64(n))),
-		must(atMost("of those that there are", "", float64(lines-1), float64(n))),
-		atLeast("rows a second, the process' start included", "1/s", float64(n)/took.Seconds(), 100_000),
-		info("of the file", "MiB/s", float64(bytes)/(1<<20)/took.Seconds()),
+		must(atMost("rows at most", "", float64(lines-1), float64(n))),
+		atLeast("rows per second, including the start of the process", "1/s", float64(n)/took.Seconds(), 100_000),
+		info("size of the file per second", "MiB/s", float64(bytes)/(1<<20)/took.Seconds()),
 		atMost("peak memory", "MiB", float64(peak)/(1<<20), 100),
 		atMost("commands in Redis, longest", "ms", milliseconds(longest), 10),
 	}, nil
 }
 
-// link gives all requests a link, in the way in which the ledger keeps it.
+// link stores a link in all records, in the format of the ledger.
 func (r *rig) link(ctx context.Context, n int) error {
 	script := redis.NewScript(`
 for i = 2, #ARGV do
@@ -80,26 +80,26 @@ for i = 2, #ARGV do
     .. '","expires_at":"2026-12-01T00:00:00.000Z","ended_at":"2026-11-24T00:00:00.000Z"}')
 end`)
 	ids := make([]any, 0, n)
-	for row := range people(r.accepted-n, n) {
+	for row := range requests(r.accepted-n, n) {
 		ids = append(ids, row.Request.ApplicationID)
 	}
 	for page := range slices.Chunk(ids, 500) {
 		args := append([]any{"\n" + `{"expiry_minutes":1440}` + "\n" + `{"run":1,"status":"created","link_id":"`}, page...)
 		if err := script.Run(ctx, r.rdb, []string{"{kyclink:default}"}, args...).Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return fmt.Errorf("make links: %w", err)
+			return fmt.Errorf("store links: %w", err)
 		}
 	}
 	return nil
 }
 
-// toEnd runs a command to its end, and gives how long it took and how much memory
-// it had at most, in bytes.
-func (r *rig) toEnd(ctx context.Context, args ...string) (took time.Duration, peak int64, err error) {
+// runToEnd runs a command until it exits, and returns its run time and its peak memory in
+// bytes.
+func (r *rig) runToEnd(ctx context.Context, args ...string) (took time.Duration, peak int64, err error) {
 	if err := r.run(r.suite.kyclink, []string{"KYCLINK_REDIS_URL=" + r.server.URL}, args...); err != nil {
 		return 0, 0, err
 	}
 	p := r.processes[len(r.processes)-1]
-	p.stopped = true // it ends by itself
+	p.stopped = true // its end is expected
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for over := false; !over; {
@@ -114,17 +114,16 @@ func (r *rig) toEnd(ctx context.Context, args ...string) (took time.Duration, pe
 	}
 	took = time.Since(p.began)
 	if !p.cmd.ProcessState.Success() {
-		return 0, 0, fmt.Errorf("%s failed; it said:\n%s", args[0], p.tail())
+		return 0, 0, fmt.Errorf("%s failed; the end of its log:\n%s", args[0], p.tail())
 	}
 	if peak == 0 {
-		return took, 0, errors.New("the system does not say how much memory a process has")
+		return took, 0, errors.New("cannot read the peak memory of a process from /proc")
 	}
 	return took, peak, nil
 }
 
-// peakOf is the most memory that a process that runs had so far, in bytes; 0 where
-// it cannot be known. What the system says when it has ended counts the memory of
-// the process that started it as well.
+// peakOf returns the peak memory of a running process in bytes, or 0 if it is unknown. The
+// value in the state of an exited process would include memory of its parent.
 func peakOf(pid int) (peak int64) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"text/tabwriter"
 )
 
-// figure is one thing that a run of a scenario measured.
+// figure is one measured value.
 type figure struct {
 	name   string
 	unit   string
 	value  float64
-	bound  string // "≤", "≥", or "" where there is no target
+	bound  string // "≤", "≥", or "" without a target
 	target float64
-	must   bool // missing it in any repetition is an error, not a slow machine
+	must   bool // missing the target in any repetition is a failure
 }
 
 func (f figure) met(value float64) bool {
@@ -37,7 +37,7 @@ func atLeast(name, unit string, value, target float64) figure {
 	return figure{name: name, unit: unit, value: value, bound: "≥", target: target}
 }
 
-// info is a figure without a target.
+// info returns a figure without a target.
 func info(name, unit string, value float64) figure {
 	return figure{name: name, unit: unit, value: value}
 }
@@ -47,7 +47,7 @@ func must(f figure) figure {
 	return f
 }
 
-// row is a figure over the repetitions of a scenario.
+// row is a figure with its values in all repetitions of a scenario.
 type row struct {
 	Scenario string    `json:"scenario"`
 	Name     string    `json:"figure"`
@@ -60,8 +60,8 @@ type row struct {
 	Broken   bool      `json:"broken,omitempty"`
 }
 
-// rows puts the repetitions of a scenario together: a target is met where the
-// median meets it, one that must be met where every value does.
+// rows combines the repetitions of a scenario. A target is met if the median meets it; a
+// target that must be met, if every value does.
 func rows(scenario string, repetitions [][]figure) []row {
 	var all []row
 	at := make(map[string]int)
@@ -89,7 +89,7 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// table prints rows for people.
+// table prints rows as a table.
 func table(out io.Writer, all []row) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, r := range all {
@@ -102,7 +102,7 @@ func table(out io.Writer, all []row) error {
 		}
 		switch {
 		case r.Broken:
-			mark = "BROKEN"
+			mark = "FAILED"
 		case !r.OK:
 			mark = "MISSED"
 		}
@@ -111,7 +111,7 @@ func table(out io.Writer, all []row) error {
 	return w.Flush()
 }
 
-// number keeps three digits that mean something.
+// number formats a value with three significant digits.
 func number(v float64) string {
 	v = math.Round(v*1e6) / 1e6
 	switch abs := math.Abs(v); {

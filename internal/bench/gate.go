@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// change is one of the gate's, as `kyclink account status --json` lists them.
+// change is a change of the gate in the output of `kyclink account status --json`.
 type change struct {
 	At     time.Time `json:"at"`
 	State  string    `json:"state"`
 	Reason string    `json:"reason"`
 }
 
-// gate notes what the gate did since a moment, and gives when it first closed
-// after it. It is false where it did not.
+// gate prints the changes of the gate, and returns the time from since until it closed, or
+// false if it did not.
 func (r *rig) gate(ctx context.Context, since time.Time) (time.Duration, bool, error) {
-	cmd := exec.CommandContext(ctx, r.suite.kyclink, "account", "status", "--json") //nolint:gosec // the binary under test
+	cmd := exec.CommandContext(ctx, r.suite.kyclink, "account", "status", "--json") //nolint:gosec // the program under test
 	cmd.Env = []string{"KYCLINK_REDIS_URL=" + r.server.URL}
 	out, err := cmd.Output()
 	if err != nil {

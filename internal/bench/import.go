@@ -17,24 +17,24 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// enqueuers is how many goroutines the baseline has: AutoPipeline is at its best
-// with many.
+// enqueuers is the number of goroutines of the baseline. AutoPipeline needs many for its
+// best throughput.
 const enqueuers = 512
 
-// contentBytes is what a row holds besides its id, as it is stored.
+// contentBytes is the stored size of a row without its id.
 const contentBytes = 200
 
 func imports() []scenario {
 	return []scenario{
-		{"import", "rows of 200 bytes from a CSV file, beside bare asynq.Client.Enqueue of the same through AutoPipeline", true, 10 * time.Minute, importRows},
+		{"import", "rows of 200 bytes from a CSV file, compared with bare asynq.Client.Enqueue through AutoPipeline", true, 10 * time.Minute, importRows},
 	}
 }
 
-// imported is what an import took.
+// imported is the result of an import.
 type imported struct {
 	perSecond float64
-	peak      float64 // MiB of the importer
-	bytes     float64 // of Redis, a row
+	peak      float64 // memory of the importer in MiB
+	bytes     float64 // memory of Redis per row
 	scripts   []figure
 }
 
@@ -55,11 +55,11 @@ func importRows(ctx context.Context, b *suite) ([]figure, error) {
 	return append([]figure{
 		info("rows", "1/s", ours.perSecond),
 		info("bare asynq", "1/s", bare),
-		atLeast("against bare asynq", "×", ours.perSecond/bare, 3),
-		atMost("importer's peak memory", "MiB", ours.peak, 100),
-		atMost("of it, against a tenth of the rows", "×", ours.peak/fewer.peak, 1.2),
-		info("Redis memory a waiting request", "B", ours.bytes),
-		atMost("of it, against a bare task", "×", ours.bytes/bareBytes, 0.55),
+		atLeast("rows relative to bare asynq", "×", ours.perSecond/bare, 3),
+		atMost("peak memory of the importer", "MiB", ours.peak, 100),
+		atMost("peak memory relative to a tenth of the rows", "×", ours.peak/fewer.peak, 1.2),
+		info("Redis memory per waiting request", "B", ours.bytes),
+		atMost("Redis memory relative to a bare task", "×", ours.bytes/bareBytes, 0.55),
 	}, ours.scripts...), nil
 }
 
@@ -70,7 +70,7 @@ func importFile(ctx context.Context, b *suite, n int) (done imported, err error)
 	}
 	defer r.close()
 	file := filepath.Join(r.dir, "people.csv")
-	if err := writePeople(file, n); err != nil {
+	if err := writeCSV(file, n); err != nil {
 		return done, err
 	}
 	before, err := r.memory(ctx)
@@ -84,7 +84,7 @@ func importFile(ctx context.Context, b *suite, n int) (done imported, err error)
 			return done, err
 		}
 	}
-	took, peak, err := r.toEnd(ctx, "import", file, "--batch", "bench")
+	took, peak, err := r.runToEnd(ctx, "import", file, "--batch", "bench")
 	if err != nil {
 		return done, err
 	}
@@ -101,12 +101,12 @@ func importFile(ctx context.Context, b *suite, n int) (done imported, err error)
 	return done, err
 }
 
-// person is a row's fields, whose stored form has about [contentBytes].
-func person(i int) (id, redirect, note string) {
+// rowFields returns the fields of a row, whose stored size is about [contentBytes].
+func rowFields(i int) (id, redirect, note string) {
 	return fmt.Sprintf("B-%07d", i), fmt.Sprintf("https://shop.example/done/%07d", i), strings.Repeat("n", contentBytes-90)
 }
 
-func writePeople(path string, n int) error {
+func writeCSV(path string, n int) error {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func writePeople(path string, n int) error {
 	w := bufio.NewWriter(file)
 	fmt.Fprintln(w, "application_id,redirect_url,metadata")
 	for i := 1; i <= n; i++ {
-		id, redirect, note := person(i)
+		id, redirect, note := rowFields(i)
 		fmt.Fprintf(w, "%s,%s,\"{\"\"note\"\":\"\"%s\"\"}\"\n", id, redirect, note)
 	}
 	if err := w.Flush(); err != nil {
@@ -123,7 +123,7 @@ func writePeople(path string, n int) error {
 	return file.Close()
 }
 
-// enqueueBare gives tasks a second, and what one takes of Redis.
+// enqueueBare measures bare asynq: tasks per second, and Redis memory per task.
 func enqueueBare(ctx context.Context, b *suite, n int) (perSecond, bytes float64, err error) {
 	r, err := b.open(simulator.Config{})
 	if err != nil {
@@ -144,7 +144,7 @@ func enqueueBare(ctx context.Context, b *suite, n int) (perSecond, bytes float64
 	for worker := range enqueuers {
 		group.Go(func() error {
 			for i := worker; i < n; i += enqueuers {
-				_, redirect, note := person(i)
+				_, redirect, note := rowFields(i)
 				payload := fmt.Appendf(nil, `{"redirect_url":"%s","metadata":{"note":"%s"},"row":%d}`, redirect, note, i)
 				if _, err := queue.EnqueueContext(going, asynq.NewTask(bareTask, payload)); err != nil {
 					return err
@@ -163,7 +163,7 @@ func enqueueBare(ctx context.Context, b *suite, n int) (perSecond, bytes float64
 
 var usedMemory = regexp.MustCompile(`used_memory:(\d+)`)
 
-// memory is what Redis uses, in bytes.
+// memory returns the memory that Redis uses, in bytes.
 func (r *rig) memory(ctx context.Context) (float64, error) {
 	text, err := r.rdb.Info(ctx, "memory").Result()
 	if err != nil {
@@ -171,7 +171,7 @@ func (r *rig) memory(ctx context.Context) (float64, error) {
 	}
 	found := usedMemory.FindStringSubmatch(text)
 	if found == nil {
-		return 0, fmt.Errorf("what Redis says of its memory is %q", text)
+		return 0, fmt.Errorf("no used_memory in %q", text)
 	}
 	return strconv.ParseFloat(found[1], 64)
 }

@@ -1,10 +1,10 @@
-// Command bench measures what kyclink promises, with its own Redis, its own
-// simulated FaceKi and real `kyclink worker` processes, all on loopback. It
-// prints every figure with its target beside it. See make bench.
+// Command bench measures the promises of kyclink with its own Redis, its own simulated FaceKi
+// and real `kyclink worker` processes, all on loopback. It prints every figure with its
+// target. See make bench.
 //
-// A missed target is information: the exit code is 0. It is 1 where something
-// broke: a request failed, a window held more calls than the limit allows, a
-// process died, or a scenario did not come to its end in its time.
+// The exit code is 0 even if a target is missed. It is 1 after a failure: a request failed, a
+// window contained more calls than the limit allows, a process ended unexpectedly, or a
+// scenario timed out.
 package main
 
 import (
@@ -28,32 +28,32 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) //nolint:forbidigo // this is main
 }
 
-// suite is what every scenario of one run has in common.
+// suite holds the options of a run.
 type suite struct {
-	kyclink string // the binary under test
-	size    int    // of the scenarios
+	kyclink string // path of the program to measure
+	size    int    // size of the scenarios
 	notes   io.Writer
 }
 
 // The sizes of the scenarios.
 const (
-	short  = iota // for trying
+	short  = iota // to try a scenario
 	normal        // make bench
 	long          // make bench-long
 )
 
-// pick gives the value for the size that is run.
+// pick returns the value for the selected size.
 func pick[T any](b *suite, forShort, forNormal, forLong T) T {
 	return []T{forShort, forNormal, forLong}[b.size]
 }
 
 func (b *suite) note(format string, args ...any) { fmt.Fprintf(b.notes, format+"\n", args...) }
 
-// scenario is one thing that is measured.
+// scenario is one measurement.
 type scenario struct {
 	name, about string
-	repeated    bool          // it is short: run it several times
-	within      time.Duration // besides what the size makes of it, or it is broken
+	repeated    bool          // it is short, so it runs several times
+	timeout     time.Duration // for all sizes but long
 	run         func(context.Context, *suite) ([]figure, error)
 }
 
@@ -71,9 +71,9 @@ func run(args []string, out, notes io.Writer) int {
 	flags.StringVar(&b.kyclink, "kyclink", "bin/kyclink", "the `binary` to measure, built without -race")
 	pattern := flags.String("run", "", "run only the scenarios whose names match the `regexp`")
 	reps := flags.Int("reps", 3, "repetitions of the short scenarios")
-	isShort := flags.Bool("short", false, "shorter scenarios, for trying them")
-	isLong := flags.Bool("long", false, "longer scenarios")
-	file := flags.String("json", "", "write the figures to a `file`, too")
+	isShort := flags.Bool("short", false, "run shorter scenarios, to try them")
+	isLong := flags.Bool("long", false, "run longer scenarios")
+	file := flags.String("json", "", "also write the figures to a `file`")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -107,8 +107,8 @@ func run(args []string, out, notes io.Writer) int {
 	return 0
 }
 
-// withParent ends the context where the process that started this one ends:
-// `go run` passes no signal on when it is stopped.
+// withParent cancels the context when the parent process ends, because `go run` does not
+// forward signals.
 func withParent(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	parent := os.Getppid()
@@ -128,7 +128,7 @@ func withParent(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// runAll runs what matches, and says whether nothing broke.
+// runAll runs the matching scenarios. It returns false if any failed.
 func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out io.Writer) (all []row, ok bool) {
 	ok = true
 	for _, s := range scenarios() {
@@ -142,11 +142,11 @@ func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out 
 		}
 		var repetitions [][]figure
 		for i := range n {
-			begun := time.Now()
+			start := time.Now()
 			figures, err := b.once(ctx, s)
-			b.note("%s: %d of %d took %v", s.name, i+1, n, time.Since(begun).Round(time.Second))
+			b.note("%s: %d of %d took %v", s.name, i+1, n, time.Since(start).Round(time.Second))
 			if err != nil {
-				fmt.Fprintf(out, "  BROKEN: %v\n", err)
+				fmt.Fprintf(out, "  FAILED: %v\n", err)
 				ok = false
 			}
 			repetitions = append(repetitions, figures)
@@ -163,13 +163,13 @@ func (b *suite) runAll(ctx context.Context, match *regexp.Regexp, reps int, out 
 }
 
 func (b *suite) once(ctx context.Context, s scenario) ([]figure, error) {
-	within := s.within + pick(b, 0, 0, 20*time.Minute)
-	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %v", within))
+	timeout := s.timeout + pick(b, 0, 0, 20*time.Minute)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("timed out after %v", timeout))
 	defer cancel()
 	return s.run(ctx, b)
 }
 
-// machine says in a line what the figures were measured on.
+// machine describes the machine on one line.
 func machine(ctx context.Context) string {
 	version, err := exec.CommandContext(ctx, "redis-server", "--version").Output()
 	found := regexp.MustCompile(`v=(\S+)`).FindSubmatch(version)
@@ -177,7 +177,7 @@ func machine(ctx context.Context) string {
 	if err == nil && found != nil {
 		redis = "Redis " + string(found[1])
 	}
-	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, the simulator in the same process",
+	return fmt.Sprintf("%d cores, %s/%s, %s, %s; everything on loopback, with the simulator in this process",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), redis)
 }
 

@@ -7,48 +7,48 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// again is a window in which most of the rate must be used for an outage to be
-// over.
-const again = 5 * time.Second
+// recoveryWindow is the length of the window in which recoveredShare of the rate must be
+// used for an outage to be over.
+const recoveryWindow = 5 * time.Second
 
 func outages() []scenario {
-	within := 8 * time.Minute
+	const timeout = 8 * time.Minute
 	return []scenario{
-		{"outage-503", "4 processes, 200/s, 100,000 waiting, every answer is a 503 for a while", false, within,
+		{"outage-503", "4 processes, 200/s, 100,000 waiting requests, every answer is a 503 during an outage", false, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
-				// Five answers, and a moment for the fleet to see them.
-				return outage(ctx, b, 200*(latency+250*time.Millisecond).Seconds(), failing("http_503"), healed)
+				// Calls until five answers have arrived and all processes know.
+				return outage(ctx, b, 200*(latency+250*time.Millisecond).Seconds(), startFault("http_503"), endFault)
 			}},
-		{"outage-hang", "the same, no call is answered for a while", false, within,
+		{"outage-hang", "the same, but calls get no answer", false, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
-				// Two seconds without an answer; the slots hold what is out till then.
-				return outage(ctx, b, fleetSize*slots, failing("hang"), healed)
+				// The slots limit the calls of two seconds without an answer.
+				return outage(ctx, b, fleetSize*slots, startFault("hang"), endFault)
 			}},
-		{"outage-refused", "the same, connections are refused for a while", false, within,
+		{"outage-refused", "the same, but connections are refused", false, timeout,
 			func(ctx context.Context, b *suite) ([]figure, error) {
-				return outage(ctx, b, 0, refusing, (*upstream).listen)
+				return outage(ctx, b, 0, refuseConnections, (*upstream).listen)
 			}},
 	}
 }
 
-func failing(fault string) func(*upstream) error {
+func startFault(fault string) func(*upstream) error {
 	return func(u *upstream) error {
-		script := calm()
+		script := defaultScript()
 		script.Outage = &simulator.Fault{Name: fault}
 		return u.SetScript(script)
 	}
 }
 
-func healed(u *upstream) error { return u.SetScript(calm()) }
+func endFault(u *upstream) error { return u.SetScript(defaultScript()) }
 
-func refusing(u *upstream) error {
+func refuseConnections(u *upstream) error {
 	u.refuse()
 	return nil
 }
 
-// outage takes the upstream down in the middle of a backlog and up again.
-// closing is how many calls the rate and the slots allow, besides the five that
-// tell, until the gate can be closed.
+// outage interrupts the upstream while a backlog drains. closing is the number of calls that
+// rate and slots permit until the gate closes, in addition to the five failed calls that
+// close it.
 func outage(ctx context.Context, b *suite, closing float64, down, up func(*upstream) error) ([]figure, error) {
 	l := limit{200, 5}
 	r, err := b.open(answering())
@@ -62,7 +62,7 @@ func outage(ctx context.Context, b *suite, closing float64, down, up func(*upstr
 	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 1000); err != nil {
+	if err := r.waitForCalls(ctx, 1000); err != nil {
 		return nil, err
 	}
 	lasts := pick(b, 20*time.Second, 2*time.Minute, 10*time.Minute)
@@ -71,7 +71,7 @@ func outage(ctx context.Context, b *suite, closing float64, down, up func(*upstr
 	if err := down(r.upstream); err != nil {
 		return nil, err
 	}
-	if err := r.pass(ctx, lasts); err != nil {
+	if err := r.sleep(ctx, lasts); err != nil {
 		return nil, err
 	}
 	to := time.Now()
@@ -79,10 +79,10 @@ func outage(ctx context.Context, b *suite, closing float64, down, up func(*upstr
 	if err := up(r.upstream); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, before+1); err != nil { // the first good probe
+	if err := r.waitForCalls(ctx, before+1); err != nil { // the first good probe
 		return nil, err
 	}
-	if err := r.pass(ctx, 20*time.Second+again+time.Second); err != nil {
+	if err := r.sleep(ctx, 20*time.Second+recoveryWindow+time.Second); err != nil {
 		return nil, err
 	}
 	return r.afterOutage(ctx, l, from, to, closing, inFlight)
@@ -102,23 +102,23 @@ func (r *rig) afterOutage(ctx context.Context, l limit, from, to time.Time, clos
 		return nil, err
 	}
 	if !ok {
-		closed = to.Sub(from) // not at all
+		closed = to.Sub(from) // it did not close
 	}
-	// Five answers are soon there; two seconds without any are an outage, too.
+	// Five failed answers close the gate, and so do two seconds without an answer.
 	figures = append(figures, atMost("until the gate closed", "s", closed.Seconds(), 3))
 	probe := at[between(at, at[0], to)]
 	figures = append(figures, info("until the first good probe", "s", probe.Sub(to).Seconds()))
-	took, ok := l.recovered(at, probe, again)
+	took, ok := l.recovered(at, probe, recoveryWindow)
 	if !ok {
-		took = time.Hour // it did not within the time that was waited
+		took = time.Hour // it did not recover during the measurement
 	}
 	figures = append(figures, atMost("from that until 95 % of the rate", "s", took.Seconds(), 20))
-	promised, err := r.promises(ctx, l)
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
 
-// probes is how many are due in an outage that lasts: the first after 5 s, each
-// pause twice the one before, up to a minute.
+// probes returns the number of probes in an outage: the first after 5 s, and then with
+// pauses that double up to a minute.
 func probes(lasts time.Duration) int {
 	const first, longest = 5 * time.Second, time.Minute
 	n := 0

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// process is one that a rig started, and ends.
+// process is a process started by a rig.
 type process struct {
 	cmd     *exec.Cmd
 	log     string
 	began   time.Time
-	over    chan struct{}
-	stopped bool // by us
+	over    chan struct{} // closed when it has exited
+	stopped bool          // its end is expected
 }
 
-// run starts a program with these settings and no others.
+// run starts a program with only the given settings in its environment.
 func (r *rig) run(program string, settings []string, args ...string) error {
 	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("%d.log", len(r.processes))))
 	if err != nil {
@@ -34,13 +34,13 @@ func (r *rig) run(program string, settings []string, args ...string) error {
 	}
 	go func() {
 		defer close(p.over)
-		_ = p.cmd.Wait() // alive and stop look at how it ended
+		_ = p.cmd.Wait() // alive and stop examine how it ended
 	}()
 	r.processes = append(r.processes, p)
 	return nil
 }
 
-// alive fails where a process ended that nobody stopped.
+// alive returns an error if a process has ended unexpectedly.
 func (r *rig) alive() error {
 	for _, p := range r.processes {
 		if p.stopped {
@@ -48,7 +48,7 @@ func (r *rig) alive() error {
 		}
 		select {
 		case <-p.over:
-			return fmt.Errorf("a process ended by itself (%s); the end of its log:\n%s", p.cmd.ProcessState, p.tail())
+			return fmt.Errorf("a process ended unexpectedly (%s); the end of its log:\n%s", p.cmd.ProcessState, p.tail())
 		default:
 		}
 	}
@@ -56,29 +56,28 @@ func (r *rig) alive() error {
 }
 
 func (p *process) tail() string {
-	const most = 2000
+	const size = 2000
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
-	return string(text[max(0, len(text)-most):])
+	return string(text[max(0, len(text)-size):])
 }
 
-// kill ends the process at once, as a crash does.
+// kill kills the process, like a crash.
 func (p *process) kill() {
 	p.stopped = true
-	_ = p.cmd.Process.Kill() // an error says that it has ended
+	_ = p.cmd.Process.Kill() // fails if it has already exited
 	<-p.over
 }
 
-// stop ends the process softly and gives the processor time that it used, and
-// how long it lived.
-func (p *process) stop(patience time.Duration) (cpu, life time.Duration, err error) {
+// stop stops the process gracefully, and returns its processor time and its lifetime.
+func (p *process) stop(timeout time.Duration) (cpu, life time.Duration, err error) {
 	p.stopped = true
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error says that it has ended
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails if it has already exited
 	select {
 	case <-p.over:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		p.kill()
 		return 0, 0, errors.New("a process did not stop; the end of its log:\n" + p.tail())
 	}

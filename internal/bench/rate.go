@@ -8,46 +8,45 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 )
 
-// latency is how long the simulated FaceKi takes for an answer, where that is
-// not what a scenario is about.
+// latency is the default latency of the simulated FaceKi.
 const latency = 50 * time.Millisecond
 
 func answering() simulator.Config {
-	return simulator.Config{Script: calm()}
+	return simulator.Config{Script: defaultScript()}
 }
 
-func calm() simulator.Script { return simulator.Script{Latency: simulator.Duration(latency)} }
+func defaultScript() simulator.Script { return simulator.Script{Latency: simulator.Duration(latency)} }
 
-// settings are of a rate and of the slots of each lane of each process.
+// settings returns the settings of a rate limit and of the slots per lane and process.
 func settings(rate string, burst, slots int) []string {
 	return []string{"FACEKI_RATE=" + rate, fmt.Sprintf("FACEKI_BURST=%d", burst), fmt.Sprintf("KYCLINK_CONCURRENCY=%d", slots)}
 }
 
 const (
 	fleetSize = 4
-	slots     = 10 // of a lane in each process: 40 in the fleet
+	slots     = 10 // per lane and process, so 40 in the fleet
 )
 
 func rates() []scenario {
 	return []scenario{
-		{"rate-200", "4 processes, 200/s, 6,000 waiting, 50 ms latency", true, 2 * time.Minute, rate200},
-		{"rate-kill", "the same, and one of the four is killed in the middle", true, 2 * time.Minute, rateKill},
+		{"rate-200", "4 processes, 200/s, 6,000 waiting requests, 50 ms latency", true, 2 * time.Minute, rate200},
+		{"rate-kill", "the same, and one of the processes is killed", true, 2 * time.Minute, rateKill},
 		{"rate-5", "4 processes, 5/s, 40 slots", false, 3 * time.Minute, rate5},
-		{"rate-500", "4 processes, 500/s, 10,000 waiting", false, 2 * time.Minute, rate500},
+		{"rate-500", "4 processes, 500/s, 10,000 waiting requests", false, 2 * time.Minute, rate500},
 		{"rate-1m", "4 processes, 1/m, 40 slots", false, 6 * time.Minute, rate1m},
 	}
 }
 
 func rate200(ctx context.Context, b *suite) ([]figure, error) {
-	return drained(ctx, b, "200/s", limit{200, 5}, pick(b, 3000, 6000, 20_000))
+	return measureRate(ctx, b, "200/s", limit{200, 5}, pick(b, 3000, 6000, 20_000))
 }
 
 func rate500(ctx context.Context, b *suite) ([]figure, error) {
-	return drained(ctx, b, "500/s", limit{500, 5}, pick(b, 5000, 10_000, 50_000))
+	return measureRate(ctx, b, "500/s", limit{500, 5}, pick(b, 5000, 10_000, 50_000))
 }
 
-// drained works off a backlog, and looks at how much of the rate was used.
-func drained(ctx context.Context, b *suite, rate string, l limit, n int) ([]figure, error) {
+// measureRate drains a backlog and measures the used share of the rate.
+func measureRate(ctx context.Context, b *suite, rate string, l limit, n int) ([]figure, error) {
 	r, err := b.open(answering())
 	if err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func drained(ctx context.Context, b *suite, rate string, l limit, n int) ([]figu
 	if err := r.workers(fleetSize, settings(rate, l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return nil, err
 	}
 	at := times(r.upstream.calls())
@@ -67,21 +66,21 @@ func drained(ctx context.Context, b *suite, rate string, l limit, n int) ([]figu
 	if err != nil {
 		return nil, err
 	}
-	return r.used(ctx, l, at, from, to, 98)
+	return r.rateFigures(ctx, l, at, from, to, 98)
 }
 
-// used is the share of the rate, each window's excess, and the promises.
-func (r *rig) used(ctx context.Context, l limit, at []time.Time, from, to time.Time, target float64) ([]figure, error) {
+// rateFigures returns the used share of the rate, the excess in each window, and the figures
+// of the promises.
+func (r *rig) rateFigures(ctx context.Context, l limit, at []time.Time, from, to time.Time, target float64) ([]figure, error) {
 	figures := []figure{atLeast("share of the rate used", "%", l.share(at, from, to), target)}
 	for _, w := range windows() {
 		figures = append(figures, must(atMost(fmt.Sprintf("calls over the limit in %v", w), "", l.excess(at, w), 0)))
 	}
-	promised, err := r.promises(ctx, l)
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
 
-// rateKill does not wait for the requests that the killed process had in hand:
-// they come back when its leases run out, after one to two minutes.
+// rateKill does not wait for the requests of the killed process, which are recovered later.
 func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 	l, n := limit{200, 5}, pick(b, 3000, 6000, 20_000)
 	r, err := b.open(answering())
@@ -95,12 +94,12 @@ func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("200/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, n*2/5); err != nil {
+	if err := r.waitForCalls(ctx, n*2/5); err != nil {
 		return nil, err
 	}
 	r.processes[0].kill()
 	killed := time.Now()
-	if err := r.arrivals(ctx, n*95/100); err != nil {
+	if err := r.waitForCalls(ctx, n*95/100); err != nil {
 		return nil, err
 	}
 	at := times(r.upstream.calls())
@@ -108,7 +107,7 @@ func rateKill(ctx context.Context, b *suite) ([]figure, error) {
 	if !to.After(from) {
 		from, to = killed.Add(-time.Second), killed
 	}
-	return r.used(ctx, l, at, from, to, 98)
+	return r.rateFigures(ctx, l, at, from, to, 98)
 }
 
 func rate5(ctx context.Context, b *suite) ([]figure, error) {
@@ -124,15 +123,15 @@ func rate5(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("5/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 1); err != nil {
+	if err := r.waitForCalls(ctx, 1); err != nil {
 		return nil, err
 	}
 	took := 3*time.Second + pick(b, 20*time.Second, time.Minute, 2*time.Minute)
-	if err := r.pass(ctx, took); err != nil {
+	if err := r.sleep(ctx, took); err != nil {
 		return nil, err
 	}
 	at := times(r.upstream.calls())
-	return r.used(ctx, l, at, at[0].Add(3*time.Second), at[0].Add(took), 98)
+	return r.rateFigures(ctx, l, at, at[0].Add(3*time.Second), at[0].Add(took), 98)
 }
 
 func rate1m(ctx context.Context, b *suite) ([]figure, error) {
@@ -149,10 +148,10 @@ func rate1m(ctx context.Context, b *suite) ([]figure, error) {
 		return nil, err
 	}
 	minutes := pick(b, 1, 2, 5)
-	// A bucket starts empty, and bulk leaves a token for interactive requests.
-	if err := r.pass(ctx, time.Duration(minutes+1)*time.Minute+10*time.Second); err != nil {
+	// A bucket starts empty, and bulk requests leave a token for interactive ones.
+	if err := r.sleep(ctx, time.Duration(minutes+1)*time.Minute+10*time.Second); err != nil {
 		return nil, err
 	}
-	figures, err := r.promises(ctx, l)
+	figures, err := r.promiseFigures(ctx, l)
 	return append([]figure{atLeast("calls", "", float64(r.upstream.State().LinkCalls), float64(minutes))}, figures...), err
 }

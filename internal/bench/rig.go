@@ -16,11 +16,11 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// results is the stream of events of the account that every rig uses.
+// results is the key of the results stream.
 const results = "{kyclink:default}:results"
 
-// rig is what one repetition of a scenario runs on: a Redis, an upstream and
-// worker processes of its own, all on loopback. It is for one goroutine.
+// rig holds the Redis, the upstream and the processes of one repetition of a scenario, all
+// on loopback. It is not safe for concurrent use.
 type rig struct {
 	suite     *suite
 	server    *redistest.Server
@@ -31,11 +31,11 @@ type rig struct {
 	processes []*process
 	dir       string
 	accepted  int
-	ended     ends
-	last      string // event read
+	outcomes  outcomes
+	last      string // start of the unread results
 }
 
-// open starts Redis and the upstream. Whoever calls it calls close.
+// open starts Redis and the upstream. The caller calls close.
 func (b *suite) open(cfg simulator.Config) (_ *rig, err error) {
 	r := &rig{suite: b, last: "-", stall: stall.New()}
 	defer func() {
@@ -57,7 +57,7 @@ func (b *suite) open(cfg simulator.Config) (_ *rig, err error) {
 	return r, nil
 }
 
-// close ends everything that the rig started.
+// close stops everything that the rig started.
 func (r *rig) close() {
 	for _, p := range r.processes {
 		p.kill()
@@ -75,8 +75,7 @@ func (r *rig) close() {
 	_ = os.RemoveAll(r.dir)
 }
 
-// workers starts that many `kyclink worker` with these settings besides those
-// that name the rig.
+// workers starts n workers with the given settings and those of the rig.
 func (r *rig) workers(n int, settings ...string) error {
 	return r.workersAt(r.server.URL, n, settings...)
 }
@@ -91,10 +90,10 @@ func (r *rig) workersAt(redisURL string, n int, settings ...string) error {
 	return nil
 }
 
-// bulk accepts n more requests of one batch through a client.
+// bulk enqueues n more requests of a batch.
 func (r *rig) bulk(ctx context.Context, client *tasks.Client, n int) error {
 	var refused error
-	err := client.EnqueueAll(ctx, tasks.Batch{Name: "bench"}, read(people(r.accepted, n)), func(result tasks.Result) {
+	err := client.EnqueueAll(ctx, tasks.Batch{Name: "bench"}, asSource(requests(r.accepted, n)), func(result tasks.Result) {
 		if result.Err != nil && refused == nil {
 			refused = fmt.Errorf("row %d was not accepted: %w", result.Row.Number, result.Err)
 		}
@@ -103,7 +102,7 @@ func (r *rig) bulk(ctx context.Context, client *tasks.Client, n int) error {
 	return errors.Join(err, refused)
 }
 
-func people(after, n int) iter.Seq[tasks.Row] {
+func requests(after, n int) iter.Seq[tasks.Row] {
 	return func(yield func(tasks.Row) bool) {
 		for number := after + 1; number <= after+n; number++ {
 			row := tasks.Row{Number: number, Request: tasks.Request{
@@ -115,8 +114,8 @@ func people(after, n int) iter.Seq[tasks.Row] {
 	}
 }
 
-// read gives rows as a source that never fails.
-func read(rows iter.Seq[tasks.Row]) iter.Seq2[tasks.Row, error] {
+// asSource returns rows as a source without errors.
+func asSource(rows iter.Seq[tasks.Row]) iter.Seq2[tasks.Row, error] {
 	return func(yield func(tasks.Row, error) bool) {
 		for row := range rows {
 			if !yield(row, nil) {
@@ -126,40 +125,39 @@ func read(rows iter.Seq[tasks.Row]) iter.Seq2[tasks.Row, error] {
 	}
 }
 
-// ends counts the events so far.
-type ends struct {
+// outcomes counts the requests that have ended.
+type outcomes struct {
 	created, failed int
-	why             string // the first that failed
+	why             string // data of the first failure
 }
 
-// read counts the events since the last time.
-func (r *rig) read(ctx context.Context) (ends, error) {
+// countEvents counts the new events.
+func (r *rig) countEvents(ctx context.Context) (outcomes, error) {
 	const page = 5000
 	for {
 		entries, err := r.rdb.XRangeN(ctx, results, r.last, "+", page).Result()
 		if err != nil {
-			return r.ended, fmt.Errorf("read the results stream: %w", err)
+			return r.outcomes, fmt.Errorf("read the results stream: %w", err)
 		}
 		for _, e := range entries {
 			r.last = "(" + e.ID
 			switch e.Values["type"] {
 			case "link.created":
-				r.ended.created++
+				r.outcomes.created++
 			case "link.failed":
-				if r.ended.failed++; r.ended.why == "" {
-					r.ended.why = fmt.Sprint(e.Values["data"])
+				if r.outcomes.failed++; r.outcomes.why == "" {
+					r.outcomes.why = fmt.Sprint(e.Values["data"])
 				}
 			}
 		}
 		if len(entries) < page {
-			return r.ended, nil
+			return r.outcomes, nil
 		}
 	}
 }
 
-// until waits for a condition. It fails where ctx ends or a process does by
-// itself.
-func (r *rig) until(ctx context.Context, what string, condition func() bool) error {
+// waitUntil waits for a condition. It fails if ctx ends or a process ends unexpectedly.
+func (r *rig) waitUntil(ctx context.Context, what string, condition func() bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
@@ -175,50 +173,50 @@ func (r *rig) until(ctx context.Context, what string, condition func() bool) err
 	return nil
 }
 
-// stuck says how far it came, and what a worker said last.
+// stuck returns an error with the progress so far and the end of a log.
 func (r *rig) stuck(what string, why error) error {
 	state := r.upstream.State()
-	err := fmt.Errorf("waiting until %s, with %d calls and %d links so far: %w", what, state.LinkCalls, state.Links, why)
+	err := fmt.Errorf("wait until %s: %d calls and %d links so far: %w", what, state.LinkCalls, state.Links, why)
 	if errors.Is(why, context.Canceled) || len(r.processes) == 0 {
 		return err
 	}
 	return fmt.Errorf("%w; the end of a process' log:\n%s", err, r.processes[len(r.processes)-1].tail())
 }
 
-// pass lets time go by.
-func (r *rig) pass(ctx context.Context, d time.Duration) error {
+// sleep waits, and fails if a process ends unexpectedly.
+func (r *rig) sleep(ctx context.Context, d time.Duration) error {
 	end := time.Now().Add(d)
-	return r.until(ctx, fmt.Sprintf("%v have passed", d), func() bool { return !time.Now().Before(end) })
+	return r.waitUntil(ctx, fmt.Sprintf("%v have passed", d), func() bool { return !time.Now().Before(end) })
 }
 
-// arrivals waits for that many calls.
-func (r *rig) arrivals(ctx context.Context, n int) error {
-	return r.until(ctx, fmt.Sprintf("%d calls have arrived", n), func() bool { return r.upstream.State().LinkCalls >= n })
+// waitForCalls waits until n calls have arrived.
+func (r *rig) waitForCalls(ctx context.Context, n int) error {
+	return r.waitUntil(ctx, fmt.Sprintf("%d calls have arrived", n), func() bool { return r.upstream.State().LinkCalls >= n })
 }
 
-// done waits until all that was accepted has ended.
-func (r *rig) done(ctx context.Context) error {
+// waitForEnds waits until all accepted requests have ended.
+func (r *rig) waitForEnds(ctx context.Context) error {
 	links := func() bool { return r.upstream.State().Links >= r.accepted }
-	if err := r.until(ctx, fmt.Sprintf("%d links are made", r.accepted), links); err != nil {
+	if err := r.waitUntil(ctx, fmt.Sprintf("%d links are made", r.accepted), links); err != nil {
 		return err
 	}
 	var err error
 	recorded := func() bool {
-		_, err = r.read(ctx)
-		return err != nil || r.ended.created+r.ended.failed >= r.accepted
+		_, err = r.countEvents(ctx)
+		return err != nil || r.outcomes.created+r.outcomes.failed >= r.accepted
 	}
-	return errors.Join(r.until(ctx, fmt.Sprintf("%d requests have ended", r.accepted), recorded), err)
+	return errors.Join(r.waitUntil(ctx, fmt.Sprintf("%d requests have ended", r.accepted), recorded), err)
 }
 
-// promises are the figures that every scenario has: no request failed, and no
-// window was over the limit.
-func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
-	ended, err := r.read(ctx)
+// promiseFigures returns the figures of every scenario: no failed request, and no window over
+// the limit.
+func (r *rig) promiseFigures(ctx context.Context, l limit) ([]figure, error) {
+	ended, err := r.countEvents(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if ended.failed > 0 {
-		r.suite.note("the first request that failed: %s", ended.why)
+		r.suite.note("first failed request: %s", ended.why)
 	}
 	at := times(r.upstream.calls())
 	if len(at) == 0 {
@@ -226,10 +224,10 @@ func (r *rig) promises(ctx context.Context, l limit) ([]figure, error) {
 	}
 	worst := l.worst(at)
 	if worst > 0 {
-		r.suite.note("this process, which notes arrivals, was up to %v late", r.stall.Longest().Round(time.Millisecond))
+		r.suite.note("arrivals were recorded up to %v late", r.stall.Longest().Round(time.Millisecond))
 	}
 	return []figure{
-		must(atMost("requests that failed", "", float64(ended.failed), 0)),
-		must(atMost("calls over the limit, fullest window", "", worst, 0)),
+		must(atMost("failed requests", "", float64(ended.failed), 0)),
+		must(atMost("calls over the limit in the fullest window", "", worst, 0)),
 	}, nil
 }

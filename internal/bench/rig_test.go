@@ -35,28 +35,28 @@ func shell(t *testing.T) string {
 	return path
 }
 
-func TestRig_FailsWhenAProcessEndsByItself(t *testing.T) {
+func TestRig_FailsWhenAProcessEndsUnexpectedly(t *testing.T) {
 	r := open(t)
 	if err := r.run(shell(t), nil, "-c", "echo what went wrong; exit 3"); err != nil {
 		t.Fatal(err)
 	}
-	err := r.until(t.Context(), "never", func() bool { return false })
+	err := r.waitUntil(t.Context(), "never", func() bool { return false })
 	if err == nil || !strings.Contains(err.Error(), "what went wrong") || !strings.Contains(err.Error(), "exit status 3") {
-		t.Errorf("got %v; want how it ended and what it said", err)
+		t.Errorf("got error %v, want the exit status and the log", err)
 	}
 }
 
-func TestRig_SaysHowFarAWaitCame(t *testing.T) {
+func TestRig_ReportsProgressWhenAWaitTimesOut(t *testing.T) {
 	r := open(t)
-	why := errors.New("its time was over")
+	why := errors.New("timeout")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, why)
 	defer cancel()
-	if err := r.arrivals(ctx, 1); !errors.Is(err, why) || !strings.Contains(err.Error(), "0 calls and 0 links so far") {
-		t.Errorf("got %v", err)
+	if err := r.waitForCalls(ctx, 1); !errors.Is(err, why) || !strings.Contains(err.Error(), "0 calls and 0 links so far") {
+		t.Errorf("got error %v, want the progress and the cause", err)
 	}
 }
 
-func TestRig_CloseEndsEveryProcess(t *testing.T) {
+func TestRig_StopsEveryProcessWhenClosed(t *testing.T) {
 	r := open(t)
 	for range 3 {
 		if err := r.run(shell(t), nil, "-c", "exec sleep 60"); err != nil {
@@ -66,7 +66,7 @@ func TestRig_CloseEndsEveryProcess(t *testing.T) {
 	r.close()
 	for _, p := range r.processes {
 		if err := p.cmd.Process.Signal(syscall.Signal(0)); err == nil {
-			t.Errorf("%d still runs", p.cmd.Process.Pid)
+			t.Errorf("process %d is still running", p.cmd.Process.Pid)
 		}
 	}
 }
@@ -82,13 +82,13 @@ func TestRig_CountsEventsOnce(t *testing.T) {
 	add("link.created", "")
 	add("link.failed", "the first")
 	for range 2 {
-		if got, err := r.read(t.Context()); err != nil || got != (ends{1, 1, "the first"}) {
-			t.Errorf("got %+v, %v", got, err)
+		if got, err := r.countEvents(t.Context()); err != nil || got != (outcomes{1, 1, "the first"}) {
+			t.Errorf("got %+v, error %v", got, err)
 		}
 	}
 	add("link.failed", "the second")
 	add("link.held", "")
-	if got, err := r.read(t.Context()); err != nil || got != (ends{1, 2, "the first"}) {
-		t.Errorf("got %+v, %v", got, err)
+	if got, err := r.countEvents(t.Context()); err != nil || got != (outcomes{1, 2, "the first"}) {
+		t.Errorf("got %+v, error %v", got, err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 func signups() []scenario {
 	return []scenario{
-		{"signup-bulk", "1 process, 50/s, 20,000 bulk requests waiting, an interactive one each second", false, 5 * time.Minute, signupBulk},
-		{"signup-idle", "1 process, 500/s, nothing else to do", true, 3 * time.Minute, signupIdle},
+		{"signup-bulk", "1 process, 50/s, 20,000 waiting bulk requests, one interactive request per second", false, 5 * time.Minute, signupBulk},
+		{"signup-idle", "1 process, 500/s, otherwise idle", true, 3 * time.Minute, signupIdle},
 	}
 }
 
@@ -29,14 +29,14 @@ func signupBulk(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(1, settings("50/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 200); err != nil {
+	if err := r.waitForCalls(ctx, 200); err != nil {
 		return nil, err
 	}
 	figures, err := r.signups(ctx, pick(b, 15, 60, 300), 900*time.Millisecond, 1100*time.Millisecond, 20, 80)
 	if err != nil {
 		return nil, err
 	}
-	promised, err := r.promises(ctx, l)
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
 
@@ -51,10 +51,10 @@ func signupIdle(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(1, settings...); err != nil {
 		return nil, err
 	}
-	if err := r.pass(ctx, pick(b, 8*time.Second, 15*time.Second, time.Minute)); err != nil {
+	if err := r.sleep(ctx, pick(b, 8*time.Second, 15*time.Second, time.Minute)); err != nil {
 		return nil, err
 	}
-	// Its start is included, which is less than half a percent.
+	// This includes the start of the process, which is less than half a percent.
 	cpu, life, err := r.processes[0].stop(30 * time.Second)
 	if err != nil {
 		return nil, err
@@ -62,29 +62,29 @@ func signupIdle(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(1, settings...); err != nil {
 		return nil, err
 	}
-	if err := r.one(ctx, "warm-up"); err != nil {
+	if err := r.enqueueOne(ctx, "warm-up"); err != nil {
 		return nil, err
 	}
 	figures, err := r.signups(ctx, pick(b, 200, 300, 2000), 20*time.Millisecond, 80*time.Millisecond, 10, 30)
 	if err != nil {
 		return nil, err
 	}
-	figures = append(figures, atMost("processor of an idle process", "% of a core", 100*cpu.Seconds()/life.Seconds(), 8))
-	promised, err := r.promises(ctx, l)
+	figures = append(figures, atMost("processor time of an idle process", "% of a core", 100*cpu.Seconds()/life.Seconds(), 8))
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }
 
-// signups enqueues n interactive requests, with pauses in between, and measures
-// from the call of Enqueue to the upstream's receipt.
+// signups enqueues n interactive requests with pauses, and measures the time from the call
+// of Enqueue to the arrival at the upstream.
 func (r *rig) signups(ctx context.Context, n int, shortest, longest time.Duration, p50, p99 float64) ([]figure, error) {
 	sent := make(map[string]time.Time, n)
 	for i := range n {
 		id := fmt.Sprintf("S-%05d", i)
 		sent[id] = time.Now()
-		if err := r.one(ctx, id); err != nil {
+		if err := r.enqueueOne(ctx, id); err != nil {
 			return nil, err
 		}
-		if err := r.pass(ctx, shortest+rand.N(longest-shortest)); err != nil {
+		if err := r.sleep(ctx, shortest+rand.N(longest-shortest)); err != nil {
 			return nil, err
 		}
 	}
@@ -98,17 +98,17 @@ func (r *rig) signups(ctx context.Context, n int, shortest, longest time.Duratio
 		}
 		return len(took) >= n
 	}
-	if err := r.until(ctx, "all signups were received", received); err != nil {
+	if err := r.waitUntil(ctx, "all interactive requests have arrived", received); err != nil {
 		return nil, err
 	}
 	return []figure{
-		atMost("from Enqueue to receipt, p50", "ms", milliseconds(percentile(took, 50)), p50),
-		atMost("from Enqueue to receipt, p99", "ms", milliseconds(percentile(took, 99)), p99),
-		info("from Enqueue to receipt, longest", "ms", milliseconds(percentile(took, 100))),
+		atMost("from Enqueue to arrival, p50", "ms", milliseconds(percentile(took, 50)), p50),
+		atMost("from Enqueue to arrival, p99", "ms", milliseconds(percentile(took, 99)), p99),
+		info("from Enqueue to arrival, longest", "ms", milliseconds(percentile(took, 100))),
 	}, nil
 }
 
-func (r *rig) one(ctx context.Context, id string) error {
+func (r *rig) enqueueOne(ctx context.Context, id string) error {
 	_, err := r.client.Enqueue(ctx, tasks.Request{ApplicationID: id})
 	return err
 }

@@ -9,9 +9,9 @@ import (
 
 func tokens() []scenario {
 	return []scenario{
-		{"token-start", "50 processes start at once", true, 3 * time.Minute, tokenStart},
-		{"token-expiry", "4 processes, 50/s, tokens live 40 s", false, 3 * time.Minute, tokenExpiry},
-		{"token-refused", "4 processes, 50/s, every token is refused for a while", false, 6 * time.Minute, tokenRefused},
+		{"token-start", "50 processes start simultaneously", true, 3 * time.Minute, tokenStart},
+		{"token-expiry", "4 processes, 50/s, token lifetime 40 s", false, 3 * time.Minute, tokenExpiry},
+		{"token-refused", "4 processes, 50/s, every token is refused for some time", false, 6 * time.Minute, tokenRefused},
 	}
 }
 
@@ -29,10 +29,10 @@ func tokenStart(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(processes, settings("50/s", l.burst, 2)...); err != nil {
 		return nil, err
 	}
-	if err := r.done(ctx); err != nil {
+	if err := r.waitForEnds(ctx); err != nil {
 		return nil, err
 	}
-	figures, err := r.promises(ctx, l)
+	figures, err := r.promiseFigures(ctx, l)
 	return append([]figure{atMost("token requests", "", r.tokens(), 1)}, figures...), err
 }
 
@@ -41,7 +41,7 @@ func (r *rig) tokens() float64 { return float64(r.upstream.State().TokenRequests
 func tokenExpiry(ctx context.Context, b *suite) ([]figure, error) {
 	l := limit{50, 5}
 	cfg := answering()
-	cfg.TokenLifetime = 40 * time.Second // above the 30 s that renewals are apart
+	cfg.TokenLifetime = 40 * time.Second // more than the 30 s between renewals
 	r, err := b.open(cfg)
 	if err != nil {
 		return nil, err
@@ -53,17 +53,17 @@ func tokenExpiry(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("50/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 1); err != nil {
+	if err := r.waitForCalls(ctx, 1); err != nil {
 		return nil, err
 	}
 	first := r.tokens()
-	if err := r.pass(ctx, time.Minute); err != nil {
+	if err := r.sleep(ctx, time.Minute); err != nil {
 		return nil, err
 	}
-	figures, err := r.promises(ctx, l)
+	figures, err := r.promiseFigures(ctx, l)
 	return append([]figure{
 		atMost("token requests at the start", "", first, 1),
-		atMost("token requests when it expired", "", r.tokens()-first, 1),
+		atMost("token requests after the expiry", "", r.tokens()-first, 1),
 	}, figures...), err
 }
 
@@ -80,31 +80,31 @@ func tokenRefused(ctx context.Context, b *suite) ([]figure, error) {
 	if err := r.workers(fleetSize, settings("50/s", l.burst, slots)...); err != nil {
 		return nil, err
 	}
-	if err := r.arrivals(ctx, 250); err != nil {
+	if err := r.waitForCalls(ctx, 250); err != nil {
 		return nil, err
 	}
-	refusing := calm()
-	refusing.Rules = []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}
-	if err := r.upstream.SetScript(refusing); err != nil {
+	script := defaultScript()
+	script.Rules = []simulator.Rule{{Match: "*", Fault: simulator.Fault{Name: "http_401"}}}
+	if err := r.upstream.SetScript(script); err != nil {
 		return nil, err
 	}
 	first, calls := r.tokens(), r.upstream.State().LinkCalls
-	if err := r.pass(ctx, pick(b, 20*time.Second, time.Minute, time.Minute)); err != nil {
+	if err := r.sleep(ctx, pick(b, 20*time.Second, time.Minute, time.Minute)); err != nil {
 		return nil, err
 	}
 	figures := []figure{
 		atMost("token requests while refused", "", r.tokens()-first, 3),
 		info("calls while refused", "", float64(r.upstream.State().LinkCalls-calls)),
 	}
-	if err := healed(r.upstream); err != nil {
+	if err := endFault(r.upstream); err != nil {
 		return nil, err
 	}
 	calls = r.upstream.State().LinkCalls
-	begun := time.Now()
-	if err := r.arrivals(ctx, calls+100); err != nil {
+	start := time.Now()
+	if err := r.waitForCalls(ctx, calls+100); err != nil {
 		return nil, err
 	}
-	figures = append(figures, info("until it goes on by itself", "s", time.Since(begun).Seconds()))
-	promised, err := r.promises(ctx, l)
+	figures = append(figures, info("until calls resume without an operator action", "s", time.Since(start).Seconds()))
+	promised, err := r.promiseFigures(ctx, l)
 	return append(figures, promised...), err
 }

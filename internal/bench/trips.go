@@ -22,8 +22,8 @@ type counter struct {
 	open     map[net.Conn]bool // nil: closed
 }
 
-// count listens on a free loopback port until close.
-func count(target string) (*counter, error) {
+// startCounter listens on a free loopback port until close.
+func startCounter(target string) (*counter, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("count round trips: %w", err)
@@ -39,19 +39,19 @@ func (c *counter) accept() {
 	for {
 		client, err := c.listener.Accept()
 		if err != nil {
-			return // it was closed
+			return // the listener is closed
 		}
 		c.running.Go(func() { c.pass(client) })
 	}
 }
 
-// keep remembers a connection, so that close ends it.
+// keep registers a connection, which close closes.
 func (c *counter) keep(conn net.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == nil {
 		_ = conn.Close()
-		return errors.New("closed")
+		return errors.New("the counter is closed")
 	}
 	c.open[conn] = true
 	return nil
@@ -102,7 +102,7 @@ func forward(to, from net.Conn, received func()) {
 			}
 		}
 		if err != nil {
-			return // io.EOF, or the other side's end
+			return // io.EOF, or the other side has closed the connection
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 func TestCounter_CountsRoundTripsNotCommands(t *testing.T) {
 	server := redistest.Start(t)
-	c, err := count(server.Addr)
+	c, err := startCounter(server.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestCounter_CountsRoundTripsNotCommands(t *testing.T) {
 		})
 		return err
 	}
-	// Connections begin with a greeting, and pipelines have one of their own.
+	// Every connection starts with a handshake, and pipelines use a separate connection.
 	if err := errors.Join(rdb.Ping(ctx).Err(), pipeline()); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestCounter_CountsRoundTripsNotCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := c.trips.Load() - before; got != want {
-			t.Errorf("%s: %d round trips, want %d", what, got, want)
+			t.Errorf("%s: got %d round trips, want %d", what, got, want)
 		}
 	}
 	trips("a command", 1, func() error { return rdb.Set(ctx, "k", "v", 0).Err() })

@@ -13,14 +13,14 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// upstream is a simulated FaceKi in this process, whose clock is the one that
-// everything is measured by. It can refuse connections and come back.
+// upstream is a simulated FaceKi in this process, so that all times are by the same clock.
+// It can refuse connections.
 type upstream struct {
 	*simulator.Simulator
-	addr string
-	mute atomic.Bool // answers say no Retry-After
+	addr           string
+	omitRetryAfter atomic.Bool // remove Retry-After from answers
 
-	server *http.Server // nil: refuses connections
+	server *http.Server // nil while it refuses connections
 	ended  sync.WaitGroup
 }
 
@@ -36,7 +36,7 @@ func openUpstream(cfg simulator.Config) (*upstream, error) {
 
 func (u *upstream) url() string { return "http://" + u.addr }
 
-// listen accepts connections, at the same address each time.
+// listen starts accepting connections, always at the same address.
 func (u *upstream) listen() error {
 	l, err := net.Listen("tcp", u.addr)
 	if err != nil {
@@ -44,11 +44,11 @@ func (u *upstream) listen() error {
 	}
 	server := &http.Server{Handler: u, ReadHeaderTimeout: 10 * time.Second}
 	u.server = server
-	u.ended.Go(func() { _ = server.Serve(l) }) // ends by Close, and nothing else ends it
+	u.ended.Go(func() { _ = server.Serve(l) }) // always returns an error after Close
 	return nil
 }
 
-// refuse breaks off all connections and refuses new ones until listen.
+// refuse closes all connections and refuses new ones until listen is called.
 func (u *upstream) refuse() {
 	if u.server != nil {
 		_ = u.server.Close()
@@ -57,25 +57,25 @@ func (u *upstream) refuse() {
 	}
 }
 
-// ServeHTTP is the simulator's, without the header that it always sends.
+// ServeHTTP calls the simulator, and may remove Retry-After from its answer.
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if u.mute.Load() {
-		w = &muted{w}
+	if u.omitRetryAfter.Load() {
+		w = &withoutRetryAfter{w}
 	}
 	u.Simulator.ServeHTTP(w, r)
 }
 
-type muted struct{ http.ResponseWriter }
+type withoutRetryAfter struct{ http.ResponseWriter }
 
-func (m *muted) WriteHeader(status int) {
+func (m *withoutRetryAfter) WriteHeader(status int) {
 	m.Header().Del("Retry-After")
 	m.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets the simulator reach the connection.
-func (m *muted) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+// Unwrap lets the simulator access the connection.
+func (m *withoutRetryAfter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
 
-// calls gives every arrival so far.
+// calls returns all arrivals so far.
 func (u *upstream) calls() []simulator.Call {
 	return u.Calls(0, u.State().LinkCalls).Calls
 }

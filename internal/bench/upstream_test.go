@@ -18,7 +18,7 @@ func call(t *testing.T, u *upstream) (*http.Response, error) {
 	return resp, err
 }
 
-func TestUpstream_RefusesAndComesBack(t *testing.T) {
+func TestUpstream_RefusesConnectionsUntilItListensAgain(t *testing.T) {
 	u, err := openUpstream(simulator.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestUpstream_RefusesAndComesBack(t *testing.T) {
 	u.refuse()
 	u.refuse()
 	if _, err := call(t, u); err == nil {
-		t.Error("it answers though it refuses")
+		t.Error("a call while connections are refused: got an answer")
 	}
 	if err := u.listen(); err != nil {
 		t.Fatal(err)
@@ -39,21 +39,21 @@ func TestUpstream_RefusesAndComesBack(t *testing.T) {
 		t.Error(err)
 	}
 	if calls := u.calls(); len(calls) != 2 || calls[1].ApplicationID != "A-1" {
-		t.Errorf("the calls are %+v", calls)
+		t.Errorf("got calls %+v, want 2", calls)
 	}
 }
 
-func TestUpstream_OmitsRetryAfter(t *testing.T) {
+func TestUpstream_OmitsRetryAfterIfSet(t *testing.T) {
 	u, err := openUpstream(simulator.Config{Script: simulator.Script{Outage: &simulator.Fault{Name: "http_429"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer u.refuse()
-	for _, mute := range []bool{false, true} {
-		u.mute.Store(mute)
+	for _, omit := range []bool{false, true} {
+		u.omitRetryAfter.Store(omit)
 		resp, err := call(t, u)
-		if err != nil || resp.StatusCode != http.StatusTooManyRequests || (resp.Header.Get("Retry-After") == "") != mute {
-			t.Errorf("mute %v: %v, %v", mute, resp, err)
+		if err != nil || resp.StatusCode != http.StatusTooManyRequests || (resp.Header.Get("Retry-After") == "") != omit {
+			t.Errorf("omitRetryAfter %v: got answer %v, error %v", omit, resp, err)
 		}
 	}
 }
