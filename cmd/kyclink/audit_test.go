@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Whatever a command changes is in the audit trail, with who did it where; looks and
-// rehearsals are not, and neither is whose data was erased.
+// Every change by a command is in the audit trail, with the user and the host. Reads, dry
+// runs and the IDs of erased people are not.
 func TestAudit_RecordsCommands(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -52,7 +52,7 @@ func TestAudit_RecordsCommands(t *testing.T) {
 	}
 }
 
-// A run on a Redis that others use is recorded, with the batch that it made.
+// A run on a shared Redis is recorded with its batch.
 func TestAudit_RecordsARun(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

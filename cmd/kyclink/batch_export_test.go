@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// importPeople imports rows P-0001 and so on into a batch, from P-<from> on.
+// importPeople imports n rows into a batch, with the IDs P-<from> and following.
 func importPeople(t testing.TB, client *tasks.Client, batch string, from, n int) {
 	t.Helper()
 	rows := func(yield func(tasks.Row, error) bool) {
@@ -33,7 +33,7 @@ func importPeople(t testing.TB, client *tasks.Client, batch string, from, n int)
 	}
 }
 
-// cells reads a CSV into rows by column.
+// cells parses a CSV into one map per row, keyed by column.
 func cells(t testing.TB, text string) []map[string]string {
 	t.Helper()
 	records, err := csv.NewReader(strings.NewReader(text)).ReadAll()
@@ -51,8 +51,8 @@ func cells(t testing.TB, text string) []map[string]string {
 	return rows
 }
 
-// A batch is exported before, while and after it is worked on: always all of its
-// rows in their order, those that joined as well.
+// The batch is exported before, during and after its processing. Each export has all rows
+// in their order, including joined rows.
 func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

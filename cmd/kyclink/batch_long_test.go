@@ -13,9 +13,8 @@ import (
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-// A million rows wait: their status is there at once, they are counted again in
-// seconds, and cancelled in a minute, by a command that is killed in the middle
-// and run again. No script holds Redis for long.
+// With a million waiting rows, batch status answers at once, a recount takes seconds, and
+// a cancel that is killed and repeated takes a minute. No script blocks Redis for long.
 func TestBatchCancel_TakesAMillionRows(t *testing.T) {
 	const many = 1_000_000
 	server := redistest.Start(t)

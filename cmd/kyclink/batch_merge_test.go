@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Names never go to Redis, and are beside the links all the same.
+// Names are not sent to Redis, but the export has them beside the links.
 func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -23,9 +23,9 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	}
 	var b strings.Builder
 	b.WriteString("Name;Application ID;redirect_url\n")
-	b.WriteString("Zoë;A-1;https://shop.example/\nBob;JOINED;\nCid;A-1;https://shop.example/\n") // the third has the first one's id
-	b.WriteString("Dan;A-1;https://other.example/\nEve;not an id;\n=1+1;F-1;\n")                 // a conflict, a wrong row and one that fails
-	for range 250 {                                                                              // of which nobody knows anything, so that a chunk is missing
+	b.WriteString("Zoë;A-1;https://shop.example/\nBob;JOINED;\nCid;A-1;https://shop.example/\n") // the third row has the ID of the first
+	b.WriteString("Dan;A-1;https://other.example/\nEve;not an id;\n=1+1;F-1;\n")                 // a conflict, an invalid row and a failing row
+	for range 250 {                                                                              // rejected rows, so that a whole chunk is missing
 		b.WriteString("Nobody;;\n")
 	}
 	b.WriteString("@Last;=A-2;\n")
@@ -56,7 +56,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 		}
 	}
 
-	// The same file with rows in another order, and one that was never imported.
+	// The same file in another order, with one row that was never imported.
 	moved := write(t, filepath.Join(dir, "moved.csv"), "Application ID,Name\nNEW,New\n=A-2,Last\nA-1,Zoë\n")
 	stdout := expect(0, "", "1 row of "+moved+" (the first is row 1) is not in batch spring", "batch", "export", "spring", "--with", moved, "-o", "/dev/stdout")
 	for _, part := range []string{"NEW,New,rejected,,,,", `has no row 1 with this id`, "=A-2,Last,created,", "A-1,Zoë,created,"} {
@@ -77,7 +77,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	}
 }
 
-// Rejects are corrected where they are, and imported.
+// The file of rejects is corrected in place and imported.
 func TestImport_AcceptsCorrectedRejects(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}
@@ -101,7 +101,7 @@ func TestImport_AcceptsCorrectedRejects(t *testing.T) {
 			t.Errorf("%s: %v, %v", batch, info, err)
 		}
 		write(t, rejects, strings.Replace(read(t, rejects), c.wrong, c.right, 1))
-		if batch == "formula" { // the id of another person, as it were
+		if batch == "formula" { // the escaped ID would be another ID
 			expect(2, "", "begins with ' before a formula's sign, as --spreadsheet writes it; remove the '", "import", rejects, "--batch", batch, "--ignore-unknown")
 			continue
 		}

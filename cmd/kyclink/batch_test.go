@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// importBatch gives a fleet n rows of a batch, whose ids begin with its name.
+// importBatch imports n rows into a batch. Their IDs begin with its name.
 func importBatch(t testing.TB, rdb redis.UniversalClient, name string, n int) {
 	t.Helper()
 	rows := make([]tasks.Request, n)
@@ -44,7 +44,7 @@ func statusOf(t testing.TB, settings []string, name string) (b batch.Batch) {
 	return b
 }
 
-// batchOf is what [statusOf] shows, without a process that asks.
+// batchOf returns the same as [statusOf] without starting a process.
 func batchOf(t testing.TB, rdb redis.UniversalClient, name string) batch.Batch {
 	t.Helper()
 	b, ok, err := storage.Of(rdb, "default").Batches.ByName(t.Context(), name)
@@ -112,7 +112,7 @@ func TestBatch_IsSteeredByCommands(t *testing.T) {
 	expect(1, `"exact":false,"differs":{"created":2}`, "created by +2", "batch", "check", "spring", "--json")
 }
 
-// The workers finish a cancel that was killed.
+// Workers finish a cancel whose command was killed.
 func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -140,9 +140,8 @@ func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 	expecter(t, settings)(0, fmt.Sprintf("%d cancelled; every count is exact", cancelRows), "", "batch", "check", "spring")
 }
 
-// Ten batches of different sizes side by side, with faults, a worker that is
-// killed, and each steered in the middle: every count is exact, whenever it is
-// looked at.
+// Ten batches of different sizes are processed at the same time, with faults, a killed
+// worker, and operator commands on each. Every recount finds exact counters.
 func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -207,7 +206,7 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 			return true
 		}
 	}
-	// A batch whose failed rows were retried is paused after 20 refusals in a row.
+	// A batch whose failed rows were retried is paused after 20 consecutive refusals.
 	for name := range sizes {
 		if !cancelled[name] {
 			act("resume", name)
@@ -249,7 +248,7 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 			ends[fmt.Sprint(e.Values["application_id"])] = true
 		}
 	}
-	if len(ends) < total-60 { // what failed in a cancelled batch stays so
+	if len(ends) < total-60 { // failed rows of a cancelled batch stay failed
 		t.Errorf("%d of %d have their last end", len(ends), total)
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// waits are the commands of a client that wait for something to come, by what they
-// read.
+// waits records the blocking commands of a client by the stream that they read.
 type waits struct {
 	mu    sync.Mutex
 	reads []string
@@ -67,8 +66,7 @@ func (w *waits) all() string {
 	return strings.Join(w.reads, ", ")
 }
 
-// Reads that wait for something to come hold none of the connections on which links
-// are made and requests are accepted.
+// Blocking reads use none of the connections for creating links and accepting requests.
 func TestConnections_OfBlockingReadsAreSeparate(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)

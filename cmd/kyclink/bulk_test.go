@@ -14,9 +14,9 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// The bulk job as a whole: a file is imported, killed in the middle and imported
-// again, its links are made by two workers, one of which is killed, and exported:
-// exactly its rows, in their order, each with a link of its own.
+// This is the whole bulk job: an import is killed and repeated, two workers, one of which
+// is killed, create the links, and the export has exactly the rows of the file in their
+// order, each with its own link.
 func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -27,7 +27,7 @@ func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 
 	first := start(t, settings, "import", file, "--batch", "spring")
 	fixture.Eventually(t, "half of it is accepted", func() bool {
-		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first
+		n, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first row
 		return n >= bulkRows/2
 	})
 	first.kill()
@@ -60,7 +60,7 @@ func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 	}
 }
 
-// oneLinkEach reads the exported file of [peopleFile].
+// oneLinkEach checks the export of [peopleFile].
 func oneLinkEach(t testing.TB, path string, n int) {
 	t.Helper()
 	file, err := os.Open(path)

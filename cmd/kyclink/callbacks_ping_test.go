@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// A ping is what a real callback is, to the same addresses only.
+// A ping has the form of a real callback and is restricted to the same addresses.
 func TestCallbacksTest_ShowsWhatTheReceiverAnswers(t *testing.T) {
 	t.Parallel()
 	var status, asked atomic.Int64

@@ -31,7 +31,7 @@ func hooked(setting string, server *database, secrets string) []string {
 	}
 }
 
-// enqueueHooked gives a fleet n bulk requests whose batch has a callback URL.
+// enqueueHooked enqueues n bulk requests in a batch with a callback URL.
 func enqueueHooked(t testing.TB, rdb redis.UniversalClient, url string, from, n int) {
 	t.Helper()
 	hooks := callback.Config{Hosts: []string{"*"}, AllowCIDRs: []string{"127.0.0.0/8"}}.Callbacks()
@@ -50,8 +50,8 @@ func enqueueHooked(t testing.TB, rdb redis.UniversalClient, url string, from, n 
 	}
 }
 
-// A receiver that fails, hangs, and dies for a while gets every event, while
-// workers are killed, and no event again that it took, unless its answer was lost.
+// The receiver fails, hangs and is down for a while, and workers are killed. It gets
+// every event, and gets an accepted event again only if its answer was lost.
 func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -60,7 +60,7 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	settings := append(hooked(setting, server, newSecret+" "+oldSecret), "KYCLINK_LOG_LEVEL=debug")
 	receiver := newReceiver(t, 0.2, 0.05, oldSecret)
 	enqueueHooked(t, rdb, receiver.url(), 0, hookedRequests)
-	// With the pauses of the other tests, the last retries take minutes.
+	// With the callback pace of the other tests, the last retries take minutes.
 	program := fixture.ProgramFor(t, fixture.Build{CallbackPace: 4000})
 	worker := func() *process { return startBinary(t, program, settings, "worker", "--simulate") }
 
@@ -87,7 +87,8 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	lost = append(lost, time.Now())
 	<-time.After(receiverAway)
 	receiver.rise()
-	// Of those that meet the dead receiver some fail nine times: a person retries them.
+	// Some deliveries use up their nine attempts while the receiver is down. An operator
+	// retries them.
 	for deadline := time.Now().Add(callbacksEnd); receiver.events() < hookedRequests && time.Now().Before(deadline); {
 		took(hookedRequests, time.Now().Add(10*time.Second))
 		if code, _, stderr := kyclink(t, settings, "callbacks", "retry", "--all"); code != 0 {
@@ -115,7 +116,8 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 		failures += n
 	}
 	receiver.mu.Unlock()
-	// A worker has 16 attempts at a time for one host: no more answers are lost with it.
+	// A worker makes at most 16 attempts at a time for one host, so that no more answers
+	// are lost with it.
 	needless, excused := receiver.needless(lost)
 	if most := 16 * (workerKills + len(workers)); excused > most {
 		t.Errorf("%d came again after they were taken; %d answers at most were lost", excused, most)
@@ -134,7 +136,7 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	}
 }
 
-// Receivers and workers change from one secret to the next, one after the other.
+// The workers and then the receiver change from one secret to the next.
 func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -164,15 +166,15 @@ func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 	}
 }
 
-// What is given up is listed, shown, tried again and dropped; and forgotten with its
-// request.
+// Deliveries that were given up are listed, shown, retried and dropped, and are erased
+// with their request.
 func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	rdb := server.Client(t)
 	_, setting := upstream(t, `{}`)
 	settings := hooked(setting, server, newSecret)
-	receiver := newReceiver(t, 0, 0, oldSecret) // 500 for what it cannot verify
+	receiver := newReceiver(t, 0, 0, oldSecret) // it answers 500 if it cannot verify a callback
 	start(t, settings, "worker", "--simulate")
 	enqueueHooked(t, rdb, "https://10.0.0.1/hooks", 0, 3)
 	list := func(args ...string) []string {
@@ -201,7 +203,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	givenUp(time.Now().Add(time.Hour)) // as one that is given up while the command runs
+	givenUp(time.Now().Add(time.Hour)) // as if it were given up while the command runs
 	if left := list("P-00002"); !strings.Contains(left[0], two.EventID) {
 		t.Errorf("one that was named and is given up later is listed so: %v; %v", left, err)
 	}
@@ -227,7 +229,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	run("use one of", "callbacks", "list", "--reason", "bored")
 	run("no given-up callback is selected", "callbacks", "retry")
 
-	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is tried again and again
+	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is retried
 	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
 	var three operator.Delivery
 	fixture.Eventually(t, "it is listed as tried again", func() bool {

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// recorded is a FaceKi that keeps what it is sent.
+// recorded holds the bodies of the calls to an upstream.
 type recorded struct {
 	mu     sync.Mutex
 	bodies []string
@@ -29,7 +29,7 @@ func (r *recorded) sent() string {
 	return strings.Join(r.bodies, "\n")
 }
 
-// recordingUpstream is an upstream, and what it is sent.
+// recordingUpstream starts an upstream that records the bodies of its calls.
 func recordingUpstream(t *testing.T) (*recorded, string) {
 	t.Helper()
 	_, setting := upstream(t, `{}`)
@@ -58,17 +58,17 @@ func recordingUpstream(t *testing.T) (*recorded, string) {
 	return seen, "FACEKI_BASE_URL=" + server.URL
 }
 
-// Files that were reported to fail, each through the whole of run.
+// Each file that users reported to fail is processed by run.
 func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, out string
 		args      []string
 		code      int
-		stderr    []string // what is said
-		sent      int      // calls
-		bodies    string   // what each of them holds
-		file      []string // what OUT holds
+		stderr    []string // parts of standard error
+		sent      int      // number of calls; -1: at least one
+		bodies    string   // part of every body
+		file      []string // parts of OUT
 	}{
 		{name: "cp1252-to-ndjson", out: "o.ndjson", code: exitInput,
 			stderr: []string{"row 1 at line 2, column full_name is not valid UTF-8", "--encoding windows-1250", "1 more such row"}},
@@ -129,7 +129,7 @@ func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 	}
 }
 
-// The same through import, and an export imported again.
+// The same files are processed by import.
 func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}
@@ -165,7 +165,7 @@ func TestImport_ReadsFilesThatUsersReported(t *testing.T) {
 	}
 }
 
-// A batch's export is imported again, in every format, and asks for nothing new.
+// An export, in every format, is imported into the same batch, which accepts no new row.
 func TestImport_AcceptsNothingNewFromAnExport(t *testing.T) {
 	t.Parallel()
 	settings := []string{"KYCLINK_REDIS_URL=" + newRedis(t).URL}

@@ -20,9 +20,9 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// skewed builds kyclink with a clock that KYCLINK_TEST_SKEW puts off: the
-// standard library's time.Now is replaced as it is compiled, since nothing else
-// can give one process another clock than its machine's.
+// skewed builds kyclink with a clock that KYCLINK_TEST_SKEW shifts. It replaces time.Now
+// at compile time, because a process cannot otherwise have a clock that differs from the
+// machine's.
 var skewed = sync.OnceValues(func() (string, error) {
 	dir := filepath.Dir(binary)
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -36,7 +36,7 @@ var skewed = sync.OnceValues(func() (string, error) {
 	}
 	const read = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(now), read) != 1 {
-		return "", os.ErrInvalid // another Go: say here how its clock is read
+		return "", os.ErrInvalid // this Go version reads the clock differently: adapt the text above
 	}
 	files := map[string]string{
 		"time.go": strings.Replace(string(now), read, read+"\tsec += skew\n", 1),
@@ -80,7 +80,7 @@ var skew = func() int64 {
 	return out, build.Run()
 })
 
-// startSkewed is start with a clock that is so many seconds off.
+// startSkewed is start with a clock that is shifted by a number of seconds.
 func startSkewed(t testing.TB, seconds string, settings []string, args ...string) *process {
 	t.Helper()
 	path, err := skewed()
@@ -90,8 +90,8 @@ func startSkewed(t testing.TB, seconds string, settings []string, args ...string
 	return startBinary(t, path, append(slices.Clone(settings), "KYCLINK_TEST_SKEW="+seconds), args...)
 }
 
-// A worker whose clock is ten minutes off behaves as the others do: what is
-// decided by a time is decided by Redis' clock.
+// A worker whose clock is wrong by ten minutes behaves like the others, because every
+// decision uses the clock of Redis.
 func TestWorker_IgnoresItsOwnClock(t *testing.T) {
 	if _, err := skewed(); err != nil {
 		t.Fatalf("build kyclink on %s with another clock: %v", runtime.Version(), err)
@@ -105,11 +105,12 @@ func TestWorker_IgnoresItsOwnClock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// Longer calls than a pause, and longer in all than the minute after which asynq gives a task to another whose
-			// lease is over by the clock of whoever looks.
+			// Calls last longer than a pause, and all of them longer than the minute
+			// after which asynq recovers tasks whose lease is over by the clock of the
+			// recovering process.
 			const n, perSecond, burst = 320, 4, 5
 			server := redistest.Start(t)
-			// Some calls are answered with 503, so that there are pauses to be kept.
+			// Some calls get a 503, so that the workers must pause.
 			sim, setting := upstream(t, `{"latency":"9s","faults":[{"fault":"http_503","probability":0.02}],"max_faults_per_id":2}`)
 			settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=4/s", "FACEKI_BURST=5", "KYCLINK_CONCURRENCY=60"}
 			client := enqueue(t, server.Client(t), n)

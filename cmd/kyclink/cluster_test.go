@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// ledgerKey is in the node that has the account's ledger.
+// ledgerKey is a key in the slot of the account's ledger.
 const ledgerKey = "{kyclink:default}"
 
 func TestCluster_FailoverLosesLittle(t *testing.T) {
@@ -26,8 +26,8 @@ func TestCluster_FailoverLosesLittle(t *testing.T) {
 	}
 }
 
-// oneClock says that only the node that has the ledger was asked for the time:
-// the others' clocks are others.
+// oneClock checks that only the node of the ledger was asked for the time, because the
+// clocks of the nodes differ.
 func oneClock(t *testing.T, rdb *redis.ClusterClient) {
 	t.Helper()
 	owner, err := rdb.MasterForKey(t.Context(), ledgerKey)

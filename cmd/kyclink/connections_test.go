@@ -15,7 +15,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// startLimited is start with a limit of open files.
+// startLimited is start with a limit on open files.
 func startLimited(t *testing.T, files int, settings []string, args ...string) *process {
 	t.Helper()
 	sh, err := exec.LookPath("sh")
@@ -26,8 +26,8 @@ func startLimited(t *testing.T, files int, settings []string, args ...string) *p
 	return startBinary(t, sh, settings, limited...)
 }
 
-// More connections than there can be open files take nothing from health, metrics
-// and Redis, and wait until there is room.
+// Connections beyond the limit on open files wait until others close, and do not affect
+// health, metrics and Redis.
 func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 	t.Parallel()
 	const files, connections = 256, 400
@@ -50,7 +50,7 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 		}
 		held = append(held, conn)
 		t.Cleanup(func() { _ = conn.Close() })
-		// It is answered, and kept.
+		// The request is answered, and the connection stays open.
 		_, _ = io.WriteString(conn, "GET /v1/openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
 	fixture.Eventually(t, "the last ones wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })

@@ -8,15 +8,15 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What a worker has in hand when it is killed is another's soon: asynq alone
-// would give it back after one to two minutes.
+// Another worker soon gets the requests of a killed worker. asynq alone would recover
+// them after one to two minutes.
 func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		settings []string
-		calling  int // of 40, when it is killed; the others wait in their handlers
+		calling  int // calls in flight at the kill, of 40; the other requests wait in their handlers
 		doubts   int
-		lives    bool // another worker, all the time; else one starts afterwards
+		lives    bool // another worker runs all the time; otherwise one is started after the kill
 	}{
 		"calls under way":                     {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, false},
 		"calls under way, another lives":      {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, true},

@@ -19,7 +19,7 @@ import (
 
 var manDir = flag.String("man", "", "write man pages to this directory")
 
-// documented is the command tree as the reference and the man pages show it.
+// documented returns the command tree that the reference and the man pages show.
 func documented() *cobra.Command {
 	root := newRoot()
 	root.DisableAutoGenTag = true
@@ -28,7 +28,7 @@ func documented() *cobra.Command {
 	return root
 }
 
-// commands returns a command and all commands below it that help shows.
+// commands returns a command and all its visible subcommands.
 func commands(cmd *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{cmd}
 	for _, sub := range cmd.Commands() {
@@ -125,7 +125,7 @@ func flagTable(cmd *cobra.Command) string {
 	return "\n| flag | |\n| --- | --- |\n" + rows.String()
 }
 
-// inMarkdown escapes what a help text may hold and Markdown understands.
+// inMarkdown escapes the Markdown characters of a help text.
 func inMarkdown(text string) string {
 	return strings.NewReplacer("|", `\|`, "*", `\*`, "_", `\_`, "<", `\<`).Replace(text)
 }
@@ -139,8 +139,8 @@ func unindented(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestManPages_CoverEveryCommand generates the man pages, into the directory of the
-// flag -man if it is given (make man).
+// TestManPages_CoverEveryCommand generates the man pages, in the directory of the flag
+// -man if it is set (make man).
 func TestManPages_CoverEveryCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -163,9 +163,9 @@ func TestManPages_CoverEveryCommand(t *testing.T) {
 	}
 }
 
-// TestDocs_CommandLinesParse parses every kyclink command line of the documentation
-// with the real commands: the command exists, and so do its flags, with such values.
-// Where a whole line is given in a block, its arguments are checked too.
+// TestDocs_CommandLinesParse parses every kyclink command line of the documentation with
+// the real commands, which checks the command, its flags and their values. In code blocks
+// it also checks the arguments.
 func TestDocs_CommandLinesParse(t *testing.T) {
 	t.Parallel()
 	checked := 0
@@ -186,7 +186,7 @@ func TestDocs_CommandLinesParse(t *testing.T) {
 
 var invocation = regexp.MustCompile(`(?m)(?:^|[\s(|;&/])kyclink[ \t]+(.*)$`)
 
-// commandLines finds the words behind each kyclink of a piece of code.
+// commandLines returns the words of each kyclink command line in a piece of code.
 func commandLines(code doctest.Code) [][]string {
 	text := code.Text
 	switch {
@@ -219,7 +219,7 @@ func commandLines(code doctest.Code) [][]string {
 	return all
 }
 
-// words splits a command line as a shell does, up to what ends the command.
+// words splits a command line as a shell does, up to the end of the command.
 func words(line string) []string {
 	var all []string
 	var word strings.Builder

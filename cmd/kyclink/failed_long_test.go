@@ -16,8 +16,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// There is no cap on how many requests may be failed: memory does not grow with
-// them, and no script holds Redis for long.
+// Any number of requests may be failed: memory use does not grow with the number, and no
+// script blocks Redis for long.
 func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	const n = 200_000
 	few := redistest.Start(t)
@@ -25,7 +25,7 @@ func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	book := failedRequests(t, rdb, n)
-	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil { // of what made them
+	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil { // without the setup
 		t.Fatal(err)
 	}
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
@@ -43,7 +43,7 @@ func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	begun = time.Now()
 	interruptedRetry(t, settings, book, n, "20000/s")
 	t.Logf("retry of all took %v", time.Since(begun))
-	// Of pages there are too few for the 99.9th percentile.
+	// There are too few pages for the 99.9th percentile.
 	for command, percentile := range map[string]string{"evalsha": "99.9", "mget": "99", "zrange": "99"} {
 		took := longest(t, rdb, command, percentile)
 		t.Logf("%s: p%s %v", command, percentile, took)
@@ -53,7 +53,7 @@ func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	}
 }
 
-// longest is a percentile of how long a command held Redis.
+// longest returns a percentile of the duration of a command in Redis.
 func longest(t testing.TB, rdb *redis.Client, command, percentile string) time.Duration {
 	t.Helper()
 	info, err := rdb.Info(t.Context(), "latencystats").Result()
@@ -71,8 +71,8 @@ func longest(t testing.TB, rdb *redis.Client, command, percentile string) time.D
 	return time.Duration(us * float64(time.Microsecond))
 }
 
-// peak is the most memory, in KiB, that a process had until it ended. What its
-// resource usage says is that of whoever started it, where that had more.
+// peak waits for the end of a process and returns its peak memory in KiB. The process's
+// rusage cannot be used: it includes the peak of the parent.
 func peak(t testing.TB, p *process) (most int) {
 	t.Helper()
 	for over := false; !over; {

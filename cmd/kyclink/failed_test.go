@@ -18,8 +18,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// failedRequests are F-000000 and so on: half of the batch spring, half of
-// autumn; every tenth failed for its workflow's rules.
+// failedRequests creates n failed requests, F-000000 and following, half of them in the
+// batch spring and half in autumn. Every tenth failed because of its workflow's rules.
 func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	t.Helper()
 	book := storage.Of(rdb, "default")
@@ -50,7 +50,7 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	return book
 }
 
-// failedCount is how many of both batches are still failed.
+// failedCount returns the number of failed requests of both batches.
 func failedCount(t testing.TB, book *storage.Stores) (n int) {
 	t.Helper()
 	for _, batch := range []string{"spring", "autumn"} {
@@ -63,7 +63,7 @@ func failedCount(t testing.TB, book *storage.Stores) (n int) {
 	return n
 }
 
-// said is the number before a word of the last line.
+// said returns the number before a word of the last line.
 func said(t testing.TB, stderr, word string) int {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
@@ -121,7 +121,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(0, "", "0 hidden; 1 skipped", "failed", "drop", "F-000010")
 	expect(0, "an invented message", "", "failed", "show", "F-000010")
 	expect(0, "", "would be retried", "failed", "retry", "--all", "--dry-run")
-	if got := failedCount(t, book); got != 1199 { // also those that are hidden
+	if got := failedCount(t, book); got != 1199 { // including hidden ones
 		t.Errorf("%d are failed", got)
 	}
 	retried := ndjson(t, expect(0, "", "1 retried", "failed", "retry", "F-000010", "--json"))
@@ -136,8 +136,8 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	}
 }
 
-// interruptedRetry retries all of n, is broken off, says how many it did, and
-// goes on when it is run again.
+// interruptedRetry interrupts a retry of n requests, checks its report, and runs it again
+// to the end.
 func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n int, pace string) {
 	t.Helper()
 	p := start(t, settings, "failed", "retry", "--all", "--rate", pace)
@@ -163,8 +163,7 @@ func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, book, 3000, "500/s")
 }
 
-// Two retry everything at the same time, and others hide some: each request is
-// acted on once.
+// Two commands retry all requests while others hide some. Each request is changed once.
 func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -186,9 +185,8 @@ func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 	}
 }
 
-// A retry is a run of its own, with an event of its own, also where it fails at
-// once: the command that retried it leaves it then. There are too few rows for their batch
-// to be paused.
+// A retry is a new run with its own event, even if it fails at once: the same command
+// does not retry it twice. There are too few rows for the batch to be paused.
 func TestFailedRetry_StartsANewRun(t *testing.T) {
 	t.Parallel()
 	const rows = 9
@@ -197,7 +195,7 @@ func TestFailedRetry_StartsANewRun(t *testing.T) {
 	sim, setting := upstream(t, `{"rules":[{"match":"P-*","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	client := enqueue(t, rdb, rows)
-	_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0007"}) // interactive now
+	_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0007"}) // it is interactive now
 	if err != nil {
 		t.Fatal(err)
 	}

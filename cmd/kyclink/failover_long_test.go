@@ -12,12 +12,12 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// lag is for how long what was written last is lost, besides the second or two
-// until another Redis takes over, during which nothing can be written.
+// lag is the time whose writes are lost. The failover itself, during which nothing can be
+// written, takes another one or two seconds.
 const lag = 300 * time.Millisecond
 
-// A Redis that takes over without what was written last has lost requests, and
-// links: of the others each ends once, and nothing waits for what is forgotten.
+// A Redis that takes over without the last writes has lost requests and links. Each
+// remaining request ends once, and nothing waits for a lost one.
 func TestFailover_ReportsLostWrites(t *testing.T) {
 	t.Parallel()
 	t.Run("sentinel", func(t *testing.T) {
@@ -46,7 +46,7 @@ func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fai
 		if err := part(ctx); err != nil {
 			return err
 		}
-		<-time.After(lag) // of the work that is to be lost
+		<-time.After(lag) // whose writes are to be lost
 		return fail(ctx)
 	})
 	if most := 2 * failoverRate * int(lag) / int(time.Second); r.Uncounted > most {
@@ -54,9 +54,9 @@ func losing(t *testing.T, mode, url string, rdb redis.UniversalClient, part, fai
 	}
 }
 
-// A Redis that is killed and comes back has what it acknowledged. With everysec
-// only a machine that stops loses the last second: what was written to the file
-// is the system's, not the process'.
+// A Redis that is killed and restarted has all writes that it acknowledged. With
+// everysec, only a crash of the machine loses the last second, because the operating
+// system has the data that was written to the file.
 func TestRedis_LosesNothingWhenKilled(t *testing.T) {
 	t.Parallel()
 	for _, fsync := range []string{"always", "everysec"} {

@@ -19,7 +19,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// everyCommand does with a Redis whatever kyclink does with one.
+// everyCommand runs the commands that use Redis.
 func everyCommand(t *testing.T, settings []string) {
 	t.Helper()
 	expect := func(stdout string, args ...string) string {
@@ -51,8 +51,8 @@ func everyCommand(t *testing.T, settings []string) {
 	}
 }
 
-// crowd is producers that go on whatever happens, and remember what was
-// acknowledged.
+// crowd is a set of producers that repeat failed calls and remember the acknowledged
+// requests.
 type crowd struct {
 	t      *testing.T
 	client *tasks.Client
@@ -74,7 +74,7 @@ func (c *crowd) size() int {
 	return len(c.accepted)
 }
 
-// insist repeats what does not succeed, as a producer does.
+// insist repeats a call until it succeeds.
 func (c *crowd) insist(do func(ctx context.Context) error) {
 	for c.t.Context().Err() == nil {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
@@ -90,7 +90,7 @@ func (c *crowd) insist(do func(ctx context.Context) error) {
 	}
 }
 
-// signups asks for one person after the other until over is closed.
+// signups enqueues one request after the other until over is closed.
 func (c *crowd) signups(name string, over <-chan struct{}) {
 	for n := 1; ; n++ {
 		select {
@@ -107,8 +107,8 @@ func (c *crowd) signups(name string, over <-chan struct{}) {
 	}
 }
 
-// batch asks for n at once. Rows that were acknowledged stay so when the import
-// that broke off is done again.
+// batch imports n requests and repeats the import after an error. Acknowledged rows stay
+// acknowledged.
 func (c *crowd) batch(n int) {
 	requests := make([]tasks.Request, n)
 	for i := range requests {
@@ -125,20 +125,20 @@ func (c *crowd) batch(n int) {
 	})
 }
 
-// report is what a failover cost.
+// report is the result of a failover.
 type report struct {
 	Accepted  int // acknowledged requests
-	Missing   int // of them, those that are not known any more
-	Links     int // that FaceKi made
-	Known     int // possible duplicates that are counted
-	Uncounted int // second links that are not
-	Refused   int // calls of producers that failed and were repeated
-	Over      int // calls in the fullest window beyond what rate and burst allow
+	Missing   int // acknowledged requests that are lost
+	Links     int // links that FaceKi created
+	Known     int // counted possible duplicates
+	Uncounted int // second links that are not counted as possible duplicates
+	Refused   int // failed and repeated calls of producers
+	Over      int // calls in the fullest window beyond the rate limit
 	Down      time.Duration
 }
 
-// tally waits until all that is known has ended, and holds it against what was
-// acknowledged and what FaceKi made.
+// tally waits until all known requests have ended, and compares them with the
+// acknowledged requests and with FaceKi's links.
 func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) report {
 	c.t.Helper()
 	r := report{Accepted: len(c.accepted), Refused: c.errors}
@@ -193,10 +193,10 @@ func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) repor
 	return r
 }
 
-// failoverRate and failoverBurst are in force where something fails over.
+// failoverRate and failoverBurst are the rate limit during a failover.
 const failoverRate, failoverBurst = 300, 20
 
-// fleetOf starts two workers on a Redis, and gives their settings.
+// fleetOf starts two workers on a Redis and returns their settings.
 func fleetOf(t *testing.T, mode, url, faceki string) (settings []string, workers []*process) {
 	t.Helper()
 	settings = []string{
@@ -209,8 +209,7 @@ func fleetOf(t *testing.T, mode, url, faceki string) (settings []string, workers
 	return settings, workers
 }
 
-// failover lets workers and producers go on while fail takes a Redis away
-// and gives another one in its place.
+// failover runs workers and producers while fail replaces the Redis.
 func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *simulator.Simulator, n int, fail func(context.Context) error) report {
 	t.Helper()
 	watch := stall.New()
@@ -241,7 +240,7 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 	r := c.tally(rdb, sim)
 	r.Down = down
 	for _, window := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
-		late := watch.Longest() // as late may a call have been noted that came before the window
+		late := watch.Longest() // a call before the window may have been recorded this late
 		r.Over = max(r.Over, int(excess(sim.Calls(0, 10_000).Calls, failoverRate, failoverBurst, window)-failoverRate*late.Seconds()))
 	}
 	text, _ := json.Marshal(r)

@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// enqueue gives n bulk requests to a fleet.
+// enqueue enqueues n bulk requests, P-0001 and following.
 func enqueue(t testing.TB, rdb redis.UniversalClient, n int) *tasks.Client {
 	t.Helper()
 	client := tasks.NewClient(rdb, tasks.Config{})
@@ -36,7 +36,7 @@ func enqueue(t testing.TB, rdb redis.UniversalClient, n int) *tasks.Client {
 	return client
 }
 
-// links reads what became of all of them.
+// links returns the links of the requests of [enqueue].
 func links(t testing.TB, client *tasks.Client, n int) []tasks.Link {
 	t.Helper()
 	reqs := make([]tasks.Request, n)
@@ -88,8 +88,8 @@ func TestWorkers_CreateOneLinkEach(t *testing.T) {
 	}
 }
 
-// A worker that is killed while it waits was not calling: nobody has to doubt
-// whether it made a link.
+// A worker that is killed while it waits has no call in flight, so that no outcome is
+// uncertain.
 func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -127,7 +127,7 @@ func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 			if err := sim.SetScript(script); err != nil {
 				t.Fatal(err)
 			}
-			_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0001"}) // somebody is looking at the page
+			_, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0001"}) // the request becomes interactive
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -236,8 +236,8 @@ func TestSettings_ProblemsAreExplainedAtStart(t *testing.T) {
 	fixture.Eventually(t, "it starts all the same", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 }
 
-// What a whole run prints and stores, at the most talkative level, holds no
-// secret, and links only where they belong.
+// The output of a run at the most verbose level and the data in Redis contain no secret,
+// and links are only in the output file.
 func TestOutput_HoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	const id, secret = "invented-client-id", "invented-client-secret"
@@ -271,7 +271,7 @@ func TestOutput_HoldsNoSecret(t *testing.T) {
 	if at := strings.Index(text, "simulator.invalid"); at >= 0 {
 		t.Errorf("a link was printed: %s", text[max(0, at-300):at+100])
 	}
-	for _, word := range []string{secret, "Bearer", "simulated-"} { // which the simulator's tokens begin with
+	for _, word := range []string{secret, "Bearer", "simulated-"} { // "simulated-" is the prefix of the simulator's tokens
 		if strings.Contains(text, word) {
 			t.Errorf("%q was printed", word)
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// traces are the places of Redis that name one of the ids.
+// traces returns the places in Redis that contain one of the IDs.
 func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
 	t.Helper()
 	ctx := context.Background()
@@ -52,7 +52,7 @@ func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
 	return found
 }
 
-// conserved says that a batch has as many rows as it had.
+// conserved returns a batch and fails if it does not have the given number of rows.
 func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.Batch {
 	t.Helper()
 	all, err := book.Batches.All(t.Context())
@@ -68,7 +68,7 @@ func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.
 	return batch.Batch{}
 }
 
-// Persons in every state are forgotten, whatever names them.
+// People whose requests are in different states are erased from every key.
 func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -83,11 +83,12 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	expect(0, "230 requests would be erased", "", "forget", "--batch", "spring", "--dry-run")
 	expect(0, `{"requests":2}`, "", "forget", "P-0001", "P-0002", "P-9999", "--dry-run", "--json")
 	expect(64, "", "an argument is empty", "forget", "P-0001", "")
-	// P-0002 is queued twice over: promoted.
+	// P-0002 is promoted: it has a task in both queues.
 	if _, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0002"}); err != nil {
 		t.Fatal(err)
 	}
-	// A reject of P-0002, also as JSON in JSON, what was done to P-0004, and others'.
+	// Rejects of P-0002 and P-0240, the former as JSON within JSON, and audit entries of
+	// P-0004 and of a batch.
 	for _, entry := range [][]any{
 		{"{kyclink:default}:rejects", "original", `{"request":"{\"application_id\":\"P-0002\"}"}`}, {"{kyclink:default}:rejects", "original", `{"application_id":"P-0240"}`},
 		{"{kyclink:default}:audit", "target", "P-0004"}, {"{kyclink:default}:audit", "target", "spring"},
@@ -115,7 +116,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	expect(0, "erased: 0 requests", "P-0003: no request has this application ID", "forget", "--yes", "P-0003")
 	conserved(t, book, "autumn", 250)
 
-	// An erased ID may be requested again.
+	// An erased ID can be requested again.
 	link, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0005"})
 	if err != nil || link.Status != tasks.Queued || link.Batch != "" {
 		t.Errorf("%+v, %v", link, err)
@@ -135,8 +136,8 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	expect(1, "", "there is no batch", "forget", "--yes", "--batch", "winter")
 }
 
-// A batch is forgotten in two goes, the first of which is killed; what joined it
-// elsewhere, and what it joined, is kept.
+// The erasure of a batch is killed and repeated. Joined rows, of this batch and of
+// others, are kept.
 func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -161,7 +162,7 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	if b.Counts[batch.Erased] == n-20 {
 		t.Log("it was not killed in the middle")
 	}
-	// What the dead worker was calling is judged by another one, and ends.
+	// Another worker recovers and ends the calls of the dead worker.
 	start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
 	fixture.Eventually(t, "all is erased", func() bool {
@@ -173,7 +174,7 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	for i := 21; i <= n; i += 7 {
 		gone = append(gone, fmt.Sprintf("P-%04d", i))
 	}
-	// What the dead worker had handlers for is on its list until it counts as dead.
+	// The list of the killed worker names its requests until the worker counts as dead.
 	var left []string
 	defer func() {
 		if len(left) > 0 {
@@ -192,7 +193,7 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	}
 }
 
-// What is being called is left, cancelled, and forgotten when its call has ended.
+// A request with a call in flight is cancelled, and erased when the call has ended.
 func TestForget_WaitsForACall(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -225,7 +226,7 @@ func TestForget_WaitsForACall(t *testing.T) {
 	fixture.Eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
 }
 
-// Workers let ended requests go by themselves.
+// Workers erase ended requests after the retention.
 func TestRetention_ErasesEndedRequests(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -247,7 +248,7 @@ func TestRetention_ErasesEndedRequests(t *testing.T) {
 	}
 }
 
-// The links of a minute expire, and each gets one new generation.
+// Each expired link gets one new generation.
 func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// excess is by how many calls the fullest window of t holds more than the rate
-// allows, the moment included by which a grant may be used late.
+// excess returns the number of calls in the fullest window of length t beyond the rate
+// limit. It allows for the time by which a grant may be used late.
 func excess(calls []simulator.Call, perSecond, burst float64, t time.Duration) float64 {
 	most, from := 0.0, 0
 	for i, c := range calls {
@@ -29,7 +29,7 @@ func excess(calls []simulator.Call, perSecond, burst float64, t time.Duration) f
 	return most - (perSecond*(t.Seconds()+0.1) + burst)
 }
 
-// status is what `account status --json` says.
+// status returns the output of `account status --json`.
 func status(t testing.TB, settings []string) (s account.Status) {
 	t.Helper()
 	code, stdout, stderr := kyclink(t, settings, "account", "status", "--json")
@@ -39,8 +39,8 @@ func status(t testing.TB, settings []string) (s account.Status) {
 	return s
 }
 
-// A worker that is stopped between its grant and its call must not send the
-// call when it goes on: its token was of another moment.
+// A worker that is suspended between its grant and its call must not send the call when
+// it continues, because the grant has expired.
 func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -54,12 +54,12 @@ func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 		fixture.Eventually(t, "the worker is under way", func() bool { return sim.State().Links > links })
 		w.signal(syscall.SIGSTOP)
 		stopped := time.NewTimer(stoppedFor)
-		<-stopped.C // time itself is the subject
+		<-stopped.C // the test is about the duration
 		w.signal(syscall.SIGCONT)
 	}
 	fixture.Eventually(t, "all are created", func() bool { return allCreated(links(t, client, 400)) })
 	for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 6 * time.Second} {
-		late := watch.Longest() // as late may a call have been noted that came before the window
+		late := watch.Longest() // a call before the window may have been recorded this late
 		if over := excess(sim.Calls(0, 1000).Calls, 100, 5, window) - 100*late.Seconds(); over > 0 {
 			t.Errorf("a window of %v holds %.1f calls too many, however late this process was (%v)", window, over, late)
 		}
@@ -69,8 +69,8 @@ func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 	}
 }
 
-// While Redis is away there are no calls without a grant; an answer in hand is
-// recorded when it is back, and nobody is called twice for it.
+// While Redis is down, no call is sent without a grant. Answers that arrived are recorded
+// when Redis is back, without a second call.
 func TestWorker_CallsNobodyWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
@@ -82,7 +82,7 @@ func TestWorker_CallsNobodyWhileRedisIsAway(t *testing.T) {
 	server.Stop()
 	before := sim.State().LinkCalls
 	away := time.NewTimer(awayFor)
-	<-away.C // time itself is the subject
+	<-away.C // the test is about the duration
 	if calls := sim.State().LinkCalls - before; calls > 1 {
 		t.Errorf("%d calls were begun while Redis was away", calls)
 	}
@@ -198,7 +198,7 @@ func TestAccount_IsSteeredByCommands(t *testing.T) {
 	}
 }
 
-// A person who waits in a bulk batch and comes to the page is called first.
+// A waiting bulk request that is requested interactively is called first.
 func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -219,7 +219,7 @@ func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 	}
 }
 
-// A worker says so where it changes the rate that another had set, and only there.
+// A worker logs a rate change only if it changes the rate that another worker set.
 func TestWorker_LogsOnlyAChangedRate(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

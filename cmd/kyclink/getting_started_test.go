@@ -14,8 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// TestGettingStarted_PrintsWhatThePageShows runs the commands of
-// docs/getting-started.md in their order, and compares what they print.
+// TestGettingStarted_PrintsWhatThePageShows runs the commands of docs/getting-started.md
+// in order and compares their output with the page.
 func TestGettingStarted_PrintsWhatThePageShows(t *testing.T) {
 	t.Parallel()
 	var page doctest.Page
@@ -49,14 +49,14 @@ func TestGettingStarted_PrintsWhatThePageShows(t *testing.T) {
 	doctest.Generated(t, page.Path, text)
 }
 
-// session runs command lines as a shell with an environment does.
+// session runs command lines in a shell with an environment.
 type session struct {
 	dir  string
 	env  []string
 	code int // of the last command
 }
 
-// console runs the commands of a block, and returns the block with what they print.
+// console runs the commands of a block and returns the block with their output.
 func (s *session) console(t *testing.T, block string) string {
 	t.Helper()
 	var printed strings.Builder
@@ -85,7 +85,7 @@ func (s *session) run(t *testing.T, command string) string {
 	return string(out)
 }
 
-// normalised leaves out what differs from one run to the next.
+// normalised removes the parts of an output that differ between runs.
 func normalised(text string) string {
 	for _, differs := range []string{
 		`(?m)^kyclink: (batch "\w+" is|\d+ of \d+ done).*\n`, // progress, as long as it takes

@@ -12,7 +12,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// With too few files a process would hang as soon as it is busy.
+// With too few open files, a busy process would hang.
 func TestWorker_RefusesTooFewOpenFiles(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -25,7 +25,7 @@ func TestWorker_RefusesTooFewOpenFiles(t *testing.T) {
 	}
 }
 
-// A Redis that is read and takes no writes is of no use: whoever looks is told.
+// A Redis that can be read but refuses writes makes every health check fail.
 func TestHealth_FailsWhenRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

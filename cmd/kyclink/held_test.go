@@ -14,10 +14,10 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// lostAnswers makes a link for every row that ends in 5, and loses the answer.
+// lostAnswers creates a link for every row whose ID ends in 5, but loses the answer.
 const lostAnswers = `{"rules":[{"match":"P-*5","fault":"reset_after"}]}`
 
-// counted is how often each request has an event of a type.
+// counted returns the number of events of a type for each request.
 func counted(t testing.TB, rdb redis.UniversalClient, kind string) map[string]int {
 	t.Helper()
 	entries, err := rdb.XRange(t.Context(), "{kyclink:default}:results", "-", "+").Result()
@@ -33,7 +33,7 @@ func counted(t testing.TB, rdb redis.UniversalClient, kind string) map[string]in
 	return counts
 }
 
-// onceEach says that there are n, and of each one.
+// onceEach reports whether n requests have one event each.
 func onceEach(counts map[string]int, n int) bool {
 	for _, c := range counts {
 		if c != 1 {
@@ -47,7 +47,7 @@ func with(all []tasks.Link, status tasks.Status) []tasks.Link {
 	return slices.DeleteFunc(slices.Clone(all), func(l tasks.Link) bool { return l.Status != status })
 }
 
-// ndjson reads what --json prints.
+// ndjson parses the output of --json.
 func ndjson(t testing.TB, text string) []tasks.Link { t.Helper(); return ndjsonOf[tasks.Link](t, text) }
 
 func ndjsonOf[T any](t testing.TB, text string) []T {
@@ -101,9 +101,9 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 		t.Errorf("dropped: %+v", dropped)
 	}
 	expect(0, "", "skipped P-0005: it is cancelled, not held\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "--yes", "P-0005")
-	expect(0, "held", "", "show", "P-0005") // why it was is kept
+	expect(0, "held", "", "show", "P-0005") // the reason of the hold is kept
 	expect(0, "", "kyclink: 0 retried", "held", "retry", "--all", "--before", "2020-01-01T00:00:00Z")
-	// While FaceKi still loses the answers, each retry is one call and one hold more.
+	// While FaceKi loses the answers, each retry makes one more call and is held again.
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0025")
 	fixture.Eventually(t, "it is held again", func() bool { return counted(t, rdb, "link.held")["P-0025"] == 2 })
 	if got := links(t, client, 25)[24]; got.Run != 1 || got.Attempts != 2 || got.PossibleDuplicates != 2 {
@@ -122,7 +122,7 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	}
 }
 
-// A call that died with its worker is not made again.
+// A call that was in flight in a killed worker is not repeated.
 func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -154,7 +154,7 @@ func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 		}
 		want := tasks.Held
 		if now.ApplicationID == cancelled {
-			want = tasks.Cancelled // asked for while it was called
+			want = tasks.Cancelled // cancelled while its call was in flight
 		}
 		if now.Status != want || now.Attempts != 1 || now.PossibleDuplicates != 1 || sim.Application(now.ApplicationID).Calls > 1 {
 			t.Errorf("%d calls: %+v", sim.Application(now.ApplicationID).Calls, now)
@@ -165,8 +165,8 @@ func TestHeld_IncludesCallsOfAKilledWorker(t *testing.T) {
 	}
 }
 
-// expireLeases makes the tasks of a killed worker come back as soon as another
-// one starts, instead of after a minute or two.
+// expireLeases lets asynq recover the tasks of a killed worker when another worker
+// starts, instead of after one to two minutes.
 func expireLeases(t testing.TB, rdb *redis.Client) {
 	t.Helper()
 	lease := "asynq:{kyclink:default:bulk}:lease"
@@ -181,8 +181,8 @@ func expireLeases(t testing.TB, rdb *redis.Client) {
 	}
 }
 
-// What the journal knows to have been called when run was killed is held, and the
-// run ends all the same.
+// Requests that the journal shows as being called when run was killed are held, and the
+// next run ends.
 func TestRun_HoldsWhatWasCalledWhenKilled(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"50ms","rules":[{"match":"P-0003","fault":"reset_after"}]}`)
@@ -193,7 +193,7 @@ func TestRun_HoldsWhatWasCalledWhenKilled(t *testing.T) {
 	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 70 })
 	p.kill()
 	before := journaled(t, out)
-	for range 2 { // the second time nothing is left to do
+	for range 2 { // the second run has nothing to do
 		if code, _, stderr := kyclink(t, settings, "run", in, "-o", out, "--simulate"); code != 2 {
 			t.Fatalf("exit code %d:\n%s", code, stderr)
 		}
@@ -217,7 +217,8 @@ func TestRun_HoldsWhatWasCalledWhenKilled(t *testing.T) {
 	}
 }
 
-// expecter runs commands, and holds what they say against what is wanted.
+// expecter returns a function that runs a command and checks its exit code and its
+// output.
 func expecter(t testing.TB, settings []string) func(code int, stdout, stderr string, args ...string) string {
 	return func(code int, stdout, stderr string, args ...string) string {
 		t.Helper()
@@ -229,7 +230,8 @@ func expecter(t testing.TB, settings []string) func(code int, stdout, stderr str
 	}
 }
 
-// cancel is what no command does yet: a cancel that comes while a request is called.
+// cancel requests the cancellation of a request whose call is in flight. No command does
+// this yet.
 func cancel(t testing.TB, rdb *redis.Client, id string) {
 	t.Helper()
 	if err := rdb.SetRange(t.Context(), fmt.Sprintf("{kyclink:default}/%s", id), 3, "x").Err(); err != nil {

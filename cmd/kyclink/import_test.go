@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// peopleFile has that many rows.
+// peopleFile writes a CSV file with n rows.
 func peopleFile(t testing.TB, n int) string {
 	t.Helper()
 	var text strings.Builder
@@ -24,7 +24,7 @@ func peopleFile(t testing.TB, n int) string {
 	return write(t, filepath.Join(t.TempDir(), "people.csv"), text.String())
 }
 
-// An import that is killed at any row and done again accepts each row once.
+// An import that is killed at any row and repeated accepts each row once.
 func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -33,7 +33,7 @@ func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 	const n = 20_000
 	file := peopleFile(t, n)
 	accepted := func() int {
-		counted, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first
+		counted, _ := rdb.HGet(t.Context(), "{kyclink:default}:batch:1", "waiting").Int() // 0 before the first row
 		return counted
 	}
 	for _, at := range []int{1, 1 + rand.IntN(n/2), n/2 + rand.IntN(n/3)} {

@@ -18,8 +18,8 @@ const (
 	rejectStream = "{kyclink:default}:rejects"
 )
 
-// entries are what somebody adds to the intake stream: requests in both ways of
-// writing them, some of them twice, and every tenth one no request.
+// entries returns entries of the intake stream: requests in both formats, some of them
+// twice, and an invalid entry in every ten.
 func entries(from, to int) (all [][]any, bad map[int]bool) {
 	bad = map[int]bool{}
 	for i := from; i < to; i++ {
@@ -41,8 +41,8 @@ func entries(from, to int) (all [][]any, bad map[int]bool) {
 	return all, bad
 }
 
-// addAll adds entries while other things happen, and gives the ids of the bad ones
-// and how many requests the others are.
+// addAll adds the entries slowly and returns the stream IDs of the invalid ones and the
+// number of distinct requests.
 func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, good int) {
 	t.Helper()
 	const page = 100
@@ -62,20 +62,20 @@ func addAll(t *testing.T, rdb *redis.Client, rows int) (bad map[string]bool, goo
 			bad[cmds[i].(*redis.StringCmd).Val()] = true
 		}
 		good += page - len(wrong)
-		<-time.After(max(10*time.Millisecond, 4*time.Second*page/time.Duration(rows))) // so that workers are killed between
+		<-time.After(max(10*time.Millisecond, 4*time.Second*page/time.Duration(rows))) // so that workers are killed in between
 	}
 	return bad, good
 }
 
-// Workers are killed again and again while signups come in: each that is one gets
-// one link, and each that is none is among the rejects, once.
+// Workers are killed repeatedly while entries arrive. Each valid request gets one link,
+// and each invalid entry is in the rejects once.
 func TestIntake_LosesNothingWhenWorkersAreKilled(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"latency":"5ms"}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
-	start(t, settings, "worker", "--simulate") // one that lives
+	start(t, settings, "worker", "--simulate") // this one is not killed
 
 	killing, stop := context.WithCancel(t.Context())
 	killed := make(chan int)
@@ -117,7 +117,7 @@ func TestIntake_LosesNothingWhenWorkersAreKilled(t *testing.T) {
 	}
 }
 
-// expectOneLinkEach waits for all ends, which are as many as the requests.
+// expectOneLinkEach waits until n requests have ended and checks that each has one link.
 func expectOneLinkEach(t *testing.T, rdb *redis.Client, good int) {
 	t.Helper()
 	created, last := map[string]int{}, "-"
@@ -146,7 +146,7 @@ func expectOneLinkEach(t *testing.T, rdb *redis.Client, good int) {
 	}
 }
 
-// A worker that is stopped softly has accepted or given back all that it took.
+// A worker that is stopped with SIGTERM accepts or releases all entries that it read.
 func TestIntake_ReleasesItsEntriesOnStop(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// An account is real or simulated from its first worker on. A process of the other
-// kind ends without having changed anything: no rate, no request, no signup.
+// The first worker makes an account real or simulated. A process of the other kind exits
+// without changing anything in Redis.
 func TestJoin_ChangesNothingWhenRefused(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
@@ -64,7 +64,7 @@ func TestJoin_ChangesNothingWhenRefused(t *testing.T) {
 	}
 }
 
-// A Redis that answers and cannot be used is explained, not only quoted.
+// The error of a full Redis is quoted and explained.
 func TestJoin_ExplainsAFullRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--maxmemory", "100kb")

@@ -10,8 +10,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// A link on a host that is not allowed is paid for: it is kept, encrypted, and used when
-// its host is allowed, without another call.
+// A link on a host that is not allowed is paid for. It is kept encrypted, and is used
+// without another call when its host is allowed.
 func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -46,7 +46,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	}
 
 	again := counted(t, rdb, "link.held")
-	expect(0, "", "kyclink: 3 retried", "held", "retry", "--all") // nothing was mended
+	expect(0, "", "kyclink: 3 retried", "held", "retry", "--all") // the settings have not changed
 	fixture.Eventually(t, "all are held again", func() bool { return len(again) == n && counted(t, rdb, "link.held")["P-0001"] == 2 && held() })
 	if calls := sim.State().LinkCalls; calls != n {
 		t.Errorf("%d calls for %d links", calls, n)
@@ -54,7 +54,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	w.signal(syscall.SIGTERM)
 	w.exit()
 
-	// With other credentials it can neither be read nor paid for again.
+	// With other credentials the link cannot be decrypted, and no second link is bought.
 	other := start(t, append(settings[:len(settings)-1:len(settings)-1], "FACEKI_CLIENT_SECRET=invented-other", "FACEKI_LINK_HOSTS=links.faceki.example"), "worker")
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0001")
 	fixture.Eventually(t, "it is held once more", func() bool { return counted(t, rdb, "link.held")["P-0001"] == 3 && held() })

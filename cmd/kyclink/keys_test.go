@@ -9,8 +9,7 @@ import (
 	"github.com/kyclink/kyclink/internal/audit"
 )
 
-// A key is on standard output once, and nowhere else; what was done with keys is
-// in the audit trail.
+// A key is printed once, on standard output only. Changes of keys are in the audit trail.
 func TestKeys_AreManagedByCommands(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// What others wrote does nothing to a terminal, and hides nothing on it.
+// Control and invisible characters in stored or given text are escaped on a terminal.
 func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -25,7 +25,7 @@ func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 		t.Fatal(err)
 	}
 	importBatch(t, rdb, "spring", 1)
-	for _, write := range [][]any{ // as an older version took it
+	for _, write := range [][]any{ // as an older version may have stored it
 		{"HSET", "{kyclink:default}:batches", "old\x1b[2J" + evil, 1}, {"HSET", "{kyclink:default}:batch:1", "name", "old\x1b[2J" + evil},
 		{"XADD", "{kyclink:default}:audit", "*", "key", "k", "name", "shop\x1b[2J" + evil, "action", "links.request", "target", evil},
 	} {
@@ -64,7 +64,7 @@ func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 	}
 }
 
-// A file on standard output is what was put in, where nobody looks at it.
+// An export to a pipe or file has the characters of the input unchanged.
 func TestExport_KeepsHiddenCharacters(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

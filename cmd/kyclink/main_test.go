@@ -22,8 +22,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// binary is kyclink as it is released, but failed callbacks are retried 400 times
-// sooner.
+// binary is the path of kyclink, built as for a release except that failed callbacks are
+// retried 400 times sooner.
 var binary string
 
 // sharedRedis are the servers of [newRedis], and databases counts what newRedis
@@ -93,7 +93,7 @@ func (d *database) Client(t testing.TB) *redis.Client {
 	return rdb
 }
 
-// process is a kyclink that a test started, and ends with it.
+// process is a process that a test started. It is killed at the end of the test.
 type process struct {
 	t              testing.TB
 	cmd            *exec.Cmd
@@ -101,7 +101,7 @@ type process struct {
 	over           chan struct{}
 }
 
-// start runs kyclink with these settings and no others.
+// start starts kyclink with only these settings.
 func start(t testing.TB, settings []string, args ...string) *process {
 	t.Helper()
 	return startBinary(t, binary, settings, args...)
@@ -114,13 +114,13 @@ func startBinary(t testing.TB, path string, settings []string, args ...string) *
 	return p
 }
 
-// prepare is a process that is still to begin.
+// prepare returns a process that has not been started.
 func prepare(t testing.TB, path string, settings []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(path, args...), over: make(chan struct{})}
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
-		"FACEKI_RATE=2000/s", "FACEKI_BURST=200", // the rate is admission's matter
+		"FACEKI_RATE=2000/s", "FACEKI_BURST=200", // tests of the rate limit set their own
 		"KYCLINK_OPS_LISTEN=127.0.0.1:0",
 	}, settings...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
@@ -146,7 +146,7 @@ func (p *process) kill() {
 	<-p.over
 }
 
-// exit waits for the process to end and gives its code.
+// exit waits for the end of the process and returns its exit code.
 func (p *process) exit() int {
 	p.t.Helper()
 	select {
@@ -157,7 +157,7 @@ func (p *process) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// kyclink runs to its end.
+// kyclink runs a command to its end.
 func kyclink(t testing.TB, settings []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p := start(t, settings, args...)
@@ -165,7 +165,8 @@ func kyclink(t testing.TB, settings []string, args ...string) (code int, stdout,
 	return code, p.stdout.String(), p.stderr.String()
 }
 
-// upstream is a simulator of its own, whose address is the setting to use it by.
+// upstream starts a simulator for one test, and returns it and the setting with its
+// address.
 func upstream(t testing.TB, script string) (*simulator.Simulator, string) {
 	t.Helper()
 	parsed, err := simulator.ParseScript([]byte(script))
@@ -191,7 +192,7 @@ func read(t testing.TB, path string) string {
 	return string(raw)
 }
 
-// capture is what a process prints, readable while it runs.
+// capture is the output of a process. It can be read while the process runs.
 type capture struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

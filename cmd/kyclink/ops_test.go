@@ -20,7 +20,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// opsURL is the address at which a process serves its health and metrics.
+// opsURL returns the base URL of a process's health and metrics.
 func (p *process) opsURL() string {
 	p.t.Helper()
 	found := regexp.MustCompile(`"ops_address":"([^"]+)"`)
@@ -32,7 +32,7 @@ func (p *process) opsURL() string {
 	return "http://" + m[1]
 }
 
-// look gives the status, 0 where there was no answer, and the body.
+// look returns the HTTP status, or 0 if there was no answer, and the body.
 func look(t testing.TB, url string) (int, string) {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -48,7 +48,7 @@ func look(t testing.TB, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// scraped is the values of one scrape.
+// scraped is the text of one scrape.
 type scraped string
 
 func scrape(t testing.TB, url string) scraped {
@@ -60,8 +60,8 @@ func scrape(t testing.TB, url string) scraped {
 	return scraped(body)
 }
 
-// sum adds up all series of a metric that have these labels, each as it is written;
-// -1: there is none.
+// sum adds up all series of a metric that have these labels. It returns -1 if there is
+// none.
 func (s scraped) sum(name string, labels ...string) int {
 	total, found := 0.0, false
 lines:
@@ -94,7 +94,8 @@ func (s scraped) expect(t testing.TB, want int, name string, labels ...string) {
 	}
 }
 
-// What is scraped is what the ledger says, also of calls that died with their process.
+// The metrics agree with the ledger, also for calls that were in flight in a killed
+// process.
 func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	t.Parallel()
 	const requests, dying = 60, 10
@@ -148,7 +149,7 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	s.expect(t, doubts-dying, "kyclink_attempts_total", `outcome="unknown"`)
 	s.expect(t, attempts-dying, "kyclink_attempts_total")
 	s.expect(t, attempts-dying, "kyclink_call_duration_seconds_count")
-	// A grant that came too late was given up, and was no attempt.
+	// A grant that was received too late is not an attempt.
 	if n := s.sum("kyclink_admission_wait_seconds_count", `lane="bulk"`); n < attempts-dying || n > 2*attempts {
 		t.Errorf("%d were admitted, %d attempts made", n, attempts-dying)
 	}
@@ -180,7 +181,7 @@ func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	_, setting := upstream(t, `{"rules":[{"match":"P-00003","fault":"code_5002"}]}`)
 	good := newReceiver(t, 0, 0, newSecret)
 	enqueueHooked(t, rdb, good.url(), 0, 10)
-	enqueueHooked(t, rdb, "https://10.0.0.1/hooks", 100, 5) // which is private
+	enqueueHooked(t, rdb, "https://10.0.0.1/hooks", 100, 5) // a private address
 	url := start(t, hooked(setting, server, newSecret), "worker", "--simulate").opsURL()
 	for _, fields := range [][]string{{"application_id", "I-1"}, {"application_id", "I-2"}, {"applicationid", "I-3"}} {
 		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: "{kyclink:default}:requests", Values: fields}).Err(); err != nil {
@@ -214,7 +215,7 @@ func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	}
 }
 
-// The log and the metric tell in good time that events will go.
+// The log and the metrics warn before events are trimmed.
 func TestMetrics_ShowANearlyFullStream(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -235,7 +236,8 @@ func TestMetrics_ShowANearlyFullStream(t *testing.T) {
 	s.expect(t, 0, "kyclink_results_dropped_total")
 }
 
-// A given address must be had, before anything else is done; a default one need not.
+// An address that is set must be free, which is checked first. A default address may be
+// in use.
 func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -250,7 +252,7 @@ func TestOps_ExplainsThatItsAddressIsTaken(t *testing.T) {
 			t.Errorf("%v: %d %s", args, code, stderr)
 		}
 	}
-	byDefault, err := net.Listen("tcp", "127.0.0.1:9090") // else somebody has it already
+	byDefault, err := net.Listen("tcp", "127.0.0.1:9090") // if this fails, another process uses it already
 	if err == nil {
 		defer byDefault.Close()
 	}

@@ -43,8 +43,8 @@ func TestProgress_AgreesWithTheCounters(t *testing.T) {
 	}
 }
 
-// Nothing that is drawn reaches the last columns of the terminal, where it, or the
-// ^C of an interruption, would break the line.
+// The progress bar leaves the last columns of the terminal free, because the line would
+// wrap there or with the ^C of an interruption.
 func TestProgress_FitsItsTerminal(t *testing.T) {
 	t.Parallel()
 	for _, why := range []string{"", "gate closed: limit_reached"} {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Whoever lets others read what is secret is told.
+// A warning names secret files that other users can read.
 func TestOutput_WarnsOfReadableFiles(t *testing.T) {
 	t.Parallel()
 	redis := "KYCLINK_REDIS_URL=" + newRedis(t).URL

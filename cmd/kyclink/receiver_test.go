@@ -17,27 +17,27 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// receiver takes callbacks, badly, and remembers what it answered.
+// receiver is an unreliable receiver of callbacks that records its answers.
 type receiver struct {
 	t       testing.TB
 	address string
-	fails   float64 // the share that is answered with 500
-	hangs   float64 // the share that is not answered while its sender waits
+	fails   float64 // share of callbacks that are answered with 500
+	hangs   float64 // share of callbacks that are not answered
 
 	mu      sync.Mutex
-	secrets []string // any of them will do
+	secrets []string // any of them is accepted
 	server  *http.Server
-	took    map[string][]time.Time // of each event: when it was taken, by 2xx
-	refused map[string]int         // of each event: how often it was not
-	again   []time.Time            // when what had been taken came again, and
-	taken   []time.Time            // when that had been taken
+	took    map[string][]time.Time // times at which each event was accepted with 2xx
+	refused map[string]int         // number of times that each event was not accepted
+	again   []time.Time            // when accepted events came again
+	taken   []time.Time            // when the events of again had been accepted
 	forged  int
 }
 
-// newReceiver makes a receiver that fails so often.
+// newReceiver starts a receiver that fails or hangs for these shares of the callbacks.
 func newReceiver(t testing.TB, fails, hangs float64, secrets ...string) *receiver {
 	t.Helper()
-	port, err := redistest.FreePort() // it listens there again
+	port, err := redistest.FreePort() // it listens there again after die
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func (r *receiver) url() string {
 	return "http://" + r.address + "/hooks?key=known-to-the-receiver-only"
 }
 
-// rise listens, at the address that it had before.
+// rise starts the server, at the same address each time.
 func (r *receiver) rise() {
 	r.t.Helper()
 	l, err := net.Listen("tcp", r.address)
@@ -63,7 +63,7 @@ func (r *receiver) rise() {
 	go func() { _ = r.server.Serve(l) }()
 }
 
-// die cuts all connections.
+// die stops the server and closes all connections.
 func (r *receiver) die() { _ = r.server.Close() }
 
 func (r *receiver) trust(secrets ...string) {
@@ -88,7 +88,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// count remembers a callback, and gives whether it is taken.
+// count records a callback and reports whether it is accepted.
 func (r *receiver) count(id string, body []byte, header http.Header, take bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,7 +107,7 @@ func (r *receiver) count(id string, body []byte, header http.Header, take bool) 
 	return true
 }
 
-// verified asks the official library.
+// verified checks the signature with the official library.
 func (r *receiver) verified(body []byte, header http.Header) bool {
 	var event tasks.Event
 	if json.Unmarshal(body, &event) != nil || event.Data.ApplicationID == "" {
@@ -128,9 +128,9 @@ func (r *receiver) events() int {
 	return len(r.took)
 }
 
-// needless counts what came again although it had been taken, but for what was
-// taken shortly before one of these moments, when its answer may have been lost;
-// and how many those are.
+// needless counts callbacks that came again after they had been accepted. It counts those
+// separately whose answer may have been lost, because they were accepted shortly before
+// one of the given times.
 func (r *receiver) needless(lost []time.Time) (n, excuses int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,6 +148,5 @@ func (r *receiver) needless(lost []time.Time) (n, excuses int) {
 	return n, excuses
 }
 
-// answerLost is how long after an answer a worker may need to record it on a busy
-// machine.
+// answerLost is the time that a worker may need on a busy machine to record an answer.
 const answerLost = 5 * time.Second

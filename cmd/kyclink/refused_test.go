@@ -10,8 +10,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// run stops where its rows are refused as wrong one after the other, says what FaceKi
-// answered, and goes on when it is run again.
+// run stops after a series of refused rows, prints FaceKi's answer, and continues when it
+// is run again.
 func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -47,14 +47,14 @@ func TestRun_StopsWhenItsRowsAreRefused(t *testing.T) {
 	}
 }
 
-// A fleet pauses the batch, says why wherever the batch is shown, and goes on with
-// others.
+// Workers pause the batch, every view of it shows the reason, and other batches continue.
 func TestWorkers_PauseABatchWhoseRowsAreRefused(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"spring-*","fault":"code_5002"}]}`)
-	// Few are called at once, so that some wait still when the batch is paused.
+	// Few calls are made at once, so that some rows are still waiting when the batch is
+	// paused.
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_CONCURRENCY=8"}
 	expect := expecter(t, settings)
 	importBatch(t, rdb, "spring", 120)

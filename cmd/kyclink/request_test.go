@@ -14,7 +14,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Whoever stops waiting is told how things are now, not how they were before.
+// When the wait ends, the state at that time is returned, not the state before the wait.
 func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -30,13 +30,13 @@ func TestRequest_ShowsTheLatestStateWhenItsWaitEnds(t *testing.T) {
 	if err != nil || got.Status != tasks.Queued {
 		t.Errorf("%s is %s, %v; want %s", got.ApplicationID, got.Status, err, tasks.Queued)
 	}
-	got, err = waitFor(t.Context(), client, req, before, time.Nanosecond) // too short to learn anything
+	got, err = waitFor(t.Context(), client, req, before, time.Nanosecond) // too short for a read
 	if err != nil || got.ApplicationID != "A-1" || got.Status != tasks.Waiting {
 		t.Errorf("%q is %s, %v; want %s as before", got.ApplicationID, got.Status, err, tasks.Waiting)
 	}
 }
 
-// A producer needs nothing of what a worker on the same machine has set wrongly.
+// A producer ignores wrong settings that only a worker uses.
 func TestSettings_OfWorkersAreIgnoredByProducers(t *testing.T) {
 	t.Parallel()
 	settings := []string{
@@ -62,7 +62,7 @@ func TestExitCodes_FollowTheOutcome(t *testing.T) {
 		{errors.New("whatever"), 1},
 		{redis.ErrClosed, 1},
 		{&codeError{code: exitNotCreated}, 2},
-		{&codeError{exitWaiting, &config.Error{}}, 3}, // what is outermost was meant
+		{&codeError{exitWaiting, &config.Error{}}, 3}, // the outermost error decides
 		{&input.Error{}, 65},
 		{&config.Error{}, 78},
 		{&signalError{syscall.SIGINT}, 130},

@@ -19,7 +19,7 @@ import (
 
 const resultsKey = "{kyclink:default}:results"
 
-// addEvents writes one event of each kind, and an entry that is none.
+// addEvents adds one event of each type and an entry that is not an event.
 func addEvents(t testing.TB, rdb redis.UniversalClient) {
 	t.Helper()
 	for _, values := range [][]string{
@@ -97,7 +97,7 @@ func TestResultsFollow_StopsOnSignals(t *testing.T) {
 	}
 }
 
-// printed are the lines of a process by event id, without the mark of a replay.
+// printed returns the lines of a process by event ID, without the replay marker.
 func printed(p *process) map[string]string {
 	lines := map[string]string{}
 	for line := range strings.Lines(p.stdout.String()) {
@@ -109,8 +109,9 @@ func printed(p *process) map[string]string {
 	return lines
 }
 
-// More comes than the stream may hold while a group does not read: the oldest go,
-// which is said, and publishing again gives the group all of it, with the same ids.
+// While a group does not read, more events are published than the cap of the stream. The
+// oldest are trimmed, which is logged, and a replay gives the group all of them with the
+// same IDs.
 func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	t.Parallel()
 	const n = replayed
@@ -120,7 +121,7 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	expect := expecter(t, settings)
 	expect(0, "", "", "results", "read", "--group", "crm")
-	witness := start(t, settings, "results", "follow", "--from", "start") // reads everything as it comes
+	witness := start(t, settings, "results", "follow", "--from", "start") // reads every event at once
 	enqueue(t, rdb, n)
 	roomy := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "all are created", func() bool { return len(printed(witness)) == n })
@@ -153,7 +154,8 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	}
 }
 
-// What a group has not read stays, however old it is; then it goes.
+// Events that a group has not read are kept beyond their age, and trimmed after they were
+// read.
 func TestResults_KeepUnreadEvents(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -166,7 +168,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 	start(t, append(settings, "KYCLINK_RESULTS_AGE=1s"), "worker", "--simulate")
 	length := func() int64 { return rdb.XLen(t.Context(), resultsKey).Val() }
 	fixture.Eventually(t, "all are created", func() bool { return length() == 500 })
-	several := time.Now().Add(10 * time.Second) // sweeps
+	several := time.Now().Add(10 * time.Second) // time for several passes of the recovery
 	fixture.Eventually(t, "they have had time to go", func() bool { return length() != 500 || time.Now().After(several) })
 	if length() != 500 {
 		t.Fatalf("%d are left", length())
@@ -178,7 +180,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 	fixture.Eventually(t, "they go when they were read", func() bool { return length() < 100 })
 }
 
-// After an interrupt a replay continues; with --restart it begins from the start.
+// After an interrupt, the same command continues the replay.
 func TestResultsReplay_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

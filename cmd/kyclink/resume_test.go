@@ -16,7 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// journaled returns the last state of each id in a journal.
+// journaled returns the last state of each ID in a journal.
 func journaled(t testing.TB, out string) map[string]string {
 	t.Helper()
 	states := map[string]string{}
@@ -94,7 +94,7 @@ func TestRun_DrainsOnSignals(t *testing.T) {
 	}
 }
 
-// A signal means the same from the first moment on, whatever it interrupts.
+// A signal has the same effect at every moment of a run.
 func TestRun_DrainsOnSignalsFromTheStart(t *testing.T) {
 	t.Parallel()
 	in := write(t, filepath.Join(t.TempDir(), "in.csv"), people(stoppedRun))
@@ -139,9 +139,9 @@ func TestRun_DrainsOnSignalsFromTheStart(t *testing.T) {
 	}
 }
 
-// Redis is killed in the middle of a run, and comes back with its data. All calls
-// are out by then: a task that is lost on its way to a worker is found again, but
-// only after a minute or two.
+// Redis is killed during a run and restarted with its data. All calls are in flight by
+// then, because a task that is lost on its way to a worker is recovered only after one to
+// two minutes.
 func TestRun_WaitsForAnAbsentRedis(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"1s"}`)
@@ -166,7 +166,7 @@ func TestRun_WaitsForAnAbsentRedis(t *testing.T) {
 	}
 }
 
-// What was taken out of FILE since a kill is called no more, nor waited for.
+// Rows that were removed from FILE after a kill are neither called nor waited for.
 func TestRun_DropsRowsThatLeftTheFile(t *testing.T) {
 	t.Parallel()
 	const slots = 8
@@ -259,7 +259,7 @@ func TestRun_RefusesASecondRunOfOneOutput(t *testing.T) {
 	}
 }
 
-// What a file gives the interactive lane is not fed when it is put back.
+// Interactive rows are restored to their queue, not to the list of waiting rows.
 func TestRun_ContinuesWithInteractiveRows(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"latency":"400ms"}`)

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// What a shell makes of a variable that is not set is never taken for "nothing given":
-// of no flag of any command, and of no argument.
+// An empty value, as a shell makes of an unset variable, is refused for every flag and
+// argument.
 func TestCommands_RefuseEmptyArguments(t *testing.T) {
 	t.Parallel()
 	var commands func(of *cobra.Command) []*cobra.Command
@@ -28,7 +28,7 @@ func TestCommands_RefuseEmptyArguments(t *testing.T) {
 		t.Helper()
 		root := newRoot()
 		root.SetArgs(append(strings.Fields(path)[1:], args...))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // one that takes it may serve for ever
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a command that accepts it may run for ever
 		defer cancel()
 		var code *codeError
 		err := root.ExecuteContext(ctx)

@@ -10,8 +10,9 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// as runs kyclink as another user, without a home and with nowhere for temporary
-// files, in a folder that is that user's if own is true, and else can be read only.
+// as runs kyclink as another user, without a home directory and a directory for temporary
+// files. The working directory belongs to that user if own is true, and is read-only
+// otherwise.
 func as(t *testing.T, uid uint32, own bool, settings []string) (code int, stderr string, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -39,8 +40,8 @@ func as(t *testing.T, uid uint32, own bool, settings []string) (code int, stderr
 	return p.exit(), p.stderr.String(), dir
 }
 
-// A container may give a process any user id, no home, and nothing to write to but
-// the folder that is mounted.
+// In a container, a process may have any user ID, no home directory, and no writable
+// directory except the mounted one.
 func TestRun_WorksForAnyUser(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
@@ -65,8 +66,8 @@ func TestRun_ExplainsAReadOnlyFolder(t *testing.T) {
 	}
 }
 
-// The first interruption finishes the calls that were sent, the second one does not
-// wait for them. What was being called is a possible duplicate then.
+// After the first signal, run drains its in-flight calls; after the second one, it exits
+// at once, and these calls are possible duplicates.
 func TestRun_StopsAtOnceOnASecondSignal(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"faults":[{"fault":"hang","probability":1}],"max_faults_per_id":1}`)

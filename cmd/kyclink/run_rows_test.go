@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// backends are the settings of both kinds of Redis.
+// backends returns the settings for the embedded and for a real Redis.
 func backends(t *testing.T, settings ...string) map[string][]string {
 	t.Helper()
 	return map[string][]string{
@@ -16,8 +16,8 @@ func backends(t *testing.T, settings ...string) map[string][]string {
 	}
 }
 
-// A row that was edited after its link was made is in conflict with it, and still
-// shows it: OUT may be the only place where the link is.
+// A row that was edited after its link was created is a conflict, but still has the link:
+// OUT may be the only place that has it.
 func TestRun_ShowsTheLinkOfAnEditedRow(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
@@ -42,14 +42,14 @@ func TestRun_ShowsTheLinkOfAnEditedRow(t *testing.T) {
 			}
 		}
 	}
-	if calls := sim.State().LinkCalls; calls != 2 { // the second Redis has the same ids
+	if calls := sim.State().LinkCalls; calls != 2 { // one for each Redis
 		if calls != 4 {
 			t.Errorf("%d calls for 2 people in 2 ledgers", calls)
 		}
 	}
 }
 
-// Held rows are not tried again for --retry-failed: that may cost a second link.
+// --retry-failed does not retry held rows, because that may cost a second link.
 func TestRun_RetriesHeldRowsOnRequest(t *testing.T) {
 	t.Parallel()
 	for _, redis := range []string{"embedded", "real"} {
@@ -111,7 +111,7 @@ func TestRun_NamesRepeatedRows(t *testing.T) {
 	}
 }
 
-// An OUT that is given as FILE: who has a link keeps it, and nothing is paid twice.
+// An OUT file is used as FILE: rows that have a link keep it, and no link is paid twice.
 func TestRun_SkipsRowsThatHaveALink(t *testing.T) {
 	t.Parallel()
 	for _, suffix := range []string{".csv", ".ndjson"} {
@@ -145,7 +145,7 @@ func TestRun_SkipsRowsThatHaveALink(t *testing.T) {
 		if calls := sim.State().LinkCalls - before; calls != 4 {
 			t.Errorf("%s: %d calls, with 3 for --again", suffix, calls)
 		}
-		// What was made is shown from then on.
+		// Later runs show the new links.
 		run(0, "3 created", links, filepath.Join(dir, "again.csv"))
 		if now := table(t, filepath.Join(dir, "again.csv")); now[0]["url"] == had[0]["url"] || sim.State().LinkCalls-before != 4 {
 			t.Errorf("%s: a link that --again made is not shown", suffix)
@@ -153,7 +153,7 @@ func TestRun_SkipsRowsThatHaveALink(t *testing.T) {
 	}
 }
 
-// A folder that was renamed, or is mounted elsewhere, goes on where it was.
+// A run continues in a directory that was renamed or is mounted elsewhere.
 func TestRun_ContinuesInAMovedFolder(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)
@@ -172,7 +172,7 @@ func TestRun_ContinuesInAMovedFolder(t *testing.T) {
 		run(old)
 		calls := sim.State().LinkCalls
 		journal := filepath.Join(old, "links.csv.journal")
-		if redis == "embedded" { // as it was named by earlier versions
+		if redis == "embedded" { // with the batch name of earlier versions
 			before, rest, _ := strings.Cut(read(t, journal), `"batch":"`)
 			_, after, _ := strings.Cut(rest, `"`)
 			write(t, journal, before+`"batch":"run:`+filepath.Join(old, "links.csv")+`"`+after)

@@ -13,7 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// table reads an OUT and gives its rows by column.
+// table reads an OUT file and returns one map per row, keyed by column.
 func table(t testing.TB, path string) []map[string]string {
 	t.Helper()
 	records, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(read(t, path), "\ufeff"))).ReadAll()
@@ -31,7 +31,7 @@ func table(t testing.TB, path string) []map[string]string {
 	return rows
 }
 
-// people is a CSV of n good rows.
+// people returns a CSV with n valid rows.
 func people(n int) string {
 	var b strings.Builder
 	b.WriteString("application_id,redirect_url\n")
@@ -41,7 +41,7 @@ func people(n int) string {
 	return b.String()
 }
 
-// bad are rows that cannot be accepted, each with the start of its reason.
+// bad are invalid rows, each with the beginning of its reason.
 var bad = [][3]string{ // application_id, redirect_url, reason
 	{"", "", "invalid: application_id: is required"},
 	{"has blank", "", "invalid: application_id: contains ' '"},
@@ -61,11 +61,11 @@ func TestRun_HandlesBadRowsAmongGoodOnes(t *testing.T) {
 	dir := t.TempDir()
 	var b strings.Builder
 	b.WriteString("\ufeffnote,application_id,redirect_url,status\r\n")
-	var want [][2]string // id and start of the reason, by row
+	var want [][2]string // ID and beginning of the reason of each row
 	for i := 1; i <= 1000; i++ {
 		id, url, reason := fmt.Sprintf("G-%04d", i), "https://shop.example/done", ""
 		switch i % 50 {
-		case 0: // 20 bad rows, of each kind twice
+		case 0: // 20 invalid rows, each kind twice
 			row := bad[i/50%len(bad)]
 			id, url, reason = row[0], row[1], row[2]
 		case 25: // the same person twice
@@ -90,7 +90,7 @@ func TestRun_HandlesBadRowsAmongGoodOnes(t *testing.T) {
 	urls := map[string]string{}
 	for i, row := range rows {
 		if note := fmt.Sprintf("Zoë \"%d\", first line\r\nsecond, line", i+1); row["note"] != strings.ReplaceAll(note, "\r\n", "\n") {
-			t.Fatalf("row %d: note is %q", i+1, row["note"]) // csv.Reader itself takes the \r away
+			t.Fatalf("row %d: note is %q", i+1, row["note"]) // csv.Reader removes the \r
 		}
 		id, reason := want[i][0], want[i][1]
 		switch {
@@ -154,7 +154,7 @@ func TestRun_SurvivesMixedFaults(t *testing.T) {
 	}
 }
 
-// OUT that is a link stays one, and means the file that it leads to.
+// If OUT is a symbolic link, its target is written and the link is kept.
 func TestRun_WritesThroughASymbolicLink(t *testing.T) {
 	t.Parallel()
 	_, setting := upstream(t, `{}`)
@@ -278,8 +278,8 @@ func TestRun_RefusesAnotherUpstream(t *testing.T) {
 	}
 }
 
-// A Redis that was emptied does not know which links were made: going on with it
-// would make every one a second time.
+// An emptied Redis does not know the existing links. A run that used it would create all
+// of them again.
 func TestRun_RefusesAnotherLedger(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{}`)

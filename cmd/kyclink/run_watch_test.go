@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Wrong credentials end a run that has no link yet at once, with what FaceKi says,
-// and not when the patience of half an hour is over.
+// With wrong credentials, a run without any link ends at once with FaceKi's answer, not
+// after the patience of half an hour.
 func TestRun_StopsOnWrongCredentials(t *testing.T) {
 	t.Parallel()
 	sim, setting := upstream(t, `{"token_fault":"http_401"}`)
@@ -31,7 +31,7 @@ func TestRun_StopsOnWrongCredentials(t *testing.T) {
 		if err := sim.SetScript(script); err != nil {
 			t.Fatal(err)
 		}
-		if redis == "embedded" { // the other one waits for its next probe
+		if redis == "embedded" { // with the real one, the gate waits for its next probe
 			if code, _, stderr := kyclink(t, settings, "run", in, "-o", out, "--simulate"); code != 0 {
 				t.Errorf("%s Redis, with the right ones: exit code %d:\n%s", redis, code, stderr)
 			}
@@ -43,7 +43,7 @@ func TestRun_StopsOnWrongCredentials(t *testing.T) {
 	}
 }
 
-// A run that stops waiting says what it waits for.
+// A run whose patience is over prints the reason for the wait.
 func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)

@@ -6,8 +6,8 @@ import (
 	"github.com/kyclink/kyclink/internal/redistest"
 )
 
-// What the replica had got is there, the workers go on by themselves, and what
-// it had not got is little: it follows the master at once.
+// After a failover, the workers continue by themselves, and only the few writes that the
+// replica had not received are lost.
 func TestSentinel_FailoverLosesLittle(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t)

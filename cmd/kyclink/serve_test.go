@@ -25,7 +25,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// serving is a kyclink serve, and a key for it.
+// serving is a running kyclink serve with an API key.
 type serving struct {
 	*process
 	addr, key string
@@ -50,7 +50,7 @@ func startServe(t *testing.T, redisURL string, settings ...string) serving {
 	return s
 }
 
-// ask gives the status and the body.
+// ask sends a request with the API key and returns the status and the body.
 func (s serving) ask(client *http.Client, method, url, body string, headers ...string) (int, string) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
@@ -74,8 +74,8 @@ func (s serving) ask(client *http.Client, method, url, body string, headers ...s
 	return resp.StatusCode, string(text)
 }
 
-// A signup over HTTP gets the link that a worker made; a stop answers whoever
-// waits; nothing secret is in the log.
+// A request over HTTP gets the link that a worker creates, a stop answers waiting
+// clients, and the log contains no secret.
 func TestServe_AcceptsShowsAndExports(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
@@ -135,7 +135,7 @@ func TestServe_ExplainsThatItsAddressIsTaken(t *testing.T) {
 	}
 }
 
-// certify writes a certificate for 127.0.0.1 and its key.
+// certify writes a certificate for 127.0.0.1 and its private key.
 func certify(t *testing.T, serial int64, cert, key string) *x509.Certificate {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -169,8 +169,8 @@ func TestServe_ReloadsItsCertificate(t *testing.T) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	first := certify(t, 1, cert, key)
 	s := startServe(t, newRedis(t).URL, "KYCLINK_TLS_CERT="+cert, "KYCLINK_TLS_KEY="+key)
-	// over gives the status of a request on a connection of its own, by which
-	// certificate, and by which version of HTTP.
+	// over sends a request on a new connection and returns the status, or the error if
+	// the certificate is not trusted.
 	over := func(trusted *x509.Certificate) string {
 		roots := x509.NewCertPool()
 		roots.AddCert(trusted)

@@ -8,7 +8,8 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// Whoever reaches the simulator can script it: it warns where others can.
+// Everyone who can reach the simulator can script it, so it warns if it listens beyond
+// loopback.
 func TestSimulator_WarnsBeyondLoopback(t *testing.T) {
 	t.Parallel()
 	for listen, warns := range map[string]bool{"127.0.0.1:0": false, "[::1]:0": false, "localhost:0": false, "0.0.0.0:0": true, ":0": true} {
