@@ -34,7 +34,9 @@ func TestResults_ClaimEventsOfAKilledConsumer(t *testing.T) {
 	t.Parallel()
 	const claimAfter = 5 * time.Second // the ClaimAfter of testdata/consumer
 	binary := filepath.Join(t.TempDir(), "consumer")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as kyclink is built for tests, which shares what is compiled
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	rdb, account := fixture.Redis().Client(t), redistest.Account()

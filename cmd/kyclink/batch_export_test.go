@@ -82,17 +82,17 @@ func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 		return statuses
 	}
 	if got := export(); got["waiting"] != 1234 {
-		t.Errorf("before it was begun: %v", got)
+		t.Errorf("before the processing: %v", got)
 	}
 	start(t, settings, "worker", "--simulate")
 	ended := func() int64 { return rdb.XLen(t.Context(), resultsKey).Val() }
-	fixture.Eventually(t, "some links are made", func() bool { return ended() > 100 })
+	fixture.Eventually(t, "some links are created", func() bool { return ended() > 100 })
 	if got := export(); got["created"] < 100 {
-		t.Errorf("while it is worked on: %v", got)
+		t.Errorf("during the processing: %v", got)
 	}
-	fixture.Eventually(t, "all links are made", func() bool { return ended() == 1234 })
+	fixture.Eventually(t, "all links are created", func() bool { return ended() == 1234 })
 	if got := export(); got["created"] != 1234 {
-		t.Errorf("after it was worked on: %v", got)
+		t.Errorf("after the processing: %v", got)
 	}
 
 	dir := t.TempDir()

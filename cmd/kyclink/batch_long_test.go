@@ -37,13 +37,13 @@ func TestBatchCancel_TakesAMillionRows(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	})
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	if took := timed("status", func() {
-		if _, ok, err := book.Batches.Get(t.Context(), 1); err != nil || !ok {
+		if _, ok, err := stores.Batches.Get(t.Context(), 1); err != nil || !ok {
 			t.Error(err)
 		}
 	}); took > 50*time.Millisecond {
-		t.Errorf("status took %v", took)
+		t.Errorf("batch status took %v", took)
 	}
 	timed("check", func() { expect(0, "every count is exact", "", "batch", "check", "spring") })
 	timed("cancelling the first half", func() {

@@ -67,7 +67,7 @@ func TestBatchExport_JoinsTheImportedFile(t *testing.T) {
 	for _, c := range [][]string{{"--with", moved}, {}} {
 		text := expect(0, "", "", append([]string{"batch", "export", "spring", "--spreadsheet"}, c...)...)
 		if !strings.Contains(text, "'=A-2,") || strings.Contains(text, "\n=A-2") {
-			t.Errorf("a cell may be taken for a formula:\n%s", text)
+			t.Errorf("a cell could be a formula:\n%s", text)
 		}
 	}
 	expect(64, "", "--format cannot be used with --with", "batch", "export", "spring", "--with", moved, "--format", "csv")

@@ -136,7 +136,7 @@ func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != cancelRows {
 		t.Errorf("%d events", n)
 	}
-	fixture.Eventually(t, "the cancel is over", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
+	fixture.Eventually(t, "the cancel has ended", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
 	expecter(t, settings)(0, fmt.Sprintf("%d cancelled; every count is exact", cancelRows), "", "batch", "check", "spring")
 }
 
@@ -158,9 +158,9 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 		importBatch(t, rdb, name, sizes[name])
 	}
 	workers := []*process{start(t, settings, "worker", "--simulate"), start(t, settings, "worker", "--simulate")}
-	fixture.Eventually(t, "they are in the middle", func() bool { return sim.State().LinkCalls > 200 })
+	fixture.Eventually(t, "some calls are made", func() bool { return sim.State().LinkCalls > 200 })
 
-	var steering sync.WaitGroup
+	var operating sync.WaitGroup
 	act := func(args ...string) {
 		t.Helper()
 		if code, _, stderr := kyclink(t, settings, append([]string{"batch"}, args...)...); code != 0 {
@@ -169,7 +169,7 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 	}
 	cancelled := map[string]bool{"b3": true, "b8": true}
 	for name := range sizes {
-		steering.Go(func() {
+		operating.Go(func() {
 			switch {
 			case cancelled[name]:
 				act("pause", name)
@@ -186,7 +186,7 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 	}
 	workers[0].kill()
 	start(t, settings, "worker", "--simulate")
-	steering.Wait()
+	operating.Wait()
 
 	script := sim.Script()
 	script.Rules, script.Faults = nil, nil
@@ -249,6 +249,6 @@ func TestBatch_CountsStayExactBesideOthers(t *testing.T) {
 		}
 	}
 	if len(ends) < total-60 { // failed rows of a cancelled batch stay failed
-		t.Errorf("%d of %d have their last end", len(ends), total)
+		t.Errorf("%d of %d have a final event", len(ends), total)
 	}
 }

@@ -107,8 +107,8 @@ func TestConnections_OfBlockingReadsAreSeparate(t *testing.T) {
 	defer running.Wait()
 	defer stop()
 	const want = "xread results, xreadgroup requests, xreadgroup results"
-	fixture.Eventually(t, "all of them wait", func() bool { return own.all() == want || shared.all() != "" })
+	fixture.Eventually(t, "all of them block", func() bool { return own.all() == want || shared.all() != "" })
 	if shared.all() != "" || own.all() != want {
-		t.Errorf("on shared connections wait %q, on their own %q, want %q", shared.all(), own.all(), want)
+		t.Errorf("%q block on shared connections and %q on their own, want %q", shared.all(), own.all(), want)
 	}
 }

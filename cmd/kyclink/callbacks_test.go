@@ -69,7 +69,7 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 		for receiver.events() < n && time.Now().Before(deadline) {
 			<-time.After(50 * time.Millisecond)
 		}
-		t.Logf("%v: %d events came", time.Since(begun).Round(time.Second), receiver.events())
+		t.Logf("%v: %d events received", time.Since(begun).Round(time.Second), receiver.events())
 	}
 	var lost []time.Time
 	workers := []*process{worker(), worker()}
@@ -83,10 +83,10 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 		workers[victim] = worker()
 		logs = append(logs, workers[victim])
 	}
-	receiver.die()
+	receiver.stop()
 	lost = append(lost, time.Now())
 	<-time.After(receiverAway)
-	receiver.rise()
+	receiver.listen()
 	// Some deliveries use up their nine attempts while the receiver is down. An operator
 	// retries them.
 	for deadline := time.Now().Add(callbacksEnd); receiver.events() < hookedRequests && time.Now().Before(deadline); {
@@ -107,7 +107,7 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	receiver.mu.Lock()
 	missing := 0
 	for id := range ends {
-		if len(receiver.took[id]) == 0 {
+		if len(receiver.accepted[id]) == 0 {
 			missing++
 		}
 	}
@@ -120,13 +120,13 @@ func TestCallbacks_ReachAFailingReceiverOnce(t *testing.T) {
 	// are lost with it.
 	needless, excused := receiver.needless(lost)
 	if most := 16 * (workerKills + len(workers)); excused > most {
-		t.Errorf("%d came again after they were taken; %d answers at most were lost", excused, most)
+		t.Errorf("%d accepted events came again because an answer was lost, want at most %d", excused, most)
 	}
 	if len(ends) != hookedRequests || missing > 0 || forged > 0 || needless > 0 {
-		t.Errorf("%d events for %d requests; %d were never taken, %d were forged, %d came again for nothing (of %d that came again)",
+		t.Errorf("%d events for %d requests; %d never accepted, %d with a wrong signature, %d sent again needlessly (%d sent again in all)",
 			len(ends), hookedRequests, missing, forged, needless, again)
 	}
-	t.Logf("%d events, %d answers that were failures or none, %d came again after they were taken", len(ends), failures, again)
+	t.Logf("%d events, %d failed or missing answers, %d sent again after they were accepted", len(ends), failures, again)
 	for _, w := range logs {
 		for _, secret := range []string{"known-to-the-receiver-only", "simulator.invalid", strings.TrimPrefix(newSecret, "whsec_"), strings.TrimPrefix(oldSecret, "whsec_")} {
 			if strings.Contains(w.stderr.String(), secret) {
@@ -159,10 +159,10 @@ func TestCallbacks_AreVerifiedDuringSecretRotation(t *testing.T) {
 		w = start(t, hooked(setting, server, step.worker), "worker", "--simulate")
 		enqueueHooked(t, rdb, receiver.url(), sent, 20)
 		sent += 20
-		fixture.Eventually(t, fmt.Sprintf("%d events came", sent), func() bool { return receiver.events() == sent })
+		fixture.Eventually(t, fmt.Sprintf("%d events are received", sent), func() bool { return receiver.events() == sent })
 	}
 	if receiver.forged > 0 || len(receiver.again) > 0 {
-		t.Errorf("%d callbacks were not verified, %d came again", receiver.forged, len(receiver.again))
+		t.Errorf("%d callbacks were not verified, %d were sent again", receiver.forged, len(receiver.again))
 	}
 }
 
@@ -184,7 +184,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 		}
 		return strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
 	}
-	fixture.Eventually(t, "3 are given up", func() bool {
+	fixture.Eventually(t, "3 deliveries are given up", func() bool {
 		return len(list("--reason", "forbidden", "--host", "10.0.0.1", "--batch", "spring-0")) == 3
 	})
 	var one operator.Delivery
@@ -192,7 +192,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 		t.Errorf("%v; listed as %+v", err, one)
 	}
 	if again := list("P-00001", one.EventID, "P-00001", "P-00000"); len(again) != 2 {
-		t.Errorf("named thrice, it is listed so: %v", again)
+		t.Errorf("named three times, it is listed as %v", again)
 	}
 	var two operator.Delivery
 	err := json.Unmarshal([]byte(list("P-00002")[0]), &two)
@@ -205,7 +205,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	}
 	givenUp(time.Now().Add(time.Hour)) // as if it were given up while the command runs
 	if left := list("P-00002"); !strings.Contains(left[0], two.EventID) {
-		t.Errorf("one that was named and is given up later is listed so: %v; %v", left, err)
+		t.Errorf("a delivery that is named and given up later is listed as %v; %v", left, err)
 	}
 	givenUp(two.GivenUpAt)
 	run := func(want string, args ...string) {
@@ -215,7 +215,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 		}
 	}
 	run("1 enqueued", "callbacks", "retry", one.EventID, "P-00001", "--json")
-	fixture.Eventually(t, "it was tried again", func() bool {
+	fixture.Eventually(t, "it is retried", func() bool {
 		_, stdout, _ := kyclink(t, settings, "callbacks", "show", "P-00001")
 		return strings.Contains(stdout, "given_up") && strings.Contains(stdout, "2 attempts")
 	})
@@ -223,7 +223,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	run(`"deliveries":[{"event_id":"`+one.EventID, "show", "P-00001", "--json")
 	run(`"dropped":true,"attempts":2`, "callbacks", "drop", "P-00001", "--json")
 	if left := list(); len(left) != 2 {
-		t.Errorf("after a drop are listed: %v", left)
+		t.Errorf("listed after a drop: %v", left)
 	}
 	run("no callback was given up", "callbacks", "retry", "P-77777")
 	run("use one of", "callbacks", "list", "--reason", "bored")
@@ -232,7 +232,7 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	enqueueHooked(t, rdb, receiver.url(), 10, 1) // is retried
 	fixture.Eventually(t, "the receiver refused it", func() bool { receiver.mu.Lock(); defer receiver.mu.Unlock(); return receiver.forged > 0 })
 	var three operator.Delivery
-	fixture.Eventually(t, "it is listed as tried again", func() bool {
+	fixture.Eventually(t, "it is listed as being retried", func() bool {
 		got := list("--host", "127.0.0.1", "--reason", "receiver_error")
 		return json.Unmarshal([]byte(got[0]), &three) == nil
 	})
@@ -244,13 +244,13 @@ func TestCallbacks_GivenUpAreListedRetriedAndDropped(t *testing.T) {
 	run("P-77777: no callback was given up, and none is being retried; to see all of its deliveries", "callbacks", "list", "P-77777")
 	run("kyclink: 2 would be hidden", "callbacks", "drop", "--all", "--dry-run")
 	ids := []string{"P-00000", "P-00001", "P-00010"}
-	fixture.Eventually(t, "they are forgotten", func() bool {
+	fixture.Eventually(t, "they are erased", func() bool {
 		code, _, _ := kyclink(t, settings, append([]string{"forget", "--yes"}, ids...)...)
 		return code == 0
 	})
-	fixture.Eventually(t, "nothing names them", func() bool { return len(traces(t, rdb, ids...)) == 0 })
+	fixture.Eventually(t, "no key names them", func() bool { return len(traces(t, rdb, ids...)) == 0 })
 	if left := list(); len(left) != 1 || !strings.Contains(left[0], "P-00002") {
-		t.Errorf("after forgetting are listed: %v", left)
+		t.Errorf("listed after the erasure: %v", left)
 	}
 }
 

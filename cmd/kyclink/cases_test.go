@@ -105,7 +105,7 @@ func TestRun_ReadsFilesThatUsersReported(t *testing.T) {
 			}
 			for _, want := range c.stderr {
 				if !strings.Contains(stderr, want) {
-					t.Errorf("nothing says %q", want)
+					t.Errorf("no message contains %q", want)
 				}
 			}
 			sent := strings.Fields(strings.ReplaceAll(seen.sent(), " ", ""))

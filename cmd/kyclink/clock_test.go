@@ -124,7 +124,7 @@ func TestWorker_IgnoresItsOwnClock(t *testing.T) {
 			took := time.Since(begun)
 			for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second} {
 				if over := excess(sim.Calls(0, 10_000).Calls, perSecond, burst, window); over > 0 {
-					t.Errorf("a window of %v holds %.1f calls too many", window, over)
+					t.Errorf("a window of %v has %.1f calls too many", window, over)
 				}
 			}
 			got := sim.State()

@@ -53,15 +53,15 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 		// The request is answered, and the connection stays open.
 		_, _ = io.WriteString(conn, "GET /v1/openapi.yaml HTTP/1.1\r\nHost: a\r\n\r\n")
 	}
-	fixture.Eventually(t, "the last ones wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
+	fixture.Eventually(t, "the last connections wait", func() bool { return strings.Contains(p.stderr.String(), "all HTTP connections are in use") })
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + watched + "/readyz")
 	if err != nil {
-		t.Fatalf("health cannot be asked for: %v\n%s", err, p.stderr.String())
+		t.Fatalf("health does not answer: %v\n%s", err, p.stderr.String())
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("/readyz is answered %d", resp.StatusCode)
+		t.Errorf("/readyz answers %d", resp.StatusCode)
 	}
 	last := held[len(held)-1]
 	for _, conn := range held[:len(held)-1] {
@@ -69,7 +69,7 @@ func TestServe_LimitsItsHTTPConnections(t *testing.T) {
 	}
 	_ = last.SetReadDeadline(time.Now().Add(time.Minute))
 	if resp, err := http.ReadResponse(bufio.NewReader(last), nil); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("who waited is not answered: %v", err)
+		t.Errorf("the waiting connection is not answered: %v", err)
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		settings []string
-		calling  int // calls in flight at the kill, of 40; the other requests wait in their handlers
-		doubts   int
-		lives    bool // another worker runs all the time; otherwise one is started after the kill
+		settings  []string
+		calling   int // calls in flight at the kill, of 40; the other requests wait in their handlers
+		uncertain int
+		lives     bool // another worker runs all the time; otherwise one is started after the kill
 	}{
 		"calls under way":                     {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, false},
 		"calls under way, another lives":      {[]string{"FACEKI_RATE=2000/s", "KYCLINK_CONCURRENCY=40"}, 40, 40, true},
@@ -36,7 +36,7 @@ func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 			})
 			if c.lives {
 				start(t, settings, "worker", "--simulate")
-				fixture.Eventually(t, "another lives as well", func() bool { return rdb.ZCard(t.Context(), "{kyclink:default}:workers").Val() == 2 })
+				fixture.Eventually(t, "another worker is running", func() bool { return rdb.ZCard(t.Context(), "{kyclink:default}:workers").Val() == 2 })
 			}
 			killed.kill()
 			begun := time.Now()
@@ -59,16 +59,16 @@ func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 			if took > 35*time.Second {
 				t.Errorf("it took %s", took)
 			}
-			doubts := 0
+			uncertain := 0
 			for _, l := range all() {
-				doubts += l.PossibleDuplicates
+				uncertain += l.PossibleDuplicates
 			}
-			if links := sim.State().Links; doubts > c.doubts || doubts < c.calling/2 || links > 40+doubts {
-				t.Errorf("%d doubts, %d links of 40 requests", doubts, links)
+			if links := sim.State().Links; uncertain > c.uncertain || uncertain < c.calling/2 || links > 40+uncertain {
+				t.Errorf("%d uncertain outcomes, %d links for 40 requests", uncertain, links)
 			}
 			fixture.Eventually(t, "no task is left", func() bool { return len(rdb.Keys(t.Context(), "asynq:{*}:t:*").Val()) == 0 })
 			if n := rdb.ZCard(t.Context(), "{kyclink:default}:calls").Val(); n != 0 {
-				t.Errorf("%d calls are out", n)
+				t.Errorf("%d calls are still recorded as in flight", n)
 			}
 		})
 	}

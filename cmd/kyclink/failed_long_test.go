@@ -24,7 +24,7 @@ func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 	failedRequests(t, few.Client(t), n/20)
 	server := redistest.Start(t)
 	rdb := server.Client(t)
-	book := failedRequests(t, rdb, n)
+	stores := failedRequests(t, rdb, n)
 	if err := rdb.ConfigResetStat(t.Context()).Err(); err != nil { // without the setup
 		t.Fatal(err)
 	}
@@ -41,14 +41,14 @@ func TestFailed_HandlesHundredsOfThousands(t *testing.T) {
 		t.Errorf("the memory grows: %d KiB, %d for a twentieth", large, small)
 	}
 	begun = time.Now()
-	interruptedRetry(t, settings, book, n, "20000/s")
+	interruptedRetry(t, settings, stores, n, "20000/s")
 	t.Logf("retry of all took %v", time.Since(begun))
 	// There are too few pages for the 99.9th percentile.
 	for command, percentile := range map[string]string{"evalsha": "99.9", "mget": "99", "zrange": "99"} {
-		took := longest(t, rdb, command, percentile)
-		t.Logf("%s: p%s %v", command, percentile, took)
-		if took > 10*time.Millisecond {
-			t.Errorf("%s held Redis for %v", command, took)
+		duration := longest(t, rdb, command, percentile)
+		t.Logf("%s: p%s %v", command, percentile, duration)
+		if duration > 10*time.Millisecond {
+			t.Errorf("%s blocked Redis for %v", command, duration)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func longest(t testing.TB, rdb *redis.Client, command, percentile string) time.D
 	}
 	found := regexp.MustCompile(`usec_` + command + `:.*p` + percentile + `=([\d.]+)`).FindStringSubmatch(info)
 	if found == nil {
-		t.Fatalf("Redis does not say how long %s took:\n%s", command, info)
+		t.Fatalf("Redis has no latency of %s:\n%s", command, info)
 	}
 	us, err := strconv.ParseFloat(found[1], 64)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 // batch spring and half in autumn. Every tenth failed because of its workflow's rules.
 func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	t.Helper()
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	batches := map[string][]request.Record{}
 	for i := range n {
@@ -42,19 +42,19 @@ func failedRequests(t testing.TB, rdb *redis.Client, n int) *storage.Stores {
 	}
 	for batch, records := range batches {
 		for page := range slices.Chunk(records, 500) {
-			if err := book.Requests.Restore(t.Context(), batch, page); err != nil {
+			if err := stores.Requests.Restore(t.Context(), batch, page); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	return book
+	return stores
 }
 
 // failedCount returns the number of failed requests of both batches.
-func failedCount(t testing.TB, book *storage.Stores) (n int) {
+func failedCount(t testing.TB, stores *storage.Stores) (n int) {
 	t.Helper()
 	for _, batch := range []string{"spring", "autumn"} {
-		counts, err := book.Batches.Counts(t.Context(), batch)
+		counts, err := stores.Batches.Counts(t.Context(), batch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,8 +63,8 @@ func failedCount(t testing.TB, book *storage.Stores) (n int) {
 	return n
 }
 
-// said returns the number before a word of the last line.
-func said(t testing.TB, stderr, word string) int {
+// reported returns the number before a word of the last line.
+func reported(t testing.TB, stderr, word string) int {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	found := regexp.MustCompile(`(\d+) ` + word).FindStringSubmatch(lines[len(lines)-1])
@@ -82,7 +82,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
-	book := failedRequests(t, server.Client(t), 1200)
+	stores := failedRequests(t, server.Client(t), 1200)
 	expect := expecter(t, settings)
 	list := func(want int, args ...string) []tasks.Link {
 		t.Helper()
@@ -112,7 +112,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
 	expect(1, "", "F-9: no request has this application ID", "failed", "retry", "F-9", "F-000001")
 	expect(0, "", "skipped F-000001: it is waiting, not failed\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
-	if got := failedCount(t, book); got != 1199 {
+	if got := failedCount(t, stores); got != 1199 {
 		t.Errorf("%d are failed", got)
 	}
 
@@ -121,7 +121,7 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(0, "", "0 hidden; 1 skipped", "failed", "drop", "F-000010")
 	expect(0, "an invented message", "", "failed", "show", "F-000010")
 	expect(0, "", "would be retried", "failed", "retry", "--all", "--dry-run")
-	if got := failedCount(t, book); got != 1199 { // including hidden ones
+	if got := failedCount(t, stores); got != 1199 { // including hidden ones
 		t.Errorf("%d are failed", got)
 	}
 	retried := ndjson(t, expect(0, "", "1 retried", "failed", "retry", "F-000010", "--json"))
@@ -131,27 +131,27 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(1, "", "F-000010 is waiting, not failed; to show its history: kyclink show F-000010", "failed", "show", "F-000010")
 	expect(0, "run 1", "", "show", "F-000010")
 	expect(0, "", "599 retried", "failed", "retry", "--batch", "autumn")
-	if got := failedCount(t, book); got != 599 {
+	if got := failedCount(t, stores); got != 599 {
 		t.Errorf("%d are failed", got)
 	}
 }
 
 // interruptedRetry interrupts a retry of n requests, checks its report, and runs it again
 // to the end.
-func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n int, pace string) {
+func interruptedRetry(t *testing.T, settings []string, stores *storage.Stores, n int, pace string) {
 	t.Helper()
 	p := start(t, settings, "failed", "retry", "--all", "--rate", pace)
-	fixture.Eventually(t, "some are retried", func() bool { return failedCount(t, book) < n-n/20 })
+	fixture.Eventually(t, "some are retried", func() bool { return failedCount(t, stores) < n-n/20 })
 	p.signal(syscall.SIGINT)
 	if code := p.exit(); code != 130 {
 		t.Errorf("exit code %d", code)
 	}
-	first := said(t, p.stderr.String(), "retried")
-	if left := failedCount(t, book); first == 0 || left == 0 || first != n-left || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
-		t.Errorf("%d of %d are left; it says\n%s", left, n, p.stderr.String())
+	first := reported(t, p.stderr.String(), "retried")
+	if left := failedCount(t, stores); first == 0 || left == 0 || first != n-left || !strings.Contains(p.stderr.String(), "run the same command again to continue") {
+		t.Errorf("%d of %d are left, and the output is\n%s", left, n, p.stderr.String())
 	}
 	code, _, stderr := kyclink(t, settings, "failed", "retry", "--all")
-	if second := said(t, stderr, "retried"); code != 0 || first+second != n || failedCount(t, book) != 0 {
+	if second := reported(t, stderr, "retried"); code != 0 || first+second != n || failedCount(t, stores) != 0 {
 		t.Errorf("exit code %d; %d and then %d of %d", code, first, second, n)
 	}
 }
@@ -159,8 +159,8 @@ func interruptedRetry(t *testing.T, settings []string, book *storage.Stores, n i
 func TestFailedRetry_ContinuesAfterAnInterrupt(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
-	book := failedRequests(t, server.Client(t), 3000)
-	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, book, 3000, "500/s")
+	stores := failedRequests(t, server.Client(t), 3000)
+	interruptedRetry(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, stores, 3000, "500/s")
 }
 
 // Two commands retry all requests while others hide some. Each request is changed once.
@@ -168,7 +168,7 @@ func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 	t.Parallel()
 	server := newRedis(t)
 	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
-	book := failedRequests(t, server.Client(t), 3000)
+	stores := failedRequests(t, server.Client(t), 3000)
 	commands := []*process{
 		start(t, settings, "failed", "retry", "--all"), start(t, settings, "failed", "retry", "--all"),
 		start(t, settings, "failed", "retry", "--all", "--rate", "1000/s"),
@@ -178,10 +178,10 @@ func TestFailedRetry_RetriesEachOnceBesideAnother(t *testing.T) {
 		if code := p.exit(); code != 0 {
 			t.Errorf("exit code %d:\n%s", code, p.stderr.String())
 		}
-		total += said(t, p.stderr.String(), "retried")
+		total += reported(t, p.stderr.String(), "retried")
 	}
-	if total != 3000 || failedCount(t, book) != 0 {
-		t.Errorf("%d were retried, %d are failed", total, failedCount(t, book))
+	if total != 3000 || failedCount(t, stores) != 0 {
+		t.Errorf("%d were retried, %d are failed", total, failedCount(t, stores))
 	}
 }
 

@@ -32,7 +32,7 @@ func everyCommand(t *testing.T, settings []string) {
 	}
 	url := expect("https://simulator.invalid/", "request", "--application-id", "A-1", "--wait")
 	if again := expect("https://", "request", "--application-id", "A-1", "--wait"); again != url {
-		t.Errorf("asked again, got %q after %q", again, url)
+		t.Errorf("the second request got %q after %q", again, url)
 	}
 	expect("https://", "request", "--application-id", "A-1", "--generation", "2", "--wait")
 	expect("generation 1", "show", "A-1")
@@ -137,9 +137,9 @@ type report struct {
 	Down      time.Duration
 }
 
-// tally waits until all known requests have ended, and compares them with the
+// result waits until all known requests have ended, and compares them with the
 // acknowledged requests and with FaceKi's links.
-func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) report {
+func (c *crowd) result(rdb redis.UniversalClient, sim *simulator.Simulator) report {
 	c.t.Helper()
 	r := report{Accepted: len(c.accepted), Refused: c.errors}
 	known := map[string]tasks.Link{}
@@ -185,7 +185,7 @@ func (c *crowd) tally(rdb redis.UniversalClient, sim *simulator.Simulator) repor
 			c.t.Errorf("%s has %d ends", id, ends[id])
 		}
 		if !strings.Contains(fmt.Sprint(issued[id]), link.URL) {
-			c.t.Errorf("%s has a link that FaceKi did not make for it", id)
+			c.t.Errorf("%s has a link that FaceKi did not create for it", id)
 		}
 		r.Known += link.PossibleDuplicates
 		r.Uncounted += max(0, len(issued[id])-1-link.PossibleDuplicates)
@@ -231,13 +231,13 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 		t.Fatal(err)
 	}
 	before = sim.State().Links
-	fixture.Eventually(t, "the workers go on", func() bool { return sim.State().Links > before+20 })
+	fixture.Eventually(t, "the workers continue", func() bool { return sim.State().Links > before+20 })
 	down := time.Since(begun)
 	asked := c.size()
-	fixture.Eventually(t, "the producers go on", func() bool { return c.size() > asked+10 })
+	fixture.Eventually(t, "the producers continue", func() bool { return c.size() > asked+10 })
 	close(over)
 	producing.Wait()
-	r := c.tally(rdb, sim)
+	r := c.result(rdb, sim)
 	r.Down = down
 	for _, window := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
 		late := watch.Longest() // a call before the window may have been recorded this late

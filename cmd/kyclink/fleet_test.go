@@ -97,7 +97,7 @@ func TestWorker_KilledWhileWaitingLeavesNoUncertainOutcome(t *testing.T) {
 		waits  func(*tasks.Client) bool
 	}{
 		"for a token": {`{"token_fault":"hang"}`, nil},
-		"for FaceKi to come back": {`{"rules":[{"match":"*","fault":"http_503"}]}`, func(client *tasks.Client) bool {
+		"for FaceKi to recover": {`{"rules":[{"match":"*","fault":"http_503"}]}`, func(client *tasks.Client) bool {
 			all := links(t, client, 20)
 			return slices.ContainsFunc(all, func(l tasks.Link) bool { return l.Attempts > 0 }) &&
 				!slices.ContainsFunc(all, func(l tasks.Link) bool { return l.Status == tasks.Calling })
@@ -165,7 +165,7 @@ func TestRequest_CreatesALinkThatShowPrints(t *testing.T) {
 		t.Errorf("%d lines, want the URL alone: %q", lines, url)
 	}
 	if again := expect(0, "https://", "", "request", "--application-id", "A-1", "--wait"); again != url {
-		t.Errorf("asked again, got %q after %q", again, url)
+		t.Errorf("the second request got %q after %q", again, url)
 	}
 	var link tasks.Link
 	if err := json.Unmarshal([]byte(expect(0, "{", "", "request", "--application-id", "A-1", "--wait", "--json")), &link); err != nil || link.URL+"\n" != url {
@@ -209,7 +209,7 @@ func TestSettings_ProblemsAreExplainedAtStart(t *testing.T) {
 			}
 			for _, text := range says {
 				if !strings.Contains(stderr, text) {
-					t.Errorf("it does not say %q:\n%s", text, stderr)
+					t.Errorf("the output lacks %q:\n%s", text, stderr)
 				}
 			}
 		})
@@ -233,7 +233,7 @@ func TestSettings_ProblemsAreExplainedAtStart(t *testing.T) {
 	refused("Redis evicts", []string{"FACEKI_CLIENT_ID=invented", "FACEKI_CLIENT_SECRET=invented", "KYCLINK_REDIS_URL=" + evicting.URL}, 78, "allkeys-lru", "noeviction", "KYCLINK_REDIS_ALLOW_EVICTION")
 	_, setting := upstream(t, `{}`)
 	w := start(t, []string{"KYCLINK_REDIS_URL=" + evicting.URL, "KYCLINK_REDIS_ALLOW_EVICTION=true", setting}, "worker", "--simulate")
-	fixture.Eventually(t, "it starts all the same", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
+	fixture.Eventually(t, "it starts", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 }
 
 // The output of a run at the most verbose level and the data in Redis contain no secret,
@@ -266,7 +266,7 @@ func TestOutput_HoldsNoSecret(t *testing.T) {
 	}
 	text := printed.String()
 	if strings.Count(text, "\n") < 150 || sim.State().Faults["http_500"] == 0 {
-		t.Fatalf("only %d lines were printed; this test looked at nothing", strings.Count(text, "\n"))
+		t.Fatalf("only %d lines were printed; so this test checks nothing", strings.Count(text, "\n"))
 	}
 	if at := strings.Index(text, "simulator.invalid"); at >= 0 {
 		t.Errorf("a link was printed: %s", text[max(0, at-300):at+100])

@@ -52,10 +52,10 @@ func traces(t testing.TB, rdb *redis.Client, ids ...string) (found []string) {
 	return found
 }
 
-// conserved returns a batch and fails if it does not have the given number of rows.
-func conserved(t testing.TB, book *storage.Stores, name string, rows int) batch.Batch {
+// batchWith returns a batch and fails if it does not have the given number of rows.
+func batchWith(t testing.TB, stores *storage.Stores, name string, rows int) batch.Batch {
 	t.Helper()
-	all, err := book.Batches.All(t.Context())
+	all, err := stores.Batches.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	sim, setting := upstream(t, `{"rules":[{"match":"P-0003","fault":"code_5002"}]}`)
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	expect := expecter(t, settings)
 	importPeople(t, client, "spring", 1, 230)
 	importPeople(t, client, "autumn", 1, 250) // 230 joined
@@ -103,7 +103,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 	}
 	worker := start(t, settings, "worker", "--simulate")
 	ended := func() bool {
-		b := conserved(t, book, "spring", 230)
+		b := batchWith(t, stores, "spring", 230)
 		return b.Counts[request.Created] == 227 && b.Counts[request.Failed] == 1
 	}
 	fixture.Eventually(t, "all have ended", ended)
@@ -114,7 +114,7 @@ func TestForget_ErasesAPersonEverywhere(t *testing.T) {
 		t.Errorf("left: %q", left)
 	}
 	expect(0, "erased: 0 requests", "P-0003: no request has this application ID", "forget", "--yes", "P-0003")
-	conserved(t, book, "autumn", 250)
+	batchWith(t, stores, "autumn", 250)
 
 	// An erased ID can be requested again.
 	link, err := client.Enqueue(t.Context(), tasks.Request{ApplicationID: "P-0005"})
@@ -145,29 +145,29 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=300/s"}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	const n = forgotRows
 	importPeople(t, client, "winter", 1, 20)
 	importPeople(t, client, "spring", 1, n)
 	importPeople(t, client, "autumn", n-9, 20) // 10 of spring's, and 10 others
 	w := start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "some links are made", func() bool { return conserved(t, book, "spring", n).Counts[request.Created] > 200 })
+	fixture.Eventually(t, "some links are created", func() bool { return batchWith(t, stores, "spring", n).Counts[request.Created] > 200 })
 	w.kill()
 
 	first := start(t, settings, "forget", "--batch", "spring", "--yes")
-	fixture.Eventually(t, "some are erased", func() bool { return conserved(t, book, "spring", n).Counts[batch.Erased] > 0 })
+	fixture.Eventually(t, "some are erased", func() bool { return batchWith(t, stores, "spring", n).Counts[batch.Erased] > 0 })
 	first.kill()
 	expect := expecter(t, settings)
-	b := conserved(t, book, "spring", n)
+	b := batchWith(t, stores, "spring", n)
 	if b.Counts[batch.Erased] == n-20 {
 		t.Log("it was not killed in the middle")
 	}
 	// Another worker recovers and ends the calls of the dead worker.
 	start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "nothing is being called", func() bool { return conserved(t, book, "spring", n).Counts[request.Calling] == 0 })
+	fixture.Eventually(t, "nothing is being called", func() bool { return batchWith(t, stores, "spring", n).Counts[request.Calling] == 0 })
 	fixture.Eventually(t, "all is erased", func() bool {
 		kyclink(t, settings, "forget", "--batch", "spring", "--yes")
-		return conserved(t, book, "spring", n).Counts[batch.Erased] == n-20
+		return batchWith(t, stores, "spring", n).Counts[batch.Erased] == n-20
 	})
 	expect(0, "erased: 0 requests", "", "forget", "--batch", "spring", "--yes")
 	var gone []string
@@ -181,8 +181,8 @@ func TestForgetBatch_ContinuesAfterAKill(t *testing.T) {
 			t.Errorf("left: %.2000q", left)
 		}
 	}()
-	fixture.Eventually(t, "nothing is left of them", func() bool { left = traces(t, rdb, gone...); return len(left) == 0 })
-	b = conserved(t, book, "spring", n)
+	fixture.Eventually(t, "no key names them", func() bool { left = traces(t, rdb, gone...); return len(left) == 0 })
+	b = batchWith(t, stores, "spring", n)
 	if b.Joined != 20 || b.Counts[batch.Erased] != n-20 {
 		t.Errorf("%+v", b)
 	}
@@ -219,11 +219,11 @@ func TestForget_WaitsForACall(t *testing.T) {
 	}
 	sim.Release()
 	fixture.Eventually(t, "its call has ended", func() bool { return status().Ended() })
-	fixture.Eventually(t, "it is forgotten", func() bool {
+	fixture.Eventually(t, "it is erased", func() bool {
 		code, _, _ := kyclink(t, settings, "forget", "--yes", "P-0001")
 		return code == 0 && status() == ""
 	})
-	fixture.Eventually(t, "nothing names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
+	fixture.Eventually(t, "no key names it", func() bool { return len(traces(t, rdb, "P-0001")) == 0 })
 }
 
 // Workers erase ended requests after the retention.
@@ -234,13 +234,13 @@ func TestRetention_ErasesEndedRequests(t *testing.T) {
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RETENTION=2s"}
 	client := tasks.NewClient(rdb, tasks.Config{})
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	importPeople(t, client, "spring", 1, 300)
 	start(t, settings, "worker", "--simulate")
 	begun := time.Now()
-	fixture.Eventually(t, "all are erased", func() bool { return conserved(t, book, "spring", 300).Counts[batch.Erased] == 300 })
+	fixture.Eventually(t, "all are erased", func() bool { return batchWith(t, stores, "spring", 300).Counts[batch.Erased] == 300 })
 	if took := time.Since(begun); took < 2*time.Second {
-		t.Errorf("they are gone after %v", took)
+		t.Errorf("they are erased after %v", took)
 	}
 	rows := cells(t, expecter(t, settings)(0, "", "300 erased", "batch", "export", "spring"))
 	if len(rows) != 300 || rows[299]["status"] != "erased" || rows[299]["application_id"] != "" {
@@ -255,7 +255,7 @@ func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	rdb := server.Client(t)
 	_, setting := upstream(t, "{}")
 	settings := []string{setting, "KYCLINK_REDIS_URL=" + server.URL}
-	book := storage.Of(rdb, "default")
+	stores := storage.Of(rdb, "default")
 	client := tasks.NewClient(rdb, tasks.Config{})
 	past := time.Now().Add(-time.Hour).Truncate(time.Millisecond).UTC()
 	var old []request.Record
@@ -271,7 +271,7 @@ func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 		})
 	}
 	for at := 0; at < len(old); at += 500 {
-		if err := book.Requests.Restore(t.Context(), "spring", old[at:at+500]); err != nil {
+		if err := stores.Requests.Restore(t.Context(), "spring", old[at:at+500]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,7 +284,7 @@ func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "all have a link", func() bool { return conserved(t, book, "spring", 1500).Counts[request.Created] == 1500 })
+	fixture.Eventually(t, "all have a link", func() bool { return batchWith(t, stores, "spring", 1500).Counts[request.Created] == 1500 })
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
 	for _, row := range cells(t, expect(0, "", "1500 created", "batch", "export", "spring")) {
 		if row["generation"] == "1" == (row["url"] != "https://simulator.invalid/l") || row["not_after"] != "" && row["generation"] == "2" {

@@ -61,7 +61,7 @@ func TestWorker_SendsNoStaleCallAfterAStop(t *testing.T) {
 	for _, window := range []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Second, 6 * time.Second} {
 		late := watch.Longest() // a call before the window may have been recorded this late
 		if over := excess(sim.Calls(0, 1000).Calls, 100, 5, window) - 100*late.Seconds(); over > 0 {
-			t.Errorf("a window of %v holds %.1f calls too many, however late this process was (%v)", window, over, late)
+			t.Errorf("a window of %v has %.1f calls too many, with a stall of this process of %v allowed for", window, over, late)
 		}
 	}
 	if got := sim.State(); got.LinkCalls != 400 || got.SeveralLinks != 0 {
@@ -112,7 +112,7 @@ func TestGate_ClosesOnWrongCredentialsOnly(t *testing.T) {
 		server := newRedis(t)
 		client := enqueue(t, server.Client(t), 20)
 		wrong := start(t, with(server.URL, "invented-wrong-secret"), "worker", "--simulate")
-		fixture.Eventually(t, "the gate says so", func() bool {
+		fixture.Eventually(t, "the gate is closed for that reason", func() bool {
 			s := status(t, with(server.URL, "x"))
 			return s.Gate.State == "closed" && s.Gate.Reason == "refused" && strings.Contains(s.Gate.Message, "HTTP 401")
 		})
@@ -180,7 +180,7 @@ func TestAccount_IsSteeredByCommands(t *testing.T) {
 	says(0, "50/s, burst 5, set by the workers", "rate", "--reset")
 	says(0, "is paused", "pause")
 	client := enqueue(t, server.Client(t), 20)
-	fixture.Eventually(t, "the workers know", func() bool {
+	fixture.Eventually(t, "the workers have noticed", func() bool {
 		return strings.Contains(w.stderr.String(), `"reason":"paused"`) || status(t, settings).Gate.Reason == "paused"
 	})
 	code, _, _ := kyclink(t, settings, "request", "--application-id", "A-1", "--wait=1s")
@@ -212,7 +212,7 @@ func TestInteractive_OvertakesItsOwnBatch(t *testing.T) {
 		t.Errorf("exit code %d after %v: %s%s", code, time.Since(begun), stdout, stderr)
 	}
 	if created := slices.IndexFunc(links(t, client, 1000), func(l tasks.Link) bool { return l.Status != tasks.Created }); created >= 899 {
-		t.Error("the whole batch was done first; this test looked at nothing")
+		t.Error("the whole batch was processed first, so this test checks nothing")
 	}
 	if link, err := client.Get(t.Context(), "P-0900"); err != nil || link.Batch != "spring" || link.Lane != tasks.Interactive {
 		t.Errorf("%v: %+v", err, link)
@@ -230,7 +230,7 @@ func TestWorker_LogsOnlyAChangedRate(t *testing.T) {
 		fixture.Eventually(t, "it has started", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 		told := strings.Contains(w.stderr.String(), `"from":"`+at.before+`"`)
 		if said := strings.Contains(w.stderr.String(), "account rate changed"); said != (at.before != "") || said != told {
-			t.Errorf("at %s after %q it says: %s", at.rate, at.before, w.stderr.String())
+			t.Errorf("at %s after %q the log is: %s", at.rate, at.before, w.stderr.String())
 		}
 		w.signal(syscall.SIGTERM)
 		w.exit()

@@ -50,7 +50,7 @@ func TestHealth_FailsWhenRedisRefusesWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for code, step := range map[string]struct{ breaks, mends []any }{
+	for code, step := range map[string]struct{ breaks, repairs []any }{
 		"OOM":      {[]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}},
 		"READONLY": {[]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}},
 		"NOPERM":   {[]any{"ACL", "SETUSER", "default", "-evalsha", "-eval"}, []any{"ACL", "SETUSER", "default", "+@all"}},
@@ -58,15 +58,15 @@ func TestHealth_FailsWhenRedisRefusesWrites(t *testing.T) {
 			[]any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"},
 		},
 	} {
-		fixture.Eventually(t, "all is well before "+code, all(http.StatusOK, "ok"))
+		fixture.Eventually(t, "all are healthy before "+code, all(http.StatusOK, "ok"))
 		do(step.breaks...)
-		fixture.Eventually(t, "it is seen: "+code, all(http.StatusServiceUnavailable, "writes are refused by Redis ("+code+")"))
+		fixture.Eventually(t, "all report "+code, all(http.StatusServiceUnavailable, "writes are refused by Redis ("+code+")"))
 		for _, url := range []string{w.opsURL(), s.opsURL()} {
 			scrape(t, url).expect(t, 0, "kyclink_redis_up")
 		}
-		do(step.mends...)
+		do(step.repairs...)
 	}
-	fixture.Eventually(t, "all is well again", all(http.StatusOK, "ok"))
+	fixture.Eventually(t, "all are healthy again", all(http.StatusOK, "ok"))
 	for _, url := range []string{w.opsURL(), s.opsURL()} {
 		scrape(t, url).expect(t, 1, "kyclink_redis_up")
 	}
@@ -80,7 +80,7 @@ func TestHealth_ReportsAnEmptiedRedis(t *testing.T) {
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_RATE=7/s", "FACEKI_BURST=9"}, "worker", "--simulate")
 	fixture.Eventually(t, "it works", func() bool { return strings.Contains(w.stderr.String(), "worker started") })
 	s := startServe(t, server.URL)
-	fixture.Eventually(t, "serve knows the ledger", func() bool { status, _ := look(t, s.opsURL()+"/readyz"); return status == http.StatusOK })
+	fixture.Eventually(t, "serve is ready", func() bool { status, _ := look(t, s.opsURL()+"/readyz"); return status == http.StatusOK })
 	if err := rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +88,10 @@ func TestHealth_ReportsAnEmptiedRedis(t *testing.T) {
 		return strings.Contains(w.stderr.String(), "has lost all data") && strings.Contains(s.stderr.String(), "has lost all data")
 	})
 	client := enqueue(t, rdb, 2)
-	fixture.Eventually(t, "the worker goes on", func() bool { return allCreated(links(t, client, 2)) })
+	fixture.Eventually(t, "the worker continues", func() bool { return allCreated(links(t, client, 2)) })
 	_, stdout, _ := kyclink(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, "account", "status")
 	if !strings.Contains(stdout, "simulated") || !strings.Contains(stdout, "7/s, burst 9") {
-		t.Errorf("the account is joined again without its kind and its rate:\n%s", stdout)
+		t.Errorf("the worker joined the account again without its kind and its rate:\n%s", stdout)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestHealth_ReportsAQueuePausedFromOutside(t *testing.T) {
 		return status == http.StatusServiceUnavailable && strings.Contains(text, "kyclink:default:interactive is paused")
 	})
 	if !strings.Contains(w.stderr.String(), "asynq:{kyclink:default:interactive}:paused") {
-		t.Errorf("the log does not say what to do:\n%s", w.stderr.String())
+		t.Errorf("the log does not say how to repair it:\n%s", w.stderr.String())
 	}
 	if err := inspector.UnpauseQueue("kyclink:default:interactive"); err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func TestImport_AcceptsEachRowOnceWhenKilled(t *testing.T) {
 			t.Fatalf("exit code %d: %s, %v", code, stderr, err)
 		}
 		if counts.Rows != n || counts.Accepted != n-before || counts.Again != before {
-			t.Errorf("import %d after %d rows said %s", i, before, stdout)
+			t.Errorf("import %d after %d rows printed %s", i, before, stdout)
 		}
 		if got := accepted(); got != n {
 			t.Errorf("%d rows are waiting", got)

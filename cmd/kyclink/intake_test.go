@@ -94,7 +94,7 @@ func TestIntake_LosesNothingWhenWorkersAreKilled(t *testing.T) {
 	}()
 	bad, good := addAll(t, rdb, intakeRows)
 	stop()
-	t.Logf("%d workers were killed while %d requests and %d that are none came in", <-killed, good, len(bad))
+	t.Logf("%d workers were killed while %d requests and %d invalid entries were added", <-killed, good, len(bad))
 	fixture.Eventually(t, "the stream is empty", func() bool {
 		n, err := rdb.XLen(t.Context(), intakeStream).Result()
 		return err == nil && n == 0

@@ -56,7 +56,7 @@ func TestJoin_ChangesNothingWhenRefused(t *testing.T) {
 					t.Errorf("%v changed %s", args, key)
 				}
 			}
-			t.Errorf("%v: %d keys, there were %d", args, len(after), len(before))
+			t.Errorf("%v: %d keys, want %d", args, len(after), len(before))
 		}
 	}
 	if calls := sim.State().LinkCalls; calls != 0 {

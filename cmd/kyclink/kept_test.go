@@ -30,7 +30,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 		}
 	}
 	if g := status(t, settings).Gate; !strings.Contains(g.Message, "links.faceki.example, which is not in FACEKI_LINK_HOSTS") {
-		t.Errorf("the gate says %q", g.Message)
+		t.Errorf("the message of the gate is %q", g.Message)
 	}
 	expect := expecter(t, settings)
 	expect(0, "uses the link that was kept, without a call", "", "show", "P-0001")
@@ -57,7 +57,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	// With other credentials the link cannot be decrypted, and no second link is bought.
 	other := start(t, append(settings[:len(settings)-1:len(settings)-1], "FACEKI_CLIENT_SECRET=invented-other", "FACEKI_LINK_HOSTS=links.faceki.example"), "worker")
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0001")
-	fixture.Eventually(t, "it is held once more", func() bool { return counted(t, rdb, "link.held")["P-0001"] == 3 && held() })
+	fixture.Eventually(t, "it is held again", func() bool { return counted(t, rdb, "link.held")["P-0001"] == 3 && held() })
 	expect(0, "encrypted with another client secret", "", "show", "P-0001")
 	other.signal(syscall.SIGTERM)
 	other.exit()
@@ -79,7 +79,7 @@ func TestWorker_KeepsALinkOnAnotherHost(t *testing.T) {
 	for _, said := range []string{w.stderr.String(), other.stderr.String()} {
 		for _, url := range urls {
 			if strings.Contains(said, url) {
-				t.Errorf("a log holds %s", url)
+				t.Errorf("a log contains %s", url)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func TestKeys_AreManagedByCommands(t *testing.T) {
 		t.Fatalf("exit code %d, %v: %+v", code, err, got)
 	}
 	if strings.Contains(stderr, key) || strings.Contains(expect(0, "enqueue,read", "", "keys", "list"), key) {
-		t.Error("the key is shown elsewhere")
+		t.Error("the key is also printed elsewhere")
 	}
 	var made createdKey
 	if err := json.Unmarshal([]byte(expect(0, `"name":"oncall"`, "", "keys", "create", "--scope", "operate", "--name", "oncall", "--json")), &made); err != nil || made.Key == "" {

@@ -42,7 +42,7 @@ func TestTerminal_ShowsNoHiddenCharacters(t *testing.T) {
 		if text := stdout + stderr; strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && c != '\t' && legible.Hidden(c) }) {
 			t.Errorf("%v prints %q", args, text)
 		} else if strings.Contains(text, "\nforged") {
-			t.Errorf("%v prints a line that somebody else wrote: %q", args, text)
+			t.Errorf("%v prints a forged line: %q", args, text)
 		}
 		return stdout
 	}

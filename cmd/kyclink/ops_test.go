@@ -25,7 +25,7 @@ func (p *process) opsURL() string {
 	p.t.Helper()
 	found := regexp.MustCompile(`"ops_address":"([^"]+)"`)
 	var m []string
-	fixture.Eventually(p.t, "it says where its metrics are", func() bool {
+	fixture.Eventually(p.t, "it logs the address of its metrics", func() bool {
 		m = found.FindStringSubmatch(p.stderr.String())
 		return m != nil
 	})
@@ -106,7 +106,7 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 		fmt.Sprint("KYCLINK_CONCURRENCY=", dying))
 	client := enqueue(t, rdb, requests)
 	killed := start(t, settings, "worker", "--simulate")
-	fixture.Eventually(t, "all its slots call", func() bool { return sim.State().InFlight >= dying })
+	fixture.Eventually(t, "a call is in flight in every slot", func() bool { return sim.State().InFlight >= dying })
 	scrape(t, killed.opsURL()).expect(t, 0, "kyclink_possible_duplicates_total")
 	killed.kill()
 	script, err := simulator.ParseScript([]byte(`{"max_faults_per_id":1,"faults":[{"fault":"reset_after","probability":0.15},{"fault":"http_503","probability":0.05}]}`))
@@ -121,13 +121,13 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	url := w.opsURL()
 	all := func() []tasks.Link { return links(t, client, requests) }
 	fixture.Eventually(t, "all have their links", func() bool { return allCreated(all()) })
-	attempts, doubts := 0, 0
+	attempts, uncertain := 0, 0
 	for _, l := range all() {
-		attempts, doubts = attempts+l.Attempts, doubts+l.PossibleDuplicates
+		attempts, uncertain = attempts+l.Attempts, uncertain+l.PossibleDuplicates
 	}
 	batch := statusOf(t, settings, "spring")
-	if doubts != batch.PossibleDuplicates || doubts < dying {
-		t.Errorf("%d doubts, the batch says %d; %d calls died", doubts, batch.PossibleDuplicates, dying)
+	if uncertain != batch.PossibleDuplicates || uncertain < dying {
+		t.Errorf("%d possible duplicates, the batch shows %d; %d calls were in flight in the killed worker", uncertain, batch.PossibleDuplicates, dying)
 	}
 	if err := rdb.XGroupCreate(t.Context(), resultsKey, "crm", "0").Err(); err != nil {
 		t.Fatal(err)
@@ -140,13 +140,13 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 		rdb.XAck(t.Context(), resultsKey, "crm", m.ID)
 	}
 	var s scraped
-	fixture.Eventually(t, "the sweep has been there, and the last attempt is counted", func() bool {
+	fixture.Eventually(t, "the recovery has run, and the last attempt is counted", func() bool {
 		s = scrape(t, url)
 		return s.sum("kyclink_results_cap") == 10_000_000 && s.sum("kyclink_sweep_mended_total", `kind="orphaned"`) > 0 &&
 			s.sum("kyclink_call_duration_seconds_count") >= attempts-dying
 	})
-	s.expect(t, doubts, "kyclink_possible_duplicates_total", `account="default"`)
-	s.expect(t, doubts-dying, "kyclink_attempts_total", `outcome="unknown"`)
+	s.expect(t, uncertain, "kyclink_possible_duplicates_total", `account="default"`)
+	s.expect(t, uncertain-dying, "kyclink_attempts_total", `outcome="unknown"`)
 	s.expect(t, attempts-dying, "kyclink_attempts_total")
 	s.expect(t, attempts-dying, "kyclink_call_duration_seconds_count")
 	// A grant that was received too late is not an attempt.
@@ -198,7 +198,7 @@ func TestMetrics_CountCallbacksAndIntake(t *testing.T) {
 	s.expect(t, 5, "kyclink_callbacks_given_up")
 	s.expect(t, 0, "kyclink_callbacks_pending")
 	if n := good.events(); n != 10 {
-		t.Errorf("%d events came", n)
+		t.Errorf("%d events received", n)
 	}
 	s.expect(t, 10, "kyclink_callback_attempts_total", `result="delivered"`)
 	s.expect(t, 5, "kyclink_callback_attempts_total", `result="given_up"`, `reason="forbidden"`)
@@ -229,7 +229,7 @@ func TestMetrics_ShowANearlyFullStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_RESULTS_CAP=1000"}, "worker", "--simulate")
-	fixture.Eventually(t, "the log says it", func() bool { return strings.Contains(w.stderr.String(), "results stream nearly full") })
+	fixture.Eventually(t, "the log has the warning", func() bool { return strings.Contains(w.stderr.String(), "results stream nearly full") })
 	s := scrape(t, w.opsURL())
 	s.expect(t, 850, "kyclink_results_entries")
 	s.expect(t, 1000, "kyclink_results_cap")
@@ -284,24 +284,24 @@ func TestHealth_FollowsAWorkersState(t *testing.T) {
 	}
 	fixture.Eventually(t, "it is ready", says("/readyz", http.StatusOK, "ok"))
 	server.Stop()
-	fixture.Eventually(t, "it is not, without Redis", says("/readyz", http.StatusServiceUnavailable, "no answer from Redis"))
+	fixture.Eventually(t, "it is not ready without Redis", says("/readyz", http.StatusServiceUnavailable, "no answer from Redis"))
 	began := time.Now()
 	s := scrape(t, url)
 	if took := time.Since(began); took > 3*time.Second || s.sum("kyclink_redis_up") != 0 || s.sum("kyclink_attempts_total") != 0 || s.sum("kyclink_workers") != -1 {
 		t.Errorf("after %s:\n%s", took, s)
 	}
 	if !says("/livez", http.StatusOK, "ok")() {
-		t.Error("it lives")
+		t.Error("/livez fails without Redis")
 	}
 	server.Restart(t)
 	fixture.Eventually(t, "it is ready again", says("/readyz", http.StatusOK, "ok"))
 	scrape(t, url).expect(t, 1, "kyclink_redis_up")
 	enqueue(t, server.Client(t), 1)
-	fixture.Eventually(t, "it calls", func() bool { return sim.State().InFlight == 1 })
+	fixture.Eventually(t, "a call is in flight", func() bool { return sim.State().InFlight == 1 })
 	w.signal(syscall.SIGTERM)
 	fixture.Eventually(t, "it is stopping", says("/readyz", http.StatusServiceUnavailable, "the worker is stopping"))
 	if !says("/livez", http.StatusOK, "ok")() {
-		t.Error("it lives while it stops")
+		t.Error("/livez fails during the stop")
 	}
 	script := sim.Script()
 	script.Rules = nil

@@ -22,7 +22,7 @@ func TestProgress_AgreesWithTheCounters(t *testing.T) {
 	p.report(now)
 	p.stop()
 	if got := lines.String(); got != "kyclink: 151 of 500 done, 5 failed, 1 held, 2 rejected, 3 joined\n" {
-		t.Errorf("a line says %q", got)
+		t.Errorf("the line is %q", got)
 	}
 
 	var screen capture

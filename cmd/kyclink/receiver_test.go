@@ -24,26 +24,26 @@ type receiver struct {
 	fails   float64 // share of callbacks that are answered with 500
 	hangs   float64 // share of callbacks that are not answered
 
-	mu      sync.Mutex
-	secrets []string // any of them is accepted
-	server  *http.Server
-	took    map[string][]time.Time // times at which each event was accepted with 2xx
-	refused map[string]int         // number of times that each event was not accepted
-	again   []time.Time            // when accepted events came again
-	taken   []time.Time            // when the events of again had been accepted
-	forged  int
+	mu         sync.Mutex
+	secrets    []string // any of them is accepted
+	server     *http.Server
+	accepted   map[string][]time.Time // times at which each event was accepted with 2xx
+	refused    map[string]int         // number of times that each event was not accepted
+	again      []time.Time            // when accepted events came again
+	acceptedAt []time.Time            // when the events of again had been accepted
+	forged     int
 }
 
 // newReceiver starts a receiver that fails or hangs for these shares of the callbacks.
 func newReceiver(t testing.TB, fails, hangs float64, secrets ...string) *receiver {
 	t.Helper()
-	port, err := redistest.FreePort() // it listens there again after die
+	port, err := redistest.FreePort() // it listens there again after stop
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, took: map[string][]time.Time{}, refused: map[string]int{}}
-	r.rise()
-	t.Cleanup(r.die)
+	r := &receiver{t: t, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), fails: fails, hangs: hangs, secrets: secrets, accepted: map[string][]time.Time{}, refused: map[string]int{}}
+	r.listen()
+	t.Cleanup(r.stop)
 	return r
 }
 
@@ -51,8 +51,8 @@ func (r *receiver) url() string {
 	return "http://" + r.address + "/hooks?key=known-to-the-receiver-only"
 }
 
-// rise starts the server, at the same address each time.
-func (r *receiver) rise() {
+// listen starts the server, at the same address each time.
+func (r *receiver) listen() {
 	r.t.Helper()
 	l, err := net.Listen("tcp", r.address)
 	if err != nil {
@@ -63,8 +63,8 @@ func (r *receiver) rise() {
 	go func() { _ = r.server.Serve(l) }()
 }
 
-// die stops the server and closes all connections.
-func (r *receiver) die() { _ = r.server.Close() }
+// stop stops the server and closes all connections.
+func (r *receiver) stop() { _ = r.server.Close() }
 
 func (r *receiver) trust(secrets ...string) {
 	r.mu.Lock()
@@ -96,14 +96,14 @@ func (r *receiver) count(id string, body []byte, header http.Header, take bool) 
 		r.forged++
 		return false
 	}
-	if before := r.took[id]; len(before) > 0 {
-		r.again, r.taken = append(r.again, time.Now()), append(r.taken, before[len(before)-1])
+	if before := r.accepted[id]; len(before) > 0 {
+		r.again, r.acceptedAt = append(r.again, time.Now()), append(r.acceptedAt, before[len(before)-1])
 	}
 	if !take {
 		r.refused[id]++
 		return false
 	}
-	r.took[id] = append(r.took[id], time.Now())
+	r.accepted[id] = append(r.accepted[id], time.Now())
 	return true
 }
 
@@ -125,7 +125,7 @@ func (r *receiver) verified(body []byte, header http.Header) bool {
 func (r *receiver) events() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.took)
+	return len(r.accepted)
 }
 
 // needless counts callbacks that came again after they had been accepted. It counts those
@@ -134,10 +134,10 @@ func (r *receiver) events() int {
 func (r *receiver) needless(lost []time.Time) (n, excuses int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, taken := range r.taken {
+	for i, acceptedAt := range r.acceptedAt {
 		excused := false
 		for _, at := range lost {
-			excused = excused || taken.After(at.Add(-answerLost)) && taken.Before(at.Add(time.Second)) && r.again[i].After(at)
+			excused = excused || acceptedAt.After(at.Add(-answerLost)) && acceptedAt.Before(at.Add(time.Second)) && r.again[i].After(at)
 		}
 		if excused {
 			excuses++

@@ -69,7 +69,7 @@ func TestWorkers_PauseABatchWhoseRowsAreRefused(t *testing.T) {
 	expect(0, "20 of its calls in a row were refused as wrong, the last one with: FaceKi refused this request as invalid", "", "batch", "status", "spring")
 	expect(0, `"status":"waiting"`, "", "show", "spring-00120", "--json")
 	expect(0, "refused as wrong", "", "show", "spring-00120")
-	fixture.Eventually(t, "the worker's log says so", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
+	fixture.Eventually(t, "the worker logs it", func() bool { return strings.Contains(worker.stderr.String(), "batch paused") })
 
 	script := sim.Script()
 	script.Rules = nil

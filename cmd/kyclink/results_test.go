@@ -134,11 +134,11 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 		}
 		return l
 	}
-	fixture.Eventually(t, "the oldest have gone", func() bool { return rdb.XLen(t.Context(), resultsKey).Val() < 1200 })
+	fixture.Eventually(t, "the oldest are trimmed", func() bool { return rdb.XLen(t.Context(), resultsKey).Val() < 1200 })
 	if l := status(); l.Cap != 1000 || l.Dropped < n-1200 || l.Group != "crm" {
 		t.Errorf("%+v", l)
 	}
-	fixture.Eventually(t, "it is said", func() bool {
+	fixture.Eventually(t, "the worker logs it", func() bool {
 		return strings.Contains(worker.stderr.String(), "results stream reached its cap and lost events that a group had not acknowledged")
 	})
 
@@ -150,7 +150,7 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	expect(0, "", fmt.Sprint(n, " published again"), "results", "replay", "--batch", "spring", "--rate", "2000/s")
 	fixture.Eventually(t, "the group has all", func() bool { return len(printed(late)) == n })
 	if !maps.Equal(printed(late), printed(witness)) {
-		t.Error("what came again is not what there was")
+		t.Error("the replayed events differ from the original ones")
 	}
 }
 
@@ -169,7 +169,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 	length := func() int64 { return rdb.XLen(t.Context(), resultsKey).Val() }
 	fixture.Eventually(t, "all are created", func() bool { return length() == 500 })
 	several := time.Now().Add(10 * time.Second) // time for several passes of the recovery
-	fixture.Eventually(t, "they have had time to go", func() bool { return length() != 500 || time.Now().After(several) })
+	fixture.Eventually(t, "several passes have run", func() bool { return length() != 500 || time.Now().After(several) })
 	if length() != 500 {
 		t.Fatalf("%d are left", length())
 	}
@@ -177,7 +177,7 @@ func TestResults_KeepUnreadEvents(t *testing.T) {
 	if slices.Sort(lines); len(slices.Compact(lines)) != 500 {
 		t.Errorf("%d were read", len(lines))
 	}
-	fixture.Eventually(t, "they go when they were read", func() bool { return length() < 100 })
+	fixture.Eventually(t, "they are trimmed after they were read", func() bool { return length() < 100 })
 }
 
 // After an interrupt, the same command continues the replay.

@@ -44,7 +44,7 @@ func TestRun_ContinuesAfterKill9(t *testing.T) {
 	fixture.Eventually(t, "a third is done", func() bool { return sim.State().Links > 130 })
 	p.kill()
 	if _, err := os.Stat(out); err == nil {
-		t.Error("OUT is there though the run did not finish")
+		t.Error("OUT exists before the end of the run")
 	}
 	before := journaled(t, out)
 
@@ -57,7 +57,7 @@ func TestRun_ContinuesAfterKill9(t *testing.T) {
 		switch before[id] {
 		case "created":
 			if calls := sim.Application(id).Calls; calls != 1 {
-				t.Errorf("%s was finished and called %d times", id, calls)
+				t.Errorf("%s had ended before and was called %d times", id, calls)
 			}
 		case "calling":
 			calling++
@@ -88,7 +88,7 @@ func TestRun_DrainsOnSignals(t *testing.T) {
 		}
 		for _, row := range table(t, out) {
 			if row["possible_duplicates"] != "0" || row["attempts"] != "1" {
-				t.Errorf("a soft stop left a doubt: %v", row)
+				t.Errorf("a drain left an uncertain outcome: %v", row)
 			}
 		}
 	}
@@ -102,17 +102,17 @@ func TestRun_DrainsOnSignalsFromTheStart(t *testing.T) {
 		what string
 		is   func(p *process, out string, sim *simulator.Simulator) bool
 	}{
-		{"it says what it uses", func(p *process, _ string, _ *simulator.Simulator) bool {
+		{"it has printed its settings", func(p *process, _ string, _ *simulator.Simulator) bool {
 			return strings.Contains(p.stderr.String(), "SIMULATED")
 		}},
-		{"the journal is there", func(_ *process, out string, _ *simulator.Simulator) bool {
+		{"the journal exists", func(_ *process, out string, _ *simulator.Simulator) bool {
 			_, err := os.Stat(out + ".journal")
 			return err == nil
 		}},
 		{"the worker has started", func(p *process, _ string, _ *simulator.Simulator) bool {
 			return strings.Contains(p.stderr.String(), "worker started")
 		}},
-		{"the first link is made", func(_ *process, _ string, sim *simulator.Simulator) bool { return sim.State().Links > 0 }},
+		{"the first link is created", func(_ *process, _ string, sim *simulator.Simulator) bool { return sim.State().Links > 0 }},
 	} {
 		for j, redis := range []string{"embedded", "real"} {
 			for k, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
@@ -131,7 +131,7 @@ func TestRun_DrainsOnSignalsFromTheStart(t *testing.T) {
 						t.Errorf("exit code %d:\n%s", code, said)
 					}
 					if strings.Contains(said, "kyclink: "+"accept") || strings.Contains(said, "context canceled") {
-						t.Errorf("it says\n%s", said)
+						t.Errorf("the output is\n%s", said)
 					}
 				})
 			}
@@ -149,7 +149,7 @@ func TestRun_WaitsForAnAbsentRedis(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "links.csv")
 	p := start(t, []string{setting, "KYCLINK_REDIS_URL=" + server.URL}, "run", write(t, filepath.Join(dir, "in.csv"), people(8)), "-o", out, "--simulate")
-	fixture.Eventually(t, "all calls are out", func() bool { return sim.State().LinkCalls == 8 })
+	fixture.Eventually(t, "all calls are in flight", func() bool { return sim.State().LinkCalls == 8 })
 	server.Kill()
 	fixture.Eventually(t, "the run notices", func() bool { return strings.Contains(p.stderr.String(), "Redis failed; retrying") })
 	server.Restart(t)
@@ -236,7 +236,7 @@ func TestRun_RetriesFailedRowsOnRequest(t *testing.T) {
 			run(2, "failed")
 			run(0, "created", "--retry-failed")
 			if calls := sim.State().LinkCalls - before; calls != 1 {
-				t.Errorf("%d calls for the one row that was to be tried again", calls)
+				t.Errorf("%d calls for the only row to retry", calls)
 			}
 		})
 	}

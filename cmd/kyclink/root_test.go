@@ -53,7 +53,7 @@ func TestCommands_RefuseEmptyArguments(t *testing.T) {
 		})
 	}
 	if flags < 50 {
-		t.Errorf("only %d flags were looked at", flags)
+		t.Errorf("only %d flags were checked", flags)
 	}
 	refused("--id is empty", "kyclink results replay", "--id", "A-1001", "--id", "")
 	refused("", "kyclink keys create", "--name", "shop", "--scope", "read,")

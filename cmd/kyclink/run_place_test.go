@@ -76,7 +76,7 @@ func TestRun_StopsAtOnceOnASecondSignal(t *testing.T) {
 	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
 	fixture.Eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
 	p.signal(syscall.SIGINT)
-	fixture.Eventually(t, "it says that it finishes them", func() bool {
+	fixture.Eventually(t, "it prints that it drains them", func() bool {
 		return strings.Contains(p.stderr.String(), "kyclink: stopping: draining in-flight calls; interrupt again to end at once\n")
 	})
 	p.signal(syscall.SIGINT)

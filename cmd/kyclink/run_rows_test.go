@@ -105,7 +105,7 @@ func TestRun_NamesRepeatedRows(t *testing.T) {
 				t.Errorf("exit code %d:\n%s\nwant %s", code, stderr, c.says)
 			}
 			if name == "more than can be listed" && (!strings.Contains(stderr, "kyclink: … and 19 rows more\n") || strings.Count(stderr, "\nkyclink: row ") != 10) {
-				t.Errorf("it says\n%s", stderr)
+				t.Errorf("the output is\n%s", stderr)
 			}
 		})
 	}

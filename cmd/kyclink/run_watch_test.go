@@ -57,7 +57,7 @@ func TestRun_SaysWhatItWaitsFor(t *testing.T) {
 		t.Errorf("during an outage: exit code %d:\n%s", code, stderr)
 	}
 	if n := strings.Count(stderr, "no link is created now"); n != 1 || strings.Contains(stderr, `"level"`) {
-		t.Errorf("it says %d times that no link is created:\n%s", n, stderr)
+		t.Errorf("it prints %d times that no link is created:\n%s", n, stderr)
 	}
 	expecter(t, settings)(0, "is paused", "", "account", "pause")
 	code, _, stderr = kyclink(t, settings, "run", in, "-o", filepath.Join(dir, "a.csv"), "--simulate", "--patience=3s")

@@ -106,14 +106,14 @@ func TestServe_AcceptsShowsAndExports(t *testing.T) {
 	})
 	s.signal(syscall.SIGTERM)
 	if status := <-waiting; status != http.StatusAccepted {
-		t.Errorf("who waited when it stopped got %d", status)
+		t.Errorf("the waiting client got %d at the stop", status)
 	}
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	for _, secret := range []string{s.key, "simulator.invalid", "A-1"} {
 		if log := s.stderr.String(); strings.Contains(log, secret) || !strings.Contains(log, `"route":"POST /v1/links"`) {
-			t.Errorf("the log holds %q, or no request:\n%s", secret, log)
+			t.Errorf("the log contains %q, or no request:\n%s", secret, log)
 		}
 	}
 	code, trail, _ := kyclink(t, []string{"KYCLINK_REDIS_URL=" + server.URL}, "audit")
@@ -186,7 +186,7 @@ func TestServe_ReloadsItsCertificate(t *testing.T) {
 		t.Fatal(got)
 	}
 	write(t, cert, "half a certificate")
-	fixture.Eventually(t, "it says that the files cannot be used", func() bool {
+	fixture.Eventually(t, "it logs that the files cannot be used", func() bool {
 		if got := over(first); got != "200" {
 			t.Fatal(got)
 		}

@@ -19,7 +19,7 @@ func TestSimulator_WarnsBeyondLoopback(t *testing.T) {
 			continue // there is no IPv6
 		}
 		if said := strings.Contains(p.stderr.String(), "is not a loopback address"); said != warns {
-			t.Errorf("--listen %s says: %s", listen, p.stderr.String())
+			t.Errorf("--listen %s prints: %s", listen, p.stderr.String())
 		}
 		p.signal(syscall.SIGTERM)
 		p.exit()
