@@ -7,9 +7,9 @@ local token, spacing = unpack(ARGV)
 local stored, requested, replaces = unpack(redis.call('HMGET', KEYS[1], 'token', 'asked', 'replaces'))
 if not stored or stored ~= token then return 0 end
 local asked = tonumber(requested or 0) or 0
-local young = now >= asked and now < asked + spacing
-if young and replaces then return 1 end
+local recent = now >= asked and now < asked + spacing
+if recent and replaces then return 1 end
 redis.call('HDEL', KEYS[1], 'token', 'until', 'due')
 redis.call('HSET', KEYS[1], 'replaces', '1')
-if young then redis.call('HSET', KEYS[1], 'due', ms(asked + spacing)) end
+if recent then redis.call('HSET', KEYS[1], 'due', ms(asked + spacing)) end
 return 0
