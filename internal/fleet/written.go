@@ -50,7 +50,7 @@ func (m *Member) WriteError() error {
 	_, emptied := errors.AsType[*EmptiedError](last.err)
 	switch {
 	case emptied:
-		return errors.New("Redis has lost the account's data")
+		return errors.New("the account's data is gone from Redis")
 	case answered:
 		code, _, _ := strings.Cut(refused.Error(), " ")
 		return fmt.Errorf("writes are refused by Redis (%s)", code)
