@@ -92,6 +92,7 @@ func statusError(s diagnosis.State) error {
 		return &codeError{code: exitClearsByItself}
 	case diagnosis.Stuck:
 		return &codeError{code: exitPersonMustAct}
+	case diagnosis.Flowing, diagnosis.Idle:
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ func Request(s Snapshot, r RequestState) Diagnosis {
 		func() (Finding, bool) { return first(s, []rule{redisFull, redisWriteFails, redisReadOnly}) },
 		func() (Finding, bool) { return s.noWorkerFor(r) },
 		r.calling,
-		func() (Finding, bool) { return r.pausedBatch() },
+		r.pausedBatch,
 		func() (Finding, bool) { return gateClosed(s) },
 		func() (Finding, bool) { return s.retry(r) },
 	} {
