@@ -18,17 +18,17 @@ type Account struct {
 	keys keyspace.Keys
 }
 
-// NewAccount returns an account that uses, and does not close, rdb.
+// NewAccount returns an account that uses rdb and does not close it.
 func NewAccount(rdb redis.UniversalClient, account string) *Account {
 	return &Account{rdb, keyspace.Keys{Account: account}}
 }
 
-// Pause closes the gate until [Account.Resume], whatever happens. Calls in flight or
-// granted are completed.
+// Pause closes the gate until [Account.Resume]. Calls that are granted or in flight are
+// completed.
 func (a *Account) Pause(ctx context.Context) error { return a.do(ctx, "pause", pauseScript) }
 
 // Resume ends a pause. If the gate is closed for another reason, the next call probes at
-// once, and the pauses after it are short again.
+// once, and the pauses between probes start short again.
 func (a *Account) Resume(ctx context.Context) error { return a.do(ctx, "resume", resumeScript) }
 
 func (a *Account) do(ctx context.Context, verb string, script *lua.Script) error {

@@ -8,8 +8,8 @@ local CALLS = tag .. ':calls'
 local function call_name(process, id, nonce) return process .. ' ' .. id .. ' ' .. nonce end
 
 -- is_granted reports whether the request's call in flight was granted to the admission
--- request with this nonce. Only the process that made the nonce, and sent nothing, knows
--- that no call followed. A time proves nothing: Redis may have lost its last writes.
+-- request with this nonce. Only the process that made the nonce knows whether it sent the
+-- call. A comparison of times is not enough, because Redis may have lost its last writes.
 local function is_granted(process, id, nonce)
   return nonce ~= '' and redis.call('ZSCORE', CALLS, call_name(process, id, nonce)) ~= false
 end

@@ -2,7 +2,7 @@
 --
 -- uses: clock, gate_state
 
--- close_reason is why FaceKi is not called, also under an operator's pause.
+-- close_reason returns why FaceKi must not be called, apart from an operator's pause.
 local function close_reason()
   if gate.reason == 'paused' then return gate.under end
   return gate.reason
@@ -10,8 +10,8 @@ end
 
 local function clear_probe() set('prober', '') set('probe', '') set('sent', 0) set('by', 0) end
 
--- close_gate closes for at least `wait` ms. `pause`, or `wait`, is what the next pause
--- grows from. Under an operator's pause it is stored for later.
+-- close_gate closes the gate for at least `wait` ms. The next pause grows from `pause`, or
+-- from `wait` if that is nil. During an operator's pause, the reason is stored for later.
 local function close_gate(reason, wait, pause)
   if close_reason() == '' then set('closed', now) end
   set('pause', pause or wait)
@@ -21,8 +21,8 @@ end
 
 local function longer_pause(reason) return math.min(MAX_PAUSE[reason], gate.pause * 2) end
 
--- close_for closes the gate, or keeps it closed, for a reason. from_probe: the probe found it.
--- wait: the ms for which FaceKi asked, or nil.
+-- close_for closes the gate, or keeps it closed, for a reason. from_probe: the probe found
+-- the reason. wait: the Retry-After in ms, or nil.
 local function close_for(reason, from_probe, wait)
   local current = close_reason()
   if current == '' then

@@ -2,10 +2,9 @@
 --
 -- uses: keys, clock, gate_state, calls
 
--- shift_times is for a clock that went back by about `by` ms: all stored times are moved
--- by it, so that pauses, ages and the silence last as long as they would have. The
--- bucket starts empty, see settle_bucket, and each process that waits for the rate is
--- listed again when it asks.
+-- shift_times corrects the stored times after the clock went back by about `by` ms, so that
+-- pauses, ages and FaceKi's silence keep their lengths. The bucket starts empty, see
+-- settle_bucket, and each waiting process gets a new place when it asks again.
 local FURTHEST = { next = 600000, by = ANSWER_TIMEOUT } -- how far ahead these may be
 local function shift_times(by)
   for _, name in ipairs({ 'since', 'closed', 'opened', 'answered', 'looked', 'asked', 'next', 'by' }) do

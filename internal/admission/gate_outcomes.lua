@@ -1,4 +1,4 @@
--- What outcomes of calls do to the gate.
+-- Effects of the outcomes of calls on the gate.
 --
 -- uses: clock, gate_state, gate
 
@@ -8,8 +8,9 @@ local function open_gate()
   change_state(ramp and 'ramping' or 'open', '', now)
 end
 
--- throttled: the pause doubles with each 429, and four successes undo one. Further 429s
--- of calls that were in flight when the gate closed do not count.
+-- throttled closes the gate after a 429. Without a Retry-After, the pause doubles with each
+-- 429, and four successes undo one doubling. Further 429s of calls that were in flight when
+-- the gate closed do not count.
 local function throttled(from_probe, retry_after)
   if from_probe or close_reason() == '' then set('throttles', gate.throttles + 1) end
   local wait = math.min(MAX_PAUSE.throttled, FIRST_PAUSE.throttled * 2 ^ math.min(10, math.max(0, math.floor(gate.throttles) - 1)))
@@ -17,7 +18,7 @@ local function throttled(from_probe, retry_after)
   close_for('throttled', from_probe, wait)
 end
 
--- count_outcome keeps the last 20 outcomes, and the ids of the faults in a row.
+-- count_outcome records an outcome, and closes the gate if the faults show an outage.
 local function count_outcome(good, id)
   set('last', string.sub(gate.last .. (good and 's' or 'f'), -20))
   if good then set('row', '') return end
@@ -32,8 +33,8 @@ local function count_outcome(good, id)
   if #row >= 5 or faults >= 14 then close_for('outage', false) end
 end
 
--- learn_latency moves the estimate of the p99 up by a twentieth for a slower answer, and
--- down for a faster one by as little as keeps one answer in a hundred above it.
+-- learn_latency updates the estimate of the 99th percentile: a slower answer raises it by up
+-- to 5 %, and a faster one lowers it by 0.05 %, so that one answer in a hundred is slower.
 local function learn_latency(latency)
   if latency <= 0 then return end
   if gate.usual == 0 then set('usual', latency)
@@ -45,7 +46,7 @@ local function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 
--- conclude_probe takes the outcome of the probe, or of its connect.
+-- conclude_probe records the outcome of the probe, or of the attempt to connect before it.
 local function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()

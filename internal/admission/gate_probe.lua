@@ -2,7 +2,7 @@
 --
 -- uses: clock, gate_state, rate
 
--- probe_gate chooses the process that probes a closed gate, and lets its one call pass.
+-- probe_gate chooses the process that probes a closed gate, and admits its one call.
 local function probe_gate(lane, process, id, connected)
   local chosen = gate.prober == process and gate.sent == 0
   local busy = gate.prober ~= '' and gate.by > now

@@ -1,18 +1,18 @@
--- Calls that hang.
+-- Detection of calls that FaceKi does not answer.
 --
 -- uses: keys, clock, gate_state, calls, gate
 
--- observe restarts the measurement of FaceKi's silence if nobody observed the gate for a
--- while, as when Redis was away: answers could not be recorded either.
+-- observe measures FaceKi's silence from now on if no process observed the gate for a while,
+-- for example because Redis was unavailable: answers could not be recorded either.
 local function observe()
   if now - gate.looked > MAX_UNOBSERVED then set('answered', math.max(gate.answered, now)) end
   if now - gate.looked >= OBSERVE_EVERY then set('looked', now) end
 end
 
--- calls_hang reports whether calls are in flight and FaceKi is silent. A call that began
--- before the gate opened, or longer ago than a call may take, died with its process. So
--- may have a call whose process has had no heartbeat since the answer was due. A
--- heartbeat in the future was stored before the clock went back.
+-- calls_hang reports whether calls are in flight that FaceKi does not answer. It ignores
+-- calls that began before the gate opened or longer ago than a call can take, and calls
+-- whose process has had no heartbeat since the answer was due: that process may be dead. A
+-- heartbeat in the future does not count, because it was stored before the clock went back.
 local function calls_hang()
   local silence = math.max(2000, math.min(60000, 4 * gate.usual))
   if close_reason() ~= '' or now - gate.answered <= silence then return false end

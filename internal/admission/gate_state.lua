@@ -48,8 +48,8 @@ local function read_fields(names)
   end
 end
 
--- require_fields reads those of the names that were not read yet, and all other fields
--- when one of them is used first.
+-- require_fields reads the named fields that have not been read. The first use of any other
+-- field reads all of them.
 local function require_fields(names)
   local missing = {}
   for _, name in ipairs(names) do

@@ -27,9 +27,9 @@ end
 
 local function refilled(level, elapsed, per) return math.min(gate.burst, level + elapsed / per) end
 
--- settle_bucket brings the level to the present: refilled, and without the grants whose
--- time has come. After a step of the clock the time to refill for is not known: then the
--- bucket is empty, and the tokens of held grants are owed.
+-- settle_bucket brings the level up to date: it refills the bucket and takes the tokens of
+-- the grants whose time has come. After a step of the clock the elapsed time is unknown;
+-- then the bucket is empty, less the tokens of all held grants.
 local function settle_bucket()
   if gate.at == 0 or gate.at > us or clock_jumped_ahead() then
     set('level', math.min(0, gate.level) - #held_grants()) set('at', us) set('held', '')
@@ -55,8 +55,8 @@ local function fits(times, i, level, at, s, per)
   return true
 end
 
--- earliest_grant returns the first time from now on at which the level is `goal`, after
--- at least `from` of the held grants, and the number of held grants before it.
+-- earliest_grant returns the first time from now on at which the level reaches `goal`, and
+-- the number of held grants before that time, which is at least `from`.
 local function earliest_grant(goal, times, from)
   local per, level, at = token_time(), gate.level, gate.at
   for i = 0, #times do
@@ -69,8 +69,7 @@ local function earliest_grant(goal, times, from)
   end
 end
 
--- take_token takes the token of time s, after i held grants, and returns for how many ms
--- its grant is held.
+-- take_token takes a token at time s, after i held grants, and returns the ms until then.
 local function take_token(s, i, times)
   if s <= us then
     set('level', gate.level - 1)
@@ -105,7 +104,7 @@ local function add_waiter(lane, process, due)
   set('line:' .. lane, math.max(gate['line:' .. lane], due + WAITER_TTL))
 end
 
--- admit_by_rate takes a token, or lists the process as waiting.
+-- admit_by_rate takes a token, or adds the process to those that wait.
 local function admit_by_rate(lane, process)
   settle_bucket()
   local need, times, from, place, own = 1, held_grants(), 0, 0, nil
@@ -114,8 +113,8 @@ local function admit_by_rate(lane, process)
     if waiter[1] == process then own = waiter[2] break end
     place = place + 1
   end
-  -- A process that asks before others gets only what they leave, unless the bucket is
-  -- full: a token that nobody takes is lost.
+  -- A process must leave a token for each process before it, unless the bucket is full:
+  -- then a token that is not taken is lost.
   local goal = math.max(need, math.min(need + place, gate.burst))
   local s, i = earliest_grant(goal, times, from)
   if goal <= gate.burst and s - us <= max_ahead() then

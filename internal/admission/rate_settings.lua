@@ -2,8 +2,8 @@
 --
 -- uses: clock, gate_state, gate_begin, rate
 
--- change_rate refills at the old rate until now, and returns the old rate. The waiting
--- processes are listed again, at the new rate, when they ask.
+-- change_rate refills the bucket at the old rate until now, and returns the old rate. Waiting
+-- processes lose their places; each gets a new one when it asks again.
 local function change_rate(n, per, burst)
   read_gate(COMMON_FIELDS)
   settle_bucket()

@@ -1,4 +1,4 @@
--- What outcomes of calls do to refused credentials.
+-- Effects of the outcomes of calls on refused credentials.
 --
 -- uses: clock, gate_state, refusal
 

@@ -1,5 +1,5 @@
 -- resume ends a pause. If the gate is closed for another reason, or credentials are
--- refused, the next call probes at once, and pauses are short again.
+-- refused, the next call probes at once, and the pauses between probes start short again.
 --
 -- KEYS[1]: the account's tag. Returns 'ok'.
 --

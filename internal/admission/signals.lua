@@ -5,14 +5,14 @@
 
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 
--- These do not show that FaceKi answers.
+-- Signals that do not show that FaceKi answers.
 local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
 
--- Their messages are stored for the status. No script reads them.
+-- Signals with messages that are stored for the status. No script reads the messages.
 local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
 
--- report_signal processes the outcome of a grant or of a connect. The caller stores the gate at
--- its end, see store_gate.
+-- report_signal records the outcome of a granted call, or of an attempt to connect. The
+-- caller stores the gate at its end, see store_gate.
 --
 -- signal, id, process, credential   nonce: the grant's; '' if it is not known, nil for a
 -- connect   began: when the attempt began, ms   retry_after: of a throttle, ms

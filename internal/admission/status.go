@@ -29,8 +29,8 @@ type Status struct {
 type GateStatus struct {
 	State  string `json:"state"`
 	Reason string `json:"reason"` // "" while it is open
-	// Since is when the gate came to this state; while it probes, when it closed. It is
-	// zero if the state has never changed.
+	// Since is when the state last changed, or the zero time. While the gate probes, it is
+	// when the gate closed.
 	Since time.Time `json:"since,omitzero"`
 	// NextProbe is when the next call may test the gate.
 	NextProbe time.Time `json:"next_probe,omitzero"`
@@ -66,14 +66,14 @@ type HistoryEntry struct {
 }
 
 // AnswerWithin is how long a call may take, with the recording of its answer. A call that
-// is in flight for longer died with its process.
+// is in flight for longer belongs to a dead process.
 const AnswerWithin = 75 * time.Second
 
 // Times of the scripts, in ms.
 const (
 	answerWithin = float64(AnswerWithin / time.Millisecond)
 	rampTime     = 15_000 // from a tenth of the rate to all of it
-	waiterTTL    = 250    // after which a waiting process that was due does not count
+	waiterTTL    = 250    // how long a waiting process counts after it may get a token
 )
 
 // The gate's states, and the reasons that the status names itself.
@@ -87,8 +87,8 @@ const (
 	paused  = string(fault.Paused)
 )
 
-// usedOver is over how many seconds the used rate is measured. The script keeps one
-// counter more, that of the present second.
+// usedOver is the number of seconds over which the used rate is averaged. The script has
+// another counter for the current second.
 const usedOver = 10
 
 // Read reads the status by Redis' clock, in one round trip and one more for each refused
@@ -134,7 +134,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 		next, _ := r[1].(string)
 		message, _ := r[2].(string)
 		messageAt, _ := r[3].(string)
-		if ok { // else it has expired: it was not used for long
+		if ok { // otherwise, it has expired: the credential was not used for a day
 			s.Refused = append(s.Refused, RefusedStatus{credential, instant(at), instant(next), message, instant(messageAt)})
 		}
 	}
@@ -155,6 +155,7 @@ func (s Status) refusedAll(good string) RefusedStatus {
 	return RefusedStatus{}
 }
 
+// since counts the members with a score of at least from.
 func since(members []redis.Z, from float64) (n int) {
 	for _, m := range members {
 		if m.Score >= from {
@@ -164,7 +165,7 @@ func since(members []redis.Z, from float64) (n int) {
 	return n
 }
 
-// fields are those of the gate's hash.
+// fields are the fields of the gate's hash.
 type fields map[string]string
 
 func (f fields) number(name string) float64 {

@@ -1,5 +1,5 @@
--- Watching the gate for calls that hang, which no process would notice if every call of
--- every process hangs. One process of the fleet does it all the time.
+-- Watching the gate for calls that hang. If all calls of all processes hang, no process
+-- reports an outcome. So one process of the fleet watches the gate regularly.
 --
 -- uses: keys, gate_state, gate_begin, gate, gate_silence
 
