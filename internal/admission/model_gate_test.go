@@ -133,9 +133,9 @@ func (m *Model) openGate() {
 	m.changeState(state, "", m.now)
 }
 
-// fail closes the gate, or keeps it closed, for a reason. fromProbe reports that the probe
+// closeFor closes the gate, or keeps it closed, for a reason. fromProbe reports that the probe
 // found the reason. wait is the Retry-After in ms, or 0.
-func (m *Model) fail(reason string, fromProbe bool, wait float64) {
+func (m *Model) closeFor(reason string, fromProbe bool, wait float64) {
 	g := &m.gate
 	current := g.closeReason()
 	cause, currentCause := causeOf(reason), causeOf(current)
@@ -175,7 +175,7 @@ func (m *Model) throttled(fromProbe bool, retryAfter float64) {
 	if retryAfter > 0 {
 		wait = min(maxRetryAfter, max(minRetryAfter, retryAfter))
 	}
-	m.fail(throttled, fromProbe, wait)
+	m.closeFor(throttled, fromProbe, wait)
 }
 
 // countOutcome records an outcome, and closes the gate if the faults show an outage.
@@ -196,7 +196,7 @@ func (m *Model) countOutcome(good bool, id string) {
 		}
 	}
 	if len(g.row) >= faultsInARow || faults >= faultsInWindow {
-		m.fail(outage, false, 0)
+		m.closeFor(outage, false, 0)
 	}
 }
 
@@ -289,9 +289,9 @@ func (m *Model) concludeProbe(signal Signal, retryAfter float64) {
 	case Unused, Refused:
 		g.next = m.now
 	case NoCredit, LimitReached:
-		m.fail(string(signal), true, 0)
+		m.closeFor(string(signal), true, 0)
 	default:
-		m.fail(outage, true, 0)
+		m.closeFor(outage, true, 0)
 	}
 }
 

@@ -125,7 +125,7 @@ func (m *Model) Admit(now time.Time, query Query) Decision {
 	}
 	m.observe()
 	if m.callsHang() {
-		m.fail(outage, false, 0)
+		m.closeFor(outage, false, 0)
 	}
 	r := m.refusal(query.Credential)
 	if r != nil && m.now < r.next {
@@ -184,7 +184,7 @@ func (m *Model) Report(now time.Time, r Report) {
 	case r.Signal == Throttle:
 		m.throttled(false, retryAfter)
 	case r.Signal == NoCredit || r.Signal == LimitReached:
-		m.fail(string(r.Signal), false, 0)
+		m.closeFor(string(r.Signal), false, 0)
 	case g.closeReason() != "": // sent before the gate closed: it shows nothing new
 	case good || r.Signal == Outage:
 		m.countOutcome(good, r.ID)
@@ -201,7 +201,7 @@ func (m *Model) Watch(now time.Time) {
 	m.begin(now)
 	m.observe()
 	if m.gate.state != closed && m.callsHang() {
-		m.fail(outage, false, 0)
+		m.closeFor(outage, false, 0)
 	}
 }
 
