@@ -66,7 +66,7 @@ func readTokenAnswer(a answer) (Secret, time.Duration, *fault.Fault) {
 	e := parseEnvelope(a.body)
 	v := classify(a.status, e, false)
 	if a.broken != 0 && a.status/100 == 2 {
-		v = verdict{a.broken, none, false}
+		v = classification{a.broken, none, false}
 	}
 	if v.kind == 0 {
 		if value, life, ok := readToken(e.data); ok && a.status/100 == 2 {

@@ -1,7 +1,7 @@
 // Package faceki is a client of FaceKi's API: it obtains an access token, requests a
 // link, and classifies the answer. It makes one attempt. It does not retry or log.
 //
-// wire.go sends every request, verdict.go has the table of answers, token.go obtains the
+// wire.go sends every request, classify.go has the table of answers, token.go obtains the
 // token, redis_store.go shares it with other processes, and pool.go has the connections.
 package faceki
 

@@ -97,8 +97,8 @@ func text(raw json.RawMessage) (s string, ok bool) {
 	return s, json.Unmarshal(raw, &s) == nil
 }
 
-// verdict is the meaning of an answer.
-type verdict struct {
+// classification is the meaning of an answer.
+type classification struct {
 	kind fault.Kind // 0 for code 0, a success if the link is usable
 	code int        // the code that decided, or none
 	// renew reports that the token was refused and a new one may help.
@@ -109,13 +109,13 @@ type verdict struct {
 // a 2xx answer, a code from 100 to 599 counts as an HTTP status, and any other code means
 // that FaceKi refused the request. ownWorkflow says that the request itself names its
 // workflow, which is then at fault for a workflow without rules.
-func classify(status int, e envelope, ownWorkflow bool) verdict {
+func classify(status int, e envelope, ownWorkflow bool) classification {
 	if e.success && status/100 == 2 {
-		return verdict{0, 0, false}
+		return classification{0, 0, false}
 	}
 	for _, code := range e.codes {
 		if kind, known := codeKind(code, ownWorkflow); known {
-			return verdict{kind, code, code == 1}
+			return classification{kind, code, code == 1}
 		}
 	}
 	code := none
@@ -123,17 +123,17 @@ func classify(status int, e envelope, ownWorkflow bool) verdict {
 		code = e.codes[0]
 	}
 	if status/100 != 2 {
-		return verdict{statusKind(status, e.faceki), code, status == http.StatusUnauthorized}
+		return classification{statusKind(status, e.faceki), code, status == http.StatusUnauthorized}
 	}
 	for _, code := range e.codes {
 		if code >= 100 && code <= 599 {
-			return verdict{statusKind(code, true), code, code == http.StatusUnauthorized}
+			return classification{statusKind(code, true), code, code == http.StatusUnauthorized}
 		}
 	}
 	if code != none {
-		return verdict{fault.BadRequest, code, false}
+		return classification{fault.BadRequest, code, false}
 	}
-	return verdict{fault.Unreadable, none, false}
+	return classification{fault.Unreadable, none, false}
 }
 
 // codeKind is the table of FaceKi's codes, including the documented ones from 100 to 599.
@@ -199,7 +199,7 @@ func (c Config) created(a answer, ownWorkflow bool) (made request.Link, f *fault
 	e := parseEnvelope(a.body)
 	v := classify(a.status, e, ownWorkflow)
 	if a.broken != 0 && a.status/100 == 2 {
-		v = verdict{a.broken, none, false} // an incomplete success is not a success
+		v = classification{a.broken, none, false} // an incomplete success is not a success
 	}
 	if v.kind != 0 {
 		return request.Link{}, v.fault(a), v.renew
@@ -231,9 +231,9 @@ func (c Config) hostDetail(host string) string {
 		"if the host belongs to FaceKi, add it, restart the workers, and retry the request"
 }
 
-// fault returns the fault of a verdict. It omits the message of an answer with code 0,
+// fault returns the fault of a classification. It omits the message of an answer with code 0,
 // because any of its texts may be a link or a token.
-func (v verdict) fault(a answer) *fault.Fault {
+func (v classification) fault(a answer) *fault.Fault {
 	f := &fault.Fault{Kind: v.kind, Detail: fmt.Sprintf("HTTP %d", a.status), RetryAfter: a.retryAfter}
 	if v.code >= 0 && v.code <= maxShown && (v.code != a.status || a.status/100 == 2) {
 		f.Detail += fmt.Sprintf(", code %d", v.code)
