@@ -91,7 +91,7 @@ var (
 	noProxy  = delivery.Reply{Reason: "proxy_error", Message: "the proxy cannot be reached", NoAttempt: true}
 )
 
-func TestOpenDeliveries_OpensAnEventOnce(t *testing.T) {
+func TestOpen_OpensAnEventOnce(t *testing.T) {
 	c := newCourier(t)
 	first := c.open(false)
 	if len(first) != 1 || first[0] != (delivery.Task{EventID: c.event.ID, ApplicationID: "A-1", Host: "shop.example:8443"}) {
@@ -106,7 +106,7 @@ func TestOpenDeliveries_OpensAnEventOnce(t *testing.T) {
 	}
 }
 
-func TestEndDelivery_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
+func TestEnd_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
 	first, second := c.begun(), c.begun()
@@ -145,7 +145,7 @@ func TestEndDelivery_AcceptsTheSuccessOfAnyAttempt(t *testing.T) {
 	}
 }
 
-func TestEndDelivery_DoesNotCountAnAttemptThatWasNotMade(t *testing.T) {
+func TestEnd_DoesNotCountAnAttemptThatWasNotMade(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
 	for range 3 {
@@ -157,7 +157,7 @@ func TestEndDelivery_DoesNotCountAnAttemptThatWasNotMade(t *testing.T) {
 }
 
 // A given-up delivery is retried only by a caller that has read its latest state.
-func TestBeginDelivery_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
+func TestBegin_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
 	c := newCourier(t)
 	c.open(false)
 	c.end(c.begun(), failed, time.Minute)
@@ -195,7 +195,7 @@ func TestBeginDelivery_RetriesAGivenUpDeliveryAsItWasRead(t *testing.T) {
 	}
 }
 
-func TestStalledDeliveries_NamesDeliveriesWithoutATask(t *testing.T) {
+func TestStalled_ReturnsDeliveriesWithoutATask(t *testing.T) {
 	c := newCourier(t)
 	other := c.ended("A-2")
 	stalled := func(since time.Duration) (events []string) {

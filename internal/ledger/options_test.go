@@ -44,7 +44,7 @@ func TestAdmit_ResolvesSettingsAtTheFirstCall(t *testing.T) {
 
 // The not_after of a batch ends its waiting, queued and held requests, page by page, but
 // none that has a not_after of its own or that a person has retried.
-func TestExpireLate_EndsRequestsOfALateBatch(t *testing.T) {
+func TestExpireDue_EndsRequestsOfALateBatch(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	due := time.Now().Add(5 * time.Second)
@@ -106,7 +106,7 @@ func (h *harness) expireAll() (ended int) {
 
 // A request that was being called when the requests of its late batch ended, and is held
 // afterwards, ends the next time.
-func TestExpireLate_ReadsALateBatchAgain(t *testing.T) {
+func TestExpireDue_ReadsALateBatchAgain(t *testing.T) {
 	t.Parallel()
 	t.Run("when that time has come", func(t *testing.T) { lateBatchAgain(t, time.Unix(0, 0)) })
 	t.Run("when Redis' clock, which was a day ahead, is right again", func(t *testing.T) { lateBatchAgain(t, time.Now().Add(24*time.Hour)) })
