@@ -163,7 +163,7 @@ func testArrows() map[string][]string {
 		"internal/lua":              {"internal/redistest"},
 		"internal/config":           servers,
 		"internal/logging":          servers,
-		"internal/diagnosis":        {"internal/fault"},
+		"internal/diagnosis":        append(noun, "internal/fault"),
 		"internal/asynqx":           {"internal/linktask"},
 		"internal/monitor":          {"internal/admission", "internal/redistest"},
 	}

@@ -18,15 +18,15 @@ import (
 // process reads them.
 func (h *harness) expectJoined(batch string, status batch.Status, want map[request.State]int) {
 	h.Helper()
-	book := storage.Of(h.Redis, h.Keys.Account)
-	got, _, err := book.Batches.Get(h.Context(), h.BatchNumber(batch))
+	stores := storage.Of(h.Redis, h.Keys.Account)
+	got, _, err := stores.Batches.Get(h.Context(), h.BatchNumber(batch))
 	h.Must(err)
 	none := func(_ request.State, n int) bool { return n == 0 }
 	maps.DeleteFunc(got.JoinedCounts, none)
 	if !maps.Equal(got.JoinedCounts, want) || got.Status != status {
 		h.Errorf("batch %s is %s, its joined rows are %v; want %s, %v", batch, got.Status, got.JoinedCounts, status, want)
 	}
-	listed, err := book.Batches.All(h.Context())
+	listed, err := stores.Batches.All(h.Context())
 	h.Must(err)
 	for _, l := range listed {
 		maps.DeleteFunc(l.JoinedCounts, none)
