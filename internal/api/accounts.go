@@ -23,14 +23,14 @@ func (a *API) showAccount(ctx context.Context, c *call) error {
 	return c.json(http.StatusOK, s)
 }
 
-func (a *API) pauseAccount(c *call) error { return a.steerAccount(c, "account.pause", a.account.Pause) }
+func (a *API) pauseAccount(c *call) error { return a.changeAccount(c, "account.pause", a.account.Pause) }
 
 func (a *API) resumeAccount(c *call) error {
-	return a.steerAccount(c, "account.resume", a.account.Resume)
+	return a.changeAccount(c, "account.resume", a.account.Resume)
 }
 
-// steerAccount applies an operator action and responds with the state of the account.
-func (a *API) steerAccount(c *call, action string, do func(context.Context) error) error {
+// changeAccount applies an operator action and responds with the state of the account.
+func (a *API) changeAccount(c *call, action string, do func(context.Context) error) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ var document []byte
 
 // Config configures an [API]. Fields without a documented default are required.
 type Config struct {
-	// Redis is for short commands. Blocking, by default the same, is for blocking reads.
-	// They are not closed.
+	// Redis is for short commands. Blocking is for blocking reads; if nil, Redis is used.
+	// The API closes neither.
 	Redis, Blocking redis.UniversalClient
 
 	Stores *storage.Stores
@@ -79,14 +79,14 @@ type Meter interface {
 	Refused(reason string)
 }
 
-// API handles HTTP requests. It is safe for concurrent use. [API.Run] must run
-// meanwhile.
+// API handles HTTP requests. It is safe for concurrent use. [API.Run] must run while it
+// does.
 type API struct {
 	Config
 	mux     *http.ServeMux
 	account *admission.Account
 	stream  *stream
-	// accepting is a semaphore: it has one element for each request being accepted.
+	// accepting is a semaphore with one element for each request that is being accepted.
 	accepting  chan struct{}
 	limits     *limits
 	failedAuth *failedAuth
@@ -134,7 +134,8 @@ const (
 	heartbeatTimeout = 3 * time.Second
 )
 
-// heartbeat writes heartbeats, which show whether Redis accepts writes.
+// heartbeat writes a heartbeat every second, and logs when Redis stops or resumes accepting
+// writes.
 func (a *API) heartbeat(ctx context.Context) {
 	for failing := false; ctx.Err() == nil; {
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
@@ -159,11 +160,10 @@ func (a *API) heartbeat(ctx context.Context) {
 	}
 }
 
-// Drain ends all waits for a link: the requests are answered with the current state.
-// Call it once.
+// Drain ends all waits for a link: the responses have the current state. Call it once.
 func (a *API) Drain() { close(a.draining) }
 
-// documentPath needs no key.
+// documentPath is the path of openapi.yaml, which needs no key.
 const documentPath = "/v1/openapi.yaml"
 
 // anyScope is the scope of routes that need no key.
@@ -180,8 +180,8 @@ func (a *API) routes() []route {
 		{"GET", "/v1/batches", apikey.Read, a.listBatches},
 		{"GET", "/v1/batches/{id}", apikey.Read, a.getBatch},
 		{"GET", "/v1/batches/{id}/export", apikey.Read, a.exportBatch},
-		{"POST", "/v1/batches/{id}/pause", apikey.Operate, a.steerBatch(batch.Pause)},
-		{"POST", "/v1/batches/{id}/resume", apikey.Operate, a.steerBatch(batch.Resume)},
+		{"POST", "/v1/batches/{id}/pause", apikey.Operate, a.controlBatch(batch.Pause)},
+		{"POST", "/v1/batches/{id}/resume", apikey.Operate, a.controlBatch(batch.Resume)},
 		{"POST", "/v1/batches/{id}/cancel", apikey.Operate, a.cancelBatch},
 		{"POST", "/v1/batches/{id}/retry", apikey.Operate, a.retryBatch},
 		{"GET", "/v1/status", apikey.Read, a.getStatus},
@@ -229,7 +229,7 @@ func serveDocument(c *call) error {
 		return err
 	}
 	c.Header().Set("Content-Type", "application/yaml")
-	_, _ = c.Write(document) // if this fails, the client has gone
+	_, _ = c.Write(document) // it fails only if the client has disconnected
 	return nil
 }
 
@@ -241,7 +241,7 @@ func (a *API) health(c *call) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
 	defer cancel()
 	err := a.Stores.Fleet.WriteError()
-	if errors.Is(err, fleet.ErrNoHeartbeat) { // the first of the heartbeats is on its way
+	if errors.Is(err, fleet.ErrNoHeartbeat) { // heartbeat has not written the first one yet
 		err = a.Stores.Fleet.ClientHeartbeat(ctx)
 	}
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// actionTimeout limits how long one HTTP request works through the requests of a batch,
-// of which there may be a million.
+// actionTimeout limits how long one HTTP request processes the requests of a batch, which
+// may have a million.
 const actionTimeout = 20 * time.Second
 
 // concurrentRetries is the number of requests that are retried at a time.
@@ -91,7 +91,7 @@ func (a *API) getBatch(c *call) error {
 	return c.json(http.StatusOK, b)
 }
 
-// batch is the one that the path names.
+// batch returns the batch that the path names.
 func (a *API) batch(ctx context.Context, c *call) (batch.Batch, error) {
 	name := c.r.PathValue("id")
 	number, known, err := a.Stores.Batches.Number(ctx, name)
@@ -107,15 +107,15 @@ func (a *API) batch(ctx context.Context, c *call) (batch.Batch, error) {
 	return batch.Batch{}, notFound(fmt.Sprintf("there is no batch %q", legible.Shorten(name)))
 }
 
-// steerBatch is what changes nothing but the batch itself.
-func (a *API) steerBatch(control batch.Control) func(*call) error {
+// controlBatch returns the handler of a control that changes only the batch itself.
+func (a *API) controlBatch(control batch.Control) func(*call) error {
 	return func(c *call) error {
 		if err := c.noBody(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 		defer cancel()
-		b, err := a.steer(ctx, c, control)
+		b, err := a.applyControl(ctx, c, control)
 		if err != nil {
 			return err
 		}
@@ -123,8 +123,9 @@ func (a *API) steerBatch(control batch.Control) func(*call) error {
 	}
 }
 
-// steer gives the batch as it is then.
-func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.Batch, error) {
+// applyControl applies a control to the batch that the path names, and returns the changed
+// batch.
+func (a *API) applyControl(ctx context.Context, c *call, control batch.Control) (batch.Batch, error) {
 	b, err := a.batch(ctx, c)
 	if err != nil {
 		return b, err
@@ -138,15 +139,15 @@ func (a *API) steer(ctx context.Context, c *call, control batch.Control) (batch.
 	return a.batch(ctx, c)
 }
 
-// cancelBatch cancels a batch. From then on, no request of it is called. It ends as many
-// requests as time allows; the workers end the rest.
+// cancelBatch cancels a batch: from then on, FaceKi is not called for its requests. It ends
+// as many of them as time allows; the workers end the rest.
 func (a *API) cancelBatch(c *call) error {
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	steering, cancelSteering := context.WithTimeout(c.r.Context(), a.timeout)
-	defer cancelSteering()
-	b, err := a.steer(steering, c, batch.Cancel)
+	controlling, cancelControlling := context.WithTimeout(c.r.Context(), a.timeout)
+	defer cancelControlling()
+	b, err := a.applyControl(controlling, c, batch.Cancel)
 	if err != nil {
 		return err
 	}
@@ -205,8 +206,8 @@ func (a *API) retryBatch(c *call) error {
 	return c.json(http.StatusOK, did)
 }
 
-// retry retries the requests that have failed so far. Later failures are left out, so
-// that it ends. It completes the requests that it has begun when time runs out.
+// retry retries the requests that had failed when it began; with later failures, it might
+// never end. When time runs out, it completes the retries in progress.
 func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (did retried, err error) {
 	reading, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -240,8 +241,8 @@ func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (di
 	return did, nil
 }
 
-// retryRequest starts a new run of one request. If its task is lost, the recovery of the
-// workers enqueues it.
+// retryRequest starts a new run of one request. If its task cannot be enqueued, the
+// workers' recovery enqueues it later.
 func (a *API) retryRequest(ctx context.Context, r request.Record, n *atomic.Int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
 	defer cancel()

@@ -48,7 +48,7 @@ type call struct {
 	key     apikey.Key
 	// presented is the key with its secret, to check later whether it was revoked.
 	presented string
-	unlogged  bool  // authenticate logs it, or not at all
+	unlogged  bool  // log skips it: logRefused logs it, at a limited rate
 	status    int   // of the response; 0 before it has begun
 	cause     error // for the log
 }
@@ -106,13 +106,13 @@ func (a *API) admit(c *call) error {
 	if c.r.URL.Path == "/healthz" {
 		return nil
 	}
-	open := c.r.URL.Path == documentPath && c.isRead()
+	public := c.r.URL.Path == documentPath && c.isRead()
 	for _, name := range []string{"Authorization", "Content-Type", "Content-Encoding"} {
-		if len(c.r.Header.Values(name)) > 1 { // a proxy may use another one than we do
+		if len(c.r.Header.Values(name)) > 1 { // a proxy may use a different one than the API
 			return malformed(name, "is given twice; send it once")
 		}
 	}
-	if !open {
+	if !public {
 		if err := a.authenticate(c); err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (a *API) verify(c *call, presented string) (apikey.Key, error) {
 	return a.Keys.Verify(ctx, presented)
 }
 
-// isClean reports whether the mux would not redirect a path.
+// isClean reports whether a path has no part that makes the mux redirect it.
 func isClean(path string) bool {
 	if !strings.HasPrefix(path, "/") {
 		return false
@@ -149,7 +149,7 @@ func requestID(given string) string {
 	return uuid.NewString()
 }
 
-// finish runs after every request. It answers a panic, limits the time for the rest of
+// finish runs after every request. It responds to a panic, limits the time for the rest of
 // the body, and logs the request.
 func (a *API) finish(c *call, began time.Time) {
 	p := recover()
@@ -189,7 +189,7 @@ func (a *API) log(c *call, began time.Time) {
 		zap.Duration("took", took), zap.String("request_id", c.id), zap.String("key", c.key.Name), zap.Error(c.cause))
 }
 
-// method replaces long, invented methods.
+// method returns a method for the log. A client may invent a long one.
 func method(m string) string {
 	if len(m) > 10 {
 		return "other"
@@ -197,20 +197,21 @@ func method(m string) string {
 	return m
 }
 
-// fail sends the error response, if err is not nil.
+// fail sends the error response if err is not nil. If the response has begun, it aborts
+// the connection.
 func (c *call) fail(err error) {
 	if err == nil {
 		return
 	}
 	gone := errors.Is(err, context.Canceled) && c.r.Context().Err() != nil
-	if c.status != 0 || gone { // the response has begun, or the client has gone
+	if c.status != 0 || gone {
 		if c.cause = err; c.status == 0 {
 			c.status = statusGone
 		}
 		panic(http.ErrAbortHandler)
 	}
 	p := problemOf(err)
-	if admitted := c.key.ID != ""; admitted && !c.isRead() {
+	if authenticated := c.key.ID != ""; authenticated && !c.isRead() {
 		p.markUncertain()
 	}
 	c.cause = p.cause
@@ -220,7 +221,7 @@ func (c *call) fail(err error) {
 // isRead reports whether the request changes nothing.
 func (c *call) isRead() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
 
-// statusGone is logged if the client has gone before the response.
+// statusGone is logged if the client disconnects before the response.
 const statusGone = 499
 
 // json sends a value as JSON.
@@ -234,7 +235,7 @@ func (c *call) encode(status int, contentType string, v any) {
 	c.Header().Set("Content-Type", contentType)
 	c.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	c.WriteHeader(status)
-	_, _ = c.Write(body) // if this fails, the client has gone
+	_, _ = c.Write(body) // it fails only if the client has disconnected
 }
 
 func encoded(v any) []byte {

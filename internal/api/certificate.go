@@ -44,7 +44,7 @@ func isOwner(info os.FileInfo) bool {
 	return ok && int64(stat.Uid) == int64(os.Geteuid())
 }
 
-// Get implements GetCertificate of [tls.Config]. While the files are unusable, it
+// Get is for GetCertificate of [tls.Config]. While the files are unusable, it
 // returns the previous certificate.
 func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()

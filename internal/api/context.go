@@ -6,9 +6,9 @@ import (
 	"github.com/kyclink/kyclink/internal/audit"
 )
 
-// runWithContext runs do and returns when it returns or ctx ends. It is for functions
-// that do not respect contexts, such as Redis commands that are sent in one pipeline with
-// others: do may still complete after ctx has ended.
+// runWithContext runs do, and returns when do returns or ctx ends. It is for functions that
+// ignore contexts, such as Redis commands that share a pipeline with others: do may still
+// complete after ctx has ended.
 func runWithContext(ctx context.Context, do func() error) error {
 	done := make(chan error, 1)
 	go func() {

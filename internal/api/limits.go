@@ -6,7 +6,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limits is the rate limit of each key.
+// limits holds the rate limiter of each key.
 type limits struct {
 	perSecond float64
 	mu        sync.Mutex

@@ -113,7 +113,7 @@ func parseError(err error) error {
 	return err
 }
 
-// settled reports whether waiting is pointless.
+// settled reports whether a request has ended or is held, so that it is useless to wait.
 func settled(s tasks.Status) bool { return s.Ended() || s == tasks.Held }
 
 // await returns the link when its request has ended or is held, when the wait is over, or
@@ -230,7 +230,8 @@ func matches(headers []string, tag string) bool {
 // cancelTries is how often a cancel is tried if the request changes meanwhile.
 const cancelTries = 5
 
-// deleteLink cancels a request. A request in a call ends with the call's answer.
+// deleteLink cancels a request. If a call for it is in flight, the request ends with the
+// answer to that call.
 func (a *API) deleteLink(c *call) error {
 	id, generation, err := c.parseID()
 	if err != nil {
@@ -253,7 +254,7 @@ func (a *API) deleteLink(c *call) error {
 		case !ok:
 			return tasks.ErrNotFound
 		case generation != 0 && r.Generation != generation:
-			return ended(link) // a later generation exists
+			return ended(link) // there is a later generation
 		}
 		state, err := a.Stores.Requests.Cancel(ctx, r)
 		if err != nil {
@@ -296,7 +297,7 @@ func flag(key, value string) (bool, error) {
 	return strconv.ParseBool(value)
 }
 
-// caller returns the caller that a key stands for.
+// caller returns the caller that a key identifies.
 func caller(k apikey.Key) tasks.Caller {
 	return tasks.Caller{ID: k.ID, OnlyOwn: !k.Allows(apikey.Read), RedirectHosts: k.RedirectHosts}
 }

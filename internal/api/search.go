@@ -25,7 +25,8 @@ type linkPage struct {
 	Next  string       `json:"next,omitempty"` // the cursor of the next page
 	// Examined is how many requests were read for the page.
 	Examined int `json:"examined"`
-	// Unreadable is how many of these a newer version wrote, or are damaged.
+	// Unreadable is how many of these cannot be decoded: a newer version wrote them, or they
+	// are damaged.
 	Unreadable int `json:"unreadable,omitempty"`
 }
 
@@ -61,7 +62,7 @@ func (a *API) listLinks(c *call) error {
 	return c.json(http.StatusOK, linkPage{links, page.Next, page.Examined, page.Unreadable})
 }
 
-// searchFilter reads a filter from the query.
+// searchFilter parses the filter that the query contains.
 func (a *API) searchFilter(ctx context.Context, value func(string) string) (f search.Filter, err error) {
 	f.Status, f.Reason, f.Lane, f.IDPrefix = request.State(value("status")), value("reason"), request.Lane(value("lane")), value("id_prefix")
 	if f.Status != "" && !slices.Contains(request.States[:], f.Status) {

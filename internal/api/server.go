@@ -31,7 +31,7 @@ func (a *API) Serve(ctx context.Context, l net.Listener, certificate func(*tls.C
 	defer abort()
 	server := &http.Server{
 		Handler: a, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: hardMaxHeaders,
-		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // errors of clients are not ours
+		ErrorLog:    zap.NewStdLog(a.Log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // no errors that clients cause
 		BaseContext: func(net.Listener) context.Context { return base },
 		// Otherwise, net/http would answer OPTIONS * without a key.
 		DisableGeneralOptionsHandler: true,
@@ -89,7 +89,7 @@ func (c plainConn) CloseWrite() error {
 	return nil
 }
 
-// Write replaces such a response, which net/http writes in one call.
+// Write replaces an error response of net/http itself, which writes it in one call.
 func (c plainConn) Write(p []byte) (int, error) {
 	status := ownResponse(p)
 	if status == 0 {
@@ -101,8 +101,8 @@ func (c plainConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ownResponse returns the status of a response that net/http creates itself, which starts
-// unlike any of the API, or 0.
+// ownResponse returns the status of a response that net/http creates itself, or 0. Such a
+// response starts differently from all responses of the API.
 func ownResponse(answer []byte) int {
 	rest, ok := bytes.CutPrefix(answer, []byte("HTTP/1.1 "))
 	line, rest, _ := bytes.Cut(rest, []byte("\r\n"))

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	streamBlock = time.Second // how long a stop may take
+	streamBlock = time.Second // a stop may take as long
 	streamPage  = 1000
 	streamPause = 250 * time.Millisecond // after a failure
 )
@@ -92,8 +92,8 @@ func (s *stream) wakeAll() {
 	}
 }
 
-// run reads until ctx ends. After a failure it continues at the end of the stream and
-// wakes all waiters.
+// run reads the stream until ctx ends. After a failure, it continues at the end of the
+// stream and wakes all waiters.
 func (s *stream) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := s.follow(ctx); err != nil && ctx.Err() == nil {

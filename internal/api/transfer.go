@@ -24,25 +24,25 @@ const (
 // transferTimeout limits the total time of an upload or export.
 const transferTimeout = time.Hour
 
-// recheckPause is the time between two checks of what a long call depends on: its key,
-// and Redis. Keys are cached for at most 2 s.
+// recheckPause is the time between two checks that the key of a long call is valid and that
+// Redis answers. Keys are cached for at most 2 s.
 const recheckPause = time.Second
 
 // transfers counts the uploads, or the exports, in progress.
 type transfers struct {
 	what         string
-	perKey, most int
+	perKey, total int // limits
 
 	mu    sync.Mutex
-	all   int
+	count int
 	byKey map[string]int // by key ID; only keys that have any
 }
 
 func newTransfers(what string) *transfers {
-	return &transfers{what: what, perKey: maxTransfersPerKey, most: maxTransfers, byKey: map[string]int{}}
+	return &transfers{what: what, perKey: maxTransfersPerKey, total: maxTransfers, byKey: map[string]int{}}
 }
 
-// begin counts one more, or returns why it is refused. [transfers.end] ends it.
+// begin starts a transfer, or returns why it is refused. Call [transfers.end] at its end.
 func (t *transfers) begin(k apikey.Key) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,11 +51,11 @@ func (t *transfers) begin(k apikey.Key) error {
 	case t.byKey[k.ID] >= t.perKey:
 		p = newProblem(http.StatusTooManyRequests, rateLimitedReason, "Too many requests",
 			fmt.Sprintf("key %q may have %d %s at a time; wait until one has finished", k.Name, t.perKey, t.what))
-	case t.all >= t.most:
+	case t.count >= t.total:
 		p = newProblem(http.StatusServiceUnavailable, unavailableReason, "Service unavailable",
-			fmt.Sprintf("this service already handles %d %s; try again later", t.most, t.what))
+			fmt.Sprintf("this service already handles %d %s; try again later", t.total, t.what))
 	default:
-		t.all++
+		t.count++
 		t.byKey[k.ID]++
 		return nil
 	}
@@ -66,14 +66,15 @@ func (t *transfers) begin(k apikey.Key) error {
 func (t *transfers) end(k apikey.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all--
+	t.count--
 	if t.byKey[k.ID]--; t.byKey[k.ID] == 0 {
 		delete(t.byKey, k.ID)
 	}
 }
 
 // longCall returns the context of a long call. It ends when Redis does not answer within
-// the timeout, and when the key of the call is revoked. The caller must stop it.
+// the timeout, or when the key of the call is revoked. The caller must call the returned
+// function.
 func (a *API) longCall(c *call) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(c.r.Context())
 	go func() {
@@ -135,8 +136,8 @@ func (p *pace) moved(n int, took time.Duration) {
 	p.left = min(maxStall, p.left-took+time.Duration(n)*time.Second/minPace)
 }
 
-// pacedReader reads a streamed body while it moves and ctx has not ended. Only the time
-// that it waits for the client counts.
+// pacedReader reads a streamed body as long as its pace suffices and ctx has not ended.
+// Only the time spent waiting for the client counts.
 type pacedReader struct {
 	io.Reader
 	ctx     context.Context //nolint:containedctx // the call that owns the body
@@ -171,7 +172,7 @@ func (r *pacedReader) failed(err error) error {
 	return err
 }
 
-// pacedWriter is a pacedReader for responses.
+// pacedWriter is the counterpart of [pacedReader] for responses.
 type pacedWriter struct {
 	io.Writer
 	ctx     context.Context //nolint:containedctx // the call that owns the response

@@ -67,7 +67,7 @@ func (u upload) sendUntilAnswered() answer {
 func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.api.imports.perKey, s.api.imports.most = 2, 3
+	s.api.imports.perKey, s.api.imports.total = 2, 3
 	begin := func(n int, key string) upload {
 		before := s.api.imports.underWay()
 		u := s.startUpload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
@@ -97,7 +97,7 @@ func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 func (t *transfers) underWay() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.all
+	return t.count
 }
 
 func TestExports_AreLimitedPerKey(t *testing.T) {

@@ -61,14 +61,14 @@ func (i *imported) list(r bulk.Reject) {
 	}
 }
 
-// uploads are the batches that are being uploaded to this process. A batch must not be
-// imported from two places at once.
+// uploads holds the names of the batches that are being uploaded to this process. Two
+// uploads to one batch must not run at the same time.
 type uploads struct {
 	mu    sync.Mutex
 	names map[string]bool
 }
 
-// begin registers an upload. It returns false if there already is one to the batch.
+// begin registers an upload. It returns false if there is already one to the batch.
 func (u *uploads) begin(name string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *call) parseBatch() (tasks.Batch, error) {
 // import from the command line waits for hours; an HTTP client does not.
 const backlogTimeout = 20 * time.Second
 
-// postBatch accepts the rows of a body while it arrives.
+// postBatch accepts the rows of a body as they arrive.
 func (a *API) postBatch(c *call) error {
 	batch, err := c.parseBatch()
 	if err != nil {
@@ -152,7 +152,8 @@ func (a *API) postBatch(c *call) error {
 		return inputError(cmp.Or(body.err, err))
 	}
 	defer func() { _ = in.Close() }() // it returns no error
-	// Only after the header has arrived, so that an idle upload does not block others.
+	// Registered only after the header has arrived, so that an idle upload does not block
+	// others.
 	if !a.uploads.begin(batch.Name) {
 		return newProblem(http.StatusConflict, string(fault.Conflict), "Upload in progress",
 			fmt.Sprintf("another request is uploading rows to batch %q; wait for its response", batch.Name))

@@ -26,7 +26,7 @@ func preferredWait(h http.Header) time.Duration {
 			}
 			seconds, err := strconv.ParseUint(value, 10, 32)
 			if err != nil {
-				return 0 // the first one counts
+				return 0 // only the first preference counts
 			}
 			return min(time.Duration(seconds)*time.Second, maxWait)
 		}
