@@ -11,7 +11,7 @@ import (
 type API struct {
 	// Listen is host:port; port 0 takes a free one.
 	Listen string `env:"KYCLINK_LISTEN, default=127.0.0.1:8080"`
-	// TLSCert and TLSKey are PEM files; both are given, or neither.
+	// TLSCert and TLSKey are PEM files. Both are set, or neither.
 	TLSCert string `env:"KYCLINK_TLS_CERT"`
 	TLSKey  string `env:"KYCLINK_TLS_KEY"`
 	// MaxBody limits the body of a batch upload.

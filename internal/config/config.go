@@ -28,7 +28,7 @@ const (
 	maxBacklog     = 1_000_000_000 // requests of a lane
 	// minRetention leaves time to read a link.
 	minRetention = time.Second
-	// minResultsCap leaves room for what a reader reads at once.
+	// minResultsCap leaves room for one page of a reader.
 	minResultsCap = 1000
 	// MaxTimeout limits one call to FaceKi. A worker that stops waits for its calls in
 	// flight, and must end before its platform kills it. The limit is far below the
@@ -39,7 +39,7 @@ const (
 	simulatedRate = 200
 )
 
-// UnknownPolicy is what follows a call with an uncertain outcome.
+// UnknownPolicy decides what happens after a call with an uncertain outcome.
 type UnknownPolicy string
 
 // The policies.
@@ -48,17 +48,17 @@ const (
 	Hold  UnknownPolicy = "hold"  // leave the decision to an operator
 )
 
-// Config is all settings of a process. [Load] returns a valid one.
+// Config holds all settings of a process. [Load] returns a valid one.
 type Config struct {
 	// Account is the namespace of one FaceKi account in Redis.
 	Account string
 	Redis   Redis
 	// MaxBacklog limits the waiting and queued requests of a lane; 0 means no limit.
 	MaxBacklog Backlog
-	// RedirectHosts are the hosts that a redirect_url may lead to; if empty, any.
+	// RedirectHosts are the hosts that a redirect_url may name; if empty, any.
 	RedirectHosts []string
-	// FaceKi has no BaseURL if InProcess is set: the caller that starts the simulator
-	// knows its address. Like Work, it is zero unless Needs.FaceKi is set.
+	// FaceKi has no BaseURL if InProcess is set: the caller starts the simulator and knows
+	// its address. Like Work, FaceKi is zero unless Needs.FaceKi is set.
 	FaceKi faceki.Config
 	// InProcess reports whether to run the simulator in this process.
 	InProcess bool
@@ -92,7 +92,7 @@ type Work struct {
 	WorkflowID string `env:"FACEKI_WORKFLOW_ID"`
 	// ExpiryMinutes is for requests that give none.
 	ExpiryMinutes int `env:"KYCLINK_EXPIRY_MINUTES, default=1440"`
-	// OnUnknown is what follows a call with an uncertain outcome.
+	// OnUnknown decides what happens after a call with an uncertain outcome.
 	OnUnknown UnknownPolicy `env:"KYCLINK_ON_UNKNOWN, default=retry"`
 	// MaxAttempts is the number of charged attempts after which a request fails.
 	MaxAttempts int `env:"KYCLINK_MAX_ATTEMPTS, default=8"`
@@ -144,7 +144,7 @@ type Needs struct {
 	FaceKi bool
 	// API: the command serves the HTTP API.
 	API bool
-	// Callbacks: the command sends callbacks, and creates no links.
+	// Callbacks: the command sends callbacks but creates no links.
 	Callbacks bool
 	// Ops: the command serves its health and metrics.
 	Ops bool
@@ -207,7 +207,7 @@ func (c *Config) chooseUpstream(env *environment, needs Needs) {
 	}
 }
 
-// validate collects the problems of all parts, and those between them.
+// validate returns the problems of all parts, and those of parts that do not fit together.
 func (c Config) validate(env *environment, needs Needs) []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -248,12 +248,13 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problem("KYCLINK_REDIS_URL is missing; set it to the Redis that all processes share, such as redis://127.0.0.1:6379/0")
 	}
 	if c.Redis.Mode != Single && !redisGiven {
-		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL, too, or unset the mode", c.Redis.Mode)
+		problem("KYCLINK_REDIS_MODE is %q without KYCLINK_REDIS_URL; set the URL as well, or unset the mode", c.Redis.Mode)
 	}
 	return problems
 }
 
-// upstreamProblems returns the problems between the settings of FaceKi.
+// upstreamProblems returns the problems of FaceKi's settings that only this package can
+// detect.
 func (c Config) upstreamProblems(needs Needs) []error {
 	var problems []error
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -276,9 +277,8 @@ func isFaceKi(baseURL string) bool {
 	return strings.HasSuffix(host, ".faceki.com")
 }
 
-// LoadWork reads how requests are processed, for a command that creates no links
-// itself, but estimates what workers with the same settings do. The error is always
-// an [*Error].
+// LoadWork reads only the settings of [Work], for a command that creates no links itself
+// but estimates what workers with the same settings do. The error is always an [*Error].
 func LoadWork(environ []string) (Work, error) {
 	env := newEnvironment(environ)
 	var w Work

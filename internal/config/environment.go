@@ -39,7 +39,7 @@ type Backlog int
 
 // EnvDecode reads a number from 1 to 1,000,000,000.
 func (b *Backlog) EnvDecode(value string) error {
-	if value == "" { // envconfig decodes variables that are not set, too
+	if value == "" { // envconfig also decodes variables that are not set
 		return nil
 	}
 	n, err := strconv.Atoi(value)
@@ -61,14 +61,13 @@ func (r *Rate) EnvDecode(value string) (err error) {
 	return nil
 }
 
-// wrongError describes what is wrong with a value; it follows the variable's name.
+// wrongError describes the problem of a value. Its text follows the variable's name.
 type wrongError string
 
 func (e wrongError) Error() string { return string(e) }
 
-// environment is the lookuper of envconfig. It reads the files that …_FILE
-// variables name, refuses empty values, and collects the problems of the variables
-// that are looked up.
+// environment is a [envconfig.Lookuper]. It reads the files that …_FILE variables name,
+// refuses empty values, and collects the problems of the variables that are looked up.
 type environment struct {
 	values   map[string]string
 	set      map[string]bool // variables that are set, directly or by a file
@@ -105,7 +104,7 @@ func (e *environment) readFile(variable, path string) {
 	content, err := os.ReadFile(path)
 	switch value := strings.TrimRight(string(content), "\r\n"); {
 	case err != nil:
-		refuse("cannot be read (%v); check the path and who may read it", err)
+		refuse("cannot be read (%v); check the path and the file's permissions", err)
 	case value == "":
 		refuse("names %s, which is empty; write the value into it", path)
 	case isUTF16(content):
@@ -118,7 +117,7 @@ func (e *environment) readFile(variable, path string) {
 	}
 }
 
-// refuse reports a problem of a variable, which then counts as not set.
+// refuse records a problem of a variable, which then counts as not set.
 func (e *environment) refuse(variable, problem string) {
 	e.problems = append(e.problems, problem)
 	e.refused[variable] = true
@@ -126,7 +125,7 @@ func (e *environment) refuse(variable, problem string) {
 	delete(e.values, variable+fileSuffix)
 }
 
-// report adds problems, each of which starts with its variable's name. It skips
+// report records problems, each of which starts with its variable's name. It skips
 // variables that were refused: they only seem to be missing.
 func (e *environment) report(problems ...error) {
 	for _, p := range problems {
@@ -160,8 +159,8 @@ func (e *environment) Lookup(variable string) (string, bool) {
 	return value, ok
 }
 
-// decode fills a struct. envconfig stops at the first error, which belongs to the
-// variable that it looked up last; decode refuses that one and starts again.
+// decode fills a struct. envconfig stops at the first error, which belongs to the variable
+// that it looked up last. decode refuses that variable and starts again.
 func decode[T any](e *environment, target *T) {
 	for {
 		*target = *new(T)
@@ -176,8 +175,8 @@ func decode[T any](e *environment, target *T) {
 	}
 }
 
-// explain replaces the errors of the standard library's parsers. An error of
-// another kind is that of a duration.
+// explain returns the problem of a value that could not be parsed. It replaces the errors of
+// the standard library's parsers; any other error is that of a duration.
 func explain(err error) string {
 	var (
 		number *strconv.NumError

@@ -9,10 +9,10 @@ import (
 // again does not help.
 const ExitCode = 78
 
-// Error lists what is wrong with the settings, or with what they refer to, and has
-// to be changed by a person.
+// Error lists the problems of the settings, or of what they refer to, that a person must
+// solve.
 type Error struct {
-	// Problems start with the variable's name, say what to do, and contain no secret.
+	// Problems start with the variable's name, say what to do, and contain no secrets.
 	Problems []string
 }
 

@@ -9,18 +9,18 @@ import (
 	"github.com/kyclink/kyclink/internal/hostname"
 )
 
-// Misspelt is a variable that is not a setting.
-type Misspelt struct {
+// Misspelled is a variable that is not a setting.
+type Misspelled struct {
 	Name string
-	// Nearest is the variable that was probably meant; "" if none is similar.
+	// Nearest is the setting that was probably meant; "" if none is similar.
 	Nearest string
 }
 
-// Unknown returns, sorted, the KYCLINK_ and FACEKI_ variables that are not settings,
-// and other variables that are nearly one: probably typing errors. It leaves out the
-// variables that Kubernetes sets for services.
-func Unknown(environ []string) []Misspelt {
-	var unknown []Misspelt
+// Unknown returns the variables that are probably misspelled settings, sorted by name: all
+// KYCLINK_ and FACEKI_ variables that are not settings, and other variables with almost the
+// name of a setting. It omits the variables that Kubernetes sets for services.
+func Unknown(environ []string) []Misspelled {
+	var unknown []Misspelled
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if known(name) || serviceLink(name, value) {
@@ -28,14 +28,15 @@ func Unknown(environ []string) []Misspelt {
 		}
 		ours := strings.HasPrefix(name, "KYCLINK_") || strings.HasPrefix(name, "FACEKI_")
 		if near := nearest(name, ours); ours || near != "" {
-			unknown = append(unknown, Misspelt{name, near})
+			unknown = append(unknown, Misspelled{name, near})
 		}
 	}
-	slices.SortFunc(unknown, func(a, b Misspelt) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(unknown, func(a, b Misspelled) int { return strings.Compare(a.Name, b.Name) })
 	return unknown
 }
 
-// services matches the variables of a Kubernetes service called kyclink… or faceki…: KYCLINK_SERVICE_HOST, KYCLINK_REDIS_PORT_6379_TCP_ADDR.
+// services matches the variables of a Kubernetes service called kyclink… or faceki…, such as
+// KYCLINK_SERVICE_HOST and KYCLINK_REDIS_PORT_6379_TCP_ADDR.
 var services = regexp.MustCompile(`^(KYCLINK|FACEKI)_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
 // serviceLink reports whether Kubernetes sets a variable for a service, such as
@@ -45,8 +46,8 @@ func serviceLink(name, value string) bool {
 	return services.MatchString(name) || isURL && strings.HasSuffix(name, "_PORT") && slices.Contains([]string{"tcp", "udp", "sctp"}, scheme)
 }
 
-// nearest returns the setting that differs from a name in a few letters, fewer if the
-// name has another prefix; "" if there is none.
+// nearest returns the setting that differs from a name in at most three letters, or two if
+// the name does not have our prefix; "" if there is none.
 func nearest(name string, ours bool) string {
 	if variable, isFile := strings.CutSuffix(name, fileSuffix); isFile && known(variable) {
 		return variable
@@ -63,7 +64,7 @@ func nearest(name string, ours bool) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete or replace.
+// distance returns how many letters must be inserted, deleted or replaced to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -6,11 +6,11 @@ import (
 	"strconv"
 )
 
-// Ops configures the server of health and metrics.
+// Ops configures the server that reports health and metrics.
 type Ops struct {
 	// Listen is host:port; port 0 takes a free one.
 	Listen string `env:"KYCLINK_OPS_LISTEN, default=127.0.0.1:9090"`
-	// Given reports whether the address was set, so that it is an error if it is in use.
+	// Given reports whether the address was set. It is an error then if it is in use.
 	Given bool
 }
 
@@ -29,13 +29,15 @@ func isAddress(text string) bool {
 	return err == nil && wrong == nil
 }
 
-// sameAddress reports whether two addresses exclude each other.
+// sameAddress reports whether two servers cannot listen on these addresses at the same
+// time.
 func sameAddress(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
 	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || everyAddress(hostA) || everyAddress(hostB))
 }
 
+// everyAddress reports whether a server on the host listens on all addresses.
 func everyAddress(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "" || ip != nil && ip.IsUnspecified()

@@ -33,23 +33,22 @@ const (
 const (
 	// connectWithin limits the duration of Connect, which promises 5 s.
 	connectWithin = 4 * time.Second
-	// dialTries is the default of dialer_retries. go-redis retries the command as well,
-	// so that its own default of five would multiply and outlast every deadline.
+	// dialTries is the default of dialer_retries. go-redis also retries the command, so five
+	// tries for each (its own default) would exceed every deadline.
 	dialTries = 1
-	// poolSize is the default of pool_size. A handler holds a connection for the
-	// duration of a script only, so that few connections serve many handlers.
+	// poolSize is the default of pool_size. A handler uses a connection only while a script
+	// runs, so few connections serve many handlers.
 	poolSize = 64
 	// blockingPool is the pool size for blocking reads, of which a process has one or two.
 	blockingPool = 4
-	// leastPool is the smallest pool in which commands do not wait for a connection for
-	// long.
-	leastPool = 8
-	// reloadEvery is how often a cluster's client reads the slot map. While a node is
-	// away, this is the only way to find its replacement; go-redis' default is a minute.
+	// minPool is the smallest pool in which commands do not wait long for a connection.
+	minPool = 8
+	// reloadEvery is how often a cluster's client reads the slot map. While a node is down,
+	// this is the only way to find its replacement. go-redis' default is a minute.
 	reloadEvery = time.Second
 )
 
-// Redis configures the connection to Redis. Its zero value stands for an embedded
+// Redis configures the connection to Redis. Its zero value means an embedded
 // Redis, which this package does not run.
 type Redis struct {
 	// URL may contain a password, and is never shown.
@@ -79,7 +78,7 @@ func (r Redis) Validate() []error {
 	// With an invalid mode, the URL is valid if it is for one of the modes.
 	var unread error
 	for _, mode := range modes {
-		s, err := Redis{URL: r.URL, Mode: mode}.open()
+		s, err := Redis{URL: r.URL, Mode: mode}.parse()
 		if err == nil {
 			return append(append(problems, wrongPorts(s.addr)...), s.problems(r.AllowSkipVerify)...)
 		}
@@ -99,10 +98,10 @@ func wrongPorts(addresses string) []error {
 	return nil
 }
 
-// server is a Redis that the URL names, to which no connection was made yet.
+// server is the Redis that the URL names. It has no connection.
 type server struct {
-	// client makes a client with at most this many connections.
-	client func(pool int) redis.UniversalClient
+	// client makes a client with at most limit connections.
+	client func(limit int) redis.UniversalClient
 	addr   string
 	mode   Mode
 	master string // the master's name, with sentinels
@@ -110,10 +109,10 @@ type server struct {
 	tls    *tls.Config
 }
 
-// open parses the URL. Options that read from replicas are refused, because a
+// parse parses the URL. Options that read from replicas are refused, because a
 // replica may be behind. The error shows no part of the URL or of the parser's error: if a
 // password contains an unescaped character, any part may belong to the password.
-func (r Redis) open() (server, error) {
+func (r Redis) parse() (server, error) {
 	wrong := func(example string) (server, error) {
 		return server{}, fmt.Errorf("KYCLINK_REDIS_URL cannot be read in mode %s; use a URL such as %s "+
 			"(rediss:// for TLS; characters such as / @ # in a password are written %%2F %%40 %%23)", r.Mode, example)
@@ -125,7 +124,7 @@ func (r Redis) open() (server, error) {
 			return wrong("redis://host:26379/0?master_name=NAME&addr=host2:26379&username=USER&password=PASSWORD")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewFailoverClient(o) }, strings.Join(o.SentinelAddrs, ", "), Sentinel, o.MasterName, poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	case Cluster:
 		o, err := redis.ParseClusterURL(string(r.URL))
 		if err != nil || o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
@@ -133,21 +132,21 @@ func (r Redis) open() (server, error) {
 		}
 		o.ClusterStateReloadInterval = reloadEvery
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClusterClient(o) }, strings.Join(o.Addrs, ", "), Cluster, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	default:
 		o, err := redis.ParseURL(string(r.URL))
 		if err != nil {
 			return wrong("redis://user:password@host:6379/0")
 		}
 		o.ContextTimeoutEnabled, o.PoolSize, o.DialerRetries = true, orDefault(o.PoolSize, poolSize), orDefault(o.DialerRetries, dialTries)
-		return server{func(pool int) redis.UniversalClient { o.PoolSize = pool; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
+		return server{func(limit int) redis.UniversalClient { o.PoolSize = limit; return redis.NewClient(o) }, o.Addr, Single, "", poolOf(o.PoolSize, o.MaxActiveConns), o.TLSConfig}, nil
 	}
 }
 
-// poolOf is the limit on connections.
-func poolOf(size, most int) int {
-	if most > 0 {
-		return min(size, most)
+// poolOf returns the limit on connections for a pool_size and a max_active_conns.
+func poolOf(size, maxActive int) int {
+	if maxActive > 0 {
+		return min(size, maxActive)
 	}
 	return size
 }
@@ -155,9 +154,9 @@ func poolOf(size, most int) int {
 // problems returns what is wrong with a URL that can be parsed.
 func (s server) problems(allowSkipVerify bool) []error {
 	var problems []error
-	if s.pool < leastPool {
-		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_URL allows %d connections (pool_size, max_active_conns); allow at least %d, or leave it out for %d",
-			s.pool, leastPool, poolSize))
+	if s.pool < minPool {
+		problems = append(problems, fmt.Errorf("KYCLINK_REDIS_URL allows %d connections (pool_size, max_active_conns); allow at least %d, or omit them for %d",
+			s.pool, minPool, poolSize))
 	}
 	if s.tls != nil && s.tls.InsecureSkipVerify && !allowSkipVerify {
 		problems = append(problems, errors.New("KYCLINK_REDIS_URL contains skip_verify: anyone in between could impersonate Redis; "+
@@ -166,10 +165,10 @@ func (s server) problems(allowSkipVerify bool) []error {
 	return problems
 }
 
-// Unencrypted names the hosts beyond this machine to which passwords, links and
-// metadata are sent in plain text; "" if there are none.
+// Unencrypted returns the names of the remote hosts to which passwords, links and metadata
+// are sent in plain text; "" if there are none.
 func (r Redis) Unencrypted() string {
-	s, err := r.open()
+	s, err := r.parse()
 	if r.URL == "" || err != nil || s.tls != nil {
 		return ""
 	}
@@ -190,12 +189,12 @@ func orDefault(given, byDefault int) int {
 	return byDefault
 }
 
-// Connect returns a client, which the caller closes, after it checked that Redis can
-// be reached and is suitable. It takes less than 5 s. An [*Error] means that a person
-// has to change something; any other error, that Redis could not be reached. A
-// permitted eviction is logged.
+// Connect checks that Redis can be reached and is suitable, and returns a client, which the
+// caller closes. It takes less than 5 s. An [*Error] means that a person must change
+// something; any other error means that Redis could not be reached. If Redis may evict keys
+// and that is permitted, Connect logs a warning.
 func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClient, error) {
-	s, err := r.open()
+	s, err := r.parse()
 	if err != nil {
 		return nil, &Error{Problems: []string{err.Error()}}
 	}
@@ -210,18 +209,18 @@ func Connect(ctx context.Context, r Redis, log *zap.Logger) (redis.UniversalClie
 }
 
 // Blocking returns a client for blocking reads, which would occupy the connections of
-// the client of [Connect]. It has not connected yet.
+// the client of [Connect]. It connects on first use.
 func Blocking(r Redis) (redis.UniversalClient, error) {
-	s, err := r.open()
+	s, err := r.parse()
 	if err != nil {
 		return nil, &Error{Problems: []string{err.Error()}}
 	}
 	return s.client(blockingPool), nil
 }
 
-// Connections is the limit on the connections of a process to each server.
+// Connections returns the limit on the connections of a process to each server.
 func (r Redis) Connections() int {
-	s, err := r.open()
+	s, err := r.parse()
 	if err != nil {
 		return 0
 	}
@@ -235,20 +234,20 @@ func (s server) check(ctx context.Context, rdb redis.UniversalClient, allowEvict
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
 		return checkCluster(ctx, cluster, allowEviction, log)
 	}
-	return s.fit(ctx, rdb, allowEviction, log)
+	return s.checkInfo(ctx, rdb, allowEviction, log)
 }
 
-// checkCluster checks masters, and replicas that can be reached: a replica may become
-// a master.
+// checkCluster checks all masters, and the replicas that can be reached: a replica may
+// become a master.
 func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEviction bool, log *zap.Logger) error {
-	fit := func(ctx context.Context, node *redis.Client) error {
-		return server{addr: node.Options().Addr, mode: Cluster}.fit(ctx, node, allowEviction, log)
+	check := func(ctx context.Context, node *redis.Client) error {
+		return server{addr: node.Options().Addr, mode: Cluster}.checkInfo(ctx, node, allowEviction, log)
 	}
-	if err := cluster.ForEachMaster(ctx, fit); err != nil {
+	if err := cluster.ForEachMaster(ctx, check); err != nil {
 		return err
 	}
 	return cluster.ForEachSlave(ctx, func(ctx context.Context, node *redis.Client) error {
-		err := fit(ctx, node)
+		err := check(ctx, node)
 		if _, unfit := errors.AsType[*Error](err); unfit {
 			return err
 		}
@@ -256,15 +255,15 @@ func checkCluster(ctx context.Context, cluster *redis.ClusterClient, allowEvicti
 	})
 }
 
-// fit checks one server by its INFO, because many providers forbid CONFIG GET.
-func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, log *zap.Logger) error {
+// checkInfo checks one server by its INFO, because many providers forbid CONFIG GET.
+func (s server) checkInfo(ctx context.Context, rdb redis.Cmdable, allowEviction bool, log *zap.Logger) error {
 	text, err := rdb.Info(ctx).Result()
 	if err != nil && !redis.IsPermissionError(err) {
 		return s.unreachable(ctx, err)
 	}
 	info := parseInfo(text)
 	if means := s.roleProblem(info); means != "" {
-		return s.wrong(means) // another server has to be named, and checked
+		return s.wrong(means) // a person must name another server, which is checked then
 	}
 	var problems []string
 	if version := info["redis_version"]; tooOld(version) {
@@ -280,8 +279,8 @@ func (s server) fit(ctx context.Context, rdb redis.Cmdable, allowEviction bool, 
 		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s does not show its maxmemory-policy; allow the command INFO, "+
 			"or check that it is noeviction and set KYCLINK_REDIS_ALLOW_EVICTION=true", s.addr))
 	default:
-		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s has maxmemory-policy %s: with its memory full it would "+
-			"evict requests, links and queued tasks, which would be lost or paid for twice; set it to noeviction "+
+		problems = append(problems, fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s has maxmemory-policy %s: when its memory is full, it "+
+			"evicts requests, links and queued tasks, which are then lost or paid for twice; set it to noeviction "+
 			"(or KYCLINK_REDIS_ALLOW_EVICTION=true to start anyway)", s.addr, policy))
 	}
 	if len(problems) > 0 {
@@ -300,7 +299,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// tooOld reports whether a version is older than 6.2; an unknown one is not.
+// tooOld reports whether a version is older than 6.2. An unknown version is not.
 func tooOld(version string) bool {
 	var major, minor int
 	if n, _ := fmt.Sscanf(version, "%d.%d", &major, &minor); n < 2 {

@@ -193,7 +193,7 @@ func TestConnect_FailsWithin5s(t *testing.T) {
 		"cluster away":   {gone.Addr, config.Cluster, "connection refused"},
 		"sentinel away":  {gone.Addr, config.Sentinel, "cannot be reached"},
 		"never answers":  {silent.Addr().String(), config.Single, "no answer within 4s"},
-		"wrong password": {secured.Addr, config.Single, "was given a wrong user or password"},
+		"wrong password": {secured.Addr, config.Single, "refused the user or the password"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// flaw describes what an editor or a shell added to a secret, which would otherwise
-// be refused as wrong credentials by the server; "" if nothing.
+// flaw describes what an editor or a shell has added to a secret, or returns "". The server
+// would only report wrong credentials.
 func flaw(variable, value string) string {
 	several := variable == "KYCLINK_CALLBACK_SECRET" // separated by blanks or line breaks
 	if several {

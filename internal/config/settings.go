@@ -19,12 +19,12 @@ type Setting struct {
 	Group   string // the heading that it stands under
 	Default string // "" if it has none
 	Text    string // Markdown: what it does, its unit and its limits
-	// File reports whether the variable with the suffix _FILE may name a file that
-	// contains the value: that of secrets, and of what can contain a password.
+	// File reports whether the variable with the suffix _FILE may name a file that contains
+	// the value. It is set if the value is secret, or can contain a password.
 	File bool
 }
 
-// Settings returns every environment variable that kyclink reads, grouped.
+// Settings returns every environment variable that kyclink reads, by group.
 func Settings() []Setting {
 	defaults := map[string]string{}
 	for _, c := range []any{shared{}, Work{}, API{}, Ops{}, Redis{}, faceki.Config{}, callback.Config{}, logging.Config{}} {
@@ -120,7 +120,7 @@ var settings = []group{
 	}},
 }
 
-// variables returns the names of all environment variables, with those that name a
+// variables returns the names of all environment variables, including those that name a
 // file.
 func variables() []string {
 	var names []string

@@ -23,26 +23,26 @@ type connectError struct {
 func (e *connectError) Error() string { return e.text }
 func (e *connectError) Unwrap() error { return e.cause }
 
-// answer is a known error reply of Redis.
-type answer struct {
+// reply is a known error reply of Redis.
+type reply struct {
 	prefix string
 	// setting reports whether the URL or the mode is wrong.
 	setting bool
-	// means explains the error, and what to do; it follows the name of the server.
+	// means explains the error and says what to do. It follows the name of the server.
 	means string
 }
 
-// answers returns the known error replies by their beginning, without "ERR".
-func answers() []answer {
-	return []answer{
-		{"NOAUTH", false, "wants a password, and the URL has none; write it into the URL: redis://user:password@host:6379/0"},
-		{"WRONGPASS", false, "was given a wrong user or password; correct them in the URL"},
-		{"AUTH <password> called without any password", false, "has no password, and the URL has one; leave it out of the URL, or set it in Redis"},
+// replies returns the known error replies by their prefix, without "ERR".
+func replies() []reply {
+	return []reply{
+		{"NOAUTH", false, "requires a password, but the URL has none; add it to the URL: redis://user:password@host:6379/0"},
+		{"WRONGPASS", false, "refused the user or the password; correct them in the URL"},
+		{"AUTH <password> called without any password", false, "has no password, but the URL has one; remove it from the URL, or set it in Redis"},
 		{"NOPERM", false, "does not allow its user a command, key or channel that kyclink needs; allow all commands but those of @admin, " +
 			"the keys {kyclink:* and asynq:*, and the channel asynq:cancel"},
 		{"LOADING", false, "is still loading its data from disk; try again later"},
 		{"MISCONF", false, "refuses writes because it cannot save its data to disk; check its log, its disk and the permissions of its directory"},
-		{"OOM", false, "refuses writes because its memory is full; raise its maxmemory, or delete what is not needed"},
+		{"OOM", false, "refuses writes because its memory is full; raise its maxmemory, or delete data that is not needed"},
 		{"READONLY", false, "accepts no writes: it is a replica; name its master, or its sentinels (KYCLINK_REDIS_MODE=sentinel)"},
 		{"NOREPLICAS", false, "refuses writes because it has too few replicas (min-replicas-to-write); check its replicas"},
 		{"MASTERDOWN", false, "is a replica that cannot reach its master; check the master"},
@@ -64,59 +64,59 @@ const (
 	isReplica  = "is a replica, which accepts no writes; name its master, or its sentinels (KYCLINK_REDIS_MODE=sentinel)"
 )
 
-// knownAnswer returns the known answer that an error of Redis is.
-func knownAnswer(err error) (answer, bool) {
-	for _, a := range answers() {
-		if redis.HasErrorPrefix(err, a.prefix) {
-			return a, true
+// knownReply returns the known reply that an error of Redis contains.
+func knownReply(err error) (reply, bool) {
+	for _, r := range replies() {
+		if redis.HasErrorPrefix(err, r.prefix) {
+			return r, true
 		}
 	}
-	return answer{}, false
+	return reply{}, false
 }
 
-// Explain returns what an error of Redis means and what to do, to be shown after the
-// error's text; "" if there is nothing to add.
+// Explain returns a text to show after that of an error of Redis: what the error means, and
+// what to do. It returns "" if there is nothing to add.
 func Explain(err error) string {
-	if _, said := errors.AsType[*connectError](err); said {
+	if _, explained := errors.AsType[*connectError](err); explained {
 		return ""
 	}
-	if a, ok := knownAnswer(err); ok {
-		return "Redis (KYCLINK_REDIS_URL) " + a.means
+	if r, ok := knownReply(err); ok {
+		return "Redis (KYCLINK_REDIS_URL) " + r.means
 	}
 	return ""
 }
 
-// unreachable returns the error for a server that cannot be used, because of its
-// answer or because there was none.
+// unreachable returns the error for a server that cannot be used: it replied with an error,
+// or not at all.
 func (s server) unreachable(ctx context.Context, err error) error {
 	at := fmt.Sprintf("Redis at %s (KYCLINK_REDIS_URL)", s.addr)
 	failed := func(format string, args ...any) error {
 		return &connectError{at + " " + fmt.Sprintf(format, args...), err}
 	}
-	a, ok := knownAnswer(err)
-	_, answered := errors.AsType[redis.Error](err)
+	r, ok := knownReply(err)
+	_, replied := errors.AsType[redis.Error](err)
 	switch {
-	case ok && a.setting:
-		return s.wrong(a.means)
+	case ok && r.setting:
+		return s.wrong(r.means)
 	case ok:
-		return failed("%s (%v)", a.means, err)
+		return failed("%s (%v)", r.means, err)
 	case s.master != "" && errors.Is(err, redis.Nil):
 		return s.wrong(fmt.Sprintf("is a sentinel that does not know the master_name %q; correct it in the URL", s.master))
-	case answered:
+	case replied:
 		return failed("answers with an error: %v", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return failed("has a certificate that cannot be verified: %v; correct the URL's host, or add the CA's certificate to the system's (SSL_CERT_FILE)", err)
 	case strings.HasPrefix(err.Error(), "redis: can't parse"), strings.HasPrefix(err.Error(), "redis: invalid reply"):
-		// go-redis has no error type for an answer in another protocol.
-		return failed("is not a Redis server, by its answer: %v; check the address and the port", err)
+		// go-redis has no error type for a reply in another protocol.
+		return failed("does not reply as a Redis server does: %v; check the address and the port", err)
 	case ctx.Err() != nil:
 		return failed("cannot be reached: no answer within %s (%v); check the address, the network, and whether the URL "+
 			"should start with %s", connectWithin, err, s.otherScheme())
 	}
-	// A server with too many connections says so and closes the connection; a client
-	// that was writing sees only the latter.
-	if said := greeting(ctx, s.addr); strings.Contains(said, "max number of clients reached") {
-		return s.unreachable(ctx, maxClients(said))
+	// A server with too many connections sends an error and closes the connection. A client
+	// that was writing sees only that it was closed.
+	if text := greeting(ctx, s.addr); strings.Contains(text, "max number of clients reached") {
+		return s.unreachable(ctx, maxClients(text))
 	}
 	if errors.Is(err, io.EOF) || errors.As(err, new(tls.RecordHeaderError)) {
 		return failed("closed the connection without an answer (%v); check the address, and whether the URL should start with %s", err, s.otherScheme())
@@ -124,7 +124,7 @@ func (s server) unreachable(ctx context.Context, err error) error {
 	return failed("cannot be reached: %v; check that it runs, and the address", err)
 }
 
-// otherScheme is the scheme to try if the URL is wrong about TLS.
+// otherScheme returns the scheme to try if the URL is wrong about TLS.
 func (s server) otherScheme() string {
 	if s.tls != nil {
 		return "redis:// (without TLS)"
@@ -132,24 +132,24 @@ func (s server) otherScheme() string {
 	return "rediss:// (TLS)"
 }
 
-// wrong returns an error for a URL or mode that has to be changed.
+// wrong returns the error for a URL or mode that a person must change.
 func (s server) wrong(means string) error {
 	return &Error{Problems: []string{fmt.Sprintf("KYCLINK_REDIS_URL: Redis at %s %s", s.addr, means)}}
 }
 
-// maxClients is an error that was read from the connection directly.
+// maxClients is the reply of a server with too many connections, as [greeting] read it.
 type maxClients string
 
 func (e maxClients) Error() string { return string(e) }
 
-// RedisError marks it as an answer of Redis.
+// RedisError marks it as a reply of Redis.
 func (maxClients) RedisError() {}
 
 // greetingWithin limits the wait for a greeting.
 const greetingWithin = 500 * time.Millisecond
 
-// greeting returns what a server sends on a new connection before any command,
-// without the sign of an error.
+// greeting returns what a server sends on a new connection before any command, without the
+// - that begins an error.
 func greeting(ctx context.Context, addr string) string {
 	conn, err := (&net.Dialer{Timeout: greetingWithin}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -159,12 +159,12 @@ func greeting(ctx context.Context, addr string) string {
 	if err := conn.SetReadDeadline(time.Now().Add(greetingWithin)); err != nil {
 		return ""
 	}
-	line, _ := bufio.NewReader(conn).ReadString('\n') // as much as there is
+	line, _ := bufio.NewReader(conn).ReadString('\n') // an incomplete line is used as well
 	return strings.TrimSpace(strings.TrimPrefix(line, "-"))
 }
 
-// roleProblem reports, from its INFO, that a server does not match the mode; "" if it
-// does, or if INFO does not show it.
+// roleProblem returns the problem of a server whose INFO shows that it does not match the
+// mode, or "".
 func (s server) roleProblem(info map[string]string) string {
 	switch {
 	case info["redis_mode"] == "sentinel":
