@@ -19,13 +19,12 @@ type conn struct {
 	close *time.Timer
 }
 
-// alive reports whether no close by the peer has been read yet.
+// alive reports whether the connection can be used, as far as the reading goroutine knows.
 func (c *conn) alive() bool { return c.http.Available() == 1 }
 
-// usable also checks the socket, before a request is risked: the peer may have closed the
-// connection without the reading goroutine having run since, for example after the
-// process was suspended. It waits a moment for unread data (TLS tickets or a close) to be
-// read.
+// usable also checks the socket: the peer may have closed the connection before the reading
+// goroutine has run again, for example after the process was suspended. It waits a moment
+// until data that has arrived (TLS tickets or a close) is read.
 func (c *conn) usable() bool {
 	for range 5 {
 		if !c.alive() || c.raw.closedByPeer() {
@@ -45,7 +44,7 @@ type sending struct {
 	now     func() time.Time
 	begun   atomic.Bool // everything written from now on belongs to the request
 	sent    atomic.Bool // some bytes may have been sent
-	refused atomic.Bool // nothing was sent, because the deadline had passed
+	tooLate atomic.Bool // nothing was sent, because the deadline had passed
 }
 
 // rawConn is the TCP connection below TLS. It records whether anything was sent.
@@ -63,10 +62,10 @@ func (c *rawConn) Write(p []byte) (int, error) {
 	}
 	first := !s.sent.Load()
 	if first && !s.by.IsZero() && !s.now().Before(s.by) {
-		s.refused.Store(true)
+		s.tooLate.Store(true)
 		return 0, errTooLate
 	}
-	s.sent.Store(true) // set before writing: meanwhile the outcome is uncertain
+	s.sent.Store(true) // before writing, because the outcome is uncertain from now on
 	n, err := c.Conn.Write(p)
 	if first && n == 0 && err != nil {
 		s.sent.Store(false)

@@ -30,7 +30,7 @@ func (e *proxyError) Error() string {
 	return fmt.Sprintf("the proxy %s answered HTTP %d%s", e.proxy, e.status, why)
 }
 
-// checkProxyResponse is the hook of the transport for the response to a CONNECT.
+// checkProxyResponse is called by the transport with the response to a CONNECT.
 func checkProxyResponse(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {
 		return nil
@@ -45,26 +45,26 @@ type target struct {
 	proxy   string // host:port of the proxy, or ""
 }
 
-func (s *pool) target(base *url.URL) target {
-	p := target{host: base.Hostname(), address: base.Host}
-	if proxy, err := s.transport.Proxy(&http.Request{URL: base}); err == nil && proxy != nil {
-		p.proxy = proxy.Host // without its user and password
+func (p *pool) target(base *url.URL) target {
+	t := target{host: base.Hostname(), address: base.Host}
+	if proxy, err := p.transport.Proxy(&http.Request{URL: base}); err == nil && proxy != nil {
+		t.proxy = proxy.Host // without its user and password
 	}
-	return p
+	return t
 }
 
-// describe returns why a connection failed, and which peer, or "" if that is unknown. It
+// describe returns why the connection to which peer failed, or "" if that is unknown. It
 // does not use the text of the error, which may contain the URL and with it the secret.
-func (p target) describe(err error) string {
+func (t target) describe(err error) string {
 	var refusal *proxyError
 	var op *net.OpError
 	if errors.As(err, &refusal) {
 		return refusal.Error()
 	}
-	peer, host := p.address, p.host
+	peer, host := t.address, t.host
 	if errors.As(err, &op) && op.Op == "proxyconnect" {
-		peer, host = "the proxy "+p.proxy, p.proxy
-		if name, _, err := net.SplitHostPort(p.proxy); err == nil {
+		peer, host = "the proxy "+t.proxy, t.proxy
+		if name, _, err := net.SplitHostPort(t.proxy); err == nil {
 			host = name
 		}
 	}

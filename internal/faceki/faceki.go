@@ -2,7 +2,7 @@
 // link, and classifies the answer. It makes one attempt. It does not retry or log.
 //
 // wire.go sends every request, classify.go has the table of answers, token.go obtains the
-// token, redis_store.go shares it with other processes, and pool.go has the connections.
+// token, redis_store.go shares it with other processes, and pool.go holds the connections.
 package faceki
 
 import (
@@ -45,13 +45,13 @@ func New(cfg Config, now func() time.Time, store Store) *Client {
 		panic("faceki: New with a configuration that was not validated")
 	}
 	life, stop := context.WithCancel(context.Background())
-	begin := func() (context.Context, context.CancelFunc) { return context.WithTimeout(life, cfg.Timeout) }
+	newContext := func() (context.Context, context.CancelFunc) { return context.WithTimeout(life, cfg.Timeout) }
 	c := &Client{cfg: cfg, base: base, now: now, close: stop}
-	c.pool = newPool(base, begin)
+	c.pool = newPool(base, newContext)
 	c.target = c.pool.target(base)
 	c.links = newSeal(cfg, "link")
 	c.tokens = newTokens(store, now, cfg.Timeout)
-	c.tokens.begin, c.tokens.ask = begin, c.requestToken
+	c.tokens.newContext, c.tokens.requestToken = newContext, c.requestToken
 	return c
 }
 
@@ -134,9 +134,9 @@ type Call struct {
 	// OwnWorkflow says that the request itself names the workflow. An error about the
 	// workflow is a fault of the request then, and of the account otherwise.
 	OwnWorkflow bool
-	// AdmittedAt is when the call was admitted; a link that is kept was requested then.
+	// AdmittedAt is when the call was admitted, and becomes RequestedAt of a kept link.
 	AdmittedAt time.Time
-	// SendBy is the time after which the call is not sent; zero: there is no limit.
+	// SendBy is the time after which the call is not sent; zero for no limit.
 	SendBy time.Time
 }
 
@@ -145,7 +145,7 @@ type Call struct {
 // The call ends within the configured timeout, which includes the wait for a token. It
 // sends one request for the link, or none. It sends none after call.SendBy; the fault is
 // [fault.Interrupted] then. If the fault is nil, the link can be used.
-// Otherwise, the fault tells whether a link may exist. A cancelled ctx gives
+// Otherwise, the fault says whether a link may exist. A cancelled ctx gives
 // [fault.Interrupted] before the request was sent, and [fault.Lost] afterwards. A refused
 // token is discarded; the fault has Renewed set if a new token may help.
 func (c *Client) CreateLink(ctx context.Context, call Call) (request.Link, *fault.Fault) {

@@ -35,8 +35,8 @@ func (c *Client) keep(call Call, made request.Link) string {
 func (c *Client) Kept(applicationID string, generation int, kept string) (request.Link, *fault.Fault) {
 	f := &fault.Fault{Kind: fault.Unusable, Kept: kept}
 	var link keptLink
-	sealed, err := base64.StdEncoding.DecodeString(f.Kept)
-	text, ok := c.links.decrypt(sealed, sealContext(applicationID, generation))
+	encrypted, err := base64.StdEncoding.DecodeString(f.Kept)
+	text, ok := c.links.decrypt(encrypted, sealContext(applicationID, generation))
 	if err != nil || !ok || json.Unmarshal([]byte(text), &link) != nil {
 		f.Detail = "the kept link is encrypted with another client secret, client id or FACEKI_BASE_URL: " +
 			"run a worker with those settings, or drop the request"

@@ -54,8 +54,8 @@ func (a answer) message() (text string, foreign bool) {
 	if a.status/100 == 3 {
 		return p.redirect(a.header.Get("Location")), true
 	}
-	if packed := a.header.Get("Content-Encoding"); packed != "" && !strings.EqualFold(packed, "identity") {
-		return "an answer with the Content-Encoding " + p.quoted(packed, maxTitle) + ", which was not asked for", false
+	if encoding := a.header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return "an answer with the Content-Encoding " + p.quoted(encoding, maxTitle) + ", which was not requested", false
 	}
 	if strings.HasPrefix(strings.ToLower(a.header.Get("Content-Type")), "text/html") || markup.Match(a.body) {
 		return p.page(a.body), true
@@ -104,15 +104,15 @@ func (p redactor) page(body []byte) string {
 	return what + " instead of an answer of FaceKi's API"
 }
 
-func (p redactor) quoted(s string, most int) string {
-	if s = p.line(s, most); s == "" {
+func (p redactor) quoted(s string, limit int) string {
+	if s = p.line(s, limit); s == "" {
 		return ""
 	}
 	return `"` + strings.ReplaceAll(s, `"`, "'") + `"`
 }
 
-// line returns s on one line, redacted and truncated.
-func (p redactor) line(s string, most int) string {
+// line returns s on one line, redacted and truncated to limit characters.
+func (p redactor) line(s string, limit int) string {
 	if len(s) > maxRead {
 		s = s[:maxRead]
 	}
@@ -123,7 +123,7 @@ func (p redactor) line(s string, most int) string {
 		if !unicode.IsPrint(r) {
 			shown = fmt.Sprintf("\\u%04x", r)
 		}
-		if most -= utf8.RuneCountInString(shown); most < 0 {
+		if limit -= utf8.RuneCountInString(shown); limit < 0 {
 			return out.String() + "…"
 		}
 		out.WriteString(shown)

@@ -33,7 +33,7 @@ func TestDetail_DescribesEachAnswer(t *testing.T) {
 		{200, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + checkSettings},
 		{200, nil, `<html><title>Sign in</title><input name="p" type="password">`, `HTTP 200: a login page titled "Sign in" instead of an answer of FaceKi's API` + checkSettings},
 		{200, http.Header{"Content-Type": {"Text/HTML"}}, "<p>hello", `HTTP 200: an HTML page instead of an answer of FaceKi's API` + checkSettings},
-		{502, http.Header{"Content-Encoding": {"gzip"}}, "\x1f\x8b\x08", `HTTP 502: an answer with the Content-Encoding "gzip", which was not asked for`},
+		{502, http.Header{"Content-Encoding": {"gzip"}}, "\x1f\x8b\x08", `HTTP 502: an answer with the Content-Encoding "gzip", which was not requested`},
 		{200, nil, `{"responseCode":0,"data":{"id":"l1nk"},"message":"the link is l1nk"}`, `HTTP 200, code 0`},
 		{503, nil, `<!-- x --><html>`, `HTTP 503: an HTML page instead of an answer of FaceKi's API` + checkSettings},
 		{302, http.Header{"Location": {"https://login.example/in?secret=s3cr3t-of-shop-7"}}, "", `HTTP 302: a redirect to the host login.example, which is not followed` + checkSettings},

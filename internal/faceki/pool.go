@@ -22,35 +22,35 @@ const (
 	maxReady = 8
 )
 
-// pool has the idle connections. They are made before a call is granted, because a grant
+// pool holds the idle connections. They are made before a call is granted, because a grant
 // expires after 100 ms and a handshake may take longer. A dial continues when its caller
 // gives up, so that the connection serves the next call.
 type pool struct {
-	transport *http.Transport
-	scheme    string
-	address   string // host:port
-	begin     func() (context.Context, context.CancelFunc)
-	now       func() time.Time // for sockets: real time, except in tests
+	transport  *http.Transport
+	scheme     string
+	address    string                                       // host:port
+	newContext func() (context.Context, context.CancelFunc) // of a dial
+	now        func() time.Time                             // for sockets: real time, except in tests
 
 	mu       sync.Mutex
 	idle     []*conn // the most recently used one is last
 	dialing  int
-	expected []time.Time   // when calls were made ready that have not begun
+	expected []time.Time   // when ready was called for calls that have not begun
 	changed  chan struct{} // closed and replaced when a dial ends
 	closed   bool
 	dials    sync.WaitGroup
 }
 
-func newPool(base *url.URL, begin func() (context.Context, context.CancelFunc)) *pool {
-	s := &pool{
-		transport: newTransport(),
-		scheme:    base.Scheme,
-		address:   net.JoinHostPort(base.Hostname(), base.Port()),
-		begin:     begin,
-		now:       time.Now,
-		changed:   make(chan struct{}),
+func newPool(base *url.URL, newContext func() (context.Context, context.CancelFunc)) *pool {
+	p := &pool{
+		transport:  newTransport(),
+		scheme:     base.Scheme,
+		address:    net.JoinHostPort(base.Hostname(), base.Port()),
+		newContext: newContext,
+		now:        time.Now,
+		changed:    make(chan struct{}),
 	}
-	s.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+	p.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		var dialer net.Dialer
 		c, err := dialer.DialContext(ctx, network, address)
 		if err != nil {
@@ -62,37 +62,37 @@ func newPool(base *url.URL, begin func() (context.Context, context.CancelFunc)) 
 		}
 		return raw, nil
 	}
-	return s
+	return p
 }
 
 // rawKey is the context key under which a dial stores its connection.
 type rawKey struct{}
 
 // connect makes a connection for the caller, who returns it with put.
-func (s *pool) connect(ctx context.Context) (*conn, error) {
-	c := &conn{since: s.now()}
+func (p *pool) connect(ctx context.Context) (*conn, error) {
+	c := &conn{since: p.now()}
 	var err error
-	if c.http, err = s.transport.NewClientConn(context.WithValue(ctx, rawKey{}, &c.raw), s.scheme, s.address); err != nil {
+	if c.http, err = p.transport.NewClientConn(context.WithValue(ctx, rawKey{}, &c.raw), p.scheme, p.address); err != nil {
 		return nil, err
 	}
-	c.since = s.now()
+	c.since = p.now()
 	return c, nil
 }
 
-// take returns a connection that no request uses: the most recently used one that is usable,
-// or the next one that a dial makes.
-func (s *pool) take(ctx context.Context) (*conn, error) {
-	s.mu.Lock()
-	if len(s.expected) > 0 {
-		s.expected = s.expected[1:]
+// take returns a connection that no request uses: the most recently used one, or the next
+// one that a dial makes.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	p.mu.Lock()
+	if len(p.expected) > 0 {
+		p.expected = p.expected[1:]
 	}
-	s.mu.Unlock()
+	p.mu.Unlock()
 	var own chan error
 	for {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		c, changed := s.pop()
+		c, changed := p.pop()
 		if c != nil {
 			if c.usable() {
 				return c, nil
@@ -101,7 +101,7 @@ func (s *pool) take(ctx context.Context) (*conn, error) {
 			continue
 		}
 		if own == nil {
-			own = s.dial()
+			own = p.dial()
 		}
 		select {
 		case <-changed:
@@ -116,30 +116,30 @@ func (s *pool) take(ctx context.Context) (*conn, error) {
 	}
 }
 
-func (s *pool) pop() (*conn, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.idle) == 0 {
-		return nil, s.changed
+func (p *pool) pop() (*conn, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == 0 {
+		return nil, p.changed
 	}
-	c := s.idle[len(s.idle)-1]
-	s.idle = s.idle[:len(s.idle)-1]
+	c := p.idle[len(p.idle)-1]
+	p.idle = p.idle[:len(p.idle)-1]
 	c.close.Stop()
 	return c, nil
 }
 
-// ready ensures that there is a connection for a call that follows soon, and for the other
-// calls that were made ready and have not begun.
-func (s *pool) ready(ctx context.Context) error {
-	s.mu.Lock()
-	s.expected = append(s.expected, s.now())
-	s.mu.Unlock()
+// ready ensures that there is a connection for a call that follows soon, and for each other
+// call for which it was called and that has not begun.
+func (p *pool) ready(ctx context.Context) error {
+	p.mu.Lock()
+	p.expected = append(p.expected, p.now())
+	p.mu.Unlock()
 	for {
-		short, found, changed := s.check()
+		needsDial, found, changed := p.check()
 		var own chan error
 		switch {
-		case short:
-			own, changed = s.dial(), nil
+		case needsDial:
+			own, changed = p.dial(), nil
 		case found:
 			return nil
 		}
@@ -155,83 +155,83 @@ func (s *pool) ready(ctx context.Context) error {
 
 // check reports whether another dial is needed, and whether a connection can be taken
 // now.
-func (s *pool) check() (short, found bool, changed <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	s.expected = slices.DeleteFunc(s.expected, func(at time.Time) bool { return now.Sub(at) > readyLimit })
-	at, enough := 0, max(1, min(len(s.expected), maxReady))
-	for _, c := range slices.Backward(s.idle) { // stop early: each check is a system call
-		if at == enough {
+func (p *pool) check() (needsDial, found bool, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	p.expected = slices.DeleteFunc(p.expected, func(at time.Time) bool { return now.Sub(at) > readyLimit })
+	usable, enough := 0, max(1, min(len(p.expected), maxReady))
+	for _, c := range slices.Backward(p.idle) { // stop early: each check is a system call
+		if usable == enough {
 			break
 		}
 		if c.alive() && !c.raw.closedByPeer() && now.Sub(c.since) < readyLimit {
-			at++
+			usable++
 		}
 	}
-	return at+s.dialing < enough, at > 0, s.changed
+	return usable+p.dialing < enough, usable > 0, p.changed
 }
 
-// dial starts making another idle connection.
-func (s *pool) dial() chan error {
+// dial starts to make another idle connection. The channel receives the result.
+func (p *pool) dial() chan error {
 	done := make(chan error, 1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
 		done <- context.Canceled
 		return done
 	}
-	s.dialing++
-	s.dials.Go(func() {
-		ctx, cancel := s.begin()
+	p.dialing++
+	p.dials.Go(func() {
+		ctx, cancel := p.newContext()
 		defer cancel()
-		c, err := s.connect(ctx)
+		c, err := p.connect(ctx)
 		if err == nil {
-			s.put(c)
+			p.put(c)
 		}
 		done <- err
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.dialing--
-		close(s.changed)
-		s.changed = make(chan struct{})
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dialing--
+		close(p.changed)
+		p.changed = make(chan struct{})
 	})
 	return done
 }
 
 // put keeps a connection for the next call if it is alive.
-func (s *pool) put(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || !c.alive() {
+func (p *pool) put(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !c.alive() {
 		_ = c.http.Close()
 		return
 	}
-	c.since = s.now()
-	c.close = time.AfterFunc(idleLimit, func() { s.expire(c) })
-	s.idle = append(s.idle, c)
+	c.since = p.now()
+	c.close = time.AfterFunc(idleLimit, func() { p.expire(c) })
+	p.idle = append(p.idle, c)
 }
 
-func (s *pool) expire(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.idle, c); i >= 0 {
-		s.idle = slices.Delete(s.idle, i, i+1)
+func (p *pool) expire(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.idle, c); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
 		_ = c.http.Close()
 	}
 }
 
 // closeAll closes the idle connections, and every connection that is put later. It waits
 // for dials in progress.
-func (s *pool) closeAll() {
-	s.mu.Lock()
-	s.closed = true
-	idle := s.idle
-	s.idle = nil
-	s.mu.Unlock()
+func (p *pool) closeAll() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
 	for _, c := range idle {
 		c.close.Stop()
 		_ = c.http.Close()
 	}
-	s.dials.Wait()
+	p.dials.Wait()
 }

@@ -30,8 +30,8 @@ const (
 	unsentSpacing = time.Second
 )
 
-// errUndecryptable means that another key encrypted the stored token, and that it is too
-// new to be replaced.
+// errUndecryptable means that the stored token was encrypted with another key, and that it
+// is too new to be replaced.
 var errUndecryptable = errors.New("the access token in Redis cannot be decrypted")
 
 // Tokens stores the token in Redis, for all processes of an account with the same
@@ -77,7 +77,7 @@ func (t *Tokens) Acquire(ctx context.Context, holder string, lease time.Duration
 			if token, ok := t.seal.decrypt([]byte(reply[1]), t.key); ok {
 				return TokenState{Token: token, ValidFor: left}, err
 			}
-			if kept, err := t.discardSealed(ctx, reply[1], spacing); kept || err != nil {
+			if kept, err := t.discardEncrypted(ctx, reply[1], spacing); kept || err != nil {
 				return TokenState{}, errors.Join(errUndecryptable, err)
 			}
 		default: // another process has the lease
@@ -115,7 +115,7 @@ func (t *Tokens) Release(ctx context.Context, holder string, got TokenState) err
 
 // Discard implements [Store].
 func (t *Tokens) Discard(ctx context.Context, token Secret, spacing time.Duration) (kept bool, err error) {
-	sealed, err := t.rdb.HGet(ctx, t.key, "token").Result()
+	encrypted, err := t.rdb.HGet(ctx, t.key, "token").Result()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}
@@ -123,10 +123,10 @@ func (t *Tokens) Discard(ctx context.Context, token Secret, spacing time.Duratio
 		return false, fmt.Errorf("discard the access token: %w", err)
 	}
 	// Each encryption of a token gives another text, so compare the decrypted tokens.
-	if current, ok := t.seal.decrypt([]byte(sealed), t.key); !ok || current != token {
+	if current, ok := t.seal.decrypt([]byte(encrypted), t.key); !ok || current != token {
 		return false, nil
 	}
-	return t.discardSealed(ctx, sealed, spacing)
+	return t.discardEncrypted(ctx, encrypted, spacing)
 }
 
 // MarkAccepted implements [Store].
@@ -135,8 +135,8 @@ func (t *Tokens) MarkAccepted(ctx context.Context, token Secret) error {
 	if err != nil {
 		return fmt.Errorf("read the access token: %w", err)
 	}
-	sealed, _ := kept[0].(string)
-	if current, ok := t.seal.decrypt([]byte(sealed), t.key); !ok || current != token || kept[1] == nil {
+	encrypted, _ := kept[0].(string)
+	if current, ok := t.seal.decrypt([]byte(encrypted), t.key); !ok || current != token || kept[1] == nil {
 		return nil
 	}
 	if err := t.rdb.HDel(ctx, t.key, "replaces").Err(); err != nil {
@@ -145,8 +145,8 @@ func (t *Tokens) MarkAccepted(ctx context.Context, token Secret) error {
 	return nil
 }
 
-func (t *Tokens) discardSealed(ctx context.Context, sealed string, spacing time.Duration) (kept bool, err error) {
-	kept, err = dropTokenScript.Run(ctx, t.rdb, []string{t.key}, lua.Args{"token": sealed, "spacing": spacing.Milliseconds()}).Bool()
+func (t *Tokens) discardEncrypted(ctx context.Context, encrypted string, spacing time.Duration) (kept bool, err error) {
+	kept, err = dropTokenScript.Run(ctx, t.rdb, []string{t.key}, lua.Args{"token": encrypted, "spacing": spacing.Milliseconds()}).Bool()
 	if err != nil {
 		return false, fmt.Errorf("discard the access token: %w", err)
 	}

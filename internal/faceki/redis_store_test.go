@@ -316,8 +316,8 @@ func TestClient_SendsNothingWithoutRedisUnlessItHasAToken(t *testing.T) {
 func TestTokens_AreStoredLaterWhenRedisWasUnavailable(t *testing.T) {
 	f := newFleet(t, simulator.Config{})
 	c := f.client(nil)
-	request := c.tokens.ask
-	c.tokens.ask = func(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
+	request := c.tokens.requestToken
+	c.tokens.requestToken = func(ctx context.Context) (Secret, time.Duration, *fault.Fault) {
 		defer f.srv.Stop()
 		return request(ctx)
 	}

@@ -43,7 +43,7 @@ func (s seal) encrypt(text Secret, place string) []byte {
 }
 
 // decrypt decrypts what encrypt returned.
-func (s seal) decrypt(sealed []byte, place string) (Secret, bool) {
-	text, err := s.aead.Open(nil, nil, sealed, []byte(place))
+func (s seal) decrypt(encrypted []byte, place string) (Secret, bool) {
+	text, err := s.aead.Open(nil, nil, encrypted, []byte(place))
 	return Secret(text), err == nil
 }

@@ -44,8 +44,8 @@ type Store interface {
 	MarkAccepted(ctx context.Context, token Secret) error
 }
 
-// TokenState is the state of an account's token: a token, a fault, a lease, a pause, or
-// nothing.
+// TokenState is the state of an account's token: one of a token, a fault, a lease and a
+// pause, or none of these.
 type TokenState struct {
 	Token     Secret
 	Fault     *fault.Fault  // of the last request for a token
@@ -58,15 +58,15 @@ type TokenState struct {
 // token has expired or was refused. If FaceKi refuses a request for a token, the fault is
 // reused for spacing before another request.
 type tokens struct {
-	now        func() time.Time // only differences are used, since the clock may be wrong
-	store      Store
-	holder     string
-	lease      time.Duration // longer than a request for a token may take
-	spacing    time.Duration
-	begin      func() (context.Context, context.CancelFunc) // a context that outlives the caller
-	ask        func(context.Context) (Secret, time.Duration, *fault.Fault)
-	flight     singleflight.Group
-	refreshing sync.Mutex // held during a refresh
+	now          func() time.Time // only differences are used, since the clock may be wrong
+	store        Store
+	holder       string
+	lease        time.Duration // longer than a request for a token may take
+	spacing      time.Duration
+	newContext   func() (context.Context, context.CancelFunc) // a context that outlives the caller
+	requestToken func(context.Context) (Secret, time.Duration, *fault.Fault)
+	flight       singleflight.Group
+	refreshing   sync.Mutex // held during a refresh
 
 	mu        sync.Mutex
 	value     Secret
@@ -91,7 +91,7 @@ type refreshed struct {
 
 // get returns a token that has not expired and that the store returned within the given
 // time. Concurrent callers share one refresh, which continues when they give up. If due
-// is not 0, no token is requested before.
+// is not 0, it is the time until the next token may be requested.
 func (t *tokens) get(ctx context.Context, within time.Duration) (value Secret, due time.Duration, f *fault.Fault) {
 	if value := t.cached(within); value != "" {
 		return value, 0, nil
@@ -104,7 +104,7 @@ func (t *tokens) get(ctx context.Context, within time.Duration) (value Secret, d
 		}
 		t.refreshing.Lock() // waitForRefresh waits for it
 		defer t.refreshing.Unlock()
-		ctx, cancel := t.begin()
+		ctx, cancel := t.newContext()
 		defer cancel()
 		got, f := t.refresh(ctx)
 		return got, asError(f)
@@ -175,7 +175,7 @@ func (t *tokens) request(ctx context.Context) (Secret, *fault.Fault) {
 		return value, nil
 	}
 	begun := t.now()
-	value, life, f := t.ask(ctx)
+	value, life, f := t.requestToken(ctx)
 	took := t.now().Sub(begun)
 	switch {
 	case f == nil:
@@ -264,11 +264,11 @@ func neverSent(f *fault.Fault) bool {
 	return f.Kind == fault.NotSent || f.Kind == fault.ConnectTimeout || f.Kind == fault.Interrupted
 }
 
-// waitFault returns the fault of a wait that ended without a result: late if time ran
+// waitFault returns the fault of a wait that ended without a result: onTimeout if it timed
 // out, or Interrupted if the wait was cancelled or the send deadline passed.
-func waitFault(ctx context.Context, late *fault.Fault) *fault.Fault {
+func waitFault(ctx context.Context, onTimeout *fault.Fault) *fault.Fault {
 	if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(context.Cause(ctx), errTooLate) {
-		return late
+		return onTimeout
 	}
 	return &fault.Fault{Kind: fault.Interrupted}
 }

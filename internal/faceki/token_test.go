@@ -191,8 +191,8 @@ func TestCreateLink_NoticesTheAccountsRecoveryWithoutANewToken(t *testing.T) {
 func TestTokens_DiscardOnlyTheRefusedToken(t *testing.T) {
 	now := newClock()
 	ts := newTokens(nil, now.Now, time.Second)
-	ts.begin = func() (context.Context, context.CancelFunc) { return t.Context(), func() {} }
-	ts.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) { return "new", time.Hour, nil }
+	ts.newContext = func() (context.Context, context.CancelFunc) { return t.Context(), func() {} }
+	ts.requestToken = func(context.Context) (Secret, time.Duration, *fault.Fault) { return "new", time.Hour, nil }
 	if _, _, f := ts.get(t.Context(), recheck); f != nil {
 		t.Fatal(f)
 	}
@@ -276,7 +276,7 @@ func TestCreateLink_RequestsATokenAgainAtOnceIfTheFirstRequestWasNotSent(t *test
 	c, _ := client(t, "http://"+silentServer(t), func(c *Config) { c.BaseURL = "http://127.0.0.1:1" })
 	create(t, c, fault.NotSent)
 	var requests atomic.Int32
-	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
+	c.tokens.requestToken = func(context.Context) (Secret, time.Duration, *fault.Fault) {
 		requests.Add(1)
 		return "", 0, &fault.Fault{Kind: fault.NotSent}
 	}
@@ -288,7 +288,7 @@ func TestCreateLink_RequestsATokenAgainAtOnceIfTheFirstRequestWasNotSent(t *test
 
 func TestReady_ReturnsItsOwnCopyOfAFault(t *testing.T) {
 	c, _ := client(t, "http://127.0.0.1:1", nil)
-	c.tokens.ask = func(context.Context) (Secret, time.Duration, *fault.Fault) {
+	c.tokens.requestToken = func(context.Context) (Secret, time.Duration, *fault.Fault) {
 		return "", 0, &fault.Fault{Kind: fault.Unauthorized}
 	}
 	a, b := c.Ready(t.Context()), c.Ready(t.Context())

@@ -23,8 +23,8 @@ const maxBody = 64 << 10
 // byteOrderMark precedes the JSON of some servers.
 const byteOrderMark = "\ufeff"
 
-// newTransport returns a transport for connections with one request at a time. Nothing
-// retries a request or follows a redirect, which could leak the token. HTTP/2 is off
+// newTransport returns a transport for connections with one request at a time. It does not
+// retry requests, and does not follow redirects, which could leak the token. HTTP/2 is off
 // deliberately: one broken connection would make the outcome of all its calls uncertain.
 func newTransport() *http.Transport {
 	var http1 http.Protocols
@@ -41,7 +41,7 @@ func newTransport() *http.Transport {
 
 // outgoing is one request to FaceKi. Fields with zero values are omitted.
 type outgoing struct {
-	// connect returns the connection, which do puts into the pool afterwards.
+	// connect returns the connection. Afterwards, do puts it into the pool.
 	connect func(context.Context) (*conn, error)
 	sendBy  time.Time
 	method  string
@@ -71,7 +71,7 @@ func (c *Client) do(ctx context.Context, r outgoing) (answer, *fault.Fault) {
 	conn.raw.sending.Store(sending)
 	resp, err := conn.http.RoundTrip(req)
 	if err != nil {
-		if sending.refused.Load() {
+		if sending.tooLate.Load() {
 			err = errTooLate
 		}
 		return answer{}, c.connectionFault(ctx, err, sending.sent.Load())
