@@ -12,8 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// compressions are recognized by the first bytes of the data; a suffix only says
-// what to expect.
+// compressions are recognized by the first bytes of the data. If a suffix names one, the
+// data must have it.
 var compressions = [...]struct {
 	suffix, name, magic string
 	open                func(*bufio.Reader) (io.Reader, func(), error)
@@ -37,8 +37,8 @@ func Uncompressed(path string) string {
 // to call when it is no longer read.
 func (in *File) decompress(raw io.Reader) (io.Reader, func(), error) {
 	buffered := bufio.NewReaderSize(raw, 64<<10)
-	// The sender of a body must not decide what it costs to unpack it. A workbook is
-	// unpacked already.
+	// A body is not unpacked: a small one could expand to any size. A workbook is already
+	// unpacked.
 	if in.file == nil || in.kind == XLSX {
 		return buffered, func() {}, nil
 	}

@@ -89,7 +89,7 @@ func (in *File) decodeCSV(s *scanner) Row {
 	return row
 }
 
-// checkWidth checks a row that has not as many cells as the header. Spreadsheets
+// checkWidth checks a row whose number of cells differs from that of the header. Spreadsheets
 // leave out empty cells at the end of a row, and add empty ones.
 func (in *File) checkWidth(line int, cells []string) error {
 	have := strconv.Itoa(len(cells)) + " cells"

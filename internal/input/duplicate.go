@@ -89,7 +89,7 @@ func (d *Duplicates) Add(id string, row int, label byte) error {
 	return d.spill(b)
 }
 
-// Each calls found for every row whose id an earlier row has, in no order.
+// Each calls found for every row whose id an earlier row has, in no particular order.
 func (d *Duplicates) Each(found func(Duplicate)) error {
 	for i := range d.buckets {
 		b := &d.buckets[i]

@@ -8,12 +8,12 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Error reports why a file cannot be used at all, and what to do about it. A row
-// that is wrong is not an Error; see [Row].
+// Error reports why a file cannot be used at all, and what to do about it. An invalid row
+// is not an Error; see [Row].
 type Error struct {
 	Op      string // "open" or "read"
 	Path    string
-	Problem string // empty if Err says it all
+	Problem string // empty if Err is sufficient
 	Err     error  // the cause, if there is one
 }
 

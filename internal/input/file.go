@@ -1,6 +1,6 @@
 // Package input reads files of requests: CSV, NDJSON or .xlsx, plain or compressed,
-// from a file, a pipe or the body of an HTTP request. It gives the rows one by one,
-// in constant memory, each with its request or with what is wrong with it.
+// from a file, a pipe or the body of an HTTP request. It returns the rows one by
+// one, in constant memory, each with its request or its problems.
 //
 // It neither accepts requests nor writes files.
 package input
@@ -34,7 +34,7 @@ type Row struct {
 	// sets it.
 	Link *tasks.Link
 
-	flaw flaw // of the file, as this row shows
+	flaw flaw // a defect of the file that this row shows
 }
 
 // KeepsLink reports whether the row has a link already and stays as it is.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Format is how a file holds its rows.
+// Format is the format of a file.
 type Format string
 
 // The formats. A CSV follows RFC 4180; its header names the request's keys. NDJSON

@@ -204,7 +204,7 @@ func (k keyColumns) column(key string) (int, bool) {
 	return 0, false
 }
 
-// columnLabel is what people call a column.
+// columnLabel returns the name of a column in messages.
 func (in *File) columnLabel(i int) string {
 	if name := in.columns[i]; column.Fold(name) != "" {
 		return name

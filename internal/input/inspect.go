@@ -8,7 +8,7 @@ import (
 	"github.com/kyclink/kyclink/tasks"
 )
 
-// Inspection is what one reading of the whole file finds.
+// Inspection is the result of [File.Inspect].
 type Inspection struct {
 	Rows    int
 	Rounded int // rows whose id [LooksRounded]
@@ -61,7 +61,8 @@ func (in *File) Inspect(check func(Row) error) (Inspection, error) {
 	return found, nil
 }
 
-// flawError is the error of a file that is read wrongly, as its first such row shows.
+// flawError returns the error of a file that is read wrongly. row is the first row that
+// shows it, and more the number of further ones.
 func (in *File) flawError(row Row, more int) error {
 	problem := fmt.Sprintf("row %d at line %d, %v", row.Number, row.Line, row.Err)
 	if row.flaw == garbled && in.sample != "" {

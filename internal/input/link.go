@@ -87,7 +87,7 @@ func (in *File) parseLink(row Row, simulated bool) *tasks.Link {
 	l := &tasks.Link{
 		ApplicationID: value(in.Name(column.ID)), Status: status, LinkID: value("link_id"), URL: url, Reason: value("reason"),
 	}
-	// What people changed beyond recognition is dropped.
+	// Values that cannot be parsed, because people changed them, are dropped.
 	l.ExpiresAt, _ = time.Parse(time.RFC3339, value("expires_at"))
 	l.Attempts, _ = strconv.Atoi(value("attempts"))
 	l.PossibleDuplicates, _ = strconv.Atoi(value("possible_duplicates"))

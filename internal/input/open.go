@@ -76,7 +76,7 @@ func (in *File) open() (*File, error) {
 	return in.start()
 }
 
-// start reads what comes before the rows.
+// start reads the text up to the first row.
 func (in *File) start() (*File, error) {
 	err := in.readHead()
 	if err != nil {

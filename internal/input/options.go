@@ -1,6 +1,6 @@
 package input
 
-// Options say how a file is read. With the zero value, its name and content decide.
+// Options configure how a file is read. The zero value chooses by its name and content.
 type Options struct {
 	// Format is decided by the file's suffix if empty.
 	Format Format
@@ -23,7 +23,7 @@ type Options struct {
 	Strict bool
 }
 
-// Validate checks the options themselves, whichever the file is.
+// Validate checks the options that do not depend on the file.
 func (o Options) Validate() error {
 	if o.Encoding == "" {
 		return nil
