@@ -18,7 +18,7 @@ import (
 // maxQuoted is how much of a line that is not a JSON object is written, in bytes.
 const maxQuoted = 1 << 10
 
-// Encoding says how rows are encoded.
+// Encoding describes how rows are encoded.
 type Encoding struct {
 	Format input.Format
 	Layout input.Layout // of the rows
@@ -74,7 +74,8 @@ func newWorkbookEncoder(book *workbook.Writer, encoding Encoding) *Encoder {
 	return e
 }
 
-// Header writes what comes before the rows.
+// Header writes the byte order mark, the line with the delimiter and the column names, as
+// far as the format has them.
 func (e *Encoder) Header() error {
 	if e.Format == input.NDJSON {
 		return nil
@@ -162,8 +163,8 @@ func (e *Encoder) appendCells(row input.Row) {
 	}
 }
 
-// appendMembers adds the members of a JSON row, or the beginning of a line that is no
-// JSON object.
+// appendMembers adds the members of a JSON row, or the beginning of a line that is not
+// a JSON object.
 func (e *Encoder) appendMembers(row input.Row) {
 	members, ok := input.Members(row.JSON)
 	if !ok {

@@ -24,7 +24,7 @@ type File struct {
 	file       replacement
 	buf        *bufio.Writer
 	compressor io.WriteCloser // nil: not compressed
-	text       []byte         // for a workbook: not yet a complete record
+	text       []byte         // for a workbook: an incomplete record
 }
 
 // CheckFile reports whether a file can be written under a name. If format is empty,

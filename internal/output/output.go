@@ -22,7 +22,7 @@ import (
 // Error reports why a file cannot be written, and what to do about it.
 type Error struct {
 	Path    string
-	Problem string // empty if Err says it all
+	Problem string // empty if Err is sufficient
 	Err     error  // the cause, if there is one
 	Advice  string
 }
@@ -92,8 +92,8 @@ func formatFor(out string, in *input.File) input.Format {
 	return cmp.Or(input.FormatOf(out), in.Format())
 }
 
-// CheckName reports whether rows can be written under a name: its suffix must not
-// promise another format. The error is an [*Error].
+// CheckName reports whether rows can be written under a name: its suffix must be that of a
+// supported format, or missing. The error is an [*Error].
 func CheckName(out string) error {
 	switch ext := strings.ToLower(filepath.Ext(out)); {
 	case ext == "" || input.FormatOf(out) != "":

@@ -20,7 +20,7 @@ type Results struct {
 }
 
 // Inspect reads the input once, as [input.File.Inspect] does, and checks that out can
-// hold its rows. Then the error is an [*Error].
+// hold its rows; if it cannot, the error is an [*Error].
 func Inspect(out string, in *input.File) (input.Inspection, error) {
 	format, layout := formatFor(out, in), in.Layout()
 	found, err := in.Inspect(func(row input.Row) error {
