@@ -45,8 +45,8 @@ type Source struct {
 }
 
 // CSV writes a sheet as CSV to a temporary file that is already unlinked: cells as
-// they are displayed, each row of the sheet one record. The warnings describe what
-// the sheet has lost of its ids.
+// they are displayed, each row of the sheet one record. The warnings describe
+// which digits of ids the sheet has lost.
 func (s Source) CSV() (file *os.File, warnings []string, err error) {
 	file, err = os.CreateTemp("", "kyclink-sheet-")
 	if err == nil {
@@ -55,8 +55,8 @@ func (s Source) CSV() (file *os.File, warnings []string, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("create a temporary file: %w", err)
 	}
-	// The library lists all strings of the workbook, some 60 bytes for each. Collect
-	// garbage more often, so that these bytes are not multiplied.
+	// The library keeps a list of all strings of the workbook, with some 60 bytes for each.
+	// Collect garbage more often, so that the heap does not grow to a multiple of that.
 	percent := debug.SetGCPercent(50)
 	c := &sheetCopy{source: s, ids: -1}
 	err = c.run(file)
@@ -207,8 +207,8 @@ func (c *sheetCopy) write(to io.Writer) error {
 	return errors.Join(c.rows.Error(), w.Error(), buffered.Flush())
 }
 
-// checkNumbers reads the sheet's XML for what the library ignores: whether it is
-// readable to its end, and which ids are numbers.
+// checkNumbers reads the sheet's XML to check what the library does not: whether it is
+// complete, and which ids are numbers.
 func (c *sheetCopy) checkNumbers(parts *zip.Reader, sheet string) error {
 	part, err := sheetPart(parts, sheet)
 	if err != nil {

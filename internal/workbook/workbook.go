@@ -12,7 +12,7 @@ import (
 	"github.com/xuri/excelize/v2"
 )
 
-// errCorrupt reports that a file is not the workbook that its name promises.
+// errCorrupt reports that a file named .xlsx is not a readable workbook.
 var errCorrupt = errors.New("not a readable workbook (damaged, protected by a password, or not .xlsx)")
 
 // errTooLarge reports that a workbook exceeds the limits of this package.
@@ -21,7 +21,7 @@ var errTooLarge = errors.New("the workbook is too large when unpacked; save the 
 // NoSheetError reports that a workbook has no sheet of the requested name.
 type NoSheetError struct {
 	Name   string
-	Sheets []string // that it has
+	Sheets []string // the sheets of the workbook
 }
 
 func (e *NoSheetError) Error() string {
