@@ -1,6 +1,6 @@
 // Package column names the columns of the files that kyclink reads and writes:
-// those that are keys of a request, and those that a result adds. It also says
-// which cells a spreadsheet would evaluate.
+// those that are keys of a request, and those that a result adds. It also
+// detects and escapes cells that a spreadsheet would evaluate.
 package column
 
 import (
@@ -27,8 +27,8 @@ const (
 	Erased tasks.Status = "erased"
 )
 
-// Rejection returns what a file shows of a row that was not accepted: the reason,
-// and the existing link of its id, if any.
+// Rejection returns the result of a row that was not accepted: the reason, and the
+// existing link of its id, if any.
 func Rejection(reason fault.Reason, message string, existing tasks.Link) tasks.Link {
 	l := tasks.Link{Status: Rejected, Reason: string(reason), Message: message}
 	if existing.URL != "" {

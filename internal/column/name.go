@@ -30,12 +30,12 @@ var keys = sync.OnceValue(func() map[string]string {
 	return names
 })
 
-// Key returns the key of a request that a column name means, or "". Case, blanks,
-// _ and - do not count.
+// Key returns the key of a request that a column name means, or "". It ignores case,
+// blanks, _ and -.
 func Key(name string) string { return keys()[Fold(name)] }
 
-// Fold removes what people write differently in a column name: case, blanks, _, -
-// and invisible characters.
+// Fold returns a column name in lower case, without blanks, _, - and invisible
+// characters, which people write differently.
 func Fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '_' || r == '-' || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) {
