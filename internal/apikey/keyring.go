@@ -23,11 +23,11 @@ import (
 )
 
 const (
-	keyPrefix = "kyclink_" // lets secret scanners recognise a leaked key
+	keyPrefix = "kyclink_" // lets secret scanners recognize a leaked key
 	idBytes   = 6
 	keyBytes  = 32
-	// cacheTime is how long a process trusts what it has read of a key, and therefore
-	// how long a revoked key may still be accepted.
+	// cacheTime is how long a process uses a key from its cache, and so how long it may
+	// accept a revoked key.
 	cacheTime = 2 * time.Second
 )
 
@@ -71,7 +71,7 @@ func NewKeyring(rdb redis.UniversalClient, account string) *Keyring {
 	return &Keyring{rdb: rdb, key: keyspace.Keys{Account: account}.APIKeys(), now: time.Now, cache: map[string]cached{}}
 }
 
-// Create creates a key and returns it. Nothing can return it again.
+// Create creates a key and returns it. It cannot be read again: only its hash is stored.
 func (k *Keyring) Create(ctx context.Context, name string, scopes []Scope, redirectHosts ...string) (key string, issued Issued, err error) {
 	if err := Check(name, scopes); err != nil {
 		return "", issued, err
@@ -206,7 +206,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string) (Issued, error) {
 	if !s.RevokedAt.IsZero() {
 		return s.Issued, ErrUnknown
 	}
-	// Nothing else of a key ever changes, so this overwrites no other change.
+	// Only RevokedAt of a key ever changes, so this overwrites no other change.
 	s.RevokedAt = k.now().UTC().Truncate(time.Second)
 	value, err := json.Marshal(s)
 	if err == nil {
