@@ -21,13 +21,13 @@ const (
 	pageSize   = 1000
 )
 
-// Change is one change that somebody made.
+// Change is one entry of the audit trail.
 type Change struct {
 	// At is the time on Redis' clock. [Trail.Append] ignores it.
 	At time.Time
-	// Key made the change; zero for a change from the command line.
+	// Key is the API key that made the change; zero for a change from the command line.
 	Key apikey.Key
-	// By made the change from the command line, as user@host; empty for an API key.
+	// By is who made the change from the command line, as user@host; empty for an API key.
 	By string
 	// Action is what was done, such as "links.request" or "batches.pause".
 	Action string
