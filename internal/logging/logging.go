@@ -1,7 +1,7 @@
-// Package logging makes the logger of a process, and redirects to it the libraries
-// that print by themselves.
+// Package logging creates the logger of a process, and redirects the output of libraries
+// to it.
 //
-// It does not remove secrets: callers must not pass secrets, link ids and link URLs.
+// It does not remove secrets: callers must not pass secrets, link ids or link URLs.
 package logging
 
 import (
@@ -42,8 +42,8 @@ func (c Config) Validate() []error {
 	return problems
 }
 
-// New makes a logger that writes lines to w, which it locks. An invalid level counts
-// as info.
+// New returns a logger that writes lines to w, which it locks. An invalid level counts as
+// info.
 func New(c Config, w zapcore.WriteSyncer) *zap.Logger {
 	level, err := zapcore.ParseLevel(c.Level)
 	if err != nil || c.Level == "" {
