@@ -24,8 +24,8 @@ func Hidden(c rune) bool {
 		unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// WrongName describes what is wrong with a name that people type, such as a batch's; ""
-// if nothing is.
+// WrongName describes the problem of a name that people type, such as a batch's, or
+// returns "".
 func WrongName(name string, mostBytes int) string {
 	switch {
 	case name == "":
@@ -58,8 +58,8 @@ func Text(s string) string {
 	return string(appendLegible(nil, []byte(s)))
 }
 
-// Line does the same as [Text], and escapes line feeds and tabs as well, so that foreign
-// text cannot start a line of its own.
+// Line escapes as [Text] does, and also line feeds and tabs, so that untrusted text cannot
+// start a new line.
 func Line(s string) string {
 	return strings.NewReplacer("\n", `\u000a`, "\t", `\u0009`).Replace(Text(s))
 }
@@ -69,7 +69,7 @@ func Line(s string) string {
 type Writer struct {
 	mu   sync.Mutex
 	to   io.Writer
-	part []byte // the beginning of a character whose end was not written yet
+	part []byte // the first bytes of a character whose other bytes have not been written yet
 }
 
 // NewWriter returns a writer that writes to w.
