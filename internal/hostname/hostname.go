@@ -1,4 +1,4 @@
-// Package hostname gives each host one spelling, so that the host that is compared and
+// Package hostname returns one canonical spelling for each host, so that the host that is
 // checked is the one that is connected to.
 package hostname
 
