@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// seconds is the form of the header that is not a date. Fractions are not standard, but
+// seconds matches a header that is a number and not a date. Fractions are not standard, but
 // some servers send them.
 var seconds = regexp.MustCompile(`^(\d+\.?\d*|\.\d+)$`)
 
