@@ -20,12 +20,12 @@ import (
 // request.
 const Type = "kyclink:link"
 
-// timeout is longer than any handler takes. With asynq's default of 30 minutes, a
-// request that waits for the gate would be started a second time.
+// timeout is longer than any handler runs. With asynq's default of 30 minutes, a request
+// that waits for the gate would be started a second time.
 const timeout = 24 * time.Hour
 
-// Enqueue enqueues the task of a turn. It succeeds if the task exists already, which is
-// the same turn then.
+// Enqueue enqueues the task of a turn. It also succeeds if the task exists already,
+// because it is that of the same turn.
 func Enqueue(ctx context.Context, queue *asynq.Client, account string, lane request.Lane, turn request.Ref) error {
 	_, err := queue.EnqueueContext(ctx, asynq.NewTask(Type, nil),
 		asynq.TaskID(turn.String()),
