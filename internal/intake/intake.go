@@ -37,7 +37,8 @@ type Config struct {
 	ClaimAfter time.Duration
 	Log        *zap.Logger
 	Limited    *zap.Logger // at most one line per message and interval
-	// Settled is called with the numbers of accepted and rejected entries. It may be nil.
+	// Settled is called after entries were settled, with the numbers of accepted and rejected
+	// ones. It may be nil.
 	Settled func(accepted, rejected int)
 }
 
@@ -68,15 +69,15 @@ type Intake struct {
 	cfg      Config
 	keys     keyspace.Keys
 
-	waiting map[tasks.Lane][]entry // read and not settled, oldest first
-	ids     map[string]bool        // of these
+	waiting map[tasks.Lane][]entry // read but not settled, oldest first
+	ids     map[string]bool        // of waiting
 	singles int                    // how many are accepted one by one, to find the entry that made a step fail
 	claimed time.Time
 	full    bool
 }
 
-// New returns an intake that uses, and does not close, rdb. While it runs it occupies one
-// connection of rdb's pool, and sometimes several.
+// New returns an intake that uses rdb and does not close it. While it runs, it occupies one
+// or more connections of rdb's pool.
 func New(rdb redis.UniversalClient, producer Producer, cfg Config) *Intake {
 	if cfg.ClaimAfter == 0 {
 		cfg.ClaimAfter = 15 * time.Second
@@ -152,7 +153,7 @@ func (i *Intake) take(ctx context.Context, raw []rawEntry) error {
 	return i.acceptWaiting(ctx)
 }
 
-// acceptWaiting accepts the waiting entries, as far as there is room.
+// acceptWaiting accepts the waiting entries for which their lanes have room.
 func (i *Intake) acceptWaiting(ctx context.Context) error {
 	full := false
 	for _, lane := range []tasks.Lane{tasks.Interactive, tasks.Bulk} {
@@ -176,8 +177,8 @@ func (i *Intake) acceptWaiting(ctx context.Context) error {
 	return nil
 }
 
-// acceptSome accepts the oldest entries of a lane, many at a time. left reports that there
-// was no room for some.
+// acceptSome accepts the oldest entries of a lane, up to perAccept. left reports that the
+// lane had no room for some of them.
 func (i *Intake) acceptSome(ctx context.Context, lane tasks.Lane) (left bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
 	defer cancel()

@@ -134,7 +134,7 @@ func (i *Intake) claim(ctx context.Context) error {
 	}
 }
 
-// takeByID takes the first entries of ids, as many as fit.
+// takeByID takes the first entries of ids, as many as the limits of a read allow.
 func (i *Intake) takeByID(ctx context.Context, ids []string) (examined int, err error) {
 	entries, examined, err := i.fetch(ctx, len(ids), ids...)
 	if err != nil {
@@ -194,7 +194,7 @@ func (i *Intake) touch(ctx context.Context, idle time.Duration) error {
 	return nil
 }
 
-// release lets other processes claim the entries that wait here at once.
+// release lets other processes immediately claim the entries that wait here.
 func (i *Intake) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
