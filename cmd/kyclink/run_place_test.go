@@ -77,7 +77,7 @@ func TestRun_StopsAtOnceOnASecondSignal(t *testing.T) {
 	fixture.Eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
 	p.signal(syscall.SIGINT)
 	fixture.Eventually(t, "it prints that it drains them", func() bool {
-		return strings.Contains(p.stderr.String(), "kyclink: stopping: draining in-flight calls; interrupt again to end at once\n")
+		return strings.Contains(p.stderr.String(), "kyclink: stopping: draining in-flight calls; interrupt again to stop at once\n")
 	})
 	p.signal(syscall.SIGINT)
 	if code, said := p.exit(), p.stderr.String(); code != 130 || strings.Contains(said, "stopped by") {
