@@ -7,7 +7,6 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 )
 
@@ -36,6 +35,11 @@ func Account(s Snapshot) Diagnosis {
 }
 
 func (s Snapshot) backlog() int { return s.Interactive.Backlog() + s.Bulk.Backlog() }
+
+// active is the backlog without the requests that wait for a paused batch.
+func (s Snapshot) active() int {
+	return s.Interactive.Backlog() + max(0, s.Bulk.Backlog()-s.Paused.open())
+}
 
 // wait returns "; 12 requests wait", or nothing if none does.
 func (s Snapshot) wait() string {
@@ -75,12 +79,16 @@ func redisFull(s Snapshot) (Finding, bool) {
 	}, s.Redis.share() >= full && !s.Redis.Evicts
 }
 
+// acceptedWrite is how recent a heartbeat must be to prove that Redis accepts writes: a
+// server can be configured to accept them although it cannot write its snapshot to the disk.
+const acceptedWrite = 5 * time.Second
+
 func redisWriteFails(s Snapshot) (Finding, bool) {
 	return Finding{
 		State: Stuck, Code: RedisWriteFails,
 		Text: fmt.Sprintf("Redis cannot write to its disk (%s) and refuses changes%s.", s.Redis.WriteError, s.wait()),
 		Next: "look at Redis' log and free space on its disk",
-	}, s.Redis.WriteError != ""
+	}, s.Redis.WriteError != "" && s.At.Sub(s.LastHeartbeat).Abs() > acceptedWrite
 }
 
 func redisReadOnly(s Snapshot) (Finding, bool) {
@@ -159,24 +167,17 @@ func gateClosed(s Snapshot) (Finding, bool) {
 	return f, true
 }
 
-// allPaused applies if every request that waits belongs to a paused batch.
+// allPaused applies if every request that waits belongs to a paused batch. If some of the
+// paused batches were not read, it is concluded from workers that feed and call nothing.
 func allPaused(s Snapshot) (Finding, bool) {
-	waiting := 0
-	for _, b := range s.Paused.First {
-		waiting += b.OpenOwn()
-	}
 	f, ok := s.paused()
-	return f, ok && s.Interactive.Backlog() == 0 && s.Calls == 0 && waiting >= s.Bulk.Backlog()
+	all := s.Paused.open() >= s.Bulk.Backlog() || s.Paused.unread() > 0 && s.Bulk.Queued == 0 && s.Rate.Used == 0
+	return f, ok && s.Interactive.Backlog() == 0 && s.Calls == 0 && all
 }
 
 // paused names the paused batch of which the most requests wait.
 func (s Snapshot) paused() (Finding, bool) {
-	waiting, b := 0, batch.Batch{}
-	for _, p := range s.Paused.First {
-		if waiting += p.OpenOwn(); p.OpenOwn() > b.OpenOwn() {
-			b = p
-		}
-	}
+	b, waiting, unread := s.Paused.largest(), s.Paused.open(), s.Paused.unread()
 	f := Finding{State: Stuck, Code: BatchPaused, Next: fmt.Sprintf("kyclink batch resume %q", b.Batch)}
 	if b.RefusedMessage() != "" {
 		f.Code = RowsRefused
@@ -184,6 +185,12 @@ func (s Snapshot) paused() (Finding, bool) {
 		f.Next = fmt.Sprintf("correct the setting or the rows, then kyclink batch resume %q", b.Batch)
 	} else {
 		f.Text = fmt.Sprintf("Batch %q is paused by an operator", b.Batch)
+	}
+	if unread > 0 { // which batch is the largest is not known, nor how many requests wait
+		return Finding{
+			State: Stuck, Code: BatchPaused, Text: are(s.Paused.Batches, "batch", "batches") + " paused.",
+			Next: "kyclink batch list, then kyclink batch resume NAME",
+		}, waiting > 0 || s.Bulk.Backlog() > 0
 	}
 	if s.Paused.Batches > 1 {
 		f.Text = fmt.Sprintf("%s batches are paused. The largest: %s", humanize.Comma(int64(s.Paused.Batches)), f.Text)
@@ -201,8 +208,8 @@ func retriesOnly(s Snapshot) (Finding, bool) {
 	waits := s.Interactive.Queued + s.Bulk.Queued
 	return Finding{
 		State: Waiting, Code: RetryScheduled, ClearsAt: next,
-		Text: fmt.Sprintf("%s wait for a retry after a failed attempt%s.", count(waits, "request"), s.at("the next one is due", next)),
-	}, !next.IsZero() && s.Calls == 0 && s.Bulk.Waiting == 0 && s.Interactive.Due+s.Bulk.Due == 0
+		Text: fmt.Sprintf("%s for a retry after a failed attempt%s.", counted(waits, "request waits", "requests wait"), s.at("the next one is due", next)),
+	}, !next.IsZero() && s.Calls == 0 && s.Bulk.Waiting <= s.Paused.open() && s.Interactive.Due+s.Bulk.Due == 0
 }
 
 // stalled is how long requests may be due without a call before that is a finding.
@@ -235,14 +242,14 @@ func concurrencyLimited(s Snapshot) (Finding, bool) {
 		Text: fmt.Sprintf("Calls are made at %.1f/s of the allowed %s, because no more than %d are in flight at once%s.",
 			s.Rate.Used, s.Rate.Limit, s.Calls, s.wait()),
 		Next: "raise KYCLINK_CONCURRENCY, or start more workers",
-	}, s.Asking == 0 && s.Calls > 0 && s.Rate.Used < 0.8*s.perSecond() && s.Interactive.Due+s.Bulk.Due > s.Calls && s.takes(s.backlog()) > 2*time.Second
+	}, s.Asking == 0 && s.Calls > 0 && s.Rate.Used < 0.8*s.perSecond() && s.Interactive.Due+s.Bulk.Due > s.Calls && s.takes(s.active()) > 2*time.Second
 }
 
 func rateLimited(s Snapshot) (Finding, bool) {
-	takes := s.takes(s.backlog())
+	takes := s.takes(s.active())
 	return Finding{
 		State: Flowing, Code: RateLimited, ClearsAt: s.At.Add(takes).Truncate(time.Second),
-		Text: fmt.Sprintf("Links are created at the allowed rate of %s; the backlog of %s takes %s.", s.Rate.Limit, count(s.backlog(), "request"), about(takes)),
+		Text: fmt.Sprintf("Links are created at the allowed rate of %s; the backlog of %s takes %s.", s.Rate.Limit, count(s.active(), "request"), about(takes)),
 	}, takes > time.Second
 }
 

@@ -108,10 +108,14 @@ func quarantined(s Snapshot) (Finding, bool) {
 }
 
 func redisMemory(s Snapshot) (Finding, bool) {
+	then, next := "nothing is accepted", "raise Redis' maxmemory, or shorten KYCLINK_RETENTION"
+	if s.Redis.Evicts {
+		then, next = "it deletes requests and links", "set Redis' maxmemory-policy to noeviction, and raise its maxmemory or shorten KYCLINK_RETENTION"
+	}
 	return Finding{
 		State: Flowing, Code: RedisMemory,
-		Text: fmt.Sprintf("Redis uses %s of memory; when it is full, nothing is accepted.", s.Redis.usage()),
-		Next: "raise Redis' maxmemory, or shorten KYCLINK_RETENTION",
+		Text: fmt.Sprintf("Redis uses %s of memory; when it is full, %s.", s.Redis.usage(), then),
+		Next: next,
 	}, s.Redis.share() >= nearlyFull && !(s.Redis.share() >= full && !s.Redis.Evicts)
 }
 

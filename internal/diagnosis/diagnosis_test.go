@@ -103,6 +103,7 @@ var accounts = []struct {
 	{"nothing, and no worker", with(noWorkers)},
 	{"a backlog, and no worker any more", with(onlyBacklog, noWorkers)},
 	{"a signup, and never a worker", with(interactiveQueued, set(func(s *Snapshot) { s.Workers, s.LastHeartbeat = 0, time.Time{} }))},
+	{"no worker since the clock went back", with(onlyBacklog, set(func(s *Snapshot) { s.Workers, s.LastHeartbeat = 0, now.Add(time.Hour) }))},
 	{"callbacks to send, and no worker", with(noWorkers, set(func(s *Snapshot) { s.Deliveries.Pending = 7 }))},
 	{"intake entries, and no worker", with(noWorkers, set(func(s *Snapshot) { s.Intake.Entries = 3 }))},
 	{"no worker, and the account paused", with(onlyBacklog, noWorkers, gate("closed", fault.Paused, ""))},
@@ -116,6 +117,8 @@ var accounts = []struct {
 	{"the workers call nothing", with(onlyBacklog)},
 	{"the workers call nothing yet", with(onlyBacklog, set(func(s *Snapshot) { s.Bulk.Oldest = now.Add(-5 * time.Second) }))},
 	{"a rate of one call an hour", with(onlyBacklog, set(func(s *Snapshot) { s.Rate.Limit = "1/h" }))},
+
+	{"a rate of one call an hour for millions of requests", with(onlyBacklog, set(func(s *Snapshot) { s.Rate.Limit, s.Bulk.Waiting = "1/h", 3_000_000 }))},
 
 	{"an outage", with(onlyBacklog, gate("closed", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and a probe", with(onlyBacklog, gate("probing", fault.Outage, "FaceKi is not available (HTTP 503)"))},
@@ -133,11 +136,18 @@ var accounts = []struct {
 	{"all that waits is in a paused batch", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
 	{"its rows were refused", with(pausedBatch("spring", 1000, fault.RowsRefused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
 	{"all that waits is in two paused batches", with(pausedBatch("spring", 600, fault.Paused), pausedBatch("autumn", 400, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"a batch is paused, and a retry waits", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) {
+		s.Bulk = Lane{Waiting: 1000, Queued: 1, NextDue: now.Add(time.Minute), Oldest: now.Add(-time.Hour)}
+	}))},
+	{"a batch is paused, and another one is called", with(busy, pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting += 1000 }))},
+	{"ten thousand batches are paused", with(pausedBatch("spring", 7, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
+	{"ten thousand batches are paused, and those that were read have ended", with(pausedBatch("spring", 0, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
 	{"one of several batches is paused", with(busy, pausedBatch("spring", 100, fault.Paused))},
 	{"a paused batch with nothing left", with(pausedBatch("spring", 0, fault.Paused))},
 	{"only retries wait", with(set(func(s *Snapshot) {
 		s.Interactive = Lane{Queued: 3, NextDue: now.Add(20 * time.Minute), Oldest: now.Add(-time.Hour)}
 	}))},
+	{"only one retry waits", with(set(func(s *Snapshot) { s.Interactive = Lane{Queued: 1, NextDue: now.Add(time.Minute)} }))},
 	{"retries wait, and others are called", with(busy, set(func(s *Snapshot) { s.Bulk.NextDue = now.Add(time.Minute) }))},
 
 	{"held requests, and nothing else", with(set(func(s *Snapshot) { s.Held = 3 }))},
@@ -157,7 +167,11 @@ var accounts = []struct {
 	{"Redis is full", with(onlyBacklog, set(func(s *Snapshot) { s.Redis = Redis{Used: 512 * mib, Max: 512 * mib} }))},
 	{"Redis is full and evicts", with(busy, set(func(s *Snapshot) { s.Redis = Redis{Used: 512 * mib, Max: 512 * mib, Evicts: true} }))},
 	{"Redis is nearly full", with(busy, set(func(s *Snapshot) { s.Redis = Redis{Used: 480 * mib, Max: 512 * mib} }))},
-	{"Redis cannot write to its disk", with(onlyBacklog, set(func(s *Snapshot) { s.Redis.WriteError = "aof_last_write_status:err" }))},
+	{"Redis is nearly full and evicts", with(busy, set(func(s *Snapshot) { s.Redis = Redis{Used: 480 * mib, Max: 512 * mib, Evicts: true} }))},
+	{"a snapshot failed, and Redis accepts writes", with(busy, set(func(s *Snapshot) { s.Redis.WriteError = "rdb_last_bgsave_status:err" }))},
+	{"Redis cannot write to its disk", with(onlyBacklog, set(func(s *Snapshot) {
+		s.Redis.WriteError, s.LastHeartbeat = "aof_last_write_status:err", now.Add(-8*time.Second)
+	}))},
 	{"Redis is a replica", with(onlyBacklog, set(func(s *Snapshot) { s.Redis.Replica = true }))},
 	{"everything at once", with(onlyBacklog, noWorkers, gate("closed", fault.Outage, ""), retrying, lagging(time.Hour, time.Hour),
 		set(func(s *Snapshot) { s.Held, s.Failed, s.Quarantined, s.Deliveries.GivenUp = 1, 2, 3, 4 }))},

@@ -52,6 +52,27 @@ type Paused struct {
 	First []batch.Batch
 }
 
+// unread is how many paused batches are not in First.
+func (p Paused) unread() int { return p.Batches - len(p.First) }
+
+// open is how many requests of the batches in First have not ended.
+func (p Paused) open() (n int) {
+	for _, b := range p.First {
+		n += b.OpenOwn()
+	}
+	return n
+}
+
+// largest is the batch in First with the most open requests.
+func (p Paused) largest() (largest batch.Batch) {
+	for _, b := range p.First {
+		if b.OpenOwn() > largest.OpenOwn() {
+			largest = b
+		}
+	}
+	return largest
+}
+
 // Deliveries is the state of the account's callbacks.
 type Deliveries struct {
 	Pending int

@@ -45,8 +45,11 @@ func (s Snapshot) at(what string, t time.Time) string {
 	return "; " + what + " at " + s.clock(t)
 }
 
-// ago returns how long ago a time was.
-func (s Snapshot) ago(t time.Time) string { return short(s.At.Sub(t).Round(time.Second)) }
+// ago returns how long ago a time was: 0s if it is in the future, as the clock went back.
+func (s Snapshot) ago(t time.Time) string { return short(max(0, s.At.Sub(t)).Round(time.Second)) }
+
+// longest is the longest duration that is reported, about a century.
+const longest = 100 * 365 * 24 * time.Hour
 
 // takes returns how long a number of calls takes at the rate limit; 0 if the rate cannot be
 // read.
@@ -55,7 +58,7 @@ func (s Snapshot) takes(calls int) time.Duration {
 	if err != nil {
 		return 0
 	}
-	return time.Duration(float64(calls) * float64(rate.Per) / float64(rate.N))
+	return time.Duration(min(float64(calls)*float64(rate.Per)/float64(rate.N), float64(longest)))
 }
 
 // perSecond returns the rate limit in calls per second.
