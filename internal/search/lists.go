@@ -13,6 +13,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/order"
 )
 
 // timelineStep is how many entries of a timeline are read at a time.
@@ -104,7 +105,7 @@ func (b rows) step(ctx context.Context, from string) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
-	s := step{next: strconv.Itoa(next), end: next == 0}
+	s := step{next: strconv.Itoa(next), end: next == 0, visited: max(len(page), order.ChunkRows)} // erased rows and missing chunks cost as well
 	for _, row := range page {
 		if row.ApplicationID != "" {
 			s.entries = append(s.entries, entry{row.ApplicationID, strconv.Itoa(row.Row)})

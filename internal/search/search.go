@@ -25,8 +25,8 @@ import (
 // MaxLimit is the most requests of a page.
 const MaxLimit = 500
 
-// What a page reads at most, about: requests, and keys that are not read. Both keep a page
-// well under 50 ms.
+// What a page reads at most, about: requests, and keys and rows of a batch of which no
+// request is read. Both keep a page well under 50 ms.
 const (
 	mostExamined = 5_000
 	mostVisited  = 100_000
@@ -156,7 +156,7 @@ type step struct {
 	entries []entry
 	next    string // the place after all entries
 	end     bool   // there is nothing after them
-	visited int    // keys that were looked at
+	visited int    // keys or rows that were looked at
 }
 
 // entry is a request in a list.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/internal/order"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -134,5 +135,30 @@ func TestPage_RefusesACursorOfAnotherFilter(t *testing.T) {
 		if _, refused := errors.AsType[*CursorError](err); refused != (c.cursor != "") {
 			t.Errorf("%q with %+v: %v", c.cursor, c.Filter, err)
 		}
+	}
+}
+
+func TestPage_ReadsABoundedNumberOfErasedRows(t *testing.T) {
+	h := ledgertest.New(t)
+	h.Must(h.Client.EnqueueAll(t.Context(), tasks.Batch{Name: "spring"}, tasks.Rows([]tasks.Request{{ApplicationID: "A-1"}}), func(r tasks.Result) { h.Must(r.Err) }))
+	const chunks = mostVisited/order.ChunkRows + 100
+	fields := make([]any, 0, 2*chunks)
+	for chunk := range chunks {
+		text := "0"
+		for row := range order.ChunkRows {
+			text += fmt.Sprintf("\n%d", chunk*order.ChunkRows+row+1)
+		}
+		fields = append(fields, chunk, text)
+	}
+	number := h.BatchNumber("spring")
+	h.Must(h.Redis.HSet(t.Context(), h.Keys.Order(number), fields...).Err())
+	s, f := New(h.Redis, h.Keys), Filter{Batch: number}
+	first, err := s.Page(t.Context(), f, "", 50)
+	h.Must(err)
+	if first.Next == "" || len(first.Records) > 0 {
+		t.Errorf("the first page of %d erased rows has %d requests, next %q; want none, and a cursor", chunks*order.ChunkRows, len(first.Records), first.Next)
+	}
+	if ids := collect(t, h, f, func() int { return 50 }); len(ids) > 0 {
+		t.Errorf("all pages have %v, want nothing", ids)
 	}
 }
