@@ -101,7 +101,7 @@ func redisReadOnly(s Snapshot) (Finding, bool) {
 
 func noWorker(s Snapshot) (Finding, bool) {
 	seen := ""
-	if !s.LastHeartbeat.IsZero() {
+	if !s.LastHeartbeat.IsZero() && !s.LastHeartbeat.After(s.At) { // after it: the clock went back
 		seen = "; the last one was heard of " + s.ago(s.LastHeartbeat) + " ago"
 	}
 	what := s.wait()
@@ -178,11 +178,11 @@ func allPaused(s Snapshot) (Finding, bool) {
 // paused names the paused batch of which the most requests wait.
 func (s Snapshot) paused() (Finding, bool) {
 	b, waiting, unread := s.Paused.largest(), s.Paused.open(), s.Paused.unread()
-	f := Finding{State: Stuck, Code: BatchPaused, Next: fmt.Sprintf("kyclink batch resume %q", b.Batch)}
+	f := Finding{State: Stuck, Code: BatchPaused, Next: "kyclink batch resume " + quoted(b.Batch)}
 	if b.RefusedMessage() != "" {
 		f.Code = RowsRefused
 		f.Text = fmt.Sprintf("Batch %q was paused because %s", b.Batch, b.RefusedMessage())
-		f.Next = fmt.Sprintf("correct the setting or the rows, then kyclink batch resume %q", b.Batch)
+		f.Next = "correct the setting or the rows, then kyclink batch resume " + quoted(b.Batch)
 	} else {
 		f.Text = fmt.Sprintf("Batch %q is paused by an operator", b.Batch)
 	}

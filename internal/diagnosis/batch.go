@@ -67,13 +67,13 @@ func leftOver(b batch.Batch) (found []Finding) {
 	if n := b.Counts[request.Held]; n > 0 {
 		found = append(found, Finding{
 			State: Stuck, Code: Held, Text: fmt.Sprintf("%s held until a person decides.", are(n, "request", "requests")),
-			Next: fmt.Sprintf("kyclink held list --batch %q", b.Batch),
+			Next: "kyclink held list --batch " + quoted(b.Batch),
 		})
 	}
 	if n := b.Counts[request.Failed]; n > 0 {
 		found = append(found, Finding{
 			State: Flowing, Code: FailedRequests, Text: fmt.Sprintf("%s failed.", counted(n, "request", "requests")),
-			Next: fmt.Sprintf("kyclink failed list --batch %[1]q, then kyclink batch retry %[1]q", b.Batch),
+			Next: fmt.Sprintf("kyclink failed list --batch %[1]s, then kyclink batch retry %[1]s", quoted(b.Batch)),
 		})
 	}
 	return found

@@ -134,6 +134,7 @@ var accounts = []struct {
 	{"a reason of a newer version", with(onlyBacklog, gate("closed", "moon_phase", ""))},
 
 	{"all that waits is in a paused batch", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"a paused batch with a name that a shell evaluates", with(pausedBatch("spring $(id)'s", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
 	{"its rows were refused", with(pausedBatch("spring", 1000, fault.RowsRefused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
 	{"all that waits is in two paused batches", with(pausedBatch("spring", 600, fault.Paused), pausedBatch("autumn", 400, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
 	{"a batch is paused, and a retry waits", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) {
@@ -198,6 +199,7 @@ var requests = []struct {
 	{"it is held", with(), RequestState{Link: faulty(tasks.Held)}},
 	{"it has a not_after", with(interactiveQueued, gate("closed", fault.Outage, "")), RequestState{Link: link(tasks.Queued, tasks.Interactive), NotAfter: now.Add(time.Hour)}},
 	{"it has failed", with(), RequestState{Link: faulty(tasks.Failed), NotAfter: now}},
+	{"one with an ID that a shell evaluates has failed", with(), RequestState{Link: tasks.Link{ApplicationID: "-A;$(id)'s", Status: tasks.Failed}}},
 	{"it has its link", with(), RequestState{Link: link(tasks.Created, tasks.Interactive)}},
 	{"Redis is full", with(interactiveQueued, set(func(s *Snapshot) { s.Redis = Redis{Used: 512 * mib, Max: 512 * mib} })), queued(0)},
 }

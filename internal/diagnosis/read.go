@@ -25,6 +25,7 @@ const (
 	mostDeliveries = 20  // deliveries that wait for another attempt
 	mostGroups     = 50  // groups of the results stream
 	mostEvents     = 100 // events that are counted for a group
+	mostHeads      = 10  // requests at the head of a lane, of which some may not be readable
 )
 
 // Reader reads snapshots of one account. It is safe for concurrent use.
@@ -138,10 +139,11 @@ func (r *Reader) due(ctx context.Context, s *Snapshot) error {
 		}
 		key := r.stores.Keys.Queued(name)
 		var due *redis.IntCmd
-		var head, next *redis.ZSliceCmd
+		var head *redis.StringSliceCmd
+		var next *redis.ZSliceCmd
 		_, err := r.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			due = pipe.ZCount(ctx, key, "-inf", now)
-			head = pipe.ZRangeWithScores(ctx, key, 0, 0)
+			head = pipe.ZRange(ctx, key, 0, mostHeads-1)
 			next = pipe.ZRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{Min: "(" + now, Max: "+inf", Count: 1})
 			return nil
 		})
@@ -155,7 +157,7 @@ func (r *Reader) due(ctx context.Context, s *Snapshot) error {
 		if len(head.Val()) == 0 {
 			continue
 		}
-		records, err := r.stores.Records.Headers(ctx, []string{head.Val()[0].Member.(string)})
+		records, err := r.stores.Records.Headers(ctx, head.Val())
 		if err != nil {
 			return err
 		}

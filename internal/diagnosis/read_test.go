@@ -138,3 +138,17 @@ func TestRequest_SaysWhenItIsRetried(t *testing.T) {
 		t.Errorf("got %+v for %+v", d, state)
 	}
 }
+
+// A request without a readable record must not hide that the others are not called.
+func TestSnapshot_ReadsTheOldestRequestBehindUnreadableOnes(t *testing.T) {
+	t.Parallel()
+	h := ledgertest.New(t)
+	_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: "A-1"})
+	h.Must(err)
+	queue := h.Keys.Queued(request.Interactive)
+	h.Must(h.Redis.ZAdd(t.Context(), queue, redis.Z{Score: 1, Member: "missing"}, redis.Z{Score: 2, Member: "damaged"}).Err())
+	h.Must(h.Redis.Set(t.Context(), h.Keys.Record("damaged"), "damaged", 0).Err())
+	if s := snapshot(h); s.Interactive.Due != 3 || s.Interactive.Oldest.IsZero() {
+		t.Errorf("got %+v, want 3 requests that are due, and the time of A-1", s.Interactive)
+	}
+}

@@ -32,7 +32,7 @@ func (r RequestState) ended() (Finding, bool) {
 	}[r.Link.Status] + because(reason(r.Link)) + "."
 	f := Finding{State: Idle, Code: Ended, Text: text}
 	if r.Link.Status == tasks.Failed {
-		f.Next = "kyclink failed retry " + r.Link.ApplicationID
+		f.Next = "kyclink failed retry " + word(r.Link.ApplicationID)
 	}
 	return f, r.Link.Status.Ended()
 }
@@ -49,7 +49,7 @@ func (r RequestState) held() (Finding, bool) {
 	return Finding{
 		State: Stuck, Code: Held,
 		Text: fmt.Sprintf("The request is held until a person decides%s.", because(reason(r.Link))),
-		Next: fmt.Sprintf("kyclink show %[1]s, then kyclink held retry %[1]s or kyclink held drop %[1]s", r.Link.ApplicationID),
+		Next: fmt.Sprintf("kyclink show %[1]s, then kyclink held retry %[1]s or kyclink held drop %[1]s", word(r.Link.ApplicationID)),
 	}, r.Link.Status == tasks.Held
 }
 

@@ -13,6 +13,31 @@ import (
 // count returns a number of things, in the singular or the regular plural.
 func count(n int, thing string) string { return counted(n, thing, thing+"s") }
 
+// quoted returns a name for use in a command: in double quotes or, if a shell would evaluate
+// some of it there, in single quotes.
+func quoted(name string) string {
+	if strings.ContainsAny(name, "$`\\\"!") {
+		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+	}
+	return `"` + name + `"`
+}
+
+// word returns an application ID for use in a command: as it is, unless a shell would
+// evaluate some of it or the command would read it as a flag.
+func word(id string) string {
+	plain := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_.:@%+=,/", c)
+	}
+	text := id
+	if strings.ContainsFunc(id, func(c rune) bool { return !plain(c) }) {
+		text = "'" + strings.ReplaceAll(id, "'", `'\''`) + "'"
+	}
+	if strings.HasPrefix(id, "-") {
+		return "-- " + text
+	}
+	return text
+}
+
 // because returns a colon and a message, if there is one.
 func because(message string) string {
 	if message = strings.TrimRight(message, ". "); message == "" {
@@ -45,8 +70,8 @@ func (s Snapshot) at(what string, t time.Time) string {
 	return "; " + what + " at " + s.clock(t)
 }
 
-// ago returns how long ago a time was: 0s if it is in the future, as the clock went back.
-func (s Snapshot) ago(t time.Time) string { return short(max(0, s.At.Sub(t)).Round(time.Second)) }
+// ago returns how long ago a time was.
+func (s Snapshot) ago(t time.Time) string { return short(s.At.Sub(t).Round(time.Second)) }
 
 // longest is the longest duration that is reported, about a century.
 const longest = 100 * 365 * 24 * time.Hour
