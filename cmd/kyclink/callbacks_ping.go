@@ -46,7 +46,7 @@ Exit codes: 0 the receiver answered with 2xx, 1 it did not.`,
 	return cmd
 }
 
-// checkCallbackURL returns why no request may have this callback_url.
+// checkCallbackURL returns an error if requests may not have this callback_url.
 func checkCallbackURL(to string) error {
 	_, err := tasks.ParseText(func(key string) string {
 		return map[string]string{"application_id": "ping", "callback_url": to}[key]

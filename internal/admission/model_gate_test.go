@@ -12,7 +12,7 @@ import (
 // The gate's times, in ms.
 const (
 	connectWithin = 10_000 // how long a process that is to probe may take to connect
-	rampAfter     = 10_000 // how long the gate is closed at least before it ramps
+	rampAfter     = 10_000 // a gate that was closed for longer ramps when it opens
 	minSilence    = 2_000  // how long FaceKi is silent before hanging calls count as an outage
 	maxSilence    = 60_000 // the same if FaceKi is usually slow
 	maxUnobserved = 1_000  // after this time without an observation, the silence is measured again from 0
@@ -64,7 +64,7 @@ type gate struct {
 	next, pause   float64          // the time of the next probe, and the pause before it
 	prober, probe string           // the process that probes, and the id of its request
 	sent          bool             // the probe was sent; otherwise, its process is connecting
-	by            float64          // when the probe is given up
+	by            float64          // the time after which the probe is given up
 	throttles     float64          // number of 429s, less a quarter for each success since
 	row           []string         // ids of the requests with faults since the last success
 	last          string           // the last outcomes: s for a success, f for a fault

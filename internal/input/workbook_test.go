@@ -18,7 +18,7 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
-// newWorkbook creates a workbook that fill fills, and returns its path.
+// newWorkbook creates a workbook with the cells that fill sets, and returns its path.
 func newWorkbook(t testing.TB, fill func(*excelize.File)) string {
 	t.Helper()
 	book := excelize.NewFile()
@@ -32,19 +32,19 @@ func newWorkbook(t testing.TB, fill func(*excelize.File)) string {
 
 func setCells(t testing.TB, book *excelize.File, sheet string, cells map[string]any) {
 	t.Helper()
-	for at, value := range cells {
-		if err := book.SetCellValue(sheet, at, value); err != nil {
+	for cell, value := range cells {
+		if err := book.SetCellValue(sheet, cell, value); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // setStyle sets the number format in which a cell is displayed.
-func setStyle(t testing.TB, book *excelize.File, at string, s excelize.Style) {
+func setStyle(t testing.TB, book *excelize.File, cell string, s excelize.Style) {
 	t.Helper()
 	id, err := book.NewStyle(&s)
 	if err == nil {
-		err = book.SetCellStyle("Sheet1", at, at, id)
+		err = book.SetCellStyle("Sheet1", cell, cell, id)
 	}
 	if err != nil {
 		t.Fatal(err)

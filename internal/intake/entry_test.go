@@ -57,6 +57,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzEntryOf checks that no reply of Redis makes entryOf panic.
 func FuzzEntryOf(f *testing.F) {
 	f.Add(`["1-1",["a","b"]]`)
 	f.Add(`["1-1"]`)
