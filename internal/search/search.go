@@ -28,8 +28,8 @@ const MaxLimit = 500
 // What a page reads at most, about: requests, and keys and rows of a batch of which no
 // request is read. Both keep a page well under 50 ms.
 const (
-	mostExamined = 5_000
-	mostVisited  = 100_000
+	mostExamined = 3_000
+	mostVisited  = 40_000
 )
 
 // Filter says which requests are wanted; a zero field does not matter. Since and Before are
