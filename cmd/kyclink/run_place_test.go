@@ -73,7 +73,7 @@ func TestRun_StopsAtOnceOnASecondSignal(t *testing.T) {
 	sim, setting := upstream(t, `{"faults":[{"fault":"hang","probability":1}],"max_faults_per_id":1}`)
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(2)), filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting}, "run", in, "-o", out, "--simulate")
+	p := start(t, []string{setting, "FACEKI_TIMEOUT=60s"}, "run", in, "-o", out, "--simulate")
 	fixture.Eventually(t, "both are being called", func() bool { return sim.State().LinkCalls == 2 })
 	p.signal(syscall.SIGINT)
 	fixture.Eventually(t, "it prints that it drains them", func() bool {
