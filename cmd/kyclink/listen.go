@@ -57,5 +57,8 @@ func (e *engine) serveOps(ctx context.Context, l net.Listener, o *monitor.Server
 
 // newOps returns the server of health and metrics of this process.
 func (e *engine) newOps(account monitor.Account) *monitor.Server {
-	return monitor.New(monitor.Config{Name: e.cfg.Account, Account: account, Version: version, Log: e.log, Limited: logging.Limited(e.log)})
+	return monitor.New(monitor.Config{
+		Name: e.cfg.Account, Account: account, Diagnose: e.operator().Status,
+		Version: version, Log: e.log, Limited: logging.Limited(e.log),
+	})
 }

@@ -85,7 +85,7 @@ func arrows() map[string][]string {
 		"internal/search":    {nouns, stored},
 		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", stored},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
-		"internal/monitor":   {"tasks", "internal/fault", nouns, stored},
+		"internal/monitor":   {"tasks", "internal/diagnosis", "internal/fault", nouns, stored},
 		// What Redis keeps, and the scripts' composition.
 		"internal/request":   {},
 		"internal/apikey":    {"internal/keyspace", "internal/legible"},

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"strconv"
 	"unicode/utf8"
 
@@ -8,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/results"
 )
@@ -15,13 +17,20 @@ import (
 // accountCollector collects the metrics of the account at each scrape. Without Redis it
 // reports only kyclink_redis_up.
 type accountCollector struct {
-	gauges  sharedRead[account.Gauges]
+	reads   sharedRead[reading]
 	written func() error
 	limited *zap.Logger
 	descs   []*prometheus.Desc
 
-	up, ended, possibleDuplicates, held, failed, backlog, rate, workers, state, closed               metric
-	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp metric
+	up, ended, possibleDuplicates, held, failed, backlog, rate, workers, state, closed                       metric
+	entries, resultsCap, oldest, dropped, unacknowledged, behind, callbacksPending, callbacksGivenUp, status metric
+}
+
+// reading is the account as it is at a scrape.
+type reading struct {
+	account.Gauges
+	code      diagnosis.Code
+	diagnosed error // why code is not known
 }
 
 // metric is a metric whose values are read at each scrape.
@@ -32,7 +41,14 @@ type metric struct {
 
 func newAccount(cfg Config) *accountCollector {
 	a := &accountCollector{limited: cfg.Limited, written: cfg.Account.WriteError}
-	a.gauges = sharedRead[account.Gauges]{within: readWithin, read: cfg.Account.Gauges}
+	a.reads = sharedRead[reading]{within: readWithin, read: func(ctx context.Context) (r reading, err error) {
+		if r.Gauges, err = cfg.Account.Gauges(ctx); err != nil {
+			return r, err
+		}
+		d, err := cfg.Diagnose(ctx)
+		r.code, r.diagnosed = d.Code, err
+		return r, nil
+	}}
 	of := prometheus.Labels{"account": cfg.Name}
 	add := func(kind prometheus.ValueType, name, help string, labels ...string) metric {
 		d := prometheus.NewDesc("kyclink_"+name, help+" The same from every process of the account: aggregate with max.", labels, of)
@@ -51,6 +67,7 @@ func newAccount(cfg Config) *accountCollector {
 	a.state = add(gauge, "gate_state", "1 for the state of the gate, else 0.", "state")
 	a.closed = add(gauge, "gate_closed", "1 for the reason for which the gate is closed or probing, else 0.", "reason")
 	a.rate = add(gauge, "rate_limit_calls_per_second", "Rate limit in force, in calls to FaceKi per second.")
+	a.status = add(gauge, "status", "1 for the code of the present diagnosis (kyclink status), else 0.", "code")
 	a.workers = add(gauge, "workers", "Live worker processes.")
 	a.entries = add(gauge, "results_entries", "Events in the results stream.")
 	a.resultsCap = add(gauge, "results_cap", "Number of events above which the oldest are trimmed, acknowledged or not; absent before the first worker.")
@@ -75,7 +92,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	send := func(m metric, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(m.Desc, m.kind, value, labels...)
 	}
-	g, err := a.gauges.value()
+	g, err := a.reads.value()
 	if err != nil {
 		a.limited.Warn("read the account for metrics", zap.Error(err))
 		send(a.up, 0)
@@ -95,6 +112,13 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	for _, reason := range []fault.Reason{fault.Outage, fault.Throttled, fault.Refused, fault.NoCredit, fault.LimitReached, fault.Paused} {
 		send(a.closed, oneIf(g.Gate.Reason == string(reason)), string(reason))
+	}
+	if g.diagnosed != nil {
+		a.limited.Warn("diagnose the account for metrics", zap.Error(g.diagnosed))
+	} else {
+		for _, code := range diagnosis.Codes() {
+			send(a.status, oneIf(g.code == code), string(code))
+		}
 	}
 	send(a.rate, g.Rate)
 	send(a.workers, float64(g.Workers))

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 )
 
 // Account reads the state of the account.
@@ -31,7 +32,9 @@ type Account interface {
 type Config struct {
 	Name    string // of the account
 	Account Account
-	Version string
+	// Diagnose diagnoses the account, at each scrape.
+	Diagnose func(context.Context) (diagnosis.Diagnosis, error)
+	Version  string
 	// Log receives errors of the server; Limited, a logger that drops repeated lines,
 	// those of reading the account.
 	Log, Limited *zap.Logger

@@ -22,6 +22,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/results"
 	"github.com/kyclink/kyclink/tasks"
@@ -36,7 +37,9 @@ type fakeAccount struct {
 	gauges    account.Gauges
 	err       error
 	unwritten error
-	hangs     chan struct{} // Gauges hangs until it is closed, even if the context ends
+	// undiagnosed is the error of the diagnosis.
+	undiagnosed error
+	hangs       chan struct{} // Gauges hangs until it is closed, even if the context ends
 }
 
 func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
@@ -46,10 +49,19 @@ func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
 	return a.gauges, a.err
 }
 
+// diagnose reports an outage while the gate is closed.
+func (a fakeAccount) diagnose(context.Context) (d diagnosis.Diagnosis, err error) {
+	d.Code = diagnosis.NothingToDo
+	if a.gauges.Gate.State == "closed" {
+		d.Code = diagnosis.FaceKiOutage
+	}
+	return d, a.undiagnosed
+}
+
 func (a fakeAccount) WriteError() error { return a.unwritten }
 
 func newServer(a fakeAccount) *Server {
-	return New(Config{Name: "default", Account: a, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
+	return New(Config{Name: "default", Account: a, Diagnose: a.diagnose, Version: "v1", Log: zap.NewNop(), Limited: zap.NewNop()})
 }
 
 // busy returns a server with a value for every metric.
@@ -166,6 +178,8 @@ func TestMetrics_CountEveryEvent(t *testing.T) {
 		`kyclink_gate_state{account="default",state="open"} 0`,
 		`kyclink_gate_closed{account="default",reason="outage"} 1`,
 		`kyclink_gate_closed{account="default",reason="paused"} 0`,
+		`kyclink_status{account="default",code="outage"} 1`,
+		`kyclink_status{account="default",code="flowing"} 0`,
 		`kyclink_results_cap{account="default"} 1000`,
 		`kyclink_results_unacknowledged{account="default",group="crm"} 25`,
 		`kyclink_results_behind_seconds{account="default",group="crm"} 14.5`,
@@ -180,6 +194,14 @@ func TestMetrics_CountEveryEvent(t *testing.T) {
 	}
 	if body := scrape(t, newServer(fakeAccount{})); strings.Contains(body, "kyclink_results_cap") {
 		t.Error("/metrics has kyclink_results_cap, although no cap is set")
+	}
+}
+
+// A scrape has the other metrics of an account that cannot be diagnosed.
+func TestMetrics_OmitTheStatusThatIsNotKnown(t *testing.T) {
+	body := scrape(t, newServer(fakeAccount{undiagnosed: errors.New("Redis is busy"), gauges: account.Gauges{Workers: 2}}))
+	if strings.Contains(body, "kyclink_status") || !strings.Contains(body, `kyclink_workers{account="default"} 2`) || !strings.Contains(body, "kyclink_redis_up 1") {
+		t.Errorf("without a diagnosis, /metrics is\n%s", body)
 	}
 }
 

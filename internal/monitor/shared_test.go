@@ -42,7 +42,7 @@ func TestServer_LimitsScrapesWhileRedisHangs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				core, logs := observer.New(zap.InfoLevel)
 				var redis hanging
-				handler := New(Config{Name: "default", Account: &redis, Version: "v1", Log: zap.NewNop(), Limited: zap.New(core)}).handler(alwaysReady)
+				handler := New(Config{Name: "default", Account: &redis, Diagnose: fakeAccount{}.diagnose, Version: "v1", Log: zap.NewNop(), Limited: zap.New(core)}).handler(alwaysReady)
 				began := time.Now()
 				var all sync.WaitGroup
 				var late, refused atomic.Int32
