@@ -3,8 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func newAccount() *cobra.Command {
@@ -44,7 +44,11 @@ func newAccountStatus() *cobra.Command {
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), s)
 				}
-				return printAccount(cmd.OutOrStdout(), s)
+				if err := printAccount(newPage(cmd), s); err != nil {
+					return err
+				}
+				hint("To see whether people get their links, and why not: kyclink status")
+				return nil
 			})
 		},
 	}
@@ -53,48 +57,60 @@ func newAccountStatus() *cobra.Command {
 }
 
 // printAccount prints the status of the account, a line for each value.
-func printAccount(w io.Writer, s account.Status) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	field := fields(t)
-	field("account", s.Account)
-	field("upstream", s.Upstream)
-	field("gate", gateState(s.Gate))
-	field("since", moment(s.Gate.Since))
-	field("next probe", moment(s.Gate.NextProbe))
+func printAccount(p *terminal.Page, s account.Status) error {
+	f := p.Fields()
+	f.Add("account", s.Account)
+	f.Add("upstream", s.Upstream)
+	f.AddTone("gate", gateTone(s.Gate), gateState(s.Gate))
+	f.Add("since", dated(p, s.Gate.Since))
+	f.Add("next probe", dated(p, s.Gate.NextProbe))
 	if s.Gate.Message != "" {
-		field("last error", fmt.Sprintf("%s: %s", moment(s.Gate.MessageAt), s.Gate.Message))
+		f.Add("last error", fmt.Sprintf("%s: %s", dated(p, s.Gate.MessageAt), s.Gate.Message))
 	}
 	for _, r := range s.Refused {
-		field("refused credentials", fmt.Sprintf("%s since %s", r.Credential, moment(r.Since)))
+		f.AddTone("refused credentials", terminal.Bad, fmt.Sprintf("%s since %s", r.Credential, dated(p, r.Since)))
 	}
 	limit := s.Rate.Limit
 	if s.Rate.Overridden {
 		limit += ", set by kyclink account rate"
 	}
-	field("rate", fmt.Sprintf("%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used))
-	field("backlog", fmt.Sprintf("%d interactive, %d bulk", s.Backlog.Interactive, s.Backlog.Bulk))
-	field("workers", fmt.Sprintf("%d, %s in flight", s.Workers, number(s.Calls, "call")))
+	f.Add("rate", fmt.Sprintf("%s, burst %d; used %.1f/s", limit, s.Rate.Burst, s.Rate.Used))
+	f.Add("backlog", fmt.Sprintf("%s interactive, %s bulk", count(s.Backlog.Interactive), count(s.Backlog.Bulk)))
+	f.Add("workers", fmt.Sprintf("%s, %s in flight", count(s.Workers), number(s.Calls, "call")))
 	stream := number(s.Results.Length, "event")
 	if s.Results.Cap > 0 {
-		stream += fmt.Sprintf(", cap %d", s.Results.Cap)
+		stream += ", cap " + count(s.Results.Cap)
 	}
 	if s.Results.Group != "" {
-		stream += fmt.Sprintf("; group %s has %d to acknowledge", s.Results.Group, s.Results.Lag)
+		stream += fmt.Sprintf("; group %s has %s to acknowledge", s.Results.Group, count(s.Results.Lag))
 	}
-	field("results", stream)
-	if s.Intake.Entries > 0 {
-		field("intake", fmt.Sprintf("%d entries to read", s.Intake.Entries))
+	f.Add("results", stream)
+	if n := s.Intake.Entries; n == 1 {
+		f.Add("intake", "1 entry to read")
+	} else if n > 1 {
+		f.Add("intake", count(n)+" entries to read")
 	}
 	if s.Intake.Rejects > 0 {
-		field("rejects", fmt.Sprintf("%d from the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", s.Intake.Rejects, keyspace.Keys{Account: s.Account}.Rejects()))
+		f.Add("rejects", fmt.Sprintf("%s from the intake stream: redis-cli XREVRANGE '%s' + - COUNT 10", count(s.Intake.Rejects), keyspace.Keys{Account: s.Account}.Rejects()))
 	}
 	if s.Quarantined > 0 {
-		field("quarantined", fmt.Sprintf("%d that no worker could decode: kyclink failed list --quarantined", s.Quarantined))
+		f.AddTone("quarantined", terminal.Bad, count(s.Quarantined)+" that no worker could decode: kyclink failed list --quarantined")
 	}
 	for _, h := range s.History {
-		field("history", fmt.Sprintf("%s %s %s", moment(h.At), h.State, h.Reason))
+		f.Add("history", strings.TrimRight(fmt.Sprintf("%s %s %s", moment(h.At), h.State, h.Reason), " "))
 	}
-	return t.Flush()
+	return f.Flush()
+}
+
+// gateTone returns the tone of the state of the gate.
+func gateTone(g operator.Gate) terminal.Tone {
+	switch g.State {
+	case "open":
+		return terminal.Good
+	case "closed":
+		return terminal.Bad
+	}
+	return terminal.Warning
 }
 
 // gateState returns the state of the gate, with its reason if it has one.

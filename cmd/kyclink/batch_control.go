@@ -39,8 +39,8 @@ func newBatchControl(name string, control batch.Control, short, long string) *co
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s; %d waiting, %d queued, %d calling\n", b.Batch, b.Status,
-					b.Counts[request.Waiting], b.Counts[request.Queued], b.Counts[request.Calling])
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s; %s waiting, %s queued, %s calling\n", b.Batch, b.Status,
+					count(b.Counts[request.Waiting]), count(b.Counts[request.Queued]), count(b.Counts[request.Calling]))
 				return err
 			})
 		},
@@ -89,7 +89,7 @@ run it again.`,
 func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error {
 	ctx := cmd.Context()
 	now, cancelled, err := op.CancelBatch(ctx, b)
-	summary := fmt.Sprintf("%d cancelled", cancelled)
+	summary := count(cancelled) + " cancelled"
 	switch calling := now.Counts[request.Calling]; {
 	case err != nil && now.Status != batch.Cancelled:
 		return err
@@ -99,7 +99,7 @@ func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "batch %q is %s: there was nothing to cancel\n", now.Batch, now.Status)
 		return err
 	case calling > 0:
-		summary += fmt.Sprintf("; %d being called, which end when the call is answered", calling)
+		summary += fmt.Sprintf("; %s being called, which end when the call is answered", count(calling))
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q is cancelled: %s\n", now.Batch, summary)
 	return err

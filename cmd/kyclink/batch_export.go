@@ -147,7 +147,7 @@ func printCounts(w io.Writer, counts output.Counts) {
 	total, parts := 0, []string(nil)
 	for status, n := range counts {
 		total += n
-		parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		parts = append(parts, count(n)+" "+string(status))
 	}
 	slices.Sort(parts)
 	text := "kyclink: " + number(total, "row")

@@ -66,7 +66,7 @@ func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 
 	export := func() map[string]int {
 		t.Helper()
-		seen, statuses := cells(t, expect(0, "", "kyclink: 1234 rows", "batch", "export", "spring")), map[string]int{}
+		seen, statuses := cells(t, expect(0, "", "kyclink: 1,234 rows", "batch", "export", "spring")), map[string]int{}
 		for i, row := range seen {
 			if id := fmt.Sprintf("P-%04d", i+1); row["application_id"] != id || row["metadata"] != `{"n":`+strconv.Itoa(i+1)+"}" {
 				t.Fatalf("row %d is %v, want %s", i+1, row, id)
@@ -97,7 +97,7 @@ func TestBatchExport_WritesAllRowsInOrderAtAnyTime(t *testing.T) {
 
 	dir := t.TempDir()
 	out := filepath.Join(dir, "spring.ndjson")
-	expect(0, "", "1234 created", "batch", "export", "spring", "-o", out)
+	expect(0, "", "1,234 created", "batch", "export", "spring", "-o", out)
 	rows := ndjson(t, read(t, out))
 	distinct := map[string]bool{}
 	for _, r := range rows {

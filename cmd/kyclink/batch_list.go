@@ -1,13 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"text/tabwriter"
-
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func newBatchList() *cobra.Command {
@@ -24,7 +23,8 @@ func newBatchList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				p := newPage(cmd)
+				t := p.Table("BATCH", "STATUS", "ROWS", "CREATED", "FAILED", "OPEN", "AGE")
 				for _, b := range batches {
 					if asJSON {
 						if err := printJSON(cmd.OutOrStdout(), b); err != nil {
@@ -32,14 +32,43 @@ func newBatchList() *cobra.Command {
 						}
 						continue
 					}
-					all := func(s request.State) int { return b.Counts[s] + b.JoinedCounts[s] }
-					fmt.Fprintf(t, "%s\t%s\t%s\t%d created\t%d failed\t%d open\t%s\n", b.Batch, batchStatus(b),
-						number(b.Rows, "row"), all(request.Created), all(request.Failed), b.Open(), moment(b.CreatedAt))
+					t.Row(batchRow(p, b)...)
 				}
-				return t.Flush()
+				if err := t.Flush(); err != nil {
+					return err
+				}
+				if len(batches) > 0 && !asJSON {
+					hint("To see why a batch is not done: kyclink batch status BATCH")
+				}
+				return nil
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	return cmd
+}
+
+// batchRow returns a batch as a row of a table.
+func batchRow(p *terminal.Page, b batch.Batch) []terminal.Cell {
+	cell := func(s request.State, n int, noun string) terminal.Cell {
+		tone := terminal.Plain
+		if s == request.Failed && n > 0 {
+			tone = terminal.Bad
+		}
+		text := count(n)
+		if !p.Terminal() { // the columns have no headings
+			text += " " + noun
+		}
+		return terminal.Cell{Text: text, Tone: tone, Number: true}
+	}
+	all := func(s request.State) int { return b.Counts[s] + b.JoinedCounts[s] }
+	rows := "rows"
+	if b.Rows == 1 {
+		rows = "row"
+	}
+	return []terminal.Cell{
+		{Text: b.Batch}, {Text: batchStatus(b), Tone: batchTone(b)}, cell("", b.Rows, rows),
+		cell(request.Created, all(request.Created), "created"), cell(request.Failed, all(request.Failed), "failed"), cell("", b.Open(), "open"),
+		{Text: age(p, b.CreatedAt), Tone: terminal.Dim},
+	}
 }

@@ -44,7 +44,7 @@ refreshed.`,
 					if err != nil {
 						return stopped(cmd.Context(), err)
 					}
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q: %d would be refreshed\n", b.Batch, expired)
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q: %s would be refreshed\n", b.Batch, count(expired))
 					return err
 				}
 				if err := e.audit(cmd.Context(), "batches.refresh", b.Batch); err != nil {
@@ -52,9 +52,9 @@ refreshed.`,
 				}
 				refreshed, err := op.RefreshBatch(cmd.Context(), b, due)
 				if err != nil {
-					return incomplete(cmd.Context(), err, fmt.Sprintf("%d refreshed", refreshed))
+					return incomplete(cmd.Context(), err, count(refreshed)+" refreshed")
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q: %d refreshed\n", b.Batch, refreshed)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "batch %q: %s refreshed\n", b.Batch, count(refreshed))
 				return err
 			})
 		},

@@ -2,16 +2,16 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func newBatchStatus() *cobra.Command {
@@ -34,15 +34,25 @@ person.`,
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), diagnosedBatch{b, d})
 				}
-				if err := printBatch(cmd.OutOrStdout(), b); err != nil {
+				p := newPage(cmd)
+				if err := printBatch(p, b); err != nil {
 					return err
 				}
-				return printDiagnosis(cmd.OutOrStdout(), d)
+				return printBatchDiagnosis(p, d)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
+}
+
+// printBatchDiagnosis prints the diagnosis of a batch. That its rows are refused is a value of
+// the batch already.
+func printBatchDiagnosis(p *terminal.Page, d diagnosis.Diagnosis) error {
+	if d.Code == diagnosis.RowsRefused {
+		return printFindings(p, d)
+	}
+	return printDiagnosis(p, d)
 }
 
 // diagnosedBatch is a batch with the diagnosis of why links are missing, in JSON.
@@ -52,26 +62,59 @@ type diagnosedBatch struct {
 }
 
 // printBatch prints the status of a batch, a line for each value.
-func printBatch(w io.Writer, b batch.Batch) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "batch\t%s\nstatus\t%s\n", b.Batch, batchStatus(b))
+func printBatch(p *terminal.Page, b batch.Batch) error {
+	f := p.Fields()
+	f.AddTone("batch", terminal.Heading, b.Batch)
+	f.AddTone("status", batchTone(b), batchStatus(b))
 	if refused := b.RefusedMessage(); refused != "" {
-		fmt.Fprintf(t, "because\t%s\nwhat to do\t%s\n", refused, refusedAdvice(b))
+		f.AddTone("because", terminal.Bad, refused)
+		f.Add("what to do", refusedAdvice(b))
 	}
-	fmt.Fprintf(t, "rows\t%d\n", b.Rows)
+	f.Add("rows", count(b.Rows))
 	for _, state := range append(request.States[:], batch.Erased) {
-		fmt.Fprintf(t, "  %s\t%d\n", state, b.Counts[state])
+		n := b.Counts[state]
+		f.AddTone("  "+string(state), countTone(state, n), count(n))
 	}
-	fmt.Fprintf(t, "  joined\t%d", b.Joined)
+	joined := count(b.Joined)
 	if b.Joined > 0 {
-		fmt.Fprintf(t, ": %s", inStates(b.JoinedCounts))
+		joined += ": " + inStates(b.JoinedCounts)
 	}
-	fmt.Fprintf(t, "\npossible duplicates\t%d\nthroughput\t%.1f/s\n", b.PossibleDuplicates, b.Throughput)
+	f.Add("  joined", joined)
+	f.Add("possible duplicates", count(b.PossibleDuplicates))
+	f.Add("throughput", fmt.Sprintf("%.1f/s", b.Throughput))
 	if !b.ETA.IsZero() {
-		fmt.Fprintf(t, "done\tabout %s\n", moment(b.ETA))
+		f.Add("done", "about "+dated(p, b.ETA))
 	}
-	fmt.Fprintf(t, "created\t%s\n", moment(b.CreatedAt))
-	return t.Flush()
+	f.Add("created", dated(p, b.CreatedAt))
+	return f.Flush()
+}
+
+// batchTone returns the tone of the status of a batch.
+func batchTone(b batch.Batch) terminal.Tone {
+	switch {
+	case b.Status == batch.Paused && b.RefusedMessage() != "":
+		return terminal.Bad
+	case b.Status == batch.Paused, b.Status == batch.Cancelled:
+		return terminal.Warning
+	case b.Status == batch.Done:
+		return terminal.Good
+	}
+	return terminal.Plain
+}
+
+// countTone returns the tone of the number of requests in a state.
+func countTone(state request.State, n int) terminal.Tone {
+	switch {
+	case n == 0:
+		return terminal.Dim
+	case state == request.Created:
+		return terminal.Good
+	case state == request.Failed:
+		return terminal.Bad
+	case state == request.Held:
+		return terminal.Warning
+	}
+	return terminal.Plain
 }
 
 // batchStatus returns a batch's status, with the reason if kyclink paused the batch.
@@ -93,7 +136,8 @@ func refusedAdvice(b batch.Batch) string {
 func throughput(b batch.Batch) string {
 	text := fmt.Sprintf("%.1f/s", b.Throughput)
 	if !b.ETA.IsZero() {
-		text += fmt.Sprintf(", about %v left", time.Duration(float64(b.OpenOwn())/b.Throughput*float64(time.Second)).Round(time.Second))
+		left := time.Duration(float64(b.OpenOwn()) / b.Throughput * float64(time.Second))
+		text += fmt.Sprintf(", about %s left", forecast.Short(left.Round(time.Second)))
 	}
 	return text
 }

@@ -139,7 +139,7 @@ func TestWorkers_FinishACancelThatWasKilled(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	fixture.Eventually(t, "the cancel has ended", func() bool { return rdb.Exists(t.Context(), "{kyclink:default}:cancelling").Val() == 0 })
-	expecter(t, settings)(0, fmt.Sprintf("%d cancelled; every count is exact", cancelRows), "", "batch", "check", fmt.Sprint("spring-", batches))
+	expecter(t, settings)(0, count(cancelRows)+" cancelled; every count is exact", "", "batch", "check", fmt.Sprint("spring-", batches))
 }
 
 // Ten batches of different sizes are processed at the same time, with faults, a killed

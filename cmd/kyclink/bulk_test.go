@@ -35,7 +35,7 @@ func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 	if accepted == bulkRows {
 		t.Log("it was not killed in the middle")
 	}
-	expect(0, "", fmt.Sprintf("%d rows, %d accepted", bulkRows, bulkRows-accepted), "import", file, "--batch", "spring")
+	expect(0, "", count(bulkRows)+" rows, "+count(bulkRows-accepted)+" accepted", "import", file, "--batch", "spring")
 
 	killed := start(t, settings, "worker", "--simulate")
 	start(t, settings, "worker", "--simulate")
@@ -50,10 +50,10 @@ func TestBatch_GivesEachRowOfAFileOneLink(t *testing.T) {
 			killed.kill()
 		}
 	}
-	expect(0, fmt.Sprintf("%d created; every count is exact", bulkRows), "", "batch", "check", "spring")
+	expect(0, count(bulkRows)+" created; every count is exact", "", "batch", "check", "spring")
 
 	out := filepath.Join(t.TempDir(), "links.csv")
-	expect(0, "", fmt.Sprintf("%d created", bulkRows), "batch", "export", "spring", "-o", out)
+	expect(0, "", count(bulkRows)+" created", "batch", "export", "spring", "-o", out)
 	oneLinkEach(t, out, bulkRows)
 	if n := rdb.XLen(t.Context(), "{kyclink:default}:results").Val(); n != bulkRows {
 		t.Errorf("%d events", n)

@@ -3,16 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"iter"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func newCallbacks() *cobra.Command {
@@ -62,7 +60,9 @@ shows them, and "callbacks retry ID" still retries them.`,
 func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 	l := &deadLetters[delivery.Delivery]{
 		are: "callback fails", noun: "given-up callback", ids: "IDs", came: "were given up, or last tried,", hosts: true,
-		reasons: fault.Undelivered(), changed: "being delivered already, or no longer given up",
+		headings: []string{"APPLICATION ID", "TYPE", "HOST", "STATUS"},
+		next:     "To see one: kyclink callbacks show ID. To retry some: kyclink callbacks retry --help",
+		reasons:  fault.Undelivered(), changed: "being delivered already, or no longer given up",
 	}
 	none := "no callback was given up"
 	if pending {
@@ -85,25 +85,30 @@ func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 // deliveryRow is a delivery in a list.
 type deliveryRow struct{ operator.Delivery }
 
-func (d deliveryRow) columns() string {
-	return strings.Join([]string{d.EventID, d.ApplicationID, d.Type, d.Host, d.Batch, d.status()}, "\t")
+func (d deliveryRow) cells(p *terminal.Page) []terminal.Cell {
+	status := terminal.Cell{Text: d.status(p)}
+	if !p.Terminal() {
+		return []terminal.Cell{{Text: d.EventID}, {Text: d.ApplicationID}, {Text: d.Type}, {Text: d.Host}, {Text: d.Batch}, status}
+	}
+	// The columns that name a callback, and its answer; the others are in "callbacks show".
+	return []terminal.Cell{{Text: d.ApplicationID}, {Text: d.Type}, {Text: d.Host}, status}
 }
 
 // status describes the status of a delivery, with its attempts and its last answer.
-func (d deliveryRow) status() string {
+func (d deliveryRow) status(p *terminal.Page) string {
 	text := d.Status
 	switch {
 	case !d.DeliveredAt.IsZero():
-		text += " " + moment(d.DeliveredAt)
+		text += " " + age(p, d.DeliveredAt)
 	case !d.GivenUpAt.IsZero():
-		text += " " + moment(d.GivenUpAt)
+		text += " " + age(p, d.GivenUpAt)
 	}
 	text += ", " + number(d.Attempts, "attempt")
 	if a := d.LastAnswer; a != nil && a.Reason != "" {
-		text += ", last " + moment(a.At) + " " + reasonText(a.Reason, a.Message)
+		text += ", last " + age(p, a.At) + " " + reasonText(a.Reason, a.Message)
 	}
 	if !d.NextAttempt.IsZero() {
-		text += ", next " + moment(d.NextAttempt)
+		text += ", next " + age(p, d.NextAttempt)
 	}
 	return text
 }
@@ -129,7 +134,7 @@ func newCallbacksShow() *cobra.Command {
 					if asJSON {
 						err = printJSON(cmd.OutOrStdout(), shown)
 					} else {
-						err = deliveryRow{shown}.write(cmd.OutOrStdout())
+						err = deliveryRow{shown}.write(newPage(cmd))
 					}
 					if err != nil {
 						return err
@@ -144,27 +149,26 @@ func newCallbacksShow() *cobra.Command {
 }
 
 // write prints a delivery, a line for each value.
-func (d deliveryRow) write(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	field := fields(t)
-	field("event", d.EventID+" "+d.Type)
-	field("application ID", d.ApplicationID)
-	field("batch", d.Batch)
-	field("generation, run", fmt.Sprintf("%d, %d", d.Generation, d.Run))
-	field("host", d.Host)
-	field("status", d.status())
+func (d deliveryRow) write(p *terminal.Page) error {
+	f := p.Fields()
+	f.AddTone("event", terminal.Heading, d.EventID+" "+d.Type)
+	f.Add("application ID", d.ApplicationID)
+	f.Add("batch", d.Batch)
+	f.Add("generation, run", fmt.Sprintf("%d, %d", d.Generation, d.Run))
+	f.Add("host", d.Host)
+	f.Add("status", d.status(p))
 	if d.Status == string(delivery.GivenUp) {
-		field("what to do", "kyclink callbacks retry "+d.EventID)
+		f.Add("what to do", "kyclink callbacks retry "+d.EventID)
 	}
-	field("created", moment(d.CreatedAt))
-	field("delivered", moment(d.DeliveredAt))
+	f.Add("created", dated(p, d.CreatedAt))
+	f.Add("delivered", dated(p, d.DeliveredAt))
 	if a := d.LastAnswer; a != nil {
 		answer := "none"
 		if a.Status != 0 {
 			answer = fmt.Sprintf("HTTP %d", a.Status)
 		}
-		field("last answer", moment(a.At)+" "+answer)
-		field("body", a.Body)
+		f.Add("last answer", dated(p, a.At)+" "+answer)
+		f.Add("body", a.Body)
 	}
-	return t.Flush()
+	return f.Flush()
 }

@@ -8,13 +8,13 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 // deadLetters is a list of entries that need a decision by a person: failed requests,
@@ -29,13 +29,18 @@ type deadLetters[T any] struct {
 	hosts   bool   // entries can be selected by host
 	reasons []fault.Reason
 	changed string // why an entry of the list was skipped
+	// headings are those of the table, and next is the command that helps next.
+	headings []string
+	next     string
 
 	read func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]T, error], error)
 	show func(ctx context.Context, op *operator.Operator, entry T) (row, error)
 }
 
-// row is an entry as it is printed: as JSON, or as columns separated by tabs.
-type row interface{ columns() string }
+// row is an entry as it is printed: as JSON, or as a row of a table.
+type row interface {
+	cells(p *terminal.Page) []terminal.Cell
+}
 
 // missing reports given IDs that are not on the list.
 type missing struct {
@@ -101,7 +106,10 @@ func (l *deadLetters[T]) listCommand(short, long, example string) *cobra.Command
 				return err
 			}
 			return withOperator(cmd, func(op *operator.Operator) error {
-				_, err := l.print(cmd, op, asJSON)
+				n, err := l.print(cmd, op, asJSON)
+				if n > 0 && !asJSON {
+					hint(l.next)
+				}
 				return err
 			})
 		},
@@ -118,7 +126,8 @@ func (l *deadLetters[T]) print(cmd *cobra.Command, op *operator.Operator, asJSON
 	if err != nil {
 		return 0, stopped(ctx, err)
 	}
-	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	p := newPage(cmd)
+	t := p.Table(l.headings...)
 	for page, err := range pages {
 		for _, entry := range page {
 			var shown row
@@ -128,7 +137,7 @@ func (l *deadLetters[T]) print(cmd *cobra.Command, op *operator.Operator, asJSON
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), shown)
 			} else {
-				_, err = fmt.Fprintln(t, shown.columns())
+				t.Row(shown.cells(p)...)
 			}
 			if err != nil {
 				break

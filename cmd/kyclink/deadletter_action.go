@@ -83,7 +83,7 @@ func (a *action[T]) run(cmd *cobra.Command) error {
 		op := e.operator()
 		if a.dryRun {
 			n, err := a.print(cmd, op, a.asJSON)
-			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %d would be %s\n", n, a.verb)
+			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s would be %s\n", count(n), a.verb)
 			return err
 		}
 		if asks {
@@ -154,9 +154,9 @@ func (a *action[T]) apply(cmd *cobra.Command, op *operator.Operator, limit *rate
 	}
 	counter.Stop()
 	n, skipped := counter.Counts()
-	summary := fmt.Sprintf("%d %s", n, a.verb)
+	summary := fmt.Sprintf("%s %s", count(n), a.verb)
 	if skipped += m.skipped; skipped > 0 {
-		summary += fmt.Sprintf("; %d skipped: %s", skipped, a.changed)
+		summary += fmt.Sprintf("; %s skipped: %s", count(skipped), a.changed)
 	}
 	if err != nil {
 		return incomplete(ctx, err, summary)

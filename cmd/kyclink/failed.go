@@ -93,7 +93,7 @@ func newFailedShow() *cobra.Command {
 				if request.State(h.Status) != request.Failed {
 					return fmt.Errorf("%s is %s, not failed; to show its history: kyclink show %s", args[0], h.Status, args[0])
 				}
-				return printHistory(cmd.OutOrStdout(), h, asJSON)
+				return printHistory(cmd, h, asJSON)
 			})
 		},
 	}

@@ -67,11 +67,11 @@ func failedCount(t testing.TB, stores *storage.Stores) (n int) {
 func reported(t testing.TB, stderr, word string) int {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
-	found := regexp.MustCompile(`(\d+) ` + word).FindStringSubmatch(lines[len(lines)-1])
+	found := regexp.MustCompile(`([\d,]+) ` + word).FindStringSubmatch(lines[len(lines)-1])
 	if found == nil {
 		t.Fatalf("the last line does not say how many were %s:\n%s", word, stderr)
 	}
-	n, err := strconv.Atoi(found[1])
+	n, err := strconv.Atoi(strings.ReplaceAll(found[1], ",", ""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,7 @@ func (o *forgetOptions) question(found int) string {
 
 // describeErased lists what was erased.
 func describeErased(n operator.Erased) string {
-	return fmt.Sprintf("%s with %s, %s, %s, %s, %d quarantined, %d from the rejects and the audit trail",
+	return fmt.Sprintf("%s with %s, %s, %s, %s, %s quarantined, %s from the rejects and the audit trail",
 		number(n.Requests, "request"), number(n.Generations, "generation"), number(n.Rows, "row"), number(n.Events, "event"),
-		number(n.Tasks, "task"), n.Quarantined, n.Entries)
+		number(n.Tasks, "task"), count(n.Quarantined), count(n.Entries))
 }

@@ -278,15 +278,15 @@ func TestBatchRefresh_GivesExpiredLinksOneNewGeneration(t *testing.T) {
 	importPeople(t, client, "other", 1, 1500) // they join
 	rdb.HSet(t.Context(), "{kyclink:default}:order:1", rdb.HGetAll(t.Context(), "{kyclink:default}:order:2").Val())
 	expect := expecter(t, settings)
-	expect(0, "1000 would be refreshed", "", "batch", "refresh", "spring", "--dry-run")
+	expect(0, "1,000 would be refreshed", "", "batch", "refresh", "spring", "--dry-run")
 	expect(0, "0 refreshed", "", "batch", "refresh", "other")
 	expect(64, "", "is in the past", "batch", "refresh", "spring", "--not-after", "2020-01-01T00:00:00Z")
-	expect(0, `batch "spring": 1000 refreshed`, "", "batch", "refresh", "spring")
+	expect(0, `batch "spring": 1,000 refreshed`, "", "batch", "refresh", "spring")
 	expect(0, `batch "spring": 0 refreshed`, "", "batch", "refresh", "spring")
 	start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "all have a link", func() bool { return batchWith(t, stores, "spring", 1500).Counts[request.Created] == 1500 })
 	expect(0, "", "kyclink: 0 rows", "batch", "export", "spring", "--expired")
-	for _, row := range cells(t, expect(0, "", "1500 created", "batch", "export", "spring")) {
+	for _, row := range cells(t, expect(0, "", "1,500 created", "batch", "export", "spring")) {
 		if row["generation"] == "1" == (row["url"] != "https://simulator.invalid/l") || row["not_after"] != "" && row["generation"] == "2" {
 			t.Fatalf("%v", row)
 		}

@@ -37,10 +37,10 @@ func forecastImport(cmd *cobra.Command, op *operator.Operator, r bulk.DryRun) er
 func printForecast(w io.Writer, planned operator.Planned, f operator.Forecast) {
 	before := ""
 	if f.Backlog > 0 {
-		before = fmt.Sprintf(", after the %d in the backlog", f.Backlog)
+		before = fmt.Sprintf(", after the %s in the backlog", count(f.Backlog))
 	}
 	fmt.Fprintf(w, "kyclink: at the account's rate of %s, %s would take about %s%s; done by %s\n",
-		f.Rate, number(planned.Rows, "new link"), forecast.Round(f.Duration), before, moment(f.Done))
+		f.Rate, number(planned.Rows, "new link"), forecast.Short(forecast.Round(f.Duration)), before, moment(f.Done))
 	if f.Gate.State == "closed" {
 		fmt.Fprintf(w, "kyclink: WARNING: the account's gate is closed (%s); no link is created until it opens\n", f.Gate.Reason)
 	}

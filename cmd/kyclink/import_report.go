@@ -35,7 +35,7 @@ func importError(ctx context.Context, err error, summary string) error {
 }
 
 func describeCounts(c bulk.Counts) string {
-	text := fmt.Sprintf("%s, %d accepted", number(c.Rows, "row"), c.Accepted)
+	text := fmt.Sprintf("%s, %s accepted", number(c.Rows, "row"), count(c.Accepted))
 	for _, part := range []struct {
 		n    int
 		what string
@@ -49,7 +49,7 @@ func describeCounts(c bulk.Counts) string {
 		{c.Linked, "skipped because they already have a link in FILE (--again accepts them)"},
 	} {
 		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.what)
+			text += fmt.Sprintf(", %s %s", count(part.n), part.what)
 		}
 	}
 	return text

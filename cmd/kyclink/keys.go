@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 func newKeys() *cobra.Command {
@@ -110,7 +110,8 @@ func newKeysList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				p := newPage(cmd)
+				t := p.Table("ID", "NAME", "SCOPES", "CREATED", "STATE", "REDIRECTS")
 				for _, k := range keys {
 					if asJSON {
 						if err := printJSON(cmd.OutOrStdout(), k); err != nil {
@@ -118,15 +119,7 @@ func newKeysList() *cobra.Command {
 						}
 						continue
 					}
-					redirects := ""
-					if len(k.RedirectHosts) > 0 {
-						redirects = "redirects to " + strings.Join(k.RedirectHosts, ",")
-					}
-					state := "valid"
-					if !k.RevokedAt.IsZero() {
-						state = "revoked " + moment(k.RevokedAt)
-					}
-					fmt.Fprintf(t, "%s\t%s\t%s\tcreated %s\t%s\t%s\n", k.ID, k.Name, apikey.JoinScopes(k.Scopes), moment(k.CreatedAt), state, redirects)
+					t.Row(keyRow(p, k)...)
 				}
 				return t.Flush()
 			})
@@ -134,6 +127,21 @@ func newKeysList() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	return cmd
+}
+
+// keyRow returns a key as a row of a table.
+func keyRow(p *terminal.Page, k apikey.Issued) []terminal.Cell {
+	redirects, created, state := strings.Join(k.RedirectHosts, ","), age(p, k.CreatedAt), terminal.Cell{Text: "valid", Tone: terminal.Good}
+	if !p.Terminal() { // the columns have no headings
+		created = "created " + created
+		if redirects != "" {
+			redirects = "redirects to " + redirects
+		}
+	}
+	if !k.RevokedAt.IsZero() {
+		state = terminal.Cell{Text: "revoked " + age(p, k.RevokedAt), Tone: terminal.Dim}
+	}
+	return []terminal.Cell{{Text: k.ID}, {Text: k.Name}, {Text: apikey.JoinScopes(k.Scopes)}, {Text: created}, state, {Text: redirects}}
 }
 
 func newKeysRevoke() *cobra.Command {

@@ -52,18 +52,18 @@ func (p *progress) waits(why string) {
 }
 
 func (p *progress) text() string {
-	text := fmt.Sprintf("%d of %d done", p.last.Finished(), p.last.Total())
+	text := fmt.Sprintf("%s of %s done", count(p.last.Finished()), count(p.last.Total()))
 	if n := p.last.Counts[request.Failed]; n > 0 {
-		text += fmt.Sprintf(", %d failed", n)
+		text += fmt.Sprintf(", %s failed", count(n))
 	}
 	if n := p.last.Counts[request.Held]; n > 0 {
-		text += fmt.Sprintf(", %d held", n)
+		text += fmt.Sprintf(", %s held", count(n))
 	}
 	if p.last.Rejected > 0 {
-		text += fmt.Sprintf(", %d rejected", p.last.Rejected)
+		text += fmt.Sprintf(", %s rejected", count(p.last.Rejected))
 	}
 	if p.last.JoinedEnded > 0 {
-		text += fmt.Sprintf(", %d joined", p.last.JoinedEnded)
+		text += fmt.Sprintf(", %s joined", count(p.last.JoinedEnded))
 	}
 	if !p.last.AllAccepted {
 		text += fmt.Sprintf("; %s accepted so far", number(p.last.Rows, "row"))
@@ -80,7 +80,7 @@ func (p *progress) render(width int) string {
 	if speed := p.speed(); speed != "" {
 		after += "  " + speed
 	}
-	return terminal.WithBar(fmt.Sprintf("%d/%d", done, total), after, done, total, width)
+	return terminal.WithBar(count(done)+"/"+count(total), after, done, total, width)
 }
 
 // speed returns the rate and the time left, or why no link is created.

@@ -47,7 +47,7 @@ func TestProgress_AgreesWithTheCounters(t *testing.T) {
 // wrap there or with the ^C of an interruption.
 func TestProgress_FitsItsTerminal(t *testing.T) {
 	t.Parallel()
-	for _, why := range []string{"", "gate closed: limit_reached"} {
+	for _, why := range []string{"", "stuck: limit reached"} {
 		for _, width := range []int{20, 40, 80, 200} {
 			p := newProgress(&capture{}, false)
 			p.last = job.Progress{Rows: 1_000_000, All: 1_500_000, Counts: map[request.State]int{request.Waiting: 400_000}}
@@ -60,7 +60,7 @@ func TestProgress_FitsItsTerminal(t *testing.T) {
 			if n := utf8.RuneCountInString(text); n > width-3 || n < min(width-3, 60) {
 				t.Errorf("on %d columns it draws %d: %q", width, n, text)
 			}
-			want := "  100.0/s  2h30m0s left"
+			want := "  100.0/s  2h30m left"
 			if why != "" {
 				want = "  " + why
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -179,6 +180,6 @@ func requestError(l operator.Link, wait time.Duration) error {
 	if l.Diagnosis != nil {
 		reason = ": " + l.Diagnosis.String()
 	}
-	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %v%s\nThe request continues; to show its progress: kyclink show %s",
-		l.ApplicationID, l.Status, wait, reason, l.ApplicationID)}
+	return &codeError{exitWaiting, fmt.Errorf("%s is still %s after %s%s\nThe request continues; to show its progress: kyclink show %s",
+		l.ApplicationID, l.Status, forecast.Short(wait), reason, l.ApplicationID)}
 }

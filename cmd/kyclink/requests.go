@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/terminal"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -25,7 +25,9 @@ func heldList() *deadLetters[request.Record] {
 func requestList(state request.State, came string, reasons []fault.Reason) *deadLetters[request.Record] {
 	l := &deadLetters[request.Record]{
 		are: fmt.Sprintf("request is %s", state), noun: fmt.Sprintf("%s request", state), ids: "application IDs", came: came, reasons: reasons,
-		changed: fmt.Sprintf("not %s, or no longer so", state),
+		changed:  fmt.Sprintf("not %s, or no longer so", state),
+		headings: []string{"APPLICATION ID", "SINCE", "BATCH", "ATTEMPTS", "DUPLICATES", "REASON"},
+		next:     fmt.Sprintf("To see one: kyclink show ID. To retry some: kyclink %s retry --help", state),
 	}
 	l.read = func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]request.Record, error], error) {
 		return op.Requests(ctx, state, l.Selection, func(id string, now request.State) {
@@ -48,9 +50,17 @@ func requestList(state request.State, came string, reasons []fault.Reason) *dead
 // linkRow is a request in a list.
 type linkRow struct{ tasks.Link }
 
-func (l linkRow) columns() string {
-	return strings.Join([]string{
-		l.ApplicationID, moment(l.EndedAt), l.Batch,
-		number(l.Attempts, "attempt") + ", " + number(l.PossibleDuplicates, "possible duplicate"), reasonText(l.Reason, l.Message),
-	}, "\t")
+func (l linkRow) cells(p *terminal.Page) []terminal.Cell {
+	attempts := terminal.Cell{Text: count(l.Attempts), Number: true}
+	duplicates := terminal.Cell{Number: true}
+	if l.PossibleDuplicates > 0 { // the column is left out if it is empty
+		duplicates.Text = count(l.PossibleDuplicates)
+	}
+	if !p.Terminal() { // the columns have no headings
+		attempts.Text = number(l.Attempts, "attempt") + ", " + number(l.PossibleDuplicates, "possible duplicate")
+		return []terminal.Cell{{Text: l.ApplicationID}, {Text: moment(l.EndedAt)}, {Text: l.Batch}, attempts, {Text: reasonText(l.Reason, l.Message)}}
+	}
+	return []terminal.Cell{
+		{Text: l.ApplicationID}, {Text: ago(l.EndedAt), Tone: terminal.Dim}, {Text: l.Batch}, attempts, duplicates, {Text: reasonText(l.Reason, l.Message)},
+	}
 }

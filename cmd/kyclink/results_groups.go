@@ -2,15 +2,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/results"
+	"github.com/kyclink/kyclink/internal/terminal"
 )
 
 // withResults calls do with the state of the results stream.
@@ -43,7 +43,7 @@ nobody needs:
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withResults(cmd, func(r results.Status) error {
 				if !asJSON {
-					return printGroups(cmd.OutOrStdout(), r.Groups)
+					return printGroups(newPage(cmd), r.Groups)
 				}
 				for _, g := range r.Groups {
 					if err := printJSON(cmd.OutOrStdout(), g); err != nil {
@@ -58,30 +58,29 @@ nobody needs:
 	return cmd
 }
 
-func printGroups(w io.Writer, groups []results.Group) error {
-	if len(groups) == 0 {
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "group\tconsumers\tlag\tpending\tbehind\tidle\t")
+func printGroups(p *terminal.Page, groups []results.Group) error {
+	t := p.Table("group", "consumers", "lag", "pending", "behind", "idle", "")
+	t.Headed = true
 	for _, g := range groups {
-		lag, note := fmt.Sprint(g.Lag), ""
+		lag, note := count(g.Lag), ""
 		if g.LagAtLeast {
 			lag = "over " + lag
 		}
 		if !g.Live {
 			note = "not live"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\t%s\t%s\n", g.Group, g.Consumers, lag, g.Pending, age(g.Behind), age(g.Idle), note)
+		number := func(text string) terminal.Cell { return terminal.Cell{Text: text, Number: true} }
+		t.Row(terminal.Cell{Text: g.Group}, number(count(g.Consumers)), number(lag), number(count(g.Pending)),
+			number(seconds(g.Behind)), number(seconds(g.Idle)), terminal.Cell{Text: note, Tone: terminal.Warning})
 	}
 	return t.Flush()
 }
 
-// age formats a number of seconds as a rounded duration.
-func age(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
+// seconds formats a number of seconds as a rounded duration.
+func seconds(n float64) string {
+	d := time.Duration(n * float64(time.Second))
 	if d >= time.Minute {
-		return d.Round(time.Second).String()
+		return forecast.Short(d.Round(time.Second))
 	}
 	return d.Round(10 * time.Millisecond).String()
 }

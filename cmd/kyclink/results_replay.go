@@ -95,9 +95,9 @@ func (o *replayOptions) run(cmd *cobra.Command, e *engine) error {
 		say("waiting for group %s, which has to acknowledge %s: publishing more could remove some of them from the stream", group, number(n, "event"))
 	}
 	published, earlier, err := o.Run(ctx, op)
-	summary := fmt.Sprintf("%d published again", published)
+	summary := count(published) + " published again"
 	if earlier > 0 {
-		summary += fmt.Sprintf(", %d of them earlier", earlier)
+		summary += fmt.Sprintf(", %s of them earlier", count(earlier))
 	}
 	switch ids := o.Selection.IDs; {
 	case err != nil:

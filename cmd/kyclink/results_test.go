@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -147,7 +146,7 @@ func TestResultsReplay_PublishesTrimmedEventsAgain(t *testing.T) {
 	if got := len(printed(late)); got == 0 || got > 1200 {
 		t.Errorf("%d were left", got)
 	}
-	expect(0, "", fmt.Sprint(n, " published again"), "results", "replay", "--batch", "spring", "--rate", "2000/s")
+	expect(0, "", count(n)+" published again", "results", "replay", "--batch", "spring", "--rate", "2000/s")
 	fixture.Eventually(t, "the group has all", func() bool { return len(printed(late)) == n })
 	if !maps.Equal(printed(late), printed(witness)) {
 		t.Error("the replayed events differ from the original ones")
@@ -201,7 +200,7 @@ func TestResultsReplay_ContinuesAfterAnInterrupt(t *testing.T) {
 		t.Errorf("%d were published before it was stopped", length())
 	}
 	expect := expecter(t, settings)
-	expect(0, "", "2000 published again, ", "results", "replay", "--since", "2026-10-01T00:00:00Z", "--rate", "10000/s")
+	expect(0, "", "2,000 published again, ", "results", "replay", "--since", "2026-10-01T00:00:00Z", "--rate", "10000/s")
 	events, err := rdb.XRange(t.Context(), resultsKey, "-", "+").Result()
 	ids := map[any]bool{}
 	for _, e := range events {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/forecast"
 	"github.com/kyclink/kyclink/internal/job"
 	"github.com/kyclink/kyclink/internal/journal"
 	"github.com/kyclink/kyclink/internal/output"
@@ -22,8 +22,8 @@ func (o runOptions) report(w io.Writer, r job.Report, note string) error {
 	o.conclude(w, r.Written, r.Scan, note)
 	switch {
 	case errors.Is(r.Err, job.ErrImpatient):
-		return &codeError{exitWaiting, fmt.Errorf("no link was created for %v (--patience)%s; still open: %s. Run the same command again to continue",
-			o.patience, following(r.Why), openCounts(r.Progress))}
+		return &codeError{exitWaiting, fmt.Errorf("no link was created for %s (--patience)%s; still open: %s. Run the same command again to continue",
+			forecast.Short(o.patience), following(r.Why), openCounts(r.Progress))}
 	case r.Err != nil:
 		return r.Err
 	case r.Written.Unfinished():
@@ -41,7 +41,7 @@ func interrupted(ctx context.Context, err error, p job.Progress) error {
 	}
 	far := ""
 	if p.AllAccepted {
-		far = fmt.Sprintf(" with %d of %d done", p.Finished(), p.Total())
+		far = fmt.Sprintf(" with %s of %s done", count(p.Finished()), count(p.Total()))
 	}
 	stopped := fmt.Errorf("%w%s; run the same command again to continue", s, far)
 	if failed, ok := errors.AsType[*output.Error](err); ok {
@@ -103,10 +103,10 @@ func (o runOptions) conclude(w io.Writer, written job.Written, scan job.Scan, no
 	}
 	text := describe(written.Counts)
 	if written.Linked > 0 {
-		text += fmt.Sprintf(" (%d of them already had a link)", written.Linked)
+		text += fmt.Sprintf(" (%s of them already had a link)", count(written.Linked))
 	}
 	if n := scan.Duplicates; n > 0 {
-		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", strconv.Itoa(n)+" rows have"), verb(n, "s", ""))
+		text += fmt.Sprintf("; %s the id of an earlier row and share%s its link", verb(n, "1 row has", count(n)+" rows have"), verb(n, "s", ""))
 	}
 	fmt.Fprintf(w, "%s: %s%s\n", o.out, text, note)
 }
@@ -133,7 +133,7 @@ func describe(s output.Counts) string {
 	for _, status := range []tasks.Status{tasks.Created, tasks.Failed, column.Rejected, tasks.Cancelled, tasks.Held,
 		tasks.Waiting, tasks.Queued, tasks.Calling} {
 		if n := s[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+			parts = append(parts, fmt.Sprintf("%s %s", count(n), status))
 		}
 	}
 	if parts == nil {
@@ -147,14 +147,14 @@ func openCounts(p job.Progress) string {
 	var parts []string
 	for _, state := range []request.State{request.Waiting, request.Queued, request.Calling} {
 		if n := p.Counts[state]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+			parts = append(parts, fmt.Sprintf("%s %s", count(n), state))
 		}
 	}
 	if !p.AllAccepted {
 		parts = append(parts, "rows that are not accepted yet, because the backlog is full (KYCLINK_MAX_BACKLOG)")
 	}
 	if p.JoinedOpen > 0 {
-		parts = append(parts, fmt.Sprintf("%d joined (accepted elsewhere first)", p.JoinedOpen))
+		parts = append(parts, fmt.Sprintf("%s joined (accepted elsewhere first)", count(p.JoinedOpen)))
 	}
 	return strings.Join(parts, ", ")
 }

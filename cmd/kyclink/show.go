@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"text/tabwriter"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/terminal"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -24,7 +26,7 @@ func newShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return printHistory(cmd.OutOrStdout(), h, asJSON)
+				return printHistory(cmd, h, asJSON)
 			})
 		},
 	}
@@ -33,51 +35,71 @@ func newShow() *cobra.Command {
 }
 
 // printHistory prints what is stored of a request, a line for each value.
-func printHistory(w io.Writer, h operator.History, asJSON bool) error {
+func printHistory(cmd *cobra.Command, h operator.History, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, h)
+		return printJSON(cmd.OutOrStdout(), h)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	field := fields(t)
-	field("application ID", h.ApplicationID)
-	field("status", string(h.Status))
-	field("reason", reasonText(h.Reason, h.Message))
+	p := newPage(cmd)
+	f := p.Fields()
+	f.AddTone("application ID", terminal.Heading, h.ApplicationID)
+	f.AddTone("status", stateTone(h.Status), string(h.Status))
+	f.Add("reason", reasonText(h.Reason, h.Message))
 	todo := advice(h)
 	if h.Diagnosis != nil && h.Status != tasks.Held { // for a held one, the other fields say the same
-		field("why no link", h.Diagnosis.Text)
+		f.AddTone("why no link", tone(h.Diagnosis.State), h.Diagnosis.Text)
 		todo = h.Diagnosis.Next
 	}
-	field("what to do", todo)
-	field("url", h.URL)
-	field("link ID", h.LinkID)
-	expires := moment(h.ExpiresAt)
+	f.AddTone("what to do", terminal.Heading, todo)
+	f.Add("url", h.URL)
+	f.Add("link ID", h.LinkID)
+	expires := dated(p, h.ExpiresAt)
 	if h.Expired {
-		expires += " (expired)"
+		expires = moment(h.ExpiresAt) + " (expired)"
 	}
-	field("expires", expires)
-	field("lane", string(h.Lane))
-	field("batch", h.Batch)
-	field("generation, run", fmt.Sprintf("%d, %d", h.Generation, h.Run))
-	field("attempts", fmt.Sprint(h.Attempts))
-	field("possible duplicates", fmt.Sprint(h.PossibleDuplicates))
-	field("accepted", moment(h.AcceptedAt))
-	field("ended", moment(h.EndedAt))
-	field("metadata", string(h.Metadata))
-	field("stored as", h.Raw)
+	f.Add("expires", expires)
+	f.Add("lane", string(h.Lane))
+	f.Add("batch", h.Batch)
+	f.Add("generation, run", fmt.Sprintf("%d, %d", h.Generation, h.Run))
+	f.Add("attempts", fmt.Sprint(h.Attempts))
+	f.Add("possible duplicates", fmt.Sprint(h.PossibleDuplicates))
+	f.Add("accepted", dated(p, h.AcceptedAt))
+	f.Add("ended", dated(p, h.EndedAt))
+	f.Add("metadata", string(h.Metadata))
+	f.Add("stored as", h.Raw)
 	for _, r := range h.Runs {
-		outcome := fmt.Sprintf("%s %s %s %s", r.Status, moment(r.EndedAt), reasonText(r.Reason, r.Message), r.URL)
+		outcome := outcome(r.Status, r.EndedAt, reasonText(r.Reason, r.Message), r.URL)
 		if r.LateLink {
 			outcome = "late link: " + outcome
 		}
-		field(fmt.Sprintf("run %d", r.Run), outcome)
+		f.Add(fmt.Sprintf("run %d", r.Run), outcome)
 	}
 	for _, g := range h.Generations {
-		field(fmt.Sprintf("generation %d", g.Generation), fmt.Sprintf("%s %s %s %s", g.Status, moment(g.EndedAt), reasonText(g.Reason, g.Message), g.URL))
+		f.Add(fmt.Sprintf("generation %d", g.Generation), outcome(string(g.Status), g.EndedAt, reasonText(g.Reason, g.Message), g.URL))
 	}
 	for _, d := range h.Deliveries {
-		field("callback", fmt.Sprintf("%s to %s: %s", d.Type, d.Host, deliveryRow{d}.status()))
+		f.Add("callback", fmt.Sprintf("%s to %s: %s", d.Type, d.Host, deliveryRow{d}.status(p)))
 	}
-	return t.Flush()
+	return f.Flush()
+}
+
+// outcome describes how a run or a generation ended.
+func outcome(status string, at time.Time, reason, url string) string {
+	parts := slices.DeleteFunc([]string{status, moment(at), reason, url}, func(part string) bool { return part == "" })
+	return strings.Join(parts, " ")
+}
+
+// stateTone returns the tone of the state of a request.
+func stateTone(s tasks.Status) terminal.Tone {
+	switch s {
+	case tasks.Created:
+		return terminal.Good
+	case tasks.Failed:
+		return terminal.Bad
+	case tasks.Held, tasks.Cancelled:
+		return terminal.Warning
+	default:
+		return terminal.Plain
+	}
 }
 
 // advice returns what a person can do about a held or failed request.

@@ -3,7 +3,6 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -46,17 +45,16 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), b)
 			}
-			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			field := fields(t)
-			field("version", b.Version)
+			f := newPage(cmd).Fields()
+			f.Add("version", b.Version)
 			commit := b.Commit
 			if b.Modified {
 				commit += " (modified)"
 			}
-			field("commit", commit)
-			field("go", b.Go)
-			field("platform", b.Platform)
-			return t.Flush()
+			f.Add("commit", commit)
+			f.Add("go", b.Go)
+			f.Add("platform", b.Platform)
+			return f.Flush()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")

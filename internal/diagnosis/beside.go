@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/kyclink/kyclink/internal/forecast"
 )
 
 // besides are situations that keep some people from their links, while others get theirs.
@@ -74,11 +76,11 @@ func resultsUnread(s Snapshot) (Finding, bool) {
 	behind, idle := time.Duration(g.Behind*float64(time.Second)).Round(time.Second), time.Duration(g.Idle*float64(time.Second)).Round(time.Second)
 	f := Finding{
 		State: Waiting, Code: ResultsUnread,
-		Text: fmt.Sprintf("Group %q reads the results more slowly than links are created: %s to acknowledge, the oldest for %s.", g.Group, count(g.Unacknowledged(), "event"), short(behind)),
+		Text: fmt.Sprintf("Group %q reads the results more slowly than links are created: %s to acknowledge, the oldest for %s.", g.Group, count(g.Unacknowledged(), "event"), forecast.Short(behind)),
 		Next: "kyclink results lag",
 	}
 	if idle >= unreadWaits {
-		f.Text = fmt.Sprintf("No consumer of group %q has read the results for %s: %s to acknowledge, the oldest for %s.", g.Group, short(idle), count(g.Unacknowledged(), "event"), short(behind))
+		f.Text = fmt.Sprintf("No consumer of group %q has read the results for %s: %s to acknowledge, the oldest for %s.", g.Group, forecast.Short(idle), count(g.Unacknowledged(), "event"), forecast.Short(behind))
 		f.Next = "start the consumer of that group; kyclink results groups shows all groups"
 		if behind >= unreadStuck {
 			f.State = Stuck

@@ -5,7 +5,11 @@
 // from Redis. Nothing in the package changes the account.
 package diagnosis
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // State says whether links are created, and who must act if not.
 type State string
@@ -60,6 +64,18 @@ const (
 	IntakeRejects      Code = "intake_rejects"
 	DeadlineNear       Code = "not_after"
 )
+
+// Words returns the code as words, for a place with little room.
+func (c Code) Words() string { return strings.ReplaceAll(string(c), "_", " ") }
+
+// PreventsCalls reports whether no link is created in the situation, not even later without
+// a change of it.
+func (c Code) PreventsCalls() bool {
+	return slices.Contains([]Code{
+		RedisFull, RedisWriteFails, RedisReadOnly, NoWorker, AccountPaused, CredentialsRefused, NoCredit, LimitReached,
+		BatchPaused, RowsRefused, NoProgress, FaceKiOutage, FaceKiThrottles, GateClosed,
+	}, c)
+}
 
 // Codes returns all codes of an account, for metrics.
 func Codes() []Code {

@@ -71,7 +71,7 @@ func (s Snapshot) at(what string, t time.Time) string {
 }
 
 // ago returns how long ago a time was.
-func (s Snapshot) ago(t time.Time) string { return short(s.At.Sub(t).Round(time.Second)) }
+func (s Snapshot) ago(t time.Time) string { return forecast.Short(s.At.Sub(t).Round(time.Second)) }
 
 // longest is the longest duration that is reported, about a century.
 const longest = 100 * 365 * 24 * time.Hour
@@ -94,19 +94,7 @@ func (s Snapshot) perSecond() float64 {
 	return 0
 }
 
-func about(d time.Duration) string { return "about " + short(forecast.Round(d)) }
-
-// short returns a duration without zero minutes and seconds at its end.
-func short(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
-}
+func about(d time.Duration) string { return "about " + forecast.Short(forecast.Round(d)) }
 
 // are returns "1 delivery is" or "3 deliveries are".
 func are(n int, one, more string) string { return counted(n, one, more) + " " + isAre(n) }

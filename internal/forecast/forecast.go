@@ -3,6 +3,7 @@ package forecast
 
 import (
 	"cmp"
+	"strings"
 	"time"
 )
 
@@ -34,6 +35,18 @@ func (f Forecast) Expired(rows int, expiries map[int]int, byDefault int) int {
 // Late returns how many of the rows have no link after some time.
 func (f Forecast) Late(rows int, after time.Duration) int {
 	return min(rows, max(0, rows+f.Before-int(after.Seconds()*f.PerSecond)))
+}
+
+// Short formats a duration without zero minutes and seconds at its end.
+func Short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // Round rounds a duration to the accuracy of a forecast.

@@ -76,5 +76,5 @@ func (r Rate) String() string {
 // Left returns how long n more take at the rate, at least a second, in words.
 func (r Rate) Left(n int) string {
 	left := time.Duration(float64(n) / float64(r) * float64(time.Second))
-	return fmt.Sprintf("%v left", Round(max(left, time.Second)).Round(time.Second))
+	return Short(Round(max(left, time.Second)).Round(time.Second)) + " left"
 }

@@ -37,13 +37,16 @@ type situation struct {
 	accepted *batch.Batch // nil before the first row was accepted
 }
 
-// why describes what prevents links, in one sentence.
-func (s situation) why() string {
+// diagnosis says whether links are created and, if not, why.
+func (s situation) diagnosis() diagnosis.Diagnosis {
 	if s.accepted == nil {
-		return diagnosis.Account(s.Snapshot).String()
+		return diagnosis.Account(s.Snapshot)
 	}
-	return diagnosis.Batch(s.Snapshot, *s.accepted).String()
+	return diagnosis.Batch(s.Snapshot, *s.accepted)
 }
+
+// why describes what prevents links, in one sentence.
+func (s situation) why() string { return s.diagnosis().String() }
 
 // watch finds out why a run gets no links, and ends one that cannot get any.
 type watch struct {
@@ -190,16 +193,9 @@ func (w *watch) reader() *diagnosis.Reader { return diagnosis.NewReader(w.Redis,
 
 // obstacleIn describes what prevents new links, in a few words; "" if nothing does.
 func obstacleIn(s situation) string {
-	closed := s.Gate.State == "closed" || s.Gate.State == "probing"
-	switch {
-	case s.Workers == 0:
-		return "no worker"
-	case s.accepted != nil && s.accepted.Status == batch.Paused:
-		return "batch paused"
-	case closed && s.Gate.Reason == string(fault.Paused):
-		return "account paused"
-	case closed:
-		return strings.TrimSuffix("gate closed: "+s.Gate.Reason, ": ")
+	d := s.diagnosis()
+	if !d.Code.PreventsCalls() {
+		return ""
 	}
-	return ""
+	return string(d.State) + ": " + d.Code.Words()
 }

@@ -11,11 +11,6 @@ import (
 // Gate is an account's gate as it is shown.
 type Gate = admission.GateStatus
 
-func (o *Operator) gate(ctx context.Context) (Gate, error) {
-	status, err := admission.Read(ctx, o.rdb, o.stores.Keys)
-	return status.Gate, err
-}
-
 // Account reads the account's gate, rate, backlog and workers.
 func (o *Operator) Account(ctx context.Context) (account.Status, error) {
 	return o.stores.Account.Status(ctx)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -168,14 +169,14 @@ const watchInterval = time.Second
 var ErrBatchErased = errors.New("the batch no longer exists")
 
 // WatchBatch reads a batch once a second until it is done or cancelled, and returns it. It
-// calls show with each reading, and failed with the error of each reading that fails, which
-// it repeats.
-func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batch.Batch, Gate), failed func(error)) (batch.Batch, error) {
+// calls show with each reading and its diagnosis, and failed with the error of each reading
+// that fails, which it repeats.
+func (o *Operator) WatchBatch(ctx context.Context, b batch.Batch, show func(batch.Batch, diagnosis.Diagnosis), failed func(error)) (batch.Batch, error) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
-		if gate, err := o.gate(ctx); err == nil {
-			show(b, gate)
+		if d, err := o.DiagnoseBatch(ctx, b); err == nil {
+			show(b, d)
 		}
 		if b.Finished() {
 			return b, nil

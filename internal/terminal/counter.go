@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/kyclink/kyclink/internal/forecast"
 )
 
@@ -53,7 +55,7 @@ func (c *Counter) Count(done bool) {
 	}
 	c.drawn = now
 	c.Draw(func(int) string {
-		text := fmt.Sprintf("%d %s", c.done, c.verb)
+		text := fmt.Sprintf("%s %s", humanize.Comma(int64(c.done)), c.verb)
 		if rate := c.throughput.Rate(now, c.done); rate > 0 {
 			text += "  " + rate.String()
 		}

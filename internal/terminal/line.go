@@ -1,4 +1,5 @@
-// Package terminal draws the progress of a command on the last line of a terminal.
+// Package terminal prints text for people: tables and fields that fit a terminal, colours, and
+// the progress of a command on the last line.
 package terminal
 
 import (
@@ -54,6 +55,8 @@ func columns(out io.Writer) int {
 	return usualColumns
 }
 
+const messageIndent = 2 // of the wrapped rest of a line
+
 const clearLine = "\r\x1b[K"
 
 // caretC is what a terminal echoes at the end of the line when a command is
@@ -78,7 +81,7 @@ func (l *Line) Draw(render func(width int) string) {
 	}
 }
 
-// Write writes whole lines above.
+// Write writes whole lines above. On a terminal, long ones are wrapped between words.
 func (l *Line) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +89,15 @@ func (l *Line) Write(p []byte) (int, error) {
 		fmt.Fprint(l.out, clearLine)
 	}
 	n := len(p)
-	_, err := io.WriteString(l.out, legible.Text(string(p)))
+	text := legible.Text(string(p))
+	if l.width != nil {
+		lines := strings.Split(text, "\n")
+		for i := range lines {
+			lines[i] = strings.Join(wrap(lines[i], l.width(), 0, messageIndent), "\n"+strings.Repeat(" ", messageIndent))
+		}
+		text = strings.Join(lines, "\n")
+	}
+	_, err := io.WriteString(l.out, text)
 	if l.text != "" {
 		fmt.Fprint(l.out, l.text)
 	}
