@@ -21,6 +21,7 @@ import (
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -54,6 +55,9 @@ type Config struct {
 	Log       *zap.Logger
 	// Meter may be nil.
 	Meter Meter
+	// Console handles the requests for paths that are not the API's, and authenticates
+	// them; nil if there is no console.
+	Console http.Handler
 }
 
 // Keys verifies API keys. It must be safe for concurrent use.
@@ -93,7 +97,7 @@ type API struct {
 	uploads    uploads
 	imports    *transfers
 	exports    *transfers
-	snapshots  snapshots
+	snapshots  *diagnosis.Latest
 	draining   chan struct{}
 
 	backlogTimeout, timeout, transferTimeout time.Duration
@@ -110,6 +114,7 @@ func New(cfg Config) *API {
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
 		stream:     newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
 		limits:     newLimits(cfg.PerSecond),
+		snapshots:  diagnosis.NewLatest(diagnosis.NewReader(cfg.Redis, cfg.Stores)),
 		failedAuth: newFailedAuth(failedPerSecond),
 		uploads:    uploads{names: map[string]bool{}},
 		imports:    newTransfers("uploads"),

@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/peerlimit"
 )
 
 // An address may send failedBurst requests without a valid key at once, and
@@ -23,8 +23,6 @@ const (
 	failedPerSecond = 1
 	failedBurst     = 10
 	maxFailedDelay  = 5 * time.Second
-	// failedAddresses is the number of limiters; addresses with the same hash share one.
-	failedAddresses = 1 << 12
 	// maxFailedWaiting is the number of responses that one process delays at a time.
 	maxFailedWaiting = 256
 )
@@ -33,8 +31,7 @@ const (
 // slow down requests with a valid key from the same address, which may be a proxy. Its
 // memory is bounded.
 type failedAuth struct {
-	seed    maphash.Seed
-	limits  [failedAddresses]*rate.Limiter
+	limits  *peerlimit.Limits
 	waiting chan struct{}
 	logs    *rate.Limiter
 
@@ -43,22 +40,9 @@ type failedAuth struct {
 }
 
 func newFailedAuth(perSecond rate.Limit) *failedAuth {
-	f := &failedAuth{seed: maphash.MakeSeed(), waiting: make(chan struct{}, maxFailedWaiting), logs: rate.NewLimiter(1, failedBurst)}
-	for i := range f.limits {
-		f.limits[i] = rate.NewLimiter(perSecond, failedBurst)
+	return &failedAuth{
+		limits: peerlimit.New(perSecond, failedBurst), waiting: make(chan struct{}, maxFailedWaiting), logs: rate.NewLimiter(1, failedBurst),
 	}
-	return f
-}
-
-// limiter returns the limiter of an address. An IPv6 /64 network counts as one address.
-func (f *failedAuth) limiter(addr netip.Addr) *rate.Limiter {
-	addr = addr.Unmap().WithZone("")
-	if addr.Is6() {
-		if network, err := addr.Prefix(64); err == nil {
-			addr = network.Addr()
-		}
-	}
-	return f.limits[maphash.Comparable(f.seed, addr)%failedAddresses]
 }
 
 // refuse returns the response to a request without a valid key, after a delay if its
@@ -69,7 +53,7 @@ func (a *API) refuse(c *call, why *apikey.RefusedError, detail string) error {
 	}
 	peer, _ := netip.ParseAddrPort(c.r.RemoteAddr) // the zero address if it is not an IP address
 	a.logRefused(c, why, peer.Addr())
-	reservation := a.failedAuth.limiter(peer.Addr()).Reserve()
+	reservation := a.failedAuth.limits.Of(peer.Addr()).Reserve()
 	delay := reservation.Delay()
 	if delay == 0 {
 		return unauthorized(detail)

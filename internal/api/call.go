@@ -89,7 +89,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(a.health(c))
 		return
 	}
+	if a.isConsole(r) {
+		a.Console.ServeHTTP(c, r)
+		return
+	}
 	a.mux.ServeHTTP(c, r)
+}
+
+// isConsole reports whether a request is one for the console.
+func (a *API) isConsole(r *http.Request) bool {
+	return a.Console != nil && r.URL.Path != "/healthz" && r.URL.Path != "/v1" && !strings.HasPrefix(r.URL.Path, "/v1/")
 }
 
 // admit returns an error if a request must not be routed.
@@ -111,6 +120,9 @@ func (a *API) admit(c *call) error {
 		if len(c.r.Header.Values(name)) > 1 { // a proxy may use a different one than the API
 			return malformed(name, "is given twice; send it once")
 		}
+	}
+	if a.isConsole(c.r) {
+		return nil
 	}
 	if !public {
 		if err := a.authenticate(c); err != nil {

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/diagnosis"
@@ -16,33 +15,11 @@ type unendedLink struct {
 	Diagnosis *diagnosis.Diagnosis `json:"diagnosis,omitempty"`
 }
 
-// snapshotAge is how long a snapshot of the account is used.
-const snapshotAge = time.Second
-
-// snapshots caches the latest snapshot of the account, so that many requests cause one
-// read.
-type snapshots struct {
-	mu   sync.Mutex
-	last diagnosis.Snapshot
-	err  error
-	at   time.Time
-}
-
-func (s *snapshots) get(read func() (diagnosis.Snapshot, error)) (diagnosis.Snapshot, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.at.IsZero() || time.Since(s.at) >= snapshotAge {
-		s.last, s.err = read()
-		s.at = time.Now()
-	}
-	return s.last, s.err
-}
-
 // unended adds the reason why a link does not exist yet, if it can be read.
 func (a *API) unended(ctx context.Context, link tasks.Link) unendedLink {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	now, err := a.snapshot(ctx)
+	now, err := a.snapshots.Snapshot(ctx)
 	if err != nil {
 		return unendedLink{Link: link}
 	}
@@ -55,10 +32,6 @@ func (a *API) unended(ctx context.Context, link tasks.Link) unendedLink {
 }
 
 func (a *API) reader() *diagnosis.Reader { return diagnosis.NewReader(a.Redis, a.Stores) }
-
-func (a *API) snapshot(ctx context.Context) (diagnosis.Snapshot, error) {
-	return a.snapshots.get(func() (diagnosis.Snapshot, error) { return a.reader().Snapshot(ctx) })
-}
 
 // status is the diagnosis of the account.
 type status struct {
@@ -73,7 +46,7 @@ func (a *API) getStatus(c *call) error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
-	now, err := a.snapshot(ctx)
+	now, err := a.snapshots.Snapshot(ctx)
 	if err != nil {
 		return err
 	}

@@ -115,13 +115,26 @@ func (k *Keyring) Verify(ctx context.Context, presented string) (Key, error) {
 	if raw, err := hex.DecodeString(id); !ok || !strings.HasPrefix(presented, keyPrefix) || err != nil || len(raw) != idBytes {
 		return Key{}, &RefusedError{Reason: Malformed}
 	}
+	return k.valid(ctx, id, func(s stored) bool {
+		return subtle.ConstantTimeCompare([]byte(hash(presented)), []byte(s.Hash)) == 1
+	})
+}
+
+// Find returns a key by its ID, for sessions that were begun with the key. It fails as
+// [Keyring.Verify] does.
+func (k *Keyring) Find(ctx context.Context, id string) (Key, error) {
+	return k.valid(ctx, id, func(stored) bool { return true })
+}
+
+// valid returns a key that matches and was not revoked.
+func (k *Keyring) valid(ctx context.Context, id string, matches func(stored) bool) (Key, error) {
 	s, err := k.get(ctx, id)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return Key{}, &RefusedError{Unknown, id}
 	case err != nil:
 		return Key{}, err
-	case subtle.ConstantTimeCompare([]byte(hash(presented)), []byte(s.Hash)) != 1:
+	case !matches(s):
 		return Key{}, &RefusedError{Unknown, id}
 	case !s.RevokedAt.IsZero():
 		return Key{}, &RefusedError{Revoked, id}

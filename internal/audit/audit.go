@@ -88,6 +88,39 @@ func (t *Trail) Changes(ctx context.Context, since time.Time) iter.Seq2[Change, 
 	}
 }
 
+// Page returns up to limit changes from since on and earlier than before, the newest first.
+// Zero times do not restrict them. after continues behind an earlier page: it is the ID that
+// this page returned as next, which is "" on the last page. Changes are stored in order, so
+// that following next returns each once, whatever is added meanwhile.
+func (t *Trail) Page(ctx context.Context, since, before time.Time, after string, limit int) (page []Change, next string, err error) {
+	newest, oldest := "+", "-"
+	switch {
+	case after != "":
+		newest = "(" + after
+	case !before.IsZero():
+		newest = fmt.Sprintf("(%d-0", max(0, before.UnixMilli()))
+	}
+	if !since.IsZero() {
+		oldest = strconv.FormatInt(max(0, since.UnixMilli()), 10)
+	}
+	entries, err := t.rdb.XRevRangeN(ctx, t.key, newest, oldest, int64(limit)+1).Result()
+	if err != nil {
+		return nil, "", fmt.Errorf("read the audit trail: %w", err)
+	}
+	if len(entries) > limit {
+		entries = entries[:limit]
+		next = entries[limit-1].ID
+	}
+	for _, e := range entries {
+		c, err := change(e)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, c)
+	}
+	return page, next, nil
+}
+
 func change(e redis.XMessage) (Change, error) {
 	field := func(name string) string { s, _ := e.Values[name].(string); return s }
 	text, _, _ := strings.Cut(e.ID, "-")

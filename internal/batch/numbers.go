@@ -17,12 +17,26 @@ var dropBatchScript = scripts.Script("drop_batch.lua")
 
 // NumbersFrom returns the numbers of at most limit batches, from a number on, in order.
 func (s *Store) NumbersFrom(ctx context.Context, from, limit int) ([]int, error) {
+	return s.numbers(ctx, redis.ZRangeArgs{Start: strconv.Itoa(from), Stop: "+inf", Count: int64(limit)})
+}
+
+// numbersBefore returns the numbers of at most limit batches before a number, the latest
+// first; 0 is after all of them.
+func (s *Store) numbersBefore(ctx context.Context, number, limit int) ([]int, error) {
+	start := "+inf"
+	if number > 0 {
+		start = "(" + strconv.Itoa(number)
+	}
+	return s.numbers(ctx, redis.ZRangeArgs{Start: start, Stop: "-inf", Rev: true, Count: int64(limit)})
+}
+
+// numbers returns the numbers in a range.
+func (s *Store) numbers(ctx context.Context, part redis.ZRangeArgs) ([]int, error) {
 	if err := s.index(ctx); err != nil {
 		return nil, err
 	}
-	texts, err := s.rdb.ZRangeArgs(ctx, redis.ZRangeArgs{
-		Key: s.keys.Numbered(), Start: strconv.Itoa(from), Stop: "+inf", ByScore: true, Count: int64(limit),
-	}).Result()
+	part.Key, part.ByScore = s.keys.Numbered(), true
+	texts, err := s.rdb.ZRangeArgs(ctx, part).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the batches: %w", err)
 	}

@@ -184,6 +184,24 @@ func TestBatches_AreNeverReadAllAtOnce(t *testing.T) {
 	if page, more, err = h.Stores.Batches.After(t.Context(), 1000, 202); err != nil || len(page) != 202 || !more {
 		t.Errorf("the page before the end has %d batches, more: %v, %v", len(page), more, err)
 	}
+	var numbers []int
+	for before, pages := 0, 0; ; pages++ {
+		page, next, err := h.Stores.Batches.Before(t.Context(), before, 500)
+		h.Must(err)
+		for _, b := range page {
+			numbers = append(numbers, b.Number)
+		}
+		if before = next; next == 0 {
+			if pages != 2 {
+				t.Errorf("the list backwards has %d more pages, want 2", pages)
+			}
+			break
+		}
+	}
+	slices.Reverse(numbers)
+	if len(numbers) != n || numbers[0] != 1 || numbers[n-1] != n || !slices.IsSorted(numbers) {
+		t.Errorf("the list backwards has %d batches", len(numbers))
+	}
 	if names, err := h.Stores.Batches.Names(t.Context()); err != nil || len(names) != n {
 		t.Errorf("%d names, %v", len(names), err)
 	}

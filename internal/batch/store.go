@@ -212,6 +212,29 @@ func (s *Store) After(ctx context.Context, number, limit int) (batches []Batch, 
 	return batches, len(after) > 0, err
 }
 
+// Before reads at most limit batches that were created before that of a number, the newest
+// first; 0 starts with the newest of all. next is the number with which the list continues, 0
+// at its end. Batches that no longer exist are omitted, so that there may be fewer.
+func (s *Store) Before(ctx context.Context, number, limit int) (batches []Batch, next int, err error) {
+	ends, err := s.recentEnds(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	page, err := s.numbersBefore(ctx, number, limit+1)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1]
+	}
+	batches, err = s.readBatches(ctx, page)
+	for i, b := range batches {
+		batches[i] = ends.estimate(b)
+	}
+	return batches, next, err
+}
+
 // readBatches reads batches. Those that no longer exist are omitted.
 func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
 	hashes := make([]*redis.MapStringStringCmd, len(numbers))

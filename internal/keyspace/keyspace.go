@@ -47,6 +47,13 @@ func (k Keys) Rejects() string { return k.Tag() + ":rejects" }
 // APIKeys is the hash of API keys by their ids.
 func (k Keys) APIKeys() string { return k.Tag() + ":api-keys" }
 
+// Session is a signed-in browser of the console, by the hash of its token.
+func (k Keys) Session(hash string) string { return k.Tag() + ":session:" + hash }
+
+// SessionEpochs is the hash of how often each API key was signed out everywhere, by the
+// key's id.
+func (k Keys) SessionEpochs() string { return k.Tag() + ":session-epochs" }
+
 // Audit is the stream of changes that were made with API keys.
 func (k Keys) Audit() string { return k.Tag() + ":audit" }
 
