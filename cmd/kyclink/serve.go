@@ -19,6 +19,7 @@ import (
 	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
+	"github.com/kyclink/kyclink/internal/console"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
@@ -29,10 +30,13 @@ import (
 func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the HTTP API",
+		Short: "Serve the HTTP API and the operator console",
 		Long: `Serve the HTTP API at KYCLINK_LISTEN; GET /v1/openapi.yaml describes it. Workers create
 the links. Every request needs an API key: see "kyclink keys create". Health and metrics
 of the process are at KYCLINK_OPS_LISTEN: GET /livez, /readyz and /metrics.
+
+The operator console is at / of the same address. A browser signs in with an API key that
+has the scope read; with operate it may also change things.
 
 With KYCLINK_TLS_CERT and KYCLINK_TLS_KEY, the server uses TLS, and reloads the files
 when they change. Without them, put a proxy that uses TLS in front of it.
@@ -97,13 +101,16 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		*account.Reader
 		*fleet.Member
 	}{e.stores.Account, e.stores.Fleet})
+	keys, trail := apikey.NewKeyring(e.rdb, e.cfg.Account), audit.NewTrail(batched.rdb, e.cfg.Account)
+	pages := console.New(console.Config{
+		Redis: e.rdb, Stores: e.stores, Keys: keys, Audit: trail, Refused: o.Refused, Log: e.log, Stopping: ctx.Done(),
+	})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,
 		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
 			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
 		},
-		Keys: apikey.NewKeyring(e.rdb, e.cfg.Account), Audit: audit.NewTrail(batched.rdb, e.cfg.Account),
-		MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o,
+		Keys: keys, Audit: trail, MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o, Console: pages,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))
 	defer e.serveOps(ctx, watched, o, func() error {

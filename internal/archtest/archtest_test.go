@@ -83,7 +83,9 @@ func arrows() map[string][]string {
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},
 		"internal/search":    {nouns, stored},
-		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", stored},
+		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", "internal/peerlimit", stored},
+		"internal/console":   {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/diagnosis", "internal/operator", "internal/search", "internal/fault", nouns, "internal/legible", "internal/peerlimit", stored},
+		"internal/peerlimit": {},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
 		"internal/monitor":   {"tasks", "internal/diagnosis", "internal/fault", nouns, stored},
 		// What Redis keeps, and the scripts' composition.
@@ -159,6 +161,7 @@ func testArrows() map[string][]string {
 		"internal/apikey":           {"internal/redistest"},
 		"internal/audit":            {"internal/redistest"},
 		"internal/api":              append(append(servers, together...), "internal/wiring", "worker"),
+		"internal/console":          append(append(servers, "internal/fixture/ledgertest"), together...),
 		"internal/request":          {"internal/lua", "internal/keyspace", "internal/redistest"},
 		"internal/lua":              {"internal/redistest"},
 		"internal/config":           servers,

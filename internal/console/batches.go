@@ -1,0 +1,250 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// batchesData is the list of batches.
+type batchesData struct {
+	Batches []batchRow
+	Next    string // the address of the next page; "" if there is none
+	Now     time.Time
+}
+
+// batchRow is a batch with its progress.
+type batchRow struct {
+	batch.Batch
+	Parts []part
+}
+
+// part is the share of a batch's rows that are in a state, in a bar that is 1000 wide.
+type part struct {
+	State    string
+	Rows     int
+	X, Width float64
+}
+
+const barWidth = 1000
+
+func newBatchRow(b batch.Batch) batchRow {
+	row := batchRow{Batch: b}
+	x := 0.0
+	for _, state := range []request.State{
+		request.Created, request.Calling, request.Queued, request.Waiting, request.Held, request.Failed, request.Cancelled, batch.Erased,
+	} {
+		rows := b.Counts[state] + b.JoinedCounts[state]
+		p := part{State: string(state), Rows: rows, X: x}
+		if b.Rows > 0 {
+			p.Width = float64(rows) / float64(b.Rows) * barWidth
+		}
+		x += p.Width
+		row.Parts = append(row.Parts, p)
+	}
+	return row
+}
+
+// Ended is how many rows have ended, and Share which part of all rows that is.
+func (r batchRow) Ended() int {
+	n := 0
+	for _, p := range r.Parts {
+		switch request.State(p.State) { //nolint:exhaustive // the others have not ended
+		case request.Created, request.Failed, request.Cancelled, batch.Erased:
+			n += p.Rows
+		}
+	}
+	return n
+}
+
+// Percent is the part of the rows that has ended: 100 only if all have.
+func (r batchRow) Percent() int {
+	if r.Rows == 0 {
+		return 0
+	}
+	return r.Ended() * 100 / r.Rows
+}
+
+// Count returns the number of rows in a state.
+func (r batchRow) Count(state string) int {
+	return r.Counts[request.State(state)] + r.JoinedCounts[request.State(state)]
+}
+
+func (c *Console) batchesPage(ctx context.Context, v *visit) error {
+	before := 0
+	if text := v.r.FormValue("before"); text != "" {
+		var err error
+		if before, err = strconv.Atoi(text); err != nil || before < 1 {
+			return &pageError{http.StatusUnprocessableEntity, "No such page", "The address does not continue the list of batches."}
+		}
+	}
+	now, err := c.operator.Now(ctx)
+	if err != nil {
+		return err
+	}
+	d := batchesData{Now: now}
+	page, next, err := c.Stores.Batches.Before(ctx, before, pageSize)
+	if err != nil {
+		return err
+	}
+	for _, b := range page {
+		d.Batches = append(d.Batches, newBatchRow(b))
+	}
+	if next != 0 {
+		d.Next = "/batches?before=" + strconv.Itoa(next)
+	}
+	return c.show(v, http.StatusOK, "batches", "Batches", d)
+}
+
+// batchData is one batch.
+type batchData struct {
+	batchRow
+	Diagnosis diagnosis.Diagnosis
+	Now       time.Time
+}
+
+// Live reports whether the batch still changes by itself.
+func (d batchData) Live() bool { return d.Status == batch.Running || d.Open() > 0 }
+
+func (c *Console) batchOf(ctx context.Context, name string) (batch.Batch, error) {
+	number, ok, err := c.Stores.Batches.Number(ctx, name)
+	if err != nil {
+		return batch.Batch{}, err
+	}
+	if ok {
+		var b batch.Batch
+		if b, ok, err = c.Stores.Batches.Get(ctx, number); err != nil || ok {
+			return b, err
+		}
+	}
+	return batch.Batch{}, &pageError{http.StatusNotFound, "No such batch", "There is no batch " + strconv.Quote(name) + ". It never existed, or was erased."}
+}
+
+func (c *Console) readBatch(ctx context.Context, name string) (batchData, error) {
+	b, err := c.batchOf(ctx, name)
+	if err != nil {
+		return batchData{}, err
+	}
+	s, err := c.snapshots.Snapshot(ctx)
+	return batchData{newBatchRow(b), diagnosis.Batch(s, b), s.At}, err
+}
+
+func (c *Console) batchPage(ctx context.Context, v *visit) error {
+	d, err := c.readBatch(ctx, v.r.FormValue("name"))
+	if err != nil {
+		return err
+	}
+	return c.show(v, http.StatusOK, "batch", "Batch "+d.Batch.Batch, d)
+}
+
+// batchProgress sends the part of the page that changes.
+func (c *Console) batchProgress(ctx context.Context, v *visit) error {
+	d, err := c.readBatch(ctx, v.r.FormValue("name"))
+	if err != nil {
+		return err
+	}
+	return c.fragment(v, "batch", "progress", d)
+}
+
+func (c *Console) pauseBatch(ctx context.Context, v *visit) error {
+	return c.steerBatch(ctx, v, batch.Pause, "batch_paused")
+}
+
+func (c *Console) resumeBatch(ctx context.Context, v *visit) error {
+	return c.steerBatch(ctx, v, batch.Resume, "batch_resumed")
+}
+
+// steerBatch pauses or resumes a batch.
+func (c *Console) steerBatch(ctx context.Context, v *visit, control batch.Control, did string) error {
+	b, err := c.batchOf(ctx, v.r.PostFormValue("name"))
+	if err != nil {
+		return err
+	}
+	if err := c.record(ctx, v, "batches."+string(control), b.Batch); err != nil {
+		return err
+	}
+	if _, err = c.operator.Steer(ctx, b, control); err != nil {
+		return cancelledBatch(err)
+	}
+	return v.done("/batch", url.Values{"name": {b.Batch}}, did, -1)
+}
+
+// cancelledBatch explains the error of a change that a cancelled batch does not permit.
+func cancelledBatch(err error) error {
+	if _, ok := errors.AsType[*tasks.CancelledError](err); ok {
+		return &pageError{http.StatusConflict, "The batch was cancelled", "A cancelled batch cannot be paused, resumed or retried."}
+	}
+	return err
+}
+
+// actionTimeout limits how long a page works through the requests of a batch.
+const actionTimeout = 20 * time.Second
+
+// cancelBatch cancels a batch. Its requests that time does not allow to end here are ended
+// by the workers.
+func (c *Console) cancelBatch(ctx context.Context, v *visit) error {
+	name := v.r.PostFormValue("name")
+	if err := v.confirmed(name); err != nil {
+		return err
+	}
+	b, err := c.batchOf(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := c.record(ctx, v, "batches.cancel", b.Batch); err != nil {
+		return err
+	}
+	ctx, cancel := c.long(v, actionTimeout)
+	defer cancel()
+	if now, _, err := c.operator.CancelBatch(ctx, b); err != nil && now.Status != batch.Cancelled {
+		return err
+	}
+	return v.done("/batch", url.Values{"name": {b.Batch}}, "batch_cancel", -1)
+}
+
+// retryBatch starts a new run of the failed requests of a batch, as many as time allows.
+func (c *Console) retryBatch(ctx context.Context, v *visit) error {
+	b, err := c.batchOf(ctx, v.r.PostFormValue("name"))
+	if err != nil {
+		return err
+	}
+	if b.Status == batch.Cancelled {
+		return cancelledBatch(&tasks.CancelledError{Batch: b.Batch})
+	}
+	if err := c.record(ctx, v, "batches.retry", b.Batch); err != nil {
+		return err
+	}
+	ctx, cancel := c.long(v, actionTimeout)
+	defer cancel()
+	pages, err := c.operator.Requests(ctx, request.Failed, operator.Selection{Batch: b.Batch}, nil)
+	if err != nil {
+		return err
+	}
+	var retried atomic.Int64
+	err = operator.Each(ctx, pages, rate.NewLimiter(rate.Inf, 1), func(ctx context.Context, r request.Record) error {
+		_, changed, err := c.operator.Retry(ctx, r)
+		if changed {
+			retried.Add(1)
+		}
+		return err
+	})
+	did := "batch_retried"
+	if ctx.Err() != nil {
+		did = "batch_more"
+	} else if err != nil {
+		return err
+	}
+	return v.done("/batch", url.Values{"name": {b.Batch}}, did, int(retried.Load()))
+}

@@ -1,0 +1,125 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/kyclink/kyclink/internal/diagnosis"
+	"github.com/kyclink/kyclink/internal/legible"
+)
+
+// functions are those of the templates.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"number":   func(n int) string { return humanize.Comma(int64(n)) },
+		"counted":  counted,
+		"speed":    speed,
+		"duration": duration,
+		"bytes":    func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
+		"percent":  func(share float64) string { return fmt.Sprintf("%.0f %%", share*100) },
+		"utc":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"rfc3339":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"since":    func(now, t time.Time) string { return duration(max(0, now.Sub(t))) },
+		"ago":      ago,
+		"until":    func(now, t time.Time) string { return duration(max(0, t.Sub(now))) },
+		"line":     legible.Line,
+		"text":     legible.Text,
+		"pretty":   pretty,
+		"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+		"remedy":   remedyOf,
+	}
+}
+
+// speed returns a number of links per second, with the unit that suits it.
+func speed(perSecond float64) string {
+	switch {
+	case perSecond == 0:
+		return "0"
+	case perSecond >= 100:
+		return humanize.Comma(int64(perSecond + 0.5))
+	case perSecond >= 0.1:
+		return fmt.Sprintf("%.1f", perSecond)
+	}
+	return fmt.Sprintf("%.3f", perSecond)
+}
+
+// ago returns how long ago something was.
+func ago(now, t time.Time) string {
+	if d := now.Sub(t); d >= 2*time.Second {
+		return duration(d) + " ago"
+	}
+	return "just now"
+}
+
+// duration returns a duration with its two largest units.
+func duration(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Second:
+		return "under 1s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return pair(d, time.Minute, "m", time.Second, "s")
+	case d < day:
+		return pair(d, time.Hour, "h", time.Minute, "m")
+	}
+	return pair(d, day, "d", time.Hour, "h")
+}
+
+func pair(d, large time.Duration, largeUnit string, small time.Duration, smallUnit string) string {
+	text := fmt.Sprintf("%d%s", d/large, largeUnit)
+	if rest := d % large / small; rest > 0 {
+		text += fmt.Sprintf(" %d%s", rest, smallUnit)
+	}
+	return text
+}
+
+// counted returns "1 request" or "3 requests".
+func counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + more
+}
+
+// pretty returns JSON for people.
+func pretty(raw json.RawMessage) string {
+	var value any
+	if json.Unmarshal(raw, &value) != nil {
+		return legible.Text(string(raw))
+	}
+	var text strings.Builder
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // the template does that
+	e.SetIndent("", "  ")
+	if e.Encode(value) != nil {
+		return legible.Text(string(raw))
+	}
+	return legible.Text(strings.TrimSpace(text.String()))
+}
+
+// remedy is the page of the console on which a person can act.
+type remedy struct{ Href, Label string }
+
+// remedyOf returns the page for a situation, without an address if there is none.
+func remedyOf(code diagnosis.Code) remedy {
+	switch code { //nolint:exhaustive // the others are not mended in the console
+	case diagnosis.AccountPaused:
+		return remedy{"/account", "Open the account"}
+	case diagnosis.BatchPaused, diagnosis.RowsRefused:
+		return remedy{"/batches", "Open the batches"}
+	case diagnosis.Held:
+		return remedy{"/requests?status=held", "Show held requests"}
+	case diagnosis.FailedRequests:
+		return remedy{"/requests?status=failed", "Show failed requests"}
+	case diagnosis.CredentialsRefused, diagnosis.NoCredit, diagnosis.LimitReached, diagnosis.FaceKiOutage, diagnosis.FaceKiThrottles, diagnosis.GateClosed:
+		return remedy{"/account", "Show the gate's history"}
+	}
+	return remedy{}
+}

@@ -1,0 +1,161 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/search"
+)
+
+// pageSize is how many entries a list shows at a time.
+const pageSize = 50
+
+// requestsData is the list of requests.
+type requestsData struct {
+	// Form are the filters as they were given; Filtered says whether there is one.
+	Form     map[string]string
+	Filtered bool
+	Problem  string // with the filters
+
+	Rows []requestRow
+	Next string // the address of the next page; "" if there is none
+	// Examined is how many requests were read, and Unreadable how many of these cannot be
+	// decoded.
+	Examined, Unreadable int
+
+	States  []request.State
+	Lanes   []request.Lane
+	Reasons []string
+	Now     time.Time
+}
+
+type requestRow struct {
+	request.Record
+	BatchName string
+}
+
+// filters are the parameters of the list that select requests.
+func filters() []string {
+	return []string{"status", "reason", "batch", "lane", "since", "before", "id"}
+}
+
+func (c *Console) requestsPage(ctx context.Context, v *visit) error {
+	query := v.r.URL.Query()
+	if id := strings.TrimSpace(query.Get("id")); id != "" && query.Get("cursor") == "" {
+		if _, ok, err := c.Stores.Records.Get(ctx, id); ok && err == nil && onlyID(query) {
+			return v.redirect("/request?" + url.Values{"id": {id}}.Encode())
+		}
+	}
+	now, err := c.operator.Now(ctx)
+	if err != nil {
+		return err
+	}
+	d := requestsData{
+		Form: map[string]string{}, Now: now, States: request.States[:], Lanes: []request.Lane{request.Interactive, request.Bulk}, Reasons: reasons(),
+	}
+	for _, name := range filters() {
+		d.Form[name] = strings.TrimSpace(query.Get(name))
+		d.Filtered = d.Filtered || d.Form[name] != ""
+	}
+	f, problem, err := c.filter(ctx, d.Form, now)
+	if err != nil {
+		return err
+	}
+	if d.Problem = problem; problem == "" {
+		if err := c.search(ctx, &d, f, query.Get("cursor")); err != nil {
+			return err
+		}
+	}
+	status := http.StatusOK
+	if d.Problem != "" {
+		status = http.StatusUnprocessableEntity
+	}
+	return c.show(v, status, "requests", "Requests", d)
+}
+
+// onlyID reports whether the ID is the only filter.
+func onlyID(query url.Values) bool {
+	return !slices.ContainsFunc(filters(), func(name string) bool { return name != "id" && query.Get(name) != "" })
+}
+
+// reasons returns the reasons for which requests fail or are held.
+func reasons() []string {
+	var all []string
+	for _, r := range slices.Concat(fault.Holds(), fault.Ends()) {
+		all = append(all, string(r))
+	}
+	return all
+}
+
+// filter converts the form. A problem is a mistake of the operator, in words.
+func (c *Console) filter(ctx context.Context, form map[string]string, now time.Time) (f search.Filter, problem string, err error) {
+	f = search.Filter{
+		Status: request.State(form["status"]), Reason: form["reason"], Lane: request.Lane(form["lane"]), IDPrefix: form["id"],
+	}
+	for name, to := range map[string]*time.Time{"since": &f.Since, "before": &f.Before} {
+		if form[name] == "" {
+			continue
+		}
+		if *to, err = operator.ParseTime(form[name], now); err != nil {
+			return f, err.Error() + ".", nil //nolint:nilerr // it is the operator's mistake
+		}
+		// A cursor belongs to one filter, so that the next page needs this very time.
+		form[name] = to.UTC().Truncate(time.Second).Format(time.RFC3339)
+		*to = to.Truncate(time.Second)
+	}
+	if form["batch"] == "" {
+		return f, "", nil
+	}
+	number, ok, err := c.Stores.Batches.Number(ctx, form["batch"])
+	if err == nil && !ok {
+		problem = "There is no batch of this name."
+	}
+	f.Batch = number
+	return f, problem, err
+}
+
+// search adds a page of requests.
+func (c *Console) search(ctx context.Context, d *requestsData, f search.Filter, cursor string) error {
+	page, err := search.New(c.Redis, c.Stores.Keys).Page(ctx, f, cursor, pageSize)
+	if refused, ok := errors.AsType[*search.CursorError](err); ok {
+		d.Problem = "The address does not continue this list: " + refused.Error() + "."
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names := map[int]string{0: ""}
+	for _, r := range page.Records {
+		if _, ok := names[r.Batch]; !ok {
+			if names[r.Batch], err = c.Stores.Batches.Name(ctx, r.Batch); err != nil {
+				return err
+			}
+		}
+		d.Rows = append(d.Rows, requestRow{r, names[r.Batch]})
+	}
+	d.Examined, d.Unreadable = page.Examined, page.Unreadable
+	if page.Next != "" {
+		next := url.Values{"cursor": {page.Next}}
+		for name, value := range d.Form {
+			if value != "" {
+				next.Set(name, value)
+			}
+		}
+		d.Next = "/requests?" + next.Encode()
+	}
+	return nil
+}
+
+// Why is the reason of a request's outcome with its message, for people.
+func (r requestRow) Why() string {
+	return cmp.Or(r.Outcome.Message, strings.ReplaceAll(r.Outcome.Reason, "_", " "))
+}

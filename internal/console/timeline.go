@@ -1,0 +1,105 @@
+package console
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/tasks"
+)
+
+// step is something that happened to a request.
+type step struct {
+	At          time.Time
+	Kind        string // a status, "accepted" or "delivery", for the symbol
+	Title, Text string
+	Note        string // such as the reason's word
+}
+
+// timeline returns what is known to have happened, in order.
+func (d requestData) timeline() []step {
+	var steps []step
+	for _, g := range slices.Backward(d.Generations) {
+		steps = append(steps, step{At: g.AcceptedAt, Kind: "accepted", Title: fmt.Sprintf("Generation %d was accepted", g.Generation)})
+		if g.Status.Ended() {
+			steps = append(steps, ended(g, fmt.Sprintf("Generation %d: ", g.Generation)))
+		}
+	}
+	steps = append(steps, step{At: d.AcceptedAt, Kind: "accepted", Title: fmt.Sprintf("Accepted in the %s lane", d.Lane), Note: inBatch(d.Batch)})
+	for _, r := range d.Runs {
+		steps = append(steps, runStep(r))
+	}
+	if d.Status.Ended() {
+		steps = append(steps, ended(d.Link.Link, ""))
+	}
+	for _, delivery := range d.Deliveries {
+		steps = append(steps, deliverySteps(delivery)...)
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return a.At.Compare(b.At) })
+	return steps
+}
+
+func inBatch(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "batch " + name
+}
+
+func ended(l tasks.Link, before string) step {
+	s := step{At: l.EndedAt, Kind: string(l.Status), Note: l.Reason, Text: l.Message}
+	switch l.Status { //nolint:exhaustive // the others are no ends
+	case tasks.Created:
+		s.Title = "The link was created"
+		if l.Expired {
+			s.Text = "It has expired."
+		}
+	case tasks.Failed:
+		s.Title = "The request failed"
+	case tasks.Cancelled:
+		s.Title = "The request was cancelled"
+	}
+	if before != "" {
+		s.Title = before + strings.ToLower(s.Title[:1]) + s.Title[1:]
+	}
+	return s
+}
+
+func runStep(r operator.Run) step {
+	s := step{At: r.EndedAt, Kind: r.Status, Note: r.Reason, Text: r.Message}
+	s.Title = fmt.Sprintf("Run %d ended: %s", r.Run, r.Status)
+	if r.LateLink {
+		s.Title = fmt.Sprintf("A link of run %d arrived after its end", r.Run)
+	}
+	return s
+}
+
+func deliverySteps(d operator.Delivery) []step {
+	steps := []step{{At: d.CreatedAt, Kind: "event", Title: "Event " + d.Type, Text: "Delivered to " + d.Host + " as a callback."}}
+	if d.Status != "delivered" {
+		steps[0].Text = "To be delivered to " + d.Host + " as a callback."
+	}
+	attempts := counted(d.Attempts, "attempt", "attempts")
+	switch {
+	case !d.DeliveredAt.IsZero():
+		return append(steps, step{At: d.DeliveredAt, Kind: "delivered", Title: "Callback accepted by " + d.Host, Note: attempts})
+	case !d.GivenUpAt.IsZero():
+		return append(steps, step{At: d.GivenUpAt, Kind: "failed", Title: "Callback given up", Note: attempts, Text: answerText(d)})
+	case d.LastAnswer != nil:
+		return append(steps, step{At: d.LastAnswer.At, Kind: "held", Title: "Callback not accepted by " + d.Host, Note: attempts, Text: answerText(d)})
+	}
+	return steps
+}
+
+func answerText(d operator.Delivery) string {
+	var parts []string
+	if a := d.LastAnswer; a != nil {
+		parts = append(parts, a.Message)
+	}
+	if !d.NextAttempt.IsZero() {
+		parts = append(parts, "The next attempt is at "+d.NextAttempt.UTC().Format("2006-01-02 15:04:05 UTC")+".")
+	}
+	return strings.Join(parts, " ")
+}
