@@ -1,0 +1,41 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/kyclink/kyclink/internal/fixture"
+)
+
+// Paths outside /v1 are the console's, which authenticates them itself.
+func TestConsole_GetsWhatIsNotOfTheAPI(t *testing.T) {
+	t.Parallel()
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) {
+		c.Console = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprintf(w, "console %s", r.URL.Path)
+		})
+	})
+	for path, want := range map[string]int{
+		"/": http.StatusOK, "/request": http.StatusOK, "/v2/links": http.StatusOK, "/v10": http.StatusOK,
+		"/v1": http.StatusUnauthorized, "/v1/": http.StatusUnauthorized, "/v1/account": http.StatusUnauthorized, "/v1/nothing": http.StatusUnauthorized,
+		"/healthz": http.StatusOK,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+		s.Must(err)
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		s.Must(err)
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		s.Must(err)
+		console := string(body) == "console "+path
+		if resp.StatusCode != want || console != (want == http.StatusOK && path != "/healthz") {
+			t.Errorf("%s: got %d %s", path, resp.StatusCode, body)
+		}
+		if resp.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%s: the response has no X-Request-Id", path)
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
