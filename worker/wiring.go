@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/batch"
@@ -128,7 +129,8 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 		return err
 	}
 	repair.Log, repair.Limited, repair.Meter = log, limited, cfg.Telemetry.Meter
-	w.background = []func(context.Context){feed.Run, recovery.New(repair).Run, w.servers.watch}
+	actions := action.NewRunner(action.RunnerConfig{Redis: rdb, Account: account, Log: log, Limited: limited})
+	w.background = []func(context.Context){feed.Run, recovery.New(repair).Run, w.servers.watch, actions.Run}
 	if cfg.Callbacks.Poster != nil {
 		w.addCallbacks(rdb, queue, s, wiring)
 	}

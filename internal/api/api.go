@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
@@ -89,6 +90,7 @@ type API struct {
 	Config
 	mux     *http.ServeMux
 	account *admission.Account
+	actions *action.Store
 	stream  *stream
 	// accepting is a semaphore with one element for each request that is being accepted.
 	accepting  chan struct{}
@@ -112,6 +114,7 @@ func New(cfg Config) *API {
 	a := &API{
 		Config: cfg, mux: http.NewServeMux(),
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
+		actions:    action.NewStore(cfg.Redis, keys.Account),
 		stream:     newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
 		limits:     newLimits(cfg.PerSecond),
 		snapshots:  diagnosis.NewLatest(diagnosis.NewReader(cfg.Redis, cfg.Stores)),
@@ -189,6 +192,10 @@ func (a *API) routes() []route {
 		{"POST", "/v1/batches/{id}/resume", apikey.Operate, a.controlBatch(batch.Resume)},
 		{"POST", "/v1/batches/{id}/cancel", apikey.Operate, a.cancelBatch},
 		{"POST", "/v1/batches/{id}/retry", apikey.Operate, a.retryBatch},
+		{"POST", "/v1/actions", apikey.Operate, a.postAction},
+		{"GET", "/v1/actions", apikey.Operate, a.listActions},
+		{"GET", "/v1/actions/{id}", apikey.Operate, a.getAction},
+		{"POST", "/v1/actions/{id}/abort", apikey.Operate, a.abortAction},
 		{"GET", "/v1/status", apikey.Read, a.getStatus},
 		{"GET", "/v1/account", apikey.Read, a.getAccount},
 		{"POST", "/v1/account/pause", apikey.Operate, a.pauseAccount},

@@ -28,6 +28,8 @@ const (
 	notAcceptable      = "not_acceptable"
 	slowReason         = "request_timeout"
 	endedReason        = "ended"
+	setChangedReason   = "set_changed"
+	busyReason         = "too_many_actions"
 	tooLargeReason     = "too_large"
 	mediaTypeReason    = "unsupported_media_type"
 	rateLimitedReason  = "rate_limited"
@@ -47,6 +49,8 @@ type problem struct {
 	Errors []tasks.Problem `json:"errors,omitempty"`
 	// Keys are the keys with different values, in a conflict.
 	Keys []string `json:"keys,omitempty"`
+	// Count is the number of entries that match, if the set of an action has changed.
+	Count *int `json:"count,omitempty"`
 	// Imported counts the rows that an interrupted upload imported.
 	Imported *bulk.Counts `json:"imported,omitempty"`
 

@@ -48,7 +48,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/kyclink": {everything, "internal/faceki/simulator"},
 		"worker": {"tasks", "internal/admission", "internal/asynqx", "internal/dispatch", "internal/failpoint", "internal/fault",
-			"internal/feeder", "internal/lifecycle", "internal/linktask", "internal/recorder", "internal/recovery", nouns, stored},
+			"internal/action", "internal/feeder", "internal/lifecycle", "internal/linktask", "internal/recorder", "internal/recovery", nouns, stored},
 		"tasks":                     {"internal/linktask", "internal/fault", "internal/hostname", "internal/legible", stored},
 		"internal/faceki":           {"tasks", "internal/fault", "internal/hostname", stored, "internal/retryafter"},
 		"internal/faceki/simulator": {},
@@ -66,6 +66,7 @@ func arrows() map[string][]string {
 		"internal/callback":         {"tasks", "internal/fault", "internal/hostname", stored, "internal/delivery", "internal/retryafter"},
 		// What commands do.
 		"internal/operator":   {"tasks", "internal/asynqx", "internal/dispatch", "internal/admission", "internal/diagnosis", "internal/forecast", "internal/hostname", nouns, "internal/linktask", "internal/linkview", stored},
+		"internal/action":     {"internal/admission", "internal/fault", "internal/operator", nouns, stored},
 		"internal/connection": {"internal/config"},
 		"internal/embedded":   {},
 		"internal/forecast":   {},
@@ -83,7 +84,7 @@ func arrows() map[string][]string {
 			"internal/legible", stored},
 		"internal/intake":    {"tasks", "internal/fault", stored},
 		"internal/search":    {nouns, stored},
-		"internal/api":       {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", "internal/peerlimit", stored},
+		"internal/api":       {"tasks", "internal/action", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", nouns, "internal/legible", "internal/peerlimit", stored},
 		"internal/console":   {"tasks", "internal/apikey", "internal/audit", "internal/admission", "internal/diagnosis", "internal/operator", "internal/search", "internal/fault", nouns, "internal/legible", "internal/peerlimit", stored},
 		"internal/peerlimit": {},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},
@@ -151,6 +152,7 @@ func testArrows() map[string][]string {
 		"internal/erasure":          noun,
 		"internal/fleet":            noun,
 		"internal/search":           noun,
+		"internal/action":           noun,
 		"internal/quarantine":       noun,
 		"internal/results":          noun,
 		"internal/admission":        {"internal/redistest"},

@@ -57,6 +57,15 @@ func (k Keys) SessionEpochs() string { return k.Tag() + ":session-epochs" }
 // Audit is the stream of changes that were made with API keys.
 func (k Keys) Audit() string { return k.Tag() + ":audit" }
 
+// Action is the hash of an operator action over many entries, with its progress.
+func (k Keys) Action(id string) string { return k.Tag() + ":action:" + id }
+
+// Actions is the sorted set of the actions, by the time of their start, in ms.
+func (k Keys) Actions() string { return k.Tag() + ":actions" }
+
+// RunningActions is the sorted set of those that are running.
+func (k Keys) RunningActions() string { return k.Tag() + ":actions:running" }
+
 // Workers is the sorted set of worker processes by their last heartbeat.
 func (k Keys) Workers() string { return k.Tag() + ":workers" }
 

@@ -1,0 +1,320 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/kyclink/kyclink/internal/admission"
+)
+
+const (
+	pageSize     = 50
+	atOnce       = 4 // entries that are changed at a time, so that the lanes are not delayed
+	defaultPause = time.Second
+	defaultLease = 10 * time.Second
+	stepTimeout  = 5 * time.Second
+)
+
+// RunnerConfig configures a [Runner].
+type RunnerConfig struct {
+	Redis   redis.UniversalClient
+	Account string
+	// Pause is how often a runner looks for actions, and whether its own were aborted while
+	// it waits; 0 means 1 s. Lease is how long after its last sign of life an action passes to
+	// another runner; 0 means 10 s.
+	Pause, Lease time.Duration
+	Log, Limited *zap.Logger
+}
+
+// Runner carries out the running actions of an account, each in a goroutine. Each worker of
+// the fleet has one; an action has one runner at a time.
+type Runner struct {
+	store *Store
+	cfg   RunnerConfig
+	name  string // of this runner, which no other has
+	mu    sync.Mutex
+	taken map[string]bool
+}
+
+// NewRunner returns a runner that uses, and does not close, the client in cfg.
+func NewRunner(cfg RunnerConfig) *Runner {
+	if cfg.Pause == 0 {
+		cfg.Pause = defaultPause
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
+	}
+	return &Runner{store: NewStore(cfg.Redis, cfg.Account), cfg: cfg, name: uuid.NewString(), taken: map[string]bool{}}
+}
+
+// Run runs actions until ctx is done. It completes the pages that it has begun, and leaves
+// the rest to other runners.
+func (r *Runner) Run(ctx context.Context) {
+	var actions sync.WaitGroup
+	defer actions.Wait()
+	for {
+		once, cancel := context.WithTimeout(ctx, stepTimeout)
+		ids, err := r.cfg.Redis.ZRange(once, r.store.keys.RunningActions(), 0, -1).Result()
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Limited.Warn("reading the running actions failed; retrying", zap.Error(err))
+		}
+		for _, id := range ids {
+			if r.claim(id) {
+				actions.Go(func() {
+					defer r.unclaim(id)
+					r.continueAction(ctx, id)
+				})
+			}
+		}
+		if !sleep(ctx, r.cfg.Pause) {
+			return
+		}
+	}
+}
+
+// claim returns false if a goroutine of this runner has the action.
+func (r *Runner) claim(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken[id] {
+		return false
+	}
+	r.taken[id] = true
+	return true
+}
+
+func (r *Runner) unclaim(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.taken, id)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// continueAction takes an action, if no other runner has it, and carries it out. After an
+// error, [Runner.Run] takes it again.
+func (r *Runner) continueAction(ctx context.Context, id string) {
+	l := lease{rdb: r.cfg.Redis, keys: r.store.keys, id: id, runner: r.name, length: r.cfg.Lease}
+	a, ok, err := l.take(ctx)
+	if err == nil && ok {
+		run := &run{store: r.store, lease: l, action: a, pause: min(r.cfg.Pause, r.cfg.Lease/4)}
+		err = run.all(ctx)
+		if run.ended != "" {
+			r.cfg.Log.Info("action ended", zap.String("action", id), zap.String("kind", string(a.Kind)), zap.String("state", string(run.ended)))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		r.cfg.Limited.Warn("an action was interrupted; retrying", zap.String("action", id), zap.Error(err))
+	}
+}
+
+// run is an action that this runner has taken.
+type run struct {
+	store  *Store
+	lease  lease
+	action stored
+	limit  *rate.Limiter
+	pause  time.Duration
+	ended  State // "" if it is not this runner that has ended it
+}
+
+// errLost ends a run whose action was aborted, or taken by another runner.
+var errLost = errors.New("the action is no longer this runner's")
+
+// all changes the entries that are left.
+func (r *run) all(ctx context.Context) error {
+	pace, err := admission.ParseRate(r.action.Rate)
+	if err != nil {
+		return r.end(ctx, progress{end: Aborted, message: err.Error()})
+	}
+	// A page is at most what the rate permits in a second, so that the lease does not expire.
+	size := int(max(1, min(pageSize, math.Floor(perSecond(pace)))))
+	r.limit = rate.NewLimiter(rate.Limit(perSecond(pace)), size)
+	if err = r.finishPage(ctx); err == nil {
+		err = r.walk(ctx, size)
+	}
+	switch {
+	case errors.Is(err, errLost):
+		return nil
+	case ctx.Err() != nil: // another runner may continue at once
+		_, err = r.save(ctx, progress{cursor: r.action.cursor, page: r.action.page, release: true})
+		return err
+	}
+	return err
+}
+
+// finishPage changes the entries of a page that a runner had begun before it died. An entry
+// that is no longer as it was then was changed by that runner.
+func (r *run) finishPage(ctx context.Context) error {
+	page := r.action.page
+	if len(page) == 0 {
+		return nil
+	}
+	open := make(map[planned]bool, len(page))
+	ids := make([]string, len(page))
+	for i, p := range page {
+		open[p], ids[i] = true, p.ID
+	}
+	pages, err := r.store.list(ctx, Request{Kind: r.action.Kind, IDs: ids}, func(string) {})
+	if err != nil {
+		return err
+	}
+	for found, err := range pages {
+		if err != nil {
+			return err
+		}
+		found = slices.DeleteFunc(found, func(e entry) bool { return !open[e.planned] })
+		if _, err := change(ctx, found); err != nil {
+			return err
+		}
+	}
+	return r.saved(ctx, progress{cursor: r.action.cursor, done: len(page)})
+}
+
+// walk changes the entries after the cursor, a page of the given size at a time.
+func (r *run) walk(ctx context.Context, size int) error {
+	a := &r.action
+	what := Request{Kind: a.Kind, Filter: a.Filter, IDs: a.ids}
+	start := a.cursor
+	if since := time.UnixMilli(start.At); start.ID != "" && len(a.ids) == 0 && since.After(what.Filter.Since) {
+		what.Filter.Since = since
+	}
+	pages, err := r.store.entries(ctx, what, func(string) {})
+	if invalid, ok := errors.AsType[*InvalidError](err); ok { // the batch was erased
+		return r.end(ctx, progress{end: Aborted, message: invalid.Error()})
+	}
+	if err != nil {
+		return err
+	}
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		page = slices.DeleteFunc(page, func(e entry) bool { return start.ID != "" && compare(e.place, start) <= 0 })
+		for part := range slices.Chunk(page, size) {
+			if err := r.part(ctx, part); err != nil {
+				return err
+			}
+		}
+	}
+	skipped := a.Counts.Skipped
+	gone := max(0, a.Counts.Matched-a.Counts.Done-skipped.Changed-skipped.Gone)
+	return r.end(ctx, progress{end: Done, gone: gone})
+}
+
+// part stores which entries it changes, changes them, and stores how many it has changed.
+func (r *run) part(ctx context.Context, part []entry) error {
+	if err := r.wait(ctx, len(part)); err != nil {
+		return err
+	}
+	page := make([]planned, len(part))
+	for i, e := range part {
+		page[i] = e.planned
+	}
+	if err := r.saved(ctx, progress{cursor: part[len(part)-1].place, page: page}); err != nil {
+		return err
+	}
+	done, err := change(ctx, part)
+	if err != nil {
+		return err
+	}
+	return r.saved(ctx, progress{cursor: r.action.cursor, done: done, changed: len(part) - done})
+}
+
+// wait waits until the rate permits n more entries. It renews the lease meanwhile, and
+// notices that the action was aborted.
+func (r *run) wait(ctx context.Context, n int) error {
+	until := time.Now().Add(r.limit.ReserveN(time.Now(), n).Delay())
+	for {
+		left := time.Until(until)
+		if left <= 0 {
+			return ctx.Err()
+		}
+		if !sleep(ctx, min(left, r.pause)) {
+			return ctx.Err()
+		}
+		if _, ok, err := r.lease.take(ctx); err != nil || !ok {
+			return errors.Join(err, lost(ok))
+		}
+	}
+}
+
+func lost(ok bool) error {
+	if ok {
+		return nil
+	}
+	return errLost
+}
+
+// change changes entries, several at a time, and returns how many had not changed since they
+// were read. It completes them even if ctx ends.
+func change(ctx context.Context, page []entry) (done int, err error) {
+	var n atomic.Int64
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for _, e := range page {
+		group.Go(func() error {
+			once, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+			defer cancel()
+			changed, err := e.change(once)
+			if changed {
+				n.Add(1)
+			}
+			return err
+		})
+	}
+	err = group.Wait()
+	return int(n.Load()), err
+}
+
+// saved stores progress, and fails with errLost if the action does not continue.
+func (r *run) saved(ctx context.Context, p progress) error {
+	state, err := r.save(ctx, p)
+	if err == nil && state != Running {
+		return errLost
+	}
+	return err
+}
+
+// end ends the action.
+func (r *run) end(ctx context.Context, p progress) error {
+	state, err := r.save(ctx, p)
+	if err == nil && state == p.end {
+		r.ended = state
+	}
+	return err
+}
+
+func (r *run) save(ctx context.Context, p progress) (state State, err error) {
+	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	defer cancel()
+	if state, err = r.lease.save(once, p); err == nil {
+		a := &r.action
+		a.cursor, a.page = p.cursor, p.page
+		a.Counts.Done += p.done
+		a.Counts.Skipped.Changed += p.changed
+		a.Counts.Skipped.Gone += p.gone
+	}
+	return state, err
+}

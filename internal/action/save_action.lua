@@ -1,0 +1,28 @@
+-- save_action stores the progress of an action in one step, and renews the lease.
+--
+-- KEYS[1]: the account's tag
+-- id: of the action
+-- runner: who has the lease
+-- lease: ms; 0 gives it up
+-- cursor: the last entry that is done with
+-- page: the entries that are about to be changed, as JSON, or ''
+-- done, changed, gone: how many more entries were changed, were skipped because they had
+--   changed, or were skipped because they had left the list
+-- state, message: the state in which the action ends, or '', and why
+-- Returns its state; 'lost' if another runner has taken the action.
+--
+-- uses: clock, action
+local id, runner, lease, cursor, page, done, changed, gone, state, message = unpack(ARGV)
+local key = action_key(id)
+if redis.call('HGET', key, 'runner') ~= runner then return 'lost' end
+redis.call('HINCRBY', key, 'done', done)
+redis.call('HINCRBY', key, 'changed', changed)
+redis.call('HINCRBY', key, 'gone', gone)
+local known = redis.call('HGET', key, 'state')
+if known ~= 'running' then return known end
+if state ~= '' then
+  end_action(id, state, message)
+  return state
+end
+redis.call('HSET', key, 'cursor', cursor, 'page', page, 'until', ms(now + lease))
+return known

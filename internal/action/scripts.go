@@ -1,0 +1,152 @@
+package action
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+)
+
+//go:embed *.lua
+var luaFiles embed.FS
+
+// scripts are the Lua files of the package.
+var scripts = lua.NewPackage("action", luaFiles)
+
+var (
+	startScript = scripts.Script("start_action.lua")
+	takeScript  = scripts.Script("take_action.lua")
+	saveScript  = scripts.Script("save_action.lua")
+	abortScript = scripts.Script("abort_action.lua")
+)
+
+// stored is an action with what only its runner needs.
+type stored struct {
+	Action
+	ids    []string
+	cursor place
+	page   []planned
+}
+
+// place is a position in a list, which is sorted by time, then by ID.
+type place struct {
+	At int64  `json:"at"` // ms
+	ID string `json:"id"`
+}
+
+// planned is an entry that is about to be changed. It identifies the state that was read.
+type planned struct {
+	ID         string `json:"id"`
+	Generation int    `json:"generation"`
+	Run        int    `json:"run"`
+	Attempts   int    `json:"attempts"`
+}
+
+// parse reads the fields of an action.
+func parse(id string, fields map[string]string) (a stored, err error) {
+	number := func(name string) int {
+		if fields[name] == "" || err != nil {
+			return 0
+		}
+		var n int
+		n, err = strconv.Atoi(fields[name])
+		return n
+	}
+	at := func(name string) time.Time {
+		if ms := number(name); ms != 0 {
+			return time.UnixMilli(int64(ms)).UTC()
+		}
+		return time.Time{}
+	}
+	object := func(name string, to any) {
+		if fields[name] != "" && err == nil {
+			err = json.Unmarshal([]byte(fields[name]), to)
+		}
+	}
+	a.Action = Action{
+		ID: id, Kind: Kind(fields["kind"]), Selected: number("selected"), By: fields["by"], Rate: fields["rate"],
+		State: State(fields["state"]), Message: fields["message"], CreatedAt: at("created"), EndedAt: at("ended"),
+		Counts: Counts{number("matched"), number("done"), Skipped{number("changed"), number("gone")}},
+	}
+	object("filter", &a.Filter)
+	object("ids", &a.ids)
+	object("cursor", &a.cursor)
+	object("page", &a.page)
+	if err != nil {
+		return a, fmt.Errorf("read action %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// lease is an action that a runner has taken.
+type lease struct {
+	rdb    redis.UniversalClient
+	keys   keyspace.Keys
+	id     string
+	runner string
+	length time.Duration
+}
+
+// take takes the action or renews the lease; ok is false if it is not running or another
+// runner has it.
+func (l lease) take(ctx context.Context) (a stored, ok bool, err error) {
+	reply, err := takeScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"id": l.id, "runner": l.runner, "lease": l.length.Milliseconds(),
+	}).StringSlice()
+	if err != nil {
+		return a, false, fmt.Errorf("take action %s: %w", l.id, err)
+	}
+	if len(reply) == 0 {
+		return a, false, nil
+	}
+	fields := make(map[string]string, len(reply)/2)
+	for i := 0; i+1 < len(reply); i += 2 {
+		fields[reply[i]] = reply[i+1]
+	}
+	a, err = parse(l.id, fields)
+	return a, err == nil, err
+}
+
+// progress is what a runner stores after a step.
+type progress struct {
+	cursor              place
+	page                []planned // about to be changed
+	done, changed, gone int       // how many more
+	end                 State     // "" if the action continues
+	message             string
+	release             bool // gives up the lease
+}
+
+// save stores progress, and returns the action's state, or "lost" if another
+// runner has taken it.
+func (l lease) save(ctx context.Context, p progress) (State, error) {
+	cursor, err := json.Marshal(p.cursor)
+	if err != nil {
+		return "", fmt.Errorf("encode the cursor of action %s: %w", l.id, err)
+	}
+	var page []byte
+	if len(p.page) > 0 {
+		if page, err = json.Marshal(p.page); err != nil {
+			return "", fmt.Errorf("encode a page of action %s: %w", l.id, err)
+		}
+	}
+	length := l.length
+	if p.release {
+		length = 0
+	}
+	state, err := saveScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
+		"id": l.id, "runner": l.runner, "lease": length.Milliseconds(), "cursor": cursor, "page": page,
+		"done": p.done, "changed": p.changed, "gone": p.gone, "state": string(p.end), "message": p.message,
+	}).Text()
+	if err != nil {
+		return "", fmt.Errorf("store the progress of action %s: %w", l.id, err)
+	}
+	return State(state), nil
+}

@@ -1,0 +1,29 @@
+-- start_action stores an action and sets it running. Actions that have expired are removed
+-- from the list, and the oldest that have ended if there are too many.
+--
+-- KEYS[1]: the account's tag
+-- id, kind, by, rate: of the action
+-- filter, ids: what it is applied to, as JSON; ids is '' if there is only a filter
+-- matched, selected: the number of entries that match, and of the given IDs
+-- most_running, most_kept: numbers of actions
+-- Returns 1, or 0 if as many actions as may are running.
+--
+-- uses: clock, action
+local id, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
+if redis.call('ZCARD', running_actions_key()) >= tonumber(most_running) then return 0 end
+redis.call('HSET', action_key(id), 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
+  'matched', matched, 'state', 'running', 'created', ms(now))
+if ids ~= '' then redis.call('HSET', action_key(id), 'ids', ids) end
+redis.call('ZADD', actions_key(), ms(now), id)
+redis.call('ZADD', running_actions_key(), ms(now), id)
+
+local excess = redis.call('ZCARD', actions_key()) - tonumber(most_kept)
+for _, old in ipairs(redis.call('ZRANGE', actions_key(), 0, 99)) do
+  local expired = redis.call('EXISTS', action_key(old)) == 0
+  if expired or excess > 0 and not redis.call('ZSCORE', running_actions_key(), old) then
+    redis.call('DEL', action_key(old))
+    redis.call('ZREM', actions_key(), old)
+    excess = excess - 1
+  end
+end
+return 1

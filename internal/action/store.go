@@ -1,0 +1,146 @@
+package action
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/lua"
+	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/storage"
+)
+
+const (
+	// MaxRunning is the most actions of an account that run at a time.
+	MaxRunning = 8
+	maxKept    = 1000
+)
+
+// Store plans, starts and reads the actions of one account. An action is kept for seven days
+// after its end, if there are not more than a thousand. It is safe for concurrent use.
+type Store struct {
+	rdb      redis.UniversalClient
+	keys     keyspace.Keys
+	stores   *storage.Stores
+	operator *operator.Operator
+}
+
+// NewStore returns a store that uses, and does not close, rdb.
+func NewStore(rdb redis.UniversalClient, account string) *Store {
+	return &Store{rdb: rdb, keys: keyspace.Keys{Account: account}, stores: storage.Of(rdb, account), operator: operator.New(rdb, account)}
+}
+
+// BusyError says that as many actions run as may.
+type BusyError struct{}
+
+func (*BusyError) Error() string {
+	return fmt.Sprintf("%d actions are running; wait until one is done, or abort one", MaxRunning)
+}
+
+// Start starts an action, which runners of the workers carry out. by is who started it.
+func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
+	r := p.request
+	filter, err := json.Marshal(r.Filter)
+	if err != nil {
+		return Action{}, fmt.Errorf("encode the filter of an action: %w", err)
+	}
+	var ids []byte
+	if len(r.IDs) > 0 {
+		if ids, err = json.Marshal(r.IDs); err != nil {
+			return Action{}, fmt.Errorf("encode the IDs of an action: %w", err)
+		}
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Action{}, fmt.Errorf("make the ID of an action: %w", err)
+	}
+	started, err := startScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
+		"id": id.String(), "kind": string(r.Kind), "by": by, "rate": r.Rate, "filter": filter, "ids": ids,
+		"matched": p.Count, "selected": len(r.IDs), "most_running": MaxRunning, "most_kept": maxKept,
+	}).Bool()
+	if err != nil {
+		return Action{}, fmt.Errorf("start an action: %w", err)
+	}
+	if !started {
+		return Action{}, &BusyError{}
+	}
+	a, _, err := s.Get(ctx, id.String())
+	return a, err
+}
+
+// Get reads an action; ok is false if there is none with this ID.
+func (s *Store) Get(ctx context.Context, id string) (a Action, ok bool, err error) {
+	fields, err := s.rdb.HGetAll(ctx, s.keys.Action(id)).Result()
+	if err != nil {
+		return a, false, fmt.Errorf("read action %s: %w", id, err)
+	}
+	if len(fields) == 0 {
+		return a, false, nil
+	}
+	found, err := parse(id, fields)
+	return found.Action, err == nil, err
+}
+
+// List reads at most limit actions, the newest first, from after the one with the ID after,
+// or from the newest if that is empty. more reports whether there are others.
+func (s *Store) List(ctx context.Context, after string, limit int) (page []Action, more bool, err error) {
+	ids, err := s.rdb.ZRange(ctx, s.keys.Actions(), 0, -1).Result() // a thousand at most
+	if err != nil {
+		return nil, false, fmt.Errorf("list the actions: %w", err)
+	}
+	slices.SortFunc(ids, func(a, b string) int { return strings.Compare(b, a) }) // they begin with the time
+	if after != "" {
+		ids = slices.DeleteFunc(ids, func(id string) bool { return id >= after })
+	}
+	page = []Action{}
+	for chunk := range slices.Chunk(ids, limit+1) {
+		found, err := s.read(ctx, chunk)
+		if err != nil {
+			return nil, false, err
+		}
+		if page = append(page, found...); len(page) > limit {
+			return page[:limit], true, nil
+		}
+	}
+	return page, false, nil
+}
+
+// read reads actions; those that have expired are left out.
+func (s *Store) read(ctx context.Context, ids []string) (page []Action, err error) {
+	replies := make([]*redis.MapStringStringCmd, len(ids))
+	if _, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			replies[i] = p.HGetAll(ctx, s.keys.Action(id))
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the actions: %w", err)
+	}
+	for i, reply := range replies {
+		if len(reply.Val()) == 0 {
+			continue
+		}
+		found, err := parse(ids[i], reply.Val())
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, found.Action)
+	}
+	return page, nil
+}
+
+// Abort ends a running action. Entries that are being changed at that moment, at most a
+// page, are completed. It returns the action's state before, "" if there is none.
+func (s *Store) Abort(ctx context.Context, id string) (State, error) {
+	before, err := abortScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"id": id}).Text()
+	if err != nil {
+		return "", fmt.Errorf("abort action %s: %w", id, err)
+	}
+	return State(before), nil
+}

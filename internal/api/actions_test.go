@@ -1,0 +1,171 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kyclink/kyclink/internal/action"
+	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/faceki/simulator"
+	"github.com/kyclink/kyclink/internal/request"
+)
+
+// fail restores failed requests A-from to A-(to-1) of a batch.
+func (s *harness) fail(batch string, from, to int) {
+	s.Helper()
+	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	var records []request.Record
+	for i := from; i < to; i++ {
+		records = append(records, request.Record{
+			ApplicationID: fmt.Sprintf("A-%d", i), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
+			AcceptedAt: at, ChangedAt: at, Content: request.Content{Row: i}, Outcome: request.Outcome{Run: 1, Status: request.Failed, Reason: "timeout"},
+		})
+	}
+	s.Must(s.ledger.Requests.Restore(s.Context(), batch, records))
+}
+
+// dryRun returns the answer to an action with dry_run.
+func (s *harness) dryRun(body string) action.Plan {
+	s.Helper()
+	return decode[action.Plan](s, s.expect(s.send("POST", "/v1/actions", strings.TrimSuffix(body, "}")+`,"dry_run":true}`), http.StatusOK, ""))
+}
+
+// startAction starts an action with a token.
+func (s *harness) startAction(body, token string) answer {
+	s.Helper()
+	return s.send("POST", "/v1/actions", fmt.Sprintf(`%s,"token":%q}`, strings.TrimSuffix(body, "}"), token))
+}
+
+func TestActions_RunInTheWorkers(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.fail("spring", 0, 40)
+	s.fail("autumn", 40, 50)
+	const retry = `{"kind":"retry_failed","filter":{"batch":"spring"}}`
+	plan := s.dryRun(retry)
+	if plan.Count != 40 {
+		t.Fatalf("%d match, want 40", plan.Count)
+	}
+	got := s.expect(s.startAction(retry, plan.Token), http.StatusCreated, "")
+	started := decode[action.Action](t, got)
+	path := "/v1/actions/" + started.ID
+	if got.Header.Get("Location") != path || started.State != action.Running || started.By != "name of "+allScopes || started.Counts.Matched != 40 {
+		t.Errorf("it starts at %s as %+v", got.Header.Get("Location"), started)
+	}
+	if want := []string{"failed.retry --batch spring"}; !slices.Equal(s.trail.actions(), want) {
+		t.Errorf("the audit trail has %v, want %v", s.trail.actions(), want)
+	}
+	s.startWorker(simulator.Script{}, 200)
+	s.Eventually("the action is done", func() bool {
+		return decode[action.Action](t, s.expect(s.send("GET", path, ""), http.StatusOK, "")).State == action.Done
+	})
+	now := decode[action.Action](t, s.expect(s.send("GET", path, ""), http.StatusOK, ""))
+	if now.Counts.Done != 40 || now.Counts.Skipped != (action.Skipped{}) {
+		t.Errorf("it has counted %+v", now.Counts)
+	}
+	count := func(name string, state request.State) int {
+		return decode[batch.Batch](t, s.expect(s.send("GET", "/v1/batches/"+name, ""), http.StatusOK, "")).Counts[state]
+	}
+	s.Eventually("the links are created", func() bool { return count("spring", request.Created) == 40 })
+	if n := count("autumn", request.Failed); n != 10 {
+		t.Errorf("%d requests of the other batch are failed, want 10", n)
+	}
+	s.expect(s.send("POST", path+"/abort", ""), http.StatusConflict, "ended")
+}
+
+func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.fail("spring", 0, 3)
+	const retry = `{"kind":"retry_failed","filter":{"all":true}}`
+	plan := s.dryRun(retry)
+	s.fail("spring", 3, 5)
+	refused := decode[problem](t, s.expect(s.startAction(retry, plan.Token), http.StatusConflict, "set_changed"))
+	if refused.Count == nil || *refused.Count != 5 {
+		t.Errorf("the answer has the count %v, want 5", refused.Count)
+	}
+	s.expect(s.startAction(`{"kind":"drop_failed","filter":{"all":true}}`, s.dryRun(retry).Token), http.StatusConflict, "set_changed")
+	if list := decode[actionPage](t, s.expect(s.send("GET", "/v1/actions", ""), http.StatusOK, "")); len(list.Actions) > 0 || len(s.trail.actions()) > 0 {
+		t.Errorf("the actions are %+v, the audit trail is %v; want none", list.Actions, s.trail.actions())
+	}
+	s.expect(s.startAction(retry, s.dryRun(retry).Token), http.StatusCreated, "")
+}
+
+func TestActions_AreListedAndAborted(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.fail("spring", 0, 3)
+	var started []string
+	for range 5 {
+		const drop = `{"kind":"drop_failed","ids":["A-1","A-0","A-9"]}`
+		plan := s.dryRun(drop)
+		if plan.Count != 2 || !slices.Equal(plan.Unmatched, []string{"A-9"}) {
+			t.Fatalf("the dry run says %+v", plan)
+		}
+		started = append(started, decode[action.Action](t, s.expect(s.startAction(drop, plan.Token), http.StatusCreated, "")).ID)
+	}
+	slices.Reverse(started)
+	var listed []string
+	for next := ""; ; {
+		a := s.expect(s.send("GET", "/v1/actions?limit=2"+next, ""), http.StatusOK, "")
+		if strings.Contains(string(a.body), "A-1") {
+			t.Errorf("the list names requests: %s", a.body)
+		}
+		page := decode[actionPage](t, a)
+		for _, found := range page.Actions {
+			listed = append(listed, found.ID)
+		}
+		if next = "&cursor=" + url.QueryEscape(page.Next); page.Next == "" {
+			break
+		}
+	}
+	if !slices.Equal(listed, started) {
+		t.Errorf("the list has\n%v, want\n%v", listed, started)
+	}
+	path := "/v1/actions/" + started[0]
+	for range 2 {
+		if a := decode[action.Action](t, s.expect(s.send("POST", path+"/abort", ""), http.StatusOK, "")); a.State != action.Aborted || a.EndedAt.IsZero() {
+			t.Errorf("it is %+v", a)
+		}
+	}
+	if done := s.trail.actions(); !slices.Contains(done, "failed.drop A-0") || !slices.Contains(done, "actions.abort "+started[0]) {
+		t.Errorf("the audit trail has %v", done)
+	}
+	s.expect(s.send("GET", "/v1/actions/none", ""), http.StatusNotFound, "not_found")
+	s.expect(s.send("POST", "/v1/actions/none/abort", ""), http.StatusNotFound, "not_found")
+}
+
+func TestActions_RefuseWhatMakesNoSense(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.fail("spring", 0, 3)
+	for body, key := range map[string]string{
+		`{"kind":"retry_failed","dry_run":true}`:                                           "filter",
+		`{"kind":"retry_failed","filter":{},"dry_run":true}`:                               "filter",
+		`{"kind":"retry_failed","filter":{"all":true},"ids":["A-1"],"dry_run":true}`:       "filter",
+		`{"kind":"retry","filter":{"all":true},"dry_run":true}`:                            "kind",
+		`{"kind":"retry_failed","filter":{"reason":"bad"},"dry_run":true}`:                 "filter.reason",
+		`{"kind":"retry_failed","filter":{"batch":"none"},"dry_run":true}`:                 "filter.batch",
+		`{"kind":"retry_failed","filter":{"all":true}}`:                                    "token",
+		`{"kind":"retry_failed","filter":{"all":true},"dry_run":true,"token":"x"}`:         "token",
+		`{"kind":"retry_failed","filter":{"all":true},"dry_run":true,"rate":"0/s"}`:        "rate",
+		`{"kind":"retry_failed","filter":{"all":true},"dry_run":true,"colour":1}`:          "",
+		`{"kind":"retry_failed","filter":{"all":true,"since":"yesterday"},"dry_run":true}`: "",
+		`{"kind":"retry_failed","filter":{"all":true},"dry_run":true}{}`:                   "",
+		`[]`: "", `nonsense`: "",
+	} {
+		var got problem
+		s.Must(json.Unmarshal(s.expect(s.send("POST", "/v1/actions", body), http.StatusBadRequest, "invalid").body, &got))
+		if len(got.Errors) != 1 || got.Errors[0].Key != key {
+			t.Errorf("%s: got %+v, want one error of %q", body, got.Errors, key)
+		}
+	}
+	s.expect(s.send("GET", "/v1/actions?limit=101", ""), http.StatusBadRequest, "invalid")
+	s.expect(s.send("POST", "/v1/actions", `{"kind":"retry_failed","filter":{"all":true},"dry_run":true}`, "Authorization", "Bearer read,enqueue"), http.StatusForbidden, "forbidden")
+}

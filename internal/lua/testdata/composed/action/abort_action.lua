@@ -1,0 +1,30 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- action/action.lua
+local function action_key(id) return tag .. ':action:' .. id end
+local function actions_key() return tag .. ':actions' end
+local function running_actions_key() return tag .. ':actions:running' end
+local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function end_action(id, state, message)
+  local key = action_key(id)
+  redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
+  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
+  redis.call('PEXPIRE', key, ms(ACTION_KEPT))
+  redis.call('ZREM', running_actions_key(), id)
+end
+-- action/abort_action.lua
+local id = unpack(ARGV)
+local state = redis.call('HGET', action_key(id), 'state')
+if state == 'running' then end_action(id, 'aborted', '') end
+return state or ''

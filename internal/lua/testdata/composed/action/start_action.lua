@@ -1,0 +1,43 @@
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- action/action.lua
+local function action_key(id) return tag .. ':action:' .. id end
+local function actions_key() return tag .. ':actions' end
+local function running_actions_key() return tag .. ':actions:running' end
+local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function end_action(id, state, message)
+  local key = action_key(id)
+  redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
+  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
+  redis.call('PEXPIRE', key, ms(ACTION_KEPT))
+  redis.call('ZREM', running_actions_key(), id)
+end
+-- action/start_action.lua
+local id, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
+if redis.call('ZCARD', running_actions_key()) >= tonumber(most_running) then return 0 end
+redis.call('HSET', action_key(id), 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
+  'matched', matched, 'state', 'running', 'created', ms(now))
+if ids ~= '' then redis.call('HSET', action_key(id), 'ids', ids) end
+redis.call('ZADD', actions_key(), ms(now), id)
+redis.call('ZADD', running_actions_key(), ms(now), id)
+local excess = redis.call('ZCARD', actions_key()) - tonumber(most_kept)
+for _, old in ipairs(redis.call('ZRANGE', actions_key(), 0, 99)) do
+  local expired = redis.call('EXISTS', action_key(old)) == 0
+  if expired or excess > 0 and not redis.call('ZSCORE', running_actions_key(), old) then
+    redis.call('DEL', action_key(old))
+    redis.call('ZREM', actions_key(), old)
+    excess = excess - 1
+  end
+end
+return 1
