@@ -137,6 +137,20 @@ func (s *Store) ForRequest(ctx context.Context, applicationID string) ([]Deliver
 	return s.Read(ctx, events[0])
 }
 
+// PageForRequest returns up to limit deliveries of a request, oldest first, without the
+// first skip ones. more reports that others follow.
+func (s *Store) PageForRequest(ctx context.Context, applicationID string, skip, limit int) (page []Delivery, more bool, err error) {
+	events, err := s.rdb.LRange(ctx, s.keys.Deliveries(applicationID), int64(skip), int64(skip)+int64(limit)).Result()
+	if err != nil {
+		return nil, false, fmt.Errorf("read the deliveries of %s: %w", applicationID, err)
+	}
+	if more = len(events) > limit; more {
+		events = events[:limit]
+	}
+	page, err = s.Read(ctx, events)
+	return page, more, err
+}
+
 // EventIDs returns for each request the ids of its events that have a delivery.
 func (s *Store) EventIDs(ctx context.Context, ids []string) ([][]string, error) {
 	lists := make([]*redis.StringSliceCmd, len(ids))

@@ -67,6 +67,29 @@ func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c > '~' })
 }
 
+// Matches reports whether a host, with or without a port, is the wanted one in any spelling.
+// The ports are compared if the wanted one has a port; "" matches every host.
+func Matches(host, wanted string) bool {
+	if wanted == "" {
+		return true
+	}
+	name, port := split(wanted)
+	other, otherPort := split(host)
+	return name == other && (port == "" || port == otherPort)
+}
+
+func split(text string) (name, port string) {
+	u := &url.URL{Host: text}
+	name, port = u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(text); err == nil { // IPv6 without brackets
+		name, port = text, ""
+	}
+	if canonical, err := Canonical(name); err == nil {
+		name = canonical
+	}
+	return name, port
+}
+
 // WrongPort describes the problem of a URL's port; "" if there is none, or if the URL has
 // no port.
 func WrongPort(u *url.URL) string {

@@ -3,8 +3,6 @@ package operator
 import (
 	"context"
 	"iter"
-	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
@@ -34,7 +32,7 @@ func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, no
 		if at.IsZero() {
 			at = d.Last.At
 		}
-		return f.matches(d.Batch, d.Last.Reason, at) && toHost(d, s.Host)
+		return f.matches(d.Batch, d.Last.Reason, at) && hostname.Matches(d.Host, s.Host)
 	}), nil
 }
 
@@ -49,28 +47,6 @@ func concat[T any](first, second iter.Seq2[T, error]) iter.Seq2[T, error] {
 			}
 		}
 	}
-}
-
-// toHost compares hosts by their canonical names, and ports where one is given.
-func toHost(d delivery.Delivery, host string) bool {
-	if host == "" {
-		return true
-	}
-	name, port := splitHost(host)
-	receiver, receiverPort := splitHost(d.Host)
-	return name == receiver && (port == "" || port == receiverPort)
-}
-
-func splitHost(text string) (name, port string) {
-	u := &url.URL{Host: text}
-	name, port = u.Hostname(), u.Port()
-	if _, err := netip.ParseAddr(text); err == nil { // IPv6 without brackets
-		name, port = text, ""
-	}
-	if canonical, err := hostname.Canonical(name); err == nil {
-		name = canonical
-	}
-	return name, port
 }
 
 // namedDeliveries reads the deliveries of requests or events whose IDs were given, each

@@ -84,6 +84,8 @@ type Status struct {
 	// Dropped counts all events that were removed because of the cap.
 	Dropped int     `json:"dropped"`
 	Groups  []Group `json:"groups"`
+	// MoreGroups is the number of groups that [Stream.Sample] left out.
+	MoreGroups int `json:"more_groups,omitempty"`
 
 	now   time.Time // by Redis' clock
 	first string    // id of the first event
@@ -165,7 +167,8 @@ func (s *Stream) readGroups(ctx context.Context, r *Status, end string, limit li
 	if err != nil || len(groups) == 0 {
 		return err
 	}
-	groups = groups[:min(len(groups), limit.groups)]
+	read := min(len(groups), limit.groups)
+	r.MoreGroups, groups = len(groups)-read, groups[:read]
 	consumers := make([]*redis.XInfoConsumersCmd, len(groups))
 	pending := make([]*redis.XPendingExtCmd, len(groups))
 	next := make([]*redis.XMessageSliceCmd, len(groups))

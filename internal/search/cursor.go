@@ -9,7 +9,7 @@ import (
 )
 
 // encode makes a cursor of a place, which is usable with the same filter only.
-func encode(place string, f Filter) string {
+func encode(place string, f any) string {
 	if place == "" {
 		return ""
 	}
@@ -17,7 +17,7 @@ func encode(place string, f Filter) string {
 }
 
 // decode returns the place of a cursor.
-func decode(cursor string, f Filter) (place string, err error) {
+func decode(cursor string, f any) (place string, err error) {
 	if cursor == "" {
 		return "", nil
 	}
@@ -33,7 +33,7 @@ func decode(cursor string, f Filter) (place string, err error) {
 }
 
 // sum identifies a filter.
-func sum(f Filter) string {
+func sum(f any) string {
 	text, err := json.Marshal(f)
 	if err != nil {
 		panic(fmt.Sprintf("encode a filter: %v", err)) // it has only strings, a number and times

@@ -19,40 +19,56 @@ import (
 // timelineStep is how many entries of a timeline are read at a time.
 const timelineStep = 500
 
-// timeline is a sorted set of requests by time, in ms, which is read from the newest on. A
-// place is the time and the ID of the entry before it.
+// timeline is a sorted set of requests or deliveries by time, in ms, which is read from the
+// newest on or, if it rises, from the oldest. A place is the time and the ID of the entry
+// before it.
 type timeline struct {
 	rdb           redis.Cmdable
 	key           string
 	since, before time.Time
+	rises         bool
 }
 
 func (t timeline) step(ctx context.Context, from string) (step, error) {
-	last, newest := place{}, "+inf"
-	switch {
-	case from != "":
+	newest, oldest := "+inf", "-inf"
+	if !t.before.IsZero() {
+		newest = "(" + strconv.FormatInt(t.before.UnixMilli(), 10)
+	}
+	if !t.since.IsZero() {
+		oldest = strconv.FormatInt(t.since.UnixMilli(), 10)
+	}
+	last := place{}
+	if from != "" {
 		var err error
 		if last, err = parsePlace(from); err != nil {
 			return step{}, err
 		}
-		newest = strconv.FormatInt(last.at, 10)
-	case !t.before.IsZero():
-		newest = "(" + strconv.FormatInt(t.before.UnixMilli(), 10)
+		begin := &newest
+		if t.rises {
+			begin = &oldest
+		}
+		*begin = strconv.FormatInt(last.at, 10)
 	}
-	oldest := "-inf"
-	if !t.since.IsZero() {
-		oldest = strconv.FormatInt(t.since.UnixMilli(), 10)
+	start, stop := newest, oldest
+	if t.rises {
+		start, stop = oldest, newest
 	}
 	// Any number of entries may share the time of the last one and precede the place.
 	for count := int64(timelineStep); ; count *= 2 {
-		found, err := t.rdb.ZRevRangeByScoreWithScores(ctx, t.key, &redis.ZRangeBy{Min: oldest, Max: newest, Count: count}).Result()
+		found, err := t.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
+			Key: t.key, ByScore: true, Start: start, Stop: stop, Rev: !t.rises, Count: count,
+		}).Result()
 		if err != nil {
-			return step{}, fmt.Errorf("read the list of requests: %w", err)
+			return step{}, fmt.Errorf("read a list by time: %w", err)
 		}
 		entries := make([]entry, 0, len(found))
 		for _, z := range found {
 			p := place{int64(z.Score), z.Member.(string)}
-			if from == "" || p.compare(last) < 0 {
+			behind := p.compare(last) < 0
+			if t.rises {
+				behind = p.compare(last) > 0
+			}
+			if from == "" || behind {
 				entries = append(entries, entry{p.id, p.String()})
 			}
 		}

@@ -1,4 +1,4 @@
-// Package search lists requests by what they are, a page at a time, newest first where an
+// Package search lists requests and deliveries by what they are, a page at a time, newest first where an
 // index permits that.
 //
 // No index names every request: with a million of them it would cost more memory than their
@@ -11,12 +11,14 @@ package search
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/keyspace"
 	"github.com/kyclink/kyclink/internal/record"
 	"github.com/kyclink/kyclink/internal/request"
@@ -65,17 +67,19 @@ type Page struct {
 	Unreadable int
 }
 
-// Searcher searches the requests of one account. It is safe for concurrent use.
+// Searcher searches the requests and deliveries of one account. It is safe for concurrent use.
 type Searcher struct {
 	rdb     redis.UniversalClient
 	keys    keyspace.Keys
 	batches *batch.Store
 	records *record.Reader
+
+	deliveries *delivery.Store
 }
 
 // New returns a searcher that uses, and does not close, rdb.
 func New(rdb redis.UniversalClient, keys keyspace.Keys) *Searcher {
-	return &Searcher{rdb, keys, batch.NewStore(rdb, keys), record.NewReader(rdb, keys)}
+	return &Searcher{rdb, keys, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), delivery.NewStore(rdb, keys)}
 }
 
 // Page returns the requests that match, at most limit of them, from cursor on: "" for the
@@ -89,28 +93,34 @@ func (s *Searcher) Page(ctx context.Context, f Filter, cursor string, limit int)
 	}
 	limit = min(max(limit, 1), MaxLimit)
 	var p Page
-	list, visited := s.list(f), 0
-	for {
-		step, err := list.step(ctx, from)
+	next, err := read(ctx, s.list(f), from, limit, mostExamined, func(part []entry) (full string, err error) {
+		return s.add(ctx, &p, f, part, limit)
+	})
+	p.Next = encode(next, f)
+	return p, err
+}
+
+// read reads a list from a place on, in parts of at most some entries, until one fills the
+// page or until it has read about as many entries as it may. It returns the place after the
+// page; "" at the end of the list.
+func read(ctx context.Context, l list, from string, part, most int, add func([]entry) (full string, err error)) (next string, err error) {
+	for examined, visited := 0, 0; ; {
+		step, err := l.step(ctx, from)
 		if err != nil {
-			return p, err
+			return "", err
 		}
-		for part := step.entries; len(part) > 0; {
-			n := min(len(part), limit)
-			full, err := s.add(ctx, &p, f, part[:n], limit)
-			if err != nil || full != "" {
-				p.Next = encode(full, f)
-				return p, err
+		for entries := range slices.Chunk(step.entries, part) {
+			examined += len(entries)
+			if full, err := add(entries); err != nil || full != "" {
+				return full, err
 			}
-			part = part[n:]
-		}
-		if step.end {
-			return p, nil
 		}
 		visited += step.visited
-		if from = step.next; p.Examined >= mostExamined || visited >= mostVisited {
-			p.Next = encode(from, f)
-			return p, nil
+		if from = step.next; step.end {
+			return "", nil
+		}
+		if examined >= most || visited >= mostVisited {
+			return from, nil
 		}
 	}
 }
@@ -169,7 +179,7 @@ type entry struct {
 func (s *Searcher) list(f Filter) list {
 	switch {
 	case f.Status == request.Failed || f.Status == request.Held:
-		return timeline{s.rdb, s.keys.OperatorList(f.Status), f.Since, f.Before}
+		return timeline{s.rdb, s.keys.OperatorList(f.Status), f.Since, f.Before, false}
 	case f.Batch != 0:
 		return rows{s.batches, f.Batch}
 	}
