@@ -144,7 +144,7 @@ func TestFeeder_LogsEachChangeOfTheGateOnce(t *testing.T) {
 	observed := func(c *feeder.Config) { c.Log = zap.New(core) }
 	first := h.feeds(observed)
 	h.feeds(observed)
-	h.Must(h.account().Pause(t.Context()))
+	h.Must(h.account().Pause(t.Context(), "ann", ""))
 	h.Eventually("the pause is logged", func() bool { return lines.Len() == 1 })
 	first.stop()
 	h.Must(h.account().Resume(t.Context()))

@@ -173,7 +173,7 @@ func TestGate_KeepsRequestsWithoutCredit(t *testing.T) {
 func TestGate_SendsNothingWhilePaused(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, simulator.Script{})
-	h.Must(h.account().Pause(t.Context()))
+	h.Must(h.account().Pause(t.Context(), "ann", ""))
 	k := h.book()
 	p := h.start(k, h.faceki)
 	const rows = 10
@@ -191,7 +191,7 @@ func TestGate_SendsNothingWhilePaused(t *testing.T) {
 	}
 	h.allCreated("row", rows)
 
-	h.Must(h.account().Pause(t.Context()))
+	h.Must(h.account().Pause(t.Context(), "ann", ""))
 	h.accept("A-2")
 	waits := k.waits.Load()
 	h.Eventually("it waits", func() bool { return k.waits.Load() > waits })

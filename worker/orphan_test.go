@@ -179,7 +179,7 @@ func TestRecovery_CallsOnceWhenALiveHandlersTaskIsRequeued(t *testing.T) {
 				return Link{LinkID: fmt.Sprint(n), URL: "https://simulator.invalid/" + a.ApplicationID}, nil
 			}}
 			if tt.paused {
-				h.Must(h.account().Pause(t.Context()))
+				h.Must(h.account().Pause(t.Context(), "ann", ""))
 			}
 			ref := h.accept("A-1")
 			handles := func(k *book) *process {

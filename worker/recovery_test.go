@@ -277,7 +277,7 @@ func TestRecovery_EndsWaitingRequestsPastTheirNotAfter(t *testing.T) {
 	h.accept("unhurried")
 	h.Must(h.joined(h.book(), h.faceki).process(t.Context(), h.record("held").Ref()))
 	h.expect("held", request.Held, 1, 1)
-	h.Must(h.account().Pause(t.Context()))
+	h.Must(h.account().Pause(t.Context(), "ann", ""))
 	s := h.recovery(notOverdue)
 	ended := 0
 	h.Eventually("all three have ended", func() bool { ended += h.pass(s)[recovery.Expired]; return ended == 3 })

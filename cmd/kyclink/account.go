@@ -63,6 +63,8 @@ func printAccount(p *terminal.Page, s account.Status) error {
 	f.Add("upstream", s.Upstream)
 	f.AddTone("gate", gateTone(s.Gate), gateState(s.Gate))
 	f.Add("since", dated(p, s.Gate.Since))
+	f.Add("paused by", s.Gate.PausedBy)
+	f.Add("pause reason", s.Gate.PauseReason)
 	f.Add("next probe", dated(p, s.Gate.NextProbe))
 	if s.Gate.Message != "" {
 		f.Add("last error", fmt.Sprintf("%s: %s", dated(p, s.Gate.MessageAt), s.Gate.Message))
@@ -134,7 +136,7 @@ in flight finish, and requests are still accepted.`,
 				if err := e.audit(cmd.Context(), "account.pause"); err != nil {
 					return err
 				}
-				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context()); err != nil {
+				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context(), whoami(), ""); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls in flight will finish\n", e.cfg.Account)
@@ -212,7 +214,7 @@ func changeRate(cmd *cobra.Command, e *engine, rate admission.Rate, reset, asJSO
 		}
 	case rate != (admission.Rate{}):
 		if err = e.audit(cmd.Context(), "account.rate", rate.String()); err == nil {
-			_, err = account.OverrideRate(cmd.Context(), rate)
+			_, err = account.OverrideRate(cmd.Context(), rate, 0)
 		}
 	}
 	if err != nil {

@@ -44,7 +44,7 @@ func TestGauges_ReportTheStoredAccount(t *testing.T) {
 			s.Must(s.Redis.ZAdd(t.Context(), key, redis.Z{Member: fmt.Sprint(n)}).Err())
 		}
 	}
-	_, err := admission.NewAccount(s.Redis, s.Keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute})
+	_, err := admission.NewAccount(s.Redis, s.Keys.Account).OverrideRate(t.Context(), admission.Rate{N: 30, Per: time.Minute}, 0)
 	s.Must(err)
 	if g := s.Gauges(); g.Held != 1 || g.Failed != 2 || g.GivenUp != 3 || g.Pending != 4 || g.Rate != 0.5 {
 		t.Errorf("the gauges are %+v", g)

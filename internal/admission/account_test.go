@@ -75,7 +75,7 @@ func TestRead_ReturnsEachChangeOfGateAndRate(t *testing.T) {
 	if before, burst, err := c.setRate(Rate{1, time.Minute}, 3); err != nil || before != (Rate{}) || burst != 0 {
 		t.Errorf("the first worker's rate replaced %v with burst %d (%v), want none", before, burst, err)
 	}
-	if before, err := a.OverrideRate(t.Context(), Rate{90_000, time.Second}); err != nil || before.String() != "1/m" {
+	if before, err := a.OverrideRate(t.Context(), Rate{90_000, time.Second}, 0); err != nil || before.String() != "1/m" {
 		t.Errorf("the override replaced %v (%v), want 1/m", before, err)
 	}
 	for i := range 4 {
@@ -107,7 +107,7 @@ func TestRead_ReturnsEachChangeOfGateAndRate(t *testing.T) {
 		t.Errorf("refused credentials: %+v, history: %+v", s.Refused, s.History)
 	}
 
-	if err := errors.Join(a.Pause(t.Context()), a.Resume(t.Context())); err != nil {
+	if err := errors.Join(a.Pause(t.Context(), "ann", ""), a.Resume(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if s = c.status(); s.Gate.Reason != "no_credit" || s.Gate.NextProbe.After(s.History[3].At) {

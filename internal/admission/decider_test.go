@@ -30,7 +30,7 @@ type decider interface {
 	Pause(now time.Time)
 	Resume(now time.Time)
 	SetRate(now time.Time, rate Rate, burst int)
-	OverrideRate(now time.Time, rate Rate)
+	OverrideRate(now time.Time, rate Rate, burst int)
 	ResetRate(now time.Time)
 	changes() []Change
 }
@@ -128,15 +128,15 @@ func (s *scripts) Report(now time.Time, r Report) {
 func (s *scripts) Heartbeat(now time.Time, process string) { s.run(now, "heartbeat", process) }
 func (s *scripts) Watch(now time.Time)                     { s.run(now, "watch") }
 
-func (s *scripts) Pause(now time.Time)  { s.run(now, "pause") }
+func (s *scripts) Pause(now time.Time)  { s.run(now, "pause", "ann", "") }
 func (s *scripts) Resume(now time.Time) { s.run(now, "resume") }
 
 func (s *scripts) SetRate(now time.Time, rate Rate, burst int) {
 	s.run(now, "set", rate.N, rate.Per.Milliseconds(), burst)
 }
 
-func (s *scripts) OverrideRate(now time.Time, rate Rate) {
-	s.run(now, "override", rate.N, rate.Per.Milliseconds())
+func (s *scripts) OverrideRate(now time.Time, rate Rate, burst int) {
+	s.run(now, "override", rate.N, rate.Per.Milliseconds(), burst)
 }
 
 func (s *scripts) ResetRate(now time.Time) { s.run(now, "reset") }

@@ -136,8 +136,9 @@ func checkAgainstModel(t *testing.T, lua *scripts, sequences int) {
 			},
 			"override": func(rt *rapid.T) {
 				r := rate.Draw(rt, "rate")
-				p.model.OverrideRate(p.now, r)
-				lua.OverrideRate(p.now, r)
+				burst := rapid.SampledFrom([]int{0, 0, 2, 4, 9}).Draw(rt, "burst")
+				p.model.OverrideRate(p.now, r, burst)
+				lua.OverrideRate(p.now, r, burst)
 			},
 			"reset": func(*rapid.T) { p.model.ResetRate(p.now); lua.ResetRate(p.now) },
 			"clock goes back": func(rt *rapid.T) { // as when a replica takes over

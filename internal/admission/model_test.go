@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/fault"
@@ -66,14 +67,16 @@ type Report struct {
 type Model struct {
 	rate       Rate // in force
 	workerRate Rate // set by a worker
-	override   Rate // set by an operator; zero if none is set
-	bucket     bucket
-	waiters    waitersByLane
-	gate       gate
-	refused    map[string]*refusal
-	cleared    map[string]float64
-	heartbeats map[string]float64 // the last heartbeat of each process
-	history    []Change
+	// workerBurst is set by a worker, and overrideBurst by an operator; 0: that of the workers.
+	workerBurst, overrideBurst int
+	override                   Rate // set by an operator; zero if none is set
+	bucket                     bucket
+	waiters                    waitersByLane
+	gate                       gate
+	refused                    map[string]*refusal
+	cleared                    map[string]float64
+	heartbeats                 map[string]float64 // the last heartbeat of each process
+	history                    []Change
 
 	us, now  float64 // the time of the current call, in µs and in ms
 	expected float64 // the time that the process expects, in ms; 0 if it does not know
@@ -84,7 +87,7 @@ type Model struct {
 func NewModel() *Model {
 	rate := Rate{5, time.Second}
 	return &Model{
-		rate: rate, workerRate: rate, bucket: bucket{burst: 5},
+		rate: rate, workerRate: rate, workerBurst: 5, bucket: bucket{burst: 5},
 		gate:    gate{state: open, calls: map[call]float64{}},
 		refused: map[string]*refusal{}, cleared: map[string]float64{}, heartbeats: map[string]float64{},
 	}
@@ -246,23 +249,25 @@ func (m *Model) Resume(now time.Time) {
 // SetRate sets the rate of a worker that joins. The last rate that was set is in force,
 // unless an operator has overridden it.
 func (m *Model) SetRate(now time.Time, rate Rate, burst int) {
-	m.workerRate = rate
+	m.workerRate, m.workerBurst = rate, burst
 	if m.override != (Rate{}) {
 		rate = m.override
+		burst = cmp.Or(m.overrideBurst, burst)
 	}
 	m.changeRate(now, rate, float64(burst))
 }
 
-// OverrideRate sets an operator's rate, which stays in force until [Model.ResetRate].
-func (m *Model) OverrideRate(now time.Time, rate Rate) {
-	m.override = rate
-	m.changeRate(now, rate, m.bucket.burst)
+// OverrideRate sets an operator's rate, which stays in force until [Model.ResetRate]. The
+// burst is 0 for that of the workers.
+func (m *Model) OverrideRate(now time.Time, rate Rate, burst int) {
+	m.override, m.overrideBurst = rate, burst
+	m.changeRate(now, rate, float64(cmp.Or(burst, m.workerBurst)))
 }
 
 // ResetRate puts the workers' rate in force again.
 func (m *Model) ResetRate(now time.Time) {
-	m.override = Rate{}
-	m.changeRate(now, m.workerRate, m.bucket.burst)
+	m.override, m.overrideBurst = Rate{}, 0
+	m.changeRate(now, m.workerRate, float64(m.workerBurst))
 }
 
 // changeRate refills the bucket at the old rate until now, and then changes the rate. Waiting

@@ -93,7 +93,7 @@ func queryAtRandom(t *testing.T, decider decider) {
 			"time": func(rt *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 40_000).Draw(rt, "us")) * time.Microsecond)
 			},
-			"rate": func(rt *rapid.T) { decider.OverrideRate(now, rapid.SampledFrom(rates).Draw(rt, "rate")) },
+			"rate": func(rt *rapid.T) { decider.OverrideRate(now, rapid.SampledFrom(rates).Draw(rt, "rate"), 0) },
 		})
 		decider.ResetRate(now)
 		checkSends(t, sends, fastest, burst)

@@ -24,4 +24,5 @@ for credential in string.gmatch(gate.refused, '%S+') do
   end
 end
 store_gate()
+redis.call('HDEL', GATE, 'paused_by', 'paused_why')
 return 'ok'

@@ -38,6 +38,9 @@ type GateStatus struct {
 	// time. Both stay when the gate opens.
 	Message   string    `json:"message,omitempty"`
 	MessageAt time.Time `json:"message_at,omitzero"`
+	// PausedBy and PauseReason say who paused the account and why, as far as it is known.
+	PausedBy    string `json:"paused_by,omitempty"`
+	PauseReason string `json:"pause_reason,omitempty"`
 }
 
 // RateStatus is the rate limit in force.
@@ -139,7 +142,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 		}
 	}
 	if at := s.refusedAll(f["good"]); !at.Since.IsZero() && s.Gate.State == open {
-		s.Gate = GateStatus{closed, refused, at.Since, at.NextProbe, at.Message, at.MessageAt}
+		s.Gate = GateStatus{State: closed, Reason: refused, Since: at.Since, NextProbe: at.NextProbe, Message: at.Message, MessageAt: at.MessageAt}
 	}
 	return s, nil
 }
@@ -177,6 +180,9 @@ func (f fields) gate(now time.Time) GateStatus {
 	g := GateStatus{State: open, Reason: f["reason"], Since: instant(f["since"]), Message: f["message"], MessageAt: instant(f["message_at"])}
 	if f["state"] != "" {
 		g.State = f["state"]
+	}
+	if g.Reason == paused {
+		g.PausedBy, g.PauseReason = f["paused_by"], f["paused_why"]
 	}
 	ms := float64(now.UnixMilli())
 	switch {

@@ -24,6 +24,7 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fleet"
+	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/tasks"
@@ -88,10 +89,11 @@ type Meter interface {
 // does.
 type API struct {
 	Config
-	mux     *http.ServeMux
-	account *admission.Account
-	actions *action.Store
-	stream  *stream
+	mux      *http.ServeMux
+	account  *admission.Account
+	actions  *action.Store
+	operator *operator.Operator
+	stream   *stream
 	// accepting is a semaphore with one element for each request that is being accepted.
 	accepting  chan struct{}
 	limits     *limits
@@ -115,6 +117,7 @@ func New(cfg Config) *API {
 		Config: cfg, mux: http.NewServeMux(),
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
 		actions:    action.NewStore(cfg.Redis, keys.Account),
+		operator:   operator.New(cfg.Redis, keys.Account),
 		stream:     newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
 		limits:     newLimits(cfg.PerSecond),
 		snapshots:  diagnosis.NewLatest(diagnosis.NewReader(cfg.Redis, cfg.Stores)),
@@ -184,6 +187,14 @@ func (a *API) routes() []route {
 		{"GET", "/v1/links", apikey.Read, a.listLinks},
 		{"GET", "/v1/links/{application_id}", apikey.Read, a.getLink},
 		{"DELETE", "/v1/links/{application_id}", apikey.Operate, a.deleteLink},
+		{"GET", "/v1/links/{application_id}/history", apikey.Read, a.getHistory},
+		{"GET", "/v1/links/{application_id}/deliveries", apikey.Read, a.listLinkDeliveries},
+		{"POST", "/v1/links/{application_id}/retry", apikey.Operate, a.retryLink},
+		{"POST", "/v1/links/{application_id}/drop", apikey.Operate, a.dropLink},
+		{"POST", "/v1/links/{application_id}/replay", apikey.Operate, a.replayLink},
+		{"GET", "/v1/deliveries", apikey.Read, a.listDeliveries},
+		{"POST", "/v1/deliveries/{event_id}/retry", apikey.Operate, a.retryDelivery},
+		{"POST", "/v1/deliveries/{event_id}/drop", apikey.Operate, a.dropDelivery},
 		{"POST", "/v1/batches", apikey.Enqueue, a.postBatch},
 		{"GET", "/v1/batches", apikey.Read, a.listBatches},
 		{"GET", "/v1/batches/{id}", apikey.Read, a.getBatch},
@@ -200,6 +211,12 @@ func (a *API) routes() []route {
 		{"GET", "/v1/account", apikey.Read, a.getAccount},
 		{"POST", "/v1/account/pause", apikey.Operate, a.pauseAccount},
 		{"POST", "/v1/account/resume", apikey.Operate, a.resumeAccount},
+		{"PUT", "/v1/account/rate", apikey.Operate, a.setRate},
+		{"DELETE", "/v1/account/rate", apikey.Operate, a.resetRate},
+		{"GET", "/v1/account/history", apikey.Read, a.getGateHistory},
+		{"GET", "/v1/workers", apikey.Read, a.listWorkers},
+		{"GET", "/v1/results/groups", apikey.Read, a.listGroups},
+		{"GET", "/v1/audit", apikey.Read, a.listChanges},
 		{"GET", documentPath, anyScope, serveDocument},
 	}
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,11 +26,8 @@ const actionTimeout = 20 * time.Second
 // concurrentRetries is the number of requests that are retried at a time.
 const concurrentRetries = 16
 
-// The default and the maximum number of batches on a page.
-const (
-	defaultBatches = 100
-	maxBatches     = 1000
-)
+// maxBatches is the maximum number of batches on a page.
+const maxBatches = 1000
 
 // listBatches returns one page of batches. The cursor is the number of the last batch on
 // the page. Numbers only increase, so no batch is skipped or repeated.
@@ -39,21 +35,13 @@ func (a *API) listBatches(c *call) error {
 	if err := c.noBody("limit", "cursor"); err != nil {
 		return err
 	}
-	limit, after, query := defaultBatches, 0, c.r.URL.Query()
-	if text := query.Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxBatches {
-			return malformed("limit", fmt.Sprintf("must be a whole number from 1 to %d", maxBatches))
-		}
+	limit, err := c.pageSize(maxBatches)
+	if err != nil {
+		return err
 	}
-	if text := query.Get("cursor"); text != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(text)
-		if err == nil {
-			after, err = strconv.Atoi(string(raw))
-		}
-		if err != nil || after < 1 || cursor(after) != text {
-			return malformed("cursor", "must be the value of next in an earlier response")
-		}
+	after, err := c.number()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
@@ -63,7 +51,7 @@ func (a *API) listBatches(c *call) error {
 	}
 	page := batchPage{Batches: batches}
 	if more {
-		page.Next = cursor(batches[len(batches)-1].Number)
+		page.Next = cursor(strconv.Itoa(batches[len(batches)-1].Number))
 	}
 	return c.json(http.StatusOK, page)
 }
@@ -72,10 +60,6 @@ func (a *API) listBatches(c *call) error {
 type batchPage struct {
 	Batches []batch.Batch `json:"batches"`
 	Next    string        `json:"next,omitempty"` // the cursor of the next page
-}
-
-func cursor(number int) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(number)))
 }
 
 func (a *API) getBatch(c *call) error {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -325,6 +327,41 @@ func (c *call) body() ([]byte, error) {
 	}
 	_ = c.control.SetReadDeadline(time.Time{}) // a client that waits for a link is not slow
 	return text, nil
+}
+
+// hasBody reports whether the request has a body that is not empty.
+func (c *call) hasBody() bool {
+	if c.r.ContentLength >= 0 {
+		return c.r.ContentLength > 0
+	}
+	first := bufio.NewReader(c.r.Body)
+	_, err := first.Peek(1)
+	c.r.Body = struct {
+		io.Reader
+		io.Closer
+	}{first, c.r.Body}
+	return !errors.Is(err, io.EOF)
+}
+
+// object reads a body with one JSON object into a struct. Unknown keys are errors.
+func (c *call) object(into any) error {
+	text, err := c.body()
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(into)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return malformed(wrong.Field, fmt.Sprintf("must not be a %s", wrong.Value))
+	}
+	if name, ok := strings.CutPrefix(fmt.Sprint(err), "json: unknown field "); ok {
+		return malformed("", "the body has the unknown key "+legible.Shorten(name))
+	}
+	if _, end := dec.Token(); err != nil || !errors.Is(end, io.EOF) || !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		return malformed("", "the body is not one JSON object")
+	}
+	return nil
 }
 
 // bodyError converts an error of reading a body.

@@ -25,7 +25,7 @@ func TestAccepted_SaysWhatTheLinkWaitsFor(t *testing.T) {
 	}
 	s.Must(s.ledger.Fleet.Join(t.Context()))
 	alive = true
-	s.Must(s.api.account.Pause(t.Context()))
+	s.Must(s.api.account.Pause(t.Context(), "ann", ""))
 	s.Eventually("the answer names the pause", func() bool { return strings.Contains(diagnosis(body), "An operator paused the account") })
 	s.Must(s.api.account.Resume(t.Context()))
 	s.Eventually("it is about to be called", func() bool { return diagnosis(body) == "The request is about to be called." })

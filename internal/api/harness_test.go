@@ -215,7 +215,11 @@ type answer struct {
 func (a answer) reason() string {
 	var p problem
 	_ = json.Unmarshal(a.body, &p)
-	return strings.TrimPrefix(p.Type, typeBase)
+	reason, ok := strings.CutPrefix(p.Type, typeBase)
+	if !ok { // the type of something else
+		return ""
+	}
+	return reason
 }
 
 func decode[T any](t testing.TB, a answer) (v T) {

@@ -46,7 +46,7 @@ func (a *API) postLink(c *call) error {
 	c.Header().Set("Location", "/v1/links/"+url.PathEscape(link.ApplicationID))
 	switch {
 	case !link.Status.Ended():
-		return c.json(http.StatusAccepted, a.unended(c.r.Context(), link))
+		return c.json(http.StatusAccepted, a.unended(c, link))
 	case link.Status == tasks.Created && !before.Ended():
 		return c.json(http.StatusCreated, link)
 	}
@@ -176,20 +176,27 @@ func (c *call) parseID() (applicationID string, generation int, err error) {
 	if err := c.noBody("generation"); err != nil {
 		return "", 0, err
 	}
-	applicationID = c.r.PathValue("application_id")
+	return c.pathID(c.r.URL.Query().Get("generation"))
+}
+
+// pathID returns the application ID that the path names, and the parsed generation.
+func (c *call) pathID(generation string) (string, int, error) {
+	applicationID := c.r.PathValue("application_id")
 	r, err := tasks.ParseText(func(key string) string {
-		switch key {
-		case "application_id":
-			return applicationID
-		case "generation":
-			return c.r.URL.Query().Get(key)
-		}
-		return ""
+		return map[string]string{"application_id": applicationID, "generation": generation}[key]
 	})
 	if e, ok := errors.AsType[*tasks.InvalidError](err); ok {
 		return "", 0, invalid(http.StatusBadRequest, e.Problems)
 	}
 	return applicationID, r.Generation, err
+}
+
+// visible removes from a link what the key may not read.
+func (c *call) visible(l tasks.Link) tasks.Link {
+	if !c.key.Allows(apikey.Read) {
+		l.LinkID, l.URL, l.Metadata = "", "", nil
+	}
+	return l
 }
 
 // getLink returns the state of a request.
@@ -274,9 +281,7 @@ func (a *API) cancelled(ctx context.Context, c *call, r request.Record, state re
 	if err != nil {
 		return err
 	}
-	if !c.key.Allows(apikey.Read) {
-		link.LinkID, link.URL, link.Metadata = "", "", nil
-	}
+	link = c.visible(link)
 	switch state { //nolint:exhaustive // a cancel leaves no other state
 	case request.Calling:
 		return c.json(http.StatusAccepted, link)

@@ -30,6 +30,7 @@ const (
 	endedReason        = "ended"
 	setChangedReason   = "set_changed"
 	busyReason         = "too_many_actions"
+	wrongStateReason   = "wrong_state"
 	tooLargeReason     = "too_large"
 	mediaTypeReason    = "unsupported_media_type"
 	rateLimitedReason  = "rate_limited"
@@ -75,6 +76,11 @@ func invalid(status int, problems []tasks.Problem) *problem {
 	p := newProblem(status, string(fault.Invalid), "Invalid request", err.Error())
 	p.Errors = err.Problems
 	return p
+}
+
+// wrongValue is the response to a body with a value that is not permitted.
+func wrongValue(key, message string) *problem {
+	return invalid(http.StatusUnprocessableEntity, []tasks.Problem{{Key: key, Message: message}})
 }
 
 func unauthorized(detail string) *problem {
@@ -132,6 +138,11 @@ func wrongMediaType(got string, want ...string) *problem {
 func ended(l tasks.Link) *problem {
 	return newProblem(http.StatusConflict, endedReason, "Already ended",
 		fmt.Sprintf("generation %d of %s is %s and cannot be cancelled", l.Generation, l.ApplicationID, l.Status))
+}
+
+// wrongState is the response to an operation that does not apply to the present state.
+func wrongState(detail string) *problem {
+	return newProblem(http.StatusConflict, wrongStateReason, "Wrong state", detail)
 }
 
 // unavailable is the response to a failure of Redis.

@@ -6,18 +6,15 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/search"
 	"github.com/kyclink/kyclink/tasks"
 )
-
-// defaultLinks is the size of a page of links.
-const defaultLinks = 100
 
 // linkPage is one page of a search for links.
 type linkPage struct {
@@ -35,12 +32,9 @@ func (a *API) listLinks(c *call) error {
 		return err
 	}
 	query := c.r.URL.Query()
-	limit := defaultLinks
-	if text := query.Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > search.MaxLimit {
-			return malformed("limit", fmt.Sprintf("must be a whole number from 1 to %d", search.MaxLimit))
-		}
+	limit, err := c.pageSize(search.MaxLimit)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()
@@ -71,24 +65,35 @@ func (a *API) searchFilter(ctx context.Context, value func(string) string) (f se
 	if lanes := []request.Lane{request.Interactive, request.Bulk}; f.Lane != "" && !slices.Contains(lanes, f.Lane) {
 		return f, malformed("lane", fmt.Sprintf("must be one of %s", join(lanes)))
 	}
-	for name, to := range map[string]*time.Time{"since": &f.Since, "before": &f.Before} {
+	if f.Since, f.Before, err = parsePeriod(value); err != nil {
+		return f, err
+	}
+	f.Batch, err = a.batchNumber(ctx, value("batch"))
+	return f, err
+}
+
+// parsePeriod parses the times since and before, of which either may be missing.
+func parsePeriod(value func(string) string) (since, before time.Time, err error) {
+	for name, to := range map[string]*time.Time{"since": &since, "before": &before} {
 		if text := value(name); text != "" {
 			if *to, err = time.Parse(time.RFC3339, text); err != nil {
-				return f, malformed(name, "must be a time such as 2026-12-01T00:00:00Z")
+				return since, before, malformed(name, "must be a time such as 2026-12-01T00:00:00Z")
 			}
 		}
 	}
-	if name := value("batch"); name != "" {
-		number, ok, err := a.Stores.Batches.Number(ctx, name)
-		if err != nil {
-			return f, err
-		}
-		if !ok {
-			return f, notFound(fmt.Sprintf("there is no batch %q", name))
-		}
-		f.Batch = number
+	return since, before, nil
+}
+
+// batchNumber returns the number of a batch; 0 for an empty name.
+func (a *API) batchNumber(ctx context.Context, name string) (int, error) {
+	if name == "" {
+		return 0, nil
 	}
-	return f, nil
+	number, ok, err := a.Stores.Batches.Number(ctx, name)
+	if err == nil && !ok {
+		err = notFound(fmt.Sprintf("there is no batch %q", legible.Shorten(name)))
+	}
+	return number, err
 }
 
 func join[T ~string](words []T) string {

@@ -30,7 +30,7 @@ const recheckPause = time.Second
 
 // transfers counts the uploads, or the exports, in progress.
 type transfers struct {
-	what         string
+	what          string
 	perKey, total int // limits
 
 	mu    sync.Mutex

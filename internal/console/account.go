@@ -40,7 +40,9 @@ func (c *Console) pauseAccount(ctx context.Context, v *visit) error {
 	if err := v.confirmed(c.Stores.Keys.Account); err != nil {
 		return err
 	}
-	return c.steerAccount(ctx, v, "account.pause", "", "account_paused", c.account.Pause)
+	return c.steerAccount(ctx, v, "account.pause", "", "account_paused", func(ctx context.Context) error {
+		return c.account.Pause(ctx, v.session.key.Name, "")
+	})
 }
 
 func (c *Console) resumeAccount(ctx context.Context, v *visit) error {
@@ -60,7 +62,7 @@ func (c *Console) setRate(ctx context.Context, v *visit) error {
 		return &pageError{http.StatusUnprocessableEntity, "Rate not understood", "Give a rate such as 20/s, 90/m or 500/h: " + err.Error() + ". Nothing was changed."}
 	}
 	return c.steerAccount(ctx, v, "account.rate", limit.String(), "rate", func(ctx context.Context) error {
-		_, err := c.account.OverrideRate(ctx, limit)
+		_, err := c.account.OverrideRate(ctx, limit, 0)
 		return err
 	})
 }

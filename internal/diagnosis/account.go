@@ -3,6 +3,8 @@ package diagnosis
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -139,10 +141,7 @@ func gateClosed(s Snapshot) (Finding, bool) {
 	f := Finding{State: Stuck, ClearsAt: s.Gate.NextProbe}
 	switch fault.Reason(s.Gate.Reason) {
 	case fault.Paused:
-		f.Code, f.Text = AccountPaused, fmt.Sprintf("An operator paused the account%s.", wait)
-		if !s.Gate.Since.IsZero() {
-			f.Text = fmt.Sprintf("An operator paused the account at %s%s.", s.clock(s.Gate.Since), wait)
-		}
+		f.Code, f.Text = AccountPaused, fmt.Sprintf("An operator paused the account%s%s.", s.pause(), wait)
 		f.Next = "kyclink account resume"
 	case fault.Refused: // the message says what is refused, which may not be the credentials
 		cause := cmp.Or(message, "FaceKi refuses the account's credentials")
@@ -165,6 +164,18 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		f.Text = fmt.Sprintf("The gate has been closed%s (%s)%s%s.", since, s.Gate.Reason, probe, wait)
 	}
 	return f, true
+}
+
+// pause says when an operator paused the account, who, and why.
+func (s Snapshot) pause() (text string) {
+	if !s.Gate.Since.IsZero() {
+		text = " at " + s.clock(s.Gate.Since)
+	}
+	who := slices.DeleteFunc([]string{s.Gate.PausedBy, s.Gate.PauseReason}, func(part string) bool { return part == "" })
+	if len(who) > 0 {
+		text += " (" + strings.Join(who, ": ") + ")"
+	}
+	return text
 }
 
 // allPaused applies if every request that waits belongs to a paused batch. If some of the

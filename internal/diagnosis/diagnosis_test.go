@@ -131,6 +131,9 @@ var accounts = []struct {
 	{"no credit", with(onlyBacklog, gate("closed", fault.NoCredit, "code 5003"))},
 	{"limit reached", with(onlyBacklog, gate("closed", fault.LimitReached, "code 5009"))},
 	{"paused account", with(onlyBacklog, gate("closed", fault.Paused, ""))},
+	{"paused account, by whom and why", with(onlyBacklog, gate("closed", fault.Paused, ""), set(func(s *Snapshot) {
+		s.Gate.PausedBy, s.Gate.PauseReason = "ann@desk", "FaceKi moves to a new host"
+	}))},
 	{"a reason of a newer version", with(onlyBacklog, gate("closed", "moon_phase", ""))},
 
 	{"all that waits is in a paused batch", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},

@@ -32,7 +32,6 @@ const (
 	// maxPause is the longest pause between two heartbeats that does not count as an
 	// interruption: longer than a slow heartbeat, and shorter than DeadAfter.
 	maxPause = 8 * time.Second
-	minBurst = 2 // bulk calls leave one token for interactive ones
 )
 
 // DeadAfter is the time without a heartbeat after which a worker process counts as dead. The
@@ -157,8 +156,8 @@ func (m *Member) ID(ctx context.Context) (string, error) {
 // The number is random: a counter in a Redis that lost its last writes could return the
 // number of a live process.
 func (m *Member) Join(ctx context.Context) error {
-	if m.cfg.Rate != (admission.Rate{}) && m.cfg.Burst < minBurst {
-		return fmt.Errorf("a burst of %d is too small, since bulk calls always leave one token; set %d or more", m.cfg.Burst, minBurst)
+	if m.cfg.Rate != (admission.Rate{}) && m.cfg.Burst < admission.MinBurst {
+		return fmt.Errorf("a burst of %d is too small, since bulk calls always leave one token; set %d or more", m.cfg.Burst, admission.MinBurst)
 	}
 	for {
 		number := rand.N(maxProcess) + 1

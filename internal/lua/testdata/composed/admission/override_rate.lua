@@ -239,7 +239,14 @@ local function change_rate(n, per, burst)
   return old
 end
 -- admission/override_rate.lua
-local n, per = unpack(ARGV)
-n, per = tonumber(n), tonumber(per)
+local n, per, burst = unpack(ARGV)
+n, per, burst = tonumber(n), tonumber(per), tonumber(burst)
+redis.call('HSETNX', GATE, 'set:burst', redis.call('HGET', GATE, 'burst') or ms(DEFAULT.burst))
 redis.call('HSET', GATE, 'over:n', ms(n), 'over:per', ms(per))
-return change_rate(n, per)
+if burst > 0 then
+  redis.call('HSET', GATE, 'over:burst', ms(burst))
+else
+  redis.call('HDEL', GATE, 'over:burst')
+  burst = tonumber(redis.call('HGET', GATE, 'set:burst'))
+end
+return change_rate(n, per, burst)

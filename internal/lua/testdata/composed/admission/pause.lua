@@ -254,6 +254,7 @@ local function close_for(reason, from_probe, wait)
   end
 end
 -- admission/pause.lua
+local by, why = unpack(ARGV)
 read_gate(COMMON_FIELDS)
 if gate.reason ~= 'paused' then
   settle_bucket()
@@ -262,4 +263,5 @@ if gate.reason ~= 'paused' then
   change_state('closed', 'paused', now)
 end
 store_gate()
+redis.call('HSET', GATE, 'paused_by', by, 'paused_why', why)
 return 'ok'
