@@ -16,8 +16,8 @@ import (
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// fail restores failed requests A-from to A-(to-1) of a batch.
-func (s *harness) fail(batch string, from, to int) {
+// failRange restores failed requests A-from to A-(to-1) of a batch.
+func (s *harness) failRange(batch string, from, to int) {
 	s.Helper()
 	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	var records []request.Record
@@ -45,8 +45,8 @@ func (s *harness) startAction(body, token string) answer {
 func TestActions_RunInTheWorkers(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.fail("spring", 0, 40)
-	s.fail("autumn", 40, 50)
+	s.failRange("spring", 0, 40)
+	s.failRange("autumn", 40, 50)
 	const retry = `{"kind":"retry_failed","filter":{"batch":"spring"}}`
 	plan := s.dryRun(retry)
 	if plan.Count != 40 {
@@ -82,10 +82,10 @@ func TestActions_RunInTheWorkers(t *testing.T) {
 func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.fail("spring", 0, 3)
+	s.failRange("spring", 0, 3)
 	const retry = `{"kind":"retry_failed","filter":{"all":true}}`
 	plan := s.dryRun(retry)
-	s.fail("spring", 3, 5)
+	s.failRange("spring", 3, 5)
 	refused := decode[problem](t, s.expect(s.startAction(retry, plan.Token), http.StatusConflict, "set_changed"))
 	if refused.Count == nil || *refused.Count != 5 {
 		t.Errorf("the answer has the count %v, want 5", refused.Count)
@@ -100,7 +100,7 @@ func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
 func TestActions_AreListedAndAborted(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.fail("spring", 0, 3)
+	s.failRange("spring", 0, 3)
 	var started []string
 	for range 5 {
 		const drop = `{"kind":"drop_failed","ids":["A-1","A-0","A-9"]}`
@@ -144,7 +144,7 @@ func TestActions_AreListedAndAborted(t *testing.T) {
 func TestActions_RefuseWhatMakesNoSense(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.fail("spring", 0, 3)
+	s.failRange("spring", 0, 3)
 	for body, key := range map[string]string{
 		`{"kind":"retry_failed","dry_run":true}`:                                           "filter",
 		`{"kind":"retry_failed","filter":{},"dry_run":true}`:                               "filter",
