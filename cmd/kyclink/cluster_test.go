@@ -13,8 +13,8 @@ import (
 // ledgerKey is a key in the slot of the account's ledger.
 const ledgerKey = "{kyclink:default}"
 
+// It is not parallel: neighbours would delay the calls whose rate it measures.
 func TestCluster_FailoverLosesLittle(t *testing.T) {
-	t.Parallel()
 	cluster := redistest.StartCluster(t)
 	sim, faceki := upstream(t, `{"latency":"20ms"}`)
 	settings, workers := fleetOf(t, "cluster", cluster.URL, faceki)

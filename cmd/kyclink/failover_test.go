@@ -242,7 +242,7 @@ func failover(t *testing.T, workers []*process, rdb redis.UniversalClient, sim *
 	for _, window := range []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second} {
 		// A call before the window may have been sent this late by a worker, and recorded
 		// this late by this process.
-		late := 2 * watch.Longest()
+		late := watch.Longest()
 		r.Over = max(r.Over, int(excess(sim.Calls(0, 10_000).Calls, failoverRate, failoverBurst, window)-failoverRate*late.Seconds()))
 	}
 	text, _ := json.Marshal(r)

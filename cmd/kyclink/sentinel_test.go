@@ -8,8 +8,8 @@ import (
 
 // After a failover, the workers continue by themselves, and only the few writes that the
 // replica had not received are lost.
+// It is not parallel: neighbours would delay the calls whose rate it measures.
 func TestSentinel_FailoverLosesLittle(t *testing.T) {
-	t.Parallel()
 	sentinel := redistest.StartSentinel(t)
 	sim, faceki := upstream(t, `{"latency":"20ms"}`)
 	settings, workers := fleetOf(t, "sentinel", sentinel.URL, faceki)
