@@ -58,7 +58,8 @@ type Config struct {
 	// Meter may be nil.
 	Meter Meter
 	// Console handles the requests for paths that are not the API's, and authenticates
-	// them; nil if there is no console.
+	// them; nil if there is no console. For the log, it passes the key to the method SignedIn
+	// of the [http.ResponseWriter].
 	Console http.Handler
 }
 

@@ -58,6 +58,9 @@ type call struct {
 // Unwrap lets an [http.ResponseController] reach the connection.
 func (c *call) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
+// SignedIn sets the key of a request of the console, for the log.
+func (c *call) SignedIn(key apikey.Key) { c.key = key }
+
 // WriteHeader starts the response.
 func (c *call) WriteHeader(status int) {
 	if c.status == 0 {

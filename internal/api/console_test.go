@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/fixture"
 )
 
@@ -37,5 +41,27 @@ func TestConsole_GetsWhatIsNotOfTheAPI(t *testing.T) {
 			t.Errorf("%s: the response has no X-Request-Id", path)
 		}
 	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
+// The log names the key of a session of the console as it names that of a request of the API.
+func TestConsole_RequestsAreLoggedWithTheKey(t *testing.T) {
+	t.Parallel()
+	core, logged := observer.New(zap.InfoLevel)
+	s := newHarnessOn(t, fixture.Redis(), func(c *Config) {
+		c.Log = zap.New(core)
+		c.Console = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.(interface{ SignedIn(key apikey.Key) }).SignedIn(apikey.Key{ID: "1", Name: "Mara"})
+			w.WriteHeader(http.StatusNoContent)
+		})
+	})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/requests", nil)
+	s.Must(err)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	s.Must(err)
+	_ = resp.Body.Close()
+	s.Eventually("the request is logged with its key", func() bool {
+		return logged.FilterMessage("request").FilterField(zap.String("key", "Mara")).Len() == 1
+	})
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }

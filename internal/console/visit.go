@@ -46,6 +46,7 @@ func (c *Console) signedIn(scope apikey.Scope, handle handler) http.HandlerFunc 
 			if v.session, err = c.sessions.get(ctx, c.Keys, r, r.URL.Path != livePath); err != nil {
 				return err
 			}
+			v.signedInAs(v.session.key)
 			switch isRead := r.Method == http.MethodGet || r.Method == http.MethodHead; {
 			case v.session.token == "" && isRead && r.Header.Get("Sec-Fetch-Site") == "cross-site":
 				// The browser withheld the cookie because a page of another site led here.
@@ -150,6 +151,13 @@ func (v *visit) redirect(to string) error {
 	v.w.Header().Set("Location", to)
 	v.w.WriteHeader(http.StatusSeeOther)
 	return nil
+}
+
+// signedInAs reports whose request this is to the server, for its log.
+func (v *visit) signedInAs(key apikey.Key) {
+	if log, ok := v.w.(interface{ SignedIn(key apikey.Key) }); ok {
+		log.SignedIn(key)
+	}
 }
 
 // record stores a change in the audit trail. Call it before making the change, so that no
