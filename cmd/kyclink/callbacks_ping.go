@@ -4,21 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
-	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/operator"
-	"github.com/kyclink/kyclink/tasks"
 )
 
 func newCallbacksTest() *cobra.Command {
@@ -46,14 +42,6 @@ Exit codes: 0 the receiver answered with 2xx, 1 it did not.`,
 	return cmd
 }
 
-// checkCallbackURL returns an error if requests may not have this callback_url.
-func checkCallbackURL(to string) error {
-	_, err := tasks.ParseText(func(key string) string {
-		return map[string]string{"application_id": "ping", "callback_url": to}[key]
-	})
-	return err
-}
-
 // pingResult is the result of a ping.
 type pingResult struct {
 	Host      string `json:"host"`
@@ -68,25 +56,21 @@ func ping(cmd *cobra.Command, cfg config.Config, to string, asJSON bool) error {
 	if err != nil || u.Host == "" {
 		return usageError(cmd, errors.New("give the URL of a receiver, such as https://shop.example/hooks/kyc"))
 	}
-	if err := checkCallbackURL(to); err != nil {
-		return usageError(cmd, err)
-	}
 	newLogger(cfg, os.Stderr) // warns of misspelt variables
 	sender, err := callback.New(cfg.Callback)
 	if err != nil {
 		return err
 	}
 	defer sender.Close()
-	now := time.Now()
-	d := delivery.Delivery{EventID: uuid.NewString(), URL: to, Host: u.Host}
-	if d.Body, err = pingBody(cfg.Account, now); err != nil {
-		return err
+	began := time.Now()
+	d, reply, err := sender.Ping(cmd.Context(), cfg.Account, to)
+	if err != nil {
+		return usageError(cmd, err)
 	}
-	reply := sender.Post(cmd.Context(), d)
 	if s := context.Cause(cmd.Context()); s != nil {
 		return s
 	}
-	p := pingResult{d.Host, d.EventID, reply.Accepted(), time.Since(now).Milliseconds(), operator.AnswerOf(reply)}
+	p := pingResult{d.Host, d.EventID, reply.Accepted(), time.Since(began).Milliseconds(), operator.AnswerOf(reply)}
 	if asJSON {
 		if err := printJSON(cmd.OutOrStdout(), p); err != nil {
 			return err
@@ -113,15 +97,6 @@ func (p pingResult) print(cmd *cobra.Command, asJSON, final bool) error {
 		next = "a worker would give it up at once"
 	}
 	return fmt.Errorf("the ping to %s was not delivered: %s; %s%s", p.Host, reasonText(p.Reason, p.Message), next, body)
-}
-
-// pingBody returns an event that belongs to no request.
-func pingBody(account string, now time.Time) ([]byte, error) {
-	return json.Marshal(struct {
-		Type      string            `json:"type"`
-		Timestamp time.Time         `json:"timestamp"`
-		Data      map[string]string `json:"data"`
-	}{"ping", now.UTC(), map[string]string{"account": account}})
 }
 
 func newCallbacksSecret() *cobra.Command {
