@@ -17,9 +17,11 @@ import (
 	"github.com/kyclink/kyclink/internal/api"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
+	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/config"
 	"github.com/kyclink/kyclink/internal/connection"
 	"github.com/kyclink/kyclink/internal/console"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
@@ -101,9 +103,13 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		*account.Reader
 		*fleet.Member
 	}{e.stores.Account, e.stores.Fleet})
+	ping, err := e.ping()
+	if err != nil {
+		return err
+	}
 	keys, trail := apikey.NewKeyring(e.rdb, e.cfg.Account), audit.NewTrail(batched.rdb, e.cfg.Account)
 	pages := console.New(console.Config{
-		Redis: e.rdb, Stores: e.stores, Keys: keys, Audit: trail, Refused: o.Refused, Log: e.log, Stopping: ctx.Done(),
+		Redis: e.rdb, Stores: e.stores, Keys: keys, Audit: trail, Refused: o.Refused, Log: e.log, Stopping: ctx.Done(), Ping: ping,
 	})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,
@@ -120,6 +126,22 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		return nil
 	})()
 	return a.Serve(ctx, l, certificate)
+}
+
+// ping returns the function that sends test events; nil without settings for callbacks.
+func (e *engine) ping() (func(context.Context, string) (delivery.Reply, error), error) {
+	if cfg := e.cfg.Callback; !cfg.Callbacks().On() || cfg.Secret == "" {
+		return nil, nil //nolint:nilnil // the console says so
+	}
+	sender, err := callback.New(e.cfg.Callback)
+	if err != nil {
+		return nil, err
+	}
+	e.closers = append(e.closers, sender.Close)
+	return func(ctx context.Context, to string) (delivery.Reply, error) {
+		_, reply, err := sender.Ping(ctx, e.cfg.Account, to)
+		return reply, err
+	}, nil
 }
 
 // pipelined returns a client that sends the commands of several goroutines together. It is

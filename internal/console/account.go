@@ -75,5 +75,5 @@ func (c *Console) steerAccount(ctx context.Context, v *visit, action, target, di
 	if err := do(ctx); err != nil {
 		return err
 	}
-	return v.done("/account", nil, did, -1)
+	return v.done("/account", nil, did)
 }

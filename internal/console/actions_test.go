@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
@@ -125,19 +126,24 @@ func TestBatch_IsPausedResumedRetriedAndCancelled(t *testing.T) {
 	for _, step := range []struct{ path, audited, says string }{
 		{"/batch/pause", "batches.pause", "The batch is paused."},
 		{"/batch/resume", "batches.resume", "The batch continues."},
-		{"/batch/retry", "batches.retry", "2 requests of the batch are retried."},
 	} {
 		b.follow(b.post(step.path, http.StatusSeeOther, "name", "spring"), step.says)
 		expectAudited(t, audited(), "Mara "+step.audited+" spring")
 		b.post(step.path, http.StatusNotFound, "name", "summer")
 		expectAudited(t, audited(), "")
 	}
+	b.start(b.plan(append(b.get("/batch?name=spring", http.StatusOK).hidden("/actions/plan"), "rate", "1000/s")...)...)
+	if got := audited(); !strings.HasPrefix(got, "Mara failed.retry --batch spring --before ") {
+		t.Errorf("audited: %q", got)
+	}
+	h.runActions()
+	h.Eventually("the action is done", func() bool { return h.action().State == action.Done })
 	h.ExpectBatch("spring", batch.Running, map[request.State]int{request.Waiting: 2, request.Queued: 3})
 	b.post("/batch/cancel", http.StatusUnprocessableEntity, "name", "spring")
 	b.follow(b.post("/batch/cancel", http.StatusSeeOther, "name", "spring", "confirm", "spring"), "The batch was cancelled.")
 	expectAudited(t, audited(), "Mara batches.cancel spring")
 	h.ExpectBatch("spring", batch.Cancelled, map[request.State]int{request.Cancelled: 5})
-	for _, path := range []string{"/batch/pause", "/batch/resume", "/batch/retry"} {
+	for _, path := range []string{"/batch/pause", "/batch/resume"} {
 		b.post(path, http.StatusConflict, "name", "spring")
 	}
 }

@@ -6,14 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
-	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -178,7 +174,7 @@ func (c *Console) steerBatch(ctx context.Context, v *visit, control batch.Contro
 	if _, err = c.operator.Steer(ctx, b, control); err != nil {
 		return cancelledBatch(err)
 	}
-	return v.done("/batch", url.Values{"name": {b.Batch}}, did, -1)
+	return v.done("/batch", url.Values{"name": {b.Batch}}, did)
 }
 
 // cancelledBatch explains the error of a change that a cancelled batch does not permit.
@@ -211,40 +207,5 @@ func (c *Console) cancelBatch(ctx context.Context, v *visit) error {
 	if now, _, err := c.operator.CancelBatch(ctx, b); err != nil && now.Status != batch.Cancelled {
 		return err
 	}
-	return v.done("/batch", url.Values{"name": {b.Batch}}, "batch_cancel", -1)
-}
-
-// retryBatch starts a new run of the failed requests of a batch, as many as time allows.
-func (c *Console) retryBatch(ctx context.Context, v *visit) error {
-	b, err := c.batchOf(ctx, v.r.PostFormValue("name"))
-	if err != nil {
-		return err
-	}
-	if b.Status == batch.Cancelled {
-		return cancelledBatch(&tasks.CancelledError{Batch: b.Batch})
-	}
-	if err := c.record(ctx, v, "batches.retry", b.Batch); err != nil {
-		return err
-	}
-	ctx, cancel := c.long(v, actionTimeout)
-	defer cancel()
-	pages, err := c.operator.Requests(ctx, request.Failed, operator.Selection{Batch: b.Batch}, nil)
-	if err != nil {
-		return err
-	}
-	var retried atomic.Int64
-	err = operator.Each(ctx, pages, rate.NewLimiter(rate.Inf, 1), func(ctx context.Context, r request.Record) error {
-		_, changed, err := c.operator.Retry(ctx, r)
-		if changed {
-			retried.Add(1)
-		}
-		return err
-	})
-	did := "batch_retried"
-	if ctx.Err() != nil {
-		did = "batch_more"
-	} else if err != nil {
-		return err
-	}
-	return v.done("/batch", url.Values{"name": {b.Batch}}, did, int(retried.Load()))
+	return v.done("/batch", url.Values{"name": {b.Batch}}, "batch_cancel")
 }

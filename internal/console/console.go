@@ -16,16 +16,18 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/peerlimit"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
-// Config configures a [Console]. All fields are required.
+// Config configures a [Console]. Fields without a documented zero value are required.
 type Config struct {
 	// Redis is not closed.
 	Redis  redis.UniversalClient
@@ -37,6 +39,9 @@ type Config struct {
 	Log     *zap.Logger
 	// Stopping is closed when live pages must end, because the server stops.
 	Stopping <-chan struct{}
+	// Ping sends a test event to a URL. Its error says that no request may have this URL as
+	// its callback_url. It is nil if callbacks are off.
+	Ping func(ctx context.Context, to string) (delivery.Reply, error)
 }
 
 // Console handles HTTP requests. It is safe for concurrent use.
@@ -48,9 +53,11 @@ type Console struct {
 	sessions  *sessions
 	failed    *peerlimit.Limits
 	operator  *operator.Operator
+	actions   *action.Store
 	account   *admission.Account
 	reader    *diagnosis.Reader
 	snapshots *diagnosis.Latest
+	tallies   *tallies
 	now       *live
 }
 
@@ -64,14 +71,15 @@ const (
 func New(cfg Config) *Console {
 	account := cfg.Stores.Keys.Account
 	c := &Console{
-		Config:    cfg,
-		assets:    loadAssets(),
-		sessions:  newSessions(cfg.Redis, cfg.Stores.Keys),
-		failed:    peerlimit.New(failedPerSecond, failedBurst),
-		operator:  operator.New(cfg.Redis, account),
-		account:   admission.NewAccount(cfg.Redis, account),
-		reader:    diagnosis.NewReader(cfg.Redis, cfg.Stores),
-		snapshots: nil,
+		Config:   cfg,
+		assets:   loadAssets(),
+		sessions: newSessions(cfg.Redis, cfg.Stores.Keys),
+		failed:   peerlimit.New(failedPerSecond, failedBurst),
+		operator: operator.New(cfg.Redis, account),
+		actions:  action.NewStore(cfg.Redis, account),
+		account:  admission.NewAccount(cfg.Redis, account),
+		reader:   diagnosis.NewReader(cfg.Redis, cfg.Stores),
+		tallies:  newTallies(cfg.Stopping),
 	}
 	c.snapshots = diagnosis.NewLatest(c.reader)
 	c.templates = parseTemplates(c.assets)
@@ -121,18 +129,27 @@ func (c *Console) registerRoutes(mux *http.ServeMux) {
 		mux.HandleFunc(pattern, c.open(handle))
 	}
 	for pattern, handle := range map[string]handler{
-		"GET /{$}":             c.nowPage,
-		"GET /live":            c.nowLive,
-		"POST /sign-out":       c.signOut,
-		"POST /request/reveal": c.revealLink,
-		"GET /requests":        c.requestsPage,
-		"GET /request":         c.requestPage,
-		"GET /batches":         c.batchesPage,
-		"GET /batch":           c.batchPage,
-		"GET /batch/progress":  c.batchProgress,
-		"GET /account":         c.accountPage,
-		"GET /keys":            c.keysPage,
-		"GET /audit":           c.auditPage,
+		"GET /{$}":              c.nowPage,
+		"GET /live":             c.nowLive,
+		"POST /sign-out":        c.signOut,
+		"POST /request/reveal":  c.revealLink,
+		"GET /requests":         c.requestsPage,
+		"GET /request":          c.requestPage,
+		"GET /batches":          c.batchesPage,
+		"GET /batch":            c.batchPage,
+		"GET /batch/progress":   c.batchProgress,
+		"GET /failed":           c.failedPage,
+		"GET /failed/groups":    c.failedGroups,
+		"GET /held":             c.heldPage,
+		"GET /held/groups":      c.heldGroups,
+		"GET /callbacks":        c.callbacksPage,
+		"GET /callbacks/groups": c.callbackGroups,
+		"GET /actions":          c.actionsPage,
+		"GET /action":           c.actionPage,
+		"GET /action/progress":  c.actionProgress,
+		"GET /account":          c.accountPage,
+		"GET /keys":             c.keysPage,
+		"GET /audit":            c.auditPage,
 	} {
 		mux.HandleFunc(pattern, c.signedIn(apikey.Read, handle))
 	}
@@ -144,7 +161,10 @@ func (c *Console) registerRoutes(mux *http.ServeMux) {
 		"POST /batch/pause":    c.pauseBatch,
 		"POST /batch/resume":   c.resumeBatch,
 		"POST /batch/cancel":   c.cancelBatch,
-		"POST /batch/retry":    c.retryBatch,
+		"POST /callbacks/test": c.testCallback,
+		"POST /actions/plan":   c.planAction,
+		"POST /actions/start":  c.startAction,
+		"POST /action/abort":   c.abortAction,
 		"POST /account/pause":  c.pauseAccount,
 		"POST /account/resume": c.resumeAccount,
 		"POST /account/rate":   c.setRate,

@@ -20,6 +20,7 @@ func functions() template.FuncMap {
 		"counted":  counted,
 		"speed":    speed,
 		"duration": duration,
+		"millis":   func(d time.Duration) string { return humanize.Comma(d.Milliseconds()) + " ms" },
 		"bytes":    func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
 		"percent":  func(share float64) string { return fmt.Sprintf("%.0f %%", share*100) },
 		"utc":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
@@ -115,9 +116,11 @@ func remedyOf(code diagnosis.Code) remedy {
 	case diagnosis.BatchPaused, diagnosis.RowsRefused:
 		return remedy{"/batches", "Open the batches"}
 	case diagnosis.Held:
-		return remedy{"/requests?status=held", "Show held requests"}
+		return remedy{"/held", "Show held requests"}
 	case diagnosis.FailedRequests:
-		return remedy{"/requests?status=failed", "Show failed requests"}
+		return remedy{"/failed", "Show failed requests"}
+	case diagnosis.CallbacksGivenUp, diagnosis.CallbacksRetrying:
+		return remedy{"/callbacks", "Show the callbacks"}
 	case diagnosis.CredentialsRefused, diagnosis.NoCredit, diagnosis.LimitReached, diagnosis.FaceKiOutage, diagnosis.FaceKiThrottles, diagnosis.GateClosed:
 		return remedy{"/account", "Show the gate's history"}
 	}

@@ -14,8 +14,11 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
+	"github.com/kyclink/kyclink/internal/callback"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
 )
@@ -27,6 +30,7 @@ type harness struct {
 	*ledgertest.Harness
 
 	console *Console
+	sender  *callback.Sender // of test events
 	keys    *apikey.Keyring
 	trail   *audit.Trail
 	url     string
@@ -42,6 +46,10 @@ func newHarness(t *testing.T) *harness {
 	stopping := make(chan struct{})
 	h.console = New(Config{
 		Redis: h.Redis, Stores: h.Stores, Keys: h.keys, Audit: h.trail, Refused: func(string) {}, Log: zap.New(core), Stopping: stopping,
+		Ping: func(ctx context.Context, to string) (delivery.Reply, error) {
+			_, reply, err := h.sender.Ping(ctx, account, to)
+			return reply, err
+		},
 	})
 	server := httptest.NewServer(h.console)
 	t.Cleanup(server.Close)
@@ -55,6 +63,18 @@ func newHarness(t *testing.T) *harness {
 		}
 	})
 	return h
+}
+
+// runActions carries out actions until the end of the test.
+func (h *harness) runActions() {
+	h.Helper()
+	runner := action.NewRunner(action.RunnerConfig{
+		Redis: h.Redis, Account: h.Keys.Account, Pause: 10 * time.Millisecond, Lease: time.Minute, Log: zap.NewNop(), Limited: zap.NewNop(),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); runner.Run(ctx) }()
+	h.Cleanup(func() { cancel(); <-ended })
 }
 
 // browser is a client with cookies that follows no redirect.
@@ -132,6 +152,12 @@ func (b *browser) form(path string, fields ...string) *http.Request {
 	for i := 0; i < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
+	return b.values(path, form)
+}
+
+// values is [browser.form] for fields that may be repeated.
+func (b *browser) values(path string, form url.Values) *http.Request {
+	b.h.Helper()
 	r, err := http.NewRequestWithContext(b.h.Context(), http.MethodPost, b.h.url+path, strings.NewReader(form.Encode()))
 	b.h.Must(err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -36,7 +36,7 @@ func TestNow_StreamsWhatThePageShows(t *testing.T) {
 		}
 		text.WriteString(data + "\n")
 	}
-	for _, want := range []string{`class="banner"`, "Waiting for a person", `/requests?status=held`} {
+	for _, want := range []string{`class="banner"`, "Waiting for a person", `/held`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the update does not contain %s:\n%s", want, text.String())
 		}

@@ -52,9 +52,9 @@ func newNow(s diagnosis.Snapshot) nowData {
 	}
 	d.Deciding = []listData{
 		{"Paused batches", "resume or cancel each", "/batches", s.Paused.Batches},
-		{"Held requests", "retry or drop each", "/requests?status=held", s.Held},
-		{"Failed requests", "can be retried", "/requests?status=failed", s.Failed},
-		{"Callbacks given up", "kyclink callbacks list", "", s.Deliveries.GivenUp},
+		{"Held requests", "decide about each", "/held", s.Held},
+		{"Failed requests", "can be retried", "/failed", s.Failed},
+		{"Callbacks given up", "can be retried", "/callbacks", s.Deliveries.GivenUp},
 		{"Rejected intake entries", "in the stream of rejects", "", s.Intake.Rejects},
 		{"Unreadable tasks", "written by another version, or damaged", "", s.Quarantined},
 	}

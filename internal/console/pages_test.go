@@ -40,6 +40,8 @@ func (h *harness) pages() []string {
 		"/request?id=A-created", "/request?id=A-failed", "/request?id=A-held", "/request?id=A-waiting",
 		"/request?id=%3C%2Ftitle%3E%3Cscript%3Ealert%28%271%27%29%3C%2Fscript%3E%22onmouseover%3D%22x", "/request?id=%3Cscript%3E",
 		"/batches", "/batch?name=spring", "/batch?name=%3Cb+onclick%3Dalert%283%29%3E%22%26name%3Dx", "/batch?name=%3Cscript%3E", "/batch/progress?name=spring",
+		"/failed", "/failed?reason=invalid_request", "/failed?batch=nothing", "/failed?since=x", "/failed?cursor=x", "/failed/groups", "/held", "/held?lane=bulk", "/held/groups",
+		"/callbacks", "/callbacks?status=retrying", "/callbacks?status=x", "/callbacks?host=%3Cscript%3E", "/callbacks/groups", "/actions", "/actions?after=x", "/action?id=%3Cscript%3E",
 		"/account", "/keys", "/audit", "/sign-in?next=%22%3E%3Cscript%3E", "/nothing", "/?done=%3Cscript%3E", "/?done=retried&n=%3Cscript%3E",
 	}
 }
@@ -155,7 +157,7 @@ func TestPages_ShowNoControlsWithoutTheScope(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/request/retry", "/request/drop", "/request/cancel", "/request/forget", "/batch/pause", "/batch/resume", "/batch/cancel", "/batch/retry",
+		"/request/retry", "/request/drop", "/request/cancel", "/request/forget", "/batch/pause", "/batch/resume", "/batch/cancel",
 		"/account/pause", "/account/resume", "/account/rate",
 	} {
 		p := b.post(path, http.StatusForbidden, "id", "A-failed", "state", "failed", "name", "spring", "confirm", "A-failed", "rate", "1/s")

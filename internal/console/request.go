@@ -129,7 +129,7 @@ func (c *Console) act(ctx context.Context, v *visit, action, did string, do func
 	if !changed {
 		return errChanged
 	}
-	return v.done("/request", url.Values{"id": {r.ApplicationID}}, did, -1)
+	return v.done("/request", url.Values{"id": {r.ApplicationID}}, did)
 }
 
 // cancelTries is how often a cancel is tried if the request changes meanwhile.
@@ -156,9 +156,9 @@ func (c *Console) cancelRequest(ctx context.Context, v *visit) error {
 		query := url.Values{"id": {id}}
 		switch state { //nolint:exhaustive // a cancel leaves no other state
 		case request.Cancelled:
-			return v.done("/request", query, "cancelled", -1)
+			return v.done("/request", query, "cancelled")
 		case request.Calling:
-			return v.done("/request", query, "cancel_asked", -1)
+			return v.done("/request", query, "cancel_asked")
 		case request.Created, request.Failed:
 			return errChanged
 		}
@@ -194,7 +194,7 @@ func (c *Console) forgetRequest(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.done("/requests", nil, "forgotten", -1)
+	return v.done("/requests", nil, "forgotten")
 }
 
 // long returns a context for an action that takes longer than a page. It goes on if the

@@ -36,6 +36,10 @@ type requestsData struct {
 	Lanes   []request.Lane
 	Reasons []string
 	Now     time.Time
+
+	Of         request.State // if the page lists requests of one state only
+	Selectable bool          // for an action
+	path       string        // of the page
 }
 
 type requestRow struct {
@@ -59,13 +63,8 @@ func (c *Console) requestsPage(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	d := requestsData{
-		Form: map[string]string{}, Now: now, States: request.States[:], Lanes: []request.Lane{request.Interactive, request.Bulk}, Reasons: reasons(),
-	}
-	for _, name := range filters() {
-		d.Form[name] = strings.TrimSpace(query.Get(name))
-		d.Filtered = d.Filtered || d.Form[name] != ""
-	}
+	d := requestsData{Now: now, States: request.States[:], Lanes: lanes(), Reasons: texts(slices.Concat(fault.Holds(), fault.Ends())), path: "/requests"}
+	d.Form, d.Filtered = readForm(query, filters()...)
 	f, problem, err := c.filter(ctx, d.Form, now)
 	if err != nil {
 		return err
@@ -85,15 +84,6 @@ func (c *Console) requestsPage(ctx context.Context, v *visit) error {
 // onlyID reports whether the ID is the only filter.
 func onlyID(query url.Values) bool {
 	return !slices.ContainsFunc(filters(), func(name string) bool { return name != "id" && query.Get(name) != "" })
-}
-
-// reasons returns the reasons for which requests fail or are held.
-func reasons() []string {
-	var all []string
-	for _, r := range slices.Concat(fault.Holds(), fault.Ends()) {
-		all = append(all, string(r))
-	}
-	return all
 }
 
 // filter converts the form. A problem is a mistake of the operator, in words.
@@ -144,13 +134,7 @@ func (c *Console) search(ctx context.Context, d *requestsData, f search.Filter, 
 	}
 	d.Examined, d.Unreadable = page.Examined, page.Unreadable
 	if page.Next != "" {
-		next := url.Values{"cursor": {page.Next}}
-		for name, value := range d.Form {
-			if value != "" {
-				next.Set(name, value)
-			}
-		}
-		d.Next = "/requests?" + next.Encode()
+		d.Next = address(d.path, with(d.Form, "cursor", page.Next))
 	}
 	return nil
 }

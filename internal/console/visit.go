@@ -2,7 +2,6 @@ package console
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -179,12 +178,9 @@ func (v *visit) confirmed(name string) error {
 }
 
 // done redirects to a page that says what was done. what is a key of [doneText]'s table.
-func (v *visit) done(page string, query url.Values, what string, n int) error {
+func (v *visit) done(page string, query url.Values, what string) error {
 	query = cloneValues(query)
 	query.Set("done", what)
-	if n >= 0 {
-		query.Set("n", strconv.Itoa(n))
-	}
 	return v.redirect(page + "?" + query.Encode())
 }
 
@@ -199,9 +195,6 @@ func cloneValues(q url.Values) url.Values {
 // doneText returns the message for what the previous request did. Only messages of the
 // table are shown, so that an address cannot make a page say something else.
 func doneText(r *http.Request) string {
-	query := r.URL.Query()
-	n, _ := strconv.Atoi(query.Get("n")) // absent is 0
-	requests := counted(n, "request", "requests")
 	return map[string]string{
 		"retried":        "The request is retried.",
 		"dropped":        "The request was dropped.",
@@ -210,12 +203,11 @@ func doneText(r *http.Request) string {
 		"forgotten":      "The request was erased, and everything in Redis that named it.",
 		"batch_paused":   "The batch is paused.",
 		"batch_resumed":  "The batch continues.",
-		"batch_retried":  requests + " of the batch " + cmp.Or(map[bool]string{true: "is"}[n == 1], "are") + " retried.",
-		"batch_more":     requests + " of the batch were retried before the time ran out. Retry again for the others.",
 		"batch_cancel":   "The batch was cancelled.",
+		"aborted":        "The action was aborted. What it has changed stays changed.",
 		"account_paused": "The account is paused: no call is made until it is resumed.",
 		"account_resume": "The account continues.",
 		"rate":           "The rate was changed for the running workers.",
 		"rate_reset":     "The workers' own rate is in force again.",
-	}[query.Get("done")]
+	}[r.URL.Query().Get("done")]
 }

@@ -20,6 +20,8 @@ function localTimes(root) {
 new MutationObserver(() => localTimes(document)).observe(document.body, {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["datetime"]});
 localTimes(document);
 
+document.querySelector("nav [aria-current]")?.scrollIntoView({block: "nearest", inline: "nearest"}); // where the menu scrolls
+
 const live = document.getElementById("live");
 
 function showLive(state, text) {
@@ -43,7 +45,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
-const pages = {n: "/", r: "/requests", b: "/batches", a: "/account"};
+const pages = {n: "/", r: "/requests", b: "/batches", f: "/failed", h: "/held", c: "/callbacks", a: "/account"};
 let afterG = false;
 
 document.addEventListener("keydown", (e) => {
