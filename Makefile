@@ -36,6 +36,15 @@ test: test-needs ## install redis-server if it is missing, and run all tests wit
 test-long: test-needs ## the same, with the long tests and in random order
 	go test -race -count=1 -shuffle=on -timeout=60m -tags=long ./...
 
+# The operator console in a real Chromium, with real processes.
+.PHONY: test-browser
+test-browser: test-needs chromium ## install Chromium if it is missing, and test the operator console in it
+	go test -count=1 -timeout=15m -tags=browser ./internal/browsertest
+
+.PHONY: screenshots
+screenshots: test-needs chromium ## write pictures of all pages of the operator console to screenshots/
+	go test -count=1 -timeout=15m -tags=browser ./internal/browsertest -screenshots=$(CURDIR)/screenshots
+
 # Measures bin/kyclink. bin/bench is built because a program under go run does not
 # receive signals. BENCH holds its flags, such as -short, -run rate, -reps 1, -json FILE.
 BENCH ?=
@@ -89,7 +98,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities that the code reaches
 
 .PHONY: clean
 clean: ## remove what was built and installed here
-	rm -rf bin .bin man
+	rm -rf bin .bin man screenshots
 
 # The file's name has the version, so that a new one is installed when the pin changes.
 $(GOLANGCI_LINT):
@@ -100,6 +109,11 @@ $(GOVULNCHECK):
 	GOBIN=$(CURDIR)/.bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	mv .bin/govulncheck $@
 
+# apt_install is a command that installs Debian packages.
+apt_install = sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
+
 # redis-server, and the C compiler for the race detector.
 .PHONY: test-needs
 test-needs:
@@ -109,13 +123,23 @@ test-needs:
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	echo "installing for the tests: $$missing"; \
 	if command -v apt-get >/dev/null; then \
-	  sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
-	  $$sudo apt-get update -qq && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  $(apt_install) $$missing >/dev/null; \
 	elif command -v brew >/dev/null; then \
 	  brew install --quiet $$(sed 's/redis-server/redis/; s/libc6-dev//' <<<"$$missing"); \
 	else \
 	  echo 'install redis-server (7.0 or newer) and a C compiler: neither apt-get nor brew is available' >&2; \
 	  echo 'add them to PATH, then run make test again' >&2; \
+	  exit 1; \
+	fi
+
+# Chromium or Google Chrome, for the tests of the console.
+.PHONY: chromium
+chromium:
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -d '/Applications/Google Chrome.app' ]; then exit 0; fi; \
+	if command -v apt-get >/dev/null; then \
+	  echo "installing for the tests: chromium"; \
+	  $(apt_install) chromium fonts-noto-core >/dev/null; \
+	else \
+	  echo 'install Chromium or Google Chrome, then run make test-browser again: apt-get is not available' >&2; \
 	  exit 1; \
 	fi

@@ -49,7 +49,7 @@ const pages = {n: "/", r: "/requests", b: "/batches", f: "/failed", h: "/held", 
 let afterG = false;
 
 document.addEventListener("keydown", (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea, dialog")) return;
+  if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea, dialog[open]")) return;
   const find = document.getElementById("find");
   const shortcuts = document.getElementById("shortcuts");
   if (!find) return;
