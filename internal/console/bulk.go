@@ -113,8 +113,10 @@ func conditions(f action.Filter) (all []condition) {
 	return all
 }
 
-// planTimeout limits a dry run.
-const planTimeout = 20 * time.Second
+const (
+	planTimeout = 20 * time.Second // of a dry run
+	planTally   = 3 * time.Second  // of its groups, which do not need to be complete
+)
 
 // planAction shows what an action would change.
 func (c *Console) planAction(ctx context.Context, v *visit) error {
@@ -179,8 +181,8 @@ func notPossible(why string) error {
 	return &pageError{http.StatusUnprocessableEntity, "Not possible", "The action was not started: " + why + "."}
 }
 
-// actionForm reads the form of an action. Entries that come to the list after now are not a
-// part of it, so that its dry run holds although requests go on failing.
+// actionForm reads the form of an action. Entries that are added to the list after now are
+// not part of it, so that the dry run stays valid while further requests fail.
 func actionForm(form url.Values, now time.Time) (r action.Request, err error) {
 	value := func(name string) string { return strings.TrimSpace(form.Get(name)) }
 	r = action.Request{Kind: action.Kind(value("kind")), Rate: value("rate"), IDs: form["ids"]}
@@ -229,7 +231,7 @@ func (c *Console) tallyOf(ctx context.Context, r action.Request) (tally, error) 
 			return tally{}, err
 		}
 	}
-	return count.whole(ctx)
+	return count.within(ctx, planTally)
 }
 
 // startAction starts the action of a dry run, if it would still change the same.

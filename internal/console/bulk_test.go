@@ -131,10 +131,9 @@ func TestBulk_AsksAgainIfTheSetHasChanged(t *testing.T) {
 		}
 	}
 	expectAudited(t, audited(), "")
-	h.restore("spring", "late", 1, request.Failed, "timeout", "") // it was to be an hour old, and is a part
+	h.restore("spring", "late", 1, request.Failed, "timeout", "") // an hour ago
 	b.post("/actions/start", http.StatusConflict, p.hidden("/actions/start")...)
 	p = b.post("/actions/plan", http.StatusOK, "kind", "retry_failed")
-	h.Import("new", nil)
 	h.Do("N-1", "accept", "feed", "admit", "fail") // it came after the dry run
 	b.start(p.hidden("/actions/start")...)
 	if a := h.action(); a.Counts.Matched != 5 {
@@ -212,7 +211,7 @@ func TestBulk_RefusesWhatMakesNoSense(t *testing.T) {
 		{"kind", "retry"},
 		{},
 		{"kind", "retry_failed", "rate", "fast"},
-		{"kind", "retry_failed", "rate", "1001/s"},
+		{"kind", "retry_failed", "rate", "100000/s"},
 		{"kind", "retry_failed", "reason", "unknown_outcome"},
 		{"kind", "retry_failed", "batch", "summer"},
 		{"kind", "retry_failed", "since", "yesterday"},

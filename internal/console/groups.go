@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -110,16 +111,22 @@ func (a *adder) tally() tally {
 // counter reads the entries of a list, and adds them a page at a time.
 type counter func(ctx context.Context, add func([]member)) error
 
-// whole counts a list to its end.
-func (count counter) whole(ctx context.Context) (tally, error) {
+// within counts a list, or as much of it as a limit of time permits.
+func (count counter) within(ctx context.Context, limit time.Duration) (tally, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	a := &adder{groups: map[string]group{}}
-	err := count(ctx, a.add)
-	return a.tally(), err
+	err := count(limited, a.add)
+	t := a.tally()
+	if t.Partial = err != nil && limited.Err() != nil && ctx.Err() == nil; t.Partial {
+		err = nil
+	}
+	return t, err
 }
 
 const (
 	// tallyWait is how long a page waits for a count. Most lists are counted within it.
-	tallyWait = 100 * time.Millisecond
+	tallyWait = 50 * time.Millisecond
 	// tallyTimeout limits a count.
 	tallyTimeout = 5 * time.Minute
 	// tallyRest is how long a tally is used, as a multiple of the time that its count took.
@@ -160,6 +167,9 @@ func newTallies(stopping <-chan struct{}) *tallies {
 // count was too long ago.
 func (t *tallies) get(ctx context.Context, key string, count counter) (tally, error) {
 	c := t.latest(key, count)
+	if c == nil {
+		return tally{}, &pageError{http.StatusServiceUnavailable, "Too many lists are being counted", "Try again in a minute, or with fewer different filters."}
+	}
 	timer := time.NewTimer(tallyWait)
 	defer timer.Stop()
 	select {
@@ -178,7 +188,8 @@ func (t *tallies) get(ctx context.Context, key string, count counter) (tally, er
 	return now, nil
 }
 
-// latest returns the count that is running, or was done a short time ago, or a new one.
+// latest returns the count that is running, or was done a short time ago, or a new one; nil
+// if there are too many.
 func (t *tallies) latest(key string, count counter) *counting {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -186,28 +197,32 @@ func (t *tallies) latest(key string, count counter) *counting {
 	if old != nil && !old.over(now) {
 		return old
 	}
+	maps.DeleteFunc(t.all, func(_ string, kept *counting) bool { return len(t.all) >= mostTallies && kept.isDone() })
+	if len(t.all) >= mostTallies && old == nil {
+		return nil
+	}
 	c := &counting{soFar: &adder{groups: map[string]group{}}, began: now, done: make(chan struct{})}
 	if old != nil && old.err == nil {
 		c.before = old.result
-	}
-	for other, kept := range t.all {
-		if len(t.all) >= mostTallies && kept.over(now) {
-			delete(t.all, other)
-		}
 	}
 	t.all[key] = c
 	go t.run(c, count)
 	return c
 }
 
-// over reports whether a count has ended, and its result should no longer be used.
-func (c *counting) over(now time.Time) bool {
+// isDone reports whether the count has ended.
+func (c *counting) isDone() bool {
 	select {
 	case <-c.done:
-		return c.err != nil || now.Sub(c.ended) > tallyRest*c.ended.Sub(c.began)
+		return true
 	default:
 		return false
 	}
+}
+
+// over reports whether the count has ended, and its result should no longer be used.
+func (c *counting) over(now time.Time) bool {
+	return c.isDone() && (c.err != nil || now.Sub(c.ended) > tallyRest*c.ended.Sub(c.began))
 }
 
 func (t *tallies) run(c *counting, count counter) {

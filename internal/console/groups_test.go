@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -80,7 +81,7 @@ func TestReasons_AllHaveAMeaning(t *testing.T) {
 	}
 }
 
-// A count that takes long goes on in the background, and its result is used for a while.
+// A long count continues in the background, and its result is used for a while.
 func TestTallies_CountInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopping := make(chan struct{})
@@ -115,7 +116,32 @@ func TestTallies_CountInTheBackground(t *testing.T) {
 	})
 }
 
-func TestTallies_EndWithTheServer(t *testing.T) {
+func TestCounter_CountsWhatTimePermits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var count counter = func(ctx context.Context, add func([]member)) error {
+			add([]member{{group: "a"}})
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(5 * time.Second):
+				add([]member{{group: "a"}})
+				return nil
+			}
+		}
+		for limit, want := range map[time.Duration]tally{time.Second: {Total: 1, Partial: true}, time.Minute: {Total: 2}} {
+			if got, err := count.within(t.Context(), limit); err != nil || got.Total != want.Total || got.Partial != want.Partial {
+				t.Errorf("within %v: got %+v, %v", limit, got, err)
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := count.within(ended, time.Second); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v after the request has ended", err)
+		}
+	})
+}
+
+func TestTallies_AreLimitedAndEndWithTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopping := make(chan struct{})
 		all := newTallies(stopping)
@@ -123,6 +149,12 @@ func TestTallies_EndWithTheServer(t *testing.T) {
 		for _, key := range []string{"a", "b", "c", "d"} {
 			if got, err := all.get(t.Context(), key, hang); err != nil || !got.Partial {
 				t.Errorf("got %+v, %v", got, err)
+			}
+		}
+		for i := range mostTallies {
+			_, err := all.get(t.Context(), fmt.Sprint(i), hang)
+			if full := i >= mostTallies-4; full != (err != nil) {
+				t.Errorf("list %d: got %v", i, err)
 			}
 		}
 		close(stopping)
