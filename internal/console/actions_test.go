@@ -146,6 +146,7 @@ func TestBatch_IsPausedResumedRetriedAndCancelled(t *testing.T) {
 	for _, path := range []string{"/batch/pause", "/batch/resume"} {
 		b.post(path, http.StatusConflict, "name", "spring")
 	}
+	b.post("/actions/plan", http.StatusConflict, "kind", "retry_failed", "batch", "spring")
 }
 
 func TestAccount_IsPausedResumedAndItsRateChanged(t *testing.T) {

@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kyclink/kyclink/internal/action"
+	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // kindText is a kind of action in words.
@@ -139,6 +141,9 @@ func (c *Console) plan(ctx context.Context, v *visit) (d planData, err error) {
 	if d.Request, err = actionForm(v.r.PostForm, d.Now); err != nil {
 		return d, err
 	}
+	if err := c.checkBatch(ctx, d.Request); err != nil {
+		return d, err
+	}
 	ctx, cancel := c.long(v, planTimeout)
 	defer cancel()
 	group, planning := errgroup.WithContext(ctx)
@@ -210,6 +215,19 @@ func actionForm(form url.Values, now time.Time) (r action.Request, err error) {
 	return r, nil
 }
 
+// checkBatch returns an error if the filter names a batch that does not exist, or whose
+// requests cannot be retried.
+func (c *Console) checkBatch(ctx context.Context, r action.Request) error {
+	if r.Filter.Batch == "" {
+		return nil
+	}
+	b, err := c.batchOf(ctx, r.Filter.Batch)
+	if err == nil && b.Status == batch.Cancelled && kindTexts()[r.Kind].Calls {
+		err = cancelledBatch(&tasks.CancelledError{Batch: b.Batch})
+	}
+	return err
+}
+
 // tallyOf groups what an action would change, unless its entries were chosen by ID.
 func (c *Console) tallyOf(ctx context.Context, r action.Request) (tally, error) {
 	f := r.Filter
@@ -225,11 +243,6 @@ func (c *Console) tallyOf(ctx context.Context, r action.Request) (tally, error) 
 	}
 	if len(r.IDs) > 0 || count == nil {
 		return tally{}, nil
-	}
-	if f.Batch != "" { // Plan says so if there is none
-		if _, known, err := c.Stores.Batches.Number(ctx, f.Batch); err != nil || !known {
-			return tally{}, err
-		}
 	}
 	return count.within(ctx, planTally)
 }
