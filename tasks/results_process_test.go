@@ -34,11 +34,7 @@ func TestResults_ClaimEventsOfAKilledConsumer(t *testing.T) {
 	t.Parallel()
 	const claimAfter = 5 * time.Second // the ClaimAfter of testdata/consumer
 	binary := filepath.Join(t.TempDir(), "consumer")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as kyclink is built for tests, which shares what is compiled
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	fixture.Must(t, fixture.Compile(exec.Command("go", "build", "-trimpath", "-o", binary, "./testdata/consumer")))
 	rdb, account := fixture.Redis().Client(t), redistest.Account()
 	publish(t, rdb, account, 500)
 	count := func(what string) int64 {

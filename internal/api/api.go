@@ -105,7 +105,7 @@ type API struct {
 	snapshots  *diagnosis.Latest
 	draining   chan struct{}
 
-	backlogTimeout, timeout, transferTimeout time.Duration
+	backlogTimeout, timeout, transferTimeout, bodyTimeout time.Duration
 }
 
 // New returns an API.
@@ -127,7 +127,7 @@ func New(cfg Config) *API {
 		imports:    newTransfers("uploads"),
 		exports:    newTransfers("exports"),
 		accepting:  make(chan struct{}, maxAccepting), draining: make(chan struct{}),
-		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transferTimeout,
+		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transferTimeout, bodyTimeout: bodyTimeout,
 	}
 	a.registerRoutes()
 	return a

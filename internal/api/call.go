@@ -84,7 +84,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.finish(c, time.Now())
 	c.Header().Set("X-Request-Id", c.id)
 	c.Header().Set("Cache-Control", "no-store")
-	_ = c.control.SetReadDeadline(time.Now().Add(bodyTimeout)) // see WriteHeader
+	_ = c.control.SetReadDeadline(time.Now().Add(a.bodyTimeout)) // see WriteHeader
 	if p := a.admit(c); p != nil {
 		c.fail(p)
 		return
@@ -177,7 +177,7 @@ func (a *API) finish(c *call, began time.Time) {
 			p = nil
 		}
 	}
-	_ = c.control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = c.control.SetReadDeadline(time.Now().Add(a.bodyTimeout))
 	a.log(c, began)
 	if p != nil {
 		panic(http.ErrAbortHandler)

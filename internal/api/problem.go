@@ -119,7 +119,9 @@ func tooLarge(limit int64) *problem {
 }
 
 func tooSlow() *problem {
-	return newProblem(http.StatusRequestTimeout, slowReason, "Request timeout", "the body did not arrive in time; send it again")
+	p := newProblem(http.StatusRequestTimeout, slowReason, "Request timeout", "the body did not arrive in time; send it again")
+	p.header = [2]string{"Connection", "close"} // otherwise net/http waits for the rest of the body before it answers
+	return p
 }
 
 func tooLong(limit time.Duration) *problem {

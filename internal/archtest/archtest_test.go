@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -196,13 +197,22 @@ type listed struct {
 
 func packages(t *testing.T) []listed {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-e",
+	all, err := list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// list runs `go list`.
+var list = sync.OnceValues(func() ([]listed, error) {
+	cmd := exec.Command("go", "list", "-e",
 		"-json=ImportPath,Dir,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles,IgnoredGoFiles", module+"/...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, &stderr)
+		return nil, fmt.Errorf("go list: %w\n%s", err, &stderr)
 	}
 	var all []listed
 	for d := json.NewDecoder(bytes.NewReader(out)); ; {
@@ -210,16 +220,16 @@ func packages(t *testing.T) []listed {
 		if err := d.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		p.name = strings.TrimPrefix(p.ImportPath, module+"/")
 		all = append(all, p)
 	}
 	if len(all) < 5 {
-		t.Fatalf("go list found only %d packages", len(all))
+		return nil, fmt.Errorf("go list found only %d packages", len(all))
 	}
-	return all
-}
+	return all, nil
+})
 
 func TestImports_FollowTheTable(t *testing.T) {
 	for _, p := range packages(t) {

@@ -23,26 +23,28 @@ func TestOutside_ModuleRunsItsOwnWorker(t *testing.T) {
 	fixture.Must(t, err)
 	fixture.Must(t, os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600))
 	server := redistest.Start(t)
-	command := func(name string, args ...string) []byte {
-		t.Helper()
+	command := func(name string, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Dir = dir
-		// Nothing is fetched: it needs what this module needs. Without cgo, as the other
-		// programs of the tests are built.
-		cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "REDIS="+server.Addr)
+		// Nothing is fetched: it needs what this module needs.
+		cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=mod", "GOWORK=off", "REDIS="+server.Addr)
+		return cmd
+	}
+	run := func(cmd *exec.Cmd) string {
+		t.Helper()
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%v: %v\n%s", cmd.Args, err, &stderr)
 		}
-		return out
+		return string(out)
 	}
-	command("go", "mod", "edit", "-replace=github.com/kyclink/kyclink="+root)
+	run(command("go", "mod", "edit", "-replace=github.com/kyclink/kyclink="+root))
 	program := filepath.Join(dir, "outside")
-	command("go", "build", "-trimpath", "-o", program, ".")
+	fixture.Must(t, fixture.Compile(command("go", "build", "-trimpath", "-o", program, ".")))
 	const want = "link.created A-1 https://links.example/A-1/1?back=https://shop.example/done 2\n"
-	if got := string(command(program)); got != want {
+	if got := run(command(program)); got != want {
 		t.Errorf("it prints\n%s\nwant\n%s", got, want)
 	}
 }
