@@ -126,7 +126,8 @@ func arrows() map[string][]string {
 		"internal/archtest":           {},
 		"internal/browsertest":        {},
 		"internal/doctest":            {},
-		"internal/bench":              {"tasks", "internal/redistest", "internal/stall", "internal/faceki/simulator"},
+		"internal/bench": {"tasks", stored, nouns, "internal/apikey", "internal/audit", "internal/redistest",
+			"internal/stall", "internal/faceki/simulator"},
 		"internal/chaos": {"tasks", stored, nouns, "internal/admission", "internal/redistest",
 			"internal/stall", "internal/faceki/simulator"},
 	}

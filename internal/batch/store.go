@@ -235,8 +235,9 @@ func (s *Store) Before(ctx context.Context, number, limit int) (batches []Batch,
 	return batches, next, err
 }
 
-// readBatches reads batches. Those that no longer exist are omitted.
-func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
+// Counted reads batches as [Store.ByName] does, in one round trip. Those that no longer exist
+// are omitted.
+func (s *Store) Counted(ctx context.Context, numbers []int) ([]Batch, error) {
 	hashes := make([]*redis.MapStringStringCmd, len(numbers))
 	if _, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, number := range numbers {
@@ -252,13 +253,24 @@ func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error)
 			continue
 		}
 		b, err := parseBatch(number, hashes[i].Val())
-		if err == nil {
-			b, err = s.withJoined(ctx, b)
-		}
 		if err != nil {
 			return nil, err
 		}
 		batches = append(batches, b)
+	}
+	return batches, nil
+}
+
+// readBatches is [Store.Counted] with the states of joined rows.
+func (s *Store) readBatches(ctx context.Context, numbers []int) ([]Batch, error) {
+	batches, err := s.Counted(ctx, numbers)
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range batches {
+		if batches[i], err = s.withJoined(ctx, b); err != nil {
+			return nil, err
+		}
 	}
 	return batches, nil
 }

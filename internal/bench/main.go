@@ -58,7 +58,7 @@ type scenario struct {
 }
 
 func scenarios() []scenario {
-	return slices.Concat(rates(), signups(), drains(), callbacks(), tokens(), outages(), credits(), storms(), exports(), imports(), apis())
+	return slices.Concat(rates(), signups(), drains(), callbacks(), tokens(), outages(), credits(), storms(), exports(), imports(), apis(), consoles())
 }
 
 func run(args []string, out, notes io.Writer) int {

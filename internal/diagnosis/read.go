@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,29 +106,26 @@ func (r *Reader) counts(ctx context.Context, s *Snapshot) error {
 	return r.paused(ctx, s, state.Val())
 }
 
-// paused reads paused batches by the fields of the account.
-func (r *Reader) paused(ctx context.Context, s *Snapshot, state map[string]string) error {
+// paused reads the first paused batches, which the account names in its fields.
+func (r *Reader) paused(ctx context.Context, s *Snapshot, state map[string]string) (err error) {
+	var numbers []int
 	for field, status := range state {
 		number, ok := strings.CutPrefix(field, "batch:")
 		if !ok || status != string(batch.Paused) {
-			continue
-		}
-		if s.Paused.Batches++; s.Paused.Batches > mostPaused {
 			continue
 		}
 		n, err := strconv.Atoi(number)
 		if err != nil {
 			return fmt.Errorf("read the paused batches: the account has the field %q", field)
 		}
-		b, ok, err := r.stores.Batches.Get(ctx, n)
-		if err != nil {
-			return err
-		}
-		if ok {
-			s.Paused.First = append(s.Paused.First, b)
-		}
+		numbers = append(numbers, n)
 	}
-	return nil
+	if s.Paused.Batches = len(numbers); len(numbers) == 0 {
+		return nil
+	}
+	slices.Sort(numbers)
+	s.Paused.First, err = r.stores.Batches.Counted(ctx, numbers[:min(len(numbers), mostPaused)])
+	return err
 }
 
 // due reads which queued requests may be called now.

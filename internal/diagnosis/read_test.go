@@ -1,6 +1,9 @@
 package diagnosis_test
 
 import (
+	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +75,59 @@ func TestSnapshot_FindsPausedBatches(t *testing.T) {
 	h.CancelBatch("spring")
 	if s := snapshot(h); s.Paused.Batches != 0 {
 		t.Errorf("a cancelled batch is paused: %+v", s.Paused)
+	}
+}
+
+// trips counts round trips.
+type trips struct{ n *atomic.Int64 }
+
+func (trips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (t trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		t.n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (t trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		t.n.Add(1)
+		return next(ctx, cmds)
+	}
+}
+
+// A live page reads a snapshot each second.
+func TestSnapshot_CostsTheSameHoweverManyBatchesArePaused(t *testing.T) {
+	t.Parallel()
+	h := ledgertest.New(t)
+	rdb := redis.NewClient(h.Redis.Options())
+	t.Cleanup(func() { _ = rdb.Close() })
+	reader, n := diagnosis.NewReader(rdb, storage.Of(rdb, h.Keys.Account)), &atomic.Int64{}
+	cost := func() int64 {
+		n.Store(0)
+		_, err := reader.Snapshot(t.Context())
+		h.Must(err)
+		return n.Load()
+	}
+	pause := func(first, last int) {
+		for i := first; i <= last; i++ {
+			name := fmt.Sprintf("batch-%d", i)
+			h.Import(name, []tasks.Request{{ApplicationID: name}})
+			h.Control(name, batch.Pause)
+		}
+	}
+	pause(1, 1)
+	cost() // loads the scripts
+	rdb.AddHook(trips{n})
+	one := cost()
+	pause(2, 30)
+	if many := cost(); one == 0 || many != one {
+		t.Errorf("a snapshot takes %d round trips with 30 paused batches, and %d with one", many, one)
+	}
+	s := snapshot(h)
+	if s.Paused.Batches != 30 || len(s.Paused.First) == 0 || s.Paused.First[0].Batch != "batch-1" || s.Paused.First[0].OpenOwn() != 1 {
+		t.Errorf("got %+v", s.Paused)
 	}
 }
 

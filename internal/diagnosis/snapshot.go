@@ -48,7 +48,7 @@ func (l Lane) Backlog() int { return l.Waiting + l.Queued }
 // Paused is the paused batches of an account.
 type Paused struct {
 	Batches int // all of them
-	// First has some of them, with their counters.
+	// First has those that were created first, with their own counters.
 	First []batch.Batch
 }
 

@@ -193,6 +193,16 @@ const Version = '1'
 // Parse parses a record. It fails if another version wrote it. With a [*ContentError] it
 // also returns the fields of the header.
 func Parse(applicationID string, raw []byte) (Record, error) {
+	r, err := Peek(applicationID, raw)
+	if err != nil {
+		return Record{}, err
+	}
+	err = r.parseLines(raw[HeaderLen:])
+	return r, err
+}
+
+// Peek is [Parse] without the content and the outcomes, which take most of its time.
+func Peek(applicationID string, raw []byte) (Record, error) {
 	bad := func(what string) (Record, error) {
 		return Record{}, fmt.Errorf("record of %q: %s", applicationID, what)
 	}
@@ -233,8 +243,7 @@ func Parse(applicationID string, raw []byte) (Record, error) {
 	if failed != "" {
 		return bad(failed)
 	}
-	err := r.parseLines(raw[HeaderLen:])
-	return r, err
+	return r, nil
 }
 
 func (r *Record) parseLines(raw []byte) error {

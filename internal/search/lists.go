@@ -94,6 +94,9 @@ func (p place) String() string { return fmt.Sprintf("%d %s", p.at, p.id) }
 
 func (p place) compare(q place) int { return cmp.Or(cmp.Compare(p.at, q.at), cmp.Compare(p.id, q.id)) }
 
+// isPlace reports whether a place is in a timeline, and not in the rows of a batch.
+func isPlace(text string) bool { return strings.Contains(text, " ") }
+
 func parsePlace(text string) (place, error) {
 	at, id, ok := strings.Cut(text, " ")
 	ms, err := strconv.ParseInt(at, 10, 64)
@@ -107,6 +110,9 @@ func parsePlace(text string) (place, error) {
 type rows struct {
 	batches *batch.Store
 	number  int
+	// only, if it is set, is the key of a sorted set that must contain them.
+	only string
+	rdb  redis.Cmdable
 }
 
 func (b rows) step(ctx context.Context, from string) (step, error) {
@@ -127,7 +133,31 @@ func (b rows) step(ctx context.Context, from string) (step, error) {
 			s.entries = append(s.entries, entry{row.ApplicationID, strconv.Itoa(row.Row)})
 		}
 	}
-	return s, nil
+	if b.only != "" {
+		s.entries, err = b.members(ctx, s.entries)
+	}
+	return s, err
+}
+
+// members returns the entries that are in the sorted set, whose scores are times after 0.
+func (b rows) members(ctx context.Context, entries []entry) (members []entry, err error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.id
+	}
+	scores, err := b.rdb.ZMScore(ctx, b.only, ids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read a list by ID: %w", err)
+	}
+	for i, e := range entries {
+		if scores[i] != 0 {
+			members = append(members, e)
+		}
+	}
+	return members, nil
 }
 
 // How many keys one step of a walk visits: more of them if few are read.

@@ -3,7 +3,7 @@
 //
 // No index names every request: with a million of them it would cost more memory than their
 // records save. A search therefore reads the narrowest list that contains all that match
-// (the failed or held requests, a lane's queue, a batch) or, if there is none, walks through
+// (the failed or held requests, or a batch) or, if there is none, walks through
 // the keys. A page reads a bounded number of requests and may have fewer than asked for, or
 // none, although others follow: [Page.Next] says so.
 package search
@@ -11,7 +11,6 @@ package search
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,11 +27,17 @@ import (
 const MaxLimit = 500
 
 // What a page reads at most, about: requests, and keys and rows of a batch of which no
-// request is read. Both keep a page well under 50 ms.
+// request is read. Both keep a page well under 50 ms. On a slow or busy machine a page ends
+// after pageTime, if it has read a part of this.
 const (
 	mostExamined = 3_000
 	mostVisited  = 40_000
+	pageTime     = 20 * time.Millisecond
+	slowPart     = 8 // an eighth
 )
+
+// mostPart is how many requests are read at a time, if few of them match.
+const mostPart = 500
 
 // Filter says which requests are wanted; a zero field does not matter. Since and Before are
 // about the time at which a request came to its present state.
@@ -46,8 +51,12 @@ type Filter struct {
 }
 
 func (f Filter) matches(r request.Record) bool {
+	return f.matchesHeader(r) && (f.Reason == "" || r.Outcome.Reason == f.Reason)
+}
+
+// matchesHeader reports whether the header of a record matches.
+func (f Filter) matchesHeader(r request.Record) bool {
 	return (f.Status == "" || r.State == f.Status) &&
-		(f.Reason == "" || r.Outcome.Reason == f.Reason) &&
 		(f.Lane == "" || r.Lane == f.Lane) &&
 		(f.Batch == 0 || r.Batch == f.Batch) &&
 		(f.Since.IsZero() || !r.ChangedAt.Before(f.Since)) &&
@@ -62,8 +71,8 @@ type Page struct {
 	Next string
 	// Examined is how many requests were read.
 	Examined int
-	// Unreadable is how many of these no version of this program can decode; they are in no
-	// page.
+	// Unreadable is how many of these may match, but cannot be decoded by this version of the
+	// program; they are in no page.
 	Unreadable int
 }
 
@@ -93,25 +102,32 @@ func (s *Searcher) Page(ctx context.Context, f Filter, cursor string, limit int)
 	}
 	limit = min(max(limit, 1), MaxLimit)
 	var p Page
-	next, err := read(ctx, s.list(f), from, limit, mostExamined, func(part []entry) (full string, err error) {
+	list, err := s.list(ctx, f, from)
+	if err != nil || list == nil {
+		return p, err
+	}
+	next, err := read(ctx, list, from, limit, mostExamined, func(part []entry) (full string, err error) {
 		return s.add(ctx, &p, f, part, limit)
 	})
 	p.Next = encode(next, f)
 	return p, err
 }
 
-// read reads a list from a place on, in parts of at most some entries, until one fills the
-// page or until it has read about as many entries as it may. It returns the place after the
-// page; "" at the end of the list.
+// read reads a list from a place on, in growing parts of at first some entries, until one
+// fills the page or until it has read about as many entries as it may. It returns the place
+// after the page; "" at the end of the list.
 func read(ctx context.Context, l list, from string, part, most int, add func([]entry) (full string, err error)) (next string, err error) {
+	began := time.Now()
 	for examined, visited := 0, 0; ; {
 		step, err := l.step(ctx, from)
 		if err != nil {
 			return "", err
 		}
-		for entries := range slices.Chunk(step.entries, part) {
-			examined += len(entries)
-			if full, err := add(entries); err != nil || full != "" {
+		for entries := step.entries; len(entries) > 0; part = max(part, min(2*part, mostPart)) {
+			now := entries[:min(part, len(entries))]
+			entries = entries[len(now):]
+			examined += len(now)
+			if full, err := add(now); err != nil || full != "" {
 				return full, err
 			}
 		}
@@ -119,7 +135,8 @@ func read(ctx context.Context, l list, from string, part, most int, add func([]e
 		if from = step.next; step.end {
 			return "", nil
 		}
-		if examined >= most || visited >= mostVisited {
+		slow := time.Since(began) > pageTime && (examined >= most/slowPart || visited >= mostVisited/slowPart)
+		if examined >= most || visited >= mostVisited || slow {
 			return from, nil
 		}
 	}
@@ -141,7 +158,13 @@ func (s *Searcher) add(ctx context.Context, p *Page, f Filter, entries []entry, 
 		if raw == nil { // it was erased
 			continue
 		}
-		r, err := request.Parse(ids[i], raw)
+		r, err := request.Peek(ids[i], raw)
+		if err == nil && !f.matchesHeader(r) {
+			continue
+		}
+		if err == nil {
+			r, err = request.Parse(ids[i], raw)
+		}
 		if err != nil {
 			p.Unreadable++
 			continue
@@ -175,15 +198,49 @@ type entry struct {
 	after string // the place after it
 }
 
-// list returns the narrowest list that has all requests that match.
-func (s *Searcher) list(f Filter) list {
+// list returns the narrowest list that has all requests that match, or the one that a page
+// before the place from has begun; nil if no request matches.
+func (s *Searcher) list(ctx context.Context, f Filter, from string) (list, error) {
+	listed := f.Status == request.Failed || f.Status == request.Held
+	byTime := timeline{s.rdb, s.keys.OperatorList(f.Status), f.Since, f.Before, false}
+	ofBatch := rows{batches: s.batches, number: f.Batch}
 	switch {
-	case f.Status == request.Failed || f.Status == request.Held:
-		return timeline{s.rdb, s.keys.OperatorList(f.Status), f.Since, f.Before, false}
+	case listed && f.Batch != 0:
+		ofBatch.rdb, ofBatch.only = s.rdb, byTime.key
+		if from != "" {
+			if isPlace(from) {
+				return byTime, nil
+			}
+			return ofBatch, nil
+		}
+		return s.narrower(ctx, f, byTime, ofBatch)
+	case listed:
+		return byTime, nil
 	case f.Batch != 0:
-		return rows{s.batches, f.Batch}
+		return ofBatch, nil
 	}
-	return walk{s.rdb, s.keys, f.IDPrefix}
+	return walk{s.rdb, s.keys, f.IDPrefix}, nil
+}
+
+// narrower returns the shorter one of two lists for the failed or held requests of a batch;
+// nil if the batch has none.
+func (s *Searcher) narrower(ctx context.Context, f Filter, byTime timeline, ofBatch rows) (list, error) {
+	found, err := s.batches.Counted(ctx, []int{f.Batch})
+	if err != nil || len(found) == 0 || found[0].Counts[f.Status] == 0 {
+		return nil, err
+	}
+	n, err := s.rdb.ZCard(ctx, byTime.key).Result()
+	if err != nil {
+		return nil, fmt.Errorf("count the %s requests: %w", f.Status, err)
+	}
+	if found[0].Rows >= int(n) {
+		return byTime, nil
+	}
+	last, err := s.batches.LastChunk(ctx, f.Batch)
+	if last < 0 { // the rows of a batch that was restored are not known until it is imported again
+		return byTime, err
+	}
+	return ofBatch, err
 }
 
 // CursorError says that a cursor cannot be used.

@@ -115,6 +115,52 @@ func TestPage_HasTheRowsOfABatchInOrder(t *testing.T) {
 	}
 }
 
+// The failed requests of a small batch are not searched for among all that failed, and those
+// that an operator dropped are not found.
+func TestPage_ReadsOnlyTheFailedRequestsOfABatch(t *testing.T) {
+	h := ledgertest.New(t)
+	h.RestoreEnded("other", time.Hour, 1, 400, request.Failed)
+	h.Import("spring", ledgertest.Rows(1, 250))
+	h.Feed()
+	want := []string{}
+	for n := 3; n <= 250; n += 40 { // also in the second and the third chunk
+		id := fmt.Sprint("R-", n)
+		h.Do(id, "admit", "fail")
+		want = append(want, id)
+	}
+	_, err := h.Stores.DeadLetters.DropRequest(t.Context(), h.Record(want[2]))
+	h.Must(err)
+	want = slices.Delete(want, 2, 3)
+	s, f := New(h.Redis, h.Keys), Filter{Status: request.Failed, Batch: h.BatchNumber("spring")}
+	for _, limit := range []int{1, 2, 100} {
+		var got []string
+		examined := 0
+		for cursor := ""; ; {
+			p, err := s.Page(t.Context(), f, cursor, limit)
+			h.Must(err)
+			for _, r := range p.Records {
+				got = append(got, r.ApplicationID)
+			}
+			examined += p.Examined
+			if cursor = p.Next; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) || examined != len(want) {
+			t.Errorf("%d on a page: got %v of %d that were read, want %v of as many", limit, got, examined, want)
+		}
+	}
+	p, err := s.Page(t.Context(), Filter{Status: request.Held, Batch: f.Batch}, "", 100)
+	if h.Must(err); len(p.Records) > 0 || p.Examined > 0 || p.Next != "" {
+		t.Errorf("the held requests of a batch that has none: got %+v", p)
+	}
+	// The rows of a restored batch are not known.
+	h.RestoreEnded("restored", time.Hour, 1001, 3, request.Failed)
+	if got := collect(t, h, Filter{Status: request.Failed, Batch: h.BatchNumber("restored")}, func() int { return 2 }); len(got) != 3 {
+		t.Errorf("the failed requests of a restored batch: got %v, want 3", got)
+	}
+}
+
 func TestPage_RefusesACursorOfAnotherFilter(t *testing.T) {
 	h, _ := various(t)
 	s := New(h.Redis, h.Keys)
