@@ -106,7 +106,7 @@ type condition struct {
 func conditions(f action.Filter) (all []condition) {
 	for _, c := range []condition{
 		{"reason", strings.ReplaceAll(f.Reason, "_", " "), time.Time{}}, {"batch", f.Batch, time.Time{}}, {"lane", string(f.Lane), time.Time{}},
-		{"receiver", f.Host, time.Time{}}, {"since", "", f.Since}, {"before", "", f.Before},
+		{"receiver", f.Host, time.Time{}}, {"since", "", f.Since}, {"until", "", f.Before},
 	} {
 		if c.Value != "" || !c.At.IsZero() {
 			all = append(all, c)
@@ -144,7 +144,8 @@ func (c *Console) plan(ctx context.Context, v *visit) (d planData, err error) {
 	if err := c.checkBatch(ctx, d.Request); err != nil {
 		return d, err
 	}
-	ctx, cancel := c.long(v, planTimeout)
+	_ = http.NewResponseController(v.w).SetReadDeadline(time.Time{}) // test recorders have no deadline
+	ctx, cancel := context.WithTimeout(v.r.Context(), planTimeout)   // which ends if the browser leaves
 	defer cancel()
 	group, planning := errgroup.WithContext(ctx)
 	group.Go(func() error {
