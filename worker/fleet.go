@@ -32,8 +32,9 @@ type membership interface {
 // member is this process as a member of the fleet.
 type member struct {
 	fleet   membership
-	written func() error    // why Redis did not accept the last heartbeat
-	handled func() []string // the tasks that have a handler
+	written func() error                // why Redis did not accept the last heartbeat
+	handled func() []string             // the tasks that have a handler
+	flush   func(context.Context) error // what was counted since the last heartbeat
 	life    *lifecycle.Lifecycle
 	joined  atomic.Bool
 	log     *zap.Logger
@@ -69,19 +70,27 @@ func (m *member) leave(ctx context.Context) {
 	}
 }
 
-// heartbeat sends heartbeats until ctx is done.
+// heartbeat sends heartbeats until ctx is done, and flushes after each that succeeds.
 func (m *member) heartbeat(ctx context.Context) {
+	var err error
 	for {
 		select {
 		case <-ctx.Done():
+			if err == nil {
+				m.flushLast(ctx)
+			}
 			return
 		case <-time.After(heartbeatPause):
 		}
 		once, cancel := context.WithTimeout(ctx, heartbeatTimeout)
-		err := m.fleet.Heartbeat(once, m.handled())
+		err = m.fleet.Heartbeat(once, m.handled())
 		if emptied(err) {
 			m.log.Error("Redis lost the account; joining it again", zap.Error(err))
 			err = m.fleet.Join(once)
+		}
+		var unflushed error
+		if err == nil {
+			unflushed = m.flush(once)
 		}
 		cancel()
 		if m.life.Fatal(err) {
@@ -90,6 +99,18 @@ func (m *member) heartbeat(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			m.limited.Warn("heartbeat failed", zap.Error(err))
 		}
+		if unflushed != nil && ctx.Err() == nil {
+			m.limited.Warn("counting links and faults for the activity of the account failed; it is tried again", zap.Error(unflushed))
+		}
+	}
+}
+
+// flushLast flushes what was counted since the last heartbeat.
+func (m *member) flushLast(ctx context.Context) {
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := m.flush(leaving); err != nil {
+		m.log.Warn("counting links and faults for the activity of the account failed; those of the last second are missing", zap.Error(err))
 	}
 }
 

@@ -20,14 +20,21 @@ type results interface {
 	Fault(ctx context.Context, a attempt.Attempt, f *fault.Fault, next attempt.Next) (request.State, error)
 }
 
+// activityCounter counts what is shown as the activity of the account.
+type activityCounter interface {
+	Created()
+	Failed(reason fault.Reason)
+}
+
 // resultRecorder is the stage that writes the results of calls to the ledger.
 type resultRecorder struct {
-	results results
-	life    *lifecycle.Lifecycle
-	policy  policy
-	meter   Meter
-	log     *zap.Logger // one line per attempt
-	limited *zap.Logger
+	results  results
+	life     *lifecycle.Lifecycle
+	policy   policy
+	meter    Meter
+	activity activityCounter
+	log      *zap.Logger // one line per attempt
+	limited  *zap.Logger
 }
 
 // outcome is what happens to a turn after its call.
@@ -48,6 +55,7 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 			state, err = r.results.Created(ctx, c.attempt, c.link)
 			return err
 		})
+		r.countActivity(state, nil, err)
 		r.logAttempt(c.attempt, state, nil, err)
 		return outcome{ended: true}, err
 	}
@@ -61,6 +69,7 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 		state, err = r.results.Fault(ctx, c.attempt, c.fault, decision)
 		return err
 	})
+	r.countActivity(state, c.fault, err)
 	r.logAttempt(c.attempt, state, c.fault, err)
 	return outcome{
 		ended:   state != request.Queued,
@@ -85,6 +94,9 @@ func (r *resultRecorder) kept(ctx context.Context, a attempt.Attempt, link reque
 	if err != nil {
 		return err
 	}
+	if f == nil { // otherwise, no call was made
+		r.countActivity(state, nil, nil)
+	}
 	fields := append(fieldsOf(a.Record), zap.String("status", string(state)))
 	if f != nil {
 		r.log.Warn("kept link still unusable", append(fields, zap.String("reason", string(f.Reason())), zap.String("message", f.Error()))...)
@@ -92,6 +104,18 @@ func (r *resultRecorder) kept(ctx context.Context, a attempt.Attempt, link reque
 		r.log.Info("kept link used", fields...)
 	}
 	return nil
+}
+
+// countActivity counts a link, or a call that was sent and made none, unless recording it
+// failed. A superseded attempt made no link that anybody has.
+func (r *resultRecorder) countActivity(state request.State, f *fault.Fault, err error) {
+	switch {
+	case err != nil:
+	case f == nil && state == request.Created:
+		r.activity.Created()
+	case f != nil && f.Scope() != fault.Ourselves:
+		r.activity.Failed(f.Reason())
+	}
 }
 
 // count records the metrics of an attempt, unless its call was not sent.

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/activity"
 	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
@@ -88,11 +89,11 @@ func clocked(l played, links Upstream) *clock {
 	cfg := Config{}.withDefaults()
 	life := lifecycle.New(cfg.Telemetry.Limited)
 	c := &clock{wiring: &wiring{
-		stores: laneStores{l, l, l, l, l, l, l}, upstream: upstream{links}, cfg: cfg, life: life, turns: newTurns(),
+		stores: laneStores{l, l, l, l, l, l, l, new(activity.Counter)}, upstream: upstream{links}, cfg: cfg, life: life, turns: newTurns(),
 		policy: policy{base: time.Second, cap: time.Second, random: most}, gate: &gate{signals: l, life: life, limited: cfg.Telemetry.Limited},
 	}}
 	c.member = &member{
-		fleet: l, handled: func() []string { return nil }, life: life, log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited,
+		fleet: l, handled: func() []string { return nil }, flush: func(context.Context) error { return nil }, life: life, log: cfg.Telemetry.Log, limited: cfg.Telemetry.Limited,
 	}
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/action"
+	"github.com/kyclink/kyclink/internal/activity"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/asynqx"
 	"github.com/kyclink/kyclink/internal/batch"
@@ -36,6 +37,7 @@ type stores struct {
 	lanes      laneStores
 	fleet      membership
 	written    func() error
+	flush      func(context.Context) error // of lanes.activity
 	feed       feeder.Source
 	opener     dispatch.Opener
 	deliveries dispatch.Deliveries
@@ -51,6 +53,7 @@ type laneStores struct {
 	ends        ends
 	undecodable undecodable
 	quarantine  asynqx.Store
+	activity    activityCounter
 }
 
 // newStores opens the ledger of the account.
@@ -78,13 +81,15 @@ func newStores(rdb redis.UniversalClient, cfg Config) stores {
 
 // storesOf returns the parts of an account's stores.
 func storesOf(book *storage.Stores) stores {
-	requests := book.Requests
+	requests, counter := book.Requests, new(activity.Counter)
 	return stores{
 		lanes: laneStores{
 			admissions: requests, signals: requests, releases: requests, results: requests, ends: requests, undecodable: requests,
-			quarantine: book.Quarantine,
+			quarantine: book.Quarantine, activity: counter,
 		},
-		fleet: book.Fleet, written: book.Fleet.WriteError, feed: requests, opener: book.Deliveries, deliveries: book.Deliveries,
+		fleet: book.Fleet, written: book.Fleet.WriteError,
+		flush: func(ctx context.Context) error { return book.Activity.Flush(ctx, counter) },
+		feed:  requests, opener: book.Deliveries, deliveries: book.Deliveries,
 		recovery: recovery.Config{
 			Handlers: book.Fleet, Quarantine: book.Quarantine, Turns: requests, Deliveries: book.Deliveries, Requests: requests,
 			Batches: book.Batches, Results: book.Results, Counters: requests, OverdueAfter: failpoint.Shorten(recovery.OverdueAfter),
@@ -114,7 +119,7 @@ func newWorker(rdb redis.UniversalClient, s stores, links Upstream, cfg Config) 
 		servers: &servers{rdb: rdb, account: account, drain: cfg.longestCall() + drainMargin, pause: policy.pause, log: logs{log, limited}},
 		lanes:   map[request.Lane]*pipeline{request.Interactive: wiring.pipeline(), request.Bulk: wiring.pipeline()},
 	}
-	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, life: life, log: log, limited: limited}
+	w.member = &member{fleet: s.fleet, written: s.written, handled: w.handled, flush: s.flush, life: life, log: log, limited: limited}
 	slots := cfg.Calls.Concurrency
 	w.servers.add(request.Interactive, w.lanes[request.Interactive], slots, interactivePoll, 1)
 	w.servers.add(request.Bulk, w.lanes[request.Bulk], slots, bulkPoll, min(mostBulkServers, (slots+slotsPerServer-1)/slotsPerServer))
@@ -181,7 +186,7 @@ func (w *wiring) pipeline() *pipeline {
 	limit := newLimit(w.cfg.Calls.Auto)
 	retry := &retrier{life: w.life, policy: w.policy, log: log}
 	quarantine := &quarantiner{tasks: w.quarantine(), requests: w.stores.undecodable, retry: retry, log: log}
-	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, meter: meter, log: log, limited: limited}
+	record := &resultRecorder{results: w.stores.results, life: w.life, policy: w.policy, meter: meter, activity: w.stores.activity, log: log, limited: limited}
 	defaults := request.Defaults{ExpiryMinutes: w.cfg.Defaults.ExpiryMinutes, WorkflowID: w.cfg.Defaults.WorkflowID}
 	return &pipeline{
 		turns: w.turns,

@@ -142,7 +142,7 @@ func (s *scripts) OverrideRate(now time.Time, rate Rate, burst int) {
 func (s *scripts) ResetRate(now time.Time) { s.run(now, "reset") }
 
 func (s *scripts) changes() []Change {
-	lines, err := s.rdb.LRange(s.t.Context(), s.keys.Tag()+":history", 0, -1).Result()
+	lines, err := s.rdb.LRange(s.t.Context(), s.keys.Tag()+":history", -50, -1).Result()
 	if err != nil {
 		s.t.Fatal(err)
 	}

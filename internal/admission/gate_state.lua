@@ -1,7 +1,8 @@
 -- The state of an account's gate and rate limit in Redis:
 --
 --   :gate              hash, read once and written once by each script
---   :history           list of the last changes, "at state reason"
+--   :history           list of the changes of the last hour, at least MIN_HISTORY,
+--                      "at state reason"
 --   :unlogged          those of them that no process has logged yet
 --   :line:<lane>       processes that wait for a token, by when they may get it (ms)
 --   :calls             calls in flight, see calls.lua
@@ -15,7 +16,8 @@
 local us = clock[1] * 1000000 + clock[2]
 local second = math.floor(us / 1000000)
 local GATE = tag .. ':gate'
-local WAITER_TTL, MAX_HISTORY = 250, 50
+local WAITER_TTL, MAX_UNLOGGED = 250, 50
+local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
 local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
 local RAMP_TIME, RAMP_AFTER = 15000, 10000
@@ -81,12 +83,18 @@ local function store_gate()
   dirty = {}
 end
 
--- record_change adds a change to the history.
+-- record_change adds a change to the history. It removes the oldest ones, a few at a time,
+-- except the last one before the hour, which says how the hour began.
 local function record_change(state, reason, at)
-  redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
-  redis.call('LTRIM', tag .. ':history', -MAX_HISTORY, -1)
+  local length = redis.call('RPUSH', tag .. ':history', ms(at) .. ' ' .. state .. ' ' .. reason)
+  for _ = 1, math.min(10, length - MIN_HISTORY) do
+    local second = tonumber(string.match(redis.call('LINDEX', tag .. ':history', 1), '^%d+'))
+    if second > now - HISTORY_TIME and second <= now and length <= MAX_HISTORY then break end
+    redis.call('LPOP', tag .. ':history')
+    length = length - 1
+  end
   redis.call('RPUSH', tag .. ':unlogged', ms(at) .. ' ' .. state .. ' ' .. reason)
-  redis.call('LTRIM', tag .. ':unlogged', -MAX_HISTORY, -1)
+  redis.call('LTRIM', tag .. ':unlogged', -MAX_UNLOGGED, -1)
   changes[#changes + 1] = { ms(at), state, reason }
 end
 

@@ -94,6 +94,19 @@ const (
 // another counter for the current second.
 const usedOver = 10
 
+// statusHistory is the number of changes in a status.
+const statusHistory = 50
+
+// History reads the changes of the last hour, or more, the oldest first. The first one may
+// be older than the hour.
+func History(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) ([]HistoryEntry, error) {
+	lines, err := rdb.LRange(ctx, keys.Tag()+":history", 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the history of the gate: %w", err)
+	}
+	return parseHistory(lines)
+}
+
 // Read reads the status by Redis' clock, in one round trip and one more for each refused
 // credential. It changes nothing.
 func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (Status, error) {
@@ -105,7 +118,7 @@ func Read(ctx context.Context, rdb redis.UniversalClient, keys keyspace.Keys) (S
 	_, err := rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		clock = keys.Clock(ctx, pipe)
 		hash = pipe.HGetAll(ctx, keys.Tag()+":gate")
-		history = pipe.LRange(ctx, keys.Tag()+":history", 0, -1)
+		history = pipe.LRange(ctx, keys.Tag()+":history", -statusHistory, -1)
 		calls = pipe.ZRangeWithScores(ctx, keys.Tag()+":calls", 0, -1)
 		for _, lane := range []request.Lane{request.Interactive, request.Bulk} {
 			lines[lane] = pipe.ZRangeWithScores(ctx, keys.Tag()+":line:"+string(lane), 0, -1)

@@ -12,5 +12,5 @@ local function watch()
   observe()
   if gate.state ~= 'closed' and calls_hang() then close_for('outage', false) end
   store_gate()
-  return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_HISTORY) or {}
+  return gate.n, gate.per, redis.call('LPOP', tag .. ':unlogged', MAX_UNLOGGED) or {}
 end

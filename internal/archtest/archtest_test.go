@@ -36,7 +36,7 @@ func expand(list []string) []string {
 			"internal/event", "internal/order", "internal/record", "internal/lua")
 	}
 	if slices.Contains(list, nouns) {
-		expanded = append(expanded, "internal/ledger", "internal/account", "internal/batch", "internal/deadletter",
+		expanded = append(expanded, "internal/ledger", "internal/account", "internal/activity", "internal/batch", "internal/deadletter",
 			"internal/delivery", "internal/erasure", "internal/fleet", "internal/quarantine", "internal/results", "internal/storage")
 	}
 	return expanded
@@ -56,6 +56,7 @@ func arrows() map[string][]string {
 		"internal/ledger":           {"internal/fault", stored, "internal/admission", nouns},
 		"internal/storage":          {stored, nouns},
 		"internal/account":          {stored, "internal/admission", "internal/fleet", "internal/quarantine", "internal/results"},
+		"internal/activity":         {"internal/fault", stored, "internal/admission"},
 		"internal/batch":            {"tasks", "internal/fault", stored, "internal/admission"},
 		"internal/deadletter":       {stored, "internal/admission", "internal/delivery"},
 		"internal/delivery":         {"tasks", stored, "internal/admission"},
@@ -149,6 +150,7 @@ func testArrows() map[string][]string {
 		"internal/faceki/simulator": {"internal/faceki", "internal/fault", "tasks"},
 		"internal/ledger":           noun,
 		"internal/account":          noun,
+		"internal/activity":         noun,
 		"internal/batch":            noun,
 		"internal/deadletter":       noun,
 		"internal/delivery":         noun,

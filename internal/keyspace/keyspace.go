@@ -66,6 +66,10 @@ func (k Keys) Actions() string { return k.Tag() + ":actions" }
 // RunningActions is the sorted set of those that are running.
 func (k Keys) RunningActions() string { return k.Tag() + ":actions:running" }
 
+// Activity is the hash of what the workers did in a minute: the number of links, and of
+// faults by reason. The minute is that of Redis' clock, since 1970.
+func (k Keys) Activity(minute int64) string { return fmt.Sprintf("%s:activity:%d", k.Tag(), minute) }
+
 // Workers is the sorted set of worker processes by their last heartbeat.
 func (k Keys) Workers() string { return k.Tag() + ":workers" }
 

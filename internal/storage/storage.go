@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/activity"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/delivery"
@@ -44,6 +45,7 @@ type Stores struct {
 	Erasure     *erasure.Eraser
 	Fleet       *fleet.Member
 	Account     *account.Reader
+	Activity    *activity.Store
 }
 
 // New returns the stores of an account, which use, and do not close, rdb.
@@ -61,6 +63,7 @@ func New(rdb redis.UniversalClient, cfg Config) *Stores {
 		Erasure:     erasure.New(rdb, keys, cfg.Retention),
 		Fleet:       member,
 		Account:     account.NewReader(rdb, keys),
+		Activity:    activity.NewStore(rdb, keys),
 	}
 }
 

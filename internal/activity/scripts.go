@@ -1,0 +1,13 @@
+package activity
+
+import (
+	"embed"
+
+	"github.com/kyclink/kyclink/internal/lua"
+)
+
+//go:embed *.lua
+var luaFiles embed.FS
+
+// scripts are the Lua files of the package.
+var scripts = lua.NewPackage("activity", luaFiles)

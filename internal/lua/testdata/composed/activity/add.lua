@@ -1,0 +1,22 @@
+-- lua/keys.lua
+local tag = KEYS[1]
+local LANE = { i = 'interactive', b = 'bulk' }
+local function record_key(id) return tag .. '/' .. id end
+local function old_key(generation, id) return tag .. ':old:' .. generation .. ':' .. id end
+local function account_key() return tag .. ':account' end
+local function batch_key(number) return tag .. ':batch:' .. number end
+local function queued_key(lane) return tag .. ':queued:' .. LANE[lane] end
+local function deadlines_key() return tag .. ':deadlines' end
+-- lua/clock.lua
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function ms(n) return string.format('%.0f', n) end
+-- activity/add.lua
+local keep = unpack(ARGV, 1, 1)
+local minute = tag .. ':activity:' .. ms(math.floor(now / 60000))
+for i = 2, #ARGV, 2 do
+  local name, n = unpack(ARGV, i, i + 1)
+  redis.call('HINCRBY', minute, name, n)
+end
+redis.call('PEXPIRE', minute, keep)
+return 'ok'
