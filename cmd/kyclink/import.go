@@ -26,11 +26,6 @@ type importOptions struct {
 	readingFlags
 }
 
-// batchOptions returns the keys of a request for which a batch can have defaults.
-func batchOptions() []string {
-	return []string{"redirect_url", "expiry_minutes", "document_optional", "workflow_id", "callback_url", "not_after"}
-}
-
 func newImport() *cobra.Command {
 	o := importOptions{values: map[string]*string{}}
 	cmd := &cobra.Command{
@@ -72,7 +67,7 @@ Exit codes: 0 all rows were accepted, 2 some were not, 65 FILE cannot be used.`,
 	cmd.Flags().BoolVar(&o.again, "again", false, "also accept rows that already have a link in FILE")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "check the rows, and print what the import would do and how long the links would take; change nothing")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the counts as JSON")
-	for _, key := range batchOptions() {
+	for _, key := range bulk.BatchKeys() {
 		o.values[key] = cmd.Flags().String(strings.ReplaceAll(key, "_", "-"), "", "default of the rows: "+flagHelp[key])
 	}
 	return cmd

@@ -27,6 +27,7 @@ import (
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -99,9 +100,9 @@ type API struct {
 	accepting  chan struct{}
 	limits     *limits
 	failedAuth *failedAuth
-	uploads    uploads
-	imports    *transfers
-	exports    *transfers
+	uploads    transfer.Names
+	imports    *transfer.Limits
+	exports    *transfer.Limits
 	snapshots  *diagnosis.Latest
 	draining   chan struct{}
 
@@ -123,11 +124,10 @@ func New(cfg Config) *API {
 		limits:     newLimits(cfg.PerSecond),
 		snapshots:  diagnosis.NewLatest(diagnosis.NewReader(cfg.Redis, cfg.Stores)),
 		failedAuth: newFailedAuth(failedPerSecond),
-		uploads:    uploads{names: map[string]bool{}},
-		imports:    newTransfers("uploads"),
-		exports:    newTransfers("exports"),
+		imports:    transfer.NewLimits("uploads"),
+		exports:    transfer.NewLimits("exports"),
 		accepting:  make(chan struct{}, maxAccepting), draining: make(chan struct{}),
-		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transferTimeout, bodyTimeout: bodyTimeout,
+		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transfer.Timeout, bodyTimeout: bodyTimeout,
 	}
 	a.registerRoutes()
 	return a

@@ -23,6 +23,7 @@ import (
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -30,12 +31,6 @@ const (
 	maxHeaders  = 16 << 10         // bytes of the URL and all headers
 	maxRequest  = 64 << 10         // bytes of a body with a single request
 	bodyTimeout = 10 * time.Second // for such a body
-	// maxStall is how long a streamed body may stall. On average it must move at
-	// minPace. An upload starts with firstStall only, because it blocks other uploads to
-	// its batch.
-	maxStall   = 30 * time.Second
-	firstStall = 5 * time.Second
-	minPace    = 1 << 10 // bytes per second
 	// shortTimeout limits a response that does not wait for a link, and how long Redis
 	// may take to answer.
 	shortTimeout = 5 * time.Second
@@ -65,12 +60,12 @@ func (c *call) SignedIn(key apikey.Key) { c.key = key }
 func (c *call) WriteHeader(status int) {
 	if c.status == 0 {
 		c.status = status
-		_ = c.control.SetWriteDeadline(time.Now().Add(maxStall)) // test recorders have no deadline
+		_ = c.control.SetWriteDeadline(time.Now().Add(transfer.MaxStall)) // test recorders have no deadline
 	}
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Write writes a small response. See [pacedWriter] for large ones.
+// Write writes a small response. See [transfer.Writer] for large ones.
 func (c *call) Write(p []byte) (int, error) {
 	if c.status == 0 {
 		c.WriteHeader(http.StatusOK)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/transfer"
 )
 
 // exportBatch streams the rows of a batch with their results.
@@ -42,10 +43,10 @@ func (a *API) exportBatch(c *call) error {
 		return err
 	}
 	if c.r.Method != http.MethodHead {
-		if err := a.exports.begin(c.key); err != nil {
+		if err := a.exports.Begin(c.key); err != nil {
 			return err
 		}
-		defer a.exports.end(c.key)
+		defer a.exports.End(c.key)
 	}
 	media := csvType + "; charset=utf-8; header=present"
 	if format == input.NDJSON {
@@ -59,7 +60,7 @@ func (a *API) exportBatch(c *call) error {
 	ctx, stop := a.transfer(c)
 	defer stop(nil)
 	export := bulk.Export{Ledger: a.Stores.Rows(), Batch: b.Number, Format: format, Expired: expired, Now: now, Spreadsheet: spreadsheet}
-	w := bufio.NewWriterSize(&pacedWriter{c, ctx, c.control, pace{maxStall}}, 64<<10)
+	w := bufio.NewWriterSize(transfer.NewWriter(ctx, c, c.control), 64<<10)
 	_, err = export.Write(ctx, w)
 	return cmp.Or(err, w.Flush())
 }

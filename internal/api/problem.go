@@ -13,6 +13,7 @@ import (
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/legible"
+	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -182,6 +183,9 @@ func problemOf(err error) *problem {
 	}
 	if e, ok := errors.AsType[*tasks.InvalidError](err); ok {
 		return invalid(http.StatusUnprocessableEntity, e.Problems)
+	}
+	if e, ok := errors.AsType[*transfer.BusyError](err); ok {
+		return busy(e)
 	}
 	if p := refusal(err); p != nil {
 		return p

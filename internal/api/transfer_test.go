@@ -3,12 +3,10 @@ package api
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,11 +65,11 @@ func (u upload) sendUntilAnswered() answer {
 func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
-	s.api.imports.perKey, s.api.imports.total = 2, 3
+	s.api.imports.PerKey, s.api.imports.Total = 2, 3
 	begin := func(n int, key string) upload {
-		before := s.api.imports.underWay()
+		before := s.api.imports.InProgress()
 		u := s.startUpload(fmt.Sprintf("/v1/batches?batch=%d", n), key)
-		s.Eventually("the upload begins", func() bool { return s.api.imports.underWay() == before+1 })
+		s.Eventually("the upload begins", func() bool { return s.api.imports.InProgress() == before+1 })
 		return u
 	}
 	first := begin(1, allScopes)
@@ -89,25 +87,18 @@ func TestUploads_AreLimitedPerKeyAndInTotal(t *testing.T) {
 	first.send("application_id\nB-1\n")
 	first.end()
 	s.expect(<-first.answered, http.StatusOK, "")
-	s.Eventually("the first upload has ended", func() bool { return s.api.imports.underWay() == 2 })
+	s.Eventually("the first upload has ended", func() bool { return s.api.imports.InProgress() == 2 })
 	s.expect(s.send("POST", "/v1/batches?batch=6", "application_id\nB-6\n", "Content-Type", csvType), http.StatusOK, "")
-}
-
-// underWay returns the number of transfers under way.
-func (t *transfers) underWay() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.count
 }
 
 func TestExports_AreLimitedPerKey(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
 	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
-	s.api.exports.perKey = 1
-	s.Must(s.api.exports.begin(apikey.Key{ID: "id of " + allScopes}))
+	s.api.exports.PerKey = 1
+	s.Must(s.api.exports.Begin(apikey.Key{ID: "id of " + allScopes}))
 	s.expect(s.send("GET", "/v1/batches/b/export", ""), http.StatusTooManyRequests, "rate_limited")
-	s.api.exports.end(apikey.Key{ID: "id of " + allScopes})
+	s.api.exports.End(apikey.Key{ID: "id of " + allScopes})
 	s.expect(s.send("GET", "/v1/batches/b/export", ""), http.StatusOK, "")
 }
 
@@ -118,17 +109,9 @@ func TestUpload_EndsWhenItStalls(t *testing.T) {
 	s := newHarness(t)
 	slow := s.startUpload("/v1/batches?batch=b", allScopes)
 	slow.send("application_id")
-	s.Eventually("the upload begins", func() bool { return s.api.imports.underWay() == 1 })
+	s.Eventually("the upload begins", func() bool { return s.api.imports.InProgress() == 1 })
 	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(<-slow.answered, http.StatusRequestTimeout, "request_timeout")
-
-	p := pace{firstStall}
-	if p.moved(len("application_id\nA-1"), 0); p.left > firstStall+time.Second {
-		t.Errorf("after 18 bytes, a stall may take %v, want at most %v", p.left, firstStall+time.Second)
-	}
-	if p.moved(1<<20, 0); p.left != maxStall {
-		t.Errorf("after 1 MiB, a stall may take %v, want %v", p.left, maxStall)
-	}
 }
 
 func TestUpload_EndsAfterTheTransferTimeout(t *testing.T) {
@@ -181,43 +164,8 @@ func TestRevocation_EndsUploadsAndWaitsUnderWay(t *testing.T) {
 	s.Eventually("both uploads and the wait have begun", func() bool {
 		s.api.stream.mu.Lock()
 		defer s.api.stream.mu.Unlock()
-		return s.api.imports.underWay() == 2 && len(s.api.stream.waiting) == 1
+		return s.api.imports.InProgress() == 2 && len(s.api.stream.waiting) == 1
 	})
 	revoked.Store(true)
 	all.Wait()
-}
-
-// The client does not read the answer, so that a write blocks.
-func TestPacedWriter_EndsABlockedWriteWithItsContext(t *testing.T) {
-	t.Parallel()
-	ctx, stop := context.WithCancelCause(t.Context())
-	ended, wrote := errors.New("ended"), make(chan error, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		out := &pacedWriter{w, ctx, http.NewResponseController(w), pace{time.Hour}}
-		_, _ = out.Write(make([]byte, 256<<20))
-		_, err := out.Write([]byte("x"))
-		wrote <- err
-	}))
-	defer srv.Close()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	stop(ended) // while the first write blocks
-	select {
-	case err := <-wrote:
-		if !errors.Is(err, ended) {
-			t.Errorf("the write after the end failed with %v, want the cause of the context", err)
-		}
-	case <-time.After(time.Minute):
-		t.Error("the write does not end with its context")
-	}
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -61,57 +61,20 @@ func (i *imported) list(r bulk.Reject) {
 	}
 }
 
-// uploads holds the names of the batches that are being uploaded to this process. Two
-// uploads to one batch must not run at the same time.
-type uploads struct {
-	mu    sync.Mutex
-	names map[string]bool
-}
-
-// begin registers an upload. It returns false if there is already one to the batch.
-func (u *uploads) begin(name string) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.names[name] {
-		return false
-	}
-	u.names[name] = true
-	return true
-}
-
-func (u *uploads) end(name string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.names, name)
-}
-
-// batchDefaults returns the keys for which a batch can have defaults.
-func batchDefaults() []string {
-	return []string{"redirect_url", "expiry_minutes", "document_optional", "workflow_id", "callback_url", "not_after"}
-}
-
 // parseBatch returns the batch that the query names, with its defaults.
 func (c *call) parseBatch() (tasks.Batch, error) {
-	value, err := c.query(append(batchDefaults(), "batch")...)
+	value, err := c.query(append(bulk.BatchKeys(), "batch")...)
 	if err != nil {
 		return tasks.Batch{}, err
 	}
 	if value("batch") == "" {
 		return tasks.Batch{}, malformed("batch", "is required, as in /v1/batches?batch=spring")
 	}
-	r, err := tasks.ParseText(func(key string) string {
-		if key == "application_id" {
-			return "-" // a placeholder
-		}
-		return value(key)
-	})
+	batch, err := bulk.ParseBatch(value("batch"), value)
 	if e, ok := errors.AsType[*tasks.InvalidError](err); ok {
 		return tasks.Batch{}, invalid(http.StatusBadRequest, e.Problems)
 	}
-	return tasks.Batch{Name: value("batch"), Options: tasks.Options{
-		RedirectURL: r.RedirectURL, ExpiryMinutes: r.ExpiryMinutes, DocumentOptional: r.DocumentOptional,
-		WorkflowID: r.WorkflowID, CallbackURL: r.CallbackURL, NotAfter: r.NotAfter,
-	}}, err
+	return batch, err
 }
 
 // backlogTimeout is how long an upload continues after it first found a backlog full. An
@@ -131,10 +94,10 @@ func (a *API) postBatch(c *call) error {
 	if c.r.ContentLength > a.MaxBody {
 		return tooLarge(a.MaxBody)
 	}
-	if err := a.imports.begin(c.key); err != nil {
+	if err := a.imports.Begin(c.key); err != nil {
 		return err
 	}
-	defer a.imports.end(c.key)
+	defer a.imports.End(c.key)
 	if err := a.checkBatch(c, batch); err != nil {
 		return err
 	}
@@ -144,26 +107,24 @@ func (a *API) postBatch(c *call) error {
 	if media == ndjsonType {
 		options.Format = input.NDJSON
 	}
-	body := &pacedReader{
-		Reader: http.MaxBytesReader(c.ResponseWriter, c.r.Body, a.MaxBody), ctx: ctx, control: c.control, pace: pace{firstStall},
-	}
+	body := a.bodyReader(ctx, c)
 	in, err := input.ReadStream(body, "the body", options)
 	if err != nil {
-		return inputError(cmp.Or(body.err, err))
+		return transferError(body, err)
 	}
 	defer func() { _ = in.Close() }() // it returns no error
 	// Registered only after the header has arrived, so that an idle upload does not block
 	// others.
-	if !a.uploads.begin(batch.Name) {
+	if !a.uploads.Begin(batch.Name) {
 		return newProblem(http.StatusConflict, string(fault.Conflict), "Upload in progress",
 			fmt.Sprintf("another request is uploading rows to batch %q; wait for its response", batch.Name))
 	}
-	defer a.uploads.end(batch.Name)
+	defer a.uploads.End(batch.Name)
 	return a.accept(ctx, stop, c, batch, in, body)
 }
 
 // accept accepts the rows and sends the response.
-func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *input.File, body *pacedReader) error {
+func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call, batch tasks.Batch, in *input.File, body *transfer.Reader) error {
 	if err := a.record(ctx, c, "batches.import", batch.Name); err != nil {
 		return err
 	}
@@ -179,7 +140,7 @@ func (a *API) accept(ctx context.Context, stop context.CancelCauseFunc, c *call,
 	var err error
 	if response.Counts, err = job.Run(ctx); err != nil {
 		// A failed read of the body also ends the context.
-		return interrupted(inputError(cmp.Or(body.err, err)), response.Counts)
+		return interrupted(transferError(body, err), response.Counts)
 	}
 	response.Rejected = response.Counts.Rejected()
 	return c.json(http.StatusOK, response)

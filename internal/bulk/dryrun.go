@@ -17,6 +17,8 @@ type DryRun struct {
 	// Expiries counts the rows that would be accepted by their expiry_minutes, 0 for
 	// the default.
 	Expiries map[int]int
+	// FirstRepeat is the first row that has the ID of an earlier one, if there is any.
+	FirstRepeat input.Duplicate
 }
 
 // pageRows is how many rows are looked up at a time.
@@ -37,6 +39,9 @@ func (i *Import) DryRun(ctx context.Context) (DryRun, error) {
 	if err == nil {
 		err = duplicates.Each(func(found input.Duplicate) {
 			d.Counts.Repeated++
+			if d.FirstRepeat.Row == 0 || found.Row < d.FirstRepeat.Row {
+				d.FirstRepeat = found
+			}
 			switch found.Label {
 			case tasks.Fresh[0]:
 				d.Counts.Accepted--
