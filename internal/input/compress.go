@@ -39,7 +39,7 @@ func (in *File) decompress(raw io.Reader) (io.Reader, func(), error) {
 	buffered := bufio.NewReaderSize(raw, 64<<10)
 	// A body is not unpacked: a small one could expand to any size. A workbook is already
 	// unpacked.
-	if in.file == nil || in.kind == XLSX {
+	if in.isUpload() || in.kind == XLSX {
 		return buffered, func() {}, nil
 	}
 	start, _ := buffered.Peek(4) // the next read returns the same error

@@ -110,11 +110,18 @@ func (in *File) garbledProblem(text string) string {
 		in.sample += text[:min(len(text), room)] + "\n"
 	}
 	likely := likelyEncoding(in.sample)
-	how := "read it with --encoding " + likely
-	if in.file == nil {
-		how = "send it with charset=" + likely + " in its Content-Type"
+	return fmt.Sprintf("is not valid UTF-8; the file is probably %s: %s, or save it as UTF-8", likely, in.encodingAdvice(likely))
+}
+
+// encodingAdvice says how to give the encoding of the file.
+func (in *File) encodingAdvice(name string) string {
+	switch {
+	case in.file == nil:
+		return "send it with charset=" + name + " in its Content-Type"
+	case in.options.Uploaded:
+		return "choose the encoding " + name
 	}
-	return fmt.Sprintf("is not valid UTF-8; the file is probably %s: %s, or save it as UTF-8", likely, how)
+	return "read it with --encoding " + name
 }
 
 // candidates are the encodings that are guessed, the most frequent first.

@@ -15,6 +15,9 @@ type Error struct {
 	Path    string
 	Problem string // empty if Err is sufficient
 	Err     error  // the cause, if there is one
+	// Columns are the names in the header, if that could be read but its columns cannot be
+	// used.
+	Columns []string
 }
 
 func (e *Error) Error() string { return e.Op + " " + e.Path + ": " + e.Reason() }
@@ -44,6 +47,14 @@ func (in *File) newError(op, problem string, err error) error {
 	}
 	return &Error{Op: op, Path: in.path, Problem: problem, Err: err}
 }
+
+// columnError reports that the columns of the header cannot be used.
+func (in *File) columnError(problem string) error {
+	return &Error{Op: "open", Path: in.path, Problem: problem, Columns: in.columns}
+}
+
+// isUpload reports whether a client sent the file.
+func (in *File) isUpload() bool { return in.file == nil || in.options.Uploaded }
 
 // malformed is the error of a row that could not be split into cells or members.
 func malformed(line int, problem string, args ...any) error {

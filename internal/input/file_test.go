@@ -142,7 +142,7 @@ func TestOpen_RefusesUnusableFiles(t *testing.T) {
 		{"old.csv", "\xd0\xcf\x11\xe0\xa1", "a workbook of an old Excel version, or one with a password; save it as .xlsx without a password, or as CSV"},
 		{"twice.csv", "application_id,lane,lane\n", "two columns are named lane; rename or remove one"},
 		{"utf16.csv", "\xff\xfea\x00\n", "column 1 of the header has characters that are not valid in the encoding UTF-16; check the encoding of the file"},
-		{"markless.csv", "a\x00,\x00\n\x00", "zero bytes in the header: the file is probably UTF-16 without a byte order mark; read it with --encoding utf-16le, or save it as UTF-8"},
+		{"markless.csv", "a\x00,\x00\n\x00", "zero bytes in the header: the file is probably UTF-16 without a byte order mark: read it with --encoding utf-16le, or save it as UTF-8"},
 		{"latin.csv", "application_id,stra\xdfe\n", "column 2 of the header is not valid UTF-8; the file is probably windows-1252: read it with --encoding windows-1252, or save it as UTF-8"},
 		{"quote.csv", "application_id,\"a\nA-1,b\n", "the header is not readable as CSV: a name may have a line break or an open quote; the first line must name the columns, including application_id, separated by commas"},
 		{"long.csv", strings.Repeat("application_id,", maxRow), "the header is longer than 1048576 bytes; the first line must name the columns, including application_id, separated by commas"},

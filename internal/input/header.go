@@ -85,7 +85,7 @@ func (in *File) readHeader(s *scanner) error {
 	case err != nil:
 		return in.openError("the header is not readable as CSV: a name may have a line break or an open quote; "+want, nil)
 	case bytes.IndexByte(line, 0) >= 0:
-		return in.openError("zero bytes in the header: the file is probably UTF-16 without a byte order mark; read it with --encoding utf-16le, or save it as UTF-8", nil)
+		return in.openError("zero bytes in the header: the file is probably UTF-16 without a byte order mark: "+in.encodingAdvice("utf-16le")+", or save it as UTF-8", nil)
 	}
 	in.columns = slices.Clone(names)
 	for i, name := range names {
@@ -101,7 +101,7 @@ func (in *File) readHeader(s *scanner) error {
 		return err
 	}
 	if _, ok := in.keys.column(column.ID); !ok {
-		return in.openError(fmt.Sprintf("no column %s; %s (columns found: %s)", in.Name(column.ID), want, quoteNames(in.columns)), nil)
+		return in.columnError(fmt.Sprintf("no column %s; %s (columns found: %s)", in.Name(column.ID), want, quoteNames(in.columns)))
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (in *File) placeKeys() error {
 		key, problem := m.key(name)
 		switch {
 		case problem != "":
-			return in.openError("column "+strconv.Quote(legible.Shorten(name))+" "+problem, nil)
+			return in.columnError("column " + strconv.Quote(legible.Shorten(name)) + " " + problem)
 		case column.Fold(name) == "":
 			in.unnamed = append(in.unnamed, i)
 		case key == "" && !m.allowed(name):
@@ -168,19 +168,19 @@ func (in *File) placeKeys() error {
 			problem := fmt.Sprintf("the columns %q and %q both mean %s; rename or remove one", in.columns[other], name, key)
 			if in.columns[other] == name {
 				problem = "two columns are named " + name + "; rename or remove one"
-			} else if in.file != nil {
+			} else if !in.isUpload() {
 				problem += fmt.Sprintf(", or keep one as data with --carry %q", name)
 			}
-			return in.openError(problem, nil)
+			return in.columnError(problem)
 		}
 		in.keys = append(in.keys, keyColumn{key, i})
 	}
 	if _, ok := in.keys.column(column.ID); ok && in.options.Strict && len(unknown) > 0 {
 		do := "remove them"
-		if in.file != nil {
+		if !in.isUpload() {
 			do = "map them with --map KEY=COLUMN, or drop them with --ignore-unknown"
 		}
-		return in.openError(fmt.Sprintf("unknown columns %s; %s (the keys are %s)", quoteNames(unknown), do, strings.Join(tasks.Keys(), ", ")), nil)
+		return in.columnError(fmt.Sprintf("unknown columns %s; %s (the keys are %s)", quoteNames(unknown), do, strings.Join(tasks.Keys(), ", ")))
 	}
 	return nil
 }
@@ -217,6 +217,7 @@ type nameMapping struct {
 	keys     map[string]string // by a name from the options
 	mapped   map[string]string // by key: its name in the options
 	carried  map[string]bool
+	exact    bool // no other name means a key
 	hasFlags bool // messages can name flags
 }
 
@@ -224,7 +225,7 @@ type nameMapping struct {
 // lines have names of their own. It fails for a name in the options that no column
 // has.
 func (in *File) mapNames(names []string) (nameMapping, error) {
-	m := nameMapping{keys: make(map[string]string), mapped: in.options.Columns, carried: make(map[string]bool), hasFlags: in.file != nil}
+	m := nameMapping{keys: make(map[string]string), mapped: in.options.Columns, carried: make(map[string]bool), exact: in.options.Exact && names != nil, hasFlags: !in.isUpload()}
 	for _, key := range tasks.Keys() {
 		want, given := in.options.Columns[key]
 		if !given {
@@ -241,7 +242,7 @@ func (in *File) mapNames(names []string) (nameMapping, error) {
 			}
 		}
 		if !found {
-			return m, in.openError(fmt.Sprintf("no column %q to map to %s; columns found: %s", want, key, quoteNames(names)), nil)
+			return m, in.columnError(fmt.Sprintf("no column %q to map to %s; columns found: %s", want, key, quoteNames(names)))
 		}
 	}
 	for _, name := range in.options.Carry {
@@ -259,7 +260,7 @@ func (m nameMapping) key(name string) (key, problem string) {
 	if m.carried[name] || column.Fold(name) == "" {
 		return "", ""
 	}
-	if key, ok := m.keys[name]; ok {
+	if key, ok := m.keys[name]; ok || m.exact {
 		return key, ""
 	}
 	if key := column.Key(name); key != "" {
@@ -300,12 +301,12 @@ func (m nameMapping) suggestion(name, key string) string {
 // allowed reports whether a name that is not a key's is expected: it is carried over,
 // or it is a column of an export or of a file of rejected rows.
 func (m nameMapping) allowed(name string) bool {
-	return m.carried[name] || column.IsResult(name) || name == "message"
+	return m.carried[name] || m.exact || column.IsResult(name) || name == "message"
 }
 
 // idColumn returns the column of the ids in a workbook's header; -1 if there is none.
 func (in *File) idColumn(header []string) int {
-	m := nameMapping{keys: map[string]string{}, mapped: in.options.Columns}
+	m := nameMapping{keys: map[string]string{}, mapped: in.options.Columns, exact: in.options.Exact}
 	for i, name := range header {
 		if want, ok := in.options.Columns[column.ID]; ok && column.Fold(want) == column.Fold(name) {
 			return i

@@ -121,7 +121,10 @@ func (in *File) unpackWorkbook() error {
 	case Uncompressed(in.path) != in.path:
 		return in.openError("a workbook that is compressed again; unpack it first", nil)
 	}
-	source := workbook.Source{File: in.file, Path: in.path, Size: in.size, Sheet: in.options.Sheet, IDColumn: in.idColumn}
+	source := workbook.Source{File: in.file, Path: in.path, Size: in.size, Sheet: in.options.Sheet, SheetHint: "--sheet names another", IDColumn: in.idColumn}
+	if in.isUpload() {
+		source.SheetHint = "name another one to read that"
+	}
 	sheet, warnings, err := source.CSV()
 	if err != nil {
 		return in.openError("", err)

@@ -15,12 +15,18 @@ type Options struct {
 	// Columns maps keys of a request to the names that the file has for them, where
 	// these differ.
 	Columns map[string]string
+	// Exact makes Columns complete: all other columns are data, whatever their names are. It
+	// does not matter for NDJSON.
+	Exact bool
 	// Carry names columns or keys that are data although their names are a request's
 	// key, or nearly.
 	Carry []string
 	// Strict refuses columns and keys that are neither a request's nor of an earlier
 	// export.
 	Strict bool
+	// Uploaded says that a client sent the file: it is not unpacked, as a small one could
+	// expand to any size, and errors suggest no flags of a command.
+	Uploaded bool
 }
 
 // Validate checks the options that do not depend on the file.

@@ -39,6 +39,8 @@ type Source struct {
 	Size int64 // bytes
 	// Sheet is the name of the sheet to read; the first sheet if empty.
 	Sheet string
+	// SheetHint says how to choose another sheet.
+	SheetHint string
 	// IDColumn finds the column of the ids in a header, counted from 0; -1 if there is
 	// none.
 	IDColumn func(header []string) int
@@ -169,7 +171,7 @@ func (c *sheetCopy) sheet(names []string) (string, error) {
 	want := c.source.Sheet
 	if want == "" && len(names) > 0 {
 		if len(names) > 1 {
-			c.warnings = append(c.warnings, fmt.Sprintf("the workbook has %d sheets; only the first, %q, is read (--sheet names another)", len(names), names[0]))
+			c.warnings = append(c.warnings, fmt.Sprintf("the workbook has %d sheets; only the first, %q, is read (%s)", len(names), names[0], c.source.SheetHint))
 		}
 		return names[0], nil
 	}
