@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kyclink/kyclink/internal/apikey"
-	"github.com/kyclink/kyclink/internal/config"
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
@@ -68,7 +68,7 @@ cannot be shown again.`,
 				return usageError(cmd, err)
 			}
 			for _, host := range hosts {
-				if err := config.CheckRedirectHost(host); err != nil {
+				if err := hostname.CheckPattern(host); err != nil {
 					return usageError(cmd, fmt.Errorf("--redirect-host: %w", err))
 				}
 			}

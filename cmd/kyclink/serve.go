@@ -108,8 +108,13 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 		return err
 	}
 	keys, trail := apikey.NewKeyring(e.rdb, e.cfg.Account), audit.NewTrail(batched.rdb, e.cfg.Account)
+	work, err := config.LoadWork(os.Environ())
+	if err != nil {
+		return err
+	}
 	pages := console.New(console.Config{
 		Redis: e.rdb, Stores: e.stores, Keys: keys, Audit: trail, Refused: o.Refused, Log: e.log, Stopping: ctx.Done(), Ping: ping,
+		Importer: e.producer, MaxBody: int64(e.cfg.API.MaxBody), ExpiryMinutes: work.ExpiryMinutes,
 	})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,

@@ -16,7 +16,7 @@ import (
 func TestWithoutJavaScript_PagesAndActionsWork(t *testing.T) {
 	s := newSystem(t, simulator.Script{})
 	s.importRows("spring", numbered("A", 1, 3)...)
-	b := s.open(apikey.Read, apikey.Operate)
+	b := s.open(apikey.Scopes()...)
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	b.visit("/batch?name=spring")
 	b.mouse("#key")

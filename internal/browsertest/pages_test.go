@@ -42,6 +42,7 @@ func views() []view {
 		{"GET /request", "/request?id=" + heldID, "request-held", ""},
 		{"GET /request", "/request?id=nothing", "request-unknown", ""},
 		{"GET /batches", "/batches", "batches", ""},
+		{"GET /batches/new", "/batches/new", "import", ""},
 		{"GET /batch", "/batch?name=" + runningBatch, "batch-running", ""},
 		{"GET /batch", "/batch?name=" + pausedBatch, "batch-paused", ""},
 		{"GET /batch", "/batch?name=" + doneBatch, "batch-done", ""},

@@ -20,7 +20,7 @@ func TestScreenshots(t *testing.T) {
 		t.Skip("make screenshots sets the directory for the pictures")
 	}
 	s := newBusySystem(t)
-	b := s.signedIn(apikey.Read, apikey.Operate)
+	b := s.signedIn(apikey.Scopes()...)
 	b.expectStatus(http.StatusNotFound)
 	b.expectStatus(http.StatusUnprocessableEntity)
 	for _, situation := range []string{"busy", "trouble"} {

@@ -16,6 +16,7 @@ import (
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/callback"
 	"github.com/kyclink/kyclink/internal/faceki"
+	"github.com/kyclink/kyclink/internal/hostname"
 	"github.com/kyclink/kyclink/internal/logging"
 	"github.com/kyclink/kyclink/tasks"
 )
@@ -215,7 +216,7 @@ func (c Config) validate(env *environment, needs Needs) []error {
 		problem("KYCLINK_ACCOUNT is %q; use 1 to 32 of a-z, 0-9 and -", c.Account)
 	}
 	for _, host := range c.RedirectHosts {
-		if err := CheckRedirectHost(host); err != nil {
+		if err := hostname.CheckPattern(host); err != nil {
 			problem("KYCLINK_REDIRECT_HOSTS: %w", err)
 		}
 	}

@@ -1,12 +1,9 @@
 package config
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/kyclink/kyclink/internal/hostname"
 )
 
 // Misspelled is a variable that is not a setting.
@@ -86,14 +83,3 @@ func distance(a, b string) int {
 }
 
 func known(name string) bool { return slices.Contains(variables(), name) }
-
-// CheckRedirectHost returns an error if a text is not a host name; "*" means any host.
-func CheckRedirectHost(host string) error {
-	if host == "*" {
-		return nil
-	}
-	if _, err := hostname.Canonical(host); err != nil || strings.ContainsAny(host, "/@*?#") {
-		return fmt.Errorf("%q is not a host name alone; list host names such as shop.example, separated by commas, or * for any", host)
-	}
-	return nil
-}

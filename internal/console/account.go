@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -9,14 +10,23 @@ import (
 
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
+	"github.com/kyclink/kyclink/internal/audit"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/legible"
 )
 
 // accountData is the account's gate and rate.
 type accountData struct {
 	account.Status
 	Now     time.Time
-	Changes []admission.HistoryEntry // of the gate, the latest first
+	Changes []gateChange // the latest first
+}
+
+// gateChange is a change of the gate and, if an operator made it, who did and why, as far as
+// the audit trail says so.
+type gateChange struct {
+	admission.HistoryEntry
+	By, Why string
 }
 
 // Paused reports whether an operator paused the account.
@@ -31,17 +41,63 @@ func (c *Console) accountPage(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	d := accountData{Status: s, Now: now, Changes: slices.Clone(s.History)}
-	slices.Reverse(d.Changes)
+	d := accountData{Status: s, Now: now}
+	if d.Changes, err = c.gateChanges(ctx, s.History); err != nil {
+		return err
+	}
 	return c.show(v, http.StatusOK, "account", "Account", d)
 }
+
+const (
+	// recordedBefore is how long before a change its entry in the audit trail may be written.
+	recordedBefore = 10 * time.Second
+	// mostRecorded is how many entries of that time are searched, the latest ones.
+	mostRecorded = 500
+)
+
+// gateChanges returns the history of the gate, which must be in the order of time, with who
+// paused and resumed it.
+func (c *Console) gateChanges(ctx context.Context, history []admission.HistoryEntry) ([]gateChange, error) {
+	changes := make([]gateChange, 0, len(history))
+	paused := false
+	for _, h := range history {
+		change := gateChange{HistoryEntry: h}
+		if h.Reason == string(fault.Refused) { // a change of a credential
+			changes = append(changes, change)
+			continue
+		}
+		action := map[bool]string{true: "account.resume"}[paused]
+		if paused = h.Reason == string(fault.Paused); paused {
+			action = "account.pause"
+		}
+		if action != "" {
+			near, _, err := c.Audit.Page(ctx, h.At.Add(-recordedBefore), h.At.Add(time.Millisecond), "", mostRecorded)
+			if err != nil {
+				return nil, err
+			}
+			if i := slices.IndexFunc(near, func(a audit.Change) bool { return a.Action == action }); i >= 0 {
+				change.By, change.Why = cmp.Or(near[i].Key.Name, near[i].By), near[i].Target
+			}
+		}
+		changes = append(changes, change)
+	}
+	slices.Reverse(changes)
+	return changes, nil
+}
+
+// maxPauseReason is the size of the reason of a pause in bytes.
+const maxPauseReason = 200
 
 func (c *Console) pauseAccount(ctx context.Context, v *visit) error {
 	if err := v.confirmed(c.Stores.Keys.Account); err != nil {
 		return err
 	}
-	return c.steerAccount(ctx, v, "account.pause", "", "account_paused", func(ctx context.Context) error {
-		return c.account.Pause(ctx, v.session.key.Name, "")
+	reason := strings.TrimSpace(v.r.PostFormValue("reason"))
+	if wrong := legible.WrongName(reason, maxPauseReason); reason != "" && wrong != "" {
+		return &pageError{http.StatusUnprocessableEntity, "Reason not accepted", "The reason " + wrong + ". Nothing was changed."}
+	}
+	return c.steerAccount(ctx, v, "account.pause", reason, "account_paused", func(ctx context.Context) error {
+		return c.account.Pause(ctx, v.session.key.Name, reason)
 	})
 }
 

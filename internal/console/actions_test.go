@@ -165,13 +165,19 @@ func TestAccount_IsPausedResumedAndItsRateChanged(t *testing.T) {
 	if state() != before {
 		t.Errorf("got %s, want %s", state(), before)
 	}
-	b.follow(b.post("/account/pause", http.StatusSeeOther, "confirm", name), "The account is paused")
-	expectAudited(t, audited(), "Mara account.pause")
+	b.post("/account/pause", http.StatusUnprocessableEntity, "confirm", name, "reason", "a\u202eb")
+	expectAudited(t, audited(), "")
+	b.follow(b.post("/account/pause", http.StatusSeeOther, "confirm", name, "reason", " <b>new</b> workflow "), "The account is paused")
+	expectAudited(t, audited(), "Mara account.pause <b>new</b> workflow")
 	if got := state(); !strings.HasPrefix(got, "closed paused") {
 		t.Errorf("got %s, want a pause", got)
 	}
 	b.follow(b.post("/account/resume", http.StatusSeeOther), "The account continues.")
 	expectAudited(t, audited(), "Mara account.resume")
+	const resumed, paused = `<td class="why"></td><td>Mara</td>`, `<td class="why">paused: &lt;b&gt;new&lt;/b&gt; workflow</td><td>Mara</td>`
+	if text := b.get("/account", http.StatusOK).text; !strings.Contains(text, resumed) || !strings.Contains(text, paused) {
+		t.Errorf("the history does not say who paused and resumed, and why:\n%s", text)
+	}
 	b.follow(b.post("/account/rate", http.StatusSeeOther, "rate", " 90/m "), "The rate was changed")
 	expectAudited(t, audited(), "Mara account.rate 90/m")
 	if got := state(); !strings.HasSuffix(got, "90/m true") {

@@ -3,14 +3,18 @@ package console
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/internal/search"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -19,6 +23,10 @@ type batchesData struct {
 	Batches []batchRow
 	Next    string // the address of the next page; "" if there is none
 	Now     time.Time
+	// Find is the part of a name by which the batches were selected; More says that there are
+	// others.
+	Find string
+	More bool
 }
 
 // batchRow is a batch with its progress.
@@ -79,6 +87,9 @@ func (r batchRow) Count(state string) int {
 }
 
 func (c *Console) batchesPage(ctx context.Context, v *visit) error {
+	if find := strings.TrimSpace(v.r.FormValue("find")); find != "" {
+		return c.foundBatches(ctx, v, find)
+	}
 	before := 0
 	if text := v.r.FormValue("before"); text != "" {
 		var err error
@@ -104,11 +115,84 @@ func (c *Console) batchesPage(ctx context.Context, v *visit) error {
 	return c.show(v, http.StatusOK, "batches", "Batches", d)
 }
 
+// foundBatches shows the batches whose names contain a text, or the batch of this name.
+func (c *Console) foundBatches(ctx context.Context, v *visit, find string) error {
+	if _, ok, err := c.Stores.Batches.Number(ctx, find); err != nil {
+		return err
+	} else if ok {
+		return v.redirect("/batch?" + url.Values{"name": {find}}.Encode())
+	}
+	names, err := c.Stores.Batches.Names(ctx)
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(strings.ToLower(name), strings.ToLower(find)) })
+	slices.Sort(names)
+	d := batchesData{Find: find, More: len(names) > pageSize}
+	if d.Now, err = c.operator.Now(ctx); err != nil {
+		return err
+	}
+	for _, name := range names[:min(len(names), pageSize)] {
+		number, _, err := c.Stores.Batches.Number(ctx, name)
+		if err != nil {
+			return err
+		}
+		b, ok, err := c.Stores.Batches.Get(ctx, number)
+		if err != nil {
+			return err
+		}
+		if ok { // it was not erased meanwhile
+			d.Batches = append(d.Batches, newBatchRow(b))
+		}
+	}
+	return c.show(v, http.StatusOK, "batches", "Batches", d)
+}
+
 // batchData is one batch.
 type batchData struct {
 	batchRow
 	Diagnosis diagnosis.Diagnosis
 	Now       time.Time
+	Failures  *failures // nil if none failed, and in the part of the page that is live
+}
+
+// failures are the failed requests of a batch by reason.
+type failures struct {
+	ByReason []listData
+	// Latest is how many failed requests were read, if there are more.
+	Latest int
+}
+
+// mostFailures is how many failed requests are read to group them.
+const mostFailures = 3 * search.MaxLimit
+
+// failuresOf groups the latest failed requests of a batch by reason.
+func (c *Console) failuresOf(ctx context.Context, b batch.Batch) (*failures, error) {
+	counts, read := map[string]int{}, 0
+	searcher, cursor := search.New(c.Redis, c.Stores.Keys), ""
+	for read < mostFailures {
+		page, err := searcher.Page(ctx, search.Filter{Status: request.Failed, Batch: b.Number}, cursor, search.MaxLimit)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Records {
+			counts[r.Outcome.Reason]++
+		}
+		read += len(page.Records)
+		if cursor = page.Next; cursor == "" || len(page.Records) == 0 { // a page that found none has read enough
+			break
+		}
+	}
+	f := &failures{}
+	if cursor != "" {
+		f.Latest = read
+	}
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		query := url.Values{"batch": {b.Batch}, "reason": {reason}}
+		f.ByReason = append(f.ByReason, listData{Name: reason, Href: "/failed?" + query.Encode(), Number: counts[reason]})
+	}
+	slices.SortStableFunc(f.ByReason, func(a, b listData) int { return b.Number - a.Number })
+	return f, nil
 }
 
 // Live reports whether the batch still changes by itself.
@@ -134,13 +218,18 @@ func (c *Console) readBatch(ctx context.Context, name string) (batchData, error)
 		return batchData{}, err
 	}
 	s, err := c.snapshots.Snapshot(ctx)
-	return batchData{newBatchRow(b), diagnosis.Batch(s, b), s.At}, err
+	return batchData{batchRow: newBatchRow(b), Diagnosis: diagnosis.Batch(s, b), Now: s.At}, err
 }
 
 func (c *Console) batchPage(ctx context.Context, v *visit) error {
 	d, err := c.readBatch(ctx, v.r.FormValue("name"))
 	if err != nil {
 		return err
+	}
+	if d.Counts[request.Failed] > 0 {
+		if d.Failures, err = c.failuresOf(ctx, d.Batch); err != nil {
+			return err
+		}
 	}
 	return c.show(v, http.StatusOK, "batch", "Batch "+d.Batch.Batch, d)
 }

@@ -25,6 +25,8 @@ import (
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/peerlimit"
 	"github.com/kyclink/kyclink/internal/storage"
+	"github.com/kyclink/kyclink/internal/transfer"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 // Config configures a [Console]. Fields without a documented zero value are required.
@@ -34,6 +36,13 @@ type Config struct {
 	Stores *storage.Stores
 	Keys   *apikey.Keyring
 	Audit  *audit.Trail
+	// Importer returns a client that accepts batches. It must respect contexts. It calls
+	// onFull, which may be nil, while it waits because a lane's backlog is full.
+	Importer func(onFull func(*tasks.BacklogError)) *tasks.Client
+	// MaxBody is the maximum size of a file that is imported, in bytes.
+	MaxBody int64
+	// ExpiryMinutes is for how long links are valid for which nothing else is asked.
+	ExpiryMinutes int
 	// Refused is called for each sign-in without a valid key, with an [apikey.Reason].
 	Refused func(reason string)
 	Log     *zap.Logger
@@ -59,6 +68,11 @@ type Console struct {
 	snapshots *diagnosis.Latest
 	tallies   *tallies
 	now       *live
+	uploads   *transfer.Limits
+	exports   *transfer.Limits
+	importing transfer.Names
+
+	backlogTimeout time.Duration
 }
 
 // Limits of an address for sign-ins without a valid key.
@@ -66,6 +80,10 @@ const (
 	failedPerSecond = 0.2
 	failedBurst     = 10
 )
+
+// maxUploads is how many uploads a process handles at a time. Each is stored in a temporary
+// file.
+const maxUploads = 8
 
 // New returns a console.
 func New(cfg Config) *Console {
@@ -80,7 +98,12 @@ func New(cfg Config) *Console {
 		account:  admission.NewAccount(cfg.Redis, account),
 		reader:   diagnosis.NewReader(cfg.Redis, cfg.Stores),
 		tallies:  newTallies(cfg.Stopping),
+		uploads:  transfer.NewLimits("uploads"),
+		exports:  transfer.NewLimits("exports"),
+
+		backlogTimeout: backlogTimeout,
 	}
+	c.uploads.Total = maxUploads
 	c.snapshots = diagnosis.NewLatest(c.reader)
 	c.templates = parseTemplates(c.assets)
 	c.now = newLive(c.renderNow)
@@ -168,7 +191,14 @@ func (c *Console) registerRoutes(mux *http.ServeMux) {
 		"POST /account/pause":  c.pauseAccount,
 		"POST /account/resume": c.resumeAccount,
 		"POST /account/rate":   c.setRate,
+		"POST /keys/create":    c.createKey,
+		"POST /keys/revoke":    c.revokeKey,
 	} {
 		mux.HandleFunc(pattern, c.signedIn(apikey.Operate, handle))
 	}
+	mux.HandleFunc("GET /batches/new", c.signedIn(apikey.Enqueue, c.uploadPage))
+	mux.HandleFunc("POST /batches/check", c.transferring(apikey.Enqueue, c.uploads, c.checkUpload))
+	mux.HandleFunc("POST /batches/import", c.transferring(apikey.Enqueue, c.uploads, c.importUpload))
+	mux.HandleFunc("POST /batches/rejects", c.transferring(apikey.Enqueue, c.uploads, c.downloadRejects))
+	mux.HandleFunc("POST /batch/export", c.transferring(apikey.Read, c.exports, c.exportBatch))
 }

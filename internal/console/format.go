@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/legible"
 )
@@ -33,7 +34,17 @@ func functions() template.FuncMap {
 		"pretty":   pretty,
 		"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 		"remedy":   remedyOf,
+		"scope":    scopeMeaning,
 	}
+}
+
+// scopeMeaning says what a scope permits.
+func scopeMeaning(s apikey.Scope) string {
+	return map[apikey.Scope]string{
+		apikey.Enqueue: "request links and import batches",
+		apikey.Read:    "see everything, and sign in to the console",
+		apikey.Operate: "pause, resume, retry, cancel, erase, set the rate, create and revoke keys",
+	}[s]
 }
 
 // speed returns a number of links per second, with the unit that suits it.

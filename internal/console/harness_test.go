@@ -21,6 +21,7 @@ import (
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fixture/ledgertest"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 func TestMain(m *testing.M) { fixture.Main(m) }
@@ -34,6 +35,8 @@ type harness struct {
 	keys    *apikey.Keyring
 	trail   *audit.Trail
 	url     string
+	// maxBacklog is the largest backlog of a lane into which the console imports; 0 for any.
+	maxBacklog int
 }
 
 func newHarness(t *testing.T) *harness {
@@ -50,6 +53,7 @@ func newHarness(t *testing.T) *harness {
 			_, reply, err := h.sender.Ping(ctx, account, to)
 			return reply, err
 		},
+		Importer: h.importer, MaxBody: maxBody, ExpiryMinutes: 1440,
 	})
 	server := httptest.NewServer(h.console)
 	t.Cleanup(server.Close)
@@ -75,6 +79,14 @@ func (h *harness) runActions() {
 	ended := make(chan struct{})
 	go func() { defer close(ended); runner.Run(ctx) }()
 	h.Cleanup(func() { cancel(); <-ended })
+}
+
+// maxBody is the size of the largest file that the console of a test imports.
+const maxBody = 1 << 20
+
+// importer returns a client for imports.
+func (h *harness) importer(onFull func(*tasks.BacklogError)) *tasks.Client {
+	return tasks.NewClient(h.Redis, tasks.Config{Account: h.Keys.Account, MaxBacklog: h.maxBacklog, OnFull: onFull})
 }
 
 // browser is a client with cookies that follows no redirect.

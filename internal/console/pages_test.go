@@ -39,7 +39,7 @@ func (h *harness) pages() []string {
 		"/", "/requests", "/requests?status=held", "/requests?batch=spring", "/requests?batch=nothing", "/requests?since=x", "/requests?cursor=x",
 		"/request?id=A-created", "/request?id=A-failed", "/request?id=A-held", "/request?id=A-waiting",
 		"/request?id=%3C%2Ftitle%3E%3Cscript%3Ealert%28%271%27%29%3C%2Fscript%3E%22onmouseover%3D%22x", "/request?id=%3Cscript%3E",
-		"/batches", "/batch?name=spring", "/batch?name=%3Cb+onclick%3Dalert%283%29%3E%22%26name%3Dx", "/batch?name=%3Cscript%3E", "/batch/progress?name=spring",
+		"/batches", "/batches?find=%3Cscript%3E", "/batches/new?batch=%22%3E%3Cscript%3E", "/batch?name=spring", "/batch?name=%3Cb+onclick%3Dalert%283%29%3E%22%26name%3Dx", "/batch?name=%3Cscript%3E", "/batch/progress?name=spring",
 		"/failed", "/failed?reason=invalid_request", "/failed?batch=nothing", "/failed?since=x", "/failed?cursor=x", "/failed/groups", "/held", "/held?lane=bulk", "/held/groups",
 		"/callbacks", "/callbacks?status=retrying", "/callbacks?status=x", "/callbacks?host=%3Cscript%3E", "/callbacks/groups", "/actions", "/actions?after=x", "/action?id=%3Cscript%3E",
 		"/account", "/keys", "/audit", "/sign-in?next=%22%3E%3Cscript%3E", "/nothing", "/?done=%3Cscript%3E", "/?done=retried&n=%3Cscript%3E",
@@ -151,14 +151,14 @@ func TestPages_ShowNoControlsWithoutTheScope(t *testing.T) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.url+path, nil)
 		h.Must(err)
 		for _, action := range regexp.MustCompile(`method="post" action="([^"]*)"`).FindAllStringSubmatch(b.do(r).text, -1) {
-			if !slices.Contains([]string{"/sign-in", "/sign-out", "/request/reveal"}, action[1]) {
+			if !slices.Contains([]string{"/sign-in", "/sign-out", "/request/reveal", "/batch/export"}, action[1]) {
 				t.Errorf("%s offers %s", path, action[1])
 			}
 		}
 	}
 	for _, path := range []string{
 		"/request/retry", "/request/drop", "/request/cancel", "/request/forget", "/batch/pause", "/batch/resume", "/batch/cancel",
-		"/account/pause", "/account/resume", "/account/rate",
+		"/account/pause", "/account/resume", "/account/rate", "/keys/create", "/keys/revoke",
 	} {
 		p := b.post(path, http.StatusForbidden, "id", "A-failed", "state", "failed", "name", "spring", "confirm", "A-failed", "rate", "1/s")
 		if !strings.Contains(p.text, "scope operate") {

@@ -5,26 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/audit"
 )
-
-// keysData is the list of API keys, the newest first.
-type keysData struct {
-	Keys []apikey.Issued
-}
-
-func (c *Console) keysPage(ctx context.Context, v *visit) error {
-	keys, err := c.Keys.List(ctx)
-	if err != nil {
-		return err
-	}
-	slices.Reverse(keys)
-	return c.show(v, http.StatusOK, "keys", "API keys", keysData{keys})
-}
 
 // auditData is a part of the audit trail, the newest first.
 type auditData struct {

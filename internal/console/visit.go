@@ -40,29 +40,31 @@ func (c *Console) open(handle handler) http.HandlerFunc {
 // signedIn handles requests of browsers that are signed in with a key of a scope.
 func (c *Console) signedIn(scope apikey.Scope, handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c.run(&visit{w: w, r: r}, func(ctx context.Context, v *visit) error {
-			var err error
-			if v.session, err = c.sessions.get(ctx, c.Keys, r, r.URL.Path != livePath); err != nil {
-				return err
-			}
-			v.signedInAs(v.session.key)
-			switch isRead := r.Method == http.MethodGet || r.Method == http.MethodHead; {
-			case v.session.token == "" && isRead && r.Header.Get("Sec-Fetch-Site") == "cross-site":
-				// The browser withheld the cookie because a page of another site led here.
-				return c.show(v, http.StatusOK, "continue", "Continue", r.URL.RequestURI())
-			case v.session.token == "" && isRead && r.URL.Path != livePath:
-				return v.redirect("/sign-in?next=" + url.QueryEscape(r.URL.RequestURI()))
-			case v.session.token == "":
-				return &pageError{http.StatusUnauthorized, "Signed out", "Your session has ended, so that nothing was changed. Sign in and try again."}
-			case !v.session.key.Allows(scope):
-				return &pageError{
-					http.StatusForbidden, "Not allowed",
-					"Your API key " + strconv.Quote(v.session.key.Name) + " does not have the scope " + string(scope) + ". Nothing was changed.",
-				}
-			}
-			return handle(ctx, v)
-		})
+		c.run(&visit{w: w, r: r}, func(ctx context.Context, v *visit) error { return c.admit(ctx, v, scope, handle) })
 	}
+}
+
+// admit calls handle if the browser is signed in with a key of a scope.
+func (c *Console) admit(ctx context.Context, v *visit, scope apikey.Scope, handle handler) (err error) {
+	if v.session, err = c.sessions.get(ctx, c.Keys, v.r, v.r.URL.Path != livePath); err != nil {
+		return err
+	}
+	v.signedInAs(v.session.key)
+	switch {
+	case v.session.token == "" && isRead(v.r) && v.r.Header.Get("Sec-Fetch-Site") == "cross-site":
+		// The browser withheld the cookie because a page of another site led here.
+		return c.show(v, http.StatusOK, "continue", "Continue", v.r.URL.RequestURI())
+	case v.session.token == "" && isRead(v.r) && v.r.URL.Path != livePath:
+		return v.redirect("/sign-in?next=" + url.QueryEscape(v.r.URL.RequestURI()))
+	case v.session.token == "":
+		return &pageError{http.StatusUnauthorized, "Signed out", "Your session has ended, so that nothing was changed. Sign in and try again."}
+	case !v.session.key.Allows(scope):
+		return &pageError{
+			http.StatusForbidden, "Not allowed",
+			"Your API key " + strconv.Quote(v.session.key.Name) + " does not have the scope " + string(scope) + ". Nothing was changed.",
+		}
+	}
+	return handle(ctx, v)
 }
 
 // run handles a request, and shows the error if that fails.
@@ -209,5 +211,6 @@ func doneText(r *http.Request) string {
 		"account_resume": "The account continues.",
 		"rate":           "The rate was changed for the running workers.",
 		"rate_reset":     "The workers' own rate is in force again.",
+		"key_revoked":    "The API key is revoked. Every process refuses it within two seconds.",
 	}[r.URL.Query().Get("done")]
 }

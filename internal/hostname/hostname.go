@@ -90,6 +90,17 @@ func split(text string) (name, port string) {
 	return name, port
 }
 
+// CheckPattern returns an error if a text is not a host name; "*" means any host.
+func CheckPattern(host string) error {
+	if host == "*" {
+		return nil
+	}
+	if _, err := Canonical(host); err != nil || strings.ContainsAny(host, "/@*?#") {
+		return fmt.Errorf("%q is not a host name alone; list host names such as shop.example, separated by commas, or * for any", host)
+	}
+	return nil
+}
+
 // WrongPort describes the problem of a URL's port; "" if there is none, or if the URL has
 // no port.
 func WrongPort(u *url.URL) string {

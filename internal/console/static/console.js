@@ -60,3 +60,77 @@ document.addEventListener("keydown", (e) => {
   else return;
   e.preventDefault();
 });
+
+// Uploads. The server does not keep the file between the check and the import, so that the page
+// sends it again. Without JavaScript, the person chooses it again.
+const sizes = new Intl.NumberFormat(undefined, {style: "unit", unit: "megabyte", maximumFractionDigits: 1});
+
+function tellUpload(form, problem, state) {
+  const shown = form.querySelector("p.problem");
+  shown.textContent = problem;
+  shown.hidden = problem === "";
+  form.querySelector("[data-upload-state]").textContent = state;
+}
+
+function sendUpload(form, button) {
+  const files = form.elements.file.files;
+  if (files[0].size > Number(form.dataset.limit)) {
+    tellUpload(form, "The file has " + sizes.format(files[0].size / 1e6) + ", and at most " + sizes.format(form.dataset.limit / 1e6) + " can be imported here.", "");
+    return;
+  }
+  const bar = form.querySelector("progress");
+  const request = new XMLHttpRequest();
+  const ended = (problem) => {
+    form.removeAttribute("aria-busy");
+    bar.hidden = true;
+    for (const b of form.querySelectorAll("button")) b.disabled = false;
+    tellUpload(form, problem, "");
+  };
+  request.open("POST", button?.getAttribute("formaction") || form.action);
+  request.responseType = "document";
+  request.upload.addEventListener("progress", (e) => {
+    bar.max = e.total;
+    bar.value = e.loaded;
+  });
+  request.upload.addEventListener("load", () => {
+    bar.removeAttribute("value");
+    tellUpload(form, "", "The file has arrived. It is being read…");
+  });
+  request.addEventListener("error", () => ended("The connection was lost before the answer. Try again: no row is accepted twice."));
+  request.addEventListener("load", () => {
+    const main = request.response?.getElementById("main");
+    const refusal = main?.querySelector(".door");
+    if (!main || refusal) {
+      ended(refusal ? refusal.querySelector("h1").textContent + ". " + refusal.querySelector("h1 + p").textContent : "The server did not answer as expected.");
+      return;
+    }
+    document.title = request.response.title;
+    document.getElementById("main").replaceWith(document.adoptNode(main));
+    const again = main.querySelector("form[data-upload]");
+    if (again) {
+      again.elements.file.files = files;
+      for (const hint of again.querySelectorAll("[data-again]")) hint.hidden = true;
+    }
+    main.focus();
+    scrollTo(0, 0);
+  });
+  const body = new FormData(form);
+  form.setAttribute("aria-busy", "true");
+  bar.hidden = false;
+  for (const b of form.querySelectorAll("button")) b.disabled = true;
+  tellUpload(form, "", "Sending the file…");
+  request.send(body);
+}
+
+document.addEventListener("submit", (e) => {
+  if (!e.target.matches("form[data-upload]") || e.submitter?.hasAttribute("data-download")) return;
+  e.preventDefault();
+  sendUpload(e.target, e.submitter);
+});
+
+for (const event of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(event, (e) => {
+    const zone = e.target.closest?.(".drop");
+    if (zone) zone.toggleAttribute("data-over", event === "dragenter" || event === "dragover");
+  });
+}
