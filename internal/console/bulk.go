@@ -264,7 +264,7 @@ func (c *Console) startAction(ctx context.Context, v *visit) error {
 		d.Was, _ = strconv.Atoi(v.r.PostFormValue("count")) // it is only shown
 		return c.show(v, http.StatusConflict, "plan", d.Title, d)
 	}
-	ctx, cancel := c.long(v, timeout)
+	ctx, cancel := c.long(v, c.timeout)
 	defer cancel()
 	for _, target := range d.Targets() {
 		if err := c.record(ctx, v, d.Kind.Audited(), target); err != nil {

@@ -72,7 +72,7 @@ type Console struct {
 	exports   *transfer.Limits
 	importing transfer.Names
 
-	backlogTimeout time.Duration
+	timeout, backlogTimeout time.Duration
 }
 
 // Limits of an address for sign-ins without a valid key.
@@ -101,7 +101,7 @@ func New(cfg Config) *Console {
 		uploads:  transfer.NewLimits("uploads"),
 		exports:  transfer.NewLimits("exports"),
 
-		backlogTimeout: backlogTimeout,
+		timeout: pageTimeout, backlogTimeout: backlogTimeout,
 	}
 	c.uploads.Total = maxUploads
 	c.snapshots = diagnosis.NewLatest(c.reader)
@@ -135,8 +135,8 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.handler.ServeHTTP(w, r)
 }
 
-// timeout limits how long a page may take.
-const timeout = 5 * time.Second
+// pageTimeout limits how long a page may take.
+const pageTimeout = 5 * time.Second
 
 type handler func(ctx context.Context, v *visit) error
 

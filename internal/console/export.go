@@ -27,13 +27,13 @@ const mostSheetRows = 1<<20 - 1
 // exportBatch sends the rows of a batch with their links, which the audit trail records.
 func (c *Console) exportBatch(ctx context.Context, v *visit) error {
 	control := http.NewResponseController(v.w)
-	_ = control.SetReadDeadline(deadline(timeout)) // test recorders have no deadline
+	_ = control.SetReadDeadline(deadline(c.timeout)) // test recorders have no deadline
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
 	if err := v.r.ParseForm(); err != nil {
 		return &pageError{http.StatusBadRequest, "Request not understood", "The form is damaged or too large."}
 	}
 	_ = control.SetReadDeadline(time.Time{})
-	reading, cancel := context.WithTimeout(ctx, timeout)
+	reading, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	b, err := c.batchOf(reading, v.r.PostFormValue("name"))
 	if err != nil {

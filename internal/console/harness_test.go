@@ -55,6 +55,7 @@ func newHarness(t *testing.T) *harness {
 		},
 		Importer: h.importer, MaxBody: maxBody, ExpiryMinutes: 1440,
 	})
+	h.console.timeout = time.Minute // the tests' machine may be busy
 	server := httptest.NewServer(h.console)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(stopping) })

@@ -126,7 +126,7 @@ func (c *Console) nowLive(_ context.Context, v *visit) error {
 }
 
 func (c *Console) stillSignedIn(v *visit) bool {
-	ctx, cancel := context.WithTimeout(v.r.Context(), timeout)
+	ctx, cancel := context.WithTimeout(v.r.Context(), c.timeout)
 	defer cancel()
 	now, err := c.sessions.get(ctx, c.Keys, v.r, false)
 	return err != nil || now.token != "" // an error says nothing about the session

@@ -20,7 +20,7 @@ var errRevoked = &pageError{http.StatusUnauthorized, "Signed out", "Your API key
 func (c *Console) transferring(scope apikey.Scope, limits *transfer.Limits, handle handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{w: w, r: r}
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
 		defer cancel()
 		err := c.admit(ctx, v, scope, func(context.Context, *visit) error {
 			if err := limits.Begin(v.session.key); err != nil {

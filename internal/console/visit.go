@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -69,14 +70,17 @@ func (c *Console) admit(ctx context.Context, v *visit, scope apikey.Scope, handl
 
 // run handles a request, and shows the error if that fails.
 func (c *Console) run(v *visit, handle handler) {
-	_ = http.NewResponseController(v.w).SetReadDeadline(deadline(timeout)) // test recorders have no deadline
-	ctx, cancel := context.WithTimeout(v.r.Context(), timeout)
+	control := http.NewResponseController(v.w)
+	_ = control.SetReadDeadline(deadline(c.timeout)) // test recorders have no deadline
+	ctx, cancel := context.WithTimeout(v.r.Context(), c.timeout)
 	defer cancel()
 	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
 	if err := v.r.ParseForm(); err != nil {
 		c.fail(v, &pageError{http.StatusBadRequest, "Request not understood", "The form or the address is damaged or too large."})
 		return
 	}
+	// Otherwise, it would end the request's context, and a slow page could not show its error.
+	_ = control.SetReadDeadline(time.Time{})
 	if err := handle(ctx, v); err != nil {
 		c.fail(v, err)
 	}
