@@ -3,6 +3,11 @@ package delivery
 
 import "time"
 
+// Group is the consumer group of the results stream for which workers read events and make
+// deliveries of them. The prefix keeps other readers from choosing the same name, which would
+// take events from it.
+const Group = "kyclink:callbacks"
+
 // Status is the status of a delivery.
 type Status string
 

@@ -18,7 +18,7 @@ var blockers = []rule{redisFull, redisWriteFails, redisReadOnly, noWorker, gateC
 // Account diagnoses the account as a whole.
 func Account(s Snapshot) Diagnosis {
 	if f, ok := first(s, blockers); ok {
-		return Diagnosis{Finding: f}.with(s.beside())
+		return f.before(s.beside())
 	}
 	if s.backlog() > 0 || s.Calls > 0 {
 		f, _ := first(s, []rule{ramping, concurrencyLimited, rateLimited, created})
@@ -34,6 +34,17 @@ func Account(s Snapshot) Diagnosis {
 	}
 	f, _ := nothingToDo(s)
 	return Diagnosis{Finding: f}.with(others)
+}
+
+// before returns the diagnosis of a situation in which no link is created, with the findings
+// beside it. Waiting means that nobody has to act: if another finding needs a person, that
+// one comes first.
+func (f Finding) before(others []Finding) Diagnosis {
+	stuck := slices.IndexFunc(others, func(o Finding) bool { return o.State == Stuck })
+	if f.State != Waiting || stuck < 0 {
+		return Diagnosis{Finding: f}.with(others)
+	}
+	return Diagnosis{Finding: others[stuck], Findings: []Finding{f}}.with(others)
 }
 
 func (s Snapshot) backlog() int { return s.Interactive.Backlog() + s.Bulk.Backlog() }
@@ -134,11 +145,11 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		message = ""
 	}
 	why := because(message)
-	probe := s.at("the next probe is", s.Gate.NextProbe)
-	if s.Gate.State == "probing" {
-		probe = "; a probe is in flight"
+	probe := s.probe("the next probe is")
+	f := Finding{State: Stuck}
+	if s.Workers > 0 && s.Gate.NextProbe.After(s.At) {
+		f.ClearsAt = s.Gate.NextProbe
 	}
-	f := Finding{State: Stuck, ClearsAt: s.Gate.NextProbe}
 	switch fault.Reason(s.Gate.Reason) {
 	case fault.Paused:
 		f.Code, f.Text = AccountPaused, fmt.Sprintf("An operator paused the account%s%s.", s.pause(), wait)
@@ -155,7 +166,7 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		f.Next = "ask FaceKi for a higher limit; calls continue by themselves then"
 	case fault.Throttled:
 		f.State, f.Code = Waiting, FaceKiThrottles
-		f.Text = fmt.Sprintf("FaceKi has throttled the account (429)%s%s%s%s.", since, why, s.at("calls continue", s.Gate.NextProbe), wait)
+		f.Text = fmt.Sprintf("FaceKi has throttled the account (429)%s%s%s%s.", since, why, s.probe("calls continue"), wait)
 	case fault.Outage:
 		f.State, f.Code = Waiting, FaceKiOutage
 		f.Text = fmt.Sprintf("FaceKi has been failing%s%s; only probes are sent%s%s.", since, why, probe, wait)
@@ -163,7 +174,27 @@ func gateClosed(s Snapshot) (Finding, bool) {
 		f.State, f.Code = Waiting, GateClosed
 		f.Text = fmt.Sprintf("The gate has been closed%s (%s)%s%s.", since, s.Gate.Reason, probe, wait)
 	}
+	if s.Workers == 0 && f.Next == "" {
+		f.Next = "start a worker: kyclink worker"
+	}
 	return f, true
+}
+
+// probe says when the closed gate is tested, or what is missing for that.
+func (s Snapshot) probe(at string) string {
+	switch next := s.Gate.NextProbe; {
+	case next.IsZero() && s.Gate.State != "probing":
+		return ""
+	case s.Workers == 0:
+		return "; no worker is running that sends a probe"
+	case s.Gate.State == "probing":
+		return "; a probe is in flight"
+	case next.After(s.At):
+		return s.at(at, next)
+	case s.backlog() == 0:
+		return "; the next request is the probe"
+	}
+	return "; a probe is due"
 }
 
 // pause says when an operator paused the account, who, and why.

@@ -13,7 +13,7 @@ import (
 // Batch says whether a batch gets its links, and if not, why. It needs the batch's
 // throughput and ETA.
 func Batch(s Snapshot, b batch.Batch) Diagnosis {
-	open := b.Open()
+	open, others := b.Open(), leftOver(b)
 	var f Finding
 	switch {
 	case b.Status == batch.Cancelled:
@@ -22,8 +22,17 @@ func Batch(s Snapshot, b batch.Batch) Diagnosis {
 		f = Finding{State: Idle, Code: Ended, Text: fmt.Sprintf("Batch %q is done: %s have links.", b.Batch, rowsOf(b.Counts[request.Created]+b.JoinedCounts[request.Created], b.Rows))}
 	default:
 		f = s.openBatch(b)
+		if paused, ok := pausedBatch(b); ok {
+			others = append([]Finding{paused}, others...)
+		}
 	}
-	return Diagnosis{Finding: f}.with(leftOver(b))
+	return Diagnosis{Finding: f}.with(others)
+}
+
+// pausedBatch applies if the batch is paused and has requests that wait for that reason.
+func pausedBatch(b batch.Batch) (Finding, bool) {
+	f, ok := Snapshot{Paused: Paused{Batches: 1, First: []batch.Batch{b}}}.paused()
+	return f, ok && b.Status == batch.Paused
 }
 
 func rowsOf(n, of int) string {
@@ -37,9 +46,7 @@ func (s Snapshot) openBatch(b batch.Batch) Finding {
 	if f, ok := first(own, []rule{redisFull, redisWriteFails, redisReadOnly, noWorker}); ok {
 		return f
 	}
-	if b.Status == batch.Paused && b.OpenOwn() > 0 {
-		own.Paused = Paused{Batches: 1, First: []batch.Batch{b}}
-		f, _ := own.paused()
+	if f, ok := pausedBatch(b); ok {
 		return f
 	}
 	if f, ok := first(own, []rule{gateClosed, ramping}); ok {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/forecast"
 )
 
@@ -82,6 +83,10 @@ func resultsUnread(s Snapshot) (Finding, bool) {
 	if idle >= unreadWaits {
 		f.Text = fmt.Sprintf("No consumer of group %q has read the results for %s: %s to acknowledge, the oldest for %s.", g.Group, forecast.Short(idle), count(g.Unacknowledged(), "event"), forecast.Short(behind))
 		f.Next = "start the consumer of that group; kyclink results groups shows all groups"
+		if g.Group == delivery.Group { // its consumers are workers
+			f.Text = fmt.Sprintf("No worker with KYCLINK_CALLBACK_HOSTS has read the results for %s: %s to make callbacks of, the oldest for %s.", forecast.Short(idle), count(g.Unacknowledged(), "event"), forecast.Short(behind))
+			f.Next = fmt.Sprintf("start the workers with KYCLINK_CALLBACK_HOSTS; if no request has a callback any more, redis-cli XGROUP DESTROY '{kyclink:%s}:results' %s", s.Account, g.Group)
+		}
 		if behind >= unreadStuck {
 			f.State = Stuck
 		}

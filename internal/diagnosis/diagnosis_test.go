@@ -11,6 +11,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/batch"
+	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/results"
@@ -51,7 +52,11 @@ func gate(state string, reason fault.Reason, message string) func(*Snapshot) {
 	}
 }
 
-func pausedBatch(name string, own int, reason fault.Reason) func(*Snapshot) {
+func probeIn(d time.Duration) func(*Snapshot) {
+	return func(s *Snapshot) { s.Gate.NextProbe = now.Add(d) }
+}
+
+func batchPaused(name string, own int, reason fault.Reason) func(*Snapshot) {
 	return func(s *Snapshot) {
 		s.Paused.Batches++
 		s.Paused.First = append(s.Paused.First, paused(name, own, reason))
@@ -109,6 +114,7 @@ var accounts = []struct {
 	{"no worker, and the account paused", with(onlyBacklog, noWorkers, gate("closed", fault.Paused, ""))},
 
 	{"a backlog at the rate limit", with(busy)},
+	{"a backlog that takes less than a minute", with(busy, set(func(s *Snapshot) { s.Bulk.Waiting = 247 }))},
 	{"a million requests", with(busy, set(func(s *Snapshot) { s.Bulk.Waiting = 1_000_000 }))},
 	{"a signup in flight", with(set(func(s *Snapshot) { s.Calls = 1 }))},
 	{"a signup waits for its turn", with(interactiveQueued)},
@@ -123,6 +129,14 @@ var accounts = []struct {
 	{"an outage", with(onlyBacklog, gate("closed", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and a probe", with(onlyBacklog, gate("probing", fault.Outage, "FaceKi is not available (HTTP 503)"))},
 	{"an outage, and nothing waits", with(gate("closed", fault.Outage, "no connection to FaceKi"))},
+	{"an outage, and requests that are held", with(onlyBacklog, gate("closed", fault.Outage, ""), set(func(s *Snapshot) { s.Held = 3 }))},
+	{"an outage, and much that needs a person", with(onlyBacklog, gate("closed", fault.Outage, ""), lagging(time.Hour, time.Hour),
+		set(func(s *Snapshot) { s.Held, s.Quarantined, s.Deliveries.GivenUp = 1, 3, 4 }))},
+	{"an outage, and a probe that is due", with(onlyBacklog, gate("closed", fault.Outage, ""), probeIn(-time.Minute))},
+	{"an outage, and nothing that can be the probe", with(gate("closed", fault.Outage, ""), probeIn(-time.Minute))},
+	{"an outage, and neither a request nor a worker", with(gate("closed", fault.Outage, ""), probeIn(-time.Minute), noWorkers)},
+	{"no credit, and no worker", with(gate("closed", fault.NoCredit, ""), probeIn(-time.Minute), noWorkers)},
+	{"throttled, and no worker", with(gate("closed", fault.Throttled, ""), noWorkers)},
 	{"an outage since yesterday", with(onlyBacklog, gate("closed", fault.Outage, ""), set(func(s *Snapshot) { s.Gate.Since = now.Add(-20 * time.Hour) }))},
 	{"an outage without an answer, after an earlier one with", with(onlyBacklog, gate("closed", fault.Outage, "code 5003"), set(func(s *Snapshot) { s.Gate.MessageAt = now.Add(-20 * time.Minute) }))},
 	{"throttled", with(onlyBacklog, gate("closed", fault.Throttled, ""))},
@@ -136,18 +150,18 @@ var accounts = []struct {
 	}))},
 	{"a reason of a newer version", with(onlyBacklog, gate("closed", "moon_phase", ""))},
 
-	{"all that waits is in a paused batch", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
-	{"a paused batch with a name that a shell evaluates", with(pausedBatch("spring $(id)'s", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
-	{"its rows were refused", with(pausedBatch("spring", 1000, fault.RowsRefused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
-	{"all that waits is in two paused batches", with(pausedBatch("spring", 600, fault.Paused), pausedBatch("autumn", 400, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
-	{"a batch is paused, and a retry waits", with(pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) {
+	{"all that waits is in a paused batch", with(batchPaused("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"a paused batch with a name that a shell evaluates", with(batchPaused("spring $(id)'s", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"its rows were refused", with(batchPaused("spring", 1000, fault.RowsRefused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"all that waits is in two paused batches", with(batchPaused("spring", 600, fault.Paused), batchPaused("autumn", 400, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting = 1000 }))},
+	{"a batch is paused, and a retry waits", with(batchPaused("spring", 1000, fault.Paused), set(func(s *Snapshot) {
 		s.Bulk = Lane{Waiting: 1000, Queued: 1, NextDue: now.Add(time.Minute), Oldest: now.Add(-time.Hour)}
 	}))},
-	{"a batch is paused, and another one is called", with(busy, pausedBatch("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting += 1000 }))},
-	{"ten thousand batches are paused", with(pausedBatch("spring", 7, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
-	{"ten thousand batches are paused, and those that were read have ended", with(pausedBatch("spring", 0, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
-	{"one of several batches is paused", with(busy, pausedBatch("spring", 100, fault.Paused))},
-	{"a paused batch with nothing left", with(pausedBatch("spring", 0, fault.Paused))},
+	{"a batch is paused, and another one is called", with(busy, batchPaused("spring", 1000, fault.Paused), set(func(s *Snapshot) { s.Bulk.Waiting += 1000 }))},
+	{"ten thousand batches are paused", with(batchPaused("spring", 7, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
+	{"ten thousand batches are paused, and those that were read have ended", with(batchPaused("spring", 0, fault.Paused), set(func(s *Snapshot) { s.Paused.Batches, s.Bulk.Waiting = 10_000, 70_000 }))},
+	{"one of several batches is paused", with(busy, batchPaused("spring", 100, fault.Paused))},
+	{"a paused batch with nothing left", with(batchPaused("spring", 0, fault.Paused))},
 	{"only retries wait", with(set(func(s *Snapshot) {
 		s.Interactive = Lane{Queued: 3, NextDue: now.Add(20 * time.Minute), Oldest: now.Add(-time.Hour)}
 	}))},
@@ -163,6 +177,7 @@ var accounts = []struct {
 	{"a consumer lags", with(lagging(20*time.Second, 100*time.Millisecond))},
 	{"a consumer stopped", with(lagging(40*time.Second, 38*time.Second))},
 	{"a consumer stopped hours ago", with(lagging(4*time.Hour, 4*time.Hour))},
+	{"no worker delivers callbacks any more", with(lagging(4*time.Hour, 4*time.Hour), set(func(s *Snapshot) { s.Results.Groups[0].Group = delivery.Group }))},
 	{"a consumer has just been given events", with(lagging(time.Second, 0))},
 	{"the results stream is nearly full", with(set(func(s *Snapshot) { s.Results.Length, s.Results.Cap = 9_500_000, 10_000_000 }))},
 	{"quarantined tasks", with(set(func(s *Snapshot) { s.Quarantined = 2 }))},
@@ -241,6 +256,7 @@ var batches = []struct {
 	{"no worker", with(onlyBacklog, noWorkers), running(0, time.Time{})},
 	{"an outage", with(onlyBacklog, gate("closed", fault.Outage, "HTTP 503")), running(0, time.Time{})},
 	{"paused", with(busy), paused("spring", 1000, fault.Paused)},
+	{"paused, and no worker", with(busy, noWorkers), paused("spring", 1000, fault.Paused)},
 	{"paused, as its rows were refused", with(busy), paused("spring", 1000, fault.RowsRefused)},
 	{"done", with(), counts(batch.Done, map[request.State]int{request.Created: 990})},
 	{"done, with rows for a person", with(), counts(batch.Done, map[request.State]int{request.Created: 990, request.Failed: 8, request.Held: 2})},

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -70,10 +69,10 @@ func (s Snapshot) noWorkerFor(r RequestState) (Finding, bool) {
 
 // pausedBatch does not apply to requests in the interactive lane.
 func (r RequestState) pausedBatch() (Finding, bool) {
-	if r.Batch == nil || r.Batch.Status != batch.Paused || r.Link.Lane == tasks.Interactive {
+	if r.Batch == nil || r.Link.Lane == tasks.Interactive {
 		return Finding{}, false
 	}
-	return Snapshot{Paused: Paused{Batches: 1, First: []batch.Batch{*r.Batch}}}.paused()
+	return pausedBatch(*r.Batch)
 }
 
 func (s Snapshot) retry(r RequestState) (Finding, bool) {

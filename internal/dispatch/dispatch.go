@@ -25,9 +25,6 @@ import (
 )
 
 const (
-	// group is the consumer group of the dispatcher. The prefix keeps other readers from
-	// choosing the same name, which would take events from it.
-	group          = "kyclink:callbacks"
 	taskType       = "kyclink:callback"
 	taskTimeout    = 24 * time.Hour // asynq's; a handler has its own, of seconds
 	batchSize      = 100            // events that are read and opened at a time
@@ -94,7 +91,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	return &Dispatcher{
 		opener: cfg.Opener, queue: cfg.Queue, account: cfg.Account,
 		results: tasks.NewResults(cfg.Redis, tasks.ResultsConfig{
-			Account: cfg.Account, Group: group, Consumer: uuid.NewString(), Concurrency: 4, ClaimAfter: claimAfter,
+			Account: cfg.Account, Group: delivery.Group, Consumer: uuid.NewString(), Concurrency: 4, ClaimAfter: claimAfter,
 			OnError: func(err error) { cfg.Limited.Warn("dispatching callbacks failed; retrying", zap.Error(err)) },
 		}),
 	}

@@ -54,7 +54,7 @@ func Round(d time.Duration) time.Duration {
 	switch {
 	case d > time.Hour:
 		return d.Round(time.Minute)
-	case d > time.Minute:
+	case d > time.Second:
 		return d.Round(time.Second)
 	}
 	return d.Round(100 * time.Millisecond)
