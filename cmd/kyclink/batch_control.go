@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
@@ -107,17 +108,20 @@ func cancelBatch(cmd *cobra.Command, op *operator.Operator, b batch.Batch) error
 
 func newBatchRetry() *cobra.Command {
 	failed := failedList()
-	a := action[request.Record]{deadLetters: failed, name: "batches.retry", verb: "retried", do: (*operator.Operator).Retry}
+	a := listAction[request.Record]{deadLetters: failed, kind: action.RetryFailed}
 	cmd := &cobra.Command{
 		Use:   "retry NAME",
 		Short: "Retry failed requests of a batch",
 		Long: `Start a new run of the failed requests of a batch. Each is called again and ends with a
 new event; its history is kept. Retried requests take precedence over the batch's other
-rows. While the batch or the account is paused, they wait.`,
+rows. While the batch or the account is paused, they wait.
+
+The command starts an action and carries it out. If the command is interrupted, running
+workers continue the action; see "kyclink actions".`,
 		Example: "  kyclink batch retry spring\n  kyclink batch retry spring --reason workflow_rules --rate 50/s",
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			failed.Batch, a.target = args[0], args[0]
+			failed.Batch, a.audited = args[0], []string{"batches.retry", args[0]}
 			return withBatch(cmd, args[0], func(_ *engine, _ *operator.Operator, b batch.Batch) error {
 				if b.Status == batch.Cancelled {
 					return fmt.Errorf("batch %q is cancelled; to retry single requests of it: kyclink failed retry ID", b.Batch)

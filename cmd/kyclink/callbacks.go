@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
@@ -35,15 +36,15 @@ those that failed and will be retried, next one first. Callbacks that are hidden
 "callbacks drop") are listed only if their IDs are given.`,
 			"  kyclink callbacks list\n  kyclink callbacks list --host shop.example --reason timeout\n  kyclink callbacks list --since 24h --json"),
 		newCallbacksShow(),
-		deliveryList(false).actionCommand(action[delivery.Delivery]{
-			name: "callbacks.retry", use: "retry", short: "Retry given-up callbacks", verb: "enqueued for a retry",
+		deliveryList(false).actionCommand(listAction[delivery.Delivery]{
+			kind: action.RetryDeliveries, use: "retry", short: "Retry given-up callbacks",
 			do: (*operator.Operator).RetryDelivery,
 			long: `Let the workers deliver given-up callbacks again, with the same event ID and nine new
 attempts. A callback stays in "callbacks list" until a worker starts to deliver it.`,
 			example: "  kyclink callbacks retry A-1001\n  kyclink callbacks retry --host shop.example --dry-run\n  kyclink callbacks retry --all --rate 50/s",
 		}),
-		deliveryList(false).actionCommand(action[delivery.Delivery]{
-			name: "callbacks.drop", use: "drop", short: "Hide given-up callbacks from the list and from --all", verb: "hidden",
+		deliveryList(false).actionCommand(listAction[delivery.Delivery]{
+			kind: action.DropDeliveries, use: "drop", short: "Hide given-up callbacks from the list and from --all",
 			do: (*operator.Operator).HideDelivery,
 			long: `Hide given-up callbacks from "callbacks list", and from what "callbacks retry" and
 "callbacks drop" select without IDs. The callbacks stay given up: "callbacks show" still
@@ -62,7 +63,7 @@ func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 		are: "callback fails", noun: "given-up callback", ids: "IDs", came: "were given up, or last tried,", hosts: true,
 		headings: []string{"APPLICATION ID", "TYPE", "HOST", "STATUS"},
 		next:     "To see one: kyclink callbacks show ID. To retry some: kyclink callbacks retry --help",
-		reasons:  fault.Undelivered(), changed: "being delivered already, or no longer given up",
+		reasons:  fault.Undelivered(),
 	}
 	none := "no callback was given up"
 	if pending {

@@ -28,7 +28,6 @@ type deadLetters[T any] struct {
 	came    string // as in "only those that failed before TIME"
 	hosts   bool   // entries can be selected by host
 	reasons []fault.Reason
-	changed string // why an entry of the list was skipped
 	// headings are those of the table, and next is the command that helps next.
 	headings []string
 	next     string

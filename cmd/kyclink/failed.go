@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -22,16 +23,16 @@ for it again until a person retries it. Failed requests are kept for KYCLINK_RET
 	cmd.AddCommand(
 		newFailedList(),
 		newFailedShow(),
-		failedList().actionCommand(action[request.Record]{
-			name: "failed.retry", use: "retry", short: "Retry failed requests", verb: "retried", do: (*operator.Operator).Retry,
+		failedList().actionCommand(listAction[request.Record]{
+			kind: action.RetryFailed, use: "retry", short: "Retry failed requests", do: (*operator.Operator).Retry,
 			long: `Start a new run of failed requests. Each is called again and ends with a new event; its
 history is kept, and its not_after is removed. While the account is paused or its gate is
 closed, the requests wait. A request that fails again while the command runs is not
 retried a second time.`,
 			example: "  kyclink failed retry A-1001\n  kyclink failed retry --reason workflow_rules --dry-run\n  kyclink failed retry --batch spring --rate 50/s",
 		}),
-		failedList().actionCommand(action[request.Record]{
-			name: "failed.drop", use: "drop", short: "Hide failed requests from the list and from --all", verb: "hidden",
+		failedList().actionCommand(listAction[request.Record]{
+			kind: action.DropFailed, use: "drop", short: "Hide failed requests from the list and from --all",
 			do: (*operator.Operator).Hide, noRate: true,
 			long: `Hide failed requests from "failed list", and from what "failed retry" and "failed drop"
 select without IDs. The requests stay failed: "show" still shows them, and "failed retry

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -24,15 +25,15 @@ retry the request, which may create and bill a second link, or drop it.`,
 	cmd.AddCommand(
 		heldList().listCommand("List held requests, oldest first", "",
 			"  kyclink held list\n  kyclink held list --reason unknown_outcome --since 24h --json"),
-		heldList().actionCommand(action[request.Record]{
-			name: "held.retry", use: "retry", short: "Retry held requests", verb: "retried", do: (*operator.Operator).Retry,
+		heldList().actionCommand(listAction[request.Record]{
+			kind: action.RetryHeld, use: "retry", short: "Retry held requests", do: (*operator.Operator).Retry,
 			long: `Continue held requests in the same run. Each is called again, which may create and bill a
 second link; attempts and possible duplicates add up. While the account is paused or its
 gate is closed, the requests wait.`,
 			example: "  kyclink held retry A-1001\n  kyclink held retry --batch spring --dry-run\n  kyclink held retry --all --rate 50/s",
 		}),
-		heldList().actionCommand(action[request.Record]{
-			name: "held.drop", use: "drop", short: "Cancel held requests", verb: "cancelled",
+		heldList().actionCommand(listAction[request.Record]{
+			kind: action.DropHeld, use: "drop", short: "Cancel held requests",
 			do: (*operator.Operator).Drop, noRate: true, final: true,
 			long: `Cancel held requests, with the event link.cancelled. A link that still arrives is kept
 in the record.

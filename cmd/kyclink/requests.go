@@ -25,7 +25,6 @@ func heldList() *deadLetters[request.Record] {
 func requestList(state request.State, came string, reasons []fault.Reason) *deadLetters[request.Record] {
 	l := &deadLetters[request.Record]{
 		are: fmt.Sprintf("request is %s", state), noun: fmt.Sprintf("%s request", state), ids: "application IDs", came: came, reasons: reasons,
-		changed:  fmt.Sprintf("not %s, or no longer so", state),
 		headings: []string{"APPLICATION ID", "SINCE", "BATCH", "ATTEMPTS", "DUPLICATES", "REASON"},
 		next:     fmt.Sprintf("To see one: kyclink show ID. To retry some: kyclink %s retry --help", state),
 	}

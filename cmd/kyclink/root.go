@@ -56,7 +56,7 @@ Settings are environment variables; docs/settings.md lists them. A trial needs n
 	root.SetFlagErrorFunc(flagError)
 	addGroup(root, groupJob, "Do the job:", newRun(), newImport(), newBatch(), newRequest(), newWorker())
 	addGroup(root, groupWatch, "Watch:", newStatus(), newShow(), newAccount(), newAudit())
-	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks())
+	addGroup(root, groupRepair, "Repair:", newFailed(), newHeld(), newCallbacks(), newActions())
 	addGroup(root, groupOperate, "Operate:", newForget(), newKeys(), newVersion())
 	addGroup(root, groupIntegrate, "Integrate:", newServe(), newResults(), newSimulator())
 	// A command that only groups subcommands is not used without one.

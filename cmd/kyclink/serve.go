@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -23,9 +22,7 @@ import (
 	"github.com/kyclink/kyclink/internal/console"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fleet"
-	"github.com/kyclink/kyclink/internal/linktask"
 	"github.com/kyclink/kyclink/internal/logging"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 )
 
@@ -98,7 +95,6 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	// Commands of concurrent requests share round trips to Redis.
 	batched := *e
 	batched.rdb = pipelined(e.rdb)
-	queue := asynq.NewClientFromRedisClient(e.rdb)
 	o := e.newOps(struct {
 		*account.Reader
 		*fleet.Member
@@ -118,9 +114,6 @@ func (e *engine) serve(ctx context.Context, l, watched net.Listener) error {
 	})
 	a := api.New(api.Config{
 		Redis: e.rdb, Blocking: e.blocking, Stores: e.stores, Client: batched.producer(nil), Importer: e.producer,
-		Dispatch: func(ctx context.Context, lane request.Lane, ref request.Ref) error {
-			return linktask.Enqueue(ctx, queue, e.cfg.Account, lane, ref)
-		},
 		Keys: keys, Audit: trail, MaxBody: int64(e.cfg.API.MaxBody), Log: e.log, Meter: o, Console: pages,
 	})
 	e.log.Info("listening", zap.String("address", l.Addr().String()), zap.Bool("tls", e.cfg.API.TLS()), zap.String("account", e.cfg.Account))

@@ -27,9 +27,10 @@ func newStatus() *cobra.Command {
 do, and up to three other findings. Nothing is changed.
 
 The exit code is 0 if links are created or there is nothing to do, 4 if requests wait for
-something that clears by itself, and 5 if a person must act. --watch repeats the diagnosis
-every second until it is interrupted: in place on a terminal, otherwise as a line whenever
-the situation changes.`,
+something that clears by itself, and 5 if a person must act, even if other requests wait
+for something that clears by itself. --watch repeats the diagnosis every second until it
+is interrupted: in place on a terminal, otherwise as a line whenever the situation
+changes.`,
 		Example: `  kyclink status
   kyclink status --watch
   kyclink status --json`,

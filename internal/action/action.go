@@ -101,8 +101,8 @@ const MaxIDs = 1000
 
 // The rate of an action, in entries per second, unless it is given, and the highest rate.
 const (
-	DefaultRate = "100/s"
-	maxRate     = 1000
+	DefaultRate = "1000/s"
+	maxRate     = 5000
 )
 
 // Request says what an action shall do.
@@ -203,6 +203,17 @@ type Action struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 }
 
+// Selects describes what the action was applied to, as flags of a command.
+func (a Action) Selects() string {
+	if a.Selected > 0 {
+		return fmt.Sprintf("%d given IDs", a.Selected)
+	}
+	return Request{Filter: a.Filter}.Targets()[0]
+}
+
+// Ended reports whether the action changes nothing any more.
+func (a Action) Ended() bool { return a.State == Done || a.State == Aborted }
+
 // Counts counts the entries of an action.
 type Counts struct {
 	Matched int     `json:"matched"` // at its start
@@ -217,3 +228,6 @@ type Skipped struct {
 	Changed int `json:"changed"`
 	Gone    int `json:"gone"`
 }
+
+// Total returns the number of all of them.
+func (s Skipped) Total() int { return s.Changed + s.Gone }

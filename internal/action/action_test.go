@@ -30,7 +30,7 @@ func TestPlan_RefusesRequestsThatMakeNoSense(t *testing.T) {
 		"ids":           {Kind: DropHeld, IDs: make([]string, MaxIDs+1)},
 		"ids ":          {Kind: DropHeld, IDs: []string{""}},
 		"rate":          {Kind: DropHeld, Filter: all, Rate: "fast"},
-		"rate ":         {Kind: DropHeld, Filter: all, Rate: "1001/s"},
+		"rate ":         {Kind: DropHeld, Filter: all, Rate: "5001/s"},
 	} {
 		_, err := h.store.Plan(t.Context(), r)
 		if invalid, ok := errors.AsType[*InvalidError](err); !ok || invalid.Key != strings.TrimSpace(key) {

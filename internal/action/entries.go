@@ -27,20 +27,43 @@ type entry struct {
 // entries reads the entries of a list that match, a page at a time, by their place. It
 // calls none for each given ID without an entry in the list.
 func (s *Store) entries(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
-	if name := r.Filter.Batch; name != "" {
-		_, known, err := s.stores.Batches.Number(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			return nil, &InvalidError{"filter.batch", fmt.Sprintf("is %q, which does not exist", name)}
-		}
+	if _, err := s.batch(ctx, r.Filter); err != nil {
+		return nil, err
 	}
 	pages, err := s.list(ctx, r, none)
 	if err != nil || len(r.IDs) == 0 {
 		return pages, err
 	}
 	return sorted(pages), nil
+}
+
+// batch returns the number of the batch that a filter names.
+func (s *Store) batch(ctx context.Context, f Filter) (number int, err error) {
+	if f.Batch == "" {
+		return 0, nil
+	}
+	number, known, err := s.stores.Batches.Number(ctx, f.Batch)
+	if err == nil && !known {
+		err = &InvalidError{"filter.batch", fmt.Sprintf("is %q, which does not exist", f.Batch)}
+	}
+	return number, err
+}
+
+// countable is entries for a plan, which reads all that match at once: of requests it reads
+// only the columns of their headers, if these tell whether a request matches.
+func (s *Store) countable(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
+	f := r.Filter
+	if r.Kind.state() == "" || len(r.IDs) > 0 || f.Reason != "" {
+		return s.entries(ctx, r, none)
+	}
+	number, err := s.batch(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	pages := s.stores.DeadLetters.Columns(ctx, r.Kind.state(), f.Since, f.Before)
+	return converted(pages, func(rec request.Record) (entry, bool) {
+		return s.request(r.Kind, rec), (f.Batch == "" || rec.Batch == number) && (f.Lane == "" || rec.Lane == f.Lane)
+	}), nil
 }
 
 func (s *Store) list(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
@@ -142,7 +165,7 @@ func (s *Store) Plan(ctx context.Context, r Request) (p Plan, err error) {
 		return p, err
 	}
 	p.request.Filter.Since = r.Filter.Since.Truncate(time.Millisecond)
-	pages, err := s.entries(ctx, p.request, func(id string) { p.Unmatched = append(p.Unmatched, id) })
+	pages, err := s.countable(ctx, p.request, func(id string) { p.Unmatched = append(p.Unmatched, id) })
 	if err != nil {
 		return p, err
 	}

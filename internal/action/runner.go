@@ -112,21 +112,22 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// continueAction takes an action, if no other runner has it, and carries it out. After an
-// error, [Runner.Run] takes it again.
-func (r *Runner) continueAction(ctx context.Context, id string) {
+// continueAction takes an action, if no other runner has it, and carries it out. It reports
+// whether the action has ended by that. After an error, [Runner.Run] takes it again.
+func (r *Runner) continueAction(ctx context.Context, id string) (ended bool) {
 	l := lease{rdb: r.cfg.Redis, keys: r.store.keys, id: id, runner: r.name, length: r.cfg.Lease}
 	a, ok, err := l.take(ctx)
 	if err == nil && ok {
 		run := &run{store: r.store, lease: l, action: a, pause: min(r.cfg.Pause, r.cfg.Lease/4)}
 		err = run.all(ctx)
-		if run.ended != "" {
+		if ended = run.ended != ""; ended {
 			r.cfg.Log.Info("action ended", zap.String("action", id), zap.String("kind", string(a.Kind)), zap.String("state", string(run.ended)))
 		}
 	}
 	if err != nil && ctx.Err() == nil {
 		r.cfg.Limited.Warn("an action was interrupted; retrying", zap.String("action", id), zap.Error(err))
 	}
+	return ended
 }
 
 // run is an action that this runner has taken.

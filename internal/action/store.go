@@ -74,6 +74,23 @@ func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
 	return a, err
 }
 
+// Running finds a running action that was started with the same kind and filter.
+func (s *Store) Running(ctx context.Context, r Request) (a Action, ok bool, err error) {
+	ids, err := s.rdb.ZRange(ctx, s.keys.RunningActions(), 0, -1).Result()
+	if err != nil {
+		return a, false, fmt.Errorf("list the running actions: %w", err)
+	}
+	running, err := s.read(ctx, ids)
+	for _, a := range running {
+		f := a.Filter
+		f.Before = r.Filter.Before // that of a running action is the time of its start
+		if a.State == Running && a.Kind == r.Kind && a.Selected == 0 && f == r.Filter {
+			return a, true, err
+		}
+	}
+	return a, false, err
+}
+
 // Get reads an action; ok is false if there is none with this ID.
 func (s *Store) Get(ctx context.Context, id string) (a Action, ok bool, err error) {
 	fields, err := s.rdb.HGetAll(ctx, s.keys.Action(id)).Result()

@@ -49,7 +49,7 @@ func (a *API) postAction(c *call) error {
 		return malformed(wrong.Key, wrong.Message)
 	}
 	if err != nil && planning.Err() != nil && ctx.Err() == nil { // too many match
-		return tooLong(actionTimeout)
+		return tooManyMatch()
 	}
 	if err != nil {
 		return err
@@ -102,6 +102,12 @@ func (c *call) actionRequest() (r actionRequest, err error) {
 		return r, malformed("token", "is missing: send the same with dry_run: true first, and then with the token of the answer")
 	}
 	return r, nil
+}
+
+func tooManyMatch() *problem {
+	p := tooLong(actionTimeout)
+	p.Detail = fmt.Sprintf("the entries that match could not be counted within %v; restrict the filter, for example with since and before", actionTimeout)
+	return p
 }
 
 func setChanged(count int) *problem {

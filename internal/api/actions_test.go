@@ -79,6 +79,25 @@ func TestActions_RunInTheWorkers(t *testing.T) {
 	s.expect(s.send("POST", path+"/abort", ""), http.StatusConflict, "ended")
 }
 
+// A batch is retried without a worker. A request that comes while its action is running waits
+// for that action instead of starting another one.
+func TestRetryBatch_WaitsForTheActionThatIsRunning(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 40)
+	s.failRange("autumn", 40, 50)
+	const body = `{"kind":"retry_failed","filter":{"batch":"spring"}}`
+	started := decode[action.Action](t, s.expect(s.startAction(body, s.dryRun(body).Token), http.StatusCreated, ""))
+	got := decode[retried](t, s.expect(s.send("POST", "/v1/batches/spring/retry", ""), http.StatusOK, ""))
+	if want := (retried{40, false, started.ID}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	got = decode[retried](t, s.expect(s.send("POST", "/v1/batches/autumn/retry", ""), http.StatusOK, ""))
+	if got.Retried != 10 || got.More || got.Action == started.ID {
+		t.Errorf("got %+v, want another action that has retried 10", got)
+	}
+}
+
 func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)

@@ -25,7 +25,6 @@ import (
 	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/operator"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/internal/transfer"
 	"github.com/kyclink/kyclink/tasks"
@@ -46,8 +45,6 @@ type Config struct {
 	// Importer returns a client that accepts batches. It must respect contexts. It calls
 	// onFull while it waits because a lane's backlog is full.
 	Importer func(onFull func(*tasks.BacklogError)) *tasks.Client
-	// Dispatch enqueues the task of a retried request.
-	Dispatch func(ctx context.Context, lane request.Lane, ref request.Ref) error
 	Keys     Keys
 	Audit    Audit
 	// MaxBody is the maximum size of a batch in bytes.
@@ -94,6 +91,7 @@ type API struct {
 	mux      *http.ServeMux
 	account  *admission.Account
 	actions  *action.Store
+	runner   *action.Runner
 	operator *operator.Operator
 	stream   *stream
 	// accepting is a semaphore with one element for each request that is being accepted.
@@ -119,6 +117,7 @@ func New(cfg Config) *API {
 		Config: cfg, mux: http.NewServeMux(),
 		account:    admission.NewAccount(cfg.Redis, keys.Account),
 		actions:    action.NewStore(cfg.Redis, keys.Account),
+		runner:     action.NewRunner(action.RunnerConfig{Redis: cfg.Redis, Account: keys.Account, Log: cfg.Log, Limited: cfg.Log}),
 		operator:   operator.New(cfg.Redis, keys.Account),
 		stream:     newStream(cmp.Or(cfg.Blocking, cfg.Redis), keys.Results(), cfg.Log),
 		limits:     newLimits(cfg.PerSecond),

@@ -7,24 +7,18 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/legible"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/tasks"
 )
 
 // actionTimeout limits how long one HTTP request processes the requests of a batch, which
 // may have a million.
 const actionTimeout = 20 * time.Second
-
-// concurrentRetries is the number of requests that are retried at a time.
-const concurrentRetries = 16
 
 // maxBatches is the maximum number of batches on a page.
 const maxBatches = 1000
@@ -156,11 +150,14 @@ func (a *API) cancelBatch(c *call) error {
 // retried is the response to a retry.
 type retried struct {
 	Retried int `json:"retried"`
-	// More reports that time ran out before all requests were retried.
+	// More reports that time ran out before all requests were retried. The workers continue.
 	More bool `json:"more"`
+	// Action is the ID of the action that retries them; "" if no request had failed.
+	Action string `json:"action,omitempty"`
 }
 
-// retryBatch starts a new run of the failed requests of a batch.
+// retryBatch starts a new run of the failed requests of a batch: it starts an action, or finds
+// the one that an earlier request has started, and carries it out as far as time allows.
 func (a *API) retryBatch(c *call) error {
 	if err := c.noBody("reason"); err != nil {
 		return err
@@ -183,59 +180,45 @@ func (a *API) retryBatch(c *call) error {
 	}
 	ctx, stop := a.longCall(c)
 	defer stop(nil)
-	did, err := a.retry(ctx, b, reason)
+	limited, done := context.WithTimeout(ctx, actionTimeout)
+	defer done()
+	did, err := a.retryAll(limited, c, action.Request{
+		Kind: action.RetryFailed, Filter: action.Filter{Batch: b.Batch, Reason: string(reason)},
+	})
 	if err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, did)
 }
 
-// retry retries the requests that had failed when it began; with later failures, it might
-// never end. When time runs out, it completes the retries in progress.
-func (a *API) retry(ctx context.Context, b batch.Batch, reason fault.Reason) (did retried, err error) {
-	reading, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	now, err := a.Stores.Keys.Clock(reading, a.Redis).Time()
-	if err != nil {
-		return did, err
+// retryAll carries out an action until ctx is done.
+func (a *API) retryAll(ctx context.Context, c *call, r action.Request) (retried, error) {
+	before, ok, err := a.actions.Running(ctx, r)
+	if err == nil && !ok {
+		before, ok, err = a.startAction(ctx, c, r)
 	}
-	limited, stop := context.WithTimeout(ctx, actionTimeout)
-	defer stop()
-	var n atomic.Int64
-	for page, err := range a.Stores.DeadLetters.Requests(limited, request.Failed, time.Time{}, now.Add(time.Millisecond)) {
-		if err == nil {
-			group, groupCtx := errgroup.WithContext(limited)
-			group.SetLimit(concurrentRetries)
-			for _, r := range page {
-				if r.Batch != b.Number || reason != "" && r.Outcome.Reason != string(reason) || groupCtx.Err() != nil {
-					continue
-				}
-				group.Go(func() error { return a.retryRequest(ctx, r, &n) })
-			}
-			err = errors.Join(group.Wait(), limited.Err())
-		}
-		did = retried{int(n.Load()), limited.Err() != nil}
-		if err != nil && !did.More || ctx.Err() != nil {
-			return did, err
-		}
-		if did.More {
-			break
-		}
+	if err != nil || !ok {
+		return retried{}, err
 	}
-	return did, nil
+	now, err := a.runner.Follow(ctx, before.ID, func(action.Action) {})
+	if err != nil && ctx.Err() == nil {
+		return retried{}, err
+	}
+	return retried{now.Counts.Done - before.Counts.Done, !now.Ended(), now.ID}, nil
 }
 
-// retryRequest starts a new run of one request. If its task cannot be enqueued, the
-// workers' recovery enqueues it later.
-func (a *API) retryRequest(ctx context.Context, r request.Record, n *atomic.Int64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
-	defer cancel()
-	now, ok, err := a.Stores.Requests.Retry(ctx, r)
-	if err == nil && ok {
-		n.Add(1)
-		if now.State == request.Queued {
-			err = a.Dispatch(ctx, now.Lane, now.Ref())
-		}
+// startAction plans and starts an action; ok is false if nothing matches.
+func (a *API) startAction(ctx context.Context, c *call, r action.Request) (started action.Action, ok bool, err error) {
+	plan, err := a.actions.Plan(ctx, r)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return started, false, tooManyMatch()
 	}
-	return err
+	if err != nil || plan.Count == 0 {
+		return started, false, err
+	}
+	started, err = a.actions.Start(ctx, plan, c.key.Name)
+	if busy, full := errors.AsType[*action.BusyError](err); full {
+		return started, false, tooManyActions(busy)
+	}
+	return started, err == nil, err
 }

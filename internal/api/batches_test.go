@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kyclink/kyclink/internal/account"
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
@@ -175,11 +176,15 @@ func TestBatches_ArePausedResumedRetriedAndCancelled(t *testing.T) {
 	retry := func(query string) retried {
 		return decode[retried](t, s.expect(s.send("POST", "/v1/batches/b/retry"+query, ""), http.StatusOK, ""))
 	}
-	if got := retry("?reason=timeout"); got != (retried{0, false}) {
+	if got := retry("?reason=timeout"); got != (retried{}) {
 		t.Errorf("retry of a reason without requests: got %+v, want none", got)
 	}
-	if got := retry("?reason=invalid_request"); got != (retried{2, false}) {
+	got := retry("?reason=invalid_request")
+	if got.Retried != 2 || got.More {
 		t.Errorf("retry of failed requests: got %+v, want 2", got)
+	}
+	if did := decode[action.Action](t, s.expect(s.send("GET", "/v1/actions/"+got.Action, ""), http.StatusOK, "")); did.State != action.Done || did.Counts.Done != 2 || did.Filter.Batch != "b" {
+		t.Errorf("its action is %+v", did)
 	}
 	s.Eventually("the batch is done again", done)
 	if l := link(t, s.send("GET", "/v1/links/bad-1", "")); l.Run != 2 || l.Status != tasks.Failed {

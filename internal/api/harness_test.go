@@ -29,7 +29,6 @@ import (
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/fleet"
 	"github.com/kyclink/kyclink/internal/redistest"
-	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
 	"github.com/kyclink/kyclink/internal/wiring"
 	"github.com/kyclink/kyclink/tasks"
@@ -138,8 +137,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) 
 	s.expectNoSecrets(&log)
 	cfg := Config{
 		Redis: s.Redis, Stores: s.ledger, Keys: keys{}, Audit: s.trail, MaxBody: 1 << 20, PerSecond: 100_000,
-		Dispatch: func(context.Context, request.Lane, request.Ref) error { return nil }, // recovery dispatches
-		Log:      zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
+		Log: zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&log), zap.InfoLevel)),
 	}
 	cfg.Client = s.Client
 	cfg.Importer = func(onFull func(*tasks.BacklogError)) *tasks.Client {

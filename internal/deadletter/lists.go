@@ -49,6 +49,12 @@ func (s *Lists) Requests(ctx context.Context, state request.State, since, before
 	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Read, func(r request.Record) bool { return r.State == state })
 }
 
+// Columns is [Lists.Requests] with only what the columns of each record's header have, for
+// callers that read very many.
+func (s *Lists) Columns(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
+	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Columns, func(r request.Record) bool { return r.State == state })
+}
+
 // walk iterates over the members of a sorted set with times from since on and earlier than
 // before, a page at a time. It reads the members, and returns those that are wanted.
 func walk[T any](ctx context.Context, s *Lists, set string, since, before time.Time,

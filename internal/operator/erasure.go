@@ -244,6 +244,9 @@ func (e *Erasure) skip(wait time.Duration) {
 	e.wait = max(e.wait, wait)
 }
 
+// atOnce is the number of requests that are cancelled at a time.
+const atOnce = 16
+
 // cancel cancels the requests that have not ended, and deletes their tasks. A worker is
 // handling the tasks of the busy ones.
 func (e *Erasure) cancel(ctx context.Context, ids []string) (busy map[string]bool, err error) {

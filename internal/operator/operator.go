@@ -6,15 +6,12 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"github.com/kyclink/kyclink/internal/linkview"
 	"github.com/kyclink/kyclink/internal/quarantine"
@@ -69,31 +66,4 @@ func ParseTime(text string, now time.Time) (time.Time, error) {
 		return t, fmt.Errorf("%q is neither a time such as 2026-12-01T00:00:00Z nor an age such as 2h", text)
 	}
 	return t, nil
-}
-
-// atOnce is the number of entries that are processed at a time.
-const atOnce = 16
-
-// Each calls do for every entry of the pages, several at a time, and no faster than limit.
-// It checks ctx between two entries only: do gets a context that is never cancelled, so that
-// an entry that was begun is finished and counted.
-func Each[T any](ctx context.Context, pages iter.Seq2[[]T, error], limit *rate.Limiter, do func(context.Context, T) error) error {
-	whole := context.WithoutCancel(ctx)
-	for page, err := range pages {
-		if err != nil {
-			return err
-		}
-		group, failed := errgroup.WithContext(ctx)
-		group.SetLimit(atOnce)
-		for _, entry := range page {
-			if err := limit.Wait(failed); err != nil {
-				break
-			}
-			group.Go(func() error { return do(whole, entry) })
-		}
-		if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

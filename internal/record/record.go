@@ -101,6 +101,11 @@ func (d *Reader) Headers(ctx context.Context, ids []string) ([]request.Record, e
 	})
 }
 
+// Columns is [Reader.Read] for callers that need only what the header's columns have.
+func (d *Reader) Columns(ctx context.Context, ids []string) ([]request.Record, error) {
+	return d.parsed(ctx, ids, request.Peek)
+}
+
 func (d *Reader) parsed(ctx context.Context, ids []string, parse func(id string, raw []byte) (request.Record, error)) ([]request.Record, error) {
 	stored, err := d.Latest(ctx, ids)
 	if err != nil {
