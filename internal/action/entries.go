@@ -79,7 +79,7 @@ func (s *Store) list(ctx context.Context, r Request, none func(id string)) (iter
 }
 
 func (s *Store) request(kind Kind, r request.Record) entry {
-	do := (*operator.Operator).Retry
+	do := (*operator.Operator).RetryInBulk // signups do not wait for what is retried
 	switch kind {
 	case DropFailed:
 		do = (*operator.Operator).Hide

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/request"
+	"github.com/kyclink/kyclink/tasks"
 )
 
 var everything = Request{Kind: RetryFailed, Filter: Filter{All: true}, Rate: "1000/s"}
@@ -173,6 +174,29 @@ func TestRunner_StopsAtOnceWhenAborted(t *testing.T) {
 	if before, err = h.store.Abort(t.Context(), "none"); err != nil || before != "" {
 		t.Errorf("an unknown action was %q, %v", before, err)
 	}
+}
+
+// Requests that failed in the interactive lane are retried in the bulk lane: new signups do not
+// wait for them.
+func TestRunner_RetriesInTheBulkLane(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for _, id := range []string{"A-0000", "A-0001", "A-0002"} {
+		_, err := h.Client.Enqueue(t.Context(), tasks.Request{ApplicationID: id})
+		h.Must(err)
+		h.Do(id, "admit", "fail")
+	}
+	h.run()
+	h.expectCounts(h.wait(h.start(everything).ID), Done, 3, 3, 0)
+	h.expectRuns(0, 3, request.Waiting, 2)
+	if n := h.Redis.ZCard(t.Context(), h.Keys.Queued(request.Interactive)).Val(); n != 0 {
+		t.Errorf("%d requests are queued in the interactive lane, want none", n)
+	}
+	if refs := h.FeedUpTo(h.Stores, 10).Refs; len(refs) != 3 {
+		t.Errorf("the bulk lane is fed %v, want 3 requests", refs)
+	}
+	h.ExpectCounters()
+	h.ExpectOperatorLists(nil)
 }
 
 // Requests that others change before their turn are skipped and counted; those that fail

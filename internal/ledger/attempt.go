@@ -285,11 +285,22 @@ func (l *Ledger) endRun(ctx context.Context, r request.Record, letter, why, cond
 // request that has a link beside its outcome becomes created with it. ok is false if
 // nothing was changed.
 func (l *Ledger) Retry(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
-	reply, err := l.retry(ctx, r, event.Parts{})
+	return l.retryIn(ctx, r, "")
+}
+
+// RetryInBulk is [Ledger.Retry] that moves an interactive request to the bulk lane, so that
+// people who wait for their link now do not wait for those that are retried by the thousand.
+func (l *Ledger) RetryInBulk(ctx context.Context, r request.Record) (now request.Record, ok bool, err error) {
+	return l.retryIn(ctx, r, "b")
+}
+
+// retryIn retries a request, in the lane with a letter if that is not empty.
+func (l *Ledger) retryIn(ctx context.Context, r request.Record, lane string) (now request.Record, ok bool, err error) {
+	reply, err := l.retry(ctx, r, lane, event.Parts{})
 	if err == nil && reply[0] == "late" {
 		var e event.Parts
 		if e, err = l.createdEvent(ctx, r); err == nil {
-			reply, err = l.retry(ctx, r, e)
+			reply, err = l.retry(ctx, r, lane, e)
 		}
 	}
 	if err != nil {
@@ -302,9 +313,9 @@ func (l *Ledger) Retry(ctx context.Context, r request.Record) (now request.Recor
 	return now, err == nil, err
 }
 
-func (l *Ledger) retry(ctx context.Context, r request.Record, e event.Parts) ([]string, error) {
+func (l *Ledger) retry(ctx context.Context, r request.Record, lane string, e event.Parts) ([]string, error) {
 	return retryScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, e.Args(lua.Args{
-		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempts": r.Attempts,
+		"id": r.ApplicationID, "generation": r.Generation, "run": r.Run, "attempts": r.Attempts, "lane": lane,
 	})).StringSlice()
 }
 

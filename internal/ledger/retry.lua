@@ -6,6 +6,7 @@
 -- id, generation
 -- run: the run that failed or is held
 -- attempts: of the request; a held request that was retried and is held again has more
+-- lane: 'b' to move an interactive request to the bulk lane, else ''
 -- event_id, at (RFC 3339), id_json, head, tail: of the event that publishes a late link,
 --   see outcome.lua; event_id is '' in the first call
 -- Returns {state, record, changed}. state is 'waiting'; 'queued' for an interactive
@@ -14,7 +15,7 @@
 -- was changed, else ''.
 --
 -- uses: keys, record, counters, operator_lists, turn, feeding, outcome
-local id, generation, run, attempts, event_id, at, id_json, head, tail = unpack(ARGV)
+local id, generation, run, attempts, lane, event_id, at, id_json, head, tail = unpack(ARGV)
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return { 'stale', '', '' } end
@@ -44,6 +45,7 @@ if link then
 end
 h.deadline = 'n'
 redis.call('ZREM', deadlines_key(), id)
+if lane ~= '' then h.lane = lane end
 if h.lane == 'i' then
   enqueue(h, id)
 else

@@ -19,6 +19,11 @@ func (o *Operator) Retry(ctx context.Context, r request.Record) (now request.Rec
 	return now, changed, err
 }
 
+// RetryInBulk is [Operator.Retry] that moves an interactive request to the bulk lane.
+func (o *Operator) RetryInBulk(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
+	return o.stores.Requests.RetryInBulk(ctx, r)
+}
+
 // Drop cancels a held request permanently. changed is as with [Operator.Retry].
 func (o *Operator) Drop(ctx context.Context, r request.Record) (now request.Record, changed bool, err error) {
 	if changed, err = o.stores.Requests.Drop(ctx, r); err != nil || !changed {

@@ -137,7 +137,7 @@ local function conclude(id, key, raw, h, state, e, fields, counts)
   publish(EVENT_TYPE[state], id, e.event, e.at, h, e.id_json, e.head, e.middle, e.tail)
 end
 -- ledger/retry.lua
-local id, generation, run, attempts, event_id, at, id_json, head, tail = unpack(ARGV)
+local id, generation, run, attempts, lane, event_id, at, id_json, head, tail = unpack(ARGV)
 local key = record_key(id)
 local raw = redis.call('GET', key)
 if not raw then return { 'stale', '', '' } end
@@ -165,6 +165,7 @@ if link then
 end
 h.deadline = 'n'
 redis.call('ZREM', deadlines_key(), id)
+if lane ~= '' then h.lane = lane end
 if h.lane == 'i' then
   enqueue(h, id)
 else
