@@ -45,6 +45,11 @@ func consolePages() []measured {
 		{"Batch, large", "/batch?name=bench"},
 		{"Batch, small", "/batch?name=small-00042"},
 		{"Account", "/account"},
+		{"Failed", "/failed"},
+		{"Failed, with a reason", "/failed?reason=not_after"},
+		{"Held", "/held"},
+		{"Callbacks", "/callbacks"},
+		{"Actions", "/actions"},
 		{"API keys", "/keys"},
 		{"Audit trail", "/audit"},
 	}

@@ -33,7 +33,7 @@ func kindTexts() map[action.Kind]kindText {
 	return map[action.Kind]kindText{
 		action.RetryFailed: {
 			"Retry failed requests", "Retry", "failed request", "failed requests",
-			"Each request starts a new run: FaceKi is called again, and the run ends with a new event. The history stays, and the request's not_after is removed.",
+			"Each request starts a new run: FaceKi is called again, and the run ends with a new event. The history stays, and the request's not_after is removed. The calls are made in the bulk lane, so that new signups do not wait for them.",
 			"/failed", false, true,
 		},
 		action.DropFailed: {
@@ -43,7 +43,7 @@ func kindTexts() map[action.Kind]kindText {
 		},
 		action.RetryHeld: {
 			"Retry held requests", "Retry", "held request", "held requests",
-			"Each request is called again in the same run. If the uncertain call has created a link, that is a second one, which FaceKi bills.",
+			"Each request is called again in the same run. If the uncertain call has created a link, that is a second one, which FaceKi bills. The calls are made in the bulk lane, so that new signups do not wait for them.",
 			"/held", false, true,
 		},
 		action.DropHeld: {
