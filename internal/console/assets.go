@@ -74,7 +74,7 @@ func (c *Console) notFound(context.Context, *visit) error {
 func parseTemplates(a assets) map[string]*template.Template {
 	funcs := functions()
 	funcs["asset"] = a.address
-	shared := template.Must(template.New("").Funcs(funcs).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html"))
+	shared := template.Must(template.New("").Funcs(funcs).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/chart.html"))
 	entries, err := templateFiles.ReadDir("templates")
 	if err != nil {
 		panic(err) // the program was built wrongly
@@ -82,7 +82,7 @@ func parseTemplates(a assets) map[string]*template.Template {
 	pages := map[string]*template.Template{}
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), ".html")
-		if name != "layout" && name != "parts" {
+		if name != "layout" && name != "parts" && name != "chart" {
 			pages[name] = template.Must(template.Must(shared.Clone()).ParseFS(templateFiles, "templates/"+e.Name()))
 		}
 	}

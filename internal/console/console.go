@@ -68,6 +68,7 @@ type Console struct {
 	snapshots *diagnosis.Latest
 	tallies   *tallies
 	now       *live
+	hour      *hour
 	uploads   *transfer.Limits
 	exports   *transfer.Limits
 	importing transfer.Names
@@ -107,6 +108,7 @@ func New(cfg Config) *Console {
 	c.snapshots = diagnosis.NewLatest(c.reader)
 	c.templates = parseTemplates(c.assets)
 	c.now = newLive(c.renderNow)
+	c.hour = &hour{read: cfg.Stores.Activity.Hour, render: c.renderChart}
 	mux := http.NewServeMux()
 	c.registerRoutes(mux)
 	c.handler = mux

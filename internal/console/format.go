@@ -32,7 +32,9 @@ func functions() template.FuncMap {
 		"line":     legible.Line,
 		"text":     legible.Text,
 		"pretty":   pretty,
-		"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+		"words":    words,
+		"clock":    clock,
+		"closed":   closedText,
 		"remedy":   remedyOf,
 		"scope":    scopeMeaning,
 	}
@@ -46,6 +48,12 @@ func scopeMeaning(s apikey.Scope) string {
 		apikey.Operate: "pause, resume, retry, cancel, erase, set the rate, create and revoke keys",
 	}[s]
 }
+
+// words returns a name of the contract as words.
+func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
+
+// clock returns the minute of a time. Browsers replace it by their local time.
+func clock(t time.Time) string { return t.UTC().Format("15:04 UTC") }
 
 // speed returns a number of links per second, with the unit that suits it.
 func speed(perSecond float64) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,6 +101,7 @@ func (c *Console) nowLive(_ context.Context, v *visit) error {
 	defer leave()
 	check := time.NewTicker(sessionInterval)
 	defer check.Stop()
+	var sent *[]byte // the chart that the browser has
 	for {
 		var event []byte
 		select {
@@ -108,6 +110,9 @@ func (c *Console) nowLive(_ context.Context, v *visit) error {
 		case <-c.Stopping:
 			return nil
 		case update := <-updates:
+			if chart := c.hour.update(); chart != sent {
+				update, sent = slices.Concat(update, *chart), chart
+			}
 			event = frame(update)
 		case <-check.C:
 			if c.stillSignedIn(v) {

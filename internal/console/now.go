@@ -18,6 +18,8 @@ type nowData struct {
 	Lanes     []laneData
 	// Deciding are the lists that wait for a person.
 	Deciding []listData
+	// Hour is nil in an update: browsers get the chart when it changes.
+	Hour *chart
 }
 
 type laneData struct {
@@ -93,11 +95,21 @@ func (c *Console) nowPage(ctx context.Context, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return c.show(v, http.StatusOK, "now", "Now", newNow(s))
+	d := newNow(s)
+	hour, err := c.hour.latest(ctx)
+	if err != nil {
+		return err
+	}
+	d.Hour = &hour
+	return c.show(v, http.StatusOK, "now", "Now", d)
 }
 
-// renderNow renders what is live on the page. It is the same for all browsers.
+// renderNow renders what is live on the page, apart from the chart, which it keeps up to
+// date. It is the same for all browsers.
 func (c *Console) renderNow(ctx context.Context) ([]byte, error) {
+	if _, err := c.hour.latest(ctx); err != nil {
+		return nil, err
+	}
 	s, err := c.snapshots.Snapshot(ctx)
 	if err != nil {
 		return nil, err

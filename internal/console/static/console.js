@@ -4,15 +4,21 @@
 
 const day = new Intl.DateTimeFormat(undefined, {dateStyle: "medium"});
 const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const minute = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit"});
 
 // localTimes shows times in the zone of the browser; UTC stays in the title.
 function localTimes(root) {
   for (const e of root.querySelectorAll("time[datetime]")) {
     const at = new Date(e.dateTime);
-    if (Number.isNaN(at.getTime())) continue;
+    if (Number.isNaN(at.getTime()) || "minute" in e.dataset) continue;
     const today = new Date().toDateString() === at.toDateString();
     const text = today ? clock.format(at) : day.format(at) + ", " + clock.format(at);
     if (e.textContent !== text) e.textContent = text;
+  }
+  for (const e of root.querySelectorAll("[data-minute]")) {
+    const utc = /^\d\d:\d\d UTC/;
+    const at = new Date(e.dataset.minute || e.dateTime);
+    if (utc.test(e.textContent)) e.textContent = e.textContent.replace(utc, minute.format(at));
   }
 }
 
