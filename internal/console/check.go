@@ -76,7 +76,7 @@ func (c *Console) showCheck(ctx context.Context, v *visit, u *upload, status int
 	if err == nil {
 		defer func() { _ = job.Input.Close() }() // it was read only
 		d.File, d.Columns = c.describe(u, job), columnChoices(job.Input.Layout().Columns, u.form.Get)
-		d.Checked, err = c.check(ctx, u, job)
+		d.Checked, err = c.check(ctx, job)
 	}
 	if err != nil {
 		if d.Problem, status = problemOf(u, err), http.StatusUnprocessableEntity; d.Problem == "" {
@@ -106,7 +106,7 @@ func (c *Console) job(v *visit, u *upload, onFull func(*tasks.BacklogError)) (*b
 }
 
 // check reads the whole file.
-func (c *Console) check(ctx context.Context, u *upload, job *bulk.Import) (*checkedData, error) {
+func (c *Console) check(ctx context.Context, job *bulk.Import) (*checkedData, error) {
 	d := &checkedData{}
 	job.OnReject = d.add
 	job.OnRounded = func(row input.Row) { d.Rounded = &row }

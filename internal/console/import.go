@@ -53,7 +53,7 @@ func (c *Console) importUpload(ctx context.Context, v *visit) error {
 	if notice := u.unchecked(); notice != "" {
 		return c.showCheck(ctx, v, u, http.StatusConflict, notice)
 	}
-	importing, stop := c.transfer(v, context.WithoutCancel(ctx))
+	importing, stop := c.transfer(context.WithoutCancel(ctx), v)
 	defer stop(nil)
 	var once sync.Once
 	job, err := c.job(v, u, func(e *tasks.BacklogError) {

@@ -24,7 +24,7 @@ func newAction(a action.Action, now time.Time) actionData {
 }
 
 // Running reports whether the action still changes entries.
-func (d actionData) Running() bool { return d.Action.State == action.Running }
+func (d actionData) Running() bool { return d.State == action.Running }
 
 // Skipped is how many entries it has left as they were.
 func (d actionData) Skipped() int { return d.Counts.Skipped.Changed + d.Counts.Skipped.Gone }

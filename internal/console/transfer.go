@@ -27,7 +27,7 @@ func (c *Console) transferring(scope apikey.Scope, limits *transfer.Limits, hand
 				return err
 			}
 			defer limits.End(v.session.key)
-			ctx, stop := c.transfer(v, r.Context())
+			ctx, stop := c.transfer(r.Context(), v)
 			defer stop(nil)
 			return handle(ctx, v)
 		})
@@ -46,7 +46,7 @@ func (c *Console) transferring(scope apikey.Scope, limits *transfer.Limits, hand
 
 // transfer returns the context of a transfer. It ends with its parent, after the time limit,
 // and when the API key is revoked. The caller must call the returned function.
-func (c *Console) transfer(v *visit, parent context.Context) (context.Context, context.CancelCauseFunc) {
+func (c *Console) transfer(parent context.Context, v *visit) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(parent)
 	limited, cancel := context.WithTimeoutCause(ctx, transfer.Timeout,
 		&pageError{http.StatusRequestTimeout, "Not finished in time", "The transfer did not finish within " + transfer.Timeout.String() + "."})

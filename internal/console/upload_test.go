@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -406,12 +407,12 @@ func TestTransfer_EndsWhenTheKeyIsRevoked(t *testing.T) {
 	b := h.newBrowser(apikey.Read, apikey.Enqueue)
 	key, err := h.keys.Verify(t.Context(), b.key)
 	h.Must(err)
-	ctx, stop := h.console.transfer(&visit{session: session{key: key}}, t.Context())
+	ctx, stop := h.console.transfer(t.Context(), &visit{session: session{key: key}})
 	defer stop(nil)
 	_, err = h.keys.Revoke(t.Context(), b.id)
 	h.Must(err)
 	<-ctx.Done()
-	if got := context.Cause(ctx); got != error(errRevoked) {
+	if got := context.Cause(ctx); !errors.Is(got, errRevoked) {
 		t.Errorf("the transfer ended with %v, want that its key was revoked", got)
 	}
 }
