@@ -87,7 +87,7 @@ func arrows() map[string][]string {
 		"internal/intake":    {"tasks", "internal/fault", stored},
 		"internal/search":    {"internal/hostname", nouns, stored},
 		"internal/api":       {"tasks", "internal/action", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/bulk", "internal/input", "internal/diagnosis", "internal/search", "internal/linkview", "internal/fault", "internal/operator", nouns, "internal/legible", "internal/peerlimit", stored},
-		"internal/console":   {"tasks", "internal/action", "internal/bulk", "internal/input", "internal/output", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/diagnosis", "internal/operator", "internal/search", "internal/fault", "internal/hostname", nouns, "internal/legible", "internal/peerlimit", stored},
+		"internal/console":   {"tasks", "internal/action", "internal/bulk", "internal/column", "internal/input", "internal/output", "internal/transfer", "internal/apikey", "internal/audit", "internal/admission", "internal/diagnosis", "internal/operator", "internal/search", "internal/fault", "internal/hostname", nouns, "internal/legible", "internal/peerlimit", stored},
 		"internal/peerlimit": {},
 		"internal/transfer":  {"internal/apikey"},
 		"internal/diagnosis": {"tasks", "internal/admission", "internal/fault", "internal/forecast", nouns, stored},

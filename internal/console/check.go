@@ -83,6 +83,7 @@ func (c *Console) showCheck(ctx context.Context, v *visit, u *upload, status int
 			return err
 		}
 		if e, ok := errors.AsType[*input.Error](err); ok && d.Columns == nil {
+			u.guess(e.Columns)
 			d.Columns = columnChoices(columnsOf(e.Columns), u.form.Get)
 		}
 	}

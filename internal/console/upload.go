@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kyclink/kyclink/internal/bulk"
+	"github.com/kyclink/kyclink/internal/column"
 	"github.com/kyclink/kyclink/internal/input"
 	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/transfer"
@@ -238,8 +239,20 @@ func (u *upload) settle(batch tasks.Batch, in *input.File) {
 		return
 	}
 	used, _ := in.Mapping()
-	for _, column := range used {
-		u.form.Set(columnField+column.Key, strings.TrimSpace(column.Name))
+	for _, c := range used {
+		u.form.Set(columnField+c.Key, strings.TrimSpace(c.Name))
+	}
+}
+
+// guess proposes the columns whose names are keys, or nearly, if the form chooses none.
+func (u *upload) guess(columns []string) {
+	if slices.ContainsFunc(tasks.Keys(), func(key string) bool { return u.form.Has(columnField + key) }) {
+		return
+	}
+	for _, name := range columns {
+		if key := cmp.Or(column.Key(name), column.NearKey(name)); key != "" && !u.form.Has(columnField+key) {
+			u.form.Set(columnField+key, strings.TrimSpace(name))
+		}
 	}
 }
 

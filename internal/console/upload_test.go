@@ -225,8 +225,10 @@ func TestUpload_LetsTheOperatorChooseColumns(t *testing.T) {
 		t.Errorf("the page does not explain the header:\n%s", p.text)
 	}
 	form := formOf(t, p.text)
+	if got := form.Get("column.redirect_url"); got != "redirect_ulr" {
+		t.Errorf("the page proposes the column %q, want redirect_ulr", got)
+	}
 	form.Set("column.application_id", "CustomerRef")
-	form.Set("column.redirect_url", "redirect_ulr")
 	form.Set("column.expiry_minutes", "redirect_ulr")
 	p = b.upload("/batches/check", http.StatusUnprocessableEntity, "people.csv", file, form)
 	if !strings.Contains(p.text, "is chosen for redirect_url and for expiry_minutes") {
