@@ -133,7 +133,7 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 // request returns what the flags select.
 func (a *listAction[T]) request(ctx context.Context, op *operator.Operator) (r action.Request, err error) {
 	r = action.Request{Kind: a.kind, Rate: a.rate, Filter: action.Filter{
-		All: a.Selection.String() == "--all", Reason: a.Reason, Batch: a.Batch, Host: a.Host,
+		All: a.String() == "--all", Reason: a.Reason, Batch: a.Batch, Host: a.Host,
 	}}
 	if a.Batch != "" { // its error names similar batches
 		if _, err = op.BatchNumber(ctx, a.Batch); err != nil {
