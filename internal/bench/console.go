@@ -42,14 +42,18 @@ func consolePages() []measured {
 		{"Request, failed", "/request?id=F-0000100"},
 		{"Batches", "/batches"},
 		{"Batches, the oldest", "/batches?before=51"},
+		{"Batches, by a part of the name", "/batches?find=small-000"},
 		{"Batch, large", "/batch?name=bench"},
 		{"Batch, small", "/batch?name=small-00042"},
-		{"Account", "/account"},
+		{"Import", "/batches/new"},
 		{"Failed", "/failed"},
 		{"Failed, with a reason", "/failed?reason=not_after"},
+		{"Failed, of a batch", "/failed?batch=small-00042"},
 		{"Held", "/held"},
 		{"Callbacks", "/callbacks"},
+		{"Callbacks, being retried", "/callbacks?status=retrying"},
 		{"Actions", "/actions"},
+		{"Account", "/account"},
 		{"API keys", "/keys"},
 		{"Audit trail", "/audit"},
 	}
@@ -96,7 +100,7 @@ type operator struct {
 
 // signIn creates a key, and a session with it.
 func (r *rig) signIn(ctx context.Context, s *service) (*operator, error) {
-	key, _, err := apikey.NewKeyring(r.rdb, account).Create(ctx, "bench", []apikey.Scope{apikey.Read, apikey.Operate})
+	key, _, err := apikey.NewKeyring(r.rdb, account).Create(ctx, "bench", apikey.Scopes())
 	if err != nil {
 		return nil, err
 	}
