@@ -1,10 +1,12 @@
 package admission
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -49,15 +51,18 @@ type scripts struct {
 
 // withTestClock returns the scripts of the package with the clock of a test. Their last
 // three arguments are the time that the process expects (ms), and the clock (s and µs).
-func withTestClock(t testing.TB) map[string]*lua.Script {
+var withTestClock = sync.OnceValues(func() (map[string]*lua.Script, error) {
 	files := fstest.MapFS{}
 	for name, replace := range map[string][2]string{
 		"clock.lua":      {"redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }"},
 		"clock_step.lua": {"local expected, MAX_DRIFT = 0, ", "local expected, MAX_DRIFT = tonumber(ARGV[#ARGV - 2]), "},
 	} {
 		text, err := os.ReadFile(filepath.Join("..", "lua", name))
-		if err != nil || strings.Count(string(text), replace[0]) != 1 {
-			t.Fatalf("replace the clock in %s: it does not contain %q once: %v", name, replace[0], err)
+		if err != nil {
+			return nil, err
+		}
+		if strings.Count(string(text), replace[0]) != 1 {
+			return nil, fmt.Errorf("replace the clock in %s: it does not contain %q once", name, replace[0])
 		}
 		files[name] = &fstest.MapFile{Data: []byte(strings.Replace(string(text), replace[0], replace[1], 1))}
 	}
@@ -78,17 +83,26 @@ func withTestClock(t testing.TB) map[string]*lua.Script {
 			report_signal(signal, id, process, 'nonce', credential, began, retry_after, latency, message)
 			store_gate()
 			return changes`),
-	}
+	}, nil
+})
+
+func newScripts(t testing.TB, rdb *redis.Client) *scripts {
+	t.Helper()
+	byName, err := withTestClock()
+	fixture.Must(t, err)
+	return &scripts{t, rdb, keyspace.Keys{Account: redistest.Account()}, byName, 0}
 }
 
 func onRedis(t testing.TB) *scripts {
-	return &scripts{t, fixture.Redis().Client(t), keyspace.Keys{Account: redistest.Account()}, withTestClock(t), 0}
+	t.Helper()
+	return newScripts(t, fixture.Redis().Client(t))
 }
 
 func onMiniredis(t testing.TB) *scripts {
+	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &scripts{t, rdb, keyspace.Keys{Account: redistest.Account()}, withTestClock(t), 0}
+	return newScripts(t, rdb)
 }
 
 func (s *scripts) run(now time.Time, name string, args ...any) []any {

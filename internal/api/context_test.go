@@ -39,6 +39,7 @@ func TestAPI_AnswersInTimeWhileRedisHangs(t *testing.T) {
 		c.Stores = storage.New(rdb, storage.Config{Fleet: fleet.Config{Account: account, Simulated: true}})
 		c.Audit = uncancellable{audit.NewTrail(rdb, account)}
 	})
+	s.api.timeout = shortTimeout
 	s.expect(s.send("POST", "/v1/batches?batch=b", "application_id\nB-1\nB-2\n", "Content-Type", csvType), http.StatusOK, "")
 	s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`), http.StatusAccepted, "")
 

@@ -148,6 +148,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) 
 	}
 	s.api = New(cfg)
 	s.api.failedAuth = newFailedAuth(rate.Inf)
+	s.api.timeout = time.Minute // for a busy machine
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	s.Must(err)
 	s.url = "http://" + l.Addr().String()
@@ -161,7 +162,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) 
 	})
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 2000
-	s.http = &http.Client{Transport: validating{t, transport}, Timeout: time.Minute}
+	s.http = &http.Client{Transport: validating{t, transport}, Timeout: 4 * time.Minute}
 	t.Cleanup(s.stop)
 	return s
 }
@@ -253,7 +254,7 @@ func (s *harness) sendRequest(req *http.Request) answer {
 	resp, err := s.http.Do(req)
 	if err != nil {
 		s.Errorf("%s %s: %v", req.Method, req.URL, err)
-		return answer{Response: &http.Response{Header: http.Header{}}}
+		return answer{Response: &http.Response{Header: http.Header{}, Request: req}}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
