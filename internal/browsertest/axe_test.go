@@ -4,6 +4,7 @@ package browsertest
 
 import (
 	_ "embed"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -35,13 +36,7 @@ func (b *tab) overflow() int {
 	return value[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`)
 }
 
-// showView opens a page, with everything on it that a person can unfold.
-func (b *tab) showView(v view) {
-	b.Helper()
-	b.openView(v)
-	b.run(`document.querySelectorAll("main details").forEach((d) => { d.open = true })`)
-}
-
+// openView opens a page as a person comes to it.
 func (b *tab) openView(v view) {
 	b.Helper()
 	if v.Route == "GET /sign-in" {
@@ -68,6 +63,41 @@ func (b *tab) signOut() {
 	b.click(".me summary")
 	b.click(`.me form button:not([name])`)
 	b.await("the sign-in is open", `location.pathname === "/sign-in"`)
+}
+
+// look is how a page is looked at.
+type look struct {
+	scheme string
+	width  int64
+}
+
+func TestPages_AreAccessible(t *testing.T) {
+	s := newBusySystem(t)
+	t.Run("busy", func(t *testing.T) { s.in(t).examine(look{"light", 1280}, look{"dark", 1280}) })
+	s.breakFaceKi()
+	t.Run("outage", func(t *testing.T) { s.in(t).examine(look{"light", 390}, look{"dark", 320}) })
+}
+
+// examine looks at all pages for violations, and for content that the window cuts off.
+func (s *system) examine(looks ...look) {
+	s.Helper()
+	b := s.signedIn(apikey.Read, apikey.Operate)
+	b.expectStatus(http.StatusNotFound)
+	b.expectStatus(http.StatusUnprocessableEntity)
+	for _, v := range views() {
+		b.openView(v)
+		b.run(`document.querySelectorAll("main details").forEach((d) => { d.open = true })`)
+		for _, l := range looks {
+			b.size(l.width, 800)
+			b.prefer(l.scheme)
+			for _, violation := range b.violations() {
+				b.Errorf("%s, %s, %d pixels: %s", v.Name, l.scheme, l.width, violation)
+			}
+			if n := b.overflow(); n > 0 {
+				b.Errorf("%s is %d pixels wider than the window of %d pixels", v.Name, n, l.width)
+			}
+		}
+	}
 }
 
 // TestAxe_FindsViolations proves that axe-core runs although the policy of the pages permits

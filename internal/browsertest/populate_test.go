@@ -3,9 +3,16 @@
 package browsertest
 
 import (
+	"cmp"
+	"encoding/base64"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"testing"
+	"time"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
@@ -32,11 +39,13 @@ func newBusySystem(t *testing.T) *system {
 	}
 	account := fixture.NewAccountOn(t, server)
 	if *pictures != "" { // a name that people see
-		name := "northwind"
-		account.Keys = keyspace.Keys{Account: name}
-		account.Client = tasks.NewClient(account.Redis, tasks.Config{Account: name})
+		account.Keys = keyspace.Keys{Account: "northwind"}
 	}
-	s := startSystem(t, account, simulator.New(simulator.Config{Script: someFaults}), nil)
+	account.Client = tasks.NewClient(account.Redis, tasks.Config{Account: account.Keys.Account, Callbacks: tasks.Callbacks{
+		Hosts: []string{"127.0.0.1"}, AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}})
+	s := startSystem(t, account, simulator.New(simulator.Config{Script: someFaults}), nil,
+		"KYCLINK_CALLBACK_HOSTS=127.0.0.1", "KYCLINK_CALLBACK_ALLOW_CIDRS=127.0.0.0/8", "KYCLINK_CALLBACK_SECRET=whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 24)))
 	s.populate()
 	return s
 }
@@ -63,16 +72,59 @@ func (s *system) populate() {
 	s.await("A-1001", tasks.Created)
 	s.await(failedID, tasks.Failed)
 	s.await(heldID, tasks.Held)
-	s.enqueue(tasks.Request{ApplicationID: "S-20417", Metadata: []byte(`{"source":"signup"}`)})
-	s.await("S-20417", tasks.Created)
+	s.startAction(action.Request{Kind: action.RetryFailed, Filter: action.Filter{Batch: doneBatch}, Rate: "50/s"})
+	s.populateCallbacks()
 
 	s.importRows(pausedBatch, numbered("P", 1, 400)...)
-	s.awaitCreated(pausedBatch, 100)
+	s.awaitCount(pausedBatch, request.Created, 100)
 	s.run("batch", "pause", pausedBatch)
 	s.importRows(runningBatch, numbered("N", 20001, 20001+s.busyRows()-1)...)
-	s.awaitCreated(runningBatch, s.busyRows()/3)
-	fast.kill()
+	s.awaitCount(runningBatch, request.Created, s.busyRows()/3)
+	fast.stop()
 	s.worker("FACEKI_RATE=20/s", "FACEKI_BURST=5")
+	s.Eventually("the speed is that of the second worker", func() bool {
+		now, err := s.reader.Snapshot(s.Context())
+		s.Must(err)
+		return now.Workers == 1 && now.Rate.Used > 10 && now.Rate.Used < 25
+	})
+}
+
+// populateCallbacks makes callbacks that were delivered, are being retried, and were given up.
+func (s *system) populateCallbacks() {
+	s.Helper()
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := map[string]int{"/busy": http.StatusServiceUnavailable, "/closed": http.StatusGone}[r.URL.Path]
+		w.WriteHeader(cmp.Or(status, http.StatusNoContent))
+	}))
+	s.Cleanup(receiver.Close)
+	for n, path := range []string{"/accepted", "/busy", "/closed", "/closed", "/accepted", "/busy"} {
+		id := fmt.Sprint("S-", 20417+n)
+		s.enqueue(tasks.Request{ApplicationID: id, Metadata: []byte(`{"source":"signup"}`), CallbackURL: receiver.URL + path})
+		s.await(id, tasks.Created)
+	}
+	s.Eventually("callbacks have been given up and are retried", func() bool {
+		now, err := s.reader.Snapshot(s.Context())
+		s.Must(err)
+		return now.Deliveries.GivenUp == 2 && now.Deliveries.Retrying == 2
+	})
+}
+
+// startAction starts an action, and waits until it is done.
+func (s *system) startAction(r action.Request) {
+	s.Helper()
+	store := action.NewStore(s.Redis, s.Keys.Account)
+	if len(r.IDs) == 0 {
+		r.Filter.Before = time.Now()
+	}
+	plan, err := store.Plan(s.Context(), r)
+	s.Must(err)
+	started, err := store.Start(s.Context(), plan, "Mara")
+	s.Must(err)
+	s.Eventually("the action is done", func() bool {
+		a, _, err := store.Get(s.Context(), started.ID)
+		s.Must(err)
+		return a.State == action.Done
+	})
 }
 
 // busyRows is the number of rows of the batch that is being worked through.
@@ -83,13 +135,13 @@ func (s *system) busyRows() int {
 	return 3_000
 }
 
-// awaitCreated waits until a number of links of a batch have been created.
-func (s *system) awaitCreated(batch string, n int) {
+// awaitCount waits until a number of rows of a batch, or more, are in a state.
+func (s *system) awaitCount(batch string, state request.State, n int) {
 	s.Helper()
-	s.Eventually(fmt.Sprintf("%d links of the batch %s have been created", n, batch), func() bool {
+	s.Eventually(fmt.Sprintf("%d rows of the batch %s are %s", n, batch, state), func() bool {
 		counts, err := s.stores.Batches.Counts(s.Context(), batch)
 		s.Must(err)
-		return counts[request.Created] >= n
+		return counts[state] >= n
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/diagnosis"
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -32,6 +33,7 @@ type system struct {
 	env    []string
 	keys   *apikey.Keyring
 	stores *storage.Stores
+	reader *diagnosis.Reader
 }
 
 // newSystem starts kyclink serve for a new account. A test that needs links also starts a
@@ -45,22 +47,23 @@ func newSystem(t *testing.T, script simulator.Script) *system {
 }
 
 // startSystem starts kyclink serve for an account. FaceKi's answers pass through change, if
-// it is given.
-func startSystem(t *testing.T, account *fixture.Account, sim *simulator.Simulator, change func(http.Handler) http.Handler) *system {
+// it is given. The processes have the settings beside the system's own.
+func startSystem(t *testing.T, account *fixture.Account, sim *simulator.Simulator, change func(http.Handler) http.Handler, settings ...string) *system {
 	t.Helper()
 	name := account.Keys.Account
 	s := &system{Account: account, FaceKi: sim, keys: apikey.NewKeyring(account.Redis, name), stores: storage.Of(account.Redis, name)}
+	s.reader = diagnosis.NewReader(account.Redis, s.stores)
 	var handler http.Handler = sim
 	if change != nil {
 		handler = change(handler)
 	}
 	upstream := httptest.NewServer(handler)
 	t.Cleanup(upstream.Close)
-	s.env = []string{
+	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir(),
 		"KYCLINK_REDIS_URL=" + server.URL, "KYCLINK_ACCOUNT=" + name,
 		"KYCLINK_LISTEN=127.0.0.1:0", "KYCLINK_OPS_LISTEN=127.0.0.1:0", "FACEKI_BASE_URL=" + upstream.URL,
-	}
+	}, settings...)
 	s.serve = s.start(nil, "serve")
 	s.Eventually("kyclink serve listens", func() bool {
 		s.url = s.serve.address()
@@ -161,6 +164,12 @@ func (s *system) start(settings []string, args ...string) *process {
 
 func (p *process) kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.over
+}
+
+// stop lets the process complete its work, and waits for its end.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	<-p.over
 }
 

@@ -251,7 +251,7 @@ func (b *tab) click(selector string) {
 		const e = %s;
 		if (!e) return false;
 		e.scrollIntoView({block: "center"});
-		const box = e.getBoundingClientRect();
+		const box = e.getClientRects()[0]; // the first line of a link
 		const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
 		if (!e.contains(top)) return false;
 		e.click();
