@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kyclink/kyclink/internal/apikey"
+	"github.com/kyclink/kyclink/internal/fixture"
 )
 
 // axeSource is axe-core, which finds violations of the Web Content Accessibility Guidelines.
@@ -43,10 +44,13 @@ func (b *tab) openView(v view) {
 		b.signOut()
 	}
 	b.visit(v.Path)
+	if v.File != "" {
+		b.choose(fixture.File(b, "people.csv", v.File))
+	}
 	if v.Press != "" {
 		b.run(mark)
 		b.click(v.Press)
-		b.await(v.Name+" is open", "!window.marked")
+		b.await(v.Name+" is open", `!window.marked || document.getElementById("t-check")`)
 	}
 	b.complete()
 }
@@ -81,7 +85,7 @@ func TestPages_AreAccessible(t *testing.T) {
 // examine looks at all pages for violations, and for content that the window cuts off.
 func (s *system) examine(looks ...look) {
 	s.Helper()
-	b := s.signedIn(apikey.Read, apikey.Operate)
+	b := s.signedIn(apikey.Read, apikey.Operate, apikey.Enqueue)
 	b.expectStatus(http.StatusNotFound)
 	b.expectStatus(http.StatusUnprocessableEntity)
 	for _, v := range views() {

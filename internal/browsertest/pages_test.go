@@ -27,41 +27,51 @@ type view struct {
 	// Press selects what leads from that address to the page, if it has no address of its
 	// own.
 	Press string
+	// File is the content of a file to choose before that.
+	File string
 }
 
 // views are all pages of the console, for an account as populate fills it.
 func views() []view {
 	return []view{
-		{"GET /{$}", "/", "now", ""},
-		{"GET /requests", "/requests", "requests", ""},
-		{"GET /requests", "/requests?status=held&since=2h", "requests-filtered", ""},
-		{"GET /requests", "/requests?id=nothing", "requests-empty", ""},
-		{"GET /requests", "/requests?since=yesterday", "requests-problem", ""},
-		{"GET /request", "/request?id=A-1001", "request-created", ""},
-		{"GET /request", "/request?id=" + failedID, "request-failed", ""},
-		{"GET /request", "/request?id=" + heldID, "request-held", ""},
-		{"GET /request", "/request?id=nothing", "request-unknown", ""},
-		{"GET /batches", "/batches", "batches", ""},
-		{"GET /batches/new", "/batches/new", "import", ""},
-		{"GET /batch", "/batch?name=" + runningBatch, "batch-running", ""},
-		{"GET /batch", "/batch?name=" + pausedBatch, "batch-paused", ""},
-		{"GET /batch", "/batch?name=" + doneBatch, "batch-done", ""},
-		{"GET /failed", "/failed", "failed", ""},
-		{"GET /failed", "/failed?reason=invalid_request&batch=" + doneBatch, "failed-filtered", ""},
-		{"GET /held", "/held", "held", ""},
-		{"POST /actions/plan", "/failed", "plan-retry", "button[value=retry_failed]"},
-		{"POST /actions/plan", "/held", "plan-drop", "button[value=drop_held]"},
-		{"GET /callbacks", "/callbacks", "callbacks", ""},
-		{"GET /callbacks", "/callbacks?status=retrying", "callbacks-retrying", ""},
-		{"GET /actions", "/actions", "actions", ""},
-		{"GET /action", "/actions", "action", "tbody a"},
-		{"GET /account", "/account", "account", ""},
-		{"GET /keys", "/keys", "keys", ""},
-		{"GET /audit", "/audit", "audit", ""},
-		{"/", "/no-such-page", "not-found", ""},
-		{"GET /sign-in", "/sign-in", "sign-in", ""},
+		{"GET /{$}", "/", "now", "", ""},
+		{"GET /requests", "/requests", "requests", "", ""},
+		{"GET /requests", "/requests?status=held&since=2h", "requests-filtered", "", ""},
+		{"GET /requests", "/requests?id=nothing", "requests-empty", "", ""},
+		{"GET /requests", "/requests?since=yesterday", "requests-problem", "", ""},
+		{"GET /request", "/request?id=A-1001", "request-created", "", ""},
+		{"GET /request", "/request?id=" + failedID, "request-failed", "", ""},
+		{"GET /request", "/request?id=" + heldID, "request-held", "", ""},
+		{"GET /request", "/request?id=nothing", "request-unknown", "", ""},
+		{"GET /batches", "/batches", "batches", "", ""},
+		{"GET /batches/new", "/batches/new", "import", "", ""},
+		{"POST /batches/check", "/batches/new", "import-checked", "form[data-upload] button.primary", peopleFile},
+		{"GET /batch", "/batch?name=" + runningBatch, "batch-running", "", ""},
+		{"GET /batch", "/batch?name=" + pausedBatch, "batch-paused", "", ""},
+		{"GET /batch", "/batch?name=" + doneBatch, "batch-done", "", ""},
+		{"GET /failed", "/failed", "failed", "", ""},
+		{"GET /failed", "/failed?reason=invalid_request&batch=" + doneBatch, "failed-filtered", "", ""},
+		{"GET /held", "/held", "held", "", ""},
+		{"POST /actions/plan", "/failed", "plan-retry", "button[value=retry_failed]", ""},
+		{"POST /actions/plan", "/held", "plan-drop", "button[value=drop_held]", ""},
+		{"GET /callbacks", "/callbacks", "callbacks", "", ""},
+		{"GET /callbacks", "/callbacks?status=retrying", "callbacks-retrying", "", ""},
+		{"GET /actions", "/actions", "actions", "", ""},
+		{"GET /action", "/actions", "action", "tbody a", ""},
+		{"GET /account", "/account", "account", "", ""},
+		{"GET /keys", "/keys", "keys", "", ""},
+		{"GET /audit", "/audit", "audit", "", ""},
+		{"/", "/no-such-page", "not-found", "", ""},
+		{"GET /sign-in", "/sign-in", "sign-in", "", ""},
 	}
 }
+
+// peopleFile is a file of which one row is refused.
+const peopleFile = `application_id,redirect_url,name
+A-3001,https://shop.example/done,Person 1
+A-3002,https://shop.example/done,Person 2
+A-3003,http://shop.example/done,Person 3
+`
 
 // Requests and batches of the views.
 const (

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -59,6 +60,7 @@ func (s *system) populate() {
 	_, err := s.keys.Revoke(s.Context(), old)
 	s.Must(err)
 
+	s.populateHour()
 	fast := s.worker("FACEKI_RATE=1000/s", "FACEKI_BURST=100", "KYCLINK_CONCURRENCY=200")
 	rows := numbered("A", 1001, 1240)
 	for n := 5; n < len(rows); n += 31 {
@@ -87,6 +89,35 @@ func (s *system) populate() {
 		s.Must(err)
 		return now.Workers == 1 && now.Rate.Used > 10 && now.Rate.Used < 25
 	})
+}
+
+// populateHour stores what the workers did in the last hour, with an outage in the middle.
+func (s *system) populateHour() {
+	s.Helper()
+	now, err := s.Redis.Time(s.Context()).Result()
+	s.Must(err)
+	const minutes, begin, end = 59, 34, 27 // of the outage, before now
+	for ago := minutes; ago > 0; ago-- {
+		counts := map[string]int{"created": 1020 + int(170*math.Sin(float64(ago)/6)) + ago%3*25, "timeout": ago % 2}
+		switch {
+		case ago == begin:
+			counts = map[string]int{"created": 310, "upstream_unavailable": 42}
+		case ago < begin && ago > end:
+			counts = map[string]int{"upstream_unavailable": 5}
+		case ago == end:
+			counts["created"] /= 2
+		}
+		key := s.Keys.Activity(now.Unix()/60 - int64(ago))
+		s.Must(s.Redis.HSet(s.Context(), key, counts).Err())
+		s.Must(s.Redis.Expire(s.Context(), key, 2*time.Hour).Err())
+	}
+	for _, change := range []struct {
+		ago   int
+		state string
+	}{{begin, "closed"}, {end, "open"}} {
+		at := now.Add(-time.Duration(change.ago) * time.Minute).UnixMilli()
+		s.Must(s.Redis.RPush(s.Context(), s.Keys.Tag()+":history", fmt.Sprintf("%d %s outage", at, change.state)).Err())
+	}
 }
 
 // populateCallbacks makes callbacks that were delivered, are being retried, and were given up.

@@ -41,6 +41,10 @@ func TestScreenshots(t *testing.T) {
 			}
 			b.signIn()
 			b.awaitText("h1", "Now")
+			if look.name != "narrow" { // for the README
+				b.complete()
+				b.write(filepath.Join(*pictures, "now-"+situation+"-"+look.name+".png"))
+			}
 		}
 	}
 }
@@ -50,7 +54,13 @@ func (b *tab) picture(path string) {
 	b.Helper()
 	width, height := value[int64](b, `innerWidth`), value[int64](b, `innerHeight`)
 	b.size(width, max(height, value[int64](b, `document.documentElement.scrollHeight`)))
-	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
+	b.write(path)
 	b.size(width, height)
+}
+
+// write writes a picture of the window.
+func (b *tab) write(path string) {
+	b.Helper()
+	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
 	b.system.Must(os.WriteFile(path, picture.Data, 0o600))
 }

@@ -195,8 +195,9 @@ func (c *Console) failuresOf(ctx context.Context, b batch.Batch) (*failures, err
 	return f, nil
 }
 
-// Live reports whether the batch still changes by itself.
-func (d batchData) Live() bool { return d.Status == batch.Running || d.Open() > 0 }
+// Flows reports whether links are created, so that the speed so far says when the batch is
+// done.
+func (d batchData) Flows() bool { return d.Diagnosis.State == diagnosis.Flowing }
 
 func (c *Console) batchOf(ctx context.Context, name string) (batch.Batch, error) {
 	number, ok, err := c.Stores.Batches.Number(ctx, name)

@@ -26,7 +26,8 @@ type laneData struct {
 	Name, About string
 	diagnosis.Lane
 	Wait time.Duration // of the oldest request; 0 if none waits
-	// Empty is how long the backlog takes at the present speed; 0 if that is not known.
+	// Empty is how long the backlog takes at the present speed; 0 if that is not known, as
+	// while calls are stopped.
 	Empty time.Duration
 }
 
@@ -47,7 +48,7 @@ func newNow(s diagnosis.Snapshot) nowData {
 		if !l.Oldest.IsZero() && l.Backlog() > 0 {
 			l.Wait = max(0, s.At.Sub(l.Oldest))
 		}
-		if s.Rate.Used > 0 && l.Backlog() > 0 {
+		if s.Rate.Used > 0 && l.Backlog() > 0 && d.Diagnosis.State == diagnosis.Flowing {
 			l.Empty = time.Duration(float64(ahead) / s.Rate.Used * float64(time.Second))
 		}
 		d.Lanes = append(d.Lanes, l)
