@@ -98,14 +98,15 @@ func (s *system) populateHour() {
 	s.Must(err)
 	const minutes, begin, end = 59, 34, 27 // of the outage, before now
 	for ago := minutes; ago > 0; ago-- {
-		counts := map[string]int{"created": 1020 + int(170*math.Sin(float64(ago)/6)) + ago%3*25, "timeout": ago % 2}
+		created := 1020 + int(170*math.Sin(float64(ago)/6)) + ago%3*25
+		counts := map[string]any{"created": created, "timeout": ago % 2}
 		switch {
 		case ago == begin:
-			counts = map[string]int{"created": 310, "upstream_unavailable": 42}
+			counts = map[string]any{"created": 310, "upstream_unavailable": 42}
 		case ago < begin && ago > end:
-			counts = map[string]int{"upstream_unavailable": 5}
+			counts = map[string]any{"upstream_unavailable": 5}
 		case ago == end:
-			counts["created"] /= 2
+			counts["created"] = created / 2
 		}
 		key := s.Keys.Activity(now.Unix()/60 - int64(ago))
 		s.Must(s.Redis.HSet(s.Context(), key, counts).Err())
