@@ -27,7 +27,8 @@ func TestWorker_RecoversRequestsOfAKilledWorkerSoon(t *testing.T) {
 			t.Parallel()
 			server := newRedis(t)
 			sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
-			settings := append([]string{setting, "KYCLINK_REDIS_URL=" + server.URL}, c.settings...)
+			// The calls of a slow machine begin long after one another, and none must time out before.
+			settings := append([]string{setting, "KYCLINK_REDIS_URL=" + server.URL, "FACEKI_TIMEOUT=1m"}, c.settings...)
 			rdb := server.Client(t)
 			client := enqueue(t, rdb, 40)
 			killed := start(t, settings, "worker", "--simulate")
