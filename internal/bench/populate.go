@@ -145,7 +145,7 @@ func ended(n, row, all int) request.Record {
 		{"workflow_rules", "FaceKi refused the request: the workflow does not permit an optional document"},
 	}
 	why := reasons[n%len(reasons)]
-	at := time.Now().Add(-keptFor * time.Duration(all-n) / time.Duration(all)).Truncate(time.Millisecond)
+	at := time.Now().Add(-keptFor / time.Duration(all) * time.Duration(all-n)).Truncate(time.Millisecond)
 	return request.Record{
 		ApplicationID: fmt.Sprintf("F-%07d", n), State: request.Failed, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 3,
 		AcceptedAt: at.Add(-time.Hour), ChangedAt: at, Content: request.Content{RedirectURL: "https://shop.example/done", Row: row},
