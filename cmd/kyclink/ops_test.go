@@ -102,7 +102,7 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	server := newRedis(t)
 	rdb := server.Client(t)
 	sim, setting := upstream(t, `{"rules":[{"match":"*","fault":"hang"}]}`)
-	settings := append(hooked(setting, server, newSecret), "FACEKI_CLIENT_ID=shop-client", "FACEKI_CLIENT_SECRET=hush-hush-hush",
+	settings := append(hooked(setting, server, newSecret), "FACEKI_CLIENT_ID=shop-client", "FACEKI_CLIENT_SECRET=hush-hush-hush", "FACEKI_TIMEOUT=1m",
 		fmt.Sprint("KYCLINK_CONCURRENCY=", dying))
 	client := enqueue(t, rdb, requests)
 	killed := start(t, settings, "worker", "--simulate")

@@ -173,7 +173,7 @@ func TestRun_DropsRowsThatLeftTheFile(t *testing.T) {
 	sim, setting := upstream(t, `{"latency":"50ms"}`)
 	dir := t.TempDir()
 	in, out := write(t, filepath.Join(dir, "in.csv"), people(400)), filepath.Join(dir, "links.csv")
-	p := start(t, []string{setting, fmt.Sprint("KYCLINK_CONCURRENCY=", slots)}, "run", in, "-o", out, "--simulate")
+	p := start(t, []string{setting, "FACEKI_TIMEOUT=1m", fmt.Sprint("KYCLINK_CONCURRENCY=", slots)}, "run", in, "-o", out, "--simulate")
 	fixture.Eventually(t, "the run is under way", func() bool { return sim.State().Links > 20 })
 	script := sim.Script()
 	script.Rules = []simulator.Rule{{Match: "P-*", Fault: simulator.Fault{Name: "hang"}}}
