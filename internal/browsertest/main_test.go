@@ -86,7 +86,7 @@ func startChromium() (stop func() error, err error) {
 		end()
 		return nil, fmt.Errorf("start Chromium: %w; install it with make test-browser", err)
 	}
-	chromium = browser
+	chromium = browser //nolint:fatcontext // it is set once
 	return func() error {
 		err := chromedp.Cancel(browser)
 		end()
