@@ -113,6 +113,10 @@ func TestRequest_IsCancelledAndForgottenIfConfirmed(t *testing.T) {
 		t.Errorf("the audit trail has %s", left)
 	}
 	b.get("/request?id=A-1", http.StatusNotFound)
+	b.post("/request/cancel", http.StatusNotFound, "id", "A-1", "confirm", "A-1")
+	if left := fmt.Sprint(h.changes()); strings.Contains(left, "A-1") {
+		t.Errorf("after another change of the erased request the audit trail has %s", left)
+	}
 	b.post("/request/forget", http.StatusConflict, "id", "A-2", "confirm", "A-2") // it is being called
 }
 

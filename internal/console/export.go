@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/kyclink/kyclink/internal/batch"
 	"github.com/kyclink/kyclink/internal/bulk"
 	"github.com/kyclink/kyclink/internal/input"
+	"github.com/kyclink/kyclink/internal/output"
 	"github.com/kyclink/kyclink/internal/transfer"
 )
 
@@ -77,6 +79,9 @@ func (c *Console) exportWorkbook(ctx context.Context, v *visit, export bulk.Expo
 	defer func() { _ = os.RemoveAll(dir) }() // a later request removes what is left
 	path := filepath.Join(dir, "export.xlsx")
 	if _, err := export.WriteFile(ctx, path, nil); err != nil {
+		if _, full := errors.AsType[*output.Error](err); full {
+			err = c.noTemporaryFile(err)
+		}
 		return err
 	}
 	return c.sendFile(ctx, v, path, fileName(b, input.XLSX), input.XLSX)

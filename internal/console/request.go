@@ -141,6 +141,9 @@ func (c *Console) cancelRequest(ctx context.Context, v *visit) error {
 	if err := v.confirmed(id); err != nil {
 		return err
 	}
+	if _, err := c.recordOf(ctx, id); err != nil { // the audit trail must not get the ID of an erased request
+		return err
+	}
 	if err := c.record(ctx, v, "links.cancel", id); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type auditData struct {
 }
 
 // entryID matches the ID of an entry of a stream.
-var entryID = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}$`)
+var entryID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
 
 func (c *Console) auditPage(ctx context.Context, v *visit) error {
 	after := v.r.FormValue("after")

@@ -90,7 +90,7 @@ func (c *Console) readForm(r *http.Request) (*upload, error) {
 			return c.store(u, part)
 		}
 		value, err := io.ReadAll(io.LimitReader(part, left+1))
-		if left -= int64(len(value)); err != nil || left < 0 {
+		if left -= int64(len(part.FormName()) + len(value)); err != nil || left < 0 {
 			return nil, damaged
 		}
 		if text := strings.TrimSpace(string(value)); text != "" && !u.form.Has(part.FormName()) {
@@ -162,7 +162,7 @@ func (u *upload) remove() { _ = os.RemoveAll(u.dir) }
 // noTemporaryFile explains that the server has no place for the file.
 func (c *Console) noTemporaryFile(err error) error {
 	c.Log.Error("temporary file cannot be written; set TMPDIR to a writable directory with space", zap.Error(err))
-	return &pageError{http.StatusInsufficientStorage, "No space for the file", "The server cannot store the file while it reads it: its directory for temporary files is missing, read-only or full. Nothing was imported."}
+	return &pageError{http.StatusInsufficientStorage, "No space for the file", "The server cannot store the file during the transfer: its directory for temporary files is missing, read-only or full. Nothing was changed."}
 }
 
 // bodyError explains why a file was not received completely.

@@ -36,7 +36,13 @@ function showLive(state, text) {
   live.querySelector(".label").textContent = text;
 }
 
-document.addEventListener("htmx:sse:after:message", () => showLive("on", "Live"));
+// The server sends an update every second, but none while Redis does not answer.
+let quiet;
+document.addEventListener("htmx:sse:after:message", () => {
+  showLive("on", "Live");
+  clearTimeout(quiet);
+  quiet = setTimeout(() => showLive("off", "Not live: no update has come for 5 seconds"), 5000);
+});
 for (const event of ["htmx:sse:error", "htmx:sse:close"]) {
   document.addEventListener(event, () => showLive("off", "Not live: the connection was lost, and is tried again"));
 }
