@@ -18,7 +18,11 @@ var blockers = []rule{redisFull, redisWriteFails, redisReadOnly, noWorker, gateC
 // Account diagnoses the account as a whole.
 func Account(s Snapshot) Diagnosis {
 	if f, ok := first(s, blockers); ok {
-		return f.before(s.beside())
+		others := s.beside()
+		if gate, closed := gateClosed(s); closed && f.Code == NoWorker { // a started worker would meet it
+			others = append([]Finding{gate}, others...)
+		}
+		return f.before(others)
 	}
 	if s.backlog() > 0 || s.Calls > 0 {
 		f, _ := first(s, []rule{ramping, concurrencyLimited, rateLimited, created})
@@ -115,7 +119,7 @@ func redisReadOnly(s Snapshot) (Finding, bool) {
 func noWorker(s Snapshot) (Finding, bool) {
 	seen := ""
 	if !s.LastHeartbeat.IsZero() && !s.LastHeartbeat.After(s.At) { // after it: the clock went back
-		seen = "; the last one was heard of " + s.ago(s.LastHeartbeat) + " ago"
+		seen = "; one that did not stop properly was last heard of " + s.ago(s.LastHeartbeat) + " ago"
 	}
 	what := s.wait()
 	if s.backlog() == 0 {
