@@ -57,7 +57,7 @@ interrupted, running workers continue the action; see "kyclink actions".`
 // flags adds the flags of the action itself.
 func (a *listAction[T]) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "list what is selected, and change nothing")
-	shown := "print the action when it has ended as JSON"
+	shown := "print the action when it has ended as JSON, and nothing if no entry matches"
 	if a.use != "" { // it takes IDs
 		shown += "; with IDs, print each changed one, as it is after the change, as a line of JSON"
 	}
@@ -102,6 +102,17 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 	what, err := a.request(ctx, e.operator())
 	if err != nil {
 		return stopped(ctx, err)
+	}
+	if a.Before == "" {
+		running, ok, err := actions.Running(ctx, what)
+		if err != nil {
+			return stopped(ctx, err)
+		}
+		if ok {
+			fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: action %s by %s does this already, at %s; it is continued, without what came to the list after its start\n",
+				running.ID, running.By, running.Rate)
+			return followAction(cmd, e, running, a.asJSON, false)
+		}
 	}
 	plan, err := actions.Plan(ctx, what)
 	if wrong, ok := errors.AsType[*action.InvalidError](err); ok {

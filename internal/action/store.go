@@ -74,7 +74,8 @@ func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
 	return a, err
 }
 
-// Running finds a running action that was started with the same kind and filter.
+// Running finds a running action that was started with the same kind and filter, but for the
+// end of its period.
 func (s *Store) Running(ctx context.Context, r Request) (a Action, ok bool, err error) {
 	ids, err := s.rdb.ZRange(ctx, s.keys.RunningActions(), 0, -1).Result()
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *Store) Running(ctx context.Context, r Request) (a Action, ok bool, err 
 	running, err := s.read(ctx, ids)
 	for _, a := range running {
 		f := a.Filter
-		f.Before = r.Filter.Before // that of a running action is the time of its start
+		f.Before = r.Filter.Before // that of a running action is not later than its start
 		if a.State == Running && a.Kind == r.Kind && a.Selected == 0 && f == r.Filter {
 			return a, true, err
 		}

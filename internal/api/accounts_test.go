@@ -159,7 +159,7 @@ func TestAudit_IsListedFromTheLatestOn(t *testing.T) {
 	if got := list("before=2020-01-01T00:00:00Z"); len(got) != 0 {
 		t.Errorf("changes of long ago: %v", got)
 	}
-	for _, query := range []string{"cursor=x", "cursor=MDE", "limit=0", "limit=1001", "since=2h", "key=1"} {
+	for _, query := range []string{"cursor=x", "cursor=MDE", "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTktMA", "limit=0", "limit=1001", "since=2h", "key=1"} {
 		s.expect(s.send("GET", "/v1/audit?"+query, ""), http.StatusBadRequest, "invalid")
 	}
 	s.expect(s.send("GET", "/v1/audit", "", "Authorization", "Bearer enqueue,operate"), http.StatusForbidden, "forbidden")

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/google/uuid"
+
 	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/legible"
 )
@@ -132,6 +134,9 @@ func (a *API) listActions(c *call) error {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxActions {
 			return malformed("limit", fmt.Sprintf("must be a whole number from 1 to %d", maxActions))
 		}
+	}
+	if after := query.Get("cursor"); after != "" && uuid.Validate(after) != nil {
+		return wrongCursor()
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), a.timeout)
 	defer cancel()

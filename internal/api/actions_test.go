@@ -19,7 +19,13 @@ import (
 // failRange restores failed requests A-from to A-(to-1) of a batch.
 func (s *harness) failRange(batch string, from, to int) {
 	s.Helper()
-	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	s.failRangeAt(batch, from, to, time.Now().Add(-time.Hour))
+}
+
+// failRangeAt is failRange of requests that failed at a time.
+func (s *harness) failRangeAt(batch string, from, to int, at time.Time) {
+	s.Helper()
+	at = at.Truncate(time.Millisecond)
 	var records []request.Record
 	for i := from; i < to; i++ {
 		records = append(records, request.Record{
@@ -98,6 +104,20 @@ func TestRetryBatch_WaitsForTheActionThatIsRunning(t *testing.T) {
 	}
 }
 
+// The running action leaves out what failed later, which is retried after it.
+func TestRetryBatch_RetriesWhatTheRunningActionLeavesOut(t *testing.T) {
+	t.Parallel()
+	s := newHarness(t)
+	s.failRange("spring", 0, 20)
+	s.failRangeAt("spring", 20, 30, time.Now().Add(-time.Minute))
+	body := fmt.Sprintf(`{"kind":"retry_failed","filter":{"batch":"spring","before":%q}}`, time.Now().Add(-30*time.Minute).UTC().Format(time.RFC3339))
+	started := decode[action.Action](t, s.expect(s.startAction(body, s.dryRun(body).Token), http.StatusCreated, ""))
+	got := decode[retried](t, s.expect(s.send("POST", "/v1/batches/spring/retry", ""), http.StatusOK, ""))
+	if got.Retried != 30 || got.More || got.Action == started.ID {
+		t.Errorf("got %+v, want another action after the running one, and 30 retried by both", got)
+	}
+}
+
 func TestActions_AreRefusedWhenTheSetHasChanged(t *testing.T) {
 	t.Parallel()
 	s := newHarness(t)
@@ -147,6 +167,7 @@ func TestActions_AreListedAndAborted(t *testing.T) {
 	if !slices.Equal(listed, started) {
 		t.Errorf("the list has\n%v, want\n%v", listed, started)
 	}
+	s.expect(s.send("GET", "/v1/actions?cursor=zzz", ""), http.StatusBadRequest, "invalid")
 	path := "/v1/actions/" + started[0]
 	for range 2 {
 		if a := decode[action.Action](t, s.expect(s.send("POST", path+"/abort", ""), http.StatusOK, "")); a.State != action.Aborted || a.EndedAt.IsZero() {

@@ -191,15 +191,29 @@ func (a *API) retryBatch(c *call) error {
 	return c.json(http.StatusOK, did)
 }
 
-// retryAll carries out an action until ctx is done.
-func (a *API) retryAll(ctx context.Context, c *call, r action.Request) (retried, error) {
-	before, ok, err := a.actions.Running(ctx, r)
-	if err == nil && !ok {
-		before, ok, err = a.startAction(ctx, c, r)
+// retryAll carries out an action until ctx is done. If one with the same filter is running,
+// it follows that first: requests that failed after its start are not part of it.
+func (a *API) retryAll(ctx context.Context, c *call, r action.Request) (did retried, err error) {
+	running, ok, err := a.actions.Running(ctx, r)
+	if err != nil {
+		return did, err
 	}
+	if ok {
+		if did, err = a.followRetry(ctx, running); err != nil || did.More {
+			return did, err
+		}
+	}
+	started, ok, err := a.startAction(ctx, c, r)
 	if err != nil || !ok {
-		return retried{}, err
+		return did, err
 	}
+	rest, err := a.followRetry(ctx, started)
+	rest.Retried += did.Retried
+	return rest, err
+}
+
+// followRetry follows an action until it ends or ctx is done.
+func (a *API) followRetry(ctx context.Context, before action.Action) (retried, error) {
 	now, err := a.runner.Follow(ctx, before.ID, func(action.Action) {})
 	if err != nil && ctx.Err() == nil {
 		return retried{}, err

@@ -68,7 +68,7 @@ type change struct {
 	RequestID string    `json:"request_id,omitempty"`
 }
 
-var entryID = regexp.MustCompile(`^[0-9]{1,20}-[0-9]{1,20}$`)
+var entryID = regexp.MustCompile(`^[0-9]{1,19}-[0-9]{1,19}$`)
 
 // listChanges returns one page of the audit trail, the newest change first. A cursor is the
 // ID of the last entry on the page before.
