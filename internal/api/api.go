@@ -104,7 +104,7 @@ type API struct {
 	snapshots  *diagnosis.Latest
 	draining   chan struct{}
 
-	backlogTimeout, timeout, transferTimeout, bodyTimeout time.Duration
+	backlogTimeout, timeout, transferTimeout, bodyTimeout, diagnosisTimeout time.Duration
 }
 
 // New returns an API.
@@ -126,7 +126,7 @@ func New(cfg Config) *API {
 		imports:    transfer.NewLimits("uploads"),
 		exports:    transfer.NewLimits("exports"),
 		accepting:  make(chan struct{}, maxAccepting), draining: make(chan struct{}),
-		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transfer.Timeout, bodyTimeout: bodyTimeout,
+		backlogTimeout: backlogTimeout, timeout: shortTimeout, transferTimeout: transfer.Timeout, bodyTimeout: bodyTimeout, diagnosisTimeout: time.Second,
 	}
 	a.registerRoutes()
 	return a

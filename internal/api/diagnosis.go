@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/kyclink/kyclink/internal/apikey"
 	"github.com/kyclink/kyclink/internal/diagnosis"
@@ -18,7 +17,7 @@ type unendedLink struct {
 
 // unended adds the reason why a link does not exist yet, if it can be read.
 func (a *API) unended(c *call, link tasks.Link) unendedLink {
-	ctx, cancel := context.WithTimeout(c.r.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(c.r.Context(), a.diagnosisTimeout)
 	defer cancel()
 	now, err := a.snapshots.Snapshot(ctx)
 	if err != nil {

@@ -148,7 +148,7 @@ func newHarnessOn(t testing.TB, server *redistest.Server, change func(*Config)) 
 	}
 	s.api = New(cfg)
 	s.api.failedAuth = newFailedAuth(rate.Inf)
-	s.api.timeout = time.Minute // for a busy machine
+	s.api.timeout, s.api.diagnosisTimeout = time.Minute, time.Minute // for a busy machine
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	s.Must(err)
 	s.url = "http://" + l.Addr().String()

@@ -83,10 +83,9 @@ func TestLinks_PreferWaitEndsAfterItsTime(t *testing.T) {
 		t.Errorf("got an answer after %v with headers %v, want it after 1s with wait=1", took, a.Header)
 	}
 	for _, prefer := range []string{"wait=0", "wait", "wait=-1", "wait=soon", "handling=lenient", "wait=\""} {
-		began := time.Now()
 		a := s.expect(s.send("POST", "/v1/links", `{"application_id":"A-1"}`, "Prefer", prefer), http.StatusAccepted, "")
-		if took := time.Since(began); took > 10*time.Second || a.Header.Get("Preference-Applied") != "" {
-			t.Errorf("Prefer %s: got an answer after %v with headers %v, want it at once", prefer, took, a.Header)
+		if a.Header.Get("Preference-Applied") != "" { // which it has whenever it waits
+			t.Errorf("Prefer %s: got an answer with headers %v, want it without a wait", prefer, a.Header)
 		}
 	}
 }
