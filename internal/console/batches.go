@@ -132,18 +132,12 @@ func (c *Console) foundBatches(ctx context.Context, v *visit, find string) error
 	if d.Now, err = c.operator.Now(ctx); err != nil {
 		return err
 	}
-	for _, name := range names[:min(len(names), pageSize)] {
-		number, _, err := c.Stores.Batches.Number(ctx, name)
-		if err != nil {
-			return err
-		}
-		b, ok, err := c.Stores.Batches.Get(ctx, number)
-		if err != nil {
-			return err
-		}
-		if ok { // it was not erased meanwhile
-			d.Batches = append(d.Batches, newBatchRow(b))
-		}
+	found, err := c.Stores.Batches.Named(ctx, names[:min(len(names), pageSize)])
+	if err != nil {
+		return err
+	}
+	for _, b := range found {
+		d.Batches = append(d.Batches, newBatchRow(b))
 	}
 	return c.show(v, http.StatusOK, "batches", "Batches", d)
 }
