@@ -17,6 +17,7 @@ import (
 	"github.com/kyclink/kyclink/internal/faceki/simulator"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/redistest"
+	"github.com/kyclink/kyclink/internal/stall"
 	"github.com/kyclink/kyclink/tasks"
 )
 
@@ -105,6 +106,8 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	settings := append(hooked(setting, server, newSecret), "FACEKI_CLIENT_ID=shop-client", "FACEKI_CLIENT_SECRET=hush-hush-hush", "FACEKI_TIMEOUT=1m",
 		fmt.Sprint("KYCLINK_CONCURRENCY=", dying))
 	client := enqueue(t, rdb, requests)
+	watch := stall.New()
+	defer watch.Close()
 	killed := start(t, settings, "worker", "--simulate")
 	fixture.Eventually(t, "a call is in flight in every slot", func() bool { return sim.State().InFlight >= dying })
 	scrape(t, killed.opsURL()).expect(t, 0, "kyclink_possible_duplicates_total")
@@ -149,8 +152,9 @@ func TestMetrics_AgreeWithTheLedger(t *testing.T) {
 	s.expect(t, uncertain-dying, "kyclink_attempts_total", `outcome="unknown"`)
 	s.expect(t, attempts-dying, "kyclink_attempts_total")
 	s.expect(t, attempts-dying, "kyclink_call_duration_seconds_count")
-	// A grant that was received too late is not an attempt.
-	if n := s.sum("kyclink_admission_wait_seconds_count", `lane="bulk"`); n < attempts-dying || n > 2*attempts {
+	// A grant that was received too late is not an attempt. A machine that stalls has many.
+	stalled := watch.Longest() > 50*time.Millisecond
+	if n := s.sum("kyclink_admission_wait_seconds_count", `lane="bulk"`); n < attempts-dying || n > 2*attempts && !stalled {
 		t.Errorf("%d were admitted, %d attempts made", n, attempts-dying)
 	}
 	s.expect(t, requests, "kyclink_attempts_total", `lane="bulk"`, `outcome="created"`)
