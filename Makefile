@@ -43,7 +43,7 @@ test-browser: test-needs chromium ## install Chromium if it is missing, and test
 
 .PHONY: screenshots
 screenshots: test-needs chromium ## write pictures of all pages of the operator console to screenshots/
-	go test -count=1 -timeout=15m -tags=browser ./internal/browsertest -screenshots=$(CURDIR)/screenshots
+	go test -count=1 -timeout=15m -tags=browser,screenshots ./internal/browsertest -screenshots=$(CURDIR)/screenshots
 
 # Measures bin/kyclink. bin/bench is built because a program under go run does not
 # receive signals. BENCH holds its flags, such as -short, -run rate, -reps 1, -json FILE.

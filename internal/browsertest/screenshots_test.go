@@ -1,4 +1,4 @@
-//go:build browser
+//go:build browser && screenshots
 
 package browsertest
 
@@ -16,9 +16,6 @@ import (
 // TestScreenshots writes pictures of all pages: light, dark and narrow, while links are
 // created and during an outage. It runs for make screenshots only.
 func TestScreenshots(t *testing.T) {
-	if *pictures == "" {
-		t.Skip("make screenshots sets the directory for the pictures")
-	}
 	s := newBusySystem(t)
 	b := s.signedIn(apikey.Scopes()...)
 	b.expectStatus(http.StatusNotFound)
