@@ -5,10 +5,11 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 const (
-	probePause    = 5 * time.Second // after a first probe that made no link
+	probePause    = 5 * time.Second // after a probe that made no link, or the first that may have
 	longestProbes = time.Hour       // between two probes of one request
 	// longestRetryAfter is how long one request waits at most for FaceKi's Retry-After. The
 	// gate waits for all of it, and may be open earlier.
@@ -26,11 +27,11 @@ type policy struct {
 
 // next decides by the columns of the fault's row. The pause before another attempt is
 // exponential with full jitter: uniform between 0 and base·2^(n-1), n being the attempts so
-// far. A request whose probe had an uncertain outcome waits twice as long each time, up to
-// an hour, so that another request is the next probe. An uncertain outcome is held if that
-// is the policy.
-func (p policy) next(f *fault.Fault, attempts int, probe bool) attempt.Next {
-	next := attempt.Next{Action: attempt.Retry, MaxCharged: p.maxCharged, Delay: p.backoff(attempts)}
+// far. A request whose probe had an uncertain outcome waits twice as long with each such
+// outcome, up to an hour, so that another request is the next probe. An uncertain outcome
+// is held if that is the policy. r is the record with this attempt, before its outcome.
+func (p policy) next(f *fault.Fault, r request.Record, probe bool) attempt.Next {
+	next := attempt.Next{Action: attempt.Retry, MaxCharged: p.maxCharged, Delay: p.backoff(r.Attempts)}
 	switch f.Scope() {
 	case fault.ThisRequest:
 		next.Action = attempt.Fail
@@ -45,7 +46,7 @@ func (p policy) next(f *fault.Fault, attempts int, probe bool) attempt.Next {
 		}
 		switch {
 		case probe && f.Outcome() == fault.Uncertain:
-			next.Delay = min(probePause<<min(max(attempts-1, 0), 20), longestProbes)
+			next.Delay = min(probePause<<min(r.PossibleDuplicates, 20), longestProbes)
 		case probe:
 			next.Delay = probePause
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kyclink/kyclink/internal/attempt"
 	"github.com/kyclink/kyclink/internal/fault"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 func most(d time.Duration) time.Duration { return d }
@@ -27,7 +28,7 @@ func TestPolicy_DecidesByTheFault(t *testing.T) {
 	p := policy{base: 2 * time.Second, cap: time.Minute, maxCharged: 8, random: most}
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
 		f := &fault.Fault{Kind: kind, RetryAfter: 50 * time.Second}
-		next := p.next(f, 1, false)
+		next := p.next(f, request.Record{Attempts: 1}, false)
 		if next.Action != follows[kind] || next.MaxCharged != 8 {
 			t.Errorf("%v: %s follows, with %d to spend; want %s and 8", f, next.Action, next.MaxCharged, follows[kind])
 		}
@@ -48,16 +49,16 @@ func TestPolicy_HoldsUncertainOutcomesOnly(t *testing.T) {
 	for kind := fault.BadRequest; kind <= fault.Interrupted; kind++ {
 		f := &fault.Fault{Kind: kind}
 		for _, probe := range []bool{false, true} {
-			want := retry.next(f, 2, probe)
+			want := retry.next(f, request.Record{Attempts: 2}, probe)
 			if f.Outcome() == fault.Uncertain {
 				want.Action = attempt.Hold
 			}
-			got := hold.next(f, 2, probe)
+			got := hold.next(f, request.Record{Attempts: 2}, probe)
 			if got.Action != want.Action || got.Action != attempt.Hold && got != want {
 				t.Errorf("%v: %+v follows, want %+v", f, got, want)
 			}
 		}
-		if hold.next(f, 1, false).Action == attempt.Hold {
+		if hold.next(f, request.Record{Attempts: 1}, false).Action == attempt.Hold {
 			held++
 		}
 	}
@@ -89,7 +90,7 @@ func TestPolicy_BacksOffExponentially(t *testing.T) {
 			t.Fatalf("the longest pause is %s, want %s", got, ceiling)
 		}
 		p.random = func(time.Duration) time.Duration { return 0 }
-		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, attempts, false).Delay; got != min(retryAfter, longestRetryAfter) {
+		if got := p.next(&fault.Fault{Kind: fault.TooMany, RetryAfter: retryAfter}, request.Record{Attempts: attempts}, false).Delay; got != min(retryAfter, longestRetryAfter) {
 			t.Fatalf("runs again after %s, FaceKi asked for %s", got, retryAfter)
 		}
 	})
@@ -100,27 +101,30 @@ func TestPolicy_DoublesPausesAfterUncertainProbes(t *testing.T) {
 	for _, tt := range []struct {
 		kind       fault.Kind
 		attempts   int
+		uncertain  int // of the earlier attempts
 		retryAfter time.Duration
 		want       time.Duration
 	}{
-		{fault.Unavailable, 0, 0, 5 * time.Second},
-		{fault.Unavailable, 1, 0, 5 * time.Second},
-		{fault.ServerError, 2, 0, 10 * time.Second},
-		{fault.Lost, 3, 0, 20 * time.Second},
-		{fault.Lost, 10, 0, 2560 * time.Second},
-		{fault.Lost, 11, 0, time.Hour},
-		{fault.Lost, math.MaxInt, 0, time.Hour},
-		{fault.Unavailable, math.MaxInt, 0, 5 * time.Second}, // no link was made
-		{fault.CreditGone, 10, 0, 5 * time.Second},
-		{fault.TooMany, 1, 50 * time.Second, 50 * time.Second},
-		{fault.TooMany, 20, 2 * time.Hour, time.Minute},
-		{fault.Interrupted, 5, 0, 0}, // no attempt
+		{fault.Unavailable, 0, 0, 0, 5 * time.Second},
+		{fault.Unavailable, 1, 0, 0, 5 * time.Second},
+		{fault.ServerError, 2, 1, 0, 10 * time.Second},
+		{fault.Lost, 3, 2, 0, 20 * time.Second},
+		{fault.Lost, 10, 9, 0, 2560 * time.Second},
+		{fault.Lost, 11, 10, 0, time.Hour},
+		{fault.Lost, math.MaxInt, math.MaxInt, 0, time.Hour},
+		{fault.Lost, 700, 0, 0, 5 * time.Second},                          // an hour of probes that made no link
+		{fault.Unavailable, math.MaxInt, math.MaxInt, 0, 5 * time.Second}, // no link was made
+		{fault.CreditGone, 10, 9, 0, 5 * time.Second},
+		{fault.TooMany, 1, 0, 50 * time.Second, 50 * time.Second},
+		{fault.TooMany, 20, 0, 2 * time.Hour, time.Minute},
+		{fault.Interrupted, 5, 0, 0, 0}, // no attempt
 	} {
 		f := &fault.Fault{Kind: tt.kind, RetryAfter: tt.retryAfter}
-		if got := p.next(f, tt.attempts, true).Delay; got != tt.want {
-			t.Errorf("%v as attempt %d: the probe's request runs again after %s, want %s", f, tt.attempts, got, tt.want)
+		r := request.Record{Attempts: tt.attempts, PossibleDuplicates: tt.uncertain}
+		if got := p.next(f, r, true).Delay; got != tt.want {
+			t.Errorf("%v as attempt %d, with %d uncertain before: the probe's request runs again after %s, want %s", f, tt.attempts, tt.uncertain, got, tt.want)
 		}
-		if got := p.next(f, tt.attempts, false).Delay; got != min(tt.retryAfter, longestRetryAfter) {
+		if got := p.next(f, r, false).Delay; got != min(tt.retryAfter, longestRetryAfter) {
 			t.Errorf("%v as attempt %d: no probe, but runs again after %s", f, tt.attempts, got)
 		}
 	}

@@ -60,7 +60,7 @@ func (r *resultRecorder) result(ctx context.Context, c result, renewed bool) (ou
 		return outcome{ended: true}, err
 	}
 
-	decision := r.policy.next(c.fault, c.attempt.Attempts, c.probe)
+	decision := r.policy.next(c.fault, c.attempt.Record, c.probe)
 	renew := c.fault.Renewed && !renewed
 	if renew {
 		decision.Delay = 0 // only a new token is missing

@@ -136,8 +136,8 @@ func TestRead_ShowsProbesAndRampsWhileTheyLast(t *testing.T) {
 	}{
 		{"probing", fields{"state": "closed", "reason": "outage", "since": at(-9), "prober": "1", "by": at(3), "next": at(-1)}, "probing outage -9s"},
 		{"probe given up", fields{"state": "closed", "reason": "outage", "since": at(-9), "prober": "1", "by": at(-3), "next": at(-4)}, "closed outage -9s"},
-		{"ramping", fields{"state": "ramping", "since": at(-9), "opened": at(-9)}, "ramping  -9s"},
-		{"ramp over", fields{"state": "ramping", "since": at(-20), "opened": at(-20)}, "open  -5s"},
+		{"ramping", fields{"state": "ramping", "since": at(-4), "opened": at(-4)}, "ramping  -4s"},
+		{"ramp over", fields{"state": "ramping", "since": at(-20), "opened": at(-20)}, "open  -15s"},
 	} {
 		g := tt.fields.gate(start)
 		if got := fmt.Sprint(g.State, " ", g.Reason, " ", g.Since.Sub(start)); got != tt.want {

@@ -48,6 +48,12 @@
 // how FaceKi is now. A failed probe is not recorded as a change of the gate; otherwise, a
 // long outage would push its own start out of the history.
 //
+// A failed probe that cannot have made a link is followed by another one after 5 s: it
+// costs nothing, and calls resume soon after FaceKi has recovered. The pause doubles, up
+// to a minute, with each probe that may have made a link, and with each failed request for
+// a token, since FaceKi bills those. When the gate opens after more than 10 s, the rate
+// grows from a tenth to all of it within 5 s.
+//
 // Credentials are refused separately from the gate: during a rollout calls with the
 // accepted credentials continue.
 package admission

@@ -39,7 +39,7 @@ func (p *pair) admit(rt *rapid.T, query Query) {
 			p.admit(rt, query)
 			return
 		}
-		r := Report{Signal: Unconnected, ID: query.ID, Process: query.Process, Credential: query.Credential, Began: p.now}
+		r := Report{Signal: rapid.SampledFrom([]Signal{Unconnected, NoToken}).Draw(rt, "trouble"), ID: query.ID, Process: query.Process, Credential: query.Credential, Began: p.now}
 		p.report(r)
 	}
 }
@@ -58,8 +58,8 @@ func (p *pair) reportOutcome(rt *rapid.T) {
 	i := rapid.IntRange(0, len(p.calls)-1).Draw(rt, "call")
 	r := p.calls[i]
 	p.calls = slices.Delete(p.calls, i, i+1)
-	r.Signal = rapid.SampledFrom([]Signal{Success, Success, Alive, Outage, Outage, Outage, Outage, Outage, Throttle, Refused,
-		NoCredit, LimitReached, None, Unused, Unconnected}).Draw(rt, "signal")
+	r.Signal = rapid.SampledFrom([]Signal{Success, Success, Alive, Outage, Outage, Outage, Unavailable, Unavailable, Throttle, Refused,
+		NoCredit, LimitReached, None, Unused, Unconnected, NoToken}).Draw(rt, "signal")
 	r.RetryAfter = rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 7 * time.Second, time.Hour}).Draw(rt, "retry after")
 	r.Latency = rapid.SampledFrom([]time.Duration{0, 50 * time.Millisecond, 4 * time.Second}).Draw(rt, "latency")
 	p.report(r)

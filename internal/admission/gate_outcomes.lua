@@ -46,6 +46,13 @@ local function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
 
+-- probe_failed keeps the gate closed after a probe that found an outage. Only if the probe
+-- may have made a link does the pause before the next one grow.
+local function probe_failed(may_have_made_link)
+  if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
+  else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
+end
+
 -- conclude_probe records the outcome of the probe, or of the attempt to connect before it.
 local function conclude_probe(signal, retry_after)
   clear_probe()
@@ -53,6 +60,7 @@ local function conclude_probe(signal, retry_after)
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then close_for('outage', true)
+  elseif signal == 'unavailable' or signal == 'unconnected' then probe_failed(false)
+  elseif signal == 'outage' or signal == 'no_token' then probe_failed(true)
   else close_for(signal, true) end
 end

@@ -26,7 +26,7 @@ func TestRead_ReturnsTheLastFaultThatCounts(t *testing.T) {
 	if g := read().Gate; g.Message != "" || !g.MessageAt.IsZero() {
 		t.Errorf("before any fault: %+v, want no message", g)
 	}
-	for _, signal := range []Signal{Outage, Throttle, NoCredit, LimitReached, Unconnected} {
+	for _, signal := range []Signal{Outage, Unavailable, Throttle, NoCredit, LimitReached, Unconnected, NoToken} {
 		report(signal, "FaceKi said "+string(signal), now)
 		if g := read().Gate; g.Message != "FaceKi said "+string(signal) || !g.MessageAt.Equal(now) {
 			t.Errorf("after %s at %s: %+v", signal, now, g)

@@ -290,9 +290,22 @@ func (m *Model) concludeProbe(signal Signal, retryAfter float64) {
 		g.next = m.now
 	case NoCredit, LimitReached:
 		m.closeFor(string(signal), true, 0)
+	case Unavailable, Unconnected:
+		m.probeFailed(false)
 	default:
-		m.closeFor(outage, true, 0)
+		m.probeFailed(true)
 	}
+}
+
+// probeFailed keeps the gate closed after a probe that found an outage. Only if the probe
+// may have made a link does the pause before the next one grow.
+func (m *Model) probeFailed(mayHaveMadeLink bool) {
+	g := &m.gate
+	if mayHaveMadeLink || g.closeReason() != outage {
+		m.closeFor(outage, true, 0)
+		return
+	}
+	g.next = max(g.next, m.now+causeOf(outage).firstPause)
 }
 
 // learnLatency updates the estimate of the 99th percentile: a slower answer raises it by up

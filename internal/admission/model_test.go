@@ -38,6 +38,7 @@ const (
 	Success      Signal = fault.SignalSuccess
 	Alive        Signal = fault.SignalAlive
 	Outage       Signal = fault.SignalOutage
+	Unavailable  Signal = fault.SignalUnavailable
 	Throttle     Signal = fault.SignalThrottle
 	Refused      Signal = fault.SignalRefused
 	NoCredit     Signal = fault.SignalNoCredit
@@ -45,6 +46,7 @@ const (
 	None         Signal = fault.SignalNone
 	Unused       Signal = fault.SignalUnused
 	Unconnected  Signal = fault.SignalUnconnected
+	NoToken      Signal = fault.SignalNoToken
 )
 
 // Report is the outcome of a granted call, or of an attempt to connect.
@@ -170,7 +172,7 @@ func (m *Model) Report(now time.Time, r Report) {
 	began, retryAfter := float64(r.Began.UnixMilli()), float64(r.RetryAfter.Milliseconds())
 	delete(g.calls, call{r.Process, r.ID})
 	switch r.Signal {
-	case Outage, None, Unused, Unconnected:
+	case Outage, Unavailable, None, Unused, Unconnected, NoToken:
 	default:
 		g.answered = m.now
 	}
@@ -189,7 +191,7 @@ func (m *Model) Report(now time.Time, r Report) {
 	case r.Signal == NoCredit || r.Signal == LimitReached:
 		m.closeFor(string(r.Signal), false, 0)
 	case g.closeReason() != "": // sent before the gate closed: it shows nothing new
-	case good || r.Signal == Outage:
+	case good || r.Signal == Outage || r.Signal == Unavailable:
 		m.countOutcome(good, r.ID)
 	}
 }

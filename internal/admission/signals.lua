@@ -6,10 +6,11 @@
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
 
 -- Signals that do not show that FaceKi answers.
-local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
+local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
 
 -- Signals with messages that are stored for the status. No script reads the messages.
-local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
+local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
+  unconnected = true, no_token = true }
 
 -- report_signal records the outcome of a granted call, or of an attempt to connect. The
 -- caller stores the gate at its end, see store_gate.
@@ -38,7 +39,7 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     if signal == 'throttle' then throttled(false, retry_after)
     elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
-    elseif signal == 'outage' then count_outcome(false, id)
+    elseif signal == 'outage' or signal == 'unavailable' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end

@@ -75,8 +75,8 @@ const AnswerWithin = 75 * time.Second
 // Times of the scripts, in ms.
 const (
 	answerWithin = float64(AnswerWithin / time.Millisecond)
-	rampTime     = 15_000 // from a tenth of the rate to all of it
-	waiterTTL    = 250    // how long a waiting process counts after it may get a token
+	rampTime     = 5_000 // from a tenth of the rate to all of it
+	waiterTTL    = 250   // how long a waiting process counts after it may get a token
 )
 
 // The gate's states, and the reasons that the status names itself.

@@ -45,9 +45,12 @@ func TestProbes_CountsDoublingPauses(t *testing.T) {
 	for lasts, want := range map[time.Duration]int{
 		4 * time.Second: 0, 5 * time.Second: 1, 20 * time.Second: 2, 2 * time.Minute: 4, 10 * time.Minute: 12,
 	} {
-		if got := probes(lasts); got != want {
+		if got := probes(lasts, longestProbePause); got != want {
 			t.Errorf("probes in %v: got %d, want %d", lasts, got, want)
 		}
+	}
+	if got := probes(time.Minute, probePause); got != 12 {
+		t.Errorf("probes in a minute with equal pauses: got %d, want 12", got)
 	}
 }
 

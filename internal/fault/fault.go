@@ -68,10 +68,11 @@ func (f *Fault) Signal() Signal {
 // ChargedSignal returns what the gate learns from the fault if it is charged to the
 // request: then it is no evidence of an outage.
 func (f *Fault) ChargedSignal() Signal {
-	if signal := f.Signal(); signal != SignalOutage {
-		return signal
+	signal := f.Signal()
+	if signal == SignalOutage || signal == SignalUnavailable {
+		return SignalNone
 	}
-	return SignalNone
+	return signal
 }
 
 // Chargeable says whether the fault may count against the request's limit of attempts,

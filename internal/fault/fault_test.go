@@ -20,7 +20,7 @@ func TestChargedSignal_IsNoEvidenceOfAnOutage(t *testing.T) {
 	for _, kind := range Kinds() {
 		f := &Fault{Kind: kind}
 		want := f.Signal()
-		if want == SignalOutage {
+		if want == SignalOutage || want == SignalUnavailable {
 			want = SignalNone
 		}
 		if got := f.ChargedSignal(); got != want {
@@ -32,7 +32,7 @@ func TestChargedSignal_IsNoEvidenceOfAnOutage(t *testing.T) {
 func TestTable_SignalsWhatTheScopeImplies(t *testing.T) {
 	want := map[Scope][]Signal{
 		ThisRequest: {SignalAlive},
-		FaceKi:      {SignalOutage},
+		FaceKi:      {SignalOutage, SignalUnavailable},
 		Account:     {SignalRefused, SignalNoCredit, SignalLimitReached},
 		Throttle:    {SignalThrottle},
 		Ourselves:   {SignalUnused},
@@ -47,6 +47,18 @@ func TestTable_SignalsWhatTheScopeImplies(t *testing.T) {
 		}
 		if !ok {
 			t.Errorf("kind %d applies to %v and signals %q", k, f.Scope(), f.Signal())
+		}
+	}
+}
+
+// The next probe follows soon after a fault with this signal, because it made no link and
+// cost nothing.
+func TestTable_SignalsUnavailableOnlyWithoutALink(t *testing.T) {
+	for _, k := range Kinds() {
+		f := &Fault{Kind: k}
+		want := f.Scope() == FaceKi && f.Outcome() == NoLink && k != TokenUnavailable // FaceKi bills tokens
+		if got := f.Signal() == SignalUnavailable; got != want {
+			t.Errorf("%v signals %q", f, f.Signal())
 		}
 	}
 }

@@ -50,6 +50,7 @@ const (
 	SignalSuccess      Signal = "success"       // a link was made
 	SignalAlive        Signal = "alive"         // FaceKi answered; the request itself is invalid
 	SignalOutage       Signal = "outage"        // FaceKi fails: evidence for closing the gate
+	SignalUnavailable  Signal = "unavailable"   // the same, and no link was made: another probe may follow soon
 	SignalThrottle     Signal = "throttle"      // 429: calls wait for Retry-After
 	SignalRefused      Signal = "refused"       // the credentials are refused
 	SignalNoCredit     Signal = "no_credit"     // the wallet is empty
@@ -57,6 +58,7 @@ const (
 	SignalNone         Signal = "none"          // charged to the request: it says nothing about FaceKi
 	SignalUnused       Signal = "back"          // the grant, or the order to connect, was not used
 	SignalUnconnected  Signal = "unconnected"   // the process that was chosen to probe could not connect
+	SignalNoToken      Signal = "no_token"      // the process that was chosen to probe got no token; FaceKi bills requests for tokens
 )
 
 // Kind names one row of the table.
@@ -111,11 +113,11 @@ var table = [kinds]row{
 	BadRequest:       {InvalidRequest, ThisRequest, NoLink, SignalAlive, true, "FaceKi refused this request as invalid"},
 	RulesMissing:     {WorkflowRules, ThisRequest, NoLink, SignalAlive, true, "FaceKi knows no rules for the request's workflow"},
 	ServerError:      {UpstreamError, FaceKi, Uncertain, SignalOutage, true, "FaceKi failed while it handled the request"},
-	LinkNotMade:      {UpstreamError, FaceKi, NoLink, SignalOutage, true, "FaceKi could not make the link"},
-	Unavailable:      {UpstreamUnavailable, FaceKi, NoLink, SignalOutage, false, "FaceKi is unavailable"},
+	LinkNotMade:      {UpstreamError, FaceKi, NoLink, SignalUnavailable, true, "FaceKi could not make the link"},
+	Unavailable:      {UpstreamUnavailable, FaceKi, NoLink, SignalUnavailable, false, "FaceKi is unavailable"},
 	TooMany:          {Throttled, Throttle, NoLink, SignalThrottle, false, "FaceKi asks for fewer calls"},
-	NotSent:          {Connection, FaceKi, NoLink, SignalOutage, false, "FaceKi could not be reached"},
-	ConnectTimeout:   {Timeout, FaceKi, NoLink, SignalOutage, false, "connecting to FaceKi took too long"},
+	NotSent:          {Connection, FaceKi, NoLink, SignalUnavailable, false, "FaceKi could not be reached"},
+	ConnectTimeout:   {Timeout, FaceKi, NoLink, SignalUnavailable, false, "connecting to FaceKi took too long"},
 	Lost:             {Connection, FaceKi, Uncertain, SignalOutage, true, "the connection was lost before FaceKi answered"},
 	TimedOut:         {Timeout, FaceKi, Uncertain, SignalOutage, true, "FaceKi did not answer in time"},
 	Unreadable:       {UnreadableAnswer, FaceKi, Uncertain, SignalOutage, true, "FaceKi's answer could not be read"},

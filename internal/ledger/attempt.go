@@ -82,8 +82,11 @@ func (l *Ledger) Admit(ctx context.Context, query attempt.Query) (attempt.Decisi
 // closed now, at least for this process' credentials.
 func (l *Ledger) ReportSignal(ctx context.Context, ref request.Ref, f *fault.Fault, chosen bool) (closed bool, err error) {
 	signal := f.Signal()
-	if chosen && signal == fault.SignalOutage {
+	switch {
+	case chosen && signal == fault.SignalUnavailable:
 		signal = fault.SignalUnconnected
+	case chosen && signal == fault.SignalOutage:
+		signal = fault.SignalNoToken
 	}
 	closed, err = reportSignalScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"signal": string(signal), "id": ref.ApplicationID, "process": l.member.Process(), "credential": l.cfg.Credential,

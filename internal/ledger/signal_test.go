@@ -48,3 +48,28 @@ func TestTransition_ReportsItsSignalToTheGate(t *testing.T) {
 	h.Must(err)
 	stored("prober", "")
 }
+
+// A process that was chosen to probe may try again in 5 s if it could not connect. Without
+// a token the pause grows, because FaceKi bills requests for tokens.
+func TestReportSignal_LetsOnlyPausesWithoutATokenGrow(t *testing.T) {
+	h := newHarness(t)
+	h.ImportRow("A-1")
+	ref := h.Feed()[0]
+	h.TryAdmit(h.Stores, ref)
+	holder := h.Attempt("A-1").Holder
+	gate := h.Keys.Tag() + ":gate"
+	for _, tt := range []struct {
+		kind fault.Kind
+		want string
+	}{{fault.NotSent, "5000"}, {fault.ConnectTimeout, "5000"}, {fault.TokenUnavailable, "10000"}, {fault.NotSent, "10000"}} {
+		h.Must(h.Redis.HSet(t.Context(), gate, "state", "closed", "reason", "outage", "prober", holder, "probe", "A-1").Err())
+		h.Must(h.Redis.HSetNX(t.Context(), gate, "pause", "5000").Err())
+		closed, err := h.Stores.Requests.ReportSignal(t.Context(), ref, &fault.Fault{Kind: tt.kind}, true)
+		if h.Must(err); !closed {
+			t.Fatal("the gate is open")
+		}
+		if got := h.Redis.HGet(t.Context(), gate, "pause").Val(); got != tt.want {
+			t.Errorf("after %v the pause is %s ms, want %s", &fault.Fault{Kind: tt.kind}, got, tt.want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ local WAITER_TTL, MAX_UNLOGGED = 250, 50
 local HISTORY_TIME, MIN_HISTORY, MAX_HISTORY = 3600000, 50, 8000
 local MAX_UNOBSERVED, OBSERVE_EVERY = 1000, 200
 local CONNECT_TIMEOUT, ANSWER_TIMEOUT, MAX_WAIT = 10000, 75000, 1000
-local RAMP_TIME, RAMP_AFTER = 15000, 10000
+local RAMP_TIME, RAMP_AFTER = 5000, 10000
 local REFUSED_PAUSE, REFUSAL_TTL = { first = 60000, max = 600000 }, 86400000
 local FIRST_PAUSE = { outage = 5000, throttled = 1000, no_credit = 60000, limit_reached = 60000 }
 local MAX_PAUSE = { outage = 60000, throttled = 60000, no_credit = 600000, limit_reached = 600000 }
@@ -573,13 +573,18 @@ end
 local function is_probe(id, process)
   return gate.prober ~= '' and gate.prober == process and gate.probe == id
 end
+local function probe_failed(may_have_made_link)
+  if may_have_made_link or close_reason() ~= 'outage' then close_for('outage', true)
+  else set('next', math.max(gate.next, now + FIRST_PAUSE.outage)) end
+end
 local function conclude_probe(signal, retry_after)
   clear_probe()
   if signal == 'success' or signal == 'alive' then open_gate()
   elseif signal == 'throttle' then throttled(true, retry_after)
   elseif signal == 'none' then set('next', now + gate.pause)
   elseif signal == 'back' or signal == 'refused' then set('next', now)
-  elseif signal == 'unconnected' then close_for('outage', true)
+  elseif signal == 'unavailable' or signal == 'unconnected' then probe_failed(false)
+  elseif signal == 'outage' or signal == 'no_token' then probe_failed(true)
   else close_for(signal, true) end
 end
 -- admission/refusal_outcomes.lua
@@ -616,8 +621,9 @@ local function update_refusal(signal, id, process, credential, began, message)
 end
 -- admission/signals.lua
 local SIGNAL_FIELDS = { 'state', 'reason', 'looked', 'answered', 'usual', 'throttles', 'good', 'refused', 'prober', 'opened', 'row', 'last' }
-local NO_ANSWER = { outage = true, none = true, back = true, unconnected = true }
-local WITH_MESSAGE = { outage = true, throttle = true, refused = true, no_credit = true, limit_reached = true, unconnected = true }
+local NO_ANSWER = { outage = true, unavailable = true, none = true, back = true, unconnected = true, no_token = true }
+local WITH_MESSAGE = { outage = true, unavailable = true, throttle = true, refused = true, no_credit = true, limit_reached = true,
+  unconnected = true, no_token = true }
 local function report_signal(signal, id, process, nonce, credential, began, retry_after, latency, message)
   began, retry_after, latency = tonumber(began), tonumber(retry_after), tonumber(latency)
   read_gate(SIGNAL_FIELDS)
@@ -639,7 +645,7 @@ local function report_signal(signal, id, process, nonce, credential, began, retr
     if signal == 'throttle' then throttled(false, retry_after)
     elseif signal == 'no_credit' or signal == 'limit_reached' then close_for(signal, false)
     elseif close_reason() ~= '' then -- a call that was sent before it closed shows nothing new
-    elseif signal == 'outage' then count_outcome(false, id)
+    elseif signal == 'outage' or signal == 'unavailable' then count_outcome(false, id)
     elseif signal == 'success' or signal == 'alive' then count_outcome(true, id) end
   end
 end
