@@ -56,7 +56,9 @@ func (c *Client) requestToken(ctx context.Context) (Secret, time.Duration, *faul
 	if !neverSent(f) && f.Outcome() != fault.NoLink {
 		f.Kind = fault.TokenUnavailable
 	}
-	f.Detail = strings.TrimSuffix("access token: "+f.Detail, ": ")
+	if f.Kind != fault.TokenUnavailable { // whose message says so
+		f.Detail = strings.TrimSuffix("access token: "+f.Detail, ": ")
+	}
 	return "", 0, f
 }
 
