@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -170,7 +171,15 @@ func (s *Store) EventIDs(ctx context.Context, ids []string) ([][]string, error) 
 }
 
 // Read reads deliveries by their events. Events without a delivery are omitted.
-func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
+func (s *Store) Read(ctx context.Context, events []string) (found []Delivery, err error) {
+	var unreadable error
+	found, err = s.Readable(ctx, events, func(_ string, why error) { unreadable = cmp.Or(unreadable, why) })
+	return found, cmp.Or(err, unreadable)
+}
+
+// Readable is [Store.Read] for lists in which one delivery must not hide the others: it calls
+// unreadable for each delivery that cannot be decoded.
+func (s *Store) Readable(ctx context.Context, events []string, unreadable func(event string, why error)) ([]Delivery, error) {
 	if len(events) == 0 {
 		return nil, nil
 	}
@@ -192,7 +201,8 @@ func (s *Store) Read(ctx context.Context, events []string) ([]Delivery, error) {
 		}
 		d, err := parseDelivery(events[i], hash.Val())
 		if err != nil {
-			return nil, err
+			unreadable(events[i], err)
+			continue
 		}
 		if at := next.Val()[i]; at > 0 && d.Status == Pending {
 			d.NextAt = time.UnixMilli(int64(at)).UTC()

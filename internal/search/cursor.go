@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strings"
 )
 
@@ -16,6 +17,11 @@ func encode(place string, f any) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(sum(f) + place))
 }
 
+const unknownCursor = "is not one that was returned by this list"
+
+// made matches what encode encodes.
+var made = regexp.MustCompile(`^[0-9a-f]{8}[0-9]`)
+
 // decode returns the place of a cursor.
 func decode(cursor string, f any) (place string, err error) {
 	if cursor == "" {
@@ -23,9 +29,12 @@ func decode(cursor string, f any) (place string, err error) {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {
-		return "", &CursorError{"is not one that was returned by this list"}
+		return "", &CursorError{unknownCursor}
 	}
 	place, ok := strings.CutPrefix(string(raw), sum(f))
+	if !ok && !made.Match(raw) {
+		return "", &CursorError{unknownCursor}
+	}
 	if !ok {
 		return "", &CursorError{"belongs to another filter: repeat the filter of the first page, or begin without a cursor"}
 	}

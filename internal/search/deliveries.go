@@ -42,6 +42,7 @@ type DeliveryPage struct {
 	Deliveries []delivery.Delivery
 	Next       string // continues after this page; "" if there is nothing more
 	Examined   int    // how many deliveries were read
+	Unreadable int    // how many of these cannot be decoded; they are on no page
 }
 
 // Deliveries returns the deliveries that match, at most limit of them, as [Searcher.Page]
@@ -58,7 +59,7 @@ func (s *Searcher) Deliveries(ctx context.Context, f DeliveryFilter, cursor stri
 		list = timeline{rdb: s.rdb, key: s.keys.Pending(), rises: true}
 	}
 	var p DeliveryPage
-	next, err := read(ctx, list, from, limit, mostDeliveries, func(part []entry) (full string, err error) {
+	next, err := s.read(ctx, list, from, limit, mostDeliveries, func(part []entry) (full string, err error) {
 		return s.addDeliveries(ctx, &p, f, part, limit)
 	})
 	p.Next = encode(next, f)
@@ -72,7 +73,7 @@ func (s *Searcher) addDeliveries(ctx context.Context, p *DeliveryPage, f Deliver
 	for i, e := range entries {
 		events[i], after[e.id] = e.id, e.after
 	}
-	found, err := s.deliveries.Read(ctx, events)
+	found, err := s.deliveries.Readable(ctx, events, func(string, error) { p.Unreadable++ })
 	if err != nil {
 		return "", err
 	}

@@ -84,11 +84,12 @@ type Searcher struct {
 	records *record.Reader
 
 	deliveries *delivery.Store
+	now        func() time.Time
 }
 
 // New returns a searcher that uses, and does not close, rdb.
 func New(rdb redis.UniversalClient, keys keyspace.Keys) *Searcher {
-	return &Searcher{rdb, keys, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), delivery.NewStore(rdb, keys)}
+	return &Searcher{rdb, keys, batch.NewStore(rdb, keys), record.NewReader(rdb, keys), delivery.NewStore(rdb, keys), time.Now}
 }
 
 // Page returns the requests that match, at most limit of them, from cursor on: "" for the
@@ -106,7 +107,7 @@ func (s *Searcher) Page(ctx context.Context, f Filter, cursor string, limit int)
 	if err != nil || list == nil {
 		return p, err
 	}
-	next, err := read(ctx, list, from, limit, mostExamined, func(part []entry) (full string, err error) {
+	next, err := s.read(ctx, list, from, limit, mostExamined, func(part []entry) (full string, err error) {
 		return s.add(ctx, &p, f, part, limit)
 	})
 	p.Next = encode(next, f)
@@ -116,8 +117,8 @@ func (s *Searcher) Page(ctx context.Context, f Filter, cursor string, limit int)
 // read reads a list from a place on, in growing parts of at first some entries, until one
 // fills the page or until it has read about as many entries as it may. It returns the place
 // after the page; "" at the end of the list.
-func read(ctx context.Context, l list, from string, part, most int, add func([]entry) (full string, err error)) (next string, err error) {
-	began := time.Now()
+func (s *Searcher) read(ctx context.Context, l list, from string, part, most int, add func([]entry) (full string, err error)) (next string, err error) {
+	began := s.now()
 	for examined, visited := 0, 0; ; {
 		step, err := l.step(ctx, from)
 		if err != nil {
@@ -135,7 +136,7 @@ func read(ctx context.Context, l list, from string, part, most int, add func([]e
 		if from = step.next; step.end {
 			return "", nil
 		}
-		slow := time.Since(began) > pageTime && (examined >= most/slowPart || visited >= mostVisited/slowPart)
+		slow := s.now().Sub(began) > pageTime && (examined >= most/slowPart || visited >= mostVisited/slowPart)
 		if examined >= most || visited >= mostVisited || slow {
 			return from, nil
 		}

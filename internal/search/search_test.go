@@ -173,6 +173,7 @@ func TestPage_RefusesACursorOfAnotherFilter(t *testing.T) {
 		{first.Next, Filter{Status: request.Failed}},
 		{"", Filter{}},
 		{"nonsense!", Filter{}},
+		{"zzz", Filter{}},
 		{encode("nonsense", Filter{}), Filter{}},
 		{encode("-1", Filter{Batch: 1}), Filter{Batch: 1}},
 		{encode("then A-1", Filter{Status: request.Held}), Filter{Status: request.Held}},
@@ -180,6 +181,34 @@ func TestPage_RefusesACursorOfAnotherFilter(t *testing.T) {
 		_, err := s.Page(t.Context(), c.Filter, c.cursor, 5)
 		if _, refused := errors.AsType[*CursorError](err); refused != (c.cursor != "") {
 			t.Errorf("%q with %+v: %v", c.cursor, c.Filter, err)
+		}
+		if another := fmt.Sprint(err) == "the cursor belongs to another filter: repeat the filter of the first page, or begin without a cursor"; another != (c.cursor == first.Next) {
+			t.Errorf("%q with %+v: %v", c.cursor, c.Filter, err)
+		}
+	}
+	_, err = s.Deliveries(t.Context(), DeliveryFilter{}, "zzz", 5)
+	if fmt.Sprint(err) != "the cursor is not one that was returned by this list" {
+		t.Errorf("a cursor of no list: %v", err)
+	}
+}
+
+// A page on a slow machine ends after it has read a part of what it may read. It does not end
+// sooner, however slow the machine is, and a fast one reads all of that.
+func TestPage_EndsSoonerOnASlowMachine(t *testing.T) {
+	h := ledgertest.New(t)
+	for i := range 12 {
+		h.RestoreEnded("spring", time.Hour, 1+i*timelineStep, timelineStep, request.Failed)
+	}
+	s, f := New(h.Redis, h.Keys), Filter{Status: request.Failed, Reason: "none"}
+	for step, most := range map[time.Duration]int{0: mostExamined, pageTime + 1: mostExamined / slowPart} {
+		at := time.Now()
+		s.now = func() time.Time {
+			at = at.Add(step)
+			return at
+		}
+		p, err := s.Page(t.Context(), f, "", 50)
+		if h.Must(err); p.Examined < most || p.Examined > most+timelineStep || p.Next == "" {
+			t.Errorf("with %v for each part, a page has examined %d, want about %d", step, p.Examined, most)
 		}
 	}
 }
