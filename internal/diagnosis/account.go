@@ -285,9 +285,9 @@ func ramping(s Snapshot) (Finding, bool) {
 func concurrencyLimited(s Snapshot) (Finding, bool) {
 	return Finding{
 		State: Flowing, Code: ConcurrencyLimited,
-		Text: fmt.Sprintf("Calls are made at %.1f/s of the allowed %s, because no more than %d are in flight at once%s.",
-			s.Rate.Used, s.Rate.Limit, s.Calls, s.wait()),
-		Next: "raise KYCLINK_CONCURRENCY, or start more workers",
+		Text: fmt.Sprintf("Calls are made at %.1f/s of the allowed %s: not the rate limits them, but how many calls %s at a time (%s now)%s.",
+			s.Rate.Used, s.Rate.Limit, counted(s.Workers, "worker makes", "workers make"), humanize.Comma(int64(s.Calls)), s.wait()),
+		Next: "start more workers, or set a higher KYCLINK_CONCURRENCY, which is automatic if it is not set",
 	}, s.Asking == 0 && s.Calls > 0 && s.Rate.Used < 0.8*s.perSecond() && s.Interactive.Due+s.Bulk.Due > s.Calls && s.takes(s.active()) > 2*time.Second
 }
 

@@ -77,13 +77,14 @@ func (c Code) PreventsCalls() bool {
 	}, c)
 }
 
-// Codes returns all codes of an account, for metrics.
+// Codes returns all codes of an account and of its further findings, for metrics.
 func Codes() []Code {
 	return []Code{
 		LinksCreated, NothingToDo, RateLimited, ConcurrencyLimited, Ramping,
 		FaceKiOutage, FaceKiThrottles, RetryScheduled, CallbacksRetrying, GateClosed,
 		RedisFull, RedisWriteFails, RedisReadOnly, NoWorker, AccountPaused, CredentialsRefused, NoCredit, LimitReached,
 		BatchPaused, RowsRefused, NoProgress, Held, CallbacksGivenUp, ResultsUnread, ResultsNearCap, Quarantined,
+		RedisMemory, FailedRequests, IntakeRejects,
 	}
 }
 
@@ -96,8 +97,23 @@ type Finding struct {
 	// Next is what a person does, with the command; "" if nothing.
 	Next string `json:"next,omitempty"`
 	// ClearsAt is when the situation is expected to clear or to be tested next; zero if that
-	// is not known.
+	// is not known. [Finding.When] says which.
 	ClearsAt time.Time `json:"clears_at,omitzero"`
+}
+
+// When says in a few words what happens at ClearsAt.
+func (f Finding) When() string {
+	switch f.Code { //nolint:exhaustive // others are expected to clear then
+	case FaceKiOutage, CredentialsRefused, NoCredit, LimitReached, GateClosed:
+		return "Next probe"
+	case RetryScheduled, CallbacksRetrying:
+		return "Next attempt"
+	case FaceKiThrottles:
+		return "Calls continue"
+	case DeadlineNear:
+		return "Deadline"
+	}
+	return "Expected"
 }
 
 // String returns the text with what to do.
@@ -118,6 +134,14 @@ type Diagnosis struct {
 	// number of those left out.
 	Findings []Finding `json:"findings,omitempty"`
 	More     int       `json:"more,omitempty"`
+
+	more []Code // of those left out
+}
+
+// Applies reports whether a code is that of the diagnosis or of any further finding, also of
+// one that was left out.
+func (d Diagnosis) Applies(c Code) bool {
+	return d.Code == c || slices.Contains(d.more, c) || slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.Code == c })
 }
 
 // rule returns a finding if its situation applies. It begins with what prevents the most
@@ -144,6 +168,7 @@ func (d Diagnosis) with(findings []Finding) Diagnosis {
 				d.Findings = append(d.Findings, f)
 			default:
 				d.More++
+				d.more = append(d.more, f.Code)
 			}
 		}
 	}

@@ -325,11 +325,24 @@ func line(f Finding) string {
 	return text
 }
 
-// Alerts rely on codes: each is listed for the metric, and has one state.
-func TestCodes_HasTheCodeOfEachAccount(t *testing.T) {
+// Alerts rely on codes: each that applies is listed for the metric, also if it is one of a
+// further finding.
+func TestCodes_HasTheCodesOfEachAccount(t *testing.T) {
 	for _, c := range accounts {
-		if d := Account(c.Snapshot); !slices.Contains(Codes(), d.Code) {
-			t.Errorf("%s: %q is not in Codes", c.name, d.Code)
+		d := Account(c.Snapshot)
+		codes := []Code{d.Code}
+		for _, f := range c.beside() {
+			codes = append(codes, f.Code)
+		}
+		for _, code := range codes {
+			if !slices.Contains(Codes(), code) || !d.Applies(code) {
+				t.Errorf("%s: %q is not in Codes, or does not apply", c.name, code)
+			}
+		}
+	}
+	for _, code := range Codes() {
+		if Account(with()).Applies(code) != (code == NothingToDo) {
+			t.Errorf("%q applies, or not, to an account with nothing at all", code)
 		}
 	}
 }

@@ -215,7 +215,7 @@ func (r *Reader) deliveries(ctx context.Context, s *Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("read the deliveries: %w", err)
 	}
-	read, err := r.stores.Deliveries.Read(ctx, events.Val())
+	read, err := r.stores.Deliveries.Readable(ctx, events.Val(), func(string, error) {})
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type accountCollector struct {
 // reading is the account as it is at a scrape.
 type reading struct {
 	account.Gauges
-	code      diagnosis.Code
-	diagnosed error // why code is not known
+	diagnosis diagnosis.Diagnosis
+	diagnosed error // why that is not known
 }
 
 // metric is a metric whose values are read at each scrape.
@@ -45,8 +45,7 @@ func newAccount(cfg Config) *accountCollector {
 		if r.Gauges, err = cfg.Account.Gauges(ctx); err != nil {
 			return r, err
 		}
-		d, err := cfg.Diagnose(ctx)
-		r.code, r.diagnosed = d.Code, err
+		r.diagnosis, r.diagnosed = cfg.Diagnose(ctx)
 		return r, nil
 	}}
 	of := prometheus.Labels{"account": cfg.Name}
@@ -67,7 +66,7 @@ func newAccount(cfg Config) *accountCollector {
 	a.state = add(gauge, "gate_state", "1 for the state of the gate, else 0.", "state")
 	a.closed = add(gauge, "gate_closed", "1 for the reason for which the gate is closed or probing, else 0.", "reason")
 	a.rate = add(gauge, "rate_limit_calls_per_second", "Rate limit in force, in calls to FaceKi per second.")
-	a.status = add(gauge, "status", "1 for the code of the present diagnosis (kyclink status), else 0.", "code")
+	a.status = add(gauge, "status", "1 for the code of the present diagnosis and of each further finding (kyclink status), else 0.", "code")
 	a.workers = add(gauge, "workers", "Live worker processes.")
 	a.entries = add(gauge, "results_entries", "Events in the results stream.")
 	a.resultsCap = add(gauge, "results_cap", "Number of events above which the oldest are trimmed, acknowledged or not; absent before the first worker.")
@@ -117,7 +116,7 @@ func (a *accountCollector) Collect(to chan<- prometheus.Metric) {
 		a.limited.Warn("diagnose the account for metrics", zap.Error(g.diagnosed))
 	} else {
 		for _, code := range diagnosis.Codes() {
-			send(a.status, oneIf(g.code == code), string(code))
+			send(a.status, oneIf(g.diagnosis.Applies(code)), string(code))
 		}
 	}
 	send(a.rate, g.Rate)

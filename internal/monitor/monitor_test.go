@@ -49,11 +49,12 @@ func (a fakeAccount) Gauges(context.Context) (account.Gauges, error) {
 	return a.gauges, a.err
 }
 
-// diagnose reports an outage while the gate is closed.
+// diagnose reports an outage while the gate is closed, and held requests beside it.
 func (a fakeAccount) diagnose(context.Context) (d diagnosis.Diagnosis, err error) {
 	d.Code = diagnosis.NothingToDo
 	if a.gauges.Gate.State == "closed" {
 		d.Code = diagnosis.FaceKiOutage
+		d.Findings = []diagnosis.Finding{{Code: diagnosis.Held}}
 	}
 	return d, a.undiagnosed
 }
@@ -179,6 +180,7 @@ func TestMetrics_CountEveryEvent(t *testing.T) {
 		`kyclink_gate_closed{account="default",reason="outage"} 1`,
 		`kyclink_gate_closed{account="default",reason="paused"} 0`,
 		`kyclink_status{account="default",code="outage"} 1`,
+		`kyclink_status{account="default",code="held"} 1`,
 		`kyclink_status{account="default",code="flowing"} 0`,
 		`kyclink_results_cap{account="default"} 1000`,
 		`kyclink_results_unacknowledged{account="default",group="crm"} 25`,
