@@ -67,7 +67,7 @@ func batchRow(p *terminal.Page, b batch.Batch) []terminal.Cell {
 		rows = "row"
 	}
 	return []terminal.Cell{
-		{Text: b.Batch}, {Text: batchStatus(b), Tone: batchTone(b)}, cell("", b.Rows, rows),
+		{Text: b.Batch, Whole: true}, {Text: batchStatus(b), Tone: batchTone(b)}, cell("", b.Rows, rows),
 		cell(request.Created, all(request.Created), "created"), cell(request.Failed, all(request.Failed), "failed"), cell("", b.Open(), "open"),
 		{Text: age(p, b.CreatedAt), Tone: terminal.Dim},
 	}

@@ -141,7 +141,7 @@ func keyRow(p *terminal.Page, k apikey.Issued) []terminal.Cell {
 	if !k.RevokedAt.IsZero() {
 		state = terminal.Cell{Text: "revoked " + age(p, k.RevokedAt), Tone: terminal.Dim}
 	}
-	return []terminal.Cell{{Text: k.ID}, {Text: k.Name}, {Text: apikey.JoinScopes(k.Scopes)}, {Text: created}, state, {Text: redirects}}
+	return []terminal.Cell{{Text: k.ID, Whole: true}, {Text: k.Name}, {Text: apikey.JoinScopes(k.Scopes)}, {Text: created}, state, {Text: redirects}}
 }
 
 func newKeysRevoke() *cobra.Command {

@@ -70,7 +70,7 @@ func printGroups(p *terminal.Page, groups []results.Group) error {
 			note = "not live"
 		}
 		number := func(text string) terminal.Cell { return terminal.Cell{Text: text, Number: true} }
-		t.Row(terminal.Cell{Text: g.Group}, number(count(g.Consumers)), number(lag), number(count(g.Pending)),
+		t.Row(terminal.Cell{Text: g.Group, Whole: true}, number(count(g.Consumers)), number(lag), number(count(g.Pending)),
 			number(seconds(g.Behind)), number(seconds(g.Idle)), terminal.Cell{Text: note, Tone: terminal.Warning})
 	}
 	return t.Flush()

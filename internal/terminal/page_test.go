@@ -1,8 +1,10 @@
 package terminal
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 )
@@ -42,6 +44,25 @@ func TestTable_FitsItsTerminal(t *testing.T) {
 	for line := range strings.SplitSeq(got, "\n") {
 		if n := runewidth.StringWidth(line); n > 40 {
 			t.Errorf("a line has %d columns: %q", n, line)
+		}
+	}
+}
+
+// A column of which commands take the content is whole, although the row is wider than the
+// terminal then; the others are shortened as far as they may be.
+func TestTable_KeepsWholeColumns(t *testing.T) {
+	t.Parallel()
+	const id = "019acd5e-1c3f-7c4b-9a7e-5f1b2c3d4e5f"
+	for width, by := range map[int]string{80: "operator@a-long-host.example", 60: "operator@a-long…", 20: "operato…"} {
+		n := utf8.RuneCountInString(by) + 2
+		want := fmt.Sprintf("%-38s%-*sDONE\n%-38s%-*s   7\n", "ID", n, "BY", id, n, by)
+		got := printed(t, NewFixedScreen(nil, width, false), func(p *Page) error {
+			table := p.Table("ID", "BY", "DONE")
+			table.Row(Cell{Text: id, Whole: true}, Cell{Text: "operator@a-long-host.example"}, Cell{Text: "7", Number: true})
+			return table.Flush()
+		})
+		if got != want {
+			t.Errorf("in %d columns, got\n%s\nwant\n%s", width, got, want)
 		}
 	}
 }

@@ -16,10 +16,12 @@ type Cell struct {
 	Tone Tone
 	// Number aligns the cell to the right on a terminal.
 	Number bool
+	// Whole keeps the column from being shortened: commands take what is in it.
+	Whole bool
 }
 
 // Table prints rows in columns. On a terminal it has headings, leaves empty columns out,
-// and shortens the widest cells until a row fits the width.
+// and shortens the widest cells until a row fits the width, if it can.
 type Table struct {
 	page     *Page
 	headings []string
@@ -49,7 +51,7 @@ func (t *Table) Flush() error {
 	if t.headings != nil && (t.page.Terminal() || t.Headed) {
 		row := make([]Cell, len(t.headings))
 		for i, h := range t.headings {
-			row[i] = Cell{h, Heading, t.rows[0][i].Number}
+			row[i] = Cell{Text: h, Tone: Heading, Number: t.rows[0][i].Number}
 		}
 		t.line(&text, widths, row)
 		t.headings = nil
@@ -90,14 +92,26 @@ func (t *Table) widths() []int {
 		}
 	}
 	for total > t.page.width {
-		widest := slices.Index(widths, slices.Max(widths))
-		if widths[widest] <= narrowed {
+		widest := t.widest(widths)
+		if widest < 0 {
 			break
 		}
 		widths[widest]--
 		total--
 	}
 	return widths
+}
+
+// widest returns the widest column that may be shortened; -1 if there is none.
+func (t *Table) widest(widths []int) (widest int) {
+	widest = -1
+	for i, w := range widths {
+		whole := slices.ContainsFunc(t.rows, func(row []Cell) bool { return row[i].Whole })
+		if !whole && w > narrowed && (widest < 0 || w > widths[widest]) {
+			widest = i
+		}
+	}
+	return widest
 }
 
 // line writes a row.
