@@ -32,6 +32,7 @@ Exit codes: 0 every row has a link, 2 some rows failed, were cancelled or are he
 		Args:    one("a batch's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withBatch(cmd, args[0], func(_ *engine, op *operator.Operator, b batch.Batch) error {
+				defer endUnread(cmd, os.Stdout, os.Stderr)()
 				v := newBatchView(os.Stderr, onTerminal())
 				b, err := op.WatchBatch(cmd.Context(), b, v.show, func(err error) { v.println(fmt.Sprintf("Redis does not answer: %v", err)) })
 				v.End(true)

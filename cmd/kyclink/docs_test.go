@@ -56,6 +56,7 @@ Every command has ` + "`--help`" + `, and ` + "`--json`" + ` if it prints data. 
 | 65 | the input file cannot be used |
 | 78 | settings error |
 | 130, 143 | interrupted; run the same command again to continue |
+| 141 | nobody reads the output any more |
 `
 
 func TestCLIReference_MatchesHelp(t *testing.T) {

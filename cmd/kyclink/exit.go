@@ -61,12 +61,17 @@ func exitCode(err error) int {
 	return exitError
 }
 
-// stopped returns the signal that caused an error, if one did, or else the error.
+// stopped returns the signal that caused an error, if one did, or else the error. If nobody
+// reads the output, nothing is said.
 func stopped(ctx context.Context, err error) error {
-	if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
-		return s
+	s, ok := errors.AsType[*signalError](context.Cause(ctx))
+	switch {
+	case !ok || err == nil:
+		return err
+	case s.signal == syscall.SIGPIPE:
+		return &codeError{code: exitInterrupted + int(s.signal)}
 	}
-	return err
+	return s
 }
 
 const runAgain = "run the same command again to continue"

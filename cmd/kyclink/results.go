@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,7 @@ func eventsCommand(events *operator.Events, cmd *cobra.Command) *cobra.Command {
 			return err
 		}
 		return withOperator(cmd, func(op *operator.Operator) error {
+			defer endUnread(cmd, os.Stdout)()
 			out := bufio.NewWriterSize(cmd.OutOrStdout(), 1<<16)
 			events.Print = func(page []tasks.Event) error { return printEvents(out, page) }
 			events.Warn = func(err error) { fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %v\n", err) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,8 +30,8 @@ do, and up to three other findings. Nothing is changed.
 The exit code is 0 if links are created or there is nothing to do, 4 if requests wait for
 something that clears by itself, and 5 if a person must act, even if other requests wait
 for something that clears by itself. --watch repeats the diagnosis every second until it
-is interrupted: in place on a terminal, otherwise as a line whenever the situation
-changes.`,
+is interrupted or nobody reads its output: in place on a terminal, otherwise as a line
+whenever the situation changes.`,
 		Example: `  kyclink status
   kyclink status --watch
   kyclink status --json`,
@@ -133,6 +134,7 @@ const statusPause = time.Second
 // watchStatus shows the diagnosis until it is interrupted. It continues when Redis cannot be
 // reached for a while.
 func watchStatus(cmd *cobra.Command, op *operator.Operator, asJSON bool) error {
+	defer endUnread(cmd, os.Stdout)()
 	ctx, show := cmd.Context(), newStatusView(cmd, asJSON)
 	tick := time.NewTicker(statusPause)
 	defer tick.Stop()

@@ -24,6 +24,7 @@ const (
 func small() map[string]string {
 	return map[string]string{
 		"internal/faceki/socket_other.go":    "one system's part of socket_unix.go",
+		"cmd/kyclink/unread_other.go":        "the other systems' part of unread.go",
 		"internal/redistest/orphan_linux.go": "one system's part",
 		"internal/redistest/orphan_other.go": "the other systems' part",
 		"internal/failpoint/off.go":          "on.go as the released program has it",
