@@ -10,6 +10,7 @@ import (
 	"github.com/kyclink/kyclink/internal/account"
 	"github.com/kyclink/kyclink/internal/admission"
 	"github.com/kyclink/kyclink/internal/keyspace"
+	"github.com/kyclink/kyclink/internal/legible"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
@@ -124,19 +125,26 @@ func gateState(g operator.Gate) string {
 }
 
 func newAccountPause() *cobra.Command {
-	return &cobra.Command{
+	var reason string
+	cmd := &cobra.Command{
 		Use:   "pause",
 		Short: "Stop calling FaceKi in all workers until \"account resume\"",
 		Long: `Close the account's gate: no worker starts a call until "kyclink account resume". Calls
-in flight finish, and requests are still accepted.`,
-		Example: "  kyclink account pause",
+in flight finish, and requests are still accepted. "kyclink status", "kyclink account
+status" and the console show who paused it, and the reason.`,
+		Example: "  kyclink account pause\n  kyclink account pause --reason \"FaceKi moves to a new host\"",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if reason = strings.TrimSpace(reason); cmd.Flags().Changed("reason") {
+				if wrong := legible.WrongName(reason, admission.MaxPauseReason); wrong != "" {
+					return usageError(cmd, fmt.Errorf("--reason %s", wrong))
+				}
+			}
 			return withShared(cmd, func(e *engine) error {
-				if err := e.audit(cmd.Context(), "account.pause"); err != nil {
+				if err := e.audit(cmd.Context(), "account.pause", reason); err != nil {
 					return err
 				}
-				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context(), whoami(), ""); err != nil {
+				if err := admission.NewAccount(e.rdb, e.cfg.Account).Pause(cmd.Context(), whoami(), reason); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "account %s is paused; calls in flight will finish\n", e.cfg.Account)
@@ -144,6 +152,8 @@ in flight finish, and requests are still accepted.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, as `TEXT` of one line for others who look at the account")
+	return cmd
 }
 
 func newAccountResume() *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -51,10 +52,7 @@ func newActionsList() *cobra.Command {
 						if after = a.ID; asJSON {
 							err = printJSON(cmd.OutOrStdout(), a)
 						} else {
-							number := func(n int) terminal.Cell { return terminal.Cell{Text: count(n), Number: true} }
-							t.Row(terminal.Cell{Text: a.ID}, terminal.Cell{Text: string(a.Kind)}, terminal.Cell{Text: string(a.State)},
-								terminal.Cell{Text: age(p, a.CreatedAt)}, terminal.Cell{Text: a.By},
-								number(a.Counts.Done), number(a.Counts.Skipped.Total()), number(a.Counts.Matched))
+							t.Row(actionRow(p, a)...)
 						}
 						if err != nil {
 							return err
@@ -67,6 +65,25 @@ func newActionsList() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each as a line of JSON")
 	return cmd
+}
+
+// actionRow returns an action as a row of a table. On a terminal, the IDs leave room for
+// little else: who started an action is in "actions show".
+func actionRow(p *terminal.Page, a action.Action) []terminal.Cell {
+	done, skipped, matched, by := count(a.Counts.Done), count(a.Counts.Skipped.Total()), count(a.Counts.Matched), a.By
+	if p.Terminal() {
+		if a.Counts.Done != a.Counts.Matched {
+			done += " of " + matched
+		}
+		if a.Counts.Skipped.Total() == 0 {
+			skipped = ""
+		}
+		matched, by = "", ""
+	}
+	return []terminal.Cell{
+		{Text: a.ID, Whole: true}, {Text: string(a.Kind)}, {Text: string(a.State)}, {Text: age(p, a.CreatedAt)}, {Text: by},
+		{Text: done, Number: true}, {Text: skipped, Number: true}, {Text: matched, Number: true},
+	}
 }
 
 func newActionsShow() *cobra.Command {
@@ -114,6 +131,9 @@ func printAction(p *terminal.Page, a action.Action) error {
 	f.Add("matched", count(a.Counts.Matched))
 	f.Add("  "+changes(a.Kind).verb, count(a.Counts.Done))
 	f.Add("  skipped", count(a.Counts.Skipped.Total()))
+	if n := a.Counts.Skipped.Unreadable; n > 0 {
+		f.Add("  of these", count(n)+" damaged, or written by a newer version of kyclink")
+	}
 	f.Add("rate", a.Rate)
 	f.Add("started by", a.By)
 	f.Add("started", dated(p, a.CreatedAt))
@@ -132,6 +152,7 @@ this command does. An interrupt ends only the command: workers continue the acti
 		Args:    one("the ID of an action, as kyclink actions list shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAction(cmd, args[0], func(e *engine, a action.Action) error {
+				defer endUnread(cmd, os.Stdout, os.Stderr)()
 				return followAction(cmd, e, a, asJSON, false)
 			})
 		},
@@ -171,6 +192,6 @@ func abortAction(ctx context.Context, cmd *cobra.Command, e *engine, a action.Ac
 	if now, ok, err := store.Get(ctx, a.ID); err == nil && ok {
 		a = now
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "action %s is aborted: %s\n", a.ID, changedSummary(a.Kind, a.Counts.Done, a.Counts.Skipped.Total()))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "action %s is aborted: %s\n", a.ID, actionSummary(a))
 	return err
 }

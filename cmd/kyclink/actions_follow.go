@@ -41,14 +41,24 @@ func changes(kind action.Kind) changeWords {
 	return changeWords{"changed", "changed meanwhile"} // by a newer version
 }
 
-// changedSummary says how many entries were changed and skipped.
-func changedSummary(kind action.Kind, done, skipped int) string {
+// changedSummary says how many entries were changed, skipped, and skipped because they
+// cannot be decoded.
+func changedSummary(kind action.Kind, done, skipped, unreadable int) string {
 	words := changes(kind)
 	text := count(done) + " " + words.verb
 	if skipped > 0 {
 		text += fmt.Sprintf("; %s skipped: %s", count(skipped), words.skipped)
 	}
+	if unreadable > 0 {
+		text += fmt.Sprintf("; %s skipped: damaged, or written by a newer version of kyclink", count(unreadable))
+	}
 	return text
+}
+
+// actionSummary is changedSummary of an action.
+func actionSummary(a action.Action) string {
+	skipped := a.Counts.Skipped
+	return changedSummary(a.Kind, a.Counts.Done, skipped.Changed+skipped.Gone, skipped.Unreadable)
 }
 
 const (
@@ -66,7 +76,7 @@ func followAction(cmd *cobra.Command, e *engine, a action.Action, asJSON, starte
 	})
 	a, err := runner.Follow(ctx, a.ID, view.show)
 	view.End(false)
-	summary := changedSummary(a.Kind, a.Counts.Done, a.Counts.Skipped.Total())
+	summary := actionSummary(a)
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -84,6 +94,9 @@ func followAction(cmd *cobra.Command, e *engine, a action.Action, asJSON, starte
 		return errors.Join(err, fmt.Errorf("%s; then the action was aborted%s", summary, because))
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: %s\n", summary)
+	if err == nil && a.Counts.Skipped.Unreadable > 0 {
+		err = &codeError{code: exitError}
+	}
 	return err
 }
 

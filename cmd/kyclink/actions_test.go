@@ -35,7 +35,7 @@ func TestActions_ContinueInAWorkerAfterAnInterrupt(t *testing.T) {
 	if code != 130 || !strings.Contains(p.stderr.String(), "kyclink actions follow "+id) || !strings.Contains(p.stderr.String(), "kyclink actions abort "+id) {
 		t.Errorf("the interrupted command exits with %d and prints\n%s", code, p.stderr.String())
 	}
-	expect(0, `"done":200,"skipped":{"changed":0,"gone":0}`, "kyclink: 200 retried", "actions", "follow", id, "--json")
+	expect(0, `"done":200,"skipped":{"changed":0,"gone":0,"unreadable":0}`, "kyclink: 200 retried", "actions", "follow", id, "--json")
 	expect(0, "retry_failed", "", "actions", "show", id)
 	expect(1, "", "is done and cannot be aborted", "actions", "abort", id)
 	expect(1, "", `there is no action "none"`, "actions", "show", "none")
@@ -53,6 +53,9 @@ func TestActionsAbort_EndsACommandThatFollows(t *testing.T) {
 	fixture.Eventually(t, "one is retried", func() bool { return failedCount(t, stores) == 19 })
 	expect := expecter(t, settings)
 	id := ndjsonOf[action.Action](t, expect(0, "{", "", "actions", "list", "--json"))[0].ID
+	if _, screen := onScreen(t, settings, "actions", "list"); !strings.Contains(screen, id) || !strings.Contains(screen, "1 of 10") {
+		t.Errorf("a terminal of 80 columns shows\n%s", screen)
+	}
 	expect(0, "is aborted: ", "", "actions", "abort", id)
 	if code := p.exit(); code != 1 || !strings.Contains(p.stderr.String(), "1 retried; then the action was aborted") {
 		t.Errorf("the command exits with %d and prints\n%s", code, p.stderr.String())

@@ -11,6 +11,7 @@ import (
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
+	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/terminal"
 )
 
@@ -71,10 +72,10 @@ func deliveryList(pending bool) *deadLetters[delivery.Delivery] {
 		none += ", and none is being retried"
 	}
 	l.read = func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]delivery.Delivery, error], error) {
-		return op.Deliveries(ctx, l.Selection, pending, func(id string) {
+		return op.Deliveries(ctx, l.Selection, pending, operator.Omitted{Unreadable: m.damaged, Other: func(id string, _ request.State) {
 			m.unknown++
 			fmt.Fprintf(m.w, "kyclink: %s: %s; to see all of its deliveries: kyclink callbacks show %s\n", id, none, id)
-		})
+		}})
 	}
 	l.show = func(ctx context.Context, op *operator.Operator, d delivery.Delivery) (row, error) {
 		shown, err := op.ShowDelivery(ctx, d)
@@ -92,7 +93,7 @@ func (d deliveryRow) cells(p *terminal.Page) []terminal.Cell {
 		return []terminal.Cell{{Text: d.EventID}, {Text: d.ApplicationID}, {Text: d.Type}, {Text: d.Host}, {Text: d.Batch}, status}
 	}
 	// The columns that name a callback, and its answer; the others are in "callbacks show".
-	return []terminal.Cell{{Text: d.ApplicationID}, {Text: d.Type}, {Text: d.Host}, status}
+	return []terminal.Cell{{Text: d.ApplicationID, Whole: true}, {Text: d.Type}, {Text: d.Host, Whole: true}, status}
 }
 
 // status describes the status of a delivery, with its attempts and its last answer.

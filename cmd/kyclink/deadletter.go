@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/terminal"
@@ -41,15 +42,20 @@ type row interface {
 	cells(p *terminal.Page) []terminal.Cell
 }
 
-// missing reports given IDs that are not on the list.
+// missing reports given IDs that are not on the list, and entries that cannot be decoded.
+// If there is an unknown ID or such an entry, the command fails at its end.
 type missing struct {
-	w       io.Writer
-	unknown int // if any, the command fails
-	skipped int
+	w                            io.Writer
+	unknown, skipped, unreadable int
+}
+
+func (m *missing) damaged(u deadletter.Unreadable) {
+	m.unreadable++
+	fmt.Fprintf(m.w, "kyclink: skipped %s, which this version cannot decode: %v\n", u.ID, u.Why)
 }
 
 func (m *missing) err() error {
-	if m.unknown == 0 {
+	if m.unknown+m.unreadable == 0 {
 		return nil
 	}
 	return &codeError{code: exitError}
@@ -83,6 +89,8 @@ func (l *deadLetters[T]) check(cmd *cobra.Command) error {
 	switch given := l.String() != "--all" || len(l.IDs) > 0; {
 	case l.all && len(l.IDs) > 0:
 		return usageError(cmd, fmt.Errorf("--all and %s exclude each other; give one of them", l.ids))
+	case l.all && given: // it is not known which of them was meant
+		return usageError(cmd, fmt.Errorf("--all and %s exclude each other: --all is every %s; omit one of them", strings.Fields(l.String())[0], l.noun))
 	case !given && !l.all:
 		host := ""
 		if l.hosts {

@@ -45,7 +45,7 @@ func (l *deadLetters[T]) actionCommand(a listAction[T]) *cobra.Command {
 		},
 	}
 	a.deadLetters.flags(cmd)
-	cmd.Flags().BoolVar(&a.all, "all", false, "all "+a.noun+"s")
+	cmd.Flags().BoolVar(&a.all, "all", false, "every "+a.noun+"; excludes IDs and the other conditions")
 	a.flags(cmd)
 	return cmd
 }
@@ -127,7 +127,7 @@ func (a *listAction[T]) start(cmd *cobra.Command, e *engine) error {
 	if err := a.audit(ctx, e); err != nil {
 		return err
 	}
-	if plan.Count == 0 {
+	if plan.Count+plan.Unreadable == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "kyclink: 0 %s\n", changes(a.kind).verb)
 		return nil
 	}
@@ -194,7 +194,7 @@ func (a *listAction[T]) changeIDs(cmd *cobra.Command, e *engine, limit *rate.Lim
 	}
 	m := &missing{w: cmd.ErrOrStderr()}
 	n, unchanged, err := a.apply(cmd, op, limit, m)
-	summary := changedSummary(a.kind, n, unchanged+m.skipped)
+	summary := changedSummary(a.kind, n, unchanged+m.skipped, m.unreadable)
 	if err != nil {
 		return incomplete(ctx, err, summary)
 	}

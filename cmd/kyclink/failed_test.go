@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/kyclink/kyclink/internal/action"
 	"github.com/kyclink/kyclink/internal/fixture"
 	"github.com/kyclink/kyclink/internal/request"
 	"github.com/kyclink/kyclink/internal/storage"
@@ -109,6 +110,9 @@ func TestFailed_SelectsByFilters(t *testing.T) {
 	expect(64, "", `no request is failed with reason "nonsense"`, "failed", "list", "--reason", "nonsense")
 	expect(64, "", "no failed request is selected", "failed", "retry", "--rate", "50/s")
 	expect(64, "", "exclude each other", "failed", "retry", "--all", "F-000010")
+	expect(64, "", "--all and --reason exclude each other", "failed", "retry", "--all", "--reason", "workflow_rules", "--batch", "spring")
+	expect(64, "", "--all and --before exclude each other", "held", "drop", "--all", "--before", "2h", "--yes")
+	expect(64, "", "--all and --host exclude each other", "callbacks", "retry", "--all", "--host", "shop.example")
 	expect(64, "", "--rate", "failed", "retry", "--all", "--rate", "fast")
 	expect(1, "", "F-9: no request has this application ID", "failed", "retry", "F-9", "F-000001")
 	expect(0, "", "skipped F-000001: it is waiting, not failed\nkyclink: 0 retried; 1 skipped", "failed", "retry", "F-000001")
@@ -227,4 +231,29 @@ func TestFailedRetry_StartsANewRun(t *testing.T) {
 	if got := links(t, client, rows)[0]; got.Run != 3 || got.Attempts != 3 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// One request that cannot be decoded hides no other, and keeps no action from its end.
+func TestFailed_SkipsWhatItCannotDecode(t *testing.T) {
+	t.Parallel()
+	server := newRedis(t)
+	settings := []string{"KYCLINK_REDIS_URL=" + server.URL}
+	stores := failedRequests(t, server.Client(t), 20)
+	key := stores.Keys.Record("F-000003")
+	if err := server.Client(t).SetRange(t.Context(), key, 0, "2").Err(); err != nil {
+		t.Fatal(err)
+	}
+	expect := expecter(t, settings)
+	const skipped = `kyclink: skipped F-000003, which this version cannot decode: record of "F-000003": version '2'`
+	if listed := ndjson(t, expect(1, "", skipped, "failed", "list", "--json")); len(listed) != 19 {
+		t.Errorf("%d are listed, want 19", len(listed))
+	}
+	expect(1, "", "kyclink: 19 would be retried", "failed", "retry", "--all", "--dry-run")
+	expect(1, "", skipped+", this program reads version '1'\nkyclink: 0 retried; 1 skipped: damaged", "failed", "retry", "F-000003")
+	out := expect(1, `"skipped":{"changed":0,"gone":0,"unreadable":1}`, "kyclink: 19 retried; 1 skipped: damaged, or written by a newer version of kyclink", "failed", "retry", "--all", "--json")
+	a := ndjsonOf[action.Action](t, out)[0]
+	if a.State != action.Done || a.Counts.Matched != 20 {
+		t.Errorf("the action is %+v", a)
+	}
+	expect(0, "damaged, or written by a newer version", "", "actions", "show", a.ID)
 }

@@ -102,7 +102,7 @@ func TestHeld_IsCalledOnceAndWaitsForAnOperator(t *testing.T) {
 	}
 	expect(0, "", "skipped P-0005: it is cancelled, not held\nkyclink: 0 cancelled; 1 skipped", "held", "drop", "--yes", "P-0005")
 	expect(0, "held", "", "show", "P-0005") // the reason of the hold is kept
-	expect(0, "", "kyclink: 0 retried", "held", "retry", "--all", "--before", "2020-01-01T00:00:00Z")
+	expect(0, "", "kyclink: 0 retried", "held", "retry", "--before", "2020-01-01T00:00:00Z")
 	// While FaceKi loses the answers, each retry makes one more call and is held again.
 	expect(0, "", "kyclink: 1 retried", "held", "retry", "P-0025")
 	fixture.Eventually(t, "it is held again", func() bool { return counted(t, rdb, "link.held")["P-0025"] == 2 })

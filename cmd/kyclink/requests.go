@@ -29,7 +29,7 @@ func requestList(state request.State, came string, reasons []fault.Reason) *dead
 		next:     fmt.Sprintf("To see one: kyclink show ID. To retry some: kyclink %s retry --help", state),
 	}
 	l.read = func(ctx context.Context, op *operator.Operator, m *missing) (iter.Seq2[[]request.Record, error], error) {
-		return op.Requests(ctx, state, l.Selection, func(id string, now request.State) {
+		return op.Requests(ctx, state, l.Selection, operator.Omitted{Unreadable: m.damaged, Other: func(id string, now request.State) {
 			if now == "" {
 				m.unknown++
 				fmt.Fprintf(m.w, "kyclink: %s: no request has this application ID\n", id)
@@ -37,7 +37,7 @@ func requestList(state request.State, came string, reasons []fault.Reason) *dead
 			}
 			m.skipped++
 			fmt.Fprintf(m.w, "kyclink: skipped %s: it is %s, not %s\n", id, now, state)
-		})
+		}})
 	}
 	l.show = func(ctx context.Context, op *operator.Operator, r request.Record) (row, error) {
 		link, err := op.Link(ctx, r)
@@ -60,6 +60,7 @@ func (l linkRow) cells(p *terminal.Page) []terminal.Cell {
 		return []terminal.Cell{{Text: l.ApplicationID}, {Text: moment(l.EndedAt)}, {Text: l.Batch}, attempts, {Text: reasonText(l.Reason, l.Message)}}
 	}
 	return []terminal.Cell{
-		{Text: l.ApplicationID}, {Text: ago(l.EndedAt), Tone: terminal.Dim}, {Text: l.Batch}, attempts, duplicates, {Text: reasonText(l.Reason, l.Message)},
+		{Text: l.ApplicationID, Whole: true}, {Text: ago(l.EndedAt), Tone: terminal.Dim}, {Text: l.Batch, Whole: true}, attempts, duplicates,
+		{Text: reasonText(l.Reason, l.Message)},
 	}
 }

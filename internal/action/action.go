@@ -227,7 +227,17 @@ type Skipped struct {
 	// before.
 	Changed int `json:"changed"`
 	Gone    int `json:"gone"`
+	// Unreadable entries cannot be decoded: a newer version wrote them, or they are damaged.
+	Unreadable int `json:"unreadable"`
 }
 
 // Total returns the number of all of them.
-func (s Skipped) Total() int { return s.Changed + s.Gone }
+func (s Skipped) Total() int { return s.Changed + s.Gone + s.Unreadable }
+
+// add adds other counts.
+func (c *Counts) add(more Counts) {
+	c.Done += more.Done
+	c.Skipped.Changed += more.Skipped.Changed
+	c.Skipped.Gone += more.Skipped.Gone
+	c.Skipped.Unreadable += more.Skipped.Unreadable
+}

@@ -3,17 +3,28 @@
 -- uses: keys, clock
 local function action_key(id) return tag .. ':action:' .. id end
 
--- All actions, and those that are running, by the time of their start.
+-- All actions, and those that have a runner's work left, by the time of their start: running
+-- ones, and aborted ones with a page that is not counted.
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
 
--- end_action removes what only a running action needs, which may name requests.
+-- leave_action removes what only a runner needs, which may name requests.
+local function leave_action(id)
+  redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
+  redis.call('ZREM', running_actions_key(), id)
+end
+
+-- end_action sets the state in which an action ends.
 local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
-  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
-  redis.call('ZREM', running_actions_key(), id)
+end
+
+-- uncounted reports whether a runner has begun a page of an action, and has not stored how
+-- many of its entries it has changed.
+local function uncounted(id)
+  return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end

@@ -11,17 +11,34 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/operator"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
-// entry is a request or a delivery that matches.
+// entry is a request or a delivery that matches, or that may match and cannot be decoded.
 type entry struct {
 	planned
 	place place
 	// change makes the change, unless the entry has changed since it was read.
-	change func(context.Context) (changed bool, err error)
+	change     func(context.Context) (changed bool, err error)
+	unreadable error // why it cannot be decoded; change is nil then
+}
+
+// unreadables collects the entries of a page that cannot be decoded.
+type unreadables struct {
+	wanted func(header request.Record) bool
+	found  []entry
+}
+
+func (u *unreadables) add(e deadletter.Unreadable) {
+	if e.Header.State != "" && !u.wanted(e.Header) {
+		return
+	}
+	u.found = append(u.found, entry{
+		planned: planned{ID: e.ID, Unreadable: true}, place: place{max(0, e.At.UnixMilli()), e.ID}, unreadable: e.Why,
+	})
 }
 
 // entries reads the entries of a list that match, a page at a time, by their place. It
@@ -50,31 +67,36 @@ func (s *Store) batch(ctx context.Context, f Filter) (number int, err error) {
 }
 
 // countable is entries for a plan, which reads all that match at once: of requests it reads
-// only the columns of their headers, if these tell whether a request matches.
+// only what tells whether they match.
 func (s *Store) countable(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
 	f := r.Filter
-	if r.Kind.state() == "" || len(r.IDs) > 0 || f.Reason != "" {
+	if r.Kind.state() == "" || len(r.IDs) > 0 {
 		return s.entries(ctx, r, none)
 	}
 	number, err := s.batch(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	pages := s.stores.DeadLetters.Columns(ctx, r.Kind.state(), f.Since, f.Before)
-	return converted(pages, func(rec request.Record) (entry, bool) {
-		return s.request(r.Kind, rec), (f.Batch == "" || rec.Batch == number) && (f.Lane == "" || rec.Lane == f.Lane)
+	damaged := &unreadables{wanted: func(request.Record) bool { return true }}
+	pages := s.stores.DeadLetters.Columns(ctx, r.Kind.state(), f.Since, f.Before, f.Reason != "", damaged.add)
+	return converted(pages, damaged, func(rec request.Record) (entry, bool) {
+		wanted := (f.Batch == "" || rec.Batch == number) && f.hasLane(rec) && (f.Reason == "" || rec.Outcome.Reason == f.Reason)
+		return s.request(r.Kind, rec), wanted
 	}), nil
 }
 
+func (f Filter) hasLane(r request.Record) bool { return f.Lane == "" || r.Lane == f.Lane }
+
 func (s *Store) list(ctx context.Context, r Request, none func(id string)) (iter.Seq2[[]entry, error], error) {
-	selection := r.Filter.selection(r.IDs)
+	selection, damaged := r.Filter.selection(r.IDs), &unreadables{wanted: r.Filter.hasLane}
+	omitted := operator.Omitted{Other: func(id string, _ request.State) { none(id) }, Unreadable: damaged.add}
 	if r.Kind.state() == "" {
-		pages, err := s.operator.Deliveries(ctx, selection, false, none)
-		return converted(pages, func(d delivery.Delivery) (entry, bool) { return s.delivery(r.Kind, d), true }), err
+		pages, err := s.operator.Deliveries(ctx, selection, false, omitted)
+		return converted(pages, damaged, func(d delivery.Delivery) (entry, bool) { return s.delivery(r.Kind, d), true }), err
 	}
-	pages, err := s.operator.Requests(ctx, r.Kind.state(), selection, func(id string, _ request.State) { none(id) })
-	return converted(pages, func(rec request.Record) (entry, bool) {
-		return s.request(r.Kind, rec), r.Filter.Lane == "" || rec.Lane == r.Filter.Lane
+	pages, err := s.operator.Requests(ctx, r.Kind.state(), selection, omitted)
+	return converted(pages, damaged, func(rec request.Record) (entry, bool) {
+		return s.request(r.Kind, rec), r.Filter.hasLane(rec)
 	}), err
 }
 
@@ -88,7 +110,7 @@ func (s *Store) request(kind Kind, r request.Record) entry {
 	default:
 	}
 	return entry{
-		planned: planned{r.ApplicationID, r.Generation, r.Run, r.Attempts}, place: place{r.ChangedAt.UnixMilli(), r.ApplicationID},
+		planned: planned{ID: r.ApplicationID, Generation: r.Generation, Run: r.Run, Attempts: r.Attempts}, place: place{r.ChangedAt.UnixMilli(), r.ApplicationID},
 		change: func(ctx context.Context) (bool, error) {
 			_, changed, err := do(s.operator, ctx, r)
 			return changed, err
@@ -102,7 +124,7 @@ func (s *Store) delivery(kind Kind, d delivery.Delivery) entry {
 		do = (*operator.Operator).HideDelivery
 	}
 	return entry{
-		planned: planned{d.EventID, d.Generation, d.Run, d.Attempts}, place: place{d.GivenUpAt.UnixMilli(), d.EventID},
+		planned: planned{ID: d.EventID, Generation: d.Generation, Run: d.Run, Attempts: d.Attempts}, place: place{d.GivenUpAt.UnixMilli(), d.EventID},
 		change: func(ctx context.Context) (bool, error) {
 			_, changed, err := do(s.operator, ctx, d)
 			return changed, err
@@ -110,8 +132,9 @@ func (s *Store) delivery(kind Kind, d delivery.Delivery) entry {
 	}
 }
 
-// converted converts the entries of pages; those that are not wanted are left out.
-func converted[T any](pages iter.Seq2[[]T, error], convert func(T) (entry, bool)) iter.Seq2[[]entry, error] {
+// converted converts the entries of pages; those that are not wanted are left out. It adds
+// the damaged ones that were found while a page was read.
+func converted[T any](pages iter.Seq2[[]T, error], damaged *unreadables, convert func(T) (entry, bool)) iter.Seq2[[]entry, error] {
 	return func(yield func([]entry, error) bool) {
 		for page, err := range pages {
 			list := make([]entry, 0, len(page))
@@ -119,6 +142,10 @@ func converted[T any](pages iter.Seq2[[]T, error], convert func(T) (entry, bool)
 				if e, wanted := convert(item); wanted {
 					list = append(list, e)
 				}
+			}
+			if len(damaged.found) > 0 {
+				list, damaged.found = append(list, damaged.found...), nil
+				slices.SortFunc(list, func(a, b entry) int { return compare(a.place, b.place) })
 			}
 			if !yield(list, err) || err != nil {
 				return
@@ -149,6 +176,9 @@ func compare(a, b place) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compar
 type Plan struct {
 	Count int    `json:"count"`
 	Token string `json:"token"` // a digest of the entries, with their generations and runs
+	// Unreadable is how many more entries may match, but cannot be decoded; the action will
+	// skip them.
+	Unreadable int `json:"unreadable,omitempty"`
 	// Unmatched are the given IDs that have no entry in the list.
 	Unmatched []string `json:"unmatched_ids,omitempty"`
 
@@ -177,8 +207,12 @@ func (s *Store) Plan(ctx context.Context, r Request) (p Plan, err error) {
 		}
 		for _, e := range page {
 			_, _ = fmt.Fprintf(digest, "%q %d %d %d\n", e.ID, e.Generation, e.Run, e.Attempts)
+			if e.Unreadable {
+				p.Unreadable++
+			} else {
+				p.Count++
+			}
 		}
-		p.Count += len(page)
 	}
 	p.Token = hex.EncodeToString(digest.Sum(nil)[:16])
 	return p, nil

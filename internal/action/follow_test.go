@@ -3,9 +3,12 @@ package action
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/kyclink/kyclink/internal/request"
 )
@@ -128,26 +131,77 @@ func TestRunning_FindsTheSameAction(t *testing.T) {
 	}
 }
 
-// An action whose runner died is aborted: no other runner continues it.
-func TestAbort_EndsTheActionOfADeadRunner(t *testing.T) {
+// An action whose runner died is aborted: another runner counts what the dead one had changed,
+// and changes nothing.
+func TestAbort_CountsWhatADeadRunnerHasChanged(t *testing.T) {
+	t.Parallel()
+	for _, commands := range []int{8, 30, 61, 75, 100} {
+		t.Run(fmt.Sprint("after ", commands, " commands"), func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.restore("spring", 0, 130, request.Failed, "timeout")
+			a := h.start(everything)
+			h.dying(commands).continueAction(t.Context(), a.ID)
+			before, err := h.store.Abort(t.Context(), a.ID)
+			if h.Must(err); before != Running {
+				t.Fatalf("it was %q", before)
+			}
+			left := h.plan(everything).Count
+			if left == 0 || left == 130 {
+				t.Fatalf("the dead runner has left %d of 130", left)
+			}
+			h.run()
+			h.expectSettled(a.ID, 130-left)
+			// The runner changes what another action selects, and nothing else.
+			h.expectCounts(h.wait(h.start(Request{Kind: RetryFailed, IDs: []string{"A-0129"}}).ID), Done, 1, 1, 0)
+			if now := h.plan(everything).Count; now != left-1 {
+				t.Errorf("%d requests are failed, want %d", now, left-1)
+			}
+			h.expectSettled(a.ID, 130-left)
+		})
+	}
+}
+
+// Retried deliveries stay in the list until their attempts begin; they are counted by their
+// tasks.
+func TestAbort_CountsTheDeliveriesThatADeadRunnerHasEnqueued(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.restore("spring", 0, 130, request.Failed, "timeout")
-	a := h.start(everything)
-	h.dying(30).continueAction(t.Context(), a.ID)
+	for i := range 12 {
+		h.giveUp(fmt.Sprintf("A-%02d", i), "shop.example")
+	}
+	a := h.start(Request{Kind: RetryDeliveries, Filter: Filter{All: true}})
+	h.dying(21).continueAction(t.Context(), a.ID)
 	_, err := h.store.Abort(t.Context(), a.ID)
 	h.Must(err)
-	left := h.plan(everything).Count
-	if left == 0 || left == 130 {
-		t.Fatalf("the dead runner has left %d of 130", left)
+	queue := "asynq:{" + h.Keys.Queue(request.Callbacks) + "}:pending"
+	queued, err := h.Redis.LLen(t.Context(), queue).Result()
+	if h.Must(err); queued == 0 || queued == 12 {
+		t.Fatalf("the dead runner has enqueued %d of 12", queued)
 	}
 	h.run()
-	h.expectCounts(h.follow(NewRunner(h.config()), h.start(Request{Kind: RetryFailed, IDs: []string{"A-0129"}}).ID), Done, 1, 1, 0)
-	if now := h.plan(everything).Count; now != left-1 {
-		t.Errorf("%d requests are failed, want %d", now, left-1)
+	h.expectSettled(a.ID, int(queued))
+	if now := h.Redis.LLen(t.Context(), queue).Val(); now != queued {
+		t.Errorf("%d deliveries are queued, want %d", now, queued)
 	}
-	if now := h.get(a.ID); now.State != Aborted || now.Counts.Done > 130-left {
-		t.Errorf("the aborted action is %+v; %d requests were retried", now, 130-left)
+}
+
+// expectSettled waits until no runner has work with an aborted action, and checks what is
+// left of it.
+func (h *harness) expectSettled(id string, done int) {
+	h.Helper()
+	h.Eventually("no runner is needed", func() bool {
+		return errors.Is(h.Redis.ZScore(h.Context(), h.Keys.RunningActions(), id).Err(), redis.Nil)
+	})
+	if a := h.get(id); a.State != Aborted || a.Counts.Done != done || a.Counts.Skipped.Total() != 0 {
+		h.Errorf("the action is %s with %+v, want %s with %d done", a.State, a.Counts, Aborted, done)
+	}
+	fields, err := h.Redis.HGetAll(h.Context(), h.Keys.Action(id)).Result()
+	h.Must(err)
+	for _, name := range []string{"cursor", "page", "ids"} {
+		if fields[name] != "" {
+			h.Errorf("it keeps %s: %s, which names requests", name, fields[name])
+		}
 	}
 }
 

@@ -24,11 +24,18 @@ type harness struct {
 
 func newHarness(t testing.TB) *harness {
 	t.Helper()
-	h := ledgertest.New(t)
+	return newHarnessOn(ledgertest.New(t))
+}
+
+func newHarnessOn(h *ledgertest.Harness) *harness {
 	return &harness{h, NewStore(h.Redis, h.Keys.Account)}
 }
 
-// fail restores n requests of a batch, from number from on, that failed or are held.
+// message is that of the outcome of the requests.
+const message = `FaceKi refused "reason":"other" (HTTP 400), and said much about it: ` +
+	"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+
+// restore restores n requests of a batch, from number from on, that failed or are held.
 func (h *harness) restore(batch string, from, n int, state request.State, reason string) {
 	h.Helper()
 	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
@@ -37,7 +44,7 @@ func (h *harness) restore(batch string, from, n int, state request.State, reason
 		r := request.Record{
 			ApplicationID: fmt.Sprintf("A-%04d", i), State: state, Lane: request.Bulk, Generation: 1, Run: 1, Attempts: 1,
 			AcceptedAt: at, ChangedAt: at.Add(time.Duration(i/7) * time.Millisecond), // several at one moment
-			Content: request.Content{Row: i}, Outcome: request.Outcome{Run: 1, Status: state, Reason: reason},
+			Content: request.Content{Row: i}, Outcome: request.Outcome{Run: 1, Status: state, Reason: reason, Message: message},
 		}
 		records = append(records, r)
 	}

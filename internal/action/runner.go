@@ -118,8 +118,12 @@ func (r *Runner) continueAction(ctx context.Context, id string) (ended bool) {
 	l := lease{rdb: r.cfg.Redis, keys: r.store.keys, id: id, runner: r.name, length: r.cfg.Lease}
 	a, ok, err := l.take(ctx)
 	if err == nil && ok {
-		run := &run{store: r.store, lease: l, action: a, pause: min(r.cfg.Pause, r.cfg.Lease/4)}
-		err = run.all(ctx)
+		run := &run{store: r.store, lease: l, action: a, pause: min(r.cfg.Pause, r.cfg.Lease/4), log: r.cfg.Limited.With(zap.String("action", id))}
+		if a.State == Running {
+			err = run.all(ctx)
+		} else {
+			err = run.count(ctx)
+		}
 		if ended = run.ended != ""; ended {
 			r.cfg.Log.Info("action ended", zap.String("action", id), zap.String("kind", string(a.Kind)), zap.String("state", string(run.ended)))
 		}
@@ -137,6 +141,7 @@ type run struct {
 	action stored
 	limit  *rate.Limiter
 	pause  time.Duration
+	log    *zap.Logger
 	ended  State // "" if it is not this runner that has ended it
 }
 
@@ -165,32 +170,72 @@ func (r *run) all(ctx context.Context) error {
 	return err
 }
 
-// finishPage changes the entries of a page that a runner had begun before it died. An entry
-// that is no longer as it was then was changed by that runner.
+// finishPage changes the entries of a page that a runner had begun before it died.
 func (r *run) finishPage(ctx context.Context) error {
-	page := r.action.page
-	if len(page) == 0 {
+	if len(r.action.page) == 0 {
 		return nil
 	}
-	open := make(map[planned]bool, len(page))
-	ids := make([]string, len(page))
-	for i, p := range page {
-		open[p], ids[i] = true, p.ID
-	}
-	pages, err := r.store.list(ctx, Request{Kind: r.action.Kind, IDs: ids}, func(string) {})
+	left, counted, err := r.begun(ctx)
 	if err != nil {
 		return err
 	}
-	for found, err := range pages {
+	if _, err := change(ctx, left); err != nil {
+		return err
+	}
+	counted.Done += len(left)
+	return r.saved(ctx, progress{cursor: r.action.cursor, counted: counted})
+}
+
+// count counts the entries of a page that a runner had begun before it died, of an action
+// that was aborted since. It changes none.
+func (r *run) count(ctx context.Context) error {
+	left, counted, err := r.begun(ctx)
+	if err != nil {
+		return err
+	}
+	if r.action.Kind == RetryDeliveries { // these are in the list until an attempt begins
+		events := make([]string, len(left))
+		for i, e := range left {
+			events[i] = e.ID
+		}
+		enqueued, err := r.store.operator.EnqueuedDeliveries(ctx, events)
 		if err != nil {
 			return err
 		}
-		found = slices.DeleteFunc(found, func(e entry) bool { return !open[e.planned] })
-		if _, err := change(ctx, found); err != nil {
-			return err
-		}
+		counted.Done += enqueued
 	}
-	return r.saved(ctx, progress{cursor: r.action.cursor, done: len(page)})
+	_, err = r.save(ctx, progress{counted: counted})
+	return err
+}
+
+// begun returns the entries of the page that are as they were when it was begun, and counts
+// the others: an entry that is no longer so was changed by the runner that began it.
+func (r *run) begun(ctx context.Context) (left []entry, counted Counts, err error) {
+	page := r.action.page
+	open := make(map[planned]bool, len(page))
+	ids := make([]string, 0, len(page))
+	for _, p := range page {
+		if p.Unreadable {
+			counted.Skipped.Unreadable++
+			continue
+		}
+		open[p], ids = true, append(ids, p.ID)
+	}
+	if len(ids) == 0 {
+		return nil, counted, nil
+	}
+	pages, err := r.store.list(ctx, Request{Kind: r.action.Kind, IDs: ids}, func(string) {})
+	if err != nil {
+		return nil, counted, err
+	}
+	for found, err := range pages {
+		if err != nil {
+			return nil, counted, err
+		}
+		left = append(left, slices.DeleteFunc(found, func(e entry) bool { return !open[e.planned] })...)
+	}
+	counted.Done = len(ids) - len(left)
+	return left, counted, nil
 }
 
 // walk changes the entries after the cursor, a page of the given size at a time.
@@ -219,9 +264,8 @@ func (r *run) walk(ctx context.Context, size int) error {
 			}
 		}
 	}
-	skipped := a.Counts.Skipped
-	gone := max(0, a.Counts.Matched-a.Counts.Done-skipped.Changed-skipped.Gone)
-	return r.end(ctx, progress{end: Done, gone: gone})
+	gone := max(0, a.Counts.Matched-a.Counts.Done-a.Counts.Skipped.Total())
+	return r.end(ctx, progress{end: Done, counted: Counts{Skipped: Skipped{Gone: gone}}})
 }
 
 // part stores which entries it changes, changes them, and stores how many it has changed.
@@ -236,11 +280,21 @@ func (r *run) part(ctx context.Context, part []entry) error {
 	if err := r.saved(ctx, progress{cursor: part[len(part)-1].place, page: page}); err != nil {
 		return err
 	}
-	done, err := change(ctx, part)
+	readable := make([]entry, 0, len(part))
+	for _, e := range part {
+		if e.unreadable == nil {
+			readable = append(readable, e)
+			continue
+		}
+		r.log.Warn("skipped an entry of an action that cannot be decoded", zap.String("id", e.ID), zap.Error(e.unreadable))
+	}
+	done, err := change(ctx, readable)
 	if err != nil {
 		return err
 	}
-	return r.saved(ctx, progress{cursor: r.action.cursor, done: done, changed: len(part) - done})
+	return r.saved(ctx, progress{cursor: r.action.cursor, counted: Counts{
+		Done: done, Skipped: Skipped{Changed: len(readable) - done, Unreadable: len(part) - len(readable)},
+	}})
 }
 
 // wait waits until the rate permits n more entries. It renews the lease meanwhile, and
@@ -313,9 +367,7 @@ func (r *run) save(ctx context.Context, p progress) (state State, err error) {
 	if state, err = r.lease.save(once, p); err == nil {
 		a := &r.action
 		a.cursor, a.page = p.cursor, p.page
-		a.Counts.Done += p.done
-		a.Counts.Skipped.Changed += p.changed
-		a.Counts.Skipped.Gone += p.gone
+		a.Counts.add(p.counted)
 	}
 	return state, err
 }

@@ -47,6 +47,8 @@ type planned struct {
 	Generation int    `json:"generation"`
 	Run        int    `json:"run"`
 	Attempts   int    `json:"attempts"`
+	// Unreadable entries are only skipped.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // parse reads the fields of an action.
@@ -73,7 +75,7 @@ func parse(id string, fields map[string]string) (a stored, err error) {
 	a.Action = Action{
 		ID: id, Kind: Kind(fields["kind"]), Selected: number("selected"), By: fields["by"], Rate: fields["rate"],
 		State: State(fields["state"]), Message: fields["message"], CreatedAt: at("created"), EndedAt: at("ended"),
-		Counts: Counts{number("matched"), number("done"), Skipped{number("changed"), number("gone")}},
+		Counts: Counts{number("matched"), number("done"), Skipped{number("changed"), number("gone"), number("unreadable")}},
 	}
 	object("filter", &a.Filter)
 	object("ids", &a.ids)
@@ -94,8 +96,8 @@ type lease struct {
 	length time.Duration
 }
 
-// take takes the action or renews the lease; ok is false if it is not running or another
-// runner has it.
+// take takes the action or renews the lease; ok is false if another runner has it, or if it
+// is not running and has no page to count.
 func (l lease) take(ctx context.Context) (a stored, ok bool, err error) {
 	reply, err := takeScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"id": l.id, "runner": l.runner, "lease": l.length.Milliseconds(),
@@ -116,12 +118,12 @@ func (l lease) take(ctx context.Context) (a stored, ok bool, err error) {
 
 // progress is what a runner stores after a step.
 type progress struct {
-	cursor              place
-	page                []planned // about to be changed
-	done, changed, gone int       // how many more
-	end                 State     // "" if the action continues
-	message             string
-	release             bool // gives up the lease
+	cursor  place
+	page    []planned // about to be changed
+	counted Counts    // how many more; Matched does not count
+	end     State     // "" if the action continues
+	message string
+	release bool // gives up the lease
 }
 
 // save stores progress, and returns the action's state, or "lost" if another
@@ -143,7 +145,7 @@ func (l lease) save(ctx context.Context, p progress) (State, error) {
 	}
 	state, err := saveScript.Run(ctx, l.rdb, []string{l.keys.Tag()}, lua.Args{
 		"id": l.id, "runner": l.runner, "lease": length.Milliseconds(), "cursor": cursor, "page": page,
-		"done": p.done, "changed": p.changed, "gone": p.gone, "state": string(p.end), "message": p.message,
+		"done": p.counted.Done, "changed": p.counted.Skipped.Changed, "gone": p.counted.Skipped.Gone, "unreadable": p.counted.Skipped.Unreadable, "state": string(p.end), "message": p.message,
 	}).Text()
 	if err != nil {
 		return "", fmt.Errorf("store the progress of action %s: %w", l.id, err)

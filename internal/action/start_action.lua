@@ -10,7 +10,11 @@
 --
 -- uses: clock, action
 local id, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
-if redis.call('ZCARD', running_actions_key()) >= tonumber(most_running) then return 0 end
+local running = 0
+for _, other in ipairs(redis.call('ZRANGE', running_actions_key(), 0, -1)) do
+  if redis.call('HGET', action_key(other), 'state') == 'running' then running = running + 1 end
+end
+if running >= tonumber(most_running) then return 0 end
 redis.call('HSET', action_key(id), 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
   'matched', matched, 'state', 'running', 'created', ms(now))
 if ids ~= '' then redis.call('HSET', action_key(id), 'ids', ids) end

@@ -62,7 +62,7 @@ func (s *Store) Start(ctx context.Context, p Plan, by string) (Action, error) {
 	}
 	started, err := startScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{
 		"id": id.String(), "kind": string(r.Kind), "by": by, "rate": r.Rate, "filter": filter, "ids": ids,
-		"matched": p.Count, "selected": len(r.IDs), "most_running": MaxRunning, "most_kept": maxKept,
+		"matched": p.Count + p.Unreadable, "selected": len(r.IDs), "most_running": MaxRunning, "most_kept": maxKept,
 	}).Bool()
 	if err != nil {
 		return Action{}, fmt.Errorf("start an action: %w", err)
@@ -154,7 +154,7 @@ func (s *Store) read(ctx context.Context, ids []string) (page []Action, err erro
 }
 
 // Abort ends a running action. Entries that are being changed at that moment, at most a
-// page, are completed. It returns the action's state before, "" if there is none.
+// page, are completed and counted, if need be by another runner. It returns the action's state before, "" if there is none.
 func (s *Store) Abort(ctx context.Context, id string) (State, error) {
 	before, err := abortScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"id": id}).Text()
 	if err != nil {

@@ -1,16 +1,18 @@
--- take_action takes or renews the lease of a running action.
+-- take_action takes or renews the lease of an action that is running, or that was aborted
+-- and has a page to count.
 --
 -- KEYS[1]: the account's tag
 -- id: of the action
 -- runner: who takes it
 -- lease: ms
--- Returns the fields of the action and their values; nothing if it is not running or
+-- Returns the fields of the action and their values; nothing if there is nothing to do or
 -- another runner has it.
 --
 -- uses: clock, action
 local id, runner, lease = unpack(ARGV)
 local key = action_key(id)
-if redis.call('HGET', key, 'state') ~= 'running' then
+local state = redis.call('HGET', key, 'state')
+if state ~= 'running' and not (state == 'aborted' and uncounted(id)) then
   redis.call('ZREM', running_actions_key(), id)
   return {}
 end

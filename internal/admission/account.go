@@ -23,6 +23,9 @@ func NewAccount(rdb redis.UniversalClient, account string) *Account {
 	return &Account{rdb, keyspace.Keys{Account: account}}
 }
 
+// MaxPauseReason is the size in bytes that the reason of a pause may have.
+const MaxPauseReason = 200
+
 // Pause closes the gate until [Account.Resume]. Calls that are granted or in flight are
 // completed. The status shows by whom it was closed, and why; the reason may be empty. A
 // further pause replaces both.

@@ -19,6 +19,8 @@ type deliveryPage struct {
 	Next       string              `json:"next,omitempty"` // the cursor of the next page
 	// Examined is how many deliveries were read for the page; absent if it has all of them.
 	Examined int `json:"examined,omitempty"`
+	// Unreadable is how many of these cannot be decoded.
+	Unreadable int `json:"unreadable,omitempty"`
 }
 
 // listLinkDeliveries returns the deliveries of a request. A cursor is the number of those on
@@ -101,7 +103,7 @@ func (a *API) listDeliveries(c *call) error {
 	if err != nil {
 		return err
 	}
-	page := deliveryPage{Next: found.Next, Examined: found.Examined}
+	page := deliveryPage{Next: found.Next, Examined: found.Examined, Unreadable: found.Unreadable}
 	if page.Deliveries, err = a.shownDeliveries(ctx, found.Deliveries); err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func (c *Console) callbackGroups(ctx context.Context, v *visit) error {
 // of those that failed and will be attempted again.
 func (c *Console) countDeliveries(s operator.Selection, pending bool) counter {
 	return func(ctx context.Context, add func([]member)) error {
-		pages, err := c.operator.Deliveries(ctx, s, pending, nil)
+		pages, err := c.operator.Deliveries(ctx, s, pending, operator.Omitted{})
 		if err != nil {
 			return err
 		}

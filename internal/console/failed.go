@@ -161,7 +161,7 @@ func selectionOf(form map[string]string) operator.Selection {
 // countRequests returns a counter of failed or held requests by reason.
 func (c *Console) countRequests(state request.State, s operator.Selection, lane request.Lane) counter {
 	return func(ctx context.Context, add func([]member)) error {
-		pages, err := c.operator.Requests(ctx, state, s, nil)
+		pages, err := c.operator.Requests(ctx, state, s, operator.Omitted{})
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func newAction(a action.Action, now time.Time) actionData {
 func (d actionData) Running() bool { return d.State == action.Running }
 
 // Skipped is how many entries it has left as they were.
-func (d actionData) Skipped() int { return d.Counts.Skipped.Changed + d.Counts.Skipped.Gone }
+func (d actionData) Skipped() int { return d.Counts.Skipped.Total() }
 
 // Left is how many entries it has not looked at.
 func (d actionData) Left() int { return max(0, d.Counts.Matched-d.Counts.Done-d.Skipped()) }

@@ -21,6 +21,7 @@ import (
 )
 
 var (
+	columnsScript      = scripts.Script("read_columns.lua")
 	dropFailedScript   = scripts.Script("drop_failed.lua")
 	dropDeliveryScript = scripts.Script("drop_delivery.lua")
 )
@@ -41,24 +42,73 @@ func New(rdb redis.UniversalClient, keys keyspace.Keys) *Lists {
 // pageSize is the number of entries in one read.
 const pageSize = 500
 
+// Unreadable is an entry that cannot be decoded: a newer version wrote it, or it is damaged.
+type Unreadable struct {
+	ID  string
+	At  time.Time // when it came to the list; zero if it was read by its ID
+	Why error
+	// Header has the columns of a request's header. Its state is empty if these cannot be
+	// decoded either, and for deliveries.
+	Header request.Record
+}
+
 // Requests iterates over failed or held requests, a page at a time, by the time at which they
 // came to that state: from since on, and earlier than before. Requests may be added and
 // removed during the iteration: it returns every other one once. The state is
-// [request.Failed] or [request.Held]; dropped requests are omitted.
-func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
-	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Read, func(r request.Record) bool { return r.State == state })
+// [request.Failed] or [request.Held]; dropped requests are omitted. It calls unreadable for
+// those that cannot be decoded, before it returns the page in whose place they are.
+func (s *Lists) Requests(ctx context.Context, state request.State, since, before time.Time, unreadable func(Unreadable)) iter.Seq2[[]request.Record, error] {
+	return s.requests(ctx, state, since, before, unreadable, s.records.Readable)
 }
 
-// Columns is [Lists.Requests] with only what the columns of each record's header have, for
-// callers that read very many.
-func (s *Lists) Columns(ctx context.Context, state request.State, since, before time.Time) iter.Seq2[[]request.Record, error] {
-	return walk(ctx, s, s.keys.OperatorList(state), since, before, s.records.Columns, func(r request.Record) bool { return r.State == state })
+// Columns is [Lists.Requests] with only what the columns of each record's header have and,
+// with reasons, the reason of its outcome, for callers that read very many.
+func (s *Lists) Columns(ctx context.Context, state request.State, since, before time.Time, reasons bool, unreadable func(Unreadable)) iter.Seq2[[]request.Record, error] {
+	return s.requests(ctx, state, since, before, unreadable, func(ctx context.Context, ids []string, unreadable func(request.Record, error)) ([]request.Record, error) {
+		return s.columns(ctx, ids, reasons, unreadable)
+	})
+}
+
+func (s *Lists) requests(ctx context.Context, state request.State, since, before time.Time, unreadable func(Unreadable),
+	read func(context.Context, []string, func(request.Record, error)) ([]request.Record, error),
+) iter.Seq2[[]request.Record, error] {
+	return walk(ctx, s, s.keys.OperatorList(state), since, before, func(ctx context.Context, ids []string, at map[string]time.Time) ([]request.Record, error) {
+		return read(ctx, ids, func(header request.Record, why error) {
+			if header.State == "" || header.State == state {
+				unreadable(Unreadable{header.ApplicationID, at[header.ApplicationID], why, header})
+			}
+		})
+	}, func(r request.Record) bool { return r.State == state })
+}
+
+// columns reads the headers of records and, with reasons, the reasons of their outcomes.
+func (s *Lists) columns(ctx context.Context, ids []string, reasons bool, unreadable func(request.Record, error)) ([]request.Record, error) {
+	reply, err := columnsScript.Run(ctx, s.rdb, []string{s.keys.Tag()}, lua.Args{"reasons": reasons}, lua.Column("id", ids)).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("read the headers of %d requests: %w", len(ids), err)
+	}
+	found := make([]request.Record, 0, len(ids))
+	for i, id := range ids {
+		header, reason := reply[2*i], reply[2*i+1]
+		if header == "" {
+			continue
+		}
+		r, err := request.Peek(id, []byte(header))
+		if err != nil {
+			unreadable(request.Record{ApplicationID: id}, err)
+			continue
+		}
+		r.Outcome.Reason = reason
+		found = append(found, r)
+	}
+	return found, nil
 }
 
 // walk iterates over the members of a sorted set with times from since on and earlier than
-// before, a page at a time. It reads the members, and returns those that are wanted.
+// before, a page at a time. It reads the members, given the times of all, and returns those
+// that are wanted.
 func walk[T any](ctx context.Context, s *Lists, set string, since, before time.Time,
-	read func(context.Context, []string) ([]T, error), wanted func(T) bool,
+	read func(ctx context.Context, ids []string, at map[string]time.Time) ([]T, error), wanted func(T) bool,
 ) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		last := place{float64(since.UnixMilli()), ""}
@@ -72,11 +122,11 @@ func walk[T any](ctx context.Context, s *Lists, set string, since, before time.T
 				return
 			}
 			last = places[len(places)-1]
-			ids := make([]string, len(places))
+			ids, at := make([]string, len(places)), make(map[string]time.Time, len(places))
 			for i, p := range places {
-				ids[i] = p.id
+				ids[i], at[p.id] = p.id, time.UnixMilli(int64(p.at)).UTC()
 			}
-			found, err := read(ctx, ids)
+			found, err := read(ctx, ids, at)
 			page := make([]T, 0, len(found))
 			for _, entry := range found {
 				if wanted(entry) {
@@ -143,18 +193,27 @@ func (s *Lists) DropDelivery(ctx context.Context, d delivery.Delivery) (ok bool,
 }
 
 // Deliveries iterates over given-up deliveries, a page at a time, by the time at which they
-// were given up: from since on, and earlier than before. Dropped deliveries are omitted.
-func (s *Lists) Deliveries(ctx context.Context, since, before time.Time) iter.Seq2[[]delivery.Delivery, error] {
-	return walk(ctx, s, s.keys.Undelivered(), since, before, s.deliveries.Read, func(d delivery.Delivery) bool {
+// were given up: from since on, and earlier than before. Dropped deliveries are omitted. It
+// calls unreadable as [Lists.Requests] does.
+func (s *Lists) Deliveries(ctx context.Context, since, before time.Time, unreadable func(Unreadable)) iter.Seq2[[]delivery.Delivery, error] {
+	return walk(ctx, s, s.keys.Undelivered(), since, before, s.readDeliveries(unreadable), func(d delivery.Delivery) bool {
 		return d.Status == delivery.GivenUp && !d.Dropped
 	})
 }
 
 // Retrying iterates over the deliveries that were not accepted and will be retried, a page at
 // a time, by the time of the retry. A delivery that is attempted during the iteration may be
-// returned twice.
-func (s *Lists) Retrying(ctx context.Context) iter.Seq2[[]delivery.Delivery, error] {
-	return walk(ctx, s, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), s.deliveries.Read, func(d delivery.Delivery) bool {
+// returned twice. It calls unreadable as [Lists.Requests] does.
+func (s *Lists) Retrying(ctx context.Context, unreadable func(Unreadable)) iter.Seq2[[]delivery.Delivery, error] {
+	return walk(ctx, s, s.keys.Pending(), time.Time{}, time.Unix(math.MaxInt32, 0), s.readDeliveries(unreadable), func(d delivery.Delivery) bool {
 		return d.Status == delivery.Pending && !d.Last.Accepted()
 	})
+}
+
+func (s *Lists) readDeliveries(unreadable func(Unreadable)) func(context.Context, []string, map[string]time.Time) ([]delivery.Delivery, error) {
+	return func(ctx context.Context, events []string, at map[string]time.Time) ([]delivery.Delivery, error) {
+		return s.deliveries.Readable(ctx, events, func(event string, why error) {
+			unreadable(Unreadable{ID: event, At: at[event], Why: why})
+		})
+	}
 }

@@ -2,11 +2,13 @@ package deadletter_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/kyclink/kyclink/internal/attempt"
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/fault"
 	"github.com/kyclink/kyclink/internal/request"
@@ -31,6 +33,41 @@ func (h *harness) fail(n int, when func(i int) time.Time) {
 	}
 }
 
+// unreadable fails: these tests have only entries that can be decoded.
+func (h *harness) unreadable(u deadletter.Unreadable) {
+	h.Helper()
+	h.Errorf("%s cannot be decoded: %v", u.ID, u.Why)
+}
+
+// Columns returns what Requests does, but for what is not in a header.
+func TestColumns_AreThoseOfTheRequests(t *testing.T) {
+	h := newHarness(t)
+	h.fail(700, func(i int) time.Time { return day.Add(time.Duration(i/3) * time.Millisecond) })
+	for _, reasons := range []bool{true, false} {
+		whole, columns := map[string]request.Record{}, map[string]request.Record{}
+		for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, day, day.Add(time.Hour), h.unreadable) {
+			h.Must(err)
+			for _, r := range page {
+				outcome := request.Outcome{}
+				if reasons {
+					outcome.Reason = r.Outcome.Reason
+				}
+				r.Content, r.Outcome = request.Content{}, outcome
+				whole[r.ApplicationID] = r
+			}
+		}
+		for page, err := range h.Stores.DeadLetters.Columns(t.Context(), request.Failed, day, day.Add(time.Hour), reasons, h.unreadable) {
+			h.Must(err)
+			for _, r := range page {
+				columns[r.ApplicationID] = r
+			}
+		}
+		if !reflect.DeepEqual(whole, columns) || len(columns) != 700 {
+			t.Errorf("with reasons %v: got %d requests that differ from the %d listed", reasons, len(columns), len(whole))
+		}
+	}
+}
+
 // No request is skipped while requests are retried, by the reader of the list and by
 // others, and fail again. More requests failed at one moment than a page holds.
 func TestRequests_SkipsNothingWhileRequestsAreRetried(t *testing.T) {
@@ -44,7 +81,7 @@ func TestRequests_SkipsNothingWhileRequestsAreRetried(t *testing.T) {
 	}
 	listed, retried := map[string]bool{}, map[string]bool{}
 	last := ""
-	for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour)) {
+	for page, err := range h.Stores.DeadLetters.Requests(t.Context(), request.Failed, time.Time{}, day.Add(time.Hour), h.unreadable) {
 		h.Must(err)
 		for i, r := range page {
 			if listed[r.ApplicationID] || retried[r.ApplicationID] || r.ApplicationID <= last {
@@ -99,7 +136,7 @@ func TestRequests_ListsThePeriod(t *testing.T) {
 // walk returns how many failed requests of a period are listed.
 func (h *harness) walk(since, before time.Time) (listed int) {
 	h.Helper()
-	for page, err := range h.Stores.DeadLetters.Requests(h.Context(), request.Failed, since, before) {
+	for page, err := range h.Stores.DeadLetters.Requests(h.Context(), request.Failed, since, before, h.unreadable) {
 		h.Must(err)
 		listed += len(page)
 	}
@@ -121,7 +158,7 @@ func TestRetrying_ListsFailedAttemptsOnly(t *testing.T) {
 	_, err := h.Stores.Deliveries.Open(t.Context(), []tasks.Event{event})
 	h.Must(err)
 	retrying := func() (n int) {
-		for page, err := range h.Stores.DeadLetters.Retrying(t.Context()) {
+		for page, err := range h.Stores.DeadLetters.Retrying(t.Context(), h.unreadable) {
 			h.Must(err)
 			n += len(page)
 		}

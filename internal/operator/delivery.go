@@ -1,31 +1,34 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/asynqx"
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/delivery"
 	"github.com/kyclink/kyclink/internal/dispatch"
 	"github.com/kyclink/kyclink/internal/hostname"
+	"github.com/kyclink/kyclink/internal/request"
 )
 
 // Deliveries reads the selected deliveries that are given up, a page at a time, in their
 // state at the time of reading; with pending, also those that failed and will be retried. A
-// pending delivery counts from its last attempt. It calls none for each ID of the selection
-// that has no such delivery.
-func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, none func(id string)) (iter.Seq2[[]delivery.Delivery, error], error) {
+// pending delivery counts from its last attempt.
+func (o *Operator) Deliveries(ctx context.Context, s Selection, pending bool, omitted Omitted) (iter.Seq2[[]delivery.Delivery, error], error) {
 	f, err := o.filter(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	pages := o.stores.DeadLetters.Deliveries(ctx, f.since, f.before)
+	pages := o.stores.DeadLetters.Deliveries(ctx, f.since, f.before, omitted.unreadable)
 	switch {
 	case len(s.IDs) > 0:
-		pages = o.namedDeliveries(ctx, s.IDs, pending, none)
+		pages = o.namedDeliveries(ctx, s.IDs, pending, omitted)
 	case pending:
-		pages = concat(pages, o.stores.DeadLetters.Retrying(ctx))
+		pages = concat(pages, o.stores.DeadLetters.Retrying(ctx, omitted.unreadable))
 	}
 	return matching(pages, func(d delivery.Delivery) bool {
 		at := d.GivenUpAt
@@ -51,17 +54,23 @@ func concat[T any](first, second iter.Seq2[T, error]) iter.Seq2[T, error] {
 
 // namedDeliveries reads the deliveries of requests or events whose IDs were given, each
 // once.
-func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bool, none func(id string)) iter.Seq2[[]delivery.Delivery, error] {
+func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bool, omitted Omitted) iter.Seq2[[]delivery.Delivery, error] {
 	return func(yield func([]delivery.Delivery, error) bool) {
 		seen := map[string]bool{}
 		for _, id := range distinct(ids) {
-			found, err := o.DeliveriesOf(ctx, id)
+			unreadable := false
+			found, err := o.deliveriesOf(ctx, id, func(event string, why error) {
+				if unreadable = true; !seen[event] {
+					seen[event] = true
+					omitted.unreadable(deadletter.Unreadable{ID: event, Why: why})
+				}
+			})
 			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool {
 				retried := pending && d.Status == delivery.Pending && !d.Last.Accepted()
 				return d.Status != delivery.GivenUp && !retried
 			})
-			if err == nil && len(found) == 0 {
-				none(id)
+			if err == nil && len(found) == 0 && !unreadable {
+				omitted.other(id, "")
 			}
 			found = slices.DeleteFunc(found, func(d delivery.Delivery) bool { return seen[d.EventID] })
 			for _, d := range found {
@@ -75,12 +84,33 @@ func (o *Operator) namedDeliveries(ctx context.Context, ids []string, pending bo
 }
 
 // DeliveriesOf reads all deliveries of a request, or the one of an event.
-func (o *Operator) DeliveriesOf(ctx context.Context, id string) ([]delivery.Delivery, error) {
-	found, err := o.stores.Deliveries.ForRequest(ctx, id)
-	if err != nil || len(found) > 0 {
-		return found, err
+func (o *Operator) DeliveriesOf(ctx context.Context, id string) (found []delivery.Delivery, err error) {
+	var unreadable error
+	found, err = o.deliveriesOf(ctx, id, func(_ string, why error) { unreadable = cmp.Or(unreadable, why) })
+	return found, cmp.Or(err, unreadable)
+}
+
+// deliveriesOf is DeliveriesOf that calls unreadable for each one that cannot be decoded.
+func (o *Operator) deliveriesOf(ctx context.Context, id string, unreadable func(event string, why error)) ([]delivery.Delivery, error) {
+	events, err := o.stores.Deliveries.EventIDs(ctx, []string{id})
+	if err != nil {
+		return nil, err
 	}
-	return o.stores.Deliveries.Read(ctx, []string{id})
+	if len(events[0]) == 0 {
+		events[0] = []string{id}
+	}
+	return o.stores.Deliveries.Readable(ctx, events[0], unreadable)
+}
+
+// EnqueuedDeliveries returns how many of the events have a task that delivers them.
+func (o *Operator) EnqueuedDeliveries(ctx context.Context, events []string) (n int, err error) {
+	states, err := asynqx.NewQueue(o.rdb, o.account, request.Callbacks).States(ctx, events)
+	for _, state := range states {
+		if state != "" {
+			n++
+		}
+	}
+	return n, err
 }
 
 // RetryDelivery enqueues a given-up delivery again, with the same event ID and all of

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kyclink/kyclink/internal/deadletter"
 	"github.com/kyclink/kyclink/internal/request"
 )
 
@@ -108,17 +109,43 @@ func matching[T any](pages iter.Seq2[[]T, error], matches func(T) bool) iter.Seq
 	}
 }
 
+// Omitted is told of the entries that a reading leaves out. A nil function is not called.
+type Omitted struct {
+	// Other is told of each ID of the selection that is in another state, which is empty for
+	// an unknown ID.
+	Other func(id string, now request.State)
+	// Unreadable is told of entries that cannot be decoded and may match, before the page in
+	// whose place they are.
+	Unreadable func(deadletter.Unreadable)
+}
+
+func (o Omitted) other(id string, now request.State) {
+	if o.Other != nil {
+		o.Other(id, now)
+	}
+}
+
+func (o Omitted) unreadable(u deadletter.Unreadable) {
+	if o.Unreadable != nil {
+		o.Unreadable(u)
+	}
+}
+
 // Requests reads the selected failed or held requests, a page at a time, in their state at
-// the time of reading. It calls other for each ID of the selection that is in another state;
-// for an unknown ID the state is empty.
-func (o *Operator) Requests(ctx context.Context, state request.State, s Selection, other func(id string, now request.State)) (iter.Seq2[[]request.Record, error], error) {
+// the time of reading.
+func (o *Operator) Requests(ctx context.Context, state request.State, s Selection, omitted Omitted) (iter.Seq2[[]request.Record, error], error) {
 	f, err := o.filter(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	pages := o.stores.DeadLetters.Requests(ctx, state, f.since, f.before)
+	unreadable := func(u deadletter.Unreadable) {
+		if u.Header.State == "" || f.batch == anyBatch || u.Header.Batch == f.batch {
+			omitted.unreadable(u)
+		}
+	}
+	pages := o.stores.DeadLetters.Requests(ctx, state, f.since, f.before, unreadable)
 	if len(s.IDs) > 0 {
-		pages = o.named(ctx, state, s.IDs, other)
+		pages = o.named(ctx, state, s.IDs, omitted)
 	}
 	return matching(pages, func(r request.Record) bool { return f.matches(r.Batch, r.Outcome.Reason, r.ChangedAt) }), nil
 }
@@ -127,17 +154,22 @@ func (o *Operator) Requests(ctx context.Context, state request.State, s Selectio
 const readPage = 500
 
 // named reads the requests whose IDs were given and that are in a state.
-func (o *Operator) named(ctx context.Context, state request.State, ids []string, other func(id string, now request.State)) iter.Seq2[[]request.Record, error] {
+func (o *Operator) named(ctx context.Context, state request.State, ids []string, omitted Omitted) iter.Seq2[[]request.Record, error] {
 	return func(yield func([]request.Record, error) bool) {
 		for page := range slices.Chunk(distinct(ids), readPage) {
-			found, err := o.stores.Records.Read(ctx, page)
 			states := map[string]request.State{}
+			found, err := o.stores.Records.Readable(ctx, page, func(header request.Record, why error) {
+				if states[header.ApplicationID] = header.State; header.State == "" || header.State == state {
+					states[header.ApplicationID] = state
+					omitted.unreadable(deadletter.Unreadable{ID: header.ApplicationID, Why: why, Header: header})
+				}
+			})
 			for _, r := range found {
 				states[r.ApplicationID] = r.State
 			}
 			for _, id := range page {
 				if err == nil && states[id] != state {
-					other(id, states[id])
+					omitted.other(id, states[id])
 				}
 			}
 			found = slices.DeleteFunc(found, func(r request.Record) bool { return r.State != state })

@@ -101,9 +101,19 @@ func (d *Reader) Headers(ctx context.Context, ids []string) ([]request.Record, e
 	})
 }
 
-// Columns is [Reader.Read] for callers that need only what the header's columns have.
-func (d *Reader) Columns(ctx context.Context, ids []string) ([]request.Record, error) {
-	return d.parsed(ctx, ids, request.Peek)
+// Readable is [Reader.Read] for lists in which one record must not hide the others: it calls
+// unreadable for each record that cannot be decoded, with what its header has. The state is
+// empty if the header cannot be decoded either.
+func (d *Reader) Readable(ctx context.Context, ids []string, unreadable func(header request.Record, why error)) ([]request.Record, error) {
+	return d.parsed(ctx, ids, func(id string, raw []byte) (request.Record, error) {
+		r, err := request.Parse(id, raw)
+		if err != nil {
+			r.ApplicationID = id
+			unreadable(r, err)
+			return request.Record{}, nil
+		}
+		return r, nil
+	})
 }
 
 func (d *Reader) parsed(ctx context.Context, ids []string, parse func(id string, raw []byte) (request.Record, error)) ([]request.Record, error) {

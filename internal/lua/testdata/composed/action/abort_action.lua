@@ -16,15 +16,27 @@ local function action_key(id) return tag .. ':action:' .. id end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function leave_action(id)
+  redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
+  redis.call('ZREM', running_actions_key(), id)
+end
 local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
-  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
-  redis.call('ZREM', running_actions_key(), id)
+end
+local function uncounted(id)
+  return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/abort_action.lua
 local id = unpack(ARGV)
-local state = redis.call('HGET', action_key(id), 'state')
-if state == 'running' then end_action(id, 'aborted', '') end
-return state or ''
+local key = action_key(id)
+local state = redis.call('HGET', key, 'state')
+if state ~= 'running' then return state or '' end
+end_action(id, 'aborted', '')
+if uncounted(id) then
+  redis.call('HDEL', key, 'ids', 'cursor')
+else
+  leave_action(id)
+end
+return state

@@ -16,25 +16,37 @@ local function action_key(id) return tag .. ':action:' .. id end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function leave_action(id)
+  redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
+  redis.call('ZREM', running_actions_key(), id)
+end
 local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
-  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
-  redis.call('ZREM', running_actions_key(), id)
+end
+local function uncounted(id)
+  return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/save_action.lua
-local id, runner, lease, cursor, page, done, changed, gone, state, message = unpack(ARGV)
+local id, runner, lease, cursor, page, done, changed, gone, unreadable, state, message = unpack(ARGV)
 local key = action_key(id)
 if redis.call('HGET', key, 'runner') ~= runner then return 'lost' end
 redis.call('HINCRBY', key, 'done', done)
 redis.call('HINCRBY', key, 'changed', changed)
 redis.call('HINCRBY', key, 'gone', gone)
+redis.call('HINCRBY', key, 'unreadable', unreadable)
 local known = redis.call('HGET', key, 'state')
-if known ~= 'running' then return known end
-if state ~= '' then
+if known == 'running' and state ~= '' then
   end_action(id, state, message)
+  leave_action(id)
   return state
 end
-redis.call('HSET', key, 'cursor', cursor, 'page', page, 'until', ms(now + lease))
+if known ~= 'running' and page == '' then
+  leave_action(id)
+elseif known == 'running' then
+  redis.call('HSET', key, 'cursor', cursor, 'page', page, 'until', ms(now + lease))
+else -- the page of an aborted action is still to be counted
+  redis.call('HSET', key, 'until', ms(now + lease))
+end
 return known

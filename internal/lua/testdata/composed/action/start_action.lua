@@ -16,16 +16,25 @@ local function action_key(id) return tag .. ':action:' .. id end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function leave_action(id)
+  redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
+  redis.call('ZREM', running_actions_key(), id)
+end
 local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
-  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
-  redis.call('ZREM', running_actions_key(), id)
+end
+local function uncounted(id)
+  return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/start_action.lua
 local id, kind, by, rate, filter, ids, matched, selected, most_running, most_kept = unpack(ARGV)
-if redis.call('ZCARD', running_actions_key()) >= tonumber(most_running) then return 0 end
+local running = 0
+for _, other in ipairs(redis.call('ZRANGE', running_actions_key(), 0, -1)) do
+  if redis.call('HGET', action_key(other), 'state') == 'running' then running = running + 1 end
+end
+if running >= tonumber(most_running) then return 0 end
 redis.call('HSET', action_key(id), 'kind', kind, 'by', by, 'rate', rate, 'filter', filter, 'selected', selected,
   'matched', matched, 'state', 'running', 'created', ms(now))
 if ids ~= '' then redis.call('HSET', action_key(id), 'ids', ids) end

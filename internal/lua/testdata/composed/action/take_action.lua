@@ -16,17 +16,23 @@ local function action_key(id) return tag .. ':action:' .. id end
 local function actions_key() return tag .. ':actions' end
 local function running_actions_key() return tag .. ':actions:running' end
 local ACTION_KEPT = 7 * 24 * 3600 * 1000 -- ms after the end
+local function leave_action(id)
+  redis.call('HDEL', action_key(id), 'ids', 'cursor', 'page', 'until')
+  redis.call('ZREM', running_actions_key(), id)
+end
 local function end_action(id, state, message)
   local key = action_key(id)
   redis.call('HSET', key, 'state', state, 'ended', ms(now), 'message', message)
-  redis.call('HDEL', key, 'ids', 'cursor', 'page', 'until')
   redis.call('PEXPIRE', key, ms(ACTION_KEPT))
-  redis.call('ZREM', running_actions_key(), id)
+end
+local function uncounted(id)
+  return (redis.call('HGET', action_key(id), 'page') or '') ~= ''
 end
 -- action/take_action.lua
 local id, runner, lease = unpack(ARGV)
 local key = action_key(id)
-if redis.call('HGET', key, 'state') ~= 'running' then
+local state = redis.call('HGET', key, 'state')
+if state ~= 'running' and not (state == 'aborted' and uncounted(id)) then
   redis.call('ZREM', running_actions_key(), id)
   return {}
 end
